@@ -1,0 +1,67 @@
+"""The one error class of the project.
+
+Every failure that a person, a chat user or a D-Bus caller may see is a `RaveError`: a stable code, a sentence in
+words, a hint that says what to do, and attributes that say where. Whatever else escapes is a bug; it is logged
+where it happened and shown to others as `Code.INTERNAL` without detail.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Stable codes; each is also the last element of a D-Bus error name (`names.ERROR_PREFIX`)."""
+
+    # The caller's side.
+    INVALID_ARGUMENT = "InvalidArgument"
+    NO_SUCH_MESH = "NoSuchMesh"
+    BLOCKED = "Blocked"
+    NOT_RUNNING = "NotRunning"
+    ACCESS_DENIED = "AccessDenied"
+
+    # Configuration, credentials and files.
+    CONFIG = "Config"
+    LOGIN_NEEDED = "LoginNeeded"
+    BAD_FILE = "BadFile"
+
+    # Rave over HTTP and WebSocket.
+    BAD_REQUEST = "BadRequest"
+    UNAUTHORIZED = "Unauthorized"
+    FORBIDDEN = "Forbidden"
+    NOT_FOUND = "NotFound"
+    RATE_LIMITED = "RateLimited"
+    SERVER_ERROR = "ServerError"
+    NETWORK = "Network"
+    TIMEOUT = "Timeout"
+    TLS = "Tls"
+    BAD_DATA = "BadData"
+    REFUSED = "Refused"
+    CLOSED = "Closed"
+
+    # The machine.
+    BUS = "Bus"
+    UNIT = "Unit"
+
+    INTERNAL = "Internal"
+
+
+class RaveError(Exception):
+    """A failure in words.
+
+    Attributes:
+        code: what kind of failure, for programs.
+        message: what failed and why, one sentence without a final stop, for people. Never holds a secret.
+        hint: what to do about it, or empty.
+        attributes: where it happened: file, key, line, mesh, status, ... Never holds a secret.
+    """
+
+    def __init__(self, code: Code, message: str, *, hint: str = "", **attributes: str | int | float) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.attributes = attributes
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message

@@ -1,0 +1,119 @@
+"""Typed access to untrusted JSON: the only way in for what the network, the bus or a file says.
+
+Each getter returns a value of the promised type or raises `RaveError` (BadData) that names the key; nothing deeper in
+the program then meets a KeyError, or a text where a number should be. The `opt_` getters return None for a key that
+is absent or null, and still refuse a wrong type.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from ravesvc.errors import Code, RaveError
+
+# A decoded JSON object whose values nobody has looked at yet.
+Object: TypeAlias = Mapping[str, Any]
+
+
+def parse_object(text: str | bytes, what: str) -> Object:
+    """Decode a JSON object; `what` names it in the error (the text itself never does: it may hold a secret)."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise RaveError(Code.BAD_DATA, f"{what} is not valid JSON") from e
+    return as_object(value, what)
+
+
+def as_object(value: object, what: str) -> Object:
+    """Return `value` if it is a JSON object."""
+    if not isinstance(value, dict):
+        raise _wrong(what, "an object", value)
+    return value
+
+
+def get_str(source: Object, key: str) -> str:
+    """A text, which may be empty."""
+    value = source.get(key)
+    if not isinstance(value, str):
+        raise _wrong(key, "a text", value)
+    return value
+
+
+def opt_str(source: Object, key: str) -> str | None:
+    """A text or None."""
+    return None if source.get(key) is None else get_str(source, key)
+
+
+def get_int(source: Object, key: str) -> int:
+    """An integer; a text of digits counts as one, because Rave writes ids both ways."""
+    value = as_int(source.get(key))
+    if value is None:
+        raise _wrong(key, "an integer", source.get(key))
+    return value
+
+
+def opt_int(source: Object, key: str) -> int | None:
+    """An integer or None."""
+    return None if source.get(key) is None else get_int(source, key)
+
+
+def as_int(value: object) -> int | None:
+    """`value` as an integer if it is one or spells one in ASCII digits, else None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.removeprefix("-").isdigit():
+        return int(value)
+    return None
+
+
+def get_number(source: Object, key: str) -> float:
+    """A number, whole or not."""
+    value = source.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong(key, "a number", value)
+    return value
+
+
+def get_bool(source: Object, key: str) -> bool:
+    """A truth value."""
+    value = source.get(key)
+    if not isinstance(value, bool):
+        raise _wrong(key, "true or false", value)
+    return value
+
+
+def opt_bool(source: Object, key: str) -> bool | None:
+    """A truth value or None."""
+    return None if source.get(key) is None else get_bool(source, key)
+
+
+def get_object(source: Object, key: str) -> Object:
+    """An object."""
+    return as_object(source.get(key), key)
+
+
+def opt_object(source: Object, key: str) -> Object | None:
+    """An object or None."""
+    return None if source.get(key) is None else get_object(source, key)
+
+
+def get_list(source: Object, key: str) -> list[Any]:
+    """A list, whose entries still need looking at."""
+    value = source.get(key)
+    if not isinstance(value, list):
+        raise _wrong(key, "a list", value)
+    return value
+
+
+def opt_list(source: Object, key: str) -> list[Any] | None:
+    """A list or None."""
+    return None if source.get(key) is None else get_list(source, key)
+
+
+def _wrong(key: str, wanted: str, value: object) -> RaveError:
+    found = "missing" if value is None else f"a {type(value).__name__}"
+    return RaveError(Code.BAD_DATA, f"{key} must be {wanted}, but is {found}", key=key)

@@ -1,0 +1,141 @@
+"""Every name that crosses a boundary: bus names, object paths, interfaces, units, files, exit statuses.
+
+The unit files, the D-Bus policy and the XML under packaging/ spell the same names; tests compare them with this module.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum, StrEnum
+
+from ravesvc.errors import Code, RaveError
+
+# The parent's side of the bus.
+BUS_NAME = "org.ravesvc.Rave1"
+MANAGER_PATH = "/org/ravesvc/Rave1"
+MANAGER_INTERFACE = "org.ravesvc.Rave1.Manager"
+MESH_INTERFACE = "org.ravesvc.Rave1.Mesh"
+ERROR_PREFIX = "org.ravesvc.Rave1.Error."
+
+# A child's side of the bus.
+WORKER_NAME_PREFIX = "org.ravesvc.Rave1.Worker"
+WORKER_INTERFACE = "org.ravesvc.Rave1.Worker"
+
+# systemd.
+ORCHESTRATOR_UNIT = "rave-orchestrator.service"
+TARGET_UNIT = "rave-meshes.target"
+_MESH_UNIT = re.compile(r"rave-mesh@(?P<id>[^/]+)\.service")
+MESH_UNIT_PATTERN = "rave-mesh@*.service"
+
+# Files. The credentials are those of LoadCredential= in rave-mesh@.service (systemd.exec(5)).
+CONFIG_FILE = "/etc/rave/rave.yaml"
+RUNTIME_DIRECTORY = "/run/rave"
+SETTINGS_FILE = "/run/rave/settings.json"
+SESSION_FILE = "/run/rave/handover/session.json"
+SETTINGS_CREDENTIAL = "settings"
+SESSION_CREDENTIAL = "session"
+
+_MESH_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+class PolkitAction(StrEnum):
+    """The rights that a method of the manager or of a mesh object may demand (packaging/polkit)."""
+
+    READ = "org.ravesvc.Rave1.read"
+    OPERATE = "org.ravesvc.Rave1.operate"
+
+
+class ExitStatus(IntEnum):
+    """How a child ends, the durable event from which the parent learns.
+
+    All but `STOPPED` and `CRASHED` are final: rave-mesh@.service lists them in RestartPreventExitStatus=.
+    The numbers keep clear of the LSB (0-7), sysexits.h (64-78) and systemd (200-243) ranges of systemd.exec(5);
+    `CONFIG` is the EX_CONFIG of sysexits.h.
+    """
+
+    STOPPED = 0
+    CRASHED = 1
+    CONFIG = 78
+    KICKED = 80
+    LEFT = 81
+    GONE = 82
+    UNREACHABLE = 83
+    REJECTED = 84
+    LOGIN_NEEDED = 85
+
+
+FINAL_STATUSES = frozenset(ExitStatus) - {ExitStatus.STOPPED, ExitStatus.CRASHED}
+
+
+def mesh_id(text: str) -> str:
+    """Return `text` if it is a mesh id (a lower-case UUID), else raise `RaveError` (InvalidArgument)."""
+    if not _MESH_ID.fullmatch(text):
+        raise RaveError(
+            Code.INVALID_ARGUMENT,
+            f"{text[:80]!r} is not a mesh id",
+            hint="a mesh id looks like 11111111-2222-4333-8444-555555555555, in lower case",
+        )
+    return text
+
+
+def escape(text: str) -> str:
+    """Escape one label of an object path or bus name as sd_bus_path_encode(3) does.
+
+    Letters and digits stay, anything else becomes _xx in hexadecimal; so does a leading digit, which a bus name
+    element may not have.
+    """
+    if not text:
+        return "_"
+    label = "".join(c if c.isascii() and c.isalnum() else "".join(f"_{b:02x}" for b in c.encode()) for c in text)
+    return f"_{ord(label[0]):02x}{label[1:]}" if label[0].isdigit() else label
+
+
+def unescape(label: str) -> str:
+    """Undo `escape`; raise `RaveError` (InvalidArgument) for a label that `escape` can't have made."""
+    if label == "_":
+        return ""
+    raw = re.sub(rb"_([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), label.encode())
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or escape(text) != label:
+        raise RaveError(Code.INVALID_ARGUMENT, f"{label[:80]!r} is not an escaped label")
+    return text
+
+
+def mesh_unit(mesh: str) -> str:
+    """The unit of a mesh. The id stands unescaped (%i): a UUID needs no escaping, and %I would turn - into /."""
+    return f"rave-mesh@{mesh}.service"
+
+
+def mesh_of_unit(unit: str) -> str | None:
+    """The mesh id of a `rave-mesh@` unit, or None for any other unit."""
+    match = _MESH_UNIT.fullmatch(unit)
+    return match["id"] if match and _MESH_ID.fullmatch(match["id"]) else None
+
+
+def mesh_path(mesh: str) -> str:
+    """The parent's object for a mesh."""
+    return f"{MANAGER_PATH}/mesh/{escape(mesh)}"
+
+
+def worker_name(mesh: str) -> str:
+    """The bus name that the child of a mesh owns."""
+    return f"{WORKER_NAME_PREFIX}.{escape(mesh)}"
+
+
+def worker_path(mesh: str) -> str:
+    """The child's object for its mesh."""
+    return f"{MANAGER_PATH}/worker/{escape(mesh)}"
+
+
+def mesh_of_worker_path(path: str) -> str | None:
+    """The mesh id that a worker's object path speaks for, or None if it is no such path."""
+    prefix = f"{MANAGER_PATH}/worker/"
+    if not path.startswith(prefix):
+        return None
+    try:
+        return mesh_id(unescape(path[len(prefix) :]))
+    except RaveError:
+        return None

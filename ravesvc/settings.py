@@ -1,0 +1,124 @@
+"""What a child is told at its start: settings and session, as JSON credentials (LoadCredential= of systemd.exec(5)).
+
+The parent derives both from rave.yaml and the credentials; a child parses no YAML.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+from ravesvc import fields
+from ravesvc.fields import Object
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClientIdentity:
+    """Who we claim to be towards Rave's servers. The operator supplies it; none is shipped."""
+
+    request_hash_key: str = field(repr=False)
+    mojo_api_key: str = field(default="", repr=False)
+    parse_application_id: str = field(default="", repr=False)
+    parse_installation_id: str = field(default="", repr=False)
+    mojo_redirect_url: str = ""
+    user_agent: str = ""
+    client_version: str = ""
+    app_build: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Servers:
+    """Base URLs, without a slash at the end."""
+
+    api: str
+    parse: str
+    mojo: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tls:
+    """How certificates are verified: by the system's authorities, or by those in `ca_file` alone.
+
+    `insecure_hosts` are host names whose certificate is not verified at all.
+    """
+
+    ca_file: str | None = None
+    insecure_hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeshSettings:
+    """What a child needs of rave.yaml. Durations are in seconds."""
+
+    identity: ClientIdentity
+    servers: Servers
+    tls: Tls
+    lang: str
+    command_prefix: tuple[str, ...]
+    typing_delay: float
+    max_connection_attempts: int
+    debug: bool
+
+    def to_json(self) -> str:
+        """The text of the settings credential."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> MeshSettings:
+        """Read what `to_json` wrote; raises `RaveError` (BadData)."""
+        top = fields.parse_object(text, "the settings credential")
+        identity = fields.get_object(top, "identity")
+        servers = fields.get_object(top, "servers")
+        tls = fields.get_object(top, "tls")
+        return cls(
+            identity=ClientIdentity(**{key: fields.get_str(identity, key) for key in ClientIdentity.__slots__}),
+            servers=Servers(**{key: fields.get_str(servers, key) for key in Servers.__slots__}),
+            tls=Tls(
+                ca_file=fields.opt_str(tls, "ca_file"),
+                insecure_hosts=tuple(map(str, fields.get_list(tls, "insecure_hosts"))),
+            ),
+            lang=fields.get_str(top, "lang"),
+            command_prefix=tuple(map(str, fields.get_list(top, "command_prefix"))),
+            typing_delay=fields.get_number(top, "typing_delay"),
+            max_connection_attempts=fields.get_int(top, "max_connection_attempts"),
+            debug=fields.get_bool(top, "debug"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """The account's session: what a request or a socket needs of the credentials, and no more."""
+
+    device_id: str
+    ssaid: str
+    user_id: int
+    auth_token: str = field(repr=False)
+
+    @property
+    def peer_id(self) -> str:
+        """The id of our socket participant."""
+        return f"{self.user_id}_{self.device_id}"
+
+    def to_json(self) -> str:
+        """The text of the session credential."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Session:
+        """Read what `to_json` wrote; raises `RaveError` (BadData)."""
+        return cls.from_object(fields.parse_object(text, "the session credential"))
+
+    @classmethod
+    def from_object(cls, source: Object) -> Session:
+        """Typed from an object with the keys of this class."""
+        return cls(
+            device_id=fields.get_str(source, "device_id"),
+            ssaid=fields.get_str(source, "ssaid"),
+            user_id=fields.get_int(source, "user_id"),
+            auth_token=normalise_token(fields.get_str(source, "auth_token")),
+        )
+
+
+def normalise_token(token: str) -> str:
+    """A Parse token without its `r:` prefix (also spelt `r: `), as HTTP and WebSocket headers want it."""
+    return token.strip().removeprefix("r:").strip()

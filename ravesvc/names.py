@@ -1,6 +1,7 @@
 """Every name that crosses a boundary: bus names, object paths, interfaces, units, files, exit statuses.
 
-The unit files, the D-Bus policy and the XML under packaging/ spell the same names; tests compare them with this module.
+The unit files, the D-Bus policy and the XML under packaging/ spell the same names; tests compare them with this
+module.
 """
 
 from __future__ import annotations
@@ -27,11 +28,10 @@ TARGET_UNIT = "rave-meshes.target"
 _MESH_UNIT = re.compile(r"rave-mesh@(?P<id>[^/]+)\.service")
 MESH_UNIT_PATTERN = "rave-mesh@*.service"
 
-# Files. The credentials are those of LoadCredential= in rave-mesh@.service (systemd.exec(5)).
+# Files. Those under /run/rave belong to root: they become the credentials of LoadCredential= in rave-mesh@.service.
 CONFIG_FILE = "/etc/rave/rave.yaml"
-RUNTIME_DIRECTORY = "/run/rave"
 SETTINGS_FILE = "/run/rave/settings.json"
-SESSION_FILE = "/run/rave/handover/session.json"
+SESSION_FILE = "/run/rave/session.json"
 SETTINGS_CREDENTIAL = "settings"
 SESSION_CREDENTIAL = "session"
 

@@ -16,6 +16,10 @@ from ravesvc.errors import Code, RaveError
 # A decoded JSON object whose values nobody has looked at yet.
 Object: TypeAlias = Mapping[str, Any]
 
+# What the bus, a database or a clock can take; JSON itself knows no limit.
+_MOST_INT = 2**63 - 1
+_MOST_NUMBER = 1e300
+
 
 def parse_object(text: str | bytes, what: str) -> Object:
     """Decode a JSON object; `what` names it in the error (the text itself never does: it may hold a secret)."""
@@ -60,20 +64,19 @@ def opt_int(source: Object, key: str) -> int | None:
 
 
 def as_int(value: object) -> int | None:
-    """`value` as an integer if it is one or spells one in ASCII digits, else None."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
+    """`value` as an integer if it is one of 64 bits or spells one in ASCII digits, else None."""
     if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.removeprefix("-").isdigit():
-        return int(value)
-    return None
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MOST_INT:
+        return None
+    return value
 
 
 def get_number(source: Object, key: str) -> float:
-    """A number, whole or not."""
+    """A finite number, whole or not."""
     value = source.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    # NaN is not within bounds either.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST_NUMBER:
         raise _wrong(key, "a number", value)
     return value
 

@@ -94,10 +94,9 @@ def unescape(label: str) -> str:
     """Undo `escape`; raise `RaveError` (InvalidArgument) for a label that `escape` can't have made."""
     if label == "_":
         return ""
-    raw = re.sub(rb"_([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), label.encode())
     try:
-        text = raw.decode()
-    except UnicodeDecodeError:
+        text = re.sub(rb"_([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), label.encode()).decode()
+    except UnicodeError:
         text = ""
     if not text or escape(text) != label:
         raise RaveError(Code.INVALID_ARGUMENT, f"{label[:80]!r} is not an escaped label")

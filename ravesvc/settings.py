@@ -75,14 +75,18 @@ class MeshSettings:
             servers=Servers(**{key: fields.get_str(servers, key) for key in Servers.__slots__}),
             tls=Tls(
                 ca_file=fields.opt_str(tls, "ca_file"),
-                insecure_hosts=tuple(map(str, fields.get_list(tls, "insecure_hosts"))),
+                insecure_hosts=_texts(tls, "insecure_hosts"),
             ),
             lang=fields.get_str(top, "lang"),
-            command_prefix=tuple(map(str, fields.get_list(top, "command_prefix"))),
+            command_prefix=_texts(top, "command_prefix"),
             typing_delay=fields.get_number(top, "typing_delay"),
             max_connection_attempts=fields.get_int(top, "max_connection_attempts"),
             debug=fields.get_bool(top, "debug"),
         )
+
+
+def _texts(source: Object, key: str) -> tuple[str, ...]:
+    return tuple(fields.get_str({key: entry}, key) for entry in fields.get_list(source, key))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

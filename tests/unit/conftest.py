@@ -1,0 +1,170 @@
+"""What every unit test gets: a look for left-overs, a way to run coroutines, and a private bus daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from ravesvc.simulator.home import Home
+from tests.unit.authority import Authority, make_authority
+
+if TYPE_CHECKING:
+    from tests.unit.simulator_server import Served
+
+T = TypeVar("T")
+
+BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <listen>unix:path={socket}</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="false"/>
+    <allow receive_sender="*"/>
+    <allow own="*"/>
+  </policy>
+</busconfig>
+"""
+
+
+def use_dbus_fast() -> None:
+    """Put dbus_fast in the place of dbus_next, under all its names."""
+    import dbus_fast._private.unmarshaller
+    import dbus_fast.aio  # noqa: F401 - for its entry in sys.modules
+
+    for name, module in list(sys.modules.items()):
+        if name == "dbus_fast" or name.startswith("dbus_fast."):
+            sys.modules[name.replace("dbus_fast", "dbus_next", 1)] = module
+
+
+if os.environ.get("RAVESVC_TEST_DBUS") == "dbus_fast":
+    use_dbus_fast()
+
+
+def run_coroutine(main: Coroutine[Any, Any, T]) -> T:
+    """asyncio.run in debug mode; ends after 60 s whatever happens."""
+
+    async def bounded() -> T:
+        # Else debug mode logs what takes long, which on a busy machine is anything.
+        asyncio.get_running_loop().slow_callback_duration = 60
+        async with asyncio.timeout(60):
+            return await main
+
+    return asyncio.run(bounded(), debug=True)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition that nothing tells about; bounded by `run`."""
+    while not condition():  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def run() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """A test body that is a coroutine: `run(body())`."""
+    return run_coroutine
+
+
+def children() -> set[int]:
+    """Our child processes, zombies included."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread of a pool may end while we look
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
+
+
+def threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if not thread.daemon}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that leaves tasks, child processes or threads behind.
+
+    A loop that ends cancels what is left in it, silently; here it tells.
+    """
+    left: list[str] = []
+    cancel_all = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]
+
+    def tell(loop: asyncio.AbstractEventLoop) -> None:
+        left.extend(repr(task) for task in asyncio.all_tasks(loop))
+        cancel_all(loop)
+
+    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", tell)
+    processes_before, threads_before = children(), threads()
+    yield
+    assert not left, f"tasks left behind: {left}"
+    assert not (children() - processes_before), "child processes left behind"
+    assert not (threads() - threads_before), "threads left behind"
+
+
+class BusDaemon:
+    """A private dbus-daemon that allows everything."""
+
+    def __init__(self, directory: Path) -> None:
+        self.socket = directory / "bus"
+        self.address = f"unix:path={self.socket}"
+        self.config = directory / "bus.conf"
+        self.config.write_text(BUS_CONFIG.format(socket=self.socket))
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            ["dbus-daemon", f"--config-file={self.config}", "--nofork", "--nopidfile", "--print-address"],
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout
+        self.process.stdout.readline()  # it listens now
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def bus_daemon(tmp_path: Path) -> Iterator[BusDaemon]:
+    """A fresh bus of its own for one test, which may stop, freeze or kill it."""
+    daemon = BusDaemon(tmp_path)
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def bus_address(bus_daemon: BusDaemon) -> str:
+    return bus_daemon.address
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority, and a certificate from it for localhost and 127.0.0.1."""
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def simulator_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The state directory of a simulator, set up."""
+    home = Home(tmp_path_factory.mktemp("simulator"))
+    home.init()
+    return home
+
+
+@pytest.fixture
+def served(simulator_home: Home, tmp_path: Path) -> Iterator[Served]:
+    """A fresh simulator, served over TLS on a random port."""
+    from tests.unit.simulator_server import Served
+
+    simulator = Served(simulator_home, tmp_path)
+    yield simulator
+    simulator.stop()

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+
+Getter = Callable[[fields.Object, str], Any]
+
+GETTERS: dict[Getter, type | tuple[type, ...]] = {
+    fields.get_str: str,
+    fields.get_int: int,
+    fields.get_number: (int, float),
+    fields.get_bool: bool,
+    fields.get_object: dict,
+    fields.get_list: list,
+}
+OPTIONAL: dict[Getter, Getter] = {
+    fields.opt_str: fields.get_str,
+    fields.opt_int: fields.get_int,
+    fields.opt_bool: fields.get_bool,
+    fields.opt_object: fields.get_object,
+    fields.opt_list: fields.get_list,
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def outcome(getter: Getter, value: object) -> Any:
+    """What a getter returns or raises for the value of a key."""
+    try:
+        return getter({"key": value}, "key")
+    except RaveError as e:
+        return e
+
+
+@hypothesis.settings(deadline=None)
+@given(JSON)
+def test_a_getter_gives_its_type_or_bad_data(value: object) -> None:
+    for getter, kind in GETTERS.items():
+        got = outcome(getter, value)
+        if isinstance(got, RaveError):
+            assert got.code is Code.BAD_DATA
+            assert got.attributes == {"key": "key"}
+        else:
+            assert isinstance(got, kind)
+            assert isinstance(got, bool) == (getter is fields.get_bool)
+
+
+@hypothesis.settings(deadline=None)
+@given(JSON)
+def test_an_optional_getter_differs_by_none_alone(value: object) -> None:
+    for optional, strict in OPTIONAL.items():
+        assert optional({}, "key") is None
+        wanted = None if value is None else outcome(strict, value)
+        assert str(outcome(optional, value)) == str(wanted)
+
+
+@hypothesis.settings(deadline=None)
+@given(st.text() | st.binary() | JSON.map(json.dumps))
+def test_parse_object_gives_an_object_or_bad_data(text: str | bytes) -> None:
+    with contextlib.suppress(RaveError):
+        assert isinstance(fields.parse_object(text, "it"), dict)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, b"\xff", "{" + "'secret'}", f'{{"a": {"9" * 5000}}}'])
+def test_what_is_not_json_is_named_but_not_quoted(text: str | bytes) -> None:
+    with pytest.raises(RaveError, match=r"^the file is not valid JSON$") as e:
+        fields.parse_object(text, "the file")
+    assert e.value.code is Code.BAD_DATA
+
+
+def test_json_that_is_no_object_is_refused() -> None:
+    with pytest.raises(RaveError, match=r"^the file must be an object, but is a list$"):
+        fields.parse_object("[]", "the file")
+    assert fields.parse_object(b'{"a": [1]}', "the file") == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    ("getter", "words"),
+    [
+        (fields.get_str, "a text"),
+        (fields.get_int, "an integer"),
+        (fields.get_number, "a number"),
+        (fields.get_bool, "true or false"),
+        (fields.get_object, "an object"),
+        (fields.get_list, "a list"),
+    ],
+)
+def test_an_error_names_key_and_type(getter: Getter, words: str) -> None:
+    with pytest.raises(RaveError, match=f"^n must be {words}, but is missing$"):
+        getter({}, "n")
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(7, 7), ("7", 7), ("-7", -7), (0, 0), ("00", 0), (2**63 - 1, 2**63 - 1), (str(1 - 2**63), 1 - 2**63)],
+)
+def test_what_counts_as_an_integer(value: object, number: int) -> None:
+    assert fields.as_int(value) == number
+    assert fields.get_int({"n": value}, "n") == number
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, None, 1.0, "", "-", "--1", "+1", " 1", "1.0", "1_0", "٣", "²", "9" * 20, "1" * 5000, 2**63, -(2**63), [1]],
+)
+def test_what_does_not(value: object) -> None:
+    assert fields.as_int(value) is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, True, "1"])
+def test_a_number_is_finite_and_no_text(value: object) -> None:
+    with pytest.raises(RaveError, match="n must be a number"):
+        fields.get_number({"n": value}, "n")
+
+
+def test_values_come_back_as_they_are() -> None:
+    assert fields.get_number({"n": 1.5}, "n") == 1.5
+    assert fields.get_bool({"b": False}, "b") is False
+    assert fields.opt_bool({"b": False}, "b") is False
+    assert fields.get_str({"s": ""}, "s") == ""
+    assert fields.opt_int({"n": "0"}, "n") == 0
+    assert fields.opt_list({"l": []}, "l") == []
+    assert fields.opt_object({"o": {}}, "o") == {}

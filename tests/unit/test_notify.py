@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ravesvc import notify
+from ravesvc.notify import feed_watchdog, watchdog_interval
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture(autouse=True)
+def _no_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[socket.socket]:
+    """The service manager's end."""
+    abstract = f"ravesvc-test-{os.getpid()}"
+    address, variable = {
+        "path": (str(tmp_path / "notify"),) * 2,
+        "abstract": (f"\0{abstract}", f"@{abstract}"),
+    }[request.param]
+    monkeypatch.setenv("NOTIFY_SOCKET", variable)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listener:
+        listener.bind(address)
+        yield listener
+
+
+def test_a_message_reaches_the_manager_in_one_piece(manager: socket.socket) -> None:
+    notify.notify("READY=1", "STATUS=a\nMAINPID=1\rWATCHDOG=trigger\033[1m", "STATUS=\ud800ä")
+    assert manager.recv(4096).decode() == "READY=1\nSTATUS=a?MAINPID=1?WATCHDOG=trigger?[1m\nSTATUS=?ä"
+    with pytest.raises(BlockingIOError):
+        manager.recv(4096)
+
+
+def test_outside_of_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_args: object) -> None:
+        pytest.fail("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", never)
+    notify.notify("READY=1")
+
+
+def test_what_can_not_be_delivered_is_dropped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    notify.notify("READY=1")
+    monkeypatch.setenv("NOTIFY_SOCKET", "/" + "x" * 200)
+    notify.notify("READY=1")
+
+
+def test_neither_a_full_queue_nor_a_want_of_descriptors_stops_the_program(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(10_000):
+        notify.notify("STATUS=x")
+
+    def none_left(*_args: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", none_left)
+    notify.notify("STATUS=x")
+
+
+def test_readiness_waits_for_a_manager_that_is_busy(manager: socket.socket, run: Run) -> None:
+    async def body() -> None:
+        for _ in range(10_000):
+            notify.notify("STATUS=x")
+        ready = asyncio.create_task(notify.notify_ready())
+        # A turn of the loop, so that it has tried.
+        await asyncio.sleep(0)
+        assert not ready.done()
+        said = b""
+        while said != b"READY=1":
+            said = await asyncio.get_running_loop().sock_recv(manager, 4096)
+        await ready
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("usec", "pid", "interval"),
+    [
+        ("30000000", None, 15.0),
+        ("30000000", "us", 15.0),
+        ("30000000", "another", None),
+        ("30000000", "", None),
+        ("0", None, None),
+        ("", None, None),
+        (None, None, None),
+        ("-1", None, None),
+        ("²", None, None),
+        ("soon", None, None),
+    ],
+)
+def test_the_interval_is_half_of_the_limit(
+    monkeypatch: pytest.MonkeyPatch, usec: str | None, pid: str | None, interval: float | None
+) -> None:
+    pids = {"us": str(os.getpid()), "another": str(os.getppid())}
+    for name, value in (("WATCHDOG_USEC", usec), ("WATCHDOG_PID", pids.get(pid or "", pid))):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert watchdog_interval() == interval
+
+
+def test_the_watchdog_is_fed_twice_per_limit(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+
+    async def beats() -> list[float]:
+        loop = asyncio.get_running_loop()
+        feeder = asyncio.create_task(feed_watchdog())
+        times = []
+        for _ in range(4):
+            assert await loop.sock_recv(manager, 100) == b"WATCHDOG=1"
+            times.append(loop.time())
+        feeder.cancel()
+        await asyncio.gather(feeder, return_exceptions=True)
+        return times
+
+    times = run(beats())
+    # A loaded machine may be late, but the timer is never early.
+    assert 0.29 < times[-1] - times[0] < 5
+
+
+def test_a_process_that_is_not_watched_stays_silent(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "2")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getppid()))
+
+    async def feed() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(feed_watchdog(), 0.05)
+
+    run(feed())
+    with pytest.raises(BlockingIOError):
+        manager.recv(100)

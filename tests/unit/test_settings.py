@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.settings import ClientIdentity, MeshSettings, Servers, Session, Tls, normalise_token
+
+TEXTS = st.lists(st.text()).map(tuple)
+
+
+def settings(**changes: Any) -> MeshSettings:
+    values: dict[str, Any] = {
+        "identity": ClientIdentity(request_hash_key="hush-1", mojo_api_key="hush-2", parse_application_id="hush-3"),
+        "servers": Servers(api="https://a.test", parse="https://p.test/parse", mojo="https://m.test"),
+        "tls": Tls(ca_file="/ca.pem", insecure_hosts=("h.test",)),
+        "lang": "en",
+        "command_prefix": ("?", "bot "),
+        "typing_delay": 1.5,
+        "max_connection_attempts": 3,
+        "debug": True,
+    }
+    return MeshSettings(**(values | changes))
+
+
+SESSION = Session(device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_token="hush-token")
+
+
+@hypothesis.settings(deadline=None)
+@given(
+    identity=st.builds(ClientIdentity, request_hash_key=st.text(), user_agent=st.text(), app_build=st.text()),
+    tls=st.builds(Tls, ca_file=st.none() | st.text(), insecure_hosts=TEXTS),
+    command_prefix=TEXTS,
+    typing_delay=st.floats(0, 60),
+    max_connection_attempts=st.integers(1, 1_000_000),
+    debug=st.booleans(),
+)
+def test_settings_survive_the_way_to_a_child(**changes: Any) -> None:
+    before = settings(**changes)
+    assert MeshSettings.from_json(before.to_json()) == before
+
+
+@hypothesis.settings(deadline=None)
+@given(st.uuids(), st.integers(1, 2**62), st.text("0123456789abcdef", min_size=1))
+def test_a_session_survives_it_too(device: object, user_id: int, token: str) -> None:
+    before = Session(device_id=str(device), ssaid="5" * 16, user_id=user_id, auth_token=token)
+    assert Session.from_json(before.to_json()) == before
+
+
+def test_no_key_or_token_shows_in_a_repr() -> None:
+    assert "hush" not in repr(settings())
+    assert "hush" not in repr(SESSION)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        (None, "identity", None),
+        (None, "servers", []),
+        (None, "tls", "x"),
+        (None, "lang", 1),
+        (None, "command_prefix", "?"),
+        (None, "command_prefix", ["?", None]),
+        (None, "typing_delay", "1"),
+        (None, "typing_delay", float("nan")),
+        (None, "max_connection_attempts", 1.5),
+        (None, "debug", 1),
+        ("identity", "request_hash_key", None),
+        ("servers", "api", 1),
+        ("tls", "ca_file", 1),
+        ("tls", "insecure_hosts", [1]),
+    ],
+)
+def test_wrong_settings_are_refused_by_key(section: str | None, key: str, value: object) -> None:
+    top = json.loads(settings().to_json())
+    (top[section] if section else top)[key] = value
+    with pytest.raises(RaveError, match=key) as e:
+        MeshSettings.from_json(json.dumps(top))
+    assert e.value.code is Code.BAD_DATA
+
+
+@pytest.mark.parametrize("key", ["device_id", "ssaid", "user_id", "auth_token"])
+def test_a_session_needs_every_key(key: str) -> None:
+    top = json.loads(SESSION.to_json())
+    del top[key]
+    with pytest.raises(RaveError, match=f"^{key} must be .* missing$"):
+        Session.from_object(top)
+
+
+@pytest.mark.parametrize("read", [MeshSettings.from_json, Session.from_json])
+def test_broken_json_is_not_quoted(read: Any) -> None:
+    with pytest.raises(RaveError, match=r"credential is not valid JSON$"):
+        read('{"auth_token": "hush-token"')
+
+
+def test_the_peer_id_is_user_and_device() -> None:
+    assert SESSION.peer_id == "900000001_" + "d" * 32
+
+
+@pytest.mark.parametrize("text", ["abc", "r:abc", "r: abc", " r:abc ", "abc\n"])
+def test_a_token_loses_its_prefix(text: str) -> None:
+    assert normalise_token(text) == "abc"
+    assert Session.from_object(json.loads(SESSION.to_json()) | {"auth_token": text}).auth_token == "abc"
+
+
+def test_only_the_prefix_is_lost() -> None:
+    assert normalise_token("ar:b") == "ar:b"
+    assert normalise_token("r:") == ""

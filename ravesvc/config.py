@@ -1,0 +1,320 @@
+"""rave.yaml -> `Config`. An error names file, line and key, says what is wrong and how to mend it; all are reported.
+
+The option names are those of rave.yaml(5). The file is read as a tree of nodes, not as Python values, because only
+nodes know their line. The one importer of yaml.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import yaml
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.settings import ClientIdentity, MeshSettings, Servers, Tls
+
+T = TypeVar("T")
+
+MESH_MODES = ("invited", "public", "friends", "all")
+
+_UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
+
+_NOT_IN_BASE_URL = frozenset("?#@ ")
+
+# PyYAML quotes the names of aliases and tags, but what begins with * or ! may be a secret that lacks its quotes.
+_QUOTED_NAME = re.compile(r" '[^'<>]{2,}'")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Everything that rave.yaml says. Durations are in seconds."""
+
+    identity: ClientIdentity
+    servers: Servers
+    tls: Tls
+    mesh_mode: str
+    discovery_interval: float
+    limit: int
+    lang: str
+    max_processes: int | None
+    process_restart_delay: float
+    max_process_restarts: int
+    shutdown_timeout: float
+    watchdog: float
+    max_connection_attempts: int
+    blocklist_duration: float
+    blocklist_persist_path: Path
+    credentials_path: Path
+    command_prefix: tuple[str, ...]
+    typing_delay: float
+    debug: bool
+
+    def mesh_settings(self) -> MeshSettings:
+        """The part that a child is told."""
+        return MeshSettings(
+            identity=self.identity,
+            servers=self.servers,
+            tls=self.tls,
+            lang=self.lang,
+            command_prefix=self.command_prefix,
+            typing_delay=self.typing_delay,
+            max_connection_attempts=self.max_connection_attempts,
+            debug=self.debug,
+        )
+
+
+def load(path: str | Path) -> Config:
+    """Read the configuration file.
+
+    Raises `RaveError` (Config); when the file has several errors, the message holds a line for each.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as e:
+        raise RaveError(
+            Code.CONFIG, f"{path} does not exist", hint="the package ships one: reinstall it", file=str(path)
+        ) from e
+    except (OSError, UnicodeDecodeError) as e:
+        reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8 text"
+        raise RaveError(Code.CONFIG, f"{path} can't be read: {reason}", file=str(path)) from e
+    config, problems = read(text, str(path))
+    if len(problems) == 1:
+        raise problems[0]
+    if config is None:
+        raise RaveError(Code.CONFIG, "\n".join(map(str, problems)), file=str(path))
+    return config
+
+
+def read(text: str, file: str) -> tuple[Config | None, list[RaveError]]:
+    """Read the text of a configuration file: the configuration, or None and every error in it."""
+    problems: list[RaveError] = []
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as e:
+        line = e.problem_mark.line + 1 if e.problem_mark else 1
+        problem = f"{file}:{line}: this is not YAML: {_QUOTED_NAME.sub('', e.problem or '')}"
+        hint = "quote a text that begins with one of ? ! * & % @ -"
+        return None, [RaveError(Code.CONFIG, problem, hint=hint, file=file, line=line)]
+    except yaml.reader.ReaderError as e:
+        line = text.count("\n", 0, e.position) + 1
+        problem = f"{file}:{line}: this is not YAML: a control character"
+        return None, [RaveError(Code.CONFIG, problem, hint="delete it", file=file, line=line)]
+    except (ValueError, OverflowError, RecursionError):
+        # What PyYAML lets through, without a line, for impossible numbers and for brackets in brackets in brackets.
+        hint = "look for a wrong escape such as \\UFFFFFFFF, and for hundreds of brackets"
+        return None, [RaveError(Code.CONFIG, f"{file}: this is not YAML", hint=hint, file=file)]
+    config = _config(_Section(root, "", file, problems))
+    problems.sort(key=lambda problem: int(problem.attributes["line"]))
+    return (None if problems else config), problems
+
+
+def duration(text: str) -> float:
+    """Seconds of a time span such as `5s`, `1h`, `1h 30min`, `250ms` or plain seconds; raises ValueError."""
+    total, rest = 0.0, text.strip().lower()
+    if not rest:
+        raise ValueError(text)
+    while rest:
+        match = _SPAN.match(rest)
+        if match is None or (unit := match[2] or "s") not in _UNITS:
+            raise ValueError(text)
+        total += float(match[1]) * _UNITS[unit]
+        rest = rest[match.end() :]
+    return total
+
+
+def _config(top: _Section) -> Config:
+    identity = top.section("client_identity")
+    servers = top.section("servers")
+    tls = top.section("tls")
+    config = Config(
+        identity=ClientIdentity(**{key: identity.text(key, "") for key in ClientIdentity.__slots__}),
+        servers=Servers(
+            api=servers.url("api", "https://api.red.wemesh.ca"),
+            parse=servers.url("parse", "https://api.soborol.com/parse"),
+            mojo=servers.url("mojo", "https://api.mojoauth.com"),
+        ),
+        tls=Tls(
+            ca_file=tls.optional_path("ca_file"),
+            insecure_hosts=tls.texts("insecure_hosts", ()),
+        ),
+        mesh_mode=top.choice("mesh_mode", "invited", MESH_MODES),
+        discovery_interval=top.duration("discovery_interval", 60.0, least=1),
+        limit=top.integer("limit", 20, least=1, most=100),
+        lang=top.text("lang", "en"),
+        max_processes=top.integer("max_processes", 0, least=0) or None,
+        process_restart_delay=top.duration("process_restart_delay", 5.0, least=0.1),
+        max_process_restarts=top.integer("max_process_restarts", 5, least=1, most=1000),
+        shutdown_timeout=top.duration("shutdown_timeout", 10.0, least=1),
+        watchdog=top.duration("watchdog", 30.0, least=5),
+        max_connection_attempts=top.integer("max_connection_attempts", 3, least=1),
+        blocklist_duration=top.duration("blocklist_duration", 3600.0, least=1),
+        blocklist_persist_path=top.path("blocklist_persist_path", "/var/lib/rave/blocklist.json"),
+        credentials_path=top.path("credentials_path", "/var/lib/rave/credentials.json"),
+        command_prefix=top.texts("command_prefix", ("?", "!")),
+        typing_delay=top.duration("typing_delay", 1.0, least=0, most=60),
+        debug=top.boolean("debug"),
+    )
+    for section in (top, identity, servers, tls):
+        section.refuse_unknown()
+    return config
+
+
+class _Section:
+    """One mapping of the file; each getter takes a key out of it, and notes what is wrong with its value."""
+
+    def __init__(self, node: yaml.Node | None, name: str, file: str, problems: list[RaveError]) -> None:
+        self._name = name
+        self._file = file
+        self._problems = problems
+        self._nodes: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        self._known: list[str] = []
+        if node is None or _is_null(node):
+            return
+        if not isinstance(node, yaml.MappingNode):
+            self._problem(node, name or "the file", "must be a list of `key: value` lines")
+            return
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._problem(key, name or "the file", "has a key that is not a word")
+                continue
+            if key.value in self._nodes:
+                self._problem(key, self._path(key.value), "stands here twice", hint="delete one of the two")
+            self._nodes[key.value] = (key, value)
+
+    def section(self, key: str) -> _Section:
+        """A mapping inside this one."""
+        node = self._take(key)
+        return _Section(node, self._path(key), self._file, self._problems)
+
+    def text(self, key: str, default: str) -> str:
+        """A text on one line."""
+        return self._scalar(key, default, _printable, "a text on one line, without control characters")
+
+    def choice(self, key: str, default: str, allowed: Iterable[str]) -> str:
+        """One of several words."""
+
+        def parse(text: str) -> str:
+            if text not in allowed:
+                raise ValueError(text)
+            return text
+
+        return self._scalar(key, default, parse, "one of " + ", ".join(allowed))
+
+    def integer(self, key: str, default: int, *, least: int, most: int = 1_000_000) -> int:
+        """A whole number within bounds, both included."""
+        wanted = f"a whole number from {least} to {most}"
+        return self._scalar(key, default, lambda text: _within(int(text), least, most), wanted)
+
+    def duration(self, key: str, default: float, *, least: float, most: float = 366 * 86400) -> float:
+        """A time span within bounds, in seconds."""
+        wanted = f"a time span such as 5s, 10min or 1h, from {least:g}s to {most:.0f}s"
+        return self._scalar(key, default, lambda text: _within(duration(text), least, most), wanted)
+
+    def boolean(self, key: str) -> bool:
+        """true or false; false when it is absent."""
+        return self._scalar(key, False, _boolean, "true or false")  # noqa: FBT003 - the default is a plain value here
+
+    def path(self, key: str, default: str) -> Path:
+        """An absolute path."""
+        return self._scalar(key, Path(default), _absolute, "an absolute path")
+
+    def optional_path(self, key: str) -> str | None:
+        """An absolute path, or None when it is absent."""
+        return self._scalar(key, None, lambda text: str(_absolute(text)), "an absolute path")
+
+    def url(self, key: str, default: str) -> str:
+        """A base URL; a slash at its end is dropped."""
+        return self._scalar(key, default, _base_url, "a URL such as https://host/path")
+
+    def texts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """A list of texts that are not empty, or a single one. The list may be empty only if the default is."""
+        node = self._take(key)
+        if node is None or _is_null(node):
+            return default
+        entries = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        if not all(
+            isinstance(entry, yaml.ScalarNode) and entry.value and entry.value.isprintable() for entry in entries
+        ) or (default and not entries):
+            self._problem(node, self._path(key), "must be a list of texts", hint=f'write it as {key}: ["a", "b"]')
+            return default
+        return tuple(entry.value for entry in entries)
+
+    def refuse_unknown(self) -> None:
+        """Note every key that no getter asked for."""
+        for name, (key, _) in self._nodes.items():
+            if name not in self._known:
+                close = difflib.get_close_matches(name, self._known, n=1)
+                hint = f"did you mean {close[0]}?" if close else "known here: " + ", ".join(self._known)
+                self._problem(key, self._path(name), "is not an option", hint=hint)
+
+    def _take(self, key: str) -> yaml.Node | None:
+        self._known.append(key)
+        found = self._nodes.get(key)
+        return found[1] if found else None
+
+    def _scalar(self, key: str, default: T, parse: Callable[[str], T], wanted: str) -> T:
+        node = self._take(key)
+        if node is None or _is_null(node):
+            return default
+        try:
+            if isinstance(node, yaml.ScalarNode):
+                return parse(node.value)
+        except ValueError:
+            pass
+        self._problem(node, self._path(key), f"must be {wanted}")
+        return default
+
+    def _problem(self, node: yaml.Node, where: str, message: str, *, hint: str = "") -> None:
+        line = node.start_mark.line + 1
+        text = f"{self._file}:{line}: {where} {message}"
+        self._problems.append(RaveError(Code.CONFIG, text, hint=hint, file=self._file, line=line, key=where))
+
+    def _path(self, key: str) -> str:
+        # Without a space behind its colon a value is part of the key: {request_hash_key:secret}.
+        name = key.partition(":")[0] or "an empty key"
+        return f"{self._name}.{name}" if self._name else name
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _within(value: T, least: float, most: float) -> T:
+    if not least <= value <= most:  # type: ignore[operator]
+        raise ValueError(value)
+    return value
+
+
+def _boolean(text: str) -> bool:
+    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise ValueError(text)
+    return words[text.lower()]
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
+def _absolute(text: str) -> Path:
+    path = Path(_printable(text))
+    if not path.is_absolute():
+        raise ValueError(text)
+    return path
+
+
+def _base_url(text: str) -> str:
+    url = urlsplit(_printable(text))
+    # Reading .port raises ValueError for a bad one.
+    if url.scheme != "https" or not url.hostname or url.port == 0 or not _NOT_IN_BASE_URL.isdisjoint(text):
+        raise ValueError(text)
+    return text.rstrip("/")

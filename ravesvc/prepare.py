@@ -1,0 +1,95 @@
+"""The privileged step before the parent starts: ExecStartPre=+ of rave-orchestrator.service, run by root.
+
+It checks the configuration, leaves the children's settings and session under /run/rave (LoadCredential= of
+rave-mesh@.service reads them), and writes the one drop-in with what systemd carries out for us. Nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+
+from ravesvc import config, names
+from ravesvc.config import Config
+from ravesvc.errors import Code, RaveError
+from ravesvc.store.credentials import read_session
+from ravesvc.store.files import write_atomically
+
+SYSTEMCTL = "/usr/bin/systemctl"
+DROP_IN = Path("/run/systemd/system/rave-mesh@.service.d/50-rave-yaml.conf")
+
+
+def drop_in(settings: Config) -> str:
+    """The drop-in for rave-mesh@.service: the options of rave.yaml that systemd carries out."""
+    # The restarts of one crash loop all fall into this window: each takes the delay and at most a slow start.
+    window = (settings.max_process_restarts + 1) * (settings.process_restart_delay + 60)
+    return (
+        f"# Written by rave-orchestrator.service at its start, from {names.CONFIG_FILE}. Change it there.\n"
+        "[Unit]\n"
+        f"StartLimitIntervalSec={window:.0f}s\n"
+        # The first start counts too.
+        f"StartLimitBurst={settings.max_process_restarts + 1}\n"
+        "[Service]\n"
+        f"RestartSec={settings.process_restart_delay * 1000:.0f}ms\n"
+        f"TimeoutStopSec={settings.shutdown_timeout * 1000:.0f}ms\n"
+        f"WatchdogSec={settings.watchdog * 1000:.0f}ms\n"
+    )
+
+
+def main() -> int:
+    """Run the step; what is wrong goes to standard error, which is the journal."""
+    # The unit's umask would hide the drop-in from `systemctl cat`; what is secret gets its mode by itself.
+    os.umask(0o022)
+    try:
+        _prepare(config.load(names.CONFIG_FILE))
+    except RaveError as e:
+        print(e, file=sys.stderr)  # noqa: T201 - the journal takes it from here
+        return int(names.ExitStatus.CONFIG)
+    return 0
+
+
+def _prepare(settings: Config) -> None:
+    _write(Path(names.SETTINGS_FILE), settings.mesh_settings().to_json(), 0o600)
+    try:
+        session = read_session(settings.credentials_path, owner=_owner())
+    except RaveError as e:
+        # The parent reads the same file, says what is wrong with it, and starts no mesh.
+        print(e, file=sys.stderr)  # noqa: T201
+        session = None
+    if session:
+        _write(Path(names.SESSION_FILE), session.to_json(), 0o600)
+    else:
+        Path(names.SESSION_FILE).unlink(missing_ok=True)
+    if _write(DROP_IN, drop_in(settings), 0o644):
+        # systemctl rather than D-Bus: a reload from within a start is what it knows to wait for.
+        reload = subprocess.run([SYSTEMCTL, "daemon-reload"], check=False)  # noqa: S603 - a constant
+        if reload.returncode:
+            # Else the next run would find it in place, and not try again.
+            DROP_IN.unlink()
+            raise RaveError(Code.UNIT, f"systemd did not read {DROP_IN}", hint="systemctl daemon-reload says why")
+
+
+def _owner() -> int:
+    try:
+        return pwd.getpwnam("rave").pw_uid
+    except KeyError as e:
+        raise RaveError(Code.CONFIG, "there is no user rave", hint="systemd-sysusers makes it") from e
+
+
+def _write(path: Path, text: str, mode: int) -> bool:
+    """Write a file when its content differs; tells whether it did."""
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if path.is_file() and path.read_bytes() == text.encode():
+            return False
+        write_atomically(path, text, mode)
+    except OSError as e:
+        raise RaveError(Code.CONFIG, f"{path} can't be written: {e.strerror}", file=str(path)) from e
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

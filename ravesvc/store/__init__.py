@@ -1,0 +1,1 @@
+"""What the parent remembers: credentials and blocklist."""

@@ -1,0 +1,447 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ravesvc import config
+from ravesvc.api.models import MeshMode
+from ravesvc.config import Config
+from ravesvc.errors import Code, RaveError
+from ravesvc.settings import ClientIdentity, Servers, Tls
+
+SHIPPED = Path(__file__).parents[2] / "config/rave.yaml"
+DEFAULTS = Config(
+    identity=ClientIdentity(request_hash_key=""),
+    servers=Servers(
+        api="https://api.red.wemesh.ca", parse="https://api.soborol.com/parse", mojo="https://api.mojoauth.com"
+    ),
+    tls=Tls(),
+    mesh_mode="invited",
+    discovery_interval=60.0,
+    limit=20,
+    lang="en",
+    max_processes=None,
+    process_restart_delay=5.0,
+    max_process_restarts=5,
+    shutdown_timeout=10.0,
+    watchdog=30.0,
+    max_connection_attempts=3,
+    blocklist_duration=3600.0,
+    blocklist_persist_path=Path("/var/lib/rave/blocklist.json"),
+    credentials_path=Path("/var/lib/rave/credentials.json"),
+    command_prefix=("?", "!"),
+    typing_delay=1.0,
+    debug=False,
+)
+# Examples rather than defaults, for options whose default is "none".
+EXAMPLES = {"ca_file": Tls(ca_file="/etc/ssl/certs/my-ca.pem")}
+
+
+def good(text: str) -> Config:
+    found, problems = config.read(text, "f.yaml")
+    assert not problems
+    assert found
+    return found
+
+
+def bad(text: str) -> list[str]:
+    found, problems = config.read(text, "f.yaml")
+    assert found is None
+    return [str(problem) for problem in problems]
+
+
+def commented_out() -> list[tuple[str, str]]:
+    """Every option that the shipped file shows: its key, and the file with that line alone uncommented."""
+    lines = SHIPPED.read_text().splitlines()
+    options = [(number, match[1]) for number, line in enumerate(lines) if (match := re.match(r" *#(\w+):", line))]
+    return [
+        (key, "\n".join([*lines[:number], lines[number].replace("#", "", 1), *lines[number + 1 :]]))
+        for number, key in options
+    ]
+
+
+def test_the_shipped_file_equals_the_defaults() -> None:
+    assert config.load(SHIPPED) == DEFAULTS
+    assert good("") == DEFAULTS
+
+
+@pytest.mark.parametrize(("key", "text"), commented_out(), ids=[key for key, _ in commented_out()])
+def test_what_the_shipped_file_shows_is_an_option_and_its_default(key: str, text: str) -> None:
+    assert good(text) == dataclasses.replace(DEFAULTS, tls=EXAMPLES.get(key, DEFAULTS.tls))
+
+
+def test_the_shipped_file_shows_every_option() -> None:
+    sections = (ClientIdentity, Servers, Tls)
+    options = {field.name for part in (Config, *sections) for field in dataclasses.fields(part)}
+    assert {key for key, _ in commented_out()} == options - {"identity", "servers", "tls"}
+
+
+def test_every_option_is_read() -> None:
+    text = """
+client_identity: {request_hash_key: k, mojo_api_key: 12345, parse_application_id: a, parse_installation_id: i,
+  mojo_redirect_url: u, user_agent: ua, client_version: 1.10, app_build: 0x10}
+servers: {api: "https://a.test/", parse: "https://p.test:8443/parse", mojo: "https://m.test/mojo//"}
+tls: {ca_file: /ca.pem, insecure_hosts: [h.test, i.test]}
+mesh_mode: all
+discovery_interval: 1h 30min
+limit: 100
+lang: no
+max_processes: 7
+process_restart_delay: 250ms
+max_process_restarts: 1
+shutdown_timeout: 20
+watchdog: 1m
+max_connection_attempts: 4
+blocklist_duration: 2d
+blocklist_persist_path: /b.json
+credentials_path: /c.json
+command_prefix: "bot "
+typing_delay: 0
+debug: yes
+"""
+    assert good(text) == Config(
+        identity=ClientIdentity(
+            request_hash_key="k",
+            mojo_api_key="12345",
+            parse_application_id="a",
+            parse_installation_id="i",
+            mojo_redirect_url="u",
+            user_agent="ua",
+            client_version="1.10",
+            app_build="0x10",
+        ),
+        servers=Servers(api="https://a.test", parse="https://p.test:8443/parse", mojo="https://m.test/mojo"),
+        tls=Tls(ca_file="/ca.pem", insecure_hosts=("h.test", "i.test")),
+        mesh_mode="all",
+        discovery_interval=5400.0,
+        limit=100,
+        lang="no",
+        max_processes=7,
+        process_restart_delay=0.25,
+        max_process_restarts=1,
+        shutdown_timeout=20.0,
+        watchdog=60.0,
+        max_connection_attempts=4,
+        blocklist_duration=172800.0,
+        blocklist_persist_path=Path("/b.json"),
+        credentials_path=Path("/c.json"),
+        command_prefix=("bot ",),
+        typing_delay=0.0,
+        debug=True,
+    )
+
+
+def test_a_child_is_told_its_part() -> None:
+    found = good("lang: de\ntyping_delay: 2s\ndebug: true\nmax_connection_attempts: 9\ncommand_prefix: [x]\n")
+    told = found.mesh_settings()
+    for field in dataclasses.fields(told):
+        assert getattr(told, field.name) == getattr(found, field.name)
+    assert (told.lang, told.debug, told.max_connection_attempts) == ("de", True, 9)
+
+
+def test_a_null_is_the_default() -> None:
+    assert good("client_identity:\nlimit:\ncommand_prefix: ~\ntls: null\n") == DEFAULTS
+
+
+def test_the_modes_are_those_of_the_api() -> None:
+    assert set(config.MESH_MODES) == set(MeshMode)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("mesh_mode: some", "f.yaml:1: mesh_mode must be one of invited, public, friends, all"),
+        ("\nlimit: 101", "f.yaml:2: limit must be a whole number from 1 to 100"),
+        ("limit: 0", "f.yaml:1: limit must be a whole number from 1 to 100"),
+        ("limit: [1]", "f.yaml:1: limit must be a whole number from 1 to 100"),
+        ("limit: 1.5", "f.yaml:1: limit must be a whole number from 1 to 100"),
+        ("max_process_restarts: 0", "f.yaml:1: max_process_restarts must be a whole number from 1 to 1000"),
+        (
+            "typing_delay: 2min",
+            "f.yaml:1: typing_delay must be a time span such as 5s, 10min or 1h, from 0s to 60s",
+        ),
+        (
+            "process_restart_delay: 50ms",
+            "f.yaml:1: process_restart_delay must be a time span such as 5s, 10min or 1h, from 0.1s to 31622400s",
+        ),
+        ("debug: 1", "f.yaml:1: debug must be true or false"),
+        ("credentials_path: c.json", "f.yaml:1: credentials_path must be an absolute path"),
+        ('credentials_path: "/a\\0b"', "f.yaml:1: credentials_path must be an absolute path"),
+        ("tls:\n  ca_file: ca.pem", "f.yaml:2: tls.ca_file must be an absolute path"),
+        ("lang: |\n  en\n", "f.yaml:1: lang must be a text on one line, without control characters"),
+        ("servers: {api: 'http://a.test'}", "f.yaml:1: servers.api must be a URL such as https://host/path"),
+        (
+            "command_prefix: [[x]]",
+            'f.yaml:1: command_prefix must be a list of texts (write it as command_prefix: ["a", "b"])',
+        ),
+        (
+            "command_prefix: ''",
+            'f.yaml:1: command_prefix must be a list of texts (write it as command_prefix: ["a", "b"])',
+        ),
+        (
+            'tls:\n\n  insecure_hosts: ["a\\n"]',
+            'f.yaml:3: tls.insecure_hosts must be a list of texts (write it as insecure_hosts: ["a", "b"])',
+        ),
+        ("mesh_mod: all", "f.yaml:1: mesh_mod is not an option (did you mean mesh_mode?)"),
+        ("tls: {tls: 1}", "f.yaml:1: tls.tls is not an option (known here: ca_file, insecure_hosts)"),
+        ("tls: {'': 1}", "f.yaml:1: tls.an empty key is not an option (known here: ca_file, insecure_hosts)"),
+        ("servers: x", "f.yaml:1: servers must be a list of `key: value` lines"),
+        ("- x", "f.yaml:1: the file must be a list of `key: value` lines"),
+        ("[a]: b", "f.yaml:1: the file has a key that is not a word"),
+        ("tls:\n  ? {a: b}\n  : c", "f.yaml:2: tls has a key that is not a word"),
+        ("limit: 1\nlimit: 2", "f.yaml:2: limit stands here twice (delete one of the two)"),
+        (
+            "a: b: c",
+            "f.yaml:1: this is not YAML: mapping values are not allowed here"
+            " (quote a text that begins with one of ? ! * & % @ -)",
+        ),
+        (
+            "lang: en\n\n  x: 1",
+            "f.yaml:3: this is not YAML: mapping values are not allowed here"
+            " (quote a text that begins with one of ? ! * & % @ -)",
+        ),
+        ("limit: 1\n\n\x00", "f.yaml:3: this is not YAML: a control character (delete it)"),
+    ],
+)
+def test_a_problem_names_line_and_key_and_how_to_mend_it(text: str, problem: str) -> None:
+    assert bad(text) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("key", "least"),
+    [
+        ("discovery_interval", "1"),
+        ("limit", "1"),
+        ("max_processes", "0"),
+        ("process_restart_delay", "100ms"),
+        ("max_process_restarts", "1"),
+        ("shutdown_timeout", "1s"),
+        ("watchdog", "5s"),
+        ("max_connection_attempts", "1"),
+        ("blocklist_duration", "1s"),
+        ("typing_delay", "0"),
+    ],
+)
+def test_the_least_of_a_number(key: str, least: str) -> None:
+    good(f"{key}: {least}")
+    number, unit = least.rstrip("ms"), least.lstrip("0123456789")
+    (problem,) = bad(f"{key}: {int(number) - 1}{unit}")
+    assert problem.startswith(f"f.yaml:1: {key} must be ")
+
+
+@pytest.mark.parametrize("words", ["true false", "Yes No", "ON OFF"])
+def test_words_for_true_and_false(words: str) -> None:
+    true, false = words.split()
+    assert good(f"debug: {true}").debug is True
+    assert good(f"debug: {false}").debug is False
+
+
+def test_the_attributes_say_where() -> None:
+    _, (problem,) = config.read("\ntls: {x: 1}", "f.yaml")
+    assert problem.code is Code.CONFIG
+    assert problem.attributes == {"file": "f.yaml", "line": 2, "key": "tls.x"}
+
+
+def test_all_problems_are_told_in_the_order_of_the_file() -> None:
+    text = "x: 1\nlimit: 0\ntls:\n  ca: /a\n  ca_file: a\nlang: 1\ndebug: 7\n"
+    assert [problem.split(" ")[:2] for problem in bad(text)] == [
+        ["f.yaml:1:", "x"],
+        ["f.yaml:2:", "limit"],
+        ["f.yaml:4:", "tls.ca"],
+        ["f.yaml:5:", "tls.ca_file"],
+        ["f.yaml:7:", "debug"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "a.test",
+        "https://",
+        "https:///path",
+        "https://[::1",
+        "https://a.test:x",
+        "https://a.test:0",
+        "https://a.test:99999",
+        "https://a.test?",
+        "https://a.test/#",
+        "https://:pw@a.test",
+        "https://a.te st",
+        "https://a.te\tst",
+    ],
+)
+def test_what_is_no_base_url(url: str) -> None:
+    assert bad(f"servers: {{api: {yaml.dump(url, default_style=chr(34)).strip()}}}") == [
+        "f.yaml:1: servers.api must be a URL such as https://host/path"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5", 5),
+        ("5s", 5),
+        ("5 sec", 5),
+        ("250ms", 0.25),
+        ("1.5h", 5400),
+        ("1h 30min", 5400),
+        ("1h30m", 5400),
+        (" 2 D ", 172800),
+        ("0", 0),
+    ],
+)
+def test_time_spans(text: str, seconds: float) -> None:
+    assert config.duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", " ", "s", "-1s", "1e5", "5 parsecs", "1.s", ".5", "inf", "nan", "1,5s", "5s!"])
+def test_what_is_no_time_span(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - that it is one is all that counts
+        config.duration(text)
+
+
+@hypothesis.settings(deadline=None)
+@given(st.text())
+def test_a_time_span_is_a_number_or_a_value_error(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        assert config.duration(text) >= 0
+
+
+IDENTITY = [field.name for field in dataclasses.fields(ClientIdentity)]
+SECRET = "hush4711"
+
+
+@pytest.mark.parametrize("key", IDENTITY)
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"[{SECRET}]",
+        f"{{{SECRET}: {SECRET}}}",
+        f'"{SECRET}\\n"',
+        f"*{SECRET}",
+        f"&{SECRET} &{SECRET} x",
+        f"!{SECRET}!x y",
+        f"%{SECRET}",
+        f"@{SECRET}",
+        f"{SECRET}: x",
+        f'"{SECRET}',
+        f'"{SECRET}\\q"',
+        f'"{SECRET}\\U7FFFFFFF"',
+        f"{SECRET}\n    x: y",
+        f"{SECRET}\n  {{}}: {SECRET}",
+        f"{SECRET}\x07",
+    ],
+)
+def test_the_identity_stays_out_of_messages(key: str, value: str) -> None:
+    _, problems = config.read(f"client_identity:\n  {key}: {value}\n", "f.yaml")
+    assert problems
+    for problem in problems:
+        assert SECRET not in f"{problem} {problem!r} {problem.attributes}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"client_identity: {SECRET}",
+        f"client_identity:\n  request_hash_key:{SECRET}",
+        f"client_identity: {{request_hash_key:{SECRET}, user_agent: x}}",
+        f"client_identity: {{request_hash_key:{SECRET}: x, request_hash_key:{SECRET}: y}}",
+    ],
+)
+def test_a_forgotten_space_does_not_betray_the_identity(text: str) -> None:
+    problems = bad(text)
+    assert problems
+    assert SECRET not in "".join(problems)
+
+
+def test_bad_yaml_keeps_what_helps() -> None:
+    (problem,) = bad("lang: @x")
+    assert problem.startswith("f.yaml:1: this is not YAML: found character '@' that cannot start any token")
+    (problem,) = bad("lang: 'x' y")
+    assert "expected <block end>, but found '<scalar>'" in problem
+
+
+PIECES = st.sampled_from([*"[]{}:,-?&*!|>'\"%@`#~ \n\t0x", "limit", "tls", ": ", "\n  ", "- ", "---\n", "<<", "\\U"])
+
+
+@hypothesis.settings(deadline=None)
+@given(st.text() | st.lists(PIECES, max_size=40).map("".join))
+@example("[" * 1_000)
+@example("{a: " * 1_000)
+@example('"\\UFFFFFFFF"')
+@example('"\\U7FFFFFFF"')
+@example("%YAML 1." + "9" * 5000 + "\n---\n")
+@example("a: &a [*a]")
+@example("tls: &a\n  ca_file: *a")
+@example("%YAML 9.9\n---\na: 1")
+@example("--- 1\n--- 2\n")
+@example("\ufefflimit: 5")
+@example('lang: "\\ud800"')
+def test_any_text_gives_a_configuration_or_problems(text: str) -> None:
+    found, problems = config.read(text, "f.yaml")
+    assert (found is None) == bool(problems)
+    for problem in problems:
+        assert problem.code is Code.CONFIG
+        assert str(problem).startswith("f.yaml:")
+
+
+OPTIONS = ["client_identity", "servers", "tls", *IDENTITY, *(field.name for field in dataclasses.fields(Config))]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["5s", "/x", "https://h"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(OPTIONS) | st.text(), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@hypothesis.settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(OPTIONS) | st.text() | st.integers(), VALUES, max_size=6))
+def test_any_mapping_gives_a_configuration_or_problems(mapping: dict[Any, Any]) -> None:
+    found, problems = config.read(yaml.safe_dump(mapping, allow_unicode=True), "f.yaml")
+    assert (found is None) == bool(problems)
+    for problem in problems:
+        assert problem.attributes["key"]
+        assert int(problem.attributes["line"]) >= 1
+
+
+def test_one_problem_is_raised_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "rave.yaml"
+    path.write_text("limit: 0")
+    with pytest.raises(RaveError, match=f"^{path}:1: limit must be") as e:
+        config.load(path)
+    assert e.value.code is Code.CONFIG
+    assert e.value.attributes["key"] == "limit"
+
+
+def test_several_problems_are_raised_as_one_with_a_line_for_each(tmp_path: Path) -> None:
+    path = tmp_path / "rave.yaml"
+    path.write_text("limit: 0\nx: 1\n")
+    with pytest.raises(RaveError, match=":1: limit must be") as e:
+        config.load(str(path))
+    assert e.value.code is Code.CONFIG
+    assert str(e.value).splitlines()[1].startswith(f"{path}:2: x is not an option")
+
+
+def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "rave.yaml"
+    with pytest.raises(RaveError, match=r"rave.yaml does not exist \(") as e:
+        config.load(path)
+    assert e.value.code is Code.CONFIG
+    path.write_bytes(b"lang: \xff")
+    with pytest.raises(RaveError, match="can't be read: it is not UTF-8 text") as e:
+        config.load(path)
+    assert e.value.code is Code.CONFIG
+    with pytest.raises(RaveError, match="can't be read: Is a directory") as e:
+        config.load(tmp_path)
+    assert e.value.code is Code.CONFIG

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import runpy
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ravesvc import config, names, prepare
+from ravesvc.settings import MeshSettings, Session
+
+KEY = "hush-key"
+TOKEN = "hush-token"
+
+
+class Machine:
+    """The files that the step reads and writes, and a systemctl that keeps a diary."""
+
+    def __init__(self, root: Path) -> None:
+        self.config = root / "etc/rave.yaml"
+        self.settings = root / "run/rave/settings.json"
+        self.session = root / "run/rave/session.json"
+        self.drop_in = root / "run/system/rave-mesh@.service.d/50-rave-yaml.conf"
+        self.credentials = root / "lib/credentials.json"
+        self.systemctl = root / "systemctl"
+        self._diary = root / "diary"
+        for file in (self.config, self.credentials):
+            file.parent.mkdir()
+        self.configure()
+        self.log_in()
+        self.let_systemctl_end_with(0)
+
+    def configure(self, more: str = "") -> None:
+        text = f"client_identity: {{request_hash_key: {KEY}}}\ncredentials_path: {self.credentials}\n{more}"
+        self.config.write_text(text)
+
+    def log_in(self) -> None:
+        credentials = {"deviceId": "d" * 32, "ssaid": "5" * 16, "userId": 900000001, "authToken": f"r:{TOKEN}"}
+        self.credentials.write_text(json.dumps(credentials))
+
+    def let_systemctl_end_with(self, status: int) -> None:
+        self.systemctl.write_text(f'#!/bin/sh\necho "$@" >> {self._diary}\nexit {status}\n')
+        self.systemctl.chmod(0o755)
+
+    @property
+    def diary(self) -> list[str]:
+        return self._diary.read_text().splitlines() if self._diary.exists() else []
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """The step runs with the unit's umask, and has one of its own."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made = Machine(tmp_path)
+    monkeypatch.setattr(names, "CONFIG_FILE", str(made.config))
+    monkeypatch.setattr(names, "SETTINGS_FILE", str(made.settings))
+    monkeypatch.setattr(names, "SESSION_FILE", str(made.session))
+    monkeypatch.setattr(prepare, "DROP_IN", made.drop_in)
+    monkeypatch.setattr(prepare, "SYSTEMCTL", str(made.systemctl))
+    us = pwd.getpwuid(os.getuid())
+    monkeypatch.setattr(pwd, "getpwnam", {"rave": us}.__getitem__)
+    return made
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_children_get_settings_and_session(machine: Machine) -> None:
+    machine.configure("lang: de\n")
+    assert prepare.main() == 0
+    settings = config.load(machine.config).mesh_settings()
+    assert MeshSettings.from_json(machine.settings.read_text()) == settings
+    assert (settings.lang, settings.identity.request_hash_key) == ("de", KEY)
+    assert Session.from_json(machine.session.read_text()) == Session(
+        device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_token=TOKEN
+    )
+    assert mode(machine.settings) == mode(machine.session) == 0o600
+
+
+def test_systemd_gets_the_drop_in_that_everybody_may_read(machine: Machine) -> None:
+    machine.configure("process_restart_delay: 4s\nmax_process_restarts: 2\nshutdown_timeout: 1.5s\nwatchdog: 1min\n")
+    assert prepare.main() == 0
+    assert machine.diary == ["daemon-reload"]
+    assert mode(machine.drop_in) == 0o644
+    assert mode(machine.drop_in.parent) == 0o755
+    text = machine.drop_in.read_text()
+    assert text.startswith(f"# Written by rave-orchestrator.service at its start, from {machine.config}.")
+    assert text.splitlines()[1:] == [
+        "[Unit]",
+        # Three starts, each with its delay and a minute to fail in.
+        "StartLimitIntervalSec=192s",
+        "StartLimitBurst=3",
+        "[Service]",
+        "RestartSec=4000ms",
+        "TimeoutStopSec=1500ms",
+        "WatchdogSec=60000ms",
+    ]
+
+
+def test_the_drop_in_holds_no_secret(machine: Machine) -> None:
+    prepare.main()
+    assert "hush" in machine.settings.read_text()
+    assert "hush" in machine.session.read_text()
+    assert "hush" not in machine.drop_in.read_text()
+
+
+def test_a_second_run_touches_nothing(machine: Machine) -> None:
+    files = (machine.settings, machine.session, machine.drop_in)
+    prepare.main()
+    before = [file.stat() for file in files]
+    assert prepare.main() == 0
+    assert [file.stat().st_ino for file in files] == [status.st_ino for status in before]
+    assert machine.diary == ["daemon-reload"]
+
+
+def test_a_change_is_written_and_reloaded(machine: Machine) -> None:
+    prepare.main()
+    machine.configure("watchdog: 7s\n")
+    assert prepare.main() == 0
+    assert "WatchdogSec=7000ms" in machine.drop_in.read_text()
+    assert machine.diary == ["daemon-reload"] * 2
+
+
+def test_a_file_of_ours_that_was_spoilt_is_written_anew(machine: Machine) -> None:
+    prepare.main()
+    machine.settings.write_bytes(b"\xff")
+    assert prepare.main() == 0
+    assert MeshSettings.from_json(machine.settings.read_text())
+
+
+def test_without_credentials_no_session_is_left(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    prepare.main()
+    machine.credentials.unlink()
+    assert prepare.main() == 0
+    assert not machine.session.exists()
+    assert machine.settings.exists()
+    assert not capfd.readouterr().err
+    assert prepare.main() == 0
+
+
+def test_credentials_that_can_not_be_used_are_told_and_do_no_harm(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prepare.main()
+    machine.credentials.write_text(f'{{"authToken": "{TOKEN}"')
+    assert prepare.main() == 0
+    assert not machine.session.exists()
+    err = capfd.readouterr().err
+    assert f"{machine.credentials} can't be used" in err
+    assert TOKEN not in err
+
+
+def test_credentials_of_somebody_else_are_not_handed_on(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stranger = pwd.struct_passwd(("rave", "x", os.getuid() + 1, 0, "", "/", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", {"rave": stranger}.__getitem__)
+    assert prepare.main() == 0
+    assert not machine.session.exists()
+    assert "is not trusted" in capfd.readouterr().err
+
+
+def test_without_a_user_rave_nobody_is_trusted(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pwd, "getpwnam", {}.__getitem__)
+    assert prepare.main() == 0
+    assert not machine.session.exists()
+    assert "there is no user rave (systemd-sysusers makes it)" in capfd.readouterr().err
+
+
+def test_a_bad_configuration_changes_nothing(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    machine.configure("limit: 0\nwatchdg: 1\n")
+    assert prepare.main() == 78
+    err = capfd.readouterr().err
+    assert f"{machine.config}:3: limit must be" in err
+    assert f"{machine.config}:4: watchdg is not an option (did you mean watchdog?)" in err
+    assert KEY not in err
+    assert not machine.settings.exists()
+    assert not machine.drop_in.exists()
+    assert machine.diary == []
+
+
+def test_a_failed_reload_is_an_error_and_tried_again(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    machine.let_systemctl_end_with(1)
+    assert prepare.main() == 78
+    assert f"systemd did not read {machine.drop_in}" in capfd.readouterr().err
+    machine.let_systemctl_end_with(0)
+    assert prepare.main() == 0
+    assert machine.diary == ["daemon-reload"] * 2
+    assert machine.drop_in.exists()
+
+
+def test_a_place_that_can_not_be_written_to_is_named(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    machine.settings.parent.parent.mkdir()
+    machine.settings.parent.write_text("a file where a directory belongs")
+    assert prepare.main() == 78
+    assert f"{machine.settings} can't be written: " in capfd.readouterr().err
+
+
+def test_run_as_a_program(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.config.unlink()
+    monkeypatch.delitem(sys.modules, "ravesvc.prepare")
+    with pytest.raises(SystemExit) as e:
+        runpy.run_module("ravesvc.prepare", run_name="__main__")
+    assert e.value.code == 78

@@ -1,0 +1,328 @@
+"""A connection to a message bus: calls, names, signals, exported objects."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ravesvc.bus import faults
+from ravesvc.bus.faults import Refusal
+from ravesvc.bus.interface import Call, Interface, Method
+from ravesvc.bus.matching import DAEMON, DAEMON_PATH, Handler, Matches, Signal, name_changes
+from ravesvc.bus.message import (
+    ALLOW_INTERACTIVE_AUTHORIZATION,
+    NO_REPLY_EXPECTED,
+    Kind,
+    Message,
+    decode,
+    encode,
+)
+from ravesvc.bus.objects import Objects, Standard
+from ravesvc.bus.transport import Transport, open_socket, system_address
+from ravesvc.errors import Code, RaveError
+
+_log = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT = 10.0
+_FLUSH_TIMEOUT = 2.0
+# The stock system bus refuses a call when 128 of one connection wait for their replies.
+_MAX_CALLS = 100
+# How many methods of ours one caller may keep running.
+_MAX_SERVED = 64
+_DO_NOT_QUEUE = 4
+_PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
+
+
+class Bus:
+    """A connection to a message bus; made by `connect`, ended by `close` or by the loss of the bus."""
+
+    def __init__(self) -> None:
+        self.unique_name = ""
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the connection has ended, in whatever way; never has an exception. Wait for it with shield."""
+        self._transport: Transport
+        self._serial = 0
+        self._pending: dict[int, tuple[str, asyncio.Future[Message | None]]] = {}
+        self._slots = asyncio.Semaphore(_MAX_CALLS)
+        self._matches = Matches(self._ask_daemon)
+        self._objects = Objects(self._emit)
+        self._serving: set[asyncio.Task[None]] = set()
+        self._served = Counter[str]()
+
+    @classmethod
+    async def connect(cls, address: str | None = None) -> Bus:
+        """Connect to the bus at `address`, or to the system bus, within 10 s; raises `RaveError` (Bus)."""
+        address = address or system_address()
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                sock = await open_socket(address)
+                bus = cls()
+                bus._transport = Transport(sock, bus._on_frame, bus._on_lost)
+                try:
+                    (bus.unique_name,) = await bus._ask_daemon("Hello")
+                except BaseException:
+                    bus._end()
+                    raise
+        except TimeoutError as e:
+            raise RaveError(Code.BUS, f"the bus at {address} does not answer") from e
+        return bus
+
+    async def close(self) -> None:
+        """Cancel what our methods are doing, send what is queued, disconnect. Pending calls fail."""
+        serving = self._serving - {asyncio.current_task()}
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        try:
+            async with asyncio.timeout(_FLUSH_TIMEOUT):
+                await self._transport.flush()
+        except TimeoutError:
+            _log.warning("the bus did not take our last messages")
+        self._end()
+
+    async def call(
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        *args: Any,
+        timeout: float = 25.0,  # noqa: ASYNC109 - the caller knows how long the method may take
+    ) -> list[Any]:
+        """Call a method and return the values of its reply.
+
+        `args` are plain values that fit `signature`, with a `Variant` for each `v`; descriptors for an `h` remain
+        the caller's. In the result variants are unpacked, and descriptors are the caller's to close.
+        Raises `RaveError`: Timeout after `timeout` seconds, Bus when the connection is lost or the call can't be
+        sent; for an error reply the code of our own errors, else AccessDenied, Timeout or Bus. Its attribute
+        `error_name` is the D-Bus error name.
+        """
+        what = f"{member} of {destination}"
+        try:
+            async with asyncio.timeout(timeout), self._slots:
+                reply = await self._exchange(
+                    Message(
+                        kind=Kind.CALL,
+                        serial=self._next_serial(),
+                        destination=destination,
+                        path=path,
+                        interface=interface,
+                        member=member,
+                        signature=signature,
+                        body=args,
+                    )
+                )
+        except TimeoutError as e:
+            raise RaveError(Code.TIMEOUT, f"{what} gave no answer in {timeout:g} s") from e
+        except ValueError as e:
+            raise RaveError(Code.BUS, str(e)) from e
+        if reply is None:
+            raise RaveError(Code.BUS, f"{what} failed: the connection to the bus is lost")
+        if reply.kind is Kind.ERROR:
+            reply.close_fds()
+            raise faults.failure(reply.error_name, str(reply.body[0]) if reply.body else "", what)
+        return list(reply.body)
+
+    async def request_name(self, name: str) -> None:
+        """Own `name`; raises `RaveError` (Bus, AccessDenied) if somebody else has it or we may not."""
+        arguments = (name, _DO_NOT_QUEUE)
+        (result,) = await self.call(DAEMON, DAEMON_PATH, DAEMON, "RequestName", "su", *arguments)
+        if result not in (_PRIMARY_OWNER, _ALREADY_OWNER):
+            raise RaveError(Code.BUS, f"the bus name {name} belongs to somebody else")
+
+    async def match(self, rule: str, handler: Handler) -> Callable[[], Awaitable[None]]:
+        """Call `handler` for each signal that fits a match rule; await the result to end that.
+
+        The rule needs type='signal' and may have sender, interface, member, path, path_namespace, arg0 and
+        arg0namespace; ValueError for others. With a sender, signals of nobody else reach the handler, also for a
+        well-known name whose owner changes. Raises `RaveError` (Bus, Timeout).
+        """
+        return await self._matches.add(rule, handler)
+
+    async def watch_names(
+        self, namespace: str, handler: Callable[[str, str, str], None]
+    ) -> Callable[[], Awaitable[None]]:
+        """Call `handler(name, old, new)` when `namespace`, or a name below it, changes its owner.
+
+        `old` and `new` are unique names, "" for none. Await the result to end that.
+        """
+
+        def unpack(signal: Signal) -> None:
+            handler(*signal.body)
+
+        return await self.match(name_changes(namespace, "arg0namespace"), unpack)
+
+    def export(self, path: str, *interfaces: Interface) -> None:
+        """Put interfaces at a path, in addition to those that are there, and announce them in one InterfacesAdded.
+
+        ValueError for a path that is none, a second instance of an interface there, or an instance that has a
+        path already.
+        """
+        self._objects.add(path, interfaces)
+
+    def unexport(self, path: str) -> None:
+        """Take away all interfaces of a path, announced in one InterfacesRemoved; KeyError if there are none."""
+        self._objects.remove(path)
+
+    def object_manager(self, path: str) -> None:
+        """Make `path` the one that answers GetManagedObjects, and that announces the objects below it."""
+        self._objects.manager = path
+
+    def _next_serial(self) -> int:
+        self._serial = self._serial % 0xFFFFFFFF + 1
+        return self._serial
+
+    def _ask_daemon(self, member: str, *args: str) -> Awaitable[list[Any]]:
+        return self.call(DAEMON, DAEMON_PATH, DAEMON, member, "s" * len(args), *args)
+
+    async def _exchange(self, call: Message) -> Message | None:
+        """Send a call and wait for its reply; None when the connection is or gets lost."""
+        if self._transport.closed:
+            return None
+        frame, fds = encode(call)
+        future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+        self._pending[call.serial] = (call.destination, future)
+        self._transport.send(frame, fds)
+        reply = None
+        try:
+            reply = await future
+        finally:
+            self._pending.pop(call.serial, None)
+            # A reply that arrived just when its caller gave up.
+            if reply is None and not future.cancelled() and future.done() and (unread := future.result()):
+                unread.close_fds()
+        return reply
+
+    def _send(self, message: Message) -> None:
+        frame, fds = encode(message)
+        self._transport.send(frame, fds)
+
+    def _emit(self, path: str, interface: str, member: str, signature: str, *body: Any) -> None:
+        self._send(
+            Message(
+                kind=Kind.SIGNAL,
+                serial=self._next_serial(),
+                path=path,
+                interface=interface,
+                member=member,
+                signature=signature,
+                body=body,
+            )
+        )
+
+    def _on_lost(self, reason: str) -> None:
+        _log.warning("lost the connection to the bus: %s", reason)
+        self._end()
+
+    def _end(self) -> None:
+        self._transport.close()
+        for _, future in self._pending.values():
+            if not future.done():
+                future.set_result(None)
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def _on_frame(self, frame: bytes, fds: list[int]) -> None:
+        message = decode(frame, fds)
+        if message is None:
+            return
+        if message.kind is Kind.CALL:
+            self._on_call(message)
+        elif message.kind is Kind.SIGNAL:
+            self._matches.dispatch(message)
+            message.close_fds()
+        else:
+            self._on_reply(message)
+
+    def _on_reply(self, reply: Message) -> None:
+        destination, future = self._pending.get(reply.reply_serial, ("", None))
+        # Nobody but the daemon, which answers for itself and for those that are gone, may answer in another's
+        # place. Who owns a well-known name only the daemon knows; it lets no reply pass that nobody waits for.
+        well_known = destination != DAEMON and not destination.startswith(":")
+        expected = well_known or reply.sender in (DAEMON, destination)
+        if future and expected and not future.done():
+            future.set_result(reply)
+        else:
+            reply.close_fds()
+
+    def _on_call(self, call: Message) -> None:
+        try:
+            target = self._objects.route(call)
+            if isinstance(target, Standard):
+                self._answer(call, target.returns, target.answer(self._objects, call))
+            elif self._served[call.sender] < _MAX_SERVED:
+                self._serve(call, *target)
+                return  # the task has the message now
+            else:
+                self._refuse(call, faults.LIMITS_EXCEEDED, f"{call.sender} has too many calls running")
+        except Refusal as e:
+            self._refuse(call, e.error_name, str(e))
+        except Exception:  # noqa: BLE001 - a caller must not see our insides
+            self._fail(call)
+        call.close_fds()
+
+    def _serve(self, call: Message, interface: Interface, method: Method) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(call, interface, method))
+        self._serving.add(task)
+        self._served[call.sender] += 1
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._serving.discard(task)
+            self._served[call.sender] -= 1
+            if not self._served[call.sender]:
+                del self._served[call.sender]
+            call.close_fds()
+
+        task.add_done_callback(done)
+
+    async def _run(self, message: Message, interface: Interface, method: Method) -> None:
+        call = Call(
+            sender=message.sender,
+            interactive=bool(message.flags & ALLOW_INTERACTIVE_AUTHORIZATION),
+            path=message.path,
+            member=message.member,
+        )
+        try:
+            await interface.authorize(call, method.action)
+            result = await method.function(interface, call, *message.body)
+            body = [] if not method.returns else [result] if len(method.returns) == 1 else list(result)
+            self._answer(message, method.returns, body)
+        except RaveError as e:
+            self._refuse(message, faults.error_name(e), str(e))
+        except asyncio.CancelledError:
+            self._refuse(message, faults.CANCELLED, "the call was cancelled")
+            raise
+        except Exception:  # noqa: BLE001 - a caller must not see our insides
+            self._fail(message)
+
+    def _answer(self, call: Message, returns: dict[str, str], body: list[Any]) -> None:
+        self._reply(call, Kind.RETURN, "", "".join(returns.values()), body)
+
+    def _fail(self, call: Message) -> None:
+        """Log the exception of now; the caller gets no more of it than where to look."""
+        incident = os.urandom(4).hex()
+        _log.exception("%s at %s failed (id %s)", call.member, call.path, incident)
+        self._refuse(call, faults.INTERNAL, f"internal error, see the log (id {incident})")
+
+    def _refuse(self, call: Message, error_name: str, text: str) -> None:
+        self._reply(call, Kind.ERROR, error_name, "s", [text])
+
+    def _reply(self, call: Message, kind: Kind, error_name: str, signature: str, body: list[Any]) -> None:
+        if call.flags & NO_REPLY_EXPECTED:
+            return
+        self._send(
+            Message(
+                kind=kind,
+                serial=self._next_serial(),
+                reply_serial=call.serial,
+                destination=call.sender,
+                error_name=error_name,
+                signature=signature,
+                body=body,
+            )
+        )

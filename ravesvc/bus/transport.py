@@ -1,0 +1,270 @@
+"""Bytes to and from a message bus: the socket, the authentication, frames with their file descriptors.
+
+The D-Bus library's own connection is not used: it blocks while it connects, ends itself on the first EAGAIN, spins
+when the bus closes during authentication, hands received descriptors on to child processes, and never closes its
+socket. Nothing here knows what is in a frame but its size.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from urllib.parse import unquote
+
+from ravesvc.errors import Code, RaveError
+
+_SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
+_MAX_QUEUED = 16 * 1024 * 1024
+# Both are the D-Bus specification's: a frame starts with 16 bytes that tell its size, of at most 128 MiB.
+_HEADER = 16
+_MAX_FRAME = 128 * 1024 * 1024
+# The kernel passes at most 253 descriptors with one message (SCM_MAX_FD).
+_ANCILLARY = socket.CMSG_SPACE(253 * array.array("i").itemsize)
+_FRAMES_PER_TURN = 64
+# With this much waiting to be written nothing more is read: who asks much and reads none of it has to wait.
+_MAX_BEHIND = 1024 * 1024
+_BACKLOG_PAUSE = 0.05
+
+
+def system_address() -> str:
+    """The address of the system bus."""
+    return os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or _SYSTEM_BUS
+
+
+async def open_socket(address: str) -> socket.socket:
+    """A socket to the bus at `address` (`unix:` addresses, the first that works of several), authenticated.
+
+    Raises `RaveError` (Bus); bounding the time is up to the caller.
+    """
+    failure = RaveError(Code.BUS, f"{address!r} names no unix socket")
+    for name in _socket_names(address):
+        try:
+            sock = await _connect(name)
+        except OSError as e:
+            failure = RaveError(Code.BUS, f"cannot reach the bus at {address}: {e.strerror or e}")
+            continue
+        try:
+            await _authenticate(sock)
+        except OSError as e:
+            sock.close()
+            raise RaveError(Code.BUS, f"lost the bus during authentication: {e.strerror or e}") from e
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    raise failure
+
+
+def _socket_names(address: str) -> list[str]:
+    names = []
+    for entry in address.split(";"):
+        kind, _, rest = entry.partition(":")
+        options = dict(option.partition("=")[::2] for option in rest.split(","))
+        if kind == "unix" and "path" in options:
+            names.append(unquote(options["path"]))
+        elif kind == "unix" and "abstract" in options:
+            names.append("\0" + unquote(options["abstract"]))
+    return names
+
+
+async def _connect(name: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)  # noqa: FBT003 - the standard library's
+    try:
+        while True:
+            try:
+                sock.connect(name)
+            except BlockingIOError:
+                # The listener's backlog is full; a unix socket can't wait for that in poll(2), as loop.sock_connect
+                # believes.
+                await asyncio.sleep(_BACKLOG_PAUSE)
+            else:
+                return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _authenticate(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    uid = str(os.geteuid()).encode().hex().encode()
+    for request, wanted in ((b"\0AUTH EXTERNAL " + uid, b"OK"), (b"NEGOTIATE_UNIX_FD", b"AGREE_UNIX_FD")):
+        await loop.sock_sendall(sock, request + b"\r\n")
+        answer = await _line(sock)
+        if answer.split(b" ")[0] != wanted:
+            raise RaveError(Code.BUS, f"the bus refused the authentication with {answer[:80]!r}")
+    await loop.sock_sendall(sock, b"BEGIN\r\n")
+
+
+async def _line(sock: socket.socket) -> bytes:
+    """One line of the authentication; the bus says nothing more before we answer."""
+    line = b""
+    while not line.endswith(b"\r\n"):
+        chunk = await asyncio.get_running_loop().sock_recv(sock, 512)
+        if not chunk or len(line) > 4096:
+            raise RaveError(Code.BUS, "the bus ended the connection during authentication")
+        line += chunk
+    return line[:-2]
+
+
+def close_fds(fds: list[int]) -> None:
+    """Close all of `fds` and empty the list."""
+    while fds:
+        os.close(fds.pop())
+
+
+class Transport:
+    """Frames in, frames out, over an authenticated socket that it owns.
+
+    `on_frame(frame, fds)` gets each frame and owns its descriptors; `on_lost(reason)` is called once, never from
+    within `send`, unless `close` came first.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_frame: Callable[[bytes, list[int]], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._sock = sock
+        self._on_frame = on_frame
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray()
+        self._wanted = _HEADER
+        self._received: list[int] = []
+        self._queue: deque[tuple[memoryview, list[int]]] = deque()
+        self._queued = 0
+        self._paused = False
+        self._drained: asyncio.Future[None] | None = None
+        self.closed = False
+        self._loop.add_reader(sock, self._readable)
+
+    def send(self, frame: bytes, fds: list[int]) -> None:
+        """Queue a frame, with descriptors that are closed once sent.
+
+        A bus that reads nothing until 16 MiB wait for it counts as lost.
+        """
+        if self.closed:
+            close_fds(fds)
+            return
+        idle = not self._queue
+        self._queue.append((memoryview(frame), fds))
+        self._queued += len(frame)
+        if self._queued > _MAX_QUEUED:
+            self._lose(f"it takes nothing, {self._queued} bytes wait")
+        elif idle:
+            self._writable()
+
+    async def flush(self) -> None:
+        """Wait until all is sent, or the connection is closed."""
+        if self._queue:
+            self._drained = self._drained or self._loop.create_future()
+            await asyncio.shield(self._drained)
+
+    def close(self) -> None:
+        """Close the connection; what is not sent yet is dropped."""
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._sock.close()
+        close_fds(self._received)
+        for _, fds in self._queue:
+            close_fds(fds)
+        self._queue.clear()
+        self._tell_drained()
+
+    def _lose(self, reason: str) -> None:
+        self.close()
+        self._loop.call_soon(self._on_lost, reason)
+
+    def _tell_drained(self) -> None:
+        if self._drained:
+            self._drained.set_result(None)
+            self._drained = None
+
+    def _writable(self) -> None:
+        try:
+            while self._queue:
+                self._write_some()
+        except (BlockingIOError, InterruptedError):
+            self._loop.add_writer(self._sock, self._writable)
+        except OSError as e:
+            self._lose(e.strerror or str(e))
+        else:
+            self._loop.remove_writer(self._sock)
+            if self._paused:
+                self._paused = False
+                self._loop.add_reader(self._sock, self._readable)
+            self._tell_drained()
+
+    def _write_some(self) -> None:
+        frame, fds = self._queue[0]
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        sent = self._sock.sendmsg([frame], rights)
+        close_fds(fds)  # they went with the first byte
+        self._queued -= sent
+        if sent < len(frame):
+            self._queue[0] = (frame[sent:], fds)
+        else:
+            self._queue.popleft()
+
+    def _readable(self) -> None:
+        # Bounded, so that a flood of messages leaves the loop time for other things.
+        for _ in range(_FRAMES_PER_TURN):
+            if self._queued > _MAX_BEHIND:
+                self._paused = True
+                self._loop.remove_reader(self._sock)
+                return
+            try:
+                complete = self._read_some()
+            except (BlockingIOError, InterruptedError):
+                return
+            except (OSError, ValueError) as e:
+                self._lose(getattr(e, "strerror", None) or str(e))
+                return
+            if complete:
+                self._deliver()
+            if self.closed:
+                return
+
+    def _read_some(self) -> bool:
+        """Read at most to the end of this frame, so that descriptors never belong to another one."""
+        data, ancillary, _, _ = self._sock.recvmsg(
+            self._wanted - len(self._buffer), _ANCILLARY, socket.MSG_CMSG_CLOEXEC
+        )
+        for _, _, content in ancillary:  # only descriptors: no option of the socket asks for other things
+            fds = array.array("i")
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+            self._received.extend(fds)
+        if not data:
+            raise ConnectionError("it closed the connection")
+        self._buffer += data
+        if len(self._buffer) == self._wanted == _HEADER:
+            self._wanted = _frame_size(self._buffer)
+        return len(self._buffer) == self._wanted
+
+    def _deliver(self) -> None:
+        frame, fds = bytes(self._buffer), self._received
+        self._buffer.clear()
+        self._wanted, self._received = _HEADER, []
+        self._on_frame(frame, fds)
+
+
+def _frame_size(header: bytearray) -> int:
+    """The size of a whole frame: fixed part, header fields padded to 8 bytes, body."""
+    order = {ord("l"): "<", ord("B"): ">"}.get(header[0])
+    if order is None:
+        raise ValueError("it sends what is not D-Bus")
+    body, _serial, fields = struct.unpack_from(f"{order}III", header, 4)
+    size: int = _HEADER + (fields + 7 & ~7) + body
+    if size > _MAX_FRAME:
+        raise ValueError("it sends more than D-Bus allows")
+    return size

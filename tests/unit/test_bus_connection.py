@@ -1,0 +1,701 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ravesvc import bus as bus_package
+from ravesvc.bus import (
+    Bus,
+    Call,
+    Interface,
+    Variant,
+    connection,
+    decides_unnamed,
+    library,
+    method,
+    policy_decides,
+    transport,
+)
+from ravesvc.bus.message import Kind, Message
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import PolkitAction
+from tests.unit.bus_fakes import Lamp, authenticate, connected, fake_bus, open_fds
+from tests.unit.conftest import BusDaemon, until
+
+Run = Callable[[Any], Any]
+LAMP = "/org/example/lamp"
+DAEMON = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+
+
+async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def never_hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await authenticate(reader, writer)
+    await reader.read()
+
+
+async def close_at_hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await authenticate(reader, writer)
+    await reader.readexactly(16)
+
+
+def test_the_library_in_use() -> None:
+    assert library.dbus_next.__name__ == os.environ.get("RAVESVC_TEST_DBUS", "dbus_next")
+
+
+def test_only_the_seam_imports_the_library() -> None:
+    package = Path(bus_package.__file__).parent
+    importers = [f.name for f in package.glob("*.py") if re.search(r"^\s*(from|import) dbus_", f.read_text(), re.M)]
+    assert importers == ["library.py"]
+
+
+# Connecting
+
+
+@pytest.mark.parametrize("serve", [hang, never_hello])
+def test_connect_has_a_time_out(
+    run: Run, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert connection._CONNECT_TIMEOUT == 10
+    monkeypatch.setattr(connection, "_CONNECT_TIMEOUT", 0.2)
+
+    async def body() -> None:
+        before = open_fds()
+        async with fake_bus(tmp_path, serve) as address:
+            with pytest.raises(RaveError, match="does not answer") as e:
+                await Bus.connect(address)
+            assert e.value.code is Code.BUS
+        await asyncio.sleep(0)
+        assert open_fds() == before
+
+    run(body())
+    assert not caplog.records
+
+
+def test_connect_to_a_bus_that_closes(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with fake_bus(tmp_path, close_at_hello) as address:
+            with pytest.raises(RaveError, match="connection to the bus is lost") as e:
+                await Bus.connect(address)
+            assert e.value.code is Code.BUS
+
+    run(body())
+
+
+def test_connect_to_no_bus(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path / 'none'}")
+    with pytest.raises(RaveError, match="cannot reach the bus") as e:
+        run(Bus.connect())
+    assert e.value.code is Code.BUS
+
+
+def test_connect_finds_the_system_bus(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
+
+    async def body() -> None:
+        before = open_fds()
+        bus = await Bus.connect()
+        assert re.fullmatch(r":\d+\.\d+", bus.unique_name)
+        assert not bus.lost.done()
+        await bus.close()
+        await bus.close()
+        assert bus.lost.result() is None
+        assert open_fds() <= before
+
+    run(body())
+
+
+def test_names(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (one, two):
+            await one.request_name("org.example.Name")
+            await one.request_name("org.example.Name")
+            with pytest.raises(RaveError, match="belongs to somebody else") as e:
+                await two.request_name("org.example.Name")
+            assert e.value.code is Code.BUS
+            with pytest.raises(RaveError):
+                await two.request_name("no name")
+            assert (await two.call(*DAEMON, "ListQueuedOwners", "s", "org.example.Name"))[0] == [one.unique_name]
+
+    run(body())
+
+
+# Calling
+
+
+def test_call_time_out_leaves_nothing_behind(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            lamp = Lamp()
+            service.export(LAMP, lamp)
+            with pytest.raises(RaveError, match=r"Wait of .* gave no answer in 0.05 s") as e:
+                await client.call(service.unique_name, LAMP, Lamp.interface, "Wait", timeout=0.05)
+            assert e.value.code is Code.TIMEOUT
+            assert not client._pending
+            lamp.go.set()
+            await client.call(
+                service.unique_name, LAMP, Lamp.interface, "Wait"
+            )  # the late reply came before this one
+            calling = asyncio.create_task(client.call(service.unique_name, LAMP, Lamp.interface, "WhoCalls"))
+            await asyncio.sleep(0)
+            calling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await calling
+            assert not client._pending
+
+    run(body())
+    assert not caplog.records
+
+
+def test_no_more_calls_at_once_than_the_bus_takes(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 4) as (client, *services):
+            lamps = [Lamp() for _ in services]
+            for service, lamp in zip(services, lamps, strict=True):
+                service.export(LAMP, lamp)
+            calls = [
+                asyncio.create_task(client.call(service.unique_name, LAMP, Lamp.interface, "Wait"))
+                for service in services
+                for _ in range(50)
+            ]
+            await until(lambda: sum(len(lamp.calls) for lamp in lamps) >= 100)
+            assert len(client._pending) == 100
+            late = asyncio.create_task(client.call(*DAEMON, "GetId", timeout=0.05))
+            with pytest.raises(RaveError) as e:
+                await late
+            assert e.value.code is Code.TIMEOUT
+            for lamp in lamps:
+                lamp.go.set()
+            assert await asyncio.gather(*calls) == [[]] * 150
+
+    run(body())
+
+
+def test_call_that_cannot_be_sent(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address) as (bus,):
+            for arguments in [("no name", "/", "a.b", "C"), (*DAEMON, "GetId", "u", -1), (*DAEMON, "GetId", "s")]:
+                with pytest.raises(RaveError, match="cannot send") as e:
+                    await bus.call(*arguments)
+                assert e.value.code is Code.BUS
+            assert not bus._pending
+
+    run(body())
+
+
+def test_error_replies(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address) as (bus,):
+            with pytest.raises(RaveError, match=r"C of org.example.Nobody failed: .*org.example.Nobody") as e:
+                await bus.call("org.example.Nobody", "/", "a.b", "C")
+            assert e.value.code is Code.BUS
+            assert e.value.attributes["error_name"] == "org.freedesktop.DBus.Error.ServiceUnknown"
+
+    run(body())
+
+
+def test_only_who_was_asked_may_answer(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address) as (bus,):
+            asked: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+            for destination, sender, counts in [
+                (":1.7", ":1.8", False),
+                (DAEMON[0], ":1.8", False),
+                (":1.7", DAEMON[0], True),
+                (":1.7", ":1.7", True),
+                ("org.example.Name", ":1.8", True),
+            ]:
+                asked = asyncio.get_running_loop().create_future()
+                bus._pending[77] = (destination, asked)
+                bus._on_reply(Message(kind=Kind.RETURN, reply_serial=77, sender=sender))
+                assert asked.done() is counts, (destination, sender)
+                bus._on_reply(Message(kind=Kind.RETURN, reply_serial=77, sender=sender))  # a second one
+            del bus._pending[77]
+
+    run(body())
+
+
+# Being called
+
+
+def test_method_gets_its_caller(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 4) as (service, *clients):
+            lamp = Lamp()
+            service.export(LAMP, lamp)
+            said = await clients[0].call(service.unique_name, LAMP, Lamp.interface, "Say", "su", "ab", 2)
+            assert said == ["abab", 2]
+            call = lamp.calls[0]
+            assert call == Call(sender=clients[0].unique_name, interactive=False, path=LAMP, member="Say")
+            answers = await asyncio.gather(
+                *(c.call(service.unique_name, LAMP, Lamp.interface, "WhoCalls") for _ in range(20) for c in clients)
+            )
+            assert answers == [[c.unique_name] for _ in range(20) for c in clients]
+
+    run(body())
+
+
+def test_flags_of_a_call(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            lamp = Lamp()
+            service.export(LAMP, lamp)
+            for flags, member in [(4, "Say"), (1, "Say"), (1, "Nothing"), (0x85, "Say")]:
+                client._send(
+                    Message(
+                        kind=Kind.CALL,
+                        serial=client._next_serial(),
+                        flags=flags,
+                        destination=service.unique_name,
+                        path=LAMP,
+                        interface=Lamp.interface,
+                        member=member,
+                        signature="su",
+                        body=["x", 1],
+                    )
+                )
+            sent: list[Message] = []
+            service._send = sent.append  # type: ignore[method-assign]
+            await until(lambda: len(lamp.calls) == 3 and not service._serving)
+            assert [call.interactive for call in lamp.calls] == [True, False, True]
+            assert [m.kind for m in sent] == [Kind.RETURN]
+            del service._send  # type: ignore[method-assign]
+
+    run(body())
+
+
+class Faulty(Interface):
+    interface = "org.example.Faulty1"
+
+    def __init__(self) -> None:
+        super().__init__(policy_decides)
+        self.running = asyncio.Event()
+
+    @method()
+    async def bug(self, call: Call) -> None:
+        raise RuntimeError("secret: " + __file__)
+
+    @method(returns={"number": "u"})
+    async def wrong_type(self, call: Call) -> str:
+        return "x"
+
+    @method(returns={"one": "u", "two": "u"})
+    async def wrong_count(self, call: Call) -> tuple[int, ...]:
+        return 1, 2, 3
+
+    @method()
+    async def cancelled(self, call: Call) -> None:
+        raise asyncio.CancelledError
+
+    @method()
+    async def denied(self, call: Call) -> None:
+        raise RaveError(Code.ACCESS_DENIED, "not you")
+
+    @method()
+    async def slow(self, call: Call) -> None:
+        self.running.set()
+        await asyncio.Event().wait()
+
+
+async def error_of(client: Bus, service: Bus, member: str) -> tuple[str, str]:
+    with pytest.raises(RaveError) as e:
+        await client.call(service.unique_name, "/f", Faulty.interface, member, timeout=5)
+    return str(e.value.attributes["error_name"]), e.value.message.partition("failed: ")[2]
+
+
+def test_exceptions_become_errors(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            service.export("/f", Faulty())
+            for member in ("Bug", "WrongType", "WrongCount"):
+                name, text = await error_of(client, service, member)
+                assert name == "org.ravesvc.Rave1.Error.Internal"
+                incident = re.fullmatch(r"internal error, see the log \(id ([0-9a-f]{8})\)", text)
+                assert incident
+                assert incident[1] in caplog.records[-1].getMessage()
+                assert caplog.records[-1].exc_info
+            assert len(caplog.records) == 3
+            caplog.clear()
+            assert await error_of(client, service, "Cancelled") == (
+                "org.ravesvc.Rave1.Error.Closed",
+                "the call was cancelled",
+            )
+            denied = "org.freedesktop.DBus.Error.AccessDenied"
+            assert await error_of(client, service, "Denied") == (denied, "not you")
+            with pytest.raises(RaveError) as e:
+                await client.call(service.unique_name, "/f", Faulty.interface, "Denied")
+            assert e.value.code is Code.ACCESS_DENIED
+
+    run(body())
+    assert not caplog.records  # an ordinary refusal is nothing to log
+
+
+def test_closing_cancels_and_answers_what_runs(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            faulty = Faulty()
+            service.export("/f", faulty)
+            call = asyncio.create_task(client.call(service.unique_name, "/f", Faulty.interface, "Slow"))
+            await faulty.running.wait()
+            await service.close()
+            with pytest.raises(RaveError, match="the call was cancelled") as e:
+                await call
+            assert e.value.code is Code.CLOSED
+
+    run(body())
+
+
+def test_closing_from_within_a_method(run: Run, bus_address: str) -> None:
+    class Door(Interface):
+        interface = "org.example.Door1"
+
+        @method()
+        async def close(self, call: Call) -> None:
+            await service.close()
+
+    service: Bus
+
+    async def body() -> None:
+        nonlocal service
+        async with connected(bus_address, 2) as (client, service):
+            service.export("/d", Door(policy_decides))
+            with pytest.raises(RaveError, match=r"NoReply|gave no answer|disconnected"):
+                await client.call(service.unique_name, "/d", Door.interface, "Close", timeout=5)
+
+    run(body())
+
+
+def test_one_caller_cannot_take_everything(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 3) as (greedy, modest, service):
+            lamp = Lamp()
+            service.export(LAMP, lamp)
+            calls = [
+                asyncio.create_task(greedy.call(service.unique_name, LAMP, Lamp.interface, "Wait")) for _ in range(70)
+            ]
+            said = await modest.call(service.unique_name, LAMP, Lamp.interface, "Say", "su", "x", 1)
+            assert said == ["x", 1]
+            await until(lambda: sum(call.done() for call in calls) >= 6)
+            lamp.go.set()
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            refused = [r for r in results if isinstance(r, RaveError)]
+            assert len(refused) == 6
+            assert refused[0].attributes["error_name"] == "org.freedesktop.DBus.Error.LimitsExceeded"
+            await until(lambda: not service._serving)
+            assert not service._served
+
+    run(body())
+
+
+def test_an_oversized_call_is_not_served_and_an_oversized_reply_arrives(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            lamp = Lamp()
+            service.export(LAMP, lamp)
+            say = (service.unique_name, LAMP, Lamp.interface, "Say", "su")
+            with pytest.raises(RaveError) as e:
+                await client.call(*say, "x" * 70_000, 1, timeout=0.05)
+            assert e.value.code is Code.TIMEOUT
+            assert await client.call(*say, "x" * 60_000, 20) == ["x" * 1_200_000, 60_000]
+            assert len(lamp.calls) == 1
+
+    run(body())
+
+
+MANAGED = ("/org/example", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
+REPLY = 200_000
+
+
+class Greedy:
+    """A caller that asks for all objects a hundred times, 20 MB, and reads nothing until told to."""
+
+    count = 100
+
+    def __init__(self, client: Bus, service: Bus) -> None:
+        lamp = Lamp()
+        lamp.set(Name="x" * REPLY)
+        service.object_manager(MANAGED[0])
+        service.export(LAMP, lamp)
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._loop.remove_reader(client._transport._sock)
+        self.answers = asyncio.gather(*(client.call(service.unique_name, *MANAGED) for _ in range(self.count)))
+
+    async def read(self) -> list[list[Any]]:
+        self._loop.add_reader(self._client._transport._sock, self._client._transport._readable)
+        return await self.answers
+
+
+def test_who_does_not_read_its_answers_keeps_nobody_else_waiting(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 3) as (client, modest, service):
+            greedy = Greedy(client, service)
+            await until(lambda: service._serial > Greedy.count and not service._transport._queue)
+            said = await modest.call(service.unique_name, LAMP, Lamp.interface, "WhoCalls", timeout=5)
+            assert said == [modest.unique_name]
+            assert not greedy.answers.done()
+            assert not service.lost.done()
+            assert len(await greedy.read()) == Greedy.count
+
+    run(body())
+
+
+def test_a_bus_that_is_full_of_unread_answers_is_not_lost(run: Run, bus_daemon: BusDaemon) -> None:
+    """The daemon takes no more from us than it may keep, so that everybody has to wait; but only that."""
+    limit = '<limit name="max_incoming_bytes">1000000</limit></busconfig>'
+    bus_daemon.stop()
+    bus_daemon.socket.unlink()
+    bus_daemon.config.write_text(bus_daemon.config.read_text().replace("</busconfig>", limit))
+    bus_daemon.start()
+
+    async def body() -> None:
+        async with connected(bus_daemon.address, 3) as (client, modest, service):
+            greedy = Greedy(client, service)
+            await until(lambda: service._transport._paused)
+            waiting = asyncio.create_task(modest.call(service.unique_name, LAMP, Lamp.interface, "WhoCalls"))
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+            assert service._transport._queued < transport._MAX_BEHIND + 2 * REPLY
+            assert not service.lost.done()
+            assert len(await greedy.read()) == Greedy.count
+            assert await waiting == [modest.unique_name]
+            assert not service._transport._paused
+
+    run(body())
+
+
+def test_a_reply_too_large_for_the_bus(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            lamp = Lamp()
+            lamp.set(Name="x" * 9_000_000)
+            service.export(LAMP, lamp)
+            properties = "org.freedesktop.DBus.Properties"
+            with pytest.raises(RaveError, match="internal error") as e:
+                await client.call(service.unique_name, LAMP, properties, "GetAll", "s", "")
+            assert e.value.code is Code.INTERNAL
+            assert not service.lost.done()
+
+    run(body())
+    assert "too many" in caplog.text
+
+
+# Who may call
+
+
+def test_a_method_without_action_is_refused(run: Run, bus_address: str) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    class Asker:
+        async def polkit(self, call: Call, action: str | None) -> None:
+            asked.append((call.member, action))
+            if action == PolkitAction.OPERATE:
+                raise RaveError(Code.ACCESS_DENIED, "polkit says no")
+
+        @decides_unnamed
+        async def verified(self, call: Call, action: str | None) -> None:
+            asked.append((call.member, action))
+
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            for path, authorizer in [("/polkit", Asker().polkit), ("/verified", Asker().verified)]:
+                lamp = Lamp(authorizer)
+                lamp.go.set()
+                service.export(path, lamp)
+
+            async def call(path: str, member: str) -> str:
+                try:
+                    await client.call(service.unique_name, path, Lamp.interface, member)
+                except RaveError as e:
+                    return str(e.attributes["error_name"])
+                return "allowed"
+
+            denied = "org.freedesktop.DBus.Error.AccessDenied"
+            assert await call("/polkit", "WhoCalls") == "allowed"
+            assert await call("/polkit", "Wait") == denied
+            assert await call("/polkit", "Unnamed") == denied
+            assert await call("/verified", "Unnamed") == "allowed"
+            assert asked == [("WhoCalls", PolkitAction.READ), ("Wait", PolkitAction.OPERATE), ("Unnamed", None)]
+
+    run(body())
+
+
+# Losing the bus
+
+
+def test_losing_the_bus(run: Run, bus_daemon: BusDaemon, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        async with connected(bus_daemon.address, 2) as (client, service):
+            lamp = Lamp()
+            service.export(LAMP, lamp)
+            calls = [
+                asyncio.create_task(client.call(service.unique_name, LAMP, Lamp.interface, "Wait")) for _ in range(3)
+            ]
+            await until(lambda: len(lamp.calls) >= 3)
+            forgotten = client.lost  # noqa: F841 - nobody waits for it
+            bus_daemon.process.send_signal(signal.SIGKILL)
+            for call in calls:
+                with pytest.raises(RaveError, match="connection to the bus is lost") as e:
+                    await call
+                assert e.value.code is Code.BUS
+            await service.lost
+            start = time.process_time(), time.monotonic()
+            with pytest.raises(RaveError, match="connection to the bus is lost"):
+                await client.call(*DAEMON, "GetId")
+            lamp.set(Level=1)
+            lamp.emit("Switched", True, "x")
+            service.unexport(LAMP)
+            lamp.go.set()
+            await asyncio.sleep(0.3)
+            assert time.process_time() - start[0] < 0.2, "the processor is busy with a dead connection"
+
+    run(body())
+    assert [r.levelno for r in caplog.records] == [logging.WARNING] * 2
+    assert "lost the connection to the bus: it closed the connection" in caplog.text
+
+
+def test_an_unreadable_message_is_ignored(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address) as (bus,):
+            bus._on_frame(b"l\1\0\1junk", [])
+            assert await bus.call(*DAEMON, "GetId")
+
+    run(body())
+
+
+def test_a_reply_that_came_before_the_loss_counts(run: Run, bus_daemon: BusDaemon) -> None:
+    async def body() -> None:
+        async with connected(bus_daemon.address) as (bus,):
+            take_reply = bus._on_reply
+
+            def lose(reply: Message) -> None:
+                take_reply(reply)
+                bus._end()
+
+            bus._on_reply = lose  # type: ignore[method-assign]
+            assert await bus.call(*DAEMON, "GetId")
+
+    run(body())
+
+
+def test_losing_a_frozen_bus(run: Run, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_FLUSH_TIMEOUT", 0.1)
+
+    async def body() -> None:
+        async with connected(bus_daemon.address) as (bus,):
+            bus_daemon.process.send_signal(signal.SIGSTOP)
+            for _ in range(200):
+                bus._emit("/x", "a.b", "C", "s", "x" * 10000)
+            await bus.close()  # gives up flushing
+            assert bus.lost.done()
+
+    run(body())
+
+
+def test_close_sends_what_was_said(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (listener, speaker):
+            heard: list[int] = []
+            await listener.match("type='signal',interface='a.b'", lambda s: heard.append(s.body[0]))
+            for n in range(500):
+                speaker._emit("/x", "a.b", "C", "us", n, "x" * 5000)
+            await speaker.close()
+            await until(lambda: len(heard) >= 500)
+
+    run(body())
+
+
+# Descriptors
+
+
+class Pipes(Interface):
+    interface = "org.example.Pipes1"
+    last: list[int]
+
+    @method(takes={"to": "h", "text": "s"})
+    async def write(self, call: Call, to: int, text: str) -> None:
+        self.last = [to]
+        os.write(to, text.encode())
+
+    @method(takes={"sender": "s"}, returns={"credentials": "a{sv}"})
+    async def credentials(self, call: Call, sender: str) -> dict[str, Variant]:
+        fd = os.open("/proc/self", os.O_RDONLY)
+        asyncio.get_running_loop().call_soon(os.close, fd)
+        return {"ProcessFD": Variant("h", fd), "UnixUserID": Variant("u", 1)}
+
+
+def test_descriptors_travel_and_none_leaks(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            pipes = Pipes(policy_decides)
+            service.export("/pipes", pipes)
+            asked = (service.unique_name, "/pipes", Pipes.interface)
+            before = open_fds()
+            read, write = os.pipe()
+            await client.call(*asked, "Write", "hs", write, "hello")
+            assert os.read(read, 9) == b"hello"
+            (credentials,) = await client.call(*asked, "Credentials", "s", "x")
+            assert f"{credentials['ProcessFD']} /proc/{os.getpid()}" in open_fds()
+            assert credentials["UnixUserID"] == 1
+            os.close(credentials["ProcessFD"])
+            for refused in [("/nothing", "Write"), ("/pipes", "Nothing"), ("/pipes", "Credentials")]:
+                with pytest.raises(RaveError):
+                    await client.call(service.unique_name, refused[0], Pipes.interface, refused[1], "hs", write, "x")
+            client._emit("/x", "a.b", "C", "h", write)
+            await service.match("type='signal',interface='a.b'", print)
+            client._emit("/x", "a.b", "C", "h", write)
+            abandoned = asyncio.create_task(client.call(*asked, "Credentials", "s", "x"))
+            await asyncio.sleep(0)
+            assert client._pending
+            abandoned.cancel()
+            await asyncio.gather(abandoned, return_exceptions=True)
+            await client.call(*asked, "Write", "hs", write, "bye")
+            os.close(read)
+            os.close(write)
+            await asyncio.sleep(0)
+            assert open_fds() == before
+
+    run(body())
+
+
+def test_descriptors_of_a_reply_that_comes_as_its_caller_gives_up(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            service.export("/pipes", Pipes(policy_decides))
+            before = open_fds()
+            calling = asyncio.create_task(
+                client.call(service.unique_name, "/pipes", Pipes.interface, "Credentials", "s", "x")
+            )
+            take_reply = client._on_reply
+
+            def give_up(reply: Message) -> None:
+                take_reply(reply)
+                assert calling.cancel()
+
+            client._on_reply = give_up  # type: ignore[method-assign]
+            with pytest.raises(asyncio.CancelledError):
+                await calling
+            assert open_fds() == before
+
+    run(body())
+
+
+def test_serials_wrap(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address) as (bus,):
+            bus._serial = 0xFFFFFFFE
+            assert len(await asyncio.gather(*(bus.call(*DAEMON, "GetId") for _ in range(3)))) == 3
+            assert bus._serial == 2
+
+    run(body())

@@ -1,0 +1,197 @@
+"""Rave's HTTP interface as the parent and the children use it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import json
+import logging
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+from ravesvc import names
+from ravesvc.api import backoff, failures, models, signing, tls
+from ravesvc.api.models import Listing, Mesh, MeshMode, User
+from ravesvc.api.transport import Request, Transport
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.settings import ClientIdentity, Servers, Session, Tls
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Seconds. The time-out is for one attempt; after this much patience nothing is tried again.
+TIMEOUT = 15.0
+PATIENCE = 60.0
+ATTEMPTS = 4
+# Between two requests of one task, so as to stay clear of limits that nobody has published.
+SPACING = 0.5
+# A listing that has more pages is a server gone round in circles.
+MOST_PAGES = 100
+USERS_PER_REQUEST = 80
+
+_SOURCES = {MeshMode.ALL: (MeshMode.INVITED, MeshMode.FRIENDS, MeshMode.PUBLIC)}
+
+
+class Api:
+    """One account's requests, one at a time, over one kept-alive connection to `servers.api`.
+
+    Every method raises `RaveError`: BadRequest, Unauthorized, Forbidden, NotFound, RateLimited, ServerError, Refused
+    (as Rave answered; attributes `status`, `error_code`, `retry_after`), Network, Timeout, Tls, BadData, Closed.
+    What may pass is tried again with growing pauses, or after the pause that Rave asks for: reading after any failure
+    that may pass, writing only when Rave says that it has not been heard. Needs a running event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        servers: Servers,
+        identity: ClientIdentity,
+        session: Session,
+        tls: Tls,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._identity = identity
+        self._session = session
+        self._clock = clock
+        self._sleep = sleep
+        self._rng = rng
+        self._transport, self._base = _transport(servers.api, tls)
+
+    def set_session(self, session: Session) -> None:
+        """Use `session` for every request from now on."""
+        self._session = session
+
+    def drop_idle(self) -> None:
+        """Close the connection if it is not in use: for whoever asks nothing for hours."""
+        self._transport.drop_idle()
+
+    async def close(self) -> None:
+        """End the connection; requests under way fail with Closed at once, and so does every later one."""
+        self._transport.close()
+
+    async def meshes(self, mode: MeshMode, *, limit: int, lang: str) -> Listing:
+        """All meshes of `mode`, every page of it read, or an error: half a listing is none.
+
+        `limit` is the size of a page, `lang` a language code. With `MeshMode.ALL` the invitations come first, then
+        the friends' meshes, then the public ones, each mesh once.
+        """
+        found: dict[str, Mesh] = {}
+        for position, source in enumerate(_SOURCES.get(mode, (mode,))):
+            if position:
+                await self._sleep(SPACING)
+            for mesh in await self._listing(source, limit, lang):
+                found.setdefault(mesh.id, mesh)
+        return Listing(tuple(found.values()))
+
+    async def mesh(self, mesh_id: str) -> Mesh:
+        """One mesh as it is now: where its server is, and who is in it. NotFound when it is gone."""
+        return await self._call(f"reading mesh {mesh_id}", "GET", f"/meshes/{names.mesh_id(mesh_id)}", models.mesh)
+
+    async def users(self, ids: Iterable[int]) -> dict[int, User]:
+        """The accounts with these ids, by id; those that Rave does not know are missing."""
+        wanted = sorted(set(ids))
+        found: dict[int, User] = {}
+        for start in range(0, len(wanted), USERS_PER_REQUEST):
+            if start:
+                await self._sleep(SPACING)
+            block = wanted[start : start + USERS_PER_REQUEST]
+            body = {"deviceId": self._session.device_id, "ids": block, "includeOnline": True}
+            found |= await self._call("looking up users", "POST", "/users/list", models.users, body)
+        return found
+
+    async def leave(self, mesh_id: str) -> None:
+        """Take this device out of a mesh, and the mesh out of our invitations.
+
+        Both are tried whatever happens to the other; what is gone already counts as done. Raises what kept us from
+        leaving; an invitation that stays behind is logged only.
+        """
+        path = f"/meshes/{names.mesh_id(mesh_id)}"
+        device = quote(self._session.device_id, safe="")
+        try:
+            await self._delete(f"deleting the invitation to mesh {mesh_id}", f"{path}/invites")
+        except RaveError as e:
+            _log.warning("%s", e)
+        await self._delete(f"leaving mesh {mesh_id}", f"{path}/devices/{device}/leave")
+
+    async def _listing(self, source: MeshMode, limit: int, lang: str) -> list[Mesh]:
+        """The meshes of one source, all pages of it, with a pause between them."""
+        what = f"reading the list of {source} meshes"
+        read = functools.partial(models.page, invited=source is MeshMode.INVITED)
+        query = {mode.value: str(mode is source).lower() for mode in MeshMode if mode not in _SOURCES}
+        query |= {"deviceId": self._session.device_id, "local": "false", "limit": str(limit), "lang": lang}
+        found: list[Mesh] = []
+        cursors: set[str] = set()
+        for _ in range(MOST_PAGES):
+            meshes, cursor = await self._call(what, "GET", f"/meshes/self?{urlencode(query)}", read)
+            found += meshes
+            if cursor is None:
+                return found
+            if cursor in cursors:
+                raise RaveError(Code.BAD_DATA, f"{what} failed: it comes back to a page it had already")
+            cursors.add(cursor)
+            query["cursor"] = cursor
+            await self._sleep(SPACING)
+        raise RaveError(Code.BAD_DATA, f"{what} failed: it has more than {MOST_PAGES} pages")
+
+    async def _delete(self, what: str, path: str) -> None:
+        try:
+            await self._call(what, "DELETE", path, lambda _: None)
+        except RaveError as e:
+            if e.code is not Code.NOT_FOUND:
+                raise
+
+    async def _call(
+        self, what: str, method: str, path: str, read: Callable[[Object], T], body: dict[str, Any] | None = None
+    ) -> T:
+        """What `read` makes of a successful answer; tries again as the class says.
+
+        `what` begins the sentence of an error: a path may not, for it may hold the device id.
+        """
+        content = None if body is None else json.dumps(body).encode()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        pauses = itertools.islice(backoff.delays(1.0, 8.0, self._rng), ATTEMPTS - 1)
+        while True:
+            try:
+                return read(await self._attempt(what, method, path, content))
+            except RaveError as e:
+                error = RaveError(e.code, f"{what} failed: {e.message}", hint=e.hint, **e.attributes)
+            pause = next(pauses, math.inf) + float(error.attributes.get("retry_after", 0))
+            if loop.time() + pause > deadline or not _may_repeat(method, error):
+                raise error
+            _log.debug("trying again in %.1f s: %s", pause, error)
+            await self._sleep(pause)
+
+    async def _attempt(self, what: str, method: str, path: str, content: bytes | None) -> Object:
+        now = self._clock()
+        headers = signing.headers(self._identity, self._session, content, int(now * 1000))
+        answer = await self._transport.send(Request(method, self._base + path, headers, content))
+        _log.debug("%s: HTTP %d, %d bytes", what, answer.status, len(answer.body))
+        return failures.document(answer, now)
+
+
+def _may_repeat(method: str, error: RaveError) -> bool:
+    """A write that failed on the way may have been carried out; one that was refused for its rate was not."""
+    return error.code is Code.RATE_LIMITED or (method == "GET" and failures.retryable(error))
+
+
+def _transport(base: str, settings: Tls) -> tuple[Transport, str]:
+    """The connection to a base URL, and the path below which its resources are."""
+    try:
+        url = urlsplit(base)
+        host, port = url.hostname, url.port or 443
+    except ValueError:
+        url, host, port = urlsplit(""), None, 0
+    if url.scheme != "https" or not host:
+        # A token never travels in clear text.
+        raise RaveError(Code.CONFIG, f"{base[:80]!r} is not an https URL", key="servers.api")
+    return Transport(host, port, tls.context(settings, host), TIMEOUT), url.path.rstrip("/")

@@ -1,0 +1,128 @@
+"""What Rave's answers say, typed. No I/O.
+
+All but a mesh's id is optional on the wire, and an odd value must not hide a mesh: it counts as absent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import parse_qs, urlsplit
+
+from ravesvc import fields, names
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.words import printable
+
+_log = logging.getLogger(__name__)
+
+_LONGEST = 300
+
+
+class MeshMode(StrEnum):
+    """Which meshes a listing holds."""
+
+    INVITED = "invited"
+    FRIENDS = "friends"
+    PUBLIC = "public"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account: a positive id, and the name that others see."""
+
+    id: int
+    display_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """A room.
+
+    `server` is the authority of its WebSocket, or None if the answer names none; `title` is that of the running
+    video, or empty; `invited` is True if it came from the list of our invitations.
+    """
+
+    id: str
+    server: str | None
+    title: str
+    invited: bool
+    users: tuple[User, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Every mesh of a mode, each once, those that we are invited to first."""
+
+    meshes: tuple[Mesh, ...]
+
+
+def mesh(answer: Object) -> Mesh:
+    """The mesh in an answer about one; raises `RaveError` (BadData) if there is none with a valid id."""
+    source = fields.get_object(answer, "data")
+    return _mesh(source, source.get("users"), invited=False)
+
+
+def page(answer: Object, *, invited: bool) -> tuple[list[Mesh], str | None]:
+    """The meshes of one page of a listing, and the cursor of the next page or None.
+
+    An entry without a valid mesh id is left out; a page that is none raises `RaveError` (BadData).
+    """
+    meshes = []
+    for entry in fields.get_list(answer, "data"):
+        try:
+            source = fields.as_object(entry, "entry")
+            meshes.append(_mesh(fields.get_object(source, "mesh"), source.get("users"), invited=invited))
+        except RaveError as e:
+            _log.debug("an entry of the mesh list is left out: %s", e)
+    return meshes, _next_cursor(answer)
+
+
+def users(answer: Object) -> dict[int, User]:
+    """The users in an answer, by id; raises `RaveError` (BadData) if there is no list of them."""
+    return {user.id: user for user in _users(fields.get_list(answer, "data"))}
+
+
+def _mesh(source: Object, users: object, *, invited: bool) -> Mesh:
+    text = fields.get_str(source, "id")
+    try:
+        mesh_id = names.mesh_id(text)
+    except RaveError as e:
+        raise RaveError(Code.BAD_DATA, e.message) from None
+    return Mesh(mesh_id, _text(source, "server") or None, _text(source, "videoTitle"), invited, tuple(_users(users)))
+
+
+def _users(value: object) -> Iterator[User]:
+    """A bare id counts as a user; whatever else has no positive id is left out."""
+    for entry in value if isinstance(value, list) else ():
+        source = entry if isinstance(entry, dict) else {"id": entry}
+        user_id = fields.as_int(source.get("id"))
+        if user_id is not None and user_id > 0:
+            yield User(user_id, _display_name(source) or f"User {user_id}")
+
+
+def _display_name(source: Object) -> str:
+    return next(filter(None, (_text(source, key).strip() for key in ("displayName", "name", "handle"))), "")
+
+
+def _text(source: Object, key: str) -> str:
+    """A text that logs, terminals and the bus can take; strangers write titles and names."""
+    return printable(source.get(key), _LONGEST)
+
+
+def _next_cursor(answer: Object) -> str | None:
+    """The cursor in `paging.next`, an absolute URL of which nothing else is used: its host might be a stranger's."""
+    paging = fields.opt_object(answer, "paging")
+    url = fields.opt_str(paging, "next") if paging is not None else None
+    if not url:
+        return None
+    try:
+        cursors = parse_qs(urlsplit(url).query).get("cursor")
+    except ValueError:
+        cursors = None
+    if not cursors:
+        raise RaveError(Code.BAD_DATA, "paging.next holds no cursor", key="paging.next")
+    return cursors[0]

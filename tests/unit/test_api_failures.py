@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ravesvc.api import backoff, failures
+from ravesvc.api.failures import Answer
+from ravesvc.errors import Code, RaveError
+
+NOW = 1700000000.0
+
+
+def failure(status: int, body: Any = None, retry_after: str | None = None) -> RaveError:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(RaveError) as caught:
+        failures.document(Answer(status, raw, retry_after), NOW)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (302, Code.BAD_DATA),
+        (400, Code.BAD_REQUEST),
+        (401, Code.UNAUTHORIZED),
+        (403, Code.FORBIDDEN),
+        (404, Code.NOT_FOUND),
+        (418, Code.BAD_REQUEST),
+        (429, Code.RATE_LIMITED),
+        (500, Code.SERVER_ERROR),
+        (503, Code.SERVER_ERROR),
+    ],
+)
+def test_every_status_has_its_code(status: int, code: Code) -> None:
+    error = failure(status, b"<html>sorry</html>")
+    assert error.code is code
+    assert error.attributes == {"status": status}
+    assert f"(HTTP {status})" in error.message
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 500])
+def test_slow_down_is_known_by_its_code_whatever_the_status(status: int) -> None:
+    error = failure(status, {"error": {"code": 2015, "message": "slow down"}}, "7")
+    assert error.code is Code.RATE_LIMITED
+    assert error.attributes == {"status": status, "error_code": 2015, "retry_after": 7.0}
+
+
+def test_the_two_keys_may_stand_at_the_top() -> None:
+    assert failure(400, {"code": "2015", "message": "slow down"}).code is Code.RATE_LIMITED
+    assert failure(200, {"code": 3, "message": "no"}).attributes["error_code"] == 3
+
+
+@pytest.mark.parametrize("body", [{"error": "no"}, {"error": {"code": 7}}, {"success": False}])
+def test_success_in_status_only_is_a_refusal(body: Any) -> None:
+    assert failure(200, body).code is Code.REFUSED
+
+
+@pytest.mark.parametrize(
+    "body", [{"data": []}, {"success": True}, {"error": None, "data": 1}, {"code": 1, "message": "x", "data": []}]
+)
+def test_success(body: Any) -> None:
+    assert failures.document(Answer(200, json.dumps(body).encode()), NOW) == body
+
+
+@pytest.mark.parametrize("body", [b"", b"OK", b"[]"])
+def test_success_without_an_object_is_an_empty_one(body: bytes) -> None:
+    assert failures.document(Answer(204, body), NOW) == {}
+
+
+def test_the_servers_words_are_left_out() -> None:
+    error = failure(401, {"error": {"code": 5, "message": "bad token exampletoken"}})
+    assert "exampletoken" not in f"{error} {error.attributes}"
+    assert error.hint
+
+
+def test_what_may_pass_is_retryable_and_nothing_else() -> None:
+    passing = {code for code in Code if failures.retryable(RaveError(code, "x"))}
+    assert passing == {Code.NETWORK, Code.TIMEOUT, Code.SERVER_ERROR, Code.RATE_LIMITED}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (None, None),
+        ("12", 12.0),
+        (" 0 ", 0.0),
+        ("Tue, 14 Nov 2023 22:13:50 GMT", 30.0),
+        ("Tue, 14 Nov 2023 22:13:00 GMT", 0.0),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("١٢", None),
+        ("9" * 30, None),
+        ("Tue, 14 Nov 99999999999 22:13:50 GMT", None),
+    ],
+)
+def test_retry_after(text: str | None, seconds: float | None) -> None:
+    assert failures.retry_after(text, NOW) == seconds
+
+
+@given(st.text())
+def test_retry_after_takes_anything(text: str) -> None:
+    found = failures.retry_after(text, NOW)
+    assert found is None or found >= 0
+
+
+@given(
+    st.binary() | st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5), st.integers(100, 999)
+)
+def test_any_answer_is_an_object_or_an_error_in_words(body: Any, status: int) -> None:
+    raw = body if isinstance(body, bytes) else json.dumps({"error": body}).encode()
+    outcome: Any
+    try:
+        outcome = failures.document(Answer(status, raw), NOW)
+    except RaveError as e:
+        outcome = e.attributes
+    assert isinstance(outcome, dict)
+
+
+def test_the_body_is_in_no_repr() -> None:
+    assert "secret" not in repr(Answer(200, b"secret"))
+
+
+def test_delays_double_up_to_the_most() -> None:
+    assert list(itertools.islice(backoff.delays(1.0, 5.0, lambda: 1.0), 5)) == [1, 2, 4, 5, 5]
+
+
+@given(st.floats(0, 1), st.floats(0.01, 10), st.floats(0.01, 100))
+def test_delays_stay_in_the_upper_half(drawn: float, first: float, most: float) -> None:
+    for number, delay in enumerate(itertools.islice(backoff.delays(first, most, lambda: drawn), 8)):
+        ceiling = min(first * 2**number, most)
+        assert ceiling / 2 <= delay <= ceiling * 1.0000001

@@ -1,0 +1,1 @@
+"""Rave over WebSocket: the protoo framing, one connection to a mesh, and what happens in the room."""

@@ -1,0 +1,105 @@
+"""Chat messages, coming and going; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.room.state import user_id
+
+# Ids are UUIDs. We keep those of our own messages, so nobody may choose ids without bound.
+_ID_LIMIT = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A user mentioned in a text that contains @handle."""
+
+    user_id: int
+    handle: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """A chat message that somebody sent.
+
+    Attributes:
+        id: chosen by the sender, or replaced by the server.
+        sender_peer: peer id of the sender; holds the id of the person's device, so never show it.
+        sender: user id of the sender, None if the peer id has none.
+        text: may be empty (a reaction, a picture).
+        reply_to: id of the message that this one answers.
+        mentions: the users mentioned.
+    """
+
+    id: str
+    sender_peer: str
+    sender: int | None
+    text: str
+    reply_to: str | None
+    mentions: tuple[Mention, ...]
+
+
+def parse_chat(data: Object) -> ChatMessage:
+    """Read the data of a chatMessage; raises `RaveError` (BadData)."""
+    peer = fields.get_str(data, "from")
+    message_id = fields.get_str(data, "id")
+    if len(message_id) > _ID_LIMIT or len(peer) > _ID_LIMIT:
+        raise RaveError(Code.BAD_DATA, "an id of the chat message is too long")
+    return ChatMessage(
+        id=message_id,
+        sender_peer=peer,
+        sender=user_id(peer.partition("_")[0]),
+        text=_paired(fields.opt_str(data, "chat") or ""),
+        reply_to=fields.opt_str(data, "reply"),
+        mentions=tuple(_mentions(fields.opt_list(data, "user_metas") or ())),
+    )
+
+
+def chat_data(message_id: str, text: str, lang: str, reply_to: str | None, mentions: Sequence[Mention]) -> Object:
+    """The data of a chatMessage of ours. `reply` and `user_metas` are there only when they say something."""
+    data: dict[str, Any] = {"chat": text, "id": message_id, "detected_lang": lang, "translations": {}}
+    if reply_to is not None:
+        data["reply"] = reply_to
+    if mentions:
+        data["user_metas"] = [{"handle": mention.handle, "id": mention.user_id} for mention in mentions]
+    return data
+
+
+def _mentions(entries: Sequence[object]) -> list[Mention]:
+    """The entries that can be read; one that can't mentions nobody."""
+    found = []
+    for entry in entries:
+        user = user_id(entry)
+        handle = entry.get("handle") if isinstance(entry, dict) else None
+        if user is not None:
+            found.append(Mention(user, _paired(handle) if isinstance(handle, str) else ""))
+    return found
+
+
+def _paired(text: str) -> str:
+    """`text` without half surrogate pairs: JSON can spell them, but no log or bus can write them."""
+    return text.encode(errors="replace").decode()
+
+
+class OwnMessages:
+    """The ids under which our messages are known, ours and those that the server gave them; the oldest go."""
+
+    def __init__(self, limit: int = 200) -> None:
+        self._limit = limit
+        # A dict keeps the order of insertion.
+        self._ids: dict[str, None] = {}
+
+    def __contains__(self, message_id: str) -> bool:
+        return message_id in self._ids
+
+    def remember(self, message_id: str) -> None:
+        """Add an id, or make it the newest."""
+        self._ids.pop(message_id, None)
+        self._ids[message_id] = None
+        if len(self._ids) > self._limit:
+            del self._ids[next(iter(self._ids))]

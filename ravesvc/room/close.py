@@ -1,0 +1,73 @@
+"""How a connection ended, and what that means; no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+# Going away, internal error, service restart, try again later, bad gateway: the server has trouble of its own and
+# says nothing about us, however early.
+_SERVER_TROUBLE = frozenset({1001, 1011, 1012, 1013, 1014})
+
+
+class CloseKind(StrEnum):
+    """What the end of a connection means for coming back."""
+
+    REFUSED = "refused"  # The upgrade was answered by an HTTP status other than 101.
+    REJECTED = "rejected"  # Let in, and shown out before the connection held.
+    KICKED = "kicked"  # Never come back by itself.
+    LOST = "lost"  # Anything that a later attempt may mend.
+    LOCAL = "local"  # We wanted it.
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The end of a connection.
+
+    Attributes:
+        kind: what it means.
+        code: the close code (1006 when there was none), or the HTTP status when refused; 0 when nothing opened.
+        reason: in words, for people.
+        held: seconds between opening and end, measured at the end itself; 0 when nothing opened.
+        opened: whether the upgrade succeeded.
+    """
+
+    kind: CloseKind
+    code: int
+    reason: str
+    held: float
+    opened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The facts of the end of an open connection.
+
+    Attributes:
+        code: the close code, 1006 when the connection broke.
+        reason: what the server says, or what it did that no WebSocket may do.
+        held: seconds from opening to end.
+        by_peer: whether there was a close frame of the server.
+    """
+
+    code: int
+    reason: str
+    held: float
+    by_peer: bool
+
+
+def classify(end: End, early: float) -> CloseKind:
+    """What an end means that we have not brought about.
+
+    A server that completes the upgrade and then sends a close frame within `early` seconds does not want us. A
+    connection that merely broke was lost, even that early.
+    """
+    if end.by_peer and end.held < early and end.code not in _SERVER_TROUBLE:
+        return CloseKind.REJECTED
+    return CloseKind.LOST
+
+
+def describe(end: End) -> str:
+    """Words for an end that we have not brought about."""
+    what = f"the server closed the connection with code {end.code}" if end.by_peer else "the connection broke"
+    return f"{what}: {end.reason}" if end.reason else what

@@ -1,0 +1,211 @@
+"""One WebSocket to a mesh's server: opening it, text in, text out, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidStatus,
+    WebSocketException,
+)
+from websockets.protocol import State
+from websockets.typing import Subprotocol
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.room.address import Address
+from ravesvc.room.close import End
+from ravesvc.words import printable
+
+_PROTOCOL = Subprotocol("protoo")
+_MAX_FRAME = 2**20  # bytes; a state message of a full room takes some tens of thousands
+_MAX_QUEUE = 8  # frames; then the server has to wait
+_REASON_LIMIT = 100  # characters; a close frame holds 123 bytes
+
+_CODE_OF_STATUS = {
+    400: Code.BAD_REQUEST,
+    401: Code.UNAUTHORIZED,
+    403: Code.FORBIDDEN,
+    404: Code.NOT_FOUND,
+    429: Code.RATE_LIMITED,
+}
+
+# At its debug level the library writes every header, the token too, and every frame.
+_wire_log = logging.getLogger(f"{__name__}.websockets")
+_wire_log.setLevel(logging.WARNING)
+
+
+class _Socket(ClientConnection):
+    """Notes the times at which things happen, rather than when somebody gets to read about them."""
+
+    def __init__(self, clock: Callable[[], float], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.clock = clock
+        self.last_heard = clock()
+        self.ended_at: float | None = None
+        self._hang_up: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self.last_heard = self.clock()
+        super().data_received(data)
+        if self.protocol.close_rcvd is not None and self.ended_at is None:
+            self.ended_at = self.last_heard
+            # It is the server's part to hang up after the handshake; the library would wait for that for ever.
+            self._hang_up = self.loop.call_later(self.close_timeout or 0, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._hang_up:
+            self._hang_up.cancel()
+        if self.ended_at is None:
+            self.ended_at = self.clock()
+        super().connection_lost(exc)
+
+
+class _Connector(connect):
+    """Follows no redirect: the token goes to the server that Rave's API named, and to nobody else."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+class Connection:
+    """An open WebSocket. `receive` belongs to one task; the rest may be called by any."""
+
+    def __init__(self, socket: _Socket, patience: float) -> None:
+        self._socket = socket
+        self._patience = patience
+        self._opened_at = socket.clock()
+
+    @classmethod
+    async def open(
+        cls,
+        address: Address,
+        url: str,
+        *,
+        token: str,
+        ssl_context: ssl.SSLContext,
+        clock: Callable[[], float],
+        patience: float,
+    ) -> Connection:
+        """Connect and upgrade; the caller limits the time.
+
+        `patience` is how many seconds a send or the closing handshake may take later.
+        Raises `RaveError`: Network, Tls, BadData, or what an HTTP status stands for, with a `status` attribute.
+        """
+        headers = {"API-Version": "4"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            socket: Any = await _Connector(
+                url,
+                ssl=ssl_context,
+                server_hostname=address.host,
+                subprotocols=[_PROTOCOL],
+                additional_headers=headers,
+                user_agent_header=None,
+                # permessage-deflate keeps two windows of zlib for each connection, up to 300 kB. Chat is small, and
+                # memory is what a fleet of processes runs out of.
+                compression=None,
+                proxy=None,
+                open_timeout=None,
+                # The room's own clientPing and silence watchdog do this; any frame is a life sign to them.
+                ping_interval=None,
+                close_timeout=patience,
+                max_size=_MAX_FRAME,
+                max_queue=_MAX_QUEUE,
+                logger=_wire_log,
+                create_connection=functools.partial(_Socket, clock),  # type: ignore[arg-type]
+            )
+        except (OSError, WebSocketException) as e:
+            raise _opening_failure(e, address) from e
+        if socket.subprotocol != _PROTOCOL:
+            socket.transport.abort()
+            raise RaveError(Code.BAD_DATA, f"{address} does not speak protoo")
+        return cls(socket, patience)
+
+    @property
+    def last_heard(self) -> float:
+        """When anything at all came in, by the clock given to `open`."""
+        return self._socket.last_heard
+
+    async def receive(self) -> str | None:
+        """The next text frame, or None once the connection has ended. Binary frames mean nothing."""
+        try:
+            while not isinstance(message := await self._socket.recv(), str):
+                pass
+        except ConnectionClosed:
+            return None
+        return message
+
+    async def send(self, text: str) -> None:
+        """Send a text frame; raises `RaveError`: Closed, or Timeout when the server takes nothing any more."""
+        if self._socket.state is not State.OPEN:
+            # The library would wait until the end is complete.
+            raise _closed()
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._socket.send(text)
+        except ConnectionClosed as e:
+            raise _closed() from e
+        except TimeoutError as e:
+            raise RaveError(Code.TIMEOUT, "the mesh's server takes no more data") from e
+
+    async def close(self, code: int, reason: str) -> None:
+        """Shake hands on the end, or end without the other side. `receive` still hands out what came before."""
+        try:
+            # The library limits its wait for the answer, but not that for room in the send buffer.
+            async with asyncio.timeout(2 * self._patience):
+                await self._socket.close(code, reason)
+        except TimeoutError:
+            self.abort()
+
+    def abort(self) -> None:
+        """End at once, without a word."""
+        self._socket.transport.abort()
+
+    def end(self) -> End:
+        """The facts of the end, once there is one."""
+        protocol = self._socket.protocol
+        # A close frame of ours that nobody asked for is the library's, against a broken or too long frame.
+        close = protocol.close_rcvd or protocol.close_sent
+        return End(
+            code=int(protocol.close_code or 1006),
+            reason=printable(close.reason, _REASON_LIMIT) if close else "",
+            # Negative when the close frame came along with the upgrade.
+            held=max(0.0, (self._socket.ended_at or self._socket.clock()) - self._opened_at),
+            by_peer=protocol.close_rcvd is not None,
+        )
+
+
+def _closed() -> RaveError:
+    return RaveError(Code.CLOSED, "the connection to the mesh is closed")
+
+
+def _opening_failure(error: Exception, address: Address) -> RaveError:
+    """Put the failure to open a socket into words."""
+    if isinstance(error, InvalidStatus):
+        return _refused(error.response.status_code, address)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return RaveError(
+            Code.TLS,
+            f"the certificate of {address} is not trusted: {error.verify_message}",
+            hint="tls.ca_file names an authority to trust, tls.insecure_hosts a host not to verify",
+        )
+    if isinstance(error, ssl.SSLError):
+        return RaveError(Code.TLS, f"no TLS with {address}: {error.reason or error}")
+    if isinstance(error, InvalidHandshake) and not isinstance(error, InvalidMessage):
+        return RaveError(Code.BAD_DATA, f"{address} answers the upgrade wrongly: {printable(str(error), 200)}")
+    return RaveError(Code.NETWORK, f"can't connect to {address}: {printable(str(error), 200)}")
+
+
+def _refused(status: int, address: Address) -> RaveError:
+    code = Code.SERVER_ERROR if status >= 500 else _CODE_OF_STATUS.get(status, Code.REFUSED)
+    return RaveError(code, f"{address} refuses the socket with HTTP status {status}", status=status)

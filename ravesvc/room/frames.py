@@ -1,0 +1,118 @@
+"""The four kinds of protoo frame as values and as JSON text; no I/O.
+
+A frame is one JSON object in one text frame of the WebSocket. `request`, `response` or `notification` is true and
+says which kind it is, looked at in this order: a frame that is request *and* notification is a request.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.words import printable
+
+_REASON_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The sender wants an answer that bears the same id."""
+
+    id: int
+    method: str
+    data: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A request was granted."""
+
+    id: int
+    data: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request was refused; `code` is like an HTTP status, 0 when the other side gave none."""
+
+    id: int
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """The sender wants no answer."""
+
+    method: str
+    data: Object
+
+
+Frame: TypeAlias = Request | Response | Refusal | Notification
+
+
+def parse(text: str) -> Frame:
+    """Read a frame; raises `RaveError` (BadData) for what is none.
+
+    `data` that is missing or no object counts as empty, so that a request with odd data still gets its answer.
+    """
+    top = fields.parse_object(text, "the frame")
+    data = top.get("data")
+    if not isinstance(data, dict):
+        data = {}
+    if top.get("request"):
+        return Request(fields.get_int(top, "id"), _method(top), data)
+    if top.get("response"):
+        return _answer(top, data)
+    if top.get("notification"):
+        return Notification(_method(top), data)
+    raise RaveError(Code.BAD_DATA, "the frame is neither request nor response nor notification")
+
+
+def _method(top: Object) -> str:
+    method = fields.get_str(top, "method")
+    if not method:
+        raise RaveError(Code.BAD_DATA, "the frame names no method")
+    return method
+
+
+def _answer(top: Object, data: Object) -> Response | Refusal:
+    """Tell a grant from a refusal: stock protoo servers write refusals without `ok`, but with an errorCode."""
+    answer_id = fields.get_int(top, "id")
+    if top.get("ok") is not False and top.get("errorCode") is None:
+        return Response(answer_id, data)
+    reason = top.get("errorReason")
+    return Refusal(answer_id, fields.as_int(top.get("errorCode")) or 0, printable(reason, _REASON_LIMIT))
+
+
+def request(request_id: int, method: str, data: Object) -> str:
+    """The text of a request."""
+    return _dump({"request": True, "id": request_id, "method": method, "data": data})
+
+
+def notification(method: str, data: Object) -> str:
+    """The text of a notification."""
+    return _dump({"notification": True, "method": method, "data": data})
+
+
+def announcement(request_id: int, method: str, data: Object) -> str:
+    """The text of a request that is a notification, too: to some servers it is the one, to others the other."""
+    return _dump({"request": True, "notification": True, "id": request_id, "method": method, "data": data})
+
+
+def grant(request_id: int) -> str:
+    """The text of the answer that grants a request and says no more."""
+    return _dump({"response": True, "id": request_id, "ok": True, "data": {}})
+
+
+def refusal(request_id: int, code: int, reason: str) -> str:
+    """The text of the answer that refuses a request."""
+    return _dump({"response": True, "id": request_id, "ok": False, "errorCode": code, "errorReason": reason})
+
+
+def _dump(frame: dict[str, Any]) -> str:
+    return json.dumps(frame, separators=(",", ":"))

@@ -1,0 +1,230 @@
+"""A protoo peer: requests and answers over one connection, its watchdog, and the one place that learns of its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.room import frames
+from ravesvc.room.close import Close, CloseKind, classify, describe
+from ravesvc.room.connection import Connection
+from ravesvc.room.frames import Notification, Refusal, Request, Response
+from ravesvc.room.pending import Outcome, Pending
+
+_log = logging.getLogger(__name__)
+
+_UNKNOWN_METHOD = 404
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timings:
+    """Seconds.
+
+    Attributes:
+        opening: from the first packet until we are let in.
+        answer: for the answer to a request.
+        chat_answer: for the answer to a chat message, or its echo; a server that knows it as a notification only
+            sends no answer.
+        ping: between two clientPing.
+        silence: without anything from the server until the connection counts as dead.
+        early: an end by the server before this age of the connection is a rejection.
+        closing: for the closing handshake, and for a send to find room in the buffer.
+    """
+
+    opening: float = 15.0
+    answer: float = 10.0
+    chat_answer: float = 2.0
+    ping: float = 15.0
+    silence: float = 30.0
+    early: float = 5.0
+    closing: float = 3.0
+
+
+class Peer:
+    """Our side of an open connection. One task reads, and it alone declares the end.
+
+    Attributes:
+        closed: how the connection ended; None before.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        handlers: Mapping[str, Callable[[Object], None]],
+        timings: Timings,
+        clock: Callable[[], float],
+    ) -> None:
+        """Start to read.
+
+        `handlers` take the data of what the server sends, by method, whether it comes as a notification or as a
+        request. What raises in them is logged. Requests with other methods are refused, as unknown.
+        """
+        self.closed: Close | None = None
+        self._connection = connection
+        self._handlers = handlers
+        self._timings = timings
+        self._clock = clock
+        self._pending = Pending()
+        self._announced: dict[str, int] = {}
+        # Why we end the connection, if it is we who do, and the task that does it.
+        self._ending: tuple[CloseKind, str] | None = None
+        self._closer: asyncio.Task[None] | None = None
+        self._reader = asyncio.create_task(self._read(), name="room reader")
+
+    @property
+    def last_heard(self) -> float:
+        """When the server last sent anything."""
+        return self._connection.last_heard
+
+    @property
+    def ending(self) -> bool:
+        """Whether we have begun to end the connection, or it has ended."""
+        return self._ending is not None or self.closed is not None
+
+    async def wait(self) -> Close:
+        """Return when the connection has ended."""
+        await asyncio.shield(self._reader)
+        assert self.closed
+        return self.closed
+
+    def end(self, kind: CloseKind, code: int, reason: str) -> None:
+        """Begin to end the connection. The first cause counts, but a kick is a kick whenever we learn of it."""
+        if self.closed:
+            return
+        if self._ending is None or kind is CloseKind.KICKED:
+            self._ending = (kind, reason)
+        if self._closer is None:
+            self._closer = asyncio.create_task(self._connection.close(code, reason), name="room closer")
+
+    def abort(self) -> None:
+        """End the connection at once, without a word to the server."""
+        self._connection.abort()
+
+    async def notify(self, method: str, data: Object) -> None:
+        """Send a notification; raises `RaveError`: Closed, or Timeout when the server takes no data."""
+        await self._connection.send(frames.notification(method, data))
+
+    async def request(self, method: str, data: Object, patience: float) -> None:
+        """Send a request and wait for the server to grant it.
+
+        Raises `RaveError`: Refused with an `error_code` attribute, Timeout after `patience` seconds, Closed.
+        """
+        request_id, future = self._pending.add()
+        if not await self._granted(frames.request(request_id, method, data), request_id, future, patience):
+            raise RaveError(Code.TIMEOUT, f"the server did not answer {method} within {patience:g} s")
+
+    async def announce(self, method: str, data: Object, patience: float, key: str) -> None:
+        """Send a request that is a notification, too, and be content with no answer within `patience` seconds.
+
+        `acknowledge(key)` stands for the answer. Raises `RaveError`: Refused with an `error_code` attribute, Closed.
+        """
+        request_id, future = self._pending.add()
+        self._announced[key] = request_id
+        try:
+            if not await self._granted(frames.announcement(request_id, method, data), request_id, future, patience):
+                _log.debug("no answer to %s", method)
+        finally:
+            del self._announced[key]
+
+    def acknowledge(self, key: str) -> None:
+        """The announcement with that key is known to have arrived."""
+        request_id = self._announced.get(key)
+        if request_id is not None:
+            self._pending.resolve(Response(request_id, {}))
+
+    async def _granted(self, text: str, request_id: int, future: asyncio.Future[Outcome], patience: float) -> bool:
+        """Send a request; True when it was granted, False when nobody answered in time."""
+        try:
+            await self._connection.send(text)
+            async with asyncio.timeout(patience):
+                outcome = await future
+        except TimeoutError:
+            return False
+        finally:
+            self._pending.drop(request_id)
+        if outcome is None:
+            raise RaveError(Code.CLOSED, "the connection to the mesh ended before the answer came")
+        if isinstance(outcome, Refusal):
+            why = f"the mesh's server refused with code {outcome.code}: {outcome.reason or 'no reason given'}"
+            raise RaveError(Code.REFUSED, why, error_code=outcome.code)
+        return True
+
+    async def _read(self) -> None:
+        watcher = asyncio.create_task(self._watch(), name="room watcher")
+        try:
+            while (text := await self._connection.receive()) is not None:
+                await self._take(text)
+            if self._closer:
+                await self._closer
+        finally:
+            watcher.cancel()
+            # In case that we were cancelled.
+            self._connection.abort()
+            self.closed = self._verdict()
+            _log.debug("connection ended (%s): %s", self.closed.kind, self.closed.reason)
+            self._pending.end()
+            await asyncio.wait([watcher])
+
+    def _verdict(self) -> Close:
+        end = self._connection.end()
+        if self._ending:
+            kind, reason = self._ending
+        else:
+            kind, reason = classify(end, self._timings.early), describe(end)
+        return Close(kind, end.code, reason, end.held, opened=True)
+
+    async def _take(self, text: str) -> None:
+        """Deal with one frame; whatever it is, reading goes on."""
+        try:
+            match frames.parse(text):
+                case Notification(method, data):
+                    self._handle(method, data)
+                case Request(request_id, method, data):
+                    await self._answer(request_id, method, data)
+                case answer:
+                    if not self._pending.resolve(answer):
+                        _log.debug("nobody waits for this answer")
+        except RaveError as e:
+            _log.debug("dropped a frame: %s", e)
+
+    def _handle(self, method: str, data: Object) -> None:
+        handler = self._handlers.get(method)
+        if handler is None:
+            return
+        try:
+            handler(data)
+        except RaveError as e:
+            _log.debug("dropped a %s: %s", method, e)
+        except Exception:  # noqa: BLE001 - a bug in a handler must not cost the connection
+            _log.exception("the handler of %s failed", method)
+
+    async def _answer(self, request_id: int, method: str, data: Object) -> None:
+        """Answer a request: one without an answer fails on the server's side, by a time-out at best."""
+        if method in self._handlers:
+            self._handle(method, data)
+            await self._connection.send(frames.grant(request_id))
+        else:
+            await self._connection.send(frames.refusal(request_id, _UNKNOWN_METHOD, "unknown method"))
+
+    async def _watch(self) -> None:
+        """Ping now and then, and end the connection when nothing at all comes in."""
+        timings = self._timings
+        ping_due = self._clock() + timings.ping
+        while (left := self.last_heard + timings.silence - self._clock()) > 0:
+            if self._clock() < ping_due:
+                await asyncio.sleep(min(left, ping_due - self._clock()))
+            else:
+                ping_due += timings.ping
+                await self._ping(min(left, timings.answer))
+        self.end(CloseKind.LOST, 1000, f"nothing heard from the server for {timings.silence:g} s")
+
+    async def _ping(self, patience: float) -> None:
+        try:
+            await self.request("clientPing", {}, patience)
+        except RaveError as e:
+            # Only silence counts: a server may take pings without answering them.
+            _log.debug("ping: %s", e)

@@ -1,0 +1,249 @@
+"""A mesh as a child sees it: one connection from its opening to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.room import address
+from ravesvc.room.chat import ChatMessage, Mention, OwnMessages, chat_data, parse_chat
+from ravesvc.room.close import Close, CloseKind
+from ravesvc.room.connection import Connection
+from ravesvc.room.peer import Peer, Timings
+from ravesvc.room.state import Members, parse_state
+from ravesvc.settings import Session
+
+_KICKED_CODE = 4003
+
+
+class RoomListener(Protocol):
+    """Who is told what happens in a room, in the order in which it happened. The methods must not block."""
+
+    def on_chat(self, message: ChatMessage) -> None:
+        """Somebody else wrote something."""
+
+    def on_joined(self, users: frozenset[int]) -> None:
+        """Users came; `Room.users` has them already."""
+
+    def on_left(self, users: frozenset[int]) -> None:
+        """Users went; `Room.users` no longer has them."""
+
+    def on_kicked(self) -> None:
+        """We were thrown out. Called once, at once; the end of the connection follows."""
+
+
+class Room:
+    """One connection to one mesh, used once: `open`, then `run` until its end. A reconnection is a new Room.
+
+    Attributes:
+        mesh_id: the mesh.
+        own_user_id: the user that we are.
+        own_messages: ids of messages that are ours; hand it to the next Room so that it knows the older ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        mesh_id: str,
+        server: str,
+        session: Session,
+        ssl_context: ssl.SSLContext,
+        listener: RoomListener,
+        lang: str = "en",
+        own_messages: OwnMessages | None = None,
+        timings: Timings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.mesh_id = mesh_id
+        self.own_user_id = session.user_id
+        self.own_messages = OwnMessages() if own_messages is None else own_messages
+        self._server = server
+        self._session = session
+        self._ssl_context = ssl_context
+        self._listener = listener
+        self._lang = lang
+        self._timings = timings or Timings()
+        self._clock = clock
+        self._made_at = clock()
+        self._members = Members()
+        self._peer: Peer | None = None
+        self._joined = False
+        self._kicked = False
+        self._unopened: Close | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server has let us in and the connection has not begun to end."""
+        return self._joined and self._peer is not None and not self._peer.ending
+
+    @property
+    def closed(self) -> Close | None:
+        """How the connection ended, or what the failure of its opening means; None before."""
+        return self._peer.closed if self._peer else self._unopened
+
+    @property
+    def users(self) -> frozenset[int]:
+        """Who is in the mesh, ourselves too; empty until known."""
+        return self._members.users
+
+    @property
+    def last_heard(self) -> float:
+        """When the server last sent anything, by the room's clock; until it does, when the room was made."""
+        return self._peer.last_heard if self._peer else self._made_at
+
+    def is_own(self, message_id: str) -> bool:
+        """Whether that message is ours, by our id or by the server's."""
+        return message_id in self.own_messages
+
+    def baseline(self, users: Iterable[int]) -> None:
+        """Say who is in the mesh according to Rave's API; without it, the first state message says so.
+
+        Ignored when a state message has told already, which is newer. Reports no joins.
+        """
+        self._members.baseline(users)
+
+    async def open(self) -> None:
+        """Connect, and return once the server has granted fullyJoined. To stop it, cancel it.
+
+        Raises `RaveError`; `closed` then says what the failure means.
+            Network, Tls, Timeout, BadData: no proper connection.
+            BadRequest, Unauthorized, Forbidden, NotFound, RateLimited, ServerError, or Refused, all with a `status`
+                attribute: the upgrade was refused.
+            Refused with an `error_code` attribute: fullyJoined was refused.
+            Closed: the connection ended before we were let in.
+        """
+        try:
+            async with asyncio.timeout(self._timings.opening):
+                await self._join()
+        except TimeoutError as e:
+            error = RaveError(Code.TIMEOUT, f"{self._server} did not let us in within {self._timings.opening:g} s")
+            await self._fail(error)
+            raise error from e
+        except RaveError as e:
+            await self._fail(e)
+            raise
+        except asyncio.CancelledError:
+            await self._stop_opening()
+            raise
+        self._joined = True
+
+    async def run(self) -> Close:
+        """Return when the connection has ended; at once when it failed to open."""
+        if self._peer:
+            return await self._peer.wait()
+        assert self._unopened, "run() belongs after open()"
+        return self._unopened
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """End the connection, if there is one, and return when it has ended."""
+        if self._peer:
+            self._peer.end(CloseKind.LOCAL, code, reason)
+            await self._peer.wait()
+
+    async def chat(self, text: str, *, reply_to: str | None = None, mentions: Sequence[Mention] = ()) -> str:
+        """Send a chat message and return its id.
+
+        Waits a little for the server's answer or the echo, and takes silence for consent.
+        Raises `RaveError`: Closed when not connected, Refused when the server says no, Timeout when it takes nothing.
+        """
+        peer = self._connected_peer()
+        message_id = str(uuid.uuid4())
+        self.own_messages.remember(message_id)
+        data = chat_data(message_id, text, self._lang, reply_to, mentions)
+        await peer.announce("chatMessage", data, self._timings.chat_answer, message_id)
+        return message_id
+
+    async def typing(self) -> None:
+        """Show that a message is being typed. Raises `RaveError`: Closed, Timeout."""
+        await self._connected_peer().notify("typing", {})
+
+    async def typing_stop(self) -> None:
+        """Show that none is any more. Raises `RaveError`: Closed, Timeout."""
+        await self._connected_peer().notify("typing_stop", {})
+
+    def _connected_peer(self) -> Peer:
+        if self._peer is None or not self.connected:
+            raise RaveError(Code.CLOSED, "not connected to the mesh")
+        return self._peer
+
+    async def _join(self) -> None:
+        server = address.parse(self._server)
+        connection = await Connection.open(
+            server,
+            server.url(self.mesh_id, self._session.peer_id),
+            token=self._session.auth_token,
+            ssl_context=self._ssl_context,
+            clock=self._clock,
+            patience=self._timings.closing,
+        )
+        handlers = {
+            "stateMessage": self._on_state,
+            "chatMessage": self._on_chat,
+            "kicked": self._on_kicked,
+            "disconnected": self._on_disconnected,
+        }
+        self._peer = Peer(connection, handlers, self._timings, self._clock)
+        await self._peer.request("fullyJoined", {}, self._timings.answer)
+
+    async def _fail(self, error: RaveError) -> None:
+        """Leave nothing open after a failed opening, and say what it means."""
+        if self._peer is None:
+            status = error.attributes.get("status")
+            kind = CloseKind.LOST if status is None else CloseKind.REFUSED
+            self._unopened = Close(kind, int(status or 0), error.message, 0.0, opened=False)
+            return
+        if error.code is not Code.CLOSED:
+            # Code 500 and above is the server's own trouble.
+            rejected = error.code is Code.REFUSED and int(error.attributes["error_code"]) < 500
+            self._peer.end(CloseKind.REJECTED if rejected else CloseKind.LOST, 1000, error.message)
+        await self._peer.wait()
+
+    async def _stop_opening(self) -> None:
+        reason = "the opening was stopped"
+        if self._peer is None:
+            self._unopened = Close(CloseKind.LOCAL, 0, reason, 0.0, opened=False)
+            return
+        self._peer.end(CloseKind.LOCAL, 1000, reason)
+        # Whoever cancels is in a hurry.
+        self._peer.abort()
+        await self._peer.wait()
+
+    def _on_chat(self, data: Object) -> None:
+        message = parse_chat(data)
+        if message.sender_peer == self._session.peer_id:
+            self.own_messages.remember(message.id)
+            self._open_peer().acknowledge(message.id)
+        elif not self._open_peer().ending:
+            self._listener.on_chat(message)
+
+    def _on_state(self, data: Object) -> None:
+        state = parse_state(data)
+        if self.own_user_id in state.kicked:
+            self._on_kicked(data)
+        if state.users is None or self._open_peer().ending:
+            return
+        change = self._members.update(state.users)
+        if change.joined:
+            self._listener.on_joined(change.joined)
+        if change.left:
+            self._listener.on_left(change.left)
+
+    def _on_kicked(self, _data: Object) -> None:
+        if not self._kicked:
+            self._kicked = True
+            self._open_peer().end(CloseKind.KICKED, _KICKED_CODE, "kicked")
+            self._listener.on_kicked()
+
+    def _on_disconnected(self, _data: Object) -> None:
+        # Nobody knows why servers say so; whether the mesh still exists is for others to ask.
+        self._open_peer().end(CloseKind.LOST, 1000, "the server said disconnected")
+
+    def _open_peer(self) -> Peer:
+        assert self._peer, "only a peer calls the handlers"
+        return self._peer

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.room.chat import ChatMessage, Mention, OwnMessages, chat_data, parse_chat
+
+PEER = "900000002_0123456789abcdef0123456789abcdef"
+
+
+def data(**other: Any) -> dict[str, Any]:
+    return {"from": PEER, "chat": "@botty hi", "id": "m1", "reply": None, **other}
+
+
+def test_a_full_message() -> None:
+    metas = [{"handle": "botty", "id": "900000001"}, {"handle": "ann", "id": 5}]
+    assert parse_chat(data(reply="m0", user_metas=metas, media=[], detected_lang="en")) == ChatMessage(
+        id="m1",
+        sender_peer=PEER,
+        sender=900000002,
+        text="@botty hi",
+        reply_to="m0",
+        mentions=(Mention(900000001, "botty"), Mention(5, "ann")),
+    )
+
+
+def test_a_reaction_has_an_empty_text() -> None:
+    assert parse_chat(data(chat="", detected_lang=None, translations=None, user_metas=None)).text == ""
+    assert parse_chat(data(chat=None)).text == ""
+
+
+@pytest.mark.parametrize(("peer", "sender"), [("7_x_y", 7), ("7", 7), ("", None), ("x_7", None), ("-7_x", None)])
+def test_the_sender(peer: str, sender: int | None) -> None:
+    assert parse_chat({**data(), "from": peer}).sender == sender
+
+
+def test_mentions_that_cannot_be_read_are_left_out() -> None:
+    metas = ["x", None, {}, {"handle": "a"}, {"id": "b"}, {"id": 5, "handle": 6}, 7]
+    assert parse_chat(data(user_metas=metas)).mentions == (Mention(5, ""), Mention(7, ""))
+
+
+def test_half_surrogate_pairs_are_replaced() -> None:
+    message = parse_chat(data(chat="a\ud800b😀", user_metas=[{"id": 1, "handle": "\udc00"}]))
+    assert message.text == "a?b😀"
+    assert message.mentions[0].handle == "?"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"id": None},
+        {"id": 5},
+        {"id": "x" * 129},
+        {"from": None},
+        {"from": 5},
+        {"from": "1_" + "x" * 200},
+        {"chat": 5},
+        {"reply": 5},
+        {"user_metas": {}},
+    ],
+)
+def test_what_cannot_be_read_is_bad_data(broken: dict[str, Any]) -> None:
+    with pytest.raises(RaveError) as caught:
+        parse_chat({**data(), **broken} if broken else {})
+    assert caught.value.code is Code.BAD_DATA
+
+
+def test_what_we_send() -> None:
+    assert chat_data("m1", "hi", "de", None, ()) == {
+        "chat": "hi",
+        "id": "m1",
+        "detected_lang": "de",
+        "translations": {},
+    }
+    full = chat_data("m1", "hi", "de", "m0", [Mention(5, "ann")])
+    assert full["reply"] == "m0"
+    assert full["user_metas"] == [{"handle": "ann", "id": 5}]
+
+
+def test_own_messages_forget_the_oldest() -> None:
+    own = OwnMessages(limit=3)
+    for message_id in ("a", "b", "c", "a", "d"):
+        own.remember(message_id)
+    assert "b" not in own
+    assert all(message_id in own for message_id in ("c", "a", "d"))

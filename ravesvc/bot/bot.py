@@ -1,0 +1,225 @@
+"""The bot: turns what is heard in a mesh into commands and events, and runs their handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from ravesvc.bot.command import Command, EventHandler, Registry
+from ravesvc.bot.context import Context
+from ravesvc.bot.event import Event, EventKind
+from ravesvc.bot.facts import Facts
+from ravesvc.bot.limits import Limits, Throttle
+from ravesvc.bot.outbox import Outbox, RoomLike
+from ravesvc.bot.parsing import Invocation, parse
+from ravesvc.bot.people import Lookup, People
+from ravesvc.bot.permissions import Permissions
+from ravesvc.bot.tasks import Tasks
+from ravesvc.errors import Code, RaveError
+from ravesvc.room.chat import ChatMessage
+
+log = logging.getLogger(__name__)
+
+
+class Bot:
+    """One bot in one mesh. It lives as long as the process; rooms are attached as connections come and go.
+
+    The methods called `on_...` are those of a room's listener. Without a room they do nothing.
+
+    Attributes:
+        permissions: asked before every command; may be replaced at any time.
+        outbox: for messages that answer nobody.
+    """
+
+    def __init__(
+        self,
+        *,
+        facts: Facts,
+        registry: Registry,
+        permissions: Permissions,
+        prefixes: Sequence[str],
+        typing_delay: float,
+        lookup: Lookup,
+        ignored_users: Iterable[int] = (),
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Prepare the bot; it needs no running loop yet.
+
+        Args:
+            facts: shown by commands, kept up to date by the caller, on the same `clock`.
+            registry: commands and event handlers.
+            permissions: see the attribute.
+            prefixes: what a command may start with, the first that fits counts.
+            typing_delay: seconds of "is typing" before each message; 0 for none.
+            lookup: from user ids to display names.
+            ignored_users: never heard and never answered, such as other bots.
+            limits: the default ones if None.
+            clock: monotonic seconds.
+            sleep: waits for that many seconds.
+
+        Raises:
+            RaveError: Config, without a prefix or with an empty one, which would make every message a command.
+        """
+        if not prefixes or not all(prefixes):
+            raise RaveError(Code.CONFIG, "a bot needs command prefixes, none of them empty", key="command_prefix")
+        self.permissions = permissions
+        self._facts = facts
+        self._registry = registry
+        self._prefixes = tuple(prefixes)
+        self._ignored_users = frozenset(ignored_users)
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._throttle = Throttle(self._limits, clock)
+        self._people = People(lookup, clock=clock)
+        self.outbox = Outbox(typing_delay=typing_delay, limits=self._limits, clock=clock, sleep=sleep)
+        self._room: RoomLike | None = None
+        self._commands = Tasks(self._limits.running)
+        self._others = Tasks(self._limits.running)
+
+    def attach(self, room: RoomLike) -> None:
+        """Talk in this room from now on; call it when the room is open."""
+        self._room = room
+        self.outbox.attach(room)
+        self._emit(EventKind.CONNECTED, [None])
+
+    def detach(self) -> None:
+        """The room is gone. Handlers go on; what they send fails until the next room."""
+        self._room = None
+        self.outbox.detach()
+
+    async def close(self) -> None:
+        """Detach, cancel all handlers and return when they have ended."""
+        self.detach()
+        await self._commands.close()
+        await self._others.close()
+        await self.outbox.close()
+
+    def on_chat(self, message: ChatMessage) -> None:
+        """Somebody wrote something."""
+        room = self._room
+        if room is None or message.sender == room.own_user_id or message.sender in self._ignored_users:
+            return
+        invocation = parse(message.text, self._prefixes)
+        command = self._registry.get(invocation.name) if invocation else None
+        if invocation is None or command is None:
+            self._emit(EventKind.MESSAGE, [message.sender], message)
+        elif self._may_run(command, message):
+            context = self._context(room, command, invocation, message)
+            if not self._commands.start(self._run, context):
+                self._tell(message, "Too many commands are running. Try again in a minute")
+
+    def on_joined(self, users: frozenset[int]) -> None:
+        """Users came."""
+        self._emit(EventKind.USER_JOIN, sorted(users))
+
+    def on_left(self, users: frozenset[int]) -> None:
+        """Users went."""
+        self._emit(EventKind.USER_LEFT, sorted(users))
+
+    def on_kicked(self) -> None:
+        """The bot was thrown out."""
+        self._emit(EventKind.KICKED, [None])
+
+    def _may_run(self, command: Command, message: ChatMessage) -> bool:
+        refusal = self._throttle.refusal(message.sender)
+        if refusal:
+            log.debug("command %s of user %s exceeds the rate", command.name, message.sender)
+            if refusal.first:
+                self._tell(message, f"Too many commands. Try again in {math.ceil(refusal.wait)} s")
+            return False
+        if not self.permissions.allows(command, message.sender):
+            incident = _incident()
+            log.info("command %s refused to user %s (id %s)", command.name, message.sender, incident)
+            self._tell(message, f"Only admins may use {self._prefixes[0]}{command.name} (id {incident})")
+            return False
+        return True
+
+    def _context(self, room: RoomLike, command: Command, invocation: Invocation, message: ChatMessage) -> Context:
+        return Context(
+            command=command,
+            args=invocation.args,
+            message=message,
+            mesh_id=room.mesh_id,
+            users=room.users,
+            prefixes=self._prefixes,
+            facts=self._facts,
+            now=self._clock(),
+            registry=self._registry,
+            permissions=self.permissions,
+            outbox=self.outbox,
+            people=self._people,
+        )
+
+    async def _run(self, context: Context) -> None:
+        name, message = context.command.name, context.message
+        incident = _incident()
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                await context.command.handler(context)
+        except RaveError as error:
+            log.warning("command %s failed (id %s): %s %s", name, incident, error, error.attributes)
+            await self._answer(message, f"{error} (id {incident})")
+        except TimeoutError:
+            log.warning("command %s took too long (id %s)", name, incident, exc_info=True)
+            await self._answer(message, f"That took too long (id {incident})")
+        except Exception:
+            log.exception("command %s failed (id %s)", name, incident)
+            await self._answer(message, f"Something went wrong (id {incident})")
+
+    def _tell(self, message: ChatMessage, text: str) -> None:
+        if not self._others.start(self._answer, message, text):
+            log.warning("too busy to answer a message")
+
+    async def _answer(self, message: ChatMessage, text: str) -> None:
+        try:
+            await self.outbox.send(text, reply_to=message.id)
+        except RaveError as error:
+            log.info("cannot answer a message: %s", error)
+
+    def _emit(self, kind: EventKind, users: Sequence[int | None], message: ChatMessage | None = None) -> None:
+        room, handlers = self._room, self._registry.handlers(kind)
+        if room is None or not handlers:
+            return
+        events = [self._event(room, kind, user, message) for user in users]
+        if not self._others.start(self._handle_all, handlers, events):
+            log.warning("too many event handlers are running: %s is lost", kind)
+
+    def _event(self, room: RoomLike, kind: EventKind, user_id: int | None, message: ChatMessage | None) -> Event:
+        mentions = message.mentions if message else ()
+        reply_to = message.reply_to if message else None
+        return Event(
+            kind=kind,
+            mesh_id=room.mesh_id,
+            user_id=user_id,
+            message=message,
+            mentions_bot=any(mention.user_id == room.own_user_id for mention in mentions),
+            replies_to_bot=reply_to is not None and room.is_own(reply_to),
+            outbox=self.outbox,
+            people=self._people,
+        )
+
+    async def _handle_all(self, handlers: Sequence[EventHandler], events: Sequence[Event]) -> None:
+        if len(events) > 1:
+            # In one go rather than one by one as handlers ask for them.
+            await self._people.learn([event.user_id for event in events if event.user_id is not None])
+        for event in events:
+            for handler in handlers:
+                await self._handle(handler, event)
+
+    async def _handle(self, handler: EventHandler, event: Event) -> None:
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                await handler(event)
+        except Exception:
+            log.exception("a handler of %s failed", event.kind)
+
+
+def _incident() -> str:
+    """An id by which an answer in the chat is found in the log."""
+    return os.urandom(4).hex()

@@ -1,0 +1,61 @@
+"""What a command handler is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ravesvc.bot.command import Command, Registry
+from ravesvc.bot.facts import Facts
+from ravesvc.bot.outbox import Outbox
+from ravesvc.bot.people import People
+from ravesvc.bot.permissions import Permissions
+from ravesvc.room.chat import ChatMessage, Mention
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One invocation of a command.
+
+    Attributes:
+        command: the command, and `args`: the words after it, as written.
+        message: the chat message; its `mentions` tell the user ids behind words like @name.
+        mesh_id: where, and `users`: who was there at that moment.
+        prefixes: what a command may start with; hints use the first.
+        facts: about bot and mesh.
+        now: the time on the clock of `facts`.
+    """
+
+    command: Command
+    args: tuple[str, ...]
+    message: ChatMessage
+    mesh_id: str
+    users: frozenset[int]
+    prefixes: tuple[str, ...]
+    facts: Facts
+    now: float
+    registry: Registry = field(repr=False)
+    permissions: Permissions = field(repr=False)
+    outbox: Outbox = field(repr=False)
+    people: People = field(repr=False)
+
+    @property
+    def user_id(self) -> int | None:
+        """Who asks, if known."""
+        return self.message.sender
+
+    async def display_name(self) -> str:
+        """The asker's display name, fit for a chat text."""
+        return await self.people.name(self.user_id)
+
+    def allowed_commands(self) -> list[Command]:
+        """The commands that the asker may run, by name."""
+        return [c for c in self.registry.commands() if self.permissions.allows(c, self.user_id)]
+
+    async def reply(self, text: str, *, mentions: Sequence[Mention] = ()) -> str:
+        """Answer the command's message; returns and raises what `Outbox.send` does."""
+        return await self.outbox.send(text, reply_to=self.message.id, mentions=mentions)
+
+    async def send(self, text: str, *, mentions: Sequence[Mention] = ()) -> str:
+        """Say something in the mesh that is no answer; returns and raises what `Outbox.send` does."""
+        return await self.outbox.send(text, mentions=mentions)

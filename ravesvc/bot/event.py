@@ -1,0 +1,55 @@
+"""What happens in a mesh, as event handlers see it: one shape for every kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ravesvc.bot.outbox import Outbox
+from ravesvc.bot.people import People
+from ravesvc.room.chat import ChatMessage
+
+
+class EventKind(StrEnum):
+    """The names that event handlers are registered under."""
+
+    CONNECTED = "on_connected"
+    USER_JOIN = "on_user_join"
+    USER_LEFT = "on_user_left"
+    MESSAGE = "on_message"
+    KICKED = "on_kicked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened.
+
+    Attributes:
+        kind: what.
+        mesh_id: where.
+        user_id: who joined, left or wrote, if known; None for what happened to the bot itself.
+        message: what was written (MESSAGE): any message but a command, the bot's own and those of ignored users.
+        mentions_bot: whether that message mentions the bot's user.
+        replies_to_bot: whether it answers a message that the bot is known to have sent.
+    """
+
+    kind: EventKind
+    mesh_id: str
+    user_id: int | None = None
+    message: ChatMessage | None = None
+    mentions_bot: bool = False
+    replies_to_bot: bool = False
+    outbox: Outbox = field(repr=False)
+    people: People = field(repr=False)
+
+    async def display_name(self) -> str:
+        """The user's display name, fit for a chat text."""
+        return await self.people.name(self.user_id)
+
+    async def reply(self, text: str) -> str:
+        """Answer the message (without one: `send`); returns and raises what `Outbox.send` does."""
+        return await self.outbox.send(text, reply_to=self.message.id if self.message else None)
+
+    async def send(self, text: str) -> str:
+        """Say something in the mesh; returns and raises what `Outbox.send` does."""
+        return await self.outbox.send(text)

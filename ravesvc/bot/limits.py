@@ -1,0 +1,92 @@
+"""How much the bot hears, says and does at once: token buckets and the numbers that they are filled with."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# Users whose bucket is remembered. Beyond it the one unheard for longest starts afresh.
+_REMEMBERED_USERS = 256
+
+# Sums of floats miss a whole token by a hair; without this a wait of nearly nothing would follow a wait.
+_HAIR = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`burst` at once, and `per_second` in the long run."""
+
+    burst: int
+    per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one bot in one mesh."""
+
+    user: Rate = Rate(8, 1.0)  # commands of one user
+    room: Rate = Rate(20, 2.0)  # commands of everybody together
+    outgoing: Rate = Rate(5, 1.0)  # messages sent
+    queued: int = 32  # messages waiting to be sent
+    length: int = 1000  # characters in one message; how many Rave takes is unknown, hence a cautious number
+    running: int = 8  # commands running at the same time; as many event handlers besides
+    seconds: float = 60.0  # for one command or one event handler
+
+
+class Bucket:
+    """A token bucket: full at first, refilled as time goes by."""
+
+    __slots__ = ("_at", "_rate", "_tokens", "warned")
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._rate = rate
+        self._tokens = float(rate.burst)
+        self._at = now
+        self.warned = False
+
+    def take(self, now: float) -> float:
+        """Take a token and return 0.0, or take none and return the seconds until there will be one."""
+        self._tokens = min(float(self._rate.burst), self._tokens + (now - self._at) * self._rate.per_second)
+        self._at = now
+        if self._tokens < 1.0 - _HAIR:
+            return (1.0 - self._tokens) / self._rate.per_second
+        self._tokens -= 1.0
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A command too many. `first` tells that nobody was told yet: one warning per burst is enough."""
+
+    wait: float
+    first: bool
+
+
+class Throttle:
+    """Whether one more command is within the rates of its user and of the room."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._room = Bucket(limits.room, clock())
+        self._users: OrderedDict[int | None, Bucket] = OrderedDict()
+
+    def refusal(self, user_id: int | None) -> Refusal | None:
+        """Count a command of this user; None lets it pass. Senders without a user id count as one user."""
+        now = self._clock()
+        for bucket in (self._bucket(user_id, now), self._room):
+            wait = bucket.take(now)
+            first, bucket.warned = not bucket.warned, wait > 0
+            if wait > 0:
+                return Refusal(wait, first)
+        return None
+
+    def _bucket(self, user_id: int | None, now: float) -> Bucket:
+        bucket = self._users.get(user_id)
+        if bucket is None:
+            bucket = self._users[user_id] = Bucket(self._limits.user, now)
+            if len(self._users) > _REMEMBERED_USERS:
+                self._users.popitem(last=False)
+        self._users.move_to_end(user_id)
+        return bucket

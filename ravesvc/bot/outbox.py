@@ -1,0 +1,174 @@
+"""The way out: one message after another, as if somebody typed them, at a bounded rate."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ravesvc.bot.limits import Bucket, Limits
+from ravesvc.bot.text import split
+from ravesvc.errors import Code, RaveError
+from ravesvc.room.chat import Mention
+
+
+class RoomLike(Protocol):
+    """What the bot needs of a room. All methods raise `RaveError`: Closed when the connection is gone."""
+
+    @property
+    def mesh_id(self) -> str:
+        """The mesh's id."""
+
+    @property
+    def own_user_id(self) -> int:
+        """The user that the bot is."""
+
+    @property
+    def users(self) -> frozenset[int]:
+        """Who is in the mesh."""
+
+    async def chat(self, text: str, *, reply_to: str | None = None, mentions: Sequence[Mention] = ()) -> str:
+        """Send a message; returns its id."""
+
+    async def typing(self) -> None:
+        """Say that a message is being typed."""
+
+    async def typing_stop(self) -> None:
+        """Say that it no longer is."""
+
+    def is_own(self, message_id: str) -> bool:
+        """Whether the bot is known to have sent that message."""
+
+
+@dataclass(slots=True, eq=False)
+class _Letter:
+    parts: list[str]
+    reply_to: str | None
+    mentions: Sequence[Mention]
+    sent: asyncio.Future[str]
+
+    def fail(self, error: Exception) -> None:
+        if not self.sent.done():
+            self.sent.set_exception(error)
+
+
+class Outbox:
+    """The queue of outgoing messages of one mesh. It outlives rooms, which come and go with connections.
+
+    What is waiting when the room goes away fails at once, and so does a `send` without a room: an answer that comes
+    after a reconnection answers a question that everybody has forgotten. There is a task only while something is
+    waiting.
+    """
+
+    def __init__(
+        self,
+        *,
+        typing_delay: float,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`typing_delay` is in seconds, for each message; 0 sends without saying that the bot types."""
+        self._typing_delay = typing_delay
+        self._limits = limits
+        self._clock = clock
+        self._sleep = sleep
+        self._rate = Bucket(limits.outgoing, clock())
+        self._room: RoomLike | None = None
+        self._queue: deque[_Letter] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def attach(self, room: RoomLike) -> None:
+        """Send to this room from now on."""
+        self.detach()
+        self._room = room
+
+    def detach(self) -> None:
+        """The room is gone: fail what is waiting."""
+        self._room = None
+        if self._worker is not None:
+            self._worker.cancel()
+            self._ending.add(self._worker)
+            self._worker.add_done_callback(self._ending.discard)
+            self._worker = None
+        while self._queue:
+            self._queue.popleft().fail(_closed())
+
+    async def send(self, text: str, *, reply_to: str | None = None, mentions: Sequence[Mention] = ()) -> str:
+        """Send a message when its turn comes, and return its id.
+
+        A long text becomes several messages: the first one carries the reply and its id is returned, and each
+        carries those mentions whose @handle it contains.
+
+        Raises:
+            RaveError: Closed (no connection, or lost meanwhile), RateLimited (too much is waiting), InvalidArgument
+                (the text is blank), or what the room says, such as Refused.
+        """
+        parts = split(text, self._limits.length)
+        if not parts:
+            raise RaveError(Code.INVALID_ARGUMENT, "a chat message needs a text")
+        if self._room is None:
+            raise _closed()
+        if sum(len(letter.parts) for letter in self._queue) + len(parts) > self._limits.queued:
+            raise RaveError(Code.RATE_LIMITED, "too many messages are waiting to be sent", hint="try again later")
+        letter = _Letter(parts, reply_to, mentions, asyncio.get_running_loop().create_future())
+        self._queue.append(letter)
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work(self._room), name="outbox")
+        return await letter.sent
+
+    async def close(self) -> None:
+        """Fail what is waiting and return when the task has ended."""
+        self.detach()
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    async def _work(self, room: RoomLike) -> None:
+        while self._queue:
+            letter = self._queue.popleft()
+            try:
+                message_id = await self._deliver(room, letter)
+            except asyncio.CancelledError:
+                letter.fail(_closed())
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever went wrong, whoever waits for the message is told
+                letter.fail(error)
+            else:
+                if not letter.sent.done():
+                    letter.sent.set_result(message_id)
+        self._worker = None
+
+    async def _deliver(self, room: RoomLike, letter: _Letter) -> str:
+        first = ""
+        reply_to = letter.reply_to
+        for part in letter.parts:
+            # Done means here that the sender was cancelled.
+            while not letter.sent.done() and (wait := self._rate.take(self._clock())) > 0:
+                await self._sleep(wait)
+            if letter.sent.done():
+                break
+            mentions = [mention for mention in letter.mentions if f"@{mention.handle}" in part]
+            message_id = await self._say(room, part, reply_to, mentions)
+            first = first or message_id
+            reply_to = None
+        return first
+
+    async def _say(self, room: RoomLike, text: str, reply_to: str | None, mentions: Sequence[Mention]) -> str:
+        if self._typing_delay <= 0:
+            return await room.chat(text, reply_to=reply_to, mentions=mentions)
+        await room.typing()
+        try:
+            await self._sleep(self._typing_delay)
+            return await room.chat(text, reply_to=reply_to, mentions=mentions)
+        finally:
+            # The message matters, and it was sent or has failed by now.
+            with contextlib.suppress(RaveError):
+                await room.typing_stop()
+
+
+def _closed() -> RaveError:
+    return RaveError(Code.CLOSED, "the mesh is not connected")

@@ -1,0 +1,39 @@
+"""Who may run which command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ravesvc.bot.command import Command, Permission
+
+
+class Permissions(Protocol):
+    """Answers at once, from memory: it is asked before every command."""
+
+    def allows(self, command: Command, user_id: int | None) -> bool:
+        """Whether the user may run the command. A sender without a user id is nobody's admin."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaticPermissions:
+    """Permissions as they were last heard of.
+
+    With nothing heard (no store) admins are none: commands for admins are refused, all others run.
+
+    Attributes:
+        admins: the user ids of admins, in all meshes.
+        overrides: by command name, in place of the command's own permission; fixed commands have none.
+    """
+
+    admins: frozenset[int] = frozenset()
+    overrides: Mapping[str, Permission] = field(default_factory=dict)
+
+    def allows(self, command: Command, user_id: int | None) -> bool:
+        """Whether the user may run the command."""
+        return self.needed(command) is Permission.USER or user_id in self.admins
+
+    def needed(self, command: Command) -> Permission:
+        """What the command asks for, with overrides."""
+        return command.permission if command.fixed else self.overrides.get(command.name, command.permission)

@@ -1,0 +1,571 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from ravesvc.bot import builtin
+from ravesvc.bot.bot import Bot
+from ravesvc.bot.command import Permission, Registry
+from ravesvc.bot.context import Context
+from ravesvc.bot.event import Event, EventKind
+from ravesvc.bot.facts import Facts
+from ravesvc.bot.limits import Limits, Rate
+from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.errors import Code, RaveError
+from ravesvc.room.chat import ChatMessage, Mention
+
+BOT, ANN, BOB, OTHER_BOT = 1, 2, 3, 4
+DEVICE = "0123456789abcdef0123456789abcdef"
+MANY = Limits(user=Rate(1000, 1.0), room=Rate(1000, 1.0), outgoing=Rate(1000, 1.0))
+
+
+class Room:
+    """A room in which a test listens: `heard()` is the next thing that the bot said and what it replied to."""
+
+    mesh_id = "11111111-2222-4333-8444-555555555555"
+    own_user_id = BOT
+    users = frozenset({BOT, ANN, BOB})
+
+    def __init__(self) -> None:
+        self._said: asyncio.Queue[tuple[str, str | None]] = asyncio.Queue()
+        self._ids = itertools.count()
+
+    async def chat(self, text: str, *, reply_to: str | None = None, mentions: Sequence[Mention] = ()) -> str:
+        self._said.put_nowait((text, reply_to))
+        return f"own{next(self._ids)}"
+
+    async def typing(self) -> None: ...
+
+    async def typing_stop(self) -> None: ...
+
+    def is_own(self, message_id: str) -> bool:
+        return message_id.startswith("own")
+
+    async def heard(self) -> tuple[str, str | None]:
+        async with asyncio.timeout(5):
+            return await self._said.get()
+
+    @property
+    def silent(self) -> bool:
+        return self._said.empty()
+
+
+@dataclass
+class Scene:
+    """A bot in a room, with all that a test may turn."""
+
+    registry: Registry = field(default_factory=Registry)
+    permissions: StaticPermissions = field(default_factory=StaticPermissions)
+    limits: Limits = MANY
+    ignored: frozenset[int] = frozenset({OTHER_BOT})
+    prefixes: tuple[str, ...] = ("?", "!")
+    names: dict[int, str] = field(default_factory=lambda: {ANN: "Ann", BOB: "Bob"})
+    facts: Facts = field(
+        default_factory=lambda: Facts(version="1.2", title="Films", server="ws.example", connected_since=100.0)
+    )
+    now: float = 1000.0
+    looked_up: list[list[int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        builtin.register(self.registry)
+        self._ids = itertools.count(1)
+
+    async def lookup(self, ids: Sequence[int]) -> Mapping[int, str]:
+        self.looked_up.append(list(ids))
+        return {i: self.names[i] for i in ids if i in self.names}
+
+    def play(self, body: Callable[[], Awaitable[None]]) -> None:
+        async def main() -> None:
+            self.room = Room()
+            self.bot = Bot(
+                facts=self.facts,
+                registry=self.registry,
+                permissions=self.permissions,
+                prefixes=self.prefixes,
+                typing_delay=0,
+                lookup=self.lookup,
+                ignored_users=self.ignored,
+                limits=self.limits,
+                clock=lambda: self.now,
+            )
+            self.bot.attach(self.room)
+            await body()
+            await self.bot.close()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        asyncio.run(main())
+
+    def say(self, text: str, sender: int | None = ANN, **more: Any) -> str:
+        message_id = f"m{next(self._ids)}"
+        self.bot.on_chat(
+            ChatMessage(
+                id=message_id,
+                sender_peer=f"{sender}_{DEVICE}",
+                sender=sender,
+                text=text,
+                **{"reply_to": None, "mentions": (), **more},
+            )
+        )
+        return message_id
+
+    async def answer(self, text: str, sender: int | None = ANN) -> str:
+        """Say it, and return the bot's answer, which must refer to it."""
+        message_id = self.say(text, sender)
+        answer, reply_to = await self.room.heard()
+        assert reply_to == message_id
+        return answer
+
+
+def incident(text: str) -> str:
+    match = re.search(r"\(id ([0-9a-f]{8})\)$", text)
+    assert match, text
+    return match[1]
+
+
+@pytest.mark.parametrize("prefixes", [(), ("?", "")])
+def test_a_bot_without_a_usable_prefix_is_refused(prefixes: tuple[str, ...]) -> None:
+    with pytest.raises(RaveError) as caught:
+        Scene(prefixes=prefixes).play(asyncio.Event().wait)  # type: ignore[arg-type]
+    assert caught.value.code is Code.CONFIG
+
+
+# --- commands ---------------------------------------------------------------------------------------------------
+
+
+def test_ping_is_answered_with_any_prefix_and_in_any_case() -> None:
+    scene = Scene()
+
+    async def body() -> None:
+        for text in ("?ping", "!PING", "? ping now", "?ping"):
+            assert "Pong" in await scene.answer(text)
+        assert "Pong" in await scene.answer("?ping", None)
+
+    scene.play(body)
+
+
+def test_the_bot_itself_and_ignored_users_are_not_heard() -> None:
+    scene = Scene()
+    seen: list[Event] = []
+
+    @scene.registry.on(EventKind.MESSAGE)
+    async def note(event: Event) -> None:
+        seen.append(event)
+
+    async def body() -> None:
+        for sender in (BOT, OTHER_BOT):
+            scene.say("?ping", sender)
+            scene.say("hi", sender)
+        assert "Pong" in await scene.answer("?ping")
+        assert seen == []
+        assert scene.room.silent
+
+    scene.play(body)
+
+
+def test_a_handler_gets_words_message_and_both_ways_to_speak() -> None:
+    scene = Scene()
+    contexts: list[Context] = []
+
+    @scene.registry.command("say", "Says it.")
+    async def say(context: Context) -> None:
+        contexts.append(context)
+        assert await context.reply(" ".join(context.args)) == "own0"
+        assert await context.send(await context.display_name()) == "own1"
+
+    async def body() -> None:
+        mention = Mention(BOB, "bob")
+        message_id = scene.say("?SAY Hi @bob", mentions=(mention,))
+        assert await scene.room.heard() == ("Hi @bob", message_id)
+        assert await scene.room.heard() == ("Ann", None)
+        (context,) = contexts
+        assert (context.user_id, context.message.mentions, context.mesh_id) == (ANN, (mention,), Room.mesh_id)
+
+    scene.play(body)
+
+
+def test_permission_is_checked_before_the_handler_and_a_refusal_is_in_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    scene = Scene()
+
+    @scene.registry.command("leave", "Leaves.", permission=Permission.ADMIN)
+    async def leave(context: Context) -> None:
+        await context.reply("Bye")
+
+    async def body() -> None:
+        refusal = await scene.answer("?leave")
+        assert "Only admins may use ?leave" in refusal
+        assert incident(refusal) in caplog.text
+        scene.bot.permissions = StaticPermissions(admins=frozenset({ANN}))
+        assert await scene.answer("?leave") == "Bye"
+        assert "Only admins" in await scene.answer("?leave", None)
+
+    scene.play(body)
+
+
+def test_a_failure_in_words_is_answered_in_words(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+
+    @scene.registry.command("set", "Sets.")
+    async def set_(context: Context) -> None:
+        raise RaveError(Code.NOT_FOUND, "no such film", hint="try another", film="x-17")
+
+    async def body() -> None:
+        answer = await scene.answer("?set")
+        assert answer.startswith("no such film (try another)")
+        assert "x-17" not in answer
+        assert re.search(rf"{incident(answer)}.*x-17", caplog.text)
+
+    scene.play(body)
+
+
+def test_the_detail_of_a_bug_goes_to_the_log_and_not_to_the_chat(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+
+    @scene.registry.command("bug", "Fails.")
+    async def bug(context: Context) -> None:
+        raise ValueError("internal detail")
+
+    async def body() -> None:
+        answer = await scene.answer("?bug")
+        assert re.fullmatch(r"Something went wrong \(id [0-9a-f]{8}\)", answer)
+        assert incident(answer) in caplog.text
+        assert "internal detail" in caplog.text
+        assert "Pong" in await scene.answer("?ping")
+
+    scene.play(body)
+
+
+def test_a_command_that_takes_too_long_is_ended(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(limits=Limits(seconds=0.01))
+
+    @scene.registry.command("slow", "Waits.")
+    async def slow(context: Context) -> None:
+        await asyncio.Event().wait()
+
+    async def body() -> None:
+        answer = await scene.answer("?slow")
+        assert "took too long" in answer
+        assert incident(answer) in caplog.text
+
+    scene.play(body)
+
+
+def test_commands_run_side_by_side_but_not_without_bound() -> None:
+    scene = Scene(limits=Limits(user=MANY.user, room=MANY.room, running=2))
+    go = asyncio.Event()
+
+    @scene.registry.command("wait", "Waits.")
+    async def wait(context: Context) -> None:
+        await go.wait()
+        await context.reply("done")
+
+    async def body() -> None:
+        first, second = scene.say("?wait"), scene.say("?wait")
+        assert "Too many commands are running" in await scene.answer("?wait")
+        go.set()
+        assert await scene.room.heard() == ("done", first)
+        assert await scene.room.heard() == ("done", second)
+        async with asyncio.timeout(5):
+            while "Pong" not in await scene.answer("?ping"):
+                pass  # the two have spoken, but may not have ended
+
+    scene.play(body)
+
+
+def test_even_telling_that_the_bot_is_busy_has_a_bound(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(limits=Limits(user=MANY.user, room=MANY.room, running=1))
+
+    async def body() -> None:
+        scene.say("?ping")
+        scene.say("?ping")
+        scene.say("?ping")
+        assert "too busy to answer" in caplog.text
+        assert {(await scene.room.heard())[1], (await scene.room.heard())[1]} == {"m1", "m2"}
+
+    scene.play(body)
+
+
+def test_a_user_in_a_hurry_is_told_once_and_then_met_with_silence() -> None:
+    scene = Scene(limits=Limits(user=Rate(2, 0.1)))
+
+    async def body() -> None:
+        answers = [await scene.answer("?ping") for _ in range(3)]
+        assert answers == ["Pong!", "Pong!", "Too many commands. Try again in 10 s"]
+        scene.say("?ping")
+        scene.say("?ping")
+        assert "Pong" in await scene.answer("?ping", BOB)
+        scene.now += 10
+        assert "Pong" in await scene.answer("?ping")
+        assert scene.room.silent
+
+    scene.play(body)
+
+
+def test_two_bots_do_not_answer_each_other_for_ever() -> None:
+    scene = Scene(limits=Limits(user=Rate(5, 1.0), outgoing=MANY.outgoing))
+
+    @scene.registry.command("echo", "Orders itself.")
+    async def echo(context: Context) -> None:
+        await context.reply("?echo")
+
+    async def body() -> None:
+        answer = await scene.answer("?echo")
+        rounds = 0
+        while answer.startswith("?"):
+            answer = await scene.answer(answer)
+            rounds += 1
+        assert rounds < 6
+        scene.say(answer)
+        assert "Pong" in await scene.answer("?ping", BOB)
+
+    scene.play(body)
+
+
+def test_without_a_room_nothing_happens_and_answers_fail_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    scene = Scene()
+    started, go, failed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @scene.registry.command("wait", "Waits.")
+    async def wait(context: Context) -> None:
+        started.set()
+        await go.wait()
+        try:
+            await context.reply("done")
+        finally:
+            failed.set()
+
+    async def body() -> None:
+        scene.say("?wait")
+        await started.wait()
+        scene.bot.detach()
+        go.set()
+        scene.say("?ping")
+        scene.bot.on_joined(frozenset({BOB}))
+        await failed.wait()
+        assert "cannot answer" in caplog.text
+        assert scene.room.silent
+        scene.bot.attach(scene.room)
+        assert "Pong" in await scene.answer("?ping")
+
+    scene.play(body)
+
+
+def test_close_ends_running_commands() -> None:
+    scene = Scene()
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    @scene.registry.command("wait", "Waits.")
+    async def wait(context: Context) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def body() -> None:
+        scene.say("?wait")
+        await started.wait()
+        await scene.bot.close()
+        assert cancelled.is_set()
+
+    scene.play(body)
+
+
+# --- events -----------------------------------------------------------------------------------------------------
+
+
+def listening(scene: Scene, *kinds: EventKind) -> asyncio.Queue[Event]:
+    events: asyncio.Queue[Event] = asyncio.Queue()
+
+    async def note(event: Event) -> None:
+        events.put_nowait(event)
+
+    for kind in kinds:
+        scene.registry.on(kind)(note)
+    return events
+
+
+@pytest.mark.parametrize("text", ["hi", "", "?", "?? what", "!'quoted'", "?unknown"])
+def test_what_is_no_known_command_is_an_ordinary_message(text: str) -> None:
+    scene = Scene()
+    events = listening(scene, EventKind.MESSAGE)
+
+    async def body() -> None:
+        scene.say(text)
+        event = await events.get()
+        assert event.message is not None
+        assert (event.kind, event.user_id, event.message.text) == (EventKind.MESSAGE, ANN, text)
+        assert await event.display_name() == "Ann"
+        assert "Pong" in await scene.answer("?ping")
+        assert events.empty()
+
+    scene.play(body)
+
+
+def test_mentions_and_replies_are_recognised_by_id_alone() -> None:
+    scene = Scene()
+    events = listening(scene, EventKind.MESSAGE)
+
+    async def body() -> None:
+        scene.say("@bot hi", mentions=(Mention(BOB, "bob"), Mention(BOT, "bot")))
+        scene.say("@bot hi", mentions=(Mention(BOB, "bot"),), reply_to="other")
+        scene.say("yes", reply_to="own0")
+        seen = [await events.get() for _ in range(3)]
+        assert [(e.mentions_bot, e.replies_to_bot) for e in seen] == [(True, False), (False, False), (False, True)]
+
+    scene.play(body)
+
+
+def test_all_events_have_one_shape_and_may_speak() -> None:
+    scene = Scene()
+    events = listening(scene, *EventKind)
+
+    async def body() -> None:
+        scene.bot.on_joined(frozenset({BOB, ANN}))
+        scene.bot.on_left(frozenset({ANN}))
+        message_id = scene.say("hi")
+        scene.bot.on_kicked()
+        seen = [await events.get() for _ in range(6)]
+        assert sorted((e.kind, e.user_id or 0, e.mesh_id) for e in seen) == sorted(
+            (kind, user, Room.mesh_id)
+            for kind, user in [
+                (EventKind.CONNECTED, 0),
+                (EventKind.USER_JOIN, ANN),
+                (EventKind.USER_JOIN, BOB),
+                (EventKind.USER_LEFT, ANN),
+                (EventKind.MESSAGE, ANN),
+                (EventKind.KICKED, 0),
+            ]
+        )
+        assert scene.looked_up == [[ANN, BOB]]
+        for event in seen:
+            await event.reply("r")
+            assert await scene.room.heard() == ("r", message_id if event.message else None)
+        await seen[0].send("s")
+        assert await scene.room.heard() == ("s", None)
+
+    scene.play(body)
+
+
+def test_a_failing_or_slow_event_handler_stops_no_other_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(limits=Limits(seconds=0.01))
+
+    @scene.registry.on(EventKind.USER_JOIN)
+    async def fails(event: Event) -> None:
+        raise ValueError("internal detail")
+
+    @scene.registry.on(EventKind.USER_JOIN)
+    async def hangs(event: Event) -> None:
+        await asyncio.Event().wait()
+
+    events = listening(scene, EventKind.USER_JOIN)
+
+    async def body() -> None:
+        scene.bot.on_joined(frozenset({ANN}))
+        assert (await events.get()).user_id == ANN
+        assert caplog.text.count("a handler of on_user_join failed") == 2
+        assert scene.room.silent
+
+    scene.play(body)
+
+
+def test_a_flood_of_events_has_a_bound_and_harms_no_command(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(limits=Limits(running=2))
+
+    @scene.registry.on(EventKind.MESSAGE)
+    async def hangs(event: Event) -> None:
+        await asyncio.Event().wait()
+
+    async def body() -> None:
+        for _ in range(3):
+            scene.say("hi")
+        assert caplog.text.count("on_message is lost") == 1
+        assert "Pong" in await scene.answer("?ping")
+
+    scene.play(body)
+
+
+# --- built-in commands ------------------------------------------------------------------------------------------
+
+
+def test_hello_greets_by_display_name_and_never_tells_a_peer_id() -> None:
+    scene = Scene()
+
+    async def body() -> None:
+        assert await scene.answer("?hello") == "Hello, Ann!"
+        for sender in (77, None):
+            answer = await scene.answer("?hello", sender)
+            assert answer.startswith("Hello, ")
+            assert DEVICE not in answer
+
+    scene.play(body)
+
+
+def test_help_describes_what_the_asker_may_run_and_no_more() -> None:
+    scene = Scene(permissions=StaticPermissions(admins=frozenset({BOB})))
+
+    @scene.registry.command("leave", "Leaves the mesh.", permission=Permission.ADMIN)
+    async def leave(context: Context) -> None: ...
+
+    async def body() -> None:
+        for_ann = await scene.answer("!help")
+        assert "**?ping**: Answers Pong." in for_ann
+        assert "leave" not in for_ann
+        assert "Instead of ? you may also write !" in for_ann
+        assert "**?leave**: Leaves the mesh." in await scene.answer("?help", BOB)
+
+    scene.play(body)
+
+
+def test_help_is_short_with_one_prefix_and_no_line_of_it_is_a_command() -> None:
+    scene = Scene(prefixes=("*",))
+
+    async def body() -> None:
+        answer = await scene.answer("*help")
+        assert "Instead" not in answer
+        assert not any(line.startswith("*") for line in answer.splitlines())
+
+    scene.play(body)
+
+
+def test_info_tells_mesh_server_and_version() -> None:
+    scene = Scene()
+
+    async def body() -> None:
+        assert await scene.answer("?info") == (
+            "Mesh: Films (11111111)\nServer: ws.example\nBot: ravesvc 1.2, 5 commands"
+        )
+        scene.facts.title, scene.facts.server = "**\u202e**", ""
+        assert (await scene.answer("?info")).startswith("Mesh: untitled (11111111)\nServer: unknown\n")
+
+    scene.play(body)
+
+
+def test_status_tells_connection_and_users() -> None:
+    scene = Scene()
+
+    async def body() -> None:
+        expected = "Connected for 15 min 0 s, 0 reconnections\nMesh 11111111: 3 users"
+        assert await scene.answer("?status") == expected
+        scene.facts.connected_since, scene.facts.reconnects = None, 1
+        assert (await scene.answer("?status")).startswith("Connecting, 1 reconnection\n")
+
+    scene.play(body)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-5, "0 s"), (0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (11_550, "3 h 12 min"), (90_000, "1 d 1 h")],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert builtin.duration(seconds) == words

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+
+from ravesvc.bot.command import FIXED_COMMANDS, Command, Permission, Registry
+from ravesvc.bot.context import Context
+from ravesvc.bot.event import Event, EventKind
+from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.errors import Code, RaveError
+
+ADMIN, USER = 1, 2
+
+
+async def nothing(context: Context) -> None: ...
+
+
+def command(name: str, permission: Permission = Permission.USER) -> Command:
+    return Command(name=name, description="", handler=nothing, permission=permission)
+
+
+def test_registering_again_replaces_and_listing_is_by_name() -> None:
+    registry = Registry()
+    registry.command("b", "First.")(nothing)
+    registry.command("a", "A.")(nothing)
+    assert registry.command("b", "Second.", permission=Permission.ADMIN)(nothing) is nothing
+    assert [(c.name, c.description, c.permission) for c in registry.commands()] == [
+        ("a", "A.", Permission.USER),
+        ("b", "Second.", Permission.ADMIN),
+    ]
+    assert registry.get("a") == command("a") or registry.get("a") is not None
+    assert registry.get("c") is None
+
+
+@pytest.mark.parametrize("name", ["", "Ping", "two words", "x" * 33, "Ä"])
+def test_a_name_that_nobody_could_type_is_refused(name: str) -> None:
+    with pytest.raises(RaveError) as caught:
+        Registry().command(name, "")
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+def test_names_need_not_be_english() -> None:
+    registry = Registry()
+    registry.command("привет", "")(nothing)
+    assert registry.get("привет")
+
+
+def test_a_fixed_command_must_be_for_admins() -> None:
+    for name in FIXED_COMMANDS:
+        with pytest.raises(RaveError, match="for admins only"):
+            Registry().command(name, "")
+        Registry().command(name, "", permission=Permission.ADMIN)
+
+
+def test_handlers_keep_their_order() -> None:
+    registry = Registry()
+
+    async def first(event: Event) -> None: ...
+
+    async def second(event: Event) -> None: ...
+
+    assert registry.handlers(EventKind.MESSAGE) == ()
+    registry.on(EventKind.MESSAGE)(first)
+    assert registry.on(EventKind.MESSAGE)(second) is second
+    assert registry.handlers(EventKind.MESSAGE) == (first, second)
+    assert registry.handlers(EventKind.KICKED) == ()
+
+
+def test_without_a_store_admin_commands_are_refused_and_all_others_run() -> None:
+    permissions = StaticPermissions()
+    for name in FIXED_COMMANDS | {"leave"}:
+        assert not permissions.allows(command(name, Permission.ADMIN), ADMIN)
+    assert permissions.allows(command("ping"), USER)
+    assert permissions.allows(command("ping"), None)
+
+
+def test_admins_may_run_everything_and_a_sender_without_id_is_no_admin() -> None:
+    permissions = StaticPermissions(admins=frozenset({ADMIN}))
+    leave = command("leave", Permission.ADMIN)
+    assert permissions.allows(leave, ADMIN)
+    assert not permissions.allows(leave, USER)
+    assert not permissions.allows(leave, None)
+
+
+def test_overrides_change_what_a_command_needs_but_not_a_fixed_one() -> None:
+    permissions = StaticPermissions(
+        frozenset({ADMIN}),
+        {"leave": Permission.USER, "ping": Permission.ADMIN, "setperm": Permission.USER},
+    )
+    assert permissions.allows(command("leave", Permission.ADMIN), USER)
+    assert not permissions.allows(command("ping"), USER)
+    assert permissions.allows(command("ping"), ADMIN)
+    assert not permissions.allows(command("setperm", Permission.ADMIN), USER)

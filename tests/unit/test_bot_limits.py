@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from ravesvc.bot.limits import Bucket, Limits, Rate, Refusal, Throttle
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_bucket_gives_a_burst_then_a_steady_rate() -> None:
+    bucket = Bucket(Rate(3, 0.5), 0.0)
+    assert [bucket.take(0.0) for _ in range(4)] == [0.0, 0.0, 0.0, 2.0]
+    assert bucket.take(1.5) == pytest.approx(0.5)
+    assert bucket.take(2.0) == 0.0
+    assert bucket.take(2.0) == pytest.approx(2.0)
+
+
+def test_bucket_does_not_save_more_than_its_burst() -> None:
+    bucket = Bucket(Rate(2, 1.0), 0.0)
+    assert [bucket.take(1e6) for _ in range(3)] == [0.0, 0.0, 1.0]
+
+
+def test_waiting_as_long_as_told_is_enough_in_spite_of_rounding() -> None:
+    now = 123456.789
+    bucket = Bucket(Rate(1, 0.3), now)
+    for _ in range(100):
+        assert bucket.take(now) == 0.0
+        now += bucket.take(now)
+
+
+def test_a_user_over_the_rate_is_refused_and_warned_once_per_burst() -> None:
+    clock = Clock()
+    throttle = Throttle(Limits(user=Rate(2, 0.1), room=Rate(100, 1.0)), clock)
+    assert [throttle.refusal(7) for _ in range(4)] == [None, None, Refusal(10.0, True), Refusal(10.0, False)]
+    assert throttle.refusal(8) is None
+    clock.now += 10
+    assert throttle.refusal(7) is None
+    assert throttle.refusal(7) == Refusal(10.0, True)
+
+
+def test_the_room_has_a_rate_for_everybody_together() -> None:
+    throttle = Throttle(Limits(user=Rate(9, 1.0), room=Rate(3, 0.25)), Clock())
+    assert [throttle.refusal(user) for user in (1, 2, None)] == [None, None, None]
+    assert throttle.refusal(4) == Refusal(4.0, True)
+    assert throttle.refusal(5) == Refusal(4.0, False)
+
+
+def test_a_refused_user_does_not_use_up_the_room() -> None:
+    throttle = Throttle(Limits(user=Rate(1, 0.1), room=Rate(2, 0.1)), Clock())
+    for _ in range(50):
+        throttle.refusal(1)
+    assert throttle.refusal(2) is None
+
+
+def test_few_users_are_remembered_those_heard_last() -> None:
+    throttle = Throttle(Limits(user=Rate(2, 0.001), room=Rate(10_000, 1.0)), Clock())
+    throttle.refusal(1)
+    throttle.refusal(2)
+    for user in range(1000, 1254):
+        throttle.refusal(user)
+    throttle.refusal(1)
+    throttle.refusal(9999)  # the 257th: user 2 is forgotten
+    assert throttle.refusal(1) is not None
+    assert [throttle.refusal(2), throttle.refusal(2)] == [None, None]

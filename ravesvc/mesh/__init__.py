@@ -1,0 +1,1 @@
+"""A child: one mesh, one WebSocket, one bot, in one process."""

@@ -1,0 +1,73 @@
+"""rave-mesh(8): `python3 -m ravesvc.mesh MESH`, started by rave-mesh@.service.
+
+Settings and session come as credentials of systemd.exec(5), never as arguments or environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+# asyncio and socket load these with the first host name; by then an upgrade may have replaced them on disk.
+import concurrent.futures.thread  # noqa: F401
+import encodings.idna  # noqa: F401
+import gc
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from ravesvc import log, names
+from ravesvc.errors import Code, RaveError
+from ravesvc.mesh.worker import Worker
+from ravesvc.names import ExitStatus
+from ravesvc.notify import feed_watchdog
+from ravesvc.settings import MeshSettings, Session
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """The program. Its exit status is one of `names.ExitStatus`."""
+    mesh = sys.argv[1] if len(sys.argv) == 2 else ""
+    log.set_up(logging.INFO, prefix=f"[{mesh}] ")
+    try:
+        mesh = names.mesh_id(mesh)
+        settings = MeshSettings.from_json(_credential(names.SETTINGS_CREDENTIAL))
+        session = Session.from_json(_credential(names.SESSION_CREDENTIAL))
+    except RaveError as e:
+        _log.critical("%s", e)
+        return ExitStatus.CONFIG
+    if settings.debug:
+        logging.getLogger().setLevel(logging.DEBUG)
+    return asyncio.run(_run(mesh, settings, session))
+
+
+async def _run(mesh: str, settings: MeshSettings, session: Session) -> ExitStatus:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    # What is imported lives as long as the process: the collector need not look at it again.
+    gc.freeze()
+    watchdog = asyncio.create_task(feed_watchdog())
+    try:
+        status = await Worker(mesh, settings, session).run(stopped)
+    finally:
+        watchdog.cancel()
+    _log.info("Ended: %s", status.name.lower().replace("_", " "))
+    return status
+
+
+def _credential(name: str) -> str:
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        hint = "start it as rave-mesh@.service, which passes settings and session on"
+        raise RaveError(Code.CONFIG, "CREDENTIALS_DIRECTORY is not set", hint=hint)
+    try:
+        return (Path(directory) / name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise RaveError(Code.CONFIG, f"the credential {name} can't be read") from e
+
+
+if __name__ == "__main__":
+    sys.exit(main())

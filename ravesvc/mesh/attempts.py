@@ -1,0 +1,72 @@
+"""When to try again, and when to give up for good; no I/O."""
+
+from __future__ import annotations
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import ExitStatus
+from ravesvc.room.close import CloseKind
+
+# A connection that lives this long (seconds) was a success.
+HELD = 60.0
+_FIRST_DELAY = 1.0
+_MOST_DELAY = 60.0
+
+_FINAL = {
+    Code.NOT_FOUND: ExitStatus.GONE,
+    Code.UNAUTHORIZED: ExitStatus.LOGIN_NEEDED,
+}
+# The server knows us and says no, which may pass; everything else that fails is a matter of reaching it.
+_REJECTIONS = (Code.FORBIDDEN, Code.REFUSED)
+
+
+class Attempts:
+    """Counts the failures in a row to connect to one mesh.
+
+    Attributes:
+        failures: attempts that failed since a connection last held.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.failures = 0
+        self._most = most
+        self._drops = 0
+
+    def failed(self, error: RaveError, kind: CloseKind | None) -> ExitStatus | None:
+        """Count a failed attempt; returns the status to end with if there should be no other.
+
+        `kind` is how the room was closed, or None if the attempt did not get that far.
+        """
+        if kind is CloseKind.KICKED:
+            return ExitStatus.KICKED
+        if error.code in _FINAL:
+            return _FINAL[error.code]
+        rejected = kind is CloseKind.REJECTED or error.code in _REJECTIONS
+        return self._count(ExitStatus.REJECTED if rejected else ExitStatus.UNREACHABLE)
+
+    def ended(self, kind: CloseKind, held: float) -> ExitStatus | None:
+        """Take note of a connection that was open for `held` seconds; returns as `failed` does.
+
+        One that was lost is not a failure, but one lost early makes the next delay longer.
+        """
+        if held >= HELD:
+            self.failures = self._drops = 0
+        if kind is CloseKind.KICKED:
+            return ExitStatus.KICKED
+        if kind is CloseKind.REJECTED:
+            return self._count(ExitStatus.REJECTED)
+        if held < HELD and kind is not CloseKind.LOCAL:
+            self._drops += 1
+        return None
+
+    def delay(self, jitter: float) -> float:
+        """Seconds until the next attempt: doubling, at most a minute; `jitter` is from [0, 1)."""
+        doublings = self.failures + self._drops
+        if not doublings:
+            # Everybody else lost the connection at the same moment.
+            return jitter * _FIRST_DELAY
+        return min(_FIRST_DELAY * 2.0 ** min(doublings - 1, 10), _MOST_DELAY) * (1 + jitter) / 2
+
+    def _count(self, last: ExitStatus) -> ExitStatus | None:
+        """Count a failure; the last one ends the child with the status `last`."""
+        self.failures += 1
+        return last if self.failures >= self._most else None

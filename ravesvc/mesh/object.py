@@ -1,0 +1,107 @@
+"""The child's face on the bus; packaging/dbus/org.ravesvc.Rave1.Worker.xml is the contract."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from ravesvc import names
+from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
+from ravesvc.errors import RaveError
+
+_log = logging.getLogger(__name__)
+
+_FIRST_DELAY = 0.5
+_MOST_DELAY = 15.0
+
+
+class WorkerObject(Interface):
+    """One child. The bus's policy lets only the parent and root call it."""
+
+    interface = names.WORKER_INTERFACE
+    signals: ClassVar = {
+        "Ready": {},
+        "Connected": {},
+        "Disconnected": {"reason": "s"},
+        "Kicked": {},
+        "ConnectionFailed": {"attempt": "u", "error": "s"},
+        "Error": {"message": "s"},
+        "Left": {"reason": "s"},
+    }
+
+    def __init__(self, status: Callable[[], dict[str, Variant]], reconnect: Callable[[], None]) -> None:
+        super().__init__(policy_decides)
+        self._status = status
+        self._reconnect = reconnect
+
+    @method(returns={"status": "a{sv}"})
+    async def get_status(self, call: Call) -> dict[str, Variant]:
+        """How the child is."""
+        return self._status()
+
+    @method()
+    async def restart_connection(self, call: Call) -> None:
+        """Close the connection to the mesh and open another."""
+        self._reconnect()
+
+
+class Presence:
+    """Keeps the child on the bus: when the bus goes away, it comes back to it, and the mesh notices nothing."""
+
+    def __init__(self, mesh: str, make: Callable[[], WorkerObject], announce: Callable[[], None]) -> None:
+        self._mesh = mesh
+        self._make = make
+        self._announce = announce
+        self._bus: Bus | None = None
+        self._object: WorkerObject | None = None
+
+    def emit(self, signal: str, *args: Any) -> None:
+        """Send a signal; without a bus it is lost, and `announce` says what matters once there is one again."""
+        if self._object:
+            self._object.emit(signal, *args)
+
+    async def join(self) -> None:
+        """Get on the bus; raises `RaveError` (Bus)."""
+        bus = await Bus.connect()
+        try:
+            made = self._make()
+            bus.export(names.worker_path(self._mesh), made)
+            try:
+                await bus.request_name(names.worker_name(self._mesh))
+            except RaveError as e:
+                # All children are one user, so another one may have it. What we say counts without it: the parent
+                # goes by the sender's unit.
+                _log.warning("%s", e)
+        except BaseException:
+            await bus.close()
+            raise
+        self._bus, self._object = bus, made
+        self._announce()
+
+    async def keep(self) -> None:
+        """Stay on the bus for ever."""
+        delay = _FIRST_DELAY
+        while True:
+            if self._bus:
+                await asyncio.shield(self._bus.lost)
+                _log.warning("The message bus is gone; the mesh is not affected")
+                await self.leave()
+                delay = _FIRST_DELAY
+            # Hundreds of children come back to the bus at the same time.
+            await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
+            delay = min(2 * delay, _MOST_DELAY)
+            try:
+                await self.join()
+            except RaveError as e:
+                _log.debug("Not on the message bus: %s", e)
+            else:
+                _log.info("Back on the message bus")
+
+    async def leave(self) -> None:
+        """Get off the bus, after everything said has been sent."""
+        bus, self._bus, self._object = self._bus, None, None
+        if bus:
+            await bus.close()

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.mesh.attempts import Attempts
+from ravesvc.names import FINAL_STATUSES, ExitStatus
+from ravesvc.room.close import CloseKind
+
+FINAL = {Code.NOT_FOUND: ExitStatus.GONE, Code.UNAUTHORIZED: ExitStatus.LOGIN_NEEDED}
+REJECTIONS = (Code.FORBIDDEN, Code.REFUSED)
+
+
+def error(code: Code = Code.NETWORK) -> RaveError:
+    return RaveError(code, "no")
+
+
+@pytest.mark.parametrize("code", Code)
+def test_the_last_failure_in_a_row_ends_it(code: Code) -> None:
+    attempts = Attempts(3)
+    statuses = [attempts.failed(error(code), None) for _ in range(3)]
+    if code in FINAL:
+        assert statuses == [FINAL[code]] * 3
+        assert attempts.failures == 0
+    else:
+        last = ExitStatus.REJECTED if code in REJECTIONS else ExitStatus.UNREACHABLE
+        assert statuses == [None, None, last]
+        assert attempts.failures == 3
+
+
+def test_one_attempt_may_be_all_there_is() -> None:
+    assert Attempts(1).failed(error(), None) is ExitStatus.UNREACHABLE
+
+
+def test_a_door_that_is_shown_is_a_rejection_whatever_the_error() -> None:
+    assert Attempts(1).failed(error(Code.CLOSED), CloseKind.REJECTED) is ExitStatus.REJECTED
+    assert Attempts(1).failed(error(Code.CLOSED), CloseKind.LOST) is ExitStatus.UNREACHABLE
+
+
+def test_a_kick_ends_it_at_once_also_before_we_are_let_in() -> None:
+    assert Attempts(3).ended(CloseKind.KICKED, 1000.0) is ExitStatus.KICKED
+    assert Attempts(3).failed(error(Code.CLOSED), CloseKind.KICKED) is ExitStatus.KICKED
+    assert Attempts(3).failed(error(Code.NOT_FOUND), CloseKind.KICKED) is ExitStatus.KICKED
+
+
+def test_rejections_after_opening_count_with_failures() -> None:
+    attempts = Attempts(3)
+    assert attempts.failed(error(), None) is None
+    assert attempts.ended(CloseKind.REJECTED, 1.0) is None
+    assert attempts.failures == 2
+    assert attempts.ended(CloseKind.REJECTED, 1.0) is ExitStatus.REJECTED
+
+
+@pytest.mark.parametrize("kind", [CloseKind.LOST, CloseKind.LOCAL])
+def test_a_connection_that_held_wipes_the_slate(kind: CloseKind) -> None:
+    attempts = Attempts(3)
+    attempts.failed(error(), None)
+    attempts.ended(CloseKind.LOST, 1.0)
+    assert attempts.ended(kind, 59.9) is None
+    assert attempts.failures == 1
+    assert attempts.ended(kind, 60.0) is None
+    assert attempts.failures == 0
+    assert attempts.delay(0.5) == 0.5
+
+
+def test_a_connection_that_was_lost_is_no_failure() -> None:
+    attempts = Attempts(2)
+    for _ in range(50):
+        assert attempts.ended(CloseKind.LOST, 1.0) is None
+    assert attempts.failures == 0
+
+
+def test_the_delay_doubles_up_to_a_minute() -> None:
+    attempts = Attempts(100)
+    delays = []
+    for _ in range(9):
+        attempts.failed(error(), None)
+        delays.append(attempts.delay(0.0))
+    assert delays == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_the_delay_is_jittered_by_half() -> None:
+    attempts = Attempts(100)
+    for _ in range(3):
+        attempts.failed(error(), None)
+    assert [attempts.delay(jitter) for jitter in (0.0, 0.5, 0.75)] == [2.0, 3.0, 3.5]
+
+
+def test_connections_that_are_lost_early_make_the_delay_longer_too() -> None:
+    attempts = Attempts(100)
+    attempts.ended(CloseKind.LOST, 1.0)
+    assert attempts.delay(0.0) == 0.5
+    attempts.failed(error(), None)
+    assert attempts.delay(0.0) == 1.0
+    attempts.ended(CloseKind.LOST, 1.0)
+    assert attempts.delay(0.0) == 2.0
+
+
+def test_an_end_that_we_wanted_does_not() -> None:
+    attempts = Attempts(100)
+    attempts.ended(CloseKind.LOCAL, 1.0)
+    assert attempts.delay(0.25) == 0.25
+
+
+EVENTS = st.tuples(st.sampled_from(Code), st.none() | st.sampled_from(CloseKind)) | st.tuples(
+    st.sampled_from(CloseKind), st.floats(0, 200)
+)
+
+
+@hypothesis.settings(deadline=None)
+@given(st.integers(1, 5), st.lists(EVENTS, max_size=200), st.floats(0, 1, exclude_max=True))
+def test_whatever_happens(most: int, events: list[tuple[object, object]], jitter: float) -> None:
+    attempts = Attempts(most)
+    for first, second in events:
+        if isinstance(first, Code):
+            assert second is None or isinstance(second, CloseKind)
+            status = attempts.failed(error(first), second)
+        else:
+            assert isinstance(first, CloseKind)
+            assert isinstance(second, float)
+            status = attempts.ended(first, second)
+        assert 0 <= attempts.delay(jitter) < 60
+        if status is not None:
+            assert status in FINAL_STATUSES
+            return
+        assert attempts.failures < most

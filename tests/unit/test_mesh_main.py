@@ -1,0 +1,224 @@
+"""`python -m ravesvc.mesh` as its unit starts it: credentials, bus and service manager are real files and sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ravesvc import names
+from ravesvc.mesh import __main__ as program
+from ravesvc.names import ExitStatus
+from tests.unit.bus_fakes import connected
+from tests.unit.conftest import BusDaemon, until
+from tests.unit.fake_manager import FakeManager
+from tests.unit.fake_systemd import new_mesh
+from tests.unit.simulator_server import Served, in_thread
+from tests.unit.test_mesh_worker import ask, settings_for
+
+Run = Callable[[Any], Any]
+
+# Runs the program and writes down every import, with a line for each word to the service manager, of which READY is
+# the first, and at the end every module in memory.
+WATCHER = """
+import os, runpy, sys
+diary = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def hook(event, args):
+    if event == "import":
+        os.write(diary, f"import {args[0]}\\n".encode())
+    elif event in ("socket.connect", "socket.sendto") and args[1] == os.environ["NOTIFY_SOCKET"]:
+        os.write(diary, b"notify\\n")
+sys.addaudithook(hook)
+try:
+    runpy.run_module("ravesvc.mesh", run_name="__main__", alter_sys=True)
+finally:
+    os.write(diary, "".join(f"module {name}\\n" for name in list(sys.modules)).encode())
+"""
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManager]:
+    fake = FakeManager(tmp_path, monkeypatch)
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def credentials(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The credentials directory for the simulator."""
+    directory = tmp_path / "credentials"
+    directory.mkdir()
+    (directory / "settings").write_text(settings_for(served, 3).to_json())
+    (directory / "session").write_text(served.session.to_json())
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(directory))
+    return directory
+
+
+@contextlib.asynccontextmanager
+async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-W", "error", *arguments, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.communicate()
+
+
+def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
+    run: Run,
+    served: Served,
+    bus_daemon: BusDaemon,
+    manager: FakeManager,
+    credentials: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+    diary = tmp_path / "diary"
+    (mesh,) = served.control.create(title="A film")
+    served.control.invite(mesh)
+
+    async def body() -> None:
+        async with started("-c", WATCHER, str(diary), mesh) as child:
+            await in_thread(served.control.wait, connected=[mesh], timeout=10)
+            first = (await in_thread(served.control.connections))[mesh]
+            for command in ("?ping", "?hello", "?info", "?status", "?help"):
+                assert await in_thread(served.control.chat, mesh, command, wait=5), command
+            async with connected(bus_daemon.address) as (bus,):
+                await ask(bus, mesh, "GetStatus")
+                await ask(bus, mesh, "RestartConnection")
+                await in_thread(served.control.wait, reconnected={mesh: first}, timeout=10)
+                second = (await in_thread(served.control.connections))[mesh]
+                await in_thread(served.control.drop, mesh)
+                await in_thread(served.control.wait, reconnected={mesh: second}, timeout=10)
+            bus_daemon.stop()
+            monkeypatch.delenv("NOTIFY_SOCKET")  # the daemon would use it too
+            bus_daemon.start()
+            async with connected(bus_daemon.address) as (bus,):
+                owned: list[str] = []
+                await bus.watch_names(names.worker_name(mesh), lambda name, old, new: owned.append(new))
+                await until(lambda: owned)
+            assert await in_thread(served.control.chat, mesh, "?ping", wait=5)
+            child.send_signal(signal.SIGTERM)
+            _, errors = await child.communicate()
+            assert child.returncode == ExitStatus.STOPPED, errors.decode()
+            assert (await in_thread(served.control.mesh, mesh))["ended"][-1]["code"] == 1000
+            assert served.session.auth_token not in errors.decode()
+
+    run(body())
+    assert manager.said[0] == "READY=1"
+    lines = diary.read_text().splitlines()
+    ready = lines.index("notify")
+    late = [line for line in lines[ready:] if line.startswith("import ")]
+    assert not late, "\n".join(late)
+    modules = {line.removeprefix("module ").partition(".")[0] for line in lines if line.startswith("module ")}
+    assert "ravesvc" in modules
+    assert modules & {"yaml", "pymongo", "sqlite3", "pystemd", "gi", "aiohttp", "argparse"} == set()
+
+
+def test_a_kick_is_the_exit_status_of_the_process(
+    run: Run,
+    served: Served,
+    bus_address: str,
+    manager: FakeManager,
+    credentials: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
+    (mesh,) = served.control.create()
+    served.control.invite(mesh)
+
+    async def body() -> None:
+        async with started("-m", "ravesvc.mesh", mesh) as child:
+            await in_thread(served.control.wait, connected=[mesh], timeout=10)
+            await manager.hears("STATUS=Connected to localhost")
+            await in_thread(served.control.kick, mesh)
+            _, errors = await child.communicate()
+            assert child.returncode == ExitStatus.KICKED
+            assert f"[{mesh}] INFO Ended: kicked" in errors.decode()
+
+    run(body())
+
+
+# What can't work.
+
+
+def call_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["rave-mesh", *arguments])
+    monkeypatch.setattr(program.log, "set_up", lambda level, prefix: None)
+    return program.main()
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["x"], ["A" * 36]])
+def test_without_a_mesh_it_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, arguments: list[str]
+) -> None:
+    assert call_main(monkeypatch, *arguments) == ExitStatus.CONFIG
+    assert "is not a mesh id" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("settings", None, "the credential settings can't be read"),
+        ("session", None, "the credential session can't be read"),
+        ("session", b"\xff", "the credential session can't be read"),
+        ("settings", b"{", "settings credential"),
+        ("session", b"{}", "device_id"),
+    ],
+)
+def test_without_proper_credentials_it_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    credentials: Path,
+    name: str,
+    content: bytes | None,
+    text: str,
+) -> None:
+    (credentials / name).unlink()
+    if content is not None:
+        (credentials / name).write_bytes(content)
+    assert call_main(monkeypatch, new_mesh()) == ExitStatus.CONFIG
+    assert text in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_started_by_hand_it_says_how_it_should_be(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert call_main(monkeypatch, new_mesh()) == ExitStatus.CONFIG
+    assert "CREDENTIALS_DIRECTORY is not set (start it as rave-mesh@.service" in caplog.text
+
+
+def test_in_our_own_process_it_lives_and_ends(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    served: Served,
+    credentials: Path,
+    bus_address: str,
+) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
+    monkeypatch.setattr(program.gc, "freeze", lambda: None)
+    settings = settings_for(served, 3).to_json().replace('"debug": false', '"debug": true')
+    (credentials / "settings").write_text(settings)
+    with caplog.at_level(program.logging.INFO):  # which is put back at the end
+        assert call_main(monkeypatch, new_mesh()) == ExitStatus.GONE
+        assert program.logging.getLogger().level == program.logging.DEBUG
+    assert "Ended: gone" in caplog.text
+
+
+def test_the_unit_starts_this_program() -> None:
+    unit = (Path(__file__).parents[2] / "units/rave-mesh@.service").read_text()
+    assert "-m ravesvc.mesh %i" in unit
+    assert program.__name__ == "ravesvc.mesh.__main__"

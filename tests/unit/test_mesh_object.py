@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+
+from ravesvc import names
+from ravesvc.bus import Bus, Call, Interface, Signal, Variant, method, policy_decides
+from ravesvc.errors import Code, RaveError
+from ravesvc.mesh import object as object_module
+from ravesvc.mesh.object import Presence, WorkerObject
+from tests.unit.bus_fakes import connected
+from tests.unit.conftest import BusDaemon, until
+from tests.unit.fake_systemd import MESH, settle
+
+Run = Callable[[Any], Any]
+SIGNALS = WorkerObject.signals
+
+
+class FakeWorker(Interface):
+    """A child as the parent sees it, and one signal that it does not know. Silent while `gate` is shut."""
+
+    interface = names.WORKER_INTERFACE
+    signals: ClassVar = {**SIGNALS, "Boo": {}}
+
+    def __init__(self) -> None:
+        super().__init__(policy_decides)
+        self.restarts = 0
+        self.status: dict[str, tuple[str, Any]] = {}
+        self.asked = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    @method(returns={"status": "a{sv}"})
+    async def get_status(self, call: Call) -> dict[str, Variant]:
+        self.asked += 1
+        await self.gate.wait()
+        return {name: Variant(*value) for name, value in self.status.items()}
+
+    @method()
+    async def restart_connection(self, call: Call) -> None:
+        self.restarts += 1
+
+
+class Child:
+    """A presence, and what it was asked and told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
+        monkeypatch.setattr(object_module, "_FIRST_DELAY", 0.01)
+        self.reconnects = 0
+        self.announced = 0
+        self.presence = Presence(MESH, self._make, self._announce)
+
+    def _make(self) -> WorkerObject:
+        return WorkerObject(lambda: {"Users": Variant("u", 3)}, self._reconnect)
+
+    def _reconnect(self) -> None:
+        self.reconnects += 1
+
+    def _announce(self) -> None:
+        self.announced += 1
+        self.presence.emit("Ready")
+
+
+async def ask(bus: Bus, member: str) -> list[Any]:
+    return await bus.call(names.worker_name(MESH), names.worker_path(MESH), names.WORKER_INTERFACE, member)
+
+
+def test_a_child_is_on_the_bus_under_its_name(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_address)
+        async with connected(bus_address) as (bus,):
+            heard: list[Signal] = []
+            await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", heard.append)
+            child.presence.emit("Error", "nobody hears it yet")
+            await child.presence.join()
+            child.presence.emit("Disconnected", "the connection broke")
+            assert await ask(bus, "GetStatus") == [{"Users": 3}]
+            assert await ask(bus, "RestartConnection") == []
+            assert child.reconnects == 1
+            said = [(signal.path, signal.member, *signal.body) for signal in heard]
+            path = names.worker_path(MESH)
+            assert said == [(path, "Ready"), (path, "Disconnected", "the connection broke")]
+            child.presence.emit("Left", "last words")
+            await child.presence.leave()
+            await child.presence.leave()
+            await settle(bus)
+            assert [*heard[-1].body] == ["last words"], "what was said is sent before it goes"
+            with pytest.raises(RaveError):
+                await ask(bus, "GetStatus")
+            child.presence.emit("Error", "nobody hears it any more")
+            await settle(bus)
+            assert len(heard) == 3
+
+    run(body())
+
+
+def test_without_its_name_a_child_is_heard_all_the_same(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_address)
+        async with connected(bus_address) as (bus,):
+            heard: list[Signal] = []
+            await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", heard.append)
+            await bus.request_name(names.worker_name(MESH))
+            await child.presence.join()
+            assert "belongs to somebody else" in caplog.text
+            keeping = asyncio.create_task(child.presence.keep())
+            child.presence.emit("Kicked")
+            await until(lambda: len(heard) == 2)
+            assert [signal.member for signal in heard] == ["Ready", "Kicked"]
+            assert len({signal.sender for signal in heard}) == 1
+            path, interface = names.worker_path(MESH), names.WORKER_INTERFACE
+            assert await bus.call(heard[0].sender, path, interface, "GetStatus") == [{"Users": 3}]
+            assert child.announced == 1, "it does not come and go"
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            await child.presence.leave()
+
+    run(body())
+
+
+def test_a_child_that_cannot_get_on_the_bus_leaves_no_connection_behind(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_address)
+
+        def fail() -> WorkerObject:
+            raise RaveError(Code.INTERNAL, "no object")
+
+        child.presence._make = fail
+        async with connected(bus_address) as (bus,):
+            gone: list[str] = []
+            await bus.watch_names(":1", lambda name, old, new: gone.append(name) if not new else None)
+            with pytest.raises(RaveError, match="no object"):
+                await child.presence.join()
+            assert child.announced == 0
+            await until(lambda: gone)
+
+    run(body())
+
+
+def test_a_child_comes_back_to_a_new_bus_and_announces_itself_there(
+    run: Run, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_daemon.address)
+        await child.presence.join()
+        keeping = asyncio.create_task(child.presence.keep())
+        for announced in (2, 3):
+            bus_daemon.stop()
+            await until(lambda: child.presence._bus is None)
+            child.presence.emit("Error", "lost")  # must not fail
+            bus_daemon.start()
+            await until(lambda announced=announced: child.announced == announced)
+            async with connected(bus_daemon.address) as (bus,):
+                assert await ask(bus, "GetStatus") == [{"Users": 3}]
+        keeping.cancel()
+        await asyncio.wait([keeping])
+        await child.presence.leave()
+
+    run(body())
+
+
+def test_without_a_bus_it_tries_ever_more_slowly(
+    run: Run, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_daemon.address)
+        bus_daemon.stop()
+        assert object_module._MOST_DELAY == 15
+        monkeypatch.setattr(object_module, "_MOST_DELAY", 0.05)
+        real, delays = asyncio.sleep, []
+
+        async def sleep(delay: float) -> None:
+            delays.append(delay)
+            await real(0)
+
+        monkeypatch.setattr(object_module.random, "random", lambda: 0.5)
+        with monkeypatch.context() as quick:
+            quick.setattr(object_module.asyncio, "sleep", sleep)
+            keeping = asyncio.create_task(child.presence.keep())
+            while len(delays) < 5:
+                await real(0.001)
+        assert delays[:5] == [0.01, 0.02, 0.04, 0.05, 0.05]
+        bus_daemon.start()
+        await until(lambda: child.announced)
+        keeping.cancel()
+        await asyncio.wait([keeping])
+        await child.presence.leave()
+
+    run(body())
+
+
+def test_jitter_spreads_the_returns(run: Run, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_daemon.address)
+        delays: list[float] = []
+
+        async def sleep(delay: float) -> None:
+            delays.append(delay)
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(object_module.asyncio, "sleep", sleep)
+        for jitter in (0.0, 0.999):
+            monkeypatch.setattr(object_module.random, "random", lambda jitter=jitter: jitter)
+            with pytest.raises(asyncio.CancelledError):
+                await child.presence.keep()
+        assert delays == pytest.approx([0.005, 0.01499])
+
+    run(body())

@@ -1,0 +1,445 @@
+"""The real worker against the simulator over TLS, on a private bus."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ravesvc import __version__, names
+from ravesvc.bus import Bus, Signal
+from ravesvc.mesh import attempts
+from ravesvc.mesh.worker import Worker
+from ravesvc.names import ExitStatus
+from ravesvc.room.room import Room
+from ravesvc.settings import MeshSettings, Servers, Tls
+from tests.unit.bus_fakes import connected
+from tests.unit.conftest import BusDaemon, until
+from tests.unit.fake_manager import FakeManager
+from tests.unit.fake_systemd import settle
+from tests.unit.simulator_server import Served, in_thread
+
+Run = Callable[[Any], Any]
+
+
+def settings_for(served: Served, attempts_allowed: int) -> MeshSettings:
+    base = f"https://{served.server}"
+    return MeshSettings(
+        identity=served.account.identity,
+        servers=Servers(api=base, parse=f"{base}/parse", mojo=f"{base}/mojo"),
+        tls=Tls(ca_file=str(served.home.ca_file)),
+        lang="en",
+        command_prefix=("?",),
+        typing_delay=0.0,
+        max_connection_attempts=attempts_allowed,
+        debug=False,
+    )
+
+
+class Child:
+    """A worker in our process. `heard` is what it says on the bus."""
+
+    def __init__(self, served: Served, mesh: str, attempts_allowed: int) -> None:
+        self.served = served
+        self.control = served.control
+        self.mesh = mesh
+        self.stopped = asyncio.Event()
+        self.heard: list[tuple[Any, ...]] = []
+        self.worker = Worker(mesh, settings_for(served, attempts_allowed), served.session)
+        self.running: asyncio.Task[ExitStatus]
+
+    def listen(self, signal: Signal) -> None:
+        self.heard.append((signal.member, *signal.body))
+
+    async def says(self, *said: Any) -> None:
+        await until(lambda: said in self.heard)
+
+    async def connects(self) -> int:
+        """Wait for the connection; returns its number."""
+        await in_thread(self.control.wait, connected=[self.mesh], timeout=5)
+        return (await in_thread(self.control.connections))[self.mesh]
+
+    async def ends(self) -> ExitStatus:
+        async with asyncio.timeout(5):
+            return await self.running
+
+    async def last_close(self) -> dict[str, Any]:
+        await in_thread(self.control.wait, disconnected=[self.mesh], timeout=5)
+        return dict((await in_thread(self.control.mesh, self.mesh))["ended"][-1])
+
+    async def answer(self, text: str) -> list[str]:
+        return list(await in_thread(self.control.chat, self.mesh, text, wait=5))
+
+
+async def ask(bus: Bus, mesh: str, member: str) -> list[Any]:
+    return await bus.call(names.worker_name(mesh), names.worker_path(mesh), names.WORKER_INTERFACE, member)
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManager]:
+    fake = FakeManager(tmp_path, monkeypatch)
+    yield fake
+    fake.close()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, bus_daemon: BusDaemon) -> None:
+    monkeypatch.setattr(attempts, "_FIRST_DELAY", 0.02)
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+
+
+@pytest.fixture
+def mesh(served: Served) -> str:
+    (made,) = served.control.create(title="A film")
+    served.control.invite(made)
+    return made
+
+
+@contextlib.asynccontextmanager
+async def child_of(served: Served, mesh: str, attempts_allowed: int = 1) -> AsyncIterator[tuple[Child, Bus]]:
+    async with connected(os.environ["DBUS_SYSTEM_BUS_ADDRESS"]) as (bus,):
+        child = Child(served, mesh, attempts_allowed)
+        await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", child.listen)
+        child.running = asyncio.create_task(child.worker.run(child.stopped))
+        try:
+            yield child, bus
+        finally:
+            child.stopped.set()
+            await child.ends()
+
+
+def test_it_connects_says_so_everywhere_answers_and_stops(
+    run: Run, served: Served, mesh: str, manager: FakeManager
+) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh) as (child, bus):
+            number = await child.connects()
+            await child.says("Connected")
+            assert child.heard == [("Ready",), ("Connected",)]
+            assert manager.said[0] == "READY=1"
+            await manager.hears("STATUS=Connected to localhost (A film), 2 users")
+            assert f"STATUS=Connecting to {served.server}" in manager.said
+            (answer,) = await child.answer("?ping")
+            assert answer.startswith("Pong")
+            assert (await ask(bus, mesh, "GetStatus")) == [
+                {
+                    "Connected": True,
+                    "Title": "A film",
+                    "Server": "localhost",
+                    "Users": 2,
+                    "Reconnects": 0,
+                    "Attempts": 0,
+                    "LastError": "",
+                    "Version": __version__,
+                }
+            ]
+            await in_thread(child.control.join, mesh, "bob", "carl")
+            await manager.hears("4 users")
+            await in_thread(child.control.part, mesh, "bob")
+            await manager.hears("3 users")
+            child.stopped.set()
+            assert await child.ends() is ExitStatus.STOPPED
+            close = await child.last_close()
+            assert (close["id"], close["code"], close["by"]) == (number, 1000, "client")
+            assert manager.said[-2:] == ["STOPPING=1", "STATUS=Ending"]
+            assert await in_thread(child.control.violations) == []
+
+    run(body())
+
+
+@pytest.mark.parametrize("close", ["after", "before", "not"])
+def test_a_kick_is_said_and_is_the_exit_status(run: Run, served: Served, mesh: str, close: str) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh, 3) as (child, bus):
+            await child.connects()
+            await in_thread(child.control.kick, mesh, close=close)
+            assert await child.ends() is ExitStatus.KICKED
+            await settle(bus)
+            members = [member for member, *_ in child.heard]
+            assert members.count("Kicked") == 1
+            if close != "before":
+                # First of all; when the server closes first, the next connection tells.
+                assert members[:3] == ["Ready", "Connected", "Kicked"]
+
+    run(body())
+
+
+def test_a_kick_outweighs_a_stop_at_the_same_time(
+    run: Run, served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh) as (child, _):
+            await child.connects()
+            real = child.worker.on_kicked
+
+            def stop_too() -> None:
+                real()
+                child.stopped.set()
+
+            monkeypatch.setattr(child.worker, "on_kicked", stop_too)
+            await in_thread(child.control.kick, mesh, close="not")
+            assert await child.ends() is ExitStatus.KICKED
+
+    run(body())
+
+
+def test_an_end_outweighs_a_stop_at_the_same_time(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        served.control.remove(mesh)
+        async with child_of(served, mesh) as (child, _):
+            real = child.worker._failed
+
+            def stop_too(*args: Any) -> ExitStatus | None:
+                child.stopped.set()
+                return real(*args)
+
+            child.worker._failed = stop_too  # type: ignore[method-assign]
+            assert await child.ends() is ExitStatus.GONE
+
+    run(body())
+
+
+def test_a_mesh_that_is_gone_from_the_start(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        served.control.remove(mesh)
+        async with child_of(served, mesh, 3) as (child, bus):
+            assert await child.ends() is ExitStatus.GONE
+            await settle(bus)
+            assert child.heard == [("Ready",), ("Left", "the mesh is gone")]
+
+    run(body())
+
+
+def test_a_mesh_that_goes_while_we_are_in_it(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh, 3) as (child, bus):
+            await child.connects()
+            await in_thread(child.control.remove, mesh)
+            assert await child.ends() is ExitStatus.GONE
+            await settle(bus)
+            assert [member for member, *_ in child.heard] == ["Ready", "Connected", "Disconnected", "Left"]
+
+    run(body())
+
+
+def test_after_so_many_attempts_it_gives_up(
+    run: Run, served: Served, mesh: str, manager: FakeManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        served.control.refuse(mesh, status=503)
+        async with child_of(served, mesh, 2) as (child, bus):
+            assert await child.ends() is ExitStatus.UNREACHABLE
+            await settle(bus)
+            assert [said[:2] for said in child.heard] == [
+                ("Ready",),
+                ("ConnectionFailed", 1),
+                ("ConnectionFailed", 2),
+            ]
+            assert "503" in child.heard[-1][2]
+            assert any(re.match(r"STATUS=Not connected, next attempt in 0 s: .*503", said) for said in manager.said)
+
+    with caplog.at_level(logging.DEBUG):
+        run(body())
+    assert served.session.auth_token not in caplog.text
+
+
+@pytest.mark.parametrize("how", [{"status": 403}, {"after_open": 0.0}], ids=["upgrade", "after-open"])
+def test_a_server_that_does_not_want_us_is_told_apart(
+    run: Run, served: Served, mesh: str, how: dict[str, Any]
+) -> None:
+    async def body() -> None:
+        served.control.refuse(mesh, **how)
+        async with child_of(served, mesh, 2) as (child, bus):
+            assert await child.ends() is ExitStatus.REJECTED
+            await settle(bus)
+            failures = [said[1] for said in child.heard if said[0] == "ConnectionFailed"]
+            assert failures == [1, 2]
+
+    run(body())
+
+
+def test_shown_out_soon_after_the_connection_counts_as_a_rejection(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh, 1) as (child, bus):
+            await child.connects()
+            await child.says("Connected")
+            await in_thread(child.control.close, mesh, 4000)
+            assert await child.ends() is ExitStatus.REJECTED
+            await settle(bus)
+            assert [said[0] for said in child.heard[2:]] == ["Disconnected", "ConnectionFailed"]
+
+    run(body())
+
+
+def test_a_refused_session_needs_a_login(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        served.control.fail("mesh", "401")
+        async with child_of(served, mesh, 3) as (child, bus):
+            assert await child.ends() is ExitStatus.LOGIN_NEEDED
+            await settle(bus)
+            assert [member for member, *_ in child.heard] == ["Ready", "Error"]
+
+    run(body())
+
+
+def test_a_mesh_without_a_server_is_tried_again(
+    run: Run, served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh, 1) as (child, bus):
+            real = child.worker._api.mesh
+
+            async def without_server(mesh: str) -> Any:
+                return dataclasses.replace(await real(mesh), server=None)
+
+            monkeypatch.setattr(child.worker._api, "mesh", without_server)
+            assert await child.ends() is ExitStatus.UNREACHABLE
+            await settle(bus)
+            assert child.heard[-1] == ("ConnectionFailed", 1, "Rave names no server for the mesh")
+
+    run(body())
+
+
+def test_a_lost_connection_is_replaced(run: Run, served: Served, mesh: str, manager: FakeManager) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh) as (child, bus):
+            first = await child.connects()
+            await child.says("Connected")
+            await in_thread(child.control.drop, mesh)
+            await in_thread(child.control.wait, reconnected={mesh: first}, timeout=5)
+            await until(lambda: child.heard.count(("Connected",)) == 2)
+            assert [said[0] for said in child.heard] == ["Ready", "Connected", "Disconnected", "Connected"]
+            assert "the connection broke" in child.heard[2][1]
+            (status,) = await ask(bus, mesh, "GetStatus")
+            assert (status["Connected"], status["Reconnects"], status["LastError"]) == (True, 1, "")
+            assert (await child.answer("?ping"))[0].startswith("Pong")
+
+    run(body())
+
+
+def test_restart_connection_opens_another(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh) as (child, bus):
+            first = await child.connects()
+            await child.says("Connected")
+            await ask(bus, mesh, "RestartConnection")
+            await in_thread(child.control.wait, reconnected={mesh: first}, timeout=5)
+            ended = (await in_thread(child.control.mesh, mesh))["ended"][-1]
+            assert (ended["code"], ended["reason"], ended["by"]) == (1000, "Reconnecting", "client")
+            assert (await child.answer("?ping"))[0].startswith("Pong")
+
+    run(body())
+
+
+def test_restart_connection_ends_the_wait_for_the_next_attempt(
+    run: Run, served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "_FIRST_DELAY", 60.0)
+
+    async def body() -> None:
+        served.control.refuse(mesh, status=503)
+        async with child_of(served, mesh, 3) as (child, bus):
+            await until(lambda: [said[0] for said in child.heard] == ["Ready", "ConnectionFailed"])
+            (status,) = await ask(bus, mesh, "GetStatus")
+            assert (status["Connected"], status["Attempts"], status["Users"]) == (False, 1, 0)
+            await in_thread(child.control.accept, mesh)
+            await ask(bus, mesh, "RestartConnection")
+            await child.connects()
+
+    run(body())
+
+
+def test_a_stop_while_it_is_being_let_in(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        served.control.option("joined_delay", 30)
+        async with child_of(served, mesh) as (child, _):
+            await until(lambda: served.simulator.world.mesh(mesh).peers)
+            child.stopped.set()
+            assert await child.ends() is ExitStatus.STOPPED
+
+    run(body())
+
+
+def test_without_a_bus_the_mesh_is_served_and_the_child_announces_itself_later(
+    run: Run, served: Served, mesh: str, bus_daemon: BusDaemon
+) -> None:
+    async def body() -> None:
+        bus_daemon.stop()
+        child = Child(served, mesh, 1)
+        child.running = asyncio.create_task(child.worker.run(child.stopped))
+        number = await child.connects()
+        assert (await child.answer("?ping"))[0].startswith("Pong")
+        for _ in range(2):
+            bus_daemon.start()
+            child.heard.clear()
+            async with connected(bus_daemon.address) as (bus,):
+                await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", child.listen)
+                await child.says("Connected")
+                assert child.heard == [("Ready",), ("Connected",)]
+                (status,) = await ask(bus, mesh, "GetStatus")
+                assert status["Connected"] is True
+            bus_daemon.stop()
+            assert (await child.answer("?ping"))[0].startswith("Pong")
+        assert await in_thread(child.control.connections) == {mesh: number}
+        child.stopped.set()
+        assert await child.ends() is ExitStatus.STOPPED
+        bus_daemon.start()
+
+    run(body())
+
+
+def test_names_are_looked_up_for_the_bot(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh) as (child, _):
+            await child.connects()
+            (ann,) = (user.id for user in served.simulator.world.users.values() if user.handle == "ann")
+            assert await child.worker._names([ann]) == {ann: "Ann"}
+
+    run(body())
+
+
+def test_a_bug_in_the_life_of_a_mesh_is_a_crash_that_closes_what_is_open(
+    run: Run, served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_: Room) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Room, "run", broken)
+
+    async def body() -> None:
+        child = Child(served, mesh, 1)
+        with pytest.raises(ZeroDivisionError):
+            await child.worker.run(child.stopped)
+        assert (await child.last_close())["code"] == 1000
+
+    run(body())
+
+
+def test_what_is_said_just_after_the_server_let_us_in_is_heard(
+    run: Run, served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to fullyJoined and a command may come in the same packet."""
+    real_open = Room.open
+
+    async def slow_open(room: Room) -> None:
+        await real_open(room)
+        await in_thread(served.control.chat, mesh, "?ping")
+        # The command has arrived when a request that was sent after it is answered.
+        assert (await in_thread(served.control.ask, mesh, "later"))["response"]
+
+    monkeypatch.setattr(Room, "open", slow_open)
+
+    async def body() -> None:
+        async with child_of(served, mesh) as (child, _):
+            await child.says("Connected")
+            await until(lambda: any("Pong" in event.get("text", "") for event in served.control.events()))
+
+    run(body())

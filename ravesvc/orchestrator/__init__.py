@@ -1,0 +1,1 @@
+"""The parent: discovers meshes, plans, starts and stops their units, and learns from them."""

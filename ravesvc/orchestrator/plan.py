@@ -1,0 +1,94 @@
+"""What should run, what should not, and why: a pure function of what is known.
+
+The same answer drives the fleet and tells an operator what would happen next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ravesvc.api.models import Mesh
+from ravesvc.orchestrator.unit import UnitState
+from ravesvc.store.blocklist import Block
+
+
+class Action(StrEnum):
+    """What to do with one mesh."""
+
+    START = "start"
+    STOP = "stop"
+    KEEP = "keep"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do with one mesh, and why, in words."""
+
+    mesh: str
+    action: Action
+    reason: str
+
+
+def plan(
+    listed: Mapping[str, Mesh] | None,
+    blocks: Mapping[str, Block],
+    units: Mapping[str, UnitState],
+    limit: int | None,
+) -> tuple[Decision, ...]:
+    """Decide for every mesh that is listed or has a unit.
+
+    Args:
+        listed: the meshes that discovery knows, oldest first; None before the first good round, when nobody knows
+            what should run: then what runs goes on, and nothing else starts, but a block still stops a mesh.
+        blocks: the entries of the blocklist that are in force.
+        units: the state of every `rave-mesh@` unit that systemd has loaded.
+        limit: how many meshes may run at once; None for no limit. Invited meshes come first, then the oldest.
+    """
+    known = listed or {}
+    order = sorted(known, key=lambda mesh: not known[mesh].invited)
+    order += sorted(units.keys() - known.keys())
+    decisions = []
+    wanted = 0
+    for mesh in order:
+        unit = units.get(mesh, UnitState())
+        if block := blocks.get(mesh):
+            decision = _unwanted(mesh, unit, block.describe())
+        elif listed is None:
+            decision = _undecided(mesh, unit)
+        elif mesh not in known:
+            decision = _unwanted(mesh, unit, "discovery does not list it any more")
+        elif limit is not None and wanted >= limit:
+            decision = _unwanted(mesh, unit, f"max_processes ({limit}) is reached")
+        else:
+            wanted += 1
+            decision = _wanted(mesh, unit)
+        decisions.append(decision)
+    return tuple(decisions)
+
+
+def _wanted(mesh: str, unit: UnitState) -> Decision:
+    if unit.running:
+        return Decision(mesh, Action.KEEP, "discovery lists it, and it runs")
+    if unit.active == "inactive":
+        return Decision(mesh, Action.START, "discovery lists it")
+    return _in_between(mesh, unit)
+
+
+def _unwanted(mesh: str, unit: UnitState, reason: str) -> Decision:
+    if unit.running:
+        return Decision(mesh, Action.STOP, reason)
+    return Decision(mesh, Action.SKIP, reason)
+
+
+def _undecided(mesh: str, unit: UnitState) -> Decision:
+    if unit.running:
+        return Decision(mesh, Action.KEEP, "it runs, and discovery has not answered yet")
+    return Decision(mesh, Action.SKIP, "discovery has not answered yet")
+
+
+def _in_between(mesh: str, unit: UnitState) -> Decision:
+    """A unit that failed must not be started before the parent has learnt why: it may have been kicked."""
+    return Decision(mesh, Action.SKIP, "its last run is being examined" if unit.failed else "it is stopping")

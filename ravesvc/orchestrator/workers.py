@@ -1,0 +1,141 @@
+"""The children on the bus: their signals, believed only after their sender is verified, and calls to them.
+
+Owning a worker's name, or sending from its path, proves nothing. A signal counts when its sender's process belongs to
+the unit that it speaks for: the bus tells the process of a connection, systemd the unit of a process. That is asked
+once for a connection and remembered, because after a child's exit there is nobody left to ask about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ravesvc import names
+from ravesvc.bus import Bus, Signal
+from ravesvc.errors import Code, RaveError
+
+log = logging.getLogger(__name__)
+
+_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+_SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+
+# A child says a handful of things before it is verified; a forger may say anything.
+_MOST_WAITING = 32
+_MOST_FORGERS = 256
+
+_CALL_TIMEOUT = 10.0
+
+
+class Workers:
+    """Passes on the signals of verified children: `heard(mesh, member, arguments)`."""
+
+    def __init__(self, bus: Bus, heard: Callable[[str, str, Sequence[Any]], None]) -> None:
+        self._bus = bus
+        self._heard = heard
+        self._senders: dict[str, str] = {}  # mesh -> unique name of its verified child
+        self._forgers: OrderedDict[str, None] = OrderedDict()
+        self._waiting: dict[str, list[tuple[str, Signal]]] = {}  # mesh and signal, by sender
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begin to listen; raises `RaveError` (Bus, Timeout)."""
+        rule = f"type='signal',interface='{names.WORKER_INTERFACE}',path_namespace='{names.MANAGER_PATH}/worker'"
+        await self._bus.match(rule, self._signalled)
+
+    async def status(self, mesh: str) -> dict[str, Any]:
+        """What a child says of itself (GetStatus). Raises as `call` does, and BadData for an answer that is none."""
+        match await self.call(mesh, "GetStatus"):
+            case [dict() as status]:
+                return status
+        raise RaveError(Code.BAD_DATA, f"the child of mesh {mesh} says something else than its status", mesh=mesh)
+
+    async def call(self, mesh: str, member: str, signature: str = "", *args: Any) -> list[Any]:
+        """Call a method of the mesh's child; raises `RaveError` (NotRunning, Bus, Timeout or the child's)."""
+        sender = self._senders.get(mesh) or await self._find(mesh)
+        path = names.worker_path(mesh)
+        return await self._bus.call(
+            sender, path, names.WORKER_INTERFACE, member, signature, *args, timeout=_CALL_TIMEOUT
+        )
+
+    def forget(self, mesh: str) -> None:
+        """The child is gone."""
+        self._senders.pop(mesh, None)
+
+    async def close(self) -> None:
+        """Stop verifying."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _find(self, mesh: str) -> str:
+        """The verified child that owns the name of the mesh's worker."""
+        try:
+            (sender,) = await self._bus.call(*_BUS, "GetNameOwner", "s", names.worker_name(mesh))
+        except RaveError as e:
+            raise RaveError(Code.NOT_RUNNING, f"no child of mesh {mesh} is on the bus", mesh=mesh) from e
+        try:
+            verified = self._believe(sender, mesh, await self._unit_of(sender))
+        except RaveError as e:
+            raise RaveError(
+                Code.NOT_RUNNING, f"the child of mesh {mesh} could not be verified: {e.message}", mesh=mesh
+            ) from e
+        if not verified:
+            raise RaveError(Code.NOT_RUNNING, f"what passes for the child of mesh {mesh} is not it", mesh=mesh)
+        return str(sender)
+
+    def _signalled(self, signal: Signal) -> None:
+        mesh = names.mesh_of_worker_path(signal.path)
+        sender = signal.sender
+        if mesh is None or sender in self._forgers:
+            return
+        if self._senders.get(mesh) == sender:
+            self._heard(mesh, signal.member, signal.body)
+        elif sender not in self._waiting:
+            self._waiting[sender] = [(mesh, signal)]
+            task = asyncio.create_task(self._admit(sender))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif len(self._waiting[sender]) < _MOST_WAITING:
+            self._waiting[sender].append((mesh, signal))
+
+    async def _admit(self, sender: str) -> None:
+        """Verify a sender, then pass on what it has said so far."""
+        try:
+            unit = await self._unit_of(sender)
+        except RaveError as e:
+            # Gone already, most likely: its exit status will tell.
+            log.debug("The sender %s of a worker's signal could not be verified: %s", sender, e)
+            return
+        finally:
+            waiting = self._waiting.pop(sender)
+        for mesh, signal in waiting:
+            if not self._believe(sender, mesh, unit):
+                return
+            self._heard(mesh, signal.member, signal.body)
+
+    def _believe(self, sender: str, mesh: str, unit: str) -> bool:
+        """Whether a sender, of this unit, is the mesh's child; the answer is remembered."""
+        if names.mesh_of_unit(unit) == mesh:
+            self._senders[mesh] = sender
+            return True
+        log.warning("What passes for the child of mesh %s came from unit %s: ignored", mesh, unit)
+        self._forgers[sender] = None
+        while len(self._forgers) > _MOST_FORGERS:
+            self._forgers.popitem(last=False)
+        return False
+
+    async def _unit_of(self, sender: str) -> str:
+        """The unit of a connection's process, by process file descriptor: a process id could be used again."""
+        (credentials,) = await self._bus.call(*_BUS, "GetConnectionCredentials", "s", sender)
+        descriptor = credentials.get("ProcessFD")
+        if descriptor is None:
+            raise RaveError(Code.BUS, "the message bus does not tell the process of a connection")
+        try:
+            _, unit, _ = await self._bus.call(*_SYSTEMD, "GetUnitByPIDFD", "h", descriptor)
+        finally:
+            os.close(descriptor)
+        return str(unit)

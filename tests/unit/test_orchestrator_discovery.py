@@ -1,0 +1,366 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ravesvc.api.models import Mesh
+from ravesvc.errors import Code, RaveError
+from ravesvc.orchestrator import discovery
+from ravesvc.orchestrator.discovery import ROUNDS_TO_FORGET, Census, Discovery
+from tests.unit.conftest import until
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+REFUSED = RaveError(Code.SERVER_ERROR, "Rave answered 500", hint="wait")
+
+
+def mesh(name: str, title: str = "") -> Mesh:
+    return Mesh(name, None, title, True, ())
+
+
+def meshes(names: str) -> list[Mesh]:
+    return [mesh(name) for name in names]
+
+
+def census(*rounds: str) -> Census:
+    made = Census()
+    for names in rounds:
+        made.observe(meshes(names))
+    return made
+
+
+def known(of: Census) -> str:
+    return "".join(of.meshes or {})
+
+
+def test_before_the_first_round_nobody_knows() -> None:
+    assert Census().meshes is None
+    assert Census().held_back == 0
+    assert census("").meshes == {}
+
+
+def test_the_oldest_come_first_and_news_is_taken_over() -> None:
+    found = census("ba", "dabc")
+    assert known(found) == "badc"
+    found.observe([mesh("a", "new title"), *meshes("bcd")])
+    assert known(found) == "badc"
+    assert (found.meshes or {})["a"].title == "new title"
+
+
+def test_a_mesh_is_gone_after_several_rounds_in_a_row_without_it() -> None:
+    assert ROUNDS_TO_FORGET == 3
+    assert known(census("abc", "bc", "bc")) == "abc"
+    assert known(census("abc", "bc", "bc", "abc", "bc", "bc")) == "abc"
+    assert known(census("abc", "bc", "bc", "bc")) == "bc"
+
+
+def test_the_loss_of_most_is_not_believed() -> None:
+    found = census("abcd", *[""] * 10)
+    assert known(found) == "abcd"
+    assert found.held_back == 4
+    found.observe(meshes("abcd"))
+    assert found.held_back == 0
+
+
+def test_half_is_not_most() -> None:
+    assert census("abcd", "ab").held_back == 0
+    assert census("abcd", "a").held_back == 3
+    assert known(census("abcd", "ab", "ab", "ab")) == "ab"
+
+
+def test_while_a_loss_is_held_back_what_is_new_comes_in() -> None:
+    assert known(census("abc", "x")) == "abcx"
+
+
+def test_a_round_that_is_held_back_counts_for_nobody() -> None:
+    assert known(census("abc", "bc", "bc", "", "abc")) == "abc"
+    assert known(census("abc", "bc", "bc", "")) == "abc"
+    assert known(census("abc", "bc", "bc", "", "bc")) == "bc"
+
+
+def test_a_mesh_that_is_seen_in_such_a_round_is_not_missed() -> None:
+    found = census("abc", "bc", "bc", "a")
+    assert found.held_back == 2
+    found.observe(meshes("bc"))
+    assert known(found) == "abc"
+
+
+def test_forgetting() -> None:
+    found = census("abc", "bc", "bc")
+    found.forget("a")
+    assert known(found) == "bc"
+    # It comes back with a clean slate.
+    for names in ("abc", "bc", "bc"):
+        found.observe(meshes(names))
+    assert known(found) == "bca"
+    found.forget("z")
+    Census().forget("a")
+
+
+ROUND = st.sets(st.sampled_from("abcdef")).map(sorted).map("".join)
+
+
+@hypothesis.settings(deadline=None)
+@given(st.lists(ROUND, max_size=30))
+def test_no_mesh_is_forgotten_before_three_good_rounds_in_a_row_without_it(rounds: list[str]) -> None:
+    found = Census()
+    missed: dict[str, int] = {}
+    for names in rounds:
+        before = set(known(found))
+        lost = before - set(names)
+        believed = 2 * len(lost) <= len(before)
+        found.observe(meshes(names))
+        after = set(known(found))
+        assert found.held_back == (0 if believed else len(lost))
+        assert after >= set(names)
+        for name in set("abcdef"):
+            missed[name] = 0 if name in names else missed.get(name, 0) + believed
+        if believed:
+            assert after == set(names) | {name for name in before if missed[name] < ROUNDS_TO_FORGET}
+        else:
+            assert after == before | set(names)
+
+
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let rounds follow each other at once."""
+    monkeypatch.setattr(discovery, "_LEAST_INTERVAL", 0.0)
+
+
+class Rave:
+    """A list that a test decides on, round by round."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self.reading = 0
+        self.begun = asyncio.Semaphore(0)
+        self.answers: asyncio.Queue[Sequence[Mesh] | BaseException] = asyncio.Queue()
+
+    async def read(self) -> Sequence[Mesh]:
+        self.rounds += 1
+        self.reading += 1
+        self.begun.release()
+        assert self.reading == 1, "two rounds at a time"
+        try:
+            answer = await self.answers.get()
+        finally:
+            self.reading -= 1
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class Scene:
+    """A running discovery."""
+
+    def __init__(self, interval: float) -> None:
+        self.rave = Rave()
+        self.ended = asyncio.Semaphore(0)
+        self.discovery = Discovery(self.rave.read, interval, self.ended.release)
+
+    async def __aenter__(self) -> Scene:
+        self._task = asyncio.create_task(self.discovery.run())
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def round(self, answer: Sequence[Mesh] | BaseException) -> None:
+        """Let a round begin at once and end with `answer`."""
+        self.discovery.ask()
+        await self.rave.answers.put(answer)
+        await self.ended.acquire()
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_good_round_is_believed_and_dated(run: Run) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            assert scene.discovery.last_good == 0
+            before = time.time()
+            await scene.round(meshes("ab"))
+            assert known(scene.discovery.census) == "ab"
+            assert before <= scene.discovery.last_good <= time.time()
+            assert scene.discovery.error is None
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_round_that_fails_changes_nothing(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            await scene.round(meshes("ab"))
+            good = scene.discovery.last_good
+            with caplog.at_level(logging.INFO, "ravesvc"):
+                for _ in range(5):
+                    await scene.round(REFUSED)
+                assert scene.discovery.error is REFUSED
+                assert scene.discovery.last_good == good
+                assert known(scene.discovery.census) == "ab"
+                assert not scene.discovery.login_needed
+                # Said once, not every minute.
+                await scene.round(RaveError(Code.UNAUTHORIZED, "the session is over"))
+                assert scene.discovery.login_needed
+                await scene.round(meshes("a"))
+                await scene.round(meshes("a"))
+            assert not scene.discovery.login_needed
+            assert scene.discovery.error is None
+
+    run(body())
+    assert caplog.messages == [
+        "Discovery failed, so nothing changes: Rave answered 500 (wait)",
+        "Discovery failed, so nothing changes: the session is over",
+        "Discovery works again",
+    ]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_sudden_loss_is_reported_once(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            await scene.round(meshes("abc"))
+            await scene.round([])
+            await scene.round([])
+
+    with caplog.at_level(logging.WARNING, "ravesvc"):
+        run(body())
+    assert caplog.messages == ["3 meshes vanished at once; that is not believed"]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_asking_during_a_round_brings_another_one(run: Run) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            await scene.rave.begun.acquire()
+            for _ in range(3):
+                scene.discovery.ask()
+            await scene.rave.answers.put([])
+            await scene.ended.acquire()
+            await scene.rave.answers.put(meshes("a"))
+            await scene.ended.acquire()
+            assert known(scene.discovery.census) == "a"
+            # One for all who asked.
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert scene.rave.rounds == 2
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_check_is_answered_by_a_round_that_began_after_it(run: Run) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            await scene.rave.begun.acquire()
+            check = asyncio.create_task(scene.discovery.check())
+            await scene.rave.answers.put([])
+            await scene.rave.begun.acquire()
+            assert scene.discovery.error is None
+            assert not check.done(), "it may have read before the question"
+            await scene.rave.answers.put(REFUSED)
+            assert await check is False
+            await scene.rave.answers.put([])
+            assert await scene.discovery.check() is True
+            assert scene.rave.rounds == 3
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_quick")
+def test_many_checks_share_a_round_and_who_no_longer_waits_disturbs_nobody(run: Run) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            await scene.round([])
+            checks = [asyncio.create_task(scene.discovery.check()) for _ in range(5)]
+            rounds = scene.rave.rounds
+            await until(lambda: scene.rave.rounds > rounds)
+            checks[0].cancel()
+            await asyncio.wait(checks[:1])
+            await scene.rave.answers.put([])
+            assert await asyncio.gather(*checks[1:]) == [True] * 4
+            await until(lambda: scene.discovery._asked.is_set() is False)
+            assert scene.rave.rounds == rounds + 1
+
+    run(body())
+
+
+class EnoughError(Exception):
+    """The test has seen what it wanted to see."""
+
+
+class Clock:
+    """asyncio as the module sees it, with a time of its own: the real loop must not see its clock jump."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.asked = False
+        self.Event = asyncio.Event
+
+    def get_running_loop(self) -> Clock:
+        return self
+
+    def time(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += max(0.0, seconds)
+
+    async def wait_for(self, asked: Coroutine[Any, Any, Any], seconds: float) -> None:
+        asked.close()
+        if not self.asked:
+            self.now += seconds
+            raise TimeoutError
+
+
+def beginnings(run: Run, clock: Clock, interval: float, took: list[float]) -> list[float]:
+    """When rounds begin that take so long."""
+    begun: list[float] = []
+
+    async def read() -> Sequence[Mesh]:
+        begun.append(clock.now - 1000)
+        if len(begun) > len(took):
+            raise EnoughError
+        clock.now += took[len(begun) - 1]
+        return []
+
+    with pytest.raises(EnoughError):
+        run(Discovery(read, interval, lambda: None).run())
+    return begun
+
+
+def test_rounds_begin_an_interval_apart(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(discovery, "asyncio", clock)
+    assert beginnings(run, clock, 60, [0.0, 10.0, 70.0, 0.5]) == [0, 60, 120, 190, 250]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_rounds_begin_no_closer_than_a_second_however_often_somebody_asks(
+    run: Run, monkeypatch: pytest.MonkeyPatch, *, asked: bool
+) -> None:
+    clock = Clock()
+    clock.asked = asked
+    monkeypatch.setattr(discovery, "asyncio", clock)
+    interval = 60 if asked else 0.1
+    assert beginnings(run, clock, interval, [0.0, 0.75, 5.0]) == [0, 1, 2, 7]
+
+
+def test_the_next_round_comes_without_being_asked_for(run: Run) -> None:
+    async def body() -> None:
+        async with Scene(1) as scene:
+            for _ in range(2):
+                await scene.rave.answers.put([])
+                await scene.ended.acquire()
+            assert scene.rave.rounds == 2
+
+    run(body())

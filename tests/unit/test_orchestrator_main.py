@@ -1,0 +1,415 @@
+"""The whole parent on a private bus: real verbs through pystemd, a real Rave on loopback, a systemd that we play."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ravesvc import config, names
+from ravesvc.bus import Bus
+from ravesvc.names import ExitStatus
+from ravesvc.orchestrator import main as program
+from tests.unit.bus_fakes import connected
+from tests.unit.conftest import BusDaemon, until
+from tests.unit.fake_manager import FakeManager
+from tests.unit.fake_systemd import MESH, RUNNING, FakeSystemd, ended, systemd_on
+from tests.unit.simulator_server import Served, in_thread
+
+Run = Callable[[Any], Any]
+
+
+class Site:
+    """The files of a parent, and how to run it."""
+
+    def __init__(self, directory: Path, served: Served, manager: FakeManager) -> None:
+        self.served = served
+        self.manager = manager
+        self.file = directory / "rave.yaml"
+        self.credentials = directory / "credentials.json"
+        self.blocklist = directory / "blocklist.json"
+        self.credentials.write_text(served.account.credentials())
+        self._text = served.account.config(
+            server=served.server, ca_file=str(served.home.ca_file), discovery_interval="60s"
+        )
+        self.configure()
+
+    def configure(self, **options: str) -> None:
+        """Write rave.yaml for the simulator."""
+        options = {
+            "credentials_path": str(self.credentials),
+            "blocklist_persist_path": str(self.blocklist),
+            **options,
+        }
+        self.file.write_text(self._text + "".join(f"{key}: {value}\n" for key, value in options.items()))
+
+    def without(self, key: str) -> None:
+        """Leave an option of the client identity out."""
+        self.file.write_text(re.sub(rf"  {key}: .*\n", "", self.file.read_text()))
+
+    @contextlib.asynccontextmanager
+    async def running(self, address: str) -> AsyncIterator[tuple[FakeSystemd, Bus, asyncio.Task[int]]]:
+        """A parent that has said READY, its systemd, a client's connection; stopped by SIGTERM at the end."""
+        async with systemd_on(address) as systemd, connected(address) as (client,):
+            parent = asyncio.create_task(program._run(config.load(self.file)))
+            try:
+                await until(lambda: "READY=1" in self.manager.said or parent.done())
+                yield systemd, client, parent
+            finally:
+                if not parent.done():
+                    os.kill(os.getpid(), signal.SIGTERM)
+                async with asyncio.timeout(10):
+                    await asyncio.wait([parent])
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    asyncio.get_running_loop().remove_signal_handler(number)
+
+
+async def call(client: Bus, member: str, signature: str = "", *args: Any) -> list[Any]:
+    return await client.call(
+        names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE, member, signature, *args, timeout=5
+    )
+
+
+async def get(client: Bus, name: str) -> Any:
+    arguments = (names.MANAGER_INTERFACE, name)
+    path = names.MANAGER_PATH
+    (value,) = await client.call(names.BUS_NAME, path, "org.freedesktop.DBus.Properties", "Get", "ss", *arguments)
+    return value
+
+
+@pytest.fixture
+def manager(tmp_path: Path, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManager]:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+    fake = FakeManager(tmp_path, monkeypatch)
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path, served: Served, manager: FakeManager) -> Site:
+    return Site(tmp_path, served, manager)
+
+
+@pytest.fixture
+def _as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests, the parent takes its callers for root."""
+
+    async def root(*_: Any) -> bool:
+        return True
+
+    monkeypatch.setattr(program.Authority, "_is_root", root)
+
+
+@pytest.mark.usefixtures("_as_root")
+def test_what_rave_lists_is_started_shown_and_stopped(run: Run, site: Site, bus_address: str) -> None:
+    meshes = sorted(site.served.control.create(2, title="A film"))
+    site.served.control.invite(meshes)
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, parent):
+            await site.manager.hears("2 meshes, 2 disconnected")
+            assert sorted(systemd.verbs) == [("start", mesh) for mesh in meshes]
+            (shown,) = await call(client, "ListMeshes")
+            assert shown == [[mesh, "A film", "disconnected", names.mesh_path(mesh)] for mesh in meshes]
+            assert await get(client, "Status") == site.manager.status
+            finished: list[Any] = []
+            await client.match(
+                f"type='signal',interface='{names.MANAGER_INTERFACE}',member='DiscoveryFinished'",
+                lambda signal: finished.append([*signal.body]),
+            )
+            await in_thread(site.served.control.fail, "discovery", "403", times=1)
+            await call(client, "Discover")
+            await until(lambda: finished)
+            assert finished[0][0] == 2
+            assert finished[0][1]
+            await site.manager.hears("2 disconnected, discovery fails: ")
+            assert await get(client, "DiscoveryError")
+            assert [verb for verb, _ in systemd.verbs] == ["start", "start"], "a failed round changes nothing"
+            await call(client, "Discover")
+            await until(lambda: len(finished) == 2)
+            assert finished[1] == [2, ""]
+            await call(client, "StopMesh", "s", meshes[0])
+            await site.manager.hears("1 blocked, 1 disconnected")
+            assert systemd.verbs[2:] == [("stop", meshes[0])]
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await parent == ExitStatus.STOPPED
+            assert "STOPPING=1" in site.manager.said
+            assert len(systemd.verbs) == 3, "the children are systemd's"
+
+    run(body())
+
+
+def test_a_kick_learnt_from_an_exit_status_is_also_a_leave_on_raves_side(
+    run: Run, site: Site, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (mesh,) = site.served.control.create()
+    site.served.control.invite(mesh)
+    site.configure(debug="true")
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, _, _):
+            await site.manager.hears("1 meshes, 1 disconnected")
+            systemd.change(mesh, **ended(ExitStatus.KICKED))
+            await site.manager.hears("1 meshes, 1 blocked")
+            await until(lambda: not site.served.simulator.world.mesh(mesh).invited)
+            systemd.load(MESH)
+            systemd.change(MESH, **ended(ExitStatus.KICKED))
+            # Of a mesh that Rave does not know there is nothing to leave, which is no trouble either.
+            await until(lambda: ("reset-failed", MESH) in systemd.verbs)
+            site.served.control.fail("leave", "403")
+            (other,) = site.served.control.create()
+            systemd.load(other)
+            systemd.change(other, **ended(ExitStatus.KICKED))
+            await until(lambda: f"Mesh {other} could not be left on Rave's side" in caplog.text)
+
+    run(body())
+    assert site.served.session.auth_token not in caplog.text
+
+
+@pytest.mark.usefixtures("_as_root")
+def test_discovery_does_not_wait_for_a_leave(
+    run: Run, site: Site, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (mesh,) = site.served.control.create()
+    site.served.control.invite(mesh)
+    site.served.control.fail("leave", "timeout")
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, _):
+            await site.manager.hears("1 meshes, 1 disconnected")
+            systemd.change(mesh, **ended(ExitStatus.KICKED))
+            # The first half of it; what follows hangs.
+            await until(lambda: not site.served.simulator.world.mesh(mesh).invited)
+            (other,) = await in_thread(site.served.control.create)
+            await in_thread(site.served.control.invite, other)
+            async with asyncio.timeout(5):
+                await call(client, "Discover")
+                await until(lambda: ("start", other) in systemd.verbs)
+            assert "could not be left" not in caplog.text
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_as_root")
+def test_what_cannot_be_reached_is_blocked_only_if_rave_answers(run: Run, site: Site, bus_address: str) -> None:
+    (mesh,) = site.served.control.create()
+    site.served.control.invite(mesh)
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, _):
+            await site.manager.hears("1 meshes, 1 disconnected")
+            await in_thread(site.served.control.fail, "discovery", "403", times=1)
+            systemd.change(mesh, **ended(ExitStatus.UNREACHABLE))
+            await until(lambda: ("reset-failed", mesh) in systemd.verbs)
+            await until(lambda: site.manager.status.startswith("1 meshes, 1 stopped, discovery fails: "))
+            # While it is known not to answer it is not even asked.
+            systemd.load(MESH)
+            systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
+            await until(lambda: ("reset-failed", MESH) in systemd.verbs)
+            assert site.served.control.state()["listings"]["begun"] == 2
+            assert not site.blocklist.exists()
+            systemd.unload(MESH)
+            await call(client, "Discover")
+            await until(lambda: site.manager.status == "1 meshes, 1 disconnected")
+            systemd.change(mesh, **ended(ExitStatus.UNREACHABLE))
+            await until(lambda: site.manager.status == "1 meshes, 1 blocked")
+            await until(lambda: systemd.verbs[-1] == ("reset-failed", mesh))
+
+    run(body())
+
+
+def test_a_parent_whose_discovery_breaks_ends_and_says_why(
+    run: Run, site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def break_down(_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(program.Discovery, "_one_round", break_down)
+
+    async def body() -> None:
+        async with site.running(bus_address) as (_, _, parent):
+            with pytest.raises(ZeroDivisionError):
+                await parent
+            assert "READY=1" in site.manager.said
+
+    run(body())
+
+
+def test_an_error_that_nobody_expected_is_an_exit_status_and_a_traceback(site: Site) -> None:
+    code = (
+        "import sys; from ravesvc import names; names.CONFIG_FILE = sys.argv[1]\n"
+        "from ravesvc.orchestrator import main\n"
+        "async def _run(settings): raise ZeroDivisionError\n"
+        "main._run = _run; sys.exit(main.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(site.file)], capture_output=True, text=True, timeout=20)
+    assert done.returncode == ExitStatus.CRASHED
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_the_name_comes_last(run: Run, site: Site, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address) as (thief,):
+            await thief.request_name(names.BUS_NAME)
+            async with site.running(bus_address) as (systemd, _, parent):
+                systemd.load(MESH)
+                with pytest.raises(program.RaveError, match="belongs to somebody else"):
+                    await parent
+                assert "READY=1" not in site.manager.said
+
+    run(body())
+
+
+def test_children_that_run_are_left_running_when_the_bus_is_lost(
+    run: Run, site: Site, bus_daemon: BusDaemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site.running(bus_daemon.address) as (systemd, _, parent):
+            systemd.load(MESH, **RUNNING)
+            await in_thread(site.served.control.wait, listings=1)
+            bus_daemon.process.kill()
+            assert await parent == ExitStatus.CRASHED
+            assert systemd.verbs == []
+
+    run(body())
+    assert "The connection to the message bus is lost; the meshes run on" in caplog.text
+
+
+# Obstacles.
+
+
+def lack_identity(site: Site) -> str:
+    site.without("request_hash_key")
+    return (
+        "No mesh is started: client_identity.request_hash_key is not set "
+        f"(set it in {names.CONFIG_FILE} and restart rave-orchestrator)"
+    )
+
+
+def lack_credentials(site: Site) -> str:
+    site.credentials.unlink()
+    return (
+        f"No mesh is started: login needed: {site.credentials} does not exist "
+        "(put the account's credentials there and restart rave-orchestrator)"
+    )
+
+
+def have_bad_credentials(site: Site) -> str:
+    site.credentials.write_text("{")
+    return f"No mesh is started: {site.credentials} can't be used: "
+
+
+def lack_token(site: Site) -> str:
+    site.credentials.write_text(site.credentials.read_text().replace(site.served.session.auth_token, ""))
+    return f"No mesh is started: {site.credentials} has no authToken (log in again)"
+
+
+def have_bad_blocklist(site: Site) -> str:
+    site.blocklist.write_text("{")
+    site.credentials.unlink()  # the lesser trouble
+    return f"No mesh is started: {site.blocklist} can't be used: "
+
+
+@pytest.mark.usefixtures("_as_root")
+@pytest.mark.parametrize(
+    "prepare", [lack_identity, lack_credentials, have_bad_credentials, lack_token, have_bad_blocklist]
+)
+def test_an_obstacle_is_told_and_what_runs_goes_on(
+    run: Run,
+    site: Site,
+    bus_address: str,
+    prepare: Callable[[Site], str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.delattr(program, "Api")  # there is no way to Rave, not even for a leave
+    (mesh,) = site.served.control.create()
+    site.served.control.invite(mesh)
+    told = prepare(site)
+
+    async def body() -> None:
+        async with systemd_on(bus_address) as systemd, connected(bus_address) as (client,):
+            systemd.load(MESH, **RUNNING)
+            parent = asyncio.create_task(program._run(config.load(site.file)))
+            await site.manager.hears("READY=1")
+            assert site.manager.status.startswith(told)
+            assert site.manager.status.endswith("; 1 meshes, 1 disconnected")
+            assert await get(client, "Status") == site.manager.status
+            assert told in caplog.text
+            ((running,),) = await call(client, "ListMeshes")
+            assert running[:3] == [MESH, "", "disconnected"]
+            await call(client, "Discover")  # harmless
+            systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
+            await site.manager.hears("; 1 meshes, 1 stopped")
+            assert systemd.verbs == [("reset-failed", MESH)], "without a way to Rave nobody is to blame"
+            systemd.change(MESH, **ended(ExitStatus.KICKED))
+            await site.manager.hears("; 1 meshes, 1 blocked")
+            # What can't be saved is left to the next parent.
+            resets = 1 if prepare is have_bad_blocklist else 2
+            await until(lambda: systemd.verbs == [("reset-failed", MESH)] * resets)
+            assert site.served.control.state()["listings"]["begun"] == 0
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await parent == ExitStatus.STOPPED
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_as_root")
+def test_a_session_that_rave_refuses_is_told(run: Run, site: Site, bus_address: str) -> None:
+    (mesh,) = site.served.control.create()
+    site.served.control.invite(mesh)
+
+    async def body() -> None:
+        async with site.running(bus_address) as (_, client, _):
+            await site.manager.hears("1 meshes, 1 disconnected")
+            await in_thread(site.served.control.fail, "discovery", "401")
+            await call(client, "Discover")
+            told = "STATUS=Rave refuses the credentials: log in again; 1 meshes, 1 disconnected"
+            await until(lambda: told in site.manager.said)
+
+    run(body())
+
+
+# The program.
+
+
+def call_main(monkeypatch: pytest.MonkeyPatch, file: Path) -> int:
+    monkeypatch.setattr(names, "CONFIG_FILE", str(file))
+    monkeypatch.setattr(program.log, "set_up", lambda level: None)
+    return program.main()
+
+
+def test_a_bad_configuration_is_an_exit_status_and_words(site: Site) -> None:
+    site.configure(discovery_interval="soon")
+    code = (
+        "import sys; from ravesvc import names; names.CONFIG_FILE = sys.argv[1]\n"
+        "from ravesvc.orchestrator.main import main; sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(site.file)], capture_output=True, text=True, timeout=20)
+    assert done.returncode == ExitStatus.CONFIG
+    assert "discovery_interval" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_bus_it_ends_in_words(
+    site: Site, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus_daemon.process.kill()
+    bus_daemon.process.wait()
+    bus_daemon.socket.unlink()
+    site.configure(debug="true")
+    with caplog.at_level(logging.INFO):  # which is put back at the end
+        assert call_main(monkeypatch, site.file) == ExitStatus.CRASHED
+        assert logging.getLogger().level == logging.DEBUG
+    assert "cannot reach the bus" in caplog.text
+    assert "Traceback" not in caplog.text

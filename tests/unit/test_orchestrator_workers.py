@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, ClassVar
+
+import pytest
+
+from ravesvc import names
+from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
+from ravesvc.errors import Code, RaveError
+from ravesvc.orchestrator import workers as workers_module
+from ravesvc.orchestrator.workers import Workers
+from tests.unit.bus_fakes import connected, open_fds
+from tests.unit.conftest import until
+from tests.unit.fake_systemd import MESH, OTHER, new_mesh, settle, systemd_on, with_process_fd
+
+Run = Callable[[Any], Any]
+
+
+class FakeChild(Interface):
+    """What a child exports."""
+
+    interface = names.WORKER_INTERFACE
+    signals: ClassVar = {"Ready": {}, "Connected": {}, "ConnectionFailed": {"attempt": "u", "error": "s"}}
+
+    def __init__(self) -> None:
+        super().__init__(policy_decides)
+        self.restarts = 0
+
+    @method(returns={"status": "a{sv}"})
+    async def get_status(self, call: Call) -> dict[str, Variant]:
+        return {"Connected": Variant("b", True), "Title": Variant("s", "A film")}
+
+    @method()
+    async def restart_connection(self, call: Call) -> None:
+        self.restarts += 1
+        if self.restarts > 1:
+            raise RaveError(Code.CLOSED, "ending")
+
+
+def child_on(bus: Bus, mesh: str) -> FakeChild:
+    child = FakeChild()
+    bus.export(names.worker_path(mesh), child)
+    return child
+
+
+class Listening:
+    """Workers whose senders belong to the units that the test says; `gate` holds up the answer."""
+
+    def __init__(self, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bus = bus
+        self.heard: list[tuple[Any, ...]] = []
+        self.units: dict[str, str] = {}
+        self.asked: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.workers = Workers(bus, self._hear)
+        monkeypatch.setattr(self.workers, "_unit_of", self._unit_of)
+
+    def _hear(self, mesh: str, member: str, body: Sequence[Any]) -> None:
+        self.heard.append((mesh, member, *body))
+
+    async def _unit_of(self, sender: str) -> str:
+        self.asked.append(sender)
+        await self.gate.wait()
+        if sender not in self.units:
+            raise RaveError(Code.BUS, "no such process")
+        return self.units[sender]
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    address: str, monkeypatch: pytest.MonkeyPatch, children: int = 1
+) -> AsyncIterator[tuple[Listening, list[Bus]]]:
+    async with connected(address, 1 + children) as (bus, *others):
+        here = Listening(bus, monkeypatch)
+        await here.workers.start()
+        yield here, others
+        await here.workers.close()
+
+
+def test_signals_are_passed_on_in_their_order_once_the_sender_is_verified(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            here.gate.clear()
+            child = child_on(bus, MESH)
+            child.emit("Ready")
+            child.emit("ConnectionFailed", 1, "no route")
+            child.emit("Connected")
+            await settle(bus, here.bus)
+            assert here.heard == []
+            here.gate.set()
+            said = [(MESH, "Ready"), (MESH, "ConnectionFailed", 1, "no route"), (MESH, "Connected")]
+            await until(lambda: here.heard == said)
+            child.emit("Ready")
+            await settle(bus, here.bus)
+            assert here.heard == [*said, (MESH, "Ready")]
+            assert here.asked == [bus.unique_name], "once for a connection"
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    "unit", ["session-3.scope", "rave-mesh@odd.service", names.mesh_unit(OTHER)], ids=["user", "odd", "other-mesh"]
+)
+def test_a_forger_is_ignored_and_remembered(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, unit: str
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = unit
+            child = child_on(bus, MESH)
+            # Owning the name proves nothing.
+            await bus.request_name(names.worker_name(MESH))
+            child.emit("Connected")
+            await settle(bus, here.bus)
+            await until(lambda: not here.workers._waiting)
+            for _ in range(3):
+                child.emit("Connected")
+            await settle(bus, here.bus)
+            assert here.heard == []
+            assert here.asked == [bus.unique_name], "asked about once, however much it says"
+            assert caplog.text.count(f"What passes for the child of mesh {MESH} came from unit {unit}: ignored") == 1
+
+    run(body())
+
+
+def test_a_verified_child_cannot_speak_for_another_mesh(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 2) as (here, (bus, other)):
+            here.units = {bus.unique_name: names.mesh_unit(MESH), other.unique_name: names.mesh_unit(OTHER)}
+            child_on(bus, MESH).emit("Ready")
+            child_on(other, OTHER).emit("Ready")
+            await until(lambda: len(here.heard) == 2)
+            child_on(other, MESH).emit("Connected")
+            await settle(other, here.bus)
+            await until(lambda: not here.workers._waiting)
+            assert sorted(here.heard) == sorted([(MESH, "Ready"), (OTHER, "Ready")])
+
+    run(body())
+
+
+def test_a_child_that_also_speaks_for_another_mesh_is_heard_only_until_then(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            here.gate.clear()
+            own, stolen = child_on(bus, MESH), child_on(bus, OTHER)
+            own.emit("Ready")
+            stolen.emit("Connected")
+            own.emit("Connected")
+            await settle(bus, here.bus)
+            here.gate.set()
+            await until(lambda: not here.workers._waiting)
+            assert here.heard == [(MESH, "Ready")]
+            own.emit("Connected")
+            await settle(bus, here.bus)
+            assert here.heard == [(MESH, "Ready")]
+
+    run(body())
+
+
+def test_a_sender_that_cannot_be_verified_is_ignored_but_no_forger(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            child = child_on(bus, MESH)
+            child.emit("Ready")
+            await settle(bus, here.bus)
+            await until(lambda: not here.workers._waiting)
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            child.emit("Connected")
+            await until(lambda: here.heard)
+            assert here.heard == [(MESH, "Connected")]
+
+    run(body())
+
+
+def test_what_waits_for_verification_is_bounded_however_many_meshes_are_named(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert workers_module._MOST_WAITING == 32
+    monkeypatch.setattr(workers_module, "_MOST_WAITING", 3)
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            here.gate.clear()
+            child = child_on(bus, MESH)
+            for number in range(5):
+                child.emit("ConnectionFailed", number, "")
+            for _ in range(20):
+                child_on(bus, new_mesh()).emit("Ready")
+            await settle(bus, here.bus)
+            assert len(here.workers._tasks) == 1
+            here.gate.set()
+            await until(lambda: not here.workers._waiting)
+            assert [said[2] for said in here.heard] == [0, 1, 2]
+
+    run(body())
+
+
+def test_the_memory_of_forgers_is_bounded(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "_MOST_FORGERS", 2)
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 3) as (here, buses):
+            here.units = {bus.unique_name: "x.service" for bus in buses}
+            for bus in buses:
+                child_on(bus, MESH).emit("Ready")
+                await settle(bus, here.bus)
+                await until(lambda: not here.workers._waiting)
+            assert list(here.workers._forgers) == [bus.unique_name for bus in buses[1:]]
+
+    run(body())
+
+
+@pytest.mark.parametrize("path", ["/worker", "/worker/nothing", "/worker/_31/x", "/elsewhere"])
+def test_other_paths_are_nobody(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            child = FakeChild()
+            bus.export(names.MANAGER_PATH + path, child)
+            child.emit("Ready")
+            await settle(bus, here.bus)
+            assert here.asked == []
+
+    run(body())
+
+
+def test_closing_stops_what_is_being_verified(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.gate.clear()
+            child_on(bus, MESH).emit("Ready")
+            await until(lambda: here.asked)
+            await here.workers.close()
+            assert here.heard == []
+            assert here.workers._waiting == {}
+
+    run(body())
+
+
+# Calls.
+
+
+def test_a_child_is_found_by_its_name_verified_and_remembered(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            child = child_on(bus, MESH)
+            await bus.request_name(names.worker_name(MESH))
+            assert await here.workers.status(MESH) == {"Connected": True, "Title": "A film"}
+            await here.workers.call(MESH, "RestartConnection")
+            assert child.restarts == 1
+            with pytest.raises(RaveError, match="ending") as e:
+                await here.workers.call(MESH, "RestartConnection")
+            assert e.value.code is Code.CLOSED, "the child's own error"
+            child.emit("Connected")
+            await settle(bus, here.bus)
+            assert here.heard == [(MESH, "Connected")]
+            assert here.asked == [bus.unique_name]
+            here.workers.forget(MESH)
+            here.workers.forget(OTHER)
+            await here.workers.status(MESH)
+            assert here.asked == [bus.unique_name] * 2
+
+    run(body())
+
+
+def test_a_child_that_has_announced_itself_is_called_without_its_name(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 2) as (here, (bus, thief)):
+            here.units = {bus.unique_name: names.mesh_unit(MESH), thief.unique_name: "session-1.scope"}
+            child = child_on(bus, MESH)
+            child.emit("Ready")
+            await until(lambda: here.heard)
+            stolen = child_on(thief, MESH)
+            await thief.request_name(names.worker_name(MESH))
+            await here.workers.call(MESH, "RestartConnection")
+            assert (child.restarts, stolen.restarts) == (1, 0)
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("owned", "unit", "text"),
+    [
+        (False, "", "no child of mesh {mesh} is on the bus"),
+        (True, "", "the child of mesh {mesh} could not be verified: no such process"),
+        (True, "session-1.scope", "what passes for the child of mesh {mesh} is not it"),
+        (True, names.mesh_unit(OTHER), "what passes for the child of mesh {mesh} is not it"),
+    ],
+)
+def test_what_is_not_the_child_is_not_called(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, owned: bool, unit: str, text: str
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            child = child_on(bus, MESH)
+            if owned:
+                await bus.request_name(names.worker_name(MESH))
+            if unit:
+                here.units[bus.unique_name] = unit
+            with pytest.raises(RaveError) as e:
+                await here.workers.call(MESH, "RestartConnection")
+            assert e.value.code is Code.NOT_RUNNING
+            assert str(e.value) == text.format(mesh=MESH)
+            assert child.restarts == 0
+
+    run(body())
+
+
+# Whose process a connection is.
+
+
+def test_the_unit_of_a_connection_is_asked_by_process_descriptor(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with systemd_on(bus_address) as systemd, connected(bus_address, 2) as (bus, child):
+            heard: list[tuple[Any, ...]] = []
+            workers = Workers(bus, lambda mesh, member, body: heard.append((mesh, member, *body)))
+            await workers.start()
+            sleeper = await asyncio.create_subprocess_exec("sleep", "60")
+            try:
+                systemd.unit_of_process = {sleeper.pid: names.mesh_unit(MESH), os.getpid(): "session-1.scope"}
+                with_process_fd(bus, {child.unique_name: sleeper.pid})
+                before = open_fds()
+                child_on(child, MESH).emit("Ready")
+                await until(lambda: heard)
+                assert heard == [(MESH, "Ready")]
+                assert await workers._unit_of(child.unique_name) == names.mesh_unit(MESH)
+                systemd.unit_of_process.clear()
+                with pytest.raises(RaveError):
+                    await workers._unit_of(child.unique_name)
+                await settle(systemd.bus)
+                assert open_fds() == before
+            finally:
+                sleeper.kill()
+                await sleeper.wait()
+            await workers.close()
+
+    run(body())
+
+
+def test_a_daemon_that_does_not_tell_processes_verifies_nobody(
+    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (bus, child):
+            heard: list[Any] = []
+            workers = Workers(bus, lambda *said: heard.append(said))
+            await workers.start()
+
+            async def untold(*args: Any, **named: Any) -> list[Any]:
+                reply = await Bus.call(bus, *args, **named)
+                if args[3] == "GetConnectionCredentials":
+                    reply[0].pop("ProcessFD", None)
+                return reply
+
+            bus.call = untold  # type: ignore[method-assign]
+            child_on(child, MESH).emit("Ready")
+            await settle(child, bus)
+            await until(lambda: not workers._waiting)
+            assert heard == []
+            assert "the message bus does not tell the process of a connection" in caplog.text
+            await workers.close()
+
+    with caplog.at_level(logging.DEBUG):
+        run(body())
+
+
+def test_a_status_that_is_none_is_an_error(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Liar(Interface):
+        interface = names.WORKER_INTERFACE
+
+        @method(returns={"status": "s", "more": "u"})
+        async def get_status(self, call: Call) -> tuple[str, int]:
+            return "fine", 1
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            await bus.request_name(names.worker_name(MESH))
+            bus.export(names.worker_path(MESH), Liar(policy_decides))
+            with pytest.raises(RaveError) as e:
+                await here.workers.status(MESH)
+            assert e.value.code is Code.BAD_DATA
+
+    run(body())

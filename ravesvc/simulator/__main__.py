@@ -1,0 +1,7 @@
+"""`python -m ravesvc.simulator` is `rave-simulator`."""
+
+import sys
+
+from ravesvc.simulator.cli import main
+
+sys.exit(main())

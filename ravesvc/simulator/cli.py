@@ -1,0 +1,106 @@
+"""The command `rave-simulator`: serves, sets up, and steers a simulator that is served."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.simulator import verbs
+from ravesvc.simulator.client import CONTROL_SOCKET, Control
+
+STATE_DIRECTORY = Path("/var/lib/rave-simulator")
+LISTEN = "127.0.0.1:8443"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status: 0, 1 for a failure in words, 2 for a wrong command line."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except RaveError as e:
+        sys.stderr.write(f"rave-simulator: {e}\n")
+        return 1
+    except (BrokenPipeError, KeyboardInterrupt):
+        return 1
+
+
+# Setting up and serving. What these need is imported where it is needed: the other verbs must start fast.
+
+
+def _serve(options: argparse.Namespace) -> int:
+    import asyncio
+    import logging
+
+    from ravesvc.simulator.home import Home
+    from ravesvc.simulator.server import serve
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    host, port = _address(options.listen)
+    asyncio.run(serve(Home(options.state_dir), host=host, port=port, control=options.control))
+    return 0
+
+
+def _init(options: argparse.Namespace) -> int:
+    from ravesvc.simulator.home import Home
+
+    home = Home(options.state_dir)
+    home.become_owner()
+    home.init()
+    return 0
+
+
+def _config(options: argparse.Namespace) -> int:
+    from ravesvc.simulator.home import Home
+
+    home = Home(options.state_dir)
+    server = f"localhost:{_address(options.listen)[1]}"
+    interval = options.discovery_interval
+    sys.stdout.write(home.account().config(server=server, ca_file=str(home.ca_file), discovery_interval=interval))
+    return 0
+
+
+def _credentials(options: argparse.Namespace) -> int:
+    from ravesvc.simulator.home import Home
+
+    sys.stdout.write(Home(options.state_dir).account().credentials())
+    return 0
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise RaveError(Code.INVALID_ARGUMENT, f"{text!r} is no address", hint=f"ADDRESS:PORT, such as {LISTEN}")
+    return host.strip("[]"), int(port)
+
+
+# The command line.
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rave-simulator", description="A Rave that runs on this machine.")
+    parser.add_argument("--control", type=Path, default=CONTROL_SOCKET, help="the control socket (%(default)s)")
+    parser.add_argument("--state-dir", type=Path, default=STATE_DIRECTORY, help="the state directory (%(default)s)")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_setup(commands)
+    verbs.Parsers(commands, lambda options: Control(options.control)).add_all()
+    return parser
+
+
+def _add_setup(commands: verbs.Commands) -> None:
+    serve = commands.add_parser("serve", help="run the simulator until SIGTERM")
+    serve.add_argument("--listen", default=LISTEN, metavar="ADDRESS:PORT", help="port 0: any (%(default)s)")
+    serve.set_defaults(run=_serve)
+
+    init = commands.add_parser("init", help="make certificates and the bot's account, if missing")
+    init.set_defaults(run=_init)
+
+    config = commands.add_parser("config", help="print a rave.yaml that points to this simulator")
+    config.add_argument("--listen", default=LISTEN, metavar="ADDRESS:PORT", help="where it listens (%(default)s)")
+    config.add_argument("--discovery-interval", default="5s", metavar="DURATION", help="(%(default)s)")
+    config.set_defaults(run=_config)
+
+    credentials = commands.add_parser("credentials", help="print the bot's credentials.json")
+    credentials.set_defaults(run=_credentials)

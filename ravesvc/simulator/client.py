@@ -1,0 +1,220 @@
+"""The control API's client, for the command line and for tests. Needs nothing but the standard library."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ravesvc.errors import Code, RaveError
+
+CONTROL_SOCKET = Path("/run/rave-simulator/control.sock")
+ALL = "all"
+# Beyond the time that a verb waits by itself, in seconds.
+_MARGIN = 10.0
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("simulator", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Control:
+    """Steers the simulator behind a control socket.
+
+    Every method raises `RaveError`: NoSuchMesh, InvalidArgument, Timeout when what was waited for did not come,
+    Network when nobody answers. `meshes` is one id, several, or `ALL`.
+    """
+
+    def __init__(self, path: Path = CONTROL_SOCKET) -> None:
+        self._path = path
+
+    # Looking.
+
+    def state(self) -> dict[str, Any]:
+        """Everything: `server`, `bot`, `listings`, `options`, `faults`, and `meshes` by id, each with `users`,
+        `connections` (`id`, `since`, `joined`) and `ended` connections (also `code`, `reason`, `by`).
+        """
+        return self._call("GET", "/state")
+
+    def mesh(self, mesh: str) -> dict[str, Any]:
+        """The part of the state about one mesh."""
+        found = self.state()["meshes"].get(mesh)
+        if found is None:
+            raise RaveError(Code.NO_SUCH_MESH, f"no mesh {mesh[:40]!r}")
+        return dict(found)
+
+    def connections(self) -> dict[str, int]:
+        """The id of the bot's connection by mesh, of meshes where it has fully joined."""
+        state = self.state()
+        bot = state["bot"]["peer_id"]
+        return {
+            mesh: peer["id"]
+            for mesh, facts in state["meshes"].items()
+            for peer in facts["connections"]
+            if peer["peer_id"] == bot and peer["joined"]
+        }
+
+    def events(self, after: int = 0, wait: int = 0) -> list[dict[str, Any]]:
+        """The events after number `after`; waits up to `wait` seconds for the first."""
+        return list(self._call("GET", f"/events?after={after}&wait={wait}", wait=wait)["events"])
+
+    def violations(self) -> list[dict[str, Any]]:
+        """The clients' mistakes: `at`, `where`, `what`."""
+        return list(self._call("GET", "/violations")["violations"])
+
+    def forget_violations(self) -> None:
+        """Start the list of mistakes anew."""
+        self._call("DELETE", "/violations")
+
+    # Meshes and who is in them.
+
+    def create(self, count: int = 1, *, title: str = "", kinds: Iterable[str] = ()) -> list[str]:
+        """Make meshes and return their ids. `kinds`: any of public, friends, local."""
+        body = {"count": count, "title": title} | dict.fromkeys(kinds, True)
+        return list(self._call("POST", "/create", body)["meshes"])
+
+    def remove(self, meshes: str | Iterable[str]) -> None:
+        """The meshes are gone: 404, and their sockets closed."""
+        self._verb("remove", meshes)
+
+    def invite(self, meshes: str | Iterable[str]) -> None:
+        """Invite the bot."""
+        self._verb("invite", meshes)
+
+    def uninvite(self, meshes: str | Iterable[str]) -> None:
+        """Take the bot's invitations back."""
+        self._verb("uninvite", meshes)
+
+    def join(self, meshes: str | Iterable[str], *users: str) -> None:
+        """Users come in, without a socket."""
+        self._verb("join", meshes, users=users)
+
+    def part(self, meshes: str | Iterable[str], *users: str) -> None:
+        """Users leave."""
+        self._verb("part", meshes, users=users)
+
+    def hide(self, meshes: str | Iterable[str], times: int = 1) -> None:
+        """The meshes are missing from the next listings."""
+        self._verb("hide", meshes, times=times)
+
+    # What happens in a mesh.
+
+    def chat(
+        self,
+        mesh: str,
+        text: str,
+        *,
+        user: str | None = None,
+        wait: float = 0.0,
+        answers: int = 1,
+        reply: str | None = None,
+    ) -> list[str]:
+        """Somebody says something; returns what answers it in `wait` seconds, or once there are `answers`."""
+        body = {"mesh": mesh, "text": text, "user": user, "wait": wait, "answers": answers, "reply": reply}
+        return list(self._call("POST", "/chat", body, wait=wait)["answers"])
+
+    def kick(self, meshes: str | Iterable[str], *, told: str = "both", close: str = "after") -> None:
+        """Kick the bot: `told` by notification, by state or by both; the socket is closed after, before, or not."""
+        self._verb("kick", meshes, told=told, close=close)
+
+    def ask(
+        self, mesh: str, method: str, data: Mapping[str, Any] | None = None, timeout: float = 5.0
+    ) -> dict[str, Any]:
+        """Send the bot a request and return the frame with which it answers."""
+        body = {"mesh": mesh, "method": method, "data": data, "timeout": timeout}
+        return dict(self._call("POST", "/ask", body, wait=timeout)["answer"])
+
+    # Connections.
+
+    def drop(self, meshes: str | Iterable[str]) -> None:
+        """Cut the TCP connections."""
+        self._verb("drop", meshes)
+
+    def close(
+        self, meshes: str | Iterable[str], code: int = 4000, *, reason: str = "", announced: bool = False
+    ) -> None:
+        """Close the sockets; `announced`: after the notification `disconnected`."""
+        self._verb("close", meshes, code=code, reason=reason, announced=announced)
+
+    def refuse(
+        self,
+        meshes: str | Iterable[str],
+        *,
+        status: int = 403,
+        times: int | None = None,
+        after_open: float | None = None,
+        code: int = 4000,
+    ) -> None:
+        """Turn sockets away with an HTTP status, or `after_open` seconds after opening with a close code."""
+        self._verb("refuse", meshes, status=status, times=times, after_open=after_open, code=code)
+
+    def accept(self, meshes: str | Iterable[str]) -> None:
+        """End what `refuse` began."""
+        self._verb("accept", meshes)
+
+    # Failures, switches, waiting.
+
+    def fail(self, target: str, mode: str, *, times: int | None = None, retry_after: int | None = None) -> None:
+        """Make calls fail (`switches.FAULT_TARGETS`, `FAULT_MODES` or an HTTP status), or stop it with `ok`."""
+        body = {"target": target, "mode": mode, "times": times, "retry_after": retry_after}
+        self._call("POST", "/fail", body)
+
+    def option(self, name: str, value: object) -> None:
+        """Set a switch (`switches.Options`)."""
+        self._call("POST", "/option", {name: str(value)})
+
+    def wait(
+        self,
+        *,
+        connected: Iterable[str] = (),
+        disconnected: Iterable[str] = (),
+        reconnected: Mapping[str, int] | None = None,
+        listings: int = 0,
+        timeout: float = 30.0,
+    ) -> dict[str, Any]:
+        """Wait until all of it holds and return the state.
+
+        `connected`, `disconnected`: the bot has fully joined there, or has no socket there. `reconnected`: it has
+        fully joined with another connection than this. `listings`: so many were completed since the start.
+        """
+        body = {
+            "connected": list(connected),
+            "disconnected": list(disconnected),
+            "reconnected": dict(reconnected or {}),
+            "listings": listings,
+            "timeout": timeout,
+        }
+        return self._call("POST", "/wait", body, wait=timeout)
+
+    def _verb(self, verb: str, meshes: str | Iterable[str], **facts: Any) -> None:
+        chosen = meshes if meshes == ALL else [meshes] if isinstance(meshes, str) else list(meshes)
+        self._call("POST", f"/{verb}", {"meshes": chosen, **facts})
+
+    def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, wait: float = 0.0
+    ) -> dict[str, Any]:
+        connection = _UnixConnection(self._path, wait + _MARGIN)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            document = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as e:
+            hint = "systemctl start rave-simulator"
+            raise RaveError(Code.NETWORK, f"no simulator answers at {self._path}", hint=hint) from e
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise RaveError(Code(document["code"]), document["message"], hint=document["hint"])
+        return dict(document)

@@ -1,0 +1,310 @@
+"""The control API: JSON over HTTP on a Unix socket, for `client.Control` and `rave-simulator`.
+
+A verb is `POST /<verb>` with an object. Most take `meshes`: a list of ids, or the text `all`. Errors come as
+`{"code", "message", "hint"}` with status 400, 404 or 408.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.simulator.mesh import Mesh, Peer
+from ravesvc.simulator.peer import SocketPeer
+from ravesvc.simulator.switches import Fault, Refusal
+from ravesvc.simulator.world import CLOSED_BY_SERVER, HOST, World
+
+_STATUS_OF = {Code.NO_SUCH_MESH: 404, Code.NOT_RUNNING: 404, Code.TIMEOUT: 408}
+# How long the client of a verb that waits may wait at most, in seconds.
+_LONGEST_WAIT = 3600.0
+_MOST_MESHES = 2000
+
+Verb = Callable[[Object], Awaitable[dict[str, Any]]]
+
+
+class ControlApi:
+    """The verbs. `relisten` is called after failures changed: nothing may listen while calls are `refused`."""
+
+    def __init__(self, world: World, relisten: Callable[[], Awaitable[None]]) -> None:
+        self._world = world
+        self._relisten = relisten
+
+    def app(self) -> web.Application:
+        """The application to serve on the control socket."""
+        app = web.Application(middlewares=[_errors])
+        verbs: Sequence[Verb] = (
+            *(self.create, self.remove, self.invite, self.uninvite, self.join, self.part, self.hide),
+            *(self.chat, self.kick, self.ask),
+            *(self.drop, self.close, self.refuse, self.accept),
+            *(self.fail, self.option, self.wait),
+        )
+        app.add_routes([web.post(f"/{verb.__name__}", _body_to(verb)) for verb in verbs])
+        app.add_routes(
+            [
+                web.get("/state", self._state),
+                web.get("/events", self._events),
+                web.get("/violations", self._violations),
+                web.delete("/violations", self._forget_violations),
+            ]
+        )
+        return app
+
+    # Looking.
+
+    async def _state(self, _: web.Request) -> web.Response:
+        return web.json_response(self._world.to_json())
+
+    async def _events(self, request: web.Request) -> web.Response:
+        """The events after `after`; waits up to `wait` seconds for the first."""
+        log = self._world.log
+        after = fields.get_int(request.query, "after")
+        await log.until(lambda: log.seq > after, fields.opt_int(request.query, "wait") or 0)
+        return web.json_response({"events": log.after(after)})
+
+    async def _violations(self, _: web.Request) -> web.Response:
+        return web.json_response({"violations": self._world.log.violations})
+
+    async def _forget_violations(self, _: web.Request) -> web.Response:
+        self._world.log.forget_violations()
+        return web.json_response({})
+
+    # Meshes and who is in them.
+
+    async def create(self, body: Object) -> dict[str, Any]:
+        """New meshes: `count`, `title`, `public`, `friends`, `local` -> `{"meshes": [id]}`."""
+        number = _int(body, "count", 1)
+        if not 1 <= number <= _MOST_MESHES:
+            raise RaveError(Code.INVALID_ARGUMENT, f"count must be 1 to {_MOST_MESHES}")
+        kinds = {kind: bool(fields.opt_bool(body, kind)) for kind in ("public", "friends", "local")}
+        title = fields.opt_str(body, "title") or ""
+        return {"meshes": [self._world.create(title=title, **kinds).id for _ in range(number)]}
+
+    async def remove(self, body: Object) -> dict[str, Any]:
+        """`meshes` are gone: 404, and their sockets closed."""
+        for mesh in self._meshes(body):
+            self._world.remove(mesh)
+        return {}
+
+    async def invite(self, body: Object) -> dict[str, Any]:
+        """Invite `user` (the bot) into `meshes`."""
+        for mesh in self._meshes(body):
+            self._world.invite(mesh, self._user(body))
+        return {}
+
+    async def uninvite(self, body: Object) -> dict[str, Any]:
+        """Take the invitations of `user` (the bot) into `meshes` back."""
+        for mesh in self._meshes(body):
+            self._world.uninvite(mesh, self._user(body))
+        return {}
+
+    async def join(self, body: Object) -> dict[str, Any]:
+        """`users` come into `meshes`, all with one state message."""
+        users = [self._world.user(str(handle)) for handle in fields.get_list(body, "users")]
+        for mesh in self._meshes(body):
+            self._world.join(mesh, users)
+        return {}
+
+    async def part(self, body: Object) -> dict[str, Any]:
+        """`users` leave `meshes`, all with one state message."""
+        users = [self._world.user(str(handle)) for handle in fields.get_list(body, "users")]
+        for mesh in self._meshes(body):
+            self._world.part(mesh, users)
+        return {}
+
+    async def hide(self, body: Object) -> dict[str, Any]:
+        """`meshes` are missing from the next `times` listings."""
+        for mesh in self._meshes(body):
+            mesh.hidden = _int(body, "times", 1)
+        return {}
+
+    # What happens in a mesh.
+
+    async def chat(self, body: Object) -> dict[str, Any]:
+        """`user` says `text` in `mesh` -> `{"id", "answers": [text]}`.
+
+        With `wait` seconds, waits for `answers` (1) messages that reply to it; there may come fewer. `mention` is
+        whether the bot is mentioned, `reply` the id of a message that it refers to.
+        """
+        world = self._world
+        mesh = world.mesh(fields.get_str(body, "mesh"))
+        user = world.user(fields.opt_str(body, "user") or HOST)
+        mentions = [world.bot] if fields.opt_bool(body, "mention") else []
+        since = world.log.seq
+        said = world.say(
+            mesh, user, fields.get_str(body, "text"), reply=fields.opt_str(body, "reply"), mentions=mentions
+        )
+        wanted = _int(body, "answers", 1)
+        await world.log.until(lambda: len(world.answers(said, since)) >= wanted, _seconds(body, "wait", 0.0))
+        return {"id": said, "answers": [event["text"] for event in world.answers(said, since)]}
+
+    async def kick(self, body: Object) -> dict[str, Any]:
+        """Kick `user` (the bot) out of `meshes`; see `World.kick` for `told` and `close`."""
+        told = _one_of(body, "told", ("both", "notification", "state"))
+        close = _one_of(body, "close", ("after", "before", "not"))
+        for mesh in self._meshes(body):
+            self._world.kick(mesh, self._user(body), told=told, close=close)
+        return {}
+
+    async def ask(self, body: Object) -> dict[str, Any]:
+        """Send the bot in `mesh` a request `method` with `data` -> `{"answer": frame}`, waiting `timeout` seconds."""
+        mesh = self._world.mesh(fields.get_str(body, "mesh"))
+        peer = self._bot(mesh)
+        if not isinstance(peer, SocketPeer):
+            raise RaveError(Code.NOT_RUNNING, "the bot is not connected")
+        data = fields.opt_object(body, "data") or {}
+        return {"answer": await peer.ask(fields.get_str(body, "method"), data, _seconds(body, "timeout", 5.0))}
+
+    # Connections.
+
+    async def drop(self, body: Object) -> dict[str, Any]:
+        """Cut the TCP connections of `meshes`."""
+        for mesh in self._meshes(body):
+            for peer in list(mesh.peers.values()):
+                peer.abort()
+        return {}
+
+    async def close(self, body: Object) -> dict[str, Any]:
+        """Close the sockets of `meshes` with `code` and `reason`; `announced`: after a notification of it."""
+        code = _int(body, "code", CLOSED_BY_SERVER)
+        if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+            raise RaveError(
+                Code.INVALID_ARGUMENT, f"{code} can't stand in a close frame", hint="1000, 1011, 4000, ..."
+            )
+        for mesh in self._meshes(body):
+            announced = bool(fields.opt_bool(body, "announced"))
+            self._world.close(mesh, code, fields.opt_str(body, "reason") or "", announced=announced)
+        return {}
+
+    async def refuse(self, body: Object) -> dict[str, Any]:
+        """Turn sockets of `meshes` away: with `status`, or `after_open` seconds after opening with `code`.
+
+        `times` is how often, for ever if absent.
+        """
+        after_open = None if body.get("after_open") is None else fields.get_number(body, "after_open")
+        status = _int(body, "status", 403)
+        if not 400 <= status <= 599:
+            raise RaveError(Code.INVALID_ARGUMENT, "status must be 400 to 599")
+        for mesh in self._meshes(body):
+            code = _int(body, "code", CLOSED_BY_SERVER)
+            mesh.refusal = Refusal(status, after_open, code, fields.opt_int(body, "times"))
+        return {}
+
+    async def accept(self, body: Object) -> dict[str, Any]:
+        """End what `refuse` began."""
+        for mesh in self._meshes(body):
+            mesh.refusal = None
+        return {}
+
+    # Failures, switches, waiting.
+
+    async def fail(self, body: Object) -> dict[str, Any]:
+        """Calls of `target` fail in `mode`, `times` (for ever if absent); `retry_after` goes with a status."""
+        retry_after = fields.opt_int(body, "retry_after")
+        fault = Fault(fields.get_str(body, "mode"), fields.opt_int(body, "times"), retry_after)
+        self._world.faults.set(fields.get_str(body, "target"), fault)
+        await self._relisten()
+        return {}
+
+    async def option(self, body: Object) -> dict[str, Any]:
+        """Set switches, each key by its text."""
+        for name, value in body.items():
+            self._world.options.set(name, str(value))
+        return {"options": self._world.options.to_json()}
+
+    async def wait(self, body: Object) -> dict[str, Any]:
+        """Wait up to `timeout` seconds until all that is named holds -> the state.
+
+        `connected`: ids of meshes in which the bot has fully joined. `disconnected`: those where it has no socket.
+        `reconnected`: `{mesh: id}` of connections; the bot has fully joined with another one. `listings`: at least
+        so many listings were completed since the start.
+        """
+        conditions = self._conditions(body)
+        done = await self._world.log.until(
+            lambda: not any(left() for left in conditions), _seconds(body, "timeout", 30.0)
+        )
+        if not done:
+            left = [what for missing in conditions for what in missing()]
+            raise RaveError(Code.TIMEOUT, f"still waiting for {len(left)}: {', '.join(left[:5])}")
+        return self._world.to_json()
+
+    def _conditions(self, body: Object) -> list[Callable[[], list[str]]]:
+        """Functions that return what is still missing."""
+        connected = self._named(fields.opt_list(body, "connected") or [])
+        disconnected = self._named(fields.opt_list(body, "disconnected") or [])
+        former = fields.opt_object(body, "reconnected") or {}
+        listings = _int(body, "listings", 0)
+        return [
+            lambda: [f"{mesh.id} connected" for mesh in connected if not self._joined(mesh)],
+            lambda: [f"{mesh.id} disconnected" for mesh in disconnected if self._bot(mesh)],
+            lambda: [
+                f"{mesh.id} reconnected"
+                for mesh in self._named(list(former))
+                if self._joined(mesh) in (0, former[mesh.id])
+            ],
+            lambda: ["listings"] if self._world.listings["completed"] < listings else [],
+        ]
+
+    # What the verbs have in common.
+
+    def _meshes(self, body: Object) -> list[Mesh]:
+        if body.get("meshes") == "all":
+            return list(self._world.meshes.values())
+        return self._named(fields.get_list(body, "meshes"))
+
+    def _named(self, ids: Sequence[Any]) -> list[Mesh]:
+        return [self._world.mesh(str(mesh_id)) for mesh_id in ids]
+
+    def _user(self, body: Object) -> Any:
+        handle = fields.opt_str(body, "user")
+        return self._world.bot if handle is None else self._world.user(handle)
+
+    def _bot(self, mesh: Mesh) -> Peer | None:
+        return mesh.peers.get(self._world.bot.peer_id)
+
+    def _joined(self, mesh: Mesh) -> int:
+        """The number of the connection with which the bot has fully joined, or 0."""
+        peer = self._bot(mesh)
+        return peer.number if peer is not None and peer.joined else 0
+
+
+def _one_of(body: Object, key: str, allowed: Sequence[str]) -> str:
+    value = fields.opt_str(body, key) or allowed[0]
+    if value not in allowed:
+        raise RaveError(Code.INVALID_ARGUMENT, f"{key} must be one of: {', '.join(allowed)}")
+    return value
+
+
+def _int(body: Object, key: str, default: int) -> int:
+    value = fields.opt_int(body, key)
+    return default if value is None else value
+
+
+def _seconds(body: Object, key: str, default: float) -> float:
+    value = default if body.get(key) is None else fields.get_number(body, key)
+    if not 0 <= value <= _LONGEST_WAIT or math.isnan(value):
+        raise RaveError(Code.INVALID_ARGUMENT, f"{key} must be 0 to {_LONGEST_WAIT:g} seconds")
+    return value
+
+
+def _body_to(verb: Verb) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return web.json_response(await verb(fields.parse_object(await request.read() or b"{}", "the body")))
+
+    return handle
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except RaveError as e:
+        document = {"code": e.code, "message": e.message, "hint": e.hint}
+        return web.json_response(document, status=_STATUS_OF.get(e.code, 400))

@@ -1,0 +1,139 @@
+"""A mesh, the users in it and the sockets that hold it open."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from ravesvc.simulator.switches import Refusal
+
+# How many ended connections are remembered per mesh.
+_ENDED_KEPT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account. `device_id` is the one device that it has."""
+
+    id: int
+    handle: str
+    display_name: str
+    device_id: str
+
+    @property
+    def peer_id(self) -> str:
+        """The id of this user's socket participant."""
+        return f"{self.id}_{self.device_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A user who is in a mesh, with or without a socket. `joined_at` is in epoch seconds."""
+
+    user: User
+    joined_at: float
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a connection ended. `by` is `client`, `server` or `network`; 1006 is a loss without a close frame."""
+
+    code: int
+    reason: str
+    by: str
+
+
+class Peer(Protocol):
+    """What a mesh needs of a connected socket."""
+
+    number: int
+    user: User
+    since: float
+    joined: bool
+    pings: int
+
+    def send(self, frame: dict[str, Any]) -> None:
+        """Queue a frame."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close in order, after what is queued."""
+
+    def abort(self) -> None:
+        """Cut the TCP connection."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Mesh:
+    """One watch-party room. `present` and `peers` are keyed by peer id, `present` in order of joining.
+
+    `kicked` are the users that state messages list under `kicks`, until they are invited again.
+    `hidden` is for how many listings more the mesh will be missing, `missing` whether it is in the running one.
+    """
+
+    id: str
+    serial: int
+    title: str
+    public: bool
+    friends: bool
+    local: bool
+    created_at: float
+    originator: int
+    invited: set[int] = field(default_factory=set)
+    kicked: set[int] = field(default_factory=set)
+    present: dict[str, Presence] = field(default_factory=dict)
+    peers: dict[str, Peer] = field(default_factory=dict)
+    ended: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_ENDED_KEPT))
+    refusal: Refusal | None = None
+    hidden: int = 0
+    missing: bool = False
+    joins: int = 0
+
+    @property
+    def leader(self) -> str | None:
+        """The peer id of the leader: who has been here longest."""
+        return next(iter(self.present), None)
+
+    def open_to(self, user: User) -> bool:
+        """Whether a user may see and enter the mesh."""
+        return self.public or user.id in self.invited or user.peer_id in self.present
+
+    def enter(self, user: User, now: float) -> bool:
+        """Add a user; False if already there."""
+        if user.peer_id in self.present:
+            return False
+        self.joins += 1
+        self.present[user.peer_id] = Presence(user, now, self.joins)
+        return True
+
+    def users(self) -> list[User]:
+        """Who is here, in order of joining."""
+        return [presence.user for presence in self.present.values()]
+
+    def to_json(self) -> dict[str, Any]:
+        """The mesh for the control API."""
+        return {
+            "title": self.title,
+            "public": self.public,
+            "invited": sorted(self.invited),
+            "users": [
+                {"user_id": user.id, "handle": user.handle, "peer_id": user.peer_id, "leader": peer_id == self.leader}
+                for peer_id, user in ((peer_id, presence.user) for peer_id, presence in self.present.items())
+            ],
+            "connections": [connection(peer) for peer in self.peers.values()],
+            "ended": list(self.ended),
+            "hidden": self.hidden,
+            "refusal": asdict(self.refusal) if self.refusal else None,
+        }
+
+
+def connection(peer: Peer) -> dict[str, Any]:
+    """A connection for the control API: `id` is never used again, `since` is in epoch seconds."""
+    return {
+        "id": peer.number,
+        "peer_id": peer.user.peer_id,
+        "since": peer.since,
+        "joined": peer.joined,
+        "pings": peer.pings,
+    }

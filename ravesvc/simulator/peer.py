@@ -1,0 +1,256 @@
+"""Rave over WebSocket: one protoo peer.
+
+Frames are read here without the client's code: a mistake there must not excuse itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.simulator import views
+from ravesvc.simulator.mesh import End, Mesh, User
+from ravesvc.simulator.world import CLOSED_BY_SERVER, World
+
+# Frames that wait for a slow client; one that is slower still is cut off.
+_OUTBOX_FRAMES = 1000
+
+_ABNORMAL = 1006
+_NO_STATUS = 1005
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The last entry of an outbox."""
+
+    code: int
+    reason: str
+
+
+class SocketPeer:
+    """A connected client. `number` is its connection's, never used again; `since` is in epoch seconds."""
+
+    def __init__(self, world: World, mesh: Mesh, user: User, number: int, ws: web.WebSocketResponse) -> None:
+        self.user = user
+        self.number = number
+        self.since = world.clock()
+        self.joined = False
+        self.pings = 0
+        self._world = world
+        self._mesh = mesh
+        self._ws = ws
+        self._transport: asyncio.Transport | None = None
+        self._outbox: asyncio.Queue[str | Closing] = asyncio.Queue(_OUTBOX_FRAMES)
+        self._end: End | None = None
+        self._late: dict[int, asyncio.TimerHandle | None] = {}
+        self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._ask_ids = count(1)
+
+    # What the world does to a peer.
+
+    def send(self, frame: dict[str, Any]) -> None:
+        """Queue a frame; does nothing once the connection is being closed."""
+        if self._end is None:
+            self._queue(json.dumps(frame))
+
+    def close(self, code: int, reason: str) -> None:
+        """Close in order, after what is queued."""
+        if self._end is None:
+            self._end = End(code, reason, "server")
+            self._queue(Closing(code, reason))
+
+    def abort(self) -> None:
+        """Cut the TCP connection without a close frame."""
+        self._end = End(_ABNORMAL, "cut", "server")
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _queue(self, item: str | Closing) -> None:
+        try:
+            self._outbox.put_nowait(item)
+        except asyncio.QueueFull:
+            self.abort()
+
+    async def ask(self, method: str, data: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """Send the client a request and return its answer as it stands; raises `RaveError` (Timeout)."""
+        number = next(self._ask_ids)
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        self.send({"request": True, "id": number, "method": method, "data": data})
+        try:
+            async with asyncio.timeout(seconds):
+                return await answer
+        except TimeoutError as e:
+            raise RaveError(Code.TIMEOUT, f"the client did not answer {method[:40]!r}") from e
+        finally:
+            del self._asked[number]
+
+    # The connection.
+
+    async def run(self, request: web.Request) -> None:
+        """Upgrade and serve the connection until its end, of which the world is told.
+
+        The world is told of the beginning at once, so that a second client with the same peer id meets a closed door.
+        """
+        self._world.attach(self._mesh, self)
+        self._transport = request.transport
+        end = End(_ABNORMAL, "lost", "network")
+        try:
+            await self._ws.prepare(request)
+            writer = asyncio.create_task(self._write())
+            end = await self._read()
+        finally:
+            self._end = self._end or end
+            for handle in filter(None, self._late.values()):
+                handle.cancel()
+            self._world.detach(self._mesh, self, self._end)
+        if self._end.by != "server" or self._end.code == _ABNORMAL:
+            writer.cancel()
+        # A close that we began ends with the client's answer, for which the writer waits.
+        await asyncio.gather(writer, return_exceptions=True)
+
+    async def _write(self) -> None:
+        while True:
+            item = await self._outbox.get()
+            if isinstance(item, Closing):
+                await self._ws.close(code=item.code, message=item.reason.encode()[:123])
+                return
+            try:
+                await self._ws.send_str(item)
+            except ConnectionError:
+                # The reader learns of it as well.
+                return
+
+    async def _read(self) -> End:
+        while True:
+            limit = self._world.options.silence_limit
+            try:
+                message = await self._ws.receive(None if limit == math.inf else limit)
+            except TimeoutError:
+                self._violation(f"silent for {limit:g} s")
+                self.close(CLOSED_BY_SERVER, "silent")
+                continue
+            if message.type is WSMsgType.TEXT:
+                self._receive(message.data)
+            elif message.type is WSMsgType.CLOSE:
+                return End(message.data or _NO_STATUS, message.extra or "", "client")
+            elif message.type is not WSMsgType.BINARY:
+                # CLOSING follows a close of ours. Whatever else is the loss of the connection; the library's own
+                # code for that is 1000 at times.
+                return End(_ABNORMAL, "lost", "network")
+
+    # Frames.
+
+    def _receive(self, text: str) -> None:
+        try:
+            frame = json.loads(text)
+        except ValueError:
+            frame = None
+        if not isinstance(frame, dict):
+            self._violation("a frame is no JSON object")
+            return
+        data = frame.get("data", {})
+        if not isinstance(data, dict):
+            self._violation("data of a frame is no object")
+            return
+        if frame.get("request"):
+            self._request(frame, data)
+        elif frame.get("response"):
+            self._response(frame)
+        elif frame.get("notification"):
+            self._notification(frame.get("method"), data)
+        else:
+            self._violation("a frame is neither request nor response nor notification")
+
+    def _request(self, frame: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        number, method = frame.get("id"), frame.get("method")
+        if type(number) is not int or not isinstance(method, str):
+            self._violation("a request has no numeric id or no method")
+            return
+        if number in self._late:
+            self._violation("a request has the id of another one that is still unanswered")
+        options = self._world.options
+        if method in options.refused_methods.split(","):
+            self._refuse(number, 403, "switched on")
+        elif method == "fullyJoined":
+            self._grant(number, options.joined_delay, lambda: self._world.fully_joined(self._mesh, self))
+        elif method == "clientPing":
+            self.pings += 1
+            self._grant(number, options.ping_delay)
+        elif method != "chatMessage":
+            self._violation(f"unknown request {method[:40]!r}")
+            self._refuse(number, 404, "unknown method")
+        elif self._chat(data):
+            self._grant(number, options.chat_delay)
+        else:
+            self._refuse(number, 403, "not allowed")
+
+    def _grant(self, number: int, delay: float, then: Callable[[], None] = lambda: None) -> None:
+        """Answer a request after `delay` seconds, or never if that is infinite, and go on with `then`."""
+
+        def answer() -> None:
+            self._late.pop(number, None)
+            self.send({"response": True, "id": number, "ok": True, "data": {}})
+            then()
+
+        if delay == 0:
+            answer()
+        elif delay == math.inf:
+            self._late[number] = None
+        else:
+            self._late[number] = asyncio.get_running_loop().call_later(delay, answer)
+
+    def _refuse(self, number: int, code: int, reason: str) -> None:
+        frame = {"response": True, "id": number, "ok": False, "errorCode": code, "errorReason": reason}
+        if self._world.options.refusal_ok == "absent":
+            del frame["ok"]
+        self.send(frame)
+
+    def _response(self, frame: dict[str, Any]) -> None:
+        number = frame.get("id")
+        answer = self._asked.get(number) if isinstance(number, int) else None
+        if answer is None:
+            self._violation("a response to no request")
+        elif not answer.done():
+            self._world.log.record("answered", mesh=self._mesh.id, frame=frame)
+            answer.set_result(frame)
+
+    def _notification(self, method: object, data: Mapping[str, Any]) -> None:
+        if method == "chatMessage":
+            self._chat(data)
+        elif method in ("typing", "typing_stop"):
+            self._typing(str(method))
+        else:
+            self._violation(f"unknown notification {str(method)[:40]!r}")
+
+    def _typing(self, method: str) -> None:
+        self._world.log.record(method, mesh=self._mesh.id, user=self.user.handle)
+        frame = views.notification(method, {"from": self.user.peer_id})
+        for peer in self._mesh.peers.values():
+            if peer is not self and peer.joined:
+                peer.send(frame)
+
+    def _chat(self, data: Mapping[str, Any]) -> bool:
+        """Pass on what the client says; False if it may not."""
+        if not self.joined:
+            # Not a mistake after a kick: the message may have been under way.
+            if self.user.peer_id in self._mesh.present:
+                self._violation("chatMessage before fullyJoined was answered")
+            return False
+        wrong = [key for key in ("chat", "id", "detected_lang") if not isinstance(data.get(key), str)]
+        if wrong or not isinstance(data.get("translations"), dict):
+            self._violation(f"chatMessage without {', '.join(wrong or ['translations'])}")
+            return False
+        self._world.chat(self._mesh, self.user, data)
+        return True
+
+    def _violation(self, what: str) -> None:
+        self._world.log.violation(f"socket of {self._mesh.id}", what)

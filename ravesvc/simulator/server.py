@@ -1,0 +1,112 @@
+"""Serving: HTTPS and WSS for the clients, the control socket for people and tests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import ssl
+from pathlib import Path
+
+from aiohttp import web
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.notify import notify
+from ravesvc.simulator.account import Account
+from ravesvc.simulator.control import ControlApi
+from ravesvc.simulator.door import Door
+from ravesvc.simulator.home import Home
+from ravesvc.simulator.rest import Rest
+from ravesvc.simulator.world import World
+
+logger = logging.getLogger(__name__)
+
+_GOING_AWAY = 1001
+# Calls that are left hanging on purpose must not hold up the end.
+_SHUTDOWN_TIMEOUT = 0.2
+_BACKLOG = 1024
+
+
+class Simulator:
+    """A simulator that listens on `host:port` (0: any port) and on the control socket at `control`."""
+
+    def __init__(self, home: Home, account: Account, *, host: str, port: int, control: Path) -> None:
+        self.world = World(account.session)
+        self._host = host
+        self._port = port
+        self._control = control
+        self._door = Door(self.world)
+        self._runner = _runner(self._app(account))
+        self._control_runner = _runner(ControlApi(self.world, self._relisten).app())
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._tls.load_cert_chain(home.certificate, home.key)
+        self._site: web.TCPSite | None = None
+
+    async def start(self) -> None:
+        """Listen; raises `RaveError` (Network) when an address is taken."""
+        try:
+            await self._runner.setup()
+            await self._control_runner.setup()
+            await self._relisten()
+            await web.UnixSite(self._control_runner, self._control).start()
+        except OSError as e:
+            await self.stop()
+            raise RaveError(Code.NETWORK, f"can't listen: {e.strerror or e}", hint="is another one running?") from e
+        # Whoever is in the group of the service may steer it.
+        self._control.chmod(0o660)
+
+    async def stop(self) -> None:
+        """Close all sockets with 1001 and stop listening."""
+        await self._door.close_all(_GOING_AWAY)
+        self.world.log.close()
+        self._hang_up()
+        await self._runner.cleanup()
+        await self._control_runner.cleanup()
+
+    def _hang_up(self) -> None:
+        """Cut what is still connected: closing TLS in order would take longer than the event loop lives."""
+        for connection in self._runner.server.connections if self._runner.server else ():
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    async def _relisten(self) -> None:
+        """Listen, or not while calls are to be refused; sockets that are open stay."""
+        if self.world.faults.refusing and self._site is not None:
+            await self._site.stop()
+            self._site = None
+        elif not self.world.faults.refusing and self._site is None:
+            self._site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls, backlog=_BACKLOG)
+            await self._site.start()
+            self._port = self._runner.addresses[0][1]
+            self.world.server = f"localhost:{self._port}"
+
+    def _app(self, account: Account) -> web.Application:
+        app = web.Application()
+        app.add_routes([web.get("/", self._door.enter)])
+        app.add_routes(Rest(self.world, account.identity).routes())
+        app.add_routes([web.route("*", "/{path:.*}", self._unknown)])
+        return app
+
+    async def _unknown(self, request: web.Request) -> web.Response:
+        self.world.log.violation(f"{request.method} {request.path[:80]}", "no such call")
+        return web.json_response({"error": {"code": 404, "message": "no such call"}}, status=404)
+
+
+def _runner(app: web.Application) -> web.AppRunner:
+    return web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+
+
+async def serve(home: Home, *, host: str, port: int, control: Path) -> None:
+    """Serve until SIGTERM or SIGINT; raises `RaveError`."""
+    home.init()
+    simulator = Simulator(home, home.account(), host=host, port=port, control=control)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await simulator.start()
+    logger.info("a Rave on https://%s, steered through %s", simulator.world.server, control)
+    notify("READY=1", f"STATUS=A Rave on https://{simulator.world.server}")
+    await stopped.wait()
+    notify("STOPPING=1", "STATUS=Closing sockets")
+    await simulator.stop()

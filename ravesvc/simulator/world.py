@@ -1,0 +1,240 @@
+"""The simulated Rave: users, meshes, invitations and what happens to them. No I/O, no waiting."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+from typing import Any
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.settings import Session
+from ravesvc.simulator import views
+from ravesvc.simulator.events import Log
+from ravesvc.simulator.mesh import End, Mesh, Peer, User, connection
+from ravesvc.simulator.switches import Faults, Options
+
+# The close code and reason with which a protoo server ends a peer.
+CLOSED_BY_SERVER = 4000
+HOST = "ann"
+_FIRST_USER_ID = 100_000_001
+
+
+class World:
+    """Everything that the simulator knows. `server` is the `host:port` that it tells for its meshes.
+
+    `sessions` maps a bearer token to its user; the bot's is there from the start.
+    """
+
+    def __init__(self, bot: Session, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        self.server = ""
+        self.log = Log(clock)
+        self.options = Options()
+        self.faults = Faults()
+        self.bot = User(bot.user_id, "botty", "Botty", bot.device_id)
+        self.sessions: dict[str, User] = {bot.auth_token: self.bot}
+        self.users: dict[int, User] = {self.bot.id: self.bot}
+        self.meshes: dict[str, Mesh] = {}
+        self.listings = {"begun": 0, "completed": 0, "failed": 0}
+        self._serials = count(1)
+
+    # Users.
+
+    def user(self, handle: str) -> User:
+        """The user with this handle, made when there is none; `botty` is the bot."""
+        for user in self.users.values():
+            if user.handle == handle:
+                return user
+        number = _FIRST_USER_ID + len(self.users) - 1
+        user = User(number, handle, handle.title(), uuid.uuid4().hex)
+        self.users[user.id] = user
+        return user
+
+    # Meshes.
+
+    def create(self, *, title: str = "", public: bool = False, friends: bool = False, local: bool = False) -> Mesh:
+        """A new mesh with a user in it who made it."""
+        host = self.user(HOST)
+        serial = next(self._serials)
+        mesh = Mesh(
+            id=str(uuid.uuid4()),
+            serial=serial,
+            title=title or f"Mesh {serial}",
+            public=public,
+            friends=friends,
+            local=local,
+            created_at=self.clock(),
+            originator=host.id,
+        )
+        mesh.enter(host, self.clock())
+        self.meshes[mesh.id] = mesh
+        self.log.record("created", mesh=mesh.id)
+        return mesh
+
+    def mesh(self, mesh_id: str) -> Mesh:
+        """The mesh with this id; raises `RaveError` (NoSuchMesh)."""
+        mesh = self.meshes.get(mesh_id)
+        if mesh is None:
+            raise RaveError(Code.NO_SUCH_MESH, f"no mesh {mesh_id[:40]!r}")
+        return mesh
+
+    def remove(self, mesh: Mesh) -> None:
+        """The mesh is gone: its sockets are told and closed, and nobody finds it any more."""
+        del self.meshes[mesh.id]
+        self.log.record("removed", mesh=mesh.id)
+        self.close(mesh, CLOSED_BY_SERVER, "mesh closed", announced=True)
+
+    def close(self, mesh: Mesh, code: int, reason: str, *, announced: bool) -> None:
+        """Close all sockets of a mesh, if `announced` after the notification `disconnected`."""
+        for peer in list(mesh.peers.values()):
+            if announced:
+                peer.send(views.notification("disconnected", {}))
+            peer.close(code, reason)
+
+    def invite(self, mesh: Mesh, user: User) -> None:
+        """Make the mesh appear in the user's listing."""
+        mesh.invited.add(user.id)
+        mesh.kicked.discard(user.id)
+        self.log.record("invited", mesh=mesh.id, user=user.handle)
+
+    def uninvite(self, mesh: Mesh, user: User) -> bool:
+        """Take an invitation back; False if there is none."""
+        if user.id not in mesh.invited:
+            return False
+        mesh.invited.remove(user.id)
+        self.log.record("uninvited", mesh=mesh.id, user=user.handle)
+        return True
+
+    def begin_listing(self) -> None:
+        """Somebody asks for the first page of a listing; hidden meshes are missing in this and its later pages."""
+        self.listings["begun"] += 1
+        for mesh in self.meshes.values():
+            mesh.missing = mesh.hidden > 0
+            mesh.hidden -= int(mesh.missing)
+
+    def end_listing(self, outcome: str) -> None:
+        """A listing was `completed`, or a page of it `failed`."""
+        self.listings[outcome] += 1
+        self.log.record("listing", outcome=outcome)
+
+    # Who is in a mesh.
+
+    def join(self, mesh: Mesh, users: Iterable[User]) -> None:
+        """Users come in, without a socket."""
+        came = [user for user in users if mesh.enter(user, self.clock())]
+        if came:
+            self.log.record("joined", mesh=mesh.id, users=[user.handle for user in came])
+            self.broadcast_state(mesh)
+
+    def part(self, mesh: Mesh, users: Iterable[User]) -> bool:
+        """Users leave; their sockets, if any, stay open until they close them. False if nobody of them was here."""
+        went = [user for user in users if mesh.present.pop(user.peer_id, None)]
+        if went:
+            self.log.record("left", mesh=mesh.id, users=[user.handle for user in went])
+            self.broadcast_state(mesh)
+        return bool(went)
+
+    def kick(self, mesh: Mesh, user: User, *, told: str = "both", close: str = "after") -> None:
+        """Throw a user out.
+
+        `told` by `notification`, by `state` (the list `kicks`, also to whoever comes back uninvited) or by `both`.
+        The socket is closed `after` that, with nothing told `before` it, or `not` at all.
+        """
+        peer = mesh.peers.get(user.peer_id)
+        if not mesh.present.pop(user.peer_id, None) and peer is None:
+            raise RaveError(Code.INVALID_ARGUMENT, f"{user.handle} is not in the mesh")
+        self.log.record("kicked", mesh=mesh.id, user=user.handle)
+        if told != "notification":
+            mesh.kicked.add(user.id)
+        if peer is not None and close == "before":
+            peer.close(CLOSED_BY_SERVER, "kicked")
+        elif peer is not None and told != "state":
+            peer.send(views.notification("kicked", {}))
+        self.broadcast(mesh, views.state_message(mesh, self.options))
+        if peer is not None:
+            peer.joined = False
+            if close == "after":
+                peer.close(CLOSED_BY_SERVER, "kicked")
+
+    # Sockets.
+
+    def attach(self, mesh: Mesh, peer: Peer) -> None:
+        """A socket opened: that is how a user joins."""
+        mesh.peers[peer.user.peer_id] = peer
+        self.log.record("opened", mesh=mesh.id, connection=peer.number)
+        self.join(mesh, [peer.user])
+        if self.options.first_state == "before":
+            peer.send(views.state_message(mesh, self.options))
+
+    def fully_joined(self, mesh: Mesh, peer: Peer) -> None:
+        """A socket's request fullyJoined was answered: from now on it gets what happens."""
+        peer.joined = True
+        self.log.record("connected", mesh=mesh.id, connection=peer.number)
+        if self.options.first_state == "after":
+            peer.send(views.state_message(mesh, self.options))
+
+    def detach(self, mesh: Mesh, peer: Peer, end: End) -> None:
+        """A socket is gone, and with it its user."""
+        del mesh.peers[peer.user.peer_id]
+        ended = {**connection(peer), "ended": self.clock(), "code": end.code, "reason": end.reason, "by": end.by}
+        mesh.ended.append(ended)
+        facts = {"connection": peer.number, "code": end.code, "reason": end.reason, "by": end.by}
+        self.log.record("closed", mesh=mesh.id, **facts)
+        self.part(mesh, [peer.user])
+
+    def broadcast(self, mesh: Mesh, frame: dict[str, Any]) -> None:
+        """Send a frame to every socket that has fully joined."""
+        for peer in mesh.peers.values():
+            if peer.joined:
+                peer.send(frame)
+
+    def broadcast_state(self, mesh: Mesh) -> None:
+        """Send the state to every socket that has fully joined."""
+        self.broadcast(mesh, views.state_message(mesh, self.options))
+
+    # Chat.
+
+    def chat(self, mesh: Mesh, sender: User, data: Mapping[str, Any]) -> str:
+        """Pass a chat message on to everybody, its sender included; returns its id as told to everybody."""
+        message_id = data["id"] if self.options.echo_ids == "kept" else str(uuid.uuid4())
+        self.broadcast(mesh, views.notification("chatMessage", {**data, "id": message_id, "from": sender.peer_id}))
+        facts = {"id": message_id, "text": data["chat"], "reply": data.get("reply")}
+        self.log.record("chat", mesh=mesh.id, user=sender.handle, **facts)
+        return str(message_id)
+
+    def say(
+        self, mesh: Mesh, user: User, text: str, *, reply: str | None = None, mentions: Iterable[User] = ()
+    ) -> str:
+        """A simulated user says something, coming in first if need be; returns the message's id."""
+        self.join(mesh, [user])
+        data: dict[str, Any] = {
+            "chat": text,
+            "id": str(uuid.uuid4()),
+            "detected_lang": "en",
+            "translations": {},
+            "reply": reply,
+            "media": [],
+            "user_metas": [{"handle": u.handle, "id": views.user_id(u.id, self.options)} for u in mentions],
+        }
+        return self.chat(mesh, user, data)
+
+    def answers(self, message_id: str, since: int) -> list[dict[str, Any]]:
+        """The chat events after `since` that reply to a message."""
+        return [e for e in self.log.after(since) if e["type"] == "chat" and e["reply"] == message_id]
+
+    # For the control API.
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything."""
+        return {
+            "server": self.server,
+            "bot": {"user_id": self.bot.id, "device_id": self.bot.device_id, "peer_id": self.bot.peer_id},
+            "listings": self.listings,
+            "options": self.options.to_json(),
+            "faults": self.faults.to_json(),
+            "violations": len(self.log.violations),
+            "seq": self.log.seq,
+            "meshes": {mesh.id: mesh.to_json() for mesh in self.meshes.values()},
+        }

@@ -1,0 +1,270 @@
+"""The files outside the Python package spell the same names, numbers and options as the package."""
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import ravesvc
+from ravesvc import config, names, prepare
+from ravesvc.settings import ClientIdentity, Servers, Tls
+
+ROOT = Path(__file__).parents[2]
+MESH = "0a1b2c3d-2222-4333-8444-555555555555"
+POLICY = ROOT / "packaging/dbus/org.ravesvc.Rave1.conf"
+STANDARD_INTERFACES = {
+    f"org.freedesktop.DBus.{name}" for name in ("Introspectable", "ObjectManager", "Peer", "Properties")
+}
+
+
+def unit(name: str) -> list[tuple[str, str]]:
+    """The assignments of a unit file in order, comments and section headers left out."""
+    lines = (ROOT / "units" / name).read_text().splitlines()
+    return [
+        (key, value)
+        for key, separator, value in (line.partition("=") for line in lines if line[:1] != "#")
+        if separator
+    ]
+
+
+def values(name: str, key: str) -> list[str]:
+    return [word for found, value in unit(name) if found == key for word in value.split()]
+
+
+def value(name: str, key: str) -> str:
+    (only,) = [text for found, text in unit(name) if found == key]
+    return only
+
+
+def users() -> set[str]:
+    files = (ROOT / "packaging/sysusers").glob("*.conf")
+    lines = [line.split() for file in files for line in file.read_text().splitlines()]
+    return {words[1] for words in lines if words and words[0] == "u"}
+
+
+def rules() -> list[tuple[str, ET.Element]]:
+    """Every allow and deny of the bus policy, with the user or context that it is for."""
+    root = ET.parse(POLICY).getroot()
+    return [
+        (policy.get("user") or f"({policy.get('context')})", rule)
+        for policy in root.iter("policy")
+        for rule in policy
+    ]
+
+
+def test_final_exit_statuses_are_not_restarted() -> None:
+    statuses = values("rave-mesh@.service", "RestartPreventExitStatus")
+    assert sorted(map(int, statuses)) == sorted(names.FINAL_STATUSES)
+    # A unit that ended with success is forgotten, and its exit status with it.
+    assert not values("rave-mesh@.service", "SuccessExitStatus")
+
+
+def test_the_manual_page_lists_every_exit_status() -> None:
+    text = (ROOT / "packaging/man/rave-mesh.8").read_text()
+    assert {int(number) for number in re.findall(r"^\.It (\d+)$", text, re.M)} == set(names.ExitStatus)
+
+
+def test_a_child_is_part_of_the_target_and_not_of_the_parent() -> None:
+    assert values("rave-mesh@.service", "PartOf") == [names.TARGET_UNIT]
+    assert names.TARGET_UNIT in values("rave-mesh@.service", "After")
+    for key in ("BindsTo", "Requires", "Wants"):
+        assert not values("rave-mesh@.service", key)
+    assert value(names.TARGET_UNIT, "StopWhenUnneeded") == "yes"
+    assert names.TARGET_UNIT in values(names.ORCHESTRATOR_UNIT, "Wants")
+    # A target that somebody stopped alone comes back.
+    assert values(names.ORCHESTRATOR_UNIT, "Upholds") == [names.TARGET_UNIT]
+    assert value(names.ORCHESTRATOR_UNIT, "StartLimitIntervalSec") == "0"
+
+
+def test_a_child_gets_its_credentials_by_the_names_it_knows() -> None:
+    assert values("rave-mesh@.service", "LoadCredential") == [
+        f"{names.SETTINGS_CREDENTIAL}:{names.SETTINGS_FILE}",
+        f"{names.SESSION_CREDENTIAL}:{names.SESSION_FILE}",
+    ]
+    tmpfiles = (ROOT / "packaging/tmpfiles/rave-orchestrator.conf").read_text()
+    for file in (names.SETTINGS_FILE, names.SESSION_FILE):
+        assert re.search(rf"^d +{Path(file).parent} +0700 root root", tmpfiles, re.M)
+    assert re.search(rf"^z +{names.CONFIG_FILE} +0640 root rave", tmpfiles, re.M)
+
+
+def test_the_instance_is_never_unescaped() -> None:
+    assert value("rave-mesh@.service", "ExecStart").endswith("-m ravesvc.mesh %i")
+    assert not [text for _, text in unit("rave-mesh@.service") if "%I" in text]
+
+
+def test_units_run_as_users_that_the_package_makes() -> None:
+    services = list((ROOT / "units").glob("*.service"))
+    assert len(services) >= 2
+    for service in services:
+        assert value(service.name, "User") in users()
+
+
+def test_no_bot_can_signal_another() -> None:
+    filters = [text for key, text in unit("rave-mesh@.service") if key == "SystemCallFilter"]
+    (denied,) = [text[1:].split() for text in filters[1:] if text.startswith("~") and "kill" in text]
+    assert set(denied) == {"kill", "tkill", "tgkill", "pidfd_send_signal", "rt_sigqueueinfo", "rt_tgsigqueueinfo"}
+    # Then it cannot abort itself either, and the watchdog has to do it.
+    assert config.duration(value("rave-mesh@.service", "TimeoutAbortSec")) <= 5
+
+
+@pytest.mark.parametrize("service", ["rave-mesh@.service", names.ORCHESTRATOR_UNIT])
+def test_no_service_leaves_secrets_in_a_core_file_or_eats_the_machine(service: str) -> None:
+    assert value(service, "LimitCORE") == "0"
+    assert re.fullmatch(r"\d+M", value(service, "MemoryMax"))
+
+
+def test_python_loads_nothing_from_the_state_directory() -> None:
+    assert "PYTHONNOUSERSITE=1" in values(names.ORCHESTRATOR_UNIT, "Environment")
+    assert value("rave-mesh@.service", "ExecStart").split()[1] == "-I"
+
+
+def test_defaults_in_the_unit_are_those_of_rave_yaml() -> None:
+    settings, problems = config.read("", "rave.yaml")
+    assert settings is not None, problems
+    drop_in = dict(line.split("=", 1) for line in prepare.drop_in(settings).splitlines() if re.match(r"\w+=", line))
+    assert drop_in
+    for key, text in drop_in.items():
+        assert config.duration(value("rave-mesh@.service", key)) == config.duration(text), key
+
+
+def test_the_drop_in_is_for_the_unit_that_exists() -> None:
+    assert prepare.DROP_IN.parent.name == "rave-mesh@.service.d"
+    assert (ROOT / "units" / prepare.DROP_IN.parent.name.removesuffix(".d")).is_file()
+
+
+def test_the_bus_policy_names_our_names() -> None:
+    own = {(user, key, text) for user, rule in rules() for key, text in rule.attrib.items() if key.startswith("own")}
+    assert own == {
+        ("rave", "own", names.BUS_NAME),
+        ("rave-mesh", "own_prefix", names.WORKER_NAME_PREFIX),
+    }
+    assert {rule.get("send_destination") for _, rule in rules()} == {names.BUS_NAME, None}
+    assert {rule.get("send_destination_prefix") for _, rule in rules()} == {names.WORKER_NAME_PREFIX, None}
+
+
+def test_the_bus_policy_opens_only_what_checks_its_callers() -> None:
+    opened = {
+        rule.get("send_interface")
+        for user, rule in rules()
+        if user == "(default)" and rule.tag == "allow" and rule.get("send_destination")
+    }
+    assert opened == {names.MANAGER_INTERFACE, names.MESH_INTERFACE, *STANDARD_INTERFACES}
+    to_workers = {user: rule for user, rule in rules() if rule.tag == "allow" and rule.get("send_destination_prefix")}
+    assert set(to_workers) == {"rave", "root"}
+    assert (to_workers["rave"].get("send_type"), to_workers["rave"].get("max_fds")) == ("method_call", "0")
+
+
+def test_signals_and_descriptors_reach_the_parent_from_nobody_but_its_own() -> None:
+    """Those of root, which is systemd, and of the bots, in their own interface and without descriptors."""
+    default = [rule for user, rule in rules() if user == "(default)" and rule.get("send_destination")]
+    denied = [{key: value for key, value in rule.attrib.items() if key != "send_destination"} for rule in default]
+    # The last rule that fits decides, so that these have to follow all that is allowed.
+    assert denied[-2:] == [{"send_type": "signal"}, {"min_fds": "1"}]
+    assert [rule.tag for rule in default[-2:]] == ["deny", "deny"]
+    signals = [(user, rule) for user, rule in rules() if rule.tag == "allow" and rule.get("send_type") == "signal"]
+    ((user, rule),) = signals
+    assert (user, rule.get("send_interface"), rule.get("max_fds")) == ("rave-mesh", names.WORKER_INTERFACE, "0")
+
+
+def test_the_bus_takes_more_connections_in_all_than_of_one_user() -> None:
+    limits = {limit.get("name"): int(limit.text or "") for limit in ET.parse(POLICY).getroot().iter("limit")}
+    assert limits["max_connections_per_user"] >= 1000
+    assert limits["max_completed_connections"] > 2 * limits["max_connections_per_user"]
+
+
+def test_every_rule_of_the_bus_policy_is_narrow() -> None:
+    for user, rule in rules():
+        where = ET.tostring(rule, encoding="unicode")
+        if any(key.startswith("send_") for key in rule.attrib):
+            assert rule.get("send_destination") or rule.get("send_destination_prefix"), where
+        if rule.tag == "deny" and rule.get("send_destination"):
+            # Else it would keep replies away from the parent as well.
+            assert rule.get("send_type") in ("method_call", "signal") or rule.get("min_fds") == "1", where
+        if rule.tag == "allow" and user not in ("root", "rave", "rave-mesh"):
+            assert rule.get("send_interface"), where
+
+
+def test_the_bus_policy_is_for_users_that_the_package_makes() -> None:
+    assert {user for user, _ in rules()} - users() == {"(default)", "root"}
+
+
+def test_polkit_knows_the_actions_and_lets_the_parent_ask() -> None:
+    root = ET.parse(ROOT / "packaging/polkit/org.ravesvc.Rave1.policy").getroot()
+    actions = {action.get("id"): action for action in root.iter("action")}
+    assert set(actions) == set(names.PolkitAction)
+    for action in actions.values():
+        owner = action.find("annotate[@key='org.freedesktop.policykit.owner']")
+        assert owner is not None
+        assert owner.text == "unix-user:rave"
+
+
+@pytest.fixture
+def polkit_rule() -> str:
+    return (ROOT / "packaging/polkit/org.ravesvc.Rave1.rules").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        (names.mesh_unit(MESH), True),
+        (names.mesh_unit(MESH.upper()), False),
+        (names.mesh_unit("x"), False),
+        (names.mesh_unit(f"{MESH}/../x"), False),
+        (f"x{names.mesh_unit(MESH)}", False),
+        (f"{names.mesh_unit(MESH)}.d", False),
+        (names.mesh_unit(MESH).replace(".service", "xservice"), False),
+        (names.ORCHESTRATOR_UNIT, False),
+        (names.TARGET_UNIT, False),
+        ("ssh.service", False),
+    ],
+)
+def test_the_polkit_rule_is_for_mesh_units(polkit_rule: str, text: str, *, allowed: bool) -> None:
+    (pattern,) = re.findall(r"= /(\^.*\$)/;", polkit_rule)
+    assert (re.search(pattern, text) is not None) is allowed
+    assert (names.mesh_of_unit(text) is not None) is allowed
+
+
+def test_the_polkit_rule_is_for_four_verbs(polkit_rule: str) -> None:
+    (verbs,) = re.findall(r"var verbs = \[(.*)\];", polkit_rule)
+    assert re.findall(r'"(.*?)"', verbs) == ["start", "stop", "restart", "reset-failed"]
+
+
+def test_the_polkit_rule_is_not_for_transient_units(polkit_rule: str) -> None:
+    (pattern,) = re.findall(
+        r'if \(/(.*)/\.test\(action\.lookup\("polkit\.message"\)\)\) \{\n +return .*NOT_HANDLED;', polkit_rule
+    )
+    # The messages are systemd's.
+    assert re.search(pattern, "Authentication is required to start transient unit '$(unit)'.")
+    assert not re.search(pattern, "Authentication is required to start '$(unit)'.")
+    assert polkit_rule.index("polkit.message") < polkit_rule.index("Result.YES")
+
+
+def test_the_manual_page_and_the_shipped_file_explain_every_option() -> None:
+    page = (ROOT / "packaging/man/rave.yaml.5").read_text()
+    listed = {word for line in re.findall(r"^\.It Va (.*)$", page, re.M) for word in line.replace(",", " ").split()}
+    shipped = re.findall(r"^ *#?(\w+):", (ROOT / "config/rave.yaml").read_text(), re.M)
+    sections = {"identity", "servers", "tls"}
+    options = {field.name for field in fields(config.Config)} - sections
+    options |= {field.name for part in (ClientIdentity, Servers, Tls) for field in fields(part)}
+    assert listed == options
+    assert set(shipped) == options | {"client_identity", "servers", "tls"}
+
+
+def test_the_shipped_configuration_shows_the_defaults() -> None:
+    text = (ROOT / "config/rave.yaml").read_text()
+    default, _ = config.read("", "rave.yaml")
+    assert config.read(text, "rave.yaml") == (default, [])
+    # With the example paths out of the way, the commented options uncommented are the defaults as well.
+    uncommented = re.sub(
+        r"^( *)#(\w+:.*)$", r"\1\2", re.sub(r"^.*(ca_file|_hosts).*$", "", text, flags=re.M), flags=re.M
+    )
+    assert config.read(uncommented, "rave.yaml") == (default, [])
+
+
+def test_all_versions_are_one() -> None:
+    changelog = (ROOT / "debian/changelog").read_text()
+    for_people = (ROOT / "CHANGELOG.md").read_text()
+    assert re.match(r"ravesvc \((.*?)\)", changelog)[1] == ravesvc.__version__  # type: ignore[index]
+    assert re.search(r"^## \[(.*?)\]", for_people, re.M)[1] == ravesvc.__version__  # type: ignore[index]

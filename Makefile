@@ -1,0 +1,73 @@
+# Every target does all its own set-up, on a Debian 12 or 13 with nothing but make; what it installs needs root.
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+TESTBED := python3 packaging/testbed
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -W error -m pytest
+BUS_TESTS := $(wildcard tests/unit/test_bus*.py)
+# By way of the environment, so that it holds in the workers of the unit tests and the processes they start.
+STRICT := PYTHONASYNCIODEBUG=1 PYTHONWARNINGS=error
+
+# For building pystemd, and for the tests' private message bus and certificates.
+HOST_PACKAGES := dbus gcc libsystemd-dev openssl pkg-config python3 python3-dev python3-venv
+
+.PHONY: help
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: python3 ## show the main job in a throw-away Debian 13
+	PYTHONPATH=packaging/testbed python3 packaging/demo/demo.py
+
+.PHONY: shell
+shell: python3 ## a root shell in a throw-away Debian 13 with the packages installed
+	$(TESTBED) shell
+
+.PHONY: deb
+deb: python3 ## build the packages into build/ and check them with lintian
+	$(TESTBED) build
+
+.PHONY: test
+test: check integration ## everything but the long fault runs
+
+.PHONY: check
+check: .venv/ready ## linters, types and unit tests: under a minute
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(STRICT) $(PYTEST) -n 2 --cov
+	$(STRICT) RAVESVC_TEST_DBUS=dbus_fast $(PYTEST) $(BUS_TESTS)
+
+.PHONY: integration
+integration: .venv/ready deb ## tests on a booted Debian 13 with the packages installed
+	$(PYTEST) tests/integration -m "not faults" -n 2 --dist loadfile
+
+.PHONY: test-faults
+test-faults: .venv/ready deb ## the long runs in which things are made to break
+	$(PYTEST) tests/integration -m faults || [ $$? = 5 ] # 5: there are none
+
+.PHONY: venv
+venv: .venv/ready ## the virtual environment for development
+
+.venv/ready: pyproject.toml
+	$(call install,$(HOST_PACKAGES))
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --editable '.[dev]'
+	touch $@
+
+.PHONY: python3
+python3:
+	@command -v python3 >/dev/null || { $(call install,python3); }
+
+.PHONY: clean
+clean: ## remove what was built; the cached roots of the test bed stay
+	rm -rf build .venv *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# Install the Debian packages of $(1) unless all are there.
+define install
+dpkg --status $(1) >/dev/null 2>&1 || { \
+	[ "$$(id -u)" = 0 ] || { echo 'make: needs root to install $(1)' >&2; exit 2; }; \
+	apt-get -q update; DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $(1); }
+endef

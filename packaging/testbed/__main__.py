@@ -1,0 +1,7 @@
+"""Lets `python3 packaging/testbed` run the test bed without installing anything."""
+
+import sys
+
+from testbed.cli import main
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,162 @@
+"""The file systems that machines start from: made once by mmdebstrap, then only read."""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.host import BedError, apt_settings, cache, locked, mirror, prepare, say
+
+SUITE = "trixie"
+
+_UNIT_DIRECTORY = "etc/systemd/system"
+
+# Commands from outside run in this unit's control group: to systemd and polkit they look like what a service runs.
+_COMMANDS_UNIT = """\
+[Unit]
+Description=Commands given from outside of the test bed
+
+[Service]
+ExecStart=sleep infinity
+Delegate=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+# The packages must come with everything they need, so nothing recommended may help out unseen.
+_APT_CONF = 'APT::Install-Recommends "false";\n'
+
+
+@dataclass(frozen=True)
+class Root:
+    """A recipe for a root file system.
+
+    packages: installed in it; downloads: kept in apt's cache with all they depend on, ready to be installed offline;
+    files, links: text and targets by path; user: an account to make, or ""; start: systemd-nspawn's options that say
+    what runs in it; group: the control group, under the machine's own, for commands from outside.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    start: tuple[str, ...]
+    downloads: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    user: str = ""
+    group: str = ""
+
+    def ensure(self) -> Path:
+        """Return the directory of the root, making it first if need be. Raises BedError."""
+        content = (SUITE, self.packages, self.downloads, self.files, self.links, self.user)
+        path = cache() / f"{self.name}-{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
+        if not path.is_dir():
+            prepare()
+            with locked(path.with_suffix(".lock")) as lock:
+                if not path.is_dir():
+                    self._make(path, lock)
+        return path
+
+    def _make(self, path: Path, lock: int) -> None:
+        say(f"making the {self.name} root: {path}")
+        started = time.monotonic()
+        partial = path.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            self._bootstrap(partial, path.with_suffix(".log"), lock)
+            self._furnish(partial)
+            partial.rename(path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        say(f"made it in {time.monotonic() - started:.0f} s")
+
+    def _bootstrap(self, directory: Path, log: Path, lock: int) -> None:
+        # If we die without a word, it is told to stop and clears up after itself.
+        command = [
+            "setpriv",
+            "--pdeathsig=TERM",
+            "mmdebstrap",
+            "--mode=root",
+            "--variant=apt",
+            "--skip=cleanup/apt/lists,cleanup/apt/cache",
+        ]
+        command += [f"--aptopt={line}" for line in apt_settings()]
+        command += [
+            f"--include={','.join(self.packages)}",
+            "--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get clean",
+        ]
+        if self.user:
+            command.append(f'--customize-hook=chroot "$1" useradd --create-home {self.user}')
+        if self.downloads:
+            fetch = "apt-get -y --no-install-recommends --download-only install"
+            command.append(f"--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG {fetch} {' '.join(self.downloads)}")
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [*command, SUITE, str(directory), mirror()], stdout=output, stderr=output, pass_fds=[lock]
+            )
+            try:
+                status = process.wait()
+            except BaseException:
+                # Only when it has cleared up may the directory go.
+                process.terminate()
+                process.wait()
+                raise
+        if status:
+            tail = "\n".join(log.read_text().splitlines()[-15:])
+            raise BedError(f"mmdebstrap could not make the {self.name} root, see {log}:\n{tail}")
+
+    def _furnish(self, directory: Path) -> None:
+        for name, text in self.files:
+            (directory / name).write_text(text)
+        for name, target in self.links:
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (directory / name).symlink_to(target)
+
+
+def run_root() -> Root:
+    """A Debian that boots, with our packages' dependencies at hand but not installed."""
+    return Root(
+        name="run",
+        packages=("systemd", "systemd-sysv", "dbus", "polkitd", "python3", "iproute2", "less", "procps"),
+        downloads=(
+            "openssl", "python3-aiohttp", "python3-dbus-next", "python3-pymongo",
+            "python3-pystemd", "python3-urllib3", "python3-websockets", "python3-yaml",
+        ),
+        files=(
+            ("etc/hostname", "testbed\n"),
+            ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 testbed\n"),
+            ("etc/apt/apt.conf.d/50testbed", _APT_CONF),
+            (f"{_UNIT_DIRECTORY}/testbed.service", _COMMANDS_UNIT),
+        ),
+        links=(
+            (f"{_UNIT_DIRECTORY}/multi-user.target.wants/testbed.service", f"/{_UNIT_DIRECTORY}/testbed.service"),
+            # They would ask for the network, and there is none.
+            (f"{_UNIT_DIRECTORY}/apt-daily.timer", "/dev/null"),
+            (f"{_UNIT_DIRECTORY}/apt-daily-upgrade.timer", "/dev/null"),
+            # A login prompt on a console that nobody can type at.
+            (f"{_UNIT_DIRECTORY}/console-getty.service", "/dev/null"),
+        ),
+        start=("--boot", "--notify-ready=yes", "--setenv=TERM=dumb", "systemd.show_status=yes"),
+        group="system.slice/testbed.service",
+    )  # fmt: skip
+
+
+def build_root(source: Path) -> Root:
+    """A Debian with the build dependencies of the source package in `source`."""
+    packages = {"build-essential", "lintian", "passwd", *_build_depends(source / "debian" / "control")}
+    return Root(
+        name="build", packages=tuple(sorted(packages)), user="builder", start=("--as-pid2", "sleep", "infinity")
+    )
+
+
+def _build_depends(control: Path) -> list[str]:
+    if not control.exists():
+        raise BedError(f"no source package here: {control} is missing")
+    text = re.sub(r"^#.*\n", "", control.read_text(), flags=re.MULTILINE)
+    fields = re.findall(r"^Build-Depends(?:-Indep|-Arch)?:((?:.*\n(?:[ \t].*\n)*))", text, flags=re.MULTILINE)
+    # The first of alternatives, without version, architecture and build profile.
+    names = (re.match(r"[a-z0-9+.-]+", item.strip()) for item in ",".join(fields).split(","))
+    return [name[0] for name in names if name]

@@ -1,0 +1,159 @@
+"""A booted Debian 13 with the built packages: real systemd, bus, polkit and TLS. Only Rave itself is simulated."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT / "packaging" / "testbed"))
+
+from testbed.build import build  # noqa: E402
+from testbed.machine import Machine  # noqa: E402
+from testbed.root import run_root  # noqa: E402
+
+from ravesvc import names  # noqa: E402
+from ravesvc.simulator.client import Control  # noqa: E402
+
+DISCOVERY_INTERVAL = 2.0
+MANAGER = (names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE)
+LOGS = CHECKOUT / "build" / "logs"
+
+
+class Site:
+    """A machine with rave-orchestrator and rave-simulator, wired together."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.control = Control(machine.path("/run/rave-simulator/control.sock"))
+
+    def set_up(self) -> None:
+        """What the README tells an operator who tries the simulator."""
+        self.sh("systemctl start rave-simulator")
+        self.configure()
+        self.sh("rave-simulator credentials | install -T -o rave -m 600 /dev/stdin /var/lib/rave/credentials.json")
+
+    def configure(self, interval: str = f"{DISCOVERY_INTERVAL:g}s") -> None:
+        """Write rave.yaml for the simulator, with an interval of discovery."""
+        self.sh(f"rave-simulator config --discovery-interval {interval} > /etc/rave/rave.yaml")
+
+    def reset(self) -> None:
+        """As after `set_up`: nothing runs, nothing is remembered."""
+        self.sh("systemctl stop rave-orchestrator.service rave-meshes.target")
+        self.sh("systemctl reset-failed")
+        self.sh("rm -f /var/lib/rave/blocklist.json")
+        self.sh("systemctl restart rave-simulator")
+
+    def sh(self, script: str, *, user: str | None = None, check: bool = True, timeout: float = 60) -> str:
+        """Run a shell script in the machine; returns what it printed."""
+        done = self.machine.run(["sh", "-ec", script], user=user, check=check, timeout=timeout)
+        return done.stdout if check else done.stdout + done.stderr
+
+    def manager(self, name: str) -> Any:
+        """A property of the manager."""
+        return self._property(names.MANAGER_PATH, names.MANAGER_INTERFACE, name)
+
+    def mesh(self, mesh: str, name: str) -> Any:
+        """A property of a mesh."""
+        return self._property(names.mesh_path(mesh), names.MESH_INTERFACE, name)
+
+    def _property(self, path: str, interface: str, name: str) -> Any:
+        words = ["busctl", "--json=short", "get-property", names.BUS_NAME, path, interface, name]
+        return json.loads(self.machine.run(words).stdout)["data"]
+
+    def call(self, member: str, *arguments: str, user: str | None = None) -> str:
+        """Call the manager; returns busctl's answer as JSON. Raises CommandFailed."""
+        return self.machine.run(["busctl", "--json=short", "call", *MANAGER, member, *arguments], user=user).stdout
+
+    def unit(self, mesh: str, name: str) -> str:
+        """A property of a mesh's unit."""
+        return self.sh(f"systemctl show --value -p {name} {names.mesh_unit(mesh)}").strip()
+
+    def pids(self, meshes: Iterable[str]) -> dict[str, str]:
+        """The main process of each mesh, as numbered in the machine."""
+        return {mesh: self.unit(mesh, "MainPID") for mesh in meshes}
+
+    def children(self) -> list[str]:
+        """The units that systemd still has in any state but inactive."""
+        listing = self.sh(
+            "systemctl list-units --no-legend --plain 'rave-mesh@*' --state=active,activating,deactivating"
+        )
+        return [line.split()[0] for line in listing.splitlines()]
+
+    def run_fleet(self, count: int) -> list[str]:
+        """Start the service, invite the bot to new meshes, and wait until it is in all of them."""
+        meshes = self.control.create(count)
+        self.control.invite(meshes)
+        self.sh("systemctl start rave-orchestrator")
+        self.control.wait(connected=meshes, timeout=30 + 3 * count)
+        self.wait_state(meshes, "connected")
+        return meshes
+
+    def wait_state(self, meshes: Iterable[str], state: str, timeout: float = 20.0) -> None:
+        """Wait until the manager shows all these meshes in a state."""
+        wanted = set(meshes)
+
+        def shown() -> bool:
+            # The parent may just be away.
+            words = [*["busctl", "--json=short", "call"], *MANAGER, "ListMeshes"]
+            answer = self.machine.run(words, check=False).stdout
+            return bool(answer) and wanted <= {row[0] for row in json.loads(answer)["data"][0] if row[2] == state}
+
+        eventually(shown, f"the meshes are {state}", timeout)
+
+    def wait_rounds(self, rounds: int) -> None:
+        """Wait for so many more rounds of discovery."""
+        self.control.wait(listings=self.control.state()["listings"]["completed"] + rounds)
+
+    def answers(self, mesh: str) -> bool:
+        """Whether the bot answers ?ping there."""
+        return any("Pong" in text for text in self.control.chat(mesh, "?ping", wait=10.0))
+
+
+def eventually(condition: Callable[[], bool], what: str, timeout: float = 20.0) -> None:
+    """Look again and again, because what is looked at sends no signal to the host."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def packages() -> list[Path]:
+    return build(CHECKOUT)
+
+
+@pytest.fixture(scope="session")
+def machine(packages: list[Path]) -> Iterator[Machine]:
+    with Machine(run_root()) as booted:
+        booted.install(packages)
+        yield booted
+
+
+@pytest.fixture(scope="session")
+def wired(machine: Machine) -> Site:
+    site = Site(machine)
+    site.set_up()
+    return site
+
+
+@pytest.fixture
+def site(wired: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """The wired machine with nothing running; afterwards the simulator must have seen no mistake of ours."""
+    wired.reset()
+    wired.configure()
+    yield wired
+    if wired.machine.leader:
+        wired.machine.save_logs(LOGS / request.node.name)
+    assert wired.control.violations() == []
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    shutil.rmtree(LOGS, ignore_errors=True)

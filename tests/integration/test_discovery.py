@@ -1,0 +1,52 @@
+"""Discovery fails static: whatever goes wrong with the list of meshes, nothing stops."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.conftest import Site, eventually
+
+
+@pytest.mark.parametrize("mode", ["500", "refused", "half-page", "later-page", "reset"])
+def test_a_failing_discovery_stops_nothing(site: Site, mode: str) -> None:
+    site.control.option("page_size", 2)
+    meshes = site.run_fleet(3)
+    pids, connections = site.pids(meshes), site.control.connections()
+    site.control.fail("discovery", mode)
+    eventually(lambda: site.manager("DiscoveryError") != "", "the failure is shown", timeout=40)
+    print(f"\n{mode}: {site.manager('DiscoveryError')}")
+    assert site.pids(meshes) == pids
+    assert site.control.connections() == connections
+    assert "discovery fails" in site.sh("systemctl status rave-orchestrator")
+    site.control.fail("discovery", "ok")
+    eventually(lambda: site.manager("DiscoveryError") == "", "discovery works again", timeout=40)
+    assert site.pids(meshes) == pids
+    assert site.control.connections() == connections
+
+
+def test_an_empty_answer_is_not_believed(site: Site) -> None:
+    meshes = site.run_fleet(3)
+    pids = site.pids(meshes)
+    site.control.fail("discovery", "empty")
+    site.wait_rounds(5)
+    eventually(lambda: site.manager("HeldBack") == 3, "the loss is reported")
+    assert site.pids(meshes) == pids
+
+
+def test_a_mesh_is_given_up_after_several_rounds_without_it(site: Site) -> None:
+    lost, *kept = meshes = site.run_fleet(3)
+    pids = site.pids(meshes)
+    site.control.hide(lost, times=2)
+    site.wait_rounds(4)
+    assert site.pids(meshes) == pids, "two rounds without it are not enough"
+    site.control.uninvite(lost)
+    site.control.wait(disconnected=[lost])
+    assert site.pids(kept) == {mesh: pids[mesh] for mesh in kept}
+
+
+def test_a_mesh_that_is_gone_ends_its_child(site: Site) -> None:
+    gone, other = site.run_fleet(2)
+    site.control.remove(gone)
+    site.wait_state([gone], "blocked")
+    assert "gone" in site.mesh(gone, "Reason")
+    assert site.answers(other)

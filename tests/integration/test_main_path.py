@@ -1,0 +1,121 @@
+"""From an invitation to a bot that answers, with 3 meshes and with 40."""
+
+from __future__ import annotations
+
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree
+
+import pytest
+from testbed.machine import CommandFailed
+
+from ravesvc import names
+from tests.integration.conftest import CHECKOUT, DISCOVERY_INTERVAL, Site
+
+# An idle child may cost this much on the average of 40, in bytes (proportional set size).
+MOST_PSS = 22_000_000
+
+
+def test_three_meshes(site: Site) -> None:
+    meshes = site.run_fleet(3)
+    assert all(site.answers(mesh) for mesh in meshes)
+    assert sorted(site.children()) == sorted(map(names.mesh_unit, meshes))
+    tree = site.sh(f"busctl tree --list {names.BUS_NAME}").split()
+    assert {names.mesh_path(mesh) for mesh in meshes} <= set(tree)
+    assert site.manager("Connected") == 3
+    assert "3 connected" in site.sh("systemctl status rave-orchestrator")
+    status = site.sh(f"systemctl status {names.mesh_unit(meshes[0])}")
+    assert re.search(r"Status: \"Connected to localhost.*users", status)
+    listing = site.call("ListMeshes")
+    assert all(mesh in listing for mesh in meshes)
+    assert names.mesh_path(meshes[1]) in site.call("GetMesh", "s", meshes[1])
+
+
+def test_answers_soon_after_an_invitation(site: Site) -> None:
+    site.run_fleet(1)
+    (mesh,) = site.control.create()
+    invited = time.monotonic()
+    site.control.invite(mesh)
+    site.control.wait(connected=[mesh])
+    assert site.answers(mesh)
+    elapsed = time.monotonic() - invited
+    print(f"\ninvitation to answer: {elapsed:.2f} s (limit {DISCOVERY_INTERVAL + 3:.1f} s)")
+    assert elapsed < DISCOVERY_INTERVAL + 3
+
+
+def test_forty_meshes(site: Site) -> None:
+    begun = time.monotonic()
+    meshes = site.run_fleet(40)
+    print(f"\n40 meshes connected after {time.monotonic() - begun:.1f} s")
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(site.answers, meshes))
+    sizes = [_pss(site, pid) for pid in site.pids(meshes).values()]
+    average = sum(sizes) / len(sizes)
+    print(f"a child costs {average / 1e6:.1f} MB PSS on the average of 40 (limit {MOST_PSS / 1e6:.0f} MB)")
+    print("the ten dearest imports of a child (MB of resident memory, with what each brings along):")
+    print(site.machine.run(["python3", "-I", "-c", _IMPORTS]).stdout)
+    assert average <= MOST_PSS
+
+
+def _pss(site: Site, pid: str) -> int:
+    rollup = site.sh(f"cat /proc/{pid}/smaps_rollup")
+    match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+    assert match
+    return int(match[1]) * 1024
+
+
+_IMPORTS = (CHECKOUT / "tests" / "integration" / "dearest_imports.py").read_text()
+
+
+def test_stop_and_start_by_hand(site: Site) -> None:
+    first, second = site.run_fleet(2)
+    site.call("StopMesh", "s", first)
+    site.control.wait(disconnected=[first])
+    site.wait_state([first], "blocked")
+    assert site.mesh(first, "Reason") == "it was stopped by an operator"
+    site.wait_rounds(2)
+    assert site.children() == [names.mesh_unit(second)], "a round of discovery must not undo it"
+    site.call("StartMesh", "s", first)
+    site.control.wait(connected=[first])
+    site.wait_state([first], "connected")
+
+
+def test_discover_at_once(site: Site) -> None:
+    site.configure(interval="1h")
+    site.run_fleet(1)
+    (mesh,) = site.control.create()
+    site.control.invite(mesh)
+    site.call("Discover")
+    site.control.wait(connected=[mesh])
+
+
+def test_the_objects_are_as_the_contract_says(site: Site) -> None:
+    (mesh,) = site.run_fleet(1)
+    for path, name in ((names.MANAGER_PATH, names.MANAGER_INTERFACE), (names.mesh_path(mesh), names.MESH_INTERFACE)):
+        live = site.sh(f"busctl introspect --xml-interface {names.BUS_NAME} {path}")
+        contract = site.sh(f"cat /usr/share/dbus-1/interfaces/{name}.xml")
+        assert _members(live, name) == _members(contract, name)
+        # As people read it.
+        site.sh(f"busctl introspect {names.BUS_NAME} {path}")
+
+
+def _members(xml: str, name: str) -> list[tuple[str, ...]]:
+    """Every member of an interface with its arguments, as comparable words."""
+    interface = ElementTree.fromstring(xml).find(f"interface[@name='{name}']")
+    assert interface is not None
+    members = [member for member in interface if member.tag != "annotation"]
+    return sorted(
+        (member.tag, *map(str, sorted(member.items())), *(str(sorted(arg.items())) for arg in member.iter("arg")))
+        for member in members
+    )
+
+
+def test_bad_arguments_are_refused_in_words(site: Site) -> None:
+    site.run_fleet(1)
+    with pytest.raises(CommandFailed) as refused:
+        site.call("GetMesh", "s", "nonsense")
+    assert "'nonsense' is not a mesh id" in refused.value.stderr
+    assert "Traceback" not in refused.value.stderr
+    with pytest.raises(CommandFailed, match="there is no mesh"):
+        site.call("GetMesh", "s", "11111111-2222-4333-8444-555555555555")

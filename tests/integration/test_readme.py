@@ -1,0 +1,85 @@
+"""Everything printed in the README is executed here, in the order in which it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from testbed.machine import Machine
+from testbed.root import run_root
+
+from tests.integration.conftest import CHECKOUT, eventually
+
+README = (CHECKOUT / "README.md").read_text()
+
+
+def commands(chapter: str) -> list[str]:
+    """The commands of a chapter: its indented lines, without their comments."""
+    text = README.split(f"\n## {chapter}\n")[1].split("\n## ")[0]
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    return [re.sub(r"\s+# .*", "", line) for line in lines]
+
+
+@pytest.fixture
+def fresh(packages: list[Path]) -> Iterator[Machine]:
+    """A machine where nothing is installed yet, with the packages where the README has them."""
+    with Machine(run_root()) as machine:
+        for package in packages:
+            machine.copy_in(package, f"/root/build/{package.name}")
+        yield machine
+
+
+def sh(machine: Machine, command: str) -> str:
+    script = f"cd /root && export DEBIAN_FRONTEND=noninteractive && {command}"
+    return machine.run(["sh", "-ec", script], timeout=180).stdout
+
+
+def test_install_and_daily_life(fresh: Machine) -> None:
+    install = commands("Install it on Debian 13")
+    second = install.index("systemctl start rave-simulator") - 1
+    with_simulator = install[second:]
+    for command in with_simulator:
+        said = sh(fresh, command.replace("apt install", "apt-get install -y"))
+    assert "Pong" in said
+    daily = commands("Daily life")
+    assert daily[-1].startswith("systemctl stop")
+    for command in daily[:-1]:
+        sh(fresh, command)
+    listing = "systemctl list-units --plain --no-legend 'rave-mesh@*'"
+    eventually(lambda: "running" in sh(fresh, listing), "the mesh is up again after StopMesh and StartMesh")
+    sh(fresh, daily[-1])
+    eventually(lambda: not sh(fresh, listing), "every bot has gone")
+
+
+def test_install_with_an_account(fresh: Machine) -> None:
+    """The first block; the account is one on a simulator that is gone by then."""
+    install = commands("Install it on Debian 13")
+    own = install[: install.index("systemctl start rave-simulator") - 1]
+    sh(fresh, "apt-get install -y ./build/*.deb && systemctl start rave-simulator")
+    # The simulator's certificates go with it, and so must the line that names them.
+    sh(fresh, "rave-simulator config | sed '/^tls:/,/ca_file:/d' > new.yaml")
+    sh(fresh, "rave-simulator credentials > credentials.json")
+    sh(fresh, "apt-get purge -y rave-orchestrator rave-simulator")
+    sh(fresh, "printf '#!/bin/sh\\ncat /root/new.yaml > \"$1\"\\n' > /usr/local/bin/editor")
+    sh(fresh, "chmod +x /usr/local/bin/editor")
+    for command in own:
+        if command.startswith("journalctl -f"):
+            # It goes on for ever; that it began is what there is to see.
+            command = f"timeout 5 {command} || test $? = 124"
+        said = sh(fresh, command.replace("apt install", "apt-get install -y"))
+    assert "rave-orchestrator" in said
+
+
+def test_demo() -> None:
+    demo = subprocess.run(["make", "demo"], cwd=CHECKOUT, check=False, capture_output=True, text=True, timeout=600)
+    print(demo.stdout)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert demo.stdout.rstrip().endswith("All of it was seen.")
+
+
+def test_the_two_commands_exist() -> None:
+    for command in commands("Try it"):
+        subprocess.run([*command.split(), "--dry-run"], cwd=CHECKOUT, check=True, capture_output=True)

@@ -1,0 +1,263 @@
+"""Who may do what: forged signals, the rights of the user rave, callers without rights, secrets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from testbed.machine import CommandFailed
+
+from ravesvc import names
+from tests.integration.conftest import CHECKOUT, Site, eventually
+
+SYSTEMD = [
+    "busctl",
+    "call",
+    "org.freedesktop.systemd1",
+    "/org/freedesktop/systemd1",
+    "org.freedesktop.systemd1.Manager",
+]
+STRANGER = "33333333-2222-4333-8444-555555555555"
+FORGER = (CHECKOUT / "tests" / "integration" / "forger.py").read_text()
+
+
+@pytest.mark.parametrize("user", ["nobody", "rave-mesh", "rave-simulator"])
+def test_a_forged_signal_changes_nothing(site: Site, user: str) -> None:
+    mesh, other = meshes = site.run_fleet(2)
+    pids, connections = site.pids(meshes), site.control.connections()
+    with site.machine.spawn(["python3", "-I", "-c", FORGER, mesh], user=user) as forger:
+        try:
+            assert forger.stdout
+            assert forger.stdout.readline() == "said it all\n"
+            if user == "rave-mesh":
+                # The others' signals are not even let through by the bus.
+                eventually(lambda: f"of mesh {mesh} came from unit" in _journal(site), "the forgery is noticed")
+        finally:
+            os.killpg(forger.pid, signal.SIGKILL)
+    # A true signal of the same mesh, sent after the forged ones, has been heard when this is over.
+    _reconnect(site, mesh, connections[mesh])
+    site.wait_state(meshes, "connected")
+    assert site.pids(meshes) == pids
+    assert site.control.connections()[other] == connections[other]
+    assert site.sh("cat /var/lib/rave/blocklist.json 2>/dev/null || echo none").strip() == "none"
+
+
+def test_one_child_can_not_speak_for_another(site: Site) -> None:
+    """From within a unit of the fleet, as its user."""
+    mesh, other = meshes = site.run_fleet(2)
+    connections = site.control.connections()
+    with inside_a_child(site, FORGER, mesh):
+        eventually(lambda: f"came from unit rave-mesh@{STRANGER}.service" in _journal(site), "the forgery is noticed")
+    _reconnect(site, mesh, connections[mesh])
+    site.wait_state(meshes, "connected")
+    assert site.control.connections()[other] == connections[other]
+
+
+@contextlib.contextmanager
+def inside_a_child(site: Site, script: str, *arguments: str) -> Iterator[None]:
+    """Let a child of another mesh be a script of ours: its user, its unit, its sandbox."""
+    file = "/var/tmp/child.py"
+    drop_in = "/run/systemd/system/rave-mesh@.service.d/99-test.conf"
+    # Its own directory for temporary files is empty.
+    words = f"ExecStart=\nExecStart=/usr/bin/python3 -I {file} {' '.join(arguments)}\nPrivateTmp=no\n"
+    site.machine.run(["tee", file], input=script)
+    site.machine.run(["tee", drop_in], input=f"[Service]\n{words}")
+    try:
+        site.sh(f"systemctl daemon-reload; systemctl start rave-mesh@{STRANGER}")
+        yield
+    finally:
+        site.sh(f"systemctl kill -s KILL rave-mesh@{STRANGER} || true; systemctl stop rave-mesh@{STRANGER}")
+        site.sh(f"rm {drop_in} {file}; systemctl daemon-reload")
+
+
+KILLER = """
+import os, sys
+from ravesvc.notify import notify
+for pid in (int(sys.argv[1]), -1):
+    for signal in (0, 9):
+        try:
+            os.kill(pid, signal)
+        except OSError as e:
+            print(e.strerror, flush=True)
+        else:
+            print("a child can signal others", flush=True)
+notify("READY=1")
+import time; time.sleep(60)
+"""
+
+
+def test_one_child_can_not_kill_another(site: Site) -> None:
+    (mesh,) = site.run_fleet(1)
+    pids = site.pids([mesh])
+    with inside_a_child(site, KILLER, pids[mesh]):
+        said = site.machine.journal("-t", f"rave-mesh@{STRANGER}", "-o", "cat")
+    assert "Operation not permitted" in said
+    assert "a child can signal others" not in said
+    assert site.pids([mesh]) == pids
+
+
+def test_a_title_gives_no_orders_to_systemd(site: Site) -> None:
+    """Whoever sets the title of a video writes into the bot's status."""
+    (mesh,) = site.control.create(title="film\rWATCHDOG=trigger\nSTOPPING=1\033[41m")
+    site.control.invite(mesh)
+    site.sh("systemctl start rave-orchestrator")
+    site.wait_state([mesh], "connected")
+    assert "film?WATCHDOG=trigger?STOPPING=1?[41m" in site.unit(mesh, "StatusText")
+    assert "film?WATCHDOG=trigger" in site.mesh(mesh, "Title")
+    site.wait_rounds(1)
+    assert (site.unit(mesh, "NRestarts"), site.unit(mesh, "SubState")) == ("0", "running")
+
+
+BURDEN = """
+import asyncio, sys
+from ravesvc.bus import Bus
+from ravesvc.bus.message import Kind, Message
+async def main():
+    bus = await Bus.connect()
+    for _ in range(10):
+        for destination in sys.argv[1:]:
+            large = Message(kind=Kind.SIGNAL, serial=bus._next_serial(), destination=destination, path="/x",
+                            interface="a.b", member="C", signature="as", body=[["x"] * 500_000])
+            bus._send(large)
+            await bus._transport.flush()
+    await bus.close()
+asyncio.run(main())
+"""
+
+
+def test_a_stranger_can_not_burden_us(site: Site) -> None:
+    """Signals that are sent to somebody need nobody's leave; to read these would take a minute and more."""
+    (mesh,) = site.run_fleet(1)
+    targets = [names.BUS_NAME, names.worker_name(mesh)]
+    site.machine.run(["python3", "-I", "-c", BURDEN, *targets], user="nobody", timeout=120)
+    asked = time.monotonic()
+    assert mesh in site.call("ListMeshes")
+    assert time.monotonic() - asked < 2
+    assert site.answers(mesh)
+
+
+def _journal(site: Site) -> str:
+    return site.machine.journal("-u", "rave-orchestrator")
+
+
+def _reconnect(site: Site, mesh: str, connection: int) -> None:
+    site.machine.run(["busctl", "call", names.BUS_NAME, names.mesh_path(mesh), names.MESH_INTERFACE, "Reconnect"])
+    site.control.wait(reconnected={mesh: connection})
+
+
+FORBIDDEN = """
+StartUnit ss rave-simulator.service replace
+StopUnit ss dbus.service replace
+RestartUnit ss systemd-journald.service replace
+StopUnit ss rave-meshes.target replace
+StartUnit ss rave-mesh@nonsense.service replace
+StartUnit ss rave-mesh@..-..-etc.service replace
+ReloadUnit ss {unit} replace
+KillUnit ssi {unit} all 9
+SetUnitProperties sba(sv) {unit} true 1 MemoryMax t 1000000
+BindMountUnit sssbb {unit} /etc/shadow /run/shadow true true
+FreezeUnit s {unit}
+CleanUnit sas {unit} 1 state
+StartTransientUnit ssa(sv)a(sa(sv)) x.service replace 0 0
+EnableUnitFiles asbb 1 rave-simulator.service false false
+Reload
+ResetFailed
+PowerOff
+"""
+# Names what to run, and as whom. systemd itself refuses it only where the unit has a file.
+TRANSIENT = f"StartTransientUnit ssa(sv)a(sa(sv)) rave-mesh@{STRANGER}.service replace 1 Description s x 0"
+
+
+def test_rave_can_use_no_other_verb_and_no_other_unit(site: Site) -> None:
+    (mesh,) = site.run_fleet(1)
+    pid = site.pids([mesh])
+    for line in FORBIDDEN.format(unit=names.mesh_unit(mesh)).strip().splitlines():
+        with pytest.raises(CommandFailed, match=r"(?i)interactive authentication required|access denied"):
+            site.machine.run([*SYSTEMD, *line.split()], user="rave")
+    assert site.pids([mesh]) == pid
+    template = "/usr/lib/systemd/system/rave-mesh@.service"
+    site.sh(f"mv {template} /root/; systemctl daemon-reload")
+    try:
+        with pytest.raises(CommandFailed, match=r"(?i)interactive authentication required"):
+            site.machine.run([*SYSTEMD, *TRANSIENT.split()], user="rave")
+    finally:
+        site.sh(f"mv /root/rave-mesh@.service {template}; systemctl daemon-reload")
+    # What it may do, else the above would pass with no rule at all.
+    for verb in ("RestartUnit", "StopUnit"):
+        site.machine.run([*SYSTEMD, verb, "ss", names.mesh_unit(mesh), "replace"], user="rave")
+
+
+def test_strangers_may_read_but_not_operate(site: Site) -> None:
+    (mesh,) = site.run_fleet(1)
+    assert mesh in site.call("ListMeshes", user="nobody")
+    for member, arguments in (("StopMesh", ["s", mesh]), ("StartMesh", ["s", mesh]), ("Discover", [])):
+        with pytest.raises(CommandFailed, match="Access denied"):
+            site.call(member, *arguments, user="nobody")
+    worker = [names.worker_name(mesh), names.worker_path(mesh), names.WORKER_INTERFACE]
+    for user in ("nobody", "rave-mesh"):
+        with pytest.raises(CommandFailed, match=r"(?i)access denied|rejected"):
+            site.machine.run(["busctl", "call", *worker, "RestartConnection"], user=user)
+        with pytest.raises(CommandFailed, match=r"(?i)access denied|denied|not allowed|rejected"):
+            site.machine.run(["python3", "-I", "-c", _OWN, names.BUS_NAME], user=user)
+    assert site.answers(mesh)
+
+
+_OWN = """
+import asyncio, sys
+from ravesvc.bus import Bus
+async def main():
+    bus = await Bus.connect()
+    try:
+        await bus.request_name(sys.argv[1])
+    finally:
+        await bus.close()
+asyncio.run(main())
+"""
+
+
+def test_secrets_are_nowhere_to_be_seen(site: Site) -> None:
+    (mesh,) = site.run_fleet(1)
+    credentials = json.loads(site.sh("cat /var/lib/rave/credentials.json"))
+    key = site.sh("grep request_hash_key /etc/rave/rave.yaml").split()[-1].strip("'\"")
+    secrets = [credentials["authToken"], credentials["email"], key]
+    site.machine.run(["tee", "/run/secrets.txt"], input="\n".join(secrets) + "\n")
+    units = f"rave-orchestrator {names.mesh_unit(mesh)}"
+    places = (
+        "journalctl -b --no-pager -o export",
+        f"systemctl show {units}",
+        "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ",
+        f"busctl introspect {names.BUS_NAME} {names.MANAGER_PATH}",
+        f"busctl introspect {names.BUS_NAME} {names.mesh_path(mesh)}",
+        "cat /run/systemd/system/rave-mesh@.service.d/*.conf",
+    )
+    for place in places:
+        found = site.sh(f"({place}) 2>/dev/null | grep -a -c -F -f /run/secrets.txt || true").strip()
+        assert found == "0", place
+    for path in (
+        "/run/rave/session.json",
+        "/run/rave/settings.json",
+        "/etc/rave/rave.yaml",
+        "/var/lib/rave/credentials.json",
+    ):
+        for user in ("nobody", "rave-mesh"):
+            with pytest.raises(CommandFailed):
+                site.machine.run(["cat", path], user=user)
+
+
+@pytest.mark.parametrize(("unit", "threshold"), [("rave-mesh@.service", 15), ("rave-orchestrator.service", 25)])
+def test_sandboxes(site: Site, unit: str, threshold: int) -> None:
+    site.machine.run(["systemd-analyze", "security", "--offline=yes", f"--threshold={threshold}", unit])
+
+
+def test_units_verify(site: Site) -> None:
+    units = "rave-orchestrator.service rave-mesh@.service rave-meshes.target rave-mesh.slice rave-simulator.service"
+    # There is no man(1) in the machine; that the pages are there is looked at below.
+    assert site.sh(f"systemd-analyze verify --man=no {units} 2>&1") == ""
+    for page in set(re.findall(r"man:([a-z.-]+)\((\d)\)", site.sh(f"systemctl cat {units}"))):
+        site.sh(f"test -f /usr/share/man/man{page[1]}/{page[0]}.{page[1]}.gz")

@@ -57,9 +57,15 @@ class Config:
     debug: bool
 
     def mesh_settings(self) -> MeshSettings:
-        """The part that a child is told."""
+        """The part that a child is told. It does not log in, so it gets none of the keys for that."""
+        identity = ClientIdentity(
+            request_hash_key=self.identity.request_hash_key,
+            user_agent=self.identity.user_agent,
+            client_version=self.identity.client_version,
+            app_build=self.identity.app_build,
+        )
         return MeshSettings(
-            identity=self.identity,
+            identity=identity,
             servers=self.servers,
             tls=self.tls,
             lang=self.lang,

@@ -12,7 +12,7 @@ from typing import Any
 from ravesvc.bus import faults
 from ravesvc.bus.faults import Refusal
 from ravesvc.bus.interface import Call, Interface, Method
-from ravesvc.bus.matching import DAEMON, DAEMON_PATH, Handler, Matches, Signal, name_changes
+from ravesvc.bus.matching import DAEMON, DAEMON_PATH, Handler, Matches
 from ravesvc.bus.message import (
     ALLOW_INTERACTIVE_AUTHORIZATION,
     NO_REPLY_EXPECTED,
@@ -143,19 +143,6 @@ class Bus:
         well-known name whose owner changes. Raises `RaveError` (Bus, Timeout).
         """
         return await self._matches.add(rule, handler)
-
-    async def watch_names(
-        self, namespace: str, handler: Callable[[str, str, str], None]
-    ) -> Callable[[], Awaitable[None]]:
-        """Call `handler(name, old, new)` when `namespace`, or a name below it, changes its owner.
-
-        `old` and `new` are unique names, "" for none. Await the result to end that.
-        """
-
-        def unpack(signal: Signal) -> None:
-            handler(*signal.body)
-
-        return await self.match(name_changes(namespace, "arg0namespace"), unpack)
 
     def export(self, path: str, *interfaces: Interface) -> None:
         """Put interfaces at a path, in addition to those that are there, and announce them in one InterfacesAdded.

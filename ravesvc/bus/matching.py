@@ -40,10 +40,10 @@ class Signal:
 Handler = Callable[[Signal], None]
 
 
-def name_changes(name: str, key: str = "arg0") -> str:
-    """The rule for the daemon's NameOwnerChanged of a name; with the key `arg0namespace` of those below it too."""
+def name_changes(name: str) -> str:
+    """The rule for the daemon's NameOwnerChanged of a name."""
     source = f"sender='{DAEMON}',path='{DAEMON_PATH}',interface='{DAEMON}'"
-    return f"type='signal',{source},member='NameOwnerChanged',{key}='{name}'"
+    return f"type='signal',{source},member='NameOwnerChanged',arg0='{name}'"
 
 
 def parse(rule: str) -> dict[str, str]:

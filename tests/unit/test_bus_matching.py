@@ -12,7 +12,7 @@ from ravesvc.bus.matching import Matches, fits, name_changes, parse
 from ravesvc.bus.message import Kind, Message
 from ravesvc.errors import Code, RaveError
 from tests.unit.bus_fakes import connected
-from tests.unit.conftest import BusDaemon, until
+from tests.unit.conftest import BusDaemon
 
 Run = Callable[[Any], Any]
 TICK = "type='signal',interface='org.example.Clock'"
@@ -43,7 +43,6 @@ async def settle(*buses: Bus) -> None:
 def test_parse() -> None:
     assert parse("type='signal',member='A',arg0=''") == {"type": "signal", "member": "A", "arg0": ""}
     assert parse(name_changes("a.b"))["arg0"] == "a.b"
-    assert parse(name_changes("a.b", "arg0namespace"))["arg0namespace"] == "a.b"
 
 
 @pytest.mark.parametrize(
@@ -207,23 +206,6 @@ def test_a_failing_handler_harms_nobody(run: Run, bus_address: str, caplog: pyte
     run(body())
     assert [r.levelno for r in caplog.records] == [logging.ERROR] * 2
     assert "handler of the signal Tick failed" in caplog.text
-
-
-def test_watch_names(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with connected(bus_address, 2) as (owner, watcher):
-            seen: list[tuple[str, str, str]] = []
-            remove = await watcher.watch_names("org.example.Worker", lambda *change: seen.append(change))
-            await owner.request_name("org.example.Worker.a")
-            await owner.request_name("org.example.Workers")
-            await settle(watcher)
-            assert seen == [("org.example.Worker.a", "", owner.unique_name)]
-            await owner.close()
-            await until(lambda: len(seen) >= 2)
-            assert seen[1] == ("org.example.Worker.a", owner.unique_name, "")
-            await remove()
-
-    run(body())
 
 
 def test_a_rule_that_the_daemon_refuses_leaves_nothing(run: Run, bus_address: str) -> None:

@@ -141,10 +141,18 @@ debug: yes
 
 
 def test_a_child_is_told_its_part() -> None:
-    found = good("lang: de\ntyping_delay: 2s\ndebug: true\nmax_connection_attempts: 9\ncommand_prefix: [x]\n")
+    keys = "".join(f"  {field.name}: made-up-{field.name}\n" for field in dataclasses.fields(ClientIdentity))
+    settings = "lang: de\ntyping_delay: 2s\ndebug: true\nmax_connection_attempts: 9\ncommand_prefix: [x]\n"
+    found = good(f"{settings}client_identity:\n{keys}")
     told = found.mesh_settings()
     for field in dataclasses.fields(told):
-        assert getattr(told, field.name) == getattr(found, field.name)
+        if field.name != "identity":
+            assert getattr(told, field.name) == getattr(found, field.name)
+    for field in dataclasses.fields(told.identity):
+        wanted = field.name in ("request_hash_key", "user_agent", "client_version", "app_build")
+        assert getattr(told.identity, field.name) == (f"made-up-{field.name}" if wanted else ""), (
+            "no keys for a login"
+        )
     assert (told.lang, told.debug, told.max_connection_attempts) == ("de", True, 9)
 
 

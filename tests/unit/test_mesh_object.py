@@ -136,7 +136,9 @@ def test_a_child_that_cannot_get_on_the_bus_leaves_no_connection_behind(
         child.presence._make = fail
         async with connected(bus_address) as (bus,):
             gone: list[str] = []
-            await bus.watch_names(":1", lambda name, old, new: gone.append(name) if not new else None)
+            # Unique names that lose their owner.
+            rule = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0namespace=':1'"
+            await bus.match(rule, lambda signal: gone.append(signal.body[0]) if not signal.body[2] else None)
             with pytest.raises(RaveError, match="no object"):
                 await child.presence.join()
             assert child.announced == 0

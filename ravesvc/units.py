@@ -12,6 +12,7 @@ stdin, one JSON object a line, writes one answer a line to stdout, and ends at t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -127,7 +128,8 @@ class Units:
             async with asyncio.timeout(patience):
                 await helper.wait()
         except TimeoutError:
-            helper.kill()
+            with contextlib.suppress(ProcessLookupError):  # it may just have ended
+                helper.kill()
             await helper.wait()
 
 

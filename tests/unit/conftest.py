@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import hypothesis
 import pytest
 
 from ravesvc.simulator.home import Home
@@ -19,6 +20,17 @@ from tests.unit.authority import Authority, make_authority
 
 if TYPE_CHECKING:
     from tests.unit.simulator_server import Served
+
+# How long an example takes says nothing on a busy machine. New examples are for developers to find; a run of CI is to
+# tell about the change, the same today and tomorrow.
+hypothesis.settings.register_profile(
+    "ravesvc",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+    database=None,
+)
+hypothesis.settings.load_profile("ravesvc")
 
 T = TypeVar("T")
 

@@ -157,3 +157,21 @@ def site(wired: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     shutil.rmtree(LOGS, ignore_errors=True)
+
+
+Figure = Callable[[str], None]
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    """Note a measurement, to be printed at the end of the run."""
+    return lambda text: record_property("figure", text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    figures = [value for report in reports for name, value in report.user_properties if name == "figure"]
+    if figures:
+        terminalreporter.section("measured")
+        for text in figures:
+            terminalreporter.write_line(str(text))

@@ -14,7 +14,6 @@ def test_a_failing_discovery_stops_nothing(site: Site, mode: str) -> None:
     pids, connections = site.pids(meshes), site.control.connections()
     site.control.fail("discovery", mode)
     eventually(lambda: site.manager("DiscoveryError") != "", "the failure is shown", timeout=40)
-    print(f"\n{mode}: {site.manager('DiscoveryError')}")
     assert site.pids(meshes) == pids
     assert site.control.connections() == connections
     assert "discovery fails" in site.sh("systemctl status rave-orchestrator")

@@ -8,13 +8,13 @@ import time
 import pytest
 
 from ravesvc import names
-from tests.integration.conftest import Site, eventually
+from tests.integration.conftest import Figure, Site, eventually
 
 # RestartSec= of rave-mesh@.service as the default configuration sets it.
 RESTART_DELAY = 5.0
 
 
-def test_a_killed_child_comes_back_and_the_others_notice_nothing(site: Site) -> None:
+def test_a_killed_child_comes_back_and_the_others_notice_nothing(site: Site, figure: Figure) -> None:
     victim, *others = meshes = site.run_fleet(3)
     pids, connections = site.pids(meshes), site.control.connections()
     killed = time.monotonic()
@@ -22,7 +22,7 @@ def test_a_killed_child_comes_back_and_the_others_notice_nothing(site: Site) -> 
     site.control.wait(reconnected={victim: connections[victim]})
     assert site.answers(victim)
     elapsed = time.monotonic() - killed
-    print(f"\nkilled to answering again: {elapsed:.2f} s (limit {RESTART_DELAY + 3:.1f} s)")
+    figure(f"killed to answering again: {elapsed:.2f} s (limit {RESTART_DELAY + 3:.1f} s)")
     assert elapsed < RESTART_DELAY + 3
     now = site.control.connections()
     assert {mesh: now[mesh] for mesh in others} == {mesh: connections[mesh] for mesh in others}

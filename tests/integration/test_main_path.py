@@ -11,7 +11,7 @@ import pytest
 from testbed.machine import CommandFailed
 
 from ravesvc import names
-from tests.integration.conftest import CHECKOUT, DISCOVERY_INTERVAL, Site
+from tests.integration.conftest import CHECKOUT, DISCOVERY_INTERVAL, Figure, Site
 
 # An idle child may cost this much on the average of 40, in bytes (proportional set size).
 MOST_PSS = 22_000_000
@@ -32,7 +32,7 @@ def test_three_meshes(site: Site) -> None:
     assert names.mesh_path(meshes[1]) in site.call("GetMesh", "s", meshes[1])
 
 
-def test_answers_soon_after_an_invitation(site: Site) -> None:
+def test_answers_soon_after_an_invitation(site: Site, figure: Figure) -> None:
     site.run_fleet(1)
     (mesh,) = site.control.create()
     invited = time.monotonic()
@@ -40,21 +40,21 @@ def test_answers_soon_after_an_invitation(site: Site) -> None:
     site.control.wait(connected=[mesh])
     assert site.answers(mesh)
     elapsed = time.monotonic() - invited
-    print(f"\ninvitation to answer: {elapsed:.2f} s (limit {DISCOVERY_INTERVAL + 3:.1f} s)")
+    figure(f"invitation to answer: {elapsed:.2f} s (limit {DISCOVERY_INTERVAL + 3:.1f} s)")
     assert elapsed < DISCOVERY_INTERVAL + 3
 
 
-def test_forty_meshes(site: Site) -> None:
+def test_forty_meshes(site: Site, figure: Figure) -> None:
     begun = time.monotonic()
     meshes = site.run_fleet(40)
-    print(f"\n40 meshes connected after {time.monotonic() - begun:.1f} s")
+    figure(f"40 meshes connected after {time.monotonic() - begun:.1f} s")
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(site.answers, meshes))
     sizes = [_pss(site, pid) for pid in site.pids(meshes).values()]
     average = sum(sizes) / len(sizes)
-    print(f"a child costs {average / 1e6:.1f} MB PSS on the average of 40 (limit {MOST_PSS / 1e6:.0f} MB)")
-    print("the ten dearest imports of a child (MB of resident memory, with what each brings along):")
-    print(site.machine.run(["python3", "-I", "-c", _IMPORTS]).stdout)
+    figure(f"a child costs {average / 1e6:.1f} MB PSS on the average of 40 (limit {MOST_PSS / 1e6:.0f} MB)")
+    figure("the ten dearest imports of a child (MB of resident memory, with what each brings along):")
+    figure(site.machine.run(["python3", "-I", "-c", _IMPORTS]).stdout)
     assert average <= MOST_PSS
 
 

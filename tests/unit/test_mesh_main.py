@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ravesvc import names
+from ravesvc.bus.matching import name_changes
 from ravesvc.mesh import __main__ as program
 from ravesvc.names import ExitStatus
 from tests.unit.bus_fakes import connected
@@ -105,7 +106,7 @@ def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
             bus_daemon.start()
             async with connected(bus_daemon.address) as (bus,):
                 owned: list[str] = []
-                await bus.watch_names(names.worker_name(mesh), lambda name, old, new: owned.append(new))
+                await bus.match(name_changes(names.worker_name(mesh)), lambda signal: owned.append(signal.body[2]))
                 await until(lambda: owned)
             assert await in_thread(served.control.chat, mesh, "?ping", wait=5)
             child.send_signal(signal.SIGTERM)

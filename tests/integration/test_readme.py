@@ -77,7 +77,8 @@ def test_demo() -> None:
     demo = subprocess.run(["make", "demo"], cwd=CHECKOUT, check=False, capture_output=True, text=True, timeout=600)
     print(demo.stdout)
     assert demo.returncode == 0, demo.stdout + demo.stderr
-    assert demo.stdout.rstrip().endswith("All of it was seen.")
+    # A make within make adds lines of its own.
+    assert "\nAll of it was seen.\n" in demo.stdout
 
 
 def test_the_two_commands_exist() -> None:

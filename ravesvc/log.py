@@ -33,5 +33,5 @@ def set_up(level: int, *, prefix: str = "") -> None:
         handler.setFormatter(logging.Formatter(f"{prefix}%(levelname)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
     # Libraries speak up about trouble only; what they say at other times may hold more than a log should.
-    for library in ("urllib3", "websockets", "asyncio"):
+    for library in ("urllib3", "websockets", "asyncio", "pymongo"):
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -16,6 +16,8 @@ BUS_NAME = "org.ravesvc.Rave1"
 MANAGER_PATH = "/org/ravesvc/Rave1"
 MANAGER_INTERFACE = "org.ravesvc.Rave1.Manager"
 MESH_INTERFACE = "org.ravesvc.Rave1.Mesh"
+BACKEND_PATH = "/org/ravesvc/Rave1/backend"
+BACKEND_INTERFACE = "org.ravesvc.Rave1.Backend"
 ERROR_PREFIX = "org.ravesvc.Rave1.Error."
 
 # A child's side of the bus.
@@ -30,6 +32,7 @@ MESH_UNIT_PATTERN = "rave-mesh@*.service"
 
 # Files. Those under /run/rave belong to root: they become the credentials of LoadCredential= in rave-mesh@.service.
 CONFIG_FILE = "/etc/rave/rave.yaml"
+DATABASE_FILE = "/etc/rave/database.json"
 SETTINGS_FILE = "/run/rave/settings.json"
 SESSION_FILE = "/run/rave/session.json"
 SETTINGS_CREDENTIAL = "settings"
@@ -43,6 +46,16 @@ class PolkitAction(StrEnum):
 
     READ = "org.ravesvc.Rave1.read"
     OPERATE = "org.ravesvc.Rave1.operate"
+    ADMINS = "org.ravesvc.Rave1.admins"
+    CREDENTIALS = "org.ravesvc.Rave1.credentials"
+
+
+class Announcement(StrEnum):
+    """What the parent tells its children: methods of `Worker`, after which a child has asked `Backend` again."""
+
+    ADMINS = "RefreshAdmins"
+    PERMISSIONS = "RefreshPermissions"
+    CREDENTIALS = "RefreshCredentials"
 
 
 class ExitStatus(IntEnum):

@@ -1,1 +1,1 @@
-"""What the parent remembers: credentials and blocklist."""
+"""What the parent remembers: the store with its engines, the credentials file and the blocklist."""

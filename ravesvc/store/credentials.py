@@ -1,15 +1,22 @@
-"""The bot account's credentials file, in the format that the reference implementation writes."""
+"""The bot account's credentials file, in the format that the reference implementation writes.
+
+Its keys are those of the documents in the store, too: dumps have the same.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import Session, normalise_token
+from ravesvc.store.files import write_atomically
+from ravesvc.store.store import Credentials
 
 _MOST_BYTES = 64 * 1024
 _HINT = "it must be a plain file of the user rave"
@@ -22,28 +29,87 @@ def read_session(path: Path, *, owner: int | None = None) -> Session | None:
     user id) a file of anybody else is refused, as is anything but a plain file: root reads it out of a directory that
     an unprivileged user may write to, and must not be led to another file by a link.
     """
-    text = _read(path, owner)
-    if text is None:
+    credentials = _load(path, owner)
+    if credentials is None:
         return None
-    try:
-        source = fields.parse_object(text, str(path))
-        token = normalise_token(fields.opt_str(source, "authToken") or "")
-        user_id = fields.opt_int(source, "userId")
-        session = Session(
-            device_id=_word(fields.get_str(source, "deviceId"), "deviceId"),
-            ssaid=_word(fields.get_str(source, "ssaid"), "ssaid"),
-            user_id=user_id or 0,
-            auth_token=token and _word(token, "authToken"),
-        )
-    except RaveError as e:
-        hint = "mend it, or move it away and log in again"
-        raise RaveError(
-            Code.BAD_FILE, f"{path} can't be used: {e.message}", hint=hint, file=str(path), **e.attributes
-        ) from e
-    if not token or not user_id:
-        missing = "authToken" if not token else "userId"
+    if credentials.session is None:
+        missing = "userId" if credentials.auth_token else "authToken"
         raise RaveError(Code.LOGIN_NEEDED, f"{path} has no {missing}", hint="log in again", file=str(path))
-    return session
+    return credentials.session
+
+
+def read_credentials(path: Path) -> Credentials | None:
+    """What a credentials file holds, or None when there is no such file; raises `RaveError` (BadFile).
+
+    When it was written is not in it.
+    """
+    credentials = _load(path, None)
+    if credentials and not credentials.email:
+        raise _unusable(path, _missing_email())
+    return credentials
+
+
+def write_credentials(path: Path, credentials: Credentials) -> None:
+    """Replace the file; safe on disk when this returns. Raises `RaveError` (BadFile); the old file is whole then."""
+    document = to_object(credentials)
+    try:
+        # What could not be read again would pass for damage.
+        from_object(document)
+        write_atomically(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n", 0o600)
+    except RaveError as e:
+        text = f"{path} can't hold the credentials: {e.message}"
+        raise RaveError(Code.BAD_FILE, text, hint="log in again", file=str(path), **e.attributes) from e
+    except OSError as e:
+        hint = "the user rave must be able to write in its directory"
+        raise RaveError(Code.BAD_FILE, f"{path} can't be written: {e.strerror}", hint=hint, file=str(path)) from e
+
+
+def to_object(credentials: Credentials) -> dict[str, Any]:
+    """As a JSON object; what is not known is left out."""
+    document = {
+        "email": credentials.email,
+        "deviceId": credentials.device_id,
+        "ssaid": credentials.ssaid,
+        "parseId": credentials.parse_id,
+        "parseToken": credentials.parse_token,
+        "authToken": credentials.auth_token,
+        "userId": credentials.user_id,
+        "peerId": credentials.peer_id,
+    }
+    return {key: value for key, value in document.items() if value not in ("", None)}
+
+
+def from_object(source: fields.Object) -> Credentials:
+    """What `to_object` has made; raises `RaveError` (BadData)."""
+    credentials = _parse(source)
+    if not credentials.email:
+        raise _missing_email()
+    return credentials
+
+
+def _parse(source: fields.Object) -> Credentials:
+    """The same, but a session needs no e-mail address: it may be missing."""
+    user_id = fields.opt_int(source, "userId") or None
+    if user_id is not None and user_id < 0:
+        raise RaveError(Code.BAD_DATA, "userId must be a user id", key="userId")
+    email = fields.opt_str(source, "email") or ""
+    if not email.isprintable():
+        raise RaveError(Code.BAD_DATA, "email must be printable text", key="email")
+    return Credentials(
+        email=email,
+        device_id=_word(fields.get_str(source, "deviceId"), "deviceId"),
+        ssaid=_word(fields.get_str(source, "ssaid"), "ssaid"),
+        parse_id=_opt_word(fields.opt_str(source, "parseId"), "parseId"),
+        parse_token=_opt_word(fields.opt_str(source, "parseToken"), "parseToken"),
+        auth_token=_opt_word(fields.opt_str(source, "authToken"), "authToken"),
+        user_id=user_id,
+    )
+
+
+def _opt_word(text: str | None, key: str) -> str:
+    """An id or token that may be unknown, without the prefix that tokens come with."""
+    known = normalise_token(text or "")
+    return known and _word(known, key)
 
 
 def _word(text: str, key: str) -> str:
@@ -51,6 +117,25 @@ def _word(text: str, key: str) -> str:
     if not re.fullmatch("[!-~]+", text):
         raise RaveError(Code.BAD_DATA, f"{key} must be one word in ASCII", key=key)
     return text
+
+
+def _missing_email() -> RaveError:
+    return RaveError(Code.BAD_DATA, "email must be a text, but is missing", key="email")
+
+
+def _load(path: Path, owner: int | None) -> Credentials | None:
+    text = _read(path, owner)
+    if text is None:
+        return None
+    try:
+        return _parse(fields.parse_object(text, str(path)))
+    except RaveError as e:
+        raise _unusable(path, e) from e
+
+
+def _unusable(path: Path, e: RaveError) -> RaveError:
+    hint = "mend it, or move it away and log in again"
+    return RaveError(Code.BAD_FILE, f"{path} can't be used: {e.message}", hint=hint, file=str(path), **e.attributes)
 
 
 def _read(path: Path, owner: int | None) -> bytes | None:

@@ -1,30 +1,69 @@
-"""Files that are whole at any time: the old content or the new, never a part."""
+"""Files that are whole at any time, the old content or the new, and bad ones that are kept, never overwritten."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str, mode: int) -> None:
+def write_atomically(path: Path, content: str | bytes, mode: int) -> None:
     """Replace a file: temporary file beside it, fsync, rename, fsync of the directory; raises OSError.
 
     The content is safe on disk when this returns. A symbolic link at `path` is replaced, not followed.
     """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
-            file.write(text)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path.parent)
+
+
+def set_aside(path: Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Path:
+    """Rename what is unusable to `<path>.damaged-<UTC time>`, and return that; raises OSError.
+
+    The name is one that nothing has: should it be taken, a number follows.
+    """
+    name = f"{path.name}.damaged-{clock().astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    kept, number = path.with_name(name), 1
+    while True:
+        try:
+            rename_anew(path, kept)
+        except FileExistsError:
+            number += 1
+            kept = path.with_name(f"{name}.{number}")
+        else:
+            return kept
+
+
+def rename_anew(source: Path, target: Path) -> None:
+    """Rename to a name in the same directory that nothing has; raises OSError (FileExistsError)."""
+    directory = source.is_dir() and not source.is_symlink()
+    # The name is taken first: rename() would overwrite whatever comes there in between.
+    if directory:
+        target.mkdir(mode=0o700)
+    else:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
-        os.fsync(directory)
+        source.rename(target)
+    except OSError:
+        (target.rmdir if directory else target.unlink)()
+        raise
+    _sync(target.parent)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)

@@ -19,6 +19,7 @@ from ravesvc.simulator.home import Home
 from tests.unit.authority import Authority, make_authority
 
 if TYPE_CHECKING:
+    from tests.unit.mongod import Mongod
     from tests.unit.simulator_server import Served
 
 # How long an example takes says nothing on a busy machine. New examples are for developers to find; a run of CI is to
@@ -180,3 +181,33 @@ def served(simulator_home: Home, tmp_path: Path) -> Iterator[Served]:
     simulator = Served(simulator_home, tmp_path)
     yield simulator
     simulator.stop()
+
+
+@pytest.fixture(scope="session")
+def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
+    """A MongoDB server for everybody: give each test a database of its own."""
+    from tests.unit.mongod import plain
+
+    server = plain(tmp_path_factory.mktemp("mongod"))
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def mongod_auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
+    """The same, but it asks for a password."""
+    from tests.unit.mongod import with_auth
+
+    server = with_auth(tmp_path_factory.mktemp("mongod-auth"))
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def mongod_replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
+    """The same, as a replica set of one server."""
+    from tests.unit.mongod import replica_set
+
+    server = replica_set(tmp_path_factory.mktemp("mongod-replica-set"))
+    yield server
+    server.remove()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ravesvc import config
 from ravesvc.api.models import MeshMode
 from ravesvc.config import Config
+from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import ClientIdentity, Servers, Tls
 
@@ -38,6 +39,8 @@ DEFAULTS = Config(
     blocklist_duration=3600.0,
     blocklist_persist_path=Path("/var/lib/rave/blocklist.json"),
     credentials_path=Path("/var/lib/rave/credentials.json"),
+    state_path=Path("/var/lib/rave/state.db"),
+    database_config_path=Path("/etc/rave/database.json"),
     command_prefix=("?", "!"),
     typing_delay=1.0,
     debug=False,
@@ -82,7 +85,7 @@ def test_what_the_shipped_file_shows_is_an_option_and_its_default(key: str, text
 def test_the_shipped_file_shows_every_option() -> None:
     sections = (ClientIdentity, Servers, Tls)
     options = {field.name for part in (Config, *sections) for field in dataclasses.fields(part)}
-    assert {key for key, _ in commented_out()} == options - {"identity", "servers", "tls"}
+    assert {key for key, _ in commented_out()} == options - {"identity", "servers", "tls", "database"}
 
 
 def test_every_option_is_read() -> None:
@@ -104,6 +107,8 @@ max_connection_attempts: 4
 blocklist_duration: 2d
 blocklist_persist_path: /b.json
 credentials_path: /c.json
+state_path: /s.db
+database_config_path: /d.json
 command_prefix: "bot "
 typing_delay: 0
 debug: yes
@@ -134,6 +139,8 @@ debug: yes
         blocklist_duration=172800.0,
         blocklist_persist_path=Path("/b.json"),
         credentials_path=Path("/c.json"),
+        state_path=Path("/s.db"),
+        database_config_path=Path("/d.json"),
         command_prefix=("bot ",),
         typing_delay=0.0,
         debug=True,
@@ -439,6 +446,54 @@ def test_several_problems_are_raised_as_one_with_a_line_for_each(tmp_path: Path)
         config.load(str(path))
     assert e.value.code is Code.CONFIG
     assert str(e.value).splitlines()[1].startswith(f"{path}:2: x is not an option")
+
+
+def test_what_is_no_yaml_is_raised_too(tmp_path: Path) -> None:
+    path = tmp_path / "rave.yaml"
+    path.write_text("limit: [")
+    with pytest.raises(RaveError, match=f"^{path}:1: this is not YAML"):
+        config.load(path)
+
+
+def with_database(tmp_path: Path, database: str | None, more: str = "") -> Path:
+    """A rave.yaml that names the file of a database, and that file unless it is None."""
+    file = tmp_path / "database.json"
+    if database is not None:
+        file.write_text(database)
+    path = tmp_path / "rave.yaml"
+    path.write_text(f"database_config_path: {file}\n{more}")
+    return path
+
+
+def test_a_database_is_part_of_the_configuration_if_there_is_one(tmp_path: Path) -> None:
+    assert config.load(with_database(tmp_path, None)).database is None
+    uri = "mongodb://user:geheim@localhost/rave-bot"
+    loaded = config.load(with_database(tmp_path, f'{{"uri": "{uri}", "options": {{"maxPoolSize": 3}}}}'))
+    assert loaded.database == Database(uri=uri, options={"maxPoolSize": 3})
+    assert loaded.database_config_path == tmp_path / "database.json"
+    assert "geheim" not in repr(loaded)
+
+
+def test_a_database_that_can_not_be_used_is_an_error_like_the_others(tmp_path: Path) -> None:
+    broken = '{"uri": "mongodb://user:geheim'
+    with pytest.raises(RaveError) as e:
+        config.load(with_database(tmp_path, broken))
+    assert e.value.code is Code.CONFIG
+    assert str(tmp_path / "database.json") in str(e.value)
+    path = with_database(tmp_path, broken, "limit: 0\nx: 1\n")
+    with pytest.raises(RaveError) as e:
+        config.load(path)
+    assert e.value.code is Code.CONFIG
+    first, second, third = str(e.value).splitlines()
+    assert first.startswith(f"{path}:2: limit must be")
+    assert second.startswith(f"{path}:3: x is not an option")
+    assert third.startswith(str(tmp_path / "database.json"))
+    assert "geheim" not in str(e.value)
+
+
+def test_the_text_alone_reads_no_other_file(tmp_path: Path) -> None:
+    text = with_database(tmp_path, "{").read_text()
+    assert good(text).database is None
 
 
 def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:

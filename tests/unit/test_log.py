@@ -9,7 +9,7 @@ import pytest
 
 from ravesvc import log
 
-LIBRARIES = ("urllib3", "websockets", "asyncio")
+LIBRARIES = ("urllib3", "websockets", "asyncio", "pymongo")
 
 
 @contextlib.contextmanager

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 import stat
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from ravesvc.store.files import write_atomically
+from ravesvc.store import files
+from ravesvc.store.files import rename_anew, set_aside, write_atomically
 
 
 @pytest.fixture
@@ -23,6 +25,19 @@ def test_a_file_appears_with_its_mode(path: Path, mode: int) -> None:
     write_atomically(path, "ä\n", mode)
     assert path.read_bytes() == b"\xc3\xa4\n"
     assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert names(path) == ["state.json"]
+
+
+def test_bytes_are_written_as_they_are(path: Path) -> None:
+    write_atomically(path, b"\xff\r\n\0", 0o600)
+    assert path.read_bytes() == b"\xff\r\n\0"
+
+
+def test_a_text_that_cannot_be_encoded_leaves_the_old_file_and_no_other(path: Path) -> None:
+    write_atomically(path, "old", 0o600)
+    with pytest.raises(UnicodeError):
+        write_atomically(path, "\ud800", 0o600)
+    assert path.read_text() == "old"
     assert names(path) == ["state.json"]
 
 
@@ -105,3 +120,100 @@ def test_a_directory_in_its_place_stays(path: Path) -> None:
 def test_a_missing_directory_is_an_error(path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomically(path / "x", "new", 0o600)
+
+
+# Keeping aside.
+
+NOW = datetime(2024, 1, 8, 12, 0, 0, 999999, timezone(timedelta(hours=2)))
+ASIDE = "state.json.damaged-20240108T100000Z"
+
+
+def clock() -> datetime:
+    return NOW
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link", "dangling link", "pipe"])
+def test_whatever_it_is_it_is_kept_aside(path: Path, tmp_path: Path, kind: str) -> None:
+    path.parent.joinpath("elsewhere").mkdir()
+    make = {
+        "file": lambda: path.write_text("bad"),
+        "directory": lambda: (path.mkdir(), (path / "x").write_text("inside")),
+        "link": lambda: path.symlink_to(tmp_path / "elsewhere"),
+        "dangling link": lambda: path.symlink_to(tmp_path / "nowhere"),
+        "pipe": lambda: os.mkfifo(path),
+    }
+    make[kind]()
+    before = path.lstat()
+    kept = set_aside(path, clock=clock)
+    assert kept == path.with_name(ASIDE)
+    after = kept.lstat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    assert names(path) == ["elsewhere", ASIDE]
+
+
+def test_nothing_is_overwritten(path: Path) -> None:
+    path.with_name(ASIDE).symlink_to(path.with_name("nowhere"))
+    path.with_name(f"{ASIDE}.2").mkdir()
+    path.with_name(f"{ASIDE}.3").write_text("there already")
+    for number in (4, 5):
+        path.write_text(f"bad {number}")
+        assert set_aside(path, clock=clock) == path.with_name(f"{ASIDE}.{number}")
+    path.mkdir()
+    assert set_aside(path, clock=clock) == path.with_name(f"{ASIDE}.6")
+    assert path.with_name(f"{ASIDE}.3").read_text() == "there already"
+    assert [path.with_name(f"{ASIDE}.{number}").read_text() for number in (4, 5)] == ["bad 4", "bad 5"]
+    assert len(names(path)) == 6
+
+
+def test_without_a_clock_the_time_is_now(path: Path) -> None:
+    path.write_text("bad")
+    before = datetime.now(UTC).replace(microsecond=0)
+    kept = set_aside(path)
+    told = datetime.strptime(kept.name, "state.json.damaged-%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    assert before <= told <= datetime.now(UTC)
+
+
+def test_what_is_not_there_is_an_error_and_leaves_nothing(path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        set_aside(path, clock=clock)
+    with pytest.raises(FileNotFoundError):
+        set_aside(path / "x", clock=clock)
+    assert names(path) == []
+
+
+def test_a_directory_that_cannot_be_renamed_leaves_nothing_else(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.mkdir()
+
+    def fail(_self: Path, _target: Path) -> Path:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="Read-only"):
+        set_aside(path, clock=clock)
+    assert names(path) == ["state.json"]
+
+
+def test_a_new_name_reaches_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text("bad")
+    synced: list[list[str]] = []
+    sync = files._sync
+
+    def note(directory: Path) -> None:
+        assert directory == path.parent
+        synced.append(names(path))
+        sync(directory)
+
+    monkeypatch.setattr(files, "_sync", note)
+    before = descriptors()
+    set_aside(path, clock=clock)
+    assert synced == [[ASIDE]]
+    assert descriptors() == before
+
+
+def test_a_name_that_is_taken_is_an_error(path: Path) -> None:
+    path.write_text("one")
+    other = path.with_name("other")
+    other.write_text("two")
+    with pytest.raises(FileExistsError):
+        rename_anew(path, other)
+    assert (path.read_text(), other.read_text()) == ("one", "two")

@@ -1,0 +1,194 @@
+"""The documents of MongoDB, typed. Pure.
+
+They may be older than we are: the reference implementation writes a large user id as a double, and people who write
+them by hand may put it in quotes. A document that makes no sense raises `RaveError` (BadData).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+from ravesvc.settings import normalise_token
+from ravesvc.store.store import Admin, CommandPermission, Credentials
+from ravesvc.words import printable
+
+Entry = TypeVar("Entry")
+Document: TypeAlias = Mapping[str, Any]
+
+CREDENTIALS_ID = "bot_credentials"
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def credentials(document: Document) -> Credentials:
+    """The account. E-mail, device id and ssaid it must have."""
+    updated_at = document.get("updatedAt")
+    try:
+        return Credentials(
+            email=_words(document, "email"),
+            device_id=_words(document, "deviceId"),
+            ssaid=_words(document, "ssaid"),
+            parse_id=fields.opt_str(document, "parseId") or "",
+            parse_token=normalise_token(fields.opt_str(document, "parseToken") or ""),
+            auth_token=normalise_token(fields.opt_str(document, "authToken") or ""),
+            user_id=None if document.get("userId") is None else _user(document, "userId"),
+            updated_at=updated_at.astimezone(UTC) if isinstance(updated_at, datetime) else None,
+        )
+    except RaveError as e:
+        text = f"{place('credentials', document)} can't be used: {e.message}"
+        raise RaveError(Code.BAD_DATA, text, hint="mend it, or delete it and log in again", **e.attributes) from e
+
+
+def admin(document: Document) -> Admin:
+    """An admin, active only where the document says so in plain words."""
+    return Admin(
+        user_id=_user(document, "userId"),
+        added_by=_count(document.get("addedBy")) or 0,
+        added_at=_date(document.get("addedAt")),
+        active=fields.opt_bool(document, "isActive") or False,
+    )
+
+
+def permission(document: Document) -> CommandPermission:
+    """Whom a command is for."""
+    name = document.get("commandName")
+    if not isinstance(name, str):
+        name = document.get("_id")
+    command = name.strip().lower() if isinstance(name, str) else ""
+    if not command:
+        raise RaveError(Code.BAD_DATA, "commandName must be a text", key="commandName")
+    description = document.get("description")
+    return CommandPermission(
+        command=command,
+        requires_admin=fields.get_bool(document, "requiresAdmin"),
+        description=description if isinstance(description, str) else f"Command: {command}",
+        updated_at=_date(document.get("updatedAt")),
+        updated_by=_count(document.get("updatedBy")) or 0,
+    )
+
+
+def guarded(document: Document) -> CommandPermission | None:
+    """What is left of a permission that makes no sense: the command that it names, if any, is for admins."""
+    try:
+        return permission({**document, "requiresAdmin": True})
+    except RaveError:
+        return None
+
+
+def place(collection: str, document: Document) -> str:
+    """Where a document is, in words."""
+    return f"document {printable(str(document.get('_id')), 80)} of {collection}"
+
+
+def by_user(admins: Iterable[Admin]) -> tuple[Admin, ...]:
+    """Each user once, in order. Without a unique index there may be several documents: an active one counts."""
+    found: dict[int, Admin] = {}
+    for one in admins:
+        if one.active or one.user_id not in found:
+            found[one.user_id] = one
+    return tuple(found[user] for user in sorted(found))
+
+
+def by_command(permissions: Iterable[CommandPermission]) -> tuple[CommandPermission, ...]:
+    """Each command once, in order. Of several documents one that is for admins counts."""
+    found: dict[str, CommandPermission] = {}
+    for one in permissions:
+        if one.requires_admin or one.command not in found:
+            found[one.command] = one
+    return tuple(found[command] for command in sorted(found))
+
+
+def of_credentials(known: Credentials) -> tuple[dict[str, Any], list[str]]:
+    """The fields of a document, and the names of those that it must not have, because they are not known."""
+    found = {
+        "email": known.email,
+        "deviceId": known.device_id,
+        "ssaid": known.ssaid,
+        "parseId": known.parse_id or None,
+        "parseToken": known.parse_token or None,
+        "authToken": known.auth_token,
+        "userId": known.user_id,
+        "peerId": known.peer_id,
+        "updatedAt": known.updated_at,
+    }
+    return (
+        {key: value for key, value in found.items() if value is not None},
+        [key for key, value in found.items() if value is None],
+    )
+
+
+def of_admin(known: Admin) -> dict[str, Any]:
+    """The fields of a document."""
+    return {
+        "userId": known.user_id,
+        "addedBy": known.added_by,
+        "addedAt": known.added_at,
+        "isActive": known.active,
+    }
+
+
+def of_permission(known: CommandPermission) -> dict[str, Any]:
+    """The fields of a document."""
+    return {
+        "commandName": known.command,
+        "requiresAdmin": known.requires_admin,
+        "description": known.description,
+        "updatedAt": known.updated_at,
+        "updatedBy": known.updated_by,
+    }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collection(Generic[Entry]):
+    """How entries become documents and back.
+
+    Attributes:
+        key: the field that tells documents apart.
+        spoilt: what is made of a document that makes no sense.
+    """
+
+    name: str
+    key: str
+    read: Callable[[Document], Entry]
+    write: Callable[[Entry], dict[str, Any]]
+    spoilt: Callable[[Document], Entry | None]
+
+
+ADMINS = Collection(name="admin_users", key="userId", read=admin, write=of_admin, spoilt=lambda _: None)
+PERMISSIONS = Collection(
+    name="command_permissions", key="commandName", read=permission, write=of_permission, spoilt=guarded
+)
+
+
+def _words(document: Document, key: str) -> str:
+    text = fields.get_str(document, key)
+    if not text:
+        raise RaveError(Code.BAD_DATA, f"{key} must not be empty", key=key)
+    return text
+
+
+def _user(document: Document, key: str) -> int:
+    # Nobody may be user 0: that is who chat messages without a user id count as.
+    user = _count(document.get(key))
+    if not user:
+        raise RaveError(Code.BAD_DATA, f"{key} must be a user id", key=key)
+    return user
+
+
+def _count(value: object) -> int | None:
+    """A number that is whole and not negative, also as a text or as a double."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    number = fields.as_int(value)
+    # A plain integer in place of the driver's own kind.
+    return int(number) if number is not None and number >= 0 else None
+
+
+def _date(value: object) -> datetime:
+    """A date; the epoch for what is none, or before it."""
+    return max(value.astimezone(UTC), _EPOCH) if isinstance(value, datetime) else _EPOCH

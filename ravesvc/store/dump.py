@@ -1,0 +1,201 @@
+"""Everything in a store as JSON, to move it to another engine or to keep it: it comes back exactly as it was.
+
+Collections and keys are those of the guide; dates are ISO 8601 in UTC with milliseconds. It holds secrets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+from ravesvc.store import credentials as account
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
+
+Entry = TypeVar("Entry")
+
+# What anybody has is far less; it keeps a wrong file from filling the memory.
+MOST_BYTES = 16 * 1024 * 1024
+
+_VERSION = 1
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def to_json(contents: Contents) -> str:
+    """The text of a dump; the same contents always give the same."""
+    document = {
+        "version": _VERSION,
+        "credentials": contents.credentials and _of_credentials(contents.credentials),
+        "admin_users": [
+            {
+                "userId": admin.user_id,
+                "addedBy": admin.added_by,
+                "addedAt": _of_date(admin.added_at),
+                "isActive": admin.active,
+            }
+            for admin in sorted(contents.admins, key=lambda admin: admin.user_id)
+        ],
+        "command_permissions": [
+            {
+                "commandName": permission.command,
+                "requiresAdmin": permission.requires_admin,
+                "description": permission.description,
+                "updatedAt": _of_date(permission.updated_at),
+                "updatedBy": permission.updated_by,
+            }
+            for permission in sorted(contents.permissions, key=lambda permission: permission.command)
+        ],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str) -> Contents:
+    """Read what `to_json` has made; raises `RaveError` (BadData), which says where, and quotes nothing."""
+    top = fields.parse_object(text, "the dump")
+    version = fields.get_int(top, "version")
+    if version != _VERSION:
+        hint = "import it with the version of ravesvc that has exported it, or a later one"
+        raise RaveError(Code.BAD_DATA, f"the dump has version {version}, not {_VERSION}", hint=hint, key="version")
+    # Nothing is missing from a dump by chance: half of one must not empty the store.
+    if "credentials" not in top:
+        raise RaveError(Code.BAD_DATA, "credentials must be an object or null, but is missing", key="credentials")
+    source = fields.opt_object(top, "credentials")
+    return Contents(
+        credentials=None if source is None else _credentials(source),
+        admins=_entries(top, "admin_users", _admin, lambda admin: admin.user_id),
+        permissions=_entries(top, "command_permissions", _permission, lambda permission: permission.command),
+    )
+
+
+def read(descriptor: int) -> Contents:
+    """Read a dump from the start of a file that somebody else has opened; where they are in it makes no difference.
+
+    It blocks as long as the disk does. Raises `RaveError`: InvalidArgument if it is no regular file, can't be read,
+    or is longer than `MOST_BYTES`; BadData as `from_json`.
+    """
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            # Another kind may never come to an end.
+            hint = "save the dump in a file first"
+            raise RaveError(Code.INVALID_ARGUMENT, "the dump is not in a regular file", hint=hint)
+        if status.st_size > MOST_BYTES:
+            text = f"the dump is too long: {status.st_size} bytes, where {MOST_BYTES} are the most"
+            raise RaveError(Code.INVALID_ARGUMENT, text)
+        content = _first(descriptor, status.st_size)
+    except OSError as e:
+        raise RaveError(Code.INVALID_ARGUMENT, f"the dump can't be read: {e.strerror}") from e
+    try:
+        text = content.decode()
+    except UnicodeError:
+        # Not chained: the exception has the content.
+        raise RaveError(Code.BAD_DATA, "the dump is not valid UTF-8") from None
+    return from_json(text)
+
+
+def _first(descriptor: int, size: int) -> bytes:
+    content = b""
+    while chunk := os.pread(descriptor, size - len(content), len(content)):
+        content += chunk
+    return content
+
+
+def _of_credentials(credentials: Credentials) -> dict[str, Any]:
+    document = account.to_object(credentials)
+    if credentials.updated_at:
+        document["updatedAt"] = _of_date(credentials.updated_at)
+    return document
+
+
+def _credentials(source: fields.Object) -> Credentials:
+    with _at("credentials"):
+        updated_at = None if source.get("updatedAt") is None else _date(source, "updatedAt")
+        return dataclasses.replace(account.from_object(source), updated_at=updated_at)
+
+
+def _entries(
+    top: fields.Object, name: str, read: Callable[[fields.Object], Entry], key: Callable[[Entry], Any]
+) -> tuple[Entry, ...]:
+    found: dict[Any, Entry] = {}
+    for number, source in enumerate(fields.get_list(top, name)):
+        with _at(f"{name}[{number}]"):
+            entry = read(fields.as_object(source, "the entry"))
+            if key(entry) in found:
+                raise RaveError(Code.BAD_DATA, "it is there a second time")
+            found[key(entry)] = entry
+    return tuple(found[each] for each in sorted(found))
+
+
+def _admin(source: fields.Object) -> Admin:
+    user_id = _user(source, "userId")
+    if not user_id:
+        raise RaveError(Code.BAD_DATA, "userId must be a user id", key="userId")
+    return Admin(
+        user_id=user_id,
+        added_by=_user(source, "addedBy"),
+        added_at=_date(source, "addedAt"),
+        active=fields.get_bool(source, "isActive"),
+    )
+
+
+def _permission(source: fields.Object) -> CommandPermission:
+    command = _text(source, "commandName")
+    if not command or command != command.strip().lower():
+        raise RaveError(Code.BAD_DATA, "commandName must be a name in lower case", key="commandName")
+    return CommandPermission(
+        command=command,
+        requires_admin=fields.get_bool(source, "requiresAdmin"),
+        description=_text(source, "description"),
+        updated_at=_date(source, "updatedAt"),
+        updated_by=_user(source, "updatedBy"),
+    )
+
+
+def _user(source: fields.Object, key: str) -> int:
+    """A user id, or 0 for an operator."""
+    number = fields.get_int(source, key)
+    if number < 0:
+        raise RaveError(Code.BAD_DATA, f"{key} must not be negative", key=key)
+    return number
+
+
+def _text(source: fields.Object, key: str) -> str:
+    """A text that a database takes: JSON may hold half of a surrogate pair, UTF-8 may not."""
+    text = fields.get_str(source, key)
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise RaveError(Code.BAD_DATA, f"{key} must be Unicode text", key=key)
+    return text
+
+
+def _of_date(date: datetime) -> str:
+    return date.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def _date(source: fields.Object, key: str) -> datetime:
+    text = fields.get_str(source, key)
+    try:
+        date = datetime.fromisoformat(text) if _DATE.fullmatch(text) else None
+    except ValueError:
+        date = None
+    if date is None or date < _EPOCH:
+        text = f"{key} must be a date since 1970 in UTC with milliseconds, like 2024-01-08T10:00:00.000Z"
+        raise RaveError(Code.BAD_DATA, text, key=key)
+    return date
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Say where in the dump the trouble is."""
+    try:
+        yield
+    except RaveError as e:
+        raise RaveError(e.code, f"{place} of the dump can't be used: {e.message}", hint=e.hint, **e.attributes) from e

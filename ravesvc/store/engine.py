@@ -1,0 +1,24 @@
+"""Which engine keeps the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ravesvc.database import Database
+from ravesvc.store.store import Store
+
+
+def make_store(database: Database | None, state_path: Path, changed: Callable[[bool], None]) -> Store:
+    """The store in MongoDB, if there is one, else the embedded one; not open yet.
+
+    `changed` is called when the server of the database goes away (False) and when it is back (True). Raises
+    `RaveError` (Config) for a `database` that the driver does not take. Only the engine that is used is loaded.
+    """
+    if database is not None:
+        from ravesvc.store.mongo import MongoStore
+
+        return MongoStore(database, changed)
+    from ravesvc.store.sqlite import SqliteStore
+
+    return SqliteStore(state_path)

@@ -1,0 +1,372 @@
+"""The store in MongoDB: a database of the reference implementation is used as it is. The one importer of pymongo.
+
+The driver lives in a thread: that of Debian 13 blocks its event loop while it looks up a name, connects, or waits for
+an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import warnings
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import parse_qsl
+
+import pymongo
+from bson import DatetimeConversion, ObjectId
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
+from pymongo import AsyncMongoClient, ReadPreference, UpdateOne, WriteConcern
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+from pymongo.monitoring import TopologyDescriptionChangedEvent, TopologyListener
+
+from ravesvc.database import Database, Option
+from ravesvc.errors import Code, RaveError
+from ravesvc.store import documents
+from ravesvc.store.documents import ADMINS, PERMISSIONS, Collection
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
+from ravesvc.store.thread import LoopThread
+from ravesvc.words import printable
+
+T = TypeVar("T")
+Entry = TypeVar("Entry")
+Document: TypeAlias = dict[str, Any]
+
+# Seconds that a call takes at most, and how many of them the driver gets, whatever database.json says: people wait.
+_PATIENCE = 3.0
+_DRIVER_PATIENCE = 2.5
+
+_FALLBACK_NAME = "rave-bot"
+
+# Unless database.json says otherwise. A server that ends is noticed at once; one that falls silent, or comes back,
+# as soon as these times allow.
+_DEFAULTS: Document = {"heartbeatFrequencyMS": 1000, "connectTimeoutMS": 2000, "appName": "rave-orchestrator"}
+
+# A date or text that can't be decoded spoils its own document alone.
+_CODEC: CodecOptions[Document] = CodecOptions(
+    tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
+)
+
+# Codes of the server's errors; the second is that of MongoDB's hosting service.
+_BAD_USER = (18, 8000)
+_UNAUTHORIZED = 13
+
+_log = logging.getLogger(__name__)
+
+
+class MongoStore:
+    """See `Store`. `changed` is called when the server goes away (False) and when it is back (True)."""
+
+    engine = "mongodb"
+
+    def __init__(self, database: Database, changed: Callable[[bool], None] | None = None) -> None:
+        """Raises `RaveError` (Config) for what the driver does not take."""
+        _check(database)
+        self._settings = database
+        self._changed = changed
+        self._thread: LoopThread | None = None
+        self._client: AsyncMongoClient[Document] | None = None
+        self._reachable = True
+        self._warned: set[str] = set()
+
+    async def open(self) -> None:
+        """See `Store`. Even after a failure `changed` tells when the server is there."""
+        if self._thread is None:
+            self._thread = LoopThread("mongodb")
+            self._owner = asyncio.get_running_loop()
+        try:
+            await self._run(self._make_indexes)
+        except RaveError:
+            self._reachable = False
+            raise
+        self._reachable = True
+
+    async def close(self) -> None:
+        """See `Store`."""
+        thread, client = self._thread, self._client
+        self._thread = self._client = None
+        if thread is None:
+            return
+        if client is not None:
+            with suppress(PyMongoError, TimeoutError):
+                await thread.call(_close(client), _PATIENCE)
+        await thread.stop(_PATIENCE)
+
+    async def read(self) -> Contents:
+        """See `Store`."""
+
+        async def read(database: AsyncDatabase[Document]) -> Contents:
+            credentials = await database.credentials.find_one({"_id": documents.CREDENTIALS_ID})
+            return Contents(
+                credentials=documents.credentials(credentials) if credentials else None,
+                admins=documents.by_user(admin for _, admin in await self._entries(database, ADMINS)),
+                permissions=documents.by_command(found for _, found in await self._entries(database, PERMISSIONS)),
+            )
+
+        return await self._run(read)
+
+    async def replace(self, contents: Contents) -> None:
+        """See `Store`. What is new comes before what is old goes: half of it loses nothing, and may be repeated."""
+
+        async def replace(database: AsyncDatabase[Document]) -> None:
+            if contents.credentials:
+                await _save(database, contents.credentials)
+            admins = await self._put(database, ADMINS, contents.admins)
+            permissions = await self._put(database, PERMISSIONS, contents.permissions)
+            await database[ADMINS.name].delete_many({"_id": {"$nin": admins}})
+            await database[PERMISSIONS.name].delete_many({"_id": {"$nin": permissions}})
+            if not contents.credentials:
+                await database.credentials.delete_one({"_id": documents.CREDENTIALS_ID})
+
+        await self._run(replace)
+
+    async def save_credentials(self, credentials: Credentials) -> None:
+        """See `Store`."""
+        await self._run(lambda database: _save(database, credentials))
+
+    async def add_admin(self, admin: Admin) -> bool:
+        """See `Store`."""
+
+        async def add(database: AsyncDatabase[Document]) -> bool:
+            entries = await self._entries(database, ADMINS)
+            if any(known.active and known.user_id == admin.user_id for _, known in entries):
+                return False
+            await self._put(database, ADMINS, [admin])
+            return True
+
+        return await self._run(add)
+
+    async def remove_admin(self, user_id: int) -> bool:
+        """See `Store`."""
+
+        async def remove(database: AsyncDatabase[Document]) -> bool:
+            active = [entry for entry in await self._entries(database, ADMINS) if entry[1].active]
+            mine = [document_id for document_id, admin in active if admin.user_id == user_id]
+            if mine and len(mine) < len(active):
+                await _activate(database, mine, to=False)
+                # Another program may have removed the others at the same moment.
+                if any(admin.active for _, admin in await self._entries(database, ADMINS)):
+                    return True
+                await _activate(database, mine, to=True)
+            if mine:
+                raise RaveError(Code.LAST_ADMIN, "the last admin can't be removed", hint="add another one first")
+            return False
+
+        return await self._run(remove)
+
+    async def set_permission(self, permission: CommandPermission) -> None:
+        """See `Store`."""
+
+        async def put(database: AsyncDatabase[Document]) -> None:
+            kept = await self._put(database, PERMISSIONS, [permission])
+            entries = await self._entries(database, PERMISSIONS)
+            others = [key for key, found in entries if found.command == permission.command and key not in kept]
+            await database[PERMISSIONS.name].delete_many({"_id": {"$in": others}})
+
+        await self._run(put)
+
+    async def remove_permission(self, command: str) -> bool:
+        """See `Store`."""
+
+        async def remove(database: AsyncDatabase[Document]) -> bool:
+            entries = await self._entries(database, PERMISSIONS)
+            mine = [document_id for document_id, found in entries if found.command == command]
+            await database[PERMISSIONS.name].delete_many({"_id": {"$in": mine}})
+            return bool(mine)
+
+        return await self._run(remove)
+
+    async def _run(self, work: Callable[[AsyncDatabase[Document]], Awaitable[T]]) -> T:
+        """Do it in the thread; every failure of the driver becomes a `RaveError`."""
+        if self._thread is None:
+            raise RaveError(Code.STORE, "the database is not open")
+        try:
+            return await self._thread.call(self._bounded(work), _PATIENCE)
+        # Without their causes: what the driver says may quote documents.
+        except (PyMongoError, TimeoutError) as e:
+            raise _failure(e) from None
+        except (BSONError, UnicodeError):
+            raise RaveError(Code.BAD_DATA, "the database holds, or was given, what can't be encoded") from None
+
+    async def _bounded(self, work: Callable[[AsyncDatabase[Document]], Awaitable[T]]) -> T:
+        # In the thread. For mongodb+srv:// the driver of Debian 13 looks up the address right here.
+        if self._client is None:
+            self._client = _client(self._settings, event_listeners=[_Listener(self._tell)])
+        # Outside the time limit, which the driver's background work would inherit.
+        await self._client.aconnect()
+        with pymongo.timeout(_DRIVER_PATIENCE):
+            return await work(_database(self._client))
+
+    async def _make_indexes(self, database: AsyncDatabase[Document]) -> None:
+        # Whoever may not even read gets to know it from this.
+        await database.credentials.find_one({}, {"_id": True})
+        for name, key in ((ADMINS.name, ADMINS.key), (PERMISSIONS.name, PERMISSIONS.key)):
+            try:
+                await database[name].create_index(key, unique=True)
+            except OperationFailure as e:
+                if e.timeout:
+                    raise
+                self._warn(f"{name} gets no unique index on {key}: {_code_name(e)}")
+
+    async def _entries(
+        self, database: AsyncDatabase[Document], collection: Collection[Entry]
+    ) -> list[tuple[Any, Entry]]:
+        """What a collection holds, each with the `_id` of its document."""
+        entries = []
+        async for document in database[collection.name].find():
+            try:
+                entries.append((document["_id"], collection.read(document)))
+            except RaveError as e:
+                entry = collection.spoilt(document)
+                effect = "is left out" if entry is None else "makes its command one for admins"
+                self._warn(f"{documents.place(collection.name, document)} {effect}: {e.message}")
+                if entry is not None:
+                    entries.append((document["_id"], entry))
+        return entries
+
+    async def _put(
+        self, database: AsyncDatabase[Document], collection: Collection[Entry], new: Iterable[Entry]
+    ) -> list[Any]:
+        """Write entries, and return the `_id`s of their documents. Other fields that a document has stay."""
+        entries = await self._entries(database, collection)
+        known = {collection.write(entry)[collection.key]: document_id for document_id, entry in entries}
+        taken = [document_id for document_id, _ in entries]
+        ids: list[Any] = []
+        changes = []
+        for entry in new:
+            fields = collection.write(entry)
+            key = fields[collection.key]
+            # The `_id` of an entry that is new is its key, unless somebody gave that to the document of another.
+            ids.append(known[key] if key in known else str(key) if str(key) not in taken else ObjectId())
+            changes.append(UpdateOne({"_id": ids[-1]}, {"$set": fields}, upsert=True))
+        if changes:
+            await database[collection.name].bulk_write(changes)
+        return ids
+
+    def _warn(self, text: str) -> None:
+        """Log a warning, but not again each time that everything is read."""
+        if text not in self._warned:
+            self._warned.add(text)
+            _log.warning("database: %s", text)
+
+    def _tell(self, *, reachable: bool) -> None:
+        # In the driver's thread. When the owner's loop is gone there is nobody to tell.
+        with suppress(RuntimeError):
+            self._owner.call_soon_threadsafe(self._told, reachable)
+
+    def _told(self, reachable: bool) -> None:  # noqa: FBT001 - called by the event loop
+        if self._thread is None or reachable is self._reachable:
+            return
+        self._reachable = reachable
+        if self._changed is not None:
+            self._changed(reachable)
+
+
+class _Listener(TopologyListener):
+    """Hears from the driver's monitors whether there is a server to write to."""
+
+    def __init__(self, tell: Callable[..., None]) -> None:
+        self._tell = tell
+
+    def opened(self, event: object) -> None:
+        """Nothing is known yet."""
+
+    def description_changed(self, event: TopologyDescriptionChangedEvent) -> None:
+        """One of the servers is not as it was."""
+        reachable = event.new_description.has_writable_server()
+        if reachable != event.previous_description.has_writable_server():
+            self._tell(reachable=reachable)
+
+    def closed(self, event: object) -> None:
+        """We did that."""
+
+
+def _check(database: Database) -> None:
+    """Raise `RaveError` (Config) if the driver does not take URI or options; nobody else is asked.
+
+    What it says about them may quote a password, so its words are not passed on.
+    """
+    if _is_taken(database.uri, database.options):
+        return
+    for key in database.options:
+        if _is_taken(database.uri, {other: value for other, value in database.options.items() if other != key}):
+            text = f"database.json: the driver does not take options.{key}, or not with this value"
+            hint = "options are those of MongoDB's URIs, as the driver for Python (pymongo) has them"
+            raise RaveError(Code.CONFIG, text, hint=hint, key=f"options.{key}")
+    text = "database.json: the driver does not take uri, or not together with options"
+    hint = "mongodb://user:password@host:27017/database, with : / ? # @ % in user and password as %3A and so on"
+    raise RaveError(Code.CONFIG, text, hint=hint, key="uri")
+
+
+def _is_taken(uri: str, options: Mapping[str, Option]) -> bool:
+    try:
+        with warnings.catch_warnings():
+            # What the driver ignores with a warning was meant to be obeyed.
+            warnings.simplefilter("error", UserWarning)
+            # The address of mongodb+srv:// is looked up later.
+            _client(Database(uri=uri.replace("mongodb+srv:", "mongodb:", 1), options=options))
+    except (PyMongoError, UserWarning, TypeError, ValueError, OSError):
+        return False
+    return True
+
+
+def _client(database: Database, **more: Any) -> AsyncMongoClient[Document]:
+    query = parse_qsl(database.uri.partition("?")[2])
+    named = {key.lower() for key in (*database.options, *dict(query))}
+    defaults = {key: value for key, value in _DEFAULTS.items() if key.lower() not in named}
+    return AsyncMongoClient(database.uri, **{**defaults, **database.options, **more})
+
+
+def _database(client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
+    # `w` as database.json says, but not 0: a change that is answered is on disk.
+    write_concern = WriteConcern(w=client.write_concern.document.get("w") or None, j=True)
+    return client.get_default_database(
+        _FALLBACK_NAME, codec_options=_CODEC, read_preference=ReadPreference.PRIMARY, write_concern=write_concern
+    )
+
+
+async def _close(client: AsyncMongoClient[Document]) -> None:
+    # It says good-bye to the server, which may be frozen.
+    with pymongo.timeout(1):
+        await client.close()
+
+
+async def _save(database: AsyncDatabase[Document], credentials: Credentials) -> None:
+    known, unknown = documents.of_credentials(credentials)
+    change: Document = {"$set": known}
+    if unknown:
+        change["$unset"] = dict.fromkeys(unknown, "")
+    await database.credentials.update_one({"_id": documents.CREDENTIALS_ID}, change, upsert=True)
+
+
+async def _activate(database: AsyncDatabase[Document], ids: list[Any], *, to: bool) -> None:
+    await database[ADMINS.name].update_many({"_id": {"$in": ids}}, {"$set": {"isActive": to}})
+
+
+def _failure(e: PyMongoError | TimeoutError) -> RaveError:
+    """In words of ours, but for names of hosts and what the operating system says about them."""
+    if isinstance(e, OperationFailure) and e.code in _BAD_USER:
+        hint = "mend uri in database.json and restart rave-orchestrator"
+        return RaveError(Code.STORE, "the database refuses the user or the password", hint=hint)
+    if isinstance(e, OperationFailure) and e.code == _UNAUTHORIZED:
+        hint = "give uri in database.json a user with the role readWrite, and restart rave-orchestrator"
+        return RaveError(Code.STORE, "the database does not let us read and write", hint=hint)
+    if isinstance(e, (ConnectionFailure, TimeoutError)) or e.timeout:
+        reason = re.split(r" \(configured|, Timeout:|, full error", str(e))[0]
+        if not reason or reason.startswith("operation"):
+            # Its time was over, which the driver says in its own way.
+            reason = f"nothing within {_PATIENCE:g} s"
+        hint = "start MongoDB, or mend uri in database.json and restart rave-orchestrator"
+        return RaveError(Code.STORE, f"the database does not answer: {printable(reason, 200)}", hint=hint)
+    kind = _code_name(e) if isinstance(e, OperationFailure) else type(e).__name__
+    return RaveError(Code.STORE, f"the database can't be used: {kind}")
+
+
+def _code_name(e: OperationFailure) -> str:
+    details = e.details or {}
+    first, *_ = details.get("writeErrors") or [{"code": e.code}]
+    return printable(details.get("codeName"), 60) or f"error {first['code']}"

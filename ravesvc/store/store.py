@@ -1,0 +1,109 @@
+"""What the service remembers between runs, and how an engine keeps it: the embedded one (SQLite) or MongoDB.
+
+Collections and fields are those of the guide ("MongoDB Collections"); here they have Python names. Dates are in UTC
+and in whole milliseconds, which is what MongoDB keeps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from ravesvc.settings import Session
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Credentials:
+    """The account, as a login leaves it. Texts that are not known are empty; tokens have no `r:`."""
+
+    email: str = field(repr=False)
+    device_id: str = field(repr=False)
+    ssaid: str = field(repr=False)
+    parse_id: str = field(default="", repr=False)
+    parse_token: str = field(default="", repr=False)
+    auth_token: str = field(default="", repr=False)
+    user_id: int | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def peer_id(self) -> str:
+        """The id of our socket participant; empty without a user id."""
+        return "" if self.user_id is None else f"{self.user_id}_{self.device_id}"
+
+    @property
+    def session(self) -> Session | None:
+        """What requests and sockets need; None when a login is needed to get it."""
+        if not self.auth_token or not self.user_id:
+            return None
+        return Session(device_id=self.device_id, ssaid=self.ssaid, user_id=self.user_id, auth_token=self.auth_token)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Admin:
+    """Somebody who is, or was, an admin: removal only clears `active`."""
+
+    user_id: int
+    added_by: int
+    added_at: datetime
+    active: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandPermission:
+    """Whom a command is for, in place of what the command itself says. `command` is in lower case."""
+
+    command: str
+    requires_admin: bool
+    description: str
+    updated_at: datetime
+    updated_by: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contents:
+    """Everything in a store; admins by user id and permissions by command, each once."""
+
+    credentials: Credentials | None = None
+    admins: tuple[Admin, ...] = ()
+    permissions: tuple[CommandPermission, ...] = ()
+
+
+class Store(Protocol):
+    """One engine. What a method has changed is safe on disk when it returns; a failed one has changed nothing.
+
+    Every method raises `RaveError`: StoreUnavailable while the engine can't be reached or can't write, BadFile when
+    its file is damaged or can't be used, BadData for a document that makes no sense. None of them blocks the event
+    loop, and none takes longer than a few seconds. `open` and `close` may be called again, in turn.
+    """
+
+    @property
+    def engine(self) -> str:
+        """`embedded` or `mongodb`."""
+
+    async def open(self) -> None:
+        """Make it ready for use: connect, check, migrate. What failed may be tried again."""
+
+    async def close(self) -> None:
+        """Let go of everything; does not fail."""
+
+    async def read(self) -> Contents:
+        """Everything."""
+
+    async def replace(self, contents: Contents) -> None:
+        """Put `contents` in the place of everything."""
+
+    async def save_credentials(self, credentials: Credentials) -> None:
+        """Put them in the place of those that are there."""
+
+    async def add_admin(self, admin: Admin) -> bool:
+        """Make somebody an admin; False, and nothing changed, if they are an active one already."""
+
+    async def remove_admin(self, user_id: int) -> bool:
+        """Clear `active`; False if they are no active admin. Raises LastAdmin for the only active one."""
+
+    async def set_permission(self, permission: CommandPermission) -> None:
+        """Put it in the place of the command's former one."""
+
+    async def remove_permission(self, command: str) -> bool:
+        """Delete a command's; False if it has none."""

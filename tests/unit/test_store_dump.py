@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.store import dump
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
+
+WHEN = datetime(2024, 1, 8, 10, 0, 0, 123000, UTC)
+SECRETS = ("bot@example.test", "device-id", "the-ssaid", "parse-token", "auth-token")
+CONTENTS = Contents(
+    credentials=Credentials(
+        email="bot@example.test",
+        device_id="device-id",
+        ssaid="the-ssaid",
+        parse_id="AbCdEf1234",
+        parse_token="parse-token",
+        auth_token="auth-token",
+        user_id=900000001,
+        updated_at=WHEN,
+    ),
+    admins=(
+        Admin(user_id=1, added_by=0, added_at=WHEN),
+        Admin(user_id=2, added_by=1, added_at=WHEN + timedelta(days=1), active=False),
+    ),
+    permissions=(
+        CommandPermission(command="ping", requires_admin=True, description="ü", updated_at=WHEN, updated_by=1),
+    ),
+)
+TEXT = """{
+  "version": 1,
+  "credentials": {
+    "email": "bot@example.test",
+    "deviceId": "device-id",
+    "ssaid": "the-ssaid",
+    "parseId": "AbCdEf1234",
+    "parseToken": "parse-token",
+    "authToken": "auth-token",
+    "userId": 900000001,
+    "peerId": "900000001_device-id",
+    "updatedAt": "2024-01-08T10:00:00.123Z"
+  },
+  "admin_users": [
+    {
+      "userId": 1,
+      "addedBy": 0,
+      "addedAt": "2024-01-08T10:00:00.123Z",
+      "isActive": true
+    },
+    {
+      "userId": 2,
+      "addedBy": 1,
+      "addedAt": "2024-01-09T10:00:00.123Z",
+      "isActive": false
+    }
+  ],
+  "command_permissions": [
+    {
+      "commandName": "ping",
+      "requiresAdmin": true,
+      "description": "ü",
+      "updatedAt": "2024-01-08T10:00:00.123Z",
+      "updatedBy": 1
+    }
+  ]
+}
+"""
+
+words = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
+tokens = words.filter(lambda text: not text.startswith("r:"))
+dates = st.integers(0, 253402300799999).map(lambda ms: datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=ms))
+users = st.integers(1, 2**63 - 1)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+accounts = st.builds(
+    Credentials,
+    email=st.text(min_size=1).filter(str.isprintable),
+    device_id=words,
+    ssaid=words,
+    parse_id=st.just("") | tokens,
+    parse_token=st.just("") | tokens,
+    auth_token=st.just("") | tokens,
+    user_id=st.none() | users,
+    updated_at=st.none() | dates,
+)
+admins = st.builds(Admin, user_id=users, added_by=st.integers(0, 2**63 - 1), added_at=dates, active=st.booleans())
+permissions = st.builds(
+    CommandPermission,
+    command=texts.map(lambda text: text.lower().strip()).filter(lambda text: text and text == text.lower().strip()),
+    requires_admin=st.booleans(),
+    description=texts,
+    updated_at=dates,
+    updated_by=st.integers(0, 2**63 - 1),
+)
+everything = st.builds(
+    Contents,
+    credentials=st.none() | accounts,
+    admins=st.lists(admins, max_size=4, unique_by=lambda each: each.user_id).map(
+        lambda found: tuple(sorted(found, key=lambda each: each.user_id))
+    ),
+    permissions=st.lists(permissions, max_size=4, unique_by=lambda each: each.command).map(
+        lambda found: tuple(sorted(found, key=lambda each: each.command))
+    ),
+)
+
+
+def refused(text: str) -> RaveError:
+    with pytest.raises(RaveError) as caught:
+        dump.from_json(text)
+    error = caught.value
+    assert error.code is Code.BAD_DATA
+    for secret in SECRETS:
+        assert secret not in repr((str(error), error.attributes, error.__cause__))
+    return error
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "store.json"
+    path.write_text(TEXT)
+    return path
+
+
+def read_refused(path: Path | str, flags: int = os.O_RDONLY) -> RaveError:
+    descriptor = os.open(path, flags)
+    try:
+        with pytest.raises(RaveError) as caught:
+            dump.read(descriptor)
+    finally:
+        os.close(descriptor)
+    return caught.value
+
+
+def changed(change: Callable[[Any], object]) -> str:
+    document = json.loads(TEXT)
+    change(document)
+    return json.dumps(document)
+
+
+def test_a_dump_says_what_there_is() -> None:
+    assert dump.to_json(CONTENTS) == TEXT
+    assert dump.from_json(TEXT) == CONTENTS
+
+
+def test_an_empty_store() -> None:
+    text = dump.to_json(Contents())
+    assert json.loads(text) == {"version": 1, "credentials": None, "admin_users": [], "command_permissions": []}
+    assert dump.from_json(text) == Contents()
+
+
+@given(contents=everything)
+def test_everything_comes_back_exactly(contents: Contents) -> None:
+    text = dump.to_json(contents)
+    assert dump.from_json(text) == contents
+    assert dump.to_json(dump.from_json(text)) == text
+    # The bus takes neither.
+    assert "\0" not in text
+    text.encode()
+
+
+@given(contents=everything, seed=st.integers())
+def test_order_makes_no_difference(contents: Contents, seed: int) -> None:
+    shuffled = Contents(
+        credentials=contents.credentials,
+        admins=tuple(random.Random(seed).sample(contents.admins, len(contents.admins))),
+        permissions=tuple(random.Random(seed).sample(contents.permissions, len(contents.permissions))),
+    )
+    assert dump.to_json(shuffled) == dump.to_json(contents)
+
+
+def test_dates_of_other_zones_are_written_in_utc() -> None:
+    there = WHEN.astimezone(timezone(timedelta(hours=-5))).replace(microsecond=123999)
+    text = dump.to_json(Contents(admins=(Admin(user_id=1, added_by=0, added_at=there),)))
+    assert json.loads(text)["admin_users"][0]["addedAt"] == "2024-01-08T10:00:00.123Z"
+
+
+def test_the_prefix_of_a_token_is_taken_off() -> None:
+    text = changed(lambda d: d["credentials"].update(authToken="r:auth-token", parseToken="r: parse-token"))
+    assert dump.from_json(text) == CONTENTS
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", TEXT[:-3], '"bot@example.test"', "[" * 100_000])
+def test_what_is_no_dump_is_refused(text: str) -> None:
+    assert "the dump" in refused(text).message
+
+
+@pytest.mark.parametrize("version", [0, 2, None, "x", True])
+def test_another_version_is_refused(version: object) -> None:
+    assert "version" in refused(changed(lambda d: d.update(version=version))).message
+    error = refused(changed(lambda d: d.update(version=2)))
+    assert error.message == "the dump has version 2, not 1"
+    assert error.hint
+
+
+@pytest.mark.parametrize("part", ["version", "credentials", "admin_users", "command_permissions"])
+def test_half_a_dump_is_refused(part: str) -> None:
+    error = refused(changed(lambda d: d.pop(part)))
+    assert error.message.startswith(f"{part} must be ")
+    assert error.message.endswith("is missing")
+
+
+BAD = [
+    (("credentials",), [], "credentials must be an object"),
+    (("credentials", "email"), None, "credentials of the dump can't be used: email must be a text"),
+    (("credentials", "email"), "", "email must be a text"),
+    (("credentials", "email"), "a\nb", "email must be printable text"),
+    (("credentials", "email"), "\ud800", "email must be printable text"),
+    (("credentials", "deviceId"), "a b", "deviceId must be one word"),
+    (("credentials", "ssaid"), 5, "ssaid must be a text"),
+    (("credentials", "parseToken"), "a\r\nb", "parseToken must be one word"),
+    (("credentials", "userId"), -1, "userId must be a user id"),
+    (("credentials", "updatedAt"), "yesterday", "updatedAt must be a date"),
+    (("admin_users",), {}, "admin_users must be a list"),
+    (("admin_users", 1), 5, "admin_users[1] of the dump can't be used: the entry must be an object"),
+    (("admin_users", 1, "userId"), None, "admin_users[1] of the dump can't be used: userId must be an integer"),
+    (("admin_users", 1, "userId"), 0, "userId must be a user id"),
+    (("admin_users", 1, "userId"), -5, "userId must not be negative"),
+    (("admin_users", 1, "userId"), 1, "admin_users[1] of the dump can't be used: it is there a second time"),
+    (("admin_users", 1, "userId"), 2**63, "userId must be an integer"),
+    (("admin_users", 0, "addedBy"), -1, "addedBy must not be negative"),
+    (("admin_users", 0, "addedBy"), 1.5, "addedBy must be an integer"),
+    (("admin_users", 0, "isActive"), 1, "isActive must be true or false"),
+    (("command_permissions", 0, "commandName"), "", "commandName must be a name in lower case"),
+    (("command_permissions", 0, "commandName"), "Ping", "commandName must be a name in lower case"),
+    (("command_permissions", 0, "commandName"), "ping ", "commandName must be a name in lower case"),
+    (("command_permissions", 0, "commandName"), "\ud800", "commandName must be Unicode text"),
+    (("command_permissions", 0, "requiresAdmin"), None, "requiresAdmin must be true or false"),
+    (("command_permissions", 0, "description"), None, "description must be a text"),
+    (("command_permissions", 0, "description"), "\udfff", "description must be Unicode text"),
+    (("command_permissions", 0, "updatedBy"), "x", "updatedBy must be an integer"),
+    *(
+        (("admin_users", 0, "addedAt"), date, "addedAt must be a date since 1970 in UTC with milliseconds")
+        for date in (
+            "",
+            "2024-01-08",
+            "2024-01-08T10:00:00Z",
+            "2024-01-08T10:00:00.123",
+            "2024-01-08T10:00:00.123456Z",
+            "2024-01-08T10:00:00.123+01:00",
+            "2024-13-08T10:00:00.123Z",
+            "2024-02-30T10:00:00.123Z",
+            "1969-12-31T23:59:59.999Z",
+            "२०२४-01-08T10:00:00.123Z",
+            "2024-01-08T10:00:00.123Z\n",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "message"), BAD)
+def test_what_is_wrong_is_named(place: tuple[str | int, ...], value: object, message: str) -> None:
+    def change(document: Any) -> None:
+        for key in place[:-1]:
+            document = document[key]
+        document[place[-1]] = value
+
+    error = refused(changed(change))
+    assert message in error.message
+    assert re.match(r"credentials|admin_users|command_permissions", error.message)
+
+
+# In a file
+
+
+@pytest.mark.parametrize("place", [0, 5, len(TEXT.encode())])
+def test_a_file_is_read_from_its_start(file: Path, place: int) -> None:
+    with file.open("rb") as source:
+        source.seek(place)
+        assert dump.read(source.fileno()) == CONTENTS
+        assert source.tell() == place, "it is the owner's"
+
+
+def test_a_file_in_memory_is_read() -> None:
+    with os.fdopen(os.memfd_create("dump"), "wb", buffering=0) as target:
+        target.write(TEXT.encode())
+        assert dump.read(target.fileno()) == CONTENTS
+
+
+def test_a_file_that_comes_in_pieces(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, place: pread(descriptor, min(size, 100), place))
+    with file.open("rb") as source:
+        assert dump.read(source.fileno()) == CONTENTS
+
+
+def test_a_file_that_shrinks_or_grows_meanwhile(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = os.fstat
+
+    def change(size: int) -> Callable[[int], os.stat_result]:
+        def fstat(descriptor: int) -> os.stat_result:
+            status = found(descriptor)
+            os.truncate(descriptor, size)
+            return status
+
+        return fstat
+
+    with file.open("r+b") as source:
+        size = file.stat().st_size
+        monkeypatch.setattr(os, "fstat", change(size + 1))
+        assert dump.read(source.fileno()) == CONTENTS
+        monkeypatch.setattr(os, "fstat", change(5))
+        with pytest.raises(RaveError) as caught:
+            dump.read(source.fileno())
+        assert caught.value.code is Code.BAD_DATA
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "directory", "device"])
+def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    if kind == "socket":
+        with socket.socket() as source, pytest.raises(RaveError) as caught:
+            dump.read(source.fileno())
+        error = caught.value
+    else:
+        # A device without end; a pipe that nobody writes to.
+        path = "/dev/zero" if kind == "device" else tmp_path / kind
+        error = read_refused(path, os.O_RDWR if kind == "pipe" else os.O_RDONLY)
+    assert (error.code, error.message) == (Code.INVALID_ARGUMENT, "the dump is not in a regular file")
+    assert error.hint
+
+
+def test_how_long_a_file_may_be(file: Path) -> None:
+    with file.open("a") as target:
+        target.write(" " * (dump.MOST_BYTES - file.stat().st_size))
+    with file.open("rb") as source:
+        assert dump.read(source.fileno()) == CONTENTS
+    with file.open("a") as target:
+        target.write(" ")
+    error = read_refused(file)
+    assert error.code is Code.INVALID_ARGUMENT
+    assert "16777217 bytes, where 16777216 are the most" in error.message
+
+
+def test_a_file_that_can_not_be_read(file: Path) -> None:
+    error = read_refused(file, os.O_WRONLY)
+    assert (error.code, error.message) == (Code.INVALID_ARGUMENT, "the dump can't be read: Bad file descriptor")
+
+
+@pytest.mark.parametrize("content", [b"", TEXT.encode()[:-3], TEXT.encode("utf-16"), TEXT.encode("latin-1")])
+def test_a_file_without_a_dump(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    error = read_refused(file)
+    assert error.code is Code.BAD_DATA
+    assert "the dump is not valid" in error.message
+    for secret in SECRETS:
+        assert secret not in repr((str(error), error.attributes, error.__cause__))

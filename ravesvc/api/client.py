@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import json
 import logging
-import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from ravesvc import names
-from ravesvc.api import backoff, failures, models, signing, tls
+from ravesvc.api import failures, models, retry, signing, transport
 from ravesvc.api.models import Listing, Mesh, MeshMode, User
-from ravesvc.api.transport import Request, Transport
+from ravesvc.api.transport import Request
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 from ravesvc.settings import ClientIdentity, Servers, Session, Tls
@@ -26,10 +24,8 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Seconds. The time-out is for one attempt; after this much patience nothing is tried again.
+# Seconds, for one attempt.
 TIMEOUT = 15.0
-PATIENCE = 60.0
-ATTEMPTS = 4
 # Between two requests of one task, so as to stay clear of limits that nobody has published.
 SPACING = 0.5
 # A listing that has more pages is a server gone round in circles.
@@ -64,7 +60,7 @@ class Api:
         self._clock = clock
         self._sleep = sleep
         self._rng = rng
-        self._transport, self._base = _transport(servers.api, tls)
+        self._transport, self._base = transport.to_base(servers.api, "servers.api", tls, TIMEOUT)
 
     def set_session(self, session: Session) -> None:
         """Use `session` for every request from now on."""
@@ -77,6 +73,10 @@ class Api:
     async def close(self) -> None:
         """End the connection; requests under way fail with Closed at once, and so does every later one."""
         self._transport.close()
+
+    async def me(self) -> int:
+        """The id of the account that the session belongs to; Unauthorized when the session is over."""
+        return await self._call("checking the session", "GET", "/users/self", models.account_id)
 
     async def meshes(self, mode: MeshMode, *, limit: int, lang: str) -> Listing:
         """All meshes of `mode`, every page of it read, or an error: half a listing is none.
@@ -157,19 +157,11 @@ class Api:
         `what` begins the sentence of an error: a path may not, for it may hold the device id.
         """
         content = None if body is None else json.dumps(body).encode()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE
-        pauses = itertools.islice(backoff.delays(1.0, 8.0, self._rng), ATTEMPTS - 1)
-        while True:
-            try:
-                return read(await self._attempt(what, method, path, content))
-            except RaveError as e:
-                error = RaveError(e.code, f"{what} failed: {e.message}", hint=e.hint, **e.attributes)
-            pause = next(pauses, math.inf) + float(error.attributes.get("retry_after", 0))
-            if loop.time() + pause > deadline or not _may_repeat(method, error):
-                raise error
-            _log.debug("trying again in %.1f s: %s", pause, error)
-            await self._sleep(pause)
+
+        async def attempt() -> T:
+            return read(await self._attempt(what, method, path, content))
+
+        return await retry.repeat(what, attempt, functools.partial(_may_repeat, method), self._sleep, self._rng)
 
     async def _attempt(self, what: str, method: str, path: str, content: bytes | None) -> Object:
         now = self._clock()
@@ -182,16 +174,3 @@ class Api:
 def _may_repeat(method: str, error: RaveError) -> bool:
     """A write that failed on the way may have been carried out; one that was refused for its rate was not."""
     return error.code is Code.RATE_LIMITED or (method == "GET" and failures.retryable(error))
-
-
-def _transport(base: str, settings: Tls) -> tuple[Transport, str]:
-    """The connection to a base URL, and the path below which its resources are."""
-    try:
-        url = urlsplit(base)
-        host, port = url.hostname, url.port or 443
-    except ValueError:
-        url, host, port = urlsplit(""), None, 0
-    if url.scheme != "https" or not host:
-        # A token never travels in clear text.
-        raise RaveError(Code.CONFIG, f"{base[:80]!r} is not an https URL", key="servers.api")
-    return Transport(host, port, tls.context(settings, host), TIMEOUT), url.path.rstrip("/")

@@ -101,10 +101,13 @@ def _parse(body: bytes) -> Object:
 
 
 def _error(found: Object) -> Object | None:
-    """What `found` says about an error: under `error`, or with the two keys at its top."""
+    """What `found` says about an error: under `error`, or with the two keys at its top.
+
+    Parse has `error` hold the words, and the code beside it.
+    """
     error = found.get("error")
     if error:
-        return error if isinstance(error, dict) else {}
+        return error if isinstance(error, dict) else found
     if {"code", "message"} <= found.keys() and "data" not in found:
         return found
     return None

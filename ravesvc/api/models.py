@@ -86,6 +86,14 @@ def users(answer: Object) -> dict[int, User]:
     return {user.id: user for user in _users(fields.get_list(answer, "data"))}
 
 
+def account_id(answer: Object) -> int:
+    """The id of the account in an answer about one's own; raises `RaveError` (BadData) if there is none."""
+    found = fields.get_int(fields.opt_object(answer, "data") or answer, "id")
+    if found <= 0:
+        raise RaveError(Code.BAD_DATA, "id must be positive", key="id")
+    return found
+
+
 def _mesh(source: Object, users: object, *, invited: bool) -> Mesh:
     text = fields.get_str(source, "id")
     try:

@@ -23,7 +23,7 @@ def request_hash(key: str, token: str, milliseconds: int, length: int) -> str:
 def headers(identity: ClientIdentity, session: Session, body: bytes | None, milliseconds: int) -> dict[str, str]:
     """All headers of a request made at `milliseconds` since the epoch; `body` must be sent as it is.
 
-    Raises `RaveError` (Config) for a value that no header can hold; the error names the header, not the value.
+    Raises as `checked`.
     """
     made = {
         "Accept": "application/json",
@@ -39,6 +39,14 @@ def headers(identity: ClientIdentity, session: Session, body: bytes | None, mill
     }
     if body is not None:
         made["Content-Type"] = "application/json; charset=UTF-8"
+    return checked(made)
+
+
+def checked(made: dict[str, str]) -> dict[str, str]:
+    """The headers as given; raises `RaveError` (Config) for a value that no header can hold.
+
+    The error names the header, not the value.
+    """
     for name, value in made.items():
         # Checked here, because the libraries below would show the value in their error.
         if not (value.isascii() and value.isprintable()):

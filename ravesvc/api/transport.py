@@ -17,6 +17,7 @@ import ssl
 import threading
 import zlib
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import urllib3.exceptions
 from urllib3.connection import HTTPSConnection
@@ -24,6 +25,7 @@ from urllib3.connection import HTTPSConnection
 from ravesvc.api import tls
 from ravesvc.api.failures import Answer
 from ravesvc.errors import Code, RaveError
+from ravesvc.settings import Tls
 
 # The most that is taken of an answer, before and after decompression: 8 MiB; a page of the mesh list has some 100 kB.
 MOST_BYTES = 8 << 20
@@ -94,6 +96,22 @@ class Transport:
 
     def _over(self) -> RaveError:
         return RaveError(Code.CLOSED, f"the connection to {self._host} was closed by us", host=self._host)
+
+
+def to_base(base: str, key: str, settings: Tls, timeout: float) -> tuple[Transport, str]:
+    """A connection to the host of a base URL, and the path below which its resources are.
+
+    Raises `RaveError`: Config, which names `key`, for what is no https URL; BadFile as `tls.context`.
+    """
+    try:
+        url = urlsplit(base)
+        host, port = url.hostname, url.port or 443
+    except ValueError:
+        url, host, port = urlsplit(""), None, 0
+    if url.scheme != "https" or not host:
+        # A token never travels in clear text.
+        raise RaveError(Code.CONFIG, f"{base[:80]!r} is not an https URL", key=key)
+    return Transport(host, port, tls.context(settings, host), timeout), url.path.rstrip("/")
 
 
 class _Line(HTTPSConnection):

@@ -6,7 +6,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,6 +47,8 @@ class Server:
     def __init__(self, authority: Authority, answer: Callable[[Asked], Reply]) -> None:
         self.answer = answer
         self.asked: list[Asked] = []
+        # The connections that are open, by the client's port.
+        self.open: set[int] = set()
         self.arrived = threading.Event()
         self._go = threading.Event()
         self._go.set()
@@ -92,6 +94,11 @@ class Server:
                 server._sockets.append(self.request)
                 self.request.do_handshake()
                 super().setup()
+                server.open.add(self.client_address[1])
+
+            def finish(self) -> None:
+                super().finish()
+                server.open.discard(self.client_address[1])
 
             def handle_any(self) -> None:
                 length = int(self.headers.get("Content-Length", 0))
@@ -146,6 +153,22 @@ def serving(authority: Authority, *replies: Reply) -> Iterator[Server]:
     """A server that gives these replies in turn, the last one for ever."""
     waiting = list(replies) or [Reply(body={"data": []})]
     server = Server(authority, lambda _: waiting.pop(0) if len(waiting) > 1 else waiting[0])
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def playing(authority: Authority, parts: Mapping[str, list[Reply]]) -> Iterator[Server]:
+    """A server that gives the replies of each path in turn, the last one for ever; 404 at any other."""
+    waiting = {path: list(replies) for path, replies in parts.items()}
+
+    def answer(asked: Asked) -> Reply:
+        replies = waiting.get(asked.path, [Reply(404)])
+        return replies.pop(0) if len(replies) > 1 else replies[0]
+
+    server = Server(authority, answer)
     try:
         yield server
     finally:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from ravesvc.api import client, signing
+from ravesvc.api import client, retry, signing
 from ravesvc.api.client import Api
 from ravesvc.api.models import MeshMode, User
 from ravesvc.errors import Code, RaveError
@@ -66,7 +66,9 @@ def _no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     for name in ("urllib3", "urllib3.connection", "urllib3.util", "asyncio"):
         caplog.set_level(logging.DEBUG, logger=name)
     yield
-    assert not [secret for secret in SECRETS if secret in caplog.text]
+    # `caplog.text` is that of the teardown by now.
+    logged = "\n".join(map(logging.Formatter().format, caplog.get_records("call")))
+    assert not [secret for secret in SECRETS if secret in logged]
 
 
 @asynccontextmanager
@@ -205,6 +207,20 @@ def test_a_bad_mesh_id_is_never_sent(authority: Authority, ask: Callable[..., An
     assert server.asked == []
 
 
+def test_who_the_session_belongs_to(authority: Authority, ask: Callable[..., Any]) -> None:
+    with serving(authority, failing(500), Reply(body={"data": {"id": "900000001", "displayName": "Bot"}})) as server:
+        assert ask(server, lambda api: api.me()) == 900000001
+    assert [(asked.method, asked.path, asked.query) for asked in server.asked] == [("GET", "/users/self", {})] * 2
+
+
+def test_a_session_that_is_over(authority: Authority, ask: Callable[..., Any]) -> None:
+    with serving(authority, failing(401)) as server:
+        error = fails(ask, server, lambda api: api.me())
+    assert error.code is Code.UNAUTHORIZED
+    assert error.message.startswith("checking the session failed: ")
+    assert len(server.asked) == 1
+
+
 # Listings.
 
 
@@ -253,7 +269,7 @@ def test_half_a_page_is_an_error(authority: Authority, ask: Callable[..., Any]) 
     with serving(authority, page(1, cursor="x"), CUT) as server:
         error = fails(ask, server, listing())
     assert error.code is Code.NETWORK
-    assert len(server.asked) == 1 + client.ATTEMPTS
+    assert len(server.asked) == 1 + retry.ATTEMPTS
 
 
 def test_a_page_cut_once_is_asked_for_again(authority: Authority, ask: Callable[..., Any]) -> None:
@@ -357,7 +373,7 @@ def test_a_refused_connection(authority: Authority, naps: Naps, ask: Callable[..
     assert error.code is Code.NETWORK
     assert "localhost" in error.message
     assert "refused" in error.message
-    assert len(naps.slept) == client.ATTEMPTS - 1
+    assert len(naps.slept) == retry.ATTEMPTS - 1
 
 
 def test_a_certificate_from_nowhere(authority: Authority, naps: Naps, run: Run) -> None:

@@ -55,6 +55,13 @@ def test_the_two_keys_may_stand_at_the_top() -> None:
     assert failure(200, {"code": 3, "message": "no"}).attributes["error_code"] == 3
 
 
+def test_parse_has_the_code_beside_the_words() -> None:
+    error = failure(404, {"code": 101, "error": "Object exampletoken not found."})
+    assert error.attributes == {"status": 404, "error_code": 101}
+    assert "exampletoken" not in str(error)
+    assert failure(400, {"code": "odd", "error": "x"}).attributes == {"status": 400}
+
+
 @pytest.mark.parametrize("body", [{"error": "no"}, {"error": {"code": 7}}, {"success": False}])
 def test_success_in_status_only_is_a_refusal(body: Any) -> None:
     assert failure(200, body).code is Code.REFUSED

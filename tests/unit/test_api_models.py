@@ -123,9 +123,23 @@ def test_users_without_a_positive_id_are_left_out() -> None:
     assert models.users({"data": [None, True, "x", -1, 0, {"id": "y"}, {}, []]}) == {}
 
 
+@pytest.mark.parametrize("answer", [{"data": {"id": 5}}, {"data": {"id": "5"}}, {"id": 5}, {"data": None, "id": 5}])
+def test_the_id_of_an_account(answer: Any) -> None:
+    assert models.account_id(answer) == 5
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"data": {}}, {"data": []}, {"data": {"id": 0}}, {"data": {"id": -5}}, {"data": {"id": True}}]
+)
+def test_an_account_without_an_id(answer: Any) -> None:
+    with pytest.raises(RaveError) as caught:
+        models.account_id(answer)
+    assert caught.value.code is Code.BAD_DATA
+
+
 @given(json_values, json_values)
 def test_any_answer_is_typed_or_bad_data(data: Any, paging: Any) -> None:
-    for read in (lambda a: models.page(a, invited=False), models.mesh, models.users):
+    for read in (lambda a: models.page(a, invited=False), models.mesh, models.users, models.account_id):
         code = Code.BAD_DATA
         try:
             read({"data": data, "paging": paging})

@@ -1,4 +1,4 @@
-"""What a server checks of every call before it looks at what is asked.
+"""What the servers check of every call before they look at what is asked.
 
 The signature is computed here anew, on purpose without the client's code: a mistake there must not excuse itself.
 """
@@ -11,6 +11,7 @@ import hmac
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from ravesvc.settings import ClientIdentity
 
@@ -21,6 +22,58 @@ class Mismatch:
 
     status: int
     what: str
+
+
+class Checks(Protocol):
+    """The checks of one server."""
+
+    def mismatches(self, headers: Mapping[str, str], body: bytes, *, now: float, window: float) -> list[Mismatch]:
+        """All that is wrong with a call; empty when it may go on. `headers` ignores case."""
+
+
+@dataclass(frozen=True, slots=True)
+class MojoChecks:
+    """The checks of the magic-link service."""
+
+    identity: ClientIdentity
+
+    def mismatches(self, headers: Mapping[str, str], body: bytes, *, now: float, window: float) -> list[Mismatch]:
+        """All that is wrong; empty when the call may go on."""
+        found = [*_strays(headers), *_not_json(headers, body)]
+        if not _same(headers.get("X-Api-Key"), self.identity.mojo_api_key):
+            found.append(Mismatch(401, "X-Api-Key is not that of the identity"))
+        # One client sends none at all; what a library puts there by itself gives it away.
+        if not re.match(r"okhttp/|$", headers.get("User-Agent", "")):
+            found.append(Mismatch(400, "User-Agent is not that of okhttp"))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ParseChecks:
+    """The checks of Parse, which keeps the accounts."""
+
+    identity: ClientIdentity
+
+    def mismatches(self, headers: Mapping[str, str], body: bytes, *, now: float, window: float) -> list[Mismatch]:
+        """All that is wrong; empty when the call may go on."""
+        found = [*_strays(headers), *_not_json(headers, body)]
+        if not _same(headers.get("X-Parse-Application-Id"), self.identity.parse_application_id):
+            found.append(Mismatch(403, "X-Parse-Application-Id is not that of the identity"))
+        # Not every client sends it.
+        installation = self.identity.parse_installation_id
+        if not _same(headers.get("X-Parse-Installation-Id", installation), installation):
+            found.append(Mismatch(400, "X-Parse-Installation-Id is not that of the identity"))
+        patterns = {
+            "X-Parse-App-Build-Version": re.escape(self.identity.app_build),
+            "X-Parse-App-Display-Version": re.escape(self.identity.client_version),
+            "X-Parse-Os-Version": r"[0-9.]+",
+            "User-Agent": r"Parse Android SDK API Level [0-9]+",
+        }
+        return found + [
+            Mismatch(400, f"{name} is not as it should be")
+            for name, pattern in patterns.items()
+            if not re.fullmatch(pattern, headers.get(name, ""))
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +87,7 @@ class CallChecks:
         """All that is wrong; empty when the call may go on. `headers` ignores case."""
         token = bearer(headers)
         found = self._identity(headers)
-        if body and headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
-            found.append(Mismatch(400, "Content-Type is not application/json"))
+        found += _not_json(headers, body)
         if token not in self.sessions:
             found.append(Mismatch(401, "Authorization holds no known bearer token"))
         found += _signature(self.identity.request_hash_key, headers, token, len(body), now, window)
@@ -55,6 +107,22 @@ class CallChecks:
         if not re.fullmatch(r"[0-9a-f]{16}", headers.get("Ssaid", "0" * 16)):
             found.append(Mismatch(400, "Ssaid is not 16 hex digits"))
         return found
+
+
+def _same(found: str | None, wanted: str) -> bool:
+    return found is not None and hmac.compare_digest(found.encode(), wanted.encode())
+
+
+def _not_json(headers: Mapping[str, str], body: bytes) -> list[Mismatch]:
+    if body and headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
+        return [Mismatch(400, "Content-Type is not application/json")]
+    return []
+
+
+def _strays(headers: Mapping[str, str]) -> list[Mismatch]:
+    """What belongs to the api base alone: another server must not get to know it."""
+    names = ("Authorization", "Request-Hash", "Ssaid")
+    return [Mismatch(400, f"{name} is no header of this server") for name in names if name in headers]
 
 
 def bearer(headers: Mapping[str, str]) -> str:

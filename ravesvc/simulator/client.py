@@ -33,8 +33,8 @@ class _UnixConnection(http.client.HTTPConnection):
 class Control:
     """Steers the simulator behind a control socket.
 
-    Every method raises `RaveError`: NoSuchMesh, InvalidArgument, Timeout when what was waited for did not come,
-    Network when nobody answers. `meshes` is one id, several, or `ALL`.
+    Every method raises `RaveError`: NoSuchMesh, NotFound, InvalidArgument, Timeout when what was waited for did not
+    come, Network when nobody answers. `meshes` is one id, several, or `ALL`.
     """
 
     def __init__(self, path: Path = CONTROL_SOCKET) -> None:
@@ -43,8 +43,9 @@ class Control:
     # Looking.
 
     def state(self) -> dict[str, Any]:
-        """Everything: `server`, `bot`, `listings`, `options`, `faults`, and `meshes` by id, each with `users`,
-        `connections` (`id`, `since`, `joined`) and `ended` connections (also `code`, `reason`, `by`).
+        """Everything: `server`, `bot`, `listings`, `mail` (`sent`, `waiting`, `polls`), `logins`, `options`,
+        `faults`, and `meshes` by id, each with `users`, `connections` (`id`, `since`, `joined`) and `ended`
+        connections (also `code`, `reason`, `by`).
         """
         return self._call("GET", "/state")
 
@@ -120,10 +121,11 @@ class Control:
         wait: float = 0.0,
         answers: int = 1,
         reply: str | None = None,
+        mentions: Iterable[str] = (),
     ) -> list[str]:
         """Somebody says something; returns what answers it in `wait` seconds, or once there are `answers`."""
-        body = {"mesh": mesh, "text": text, "user": user, "wait": wait, "answers": answers, "reply": reply}
-        return list(self._call("POST", "/chat", body, wait=wait)["answers"])
+        said = {"mesh": mesh, "text": text, "user": user, "reply": reply, "mentions": list(mentions)}
+        return list(self._call("POST", "/chat", {**said, "wait": wait, "answers": answers}, wait=wait)["answers"])
 
     def kick(self, meshes: str | Iterable[str], *, told: str = "both", close: str = "after") -> None:
         """Kick the bot: `told` by notification, by state or by both; the socket is closed after, before, or not."""
@@ -164,6 +166,16 @@ class Control:
         """End what `refuse` began."""
         self._verb("accept", meshes)
 
+    # The account.
+
+    def confirm(self, email: str | None = None) -> None:
+        """Follow the link of the latest mail that waits, to this address or any."""
+        self._call("POST", "/confirm", {"email": email})
+
+    def expire(self, *, close: bool = False) -> None:
+        """All sessions end; open sockets stay, unless they are to be closed."""
+        self._call("POST", "/expire", {"close": close})
+
     # Failures, switches, waiting.
 
     def fail(self, target: str, mode: str, *, times: int | None = None, retry_after: int | None = None) -> None:
@@ -182,18 +194,23 @@ class Control:
         disconnected: Iterable[str] = (),
         reconnected: Mapping[str, int] | None = None,
         listings: int = 0,
+        mail: bool = False,
+        polls: int = 0,
         timeout: float = 30.0,
     ) -> dict[str, Any]:
         """Wait until all of it holds and return the state.
 
         `connected`, `disconnected`: the bot has fully joined there, or has no socket there. `reconnected`: it has
         fully joined with another connection than this. `listings`: so many were completed since the start.
+        `mail`: a mail waits for its link to be followed. `polls`: so often was asked for the latest mail.
         """
         body = {
             "connected": list(connected),
             "disconnected": list(disconnected),
             "reconnected": dict(reconnected or {}),
             "listings": listings,
+            "mail": mail,
+            "polls": polls,
             "timeout": timeout,
         }
         return self._call("POST", "/wait", body, wait=timeout)

@@ -20,7 +20,7 @@ from ravesvc.simulator.peer import SocketPeer
 from ravesvc.simulator.switches import Fault, Refusal
 from ravesvc.simulator.world import CLOSED_BY_SERVER, HOST, World
 
-_STATUS_OF = {Code.NO_SUCH_MESH: 404, Code.NOT_RUNNING: 404, Code.TIMEOUT: 408}
+_STATUS_OF = {Code.NO_SUCH_MESH: 404, Code.NOT_FOUND: 404, Code.NOT_RUNNING: 404, Code.TIMEOUT: 408}
 # How long the client of a verb that waits may wait at most, in seconds.
 _LONGEST_WAIT = 3600.0
 _MOST_MESHES = 2000
@@ -42,6 +42,7 @@ class ControlApi:
             *(self.create, self.remove, self.invite, self.uninvite, self.join, self.part, self.hide),
             *(self.chat, self.kick, self.ask),
             *(self.drop, self.close, self.refuse, self.accept),
+            *(self.confirm, self.expire),
             *(self.fail, self.option, self.wait),
         )
         app.add_routes([web.post(f"/{verb.__name__}", _body_to(verb)) for verb in verbs])
@@ -128,13 +129,13 @@ class ControlApi:
     async def chat(self, body: Object) -> dict[str, Any]:
         """`user` says `text` in `mesh` -> `{"id", "answers": [text]}`.
 
-        With `wait` seconds, waits for `answers` (1) messages that reply to it; there may come fewer. `mention` is
-        whether the bot is mentioned, `reply` the id of a message that it refers to.
+        With `wait` seconds, waits for `answers` (1) messages that reply to it; there may come fewer. `mentions` are
+        the users who are mentioned, `reply` is the id of a message that it refers to.
         """
         world = self._world
         mesh = world.mesh(fields.get_str(body, "mesh"))
         user = world.user(fields.opt_str(body, "user") or HOST)
-        mentions = [world.bot] if fields.opt_bool(body, "mention") else []
+        mentions = [world.user(str(handle)) for handle in fields.opt_list(body, "mentions") or []]
         since = world.log.seq
         said = world.say(
             mesh, user, fields.get_str(body, "text"), reply=fields.opt_str(body, "reply"), mentions=mentions
@@ -201,6 +202,22 @@ class ControlApi:
             mesh.refusal = None
         return {}
 
+    # The account.
+
+    async def confirm(self, body: Object) -> dict[str, Any]:
+        """Follow the link of the latest mail that waits, to the address `email` if there is one."""
+        email = fields.opt_str(body, "email")
+        self._world.post.follow(email and email.lower())
+        return {}
+
+    async def expire(self, body: Object) -> dict[str, Any]:
+        """All sessions end: calls and new sockets meet 401. With `close`, open sockets are closed."""
+        self._world.expire()
+        if fields.opt_bool(body, "close"):
+            for mesh in self._world.meshes.values():
+                self._world.close(mesh, CLOSED_BY_SERVER, "session expired", announced=False)
+        return {}
+
     # Failures, switches, waiting.
 
     async def fail(self, body: Object) -> dict[str, Any]:
@@ -222,7 +239,8 @@ class ControlApi:
 
         `connected`: ids of meshes in which the bot has fully joined. `disconnected`: those where it has no socket.
         `reconnected`: `{mesh: id}` of connections; the bot has fully joined with another one. `listings`: at least
-        so many listings were completed since the start.
+        so many listings were completed since the start. `mail`: a mail waits for its link to be followed. `polls`: at
+        least so often was asked for the latest mail.
         """
         conditions = self._conditions(body)
         done = await self._world.log.until(
@@ -238,7 +256,8 @@ class ControlApi:
         connected = self._named(fields.opt_list(body, "connected") or [])
         disconnected = self._named(fields.opt_list(body, "disconnected") or [])
         former = fields.opt_object(body, "reconnected") or {}
-        listings = _int(body, "listings", 0)
+        listings, polls = _int(body, "listings", 0), _int(body, "polls", 0)
+        mail = bool(fields.opt_bool(body, "mail"))
         return [
             lambda: [f"{mesh.id} connected" for mesh in connected if not self._joined(mesh)],
             lambda: [f"{mesh.id} disconnected" for mesh in disconnected if self._bot(mesh)],
@@ -248,6 +267,8 @@ class ControlApi:
                 if self._joined(mesh) in (0, former[mesh.id])
             ],
             lambda: ["listings"] if self._world.listings["completed"] < listings else [],
+            lambda: ["a mail"] if mail and not self._world.post.waiting else [],
+            lambda: ["polls"] if self._world.post.polls < polls else [],
         ]
 
     # What the verbs have in common.

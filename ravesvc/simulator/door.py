@@ -34,6 +34,8 @@ class Door:
             self._world.log.violation(f"socket of {request.query.get('roomId', '')[:40]}", refused.what)
             return self._turn_away(request, refused.status)
         user = self._world.sessions[bearer(request.headers)]
+        if bearer(request.headers) in self._world.expired:
+            return self._turn_away(request, 401)
         mesh = self._world.meshes.get(request.query["roomId"])
         if mesh is None:
             return self._turn_away(request, 404)

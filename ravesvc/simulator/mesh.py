@@ -14,7 +14,7 @@ _ENDED_KEPT = 50
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account. `device_id` is the one device that it has."""
+    """An account on one of its devices, the last that it has logged in with; empty before its first login."""
 
     id: int
     handle: str

@@ -1,11 +1,8 @@
-"""Rave over HTTP: the calls of the api base, each checked before it is answered."""
+"""Rave over HTTP: the calls of the api base, but for those of a login."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,43 +11,25 @@ from aiohttp import web
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
-from ravesvc.settings import ClientIdentity
 from ravesvc.simulator import views
-from ravesvc.simulator.checks import CallChecks, bearer
+from ravesvc.simulator.checks import Checks
+from ravesvc.simulator.gate import Call, Gate, Handler
 from ravesvc.simulator.mesh import Mesh, User
 from ravesvc.simulator.switches import Fault
 from ravesvc.simulator.world import World
-
-# A call that is left hanging is let go after this, so that a forgotten switch leaves no heap of them.
-_HANGING = 120.0
-_COMPRESS_FROM = 1024
-_STATUS_OF = {Code.NO_SUCH_MESH: 404, Code.NOT_FOUND: 404, Code.FORBIDDEN: 403}
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call that passed the checks. `body` is empty when none was sent."""
-
-    user: User
-    path: Mapping[str, str]
-    query: Mapping[str, str]
-    body: Object
-
-
-Handler = Callable[[Call], Any]
 
 
 class Rest:
     """The routes and what they answer."""
 
-    def __init__(self, world: World, identity: ClientIdentity) -> None:
+    def __init__(self, world: World, gate: Gate, checks: Checks) -> None:
         self._world = world
-        self._checks = CallChecks(identity, world.sessions)
+        self._gate = gate
+        self._checks = checks
 
     def routes(self) -> list[web.RouteDef]:
         """The routes of the api base; what is named first can be made to fail (`switches.FAULT_TARGETS`)."""
         calls: list[tuple[str, str, str, Handler]] = [
-            ("discovery", "GET", "/meshes/self", self._discover),
             ("mesh", "GET", "/meshes/{mesh}", self._mesh),
             ("uninvite", "DELETE", "/meshes/{mesh}/invites", self._uninvite),
             ("invite", "POST", "/meshes/{mesh}/invites", self._invite),
@@ -59,74 +38,24 @@ class Rest:
             ("self", "GET", "/users/self", self._self),
             ("users", "POST", "/users/list", self._users),
         ]
-        return [web.route(verb, path, self._guard(target, handler)) for target, verb, path, handler in calls]
-
-    def _guard(self, target: str, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        async def answer(request: web.Request) -> web.StreamResponse:
-            fault = self._world.faults.take(target)
-            status, payload = await self._checked(request, handler)
-            if target == "discovery":
-                self._count_listing(request, fault, status, payload)
-            return (
-                await self._failing(request, fault, status, payload) if fault else _answer(request, status, payload)
-            )
-
-        return answer
-
-    async def _checked(self, request: web.Request, handler: Handler) -> tuple[int, dict[str, Any]]:
-        """Status and payload of a call without a fault."""
-        where = f"{request.method} {request.path}"
-        world = self._world
-        body = await request.read()
-        window = world.options.request_window
-        mismatches = self._checks.mismatches(request.headers, body, now=world.clock(), window=window)
-        for mismatch in mismatches:
-            world.log.violation(where, mismatch.what)
-        if mismatches:
-            return mismatches[0].status, _error(mismatches[0].status, mismatches[0].what)
-        try:
-            document = fields.parse_object(body, "the body") if body else {}
-            user = world.sessions[bearer(request.headers)]
-            return 200, handler(Call(user, request.match_info, request.query, document))
-        except RaveError as e:
-            status = _STATUS_OF.get(e.code, 400)
-            if status == 400:
-                world.log.violation(where, e.message)
-            return status, _error(status, e.message)
+        listing = self._gate.route(
+            "discovery", "GET", "/meshes/self", self._checks, self._discover, self._count_listing
+        )
+        return [
+            listing,
+            *(self._gate.route(target, verb, path, self._checks, handler) for target, verb, path, handler in calls),
+        ]
 
     def _count_listing(
         self, request: web.Request, fault: Fault | None, status: int, payload: Mapping[str, Any]
     ) -> None:
         later = "cursor" in request.query
+        if fault and fault.refuses and not later:
+            self._world.begin_listing()
         if status != 200 or (fault and fault.mode != "empty" and (later or fault.mode != "later-page")):
             self._world.end_listing("failed")
         elif not payload["paging"]:
             self._world.end_listing("completed")
-
-    # Failures.
-
-    async def _failing(
-        self, request: web.Request, fault: Fault, status: int, payload: dict[str, Any]
-    ) -> web.StreamResponse:
-        """The answer with a failure that is switched on."""
-        if fault.status is not None:
-            headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
-            return web.json_response(_error(fault.status, "switched on"), status=fault.status, headers=headers)
-        if fault.mode == "2015":
-            return web.json_response(_error(2015, "slow down"), status=400)
-        if fault.mode == "empty":
-            return _answer(request, 200, {"data": [], "paging": {}})
-        if fault.mode == "half-page":
-            return await _cut(request, payload)
-        if fault.mode == "later-page":
-            later = "cursor" in request.query
-            return _answer(request, 500, _error(500, "switched on")) if later else _answer(request, status, payload)
-        if fault.mode == "timeout":
-            await self._world.log.until(lambda: request.transport is None, _HANGING)
-        # `reset` and `refused`, and a call that hung: without a word.
-        if request.transport is not None:
-            request.transport.abort()
-        return web.Response(status=500)
 
     # The calls.
 
@@ -239,28 +168,3 @@ def _position(cursor: str | None) -> int:
 def _listed(mesh: Mesh, user: User, flags: Mapping[str, bool]) -> bool:
     kinds = {"public": mesh.public, "friends": mesh.friends, "local": mesh.local, "invited": user.id in mesh.invited}
     return not mesh.missing and any(kinds[name] for name, wanted in flags.items() if wanted)
-
-
-def _error(code: int, message: str) -> dict[str, Any]:
-    return {"error": {"code": code, "message": message}}
-
-
-def _answer(request: web.Request, status: int, payload: dict[str, Any]) -> web.Response:
-    """A JSON answer, compressed if the client takes it, as the real server's answers are."""
-    body = json.dumps(payload).encode()
-    response = web.Response(body=body, status=status, content_type="application/json")
-    if len(body) >= _COMPRESS_FROM and "gzip" in request.headers.get("Accept-Encoding", ""):
-        response.enable_compression(web.ContentCoding.gzip)
-    return response
-
-
-async def _cut(request: web.Request, payload: dict[str, Any]) -> web.StreamResponse:
-    """Half an answer: the headers promise all of it, and the connection ends in the middle."""
-    body = json.dumps(payload).encode()
-    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(body))})
-    await response.prepare(request)
-    await response.write(body[: len(body) // 2])
-    await asyncio.sleep(0)
-    if request.transport is not None:
-        request.transport.close()
-    return response

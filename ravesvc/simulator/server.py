@@ -13,9 +13,12 @@ from aiohttp import web
 from ravesvc.errors import Code, RaveError
 from ravesvc.notify import notify
 from ravesvc.simulator.account import Account
+from ravesvc.simulator.checks import CallChecks
 from ravesvc.simulator.control import ControlApi
 from ravesvc.simulator.door import Door
+from ravesvc.simulator.gate import Gate
 from ravesvc.simulator.home import Home
+from ravesvc.simulator.login import Login
 from ravesvc.simulator.rest import Rest
 from ravesvc.simulator.world import World
 
@@ -31,7 +34,7 @@ class Simulator:
     """A simulator that listens on `host:port` (0: any port) and on the control socket at `control`."""
 
     def __init__(self, home: Home, account: Account, *, host: str, port: int, control: Path) -> None:
-        self.world = World(account.session)
+        self.world = World(account)
         self._host = host
         self._port = port
         self._control = control
@@ -82,8 +85,11 @@ class Simulator:
 
     def _app(self, account: Account) -> web.Application:
         app = web.Application()
+        gate = Gate(self.world)
+        checks = CallChecks(account.identity, self.world.sessions)
         app.add_routes([web.get("/", self._door.enter)])
-        app.add_routes(Rest(self.world, account.identity).routes())
+        app.add_routes(Rest(self.world, gate, checks).routes())
+        app.add_routes(Login(self.world, gate, checks, account).routes())
         app.add_routes([web.route("*", "/{path:.*}", self._unknown)])
         return app
 

@@ -18,9 +18,13 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "kicks_form": ("ids", "objects"),
     "playback": ("PLAY", "PAUS", "WAIT", "none"),
     "refusal_ok": ("false", "absent"),
+    "id_token": ("sent", "late", "missing"),
 }
 # Calls that can be made to fail; `discovery` is GET /meshes/self.
-FAULT_TARGETS = ("discovery", "mesh", "uninvite", "invite", "leave", "kick", "self", "users")
+FAULT_TARGETS = (
+    *("discovery", "mesh", "uninvite", "invite", "leave", "kick", "self", "users"),
+    *("magiclink", "status", "parse", "auth2", "auth", "tokens"),
+)
 FAULT_MODES = ("refused", "reset", "timeout", "half-page", "later-page", "empty", "2015")
 
 
@@ -56,6 +60,12 @@ class Options:
     request_window: float = 300.0
     # At most so many meshes on a page of the listing, whatever the limit asked for.
     page_size: float = 100.0
+    # After how many looks the link of a mail counts as followed; `never`: somebody has to follow it (`confirm`).
+    confirm: float = math.inf
+    # For how long the link of a mail is good.
+    link_life: float = 900.0
+    # What the answer that tells of a followed link proves it with; `late` is not in the first such answer.
+    id_token: str = "sent"  # noqa: S105 - a word for when it is sent
 
     def set(self, name: str, value: str) -> None:
         """Set a switch from text; raises `RaveError` (InvalidArgument) in words that list what is possible."""
@@ -100,6 +110,11 @@ class Fault:
     def status(self) -> int | None:
         """The HTTP status if the mode is one."""
         return int(self.mode) if len(self.mode) == 3 and self.mode.isdigit() else None
+
+    @property
+    def refuses(self) -> bool:
+        """Whether nothing comes of the call; other failures only lose its answer."""
+        return self.status is not None or self.mode == "2015"
 
 
 class Faults:

@@ -58,6 +58,7 @@ class Parsers:
         self._add_membership()
         self._add_chat()
         self._add_connections()
+        self._add_account()
         self._add_switches()
         self._add_looking()
 
@@ -100,6 +101,7 @@ class Parsers:
             ),
             ("--wait", {"type": float, "default": 0.0, "metavar": "SECONDS"}),
             ("--answers", {"type": int, "default": 1, "metavar": "N", "help": "how many to wait for"}),
+            ("--mention", {"dest": "mentions", "action": "append", "default": [], "metavar": "USER"}),
         )
         self._add(
             "kick",
@@ -135,12 +137,32 @@ class Parsers:
         )
         self._add("accept", _each("accept"), "end what refuse began", *_MESHES)
 
+    def _add_account(self) -> None:
+        self._add(
+            "confirm",
+            lambda c, o: c.confirm(o.email),
+            "follow the link of the latest mail",
+            ("email", {"metavar": "EMAIL", "nargs": "?", "help": "of the latest to this address"}),
+        )
+        self._add(
+            "expire",
+            lambda c, o: c.expire(close=o.close),
+            "end all sessions; sockets stay open",
+            ("--close", {"action": "store_true", "help": "close the sockets as well"}),
+        )
+
     def _add_switches(self) -> None:
         self._add(
             "fail",
             lambda c, o: c.fail(o.target, o.mode, times=o.times, retry_after=o.retry_after),
             "make calls fail",
-            ("target", {"help": "discovery, mesh, invite, uninvite, leave, kick, self or users"}),
+            (
+                "target",
+                {
+                    "help": "discovery, mesh, invite, uninvite, leave, kick, self, users; "
+                    "of a login magiclink, status, parse, auth2, auth, tokens"
+                },
+            ),
             *(_MODE, _TIMES, ("--retry-after", {"type": int, "metavar": "SECONDS", "help": "goes with a status"})),
         )
         self._add(
@@ -154,8 +176,9 @@ class Parsers:
         self._add(
             "wait",
             _wait,
-            "wait until the bot is in the meshes, or no longer",
+            "wait until the bot is in the meshes, or no longer; or until a mail waits for its link to be followed",
             *(*_MESHES, ("--gone", {"action": "store_true", "help": "wait for the end of the connections"})),
+            ("--mail", {"action": "store_true", "help": "wait for a mail"}),
             ("--timeout", {"type": float, "default": 30.0, "metavar": "SECONDS"}),
         )
         self._add("users", _users, "list who is in a mesh", _MESH)
@@ -208,7 +231,14 @@ def _users(control: Control, options: argparse.Namespace) -> None:
 
 
 def _chat(control: Control, options: argparse.Namespace) -> int:
-    answers = control.chat(options.mesh, options.text, user=options.user, wait=options.wait, answers=options.answers)
+    answers = control.chat(
+        options.mesh,
+        options.text,
+        user=options.user,
+        wait=options.wait,
+        answers=options.answers,
+        mentions=options.mentions,
+    )
     _print(answers)
     return 1 if options.wait and not answers else 0
 
@@ -229,6 +259,9 @@ def _refuse(control: Control, options: argparse.Namespace) -> None:
 
 
 def _wait(control: Control, options: argparse.Namespace) -> None:
+    if options.mail:
+        control.wait(mail=True, timeout=options.timeout)
+        return
     chosen = _chosen(options)
     meshes = list(control.state()["meshes"]) if chosen == ALL else chosen
     if options.gone:

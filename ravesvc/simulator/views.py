@@ -30,6 +30,18 @@ def user_object(user: User, options: Options) -> dict[str, Any]:
     }
 
 
+def account_object(user: User, options: Options) -> dict[str, Any]:
+    """The account in the answer of a login: its user, and what nobody here looks at."""
+    flags = ("acceptDataPolicy", "acceptPrivacy", "acceptTos", "acceptWebIndexing")
+    return {
+        **user_object(user, options),
+        **dict.fromkeys(flags, 1),
+        "gender": "X",
+        "yearOfBirth": 2000,
+        "userScore": 0,
+    }
+
+
 def mesh_object(mesh: Mesh, server: str, options: Options) -> dict[str, Any]:
     """A mesh in an HTTP answer; one without a video lacks the video's fields."""
     shown = {

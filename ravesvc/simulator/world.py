@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import Session
 from ravesvc.simulator import views
+from ravesvc.simulator.account import Account
 from ravesvc.simulator.events import Log
 from ravesvc.simulator.mesh import End, Mesh, Peer, User, connection
+from ravesvc.simulator.post import Post
 from ravesvc.simulator.switches import Faults, Options
 
 # The close code and reason with which a protoo server ends a peer.
@@ -24,18 +27,24 @@ _FIRST_USER_ID = 100_000_001
 class World:
     """Everything that the simulator knows. `server` is the `host:port` that it tells for its meshes.
 
-    `sessions` maps a bearer token to its user; the bot's is there from the start.
+    `sessions` maps every bearer token to its user on the device that it was given to, `expired` are those that are no
+    longer good. The bot's is there from the start.
     """
 
-    def __init__(self, bot: Session, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, account: Account, clock: Callable[[], float] = time.time) -> None:
+        session = account.session
         self.clock = clock
         self.server = ""
         self.log = Log(clock)
         self.options = Options()
         self.faults = Faults()
-        self.bot = User(bot.user_id, "botty", "Botty", bot.device_id)
-        self.sessions: dict[str, User] = {bot.auth_token: self.bot}
+        self.bot = User(session.user_id, "botty", "Botty", session.device_id)
+        self.sessions: dict[str, User] = {session.auth_token: self.bot}
+        self.expired: set[str] = set()
         self.users: dict[int, User] = {self.bot.id: self.bot}
+        self.post = Post(self.options, self.log, clock)
+        self.logins = 0
+        self._addresses = {account.email.lower(): self.bot.id}
         self.meshes: dict[str, Mesh] = {}
         self.listings = {"begun": 0, "completed": 0, "failed": 0}
         self._serials = count(1)
@@ -47,10 +56,50 @@ class World:
         for user in self.users.values():
             if user.handle == handle:
                 return user
-        number = _FIRST_USER_ID + len(self.users) - 1
-        user = User(number, handle, handle.title(), uuid.uuid4().hex)
+        return self._add(handle, handle.title(), uuid.uuid4().hex)
+
+    def _add(self, handle: str, name: str, device_id: str) -> User:
+        user = User(_FIRST_USER_ID + len(self.users) - 1, handle, name, device_id)
         self.users[user.id] = user
         return user
+
+    # Sessions.
+
+    def owner(self, email: str) -> User | None:
+        """The user that an address belongs to."""
+        number = self._addresses.get(email)
+        return None if number is None else self.users[number]
+
+    def admit(self, email: str) -> tuple[User, str]:
+        """The user that an address belongs to, made when there is none, and the token of a new session.
+
+        The session has no device until `register` gives it one; older ones stay good.
+        """
+        user = self.owner(email)
+        if user is None:
+            serial = len(self.users)
+            user = self._add(f"user{serial}", f"User {serial}", "")
+            self._addresses[email] = user.id
+        token = secrets.token_hex(16)
+        self.sessions[token] = replace(user, device_id="")
+        return user, token
+
+    def register(self, token: str, device_id: str) -> bool:
+        """Give a session its device, which becomes its user's as well; False if its user never had one."""
+        former = self.users[self.sessions[token].id]
+        again = self.sessions[token].device_id == device_id
+        user = self.sessions[token] = self.users[former.id] = replace(former, device_id=device_id)
+        if user.id == self.bot.id:
+            self.bot = user
+        if not again:
+            self.logins += 1
+            self.log.record("login", user=user.handle)
+        return bool(former.device_id)
+
+    def expire(self) -> None:
+        """No session is good any longer; sockets that are open stay."""
+        self.expired.update(self.sessions)
+        self.log.record("expired")
 
     # Meshes.
 
@@ -232,6 +281,8 @@ class World:
             "server": self.server,
             "bot": {"user_id": self.bot.id, "device_id": self.bot.device_id, "peer_id": self.bot.peer_id},
             "listings": self.listings,
+            "mail": self.post.to_json(),
+            "logins": self.logins,
             "options": self.options.to_json(),
             "faults": self.faults.to_json(),
             "violations": len(self.log.violations),

@@ -62,9 +62,9 @@ class Served:
 
     # HTTP.
 
-    def headers(self, body: bytes = b"", **changed: str | None) -> dict[str, str]:
+    def headers(self, body: bytes = b"", *, token: str = "", **changed: str | None) -> dict[str, str]:
         """The headers of a correct call; `changed` names some with _ for -, None leaves one out."""
-        ts, token = str(int(time.time() * 1000)), self.session.auth_token
+        ts, token = str(int(time.time() * 1000)), token or self.session.auth_token
         key = self.account.identity.request_hash_key.encode()
         digest = hmac.digest(key, f"{ts}:{token}:{len(body)}".encode(), hashlib.sha256)
         headers: dict[str, str | None] = {
@@ -95,6 +95,74 @@ class Served:
         """The path of a listing, of invited meshes if nothing else is said."""
         return "/meshes/self?" + urlencode({"deviceId": self.session.device_id, "limit": 20, "lang": "en", **query})
 
+    # A login.
+
+    def mojo(self, method: str, path: str, body: Mapping[str, Any] | None = None, **changed: str) -> tuple[int, Any]:
+        """A call to the magic-link service."""
+        headers = {"X-Api-Key": self.account.identity.mojo_api_key, "User-Agent": "okhttp/5.1.0"} | {
+            name.replace("_", "-"): value for name, value in changed.items()
+        }
+        return self._other(method, f"/mojo{path}", headers, body)
+
+    def send_mail(self, email: str = "bot@example.test", **query: str) -> tuple[int, Any]:
+        """Have a magic link sent."""
+        asked = {"language": "en", "redirect_url": self.account.identity.mojo_redirect_url, **query}
+        return self.mojo("POST", f"/users/magiclink?{urlencode(asked)}", {"email": email})
+
+    def mail_status(self, state_id: str) -> tuple[int, Any]:
+        """What has become of a magic link."""
+        return self.mojo("GET", f"/users/status?state_id={state_id}")
+
+    def parse(self, body: Mapping[str, Any], **changed: str) -> tuple[int, Any]:
+        """A call to Parse."""
+        identity = self.account.identity
+        headers = {
+            "X-Parse-Application-Id": identity.parse_application_id,
+            "X-Parse-App-Build-Version": identity.app_build,
+            "X-Parse-App-Display-Version": identity.client_version,
+            "X-Parse-Os-Version": "9",
+            "User-Agent": "Parse Android SDK API Level 28",
+        } | {name.replace("_", "-"): value for name, value in changed.items()}
+        return self._other("POST", "/parse/users", headers, body)
+
+    def sign_in(self, email: str = "bot@example.test") -> dict[str, Any]:
+        """All of a login up to Parse's answer."""
+        state_id = self.send_mail(email)[1]["state_id"]
+        self.control.confirm(email)
+        proof = {"id_token": self.mail_status(state_id)[1]["oauth"]["id_token"], "id": email}
+        answer: dict[str, Any] = self.parse({"authData": {"mojo": proof}})[1]
+        return answer
+
+    def log_in(self, email: str = "bot@example.test", device_id: str = "d" * 32) -> tuple[str, dict[str, Any]]:
+        """All of a login: token and account."""
+        user = self.sign_in(email)
+        token = user["sessionToken"].removeprefix("r:")
+        device = device_body(user, email, device_id)
+        assert self.call_as(token, "POST", "/auth2/mojo/login", device)[0] == 200
+        opening = {"adId": "a", "carrierCountry": "US", "deviceId": device_id, "lang": "en", "storeCountry": "US"}
+        status, answer = self.call_as(token, "POST", "/auth/login", opening)
+        assert status == 200
+        return token, answer["data"]
+
+    def call_as(self, token: str, method: str, url: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+        """Status and JSON of a correct call with another token."""
+        content = b"" if body is None else json.dumps(body).encode()
+        headers = self.headers(content, token=token)
+        response = self._pool.request(
+            method, f"https://{self.server}{url}", body=content or None, headers=headers, timeout=5
+        )
+        return response.status, response.json()
+
+    def _other(
+        self, method: str, path: str, headers: dict[str, str], body: Mapping[str, Any] | None
+    ) -> tuple[int, Any]:
+        content = None if body is None else json.dumps(body).encode()
+        headers = headers if body is None else {"Content-Type": "application/json; charset=utf-8", **headers}
+        response = self._pool.request(
+            method, f"https://{self.server}{path}", body=content, headers=headers, timeout=5
+        )
+        return response.status, response.json()
+
     # WebSocket.
 
     def open(self, mesh: str, **changed: Any) -> connect:
@@ -111,6 +179,19 @@ class Served:
             **changed,
         }
         return connect(f"wss://{self.server}/?{urlencode(query)}", **arguments)
+
+
+def device_body(user: Mapping[str, Any], email: str, device_id: str) -> dict[str, Any]:
+    """What registers a device with Parse's answer."""
+    return {
+        "deviceId": device_id,
+        "email": email,
+        "lang": "en",
+        "name": "somebody",
+        "parseId": user["objectId"],
+        "parseToken": user["sessionToken"],
+        "platId": email,
+    }
 
 
 async def ask(ws: ClientConnection, method: str, number: int = 1, **data: Any) -> dict[str, Any]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from ravesvc.settings import ClientIdentity
-from ravesvc.simulator.checks import CallChecks, bearer, request_hash, socket_mismatches
+from ravesvc.simulator.checks import (
+    CallChecks,
+    Checks,
+    MojoChecks,
+    ParseChecks,
+    bearer,
+    request_hash,
+    socket_mismatches,
+)
 
 NOW = 1_700_000_000.0
 IDENTITY = ClientIdentity(request_hash_key="example-key", user_agent="Rave/1 (x)", client_version="1.2.3")
@@ -107,6 +115,83 @@ def test_a_right_opening_passes_with_several_sub_protocols_too() -> None:
 
 def test_a_missing_sub_protocol_comes_first() -> None:
     assert [m.status for m in socket_mismatches({}, {}, {})] == [403, 401, 400, 400, 400]
+
+
+# The other servers.
+
+KEYS = ClientIdentity(
+    request_hash_key="k",
+    mojo_api_key="mojo-secret",
+    parse_application_id="parse-secret",
+    parse_installation_id="installation",
+    client_version="1.2.3",
+    app_build="7",
+)
+MOJO: dict[str, str] = {"X-Api-Key": "mojo-secret", "Content-Type": "application/json; charset=utf-8"}
+PARSE: dict[str, str] = {
+    "X-Parse-Application-Id": "parse-secret",
+    "X-Parse-App-Build-Version": "7",
+    "X-Parse-App-Display-Version": "1.2.3",
+    "X-Parse-Os-Version": "9",
+    "Content-Type": "application/json",
+    "User-Agent": "Parse Android SDK API Level 28",
+}
+
+
+def wrong(checks: Checks, headers: dict[str, str], body: bytes = b"{}") -> list[tuple[int, str]]:
+    found = checks.mismatches(headers, body, now=NOW, window=300)
+    assert "secret" not in str(found)
+    return [(mismatch.status, mismatch.what.partition(" is ")[0]) for mismatch in found]
+
+
+@pytest.mark.parametrize("more", [{}, {"User-Agent": "okhttp/5.1.0"}])
+def test_a_right_call_to_the_magic_link_service(more: dict[str, str]) -> None:
+    assert wrong(MojoChecks(KEYS), MOJO | more) == []
+    assert wrong(MojoChecks(KEYS), {"X-Api-Key": "mojo-secret"}, b"") == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({"X-Api-Key": "other-secret"}, [(401, "X-Api-Key")]),
+        ({"X-Api-Key": "schlüssel-secret"}, [(401, "X-Api-Key")]),
+        ({"User-Agent": "python-urllib3/2"}, [(400, "User-Agent")]),
+        ({"Content-Type": "text/plain"}, [(400, "Content-Type")]),
+        ({"Authorization": "Bearer secret"}, [(400, "Authorization")]),
+        ({"Request-Hash": "x", "Ssaid": "y"}, [(400, "Request-Hash"), (400, "Ssaid")]),
+    ],
+)
+def test_a_wrong_call_to_the_magic_link_service(changed: dict[str, str], found: list[tuple[int, str]]) -> None:
+    assert wrong(MojoChecks(KEYS), MOJO | changed) == found
+
+
+@pytest.mark.parametrize("more", [{}, {"X-Parse-Installation-Id": "installation"}])
+def test_a_right_call_to_parse(more: dict[str, str]) -> None:
+    assert wrong(ParseChecks(KEYS), PARSE | more) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({"X-Parse-Application-Id": "other-secret"}, [(403, "X-Parse-Application-Id")]),
+        ({"X-Parse-Installation-Id": "other"}, [(400, "X-Parse-Installation-Id")]),
+        ({"X-Parse-App-Build-Version": "8"}, [(400, "X-Parse-App-Build-Version")]),
+        ({"X-Parse-App-Display-Version": "1a2.3"}, [(400, "X-Parse-App-Display-Version")]),
+        ({"X-Parse-Os-Version": "nine"}, [(400, "X-Parse-Os-Version")]),
+        ({"User-Agent": "okhttp/5.1.0"}, [(400, "User-Agent")]),
+        ({"Content-Type": "text/plain"}, [(400, "Content-Type")]),
+        ({"Authorization": "Bearer secret"}, [(400, "Authorization")]),
+    ],
+)
+def test_a_wrong_call_to_parse(changed: dict[str, str], found: list[tuple[int, str]]) -> None:
+    assert wrong(ParseChecks(KEYS), PARSE | changed) == found
+
+
+@pytest.mark.parametrize(
+    ("checks", "count"), [(MojoChecks(KEYS), 1), (ParseChecks(KEYS), 5)], ids=["magic link", "parse"]
+)
+def test_without_headers_all_that_must_be_there_is_missed(checks: Checks, count: int) -> None:
+    assert len(wrong(checks, {}, b"")) == count
 
 
 def test_without_a_header_there_is_no_token() -> None:

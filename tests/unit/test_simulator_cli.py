@@ -96,6 +96,30 @@ def test_chat_prints_answers_and_fails_without_one(cli: Cli, served: Served, run
     assert [e["user"] for e in served.control.events() if e["type"] == "chat"] == ["ann", "ann", "bea", "botty"]
 
 
+def test_a_login_at_the_terminal(cli: Cli, served: Served) -> None:
+    assert cli("wait", "--mail", "--timeout", "0") == (1, ["rave-simulator: still waiting for 1: a mail"])
+    assert cli("confirm") == (1, ["rave-simulator: no mail waits (rave-simulator wait --mail)"])
+    served.send_mail()
+    assert cli("wait", "--mail") == (0, [])
+    assert cli("confirm", "other@example.test")[0] == 1
+    assert cli("confirm", "bot@example.test") == (0, [])
+    served.send_mail()
+    assert cli("confirm") == (0, [])
+    assert cli("fail", "parse", "--mode", "503") == (0, [])
+    assert cli("option", "confirm", "3") == (0, [])
+    assert cli("expire", "--close") == (0, [])
+    assert served.call("GET", "/users/self")[0] == 401
+    assert cli("violations") == (0, [])
+
+
+def test_who_is_mentioned(cli: Cli, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Any] = []
+    monkeypatch.setattr(Control, "chat", lambda _control, *_arguments, **named: said.append(named["mentions"]) or [])
+    assert cli("chat", "mesh", "?admin @bea", "--mention", "bea", "--mention", "cy") == (0, [])
+    assert cli("chat", "mesh", "?ping") == (0, [])
+    assert said == [["bea", "cy"], []]
+
+
 def test_violations_decide_the_exit_status(cli: Cli, served: Served) -> None:
     assert cli("violations") == (0, [])
     served.call("GET", "/nothing")

@@ -1,0 +1,156 @@
+"""Every HTTP call on its way in and out: checked, answered, or made to fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.simulator.checks import Checks, bearer
+from ravesvc.simulator.mesh import User
+from ravesvc.simulator.switches import Fault
+from ravesvc.simulator.world import World
+
+# A call that is left hanging is let go after this, so that a forgotten switch leaves no heap of them.
+_HANGING = 120.0
+_COMPRESS_FROM = 1024
+# The HTTP status and the error code of answers that are no mistake of the client.
+_ANSWERS = {
+    Code.NO_SUCH_MESH: (404, 404),
+    Code.NOT_FOUND: (404, 404),
+    Code.NOT_CONFIRMED: (410, 410),
+    Code.FORBIDDEN: (403, 403),
+    # The magic-link service's own code.
+    Code.WRONG_ADDRESS: (400, 900),
+}
+_NOBODY = User(0, "", "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that passed the checks. `body` is empty when none was sent; `user` is nobody where no token counts."""
+
+    user: User
+    token: str
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    body: Object
+
+
+Handler = Callable[[Call], dict[str, Any]]
+Watch = Callable[[web.Request, "Fault | None", int, Mapping[str, Any]], None]
+
+
+class Gate:
+    """Makes routes of handlers."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def route(
+        self,
+        target: str,
+        verb: str,
+        path: str,
+        checks: Checks,
+        handler: Handler,
+        watch: Watch = lambda _request, _fault, _status, _payload: None,
+    ) -> web.RouteDef:
+        """A route that can be made to fail as `target`.
+
+        `watch` is told of every call: the failure that it meets, and what is answered if it meets none.
+        """
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            fault = self._world.faults.take(target)
+            status, payload = await self._checked(request, checks, _nothing if fault and fault.refuses else handler)
+            watch(request, fault, status, payload)
+            return (
+                await self._failing(request, fault, status, payload) if fault else _answer(request, status, payload)
+            )
+
+        return web.route(verb, path, answer)
+
+    async def _checked(self, request: web.Request, checks: Checks, handler: Handler) -> tuple[int, dict[str, Any]]:
+        """Status and payload of a call without a fault."""
+        where = f"{request.method} {request.path}"
+        world = self._world
+        body = await request.read()
+        window = world.options.request_window
+        mismatches = checks.mismatches(request.headers, body, now=world.clock(), window=window)
+        for mismatch in mismatches:
+            world.log.violation(where, mismatch.what)
+        if mismatches:
+            return mismatches[0].status, error(mismatches[0].status, mismatches[0].what)
+        token = bearer(request.headers)
+        if token in world.expired:
+            return 401, error(401, "the session has expired")
+        try:
+            document = fields.parse_object(body, "the body") if body else {}
+            user = world.sessions.get(token, _NOBODY)
+            return 200, handler(Call(user, token, request.match_info, request.query, document))
+        except RaveError as e:
+            status, code = _ANSWERS.get(e.code, (400, 400))
+            if e.code not in _ANSWERS:
+                world.log.violation(where, e.message)
+            return status, error(code, e.message)
+
+    async def _failing(
+        self, request: web.Request, fault: Fault, status: int, payload: dict[str, Any]
+    ) -> web.StreamResponse:
+        """The answer with a failure that is switched on."""
+        if fault.status is not None:
+            headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+            return web.json_response(error(fault.status, "switched on"), status=fault.status, headers=headers)
+        if fault.mode == "2015":
+            return web.json_response(error(2015, "slow down"), status=400)
+        if fault.mode == "empty":
+            return _answer(request, 200, {"data": [], "paging": {}})
+        if fault.mode == "half-page":
+            return await _cut(request, payload)
+        if fault.mode == "later-page":
+            later = "cursor" in request.query
+            return _answer(request, 500, error(500, "switched on")) if later else _answer(request, status, payload)
+        if fault.mode == "timeout":
+            await self._world.log.until(lambda: request.transport is None, _HANGING)
+        # `reset` and `refused`, and a call that hung: without a word.
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=500)
+
+
+def error(code: int, message: str) -> dict[str, Any]:
+    """The payload of an answer that says no."""
+    return {"error": {"code": code, "message": message}}
+
+
+def _nothing(_: Call) -> dict[str, Any]:
+    return {}
+
+
+def _answer(request: web.Request, status: int, payload: dict[str, Any]) -> web.Response:
+    """A JSON answer, compressed if the client takes it, as the real server's answers are."""
+    body = json.dumps(payload).encode()
+    response = web.Response(body=body, status=status, content_type="application/json")
+    if len(body) >= _COMPRESS_FROM and "gzip" in request.headers.get("Accept-Encoding", ""):
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
+
+
+async def _cut(request: web.Request, payload: dict[str, Any]) -> web.StreamResponse:
+    """Half an answer: the headers promise all of it, and the connection ends in the middle."""
+    body = json.dumps(payload).encode()
+    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(body))})
+    await response.prepare(request)
+    await response.write(body[: len(body) // 2])
+    await asyncio.sleep(0)
+    if request.transport is not None:
+        request.transport.close()
+    return response

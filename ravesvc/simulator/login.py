@@ -1,0 +1,151 @@
+"""Logging in by magic link: the calls to the magic-link service and to Parse, and those that register a device."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.simulator import views
+from ravesvc.simulator.account import Account
+from ravesvc.simulator.checks import Checks, MojoChecks, ParseChecks
+from ravesvc.simulator.gate import Call, Gate
+from ravesvc.simulator.post import Mail
+from ravesvc.simulator.world import World
+
+_LANGUAGES = ("en", "ru", "de", "fr", "es", "it", "pt", "ar", "pl", "nl", "uk")
+_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
+_DEVICE = re.compile(r"[0-9a-f]{32}")
+_PREFIX = "r:"
+
+
+class Login:
+    """The routes of a login and what they answer."""
+
+    def __init__(self, world: World, gate: Gate, checks: Checks, account: Account) -> None:
+        self._world = world
+        self._gate = gate
+        self._checks = checks
+        self._identity = account.identity
+        self._parse_ids = {world.bot.id: account.parse_id}
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes of all three servers, in the order of a login."""
+        mojo, parse, api = MojoChecks(self._identity), ParseChecks(self._identity), self._checks
+        route = self._gate.route
+        return [
+            route("magiclink", "POST", "/mojo/users/magiclink", mojo, self._magic_link),
+            route("status", "GET", "/mojo/users/status", mojo, self._status),
+            route("parse", "POST", "/parse/users", parse, self._parse),
+            route("auth2", "POST", "/auth2/mojo/login", api, self._register),
+            route("auth", "POST", "/auth/login", api, self._account),
+            route("tokens", "POST", "/users/self/tokens", api, self._push_token),
+        ]
+
+    # The magic-link service.
+
+    def _magic_link(self, call: Call) -> dict[str, Any]:
+        if fields.get_str(call.query, "language") not in _LANGUAGES:
+            raise RaveError(Code.BAD_DATA, f"language must be one of: {', '.join(_LANGUAGES)}")
+        _must_be(call.query, "redirect_url", self._identity.mojo_redirect_url)
+        email = fields.get_str(call.body, "email")
+        if not _ADDRESS.fullmatch(email):
+            raise RaveError(Code.WRONG_ADDRESS, "not an e-mail address")
+        return {"state_id": self._world.post.send(email).state_id}
+
+    def _status(self, call: Call) -> dict[str, Any]:
+        mail = self._world.post.poll(fields.get_str(call.query, "state_id"))
+        if not mail.followed:
+            return {"authenticated": False}
+        return {
+            "authenticated": True,
+            "is_second_factor_login": False,
+            "oauth": self._proof(mail),
+            "user": {
+                "created_at": _time(mail.sent_at),
+                "updated_at": _time(self._world.clock()),
+                "issuer": "https://localhost",
+                "user_id": secrets.token_hex(12),
+                "identifier": mail.email,
+                "email": mail.email,
+            },
+        }
+
+    def _proof(self, mail: Mail) -> dict[str, Any]:
+        proof = {
+            "access_token": secrets.token_urlsafe(32),
+            "refresh_token": secrets.token_urlsafe(32),
+            "expires_in": "3600",
+            "token_type": "Bearer",
+        }
+        option = self._world.options.id_token
+        first, mail.told = not mail.told, True
+        if option == "missing" or (option == "late" and first):
+            return proof
+        return {**proof, "id_token": mail.id_token}
+
+    # Parse.
+
+    def _parse(self, call: Call) -> dict[str, Any]:
+        proof = fields.get_object(fields.get_object(call.body, "authData"), "mojo")
+        email = self._world.post.proven(fields.get_str(proof, "id_token"))
+        if email is None or fields.get_str(proof, "id") != email:
+            self._world.log.violation("POST /parse/users", "id_token was not given out for this address")
+            raise RaveError(Code.FORBIDDEN, "the proof is none")
+        user, token = self._world.admit(email)
+        return {
+            "objectId": self._parse_id(user.id),
+            "sessionToken": f"{_PREFIX}{token}",
+            "createdAt": _time(self._world.clock()),
+            "username": secrets.token_hex(12),
+        }
+
+    def _parse_id(self, user_id: int) -> str:
+        return self._parse_ids.setdefault(user_id, secrets.token_hex(5))
+
+    # Rave's own server.
+
+    def _register(self, call: Call) -> dict[str, Any]:
+        device_id = fields.get_str(call.body, "deviceId")
+        if not _DEVICE.fullmatch(device_id):
+            raise RaveError(Code.BAD_DATA, "deviceId must be 32 hex digits")
+        email = fields.get_str(call.body, "email")
+        owner = self._world.owner(email)
+        if owner is None or owner.id != call.user.id:
+            raise RaveError(Code.BAD_DATA, "email is not that of the session")
+        _must_be(call.body, "platId", email)
+        _must_be(call.body, "parseId", self._parse_id(call.user.id))
+        _must_be(call.body, "parseToken", f"{_PREFIX}{call.token}")
+        for key in ("lang", "name"):
+            fields.get_str(call.body, key)
+        known = self._world.register(call.token, device_id)
+        return {"data": {"isValid": True, "newUser": not known, "suggestedHandles": [] if known else ["botty2"]}}
+
+    def _account(self, call: Call) -> dict[str, Any]:
+        _must_be(call.body, "deviceId", call.user.device_id)
+        for key in ("adId", "carrierCountry", "lang", "storeCountry"):
+            if not fields.get_str(call.body, key):
+                raise RaveError(Code.BAD_DATA, f"{key} is empty")
+        return {"data": views.account_object(call.user, self._world.options)}
+
+    def _push_token(self, call: Call) -> dict[str, Any]:
+        _must_be(call.body, "deviceId", call.user.device_id)
+        _must_be(call.body, "platform", "android")
+        fields.get_str(call.body, "token")
+        return {"success": True}
+
+
+def _must_be(source: Object, key: str, wanted: str) -> None:
+    """Raise `RaveError` (BadData), with neither what is wanted nor what is there in it: either may be a secret."""
+    if fields.get_str(source, key) != wanted:
+        raise RaveError(Code.BAD_DATA, f"{key} is not as it should be")
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -21,8 +21,14 @@ from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.tasks import Tasks
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.chat import ChatMessage
+from ravesvc.words import printable
 
 log = logging.getLogger(__name__)
+
+# Failures that tell the asker something, but nothing to those who run the bot.
+_ASKERS_OWN = frozenset({Code.INVALID_ARGUMENT, Code.ACCESS_DENIED, Code.BUSY, Code.LAST_ADMIN})
+# Failures may come from far away. More than this is no sentence.
+_ERROR_LENGTH = 500
 
 
 class Bot:
@@ -157,14 +163,15 @@ class Bot:
         )
 
     async def _run(self, context: Context) -> None:
-        name, message = context.command.name, context.message
+        name, seconds, message = context.command.name, context.command.seconds, context.message
         incident = _incident()
         try:
-            async with asyncio.timeout(self._limits.seconds):
+            async with asyncio.timeout(self._limits.seconds if seconds is None else seconds):
                 await context.command.handler(context)
         except RaveError as error:
-            log.warning("command %s failed (id %s): %s %s", name, incident, error, error.attributes)
-            await self._answer(message, f"{error} (id {incident})")
+            level = logging.INFO if error.code in _ASKERS_OWN else logging.WARNING
+            log.log(level, "command %s failed (id %s): %s %s", name, incident, error, error.attributes)
+            await self._answer(message, f"{_in_words(error)} (id {incident})")
         except TimeoutError:
             log.warning("command %s took too long (id %s)", name, incident, exc_info=True)
             await self._answer(message, f"That took too long (id {incident})")
@@ -218,6 +225,12 @@ class Bot:
                 await handler(event)
         except Exception:
             log.exception("a handler of %s failed", event.kind)
+
+
+def _in_words(error: RaveError) -> str:
+    """A failure as sentences on one line, the last one without its stop."""
+    sentences = [text[:1].upper() + text[1:] for text in (error.message, error.hint) if text]
+    return printable(". ".join(sentences), _ERROR_LENGTH)
 
 
 def _incident() -> str:

@@ -32,12 +32,19 @@ class Permission(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One command. `description` is one sentence for `help`."""
+    """One command.
+
+    Attributes:
+        description: one sentence for `help`.
+        permission: whom it is for, unless somebody configures something else.
+        seconds: how long its handler may take; None for what any command may.
+    """
 
     name: str
     description: str
     handler: Handler = field(repr=False)
     permission: Permission = Permission.USER
+    seconds: float | None = None
 
     @property
     def fixed(self) -> bool:
@@ -53,9 +60,16 @@ class Registry:
         self._handlers: dict[EventKind, tuple[EventHandler, ...]] = {}
 
     def command(
-        self, name: str, description: str, *, permission: Permission = Permission.USER
+        self,
+        name: str,
+        description: str,
+        *,
+        permission: Permission = Permission.USER,
+        seconds: float | None = None,
     ) -> Callable[[Handler], Handler]:
         """Register the decorated `async def handler(context)` as a command; a later one of that name replaces it.
+
+        The arguments are the attributes of `Command`.
 
         Raises:
             RaveError: InvalidArgument, when nobody could type the name or when a fixed command is not for admins.
@@ -63,7 +77,9 @@ class Registry:
         _check(name, permission)
 
         def register(handler: Handler) -> Handler:
-            self._commands[name] = Command(name=name, description=description, handler=handler, permission=permission)
+            self._commands[name] = Command(
+                name=name, description=description, handler=handler, permission=permission, seconds=seconds
+            )
             return handler
 
         return register

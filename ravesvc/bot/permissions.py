@@ -12,8 +12,19 @@ from ravesvc.bot.command import Command, Permission
 class Permissions(Protocol):
     """Answers at once, from memory: it is asked before every command."""
 
+    @property
+    def admins(self) -> frozenset[int]:
+        """The user ids of admins, in all meshes."""
+
+    @property
+    def overrides(self) -> Mapping[str, Permission]:
+        """What somebody configured, by the name of a command, which need not exist here."""
+
     def allows(self, command: Command, user_id: int | None) -> bool:
         """Whether the user may run the command. A sender without a user id is nobody's admin."""
+
+    def needed(self, command: Command) -> Permission:
+        """Whom the command is for, with overrides, which a fixed command has none of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,5 +46,5 @@ class StaticPermissions:
         return self.needed(command) is Permission.USER or user_id in self.admins
 
     def needed(self, command: Command) -> Permission:
-        """What the command asks for, with overrides."""
+        """Whom the command is for, with overrides."""
         return command.permission if command.fixed else self.overrides.get(command.name, command.permission)

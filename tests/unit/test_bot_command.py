@@ -5,7 +5,7 @@ import pytest
 from ravesvc.bot.command import FIXED_COMMANDS, Command, Permission, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.event import Event, EventKind
-from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.bot.permissions import Permissions, StaticPermissions
 from ravesvc.errors import Code, RaveError
 
 ADMIN, USER = 1, 2
@@ -22,10 +22,10 @@ def test_registering_again_replaces_and_listing_is_by_name() -> None:
     registry = Registry()
     registry.command("b", "First.")(nothing)
     registry.command("a", "A.")(nothing)
-    assert registry.command("b", "Second.", permission=Permission.ADMIN)(nothing) is nothing
-    assert [(c.name, c.description, c.permission) for c in registry.commands()] == [
-        ("a", "A.", Permission.USER),
-        ("b", "Second.", Permission.ADMIN),
+    assert registry.command("b", "Second.", permission=Permission.ADMIN, seconds=900.0)(nothing) is nothing
+    assert [(c.name, c.description, c.permission, c.seconds) for c in registry.commands()] == [
+        ("a", "A.", Permission.USER, None),
+        ("b", "Second.", Permission.ADMIN, 900.0),
     ]
     assert registry.get("a") == command("a") or registry.get("a") is not None
     assert registry.get("c") is None
@@ -90,3 +90,15 @@ def test_overrides_change_what_a_command_needs_but_not_a_fixed_one() -> None:
     assert not permissions.allows(command("ping"), USER)
     assert permissions.allows(command("ping"), ADMIN)
     assert not permissions.allows(command("setperm", Permission.ADMIN), USER)
+
+
+def test_permissions_tell_what_each_command_needs_and_what_was_configured() -> None:
+    overrides = {"leave": Permission.USER, "setperm": Permission.USER, "gone": Permission.ADMIN}
+    permissions: Permissions = StaticPermissions(frozenset({ADMIN}), overrides)
+    assert permissions.admins == {ADMIN}
+    assert permissions.overrides == overrides
+    assert permissions.needed(command("leave", Permission.ADMIN)) is Permission.USER
+    assert permissions.needed(command("setperm", Permission.ADMIN)) is Permission.ADMIN
+    assert permissions.needed(command("ping")) is Permission.USER
+    nothing_heard: Permissions = StaticPermissions()
+    assert (nothing_heard.admins, nothing_heard.overrides) == (frozenset(), {})

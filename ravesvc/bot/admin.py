@@ -1,0 +1,215 @@
+"""The commands that rule the service from the chat: admins, permissions, account, and sending the bot away."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+from ravesvc.bot.backend import Backend
+from ravesvc.bot.builtin import count
+from ravesvc.bot.command import FIXED_COMMANDS, Command, Permission, Registry
+from ravesvc.bot.context import Context
+from ravesvc.bot.text import plain
+from ravesvc.errors import Code, RaveError
+from ravesvc.room.state import user_id
+
+log = logging.getLogger(__name__)
+
+# Somebody has ten minutes to find the mail, and then Rave has to be asked.
+_RELOGIN_SECONDS = 900.0
+_NAME_LENGTH = 32
+_FEW_SECONDS = 90
+
+_PERMISSIONS = {str(permission): permission for permission in Permission}
+_FOR = {Permission.ADMIN: "for admins only", Permission.USER: "for everybody"}
+
+
+def register(registry: Registry, backend: Backend, leave: Callable[[], Awaitable[None]]) -> None:
+    """Register all of them.
+
+    Args:
+        registry: where.
+        backend: does what they ask for.
+        leave: makes the bot leave the mesh for good; raises `RaveError`.
+    """
+    commands = _AdminCommands(backend, leave)
+    only = Permission.ADMIN
+    registry.command("admin", "Makes a user an admin, or one no longer.", permission=only)(commands.admin)
+    registry.command("leave", "Makes the bot leave this mesh.", permission=only)(commands.leave)
+    registry.command("listperms", "Lists which command is for whom.", permission=only)(commands.listperms)
+    registry.command("refresh", "Reads admins, permissions and account again.", permission=only)(commands.refresh)
+    registry.command(
+        "relogin", "Logs the bot in again, by a link in a mail.", permission=only, seconds=_RELOGIN_SECONDS
+    )(commands.relogin)
+    registry.command("removeperm", "Undoes what setperm did to a command.", permission=only)(commands.removeperm)
+    registry.command("setperm", "Says whether a command is for admins or all.", permission=only)(commands.setperm)
+
+
+class _AdminCommands:
+    """The handlers. No line that they say begins with a name or a word that somebody chose: it might be a command."""
+
+    def __init__(self, backend: Backend, leave: Callable[[], Awaitable[None]]) -> None:
+        self._backend = backend
+        self._leave = leave
+
+    async def admin(self, context: Context) -> None:
+        """Give or take the right of an admin, by mention or by user id."""
+        actor = _actor(context)
+        user, words = _whom(context)
+        order = " ".join(words).lower()
+        if order not in ("", "remove"):
+            raise _admin_usage(context)
+        if order:
+            done = await self._backend.remove_admin(actor, user)
+            what = "No longer an admin" if done else "Not an admin anyway"
+        else:
+            done = await self._backend.add_admin(actor, user)
+            what = "Now an admin" if done else "Already an admin"
+        await context.reply(f"{what}: {await _person(context, user)}")
+
+    async def setperm(self, context: Context) -> None:
+        """Say whom a command is for."""
+        actor = _actor(context)
+        permission = _PERMISSIONS.get(context.args[1].lower()) if len(context.args) == 2 else None
+        if permission is None:
+            raise _usage(f"{context.prefixes[0]}setperm <command> <admin|user>")
+        name = _command_name(context)
+        command = context.registry.get(name)
+        if command is None:
+            raise _unknown(context, name, (c.name for c in context.registry.commands() if not c.fixed))
+        _refuse_fixed(name)
+        await self._backend.set_permission(actor, name, permission, command.description)
+        await context.reply(f"The command {name} is {_FOR[permission]} now")
+
+    async def removeperm(self, context: Context) -> None:
+        """Let a command be for whom it says itself; or forget about one that is no more."""
+        actor = _actor(context)
+        if len(context.args) != 1:
+            raise _usage(f"{context.prefixes[0]}removeperm <command>")
+        name = _command_name(context)
+        command, overrides = context.registry.get(name), context.permissions.overrides
+        if command is None and name not in overrides:
+            raise _unknown(context, name, overrides)
+        _refuse_fixed(name)
+        removed = await self._backend.remove_permission(actor, name)
+        shown = plain(name, _NAME_LENGTH)
+        if command is None:
+            said = f"Forgotten: {shown}, which is no command here" if removed else f"Nothing is set for {shown}"
+        else:
+            own = _FOR[command.permission]
+            said = f"The command {shown} is {own} again" if removed else f"Nothing is set for {shown}: it is {own}"
+        await context.reply(said)
+
+    async def listperms(self, context: Context) -> None:
+        """Tell how many admins there are, and which command is for whom."""
+        permissions = context.permissions
+        commands = context.registry.commands()
+        unknown = sorted(name for name in permissions.overrides if context.registry.get(name) is None)
+        lines = [f"• {count(len(permissions.admins), 'admin')}"]
+        for permission, what in (Permission.ADMIN, "Admins only"), (Permission.USER, "Everybody"):
+            listed = [_marked(context, c) for c in commands if permissions.needed(c) is permission]
+            lines.append(f"• {what}: {', '.join(listed) or 'none'}")
+        if unknown:
+            lines.append(f"• Set, but no commands here: {', '.join(plain(n, _NAME_LENGTH) for n in unknown)}")
+        await context.reply("\n".join(["Permissions:", *lines]))
+
+    async def refresh(self, context: Context) -> None:
+        """Have everything read again, everywhere."""
+        counts = await self._backend.refresh(_actor(context))
+        permissions = count(counts.permissions, "command permission")
+        await context.reply(f"Refreshed: {count(counts.admins, 'admin')}, {permissions}")
+
+    async def relogin(self, context: Context) -> None:
+        """Log in again; a person has to follow a link meanwhile."""
+        seconds = await self._backend.relogin(_actor(context))
+        minutes = count(round(seconds / 60), "minute")
+        left = count(seconds, "second") if seconds < _FEW_SECONDS else minutes
+        await _try_reply(context, f"A mail with a link is on its way: follow it within {left}")
+        await self._backend.login_ended()
+        await context.reply("Logged in again")
+
+    async def leave(self, context: Context) -> None:
+        """Say goodbye and go."""
+        await _try_reply(context, "Goodbye!")
+        await self._leave()
+
+
+def _actor(context: Context) -> int:
+    if context.user_id is None:
+        raise RaveError(Code.ACCESS_DENIED, "only admins may do that, and Rave does not tell who you are")
+    return context.user_id
+
+
+def _whom(context: Context) -> tuple[int, list[str]]:
+    """The user whom the first words mean, and the words after them."""
+    words = list(context.args)
+    if not words:
+        raise _admin_usage(context)
+    if not words[0].startswith("@"):
+        user = user_id(words[0])
+        if user is None:
+            raise _admin_usage(context)
+        return user, words[1:]
+    users = {mention.user_id: mention for mention in context.message.mentions}
+    if not users:
+        raise RaveError(
+            Code.INVALID_ARGUMENT,
+            "that word mentions nobody",
+            hint=f"pick a user from the list that Rave shows after @, or write {context.prefixes[0]}admin <user id>",
+        )
+    if len(users) > 1:
+        raise RaveError(Code.INVALID_ARGUMENT, "that mentions several users", hint="name one at a time")
+    (mention,) = users.values()
+    # A handle may have blanks.
+    handle = f"@{mention.handle}".split()
+    return mention.user_id, words[len(handle) if words[: len(handle)] == handle else 1 :]
+
+
+def _command_name(context: Context) -> str:
+    """The command that the first word names, perhaps with a prefix."""
+    word = context.args[0]
+    if context.registry.get(word.lower()) or word.lower() in context.permissions.overrides:
+        return word.lower()
+    prefix = next((prefix for prefix in context.prefixes if word.startswith(prefix)), "")
+    return word.removeprefix(prefix).lower()
+
+
+def _refuse_fixed(name: str) -> None:
+    if name in FIXED_COMMANDS:
+        raise RaveError(Code.INVALID_ARGUMENT, f"the command {name} is for admins, which can't be changed")
+
+
+def _unknown(context: Context, name: str, candidates: Iterable[str]) -> RaveError:
+    near = difflib.get_close_matches(name[: 2 * _NAME_LENGTH], candidates, 1)
+    hint = f"did you mean {plain(near[0], _NAME_LENGTH)}?" if near else f"see {context.prefixes[0]}help"
+    shown = plain(name, _NAME_LENGTH) or "of that name"
+    return RaveError(Code.INVALID_ARGUMENT, f"there is no command {shown}", hint=hint)
+
+
+def _admin_usage(context: Context) -> RaveError:
+    command = f"{context.prefixes[0]}admin"
+    return _usage(f"{command} @user, {command} <user id>, and remove after it to take the right away")
+
+
+def _usage(usage: str) -> RaveError:
+    return RaveError(Code.INVALID_ARGUMENT, f"write {usage}")
+
+
+def _marked(context: Context, command: Command) -> str:
+    changed = not command.fixed and command.name in context.permissions.overrides
+    return f"{command.name} (set)" if changed else command.name
+
+
+async def _person(context: Context, user: int) -> str:
+    """The user's name, and the id, which nobody else can have."""
+    name = await context.people.name(user)
+    return name if name == f"User {user}" else f"{name} ({user})"
+
+
+async def _try_reply(context: Context, text: str) -> None:
+    """Reply, if that is possible; what comes after matters more."""
+    try:
+        await context.reply(text)
+    except RaveError as error:
+        log.info("cannot answer a message: %s", error)

@@ -1,0 +1,46 @@
+"""What the admin commands ask of the service as a whole, which every mesh shares."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from ravesvc.bot.command import Permission
+
+
+class Counts(NamedTuple):
+    """How many active admins and command permissions there are."""
+
+    admins: int
+    permissions: int
+
+
+class Backend(Protocol):
+    """The owner of admins, permissions and account. `actor` is the chat user who asks, whose right it checks itself.
+
+    When a change is answered, it is safe on disk and holds in every mesh. Every method raises `RaveError`, in words
+    fit for the chat: AccessDenied, InvalidArgument, LastAdmin, Busy, StoreUnavailable, NotRunning (nobody answers).
+    """
+
+    async def add_admin(self, actor: int, user: int) -> bool:
+        """Make somebody an admin in all meshes; False if they are one already."""
+
+    async def remove_admin(self, actor: int, user: int) -> bool:
+        """Take the right away; False if they have none. Raises LastAdmin for the last one."""
+
+    async def set_permission(self, actor: int, command: str, permission: Permission, description: str) -> None:
+        """Say whom a command is for, in all meshes."""
+
+    async def remove_permission(self, actor: int, command: str) -> bool:
+        """Let a command be for whom it says itself; False if that is so already."""
+
+    async def refresh(self, actor: int) -> Counts:
+        """Read the store again, renew the credentials file, and have all meshes follow."""
+
+    async def relogin(self, actor: int) -> int:
+        """Begin to log in again with the account's address; returns when the mail is on its way.
+
+        The number is how many seconds there are to follow its link.
+        """
+
+    async def login_ended(self) -> None:
+        """Wait until the login that began last has succeeded, if it has not yet; raises what made it fail."""

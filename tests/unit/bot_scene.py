@@ -1,0 +1,125 @@
+"""A bot in a room of the tests' own, and words to and from it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ravesvc.bot import builtin
+from ravesvc.bot.bot import Bot
+from ravesvc.bot.command import Registry
+from ravesvc.bot.facts import Facts
+from ravesvc.bot.limits import Limits, Rate
+from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.room.chat import ChatMessage, Mention
+
+BOT, ANN, BOB, OTHER_BOT = 1, 2, 3, 4
+DEVICE = "0123456789abcdef0123456789abcdef"
+MANY = Limits(user=Rate(1000, 1.0), room=Rate(1000, 1.0), outgoing=Rate(1000, 1.0))
+
+
+class Room:
+    """A room in which a test listens: `heard()` is the next thing that the bot said and what it replied to."""
+
+    mesh_id = "11111111-2222-4333-8444-555555555555"
+    own_user_id = BOT
+    users = frozenset({BOT, ANN, BOB})
+
+    def __init__(self) -> None:
+        self._said: asyncio.Queue[tuple[str, str | None]] = asyncio.Queue()
+        self._ids = itertools.count()
+
+    async def chat(self, text: str, *, reply_to: str | None = None, mentions: Sequence[Mention] = ()) -> str:
+        self._said.put_nowait((text, reply_to))
+        return f"own{next(self._ids)}"
+
+    async def typing(self) -> None: ...
+
+    async def typing_stop(self) -> None: ...
+
+    def is_own(self, message_id: str) -> bool:
+        return message_id.startswith("own")
+
+    async def heard(self) -> tuple[str, str | None]:
+        async with asyncio.timeout(5):
+            return await self._said.get()
+
+    @property
+    def silent(self) -> bool:
+        return self._said.empty()
+
+
+@dataclass
+class Scene:
+    """A bot in a room, with all that a test may turn."""
+
+    registry: Registry = field(default_factory=Registry)
+    permissions: StaticPermissions = field(default_factory=StaticPermissions)
+    limits: Limits = MANY
+    ignored: frozenset[int] = frozenset({OTHER_BOT})
+    prefixes: tuple[str, ...] = ("?", "!")
+    names: dict[int, str] = field(default_factory=lambda: {ANN: "Ann", BOB: "Bob"})
+    facts: Facts = field(
+        default_factory=lambda: Facts(version="1.2", title="Films", server="ws.example", connected_since=100.0)
+    )
+    now: float = 1000.0
+    looked_up: list[list[int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        builtin.register(self.registry)
+        self._ids = itertools.count(1)
+
+    async def lookup(self, ids: Sequence[int]) -> Mapping[int, str]:
+        self.looked_up.append(list(ids))
+        return {i: self.names[i] for i in ids if i in self.names}
+
+    def play(self, body: Callable[[], Awaitable[None]]) -> None:
+        async def main() -> None:
+            self.room = Room()
+            self.bot = Bot(
+                facts=self.facts,
+                registry=self.registry,
+                permissions=self.permissions,
+                prefixes=self.prefixes,
+                typing_delay=0,
+                lookup=self.lookup,
+                ignored_users=self.ignored,
+                limits=self.limits,
+                clock=lambda: self.now,
+            )
+            self.bot.attach(self.room)
+            await body()
+            await self.bot.close()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        asyncio.run(main())
+
+    def say(self, text: str, sender: int | None = ANN, **more: Any) -> str:
+        message_id = f"m{next(self._ids)}"
+        self.bot.on_chat(
+            ChatMessage(
+                id=message_id,
+                sender_peer=f"{sender}_{DEVICE}",
+                sender=sender,
+                text=text,
+                **{"reply_to": None, "mentions": (), **more},
+            )
+        )
+        return message_id
+
+    async def answer(self, text: str, sender: int | None = ANN, **more: Any) -> str:
+        """Say it, and return the bot's answer, which must refer to it."""
+        message_id = self.say(text, sender, **more)
+        answer, reply_to = await self.room.heard()
+        assert reply_to == message_id
+        return answer
+
+
+def incident(text: str) -> str:
+    match = re.search(r"\(id ([0-9a-f]{8})\)$", text)
+    assert match, text
+    return match[1]

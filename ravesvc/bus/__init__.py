@@ -3,10 +3,11 @@
 from ravesvc.bus.connection import Bus
 from ravesvc.bus.interface import Authorizer, Call, Interface, decides_unnamed, method, policy_decides
 from ravesvc.bus.introspection import introspection
-from ravesvc.bus.matching import Signal
-from ravesvc.bus.message import Variant
+from ravesvc.bus.matching import Signal, name_changes
+from ravesvc.bus.message import ALLOW_INTERACTIVE_AUTHORIZATION, Variant
 
 __all__ = [
+    "ALLOW_INTERACTIVE_AUTHORIZATION",
     "Authorizer",
     "Bus",
     "Call",
@@ -16,5 +17,6 @@ __all__ = [
     "decides_unnamed",
     "introspection",
     "method",
+    "name_changes",
     "policy_decides",
 ]

@@ -93,14 +93,16 @@ class Bus:
         signature: str = "",
         *args: Any,
         timeout: float = 25.0,  # noqa: ASYNC109 - the caller knows how long the method may take
+        flags: int = 0,
     ) -> list[Any]:
         """Call a method and return the values of its reply.
 
         `args` are plain values that fit `signature`, with a `Variant` for each `v`; descriptors for an `h` remain
         the caller's. In the result variants are unpacked, and descriptors are the caller's to close.
+        `flags` are those of the header, such as `ALLOW_INTERACTIVE_AUTHORIZATION`.
         Raises `RaveError`: Timeout after `timeout` seconds, Bus when the connection is lost or the call can't be
         sent; for an error reply the code of our own errors, else AccessDenied, Timeout or Bus. Its attribute
-        `error_name` is the D-Bus error name.
+        `error_name` is the D-Bus error name, `said` what the callee says, empty if the bus answers for it.
         """
         what = f"{member} of {destination}"
         try:
@@ -109,6 +111,7 @@ class Bus:
                     Message(
                         kind=Kind.CALL,
                         serial=self._next_serial(),
+                        flags=flags,
                         destination=destination,
                         path=path,
                         interface=interface,
@@ -125,7 +128,8 @@ class Bus:
             raise RaveError(Code.BUS, f"{what} failed: the connection to the bus is lost")
         if reply.kind is Kind.ERROR:
             reply.close_fds()
-            raise faults.failure(reply.error_name, str(reply.body[0]) if reply.body else "", what)
+            text = str(reply.body[0]) if reply.body else ""
+            raise faults.failure(reply.error_name, text, what, said="" if reply.sender == DAEMON else text)
         return list(reply.body)
 
     async def request_name(self, name: str) -> None:

@@ -41,7 +41,11 @@ def error_name(error: RaveError) -> str:
     return ACCESS_DENIED if error.code is Code.ACCESS_DENIED else ERROR_PREFIX + error.code
 
 
-def failure(name: str, text: str, what: str) -> RaveError:
-    """The failure of `what` that an error reply tells; its attribute `error_name` keeps the reply's name."""
+def failure(name: str, text: str, what: str, said: str) -> RaveError:
+    """The failure of `what` that an error reply tells.
+
+    Its attribute `error_name` keeps the reply's name, `said` the words of whoever was called: empty when the bus
+    answered in its place, whose words are for programmers.
+    """
     code = _CODES.get(name, Code.BUS)
-    return RaveError(code, f"{what} failed: {text[:500] or name}", error_name=name)
+    return RaveError(code, f"{what} failed: {text[:500] or name}", error_name=name, said=said[:500])

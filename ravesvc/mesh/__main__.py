@@ -34,7 +34,9 @@ def main() -> int:
     try:
         mesh = names.mesh_id(mesh)
         settings = MeshSettings.from_json(_credential(names.SETTINGS_CREDENTIAL))
-        session = Session.from_json(_credential(names.SESSION_CREDENTIAL))
+        snapshot = _credential(names.SESSION_CREDENTIAL)
+        # Blank when the unit was started before any login; the parent may know more by now.
+        session = Session.from_json(snapshot) if snapshot.strip() else None
     except RaveError as e:
         _log.critical("%s", e)
         return ExitStatus.CONFIG
@@ -43,7 +45,7 @@ def main() -> int:
     return asyncio.run(_run(mesh, settings, session))
 
 
-async def _run(mesh: str, settings: MeshSettings, session: Session) -> ExitStatus:
+async def _run(mesh: str, settings: MeshSettings, session: Session | None) -> ExitStatus:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

@@ -14,6 +14,7 @@ _MOST_DELAY = 60.0
 _FINAL = {
     Code.NOT_FOUND: ExitStatus.GONE,
     Code.UNAUTHORIZED: ExitStatus.LOGIN_NEEDED,
+    Code.LOGIN_NEEDED: ExitStatus.LOGIN_NEEDED,
 }
 # The server knows us and says no, which may pass; everything else that fails is a matter of reaching it.
 _REJECTIONS = (Code.FORBIDDEN, Code.REFUSED)

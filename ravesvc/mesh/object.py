@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 from ravesvc import names
-from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, Signal, Variant, method, policy_decides
+from ravesvc.bus.matching import name_changes
 from ravesvc.errors import RaveError
+from ravesvc.names import Announcement
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +34,16 @@ class WorkerObject(Interface):
         "Left": {"reason": "s"},
     }
 
-    def __init__(self, status: Callable[[], dict[str, Variant]], reconnect: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        status: Callable[[], dict[str, Variant]],
+        reconnect: Callable[[], None],
+        refresh: Callable[[Announcement], Awaitable[None]],
+    ) -> None:
         super().__init__(policy_decides)
         self._status = status
         self._reconnect = reconnect
+        self._refresh = refresh
 
     @method(returns={"status": "a{sv}"})
     async def get_status(self, call: Call) -> dict[str, Variant]:
@@ -47,19 +55,40 @@ class WorkerObject(Interface):
         """Close the connection to the mesh and open another."""
         self._reconnect()
 
+    @method()
+    async def refresh_admins(self, call: Call) -> None:
+        """Ask the parent for the admins; answered when they are in force."""
+        await self._refresh(Announcement.ADMINS)
+
+    @method()
+    async def refresh_permissions(self, call: Call) -> None:
+        """Ask the parent for the command permissions; answered when they are in force."""
+        await self._refresh(Announcement.PERMISSIONS)
+
+    @method()
+    async def refresh_credentials(self, call: Call) -> None:
+        """Ask the parent for the session; answered when it is in use. Another identity makes another connection."""
+        await self._refresh(Announcement.CREDENTIALS)
+
 
 class Presence:
-    """Keeps the child on the bus: when the bus goes away, it comes back to it, and the mesh notices nothing."""
+    """Keeps the child on the bus: when the bus goes away, it comes back to it, and the mesh notices nothing.
 
-    def __init__(self, mesh: str, make: Callable[[], WorkerObject], announce: Callable[[], None]) -> None:
+    It calls `met` for each bus and each parent that it meets, none of which has heard of the child.
+
+    Attributes:
+        bus: the connection; None while there is none.
+    """
+
+    def __init__(self, mesh: str, make: Callable[[], WorkerObject], met: Callable[[], None]) -> None:
         self._mesh = mesh
         self._make = make
-        self._announce = announce
-        self._bus: Bus | None = None
+        self._met = met
+        self.bus: Bus | None = None
         self._object: WorkerObject | None = None
 
     def emit(self, signal: str, *args: Any) -> None:
-        """Send a signal; without a bus it is lost, and `announce` says what matters once there is one again."""
+        """Send a signal; without a bus it is lost, and `met` is the cue to say what matters once there is one."""
         if self._object:
             self._object.emit(signal, *args)
 
@@ -69,6 +98,7 @@ class Presence:
         try:
             made = self._make()
             bus.export(names.worker_path(self._mesh), made)
+            await bus.match(name_changes(names.BUS_NAME), self._owner_changed)
             try:
                 await bus.request_name(names.worker_name(self._mesh))
             except RaveError as e:
@@ -78,15 +108,15 @@ class Presence:
         except BaseException:
             await bus.close()
             raise
-        self._bus, self._object = bus, made
-        self._announce()
+        self.bus, self._object = bus, made
+        self._met()
 
     async def keep(self) -> None:
         """Stay on the bus for ever."""
         delay = _FIRST_DELAY
         while True:
-            if self._bus:
-                await asyncio.shield(self._bus.lost)
+            if self.bus:
+                await asyncio.shield(self.bus.lost)
                 _log.warning("The message bus is gone; the mesh is not affected")
                 await self.leave()
                 delay = _FIRST_DELAY
@@ -102,6 +132,11 @@ class Presence:
 
     async def leave(self) -> None:
         """Get off the bus, after everything said has been sent."""
-        bus, self._bus, self._object = self._bus, None, None
+        bus, self.bus, self._object = self.bus, None, None
         if bus:
             await bus.close()
+
+    def _owner_changed(self, signal: Signal) -> None:
+        _, _, owner = signal.body
+        if owner:
+            self._met()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -13,16 +14,18 @@ from ravesvc import __version__
 from ravesvc.api import tls
 from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
+from ravesvc.bot import admin, builtin
 from ravesvc.bot.bot import Bot
-from ravesvc.bot.builtin import register
 from ravesvc.bot.command import Registry
 from ravesvc.bot.facts import Facts
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bus import Variant
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.attempts import Attempts
+from ravesvc.mesh.backend import ParentBackend
+from ravesvc.mesh.follower import Follower
 from ravesvc.mesh.object import Presence, WorkerObject
-from ravesvc.names import ExitStatus
+from ravesvc.names import Announcement, ExitStatus
 from ravesvc.notify import notify, notify_ready
 from ravesvc.room import address
 from ravesvc.room.chat import ChatMessage, OwnMessages
@@ -34,27 +37,36 @@ _log = logging.getLogger(__name__)
 
 _NORMAL_CLOSURE = 1000
 _EARLY_KEPT = 32
+# Seconds that the mesh waits for the parent's word.
+_PATIENCE = 5.0
+# Until somebody says who we are.
+_NOBODY = Session(device_id="", ssaid="", user_id=0, auth_token="")
 
 
 class Worker:
     """One mesh. It is the listener of its rooms, one after another, and passes on to the bot what it hears."""
 
-    def __init__(self, mesh: str, settings: MeshSettings, session: Session) -> None:
+    def __init__(self, mesh: str, settings: MeshSettings, session: Session | None) -> None:
+        """Prepare it; `session` is that of the start, older than what the parent says, None if there was none."""
         self._mesh = mesh
         self._settings = settings
-        self._session = session
+        self._session = session or _NOBODY
         self._facts = Facts(version=__version__)
         self._attempts = Attempts(settings.max_connection_attempts)
         self._own_messages = OwnMessages()
         self._room: Room | None = None
         self._early: deque[ChatMessage] = deque(maxlen=_EARLY_KEPT)
-        self._kicked = False
+        # The first of the ways in which a bot is in its mesh no more, which no later event can change.
+        self._final: ExitStatus | None = None
+        self._left = asyncio.Event()
         self._last_error = ""
         self._restart = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
-        self._api = Api(servers=settings.servers, identity=settings.identity, session=session, tls=settings.tls)
+        self._api = Api(servers=settings.servers, identity=settings.identity, session=self._session, tls=settings.tls)
+        parent = ParentBackend(lambda: self._presence.bus)
         registry = Registry()
-        register(registry)
+        builtin.register(registry)
+        admin.register(registry, parent, self._leave)
         self._bot = Bot(
             facts=self._facts,
             registry=registry,
@@ -63,7 +75,10 @@ class Worker:
             typing_delay=settings.typing_delay,
             lookup=self._names,
         )
-        self._presence = Presence(mesh, lambda: WorkerObject(self._status, self._reconnect), self._announce)
+        self._follower = Follower(
+            parent, announce=self._announce, permissions=self._use_permissions, session=self._use_session
+        )
+        self._presence = Presence(mesh, self._make_object, self._follower.met)
 
     async def run(self, stopped: asyncio.Event) -> ExitStatus:
         """Live until `stopped` is set, or for as long as there is a point in it."""
@@ -75,25 +90,27 @@ class Worker:
         await notify_ready()
         tasks = [
             asyncio.create_task(self._live()),
-            asyncio.create_task(self._wait(stopped)),
+            asyncio.create_task(self._wait(self._left, ExitStatus.LEFT)),
+            asyncio.create_task(self._wait(stopped, ExitStatus.STOPPED)),
+            asyncio.create_task(self._follower.keep()),
             asyncio.create_task(self._presence.keep()),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             status = next(task for task in tasks if task.done()).result()
-            assert status is not None, "presence is kept for ever"
+            assert status is not None, "presence and following are for ever"
         finally:
             notify("STOPPING=1", "STATUS=Ending")
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._close()
-        # A kick outweighs a stop at the same time: the exit status is all of it that a parent sees who was away.
-        return ExitStatus.KICKED if self._kicked else status
+        # It outweighs a stop at the same time: the exit status is all of it that a parent sees who was away.
+        return status if self._final is None else self._final
 
-    async def _wait(self, stopped: asyncio.Event) -> ExitStatus:
-        await stopped.wait()
-        return ExitStatus.STOPPED
+    async def _wait(self, event: asyncio.Event, status: ExitStatus) -> ExitStatus:
+        await event.wait()
+        return status
 
     async def _close(self) -> None:
         if self._room:
@@ -103,7 +120,10 @@ class Worker:
         await self._presence.leave()
 
     async def _live(self) -> ExitStatus:
-        """One connection after another."""
+        """One connection after another, once the parent has told what it knows or has had its time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self._follower.asked.wait()
         while True:
             self._restart.clear()
             status = await self._connection()
@@ -119,22 +139,42 @@ class Worker:
     async def _connection(self) -> ExitStatus | None:
         """One connection from the attempt to its end; returns the status to end with, if it was the last."""
         room: Room | None = None
+        session = self._session
+        if session is _NOBODY:
+            why = "neither the orchestrator nor the start of the unit has given a session"
+            return self._failed(RaveError(Code.LOGIN_NEEDED, why, hint="run ravectl login EMAIL"), None)
         self._early.clear()
         try:
             mesh = await self._api.mesh(self._mesh)
-            room = self._make_room(mesh)
+            room = self._make_room(mesh, session)
             await room.open()
         except RaveError as e:
+            if e.code is Code.UNAUTHORIZED and await self._renewed(session):
+                return None
             return self._failed(e, room.closed.kind if room and room.closed else None)
         finally:
             # A child asks nothing for hours; an idle connection for each would burden both sides.
             self._api.drop_idle()
         room.baseline(user.id for user in mesh.users)
         self._opened(room)
+        if session.peer_id != self._session.peer_id:
+            # We became somebody else while being let in.
+            self._reconnect()
         close = await room.run()
         return self._ended(close)
 
-    def _make_room(self, mesh: Mesh) -> Room:
+    async def _renewed(self, refused: Session) -> bool:
+        """Whether the parent has another token than the one refused: a login may have crossed the attempt."""
+        with contextlib.suppress(RaveError, TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self._follower.refresh(Announcement.CREDENTIALS)
+        if self._session.auth_token == refused.auth_token:
+            return False
+        _log.info("The session was refused, but there is a new one")
+        self._restart.set()
+        return True
+
+    def _make_room(self, mesh: Mesh, session: Session) -> Room:
         if not mesh.server:
             raise RaveError(Code.BAD_DATA, "Rave names no server for the mesh")
         server = address.parse(mesh.server)
@@ -143,7 +183,7 @@ class Worker:
         return Room(
             mesh_id=self._mesh,
             server=mesh.server,
-            session=self._session,
+            session=session,
             ssl_context=tls.context(self._settings.tls, server.host),
             listener=self,
             lang=self._settings.lang,
@@ -165,7 +205,7 @@ class Worker:
         self._last_error = str(error)
         status = self._attempts.failed(error, kind)
         if status is ExitStatus.GONE:
-            self._presence.emit("Left", "the mesh is gone")
+            self._finish(ExitStatus.GONE, "Left", "the mesh is gone")
         elif status is ExitStatus.LOGIN_NEEDED:
             self._presence.emit("Error", self._last_error)
         elif status is not ExitStatus.KICKED:
@@ -179,7 +219,8 @@ class Worker:
         self._facts.connected_since = None
         self._facts.reconnects += 1
         self._last_error = close.reason
-        self._presence.emit("Disconnected", close.reason)
+        if self._final is None:
+            self._presence.emit("Disconnected", close.reason)
         _log.info("Disconnected: %s", close.reason)
         status = self._attempts.ended(close.kind, close.held)
         if close.kind is CloseKind.REJECTED:
@@ -206,12 +247,27 @@ class Worker:
 
     def on_kicked(self) -> None:
         """See `RoomListener`. Reported before anything else: the server may cut the connection at any moment."""
-        self._kicked = True
-        self._presence.emit("Kicked")
+        self._finish(ExitStatus.KICKED, "Kicked")
         self._bot.on_kicked()
 
+    async def _leave(self) -> None:
+        """Leave the mesh for good. Raises `RaveError` when Rave does not let us; then we stay."""
+        try:
+            await self._api.leave(self._mesh)
+        finally:
+            self._api.drop_idle()
+        _log.info("Left the mesh, as an admin has ordered")
+        self._finish(ExitStatus.LEFT, "Left", "an admin said so")
+        self._left.set()
+
+    def _finish(self, status: ExitStatus, signal: str, *args: str) -> None:
+        """Say that we are in the mesh no more, and why; only the first reason counts."""
+        if self._final is None:
+            self._final = status
+            self._presence.emit(signal, *args)
+
     def _announce(self) -> None:
-        """Say where we are, to a bus that has not heard of us yet."""
+        """Say where we are, to a bus or a parent that has not heard of us yet."""
         self._presence.emit("Ready")
         if self._room:
             self._presence.emit("Connected")
@@ -221,6 +277,22 @@ class Worker:
         self._restart.set()
         if self._room:
             self._closing = asyncio.create_task(self._room.close(_NORMAL_CLOSURE, "Reconnecting"))
+
+    def _use_permissions(self, permissions: StaticPermissions) -> None:
+        self._bot.permissions = permissions
+
+    def _use_session(self, session: Session) -> None:
+        """Use it from now on. A socket keeps its token for life, so only another identity needs another socket."""
+        before, self._session = self._session, session
+        if session == before:
+            return
+        self._api.set_session(session)
+        _log.info("The orchestrator has handed over a new session")
+        if session.peer_id != before.peer_id:
+            self._reconnect()
+
+    def _make_object(self) -> WorkerObject:
+        return WorkerObject(self._status, self._reconnect, self._follower.refresh)
 
     def _status(self) -> dict[str, Variant]:
         return {

@@ -14,6 +14,7 @@ import pytest
 
 from ravesvc import bus as bus_package
 from ravesvc.bus import (
+    ALLOW_INTERACTIVE_AUTHORIZATION,
     Bus,
     Call,
     Interface,
@@ -271,6 +272,18 @@ def test_flags_of_a_call(run: Run, bus_address: str) -> None:
             assert [call.interactive for call in lamp.calls] == [True, False, True]
             assert [m.kind for m in sent] == [Kind.RETURN]
             del service._send  # type: ignore[method-assign]
+
+    run(body())
+
+
+def test_a_caller_that_lets_polkit_ask(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            lamp = Lamp()
+            service.export(LAMP, lamp)
+            for flags in (ALLOW_INTERACTIVE_AUTHORIZATION, 0):
+                await client.call(service.unique_name, LAMP, Lamp.interface, "Say", "su", "x", 1, flags=flags)
+            assert [call.interactive for call in lamp.calls] == [True, False]
 
     run(body())
 

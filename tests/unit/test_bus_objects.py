@@ -366,7 +366,8 @@ def test_refusals_say_which_mesh(run: Run, bus_address: str) -> None:
         with pytest.raises(RaveError) as e:
             await client.ask("/p", Picky.interface, "Refuse")
         assert e.value.code is Code.NO_SUCH_MESH
-        assert e.value.attributes == {"error_name": "org.ravesvc.Rave1.Error.NoSuchMesh"}
+        said = "there is no mesh x (invite it)"
+        assert e.value.attributes == {"error_name": "org.ravesvc.Rave1.Error.NoSuchMesh", "said": said}
         assert "there is no mesh x (invite it)" in str(e.value)
 
     with_client(run, bus_address, test)

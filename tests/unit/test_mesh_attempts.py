@@ -10,7 +10,11 @@ from ravesvc.mesh.attempts import Attempts
 from ravesvc.names import FINAL_STATUSES, ExitStatus
 from ravesvc.room.close import CloseKind
 
-FINAL = {Code.NOT_FOUND: ExitStatus.GONE, Code.UNAUTHORIZED: ExitStatus.LOGIN_NEEDED}
+FINAL = {
+    Code.NOT_FOUND: ExitStatus.GONE,
+    Code.UNAUTHORIZED: ExitStatus.LOGIN_NEEDED,
+    Code.LOGIN_NEEDED: ExitStatus.LOGIN_NEEDED,
+}
 REJECTIONS = (Code.FORBIDDEN, Code.REFUSED)
 
 

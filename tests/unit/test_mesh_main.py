@@ -14,16 +14,20 @@ import pytest
 
 from ravesvc import names
 from ravesvc.bus.matching import name_changes
+from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import __main__ as program
-from ravesvc.names import ExitStatus
+from ravesvc.names import Announcement, ExitStatus
 from tests.unit.bus_fakes import connected
+from tests.unit.child import ask, settings_for
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_manager import FakeManager
+from tests.unit.fake_parent import FakeParent, parent_on
 from tests.unit.fake_systemd import new_mesh
 from tests.unit.simulator_server import Served, in_thread
-from tests.unit.test_mesh_worker import ask, settings_for
 
 Run = Callable[[Any], Any]
+
+ANN = 100_000_001
 
 # Runs the program and writes down every import, with a line for each word to the service manager, of which READY is
 # the first, and at the end every module in memory.
@@ -101,6 +105,23 @@ def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
                 second = (await in_thread(served.control.connections))[mesh]
                 await in_thread(served.control.drop, mesh)
                 await in_thread(served.control.wait, reconnected={mesh: second}, timeout=10)
+            parent = FakeParent(served.session)
+            parent.admin_users = {ANN}
+            async with parent_on(bus_daemon.address, parent):
+                for what in Announcement:
+                    await parent.announce(mesh, what)
+                for command in (
+                    "?admin 5",
+                    "?setperm ping user",
+                    "?setperm pong user",
+                    "?removeperm ping",
+                    "?listperms",
+                ):
+                    assert await in_thread(served.control.chat, mesh, command, user="ann", wait=5), command
+                assert await in_thread(served.control.chat, mesh, "?listperms", user="ann", wait=5)
+                assert len(await in_thread(served.control.chat, mesh, "?relogin", user="ann", wait=5, answers=2)) == 2
+                parent.failures["Refresh"] = RaveError(Code.STORE, "the database does not answer")
+                assert await in_thread(served.control.chat, mesh, "?refresh", user="ann", wait=5)
             bus_daemon.stop()
             monkeypatch.delenv("NOTIFY_SOCKET")  # the daemon would use it too
             bus_daemon.start()
@@ -121,9 +142,42 @@ def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
     ready = lines.index("notify")
     late = [line for line in lines[ready:] if line.startswith("import ")]
     assert not late, "\n".join(late)
-    modules = {line.removeprefix("module ").partition(".")[0] for line in lines if line.startswith("module ")}
-    assert "ravesvc" in modules
-    assert modules & {"yaml", "pymongo", "sqlite3", "pystemd", "gi", "aiohttp", "argparse"} == set()
+    loaded = {line.removeprefix("module ") for line in lines if line.startswith("module ")}
+    modules = {name.partition(".")[0] for name in loaded}
+    assert "ravesvc.mesh.backend" in loaded
+    assert modules & {"yaml", "pymongo", "bson", "sqlite3", "pystemd", "gi", "aiohttp", "argparse"} == set()
+    assert not [
+        name for name in loaded if name.startswith(("ravesvc.store", "ravesvc.orchestrator", "ravesvc.config"))
+    ]
+
+
+def test_without_a_session_of_the_start_the_parent_is_asked(
+    run: Run,
+    served: Served,
+    bus_address: str,
+    manager: FakeManager,
+    credentials: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
+    # As the unit leaves it when there is no file to load.
+    (credentials / "session").write_text("\n")
+    (mesh,) = served.control.create()
+    served.control.invite(mesh)
+
+    async def body() -> None:
+        async with parent_on(bus_address, FakeParent(served.session)), started("-m", "ravesvc.mesh", mesh) as child:
+            await in_thread(served.control.wait, connected=[mesh], timeout=10)
+            child.send_signal(signal.SIGTERM)
+            await child.communicate()
+            assert child.returncode == ExitStatus.STOPPED
+        async with started("-m", "ravesvc.mesh", mesh) as child:
+            _, errors = await child.communicate()
+            assert child.returncode == ExitStatus.LOGIN_NEEDED
+            assert "ravectl login" in errors.decode()
+            assert f"[{mesh}] INFO Ended: login needed" in errors.decode()
+
+    run(body())
 
 
 def test_a_kick_is_the_exit_status_of_the_process(

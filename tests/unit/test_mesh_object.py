@@ -11,6 +11,7 @@ from ravesvc.bus import Bus, Call, Interface, Signal, Variant, method, policy_de
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import object as object_module
 from ravesvc.mesh.object import Presence, WorkerObject
+from ravesvc.names import Announcement
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_systemd import MESH, settle
@@ -28,6 +29,7 @@ class FakeWorker(Interface):
     def __init__(self) -> None:
         super().__init__(policy_decides)
         self.restarts = 0
+        self.told: list[Announcement] = []
         self.status: dict[str, tuple[str, Any]] = {}
         self.asked = 0
         self.gate = asyncio.Event()
@@ -43,6 +45,22 @@ class FakeWorker(Interface):
     async def restart_connection(self, call: Call) -> None:
         self.restarts += 1
 
+    @method()
+    async def refresh_admins(self, call: Call) -> None:
+        await self._refresh(Announcement.ADMINS)
+
+    @method()
+    async def refresh_permissions(self, call: Call) -> None:
+        await self._refresh(Announcement.PERMISSIONS)
+
+    @method()
+    async def refresh_credentials(self, call: Call) -> None:
+        await self._refresh(Announcement.CREDENTIALS)
+
+    async def _refresh(self, what: Announcement) -> None:
+        self.told.append(what)
+        await self.gate.wait()
+
 
 class Child:
     """A presence, and what it was asked and told."""
@@ -51,17 +69,23 @@ class Child:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
         monkeypatch.setattr(object_module, "_FIRST_DELAY", 0.01)
         self.reconnects = 0
-        self.announced = 0
-        self.presence = Presence(MESH, self._make, self._announce)
+        self.met = 0
+        self.refreshed: list[Announcement] = []
+        self.presence = Presence(MESH, self._make, self._met)
 
     def _make(self) -> WorkerObject:
-        return WorkerObject(lambda: {"Users": Variant("u", 3)}, self._reconnect)
+        return WorkerObject(lambda: {"Users": Variant("u", 3)}, self._reconnect, self._refresh)
+
+    async def _refresh(self, what: Announcement) -> None:
+        self.refreshed.append(what)
+        if what is Announcement.CREDENTIALS:
+            raise RaveError(Code.LOGIN_NEEDED, "login needed")
 
     def _reconnect(self) -> None:
         self.reconnects += 1
 
-    def _announce(self) -> None:
-        self.announced += 1
+    def _met(self) -> None:
+        self.met += 1
         self.presence.emit("Ready")
 
 
@@ -81,6 +105,12 @@ def test_a_child_is_on_the_bus_under_its_name(run: Run, bus_address: str, monkey
             assert await ask(bus, "GetStatus") == [{"Users": 3}]
             assert await ask(bus, "RestartConnection") == []
             assert child.reconnects == 1
+            for what in Announcement.ADMINS, Announcement.PERMISSIONS:
+                assert await ask(bus, what) == []
+            with pytest.raises(RaveError, match="login needed") as caught:
+                await ask(bus, Announcement.CREDENTIALS)
+            assert caught.value.code is Code.LOGIN_NEEDED
+            assert child.refreshed == list(Announcement)
             said = [(signal.path, signal.member, *signal.body) for signal in heard]
             path = names.worker_path(MESH)
             assert said == [(path, "Ready"), (path, "Disconnected", "the connection broke")]
@@ -116,7 +146,7 @@ def test_without_its_name_a_child_is_heard_all_the_same(
             assert len({signal.sender for signal in heard}) == 1
             path, interface = names.worker_path(MESH), names.WORKER_INTERFACE
             assert await bus.call(heard[0].sender, path, interface, "GetStatus") == [{"Users": 3}]
-            assert child.announced == 1, "it does not come and go"
+            assert child.met == 1, "it does not come and go"
             keeping.cancel()
             await asyncio.wait([keeping])
             await child.presence.leave()
@@ -141,7 +171,7 @@ def test_a_child_that_cannot_get_on_the_bus_leaves_no_connection_behind(
             await bus.match(rule, lambda signal: gone.append(signal.body[0]) if not signal.body[2] else None)
             with pytest.raises(RaveError, match="no object"):
                 await child.presence.join()
-            assert child.announced == 0
+            assert child.met == 0
             await until(lambda: gone)
 
     run(body())
@@ -154,12 +184,12 @@ def test_a_child_comes_back_to_a_new_bus_and_announces_itself_there(
         child = Child(monkeypatch, bus_daemon.address)
         await child.presence.join()
         keeping = asyncio.create_task(child.presence.keep())
-        for announced in (2, 3):
+        for met in (2, 3):
             bus_daemon.stop()
-            await until(lambda: child.presence._bus is None)
+            await until(lambda: child.presence.bus is None)
             child.presence.emit("Error", "lost")  # must not fail
             bus_daemon.start()
-            await until(lambda announced=announced: child.announced == announced)
+            await until(lambda met=met: child.met == met)
             async with connected(bus_daemon.address) as (bus,):
                 assert await ask(bus, "GetStatus") == [{"Users": 3}]
         keeping.cancel()
@@ -191,7 +221,7 @@ def test_without_a_bus_it_tries_ever_more_slowly(
                 await real(0.001)
         assert delays[:5] == [0.01, 0.02, 0.04, 0.05, 0.05]
         bus_daemon.start()
-        await until(lambda: child.announced)
+        await until(lambda: child.met)
         keeping.cancel()
         await asyncio.wait([keeping])
         await child.presence.leave()
@@ -214,5 +244,24 @@ def test_jitter_spreads_the_returns(run: Run, bus_daemon: BusDaemon, monkeypatch
             with pytest.raises(asyncio.CancelledError):
                 await child.presence.keep()
         assert delays == pytest.approx([0.005, 0.01499])
+
+    run(body())
+
+
+def test_a_child_meets_every_parent_that_comes(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_address)
+        await child.presence.join()
+        assert child.met == 1, "the bus itself"
+        for met in (2, 3):
+            async with connected(bus_address, 2) as (parent, other):
+                await other.request_name(names.worker_name("somebody else"))
+                await parent.request_name(names.BUS_NAME)
+                await until(lambda met=met: child.met == met)
+            assert child.presence.bus
+            await settle(child.presence.bus)
+            assert child.met == met, "one that goes is not met"
+        await child.presence.leave()
+        assert child.presence.bus is None
 
     run(body())

@@ -3,84 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
-import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ravesvc import __version__, names
-from ravesvc.bus import Bus, Signal
-from ravesvc.mesh import attempts
-from ravesvc.mesh.worker import Worker
+from ravesvc.mesh import attempts, follower
 from ravesvc.names import ExitStatus
 from ravesvc.room.room import Room
-from ravesvc.settings import MeshSettings, Servers, Tls
 from tests.unit.bus_fakes import connected
+from tests.unit.child import Child, ask, child_of
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_manager import FakeManager
 from tests.unit.fake_systemd import settle
 from tests.unit.simulator_server import Served, in_thread
 
 Run = Callable[[Any], Any]
-
-
-def settings_for(served: Served, attempts_allowed: int) -> MeshSettings:
-    base = f"https://{served.server}"
-    return MeshSettings(
-        identity=served.account.identity,
-        servers=Servers(api=base, parse=f"{base}/parse", mojo=f"{base}/mojo"),
-        tls=Tls(ca_file=str(served.home.ca_file)),
-        lang="en",
-        command_prefix=("?",),
-        typing_delay=0.0,
-        max_connection_attempts=attempts_allowed,
-        debug=False,
-    )
-
-
-class Child:
-    """A worker in our process. `heard` is what it says on the bus."""
-
-    def __init__(self, served: Served, mesh: str, attempts_allowed: int) -> None:
-        self.served = served
-        self.control = served.control
-        self.mesh = mesh
-        self.stopped = asyncio.Event()
-        self.heard: list[tuple[Any, ...]] = []
-        self.worker = Worker(mesh, settings_for(served, attempts_allowed), served.session)
-        self.running: asyncio.Task[ExitStatus]
-
-    def listen(self, signal: Signal) -> None:
-        self.heard.append((signal.member, *signal.body))
-
-    async def says(self, *said: Any) -> None:
-        await until(lambda: said in self.heard)
-
-    async def connects(self) -> int:
-        """Wait for the connection; returns its number."""
-        await in_thread(self.control.wait, connected=[self.mesh], timeout=5)
-        return (await in_thread(self.control.connections))[self.mesh]
-
-    async def ends(self) -> ExitStatus:
-        async with asyncio.timeout(5):
-            return await self.running
-
-    async def last_close(self) -> dict[str, Any]:
-        await in_thread(self.control.wait, disconnected=[self.mesh], timeout=5)
-        return dict((await in_thread(self.control.mesh, self.mesh))["ended"][-1])
-
-    async def answer(self, text: str) -> list[str]:
-        return list(await in_thread(self.control.chat, self.mesh, text, wait=5))
-
-
-async def ask(bus: Bus, mesh: str, member: str) -> list[Any]:
-    return await bus.call(names.worker_name(mesh), names.worker_path(mesh), names.WORKER_INTERFACE, member)
 
 
 @pytest.fixture
@@ -93,6 +36,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeMan
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, bus_daemon: BusDaemon) -> None:
     monkeypatch.setattr(attempts, "_FIRST_DELAY", 0.02)
+    monkeypatch.setattr(follower, "_SPREAD", 0.02)
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
 
 
@@ -101,19 +45,6 @@ def mesh(served: Served) -> str:
     (made,) = served.control.create(title="A film")
     served.control.invite(made)
     return made
-
-
-@contextlib.asynccontextmanager
-async def child_of(served: Served, mesh: str, attempts_allowed: int = 1) -> AsyncIterator[tuple[Child, Bus]]:
-    async with connected(os.environ["DBUS_SYSTEM_BUS_ADDRESS"]) as (bus,):
-        child = Child(served, mesh, attempts_allowed)
-        await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", child.listen)
-        child.running = asyncio.create_task(child.worker.run(child.stopped))
-        try:
-            yield child, bus
-        finally:
-            child.stopped.set()
-            await child.ends()
 
 
 def test_it_connects_says_so_everywhere_answers_and_stops(
@@ -166,8 +97,8 @@ def test_a_kick_is_said_and_is_the_exit_status(run: Run, served: Served, mesh: s
             members = [member for member, *_ in child.heard]
             assert members.count("Kicked") == 1
             if close != "before":
-                # First of all; when the server closes first, the next connection tells.
-                assert members[:3] == ["Ready", "Connected", "Kicked"]
+                # At once and last of all; when the server closes first, the next connection tells.
+                assert members == ["Ready", "Connected", "Kicked"]
 
     run(body())
 
@@ -373,7 +304,7 @@ def test_without_a_bus_the_mesh_is_served_and_the_child_announces_itself_later(
 ) -> None:
     async def body() -> None:
         bus_daemon.stop()
-        child = Child(served, mesh, 1)
+        child = Child(served, mesh, 1, served.session)
         child.running = asyncio.create_task(child.worker.run(child.stopped))
         number = await child.connects()
         assert (await child.answer("?ping"))[0].startswith("Pong")
@@ -415,7 +346,7 @@ def test_a_bug_in_the_life_of_a_mesh_is_a_crash_that_closes_what_is_open(
     monkeypatch.setattr(Room, "run", broken)
 
     async def body() -> None:
-        child = Child(served, mesh, 1)
+        child = Child(served, mesh, 1, served.session)
         with pytest.raises(ZeroDivisionError):
             await child.worker.run(child.stopped)
         assert (await child.last_close())["code"] == 1000

@@ -1,0 +1,157 @@
+"""The parent as a child sees it: the one who knows admins, permissions and session (`.Backend` on the bus).
+
+What goes wrong here is shown in the chat, so it is told in the parent's own words or in ours; those of the bus go to
+the log alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ravesvc import fields, names
+from ravesvc.bot.backend import Counts
+from ravesvc.bot.command import Permission
+from ravesvc.bus import Bus, faults
+from ravesvc.errors import Code, RaveError
+from ravesvc.settings import Session
+
+# Seconds. A change is answered when it is safe on disk and all meshes have followed.
+_READING = 10.0
+_CHANGING = 25.0
+# Until the mail is on its way, which Rave may take its time for.
+_MAILING = 60.0
+# Somebody has ten minutes to follow the link in it.
+_LOGIN = 660.0
+
+
+class ParentBackend:
+    """Asks the parent. `bus` tells the connection to ask over, None while there is none.
+
+    Implements `ravesvc.bot.backend.Backend`. Every method raises `RaveError`: what the parent says, in its words,
+    NotRunning when nobody answers, BadData when the answer is none.
+    """
+
+    def __init__(self, bus: Callable[[], Bus | None]) -> None:
+        self._bus = bus
+
+    async def admins(self) -> frozenset[int]:
+        """The user ids of all admins. Raises StoreUnavailable, too, while nobody knows."""
+        match await self._ask("GetAdmins", timeout=_READING):
+            case [list(users)]:
+                return frozenset(_number(user) for user in users)
+        raise _senseless()
+
+    async def permissions(self) -> dict[str, Permission]:
+        """Whom commands are for, by name, where somebody has changed that. Raises as `admins` does."""
+        match await self._ask("GetPermissions", timeout=_READING):
+            case [dict(needs)]:
+                return {_text(command): _permission(admin) for command, admin in needs.items()}
+        raise _senseless()
+
+    async def session(self) -> Session:
+        """The account's session as it is now. Raises LoginNeeded, too, if there is none."""
+        match await self._ask("GetCredentials", timeout=_READING):
+            case [dict(credentials)]:
+                try:
+                    return Session.from_object(credentials)
+                except RaveError as e:
+                    raise _senseless() from e
+        raise _senseless()
+
+    async def add_admin(self, actor: int, user: int) -> bool:
+        """See `Backend`."""
+        return _truth(await self._ask("AddAdmin", "tt", actor, user))
+
+    async def remove_admin(self, actor: int, user: int) -> bool:
+        """See `Backend`."""
+        return _truth(await self._ask("RemoveAdmin", "tt", actor, user))
+
+    async def set_permission(self, actor: int, command: str, permission: Permission, description: str) -> None:
+        """See `Backend`."""
+        await self._ask("SetPermission", "tsbs", actor, command, permission is Permission.ADMIN, description)
+
+    async def remove_permission(self, actor: int, command: str) -> bool:
+        """See `Backend`."""
+        return _truth(await self._ask("RemovePermission", "ts", actor, command))
+
+    async def refresh(self, actor: int) -> Counts:
+        """See `Backend`."""
+        match await self._ask("Refresh", "t", actor):
+            case [admins, permissions]:
+                return Counts(_number(admins), _number(permissions))
+        raise _senseless()
+
+    async def relogin(self, actor: int) -> int:
+        """See `Backend`."""
+        match await self._ask("Relogin", "t", actor, timeout=_MAILING):
+            case [seconds]:
+                return _number(seconds)
+        raise _senseless()
+
+    async def login_ended(self) -> None:
+        """See `Backend`."""
+        await self._ask("LoginEnded", timeout=_LOGIN)
+
+    async def _ask(
+        self,
+        member: str,
+        signature: str = "",
+        *args: Any,
+        timeout: float = _CHANGING,  # noqa: ASYNC109 - as of the call that it is
+    ) -> list[Any]:
+        bus = self._bus()
+        if bus is None:
+            raise _unanswered("not on the message bus")
+        parent = names.BUS_NAME, names.BACKEND_PATH, names.BACKEND_INTERFACE
+        try:
+            return await bus.call(*parent, member, signature, *args, timeout=timeout)
+        except RaveError as e:
+            if isinstance(e.__cause__, ValueError):
+                # Such as a number that is too large, which whoever typed it should know.
+                raise RaveError(Code.INVALID_ARGUMENT, "that is no value to work with") from e
+            raise _in_its_words(e) or _unanswered(str(e)) from e
+
+
+def _in_its_words(error: RaveError) -> RaveError | None:
+    """The parent's failure, or None if it is the bus's: no parent, none in time, none that knows the method."""
+    name, said = str(error.attributes.get("error_name", "")), str(error.attributes.get("said", ""))
+    ours = name.startswith(names.ERROR_PREFIX) or name == faults.ACCESS_DENIED
+    # Closed: it went away over our question.
+    return RaveError(error.code, said) if ours and said and error.code is not Code.CLOSED else None
+
+
+def _unanswered(why: str) -> RaveError:
+    return RaveError(
+        Code.NOT_RUNNING, "the service behind this bot does not answer", hint="try again in a while", why=why
+    )
+
+
+def _senseless() -> RaveError:
+    return RaveError(Code.BAD_DATA, "the service behind this bot gives an answer that makes no sense")
+
+
+def _number(value: object) -> int:
+    # A text of digits is none here: the bus has types.
+    if not isinstance(value, int) or fields.as_int(value) is None:
+        raise _senseless()
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise _senseless()
+    return value
+
+
+def _permission(admin: object) -> Permission:
+    if not isinstance(admin, bool):
+        raise _senseless()
+    return Permission.ADMIN if admin else Permission.USER
+
+
+def _truth(answer: list[Any]) -> bool:
+    match answer:
+        case [bool(truth)]:
+            return truth
+    raise _senseless()

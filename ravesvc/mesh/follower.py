@@ -1,0 +1,149 @@
+"""Follows the parent: keeps what a child knows of admins, permissions and session as the parent has it.
+
+The parent tells that something has changed, never what; the child asks. So no order of messages can leave it with an
+older state, and whatever it has missed it gets with the next question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.errors import RaveError
+from ravesvc.mesh.backend import ParentBackend
+from ravesvc.names import Announcement
+from ravesvc.settings import Session
+
+_log = logging.getLogger(__name__)
+
+# Seconds over which hundreds of children spread their questions to a parent that has just come.
+_SPREAD = 2.0
+# Seconds until what could not be learned is asked for again.
+_RETRY = 60.0
+
+
+class Follower:
+    """Asks the parent at the start, when it tells of a change, and when somebody comes who has not heard of us.
+
+    Attributes:
+        asked: set when everything has been asked for once, whatever came of it.
+    """
+
+    def __init__(
+        self,
+        parent: ParentBackend,
+        *,
+        announce: Callable[[], None],
+        permissions: Callable[[StaticPermissions], None],
+        session: Callable[[Session], None],
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            parent: to ask.
+            announce: says on the bus where we are.
+            permissions: gets admins and overrides, each time that they were asked for.
+            session: likewise, the session.
+        """
+        self.asked = asyncio.Event()
+        self._parent = parent
+        self._announce = announce
+        self._use_permissions = permissions
+        self._use_session = session
+        self._known = StaticPermissions()
+        self._questions: dict[Announcement, Callable[[], Awaitable[None]]] = {
+            Announcement.ADMINS: self._ask_admins,
+            Announcement.PERMISSIONS: self._ask_permissions,
+            Announcement.CREDENTIALS: self._ask_session,
+        }
+        # One question of a kind at a time: else an older answer could be applied over a newer one.
+        self._locks = {what: asyncio.Lock() for what in Announcement}
+        self._missing = set(Announcement)
+        self._unmet = False
+        self._news = asyncio.Event()
+        self._told = ""
+
+    def met(self) -> None:
+        """There is a bus or a parent that has not heard of us; what we know may be old, too."""
+        self._unmet = True
+        self._news.set()
+
+    async def refresh(self, what: Announcement) -> None:
+        """Ask for one kind and return when the answer is applied.
+
+        Raises `RaveError` when it can't be had: then what was known stays, and is asked for again later.
+        """
+        async with self._locks[what]:
+            self._missing.add(what)
+            try:
+                await self._questions[what]()
+            except RaveError:
+                # From now on the time is to be watched.
+                self._news.set()
+                raise
+            self._missing.discard(what)
+
+    async def keep(self) -> None:
+        """Follow for ever. The first time at once, and also without a bus."""
+        self.met()
+        spread = 0.0
+        while True:
+            # A child that has learned everything sleeps until it is told something.
+            pause = _RETRY * (0.5 + _jitter()) if self._missing and not self._unmet else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._news.wait()
+                self._news.clear()
+                if not self._unmet:
+                    continue
+            if self._unmet:
+                self._unmet = False
+                await asyncio.sleep(spread * _jitter())
+                spread = _SPREAD
+                self._announce()
+                self._missing.update(Announcement)
+            await self._ask_for_missing()
+            self.asked.set()
+
+    async def _ask_for_missing(self) -> None:
+        failures = [e for e in await asyncio.gather(*map(self._try, sorted(self._missing))) if e]
+        # They have one cause, as a rule, and it lasts: say each thing once.
+        text = "; ".join(dict.fromkeys(failures))
+        if text and text != self._told:
+            _log.warning("Not everything could be learned from the orchestrator: %s", text)
+        elif self._told and not text:
+            _log.info("The orchestrator has told everything now")
+        self._told = text
+
+    async def _try(self, what: Announcement) -> str:
+        try:
+            await self.refresh(what)
+        except RaveError as e:
+            _log.debug("%s: %s %s", what, e, e.attributes)
+            return e.message
+        return ""
+
+    async def _ask_admins(self) -> None:
+        admins = await self._parent.admins()
+        self._learn(dataclasses.replace(self._known, admins=admins))
+
+    async def _ask_permissions(self) -> None:
+        overrides = await self._parent.permissions()
+        self._learn(dataclasses.replace(self._known, overrides=overrides))
+
+    async def _ask_session(self) -> None:
+        self._use_session(await self._parent.session())
+
+    def _learn(self, permissions: StaticPermissions) -> None:
+        self._known = permissions
+        self._use_permissions(permissions)
+
+
+def _jitter() -> float:
+    """From [0, 1)."""
+    return random.random()  # noqa: S311 - jitter, not a secret

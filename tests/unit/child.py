@@ -1,0 +1,97 @@
+"""A real worker in our process, in a mesh of the simulator, and what it says on a private bus."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ravesvc import names
+from ravesvc.bus import Bus, Signal
+from ravesvc.mesh.worker import Worker
+from ravesvc.names import ExitStatus
+from ravesvc.settings import MeshSettings, Servers, Session, Tls
+from tests.unit.bus_fakes import connected
+from tests.unit.conftest import until
+from tests.unit.simulator_server import Served, in_thread
+
+
+def settings_for(served: Served, attempts_allowed: int) -> MeshSettings:
+    base = f"https://{served.server}"
+    return MeshSettings(
+        identity=served.account.identity,
+        servers=Servers(api=base, parse=f"{base}/parse", mojo=f"{base}/mojo"),
+        tls=Tls(ca_file=str(served.home.ca_file)),
+        lang="en",
+        command_prefix=("?",),
+        typing_delay=0.0,
+        max_connection_attempts=attempts_allowed,
+        debug=False,
+    )
+
+
+class Child:
+    """A worker with this session from its start. `heard` is what it says on the bus."""
+
+    def __init__(self, served: Served, mesh: str, attempts_allowed: int, session: Session | None) -> None:
+        self.served = served
+        self.control = served.control
+        self.mesh = mesh
+        self.stopped = asyncio.Event()
+        self.heard: list[tuple[Any, ...]] = []
+        self.worker = Worker(mesh, settings_for(served, attempts_allowed), session)
+        self.running: asyncio.Task[ExitStatus]
+
+    @property
+    def words(self) -> list[str]:
+        """The signals that it has sent, without what is in them."""
+        return [said[0] for said in self.heard]
+
+    def listen(self, signal: Signal) -> None:
+        self.heard.append((signal.member, *signal.body))
+
+    async def says(self, *said: Any) -> None:
+        await until(lambda: said in self.heard)
+
+    async def connects(self) -> int:
+        """Wait for the connection; returns its number."""
+        await in_thread(self.control.wait, connected=[self.mesh], timeout=5)
+        return (await in_thread(self.control.connections))[self.mesh]
+
+    async def ends(self) -> ExitStatus:
+        async with asyncio.timeout(5):
+            return await self.running
+
+    async def last_close(self) -> dict[str, Any]:
+        await in_thread(self.control.wait, disconnected=[self.mesh], timeout=5)
+        return dict((await in_thread(self.control.mesh, self.mesh))["ended"][-1])
+
+    async def answer(self, text: str, **options: Any) -> list[str]:
+        return list(await in_thread(self.control.chat, self.mesh, text, wait=5, **options))
+
+
+async def ask(bus: Bus, mesh: str, member: str) -> list[Any]:
+    return await bus.call(names.worker_name(mesh), names.worker_path(mesh), names.WORKER_INTERFACE, member)
+
+
+@contextlib.asynccontextmanager
+async def living(child: Child) -> AsyncIterator[Bus]:
+    """A child that is started, and stopped at the end. Yields a connection to its bus."""
+    async with connected(os.environ["DBUS_SYSTEM_BUS_ADDRESS"]) as (bus,):
+        await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", child.listen)
+        child.running = asyncio.create_task(child.worker.run(child.stopped))
+        try:
+            yield bus
+        finally:
+            child.stopped.set()
+            await child.ends()
+
+
+@contextlib.asynccontextmanager
+async def child_of(served: Served, mesh: str, attempts_allowed: int = 1) -> AsyncIterator[tuple[Child, Bus]]:
+    """A child that knows the simulator's session."""
+    child = Child(served, mesh, attempts_allowed, served.session)
+    async with living(child) as bus:
+        yield child, bus

@@ -1,0 +1,123 @@
+"""The parent on a private bus, as far as its children ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ravesvc import names
+from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import Announcement
+from ravesvc.settings import Session
+from tests.unit.bus_fakes import connected
+
+
+class FakeParent(Interface):
+    """What it knows and how it fails is set by the test; `asked` is every question with its arguments.
+
+    While `gates` has an event for a method, it waits for that between looking up the answer and giving it.
+    """
+
+    interface = names.BACKEND_INTERFACE
+
+    def __init__(self, session: Session | None = None) -> None:
+        super().__init__(policy_decides)
+        self.admin_users: set[int] = set()
+        self.overrides: dict[str, bool] = {}
+        self.session = session
+        self.failures: dict[str, RaveError] = {}
+        self.gates: dict[str, asyncio.Event] = {}
+        self.asked: list[tuple[Any, ...]] = []
+        self.waiting = 0
+        self.bus: Bus
+
+    def times(self, member: str) -> int:
+        """How often a method was called."""
+        return [asked[0] for asked in self.asked].count(member)
+
+    async def announce(self, mesh: str, what: Announcement) -> None:
+        """Tell a child that something has changed; raises what it answers."""
+        await self.bus.call(names.worker_name(mesh), names.worker_path(mesh), names.WORKER_INTERFACE, what)
+
+    async def _answer(self, call: Call, *args: Any, value: Any = None) -> Any:
+        self.asked.append((call.member, *args))
+        failure = self.failures.get(call.member)
+        if call.member in self.gates:
+            self.waiting += 1
+            await self.gates[call.member].wait()
+        if failure:
+            raise failure
+        return value
+
+    @method(returns={"users": "at"})
+    async def get_admins(self, call: Call) -> Any:
+        return await self._answer(call, value=sorted(self.admin_users))
+
+    @method(returns={"permissions": "a{sb}"})
+    async def get_permissions(self, call: Call) -> Any:
+        return await self._answer(call, value=dict(self.overrides))
+
+    @method(returns={"credentials": "a{sv}"})
+    async def get_credentials(self, call: Call) -> Any:
+        session = self.session
+        if session is None:
+            await self._answer(call)
+            raise RaveError(Code.LOGIN_NEEDED, "login needed", hint="run ravectl login EMAIL")
+        values = {
+            "device_id": Variant("s", session.device_id),
+            "ssaid": Variant("s", session.ssaid),
+            "user_id": Variant("t", session.user_id),
+            "auth_token": Variant("s", session.auth_token),
+        }
+        return await self._answer(call, value=values)
+
+    @method(takes={"actor": "t", "user": "t"}, returns={"added": "b"})
+    async def add_admin(self, call: Call, actor: int, user: int) -> Any:
+        added = await self._answer(call, actor, user, value=user not in self.admin_users)
+        self.admin_users.add(user)
+        return added
+
+    @method(takes={"actor": "t", "user": "t"}, returns={"removed": "b"})
+    async def remove_admin(self, call: Call, actor: int, user: int) -> Any:
+        removed = await self._answer(call, actor, user, value=user in self.admin_users)
+        self.admin_users.discard(user)
+        return removed
+
+    @method(takes={"actor": "t", "command": "s", "requires_admin": "b", "description": "s"})
+    async def set_permission(
+        self, call: Call, actor: int, command: str, requires_admin: bool, description: str
+    ) -> None:
+        await self._answer(call, actor, command, requires_admin, description)
+        self.overrides[command] = requires_admin
+
+    @method(takes={"actor": "t", "command": "s"}, returns={"removed": "b"})
+    async def remove_permission(self, call: Call, actor: int, command: str) -> Any:
+        await self._answer(call, actor, command)
+        return self.overrides.pop(command, None) is not None
+
+    @method(takes={"actor": "t"}, returns={"admins": "u", "permissions": "u"})
+    async def refresh(self, call: Call, actor: int) -> Any:
+        return await self._answer(call, actor, value=(len(self.admin_users), len(self.overrides)))
+
+    @method(takes={"actor": "t"}, returns={"seconds": "u"})
+    async def relogin(self, call: Call, actor: int) -> Any:
+        return await self._answer(call, actor, value=600)
+
+    @method()
+    async def login_ended(self, call: Call) -> None:
+        await self._answer(call)
+
+
+@contextlib.asynccontextmanager
+async def parent_on(address: str, fake: FakeParent | Interface) -> AsyncIterator[Bus]:
+    """Put a parent on the bus, under its name; away again at the end."""
+    async with connected(address) as (bus,):
+        bus.export(names.BACKEND_PATH, fake)
+        if isinstance(fake, FakeParent):
+            fake.bus = bus
+        await bus.request_name(names.BUS_NAME)
+        yield bus
+        bus.unexport(names.BACKEND_PATH)

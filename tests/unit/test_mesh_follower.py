@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from ravesvc.bot.command import Permission
+from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.errors import Code, RaveError
+from ravesvc.mesh import follower as follower_module
+from ravesvc.mesh.backend import ParentBackend
+from ravesvc.mesh.follower import Follower
+from ravesvc.names import Announcement
+from ravesvc.settings import Session
+from tests.unit.conftest import until
+from tests.unit.room_server import SESSION
+
+Run = Callable[[Any], Any]
+
+ADMINS, PERMISSIONS, CREDENTIALS = Announcement
+AWAY = RaveError(Code.NOT_RUNNING, "nobody answers")
+
+
+class Parent(ParentBackend):
+    """Answers from attributes; a question of a kind in `held` waits for `answer`, looked up before."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None)
+        self.facts: dict[Announcement, Any] = {
+            ADMINS: frozenset({1}),
+            PERMISSIONS: {"ping": Permission.ADMIN},
+            CREDENTIALS: SESSION,
+        }
+        self.asked: list[Announcement] = []
+        self.held: set[Announcement] = set()
+        self._waiting: list[asyncio.Event] = []
+
+    async def _give(self, what: Announcement) -> Any:
+        self.asked.append(what)
+        fact = self.facts[what]
+        if what in self.held:
+            self._waiting.append(asyncio.Event())
+            await self._waiting[-1].wait()
+        if isinstance(fact, RaveError):
+            raise fact
+        return fact
+
+    def answer(self, position: int = 0) -> None:
+        """Let one of the questions that wait be answered."""
+        self._waiting.pop(position).set()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    async def admins(self) -> frozenset[int]:
+        return frozenset(await self._give(ADMINS))
+
+    async def permissions(self) -> dict[str, Permission]:
+        return dict(await self._give(PERMISSIONS))
+
+    async def session(self) -> Session:
+        session: Session = await self._give(CREDENTIALS)
+        return session
+
+
+class Child:
+    """What a follower applies."""
+
+    def __init__(self) -> None:
+        self.parent = Parent()
+        self.announced = 0
+        self.permissions = StaticPermissions()
+        self.session: Session | None = None
+        self.follower = Follower(
+            self.parent, announce=self._announce, permissions=self._use_permissions, session=self._use_session
+        )
+
+    def _announce(self) -> None:
+        self.announced += 1
+
+    def _use_permissions(self, permissions: StaticPermissions) -> None:
+        self.permissions = permissions
+
+    def _use_session(self, session: Session) -> None:
+        self.session = session
+
+    @contextlib.asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        keeping = asyncio.create_task(self.follower.keep())
+        await self.follower.asked.wait()
+        yield
+        keeping.cancel()
+        await asyncio.wait([keeping])
+        assert keeping.cancelled()
+
+
+@pytest.fixture(autouse=True)
+def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody comes by chance; a new parent is asked at once."""
+    assert (follower_module._SPREAD, follower_module._RETRY) == (2.0, 60.0)
+    monkeypatch.setattr(follower_module, "_SPREAD", 0.0)
+
+
+def test_at_the_start_it_announces_itself_and_asks_everything_at_once(run: Run) -> None:
+    async def body() -> None:
+        child = Child()
+        async with child.following():
+            assert child.announced == 1
+            assert sorted(child.parent.asked) == sorted(Announcement)
+            assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
+            assert child.session == SESSION
+
+    run(body())
+
+
+@pytest.mark.parametrize("met", [False, True])
+def test_whoever_was_met_before_the_start_is_not_greeted_twice(run: Run, met: bool) -> None:
+    async def body() -> None:
+        child = Child()
+        if met:
+            child.follower.met()
+        async with child.following():
+            await asyncio.sleep(0.01)
+            assert (child.announced, len(child.parent.asked)) == (1, 3)
+
+    run(body())
+
+
+def test_a_new_parent_hears_of_us_and_is_asked_everything(run: Run) -> None:
+    async def body() -> None:
+        child = Child()
+        async with child.following():
+            child.parent.facts = {ADMINS: frozenset(), PERMISSIONS: {}, CREDENTIALS: AWAY}
+            child.follower.met()
+            child.follower.met()
+            await until(lambda: len(child.parent.asked) == 6)
+            await until(lambda: child.permissions == StaticPermissions())
+            assert child.announced == 2
+            assert child.session == SESSION, "what can't be had stays as it was"
+
+    run(body())
+
+
+def test_one_that_comes_while_another_is_asked_is_asked_too(run: Run) -> None:
+    async def body() -> None:
+        child = Child()
+        async with child.following():
+            child.parent.held = {CREDENTIALS}
+            child.follower.met()
+            await until(lambda: child.parent.waiting)
+            child.follower.met()
+            child.parent.held.clear()
+            child.parent.answer()
+            await until(lambda: child.announced == 3 and len(child.parent.asked) == 9)
+
+    run(body())
+
+
+def test_a_crowd_spreads_its_questions(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower_module, "_SPREAD", 2.0)
+    monkeypatch.setattr(follower_module.random, "random", lambda: 0.75)
+    real, delays = asyncio.sleep, []
+
+    async def sleep(delay: float) -> None:
+        delays.append(delay)
+        await real(0)
+
+    async def body() -> None:
+        child = Child()
+        with monkeypatch.context() as quick:
+            quick.setattr(follower_module.asyncio, "sleep", sleep)
+            async with child.following():
+                child.follower.met()
+                while child.announced < 2:
+                    await real(0)
+        assert delays == [0.0, 1.5]
+
+    run(body())
+
+
+@pytest.mark.parametrize("what", Announcement)
+def test_a_change_is_applied_before_the_parent_gets_its_answer(run: Run, what: Announcement) -> None:
+    async def body() -> None:
+        child = Child()
+        other = dataclasses.replace(SESSION, auth_token="other")
+        child.parent.facts = {ADMINS: {7, 8}, PERMISSIONS: {"leave": Permission.USER}, CREDENTIALS: other}
+        await child.follower.refresh(what)
+        assert child.parent.asked == [what]
+        assert child.permissions.admins == (frozenset({7, 8}) if what is ADMINS else frozenset())
+        assert child.permissions.overrides == ({"leave": Permission.USER} if what is PERMISSIONS else {})
+        assert child.session == (other if what is CREDENTIALS else None)
+
+    run(body())
+
+
+@pytest.mark.parametrize("first", [ADMINS, PERMISSIONS])
+def test_answers_of_two_kinds_do_not_undo_each_other(run: Run, first: Announcement) -> None:
+    async def body() -> None:
+        child = Child()
+        child.parent.held = {first}
+        asking = asyncio.create_task(child.follower.refresh(first))
+        await until(lambda: child.parent.waiting)
+        await child.follower.refresh(PERMISSIONS if first is ADMINS else ADMINS)
+        child.parent.answer()
+        await asking
+        assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
+
+    run(body())
+
+
+def test_an_older_answer_never_replaces_a_newer_one(run: Run) -> None:
+    async def body() -> None:
+        child = Child()
+        child.parent.held = {ADMINS}
+        refreshes = []
+        for admins in ({1}, {1, 2}, {2}):
+            child.parent.facts[ADMINS] = admins
+            refreshes.append(asyncio.create_task(child.follower.refresh(ADMINS)))
+            await asyncio.sleep(0)
+        while not all(refresh.done() for refresh in refreshes):
+            await until(lambda: child.parent.waiting)
+            # Were several asked at once, the newest would be answered first.
+            child.parent.answer(-1)
+            await asyncio.sleep(0.001)
+        assert child.permissions.admins == {2}
+        await asyncio.gather(*refreshes)
+
+    run(body())
+
+
+def test_a_question_that_is_given_up_leaves_the_way_free(run: Run) -> None:
+    async def body() -> None:
+        child = Child()
+        child.parent.held = {ADMINS}
+        refresh = asyncio.create_task(child.follower.refresh(ADMINS))
+        await until(lambda: child.parent.waiting)
+        refresh.cancel()
+        await asyncio.wait([refresh])
+        child.parent.held.clear()
+        await child.follower.refresh(ADMINS)
+        assert child.permissions.admins == {1}
+
+    run(body())
+
+
+def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(follower_module, "_RETRY", 0.01)
+
+    async def body() -> None:
+        child = Child()
+        child.parent.facts |= {ADMINS: AWAY, PERMISSIONS: AWAY}
+        async with child.following():
+            assert child.session == SESSION
+            await until(lambda: child.parent.asked.count(ADMINS) >= 3)
+            child.parent.facts[ADMINS] = {5}
+            await until(lambda: child.permissions.admins == {5})
+            child.parent.facts[PERMISSIONS] = {}
+            await until(lambda: "told everything now" in caplog.text)
+            asked = len(child.parent.asked)
+            await asyncio.sleep(0.05)
+            assert len(child.parent.asked) == asked, "there is nothing left to ask"
+            assert child.parent.asked.count(CREDENTIALS) == 1
+
+            child.parent.facts[ADMINS] = RaveError(Code.STORE, "the database does not answer")
+            with pytest.raises(RaveError, match="the database") as caught:
+                await child.follower.refresh(ADMINS)
+            assert caught.value.code is Code.STORE
+            assert child.permissions.admins == {5}
+            child.parent.facts[ADMINS] = {6}
+            await until(lambda: child.permissions.admins == {6})
+        assert child.announced == 1
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings[0] == "Not everything could be learned from the orchestrator: nobody answers"
+    assert warnings.count(warnings[0]) == 1, "said once, not every minute"
+    assert SESSION.auth_token not in caplog.text
+
+
+def test_a_bug_is_not_taken_for_a_failure(run: Run) -> None:
+    async def body() -> None:
+        child = Child()
+        del child.parent.facts[ADMINS]
+        with pytest.raises(KeyError):
+            await child.follower.keep()
+
+    run(body())

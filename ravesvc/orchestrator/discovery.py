@@ -50,12 +50,19 @@ class Census:
         if self.meshes:
             self.meshes.pop(mesh, None)
 
+    def forget_all(self) -> None:
+        """They were another account's."""
+        self.meshes = None
+        self.held_back = 0
+        self._missed = {}
+
 
 class Discovery:
     """Reads the list every `interval` seconds, one round at a time, and at once when asked to.
 
     Attributes:
         census: what is believed.
+        ready: no round begins while it is cleared.
         last_good: seconds since the epoch of the last good round, 0 before the first.
         error: why the last round failed; None when it was good.
     """
@@ -67,6 +74,8 @@ class Discovery:
         ended: Callable[[], None],
     ) -> None:
         self.census = Census()
+        self.ready = asyncio.Event()
+        self.ready.set()
         self.last_good = 0.0
         self.error: RaveError | None = None
         self._read = read
@@ -90,6 +99,7 @@ class Discovery:
         """Read for ever."""
         loop = asyncio.get_running_loop()
         while True:
+            await self.ready.wait()
             self._asked.clear()
             begun = loop.time()
             checks, self._checks = self._checks, []

@@ -40,7 +40,7 @@ _LONGEST = 300
 
 
 class Fleet:
-    """Every mesh that is listed, blocked or has a unit, in `records` by id.
+    """Every mesh that is listed, blocked or has a unit, in `records` by id; their children are `workers`.
 
     Args:
         changed: hears of every record that may look different now, also of one that has just left `records`.
@@ -61,6 +61,7 @@ class Fleet:
         answers: Callable[[], Awaitable[bool]],
     ) -> None:
         self.records: dict[str, Record] = {}
+        self.workers = Workers(bus, self._heard)
         self._units = units
         self._census = census
         self._blocks = blocks
@@ -69,7 +70,6 @@ class Fleet:
         self._leave = leave
         self._answers = answers
         self._watch = UnitWatch(bus, self._unit_changed)
-        self._workers = Workers(bus, self._heard)
         self._busy: set[str] = set()
         self._starting = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._adopting = asyncio.Semaphore(_ADOPTIONS_AT_ONCE)
@@ -78,7 +78,7 @@ class Fleet:
 
     async def start(self) -> None:
         """Listen, then adopt what runs already. Raises `RaveError` (Bus, Timeout)."""
-        await self._workers.start()
+        await self.workers.start()
         await self._watch.start()
         running = [self._adopt(mesh) for mesh, unit in self._watch.states.items() if unit.active == "active"]
         if running:
@@ -92,7 +92,7 @@ class Fleet:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._workers.close()
+        await self.workers.close()
         await self._watch.close()
 
     def plan(self) -> tuple[Decision, ...]:
@@ -169,7 +169,7 @@ class Fleet:
 
     async def reconnect_mesh(self, mesh: str) -> None:
         """Let a mesh's child connect anew. Raises `RaveError` (NotRunning, Bus, Timeout)."""
-        await self._workers.call(mesh, "RestartConnection")
+        await self.workers.call(mesh, "RestartConnection")
 
     def _adopt(self, mesh: str) -> asyncio.Task[None]:
         self._asked.add(mesh)
@@ -182,7 +182,7 @@ class Fleet:
         """Learn from a running child how it is."""
         async with self._adopting:
             try:
-                status = await self._workers.status(mesh)
+                status = await self.workers.status(mesh)
             except RaveError as e:
                 log.warning("The running child of mesh %s does not answer: %s", mesh, e)
                 return
@@ -277,7 +277,7 @@ class Fleet:
         if record.unit.main_pid not in (0, unit.main_pid) or not unit.running:
             # Another process, or none: what the last one said no longer holds. Its last words are kept. (The first
             # words of a process may be quicker than the news of its id, and hold.)
-            self._workers.forget(mesh)
+            self.workers.forget(mesh)
             record.worker = WorkerState(last_error=record.worker.last_error)
         record.unit = unit
         self._publish(mesh)

@@ -6,23 +6,27 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Sequence
+import time
+from collections.abc import Awaitable
 
 from ravesvc import config, log, names
-from ravesvc.api.client import Api
-from ravesvc.api.models import Mesh, MeshMode
 from ravesvc.bus import Bus
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
+from ravesvc.names import Announcement
 from ravesvc.notify import feed_watchdog, notify, notify_ready
+from ravesvc.orchestrator.access import Access
+from ravesvc.orchestrator.account import Account
+from ravesvc.orchestrator.backend import BackendObject
 from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.fleet import Fleet
-from ravesvc.orchestrator.objects import ManagerObject, MeshObject, Objects
+from ravesvc.orchestrator.manager import ManagerObject
+from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.polkit import Authority
 from ravesvc.orchestrator.record import Record
-from ravesvc.settings import Session
-from ravesvc.store.credentials import read_session
+from ravesvc.orchestrator.state import State
+from ravesvc.store.engine import make_store
 from ravesvc.units import Units
 
 _log = logging.getLogger(__name__)
@@ -46,14 +50,14 @@ async def _run(settings: Config) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     bus = await Bus.connect()
-    parent = _Parent(settings, bus)
     try:
-        await parent.start()
-        await notify_ready()
-        await _first(stopped.wait(), asyncio.shield(bus.lost), parent.discover(), feed_watchdog())
-        notify("STOPPING=1", "STATUS=Stopping")
+        parent = _Parent(settings, bus)
+        try:
+            await _first(stopped.wait(), _work(parent, bus))
+            notify("STOPPING=1", "STATUS=Stopping")
+        finally:
+            await parent.close()
     finally:
-        await parent.close()
         await bus.close()
     if not stopped.is_set():
         _log.critical("The connection to the message bus is lost; the meshes run on, systemd starts us again")
@@ -61,18 +65,33 @@ async def _run(settings: Config) -> int:
     return int(names.ExitStatus.STOPPED)
 
 
+async def _work(parent: _Parent, bus: Bus) -> None:
+    """From the start to the loss of the bus."""
+    await parent.start()
+    await notify_ready()
+    await _first(asyncio.shield(bus.lost), parent.discover(), feed_watchdog())
+
+
 class _Parent:
-    """The parts of the parent, wired together."""
+    """The parts of the parent, wired together. Raises `RaveError` (Config) for a database that can't be one."""
 
     def __init__(self, settings: Config, bus: Bus) -> None:
         self._bus = bus
-        self._settings = settings
         self._blocks = Blocks(settings.blocklist_persist_path, settings.blocklist_duration)
-        self._obstacle = self._blocks.error
-        self._session = self._read_session()
-        self._api = self._new_api(self._session) if self._session else None
+        self._access = Access(settings)
+        store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
+        self._state = State(store, self._tell, self._changed)
+        self._account = Account(
+            settings,
+            self._state,
+            self._account_changed,
+            progress=self._login_progress,
+            ended=self._login_ended,
+        )
+        self._user: int | None = None
         self._units = Units()
-        self._discovery = Discovery(self._list, settings.discovery_interval, self._round_ended)
+        self._discovery = Discovery(self._access.meshes, settings.discovery_interval, self._round_ended)
+        self._discovery.ready.clear()
         self._fleet = Fleet(
             bus=bus,
             units=self._units,
@@ -80,74 +99,107 @@ class _Parent:
             blocks=self._blocks,
             limit=settings.max_processes,
             changed=self._show,
-            leave=self._leave,
+            leave=self._access.leave,
             answers=self._answers,
         )
         authority = Authority(bus)
         self._objects = Objects(bus, lambda mesh: MeshObject(authority, self._fleet, mesh))
-        self._manager = ManagerObject(authority, self._fleet, self._discovery)
+        self._manager = ManagerObject(
+            authority,
+            fleet=self._fleet,
+            discovery=self._discovery,
+            state=self._state,
+            account=self._account,
+            refresh=self._refresh,
+        )
+        self._backend = BackendObject(self._fleet.workers, self._state, self._account, self._refresh)
         self._status_due = False
 
     async def start(self) -> None:
         """Take up the work. The bus name comes last: who sees it, sees everything in place."""
+        if self._blocks.error:
+            _log.error("No mesh is started: %s", self._blocks.error)
+        await self._state.start()
+        await self._account.adopt()
         self._bus.export(names.MANAGER_PATH, self._manager)
+        self._bus.export(names.BACKEND_PATH, self._backend)
         self._bus.object_manager(names.MANAGER_PATH)
         await self._fleet.start()
         self._say_status()
         await self._bus.request_name(names.BUS_NAME)
 
     async def discover(self) -> None:
-        """Look for meshes for ever, unless there is no way to."""
-        if self._obstacle:
-            _log.error("No mesh is started: %s", self._obstacle)
+        """Look for meshes for ever, unless nobody knows which of them are blocked."""
+        if self._blocks.error:
             await asyncio.Event().wait()
         await self._discovery.run()
 
     async def close(self) -> None:
         """Stop working; the children are systemd's."""
+        await self._account.close()
         await self._fleet.close()
         await self._units.close()
-        if self._api:
-            await self._api.close()
+        await self._access.close()
+        await self._state.close()
 
-    def _read_session(self) -> Session | None:
-        """The account's session; without one, or without an identity, there is no way to Rave: an obstacle."""
-        settings = self._settings
-        try:
-            session = read_session(settings.credentials_path)
-        except RaveError as e:
-            self._obstacle = self._obstacle or e
-            return None
-        missing = _missing(settings, session)
-        self._obstacle = self._obstacle or missing
-        return None if missing else session
+    @property
+    def _obstacle(self) -> RaveError | None:
+        """Why there can't be a round of discovery."""
+        return self._blocks.error or self._account.obstacle
 
-    def _new_api(self, session: Session) -> Api:
-        settings = self._settings
-        return Api(servers=settings.servers, identity=settings.identity, session=session, tls=settings.tls)
-
-    async def _list(self) -> Sequence[Mesh]:
-        assert self._api, "discovery runs only without an obstacle"
-        settings = self._settings
-        listing = await self._api.meshes(MeshMode(settings.mesh_mode), limit=settings.limit, lang=settings.lang)
-        return listing.meshes
+    @property
+    def _login_needed(self) -> bool:
+        obstacle = self._account.obstacle
+        return self._discovery.login_needed or (obstacle is not None and obstacle.code is Code.LOGIN_NEEDED)
 
     async def _answers(self) -> bool:
         if self._obstacle or self._discovery.error:
             return False
         return await self._discovery.check()
 
-    async def _leave(self, mesh: str) -> None:
-        # Over a connection of its own: discovery must not wait behind a server that takes its time over this.
-        if self._session is None:
-            return
-        api = self._new_api(self._session)
-        try:
-            await api.leave(mesh)
-        except RaveError as e:
-            _log.warning("Mesh %s could not be left on Rave's side: %s", mesh, e)
-        finally:
-            await api.close()
+    async def _tell(self, announcement: Announcement) -> None:
+        """Something in the store has changed: let everybody know, first of all ourselves."""
+        if announcement is Announcement.CREDENTIALS:
+            await self._account.adopt()
+        begun = time.monotonic()
+        told, failed = await self._fleet.workers.tell(announcement)
+        if told or failed:
+            took = (time.monotonic() - begun) * 1000
+            _log.info("%d meshes know the new %s after %.0f ms", told, announcement.name.lower(), took)
+        if failed:
+            _log.warning("%d meshes have not asked for the new %s yet", failed, announcement.name.lower())
+
+    async def _refresh(self) -> None:
+        """Read the store again, and let everybody ask again, whether anything differs or not."""
+        await self._state.refresh()
+        await asyncio.gather(*(self._tell(announcement) for announcement in Announcement))
+
+    def _account_changed(self) -> None:
+        """There is another session, or none."""
+        session = self._account.session
+        self._access.use(session)
+        if session is None:
+            _log.error("No mesh is started: %s", self._account.obstacle)
+            self._discovery.ready.clear()
+        else:
+            if self._user not in (None, session.user_id):
+                _log.warning("The account is another one: its meshes take the place of the former ones")
+                self._discovery.census.forget_all()
+            self._user = session.user_id
+            self._discovery.ready.set()
+            self._discovery.ask()
+        self._changed()
+
+    def _login_progress(self, step: str, seconds: float) -> None:
+        self._manager.login_progress(step, seconds)
+        self._changed()
+
+    def _login_ended(self, error: RaveError | None) -> None:
+        self._manager.login_finished(error)
+        if error is None:
+            # Also for the same session, which Rave may have refused until now.
+            self._discovery.ask()
+        self._changed()
 
     def _round_ended(self) -> None:
         if self._discovery.error is None:
@@ -171,30 +223,31 @@ class _Parent:
     def _say_status(self) -> None:
         self._status_due = False
         status = self._status()
-        self._manager.show(status)
+        self._manager.show(status, login_needed=self._login_needed)
         notify(f"STATUS={status}")
 
     def _status(self) -> str:
         states = [record.state for record in self._fleet.records.values()]
         parts = [f"{len(states)} meshes"]
         parts += [f"{states.count(state)} {state}" for state in sorted(set(states))]
+        said = []
         if self._obstacle:
-            return f"No mesh is started: {self._obstacle}" + (f"; {', '.join(parts)}" if states else "")
-        if self._discovery.login_needed:
-            return f"Rave refuses the credentials: log in again; {', '.join(parts)}"
-        if self._discovery.error:
+            said.append(f"No mesh is started: {self._obstacle}")
+        elif self._discovery.login_needed:
+            said.append("login needed: run ravectl login EMAIL: Rave refuses the session")
+        elif self._discovery.error:
             parts.append(f"discovery fails: {self._discovery.error.message}")
-        return ", ".join(parts)
+        if states or not self._obstacle:
+            said.append(", ".join(parts))
+        if self._state.error:
+            said.append(_store_trouble(self._state.error))
+        return "; ".join(said)
 
 
-def _missing(settings: Config, session: Session | None) -> RaveError | None:
-    if not settings.identity.request_hash_key:
-        hint = f"set it in {names.CONFIG_FILE} and restart rave-orchestrator"
-        return RaveError(Code.CONFIG, "client_identity.request_hash_key is not set", hint=hint)
-    if session is None:
-        hint = "put the account's credentials there and restart rave-orchestrator"
-        return RaveError(Code.LOGIN_NEEDED, f"login needed: {settings.credentials_path} does not exist", hint=hint)
-    return None
+def _store_trouble(error: RaveError) -> str:
+    if error.code is Code.STORE:
+        return "the store does not answer: changes are refused"
+    return f"the store can't be used: changes are refused: {error.message}"
 
 
 async def _first(*waits: Awaitable[object]) -> None:

@@ -2,7 +2,8 @@
 
 Owning a worker's name, or sending from its path, proves nothing. A signal counts when its sender's process belongs to
 the unit that it speaks for: the bus tells the process of a connection, systemd the unit of a process. That is asked
-once for a connection and remembered, because after a child's exit there is nobody left to ask about.
+once for a connection and remembered, because after a child's exit there is nobody left to ask about. A caller is
+verified in the same way: it may be any process that the bus policy lets through.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from ravesvc import names
 from ravesvc.bus import Bus, Signal
 from ravesvc.errors import Code, RaveError
+from ravesvc.names import Announcement
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,11 @@ _MOST_WAITING = 32
 _MOST_FORGERS = 256
 
 _CALL_TIMEOUT = 10.0
+# Seconds that a change waits for children that hang.
+_TELL_TIMEOUT = 2.0
+# The bus lets us have 128 calls under way, of which callers and polkit need some.
+_TOLD_AT_ONCE = 48
+_VERIFIED_AT_ONCE = 16
 
 
 class Workers:
@@ -39,7 +46,9 @@ class Workers:
         self._senders: dict[str, str] = {}  # mesh -> unique name of its verified child
         self._forgers: OrderedDict[str, None] = OrderedDict()
         self._waiting: dict[str, list[tuple[str, Signal]]] = {}  # mesh and signal, by sender
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._telling = asyncio.Semaphore(_TOLD_AT_ONCE)
+        self._verifying = asyncio.Semaphore(_VERIFIED_AT_ONCE)
 
     async def start(self) -> None:
         """Begin to listen; raises `RaveError` (Bus, Timeout)."""
@@ -61,12 +70,47 @@ class Workers:
             sender, path, names.WORKER_INTERFACE, member, signature, *args, timeout=_CALL_TIMEOUT
         )
 
+    async def mesh_of(self, sender: str) -> str:
+        """The mesh whose verified child has this unique name; raises `RaveError` (AccessDenied) for anybody else.
+
+        Whoever has asked something is told when it changes.
+        """
+        if sender not in self._forgers:
+            for mesh, known in self._senders.items():
+                if known == sender:
+                    return mesh
+            try:
+                unit = await self._unit_of(sender)
+            except RaveError as e:
+                log.warning("A call of %s is refused, because it could not be verified: %s", sender, e)
+                raise RaveError(Code.ACCESS_DENIED, "the caller could not be verified") from e
+            if asking := names.mesh_of_unit(unit):
+                self._senders[asking] = sender
+                return asking
+            log.warning("Calls of %s are refused: it belongs to unit %s, which is no bot's", sender, unit)
+            self._distrust(sender)
+        raise RaveError(Code.ACCESS_DENIED, "this is for the bots of meshes alone")
+
+    async def tell(self, announcement: Announcement) -> tuple[int, int]:
+        """Have all verified children ask again; returns how many have done so, and how many have failed to.
+
+        What takes longer than two seconds counts as failed, and goes on all the same.
+        """
+        tasks = [asyncio.create_task(self._tell(announcement, *child)) for child in self._senders.items()]
+        for task in tasks:
+            self._keep(task)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_TELL_TIMEOUT)
+        told = sum(task.done() and not task.cancelled() and task.result() for task in tasks)
+        return told, len(tasks) - told
+
     def forget(self, mesh: str) -> None:
         """The child is gone."""
         self._senders.pop(mesh, None)
 
     async def close(self) -> None:
-        """Stop verifying."""
+        """Stop verifying and telling."""
+        self._senders.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -96,11 +140,24 @@ class Workers:
             self._heard(mesh, signal.member, signal.body)
         elif sender not in self._waiting:
             self._waiting[sender] = [(mesh, signal)]
-            task = asyncio.create_task(self._admit(sender))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._keep(asyncio.create_task(self._admit(sender)))
         elif len(self._waiting[sender]) < _MOST_WAITING:
             self._waiting[sender].append((mesh, signal))
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell(self, announcement: Announcement, mesh: str, sender: str) -> bool:
+        path = names.worker_path(mesh)
+        try:
+            async with self._telling:
+                await self._bus.call(sender, path, names.WORKER_INTERFACE, announcement, timeout=_CALL_TIMEOUT)
+        except RaveError as e:
+            # It is gone, or asks again by itself.
+            log.debug("The child of mesh %s has not followed: %s", mesh, e)
+            return False
+        return True
 
     async def _admit(self, sender: str) -> None:
         """Verify a sender, then pass on what it has said so far."""
@@ -123,19 +180,23 @@ class Workers:
             self._senders[mesh] = sender
             return True
         log.warning("What passes for the child of mesh %s came from unit %s: ignored", mesh, unit)
+        self._distrust(sender)
+        return False
+
+    def _distrust(self, sender: str) -> None:
         self._forgers[sender] = None
         while len(self._forgers) > _MOST_FORGERS:
             self._forgers.popitem(last=False)
-        return False
 
     async def _unit_of(self, sender: str) -> str:
         """The unit of a connection's process, by process file descriptor: a process id could be used again."""
-        (credentials,) = await self._bus.call(*_BUS, "GetConnectionCredentials", "s", sender)
-        descriptor = credentials.get("ProcessFD")
-        if descriptor is None:
-            raise RaveError(Code.BUS, "the message bus does not tell the process of a connection")
-        try:
-            _, unit, _ = await self._bus.call(*_SYSTEMD, "GetUnitByPIDFD", "h", descriptor)
-        finally:
-            os.close(descriptor)
+        async with self._verifying:
+            (credentials,) = await self._bus.call(*_BUS, "GetConnectionCredentials", "s", sender)
+            descriptor = credentials.get("ProcessFD")
+            if descriptor is None:
+                raise RaveError(Code.BUS, "the message bus does not tell the process of a connection")
+            try:
+                _, unit, _ = await self._bus.call(*_SYSTEMD, "GetUnitByPIDFD", "h", descriptor)
+            finally:
+                os.close(descriptor)
         return str(unit)

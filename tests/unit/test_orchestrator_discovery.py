@@ -105,6 +105,17 @@ def test_forgetting() -> None:
     Census().forget("a")
 
 
+def test_another_accounts_meshes_are_forgotten_at_once() -> None:
+    found = census("abc", "b", "c")
+    assert found.held_back == 2
+    found.forget_all()
+    assert (found.meshes, found.held_back) == (None, 0)
+    found.observe(meshes("xab"))
+    assert (known(found), found.held_back) == ("xab", 0)
+    found.observe(meshes("xb"))
+    assert known(found) == "xab", "with a clean slate"
+
+
 ROUND = st.sets(st.sampled_from("abcdef")).map(sorted).map("".join)
 
 
@@ -362,5 +373,25 @@ def test_the_next_round_comes_without_being_asked_for(run: Run) -> None:
                 await scene.rave.answers.put([])
                 await scene.ended.acquire()
             assert scene.rave.rounds == 2
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_quick")
+def test_no_round_begins_while_nobody_is_ready(run: Run) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            await scene.round(meshes("a"))
+            scene.discovery.ready.clear()
+            scene.discovery.ask()
+            check = asyncio.create_task(scene.discovery.check())
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert scene.rave.rounds == 1
+            scene.discovery.ready.set()
+            await scene.round(meshes("ab"))
+            assert await check
+            assert scene.rave.rounds == 2
+            assert known(scene.discovery.census) == "ab"
 
     run(body())

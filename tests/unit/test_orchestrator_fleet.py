@@ -73,7 +73,7 @@ class Site:
             leave=self._leave,
             answers=self._answers,
         )
-        self.fleet._workers._unit_of = self._unit_of  # type: ignore[method-assign]
+        self.fleet.workers._unit_of = self._unit_of  # type: ignore[method-assign]
 
     async def _unit_of(self, sender: str) -> str:
         return self.verified[sender]

@@ -3,88 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ravesvc import config, names
-from ravesvc.bus import Bus
 from ravesvc.names import ExitStatus
+from ravesvc.orchestrator import access
 from ravesvc.orchestrator import main as program
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_manager import FakeManager
-from tests.unit.fake_systemd import MESH, RUNNING, FakeSystemd, ended, systemd_on
+from tests.unit.fake_systemd import MESH, RUNNING, ended, systemd_on
+from tests.unit.parent_site import LOGIN_NEEDED, Site, call, get
 from tests.unit.simulator_server import Served, in_thread
 
 Run = Callable[[Any], Any]
-
-
-class Site:
-    """The files of a parent, and how to run it."""
-
-    def __init__(self, directory: Path, served: Served, manager: FakeManager) -> None:
-        self.served = served
-        self.manager = manager
-        self.file = directory / "rave.yaml"
-        self.credentials = directory / "credentials.json"
-        self.blocklist = directory / "blocklist.json"
-        self.credentials.write_text(served.account.credentials())
-        self._text = served.account.config(
-            server=served.server, ca_file=str(served.home.ca_file), discovery_interval="60s"
-        )
-        self.configure()
-
-    def configure(self, **options: str) -> None:
-        """Write rave.yaml for the simulator."""
-        options = {
-            "credentials_path": str(self.credentials),
-            "blocklist_persist_path": str(self.blocklist),
-            **options,
-        }
-        self.file.write_text(self._text + "".join(f"{key}: {value}\n" for key, value in options.items()))
-
-    def without(self, key: str) -> None:
-        """Leave an option of the client identity out."""
-        self.file.write_text(re.sub(rf"  {key}: .*\n", "", self.file.read_text()))
-
-    @contextlib.asynccontextmanager
-    async def running(self, address: str) -> AsyncIterator[tuple[FakeSystemd, Bus, asyncio.Task[int]]]:
-        """A parent that has said READY, its systemd, a client's connection; stopped by SIGTERM at the end."""
-        async with systemd_on(address) as systemd, connected(address) as (client,):
-            parent = asyncio.create_task(program._run(config.load(self.file)))
-            try:
-                await until(lambda: "READY=1" in self.manager.said or parent.done())
-                yield systemd, client, parent
-            finally:
-                if not parent.done():
-                    os.kill(os.getpid(), signal.SIGTERM)
-                async with asyncio.timeout(10):
-                    await asyncio.wait([parent])
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    asyncio.get_running_loop().remove_signal_handler(number)
-
-
-async def call(client: Bus, member: str, signature: str = "", *args: Any) -> list[Any]:
-    return await client.call(
-        names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE, member, signature, *args, timeout=5
-    )
-
-
-async def get(client: Bus, name: str) -> Any:
-    arguments = (names.MANAGER_INTERFACE, name)
-    path = names.MANAGER_PATH
-    (value,) = await client.call(names.BUS_NAME, path, "org.freedesktop.DBus.Properties", "Get", "ss", *arguments)
-    return value
 
 
 @pytest.fixture
@@ -298,20 +239,17 @@ def lack_identity(site: Site) -> str:
 
 def lack_credentials(site: Site) -> str:
     site.credentials.unlink()
-    return (
-        f"No mesh is started: login needed: {site.credentials} does not exist "
-        "(put the account's credentials there and restart rave-orchestrator)"
-    )
+    return f"No mesh is started: {LOGIN_NEEDED} (there are no credentials yet)"
 
 
 def have_bad_credentials(site: Site) -> str:
     site.credentials.write_text("{")
-    return f"No mesh is started: {site.credentials} can't be used: "
+    return f"No mesh is started: {LOGIN_NEEDED} ({site.credentials} can't be used: "
 
 
 def lack_token(site: Site) -> str:
     site.credentials.write_text(site.credentials.read_text().replace(site.served.session.auth_token, ""))
-    return f"No mesh is started: {site.credentials} has no authToken (log in again)"
+    return f"No mesh is started: {LOGIN_NEEDED} (the credentials have no token)"
 
 
 def have_bad_blocklist(site: Site) -> str:
@@ -332,7 +270,7 @@ def test_an_obstacle_is_told_and_what_runs_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.delattr(program, "Api")  # there is no way to Rave, not even for a leave
+    monkeypatch.delattr(access, "Api")  # there is no way to Rave, not even for a leave
     (mesh,) = site.served.control.create()
     site.served.control.invite(mesh)
     told = prepare(site)
@@ -360,22 +298,6 @@ def test_an_obstacle_is_told_and_what_runs_goes_on(
             assert site.served.control.state()["listings"]["begun"] == 0
             os.kill(os.getpid(), signal.SIGTERM)
             assert await parent == ExitStatus.STOPPED
-
-    run(body())
-
-
-@pytest.mark.usefixtures("_as_root")
-def test_a_session_that_rave_refuses_is_told(run: Run, site: Site, bus_address: str) -> None:
-    (mesh,) = site.served.control.create()
-    site.served.control.invite(mesh)
-
-    async def body() -> None:
-        async with site.running(bus_address) as (_, client, _):
-            await site.manager.hears("1 meshes, 1 disconnected")
-            await in_thread(site.served.control.fail, "discovery", "401")
-            await call(client, "Discover")
-            told = "STATUS=Rave refuses the credentials: log in again; 1 meshes, 1 disconnected"
-            await until(lambda: told in site.manager.said)
 
     run(body())
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import xml.etree.ElementTree as ET
@@ -10,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from ravesvc import __version__, names
+from ravesvc import names
 from ravesvc.api.models import Mesh, User
 from ravesvc.bus import Bus, Call, Interface, Signal, introspection
-from ravesvc.errors import Code, RaveError
+from ravesvc.errors import RaveError
 from ravesvc.mesh.object import WorkerObject
 from ravesvc.names import PolkitAction
-from ravesvc.orchestrator.discovery import Discovery
-from ravesvc.orchestrator.objects import ManagerObject, MeshObject, Objects
+from ravesvc.orchestrator.backend import BackendObject
+from ravesvc.orchestrator.manager import ManagerObject
+from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.record import Record, WorkerState
 from ravesvc.orchestrator.unit import UnitState
 from ravesvc.store.blocklist import Block, Reason
@@ -31,6 +31,13 @@ FILM = Mesh(MESH, "server.example:443", "A film", True, (User(1, "Ann"), User(2,
 
 # The contract.
 
+# Whatever is not named takes the right to operate.
+RIGHTS = {
+    **dict.fromkeys(("GetStatus", "ListMeshes", "GetMesh", "ListAdmins", "ListPermissions"), PolkitAction.READ),
+    **dict.fromkeys(("AddAdmin", "RemoveAdmin", "SetPermission", "RemovePermission"), PolkitAction.ADMINS),
+    **dict.fromkeys(("Login", "CancelLogin", "ExportStore", "ImportStore"), PolkitAction.CREDENTIALS),
+}
+
 
 def described(xml: str) -> dict[str, Any]:
     """Everything that a document says of its one interface."""
@@ -43,23 +50,22 @@ def described(xml: str) -> dict[str, Any]:
     return {"name": interface.get("name"), "members": members}
 
 
-@pytest.mark.parametrize("interface", [ManagerObject, MeshObject, WorkerObject])
+@pytest.mark.parametrize("interface", [ManagerObject, MeshObject, BackendObject, WorkerObject])
 def test_the_code_keeps_the_contract(interface: type[Interface]) -> None:
     file = CONTRACT / f"{interface.interface}.xml"
     assert described(introspection([interface])) == described(file.read_text())
 
 
 def test_there_is_no_other_contract() -> None:
-    interfaces = {names.MANAGER_INTERFACE, names.MESH_INTERFACE, names.WORKER_INTERFACE}
+    interfaces = {names.MANAGER_INTERFACE, names.MESH_INTERFACE, names.BACKEND_INTERFACE, names.WORKER_INTERFACE}
     assert {file.stem for file in CONTRACT.glob("*.xml")} == interfaces
 
 
 @pytest.mark.parametrize("interface", [ManagerObject, MeshObject])
 def test_every_method_names_its_right(interface: type[Interface]) -> None:
-    reads = {"ListMeshes", "GetMesh"}
     rights = {name: method.action for name, method in interface.methods.items()}
     assert rights
-    assert rights == {name: PolkitAction.READ if name in reads else PolkitAction.OPERATE for name in rights}
+    assert rights == {name: RIGHTS.get(name, PolkitAction.OPERATE) for name in rights}
     comments = ET.parse(
         CONTRACT / f"{interface.interface}.xml",
         ET.XMLParser(target=ET.TreeBuilder(insert_comments=True)),
@@ -80,13 +86,10 @@ class FakeFleet:
     """The fleet as the objects see it."""
 
     def __init__(self) -> None:
-        self.records: dict[str, Record] = {}
         self.asked: list[tuple[str, str]] = []
 
     def start_mesh(self, mesh: str) -> None:
         self.asked.append(("start", mesh))
-        if mesh == OTHER:
-            raise RaveError(Code.BLOCKED, "the bot was kicked")
 
     def stop_mesh(self, mesh: str) -> None:
         self.asked.append(("stop", mesh))
@@ -100,22 +103,13 @@ class Site:
         self.bus = bus
         self.client = client
         self.fleet = FakeFleet()
-        self.discovery = Discovery(self._read, 60.0, lambda: None)
         self.rights: list[tuple[str, str | None]] = []
         self.heard: list[Signal] = []
-        self.manager = ManagerObject(self._authorize, self.fleet, self.discovery)  # type: ignore[arg-type]
         self.objects = Objects(bus, lambda mesh: MeshObject(self._authorize, self.fleet, mesh))  # type: ignore[arg-type]
-        bus.export(names.MANAGER_PATH, self.manager)
         bus.object_manager(names.MANAGER_PATH)
-
-    async def _read(self) -> list[Mesh]:
-        return [FILM]
 
     async def _authorize(self, call: Call, action: str | None) -> None:
         self.rights.append((call.member, action))
-
-    async def ask(self, member: str, signature: str = "", *args: str) -> list[Any]:
-        return await self._call(names.MANAGER_PATH, names.MANAGER_INTERFACE, member, signature, *args)
 
     async def ask_mesh(self, mesh: str, member: str) -> list[Any]:
         return await self._call(names.mesh_path(mesh), names.MESH_INTERFACE, member)
@@ -208,96 +202,5 @@ def test_the_methods_of_a_mesh(run: Run, bus_address: str) -> None:
             assert site.fleet.asked == [("start", MESH), ("stop", MESH), ("reconnect", MESH)]
             operate = PolkitAction.OPERATE
             assert site.rights == [("Start", operate), ("Stop", operate), ("Reconnect", operate)]
-
-    run(body())
-
-
-def test_the_methods_of_the_manager(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.fleet.records = {OTHER: Record(OTHER), MESH: Record(MESH, listed=FILM)}
-            assert await site.ask("ListMeshes") == [
-                [
-                    [MESH, "A film", "stopped", names.mesh_path(MESH)],
-                    [OTHER, "", "stopped", names.mesh_path(OTHER)],
-                ]
-            ]
-            assert await site.ask("GetMesh", "s", MESH) == [names.mesh_path(MESH)]
-            await site.ask("StartMesh", "s", MESH)
-            await site.ask("StopMesh", "s", OTHER)
-            assert site.fleet.asked == [("start", MESH), ("stop", OTHER)]
-            assert not site.discovery._asked.is_set()
-            await site.ask("Discover")
-            assert site.discovery._asked.is_set()
-            read, operate = PolkitAction.READ, PolkitAction.OPERATE
-            assert site.rights == [
-                ("ListMeshes", read),
-                ("GetMesh", read),
-                ("StartMesh", operate),
-                ("StopMesh", operate),
-                ("Discover", operate),
-            ]
-
-    run(body())
-
-
-@pytest.mark.parametrize(
-    ("member", "mesh", "code"),
-    [
-        ("GetMesh", MESH, Code.NO_SUCH_MESH),
-        ("GetMesh", "x", Code.INVALID_ARGUMENT),
-        ("GetMesh", MESH.upper(), Code.INVALID_ARGUMENT),
-        ("StartMesh", "", Code.INVALID_ARGUMENT),
-        ("StartMesh", OTHER, Code.BLOCKED),
-        ("StopMesh", f"{MESH}.service", Code.INVALID_ARGUMENT),
-    ],
-)
-def test_what_the_manager_refuses(run: Run, bus_address: str, member: str, mesh: str, code: Code) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            with pytest.raises(RaveError) as e:
-                await site.ask(member, "s", mesh)
-            assert e.value.code is code
-            assert e.value.attributes["error_name"] == f"org.ravesvc.Rave1.Error.{code}"
-
-    run(body())
-
-
-def test_the_properties_of_the_manager_and_the_end_of_a_round(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            values = await site.properties(names.MANAGER_PATH, names.MANAGER_INTERFACE)
-            assert values == {
-                "Version": __version__,
-                "Status": "",
-                "Meshes": 0,
-                "Connected": 0,
-                "DiscoveryError": "",
-                "LastDiscoveryTimestamp": 0,
-                "HeldBack": 0,
-            }
-            site.manager.discovery_finished()
-            assert await site.said() == [(names.MANAGER_PATH, "DiscoveryFinished", 0, "")]
-            await site.discovery._one_round()
-            connected = Record(MESH, unit=UnitState(active="active"), worker=WorkerState(connected=True))
-            site.fleet.records = {MESH: connected, OTHER: Record(OTHER)}
-            site.manager.show("2 meshes")
-            site.manager.discovery_finished()
-            at = int(site.discovery.last_good * 1_000_000)
-            changed = {"Status": "2 meshes", "Meshes": 2, "Connected": 1, "LastDiscoveryTimestamp": at}
-            assert await site.said() == [
-                (names.MANAGER_PATH, "PropertiesChanged", names.MANAGER_INTERFACE, changed, []),
-                (names.MANAGER_PATH, "DiscoveryFinished", 1, ""),
-            ]
-            site.discovery.error = RaveError(Code.NETWORK, "no route", hint="wait")
-            site.discovery.census.held_back = 3
-            site.manager.show("2 meshes")
-            await asyncio.sleep(0)
-            site.manager.discovery_finished()
-            changed = {"DiscoveryError": "no route (wait)", "HeldBack": 3}
-            assert await site.said() == [
-                (names.MANAGER_PATH, "PropertiesChanged", names.MANAGER_INTERFACE, changed, []),
-                (names.MANAGER_PATH, "DiscoveryFinished", 1, "no route (wait)"),
-            ]
 
     run(body())

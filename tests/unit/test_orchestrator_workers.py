@@ -12,6 +12,7 @@ import pytest
 from ravesvc import names
 from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
 from ravesvc.errors import Code, RaveError
+from ravesvc.names import Announcement
 from ravesvc.orchestrator import workers as workers_module
 from ravesvc.orchestrator.workers import Workers
 from tests.unit.bus_fakes import connected, open_fds
@@ -30,6 +31,9 @@ class FakeChild(Interface):
     def __init__(self) -> None:
         super().__init__(policy_decides)
         self.restarts = 0
+        self.told: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     @method(returns={"status": "a{sv}"})
     async def get_status(self, call: Call) -> dict[str, Variant]:
@@ -40,6 +44,15 @@ class FakeChild(Interface):
         self.restarts += 1
         if self.restarts > 1:
             raise RaveError(Code.CLOSED, "ending")
+
+    @method()
+    async def refresh_admins(self, call: Call) -> None:
+        await self.gate.wait()
+        self.told.append(call.member)
+
+    @method()
+    async def refresh_permissions(self, call: Call) -> None:
+        raise RaveError(Code.NOT_RUNNING, "nobody answers")
 
 
 def child_on(bus: Bus, mesh: str) -> FakeChild:
@@ -323,6 +336,184 @@ def test_what_is_not_the_child_is_not_called(
             assert e.value.code is Code.NOT_RUNNING
             assert str(e.value) == text.format(mesh=MESH)
             assert child.restarts == 0
+
+    run(body())
+
+
+# Callers.
+
+
+def test_a_caller_is_verified_once_and_its_mesh_is_known_from_then_on(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            child = child_on(bus, MESH)
+            assert await here.workers.mesh_of(bus.unique_name) == MESH
+            assert await here.workers.mesh_of(bus.unique_name) == MESH
+            await here.workers.call(MESH, "RestartConnection")
+            assert child.restarts == 1
+            assert here.asked == [bus.unique_name]
+
+    run(body())
+
+
+@pytest.mark.parametrize("unit", ["session-3.scope", "rave-mesh@odd.service", names.ORCHESTRATOR_UNIT])
+def test_a_caller_from_elsewhere_is_refused_and_remembered(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, unit: str
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = unit
+            for _ in range(2):
+                with pytest.raises(RaveError) as e:
+                    await here.workers.mesh_of(bus.unique_name)
+                assert e.value.code is Code.ACCESS_DENIED
+            assert here.asked == [bus.unique_name]
+            (record,) = caplog.records
+            assert record.levelno == logging.WARNING
+            assert unit in record.getMessage()
+            assert await here.workers.tell(Announcement.ADMINS) == (0, 0)
+
+    run(body())
+
+
+def test_a_caller_that_cannot_be_verified_is_refused_this_time(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            with pytest.raises(RaveError) as e:
+                await here.workers.mesh_of(bus.unique_name)
+            assert e.value.code is Code.ACCESS_DENIED
+            assert "no such process" in caplog.text
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            assert await here.workers.mesh_of(bus.unique_name) == MESH
+
+    run(body())
+
+
+def test_a_child_that_has_spoken_for_another_mesh_is_refused(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            assert await here.workers.mesh_of(bus.unique_name) == MESH
+            child_on(bus, OTHER).emit("Connected")
+            await until(lambda: bus.unique_name in here.workers._forgers)
+            with pytest.raises(RaveError) as e:
+                await here.workers.mesh_of(bus.unique_name)
+            assert e.value.code is Code.ACCESS_DENIED
+
+    run(body())
+
+
+# Telling them all.
+
+
+def test_all_children_are_told_at_once(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 3) as (here, (bus, other, stranger)):
+            here.units = {bus.unique_name: names.mesh_unit(MESH), other.unique_name: names.mesh_unit(OTHER)}
+            children = [child_on(bus, MESH), child_on(other, OTHER)]
+            forged = child_on(stranger, new_mesh())
+            assert await here.workers.tell(Announcement.ADMINS) == (0, 0)
+            children[0].emit("Ready")
+            await until(lambda: here.heard)
+            await here.workers.mesh_of(other.unique_name)
+            for child in children:
+                child.gate.clear()
+            telling = asyncio.create_task(here.workers.tell(Announcement.ADMINS))
+            await settle(here.bus, bus, other)
+            assert not telling.done()
+            for child in children:
+                child.gate.set()
+            assert await telling == (2, 0)
+            assert [child.told for child in children] == [["RefreshAdmins"], ["RefreshAdmins"]]
+            assert forged.told == []
+
+    run(body())
+
+
+def test_who_fails_or_hangs_or_is_gone_does_not_hold_up_the_others(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert workers_module._TELL_TIMEOUT == 2.0
+    monkeypatch.setattr(workers_module, "_TELL_TIMEOUT", 0.05)
+    monkeypatch.setattr(workers_module, "_TOLD_AT_ONCE", 1)
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 3) as (here, (bus, other, gone)):
+            here.units = {
+                bus.unique_name: names.mesh_unit(MESH),
+                other.unique_name: names.mesh_unit(OTHER),
+                gone.unique_name: names.mesh_unit(new_mesh()),
+            }
+            child, late = child_on(bus, MESH), child_on(other, OTHER)
+            for each in (bus, other, gone):
+                await here.workers.mesh_of(each.unique_name)
+            await gone.close()
+            assert await here.workers.tell(Announcement.PERMISSIONS) == (0, 3)
+            assert "nobody answers" in caplog.text
+            child.gate.clear()
+            told, failed = await here.workers.tell(Announcement.ADMINS)
+            assert (child.told, told + failed) == ([], 3)
+            # Whoever was behind the one that hangs is told all the same, if later.
+            child.gate.set()
+            await until(lambda: child.told and late.told)
+            await until(lambda: not here.workers._tasks)
+
+    with caplog.at_level(logging.DEBUG):
+        run(body())
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG and "mesh" in record.message]
+
+
+def test_closing_stops_what_is_being_told(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            child = child_on(bus, MESH)
+            await here.workers.mesh_of(bus.unique_name)
+            child.gate.clear()
+            telling = asyncio.create_task(here.workers.tell(Announcement.ADMINS))
+            await settle(here.bus, bus)
+            await here.workers.close()
+            assert await telling == (0, 1)
+            assert await here.workers.tell(Announcement.ADMINS) == (0, 0)
+            child.gate.set()
+            await settle(bus)
+
+    run(body())
+
+
+def test_the_calls_under_way_stay_below_what_the_bus_allows(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert workers_module._TOLD_AT_ONCE + workers_module._VERIFIED_AT_ONCE < 128 - 40
+    monkeypatch.setattr(workers_module, "_VERIFIED_AT_ONCE", 2)
+
+    async def body() -> None:
+        async with connected(bus_address) as (bus,):
+            workers = Workers(bus, lambda *_: None)
+            under_way, most, gate = 0, 0, asyncio.Event()
+
+            async def call(*args: Any, **named: Any) -> list[Any]:
+                nonlocal under_way, most
+                under_way += 1
+                most = max(most, under_way)
+                await gate.wait()
+                under_way -= 1
+                return [{}]
+
+            bus.call = call  # type: ignore[method-assign]
+            asking = [asyncio.create_task(workers.mesh_of(f":1.{number}")) for number in range(5)]
+            await until(lambda: under_way == 2)
+            gate.set()
+            assert {type(result) for result in await asyncio.gather(*asking, return_exceptions=True)} == {RaveError}
+            assert most == 2
+            await workers.close()
 
     run(body())
 

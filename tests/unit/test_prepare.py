@@ -27,6 +27,7 @@ class Machine:
         self.session = root / "run/rave/session.json"
         self.drop_in = root / "run/system/rave-mesh@.service.d/50-rave-yaml.conf"
         self.credentials = root / "lib/credentials.json"
+        self.database = root / "etc/database.json"
         self.systemctl = root / "systemctl"
         self._diary = root / "diary"
         for file in (self.config, self.credentials):
@@ -36,7 +37,10 @@ class Machine:
         self.let_systemctl_end_with(0)
 
     def configure(self, more: str = "") -> None:
-        text = f"client_identity: {{request_hash_key: {KEY}}}\ncredentials_path: {self.credentials}\n{more}"
+        text = (
+            f"client_identity: {{request_hash_key: {KEY}}}\n"
+            f"credentials_path: {self.credentials}\ndatabase_config_path: {self.database}\n{more}"
+        )
         self.config.write_text(text)
 
     def log_in(self) -> None:
@@ -185,12 +189,28 @@ def test_a_bad_configuration_changes_nothing(machine: Machine, capfd: pytest.Cap
     machine.configure("limit: 0\nwatchdg: 1\n")
     assert prepare.main() == 78
     err = capfd.readouterr().err
-    assert f"{machine.config}:3: limit must be" in err
-    assert f"{machine.config}:4: watchdg is not an option (did you mean watchdog?)" in err
+    assert f"{machine.config}:4: limit must be" in err
+    assert f"{machine.config}:5: watchdg is not an option (did you mean watchdog?)" in err
     assert KEY not in err
     assert not machine.settings.exists()
     assert not machine.drop_in.exists()
     assert machine.diary == []
+
+
+def test_a_bad_database_is_a_bad_configuration(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    machine.database.write_text('{"uri": "mongodb://user:hush@')
+    assert prepare.main() == 78
+    err = capfd.readouterr().err
+    assert str(machine.database) in err
+    assert "hush" not in err
+    assert not machine.settings.exists()
+
+
+def test_the_database_is_no_business_of_the_children(machine: Machine) -> None:
+    machine.database.write_text('{"uri": "mongodb://user:hush-password@localhost/rave-bot"}')
+    assert prepare.main() == 0
+    for file in (machine.settings, machine.session, machine.drop_in):
+        assert "hush-password" not in file.read_text()
 
 
 def test_a_failed_reload_is_an_error_and_tried_again(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,88 @@
+"""The way to Rave: the account's requests, over a session that is checked before its word counts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from ravesvc.api.client import Api
+from ravesvc.api.models import Mesh, MeshMode
+from ravesvc.config import Config
+from ravesvc.errors import Code, RaveError
+from ravesvc.settings import Session
+
+log = logging.getLogger(__name__)
+
+
+class Access:
+    """Requests of the session that was given last; without one there must be none but `leave`, which does nothing."""
+
+    def __init__(self, settings: Config) -> None:
+        self._settings = settings
+        self._session: Session | None = None
+        self._checked: Session | None = None  # Rave has said whose it is
+        self._api: Api | None = None
+
+    def use(self, session: Session | None) -> None:
+        """Take this session from now on; needs a running event loop."""
+        self._session = session
+        if session is None:
+            return
+        if self._api:
+            self._api.set_session(session)
+        else:
+            self._api = self._new_api(session)
+
+    async def meshes(self) -> Sequence[Mesh]:
+        """All meshes that the configuration wants; raises as `Api`, and BadData for a session of somebody else.
+
+        Closed when the account became another one meanwhile.
+
+        A session that is new, or was refused the last time, is checked first: Unauthorized then means the session.
+        """
+        assert self._api, "discovery runs only with a session"
+        assert self._session
+        settings, session = self._settings, self._session
+        try:
+            if session != self._checked:
+                _compare(session, await self._api.me())
+                self._checked = session
+            listing = await self._api.meshes(MeshMode(settings.mesh_mode), limit=settings.limit, lang=settings.lang)
+        except RaveError as e:
+            if e.code is Code.UNAUTHORIZED:
+                self._checked = None
+            raise
+        if self._session is None or self._session.user_id != session.user_id:
+            raise RaveError(Code.CLOSED, "the list was read for another account")
+        return listing.meshes
+
+    async def leave(self, mesh: str) -> None:
+        """Leave a mesh on Rave's side; what fails is logged."""
+        if self._session is None:
+            return
+        # Over a connection of its own: discovery must not wait behind a server that takes its time over this.
+        api = self._new_api(self._session)
+        try:
+            await api.leave(mesh)
+        except RaveError as e:
+            log.warning("Mesh %s could not be left on Rave's side: %s", mesh, e)
+        finally:
+            await api.close()
+
+    async def close(self) -> None:
+        """End the connection."""
+        if self._api:
+            await self._api.close()
+
+    def _new_api(self, session: Session) -> Api:
+        settings = self._settings
+        return Api(servers=settings.servers, identity=settings.identity, session=session, tls=settings.tls)
+
+
+def _compare(session: Session, user: int) -> None:
+    if user != session.user_id:
+        raise RaveError(
+            Code.BAD_DATA,
+            f"the credentials are for user {session.user_id}, but Rave takes them for those of user {user}",
+            hint="run ravectl login EMAIL",
+        )

@@ -1,0 +1,282 @@
+"""The bot's account: where its credentials come from, and how a login gets new ones.
+
+The store wins when it has credentials; else the file fills the store; else a login is needed. The file follows the
+store, so that the service can start without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import math
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from ravesvc import names
+from ravesvc.api import login as magic_link
+from ravesvc.api.login import Login, Step
+from ravesvc.config import Config
+from ravesvc.errors import Code, RaveError
+from ravesvc.orchestrator.state import State
+from ravesvc.settings import Session
+from ravesvc.store.credentials import read_credentials, write_credentials
+from ravesvc.store.files import set_aside
+from ravesvc.store.store import Credentials
+
+log = logging.getLogger(__name__)
+
+# Seconds from one mail to the next: each goes to somebody who may not have asked for it.
+MAIL_INTERVAL = 60.0
+
+
+class Account:
+    """The account's session, and the login that is under way.
+
+    Attributes:
+        session: what requests need; None when there is none, or nothing to sign them with.
+        obstacle: why there is no session: Config, LoginNeeded, StoreUnavailable (there may be one in the store).
+        step: of the login that is under way, a `Step`; empty when there is none.
+    """
+
+    def __init__(
+        self,
+        settings: Config,
+        state: State,
+        changed: Callable[[], None],
+        *,
+        log_in: Callable[..., Awaitable[Login]] = magic_link.log_in,
+        progress: Callable[[str, float], None] = lambda _step, _seconds: None,
+        ended: Callable[[RaveError | None], None] = lambda _error: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`changed` tells of session and obstacle, `progress` and `ended` of a login."""
+        self.session: Session | None = None
+        self.obstacle: RaveError | None = None
+        self.step = ""
+        self._settings = settings
+        self._state = state
+        self._changed = changed
+        self._log_in = log_in
+        self._progress = progress
+        self._ended = ended
+        self._clock = clock
+        self._credentials: Credentials | None = None
+        self._login: asyncio.Task[None] | None = None
+        self._deadline = 0.0
+        self._mailed = -math.inf
+        self._saving = False
+
+    @property
+    def seconds_left(self) -> int:
+        """How long the link of a login's mail can still be followed."""
+        return max(0, math.ceil(self._deadline - self._clock())) if self.step else 0
+
+    async def adopt(self) -> None:
+        """Take over what store and file hold now; what can't be read or written is noted or logged."""
+        stored, loaded = self._state.credentials, self._state.loaded
+        found, damage = self._read_file()
+        if stored:
+            self._mirror(stored, found, damage)
+        elif found and loaded:
+            await self._fill(found)
+            # Saving may have taken its time.
+            stored = self._state.credentials
+        self._credentials = stored or found
+        obstacle = self._missing(damage)
+        session = self._credentials.session if self._credentials and not obstacle else None
+        if (session, str(obstacle)) != (self.session, str(self.obstacle)):
+            self.session, self.obstacle = session, obstacle
+            self._changed()
+
+    async def login(self, email: str) -> int:
+        """Begin to log in, with the account's own address if `email` is empty; returns when the mail is sent.
+
+        The number is how many seconds there are to follow its link. Raises `RaveError`: Busy, StoreUnavailable,
+        LoginNeeded (no address is known), Cancelled, and what `log_in` raises before the mail is sent.
+        """
+        credentials = self._begin(email)
+        mail: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        login = asyncio.create_task(self._run(credentials, mail))
+        login.add_done_callback(self._login_ended)
+        self._login = login
+        await asyncio.wait([login, mail], return_when=asyncio.FIRST_COMPLETED)
+        if not mail.done() and (error := _failure(login)):
+            raise error
+        return self.seconds_left
+
+    async def login_ended(self) -> None:
+        """Wait until the login that is under way, or was the last one, has succeeded; raises what made it fail."""
+        login = self._login
+        if login is None:
+            raise RaveError(Code.NOT_RUNNING, "no login is under way")
+        await asyncio.wait([login])
+        if error := _failure(login):
+            raise error
+
+    def cancel(self) -> None:
+        """Give the login up that is under way, if there is one; too late once it is being saved."""
+        if self._login and not self._saving:
+            self._login.cancel()
+
+    async def close(self) -> None:
+        """Give the login up, and wait for its end."""
+        self.cancel()
+        if self._login:
+            await asyncio.wait([self._login])
+
+    def _read_file(self) -> tuple[Credentials | None, RaveError | None]:
+        """What the file holds, or why it can't be used."""
+        try:
+            return read_credentials(self._settings.credentials_path), None
+        except RaveError as e:
+            return None, e
+
+    def _mirror(self, stored: Credentials, found: Credentials | None, damage: RaveError | None) -> None:
+        """Have the file hold what the store does."""
+        path = self._settings.credentials_path
+        if found and _same(found, stored):
+            return
+        try:
+            if damage:
+                kept = set_aside(path)
+                log.warning("%s; it is kept as %s, and written anew from the store", damage.message, kept)
+            elif found:
+                log.warning("%s differs from the store, which wins: the file is written anew", path)
+            write_credentials(path, stored)
+        except RaveError as e:
+            log.warning("The copy of the credentials could not be renewed: %s", e)
+        except OSError as e:
+            log.warning("The copy of the credentials could not be renewed: %s: %s", path, e.strerror)
+
+    async def _fill(self, found: Credentials) -> None:
+        try:
+            filled = await self._state.fill_credentials(found)
+        except RaveError as e:
+            log.warning("The credentials of %s are not in the store yet: %s", self._settings.credentials_path, e)
+            return
+        if filled:
+            log.info("The store has got the credentials of %s", self._settings.credentials_path)
+
+    def _missing(self, damage: RaveError | None) -> RaveError | None:
+        """Why there is no session to work with."""
+        if not self._settings.identity.request_hash_key:
+            hint = f"set it in {names.CONFIG_FILE} and restart rave-orchestrator"
+            return RaveError(Code.CONFIG, "client_identity.request_hash_key is not set", hint=hint)
+        if self._credentials and self._credentials.session:
+            return None
+        path = self._settings.credentials_path
+        if self._credentials:
+            missing = "user id" if self._credentials.auth_token else "token"
+            return _login_needed(f"the credentials have no {missing}")
+        error = self._state.error
+        if error and not self._state.loaded:
+            why = damage.message if damage else f"{path} does not exist"
+            return RaveError(Code.STORE, f"there are no credentials: {error.message}; {why}", hint=error.hint)
+        return _login_needed(f"{damage.message}; {damage.hint}" if damage else "there are no credentials yet")
+
+    def _begin(self, email: str) -> Credentials:
+        """What a login begins with: address and device; raises `RaveError` if there can't be a login now."""
+        if self._login and not self._login.done():
+            raise RaveError(Code.BUSY, "a login is under way", hint="wait for its end, or cancel it")
+        if error := self._state.error:
+            raise RaveError(Code.STORE, f"a login could not be saved now: {error.message}", hint=error.hint)
+        known = self._credentials
+        address = email or (known.email if known else "")
+        if not address:
+            raise RaveError(Code.LOGIN_NEEDED, "no address is known", hint="run ravectl login EMAIL")
+        wait = self._mailed + MAIL_INTERVAL - self._clock()
+        if wait > 0:
+            raise RaveError(Code.BUSY, "a mail has just been sent", hint=f"try again in {math.ceil(wait)} s")
+        if known and known.email.lower() == address.lower():
+            return Credentials(email=address, device_id=known.device_id, ssaid=known.ssaid)
+        return Credentials(email=address, device_id=secrets.token_hex(16), ssaid=secrets.token_hex(8))
+
+    async def _run(self, credentials: Credentials, mail: asyncio.Future[None]) -> None:
+        """The login, from the mail to the store. `mail` is done as soon as it is sent."""
+        settings = self._settings
+
+        def progress(step: Step, seconds: float) -> None:
+            if step is Step.WAITING and not mail.done():
+                log.info("The mail of a login is sent")
+                self._mailed = self._clock()
+                mail.set_result(None)
+            self._show(step, seconds)
+
+        # From here on, because nobody knows how far one that is cancelled has come.
+        self._mailed = self._clock()
+        try:
+            login = await self._log_in(
+                email=credentials.email,
+                device_id=credentials.device_id,
+                ssaid=credentials.ssaid,
+                servers=settings.servers,
+                identity=settings.identity,
+                tls=settings.tls,
+                lang=settings.lang,
+                progress=progress,
+            )
+        except RaveError:
+            if not mail.done():
+                self._mailed = -math.inf
+            raise
+        self._saving = True
+        try:
+            await self._save(
+                dataclasses.replace(
+                    credentials,
+                    email=login.email,
+                    parse_id=login.parse_id,
+                    parse_token=login.parse_token,
+                    auth_token=login.auth_token,
+                    user_id=login.user_id,
+                )
+            )
+        finally:
+            self._saving = False
+
+    async def _save(self, credentials: Credentials) -> None:
+        try:
+            await self._state.save_credentials(credentials)
+        except RaveError as e:
+            raise RaveError(
+                e.code, f"the login has succeeded, but could not be saved: {e.message}", hint="log in again later"
+            ) from e
+        await self.adopt()
+
+    def _show(self, step: Step, seconds: float) -> None:
+        self.step = step.value
+        self._deadline = self._clock() + seconds
+        self._progress(self.step, seconds)
+
+    def _login_ended(self, login: asyncio.Task[None]) -> None:
+        error = _failure(login)
+        self.step = ""
+        if error is None:
+            log.info("A login has succeeded")
+        elif error.code is Code.CANCELLED:
+            log.info("A login was cancelled")
+        elif error.code is Code.INTERNAL:
+            log.error("A login has failed", exc_info=login.exception())
+        else:
+            log.warning("A login has failed: %s", error)
+        self._ended(error)
+
+
+def _failure(login: asyncio.Task[None]) -> RaveError | None:
+    """Why a login that has ended did so, or None if it has succeeded."""
+    if login.cancelled():
+        return RaveError(Code.CANCELLED, "the login was cancelled")
+    error = login.exception()
+    if error is None or isinstance(error, RaveError):
+        return error
+    return RaveError(Code.INTERNAL, "the login failed by a fault of the service", hint="the journal says more")
+
+
+def _login_needed(why: str) -> RaveError:
+    return RaveError(Code.LOGIN_NEEDED, "login needed: run ravectl login EMAIL", hint=why)
+
+
+def _same(one: Credentials, other: Credentials) -> bool:
+    return dataclasses.replace(one, updated_at=None) == dataclasses.replace(other, updated_at=None)

@@ -1,0 +1,355 @@
+"""The parent's hold on the store: a copy that can always be read, changes that are safe before they are told.
+
+The store may be away. Then the last good copy serves the readers, changes are refused at once, and it is tried again
+in the background. Children learn that something has changed, and ask again; so what is told need not be in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import Announcement
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Seconds that the start of the service waits for the store.
+_PATIENCE = 5.0
+# A file that is damaged, or a document that makes no sense, waits for a person: so many times longer than an outage.
+_FOR_A_PERSON = 10
+# With these an engine says that it can't be used; any other failure is about one change alone.
+_LOST = (Code.STORE, Code.BAD_FILE)
+_CLOSED = RaveError(Code.STORE, "the store is closed")
+
+
+def now() -> datetime:
+    """The time in UTC, in whole milliseconds, as stores keep it."""
+    time = datetime.now(UTC)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+class State:
+    """Credentials, admins and command permissions.
+
+    Changes, refreshes and recoveries go one after the other; readers never wait. A change raises `RaveError`:
+    StoreUnavailable while the store can't be used, and what `Store` says of it.
+
+    Attributes:
+        error: why the store can't be used now, or None.
+        contents: the last good copy; None as long as there has been none.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        tell: Callable[[Announcement], Awaitable[None]],
+        shown: Callable[[], None],
+        *,
+        clock: Callable[[], datetime] = now,
+        retry: float = 3.0,
+        patience: float = _PATIENCE,
+    ) -> None:
+        self.error: RaveError | None = RaveError(Code.STORE, "the store is not open yet")
+        self.contents: Contents | None = None
+        self._store = store
+        self._tell = tell
+        self._shown = shown
+        self._clock = clock
+        self._retry = retry
+        self._patience = patience
+        self._lock = asyncio.Lock()
+        self._opened = False
+        self._closed = False
+        self._complained: Code | None = None  # of what the log has told, and not yet that it is over
+        self._tried = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._recovery: asyncio.Task[None] | None = None
+
+    @property
+    def engine(self) -> str:
+        """`embedded` or `mongodb`."""
+        return self._store.engine
+
+    @property
+    def loaded(self) -> bool:
+        """Whether anything is known of what the store holds."""
+        return self.contents is not None
+
+    @property
+    def admins(self) -> frozenset[int]:
+        """The user ids of the active admins."""
+        return _admins(self.contents) if self.contents else frozenset()
+
+    @property
+    def overrides(self) -> dict[str, bool]:
+        """Whether a command is for admins only, by command, where that was changed."""
+        return _overrides(self.contents) if self.contents else {}
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """Those in the store, as far as is known."""
+        return self.contents.credentials if self.contents else None
+
+    async def start(self) -> None:
+        """Open the store and read it; what fails, or takes too long, is noted and goes on in the background."""
+        self._hurry.set()
+        self._recovery = asyncio.create_task(self._recover())
+        try:
+            await asyncio.wait_for(self._tried.wait(), self._patience)
+        except TimeoutError:
+            self._lose(RaveError(Code.STORE, f"the store has not answered within {self._patience:g} s"))
+
+    async def close(self) -> None:
+        """Let go of the store, after the change that is under way."""
+        self._closed = True
+        if self._recovery:
+            self._recovery.cancel()
+            await asyncio.gather(self._recovery, return_exceptions=True)
+        async with self._lock:
+            self.error = _CLOSED
+            await self._store.close()
+
+    def reachable(self, answers: bool) -> None:  # noqa: FBT001 - the one thing that the engine tells
+        """What the engine notices by itself: its server is lost, or answers again."""
+        if answers:
+            self._hurry.set()
+        elif not self.error:
+            self._lose(RaveError(Code.STORE, "the store's server can't be reached"))
+
+    async def refresh(self) -> Contents:
+        """Read everything again, also what somebody else has changed or mended."""
+        async with self._lock:
+            if self._closed:
+                raise _refusal("nothing can be read", _CLOSED)
+            try:
+                told = await self._load()
+            except RaveError as e:
+                raise _refusal("nothing can be read", e) from e
+            contents = self.contents
+        # A recovery that waits has nothing left to do; the next outage is to find it gone.
+        self._hurry.set()
+        await self._announce(told)
+        assert contents, "it was read"
+        return contents
+
+    async def add_admin(self, user: int, added_by: int) -> bool:
+        """Make somebody an admin; False if they are one already."""
+        admin = Admin(user_id=user, added_by=added_by, added_at=self._clock())
+        return await self._change_if(
+            lambda: self._store.add_admin(admin),
+            lambda old: dataclasses.replace(old, admins=_with_admin(old.admins, admin)),
+        )
+
+    async def remove_admin(self, user: int) -> bool:
+        """Take the right away; False if they have none. Raises `RaveError` (LastAdmin) too."""
+        return await self._change_if(
+            lambda: self._store.remove_admin(user),
+            lambda old: dataclasses.replace(old, admins=_without_admin(old.admins, user)),
+        )
+
+    async def set_permission(self, command: str, requires_admin: bool, description: str, by: int) -> None:  # noqa: FBT001
+        """Say whom a command is for; `by` is a user id, 0 for an operator."""
+        permission = CommandPermission(
+            command=command.lower(),
+            requires_admin=requires_admin,
+            description=description,
+            updated_at=self._clock(),
+            updated_by=by,
+        )
+        await self._change(
+            lambda: self._store.set_permission(permission),
+            lambda old: dataclasses.replace(old, permissions=_with_permission(old.permissions, permission)),
+        )
+
+    async def remove_permission(self, command: str) -> bool:
+        """Let a command be for whom it says itself; False if that is so already."""
+        command = command.lower()
+        return await self._change_if(
+            lambda: self._store.remove_permission(command),
+            lambda old: dataclasses.replace(old, permissions=_without_permission(old.permissions, command)),
+        )
+
+    async def save_credentials(self, credentials: Credentials) -> None:
+        """Put them in the place of the former ones."""
+        credentials = dataclasses.replace(credentials, updated_at=self._clock())
+        await self._change(
+            lambda: self._store.save_credentials(credentials),
+            lambda old: dataclasses.replace(old, credentials=credentials),
+        )
+
+    async def fill_credentials(self, credentials: Credentials) -> bool:
+        """Save them unless the store has some; tells whether it had none."""
+        credentials = dataclasses.replace(credentials, updated_at=self._clock())
+        async with self._using() as old:
+            if old.credentials:
+                return False
+            await self._store.save_credentials(credentials)
+            told = self._keep(dataclasses.replace(old, credentials=credentials))
+        await self._announce(told)
+        return True
+
+    async def replace(self, contents: Contents) -> None:
+        """Put `contents` in the place of everything."""
+        await self._change(lambda: self._store.replace(contents), lambda _: contents)
+
+    async def _change(self, write: Callable[[], Awaitable[T]], after: Callable[[Contents], Contents]) -> None:
+        async with self._using() as old:
+            await write()
+            told = self._keep(after(old))
+        await self._announce(told)
+
+    async def _change_if(self, write: Callable[[], Awaitable[bool]], after: Callable[[Contents], Contents]) -> bool:
+        """A change that may turn out not to be one. Then the copy may be out of date, and is read again."""
+        async with self._using() as old:
+            changed = await write()
+            told = self._keep(after(old) if changed else await self._store.read())
+        await self._announce(told)
+        return changed
+
+    @contextlib.asynccontextmanager
+    async def _using(self) -> AsyncIterator[Contents]:
+        """The store for one change, and the copy that was good until then."""
+        if self.error:
+            # Without waiting for a recovery that may take its time.
+            raise _refusal("changes can't be saved", self.error)
+        async with self._lock:
+            if self.error:
+                raise _refusal("changes can't be saved", self.error)
+            assert self.contents, "a store that can be used has been read"
+            try:
+                yield self.contents
+            except RaveError as e:
+                if e.code not in _LOST:
+                    raise
+                await self._fail(e)
+                raise _refusal("whether the change was saved is not known", e) from e
+            except BaseException:
+                self._lose(RaveError(Code.STORE, "a change was broken off"))
+                raise
+
+    async def _load(self) -> list[Announcement]:
+        """Make the copy anew, under the lock; returns what is to be told. Raises `RaveError`, and has noted it."""
+        try:
+            if not self._opened:
+                await self._store.open()
+                self._opened = True
+            contents = await self._store.read()
+        except RaveError as e:
+            await self._fail(e)
+            raise
+        self.error = None
+        if self._complained:
+            log.info("The store works again")
+            self._complained = None
+        return self._keep(contents)
+
+    async def _fail(self, error: RaveError) -> None:
+        """Note a loss, under the lock."""
+        self._lose(error)
+        if error.code is Code.BAD_FILE and self._opened:
+            # Who mends a file may put another in its place.
+            self._opened = False
+            await self._store.close()
+
+    def _lose(self, error: RaveError) -> None:
+        if self.error is None:
+            # It was about a former outage.
+            self._hurry.clear()
+        self.error = error
+        if self._complained is not error.code:
+            log.error("The store can't be used, so nothing can be changed: %s", error)
+            self._complained = error.code
+        if not self._closed and (self._recovery is None or self._recovery.done()):
+            self._recovery = asyncio.create_task(self._recover())
+        self._shown()
+
+    async def _recover(self) -> None:
+        """Try until the store can be used."""
+        while self.error:
+            pause = self._retry if self.error.code is Code.STORE else self._retry * _FOR_A_PERSON
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), pause)
+            self._hurry.clear()
+            async with self._lock:
+                # A refresh may have come first.
+                told = await self._try() if self.error else []
+            self._tried.set()
+            await self._announce(told)
+
+    async def _try(self) -> list[Announcement]:
+        try:
+            told = await self._load()
+        except RaveError:
+            return []
+        except Exception:
+            # A bug of one attempt must not end them all.
+            if self._complained is not Code.INTERNAL:
+                log.exception("The store could not be read")
+            self._lose(RaveError(Code.INTERNAL, "reading the store failed", hint="the journal says more"))
+            return []
+        if self.credentials is None and Announcement.CREDENTIALS not in told:
+            # Whoever has some could not save them until now.
+            told.append(Announcement.CREDENTIALS)
+        return told
+
+    def _keep(self, contents: Contents) -> list[Announcement]:
+        """Take over a new copy; returns what differs from the old one, which is everything if there was none."""
+        old, self.contents = self.contents, contents
+        self._shown()
+        if old is None:
+            return list(Announcement)
+        before, after = _parts(old), _parts(contents)
+        return [part for part in Announcement if before[part] != after[part]]
+
+    async def _announce(self, told: Iterable[Announcement]) -> None:
+        await asyncio.gather(*(self._tell(announcement) for announcement in told))
+
+
+def _refusal(what: str, why: RaveError) -> RaveError:
+    return RaveError(Code.STORE, f"{what}: {why.message}", hint=why.hint, refused=what)
+
+
+def _parts(contents: Contents) -> dict[Announcement, object]:
+    """What children hold of a copy."""
+    credentials = contents.credentials
+    return {
+        Announcement.ADMINS: _admins(contents),
+        Announcement.PERMISSIONS: _overrides(contents),
+        Announcement.CREDENTIALS: credentials and dataclasses.replace(credentials, updated_at=None),
+    }
+
+
+def _admins(contents: Contents) -> frozenset[int]:
+    return frozenset(admin.user_id for admin in contents.admins if admin.active)
+
+
+def _overrides(contents: Contents) -> dict[str, bool]:
+    return {permission.command: permission.requires_admin for permission in contents.permissions}
+
+
+def _with_admin(admins: Iterable[Admin], admin: Admin) -> tuple[Admin, ...]:
+    others = (each for each in admins if each.user_id != admin.user_id)
+    return tuple(sorted((*others, admin), key=lambda each: each.user_id))
+
+
+def _without_admin(admins: Iterable[Admin], user: int) -> tuple[Admin, ...]:
+    return tuple(dataclasses.replace(each, active=False) if each.user_id == user else each for each in admins)
+
+
+def _with_permission(
+    permissions: Iterable[CommandPermission], permission: CommandPermission
+) -> tuple[CommandPermission, ...]:
+    return tuple(sorted((*_without_permission(permissions, permission.command), permission), key=lambda p: p.command))
+
+
+def _without_permission(permissions: Iterable[CommandPermission], command: str) -> tuple[CommandPermission, ...]:
+    return tuple(each for each in permissions if each.command != command)

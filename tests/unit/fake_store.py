@@ -1,0 +1,136 @@
+"""A store in memory, which fails when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from datetime import UTC, datetime
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
+
+WHEN = datetime(2024, 1, 8, 10, tzinfo=UTC)
+DOWN = RaveError(Code.STORE, "the server does not answer", hint="start it")
+DAMAGED = RaveError(Code.BAD_FILE, "state.db is damaged", hint="restore a backup")
+
+
+def credentials(email: str = "bot@example.test", **known: object) -> Credentials:
+    """Made-up credentials; those of one address are always the same."""
+    name = email.partition("@")[0].lower()
+    made = Credentials(
+        email=email,
+        device_id=f"device-of-{name}",
+        ssaid=f"ssaid-of-{name}",
+        parse_id="AbCdEf1234",
+        parse_token=f"parse-token-of-{name}",
+        auth_token=f"auth-token-of-{name}",
+        user_id=900000001,
+    )
+    return dataclasses.replace(made, **known)  # type: ignore[arg-type]
+
+
+def admin(user: int) -> Admin:
+    return Admin(user_id=user, added_by=0, added_at=WHEN)
+
+
+def permission(command: str, *, requires_admin: bool = True) -> CommandPermission:
+    return CommandPermission(
+        command=command, requires_admin=requires_admin, description="", updated_at=WHEN, updated_by=0
+    )
+
+
+class FakeStore:
+    """A `Store`. What has been written stays over `close` and `open`.
+
+    Attributes:
+        contents: what it holds; a test may put something else there, as another program would.
+        failure: what every call fails with as long as it is set.
+        unanswered: what the next change fails with although it is carried out.
+        gate: every call waits for it; set at first.
+        calls: the names of the calls so far, in order.
+        held: how many calls wait for `gate` now.
+    """
+
+    engine = "embedded"
+
+    def __init__(self, contents: Contents | None = None) -> None:
+        self.contents = contents or Contents()
+        self.failure: Exception | None = None
+        self.unanswered: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.calls: list[str] = []
+        self.held = 0
+        self.is_open = False
+
+    async def open(self) -> None:
+        assert not self.is_open, "opened twice"
+        await self._call("open")
+        self.is_open = True
+
+    async def close(self) -> None:
+        self.calls.append("close")
+        self.is_open = False
+
+    async def read(self) -> Contents:
+        assert self.is_open
+        await self._call("read")
+        return self.contents
+
+    async def replace(self, contents: Contents) -> None:
+        await self._write("replace", contents)
+
+    async def save_credentials(self, credentials: Credentials) -> None:
+        await self._write("save_credentials", dataclasses.replace(self.contents, credentials=credentials))
+
+    async def add_admin(self, admin: Admin) -> bool:
+        active = {each.user_id for each in self.contents.admins if each.active}
+        others = tuple(each for each in self.contents.admins if each.user_id != admin.user_id)
+        changed = admin.user_id not in active
+        admins = (*others, admin) if changed else self.contents.admins
+        await self._write("add_admin", dataclasses.replace(self.contents, admins=admins))
+        return changed
+
+    async def remove_admin(self, user_id: int) -> bool:
+        active = {each.user_id for each in self.contents.admins if each.active}
+        if active == {user_id}:
+            raise RaveError(Code.LAST_ADMIN, "the last admin can't be removed")
+        admins = tuple(
+            dataclasses.replace(each, active=False) if each.user_id == user_id else each
+            for each in self.contents.admins
+        )
+        await self._write("remove_admin", dataclasses.replace(self.contents, admins=admins))
+        return user_id in active
+
+    async def set_permission(self, permission: CommandPermission) -> None:
+        others = self._permissions_but(permission.command)
+        await self._write("set_permission", dataclasses.replace(self.contents, permissions=(*others, permission)))
+
+    async def remove_permission(self, command: str) -> bool:
+        others = self._permissions_but(command)
+        changed = len(others) < len(self.contents.permissions)
+        await self._write("remove_permission", dataclasses.replace(self.contents, permissions=others))
+        return changed
+
+    def _permissions_but(self, command: str) -> tuple[CommandPermission, ...]:
+        return tuple(each for each in self.contents.permissions if each.command != command)
+
+    async def _write(self, name: str, contents: Contents) -> None:
+        assert self.is_open
+        before = self.contents
+        await self._call(name)
+        assert self.contents is before, "two changes at once"
+        self.contents = contents
+        if self.unanswered:
+            failure, self.unanswered = self.unanswered, None
+            raise failure
+
+    async def _call(self, name: str) -> None:
+        self.calls.append(name)
+        self.held += 1
+        try:
+            await self.gate.wait()
+        finally:
+            self.held -= 1
+        if self.failure:
+            raise self.failure

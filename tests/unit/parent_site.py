@@ -1,0 +1,85 @@
+"""A whole parent on a private bus: its files, how to run it, and how to call it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from ravesvc import config, names
+from ravesvc.bus import Bus
+from ravesvc.orchestrator import main as program
+from tests.unit.bus_fakes import connected
+from tests.unit.conftest import until
+from tests.unit.fake_manager import FakeManager
+from tests.unit.fake_systemd import FakeSystemd, systemd_on
+from tests.unit.simulator_server import Served
+
+LOGIN_NEEDED = "login needed: run ravectl login EMAIL"
+
+
+class Site:
+    """The files of a parent, and how to run it."""
+
+    def __init__(self, directory: Path, served: Served, manager: FakeManager) -> None:
+        self.served = served
+        self.manager = manager
+        self.file = directory / "rave.yaml"
+        self.credentials = directory / "credentials.json"
+        self.blocklist = directory / "blocklist.json"
+        self.state = directory / "state.db"
+        self.database = directory / "database.json"
+        self.credentials.write_text(served.account.credentials())
+        self._text = served.account.config(
+            server=served.server, ca_file=str(served.home.ca_file), discovery_interval="60s"
+        )
+        self.configure()
+
+    def configure(self, **options: str) -> None:
+        """Write rave.yaml for the simulator."""
+        options = {
+            "credentials_path": str(self.credentials),
+            "blocklist_persist_path": str(self.blocklist),
+            "state_path": str(self.state),
+            "database_config_path": str(self.database),
+            **options,
+        }
+        self.file.write_text(self._text + "".join(f"{key}: {value}\n" for key, value in options.items()))
+
+    def without(self, key: str) -> None:
+        """Leave an option of the client identity out."""
+        self.file.write_text(re.sub(rf"  {key}: .*\n", "", self.file.read_text()))
+
+    @contextlib.asynccontextmanager
+    async def running(self, address: str) -> AsyncIterator[tuple[FakeSystemd, Bus, asyncio.Task[int]]]:
+        """A parent that has said READY, its systemd, a client's connection; stopped by SIGTERM at the end."""
+        async with systemd_on(address) as systemd, connected(address) as (client,):
+            parent = asyncio.create_task(program._run(config.load(self.file)))
+            try:
+                await until(lambda: "READY=1" in self.manager.said or parent.done())
+                yield systemd, client, parent
+            finally:
+                if not parent.done():
+                    os.kill(os.getpid(), signal.SIGTERM)
+                async with asyncio.timeout(10):
+                    await asyncio.wait([parent])
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    asyncio.get_running_loop().remove_signal_handler(number)
+
+
+async def call(client: Bus, member: str, signature: str = "", *args: Any) -> list[Any]:
+    return await client.call(
+        names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE, member, signature, *args, timeout=5
+    )
+
+
+async def get(client: Bus, name: str) -> Any:
+    arguments = (names.MANAGER_INTERFACE, name)
+    path = names.MANAGER_PATH
+    (value,) = await client.call(names.BUS_NAME, path, "org.freedesktop.DBus.Properties", "Get", "ss", *arguments)
+    return value

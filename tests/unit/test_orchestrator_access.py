@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ravesvc import config
+from ravesvc.api.models import Listing, Mesh, MeshMode
+from ravesvc.errors import Code, RaveError
+from ravesvc.orchestrator import access as module
+from ravesvc.orchestrator.access import Access
+from ravesvc.settings import Session
+from tests.unit.fake_systemd import MESH
+
+Run = Callable[[Any], Any]
+
+OURS = Session(device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_token="hush-token")
+RENEWED = dataclasses.replace(OURS, auth_token="hush-renewed")
+OTHERS = dataclasses.replace(OURS, user_id=900000002, auth_token="hush-others")
+FILM = Mesh(MESH, None, "A film", True, ())
+REFUSED = RaveError(Code.UNAUTHORIZED, "Rave refuses the session")
+
+
+class Rave:
+    """Rave, as its one account sees it; `asked` is every request, with the token that it had."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.user = OURS.user_id
+        self.failures: dict[str, RaveError] = {}
+        self.asked: list[tuple[str, str]] = []
+        self.closed = 0
+        self.during: Callable[[], None] = lambda: None
+        rave = self
+
+        class FakeApi:
+            def __init__(self, *, session: Session, **_: Any) -> None:
+                self.session = session
+
+            def set_session(self, session: Session) -> None:
+                self.session = session
+
+            async def me(self) -> int:
+                rave.answer("me", self.session)
+                return rave.user
+
+            async def meshes(self, mode: MeshMode, *, limit: int, lang: str) -> Listing:
+                assert (mode, limit, lang) == (MeshMode.FRIENDS, 7, "fr")
+                rave.answer("meshes", self.session)
+                rave.during()
+                return Listing((FILM,))
+
+            async def leave(self, mesh: str) -> None:
+                rave.answer(f"leave {mesh}", self.session)
+
+            async def close(self) -> None:
+                rave.closed += 1
+
+        monkeypatch.setattr(module, "Api", FakeApi)
+
+    def answer(self, what: str, session: Session) -> None:
+        self.asked.append((what, session.auth_token))
+        if what.split()[0] in self.failures:
+            raise self.failures[what.split()[0]]
+
+
+@pytest.fixture
+def rave(monkeypatch: pytest.MonkeyPatch) -> Rave:
+    return Rave(monkeypatch)
+
+
+def new_access(session: Session | None = OURS) -> Access:
+    settings, _ = config.read("mesh_mode: friends\nlimit: 7\nlang: fr\n", "rave.yaml")
+    assert settings
+    access = Access(settings)
+    access.use(session)
+    return access
+
+
+def test_a_session_is_checked_before_its_first_list_and_no_more(run: Run, rave: Rave) -> None:
+    async def body() -> None:
+        access = new_access()
+        for _ in range(2):
+            assert await access.meshes() == (FILM,)
+        assert [what for what, _ in rave.asked] == ["me", "meshes", "meshes"]
+        rave.asked.clear()
+        access.use(OURS)
+        await access.meshes()
+        assert [what for what, _ in rave.asked] == ["meshes"], "the same one needs no other check"
+        rave.asked.clear()
+        access.use(RENEWED)
+        await access.meshes()
+        assert rave.asked == [("me", "hush-renewed"), ("meshes", "hush-renewed")]
+        await access.close()
+        assert rave.closed == 1
+
+    run(body())
+
+
+@pytest.mark.parametrize("where", ["me", "meshes"])
+def test_a_session_that_was_refused_is_checked_again(run: Run, rave: Rave, where: str) -> None:
+    async def body() -> None:
+        access = new_access()
+        await access.meshes()
+        rave.failures["meshes"] = REFUSED
+        with pytest.raises(RaveError) as e:
+            await access.meshes()
+        assert e.value is REFUSED
+        rave.failures = {where: REFUSED}
+        rave.asked.clear()
+        with pytest.raises(RaveError):
+            await access.meshes()
+        assert [what for what, _ in rave.asked] == (["me"] if where == "me" else ["me", "meshes"])
+        rave.failures.clear()
+        rave.asked.clear()
+        await access.meshes()
+        await access.meshes()
+        assert [what for what, _ in rave.asked] == ["me", "meshes", "meshes"]
+
+    run(body())
+
+
+def test_another_failure_is_no_word_about_the_session(run: Run, rave: Rave) -> None:
+    async def body() -> None:
+        access = new_access()
+        await access.meshes()
+        rave.failures["meshes"] = RaveError(Code.NETWORK, "no route")
+        with pytest.raises(RaveError, match="no route"):
+            await access.meshes()
+        rave.failures.clear()
+        rave.asked.clear()
+        await access.meshes()
+        assert [what for what, _ in rave.asked] == ["meshes"]
+
+    run(body())
+
+
+def test_the_session_of_somebody_else_is_a_failure_in_words(run: Run, rave: Rave) -> None:
+    async def body() -> None:
+        access = new_access()
+        rave.user = 900000002
+        for _ in range(2):
+            with pytest.raises(RaveError) as e:
+                await access.meshes()
+            assert e.value.code is Code.BAD_DATA
+            assert str(e.value) == (
+                "the credentials are for user 900000001, but Rave takes them for those of user 900000002 "
+                "(run ravectl login EMAIL)"
+            )
+        assert [what for what, _ in rave.asked] == ["me", "me"], "its list counts for nothing"
+
+    run(body())
+
+
+@pytest.mark.parametrize("session", [OTHERS, None])
+def test_a_list_that_was_read_for_another_account_counts_for_nothing(
+    run: Run, rave: Rave, session: Session | None
+) -> None:
+    async def body() -> None:
+        access = new_access()
+        rave.during = lambda: access.use(session)
+        with pytest.raises(RaveError, match="another account"):
+            await access.meshes()
+        access.use(OURS)
+        rave.during = lambda: access.use(RENEWED)
+        assert await access.meshes() == (FILM,), "another token is no other account"
+
+    run(body())
+
+
+def test_leaving_goes_over_a_connection_of_its_own(run: Run, rave: Rave, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        access = new_access(None)
+        await access.leave(MESH)
+        await access.close()
+        assert (rave.asked, rave.closed) == ([], 0)
+        access.use(OURS)
+        access.use(RENEWED)
+        await access.leave(MESH)
+        assert (rave.asked, rave.closed) == ([(f"leave {MESH}", "hush-renewed")], 1)
+        rave.failures["leave"] = RaveError(Code.FORBIDDEN, "Rave says no")
+        await access.leave(MESH)
+        assert f"Mesh {MESH} could not be left on Rave's side: Rave says no" in caplog.text
+        assert rave.closed == 2
+
+    run(body())

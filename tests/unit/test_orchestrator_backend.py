@@ -1,0 +1,430 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from ravesvc import names
+from ravesvc.bot.command import FIXED_COMMANDS
+from ravesvc.bus import Bus, Call, Interface, method, policy_decides
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import Announcement
+from ravesvc.orchestrator import backend
+from ravesvc.orchestrator.backend import BackendObject
+from ravesvc.orchestrator.state import State
+from ravesvc.orchestrator.workers import Workers
+from ravesvc.settings import Session
+from ravesvc.store.store import CommandPermission, Contents
+from tests.unit.bus_fakes import connected
+from tests.unit.conftest import until
+from tests.unit.fake_store import DOWN, FakeStore, admin, credentials, permission
+from tests.unit.fake_systemd import MESH, OTHER
+
+Run = Callable[[Any], Any]
+
+ANN, BOB, EVE = 101, 102, 103
+SESSION = credentials().session
+assert SESSION
+
+CHANGES = [
+    ("AddAdmin", "tt", (BOB,)),
+    ("RemoveAdmin", "tt", (BOB,)),
+    ("SetPermission", "tsbs", ("ping", True, "Pongs.")),
+    ("RemovePermission", "ts", ("ping",)),
+    ("Refresh", "t", ()),
+    ("Relogin", "t", ()),
+]
+
+
+class FakeAccount:
+    """The account as the backend sees it."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = SESSION
+        self.obstacle: RaveError | None = None
+        self.asked: list[str] = []
+        self.ended: RaveError | None = None
+
+    async def login(self, email: str) -> int:
+        self.asked.append(email)
+        return 600
+
+    async def login_ended(self) -> None:
+        if self.ended:
+            raise self.ended
+
+
+class Child(Interface):
+    """A child that asks again when it is told to; `known` is what it has been answered."""
+
+    interface = names.WORKER_INTERFACE
+
+    def __init__(self, bus: Bus, parent: Bus, mesh: str) -> None:
+        super().__init__(policy_decides)
+        self.bus = bus
+        self.parent = parent
+        self.known: dict[str, Any] = {}
+        bus.export(names.worker_path(mesh), self)
+
+    async def ask(self, member: str, signature: str = "", *args: Any) -> Any:
+        """What the backend answers."""
+        path = names.BACKEND_PATH
+        interface = names.BACKEND_INTERFACE
+        answer = await self.bus.call(self.parent.unique_name, path, interface, member, signature, *args, timeout=5)
+        return answer[0] if len(answer) == 1 else answer
+
+    @method()
+    async def refresh_admins(self, call: Call) -> None:
+        self.known["admins"] = await self.ask("GetAdmins")
+
+    @method()
+    async def refresh_permissions(self, call: Call) -> None:
+        self.known["permissions"] = await self.ask("GetPermissions")
+
+    @method()
+    async def refresh_credentials(self, call: Call) -> None:
+        self.known["credentials"] = await self.ask("GetCredentials")
+
+
+class Site:
+    """The backend over a store in memory, two children, and somebody else."""
+
+    def __init__(self, parent: Bus, child: Bus, other: Bus, stranger: Bus) -> None:
+        self.store = FakeStore(
+            Contents(admins=(admin(ANN),), permissions=(permission("leave", requires_admin=False),))
+        )
+        self.state = State(self.store, self._tell, lambda: None, retry=0.005)
+        self.account = FakeAccount()
+        self.workers = Workers(parent, lambda *_: None)
+        self.units = {
+            child.unique_name: names.mesh_unit(MESH),
+            other.unique_name: names.mesh_unit(OTHER),
+            stranger.unique_name: "session-1.scope",
+        }
+        self.workers._unit_of = self._unit_of  # type: ignore[method-assign]
+        self.refreshed = 0
+        backend = BackendObject(self.workers, self.state, self.account, self._refresh)  # type: ignore[arg-type]
+        parent.export(names.BACKEND_PATH, backend)
+        self.child = Child(child, parent, MESH)
+        self.other = Child(other, parent, OTHER)
+        self.stranger = Child(stranger, parent, MESH)
+
+    async def _unit_of(self, sender: str) -> str:
+        if sender not in self.units:
+            raise RaveError(Code.BUS, "no such process")
+        return self.units[sender]
+
+    async def _tell(self, announcement: Announcement) -> None:
+        await self.workers.tell(announcement)
+
+    async def _refresh(self) -> None:
+        self.refreshed += 1
+        await self.state.refresh()
+
+
+@contextlib.asynccontextmanager
+async def site_on(address: str, *, loaded: bool = True) -> AsyncIterator[Site]:
+    async with connected(address, 4) as (parent, child, other, stranger):
+        site = Site(parent, child, other, stranger)
+        if not loaded:
+            site.store.failure = DOWN
+        await site.state.start()
+        try:
+            yield site
+        finally:
+            site.store.failure = None
+            await site.state.close()
+            await site.workers.close()
+
+
+async def refused(child: Child, member: str, signature: str = "", *args: Any) -> RaveError:
+    with pytest.raises(RaveError) as e:
+        await child.ask(member, signature, *args)
+    return e.value
+
+
+def test_a_child_learns_what_it_needs_and_no_more(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            assert await site.child.ask("GetAdmins") == [ANN]
+            assert await site.child.ask("GetPermissions") == {"leave": False}
+            assert await site.child.ask("GetCredentials") == {
+                "device_id": SESSION.device_id,
+                "ssaid": SESSION.ssaid,
+                "user_id": SESSION.user_id,
+                "auth_token": SESSION.auth_token,
+            }
+            assert Session.from_object(await site.child.ask("GetCredentials")) == SESSION
+
+    run(body())
+
+
+def test_what_nobody_could_type_does_not_reach_a_child(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            nul = CommandPermission(
+                command="\0", requires_admin=True, description="", updated_at=admin(1).added_at, updated_by=0
+            )
+            site.store.contents = Contents(admins=(admin(ANN),), permissions=(nul, permission("ping")))
+            await site.state.refresh()
+            assert await site.child.ask("GetPermissions") == {"ping": True}
+
+    run(body())
+
+
+@pytest.mark.parametrize("obstacle", [None, RaveError(Code.CONFIG, "no key"), RaveError(Code.STORE, "no store")])
+def test_without_a_session_a_child_is_told_why(run: Run, bus_address: str, obstacle: RaveError | None) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.account.session, site.account.obstacle = None, obstacle
+            error = await refused(site.child, "GetCredentials")
+            assert error.code is (obstacle.code if obstacle else Code.LOGIN_NEEDED)
+
+    run(body())
+
+
+def test_a_change_in_one_mesh_is_answered_when_all_have_followed(
+    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            for child in (site.child, site.other):
+                await child.ask("GetAdmins")  # from then on it is known
+            assert await site.child.ask("AddAdmin", "tt", ANN, BOB) is True
+            assert site.child.known == site.other.known == {"admins": [ANN, BOB]}
+            (added,) = [each for each in site.store.contents.admins if each.user_id == BOB]
+            assert added.added_by == ANN
+            assert await site.other.ask("AddAdmin", "tt", BOB, BOB) is False
+            assert await site.other.ask("SetPermission", "tsbs", BOB, "Ping", True, "Pongs.\n") == []
+            assert site.child.known["permissions"] == {"leave": False, "ping": True}
+            (ping,) = [each for each in site.store.contents.permissions if each.command == "ping"]
+            assert (ping.description, ping.updated_by) == ("Pongs.?", BOB)
+            assert await site.child.ask("RemovePermission", "ts", ANN, "ping") is True
+            assert await site.child.ask("RemovePermission", "ts", ANN, "ping") is False
+            assert site.other.known["permissions"] == {"leave": False}
+            assert await site.child.ask("RemoveAdmin", "tt", ANN, BOB) is True
+            assert await site.child.ask("RemoveAdmin", "tt", ANN, BOB) is False
+            assert site.other.known["admins"] == [ANN]
+            assert site.stranger.known == {}
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("backend")]
+    assert said == [
+        f"User {ANN} in mesh {MESH} has made user {BOB} an admin",
+        f"User {BOB} in mesh {OTHER} has set the command ping to be for admins only",
+        f"User {ANN} in mesh {MESH} has undone what was set for the command ping",
+        f"User {ANN} in mesh {MESH} has removed the admin {BOB}",
+    ], "a line for each change, with its who and where"
+
+
+@pytest.mark.parametrize(
+    "member", ["GetAdmins", "GetPermissions", "GetCredentials", "LoginEnded", *(change[0] for change in CHANGES)]
+)
+@pytest.mark.parametrize("unit", ["session-1.scope", names.ORCHESTRATOR_UNIT, None])
+def test_who_is_no_child_gets_nothing(run: Run, bus_address: str, member: str, unit: str | None) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            if unit is None:
+                del site.units[site.stranger.bus.unique_name]
+            else:
+                site.units[site.stranger.bus.unique_name] = unit
+            # Owning the name of a child proves nothing.
+            await site.stranger.bus.request_name(names.worker_name(MESH))
+            changes = {name: (signature, args) for name, signature, args in CHANGES}
+            signature, args = changes.get(member, ("", ()))
+            arguments = (ANN, *args) if signature else ()
+            error = await refused(site.stranger, member, signature, *arguments)
+            assert error.code is Code.ACCESS_DENIED
+            assert site.store.calls == ["open", "read"]
+            assert site.account.asked == []
+            assert site.refreshed == 0
+
+    run(body())
+
+
+def test_every_method_is_among_those_tested() -> None:
+    tested = {"GetAdmins", "GetPermissions", "GetCredentials", "LoginEnded", *(change[0] for change in CHANGES)}
+    assert set(BackendObject.methods) == tested
+
+
+@pytest.mark.parametrize(("member", "signature", "args"), CHANGES, ids=[change[0] for change in CHANGES])
+@pytest.mark.parametrize("actor", [EVE, BOB, 0, 2**64 - 1])
+def test_a_user_who_is_no_admin_changes_nothing_whatever_their_child_thinks(
+    run: Run,
+    bus_address: str,
+    caplog: pytest.LogCaptureFixture,
+    member: str,
+    signature: str,
+    args: tuple[Any, ...],
+    actor: int,
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            former = admin(BOB)
+            former = type(former)(user_id=BOB, added_by=0, added_at=former.added_at, active=False)
+            site.store.contents = Contents(admins=(admin(ANN), former), permissions=site.store.contents.permissions)
+            await site.state.refresh()
+            error = await refused(site.child, member, signature, actor, *args)
+            assert error.code is Code.ACCESS_DENIED
+            assert str(error.attributes["said"]).startswith("only admins may ")
+            assert site.store.calls == ["open", "read", "read"]
+            assert site.account.asked == []
+            assert site.refreshed == 0
+            assert f"User {actor} in mesh {MESH} may not " in caplog.text
+
+    run(body())
+
+
+@pytest.mark.parametrize("command", sorted(FIXED_COMMANDS))
+def test_a_fixed_command_can_not_be_changed(run: Run, bus_address: str, command: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            for error in (
+                await refused(site.child, "SetPermission", "tsbs", ANN, command, False, ""),
+                await refused(site.child, "RemovePermission", "ts", ANN, command.upper()),
+            ):
+                assert error.code is Code.INVALID_ARGUMENT
+                assert "can't be changed" in str(error)
+            assert site.store.calls == ["open", "read"]
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("member", "signature", "args"),
+    [
+        ("AddAdmin", "tt", (0,)),
+        ("RemoveAdmin", "tt", (2**63,)),
+        ("SetPermission", "tsbs", ("two words", True, "")),
+        ("RemovePermission", "ts", ("",)),
+    ],
+)
+def test_arguments_are_checked(
+    run: Run, bus_address: str, member: str, signature: str, args: tuple[Any, ...]
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            assert (await refused(site.child, member, signature, ANN, *args)).code is Code.INVALID_ARGUMENT
+            assert site.store.calls == ["open", "read"]
+
+    run(body())
+
+
+def test_the_last_admin_stays(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            error = await refused(site.child, "RemoveAdmin", "tt", ANN, ANN)
+            assert error.code is Code.LAST_ADMIN
+            assert await site.child.ask("GetAdmins") == [ANN]
+
+    run(body())
+
+
+def test_while_the_store_is_away_what_is_known_serves_and_changes_are_refused(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.store.failure = DOWN
+            with contextlib.suppress(RaveError):
+                await site.state.refresh()
+            assert await site.child.ask("GetAdmins") == [ANN]
+            assert await site.child.ask("GetPermissions") == {"leave": False}
+            for member, signature, args in CHANGES[:5]:
+                error = await refused(site.child, member, signature, ANN, *args)
+                assert error.code is Code.STORE, member
+            assert (await refused(site.child, "AddAdmin", "tt", EVE, EVE)).code is Code.ACCESS_DENIED
+
+    run(body())
+
+
+def test_while_nothing_is_known_nobody_is_an_admin(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, loaded=False) as site:
+            for member in ("GetAdmins", "GetPermissions"):
+                error = await refused(site.child, member)
+                assert error.code is Code.STORE
+                assert DOWN.message in str(error)
+            for member, signature, args in CHANGES:
+                assert (await refused(site.child, member, signature, ANN, *args)).code is Code.STORE
+            assert site.account.asked == []
+            assert await site.child.ask("GetCredentials"), "those of the file"
+            site.store.failure = None
+            # It asked, so it is told.
+            await until(lambda: site.child.known.get("admins") == [ANN])
+
+    run(body())
+
+
+def test_refresh_reads_what_somebody_else_has_changed(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.store.contents = Contents(admins=(admin(ANN), admin(BOB)), permissions=())
+            assert await site.child.ask("Refresh", "t", ANN) == [2, 0]
+            assert site.refreshed == 1
+            assert site.child.known == {"admins": [ANN, BOB], "permissions": {}}
+
+    run(body())
+
+
+def test_a_login_begins_with_the_accounts_address_and_its_end_can_be_waited_for(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            assert await site.child.ask("Relogin", "t", ANN) == 600
+            assert site.account.asked == [""]
+            assert await site.child.ask("LoginEnded") == []
+            site.account.ended = RaveError(Code.NOT_CONFIRMED, "the link was not followed in time")
+            error = await refused(site.child, "LoginEnded")
+            assert error.code is Code.NOT_CONFIRMED
+            assert error.attributes["said"] == "the link was not followed in time"
+
+    run(body())
+
+
+def test_changes_of_many_at_once_are_all_kept(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            names_ = [f"command-{number}" for number in range(20)]
+            await asyncio.gather(
+                *(
+                    (site.child if number % 2 else site.other).ask("SetPermission", "tsbs", ANN, name, True, "")
+                    for number, name in enumerate(names_)
+                )
+            )
+            expected = {"leave": False, **dict.fromkeys(names_, True)}
+            assert site.child.known["permissions"] == site.other.known["permissions"] == expected
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RaveError(Code.LAST_ADMIN, "the last admin can't be removed"), "the last admin can't be removed"),
+        (
+            RaveError(Code.STORE, "changes can't be saved: /var/lib/x is full", refused="changes can't be saved"),
+            "changes can't be saved: the store can't be used now (the log of the service says more)",
+        ),
+        (
+            RaveError(Code.FORBIDDEN, "Rave refuses", hint="check client_identity.mojo_api_key in /etc/x"),
+            "Rave refuses the login (the log of the service says more)",
+        ),
+        (
+            RaveError(Code.NETWORK, "mojo.example can't be reached"),
+            "Rave can't be reached (the log of the service says more)",
+        ),
+        (RaveError(Code.CONFIG, "/etc/x lacks a key"), "that has failed (the log of the service says more)"),
+    ],
+)
+def test_the_chat_hears_no_internals_and_the_log_does(
+    caplog: pytest.LogCaptureFixture, error: RaveError, told: str
+) -> None:
+    with pytest.raises(RaveError) as raised, backend._in_chat_words("some mesh"):
+        raise error
+    assert str(raised.value) == told
+    if str(error) != told:
+        assert "some mesh" in caplog.text
+        assert str(error) in caplog.text

@@ -83,10 +83,18 @@ def test_a_child_gets_its_credentials_by_the_names_it_knows() -> None:
         f"{names.SETTINGS_CREDENTIAL}:{names.SETTINGS_FILE}",
         f"{names.SESSION_CREDENTIAL}:{names.SESSION_FILE}",
     ]
+    # Without this a missing file is fatal; systemd ignores the line if nothing follows the colon.
+    assert value("rave-mesh@.service", "SetCredential") == f"{names.SESSION_CREDENTIAL}:\\n"
     tmpfiles = (ROOT / "packaging/tmpfiles/rave-orchestrator.conf").read_text()
     for file in (names.SETTINGS_FILE, names.SESSION_FILE):
         assert re.search(rf"^d +{Path(file).parent} +0700 root root", tmpfiles, re.M)
-    assert re.search(rf"^z +{names.CONFIG_FILE} +0640 root rave", tmpfiles, re.M)
+    for file in (names.CONFIG_FILE, names.DATABASE_FILE):
+        assert re.search(rf"^z +{file} +0640 root rave", tmpfiles, re.M)
+
+
+def test_the_parent_comes_after_the_database_but_does_not_need_it() -> None:
+    assert "mongod.service" in values(names.ORCHESTRATOR_UNIT, "After")
+    assert [key for key, text in unit(names.ORCHESTRATOR_UNIT) if "mongod" in text] == ["After"]
 
 
 def test_the_instance_is_never_unescaped() -> None:
@@ -156,6 +164,12 @@ def test_the_bus_policy_opens_only_what_checks_its_callers() -> None:
     assert (to_workers["rave"].get("send_type"), to_workers["rave"].get("max_fds")) == ("method_call", "0")
 
 
+def test_only_a_bot_and_root_reach_what_is_for_bots() -> None:
+    backend = [(user, rule) for user, rule in rules() if rule.get("send_interface") == names.BACKEND_INTERFACE]
+    ((user, rule),) = backend
+    assert (user, rule.tag, rule.get("send_type"), rule.get("max_fds")) == ("rave-mesh", "allow", "method_call", "0")
+
+
 def test_signals_and_descriptors_reach_the_parent_from_nobody_but_its_own() -> None:
     """Those of root, which is systemd, and of the bots, in their own interface and without descriptors."""
     default = [rule for user, rule in rules() if user == "(default)" and rule.get("send_destination")]
@@ -198,6 +212,24 @@ def test_polkit_knows_the_actions_and_lets_the_parent_ask() -> None:
         owner = action.find("annotate[@key='org.freedesktop.policykit.owner']")
         assert owner is not None
         assert owner.text == "unix-user:rave"
+
+
+@pytest.mark.parametrize(
+    ("action", "right"),
+    [
+        (names.PolkitAction.READ, "yes"),
+        (names.PolkitAction.OPERATE, "auth_admin_keep"),
+        (names.PolkitAction.ADMINS, "auth_admin"),
+        (names.PolkitAction.CREDENTIALS, "auth_admin"),
+    ],
+)
+def test_what_polkit_demands(action: names.PolkitAction, right: str) -> None:
+    root = ET.parse(ROOT / "packaging/polkit/org.ravesvc.Rave1.policy").getroot()
+    defaults = root.find(f"action[@id='{action}']/defaults")
+    assert defaults is not None
+    assert {each.tag: each.text for each in defaults} == dict.fromkeys(
+        ("allow_any", "allow_inactive", "allow_active"), right
+    )
 
 
 @pytest.fixture
@@ -245,7 +277,7 @@ def test_the_manual_page_and_the_shipped_file_explain_every_option() -> None:
     page = (ROOT / "packaging/man/rave.yaml.5").read_text()
     listed = {word for line in re.findall(r"^\.It Va (.*)$", page, re.M) for word in line.replace(",", " ").split()}
     shipped = re.findall(r"^ *#?(\w+):", (ROOT / "config/rave.yaml").read_text(), re.M)
-    sections = {"identity", "servers", "tls"}
+    sections = {"identity", "servers", "tls", "database"}
     options = {field.name for field in fields(config.Config)} - sections
     options |= {field.name for part in (ClientIdentity, Servers, Tls) for field in fields(part)}
     assert listed == options

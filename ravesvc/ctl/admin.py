@@ -1,0 +1,45 @@
+"""ravectl admin: who rules the bots from the chat."""
+
+from __future__ import annotations
+
+import argparse
+
+from ravesvc.ctl import arguments, output
+from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.service import Service
+
+
+def add(commands: Commands) -> None:
+    """Add the group to a command line."""
+    group = arguments.group(commands, "admin", "see and change who rules the bots from the chat")
+    group.add_parser("list", help="list the admins").set_defaults(run=_list)
+    for name, run, description in (
+        ("add", _add, "make a user an admin in all meshes"),
+        ("remove", _remove, "take that away again"),
+    ):
+        parser = group.add_parser(name, help=description)
+        parser.add_argument("user", type=arguments.user_id, metavar="USER_ID", help="a number")
+        parser.set_defaults(run=run)
+
+
+def _list(service: Service, _: argparse.Namespace) -> None:
+    (admins,) = service.call("ListAdmins")
+    if not admins:
+        output.say("There are no admins.")
+        return
+    rows = [
+        # The service names the admins themselves when an operator has added them.
+        [str(user), "operator" if added_by in (0, user) else str(added_by), output.date(added_at)]
+        for user, added_by, added_at in admins
+    ]
+    output.table(["USER", "ADDED BY", "SINCE"], rows)
+
+
+def _add(service: Service, options: argparse.Namespace) -> None:
+    (added,) = service.call("AddAdmin", "t", options.user)
+    output.say(f"User {options.user} is an admin {'now' if added else 'already'}.")
+
+
+def _remove(service: Service, options: argparse.Namespace) -> None:
+    (removed,) = service.call("RemoveAdmin", "t", options.user)
+    output.say(f"User {options.user} is {'no longer an' if removed else 'no'} admin.")

@@ -1,0 +1,31 @@
+"""What the command lines of several commands have in common."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+# What every engine of the store can keep.
+_MOST_USER = 2**63 - 1
+
+
+def user_id(text: str) -> int:
+    """The id of a user."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= _MOST_USER):
+        raise argparse.ArgumentTypeError("a user id is a positive whole number, such as 100000001")
+    return int(text)
+
+
+def word(text: str) -> str:
+    """Text that stands on one line; a command line may hold anything."""
+    if not text.isprintable():
+        raise argparse.ArgumentTypeError("it has characters that can't be printed")
+    return text
+
+
+def group(commands: Commands, name: str, description: str) -> Commands:
+    """A command that only has commands of its own."""
+    parser = commands.add_parser(name, help=description, description=f"{description[0].upper()}{description[1:]}.")
+    return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

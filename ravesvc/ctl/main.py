@@ -1,0 +1,58 @@
+"""The command `ravectl`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from ravesvc import __version__
+from ravesvc.ctl import admin, login, output, perm, status, store
+from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.service import connected
+from ravesvc.ctl.status import Exit
+from ravesvc.errors import RaveError
+
+# Each adds its parsers, with a `run` that takes the service and the options, and may return an exit status.
+_GROUPS: tuple[Callable[[Commands], None], ...] = (login.add, admin.add, perm.add, store.add)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status. A wrong command line ends the process with 2."""
+    _prepare()
+    options = _parser().parse_args(arguments)
+    try:
+        with connected() as service:
+            return options.run(service, options) or Exit.OK
+    except RaveError as e:
+        output.complain(e.message, e.hint)
+        return status.of(e)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        output.complain("interrupted")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads what we write; the interpreter would try once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ravectl", description="Control the Rave bots of this machine.")
+    parser.add_argument("--version", action="version", version=f"ravectl {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in _GROUPS:
+        add(commands)
+    return parser
+
+
+def _prepare() -> None:
+    # What the connection to the bus logs, is told as a failure anyway.
+    logging.getLogger("ravesvc").addHandler(logging.NullHandler())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal may know fewer characters than people's descriptions have.
+            stream.reconfigure(errors="replace")

@@ -1,0 +1,132 @@
+"""The running service as ravectl sees it: calls, signals, and failures in the words of whoever asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from ravesvc import names
+from ravesvc.bus import ALLOW_INTERACTIVE_AUTHORIZATION, Bus, Signal, name_changes
+from ravesvc.errors import Code, RaveError
+
+T = TypeVar("T")
+
+_MANAGER = (names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE)
+_DAEMON = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+_ERROR = "org.freedesktop.DBus.Error."
+_NOBODY = (f"{_ERROR}ServiceUnknown", f"{_ERROR}NameHasNoOwner")
+# Somebody may have to type a password first (for that the service gives 120 s), and a mail may be slow to be sent.
+_PATIENCE = 300.0
+
+
+class Service:
+    """A connection to the service. Outside of its methods nothing is read from it."""
+
+    def __init__(self, runner: asyncio.Runner, bus: Bus) -> None:
+        self._runner = runner
+        self._bus = bus
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine that awaits what is below. Ctrl-C cancels it; then KeyboardInterrupt is raised."""
+        return self._runner.run(coroutine)
+
+    def call(self, member: str, signature: str = "", *arguments: Any) -> list[Any]:
+        """Call a method of the manager and return what it returns; raises as `ask` does."""
+        return self.run(self.ask(member, signature, *arguments))
+
+    async def ask(self, member: str, signature: str = "", *arguments: Any) -> list[Any]:
+        """The same in a coroutine.
+
+        Raises `RaveError`: NotRunning when there is no service, or none any more; AccessDenied; else what the
+        service says. Polkit may ask the user for a password.
+        """
+        try:
+            return await self._bus.call(
+                *_MANAGER,
+                member,
+                signature,
+                *arguments,
+                timeout=_PATIENCE,
+                flags=ALLOW_INTERACTIVE_AUTHORIZATION,
+            )
+        except RaveError as e:
+            raise (_lost() if self._bus.lost.done() else _in_words(e)) from e
+
+    async def on_signal(self, member: str, handler: Callable[..., None]) -> None:
+        """Call `handler` with the arguments of each signal of the manager with this name."""
+        name, path, interface = _MANAGER
+        rule = f"type='signal',sender='{name}',path='{path}',interface='{interface}',member='{member}'"
+        await self._match(rule, lambda signal: handler(*signal.body))
+
+    async def on_end(self, handler: Callable[[RaveError], None]) -> None:
+        """Call `handler` when the service goes away, or the bus; with a NotRunning that says so."""
+        # It was there when we began.
+        await self._match(name_changes(names.BUS_NAME), lambda _: handler(_gone()))
+        self._bus.lost.add_done_callback(lambda _: handler(_lost()))
+
+    async def _match(self, rule: str, handler: Callable[[Signal], None]) -> None:
+        try:
+            await self._bus.match(rule, handler)
+        except RaveError as e:
+            raise _lost() from e
+
+
+@contextmanager
+def connected() -> Iterator[Service]:
+    """The service that runs; raises `RaveError` (NotRunning) when there is none."""
+    with asyncio.Runner() as runner:
+        try:
+            bus = runner.run(Bus.connect())
+        except RaveError as e:
+            hint = "systemctl status dbus may say why"
+            raise RaveError(Code.NOT_RUNNING, "the system bus can't be reached", hint=hint) from e
+        try:
+            runner.run(_look(bus))
+            yield Service(runner, bus)
+        finally:
+            runner.run(bus.close())
+
+
+async def _look(bus: Bus) -> None:
+    """Whether anybody is there is told before anything is asked for."""
+    try:
+        (running,) = await bus.call(*_DAEMON, "NameHasOwner", "s", names.BUS_NAME)
+    except RaveError as e:
+        raise _lost() from e
+    if not running:
+        raise _not_running()
+
+
+def _not_running() -> RaveError:
+    hint = "systemctl start rave-orchestrator"
+    return RaveError(Code.NOT_RUNNING, "rave-orchestrator is not running", hint=hint)
+
+
+def _gone() -> RaveError:
+    hint = "journalctl -u rave-orchestrator says why"
+    return RaveError(Code.NOT_RUNNING, "rave-orchestrator has gone away meanwhile", hint=hint)
+
+
+def _lost() -> RaveError:
+    hint = "systemctl status dbus may say why"
+    return RaveError(Code.NOT_RUNNING, "the connection to the system bus is lost", hint=hint)
+
+
+def _in_words(error: RaveError) -> RaveError:
+    """A failed call, told to somebody who need not have heard of D-Bus."""
+    name, said = (str(error.attributes.get(key, "")) for key in ("error_name", "said"))
+    if name in _NOBODY:
+        return _not_running()
+    if name == f"{_ERROR}NoReply":
+        return _gone()
+    if error.code is Code.ACCESS_DENIED:
+        return RaveError(Code.ACCESS_DENIED, "you may not do that", hint="try as root, or with sudo")
+    if said and name.startswith(names.ERROR_PREFIX):
+        return RaveError(error.code, said)
+    if error.code is Code.TIMEOUT:
+        hint = "journalctl -u rave-orchestrator may say why"
+        return RaveError(Code.TIMEOUT, "rave-orchestrator does not answer", hint=hint)
+    hint = "after an upgrade: systemctl restart rave-orchestrator"
+    return RaveError(error.code, "rave-orchestrator does not understand this ravectl", hint=hint)

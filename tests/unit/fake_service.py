@@ -1,0 +1,189 @@
+"""The service as ravectl meets it: its manager on a bus, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
+
+import pytest
+
+from ravesvc import names
+from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
+from ravesvc.errors import RaveError
+from tests.unit.conftest import until
+
+WHEN_US = 1_704_708_000_123_000
+DUMP = '{"version": 1, "name": "Zoë"}\n'
+
+
+class FakeManagerObject(Interface):
+    """Answers as it is told to; `asked` is every change that was asked for."""
+
+    interface = names.MANAGER_INTERFACE
+    signals: ClassVar = {
+        "LoginProgress": {"step": "s", "seconds": "u"},
+        "LoginFinished": {"error": "s", "message": "s"},
+    }
+
+    def __init__(self) -> None:
+        super().__init__(policy_decides)
+        self.asked: list[Any] = []
+        self.interactive: set[bool] = set()
+        self.error: RaveError | None = None
+        self.changed = True
+        self.admins: list[list[int]] = []
+        self.permissions: list[list[Any]] = []
+        self.status: dict[str, Variant] = {}
+        self.set_status()
+        self.login_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = succeed
+        self.cancel_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = tell_cancelled
+        self.background: set[asyncio.Task[None]] = set()
+
+    def set_status(self, *, admins: int = 0, permissions: int = 0, login: bool = True, step: str = "") -> None:
+        self.status = {
+            "Store": Variant("s", "embedded"),
+            "StoreError": Variant("s", ""),
+            "LoginNeeded": Variant("b", login),
+            "LoginStep": Variant("s", step),
+            "Admins": Variant("u", admins),
+            "Permissions": Variant("u", permissions),
+        }
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something when the call that is being answered has been."""
+        task = asyncio.create_task(work)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+
+    def _note(self, call: Call, *what: Any) -> None:
+        self.interactive.add(call.interactive)
+        self.asked.append((call.member, *what) if what else call.member)
+        if self.error:
+            raise self.error
+
+    @method(returns={"status": "a{sv}"})
+    async def get_status(self, call: Call) -> dict[str, Variant]:
+        self._note(call)
+        return self.status
+
+    @method(takes={"email": "s"}, returns={"seconds": "u"})
+    async def login(self, call: Call, email: str) -> int:
+        self._note(call, email)
+        await self.login_script(self)
+        return 600
+
+    @method()
+    async def cancel_login(self, call: Call) -> None:
+        self._note(call)
+        await self.cancel_script(self)
+
+    @method(returns={"admins": "a(ttt)"})
+    async def list_admins(self, call: Call) -> list[list[int]]:
+        self._note(call)
+        return self.admins
+
+    @method(takes={"user": "t"}, returns={"added": "b"})
+    async def add_admin(self, call: Call, user: int) -> bool:
+        self._note(call, user)
+        return self.changed
+
+    @method(takes={"user": "t"}, returns={"removed": "b"})
+    async def remove_admin(self, call: Call, user: int) -> bool:
+        self._note(call, user)
+        return self.changed
+
+    @method(returns={"permissions": "a(sbst)"})
+    async def list_permissions(self, call: Call) -> list[list[Any]]:
+        self._note(call)
+        return self.permissions
+
+    @method(takes={"command": "s", "requires_admin": "b"})
+    async def set_permission(self, call: Call, command: str, requires_admin: bool) -> None:
+        self._note(call, command, requires_admin)
+
+    @method(takes={"command": "s"}, returns={"removed": "b"})
+    async def remove_permission(self, call: Call, command: str) -> bool:
+        self._note(call, command)
+        return self.changed
+
+    @method(returns={"admins": "u", "permissions": "u"})
+    async def refresh(self, call: Call) -> tuple[int, int]:
+        self._note(call)
+        return 2, 1
+
+    @method(returns={"text": "s"})
+    async def export_store(self, call: Call) -> str:
+        self._note(call)
+        return DUMP
+
+    @method(takes={"file": "h"}, returns={"admins": "u", "permissions": "u"})
+    async def import_store(self, call: Call, file: int) -> tuple[int, int]:
+        self._note(call, os.pread(file, os.fstat(file).st_size, 0).decode())
+        return 1, 3
+
+
+async def begin(manager: FakeManagerObject) -> None:
+    """The mail is sent."""
+    manager.emit("LoginProgress", "sending", 600)
+    manager.emit("LoginProgress", "waiting", 600)
+
+
+async def succeed(manager: FakeManagerObject) -> None:
+    """All of a login, with two looks whether the link was followed."""
+    await begin(manager)
+
+    async def rest() -> None:
+        manager.emit("LoginProgress", "waiting", 598)
+        manager.emit("LoginProgress", "signing-in", 598)
+        manager.emit("LoginFinished", "", "")
+
+    manager.later(rest())
+
+
+async def tell_cancelled(manager: FakeManagerObject) -> None:
+    manager.emit("LoginFinished", "Cancelled", "the login was cancelled")
+
+
+class FakeService:
+    """The manager under the service's name. `do` runs a function in its loop."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main(), debug=True))
+        self._thread.start()
+        assert self._started.wait(10)
+
+    async def _main(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self.bus = await Bus.connect(self._address)
+        self.manager = FakeManagerObject()
+        self.bus.export(names.MANAGER_PATH, self.manager)
+        await self.bus.request_name(names.BUS_NAME)
+        self._started.set()
+        await self._stop.wait()
+        await until(lambda: not self.manager.background)
+        await self.bus.close()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+class Terminal(io.StringIO):
+    """Somebody sits here."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """What somebody types."""
+    monkeypatch.setattr(sys, "stdin", Terminal(text))

@@ -38,18 +38,27 @@ class Site:
         """What the README tells an operator who tries the simulator."""
         self.sh("systemctl start rave-simulator")
         self.configure()
-        self.sh("rave-simulator credentials | install -T -o rave -m 600 /dev/stdin /var/lib/rave/credentials.json")
+        self.give_credentials()
 
     def configure(self, interval: str = f"{DISCOVERY_INTERVAL:g}s") -> None:
         """Write rave.yaml for the simulator, with an interval of discovery."""
         self.sh(f"rave-simulator config --discovery-interval {interval} > /etc/rave/rave.yaml")
 
+    def configure_debug(self) -> None:
+        """Let the service say in its log all that it ever says."""
+        self.sh("echo 'debug: true' >> /etc/rave/rave.yaml")
+
+    def give_credentials(self) -> None:
+        """What a login would have left behind."""
+        self.sh("rave-simulator credentials | install -T -o rave -m 600 /dev/stdin /var/lib/rave/credentials.json")
+
     def reset(self) -> None:
         """As after `set_up`: nothing runs, nothing is remembered."""
         self.sh("systemctl stop rave-orchestrator.service rave-meshes.target")
         self.sh("systemctl reset-failed")
-        self.sh("rm -f /var/lib/rave/blocklist.json")
+        self.sh("find /var/lib/rave -mindepth 1 -delete; rm -f /etc/rave/database.json")
         self.sh("systemctl restart rave-simulator")
+        self.give_credentials()
 
     def sh(self, script: str, *, user: str | None = None, check: bool = True, timeout: float = 60) -> str:
         """Run a shell script in the machine; returns what it printed."""

@@ -16,7 +16,7 @@ async def main(mesh: str) -> None:
     bus = await Bus.connect()
     with contextlib.suppress(RaveError):
         await bus.request_name(f"{names.WORKER_NAME_PREFIX}.forged")
-    liar = WorkerObject(dict, lambda: None)
+    liar = WorkerObject(dict, lambda: None, lambda _: asyncio.sleep(0))
     bus.export(names.worker_path(mesh), liar)
     liar.emit("Ready")
     liar.emit("ConnectionFailed", 99, "forged")

@@ -44,6 +44,8 @@ def test_install_and_daily_life(fresh: Machine) -> None:
     for command in with_simulator:
         said = sh(fresh, command.replace("apt install", "apt-get install -y"))
     assert "Pong" in said
+    said = "".join(sh(fresh, command) for command in commands("Admins and permissions"))
+    assert "info" in said
     daily = commands("Daily life")
     assert daily[-1].startswith("systemctl stop")
     for command in daily[:-1]:
@@ -55,21 +57,19 @@ def test_install_and_daily_life(fresh: Machine) -> None:
 
 
 def test_install_with_an_account(fresh: Machine) -> None:
-    """The first block; the account is one on a simulator that is gone by then."""
+    """The first block; the account is one on a simulator."""
     install = commands("Install it on Debian 13")
     own = install[: install.index("systemctl start rave-simulator") - 1]
-    sh(fresh, "apt-get install -y ./build/*.deb && systemctl start rave-simulator")
-    # The simulator's certificates go with it, and so must the line that names them.
-    sh(fresh, "rave-simulator config | sed '/^tls:/,/ca_file:/d' > new.yaml")
-    sh(fresh, "rave-simulator credentials > credentials.json")
-    sh(fresh, "apt-get purge -y rave-orchestrator rave-simulator")
+    sh(fresh, own[0].replace("apt install", "apt-get install -y"))
+    sh(fresh, "apt-get install -y ./build/rave-simulator_*.deb && systemctl start rave-simulator")
+    sh(fresh, "rave-simulator config > new.yaml && rave-simulator option confirm 0")
     sh(fresh, "printf '#!/bin/sh\\ncat /root/new.yaml > \"$1\"\\n' > /usr/local/bin/editor")
     sh(fresh, "chmod +x /usr/local/bin/editor")
-    for command in own:
+    for command in own[1:]:
         if command.startswith("journalctl -f"):
             # It goes on for ever; that it began is what there is to see.
             command = f"timeout 5 {command} || test $? = 124"
-        said = sh(fresh, command.replace("apt install", "apt-get install -y"))
+        said = sh(fresh, command)
     assert "rave-orchestrator" in said
 
 

@@ -1,0 +1,169 @@
+"""Admins and command permissions in chat, by an admin and by a stranger, in one mesh and in forty."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ravesvc import names
+from tests.integration.conftest import Figure, Site, eventually
+
+ADMIN, STRANGER = "ann", "bob"
+MOST_MS = 100
+
+INCIDENT = re.compile(r"\(id ([0-9a-f]{8})\)")
+
+
+def says(site: Site, mesh: str, user: str, text: str, *mentions: str, answers: int = 1, wait: float = 15.0) -> str:
+    """What the bot answers to a user."""
+    said = site.control.chat(mesh, text, user=user, mentions=mentions, wait=wait, answers=answers)
+    assert said, f"no answer to {text}"
+    return "\n".join(said)
+
+
+def user_id(site: Site, mesh: str, handle: str) -> int:
+    """The id of a user, who comes in if need be."""
+    site.control.join(mesh, handle)
+    (found,) = [user["user_id"] for user in site.control.mesh(mesh)["users"] if user["handle"] == handle]
+    return int(found)
+
+
+@pytest.fixture
+def meshes(site: Site) -> list[str]:
+    """Two meshes; ann is the first admin, by ravectl."""
+    meshes = site.run_fleet(2)
+    for mesh in meshes:
+        site.control.join(mesh, STRANGER)
+    site.sh(f"ravectl admin add {user_id(site, meshes[0], ADMIN)}")
+    return meshes
+
+
+COMMANDS = [
+    "?admin @bob",
+    "?admin 100000002",
+    "?admin 100000002 remove",
+    "?refresh",
+    "?setperm ping admin",
+    "?removeperm ping",
+    "?listperms",
+    "?relogin",
+    "?leave",
+]
+
+
+def test_a_stranger_may_run_none_of_them(site: Site, meshes: list[str]) -> None:
+    for command in COMMANDS:
+        refused = says(site, meshes[0], STRANGER, command, STRANGER)
+        assert "nly admins may" in refused, refused
+        (incident,) = INCIDENT.findall(refused)
+        assert incident in site.machine.journal("-u", names.mesh_unit(meshes[0])), refused
+    assert "nly admins" not in says(site, meshes[0], STRANGER, "?ping")
+    assert site.manager("Admins") == 1
+    assert site.manager("Permissions") == 0
+    assert len(site.children()) == 2, "nobody has left"
+
+
+def test_admins_come_and_go_in_all_meshes(site: Site, meshes: list[str]) -> None:
+    first, second = meshes
+    bob = user_id(site, first, STRANGER)
+    assert "Bob" in says(site, first, ADMIN, "?admin @bob", STRANGER)
+    assert "2 admins" in says(site, second, STRANGER, "?listperms")
+    says(site, second, STRANGER, "?admin @bob remove", STRANGER)
+    assert "nly admins may" in says(site, first, STRANGER, "?listperms")
+    says(site, first, ADMIN, f"?admin {bob}")
+    assert "2 admins" in says(site, second, STRANGER, "?listperms")
+    says(site, second, ADMIN, f"?admin {bob} remove")
+    assert "nly admins may" in says(site, first, STRANGER, "?listperms")
+    listed = json.loads(site.call("ListAdmins"))["data"][0]
+    assert [admin[0] for admin in listed] == [user_id(site, first, ADMIN)]
+
+
+def test_the_last_admin_stays(site: Site, meshes: list[str]) -> None:
+    ann = user_id(site, meshes[0], ADMIN)
+    refused = says(site, meshes[0], ADMIN, f"?admin {ann} remove")
+    assert "last admin" in refused
+    assert site.manager("Admins") == 1
+    assert "last admin" in site.sh(f"ravectl admin remove {ann}", check=False)
+
+
+def test_permissions_of_commands(site: Site, meshes: list[str]) -> None:
+    first, second = meshes
+    says(site, first, ADMIN, "?setperm ping admin")
+    assert "nly admins may" in says(site, second, STRANGER, "?ping")
+    assert "Pong" in says(site, second, ADMIN, "?ping")
+    assert "ping" in says(site, second, ADMIN, "?listperms")
+    says(site, second, ADMIN, "?removeperm ping")
+    assert "Pong" in says(site, first, STRANGER, "?ping")
+    says(site, first, ADMIN, "?setperm leave user")
+    assert "leave" in says(site, second, STRANGER, "?help")
+    says(site, first, ADMIN, "?removeperm leave")
+    assert "leave" not in says(site, second, STRANGER, "?help")
+    for fixed in ("admin", "refresh", "setperm", "removeperm", "listperms", "relogin"):
+        assert "can't be changed" in says(site, first, ADMIN, f"?setperm {fixed} user")
+    assert "nosuchcommand" in says(site, first, ADMIN, "?setperm nosuchcommand admin")
+    assert site.manager("Permissions") == 0
+
+
+def test_leave(site: Site, meshes: list[str]) -> None:
+    left, other = meshes
+    says(site, left, ADMIN, "?leave")
+    site.control.wait(disconnected=[left])
+    eventually(lambda: site.children() == [names.mesh_unit(other)], "its process is gone")
+    ended = site.control.mesh(left)["ended"][-1]
+    assert (ended["code"], ended["by"]) == (1000, "client")
+    site.wait_rounds(2)
+    assert site.children() == [names.mesh_unit(other)], "it does not come back by itself"
+    assert site.control.mesh(left)["invited"] == [], "the invitation is gone too"
+
+
+def test_refresh_counts_and_renews_the_file(site: Site, meshes: list[str]) -> None:
+    says(site, meshes[0], ADMIN, "?setperm ping admin")
+    before = site.sh("cat /var/lib/rave/credentials.json")
+    site.sh("rm /var/lib/rave/credentials.json")
+    answer = says(site, meshes[0], ADMIN, "?refresh")
+    assert "1 admin" in answer
+    assert "1 command permission" in answer
+    assert json.loads(site.sh("cat /var/lib/rave/credentials.json")) == json.loads(before)
+    assert site.sh("stat -c '%a %U' /var/lib/rave/credentials.json").strip() == "600 rave"
+
+
+def test_relogin(site: Site, meshes: list[str]) -> None:
+    first, second = meshes
+    connections, pids = site.control.connections(), site.pids(meshes)
+    token = json.loads(site.sh("cat /var/lib/rave/credentials.json"))["authToken"]
+    site.control.option("confirm", "2")
+    said = says(site, first, ADMIN, "?relogin", answers=2)
+    assert "mail" in said
+    assert "ogged in" in said
+    assert json.loads(site.sh("cat /var/lib/rave/credentials.json"))["authToken"] != token
+    assert (site.control.connections(), site.pids(meshes)) == (connections, pids), "nobody had to reconnect"
+    # Whoever comes back later, comes with the new one.
+    site.control.drop(second)
+    site.control.wait(reconnected={second: connections[second]})
+    assert site.answers(second)
+
+
+def test_a_change_holds_in_forty_meshes_at_once(site: Site, figure: Figure) -> None:
+    meshes = site.run_fleet(40)
+    for mesh in meshes:
+        site.control.join(mesh, STRANGER)
+    site.sh(f"ravectl admin add {user_id(site, meshes[0], ADMIN)}")
+    figures = []
+    limit = f"(limit {MOST_MS} ms)"
+    for whom in ("admin", "user", "admin", "user", "admin"):
+        begun = time.monotonic()
+        says(site, meshes[0], ADMIN, f"?setperm ping {whom}")
+        answered = time.monotonic() - begun
+        told = re.findall(r"(\d+) meshes .* (\d+) ms", site.machine.journal("-u", "rave-orchestrator"))
+        assert told, "the log says how many meshes follow"
+        assert int(told[-1][0]) == 40
+        figures.append(int(told[-1][1]))
+    figure(f"a change of permissions held in 40 meshes after {figures} ms {limit}, answered after {answered:.1f} s")
+    with ThreadPoolExecutor(8) as pool:
+        refused = list(pool.map(lambda mesh: says(site, mesh, STRANGER, "?ping"), meshes))
+    assert all("nly admins may" in answer for answer in refused)
+    assert sorted(figures)[len(figures) // 2] < MOST_MS

@@ -1,0 +1,237 @@
+"""Logging in by magic link: from nothing to a bot that answers, what can go wrong, and what must never be seen."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from ravesvc import names
+from tests.integration.conftest import Site, eventually
+
+EMAIL = "bot@example.test"
+
+
+def status(site: Site) -> str:
+    return site.sh("systemctl show --value -p StatusText rave-orchestrator")
+
+
+def login(site: Site, *words: str) -> subprocess.Popen[str]:
+    """A login under way: the mail is sent."""
+    process = site.machine.spawn(["ravectl", "login", *words], stderr=subprocess.STDOUT)
+    site.control.wait(mail=True)
+    return process
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=30)
+    return said
+
+
+@pytest.fixture
+def empty(site: Site) -> Site:
+    """The service up, without an account, and with two invitations waiting."""
+    site.sh("rm /var/lib/rave/credentials.json")
+    site.control.invite(site.control.create(2))
+    site.sh("systemctl start rave-orchestrator")
+    return site
+
+
+def test_from_nothing_to_a_bot_that_answers(empty: Site) -> None:
+    site = empty
+    assert "login needed: run ravectl login EMAIL" in status(site)
+    assert site.manager("LoginNeeded") is True
+    assert site.children() == []
+    process = login(site, EMAIL)
+    eventually(lambda: site.manager("LoginStep") == "waiting", "the step is shown")
+    site.control.confirm(EMAIL)
+    said = end(process)
+    assert process.returncode == 0, said
+    assert "ogged in" in said
+    assert "\x1b" not in said, "plain lines when not on a terminal"
+    meshes = list(site.control.state()["meshes"])
+    site.control.wait(connected=meshes)
+    assert all(site.answers(mesh) for mesh in meshes)
+    assert site.sh("stat -c '%a %U' /var/lib/rave/credentials.json").strip() == "600 rave"
+    assert site.manager("LoginNeeded") is False
+    # A restart needs no login.
+    pids = site.pids(meshes)
+    site.sh("systemctl restart rave-orchestrator")
+    site.wait_state(meshes, "connected")
+    assert site.pids(meshes) == pids
+
+
+def test_on_a_terminal(empty: Site) -> None:
+    command = ["script", "--quiet", "--return", "--command", f"ravectl login {EMAIL}", "/dev/null"]
+    process = empty.machine.spawn(command)
+    empty.control.wait(mail=True)
+    empty.control.confirm(EMAIL)
+    said = end(process)
+    assert process.returncode == 0, said
+    assert re.search(r"[-|/\\] Follow the link in the mail, (9:\d\d|10:00) left", said), (
+        "a spinner, and the time left"
+    )
+
+
+def test_a_confirmation_after_some_polls(empty: Site) -> None:
+    empty.control.option("confirm", "3")
+    assert "ogged in" in empty.sh(f"ravectl login {EMAIL}")
+
+
+def test_ctrl_c_cancels(empty: Site) -> None:
+    process = empty.machine.spawn(["sh", "-c", f"ravectl login {EMAIL} 2>&1; echo status $?"])
+    empty.control.wait(mail=True)
+    empty.sh("pkill -INT -x ravectl")
+    said = end(process)
+    assert "status 130" in said
+    assert "cancelled" in said
+    assert "Traceback" not in said
+    eventually(lambda: empty.manager("LoginStep") == "", "the login has ended")
+    assert "login needed" in status(empty)
+
+
+def test_one_at_a_time(empty: Site) -> None:
+    process = login(empty, EMAIL)
+    refused = empty.sh(f"ravectl login {EMAIL}", check=False)
+    assert "under way" in refused
+    empty.control.confirm(EMAIL)
+    assert "ogged in" in end(process)
+
+
+@pytest.mark.parametrize(
+    ("target", "mode", "words"),
+    [
+        ("magiclink", "403", "refuse"),
+        ("parse", "403", "refuse"),
+        ("auth2", "403", "refuse"),
+        ("magiclink", "reset", "can't be reached"),
+    ],
+)
+def test_failures_are_told_apart(empty: Site, target: str, mode: str, words: str) -> None:
+    empty.control.option("confirm", "0")
+    empty.control.fail(target, mode)
+    said = empty.sh(f"ravectl login {EMAIL} || echo status $?", check=False)
+    assert words in said, said
+    assert "status 1" in said
+    assert "Traceback" not in said
+    assert EMAIL not in empty.machine.journal()
+    assert "login needed" in status(empty)
+
+
+def test_an_address_that_is_none(empty: Site) -> None:
+    said = empty.sh("ravectl login nonsense || echo status $?", check=False)
+    assert "address" in said
+    assert "status 1" in said
+
+
+def test_a_link_that_is_followed_too_late(empty: Site) -> None:
+    empty.control.option("link_life", "0")
+    said = empty.sh(f"ravectl login {EMAIL} || echo status $?", check=False)
+    assert "in time" in said
+    assert "status 1" in said
+
+
+def test_a_user_without_rights_may_not_log_in(empty: Site) -> None:
+    # Another address than the account's, since runuser(1) tells the journal what it runs.
+    said = empty.sh("ravectl login nobody@example.test || echo status $?", user="nobody", check=False)
+    assert "status 4" in said, said
+    assert "org.freedesktop" not in said
+
+
+def test_credentials_expire_in_mid_run(site: Site) -> None:
+    meshes = site.run_fleet(3)
+    first, *others = meshes
+    pids, connections = site.pids(meshes), site.control.connections()
+    stored = site.sh("cat /var/lib/rave/credentials.json")
+    site.control.expire()
+    eventually(lambda: "login needed: run ravectl login EMAIL" in status(site), "it says so")
+    assert site.manager("LoginNeeded") is True
+    assert site.control.connections() == connections, "who is in, stays in"
+    site.control.drop(first)
+    eventually(lambda: names.mesh_unit(first) not in site.children(), "who has to come back, cannot")
+    assert site.sh("cat /var/lib/rave/credentials.json") == stored, "nothing is thrown away"
+    site.control.forget_violations()
+    process = login(site)
+    site.control.confirm(EMAIL)
+    assert "ogged in" in end(process)
+    site.control.wait(connected=meshes)
+    site.wait_state(meshes, "connected")
+    assert site.pids(others) == {mesh: pids[mesh] for mesh in others}
+    assert {mesh: site.control.connections()[mesh] for mesh in others} == {mesh: connections[mesh] for mesh in others}
+    assert all(site.answers(mesh) for mesh in meshes)
+    # The running ones have the new token: they come back with it.
+    site.control.drop(others)
+    site.control.wait(reconnected={mesh: connections[mesh] for mesh in others})
+    assert site.pids(others) == {mesh: pids[mesh] for mesh in others}
+    assert site.manager("LoginNeeded") is False
+
+
+def test_expired_before_the_start(site: Site) -> None:
+    site.control.invite(site.control.create(1))
+    stored = site.sh("cat /var/lib/rave/credentials.json")
+    site.control.expire()
+    site.sh("systemctl start rave-orchestrator")
+    eventually(lambda: "login needed: run ravectl login EMAIL" in status(site), "it says so")
+    assert site.children() == []
+    assert site.sh("cat /var/lib/rave/credentials.json") == stored
+    site.control.forget_violations()
+
+
+def test_another_account_means_another_identity(site: Site) -> None:
+    meshes = site.run_fleet(2)
+    connections = site.control.connections()
+    site.control.option("confirm", "0")
+    site.sh("ravectl login other@example.test")
+    # Not invited under this name: the children reconnect, and are turned away or let go.
+    site.control.wait(disconnected=meshes)
+    assert connections
+    site.control.forget_violations()
+
+
+def test_secrets_are_nowhere_to_be_seen(empty: Site) -> None:
+    site = empty
+    site.configure_debug()
+    site.sh("systemctl restart rave-orchestrator")
+    process = login(site, EMAIL)
+    # The program that a person gave an address to has it in its arguments; nothing of the service may.
+    site.control.confirm(EMAIL)
+    end(process)
+    meshes = list(site.control.state()["meshes"])
+    site.control.wait(connected=meshes)
+    site.wait_state(meshes, "connected")
+    site.control.expire()
+    eventually(lambda: site.manager("LoginNeeded") is True, "the service meets a 401")
+    site.control.forget_violations()
+    secrets = _secrets(site)
+    assert len(secrets) >= 5
+    places = {
+        "journal": site.machine.journal("-o", "export", "--all"),
+        "argv": site.sh("cat /proc/[0-9]*/cmdline", check=False),
+        "environment": site.sh("cat /proc/[0-9]*/environ", check=False),
+        "systemctl show": site.sh("systemctl show '*'") + site.sh("systemctl show 'rave*' --all"),
+        "properties": site.sh(
+            f"busctl --json=short call {names.BUS_NAME} {names.MANAGER_PATH} org.freedesktop.DBus.ObjectManager"
+            " GetManagedObjects"
+        )
+        + site.sh(f"busctl introspect {names.BUS_NAME} {names.MANAGER_PATH}")
+        + site.call("GetStatus"),
+        "systemctl status": site.sh("systemctl status 'rave*'", check=False),
+    }
+    for place, text in places.items():
+        # The shell of this test is no process of ours; what it looks for stands in none of its arguments.
+        found = [line for line in text.splitlines() for secret in secrets.values() if secret in line]
+        assert not found, f"{found[:3]} in {place}"
+
+
+def _secrets(site: Site) -> dict[str, str]:
+    """The account's and the client's secrets, by name."""
+    credentials = json.loads(site.sh("cat /var/lib/rave/credentials.json"))
+    secrets = {key: credentials[key] for key in ("email", "authToken", "parseToken")}
+    account = json.loads(site.sh("cat /var/lib/rave-simulator/account.json"))
+    secrets["old token"] = account["session"]["auth_token"]
+    keys = ("request_hash_key", "mojo_api_key", "parse_application_id")
+    secrets |= {key: account["identity"][key] for key in keys}
+    assert all(len(secret) > 8 for secret in secrets.values())
+    return secrets

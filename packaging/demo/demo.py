@@ -69,13 +69,20 @@ def show(terminal: Terminal) -> None:
     """The whole show."""
     states = "busctl call org.ravesvc.Rave1 /org/ravesvc/Rave1 org.ravesvc.Rave1.Manager ListMeshes"
 
-    terminal.title("A Rave on loopback, an account on it, and a configuration for both")
+    terminal.title("A Rave on loopback, and a configuration for it")
     terminal.type("systemctl start rave-simulator")
     terminal.type("rave-simulator config --discovery-interval 5s > /etc/rave/rave.yaml")
-    terminal.type("rave-simulator credentials | install -T -o rave -m 600 /dev/stdin /var/lib/rave/credentials.json")
 
-    terminal.title("Start the service; somebody invites the bot into three meshes")
+    terminal.title(
+        "Start the service, and log its account in: somebody follows the link in the mail, two polls later"
+    )
     terminal.type("systemctl start rave-orchestrator")
+    needed = terminal.type("systemctl show --value --property=StatusText rave-orchestrator")
+    expect("login needed" in needed, "the service was to ask for a login")
+    terminal.type("rave-simulator option confirm 2")
+    expect("Logged in" in terminal.type("ravectl login bot@example.test"), "the login was to succeed")
+
+    terminal.title("Somebody invites the bot into three meshes")
     meshes = terminal.type("rave-simulator mesh create --count 3 --title 'Movie night'").split()
     expect(len(meshes) == 3, "three meshes were to be made")
     terminal.type(f"rave-simulator invite {' '.join(meshes)}")
@@ -97,6 +104,12 @@ def show(terminal: Terminal) -> None:
     terminal.type("systemctl status --no-pager --lines=3 rave-orchestrator")
 
     first, second, third = meshes
+    terminal.title("An admin keeps ?info to admins: that holds in every mesh at once")
+    terminal.type("ravectl admin add 100000001")
+    terminal.type(f"rave-simulator chat {first} '?setperm info admin' --user ann --wait 10")
+    refused = terminal.type(f"rave-simulator chat {third} '?info' --user bob --wait 10")
+    expect("nly admins may" in refused, "a stranger was to be refused in another mesh")
+
     terminal.title("One bot is killed: systemd brings it back, the others notice nothing")
     others = f"systemctl show --value -p MainPID rave-mesh@{second} rave-mesh@{third}"
     before = terminal.quietly(others)

@@ -34,7 +34,7 @@ _MAX_CALLS = 100
 # How many methods of ours one caller may keep running.
 _MAX_SERVED = 64
 _DO_NOT_QUEUE = 4
-_PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
+_PRIMARY_OWNER, _IN_QUEUE, _ALREADY_OWNER = 1, 2, 4
 
 
 class Bus:
@@ -138,6 +138,16 @@ class Bus:
         (result,) = await self.call(DAEMON, DAEMON_PATH, DAEMON, "RequestName", "su", *arguments)
         if result not in (_PRIMARY_OWNER, _ALREADY_OWNER):
             raise RaveError(Code.BUS, f"the bus name {name} belongs to somebody else")
+
+    async def queue_for_name(self, name: str) -> bool:
+        """Own `name` now, or as soon as whoever has it lets go; tells whether it is ours already.
+
+        To the bus's policy who waits for a name is who has it. Raises `RaveError` (Bus, AccessDenied).
+        """
+        (result,) = await self.call(DAEMON, DAEMON_PATH, DAEMON, "RequestName", "su", name, 0)
+        if result not in (_PRIMARY_OWNER, _IN_QUEUE, _ALREADY_OWNER):
+            raise RaveError(Code.BUS, f"the bus does not give us the name {name}")
+        return bool(result != _IN_QUEUE)
 
     async def match(self, rule: str, handler: Handler) -> Callable[[], Awaitable[None]]:
         """Call `handler` for each signal that fits a match rule; await the result to end that.

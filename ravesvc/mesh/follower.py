@@ -23,7 +23,8 @@ _log = logging.getLogger(__name__)
 
 # Seconds over which hundreds of children spread their questions to a parent that has just come.
 _SPREAD = 2.0
-# Seconds until what could not be learned is asked for again.
+# Seconds until what could not be learned is asked for again: doubled each time, up to the second.
+_FIRST_RETRY = 2.0
 _RETRY = 60.0
 
 
@@ -91,10 +92,10 @@ class Follower:
     async def keep(self) -> None:
         """Follow for ever. The first time at once, and also without a bus."""
         self.met()
-        spread = 0.0
+        spread, retry = 0.0, _FIRST_RETRY
         while True:
             # A child that has learned everything sleeps until it is told something.
-            pause = _RETRY * (0.5 + _jitter()) if self._missing and not self._unmet else None
+            pause = min(retry, _RETRY) * (0.5 + _jitter()) if self._missing and not self._unmet else None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._news.wait()
@@ -108,6 +109,7 @@ class Follower:
                 self._announce()
                 self._missing.update(Announcement)
             await self._ask_for_missing()
+            retry = min(2 * retry, _RETRY) if self._missing else _FIRST_RETRY
             self.asked.set()
 
     async def _ask_for_missing(self) -> None:

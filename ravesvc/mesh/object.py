@@ -100,10 +100,11 @@ class Presence:
             bus.export(names.worker_path(self._mesh), made)
             await bus.match(name_changes(names.BUS_NAME), self._owner_changed)
             try:
-                await bus.request_name(names.worker_name(self._mesh))
-            except RaveError as e:
                 # All children are one user, so another one may have it. What we say counts without it: the parent
-                # goes by the sender's unit.
+                # goes by the sender's unit. And the bus lets the parent call whoever waits for such a name.
+                if not await bus.queue_for_name(names.worker_name(self._mesh)):
+                    _log.warning("Another process has this bot's name on the message bus")
+            except RaveError as e:
                 _log.warning("%s", e)
         except BaseException:
             await bus.close()

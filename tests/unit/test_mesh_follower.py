@@ -103,7 +103,7 @@ class Child:
 @pytest.fixture(autouse=True)
 def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody comes by chance; a new parent is asked at once."""
-    assert (follower_module._SPREAD, follower_module._RETRY) == (2.0, 60.0)
+    assert (follower_module._SPREAD, follower_module._FIRST_RETRY, follower_module._RETRY) == (2.0, 2.0, 60.0)
     monkeypatch.setattr(follower_module, "_SPREAD", 0.0)
 
 

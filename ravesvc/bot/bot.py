@@ -133,7 +133,10 @@ class Bot:
         self._emit(EventKind.KICKED, [None])
 
     def _may_run(self, command: Command, message: ChatMessage) -> bool:
-        refusal = self._throttle.refusal(message.sender)
+        count = (
+            self._throttle.refusal_of_admin if message.sender in self.permissions.admins else self._throttle.refusal
+        )
+        refusal = count(message.sender)
         if refusal:
             log.debug("command %s of user %s exceeds the rate", command.name, message.sender)
             if refusal.first:

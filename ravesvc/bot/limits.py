@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 # Users whose bucket is remembered. Beyond it the one unheard for longest starts afresh.
@@ -75,7 +75,15 @@ class Throttle:
     def refusal(self, user_id: int | None) -> Refusal | None:
         """Count a command of this user; None lets it pass. Senders without a user id count as one user."""
         now = self._clock()
-        for bucket in (self._bucket(user_id, now), self._room):
+        return self._taken((self._bucket(user_id, now), self._room), now)
+
+    def refusal_of_admin(self, user_id: int | None) -> Refusal | None:
+        """As `refusal`, whatever the room is up to: strangers must not keep an admin from ruling over it."""
+        now = self._clock()
+        return self._taken((self._bucket(user_id, now),), now)
+
+    def _taken(self, buckets: Iterable[Bucket], now: float) -> Refusal | None:
+        for bucket in buckets:
             wait = bucket.take(now)
             first, bucket.warned = not bucket.warned, wait > 0
             if wait > 0:

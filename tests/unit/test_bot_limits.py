@@ -67,3 +67,11 @@ def test_few_users_are_remembered_those_heard_last() -> None:
     throttle.refusal(9999)  # the 257th: user 2 is forgotten
     assert throttle.refusal(1) is not None
     assert [throttle.refusal(2), throttle.refusal(2)] == [None, None]
+
+
+def test_the_room_does_not_keep_an_admin_waiting() -> None:
+    throttle = Throttle(Limits(user=Rate(2, 0.1), room=Rate(2, 0.001)), Clock())
+    assert [throttle.refusal(user) for user in (1, 2)] == [None, None]
+    assert throttle.refusal(3) is not None
+    assert [throttle.refusal_of_admin(4), throttle.refusal_of_admin(4)] == [None, None]
+    assert throttle.refusal_of_admin(4) == Refusal(10.0, True), "an admin's own rate holds"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -47,7 +48,8 @@ def set_aside(path: Path, *, clock: Callable[[], datetime] = lambda: datetime.no
 
 def rename_anew(source: Path, target: Path) -> None:
     """Rename to a name in the same directory that nothing has; raises OSError (FileExistsError)."""
-    directory = source.is_dir() and not source.is_symlink()
+    # Not is_dir(), which follows a link to where we may not look.
+    directory = stat.S_ISDIR(source.lstat().st_mode)
     # The name is taken first: rename() would overwrite whatever comes there in between.
     if directory:
         target.mkdir(mode=0o700)

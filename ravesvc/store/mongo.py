@@ -66,6 +66,8 @@ class MongoStore:
     def __init__(self, database: Database, changed: Callable[[bool], None] | None = None) -> None:
         """Raises `RaveError` (Config) for what the driver does not take."""
         _check(database)
+        if _unverified(database):
+            _log.warning("database.json turns the verification of the server's certificate off")
         self._settings = database
         self._changed = changed
         self._thread: LoopThread | None = None
@@ -312,6 +314,13 @@ def _is_taken(uri: str, options: Mapping[str, Option]) -> bool:
     except (PyMongoError, UserWarning, TypeError, ValueError, OSError):
         return False
     return True
+
+
+def _unverified(database: Database) -> bool:
+    options = {key.lower(): str(value) for key, value in parse_qsl(database.uri.partition("?")[2])}
+    options |= {key.lower(): str(value) for key, value in database.options.items()}
+    names = ("tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames")
+    return any(options.get(name, "").lower() == "true" for name in names)
 
 
 def _client(database: Database, **more: Any) -> AsyncMongoClient[Document]:

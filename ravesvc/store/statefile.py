@@ -249,6 +249,9 @@ def _transact(connection: sqlite3.Connection, begin: str, work: Callable[[sqlite
     except BaseException:
         connection.rollback()
         raise
+    # Changes are rare. So the file is always whole by itself: a copy of it is a backup, and its log can be lost.
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     return result
 
 

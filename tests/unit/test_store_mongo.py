@@ -683,3 +683,20 @@ def test_a_failure_of_another_kind_is_told_without_its_words(home: Home, run: Ru
             assert error.message == "the database can't be used: error 166"
 
     run(body())
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "warns"),
+    [
+        ("mongodb://localhost/x", {}, False),
+        ("mongodb://localhost/x?tls=true", {}, False),
+        ("mongodb://localhost/x?tls=true&tlsInsecure=true", {}, True),
+        ("mongodb://localhost/x", {"tls": True, "tlsAllowInvalidCertificates": True}, True),
+        ("mongodb://localhost/x", {"tls": True, "tlsAllowInvalidHostnames": False}, False),
+    ],
+)
+def test_who_turns_verification_off_is_warned(
+    caplog: pytest.LogCaptureFixture, uri: str, options: dict[str, bool], warns: bool
+) -> None:
+    MongoStore(Database(uri=uri, options=options))
+    assert ("verification of the server's certificate off" in caplog.text) is warns

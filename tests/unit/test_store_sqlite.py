@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import select
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -344,5 +345,30 @@ def test_reading_needs_no_lock(path: Path, run: Run) -> None:
             other.execute("ROLLBACK")
             other.close()
             assert await store.add_admin(admin(2))
+
+    run(body())
+
+
+def test_the_file_is_whole_by_itself(run: Run, path: Path, tmp_path: Path) -> None:
+    async def body() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        await store.replace(FULL)
+        # A backup, as somebody makes it who knows nothing of logs.
+        backup = tmp_path / "backup.db"
+        shutil.copy(path, backup)
+        # And somebody tidies up.
+        path.with_name("state.db-wal").unlink()
+        await store.set_permission(permission("late"))
+        tidied = tmp_path / "tidied.db"
+        shutil.copy(path, tidied)
+        await store.close()
+        for copy, more in ((backup, 0), (tidied, 1)):
+            again = SqliteStore(copy)
+            await again.open()
+            contents = await again.read()
+            await again.close()
+            assert contents.credentials == FULL.credentials
+            assert len(contents.permissions) == len(FULL.permissions) + more
 
     run(body())

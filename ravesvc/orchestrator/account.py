@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # Seconds from one mail to the next: each goes to somebody who may not have asked for it.
 MAIL_INTERVAL = 60.0
+# Failures that prove that none was sent; after others one may be on its way.
+_NO_MAIL = (Code.WRONG_ADDRESS, Code.RATE_LIMITED, Code.CONFIG, Code.TLS)
 
 
 class Account:
@@ -217,8 +219,8 @@ class Account:
                 lang=settings.lang,
                 progress=progress,
             )
-        except RaveError:
-            if not mail.done():
+        except RaveError as e:
+            if e.code in _NO_MAIL:
                 self._mailed = -math.inf
             raise
         self._saving = True

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from typing import TypeVar
 
 from ravesvc import names
 from ravesvc.bus import Call, Interface, Variant, decides_unnamed, method
@@ -19,6 +20,11 @@ from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Of admins, former ones included, and of command permissions: each change has every child read all of them.
+_MOST_ENTRIES = 500
 
 # Failures whose words are made for whoever asked.
 _FIT = frozenset(
@@ -89,7 +95,8 @@ class BackendObject(Interface):
     async def add_admin(self, call: Call, actor: int, user: int) -> bool:
         """Make somebody an admin. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
         async with self._acting(call, actor, "make admins") as mesh:
-            added = await self._state.add_admin(arguments.user_id(user), actor)
+            _insist_on_room(user, self._state.users)
+            added = await self._state.add_admin(arguments.user_id(user), actor, actor=actor)
             if added:
                 log.info("User %d in mesh %s has made user %d an admin", actor, mesh, user)
             return added
@@ -98,7 +105,7 @@ class BackendObject(Interface):
     async def remove_admin(self, call: Call, actor: int, user: int) -> bool:
         """Take the right away. Errors: AccessDenied, InvalidArgument, LastAdmin, StoreUnavailable."""
         async with self._acting(call, actor, "remove admins") as mesh:
-            removed = await self._state.remove_admin(arguments.user_id(user))
+            removed = await self._state.remove_admin(arguments.user_id(user), actor=actor)
             if removed:
                 log.info("User %d in mesh %s has removed the admin %d", actor, mesh, user)
             return removed
@@ -115,7 +122,9 @@ class BackendObject(Interface):
         """Say whom a command is for. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
         async with self._acting(call, actor, "change permissions") as mesh:
             name = arguments.command(command)
-            await self._state.set_permission(name, requires_admin, arguments.description(description, name), actor)
+            _insist_on_room(name, self._state.overrides)
+            described = arguments.description(description, name)
+            await self._state.set_permission(name, requires_admin, described, actor, actor=actor)
             whom = "admins only" if requires_admin else "everybody"
             log.info("User %d in mesh %s has set the command %s to be for %s", actor, mesh, name, whom)
 
@@ -124,7 +133,7 @@ class BackendObject(Interface):
         """Let a command be for whom it says itself. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
         async with self._acting(call, actor, "change permissions") as mesh:
             name = arguments.command(command)
-            removed = await self._state.remove_permission(name)
+            removed = await self._state.remove_permission(name, actor=actor)
             if removed:
                 log.info("User %d in mesh %s has undone what was set for the command %s", actor, mesh, name)
             return removed
@@ -154,7 +163,7 @@ class BackendObject(Interface):
             await self._account.login_ended()
 
     def _insist_loaded(self) -> None:
-        if not self._state.loaded:
+        if not self._state.last:
             why = self._state.error.message if self._state.error else "the store has not been read yet"
             raise RaveError(Code.STORE, f"nobody knows who is an admin: {why}")
 
@@ -168,6 +177,13 @@ class BackendObject(Interface):
                 log.warning("User %d in mesh %s may not %s", actor, mesh, what)
                 raise RaveError(Code.ACCESS_DENIED, f"only admins may {what}")
             yield mesh
+
+
+def _insist_on_room(entry: T, entries: Collection[T]) -> None:
+    """Refuse what is new when there is enough: a bot that was taken over must not fill the store."""
+    if entry not in entries and len(entries) >= _MOST_ENTRIES:
+        text = f"there are {len(entries)} of those already, which is as many as the chat may make"
+        raise RaveError(Code.INVALID_ARGUMENT, text, hint="ravectl can make more")
 
 
 @contextlib.contextmanager

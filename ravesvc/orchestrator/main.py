@@ -26,10 +26,14 @@ from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.polkit import Authority
 from ravesvc.orchestrator.record import Record
 from ravesvc.orchestrator.state import State
+from ravesvc.store.copy import Copy
 from ravesvc.store.engine import make_store
 from ravesvc.units import Units
 
 _log = logging.getLogger(__name__)
+
+# Beside the embedded store, whichever store is in use.
+_COPY = "permissions.json"
 
 
 def main() -> int:
@@ -80,7 +84,7 @@ class _Parent:
         self._blocks = Blocks(settings.blocklist_persist_path, settings.blocklist_duration)
         self._access = Access(settings)
         store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
-        self._state = State(store, self._tell, self._changed)
+        self._state = State(store, self._tell, self._changed, copy=Copy(settings.state_path.with_name(_COPY)))
         self._account = Account(
             settings,
             self._state,
@@ -240,14 +244,8 @@ class _Parent:
         if states or not self._obstacle:
             said.append(", ".join(parts))
         if self._state.error:
-            said.append(_store_trouble(self._state.error))
+            said.append(f"the store can't be used, changes are refused: {self._state.error.message}")
         return "; ".join(said)
-
-
-def _store_trouble(error: RaveError) -> str:
-    if error.code is Code.STORE:
-        return "the store does not answer: changes are refused"
-    return f"the store can't be used: changes are refused: {error.message}"
 
 
 async def _first(*waits: Awaitable[object]) -> None:

@@ -239,10 +239,10 @@ class ManagerObject(Interface):
         self.emit("LoginFinished", error.code.value if error else "", str(error or ""))
 
     def _contents(self) -> Contents:
-        if self._state.contents is None:
+        if self._state.last is None:
             why = self._state.error.message if self._state.error else "it has not been read yet"
             raise RaveError(Code.STORE, f"nobody knows what the store holds: {why}")
-        return self._state.contents
+        return self._state.last
 
     def _counts(self) -> tuple[int, int]:
         return len(self._state.admins), len(self._state.overrides)

@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
+from ravesvc.store.copy import Copy
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Store
 
 log = logging.getLogger(__name__)
@@ -41,11 +42,13 @@ class State:
     """Credentials, admins and command permissions.
 
     Changes, refreshes and recoveries go one after the other; readers never wait. A change raises `RaveError`:
-    StoreUnavailable while the store can't be used, and what `Store` says of it.
+    StoreUnavailable while the store can't be used, and what `Store` says of it; with an `actor`, a chat user, also
+    AccessDenied unless that is an admin when its turn comes.
 
     Attributes:
         error: why the store can't be used now, or None.
         contents: the last good copy; None as long as there has been none.
+        last: the same, or else the admins and permissions that an earlier run has left in `copy`.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class State:
         tell: Callable[[Announcement], Awaitable[None]],
         shown: Callable[[], None],
         *,
+        copy: Copy,
         clock: Callable[[], datetime] = now,
         retry: float = 3.0,
         patience: float = _PATIENCE,
@@ -61,6 +65,9 @@ class State:
         self.error: RaveError | None = RaveError(Code.STORE, "the store is not open yet")
         self.contents: Contents | None = None
         self._store = store
+        self._copy = copy
+        self._earlier: Contents | None = None
+        self._copying = asyncio.Lock()
         self._tell = tell
         self._shown = shown
         self._clock = clock
@@ -85,14 +92,24 @@ class State:
         return self.contents is not None
 
     @property
+    def last(self) -> Contents | None:
+        """See the class."""
+        return self.contents or self._earlier
+
+    @property
     def admins(self) -> frozenset[int]:
         """The user ids of the active admins."""
-        return _admins(self.contents) if self.contents else frozenset()
+        return _admins(self.last) if self.last else frozenset()
+
+    @property
+    def users(self) -> frozenset[int]:
+        """The user ids of all who are or were admins."""
+        return frozenset(admin.user_id for admin in self.last.admins) if self.last else frozenset()
 
     @property
     def overrides(self) -> dict[str, bool]:
         """Whether a command is for admins only, by command, where that was changed."""
-        return _overrides(self.contents) if self.contents else {}
+        return _overrides(self.last) if self.last else {}
 
     @property
     def credentials(self) -> Credentials | None:
@@ -101,6 +118,7 @@ class State:
 
     async def start(self) -> None:
         """Open the store and read it; what fails, or takes too long, is noted and goes on in the background."""
+        self._earlier = await asyncio.to_thread(self._copy.read)
         self._hurry.set()
         self._recovery = asyncio.create_task(self._recover())
         try:
@@ -141,22 +159,32 @@ class State:
         assert contents, "it was read"
         return contents
 
-    async def add_admin(self, user: int, added_by: int) -> bool:
-        """Make somebody an admin; False if they are one already."""
+    async def add_admin(self, user: int, added_by: int, *, actor: int | None = None) -> bool:
+        """Make somebody an admin; False if they are one already. For `actor` see the class."""
         admin = Admin(user_id=user, added_by=added_by, added_at=self._clock())
         return await self._change_if(
             lambda: self._store.add_admin(admin),
             lambda old: dataclasses.replace(old, admins=_with_admin(old.admins, admin)),
+            actor,
         )
 
-    async def remove_admin(self, user: int) -> bool:
+    async def remove_admin(self, user: int, *, actor: int | None = None) -> bool:
         """Take the right away; False if they have none. Raises `RaveError` (LastAdmin) too."""
         return await self._change_if(
             lambda: self._store.remove_admin(user),
             lambda old: dataclasses.replace(old, admins=_without_admin(old.admins, user)),
+            actor,
         )
 
-    async def set_permission(self, command: str, requires_admin: bool, description: str, by: int) -> None:  # noqa: FBT001
+    async def set_permission(
+        self,
+        command: str,
+        requires_admin: bool,  # noqa: FBT001 - as the field is called
+        description: str,
+        by: int,
+        *,
+        actor: int | None = None,
+    ) -> None:
         """Say whom a command is for; `by` is a user id, 0 for an operator."""
         permission = CommandPermission(
             command=command.lower(),
@@ -168,14 +196,16 @@ class State:
         await self._change(
             lambda: self._store.set_permission(permission),
             lambda old: dataclasses.replace(old, permissions=_with_permission(old.permissions, permission)),
+            actor,
         )
 
-    async def remove_permission(self, command: str) -> bool:
+    async def remove_permission(self, command: str, *, actor: int | None = None) -> bool:
         """Let a command be for whom it says itself; False if that is so already."""
         command = command.lower()
         return await self._change_if(
             lambda: self._store.remove_permission(command),
             lambda old: dataclasses.replace(old, permissions=_without_permission(old.permissions, command)),
+            actor,
         )
 
     async def save_credentials(self, credentials: Credentials) -> None:
@@ -201,22 +231,26 @@ class State:
         """Put `contents` in the place of everything."""
         await self._change(lambda: self._store.replace(contents), lambda _: contents)
 
-    async def _change(self, write: Callable[[], Awaitable[T]], after: Callable[[Contents], Contents]) -> None:
-        async with self._using() as old:
+    async def _change(
+        self, write: Callable[[], Awaitable[T]], after: Callable[[Contents], Contents], actor: int | None = None
+    ) -> None:
+        async with self._using(actor) as old:
             await write()
             told = self._keep(after(old))
         await self._announce(told)
 
-    async def _change_if(self, write: Callable[[], Awaitable[bool]], after: Callable[[Contents], Contents]) -> bool:
+    async def _change_if(
+        self, write: Callable[[], Awaitable[bool]], after: Callable[[Contents], Contents], actor: int | None
+    ) -> bool:
         """A change that may turn out not to be one. Then the copy may be out of date, and is read again."""
-        async with self._using() as old:
+        async with self._using(actor) as old:
             changed = await write()
             told = self._keep(after(old) if changed else await self._store.read())
         await self._announce(told)
         return changed
 
     @contextlib.asynccontextmanager
-    async def _using(self) -> AsyncIterator[Contents]:
+    async def _using(self, actor: int | None = None) -> AsyncIterator[Contents]:
         """The store for one change, and the copy that was good until then."""
         if self.error:
             # Without waiting for a recovery that may take its time.
@@ -225,6 +259,9 @@ class State:
             if self.error:
                 raise _refusal("changes can't be saved", self.error)
             assert self.contents, "a store that can be used has been read"
+            if actor is not None and actor not in self.admins:
+                # The right may have gone while this change waited for its turn.
+                raise RaveError(Code.ACCESS_DENIED, "only admins may change that")
             try:
                 yield self.contents
             except RaveError as e:
@@ -310,8 +347,12 @@ class State:
         before, after = _parts(old), _parts(contents)
         return [part for part in Announcement if before[part] != after[part]]
 
-    async def _announce(self, told: Iterable[Announcement]) -> None:
+    async def _announce(self, told: Sequence[Announcement]) -> None:
         await asyncio.gather(*(self._tell(announcement) for announcement in told))
+        if Announcement.ADMINS in told or Announcement.PERMISSIONS in told:
+            async with self._copying:
+                assert self.contents, "something in it has changed"
+                await asyncio.to_thread(self._copy.write, self.contents)
 
 
 def _refusal(what: str, why: RaveError) -> RaveError:

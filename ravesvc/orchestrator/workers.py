@@ -48,6 +48,7 @@ class Workers:
         self._waiting: dict[str, list[tuple[str, Signal]]] = {}  # mesh and signal, by sender
         self._tasks: set[asyncio.Task[Any]] = set()
         self._telling = asyncio.Semaphore(_TOLD_AT_ONCE)
+        self._to_tell: dict[tuple[str, Announcement], asyncio.Task[bool]] = {}  # by sender; not begun yet
         self._verifying = asyncio.Semaphore(_VERIFIED_AT_ONCE)
 
     async def start(self) -> None:
@@ -96,9 +97,7 @@ class Workers:
 
         What takes longer than two seconds counts as failed, and goes on all the same.
         """
-        tasks = [asyncio.create_task(self._tell(announcement, *child)) for child in self._senders.items()]
-        for task in tasks:
-            self._keep(task)
+        tasks = [self._soon_tell(announcement, *child) for child in self._senders.items()]
         if tasks:
             await asyncio.wait(tasks, timeout=_TELL_TIMEOUT)
         told = sum(task.done() and not task.cancelled() and task.result() for task in tasks)
@@ -148,15 +147,28 @@ class Workers:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _soon_tell(self, announcement: Announcement, mesh: str, sender: str) -> asyncio.Task[bool]:
+        """Tell a child; if that waits for its turn since an earlier change, it will do for this one as well."""
+        key = (sender, announcement)
+        if key not in self._to_tell:
+            self._to_tell[key] = asyncio.create_task(self._tell(announcement, mesh, sender))
+            self._keep(self._to_tell[key])
+        return self._to_tell[key]
+
     async def _tell(self, announcement: Announcement, mesh: str, sender: str) -> bool:
         path = names.worker_path(mesh)
         try:
             async with self._telling:
-                await self._bus.call(sender, path, names.WORKER_INTERFACE, announcement, timeout=_CALL_TIMEOUT)
+                del self._to_tell[sender, announcement]
+                # One that hangs keeps others waiting no longer than that; it finds the call when it goes on.
+                await self._bus.call(sender, path, names.WORKER_INTERFACE, announcement, timeout=_TELL_TIMEOUT)
         except RaveError as e:
             # It is gone, or asks again by itself.
             log.debug("The child of mesh %s has not followed: %s", mesh, e)
             return False
+        except asyncio.CancelledError:
+            self._to_tell.pop((sender, announcement), None)
+            raise
         return True
 
     async def _admit(self, sender: str) -> None:

@@ -134,3 +134,16 @@ class FakeStore:
             self.held -= 1
         if self.failure:
             raise self.failure
+
+
+class FakeCopy:
+    """A copy in memory; `kept` is what it holds."""
+
+    def __init__(self, kept: Contents | None = None) -> None:
+        self.kept = kept
+
+    def read(self) -> Contents | None:
+        return self.kept
+
+    def write(self, contents: Contents) -> None:
+        self.kept = contents

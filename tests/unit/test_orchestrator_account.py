@@ -19,7 +19,7 @@ from ravesvc.orchestrator.state import State
 from ravesvc.store.credentials import read_credentials, write_credentials
 from ravesvc.store.store import Contents, Credentials
 from tests.unit.conftest import until
-from tests.unit.fake_store import DAMAGED, DOWN, FakeStore, credentials
+from tests.unit.fake_store import DAMAGED, DOWN, FakeCopy, FakeStore, credentials
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -77,7 +77,7 @@ class Site:
         self.progress: list[tuple[str, float]] = []
         self.ended: list[Code | None] = []
         self.now = 1000.0
-        self.state = State(self.store, self._tell, lambda: None, retry=0.005)
+        self.state = State(self.store, self._tell, lambda: None, copy=FakeCopy(), retry=0.005)  # type: ignore[arg-type]
         identity = {"request_hash_key": "the-key", **options}
         settings, _ = config.read(
             f"credentials_path: {self.path}\nclient_identity: {identity}\nlang: fr\n", "rave.yaml"
@@ -686,13 +686,13 @@ def test_a_login_fails(step: Step, run: Run, tmp_path: Path, caplog: pytest.LogC
             assert made.account.session == OTHERS.session
             assert lines(caplog)[-1] == "A login has failed: Rave refuses the login"
             made.rave.refusals.clear()
-            if step is not Step.SENDING:
-                refused = await failure(made.account.login("bot@example.test"))
-                assert refused.code is Code.BUSY
-                assert str(refused) == "a mail has just been sent (try again in 60 s)"
-                made.now += 59.5
-                assert "try again in 1 s" in str(await failure(made.account.login("bot@example.test")))
-                made.now += 0.5
+            # Also when it was the sending: a mail may be on its way all the same.
+            refused = await failure(made.account.login("bot@example.test"))
+            assert refused.code is Code.BUSY
+            assert str(refused) == "a mail has just been sent (try again in 60 s)"
+            made.now += 59.5
+            assert "try again in 1 s" in str(await failure(made.account.login("bot@example.test")))
+            made.now += 0.5
             await made.login()  # at once when there was no mail
 
     run(body())
@@ -823,5 +823,19 @@ def test_nothing_secret_is_said_by_a_login(run: Run, tmp_path: Path, caplog: pyt
             for text in (*said, caplog.text):
                 for secret in ("example.test", "token-of", "device-of", "ssaid-of", "the-key"):
                     assert secret not in text
+
+    run(body())
+
+
+@pytest.mark.parametrize("code", [Code.WRONG_ADDRESS, Code.RATE_LIMITED, Code.CONFIG, Code.TLS])
+def test_what_sent_no_mail_can_be_tried_again_at_once(code: Code, run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site(tmp_path, OTHERS) as made:
+            made.rave.go_on()
+            made.rave.refusals[Step.SENDING] = RaveError(code, "no")
+            assert (await failure(made.account.login("bot@example.test"))).code is code
+            made.rave.refusals.clear()
+            assert await made.account.login("bot@example.test") >= 0
+            await made.account.login_ended()
 
     run(body())

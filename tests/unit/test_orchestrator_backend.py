@@ -21,7 +21,7 @@ from ravesvc.settings import Session
 from ravesvc.store.store import CommandPermission, Contents
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
-from tests.unit.fake_store import DOWN, FakeStore, admin, credentials, permission
+from tests.unit.fake_store import DOWN, FakeCopy, FakeStore, admin, credentials, permission
 from tests.unit.fake_systemd import MESH, OTHER
 
 Run = Callable[[Any], Any]
@@ -97,7 +97,7 @@ class Site:
         self.store = FakeStore(
             Contents(admins=(admin(ANN),), permissions=(permission("leave", requires_admin=False),))
         )
-        self.state = State(self.store, self._tell, lambda: None, retry=0.005)
+        self.state = State(self.store, self._tell, lambda: None, copy=FakeCopy(), retry=0.005)  # type: ignore[arg-type]
         self.account = FakeAccount()
         self.workers = Workers(parent, lambda *_: None)
         self.units = {
@@ -428,3 +428,25 @@ def test_the_chat_hears_no_internals_and_the_log_does(
     if str(error) != told:
         assert "some mesh" in caplog.text
         assert str(error) in caplog.text
+
+
+def test_a_bot_that_was_taken_over_can_not_fill_the_store(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert backend._MOST_ENTRIES == 500
+    monkeypatch.setattr(backend, "_MOST_ENTRIES", 1)
+
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            for member, signature, args in (
+                ("AddAdmin", "tt", (EVE,)),
+                ("SetPermission", "tsbs", ("ping", True, "")),
+            ):
+                error = await refused(site.child, member, signature, ANN, *args)
+                assert error.code is Code.INVALID_ARGUMENT
+                assert "as many as the chat may make" in str(error)
+            # What is there already may change.
+            await site.child.ask("SetPermission", "tsbs", ANN, "leave", True, "")
+            assert await site.child.ask("AddAdmin", "tt", ANN, ANN) is False
+
+    run(body())

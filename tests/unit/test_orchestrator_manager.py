@@ -26,7 +26,7 @@ from ravesvc.store import dump
 from ravesvc.store.store import Admin, CommandPermission, Contents
 from tests.unit.bus_fakes import connected, open_fds
 from tests.unit.conftest import until
-from tests.unit.fake_store import DOWN, FakeStore, admin, credentials, permission
+from tests.unit.fake_store import DOWN, FakeCopy, FakeStore, admin, credentials, permission
 from tests.unit.fake_systemd import MESH, OTHER, settle
 
 Run = Callable[[Any], Any]
@@ -76,7 +76,7 @@ class Site:
         self.account = FakeAccount()
         self.store = FakeStore()
         self.told: list[Announcement] = []
-        self.state = State(self.store, self._tell, lambda: None, retry=0.005)
+        self.state = State(self.store, self._tell, lambda: None, copy=FakeCopy(), retry=0.005)  # type: ignore[arg-type]
         self.discovery = Discovery(self._read, 60.0, lambda: None)
         self.rights: list[tuple[str, str | None]] = []
         self.heard: list[Signal] = []

@@ -14,7 +14,7 @@ from ravesvc.names import Announcement
 from ravesvc.orchestrator.state import State, now
 from ravesvc.store.store import Contents
 from tests.unit.conftest import until
-from tests.unit.fake_store import DAMAGED, DOWN, WHEN, FakeStore, admin, credentials, permission
+from tests.unit.fake_store import DAMAGED, DOWN, WHEN, FakeCopy, FakeStore, admin, credentials, permission
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -31,7 +31,16 @@ class Site:
         self.told: list[Announcement] = []
         self.shown: list[str | None] = []
         self.telling: asyncio.Event | None = None
-        self.state = State(self.store, self._tell, self._show, clock=lambda: WHEN, retry=retry, patience=patience)
+        self.copy = FakeCopy()
+        self.state = State(
+            self.store,
+            self._tell,
+            self._show,
+            copy=self.copy,  # type: ignore[arg-type]
+            clock=lambda: WHEN,
+            retry=retry,
+            patience=patience,
+        )
 
     async def _tell(self, announcement: Announcement) -> None:
         self.told.append(announcement)
@@ -777,5 +786,59 @@ def test_nothing_secret_is_said(run: Run, caplog: pytest.LogCaptureFixture) -> N
             for text in (*said, caplog.text):
                 for secret in ("example.test", "token-of", "device-of", "ssaid-of"):
                     assert secret not in text
+
+    run(body())
+
+
+def test_the_right_of_an_actor_is_looked_at_when_the_change_has_its_turn(run: Run) -> None:
+    async def body() -> None:
+        async with site() as made:
+            made.store.gate.clear()
+            # One admin removes another, who orders something while that is being written.
+            removal = asyncio.create_task(made.state.remove_admin(2, actor=1))
+            await until(lambda: made.store.calls)
+            queued = [
+                asyncio.create_task(failure(change))
+                for change in (
+                    made.state.add_admin(666, 2, actor=2),
+                    made.state.remove_admin(1, actor=2),
+                    made.state.set_permission("ping", True, "", 2, actor=2),
+                    made.state.remove_permission("kick", actor=2),
+                )
+            ]
+            await asyncio.sleep(0)
+            made.store.gate.set()
+            assert await removal is True
+            assert {(await each).code for each in queued} == {Code.ACCESS_DENIED}
+            assert made.state.admins == {1}
+            assert made.state.users == {1, 2}
+            assert made.state.overrides == {"kick": permission("kick").requires_admin}
+            assert made.state.error is None
+
+    run(body())
+
+
+def test_a_start_without_the_store_goes_by_the_copy_of_an_earlier_run(run: Run) -> None:
+    async def body() -> None:
+        made = Site()
+        made.store.failure = DOWN
+        made.copy.kept = Contents(
+            admins=(admin(7), dataclasses.replace(admin(8), active=False)), permissions=(permission("ping"),)
+        )
+        await made.state.start()
+        assert (made.state.loaded, made.state.contents) == (False, None)
+        assert made.state.last == made.copy.kept
+        assert (made.state.admins, made.state.users) == ({7}, {7, 8})
+        assert made.state.overrides == {"ping": permission("ping").requires_admin}
+        assert (await failure(made.state.add_admin(9, 9))).code is Code.STORE
+        made.store.failure = None
+        await until(lambda: made.state.error is None)
+        assert made.state.admins == {1, 2}, "the store wins"
+        await until(lambda: made.copy.kept == made.state.contents)
+        await made.state.add_admin(3, 1)
+        assert {each.user_id for each in made.copy.kept.admins} == {1, 2, 3}
+        await made.state.remove_permission("kick")
+        assert made.copy.kept.permissions == ()
+        await made.state.close()
 
     run(body())

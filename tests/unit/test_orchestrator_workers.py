@@ -594,3 +594,28 @@ def test_a_status_that_is_none_is_an_error(run: Run, bus_address: str, monkeypat
             assert e.value.code is Code.BAD_DATA
 
     run(body())
+
+
+def test_changes_that_wait_for_their_turn_are_told_once(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "_TOLD_AT_ONCE", 1)
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 2) as (here, (bus, other)):
+            here.units = {bus.unique_name: names.mesh_unit(MESH), other.unique_name: names.mesh_unit(OTHER)}
+            mute, child = child_on(bus, MESH), child_on(other, OTHER)
+            for each in (bus, other):
+                await here.workers.mesh_of(each.unique_name)
+            mute.gate.clear()
+            telling = [asyncio.create_task(here.workers.tell(Announcement.ADMINS)) for _ in range(64)]
+            await settle(here.bus, bus)
+            # One call to the mute is under way, one waits in case that was too early; all wait for the other child.
+            assert len(here.workers._tasks) <= 3
+            mute.gate.set()
+            assert set(await asyncio.gather(*telling)) == {(2, 0)}
+            assert child.told == ["RefreshAdmins"]
+            await until(lambda: not here.workers._tasks)
+            assert here.workers._to_tell == {}
+
+    run(body())

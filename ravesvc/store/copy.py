@@ -1,0 +1,45 @@
+"""Admins and permissions as they were last read, in a file: for a parent that starts while the store is away.
+
+Without it nobody would be an admin then, and every command that somebody has kept to admins would be for everybody.
+The credentials are not in it: they have a file of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ravesvc.errors import RaveError
+from ravesvc.store import dump
+from ravesvc.store.files import write_atomically
+from ravesvc.store.store import Contents
+
+log = logging.getLogger(__name__)
+
+
+class Copy:
+    """The copy in a file. Its methods block, and don't fail: whatever is wrong with a copy is a warning."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> Contents | None:
+        """What it holds; None if there is none that can be used."""
+        try:
+            return dump.from_json(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except RaveError as e:
+            reason = e.message
+        except (OSError, UnicodeDecodeError) as e:
+            reason = str(e.strerror) if isinstance(e, OSError) else "it is not UTF-8 text"
+        log.warning("%s, the copy of admins and permissions, can't be used: %s", self._path, reason)
+        return None
+
+    def write(self, contents: Contents) -> None:
+        """Make it anew."""
+        kept = Contents(admins=contents.admins, permissions=contents.permissions)
+        try:
+            write_atomically(self._path, dump.to_json(kept), 0o600)
+        except OSError as e:
+            log.warning("%s, the copy of admins and permissions, can't be written: %s", self._path, e.strerror)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import threading
 import time
@@ -133,6 +132,13 @@ def test_mongodb_away_and_back(site: Site, mongo: Mongo, figure: Figure) -> None
     assert "nly admins may" in says(site, meshes[1], STRANGER, "?ping"), "permissions from the last good copy"
     assert "Pong" in says(site, meshes[1], ADMIN, "?ping")
     assert "can't be" in says(site, meshes[1], ADMIN, "?removeperm ping")
+    # A parent that starts while it is away, and a child: what an earlier run has read still holds.
+    site.sh("systemctl restart rave-orchestrator")
+    connections = site.control.connections()
+    site.sh(f"systemctl restart {names.mesh_unit(meshes[1])}")
+    site.control.wait(reconnected={meshes[1]: connections[meshes[1]]})
+    assert "nly admins may" in says(site, meshes[1], STRANGER, "?ping")
+    assert "Pong" in says(site, meshes[1], ADMIN, "?ping")
     begun = time.monotonic()
     mongo.start()
     eventually(lambda: not site.manager("StoreError"), "the service has found it again", RECOVERY + 5)
@@ -155,9 +161,6 @@ def test_mongodb_away_and_back(site: Site, mongo: Mongo, figure: Figure) -> None
     seconds = ", ".join(f"{each:.1f}" for each in recovered)
     figure(f"MongoDB in use {seconds} s after its start was ordered (limit {RECOVERY:g} s)")
     figure(f"a change refused after {answered:.1f} s of a frozen server")
-    # A parent that starts while it is away has no copy: nothing but what is for everybody runs.
-    lines = re.findall(r".*store.*", site.machine.journal("-u", "rave-orchestrator", "--output=cat", "-b"))
-    assert lines, "the log says so"
 
 
 def test_an_outage_is_said_once(site: Site, mongo: Mongo) -> None:

@@ -169,16 +169,17 @@ def test_restarts_by_hand_are_no_crashes(site: Site) -> None:
 
 def test_lost_credentials_are_no_fault_of_the_meshes(site: Site) -> None:
     (mesh,) = site.run_fleet(1)
-    credentials = "/var/lib/rave/credentials.json"
-    site.sh(f"mv {credentials} /root/; systemctl restart rave-orchestrator")
-    assert "login needed" in site.sh("systemctl status rave-orchestrator")
-    assert mesh in site.control.connections(), "what runs goes on"
+    # File and store, in the moment before systemd starts the parent again.
+    killed = "systemctl kill --signal=KILL --kill-whom=main rave-orchestrator"
+    site.sh(f"mkdir /root/lost; {killed}; mv /var/lib/rave/* /root/lost")
     try:
+        words = "systemctl show --value -p StatusText rave-orchestrator"
+        eventually(lambda: "login needed" in site.sh(words), "it asks for a login")
+        assert mesh in site.control.connections(), "what runs goes on"
         site.sh(f"kill -KILL {site.pids([mesh])[mesh]}")
         eventually(lambda: site.unit(mesh, "NRestarts") != "0", "it is tried again")
     finally:
-        site.sh(f"mv /root/credentials.json {credentials}")
-    site.sh("systemctl restart rave-orchestrator")
+        site.sh(f"{killed}; rm /var/lib/rave/*; mv /root/lost/* /var/lib/rave; rmdir /root/lost")
     site.control.wait(connected=[mesh], timeout=40)
     site.wait_state([mesh], "connected")
 

@@ -21,12 +21,20 @@ Option: TypeAlias = str | bool | int | float
 
 _KEYS = ("uri", "options")
 _SCHEMES = ("mongodb://", "mongodb+srv://")
+_MEND = "mend it, or move it away to use the embedded store"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Database:
-    """What it takes to reach MongoDB; `options` have the names of the driver's URI options."""
+    """What it takes to reach MongoDB.
 
+    Attributes:
+        path: of the file that says so; errors name it.
+        uri: that of MongoDB.
+        options: by the names that the driver's URI options have.
+    """
+
+    path: str
     uri: str = field(repr=False)
     options: Mapping[str, Option] = field(default_factory=dict, repr=False)
 
@@ -37,18 +45,18 @@ def load(path: str | Path) -> Database | None:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as e:
         if Path(path).is_symlink():
-            raise RaveError(Code.CONFIG, f"{path} is a link to nowhere", file=str(path)) from e
+            hint = "mend the link, or remove it to use the embedded store"
+            raise RaveError(Code.CONFIG, f"{path} is a link to nowhere", hint=hint, file=str(path)) from e
         return None
     except OSError as e:
-        raise RaveError(Code.CONFIG, f"{path} can't be read: {e.strerror}", file=str(path)) from e
+        hint = f"it must be a file of root:rave with mode 0640: chown root:rave {path} && chmod 0640 {path}"
+        raise RaveError(Code.CONFIG, f"{path} can't be read: {e.strerror}", hint=hint, file=str(path)) from e
     except json.JSONDecodeError as e:
-        hint = "mend it, or move it away to use the embedded store"
         text = f"{path}:{e.lineno}: this is not JSON: {e.msg}"
         # Without its cause, which holds the whole text.
-        raise RaveError(Code.CONFIG, text, hint=hint, file=str(path), line=e.lineno) from None
+        raise RaveError(Code.CONFIG, text, hint=_MEND, file=str(path), line=e.lineno) from None
     except (ValueError, RecursionError):
-        hint = "mend it, or move it away to use the embedded store"
-        raise RaveError(Code.CONFIG, f"{path}: this is not JSON in UTF-8", hint=hint, file=str(path)) from None
+        raise RaveError(Code.CONFIG, f"{path}: this is not JSON in UTF-8", hint=_MEND, file=str(path)) from None
     if not isinstance(document, dict):
         raise _wrong(path, "the file", 'must be an object: {"uri": "mongodb://host/database"}')
     for key in document:
@@ -56,7 +64,8 @@ def load(path: str | Path) -> Database | None:
             close = difflib.get_close_matches(key, _KEYS, n=1)
             hint = f"did you mean {close[0]}?" if close else "known here: " + ", ".join(_KEYS)
             raise _wrong(path, _name(key), "is not an option", hint=hint)
-    return Database(uri=_uri(path, document.get("uri")), options=_options(path, document.get("options")))
+    uri, options = _uri(path, document.get("uri")), _options(path, document.get("options"))
+    return Database(path=str(path), uri=uri, options=options)
 
 
 def _uri(path: str | Path, value: object) -> str:

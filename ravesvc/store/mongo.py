@@ -10,8 +10,9 @@ import asyncio
 import logging
 import re
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
@@ -24,7 +25,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.monitoring import TopologyDescriptionChangedEvent, TopologyListener
 
-from ravesvc.database import Database, Option
+from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import documents
 from ravesvc.store.documents import ADMINS, PERMISSIONS, Collection
@@ -67,7 +68,7 @@ class MongoStore:
         """Raises `RaveError` (Config) for what the driver does not take."""
         _check(database)
         if _unverified(database):
-            _log.warning("database.json turns the verification of the server's certificate off")
+            _log.warning("%s turns the verification of the server's certificate off", database.path)
         self._settings = database
         self._changed = changed
         self._thread: LoopThread | None = None
@@ -190,7 +191,7 @@ class MongoStore:
             return await self._thread.call(self._bounded(work), _PATIENCE)
         # Without their causes: what the driver says may quote documents.
         except (PyMongoError, TimeoutError) as e:
-            raise _failure(e) from None
+            raise _failure(e, self._settings.path) from None
         except (BSONError, UnicodeError):
             raise RaveError(Code.BAD_DATA, "the database holds, or was given, what can't be encoded") from None
 
@@ -292,25 +293,26 @@ def _check(database: Database) -> None:
 
     What it says about them may quote a password, so its words are not passed on.
     """
-    if _is_taken(database.uri, database.options):
+    if _is_taken(database):
         return
     for key in database.options:
-        if _is_taken(database.uri, {other: value for other, value in database.options.items() if other != key}):
-            text = f"database.json: the driver does not take options.{key}, or not with this value"
+        others = {other: value for other, value in database.options.items() if other != key}
+        if _is_taken(replace(database, options=others)):
+            text = f"{database.path}: the driver does not take options.{key}, or not with this value"
             hint = "options are those of MongoDB's URIs, as the driver for Python (pymongo) has them"
-            raise RaveError(Code.CONFIG, text, hint=hint, key=f"options.{key}")
-    text = "database.json: the driver does not take uri, or not together with options"
+            raise RaveError(Code.CONFIG, text, hint=hint, file=database.path, key=f"options.{key}")
+    text = f"{database.path}: the driver does not take uri, or not together with options"
     hint = "mongodb://user:password@host:27017/database, with : / ? # @ % in user and password as %3A and so on"
-    raise RaveError(Code.CONFIG, text, hint=hint, key="uri")
+    raise RaveError(Code.CONFIG, text, hint=hint, file=database.path, key="uri")
 
 
-def _is_taken(uri: str, options: Mapping[str, Option]) -> bool:
+def _is_taken(database: Database) -> bool:
     try:
         with warnings.catch_warnings():
             # What the driver ignores with a warning was meant to be obeyed.
             warnings.simplefilter("error", UserWarning)
             # The address of mongodb+srv:// is looked up later.
-            _client(Database(uri=uri.replace("mongodb+srv:", "mongodb:", 1), options=options))
+            _client(replace(database, uri=database.uri.replace("mongodb+srv:", "mongodb:", 1)))
     except (PyMongoError, UserWarning, TypeError, ValueError, OSError):
         return False
     return True
@@ -356,20 +358,20 @@ async def _activate(database: AsyncDatabase[Document], ids: list[Any], *, to: bo
     await database[ADMINS.name].update_many({"_id": {"$in": ids}}, {"$set": {"isActive": to}})
 
 
-def _failure(e: PyMongoError | TimeoutError) -> RaveError:
-    """In words of ours, but for names of hosts and what the operating system says about them."""
+def _failure(e: PyMongoError | TimeoutError, path: str) -> RaveError:
+    """In words of ours, but for names of hosts and what the operating system says. `path`: where the URI is."""
     if isinstance(e, OperationFailure) and e.code in _BAD_USER:
-        hint = "mend uri in database.json and restart rave-orchestrator"
+        hint = f"mend uri in {path} and restart rave-orchestrator"
         return RaveError(Code.STORE, "the database refuses the user or the password", hint=hint)
     if isinstance(e, OperationFailure) and e.code == _UNAUTHORIZED:
-        hint = "give uri in database.json a user with the role readWrite, and restart rave-orchestrator"
+        hint = f"give uri in {path} a user with the role readWrite, and restart rave-orchestrator"
         return RaveError(Code.STORE, "the database does not let us read and write", hint=hint)
     if isinstance(e, (ConnectionFailure, TimeoutError)) or e.timeout:
         reason = re.split(r" \(configured|, Timeout:|, full error", str(e))[0]
         if not reason or reason.startswith("operation"):
             # Its time was over, which the driver says in its own way.
             reason = f"nothing within {_PATIENCE:g} s"
-        hint = "start MongoDB, or mend uri in database.json and restart rave-orchestrator"
+        hint = f"start MongoDB, or mend uri in {path} and restart rave-orchestrator"
         return RaveError(Code.STORE, f"the database does not answer: {printable(reason, 200)}", hint=hint)
     kind = _code_name(e) if isinstance(e, OperationFailure) else type(e).__name__
     return RaveError(Code.STORE, f"the database can't be used: {kind}")

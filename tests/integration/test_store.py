@@ -293,6 +293,16 @@ def test_an_unreadable_database_json(site: Site) -> None:
     assert started.returncode
     said = site.machine.journal("-u", "rave-orchestrator", "-n", "20")
     assert f"{DATABASE_FILE} can't be read: Permission denied" in said
+    assert f"chown root:rave {DATABASE_FILE} && chmod 0640 {DATABASE_FILE}" in said
+    site.sh(f"systemctl stop rave-orchestrator; rm {DATABASE_FILE}")
+
+
+def test_a_database_json_that_is_a_link_to_nowhere(site: Site) -> None:
+    site.sh(f"ln -s nowhere {DATABASE_FILE}")
+    started = site.machine.run(["systemctl", "start", "rave-orchestrator"], check=False, timeout=30)
+    assert started.returncode
+    said = site.machine.journal("-u", "rave-orchestrator", "-n", "20")
+    assert f"{DATABASE_FILE} is a link to nowhere (mend the link, or remove it to use the embedded store)" in said
     site.sh(f"systemctl stop rave-orchestrator; rm {DATABASE_FILE}")
 
 
@@ -335,9 +345,17 @@ def test_damaged_credentials_without_a_store(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ['{"uri": "mongodb://user:geheim@127', '{"url": "mongodb://user:geheim@localhost"}']
+    ("content", "words"),
+    [
+        ('{"uri": "mongodb://user:geheim@127', ":1: this is not JSON"),
+        ('{"url": "mongodb://user:geheim@localhost"}', ": url is not an option (did you mean uri?)"),
+        (
+            '{"uri": "mongodb://localhost/x", "options": {"maxPoolSize": "geheim"}}',
+            ": the driver does not take options.maxPoolSize",
+        ),
+    ],
 )
-def test_a_damaged_database_json_stops_the_start(site: Site, content: str) -> None:
+def test_a_damaged_database_json_stops_the_start(site: Site, content: str, words: str) -> None:
     site.machine.run(["install", "-m", "640", "-g", "rave", "/dev/stdin", DATABASE_FILE], input=content)
     try:
         started: subprocess.CompletedProcess[str] = site.machine.run(
@@ -345,7 +363,7 @@ def test_a_damaged_database_json_stops_the_start(site: Site, content: str) -> No
         )
         assert started.returncode
         said = site.machine.journal("-u", "rave-orchestrator", "-n", "20")
-        assert DATABASE_FILE in said
+        assert f"{DATABASE_FILE}{words}" in said
         assert "geheim" not in said
         assert site.sh(f"cat {DATABASE_FILE}") == content
     finally:

@@ -469,7 +469,8 @@ def test_a_database_is_part_of_the_configuration_if_there_is_one(tmp_path: Path)
     assert config.load(with_database(tmp_path, None)).database is None
     uri = "mongodb://user:geheim@localhost/rave-bot"
     loaded = config.load(with_database(tmp_path, f'{{"uri": "{uri}", "options": {{"maxPoolSize": 3}}}}'))
-    assert loaded.database == Database(uri=uri, options={"maxPoolSize": 3})
+    path = str(tmp_path / "database.json")
+    assert loaded.database == Database(path=path, uri=uri, options={"maxPoolSize": 3})
     assert loaded.database_config_path == tmp_path / "database.json"
     assert "geheim" not in repr(loaded)
 

@@ -36,13 +36,14 @@ def test_without_the_file_there_is_no_database(tmp_path: Path) -> None:
 
 def test_uri_and_options_are_as_they_stand_there(tmp_path: Path) -> None:
     options = {"maxPoolSize": 10, "socketTimeoutMS": 4.5e4, "tls": True, "replicaSet": "rs0"}
-    loaded = database.load(written(tmp_path, {"uri": URI, "options": options}))
-    assert loaded == database.Database(uri=URI, options=options)
+    path = written(tmp_path, {"uri": URI, "options": options})
+    assert database.load(path) == database.Database(path=str(path), uri=URI, options=options)
 
 
 @pytest.mark.parametrize("uri", ["mongodb://localhost", "mongodb+srv://cluster.example.test/bot"])
 def test_options_may_be_left_out(tmp_path: Path, uri: str) -> None:
-    assert database.load(written(tmp_path, {"uri": uri})) == database.Database(uri=uri)
+    path = written(tmp_path, {"uri": uri})
+    assert database.load(path) == database.Database(path=str(path), uri=uri)
 
 
 def test_a_database_shows_nobody_its_password(tmp_path: Path) -> None:
@@ -96,7 +97,11 @@ def test_what_is_no_json_at_all_is_told(tmp_path: Path, content: bytes) -> None:
 def test_a_file_that_cannot_be_read_is_no_missing_one(tmp_path: Path) -> None:
     path = tmp_path / "database.json"
     path.mkdir()
-    assert "can't be read: Is a directory" in refused(path).message
+    error = refused(path)
+    assert "can't be read: Is a directory" in error.message
+    assert f"chown root:rave {path} && chmod 0640 {path}" in error.hint
     link = tmp_path / "link"
     link.symlink_to("nowhere")
-    assert "link to nowhere" in refused(link).message
+    error = refused(link)
+    assert "link to nowhere" in error.message
+    assert error.hint == "mend the link, or remove it to use the embedded store"

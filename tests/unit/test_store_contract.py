@@ -53,7 +53,7 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeS
 
     server = request.getfixturevalue(FIXTURES[request.param])
     name = f"test-{uuid.uuid4().hex}"
-    yield lambda: MongoStore(Database(uri=server.uri(name), options={}))
+    yield lambda: MongoStore(Database(path="database.json", uri=server.uri(name)))
     with server.client() as client:
         # Not everybody who may write may drop a database.
         for collection in client[name].list_collection_names():

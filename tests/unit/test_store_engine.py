@@ -28,7 +28,9 @@ def test_without_a_database_the_store_is_the_embedded_one_and_no_driver_is_loade
 
 def test_with_a_database_the_store_is_there_and_tells(tmp_path: Path) -> None:
     told: list[bool] = []
-    store = make_store(Database(uri="mongodb://localhost/bot"), tmp_path / "state.db", told.append)
+    store = make_store(
+        Database(path="database.json", uri="mongodb://localhost/bot"), tmp_path / "state.db", told.append
+    )
     assert isinstance(store, MongoStore)
     assert store.engine == "mongodb"
     assert store._changed == told.append
@@ -36,5 +38,5 @@ def test_with_a_database_the_store_is_there_and_tells(tmp_path: Path) -> None:
 
 def test_a_database_that_the_driver_does_not_take_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RaveError, match="the driver does not take uri") as caught:
-        make_store(Database(uri="mongodb://local host:x"), tmp_path / "state.db", print)
+        make_store(Database(path="database.json", uri="mongodb://local host:x"), tmp_path / "state.db", print)
     assert caught.value.code is Code.CONFIG

@@ -33,6 +33,13 @@ Run = Callable[..., Any]
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 
+FILE = "/somewhere/mongo.json"
+
+
+def configured(uri: str, options: dict[str, Any] | None = None) -> Database:
+    return Database(path=FILE, uri=uri, options=options or {})
+
+
 class Home:
     """A database of its own on a server that may be stopped and frozen; looked into without the store."""
 
@@ -50,7 +57,7 @@ class Home:
             return list(client[self.name][collection].find())
 
     def store(self, changed: Callable[[bool], None] | None = None, **options: Any) -> MongoStore:
-        return MongoStore(Database(uri=self.uri, options=options), changed)
+        return MongoStore(configured(uri=self.uri, options=options), changed)
 
 
 @pytest.fixture
@@ -187,7 +194,7 @@ def test_what_is_written_is_what_the_guide_says(home: Home, run: Run) -> None:
 
 def test_without_a_name_in_the_uri_the_database_is_rave_bot(home: Home, run: Run) -> None:
     async def body() -> None:
-        async with opened(MongoStore(Database(uri=home.server.uri("")))) as store:
+        async with opened(MongoStore(configured(uri=home.server.uri("")))) as store:
             await store.add_admin(admin(5))
 
     run(body())
@@ -481,11 +488,12 @@ def test_what_is_no_mongodb_is_told(run: Run, answer: bytes) -> None:
     async def body() -> None:
         server = await asyncio.get_running_loop().create_server(Stranger, "127.0.0.1", 0)
         host, port = server.sockets[0].getsockname()
-        store = MongoStore(Database(uri=f"mongodb://{host}:{port}/bot"))
+        store = MongoStore(configured(uri=f"mongodb://{host}:{port}/bot"))
         with haste():
             error = await failure(store.open())
         assert error.code is Code.STORE
         assert "the database does not answer" in error.message
+        assert f"mend uri in {FILE}" in error.hint
         await store.close()
         server.close()
         for connection in connections:
@@ -579,14 +587,14 @@ def test_a_refused_login_is_told_in_its_own_words(
     mongod_auth: Mongod, run: Run, caplog: pytest.LogCaptureFixture, secret: str
 ) -> None:
     caplog.set_level(logging.INFO)
-    database = Database(uri=f"mongodb://{USER}:{secret}@127.0.0.1:{mongod_auth.port}/bot?authSource=admin")
+    database = configured(uri=f"mongodb://{USER}:{secret}@127.0.0.1:{mongod_auth.port}/bot?authSource=admin")
 
     async def body() -> None:
         store = MongoStore(database)
         error = await failure(store.open())
         assert error.code is Code.STORE
         assert error.message == "the database refuses the user or the password"
-        assert "database.json" in error.hint
+        assert f"mend uri in {FILE}" in error.hint
         assert not secrets_in(error, caplog, secret)
         await store.close()
 
@@ -595,11 +603,11 @@ def test_a_refused_login_is_told_in_its_own_words(
 
 def test_a_user_with_too_few_rights_is_told_so(mongod_auth: Mongod, run: Run) -> None:
     async def body() -> None:
-        store = MongoStore(Database(uri=f"mongodb://127.0.0.1:{mongod_auth.port}/bot"))
+        store = MongoStore(configured(uri=f"mongodb://127.0.0.1:{mongod_auth.port}/bot"))
         error = await failure(store.open())
         assert error.code is Code.STORE
         assert error.message == "the database does not let us read and write"
-        assert "readWrite" in error.hint
+        assert f"give uri in {FILE} a user with the role readWrite" in error.hint
         await store.close()
 
     run(body())
@@ -607,11 +615,11 @@ def test_a_user_with_too_few_rights_is_told_so(mongod_auth: Mongod, run: Run) ->
 
 def test_a_right_password_lets_us_in(mongod_auth: Mongod, run: Run) -> None:
     async def body() -> None:
-        async with opened(MongoStore(Database(uri=mongod_auth.uri("bot")))) as store:
+        async with opened(MongoStore(configured(uri=mongod_auth.uri("bot")))) as store:
             assert await store.read() == Contents()
         # The options may hold user and password, too.
         options = {"username": USER, "password": PASSWORD, "authSource": "admin"}
-        async with opened(MongoStore(Database(uri=f"mongodb://127.0.0.1:{mongod_auth.port}", options=options))):
+        async with opened(MongoStore(configured(uri=f"mongodb://127.0.0.1:{mongod_auth.port}", options=options))):
             pass
 
     run(body())
@@ -643,15 +651,16 @@ def test_what_the_driver_does_not_take_is_an_error_of_the_configuration(
     uri: str, options: dict[str, Any], key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(RaveError, match="the driver does not take") as caught:
-        MongoStore(Database(uri=uri, options=options))
+        MongoStore(configured(uri=uri, options=options))
     assert caught.value.code is Code.CONFIG
-    assert caught.value.attributes["key"] == key
+    assert caught.value.message.startswith(f"{FILE}: the driver does not take {key}")
+    assert caught.value.attributes == {"file": FILE, "key": key}
     assert caught.value.hint
     assert not secrets_in(caught.value, caplog, SECRET)
 
 
 def test_an_address_that_must_be_looked_up_is_looked_up_later() -> None:
-    MongoStore(Database(uri="mongodb+srv://cluster.example.test/bot"))
+    MongoStore(configured(uri="mongodb+srv://cluster.example.test/bot"))
 
 
 @pytest.mark.parametrize(
@@ -662,7 +671,7 @@ def test_an_address_that_must_be_looked_up_is_looked_up_later() -> None:
     ],
 )
 def test_the_operator_has_the_say_over_times(uri: str, options: dict[str, Any], wanted: tuple[float, float]) -> None:
-    settings = mongo._client(Database(uri=uri, options=options)).options
+    settings = mongo._client(configured(uri=uri, options=options)).options
     assert (settings.heartbeat_frequency, settings.pool_options.connect_timeout) == wanted  # type: ignore[attr-defined]
 
 
@@ -698,5 +707,5 @@ def test_a_failure_of_another_kind_is_told_without_its_words(home: Home, run: Ru
 def test_who_turns_verification_off_is_warned(
     caplog: pytest.LogCaptureFixture, uri: str, options: dict[str, bool], warns: bool
 ) -> None:
-    MongoStore(Database(uri=uri, options=options))
-    assert ("verification of the server's certificate off" in caplog.text) is warns
+    MongoStore(configured(uri=uri, options=options))
+    assert (f"{FILE} turns the verification of the server's certificate off" in caplog.text) is warns

@@ -21,7 +21,7 @@ from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator.state import State
 from ravesvc.settings import Session
-from ravesvc.store.credentials import read_credentials, write_credentials
+from ravesvc.store.credentials import is_private, read_credentials, write_credentials
 from ravesvc.store.files import set_aside
 from ravesvc.store.store import Credentials
 
@@ -138,10 +138,14 @@ class Account:
     def _mirror(self, stored: Credentials, found: Credentials | None, damage: RaveError | None) -> None:
         """Have the file hold what the store does."""
         path = self._settings.credentials_path
-        if found and _same(found, stored):
-            return
+        alike = found is not None and _same(found, stored)
         try:
-            if damage:
+            if alike and is_private(path):
+                return
+            if alike:
+                # It was laid there by hand. Another file in its place is ours, whoever that one belonged to.
+                log.warning("%s was open to others than its owner: it is written anew", path)
+            elif damage:
                 kept = set_aside(path)
                 log.warning("%s; it is kept as %s, and written anew from the store", damage.message, kept)
             elif found:

@@ -49,6 +49,11 @@ def read_credentials(path: Path) -> Credentials | None:
     return credentials
 
 
+def is_private(path: Path) -> bool:
+    """Whether a file is closed to everybody but its owner; raises OSError."""
+    return not stat.S_IMODE(path.lstat().st_mode) & 0o077
+
+
 def write_credentials(path: Path, credentials: Credentials) -> None:
     """Replace the file; safe on disk when this returns. Raises `RaveError` (BadFile); the old file is whole then."""
     document = to_object(credentials)

@@ -316,6 +316,13 @@ def test_unreadable_credentials(site: Site) -> None:
     assert site.sh(f"stat -c %U {CREDENTIALS}").strip() == "root"
 
 
+def test_credentials_laid_there_by_hand_become_private(site: Site) -> None:
+    site.control.invite(site.control.create(1))
+    site.sh(f"chown root {CREDENTIALS}; chmod 644 {CREDENTIALS}; systemctl start rave-orchestrator")
+    site.control.wait(connected=list(site.control.state()["meshes"]))
+    assert site.sh(f"stat -c '%a %U' {CREDENTIALS}").strip() == "600 rave"
+
+
 def test_damaged_credentials_give_way_to_the_store(site: Site) -> None:
     meshes = site.run_fleet(1)
     good = json.loads(site.sh(f"cat {CREDENTIALS}"))

@@ -378,6 +378,27 @@ def test_the_file_is_written_only_when_it_differs(run: Run, tmp_path: Path, capl
     run(body())
 
 
+@pytest.mark.parametrize("stored", [None, OURS])
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
+def test_a_file_that_is_open_to_others_is_closed(
+    mode: int, stored: Credentials | None, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        path = tmp_path / "credentials.json"
+        write_credentials(path, OURS)
+        path.chmod(mode)
+        made = Site(tmp_path)
+        made.store.contents = Contents(credentials=stored)
+        await made.state.start()
+        await made.account.adopt()
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert plain(read_credentials(path)) == OURS == plain(made.store.contents.credentials)
+        assert lines(caplog) == [f"{path} was open to others than its owner: it is written anew"]
+        await made.state.close()
+
+    run(body())
+
+
 @pytest.mark.parametrize("file", [None, "{bad"])
 def test_a_copy_that_cannot_be_written_is_no_obstacle(
     file: str | None,

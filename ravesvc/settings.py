@@ -123,6 +123,12 @@ class Session:
         )
 
 
+def user_of_peer(peer: object) -> int | None:
+    """The user whom a peer id ("<user id>_<device id>") names, or None if that is no user id."""
+    user = fields.as_int(peer.partition("_")[0]) if isinstance(peer, str) and "_" in peer else None
+    return user if user is not None and user > 0 else None
+
+
 def normalise_token(token: str) -> str:
     """A Parse token without its `r:` prefix (also spelt `r: `), as HTTP and WebSocket headers want it."""
     return token.strip().removeprefix("r:").strip()

@@ -14,7 +14,7 @@ from typing import Any
 
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import Session, normalise_token
+from ravesvc.settings import Session, normalise_token, user_of_peer
 from ravesvc.store.files import write_atomically
 from ravesvc.store.store import Credentials
 
@@ -94,7 +94,8 @@ def from_object(source: fields.Object) -> Credentials:
 
 def _parse(source: fields.Object) -> Credentials:
     """The same, but a session needs no e-mail address: it may be missing."""
-    user_id = fields.opt_int(source, "userId") or None
+    # The reference implementation may leave the user out, and yet have it in the other id.
+    user_id = fields.opt_int(source, "userId") or user_of_peer(source.get("peerId"))
     if user_id is not None and user_id < 0:
         raise RaveError(Code.BAD_DATA, "userId must be a user id", key="userId")
     email = fields.opt_str(source, "email") or ""

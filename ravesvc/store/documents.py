@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import normalise_token
+from ravesvc.settings import normalise_token, user_of_peer
 from ravesvc.store.store import Admin, CommandPermission, Credentials
 from ravesvc.words import printable
 
@@ -36,7 +36,7 @@ def credentials(document: Document) -> Credentials:
             parse_id=fields.opt_str(document, "parseId") or "",
             parse_token=normalise_token(fields.opt_str(document, "parseToken") or ""),
             auth_token=normalise_token(fields.opt_str(document, "authToken") or ""),
-            user_id=None if document.get("userId") is None else _user(document, "userId"),
+            user_id=_own_user(document),
             updated_at=updated_at.astimezone(UTC) if isinstance(updated_at, datetime) else None,
         )
     except RaveError as e:
@@ -178,6 +178,11 @@ def _user(document: Document, key: str) -> int:
     if not user:
         raise RaveError(Code.BAD_DATA, f"{key} must be a user id", key=key)
     return user
+
+
+def _own_user(document: Document) -> int | None:
+    """The account's user: the reference implementation may leave it out, and yet have it in the peer id."""
+    return user_of_peer(document.get("peerId")) if document.get("userId") is None else _user(document, "userId")
 
 
 def _count(value: object) -> int | None:

@@ -80,6 +80,13 @@ def test_the_reference_file_gives_a_session(path: Path) -> None:
     assert session.peer_id == REFERENCE["peerId"]
 
 
+@pytest.mark.parametrize("user", [None, 0])
+def test_a_user_that_is_left_out_is_in_the_peer_id(path: Path, user: object) -> None:
+    write(path, userId=user)
+    assert read_session(path) == SESSION
+    assert read_credentials(path) == CREDENTIALS
+
+
 @pytest.mark.parametrize("prefix", ["r:", "r: ", " r: "])
 def test_the_prefix_of_a_token_is_taken_off(path: Path, prefix: str) -> None:
     assert read_session(write(path, authToken=prefix + TOKEN)) == SESSION
@@ -101,8 +108,13 @@ def test_no_file_no_session(path: Path) -> None:
         ({"authToken": None}, "authToken"),
         ({"authToken": ""}, "authToken"),
         ({"authToken": "r: "}, "authToken"),
-        ({"userId": None}, "userId"),
-        ({"userId": 0}, "userId"),
+        ({"userId": None, "peerId": None}, "userId"),
+        ({"userId": 0, "peerId": ""}, "userId"),
+        ({"userId": None, "peerId": f"_{DEVICE}"}, "userId"),
+        ({"userId": None, "peerId": "900000001"}, "userId"),
+        ({"userId": None, "peerId": f"0_{DEVICE}"}, "userId"),
+        ({"userId": None, "peerId": f"-5_{DEVICE}"}, "userId"),
+        ({"userId": None, "peerId": 900000001}, "userId"),
         ({"authToken": None, "userId": None}, "authToken"),
     ],
 )
@@ -244,7 +256,7 @@ def test_no_file_no_credentials(path: Path) -> None:
 
 @pytest.mark.parametrize("unknown", [None, "", 0])
 def test_what_is_not_known_may_be_missing(path: Path, unknown: object) -> None:
-    write(path, parseId=None, parseToken=None, authToken=None, userId=unknown or None)
+    write(path, parseId=None, parseToken=None, authToken=None, userId=unknown or None, peerId=unknown or None)
     assert read_credentials(path) == Credentials(email="bot@example.test", device_id=DEVICE, ssaid="0123456789abcdef")
 
 

@@ -79,6 +79,16 @@ def test_credentials_that_are_not_known_are_left_out() -> None:
     assert unknown == ["parseId", "parseToken", "userId", "updatedAt"]
 
 
+@pytest.mark.parametrize(
+    ("peer", "user"), [("12345_abc123", 12345), ("", None), ("_abc123", None), ("bot_abc123", None), (5, None)]
+)
+def test_a_user_that_is_left_out_is_in_the_peer_id(peer: object, user: int | None) -> None:
+    for document in (without(CREDENTIALS, "userId"), {**CREDENTIALS, "userId": None}):
+        read = documents.credentials({**document, "peerId": peer})
+        assert read.user_id == user
+        assert (read.session is None) == (user is None), "without a user a login is needed"
+
+
 def test_tokens_lose_their_prefix() -> None:
     read = documents.credentials({**CREDENTIALS, "parseToken": "r:token456", "authToken": "r: auth789"})
     assert (read.parse_token, read.auth_token) == ("token456", "auth789")

@@ -36,7 +36,7 @@ class Access:
     async def meshes(self) -> Sequence[Mesh]:
         """All meshes that the configuration wants; raises as `Api`, and BadData for a session of somebody else.
 
-        Closed when the account became another one meanwhile.
+        Closed when the account became another one meanwhile, or when the session that was refused is no longer ours.
 
         A session that is new, or was refused the last time, is checked first: Unauthorized then means the session.
         """
@@ -51,6 +51,8 @@ class Access:
         except RaveError as e:
             if e.code is Code.UNAUTHORIZED:
                 self._checked = None
+                if session != self._session:
+                    raise RaveError(Code.CLOSED, "there is another session meanwhile") from e
             raise
         if self._session is None or self._session.user_id != session.user_id:
             raise RaveError(Code.CLOSED, "the list was read for another account")

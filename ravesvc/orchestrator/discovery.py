@@ -65,6 +65,7 @@ class Discovery:
         ready: no round begins while it is cleared.
         last_good: seconds since the epoch of the last good round, 0 before the first.
         error: why the last round failed; None when it was good.
+        login_needed: Rave has refused the session, and no round was good since. Other failures say nothing about it.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Discovery:
         self.ready.set()
         self.last_good = 0.0
         self.error: RaveError | None = None
+        self.login_needed = False
         self._read = read
         self._interval = interval
         self._ended = ended
@@ -87,6 +89,11 @@ class Discovery:
     def ask(self) -> None:
         """Begin a round now, or right after the one that is under way, which may have read too early."""
         self._asked.set()
+
+    def session_changed(self) -> None:
+        """There is another session, or Rave takes the same one again: begin a round, as when asked."""
+        self.login_needed = False
+        self.ask()
 
     async def check(self) -> bool:
         """Whether Rave answers: begin a round, and tell whether it was good."""
@@ -120,18 +127,15 @@ class Discovery:
             if self.error is None or self.error.message != e.message:
                 log.warning("Discovery failed, so nothing changes: %s", e)
             self.error = e
+            self.login_needed |= e.code is Code.UNAUTHORIZED
         else:
             if self.error:
                 log.info("Discovery works again")
             self.error = None
+            self.login_needed = False
             self.last_good = time.time()
             held_back = self.census.held_back
             self.census.observe(listed)
             if self.census.held_back > held_back:
                 log.warning("%d meshes vanished at once; that is not believed", self.census.held_back)
         self._ended()
-
-    @property
-    def login_needed(self) -> bool:
-        """Rave has refused the session."""
-        return self.error is not None and self.error.code is Code.UNAUTHORIZED

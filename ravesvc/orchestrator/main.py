@@ -191,7 +191,7 @@ class _Parent:
                 self._discovery.census.forget_all()
             self._user = session.user_id
             self._discovery.ready.set()
-            self._discovery.ask()
+            self._discovery.session_changed()
         self._changed()
 
     def _login_progress(self, step: str, seconds: float) -> None:
@@ -202,7 +202,7 @@ class _Parent:
         self._manager.login_finished(error)
         if error is None:
             # Also for the same session, which Rave may have refused until now.
-            self._discovery.ask()
+            self._discovery.session_changed()
         self._changed()
 
     def _round_ended(self) -> None:
@@ -239,8 +239,9 @@ class _Parent:
             said.append(f"No mesh is started: {self._obstacle}")
         elif self._discovery.login_needed:
             said.append("login needed: run ravectl login EMAIL: Rave refuses the session")
-        elif self._discovery.error:
-            parts.append(f"discovery fails: {self._discovery.error.message}")
+        error = self._discovery.error
+        if error and error.code is not Code.UNAUTHORIZED and not self._obstacle:
+            parts.append(f"discovery fails: {error.message}")
         if states or not self._obstacle:
             said.append(", ".join(parts))
         if self._state.error:

@@ -153,6 +153,25 @@ def test_the_session_of_somebody_else_is_a_failure_in_words(run: Run, rave: Rave
     run(body())
 
 
+@pytest.mark.parametrize("session", [RENEWED, OTHERS, None])
+def test_a_refusal_of_a_former_session_says_nothing_about_the_new_one(
+    run: Run, rave: Rave, session: Session | None
+) -> None:
+    async def body() -> None:
+        access = new_access()
+
+        def refuse() -> None:
+            access.use(session)
+            raise REFUSED
+
+        rave.during = refuse
+        with pytest.raises(RaveError, match="another session") as e:
+            await access.meshes()
+        assert e.value.code is Code.CLOSED
+
+    run(body())
+
+
 @pytest.mark.parametrize("session", [OTHERS, None])
 def test_a_list_that_was_read_for_another_account_counts_for_nothing(
     run: Run, rave: Rave, session: Session | None

@@ -236,6 +236,27 @@ def test_a_round_that_fails_changes_nothing(run: Run, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("mended_by", ["a good round", "a new session"])
+def test_a_login_is_needed_until_something_says_otherwise(run: Run, mended_by: str) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            await scene.round(RaveError(Code.UNAUTHORIZED, "the session is over"))
+            await scene.round(REFUSED)
+            await scene.round(RaveError(Code.NETWORK, "no route"))
+            assert scene.discovery.login_needed, "other failures say nothing about the session"
+            if mended_by == "a good round":
+                await scene.round([])
+            else:
+                scene.discovery.session_changed()
+                assert not scene.discovery.login_needed
+                await scene.rave.answers.put(REFUSED)
+                await scene.ended.acquire()
+            assert not scene.discovery.login_needed
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_quick")
 def test_a_sudden_loss_is_reported_once(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def body() -> None:
         async with Scene(3600) as scene:

@@ -59,6 +59,7 @@ class Transport:
     async def send(self, request: Request) -> Answer:
         """The answer to `request`, whatever its status; raises `RaveError` (Network, Timeout, Tls, BadData, Closed).
 
+        A failure before there was a connection, of which the server has heard nothing, has the attribute `unsent`.
         Cancelling ends the connection with it: a half-read answer is of no use to the next request.
         """
         async with self._turn:
@@ -115,7 +116,11 @@ def to_base(base: str, key: str, settings: Tls, timeout: float) -> tuple[Transpo
 
 
 class _Line(HTTPSConnection):
-    """A kept-alive connection that one thread uses and another may end."""
+    """A kept-alive connection that one thread uses and another may end.
+
+    Attributes:
+        reached: whether the request that is, or was, under way may have come to the server.
+    """
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext, timeout: float) -> None:
         super().__init__(host, port, timeout=timeout, ssl_context=context)
@@ -123,9 +128,11 @@ class _Line(HTTPSConnection):
         self._live: socket.socket | None = None
         self._busy = False
         self._ended = False
+        self.reached = False
 
     def connect(self) -> None:
         super().connect()
+        self.reached = True
         # http.client forgets the socket of an answer with `Connection: close` before it has read the body.
         self._live = self.sock
         self._check()
@@ -138,6 +145,7 @@ class _Line(HTTPSConnection):
             self._check()
             if not self.is_connected:
                 self.close()
+            self.reached = self.sock is not None
             return self._send_and_read(request)
         except BaseException:
             self.close()
@@ -186,6 +194,8 @@ def _exchange(
         outcome = line.exchange(request)
     except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as e:
         outcome = _failure(line.host, e)
+        if not line.reached:
+            outcome.attributes["unsent"] = True
     except Exception as e:  # noqa: BLE001 - a fault of ours belongs to whoever awaits, who would else wait in vain
         outcome = e
     with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits any more

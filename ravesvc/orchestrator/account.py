@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 # Seconds from one mail to the next: each goes to somebody who may not have asked for it.
 MAIL_INTERVAL = 60.0
-# Failures that prove that none was sent; after others one may be on its way.
-_NO_MAIL = (Code.WRONG_ADDRESS, Code.RATE_LIMITED, Code.CONFIG, Code.TLS)
+# Failures of the sending that prove that none was sent, as do those of a request that was never made.
+_NO_MAIL = (Code.WRONG_ADDRESS, Code.RATE_LIMITED, Code.CONFIG, Code.BAD_FILE)
 
 
 class Account:
@@ -68,6 +68,7 @@ class Account:
         self._login: asyncio.Task[None] | None = None
         self._deadline = 0.0
         self._mailed = -math.inf
+        self._mail_known = False  # whether the last one was sent for certain
         self._saving = False
 
     @property
@@ -194,7 +195,8 @@ class Account:
             raise RaveError(Code.LOGIN_NEEDED, "no address is known", hint="run ravectl login EMAIL")
         wait = self._mailed + MAIL_INTERVAL - self._clock()
         if wait > 0:
-            raise RaveError(Code.BUSY, "a mail has just been sent", hint=f"try again in {math.ceil(wait)} s")
+            sent = "a mail has just been sent" if self._mail_known else "a mail may have just been sent"
+            raise RaveError(Code.BUSY, sent, hint=f"try again in {math.ceil(wait)} s")
         if known and known.email.lower() == address.lower():
             return Credentials(email=address, device_id=known.device_id, ssaid=known.ssaid)
         return Credentials(email=address, device_id=secrets.token_hex(16), ssaid=secrets.token_hex(8))
@@ -206,12 +208,12 @@ class Account:
         def progress(step: Step, seconds: float) -> None:
             if step is Step.WAITING and not mail.done():
                 log.info("The mail of a login is sent")
-                self._mailed = self._clock()
+                self._mailed, self._mail_known = self._clock(), True
                 mail.set_result(None)
             self._show(step, seconds)
 
         # From here on, because nobody knows how far one that is cancelled has come.
-        self._mailed = self._clock()
+        self._mailed, self._mail_known = self._clock(), False
         try:
             login = await self._log_in(
                 email=credentials.email,
@@ -224,7 +226,7 @@ class Account:
                 progress=progress,
             )
         except RaveError as e:
-            if e.code in _NO_MAIL:
+            if not mail.done() and (e.code in _NO_MAIL or "unsent" in e.attributes):
                 self._mailed = -math.inf
             raise
         self._saving = True

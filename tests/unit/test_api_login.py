@@ -647,6 +647,7 @@ def test_no_mail_is_sent_twice(fail: Callable[..., Any], trouble: Reply) -> None
     error, asked = fail(parts(mail=[trouble]))
     assert error.code in (Code.SERVER_ERROR, Code.NETWORK)
     assert error.message.startswith("sending the mail failed: ")
+    assert "unsent" not in error.attributes, "it may be on its way"
     assert paths(asked) == [MAIL]
 
 
@@ -663,6 +664,7 @@ def test_a_refused_connection(authority: Authority, run: Run, attempt: Callable[
         run(attempt(server))
     assert caught.value.code is Code.NETWORK
     assert caught.value.message.startswith("sending the mail failed: localhost can't be reached: ")
+    assert caught.value.attributes["unsent"], "there is no mail"
 
 
 # Cancelling.

@@ -137,6 +137,7 @@ def test_a_connection_cut_on_the_way(authority: Authority, run: Run, raw: bytes)
         error = failure(run, server.port, authority)
     assert error.code is Code.NETWORK
     assert error.message == "localhost can't be reached: the connection was cut"
+    assert "unsent" not in error.attributes
 
 
 def test_headers_that_make_no_sense_are_not_logged(
@@ -151,7 +152,33 @@ def test_headers_that_make_no_sense_are_not_logged(
 def test_nobody_listens(authority: Authority, run: Run) -> None:
     with serving(authority) as server:
         pass
-    assert failure(run, server.port, authority).message == "localhost can't be reached: Connection refused"
+    error = failure(run, server.port, authority)
+    assert error.message == "localhost can't be reached: Connection refused"
+    assert error.attributes == {"host": "localhost", "unsent": True}
+
+
+def test_nobody_listens_any_more(authority: Authority, run: Run) -> None:
+    async def main() -> None:
+        async with opened(server.port, authority) as made:
+            await made.send(ASK)
+            server.close()
+            with pytest.raises(RaveError) as caught:
+                await made.send(ASK)
+            assert caught.value.attributes == {"host": "localhost", "unsent": True}
+
+    with serving(authority) as server:
+        run(main())
+
+
+def test_a_certificate_from_nowhere(authority: Authority, run: Run) -> None:
+    async def main() -> None:
+        made = Transport("localhost", server.port, tls.context(Tls(), "localhost"), 15)
+        await made.send(ASK)
+
+    with serving(authority) as server, pytest.raises(RaveError) as caught:
+        run(main())
+    assert caught.value.code is Code.TLS
+    assert caught.value.attributes["unsent"]
 
 
 def test_a_name_that_is_none(authority: Authority, run: Run) -> None:
@@ -162,7 +189,7 @@ def test_a_name_that_is_none(authority: Authority, run: Run) -> None:
     with pytest.raises(RaveError) as caught:
         run(main())
     assert caught.value.code is Code.NETWORK
-    assert caught.value.attributes == {"host": "none.invalid"}
+    assert caught.value.attributes == {"host": "none.invalid", "unsent": True}
 
 
 def test_a_server_without_tls(authority: Authority, run: Run) -> None:
@@ -199,6 +226,7 @@ def test_an_answer_that_does_not_come(authority: Authority, run: Run) -> None:
         server.hang()
         error = failure(run, server.port, authority, patience=0.2)
     assert error.code is Code.TIMEOUT
+    assert "unsent" not in error.attributes
 
 
 def test_a_handshake_that_does_not_come(authority: Authority, run: Run) -> None:

@@ -181,7 +181,9 @@ class Account:
         if error and not self._state.loaded:
             why = damage.message if damage else f"{path} does not exist"
             return RaveError(Code.STORE, f"there are no credentials: {error.message}; {why}", hint=error.hint)
-        return _login_needed(f"{damage.message}; {damage.hint}" if damage else "there are no credentials yet")
+        reasons = [self._state.unusable] if self._state.unusable else []
+        reasons += [f"{damage.message}; {damage.hint}"] if damage else []
+        return _login_needed("; ".join(reasons) or "there are no credentials yet")
 
     def _begin(self, email: str) -> Credentials:
         """What a login begins with: address and device; raises `RaveError` if there can't be a login now."""

@@ -193,8 +193,13 @@ class ManagerObject(Interface):
 
     @method(returns={"text": "s"}, action=PolkitAction.CREDENTIALS)
     async def export_store(self, call: Call) -> str:
-        """All that the store holds now, secrets included, as JSON. Errors: StoreUnavailable."""
-        text = dump.to_json(await self._state.refresh())
+        """All that the store holds now, secrets included, as JSON. Errors: BadData, StoreUnavailable."""
+        contents = await self._state.refresh()
+        if contents.unusable:
+            # A dump without an account would pass for all there was.
+            text = f"not all of the store can be exported: {contents.unusable}"
+            raise RaveError(Code.BAD_DATA, text, hint="mend it, or log in again")
+        text = dump.to_json(contents)
         log.info("An operator has exported the store")
         return text
 

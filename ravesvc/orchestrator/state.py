@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -116,6 +116,11 @@ class State:
         """Those in the store, as far as is known."""
         return self.contents.credentials if self.contents else None
 
+    @property
+    def unusable(self) -> str:
+        """Why the credentials in the store make no sense; empty if they do, if there are none, or if nobody knows."""
+        return self.contents.unusable if self.contents else ""
+
     async def start(self) -> None:
         """Open the store and read it; what fails, or takes too long, is noted and goes on in the background."""
         self._earlier = await asyncio.to_thread(self._copy.read)
@@ -164,7 +169,7 @@ class State:
         admin = Admin(user_id=user, added_by=added_by, added_at=self._clock())
         return await self._change_if(
             lambda: self._store.add_admin(admin),
-            lambda old: dataclasses.replace(old, admins=_with_admin(old.admins, admin)),
+            lambda old: old.with_admin(admin),
             actor,
         )
 
@@ -172,7 +177,7 @@ class State:
         """Take the right away; False if they have none. Raises `RaveError` (LastAdmin) too."""
         return await self._change_if(
             lambda: self._store.remove_admin(user),
-            lambda old: dataclasses.replace(old, admins=_without_admin(old.admins, user)),
+            lambda old: old.without_admin(user),
             actor,
         )
 
@@ -195,7 +200,7 @@ class State:
         )
         await self._change(
             lambda: self._store.set_permission(permission),
-            lambda old: dataclasses.replace(old, permissions=_with_permission(old.permissions, permission)),
+            lambda old: old.with_permission(permission),
             actor,
         )
 
@@ -204,7 +209,7 @@ class State:
         command = command.lower()
         return await self._change_if(
             lambda: self._store.remove_permission(command),
-            lambda old: dataclasses.replace(old, permissions=_without_permission(old.permissions, command)),
+            lambda old: old.without_permission(command),
             actor,
         )
 
@@ -213,17 +218,17 @@ class State:
         credentials = dataclasses.replace(credentials, updated_at=self._clock())
         await self._change(
             lambda: self._store.save_credentials(credentials),
-            lambda old: dataclasses.replace(old, credentials=credentials),
+            lambda old: old.with_credentials(credentials),
         )
 
     async def fill_credentials(self, credentials: Credentials) -> bool:
-        """Save them unless the store has some; tells whether it had none."""
+        """Save them unless the store has some, of whatever kind; tells whether it had none."""
         credentials = dataclasses.replace(credentials, updated_at=self._clock())
         async with self._using() as old:
-            if old.credentials:
+            if old.credentials or old.unusable:
                 return False
             await self._store.save_credentials(credentials)
-            told = self._keep(dataclasses.replace(old, credentials=credentials))
+            told = self._keep(old.with_credentials(credentials))
         await self._announce(told)
         return True
 
@@ -375,22 +380,3 @@ def _admins(contents: Contents) -> frozenset[int]:
 
 def _overrides(contents: Contents) -> dict[str, bool]:
     return {permission.command: permission.requires_admin for permission in contents.permissions}
-
-
-def _with_admin(admins: Iterable[Admin], admin: Admin) -> tuple[Admin, ...]:
-    others = (each for each in admins if each.user_id != admin.user_id)
-    return tuple(sorted((*others, admin), key=lambda each: each.user_id))
-
-
-def _without_admin(admins: Iterable[Admin], user: int) -> tuple[Admin, ...]:
-    return tuple(dataclasses.replace(each, active=False) if each.user_id == user else each for each in admins)
-
-
-def _with_permission(
-    permissions: Iterable[CommandPermission], permission: CommandPermission
-) -> tuple[CommandPermission, ...]:
-    return tuple(sorted((*_without_permission(permissions, permission.command), permission), key=lambda p: p.command))
-
-
-def _without_permission(permissions: Iterable[CommandPermission], command: str) -> tuple[CommandPermission, ...]:
-    return tuple(each for each in permissions if each.command != command)

@@ -44,6 +44,14 @@ def credentials(document: Document) -> Credentials:
         raise RaveError(Code.BAD_DATA, text, hint="mend it, or delete it and log in again", **e.attributes) from e
 
 
+def usable(document: Document | None) -> tuple[Credentials | None, str]:
+    """The account, or else why its document makes no sense; neither without a document."""
+    try:
+        return credentials(document) if document else None, ""
+    except RaveError as e:
+        return None, e.message
+
+
 def admin(document: Document) -> Admin:
     """An admin, active only where the document says so in plain words."""
     return Admin(

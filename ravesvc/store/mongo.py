@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
@@ -103,9 +104,13 @@ class MongoStore:
         """See `Store`."""
 
         async def read(database: AsyncDatabase[Document]) -> Contents:
-            credentials = await database.credentials.find_one({"_id": documents.CREDENTIALS_ID})
+            document = await database.credentials.find_one({"_id": documents.CREDENTIALS_ID})
+            credentials, unusable = documents.usable(document)
+            if unusable:
+                self._warn(f"{unusable}; it counts as none until it is mended or a login takes its place")
             return Contents(
-                credentials=documents.credentials(credentials) if credentials else None,
+                credentials=credentials,
+                unusable=unusable,
                 admins=documents.by_user(admin for _, admin in await self._entries(database, ADMINS)),
                 permissions=documents.by_command(found for _, found in await self._entries(database, PERMISSIONS)),
             )
@@ -117,19 +122,20 @@ class MongoStore:
 
         async def replace(database: AsyncDatabase[Document]) -> None:
             if contents.credentials:
-                await _save(database, contents.credentials)
+                await self._save(database, contents.credentials)
             admins = await self._put(database, ADMINS, contents.admins)
             permissions = await self._put(database, PERMISSIONS, contents.permissions)
             await database[ADMINS.name].delete_many({"_id": {"$nin": admins}})
             await database[PERMISSIONS.name].delete_many({"_id": {"$nin": permissions}})
             if not contents.credentials:
+                await self._keep_unusable(database)
                 await database.credentials.delete_one({"_id": documents.CREDENTIALS_ID})
 
         await self._run(replace)
 
     async def save_credentials(self, credentials: Credentials) -> None:
         """See `Store`."""
-        await self._run(lambda database: _save(database, credentials))
+        await self._run(lambda database: self._save(database, credentials))
 
     async def add_admin(self, admin: Admin) -> bool:
         """See `Store`."""
@@ -214,6 +220,23 @@ class MongoStore:
                 if e.timeout:
                     raise
                 self._warn(f"{name} gets no unique index on {key}: {_code_name(e)}")
+
+    async def _save(self, database: AsyncDatabase[Document], credentials: Credentials) -> None:
+        await self._keep_unusable(database)
+        known, unknown = documents.of_credentials(credentials)
+        change: Document = {"$set": known}
+        if unknown:
+            change["$unset"] = dict.fromkeys(unknown, "")
+        await database.credentials.update_one({"_id": documents.CREDENTIALS_ID}, change, upsert=True)
+
+    async def _keep_unusable(self, database: AsyncDatabase[Document]) -> None:
+        """Keep credentials that make no sense under another id: somebody may want them back."""
+        document = await database.credentials.find_one({"_id": documents.CREDENTIALS_ID})
+        _, unusable = documents.usable(document)
+        if document and unusable:
+            kept = f"{documents.CREDENTIALS_ID}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+            await database.credentials.insert_one({**document, "_id": kept})
+            self._warn(f"{unusable}; it is kept as document {kept}")
 
     async def _entries(
         self, database: AsyncDatabase[Document], collection: Collection[Entry]
@@ -344,14 +367,6 @@ async def _close(client: AsyncMongoClient[Document]) -> None:
     # It says good-bye to the server, which may be frozen.
     with pymongo.timeout(1):
         await client.close()
-
-
-async def _save(database: AsyncDatabase[Document], credentials: Credentials) -> None:
-    known, unknown = documents.of_credentials(credentials)
-    change: Document = {"$set": known}
-    if unknown:
-        change["$unset"] = dict.fromkeys(unknown, "")
-    await database.credentials.update_one({"_id": documents.CREDENTIALS_ID}, change, upsert=True)
 
 
 async def _activate(database: AsyncDatabase[Document], ids: list[Any], *, to: bool) -> None:

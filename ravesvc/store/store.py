@@ -6,7 +6,7 @@ and in whole milliseconds, which is what MongoDB keeps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -62,19 +62,48 @@ class CommandPermission:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contents:
-    """Everything in a store; admins by user id and permissions by command, each once."""
+    """Everything in a store; admins by user id and permissions by command, each once.
+
+    Attributes:
+        unusable: why the credentials that are there make no sense, and so count as none; else empty.
+    """
 
     credentials: Credentials | None = None
+    unusable: str = ""
     admins: tuple[Admin, ...] = ()
     permissions: tuple[CommandPermission, ...] = ()
+
+    def with_credentials(self, credentials: Credentials) -> Contents:
+        """The same with other credentials."""
+        return replace(self, credentials=credentials, unusable="")
+
+    def with_admin(self, admin: Admin) -> Contents:
+        """The same with a user's entry added, or in the place of the former one."""
+        others = (each for each in self.admins if each.user_id != admin.user_id)
+        return replace(self, admins=tuple(sorted((*others, admin), key=lambda each: each.user_id)))
+
+    def without_admin(self, user_id: int) -> Contents:
+        """The same with a user who is no admin any more."""
+        admins = (replace(each, active=False) if each.user_id == user_id else each for each in self.admins)
+        return replace(self, admins=tuple(admins))
+
+    def with_permission(self, permission: CommandPermission) -> Contents:
+        """The same with a command's permission added, or in the place of the former one."""
+        others = self.without_permission(permission.command).permissions
+        return replace(self, permissions=tuple(sorted((*others, permission), key=lambda each: each.command)))
+
+    def without_permission(self, command: str) -> Contents:
+        """The same without a command's permission."""
+        return replace(self, permissions=tuple(each for each in self.permissions if each.command != command))
 
 
 class Store(Protocol):
     """One engine. What a method has changed is safe on disk when it returns; a failed one has changed nothing.
 
     Every method raises `RaveError`: StoreUnavailable while the engine can't be reached or can't write, BadFile when
-    its file is damaged or can't be used, BadData for a document that makes no sense. None of them blocks the event
-    loop, and none takes longer than a few seconds. `open` and `close` may be called again, in turn.
+    its file is damaged or can't be used, BadData for what can't be read or kept at all. None of them blocks the event
+    loop, and none takes longer than a few seconds. `open` and `close` may be called again, in turn. Credentials that
+    make no sense are kept aside before others take their place.
     """
 
     @property

@@ -81,7 +81,8 @@ class FakeStore:
         await self._write("replace", contents)
 
     async def save_credentials(self, credentials: Credentials) -> None:
-        await self._write("save_credentials", dataclasses.replace(self.contents, credentials=credentials))
+        contents = dataclasses.replace(self.contents, credentials=credentials, unusable="")
+        await self._write("save_credentials", contents)
 
     async def add_admin(self, admin: Admin) -> bool:
         active = {each.user_id for each in self.contents.admins if each.active}

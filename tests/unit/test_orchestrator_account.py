@@ -279,6 +279,41 @@ def test_credentials_that_are_not_enough(
     run(body())
 
 
+UNUSABLE = "document bot_credentials of credentials can't be used: email must be a text"
+
+
+@pytest.mark.parametrize("file", [None, OURS, "{bad"])
+def test_credentials_in_the_store_that_make_no_sense(
+    file: Credentials | str | None, run: Run, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        made = Site(tmp_path)
+        made.store.contents = Contents(unusable=UNUSABLE)
+        if isinstance(file, str):
+            made.path.write_text(file)
+        elif file:
+            write_credentials(made.path, file)
+        await made.state.start()
+        await made.account.adopt()
+        assert made.store.contents == Contents(unusable=UNUSABLE), "a login alone takes their place"
+        obstacle = made.account.obstacle
+        if file is OURS:
+            assert made.account.session == OURS.session
+        else:
+            assert obstacle
+            assert obstacle.code is Code.LOGIN_NEEDED
+            assert UNUSABLE in str(obstacle)
+            assert (f"{made.path} can't be used" in str(obstacle)) == (file is not None)
+        await made.login()
+        assert made.account.obstacle is None
+        assert made.state.unusable == ""
+        assert made.state.credentials == made.store.contents.credentials
+        await made.account.close()
+        await made.state.close()
+
+    run(body())
+
+
 @pytest.mark.parametrize(("file", "why"), [(None, "does not exist"), ("{bad", "can't be used")])
 def test_a_store_that_is_away_may_have_them(file: str | None, why: str, run: Run, tmp_path: Path) -> None:
     async def body() -> None:

@@ -439,6 +439,17 @@ def in_memory(text: str) -> Iterator[int]:
         os.close(file)
 
 
+def test_credentials_that_make_no_sense_are_not_silently_left_out(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.store.contents = Contents(unusable="email must be a text", admins=(admin(ANN),))
+            error = await site.refused("ExportStore")
+            assert error.code is Code.BAD_DATA
+            assert "not all of the store can be exported: email must be a text (mend it, or log in" in error.message
+
+    run(body())
+
+
 def test_a_store_may_be_longer_than_a_message(run: Run, bus_address: str) -> None:
     contents = Contents(admins=tuple(admin(user) for user in range(1, 2001)))
 

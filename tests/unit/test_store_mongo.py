@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import re
 import threading
 import time
 import uuid
@@ -253,18 +254,41 @@ def test_a_text_that_is_not_utf8_spoils_nothing(home: Home, run: Run) -> None:
     run(body())
 
 
-def test_credentials_that_make_no_sense_are_told(home: Home, run: Run) -> None:
-    home.insert("credentials", {**CREDENTIALS, "email": 5})
+UNUSABLE = "document bot_credentials of credentials can't be used: email must be a text, but is a int"
+
+
+@pytest.mark.parametrize("new", [ACCOUNT, None])
+@pytest.mark.parametrize("change", ["save", "replace"])
+def test_credentials_that_make_no_sense_are_none_and_are_kept_aside(
+    home: Home, run: Run, caplog: pytest.LogCaptureFixture, change: str, new: Credentials | None
+) -> None:
+    bad = {**CREDENTIALS, "email": 5, "note": "ours"}
+    home.insert("credentials", bad)
 
     async def body() -> None:
         async with opened(home.store()) as store:
-            error = await failure(store.read())
-            assert error.code is Code.BAD_DATA
-            assert "document bot_credentials of credentials" in error.message
-            await store.save_credentials(ACCOUNT)
-            assert (await store.read()).credentials == ACCOUNT
+            await store.add_admin(admin(5))
+            for _ in range(2):
+                assert await store.read() == Contents(unusable=UNUSABLE, admins=(admin(5),)), "the rest can be used"
+            assert home.documents("credentials") == [bad], "nothing touches it yet"
+            if change == "replace" or new is None:
+                await store.replace(Contents(credentials=new))
+            else:
+                await store.save_credentials(new)
+            contents = await store.read()
+            assert (contents.credentials, contents.unusable) == (new, "")
+            # Good ones are not kept.
+            await store.save_credentials(replace(ACCOUNT, user_id=7))
 
     run(body())
+    now, aside = sorted(home.documents("credentials"), key=lambda found: len(found["_id"]))
+    assert (now["_id"], now["userId"]) == ("bot_credentials", 7)
+    assert re.fullmatch(r"bot_credentials\.damaged-[0-9]{8}T[0-9]{6}\.[0-9]{6}Z", aside["_id"])
+    assert {**aside, "_id": "bot_credentials"} == bad
+    assert [record.getMessage() for record in caplog.records if record.name == mongo.__name__] == [
+        f"database: {UNUSABLE}; it counts as none until it is mended or a login takes its place",
+        f"database: {UNUSABLE}; it is kept as document {aside['_id']}",
+    ]
 
 
 def test_twins_get_no_index_and_count_as_one(home: Home, run: Run, caplog: pytest.LogCaptureFixture) -> None:

@@ -97,6 +97,7 @@ def _info(service: Service, _: argparse.Namespace) -> None:
         login = f"under way ({status['LoginStep']})"
     output.say(f"Store:                {status['Store']}")
     output.say(f"Trouble:              {status['StoreError'] or 'none'}")
+    output.say(f"Account:              {'known' if status['HasAccount'] else 'none'}")
     output.say(f"Admins:               {status['Admins']}")
     output.say(f"Command permissions:  {status['Permissions']}")
     output.say(f"Login:                {login}")
@@ -104,7 +105,7 @@ def _info(service: Service, _: argparse.Namespace) -> None:
 
 def _held(status: dict[str, Any]) -> str:
     """What is in the store, as far as the status tells; empty if nothing is."""
-    account = not status["LoginNeeded"]
+    account = status["HasAccount"]
     if not (account or status["Admins"] or status["Permissions"]):
         return ""
     return output.counts(status["Admins"], status["Permissions"]) + (", the account" if account else "")

@@ -117,6 +117,11 @@ class State:
         return self.contents.credentials if self.contents else None
 
     @property
+    def has_account(self) -> bool:
+        """Whether there are credentials in the store, of whatever kind, as far as is known."""
+        return bool(self.credentials or self.unusable)
+
+    @property
     def unusable(self) -> str:
         """Why the credentials in the store make no sense; empty if they do, if there are none, or if nobody knows."""
         return self.contents.unusable if self.contents else ""

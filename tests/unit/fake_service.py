@@ -44,10 +44,13 @@ class FakeManagerObject(Interface):
         self.cancel_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = tell_cancelled
         self.background: set[asyncio.Task[None]] = set()
 
-    def set_status(self, *, admins: int = 0, permissions: int = 0, login: bool = True, step: str = "") -> None:
+    def set_status(
+        self, *, admins: int = 0, permissions: int = 0, account: bool = False, login: bool = True, step: str = ""
+    ) -> None:
         self.status = {
             "Store": Variant("s", "embedded"),
             "StoreError": Variant("s", ""),
+            "HasAccount": Variant("b", account),
             "LoginNeeded": Variant("b", login),
             "LoginStep": Variant("s", step),
             "Admins": Variant("u", admins),

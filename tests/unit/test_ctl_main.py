@@ -113,10 +113,11 @@ def test_info(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) ->
         lines = (line.split(":", 1) for line in capsys.readouterr().out.splitlines())
         return {name: value.strip() for name, value in lines}
 
-    manager.set_status(admins=2, permissions=7, login=False)
+    manager.set_status(admins=2, permissions=7, account=True, login=False)
     assert told() == {
         "Store": "embedded",
         "Trouble": "none",
+        "Account": "known",
         "Admins": "2",
         "Command permissions": "7",
         "Login": "not needed",
@@ -124,6 +125,7 @@ def test_info(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) ->
     manager.set_status()
     manager.status["StoreError"] = manager.status["StoreError"]._replace(value="the store does not answer")
     assert told()["Trouble"] == "the store does not answer"
+    assert told()["Account"] == "none"
     assert "ravectl login EMAIL" in told()["Login"]
     manager.set_status(step="waiting")
     assert told()["Login"] == "under way (waiting)"
@@ -187,6 +189,12 @@ def test_import_into_an_empty_store(
     assert manager.asked == ["GetStatus", ("ImportStore", DUMP)]
 
 
+def test_an_account_that_is_not_in_the_store_is_not_asked_about(manager: FakeManagerObject, tmp_path: Path) -> None:
+    manager.set_status(account=False, login=False)
+    (tmp_path / "file").write_text(DUMP)
+    assert main(["store", "import", str(tmp_path / "file")]) == 0
+
+
 def test_import_from_standard_input(manager: FakeManagerObject, monkeypatch: pytest.MonkeyPatch) -> None:
     manager.set_status(admins=1)
     monkeypatch.setattr(sys, "stdin", Piped(DUMP.encode()))
@@ -194,7 +202,7 @@ def test_import_from_standard_input(manager: FakeManagerObject, monkeypatch: pyt
     assert manager.asked[-1] == ("ImportStore", DUMP)
 
 
-@pytest.mark.parametrize("status", [{"admins": 1}, {"permissions": 1}, {"login": False}])
+@pytest.mark.parametrize("status", [{"admins": 1}, {"permissions": 1}, {"account": True, "login": True}])
 @pytest.mark.parametrize("source", ["file", "-"])
 def test_nothing_is_replaced_unasked(
     manager: FakeManagerObject,
@@ -225,7 +233,7 @@ def test_a_terminal_is_asked(
     text: str,
     done: bool,
 ) -> None:
-    manager.set_status(admins=2, permissions=1, login=False)
+    manager.set_status(admins=2, permissions=1, account=True)
     (tmp_path / "file").write_text(DUMP)
     answer(monkeypatch, text)
     assert main(["store", "import", str(tmp_path / "file")]) == (0 if done else 1)

@@ -204,6 +204,7 @@ UNSET = {
     "HeldBack": 0,
     "Store": "embedded",
     "StoreError": "",
+    "HasAccount": False,
     "LoginNeeded": False,
     "LoginStep": "",
     "Admins": 0,
@@ -257,11 +258,23 @@ def test_store_and_login_are_properties_too(run: Run, bus_address: str) -> None:
             assert await site.properties() == UNSET | {
                 "Status": "no mesh",
                 "StoreError": str(DOWN),
+                "HasAccount": True,
                 "LoginNeeded": True,
                 "LoginStep": "waiting",
                 "Admins": 2,
                 "Permissions": 1,
             }
+
+    run(body())
+
+
+def test_credentials_that_make_no_sense_are_an_account_all_the_same(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.store.contents = Contents(unusable="email must be a text")
+            await site.state.refresh()
+            site.manager.show("no mesh", login_needed=True)
+            assert (await site.properties())["HasAccount"] is True
 
     run(body())
 

@@ -23,7 +23,7 @@ from ravesvc.orchestrator.state import State
 from ravesvc.settings import Session
 from ravesvc.store.credentials import is_private, read_credentials, write_credentials
 from ravesvc.store.files import set_aside
-from ravesvc.store.store import Credentials
+from ravesvc.store.store import Contents, Credentials
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,18 @@ class Account:
         if (session, str(obstacle)) != (self.session, str(self.obstacle)):
             self.session, self.obstacle = session, obstacle
             self._changed()
+
+    async def replace(self, contents: Contents) -> None:
+        """Put `contents` in the place of everything in the store; raises as `State` says of a change."""
+
+        def replaced() -> None:
+            if not contents.credentials:
+                # It would fill the store at once with what has just been taken out of it.
+                self._set_file_aside()
+
+        await self._state.replace(contents, replaced)
+        # Also when the store had none before: the file may have had some.
+        await self.adopt()
 
     async def login(self, email: str) -> int:
         """Begin to log in, with the account's own address if `email` is empty; returns when the mail is sent.
@@ -165,6 +177,15 @@ class Account:
             return
         if filled:
             log.info("The store has got the credentials of %s", self._settings.credentials_path)
+
+    def _set_file_aside(self) -> None:
+        path = self._settings.credentials_path
+        try:
+            log.info("%s is kept as %s: the store has no account now", path, set_aside(path, "replaced"))
+        except FileNotFoundError:
+            pass
+        except OSError as e:
+            log.warning("%s fills the store again, because it can't be set aside: %s", path, e.strerror)
 
     def _missing(self, damage: RaveError | None) -> RaveError | None:
         """Why there is no session to work with."""

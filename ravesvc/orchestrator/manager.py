@@ -206,12 +206,12 @@ class ManagerObject(Interface):
 
     @method(takes={"file": "h"}, returns={"admins": "u", "permissions": "u"}, action=PolkitAction.CREDENTIALS)
     async def import_store(self, call: Call, file: int) -> tuple[int, int]:
-        """Put what ExportStore gave in the place of everything.
+        """Put what ExportStore gave in the place of everything; without an account in it there is none any more.
 
         Errors: BadData, InvalidArgument, StoreUnavailable.
         """
         # A call that is broken off closes the file while it is being read; nobody gets then what was read.
-        await self._state.replace(await asyncio.to_thread(dump.read, file))
+        await self._account.replace(await asyncio.to_thread(dump.read, file))
         log.info("An operator has replaced all that the store holds")
         return self._counts()
 

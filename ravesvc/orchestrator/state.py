@@ -237,9 +237,14 @@ class State:
         await self._announce(told)
         return True
 
-    async def replace(self, contents: Contents) -> None:
-        """Put `contents` in the place of everything."""
-        await self._change(lambda: self._store.replace(contents), lambda _: contents)
+    async def replace(self, contents: Contents, replaced: Callable[[], None] = lambda: None) -> None:
+        """Put `contents` in the place of everything. `replaced` is called when it is safe, before anybody is told."""
+
+        async def write() -> None:
+            await self._store.replace(contents)
+            replaced()
+
+        await self._change(write, lambda _: contents)
 
     async def _change(
         self, write: Callable[[], Awaitable[T]], after: Callable[[Contents], Contents], actor: int | None = None

@@ -29,12 +29,12 @@ def write_atomically(path: Path, content: str | bytes, mode: int) -> None:
     _sync(path.parent)
 
 
-def set_aside(path: Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Path:
-    """Rename what is unusable to `<path>.damaged-<UTC time>`, and return that; raises OSError.
+def set_aside(path: Path, why: str = "damaged", *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Path:
+    """Rename what is of no more use here to `<path>.<why>-<UTC time>`, and return that; raises OSError.
 
     The name is one that nothing has: should it be taken, a number follows.
     """
-    name = f"{path.name}.damaged-{clock().astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    name = f"{path.name}.{why}-{clock().astimezone(UTC):%Y%m%dT%H%M%SZ}"
     kept, number = path.with_name(name), 1
     while True:
         try:

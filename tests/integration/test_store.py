@@ -249,6 +249,27 @@ def test_moving_to_mongodb_and_back_loses_nothing(site: Site) -> None:
     assert pids
 
 
+def test_after_an_import_without_an_account_there_is_none(site: Site) -> None:
+    (mesh,) = site.run_fleet(1)
+    site.sh(f"ravectl admin add {user_id(site, mesh, ADMIN)}")
+    site.sh("ravectl store export /root/whole.json")
+    dump = {**json.loads(site.sh("cat /root/whole.json")), "credentials": None}
+    site.machine.run(["tee", "/root/bare.json"], input=json.dumps(dump))
+    refused = site.sh("ravectl store import - < /root/bare.json || echo status $?", check=False)
+    assert "(1 admin, 0 command permissions, the account)" in refused
+    site.sh("ravectl store import --yes /root/bare.json")
+    (kept,) = site.sh(f"ls {CREDENTIALS}*").split()
+    assert kept.startswith(f"{CREDENTIALS}.replaced-")
+    for _ in range(2):
+        assert json.loads(site.sh("ravectl store export - | cat")) == dump
+        assert site.manager("HasAccount") is False
+        assert site.manager("LoginNeeded") is True
+        site.sh("systemctl restart rave-orchestrator")
+    site.sh("ravectl store import --yes /root/whole.json")
+    site.wait_state([mesh], "connected")
+    assert site.answers(mesh)
+
+
 @pytest.mark.parametrize("content", ["nonsense", "", "half"])
 def test_a_damaged_database_is_kept(site: Site, content: str) -> None:
     meshes = site.run_fleet(1)

@@ -19,7 +19,7 @@ from ravesvc.orchestrator.state import State
 from ravesvc.store.credentials import read_credentials, write_credentials
 from ravesvc.store.store import Contents, Credentials
 from tests.unit.conftest import until
-from tests.unit.fake_store import DAMAGED, DOWN, FakeCopy, FakeStore, credentials
+from tests.unit.fake_store import DAMAGED, DOWN, FakeCopy, FakeStore, admin, credentials
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -103,8 +103,8 @@ class Site:
         if self.account.session:
             self.used.append(self.account.session.device_id)
 
-    def kept_aside(self) -> list[Path]:
-        return [each for each in self.path.parent.iterdir() if each.name.startswith("credentials.json.damaged-")]
+    def kept_aside(self, why: str = "damaged") -> list[Path]:
+        return [each for each in self.path.parent.iterdir() if each.name.startswith(f"credentials.json.{why}-")]
 
     async def login(self, email: str = "bot@example.test") -> None:
         """A whole login that succeeds."""
@@ -409,6 +409,68 @@ def test_the_file_is_written_only_when_it_differs(run: Run, tmp_path: Path, capl
             assert plain(read_credentials(made.path)) == OURS
             assert made.path.stat().st_mode & 0o777 == 0o600
             assert lines(caplog) == []
+
+    run(body())
+
+
+@pytest.mark.parametrize("stored", [None, OURS])
+@pytest.mark.parametrize("file", [None, OURS, "{bad"])
+def test_when_everything_is_replaced_the_file_does_not_bring_the_account_back(
+    stored: Credentials | None, file: Credentials | str | None, run: Run, tmp_path: Path
+) -> None:
+    new = Contents(admins=(admin(5),))
+
+    async def body() -> None:
+        async with site(tmp_path, stored, file) as made:
+            content = made.path.read_text() if made.path.exists() else None
+            await made.account.replace(new)
+            assert made.store.contents == made.state.contents == new
+            assert made.account.session is None
+            assert made.account.obstacle
+            assert made.account.obstacle.code is Code.LOGIN_NEEDED
+            assert not made.path.exists()
+            assert [each.read_text() for each in made.kept_aside("replaced")] == ([content] if content else [])
+        async with site(tmp_path, None) as again:
+            assert again.account.session is None, "it stays like that"
+
+    run(body())
+
+
+def test_an_account_that_is_imported_is_the_one_of_the_file_too(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site(tmp_path, OURS) as made:
+            await made.account.replace(Contents(credentials=OTHERS))
+            assert made.account.session == OTHERS.session
+            assert plain(read_credentials(made.path)) == OTHERS
+            assert made.kept_aside("replaced") == []
+
+    run(body())
+
+
+def test_a_replacement_that_fails_leaves_the_file_alone(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site(tmp_path, OURS) as made:
+            made.store.failure = DOWN
+            assert (await failure(made.account.replace(Contents()))).code is Code.STORE
+            assert plain(read_credentials(made.path)) == OURS
+            assert made.account.session == OURS.session
+
+    run(body())
+
+
+def test_a_file_that_cannot_be_set_aside_is_told(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def body() -> None:
+        async with site(tmp_path, OURS) as made:
+            monkeypatch.setattr("ravesvc.orchestrator.account.set_aside", full)
+            await made.account.replace(Contents())
+            assert made.account.session == OURS.session
+            told = f"{made.path} fills the store again, because it can't be set aside: No space left on device"
+            assert told in lines(caplog)
 
     run(body())
 

@@ -59,6 +59,7 @@ class FakeAccount:
     def __init__(self) -> None:
         self.step = ""
         self.asked: list[str] = []
+        self.state: State
 
     async def login(self, email: str) -> int:
         self.asked.append(email)
@@ -66,6 +67,9 @@ class FakeAccount:
 
     def cancel(self) -> None:
         self.asked.append("cancel")
+
+    async def replace(self, contents: Contents) -> None:
+        await self.state.replace(contents)
 
 
 class Site:
@@ -77,6 +81,7 @@ class Site:
         self.store = FakeStore()
         self.told: list[Announcement] = []
         self.state = State(self.store, self._tell, lambda: None, copy=FakeCopy(), retry=0.005)  # type: ignore[arg-type]
+        self.account.state = self.state
         self.discovery = Discovery(self._read, 60.0, lambda: None)
         self.rights: list[tuple[str, str | None]] = []
         self.heard: list[Signal] = []

@@ -151,6 +151,11 @@ def test_whatever_it_is_it_is_kept_aside(path: Path, tmp_path: Path, kind: str) 
     assert names(path) == ["elsewhere", ASIDE]
 
 
+def test_the_name_says_why(path: Path) -> None:
+    path.write_text("of no more use")
+    assert set_aside(path, "replaced", clock=clock).name == ASIDE.replace("damaged", "replaced")
+
+
 def test_nothing_is_overwritten(path: Path) -> None:
     path.with_name(ASIDE).symlink_to(path.with_name("nowhere"))
     path.with_name(f"{ASIDE}.2").mkdir()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.builtin import count
-from ravesvc.bot.command import FIXED_COMMANDS, Command, Permission, Registry
+from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Command, Permission, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.text import plain
 from ravesvc.errors import Code, RaveError
@@ -36,7 +36,7 @@ def register(registry: Registry, backend: Backend, leave: Callable[[], Awaitable
     commands = _AdminCommands(backend, leave)
     only = Permission.ADMIN
     registry.command("admin", "Makes a user an admin, or one no longer.", permission=only)(commands.admin)
-    registry.command("leave", "Makes the bot leave this mesh.", permission=only)(commands.leave)
+    registry.command(LEAVE, "Makes the bot leave this mesh.", permission=only)(commands.leave)
     registry.command("listperms", "Lists which command is for whom.", permission=only)(commands.listperms)
     registry.command("refresh", "Reads admins, permissions and account again.", permission=only)(commands.refresh)
     registry.command(
@@ -131,6 +131,8 @@ class _AdminCommands:
 
     async def leave(self, context: Context) -> None:
         """Say goodbye and go."""
+        # Nobody is user 0, who may do what everybody may.
+        await self._backend.allow_leave(context.user_id or 0)
         await _try_reply(context, "Goodbye!")
         await self._leave()
 

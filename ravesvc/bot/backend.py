@@ -42,5 +42,8 @@ class Backend(Protocol):
         The number is how many seconds there are to follow its link.
         """
 
+    async def allow_leave(self, actor: int) -> None:
+        """Return if the user may send the bot away: an admin, or everybody if `leave` is open to all."""
+
     async def login_ended(self) -> None:
         """Wait until the login that began last has succeeded, if it has not yet; raises what made it fail."""

@@ -20,6 +20,9 @@ EventHandler: TypeAlias = Callable[[Event], Awaitable[None]]
 # Commands that rule over admins, permissions and the account: for admins whatever anybody configures.
 FIXED_COMMANDS = frozenset({"admin", "refresh", "setperm", "removeperm", "listperms", "relogin"})
 
+# For admins as well, unless somebody opens it.
+LEAVE = "leave"
+
 _NAME = re.compile(r"[^\sA-Z]{1,32}")
 
 

@@ -89,6 +89,10 @@ class ParentBackend:
                 return _number(seconds)
         raise _senseless()
 
+    async def allow_leave(self, actor: int) -> None:
+        """See `Backend`."""
+        await self._ask("AllowLeave", "t", actor, timeout=_READING)
+
     async def login_ended(self) -> None:
         """See `Backend`."""
         await self._ask("LoginEnded", timeout=_LOGIN)

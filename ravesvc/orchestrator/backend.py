@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from typing import TypeVar
 
 from ravesvc import names
+from ravesvc.bot.command import LEAVE
 from ravesvc.bus import Call, Interface, Variant, decides_unnamed, method
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator import arguments
@@ -156,6 +157,16 @@ class BackendObject(Interface):
             log.info("User %d in mesh %s wants the bot to log in again", actor, mesh)
             return await self._account.login("")
 
+    @method(takes={"actor": "t"})
+    async def allow_leave(self, call: Call, actor: int) -> None:
+        """Return if the user may send the bot away from their mesh. Errors: AccessDenied, StoreUnavailable."""
+        mesh = await self._workers.mesh_of(call.sender)
+        with _in_chat_words(mesh):
+            self._insist_loaded()
+            if self._state.overrides.get(LEAVE, True):
+                self._insist_on_admin(actor, mesh, "send the bot away")
+            log.info("User %d sends the bot away from mesh %s", actor, mesh)
+
     @method()
     async def login_ended(self, call: Call) -> None:
         """Return when the login that is under way, or was the last one, has succeeded; else what made it fail."""
@@ -167,15 +178,18 @@ class BackendObject(Interface):
             why = self._state.error.message if self._state.error else "the store has not been read yet"
             raise RaveError(Code.STORE, f"nobody knows who is an admin: {why}")
 
+    def _insist_on_admin(self, actor: int, mesh: str, what: str) -> None:
+        if actor not in self._state.admins:
+            log.warning("User %d in mesh %s may not %s", actor, mesh, what)
+            raise RaveError(Code.ACCESS_DENIED, f"only admins may {what}")
+
     @contextlib.asynccontextmanager
     async def _acting(self, call: Call, actor: int, what: str) -> AsyncIterator[str]:
         """Refuse whoever is no admin; gives the mesh in which they are."""
         mesh = await self._workers.mesh_of(call.sender)
         with _in_chat_words(mesh):
             self._insist_loaded()
-            if actor not in self._state.admins:
-                log.warning("User %d in mesh %s may not %s", actor, mesh, what)
-                raise RaveError(Code.ACCESS_DENIED, f"only admins may {what}")
+            self._insist_on_admin(actor, mesh, what)
             yield mesh
 
 

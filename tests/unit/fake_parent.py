@@ -106,6 +106,10 @@ class FakeParent(Interface):
     async def relogin(self, call: Call, actor: int) -> Any:
         return await self._answer(call, actor, value=600)
 
+    @method(takes={"actor": "t"})
+    async def allow_leave(self, call: Call, actor: int) -> None:
+        await self._answer(call, actor)
+
     @method()
     async def login_ended(self, call: Call) -> None:
         await self._answer(call)

@@ -31,8 +31,8 @@ EACH = [
     "?relogin",
     "?leave",
 ]
-# Those that ask the backend to change or read something.
-ASKING = [text for text in EACH if text not in ("?listperms", "?leave")]
+# Those that ask the backend for something.
+ASKING = [text for text in EACH if text != "?listperms"]
 
 
 @dataclass
@@ -74,6 +74,9 @@ class FakeBackend:
     async def relogin(self, actor: int) -> int:
         self._note("relogin", actor)
         return self.seconds
+
+    async def allow_leave(self, actor: int) -> None:
+        self._note("leave", actor)
 
     async def login_ended(self) -> None:
         if self.logged_in:
@@ -156,7 +159,7 @@ class Trusting(StaticPermissions):
         return True
 
 
-@pytest.mark.parametrize("text", ASKING)
+@pytest.mark.parametrize("text", [text for text in ASKING if text != "?leave"])
 def test_who_has_no_user_id_can_be_no_actor(text: str) -> None:
     scene = AdminScene(permissions=Trusting())
     assert "Only admins may do that" in scene.exchange(text, None)
@@ -185,6 +188,7 @@ def test_a_failure_of_the_backend_is_answered_in_words(
     assert answer.startswith(said)
     assert "/x.db" not in answer
     assert incident(answer) in caplog.text
+    assert scene.left == []
 
 
 @pytest.mark.parametrize("text", ASKING)
@@ -502,6 +506,7 @@ def test_leave_says_goodbye_and_then_goes() -> None:
         assert await scene.room.heard() == ("Goodbye!", message_id)
         await scene.gone()
         assert scene.left == [Room.mesh_id]
+        assert scene.backend.asked == [("leave", ANN)]
         assert scene.room.silent
 
     scene.play(body)
@@ -509,7 +514,9 @@ def test_leave_says_goodbye_and_then_goes() -> None:
 
 def test_who_may_leave_can_be_changed() -> None:
     scene = AdminScene(permissions=StaticPermissions(overrides={"leave": Permission.USER}))
+    assert scene.exchange("?leave", BOB) == "Goodbye!"
     assert scene.exchange("?leave", None) == "Goodbye!"
+    assert scene.backend.asked == [("leave", BOB), ("leave", 0)], "the service has the last word"
 
 
 def test_a_failed_leave_is_answered_in_words() -> None:

@@ -34,6 +34,7 @@ CALLS: dict[str, Callable[[ParentBackend], Awaitable[Any]]] = {
     "RemovePermission": lambda parent: parent.remove_permission(1, "ping"),
     "Refresh": lambda parent: parent.refresh(1),
     "Relogin": lambda parent: parent.relogin(1),
+    "AllowLeave": lambda parent: parent.allow_leave(1),
     "LoginEnded": lambda parent: parent.login_ended(),
 }
 
@@ -69,10 +70,11 @@ def test_it_is_what_the_admin_commands_want(run: Run, bus_address: str) -> None:
             assert await backend.refresh(1) == Counts(admins=1, permissions=2)
             assert await backend.relogin(1) == 600
             await backend.login_ended()
+            await backend.allow_leave(7)
         assert ("AddAdmin", 1, 3) in fake.asked
         assert ("SetPermission", 1, "ping", True, "Answers Pong.") in fake.asked
         assert ("SetPermission", 1, "leave", False, "Goes.") in fake.asked
-        assert fake.asked[-2:] == [("Relogin", 1), ("LoginEnded",)]
+        assert fake.asked[-3:] == [("Relogin", 1), ("LoginEnded",), ("AllowLeave", 7)]
 
     run(body())
 

@@ -451,6 +451,24 @@ def test_strangers_send_nobody_away(
     run(body())
 
 
+def test_the_parent_has_the_last_word_on_who_sends_the_bot_away(
+    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
+) -> None:
+    """A child may be behind: the right may have gone meanwhile."""
+    parent.failures["AllowLeave"] = RaveError(Code.ACCESS_DENIED, "only admins may send the bot away")
+
+    async def body() -> None:
+        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
+            await child.says("Connected")
+            (said,) = await child.answer("?leave", user="ann")
+            assert said.startswith("Only admins may send the bot away (id ")
+            assert ("AllowLeave", ANN) in parent.asked
+            assert (await child.answer("?ping", user="bob")) == ["Pong!"]
+            assert not child.running.done()
+
+    run(body())
+
+
 @pytest.mark.parametrize("kicked", ["before", "after"])
 def test_only_the_first_end_counts(
     run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str, kicked: str

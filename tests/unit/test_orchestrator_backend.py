@@ -38,6 +38,7 @@ CHANGES = [
     ("Refresh", "t", ()),
     ("Relogin", "t", ()),
 ]
+READING = ["GetAdmins", "GetPermissions", "GetCredentials", "LoginEnded"]
 
 
 class FakeAccount:
@@ -222,9 +223,7 @@ def test_a_change_in_one_mesh_is_answered_when_all_have_followed(
     ], "a line for each change, with its who and where"
 
 
-@pytest.mark.parametrize(
-    "member", ["GetAdmins", "GetPermissions", "GetCredentials", "LoginEnded", *(change[0] for change in CHANGES)]
-)
+@pytest.mark.parametrize("member", [*READING, "AllowLeave", *(change[0] for change in CHANGES)])
 @pytest.mark.parametrize("unit", ["session-1.scope", names.ORCHESTRATOR_UNIT, None])
 def test_who_is_no_child_gets_nothing(run: Run, bus_address: str, member: str, unit: str | None) -> None:
     async def body() -> None:
@@ -235,7 +234,7 @@ def test_who_is_no_child_gets_nothing(run: Run, bus_address: str, member: str, u
                 site.units[site.stranger.bus.unique_name] = unit
             # Owning the name of a child proves nothing.
             await site.stranger.bus.request_name(names.worker_name(MESH))
-            changes = {name: (signature, args) for name, signature, args in CHANGES}
+            changes = {name: (signature, args) for name, signature, args in [*CHANGES, ("AllowLeave", "t", ())]}
             signature, args = changes.get(member, ("", ()))
             arguments = (ANN, *args) if signature else ()
             error = await refused(site.stranger, member, signature, *arguments)
@@ -248,8 +247,7 @@ def test_who_is_no_child_gets_nothing(run: Run, bus_address: str, member: str, u
 
 
 def test_every_method_is_among_those_tested() -> None:
-    tested = {"GetAdmins", "GetPermissions", "GetCredentials", "LoginEnded", *(change[0] for change in CHANGES)}
-    assert set(BackendObject.methods) == tested
+    assert set(BackendObject.methods) == {*READING, "AllowLeave", *(change[0] for change in CHANGES)}
 
 
 @pytest.mark.parametrize(("member", "signature", "args"), CHANGES, ids=[change[0] for change in CHANGES])
@@ -278,6 +276,49 @@ def test_a_user_who_is_no_admin_changes_nothing_whatever_their_child_thinks(
             assert f"User {actor} in mesh {MESH} may not " in caplog.text
 
     run(body())
+
+
+@pytest.mark.parametrize(
+    ("permissions", "actor", "allowed"),
+    [
+        # what is set for the command -> who may send the bot away
+        ([], ANN, True),
+        ([], BOB, False),
+        ([], 0, False),
+        ([permission("leave", requires_admin=True)], ANN, True),
+        ([permission("leave", requires_admin=True)], BOB, False),
+        ([permission("leave", requires_admin=False)], BOB, True),
+        ([permission("leave", requires_admin=False)], 0, True),
+        ([permission("ping", requires_admin=False)], BOB, False),
+    ],
+)
+def test_who_may_send_the_bot_away(
+    run: Run,
+    bus_address: str,
+    caplog: pytest.LogCaptureFixture,
+    permissions: list[CommandPermission],
+    actor: int,
+    allowed: bool,
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.store.contents = Contents(admins=(admin(ANN),), permissions=tuple(permissions))
+            await site.state.refresh()
+            # It is still the last word while the store is away.
+            site.store.failure = DOWN
+            with contextlib.suppress(RaveError):
+                await site.state.refresh()
+            if allowed:
+                assert await site.child.ask("AllowLeave", "t", actor) == []
+                assert f"User {actor} sends the bot away from mesh {MESH}" in caplog.text
+            else:
+                error = await refused(site.child, "AllowLeave", "t", actor)
+                assert error.code is Code.ACCESS_DENIED
+                assert error.attributes["said"] == "only admins may send the bot away"
+                assert f"User {actor} in mesh {MESH} may not send the bot away" in caplog.text
+
+    with caplog.at_level(logging.INFO):
+        run(body())
 
 
 @pytest.mark.parametrize("command", sorted(FIXED_COMMANDS))
@@ -348,7 +389,7 @@ def test_while_nothing_is_known_nobody_is_an_admin(run: Run, bus_address: str) -
                 error = await refused(site.child, member)
                 assert error.code is Code.STORE
                 assert DOWN.message in str(error)
-            for member, signature, args in CHANGES:
+            for member, signature, args in [*CHANGES, ("AllowLeave", "t", ())]:
                 assert (await refused(site.child, member, signature, ANN, *args)).code is Code.STORE
             assert site.account.asked == []
             assert await site.child.ask("GetCredentials"), "those of the file"

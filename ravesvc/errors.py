@@ -7,6 +7,7 @@ where it happened and shown to others as `Code.INTERNAL` without detail.
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 
 
@@ -61,7 +62,8 @@ class RaveError(Exception):
         code: what kind of failure, for programs.
         message: what failed and why, one sentence without a final stop, for people. Never holds a secret.
         hint: what to do about it, or empty.
-        attributes: where it happened: file, key, line, mesh, status, ... Never holds a secret.
+        attributes: where it happened: file, key, line, mesh, status, ... Never holds a secret. `incident` is the id
+            under which the cause is in the log already.
     """
 
     def __init__(self, code: Code, message: str, *, hint: str = "", **attributes: str | int | float) -> None:
@@ -73,3 +75,8 @@ class RaveError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+def new_incident() -> str:
+    """An id by which what somebody was told is found in the log."""
+    return os.urandom(4).hex()

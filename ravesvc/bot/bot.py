@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -19,7 +18,7 @@ from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.people import Lookup, People
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.tasks import Tasks
-from ravesvc.errors import Code, RaveError
+from ravesvc.errors import Code, RaveError, new_incident
 from ravesvc.room.chat import ChatMessage
 from ravesvc.words import printable
 
@@ -118,7 +117,10 @@ class Bot:
         elif self._may_run(command, message):
             context = self._context(room, command, invocation, message)
             if not self._commands.start(self._run, context):
-                self._tell(message, "Too many commands are running. Try again in a minute")
+                # Unlike the rate, this is no fault of the asker's: somebody may want to know what takes so long.
+                incident = new_incident()
+                log.warning("command %s not run: too many are running (id %s)", command.name, incident)
+                self._tell(message, f"Too many commands are running. Try again in a minute (id {incident})")
 
     def on_joined(self, users: frozenset[int]) -> None:
         """Users came."""
@@ -138,12 +140,13 @@ class Bot:
         )
         refusal = count(message.sender)
         if refusal:
+            # No id, as nothing has failed: with a line for each, whoever floods the chat would flood the log as well.
             log.debug("command %s of user %s exceeds the rate", command.name, message.sender)
             if refusal.first:
                 self._tell(message, f"Too many commands. Try again in {math.ceil(refusal.wait)} s")
             return False
         if not self.permissions.allows(command, message.sender):
-            incident = _incident()
+            incident = new_incident()
             log.info("command %s refused to user %s (id %s)", command.name, message.sender, incident)
             self._tell(message, f"Only admins may use {self._prefixes[0]}{command.name} (id {incident})")
             return False
@@ -167,12 +170,14 @@ class Bot:
 
     async def _run(self, context: Context) -> None:
         name, seconds, message = context.command.name, context.command.seconds, context.message
-        incident = _incident()
+        incident = new_incident()
         try:
             async with asyncio.timeout(self._limits.seconds if seconds is None else seconds):
                 await context.command.handler(context)
         except RaveError as error:
             level = logging.INFO if error.code in _ASKERS_OWN else logging.WARNING
+            # The service may have logged the cause already: one id finds both.
+            incident = str(error.attributes.get("incident", incident))
             log.log(level, "command %s failed (id %s): %s %s", name, incident, error, error.attributes)
             await self._answer(message, f"{_in_words(error)} (id {incident})")
         except TimeoutError:
@@ -234,8 +239,3 @@ def _in_words(error: RaveError) -> str:
     """A failure as sentences on one line, the last one without its stop."""
     sentences = [text[:1].upper() + text[1:] for text in (error.message, error.hint) if text]
     return printable(". ".join(sentences), _ERROR_LENGTH)
-
-
-def _incident() -> str:
-    """An id by which an answer in the chat is found in the log."""
-    return os.urandom(4).hex()

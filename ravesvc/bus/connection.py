@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,7 +22,7 @@ from ravesvc.bus.message import (
 )
 from ravesvc.bus.objects import Objects, Standard
 from ravesvc.bus.transport import Transport, open_socket, system_address
-from ravesvc.errors import Code, RaveError
+from ravesvc.errors import Code, RaveError, new_incident
 
 _log = logging.getLogger(__name__)
 
@@ -306,7 +305,7 @@ class Bus:
 
     def _fail(self, call: Message) -> None:
         """Log the exception of now; the caller gets no more of it than where to look."""
-        incident = os.urandom(4).hex()
+        incident = new_incident()
         _log.exception("%s at %s failed (id %s)", call.member, call.path, incident)
         self._refuse(call, faults.INTERNAL, f"internal error, see the log (id {incident})")
 

@@ -6,6 +6,7 @@ the log alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,9 @@ _CHANGING = 25.0
 _MAILING = 60.0
 # Somebody has ten minutes to follow the link in it.
 _LOGIN = 660.0
+
+# What follows the words for a failure whose cause is in the parent's log.
+_INCIDENT = re.compile(r" \(id ([0-9a-f]{8})\)$")
 
 
 class ParentBackend:
@@ -122,7 +126,12 @@ def _in_its_words(error: RaveError) -> RaveError | None:
     name, said = str(error.attributes.get("error_name", "")), str(error.attributes.get("said", ""))
     ours = name.startswith(names.ERROR_PREFIX) or name == faults.ACCESS_DENIED
     # Closed: it went away over our question.
-    return RaveError(error.code, said) if ours and said and error.code is not Code.CLOSED else None
+    if not (ours and said) or error.code is Code.CLOSED:
+        return None
+    logged = _INCIDENT.search(said)
+    if logged:
+        return RaveError(error.code, said[: logged.start()], incident=logged[1])
+    return RaveError(error.code, said)
 
 
 def _unanswered(why: str) -> RaveError:

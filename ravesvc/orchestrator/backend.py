@@ -14,7 +14,7 @@ from typing import TypeVar
 from ravesvc import names
 from ravesvc.bot.command import LEAVE
 from ravesvc.bus import Call, Interface, Variant, decides_unnamed, method
-from ravesvc.errors import Code, RaveError
+from ravesvc.errors import Code, RaveError, new_incident
 from ravesvc.orchestrator import arguments
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.state import State
@@ -208,8 +208,10 @@ def _in_chat_words(mesh: str) -> Iterator[None]:
     except RaveError as e:
         if e.code in _FIT:
             raise
-        log.warning("What was asked for in mesh %s has failed: %s", mesh, e)
+        incident = new_incident()
+        log.warning("What was asked for in mesh %s has failed (id %s): %s", mesh, incident, e)
         code, words = _WORDS.get(e.code, (Code.INTERNAL, "that has failed"))
         refused = e.attributes.get("refused")
         text = f"{refused}: {words}" if refused else words
-        raise RaveError(code, text, hint="the log of the service says more") from e
+        # The child takes it over for its answer and its own log.
+        raise RaveError(code, text, hint=f"id {incident}") from e

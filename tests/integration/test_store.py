@@ -13,7 +13,7 @@ import pytest
 from ravesvc import names
 from tests.integration.conftest import Figure, Site, eventually
 from tests.integration.mongo import DATABASE_FILE, Mongo
-from tests.integration.test_admins import ADMIN, STRANGER, says, user_id
+from tests.integration.test_admins import ADMIN, INCIDENT, STRANGER, says, user_id
 
 STATE = "/var/lib/rave/state.db"
 CREDENTIALS = "/var/lib/rave/credentials.json"
@@ -131,7 +131,11 @@ def test_mongodb_away_and_back(site: Site, mongo: Mongo, figure: Figure) -> None
     assert "store" in status(site)
     assert "nly admins may" in says(site, meshes[1], STRANGER, "?ping"), "permissions from the last good copy"
     assert "Pong" in says(site, meshes[1], ADMIN, "?ping")
-    assert "can't be" in says(site, meshes[1], ADMIN, "?removeperm ping")
+    said = says(site, meshes[1], ADMIN, "?removeperm ping")
+    assert "can't be" in said
+    (incident,) = INCIDENT.findall(said)
+    for unit in ("rave-orchestrator", names.mesh_unit(meshes[1])):
+        assert incident in site.machine.journal("-u", unit), "one id finds the cause and the answer"
     # A parent that starts while it is away, and a child: what an earlier run has read still holds.
     site.sh("systemctl restart rave-orchestrator")
     connections = site.control.connections()

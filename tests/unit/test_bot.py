@@ -142,6 +142,20 @@ def test_an_askers_own_mistake_warns_nobody(code: Code, level: int, caplog: pyte
     scene.play(body)
 
 
+def test_a_failure_that_is_logged_elsewhere_keeps_its_id(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+
+    @scene.registry.command("set", "Sets.")
+    async def set_(context: Context) -> None:
+        raise RaveError(Code.STORE, "the store can't be used", incident="0123abcd")
+
+    async def body() -> None:
+        assert await scene.answer("?set") == "The store can't be used (id 0123abcd)"
+        assert "command set failed (id 0123abcd): " in caplog.text
+
+    scene.play(body)
+
+
 def test_a_failure_from_far_away_is_one_line_without_control_characters() -> None:
     scene = Scene()
 
@@ -206,7 +220,7 @@ def test_a_command_may_have_a_time_limit_of_its_own() -> None:
     scene.play(body)
 
 
-def test_commands_run_side_by_side_but_not_without_bound() -> None:
+def test_commands_run_side_by_side_but_not_without_bound(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(limits=Limits(user=MANY.user, room=MANY.room, running=2))
     go = asyncio.Event()
 
@@ -217,7 +231,9 @@ def test_commands_run_side_by_side_but_not_without_bound() -> None:
 
     async def body() -> None:
         first, second = scene.say("?wait"), scene.say("?wait")
-        assert "Too many commands are running" in await scene.answer("?wait")
+        answer = await scene.answer("?wait")
+        assert "Too many commands are running" in answer
+        assert f"command wait not run: too many are running (id {incident(answer)})" in caplog.text
         go.set()
         assert await scene.room.heard() == ("done", first)
         assert await scene.room.heard() == ("done", second)

@@ -369,6 +369,7 @@ def test_failures_in_the_chat_are_without_internals(
         for text, start in zip(said, starts, strict=True):
             assert text.startswith(start)
             assert not [each for each in INTERNALS if each in text], text
+        assert said[1] == "Internal error, see the log (id 01234567)", "the cause has the same id"
 
     run(body())
 

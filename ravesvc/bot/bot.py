@@ -36,7 +36,8 @@ class Bot:
     The methods called `on_...` are those of a room's listener. Without a room they do nothing.
 
     Attributes:
-        permissions: asked before every command; may be replaced at any time.
+        permissions: asked before every command; may be replaced at any time. None while nobody has said yet who may
+            run what: then all commands are refused.
         outbox: for messages that answer nobody.
     """
 
@@ -45,7 +46,7 @@ class Bot:
         *,
         facts: Facts,
         registry: Registry,
-        permissions: Permissions,
+        permissions: Permissions | None,
         prefixes: Sequence[str],
         typing_delay: float,
         lookup: Lookup,
@@ -135,9 +136,8 @@ class Bot:
         self._emit(EventKind.KICKED, [None])
 
     def _may_run(self, command: Command, message: ChatMessage) -> bool:
-        count = (
-            self._throttle.refusal_of_admin if message.sender in self.permissions.admins else self._throttle.refusal
-        )
+        admins = self.permissions.admins if self.permissions else frozenset()
+        count = self._throttle.refusal_of_admin if message.sender in admins else self._throttle.refusal
         refusal = count(message.sender)
         if refusal:
             # No id, as nothing has failed: with a line for each, whoever floods the chat would flood the log as well.
@@ -145,14 +145,19 @@ class Bot:
             if refusal.first:
                 self._tell(message, f"Too many commands. Try again in {math.ceil(refusal.wait)} s")
             return False
-        if not self.permissions.allows(command, message.sender):
-            incident = new_incident()
-            log.info("command %s refused to user %s (id %s)", command.name, message.sender, incident)
-            self._tell(message, f"Only admins may use {self._prefixes[0]}{command.name} (id {incident})")
-            return False
-        return True
+        if self.permissions is None:
+            why = "The service behind this bot does not answer yet. Try again in a while"
+        elif not self.permissions.allows(command, message.sender):
+            why = f"Only admins may use {self._prefixes[0]}{command.name}"
+        else:
+            return True
+        incident = new_incident()
+        log.info("command %s refused to user %s (id %s)", command.name, message.sender, incident)
+        self._tell(message, f"{why} (id {incident})")
+        return False
 
     def _context(self, room: RoomLike, command: Command, invocation: Invocation, message: ChatMessage) -> Context:
+        assert self.permissions, "without them no command runs"
         return Context(
             command=command,
             args=invocation.args,

@@ -31,7 +31,7 @@ class Permissions(Protocol):
 class StaticPermissions:
     """Permissions as they were last heard of.
 
-    With nothing heard (no store) admins are none: commands for admins are refused, all others run.
+    Where nobody knows any, admins are none: commands for admins are refused, all others run.
 
     Attributes:
         admins: the user ids of admins, in all meshes.

@@ -14,7 +14,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from ravesvc.bot.permissions import StaticPermissions
-from ravesvc.errors import RaveError
+from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.backend import ParentBackend
 from ravesvc.names import Announcement
 from ravesvc.settings import Session
@@ -48,7 +48,8 @@ class Follower:
         Args:
             parent: to ask.
             announce: says on the bus where we are.
-            permissions: gets admins and overrides, each time that they were asked for.
+            permissions: gets admins and overrides, each time that they were asked for; the first time when the parent
+                has said something about both, be it that nobody knows.
             session: likewise, the session.
         """
         self.asked = asyncio.Event()
@@ -57,6 +58,8 @@ class Follower:
         self._use_permissions = permissions
         self._use_session = session
         self._known = StaticPermissions()
+        # Without a word about them a command that was kept to admins would be open to everybody.
+        self._unheard = {Announcement.ADMINS, Announcement.PERMISSIONS}
         self._questions: dict[Announcement, Callable[[], Awaitable[None]]] = {
             Announcement.ADMINS: self._ask_admins,
             Announcement.PERMISSIONS: self._ask_permissions,
@@ -83,10 +86,14 @@ class Follower:
             self._missing.add(what)
             try:
                 await self._questions[what]()
-            except RaveError:
+            except RaveError as e:
                 # From now on the time is to be watched.
                 self._news.set()
+                if e.code is Code.STORE:
+                    # It is the parent that says so: nobody knows. What is known, or what commands say, has to do.
+                    self._heard(what)
                 raise
+            self._heard(what)
             self._missing.discard(what)
 
     async def keep(self) -> None:
@@ -132,18 +139,19 @@ class Follower:
 
     async def _ask_admins(self) -> None:
         admins = await self._parent.admins()
-        self._learn(dataclasses.replace(self._known, admins=admins))
+        self._known = dataclasses.replace(self._known, admins=admins)
 
     async def _ask_permissions(self) -> None:
         overrides = await self._parent.permissions()
-        self._learn(dataclasses.replace(self._known, overrides=overrides))
+        self._known = dataclasses.replace(self._known, overrides=overrides)
 
     async def _ask_session(self) -> None:
         self._use_session(await self._parent.session())
 
-    def _learn(self, permissions: StaticPermissions) -> None:
-        self._known = permissions
-        self._use_permissions(permissions)
+    def _heard(self, what: Announcement) -> None:
+        self._unheard.discard(what)
+        if not self._unheard:
+            self._use_permissions(self._known)
 
 
 def _jitter() -> float:

@@ -70,7 +70,7 @@ class Worker:
         self._bot = Bot(
             facts=self._facts,
             registry=registry,
-            permissions=StaticPermissions(),
+            permissions=None,
             prefixes=settings.command_prefix,
             typing_delay=settings.typing_delay,
             lookup=self._names,

@@ -58,7 +58,7 @@ class Scene:
     """A bot in a room, with all that a test may turn."""
 
     registry: Registry = field(default_factory=Registry)
-    permissions: StaticPermissions = field(default_factory=StaticPermissions)
+    permissions: StaticPermissions | None = field(default_factory=StaticPermissions)
     limits: Limits = MANY
     ignored: frozenset[int] = frozenset({OTHER_BOT})
     prefixes: tuple[str, ...] = ("?", "!")

@@ -99,6 +99,21 @@ def test_permission_is_checked_before_the_handler_and_a_refusal_is_in_words(
     scene.play(body)
 
 
+def test_before_anybody_has_said_who_may_do_what_nobody_may(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    scene = Scene(permissions=None)
+
+    async def body() -> None:
+        for sender in (ANN, None):
+            refusal = await scene.answer("?ping", sender)
+            assert refusal.startswith("The service behind this bot does not answer yet. Try again in a while (id ")
+            assert f"command ping refused to user {sender} (id {incident(refusal)})" in caplog.text
+        scene.bot.permissions = StaticPermissions()
+        assert await scene.answer("?ping") == "Pong!"
+
+    scene.play(body)
+
+
 def test_a_failure_in_words_is_answered_in_words(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene()
 

@@ -75,7 +75,7 @@ class Child:
     def __init__(self) -> None:
         self.parent = Parent()
         self.announced = 0
-        self.permissions = StaticPermissions()
+        self.permissions: StaticPermissions | None = None
         self.session: Session | None = None
         self.follower = Follower(
             self.parent, announce=self._announce, permissions=self._use_permissions, session=self._use_session
@@ -189,12 +189,16 @@ def test_a_change_is_applied_before_the_parent_gets_its_answer(run: Run, what: A
     async def body() -> None:
         child = Child()
         other = dataclasses.replace(SESSION, auth_token="other")
-        child.parent.facts = {ADMINS: {7, 8}, PERMISSIONS: {"leave": Permission.USER}, CREDENTIALS: other}
-        await child.follower.refresh(what)
-        assert child.parent.asked == [what]
-        assert child.permissions.admins == (frozenset({7, 8}) if what is ADMINS else frozenset())
-        assert child.permissions.overrides == ({"leave": Permission.USER} if what is PERMISSIONS else {})
-        assert child.session == (other if what is CREDENTIALS else None)
+        async with child.following():
+            child.parent.facts = {ADMINS: {7, 8}, PERMISSIONS: {"leave": Permission.USER}, CREDENTIALS: other}
+            child.parent.asked.clear()
+            await child.follower.refresh(what)
+            assert child.parent.asked == [what]
+            assert child.permissions
+            assert child.permissions.admins == ({7, 8} if what is ADMINS else {1})
+            named = {"leave": Permission.USER} if what is PERMISSIONS else {"ping": Permission.ADMIN}
+            assert child.permissions.overrides == named
+            assert child.session == (other if what is CREDENTIALS else SESSION)
 
     run(body())
 
@@ -217,6 +221,7 @@ def test_answers_of_two_kinds_do_not_undo_each_other(run: Run, first: Announceme
 def test_an_older_answer_never_replaces_a_newer_one(run: Run) -> None:
     async def body() -> None:
         child = Child()
+        await child.follower.refresh(PERMISSIONS)
         child.parent.held = {ADMINS}
         refreshes = []
         for admins in ({1}, {1, 2}, {2}):
@@ -244,7 +249,8 @@ def test_a_question_that_is_given_up_leaves_the_way_free(run: Run) -> None:
         await asyncio.wait([refresh])
         child.parent.held.clear()
         await child.follower.refresh(ADMINS)
-        assert child.permissions.admins == {1}
+        await child.follower.refresh(PERMISSIONS)
+        assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
 
     run(body())
 
@@ -261,7 +267,8 @@ def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
             assert child.session == SESSION
             await until(lambda: child.parent.asked.count(ADMINS) >= 3)
             child.parent.facts[ADMINS] = {5}
-            await until(lambda: child.permissions.admins == {5})
+            await until(lambda: ADMINS not in child.follower._missing)
+            assert child.permissions is None, "of the other nobody has said anything"
             child.parent.facts[PERMISSIONS] = {}
             await until(lambda: "told everything now" in caplog.text)
             asked = len(child.parent.asked)
@@ -273,7 +280,7 @@ def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
             with pytest.raises(RaveError, match="the database") as caught:
                 await child.follower.refresh(ADMINS)
             assert caught.value.code is Code.STORE
-            assert child.permissions.admins == {5}
+            assert child.permissions == StaticPermissions(frozenset({5}))
             child.parent.facts[ADMINS] = {6}
             await until(lambda: child.permissions.admins == {6})
         assert child.announced == 1
@@ -284,6 +291,34 @@ def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
     assert warnings[0] == "Not everything could be learned from the orchestrator: nobody answers"
     assert warnings.count(warnings[0]) == 1, "said once, not every minute"
     assert SESSION.auth_token not in caplog.text
+
+
+NOBODY_KNOWS = RaveError(Code.STORE, "nobody knows who is an admin")
+
+
+@pytest.mark.parametrize(
+    ("admins", "permissions", "told"),
+    [
+        (NOBODY_KNOWS, NOBODY_KNOWS, StaticPermissions()),
+        ({5}, NOBODY_KNOWS, StaticPermissions(frozenset({5}))),
+        (NOBODY_KNOWS, {}, StaticPermissions()),
+        (AWAY, NOBODY_KNOWS, None),
+        ({5}, AWAY, None),
+        (AWAY, {}, None),
+        (AWAY, AWAY, None),
+        (RaveError(Code.ACCESS_DENIED, "no"), RaveError(Code.BAD_DATA, "senseless"), None),
+    ],
+)
+def test_permissions_are_told_when_the_parent_has_spoken_of_both(
+    run: Run, admins: object, permissions: object, told: StaticPermissions | None
+) -> None:
+    async def body() -> None:
+        child = Child()
+        child.parent.facts |= {ADMINS: admins, PERMISSIONS: permissions}
+        async with child.following():
+            assert child.permissions == told
+
+    run(body())
 
 
 def test_a_bug_is_not_taken_for_a_failure(run: Run) -> None:

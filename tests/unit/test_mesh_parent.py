@@ -17,6 +17,7 @@ from ravesvc.names import Announcement, ExitStatus
 from ravesvc.room.room import Room
 from ravesvc.settings import Session
 from ravesvc.simulator.mesh import User
+from tests.unit.bot_scene import incident
 from tests.unit.bus_fakes import connected
 from tests.unit.child import Child, child_of, living
 from tests.unit.conftest import BusDaemon, until
@@ -27,6 +28,7 @@ from tests.unit.simulator_server import Served, in_thread
 Run = Callable[[Any], Any]
 
 ANN = 100_000_001
+NOT_YET = "The service behind this bot does not answer yet. Try again in a while (id "
 INTERNALS = ("org.", "ravesvc", "DBus", ":1.", "/org", "Traceback")
 
 
@@ -138,10 +140,47 @@ def test_a_silent_parent_delays_the_start_and_no_more(
     async def body() -> None:
         async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
             await child.connects()
-            assert "Only admins" in (await child.answer("?listperms", user="ann"))[0]
+            for command in ("?listperms", "?ping"):
+                assert (await child.answer(command, user="ann"))[0].startswith(NOT_YET)
             gate.set()
-            await until(lambda: child.worker._bot.permissions.admins == {ANN})
+            await until(lambda: child.worker._bot.permissions)
+            assert child.worker._bot.permissions.admins == {ANN}
             assert "1 admin" in (await child.answer("?listperms", user="ann"))[0]
+
+    run(body())
+
+
+def test_while_no_parent_has_spoken_nothing_is_open_to_anybody(
+    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody may have kept ?ping to admins."""
+    parent.overrides = {"ping": True}
+
+    async def body() -> None:
+        async with child_of(served, mesh) as (child, _):
+            await child.connects()
+            (refused,) = await child.answer("?ping", user="bob")
+            assert refused.startswith(NOT_YET)
+            assert incident(refused) in caplog.text
+            async with parent_on(bus_address, parent):
+                await until(lambda: child.worker._bot.permissions)
+            assert "Only admins" in (await child.answer("?ping", user="bob"))[0]
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+
+
+def test_a_parent_that_says_that_nobody_knows_has_spoken(
+    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
+) -> None:
+    nobody_knows = RaveError(Code.STORE, "nobody knows who is an admin")
+    parent.failures = dict.fromkeys(("GetAdmins", "GetPermissions"), nobody_knows)
+
+    async def body() -> None:
+        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
+            await child.says("Connected")
+            assert (await child.answer("?ping", user="bob")) == ["Pong!"]
+            assert "Only admins" in (await child.answer("?listperms", user="ann"))[0]
 
     run(body())
 
@@ -157,11 +196,12 @@ def test_a_parent_that_comes_late_hears_of_the_child_and_is_asked(
             await child.says("Connected")
             number = await child.connects()
             child.heard.clear()
-            assert "Only admins" in (await child.answer("?listperms", user="ann"))[0]
+            assert (await child.answer("?listperms", user="ann"))[0].startswith(NOT_YET)
             for admins in ({ANN}, {ANN, 5}):
                 replaced = FakeParent(served.session)
                 replaced.admin_users = admins
                 async with parent_on(bus_address, replaced):
+                    await until(lambda: child.worker._bot.permissions)
                     await until(lambda admins=admins: child.worker._bot.permissions.admins == admins)
                     assert child.heard == [("Ready",), ("Connected",)]
                     child.heard.clear()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from ravesvc import __version__, names
+from ravesvc.bus import Bus
 from ravesvc.mesh import attempts, follower
 from ravesvc.names import ExitStatus
 from ravesvc.room.room import Room
@@ -20,6 +23,7 @@ from tests.unit.bus_fakes import connected
 from tests.unit.child import Child, ask, child_of
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_manager import FakeManager
+from tests.unit.fake_parent import FakeParent, parent_on
 from tests.unit.fake_systemd import settle
 from tests.unit.simulator_server import Served, in_thread
 
@@ -47,11 +51,16 @@ def mesh(served: Served) -> str:
     return made
 
 
+def parent_of(served: Served) -> contextlib.AbstractAsyncContextManager[Bus]:
+    """A parent that knows nobody and nothing in particular."""
+    return parent_on(os.environ["DBUS_SYSTEM_BUS_ADDRESS"], FakeParent(served.session))
+
+
 def test_it_connects_says_so_everywhere_answers_and_stops(
     run: Run, served: Served, mesh: str, manager: FakeManager
 ) -> None:
     async def body() -> None:
-        async with child_of(served, mesh) as (child, bus):
+        async with parent_of(served), child_of(served, mesh) as (child, bus):
             number = await child.connects()
             await child.says("Connected")
             assert child.heard == [("Ready",), ("Connected",)]
@@ -241,7 +250,7 @@ def test_a_mesh_without_a_server_is_tried_again(
 
 def test_a_lost_connection_is_replaced(run: Run, served: Served, mesh: str, manager: FakeManager) -> None:
     async def body() -> None:
-        async with child_of(served, mesh) as (child, bus):
+        async with parent_of(served), child_of(served, mesh) as (child, bus):
             first = await child.connects()
             await child.says("Connected")
             await in_thread(child.control.drop, mesh)
@@ -258,7 +267,7 @@ def test_a_lost_connection_is_replaced(run: Run, served: Served, mesh: str, mana
 
 def test_restart_connection_opens_another(run: Run, served: Served, mesh: str) -> None:
     async def body() -> None:
-        async with child_of(served, mesh) as (child, bus):
+        async with parent_of(served), child_of(served, mesh) as (child, bus):
             first = await child.connects()
             await child.says("Connected")
             await ask(bus, mesh, "RestartConnection")
@@ -307,16 +316,17 @@ def test_without_a_bus_the_mesh_is_served_and_the_child_announces_itself_later(
         child = Child(served, mesh, 1, served.session)
         child.running = asyncio.create_task(child.worker.run(child.stopped))
         number = await child.connects()
-        assert (await child.answer("?ping"))[0].startswith("Pong")
+        assert (await child.answer("?ping"))[0].startswith("The service behind this bot does not answer yet")
         for _ in range(2):
             bus_daemon.start()
             child.heard.clear()
-            async with connected(bus_daemon.address) as (bus,):
+            async with parent_of(served), connected(bus_daemon.address) as (bus,):
                 await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", child.listen)
                 await child.says("Connected")
                 assert child.heard == [("Ready",), ("Connected",)]
                 (status,) = await ask(bus, mesh, "GetStatus")
                 assert status["Connected"] is True
+                await until(lambda: child.worker._bot.permissions)
             bus_daemon.stop()
             assert (await child.answer("?ping"))[0].startswith("Pong")
         assert await in_thread(child.control.connections) == {mesh: number}
@@ -369,7 +379,7 @@ def test_what_is_said_just_after_the_server_let_us_in_is_heard(
     monkeypatch.setattr(Room, "open", slow_open)
 
     async def body() -> None:
-        async with child_of(served, mesh) as (child, _):
+        async with parent_of(served), child_of(served, mesh) as (child, _):
             await child.says("Connected")
             await until(lambda: any("Pong" in event.get("text", "") for event in served.control.events()))
 

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,27 @@ def user_id(site: Site, mesh: str, handle: str) -> int:
     site.control.join(mesh, handle)
     (found,) = [user["user_id"] for user in site.control.mesh(mesh)["users"] if user["handle"] == handle]
     return int(found)
+
+
+def wait_for_processors() -> None:
+    """Wait, up to a minute, until whatever else runs on this machine leaves half of it idle for a moment.
+
+    A change costs all processes together some 80 ms of processor time, so two processors need 40 ms for it at best:
+    beside tests of another worker it would be their burden that is measured.
+    """
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        idle, every = _processor_times()
+        time.sleep(0.1)
+        idle_now, every_now = _processor_times()
+        if 2 * (idle_now - idle) >= every_now - every:
+            return
+
+
+def _processor_times() -> tuple[int, int]:
+    """How long all processors were idle, and how long they have run, in ticks."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 @pytest.fixture
@@ -108,6 +130,24 @@ def test_permissions_of_commands(site: Site, meshes: list[str]) -> None:
     assert site.manager("Permissions") == 0
 
 
+def test_a_child_that_starts_without_a_parent_opens_nothing(site: Site, meshes: list[str]) -> None:
+    mesh, _ = meshes
+    site.sh("ravectl perm set ping admin")
+    connections = site.control.connections()
+    site.sh("systemctl kill --signal=STOP rave-orchestrator")
+    try:
+        site.sh(f"systemctl restart {names.mesh_unit(mesh)}")
+        site.control.wait(reconnected={mesh: connections[mesh]})
+        refused = says(site, mesh, STRANGER, "?ping")
+    finally:
+        site.sh("systemctl kill --signal=CONT rave-orchestrator")
+    assert "does not answer yet" in refused
+    (incident,) = INCIDENT.findall(refused)
+    assert incident in site.machine.journal("-u", names.mesh_unit(mesh))
+    eventually(lambda: "nly admins may" in says(site, mesh, STRANGER, "?ping"), "it has asked")
+    assert "Pong" in says(site, mesh, ADMIN, "?ping")
+
+
 def test_leave(site: Site, meshes: list[str]) -> None:
     left, other = meshes
     says(site, left, ADMIN, "?leave")
@@ -118,6 +158,16 @@ def test_leave(site: Site, meshes: list[str]) -> None:
     site.wait_rounds(2)
     assert site.children() == [names.mesh_unit(other)], "it does not come back by itself"
     assert site.control.mesh(left)["invited"] == [], "the invitation is gone too"
+
+
+def test_a_leave_that_is_open_to_all(site: Site, meshes: list[str]) -> None:
+    left, other = meshes
+    says(site, other, ADMIN, "?setperm leave user")
+    assert "Goodbye" in says(site, left, STRANGER, "?leave")
+    site.control.wait(disconnected=[left])
+    eventually(lambda: site.children() == [names.mesh_unit(other)], "its process is gone")
+    bob = user_id(site, left, STRANGER)
+    assert f"User {bob} sends the bot away from mesh {left}" in site.machine.journal("-u", "rave-orchestrator")
 
 
 def test_refresh_counts_and_renews_the_file(site: Site, meshes: list[str]) -> None:
@@ -155,6 +205,7 @@ def test_a_change_holds_in_forty_meshes_at_once(site: Site, figure: Figure) -> N
     figures = []
     limit = f"(limit {MOST_MS} ms)"
     for whom in ("admin", "user", "admin", "user", "admin"):
+        wait_for_processors()
         begun = time.monotonic()
         says(site, meshes[0], ADMIN, f"?setperm ping {whom}")
         answered = time.monotonic() - begun
@@ -166,4 +217,4 @@ def test_a_change_holds_in_forty_meshes_at_once(site: Site, figure: Figure) -> N
     with ThreadPoolExecutor(8) as pool:
         refused = list(pool.map(lambda mesh: says(site, mesh, STRANGER, "?ping"), meshes))
     assert all("nly admins may" in answer for answer in refused)
-    assert sorted(figures)[len(figures) // 2] < MOST_MS
+    assert max(figures) < MOST_MS

@@ -24,7 +24,7 @@ StateDirectory=mongodb
 TimeoutStopSec=20s
 """
 
-# Runs in the machine: reads {"collection": [documents]} to insert, prints all documents, dates as {"$date": ms}.
+# Runs in the machine: reads {"collection": [documents]} to insert, prints all documents, dates as {"$date": text}.
 _SHELL = """
 import json, sys
 from bson import json_util

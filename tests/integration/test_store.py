@@ -18,6 +18,7 @@ from tests.integration.test_admins import ADMIN, INCIDENT, STRANGER, says, user_
 STATE = "/var/lib/rave/state.db"
 CREDENTIALS = "/var/lib/rave/credentials.json"
 CHANGES = 500
+WHEN = "2024-01-08T10:00:00.123Z"
 # Seconds from the server's return to a service that uses it.
 RECOVERY = 10.0
 
@@ -183,7 +184,7 @@ def test_a_database_of_the_reference_implementation(site: Site, mongo: Mongo) ->
     (mesh,) = site.control.state()["meshes"]
     ann, bob = user_id(site, mesh, ADMIN), user_id(site, mesh, STRANGER)
     credentials = json.loads(site.sh(f"cat {CREDENTIALS}"))
-    when = {"$date": 1704708000123}
+    when = {"$date": WHEN}
     mongo.documents(
         {
             "credentials": [{"_id": "bot_credentials", **credentials, "updatedAt": when}],
@@ -213,9 +214,40 @@ def test_a_database_of_the_reference_implementation(site: Site, mongo: Mongo) ->
     says(site, mesh, ADMIN, "?admin @bob", STRANGER)
     found = {document["_id"]: document for document in mongo.documents()["admin_users"]}
     assert found[str(bob)]["isActive"] is True
-    assert found[str(ann)] == {"_id": str(ann), "userId": ann, "addedBy": ann, "addedAt": when, "isActive": True} | {
-        key: found[str(ann)][key] for key in ("addedAt",)
-    }
+    unchanged = {"_id": str(ann), "userId": ann, "addedBy": ann, "addedAt": {"$date": WHEN}, "isActive": True}
+    assert found[str(ann)] == unchanged
+
+
+def test_refresh_takes_up_what_somebody_else_has_written(site: Site, mongo: Mongo) -> None:
+    mongo.start()
+    first, second = site.run_fleet(2)
+    ann, bob = user_id(site, first, ADMIN), user_id(site, first, STRANGER)
+    site.control.join(second, STRANGER)
+    site.sh(f"ravectl admin add {ann}")
+    when = {"$date": WHEN}
+    mongo.documents(
+        {
+            "admin_users": [{"_id": str(bob), "userId": bob, "addedBy": ann, "addedAt": when, "isActive": True}],
+            "command_permissions": [
+                {
+                    "_id": "ping",
+                    "commandName": "ping",
+                    "requiresAdmin": True,
+                    "description": "Command: ping",
+                    "updatedAt": when,
+                    "updatedBy": ann,
+                }
+            ],
+        }
+    )
+    assert "nly admins may" in says(site, second, STRANGER, "?listperms"), "nobody has looked yet"
+    assert "Pong" in says(site, second, "carl", "?ping")
+    said = says(site, first, ADMIN, "?refresh")
+    assert "2 admins" in said
+    assert "1 command permission" in said
+    assert "2 admins" in says(site, second, STRANGER, "?listperms"), "it holds in all meshes"
+    assert "nly admins may" in says(site, second, "carl", "?ping")
+    assert "Pong" in says(site, first, STRANGER, "?ping")
 
 
 def test_moving_to_mongodb_and_back_loses_nothing(site: Site) -> None:
@@ -240,6 +272,7 @@ def test_moving_to_mongodb_and_back_loses_nothing(site: Site) -> None:
         site.sh("ravectl store export /root/mongodb.json")
         assert len(mongo.documents()["admin_users"]) == 2
         assert "nly admins may" in says(site, meshes[1], STRANGER, "?ping")
+        assert site.pids(meshes) == pids, "no bot has noticed"
     finally:
         site.sh(f"rm {DATABASE_FILE}")
     site.sh(f"systemctl stop rave-orchestrator; rm {STATE}; systemctl start rave-orchestrator")
@@ -250,7 +283,6 @@ def test_moving_to_mongodb_and_back_loses_nothing(site: Site) -> None:
     embedded, there, back = (site.sh(f"cat /root/{name}.json") for name in ("embedded", "mongodb", "back"))
     assert embedded == there == back
     assert len(json.loads(embedded)["admin_users"]) == 2
-    assert pids
 
 
 def test_after_an_import_without_an_account_there_is_none(site: Site) -> None:

@@ -28,7 +28,7 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def add(commands: Commands) -> None:
     """Add the command to a command line."""
     parser = commands.add_parser("login", help="log the bots' account in, by a link in a mail")
-    what = "the account's address (asked for at a terminal; else the one that is known)"
+    what = "the account's address, which other users can see (else asked for at a terminal, or the one that is known)"
     parser.add_argument("email", nargs="?", type=arguments.word, metavar="EMAIL", help=what)
     parser.set_defaults(run=_run)
 

@@ -194,7 +194,10 @@ def test_secrets_are_nowhere_to_be_seen(empty: Site) -> None:
     site.configure_debug()
     site.sh("systemctl restart rave-orchestrator")
     process = login(site, EMAIL)
-    # The program that a person gave an address to has it in its arguments; nothing of the service may.
+    eventually(lambda: site.manager("LoginStep") == "waiting", "the login waits")
+    known = {"email": EMAIL, **_identity(site)}
+    assert EMAIL in site.sh("cat /proc/[0-9]*/cmdline", check=False), "a person gave it to ravectl"
+    _assert_unseen(known, {name: site.sh(_of_all_but_ravectl(name), check=False) for name in ("cmdline", "environ")})
     site.control.confirm(EMAIL)
     end(process)
     meshes = list(site.control.state()["meshes"])
@@ -218,7 +221,31 @@ def test_secrets_are_nowhere_to_be_seen(empty: Site) -> None:
         + site.call("GetStatus"),
         "systemctl status": site.sh("systemctl status 'rave*'", check=False),
     }
+    _assert_unseen(secrets, places)
+
+
+def test_an_address_that_is_asked_for_is_in_no_argument(empty: Site) -> None:
+    command = ["script", "--quiet", "--return", "--command", "ravectl login", "/dev/null"]
+    process = empty.machine.spawn(command, stdin=subprocess.PIPE)
+    assert process.stdin
+    process.stdin.write(f"{EMAIL}\n")
+    process.stdin.flush()
+    empty.control.wait(mail=True)
+    seen = empty.sh("cat /proc/[0-9]*/cmdline", check=False)
+    assert "ravectl" in seen
+    assert EMAIL not in seen
+    empty.control.confirm(EMAIL)
+    assert "ogged in" in end(process)
+
+
+def _of_all_but_ravectl(file: str) -> str:
+    """A shell command for what a file of /proc holds for each process, but that of the operator's program."""
+    return f'for each in /proc/[0-9]*; do [ "$(cat $each/comm)" = ravectl ] || cat $each/{file}; done'
+
+
+def _assert_unseen(secrets: dict[str, str], places: dict[str, str]) -> None:
     for place, text in places.items():
+        assert text, f"nothing was found in {place}"
         # The shell of this test is no process of ours; what it looks for stands in none of its arguments.
         found = [line for line in text.splitlines() for secret in secrets.values() if secret in line]
         assert not found, f"{found[:3]} in {place}"
@@ -227,10 +254,13 @@ def test_secrets_are_nowhere_to_be_seen(empty: Site) -> None:
 def _secrets(site: Site) -> dict[str, str]:
     """The account's and the client's secrets, by name."""
     credentials = json.loads(site.sh("cat /var/lib/rave/credentials.json"))
-    secrets = {key: credentials[key] for key in ("email", "authToken", "parseToken")}
+    return {key: credentials[key] for key in ("email", "authToken", "parseToken")} | _identity(site)
+
+
+def _identity(site: Site) -> dict[str, str]:
+    """The client's secrets, and the token that the simulator's account has from the start."""
     account = json.loads(site.sh("cat /var/lib/rave-simulator/account.json"))
-    secrets["old token"] = account["session"]["auth_token"]
     keys = ("request_hash_key", "mojo_api_key", "parse_application_id")
-    secrets |= {key: account["identity"][key] for key in keys}
+    secrets = {key: account["identity"][key] for key in keys} | {"old token": account["session"]["auth_token"]}
     assert all(len(secret) > 8 for secret in secrets.values())
     return secrets

@@ -14,6 +14,7 @@ from testbed.root import run_root
 from tests.integration.conftest import CHECKOUT, eventually
 
 README = (CHECKOUT / "README.md").read_text()
+ADDRESS = "bot@example.test"
 
 
 def commands(chapter: str) -> list[str]:
@@ -34,6 +35,10 @@ def fresh(packages: list[Path]) -> Iterator[Machine]:
 
 def sh(machine: Machine, command: str) -> str:
     script = f"cd /root && export DEBIAN_FRONTEND=noninteractive && {command}"
+    if command == "ravectl login":
+        # At a terminal, where it asks.
+        on_terminal = ["script", "--quiet", "--return", "--command", script, "/dev/null"]
+        return machine.run(on_terminal, input=f"{ADDRESS}\n", timeout=180).stdout
     return machine.run(["sh", "-ec", script], timeout=180).stdout
 
 
@@ -41,6 +46,7 @@ def test_install_and_daily_life(fresh: Machine) -> None:
     install = commands("Install it on Debian 13")
     second = install.index("systemctl start rave-simulator") - 1
     with_simulator = install[second:]
+    assert f"ravectl login                                   # the simulator's account is {ADDRESS}" in README
     for command in with_simulator:
         said = sh(fresh, command.replace("apt install", "apt-get install -y"))
     assert "Pong" in said

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,12 @@ def status(site: Site) -> str:
 
 def permissions(site: Site) -> dict[str, bool]:
     return {row[0]: row[1] for row in json.loads(site.call("ListPermissions"))["data"][0]}
+
+
+def ping_for_admins(by: int) -> dict[str, Any]:
+    """The document with which somebody keeps ?ping to admins."""
+    named = {"_id": "ping", "commandName": "ping", "description": "Command: ping"}
+    return {**named, "requiresAdmin": True, "updatedAt": {"$date": WHEN}, "updatedBy": by}
 
 
 @pytest.fixture
@@ -192,16 +199,7 @@ def test_a_database_of_the_reference_implementation(site: Site, mongo: Mongo) ->
                 {"_id": str(ann), "userId": ann, "addedBy": ann, "addedAt": when, "isActive": True},
                 {"_id": str(bob), "userId": bob, "addedBy": ann, "addedAt": when, "isActive": False},
             ],
-            "command_permissions": [
-                {
-                    "_id": "ping",
-                    "commandName": "ping",
-                    "requiresAdmin": True,
-                    "description": "Command: ping",
-                    "updatedAt": when,
-                    "updatedBy": ann,
-                }
-            ],
+            "command_permissions": [ping_for_admins(ann)],
         }
     )
     site.sh(f"rm {CREDENTIALS}")
@@ -228,16 +226,7 @@ def test_refresh_takes_up_what_somebody_else_has_written(site: Site, mongo: Mong
     mongo.documents(
         {
             "admin_users": [{"_id": str(bob), "userId": bob, "addedBy": ann, "addedAt": when, "isActive": True}],
-            "command_permissions": [
-                {
-                    "_id": "ping",
-                    "commandName": "ping",
-                    "requiresAdmin": True,
-                    "description": "Command: ping",
-                    "updatedAt": when,
-                    "updatedBy": ann,
-                }
-            ],
+            "command_permissions": [ping_for_admins(ann)],
         }
     )
     assert "nly admins may" in says(site, second, STRANGER, "?listperms"), "nobody has looked yet"

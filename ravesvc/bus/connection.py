@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ravesvc.bus import faults
 from ravesvc.bus.faults import Refusal
@@ -14,14 +14,16 @@ from ravesvc.bus.interface import Call, Interface, Method
 from ravesvc.bus.matching import DAEMON, DAEMON_PATH, Handler, Matches
 from ravesvc.bus.message import (
     ALLOW_INTERACTIVE_AUTHORIZATION,
+    MAX_FRAME,
     NO_REPLY_EXPECTED,
     Kind,
     Message,
+    answered,
     decode,
     encode,
 )
 from ravesvc.bus.objects import Objects, Standard
-from ravesvc.bus.transport import Transport, open_socket, system_address
+from ravesvc.bus.transport import Transport, close_fds, open_socket, system_address
 from ravesvc.errors import Code, RaveError, new_incident
 
 _log = logging.getLogger(__name__)
@@ -36,6 +38,18 @@ _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER, _IN_QUEUE, _ALREADY_OWNER = 1, 2, 4
 
 
+class _TooLargeError(Exception):
+    """A reply was larger than its caller is ready for."""
+
+
+class _Pending(NamedTuple):
+    """A call that waits for its reply, which may have so many bytes."""
+
+    destination: str
+    largest: int
+    future: asyncio.Future[Message | None]
+
+
 class Bus:
     """A connection to a message bus; made by `connect`, ended by `close` or by the loss of the bus."""
 
@@ -45,7 +59,7 @@ class Bus:
         """Done when the connection has ended, in whatever way; never has an exception. Wait for it with shield."""
         self._transport: Transport
         self._serial = 0
-        self._pending: dict[int, tuple[str, asyncio.Future[Message | None]]] = {}
+        self._pending: dict[int, _Pending] = {}
         self._slots = asyncio.Semaphore(_MAX_CALLS)
         self._matches = Matches(self._ask_daemon)
         self._objects = Objects(self._emit)
@@ -93,15 +107,18 @@ class Bus:
         *args: Any,
         timeout: float = 25.0,  # noqa: ASYNC109 - the caller knows how long the method may take
         flags: int = 0,
+        largest: int = MAX_FRAME,
     ) -> list[Any]:
         """Call a method and return the values of its reply.
 
         `args` are plain values that fit `signature`, with a `Variant` for each `v`; descriptors for an `h` remain
         the caller's. In the result variants are unpacked, and descriptors are the caller's to close.
-        `flags` are those of the header, such as `ALLOW_INTERACTIVE_AUTHORIZATION`.
-        Raises `RaveError`: Timeout after `timeout` seconds, Bus when the connection is lost or the call can't be
-        sent; for an error reply the code of our own errors, else AccessDenied, Timeout or Bus. Its attribute
-        `error_name` is the D-Bus error name, `said` what the callee says, empty if the bus answers for it.
+        `flags` are those of the header, such as `ALLOW_INTERACTIVE_AUTHORIZATION`. A reply of more than `largest`
+        bytes is not read: unpacking a MB of a callee that nobody trusts would hold up everything for 0.6 s.
+        Raises `RaveError`: BadData for such a reply, Timeout after `timeout` seconds, Bus when the connection is
+        lost or the call can't be sent; for an error reply the code of our own errors, else AccessDenied, Timeout or
+        Bus. Its attribute `error_name` is the D-Bus error name, `said` what the callee says, empty if the bus
+        answers for it.
         """
         what = f"{member} of {destination}"
         try:
@@ -117,12 +134,15 @@ class Bus:
                         member=member,
                         signature=signature,
                         body=args,
-                    )
+                    ),
+                    largest,
                 )
         except TimeoutError as e:
             raise RaveError(Code.TIMEOUT, f"{what} gave no answer in {timeout:g} s") from e
         except ValueError as e:
             raise RaveError(Code.BUS, str(e)) from e
+        except _TooLargeError as e:
+            raise RaveError(Code.BAD_DATA, f"{what} gave an answer of {e} bytes, which is too much") from e
         if reply is None:
             raise RaveError(Code.BUS, f"{what} failed: the connection to the bus is lost")
         if reply.kind is Kind.ERROR:
@@ -180,13 +200,13 @@ class Bus:
     def _ask_daemon(self, member: str, *args: str) -> Awaitable[list[Any]]:
         return self.call(DAEMON, DAEMON_PATH, DAEMON, member, "s" * len(args), *args)
 
-    async def _exchange(self, call: Message) -> Message | None:
-        """Send a call and wait for its reply; None when the connection is or gets lost."""
+    async def _exchange(self, call: Message, largest: int) -> Message | None:
+        """Send a call and wait for its reply; None when the connection is or gets lost. Raises _TooLargeError."""
         if self._transport.closed:
             return None
         frame, fds = encode(call)
         future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
-        self._pending[call.serial] = (call.destination, future)
+        self._pending[call.serial] = _Pending(call.destination, largest, future)
         self._transport.send(frame, fds)
         reply = None
         try:
@@ -194,7 +214,8 @@ class Bus:
         finally:
             self._pending.pop(call.serial, None)
             # A reply that arrived just when its caller gave up.
-            if reply is None and not future.cancelled() and future.done() and (unread := future.result()):
+            arrived = reply is None and future.done() and not future.cancelled() and not future.exception()
+            if arrived and (unread := future.result()):
                 unread.close_fds()
         return reply
 
@@ -221,13 +242,18 @@ class Bus:
 
     def _end(self) -> None:
         self._transport.close()
-        for _, future in self._pending.values():
-            if not future.done():
-                future.set_result(None)
+        for pending in self._pending.values():
+            if not pending.future.done():
+                pending.future.set_result(None)
         if not self.lost.done():
             self.lost.set_result(None)
 
     def _on_frame(self, frame: bytes, fds: list[int]) -> None:
+        if (pending := self._pending.get(answered(frame))) and len(frame) > pending.largest:
+            close_fds(fds)
+            if not pending.future.done():
+                pending.future.set_exception(_TooLargeError(len(frame)))
+            return
         message = decode(frame, fds)
         if message is None:
             return
@@ -240,12 +266,16 @@ class Bus:
             self._on_reply(message)
 
     def _on_reply(self, reply: Message) -> None:
-        destination, future = self._pending.get(reply.reply_serial, ("", None))
+        pending = self._pending.get(reply.reply_serial)
+        if pending is None:
+            reply.close_fds()
+            return
+        destination, _, future = pending
         # Nobody but the daemon, which answers for itself and for those that are gone, may answer in another's
         # place. Who owns a well-known name only the daemon knows; it lets no reply pass that nobody waits for.
         well_known = destination != DAEMON and not destination.startswith(":")
         expected = well_known or reply.sender in (DAEMON, destination)
-        if future and expected and not future.done():
+        if expected and not future.done():
             future.set_result(reply)
         else:
             reply.close_fds()

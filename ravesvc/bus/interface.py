@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from ravesvc.bus.message import Variant, check
+from ravesvc.bus.message import Variant, check, unset
 from ravesvc.errors import Code, RaveError
 
 PROPERTIES_INTERFACE = "org.freedesktop.DBus.Properties"
@@ -104,11 +104,11 @@ class Interface:
         declared = [function._method for function in functions if hasattr(function, "_method")]
         cls.methods = {each.name: each for each in declared}
         for signature in cls.properties.values():
-            check(signature, _unset(signature))
+            check(signature, unset(signature))
 
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
-        self._values = {name: _unset(kind) for name, kind in self.properties.items()}
+        self._values = {name: unset(kind) for name, kind in self.properties.items()}
         self._before: dict[str, Any] = {}
         self._path = ""
         self._emit: Emit | None = None
@@ -178,10 +178,3 @@ class Interface:
         }
         if changed and self._emit:
             self._emit(self._path, PROPERTIES_INTERFACE, "PropertiesChanged", "sa{sv}as", self.interface, changed, [])
-
-
-def _unset(signature: str) -> Any:
-    """What a property is until somebody sets it."""
-    if signature.startswith("a"):
-        return {} if signature[1] == "{" else []
-    return {"b": False, "d": 0.0, "s": "", "g": "", "o": "/"}.get(signature, 0)

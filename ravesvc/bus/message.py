@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -26,9 +27,9 @@ NO_REPLY_EXPECTED = 0x1
 ALLOW_INTERACTIVE_AUTHORIZATION = 0x4
 
 # The system bus takes no message larger than 32 MiB; ours stay well below what may wait in a transport.
-_MAX_FRAME = 8 * 1024 * 1024
+MAX_FRAME = 8 * 1024 * 1024
 # Of what anybody may send us unasked, calls and signals, much less is read: unpacking a MB takes 0.6 s and 30 MB.
-# Replies may be long, since we asked for them.
+# Of a reply as much as whoever calls is ready for, see `Bus.call`.
 _MAX_UNASKED = 64 * 1024
 
 _INTEGERS = {
@@ -58,6 +59,11 @@ class Variant(NamedTuple):
 
     signature: str
     value: Any
+
+
+# The code of the header field REPLY_SERIAL, and where the fields begin.
+_REPLY_SERIAL = 5
+_FIELDS = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,6 +130,37 @@ def _decode(frame: bytes, claims: _Claims) -> Message:
     )
 
 
+def answered(frame: bytes) -> int:
+    """The serial of the call that a frame answers, read from nothing but its header; 0 if it answers none."""
+    if frame[1] not in (Kind.RETURN, Kind.ERROR):
+        return 0
+    order = "<" if frame[0] == ord("l") else ">"
+    try:
+        return _find_reply_serial(frame, order)
+    except (IndexError, struct.error, ValueError):
+        return 0
+
+
+def _find_reply_serial(frame: bytes, order: str) -> int:
+    (size,) = struct.unpack_from(f"{order}I", frame, _FIELDS - 4)
+    at, end = _FIELDS, _FIELDS + size
+    while at < end:
+        # Each field is a code, a signature of one basic type, and the value, from a multiple of 8 on.
+        at = at + 7 & ~7
+        code, kind = frame[at], chr(frame[at + 2])
+        at += 4
+        if kind == "g":
+            at += frame[at] + 2
+        elif kind in "osu":
+            (value,) = struct.unpack_from(f"{order}I", frame, at)
+            if code == _REPLY_SERIAL and kind == "u":
+                return int(value)
+            at += 4 if kind == "u" else 4 + value + 1
+        else:
+            raise ValueError(kind)
+    return 0
+
+
 def encode(message: Message) -> tuple[bytes, list[int]]:
     """The frame of a message, and duplicates of the descriptors in it, to be closed once sent.
 
@@ -135,7 +172,7 @@ def encode(message: Message) -> tuple[bytes, list[int]]:
     except Exception as e:
         close_fds(fds)
         raise ValueError(f"cannot send {message.member or 'a reply'}: {e}") from e
-    if len(frame) > _MAX_FRAME:
+    if len(frame) > MAX_FRAME:
         close_fds(fds)
         raise ValueError(f"cannot send {message.member or 'a reply'}: {len(frame)} bytes are too many")
     return frame, fds
@@ -175,6 +212,20 @@ def check(signature: str, value: object) -> None:
         close_fds(fds)
     if once:
         raise ValueError("a file descriptor is sent only once")
+
+
+def unset(signature: str) -> Any:
+    """What a value of the one complete type `signature` is until somebody sets it: 0, "" or empty."""
+    (kind,) = _types(signature)
+    return _unset(kind)
+
+
+def _unset(kind: _Type) -> Any:
+    if kind.letter == "a":
+        return {} if kind.inner[0].letter == "{" else []
+    if kind.letter == "(":
+        return [_unset(each) for each in kind.inner]
+    return {"b": False, "d": 0.0, "s": "", "g": "", "o": "/"}.get(kind.letter, 0)
 
 
 def is_object_path(text: str) -> bool:

@@ -26,7 +26,7 @@ from ravesvc.bus import (
     policy_decides,
     transport,
 )
-from ravesvc.bus.message import Kind, Message
+from ravesvc.bus.message import Kind, Message, encode
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
 from tests.unit.bus_fakes import Lamp, authenticate, connected, fake_bus, open_fds
@@ -209,7 +209,6 @@ def test_error_replies(run: Run, bus_address: str) -> None:
 def test_only_who_was_asked_may_answer(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with connected(bus_address) as (bus,):
-            asked: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
             for destination, sender, counts in [
                 (":1.7", ":1.8", False),
                 (DAEMON[0], ":1.8", False),
@@ -217,8 +216,8 @@ def test_only_who_was_asked_may_answer(run: Run, bus_address: str) -> None:
                 (":1.7", ":1.7", True),
                 ("org.example.Name", ":1.8", True),
             ]:
-                asked = asyncio.get_running_loop().create_future()
-                bus._pending[77] = (destination, asked)
+                asked: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+                bus._pending[77] = connection._Pending(destination, 1000, asked)
                 bus._on_reply(Message(kind=Kind.RETURN, reply_serial=77, sender=sender))
                 assert asked.done() is counts, (destination, sender)
                 bus._on_reply(Message(kind=Kind.RETURN, reply_serial=77, sender=sender))  # a second one
@@ -422,6 +421,43 @@ def test_an_oversized_call_is_not_served_and_an_oversized_reply_arrives(run: Run
             assert e.value.code is Code.TIMEOUT
             assert await client.call(*say, "x" * 60_000, 20) == ["x" * 1_200_000, 60_000]
             assert len(lamp.calls) == 1
+
+    run(body())
+
+
+def test_a_reply_larger_than_its_caller_is_ready_for_is_not_read(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            service.export(LAMP, Lamp())
+            say = (service.unique_name, LAMP, Lamp.interface, "Say", "su")
+            assert await client.call(*say, "x" * 100, 9, largest=1024) == ["x" * 900, 100]
+            read: list[int] = []
+            decode = connection.decode
+            monkeypatch.setattr(
+                connection, "decode", lambda frame, fds: read.append(len(frame)) or decode(frame, fds)
+            )
+            with pytest.raises(RaveError) as e:
+                await client.call(*say, "x" * 1000, 9, largest=1024)
+            assert e.value.code is Code.BAD_DATA
+            assert "which is too much" in e.value.message
+            assert read
+            assert max(read) < 2048, "the call, but not the reply"
+            assert not client._pending
+
+    run(body())
+
+
+def test_a_large_reply_that_comes_too_late_is_not_read_either(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address) as (bus,):
+            asked: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+            bus._pending[77] = connection._Pending(":1.7", 16, asked)
+            asked.cancel()
+            frame, fds = encode(Message(kind=Kind.RETURN, serial=1, reply_serial=77, destination=bus.unique_name))
+            bus._on_frame(frame, fds)
+            del bus._pending[77]
 
     run(body())
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravesvc.bus import message as message_module
-from ravesvc.bus.message import Kind, Message, Variant, check, decode, encode
+from ravesvc.bus.message import Kind, Message, Variant, answered, check, decode, encode
 from ravesvc.names import PolkitAction
 from tests.unit.bus_fakes import open_fds
 
@@ -189,6 +189,31 @@ def test_long_messages_that_nobody_asked_for_are_not_even_decoded(
     assert open_fds() == before
 
 
+@pytest.mark.parametrize("kind", list(Kind))
+def test_what_a_frame_answers_is_in_its_header(kind: Kind) -> None:
+    message = Message(
+        kind=kind,
+        serial=3,
+        reply_serial=0xFFFFFFFE if kind in (Kind.RETURN, Kind.ERROR) else 0,
+        destination=":1.2345",
+        path="/a" if kind in (Kind.CALL, Kind.SIGNAL) else "",
+        interface="a.b" if kind in (Kind.CALL, Kind.SIGNAL) else "",
+        member="M" if kind in (Kind.CALL, Kind.SIGNAL) else "",
+        error_name="a.b.C" if kind is Kind.ERROR else "",
+        signature="s",
+        body=["x"],
+    )
+    frame, _ = encode(message)
+    assert answered(frame) == message.reply_serial
+
+
+@given(st.binary(min_size=16, max_size=200))
+def test_whatever_a_header_holds_finding_that_out_does_not_fail(junk: bytes) -> None:
+    assert 0 <= answered(junk) < 2**32
+    # As far as it is a reply's.
+    assert 0 <= answered(b"l\2\0\1" + junk) < 2**32
+
+
 @pytest.mark.parametrize("kind", [Kind.RETURN, Kind.ERROR])
 def test_replies_may_be_long(kind: Kind) -> None:
     before = open_fds()
@@ -268,6 +293,11 @@ def test_no_bytes_raise(junk: bytes) -> None:
     frame = encode(signal("a{sv}s", {"a": Variant("as", ["b"])}, "text"))[0]
     decode(frame[:20] + junk, [])
     decode(frame[: -len(junk) or None] + junk, [])
+
+
+def test_what_a_big_endian_frame_answers() -> None:
+    fields = struct.pack(">BB2sI4s", 6, 1, b"s\0", 2, b":1\0\0") + bytes(4) + struct.pack(">BB2sI", 5, 1, b"u\0", 77)
+    assert answered(struct.pack(">BBBBIII", ord("B"), 2, 0, 1, 0, 7, len(fields)) + fields) == 77
 
 
 def test_big_endian() -> None:

@@ -329,7 +329,7 @@ def test_declarations_are_inherited_and_checked() -> None:
 
     assert [*Louder.methods] == ["Say", "WhoCalls", "Wait", "Unnamed", "Shout"]
     assert [*Lamp.methods] == ["Say", "WhoCalls", "Wait", "Unnamed"]
-    for signature in ("(ss)", "v", "h", "ss", "!"):
+    for signature in ("v", "h", "ss", "!"):
         with pytest.raises(ValueError):  # noqa: PT011 - the text is the library's for some
             type("Bad", (Interface,), {"interface": "a.b", "properties": {"X": signature}})
 

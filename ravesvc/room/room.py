@@ -20,6 +20,8 @@ from ravesvc.room.state import Members, parse_state
 from ravesvc.settings import Session
 
 _KICKED_CODE = 4003
+# Seconds for a goodbye when an opening is cancelled; whoever cancels is in a hurry.
+_GOODBYE = 0.5
 
 
 class RoomListener(Protocol):
@@ -210,9 +212,15 @@ class Room:
             self._unopened = Close(CloseKind.LOCAL, 0, reason, 0.0, opened=False)
             return
         self._peer.end(CloseKind.LOCAL, 1000, reason)
-        # Whoever cancels is in a hurry.
-        self._peer.abort()
-        await self._peer.wait()
+        try:
+            # The server may have let us in already, and should hear why we are gone.
+            async with asyncio.timeout(_GOODBYE):
+                await self._peer.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._peer.abort()
+            await self._peer.wait()
 
     def _on_chat(self, data: Object) -> None:
         message = parse_chat(data)

@@ -19,6 +19,7 @@ from ravesvc.room.close import CloseKind
 from ravesvc.room.peer import Timings
 from ravesvc.room.room import Room
 from tests.unit.authority import Authority, make_authority
+from tests.unit.conftest import until
 from tests.unit.room_server import (
     MESH,
     NEVER,
@@ -403,6 +404,32 @@ def test_not_connected_before_fully_joined_is_granted(run: Run, authority: Autho
             assert room.connected
             await room.close()
             assert not room.connected
+
+    run(body())
+
+
+def test_a_cancelled_opening_says_goodbye(run: Run, authority: Authority) -> None:
+    async def body() -> None:
+        asked = asyncio.Event()
+        heard: list[tuple[int | None, str | None]] = []
+
+        async def listen(guest: Guest) -> None:
+            # By now the server may take us for one of its own.
+            await guest.receive()
+            asked.set()
+            heard.append(await guest.hold())
+
+        async with mesh_server(authority, listen) as server:
+            room = make_room(authority, server)
+            opening = asyncio.create_task(room.open())
+            await asked.wait()
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            await until(lambda: heard)
+        assert heard == [(1000, "the opening was stopped")]
+        assert room.closed
+        assert room.closed.kind is CloseKind.LOCAL
 
     run(body())
 

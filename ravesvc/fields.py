@@ -25,6 +25,9 @@ def parse_object(text: str | bytes, what: str) -> Object:
     """Decode a JSON object; `what` names it in the error (the text itself never does: it may hold a secret)."""
     try:
         value = json.loads(text)
+    except json.JSONDecodeError as e:
+        # Of its own words, not of the text.
+        raise RaveError(Code.BAD_DATA, f"{what} is not valid JSON (line {e.lineno}: {e.msg})", line=e.lineno) from e
     except (ValueError, RecursionError) as e:
         raise RaveError(Code.BAD_DATA, f"{what} is not valid JSON") from e
     return as_object(value, what)

@@ -15,6 +15,7 @@ from ravesvc.errors import Code, RaveError
 BUS_NAME = "org.ravesvc.Rave1"
 MANAGER_PATH = "/org/ravesvc/Rave1"
 MANAGER_INTERFACE = "org.ravesvc.Rave1.Manager"
+BLOCKLIST_INTERFACE = "org.ravesvc.Rave1.Blocklist"
 MESH_INTERFACE = "org.ravesvc.Rave1.Mesh"
 BACKEND_PATH = "/org/ravesvc/Rave1/backend"
 BACKEND_INTERFACE = "org.ravesvc.Rave1.Backend"
@@ -29,6 +30,8 @@ ORCHESTRATOR_UNIT = "rave-orchestrator.service"
 TARGET_UNIT = "rave-meshes.target"
 _MESH_UNIT = re.compile(r"rave-mesh@(?P<id>[^/]+)\.service")
 MESH_UNIT_PATTERN = "rave-mesh@*.service"
+# %b of systemd.unit(5), set by rave-orchestrator.service.
+BOOT_ID_VARIABLE = "RAVESVC_BOOT_ID"
 
 # Files. Those under /run/rave belong to root: they become the credentials of LoadCredential= in rave-mesh@.service.
 CONFIG_FILE = "/etc/rave/rave.yaml"
@@ -46,6 +49,7 @@ class PolkitAction(StrEnum):
 
     READ = "org.ravesvc.Rave1.read"
     OPERATE = "org.ravesvc.Rave1.operate"
+    QUARANTINE = "org.ravesvc.Rave1.quarantine"
     ADMINS = "org.ravesvc.Rave1.admins"
     CREDENTIALS = "org.ravesvc.Rave1.credentials"
 

@@ -75,11 +75,48 @@ def test_parse_object_gives_an_object_or_bad_data(text: str | bytes) -> None:
         assert isinstance(fields.parse_object(text, "it"), dict)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, b"\xff", "{" + "'secret'}", f'{{"a": {"9" * 5000}}}'])
-def test_what_is_not_json_is_named_but_not_quoted(text: str | bytes) -> None:
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("", 1, "Expecting value"),
+        (b"{", 1, "Expecting property name enclosed in double quotes"),
+        ("{" + "'secret'}", 1, "Expecting property name enclosed in double quotes"),
+        ('{\n"a": 1,\n"b" secret}', 3, "Expecting ':' delimiter"),
+        ('{"a": "secret', 1, "Unterminated string starting at"),
+        ('{"a":\n"secret\\secret"}', 2, "Invalid \\escape"),
+        ('{"a":\n"secret\tsecret"}', 2, "Invalid control character at"),
+        ('{"a": 1} secret', 1, "Extra data"),
+    ],
+)
+def test_what_is_not_json_is_named_with_its_line_but_not_quoted(text: str | bytes, line: int, words: str) -> None:
+    with pytest.raises(RaveError) as e:
+        fields.parse_object(text, "the file")
+    assert e.value.code is Code.BAD_DATA
+    assert e.value.message.startswith(f"the file is not valid JSON (line {line}: {words}")
+    assert e.value.attributes == {"line": line}
+    assert "secret" not in str(e.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, b"\xff", f'{{"a": {"9" * 5000}}}'])
+def test_what_is_not_even_close_to_json_is_named_and_has_no_line(text: str | bytes) -> None:
     with pytest.raises(RaveError, match=r"^the file is not valid JSON$") as e:
         fields.parse_object(text, "the file")
     assert e.value.code is Code.BAD_DATA
+    assert e.value.attributes == {}
+
+
+SECRETS = st.text(alphabet="äöüß§€", min_size=1)
+
+
+@hypothesis.settings(deadline=None)
+@given(st.lists(SECRETS | st.sampled_from([*'{}[]:,"\\\n\t01', "null", '{"a": "', "\\u12", "\\x"])).map("".join))
+def test_no_text_is_quoted_whatever_is_wrong_with_it(text: str) -> None:
+    said = ""
+    try:
+        fields.parse_object(text, "it")
+    except RaveError as e:
+        said = str(e)
+    assert not set(said) & set("äöüß§€")
 
 
 def test_json_that_is_no_object_is_refused() -> None:

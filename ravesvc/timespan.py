@@ -1,0 +1,22 @@
+"""Time spans as people write them, in rave.yaml and on command lines: `5s`, `1h 30min`, `250ms`, or plain seconds."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
+
+
+def parse(text: str) -> float:
+    """Seconds of a time span; raises ValueError."""
+    total, rest = 0.0, text.strip().lower()
+    if not rest:
+        raise ValueError(text)
+    while rest:
+        match = _SPAN.match(rest)
+        if match is None or (unit := match[2] or "s") not in _UNITS:
+            raise ValueError(text)
+        total += float(match[1]) * _UNITS[unit]
+        rest = rest[match.end() :]
+    return total

@@ -1,22 +1,17 @@
-"""Which meshes are left alone, why, and until when.
+"""Which meshes are left alone, why, and until when; and what is remembered of them for the next time. Pure.
 
-The file is the `blocklist.json` that users of the reference implementation know: `blockedMeshes` maps a mesh id to
-`{meshId, reason, blockedAt, blockedUntil}`, times in milliseconds since the epoch, null for ever. Entries of ours
-carry two more keys, `detail` and `actor`; a file without them loads as well.
+Times are milliseconds on the steady scale of `ravesvc.clock`; every question brings its own.
+
+Each entry knows the revision of the list in which it last changed. So a list that somebody has edited by hand can be
+taken over without losing what has happened since they began: see `Blocklist.adopt`.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-
-from ravesvc import fields
-from ravesvc.errors import Code, RaveError
-from ravesvc.names import mesh_id
-from ravesvc.store.files import write_atomically
 
 
 class Reason(StrEnum):
@@ -29,6 +24,7 @@ class Reason(StrEnum):
     LEFT = "left"
     GONE = "gone"
     HELD = "held"
+    OPERATOR = "operator"
 
 
 # What a reason means to people.
@@ -40,40 +36,150 @@ WORDS = {
     Reason.LEFT: "the bot left it",
     Reason.GONE: "the mesh is gone",
     Reason.HELD: "it was stopped by an operator",
+    Reason.OPERATOR: "it was blocked by an operator",
 }
 
-
 # What a later and lesser reason must not replace: a process that fails while an operator stops it stays held.
-_RANKS = {Reason.HELD: 1, Reason.KICKED: 2}
+_RANKS = {Reason.HELD: 1, Reason.OPERATOR: 2, Reason.KICKED: 3}
+
+# What went wrong with the mesh, as far as we can tell; such blocks are counted until a connection has held.
+_TROUBLE = frozenset({Reason.CONNECTION_FAILURES, Reason.REJECTED, Reason.CRASHES})
+
+# Until somebody lifts them.
+FOR_EVER = frozenset({Reason.KICKED, Reason.HELD})
+
+# A mesh whose process keeps failing is tried less and less often: down to once in so many milliseconds.
+LONGEST_QUARANTINE = 24 * 3600 * 1000
+
+# Who has blocked or unblocked a mesh, when it was no person.
+SERVICE = "service"
+# Whoever has edited the file.
+EDITOR = "blocklist.json"
+
+_MOST_EVENTS = 10
+_MOST_MEMORIES = 1000
+# A hand-edited time is another one when it differs by more than a clock that is corrected a little.
+_SAME = 5000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """One entry. `since` and `until` are milliseconds since the epoch; `until` None means for ever."""
+    """One entry. `until` None means for ever.
+
+    `count` is how often in a row the mesh has been in trouble, `revision` that of the list in which the entry last
+    changed; 0 for one that somebody has typed.
+    """
 
     mesh: str
     reason: Reason
     since: int
     until: int | None
     detail: str = ""
-    actor: str = "service"
+    actor: str = SERVICE
+    count: int = 1
+    revision: int = 0
 
     def describe(self) -> str:
         """Why the mesh is left alone, in words."""
         return f"{WORDS[self.reason]}: {self.detail}" if self.detail else WORDS[self.reason]
 
+    def says(self, other: Block) -> bool:
+        """Whether another entry says the same to people."""
+        if None in (self.until, other.until):
+            same_end = self.until is other.until
+        else:
+            assert self.until is not None
+            assert other.until is not None
+            same_end = abs(self.until - other.until) <= _SAME
+        return same_end and (self.reason, self.detail) == (other.reason, other.detail)
+
+
+class What(StrEnum):
+    """What has happened to the block of a mesh."""
+
+    BLOCKED = "blocked"
+    RELEASED = "released"  # Its time was over.
+    UNBLOCKED = "unblocked"  # Somebody has lifted it.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """Something in the history of a mesh."""
+
+    at: int
+    what: What
+    reason: Reason
+    actor: str = SERVICE
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """What is remembered of a mesh, blocked or not, until a connection has held.
+
+    Attributes:
+        failures: attempts to connect that have failed in a row.
+        last_error: why the last one did.
+        blocks: how often in a row it was blocked for trouble.
+        quarantines: how often of these for crashes.
+        at: when anything of this last changed.
+        history: the last events; the one part that a connection that held does not end.
+    """
+
+    failures: int = 0
+    last_error: str = ""
+    blocks: int = 0
+    quarantines: int = 0
+    at: int = 0
+    history: tuple[Event, ...] = ()
+
+    @property
+    def troubled(self) -> bool:
+        """Whether there is anything that a connection would end by holding."""
+        return bool(self.failures or self.last_error or self.blocks or self.quarantines)
+
+
+NOTHING = Memory()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """An entry that came, or went, by whose doing."""
+
+    what: What
+    block: Block
+    actor: str
+
 
 class Blocklist:
-    """The entries, each in force until its time is over. Pure: every question brings its own time."""
+    """The entries, each in force until its time is over, and the memories.
 
-    def __init__(self, blocks: Iterable[Block] = ()) -> None:
+    Attributes:
+        revision: of the text that was written last. What changes from then on belongs to the next one.
+    """
+
+    def __init__(
+        self, blocks: Iterable[Block] = (), memories: dict[str, Memory] | None = None, revision: int = 0
+    ) -> None:
+        self.revision = revision
         self._blocks = {block.mesh: block for block in blocks}
+        self._memories = dict(memories or {})
+        self._crowded = _MOST_MEMORIES
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self._blocks.values())
 
+    @property
+    def memories(self) -> dict[str, Memory]:
+        """What is remembered, by mesh id."""
+        return dict(self._memories)
+
+    def memory(self, mesh: str) -> Memory:
+        """What is remembered of a mesh."""
+        return self._memories.get(mesh, NOTHING)
+
     def get(self, mesh: str, now: int) -> Block | None:
-        """The entry that blocks a mesh at `now` (milliseconds since the epoch)."""
+        """The entry that blocks a mesh at `now`."""
         block = self._blocks.get(mesh)
         return block if block and (block.until is None or now <= block.until) else None
 
@@ -81,81 +187,142 @@ class Blocklist:
         """Every entry that blocks at `now`, by mesh id."""
         return {mesh: block for mesh in self._blocks if (block := self.get(mesh, now))}
 
-    def add(self, block: Block) -> None:
-        """Block a mesh. A kick stays a kick, and a hold gives way to a kick only: `remove` forgets them."""
-        old = self._blocks.get(block.mesh)
-        rank = _RANKS.get(old.reason, 0) if old else 0
-        if _RANKS.get(block.reason, 0) >= rank:
-            self._blocks[block.mesh] = block
+    def next_end(self) -> int | None:
+        """When the next entry is over."""
+        return min((block.until for block in self if block.until is not None), default=None)
 
-    def remove(self, mesh: str) -> Block | None:
-        """Unblock a mesh; returns what blocked it."""
-        return self._blocks.pop(mesh, None)
+    def add(
+        self, mesh: str, reason: Reason, now: int, duration: int | None, *, detail: str = "", actor: str = SERVICE
+    ) -> Change | None:
+        """Block a mesh for `duration` milliseconds, None for ever; a kick and a hold are for ever whatever it says.
 
-    def drop_expired(self, now: int) -> list[Block]:
-        """Remove the entries whose time is over, and return them."""
-        return [self._blocks.pop(mesh) for mesh in list(self._blocks) if not self.get(mesh, now)]
-
-    def to_json(self) -> str:
-        """The text of the file."""
-        entries = {
-            block.mesh: {
-                "meshId": block.mesh,
-                "reason": block.reason.value,
-                "blockedAt": block.since,
-                "blockedUntil": block.until,
-                "detail": block.detail,
-                "actor": block.actor,
-            }
-            for block in self
-        }
-        return json.dumps({"blockedMeshes": entries}, indent=2, ensure_ascii=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str | bytes, what: str) -> Blocklist:
-        """Read the text of a file; raises `RaveError` (BadData, InvalidArgument).
-
-        One bad entry spoils the whole: it may be a kick that must not be forgotten.
+        A kick stays a kick, and what an operator says gives way to a kick only: `remove` ends them. None when an
+        entry stays as it is. Crashes block for twice as long each time, until a connection has held.
         """
-        entries = fields.get_object(fields.parse_object(text, what), "blockedMeshes")
-        return cls(_block(mesh_id(mesh), fields.as_object(entry, mesh)) for mesh, entry in entries.items())
+        old = self.get(mesh, now)
+        if old and (_says_already(old, reason) or _RANKS.get(old.reason, 0) > _RANKS.get(reason, 0)):
+            return None
+        memory = self.memory(mesh)
+        blocks = memory.blocks + (reason in _TROUBLE)
+        quarantines = memory.quarantines + (reason is Reason.CRASHES)
+        if reason in FOR_EVER or duration is None:
+            until = None
+        elif reason is Reason.CRASHES:
+            until = now + quarantine(duration, quarantines)
+        else:
+            until = now + duration
+        block = Block(
+            mesh=mesh,
+            reason=reason,
+            since=now,
+            until=until,
+            detail=detail,
+            actor=actor,
+            count=blocks if reason in _TROUBLE else 1,
+            revision=self.revision + 1,
+        )
+        # The attempts are used up; what is tried after the block is tried anew.
+        self._remember(mesh, now, failures=0, blocks=blocks, quarantines=quarantines)
+        return self._put(block, now)
+
+    def remove(self, mesh: str, now: int, actor: str) -> Change | None:
+        """Unblock a mesh on somebody's word, who trusts it anew; None if nothing blocked it."""
+        block = self.get(mesh, now)
+        if block is None:
+            return None
+        self._remember(mesh, now, failures=0, last_error="", blocks=0, quarantines=0)
+        return self._drop(block, What.UNBLOCKED, actor, now)
+
+    def expire(self, now: int) -> list[Change]:
+        """Remove the entries whose time is over."""
+        over = [block for block in self if not self.get(block.mesh, now)]
+        return [self._drop(block, What.RELEASED, SERVICE, now) for block in over]
+
+    def failed(self, mesh: str, failures: int, error: str, now: int) -> None:
+        """The last of so many attempts in a row to connect has failed, for this reason."""
+        self._remember(mesh, now, failures=failures, last_error=error)
+
+    def held(self, mesh: str, now: int) -> bool:
+        """A connection has held: whatever went wrong before is over. Tells whether anything had to be forgotten."""
+        if not self.memory(mesh).troubled:
+            return False
+        self._remember(mesh, now, failures=0, last_error="", blocks=0, quarantines=0)
+        return True
+
+    def adopt(self, edit: Blocklist, now: int) -> tuple[list[Change], list[Block]]:
+        """Take over a list that somebody has made from the text of `edit.revision`.
+
+        What has changed here since that revision they can't have known: it stays. Returns the changes, and the
+        entries that stayed against what the edit says. An edit without a revision knows nothing of ours.
+        """
+        changes = self.expire(now)
+        kept: list[Block] = []
+        if self.revision == 0:
+            # There is nothing of ours: it is all that is known.
+            self.revision, self._memories = edit.revision, edit.memories
+        # A number that we have never written is none of ours: an old backup has it, of a list that was begun anew.
+        base = edit.revision if edit.revision <= self.revision else 0
+        for mesh in list(self._blocks | edit._blocks):
+            ours, theirs = self._blocks.get(mesh), edit.get(mesh, now)
+            if ours and theirs and ours.says(theirs):
+                continue
+            if ours and ours.revision > base:
+                kept.append(ours)
+            elif theirs:
+                # One that our own text had keeps its author, unless it was changed; what was typed has none.
+                actor = theirs.actor if theirs.revision and not ours else EDITOR
+                changes.append(self._put(dataclasses.replace(theirs, actor=actor, revision=self.revision + 1), now))
+            elif ours:
+                changes.append(self._drop(ours, What.UNBLOCKED, EDITOR, now))
+        for mesh, memory in edit.memories.items():
+            self._memories.setdefault(mesh, memory)
+        return changes, kept
+
+    def snapshot(self) -> Blocklist:
+        """A list that stays as this one is now, as the next revision."""
+        self.revision += 1
+        return Blocklist(self._blocks.values(), self._memories, self.revision)
+
+    def _put(self, block: Block, now: int) -> Change:
+        self._blocks[block.mesh] = block
+        self._tell(block, What.BLOCKED, block.actor, now)
+        return Change(what=What.BLOCKED, block=block, actor=block.actor)
+
+    def _drop(self, block: Block, what: What, actor: str, now: int) -> Change:
+        del self._blocks[block.mesh]
+        self._tell(block, what, actor, now)
+        return Change(what=what, block=block, actor=actor)
+
+    def _tell(self, block: Block, what: What, actor: str, now: int) -> None:
+        event = Event(at=now, what=what, reason=block.reason, actor=actor, detail=block.detail)
+        self._remember(block.mesh, now, history=(*self.memory(block.mesh).history, event)[-_MOST_EVENTS:])
+
+    def _remember(self, mesh: str, now: int, **changes: object) -> None:
+        memory = dataclasses.replace(self.memory(mesh), at=now, **changes)  # type: ignore[arg-type]
+        # The one that changed last stands last.
+        self._memories.pop(mesh, None)
+        self._memories[mesh] = memory
+        if len(self._memories) > self._crowded:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        """Make room for some more, so that this is seldom needed; what is known of blocked meshes stays."""
+        idle = [mesh for mesh in self._memories if mesh not in self._blocks]
+        for mesh in idle[: max(0, len(idle) - _MOST_MEMORIES)]:
+            del self._memories[mesh]
+        self._crowded = len(self._memories) + _MOST_MEMORIES // 4
 
 
-def _block(mesh: str, entry: fields.Object) -> Block:
-    try:
-        reason = Reason(fields.get_str(entry, "reason"))
-    except ValueError as e:
-        raise RaveError(Code.BAD_DATA, f"the entry of {mesh} has an unknown reason", key="reason") from e
-    return Block(
-        mesh=mesh,
-        reason=reason,
-        since=fields.get_int(entry, "blockedAt"),
-        until=fields.opt_int(entry, "blockedUntil"),
-        detail=_words(entry, "detail"),
-        actor=_words(entry, "actor") or "service",
-    )
+def _says_already(old: Block, reason: Reason) -> bool:
+    """Whether an entry in force says all that another one would.
+
+    A mesh that is blocked does not run, so trouble of the same kind is the same trouble: learnt once more, by a
+    parent that follows one which has saved it and was killed.
+    """
+    # An editor may have given an end to what has none.
+    return old.reason is reason and (reason in _TROUBLE or (reason in FOR_EVER and old.until is None))
 
 
-def _words(entry: fields.Object, key: str) -> str:
-    """A text that can be written again: JSON may hold half of a surrogate pair, UTF-8 may not."""
-    return (fields.opt_str(entry, key) or "").encode(errors="replace").decode()
-
-
-def load(path: Path) -> Blocklist:
-    """Read the file; a missing one is an empty list. Raises `RaveError` (BadFile)."""
-    try:
-        return Blocklist.from_json(path.read_bytes(), str(path))
-    except FileNotFoundError:
-        return Blocklist()
-    except (OSError, RaveError) as e:
-        reason = e.message if isinstance(e, RaveError) else e.strerror
-        hint = "mend it, or move it away if no mesh in it matters, and restart rave-orchestrator"
-        raise RaveError(Code.BAD_FILE, f"{path} can't be used: {reason}", hint=hint, file=str(path)) from e
-
-
-def save(path: Path, blocklist: Blocklist) -> None:
-    """Write the file; safe on disk when this returns. Raises `RaveError` (BadFile); the old file is whole then."""
-    try:
-        write_atomically(path, blocklist.to_json(), 0o600)
-    except OSError as e:
-        raise RaveError(Code.BAD_FILE, f"{path} can't be written: {e.strerror}", file=str(path)) from e
+def quarantine(duration: int, number: int) -> int:
+    """For how many milliseconds the `number`-th quarantine in a row is, where the first is for `duration`."""
+    return min(duration << min(number - 1, 32), max(duration, LONGEST_QUARANTINE))

@@ -1,0 +1,268 @@
+"""The blocklist in a file that people may edit: `blocklist.json`, as users of the reference implementation know it.
+
+`blockedMeshes` maps a mesh id to `{meshId, reason, blockedAt, blockedUntil}`, times in milliseconds since the epoch,
+null for ever. Ours has more keys in each entry, `detail`, `actor`, `count` and `revision`; and beside `blockedMeshes`
+the `revision` of the text, `saved` (a `Stamp`), and `meshes`, what is remembered of meshes whether blocked or not. A
+file without these loads as well.
+
+Beside it lies a copy of what was last written, `blocklist.json.saved`. Whatever the file says that the copy does not
+is somebody's edit, also one that was made while nobody ran.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import logging
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+from ravesvc import fields
+from ravesvc.clock import Clock, Stamp
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import mesh_id
+from ravesvc.store.blocklist import SERVICE, Block, Blocklist, Event, Memory, Reason, What
+from ravesvc.store.files import set_aside, write_atomically
+
+E = TypeVar("E", bound=StrEnum)
+
+log = logging.getLogger(__name__)
+
+# Of some ten thousand entries with all that is remembered.
+_LARGEST = 16 * 1024 * 1024
+# Milliseconds; some 280 000 years.
+_FARTHEST = 2**53
+_MEND = "mend it and put it back, or run ravectl blocklist restore to go on with what was saved last"
+
+
+def to_json(blocklist: Blocklist, clock: Clock) -> str:
+    """The text of the file."""
+    ahead = clock.jump()
+
+    def written(time: int | None) -> int | None:
+        return None if time is None else time + ahead
+
+    entries = {
+        block.mesh: {
+            "meshId": block.mesh,
+            "reason": block.reason.value,
+            "blockedAt": written(block.since),
+            "blockedUntil": written(block.until),
+            "detail": block.detail,
+            "actor": block.actor,
+            "count": block.count,
+            "revision": block.revision,
+        }
+        for block in blocklist
+    }
+    memories = {
+        mesh: {
+            "failures": memory.failures,
+            "lastError": memory.last_error,
+            "blocks": memory.blocks,
+            "quarantines": memory.quarantines,
+            "at": written(memory.at),
+            "history": [
+                {
+                    "at": written(event.at),
+                    "what": event.what.value,
+                    "reason": event.reason.value,
+                    "actor": event.actor,
+                    "detail": event.detail,
+                }
+                for event in memory.history
+            ],
+        }
+        for mesh, memory in blocklist.memories.items()
+    }
+    document = {
+        "revision": blocklist.revision,
+        "saved": dataclasses.asdict(clock.stamp()),
+        "blockedMeshes": entries,
+        "meshes": memories,
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str | bytes, what: str, clock: Clock) -> Blocklist:
+    """Read the text of a file; raises `RaveError` (BadData, InvalidArgument).
+
+    One bad entry spoils the whole: it may be a kick that must not be forgotten.
+    """
+    top = fields.parse_object(text, what)
+    ahead = clock.ahead(_stamp(top))
+    entries = fields.get_object(top, "blockedMeshes")
+    memories = fields.opt_object(top, "meshes") or {}
+    return Blocklist(
+        [_block(mesh_id(mesh), fields.as_object(entry, mesh), ahead) for mesh, entry in entries.items()],
+        {mesh_id(mesh): _memory(fields.as_object(entry, mesh), ahead) for mesh, entry in memories.items()},
+        revision=_count(top, "revision"),
+    )
+
+
+class BlockFile:
+    """The file and its copy. Its methods block."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._copy = path.with_name(f"{path.name}.saved")
+        self._clock = clock
+        self._known: bytes | None = None  # what was saved or read last, also by an earlier process
+        self._saved = False
+
+    def load_copy(self) -> Blocklist:
+        """What was saved last; an empty list if nothing was, or the copy is of no use."""
+        try:
+            text = _read(self._copy)
+            blocklist = from_json(text, str(self._copy), self._clock)
+        except FileNotFoundError:
+            return Blocklist()
+        except (OSError, RaveError) as e:
+            reason = e.message if isinstance(e, RaveError) else e.strerror
+            log.warning("%s, the copy of the blocklist, can't be used: %s", self._copy, reason)
+            return Blocklist()
+        self._known = text
+        return blocklist
+
+    def read_edit(self) -> Blocklist | None:
+        """What the file says if that was not saved, or read before; None also for a file that is `missing`.
+
+        Raises `RaveError` (BadFile) for one that can't be used. It is kept under another name then, so that nothing
+        overwrites it, and as long as it is there a file that is missing is BadFile, too.
+        """
+        try:
+            text = _read(self._path)
+        except FileNotFoundError:
+            kept = sorted(self._path.parent.glob(f"{self._path.name}.damaged-*"))
+            if kept and not self._saved:
+                raise self._bad(f"{self._path} is missing; what was there is kept as {kept[-1]}") from None
+            return None
+        except OSError as e:
+            raise self._damaged(e.strerror or str(e)) from e
+        if text == self._known:
+            return None
+        try:
+            edit = from_json(text, "it", self._clock)
+        except RaveError as e:
+            raise self._damaged(e.message) from e
+        self._known = text
+        return edit
+
+    def missing(self) -> bool:
+        """Whether there is no file."""
+        return not os.path.lexists(self._path)
+
+    def changed(self) -> bool:
+        """Whether the file says something that nobody has read yet, so that saving would overwrite an edit."""
+        try:
+            return _read(self._path) != self._known
+        except OSError:
+            # What can't be read is an edit, too.
+            return not self.missing()
+
+    def save(self, text: str) -> None:
+        """Write both; they are safe on disk when this returns. Raises `RaveError` (BadFile); both are whole then."""
+        content = text.encode()
+        # The copy first: it must know all that the file may ever have said.
+        for path in (self._copy, self._path):
+            try:
+                write_atomically(path, content, 0o600)
+            except OSError as e:
+                hint = "free some space" if e.errno in (errno.ENOSPC, errno.EDQUOT) else "is the directory rave's?"
+                what = f"{path} can't be written: {e.strerror}"
+                raise RaveError(Code.BAD_FILE, what, hint=hint, file=str(path)) from e
+        self._known, self._saved = content, True
+
+    def _damaged(self, reason: str) -> RaveError:
+        try:
+            kept = set_aside(self._path)
+        except OSError as e:
+            return self._bad(f"{self._path} can't be used: {reason}; it can't be renamed: {e.strerror}")
+        return self._bad(f"{self._path} can't be used: {reason}; it is kept as {kept}")
+
+    def _bad(self, text: str) -> RaveError:
+        return RaveError(Code.BAD_FILE, text, hint=_MEND, file=str(self._path))
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise OSError(errno.EFBIG, "it is too large")
+    return content
+
+
+def _stamp(top: fields.Object) -> Stamp | None:
+    saved = fields.opt_object(top, "saved")
+    if saved is None:
+        return None
+    return Stamp(
+        wall=fields.get_int(saved, "wall"),
+        boottime=fields.get_int(saved, "boottime"),
+        boot=fields.get_str(saved, "boot"),
+    )
+
+
+def _block(mesh: str, entry: fields.Object, ahead: int) -> Block:
+    until = fields.opt_int(entry, "blockedUntil")
+    return Block(
+        mesh=mesh,
+        reason=_reason(entry, mesh),
+        since=_time(entry, "blockedAt", ahead),
+        # What is too far away to reckon with is never.
+        until=None if until is None or until > _FARTHEST else _time(entry, "blockedUntil", ahead),
+        detail=_words(entry, "detail"),
+        actor=_words(entry, "actor") or SERVICE,
+        count=max(1, _count(entry, "count")),
+        revision=_count(entry, "revision"),
+    )
+
+
+def _memory(entry: fields.Object, ahead: int) -> Memory:
+    history = [fields.as_object(event, "an event") for event in fields.opt_list(entry, "history") or []]
+    return Memory(
+        failures=_count(entry, "failures"),
+        last_error=_words(entry, "lastError"),
+        blocks=_count(entry, "blocks"),
+        quarantines=_count(entry, "quarantines"),
+        at=_time({"at": 0, **entry}, "at", ahead),
+        history=tuple(
+            Event(
+                at=_time(event, "at", ahead),
+                what=_member(What, fields.get_str(event, "what"), "an event"),
+                reason=_reason(event, "an event"),
+                actor=_words(event, "actor") or SERVICE,
+                detail=_words(event, "detail"),
+            )
+            for event in history
+        ),
+    )
+
+
+def _reason(entry: fields.Object, where: str) -> Reason:
+    return _member(Reason, fields.get_str(entry, "reason"), where)
+
+
+def _member(kind: type[E], text: str, where: str) -> E:
+    try:
+        return kind(text)
+    except ValueError as e:
+        known = ", ".join(kind)
+        raise RaveError(Code.BAD_DATA, f"the entry of {where} says {text[:80]!r} where it may say {known}") from e
+
+
+def _time(entry: fields.Object, key: str, ahead: int) -> int:
+    """A time of the file on the steady scale, within what can be reckoned with and written again."""
+    return max(-_FARTHEST, min(fields.get_int(entry, key), _FARTHEST)) - ahead
+
+
+def _count(entry: fields.Object, key: str) -> int:
+    return max(0, fields.opt_int(entry, key) or 0)
+
+
+def _words(entry: fields.Object, key: str) -> str:
+    """A text that can be written again: JSON may hold half of a surrogate pair, UTF-8 may not."""
+    return (fields.opt_str(entry, key) or "").encode(errors="replace").decode()

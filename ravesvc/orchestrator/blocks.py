@@ -1,79 +1,311 @@
-"""The parent's blocklist: what is in force now, and every change of it saved before anybody is told."""
+"""The parent's blocklist: what is in force now, and every change of it saved before anybody is told.
+
+What changes while a save is under way goes into the next one, so that a fleet in trouble costs few writes, and none
+of them holds up the event loop. What somebody does to the file by hand is taken over, see `Blocklist.adopt`.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
-import time
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from ravesvc.errors import RaveError
-from ravesvc.store import blocklist
-from ravesvc.store.blocklist import Block, Blocklist, Reason
+from ravesvc.clock import Clock
+from ravesvc.errors import Code, RaveError
+from ravesvc.store import blockfile
+from ravesvc.store.blockfile import BlockFile
+from ravesvc.store.blocklist import SERVICE, Block, Blocklist, Change, Memory, Reason, What
 
 log = logging.getLogger(__name__)
 
-_FOR_EVER = (Reason.KICKED, Reason.HELD)
+# Seconds until what could not be saved is tried again, without a change that tries it anyway.
+_RETRY = 10.0
+# Timers don't count while the machine sleeps, so the end of a block is looked at that often.
+_LONGEST_TIMER = 600.0
 
 
 class Blocks:
     """Holds the blocklist and its file.
 
+    Changes are in force at once. The future that each returns tells, when that is decided, whether it is safe on
+    disk; one that is not is saved as soon as that works.
+
     Attributes:
-        error: why the file could not be read, or None. Nothing is written then, so that whatever kicks it holds stay
-            in it, and nothing may be joined.
+        error: why the file can't be used, or None. Nothing may be joined then, and nothing is written, until the file
+            is mended or `restore` is called.
+        unsaved: why the last save has failed, or None.
+        shown: the entries that have been announced, by mesh id.
     """
 
-    def __init__(self, path: Path, seconds: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        duration: float,
+        clock: Clock,
+        *,
+        announce: Callable[[Change], None],
+        changed: Callable[[], None],
+        retry: float = _RETRY,
+    ) -> None:
+        """`duration` is that of a block that ends by itself, in seconds.
+
+        `announce` hears of every change when it is saved, or when saving it has failed; `changed` when `error` or
+        `unsaved` has.
+        """
         self.error: RaveError | None = None
-        self._path = path
-        self._seconds = seconds
+        self.unsaved: RaveError | None = None
+        self.shown: Mapping[str, Block] = {}
+        self._duration = int(duration * 1000)
         self._clock = clock
-        try:
-            self._list = blocklist.load(path)
-        except RaveError as e:
-            self.error = e
-            self._list = Blocklist()
+        self._announce = announce
+        self._changed = changed
+        self._retry = retry
+        self._file = BlockFile(path, clock)
+        self._list = Blocklist()
+        self._news: list[Change] = []
+        self._waiting: list[asyncio.Future[bool]] = []
+        self._dirty = False
+        self._closed = False
+        self._wake = asyncio.Event()
+        self._io = asyncio.Lock()
+        self._writer: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Read the file; what is wrong with it is noted in `error`."""
+        self._list = await asyncio.to_thread(self._file.load_copy)
+        async with self._io:
+            await self._reread()
+        self.shown = self.in_force()
+        self._changed()
+        self._writer = asyncio.create_task(self._write())
+        self._set_timer()
+
+    async def close(self) -> None:
+        """Save what is not saved yet, if that can be done at all."""
+        self._closed = True
+        if self._timer:
+            self._timer.cancel()
+        if self._writer:
+            self._wake.set()
+            await asyncio.gather(self._writer, return_exceptions=True)
 
     def get(self, mesh: str) -> Block | None:
         """What blocks a mesh now."""
-        return self._list.get(mesh, self._now())
+        return self._list.get(mesh, self._clock.now())
 
     def in_force(self) -> dict[str, Block]:
         """Every block that is in force now, by mesh id."""
-        return self._list.in_force(self._now())
+        return self._list.in_force(self._clock.now())
 
-    def add(self, mesh: str, reason: Reason, detail: str, actor: str = "service") -> bool:
-        """Block a mesh, for ever or for `blocklist_duration`; tells whether that is safe on disk.
+    def memory(self, mesh: str) -> Memory:
+        """What is remembered of a mesh."""
+        return self._list.memory(mesh)
 
-        A block that can't be saved holds as long as the parent runs, and is saved with the next change.
+    def wall(self, time: int) -> int:
+        """A time of an entry as the wall clock has it: microseconds since the epoch, within what D-Bus can tell."""
+        return min(max(0, time + self._clock.jump()), 2**53) * 1000
+
+    def add(
+        self, mesh: str, reason: Reason, *, detail: str = "", actor: str = SERVICE, seconds: float | None = None
+    ) -> asyncio.Future[bool]:
+        """Block a mesh, for `seconds` (math.inf: for ever) or as long as its reason demands; see `Blocklist.add`."""
+        if seconds is None:
+            duration: int | None = self._duration
+        else:
+            duration = None if seconds == math.inf else int(seconds * 1000)
+        return self._note(self._list.add(mesh, reason, self._clock.now(), duration, detail=detail, actor=actor))
+
+    def remove(self, mesh: str, actor: str) -> asyncio.Future[bool]:
+        """Unblock a mesh."""
+        return self._note(self._list.remove(mesh, self._clock.now(), actor))
+
+    def failed(self, mesh: str, failures: int, error: str) -> None:
+        """A mesh could not be reached, for the `failures`-th time in a row."""
+        self._list.failed(mesh, failures, error, self._clock.now())
+        self._soil()
+
+    def held(self, mesh: str) -> None:
+        """A connection to the mesh has held."""
+        if self._list.held(mesh, self._clock.now()):
+            self._soil()
+
+    async def reread(self) -> None:
+        """Take over what somebody has done to the file."""
+        async with self._io:
+            await self._reread()
+        self._changed()
+
+    async def restore(self) -> int:
+        """Go on with what was saved last, in place of a file that can't be used; returns the number of entries.
+
+        Raises `RaveError` (BadFile) when it can't be saved; InvalidArgument when there is nothing wrong.
         """
-        now = self._now()
-        until = None if reason in _FOR_EVER else now + int(self._seconds * 1000)
-        self._list.add(Block(mesh=mesh, reason=reason, since=now, until=until, detail=detail, actor=actor))
-        return self._save()
-
-    def remove(self, mesh: str) -> bool:
-        """Unblock a mesh; tells whether that is safe on disk."""
-        self._list.remove(mesh)
-        return self._save()
-
-    def drop_expired(self) -> list[Block]:
-        """Remove what is over, and return it."""
-        expired = self._list.drop_expired(self._now())
-        if expired:
-            self._save()
-        return expired
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
-
-    def _save(self) -> bool:
+        if self.error is None:
+            raise RaveError(Code.INVALID_ARGUMENT, "the blocklist can be used, there is nothing to restore")
+        async with self._io:
+            self.error = None
+            await self._save()
+            self.error = self.unsaved
+        self._changed()
         if self.error:
-            return False
+            raise self.error
+        log.warning("The blocklist goes on as it was saved last")
+        return len(self.in_force())
+
+    def _note(self, change: Change | None) -> asyncio.Future[bool]:
+        """A future that is done when all that has changed so far was saved, or could not be."""
+        saved: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if change:
+            self._news.append(change)
+            self._set_timer()
+            self._soil()
+        if self._dirty or self._io.locked():
+            # Whether what is being saved will be safe is not known yet either; so it is saved once more.
+            self._waiting.append(saved)
+            self._soil()
+        else:
+            saved.set_result(True)
+        return saved
+
+    def _soil(self) -> None:
+        self._dirty = True
+        self._wake.set()
+
+    async def _write(self) -> None:
+        """Save whenever there is something to save, until we are closed."""
+        while self._dirty or not self._closed:
+            if not self._closed:
+                with contextlib.suppress(TimeoutError):
+                    # What could not be saved is tried again.
+                    await asyncio.wait_for(self._wake.wait(), self._retry if self._dirty else None)
+            self._wake.clear()
+            if self._dirty:
+                async with self._io:
+                    await self._save()
+            if self.unsaved and self._closed:
+                break
+
+    async def _save(self) -> None:
+        # Else an edit would be overwritten before anybody has read it.
+        failure = self.error or await self._clear_way()
+        news, self._news = self._news, []
+        waiting, self._waiting = self._waiting, []
+        if failure is None:
+            self._dirty = False
+            try:
+                await asyncio.to_thread(self._write_down, self._list.snapshot())
+            except RaveError as e:
+                self._dirty, failure = True, e
+        before, self.unsaved = self.unsaved, failure
+        if failure and (before is None or before.message != failure.message):
+            log.error("The blocklist can't be saved, it is kept in memory: %s", failure)
+        elif before and failure is None:
+            log.info("The blocklist is saved again")
+        for change in news:
+            self._show(change)
+        for each in waiting:
+            if not each.done():
+                each.set_result(self.unsaved is None)
+        if self.unsaved and not self._waiting:
+            # What has woken us up is nothing that could be done better at once.
+            self._wake.clear()
+        if (self.unsaved is None) is not (before is None):
+            self._changed()
+
+    def _write_down(self, snapshot: Blocklist) -> None:
+        """In a thread: a large list is a long text."""
+        self._file.save(blockfile.to_json(snapshot, self._clock))
+
+    def _show(self, change: Change) -> None:
+        shown = {mesh: block for mesh, block in self.shown.items() if mesh != change.block.mesh}
+        self.shown = shown | {change.block.mesh: change.block} if change.what is What.BLOCKED else shown
+        self._announce(change)
+
+    async def _clear_way(self) -> RaveError | None:
+        """Take over an edit that is in the way of a save; returns what is wrong with one that can't be moved away."""
+        if not await asyncio.to_thread(self._file.changed):
+            return None
+        error = await self._reread()
+        return error if await asyncio.to_thread(self._file.changed) else None
+
+    async def _reread(self) -> RaveError | None:
+        refused = self.error
         try:
-            blocklist.save(self._path, self._list)
+            edit = await asyncio.to_thread(self._file.read_edit)
         except RaveError as e:
-            log.error("The blocklist could not be saved, it is kept in memory: %s", e)  # noqa: TRY400 - no traceback
-            return False
-        return True
+            if self._writer is None or refused:
+                self.error = e
+                log.error("No mesh is started: %s", e)  # noqa: TRY400 - said in words
+            else:
+                # What it said until now we know, and write again.
+                log.error("An edit of the blocklist is not taken over: %s", e)  # noqa: TRY400
+                self._soil()
+            return e
+        self.error = None
+        if refused:
+            log.info("The blocklist can be used again")
+            self._soil()
+        if edit:
+            self._adopt(edit)
+        elif self._list.revision and await asyncio.to_thread(self._file.missing):
+            log.warning("blocklist.json was removed; it is written again, ravectl blocklist remove takes entries out")
+            self._soil()
+        return None
+
+    def _adopt(self, edit: Blocklist) -> None:
+        by_hand = self._list.revision > 0
+        changes, kept = self._list.adopt(edit, self._clock.now())
+        self._news += changes
+        for block in kept:
+            log.warning(
+                "The entry of mesh %s in the blocklist stays (%s): it is newer than the text that was edited; "
+                "ravectl blocklist remove takes it out",
+                block.mesh,
+                block.describe(),
+            )
+        if by_hand:
+            log.info("The blocklist was edited by hand: %d entries have changed", len(changes))
+        self._set_timer()
+        self._soil()
+
+    def _set_timer(self) -> None:
+        """Wake up for the end of the next block."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        end = self._list.next_end()
+        if end is not None:
+            # A block is in force up to its last millisecond.
+            seconds = (end + 1 - self._clock.now()) / 1000
+            delay = min(max(0.0, seconds), _LONGEST_TIMER)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        over = self._list.expire(self._clock.now())
+        if over:
+            self._news += over
+            self._soil()
+        self._set_timer()
+
+
+async def insist(mesh: str, saved: Awaitable[bool]) -> None:
+    """Wait for a change of `Blocks`; raises `RaveError` (BadFile) when it is in force but could not be saved."""
+    if not await saved:
+        text = f"done, but the blocklist could not be saved: mesh {mesh}"
+        raise RaveError(Code.BAD_FILE, text, hint="the log says why", mesh=mesh)
+
+
+def describe(change: Change) -> str:
+    """A change in words, for the log."""
+    block = change.block
+    match change.what:
+        case What.BLOCKED:
+            return f"Mesh {block.mesh} is blocked by {change.actor}: {block.describe()}"
+        case What.RELEASED:
+            return f"Mesh {block.mesh} is no longer blocked ({block.describe()})"
+        case What.UNBLOCKED:
+            return f"Mesh {block.mesh} is unblocked by {change.actor} ({block.describe()})"

@@ -17,17 +17,14 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from ravesvc import database, names
+from ravesvc import __version__, database, names, timespan
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import ClientIdentity, MeshSettings, Servers, Tls
+from ravesvc.settings import ClientIdentity, Edition, MeshSettings, Servers, Tls, digest
 
 T = TypeVar("T")
 
 MESH_MODES = ("invited", "public", "friends", "all")
-
-_UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 
 _NOT_IN_BASE_URL = frozenset("?#@ ")
 
@@ -50,6 +47,7 @@ class Config:
     limit: int
     lang: str
     max_processes: int | None
+    status_poll_interval: float
     process_restart_delay: float
     max_process_restarts: int
     shutdown_timeout: float
@@ -64,6 +62,10 @@ class Config:
     typing_delay: float
     debug: bool
     database: Database | None = None
+
+    def edition(self) -> Edition:
+        """That of a child which is started now."""
+        return Edition(__version__, digest(self.mesh_settings().to_json()))
 
     def mesh_settings(self) -> MeshSettings:
         """The part that a child is told. It does not log in, so it gets none of the keys for that."""
@@ -81,6 +83,7 @@ class Config:
             command_prefix=self.command_prefix,
             typing_delay=self.typing_delay,
             max_connection_attempts=self.max_connection_attempts,
+            watchdog=self.watchdog,
             debug=self.debug,
         )
 
@@ -142,20 +145,6 @@ def _read(text: str, file: str) -> tuple[Config | None, list[RaveError]]:
     return config, problems
 
 
-def duration(text: str) -> float:
-    """Seconds of a time span such as `5s`, `1h`, `1h 30min`, `250ms` or plain seconds; raises ValueError."""
-    total, rest = 0.0, text.strip().lower()
-    if not rest:
-        raise ValueError(text)
-    while rest:
-        match = _SPAN.match(rest)
-        if match is None or (unit := match[2] or "s") not in _UNITS:
-            raise ValueError(text)
-        total += float(match[1]) * _UNITS[unit]
-        rest = rest[match.end() :]
-    return total
-
-
 def _config(top: _Section) -> Config:
     identity = top.section("client_identity")
     servers = top.section("servers")
@@ -177,6 +166,7 @@ def _config(top: _Section) -> Config:
         lang=top.text("lang", "en"),
         max_processes=top.integer("max_processes", 0, least=0) or None,
         process_restart_delay=top.duration("process_restart_delay", 5.0, least=0.1),
+        status_poll_interval=top.duration("status_poll_interval", 30.0, least=1),
         max_process_restarts=top.integer("max_process_restarts", 5, least=1, most=1000),
         shutdown_timeout=top.duration("shutdown_timeout", 10.0, least=1),
         watchdog=top.duration("watchdog", 30.0, least=5),
@@ -244,7 +234,7 @@ class _Section:
     def duration(self, key: str, default: float, *, least: float, most: float = 366 * 86400) -> float:
         """A time span within bounds, in seconds."""
         wanted = f"a time span such as 5s, 10min or 1h, from {least:g}s to {most:.0f}s"
-        return self._scalar(key, default, lambda text: _within(duration(text), least, most), wanted)
+        return self._scalar(key, default, lambda text: _within(timespan.parse(text), least, most), wanted)
 
     def boolean(self, key: str) -> bool:
         """true or false; false when it is absent."""

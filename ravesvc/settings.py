@@ -5,11 +5,15 @@ The parent derives both from rave.yaml and the credentials; a child parses no YA
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
 from ravesvc import fields
 from ravesvc.fields import Object
+
+# A connection that lives this long (seconds) was a success: what went wrong before it is over.
+HELD = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,9 +50,28 @@ class Tls:
     insecure_hosts: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """Which program a child runs, and with which settings: what an upgrade or an edit of rave.yaml changes.
+
+    `digest` is that of the settings credential, see `digest`.
+    """
+
+    version: str
+    digest: str
+
+
+def digest(settings: str) -> str:
+    """What tells one text of the settings credential from another; nobody finds the keys in it by trying."""
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeshSettings:
-    """What a child needs of rave.yaml. Durations are in seconds."""
+    """What a child needs of rave.yaml. Durations are in seconds.
+
+    `watchdog` is systemd's to know (WatchdogSec=). It is here because a running child keeps the one of its start.
+    """
 
     identity: ClientIdentity
     servers: Servers
@@ -57,6 +80,7 @@ class MeshSettings:
     command_prefix: tuple[str, ...]
     typing_delay: float
     max_connection_attempts: int
+    watchdog: float
     debug: bool
 
     def to_json(self) -> str:
@@ -81,6 +105,7 @@ class MeshSettings:
             command_prefix=_texts(top, "command_prefix"),
             typing_delay=fields.get_number(top, "typing_delay"),
             max_connection_attempts=fields.get_int(top, "max_connection_attempts"),
+            watchdog=fields.get_number(top, "watchdog"),
             debug=fields.get_bool(top, "debug"),
         )
 

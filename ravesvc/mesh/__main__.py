@@ -17,12 +17,12 @@ import signal
 import sys
 from pathlib import Path
 
-from ravesvc import log, names
+from ravesvc import __version__, log, names
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus
 from ravesvc.notify import feed_watchdog
-from ravesvc.settings import MeshSettings, Session
+from ravesvc.settings import Edition, MeshSettings, Session, digest
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,8 @@ def main() -> int:
     log.set_up(logging.INFO, prefix=f"[{mesh}] ")
     try:
         mesh = names.mesh_id(mesh)
-        settings = MeshSettings.from_json(_credential(names.SETTINGS_CREDENTIAL))
+        text = _credential(names.SETTINGS_CREDENTIAL)
+        settings = MeshSettings.from_json(text)
         snapshot = _credential(names.SESSION_CREDENTIAL)
         # Blank when the unit was started before any login; the parent may know more by now.
         session = Session.from_json(snapshot) if snapshot.strip() else None
@@ -42,10 +43,10 @@ def main() -> int:
         return ExitStatus.CONFIG
     if settings.debug:
         logging.getLogger().setLevel(logging.DEBUG)
-    return asyncio.run(_run(mesh, settings, session))
+    return asyncio.run(_run(mesh, settings, Edition(__version__, digest(text)), session))
 
 
-async def _run(mesh: str, settings: MeshSettings, session: Session | None) -> ExitStatus:
+async def _run(mesh: str, settings: MeshSettings, edition: Edition, session: Session | None) -> ExitStatus:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -53,7 +54,7 @@ async def _run(mesh: str, settings: MeshSettings, session: Session | None) -> Ex
     gc.freeze()
     watchdog = asyncio.create_task(feed_watchdog())
     try:
-        status = await Worker(mesh, settings, session).run(stopped)
+        status = await Worker(mesh, settings, edition, session).run(stopped)
     finally:
         watchdog.cancel()
     _log.info("Ended: %s", status.name.lower().replace("_", " "))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
 from ravesvc.room.close import CloseKind
+from ravesvc.settings import HELD
 
-# A connection that lives this long (seconds) was a success.
-HELD = 60.0
 _FIRST_DELAY = 1.0
 _MOST_DELAY = 60.0
 
@@ -31,6 +30,10 @@ class Attempts:
         self.failures = 0
         self._most = most
         self._drops = 0
+
+    def resume(self, failures: int) -> None:
+        """There were failures in a row before this process."""
+        self.failures += failures
 
     def failed(self, error: RaveError, kind: CloseKind | None) -> ExitStatus | None:
         """Count a failed attempt; returns the status to end with if there should be no other.

@@ -53,6 +53,13 @@ class ParentBackend:
                 return {_text(command): _permission(admin) for command, admin in needs.items()}
         raise _senseless()
 
+    async def attempts(self) -> int:
+        """How many attempts in a row to connect to our mesh have failed, as far as the parent has heard."""
+        match await self._ask("GetAttempts", timeout=_READING):
+            case [failures]:
+                return _number(failures)
+        raise _senseless()
+
     async def session(self) -> Session:
         """The account's session as it is now. Raises LoginNeeded, too, if there is none."""
         match await self._ask("GetCredentials", timeout=_READING):

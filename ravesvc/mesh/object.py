@@ -13,6 +13,7 @@ from ravesvc.bus import Bus, Call, Interface, Signal, Variant, method, policy_de
 from ravesvc.bus.matching import name_changes
 from ravesvc.errors import RaveError
 from ravesvc.names import Announcement
+from ravesvc.settings import Edition
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ class WorkerObject(Interface):
     """One child. The bus's policy lets only the parent and root call it."""
 
     interface = names.WORKER_INTERFACE
+    properties: ClassVar = {"Version": "s", "SettingsDigest": "s"}
     signals: ClassVar = {
         "Ready": {},
         "Connected": {},
@@ -39,16 +41,18 @@ class WorkerObject(Interface):
         status: Callable[[], dict[str, Variant]],
         reconnect: Callable[[], None],
         refresh: Callable[[Announcement], Awaitable[None]],
+        edition: Edition,
     ) -> None:
         super().__init__(policy_decides)
+        self.set(Version=edition.version, SettingsDigest=edition.digest)
         self._status = status
         self._reconnect = reconnect
         self._refresh = refresh
 
     @method(returns={"status": "a{sv}"})
     async def get_status(self, call: Call) -> dict[str, Variant]:
-        """How the child is."""
-        return self._status()
+        """Every property, and how the child is."""
+        return {**self.values(), **self._status()}
 
     @method()
     async def restart_connection(self, call: Call) -> None:

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from ravesvc import __version__
 from ravesvc.api import tls
 from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
@@ -31,7 +30,7 @@ from ravesvc.room import address
 from ravesvc.room.chat import ChatMessage, OwnMessages
 from ravesvc.room.close import Close, CloseKind
 from ravesvc.room.room import Room
-from ravesvc.settings import MeshSettings, Session
+from ravesvc.settings import HELD, Edition, MeshSettings, Session
 
 _log = logging.getLogger(__name__)
 
@@ -46,12 +45,13 @@ _NOBODY = Session(device_id="", ssaid="", user_id=0, auth_token="")
 class Worker:
     """One mesh. It is the listener of its rooms, one after another, and passes on to the bot what it hears."""
 
-    def __init__(self, mesh: str, settings: MeshSettings, session: Session | None) -> None:
+    def __init__(self, mesh: str, settings: MeshSettings, edition: Edition, session: Session | None) -> None:
         """Prepare it; `session` is that of the start, older than what the parent says, None if there was none."""
         self._mesh = mesh
         self._settings = settings
+        self._edition = edition
         self._session = session or _NOBODY
-        self._facts = Facts(version=__version__)
+        self._facts = Facts(version=edition.version)
         self._attempts = Attempts(settings.max_connection_attempts)
         self._own_messages = OwnMessages()
         self._room: Room | None = None
@@ -63,7 +63,7 @@ class Worker:
         self._restart = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
         self._api = Api(servers=settings.servers, identity=settings.identity, session=self._session, tls=settings.tls)
-        parent = ParentBackend(lambda: self._presence.bus)
+        parent = self._parent = ParentBackend(lambda: self._presence.bus)
         registry = Registry()
         builtin.register(registry)
         admin.register(registry, parent, self._leave)
@@ -121,9 +121,11 @@ class Worker:
 
     async def _live(self) -> ExitStatus:
         """One connection after another, once the parent has told what it knows or has had its time."""
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, RaveError):
             async with asyncio.timeout(_PATIENCE):
                 await self._follower.asked.wait()
+                # Those of earlier processes count. A parent that is away is not asked again: ours count then.
+                self._attempts.resume(await self._parent.attempts())
         while True:
             self._restart.clear()
             status = await self._connection()
@@ -292,18 +294,22 @@ class Worker:
             self._reconnect()
 
     def _make_object(self) -> WorkerObject:
-        return WorkerObject(self._status, self._reconnect, self._follower.refresh)
+        return WorkerObject(self._status, self._reconnect, self._follower.refresh, self._edition)
 
     def _status(self) -> dict[str, Variant]:
+        since = self._facts.connected_since
+        lasted = time.monotonic() - since if since is not None else 0.0
+        # What went wrong before a connection that holds is over.
+        attempts = self._attempts.failures if lasted < HELD else 0
         return {
             "Connected": Variant("b", self._room is not None),
+            "ConnectedUSec": Variant("t", int(lasted * 1_000_000)),
             "Title": Variant("s", self._facts.title),
             "Server": Variant("s", self._facts.server),
             "Users": Variant("u", len(self._room.users) if self._room else 0),
             "Reconnects": Variant("u", self._facts.reconnects),
-            "Attempts": Variant("u", self._attempts.failures),
+            "Attempts": Variant("u", attempts),
             "LastError": Variant("s", self._last_error),
-            "Version": Variant("s", __version__),
         }
 
     def _say_status(self) -> None:

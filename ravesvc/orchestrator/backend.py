@@ -17,6 +17,7 @@ from ravesvc.bus import Call, Interface, Variant, decides_unnamed, method
 from ravesvc.errors import Code, RaveError, new_incident
 from ravesvc.orchestrator import arguments
 from ravesvc.orchestrator.account import Account
+from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
 
@@ -52,7 +53,12 @@ class BackendObject(Interface):
     interface = names.BACKEND_INTERFACE
 
     def __init__(
-        self, workers: Workers, state: State, account: Account, refresh: Callable[[], Awaitable[None]]
+        self,
+        workers: Workers,
+        blocks: Blocks,
+        state: State,
+        account: Account,
+        refresh: Callable[[], Awaitable[None]],
     ) -> None:
         """`refresh` has everything read again, everywhere."""
 
@@ -62,6 +68,7 @@ class BackendObject(Interface):
 
         super().__init__(verified)
         self._workers = workers
+        self._blocks = blocks
         self._state = state
         self._account = account
         self._refresh = refresh
@@ -78,6 +85,12 @@ class BackendObject(Interface):
         self._insist_loaded()
         # The store may hold more than a name that somebody could type, and the bus takes.
         return {command: admin for command, admin in self._state.overrides.items() if command.isprintable()}
+
+    @method(returns={"failures": "u"})
+    async def get_attempts(self, call: Call) -> int:
+        """How many attempts in a row to connect to the caller's mesh have failed, in this process or earlier ones."""
+        # A file may say more than the bus takes.
+        return min(self._blocks.memory(await self._workers.mesh_of(call.sender)).failures, 2**32 - 1)
 
     @method(returns={"credentials": "a{sv}"})
     async def get_credentials(self, call: Call) -> dict[str, Variant]:

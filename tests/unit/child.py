@@ -12,10 +12,12 @@ from ravesvc import names
 from ravesvc.bus import Bus, Signal
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus
-from ravesvc.settings import MeshSettings, Servers, Session, Tls
+from ravesvc.settings import Edition, MeshSettings, Servers, Session, Tls
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
 from tests.unit.simulator_server import Served, in_thread
+
+EDITION = Edition("1.2.3", "0123456789abcdef")
 
 
 def settings_for(served: Served, attempts_allowed: int) -> MeshSettings:
@@ -28,6 +30,7 @@ def settings_for(served: Served, attempts_allowed: int) -> MeshSettings:
         command_prefix=("?",),
         typing_delay=0.0,
         max_connection_attempts=attempts_allowed,
+        watchdog=30.0,
         debug=False,
     )
 
@@ -41,7 +44,7 @@ class Child:
         self.mesh = mesh
         self.stopped = asyncio.Event()
         self.heard: list[tuple[Any, ...]] = []
-        self.worker = Worker(mesh, settings_for(served, attempts_allowed), session)
+        self.worker = Worker(mesh, settings_for(served, attempts_allowed), EDITION, session)
         self.running: asyncio.Task[ExitStatus]
 
     @property

@@ -27,6 +27,7 @@ class FakeParent(Interface):
         super().__init__(policy_decides)
         self.admin_users: set[int] = set()
         self.overrides: dict[str, bool] = {}
+        self.attempts = 0
         self.session = session
         self.failures: dict[str, RaveError] = {}
         self.gates: dict[str, asyncio.Event] = {}
@@ -59,6 +60,10 @@ class FakeParent(Interface):
     @method(returns={"permissions": "a{sb}"})
     async def get_permissions(self, call: Call) -> Any:
         return await self._answer(call, value=dict(self.overrides))
+
+    @method(returns={"failures": "u"})
+    async def get_attempts(self, call: Call) -> Any:
+        return await self._answer(call, value=self.attempts)
 
     @method(returns={"credentials": "a{sv}"})
     async def get_credentials(self, call: Call) -> Any:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
 from pathlib import Path
@@ -12,12 +11,12 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ravesvc import config
+from ravesvc import __version__, config
 from ravesvc.api.models import MeshMode
 from ravesvc.config import Config
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import ClientIdentity, Servers, Tls
+from ravesvc.settings import ClientIdentity, Edition, Servers, Tls, digest
 
 SHIPPED = Path(__file__).parents[2] / "config/rave.yaml"
 DEFAULTS = Config(
@@ -31,6 +30,7 @@ DEFAULTS = Config(
     limit=20,
     lang="en",
     max_processes=None,
+    status_poll_interval=30.0,
     process_restart_delay=5.0,
     max_process_restarts=5,
     shutdown_timeout=10.0,
@@ -99,6 +99,7 @@ discovery_interval: 1h 30min
 limit: 100
 lang: no
 max_processes: 7
+status_poll_interval: 1min
 process_restart_delay: 250ms
 max_process_restarts: 1
 shutdown_timeout: 20
@@ -131,6 +132,7 @@ debug: yes
         limit=100,
         lang="no",
         max_processes=7,
+        status_poll_interval=60.0,
         process_restart_delay=0.25,
         max_process_restarts=1,
         shutdown_timeout=20.0,
@@ -150,6 +152,7 @@ debug: yes
 def test_a_child_is_told_its_part() -> None:
     keys = "".join(f"  {field.name}: made-up-{field.name}\n" for field in dataclasses.fields(ClientIdentity))
     settings = "lang: de\ntyping_delay: 2s\ndebug: true\nmax_connection_attempts: 9\ncommand_prefix: [x]\n"
+    settings += "watchdog: 7s\n"
     found = good(f"{settings}client_identity:\n{keys}")
     told = found.mesh_settings()
     for field in dataclasses.fields(told):
@@ -160,7 +163,51 @@ def test_a_child_is_told_its_part() -> None:
         assert getattr(told.identity, field.name) == (f"made-up-{field.name}" if wanted else ""), (
             "no keys for a login"
         )
-    assert (told.lang, told.debug, told.max_connection_attempts) == ("de", True, 9)
+    assert (told.lang, told.debug, told.max_connection_attempts, told.watchdog) == ("de", True, 9, 7.0)
+
+
+def test_the_edition_is_that_of_the_program_and_of_what_a_child_is_told() -> None:
+    edition = good("").edition()
+    assert edition == Edition(__version__, digest(DEFAULTS.mesh_settings().to_json()))
+    assert good("debug: false\n").edition() == edition, "however it is written"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lang: de",
+        "debug: true",
+        "watchdog: 31s",
+        "typing_delay: 2s",
+        "command_prefix: x",
+        "max_connection_attempts: 4",
+        "client_identity: {request_hash_key: k}",
+        "client_identity: {user_agent: x}",
+        "servers: {api: 'https://a.test'}",
+        "tls: {insecure_hosts: [h.test]}",
+    ],
+)
+def test_what_a_running_child_would_do_otherwise_makes_another_edition(text: str) -> None:
+    assert good(text).edition() != DEFAULTS.edition()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "max_processes: 7",
+        "status_poll_interval: 1s",
+        "process_restart_delay: 1s",
+        "max_process_restarts: 1",
+        "shutdown_timeout: 1s",
+        "discovery_interval: 1s",
+        "mesh_mode: all",
+        "blocklist_duration: 1s",
+        "client_identity: {mojo_api_key: k, parse_application_id: a}",
+    ],
+)
+def test_what_is_the_parents_or_systemds_outdates_no_child(text: str) -> None:
+    assert good(text) != DEFAULTS
+    assert good(text).edition() == DEFAULTS.edition()
 
 
 def test_a_null_is_the_default() -> None:
@@ -237,6 +284,7 @@ def test_a_problem_names_line_and_key_and_how_to_mend_it(text: str, problem: str
         ("discovery_interval", "1"),
         ("limit", "1"),
         ("max_processes", "0"),
+        ("status_poll_interval", "1s"),
         ("process_restart_delay", "100ms"),
         ("max_process_restarts", "1"),
         ("shutdown_timeout", "1s"),
@@ -299,37 +347,6 @@ def test_what_is_no_base_url(url: str) -> None:
     assert bad(f"servers: {{api: {yaml.dump(url, default_style=chr(34)).strip()}}}") == [
         "f.yaml:1: servers.api must be a URL such as https://host/path"
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("5", 5),
-        ("5s", 5),
-        ("5 sec", 5),
-        ("250ms", 0.25),
-        ("1.5h", 5400),
-        ("1h 30min", 5400),
-        ("1h30m", 5400),
-        (" 2 D ", 172800),
-        ("0", 0),
-    ],
-)
-def test_time_spans(text: str, seconds: float) -> None:
-    assert config.duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", " ", "s", "-1s", "1e5", "5 parsecs", "1.s", ".5", "inf", "nan", "1,5s", "5s!"])
-def test_what_is_no_time_span(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - that it is one is all that counts
-        config.duration(text)
-
-
-@hypothesis.settings(deadline=None)
-@given(st.text())
-def test_a_time_span_is_a_number_or_a_value_error(text: str) -> None:
-    with contextlib.suppress(ValueError):
-        assert config.duration(text) >= 0
 
 
 IDENTITY = [field.name for field in dataclasses.fields(ClientIdentity)]

@@ -35,6 +35,17 @@ def test_the_last_failure_in_a_row_ends_it(code: Code) -> None:
         assert attempts.failures == 3
 
 
+def test_failures_of_an_earlier_process_count() -> None:
+    attempts = Attempts(3)
+    attempts.resume(2)
+    assert attempts.failed(error(), None) is ExitStatus.UNREACHABLE
+    assert attempts.failures == 3
+    attempts = Attempts(3)
+    attempts.resume(2)
+    attempts.ended(CloseKind.LOST, 60.0)
+    assert attempts.failed(error(), None) is None
+
+
 def test_one_attempt_may_be_all_there_is() -> None:
     assert Attempts(1).failed(error(), None) is ExitStatus.UNREACHABLE
 

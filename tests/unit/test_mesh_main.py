@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,6 @@ try:
 finally:
     os.write(diary, "".join(f"module {name}\\n" for name in list(sys.modules)).encode())
 """
-
-
-@pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManager]:
-    fake = FakeManager(tmp_path, monkeypatch)
-    yield fake
-    fake.close()
 
 
 @pytest.fixture

@@ -12,11 +12,13 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import object as object_module
 from ravesvc.mesh.object import Presence, WorkerObject
 from ravesvc.names import Announcement
+from ravesvc.settings import Edition
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_systemd import MESH, settle
 
 Run = Callable[[Any], Any]
+STATUS = {"Version": "1.2.3", "SettingsDigest": "0123", "Users": 3}
 SIGNALS = WorkerObject.signals
 
 
@@ -74,7 +76,8 @@ class Child:
         self.presence = Presence(MESH, self._make, self._met)
 
     def _make(self) -> WorkerObject:
-        return WorkerObject(lambda: {"Users": Variant("u", 3)}, self._reconnect, self._refresh)
+        edition = Edition("1.2.3", "0123")
+        return WorkerObject(lambda: {"Users": Variant("u", 3)}, self._reconnect, self._refresh, edition)
 
     async def _refresh(self, what: Announcement) -> None:
         self.refreshed.append(what)
@@ -102,7 +105,7 @@ def test_a_child_is_on_the_bus_under_its_name(run: Run, bus_address: str, monkey
             child.presence.emit("Error", "nobody hears it yet")
             await child.presence.join()
             child.presence.emit("Disconnected", "the connection broke")
-            assert await ask(bus, "GetStatus") == [{"Users": 3}]
+            assert await ask(bus, "GetStatus") == [STATUS]
             assert await ask(bus, "RestartConnection") == []
             assert child.reconnects == 1
             for what in Announcement.ADMINS, Announcement.PERMISSIONS:
@@ -149,7 +152,7 @@ def test_without_its_name_a_child_is_heard_all_the_same(
             assert [signal.member for signal in heard] == ["Ready", "Kicked"]
             assert len({signal.sender for signal in heard}) == 1
             path, interface = names.worker_path(MESH), names.WORKER_INTERFACE
-            assert await bus.call(heard[0].sender, path, interface, "GetStatus") == [{"Users": 3}]
+            assert await bus.call(heard[0].sender, path, interface, "GetStatus") == [STATUS]
             assert child.met == 1, "it does not come and go"
             keeping.cancel()
             await asyncio.wait([keeping])
@@ -195,7 +198,7 @@ def test_a_child_comes_back_to_a_new_bus_and_announces_itself_there(
             bus_daemon.start()
             await until(lambda met=met: child.met == met)
             async with connected(bus_daemon.address) as (bus,):
-                assert await ask(bus, "GetStatus") == [{"Users": 3}]
+                assert await ask(bus, "GetStatus") == [STATUS]
         keeping.cancel()
         await asyncio.wait([keeping])
         await child.presence.leave()

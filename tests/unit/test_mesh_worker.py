@@ -8,19 +8,19 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from ravesvc import __version__, names
+from ravesvc import names
 from ravesvc.bus import Bus
 from ravesvc.mesh import attempts, follower
+from ravesvc.mesh import worker as worker_module
 from ravesvc.names import ExitStatus
 from ravesvc.room.room import Room
 from tests.unit.bus_fakes import connected
-from tests.unit.child import Child, ask, child_of
+from tests.unit.child import EDITION, Child, ask, child_of
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_manager import FakeManager
 from tests.unit.fake_parent import FakeParent, parent_on
@@ -28,13 +28,6 @@ from tests.unit.fake_systemd import settle
 from tests.unit.simulator_server import Served, in_thread
 
 Run = Callable[[Any], Any]
-
-
-@pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManager]:
-    fake = FakeManager(tmp_path, monkeypatch)
-    yield fake
-    fake.close()
 
 
 @pytest.fixture(autouse=True)
@@ -69,18 +62,19 @@ def test_it_connects_says_so_everywhere_answers_and_stops(
             assert f"STATUS=Connecting to {served.server}" in manager.said
             (answer,) = await child.answer("?ping")
             assert answer.startswith("Pong")
-            assert (await ask(bus, mesh, "GetStatus")) == [
-                {
-                    "Connected": True,
-                    "Title": "A film",
-                    "Server": "localhost",
-                    "Users": 2,
-                    "Reconnects": 0,
-                    "Attempts": 0,
-                    "LastError": "",
-                    "Version": __version__,
-                }
-            ]
+            (status,) = await ask(bus, mesh, "GetStatus")
+            assert 0 < status.pop("ConnectedUSec") < 60_000_000
+            assert status == {
+                "Connected": True,
+                "Title": "A film",
+                "Server": "localhost",
+                "Users": 2,
+                "Reconnects": 0,
+                "Attempts": 0,
+                "LastError": "",
+                "Version": EDITION.version,
+                "SettingsDigest": EDITION.digest,
+            }
             await in_thread(child.control.join, mesh, "bob", "carl")
             await manager.hears("4 users")
             await in_thread(child.control.part, mesh, "bob")
@@ -290,9 +284,29 @@ def test_restart_connection_ends_the_wait_for_the_next_attempt(
             await until(lambda: [said[0] for said in child.heard] == ["Ready", "ConnectionFailed"])
             (status,) = await ask(bus, mesh, "GetStatus")
             assert (status["Connected"], status["Attempts"], status["Users"]) == (False, 1, 0)
+            assert status["ConnectedUSec"] == 0
             await in_thread(child.control.accept, mesh)
             await ask(bus, mesh, "RestartConnection")
             await child.connects()
+            await child.says("Connected")
+            # Nobody knows yet whether this one holds.
+            (status,) = await ask(bus, mesh, "GetStatus")
+            assert (status["Connected"], status["Attempts"]) == (True, 1)
+            monkeypatch.setattr(worker_module, "HELD", 0.0)
+            (status,) = await ask(bus, mesh, "GetStatus")
+            assert status["Attempts"] == 0
+
+    run(body())
+
+
+def test_attempts_of_earlier_processes_count(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        served.control.refuse(mesh, status=503)
+        parent = FakeParent(served.session)
+        parent.attempts = 2
+        async with parent_on(os.environ["DBUS_SYSTEM_BUS_ADDRESS"], parent), child_of(served, mesh, 3) as (child, _):
+            assert await child.ends() is ExitStatus.UNREACHABLE
+            assert [said[:2] for said in child.heard] == [("Ready",), ("ConnectionFailed", 3)]
 
     run(body())
 

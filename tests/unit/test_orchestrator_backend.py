@@ -19,6 +19,7 @@ from ravesvc.orchestrator.backend import BackendObject
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
 from ravesvc.settings import Session
+from ravesvc.store.blocklist import Memory
 from ravesvc.store.store import CommandPermission, Contents
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
@@ -39,7 +40,7 @@ CHANGES = [
     ("Refresh", "t", ()),
     ("Relogin", "t", ()),
 ]
-READING = ["GetAdmins", "GetPermissions", "GetCredentials", "LoginEnded"]
+READING = ["GetAdmins", "GetPermissions", "GetAttempts", "GetCredentials", "LoginEnded"]
 
 
 class FakeAccount:
@@ -58,6 +59,16 @@ class FakeAccount:
     async def login_ended(self) -> None:
         if self.ended:
             raise self.ended
+
+
+class FakeBlocks:
+    """The blocklist as the backend sees it."""
+
+    def __init__(self) -> None:
+        self.memories: dict[str, Memory] = {}
+
+    def memory(self, mesh: str) -> Memory:
+        return self.memories.get(mesh, Memory())
 
 
 class Child(Interface):
@@ -109,7 +120,14 @@ class Site:
         }
         self.workers._unit_of = self._unit_of  # type: ignore[method-assign]
         self.refreshed = 0
-        backend = BackendObject(self.workers, self.state, self.account, self._refresh)  # type: ignore[arg-type]
+        self.blocks = FakeBlocks()
+        backend = BackendObject(
+            self.workers,
+            self.blocks,  # type: ignore[arg-type]
+            self.state,
+            self.account,  # type: ignore[arg-type]
+            self._refresh,
+        )
         parent.export(names.BACKEND_PATH, backend)
         self.child = Child(child, parent, MESH)
         self.other = Child(other, parent, OTHER)
@@ -161,6 +179,26 @@ def test_a_child_learns_what_it_needs_and_no_more(run: Run, bus_address: str) ->
                 "auth_token": SESSION.auth_token,
             }
             assert Session.from_object(await site.child.ask("GetCredentials")) == SESSION
+
+    run(body())
+
+
+def test_a_child_learns_how_many_attempts_of_earlier_ones_have_failed(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            assert await site.child.ask("GetAttempts") == 0
+            site.blocks.memories[MESH] = Memory(failures=2, last_error="no route to host")
+            assert await site.child.ask("GetAttempts") == 2
+            assert await site.other.ask("GetAttempts") == 0, "each of its own mesh"
+
+    run(body())
+
+
+def test_a_blocklist_may_tell_more_attempts_than_the_bus_takes(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.blocks.memories[MESH] = Memory(failures=2**60)
+            assert await site.child.ask("GetAttempts") == 2**32 - 1
 
     run(body())
 

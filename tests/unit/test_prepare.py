@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc import config, names, prepare
-from ravesvc.settings import MeshSettings, Session
+from ravesvc import __version__, config, names, prepare
+from ravesvc.settings import Edition, MeshSettings, Session, digest
 
 KEY = "hush-key"
 TOKEN = "hush-token"
@@ -91,6 +91,15 @@ def test_the_children_get_settings_and_session(machine: Machine) -> None:
         device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_token=TOKEN
     )
     assert mode(machine.settings) == mode(machine.session) == 0o600
+
+
+def test_what_the_children_get_is_the_edition_that_the_parent_compares_them_with(machine: Machine) -> None:
+    for text in "", "watchdog: 7s\nlang: de\n", 'command_prefix: ["ä"]\n':
+        machine.configure(text)
+        assert prepare.main() == 0
+        # A child digests the bytes of its credential.
+        told = machine.settings.read_bytes().decode()
+        assert config.load(machine.config).edition() == Edition(__version__, digest(told))
 
 
 def test_systemd_gets_the_drop_in_that_everybody_may_read(machine: Machine) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import hypothesis
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import ClientIdentity, MeshSettings, Servers, Session, Tls, normalise_token
+from ravesvc.settings import ClientIdentity, Edition, MeshSettings, Servers, Session, Tls, digest, normalise_token
 
 TEXTS = st.lists(st.text()).map(tuple)
 
@@ -23,6 +24,7 @@ def settings(**changes: Any) -> MeshSettings:
         "command_prefix": ("?", "bot "),
         "typing_delay": 1.5,
         "max_connection_attempts": 3,
+        "watchdog": 30.0,
         "debug": True,
     }
     return MeshSettings(**(values | changes))
@@ -38,6 +40,7 @@ SESSION = Session(device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_to
     command_prefix=TEXTS,
     typing_delay=st.floats(0, 60),
     max_connection_attempts=st.integers(1, 1_000_000),
+    watchdog=st.floats(5, 3600),
     debug=st.booleans(),
 )
 def test_settings_survive_the_way_to_a_child(**changes: Any) -> None:
@@ -94,7 +97,7 @@ def test_a_session_needs_every_key(key: str) -> None:
 
 @pytest.mark.parametrize("read", [MeshSettings.from_json, Session.from_json])
 def test_broken_json_is_not_quoted(read: Any) -> None:
-    with pytest.raises(RaveError, match=r"credential is not valid JSON$"):
+    with pytest.raises(RaveError, match=r"credential is not valid JSON \(line 1: Expecting ',' delimiter\)$"):
         read('{"auth_token": "hush-token"')
 
 
@@ -111,3 +114,31 @@ def test_a_token_loses_its_prefix(text: str) -> None:
 def test_only_the_prefix_is_lost() -> None:
     assert normalise_token("ar:b") == "ar:b"
     assert normalise_token("r:") == ""
+
+
+@given(st.text(), st.text())
+def test_a_digest_tells_one_text_from_another_and_not_what_it_says(one: str, other: str) -> None:
+    assert re.fullmatch("[0-9a-f]{16}", digest(one))
+    assert (digest(one) == digest(other)) is (one == other)
+
+
+def test_a_digest_is_the_same_in_every_process_and_version() -> None:
+    # An upgrade alone must not make settings look like others.
+    assert digest("{}") == "44136fa355b3678a"
+
+
+def test_the_digest_of_settings_is_that_of_their_text() -> None:
+    assert digest(settings().to_json()) == digest(settings().to_json())
+    for change in (
+        {"lang": "de"},
+        {"watchdog": 31.0},
+        {"debug": False},
+        {"tls": Tls()},
+        {"command_prefix": ("bot ", "?")},
+    ):
+        assert digest(settings(**change).to_json()) != digest(settings().to_json())
+
+
+def test_editions_differ_by_program_or_settings() -> None:
+    assert Edition("1", "a") == Edition("1", "a")
+    assert len({Edition("1", "a"), Edition("2", "a"), Edition("1", "b")}) == 3

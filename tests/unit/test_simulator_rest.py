@@ -93,7 +93,8 @@ def test_a_malformed_body_is_refused_and_written_down(served: Served, body: dict
 
 def test_a_body_that_is_no_json_is_refused(served: Served) -> None:
     assert served.raw("POST", "/users/list", b"{").status == 400
-    assert violations(served) == ["the body is not valid JSON"]
+    words = "Expecting property name enclosed in double quotes"
+    assert violations(served) == [f"the body is not valid JSON (line 1: {words})"]
 
 
 def test_the_listing_shows_what_its_flags_ask_for(served: Served) -> None:

@@ -1,7 +1,8 @@
 """Which meshes there are, as Rave lists them, and how far a list is to be believed.
 
-A round that fails, or is read by half, changes nothing. A mesh is gone only after several good rounds without it. The
-loss of most meshes at once is held back: it is more likely a fault of the server than the truth.
+A round that fails, or is read by half, changes nothing. A mesh is gone only after several good rounds without it.
+The loss of most meshes at once is held back: it is more likely a fault of the server than the truth. Many more rounds
+have to insist on it; that there are none at all only an operator may confirm.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from ravesvc.api.models import Mesh
 from ravesvc.errors import Code, RaveError
@@ -18,42 +19,76 @@ from ravesvc.errors import Code, RaveError
 log = logging.getLogger(__name__)
 
 ROUNDS_TO_FORGET = 3
+ROUNDS_TO_FORGET_MOST = 30
 # Seconds from the start of a round to that of the next.
 _LEAST_INTERVAL = 1.0
 
 
 class Census:
-    """The meshes that are believed to be there, oldest first. Pure: it is fed with the lists of good rounds."""
+    """The meshes that are believed to be there, oldest first. Pure: it is fed with the lists of good rounds.
+
+    Attributes:
+        meshes: those that are believed; None before the first good round.
+        held_back: how many of them the last list lacked, because it lacked too many to be believed.
+    """
 
     def __init__(self) -> None:
         self.meshes: dict[str, Mesh] | None = None
         self.held_back = 0
-        self._missed: dict[str, int] = {}
+        self._running: dict[str, Mesh] = {}
+        self._lost: set[str] = set()
+        self._missed: dict[str, int] = {}  # rounds in a row that were good, and lacked the mesh
+        self._insisted = 0  # rounds in a row that held the same ones back
+
+    def adopt(self, running: Iterable[str]) -> None:
+        """Before the first round: an earlier process has started these, so it has seen them listed.
+
+        Without that the first list after a restart would be believed whatever it lacks.
+        """
+        self._running = {mesh: Mesh(mesh, None, "", invited=True, users=()) for mesh in running}
 
     def observe(self, listed: Sequence[Mesh]) -> None:
         """Take in a complete list. `held_back` is then the number of meshes whose loss is not believed."""
-        known = self.meshes or {}
+        known = self._running if self.meshes is None else self.meshes
         seen = {mesh.id: mesh for mesh in listed}
-        lost = known.keys() - seen.keys()
-        self.held_back = len(lost) if 2 * len(lost) > len(known) else 0
-        if self.held_back:
-            # What is listed even now is not missed.
-            self._missed = {mesh: rounds for mesh, rounds in self._missed.items() if mesh in lost}
+        before, self._lost = self._lost, known.keys() - seen.keys()
+        self.meshes = {mesh: seen.get(mesh, old) for mesh, old in known.items()} | seen
+        # What is listed even now is not missed.
+        missed = {mesh: rounds for mesh, rounds in self._missed.items() if mesh in self._lost}
+        if 2 * len(self._lost) > len(known):
+            self.held_back = len(self._lost)
+            self._missed = missed
+            self._insisted = self._insisted + 1 if seen and before == self._lost else 0
+            if self._insisted >= ROUNDS_TO_FORGET_MOST:
+                self.believe()
         else:
-            self._missed = {mesh: self._missed.get(mesh, 0) + 1 for mesh in lost}
-        gone = {mesh for mesh, rounds in self._missed.items() if rounds >= ROUNDS_TO_FORGET}
-        self._missed = {mesh: rounds for mesh, rounds in self._missed.items() if mesh not in gone}
-        self.meshes = {mesh: seen.get(mesh, old) for mesh, old in known.items() if mesh not in gone} | seen
+            self.held_back = self._insisted = 0
+            self._missed = {mesh: missed.get(mesh, 0) + 1 for mesh in self._lost}
+            for mesh in [mesh for mesh, rounds in self._missed.items() if rounds >= ROUNDS_TO_FORGET]:
+                self.forget(mesh)
+
+    def believe(self) -> int:
+        """What the last list lacked is gone, because an operator says so; returns how many that are."""
+        gone = list(self._lost)
+        self.held_back = self._insisted = 0
+        for mesh in gone:
+            self.forget(mesh)
+        return len(gone)
 
     def forget(self, mesh: str) -> None:
-        """A child has found out that the mesh is gone."""
+        """The mesh is gone, as its child may have found out."""
+        self._missed.pop(mesh, None)
+        self._lost.discard(mesh)
+        self._running.pop(mesh, None)
         if self.meshes:
             self.meshes.pop(mesh, None)
 
     def forget_all(self) -> None:
         """They were another account's."""
         self.meshes = None
-        self.held_back = 0
+        self.held_back = self._insisted = 0
+        self._running = {}
+        self._lost = set()
         self._missed = {}
 
 
@@ -62,8 +97,9 @@ class Discovery:
 
     Attributes:
         census: what is believed.
-        ready: no round begins while it is cleared.
+        obstacle: why no round can begin, or None: see `hold` and `release`.
         last_good: seconds since the epoch of the last good round, 0 before the first.
+        stale_since: since when nothing new is known of the meshes, likewise; 0 when the last round was good.
         error: why the last round failed; None when it was good.
         login_needed: Rave has refused the session, and no round was good since. Other failures say nothing about it.
     """
@@ -75,9 +111,10 @@ class Discovery:
         ended: Callable[[], None],
     ) -> None:
         self.census = Census()
-        self.ready = asyncio.Event()
-        self.ready.set()
-        self.last_good = 0.0
+        self.obstacle: RaveError | None = None
+        self._free = asyncio.Event()
+        self._free.set()
+        self.last_good = self.stale_since = 0.0
         self.error: RaveError | None = None
         self.login_needed = False
         self._read = read
@@ -85,6 +122,17 @@ class Discovery:
         self._ended = ended
         self._asked = asyncio.Event()
         self._checks: list[asyncio.Future[bool]] = []
+
+    def hold(self, obstacle: RaveError) -> None:
+        """Begin no more rounds, for this reason."""
+        self.obstacle = obstacle
+        self._free.clear()
+
+    def release(self) -> None:
+        """Begin a round now, and go on."""
+        self.obstacle = None
+        self._free.set()
+        self.ask()
 
     def ask(self) -> None:
         """Begin a round now, or right after the one that is under way, which may have read too early."""
@@ -106,7 +154,7 @@ class Discovery:
         """Read for ever."""
         loop = asyncio.get_running_loop()
         while True:
-            await self.ready.wait()
+            await self._free.wait()
             self._asked.clear()
             begun = loop.time()
             checks, self._checks = self._checks, []
@@ -128,12 +176,13 @@ class Discovery:
                 log.warning("Discovery failed, so nothing changes: %s", e)
             self.error = e
             self.login_needed |= e.code is Code.UNAUTHORIZED
+            self.stale_since = self.stale_since or self.last_good or time.time()
         else:
             if self.error:
                 log.info("Discovery works again")
             self.error = None
             self.login_needed = False
-            self.last_good = time.time()
+            self.last_good, self.stale_since = time.time(), 0.0
             held_back = self.census.held_back
             self.census.observe(listed)
             if self.census.held_back > held_back:

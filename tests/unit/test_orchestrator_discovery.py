@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ravesvc.api.models import Mesh
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator import discovery
-from ravesvc.orchestrator.discovery import ROUNDS_TO_FORGET, Census, Discovery
+from ravesvc.orchestrator.discovery import ROUNDS_TO_FORGET, ROUNDS_TO_FORGET_MOST, Census, Discovery
 from tests.unit.conftest import until
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -106,7 +106,7 @@ def test_forgetting() -> None:
 
 
 def test_another_accounts_meshes_are_forgotten_at_once() -> None:
-    found = census("abc", "b", "c")
+    found = census("abc", "b", *["c"] * ROUNDS_TO_FORGET_MOST)
     assert found.held_back == 2
     found.forget_all()
     assert (found.meshes, found.held_back) == (None, 0)
@@ -114,6 +114,150 @@ def test_another_accounts_meshes_are_forgotten_at_once() -> None:
     assert (known(found), found.held_back) == ("xab", 0)
     found.observe(meshes("xb"))
     assert known(found) == "xab", "with a clean slate"
+    found.observe(meshes("x"))
+    assert (known(found), found.held_back) == ("xab", 2), "whose missing begins now"
+    found.forget_all()
+    assert found.believe() == 0
+
+
+# What an earlier process has left running.
+
+
+def adopted(running: str) -> Census:
+    made = Census()
+    made.adopt(running)
+    return made
+
+
+def test_what_runs_already_was_listed_once_so_that_its_loss_is_not_believed() -> None:
+    found = adopted("abcd")
+    assert (found.meshes, found.held_back) == (None, 0), "nobody knows before the first round"
+    found.observe([])
+    assert (known(found), found.held_back) == ("abcd", 4)
+    found.observe(meshes("abcd"))
+    assert (known(found), found.held_back) == ("abcd", 0)
+
+
+def test_what_runs_already_is_gone_after_several_rounds_without_it_like_any_other() -> None:
+    found = adopted("abc")
+    for _ in range(ROUNDS_TO_FORGET - 1):
+        found.observe(meshes("bcd"))
+        assert known(found) == "abcd"
+    found.observe(meshes("bcd"))
+    assert known(found) == "bcd"
+
+
+def test_of_what_runs_already_no_more_is_known_than_that_and_a_list_says_more() -> None:
+    found = adopted("ab")
+    found.observe([mesh("a", "A film")])
+    assert found.meshes == {"a": mesh("a", "A film"), "b": Mesh("b", None, "", True, ())}
+
+
+def test_what_ran_at_the_start_does_not_come_back_later() -> None:
+    found = adopted("ab")
+    for _ in range(ROUNDS_TO_FORGET):
+        found.observe(meshes("a"))
+    assert known(found) == "a"
+    found.observe(meshes("a"))
+    assert known(found) == "a"
+    # When the last one is forgotten the census is empty, and knows it.
+    found.forget("a")
+    assert found.meshes == {}
+    found.observe(meshes("c"))
+    assert (known(found), found.held_back) == ("c", 0)
+
+
+def test_what_runs_already_of_another_account_is_forgotten_with_it() -> None:
+    found = adopted("abc")
+    found.forget_all()
+    found.observe(meshes("x"))
+    assert (known(found), found.held_back) == ("x", 0)
+
+
+# A great loss that is true after all.
+
+
+def test_the_loss_of_most_is_believed_when_many_more_rounds_insist_on_it() -> None:
+    assert ROUNDS_TO_FORGET_MOST == 30
+    found = census("abcd", "d")
+    for _ in range(ROUNDS_TO_FORGET_MOST - 1):
+        found.observe(meshes("d"))
+        assert (known(found), found.held_back) == ("abcd", 3)
+    found.observe(meshes("d"))
+    assert (known(found), found.held_back) == ("d", 0)
+    found.observe(meshes("d"))
+    assert (known(found), found.held_back) == ("d", 0)
+
+
+def test_rounds_insist_only_by_lacking_the_same() -> None:
+    found = census("abcde", *["e"] * ROUNDS_TO_FORGET_MOST)
+    assert known(found) == "abcde"
+    found.observe(meshes("d"))
+    for _ in range(ROUNDS_TO_FORGET_MOST):
+        assert known(found) == "abcde"
+        found.observe(meshes("e"))
+    assert known(found) == "abcde", "they begin anew"
+    found.observe(meshes("e"))
+    assert known(found) == "e"
+
+
+def test_a_round_that_is_believed_ends_the_insisting() -> None:
+    found = census("abcd", *["d"] * ROUNDS_TO_FORGET_MOST, "abcd", *["d"] * ROUNDS_TO_FORGET_MOST)
+    assert (known(found), found.held_back) == ("abcd", 3)
+
+
+def test_what_is_new_does_not_disturb_those_who_insist() -> None:
+    found = census("abcd", *["d"] * ROUNDS_TO_FORGET_MOST)
+    found.observe(meshes("dx"))
+    assert known(found) == "dx"
+
+
+def test_that_there_are_no_meshes_at_all_no_number_of_rounds_proves() -> None:
+    found = census("abcd", *[""] * 100)
+    assert (known(found), found.held_back) == ("abcd", 4)
+    # Nor do they prove anything for a list that has something, and lacks the same.
+    found = census("abcd", *[""] * 100, "x")
+    assert (known(found), found.held_back) == ("abcdx", 4)
+
+
+def test_an_operator_may_confirm_a_loss() -> None:
+    found = census("abcd", "")
+    assert found.believe() == 4
+    assert (found.meshes, found.held_back) == ({}, 0)
+    assert found.believe() == 0
+    found.observe(meshes("a"))
+    assert (known(found), found.held_back) == ("a", 0), "it may come back"
+
+
+def test_an_operator_confirms_what_the_last_list_lacks_and_no_more() -> None:
+    found = census("abcdef", "abcdf", "bcde")
+    assert found.held_back == 0
+    assert found.believe() == 2
+    assert known(found) == "bcde"
+    # With a clean slate.
+    for names in ("abcdef", "bcdef", "bcdef"):
+        found.observe(meshes(names))
+    assert known(found) == "bcdeaf"
+
+
+def test_what_a_child_has_found_out_meanwhile_is_not_confirmed_again() -> None:
+    found = census("abcde", *["e"] * ROUNDS_TO_FORGET_MOST)
+    found.forget("a")
+    # Those that are left insist as before.
+    found.observe(meshes("e"))
+    assert known(found) == "e"
+    found = census("abcd", "d")
+    found.forget("a")
+    assert found.believe() == 2
+    assert known(found) == "d"
+
+
+def test_before_the_first_round_there_is_nothing_to_confirm() -> None:
+    found = adopted("ab")
+    assert found.believe() == 0
+    assert found.meshes is None
+    found.observe([])
+    assert (known(found), found.held_back) == ("ab", 2)
 
 
 ROUND = st.sets(st.sampled_from("abcdef")).map(sorted).map("".join)
@@ -254,6 +398,54 @@ def test_a_login_is_needed_until_something_says_otherwise(run: Run, mended_by: s
             assert not scene.discovery.login_needed
 
     run(body())
+
+
+@pytest.mark.usefixtures("_quick")
+def test_what_is_known_is_stale_since_the_last_good_round(run: Run) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            assert scene.discovery.stale_since == 0
+            await scene.round(meshes("ab"))
+            assert scene.discovery.stale_since == 0
+            good = scene.discovery.last_good
+            for _ in range(3):
+                await scene.round(REFUSED)
+                assert scene.discovery.stale_since == good
+            await scene.round(meshes("ab"))
+            assert scene.discovery.stale_since == 0
+            assert scene.discovery.last_good > good
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_quick")
+def test_when_no_round_was_ever_good_nothing_is_known_since_the_first_failure(run: Run) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            before = time.time()
+            await scene.round(REFUSED)
+            stale = scene.discovery.stale_since
+            assert before <= stale <= time.time()
+            await scene.round(REFUSED)
+            assert scene.discovery.stale_since == stale
+            await scene.round([])
+            assert scene.discovery.stale_since == 0
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_greater_loss_is_reported_again_and_one_that_is_over_is_not(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            for names in ("abcdef", "ab", "b", "ab", "abcdef", "a"):
+                await scene.round(meshes(names))
+
+    with caplog.at_level(logging.WARNING, "ravesvc"):
+        run(body())
+    assert caplog.messages == [f"{lost} meshes vanished at once; that is not believed" for lost in (4, 5, 5)]
 
 
 @pytest.mark.usefixtures("_quick")
@@ -399,20 +591,44 @@ def test_the_next_round_comes_without_being_asked_for(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("_quick")
-def test_no_round_begins_while_nobody_is_ready(run: Run) -> None:
+def test_no_round_begins_while_something_is_in_the_way(run: Run) -> None:
     async def body() -> None:
         async with Scene(3600) as scene:
             await scene.round(meshes("a"))
-            scene.discovery.ready.clear()
+            assert scene.discovery.obstacle is None
+            for obstacle in REFUSED, RaveError(Code.LOGIN_NEEDED, "there is no session"):
+                scene.discovery.hold(obstacle)
+                assert scene.discovery.obstacle is obstacle
             scene.discovery.ask()
             check = asyncio.create_task(scene.discovery.check())
             for _ in range(20):
                 await asyncio.sleep(0)
             assert scene.rave.rounds == 1
-            scene.discovery.ready.set()
-            await scene.round(meshes("ab"))
+            # It goes on by itself.
+            scene.discovery.release()
+            assert scene.discovery.obstacle is None
+            await scene.rave.answers.put(meshes("ab"))
+            await scene.ended.acquire()
             assert await check
             assert scene.rave.rounds == 2
             assert known(scene.discovery.census) == "ab"
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_round_that_is_under_way_ends_whatever_comes_in_the_way(run: Run) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            await scene.rave.begun.acquire()
+            scene.discovery.hold(REFUSED)
+            await scene.rave.answers.put(meshes("a"))
+            await scene.ended.acquire()
+            assert known(scene.discovery.census) == "a"
+            # Nobody has to ask for the next one.
+            scene.discovery.release()
+            await scene.rave.begun.acquire()
+            await scene.rave.answers.put(meshes("ab"))
+            await scene.ended.acquire()
 
     run(body())

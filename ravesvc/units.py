@@ -60,8 +60,11 @@ class Units:
         return await self._call("stop", unit)
 
     async def restart(self, unit: str) -> str:
-        """Restart a unit, or start it if it does not run; returns the object path of the job."""
-        return await self._call("restart", unit)
+        """Restart a unit, unless it has ended meanwhile; returns the object path of the job.
+
+        One that has failed stays as it is: it has something to teach.
+        """
+        return await self._call("try-restart", unit)
 
     async def reset_failed(self, unit: str) -> None:
         """Forget that a unit failed, and its count of starts."""
@@ -136,7 +139,7 @@ class Units:
 _METHODS = {
     "start": b"StartUnit",
     "stop": b"StopUnit",
-    "restart": b"RestartUnit",
+    "try-restart": b"TryRestartUnit",
     "reset-failed": b"ResetFailedUnit",
 }
 _SYSTEMD = (b"org.freedesktop.systemd1", b"/org/freedesktop/systemd1", b"org.freedesktop.systemd1.Manager")

@@ -55,7 +55,7 @@ class Manager(Interface):
         return await self.job(call, name, mode)
 
     @method(takes={"name": "s", "mode": "s"}, returns={"job": "o"})
-    async def restart_unit(self, call: Call, name: str, mode: str) -> str:
+    async def try_restart_unit(self, call: Call, name: str, mode: str) -> str:
         return await self.job(call, name, mode)
 
     @method(takes={"name": "s"})
@@ -100,7 +100,7 @@ def test_verbs(run: Run, bus_address: str) -> None:
             assert manager.asked == [
                 ("StartUnit", UNIT, "replace"),
                 ("StopUnit", UNIT, "replace"),
-                ("RestartUnit", UNIT, "replace"),
+                ("TryRestartUnit", UNIT, "replace"),
                 ("ResetFailedUnit", UNIT),
             ]
             assert manager.interactive == {False}

@@ -2,37 +2,114 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ravesvc.api.models import Mesh
+from ravesvc.orchestrator.plan import Decision
 from ravesvc.orchestrator.unit import UnitState
+from ravesvc.settings import Edition
 from ravesvc.store.blocklist import Block
+from ravesvc.words import printable
+
+# Characters of what a child says, and the most that it may count to: it may have been taken over.
+_LONGEST = 300
+_MOST = 2**32 - 1
+
+
+def counted(value: object) -> int:
+    """A number of times, as a child tells it; 0 for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST else 0
 
 
 @dataclass(slots=True)
 class WorkerState:
-    """What a child has said since it started. `since` is in seconds since the epoch."""
+    """What a child has said since it started. `now` is in seconds of the monotonic clock, here and in the methods.
 
+    Attributes:
+        heard: when it last spoke or answered, at first when its unit became active.
+        ready: whether it has said anything.
+        connected: whether it is in its mesh.
+        since: since when it is, or is not, in seconds since the epoch.
+        connected_at: when it got connected; 0 when it is not.
+        attempts: to connect that have failed in a row.
+        last_error: in words.
+        healthy: false when it has not answered for too long.
+        edition: of its program and settings; None until it has told.
+    """
+
+    heard: float = 0.0
     ready: bool = False
     connected: bool = False
     since: float = 0.0
+    connected_at: float = 0.0
+    attempts: int = 0
     last_error: str = ""
+    healthy: bool = True
+    edition: Edition | None = None
+
+    def connect(self, now: float, *, lasted: float = 0.0) -> None:
+        """It is in its mesh, for `lasted` seconds already."""
+        self.connected, self.connected_at, self.since = True, now - lasted, max(0.0, time.time() - lasted)
+        self.last_error = ""
+
+    def disconnect(self, reason: object) -> None:
+        """It is not in its mesh, for a reason in its own words."""
+        if self.connected:
+            self.since = time.time()
+        self.connected, self.connected_at = False, 0.0
+        self.fail(reason)
+
+    def fail(self, reason: object) -> None:
+        """Something went wrong, in its own words."""
+        self.last_error = printable(reason, _LONGEST)
+
+    def answer(self, status: Mapping[str, Any], now: float) -> None:
+        """Take over what GetStatus says; a child of the version before says less."""
+        self.ready = True
+        self.attempts = counted(status.get("Attempts"))
+        self.edition = Edition(printable(status.get("Version"), 40), printable(status.get("SettingsDigest"), 64))
+        if status.get("Connected") is not True:
+            self.disconnect(status.get("LastError"))
+            return
+        lasted = _lasted(status.get("ConnectedUSec"), now)
+        # It knows better than we, who may have come later; but a message takes its time.
+        if not self.connected or (lasted and abs(now - lasted - self.connected_at) > 1):
+            self.connect(now, lasted=lasted)
+        self.fail(status.get("LastError"))
+
+
+def _lasted(usec: object, now: float) -> float:
+    """For how many seconds a connection has lasted; nothing has for longer than the machine."""
+    return min(usec / 1_000_000, now) if isinstance(usec, int) and usec > 0 else 0.0
 
 
 @dataclass(slots=True)
 class Record:
-    """One mesh that is listed, blocked or has a unit."""
+    """One mesh that is listed, blocked or has a unit.
+
+    `decision` is what the last plan said of it, `last_exit` how its last process has ended, in words.
+    """
 
     mesh: str
     listed: Mesh | None = None
     block: Block | None = None
     unit: UnitState = field(default_factory=UnitState)
     worker: WorkerState = field(default_factory=WorkerState)
+    decision: Decision | None = None
+    last_exit: str = ""
 
     @property
     def state(self) -> str:
-        """blocked, stopped, starting, connected, disconnected, restarting, stopping or failed."""
+        """The state in a word.
+
+        One of blocked, stopped, starting, connected, disconnected, unhealthy, restarting, stopping or failed.
+        """
         if self.unit.active == "active":
+            if not self.worker.healthy:
+                return "unhealthy"
             return "connected" if self.worker.connected else "disconnected"
         if self.unit.restarting:
             return "restarting"
@@ -49,4 +126,10 @@ class Record:
         """Why it is not connected, in words; empty when it is, or when there is nothing to say."""
         if self.state == "connected":
             return ""
-        return self.block.describe() if self.block else self.worker.last_error
+        if self.block:
+            return self.block.describe()
+        if self.state == "unhealthy":
+            return "its process does not answer"
+        if self.worker.last_error or self.unit.present or self.decision is None:
+            return self.worker.last_error
+        return self.decision.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 
 from ravesvc.names import FINAL_STATUSES, ExitStatus
@@ -11,6 +12,9 @@ from ravesvc.store.blocklist import Reason
 _CLD_EXITED = 1
 # systemd.exec(5): a file of LoadCredential= was missing.
 _EXIT_CREDENTIALS = 243
+
+# The object path that stands for none.
+NO_JOB = "/"
 
 _REASONS: dict[ExitStatus | None, Reason] = {
     ExitStatus.KICKED: Reason.KICKED,
@@ -32,6 +36,7 @@ class UnitState:
     exec_main_status: int = 0
     main_pid: int = 0
     n_restarts: int = 0
+    job: str = NO_JOB
 
     @property
     def running(self) -> bool:
@@ -40,6 +45,11 @@ class UnitState:
         On its way to an automatic restart a unit passes through failed or inactive, which then means neither.
         """
         return self.active in ("active", "activating", "reloading", "refreshing") or self.restarting
+
+    @property
+    def present(self) -> bool:
+        """It has a process, or is about to have one: it runs or is stopping."""
+        return self.running or self.active == "deactivating"
 
     @property
     def restarting(self) -> bool:
@@ -73,16 +83,34 @@ def why_failed(unit: UnitState) -> tuple[Reason | None, str]:
         return None, "its process could not use its settings"
     if unit.exec_main_code == _CLD_EXITED and unit.exec_main_status == _EXIT_CREDENTIALS:
         return None, "its process was not given settings and session, restart rave-orchestrator"
-    if unit.result == "start-limit-hit" and unit.n_restarts == 0:
-        return None, "it was started by hand too often"
+    if unit.result == "timeout":
+        # A machine that is too busy to start it in time, or a stop that it did not follow.
+        return None, "its process took too long to start or to stop, and was killed"
+    if unit.n_restarts == 0:
+        # Else systemd would have started it again (Restart=).
+        by_hand = unit.result == "start-limit-hit"
+        return (
+            None,
+            "it was started by hand too often" if by_hand else "its process failed while it was being stopped",
+        )
     return Reason.CRASHES, _crash(unit)
 
 
-def _crash(unit: UnitState) -> str:
+def how_ended(unit: UnitState) -> str:
+    """How the last process of a unit has ended, in words; empty if none has."""
+    if unit.exec_main_code == 0:
+        return ""
     if unit.exec_main_code == _CLD_EXITED:
-        how = f"exit status {unit.exec_main_status}"
-    elif unit.exec_main_code == 0:
-        how = "its program was not run"
-    else:
-        how = f"signal {unit.exec_main_status}"
-    return f"systemd gave up after {unit.n_restarts} restarts (result {unit.result}, {how})"
+        known = [status.name.lower().replace("_", " ") for status in ExitStatus if status == unit.exec_main_status]
+        meaning = f" ({known[0]})" if known else ""
+        return f"exit status {unit.exec_main_status}{meaning}"
+    try:
+        return f"signal {signal.Signals(unit.exec_main_status).name}"
+    except ValueError:
+        return f"signal {unit.exec_main_status}"
+
+
+def _crash(unit: UnitState) -> str:
+    how = how_ended(unit) or "its program was not run"
+    # systemd has counted the one that it refused.
+    return f"systemd gave up after {unit.n_restarts - 1} restarts (result {unit.result}, {how})"

@@ -12,7 +12,7 @@ from typing import Any
 from ravesvc import names
 from ravesvc.bus import Bus, Signal
 from ravesvc.errors import Code, RaveError
-from ravesvc.orchestrator.unit import UnitState
+from ravesvc.orchestrator.unit import NO_JOB, UnitState
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,9 @@ _ROOT = "/org/freedesktop/systemd1"
 _MANAGER = "org.freedesktop.systemd1.Manager"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _UNIT_PREFIX = f"{_ROOT}/unit/"
+_UNIT = "org.freedesktop.systemd1.Unit"
 _SERVICE = "org.freedesktop.systemd1.Service"
+_JOB = "org.freedesktop.systemd1.Job"
 
 # systemd's property -> our field.
 _FIELDS = {
@@ -32,7 +34,11 @@ _FIELDS = {
     "ExecMainStatus": "exec_main_status",
     "MainPID": "main_pid",
     "NRestarts": "n_restarts",
+    "Job": "job",
 }
+
+# Seconds within which what is stopped together with the target is heard of.
+_DRAIN = 5.0
 
 # Results of jobs that ended before anybody asked for them.
 _JOBS_KEPT = 256
@@ -48,6 +54,7 @@ class UnitWatch:
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._signals: Counter[str] = Counter()  # how many have told of a mesh's unit
+        self._target_moved = -_DRAIN
         self._reloading_now = False
         self._relist_due = False
         self._relisting: asyncio.Task[None] | None = None
@@ -68,6 +75,7 @@ class UnitWatch:
         rule = f"type='signal',sender='{_SYSTEMD}',interface='{_PROPERTIES}',path_namespace='{_ROOT}/unit'"
         await self._bus.match(rule, self._properties_changed)
         for member, handler in (
+            ("JobNew", self._job_new),
             ("JobRemoved", self._job_removed),
             ("UnitRemoved", self._unit_removed),
             ("Reloading", self._reloading),
@@ -84,9 +92,13 @@ class UnitWatch:
         (units,) = await self._bus.call(
             _SYSTEMD, _ROOT, _MANAGER, "ListUnitsByPatterns", "asas", [], [names.MESH_UNIT_PATTERN]
         )
-        listed = {mesh: (unit[3], unit[4]) for unit in units if (mesh := names.mesh_of_unit(unit[0]))}
-        for mesh, (active, sub) in listed.items():
-            await self._read(mesh, active, sub, signals[mesh])
+        listed = {
+            mesh: {"ActiveState": unit[3], "SubState": unit[4], "Job": [unit[7], unit[9]]}
+            for unit in units
+            if (mesh := names.mesh_of_unit(unit[0]))
+        }
+        for mesh, values in listed.items():
+            await self._read(mesh, values, signals[mesh])
         for mesh in known - listed.keys():
             if self._signals[mesh] == signals[mesh]:
                 self._store(mesh, UnitState())
@@ -97,15 +109,17 @@ class UnitWatch:
             self._relisting.cancel()
             await asyncio.gather(self._relisting, return_exceptions=True)
 
-    async def job(self, path: str, mesh: str, timeout: float) -> UnitState:  # noqa: ASYNC109 - a D-Bus-like time-out
+    async def job(self, path: str, mesh: str, timeout: float) -> str:  # noqa: ASYNC109 - a D-Bus-like time-out
         """Wait for the end of a job, then read the unit: a job's result alone is not the truth.
 
-        Raises `RaveError` (Timeout, Bus).
+        Returns the result, such as done, or canceled when another job has taken its place. Raises `RaveError`
+        (Timeout, Bus).
         """
-        if path not in self._ended:
+        result = self._ended.get(path)
+        if result is None:
             ended = self._jobs.setdefault(path, asyncio.get_running_loop().create_future())
             try:
-                await asyncio.wait_for(asyncio.shield(ended), timeout)
+                result = await asyncio.wait_for(asyncio.shield(ended), timeout)
             except TimeoutError as e:
                 unit = names.mesh_unit(mesh)
                 raise RaveError(
@@ -115,28 +129,64 @@ class UnitWatch:
                 self._jobs.pop(path, None)
         self._ended.pop(path, None)
         signals = self._signals[mesh]
-        path = await self._unit_path(mesh)
-        active = await self._get(path, "org.freedesktop.systemd1.Unit", "ActiveState")
-        sub = await self._get(path, "org.freedesktop.systemd1.Unit", "SubState")
-        await self._read(mesh, active, sub, signals)
-        return self.state(mesh)
+        path = await self._unit_path(names.mesh_unit(mesh))
+        values = {name: await self._get(path, _UNIT, name) for name in ("ActiveState", "SubState", "Job")}
+        await self._read(mesh, values, signals)
+        return result
 
-    async def _unit_path(self, mesh: str) -> str:
-        (path,) = await self._bus.call(_SYSTEMD, _ROOT, _MANAGER, "LoadUnit", "s", names.mesh_unit(mesh))
+    async def job_type(self, path: str) -> str:
+        """What a job does, in a word such as stop or restart; empty when it is over already."""
+        try:
+            return str(await self._get(path, _JOB, "JobType"))
+        except RaveError:
+            return ""
+
+    async def active_since(self, mesh: str) -> int:
+        """When a mesh's unit was last started, in microseconds since the epoch. Raises `RaveError` (Bus, Timeout)."""
+        path = await self._unit_path(names.mesh_unit(mesh))
+        return int(await self._get(path, _UNIT, "ActiveEnterTimestamp"))
+
+    async def draining(self) -> bool:
+        """Whether all meshes are being stopped together: with the service, or with the machine.
+
+        Raises `RaveError` (Bus, Timeout).
+        """
+        path = await self._unit_path(names.TARGET_UNIT)
+        active = await self._get(path, _UNIT, "ActiveState")
+        _, job = await self._get(path, _UNIT, "Job")
+        # Nothing restarts or reloads the target, so that a job of an active one stops it.
+        return bool(active != "active" or job != NO_JOB)
+
+    async def stopping_for_good(self) -> bool:
+        """Whether our own unit is being stopped, and not to be started again at once.
+
+        Raises `RaveError` (Bus, Timeout).
+        """
+        path = await self._unit_path(names.ORCHESTRATOR_UNIT)
+        _, job = await self._get(path, _UNIT, "Job")
+        return job != NO_JOB and await self.job_type(job) == "stop"
+
+    @property
+    def drained_lately(self) -> bool:
+        """Whether they have just been: the target may be up again already (Upholds=), before anybody has asked."""
+        return asyncio.get_running_loop().time() < self._target_moved + _DRAIN
+
+    async def _unit_path(self, unit: str) -> str:
+        (path,) = await self._bus.call(_SYSTEMD, _ROOT, _MANAGER, "LoadUnit", "s", unit)
         return str(path)
 
     async def _get(self, path: str, interface: str, name: str) -> Any:
         (value,) = await self._bus.call(_SYSTEMD, path, _PROPERTIES, "Get", "ss", interface, name)
         return value
 
-    async def _read(self, mesh: str, active: str, sub: str, signals: int) -> None:
+    async def _read(self, mesh: str, listed: dict[str, Any], signals: int) -> None:
         """Complete a listed state with what a list does not tell; single properties, because GetAll has hundreds.
 
         A signal that has arrived since there were `signals` brings all of them, and newer ones: then what was read
         is dropped.
         """
         path = _UNIT_PREFIX + names.escape(names.mesh_unit(mesh))
-        values: dict[str, Any] = {"ActiveState": active, "SubState": sub}
+        values = dict(listed)
         for name in ("MainPID", "NRestarts", "Result", "ExecMainCode", "ExecMainStatus"):
             values[name] = await self._get(path, _SERVICE, name)
         if self._signals[mesh] == signals:
@@ -152,6 +202,8 @@ class UnitWatch:
 
     def _merge(self, mesh: str, values: dict[str, Any]) -> None:
         fields = {field: values[name] for name, field in _FIELDS.items() if name in values}
+        if "job" in fields:
+            _, fields["job"] = fields["job"]
         self._store(mesh, dataclasses.replace(self.state(mesh), **fields))
 
     def _store(self, mesh: str, state: UnitState) -> None:
@@ -161,6 +213,10 @@ class UnitWatch:
             del self._states[mesh]
         if state != old:
             self._changed(mesh, state)
+
+    def _job_new(self, signal: Signal) -> None:
+        if signal.body[2] == names.TARGET_UNIT:
+            self._target_moved = asyncio.get_running_loop().time()
 
     def _job_removed(self, signal: Signal) -> None:
         _, path, unit, result = signal.body

@@ -13,6 +13,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ravesvc import names
@@ -29,12 +30,42 @@ _SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freede
 _MOST_WAITING = 32
 _MOST_FORGERS = 256
 
+# What a child may say at once, and from then on: one that was taken over could keep us busy, and fill the journal.
+_BURST = 32.0
+_PER_SECOND = 1.0
+# Bytes of what a child may answer: the longest title many times over.
+_LARGEST = 64 * 1024
+
 _CALL_TIMEOUT = 10.0
 # Seconds that a change waits for children that hang.
 _TELL_TIMEOUT = 2.0
 # The bus lets us have 128 calls under way, of which callers and polkit need some.
 _TOLD_AT_ONCE = 48
 _VERIFIED_AT_ONCE = 16
+
+
+@dataclass(slots=True)
+class _Patience:
+    """How much more a child may say."""
+
+    left: float = _BURST
+    at: float = 0.0
+    lost: int = 0
+
+    def has(self, now: float) -> bool:
+        """Whether it may say one thing more, at `now` seconds of a monotonic clock."""
+        self.left = min(_BURST, self.left + (now - self.at) * _PER_SECOND)
+        self.at = now
+        if self.left < 1:
+            self.lost += 1
+            return False
+        self.left -= 1
+        self.lost = 0
+        return True
+
+    def first_lost(self) -> bool:
+        """Whether what was lost is the first in a row."""
+        return self.lost == 1
 
 
 class Workers:
@@ -44,6 +75,7 @@ class Workers:
         self._bus = bus
         self._heard = heard
         self._senders: dict[str, str] = {}  # mesh -> unique name of its verified child
+        self._patience: dict[str, _Patience] = {}  # with that child, by mesh
         self._forgers: OrderedDict[str, None] = OrderedDict()
         self._waiting: dict[str, list[tuple[str, Signal]]] = {}  # mesh and signal, by sender
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -68,7 +100,14 @@ class Workers:
         sender = self._senders.get(mesh) or await self._find(mesh)
         path = names.worker_path(mesh)
         return await self._bus.call(
-            sender, path, names.WORKER_INTERFACE, member, signature, *args, timeout=_CALL_TIMEOUT
+            sender,
+            path,
+            names.WORKER_INTERFACE,
+            member,
+            signature,
+            *args,
+            timeout=_CALL_TIMEOUT,
+            largest=_LARGEST,
         )
 
     async def mesh_of(self, sender: str) -> str:
@@ -106,6 +145,7 @@ class Workers:
     def forget(self, mesh: str) -> None:
         """The child is gone."""
         self._senders.pop(mesh, None)
+        self._patience.pop(mesh, None)
 
     async def close(self) -> None:
         """Stop verifying and telling."""
@@ -136,12 +176,20 @@ class Workers:
         if mesh is None or sender in self._forgers:
             return
         if self._senders.get(mesh) == sender:
-            self._heard(mesh, signal.member, signal.body)
+            self._listen(mesh, signal)
         elif sender not in self._waiting:
             self._waiting[sender] = [(mesh, signal)]
             self._keep(asyncio.create_task(self._admit(sender)))
         elif len(self._waiting[sender]) < _MOST_WAITING:
             self._waiting[sender].append((mesh, signal))
+
+    def _listen(self, mesh: str, signal: Signal) -> None:
+        """A verified child speaks. What one says that talks too much is lost; it is asked regularly how it is."""
+        patience = self._patience.setdefault(mesh, _Patience())
+        if patience.has(asyncio.get_running_loop().time()):
+            self._heard(mesh, signal.member, signal.body)
+        elif patience.first_lost():
+            log.warning("The child of mesh %s says too much: part of it is ignored", mesh)
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
@@ -161,7 +209,14 @@ class Workers:
             async with self._telling:
                 del self._to_tell[sender, announcement]
                 # One that hangs keeps others waiting no longer than that; it finds the call when it goes on.
-                await self._bus.call(sender, path, names.WORKER_INTERFACE, announcement, timeout=_TELL_TIMEOUT)
+                await self._bus.call(
+                    sender,
+                    path,
+                    names.WORKER_INTERFACE,
+                    announcement,
+                    timeout=_TELL_TIMEOUT,
+                    largest=_LARGEST,
+                )
         except RaveError as e:
             # It is gone, or asks again by itself.
             log.debug("The child of mesh %s has not followed: %s", mesh, e)
@@ -184,7 +239,7 @@ class Workers:
         for mesh, signal in waiting:
             if not self._believe(sender, mesh, unit):
                 return
-            self._heard(mesh, signal.member, signal.body)
+            self._listen(mesh, signal)
 
     def _believe(self, sender: str, mesh: str, unit: str) -> bool:
         """Whether a sender, of this unit, is the mesh's child; the answer is remembered."""

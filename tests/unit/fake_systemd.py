@@ -53,7 +53,12 @@ def process_of(pidfd: int) -> int:
 
 class UnitObject(Interface):
     interface = "org.freedesktop.systemd1.Unit"
-    properties: ClassVar = {"ActiveState": "s", "SubState": "s"}
+    properties: ClassVar = {"ActiveState": "s", "SubState": "s", "Job": "(uo)", "ActiveEnterTimestamp": "t"}
+
+
+class JobObject(Interface):
+    interface = "org.freedesktop.systemd1.Job"
+    properties: ClassVar = {"JobType": "s"}
 
 
 class ServiceObject(Interface):
@@ -72,6 +77,7 @@ class FakeSystemd(Interface):
 
     interface = "org.freedesktop.systemd1.Manager"
     signals: ClassVar = {
+        "JobNew": {"id": "u", "job": "o", "unit": "s"},
         "JobRemoved": {"id": "u", "job": "o", "unit": "s", "result": "s"},
         "UnitRemoved": {"id": "s", "unit": "o"},
         "Reloading": {"active": "b"},
@@ -86,6 +92,12 @@ class FakeSystemd(Interface):
         self.held = False
         self.outcomes: dict[str, dict[str, Any]] = {}
         self.unit_of_process: dict[int, str] = {}
+        self.target = UnitObject(policy_decides)
+        self.target.set(ActiveState="active")
+        self.parent = UnitObject(policy_decides)
+        self.parent.set(ActiveState="active", Job=[0, "/"])
+        for name, unit in ((names.TARGET_UNIT, self.target), (names.ORCHESTRATOR_UNIT, self.parent)):
+            bus.export(f"{ROOT}/unit/{names.escape(name)}", unit)
         self._jobs: dict[str, tuple[str, dict[str, Any]]] = {}
         self._serial = 0
 
@@ -105,6 +117,18 @@ class FakeSystemd(Interface):
         service._announce_changes()
         unit._announce_changes()
 
+    def order_parent(self, verb: str) -> None:
+        """The parent's own unit gets a job."""
+        job = f"{ROOT}/job/9"
+        described = JobObject(policy_decides)
+        described.set(JobType=verb)
+        self.bus.export(job, described)
+        self.parent.set(Job=[9, job])
+
+    def move_target(self) -> None:
+        """The target is stopped and comes back."""
+        self.emit("JobNew", 7, f"{ROOT}/job/7", names.TARGET_UNIT)
+
     def unload(self, mesh: str) -> None:
         """A unit is collected."""
         del self.units[mesh]
@@ -115,20 +139,28 @@ class FakeSystemd(Interface):
         """The job of a unit ends. The change of the unit is announced before the end of the job, as systemd does."""
         job = next(job for job, (waiting, _) in self._jobs.items() if waiting == mesh)
         _, outcome = self._jobs.pop(job)
-        self.change(mesh, **outcome)
+        self.bus.unexport(job)
+        self.change(mesh, **outcome, Job=[0, "/"])
         self.emit("JobRemoved", int(job.rpartition("/")[2]), job, names.mesh_unit(mesh), result)
 
     def start(self, mesh: str) -> str:
         """Queue a start job."""
         if mesh not in self.units:
             self.load(mesh)
-        self.change(mesh, ActiveState="activating", SubState="start")
-        return self._queue("start", mesh, self.outcomes.get(mesh, RUNNING))
+        begun = {"ActiveState": "activating", "SubState": "start"}
+        return self._queue("start", mesh, begun, self.outcomes.get(mesh, RUNNING))
 
     def stop(self, mesh: str) -> str:
         """Queue a stop job."""
-        self.change(mesh, ActiveState="deactivating", SubState="stop-sigterm")
-        return self._queue("stop", mesh, DEAD)
+        if mesh == names.TARGET_UNIT:
+            self.verbs.append(("stop", mesh))
+            return f"{ROOT}/job/8"
+        return self._queue("stop", mesh, {"ActiveState": "deactivating", "SubState": "stop-sigterm"}, DEAD)
+
+    def restart(self, mesh: str) -> str:
+        """Queue a restart job."""
+        begun = {"ActiveState": "deactivating", "SubState": "stop-sigterm", "MainPID": 0}
+        return self._queue("restart", mesh, begun, self.outcomes.get(mesh, {**RUNNING, "MainPID": 101}))
 
     def reset_failed(self, mesh: str) -> None:
         """A failed unit counts as dead again."""
@@ -143,11 +175,16 @@ class FakeSystemd(Interface):
         for each in self.units[mesh]:
             each.set(**{name: value for name, value in properties.items() if name in each.properties})
 
-    def _queue(self, verb: str, mesh: str, outcome: dict[str, Any]) -> str:
+    def _queue(self, verb: str, mesh: str, begun: dict[str, Any], outcome: dict[str, Any]) -> str:
         self.verbs.append((verb, mesh))
         self._serial += 1
         job = f"{ROOT}/job/{self._serial}"
         self._jobs[job] = (mesh, outcome)
+        described = JobObject(policy_decides)
+        described.set(JobType=verb)
+        self.bus.export(job, described)
+        self.emit("JobNew", self._serial, job, names.mesh_unit(mesh))
+        self.change(mesh, **begun, Job=[self._serial, job])
         if not self.held:
             # After the reply.
             asyncio.get_running_loop().call_soon(self.finish, mesh)
@@ -164,13 +201,16 @@ class FakeSystemd(Interface):
         self.asked.append("ListUnitsByPatterns")
         (pattern,) = patterns
         return [
-            [names.mesh_unit(mesh), "", "loaded", unit.get("ActiveState"), unit.get("SubState"), "", path, 0, "", "/"]
+            [name, "", "loaded", unit.get("ActiveState"), unit.get("SubState"), "", self.path(mesh), job, "", at]
             for mesh, (unit, _) in self.units.items()
-            if fnmatch.fnmatch(names.mesh_unit(mesh), pattern) and (path := self.path(mesh))
+            if fnmatch.fnmatch(name := names.mesh_unit(mesh), pattern)
+            for job, at in [unit.get("Job")]
         ]
 
     @method(takes={"name": "s"}, returns={"unit": "o"})
     async def load_unit(self, call: Call, name: str) -> str:
+        if name in (names.TARGET_UNIT, names.ORCHESTRATOR_UNIT):
+            return f"{ROOT}/unit/{names.escape(name)}"
         mesh = names.mesh_of_unit(name)
         assert mesh
         if mesh not in self.units:
@@ -183,7 +223,11 @@ class FakeSystemd(Interface):
 
     @method(takes={"name": "s", "mode": "s"}, returns={"job": "o"})
     async def stop_unit(self, call: Call, name: str, mode: str) -> str:
-        return self.stop(names.mesh_of_unit(name) or "")
+        return self.stop(names.mesh_of_unit(name) or name)
+
+    @method(takes={"name": "s", "mode": "s"}, returns={"job": "o"})
+    async def restart_unit(self, call: Call, name: str, mode: str) -> str:
+        return self.restart(names.mesh_of_unit(name) or "")
 
     @method(takes={"name": "s"})
     async def reset_failed_unit(self, call: Call, name: str) -> None:
@@ -214,7 +258,11 @@ class FakeUnits:
 
     async def stop(self, unit: str) -> str:
         await self._next_turn()
-        return self._systemd.stop(names.mesh_of_unit(unit) or "")
+        return self._systemd.stop(names.mesh_of_unit(unit) or unit)
+
+    async def restart(self, unit: str) -> str:
+        await self._next_turn()
+        return self._systemd.restart(names.mesh_of_unit(unit) or "")
 
     async def reset_failed(self, unit: str) -> None:
         await self._next_turn()

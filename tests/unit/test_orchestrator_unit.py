@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ravesvc.names import FINAL_STATUSES, ExitStatus
-from ravesvc.orchestrator.unit import UnitState, why_failed
+from ravesvc.orchestrator.unit import NO_JOB, UnitState, how_ended, why_failed
 from ravesvc.store.blocklist import Reason
 
 EXITED, KILLED, DUMPED = 1, 2, 3
@@ -17,20 +17,21 @@ def failed(code: int, status: int, **properties: int | str) -> UnitState:
 
 
 @pytest.mark.parametrize(
-    ("active", "running"),
+    ("active", "running", "present"),
     [
-        ("active", True),
-        ("activating", True),
-        ("reloading", True),
-        ("refreshing", True),
-        ("deactivating", False),
-        ("inactive", False),
-        ("failed", False),
-        ("maintenance", False),
+        ("active", True, True),
+        ("activating", True, True),
+        ("reloading", True, True),
+        ("refreshing", True, True),
+        ("deactivating", False, True),
+        ("inactive", False, False),
+        ("failed", False, False),
+        ("maintenance", False, False),
     ],
 )
-def test_what_counts_as_running(active: str, *, running: bool) -> None:
-    assert UnitState(active=active).running is running
+def test_what_counts_as_running_and_what_takes_a_place(active: str, *, running: bool, present: bool) -> None:
+    unit = UnitState(active=active)
+    assert (unit.running, unit.present) == (running, present)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_on_its_way_to_a_restart_a_unit_has_not_failed(
     unit = UnitState(active=active, sub=sub)
     assert unit.restarting is restarting
     assert unit.failed is gone_for_good
-    assert unit.running is (restarting or active in ("active", "activating"))
+    assert unit.running is unit.present is (restarting or active in ("active", "activating"))
 
 
 def test_a_unit_that_systemd_does_not_know_is_inactive_and_has_no_past() -> None:
@@ -64,8 +65,11 @@ def test_a_unit_that_systemd_does_not_know_is_inactive_and_has_no_past() -> None
         exec_main_status=0,
         main_pid=0,
         n_restarts=0,
+        job=NO_JOB,
     )
+    assert NO_JOB == "/", "that is systemd's"
     assert not UnitState().running
+    assert not UnitState().present
     assert UnitState().final_status is None
 
 
@@ -106,17 +110,29 @@ def test_every_final_status_teaches_something() -> None:
 @pytest.mark.parametrize(
     ("unit", "words"),
     [
-        (failed(EXITED, 1), "(result exit-code, exit status 1)"),
-        (failed(KILLED, 9, result="oom-kill"), "(result oom-kill, signal 9)"),
-        (failed(DUMPED, 6, result="watchdog"), "(result watchdog, signal 6)"),
+        (failed(EXITED, 1), "(result exit-code, exit status 1 (crashed))"),
+        (failed(KILLED, 9, result="oom-kill"), "(result oom-kill, signal SIGKILL)"),
+        (failed(DUMPED, 6, result="watchdog"), "(result watchdog, signal SIGABRT)"),
         (failed(0, 0, result="resources"), "(result resources, its program was not run)"),
-        (failed(EXITED, 1, result="start-limit-hit"), "(result start-limit-hit, exit status 1)"),
+        (failed(EXITED, 1, result="start-limit-hit"), "(result start-limit-hit, exit status 1 (crashed))"),
+        (failed(EXITED, 2), "(result exit-code, exit status 2)"),
         # The number of a signal, not the status of a process without credentials.
         (failed(KILLED, 243), "(result exit-code, signal 243)"),
     ],
 )
 def test_a_crash_is_told_in_words(unit: UnitState, words: str) -> None:
-    assert why_failed(unit) == (Reason.CRASHES, f"systemd gave up after 5 restarts {words}")
+    assert why_failed(unit) == (Reason.CRASHES, f"systemd gave up after 4 restarts {words}")
+
+
+def test_the_restart_that_systemd_refused_is_none() -> None:
+    assert "after 1 restarts" in why_failed(failed(EXITED, 1, n_restarts=2))[1]
+
+
+def test_a_unit_that_was_not_restarted_has_not_crashed_again_and_again() -> None:
+    # As after `systemctl stop` of a process that hangs: systemd kills it after TimeoutStopSec=.
+    reason, words = why_failed(failed(KILLED, 9, result="timeout", n_restarts=0))
+    assert reason is None
+    assert "-1" not in words
 
 
 @pytest.mark.parametrize(
@@ -131,3 +147,22 @@ def test_some_failures_are_no_fault_of_the_mesh(unit: UnitState, detail: str) ->
     reason, words = why_failed(unit)
     assert reason is None
     assert detail in words
+
+
+@pytest.mark.parametrize(
+    ("unit", "words"),
+    [
+        (UnitState(), ""),
+        (UnitState(active="active", main_pid=7, exec_main_code=0), ""),
+        (UnitState(exec_main_code=EXITED, exec_main_status=0), "exit status 0 (stopped)"),
+        (failed(EXITED, ExitStatus.LOGIN_NEEDED), "exit status 85 (login needed)"),
+        (failed(EXITED, 243), "exit status 243"),
+        (failed(KILLED, 15), "signal SIGTERM"),
+        (failed(DUMPED, 11), "signal SIGSEGV"),
+        # A number that is an exit status of ours, and no signal.
+        (failed(KILLED, 80), "signal 80"),
+        (failed(0, 80), ""),
+    ],
+)
+def test_how_a_process_has_ended_is_told_in_words(unit: UnitState, words: str) -> None:
+    assert how_ended(unit) == words

@@ -315,9 +315,9 @@ def test_the_look_after_a_job_that_was_overtaken_by_a_signal_is_dropped(
             await here.watch.start()
             job = here.systemd.start(MESH)
             here.interfere(moment, lambda: here.systemd.change(MESH, **ended(82)))
-            state = await here.watch.job(job, MESH, 5)
+            assert await here.watch.job(job, MESH, 5) == "done"
+            state = here.watch.state(MESH)
             assert (state.active, state.sub, state.exec_main_status, state.main_pid) == ("failed", "failed", 82, 0)
-            assert here.watch.state(MESH) == state
 
     run(body())
 
@@ -337,7 +337,8 @@ def test_a_job_is_awaited_and_its_unit_read_afterwards(run: Run, bus_address: st
             # Neither the change nor the job's result is trusted: "done" comes with a unit that has failed since.
             here.interfere("LoadUnit", lambda: here.systemd._set(MESH, ended(1)))
             here.systemd.finish(MESH, "done")
-            assert (await waiting).failed
+            assert await waiting == "done"
+            assert here.watch.state(MESH).failed
 
     run(body())
 
@@ -349,7 +350,8 @@ def test_a_job_that_ended_before_anybody_asked_is_not_waited_for(run: Run, bus_a
             job = here.systemd.start(MESH)
             await until(lambda: here.watch.state(MESH).active == "active")
             await here.settle()
-            assert (await here.watch.job(job, MESH, 0)).main_pid == 100
+            assert await here.watch.job(job, MESH, 0) == "done"
+            assert here.watch.state(MESH).main_pid == 100
             with pytest.raises(RaveError):
                 # A path is used once: the next manager counts from 1 again.
                 await here.watch.job(job, MESH, 0)
@@ -365,8 +367,8 @@ def test_several_may_wait_for_one_job(run: Run, bus_address: str) -> None:
             job = here.systemd.start(MESH)
             waiting = [asyncio.create_task(here.watch.job(job, MESH, 5)) for _ in range(2)]
             await here.settle()
-            here.systemd.finish(MESH)
-            assert [state.active for state in await asyncio.gather(*waiting)] == ["active", "active"]
+            here.systemd.finish(MESH, "canceled")
+            assert await asyncio.gather(*waiting) == ["canceled", "canceled"]
 
     run(body())
 
@@ -400,7 +402,8 @@ def test_a_job_that_does_not_end_is_given_up(run: Run, bus_address: str) -> None
             assert e.value.attributes["mesh"] == MESH
             here.systemd.finish(MESH)
             await here.settle()
-            assert (await here.watch.job(job, MESH, 0)).active == "active"
+            await here.watch.job(job, MESH, 0)
+            assert here.watch.state(MESH).active == "active"
 
     run(body())
 
@@ -411,5 +414,46 @@ def test_without_systemd_there_is_nothing_to_watch(run: Run, bus_address: str) -
             with pytest.raises(RaveError) as e:
                 await UnitWatch(bus, lambda mesh, state: None).start()
             assert e.value.code is Code.BUS
+
+    run(body())
+
+
+def test_the_job_of_a_unit_is_known_and_what_it_does(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with watching(bus_address) as here:
+            here.systemd.held = True
+            here.systemd.load(OTHER, **RUNNING)
+            listed = here.systemd.stop(OTHER)
+            await here.watch.start()
+            assert here.watch.state(OTHER).job == listed
+            assert await here.watch.job_type(listed) == "stop"
+            job = here.systemd.start(MESH)
+            await until(lambda: here.watch.state(MESH).job == job)
+            assert await here.watch.job_type(job) == "start"
+            here.systemd.finish(MESH)
+            await until(lambda: here.watch.state(MESH).job == "/")
+            assert await here.watch.job_type(job) == "", "it is over"
+
+    run(body())
+
+
+def test_whether_everything_is_being_stopped(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with watching(bus_address) as here:
+            await here.watch.start()
+            assert await here.watch.draining() is False
+            here.systemd.start(MESH)
+            assert await here.watch.draining() is False
+            assert here.watch.drained_lately is False
+            # It was, and is up again already.
+            here.systemd.move_target()
+            assert await here.watch.draining() is False
+            assert here.watch.drained_lately is True
+            here.watch._target_moved -= 5
+            assert here.watch.drained_lately is False
+            here.systemd.target.set(Job=[7, f"{ROOT}/job/7"])
+            assert await here.watch.draining() is True
+            here.systemd.target.set(Job=[0, "/"], ActiveState="deactivating")
+            assert await here.watch.draining() is True
 
     run(body())

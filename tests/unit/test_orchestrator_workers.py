@@ -619,3 +619,52 @@ def test_changes_that_wait_for_their_turn_are_told_once(
             assert here.workers._to_tell == {}
 
     run(body())
+
+
+def test_a_child_that_says_too_much_is_not_listened_to_for_a_while(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 2) as (here, (bus, other)):
+            here.units = {bus.unique_name: names.mesh_unit(MESH), other.unique_name: names.mesh_unit(OTHER)}
+            child, quiet = child_on(bus, MESH), child_on(other, OTHER)
+            for each in (bus, other):
+                await here.workers.mesh_of(each.unique_name)
+            for _ in range(100):
+                child.emit("Ready")
+            quiet.emit("Ready")
+            await settle(bus, other, here.bus)
+            assert here.heard == [*[(MESH, "Ready")] * 32, (OTHER, "Ready")]
+            # Time passes.
+            here.workers._patience[MESH].at -= 2
+            for _ in range(10):
+                child.emit("Connected")
+            await settle(bus, here.bus)
+            assert here.heard[33:] == [(MESH, "Connected")] * 2
+            here.workers.forget(MESH)
+            assert here.workers._patience.keys() == {OTHER}
+
+    run(body())
+    assert caplog.text.count(f"The child of mesh {MESH} says too much") == 2
+
+
+def test_an_answer_that_no_child_would_give_is_not_read(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Talker(Interface):
+        interface = names.WORKER_INTERFACE
+
+        @method(returns={"status": "a{sv}"})
+        async def get_status(self, call: Call) -> dict[str, Variant]:
+            return {"Title": Variant("s", "x" * 64 * 1024)}
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            await bus.request_name(names.worker_name(MESH))
+            bus.export(names.worker_path(MESH), Talker(policy_decides))
+            with pytest.raises(RaveError) as e:
+                await here.workers.status(MESH)
+            assert e.value.code is Code.BAD_DATA
+
+    run(body())

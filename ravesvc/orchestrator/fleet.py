@@ -10,39 +10,43 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ravesvc import names
 from ravesvc.bus import Bus
 from ravesvc.errors import Code, RaveError
-from ravesvc.orchestrator.blocks import Blocks
+from ravesvc.orchestrator.blocks import Blocks, insist
 from ravesvc.orchestrator.discovery import Census
+from ravesvc.orchestrator.health import Health
+from ravesvc.orchestrator.intent import Intent
+from ravesvc.orchestrator.lessons import Lessons
 from ravesvc.orchestrator.plan import Action, Decision, plan
-from ravesvc.orchestrator.record import Record, WorkerState
-from ravesvc.orchestrator.unit import UnitState, why_failed
+from ravesvc.orchestrator.record import Record, WorkerState, counted
+from ravesvc.orchestrator.unit import NO_JOB, UnitState, how_ended
 from ravesvc.orchestrator.watch import UnitWatch
 from ravesvc.orchestrator.workers import Workers
-from ravesvc.store.blocklist import Reason
+from ravesvc.settings import HELD
+from ravesvc.store.blocklist import SERVICE, Change, Reason, What
 from ravesvc.units import Units
-from ravesvc.words import printable
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 # Starting Python is work for a processor: as many at a time as keep the processors busy, and no more.
 _STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
 _JOB_TIMEOUT = 120.0
-_ADOPTIONS_AT_ONCE = 8
-_ADOPTION_TIMEOUT = 15.0
-# Characters of what a child says: it may have been taken over.
-_LONGEST = 300
+# Seconds until what could not be stopped is tried again.
+_RETRY = 10.0
 
 
 class Fleet:
     """Every mesh that is listed, blocked or has a unit, in `records` by id; their children are `workers`.
 
     Args:
+        interval: seconds between two questions to a child how it is.
         changed: hears of every record that may look different now, also of one that has just left `records`.
         leave: leaves a mesh on Rave's side, after a kick.
         answers: tells whether Rave answers at all.
@@ -56,188 +60,269 @@ class Fleet:
         census: Census,
         blocks: Blocks,
         limit: int | None,
+        interval: float,
         changed: Callable[[Record], None],
         leave: Callable[[str], Awaitable[None]],
         answers: Callable[[], Awaitable[bool]],
     ) -> None:
         self.records: dict[str, Record] = {}
         self.workers = Workers(bus, self._heard)
+        self.health = Health(
+            self.workers, self.records, interval=interval, answered=self._answered, unhealthy=self._unhealthy
+        )
         self._units = units
         self._census = census
         self._blocks = blocks
         self._limit = limit
         self._changed = changed
         self._leave = leave
-        self._answers = answers
+        self._lessons = Lessons(self.records, census, blocks, answers)
         self._watch = UnitWatch(bus, self._unit_changed)
+        self._intent = Intent(self._watch, blocks)
         self._busy: set[str] = set()
-        self._starting = asyncio.Semaphore(_STARTS_AT_ONCE)
-        self._adopting = asyncio.Semaphore(_ADOPTIONS_AT_ONCE)
-        self._asked: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        # Those whose process has ended without our word: they wait for a round, or one that ends at once would never
+        # stop starting.
+        self._resting: set[str] = set()
+        # Those whose start is decided, and not over; and those that have just failed to be stopped.
+        self._starting: set[str] = set()
+        self._stuck: set[str] = set()
+        self._turn = asyncio.Semaphore(_STARTS_AT_ONCE)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._due = False
+        self._acting = False
 
     async def start(self) -> None:
         """Listen, then adopt what runs already. Raises `RaveError` (Bus, Timeout)."""
         await self.workers.start()
         await self._watch.start()
-        running = [self._adopt(mesh) for mesh, unit in self._watch.states.items() if unit.active == "active"]
-        if running:
-            # Those that hang must not keep us from starting.
-            done, _ = await asyncio.wait(running, timeout=_ADOPTION_TIMEOUT)
-            log.info("%d of %d running meshes have answered", len(done), len(running))
+        running = [mesh for mesh, unit in self._watch.states.items() if unit.running]
+        await self._intent.adopt(running)
+        self._census.adopt(running)
+        self._acting = True
+        for mesh in list(self._watch.states):
+            self._learn_if_failed(mesh)
+        # What is blocked by now is not to run on until there is a list.
+        self._soon()
+        await self.health.adopt(mesh for mesh in running if self._watch.state(mesh).active == "active")
         self.refresh()
 
     async def close(self) -> None:
-        """Stop acting. The children run on."""
+        """Stop acting. The children run on, unless our unit is stopped for good."""
+        self._acting = False
+        await self.health.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            if await self._watch.stopping_for_good():
+                # systemd stops the target by itself when nobody needs it any more (StopWhenUnneeded=), but not while
+                # a mesh is being started or restarted; and it does not try again.
+                await self._units.stop(names.TARGET_UNIT)
+        except RaveError as e:
+            log.warning("Meshes may be left running: %s", e)
         await self.workers.close()
         await self._watch.close()
 
     def plan(self) -> tuple[Decision, ...]:
-        """What `reconcile` would do now."""
-        return plan(self._census.meshes, self._blocks.in_force(), self._watch.states, self._limit)
+        """What would be done now."""
+        units = self._watch.states
+        return plan(
+            self._census.meshes,
+            self._blocks.in_force(),
+            units,
+            self._limit,
+            resting=self._resting,
+            starting=self._starting,
+        )
 
     def reconcile(self) -> None:
-        """Begin to start and stop what the plan says; what is being started or stopped already is left alone."""
-        for block in self._blocks.drop_expired():
-            log.info("Mesh %s is no longer blocked (%s)", block.mesh, block.describe())
+        """Begin to bring the meshes in line with a good round of discovery."""
         for mesh, block in self._blocks.in_force().items():
             if block.reason is Reason.GONE and mesh in (self._census.meshes or {}):
                 log.info("Mesh %s is there again", mesh)
-                self._blocks.remove(mesh)
+                self._blocks.remove(mesh, SERVICE)
+        self._resting.clear()
         self.refresh()
-        for mesh, unit in self._watch.states.items():
+        for mesh, unit in list(self._watch.states.items()):
             # What could not be saved, or reset, the last time.
             self._learn_if_failed(mesh)
-            if unit.active == "active" and not self._record(mesh).worker.ready and mesh not in self._asked:
+            if unit.active == "active" and not self._record(mesh).worker.ready:
                 # It did not answer when it was to be adopted.
-                self._adopt(mesh)
+                self.health.ask(mesh)
+        self.carry_out()
+
+    def carry_out(self) -> None:
+        """Begin to start and stop what the plan says; what is being started or stopped already is left alone."""
+        self._due = False
         for decision in self.plan():
+            record = self._record(decision.mesh)
+            if record.decision != decision:
+                record.decision = decision
+                self._publish(decision.mesh)
             if decision.mesh in self._busy:
                 continue
             if decision.action is Action.START:
+                self._starting.add(decision.mesh)
                 self._act(decision.mesh, self._start)
-            elif decision.action is Action.STOP:
+            elif decision.action is Action.STOP and decision.mesh not in self._stuck:
                 log.info("Stopping mesh %s: %s", decision.mesh, decision.reason)
                 self._act(decision.mesh, self._stop)
 
     def refresh(self) -> None:
         """Bring the records in line with what is listed, blocked and loaded."""
         listed = self._census.meshes or {}
-        blocks = self._blocks.in_force()
-        known = listed.keys() | blocks.keys() | self._watch.states.keys()
+        known = listed.keys() | self._blocks.shown.keys() | self._watch.states.keys()
         for mesh in self.records.keys() - known:
             self._changed(self.records.pop(mesh))
         for mesh in known:
-            record = self.records.setdefault(mesh, Record(mesh))
+            record = self._record(mesh)
             record.listed = listed.get(mesh, record.listed)
-            record.block = blocks.get(mesh)
+            record.block = self._blocks.shown.get(mesh)
             self._changed(record)
 
-    def start_mesh(self, mesh: str) -> None:
-        """Start a mesh on an operator's word, which lifts any block but a kick.
+    def block_changed(self, change: Change) -> None:
+        """A change of the blocklist is safe: show it, and do what follows from it."""
+        mesh = change.block.mesh
+        self._record(mesh).block = self._blocks.shown.get(mesh)
+        self._publish(mesh)
+        if change.what is not What.BLOCKED or change.actor != SERVICE:
+            # What the service blocks by itself ends by itself.
+            self._soon()
 
-        Raises `RaveError`: NoSuchMesh when discovery does not list it, Blocked after a kick or by max_processes,
-        BadFile when it is done but could not be saved.
+    async def start_mesh(self, mesh: str, actor: str) -> None:
+        """Start a mesh on an operator's word, which lifts any block but a kick and an operator's own.
+
+        Raises `RaveError`: NoSuchMesh when discovery does not list it, Blocked when something else keeps it from
+        running, BadFile when it is done but could not be saved.
         """
         block = self._blocks.get(mesh)
-        if block and block.reason is Reason.KICKED:
-            hint = "take it out of blocklist.json and restart rave-orchestrator to join it again"
-            raise RaveError(Code.BLOCKED, f"the bot was kicked from mesh {mesh}", hint=hint, mesh=mesh)
+        if block and block.reason in (Reason.KICKED, Reason.OPERATOR):
+            hint = f"ravectl blocklist remove {mesh} unblocks it"
+            raise RaveError(Code.BLOCKED, f"mesh {mesh} is blocked: {block.describe()}", hint=hint, mesh=mesh)
         if mesh not in (self._census.meshes or {}):
             hint = "invite the bot, or wait for the next discovery"
             raise RaveError(Code.NO_SUCH_MESH, f"discovery does not list mesh {mesh}", hint=hint, mesh=mesh)
-        saved = True
-        if block:
-            log.info("Mesh %s is unblocked by an operator", mesh)
-            saved = self._blocks.remove(mesh)
-        self.reconcile()
+        self._resting.discard(mesh)
+        saved = self._blocks.remove(mesh, actor)
+        self.carry_out()
         for decision in self.plan():
             if decision.mesh == mesh and decision.action is Action.SKIP and mesh not in self._busy:
                 raise RaveError(Code.BLOCKED, f"mesh {mesh} is not started: {decision.reason}", mesh=mesh)
-        _insist(mesh, saved=saved)
+        await insist(mesh, saved)
 
-    def stop_mesh(self, mesh: str) -> None:
+    async def stop_mesh(self, mesh: str, actor: str) -> None:
         """Stop a mesh on an operator's word, and keep it stopped. Raises `RaveError` (NoSuchMesh, BadFile)."""
         if mesh not in self.records:
             raise RaveError(Code.NO_SUCH_MESH, f"there is no mesh {mesh}", mesh=mesh)
-        saved = self._blocks.add(mesh, Reason.HELD, "", actor="operator")
-        self.reconcile()
-        _insist(mesh, saved=saved)
+        saved = self._blocks.add(mesh, Reason.HELD, actor=actor)
+        self.carry_out()
+        await insist(mesh, saved)
+
+    async def restart_mesh(self, mesh: str) -> None:
+        """Give a running mesh another process, and wait for it to be ready.
+
+        Raises `RaveError`: NotRunning, Blocked, Busy, or what keeps systemd from doing it (Unit, Bus, Timeout,
+        AccessDenied).
+        """
+        self._insist_on_running(mesh)
+        if mesh in self._busy:
+            raise RaveError(Code.BUSY, f"mesh {mesh} is being started or stopped", mesh=mesh)
+        task = self._act(mesh, self._restart)
+        # Shielded: whoever asked may go away, but half a restart is none.
+        await asyncio.wait([task])
+        if error := task.result():
+            raise error
 
     async def reconnect_mesh(self, mesh: str) -> None:
         """Let a mesh's child connect anew. Raises `RaveError` (NotRunning, Bus, Timeout)."""
         await self.workers.call(mesh, "RestartConnection")
 
-    def _adopt(self, mesh: str) -> asyncio.Task[None]:
-        self._asked.add(mesh)
-        task = asyncio.create_task(self._ask_status(mesh))
+    def _soon(self) -> None:
+        """Carry the plan out once per turn of the event loop, however much has changed in it."""
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._carry_out_if_due)
+
+    def _carry_out_if_due(self) -> None:
+        due, self._due = self._due, False
+        if due and self._acting:
+            self.carry_out()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _ask_status(self, mesh: str) -> None:
-        """Learn from a running child how it is."""
-        async with self._adopting:
-            try:
-                status = await self.workers.status(mesh)
-            except RaveError as e:
-                log.warning("The running child of mesh %s does not answer: %s", mesh, e)
-                return
-            finally:
-                self._asked.discard(mesh)
-        worker = self._record(mesh).worker
-        worker.ready = True
-        worker.connected = status.get("Connected") is True
-        worker.last_error = printable(status.get("LastError"), _LONGEST)
-        worker.since = time.time()
-        self._publish(mesh)
-
-    def _act(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> None:
-        """Do something with a mesh in the background, and nothing else with it meanwhile."""
+    def _act(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> asyncio.Task[RaveError | None]:
+        """Do something with a mesh in the background, and nothing else with it meanwhile; the result is a failure."""
         self._busy.add(mesh)
-        task = asyncio.create_task(self._guard(mesh, action))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        return self._spawn(self._guard(mesh, action))
 
-    async def _guard(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> None:
+    async def _guard(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> RaveError | None:
         before = self._watch.state(mesh)
+        failure = None
         try:
             await action(mesh)
         except RaveError as e:
-            self._record(mesh).worker.last_error = str(e)
+            failure = e
+            self._record(mesh).worker.fail(str(e))
+            self._resting.add(mesh)
             log.error("Mesh %s: %s", mesh, e)  # noqa: TRY400 - said in words, a traceback would add nothing
         finally:
             self._busy.discard(mesh)
+            self._starting.discard(mesh)
             self._publish(mesh)
         # It may have failed while nobody was to touch it. From one failure we learn once: a save or reset that fails
         # would fail again and again, so it waits for the next `reconcile`.
         if self._watch.state(mesh) != before:
             self._learn_if_failed(mesh)
+        # What was decided meanwhile.
+        self._soon()
+        return failure
+
+    def _try_again(self, mesh: str) -> None:
+        self._stuck.discard(mesh)
+        self._soon()
+
+    def _insist_on_running(self, mesh: str) -> None:
+        if block := self._blocks.get(mesh):
+            raise RaveError(Code.BLOCKED, f"mesh {mesh} is blocked: {block.describe()}", mesh=mesh)
+        if not self._watch.state(mesh).running:
+            raise RaveError(Code.NOT_RUNNING, f"mesh {mesh} does not run", mesh=mesh)
 
     async def _start(self, mesh: str) -> None:
-        async with self._starting:
+        async with self._turn:
+            if self._blocks.get(mesh) or mesh not in (self._census.meshes or {}):
+                # Decided otherwise while it waited for its turn.
+                return
             job = await self._units.start(names.mesh_unit(mesh))
-            unit = await self._watch.job(job, mesh, _JOB_TIMEOUT)
-        if unit.active == "inactive":
-            raise RaveError(
-                Code.UNIT, f"{names.mesh_unit(mesh)} did not start", hint=f"journalctl -u {names.mesh_unit(mesh)}"
-            )
-        if self._planned(mesh, Action.STOP):
-            # Unwanted while it was starting.
-            await self._stop(mesh)
+            await self._finish(job, mesh)
+        if self._watch.state(mesh).active == "inactive" and not self._blocks.get(mesh):
+            hint = f"journalctl -u {names.mesh_unit(mesh)}"
+            raise RaveError(Code.UNIT, f"{names.mesh_unit(mesh)} did not start", hint=hint)
 
     async def _stop(self, mesh: str) -> None:
-        job = await self._units.stop(names.mesh_unit(mesh))
-        await self._watch.job(job, mesh, _JOB_TIMEOUT)
-        if self._planned(mesh, Action.START):
-            # Wanted again while it was stopping.
-            await self._start(mesh)
+        try:
+            job = await self._units.stop(names.mesh_unit(mesh))
+            await self._watch.job(job, mesh, _JOB_TIMEOUT)
+        except RaveError:
+            # The plan will say the same at once, and would for ever.
+            self._stuck.add(mesh)
+            asyncio.get_running_loop().call_later(_RETRY, self._try_again, mesh)
+            raise
 
-    def _planned(self, mesh: str, action: Action) -> bool:
-        return any(decision.mesh == mesh and decision.action is action for decision in self.plan())
+    async def _restart(self, mesh: str) -> None:
+        async with self._turn:
+            # It may have been kicked while it waited for its turn.
+            self._insist_on_running(mesh)
+            job = await self._units.restart(names.mesh_unit(mesh))
+            await self._finish(job, mesh)
+
+    async def _finish(self, job: str, mesh: str) -> None:
+        """Wait for the end of a job that was to let a mesh run; somebody may have put a stop in its place."""
+        if await self._watch.job(job, mesh, _JOB_TIMEOUT) == "canceled":
+            await self._intent.stopping(mesh)
 
     def _learn_if_failed(self, mesh: str) -> None:
         unit = self._watch.state(mesh)
@@ -247,68 +332,102 @@ class Fleet:
 
     async def _learn(self, mesh: str, unit: UnitState) -> None:
         """Save what a failed unit teaches, then let systemd forget it."""
-        reason, detail = why_failed(unit)
-        if reason is Reason.CONNECTION_FAILURES and not await self._answers():
-            # Nobody can be reached, which is no fault of the mesh: the first good round starts it again.
-            reason, detail = None, "Rave does not answer"
-        if reason is None:
-            self._record(mesh).worker.last_error = detail
-            log.warning("Mesh %s has ended: %s", mesh, detail)
-        elif not self._block(mesh, reason, detail):
+        lesson = await self._lessons.learn(mesh, unit)
+        if lesson.excuse:
+            self._resting.add(mesh)
+            self._record(mesh).worker.fail(lesson.excuse)
+        if not lesson.saved:
             # The failed unit is the only lasting trace then, so it stays.
             return
         await self._units.reset_failed(names.mesh_unit(mesh))
-        if reason is Reason.KICKED:
+        if lesson.reason is Reason.KICKED:
             await self._leave(mesh)
-
-    def _block(self, mesh: str, reason: Reason, detail: str) -> bool:
-        saved = self._blocks.add(mesh, reason, detail)
-        record = self._record(mesh)
-        known, record.block = record.block, self._blocks.get(mesh)
-        if record.block and (known is None or record.block.describe() != known.describe()):
-            log.warning("Mesh %s is blocked: %s", mesh, record.block.describe())
-        if reason in (Reason.GONE, Reason.LEFT):
-            self._census.forget(mesh)
-        self._publish(mesh)
-        return saved
 
     def _unit_changed(self, mesh: str, unit: UnitState) -> None:
         record = self._record(mesh)
-        if record.unit.main_pid not in (0, unit.main_pid) or not unit.running:
+        old, record.unit = record.unit, unit
+        record.last_exit = how_ended(unit) or record.last_exit
+        if old.main_pid not in (0, unit.main_pid) or not unit.running:
             # Another process, or none: what the last one said no longer holds. Its last words are kept. (The first
             # words of a process may be quicker than the news of its id, and hold.)
             self.workers.forget(mesh)
             record.worker = WorkerState(last_error=record.worker.last_error)
-        record.unit = unit
+        if unit.active == "active" and old.active != "active":
+            record.worker.heard = time.monotonic()
         self._publish(mesh)
+        if mesh in self._busy or not self._acting:
+            return
         self._learn_if_failed(mesh)
+        # By itself a process ends without a job.
+        stopped = old.running and unit.active == "deactivating" and unit.job != NO_JOB
+        if stopped or (old.restarting and unit.active == "inactive"):
+            self._spawn(self._intent.stopping(mesh))
+        if unit.running and not old.present:
+            if self._intent.starting(mesh):
+                # What blocks it stops it again.
+                self._soon()
+        elif unit.running and self._blocks.get(mesh):
+            # It has ended, and systemd starts it again: not all that ends for a reason says so.
+            self._soon()
+        elif old.present and not unit.present and not unit.failed:
+            self._resting.add(mesh)
+        if self._limit is not None and old.present and not unit.present:
+            # There may be room for another one.
+            self._soon()
+
+    def _unhealthy(self, mesh: str) -> None:
+        """A child does not answer: another process may."""
+        self._publish(mesh)
+        if mesh not in self._busy:
+            log.warning("Restarting mesh %s, because its process does not answer", mesh)
+            self._act(mesh, self._restart)
+
+    def _answered(self, mesh: str) -> None:
+        """A child has told how it is."""
+        worker = self._record(mesh).worker
+        if worker.attempts > self._blocks.memory(mesh).failures:
+            # It has failed while we were away.
+            self._blocks.failed(mesh, worker.attempts, worker.last_error)
+        self._praise(mesh)
+        self._publish(mesh)
+
+    def _praise(self, mesh: str) -> None:
+        """If its connection has held for long enough, what went wrong before it is over."""
+        worker = self._record(mesh).worker
+        if worker.connected and time.monotonic() - worker.connected_at >= HELD:
+            self._blocks.held(mesh)
 
     def _heard(self, mesh: str, member: str, body: Sequence[Any]) -> None:
         """A verified child speaks."""
         worker = self._record(mesh).worker
+        worker.heard, worker.healthy = time.monotonic(), True
         match member, list(body):
             case "Ready", []:
                 worker.ready = True
+                # Which program it is, and how it is: there is more to it than fits into a signal.
+                self.health.ask(mesh)
             case "Connected", []:
-                worker.connected, worker.since, worker.last_error = True, time.time(), ""
-                log.info("Mesh %s is connected", mesh)
+                if not worker.connected:
+                    log.info("Mesh %s is connected", mesh)
+                    worker.connect(worker.heard)
             case "Disconnected", [str(reason)]:
-                worker.connected, worker.since, worker.last_error = False, time.time(), printable(reason, _LONGEST)
+                self._praise(mesh)
+                worker.disconnect(reason)
                 log.info("Mesh %s is disconnected: %s", mesh, worker.last_error)
-            case "ConnectionFailed", [int(attempt), str(error)]:
-                worker.last_error = printable(error, _LONGEST)
+            case "ConnectionFailed", [attempts, str(error)]:
+                attempt = counted(attempts)
+                worker.fail(error)
                 log.warning("Mesh %s could not be reached, attempt %d: %s", mesh, attempt, worker.last_error)
+                self._blocks.failed(mesh, attempt, worker.last_error)
             case "Error", [str(message)]:
-                worker.last_error = printable(message, _LONGEST)
+                worker.fail(message)
                 log.warning("Mesh %s reports: %s", mesh, worker.last_error)
             case "Left", [str(reason)]:
-                worker.connected, worker.last_error = False, printable(reason, _LONGEST)
+                worker.disconnect(reason)
             case "Kicked", []:
-                worker.connected, worker.last_error = False, "the bot was kicked"
-                known = self._blocks.get(mesh)
-                if known is None or known.reason is not Reason.KICKED:
-                    # At once, not only when the process has ended: the sooner it is on disk the better.
-                    self._block(mesh, Reason.KICKED, "")
+                # The block will say why, once it is on disk: at once, not only when the process has ended.
+                worker.disconnect("")
+                self._blocks.add(mesh, Reason.KICKED)
             case _:
                 log.warning("Mesh %s sent an unknown signal %s", mesh, member)
         self._publish(mesh)
@@ -318,11 +437,3 @@ class Fleet:
 
     def _publish(self, mesh: str) -> None:
         self._changed(self._record(mesh))
-
-
-def _insist(mesh: str, *, saved: bool) -> None:
-    if not saved:
-        hint = "the log says why"
-        raise RaveError(
-            Code.BAD_FILE, f"done, but the blocklist could not be saved: mesh {mesh}", hint=hint, mesh=mesh
-        )

@@ -6,6 +6,7 @@ The same answer drives the fleet and tells an operator what would happen next.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -37,6 +38,8 @@ def plan(
     blocks: Mapping[str, Block],
     units: Mapping[str, UnitState],
     limit: int | None,
+    resting: AbstractSet[str] = frozenset(),
+    starting: AbstractSet[str] = frozenset(),
 ) -> tuple[Decision, ...]:
     """Decide for every mesh that is listed or has a unit.
 
@@ -45,11 +48,16 @@ def plan(
             what should run: then what runs goes on, and nothing else starts, but a block still stops a mesh.
         blocks: the entries of the blocklist that are in force.
         units: the state of every `rave-mesh@` unit that systemd has loaded.
-        limit: how many meshes may run at once; None for no limit. Invited meshes come first, then the oldest.
+        limit: how many meshes may run at once; None for no limit. Invited meshes come first, then the oldest. A mesh
+            that takes the place of another is started when that has stopped.
+        resting: the meshes whose process has ended without being told to, until the next good round of discovery.
+        starting: the meshes that are about to be started; their units need not know of it yet.
     """
     known = listed or {}
     order = sorted(known, key=lambda mesh: not known[mesh].invited)
     order += sorted(units.keys() - known.keys())
+    # What is there already: until it is gone, nothing takes its place.
+    present = len({mesh for mesh, unit in units.items() if unit.present} | starting)
     decisions = []
     wanted = 0
     for mesh in order:
@@ -65,6 +73,18 @@ def plan(
         else:
             wanted += 1
             decision = _wanted(mesh, unit)
+            if decision.action is Action.START:
+                if mesh in starting:
+                    decision = Decision(mesh, Action.KEEP, "discovery lists it, and it is about to be started")
+                elif mesh in resting:
+                    decision = Decision(
+                        mesh, Action.SKIP, "it has ended; the next round of discovery starts it again"
+                    )
+                elif limit is not None and present >= limit:
+                    reason = f"max_processes ({limit}) is reached until another mesh has stopped"
+                    decision = Decision(mesh, Action.SKIP, reason)
+                else:
+                    present += 1
         decisions.append(decision)
     return tuple(decisions)
 

@@ -13,16 +13,20 @@ import pytest
 from ravesvc import names
 from ravesvc.api.models import Mesh, User
 from ravesvc.bus import Bus
+from ravesvc.clock import Clock
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator import fleet as fleet_module
+from ravesvc.orchestrator import health as health_module
 from ravesvc.orchestrator import workers as workers_module
 from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.record import Record
-from ravesvc.store import blocklist
-from ravesvc.store.blocklist import Block, Reason
+from ravesvc.settings import Edition
+from ravesvc.store import blockfile
+from ravesvc.store.blockfile import BlockFile
+from ravesvc.store.blocklist import Block, Blocklist, Change, Reason, What
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
 from tests.unit.fake_systemd import (
@@ -43,7 +47,8 @@ Run = Callable[[Any], Any]
 
 
 def listed(*meshes: str) -> list[Mesh]:
-    return [Mesh(mesh, "localhost:1", "A film", True, (User(1, "Ann"),)) for mesh in meshes]
+    # Each on a server of its own.
+    return [Mesh(mesh, f"{mesh[:8]}:1", "A film", True, (User(1, "Ann"),)) for mesh in meshes]
 
 
 class Site:
@@ -56,7 +61,9 @@ class Site:
         self.now = 1000.0
         self.units = FakeUnits(systemd)
         self.census = Census()
-        self.blocks = Blocks(path, 60.0, lambda: self.now)
+        self.clock = Clock(wall=lambda: self.now, boottime=lambda: self.now, boot="b")
+        self.changes: list[Change] = []
+        self.blocks = Blocks(path, 60.0, self.clock, announce=self._announced, changed=lambda: None, retry=3600)
         self.shown: list[tuple[str, str, str]] = []
         self.left: list[str] = []
         self.rave_answers = True
@@ -69,6 +76,7 @@ class Site:
             census=self.census,
             blocks=self.blocks,
             limit=limit,
+            interval=30.0,
             changed=self._changed,
             leave=self._leave,
             answers=self._answers,
@@ -84,6 +92,10 @@ class Site:
         for watcher in self.watchers:
             watcher(record)
 
+    def _announced(self, change: Change) -> None:
+        self.changes.append(change)
+        self.fleet.block_changed(change)
+
     async def _leave(self, mesh: str) -> None:
         self.left.append(mesh)
 
@@ -95,18 +107,34 @@ class Site:
         self.census.observe(listed(*meshes))
         self.fleet.reconcile()
 
+    async def begin(self, *meshes: str) -> None:
+        """The fleet starts, and discovery has found these meshes."""
+        await self.fleet.start()
+        self.discover(*meshes)
+        await self.idle()
+
     async def state(self, mesh: str, state: str) -> None:
         await until(lambda: mesh in self.fleet.records and self.fleet.records[mesh].state == state)
 
     async def idle(self) -> None:
         """Everything has been said, and nothing is being done."""
-        await settle(self.systemd.bus, self.bus)
-        await until(lambda: not self.fleet._tasks)
-        await settle(self.systemd.bus, self.bus)
+        for _ in range(2):
+            await settle(self.systemd.bus, self.bus)
+            await until(lambda: not self.fleet._tasks and not self.fleet.health._asking)
+            await until(lambda: not self.blocks._news and not self.blocks._io.locked())
+            await settle(self.systemd.bus, self.bus)
         assert not self.fleet._tasks
 
+    def saved(self) -> Blocklist:
+        return blockfile.from_json(self.path.read_text(), "it", self.clock) if self.path.exists() else Blocklist()
+
     def on_disk(self) -> dict[str, Block]:
-        return {block.mesh: block for block in blocklist.load(self.path)}
+        return {block.mesh: block for block in self.saved()}
+
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+        self.blocks._expire()
 
     async def child(self, bus: Bus, mesh: str) -> FakeWorker:
         """The child of a mesh on the bus."""
@@ -121,13 +149,17 @@ class Site:
 async def site_on(address: str, directory: Path, limit: int | None = None) -> AsyncIterator[Site]:
     async with systemd_on(address) as systemd, connected(address) as (bus,):
         site = Site(bus, systemd, directory / "blocklist.json", limit)
-        yield site
-        await site.fleet.close()
+        await site.blocks.start()
+        try:
+            yield site
+        finally:
+            await site.fleet.close()
+            await site.blocks.close()
 
 
-def no_space(path: Path, _: blocklist.Blocklist) -> None:
-    """In the place of `blocklist.save`."""
-    raise RaveError(Code.BAD_FILE, f"{path} can't be written: No space left on device")
+def no_space(_: BlockFile, text: str) -> None:
+    """In the place of `BlockFile.save`."""
+    raise RaveError(Code.BAD_FILE, "it can't be written: No space left on device")
 
 
 # Starting and stopping.
@@ -171,10 +203,10 @@ def test_nothing_is_done_twice_at_the_same_time(run: Run, bus_address: str, tmp_
             site.discover(MESH)
             site.systemd.finish(MESH)
             await site.idle()
-            site.fleet.stop_mesh(MESH)
-            site.fleet.stop_mesh(MESH)
+            await site.fleet.stop_mesh(MESH, "alice")
+            await site.fleet.stop_mesh(MESH, "alice")
             await site.state(MESH, "stopping")
-            site.fleet.stop_mesh(MESH)
+            await site.fleet.stop_mesh(MESH, "alice")
             site.systemd.finish(MESH)
             await site.idle()
             assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
@@ -213,9 +245,7 @@ def test_so_many_start_at_once(run: Run, bus_address: str, tmp_path: Path, monke
 def test_no_more_run_than_the_limit(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path, limit=1) as site:
-            await site.fleet.start()
-            site.discover(MESH, OTHER)
-            await site.idle()
+            await site.begin(MESH, OTHER)
             assert site.systemd.verbs == [("start", MESH)]
             assert [decision.action.value for decision in site.fleet.plan()] == ["keep", "skip"]
 
@@ -295,22 +325,20 @@ def test_closing_ends_what_is_under_way_and_leaves_the_children_alone(
 def test_stop_holds_a_mesh_until_start(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
-            site.fleet.stop_mesh(MESH)
-            assert (site.on_disk()[MESH].reason, site.on_disk()[MESH].actor) == (Reason.HELD, "operator")
+            await site.begin(MESH)
+            await site.fleet.stop_mesh(MESH, "alice")
+            assert (site.on_disk()[MESH].reason, site.on_disk()[MESH].actor) == (Reason.HELD, "alice")
             await site.idle()
             assert site.shown[-1] == (MESH, "blocked", "it was stopped by an operator")
             site.discover(MESH)
             await site.idle()
             assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
-            site.fleet.start_mesh(MESH)
+            await site.fleet.start_mesh(MESH, "alice")
             assert site.on_disk() == {}
             await site.idle()
             assert site.systemd.verbs[2:] == [("start", MESH)]
             assert site.fleet.records[MESH].state == "disconnected"
-            site.fleet.start_mesh(MESH)  # without effect
+            await site.fleet.start_mesh(MESH, "alice")  # without effect
             await site.idle()
             assert len(site.systemd.verbs) == 3
 
@@ -320,13 +348,11 @@ def test_stop_holds_a_mesh_until_start(run: Run, bus_address: str, tmp_path: Pat
 def test_a_mesh_wanted_again_while_it_stops_is_started_after_that(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
+            await site.begin(MESH)
             site.systemd.held = True
-            site.fleet.stop_mesh(MESH)
+            await site.fleet.stop_mesh(MESH, "alice")
             await site.state(MESH, "stopping")
-            site.fleet.start_mesh(MESH)
+            await site.fleet.start_mesh(MESH, "alice")
             site.systemd.held = False
             site.systemd.finish(MESH)
             await site.idle()
@@ -343,7 +369,7 @@ def test_a_mesh_stopped_while_it_starts_is_stopped_after_that(run: Run, bus_addr
             site.systemd.held = True
             site.discover(MESH)
             await site.state(MESH, "starting")
-            site.fleet.stop_mesh(MESH)
+            await site.fleet.stop_mesh(MESH, "alice")
             site.systemd.held = False
             site.systemd.finish(MESH)
             await site.idle()
@@ -359,14 +385,14 @@ def test_start_and_stop_refuse_what_they_cannot_do(run: Run, bus_address: str, t
             await site.fleet.start()
             for verb in (site.fleet.start_mesh, site.fleet.stop_mesh):
                 with pytest.raises(RaveError) as e:
-                    verb(MESH)
+                    await verb(MESH, "alice")
                 assert e.value.code is Code.NO_SUCH_MESH
-            site.blocks.add(MESH, Reason.KICKED, "")
+            site.blocks.add(MESH, Reason.KICKED)
             site.discover(MESH)
             with pytest.raises(RaveError) as e:
-                site.fleet.start_mesh(MESH)
+                await site.fleet.start_mesh(MESH, "alice")
             assert e.value.code is Code.BLOCKED
-            site.fleet.stop_mesh(MESH)
+            await site.fleet.stop_mesh(MESH, "alice")
             assert site.on_disk()[MESH].reason is Reason.KICKED, "a kick stays a kick"
             await site.idle()
             assert site.systemd.verbs == []
@@ -379,12 +405,12 @@ def test_a_start_beyond_the_limit_is_refused_with_the_reason(run: Run, bus_addre
         async with site_on(bus_address, tmp_path, limit=1) as site:
             await site.fleet.start()
             site.discover(MESH, OTHER)
-            site.fleet.start_mesh(MESH)  # which is being started
+            await site.fleet.start_mesh(MESH, "alice")  # which is being started
             await site.idle()
             with pytest.raises(RaveError, match=r"max_processes \(1\) is reached") as e:
-                site.fleet.start_mesh(OTHER)
+                await site.fleet.start_mesh(OTHER, "alice")
             assert e.value.code is Code.BLOCKED
-            site.fleet.start_mesh(MESH)  # which runs
+            await site.fleet.start_mesh(MESH, "alice")  # which runs
             await site.idle()
             assert site.systemd.verbs == [("start", MESH)]
 
@@ -396,24 +422,21 @@ def test_a_word_that_cannot_be_saved_is_in_force_but_told(
 ) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
+            await site.begin(MESH)
             with monkeypatch.context() as broken:
-                broken.setattr(blocklist, "save", no_space)
+                broken.setattr(BlockFile, "save", no_space)
                 with pytest.raises(RaveError) as e:
-                    site.fleet.stop_mesh(MESH)
+                    await site.fleet.stop_mesh(MESH, "alice")
                 assert e.value.code is Code.BAD_FILE
                 await site.idle()
                 assert site.fleet.records[MESH].state == "blocked"
                 assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
                 with pytest.raises(RaveError) as e:
-                    site.fleet.start_mesh(MESH)
+                    await site.fleet.start_mesh(MESH, "alice")
                 assert e.value.code is Code.BAD_FILE
                 await site.idle()
                 assert site.fleet.records[MESH].state == "disconnected"
-                site.fleet.start_mesh(MESH)  # nothing to save
-            site.fleet.stop_mesh(MESH)
+            await site.fleet.stop_mesh(MESH, "alice")
             assert site.on_disk()[MESH].reason is Reason.HELD
             await site.idle()
 
@@ -465,7 +488,7 @@ def test_running_children_are_adopted_and_left_running(run: Run, bus_address: st
 def test_a_child_that_is_slow_to_answer_holds_up_nothing(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fleet_module, "_ADOPTION_TIMEOUT", 0.05)
+    monkeypatch.setattr(health_module, "_ADOPTION", 0.05)
 
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (bus, quick):
@@ -497,7 +520,7 @@ def test_a_child_that_is_slow_to_answer_holds_up_nothing(
 
 
 def test_a_child_that_did_not_answer_is_asked_again(
-    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers_module, "_CALL_TIMEOUT", 0.05)
 
@@ -508,7 +531,7 @@ def test_a_child_that_did_not_answer_is_asked_again(
             child.status = {"Connected": ("b", True), "LastError": ("s", "a small\ntrouble" + "!" * 300)}
             child.gate.clear()
             await site.fleet.start()
-            assert f"The running child of mesh {MESH} does not answer" in caplog.text
+            assert not site.fleet.records[MESH].worker.ready
             assert site.fleet.records[MESH].state == "disconnected"
             child.gate.set()
             monkeypatch.setattr(workers_module, "_CALL_TIMEOUT", 10.0)
@@ -529,7 +552,7 @@ def test_before_the_first_good_round_what_runs_goes_on_but_a_hold_holds(
             site.systemd.load(MESH, **RUNNING)
             site.systemd.load(OTHER, **RUNNING)
             await site.fleet.start()
-            site.fleet.stop_mesh(OTHER)
+            await site.fleet.stop_mesh(OTHER, "alice")
             await site.idle()
             assert site.systemd.verbs == [("stop", OTHER)]
 
@@ -542,9 +565,7 @@ def test_before_the_first_good_round_what_runs_goes_on_but_a_hold_holds(
 def test_a_kick_is_on_disk_before_anybody_sees_it(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
+            await site.begin(MESH)
             child = await site.child(bus, MESH)
             child.emit("Connected")
             await site.state(MESH, "connected")
@@ -552,10 +573,12 @@ def test_a_kick_is_on_disk_before_anybody_sees_it(run: Run, bus_address: str, tm
             site.watchers.append(lambda record: seen.append(MESH in site.on_disk()) if record.block else None)
             child.emit("Kicked")
             await site.state(MESH, "disconnected")
+            await until(lambda: site.changes)
             # By the signal alone, with the process still there.
             assert site.on_disk()[MESH].reason is Reason.KICKED
             assert site.on_disk()[MESH].until is None
             assert site.shown[-1] == (MESH, "disconnected", "the bot was kicked")
+            assert all(MESH in site.on_disk() or "kicked" not in reason for _, _, reason in site.shown)
             assert seen
             assert all(seen)
             order: list[str] = []
@@ -593,7 +616,7 @@ def test_a_kick_is_learnt_from_the_exit_status_alone_saved_then_reset_then_left(
             assert order[0] == ("shown", True)
             assert [each for each in order if each[0] == "reset"] == [("reset", True)], "once"
             assert site.left == [MESH]
-            assert caplog.text.count(f"Mesh {MESH} is blocked: the bot was kicked") == 1
+            assert [(change.what, change.block.reason) for change in site.changes] == [(What.BLOCKED, Reason.KICKED)]
             site.discover(MESH)
             await site.idle()
             assert site.systemd.verbs == [("reset-failed", MESH)], "it stays out"
@@ -606,17 +629,15 @@ def test_a_kick_that_cannot_be_saved_leaves_the_failed_unit(
 ) -> None:
     saves = []
 
-    def refuse(path: Path, blocks: blocklist.Blocklist) -> None:
-        saves.append(path)
-        no_space(path, blocks)
+    def refuse(file: BlockFile, text: str) -> None:
+        saves.append(text)
+        no_space(file, text)
 
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
+            await site.begin(MESH)
             with monkeypatch.context() as broken:
-                broken.setattr(blocklist, "save", refuse)
+                broken.setattr(BlockFile, "save", refuse)
                 site.systemd.change(MESH, **ended(ExitStatus.KICKED))
                 await site.state(MESH, "blocked")
                 await site.idle()
@@ -640,22 +661,20 @@ def test_a_kick_that_cannot_be_saved_leaves_the_failed_unit(
 def test_a_kick_that_is_told_again_and_again_is_saved_once(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saves: list[Path] = []
-    real = blocklist.save
+    saves: list[str] = []
+    real = BlockFile.save
 
-    def save(path: Path, blocks: blocklist.Blocklist) -> None:
-        saves.append(path)
-        real(path, blocks)
+    def save(file: BlockFile, text: str) -> None:
+        saves.append(text)
+        real(file, text)
 
-    monkeypatch.setattr(blocklist, "save", save)
+    monkeypatch.setattr(BlockFile, "save", save)
 
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
+            await site.begin(MESH)
             child = await site.child(bus, MESH)
-            site.blocks.add(MESH, Reason.REJECTED, "")  # a lesser block does not stand in for a kick
+            await site.blocks.add(MESH, Reason.REJECTED)  # a lesser block does not stand in for a kick
             saves.clear()
             for _ in range(5):
                 child.emit("Kicked")
@@ -693,8 +712,8 @@ def test_a_reset_that_fails_is_told_and_waits_for_the_next_round(run: Run, bus_a
         (ended(ExitStatus.LEFT), Reason.LEFT),
         (ended(ExitStatus.UNREACHABLE), Reason.CONNECTION_FAILURES),
         (ended(ExitStatus.REJECTED), Reason.REJECTED),
-        (ended(ExitStatus.CRASHED), Reason.CRASHES),
-        (ended(9, code=2), Reason.CRASHES),
+        ({**ended(ExitStatus.CRASHED), "NRestarts": 6}, Reason.CRASHES),
+        ({**ended(9, code=2), "NRestarts": 6}, Reason.CRASHES),
     ],
 )
 def test_other_ends_block_for_a_while(
@@ -702,9 +721,7 @@ def test_other_ends_block_for_a_while(
 ) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
+            await site.begin(MESH)
             site.systemd.change(MESH, **how)
             await site.state(MESH, "blocked")
             await site.idle()
@@ -715,7 +732,7 @@ def test_other_ends_block_for_a_while(
             site.discover(MESH)
             await site.idle()
             assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
-            site.now += 61
+            site.wait(61)
             site.discover(MESH)
             await site.idle()
             assert site.systemd.verbs[2:] == [("start", MESH)]
@@ -730,19 +747,19 @@ def test_other_ends_block_for_a_while(
         (ended(ExitStatus.LOGIN_NEEDED), "Rave wants a new login"),
         (ended(ExitStatus.CONFIG), "could not use its settings"),
         (ended(243), "was not given settings and session"),
-        ({**ended(0), "Result": "start-limit-hit", "NRestarts": 0}, "started by hand too often"),
+        ({**ended(0), "Result": "start-limit-hit"}, "started by hand too often"),
+        (ended(1), "failed while it was being stopped"),
+        ({**ended(9, code=2), "Result": "timeout", "NRestarts": 6}, "took too long"),
         (ended(ExitStatus.UNREACHABLE), "Rave does not answer"),
     ],
-    ids=["login", "config", "credentials", "start-limit", "rave"],
+    ids=["login", "config", "credentials", "start-limit", "stop", "timeout", "rave"],
 )
 def test_what_is_no_fault_of_a_mesh_blocks_nothing(
     run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: dict[str, Any], words: str
 ) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
+            await site.begin(MESH)
             site.rave_answers = False
             site.systemd.change(MESH, **how)
             await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
@@ -763,11 +780,9 @@ def test_of_an_unreachable_mesh_nothing_is_decided_before_rave_is_asked(
 ) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
+            await site.begin(MESH)
             answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            site.fleet._answers = lambda: answer  # type: ignore[assignment]
+            site.fleet._lessons._answers = lambda: answer  # type: ignore[assignment]
             site.systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
             await site.state(MESH, "failed")
             site.discover(MESH)
@@ -788,9 +803,7 @@ def test_a_mesh_that_was_gone_is_joined_as_soon_as_rave_lists_it_again(
 ) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.discover(MESH, OTHER)
-            await site.idle()
+            await site.begin(MESH, OTHER)
             site.systemd.change(MESH, **ended(ExitStatus.GONE))
             await site.state(MESH, "blocked")
             await site.idle()
@@ -800,15 +813,15 @@ def test_a_mesh_that_was_gone_is_joined_as_soon_as_rave_lists_it_again(
             assert MESH not in site.census.meshes
             del site.systemd.verbs[:]
             # What is done with others says nothing of it.
-            site.fleet.stop_mesh(OTHER)
-            site.fleet.start_mesh(OTHER)
+            await site.fleet.stop_mesh(OTHER, "alice")
+            await site.fleet.start_mesh(OTHER, "alice")
             site.discover(OTHER)
             await site.idle()
             assert site.fleet.records[MESH].state == "blocked"
             assert site.on_disk().keys() == {MESH}
             site.discover(MESH, OTHER)
-            assert site.on_disk() == {}
             await site.idle()
+            assert site.on_disk() == {}
             assert ("start", MESH) in site.systemd.verbs
             assert site.fleet.records[MESH].state == "disconnected"
 
@@ -832,9 +845,7 @@ def test_a_start_that_ends_in_a_failure_is_learnt_from(run: Run, bus_address: st
 def test_an_automatic_restart_is_no_failure(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
+            await site.begin(MESH)
             crash = ended(9, code=2)
             site.systemd.change(MESH, **{**crash, "SubState": "failed-before-auto-restart"})
             site.systemd.change(MESH, ActiveState="activating", SubState="auto-restart", NRestarts=1)
@@ -857,9 +868,7 @@ def test_what_a_child_says_is_shown(
 ) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
+            await site.begin(MESH)
             child = await site.child(bus, MESH)
 
             async def say(signal: str, *args: Any) -> Record:
@@ -868,7 +877,9 @@ def test_what_a_child_says_is_shown(
                 await until(lambda: len(site.shown) > before)
                 return site.fleet.records[MESH]
 
+            child.status = {"LastError": ("s", "none so far")}
             assert (await say("Ready")).worker.ready
+            await until(lambda: site.fleet.records[MESH].reason == "none so far")
             assert (await say("ConnectionFailed", 2, "no route")).reason == "no route"
             record = await say("Connected")
             assert (record.state, record.reason, record.worker.last_error) == ("connected", "", "")
@@ -901,9 +912,7 @@ def test_the_words_of_a_child_are_cut_and_control_nothing(
 ) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
+            await site.begin(MESH)
             child = await site.child(bus, MESH)
             child.emit(signal, *before, "\033[2J\nREADY=1 " + "x" * 400)
             await until(lambda: site.fleet.records[MESH].worker.last_error)
@@ -920,9 +929,7 @@ def test_the_words_of_a_child_are_cut_and_control_nothing(
 def test_the_words_of_a_child_end_with_it_but_for_its_last_error(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
+            await site.begin(MESH)
             child = await site.child(bus, MESH)
             child.emit("Connected")
             child.emit("Error", "a small trouble")
@@ -945,6 +952,7 @@ def test_the_first_words_of_a_child_may_come_before_the_news_of_its_process(
             site.discover(MESH)
             await site.state(MESH, "starting")
             child = await site.child(bus, MESH)
+            child.status = {"Connected": ("b", True)}
             child.emit("Ready")
             child.emit("Connected")
             await until(lambda: site.fleet.records[MESH].worker.connected)
@@ -957,14 +965,593 @@ def test_the_first_words_of_a_child_may_come_before_the_news_of_its_process(
 def test_a_stranger_says_nothing(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
-            await site.fleet.start()
-            site.discover(MESH)
-            await site.idle()
+            await site.begin(MESH)
             child = await site.child(bus, MESH)
             site.verified[bus.unique_name] = "session-1.scope"
             child.emit("Kicked")
             await settle(bus, site.bus)
             assert site.blocks.in_force() == {}
             assert site.fleet.records[MESH].state == "disconnected"
+
+    run(body())
+
+
+# What others do with the units.
+
+
+def test_a_unit_stopped_by_hand_is_held_until_somebody_starts_it(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.held = True
+            site.systemd.stop(MESH)
+            await site.state(MESH, "stopping")
+            await until(lambda: MESH in site.on_disk())
+            site.systemd.finish(MESH)
+            await site.state(MESH, "blocked")
+            block = site.on_disk()[MESH]
+            assert (block.reason, block.until, block.actor) == (Reason.HELD, None, "systemctl")
+            site.systemd.held = False
+            for _ in range(3):
+                site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
+            site.systemd.start(MESH)
+            await site.state(MESH, "disconnected")
+            await site.idle()
+            assert site.on_disk() == {}
+            assert site.systemd.verbs[2:] == [("start", MESH)], "nobody stops it again"
+            assert [(change.what, change.actor) for change in site.changes] == [
+                (What.BLOCKED, "systemctl"),
+                (What.UNBLOCKED, "systemctl"),
+            ]
+
+    run(body())
+
+
+def test_the_place_of_a_mesh_stopped_by_hand_is_free(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path, limit=1) as site:
+            await site.begin(MESH, OTHER)
+            site.systemd.stop(MESH)
+            await until(lambda: ("start", OTHER) in site.systemd.verbs)
+            await site.idle()
+
+    run(body())
+
+
+def test_a_restart_by_hand_is_no_hold(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.held = True
+            site.systemd.restart(MESH)
+            await site.state(MESH, "stopping")
+            await site.idle()
+            site.systemd.held = False
+            site.systemd.finish(MESH)
+            await until(lambda: site.fleet.records[MESH].unit.main_pid == 101)
+            await site.idle()
+            assert site.blocks.in_force() == {}
+
+    run(body())
+
+
+@pytest.mark.parametrize("after", ["active", "deactivating"])
+def test_a_stop_of_everything_holds_nothing(run: Run, bus_address: str, tmp_path: Path, after: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            if after == "active":
+                site.systemd.move_target()
+            else:
+                site.systemd.target.set(ActiveState=after)
+            site.systemd.held = True
+            site.systemd.stop(MESH)
+            await site.state(MESH, "stopping")
+            await site.idle()
+            site.systemd.finish(MESH)
+            await site.state(MESH, "stopped")
+            await site.idle()
+            assert site.blocks.in_force() == {}
+
+    run(body())
+
+
+def test_a_stop_that_was_too_quick_to_be_looked_at_is_one(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.stop(MESH)
+            await until(lambda: MESH in site.on_disk())
+            assert site.on_disk()[MESH].reason is Reason.HELD
+            await site.idle()
+
+    run(body())
+
+
+def test_a_process_that_ends_by_itself_rests_until_the_next_round(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.change(MESH, ActiveState="deactivating", SubState="stop-sigterm")
+            site.systemd.change(MESH, **DEAD, ExecMainCode=1)
+            await site.state(MESH, "stopped")
+            site.fleet.carry_out()
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH)]
+            assert site.blocks.in_force() == {}
+            assert "next round" in site.fleet.records[MESH].reason
+            assert site.fleet.records[MESH].last_exit == "exit status 0 (stopped)"
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs[1:] == [("start", MESH)]
+
+    run(body())
+
+
+def test_a_blocked_mesh_that_somebody_starts_is_stopped_again(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            await site.blocks.add(MESH, Reason.KICKED)
+            site.systemd.start(MESH)
+            await until(lambda: ("stop", MESH) in site.systemd.verbs)
+            await site.idle()
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+
+    run(body())
+
+
+@pytest.mark.parametrize(("verb", "verbs"), [("stop", [("stop", names.TARGET_UNIT)]), ("restart", []), ("", [])])
+def test_a_stop_for_good_stops_everything(
+    run: Run, bus_address: str, tmp_path: Path, verb: str, verbs: list[tuple[str, str]]
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            site.systemd.held = True
+            site.discover(MESH)
+            await site.state(MESH, "starting")
+            if verb:
+                site.systemd.order_parent(verb)
+            await site.fleet.close()
+            assert site.systemd.verbs[1:] == verbs
+            site.systemd.parent.set(Job=[0, "/"])  # for the end of the test, which closes once more
+
+    run(body())
+
+
+def test_what_systemd_does_not_tell_is_said_and_changes_nothing(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+
+            async def silent() -> bool:
+                raise RaveError(Code.TIMEOUT, "no answer")
+
+            site.fleet._watch.draining = silent  # type: ignore[method-assign]
+            site.fleet._watch.stopping_for_good = silent  # type: ignore[method-assign]
+            site.systemd.held = True
+            site.systemd.stop(MESH)
+            await until(lambda: f"Whether somebody has stopped mesh {MESH} could not be found out" in caplog.text)
+            assert site.blocks.in_force() == {}
+
+    run(body())
+    assert "Meshes may be left running: no answer" in caplog.text
+
+
+# Blocks that end, and limits that are reached.
+
+
+def test_a_block_that_is_over_ends_without_waiting_for_a_round(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.change(MESH, **ended(ExitStatus.REJECTED))
+            await site.state(MESH, "blocked")
+            await site.idle()
+            site.wait(61)
+            await site.idle()
+            assert site.systemd.verbs[-1] == ("start", MESH)
+            assert site.saved().memory(MESH).blocks == 1, "it is counted"
+
+    run(body())
+
+
+def test_a_mesh_takes_the_place_of_another_only_when_that_has_stopped(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path, limit=1) as site:
+            await site.begin(MESH, OTHER)
+            assert site.fleet.records[OTHER].reason == "max_processes (1) is reached"
+            site.systemd.held = True
+            await site.fleet.stop_mesh(MESH, "alice")
+            await site.state(MESH, "stopping")
+            await settle(site.systemd.bus, site.bus)
+            assert ("start", OTHER) not in site.systemd.verbs
+            assert "until another mesh has stopped" in site.fleet.records[OTHER].reason
+            site.systemd.held = False
+            site.systemd.finish(MESH)
+            await site.idle()
+            assert site.systemd.verbs[2:] == [("start", OTHER)]
+
+    run(body())
+
+
+# Attempts, and connections that hold.
+
+
+def test_attempts_are_counted_over_processes_until_a_connection_holds(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            child.emit("ConnectionFailed", 2, "no route")
+            await until(lambda: site.saved().memory(MESH).failures == 2)
+            assert site.saved().memory(MESH).last_error == "no route"
+            child.emit("Connected")
+            await site.state(MESH, "connected")
+            child.emit("Disconnected", "the connection broke")
+            await site.state(MESH, "disconnected")
+            await site.idle()
+            assert site.saved().memory(MESH).failures == 2, "it did not hold"
+            child.emit("Connected")
+            await site.state(MESH, "connected")
+            site.fleet.records[MESH].worker.connected_at -= 60
+            child.emit("Disconnected", "the connection broke")
+            await until(lambda: site.saved().memory(MESH).failures == 0)
+
+    run(body())
+
+
+def test_what_a_child_tells_when_asked_counts_as_what_it_says(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            site.systemd.load(MESH, **RUNNING)
+            child = await site.child(bus, MESH)
+            child.status = {
+                "Connected": ("b", False),
+                "Attempts": ("u", 2),
+                "LastError": ("s", "no route"),
+                "Version": ("s", "1.2.3"),
+                "SettingsDigest": ("s", "0123"),
+            }
+            await site.fleet.start()
+            await until(lambda: site.saved().memory(MESH).failures == 2)
+            assert site.fleet.records[MESH].worker.edition == Edition("1.2.3", "0123")
+            child.status = {"Connected": ("b", True), "ConnectedUSec": ("t", 61_000_000), "Attempts": ("u", 0)}
+            await site.fleet.health.ask(MESH)
+            await until(lambda: site.saved().memory(MESH).failures == 0)
+            assert site.fleet.records[MESH].state == "connected"
+
+    run(body())
+
+
+def test_an_outage_uses_up_no_attempts(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            child.emit("ConnectionFailed", 3, "no route")
+            await until(lambda: site.saved().memory(MESH).failures == 3)
+            site.rave_answers = False
+            site.systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
+            await site.state(MESH, "stopped")
+            await until(lambda: site.saved().memory(MESH).failures == 0)
+            await site.idle()
+
+    run(body())
+
+
+# Health.
+
+
+def test_a_child_that_does_not_answer_gets_another_process(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.fleet.records[MESH].worker.heard -= 61
+            site.systemd.held = True
+            await site.fleet.health.ask(MESH)
+            assert (MESH, "unhealthy", "its process does not answer") in site.shown
+            await until(lambda: site.systemd.verbs[-1] == ("restart", MESH))
+            site.fleet._unhealthy(MESH)  # which is being done already
+            site.systemd.held = False
+            site.systemd.finish(MESH)
+            await site.idle()
+            assert [verb for verb, _ in site.systemd.verbs] == ["start", "restart"]
+            assert site.fleet.records[MESH].state == "disconnected"
+            assert site.blocks.in_force() == {}
+
+    run(body())
+    assert f"Restarting mesh {MESH}, because its process does not answer" in caplog.text
+
+
+def test_a_restart_is_for_what_runs(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            with pytest.raises(RaveError) as e:
+                await site.fleet.restart_mesh(MESH)
+            assert e.value.code is Code.NOT_RUNNING
+            site.discover(MESH)
+            await site.idle()
+            site.systemd.held = True
+            restarting = asyncio.create_task(site.fleet.restart_mesh(MESH))
+            await site.state(MESH, "stopping")
+            site.systemd.change(MESH, ActiveState="activating", SubState="start")
+            await site.state(MESH, "starting")
+            with pytest.raises(RaveError) as e:
+                await site.fleet.restart_mesh(MESH)
+            assert e.value.code is Code.BUSY
+            site.systemd.held = False
+            site.systemd.finish(MESH)
+            await restarting
+            assert site.fleet.records[MESH].unit.main_pid == 101
+
+    run(body())
+
+
+# What may change between a decision and its turn.
+
+
+@contextlib.asynccontextmanager
+async def no_turn(site: Site) -> AsyncIterator[None]:
+    """Others are being started, as many as may be at a time."""
+    async with contextlib.AsyncExitStack() as turns:
+        for _ in range(fleet_module._STARTS_AT_ONCE):
+            await turns.enter_async_context(site.fleet._turn)
+        yield
+
+
+async def kick(site: Site, bus: Bus, mesh: str) -> None:
+    """The child says so, and still has its process."""
+    child = await site.child(bus, mesh)
+    child.emit("Kicked")
+    await until(lambda: mesh in site.on_disk())
+
+
+def test_a_mesh_that_is_blocked_while_it_waits_for_its_turn_is_not_started(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            async with no_turn(site):
+                site.discover(MESH, OTHER)
+                await site.fleet.stop_mesh(MESH, "alice")
+                await until(lambda: MESH in site.on_disk())
+            await site.idle()
+            assert site.systemd.verbs == [("start", OTHER)]
+            assert site.fleet.records[MESH].state == "blocked"
+
+    run(body())
+
+
+def test_what_waits_for_its_turn_counts_for_the_limit(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path, limit=1) as site:
+            await site.fleet.start()
+            site.systemd.held = True
+            site.discover(MESH, OTHER)
+            await site.state(MESH, "starting")
+            await site.blocks.add(MESH, Reason.OPERATOR, actor="alice")
+            await settle(site.systemd.bus, site.bus)
+            assert ("start", OTHER) not in site.systemd.verbs
+            assert "until another mesh has stopped" in site.fleet.records[OTHER].reason
+            site.systemd.held = False
+            site.systemd.finish(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("stop", MESH), ("start", OTHER)]
+
+    run(body())
+
+
+def test_a_mesh_that_kicks_the_bot_before_its_restart_is_not_joined_again(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            async with no_turn(site):
+                restarting = asyncio.create_task(site.fleet.restart_mesh(MESH))
+                await kick(site, bus, MESH)
+            with pytest.raises(RaveError, match="the bot was kicked"):
+                await restarting
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
+            with pytest.raises(RaveError) as e:
+                await site.fleet.restart_mesh(MESH)
+            assert e.value.code is Code.BLOCKED
+
+    run(body())
+
+
+def test_what_ends_before_its_restart_is_learnt_from(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            async with no_turn(site):
+                # Nothing was heard of it for a minute, so not of the kick either.
+                site.fleet._unhealthy(MESH)
+                site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+                await site.state(MESH, "failed")
+            await until(lambda: site.left)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        {"ActiveState": "activating", "SubState": "auto-restart", "MainPID": 0, "NRestarts": 1},
+        {**RUNNING, "MainPID": 101, "NRestarts": 1},
+    ],
+)
+def test_a_kicked_child_that_dies_before_it_has_ended_is_not_started_again(
+    run: Run, bus_address: str, tmp_path: Path, again: dict[str, Any]
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            await kick(site, bus, MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH)], "it ends by itself"
+            site.systemd.change(MESH, **again)
+            await until(lambda: ("stop", MESH) in site.systemd.verbs)
+            await site.idle()
+            assert site.fleet.records[MESH].state == "blocked"
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+
+    run(body())
+
+
+def test_a_stop_that_fails_is_tried_again_but_not_at_once(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fleet_module, "_RETRY", 0.3)
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.units.errors = [RaveError(Code.ACCESS_DENIED, "polkit says no")]
+            await site.fleet.stop_mesh(MESH, "alice")
+            await site.idle()
+            for _ in range(20):
+                site.fleet.carry_out()
+                await site.idle()
+            assert caplog.text.count("polkit says no") == 1
+            await until(lambda: ("stop", MESH) in site.systemd.verbs)
+            await site.idle()
+            assert site.fleet.records[MESH].state == "blocked"
+
+    run(body())
+
+
+# A stop by hand that is not seen as one process that ends.
+
+
+def test_a_stop_by_hand_during_the_wait_for_a_restart_is_a_hold(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            waiting = {"ActiveState": "activating", "SubState": "auto-restart", "MainPID": 0}
+            site.systemd.change(MESH, **waiting)
+            await site.state(MESH, "restarting")
+            # systemd has nothing to stop, so that the unit is dead at once.
+            site.systemd.change(MESH, **DEAD)
+            await until(lambda: MESH in site.on_disk())
+            assert site.on_disk()[MESH].reason is Reason.HELD
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH)]
+
+    run(body())
+
+
+def test_the_end_of_the_wait_for_a_restart_is_no_hold(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.change(MESH, ActiveState="activating", SubState="auto-restart", MainPID=0)
+            await site.state(MESH, "restarting")
+            site.systemd.held = True
+            # The job that restarts it stops it first.
+            site.systemd.restart(MESH)
+            site.systemd.change(MESH, **DEAD)
+            await site.state(MESH, "stopped")
+            await site.idle()
+            site.systemd.finish(MESH)
+            await site.state(MESH, "disconnected")
+            await site.idle()
+            assert site.blocks.in_force() == {}
+
+    run(body())
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+def test_a_stop_by_hand_in_the_middle_of_our_own_start_is_a_hold(
+    run: Run, bus_address: str, tmp_path: Path, verb: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(OTHER, *([MESH] if verb == "restart" else []))
+            site.systemd.held = True
+            if verb == "restart":
+                site.fleet._unhealthy(MESH)
+            site.discover(MESH, OTHER)
+            await until(lambda: (verb, MESH) in site.systemd.verbs)
+            (job,) = [job for job, (mesh, _) in site.systemd._jobs.items() if mesh == MESH]
+            site.systemd._jobs[job] = (MESH, DEAD)
+            site.systemd.finish(MESH, "canceled")
+            await until(lambda: MESH in site.on_disk())
+            assert (site.on_disk()[MESH].reason, site.on_disk()[MESH].actor) == (Reason.HELD, "systemctl")
+            site.systemd.held = False
+            site.discover(MESH, OTHER)
+            await site.idle()
+            assert site.fleet.records[MESH].state == "blocked"
+
+    run(body())
+    assert "did not start" not in caplog.text
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_what_is_held_and_runs_was_started_since_or_not_stopped_yet(
+    run: Run, bus_address: str, tmp_path: Path, later: bool
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.blocks.add(MESH, Reason.HELD, actor="alice")
+            site.systemd.load(MESH, **RUNNING)
+            held = site.blocks.wall(site.blocks.in_force()[MESH].since)
+            site.systemd.units[MESH][0].set(ActiveEnterTimestamp=held + (1 if later else -1))
+            await site.fleet.start()
+            await site.idle()
+            assert site.systemd.verbs == ([] if later else [("stop", MESH)])
+            assert (MESH in site.on_disk()) is not later
+
+    run(body())
+
+
+def test_a_hold_holds_when_systemd_does_not_tell_when_a_unit_was_started(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.blocks.add(MESH, Reason.HELD, actor="alice")
+            site.systemd.load(MESH, **RUNNING)
+
+            async def untold(_: str) -> int:
+                raise RaveError(Code.BUS, "no answer")
+
+            site.fleet._watch.active_since = untold  # type: ignore[method-assign]
+            await site.fleet.start()
+            await site.idle()
+            assert site.systemd.verbs == [("stop", MESH)]
+
+    run(body())
+    assert "could not be found out: no answer" in caplog.text
+
+
+def test_a_child_cannot_count_beyond_what_can_be_counted(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            child.emit("ConnectionFailed", 2**32 - 1, "no route")
+            await until(lambda: site.saved().memory(MESH).failures == 2**32 - 1)
+            site.fleet._heard(MESH, "ConnectionFailed", [2**64 - 1, "no route"])
+            await until(lambda: site.saved().memory(MESH).failures == 0)
 
     run(body())

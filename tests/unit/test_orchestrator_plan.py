@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hypothesis
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ FAILED = UnitState(active="failed", result="exit-code")
 STOPPING = UnitState(active="deactivating")
 RESTARTING = UnitState(active="activating", sub="auto-restart")
 LOADED = UnitState()
+RESTING = "it has ended; the next round of discovery starts it again"
 
 IDS = st.sampled_from([f"m{number}" for number in range(8)])
 STATES = st.sampled_from(["active", "activating", "reloading", "refreshing", "deactivating", "inactive", "failed"])
@@ -47,11 +49,15 @@ BLOCKS = st.dictionaries(IDS, REASONS).map(
 
 
 @hypothesis.settings(deadline=None)
-@given(st.none() | LISTED, BLOCKS, UNITS, st.none() | st.integers(0, 9))
+@given(st.none() | LISTED, BLOCKS, UNITS, st.none() | st.integers(0, 9), st.sets(IDS))
 def test_invariants(
-    listed: dict[str, Mesh] | None, blocks: dict[str, Block], units: dict[str, UnitState], limit: int | None
+    listed: dict[str, Mesh] | None,
+    blocks: dict[str, Block],
+    units: dict[str, UnitState],
+    limit: int | None,
+    resting: set[str],
 ) -> None:
-    decisions = plan(listed, blocks, units, limit)
+    decisions = plan(listed, blocks, units, limit, resting)
     known = listed or {}
     # Everything is decided, and once.
     assert sorted(decision.mesh for decision in decisions) == sorted(known.keys() | units.keys())
@@ -61,6 +67,7 @@ def test_invariants(
         if decision.action is Action.START:
             assert decision.mesh in known
             assert decision.mesh not in blocks
+            assert decision.mesh not in resting
             assert unit.active == "inactive"
             assert not unit.running
         elif decision.action in (Action.STOP, Action.KEEP):
@@ -77,6 +84,24 @@ def test_invariants(
             assert decision.action is (Action.STOP if unit.running else Action.SKIP)
     if listed is not None and limit is not None:
         assert sum(decision.action in (Action.START, Action.KEEP) for decision in decisions) <= limit
+        # Also while the others are still on their way out.
+        present = sum(unit.present for unit in units.values())
+        starts = sum(decision.action is Action.START for decision in decisions)
+        assert starts == 0 or present + starts <= limit
+
+
+@hypothesis.settings(deadline=None)
+@given(LISTED, BLOCKS, UNITS, st.integers(0, 9))
+def test_resting_delays_a_start_and_changes_nothing_else(
+    listed: dict[str, Mesh], blocks: dict[str, Block], units: dict[str, UnitState], limit: int
+) -> None:
+    awake = plan(listed, blocks, units, limit)
+    all_rest = plan(listed, blocks, units, limit, listed.keys())
+    for before, after in zip(awake, all_rest, strict=True):
+        if before.action is Action.START:
+            assert after == Decision(before.mesh, Action.SKIP, RESTING)
+        elif after.reason != RESTING:
+            assert after == before
 
 
 @hypothesis.settings(deadline=None)
@@ -97,7 +122,7 @@ def test_invited_meshes_come_first_then_the_oldest() -> None:
     listed = listing("a", "b", "c") | {"d": mesh("d", invited=True), "e": mesh("e", invited=True)}
     order = [decision.mesh for decision in plan(listed, {}, {"z": LOADED, "y": LOADED}, 3)]
     assert order == ["d", "e", "a", "b", "c", "y", "z"]
-    assert actions(plan(listed, {}, {"c": ACTIVE}, 3)) == {
+    assert actions(plan(listed, {}, {"c": ACTIVE}, 4)) == {
         "d": "start",
         "e": "start",
         "a": "start",
@@ -108,10 +133,60 @@ def test_invited_meshes_come_first_then_the_oldest() -> None:
 
 def test_the_limit_says_why() -> None:
     assert plan(listing("a", "b"), {}, {}, 1)[1] == Decision("b", Action.SKIP, "max_processes (1) is reached")
+    assert plan(listing("a", "b"), {}, {"b": ACTIVE}, 1)[1] == Decision(
+        "b", Action.STOP, "max_processes (1) is reached"
+    )
+
+
+@pytest.mark.parametrize("unit", [ACTIVE, STOPPING, RESTARTING])
+@pytest.mark.parametrize("why", ["the limit", "a block", "not listed"])
+def test_a_place_is_taken_until_who_had_it_has_stopped(unit: UnitState, why: str) -> None:
+    listed = {"new": mesh("new", invited=True)} | ({} if why == "not listed" else listing("old"))
+    blocks = {"old": block("old")} if why == "a block" else {}
+    waits = Decision("new", Action.SKIP, "max_processes (1) is reached until another mesh has stopped")
+    decisions = plan(listed, blocks, {"old": unit}, 1)
+    assert decisions[0] == waits
+    assert actions(decisions)["old"] == ("stop" if unit.running else "skip")
+    assert actions(plan(listed, blocks, {"old": LOADED}, 1))["new"] == "start"
+    assert actions(plan(listed, blocks, {"old": unit}, None))["new"] == "start", "without a limit nobody waits"
+
+
+def test_no_more_start_than_there_are_places() -> None:
+    listed = {name: mesh(name, invited=True) for name in "abc"} | listing("x", "y")
+    units = {"x": ACTIVE, "y": STOPPING}
+    assert actions(plan(listed, {}, units, 3)) == {"a": "start", "b": "skip", "c": "skip", "x": "stop", "y": "skip"}
+
+
+def test_more_may_run_than_the_limit_says_when_it_was_lowered_until_they_have_stopped() -> None:
+    units = {"a": ACTIVE, "b": ACTIVE, "c": ACTIVE}
+    assert actions(plan(listing("a", "b", "c"), {}, units, 1)) == {"a": "keep", "b": "stop", "c": "stop"}
+
+
+def test_what_has_ended_by_itself_rests_and_keeps_its_place() -> None:
+    decisions = plan(listing("a", "b"), {}, {"a": LOADED}, 1, {"a"})
+    assert decisions == (
+        Decision("a", Action.SKIP, RESTING),
+        Decision("b", Action.SKIP, "max_processes (1) is reached"),
+    )
+    # Resting is for what would start: what runs again, or is to be left alone, is told as such.
+    assert plan(listing("a"), {}, {"a": ACTIVE}, None, {"a"})[0].action is Action.KEEP
+    assert plan(listing("a"), {"a": block("a")}, {}, None, {"a"})[0].reason == "the bot was kicked"
 
 
 def test_a_blocked_mesh_takes_nobodys_place() -> None:
     assert actions(plan(listing("a", "b"), {"a": block("a")}, {}, 1)) == {"a": "skip", "b": "start"}
+
+
+def test_what_is_about_to_start_has_its_place_already() -> None:
+    starting = frozenset({"b"})
+    assert plan(listing("a", "b"), {}, {}, 1, starting=starting) == (
+        Decision("a", Action.SKIP, "max_processes (1) is reached until another mesh has stopped"),
+        Decision("b", Action.SKIP, "max_processes (1) is reached"),
+    )
+    assert plan(listing("b"), {}, {}, 1, starting=starting) == (
+        Decision("b", Action.KEEP, "discovery lists it, and it is about to be started"),
+    )
+    assert actions(plan(listing("a", "b"), {"b": block("b")}, {}, 1, starting=starting)) == {"a": "skip", "b": "skip"}
 
 
 def test_a_mesh_between_two_states_keeps_its_place() -> None:

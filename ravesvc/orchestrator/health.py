@@ -1,0 +1,139 @@
+"""Whether the children answer: asked one after another, a few at a time.
+
+Three things are told apart. A child whose event loop hangs is the watchdog's (WatchdogSec=). One that turns but does
+not answer on the bus is unhealthy, and restarted. One that answers, but is not in its mesh, is disconnected: it comes
+back by itself. A child that still starts is none of these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from ravesvc.errors import RaveError
+from ravesvc.orchestrator.record import Record
+from ravesvc.orchestrator.workers import Workers
+
+log = logging.getLogger(__name__)
+
+# Seconds without an answer after which a child is unhealthy, unless it is asked less often than twice in that time.
+SILENCE = 60.0
+_AT_ONCE = 8
+# Seconds that the start of the parent waits for the children that it finds.
+_ADOPTION = 15.0
+
+
+class Stats(NamedTuple):
+    """How many meshes there are of each kind; healthy ones are connected or disconnected."""
+
+    total: int
+    healthy: int
+    unhealthy: int
+    connected: int
+    disconnected: int
+    stopped: int
+
+
+class Health:
+    """Asks the children of `records` how they are.
+
+    Args:
+        interval: seconds from one round of questions to the next.
+        answered: hears of a mesh whose child has answered.
+        unhealthy: hears of a mesh whose child has become unhealthy.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        records: Mapping[str, Record],
+        *,
+        interval: float,
+        answered: Callable[[str], None],
+        unhealthy: Callable[[str], None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._workers = workers
+        self._records = records
+        self._interval = interval
+        self._silence = max(SILENCE, 2 * interval)
+        self._answered = answered
+        self._unhealthy = unhealthy
+        self._now = now
+        self._few = asyncio.Semaphore(_AT_ONCE)
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    async def adopt(self, meshes: Iterable[str]) -> None:
+        """Ask the children that an earlier parent has started. Those that hang keep nobody from starting."""
+        tasks = [self.ask(mesh) for mesh in meshes]
+        if tasks:
+            await asyncio.wait(tasks, timeout=_ADOPTION)
+            answered = sum(record.worker.ready for record in self._records.values())
+            log.info("%d of %d running meshes have answered", answered, len(tasks))
+
+    async def run(self) -> None:
+        """Ask for ever; never two rounds at a time."""
+        while True:
+            await asyncio.sleep(self._interval)
+            active = [mesh for mesh, record in self._records.items() if record.unit.active == "active"]
+            await asyncio.gather(*map(self.ask, active), return_exceptions=True)
+
+    def ask(self, mesh: str) -> asyncio.Task[None]:
+        """Ask a child now, unless that is under way."""
+        if mesh not in self._asking:
+            task = self._asking[mesh] = asyncio.create_task(self._ask(mesh))
+            task.add_done_callback(lambda _: self._asking.pop(mesh, None))
+        return self._asking[mesh]
+
+    def stats(self) -> Stats:
+        """Count the meshes. Whatever has no process, or no longer will have, is stopped."""
+        states = [record.state for record in self._records.values()]
+        unhealthy, connected = states.count("unhealthy"), states.count("connected")
+        stopped = sum(map(states.count, ("blocked", "stopped", "stopping", "failed")))
+        healthy = len(states) - unhealthy - stopped
+        return Stats(len(states), healthy, unhealthy, connected, healthy - connected, stopped)
+
+    def silence(self, mesh: str) -> float:
+        """For how many seconds a child has said nothing; 0 when it has no process that could."""
+        record = self._records[mesh]
+        return self._now() - record.worker.heard if record.unit.active == "active" else 0.0
+
+    async def close(self) -> None:
+        """Ask no more."""
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, mesh: str) -> None:
+        async with self._few:
+            record = self._records.get(mesh)
+            if record is None:
+                return
+            worker = record.worker
+            try:
+                status = await self._workers.status(mesh)
+            except RaveError as e:
+                if record.worker is worker:
+                    self._missed(record, e)
+                return
+            if record.worker is not worker:
+                # It was another process that answered.
+                return
+            worker.heard, worker.healthy = self._now(), True
+            worker.answer(status, worker.heard)
+            self._answered(mesh)
+
+    def _missed(self, record: Record, error: RaveError) -> None:
+        if record.unit.active != "active":
+            return
+        silence = self.silence(record.mesh)
+        log.debug("The child of mesh %s has not answered: %s", record.mesh, error)
+        if silence > self._silence:
+            if record.worker.healthy:
+                log.warning("The child of mesh %s has not answered for %.0f s: %s", record.mesh, silence, error)
+            record.worker.healthy = False
+            self._unhealthy(record.mesh)

@@ -1,0 +1,63 @@
+"""What somebody does with the units behind our back: an operator's will, which we respect."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from ravesvc.errors import RaveError
+from ravesvc.orchestrator.blocks import Blocks
+from ravesvc.orchestrator.unit import NO_JOB
+from ravesvc.orchestrator.watch import UnitWatch
+from ravesvc.store.blocklist import Reason
+
+log = logging.getLogger(__name__)
+
+_ACTOR = "systemctl"
+# A stop for good, told from a restart or a start; one that is over already can't be asked.
+_STOPS = ("stop", "")
+
+
+class Intent:
+    """Holds the meshes whose units somebody stops, until somebody starts them."""
+
+    def __init__(self, watch: UnitWatch, blocks: Blocks) -> None:
+        self._watch = watch
+        self._blocks = blocks
+
+    async def adopt(self, running: Iterable[str]) -> None:
+        """Before anything is done: what was started since it was held, while nobody listened, is meant to run."""
+        for mesh in running:
+            block = self._blocks.get(mesh)
+            if block is None or block.reason is not Reason.HELD:
+                continue
+            try:
+                since = await self._watch.active_since(mesh)
+            except RaveError as e:
+                log.warning("Whether somebody has started mesh %s could not be found out: %s", mesh, e)
+                continue
+            if since > self._blocks.wall(block.since):
+                self.starting(mesh)
+
+    async def stopping(self, mesh: str) -> None:
+        """A unit stops, and not by our doing: it was meant, unless all are stopped, or it is to run on."""
+        try:
+            # With the answer we have heard all that systemd has said before it, of the target too.
+            if await self._watch.draining() or self._watch.drained_lately:
+                return
+            unit = self._watch.state(mesh)
+            if unit.running or (unit.job != NO_JOB and await self._watch.job_type(unit.job) not in _STOPS):
+                return
+        except RaveError as e:
+            log.warning("Whether somebody has stopped mesh %s could not be found out: %s", mesh, e)
+            return
+        log.info("Mesh %s was stopped by hand, and stays so until it is started", mesh)
+        self._blocks.add(mesh, Reason.HELD, actor=_ACTOR)
+
+    def starting(self, mesh: str) -> bool:
+        """A unit is being started by somebody else, which lifts a hold; tells whether something else blocks it."""
+        block = self._blocks.get(mesh)
+        if block and block.reason is Reason.HELD:
+            self._blocks.remove(mesh, _ACTOR)
+            return False
+        return block is not None

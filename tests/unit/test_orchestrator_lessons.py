@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from ravesvc.api.models import Mesh
+from ravesvc.names import ExitStatus
+from ravesvc.orchestrator.discovery import Census
+from ravesvc.orchestrator.lessons import Lesson, Lessons
+from ravesvc.orchestrator.record import Record, WorkerState
+from ravesvc.orchestrator.unit import UnitState
+from ravesvc.store.blocklist import Block, Memory, Reason
+from tests.unit.conftest import until
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+SERVER, ELSEWHERE = "one.example:443", "two.example:443"
+UP = UnitState(active="active", sub="running", main_pid=7)
+
+
+def failed(status: int, code: int = 1, **properties: Any) -> UnitState:
+    values = {"result": "exit-code", "n_restarts": 5, **properties}
+    return UnitState(active="failed", sub="failed", exec_main_code=code, exec_main_status=status, **values)
+
+
+UNREACHABLE = failed(ExitStatus.UNREACHABLE)
+
+
+class FakeBlocks:
+    """The blocklist as lessons see it; `saved` is what each save comes to, once `gate` is open.
+
+    `attempts` of each mesh have failed, `last_error` is why the last one did.
+    """
+
+    def __init__(self) -> None:
+        self.saved = True
+        self.attempts = 3
+        self.last_error = "long ago"
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.added: list[tuple[str, Reason, str]] = []
+        self.failures: list[tuple[str, int, str]] = []
+
+    def add(self, mesh: str, reason: Reason, *, detail: str = "") -> asyncio.Task[bool]:
+        self.added.append((mesh, reason, detail))
+        return asyncio.create_task(self._save())
+
+    async def _save(self) -> bool:
+        await self.gate.wait()
+        return self.saved
+
+    def memory(self, mesh: str) -> Memory:
+        return Memory(failures=self.attempts, last_error=self.last_error)
+
+    def failed(self, mesh: str, failures: int, error: str) -> None:
+        self.failures.append((mesh, failures, error))
+
+
+class Scene:
+    """Mesh a, whose unit has failed, on a server; all listed meshes are in the census."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self.census = Census()
+        self.blocks = FakeBlocks()
+        self.rave_answers = True
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = 0
+        self.now = 0.0
+        self.lessons = Lessons(
+            self.records,
+            self.census,
+            self.blocks,  # type: ignore[arg-type]
+            self._answers,
+            lambda: self.now,
+        )
+        self.add("a")
+        self.records["a"].worker.last_error = "no route to host"
+
+    async def _answers(self) -> bool:
+        self.asked += 1
+        await self.gate.wait()
+        return self.rave_answers
+
+    def add(
+        self, mesh: str, server: str | None = SERVER, *, connected: bool = False, blocked: bool = False
+    ) -> Record:
+        """Another mesh, which runs."""
+        listed = Mesh(mesh, server, "", True, ())
+        block = Block(mesh=mesh, reason=Reason.KICKED, since=0, until=None) if blocked else None
+        record = self.records[mesh] = Record(mesh, listed=listed, unit=UP, block=block)
+        if connected:
+            record.worker.connect(1000.0)
+        else:
+            record.worker.fail("no route to host")
+        self.census.observe([each.listed for each in self.records.values() if each.listed])
+        return record
+
+    @property
+    def known(self) -> set[str]:
+        return set(self.census.meshes or {})
+
+
+async def learnt(scene: Scene, unit: UnitState = UNREACHABLE) -> Lesson:
+    return await scene.lessons.learn("a", unit)
+
+
+# The reasons.
+
+
+@pytest.mark.parametrize(
+    ("unit", "reason", "detail"),
+    [
+        (failed(ExitStatus.KICKED), Reason.KICKED, ""),
+        (failed(ExitStatus.LEFT), Reason.LEFT, ""),
+        (failed(ExitStatus.GONE), Reason.GONE, ""),
+        (failed(ExitStatus.REJECTED), Reason.REJECTED, "no route to host"),
+        (UNREACHABLE, Reason.CONNECTION_FAILURES, "no route to host"),
+        (
+            failed(1),
+            Reason.CRASHES,
+            "systemd gave up after 4 restarts (result exit-code, exit status 1 (crashed))",
+        ),
+        (
+            failed(9, 2, result="watchdog"),
+            Reason.CRASHES,
+            "systemd gave up after 4 restarts (result watchdog, signal SIGKILL)",
+        ),
+    ],
+)
+def test_a_mesh_is_blocked_for_what_its_child_has_met(
+    run: Run, caplog: pytest.LogCaptureFixture, unit: UnitState, reason: Reason, detail: str
+) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.add("b", connected=True)
+        assert await learnt(scene, unit) == Lesson(reason, "", saved=True)
+        assert scene.blocks.added == [("a", reason, detail)]
+        assert scene.blocks.failures == []
+        # A mesh that is there no more need not be missed by three rounds.
+        assert scene.known == ({"b"} if reason in (Reason.LEFT, Reason.GONE) else {"a", "b"})
+        assert scene.asked == (reason is Reason.CONNECTION_FAILURES)
+
+    run(body())
+    assert caplog.messages == [], "whoever saves it says so"
+
+
+@pytest.mark.parametrize("status", [ExitStatus.UNREACHABLE, ExitStatus.REJECTED])
+def test_what_an_earlier_parent_has_heard_is_the_detail_when_nobody_else_has(run: Run, status: ExitStatus) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.records["a"].worker.last_error = ""
+        lesson = await learnt(scene, failed(status))
+        assert scene.blocks.added == [("a", lesson.reason, "long ago")]
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("unit", "excuse"),
+    [
+        (failed(ExitStatus.LOGIN_NEEDED), "Rave wants a new login"),
+        (failed(ExitStatus.CONFIG), "its process could not use its settings"),
+        (failed(243), "its process was not given settings and session, restart rave-orchestrator"),
+        (failed(1, result="start-limit-hit", n_restarts=0), "it was started by hand too often"),
+    ],
+)
+def test_a_mesh_that_is_not_at_fault_is_not_blocked(
+    run: Run, caplog: pytest.LogCaptureFixture, unit: UnitState, excuse: str
+) -> None:
+    async def body() -> None:
+        scene = Scene()
+        assert await learnt(scene, unit) == Lesson(None, excuse, saved=True)
+        assert scene.blocks.added == []
+        assert scene.blocks.failures == []
+        assert scene.known == {"a"}
+        assert scene.asked == 0
+
+    run(body())
+    assert caplog.messages == [f"Mesh a has ended: {excuse}"]
+
+
+@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize("status", [ExitStatus.KICKED, ExitStatus.GONE, ExitStatus.UNREACHABLE])
+def test_a_lesson_is_over_when_it_is_known_whether_it_was_saved(run: Run, status: ExitStatus, saved: bool) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.blocks.saved = saved
+        scene.blocks.gate.clear()
+        learning = asyncio.create_task(learnt(scene, failed(status)))
+        await until(lambda: scene.blocks.added)
+        await asyncio.sleep(0)
+        assert not learning.done()
+        scene.blocks.gate.set()
+        lesson = await learning
+        assert lesson.saved is saved
+        assert lesson.reason
+        # It is in force all the same.
+        assert scene.known == (set() if status is ExitStatus.GONE else {"a"})
+
+    run(body())
+
+
+# The excuses of a mesh that could not be reached.
+
+
+def test_while_rave_does_not_answer_no_mesh_is_at_fault(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.add("b", connected=True)
+        scene.rave_answers = False
+        assert await learnt(scene) == Lesson(None, "Rave does not answer", saved=True)
+        assert scene.blocks.added == []
+        # It begins anew, or one more failure would block it when Rave is back.
+        assert scene.blocks.failures == [("a", 0, "Rave does not answer")]
+
+        # What is so already is not said again: each time would be a write.
+        scene = Scene()
+        scene.rave_answers = False
+        scene.blocks.attempts = 0
+        assert (await learnt(scene)).excuse == "Rave does not answer"
+        assert scene.blocks.failures == []
+
+    run(body())
+    assert caplog.messages == ["Mesh a has ended: Rave does not answer"] * 2
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+def test_when_the_server_lets_nobody_in_no_mesh_of_it_is_at_fault(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    excuse = f"the server {SERVER} lets nobody in"
+
+    async def body() -> None:
+        scene = Scene()
+        scene.add("b")
+        scene.add("c")
+        scene.add("elsewhere", ELSEWHERE, connected=True)
+        scene.add("nowhere", None, connected=True)
+        assert await learnt(scene) == Lesson(None, excuse, saved=True)
+        assert scene.blocks.added == []
+        assert scene.blocks.failures == [("a", 0, excuse)]
+        assert scene.asked == 1
+
+    run(body())
+    assert caplog.messages == [f"Mesh a has ended: {excuse}"]
+
+
+async def is_blocked(scene: Scene) -> None:
+    """Mesh a has no excuse."""
+    lesson = await learnt(scene)
+    assert lesson == Lesson(Reason.CONNECTION_FAILURES, "", saved=True)
+    assert scene.blocks.added == [("a", Reason.CONNECTION_FAILURES, "no route to host")]
+    assert scene.blocks.failures == []
+
+
+def test_a_server_is_an_excuse_for_an_hour_at_a_time(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.add("b")
+        for minutes in range(0, 61, 20):
+            scene.now = 60.0 * minutes
+            assert (await learnt(scene)).excuse, minutes
+        scene.now = 3601.0
+        assert (await learnt(scene)).reason is Reason.CONNECTION_FAILURES
+        # After the block it is given as much time again, and so is what was in its mesh meanwhile.
+        for seconds in (7300.0, 7300.0 + 3000, 7300.0 + 3000 + 3601, 7300.0 + 3000 + 3601 + 3600):
+            scene.now = seconds
+            assert (await learnt(scene)).excuse, seconds
+
+    run(body())
+
+
+def test_when_its_server_lets_another_in_the_mesh_is_at_fault(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.add("b")
+        scene.add("c", connected=True)
+        await is_blocked(scene)
+
+    run(body())
+
+
+def test_the_only_mesh_of_a_server_is_at_fault(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        # Its own connection, of which nobody knows the end yet, is nobody else's.
+        scene.records["a"].worker.connect(1000.0)
+        scene.records["a"].worker.fail("no route to host")
+        scene.add("elsewhere", ELSEWHERE)
+        await is_blocked(scene)
+
+    run(body())
+
+
+def test_those_that_are_blocked_themselves_prove_nothing(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.add("b", blocked=True)
+        await is_blocked(scene)
+        # Neither for the mesh nor against it: one may still be on its way out.
+        scene = Scene()
+        scene.add("b", blocked=True, connected=True)
+        scene.add("c")
+        assert (await learnt(scene)).excuse == f"the server {SERVER} lets nobody in"
+
+    run(body())
+
+
+def test_a_mesh_that_never_tried_proves_nothing(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        # As one for which max_processes leaves no place.
+        waits = scene.add("b")
+        waits.unit, waits.worker = UnitState(), WorkerState()
+        await is_blocked(scene)
+
+    run(body())
+
+
+@pytest.mark.parametrize("server", [None, ""])
+def test_without_a_server_nothing_can_be_compared(run: Run, server: str | None) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.add("a", server)
+        scene.add("b", server)
+        await is_blocked(scene)
+
+    run(body())
+
+
+def test_a_mesh_that_is_listed_no_more_has_no_server(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        for mesh in "ab":
+            scene.add(mesh).listed = None
+        await is_blocked(scene)
+
+    run(body())
+
+
+def test_what_has_changed_while_rave_was_asked_counts(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.gate.clear()
+        other = scene.add("b")
+        asking = asyncio.create_task(learnt(scene))
+        await until(lambda: scene.asked)
+        other.worker.connect(1000.0)
+        scene.gate.set()
+        assert (await asking).reason is Reason.CONNECTION_FAILURES
+
+    run(body())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -15,9 +16,13 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
 from ravesvc.orchestrator import arguments
 from ravesvc.orchestrator.account import Account
+from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.discovery import Discovery
+from ravesvc.orchestrator.explain import Facts, details, explain
 from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.polkit import Authority
+from ravesvc.orchestrator.record import Record
+from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.state import State
 from ravesvc.store import dump
 from ravesvc.store.store import Contents
@@ -41,8 +46,11 @@ class ManagerObject(Interface):
         "Status": "s",
         "Meshes": "u",
         "Connected": "u",
+        "Unhealthy": "u",
+        "Outdated": "u",
         "DiscoveryError": "s",
         "LastDiscoveryTimestamp": "t",
+        "StaleSinceTimestamp": "t",
         "HeldBack": "u",
         "Store": "s",
         "StoreError": "s",
@@ -56,6 +64,8 @@ class ManagerObject(Interface):
         "DiscoveryFinished": {"meshes": "u", "error": "s"},
         "LoginProgress": {"step": "s", "seconds": "u"},
         "LoginFinished": {"error": "s", "message": "s"},
+        "RollProgress": {"done": "u", "total": "u", "id": "s"},
+        "RollFinished": {"error": "s", "message": "s"},
     }
 
     def __init__(
@@ -64,14 +74,19 @@ class ManagerObject(Interface):
         *,
         fleet: Fleet,
         discovery: Discovery,
+        blocks: Blocks,
+        roll: Roll,
         state: State,
         account: Account,
         refresh: Callable[[], Awaitable[None]],
     ) -> None:
         """`refresh` has everything read again, everywhere."""
         super().__init__(authority)
+        self._authority = authority
         self._fleet = fleet
         self._discovery = discovery
+        self._blocks = blocks
+        self._roll = roll
         self._state = state
         self._account = account
         self._refresh = refresh
@@ -94,24 +109,80 @@ class ManagerObject(Interface):
     @method(takes={"id": "s"}, returns={"mesh": "o"}, action=PolkitAction.READ)
     async def get_mesh(self, call: Call, id: str) -> str:  # noqa: A002 - the argument's name on the wire
         """The object of a mesh. Errors: InvalidArgument, NoSuchMesh."""
-        if names.mesh_id(id) not in self._fleet.records:
-            raise RaveError(Code.NO_SUCH_MESH, f"there is no mesh {id}", hint="ListMeshes shows those that there are")
-        return names.mesh_path(id)
+        return names.mesh_path(self._record(id).mesh)
 
     @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
     async def start_mesh(self, call: Call, id: str) -> None:  # noqa: A002
-        """Lift a block that is not a kick, and start. Errors: InvalidArgument, NoSuchMesh, Blocked, BadFile."""
-        self._fleet.start_mesh(names.mesh_id(id))
+        """Lift what keeps a mesh from running, but for a kick and an operator's block, and start it.
+
+        Errors: InvalidArgument, NoSuchMesh, Blocked, BadFile.
+        """
+        await self._fleet.start_mesh(names.mesh_id(id), await self._authority.actor(call))
 
     @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
     async def stop_mesh(self, call: Call, id: str) -> None:  # noqa: A002
         """Stop, and stay stopped until StartMesh. Errors: InvalidArgument, NoSuchMesh, BadFile."""
-        self._fleet.stop_mesh(names.mesh_id(id))
+        await self._fleet.stop_mesh(names.mesh_id(id), await self._authority.actor(call))
+
+    @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
+    async def restart_mesh(self, call: Call, id: str) -> None:  # noqa: A002
+        """Give a running mesh another process. Errors: InvalidArgument, NotRunning, Blocked, Busy."""
+        await self._fleet.restart_mesh(names.mesh_id(id))
+
+    @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
+    async def reconnect_mesh(self, call: Call, id: str) -> None:  # noqa: A002
+        """Let a running mesh's child close its connection and open another. Errors: InvalidArgument, NotRunning."""
+        await self._fleet.reconnect_mesh(names.mesh_id(id))
+
+    @method(returns={"decisions": "a(sss)"}, action=PolkitAction.READ)
+    async def plan(self, call: Call) -> list[tuple[str, str, str]]:
+        """Id, what would be done with it now (start, stop, keep or skip), and why, for every mesh."""
+        return [(each.mesh, each.action.value, printable(each.reason, _LONGEST)) for each in self._fleet.plan()]
+
+    @method(takes={"id": "s"}, returns={"lines": "as", "details": "a{sv}"}, action=PolkitAction.READ)
+    async def explain(self, call: Call, id: str) -> tuple[list[str], dict[str, Variant]]:  # noqa: A002
+        """Why a mesh runs or does not, in sentences and for programs. Errors: InvalidArgument, NoSuchMesh."""
+        facts = self._facts(self._record(id))
+        return [printable(line, _LONGEST) for line in explain(facts, _date)], details(facts)
+
+    @method(
+        returns=dict.fromkeys(("total", "healthy", "unhealthy", "connected", "disconnected", "stopped"), "u"),
+        action=PolkitAction.READ,
+    )
+    async def get_health_stats(self, call: Call) -> tuple[int, ...]:
+        """How many meshes there are of each kind; healthy ones are connected or disconnected."""
+        return self._fleet.health.stats()
+
+    @method(returns={"meshes": "u"}, action=PolkitAction.OPERATE)
+    async def roll(self, call: Call) -> int:
+        """Begin to replace outdated children one after another; returns how many there are.
+
+        RollProgress and RollFinished tell the rest. Errors: Busy.
+        """
+        return self._roll.start()
+
+    @method(action=PolkitAction.OPERATE)
+    async def cancel_roll(self, call: Call) -> None:
+        """Replace no more, if a roll is under way."""
+        self._roll.cancel()
 
     @method(action=PolkitAction.OPERATE)
     async def discover(self, call: Call) -> None:
-        """Begin a discovery round now; DiscoveryFinished tells how it went."""
+        """Begin a discovery round now; DiscoveryFinished tells how it went.
+
+        Errors: whatever keeps every round from beginning (Config, LoginNeeded, StoreUnavailable, BadFile).
+        """
+        if self._discovery.obstacle:
+            raise self._discovery.obstacle
         self._discovery.ask()
+
+    @method(returns={"meshes": "u"}, action=PolkitAction.OPERATE)
+    async def confirm_losses(self, call: Call) -> int:
+        """Meshes that the last list lacks are gone, without waiting for more lists; returns how many."""
+        gone = self._discovery.census.believe()
+        log.info("An operator confirms that %d meshes are gone", gone)
+        self._fleet.reconcile()
+        return gone
 
     @method(takes={"email": "s"}, returns={"seconds": "u"}, action=PolkitAction.CREDENTIALS)
     async def login(self, call: Call, email: str) -> int:
@@ -222,8 +293,11 @@ class ManagerObject(Interface):
             Status=status,
             Meshes=len(states),
             Connected=states.count("connected"),
+            Unhealthy=states.count("unhealthy"),
+            Outdated=len(self._roll.outdated()),
             DiscoveryError=str(self._discovery.error or ""),
             LastDiscoveryTimestamp=int(self._discovery.last_good * 1_000_000),
+            StaleSinceTimestamp=int(self._discovery.stale_since * 1_000_000),
             HeldBack=self._discovery.census.held_back,
             StoreError=str(self._state.error or ""),
             HasAccount=self._state.has_account,
@@ -245,6 +319,36 @@ class ManagerObject(Interface):
         """Announce the end of a login, and why it has failed."""
         self.emit("LoginFinished", error.code.value if error else "", str(error or ""))
 
+    def roll_progress(self, done: int, total: int, mesh: str) -> None:
+        """Announce how far a roll is, and whose turn it is."""
+        self.emit("RollProgress", done, total, mesh)
+
+    def roll_finished(self, error: RaveError | None) -> None:
+        """Announce the end of a roll, and what has stopped it."""
+        self.emit("RollFinished", error.code.value if error else "", str(error or ""))
+
+    def _record(self, mesh: str) -> Record:
+        record = self._fleet.records.get(names.mesh_id(mesh))
+        if record is None:
+            raise RaveError(
+                Code.NO_SUCH_MESH, f"there is no mesh {mesh}", hint="ListMeshes shows those that there are"
+            )
+        return record
+
+    def _facts(self, record: Record) -> Facts:
+        block = record.block
+        return Facts(
+            record=record,
+            decision=next((each for each in self._fleet.plan() if each.mesh == record.mesh), None),
+            memory=self._blocks.memory(record.mesh),
+            retry=self._blocks.wall(block.until) if block and block.until is not None else 0,
+            blocked_since=self._blocks.wall(block.since) if block else 0,
+            last_discovery=int(self._discovery.last_good * 1_000_000),
+            discovery_error=self._discovery.error,
+            outdated=self._roll.is_outdated(record),
+            silence=self._fleet.health.silence(record.mesh),
+        )
+
     def _contents(self) -> Contents:
         if self._state.last is None:
             why = self._state.error.message if self._state.error else "it has not been read yet"
@@ -253,6 +357,11 @@ class ManagerObject(Interface):
 
     def _counts(self) -> tuple[int, int]:
         return len(self._state.admins), len(self._state.overrides)
+
+
+def _date(microseconds: int) -> str:
+    """A time since the epoch for people, in the time zone of the machine."""
+    return time.strftime("on %Y-%m-%d at %H:%M", time.localtime(microseconds // 1_000_000))
 
 
 def _microseconds(time: datetime) -> int:

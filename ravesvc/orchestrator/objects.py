@@ -7,10 +7,12 @@ from typing import ClassVar
 
 from ravesvc import names
 from ravesvc.bus import Bus, Call, Interface, method
+from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.polkit import Authority
 from ravesvc.orchestrator.record import Record
+from ravesvc.orchestrator.roll import Roll
 
 
 class MeshObject(Interface):
@@ -25,32 +27,54 @@ class MeshObject(Interface):
         "Unit": "s",
         "State": "s",
         "Reason": "s",
+        "Healthy": "b",
+        "Outdated": "b",
         "Users": "u",
         "MainPID": "u",
         "Restarts": "u",
         "SinceTimestamp": "t",
     }
 
-    def __init__(self, authority: Authority, fleet: Fleet, mesh: str) -> None:
+    def __init__(self, authority: Authority, fleet: Fleet, roll: Roll, mesh: str) -> None:
         super().__init__(authority)
+        self._authority = authority
         self._fleet = fleet
+        self._roll = roll
         self._mesh = mesh
         self.set(Id=mesh, Unit=names.mesh_unit(mesh))
 
     @method(action=PolkitAction.OPERATE)
     async def start(self, call: Call) -> None:
         """As StartMesh of the manager."""
-        self._fleet.start_mesh(self._mesh)
+        await self._fleet.start_mesh(self._mesh, await self._authority.actor(call))
 
     @method(action=PolkitAction.OPERATE)
     async def stop(self, call: Call) -> None:
         """As StopMesh of the manager."""
-        self._fleet.stop_mesh(self._mesh)
+        await self._fleet.stop_mesh(self._mesh, await self._authority.actor(call))
+
+    @method(action=PolkitAction.OPERATE)
+    async def restart(self, call: Call) -> None:
+        """As RestartMesh of the manager."""
+        await self._fleet.restart_mesh(self._mesh)
 
     @method(action=PolkitAction.OPERATE)
     async def reconnect(self, call: Call) -> None:
         """Let the running child close its connection and open another."""
         await self._fleet.reconnect_mesh(self._mesh)
+
+    @method(returns={"state": "s", "silence_usec": "t", "healthy": "b"}, action=PolkitAction.READ)
+    async def get_health(self, call: Call) -> tuple[str, int, bool]:
+        """The state, how long ago its process has last spoken or answered, and whether that is recent enough.
+
+        The silence is 0, and that is well, when it has no process that could answer.
+        """
+        record = self._fleet.records.get(self._mesh)
+        if record is None:
+            # It has gone while polkit was asked.
+            raise RaveError(Code.NO_SUCH_MESH, f"there is no mesh {self._mesh}", mesh=self._mesh)
+        silence = int(self._fleet.health.silence(self._mesh) * 1_000_000)
+        return record.state, silence, record.worker.healthy
 
     def show(self, record: Record) -> None:
         """Take over what a record says."""
@@ -62,6 +86,8 @@ class MeshObject(Interface):
             Users=len(listed.users) if listed else 0,
             State=record.state,
             Reason=record.reason,
+            Healthy=record.worker.healthy,
+            Outdated=self._roll.is_outdated(record),
             MainPID=record.unit.main_pid,
             Restarts=record.unit.n_restarts,
             SinceTimestamp=int(record.worker.since * 1_000_000),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pwd
 
 from ravesvc.bus import Bus, Call, Variant
 from ravesvc.errors import Code, RaveError
@@ -39,13 +40,28 @@ class Authority:
             Code.ACCESS_DENIED, f"{call.member} needs the right {action}", hint="try as root, or with sudo"
         )
 
+    async def actor(self, call: Call) -> str:
+        """Who calls, for people: the name of the user, or their number if they have none."""
+        user = await self._user(call)
+        if user is None:
+            # Gone again, after having been let in.
+            return "somebody"
+        try:
+            # A directory service may take its time.
+            return (await asyncio.to_thread(pwd.getpwuid, user)).pw_name
+        except KeyError:
+            return f"user {user}"
+
     async def _is_root(self, call: Call) -> bool:
+        # A caller that has vanished gets nothing.
+        return await self._user(call) == 0
+
+    async def _user(self, call: Call) -> int | None:
         try:
             (user,) = await self._bus.call(*_BUS, "GetConnectionUnixUser", "s", call.sender)
         except RaveError:
-            # A caller that has vanished gets nothing.
-            return False
-        return bool(user == 0)
+            return None
+        return int(user)
 
     async def _allows(self, call: Call, action: str) -> bool:
         subject = ["system-bus-name", {"name": Variant("s", call.sender)}]

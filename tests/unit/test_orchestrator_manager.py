@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,18 +15,22 @@ import pytest
 
 from ravesvc import __version__, names
 from ravesvc.api.models import Mesh
-from ravesvc.bus import Bus, Call, Signal
+from ravesvc.bus import Bus, Signal
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement, PolkitAction
 from ravesvc.orchestrator.discovery import Discovery
+from ravesvc.orchestrator.health import Stats
 from ravesvc.orchestrator.manager import ManagerObject
+from ravesvc.orchestrator.plan import Action, Decision
 from ravesvc.orchestrator.record import Record, WorkerState
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.unit import UnitState
 from ravesvc.store import dump
+from ravesvc.store.blocklist import Block, Memory, Reason
 from ravesvc.store.store import Admin, CommandPermission, Contents
 from tests.unit.bus_fakes import connected, open_fds
 from tests.unit.conftest import until
+from tests.unit.fake_authority import FakeAuthority
 from tests.unit.fake_store import DOWN, FakeCopy, FakeStore, admin, credentials, permission
 from tests.unit.fake_systemd import MESH, OTHER, settle
 
@@ -37,20 +42,81 @@ WHEN = datetime(2024, 1, 8, 10, 0, 0, 123000, tzinfo=UTC)
 WHEN_US = 1_704_708_000_123_000
 
 
+class FakeHealth:
+    """Health as the manager sees it: everybody has been silent for so many seconds."""
+
+    seconds = 1.5
+
+    def stats(self) -> Stats:
+        return Stats(total=21, healthy=15, unhealthy=1, connected=11, disconnected=4, stopped=5)
+
+    def silence(self, mesh: str) -> float:
+        return self.seconds
+
+
 class FakeFleet:
-    """The fleet as the manager sees it."""
+    """The fleet as the manager sees it; `decisions` is its plan."""
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
-        self.asked: list[tuple[str, str]] = []
+        self.decisions: tuple[Decision, ...] = ()
+        self.asked: list[tuple[str, ...]] = []
+        self.health = FakeHealth()
 
-    def start_mesh(self, mesh: str) -> None:
-        self.asked.append(("start", mesh))
+    def plan(self) -> tuple[Decision, ...]:
+        return self.decisions
+
+    def reconcile(self) -> None:
+        self.asked.append(("reconcile",))
+
+    async def start_mesh(self, mesh: str, actor: str) -> None:
+        self.asked.append(("start", mesh, actor))
         if mesh == OTHER:
             raise RaveError(Code.BLOCKED, "the bot was kicked")
 
-    def stop_mesh(self, mesh: str) -> None:
-        self.asked.append(("stop", mesh))
+    async def stop_mesh(self, mesh: str, actor: str) -> None:
+        self.asked.append(("stop", mesh, actor))
+
+    async def restart_mesh(self, mesh: str) -> None:
+        self.asked.append(("restart", mesh))
+        if mesh == OTHER:
+            raise RaveError(Code.NOT_RUNNING, "it does not run")
+
+
+class FakeBlocks:
+    """The blocklist as the manager sees it: times in milliseconds, an hour ahead of the clock on the wall."""
+
+    def __init__(self) -> None:
+        self.memories: dict[str, Memory] = {}
+
+    def memory(self, mesh: str) -> Memory:
+        return self.memories.get(mesh, Memory())
+
+    def wall(self, time: int) -> int:
+        return (time - 3_600_000) * 1000
+
+
+class FakeRoll:
+    """The meshes in `old` run an old program."""
+
+    def __init__(self) -> None:
+        self.old: list[str] = []
+        self.asked: list[str] = []
+
+    def outdated(self) -> list[str]:
+        return self.old
+
+    def is_outdated(self, record: Record) -> bool:
+        return record.mesh in self.old
+
+    def start(self) -> int:
+        self.asked.append("start")
+        if self.asked.count("start") > 1:
+            raise RaveError(Code.BUSY, "a roll is under way")
+        return len(self.old)
+
+    def cancel(self) -> None:
+        self.asked.append("cancel")
 
 
 class FakeAccount:
@@ -83,12 +149,17 @@ class Site:
         self.state = State(self.store, self._tell, lambda: None, copy=FakeCopy(), retry=0.005)  # type: ignore[arg-type]
         self.account.state = self.state
         self.discovery = Discovery(self._read, 60.0, lambda: None)
-        self.rights: list[tuple[str, str | None]] = []
+        self.blocks = FakeBlocks()
+        self.roll = FakeRoll()
+        self.authority = FakeAuthority()
+        self.rights = self.authority.rights
         self.heard: list[Signal] = []
         self.manager = ManagerObject(
-            self._authorize,  # type: ignore[arg-type]
+            self.authority,  # type: ignore[arg-type]
             fleet=self.fleet,  # type: ignore[arg-type]
             discovery=self.discovery,
+            blocks=self.blocks,  # type: ignore[arg-type]
+            roll=self.roll,  # type: ignore[arg-type]
             state=self.state,
             account=self.account,  # type: ignore[arg-type]
             refresh=self._refresh,
@@ -103,9 +174,6 @@ class Site:
 
     async def _read(self) -> list[Mesh]:
         return [FILM]
-
-    async def _authorize(self, call: Call, action: str | None) -> None:
-        self.rights.append((call.member, action))
 
     async def ask(self, member: str, signature: str = "", *args: Any) -> list[Any]:
         return await self._call(names.MANAGER_INTERFACE, member, signature, *args)
@@ -159,7 +227,8 @@ def test_the_meshes(run: Run, bus_address: str) -> None:
             assert await site.ask("GetMesh", "s", MESH) == [names.mesh_path(MESH)]
             await site.ask("StartMesh", "s", MESH)
             await site.ask("StopMesh", "s", OTHER)
-            assert site.fleet.asked == [("start", MESH), ("stop", OTHER)]
+            await site.ask("RestartMesh", "s", MESH)
+            assert site.fleet.asked == [("start", MESH, "ann"), ("stop", OTHER, "ann"), ("restart", MESH)]
             assert not site.discovery._asked.is_set()
             await site.ask("Discover")
             assert site.discovery._asked.is_set()
@@ -169,6 +238,7 @@ def test_the_meshes(run: Run, bus_address: str) -> None:
                 ("GetMesh", read),
                 ("StartMesh", operate),
                 ("StopMesh", operate),
+                ("RestartMesh", operate),
                 ("Discover", operate),
             ]
 
@@ -184,6 +254,10 @@ def test_the_meshes(run: Run, bus_address: str) -> None:
         ("StartMesh", "", Code.INVALID_ARGUMENT),
         ("StartMesh", OTHER, Code.BLOCKED),
         ("StopMesh", f"{MESH}.service", Code.INVALID_ARGUMENT),
+        ("RestartMesh", MESH[:-1], Code.INVALID_ARGUMENT),
+        ("RestartMesh", OTHER, Code.NOT_RUNNING),
+        ("Explain", MESH, Code.NO_SUCH_MESH),
+        ("Explain", "x", Code.INVALID_ARGUMENT),
     ],
 )
 def test_what_is_refused_about_meshes(run: Run, bus_address: str, member: str, mesh: str, code: Code) -> None:
@@ -196,6 +270,182 @@ def test_what_is_refused_about_meshes(run: Run, bus_address: str, member: str, m
     run(body())
 
 
+# Why it is as it is.
+
+
+def test_the_plan_is_told_with_its_reasons(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            assert await site.ask("Plan") == [[]]
+            site.fleet.decisions = (
+                Decision(MESH, Action.START, "discovery lists it"),
+                Decision(OTHER, Action.SKIP, "it could not be reached: no route\nto host" + "x" * 1000),
+            )
+            long = "it could not be reached: no route?to host"
+            assert await site.ask("Plan") == [
+                [[MESH, "start", "discovery lists it"], [OTHER, "skip", long + "x" * (500 - len(long))]]
+            ]
+            assert site.rights == [("Plan", PolkitAction.READ)] * 2
+            assert site.fleet.asked == [], "nothing is done"
+
+    run(body())
+
+
+@pytest.fixture
+def _utc() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_utc")
+def test_one_answer_explains_a_mesh_that_is_blocked(run: Run, bus_address: str) -> None:
+    block = Block(
+        mesh=MESH,
+        reason=Reason.CONNECTION_FAILURES,
+        since=1_700_003_600_000,
+        until=1_700_007_200_000,
+        detail="no route to host",
+        count=2,
+    )
+
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.discovery.last_good = 1_699_999_000.0
+            site.discovery.error = RaveError(Code.NETWORK, "no route", hint="wait")
+            site.blocks.memories[MESH] = Memory(blocks=2, failures=1, last_error="no route to host")
+            site.fleet.decisions = (
+                Decision(OTHER, Action.KEEP, "it runs"),
+                Decision(MESH, Action.SKIP, "it could not be reached: no route to host"),
+            )
+            film = Mesh(MESH, "server.example:443", "A\nfilm", True, ())
+            site.fleet.records = {OTHER: Record(OTHER), MESH: Record(MESH, listed=film, block=block)}
+            lines, details = await site.ask("Explain", "s", MESH)
+            assert lines == [
+                f"Mesh {MESH} (A?film) is blocked: it could not be reached: no route to host.",
+                "Discovery lists it as an invitation, last read on 2023-11-14 at 21:56.",
+                "Discovery fails now, so what was known goes on: no route.",
+                "It is on the blocklist: it could not be reached: no route to host, since on 2023-11-14 at 22:13,"
+                " by service, 2 times in a row.",
+                "1 attempts in a row have failed: no route to host.",
+                "Its unit is inactive (dead).",
+                "Next: it is tried again on 2023-11-14 at 23:13.",
+            ]
+            told = {name: details[name] for name in ("State", "Action", "Blocks", "Attempts", "Outdated")}
+            assert told == {"State": "blocked", "Action": "skip", "Blocks": 2, "Attempts": 1, "Outdated": False}
+            assert details["BlockSinceTimestamp"] == 1_700_000_000_000_000
+            assert details["NextRetryTimestamp"] == 1_700_003_600_000_000
+            assert details["LastDiscoveryTimestamp"] == 1_699_999_000_000_000
+            assert details["SilenceUSec"] == 1_500_000
+            assert site.rights == [("Explain", PolkitAction.READ)]
+
+    run(body())
+
+
+@pytest.mark.parametrize("blocked", [True, False])
+def test_a_mesh_may_be_in_no_plan_and_a_block_without_an_end(run: Run, bus_address: str, blocked: bool) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            record = site.fleet.records[MESH] = Record(MESH)
+            if blocked:
+                record.block = Block(mesh=MESH, reason=Reason.KICKED, since=3_600_001, until=None)
+            site.roll.old = [MESH]
+            _, details = await site.ask("Explain", "s", MESH)
+            assert (details["Action"], details["NextRetryTimestamp"], details["Outdated"]) == ("", 0, True)
+            assert details["BlockSinceTimestamp"] == (1000 if blocked else 0)
+
+    run(body())
+
+
+def test_the_health_of_all(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            assert await site.ask("GetHealthStats") == [21, 15, 1, 11, 4, 5]
+            assert site.rights == [("GetHealthStats", PolkitAction.READ)]
+            assert list(ManagerObject.methods["GetHealthStats"].returns) == list(Stats._fields)
+
+    run(body())
+
+
+# A roll.
+
+
+def test_a_roll_is_begun_and_cancelled(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.roll.old = [MESH, OTHER]
+            assert await site.ask("Roll") == [2]
+            assert (await site.refused("Roll")).code is Code.BUSY
+            assert await site.ask("CancelRoll") == []
+            assert site.roll.asked == ["start", "start", "cancel"]
+            assert site.rights == [(member, PolkitAction.OPERATE) for member in ("Roll", "Roll", "CancelRoll")]
+
+    run(body())
+
+
+def test_a_roll_is_followed_by_signals(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.manager.roll_progress(0, 1, MESH)
+            site.manager.roll_progress(1, 1, "")
+            site.manager.roll_finished(None)
+            site.manager.roll_finished(RaveError(Code.NOT_RUNNING, "it is not connected again", hint="look"))
+            assert await site.said() == [
+                ("RollProgress", 0, 1, MESH),
+                ("RollProgress", 1, 1, ""),
+                ("RollFinished", "", ""),
+                ("RollFinished", "NotRunning", "it is not connected again (look)"),
+            ]
+
+    run(body())
+
+
+# A round.
+
+
+@pytest.mark.parametrize("code", [Code.CONFIG, Code.LOGIN_NEEDED, Code.STORE, Code.BAD_FILE])
+def test_a_round_that_can_not_begin_is_refused_with_what_is_in_the_way(
+    run: Run, bus_address: str, code: Code
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.discovery.hold(RaveError(code, "that is in the way", hint="mend it"))
+            error = await site.refused("Discover")
+            assert error.code is code
+            assert "that is in the way (mend it)" in str(error)
+            assert not site.discovery._asked.is_set()
+            site.discovery.release()
+            assert await site.ask("Discover") == []
+
+    run(body())
+
+
+# Losses that are true.
+
+
+def test_losses_are_confirmed_and_carried_out_at_once(
+    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            other = Mesh(OTHER, None, "", True, ())
+            site.discovery.census.observe([FILM, other])
+            site.discovery.census.observe([])
+            assert site.discovery.census.held_back == 2
+            assert await site.ask("ConfirmLosses") == [2]
+            assert site.discovery.census.meshes == {}
+            assert site.fleet.asked == [("reconcile",)]
+            assert await site.ask("ConfirmLosses") == [0]
+            assert site.rights == [("ConfirmLosses", PolkitAction.OPERATE)] * 2
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("manager")]
+    assert said[0] == "An operator confirms that 2 meshes are gone"
+
+
 # What can be read.
 
 
@@ -204,8 +454,11 @@ UNSET = {
     "Status": "",
     "Meshes": 0,
     "Connected": 0,
+    "Unhealthy": 0,
+    "Outdated": 0,
     "DiscoveryError": "",
     "LastDiscoveryTimestamp": 0,
+    "StaleSinceTimestamp": 0,
     "HeldBack": 0,
     "Store": "embedded",
     "StoreError": "",
@@ -235,15 +488,33 @@ def test_the_properties_and_the_end_of_a_round(run: Run, bus_address: str) -> No
                 ("DiscoveryFinished", 1, ""),
             ]
             site.discovery.error = RaveError(Code.NETWORK, "no route", hint="wait")
+            site.discovery.stale_since = 1.5
             site.discovery.census.held_back = 3
             site.manager.show("2 meshes", login_needed=False)
             await asyncio.sleep(0)
             site.manager.discovery_finished()
-            changed = {"DiscoveryError": "no route (wait)", "HeldBack": 3}
+            changed = {"DiscoveryError": "no route (wait)", "StaleSinceTimestamp": 1_500_000, "HeldBack": 3}
             assert await site.said() == [
                 ("PropertiesChanged", names.MANAGER_INTERFACE, changed, []),
                 ("DiscoveryFinished", 1, "no route (wait)"),
             ]
+
+    run(body())
+
+
+def test_how_many_are_not_well_or_old_are_properties_too(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            hung = Record(MESH, unit=UnitState(active="active"), worker=WorkerState(healthy=False))
+            site.fleet.records = {MESH: hung, OTHER: Record(OTHER)}
+            site.roll.old = [MESH, OTHER]
+            site.manager.show("2 meshes", login_needed=False)
+            assert await site.properties() == UNSET | {
+                "Status": "2 meshes",
+                "Meshes": 2,
+                "Unhealthy": 1,
+                "Outdated": 2,
+            }
 
     run(body())
 

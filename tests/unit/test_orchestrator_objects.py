@@ -11,17 +11,19 @@ import pytest
 
 from ravesvc import names
 from ravesvc.api.models import Mesh, User
-from ravesvc.bus import Bus, Call, Interface, Signal, introspection
-from ravesvc.errors import RaveError
+from ravesvc.bus import Bus, Interface, Signal, introspection
+from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.object import WorkerObject
 from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.backend import BackendObject
+from ravesvc.orchestrator.blocklist import BlocklistObject
 from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.record import Record, WorkerState
 from ravesvc.orchestrator.unit import UnitState
 from ravesvc.store.blocklist import Block, Reason
 from tests.unit.bus_fakes import connected
+from tests.unit.fake_authority import FakeAuthority
 from tests.unit.fake_systemd import MESH, OTHER, settle
 
 Run = Callable[[Any], Any]
@@ -34,6 +36,9 @@ FILM = Mesh(MESH, "server.example:443", "A film", True, (User(1, "Ann"), User(2,
 # Whatever is not named takes the right to operate.
 RIGHTS = {
     **dict.fromkeys(("GetStatus", "ListMeshes", "GetMesh", "ListAdmins", "ListPermissions"), PolkitAction.READ),
+    **dict.fromkeys(("Plan", "Explain", "GetHealthStats", "GetHealth"), PolkitAction.READ),
+    **dict.fromkeys(("ListEntries", "GetStats", "GetHistory"), PolkitAction.READ),
+    **dict.fromkeys(("Block", "Unblock", "Restore"), PolkitAction.QUARANTINE),
     **dict.fromkeys(("AddAdmin", "RemoveAdmin", "SetPermission", "RemovePermission"), PolkitAction.ADMINS),
     **dict.fromkeys(("Login", "CancelLogin", "ExportStore", "ImportStore"), PolkitAction.CREDENTIALS),
 }
@@ -50,18 +55,19 @@ def described(xml: str) -> dict[str, Any]:
     return {"name": interface.get("name"), "members": members}
 
 
-@pytest.mark.parametrize("interface", [ManagerObject, MeshObject, BackendObject, WorkerObject])
+@pytest.mark.parametrize("interface", [ManagerObject, BlocklistObject, MeshObject, BackendObject, WorkerObject])
 def test_the_code_keeps_the_contract(interface: type[Interface]) -> None:
     file = CONTRACT / f"{interface.interface}.xml"
     assert described(introspection([interface])) == described(file.read_text())
 
 
 def test_there_is_no_other_contract() -> None:
-    interfaces = {names.MANAGER_INTERFACE, names.MESH_INTERFACE, names.BACKEND_INTERFACE, names.WORKER_INTERFACE}
+    interfaces = {names.MANAGER_INTERFACE, names.BLOCKLIST_INTERFACE, names.MESH_INTERFACE}
+    interfaces |= {names.BACKEND_INTERFACE, names.WORKER_INTERFACE}
     assert {file.stem for file in CONTRACT.glob("*.xml")} == interfaces
 
 
-@pytest.mark.parametrize("interface", [ManagerObject, MeshObject])
+@pytest.mark.parametrize("interface", [ManagerObject, BlocklistObject, MeshObject])
 def test_every_method_names_its_right(interface: type[Interface]) -> None:
     rights = {name: method.action for name, method in interface.methods.items()}
     assert rights
@@ -75,27 +81,50 @@ def test_every_method_names_its_right(interface: type[Interface]) -> None:
         if element.tag == "method":
             text[element.get("name")] = " ".join((before.text or "").split())
     for name, right in rights.items():
-        if interface is ManagerObject or name == "Reconnect":
-            assert f"Right: {right}." in text[name]
+        assert f"Right: {right}." in text[name]
 
 
 # The objects on a bus.
+
+
+class FakeHealth:
+    """Everybody has been silent for so many seconds."""
+
+    seconds = 1.5
+
+    def silence(self, mesh: str) -> float:
+        return self.seconds
 
 
 class FakeFleet:
     """The fleet as the objects see it."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []
+        self.asked: list[tuple[str, ...]] = []
+        self.records: dict[str, Record] = {}
+        self.health = FakeHealth()
 
-    def start_mesh(self, mesh: str) -> None:
-        self.asked.append(("start", mesh))
+    async def start_mesh(self, mesh: str, actor: str) -> None:
+        self.asked.append(("start", mesh, actor))
 
-    def stop_mesh(self, mesh: str) -> None:
-        self.asked.append(("stop", mesh))
+    async def stop_mesh(self, mesh: str, actor: str) -> None:
+        self.asked.append(("stop", mesh, actor))
+
+    async def restart_mesh(self, mesh: str) -> None:
+        self.asked.append(("restart", mesh))
 
     async def reconnect_mesh(self, mesh: str) -> None:
         self.asked.append(("reconnect", mesh))
+
+
+class FakeRoll:
+    """The meshes in `old` run an old program."""
+
+    def __init__(self) -> None:
+        self.old: set[str] = set()
+
+    def is_outdated(self, record: Record) -> bool:
+        return record.mesh in self.old
 
 
 class Site:
@@ -103,13 +132,14 @@ class Site:
         self.bus = bus
         self.client = client
         self.fleet = FakeFleet()
-        self.rights: list[tuple[str, str | None]] = []
+        self.roll = FakeRoll()
+        self.authority = FakeAuthority()
         self.heard: list[Signal] = []
-        self.objects = Objects(bus, lambda mesh: MeshObject(self._authorize, self.fleet, mesh))  # type: ignore[arg-type]
+        self.objects = Objects(bus, self._make)
         bus.object_manager(names.MANAGER_PATH)
 
-    async def _authorize(self, call: Call, action: str | None) -> None:
-        self.rights.append((call.member, action))
+    def _make(self, mesh: str) -> MeshObject:
+        return MeshObject(self.authority, self.fleet, self.roll, mesh)  # type: ignore[arg-type]
 
     async def ask_mesh(self, mesh: str, member: str) -> list[Any]:
         return await self._call(names.mesh_path(mesh), names.MESH_INTERFACE, member)
@@ -153,6 +183,8 @@ def test_a_mesh_is_announced_with_its_values_changes_with_signals_and_is_withdra
                 "Unit": f"rave-mesh@{MESH}.service",
                 "State": "connected",
                 "Reason": "",
+                "Healthy": True,
+                "Outdated": False,
                 "Users": 2,
                 "MainPID": 100,
                 "Restarts": 2,
@@ -164,7 +196,13 @@ def test_a_mesh_is_announced_with_its_values_changes_with_signals_and_is_withdra
             worker.connected, worker.last_error = False, "the connection broke"
             site.objects.show(record)
             site.objects.show(record)
-            changed = {"State": "disconnected", "Reason": "the connection broke"}
+            changed: dict[str, Any] = {"State": "disconnected", "Reason": "the connection broke"}
+            assert await site.said() == [(path, "PropertiesChanged", names.MESH_INTERFACE, changed, [])]
+            worker.healthy = False
+            site.roll.old.add(MESH)
+            site.objects.show(record)
+            changed = {"State": "unhealthy", "Reason": "its process does not answer", "Healthy": False}
+            changed["Outdated"] = True
             assert await site.said() == [(path, "PropertiesChanged", names.MESH_INTERFACE, changed, [])]
             site.objects.hide(record)
             site.objects.hide(record)
@@ -197,10 +235,44 @@ def test_the_methods_of_a_mesh(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with site_on(bus_address) as site:
             site.objects.show(Record(MESH))
-            for member in ("Start", "Stop", "Reconnect"):
+            for member in ("Start", "Stop", "Restart", "Reconnect"):
                 assert await site.ask_mesh(MESH, member) == []
-            assert site.fleet.asked == [("start", MESH), ("stop", MESH), ("reconnect", MESH)]
+            assert site.fleet.asked == [
+                ("start", MESH, "ann"),
+                ("stop", MESH, "ann"),
+                ("restart", MESH),
+                ("reconnect", MESH),
+            ]
             operate = PolkitAction.OPERATE
-            assert site.rights == [("Start", operate), ("Stop", operate), ("Reconnect", operate)]
+            assert site.authority.rights == [
+                (member, operate) for member in ("Start", "Stop", "Restart", "Reconnect")
+            ]
+
+    run(body())
+
+
+def test_the_health_of_a_mesh_is_that_of_the_moment(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            record = Record(MESH, unit=UnitState(active="active"), worker=WorkerState(connected=True))
+            site.fleet.records[MESH] = record
+            site.objects.show(record)
+            assert await site.ask_mesh(MESH, "GetHealth") == ["connected", 1_500_000, True]
+            # Whether anybody has announced it or not.
+            record.worker.healthy = False
+            site.fleet.health.seconds = 61.25
+            assert await site.ask_mesh(MESH, "GetHealth") == ["unhealthy", 61_250_000, False]
+            assert site.authority.rights == [("GetHealth", PolkitAction.READ)] * 2
+
+    run(body())
+
+
+def test_the_health_of_a_mesh_that_is_gone_when_its_caller_is_let_in(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.objects.show(Record(MESH))
+            with pytest.raises(RaveError) as e:
+                await site.ask_mesh(MESH, "GetHealth")
+            assert e.value.code is Code.NO_SUCH_MESH
 
     run(body())

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pwd
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -171,6 +173,34 @@ def test_strangers_do_not_keep_root_waiting(run: Run, bus_address: str, *, inter
             await asyncio.gather(*waiting)
             let_user_be(authority._bus, 1000)
             await authority(call, PolkitAction.OPERATE)
+
+    run(body())
+
+
+@pytest.mark.parametrize(("user", "name"), [(0, "root"), (4711, "user 4711")])
+def test_whoever_calls_has_a_name_for_people(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, user: int, name: str
+) -> None:
+    def getpwuid(number: int) -> pwd.struct_passwd:
+        assert threading.current_thread() is not threading.main_thread(), "a directory service may take its time"
+        if number:
+            raise KeyError(number)
+        return pwd.struct_passwd(("root", "x", 0, 0, "", "/root", "/bin/sh"))
+
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+
+    async def body() -> None:
+        async with polkit_on(bus_address, user) as (polkit, authority, caller, _):
+            assert await authority.actor(calling(caller.unique_name)) == name
+            assert polkit.asked == []
+
+    run(body())
+
+
+def test_whoever_has_called_and_vanished_has_no_name(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with polkit_on(bus_address, 0) as (_, authority, _, _):
+            assert await authority.actor(calling(":1.4711")) == "somebody"
 
     run(body())
 

@@ -1,0 +1,136 @@
+"""Why a mesh runs or does not: discovery, blocklist, unit, last exit and next try in one answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ravesvc.bus import Variant
+from ravesvc.errors import RaveError
+from ravesvc.orchestrator.plan import Action, Decision
+from ravesvc.orchestrator.record import Record
+from ravesvc.store.blocklist import Memory, Reason
+from ravesvc.words import printable
+
+_LONGEST = 300
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What there is to know. Times are in microseconds since the epoch, 0 for never.
+
+    `silence` is in seconds; `retry` when a block ends; `discovery_error` why the last round failed.
+    """
+
+    record: Record
+    decision: Decision | None
+    memory: Memory
+    retry: int
+    blocked_since: int
+    last_discovery: int
+    discovery_error: RaveError | None
+    outdated: bool
+    silence: float
+
+
+def explain(facts: Facts, date: Callable[[int], str]) -> list[str]:
+    """The answer in sentences, the most important first; `date` writes a time for people."""
+    record = facts.record
+    said = [_state(record)]
+    said += _discovery(facts, date)
+    if record.block:
+        block = record.block
+        since = f", since {date(facts.blocked_since)}, by {block.actor}"
+        times = f", {block.count} times in a row" if block.count > 1 else ""
+        said.append(f"It is on the blocklist: {block.describe()}{since}{times}.")
+    if facts.memory.failures:
+        said.append(f"{facts.memory.failures} attempts in a row have failed: {facts.memory.last_error}.")
+    said.append(_unit(record))
+    if record.worker.ready and facts.silence > 0:
+        said.append(f"Its process has answered {facts.silence:.0f} s ago.")
+    if facts.outdated:
+        said.append("Its process runs an older program or other settings: ravectl roll replaces it.")
+    said.append(_next(facts, date))
+    return [each for each in said if each]
+
+
+def details(facts: Facts) -> dict[str, Variant]:
+    """The same for programs."""
+    record, decision, memory = facts.record, facts.decision, facts.memory
+    block, listed = record.block, record.listed
+    return {
+        "State": Variant("s", record.state),
+        "Action": Variant("s", decision.action.value if decision else ""),
+        "Reason": Variant("s", decision.reason if decision else ""),
+        "Listed": Variant("b", listed is not None),
+        "Invited": Variant("b", bool(listed and listed.invited)),
+        "LastDiscoveryTimestamp": Variant("t", facts.last_discovery),
+        "DiscoveryError": Variant("s", str(facts.discovery_error or "")),
+        "BlockReason": Variant("s", block.reason.value if block else ""),
+        "BlockDetail": Variant("s", printable(block.detail, _LONGEST) if block else ""),
+        "BlockActor": Variant("s", printable(block.actor, _LONGEST) if block else ""),
+        "BlockSinceTimestamp": Variant("t", facts.blocked_since),
+        "Blocks": Variant("u", _count(memory.blocks)),
+        "Quarantines": Variant("u", _count(memory.quarantines)),
+        "Attempts": Variant("u", _count(memory.failures)),
+        "LastError": Variant("s", printable(record.worker.last_error or memory.last_error, _LONGEST)),
+        "ActiveState": Variant("s", record.unit.active),
+        "SubState": Variant("s", record.unit.sub),
+        "Restarts": Variant("u", record.unit.n_restarts),
+        "LastExit": Variant("s", record.last_exit),
+        "SilenceUSec": Variant("t", int(facts.silence * 1_000_000)),
+        "Outdated": Variant("b", facts.outdated),
+        "NextRetryTimestamp": Variant("t", facts.retry),
+    }
+
+
+def _count(number: int) -> int:
+    return min(number, 2**32 - 1)
+
+
+def _state(record: Record) -> str:
+    title = f" ({record.listed.title})" if record.listed and record.listed.title else ""
+    why = f": {record.reason}" if record.reason else ""
+    return f"Mesh {record.mesh}{title} is {record.state}{why}."
+
+
+def _discovery(facts: Facts, date: Callable[[int], str]) -> list[str]:
+    if not facts.last_discovery:
+        known = "Discovery has not answered yet."
+    elif facts.record.listed is None:
+        known = "Discovery does not list it."
+    else:
+        how = "as an invitation" if facts.record.listed.invited else "as a mesh that is open to the bot"
+        known = f"Discovery lists it {how}, last read {date(facts.last_discovery)}."
+    if facts.discovery_error is None:
+        return [known]
+    return [known, f"Discovery fails now, so what was known goes on: {facts.discovery_error.message}."]
+
+
+def _unit(record: Record) -> str:
+    unit = record.unit
+    restarts = f", restarted {unit.n_restarts} times" if unit.n_restarts else ""
+    exited = f"; its last process ended with {record.last_exit}" if record.last_exit else ""
+    return f"Its unit is {unit.active} ({unit.sub}){restarts}{exited}."
+
+
+def _next(facts: Facts, date: Callable[[int], str]) -> str:
+    record, decision = facts.record, facts.decision
+    if record.state == "connected":
+        return ""
+    if record.unit.restarting:
+        return "Next: systemd starts it again in a moment."
+    if record.block:
+        if facts.retry:
+            return f"Next: it is tried again {date(facts.retry)}."
+        lifted = "started" if record.block.reason is Reason.HELD else "unblocked"
+        return f"Next: nothing, until it is {lifted}."
+    if record.state == "unhealthy":
+        return "Next: it is restarted."
+    if record.unit.running:
+        return "Next: its process goes on trying to connect."
+    if decision is None:
+        return ""
+    if decision.action is Action.START:
+        return "Next: it is started."
+    return f"Next: nothing, because {decision.reason}." if decision.reason != record.reason else ""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 
 from ravesvc.words import printable
 
@@ -33,6 +34,12 @@ async def notify_ready() -> None:
     if manager:
         with manager, contextlib.suppress(OSError):
             await asyncio.get_running_loop().sock_sendall(manager, b"READY=1")
+
+
+def notify_reloading() -> None:
+    """Send `RELOADING=1`; `READY=1` ends it (Type=notify-reload)."""
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    notify("RELOADING=1", f"MONOTONIC_USEC={now}")
 
 
 def _manager() -> socket.socket | None:

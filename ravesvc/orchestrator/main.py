@@ -11,26 +11,34 @@ from collections.abc import Awaitable
 
 from ravesvc import config, log, names
 from ravesvc.bus import Bus
+from ravesvc.clock import Clock
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
-from ravesvc.notify import feed_watchdog, notify, notify_ready
+from ravesvc.notify import feed_watchdog, notify, notify_ready, notify_reloading
 from ravesvc.orchestrator.access import Access
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.backend import BackendObject
-from ravesvc.orchestrator.blocks import Blocks
+from ravesvc.orchestrator.blocklist import BlocklistObject
+from ravesvc.orchestrator.blocks import Blocks, describe
 from ravesvc.orchestrator.discovery import Discovery
+from ravesvc.orchestrator.filewatch import FileWatch
 from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.polkit import Authority
 from ravesvc.orchestrator.record import Record
+from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.state import State
+from ravesvc.store.blocklist import Change, What
 from ravesvc.store.copy import Copy
 from ravesvc.store.engine import make_store
 from ravesvc.units import Units
 
 _log = logging.getLogger(__name__)
+
+# Seconds that an editor of the blocklist has to do all that it does.
+_SETTLING = 0.2
 
 # Beside the embedded store, whichever store is in use.
 _COPY = "permissions.json"
@@ -50,14 +58,15 @@ def main() -> int:
 
 
 async def _run(settings: Config) -> int:
-    stopped = asyncio.Event()
+    stopped, reload = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
     bus = await Bus.connect()
     try:
         parent = _Parent(settings, bus)
         try:
-            await _first(stopped.wait(), _work(parent, bus))
+            await _first(stopped.wait(), _work(parent, bus, reload))
             notify("STOPPING=1", "STATUS=Stopping")
         finally:
             await parent.close()
@@ -69,11 +78,21 @@ async def _run(settings: Config) -> int:
     return int(names.ExitStatus.STOPPED)
 
 
-async def _work(parent: _Parent, bus: Bus) -> None:
+async def _work(parent: _Parent, bus: Bus, reload: asyncio.Event) -> None:
     """From the start to the loss of the bus."""
     await parent.start()
     await notify_ready()
-    await _first(asyncio.shield(bus.lost), parent.discover(), feed_watchdog())
+    await _first(asyncio.shield(bus.lost), parent.work(), _reload(parent, reload), feed_watchdog())
+
+
+async def _reload(parent: _Parent, reload: asyncio.Event) -> None:
+    """Do what `systemctl reload` asks for, for ever."""
+    while True:
+        await reload.wait()
+        reload.clear()
+        notify_reloading()
+        await parent.reread()
+        await notify_ready()
 
 
 class _Parent:
@@ -81,7 +100,15 @@ class _Parent:
 
     def __init__(self, settings: Config, bus: Bus) -> None:
         self._bus = bus
-        self._blocks = Blocks(settings.blocklist_persist_path, settings.blocklist_duration)
+        self._blocks = Blocks(
+            settings.blocklist_persist_path,
+            settings.blocklist_duration,
+            Clock(),
+            announce=self._block_changed,
+            changed=self._blocklist_changed,
+        )
+        self._edits = FileWatch(settings.blocklist_persist_path, self._edited)
+        self._edited_now: asyncio.Task[None] | None = None
         self._access = Access(settings)
         store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
         self._state = State(store, self._tell, self._changed, copy=Copy(settings.state_path.with_name(_COPY)))
@@ -95,55 +122,67 @@ class _Parent:
         self._user: int | None = None
         self._units = Units()
         self._discovery = Discovery(self._access.meshes, settings.discovery_interval, self._round_ended)
-        self._discovery.ready.clear()
+        self._discovery.hold(RaveError(Code.NOT_RUNNING, "the service is still starting"))
         self._fleet = Fleet(
             bus=bus,
             units=self._units,
             census=self._discovery.census,
             blocks=self._blocks,
             limit=settings.max_processes,
+            interval=settings.status_poll_interval,
             changed=self._show,
             leave=self._access.leave,
             answers=self._answers,
         )
         authority = Authority(bus)
-        self._objects = Objects(bus, lambda mesh: MeshObject(authority, self._fleet, mesh))
+        self._roll = Roll(self._fleet, settings.edition(), progress=self._roll_progress, ended=self._roll_ended)
+        self._objects = Objects(bus, lambda mesh: MeshObject(authority, self._fleet, self._roll, mesh))
+        self._blocklist = BlocklistObject(authority, self._blocks)
         self._manager = ManagerObject(
             authority,
             fleet=self._fleet,
             discovery=self._discovery,
+            blocks=self._blocks,
+            roll=self._roll,
             state=self._state,
             account=self._account,
             refresh=self._refresh,
         )
-        self._backend = BackendObject(self._fleet.workers, self._state, self._account, self._refresh)
+        self._backend = BackendObject(self._fleet.workers, self._blocks, self._state, self._account, self._refresh)
         self._status_due = False
 
     async def start(self) -> None:
         """Take up the work. The bus name comes last: who sees it, sees everything in place."""
-        if self._blocks.error:
-            _log.error("No mesh is started: %s", self._blocks.error)
+        await self._blocks.start()
+        await self._edits.start()
         await self._state.start()
         await self._account.adopt()
-        self._bus.export(names.MANAGER_PATH, self._manager)
+        self._bus.export(names.MANAGER_PATH, self._manager, self._blocklist)
         self._bus.export(names.BACKEND_PATH, self._backend)
         self._bus.object_manager(names.MANAGER_PATH)
         await self._fleet.start()
         self._say_status()
         await self._bus.request_name(names.BUS_NAME)
 
-    async def discover(self) -> None:
-        """Look for meshes for ever, unless nobody knows which of them are blocked."""
-        if self._blocks.error:
-            await asyncio.Event().wait()
-        await self._discovery.run()
+    async def work(self) -> None:
+        """Look for meshes and after children for ever."""
+        await _first(self._discovery.run(), self._fleet.health.run())
+
+    async def reread(self) -> None:
+        """Take over what somebody has done to the blocklist."""
+        await self._blocks.reread()
 
     async def close(self) -> None:
         """Stop working; the children are systemd's."""
         await self._account.close()
+        await self._roll.close()
         await self._fleet.close()
         await self._units.close()
         await self._access.close()
+        await self._edits.close()
+        if self._edited_now:
+            await asyncio.wait([self._edited_now])
+        await self._blocks.close()
         await self._state.close()
 
     @property
@@ -184,14 +223,52 @@ class _Parent:
         self._access.use(session)
         if session is None:
             _log.error("No mesh is started: %s", self._account.obstacle)
-            self._discovery.ready.clear()
         else:
             if self._user not in (None, session.user_id):
                 _log.warning("The account is another one: its meshes take the place of the former ones")
                 self._discovery.census.forget_all()
             self._user = session.user_id
-            self._discovery.ready.set()
             self._discovery.session_changed()
+        self._discover_if_possible()
+
+    def _discover_if_possible(self) -> None:
+        """Rounds of discovery need a session, and somebody who knows which meshes are blocked."""
+        if self._obstacle:
+            self._discovery.hold(self._obstacle)
+        elif self._account.session:
+            self._discovery.release()
+        self._changed()
+
+    def _edited(self) -> None:
+        """Somebody has done something to the blocklist's file; our own saves are among it."""
+        if self._edited_now is None or self._edited_now.done():
+            self._edited_now = asyncio.create_task(self._reread_soon())
+
+    async def _reread_soon(self) -> None:
+        # An editor may do several things at once.
+        await asyncio.sleep(_SETTLING)
+        await self._blocks.reread()
+
+    def _blocklist_changed(self) -> None:
+        """Whether the blocklist can be used, and saved, may have changed."""
+        self._blocklist.show()
+        if self._blocks.error is not self._discovery.obstacle:
+            self._discover_if_possible()
+        self._changed()
+
+    def _block_changed(self, change: Change) -> None:
+        """An entry came, or went; it is on disk."""
+        _log.log(logging.WARNING if change.what is What.BLOCKED else logging.INFO, "%s", describe(change))
+        self._blocklist.show()
+        self._blocklist.changed(change)
+        self._fleet.block_changed(change)
+        self._changed()
+
+    def _roll_progress(self, done: int, total: int, mesh: str) -> None:
+        self._manager.roll_progress(done, total, mesh)
+
+    def _roll_ended(self, error: RaveError | None) -> None:
+        self._manager.roll_finished(error)
         self._changed()
 
     def _login_progress(self, step: str, seconds: float) -> None:
@@ -216,6 +293,7 @@ class _Parent:
             self._objects.show(record)
         else:
             self._objects.hide(record)
+        self._roll.noticed(record)
         self._changed()
 
     def _changed(self) -> None:
@@ -241,9 +319,14 @@ class _Parent:
             said.append("login needed: run ravectl login EMAIL: Rave refuses the session")
         error = self._discovery.error
         if error and error.code is not Code.UNAUTHORIZED and not self._obstacle:
-            parts.append(f"discovery fails: {error.message}")
+            since = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._discovery.stale_since))
+            parts.append(f"discovery fails, stale since {since}: {error.message}")
+        if held_back := self._discovery.census.held_back:
+            parts.append(f"the loss of {held_back} is not believed (ravectl discover --confirm-losses)")
         if states or not self._obstacle:
             said.append(", ".join(parts))
+        if self._blocks.unsaved and not self._blocks.error:
+            said.append(f"the blocklist can't be saved: {self._blocks.unsaved.message}")
         if self._state.error:
             said.append(f"the store can't be used, changes are refused: {self._state.error.message}")
         return "; ".join(said)

@@ -19,7 +19,9 @@ from ravesvc.simulator.home import Home
 from tests.unit.authority import Authority, make_authority
 
 if TYPE_CHECKING:
+    from tests.unit.fake_manager import FakeManager
     from tests.unit.mongod import Mongod
+    from tests.unit.parent_site import Site
     from tests.unit.simulator_server import Served
 
 # How long an example takes says nothing on a busy machine. New examples are for developers to find; a run of CI is to
@@ -135,6 +137,8 @@ class BusDaemon:
         self.process = subprocess.Popen(
             ["dbus-daemon", f"--config-file={self.config}", "--nofork", "--nopidfile", "--print-address"],
             stdout=subprocess.PIPE,
+            # It would say READY=1 there as well.
+            env={name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},
         )
         assert self.process.stdout
         self.process.stdout.readline()  # it listens now
@@ -181,6 +185,38 @@ def served(simulator_home: Home, tmp_path: Path) -> Iterator[Served]:
     simulator = Served(simulator_home, tmp_path)
     yield simulator
     simulator.stop()
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManager]:
+    """The service manager, as a notifying process knows it."""
+    from tests.unit.fake_manager import FakeManager
+
+    fake = FakeManager(tmp_path, monkeypatch)
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def site(
+    tmp_path: Path, served: Served, manager: FakeManager, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch
+) -> Site:
+    """All that the parent needs to run."""
+    from tests.unit.parent_site import Site
+
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+    return Site(tmp_path, served, manager)
+
+
+@pytest.fixture
+def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests, the parent takes its callers for root."""
+    from ravesvc.orchestrator.polkit import Authority
+
+    async def root(*_: Any) -> bool:
+        return True
+
+    monkeypatch.setattr(Authority, "_is_root", root)
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ class Site:
                     os.kill(os.getpid(), signal.SIGTERM)
                 async with asyncio.timeout(10):
                     await asyncio.wait([parent])
-                for number in (signal.SIGTERM, signal.SIGINT):
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                     asyncio.get_running_loop().remove_signal_handler(number)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,11 @@ def test_outside_of_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(socket, "socket", never)
     notify.notify("READY=1")
+    notify.notify_reloading()
+
+
+def test_outside_of_systemd_nobody_waits_for_readiness(run: Run) -> None:
+    run(notify.notify_ready())
 
 
 def test_what_can_not_be_delivered_is_dropped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -86,6 +92,20 @@ def test_readiness_waits_for_a_manager_that_is_busy(manager: socket.socket, run:
         await ready
 
     run(body())
+
+
+def test_a_reload_is_announced_with_the_time_of_its_begin(manager: socket.socket) -> None:
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    notify.notify_reloading()
+    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    # In one message: systemd compares the time with that of its signal (Type=notify-reload).
+    first, second = manager.recv(4096).decode().split("\n")
+    assert first == "RELOADING=1"
+    name, _, value = second.partition("=")
+    assert name == "MONOTONIC_USEC"
+    assert before <= int(value) <= after
+    with pytest.raises(BlockingIOError):
+        manager.recv(4096)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +20,14 @@ from ravesvc.orchestrator import access
 from ravesvc.orchestrator import main as program
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon, until
-from tests.unit.fake_manager import FakeManager
 from tests.unit.fake_systemd import MESH, RUNNING, ended, systemd_on
 from tests.unit.parent_site import LOGIN_NEEDED, Site, call, get
-from tests.unit.simulator_server import Served, in_thread
+from tests.unit.simulator_server import in_thread
 
 Run = Callable[[Any], Any]
 
 
-@pytest.fixture
-def manager(tmp_path: Path, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManager]:
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
-    fake = FakeManager(tmp_path, monkeypatch)
-    yield fake
-    fake.close()
-
-
-@pytest.fixture
-def site(tmp_path: Path, served: Served, manager: FakeManager) -> Site:
-    return Site(tmp_path, served, manager)
-
-
-@pytest.fixture
-def _as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests, the parent takes its callers for root."""
-
-    async def root(*_: Any) -> bool:
-        return True
-
-    monkeypatch.setattr(program.Authority, "_is_root", root)
-
-
-@pytest.mark.usefixtures("_as_root")
+@pytest.mark.usefixtures("as_root")
 def test_what_rave_lists_is_started_shown_and_stopped(run: Run, site: Site, bus_address: str) -> None:
     meshes = sorted(site.served.control.create(2, title="A film"))
     site.served.control.invite(meshes)
@@ -73,12 +49,14 @@ def test_what_rave_lists_is_started_shown_and_stopped(run: Run, site: Site, bus_
             await until(lambda: finished)
             assert finished[0][0] == 2
             assert finished[0][1]
-            await site.manager.hears("2 disconnected, discovery fails: ")
+            await site.manager.hears("2 disconnected, discovery fails, stale since ")
+            assert await get(client, "StaleSinceTimestamp") == await get(client, "LastDiscoveryTimestamp")
             assert await get(client, "DiscoveryError")
             assert [verb for verb, _ in systemd.verbs] == ["start", "start"], "a failed round changes nothing"
             await call(client, "Discover")
             await until(lambda: len(finished) == 2)
             assert finished[1] == [2, ""]
+            assert await get(client, "StaleSinceTimestamp") == 0
             await call(client, "StopMesh", "s", meshes[0])
             await site.manager.hears("1 blocked, 1 disconnected")
             assert systemd.verbs[2:] == [("stop", meshes[0])]
@@ -117,7 +95,7 @@ def test_a_kick_learnt_from_an_exit_status_is_also_a_leave_on_raves_side(
     assert site.served.session.auth_token not in caplog.text
 
 
-@pytest.mark.usefixtures("_as_root")
+@pytest.mark.usefixtures("as_root")
 def test_discovery_does_not_wait_for_a_leave(
     run: Run, site: Site, bus_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,7 +119,7 @@ def test_discovery_does_not_wait_for_a_leave(
     run(body())
 
 
-@pytest.mark.usefixtures("_as_root")
+@pytest.mark.usefixtures("as_root")
 def test_what_cannot_be_reached_is_blocked_only_if_rave_answers(run: Run, site: Site, bus_address: str) -> None:
     (mesh,) = site.served.control.create()
     site.served.control.invite(mesh)
@@ -152,7 +130,7 @@ def test_what_cannot_be_reached_is_blocked_only_if_rave_answers(run: Run, site: 
             await in_thread(site.served.control.fail, "discovery", "403", times=1)
             systemd.change(mesh, **ended(ExitStatus.UNREACHABLE))
             await until(lambda: ("reset-failed", mesh) in systemd.verbs)
-            await until(lambda: site.manager.status.startswith("1 meshes, 1 stopped, discovery fails: "))
+            await until(lambda: site.manager.status.startswith("1 meshes, 1 stopped, discovery fails, stale since "))
             # While it is known not to answer it is not even asked.
             systemd.load(MESH)
             systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
@@ -258,7 +236,7 @@ def have_bad_blocklist(site: Site) -> str:
     return f"No mesh is started: {site.blocklist} can't be used: "
 
 
-@pytest.mark.usefixtures("_as_root")
+@pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize(
     "prepare", [lack_identity, lack_credentials, have_bad_credentials, lack_token, have_bad_blocklist]
 )
@@ -286,7 +264,9 @@ def test_an_obstacle_is_told_and_what_runs_goes_on(
             assert told in caplog.text
             ((running,),) = await call(client, "ListMeshes")
             assert running[:3] == [MESH, "", "disconnected"]
-            await call(client, "Discover")  # harmless
+            with pytest.raises(program.RaveError) as refused:
+                await call(client, "Discover")
+            assert str(refused.value.attributes["said"]).startswith(told.removeprefix("No mesh is started: ")[:60])
             systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
             await site.manager.hears("; 1 meshes, 1 stopped")
             assert systemd.verbs == [("reset-failed", MESH)], "without a way to Rave nobody is to blame"

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,37 +26,19 @@ from ravesvc.orchestrator.workers import Workers
 from ravesvc.store.credentials import read_credentials
 from ravesvc.store.store import Contents, Store
 from tests.unit.bus_fakes import connected
-from tests.unit.conftest import BusDaemon, until
-from tests.unit.fake_manager import FakeManager
+from tests.unit.conftest import until
 from tests.unit.fake_store import DAMAGED, DOWN, FakeStore, admin, permission
 from tests.unit.fake_systemd import MESH, ended
 from tests.unit.parent_site import LOGIN_NEEDED, Site, call, get
-from tests.unit.simulator_server import Served, in_thread
+from tests.unit.simulator_server import in_thread
+
+pytestmark = pytest.mark.usefixtures("as_root")
 
 Run = Callable[[Any], Any]
 
 REFUSED = f"{LOGIN_NEEDED}: Rave refuses the session"
 STORE_AWAY = "the store can't be used, changes are refused"
 ANN, BOB = 101, 102
-
-
-@pytest.fixture
-def manager(tmp_path: Path, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManager]:
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
-    fake = FakeManager(tmp_path, monkeypatch)
-    yield fake
-    fake.close()
-
-
-@pytest.fixture
-def site(tmp_path: Path, served: Served, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """A parent that takes whoever calls its manager for root."""
-
-    async def root(*_: Any) -> bool:
-        return True
-
-    monkeypatch.setattr(program.Authority, "_is_root", root)
-    return Site(tmp_path, served, manager)
 
 
 @pytest.fixture
@@ -235,7 +217,7 @@ def test_a_session_that_ends_in_mid_run_and_the_meshes_that_come_back_after_a_lo
             assert [verb for verb, _ in systemd.verbs] == ["start", "reset-failed"], "nobody is started to no end"
             await in_thread(site.served.control.fail, "self", "400")
             await call(client, "Discover")
-            await site.manager.hears(f"{REFUSED}; 1 meshes, 1 stopped, discovery fails: ")
+            await site.manager.hears(f"{REFUSED}; 1 meshes, 1 stopped, discovery fails, stale since ")
             assert await get(client, "LoginNeeded") is True
             await in_thread(site.served.control.fail, "self", "ok")
             assert await log_in(site, client) == ("", "")
@@ -254,7 +236,8 @@ def test_credentials_that_name_somebody_else_start_nothing(run: Run, site: Site,
     async def body() -> None:
         async with site.running(bus_address) as (systemd, client, _):
             told = f"the credentials are for user {ours + 1}, but Rave takes them for those of user {ours}"
-            await site.manager.hears(f"0 meshes, discovery fails: {told}")
+            await site.manager.hears(told)
+            assert site.manager.status.startswith("0 meshes, discovery fails, stale since ")
             assert await get(client, "LoginNeeded") is False
             assert systemd.verbs == []
 
@@ -400,7 +383,8 @@ def test_credentials_that_somebody_else_changes_in_the_store_are_followed(
             gone = f"No mesh is started: {LOGIN_NEEDED} (the credentials have no token); 1 meshes, 1 disconnected"
             await until(lambda: site.manager.status == gone)
             for _ in range(5):
-                await call(client, "Discover")
+                with pytest.raises(RaveError, match="the credentials have no token"):
+                    await call(client, "Discover")
             assert site.served.control.state()["listings"]["begun"] == 1
             await put()
             await until(lambda: site.manager.status == "1 meshes, 1 disconnected")

@@ -1,6 +1,7 @@
 """The files outside the Python package spell the same names, numbers and options as the package."""
 
 import re
+import subprocess
 import xml.etree.ElementTree as ET
 from dataclasses import fields
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ravesvc
-from ravesvc import config, names, prepare
+from ravesvc import config, names, prepare, timespan
 from ravesvc.settings import ClientIdentity, Servers, Tls
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +115,7 @@ def test_no_bot_can_signal_another() -> None:
     (denied,) = [text[1:].split() for text in filters[1:] if text.startswith("~") and "kill" in text]
     assert set(denied) == {"kill", "tkill", "tgkill", "pidfd_send_signal", "rt_sigqueueinfo", "rt_tgsigqueueinfo"}
     # Then it cannot abort itself either, and the watchdog has to do it.
-    assert config.duration(value("rave-mesh@.service", "TimeoutAbortSec")) <= 5
+    assert timespan.parse(value("rave-mesh@.service", "TimeoutAbortSec")) <= 5
 
 
 @pytest.mark.parametrize("service", ["rave-mesh@.service", names.ORCHESTRATOR_UNIT])
@@ -134,7 +135,7 @@ def test_defaults_in_the_unit_are_those_of_rave_yaml() -> None:
     drop_in = dict(line.split("=", 1) for line in prepare.drop_in(settings).splitlines() if re.match(r"\w+=", line))
     assert drop_in
     for key, text in drop_in.items():
-        assert config.duration(value("rave-mesh@.service", key)) == config.duration(text), key
+        assert timespan.parse(value("rave-mesh@.service", key)) == timespan.parse(text), key
 
 
 def test_the_drop_in_is_for_the_unit_that_exists() -> None:
@@ -158,7 +159,8 @@ def test_the_bus_policy_opens_only_what_checks_its_callers() -> None:
         for user, rule in rules()
         if user == "(default)" and rule.tag == "allow" and rule.get("send_destination")
     }
-    assert opened == {names.MANAGER_INTERFACE, names.MESH_INTERFACE, *STANDARD_INTERFACES}
+    ours = {names.MANAGER_INTERFACE, names.BLOCKLIST_INTERFACE, names.MESH_INTERFACE}
+    assert opened == ours | STANDARD_INTERFACES
     to_workers = {user: rule for user, rule in rules() if rule.tag == "allow" and rule.get("send_destination_prefix")}
     assert set(to_workers) == {"rave", "root"}
     assert (to_workers["rave"].get("send_type"), to_workers["rave"].get("max_fds")) == ("method_call", "0")
@@ -219,6 +221,7 @@ def test_polkit_knows_the_actions_and_lets_the_parent_ask() -> None:
     [
         (names.PolkitAction.READ, "yes"),
         (names.PolkitAction.OPERATE, "auth_admin_keep"),
+        (names.PolkitAction.QUARANTINE, "auth_admin_keep"),
         (names.PolkitAction.ADMINS, "auth_admin"),
         (names.PolkitAction.CREDENTIALS, "auth_admin"),
     ],
@@ -260,7 +263,7 @@ def test_the_polkit_rule_is_for_mesh_units(polkit_rule: str, text: str, *, allow
 
 def test_the_polkit_rule_is_for_four_verbs(polkit_rule: str) -> None:
     (verbs,) = re.findall(r"var verbs = \[(.*)\];", polkit_rule)
-    assert re.findall(r'"(.*?)"', verbs) == ["start", "stop", "restart", "reset-failed"]
+    assert re.findall(r'"(.*?)"', verbs) == ["start", "stop", "try-restart", "reset-failed"]
 
 
 def test_the_polkit_rule_is_not_for_transient_units(polkit_rule: str) -> None:
@@ -271,6 +274,55 @@ def test_the_polkit_rule_is_not_for_transient_units(polkit_rule: str) -> None:
     assert re.search(pattern, "Authentication is required to start transient unit '$(unit)'.")
     assert not re.search(pattern, "Authentication is required to start '$(unit)'.")
     assert polkit_rule.index("polkit.message") < polkit_rule.index("Result.YES")
+
+
+# What needrestart makes of these names: it evaluates the files of conf.d, and matches each unit with each pattern.
+NEEDRESTART = """
+our %nrconf = (override_rc => {});
+my $file = shift;
+eval do { local(@ARGV, $/) = $file; <> };
+die $@ if $@;
+foreach my $unit (@ARGV) {
+    foreach my $pattern (keys %{$nrconf{override_rc}}) {
+        print "$unit $nrconf{override_rc}->{$pattern}\n" if $unit =~ /$pattern/;
+    }
+}
+print join(" ", keys %nrconf);
+"""
+
+
+def test_an_upgrade_of_a_library_restarts_the_parent_but_no_bot() -> None:
+    bots = [names.mesh_unit(MESH), names.mesh_unit(MESH).removesuffix(".service"), "rave-mesh@.service"]
+    others = [unit.name for unit in (ROOT / "units").iterdir() if unit.name not in bots]
+    assert names.ORCHESTRATOR_UNIT in others
+    others += [f"x-{names.mesh_unit(MESH)}", "rave-meshx@a.service", "ssh.service"]
+    file = ROOT / "packaging/needrestart/rave.conf"
+    run = subprocess.run(
+        ["perl", "-Mstrict", "-Mwarnings=FATAL,all", "-e", NEEDRESTART, file, *bots, *others],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    # 0: leave it alone, and nothing else is set.
+    assert run.stdout.splitlines() == [*(f"{unit} 0" for unit in bots), "override_rc"]
+    assert not run.stderr
+    installed = (ROOT / "debian/rave-orchestrator.install").read_text()
+    assert re.search(r"^packaging/needrestart/rave\.conf +etc/needrestart/conf\.d$", installed, re.M)
+
+
+def test_a_reload_is_a_signal_that_the_parent_answers() -> None:
+    assert value(names.ORCHESTRATOR_UNIT, "Type") == "notify-reload"
+    # SIGHUP is systemd's default.
+    for key in ("ReloadSignal", "ExecReload"):
+        assert not values(names.ORCHESTRATOR_UNIT, key)
+    # A bot has nothing to read again, and would end by the signal.
+    assert value("rave-mesh@.service", "Type") == "notify"
+
+
+def test_the_parent_is_told_which_boot_this_is() -> None:
+    assert f"{names.BOOT_ID_VARIABLE}=%b" in values(names.ORCHESTRATOR_UNIT, "Environment")
+    # Because it can't see for itself.
+    assert value(names.ORCHESTRATOR_UNIT, "ProcSubset") == "pid"
 
 
 def test_the_manual_page_and_the_shipped_file_explain_every_option() -> None:

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
+MESH = "its id, or the beginning of it"
+
 # What every engine of the store can keep.
 _MOST_USER = 2**63 - 1
 

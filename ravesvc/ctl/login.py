@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import signal
 import sys
-from collections.abc import Iterator
-from typing import Any
 
 from ravesvc.ctl import arguments, output
 from ravesvc.ctl.arguments import Commands
-from ravesvc.ctl.progress import Lines, Spinner
-from ravesvc.ctl.service import Service
+from ravesvc.ctl.interrupt import interrupting
+from ravesvc.ctl.progress import Lines, Spinner, display
+from ravesvc.ctl.service import Service, told
 from ravesvc.ctl.status import Exit
-from ravesvc.errors import Code, RaveError
+from ravesvc.errors import RaveError
 
 # The step that every login begins with.
 _FIRST = "sending"
 _REDRAW = 0.2
 # How long the end of a login that was cancelled may take.
 _LAST_WORD = 5.0
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# What a step is called; whoever waits for the mail has only so much time.
+_WORDS = {_FIRST: "Sending the mail", "waiting": "Follow the link in the mail", "signing-in": "Signing in"}
+_TIMED = "waiting"
 
 
 def add(commands: Commands) -> None:
@@ -37,7 +36,7 @@ def _run(service: Service, options: argparse.Namespace) -> Exit:
     email = options.email
     if email is None and sys.stdin.isatty():
         email = output.ask("E-mail address of the account (empty: the one that is known):")
-    return service.run(_Login(service, Spinner() if sys.stdout.isatty() else Lines()).run(email or ""))
+    return service.run(_Login(service, display()).run(email or ""))
 
 
 class _Login:
@@ -56,7 +55,7 @@ class _Login:
         self._over = asyncio.get_running_loop().create_future()
         task = asyncio.current_task()
         assert task
-        with _interrupting(task):
+        with interrupting(task):
             try:
                 await self._log_in(email)
             except asyncio.CancelledError:
@@ -106,24 +105,11 @@ class _Login:
         if step == _FIRST and not self._answered:
             self._begun, self._over = True, asyncio.get_running_loop().create_future()
         if self._begun and not self._over.done():
-            self._display.show(step, seconds)
+            self._display.show(_WORDS.get(step, step), seconds if step == _TIMED else None)
 
     def _finished(self, code: str, message: str) -> None:
-        self._end(RaveError(Code(code) if code in set(Code) else Code.INTERNAL, message) if code else None)
+        self._end(told(code, message) if code else None)
 
     def _end(self, error: RaveError | None) -> None:
         if not self._over.done():
             self._over.set_result(error)
-
-
-@contextlib.contextmanager
-def _interrupting(task: asyncio.Task[Any]) -> Iterator[None]:
-    """Have each of the signals that want an end cancel a task."""
-    loop = asyncio.get_running_loop()
-    for number in _INTERRUPTS:
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        yield
-    finally:
-        for number in _INTERRUPTS:
-            loop.remove_signal_handler(number)

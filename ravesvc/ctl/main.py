@@ -11,14 +11,22 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ravesvc import __version__
-from ravesvc.ctl import admin, login, output, perm, status, store
+from ravesvc.ctl import admin, blocklist, fleet, login, mesh, output, perm, status, store
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import connected
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import RaveError
 
 # Each adds its parsers, with a `run` that takes the service and the options, and may return an exit status.
-_GROUPS: tuple[Callable[[Commands], None], ...] = (login.add, admin.add, perm.add, store.add)
+_GROUPS: tuple[Callable[[Commands], None], ...] = (
+    mesh.add,
+    fleet.add,
+    blocklist.add,
+    login.add,
+    admin.add,
+    perm.add,
+    store.add,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

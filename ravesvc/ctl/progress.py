@@ -1,4 +1,4 @@
-"""How far a login is, for a terminal and for a file."""
+"""How far something is that takes its time, for a terminal and for a file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,13 @@ from collections.abc import Callable
 from ravesvc.ctl import output
 from ravesvc.words import printable
 
-_TIMED = "waiting"
-_WORDS = {
-    "sending": "Sending the mail",
-    _TIMED: "Follow the link in the mail",
-    "signing-in": "Signing in",
-}
 
-
-def words(step: str, seconds: float) -> str:
-    """A step, and the time that is left for it if there is a limit."""
-    text = _WORDS.get(step, printable(step, 80))
-    minutes, rest = divmod(max(0, math.ceil(seconds)), 60)
-    return f"{text}, {minutes}:{rest:02} left" if step == _TIMED else text
+def words(text: str, left: float | None) -> str:
+    """A step, and the seconds that are left for it if there is a limit."""
+    if left is None:
+        return text
+    minutes, rest = divmod(max(0, math.ceil(left)), 60)
+    return f"{text}, {minutes}:{rest:02} left"
 
 
 class Lines:
@@ -33,11 +27,11 @@ class Lines:
     def __init__(self) -> None:
         self._step = ""
 
-    def show(self, step: str, seconds: float) -> None:
-        """A step is under way; `seconds` are left."""
+    def show(self, step: str, left: float | None = None) -> None:
+        """A step is under way; so many seconds are left for it, if there is a limit."""
         if step != self._step:
             self._step = step
-            output.say(words(step, seconds))
+            output.say(words(step, left))
 
     def draw(self) -> None:
         """Some time has passed: nothing new."""
@@ -53,18 +47,19 @@ class Spinner:
         self._clock = clock
         self._frames = itertools.cycle("|/-\\")
         self._step = ""
-        self._deadline = 0.0
+        self._deadline: float | None = None
         self._width = 0
 
-    def show(self, step: str, seconds: float) -> None:
-        """A step is under way; `seconds` are left."""
-        self._step, self._deadline = step, self._clock() + seconds
+    def show(self, step: str, left: float | None = None) -> None:
+        """A step is under way; so many seconds are left for it, if there is a limit."""
+        self._step, self._deadline = step, None if left is None else self._clock() + left
         self.draw()
 
     def draw(self) -> None:
         """Some time has passed."""
         if self._step:
-            line = f"{next(self._frames)} {words(self._step, self._deadline - self._clock())}"
+            left = None if self._deadline is None else self._deadline - self._clock()
+            line = f"{next(self._frames)} {printable(words(self._step, left), 200)}"
             # A line that is too long would not be drawn over, but scroll.
             self._draw(line[: _columns() - 1])
 
@@ -80,6 +75,11 @@ class Spinner:
         sys.stdout.write("\r" + line.ljust(self._width))
         sys.stdout.flush()
         self._width = len(line)
+
+
+def display() -> Lines | Spinner:
+    """What fits standard output."""
+    return Spinner() if sys.stdout.isatty() else Lines()
 
 
 def _columns() -> int:

@@ -13,7 +13,6 @@ from ravesvc.errors import Code, RaveError
 
 T = TypeVar("T")
 
-_MANAGER = (names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE)
 _DAEMON = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _ERROR = "org.freedesktop.DBus.Error."
 _NOBODY = (f"{_ERROR}ServiceUnknown", f"{_ERROR}NameHasNoOwner")
@@ -32,11 +31,15 @@ class Service:
         """Run a coroutine that awaits what is below. Ctrl-C cancels it; then KeyboardInterrupt is raised."""
         return self._runner.run(coroutine)
 
-    def call(self, member: str, signature: str = "", *arguments: Any) -> list[Any]:
-        """Call a method of the manager and return what it returns; raises as `ask` does."""
-        return self.run(self.ask(member, signature, *arguments))
+    def call(
+        self, member: str, signature: str = "", *arguments: Any, interface: str = names.MANAGER_INTERFACE
+    ) -> list[Any]:
+        """Call a method of the service's main object and return what it returns; raises as `ask` does."""
+        return self.run(self.ask(member, signature, *arguments, interface=interface))
 
-    async def ask(self, member: str, signature: str = "", *arguments: Any) -> list[Any]:
+    async def ask(
+        self, member: str, signature: str = "", *arguments: Any, interface: str = names.MANAGER_INTERFACE
+    ) -> list[Any]:
         """The same in a coroutine.
 
         Raises `RaveError`: NotRunning when there is no service, or none any more; AccessDenied; else what the
@@ -44,7 +47,9 @@ class Service:
         """
         try:
             return await self._bus.call(
-                *_MANAGER,
+                names.BUS_NAME,
+                names.MANAGER_PATH,
+                interface,
                 member,
                 signature,
                 *arguments,
@@ -56,7 +61,7 @@ class Service:
 
     async def on_signal(self, member: str, handler: Callable[..., None]) -> None:
         """Call `handler` with the arguments of each signal of the manager with this name."""
-        name, path, interface = _MANAGER
+        name, path, interface = names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE
         rule = f"type='signal',sender='{name}',path='{path}',interface='{interface}',member='{member}'"
         await self._match(rule, lambda signal: handler(*signal.body))
 
@@ -99,6 +104,11 @@ async def _look(bus: Bus) -> None:
         raise _not_running()
 
 
+def told(code: str, message: str) -> RaveError:
+    """A failure that the service itself tells; so it runs, whatever it is that does not."""
+    return RaveError(Code(code) if code in set(Code) else Code.INTERNAL, message, told="by the service")
+
+
 def _not_running() -> RaveError:
     hint = "systemctl start rave-orchestrator"
     return RaveError(Code.NOT_RUNNING, "rave-orchestrator is not running", hint=hint)
@@ -124,7 +134,7 @@ def _in_words(error: RaveError) -> RaveError:
     if error.code is Code.ACCESS_DENIED:
         return RaveError(Code.ACCESS_DENIED, "you may not do that", hint="try as root, or with sudo")
     if said and name.startswith(names.ERROR_PREFIX):
-        return RaveError(error.code, said)
+        return told(error.code, said)
     if error.code is Code.TIMEOUT:
         hint = "journalctl -u rave-orchestrator may say why"
         return RaveError(Code.TIMEOUT, "rave-orchestrator does not answer", hint=hint)

@@ -21,7 +21,7 @@ class Exit(IntEnum):
 def of(error: RaveError) -> Exit:
     """The status that tells of a failure."""
     match error.code:
-        case Code.NOT_RUNNING:
+        case Code.NOT_RUNNING if "told" not in error.attributes:
             return Exit.NOT_RUNNING
         case Code.ACCESS_DENIED:
             return Exit.DENIED

@@ -28,6 +28,9 @@ class FakeManagerObject(Interface):
     signals: ClassVar = {
         "LoginProgress": {"step": "s", "seconds": "u"},
         "LoginFinished": {"error": "s", "message": "s"},
+        "RollProgress": {"done": "u", "total": "u", "id": "s"},
+        "RollFinished": {"error": "s", "message": "s"},
+        "DiscoveryFinished": {"meshes": "u", "error": "s"},
     }
 
     def __init__(self) -> None:
@@ -42,6 +45,11 @@ class FakeManagerObject(Interface):
         self.set_status()
         self.login_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = succeed
         self.cancel_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = tell_cancelled
+        self.meshes: list[list[str]] = []
+        self.decisions: list[list[str]] = []
+        self.lines: list[str] = []
+        self.found = (0, "")
+        self.roll_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = roll_two
         self.background: set[asyncio.Task[None]] = set()
 
     def set_status(
@@ -129,6 +137,106 @@ class FakeManagerObject(Interface):
         self._note(call, os.pread(file, os.fstat(file).st_size, 0).decode())
         return 1, 3
 
+    @method(returns={"meshes": "a(ssso)"})
+    async def list_meshes(self, call: Call) -> list[list[str]]:
+        return self.meshes
+
+    @method(takes={"id": "s"})
+    async def start_mesh(self, call: Call, id: str) -> None:  # noqa: A002
+        self._note(call, id)
+
+    @method(takes={"id": "s"})
+    async def stop_mesh(self, call: Call, id: str) -> None:  # noqa: A002
+        self._note(call, id)
+
+    @method(takes={"id": "s"})
+    async def restart_mesh(self, call: Call, id: str) -> None:  # noqa: A002
+        self._note(call, id)
+
+    @method(takes={"id": "s"})
+    async def reconnect_mesh(self, call: Call, id: str) -> None:  # noqa: A002
+        self._note(call, id)
+
+    @method(returns={"decisions": "a(sss)"})
+    async def plan(self, call: Call) -> list[list[str]]:
+        self._note(call)
+        return self.decisions
+
+    @method(takes={"id": "s"}, returns={"lines": "as", "details": "a{sv}"})
+    async def explain(self, call: Call, id: str) -> tuple[list[str], dict[str, Variant]]:  # noqa: A002
+        self._note(call, id)
+        return self.lines, {"State": Variant("s", "connected")}
+
+    @method()
+    async def discover(self, call: Call) -> None:
+        self._note(call)
+
+        async def finish() -> None:
+            self.emit("DiscoveryFinished", *self.found)
+
+        self.later(finish())
+
+    @method(returns={"meshes": "u"})
+    async def confirm_losses(self, call: Call) -> int:
+        self._note(call)
+        return 3
+
+    @method(returns={"meshes": "u"})
+    async def roll(self, call: Call) -> int:
+        self._note(call)
+        self.later(self.roll_script(self))
+        return 2
+
+    @method()
+    async def cancel_roll(self, call: Call) -> None:
+        self._note(call)
+        self.emit("RollFinished", "Cancelled", "the roll was cancelled")
+
+
+class FakeBlocklistObject(Interface):
+    """The blocklist beside it."""
+
+    interface = names.BLOCKLIST_INTERFACE
+
+    def __init__(self, manager: FakeManagerObject) -> None:
+        super().__init__(policy_decides)
+        self._manager = manager
+        self.entries: list[list[Any]] = []
+        self.events: list[list[Any]] = []
+
+    @method(returns={"entries": "a(ssttssu)"})
+    async def list_entries(self, call: Call) -> list[list[Any]]:
+        return self.entries
+
+    @method(returns={"total": "u", "permanent": "u", "temporary": "u"})
+    async def get_stats(self, call: Call) -> tuple[int, int, int]:
+        return 5, 3, 2
+
+    @method(takes={"id": "s"}, returns={"events": "a(tssss)"})
+    async def get_history(self, call: Call, id: str) -> list[list[Any]]:  # noqa: A002
+        return self.events
+
+    @method(takes={"id": "s", "usec": "t", "detail": "s"})
+    async def block(self, call: Call, id: str, usec: int, detail: str) -> None:  # noqa: A002
+        self._manager._note(call, id, usec, detail)
+
+    @method(takes={"id": "s"}, returns={"unblocked": "b"})
+    async def unblock(self, call: Call, id: str) -> bool:  # noqa: A002
+        self._manager._note(call, id)
+        return self._manager.changed
+
+    @method(returns={"entries": "u"})
+    async def restore(self, call: Call) -> int:
+        self._manager._note(call)
+        return 4
+
+
+async def roll_two(manager: FakeManagerObject) -> None:
+    """Both of two are replaced."""
+    for number, mesh in enumerate(("first", "second", "")):
+        manager.emit("RollProgress", number, 2, mesh)
+    manager.emit("RollFinished", "", "")
+
 
 async def begin(manager: FakeManagerObject) -> None:
     """The mail is sent."""
@@ -166,7 +274,8 @@ class FakeService:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self.bus = await Bus.connect(self._address)
         self.manager = FakeManagerObject()
-        self.bus.export(names.MANAGER_PATH, self.manager)
+        self.blocklist = FakeBlocklistObject(self.manager)
+        self.bus.export(names.MANAGER_PATH, self.manager, self.blocklist)
         await self.bus.request_name(names.BUS_NAME)
         self._started.set()
         await self._stop.wait()

@@ -1,0 +1,91 @@
+"""ravectl blocklist: which meshes are left alone, and why."""
+
+from __future__ import annotations
+
+import argparse
+
+from ravesvc import names, timespan
+from ravesvc.ctl import arguments, meshes, output
+from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.service import Service
+
+_INTERFACE = names.BLOCKLIST_INTERFACE
+
+
+def add(commands: Commands) -> None:
+    """Add the group to a command line."""
+    group = arguments.group(commands, "blocklist", "see and change which meshes are left alone")
+    group.add_parser("list", help="list the entries, the oldest first").set_defaults(run=_list)
+    group.add_parser("stats", help="count the entries").set_defaults(run=_stats)
+
+    history = group.add_parser("history", help="list what has happened to a mesh")
+    history.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
+    history.set_defaults(run=_history)
+
+    adding = group.add_parser("add", help="leave a mesh alone")
+    adding.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
+    adding.add_argument("--for", dest="span", type=_span, default=0, metavar="TIME", help="such as 1h; else for ever")
+    adding.add_argument("--why", type=arguments.word, default="", metavar="TEXT", help="for whoever reads the list")
+    adding.set_defaults(run=_add)
+
+    removing = group.add_parser("remove", help="take an entry out, and start the mesh if it is listed")
+    removing.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
+    removing.set_defaults(run=_remove)
+
+    restoring = group.add_parser("restore", help="go on with what was saved last, when the file can't be used")
+    restoring.set_defaults(run=_restore)
+
+
+def _list(service: Service, _: argparse.Namespace) -> None:
+    (entries,) = service.call("ListEntries", interface=_INTERFACE)
+    if not entries:
+        output.say("The blocklist is empty.")
+        return
+    rows = [
+        [mesh, reason, output.date(since), output.date(until) if until else "for ever", actor, str(count), detail]
+        for mesh, reason, since, until, detail, actor, count in entries
+    ]
+    output.table(["MESH", "REASON", "SINCE", "UNTIL", "BY", "COUNT", "DETAIL"], rows)
+
+
+def _stats(service: Service, _: argparse.Namespace) -> None:
+    total, permanent, temporary = service.call("GetStats", interface=_INTERFACE)
+    output.say(f"Blocked: {total} ({permanent} permanent, {temporary} temporary)")
+
+
+def _history(service: Service, options: argparse.Namespace) -> None:
+    mesh = meshes.find(service, options.mesh)
+    (events,) = service.call("GetHistory", "s", mesh, interface=_INTERFACE)
+    if not events:
+        output.say(f"Nothing has happened to mesh {mesh}.")
+        return
+    rows = [[output.date(at), what, reason, actor, detail] for at, what, reason, actor, detail in events]
+    output.table(["WHEN", "WHAT", "REASON", "BY", "DETAIL"], rows)
+
+
+def _add(service: Service, options: argparse.Namespace) -> None:
+    mesh = meshes.find(service, options.mesh)
+    service.call("Block", "sts", mesh, options.span, options.why, interface=_INTERFACE)
+    output.say(f"Mesh {mesh} is left alone.")
+
+
+def _remove(service: Service, options: argparse.Namespace) -> None:
+    mesh = meshes.find(service, options.mesh)
+    (unblocked,) = service.call("Unblock", "s", mesh, interface=_INTERFACE)
+    output.say(f"Mesh {mesh} {'is no longer' if unblocked else 'was not'} on the blocklist.")
+
+
+def _restore(service: Service, _: argparse.Namespace) -> None:
+    (entries,) = service.call("Restore", interface=_INTERFACE)
+    output.say(f"The blocklist goes on as it was saved last, with {entries} entries in force.")
+
+
+def _span(text: str) -> int:
+    """Microseconds of a time span, at least one second."""
+    try:
+        seconds = timespan.parse(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError("a time is written like 90s, 30min, 1h or 7d") from e
+    if seconds < 1:
+        raise argparse.ArgumentTypeError("that is less than a second")
+    return int(seconds * 1_000_000)

@@ -1,0 +1,24 @@
+"""Signals that want an end, for something that can be given up in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def interrupting(task: asyncio.Task[Any]) -> Iterator[None]:
+    """Have each of the signals that want an end cancel a task."""
+    loop = asyncio.get_running_loop()
+    for number in _INTERRUPTS:
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        yield
+    finally:
+        for number in _INTERRUPTS:
+            loop.remove_signal_handler(number)

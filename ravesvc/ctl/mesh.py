@@ -1,0 +1,41 @@
+"""ravectl start, stop, restart, reconnect and explain: one mesh."""
+
+from __future__ import annotations
+
+import argparse
+
+from ravesvc.ctl import arguments, meshes, output
+from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.service import Service
+
+_VERBS = {
+    "start": ("StartMesh", "let a mesh run that was stopped, or is blocked for a time", "is being started"),
+    "stop": ("StopMesh", "stop a mesh, and keep it stopped", "is being stopped, and stays so until it is started"),
+    "restart": ("RestartMesh", "give a mesh another process", "has another process"),
+    "reconnect": ("ReconnectMesh", "let a mesh's process connect anew", "is connecting anew"),
+}
+
+
+def add(commands: Commands) -> None:
+    """Add the commands to a command line."""
+    for name, (_, description, _) in _VERBS.items():
+        parser = commands.add_parser(name, help=description)
+        parser.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
+        parser.set_defaults(run=_act, verb=name)
+
+    explaining = commands.add_parser("explain", help="tell why a mesh runs or does not")
+    explaining.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
+    explaining.set_defaults(run=_explain)
+
+
+def _act(service: Service, options: argparse.Namespace) -> None:
+    member, _, done = _VERBS[options.verb]
+    mesh = meshes.find(service, options.mesh)
+    service.call(member, "s", mesh)
+    output.say(f"Mesh {mesh} {done}.")
+
+
+def _explain(service: Service, options: argparse.Namespace) -> None:
+    lines, _ = service.call("Explain", "s", meshes.find(service, options.mesh))
+    for line in lines:
+        output.say(line)

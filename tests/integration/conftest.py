@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -27,6 +31,22 @@ MANAGER = (names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE)
 LOGS = CHECKOUT / "build" / "logs"
 
 
+# Runs in the machine: prints each signal of an interface, as JSON.
+_LISTENER = """
+import asyncio, json, sys
+from ravesvc.bus import Bus
+
+async def main():
+    bus = await Bus.connect()
+    rule = f"type='signal',interface='{sys.argv[1]}'"
+    await bus.match(rule, lambda signal: print(json.dumps([signal.member, list(signal.body)]), flush=True))
+    print("listening", flush=True)
+    await bus.lost
+
+asyncio.run(main())
+"""
+
+
 class Site:
     """A machine with rave-orchestrator and rave-simulator, wired together."""
 
@@ -44,9 +64,25 @@ class Site:
         """Write rave.yaml for the simulator, with an interval of discovery."""
         self.sh(f"rave-simulator config --discovery-interval {interval} > /etc/rave/rave.yaml")
 
+    def break_program(self, mesh: str, code: str) -> None:
+        """Let a mesh's unit run this Python program instead of ours from its next start; empty for ours again."""
+        directory = f"/run/systemd/system/{names.mesh_unit(mesh)}.d"
+        if code:
+            self.machine.run(["install", "-D", "/dev/stdin", f"/opt/broken/{mesh}.py"], input=code)
+            override = f"[Service]\nExecStart=\nExecStart=/usr/bin/python3 -I /opt/broken/{mesh}.py {mesh}\n"
+            self.machine.run(["install", "-D", "-m", "644", "/dev/stdin", f"{directory}/broken.conf"], input=override)
+        else:
+            self.sh(f"rm -r {directory}")
+        self.sh("systemctl daemon-reload")
+
+    def set_options(self, **options: object) -> None:
+        """Add options to rave.yaml, for the next start of the service."""
+        lines = "".join(f"{name}: {value}\n" for name, value in options.items())
+        self.machine.run(["tee", "-a", "/etc/rave/rave.yaml"], input=lines)
+
     def configure_debug(self) -> None:
         """Let the service say in its log all that it ever says."""
-        self.sh("echo 'debug: true' >> /etc/rave/rave.yaml")
+        self.set_options(debug="true")
 
     def give_credentials(self) -> None:
         """What a login would have left behind."""
@@ -57,6 +93,7 @@ class Site:
         self.sh("systemctl stop rave-orchestrator.service rave-meshes.target")
         self.sh("systemctl reset-failed")
         self.sh("find /var/lib/rave -mindepth 1 -delete; rm -f /etc/rave/database.json")
+        self.sh("rm -rf /run/systemd/system/rave-mesh@?*.service.d/broken.conf; systemctl daemon-reload")
         self.sh("systemctl restart rave-simulator")
         self.give_credentials()
 
@@ -81,6 +118,32 @@ class Site:
         """Call the manager; returns busctl's answer as JSON. Raises CommandFailed."""
         return self.machine.run(["busctl", "--json=short", "call", *MANAGER, member, *arguments], user=user).stdout
 
+    def call_blocklist(self, member: str, *arguments: str, user: str | None = None) -> str:
+        """Call the blocklist; returns busctl's answer as JSON. Raises CommandFailed."""
+        return self.machine.run(self.blocklist_call(member, *arguments), user=user).stdout
+
+    @staticmethod
+    def blocklist_call(member: str, *arguments: str) -> list[str]:
+        """The words of a call of the blocklist."""
+        where = (names.BUS_NAME, names.MANAGER_PATH, names.BLOCKLIST_INTERFACE)
+        return ["busctl", "--json=short", "call", *where, member, *arguments]
+
+    @contextlib.contextmanager
+    def listening(self, interface: str) -> Iterator[Callable[[], list[list[Any]]]]:
+        """Hear the signals of an interface; yields what returns those heard so far, with their arguments."""
+        heard: list[list[Any]] = []
+        with self.machine.spawn(["python3", "-I", "-c", _LISTENER, interface]) as listener:
+            output = listener.stdout
+            assert output
+            assert output.readline() == "listening\n"
+            reader = threading.Thread(target=lambda: heard.extend(json.loads(line) for line in output))
+            reader.start()
+            try:
+                yield lambda: list(heard)
+            finally:
+                os.killpg(listener.pid, signal.SIGKILL)
+                reader.join()
+
     def unit(self, mesh: str, name: str) -> str:
         """A property of a mesh's unit."""
         return self.sh(f"systemctl show --value -p {name} {names.mesh_unit(mesh)}").strip()
@@ -88,6 +151,18 @@ class Site:
     def pids(self, meshes: Iterable[str]) -> dict[str, str]:
         """The main process of each mesh, as numbered in the machine."""
         return {mesh: self.unit(mesh, "MainPID") for mesh in meshes}
+
+    def kill_parent(self) -> None:
+        """End the parent at once, and wait until systemd has another."""
+        shown = "systemctl show --value -p MainPID -p ActiveState rave-orchestrator"
+        before, _ = self.sh(shown).split()
+        self.sh("systemctl kill -s KILL --kill-whom=main rave-orchestrator")
+
+        def another() -> bool:
+            pid, state = self.sh(shown).split()
+            return state == "active" and pid not in ("0", before)
+
+        eventually(another, "the parent is back")
 
     def children(self) -> list[str]:
         """The units that systemd still has in any state but inactive."""

@@ -9,6 +9,7 @@ from ravesvc.bus import Bus
 from ravesvc.errors import RaveError
 from ravesvc.mesh.object import WorkerObject
 from ravesvc.notify import notify
+from ravesvc.settings import Edition
 
 
 async def main(mesh: str) -> None:
@@ -16,7 +17,7 @@ async def main(mesh: str) -> None:
     bus = await Bus.connect()
     with contextlib.suppress(RaveError):
         await bus.request_name(f"{names.WORKER_NAME_PREFIX}.forged")
-    liar = WorkerObject(dict, lambda: None, lambda _: asyncio.sleep(0))
+    liar = WorkerObject(dict, lambda: None, lambda _: asyncio.sleep(0), Edition("", ""))
     bus.export(names.worker_path(mesh), liar)
     liar.emit("Ready")
     liar.emit("ConnectionFailed", 99, "forged")

@@ -49,3 +49,20 @@ def test_a_mesh_that_is_gone_ends_its_child(site: Site) -> None:
     site.wait_state([gone], "blocked")
     assert "gone" in site.mesh(gone, "Reason")
     assert site.answers(other)
+
+
+def test_an_empty_answer_to_a_new_parent_is_not_believed_either(site: Site) -> None:
+    meshes = site.run_fleet(3)
+    pids = site.pids(meshes)
+    site.control.fail("discovery", "empty")
+    site.sh("systemctl restart rave-orchestrator")
+    site.wait_rounds(5)
+    eventually(lambda: site.manager("HeldBack") == 3, "the loss is reported")
+    assert site.pids(meshes) == pids
+    assert "is not believed" in site.manager("Status")
+    # Until somebody says that it is true.
+    site.sh("ravectl discover --confirm-losses")
+    site.control.wait(disconnected=meshes)
+    eventually(lambda: site.children() == [], "all have stopped")
+    site.control.fail("discovery", "ok")
+    site.control.wait(connected=meshes)

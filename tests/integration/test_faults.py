@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import random
 import time
+from typing import Any
 
 import pytest
 
 from ravesvc import names
 from tests.integration.conftest import Site, eventually
+from tests.integration.test_blocklist import blocklist, entries
 
 pytestmark = pytest.mark.faults
 
 # WatchdogSec= of both units, and the time that a process gets to die and to be started again.
 WATCHDOG = 30 + 2 + 5
+# After which a child that does not answer is unhealthy, and a connection has held.
+SILENCE = HELD = 60
+
+# Our program, with a GetStatus that never answers.
+_DEAF = """
+import asyncio, sys
+from ravesvc.mesh import object
+method = object.WorkerObject.methods["GetStatus"]
+async def hang(self, call):
+    await asyncio.Event().wait()
+import dataclasses
+object.WorkerObject.methods["GetStatus"] = dataclasses.replace(method, function=hang)
+from ravesvc.mesh.__main__ import main
+sys.exit(main())
+"""
+
+# Our program, which takes its time to start.
+_SLOW = """
+import sys, time
+time.sleep(15)
+from ravesvc.mesh.__main__ import main
+sys.exit(main())
+"""
 SEED = 20261123
 
 
@@ -23,7 +48,7 @@ def test_a_server_that_is_away_is_no_fault_of_the_meshes(site: Site) -> None:
         site.control.fail(call, "503")
     site.control.drop(meshes)
     eventually(lambda: site.children() == [], "the children have given up", timeout=60)
-    assert site.sh("cat /var/lib/rave/blocklist.json 2>/dev/null || echo none").strip() == "none"
+    assert entries(site) == {}
     for call in ("mesh", "discovery"):
         site.control.fail(call, "ok")
     site.control.wait(connected=meshes, timeout=40)
@@ -43,6 +68,58 @@ def test_a_hung_child_is_killed_and_started_again(site: Site) -> None:
     assert "most recent call first" in site.machine.journal("-u", names.mesh_unit(hung)), (
         "where it hung is in the log"
     )
+
+
+def test_a_child_that_lives_and_does_not_answer_is_restarted(site: Site) -> None:
+    """It feeds the watchdog and stays in its mesh, but it has stopped to listen on the bus."""
+    site.set_options(status_poll_interval="10s", process_restart_delay="100ms")
+    deaf, other = meshes = site.run_fleet(2)
+    pids, connections = site.pids([other]), site.control.connections()
+    site.break_program(deaf, _DEAF)
+    site.sh(f"systemctl kill -s KILL {names.mesh_unit(deaf)}")
+    site.control.wait(reconnected={deaf: connections[deaf]})
+    pid = site.pids([deaf])[deaf]
+    site.break_program(deaf, "")
+    begun = time.monotonic()
+    eventually(lambda: site.pids([deaf])[deaf] not in ("0", pid), "systemd gives it another process", SILENCE + 30)
+    assert time.monotonic() - begun > SILENCE - 10, "not before its time"
+    assert "because its process does not answer" in site.machine.journal("-u", "rave-orchestrator")
+    site.wait_state(meshes, "connected")
+    assert site.manager("Unhealthy") == 0
+    assert site.answers(deaf)
+    assert site.pids([other]) == pids
+    assert site.control.connections()[other] == connections[other]
+    assert entries(site) == {}, "it was no crash"
+
+
+def test_a_connection_that_holds_makes_good_what_was_before(site: Site) -> None:
+    site.set_options(process_restart_delay="100ms", max_process_restarts=2, blocklist_duration="3s")
+    site.set_options(status_poll_interval="5s")
+    victim, other = site.run_fleet(2)
+    for held in (True, False):
+        site.break_program(victim, "raise SystemExit(1)")
+        site.sh(f"systemctl kill -s KILL {names.mesh_unit(victim)}")
+        found: list[Any] = []
+        eventually(lambda: bool(found.extend(entries(site).get(victim, [])) or found), "in quarantine")  # noqa: B023
+        reason, since, until, _, _, count = found
+        assert (reason, count, round((until - since) / 1_000_000)) == ("crashes", 1, 3), "it does not double"
+        site.break_program(victim, "")
+        site.control.wait(connected=[victim], timeout=40)
+        if held:
+            eventually(lambda: blocklist(site)["meshes"][victim]["quarantines"] == 0, "it has held", HELD + 20)
+    assert other in site.control.connections()
+
+
+def test_a_slow_start_is_not_unhealthy(site: Site) -> None:
+    site.set_options(status_poll_interval="1s", process_restart_delay="100ms")
+    slow, other = site.run_fleet(2)
+    site.break_program(slow, _SLOW)
+    site.sh(f"systemctl kill -s KILL {names.mesh_unit(slow)}")
+    site.wait_state([slow], "starting")
+    eventually(lambda: site.mesh(slow, "State") != "starting", "it is up in the end", 40)
+    assert "does not answer" not in site.machine.journal("-u", "rave-orchestrator", "-n", "20")
+    site.control.wait(connected=[slow, other])
+    assert site.unit(slow, "NRestarts") == "1"
 
 
 def test_a_hung_parent_is_killed_and_started_again(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from testbed.machine import Machine
 from testbed.root import run_root
 
 from ravesvc import names
-from tests.integration.conftest import LOGS, Site, eventually
+from tests.integration.conftest import LOGS, Figure, Site, eventually
 
 # Turns each .deb in /root/build into one with a higher version.
 _REPACK = """
@@ -18,6 +19,7 @@ cd /root/build
 for package in *.deb; do
     dpkg-deb --raw-extract "$package" tree
     sed -i 's/^Version: .*/&.1/; s/(= [^)]*/&.1/' tree/DEBIAN/control
+    find tree -path '*/ravesvc/__init__.py' -exec sed -i 's/^__version__ = "[^"]*/&.1/' {} +
     dpkg-deb --build --root-owner-group -Znone tree "/root/upgrade/$package"
     rm -r tree
 done
@@ -52,9 +54,9 @@ def test_first_install(site: Site) -> None:
     site.sh("systemctl stop rave-orchestrator")
 
 
-def test_upgrade_disturbs_no_mesh(site: Site) -> None:
+def test_upgrade_disturbs_no_mesh(site: Site, figure: Figure) -> None:
     site.set_up()
-    meshes = site.run_fleet(3)
+    meshes = site.run_fleet(20)
     pids, connections = site.pids(meshes), site.control.connections()
     parent = site.sh("systemctl show --value -p MainPID rave-orchestrator")
     site.sh(_REPACK, timeout=120)
@@ -65,12 +67,23 @@ def test_upgrade_disturbs_no_mesh(site: Site) -> None:
     site.wait_state(meshes, "connected")
     assert site.pids(meshes) == pids
     assert site.control.connections() == connections
+    # They run the program of before, until they are replaced one after another.
+    version = site.manager("Version")
+    assert version.endswith(".1")
+    eventually(lambda: site.manager("Outdated") == 20, "all are outdated")
+    begun = time.monotonic()
+    assert "20 processes were outdated" in site.sh("ravectl roll", timeout=180)
+    figure(f"20 processes were replaced after an upgrade in {time.monotonic() - begun:.0f} s")
+    assert site.manager("Outdated") == 0
+    site.wait_state(meshes, "connected")
     site.sh("dpkg --install /root/upgrade/rave-simulator_*.deb", timeout=120)
     site.sh("systemctl is-active rave-simulator rave-orchestrator")
 
 
 def test_removal_stops_the_fleet(site: Site) -> None:
-    assert site.children() != []
+    # The new simulator knows nothing of the meshes of before.
+    meshes = site.run_fleet(20)
+    assert {names.mesh_unit(mesh) for mesh in meshes} <= set(site.children())
     apt(site, "remove rave-orchestrator")
     assert site.sh("systemctl list-units --plain --no-legend --state=active,activating,failed 'rave*'").strip() == ""
     assert site.sh("pgrep --full 'ravesv[c]' || true").strip() == ""

@@ -159,7 +159,9 @@ FORBIDDEN = """
 StartUnit ss rave-simulator.service replace
 StopUnit ss dbus.service replace
 RestartUnit ss systemd-journald.service replace
-StopUnit ss rave-meshes.target replace
+StartUnit ss rave-meshes.target replace
+TryRestartUnit ss rave-meshes.target replace
+RestartUnit ss {unit} replace
 StartUnit ss rave-mesh@nonsense.service replace
 StartUnit ss rave-mesh@..-..-etc.service replace
 ReloadUnit ss {unit} replace
@@ -193,8 +195,12 @@ def test_rave_can_use_no_other_verb_and_no_other_unit(site: Site) -> None:
     finally:
         site.sh(f"mv /root/rave-mesh@.service {template}; systemctl daemon-reload")
     # What it may do, else the above would pass with no rule at all.
-    for verb in ("RestartUnit", "StopUnit"):
-        site.machine.run([*SYSTEMD, verb, "ss", names.mesh_unit(mesh), "replace"], user="rave")
+    for verb, unit in (
+        ("TryRestartUnit", names.mesh_unit(mesh)),
+        ("StopUnit", names.mesh_unit(mesh)),
+        ("StopUnit", names.TARGET_UNIT),
+    ):
+        site.machine.run([*SYSTEMD, verb, "ss", unit, "replace"], user="rave")
 
 
 def test_strangers_may_read_but_not_operate(site: Site) -> None:

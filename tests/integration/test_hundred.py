@@ -1,0 +1,108 @@
+"""A hundred meshes on a small machine: the parent stays quick while children crash."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from ravesvc import names
+from tests.integration.conftest import Figure, Site, eventually
+
+pytestmark = [pytest.mark.faults, pytest.mark.alone]
+
+MESHES = 100
+SECONDS = 30
+# The limits of the event loop and of the answers, in milliseconds.
+BLOCKED, ANSWERED = 100, 50
+SEED = 20261126
+
+# The parent, with a watch on how long each callback of its event loop takes; the worst go to a file.
+_MEASURED = """
+import asyncio.events, json, sys, time
+from pathlib import Path
+from ravesvc.orchestrator.main import main
+
+worst = []
+run = asyncio.events.Handle._run
+
+def measured(handle):
+    begun, burnt = time.perf_counter(), time.thread_time()
+    run(handle)
+    taken = (time.perf_counter() - begun) * 1000
+    if taken > 10 and (len(worst) < 10 or taken > worst[-1][0]):
+        worst.append([taken, (time.thread_time() - burnt) * 1000, repr(handle._callback)[:200]])
+        worst.sort(reverse=True)
+        del worst[10:]
+        Path("/var/lib/rave/loop.json").write_text(json.dumps(worst))
+
+asyncio.events.Handle._run = measured
+sys.exit(main())
+"""
+
+# Runs in the machine: asks for the status again and again, prints how long each answer took in milliseconds.
+_CLIENT = """
+import asyncio, json, sys, time
+from ravesvc import names
+from ravesvc.bus import Bus
+
+async def main():
+    bus = await Bus.connect()
+    end = time.monotonic() + float(sys.argv[1])
+    taken = []
+    while time.monotonic() < end:
+        begun = time.perf_counter()
+        await bus.call(names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE, "GetStatus")
+        taken.append((time.perf_counter() - begun) * 1000)
+        await asyncio.sleep(0.05)
+    print(json.dumps(taken))
+    await bus.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def measured(site: Site) -> Iterator[Site]:
+    """The parent runs under a watch on its event loop."""
+    directory = "/run/systemd/system/rave-orchestrator.service.d"
+    override = "[Service]\nExecStart=\nExecStart=/usr/bin/python3 -I /opt/measured.py\n"
+    site.machine.run(["install", "-D", "-m", "644", "/dev/stdin", "/opt/measured.py"], input=_MEASURED)
+    site.machine.run(["install", "-D", "-m", "644", "/dev/stdin", f"{directory}/measured.conf"], input=override)
+    site.sh("systemctl daemon-reload")
+    yield site
+    site.sh("systemctl stop rave-orchestrator.service rave-meshes.target")
+    site.sh(f"rm -r {directory}; systemctl daemon-reload")
+
+
+def test_the_parent_stays_quick_while_children_crash(measured: Site, figure: Figure) -> None:
+    site = measured
+    dice = random.Random(SEED)
+    begun = time.monotonic()
+    meshes = site.run_fleet(MESHES)
+    figure(f"{MESHES} meshes connected after {time.monotonic() - begun:.0f} s")
+    victims = dice.sample(meshes, SECONDS)
+    with site.machine.spawn(["python3", "-I", "-c", _CLIENT, str(SECONDS)]) as client:
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end - 1 and victims:
+            site.sh(f"systemctl kill -s KILL {names.mesh_unit(victims.pop())}")
+            time.sleep(1)  # the pace of the crashes
+        output, errors = client.communicate(timeout=SECONDS + 30)
+    assert client.returncode == 0, errors
+    taken = sorted(json.loads(output))
+    p99 = taken[int(len(taken) * 0.99)]
+    figure(
+        f"GetStatus with {MESHES} meshes, one crash a second: median {taken[len(taken) // 2]:.1f} ms, "
+        f"p99 {p99:.1f} ms (limit {ANSWERED} ms), worst {taken[-1]:.1f} ms, of {len(taken)}"
+    )
+    eventually(lambda: len(site.control.connections()) == MESHES, "all are back", 60)
+    worst = json.loads(site.sh("cat /var/lib/rave/loop.json 2>/dev/null || echo '[]'")) or [[0, 0, ""]]
+    figure(
+        f"the longest that the parent's event loop was busy: {worst[0][0]:.0f} ms (limit {BLOCKED} ms), "
+        f"{worst[0][1]:.0f} ms of that on the processor: {worst[0][2]}"
+    )
+    assert p99 < ANSWERED
+    assert worst[0][0] < BLOCKED

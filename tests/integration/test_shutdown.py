@@ -1,0 +1,138 @@
+"""Stops, at every unfortunate moment: what is left is nothing, and nothing that was learnt is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from ravesvc import names
+from tests.integration.conftest import Site, eventually
+from tests.integration.test_blocklist import blocklist, entries
+
+# Ready, alive, and deaf to SIGTERM.
+_STUBBORN = """
+import asyncio, signal
+from ravesvc.notify import feed_watchdog, notify_ready
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+async def main():
+    await notify_ready()
+    await feed_watchdog()
+asyncio.run(main())
+"""
+
+STOP = "systemctl stop rave-orchestrator.service rave-meshes.target"
+
+
+def nothing_runs(site: Site) -> None:
+    """No process of the service is left, nor a socket."""
+    assert site.children() == []
+    assert site.sh("pgrep -u rave,rave-mesh || true") == ""
+    assert site.control.connections() == {}
+
+
+@pytest.mark.parametrize("stop", [STOP, "systemctl stop rave-orchestrator"], ids=["both", "parent"])
+@pytest.mark.parametrize("moment", [0.2, 0.6, 1.2])
+def test_in_the_middle_of_starting(site: Site, stop: str, moment: float) -> None:
+    meshes = site.control.create(20)
+    site.control.invite(meshes)
+    site.sh("systemctl start rave-orchestrator")
+    eventually(lambda: len(site.children()) > 0, "the first has begun")
+    time.sleep(moment)  # whichever moment that is: there is none at which something may be left
+    site.sh(stop, timeout=90)
+    eventually(lambda: site.children() == [], "all are gone", 40)
+    nothing_runs(site)
+    state = site.control.state()["meshes"]
+    codes = {ended["code"] for mesh in meshes for ended in state[mesh]["ended"] if ended["joined"]}
+    assert codes <= {1000}, "whoever was in said goodbye"
+    assert blocklist(site)["blockedMeshes"] == {}, "a stop is no fault of a mesh, and no hold"
+    site.sh("systemctl start rave-orchestrator")
+    site.control.wait(connected=meshes, timeout=90)
+
+
+def test_in_the_middle_of_a_restart_wait(site: Site) -> None:
+    site.set_options(process_restart_delay="60s")
+    waiting, other = site.run_fleet(2)
+    site.sh(f"systemctl kill -s KILL {names.mesh_unit(waiting)}")
+    site.wait_state([waiting], "restarting")
+    begun = time.monotonic()
+    site.sh(STOP)
+    assert time.monotonic() - begun < 15
+    nothing_runs(site)
+    site.sh("systemctl start rave-orchestrator")
+    site.control.wait(connected=[waiting, other])
+    assert entries(site) == {}
+
+
+def test_in_the_middle_of_a_login(site: Site) -> None:
+    (mesh,) = site.run_fleet(1)
+    credentials = site.sh("cat /var/lib/rave/credentials.json")
+    with site.machine.spawn(["ravectl", "login", "bot@example.test"]) as login:
+        site.control.wait(mail=True, polls=1)
+        site.sh(STOP)
+        said, complained = login.communicate(timeout=20)
+    assert login.returncode != 0
+    assert "cancelled" in complained
+    assert said
+    nothing_runs(site)
+    site.sh("systemctl start rave-orchestrator")
+    site.control.wait(connected=[mesh])
+    assert site.sh("cat /var/lib/rave/credentials.json") == credentials
+
+
+def test_in_the_middle_of_a_roll(site: Site) -> None:
+    meshes = site.run_fleet(4)
+    site.set_options(lang="de")
+    site.sh("systemctl restart rave-orchestrator")
+    eventually(lambda: site.manager("Outdated") == 4, "all run with the old settings")
+    with site.machine.spawn(["ravectl", "roll"]) as roll:
+        assert roll.stdout
+        roll.stdout.readline()
+        site.sh(STOP)
+        roll.communicate(timeout=20)
+    nothing_runs(site)
+    site.sh("systemctl start rave-orchestrator")
+    site.control.wait(connected=meshes, timeout=60)
+    assert entries(site) == {}
+
+
+def test_a_child_that_does_not_stop_is_killed_after_the_time_out(site: Site) -> None:
+    site.set_options(shutdown_timeout="2s", process_restart_delay="100ms")
+    stubborn, other = site.run_fleet(2)
+    site.break_program(stubborn, _STUBBORN)
+    site.sh(f"systemctl kill -s KILL {names.mesh_unit(stubborn)}")
+    eventually(lambda: site.unit(stubborn, "NRestarts") == "1", "it is another program")
+    eventually(lambda: site.unit(stubborn, "ActiveState") == "active", "which says that it is ready")
+    begun = time.monotonic()
+    site.sh(STOP)
+    elapsed = time.monotonic() - begun
+    assert 2 <= elapsed < 10
+    assert site.children() == []
+    assert site.control.mesh(other)["ended"][-1]["code"] == 1000, "the others did not have to wait for it"
+    site.break_program(stubborn, "")
+    site.sh("systemctl start rave-orchestrator")
+    site.control.wait(connected=[stubborn, other])
+    assert entries(site) == {}, "it was no crash"
+
+
+def test_all_are_closed_at_the_same_time(site: Site) -> None:
+    meshes = site.run_fleet(10)
+    site.sh(STOP)
+    state = site.control.wait(disconnected=meshes)
+    ends = [state["meshes"][mesh]["ended"][-1] for mesh in meshes]
+    assert {end["code"] for end in ends} == {1000}
+    nothing_runs(site)
+
+
+def test_a_kick_at_the_moment_of_a_restart_is_not_lost(site: Site) -> None:
+    meshes = site.run_fleet(4)
+    for kicked in meshes[:3]:
+        kicking = threading.Thread(target=site.control.kick, args=(kicked,))
+        kicking.start()
+        site.sh("systemctl restart rave-orchestrator")
+        kicking.join()
+        site.wait_state([kicked], "blocked")
+    assert {entry[0] for entry in entries(site).values()} == {"kicked"}
+    assert len(entries(site)) == 3
+    assert list(site.control.connections()) == meshes[3:]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
-from ravesvc import config, log, names
+from ravesvc import __version__, config, log, names
 from ravesvc.bus import Bus
 from ravesvc.clock import Clock
 from ravesvc.config import Config
@@ -43,18 +45,42 @@ _SETTLING = 0.2
 # Beside the embedded store, whichever store is in use.
 _COPY = "permissions.json"
 
+_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
-def main() -> int:
-    """The program. Exit status: 0 after SIGTERM, 1 when the bus is lost or refused, 78 for a bad configuration."""
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program. Exit status: 0 after SIGTERM, 1 when the bus is lost or refused, 78 for a bad configuration.
+
+    It is 78 for root as well. A wrong command line ends the process with 2.
+    """
+    _parser().parse_args(arguments)
     log.set_up(logging.INFO)
     try:
-        settings = config.load(names.CONFIG_FILE)
+        settings = _settings()
         if settings.debug:
             logging.getLogger().setLevel(logging.DEBUG)
         return asyncio.run(_run(settings))
     except RaveError as e:
         _log.critical("%s", e)
         return int(names.ExitStatus.CONFIG if e.code is Code.CONFIG else names.ExitStatus.CRASHED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rave-orchestrator",
+        description="Run one Rave chat bot per mesh.",
+        epilog="It is a service: systemctl start rave-orchestrator",
+    )
+    parser.add_argument("--version", action="version", version=f"rave-orchestrator {__version__}")
+    return parser
+
+
+def _settings() -> Config:
+    """The configuration; raises `RaveError` (Config), also for root, whose files the service could not read."""
+    if os.geteuid() == 0:
+        hint = "systemctl start rave-orchestrator"
+        raise RaveError(Code.CONFIG, "rave-orchestrator is not for root: it is a service", hint=hint)
+    return config.load(names.CONFIG_FILE)
 
 
 async def _run(settings: Config) -> int:
@@ -152,7 +178,13 @@ class _Parent:
         self._status_due = False
 
     async def start(self) -> None:
-        """Take up the work. The bus name comes last: who sees it, sees everything in place."""
+        """Take up the work. The bus name comes last: who sees it, sees everything in place.
+
+        Raises `RaveError` (Bus) if somebody has the name already, whose files these are then.
+        """
+        (taken,) = await self._bus.call(*_BUS, "NameHasOwner", "s", names.BUS_NAME)
+        if taken:
+            raise RaveError(Code.BUS, f"the bus name {names.BUS_NAME} belongs to somebody else")
         await self._blocks.start()
         await self._edits.start()
         await self._state.start()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ravesvc import config, names
+from ravesvc import __version__, config, names
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator import access
 from ravesvc.orchestrator import main as program
@@ -165,21 +165,21 @@ def test_a_parent_whose_discovery_breaks_ends_and_says_why(
 
 
 def test_an_error_that_nobody_expected_is_an_exit_status_and_a_traceback(site: Site) -> None:
-    code = (
-        "import sys; from ravesvc import names; names.CONFIG_FILE = sys.argv[1]\n"
-        "from ravesvc.orchestrator import main\n"
-        "async def _run(settings): raise ZeroDivisionError\n"
-        "main._run = _run; sys.exit(main.main())"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(site.file)], capture_output=True, text=True, timeout=20)
+    done = run_program(site.file, change="async def _run(settings): raise ZeroDivisionError\nmain._run = _run")
     assert done.returncode == ExitStatus.CRASHED
     assert "ZeroDivisionError" in done.stderr
 
 
-def test_the_name_comes_last(run: Run, site: Site, bus_address: str) -> None:
+def test_the_name_comes_last(run: Run, site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         async with connected(bus_address) as (thief,):
-            await thief.request_name(names.BUS_NAME)
+            start = program.Fleet.start
+
+            async def robbed(fleet: program.Fleet) -> None:
+                await start(fleet)
+                await thief.request_name(names.BUS_NAME)
+
+            monkeypatch.setattr(program.Fleet, "start", robbed)
             async with site.running(bus_address) as (systemd, _, parent):
                 systemd.load(MESH)
                 with pytest.raises(program.RaveError, match="belongs to somebody else"):
@@ -187,6 +187,22 @@ def test_the_name_comes_last(run: Run, site: Site, bus_address: str) -> None:
                 assert "READY=1" not in site.manager.said
 
     run(body())
+
+
+def test_beside_another_parent_nothing_is_touched(run: Run, site: Site, bus_address: str) -> None:
+    # One that a parent would write anew.
+    site.blocklist.write_text('{"version": 1, "entries": {}}')
+    before = {file: file.read_bytes() for file in site.blocklist.parent.iterdir() if file.is_file()}
+
+    async def body() -> None:
+        async with connected(bus_address) as (other,):
+            await other.request_name(names.BUS_NAME)
+            async with site.running(bus_address) as (_, _, parent):
+                with pytest.raises(program.RaveError, match=f"{names.BUS_NAME} belongs to somebody else"):
+                    await parent
+
+    run(body())
+    assert {file: file.read_bytes() for file in site.blocklist.parent.iterdir() if file.is_file()} == before
 
 
 def test_children_that_run_are_left_running_when_the_bus_is_lost(
@@ -285,19 +301,54 @@ def test_an_obstacle_is_told_and_what_runs_goes_on(
 # The program.
 
 
+def run_program(file: Path, *arguments: str, user: int = 1000, change: str = "") -> subprocess.CompletedProcess[str]:
+    """The program with a configuration, run by a user; `change` is done to its module before."""
+    code = (
+        "import os, sys; from ravesvc import names; names.CONFIG_FILE = sys.argv.pop(1)\n"
+        f"os.geteuid = lambda: {user}\n"
+        f"from ravesvc.orchestrator import main\n{change}\nsys.exit(main.main())"
+    )
+    command = [sys.executable, "-c", code, str(file), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+
+
 def call_main(monkeypatch: pytest.MonkeyPatch, file: Path) -> int:
     monkeypatch.setattr(names, "CONFIG_FILE", str(file))
     monkeypatch.setattr(program.log, "set_up", lambda level: None)
-    return program.main()
+    monkeypatch.setattr(program.os, "geteuid", lambda: 1000)
+    return program.main([])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--help"], 0, "systemctl start rave-orchestrator"),
+        (["--version"], 0, f"rave-orchestrator {__version__}\n"),
+        (["start"], 2, "unrecognized arguments: start"),
+        (["--verbose"], 2, "unrecognized arguments: --verbose"),
+    ],
+)
+@pytest.mark.parametrize("user", [0, 1000])
+def test_a_command_line_does_nothing_but_talk(
+    site: Site, arguments: list[str], status: int, words: str, user: int
+) -> None:
+    done = run_program(site.file, *arguments, user=user)
+    assert done.returncode == status
+    assert words in done.stdout + done.stderr
+    assert not site.state.exists()
+
+
+def test_root_is_told_how_it_is_started(site: Site) -> None:
+    done = run_program(site.file, user=0)
+    assert done.returncode == ExitStatus.CONFIG
+    assert "(systemctl start rave-orchestrator)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not site.state.exists()
 
 
 def test_a_bad_configuration_is_an_exit_status_and_words(site: Site) -> None:
     site.configure(discovery_interval="soon")
-    code = (
-        "import sys; from ravesvc import names; names.CONFIG_FILE = sys.argv[1]\n"
-        "from ravesvc.orchestrator.main import main; sys.exit(main())"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(site.file)], capture_output=True, text=True, timeout=20)
+    done = run_program(site.file)
     assert done.returncode == ExitStatus.CONFIG
     assert "discovery_interval" in done.stderr
     assert "Traceback" not in done.stderr

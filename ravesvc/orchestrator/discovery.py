@@ -98,8 +98,8 @@ class Discovery:
     Attributes:
         census: what is believed.
         obstacle: why no round can begin, or None: see `hold` and `release`.
-        last_good: seconds since the epoch of the last good round, 0 before the first.
-        stale_since: since when nothing new is known of the meshes, likewise; 0 when the last round was good.
+        last_good: seconds since the epoch of the last good round, whether its list is believed or not; 0 before the
+            first.
         error: why the last round failed; None when it was good.
         login_needed: Rave has refused the session, and no round was good since. Other failures say nothing about it.
     """
@@ -114,7 +114,8 @@ class Discovery:
         self.obstacle: RaveError | None = None
         self._free = asyncio.Event()
         self._free.set()
-        self.last_good = self.stale_since = 0.0
+        self.last_good = 0.0
+        self._known_until = 0.0
         self.error: RaveError | None = None
         self.login_needed = False
         self._read = read
@@ -122,6 +123,14 @@ class Discovery:
         self._ended = ended
         self._asked = asyncio.Event()
         self._checks: list[asyncio.Future[bool]] = []
+
+    @property
+    def stale_since(self) -> float:
+        """The last good round before the first that failed, or whose list lacks too much to be believed, likewise.
+
+        It is the time of that first one if none was good before, and 0 when there is no such trouble.
+        """
+        return self._known_until if self.error or self.census.held_back else 0.0
 
     def hold(self, obstacle: RaveError) -> None:
         """Begin no more rounds, for this reason."""
@@ -169,6 +178,8 @@ class Discovery:
                 await asyncio.wait_for(self._asked.wait(), max(0.0, begun + self._interval - loop.time()))
 
     async def _one_round(self) -> None:
+        # In case that this one is no better than those before.
+        self._known_until = self.stale_since or self.last_good or time.time()
         try:
             listed = await self._read()
         except RaveError as e:
@@ -176,13 +187,12 @@ class Discovery:
                 log.warning("Discovery failed, so nothing changes: %s", e)
             self.error = e
             self.login_needed |= e.code is Code.UNAUTHORIZED
-            self.stale_since = self.stale_since or self.last_good or time.time()
         else:
             if self.error:
                 log.info("Discovery works again")
             self.error = None
             self.login_needed = False
-            self.last_good, self.stale_since = time.time(), 0.0
+            self.last_good = time.time()
             held_back = self.census.held_back
             self.census.observe(listed)
             if self.census.held_back > held_back:

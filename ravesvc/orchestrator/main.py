@@ -350,11 +350,12 @@ class _Parent:
         elif self._discovery.login_needed:
             said.append("login needed: run ravectl login EMAIL: Rave refuses the session")
         error = self._discovery.error
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._discovery.stale_since))
         if error and error.code is not Code.UNAUTHORIZED and not self._obstacle:
-            since = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._discovery.stale_since))
             parts.append(f"discovery fails, stale since {since}: {error.message}")
         if held_back := self._discovery.census.held_back:
-            parts.append(f"the loss of {held_back} is not believed (ravectl discover --confirm-losses)")
+            hint = "ravectl discover --confirm-losses"
+            parts.append(f"the loss of {held_back} is not believed, stale since {since} ({hint})")
         if states or not self._obstacle:
             said.append(", ".join(parts))
         if self._blocks.unsaved and not self._blocks.error:

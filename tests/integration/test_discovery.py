@@ -29,6 +29,8 @@ def test_an_empty_answer_is_not_believed(site: Site) -> None:
     site.control.fail("discovery", "empty")
     site.wait_rounds(5)
     eventually(lambda: site.manager("HeldBack") == 3, "the loss is reported")
+    assert "the loss of 3 is not believed, stale since" in site.manager("Status")
+    assert 0 < site.manager("StaleSinceTimestamp") < site.manager("LastDiscoveryTimestamp")
     assert site.pids(meshes) == pids
 
 

@@ -435,6 +435,59 @@ def test_when_no_round_was_ever_good_nothing_is_known_since_the_first_failure(ru
 
 
 @pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("left", ["", "a"])
+def test_what_is_known_is_stale_while_the_loss_of_most_is_not_believed(run: Run, left: str) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            await scene.round(meshes("abc"))
+            good = scene.discovery.last_good
+            # A failure in between makes nothing fresher.
+            for answer in (meshes(left), meshes(left), REFUSED, meshes(left)):
+                await scene.round(answer)
+                assert scene.discovery.stale_since == good
+            assert scene.discovery.last_good > good
+            await scene.round(meshes("ab"))
+            assert scene.discovery.stale_since == 0
+            good = scene.discovery.last_good
+            await scene.round(REFUSED)
+            await scene.round(meshes(left))
+            assert scene.discovery.stale_since == good
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_quick")
+def test_what_an_operator_has_confirmed_is_not_stale(run: Run) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            await scene.round(meshes("abc"))
+            await scene.round([])
+            assert scene.discovery.stale_since
+            scene.discovery.census.believe()
+            assert scene.discovery.stale_since == 0
+            good = scene.discovery.last_good
+            await scene.round(REFUSED)
+            assert scene.discovery.stale_since == good
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_new_parent_knows_nothing_since_the_first_list_that_it_does_not_believe(run: Run) -> None:
+    async def body() -> None:
+        async with Scene(3600) as scene:
+            scene.discovery.census.adopt("abc")
+            before = time.time()
+            await scene.round([])
+            stale = scene.discovery.stale_since
+            assert before <= stale <= time.time()
+            await scene.round([])
+            assert scene.discovery.stale_since == stale
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_quick")
 def test_a_greater_loss_is_reported_again_and_one_that_is_over_is_not(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

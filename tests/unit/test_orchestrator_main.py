@@ -68,6 +68,29 @@ def test_what_rave_lists_is_started_shown_and_stopped(run: Run, site: Site, bus_
     run(body())
 
 
+@pytest.mark.usefixtures("as_root")
+def test_a_loss_that_is_not_believed_is_shown_with_the_time_since_when(
+    run: Run, site: Site, bus_address: str
+) -> None:
+    site.served.control.invite(site.served.control.create(2))
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, _):
+            await site.manager.hears("2 meshes, 2 disconnected")
+            good = await get(client, "LastDiscoveryTimestamp")
+            await in_thread(site.served.control.fail, "discovery", "empty", times=1)
+            await call(client, "Discover")
+            await site.manager.hears("2 disconnected, the loss of 2 is not believed, stale since 20")
+            assert site.manager.status.endswith(" (ravectl discover --confirm-losses)")
+            assert await get(client, "StaleSinceTimestamp") == good
+            assert len(systemd.verbs) == 2
+            await call(client, "Discover")
+            await until(lambda: site.manager.status == "2 meshes, 2 disconnected")
+            assert await get(client, "StaleSinceTimestamp") == 0
+
+    run(body())
+
+
 def test_a_kick_learnt_from_an_exit_status_is_also_a_leave_on_raves_side(
     run: Run, site: Site, bus_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -488,7 +488,7 @@ def test_the_properties_and_the_end_of_a_round(run: Run, bus_address: str) -> No
                 ("DiscoveryFinished", 1, ""),
             ]
             site.discovery.error = RaveError(Code.NETWORK, "no route", hint="wait")
-            site.discovery.stale_since = 1.5
+            site.discovery._known_until = 1.5
             site.discovery.census.held_back = 3
             site.manager.show("2 meshes", login_needed=False)
             await asyncio.sleep(0)

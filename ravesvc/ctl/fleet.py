@@ -85,10 +85,12 @@ class _Roll:
     def __init__(self, service: Service, display: Lines | Spinner) -> None:
         self._service = service
         self._display = display
+        # There is one roll at a time: what is heard before the answer is about another.
+        self._answered = False
         self._over: asyncio.Future[RaveError | None]
 
     async def run(self) -> Exit:
-        """Roll; raises `RaveError` for what has stopped it. An interrupt cancels it."""
+        """Roll; raises `RaveError` for what has stopped it. An interrupt cancels it once it has begun."""
         self._over = asyncio.get_running_loop().create_future()
         task = asyncio.current_task()
         assert task
@@ -99,8 +101,11 @@ class _Roll:
                 await self._service.on_signal("RollFinished", self._finished)
                 await self._service.on_end(self._end)
                 (total,) = await self._service.ask("Roll")
+                self._answered = True
                 await asyncio.wait([self._over])
             except asyncio.CancelledError:
+                if not self._answered:
+                    raise
                 task.uncancel()
                 await self._service.ask("CancelRoll")
                 await asyncio.wait([self._over], timeout=_LAST_WORD)
@@ -114,11 +119,12 @@ class _Roll:
         return Exit.OK
 
     def _progress(self, done: int, total: int, mesh: str) -> None:
-        if mesh:
+        if mesh and self._answered:
             self._display.show(f"Replacing {done + 1} of {total}: {mesh}")
 
     def _finished(self, code: str, message: str) -> None:
-        self._end(told(code, message) if code else None)
+        if self._answered:
+            self._end(told(code, message) if code else None)
 
     def _end(self, error: RaveError | None) -> None:
         if not self._over.done():

@@ -60,7 +60,11 @@ class Service:
             raise (_lost() if self._bus.lost.done() else _in_words(e)) from e
 
     async def on_signal(self, member: str, handler: Callable[..., None]) -> None:
-        """Call `handler` with the arguments of each signal of the manager with this name."""
+        """Call `handler` with the arguments of each signal of the manager with this name.
+
+        Signals and the replies to calls keep the order that the bus has brought them in: what came before a reply is
+        told before whoever has called goes on, what came after it afterwards.
+        """
         name, path, interface = names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE
         rule = f"type='signal',sender='{name}',path='{path}',interface='{interface}',member='{member}'"
         await self._match(rule, lambda signal: handler(*signal.body))
@@ -72,8 +76,14 @@ class Service:
         self._bus.lost.add_done_callback(lambda _: handler(_lost()))
 
     async def _match(self, rule: str, handler: Callable[[Signal], None]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def later(signal: Signal) -> None:
+            # A turn of the event loop, because the reply to a call needs one to reach its caller.
+            loop.call_soon(handler, signal)
+
         try:
-            await self._bus.match(rule, handler)
+            await self._bus.match(rule, later)
         except RaveError as e:
             raise _lost() from e
 

@@ -157,7 +157,7 @@ class ManagerObject(Interface):
     async def roll(self, call: Call) -> int:
         """Begin to replace outdated children one after another; returns how many there are.
 
-        RollProgress and RollFinished tell the rest. Errors: Busy.
+        RollProgress and RollFinished tell the rest, after the answer. Errors: Busy.
         """
         return self._roll.start()
 

@@ -56,7 +56,10 @@ class Roll:
         return record.unit.running and record.worker.edition not in (None, self._edition)
 
     def start(self) -> int:
-        """Begin to replace them; returns how many there are. Raises `RaveError` (Busy)."""
+        """Begin to replace them; returns how many there are. Raises `RaveError` (Busy).
+
+        `progress` and `ended` hear of it only in a later turn of the event loop, so that an answer can come before.
+        """
         if self._task and not self._task.done():
             raise RaveError(Code.BUSY, "a roll is under way", hint="wait for its end, or cancel it")
         meshes = self.outdated()

@@ -49,6 +49,7 @@ class FakeManagerObject(Interface):
         self.decisions: list[list[str]] = []
         self.lines: list[str] = []
         self.found = (0, "")
+        self.prompt_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = let_in
         self.roll_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = roll_two
         self.background: set[asyncio.Task[None]] = set()
 
@@ -184,6 +185,7 @@ class FakeManagerObject(Interface):
     @method(returns={"meshes": "u"})
     async def roll(self, call: Call) -> int:
         self._note(call)
+        await self.prompt_script(self)
         self.later(self.roll_script(self))
         return 2
 
@@ -229,6 +231,10 @@ class FakeBlocklistObject(Interface):
     async def restore(self, call: Call) -> int:
         self._manager._note(call)
         return 4
+
+
+async def let_in(_: FakeManagerObject) -> None:
+    """Polkit asks nobody."""
 
 
 async def roll_two(manager: FakeManagerObject) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ravesvc.ctl import fleet
 from ravesvc.ctl.main import main
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import Code, RaveError
@@ -162,6 +163,45 @@ def test_a_roll_on_a_terminal_and_its_interruption(
     assert manager.asked == ["Roll", "CancelRoll"]
     assert f"Replacing 1 of 2: {FIRST}" in screen.getvalue()
     assert "the roll is cancelled" in capsys.readouterr().err
+
+
+async def another_roll_ends(manager: FakeManagerObject) -> None:
+    manager.emit("RollProgress", 0, 1, SECOND)
+    manager.emit("RollFinished", "", "")
+
+
+def test_what_is_heard_of_another_roll(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
+    async def fail(manager: FakeManagerObject) -> None:
+        manager.emit("RollFinished", "NotRunning", f"mesh {FIRST} is not connected again")
+
+    manager.prompt_script, manager.roll_script = another_roll_ends, fail
+    assert main(["roll"]) == Exit.FAILED
+    heard = capsys.readouterr()
+    assert heard.out == ""
+    assert f"mesh {FIRST} is not connected again" in heard.err
+
+
+def test_a_roll_that_is_over_as_soon_as_it_is_answered(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # While ravectl is busy, the answer and all that follows come together.
+    monkeypatch.setattr(fleet._Roll, "_progress", lambda *_: time.sleep(0.2))
+    manager.prompt_script = another_roll_ends
+    assert main(["roll"]) == 0
+    assert capsys.readouterr().out == "2 processes were outdated; all are up to date.\n"
+
+
+def test_ctrl_c_before_a_roll_begins_leaves_others_alone(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def interrupt(_: FakeManagerObject) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(0.1)
+
+    manager.prompt_script = interrupt
+    assert main(["roll"]) == Exit.INTERRUPTED
+    assert manager.asked == ["Roll"]
+    assert capsys.readouterr().err == "ravectl: interrupted\n"
 
 
 # The blocklist

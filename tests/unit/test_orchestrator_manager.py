@@ -16,6 +16,7 @@ import pytest
 from ravesvc import __version__, names
 from ravesvc.api.models import Mesh
 from ravesvc.bus import Bus, Signal
+from ravesvc.bus.message import Message
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement, PolkitAction
 from ravesvc.orchestrator.discovery import Discovery
@@ -23,8 +24,10 @@ from ravesvc.orchestrator.health import Stats
 from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.plan import Action, Decision
 from ravesvc.orchestrator.record import Record, WorkerState
+from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.unit import UnitState
+from ravesvc.settings import Edition
 from ravesvc.store import dump
 from ravesvc.store.blocklist import Block, Memory, Reason
 from ravesvc.store.store import Admin, CommandPermission, Contents
@@ -397,6 +400,40 @@ def test_a_roll_is_followed_by_signals(run: Run, bus_address: str) -> None:
                 ("RollProgress", 1, 1, ""),
                 ("RollFinished", "", ""),
                 ("RollFinished", "NotRunning", "it is not connected again (look)"),
+            ]
+
+    run(body())
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_the_answer_to_a_roll_comes_before_all_that_is_told_of_it(
+    run: Run, bus_address: str, *, cancelled: bool
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            roll = Roll(
+                site.fleet,  # type: ignore[arg-type]
+                Edition("1", ""),
+                progress=site.manager.roll_progress,
+                ended=site.manager.roll_finished,
+            )
+            site.manager._roll = roll
+            sent: list[str] = []
+            send = site.bus._send
+
+            def note(message: Message) -> None:
+                sent.append(message.member or message.kind.name)
+                if cancelled:
+                    roll.cancel()
+                send(message)
+
+            site.bus._send = note  # type: ignore[method-assign]
+            assert await site.ask("Roll") == [0]
+            await until(lambda: "RollFinished" in sent)
+            assert [each for each in sent if each != "PropertiesChanged"] == [
+                "RETURN",
+                *([] if cancelled else ["RollProgress"]),
+                "RollFinished",
             ]
 
     run(body())

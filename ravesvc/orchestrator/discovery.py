@@ -97,6 +97,7 @@ class Discovery:
 
     Attributes:
         census: what is believed.
+        round: the number of the last round that has begun, from 1; 0 before the first.
         obstacle: why no round can begin, or None: see `hold` and `release`.
         last_good: seconds since the epoch of the last good round, whether its list is believed or not; 0 before the
             first.
@@ -111,6 +112,7 @@ class Discovery:
         ended: Callable[[], None],
     ) -> None:
         self.census = Census()
+        self.round = 0
         self.obstacle: RaveError | None = None
         self._free = asyncio.Event()
         self._free.set()
@@ -143,9 +145,13 @@ class Discovery:
         self._free.set()
         self.ask()
 
-    def ask(self) -> None:
-        """Begin a round now, or right after the one that is under way, which may have read too early."""
+    def ask(self) -> int:
+        """Begin a round now, or right after the one that is under way, which may have read too early.
+
+        Returns its number.
+        """
         self._asked.set()
+        return self.round + 1
 
     def session_changed(self) -> None:
         """There is another session, or Rave takes the same one again: begin a round, as when asked."""
@@ -165,6 +171,7 @@ class Discovery:
         while True:
             await self._free.wait()
             self._asked.clear()
+            self.round += 1
             begun = loop.time()
             checks, self._checks = self._checks, []
             await self._one_round()

@@ -61,7 +61,7 @@ class ManagerObject(Interface):
         "Permissions": "u",
     }
     signals: ClassVar = {
-        "DiscoveryFinished": {"meshes": "u", "error": "s"},
+        "DiscoveryFinished": {"round": "u", "meshes": "u", "error": "s"},
         "LoginProgress": {"step": "s", "seconds": "u"},
         "LoginFinished": {"error": "s", "message": "s"},
         "RollProgress": {"done": "u", "total": "u", "id": "s"},
@@ -166,15 +166,15 @@ class ManagerObject(Interface):
         """Replace no more, if a roll is under way."""
         self._roll.cancel()
 
-    @method(action=PolkitAction.OPERATE)
-    async def discover(self, call: Call) -> None:
-        """Begin a discovery round now; DiscoveryFinished tells how it went.
+    @method(returns={"round": "u"}, action=PolkitAction.OPERATE)
+    async def discover(self, call: Call) -> int:
+        """Begin a discovery round now; returns its number, with which DiscoveryFinished tells how it went.
 
         Errors: whatever keeps every round from beginning (Config, LoginNeeded, StoreUnavailable, BadFile).
         """
         if self._discovery.obstacle:
             raise self._discovery.obstacle
-        self._discovery.ask()
+        return self._discovery.ask()
 
     @method(returns={"meshes": "u"}, action=PolkitAction.OPERATE)
     async def confirm_losses(self, call: Call) -> int:
@@ -309,7 +309,8 @@ class ManagerObject(Interface):
 
     def discovery_finished(self) -> None:
         """Announce the end of a round."""
-        self.emit("DiscoveryFinished", len(self._discovery.census.meshes or {}), str(self._discovery.error or ""))
+        meshes = len(self._discovery.census.meshes or {})
+        self.emit("DiscoveryFinished", self._discovery.round, meshes, str(self._discovery.error or ""))
 
     def login_progress(self, step: str, seconds: float) -> None:
         """Announce how far a login is, and for how long its link can still be followed."""

@@ -30,7 +30,7 @@ class FakeManagerObject(Interface):
         "LoginFinished": {"error": "s", "message": "s"},
         "RollProgress": {"done": "u", "total": "u", "id": "s"},
         "RollFinished": {"error": "s", "message": "s"},
-        "DiscoveryFinished": {"meshes": "u", "error": "s"},
+        "DiscoveryFinished": {"round": "u", "meshes": "u", "error": "s"},
     }
 
     def __init__(self) -> None:
@@ -49,6 +49,8 @@ class FakeManagerObject(Interface):
         self.decisions: list[list[str]] = []
         self.lines: list[str] = []
         self.found = (0, "")
+        self.round = 0
+        self.round_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = find
         self.prompt_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = let_in
         self.roll_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = roll_two
         self.background: set[asyncio.Task[None]] = set()
@@ -168,14 +170,13 @@ class FakeManagerObject(Interface):
         self._note(call, id)
         return self.lines, {"State": Variant("s", "connected")}
 
-    @method()
-    async def discover(self, call: Call) -> None:
+    @method(returns={"round": "u"})
+    async def discover(self, call: Call) -> int:
         self._note(call)
-
-        async def finish() -> None:
-            self.emit("DiscoveryFinished", *self.found)
-
-        self.later(finish())
+        await self.prompt_script(self)
+        self.round += 1
+        self.later(self.round_script(self))
+        return self.round
 
     @method(returns={"meshes": "u"})
     async def confirm_losses(self, call: Call) -> int:
@@ -231,6 +232,11 @@ class FakeBlocklistObject(Interface):
     async def restore(self, call: Call) -> int:
         self._manager._note(call)
         return 4
+
+
+async def find(manager: FakeManagerObject) -> None:
+    """A round ends."""
+    manager.emit("DiscoveryFinished", manager.round, *manager.found)
 
 
 async def let_in(_: FakeManagerObject) -> None:

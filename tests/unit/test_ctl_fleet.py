@@ -121,6 +121,31 @@ def test_discover(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]
     assert "login needed" in capsys.readouterr().err
 
 
+def test_a_round_that_was_under_way_already_is_not_waited_for(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def end_of_another(manager: FakeManagerObject) -> None:
+        manager.emit("DiscoveryFinished", manager.round, 1, "Rave answered 500")
+
+    async def two_rounds(manager: FakeManagerObject) -> None:
+        manager.emit("DiscoveryFinished", manager.round - 1, 2, "Rave answered 500")
+        manager.emit("DiscoveryFinished", manager.round, 3, "")
+
+    manager.round = 6
+    manager.prompt_script, manager.round_script = end_of_another, two_rounds
+    assert main(["discover"]) == 0
+    assert capsys.readouterr().out == "3 meshes are there.\n"
+
+
+def test_a_later_round_will_do(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
+    async def later(manager: FakeManagerObject) -> None:
+        manager.emit("DiscoveryFinished", manager.round + 1, 4, "")
+
+    manager.round_script = later
+    assert main(["discover"]) == 0
+    assert capsys.readouterr().out == "4 meshes are there.\n"
+
+
 def test_a_service_that_goes_away_is_not_waited_for(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
     async def vanish(_: FakeManagerObject) -> None:
         service._stop.set()

@@ -519,13 +519,14 @@ def test_asking_during_a_round_brings_another_one(run: Run) -> None:
     async def body() -> None:
         async with Scene(3600) as scene:
             await scene.rave.begun.acquire()
-            for _ in range(3):
-                scene.discovery.ask()
+            assert [scene.discovery.ask() for _ in range(3)] == [2] * 3, "this one may have read too early"
             await scene.rave.answers.put([])
             await scene.ended.acquire()
+            assert scene.discovery.round == 1
             await scene.rave.answers.put(meshes("a"))
             await scene.ended.acquire()
             assert known(scene.discovery.census) == "a"
+            assert scene.discovery.round == 2
             # One for all who asked.
             for _ in range(10):
                 await asyncio.sleep(0)

@@ -45,17 +45,17 @@ def test_what_rave_lists_is_started_shown_and_stopped(run: Run, site: Site, bus_
                 lambda signal: finished.append([*signal.body]),
             )
             await in_thread(site.served.control.fail, "discovery", "403", times=1)
-            await call(client, "Discover")
+            assert await call(client, "Discover") == [2]
             await until(lambda: finished)
-            assert finished[0][0] == 2
-            assert finished[0][1]
+            assert finished[0][:2] == [2, 2]
+            assert finished[0][2]
             await site.manager.hears("2 disconnected, discovery fails, stale since ")
             assert await get(client, "StaleSinceTimestamp") == await get(client, "LastDiscoveryTimestamp")
             assert await get(client, "DiscoveryError")
             assert [verb for verb, _ in systemd.verbs] == ["start", "start"], "a failed round changes nothing"
-            await call(client, "Discover")
+            assert await call(client, "Discover") == [3]
             await until(lambda: len(finished) == 2)
-            assert finished[1] == [2, ""]
+            assert finished[1] == [3, 2, ""]
             assert await get(client, "StaleSinceTimestamp") == 0
             await call(client, "StopMesh", "s", meshes[0])
             await site.manager.hears("1 blocked, 1 disconnected")

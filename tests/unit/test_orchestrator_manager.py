@@ -233,7 +233,8 @@ def test_the_meshes(run: Run, bus_address: str) -> None:
             await site.ask("RestartMesh", "s", MESH)
             assert site.fleet.asked == [("start", MESH, "ann"), ("stop", OTHER, "ann"), ("restart", MESH)]
             assert not site.discovery._asked.is_set()
-            await site.ask("Discover")
+            site.discovery.round = 6
+            assert await site.ask("Discover") == [7]
             assert site.discovery._asked.is_set()
             read, operate = PolkitAction.READ, PolkitAction.OPERATE
             assert site.rights == [
@@ -454,7 +455,7 @@ def test_a_round_that_can_not_begin_is_refused_with_what_is_in_the_way(
             assert "that is in the way (mend it)" in str(error)
             assert not site.discovery._asked.is_set()
             site.discovery.release()
-            assert await site.ask("Discover") == []
+            assert await site.ask("Discover") == [1]
 
     run(body())
 
@@ -512,7 +513,8 @@ def test_the_properties_and_the_end_of_a_round(run: Run, bus_address: str) -> No
         async with site_on(bus_address) as site:
             assert await site.properties() == UNSET
             site.manager.discovery_finished()
-            assert await site.said() == [("DiscoveryFinished", 0, "")]
+            assert await site.said() == [("DiscoveryFinished", 0, 0, "")]
+            site.discovery.round = 7
             await site.discovery._one_round()
             connected = Record(MESH, unit=UnitState(active="active"), worker=WorkerState(connected=True))
             site.fleet.records = {MESH: connected, OTHER: Record(OTHER)}
@@ -522,7 +524,7 @@ def test_the_properties_and_the_end_of_a_round(run: Run, bus_address: str) -> No
             changed = {"Status": "2 meshes", "Meshes": 2, "Connected": 1, "LastDiscoveryTimestamp": at}
             assert await site.said() == [
                 ("PropertiesChanged", names.MANAGER_INTERFACE, changed, []),
-                ("DiscoveryFinished", 1, ""),
+                ("DiscoveryFinished", 7, 1, ""),
             ]
             site.discovery.error = RaveError(Code.NETWORK, "no route", hint="wait")
             site.discovery._known_until = 1.5
@@ -533,7 +535,7 @@ def test_the_properties_and_the_end_of_a_round(run: Run, bus_address: str) -> No
             changed = {"DiscoveryError": "no route (wait)", "StaleSinceTimestamp": 1_500_000, "HeldBack": 3}
             assert await site.said() == [
                 ("PropertiesChanged", names.MANAGER_INTERFACE, changed, []),
-                ("DiscoveryFinished", 1, "no route (wait)"),
+                ("DiscoveryFinished", 7, 1, "no route (wait)"),
             ]
 
     run(body())

@@ -9,7 +9,7 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 
 
 def parse(text: str) -> float:
-    """Seconds of a time span; raises ValueError."""
+    """Seconds of a time span, `math.inf` if there are more than a float can hold; raises ValueError."""
     total, rest = 0.0, text.strip().lower()
     if not rest:
         raise ValueError(text)

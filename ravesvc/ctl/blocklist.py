@@ -10,6 +10,8 @@ from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import Service
 
 _INTERFACE = names.BLOCKLIST_INTERFACE
+# Seconds; what the service takes.
+_LONGEST = 100 * 365 * 24 * 3600
 
 
 def add(commands: Commands) -> None:
@@ -81,11 +83,13 @@ def _restore(service: Service, _: argparse.Namespace) -> None:
 
 
 def _span(text: str) -> int:
-    """Microseconds of a time span, at least one second."""
+    """Microseconds of a time span, from one second to a hundred years."""
     try:
         seconds = timespan.parse(text)
     except ValueError as e:
         raise argparse.ArgumentTypeError("a time is written like 90s, 30min, 1h or 7d") from e
     if seconds < 1:
         raise argparse.ArgumentTypeError("that is less than a second")
+    if seconds > _LONGEST:
+        raise argparse.ArgumentTypeError("that is more than a hundred years; without --for it is for ever")
     return int(seconds * 1_000_000)

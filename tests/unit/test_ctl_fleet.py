@@ -15,6 +15,7 @@ from ravesvc.ctl import fleet
 from ravesvc.ctl.main import main
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import Code, RaveError
+from ravesvc.orchestrator.blocklist import _MOST_USEC
 from tests.unit.conftest import BusDaemon
 from tests.unit.fake_service import WHEN_US, FakeManagerObject, FakeService, Terminal
 
@@ -276,6 +277,19 @@ def test_what_is_no_time(manager: FakeManagerObject, capsys: pytest.CaptureFixtu
     assert e.value.code == Exit.USAGE
     assert "--for" in capsys.readouterr().err
     assert manager.asked == []
+
+
+def test_a_time_may_be_as_long_as_the_service_takes_it(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["blocklist", "add", FIRST, "--for=36500d"]) == 0
+    assert manager.asked == [("Block", FIRST, _MOST_USEC, "")]
+    for span in ("36500d 1s", "99999999999d", "9" * 400):
+        with pytest.raises(SystemExit) as e:
+            main(["blocklist", "add", FIRST, f"--for={span}"])
+        assert e.value.code == Exit.USAGE
+        assert "more than a hundred years" in capsys.readouterr().err
+    assert len(manager.asked) == 1
 
 
 def test_restoring(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:

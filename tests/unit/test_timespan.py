@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,8 @@ from ravesvc import timespan
         ("1h30m", 5400),
         (" 2 D ", 172800),
         ("0", 0),
+        ("9" * 400, math.inf),
+        ("9" * 400 + "ms 1s", math.inf),
     ],
 )
 def test_time_spans(text: str, seconds: float) -> None:

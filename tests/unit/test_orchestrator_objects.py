@@ -67,11 +67,8 @@ def test_there_is_no_other_contract() -> None:
     assert {file.stem for file in CONTRACT.glob("*.xml")} == interfaces
 
 
-@pytest.mark.parametrize("interface", [ManagerObject, BlocklistObject, MeshObject])
-def test_every_method_names_its_right(interface: type[Interface]) -> None:
-    rights = {name: method.action for name, method in interface.methods.items()}
-    assert rights
-    assert rights == {name: RIGHTS.get(name, PolkitAction.OPERATE) for name in rights}
+def explained(interface: type[Interface]) -> dict[str, str]:
+    """What a document says about each method of its interface, on one line."""
     comments = ET.parse(
         CONTRACT / f"{interface.interface}.xml",
         ET.XMLParser(target=ET.TreeBuilder(insert_comments=True)),
@@ -79,9 +76,27 @@ def test_every_method_names_its_right(interface: type[Interface]) -> None:
     text = {}
     for before, element in zip(comments[-1], list(comments[-1])[1:], strict=False):
         if element.tag == "method":
-            text[element.get("name")] = " ".join((before.text or "").split())
+            text[element.get("name") or ""] = " ".join((before.text or "").split())
+    return text
+
+
+@pytest.mark.parametrize("interface", [ManagerObject, BlocklistObject, MeshObject])
+def test_every_method_names_its_right(interface: type[Interface]) -> None:
+    rights = {name: method.action for name, method in interface.methods.items()}
+    assert rights
+    assert rights == {name: RIGHTS.get(name, PolkitAction.OPERATE) for name in rights}
+    text = explained(interface)
     for name, right in rights.items():
         assert f"Right: {right}." in text[name]
+
+
+@pytest.mark.parametrize("verb", ["Start", "Stop", "Restart", "Reconnect"])
+def test_a_mesh_object_fails_as_the_manager_does(verb: str) -> None:
+    _, _, manager = explained(ManagerObject)[f"{verb}Mesh"].partition("Errors: InvalidArgument, ")
+    _, _, mesh = explained(MeshObject)[verb].partition("Errors: ")
+    # Which mesh it is can't be told wrongly.
+    assert mesh
+    assert mesh == manager
 
 
 # The objects on a bus.

@@ -310,6 +310,15 @@ def test_an_upgrade_of_a_library_restarts_the_parent_but_no_bot() -> None:
     assert re.search(r"^packaging/needrestart/rave\.conf +etc/needrestart/conf\.d$", installed, re.M)
 
 
+def test_the_manual_page_lists_every_file_that_is_for_the_administrator_to_change() -> None:
+    page = (ROOT / "packaging/man/rave-orchestrator.8").read_text()
+    listed = re.findall(r"^\.It Pa (.*)$", page, re.M)
+    lines = [line.split() for line in (ROOT / "debian/rave-orchestrator.install").read_text().splitlines()]
+    files = [f"/{words[1]}/{Path(words[0]).name}" for words in lines if words[-1].startswith("etc/")]
+    assert "/etc/needrestart/conf.d/rave.conf" in files
+    assert set(files) <= set(listed)
+
+
 def test_a_reload_is_a_signal_that_the_parent_answers() -> None:
     assert value(names.ORCHESTRATOR_UNIT, "Type") == "notify-reload"
     # SIGHUP is systemd's default.

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ravesvc import __version__
-from ravesvc.ctl import admin, blocklist, fleet, login, mesh, output, perm, status, store
+from ravesvc.ctl import admin, blocklist, fleet, login, mesh, output, overview, perm, status, store
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import connected
 from ravesvc.ctl.status import Exit
@@ -19,6 +19,7 @@ from ravesvc.errors import RaveError
 
 # Each adds its parsers, with a `run` that takes the service and the options, and may return an exit status.
 _GROUPS: tuple[Callable[[Commands], None], ...] = (
+    overview.add,
     mesh.add,
     fleet.add,
     blocklist.add,

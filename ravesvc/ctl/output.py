@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +22,12 @@ def complain(message: str, hint: str = "") -> None:
     """A failure on standard error, and what to do about it."""
     lines = [f"ravectl: {message}"] + ([f"hint: {hint}"] if hint else [])
     sys.stderr.write("".join(printable(line, _LONGEST) + "\n" for line in lines))
+
+
+def dump(document: object) -> None:
+    """A document for programs."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    sys.stdout.flush()
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -14,6 +14,8 @@ from ravesvc.errors import Code, RaveError
 T = TypeVar("T")
 
 _DAEMON = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+_PROPERTIES = "org.freedesktop.DBus.Properties"
+_OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
 _ERROR = "org.freedesktop.DBus.Error."
 _NOBODY = (f"{_ERROR}ServiceUnknown", f"{_ERROR}NameHasNoOwner")
 # Somebody may have to type a password first (for that the service gives 120 s), and a mail may be slow to be sent.
@@ -45,10 +47,13 @@ class Service:
         Raises `RaveError`: NotRunning when there is no service, or none any more; AccessDenied; else what the
         service says. Polkit may ask the user for a password.
         """
+        return await self._ask(names.MANAGER_PATH, interface, member, signature, *arguments)
+
+    async def _ask(self, path: str, interface: str, member: str, signature: str = "", *arguments: Any) -> list[Any]:
         try:
             return await self._bus.call(
                 names.BUS_NAME,
-                names.MANAGER_PATH,
+                path,
                 interface,
                 member,
                 signature,
@@ -58,6 +63,20 @@ class Service:
             )
         except RaveError as e:
             raise (_lost() if self._bus.lost.done() else _in_words(e)) from e
+
+    def properties(self, path: str, interface: str) -> dict[str, Any]:
+        """The properties of an object of the service; raises as `ask` does."""
+        (values,) = self.run(self._ask(path, _PROPERTIES, "GetAll", "s", interface))
+        return dict(values)
+
+    async def on_change(self, handler: Callable[[], None]) -> None:
+        """Call `handler` whenever a property of the service or of a mesh changes, or a mesh comes or goes."""
+        for interface, where in (
+            (_PROPERTIES, f"path_namespace='{names.MANAGER_PATH}'"),
+            (_OBJECT_MANAGER, f"path='{names.MANAGER_PATH}'"),
+        ):
+            rule = f"type='signal',sender='{names.BUS_NAME}',interface='{interface}',{where}"
+            await self._match(rule, lambda _: handler())
 
     async def on_signal(self, member: str, handler: Callable[..., None]) -> None:
         """Call `handler` with the arguments of each signal of the manager with this name.

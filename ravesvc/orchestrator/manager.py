@@ -106,6 +106,23 @@ class ManagerObject(Interface):
             for record in sorted(self._fleet.records.values(), key=lambda record: record.mesh)
         ]
 
+    @method(returns={"meshes": "a(sssstuub)"}, action=PolkitAction.READ)
+    async def describe_meshes(self, call: Call) -> list[tuple[str, str, str, str, int, int, int, bool]]:
+        """Id, Title, State, Reason, SinceTimestamp, Users, Restarts and Outdated of every mesh, by id."""
+        return [
+            (
+                record.mesh,
+                record.listed.title if record.listed else "",
+                record.state,
+                record.reason,
+                record.since,
+                record.users,
+                record.unit.n_restarts,
+                self._roll.is_outdated(record),
+            )
+            for record in sorted(self._fleet.records.values(), key=lambda record: record.mesh)
+        ]
+
     @method(takes={"id": "s"}, returns={"mesh": "o"}, action=PolkitAction.READ)
     async def get_mesh(self, call: Call, id: str) -> str:  # noqa: A002 - the argument's name on the wire
         """The object of a mesh. Errors: InvalidArgument, NoSuchMesh."""

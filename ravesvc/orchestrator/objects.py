@@ -83,14 +83,14 @@ class MeshObject(Interface):
             Title=listed.title if listed else "",
             Server=(listed.server or "") if listed else "",
             Invited=bool(listed and listed.invited),
-            Users=len(listed.users) if listed else 0,
+            Users=record.users,
             State=record.state,
             Reason=record.reason,
             Healthy=record.worker.healthy,
             Outdated=self._roll.is_outdated(record),
             MainPID=record.unit.main_pid,
             Restarts=record.unit.n_restarts,
-            SinceTimestamp=int(record.worker.since * 1_000_000),
+            SinceTimestamp=record.since,
         )
 
 

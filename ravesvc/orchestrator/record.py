@@ -122,6 +122,16 @@ class Record:
         return "failed" if self.unit.failed else "stopped"
 
     @property
+    def users(self) -> int:
+        """How many users were in the mesh when discovery last read it."""
+        return len(self.listed.users) if self.listed else 0
+
+    @property
+    def since(self) -> int:
+        """When its child was last connected or disconnected, in microseconds since the epoch; 0 for never."""
+        return int(self.worker.since * 1_000_000)
+
+    @property
     def reason(self) -> str:
         """Why it is not connected, in words; empty when it is, or when there is nothing to say."""
         if self.state == "connected":

@@ -46,6 +46,7 @@ class FakeManagerObject(Interface):
         self.login_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = succeed
         self.cancel_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = tell_cancelled
         self.meshes: list[list[str]] = []
+        self.described: list[list[Any]] = []
         self.decisions: list[list[str]] = []
         self.lines: list[str] = []
         self.found = (0, "")
@@ -144,6 +145,11 @@ class FakeManagerObject(Interface):
     async def list_meshes(self, call: Call) -> list[list[str]]:
         return self.meshes
 
+    @method(returns={"meshes": "a(sssstuub)"})
+    async def describe_meshes(self, call: Call) -> list[list[Any]]:
+        self._note(call)
+        return self.described
+
     @method(takes={"id": "s"})
     async def start_mesh(self, call: Call, id: str) -> None:  # noqa: A002
         self._note(call, id)
@@ -194,6 +200,13 @@ class FakeManagerObject(Interface):
     async def cancel_roll(self, call: Call) -> None:
         self._note(call)
         self.emit("RollFinished", "Cancelled", "the roll was cancelled")
+
+
+class FakeMeshObject(Interface):
+    """The object of a mesh, with some of its properties."""
+
+    interface = names.MESH_INTERFACE
+    properties: ClassVar = {"Id": "s", "Title": "s", "Invited": "b", "Users": "u", "SinceTimestamp": "t"}
 
 
 class FakeBlocklistObject(Interface):

@@ -227,6 +227,13 @@ def test_the_meshes(run: Run, bus_address: str) -> None:
                     [OTHER, "", "stopped", names.mesh_path(OTHER)],
                 ]
             ]
+            site.fleet.records[MESH].worker.since = 2.5
+            assert await site.ask("DescribeMeshes") == [
+                [
+                    [MESH, "A film", "stopped", "", 2_500_000, len(FILM.users), 0, False],
+                    [OTHER, "", "stopped", "", 0, 0, 0, False],
+                ]
+            ]
             assert await site.ask("GetMesh", "s", MESH) == [names.mesh_path(MESH)]
             await site.ask("StartMesh", "s", MESH)
             await site.ask("StopMesh", "s", OTHER)
@@ -239,6 +246,7 @@ def test_the_meshes(run: Run, bus_address: str) -> None:
             read, operate = PolkitAction.READ, PolkitAction.OPERATE
             assert site.rights == [
                 ("ListMeshes", read),
+                ("DescribeMeshes", read),
                 ("GetMesh", read),
                 ("StartMesh", operate),
                 ("StopMesh", operate),

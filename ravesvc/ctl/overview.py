@@ -1,0 +1,265 @@
+"""ravectl status, list and show: how the meshes are."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ravesvc import names
+from ravesvc.ctl import arguments, columns, meshes, output
+from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.service import Service
+from ravesvc.errors import Code, RaveError
+from ravesvc.words import printable
+
+_LONGEST = 300
+_SHORTEST_ID = 8
+# Columns that give way to others on a narrow terminal: the title and the error.
+_FLEXIBLE = (1, 7)
+_TITLES = ("MESH", "TITLE", "STATE", "UP", "USERS", "MEM", "RST", "LAST ERROR")
+_STATE = _TITLES.index("STATE")
+# SGR parameters of ECMA-48.
+_COLOURS = {
+    "connected": "32",
+    "disconnected": "33",
+    "starting": "33",
+    "restarting": "33",
+    "stopping": "33",
+    "unhealthy": "31",
+    "failed": "31",
+    "blocked": "35",
+    "stopped": "2",
+}
+_HOME_AND_CLEAR = "\033[H\033[2J"
+# Seconds: what changes in between is drawn together, and times go on by themselves.
+_PAUSE, _TICK = 0.5, 5.0
+_SYSTEMCTL = ("systemctl", "show", "--property=Id,MemoryCurrent", names.MESH_UNIT_PATTERN)
+
+
+class Mesh(NamedTuple):
+    """A mesh as DescribeMeshes tells of it; `since` in microseconds since the epoch, 0 for never."""
+
+    id: str
+    title: str
+    state: str
+    reason: str
+    since: int
+    users: int
+    restarts: int
+    outdated: bool
+
+
+def add(commands: Commands) -> None:
+    """Add the commands to a command line."""
+    showing = commands.add_parser("status", help="show all meshes, and how the service is")
+    form = showing.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs")
+    form.add_argument("--watch", action="store_true", help="until Ctrl-C, anew whenever something changes")
+    showing.set_defaults(run=_status)
+
+    commands.add_parser("list", help="list the meshes: id, state and title").set_defaults(run=_list)
+
+    one = commands.add_parser("show", help="show all that is known of a mesh")
+    one.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
+    one.add_argument("--json", action="store_true", help="for programs")
+    one.set_defaults(run=_show)
+
+
+def lines(
+    status: Mapping[str, Any], found: Sequence[Mesh], memory: Mapping[str, int], *, now: float, width: int
+) -> list[list[str]]:
+    """What `ravectl status` shows, each line in pieces: those of a table by column, any other line in one.
+
+    Args:
+        status: what GetStatus says.
+        memory: bytes by mesh id, as far as systemd tells.
+        now: seconds since the epoch.
+        width: of the terminal.
+    """
+    found = sorted(found, key=lambda mesh: (not mesh.title, mesh.title.casefold(), mesh.id))
+    length = _shortest([mesh.id for mesh in found])
+    rows = [
+        [
+            mesh.id[:length],
+            printable(mesh.title, _LONGEST),
+            mesh.state,
+            age(now - mesh.since / 1_000_000) if mesh.state == "connected" and mesh.since else "-",
+            str(mesh.users),
+            size(memory.get(mesh.id)),
+            str(mesh.restarts),
+            printable(mesh.reason, _LONGEST),
+        ]
+        for mesh in found
+    ]
+    outdated = sum(mesh.outdated for mesh in found)
+    head = [[line] for line in _head(status, outdated, now)]
+    return head + ([[""], *columns.fit(_TITLES, rows, width, _FLEXIBLE)] if rows else [])
+
+
+def age(seconds: float) -> str:
+    """A time that has passed, in its largest unit."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+def size(number: int | None) -> str:
+    """Bytes, for people."""
+    if number is None:
+        return "-"
+    return f"{number / 2**20:.0f}M" if number < 2**30 else f"{number / 2**30:.1f}G"
+
+
+def _head(status: Mapping[str, Any], outdated: int, now: float) -> list[str]:
+    last = status.get("LastDiscoveryTimestamp", 0)
+    facts = [
+        f"store {status.get('Store', '')}",
+        f"last discovery {age(now - last / 1_000_000)} ago" if last else "no discovery yet",
+        output.counts(status.get("Admins", 0), status.get("Permissions", 0)),
+    ]
+    head = [f"rave-orchestrator {status.get('Version', '')}: {status.get('Status', '')}", ", ".join(facts)]
+    if outdated:
+        head.append(f"outdated processes: {outdated} (ravectl roll)")
+    return [printable(line, _LONGEST) for line in head]
+
+
+def _shortest(ids: Sequence[str]) -> int:
+    """How much of each id tells it from the others, and that is not less than looks familiar."""
+    return next(
+        (length for length in range(_SHORTEST_ID, 36) if len({mesh[:length] for mesh in ids}) == len(ids)), 36
+    )
+
+
+def _status(service: Service, options: argparse.Namespace) -> None:
+    if options.json:
+        output.dump(_document(service))
+    elif options.watch:
+        if not sys.stdout.isatty():
+            raise RaveError(Code.INVALID_ARGUMENT, "--watch is for a terminal", hint="--json is for programs")
+        service.run(_watch(service))
+    else:
+        _draw(service.run(_facts(service)))
+
+
+_Facts = tuple[dict[str, Any], list[Mesh], dict[str, int]]
+
+
+async def _facts(service: Service) -> _Facts:
+    memory = await asyncio.create_subprocess_exec(
+        *_SYSTEMCTL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+    )
+    (status,) = await service.ask("GetStatus")
+    (found,) = await service.ask("DescribeMeshes")
+    shown, _ = await memory.communicate()
+    return status, [Mesh(*each) for each in found], _memory(shown.decode())
+
+
+def _memory(shown: str) -> dict[str, int]:
+    """Bytes by mesh id of what `systemctl show` says of all units."""
+    found = {}
+    for unit in shown.split("\n\n"):
+        values = dict(line.partition("=")[::2] for line in unit.splitlines())
+        mesh, used = names.mesh_of_unit(values.get("Id", "")), values.get("MemoryCurrent", "")
+        # Else it is not set, or nobody counts it.
+        if mesh and used.isdigit():
+            found[mesh] = int(used)
+    return found
+
+
+def _draw(facts: _Facts) -> None:
+    status, found, memory = facts
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
+    coloured = _coloured()
+    for pieces in lines(status, found, memory, now=time.time(), width=width):
+        colour = _COLOURS.get(pieces[_STATE].strip()) if len(pieces) > 1 else None
+        if coloured and colour:
+            pieces[_STATE] = f"\033[{colour}m{pieces[_STATE]}\033[0m"
+        sys.stdout.write(columns.join(pieces) + "\n")
+    sys.stdout.flush()
+
+
+def _coloured() -> bool:
+    """See no-color.org."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+async def _watch(service: Service) -> None:
+    """Draw again and again, until the service is gone or somebody interrupts."""
+    changed = asyncio.Event()
+    ended: list[RaveError] = []
+
+    def end(error: RaveError) -> None:
+        ended.append(error)
+        changed.set()
+
+    await service.on_change(changed.set)
+    await service.on_end(end)
+    while not ended:
+        changed.clear()
+        facts = await _facts(service)
+        sys.stdout.write(_HOME_AND_CLEAR)
+        _draw(facts)
+        await asyncio.sleep(_PAUSE)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(changed.wait(), _TICK)
+    raise ended[0]
+
+
+def _document(service: Service) -> dict[str, Any]:
+    status, found, memory = service.run(_facts(service))
+    return {
+        "service": status,
+        "meshes": [
+            {
+                "Id": mesh.id,
+                "Title": mesh.title,
+                "State": mesh.state,
+                "Reason": mesh.reason,
+                "SinceTimestamp": mesh.since,
+                "Users": mesh.users,
+                "Restarts": mesh.restarts,
+                "Outdated": mesh.outdated,
+                "MemoryCurrent": memory.get(mesh.id),
+            }
+            for mesh in found
+        ],
+    }
+
+
+def _list(service: Service, _: argparse.Namespace) -> None:
+    (found,) = service.call("ListMeshes")
+    if not found:
+        output.say("There are no meshes.")
+    for mesh, title, state, _path in found:
+        output.say(f"{mesh}  {state:<12}  {title}".rstrip())
+
+
+def _show(service: Service, options: argparse.Namespace) -> None:
+    mesh = meshes.find(service, options.mesh)
+    properties = service.properties(names.mesh_path(mesh), names.MESH_INTERFACE)
+    if options.json:
+        output.dump(properties)
+        return
+    explained, _ = service.call("Explain", "s", mesh)
+    for name, value in properties.items():
+        output.say(f"{name + ':':<16} {_value(name, value)}".rstrip())
+    output.say("")
+    for line in explained:
+        output.say(line)
+
+
+def _value(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name.endswith("Timestamp") and isinstance(value, int):
+        return output.date(value)
+    return str(value)

@@ -16,8 +16,9 @@ from pathlib import Path
 from ravesvc.clock import Clock
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import blockfile
-from ravesvc.store.blockfile import BlockFile
-from ravesvc.store.blocklist import SERVICE, Block, Blocklist, Change, Memory, Reason, What
+from ravesvc.store.blockfile import LONGEST_WORDS, BlockFile
+from ravesvc.store.blocklist import MOST_COUNT, SERVICE, Block, Blocklist, Change, Memory, Reason, What
+from ravesvc.words import printable
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,8 @@ class Blocks:
             duration: int | None = self._duration
         else:
             duration = None if seconds == math.inf else int(seconds * 1000)
+        # As they are read again from the file, so that what an editor has left alone is no edit.
+        detail, actor = printable(detail, LONGEST_WORDS), printable(actor, LONGEST_WORDS)
         return self._note(self._list.add(mesh, reason, self._clock.now(), duration, detail=detail, actor=actor))
 
     def remove(self, mesh: str, actor: str) -> asyncio.Future[bool]:
@@ -125,7 +128,9 @@ class Blocks:
 
     def failed(self, mesh: str, failures: int, error: str) -> None:
         """A mesh could not be reached, for the `failures`-th time in a row."""
-        self._list.failed(mesh, failures, error, self._clock.now())
+        # A child says so, and D-Bus lets it say more than the file can.
+        failures = min(max(0, int(failures)), MOST_COUNT)
+        self._list.failed(mesh, failures, printable(error, LONGEST_WORDS), self._clock.now())
         self._soil()
 
     def held(self, mesh: str) -> None:

@@ -24,8 +24,9 @@ from ravesvc import fields
 from ravesvc.clock import Clock, Stamp
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import mesh_id
-from ravesvc.store.blocklist import SERVICE, Block, Blocklist, Event, Memory, Reason, What
+from ravesvc.store.blocklist import MOST_COUNT, SERVICE, Block, Blocklist, Event, Memory, Reason, What
 from ravesvc.store.files import set_aside, write_atomically
+from ravesvc.words import printable
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 _LARGEST = 16 * 1024 * 1024
 # Milliseconds; some 280 000 years.
 _FARTHEST = 2**53
+# Characters of a detail, an error or a name. Others may have typed them, and they go to the log and the bus.
+LONGEST_WORDS = 300
 _MEND = "mend it and put it back, or run ravectl blocklist restore to go on with what was saved last"
 
 
@@ -260,9 +263,9 @@ def _time(entry: fields.Object, key: str, ahead: int) -> int:
 
 
 def _count(entry: fields.Object, key: str) -> int:
-    return max(0, fields.opt_int(entry, key) or 0)
+    return min(max(0, fields.opt_int(entry, key) or 0), MOST_COUNT)
 
 
 def _words(entry: fields.Object, key: str) -> str:
-    """A text that can be written again: JSON may hold half of a surrogate pair, UTF-8 may not."""
-    return (fields.opt_str(entry, key) or "").encode(errors="replace").decode()
+    """A text on one line that can be written again: JSON may hold half of a surrogate pair, UTF-8 may not."""
+    return printable(fields.opt_str(entry, key), LONGEST_WORDS)

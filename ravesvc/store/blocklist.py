@@ -56,6 +56,11 @@ SERVICE = "service"
 # Whoever has edited the file.
 EDITOR = "blocklist.json"
 
+# More than anything here is ever counted to, and what every program reads as it was written.
+MOST_COUNT = 2**32 - 1
+# A revision that somebody has typed may be one more with every save.
+_MOST_REVISION = 2**31
+
 _MOST_EVENTS = 10
 _MOST_MEMORIES = 1000
 # A hand-edited time is another one when it differs by more than a clock that is corrected a little.
@@ -203,8 +208,8 @@ class Blocklist:
         if old and (_says_already(old, reason) or _RANKS.get(old.reason, 0) > _RANKS.get(reason, 0)):
             return None
         memory = self.memory(mesh)
-        blocks = memory.blocks + (reason in _TROUBLE)
-        quarantines = memory.quarantines + (reason is Reason.CRASHES)
+        blocks = min(memory.blocks + (reason in _TROUBLE), MOST_COUNT)
+        quarantines = min(memory.quarantines + (reason is Reason.CRASHES), MOST_COUNT)
         if reason in FOR_EVER or duration is None:
             until = None
         elif reason is Reason.CRASHES:
@@ -259,7 +264,7 @@ class Blocklist:
         kept: list[Block] = []
         if self.revision == 0:
             # There is nothing of ours: it is all that is known.
-            self.revision, self._memories = edit.revision, edit.memories
+            self.revision, self._memories = min(edit.revision, _MOST_REVISION), edit.memories
         # A number that we have never written is none of ours: an old backup has it, of a list that was begun anew.
         base = edit.revision if edit.revision <= self.revision else 0
         for mesh in list(self._blocks | edit._blocks):

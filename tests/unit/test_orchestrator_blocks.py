@@ -387,6 +387,29 @@ def test_failures_and_their_end_are_saved_without_being_told(path: Path, run: Ru
     run(body())
 
 
+@pytest.mark.parametrize(
+    ("said", "known"), [(2**63, 2**32 - 1), (2**64 - 1, 2**32 - 1), (-5, 0), (True, 1), (2**32 - 1, 2**32 - 1)]
+)
+def test_what_a_child_says_can_be_read_again(path: Path, run: Run, said: int, known: int) -> None:
+    async def body() -> None:
+        machine = Machine()
+        async with Scene(path, machine=machine) as scene:
+            scene.blocks.failed(MESH, said, "refused\nby\x1b[1m" + "x" * 1000)
+            await scene.blocks.add(OTHER, Reason.CRASHES, detail="y\n" * 1000)
+        async with Scene(path, machine=machine) as scene:
+            assert scene.blocks.error is None
+            memory = scene.blocks.memory(MESH)
+            assert (memory.failures, type(memory.failures)) == (known, int)
+            assert memory.last_error == "refused?by?[1m" + "x" * 286
+            # What nobody has touched is no edit, however long it was.
+            edit(path, read(path), {THIRD: {}})
+            await scene.blocks.reread()
+            await until(lambda: scene.heard)
+            assert scene.told == [(THIRD, "blocked", EDITOR)]
+
+    run(body())
+
+
 def test_a_new_parent_finds_what_the_old_one_saved(path: Path, run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def body() -> None:
         machine = Machine()

@@ -17,6 +17,7 @@ from ravesvc.store import blockfile
 from ravesvc.store.blockfile import BlockFile, from_json, to_json
 from ravesvc.store.blocklist import SERVICE, Block, Blocklist, Event, Memory, Reason, What
 from ravesvc.store.files import write_atomically
+from ravesvc.words import printable
 
 MESH = "11111111-2222-4333-8444-555555555555"
 OTHER = "22222222-2222-4333-8444-555555555555"
@@ -129,9 +130,9 @@ def test_the_file_is_for_people(clock: Clock) -> None:
 
 # What can be reckoned with however the clocks are set.
 TIMES = st.integers(2 * DAY * 1000 - 2**53, 2**53 - 2 * DAY * 1000)
-COUNTS = st.integers(0, 2**62)
-WORDS = st.text()
-ACTORS = st.text(min_size=1)
+COUNTS = st.integers(0, 2**32 - 1)
+WORDS = st.text(max_size=300).map(lambda text: printable(text, 300))
+ACTORS = st.text(min_size=1, max_size=300).map(lambda text: printable(text, 300))
 MESHES = st.uuids().map(str)
 EVENTS = st.builds(
     Event,
@@ -158,7 +159,7 @@ BLOCKS = st.builds(
     until=st.none() | TIMES,
     detail=WORDS,
     actor=ACTORS,
-    count=st.integers(1, 2**62),
+    count=st.integers(1, 2**32 - 1),
     revision=COUNTS,
 )
 LISTS = st.builds(
@@ -185,6 +186,60 @@ def test_what_is_read_is_written_as_it_was(before: Blocklist) -> None:
     clock = Machine().clock()
     text = to_json(before, clock)
     assert to_json(from_json(text, "it", clock), clock) == text
+
+
+STEPS = st.lists(
+    st.tuples(MESHES, st.sampled_from(Reason), st.integers(0, 2**32 - 1), st.none() | st.integers(0, 10**15), WORDS),
+    max_size=5,
+)
+
+
+@given(
+    revision=st.integers(-5, 2**63 - 1),
+    counts=st.dictionaries(st.sampled_from(["failures", "blocks", "quarantines"]), st.integers(-5, 2**63 - 1)),
+    count=st.integers(-5, 2**63 - 1),
+    words=st.text() | st.just("x\n" * 1000),
+    steps=STEPS,
+)
+def test_whatever_was_typed_and_came_to_it_can_be_written_and_read_again(
+    revision: int, counts: dict[str, int], count: int, words: str, steps: list[Any]
+) -> None:
+    clock = Machine().clock()
+    text = json.loads(entry(detail=words, actor=words, count=count, revision=revision))
+    text |= {"revision": revision, "meshes": {MESH: counts | {"lastError": words}}}
+    blocks = Blocklist()
+    blocks.adopt(from_json(json.dumps(text), "it", clock), clock.now())
+    blocks.add(MESH, Reason.OPERATOR, clock.now(), None)
+    blocks.remove(MESH, clock.now(), "root")
+    for number, (mesh, reason, failures, duration, error) in enumerate(steps):
+        blocks.failed(mesh, failures, error, clock.now())
+        blocks.add(mesh if number % 2 else MESH, reason, clock.now(), duration, detail=error)
+        blocks = blocks.snapshot()
+    text = to_json(blocks, clock)
+    assert everything(from_json(text.encode(), "it", clock)) == everything(blocks)
+
+
+def test_counting_ends_where_it_could_not_be_read_again(clock: Clock) -> None:
+    text = json.loads(memory(blocks=2**63 - 1, quarantines=2**63 - 1, failures=2**63 - 1))
+    text["revision"] = 2**63 - 1
+    blocks = Blocklist()
+    blocks.adopt(from_json(json.dumps(text), "it", clock), clock.now())
+    blocks.add(MESH, Reason.CRASHES, clock.now(), 1000)
+    blocks = blocks.snapshot()
+    assert (blocks.memory(MESH).blocks, blocks.memory(MESH).quarantines) == (2**32 - 1, 2**32 - 1)
+    assert everything(from_json(to_json(blocks, clock), "it", clock)) == everything(blocks)
+
+
+@pytest.mark.parametrize("words", ["a\n<3>b", "a\x1b[2Jb", "x" * 301])
+def test_words_that_somebody_has_typed_are_made_fit_for_a_log(clock: Clock, words: str) -> None:
+    text = json.loads(entry(detail=words, actor=words))
+    text["meshes"] = {MESH: json.loads(event(detail=words, actor=words))["meshes"][MESH] | {"lastError": words}}
+    blocks = from_json(json.dumps(text), "it", clock)
+    (block,) = blocks
+    (told,) = blocks.memory(MESH).history
+    fit = printable(words, 300)
+    assert fit != words
+    assert {block.detail, block.actor, told.detail, told.actor, blocks.memory(MESH).last_error} == {fit}
 
 
 @pytest.mark.parametrize("jump", [DAY, -DAY])

@@ -96,11 +96,11 @@ def from_json(text: str | bytes, what: str, clock: Clock) -> Blocklist:
     One bad entry spoils the whole: it may be a kick that must not be forgotten.
     """
     top = fields.parse_object(text, what)
-    ahead = clock.ahead(_stamp(top))
+    now, ahead = clock.now(), clock.ahead(_stamp(top))
     entries = fields.get_object(top, "blockedMeshes")
     memories = fields.opt_object(top, "meshes") or {}
     return Blocklist(
-        [_block(mesh_id(mesh), fields.as_object(entry, mesh), ahead) for mesh, entry in entries.items()],
+        [_block(mesh_id(mesh), fields.as_object(entry, mesh), ahead, now) for mesh, entry in entries.items()],
         {mesh_id(mesh): _memory(fields.as_object(entry, mesh), ahead) for mesh, entry in memories.items()},
         revision=_count(top, "revision"),
     )
@@ -209,14 +209,23 @@ def _stamp(top: fields.Object) -> Stamp | None:
     )
 
 
-def _block(mesh: str, entry: fields.Object, ahead: int) -> Block:
-    until = fields.opt_int(entry, "blockedUntil")
+def _block(mesh: str, entry: fields.Object, ahead: int, now: int) -> Block:
+    """An entry; it has begun by now, and what is left of it is no more than all of it.
+
+    A machine without a battery boots with a clock that NTP has yet to set. Against that one the times that were
+    written before are in the future, and a block of an hour would last for as long as the clock is behind. It counts
+    from now on then. Where a stamp of this boot, or a clock that is right, tells better, this changes nothing.
+    """
+    since, end = _time(entry, "blockedAt", ahead), fields.opt_int(entry, "blockedUntil")
+    # What is too far away to reckon with is never.
+    until = None if end is None or end > _FARTHEST else _time(entry, "blockedUntil", ahead)
+    if until is not None and until > since:
+        until = min(until, now + until - since)
     return Block(
         mesh=mesh,
         reason=_reason(entry, mesh),
-        since=_time(entry, "blockedAt", ahead),
-        # What is too far away to reckon with is never.
-        until=None if until is None or until > _FARTHEST else _time(entry, "blockedUntil", ahead),
+        since=min(since, now),
+        until=until,
         detail=_words(entry, "detail"),
         actor=_words(entry, "actor") or SERVICE,
         count=max(1, _count(entry, "count")),

@@ -130,6 +130,8 @@ def test_the_file_is_for_people(clock: Clock) -> None:
 
 # What can be reckoned with however the clocks are set.
 TIMES = st.integers(2 * DAY * 1000 - 2**53, 2**53 - 2 * DAY * 1000)
+# What has begun by now, on a machine that is new.
+PAST = st.integers(2 * DAY * 1000 - 2**53, 1_700_000_000_000)
 COUNTS = st.integers(0, 2**32 - 1)
 WORDS = st.text(max_size=300).map(lambda text: printable(text, 300))
 ACTORS = st.text(min_size=1, max_size=300).map(lambda text: printable(text, 300))
@@ -155,7 +157,7 @@ BLOCKS = st.builds(
     Block,
     mesh=MESHES,
     reason=st.sampled_from(Reason),
-    since=TIMES,
+    since=PAST,
     until=st.none() | TIMES,
     detail=WORDS,
     actor=ACTORS,
@@ -281,6 +283,62 @@ def test_after_a_boot_the_wall_clock_counts() -> None:
     machine.sleep(600)
     machine.boottime = 1.0
     assert list(from_json(text, "it", machine.clock("another"))) == [FAILED]
+
+
+@pytest.mark.parametrize("stamped", [True, False])
+def test_a_clock_that_is_not_set_yet_after_a_boot_makes_no_block_longer(stamped: bool) -> None:
+    machine = Machine()
+    clock = machine.clock()
+    blocks = Blocklist([KICKED])
+    blocks.add(MESH, Reason.CRASHES, clock.now(), 3600_000)
+    written = json.loads(to_json(blocks, clock))
+    if not stamped:
+        del written["saved"]
+    text = json.dumps(written)
+    for boot in range(3):
+        # It is behind each time, and NTP sets it after a minute.
+        machine.wall, machine.boottime = 1_700_000_000.0 - 400 * DAY, 1.0
+        clock = machine.clock(f"boot {boot}")
+        blocks = from_json(text, "it", clock)
+        assert blocks.next_end() == clock.now() + 3600_000
+        block = blocks.get(MESH, clock.now())
+        assert block
+        assert block.since == clock.now()
+        assert blocks.get(OTHER, 2**60)
+        machine.sleep(60)
+        machine.wall += 400 * DAY
+        text = to_json(blocks, clock)
+        # A parent that follows in the same boot reckons with what is left.
+        follower = machine.clock(f"boot {boot}")
+        assert from_json(text, "it", follower).next_end() == follower.now() + 3540_000
+
+
+@pytest.mark.parametrize("jump", [DAY, -DAY])
+def test_an_entry_that_is_typed_after_a_jump_of_the_clock_is_no_longer_than_it_says(jump: int) -> None:
+    machine = Machine()
+    clock = machine.clock()
+    opened = json.loads(to_json(Blocklist(), clock))
+    machine.wall += jump
+    now = int(machine.wall) * 1000
+    opened["blockedMeshes"][MESH] = {"reason": "operator", "blockedAt": now, "blockedUntil": now + 3600_000}
+    (block,) = from_json(json.dumps(opened), "it", clock)
+    assert block.until is not None
+    assert block.until <= clock.now() + 3600_000
+
+
+def test_an_end_may_be_typed_that_is_farther_away_than_the_first_one() -> None:
+    machine = Machine()
+    clock = machine.clock()
+    blocks = Blocklist()
+    blocks.add(MESH, Reason.CRASHES, clock.now(), 3600_000)
+    written = json.loads(to_json(blocks, clock))
+    machine.sleep(600)
+    (same,) = from_json(json.dumps(written), "it", clock)
+    assert [same] == list(blocks)
+    written["blockedMeshes"][MESH]["blockedUntil"] += DAY * 1000
+    (longer,) = from_json(json.dumps(written), "it", clock)
+    assert longer.until == 1_700_003_600_000 + DAY * 1000
+    assert not longer.says(same)
 
 
 FAR = [2**53 + 1, 2**63 - 1, -(2**53) - 1, 1 - 2**63]

@@ -263,12 +263,19 @@ class Blocks:
 
     def _adopt(self, edit: Blocklist) -> None:
         by_hand = self._list.revision > 0
-        changes, kept = self._list.adopt(edit, self._clock.now())
+        changes, kept, refused = self._list.adopt(edit, self._clock.now())
         self._news += changes
         for block in kept:
             log.warning(
                 "The entry of mesh %s in the blocklist stays (%s): it is newer than the text that was edited; "
                 "ravectl blocklist remove takes it out",
+                block.mesh,
+                block.describe(),
+            )
+        for block in refused:
+            log.warning(
+                "The entry of mesh %s in the blocklist stays out (%s): it was lifted after the text was written that "
+                "was edited; ravectl blocklist add blocks it again",
                 block.mesh,
                 block.describe(),
             )

@@ -170,6 +170,8 @@ class Blocklist:
         self._blocks = {block.mesh: block for block in blocks}
         self._memories = dict(memories or {})
         self._crowded = _MOST_MEMORIES
+        # The first revision without an entry that somebody has lifted, by mesh id. Editors are not open for ever.
+        self._lifted: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self._blocks.values())
@@ -236,6 +238,10 @@ class Blocklist:
         if block is None:
             return None
         self._remember(mesh, now, failures=0, last_error="", blocks=0, quarantines=0)
+        self._lifted.pop(mesh, None)
+        self._lifted[mesh] = self.revision + 1
+        if len(self._lifted) > _MOST_MEMORIES:
+            del self._lifted[next(iter(self._lifted))]
         return self._drop(block, What.UNBLOCKED, actor, now)
 
     def expire(self, now: int) -> list[Change]:
@@ -254,14 +260,16 @@ class Blocklist:
         self._remember(mesh, now, failures=0, last_error="", blocks=0, quarantines=0)
         return True
 
-    def adopt(self, edit: Blocklist, now: int) -> tuple[list[Change], list[Block]]:
+    def adopt(self, edit: Blocklist, now: int) -> tuple[list[Change], list[Block], list[Block]]:
         """Take over a list that somebody has made from the text of `edit.revision`.
 
-        What has changed here since that revision they can't have known: it stays. Returns the changes, and the
-        entries that stayed against what the edit says. An edit without a revision knows nothing of ours.
+        What has changed here since that revision they can't have known: it stays. Returns the changes, the entries
+        that stayed against what the edit says, and those that stayed out, because they were lifted (by `remove`, as
+        long as this list has lived) since our own text had them. An edit without a revision knows nothing of ours.
         """
         changes = self.expire(now)
         kept: list[Block] = []
+        refused: list[Block] = []
         if self.revision == 0:
             # There is nothing of ours: it is all that is known.
             self.revision, self._memories = min(edit.revision, _MOST_REVISION), edit.memories
@@ -273,6 +281,8 @@ class Blocklist:
                 continue
             if ours and ours.revision > base:
                 kept.append(ours)
+            elif theirs and theirs.revision and not ours and self._lifted.get(mesh, 0) > base:
+                refused.append(theirs)
             elif theirs:
                 # One that our own text had keeps its author, unless it was changed; what was typed has none.
                 actor = theirs.actor if theirs.revision and not ours else EDITOR
@@ -281,7 +291,7 @@ class Blocklist:
                 changes.append(self._drop(ours, What.UNBLOCKED, EDITOR, now))
         for mesh, memory in edit.memories.items():
             self._memories.setdefault(mesh, memory)
-        return changes, kept
+        return changes, kept, refused
 
     def snapshot(self) -> Blocklist:
         """A list that stays as this one is now, as the next revision."""

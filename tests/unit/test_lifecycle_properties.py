@@ -213,7 +213,7 @@ class Lifecycle(RuleBasedStateMachine):
         assert self.file is not None
         edit = from_json(self.file, "it", self.clock)
         self.seen = self.file
-        changes, _ = self.blocks.adopt(edit, self.now)
+        changes, _, _ = self.blocks.adopt(edit, self.now)
         theirs = edit.in_force(self.now)
         for mesh, number in list(self.kicks.items()):
             if number and self.author.get(mesh) == number and not for_ever(theirs.get(mesh)):

@@ -733,6 +733,27 @@ def test_a_stale_edit_does_not_forget_a_kick(path: Path, run: Run, caplog: pytes
     run(body())
 
 
+def test_a_stale_edit_does_not_bring_back_what_was_unblocked(
+    path: Path, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with Scene(path) as scene:
+            await scene.blocks.add(MESH, Reason.KICKED)
+            opened = read(path)
+            await scene.blocks.remove(MESH, "root")
+            edit(path, opened, {OTHER: {}})
+            await scene.blocks.reread()
+            await scene.settled()
+            assert scene.blocks.in_force().keys() == entries(path).keys() == {OTHER}
+            assert warnings(caplog) == [
+                f"The entry of mesh {MESH} in the blocklist stays out (the bot was kicked): it was lifted after the "
+                "text was written that was edited; ravectl blocklist add blocks it again"
+            ]
+            assert scene.told[2:] == [(OTHER, "blocked", EDITOR)]
+
+    run(body())
+
+
 def test_an_edit_just_before_a_save_is_merged_and_not_overwritten(path: Path, run: Run) -> None:
     async def body() -> None:
         async with Scene(path) as scene:

@@ -411,7 +411,7 @@ def test_an_edit_that_changes_nothing_changes_nothing() -> None:
     blocks.add(OTHER, Reason.CRASHES, 0, 100)
     text = saved(blocks)
     before = list(blocks), blocks.memories
-    assert blocks.adopt(text, 50) == ([], [])
+    assert blocks.adopt(text, 50) == ([], [], [])
     assert (list(blocks), blocks.memories) == before
     assert blocks.revision == text.revision
 
@@ -421,7 +421,7 @@ def test_a_fresh_edit_takes_entries_out() -> None:
     blocks.add(MESH, Reason.KICKED, 0, None, detail="x")
     blocks.add(OTHER, Reason.HELD, 0, None)
     entry = found(blocks)
-    changes, kept = blocks.adopt(edited(saved(blocks), without=MESH), 5)
+    changes, kept, _ = blocks.adopt(edited(saved(blocks), without=MESH), 5)
     assert changes == [Change(what=What.UNBLOCKED, block=entry, actor=EDITOR)]
     assert kept == []
     assert [entry.mesh for entry in blocks] == [OTHER]
@@ -434,7 +434,7 @@ def test_a_fresh_edit_puts_entries_in() -> None:
     blocks = Blocklist()
     text = saved(blocks)
     typed = block(Reason.OPERATOR, 100, actor="whoever they say", detail="noise")
-    changes, kept = blocks.adopt(edited(text, typed), 5)
+    changes, kept, _ = blocks.adopt(edited(text, typed), 5)
     entry = block(Reason.OPERATOR, 100, actor=EDITOR, detail="noise", revision=text.revision + 1)
     assert changes == [Change(what=What.BLOCKED, block=entry, actor=EDITOR)]
     assert kept == []
@@ -457,7 +457,7 @@ def test_a_fresh_edit_puts_entries_in() -> None:
 def test_a_fresh_edit_changes_entries(changed: Block) -> None:
     blocks = Blocklist()
     blocks.add(MESH, Reason.CRASHES, 0, 10_000)
-    changes, kept = blocks.adopt(edited(saved(blocks), changed), 5)
+    changes, kept, _ = blocks.adopt(edited(saved(blocks), changed), 5)
     assert [(change.what, change.actor) for change in changes] == [(What.BLOCKED, EDITOR)]
     assert kept == []
     entry = found(blocks)
@@ -469,7 +469,7 @@ def test_a_fresh_edit_changes_entries(changed: Block) -> None:
 def test_a_clock_that_was_corrected_a_little_is_no_edit(until: int) -> None:
     blocks = Blocklist()
     blocks.add(MESH, Reason.CRASHES, 0, 10_000)
-    assert blocks.adopt(edited(saved(blocks), block(Reason.CRASHES, until)), 5) == ([], [])
+    assert blocks.adopt(edited(saved(blocks), block(Reason.CRASHES, until)), 5) == ([], [], [])
     assert found(blocks).until == 10_000
 
 
@@ -492,7 +492,7 @@ def test_a_stale_edit_does_not_forget_a_kick_that_it_can_not_know() -> None:
     kick = found(blocks)
     for _ in range(3):
         saved(blocks)
-    changes, kept = blocks.adopt(stale, 5)
+    changes, kept, _ = blocks.adopt(stale, 5)
     assert [(change.what, change.block.mesh) for change in changes] == [(What.UNBLOCKED, OTHER)]
     assert kept == [kick]
     assert list(blocks) == [kick]
@@ -502,7 +502,7 @@ def test_a_kick_of_which_the_text_is_not_yet_written_is_newer_than_any_text() ->
     blocks = Blocklist()
     text = saved(blocks)
     blocks.add(MESH, Reason.KICKED, 1, None)
-    assert blocks.adopt(text, 5) == ([], [found(blocks)])
+    assert blocks.adopt(text, 5) == ([], [found(blocks)], [])
 
 
 def test_a_kick_that_came_again_is_not_the_one_that_was_taken_out() -> None:
@@ -513,7 +513,7 @@ def test_a_kick_that_came_again_is_not_the_one_that_was_taken_out() -> None:
     saved(blocks)
     blocks.add(MESH, Reason.KICKED, 2, None)
     saved(blocks)
-    changes, kept = blocks.adopt(stale, 5)
+    changes, kept, _ = blocks.adopt(stale, 5)
     assert changes == []
     assert kept == [found(blocks)]
 
@@ -524,23 +524,85 @@ def test_a_stale_edit_does_not_weaken_a_kick_either() -> None:
     stale = edited(saved(blocks), block(Reason.CRASHES, 50))
     blocks.add(MESH, Reason.KICKED, 1, None)
     kick = found(blocks)
-    assert blocks.adopt(stale, 5) == ([], [kick])
+    assert blocks.adopt(stale, 5) == ([], [kick], [])
     assert found(blocks) == kick
 
 
-def test_a_stale_edit_may_bring_back_what_was_lifted_since_and_its_author_with_it() -> None:
+def test_a_stale_edit_does_not_bring_back_what_was_lifted_since() -> None:
     blocks = Blocklist()
     blocks.add(MESH, Reason.KICKED, 0, None)
     blocks.add(OTHER, Reason.OPERATOR, 0, None, actor="root")
     stale = saved(blocks)
+    lifted = found(blocks)
+    blocks.remove(MESH, 1, "root")
+    for _ in range(3):
+        changes, kept, refused = blocks.adopt(edited(stale, block(Reason.HELD, mesh=THIRD)), 5)
+        assert [change.block.mesh for change in changes] in ([THIRD], [])
+        assert kept == []
+        assert refused == [lifted]
+        assert {entry.mesh for entry in blocks} == {OTHER, THIRD}
+        stale = Blocklist(list(edited(stale, found(blocks, THIRD))), stale.memories, stale.revision)
+        saved(blocks)
+
+
+def test_what_is_typed_is_taken_though_it_was_lifted_before() -> None:
+    blocks = Blocklist()
+    blocks.add(MESH, Reason.KICKED, 0, None)
+    stale = saved(blocks)
+    blocks.remove(MESH, 1, "root")
+    changes, _, refused = blocks.adopt(edited(stale, block(Reason.OPERATOR), without=MESH), 5)
+    assert [(change.what, change.actor) for change in changes] == [(What.BLOCKED, EDITOR)]
+    assert refused == []
+
+
+def test_a_text_without_a_revision_brings_nothing_back_that_was_lifted() -> None:
+    blocks = Blocklist()
+    blocks.add(MESH, Reason.KICKED, 0, None)
+    stale = saved(blocks)
+    lifted = found(blocks)
+    blocks.remove(MESH, 1, "root")
+    saved(blocks)
+    assert blocks.adopt(Blocklist(stale, revision=0), 5) == ([], [], [lifted])
+
+
+def test_who_has_seen_that_an_entry_is_gone_may_bring_it_back_and_its_author_with_it() -> None:
+    blocks = Blocklist()
+    blocks.add(MESH, Reason.KICKED, 0, None)
+    blocks.add(OTHER, Reason.OPERATOR, 0, None, actor="root")
+    old = saved(blocks)
     blocks.remove(MESH, 1, "root")
     blocks.remove(OTHER, 1, "root")
-    saved(blocks)
-    changes, kept = blocks.adopt(stale, 5)
+    seen = saved(blocks)
+    changes, kept, refused = blocks.adopt(edited(seen, *old), 5)
     assert {change.block.mesh: change.actor for change in changes} == {MESH: SERVICE, OTHER: "root"}
-    assert kept == []
+    assert kept == refused == []
     # They came with this edit, so an older one can't take them away again.
     assert {entry.revision for entry in blocks} == {blocks.revision + 1}
+
+
+def test_what_was_lifted_and_came_again_is_kept_and_not_refused() -> None:
+    blocks = Blocklist()
+    blocks.add(MESH, Reason.KICKED, 0, None)
+    stale = saved(blocks)
+    blocks.remove(MESH, 1, "root")
+    blocks.add(MESH, Reason.HELD, 2, None)
+    assert blocks.adopt(stale, 5) == ([], [found(blocks)], [])
+
+
+def test_the_memory_of_what_was_lifted_is_bounded_and_the_latest_are_in_it() -> None:
+    blocks = Blocklist()
+    for number in range(MOST + 1):
+        blocks.add(f"m{number}", Reason.OPERATOR, 0, None)
+    stale = saved(blocks)
+    # The first one is lifted once more at the end.
+    for number in [*range(MOST), 0, MOST]:
+        blocks.add("m0", Reason.OPERATOR, 1, None)
+        blocks.remove(f"m{number}", 1, "root")
+    blocks.remove("m0", 2, "root")
+    assert len(blocks._lifted) == MOST
+    changes, _, refused = blocks.adopt(stale, 5)
+    assert [change.block.mesh for change in changes] == ["m1"]
+    assert len(refused) == MOST
 
 
 def test_an_edit_with_no_revision_knows_nothing_of_ours() -> None:
@@ -549,7 +611,7 @@ def test_an_edit_with_no_revision_knows_nothing_of_ours() -> None:
     saved(blocks)
     kick = found(blocks)
     typed = Blocklist([block(Reason.OPERATOR, mesh=OTHER)])
-    changes, kept = blocks.adopt(typed, 5)
+    changes, kept, _ = blocks.adopt(typed, 5)
     assert [(change.block.mesh, change.actor) for change in changes] == [(OTHER, EDITOR)]
     assert kept == [kick]
     assert {entry.mesh for entry in blocks} == {MESH, OTHER}
@@ -557,7 +619,7 @@ def test_an_edit_with_no_revision_knows_nothing_of_ours() -> None:
 
 def test_the_first_file_is_taken_over_as_it_is() -> None:
     blocks = Blocklist()
-    changes, kept = blocks.adopt(Blocklist([block(), block(Reason.CONNECTION_FAILURES, 100, mesh=OTHER)]), 5)
+    changes, kept, _ = blocks.adopt(Blocklist([block(), block(Reason.CONNECTION_FAILURES, 100, mesh=OTHER)]), 5)
     assert {change.block.mesh: change.block.reason for change in changes} == {
         MESH: Reason.KICKED,
         OTHER: Reason.CONNECTION_FAILURES,
@@ -572,7 +634,7 @@ def test_a_text_of_a_revision_that_was_never_written_takes_nothing_out() -> None
     blocks.add(MESH, Reason.KICKED, 0, None)
     text = saved(blocks)
     backup = Blocklist([block(Reason.OPERATOR, mesh=OTHER)], revision=text.revision + 50)
-    changes, kept = blocks.adopt(backup, 5)
+    changes, kept, _ = blocks.adopt(backup, 5)
     assert [change.block.mesh for change in changes] == [OTHER]
     assert [entry.mesh for entry in kept] == [MESH]
     assert blocks.revision == text.revision
@@ -607,7 +669,7 @@ def test_entries_of_an_edit_that_are_over_count_as_none() -> None:
     blocks = Blocklist()
     blocks.add(MESH, Reason.KICKED, 0, None)
     over = [block(Reason.KICKED, 4), block(Reason.OPERATOR, 4, mesh=OTHER)]
-    changes, kept = blocks.adopt(edited(saved(blocks), *over), 5)
+    changes, kept, _ = blocks.adopt(edited(saved(blocks), *over), 5)
     assert [(change.what, change.block.mesh, change.actor) for change in changes] == [(What.UNBLOCKED, MESH, EDITOR)]
     assert kept == []
     assert list(blocks) == []
@@ -617,7 +679,7 @@ def test_what_is_over_here_is_released_by_the_service_and_not_by_the_editor() ->
     blocks = Blocklist()
     blocks.add(MESH, Reason.CRASHES, 0, 10)
     text = saved(blocks)
-    changes, kept = blocks.adopt(text, 11)
+    changes, kept, _ = blocks.adopt(text, 11)
     assert [(change.what, change.actor) for change in changes] == [(What.RELEASED, SERVICE)]
     assert kept == []
     assert list(blocks) == []
@@ -626,7 +688,7 @@ def test_what_is_over_here_is_released_by_the_service_and_not_by_the_editor() ->
 def test_what_is_over_here_may_be_blocked_longer() -> None:
     blocks = Blocklist()
     blocks.add(MESH, Reason.CRASHES, 0, 10)
-    changes, _ = blocks.adopt(edited(saved(blocks), block(Reason.CRASHES, HOUR)), 11)
+    changes, _, _ = blocks.adopt(edited(saved(blocks), block(Reason.CRASHES, HOUR)), 11)
     assert [change.what for change in changes] == [What.RELEASED, What.BLOCKED]
     assert found(blocks, now=11).until == HOUR
 
@@ -681,7 +743,7 @@ def test_after_an_edit_each_entry_is_either_newer_or_what_the_edit_says(
     play(blocks, since, 20)
     ours = blocks.in_force(30)
     edit = Blocklist([block(reason, until, mesh=mesh) for mesh, (reason, until) in entries.items()], revision=base)
-    changes, kept = blocks.adopt(edit, 30)
+    changes, kept, _ = blocks.adopt(edit, 30)
     assert blocks.expire(30) == []
     theirs = edit.in_force(30)
     after = blocks.in_force(30)
@@ -698,6 +760,6 @@ def test_after_an_edit_each_entry_is_either_newer_or_what_the_edit_says(
         told = [change for change in changes if change.block.mesh == mesh and change.what is not What.RELEASED]
         assert bool(told) is (new != old)
     # The same edit once more says nothing new.
-    again, still_kept = blocks.adopt(edit, 30)
+    again, still_kept, _ = blocks.adopt(edit, 30)
     assert again == []
     assert set(still_kept) >= set(kept)

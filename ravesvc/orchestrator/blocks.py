@@ -15,8 +15,7 @@ from pathlib import Path
 
 from ravesvc.clock import Clock
 from ravesvc.errors import Code, RaveError
-from ravesvc.store import blockfile
-from ravesvc.store.blockfile import LONGEST_WORDS, BlockFile
+from ravesvc.store.blockfile import LONGEST_WORDS, BlockFile, EditedMeanwhile
 from ravesvc.store.blocklist import MOST_COUNT, SERVICE, Block, Blocklist, Change, Memory, Reason, What
 from ravesvc.words import printable
 
@@ -195,16 +194,26 @@ class Blocks:
                 break
 
     async def _save(self) -> None:
-        # Else an edit would be overwritten before anybody has read it.
-        failure = self.error or await self._clear_way()
-        news, self._news = self._news, []
-        waiting, self._waiting = self._waiting, []
-        if failure is None:
+        news: list[Change] = []
+        waiting: list[asyncio.Future[bool]] = []
+        saved = False
+        while not saved:
+            # Else an edit would be overwritten before anybody has read it.
+            failure = self.error or await self._clear_way()
+            news, self._news = news + self._news, []
+            waiting, self._waiting = waiting + self._waiting, []
+            if failure:
+                break
             self._dirty = False
             try:
-                await asyncio.to_thread(self._write_down, self._list.snapshot())
+                await asyncio.to_thread(self._file.save, self._list.snapshot())
+                saved = True
+            except EditedMeanwhile:
+                # It came in between all the same.
+                self._dirty = True
             except RaveError as e:
                 self._dirty, failure = True, e
+                break
         before, self.unsaved = self.unsaved, failure
         if failure and (before is None or before.message != failure.message):
             log.error("The blocklist can't be saved, it is kept in memory: %s", failure)
@@ -220,10 +229,6 @@ class Blocks:
             self._wake.clear()
         if (self.unsaved is None) is not (before is None):
             self._changed()
-
-    def _write_down(self, snapshot: Blocklist) -> None:
-        """In a thread: a large list is a long text."""
-        self._file.save(blockfile.to_json(snapshot, self._clock))
 
     def _show(self, change: Change) -> None:
         shown = {mesh: block for mesh, block in self.shown.items() if mesh != change.block.mesh}

@@ -16,6 +16,7 @@ import errno
 import json
 import logging
 import os
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -32,7 +33,7 @@ E = TypeVar("E", bound=StrEnum)
 
 log = logging.getLogger(__name__)
 
-# Of some ten thousand entries with all that is remembered.
+# Of some ten thousand entries with all that is remembered. Nothing that is larger is read, nor written.
 _LARGEST = 16 * 1024 * 1024
 # Milliseconds; some 280 000 years.
 _FARTHEST = 2**53
@@ -106,6 +107,10 @@ def from_json(text: str | bytes, what: str, clock: Clock) -> Blocklist:
     )
 
 
+class EditedMeanwhile(Exception):  # noqa: N818 - that is no error
+    """Somebody has written the file while we were about to; it is as they have left it."""
+
+
 class BlockFile:
     """The file and its copy. Its methods block."""
 
@@ -166,18 +171,40 @@ class BlockFile:
             # What can't be read is an edit, too.
             return not self.missing()
 
-    def save(self, text: str) -> None:
-        """Write both; they are safe on disk when this returns. Raises `RaveError` (BadFile); both are whole then."""
-        content = text.encode()
+    def save(self, blocklist: Blocklist) -> None:
+        """Write both; they are safe on disk when this returns.
+
+        Of a list that is too large the histories are left out. Raises `RaveError` (BadFile), also when that is not
+        enough, and `EditedMeanwhile`; both are whole then.
+        """
+        content = self._content(blocklist)
         # The copy first: it must know all that the file may ever have said.
-        for path in (self._copy, self._path):
-            try:
-                write_atomically(path, content, 0o600)
-            except OSError as e:
-                hint = "free some space" if e.errno in (errno.ENOSPC, errno.EDQUOT) else "is the directory rave's?"
-                what = f"{path} can't be written: {e.strerror}"
-                raise RaveError(Code.BAD_FILE, what, hint=hint, file=str(path)) from e
+        self._write(self._copy, content)
+        self._write(self._path, content, self._insist_unchanged)
         self._known, self._saved = content, True
+
+    def _content(self, blocklist: Blocklist) -> bytes:
+        content = to_json(blocklist, self._clock).encode()
+        if len(content) > _LARGEST:
+            content = to_json(blocklist.without_history(), self._clock).encode()
+        if len(content) > _LARGEST:
+            text = f"{self._path} can't be written: {len(content)} bytes are more than would be read again"
+            hint = "ravectl blocklist remove takes entries out"
+            raise RaveError(Code.BAD_FILE, text, hint=hint, file=str(self._path))
+        return content
+
+    def _write(self, path: Path, content: bytes, check: Callable[[], object] = lambda: None) -> None:
+        try:
+            write_atomically(path, content, 0o600, check=check)
+        except OSError as e:
+            hint = "free some space" if e.errno in (errno.ENOSPC, errno.EDQUOT) else "is the directory rave's?"
+            what = f"{path} can't be written: {e.strerror}"
+            raise RaveError(Code.BAD_FILE, what, hint=hint, file=str(path)) from e
+
+    def _insist_unchanged(self) -> None:
+        # Writing the copy and syncing both takes a while, and nobody has looked since.
+        if self.changed():
+            raise EditedMeanwhile
 
     def _damaged(self, reason: str) -> RaveError:
         try:

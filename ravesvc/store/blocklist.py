@@ -298,6 +298,12 @@ class Blocklist:
         self.revision += 1
         return Blocklist(self._blocks.values(), self._memories, self.revision)
 
+    def without_history(self) -> Blocklist:
+        """The same list with nothing in it but what something is decided by."""
+        memories = {mesh: dataclasses.replace(memory, history=()) for mesh, memory in self._memories.items()}
+        troubled = {mesh: memory for mesh, memory in memories.items() if memory.troubled}
+        return Blocklist(self._blocks.values(), troubled, self.revision)
+
     def _put(self, block: Block, now: int) -> Change:
         self._blocks[block.mesh] = block
         self._tell(block, What.BLOCKED, block.actor, now)

@@ -10,10 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: str | bytes, mode: int) -> None:
+def write_atomically(
+    path: Path, content: str | bytes, mode: int, *, check: Callable[[], object] = lambda: None
+) -> None:
     """Replace a file: temporary file beside it, fsync, rename, fsync of the directory; raises OSError.
 
-    The content is safe on disk when this returns. A symbolic link at `path` is replaced, not followed.
+    The content is safe on disk when this returns. A symbolic link at `path` is replaced, not followed. `check` is
+    called when there is nothing left to do but to rename; what it raises leaves the old file there.
     """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -22,6 +25,7 @@ def write_atomically(path: Path, content: str | bytes, mode: int) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
+        check()
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from ravesvc.orchestrator import blocks as module
 from ravesvc.orchestrator.blocks import Blocks, describe, insist
 from ravesvc.store import blockfile
 from ravesvc.store.blockfile import BlockFile, from_json
-from ravesvc.store.blocklist import EDITOR, SERVICE, Block, Change, Reason, What
+from ravesvc.store.blocklist import EDITOR, SERVICE, Block, Blocklist, Change, Reason, What
 from ravesvc.store.files import write_atomically
 from tests.unit.conftest import until
 
@@ -155,22 +155,26 @@ class Disk:
         self.begun = 0
         self.attempts = 0
         self.full = False
+        # What somebody does to the file just before it is written, one each time.
+        self.edits: list[Callable[[], object]] = []
         self.free = threading.Event()
         self.free.set()
         self._save = BlockFile.save
-        monkeypatch.setattr(BlockFile, "save", lambda file, text: self._slow(file, text))
+        monkeypatch.setattr(BlockFile, "save", lambda file, blocklist: self._slow(file, blocklist))
         monkeypatch.setattr(blockfile, "write_atomically", self._write)
 
-    def _slow(self, file: BlockFile, text: str) -> None:
+    def _slow(self, file: BlockFile, blocklist: Blocklist) -> None:
         self.begun += 1
         assert self.free.wait(60)
-        self._save(file, text)
+        self._save(file, blocklist)
 
-    def _write(self, path: Path, content: bytes, mode: int) -> None:
+    def _write(self, path: Path, content: bytes, mode: int, *, check: Callable[[], object]) -> None:
         self.attempts += 1
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write_atomically(path, content, mode)
+        if path.suffix == ".json" and self.edits:
+            self.edits.pop(0)()
+        write_atomically(path, content, mode, check=check)
 
     @contextlib.asynccontextmanager
     async def slow(self) -> AsyncIterator[None]:
@@ -650,7 +654,7 @@ def test_another_reason_is_said_again(
         async with Scene(path) as scene:
             for words in ("full", "full", "broken"):
 
-                def fail(_file: BlockFile, _text: str, words: str = words) -> None:
+                def fail(_file: BlockFile, _blocklist: Blocklist, words: str = words) -> None:
                     raise RaveError(Code.BAD_FILE, words)
 
                 monkeypatch.setattr(BlockFile, "save", fail)
@@ -766,6 +770,75 @@ def test_an_edit_just_before_a_save_is_merged_and_not_overwritten(path: Path, ru
                 (OTHER, "unblocked", EDITOR),
                 (THIRD, "blocked", EDITOR),
             ]
+
+    run(body())
+
+
+def test_an_edit_while_the_file_is_being_written_is_taken_over_and_all_saved_again(
+    path: Path, run: Run, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with Scene(path) as scene:
+            await scene.blocks.add(OTHER, Reason.HELD)
+            text = read(path)
+            disk.begun = 0
+            disk.edits = [
+                lambda: edit(path, text, {THIRD: {"detail": "noise"}}),
+                lambda: edit(path, text, {THIRD: {"detail": "noise"}}, without=OTHER),
+            ]
+            assert await scene.blocks.add(MESH, Reason.KICKED) is True
+            assert disk.begun == 3
+            assert scene.blocks.in_force().keys() == entries(path).keys() == {MESH, THIRD}
+            assert read(path.with_name("blocklist.json.saved")) == read(path)
+            assert scene.told[1:] == [
+                (MESH, "blocked", SERVICE),
+                (THIRD, "blocked", EDITOR),
+                (OTHER, "unblocked", EDITOR),
+            ]
+            assert scene.on_disk[1:] == [{MESH, THIRD}] * 3
+            await scene.settled()
+            assert disk.begun == 3
+        assert not [name for name in names(path) if name.startswith(".")]
+
+    run(body())
+
+
+def test_a_broken_edit_while_the_file_is_being_written_is_kept_aside(path: Path, run: Run, disk: Disk) -> None:
+    async def body() -> None:
+        async with Scene(path) as scene:
+            await scene.blocks.add(OTHER, Reason.HELD)
+            disk.edits = [lambda: write(path, "nonsense")]
+            assert await scene.blocks.add(MESH, Reason.KICKED) is True
+            assert damaged(path) == ["nonsense"]
+            assert entries(path).keys() == {MESH, OTHER}
+
+    run(body())
+
+
+def test_a_list_that_is_too_large_is_kept_in_memory_until_something_is_taken_out(
+    path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with Scene(path) as scene:
+            await scene.blocks.add(OTHER, Reason.HELD, detail="x" * 300)
+            before = read(path)
+            monkeypatch.setattr(blockfile, "_LARGEST", len(before))
+            for mesh in (MESH, THIRD):
+                saved = scene.blocks.add(mesh, Reason.KICKED, detail="y" * 300)
+            assert await saved is False
+            assert scene.blocks.unsaved
+            assert "remove" in scene.blocks.unsaved.hint
+            assert scene.blocks.error is None
+            assert scene.blocks.in_force().keys() == {MESH, OTHER, THIRD}
+            assert read(path) == before
+            scene.blocks.remove(THIRD, "root")
+            assert await scene.blocks.remove(OTHER, "root") is True
+            assert scene.blocks.unsaved is None
+            assert entries(path).keys() == {MESH}
+        async with Scene(path) as scene:
+            assert scene.blocks.error is None
+            assert scene.blocks.in_force().keys() == {MESH}
+        assert damaged(path) == []
 
     run(body())
 
@@ -922,10 +995,10 @@ def test_a_parent_that_was_killed_between_both_files_forgets_nothing(
             await scene.blocks.add(OTHER, Reason.HELD)
             with monkeypatch.context() as patch:
 
-                def write(target: Path, content: bytes, mode: int) -> None:
+                def write(target: Path, content: bytes, mode: int, *, check: Callable[[], object]) -> None:
                     if target == path:
                         raise OSError(errno.EIO, "killed")
-                    write_atomically(target, content, mode)
+                    write_atomically(target, content, mode, check=check)
 
                 patch.setattr(blockfile, "write_atomically", write)
                 assert await scene.blocks.add(MESH, Reason.KICKED) is False

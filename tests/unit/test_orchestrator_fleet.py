@@ -157,7 +157,7 @@ async def site_on(address: str, directory: Path, limit: int | None = None) -> As
             await site.blocks.close()
 
 
-def no_space(_: BlockFile, text: str) -> None:
+def no_space(_: BlockFile, blocklist: Blocklist) -> None:
     """In the place of `BlockFile.save`."""
     raise RaveError(Code.BAD_FILE, "it can't be written: No space left on device")
 
@@ -629,9 +629,9 @@ def test_a_kick_that_cannot_be_saved_leaves_the_failed_unit(
 ) -> None:
     saves = []
 
-    def refuse(file: BlockFile, text: str) -> None:
-        saves.append(text)
-        no_space(file, text)
+    def refuse(file: BlockFile, blocklist: Blocklist) -> None:
+        saves.append(blocklist)
+        no_space(file, blocklist)
 
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
@@ -661,12 +661,12 @@ def test_a_kick_that_cannot_be_saved_leaves_the_failed_unit(
 def test_a_kick_that_is_told_again_and_again_is_saved_once(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saves: list[str] = []
+    saves: list[Blocklist] = []
     real = BlockFile.save
 
-    def save(file: BlockFile, text: str) -> None:
-        saves.append(text)
-        real(file, text)
+    def save(file: BlockFile, blocklist: Blocklist) -> None:
+        saves.append(blocklist)
+        real(file, blocklist)
 
     monkeypatch.setattr(BlockFile, "save", save)
 

@@ -143,7 +143,7 @@ def test_a_disk_that_is_full_is_said_and_the_service_goes_on(
             await site.manager.hears("1 meshes, 1 disconnected")
             with monkeypatch.context() as full:
 
-                def write(*_: Any) -> None:
+                def write(*_: Any, **_check: Any) -> None:
                     raise OSError(28, "No space left on device")
 
                 full.setattr("ravesvc.store.blockfile.write_atomically", write)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ravesvc.clock import Clock
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import blockfile
-from ravesvc.store.blockfile import BlockFile, from_json, to_json
+from ravesvc.store.blockfile import BlockFile, EditedMeanwhile, from_json, to_json
 from ravesvc.store.blocklist import SERVICE, Block, Blocklist, Event, Memory, Reason, What
 from ravesvc.store.files import write_atomically
 from ravesvc.words import printable
@@ -250,7 +250,7 @@ def test_a_jump_of_the_clock_does_not_change_what_is_left_of_a_block(path: Path,
     writer = machine.clock()
     blocks = Blocklist()
     blocks.add(MESH, Reason.CRASHES, writer.now(), 3600_000)
-    BlockFile(path, writer).save(to_json(blocks, writer))
+    BlockFile(path, writer).save(blocks)
     machine.sleep(600)
     machine.wall += jump
     reader = machine.clock()
@@ -441,7 +441,7 @@ def test_half_of_a_surrogate_pair_does_not_keep_the_list_from_being_saved(clock:
     text = json.loads(entry(detail="\ud800", actor="\ud800"))
     text |= {"meshes": json.loads(event(detail="\udfff"))["meshes"]}
     blocks = from_json(json.dumps(text), "it", clock)
-    file.save(to_json(blocks, clock))
+    file.save(blocks)
     (block,) = file.load_copy()
     assert (block.detail, block.actor) == ("?", "?")
     assert file.load_copy().memory(MESH).history[0].detail == "?"
@@ -452,7 +452,7 @@ def test_half_of_a_surrogate_pair_does_not_keep_the_list_from_being_saved(clock:
 
 def test_what_is_saved_is_loaded(path: Path, clock: Clock, file: BlockFile) -> None:
     blocks = Blocklist([FAILED, KICKED], revision=7)
-    file.save(to_json(blocks, clock))
+    file.save(blocks)
     for saved in (path, copy_of(path)):
         assert saved.read_text() == to_json(blocks, clock)
         assert stat.S_IMODE(saved.stat().st_mode) == 0o600
@@ -472,7 +472,7 @@ def test_before_anything_was_saved_there_is_nothing(
 
 
 def test_our_own_text_is_no_edit(path: Path, clock: Clock, file: BlockFile) -> None:
-    file.save(to_json(Blocklist([KICKED]), clock))
+    file.save(Blocklist([KICKED]))
     assert file.read_edit() is None
     assert not file.changed()
     assert not file.missing()
@@ -484,20 +484,20 @@ def test_our_own_text_is_no_edit(path: Path, clock: Clock, file: BlockFile) -> N
 
 
 def test_what_somebody_has_written_since_is_an_edit(path: Path, clock: Clock, file: BlockFile) -> None:
-    file.save(to_json(Blocklist([KICKED]), clock))
+    file.save(Blocklist([KICKED]))
     path.write_text(REFERENCE)
     assert file.changed()
     found = file.read_edit()
     assert found
     assert list(found) == [FAILED, KICKED]
     # The copy knows nothing of it.
-    assert list(file.load_copy()) == [KICKED]
-    file.save(REFERENCE)
+    assert list(BlockFile(path, clock).load_copy()) == [KICKED]
+    file.save(found)
     assert not file.changed()
 
 
 def test_an_edit_is_told_once(path: Path, clock: Clock, file: BlockFile) -> None:
-    file.save(to_json(Blocklist([KICKED]), clock))
+    file.save(Blocklist([KICKED]))
     path.write_text(REFERENCE)
     assert file.read_edit()
     assert not file.changed()
@@ -505,7 +505,7 @@ def test_an_edit_is_told_once(path: Path, clock: Clock, file: BlockFile) -> None
 
 
 def test_a_file_that_was_removed_is_no_edit(path: Path, clock: Clock, file: BlockFile) -> None:
-    file.save(to_json(Blocklist([KICKED]), clock))
+    file.save(Blocklist([KICKED]))
     path.unlink()
     assert file.missing()
     assert not file.changed()
@@ -553,7 +553,7 @@ def test_two_damaged_files_are_both_kept(path: Path, file: BlockFile) -> None:
 def test_while_a_damaged_one_is_there_a_missing_file_is_no_empty_list(
     path: Path, clock: Clock, file: BlockFile
 ) -> None:
-    file.save(to_json(Blocklist([KICKED]), clock))
+    file.save(Blocklist([KICKED]))
     path.write_text("broken")
     with pytest.raises(RaveError):
         file.read_edit()
@@ -573,7 +573,7 @@ def test_while_a_damaged_one_is_there_a_missing_file_is_no_empty_list(
 
 def test_once_the_list_was_saved_an_old_damaged_one_hinders_nobody(path: Path, clock: Clock, file: BlockFile) -> None:
     path.with_name("blocklist.json.damaged-20200101T000000Z").write_text("broken")
-    file.save(to_json(Blocklist([KICKED]), clock))
+    file.save(Blocklist([KICKED]))
     path.unlink()
     assert file.read_edit() is None
 
@@ -700,18 +700,19 @@ def test_a_copy_that_can_not_be_used_is_as_good_as_none(
 def test_a_disk_that_takes_no_more_leaves_both_files_whole(
     path: Path, clock: Clock, file: BlockFile, monkeypatch: pytest.MonkeyPatch, number: int, hint: str, which: str
 ) -> None:
-    old, new = to_json(Blocklist([KICKED]), clock), to_json(Blocklist([FAILED]), clock)
-    file.save(old)
+    before, after = Blocklist([KICKED]), Blocklist([FAILED])
+    old, new = to_json(before, clock), to_json(after, clock)
+    file.save(before)
 
-    def write_some(path: Path, content: bytes, mode: int) -> None:
+    def write_some(path: Path, content: bytes, mode: int, *, check: Callable[[], object]) -> None:
         if path.name == which:
             raise OSError(number, "it says no")
-        write_atomically(path, content, mode)
+        write_atomically(path, content, mode, check=check)
 
     with monkeypatch.context() as patch:
         patch.setattr(blockfile, "write_atomically", write_some)
         with pytest.raises(RaveError, match=f"{path.with_name(which)} can't be written: it says no") as e:
-            file.save(new)
+            file.save(after)
     assert e.value.code is Code.BAD_FILE
     assert e.value.hint == hint
     assert e.value.attributes == {"file": str(path.with_name(which))}
@@ -720,12 +721,76 @@ def test_a_disk_that_takes_no_more_leaves_both_files_whole(
     # Whichever it is, it is our own.
     assert file.read_edit() is None
     assert not file.changed()
-    file.save(new)
+    file.save(after)
     assert path.read_text() == copy_of(path).read_text() == new
+
+
+EVENTFUL = Blocklist(
+    [KICKED],
+    {
+        MESH: Memory(
+            failures=2, at=5, history=(Event(at=5, what=What.BLOCKED, reason=Reason.GONE, detail="x" * 300),) * 10
+        ),
+        OTHER: Memory(at=5, history=(Event(at=5, what=What.BLOCKED, reason=Reason.KICKED, detail="x" * 300),) * 10),
+    },
+    7,
+)
+
+
+def test_of_a_list_that_is_too_large_to_be_read_again_the_histories_are_left_out(
+    path: Path, clock: Clock, file: BlockFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest = len(to_json(EVENTFUL, clock).encode())
+    monkeypatch.setattr(blockfile, "_LARGEST", largest)
+    file.save(EVENTFUL)
+    assert path.stat().st_size == largest
+    path.unlink()
+    monkeypatch.setattr(blockfile, "_LARGEST", largest - 1)
+    file.save(EVENTFUL)
+    for _ in range(2):
+        assert not file.changed()
+        found = BlockFile(path, clock).load_copy()
+        assert everything(found) == ([KICKED], [(MESH, Memory(failures=2, at=5))], 7)
+        file.save(found)
+    # In memory they go on.
+    assert len(EVENTFUL.memory(OTHER).history) == 10
+
+
+def test_a_list_that_is_too_large_all_the_same_is_not_written(
+    path: Path, clock: Clock, file: BlockFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.save(EVENTFUL)
+    before = path.read_text()
+    monkeypatch.setattr(blockfile, "_LARGEST", 200)
+    with pytest.raises(RaveError, match=r"can't be written: \d+ bytes are more than would be read again") as e:
+        file.save(EVENTFUL)
+    assert e.value.code is Code.BAD_FILE
+    assert "ravectl blocklist remove" in e.value.hint
+    assert path.read_text() == copy_of(path).read_text() == before
+
+
+@pytest.mark.parametrize("text", [REFERENCE, "broken"])
+def test_an_edit_that_comes_while_the_copy_is_written_is_not_overwritten(
+    path: Path, file: BlockFile, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    file.save(Blocklist([KICKED]))
+
+    def write(target: Path, content: bytes, mode: int, *, check: Callable[[], object]) -> None:
+        write_atomically(target, content, mode, check=check)
+        if target == copy_of(path):
+            path.write_text(text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blockfile, "write_atomically", write)
+        with pytest.raises(EditedMeanwhile):
+            file.save(Blocklist([FAILED]))
+    assert path.read_text() == text
+    assert file.changed()
+    assert sorted(found.name for found in path.parent.iterdir()) == ["blocklist.json", "blocklist.json.saved"]
 
 
 def test_a_directory_that_is_gone_is_told(tmp_path: Path, clock: Clock) -> None:
     file = BlockFile(tmp_path / "no" / "blocklist.json", clock)
     with pytest.raises(RaveError, match=r"no/blocklist.json.saved can't be written: No such file"):
-        file.save("{}")
+        file.save(Blocklist())
     assert file.read_edit() is None

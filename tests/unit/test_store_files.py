@@ -100,6 +100,27 @@ def test_a_failure_leaves_the_old_file_and_no_other(
     assert names(path) == ["state.json"]
 
 
+def test_the_check_comes_last_and_what_it_raises_leaves_the_old_file_and_no_other(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_atomically(path, "old", 0o600)
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(descriptor), fsync(descriptor)))
+    seen: list[tuple[str, int]] = []
+    write_atomically(path, "new", 0o600, check=lambda: seen.append((path.read_text(), len(synced))))
+    assert seen == [("old", 1)]
+    assert path.read_text() == "new"
+
+    def refuse() -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        write_atomically(path, "newer", 0o600, check=refuse)
+    assert path.read_text() == "new"
+    assert names(path) == ["state.json"]
+
+
 def descriptors() -> set[str]:
     return {file.name for file in Path("/proc/self/fd").iterdir()}
 

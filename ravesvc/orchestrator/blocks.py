@@ -146,15 +146,24 @@ class Blocks:
     async def restore(self) -> int:
         """Go on with what was saved last, in place of a file that can't be used; returns the number of entries.
 
-        Raises `RaveError` (BadFile) when it can't be saved; InvalidArgument when there is nothing wrong.
+        Raises `RaveError` (BadFile) when nothing was, or it can't be saved; InvalidArgument when there is nothing
+        wrong.
         """
         if self.error is None:
             raise RaveError(Code.INVALID_ARGUMENT, "the blocklist can be used, there is nothing to restore")
         async with self._io:
-            self.error = None
-            await self._save()
-            self.error = self.unsaved
+            if not self._file.copied:
+                # Then all that is known has happened since, unless the file was put back just now.
+                await self._reread()
+            lost = None if self._file.copied else self.error
+            if lost is None:
+                self.error = None
+                await self._save()
+                self.error = self.unsaved
         self._changed()
+        if lost:
+            text = f"there is nothing that was saved last: {lost.message}"
+            raise RaveError(Code.BAD_FILE, text, hint=lost.hint, **lost.attributes)
         if self.error:
             raise self.error
         log.warning("The blocklist goes on as it was saved last")

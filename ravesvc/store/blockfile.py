@@ -40,6 +40,7 @@ _FARTHEST = 2**53
 # Characters of a detail, an error or a name. Others may have typed them, and they go to the log and the bus.
 LONGEST_WORDS = 300
 _MEND = "mend it and put it back, or run ravectl blocklist restore to go on with what was saved last"
+_BEGIN = 'mend it and put it back, or, to begin with an empty list on purpose, write {"blockedMeshes": {}} into it'
 
 
 def to_json(blocklist: Blocklist, clock: Clock) -> str:
@@ -112,17 +113,26 @@ class EditedMeanwhile(Exception):  # noqa: N818 - that is no error
 
 
 class BlockFile:
-    """The file and its copy. Its methods block."""
+    """The file and its copy. Its methods block.
+
+    Attributes:
+        copied: whether what was saved last is known, from the copy or because it was us.
+    """
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
         self._copy = path.with_name(f"{path.name}.saved")
+        self.copied = False
         self._clock = clock
         self._known: bytes | None = None  # what was saved or read last, also by an earlier process
         self._saved = False
+        self._spoilt = False  # the copy is of no use, and still in its place
 
     def load_copy(self) -> Blocklist:
-        """What was saved last; an empty list if nothing was, or the copy is of no use."""
+        """What was saved last; an empty list if nothing was, or the copy is of no use.
+
+        One that is of no use is kept under another name: it may be all that is left of a kick.
+        """
         try:
             text = _read(self._copy)
             blocklist = from_json(text, str(self._copy), self._clock)
@@ -130,22 +140,30 @@ class BlockFile:
             return Blocklist()
         except (OSError, RaveError) as e:
             reason = e.message if isinstance(e, RaveError) else e.strerror
-            log.warning("%s, the copy of the blocklist, can't be used: %s", self._copy, reason)
+            self._spoilt = True
+            try:
+                what = f"it is kept as {self._put_copy_aside()}"
+            except OSError as renaming:
+                what = f"it can't be renamed: {renaming.strerror}"
+            log.warning("%s, the copy of the blocklist, can't be used: %s; %s", self._copy, reason, what)
             return Blocklist()
-        self._known = text
+        self._known, self.copied = text, True
         return blocklist
 
     def read_edit(self) -> Blocklist | None:
         """What the file says if that was not saved, or read before; None also for a file that is `missing`.
 
         Raises `RaveError` (BadFile) for one that can't be used. It is kept under another name then, so that nothing
-        overwrites it, and as long as it is there a file that is missing is BadFile, too.
+        overwrites it, and as long as it is there a file that is missing is BadFile, too; and so it is as long as a
+        copy that can't be used is there, and no other one.
         """
         try:
             text = _read(self._path)
         except FileNotFoundError:
-            kept = sorted(self._path.parent.glob(f"{self._path.name}.damaged-*"))
-            if kept and not self._saved:
+            kept = [] if self._saved else _damaged(self._path)
+            if not kept and not self.copied:
+                kept = [self._copy] if self._spoilt else _damaged(self._copy)
+            if kept:
                 raise self._bad(f"{self._path} is missing; what was there is kept as {kept[-1]}") from None
             return None
         except OSError as e:
@@ -178,8 +196,14 @@ class BlockFile:
         enough, and `EditedMeanwhile`; both are whole then.
         """
         content = self._content(blocklist)
+        if self._spoilt:
+            try:
+                self._put_copy_aside()
+            except OSError as e:
+                raise self._unwritable(self._copy, e) from e
         # The copy first: it must know all that the file may ever have said.
         self._write(self._copy, content)
+        self.copied = True
         self._write(self._path, content, self._insist_unchanged)
         self._known, self._saved = content, True
 
@@ -197,9 +221,16 @@ class BlockFile:
         try:
             write_atomically(path, content, 0o600, check=check)
         except OSError as e:
-            hint = "free some space" if e.errno in (errno.ENOSPC, errno.EDQUOT) else "is the directory rave's?"
-            what = f"{path} can't be written: {e.strerror}"
-            raise RaveError(Code.BAD_FILE, what, hint=hint, file=str(path)) from e
+            raise self._unwritable(path, e) from e
+
+    def _unwritable(self, path: Path, error: OSError) -> RaveError:
+        hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "is the directory rave's?"
+        return RaveError(Code.BAD_FILE, f"{path} can't be written: {error.strerror}", hint=hint, file=str(path))
+
+    def _put_copy_aside(self) -> Path:
+        kept = set_aside(self._copy)
+        self._spoilt = False
+        return kept
 
     def _insist_unchanged(self) -> None:
         # Writing the copy and syncing both takes a while, and nobody has looked since.
@@ -214,7 +245,12 @@ class BlockFile:
         return self._bad(f"{self._path} can't be used: {reason}; it is kept as {kept}")
 
     def _bad(self, text: str) -> RaveError:
-        return RaveError(Code.BAD_FILE, text, hint=_MEND, file=str(self._path))
+        return RaveError(Code.BAD_FILE, text, hint=_MEND if self.copied else _BEGIN, file=str(self._path))
+
+
+def _damaged(path: Path) -> list[Path]:
+    """What was set aside in the place of a file, the latest last."""
+    return sorted(path.parent.glob(f"{path.name}.damaged-*"))
 
 
 def _read(path: Path) -> bytes:

@@ -402,12 +402,15 @@ def test_a_file_that_can_not_be_used_is_replaced_when_an_operator_says_so(
 def test_a_list_that_is_restored_and_can_not_be_saved_is_still_in_trouble(
     run: Run, bus_address: str, path: Path
 ) -> None:
-    path.write_text("what was saved last is nothing")
+    saved = path.with_name("blocklist.json.saved")
+    path.write_text("broken")
+    saved.write_text('{"blockedMeshes": {}}')
 
     async def body() -> None:
         async with site_on(bus_address, path) as site:
             # What stands there can't be replaced by a file.
-            path.with_name("blocklist.json.saved").mkdir()
+            saved.unlink()
+            saved.mkdir()
             assert (await site.refused("Restore")).code is Code.BAD_FILE
             assert "can't be written: Is a directory" in (await site.properties())["Error"]
 

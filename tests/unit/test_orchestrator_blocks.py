@@ -1204,6 +1204,54 @@ def test_what_could_not_be_used_is_left_until_somebody_restores_what_was_saved(
     run(body())
 
 
+@pytest.mark.parametrize("copy", [None, "broken as well"])
+def test_where_nothing_was_saved_last_there_is_nothing_to_restore(path: Path, run: Run, copy: str | None) -> None:
+    async def body() -> None:
+        write(path, "a kick that must not be forgotten")
+        if copy:
+            write(path.with_name("blocklist.json.saved"), copy)
+        for _ in range(2):
+            async with Scene(path) as scene:
+                assert scene.blocks.error
+                assert "restore" not in scene.blocks.error.hint
+                assert await scene.blocks.add(MESH, Reason.KICKED) is False
+                with pytest.raises(RaveError, match="there is nothing that was saved last") as e:
+                    await scene.blocks.restore()
+                assert e.value.code is Code.BAD_FILE
+                assert '{"blockedMeshes": {}}' in e.value.hint
+                assert scene.blocks.error
+                assert path.name not in names(path)
+        async with Scene(path) as scene:
+            assert await scene.blocks.add(MESH, Reason.KICKED) is False
+            # What the hint says.
+            write(path, '{"blockedMeshes": {}}')
+            await scene.blocks.reread()
+            assert scene.blocks.error is None
+            await scene.settled()
+            assert entries(path).keys() == {MESH}
+        assert damaged(path) == ["a kick that must not be forgotten"]
+
+    run(body())
+
+
+def test_neither_file_nor_a_copy_that_can_be_used_is_no_empty_list(path: Path, run: Run) -> None:
+    async def body() -> None:
+        write(path.with_name("blocklist.json.saved"), "a kick that must not be forgotten")
+        for _ in range(2):
+            async with Scene(path) as scene:
+                assert scene.blocks.error
+                assert await scene.blocks.add(MESH, Reason.KICKED) is False
+        async with Scene(path) as scene:
+            edit(path, '{"blockedMeshes": {}}', {THIRD: {"reason": "kicked"}})
+            await scene.blocks.reread()
+            await scene.settled()
+        async with Scene(path) as scene:
+            assert scene.blocks.error is None
+            assert scene.blocks.in_force().keys() == {THIRD}
+
+    run(body())
+
+
 def test_there_is_nothing_to_restore_when_nothing_is_wrong(path: Path, run: Run) -> None:
     async def body() -> None:
         async with Scene(path) as scene:
@@ -1218,6 +1266,8 @@ def test_restoring_on_a_full_disk_changes_nothing(
     path: Path, run: Run, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def body() -> None:
+        async with Scene(path) as scene:
+            await scene.blocks.add(OTHER, Reason.HELD)
         write(path, "broken")
         async with Scene(path) as scene:
             disk.full = True
@@ -1228,7 +1278,7 @@ def test_restoring_on_a_full_disk_changes_nothing(
             assert path.name not in names(path)
             assert "The blocklist goes on as it was saved last" not in caplog.messages
             disk.full = False
-            assert await scene.blocks.restore() == 0
+            assert await scene.blocks.restore() == 1
             assert scene.blocks.error is None
             assert path.name in names(path)
 

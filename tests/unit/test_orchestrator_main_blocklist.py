@@ -95,6 +95,7 @@ def test_a_file_that_cannot_be_used_keeps_everything_as_it_is_until_told(
     mesh, running = site.served.control.create(2)
     site.served.control.invite([mesh, running])
     site.blocklist.write_text('{"blockedMeshes": {\n oops')
+    site.blocklist.with_name("blocklist.json.saved").write_text('{"blockedMeshes": {}}')
 
     async def body() -> None:
         async with site.running(bus_address) as (systemd, client, _):

@@ -536,7 +536,9 @@ def test_a_file_that_can_not_be_used_is_kept_aside(path: Path, file: BlockFile, 
         file.read_edit()
     assert e.value.code is Code.BAD_FILE
     assert e.value.attributes == {"file": str(path)}
-    assert "ravectl blocklist restore" in e.value.hint
+    # There is nothing to go on with.
+    assert "restore" not in e.value.hint
+    assert '{"blockedMeshes": {}}' in e.value.hint
     assert not path.exists()
     (kept,) = path.parent.glob("blocklist.json.damaged-*")
     assert kept.read_bytes() == content
@@ -559,6 +561,7 @@ def test_while_a_damaged_one_is_there_a_missing_file_is_no_empty_list(
         file.read_edit()
     (kept,) = path.parent.glob("blocklist.json.damaged-*")
     later = BlockFile(path, clock)
+    later.load_copy()
     with pytest.raises(RaveError, match=f"{path} is missing; what was there is kept as {kept}") as e:
         later.read_edit()
     assert e.value.code is Code.BAD_FILE
@@ -670,7 +673,7 @@ def test_what_ten_thousand_meshes_need_is_not_too_large(clock: Clock) -> None:
         (b"x" * 200, "it is too large"),
     ],
 )
-def test_a_copy_that_can_not_be_used_is_as_good_as_none(
+def test_a_copy_that_can_not_be_used_is_kept_aside(
     path: Path,
     file: BlockFile,
     content: bytes,
@@ -678,14 +681,64 @@ def test_a_copy_that_can_not_be_used_is_as_good_as_none(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(blockfile, "_LARGEST", 150)
     copy_of(path).write_bytes(content)
-    assert everything(file.load_copy()) == ([], [], 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(blockfile, "_LARGEST", 150)
+        assert everything(file.load_copy()) == ([], [], 0)
+    assert not file.copied
+    (kept,) = path.parent.iterdir()
+    assert kept.name.startswith("blocklist.json.saved.damaged-")
     (message,) = caplog.messages
     assert message.startswith(f"{path}.saved, the copy of the blocklist, can't be used: ")
+    assert message.endswith(f"; it is kept as {kept}")
     assert words in message
-    # It is ours, so it is not worth keeping; but nothing is done to it until there is a better one.
-    assert copy_of(path).read_bytes() == content
+    # The list may have been lost with it: that is none that is empty, at this start and the next one.
+    for _ in range(2):
+        with pytest.raises(RaveError, match=f"{path} is missing; what was there is kept as {kept}") as e:
+            file.read_edit()
+        assert e.value.code is Code.BAD_FILE
+        assert "restore" not in e.value.hint
+        assert '{"blockedMeshes": {}}' in e.value.hint
+        file = BlockFile(path, file._clock)
+        assert everything(file.load_copy()) == ([], [], 0)
+    # Begun anew on purpose.
+    path.write_text('{"blockedMeshes": {}}')
+    assert file.read_edit()
+    file.save(Blocklist([KICKED]))
+    assert kept.read_bytes() == content
+    file = BlockFile(path, file._clock)
+    path.unlink()
+    assert list(file.load_copy()) == [KICKED]
+    assert file.read_edit() is None
+
+
+def test_a_copy_that_can_not_be_used_does_not_matter_where_the_file_is_good(path: Path, file: BlockFile) -> None:
+    copy_of(path).write_text("broken")
+    path.write_text(REFERENCE)
+    file.load_copy()
+    found = file.read_edit()
+    assert found
+    assert list(found) == [FAILED, KICKED]
+
+
+def test_a_copy_that_can_not_even_be_renamed_is_not_overwritten_either(
+    path: Path, file: BlockFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy_of(path).write_text("broken")
+    with monkeypatch.context() as patch:
+        patch.setattr(blockfile, "set_aside", fail(errno.EROFS, "Read-only file system"))
+        file.load_copy()
+        assert caplog.messages[-1].endswith("; it can't be renamed: Read-only file system")
+        with pytest.raises(RaveError, match=f"{path} is missing; what was there is kept as {copy_of(path)}"):
+            file.read_edit()
+        with pytest.raises(RaveError, match=r"\.saved can't be written: Read-only file system"):
+            file.save(Blocklist([KICKED]))
+    assert copy_of(path).read_text() == "broken"
+    file.save(Blocklist([KICKED]))
+    (kept,) = path.parent.glob("blocklist.json.saved.damaged-*")
+    assert kept.read_text() == "broken"
+    assert file.copied
+    assert list(BlockFile(path, file._clock).load_copy()) == [KICKED]
 
 
 @pytest.mark.parametrize(

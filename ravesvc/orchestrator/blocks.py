@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from ravesvc.clock import Clock
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 _RETRY = 10.0
 # Timers don't count while the machine sleeps, so the end of a block is looked at that often.
 _LONGEST_TIMER = 600.0
+# So many changes are announced in one turn of the event loop, which has others to serve.
+_TURN = 50
 
 
 class Blocks:
@@ -37,7 +39,7 @@ class Blocks:
         error: why the file can't be used, or None. Nothing may be joined then, and nothing is written, until the file
             is mended or `restore` is called.
         unsaved: why the last save has failed, or None.
-        shown: the entries that have been announced, by mesh id.
+        shown: the entries that have been announced, by mesh id; it changes with each announcement.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class Blocks:
         """
         self.error: RaveError | None = None
         self.unsaved: RaveError | None = None
-        self.shown: Mapping[str, Block] = {}
+        self.shown: dict[str, Block] = {}
         self._duration = int(duration * 1000)
         self._clock = clock
         self._announce = announce
@@ -79,10 +81,16 @@ class Blocks:
         self._list = await asyncio.to_thread(self._file.load_copy)
         async with self._io:
             await self._reread()
-        self.shown = self.in_force()
+        self.shown.update(self.in_force())
         self._changed()
         self._writer = asyncio.create_task(self._write())
         self._set_timer()
+
+    async def work(self) -> None:
+        """Save what changes, until we are closed. Raises whatever has ended that: nothing is saved any more then."""
+        if self._writer:
+            # Whoever cancels this wants the last changes saved all the same.
+            await asyncio.shield(self._writer)
 
     async def close(self) -> None:
         """Save what is not saved yet, if that can be done at all."""
@@ -176,7 +184,9 @@ class Blocks:
             self._news.append(change)
             self._set_timer()
             self._soil()
-        if self._dirty or self._io.locked():
+        if self._writer and self._writer.done():
+            saved.set_result(not self._dirty)
+        elif self._dirty or self._io.locked():
             # Whether what is being saved will be safe is not known yet either; so it is saved once more.
             self._waiting.append(saved)
             self._soil()
@@ -190,59 +200,77 @@ class Blocks:
 
     async def _write(self) -> None:
         """Save whenever there is something to save, until we are closed."""
-        while self._dirty or not self._closed:
-            if not self._closed:
-                with contextlib.suppress(TimeoutError):
-                    # What could not be saved is tried again.
-                    await asyncio.wait_for(self._wake.wait(), self._retry if self._dirty else None)
-            self._wake.clear()
-            if self._dirty:
-                async with self._io:
-                    await self._save()
-            if self.unsaved and self._closed:
-                break
+        try:
+            while self._dirty or not self._closed:
+                if not self._closed:
+                    with contextlib.suppress(TimeoutError):
+                        # What could not be saved is tried again.
+                        await asyncio.wait_for(self._wake.wait(), self._retry if self._dirty else None)
+                self._wake.clear()
+                if self._dirty:
+                    async with self._io:
+                        await self._save()
+                if self.unsaved and self._closed:
+                    break
+        finally:
+            # Nobody will save it for them.
+            _answer(self._waiting, saved=False)
 
     async def _save(self) -> None:
         news: list[Change] = []
         waiting: list[asyncio.Future[bool]] = []
-        saved = False
-        while not saved:
-            # Else an edit would be overwritten before anybody has read it.
-            failure = self.error or await self._clear_way()
-            news, self._news = news + self._news, []
-            waiting, self._waiting = waiting + self._waiting, []
-            if failure:
-                break
-            self._dirty = False
-            try:
-                await asyncio.to_thread(self._file.save, self._list.snapshot())
-                saved = True
-            except EditedMeanwhile:
-                # It came in between all the same.
-                self._dirty = True
-            except RaveError as e:
-                self._dirty, failure = True, e
-                break
-        before, self.unsaved = self.unsaved, failure
-        if failure and (before is None or before.message != failure.message):
-            log.error("The blocklist can't be saved, it is kept in memory: %s", failure)
-        elif before and failure is None:
-            log.info("The blocklist is saved again")
-        for change in news:
-            self._show(change)
-        for each in waiting:
-            if not each.done():
-                each.set_result(self.unsaved is None)
+        saved, before = False, self.unsaved
+        try:
+            failure = self.unsaved = await self._write_down(news, waiting)
+            saved = failure is None
+            if failure and (before is None or before.message != failure.message):
+                log.error("The blocklist can't be saved, it is kept in memory: %s", failure)
+            elif before and failure is None:
+                log.info("The blocklist is saved again")
+            await self._show(news)
+        finally:
+            # Whoever has asked for a change hears of it before the answer; but answered they are whatever happens.
+            _answer(waiting, saved=saved)
         if self.unsaved and not self._waiting:
             # What has woken us up is nothing that could be done better at once.
             self._wake.clear()
         if (self.unsaved is None) is not (before is None):
             self._changed()
 
-    def _show(self, change: Change) -> None:
-        shown = {mesh: block for mesh, block in self.shown.items() if mesh != change.block.mesh}
-        self.shown = shown | {change.block.mesh: change.block} if change.what is What.BLOCKED else shown
-        self._announce(change)
+    async def _write_down(self, news: list[Change], waiting: list[asyncio.Future[bool]]) -> RaveError | None:
+        """Save all that has changed so far; adds that, and who waits for it, and returns what is in the way."""
+        while True:
+            # Else an edit would be overwritten before anybody has read it.
+            failure = self.error or await self._clear_way()
+            news += self._news
+            self._news.clear()
+            waiting += self._waiting
+            self._waiting.clear()
+            if failure:
+                return failure
+            self._dirty = saved = False
+            try:
+                await asyncio.to_thread(self._file.save, self._list.snapshot())
+                saved = True
+            except EditedMeanwhile:
+                # It came in between all the same.
+                continue
+            except RaveError as e:
+                return e
+            finally:
+                self._dirty = self._dirty or not saved
+            return None
+
+    async def _show(self, news: list[Change]) -> None:
+        for number, change in enumerate(news, 1):
+            if change.what is What.BLOCKED:
+                self.shown[change.block.mesh] = change.block
+            else:
+                self.shown.pop(change.block.mesh, None)
+            self._announce(change)
+            if number % _TURN == 0:
+                # What changes meanwhile is announced after these, when it is saved.
+                await asyncio.sleep(0)
 
     async def _clear_way(self) -> RaveError | None:
         """Take over an edit that is in the way of a save; returns what is wrong with one that can't be moved away."""
@@ -316,6 +344,13 @@ class Blocks:
             self._news += over
             self._soil()
         self._set_timer()
+
+
+def _answer(waiting: list[asyncio.Future[bool]], *, saved: bool) -> None:
+    for each in waiting:
+        if not each.done():
+            each.set_result(saved)
+    waiting.clear()
 
 
 async def insist(mesh: str, saved: Awaitable[bool]) -> None:

@@ -197,8 +197,8 @@ class _Parent:
         await self._bus.request_name(names.BUS_NAME)
 
     async def work(self) -> None:
-        """Look for meshes and after children for ever."""
-        await _first(self._discovery.run(), self._fleet.health.run())
+        """Look for meshes and after children for ever; save what is learnt of them."""
+        await _first(self._discovery.run(), self._fleet.health.run(), self._blocks.work())
 
     async def reread(self) -> None:
         """Take over what somebody has done to the blocklist."""
@@ -291,7 +291,6 @@ class _Parent:
     def _block_changed(self, change: Change) -> None:
         """An entry came, or went; it is on disk."""
         _log.log(logging.WARNING if change.what is What.BLOCKED else logging.INFO, "%s", describe(change))
-        self._blocklist.show()
         self._blocklist.changed(change)
         self._fleet.block_changed(change)
         self._changed()
@@ -337,6 +336,7 @@ class _Parent:
     def _say_status(self) -> None:
         self._status_due = False
         status = self._status()
+        self._blocklist.show()
         self._manager.show(status, login_needed=self._login_needed)
         notify(f"STATUS={status}")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import json
 import logging
 import math
@@ -362,13 +363,103 @@ def test_unblocking_is_saved_and_told(path: Path, run: Run) -> None:
     run(body())
 
 
-def test_what_was_shown_does_not_change_under_who_looks_at_it(path: Path, run: Run) -> None:
+def test_a_thousand_changes_hold_up_nobody_and_are_told_in_order_before_the_answer(
+    path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meshes = [f"{number:08x}-2222-4333-8444-555555555555" for number in range(1000)]
+
     async def body() -> None:
         async with Scene(path) as scene:
-            await scene.blocks.add(MESH, Reason.KICKED)
-            shown = scene.blocks.shown
-            await scene.blocks.remove(MESH, "root")
-            assert shown.keys() == {MESH}
+            shown, told = scene.blocks.shown, [0]
+            # What the file says each time would take longer than the rest.
+            monkeypatch.setattr(scene.blocks, "_announce", scene.heard.append)
+            saved = [scene.blocks.add(mesh, Reason.OPERATOR) for mesh in meshes]
+            saved.append(scene.blocks.remove(meshes[0], "root"))
+            later: asyncio.Future[bool] | None = None
+            while not saved[-1].done():
+                await asyncio.sleep(0)
+                if scene.heard and later is None:
+                    # It changes in the midst of it.
+                    later = scene.blocks.remove(meshes[-1], "root")
+                told.append(len(scene.heard))
+            assert max(after - before for before, after in itertools.pairwise(told)) <= 50
+            assert later
+            assert not later.done()
+            assert told[-1] == 1001
+            assert await later is True
+            assert [mesh for mesh, _, _ in scene.told] == [*meshes, meshes[0], meshes[-1]]
+            assert scene.blocks.shown is shown
+            assert list(shown) == meshes[1:-1]
+            assert entries(path).keys() == shown.keys()
+
+    run(body())
+
+
+def test_who_waits_is_answered_when_announcing_fails_and_so_is_who_asks_later(
+    path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_change: Change) -> None:
+        raise LookupError("nobody has foreseen this")
+
+    async def body() -> None:
+        scene = Scene(path)
+        monkeypatch.setattr(scene.blocks, "_announce", fail)
+        await scene.blocks.start()
+        work = asyncio.create_task(scene.blocks.work())
+        assert await scene.blocks.add(MESH, Reason.KICKED) is True
+        with pytest.raises(LookupError):
+            await work
+        assert entries(path).keys() == {MESH}
+        # Nobody saves that any more.
+        assert scene.blocks.add(MESH, Reason.KICKED).result() is True
+        assert scene.blocks.add(OTHER, Reason.KICKED).result() is False
+        await scene.blocks.close()
+
+    run(body())
+
+
+def test_who_waits_is_answered_when_saving_fails_as_nobody_has_foreseen(
+    path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+    go_on = threading.Event()
+
+    def fail(_file: BlockFile, _blocklist: Blocklist) -> None:
+        begun.set()
+        go_on.wait(60)
+        raise LookupError("nobody has foreseen this")
+
+    async def body() -> None:
+        scene = Scene(path)
+        await scene.blocks.start()
+        monkeypatch.setattr(BlockFile, "save", fail)
+        work = asyncio.create_task(scene.blocks.work())
+        first = scene.blocks.add(MESH, Reason.KICKED)
+        await until(begun.is_set)
+        second = scene.blocks.add(OTHER, Reason.KICKED)
+        go_on.set()
+        with pytest.raises(LookupError):
+            await work
+        assert await first is False
+        assert await second is False
+        assert scene.blocks.add(MESH, Reason.KICKED).result() is False
+        await scene.blocks.close()
+
+    run(body())
+
+
+def test_the_work_ends_with_the_list_and_who_no_longer_waits_for_it_does_not_end_it(path: Path, run: Run) -> None:
+    async def body() -> None:
+        scene = Scene(path)
+        await scene.blocks.start()
+        impatient, patient = asyncio.create_task(scene.blocks.work()), asyncio.create_task(scene.blocks.work())
+        await asyncio.sleep(0)
+        impatient.cancel()
+        assert await scene.blocks.add(MESH, Reason.KICKED) is True
+        assert not patient.done()
+        await scene.blocks.close()
+        await patient
+        assert impatient.cancelled()
 
     run(body())
 

@@ -160,6 +160,51 @@ def test_a_disk_that_is_full_is_said_and_the_service_goes_on(
     run(body())
 
 
+def test_a_parent_that_can_no_longer_save_ends(
+    run: Run, site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (mesh,) = site.served.control.create()
+
+    def fail(_change: Any) -> str:
+        raise LookupError("nobody has foreseen this")
+
+    async def body() -> None:
+        async with site.running(bus_address) as (_, client, parent):
+            monkeypatch.setattr(program, "describe", fail)
+            await ask(client, "Block", "sts", mesh, 0, "")
+            with pytest.raises(LookupError):
+                await parent
+
+    run(body())
+
+
+def test_many_changes_at_once_are_counted_once_per_turn(
+    run: Run, site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = 0
+    show = program.BlocklistObject.show
+
+    def count(blocklist: program.BlocklistObject) -> None:
+        nonlocal counted
+        counted += 1
+        show(blocklist)
+
+    async def body() -> None:
+        async with site.running(bus_address) as (_, client, _):
+            monkeypatch.setattr(program.BlocklistObject, "show", count)
+            entry = {"reason": "kicked", "blockedAt": 1, "blockedUntil": None}
+            meshes = [f"{number:08x}-2222-4333-8444-555555555555" for number in range(500)]
+            site.blocklist.write_text(json.dumps({"blockedMeshes": dict.fromkeys(meshes, entry)}))
+            await site.manager.hears("500 meshes, 500 blocked")
+            assert await ask(client, "GetStats") == [500, 500, 0]
+            path, interface = names.MANAGER_PATH, "org.freedesktop.DBus.Properties"
+            values = await client.call(names.BUS_NAME, path, interface, "GetAll", "s", names.BLOCKLIST_INTERFACE)
+            assert values[0]["Total"] == 500
+        assert counted < 50
+
+    run(body())
+
+
 def test_outdated_children_are_replaced_on_demand(run: Run, site: Site, bus_address: str) -> None:
     async def body() -> None:
         async with site.running(bus_address) as (_, client, _):

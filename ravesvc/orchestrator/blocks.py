@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 # Seconds until what could not be saved is tried again, without a change that tries it anyway.
 _RETRY = 10.0
+# Seconds until what is only remembered is saved, with all of that kind that comes until then. A child may fail again
+# and again in no time, and each save writes the whole list twice.
+_PACE = 1.0
 # Timers don't count while the machine sleeps, so the end of a block is looked at that often.
 _LONGEST_TIMER = 600.0
 # So many changes are announced in one turn of the event loop, which has others to serve.
@@ -33,7 +36,7 @@ class Blocks:
     """Holds the blocklist and its file.
 
     Changes are in force at once. The future that each returns tells, when that is decided, whether it is safe on
-    disk; one that is not is saved as soon as that works.
+    disk; one that is not is saved as soon as that works. What is only remembered of a mesh may wait a bit for that.
 
     Attributes:
         error: why the file can't be used, or None. Nothing may be joined then, and nothing is written, until the file
@@ -51,6 +54,7 @@ class Blocks:
         announce: Callable[[Change], None],
         changed: Callable[[], None],
         retry: float = _RETRY,
+        pace: float = _PACE,
     ) -> None:
         """`duration` is that of a block that ends by itself, in seconds.
 
@@ -65,6 +69,7 @@ class Blocks:
         self._announce = announce
         self._changed = changed
         self._retry = retry
+        self._pace = pace
         self._file = BlockFile(path, clock)
         self._list = Blocklist()
         self._news: list[Change] = []
@@ -75,6 +80,7 @@ class Blocks:
         self._io = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Read the file; what is wrong with it is noted in `error`."""
@@ -97,6 +103,8 @@ class Blocks:
         self._closed = True
         if self._timer:
             self._timer.cancel()
+        if self._due:
+            self._soil()
         if self._writer:
             self._wake.set()
             await asyncio.gather(self._writer, return_exceptions=True)
@@ -137,13 +145,13 @@ class Blocks:
         """A mesh could not be reached, for the `failures`-th time in a row."""
         # A child says so, and D-Bus lets it say more than the file can.
         failures = min(max(0, int(failures)), MOST_COUNT)
-        self._list.failed(mesh, failures, printable(error, LONGEST_WORDS), self._clock.now())
-        self._soil()
+        if self._list.failed(mesh, failures, printable(error, LONGEST_WORDS), self._clock.now()):
+            self._soil_soon()
 
     def held(self, mesh: str) -> None:
         """A connection to the mesh has held."""
         if self._list.held(mesh, self._clock.now()):
-            self._soil()
+            self._soil_soon()
 
     async def reread(self) -> None:
         """Take over what somebody has done to the file."""
@@ -195,8 +203,16 @@ class Blocks:
         return saved
 
     def _soil(self) -> None:
+        if self._due:
+            self._due.cancel()
+            self._due = None
         self._dirty = True
         self._wake.set()
+
+    def _soil_soon(self) -> None:
+        """There is something to save that can wait for more of its kind, or for something that can't."""
+        if self._due is None and not self._dirty and not self._closed:
+            self._due = asyncio.get_running_loop().call_later(self._pace, self._soil)
 
     async def _write(self) -> None:
         """Save whenever there is something to save, until we are closed."""

@@ -249,9 +249,13 @@ class Blocklist:
         over = [block for block in self if not self.get(block.mesh, now)]
         return [self._drop(block, What.RELEASED, SERVICE, now) for block in over]
 
-    def failed(self, mesh: str, failures: int, error: str, now: int) -> None:
-        """The last of so many attempts in a row to connect has failed, for this reason."""
+    def failed(self, mesh: str, failures: int, error: str, now: int) -> bool:
+        """The last of so many attempts in a row to connect has failed, for this reason; false if that was known."""
+        memory = self.memory(mesh)
+        if (memory.failures, memory.last_error) == (failures, error):
+            return False
         self._remember(mesh, now, failures=failures, last_error=error)
+        return True
 
     def held(self, mesh: str, now: int) -> bool:
         """A connection has held: whatever went wrong before is over. Tells whether anything had to be forgotten."""

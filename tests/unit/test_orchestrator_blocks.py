@@ -63,7 +63,13 @@ class Scene:
     """A blocklist, and what is heard of it."""
 
     def __init__(
-        self, path: Path, *, duration: float = 60, machine: Machine | None = None, retry: float = HOUR
+        self,
+        path: Path,
+        *,
+        duration: float = 60,
+        machine: Machine | None = None,
+        retry: float = HOUR,
+        pace: float = 0.01,
     ) -> None:
         self.path = path
         self.heard: list[Change] = []
@@ -76,6 +82,7 @@ class Scene:
             announce=self._announce,
             changed=self._changed,
             retry=retry,
+            pace=pace,
         )
 
     def _announce(self, change: Change) -> None:
@@ -98,7 +105,7 @@ class Scene:
 
     async def settled(self) -> None:
         """Everything that has changed is saved."""
-        await until(lambda: not self.blocks._dirty and not self.blocks._io.locked())
+        await until(lambda: not (self.blocks._due or self.blocks._dirty or self.blocks._io.locked()))
 
 
 def read(path: Path) -> str:
@@ -280,6 +287,82 @@ def test_what_changes_nothing_is_saved_already(path: Path, run: Run, disk: Disk)
             assert scene.blocks.add(MESH, Reason.CRASHES).result() is True
             assert disk.begun == 1
             assert len(scene.heard) == 1
+
+    run(body())
+
+
+def test_what_is_only_remembered_is_saved_once_in_a_while(path: Path, run: Run, disk: Disk) -> None:
+    async def body() -> None:
+        async with Scene(path, pace=0.2) as scene:
+            loop = asyncio.get_running_loop()
+            begun = loop.time()
+            for number in range(1, 100):
+                scene.blocks.failed(MESH, number, "too many requests")
+                scene.blocks.failed(OTHER, number, "too many requests")
+                await asyncio.sleep(0.004)
+            scene.blocks.held(OTHER)
+            await scene.settled()
+            assert 1 <= disk.begun <= (loop.time() - begun) / 0.2
+            assert json.loads(read(path))["meshes"][MESH]["failures"] == 99
+            assert json.loads(read(path))["meshes"][OTHER]["failures"] == 0
+
+    run(body())
+
+
+def test_a_block_does_not_wait_and_takes_with_it_what_does(path: Path, run: Run, disk: Disk) -> None:
+    async def body() -> None:
+        async with Scene(path, pace=HOUR) as scene:
+            scene.blocks.failed(OTHER, 2, "refused")
+            # It is on nobody's account that this one waits.
+            assert scene.blocks.remove(MESH, "root").result() is True
+            assert await scene.blocks.add(MESH, Reason.KICKED) is True
+            assert json.loads(read(path))["meshes"][OTHER]["failures"] == 2
+            await scene.settled()
+            assert disk.begun == 1
+
+    run(body())
+
+
+def test_what_is_remembered_while_that_is_being_saved_is_saved_afterwards(path: Path, run: Run, disk: Disk) -> None:
+    async def body() -> None:
+        async with Scene(path, pace=0.01) as scene:
+            async with disk.slow():
+                saved = scene.blocks.add(MESH, Reason.KICKED)
+                await until(lambda: disk.begun)
+                scene.blocks.failed(OTHER, 2, "refused")
+            await saved
+            await scene.settled()
+            assert json.loads(read(path))["meshes"][OTHER]["failures"] == 2
+
+    run(body())
+
+
+def test_a_failure_that_is_known_is_no_news(path: Path, run: Run, disk: Disk) -> None:
+    async def body() -> None:
+        async with Scene(path) as scene:
+            scene.blocks.failed(MESH, 2, "refused")
+            await scene.settled()
+            scene.blocks.failed(MESH, 2, "refused")
+            await scene.settled()
+            assert disk.begun == 1
+
+    run(body())
+
+
+@pytest.mark.parametrize("what", ["failed", "held"])
+def test_what_is_only_remembered_is_saved_at_the_end_at_the_latest(path: Path, run: Run, what: str) -> None:
+    async def body() -> None:
+        async with Scene(path, pace=HOUR) as scene:
+            await scene.blocks.add(MESH, Reason.CRASHES)
+            if what == "failed":
+                scene.blocks.failed(MESH, 2, "refused")
+            else:
+                scene.blocks.held(MESH)
+        memory = json.loads(read(path))["meshes"][MESH]
+        assert (memory["failures"], memory["quarantines"]) == ((2, 1) if what == "failed" else (0, 0))
+        # Nobody is left who would save this.
+        scene.blocks.failed(MESH, 3, "refused")
+        assert scene.blocks._due is None
 
     run(body())
 

@@ -300,8 +300,10 @@ def test_nothing_is_remembered_of_a_mesh_that_never_was_in_trouble() -> None:
 
 def test_failures_are_remembered_until_a_block_uses_them_up() -> None:
     blocks = Blocklist()
-    blocks.failed(MESH, 1, "refused", 10)
-    blocks.failed(MESH, 2, "timed out", 20)
+    assert blocks.failed(MESH, 1, "refused", 10) is True
+    assert blocks.failed(MESH, 2, "timed out", 20) is True
+    # A child may say it more than once.
+    assert blocks.failed(MESH, 2, "timed out", 25) is False
     assert blocks.memory(MESH) == Memory(failures=2, last_error="timed out", at=20)
     blocks.add(MESH, Reason.CONNECTION_FAILURES, 30, 10)
     assert blocks.memory(MESH).failures == 0

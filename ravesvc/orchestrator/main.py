@@ -135,6 +135,7 @@ class _Parent:
         )
         self._edits = FileWatch(settings.blocklist_persist_path, self._edited)
         self._edited_now: asyncio.Task[None] | None = None
+        self._edits_unread = False
         self._access = Access(settings)
         store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
         self._state = State(store, self._tell, self._changed, copy=Copy(settings.state_path.with_name(_COPY)))
@@ -273,13 +274,17 @@ class _Parent:
 
     def _edited(self) -> None:
         """Somebody has done something to the blocklist's file; our own saves are among it."""
+        self._edits_unread = True
         if self._edited_now is None or self._edited_now.done():
             self._edited_now = asyncio.create_task(self._reread_soon())
 
     async def _reread_soon(self) -> None:
-        # An editor may do several things at once.
-        await asyncio.sleep(_SETTLING)
-        await self._blocks.reread()
+        # What is done to it while it is read may be past the reading.
+        while self._edits_unread:
+            # An editor may do several things at once.
+            await asyncio.sleep(_SETTLING)
+            self._edits_unread = False
+            await self._blocks.reread()
 
     def _blocklist_changed(self) -> None:
         """Whether the blocklist can be used, and saved, may have changed."""

@@ -89,6 +89,41 @@ def test_an_edit_by_hand_is_taken_over(
     run(body())
 
 
+def test_an_edit_that_comes_while_another_one_is_taken_over_is_not_missed(
+    run: Run, site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh = "11111111-2222-4333-8444-555555555555"
+    reread, edited = program.Blocks.reread, program._Parent._edited
+    rounds = events = 0
+
+    def count(parent: program._Parent) -> None:
+        nonlocal events
+        events += 1
+        edited(parent)
+
+    async def slow(blocks: program.Blocks) -> None:
+        nonlocal rounds
+        await reread(blocks)
+        rounds += 1
+        if rounds == 1:
+            # It has been read, but nobody has said so yet.
+            before = events
+            entry = {"reason": "kicked", "blockedAt": 1, "blockedUntil": None}
+            site.blocklist.write_text(json.dumps({"blockedMeshes": {mesh: entry}}))
+            await until(lambda: events > before)
+
+    monkeypatch.setattr(program._Parent, "_edited", count)
+    monkeypatch.setattr(program.Blocks, "reread", slow)
+
+    async def body() -> None:
+        async with site.running(bus_address):
+            site.blocklist.touch()
+            site.blocklist.unlink()
+            await site.manager.hears("1 meshes, 1 blocked")
+
+    run(body())
+
+
 def test_a_file_that_cannot_be_used_keeps_everything_as_it_is_until_told(
     run: Run, site: Site, bus_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -765,3 +765,20 @@ def test_after_an_edit_each_entry_is_either_newer_or_what_the_edit_says(
     again, still_kept, _ = blocks.adopt(edit, 30)
     assert again == []
     assert set(still_kept) >= set(kept)
+
+
+@given(before=STEPS, since=STEPS)
+def test_saving_an_older_text_of_ours_blocks_nothing_that_somebody_has_unblocked_since(
+    before: list[tuple[str, str, Reason, int | None]], since: list[tuple[str, str, Reason, int | None]]
+) -> None:
+    blocks = Blocklist()
+    play(blocks, before, 10)
+    text = saved(blocks)
+    lifted = set()
+    for step in since:
+        if step[0] == "remove" and blocks.get(step[1], 20):
+            lifted.add(step[1])
+        play(blocks, [step], 20)
+    changes, _, refused = blocks.adopt(text, 30)
+    assert not {change.block.mesh for change in changes if change.what is What.BLOCKED} & lifted
+    assert {entry.mesh for entry in refused} <= lifted

@@ -437,6 +437,17 @@ def test_numbers_below_any_sense_count_as_the_least(clock: Clock) -> None:
     assert blocks.memories == {MESH: Memory()}
 
 
+@pytest.mark.parametrize("number", [2**32, 2**63 - 1])
+def test_numbers_above_any_sense_count_as_the_most(clock: Clock, number: int) -> None:
+    text = json.loads(entry(count=number, revision=number))
+    text |= {"revision": number, "meshes": {MESH: dict.fromkeys(["failures", "blocks", "quarantines"], number)}}
+    blocks = from_json(json.dumps(text), "it", clock)
+    (block,) = blocks
+    most = 2**32 - 1
+    assert (block.count, block.revision, blocks.revision) == (most, most, most)
+    assert blocks.memories == {MESH: Memory(failures=most, blocks=most, quarantines=most)}
+
+
 def test_half_of_a_surrogate_pair_does_not_keep_the_list_from_being_saved(clock: Clock, file: BlockFile) -> None:
     text = json.loads(entry(detail="\ud800", actor="\ud800"))
     text |= {"meshes": json.loads(event(detail="\udfff"))["meshes"]}

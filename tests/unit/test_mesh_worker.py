@@ -306,6 +306,7 @@ def test_attempts_of_earlier_processes_count(run: Run, served: Served, mesh: str
         parent.attempts = 2
         async with parent_on(os.environ["DBUS_SYSTEM_BUS_ADDRESS"], parent), child_of(served, mesh, 3) as (child, _):
             assert await child.ends() is ExitStatus.UNREACHABLE
+            await until(lambda: len(child.heard) == 2)
             assert [said[:2] for said in child.heard] == [("Ready",), ("ConnectionFailed", 3)]
 
     run(body())

@@ -93,27 +93,35 @@ def load(path: str | Path) -> Config:
 
     Raises `RaveError` (Config); when there are several errors, the message holds a line for each.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError as e:
-        raise RaveError(
-            Code.CONFIG, f"{path} does not exist", hint="the package ships one: reinstall it", file=str(path)
-        ) from e
-    except (OSError, UnicodeDecodeError) as e:
-        reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8 text"
-        raise RaveError(Code.CONFIG, f"{path} can't be read: {reason}", file=str(path)) from e
-    config, problems = _read(text, str(path))
-    found = None
-    if config:
-        try:
-            found = database.load(config.database_config_path)
-        except RaveError as e:
-            problems.append(e)
+    config, problems = examine(path)
     if len(problems) == 1:
         raise problems[0]
     if problems or config is None:
         raise RaveError(Code.CONFIG, "\n".join(map(str, problems)), file=str(path))
-    return dataclasses.replace(config, database=found)
+    return config
+
+
+def examine(path: str | Path) -> tuple[Config | None, list[RaveError]]:
+    """The same with every error (Config), those of the database's file last.
+
+    The configuration has the default in the place of each value that is wrong; None for what is not YAML.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        hint = "the package ships one: reinstall it"
+        return None, [RaveError(Code.CONFIG, f"{path} does not exist", hint=hint, file=str(path))]
+    except OSError as e:
+        hint = "root and the user rave must be able to read it; others try as root"
+        return None, [RaveError(Code.CONFIG, f"{path} can't be read: {e.strerror}", hint=hint, file=str(path))]
+    except UnicodeDecodeError:
+        problem = f"{path} can't be read: it is not UTF-8 text"
+        return None, [RaveError(Code.CONFIG, problem, hint="save it as UTF-8", file=str(path))]
+    config, problems = _read(text, str(path))
+    if config is None:
+        return None, problems
+    found, more = database.read(config.database_config_path)
+    return dataclasses.replace(config, database=found), problems + more
 
 
 def read(text: str, file: str) -> tuple[Config | None, list[RaveError]]:

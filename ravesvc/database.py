@@ -1,7 +1,8 @@
 """database.json -> `Database`: where MongoDB is, for those who have one. Without the file there is none.
 
 The file is that of the reference implementation: `{"uri": "mongodb://...", "options": {...}}`. It holds a password,
-so an error names file and key, never a value. The driver has the last word on both, when the store is made.
+so an error names file, line and key, never a value; all are reported. The driver has the last word on both keys: see
+`ravesvc.store.engine`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.words import printable
@@ -23,6 +24,9 @@ _KEYS = ("uri", "options")
 _SCHEMES = ("mongodb://", "mongodb+srv://")
 _MEND = "mend it, or move it away to use the embedded store"
 
+# Enough of JSON to tell where its keys stand.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:]')
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Database:
@@ -32,69 +36,111 @@ class Database:
         path: of the file that says so; errors name it.
         uri: that of MongoDB.
         options: by the names that the driver's URI options have.
+        lines: of the file, by key (`uri`, `options.tls`).
     """
 
     path: str
     uri: str = field(repr=False)
     options: Mapping[str, Option] = field(default_factory=dict, repr=False)
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def problem(self, key: str, text: str, *, hint: str = "") -> RaveError:
+        """What is wrong with a key, as an error (Config) that says where it stands."""
+        return _wrong(self.path, self.lines, key, text, hint=hint)
 
 
-def load(path: str | Path) -> Database | None:
-    """Read the file; None when there is none. Raises `RaveError` (Config)."""
+def read(path: str | Path) -> tuple[Database | None, list[RaveError]]:
+    """Read the file: the database, or None and every error (Config) in it; None without errors when there is none."""
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as e:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
         if Path(path).is_symlink():
             hint = "mend the link, or remove it to use the embedded store"
-            raise RaveError(Code.CONFIG, f"{path} is a link to nowhere", hint=hint, file=str(path)) from e
-        return None
+            return None, [RaveError(Code.CONFIG, f"{path} is a link to nowhere", hint=hint, file=str(path))]
+        return None, []
     except OSError as e:
-        hint = f"it must be a file of root:rave with mode 0640: chown root:rave {path} && chmod 0640 {path}"
-        raise RaveError(Code.CONFIG, f"{path} can't be read: {e.strerror}", hint=hint, file=str(path)) from e
-    except json.JSONDecodeError as e:
-        text = f"{path}:{e.lineno}: this is not JSON: {e.msg}"
-        # Without its cause, which holds the whole text.
-        raise RaveError(Code.CONFIG, text, hint=_MEND, file=str(path), line=e.lineno) from None
-    except (ValueError, RecursionError):
-        raise RaveError(Code.CONFIG, f"{path}: this is not JSON in UTF-8", hint=_MEND, file=str(path)) from None
-    if not isinstance(document, dict):
-        raise _wrong(path, "the file", 'must be an object: {"uri": "mongodb://host/database"}')
-    for key in document:
-        if key not in _KEYS:
-            close = difflib.get_close_matches(key, _KEYS, n=1)
-            hint = f"did you mean {close[0]}?" if close else "known here: " + ", ".join(_KEYS)
-            raise _wrong(path, _name(key), "is not an option", hint=hint)
-    uri, options = _uri(path, document.get("uri")), _options(path, document.get("options"))
-    return Database(path=str(path), uri=uri, options=options)
-
-
-def _uri(path: str | Path, value: object) -> str:
-    if not isinstance(value, str) or not value.startswith(_SCHEMES) or not value.isprintable():
-        example = "mongodb://user:password@host:27017/rave-bot"
-        raise _wrong(
-            path, "uri", f"must be a text that begins with {' or '.join(_SCHEMES)}", hint=f"such as {example}"
+        hint = (
+            f"it must be a file of root:rave with mode 0640: chown root:rave {path} && chmod 0640 {path}; "
+            "others than these two try as root"
         )
-    return value
+        return None, [RaveError(Code.CONFIG, f"{path} can't be read: {e.strerror}", hint=hint, file=str(path))]
+    return parse(content, str(path))
 
 
-def _options(path: str | Path, value: Any) -> dict[str, Option]:
+def parse(content: bytes, path: str) -> tuple[Database | None, list[RaveError]]:
+    """Read what the file at `path` says: the database, or None and every error (Config) in it."""
+    try:
+        text = content.decode()
+        document = json.loads(text)
+    except json.JSONDecodeError as e:
+        problem = f"{path}:{e.lineno}: this is not JSON: {e.msg}"
+        # Without its cause, which holds the whole text.
+        return None, [RaveError(Code.CONFIG, problem, hint=_MEND, file=path, line=e.lineno)]
+    except (ValueError, RecursionError):
+        return None, [RaveError(Code.CONFIG, f"{path}:1: this is not JSON in UTF-8", hint=_MEND, file=path, line=1)]
+    lines = _lines(text)
+    if not isinstance(document, dict):
+        return None, [_wrong(path, lines, "the file", 'must be an object: {"uri": "mongodb://host/database"}')]
+    problems = [
+        *(_wrong(path, lines, key, "is not an option", hint=_known(key)) for key in document if key not in _KEYS),
+        *_uri_problems(path, lines, document.get("uri")),
+        *_option_problems(path, lines, document.get("options")),
+    ]
+    problems.sort(key=lambda problem: int(problem.attributes["line"]))
+    if problems:
+        return None, problems
+    return Database(path=path, uri=document["uri"], options=document.get("options") or {}, lines=lines), []
+
+
+def _uri_problems(path: str, lines: Mapping[str, int], value: object) -> Iterator[RaveError]:
+    if not isinstance(value, str) or not value.startswith(_SCHEMES) or not value.isprintable():
+        problem = f"must be a text that begins with {' or '.join(_SCHEMES)}"
+        yield _wrong(path, lines, "uri", problem, hint="such as mongodb://user:password@host:27017/rave-bot")
+
+
+def _option_problems(path: str, lines: Mapping[str, int], value: object) -> Iterator[RaveError]:
     if value is None:
-        return {}
+        return
     if not isinstance(value, dict):
-        raise _wrong(path, "options", 'must be an object, such as {"maxPoolSize": 10}')
-    for key, option in value.items():
-        if not re.fullmatch("[A-Za-z]+", key):
-            raise _wrong(
-                path, f"options.{_name(key)}", "is not an option", hint="options are those of MongoDB's URIs"
-            )
-        if not isinstance(option, (str, bool, int, float)):
-            raise _wrong(path, f"options.{key}", "must be a text, a number, true or false")
-    return value
+        yield _wrong(path, lines, "options", 'must be an object, such as {"maxPoolSize": 10}')
+        return
+    for name, option in value.items():
+        key = f"options.{name}"
+        if not re.fullmatch("[A-Za-z]+", name):
+            yield _wrong(path, lines, key, "is not an option", hint="options are those of MongoDB's URIs")
+        elif not isinstance(option, (str, bool, int, float)):
+            yield _wrong(path, lines, key, "must be a text, a number, true or false")
 
 
-def _wrong(path: str | Path, key: str, problem: str, *, hint: str = "") -> RaveError:
-    return RaveError(Code.CONFIG, f"{path}: {key} {problem}", hint=hint, file=str(path), key=key)
+def _known(key: str) -> str:
+    close = difflib.get_close_matches(key, _KEYS, n=1)
+    return f"did you mean {close[0]}?" if close else "known here: " + ", ".join(_KEYS)
 
 
-def _name(key: str) -> str:
-    return printable(key, 40) or "an empty key"
+def _wrong(path: str, lines: Mapping[str, int], key: str, problem: str, *, hint: str = "") -> RaveError:
+    # What is missing would stand in the object that begins the file.
+    line = lines.get(key, 1)
+    section, name = ("options.", key.removeprefix("options.")) if key.startswith("options.") else ("", key)
+    shown = section + (printable(name, 40) or "an empty key")
+    return RaveError(Code.CONFIG, f"{path}:{line}: {shown} {problem}", hint=hint, file=path, line=line, key=shown)
+
+
+def _lines(text: str) -> dict[str, int]:
+    """The line of each key of a JSON text, by the keys that lead there: `options.tls`."""
+    lines: dict[str, int] = {}
+    parents: list[str] = []
+    word, place = "", 1
+    line, seen = 1, 0
+    for token in _TOKEN.finditer(text):
+        line, seen = line + text.count("\n", seen, token.start()), token.start()
+        match token[0]:
+            case "{" | "[":
+                parents.append(word)
+            case "}" | "]":
+                parents.pop()
+            case ":":
+                # The first parent is the object that all of it is.
+                lines[".".join([*parents[1:], word])] = place
+            case quoted:
+                word, place = json.loads(quoted), line
+    return lines

@@ -12,7 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ravesvc import config, names
+from ravesvc import names
+from ravesvc.check import check
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.credentials import read_session
@@ -43,12 +44,15 @@ def main() -> int:
     """Run the step; what is wrong goes to standard error, which is the journal."""
     # The unit's umask would hide the drop-in from `systemctl cat`; what is secret gets its mode by itself.
     os.umask(0o022)
-    try:
-        _prepare(config.load(names.CONFIG_FILE))
-    except RaveError as e:
-        print(e, file=sys.stderr)  # noqa: T201 - the journal takes it from here
-        return int(names.ExitStatus.CONFIG)
-    return 0
+    settings, problems = check(names.CONFIG_FILE)
+    if settings:
+        try:
+            _prepare(settings)
+        except RaveError as e:
+            problems.append(e)
+    for problem in problems:
+        print(problem, file=sys.stderr)  # noqa: T201 - the journal takes it from here
+    return int(names.ExitStatus.CONFIG) if problems else 0
 
 
 def _prepare(settings: Config) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ravesvc.database import Database
+from ravesvc.errors import RaveError
 from ravesvc.store.store import Store
 
 
@@ -22,3 +23,10 @@ def make_store(database: Database | None, state_path: Path, changed: Callable[[b
     from ravesvc.store.sqlite import SqliteStore
 
     return SqliteStore(state_path)
+
+
+def refusals(database: Database) -> list[RaveError]:
+    """What the driver does not take of a `database`, as errors (Config); nobody is connected to."""
+    from ravesvc.store import mongo
+
+    return mongo.refusals(database)

@@ -67,7 +67,8 @@ class MongoStore:
 
     def __init__(self, database: Database, changed: Callable[[bool], None] | None = None) -> None:
         """Raises `RaveError` (Config) for what the driver does not take."""
-        _check(database)
+        for problem in refusals(database):
+            raise problem
         if _unverified(database):
             _log.warning("%s turns the verification of the server's certificate off", database.path)
         self._settings = database
@@ -311,22 +312,33 @@ class _Listener(TopologyListener):
         """We did that."""
 
 
-def _check(database: Database) -> None:
-    """Raise `RaveError` (Config) if the driver does not take URI or options; nobody else is asked.
+def refusals(database: Database) -> list[RaveError]:
+    """What the driver does not take of URI and options, as errors (Config); nobody else is asked.
 
     What it says about them may quote a password, so its words are not passed on.
     """
     if _is_taken(database):
-        return
-    for key in database.options:
-        others = {other: value for other, value in database.options.items() if other != key}
-        if _is_taken(replace(database, options=others)):
-            text = f"{database.path}: the driver does not take options.{key}, or not with this value"
-            hint = "options are those of MongoDB's URIs, as the driver for Python (pymongo) has them"
-            raise RaveError(Code.CONFIG, text, hint=hint, file=database.path, key=f"options.{key}")
-    text = f"{database.path}: the driver does not take uri, or not together with options"
-    hint = "mongodb://user:password@host:27017/database, with : / ? # @ % in user and password as %3A and so on"
-    raise RaveError(Code.CONFIG, text, hint=hint, file=database.path, key="uri")
+        return []
+    culprits = _culprits(database)
+    if not culprits:
+        hint = "mongodb://user:password@host:27017/database, with : / ? # @ % in user and password as %3A and so on"
+        return [database.problem("uri", "is not taken by the driver, or not together with options", hint=hint)]
+    hint = "options are those of MongoDB's URIs, as the driver for Python (pymongo) has them"
+    return [
+        database.problem(f"options.{key}", "is not taken by the driver, or not with this value", hint=hint)
+        for key in culprits
+    ]
+
+
+def _culprits(database: Database) -> list[str]:
+    """The option without which the driver takes the others; if there is no such, those that it never takes."""
+    options = database.options
+    for key in options:
+        if _is_taken(replace(database, options={other: options[other] for other in options if other != key})):
+            return [key]
+    if not _is_taken(replace(database, options={})):
+        return []
+    return [key for key, value in options.items() if not _is_taken(replace(database, options={key: value}))]
 
 
 def _is_taken(database: Database) -> bool:

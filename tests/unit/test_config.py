@@ -509,6 +509,20 @@ def test_a_database_that_can_not_be_used_is_an_error_like_the_others(tmp_path: P
     assert "geheim" not in str(e.value)
 
 
+def test_what_is_looked_at_is_told_with_the_database_as_far_as_that_goes(tmp_path: Path) -> None:
+    path = with_database(tmp_path, '{"uri": "mongodb://localhost/x"}', "limit: 0\n")
+    found, problems = config.examine(path)
+    assert found
+    assert (found.limit, found.database and found.database.uri) == (20, "mongodb://localhost/x")
+    assert [problem.attributes["line"] for problem in problems] == [2]
+    path = with_database(tmp_path, '{"url": "", "uri": ""}')
+    found, problems = config.examine(path)
+    assert found
+    assert found.database is None
+    assert [problem.attributes["key"] for problem in problems] == ["url", "uri"]
+    assert config.examine(tmp_path / "nowhere")[0] is None
+
+
 def test_the_text_alone_reads_no_other_file(tmp_path: Path) -> None:
     text = with_database(tmp_path, "{").read_text()
     assert good(text).database is None

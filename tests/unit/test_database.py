@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ravesvc import database
 from ravesvc.errors import Code, RaveError
@@ -13,15 +15,28 @@ SECRET = "hunter2"
 URI = f"mongodb://bot:{SECRET}@db.example.test:27017/rave-bot"
 
 
+def problems(path: Path) -> list[RaveError]:
+    """What is wrong with the file, which there must be something."""
+    found, errors = database.read(path)
+    assert found is None
+    for error in errors:
+        assert error.code is Code.CONFIG
+        assert str(path) in error.message
+        assert error.attributes["file"] == str(path)
+        assert SECRET not in repr((str(error), error.attributes, error.__cause__))
+    return errors
+
+
 def refused(path: Path) -> RaveError:
-    with pytest.raises(RaveError) as caught:
-        database.load(path)
-    error = caught.value
-    assert error.code is Code.CONFIG
-    assert str(path) in error.message
-    assert error.attributes["file"] == str(path)
-    assert SECRET not in repr((str(error), error.attributes, error.__cause__))
+    """The one thing that is wrong with it."""
+    (error,) = problems(path)
     return error
+
+
+def good(path: Path) -> database.Database | None:
+    found, errors = database.read(path)
+    assert errors == []
+    return found
 
 
 def written(tmp_path: Path, document: object) -> Path:
@@ -31,39 +46,39 @@ def written(tmp_path: Path, document: object) -> Path:
 
 
 def test_without_the_file_there_is_no_database(tmp_path: Path) -> None:
-    assert database.load(tmp_path / "database.json") is None
+    assert good(tmp_path / "database.json") is None
 
 
 def test_uri_and_options_are_as_they_stand_there(tmp_path: Path) -> None:
     options = {"maxPoolSize": 10, "socketTimeoutMS": 4.5e4, "tls": True, "replicaSet": "rs0"}
     path = written(tmp_path, {"uri": URI, "options": options})
-    assert database.load(path) == database.Database(path=str(path), uri=URI, options=options)
+    assert good(path) == database.Database(path=str(path), uri=URI, options=options)
 
 
 @pytest.mark.parametrize("uri", ["mongodb://localhost", "mongodb+srv://cluster.example.test/bot"])
 def test_options_may_be_left_out(tmp_path: Path, uri: str) -> None:
     path = written(tmp_path, {"uri": uri})
-    assert database.load(path) == database.Database(path=str(path), uri=uri)
+    assert good(path) == database.Database(path=str(path), uri=uri)
 
 
 def test_a_database_shows_nobody_its_password(tmp_path: Path) -> None:
-    loaded = database.load(written(tmp_path, {"uri": URI, "options": {"password": SECRET}}))
+    loaded = good(written(tmp_path, {"uri": URI, "options": {"password": SECRET}}))
     assert SECRET not in f"{loaded} {loaded!r}"
 
 
 def test_the_example_can_be_used() -> None:
-    assert database.load(EXAMPLE)
+    assert good(EXAMPLE)
 
 
 @pytest.mark.parametrize(
     ("document", "key", "hint"),
     [
         ([], "the file", ""),
+        (17, "the file", ""),
         ({}, "uri", "such as mongodb://"),
         ({"uri": 27017}, "uri", "such as mongodb://"),
         ({"uri": f"postgres://bot:{SECRET}@host/db"}, "uri", "such as mongodb://"),
         ({"uri": f"{URI}\n"}, "uri", "such as mongodb://"),
-        ({"url": URI}, "url", "did you mean uri?"),
         ({"uri": URI, "option": {}}, "option", "did you mean options?"),
         ({"uri": URI, "x\n": SECRET}, "x?", "known here: uri, options"),
         ({"uri": URI, "": SECRET}, "an empty key", "known here"),
@@ -74,10 +89,62 @@ def test_the_example_can_be_used() -> None:
     ],
 )
 def test_what_is_wrong_is_named_with_its_mend(tmp_path: Path, document: object, key: str, hint: str) -> None:
-    error = refused(written(tmp_path, document))
+    path = written(tmp_path, document)
+    error = refused(path)
     assert error.attributes["key"] == key
-    assert f": {key} " in error.message
+    assert error.message.startswith(f"{path}:1: {key} ")
     assert hint in error.hint
+
+
+def test_every_problem_is_told_with_its_line(tmp_path: Path) -> None:
+    text = """{
+  "url": "mongodb://bot:hunter2@host/\\"options\\": {",
+
+  "options":
+  {
+    "tls": [{"tls": 1}, 2], "max pool": 5,
+    "\\u0077": null
+  },
+  "uri"
+  : 5
+}"""
+    path = written(tmp_path, text)
+    assert [str(problem).removeprefix(f"{path}:").partition(" must")[0] for problem in problems(path)] == [
+        "2: url is not an option (did you mean uri?)",
+        "6: options.tls",
+        "6: options.max pool is not an option (options are those of MongoDB's URIs)",
+        "7: options.w",
+        "9: uri",
+    ]
+
+
+def test_a_problem_of_a_key_that_is_found_later_has_its_line_too(tmp_path: Path) -> None:
+    path = written(tmp_path, f'{{\n"uri": "{URI}",\n"options": {{"tls": true,\n"appName": "x"}}}}')
+    loaded = good(path)
+    assert loaded
+    problem = loaded.problem("options.appName", "is no good", hint="change it")
+    assert str(problem) == f"{path}:4: options.appName is no good (change it)"
+    assert problem.attributes == {"file": str(path), "line": 4, "key": "options.appName"}
+    assert loaded.problem("uri", "x").attributes["line"] == 2
+
+
+KEYS = st.sampled_from(["uri", "options"]) | st.text()
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["uri", "options"]) | st.text(), inner, max_size=4)
+    ),
+)
+
+
+@given(JSON, st.sampled_from([None, 0, 2]))
+def test_any_json_is_a_database_or_has_problems(document: object, indent: int | None) -> None:
+    text = json.dumps(document, indent=indent)
+    found, errors = database.parse(text.encode(), "d.json")
+    assert (found is None) == bool(errors)
+    for error in errors:
+        assert 1 <= int(error.attributes["line"]) <= text.count("\n") + 1
 
 
 def test_a_syntax_error_has_its_line(tmp_path: Path) -> None:

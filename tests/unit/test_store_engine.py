@@ -37,6 +37,6 @@ def test_with_a_database_the_store_is_there_and_tells(tmp_path: Path) -> None:
 
 
 def test_a_database_that_the_driver_does_not_take_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RaveError, match="the driver does not take uri") as caught:
+    with pytest.raises(RaveError, match="uri is not taken by the driver") as caught:
         make_store(Database(path="database.json", uri="mongodb://local host:x"), tmp_path / "state.db", print)
     assert caught.value.code is Code.CONFIG

@@ -668,19 +668,26 @@ URI = f"mongodb://bot:{SECRET}@localhost/bot"
         (URI, {"maxPoolSize": SECRET}, "options.maxPoolSize"),
         (URI, {"host": SECRET}, "options.host"),
         (URI, {"w": 0, "journal": True}, "options.w"),
-        (URI, {"maxPoolSize": "a", "minPoolSize": "b"}, "uri"),
+        (f"{URI}?pasword={SECRET}", {"maxPoolSize": "a"}, "uri"),
     ],
 )
 def test_what_the_driver_does_not_take_is_an_error_of_the_configuration(
     uri: str, options: dict[str, Any], key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(RaveError, match="the driver does not take") as caught:
+    with pytest.raises(RaveError, match="not taken by the driver") as caught:
         MongoStore(configured(uri=uri, options=options))
     assert caught.value.code is Code.CONFIG
-    assert caught.value.message.startswith(f"{FILE}: the driver does not take {key}")
-    assert caught.value.attributes == {"file": FILE, "key": key}
+    assert caught.value.message.startswith(f"{FILE}:1: {key} is not taken by the driver")
+    assert caught.value.attributes == {"file": FILE, "line": 1, "key": key}
     assert caught.value.hint
     assert not secrets_in(caught.value, caplog, SECRET)
+
+
+def test_every_option_that_the_driver_does_not_take_is_told() -> None:
+    options: dict[str, Any] = {"maxPoolSize": "a", "appName": "b", "minPoolSize": "c"}
+    problems = mongo.refusals(configured(uri=URI, options=options))
+    assert [problem.attributes["key"] for problem in problems] == ["options.maxPoolSize", "options.minPoolSize"]
+    assert mongo.refusals(configured(uri=URI)) == []
 
 
 def test_an_address_that_must_be_looked_up_is_looked_up_later() -> None:

@@ -1,0 +1,21 @@
+"""Everything that is wrong with rave.yaml and the database.json that it names, before the service starts with them.
+
+ravectl config check and the privileged step before the start say the same, because both ask here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ravesvc import config
+from ravesvc.config import Config
+from ravesvc.errors import RaveError
+from ravesvc.store import engine
+
+
+def check(path: str | Path) -> tuple[Config | None, list[RaveError]]:
+    """The configuration, or None and every error (Config) in both files, in their order; nobody is connected to."""
+    settings, problems = config.examine(path)
+    if settings and settings.database:
+        problems += engine.refusals(settings.database)
+    return (None if problems else settings), problems

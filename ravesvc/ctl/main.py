@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ravesvc import __version__
-from ravesvc.ctl import admin, blocklist, fleet, login, mesh, output, overview, perm, status, store
+from ravesvc.ctl import admin, blocklist, config, fleet, login, mesh, output, overview, perm, status, store
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import connected
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import RaveError
 
-# Each adds its parsers, with a `run` that takes the service and the options, and may return an exit status.
+# Each adds its parsers, with a `run` that takes the service and the options, or, for what needs no service, a
+# `run_alone` that takes the options. Both may return an exit status.
 _GROUPS: tuple[Callable[[Commands], None], ...] = (
     overview.add,
     mesh.add,
@@ -27,6 +28,7 @@ _GROUPS: tuple[Callable[[Commands], None], ...] = (
     admin.add,
     perm.add,
     store.add,
+    config.add,
 )
 
 
@@ -35,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _prepare()
     options = _parser().parse_args(arguments)
     try:
+        if "run_alone" in options:
+            return options.run_alone(options) or Exit.OK
         with connected() as service:
             return options.run(service, options) or Exit.OK
     except RaveError as e:

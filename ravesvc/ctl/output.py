@@ -30,6 +30,11 @@ def dump(document: object) -> None:
     sys.stdout.flush()
 
 
+def report(text: str) -> None:
+    """One line on standard error, about something else than what was asked for: a file, an entry."""
+    sys.stderr.write(printable(text, _LONGEST) + "\n")
+
+
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as need be, the last as long as it is."""
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]

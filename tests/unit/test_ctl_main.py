@@ -465,6 +465,15 @@ def test_what_it_imports() -> None:
 def test_the_manual_page_lists_every_exit_status() -> None:
     text = (ROOT / "packaging/man/ravectl.1").read_text()
     assert {int(number) for number in re.findall(r"^\.It (\d+)$", text, re.M)} == set(Exit)
-    for command in ("login", "admin list", "admin add", "perm set", "perm unset", "refresh", "store export"):
+    for command in (
+        "login",
+        "admin list",
+        "admin add",
+        "perm set",
+        "perm unset",
+        "refresh",
+        "store export",
+        "config check",
+    ):
         assert f".It Cm {command}" in text
     assert names.BUS_NAME not in text

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ravesvc import __version__, config, names, prepare
+from ravesvc.ctl.main import main as ravectl
 from ravesvc.settings import Edition, MeshSettings, Session, digest
 
 KEY = "hush-key"
@@ -204,6 +205,34 @@ def test_a_bad_configuration_changes_nothing(machine: Machine, capfd: pytest.Cap
     assert not machine.settings.exists()
     assert not machine.drop_in.exists()
     assert machine.diary == []
+
+
+def test_every_mistake_is_told_as_ravectl_tells_it(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    machine.configure("limit: 0\nwatchdg: 1\n")
+    machine.database.write_text('{\n"url": "mongodb://hush",\n"options": {"tls": null}}')
+    assert prepare.main() == 78
+    said = capfd.readouterr().err
+    assert [line.split(" ")[:2] for line in said.splitlines()] == [
+        [f"{machine.config}:4:", "limit"],
+        [f"{machine.config}:5:", "watchdg"],
+        [f"{machine.database}:1:", "uri"],
+        [f"{machine.database}:2:", "url"],
+        [f"{machine.database}:3:", "options.tls"],
+    ]
+    assert ravectl(["config", "check", str(machine.config)]) == 1
+    assert capfd.readouterr().err == said
+
+
+def test_what_the_driver_does_not_take_is_told_before_the_start(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    machine.configure("limit: 0\n")
+    machine.database.write_text('{"uri": "mongodb://hush:hush-password@host",\n"options": {"maxPool": 5}}')
+    assert prepare.main() == 78
+    first, second = capfd.readouterr().err.splitlines()
+    assert first.startswith(f"{machine.config}:4: limit must be")
+    assert second.startswith(f"{machine.database}:2: options.maxPool is not taken by the driver")
+    assert "hush" not in second
 
 
 def test_a_bad_database_is_a_bad_configuration(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:

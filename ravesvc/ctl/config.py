@@ -1,0 +1,34 @@
+"""ravectl config: what is wrong with the configuration, before the service finds out."""
+
+from __future__ import annotations
+
+import argparse
+
+from ravesvc import names
+from ravesvc.ctl import arguments, output
+from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.status import Exit
+
+
+def add(commands: Commands) -> None:
+    """Add the group to a command line."""
+    group = arguments.group(commands, "config", "look for mistakes in the configuration")
+    checking = group.add_parser("check", help="tell everything that is wrong with rave.yaml and database.json")
+    what = f"if missing: {names.CONFIG_FILE}"
+    checking.add_argument("file", nargs="?", default=names.CONFIG_FILE, metavar="FILE", help=what)
+    checking.set_defaults(run_alone=_check)
+
+
+def _check(options: argparse.Namespace) -> Exit:
+    # Imported here because no other command needs it, and it takes its time.
+    from ravesvc.check import check
+
+    settings, problems = check(options.file)
+    for problem in problems:
+        output.report(str(problem))
+    if settings is None:
+        return Exit.FAILED
+    output.say(f"{options.file} is fine.")
+    if settings.database:
+        output.say(f"{settings.database.path} is fine.")
+    return Exit.OK

@@ -9,14 +9,16 @@ from ravesvc import names
 from ravesvc.bus import Call, Interface, method
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
-from ravesvc.orchestrator.blocks import Blocks, insist
+from ravesvc.orchestrator.blocks import Blocks, insist, unsafe
 from ravesvc.orchestrator.polkit import Authority
-from ravesvc.store.blocklist import Change, Reason, What
+from ravesvc.store.blocklist import FOR_EVER, Block, Change, Reason, What
 from ravesvc.words import printable
 
 _LONGEST = 200
 # Microseconds; a hundred years say "for ever" to whoever means that.
 _MOST_USEC = 100 * 365 * 24 * 3600 * 1_000_000
+# Entries in one call: each is announced, and nobody else is served meanwhile.
+_MOST_ENTRIES = 100
 
 
 class BlocklistObject(Interface):
@@ -99,6 +101,22 @@ class BlocklistObject(Interface):
         await insist(mesh, self._blocks.remove(mesh, actor))
         return blocked
 
+    @method(takes={"entries": "a(sstts)"}, returns={"taken": "u", "over": "u"}, action=PolkitAction.QUARANTINE)
+    async def import_entries(self, call: Call, entries: list[tuple[str, str, int, int, str]]) -> tuple[int, int]:
+        """Take the entries of another list with their times; one that says more than an entry of ours replaces it.
+
+        Returns how many were taken, and how many were not because they are over. Errors: InvalidArgument (of any
+        entry; then none is taken), BadFile.
+        """
+        if len(entries) > _MOST_ENTRIES:
+            text = f"{len(entries)} entries are too many at once"
+            raise RaveError(Code.INVALID_ARGUMENT, text, hint=f"pass at most {_MOST_ENTRIES}")
+        actor = await self._authority.actor(call)
+        taken, over, saved = self._blocks.take([self._entry(*entry, actor) for entry in entries])
+        if not await saved:
+            raise unsafe(f"{taken} entries")
+        return taken, over
+
     @method(returns={"entries": "u"}, action=PolkitAction.QUARANTINE)
     async def restore(self, call: Call) -> int:
         """Go on with what was saved last, in place of a file that can't be used. Errors: InvalidArgument, BadFile."""
@@ -119,6 +137,21 @@ class BlocklistObject(Interface):
             self.emit("Blocked", block.mesh, block.reason.value, until, detail, actor)
         else:
             self.emit("Unblocked", block.mesh, block.reason.value, actor)
+
+    def _entry(self, mesh: str, reason: str, since: int, until: int, detail: str, actor: str) -> Block:
+        """An entry that somebody has passed to us; raises `RaveError` (InvalidArgument)."""
+        if reason not in set(Reason):
+            known = ", ".join(Reason)
+            raise RaveError(Code.INVALID_ARGUMENT, f"{printable(reason, 40)!r} is no reason", hint=f"known: {known}")
+        for_ever = not until or reason in FOR_EVER
+        return Block(
+            mesh=names.mesh_id(mesh),
+            reason=Reason(reason),
+            since=self._blocks.steady(since),
+            until=None if for_ever else self._blocks.steady(until),
+            detail=printable(detail, _LONGEST),
+            actor=actor,
+        )
 
     def _stats(self) -> tuple[int, int, int]:
         total = len(self._blocks.shown)

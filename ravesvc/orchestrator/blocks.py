@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from ravesvc.clock import Clock
@@ -125,6 +125,10 @@ class Blocks:
         """A time of an entry as the wall clock has it: microseconds since the epoch, within what D-Bus can tell."""
         return min(max(0, time + self._clock.jump()), 2**53) * 1000
 
+    def steady(self, wall: int) -> int:
+        """The other way round: a time by the wall clock, in microseconds, as entries have it."""
+        return min(wall // 1000, 2**53) - self._clock.jump()
+
     def add(
         self, mesh: str, reason: Reason, *, detail: str = "", actor: str = SERVICE, seconds: float | None = None
     ) -> asyncio.Future[bool]:
@@ -136,6 +140,13 @@ class Blocks:
         # As they are read again from the file, so that what an editor has left alone is no edit.
         detail, actor = printable(detail, LONGEST_WORDS), printable(actor, LONGEST_WORDS)
         return self._note(self._list.add(mesh, reason, self._clock.now(), duration, detail=detail, actor=actor))
+
+    def take(self, blocks: Sequence[Block]) -> tuple[int, int, asyncio.Future[bool]]:
+        """Put entries of another list here, see `Blocklist.take`; the numbers are how many were put, and are over."""
+        now = self._clock.now()
+        changes = [self._list.take(block, now) for block in blocks]
+        taken = sum(change is not None for change in changes)
+        return taken, sum(block.is_over(now) for block in blocks), self._note(*changes)
 
     def remove(self, mesh: str, actor: str) -> asyncio.Future[bool]:
         """Unblock a mesh."""
@@ -185,11 +196,11 @@ class Blocks:
         log.warning("The blocklist goes on as it was saved last")
         return len(self.in_force())
 
-    def _note(self, change: Change | None) -> asyncio.Future[bool]:
+    def _note(self, *changes: Change | None) -> asyncio.Future[bool]:
         """A future that is done when all that has changed so far was saved, or could not be."""
         saved: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        if change:
-            self._news.append(change)
+        if news := [change for change in changes if change]:
+            self._news += news
             self._set_timer()
             self._soil()
         if self._writer and self._writer.done():
@@ -372,8 +383,13 @@ def _answer(waiting: list[asyncio.Future[bool]], *, saved: bool) -> None:
 async def insist(mesh: str, saved: Awaitable[bool]) -> None:
     """Wait for a change of `Blocks`; raises `RaveError` (BadFile) when it is in force but could not be saved."""
     if not await saved:
-        text = f"done, but the blocklist could not be saved: mesh {mesh}"
-        raise RaveError(Code.BAD_FILE, text, hint="the log says why", mesh=mesh)
+        raise unsafe(f"mesh {mesh}", mesh=mesh)
+
+
+def unsafe(what: str, **attributes: str) -> RaveError:
+    """A change that is in force but could not be saved, as an error (BadFile)."""
+    text = f"done, but the blocklist could not be saved: {what}"
+    return RaveError(Code.BAD_FILE, text, hint="the log says why", **attributes)
 
 
 def describe(change: Change) -> str:

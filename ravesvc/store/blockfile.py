@@ -102,7 +102,7 @@ def from_json(text: str | bytes, what: str, clock: Clock) -> Blocklist:
     entries = fields.get_object(top, "blockedMeshes")
     memories = fields.opt_object(top, "meshes") or {}
     return Blocklist(
-        [_block(mesh_id(mesh), fields.as_object(entry, mesh), ahead, now) for mesh, entry in entries.items()],
+        [read_entry(mesh, entry, now, ahead) for mesh, entry in entries.items()],
         {mesh_id(mesh): _memory(fields.as_object(entry, mesh), ahead) for mesh, entry in memories.items()},
         revision=_count(top, "revision"),
     )
@@ -110,6 +110,32 @@ def from_json(text: str | bytes, what: str, clock: Clock) -> Blocklist:
 
 class EditedMeanwhile(Exception):  # noqa: N818 - that is no error
     """Somebody has written the file while we were about to; it is as they have left it."""
+
+
+def read_entry(mesh: str, value: object, now: int, ahead: int = 0) -> Block:
+    """One entry of `blockedMeshes`, with times that are `ahead` milliseconds ahead; raises as `from_json`.
+
+    It has begun by now, and what is left of it is no more than all of it. A machine without a battery boots with a
+    clock that NTP has yet to set. Against that one the times that were written before are in the future, and a block
+    of an hour would last for as long as the clock is behind. It counts from now on then. Where a stamp of this boot,
+    or a clock that is right, tells better, this changes nothing.
+    """
+    mesh, entry = mesh_id(mesh), fields.as_object(value, mesh)
+    since, end = _time(entry, "blockedAt", ahead), fields.opt_int(entry, "blockedUntil")
+    # What is too far away to reckon with is never.
+    until = None if end is None or end > _FARTHEST else _time(entry, "blockedUntil", ahead)
+    if until is not None and until > since:
+        until = min(until, now + until - since)
+    return Block(
+        mesh=mesh,
+        reason=_reason(entry, mesh),
+        since=min(since, now),
+        until=until,
+        detail=_words(entry, "detail"),
+        actor=_words(entry, "actor") or SERVICE,
+        count=max(1, _count(entry, "count")),
+        revision=_count(entry, "revision"),
+    )
 
 
 class BlockFile:
@@ -269,30 +295,6 @@ def _stamp(top: fields.Object) -> Stamp | None:
         wall=fields.get_int(saved, "wall"),
         boottime=fields.get_int(saved, "boottime"),
         boot=fields.get_str(saved, "boot"),
-    )
-
-
-def _block(mesh: str, entry: fields.Object, ahead: int, now: int) -> Block:
-    """An entry; it has begun by now, and what is left of it is no more than all of it.
-
-    A machine without a battery boots with a clock that NTP has yet to set. Against that one the times that were
-    written before are in the future, and a block of an hour would last for as long as the clock is behind. It counts
-    from now on then. Where a stamp of this boot, or a clock that is right, tells better, this changes nothing.
-    """
-    since, end = _time(entry, "blockedAt", ahead), fields.opt_int(entry, "blockedUntil")
-    # What is too far away to reckon with is never.
-    until = None if end is None or end > _FARTHEST else _time(entry, "blockedUntil", ahead)
-    if until is not None and until > since:
-        until = min(until, now + until - since)
-    return Block(
-        mesh=mesh,
-        reason=_reason(entry, mesh),
-        since=min(since, now),
-        until=until,
-        detail=_words(entry, "detail"),
-        actor=_words(entry, "actor") or SERVICE,
-        count=max(1, _count(entry, "count")),
-        revision=_count(entry, "revision"),
     )
 
 

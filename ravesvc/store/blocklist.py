@@ -98,6 +98,17 @@ class Block:
             same_end = abs(self.until - other.until) <= _SAME
         return same_end and (self.reason, self.detail) == (other.reason, other.detail)
 
+    def is_over(self, now: int) -> bool:
+        """Whether it blocks no more; it does in its last millisecond."""
+        return self.until is not None and self.until < now
+
+    def outdoes(self, other: Block) -> bool:
+        """Whether it says more than another entry: by its reason, or else because it lasts longer."""
+        rank, other_rank = (_RANKS.get(each.reason, 0) for each in (self, other))
+        if rank != other_rank or other.until is None:
+            return rank > other_rank
+        return self.until is None or self.until > other.until + _SAME
+
 
 class What(StrEnum):
     """What has happened to the block of a mesh."""
@@ -188,7 +199,7 @@ class Blocklist:
     def get(self, mesh: str, now: int) -> Block | None:
         """The entry that blocks a mesh at `now`."""
         block = self._blocks.get(mesh)
-        return block if block and (block.until is None or now <= block.until) else None
+        return None if block is None or block.is_over(now) else block
 
     def in_force(self, now: int) -> dict[str, Block]:
         """Every entry that blocks at `now`, by mesh id."""
@@ -231,6 +242,14 @@ class Blocklist:
         # The attempts are used up; what is tried after the block is tried anew.
         self._remember(mesh, now, failures=0, blocks=blocks, quarantines=quarantines)
         return self._put(block, now)
+
+    def take(self, block: Block, now: int) -> Change | None:
+        """Put an entry of another list here as it is; None if it is over, or says no more than one that is here."""
+        old = self.get(block.mesh, now)
+        if block.is_over(now) or (old and not block.outdoes(old)):
+            return None
+        # That one may have been written by a clock that was ahead.
+        return self._put(dataclasses.replace(block, since=min(block.since, now), revision=self.revision + 1), now)
 
     def remove(self, mesh: str, now: int, actor: str) -> Change | None:
         """Unblock a mesh on somebody's word, who trusts it anew; None if nothing blocked it."""

@@ -415,3 +415,132 @@ def test_a_list_that_is_restored_and_can_not_be_saved_is_still_in_trouble(
             assert "can't be written: Is a directory" in (await site.properties())["Error"]
 
     run(body())
+
+
+# Entries of another list.
+
+OLD = START - 86400 * 1_000_000
+
+
+def test_entries_of_another_list_are_taken_with_their_times(run: Run, bus_address: str, path: Path) -> None:
+    third = new_mesh()
+
+    async def body() -> None:
+        async with site_on(bus_address, path) as site:
+            entries = [
+                # A kick is for ever, whatever else is said.
+                (MESH, "kicked", OLD, OLD + HOUR, "known\nfrom the old bot"),
+                (OTHER, "connection_failures", OLD, START + HOUR, ""),
+                (third, "connection_failures", OLD, START - 1000, ""),
+            ]
+            assert await site.ask("ImportEntries", "a(sstts)", entries) == [2, 1]
+            assert set(site.on_disk()) == {MESH, OTHER}
+            assert site.on_disk()[MESH]["blockedUntil"] is None
+            assert site.on_disk()[OTHER]["blockedUntil"] == (START + HOUR) // 1000
+            assert await site.ask("ListEntries") == [
+                [
+                    [MESH, "kicked", OLD, 0, "known?from the old bot", "ann", 1],
+                    [OTHER, "connection_failures", OLD, START + HOUR, "", "ann", 1],
+                ]
+            ]
+            assert await site.said("Blocked") == [
+                ("Blocked", MESH, "kicked", 0, "known?from the old bot", "ann"),
+                ("Blocked", OTHER, "connection_failures", START + HOUR, "", "ann"),
+            ]
+            assert site.authority.rights[0] == ("ImportEntries", PolkitAction.QUARANTINE)
+            before = site.on_disk()
+            assert await site.ask("ImportEntries", "a(sstts)", entries) == [0, 1]
+            assert await site.ask("ImportEntries", "a(sstts)", []) == [0, 0]
+            assert site.on_disk() == before
+            assert await site.said("Blocked") == []
+
+    run(body())
+
+
+def test_what_is_stronger_here_stays(run: Run, bus_address: str, path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, path) as site:
+            await site.blocks.add(MESH, Reason.KICKED)
+            await site.ask("Block", "sts", OTHER, 2 * HOUR, "noisy")
+            entries = [(mesh, "connection_failures", OLD, START + 3 * HOUR, "") for mesh in (MESH, OTHER)]
+            assert await site.ask("ImportEntries", "a(sstts)", entries) == [0, 0]
+            assert await site.ask("ImportEntries", "a(sstts)", [(OTHER, "kicked", OLD, 0, "")]) == [1, 0]
+            assert {mesh: entry["reason"] for mesh, entry in site.on_disk().items()} == {
+                MESH: "kicked",
+                OTHER: "kicked",
+            }
+
+    run(body())
+
+
+def test_the_times_of_another_list_are_those_of_the_wall(run: Run, bus_address: str, path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, path) as site:
+            # Somebody has set the clock a day ahead since the start.
+            site.time.wall = 86400.0
+            until = START + 25 * HOUR
+            entry = (MESH, "crashes", START + 24 * HOUR, until, "")
+            assert await site.ask("ImportEntries", "a(sstts)", [entry]) == [1, 0]
+            ((listed,),) = await site.ask("ListEntries")
+            assert listed[2:4] == [START + 24 * HOUR, until]
+            site.time.seconds = 3601.0
+            assert not site.blocks.in_force()
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (("x", "kicked", 0, 0, ""), "is not a mesh id"),
+        ((MESH.upper(), "kicked", 0, 0, ""), "is not a mesh id"),
+        ((OTHER, "", 0, 0, ""), "'' is no reason (known: connection_failures, kicked, "),
+        ((OTHER, "kicked\n", 0, 0, ""), "'kicked?' is no reason"),
+    ],
+)
+def test_one_bad_entry_and_none_is_taken(run: Run, bus_address: str, path: Path, entry: Any, words: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, path) as site:
+            error = await site.refused("ImportEntries", "a(sstts)", [(MESH, "kicked", 0, 0, ""), entry])
+            assert error.code is Code.INVALID_ARGUMENT
+            assert words in str(error)
+            assert not site.blocks.in_force()
+
+    run(body())
+
+
+def test_any_time_that_the_bus_can_tell_is_taken(run: Run, bus_address: str, path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, path) as site:
+            entry = (MESH, "gone", 2**64 - 1, 2**64 - 1, "")
+            assert await site.ask("ImportEntries", "a(sstts)", [entry]) == [1, 0]
+            ((listed,),) = await site.ask("ListEntries")
+            assert listed[2:4] == [START, 2**53 * 1000], "it has begun by now"
+        async with site_on(bus_address, path) as site:
+            assert site.blocks.get(MESH)
+
+    run(body())
+
+
+def test_a_hundred_entries_and_no_more(run: Run, bus_address: str, path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, path) as site:
+            entries = [(new_mesh(), "kicked", OLD, 0, "") for _ in range(100)]
+            error = await site.refused("ImportEntries", "a(sstts)", [*entries, entries[0]])
+            assert error.code is Code.INVALID_ARGUMENT
+            assert "101 entries are too many at once (pass at most 100)" in str(error)
+            assert await site.ask("ImportEntries", "a(sstts)", entries) == [100, 0]
+            assert len(site.on_disk()) == 100
+
+    run(body())
+
+
+def test_entries_that_can_not_be_saved_are_said_to_be_unsafe(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path / "state" / "blocklist.json") as site:
+            error = await site.refused("ImportEntries", "a(sstts)", [(MESH, "kicked", OLD, 0, "")])
+            assert error.code is Code.BAD_FILE
+            assert "done, but the blocklist could not be saved: 1 entries" in error.message
+            assert site.blocks.get(MESH)
+
+    run(body())

@@ -38,7 +38,7 @@ RIGHTS = {
     **dict.fromkeys(("GetStatus", "ListMeshes", "GetMesh", "ListAdmins", "ListPermissions"), PolkitAction.READ),
     **dict.fromkeys(("DescribeMeshes", "Plan", "Explain", "GetHealthStats", "GetHealth"), PolkitAction.READ),
     **dict.fromkeys(("ListEntries", "GetStats", "GetHistory"), PolkitAction.READ),
-    **dict.fromkeys(("Block", "Unblock", "Restore"), PolkitAction.QUARANTINE),
+    **dict.fromkeys(("Block", "Unblock", "ImportEntries", "Restore"), PolkitAction.QUARANTINE),
     **dict.fromkeys(("AddAdmin", "RemoveAdmin", "SetPermission", "RemovePermission"), PolkitAction.ADMINS),
     **dict.fromkeys(("Login", "CancelLogin", "ExportStore", "ImportStore"), PolkitAction.CREDENTIALS),
 }

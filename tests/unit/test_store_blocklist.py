@@ -782,3 +782,63 @@ def test_saving_an_older_text_of_ours_blocks_nothing_that_somebody_has_unblocked
     changes, _, refused = blocks.adopt(text, 30)
     assert not {change.block.mesh for change in changes if change.what is What.BLOCKED} & lifted
     assert {entry.mesh for entry in refused} <= lifted
+
+
+# Entries of another list.
+
+
+def test_an_entry_of_another_list_is_taken_as_it_is() -> None:
+    blocks = Blocklist(revision=4)
+    theirs = block(Reason.CONNECTION_FAILURES, HOUR, since=-5, detail="no route", actor="root")
+    change = blocks.take(theirs, 10)
+    assert change
+    assert change.what is What.BLOCKED
+    assert (
+        found(blocks)
+        == change.block
+        == block(Reason.CONNECTION_FAILURES, HOUR, since=-5, detail="no route", actor="root", revision=5)
+    )
+    assert blocks.memory(MESH).history == (
+        Event(at=10, what=What.BLOCKED, reason=Reason.CONNECTION_FAILURES, actor="root", detail="no route"),
+    )
+    assert not blocks.memory(MESH).troubled
+    assert blocks.take(theirs, 10) is None, "it is here already"
+
+
+def test_an_entry_that_is_over_is_not_taken() -> None:
+    blocks = Blocklist()
+    assert blocks.take(block(Reason.CRASHES, 9), 10) is None
+    assert list(blocks) == []
+    assert blocks.take(block(Reason.CRASHES, 10), 10), "in its last millisecond"
+
+
+@pytest.mark.parametrize("ours", Reason)
+@pytest.mark.parametrize("theirs", Reason)
+def test_the_weightier_reason_stays(ours: Reason, theirs: Reason) -> None:
+    blocks = Blocklist([block(ours, HOUR)])
+    taken = blocks.take(block(theirs, HOUR), 0) is not None
+    assert taken is (RANKS.get(theirs, 0) > RANKS.get(ours, 0))
+    assert found(blocks).reason is (theirs if taken else ours)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "taken"),
+    [
+        (HOUR, 2 * HOUR, True),
+        (HOUR, HOUR + 5000, False),  # clocks differ a little
+        (HOUR, HOUR + 5001, True),
+        (2 * HOUR, HOUR, False),
+        (HOUR, None, True),
+        (None, HOUR, False),
+        (None, None, False),
+    ],
+)
+def test_of_two_with_a_like_reason_the_longer_one_stays(ours: int | None, theirs: int | None, taken: bool) -> None:
+    blocks = Blocklist([block(Reason.GONE, ours)])
+    assert (blocks.take(block(Reason.CRASHES, theirs), 0) is not None) is taken
+    assert found(blocks).until == (theirs if taken else ours)
+
+
+def test_an_entry_of_ours_that_is_over_stands_in_nobodys_way() -> None:
+    blocks = Blocklist([block(Reason.OPERATOR, 5)])
+    assert blocks.take(block(Reason.GONE, 20), 10)

@@ -13,6 +13,7 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 
 from ravesvc import names
 from ravesvc.api import login as magic_link
@@ -31,6 +32,14 @@ log = logging.getLogger(__name__)
 MAIL_INTERVAL = 60.0
 # Failures of the sending that prove that none was sent, as do those of a request that was never made.
 _NO_MAIL = (Code.WRONG_ADDRESS, Code.RATE_LIMITED, Code.CONFIG, Code.BAD_FILE)
+
+
+class Answer(StrEnum):
+    """What becomes of credentials that somebody offers."""
+
+    TAKEN = "taken"
+    SAME = "same"  # The account is there already, with these credentials or others.
+    OTHER = "other"  # Another account is there, or what is there makes no sense.
 
 
 class Account:
@@ -104,6 +113,15 @@ class Account:
         await self._state.replace(contents, replaced)
         # Also when the store had none before: the file may have had some.
         await self.adopt()
+
+    async def offer(self, credentials: Credentials) -> Answer:
+        """Take credentials if there are none yet, neither in the store nor in the file; raises as `State` says."""
+        # The file may have come since it was last looked at.
+        await self.adopt()
+        if await self._state.fill_credentials(credentials):
+            return Answer.TAKEN
+        stored = self._state.credentials
+        return Answer.SAME if stored and _one_account(stored, credentials) else Answer.OTHER
 
     async def login(self, email: str) -> int:
         """Begin to log in, with the account's own address if `email` is empty; returns when the mail is sent.
@@ -307,6 +325,11 @@ def _failure(login: asyncio.Task[None]) -> RaveError | None:
 
 def _login_needed(why: str) -> RaveError:
     return RaveError(Code.LOGIN_NEEDED, "login needed: run ravectl login EMAIL", hint=why)
+
+
+def _one_account(one: Credentials, other: Credentials) -> bool:
+    same_user = one.user_id is not None and one.user_id == other.user_id
+    return same_user or one.email.lower() == other.email.lower()
 
 
 def _same(one: Credentials, other: Credentials) -> bool:

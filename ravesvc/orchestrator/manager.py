@@ -24,6 +24,7 @@ from ravesvc.orchestrator.polkit import Authority
 from ravesvc.orchestrator.record import Record
 from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.state import State
+from ravesvc.store import credentials as account_file
 from ravesvc.store import dump
 from ravesvc.store.store import Contents
 from ravesvc.words import printable
@@ -302,6 +303,16 @@ class ManagerObject(Interface):
         await self._account.replace(await asyncio.to_thread(dump.read, file))
         log.info("An operator has replaced all that the store holds")
         return self._counts()
+
+    @method(takes={"file": "h"}, returns={"answer": "s"}, action=PolkitAction.CREDENTIALS)
+    async def import_credentials(self, call: Call, file: int) -> str:
+        """Take the account of a credentials file if there is none yet: taken, else same or other, which stays.
+
+        Errors: BadData, InvalidArgument, StoreUnavailable.
+        """
+        answer = await self._account.offer(await asyncio.to_thread(account_file.read_handed, file))
+        log.info("An operator has offered an account: %s", answer)
+        return answer.value
 
     def show(self, status: str, *, login_needed: bool) -> None:
         """Take over what the parts say; `status` is one line for people."""

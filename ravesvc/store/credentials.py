@@ -15,10 +15,11 @@ from typing import Any
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import Session, normalise_token, user_of_peer
+from ravesvc.store import handed
 from ravesvc.store.files import write_atomically
 from ravesvc.store.store import Credentials
 
-_MOST_BYTES = 64 * 1024
+MOST_BYTES = 64 * 1024
 _HINT = "it must be a plain file of the user rave"
 
 
@@ -47,6 +48,16 @@ def read_credentials(path: Path) -> Credentials | None:
     if credentials and not credentials.email:
         raise _unusable(path, _missing_email())
     return credentials
+
+
+def parse_credentials(content: str | bytes, what: str) -> Credentials:
+    """What the content of such a file says; `what` names it in the error. Raises `RaveError` (BadData)."""
+    return from_object(fields.parse_object(content, what))
+
+
+def read_handed(descriptor: int) -> Credentials:
+    """The same for a file that somebody else has opened. Raises `RaveError` as `handed.read`, and BadData."""
+    return parse_credentials(handed.read(descriptor, "the file", MOST_BYTES), "the file")
 
 
 def is_private(path: Path) -> bool:
@@ -155,8 +166,8 @@ def _read(path: Path, owner: int | None) -> bytes | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or (owner is not None and status.st_uid != owner):
             raise RaveError(Code.BAD_FILE, f"{path} is not trusted", hint=_HINT, file=str(path))
-        if status.st_size > _MOST_BYTES:
-            raise RaveError(Code.BAD_FILE, f"{path} is larger than {_MOST_BYTES} bytes", file=str(path))
-        return os.read(descriptor, _MOST_BYTES)
+        if status.st_size > MOST_BYTES:
+            raise RaveError(Code.BAD_FILE, f"{path} is larger than {MOST_BYTES} bytes", file=str(path))
+        return os.read(descriptor, MOST_BYTES)
     finally:
         os.close(descriptor)

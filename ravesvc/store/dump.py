@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ from typing import Any, TypeVar
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import credentials as account
+from ravesvc.store import handed
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
 
 Entry = TypeVar("Entry")
@@ -79,34 +78,10 @@ def from_json(text: str) -> Contents:
 def read(descriptor: int) -> Contents:
     """Read a dump from the start of a file that somebody else has opened; where they are in it makes no difference.
 
-    It blocks as long as the disk does. Raises `RaveError`: InvalidArgument if it is no regular file, can't be read,
-    or is longer than `MOST_BYTES`; BadData as `from_json`.
+    It blocks as long as the disk does. Raises `RaveError`: InvalidArgument and BadData as `handed.read`, with at most
+    `MOST_BYTES`; BadData as `from_json`.
     """
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            # Another kind may never come to an end.
-            hint = "save the dump in a file first"
-            raise RaveError(Code.INVALID_ARGUMENT, "the dump is not in a regular file", hint=hint)
-        if status.st_size > MOST_BYTES:
-            text = f"the dump is too long: {status.st_size} bytes, where {MOST_BYTES} are the most"
-            raise RaveError(Code.INVALID_ARGUMENT, text)
-        content = _first(descriptor, status.st_size)
-    except OSError as e:
-        raise RaveError(Code.INVALID_ARGUMENT, f"the dump can't be read: {e.strerror}") from e
-    try:
-        text = content.decode()
-    except UnicodeError:
-        # Not chained: the exception has the content.
-        raise RaveError(Code.BAD_DATA, "the dump is not valid UTF-8") from None
-    return from_json(text)
-
-
-def _first(descriptor: int, size: int) -> bytes:
-    content = b""
-    while chunk := os.pread(descriptor, size - len(content), len(content)):
-        content += chunk
-    return content
+    return from_json(handed.read(descriptor, "the dump", MOST_BYTES))
 
 
 def _of_credentials(credentials: Credentials) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ravesvc import config
 from ravesvc.api.login import Login, Progress, Step
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
-from ravesvc.orchestrator.account import Account
+from ravesvc.orchestrator.account import Account, Answer
 from ravesvc.orchestrator.state import State
 from ravesvc.store.credentials import read_credentials, write_credentials
 from ravesvc.store.store import Contents, Credentials
@@ -25,6 +25,7 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 OURS = credentials()
 OTHERS = credentials("other@example.test")
+ELSE = credentials("else@example.test", user_id=900000002)
 REFUSED = RaveError(Code.FORBIDDEN, "Rave refuses the login")
 
 
@@ -146,6 +147,82 @@ def lines(caplog: pytest.LogCaptureFixture, name: str = "account") -> list[str]:
 
 def plain(found: Credentials | None) -> Credentials | None:
     return found and dataclasses.replace(found, updated_at=None)
+
+
+# -- Credentials that somebody offers.
+
+
+@pytest.mark.parametrize(
+    ("stored", "file", "answer", "after"),
+    [
+        (None, None, Answer.TAKEN, OURS),
+        (None, "{bad", Answer.TAKEN, OURS),
+        (None, ELSE, Answer.OTHER, ELSE),
+        (None, OURS, Answer.SAME, OURS),
+        (OURS, None, Answer.SAME, OURS),
+        (ELSE, None, Answer.OTHER, ELSE),
+        (credentials("BOT@example.test", auth_token="newer"), None, Answer.SAME, "newer"),
+        (credentials("moved@example.test", auth_token="newer"), None, Answer.SAME, "newer"),
+        (credentials("moved@example.test", user_id=None), None, Answer.OTHER, ""),
+    ],
+)
+def test_an_account_that_is_there_stays(
+    stored: Credentials | None,
+    file: Credentials | str | None,
+    answer: Answer,
+    after: Credentials | str,
+    run: Run,
+    tmp_path: Path,
+) -> None:
+    async def body() -> None:
+        async with site(tmp_path) as made:
+            if isinstance(file, str):
+                made.path.write_text(file)
+            elif file:
+                # It is laid there while the service runs.
+                write_credentials(made.path, file)
+            if stored:
+                await made.state.save_credentials(stored)
+            before = plain(made.store.contents.credentials)
+            assert await made.account.offer(OURS) is answer
+            found = plain(made.store.contents.credentials)
+            if isinstance(after, Credentials):
+                assert found == after
+            else:
+                assert found == before
+                assert found
+                assert found.auth_token == after or not after
+            assert plain(read_credentials(made.path)) == found
+            session = made.account.session
+            assert session == (found and found.session)
+            # Once more.
+            again = Answer.SAME if answer is Answer.TAKEN else answer
+            assert await made.account.offer(OURS) is again
+            assert plain(made.store.contents.credentials) == found
+
+    run(body())
+
+
+def test_an_account_of_which_no_sense_can_be_made_stays_too(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site(tmp_path) as made:
+            made.store.contents = Contents(unusable="email must be a text")
+            await made.state.refresh()
+            assert await made.account.offer(OURS) is Answer.OTHER
+            assert made.store.contents == Contents(unusable="email must be a text")
+
+    run(body())
+
+
+def test_an_offer_needs_the_store(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site(tmp_path) as made:
+            made.store.failure = DOWN
+            assert (await failure(made.account.offer(OURS))).code is Code.STORE
+            assert not made.path.exists()
+            made.store.failure = None
+
+    run(body())
 
 
 # -- Where the credentials come from.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import threading
@@ -19,6 +20,7 @@ from ravesvc.bus import Bus, Signal
 from ravesvc.bus.message import Message
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement, PolkitAction
+from ravesvc.orchestrator.account import Answer
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.health import Stats
 from ravesvc.orchestrator.manager import ManagerObject
@@ -30,7 +32,8 @@ from ravesvc.orchestrator.unit import UnitState
 from ravesvc.settings import Edition
 from ravesvc.store import dump
 from ravesvc.store.blocklist import Block, Memory, Reason
-from ravesvc.store.store import Admin, CommandPermission, Contents
+from ravesvc.store.credentials import to_object
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
 from tests.unit.bus_fakes import connected, open_fds
 from tests.unit.conftest import until
 from tests.unit.fake_authority import FakeAuthority
@@ -139,6 +142,10 @@ class FakeAccount:
 
     async def replace(self, contents: Contents) -> None:
         await self.state.replace(contents)
+
+    async def offer(self, credentials: Credentials) -> Answer:
+        self.offered = credentials
+        return Answer.TAKEN
 
 
 class Site:
@@ -762,6 +769,35 @@ def test_all_that_the_store_holds_can_be_moved(run: Run, bus_address: str, caplo
         run(body())
     assert "bot@example.test" not in caplog.text
     assert credentials().auth_token not in caplog.text
+
+
+def test_an_account_is_offered_as_a_file(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            before = open_fds()
+            document = {**to_object(credentials()), "authToken": "r: auth-token-of-bot", "parseToken": "r:parse"}
+            with in_memory(json.dumps(document)) as file:
+                assert await site.ask("ImportCredentials", "h", file) == ["taken"]
+            assert site.account.offered == credentials(parse_token="parse"), "tokens have no prefix"
+            reading, writing = os.pipe()
+            with in_memory('{"email": "bot@example.test"}') as bad, in_memory("") as long:
+                os.truncate(long, 64 * 1024 + 1)
+                for file, code, words in (
+                    (bad, Code.BAD_DATA, "deviceId must be a text"),
+                    (long, Code.INVALID_ARGUMENT, "the file is too long"),
+                    (reading, Code.INVALID_ARGUMENT, "the file is not in a regular file"),
+                ):
+                    error = await site.refused("ImportCredentials", "h", file)
+                    assert (error.code, words in error.message) == (code, True), error
+            os.close(reading)
+            os.close(writing)
+            await until(lambda: open_fds() == before)
+            assert set(site.rights) == {("ImportCredentials", PolkitAction.CREDENTIALS)}
+
+    with caplog.at_level(logging.DEBUG):
+        run(body())
+    assert "auth-token-of-bot" not in caplog.text
+    assert "bot@example.test" not in caplog.text
 
 
 @contextlib.contextmanager

@@ -1,0 +1,41 @@
+"""Files that somebody else has opened and handed over: what is too long, or too secret, for a message."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ravesvc.errors import Code, RaveError
+
+
+def read(descriptor: int, what: str, most: int) -> str:
+    """The text of a file from its start; where its owner is in it makes no difference.
+
+    It blocks as long as the disk does. `what` names it in errors, which quote nothing. Raises `RaveError`:
+    InvalidArgument if it is no regular file, can't be read, or is longer than `most` bytes; BadData if it is not
+    UTF-8.
+    """
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            # Another kind may never come to an end.
+            hint = "save it in a file first"
+            raise RaveError(Code.INVALID_ARGUMENT, f"{what} is not in a regular file", hint=hint)
+        if status.st_size > most:
+            text = f"{what} is too long: {status.st_size} bytes, where {most} are the most"
+            raise RaveError(Code.INVALID_ARGUMENT, text)
+        content = _first(descriptor, status.st_size)
+    except OSError as e:
+        raise RaveError(Code.INVALID_ARGUMENT, f"{what} can't be read: {e.strerror}") from e
+    try:
+        return content.decode()
+    except UnicodeError:
+        # Not chained: the exception has the content.
+        raise RaveError(Code.BAD_DATA, f"{what} is not valid UTF-8") from None
+
+
+def _first(descriptor: int, size: int) -> bytes:
+    content = b""
+    while chunk := os.pread(descriptor, size - len(content), len(content)):
+        content += chunk
+    return content

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,19 +19,21 @@ def write_atomically(
     The content is safe on disk when this returns. A symbolic link at `path` is replaced, not followed. `check` is
     called when there is nothing left to do but to rename; what it raises leaves the old file there.
     """
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
+    with _beside(path, content, mode) as temporary:
         check()
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
+        temporary.replace(path)
+
+
+def write_anew(path: Path, content: bytes, mode: int, group: int) -> None:
+    """Make a file of a group (its id) where there is nothing; raises OSError, FileExistsError if there is something.
+
+    It appears with all its content, which is safe on disk when this returns.
+    """
+    with _beside(path, content, mode) as temporary:
+        os.chown(temporary, -1, group)
+        # Unlike a rename it replaces nothing.
+        path.hardlink_to(temporary)
+        temporary.unlink()
 
 
 def set_aside(path: Path, why: str = "damaged", *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Path:
@@ -65,6 +68,23 @@ def rename_anew(source: Path, target: Path) -> None:
         (target.rmdir if directory else target.unlink)()
         raise
     _sync(target.parent)
+
+
+@contextmanager
+def _beside(path: Path, content: str | bytes, mode: int) -> Iterator[Path]:
+    """A file with this content in the same directory, to be moved to `path`."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield Path(temporary)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
 
 
 def _sync(directory: Path) -> None:

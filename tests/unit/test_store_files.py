@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ravesvc.store import files
-from ravesvc.store.files import rename_anew, set_aside, write_atomically
+from ravesvc.store.files import rename_anew, set_aside, write_anew, write_atomically
 
 
 @pytest.fixture
@@ -26,6 +26,13 @@ def test_a_file_appears_with_its_mode(path: Path, mode: int) -> None:
     assert path.read_bytes() == b"\xc3\xa4\n"
     assert stat.S_IMODE(path.stat().st_mode) == mode
     assert names(path) == ["state.json"]
+
+
+def test_no_owner_is_changed_which_the_service_may_not_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("chown", "fchown", "lchown"):
+        monkeypatch.delattr(os, name)
+    write_atomically(path, "new", 0o600)
+    assert path.read_text() == "new"
 
 
 def test_bytes_are_written_as_they_are(path: Path) -> None:
@@ -48,6 +55,26 @@ def test_the_new_content_replaces_the_old_in_one_step(path: Path) -> None:
         assert reader.read() == "old"
     assert path.read_text() == "new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_is_made_where_there_is_nothing(path: Path) -> None:
+    write_anew(path, b"new", 0o640, os.getgid())
+    assert path.read_text() == "new"
+    status = path.stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_gid, status.st_nlink) == (0o640, os.getgid(), 1)
+    assert names(path) == ["state.json"]
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_there_is_not_replaced(path: Path, kind: str) -> None:
+    if kind == "file":
+        path.write_text("old")
+    else:
+        path.symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        write_anew(path, b"new", 0o640, os.getgid())
+    assert names(path) == ["state.json"]
+    assert path.is_symlink() if kind == "link" else path.read_text() == "old"
 
 
 def test_a_link_is_replaced_and_not_followed(path: Path, tmp_path: Path) -> None:

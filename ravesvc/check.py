@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ravesvc import config
+from ravesvc import config, database
 from ravesvc.config import Config
+from ravesvc.database import Database
 from ravesvc.errors import RaveError
 from ravesvc.store import engine
 
@@ -19,3 +20,11 @@ def check(path: str | Path) -> tuple[Config | None, list[RaveError]]:
     if settings and settings.database:
         problems += engine.refusals(settings.database)
     return (None if problems else settings), problems
+
+
+def check_database(content: bytes, path: str) -> tuple[Database | None, list[RaveError]]:
+    """The same for what a database.json says that is not in use yet."""
+    found, problems = database.parse(content, path)
+    if found:
+        problems = engine.refusals(found)
+    return (None if problems else found), problems

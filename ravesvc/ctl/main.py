@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ravesvc import __version__
-from ravesvc.ctl import admin, blocklist, config, fleet, login, mesh, output, overview, perm, status, store
+from ravesvc.ctl import admin, blocklist, config, fleet, login, mesh, migrate, output, overview, perm, status, store
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import connected
 from ravesvc.ctl.status import Exit
@@ -29,6 +29,7 @@ _GROUPS: tuple[Callable[[Commands], None], ...] = (
     perm.add,
     store.add,
     config.add,
+    migrate.add,
 )
 
 

@@ -53,6 +53,7 @@ class FakeManagerObject(Interface):
         self.round = 0
         self.round_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = find
         self.prompt_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = let_in
+        self.answer = "taken"
         self.roll_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = roll_two
         self.background: set[asyncio.Task[None]] = set()
 
@@ -140,6 +141,11 @@ class FakeManagerObject(Interface):
     async def import_store(self, call: Call, file: int) -> tuple[int, int]:
         self._note(call, os.pread(file, os.fstat(file).st_size, 0).decode())
         return 1, 3
+
+    @method(takes={"file": "h"}, returns={"answer": "s"})
+    async def import_credentials(self, call: Call, file: int) -> str:
+        self._note(call, os.pread(file, os.fstat(file).st_size, 0).decode())
+        return self.answer
 
     @method(returns={"meshes": "a(ssso)"})
     async def list_meshes(self, call: Call) -> list[list[str]]:
@@ -240,6 +246,15 @@ class FakeBlocklistObject(Interface):
     async def unblock(self, call: Call, id: str) -> bool:  # noqa: A002
         self._manager._note(call, id)
         return self._manager.changed
+
+    @method(takes={"entries": "a(sstts)"}, returns={"taken": "u", "over": "u"})
+    async def import_entries(self, call: Call, entries: list[list[Any]]) -> tuple[int, int]:
+        self._manager._note(call, *map(tuple, entries))
+        known = {entry[0] for entry in self.entries}
+        over = [entry for entry in entries if entry[3] and entry[3] < WHEN_US]
+        new = [entry for entry in entries if entry not in over and entry[0] not in known]
+        self.entries += [[*entry, "ann", 1] for entry in new]
+        return len(new), len(over)
 
     @method(returns={"entries": "u"})
     async def restore(self, call: Call) -> int:

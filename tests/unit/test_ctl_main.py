@@ -474,6 +474,7 @@ def test_the_manual_page_lists_every_exit_status() -> None:
         "refresh",
         "store export",
         "config check",
+        "migrate",
     ):
         assert f".It Cm {command}" in text
     assert names.BUS_NAME not in text

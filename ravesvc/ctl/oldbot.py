@@ -1,0 +1,74 @@
+"""The files that the Node.js bot leaves in its config directory, as this program reads them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+from ravesvc.store import blockfile
+from ravesvc.store.blocklist import Block
+from ravesvc.store.credentials import parse_credentials
+from ravesvc.store.store import Credentials
+
+CREDENTIALS = "credentials.json"
+BLOCKLIST = "blocklist.json"
+DATABASE = "database.json"
+
+# Bytes; far more than that bot writes.
+_LARGEST = 16 * 1024 * 1024
+
+_MEND = "mend it, and run this again: what is taken over already stays"
+
+
+def read(path: Path) -> bytes | None:
+    """What a file holds; None if there is none. Raises `RaveError` (BadFile)."""
+    try:
+        # Something else than a file might never be opened, or never end.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise _bad(path, "it is no regular file")
+            content = file.read(_LARGEST + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as e:
+        hint = "try as root, or with sudo" if isinstance(e, PermissionError) else ""
+        raise RaveError(Code.BAD_FILE, f"{path} can't be read: {e.strerror}", hint=hint, file=str(path)) from e
+    if len(content) > _LARGEST:
+        raise _bad(path, f"it is longer than {_LARGEST // 1024**2} MiB")
+    return content
+
+
+def account(content: bytes, path: Path) -> Credentials:
+    """The account in a credentials.json, its tokens without `r:`. Raises `RaveError` (BadFile)."""
+    try:
+        return parse_credentials(content, "it")
+    except RaveError as e:
+        # Not chained: what is below may have the content.
+        raise _bad(path, e.message, hint="mend it, or log in instead: ravectl login") from None
+
+
+def blocks(content: bytes, path: Path, now: int) -> tuple[list[Block], list[RaveError]]:
+    """The entries of a blocklist.json, and what is wrong with each other one.
+
+    Times, also `now`, are milliseconds since the epoch. Raises `RaveError` (BadFile) for what is no blocklist.
+    """
+    try:
+        entries = fields.get_object(fields.parse_object(content, "it"), "blockedMeshes")
+    except RaveError as e:
+        raise _bad(path, e.message) from e
+    found, problems = [], []
+    for mesh, entry in entries.items():
+        try:
+            found.append(blockfile.read_entry(mesh, entry, now))
+        except RaveError as e:
+            text = f"{path}: the entry of {mesh[:80]!r} can't be taken over: {e.message}"
+            hint = f"{e.hint or _MEND}; or: ravectl blocklist add MESH"
+            problems.append(RaveError(Code.BAD_FILE, text, hint=hint, file=str(path)))
+    return found, problems
+
+
+def _bad(path: Path, reason: str, *, hint: str = _MEND) -> RaveError:
+    return RaveError(Code.BAD_FILE, f"{path} can't be used: {reason}", hint=hint, file=str(path))

@@ -1,0 +1,325 @@
+"""ravectl migrate, with a service that notes what it is given."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ravesvc import names
+from ravesvc.bus import Variant
+from ravesvc.ctl.main import main
+from ravesvc.ctl.status import Exit
+from ravesvc.errors import Code, RaveError
+from tests.unit.conftest import BusDaemon
+from tests.unit.fake_service import WHEN_US, FakeManagerObject, FakeService
+from tests.unit.old_bot import (
+    BLOCKED_AT,
+    CREDENTIALS,
+    DATABASE,
+    FAILED,
+    HOUR,
+    KICKED,
+    PASSWORD,
+    TOKEN,
+    blocklist,
+    entry,
+    write,
+)
+
+# Still in force for the service, which has its own idea of now.
+UNTIL = WHEN_US // 1000 + HOUR
+
+ORIGIN = "known from the Node.js bot"
+NOTHING = "blocklist.json: there is none.\ncredentials.json: there is none.\ndatabase.json: there is none.\n"
+
+
+@pytest.fixture
+def manager(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManagerObject]:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+    fake = FakeService(bus_daemon.address)
+    yield fake.manager
+    fake.stop()
+
+
+@pytest.fixture(autouse=True)
+def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where database.json belongs; the group rave is our own."""
+    path = tmp_path / "etc" / "database.json"
+    path.parent.mkdir()
+    monkeypatch.setattr(names, "DATABASE_FILE", str(path))
+    monkeypatch.setattr(grp, "getgrnam", {"rave": grp.getgrgid(os.getgid())}.__getitem__)
+    return path
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """The directory of a bot that has lived."""
+    directory = tmp_path / "old bot"
+    directory.mkdir()
+    write(directory, "credentials.json", CREDENTIALS)
+    write(directory, "blocklist.json", blocklist(UNTIL))
+    write(directory, "database.json", DATABASE)
+    return directory
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (directory / "config").iterdir()}
+
+
+def test_everything_is_taken_over_and_nothing_twice(
+    manager: FakeManagerObject, old: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(old)
+    assert main(["migrate", str(old)]) == Exit.OK
+    heard = capsys.readouterr()
+    assert not heard.err
+    assert heard.out == (
+        "blocklist.json: 2 entries taken over, 0 known already, 0 left out because their time is over.\n"
+        "credentials.json: the account is taken over.\n"
+        f"database.json: copied to {target}.\n"
+        "The service uses it from its next start on: systemctl restart rave-orchestrator\n"
+    )
+    entries, (member, account), status = manager.asked
+    assert entries == (
+        "ImportEntries",
+        (FAILED, "connection_failures", BLOCKED_AT * 1000, UNTIL * 1000, ORIGIN),
+        (KICKED, "kicked", BLOCKED_AT * 1000, 0, ORIGIN),
+    )
+    assert member == "ImportCredentials"
+    assert json.loads(account) == {**CREDENTIALS, "parseToken": TOKEN, "authToken": TOKEN}
+    assert status == "GetStatus"
+    assert target.read_bytes() == before["database.json"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert list(target.parent.iterdir()) == [target]
+    assert contents(old) == before
+    # Once more, after the restart.
+    manager.answer = "same"
+    manager.status["Store"] = Variant("s", "mongodb")
+    assert main(["migrate", str(old)]) == Exit.OK
+    assert capsys.readouterr() == (
+        "blocklist.json: 0 entries taken over, 2 known already, 0 left out because their time is over.\n"
+        "credentials.json: the account is known already, and stays as it is.\n"
+        f"database.json: {target} says the same already.\n",
+        "",
+    )
+    assert contents(old) == before
+
+
+def test_a_restart_that_is_still_to_come_is_told_again(
+    manager: FakeManagerObject, old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert main(["migrate", str(old)]) == Exit.OK
+        assert "systemctl restart rave-orchestrator" in capsys.readouterr().out
+
+
+def test_no_secret_is_told(manager: FakeManagerObject, old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["migrate", str(old)])
+    manager.error = RaveError(Code.STORE, "the store does not answer")
+    main(["migrate", str(old)])
+    heard = "".join(capsys.readouterr())
+    for secret in (TOKEN, PASSWORD, "bot@example.test"):
+        assert secret not in heard
+
+
+def test_what_is_over_is_counted(manager: FakeManagerObject, old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = {f"{n:08x}-0000-4000-8000-000000000000": entry("", "connection_failures", BLOCKED_AT) for n in range(3)}
+    document = {"blockedMeshes": {**entries, **blocklist(0)["blockedMeshes"]}}
+    write(old, "blocklist.json", document)
+    assert main(["migrate", str(old)]) == Exit.OK
+    assert "1 entries taken over, 0 known already, 4 left out because" in capsys.readouterr().out
+    # 0 is long ago, not for ever.
+    assert [row[3] for row in manager.asked[0][1:] if row[0] == FAILED] == [1]
+
+
+def test_many_entries_go_in_several_calls(
+    manager: FakeManagerObject, old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meshes = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(120)]
+    long = {"detail": "\N{GRINNING FACE}" * 1000}
+    write(old, "blocklist.json", {"blockedMeshes": {mesh: entry(mesh, "kicked", None) | long for mesh in meshes}})
+    assert main(["migrate", str(old)]) == Exit.OK
+    assert "120 entries taken over" in capsys.readouterr().out
+    calls = [asked for asked in manager.asked if asked[0] == "ImportEntries"]
+    assert [len(call) - 1 for call in calls] == [50, 50, 20]
+    assert [row[0] for call in calls for row in call[1:]] == meshes
+
+
+@pytest.mark.parametrize(
+    ("answer", "account", "words"),
+    [
+        ("taken", {**CREDENTIALS, "authToken": None}, "taken over, but a login is needed: run ravectl login."),
+        ("same", CREDENTIALS, "known already, and stays as it is."),
+        ("other", CREDENTIALS, "not taken over, because there is another account: run ravectl login to change it."),
+    ],
+)
+def test_what_becomes_of_the_account(
+    manager: FakeManagerObject,
+    old: Path,
+    answer: str,
+    account: dict[str, Any],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    manager.answer = answer
+    write(old, "credentials.json", account)
+    assert main(["migrate", str(old)]) == Exit.OK
+    assert words in capsys.readouterr().out
+
+
+def test_another_database_stays(
+    manager: FakeManagerObject, old: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in ('{"uri": "mongodb://elsewhere/bot"}', "damaged"):
+        target.write_text(text)
+        assert main(["migrate", str(old)]) == Exit.OK
+        out = capsys.readouterr().out
+        assert f"database.json: not taken over, because {target} says something else." in out
+        assert f"To use the former: cp '{old}/config/database.json' {target}\n" in out
+        assert target.read_text() == text
+        assert list(target.parent.iterdir()) == [target]
+    # Written otherwise it is the same.
+    target.write_text(json.dumps(DATABASE))
+    assert main(["migrate", str(old)]) == Exit.OK
+    assert "says the same already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("credentials.json", b'{"email": "bot@', "can't be used: it is not valid JSON"),
+        ("blocklist.json", b"\xff\xff", "can't be used: it is not valid JSON"),
+        ("blocklist.json", b"", "can't be used: it is not valid JSON"),
+        ("database.json", b'{\n"uri": "mongodb://bot:hush4711', ":2: this is not JSON"),
+        ("database.json", b'{"uri": 5,\n"option": {}}', ":1: uri must be a text"),
+        (
+            "database.json",
+            b'{"uri": "mongodb://bot:hush4711@localhost/x",\n"options": {"useNewUrlParser": true}}',
+            ":2: options.useNewUrlParser is not taken by the driver",
+        ),
+    ],
+)
+def test_a_damaged_file_is_told_and_the_others_are_taken_over(
+    manager: FakeManagerObject,
+    old: Path,
+    target: Path,
+    name: str,
+    content: bytes,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write(old, name, content)
+    assert main(["migrate", str(old)]) == Exit.FAILED
+    heard = capsys.readouterr()
+    assert heard.err.startswith(f"ravectl: {path}")
+    assert words in heard.err
+    assert "hint: " in heard.err
+    assert "Traceback" not in heard.err
+    assert PASSWORD not in heard.err
+    assert ("taken over, 0 known" in heard.out) is (name != "blocklist.json")
+    assert ("the account is taken over" in heard.out) is (name != "credentials.json")
+    assert target.exists() is (name != "database.json")
+    assert path.read_bytes() == content
+
+
+def test_files_that_can_not_be_read(
+    manager: FakeManagerObject, old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("credentials.json", "blocklist.json"):
+        (old / "config" / name).unlink()
+    (old / "config" / "credentials.json").mkdir()
+    os.mkfifo(old / "config" / "blocklist.json")
+    assert main(["migrate", str(old)]) == Exit.FAILED
+    heard = capsys.readouterr()
+    for name in ("credentials.json", "blocklist.json"):
+        assert f"ravectl: {old}/config/{name} can't be " in heard.err
+    assert "database.json: copied" in heard.out
+
+
+def test_good_entries_beside_a_bad_one(
+    manager: FakeManagerObject, old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = blocklist(UNTIL)
+    document["blockedMeshes"]["x\x1b[2J"] = entry("x", "kicked", None)
+    path = write(old, "blocklist.json", document)
+    assert main(["migrate", str(old)]) == Exit.FAILED
+    heard = capsys.readouterr()
+    assert "2 entries taken over" in heard.out
+    assert f"ravectl: {path}: the entry of " in heard.err
+    assert "is not a mesh id" in heard.err
+    assert "\x1b" not in heard.err
+
+
+def test_where_nothing_is(manager: FakeManagerObject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    for directory in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
+        assert main(["migrate", str(directory)]) == Exit.FAILED
+        heard = capsys.readouterr()
+        assert heard.out == NOTHING
+        assert f"there is nothing to take over in {directory}/config" in heard.err
+        assert "hint: name the directory" in heard.err
+    assert manager.asked == []
+
+
+def test_one_file_will_do(manager: FakeManagerObject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "blocklist.json", blocklist(UNTIL))
+    assert main(["migrate", str(tmp_path)]) == Exit.OK
+    heard = capsys.readouterr()
+    assert heard.out.splitlines()[1:] == ["credentials.json: there is none.", "database.json: there is none."]
+    assert not heard.err
+
+
+def test_what_the_service_refuses_is_told_with_the_file(
+    manager: FakeManagerObject, old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager.error = RaveError(Code.STORE, "changes can't be saved", hint="start it")
+    write(old, "database.json", DATABASE)
+    assert main(["migrate", str(old)]) == Exit.FAILED
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("ravectl: blocklist.json: changes can't be saved")
+    assert lines[1].startswith("ravectl: credentials.json: changes can't be saved")
+
+
+def test_who_may_not_do_it_is_told_once(
+    manager: FakeManagerObject, old: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager.error = RaveError(Code.ACCESS_DENIED, "no")
+    assert main(["migrate", str(old)]) == Exit.DENIED
+    assert capsys.readouterr().err.count("ravectl: ") == 1
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.EACCES, Exit.DENIED), (errno.ENOSPC, Exit.FAILED)])
+def test_a_place_that_can_not_be_written_to(
+    manager: FakeManagerObject,
+    old: Path,
+    target: Path,
+    number: int,
+    status: Exit,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, "no such luck")
+
+    monkeypatch.setattr("ravesvc.ctl.migration.write_anew", refuse)
+    assert main(["migrate", str(old)]) == status
+    heard = capsys.readouterr()
+    assert heard.err.startswith(f"ravectl: {target} can't be written: no such luck\nhint: ")
+    assert "the account is taken over" in heard.out
+
+
+def test_without_the_group_of_the_service(
+    manager: FakeManagerObject, old: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(grp, "getgrnam", {}.__getitem__)
+    assert main(["migrate", str(old)]) == Exit.FAILED
+    assert "there is no group rave" in capsys.readouterr().err

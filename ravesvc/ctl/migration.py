@@ -83,9 +83,8 @@ def _take_blocklist(service: Service, path: Path, content: bytes) -> list[RaveEr
         )
         taken, over = taken + answer[0], over + answer[1]
     there = len(entries) - taken - over
-    output.say(
-        f"{path.name}: {taken} entries taken over, {there} known already, {over} left out because their time is over."
-    )
+    counted = f"{taken} entries taken over, {there} blocked already, {over} left out because their time is over"
+    output.say(f"{path.name}: {counted}.")
     return problems
 
 

@@ -69,7 +69,7 @@ def test_a_whole_move(fresh: Site) -> None:
     assert site.manager("LoginNeeded") is True
     command, *_ = commands("Moving in from the old bot")
     assert site.sh(command) == (
-        "blocklist.json: 2 entries taken over, 0 known already, 1 left out because their time is over.\n"
+        "blocklist.json: 2 entries taken over, 0 blocked already, 1 left out because their time is over.\n"
         "credentials.json: the account is taken over.\n"
         "database.json: there is none.\n"
     )
@@ -94,7 +94,7 @@ def test_a_whole_move(fresh: Site) -> None:
     for _ in range(2):
         assert migrate(site) == (
             0,
-            "blocklist.json: 0 entries taken over, 2 known already, 1 left out because their time is over.\n"
+            "blocklist.json: 0 entries taken over, 2 blocked already, 1 left out because their time is over.\n"
             "credentials.json: the account is known already, and stays as it is.\n"
             "database.json: there is none.\n",
         )

@@ -82,7 +82,7 @@ def test_everything_is_taken_over_and_nothing_twice(
     heard = capsys.readouterr()
     assert not heard.err
     assert heard.out == (
-        "blocklist.json: 2 entries taken over, 0 known already, 0 left out because their time is over.\n"
+        "blocklist.json: 2 entries taken over, 0 blocked already, 0 left out because their time is over.\n"
         "credentials.json: the account is taken over.\n"
         f"database.json: copied to {target}.\n"
         "The service uses it from its next start on: systemctl restart rave-orchestrator\n"
@@ -105,7 +105,7 @@ def test_everything_is_taken_over_and_nothing_twice(
     manager.status["Store"] = Variant("s", "mongodb")
     assert main(["migrate", str(old)]) == Exit.OK
     assert capsys.readouterr() == (
-        "blocklist.json: 0 entries taken over, 2 known already, 0 left out because their time is over.\n"
+        "blocklist.json: 0 entries taken over, 2 blocked already, 0 left out because their time is over.\n"
         "credentials.json: the account is known already, and stays as it is.\n"
         f"database.json: {target} says the same already.\n",
         "",
@@ -135,7 +135,7 @@ def test_what_is_over_is_counted(manager: FakeManagerObject, old: Path, capsys: 
     document = {"blockedMeshes": {**entries, **blocklist(0)["blockedMeshes"]}}
     write(old, "blocklist.json", document)
     assert main(["migrate", str(old)]) == Exit.OK
-    assert "1 entries taken over, 0 known already, 4 left out because" in capsys.readouterr().out
+    assert "1 entries taken over, 0 blocked already, 4 left out because" in capsys.readouterr().out
     # 0 is long ago, not for ever.
     assert [row[3] for row in manager.asked[0][1:] if row[0] == FAILED] == [1]
 
@@ -224,7 +224,7 @@ def test_a_damaged_file_is_told_and_the_others_are_taken_over(
     assert "hint: " in heard.err
     assert "Traceback" not in heard.err
     assert PASSWORD not in heard.err
-    assert ("taken over, 0 known" in heard.out) is (name != "blocklist.json")
+    assert ("taken over, 0 blocked" in heard.out) is (name != "blocklist.json")
     assert ("the account is taken over" in heard.out) is (name != "credentials.json")
     assert target.exists() is (name != "database.json")
     assert path.read_bytes() == content

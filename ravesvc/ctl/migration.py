@@ -39,7 +39,7 @@ def migrate(service: Service, directory: Path) -> Exit:
     # The blocklist first: as soon as there is an account, meshes are joined.
     parts = {oldbot.BLOCKLIST: _take_blocklist, oldbot.CREDENTIALS: _take_account, oldbot.DATABASE: _take_database}
     missing: list[str] = []
-    failed = False
+    failed = blind = False
     for name, take in parts.items():
         problems: list[RaveError] = []
         try:
@@ -47,12 +47,18 @@ def migrate(service: Service, directory: Path) -> Exit:
             if content is None:
                 missing.append(name)
                 output.say(f"{name}: there is none.")
+            elif blind and name == oldbot.CREDENTIALS:
+                # With an account the bots would join at once, also those meshes that have kicked them.
+                text = "not taken over as long as it can't be known which meshes to leave alone"
+                hint = f"mend {oldbot.BLOCKLIST}, or move it away, and run this again"
+                problems = [RaveError(Code.BAD_FILE, text, hint=hint)]
             else:
                 problems = take(service, config / name, content)
         except RaveError as e:
             if status.of(e) is not Exit.FAILED:
                 raise
             problems = [e]
+            blind |= name == oldbot.BLOCKLIST
         for problem in problems:
             failed = True
             # What the service says does not name the file.

@@ -225,9 +225,21 @@ def test_a_damaged_file_is_told_and_the_others_are_taken_over(
     assert "Traceback" not in heard.err
     assert PASSWORD not in heard.err
     assert ("taken over, 0 blocked" in heard.out) is (name != "blocklist.json")
-    assert ("the account is taken over" in heard.out) is (name != "credentials.json")
+    assert ("the account is taken over" in heard.out) is (name == "database.json")
     assert target.exists() is (name != "database.json")
     assert path.read_bytes() == content
+
+
+def test_there_is_no_account_as_long_as_the_blocklist_cannot_be_read(
+    manager: FakeManagerObject, old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(old, "blocklist.json", b"damaged")
+    assert main(["migrate", str(old)]) == Exit.FAILED
+    assert "ravectl: credentials.json: not taken over as long as it can't be known" in capsys.readouterr().err
+    assert not any("ImportCredentials" in str(asked) for asked in manager.asked)
+    path.unlink()
+    assert main(["migrate", str(old)]) == Exit.OK
+    assert "the account is taken over" in capsys.readouterr().out
 
 
 def test_files_that_can_not_be_read(
@@ -283,9 +295,10 @@ def test_what_the_service_refuses_is_told_with_the_file(
     manager.error = RaveError(Code.STORE, "changes can't be saved", hint="start it")
     write(old, "database.json", DATABASE)
     assert main(["migrate", str(old)]) == Exit.FAILED
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("ravectl: blocklist.json: changes can't be saved")
-    assert lines[1].startswith("ravectl: credentials.json: changes can't be saved")
+    assert capsys.readouterr().err.startswith("ravectl: blocklist.json: changes can't be saved")
+    (old / "config" / "blocklist.json").unlink()
+    assert main(["migrate", str(old)]) == Exit.FAILED
+    assert capsys.readouterr().err.startswith("ravectl: credentials.json: changes can't be saved")
 
 
 def test_who_may_not_do_it_is_told_once(

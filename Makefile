@@ -10,7 +10,7 @@ BUS_TESTS := $(wildcard tests/unit/test_bus*.py)
 STRICT := PYTHONASYNCIODEBUG=1 PYTHONWARNINGS=error
 
 # For building pystemd, and for the tests' private message bus, certificates and MongoDB server (curl's libraries).
-HOST_PACKAGES := curl dbus gcc libsystemd-dev openssl pkg-config python3 python3-dev python3-venv
+HOST_PACKAGES := curl dbus gcc libsystemd-dev openssl pkg-config python3 python3-dev python3-venv zsh
 
 .PHONY: help
 help: ## say what there is

@@ -1,0 +1,87 @@
+"""What the shells complete is what ravectl takes."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ravesvc.ctl.main import _parser
+
+FILES = Path(__file__).parents[2] / "packaging/completion"
+ID = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
+
+# Both define `complete WORD...`, which prints what the last word may become.
+SHELLS = {
+    "bash": f"""
+        ravectl() {{ echo "{ID}  connected     A film"; }}
+        compopt() {{ :; }}
+        source {FILES}/bash/ravectl
+        complete() {{
+            COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+            _ravectl
+            echo "${{COMPREPLY[*]}}"
+        }}
+    """,
+    "zsh": f"""
+        ravectl() {{ echo "{ID}  connected     A film" }}
+        compadd() {{ shift; print -r -- "$@" }}
+        _files() {{ : }}
+        complete() {{
+            local -a words=("$@")
+            local CURRENT=$# PREFIX=$words[-1]
+            source {FILES}/zsh/_ravectl
+        }}
+    """,
+}
+
+
+def completed(shell: str, *words: str) -> set[str]:
+    script = SHELLS[shell] + 'complete ravectl "$@"'
+    done = subprocess.run(
+        [shell, "-c", script, shell, *words], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.stderr == ""
+    # zsh leaves it to its completion to choose by what is typed.
+    return {word for word in done.stdout.split() if word.startswith(words[-1])}
+
+
+def parsers(
+    parser: argparse.ArgumentParser, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
+    yield path, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                yield from parsers(command, (*path, name))
+
+
+PARSERS = dict(parsers(_parser()))
+
+
+@pytest.mark.parametrize("path", PARSERS, ids=lambda path: " ".join(path) or "ravectl")
+@pytest.mark.parametrize("shell", SHELLS)
+def test_commands_and_options(shell: str, path: tuple[str, ...]) -> None:
+    parser = PARSERS[path]
+    options = {text for action in parser._actions for text in action.option_strings if text.startswith("--")}
+    assert completed(shell, *path, "--") == options
+    first = next((action for action in parser._actions if not action.option_strings), None)
+    found = completed(shell, *path, "")
+    if first is None or first.dest in ("email", "user", "command", "file", "directory"):
+        assert found == set()
+    elif first.dest == "mesh":
+        assert found == {ID}
+    else:
+        assert found == set(first.choices or ())
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_is_begun_is_completed(shell: str) -> None:
+    assert completed(shell, "st") == {"start", "status", "stop", "store"}
+    assert completed(shell, "blocklist", "add", "--for", "1c") <= {ID}
+    assert completed(shell, "logs", "--follow", "1c2d") == {ID}
+    assert completed(shell, "perm", "set", "ping", "") == {"admin", "user"}
+    assert completed(shell, "nonsense", "") == set()

@@ -1,4 +1,4 @@
-"""Logging to standard error: with priorities for the journal under systemd, readable on a terminal elsewhere."""
+"""Logging: to the journal with priorities and fields under systemd, readable on a terminal elsewhere."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import logging
 import os
 import sys
 
-# sd-daemon(3): a line that begins with <N> gets syslog priority N.
-_PRIORITIES = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"), (logging.NOTSET, "<7>"))
+from ravesvc.journal import PRIORITIES, JournalHandler
 
 
-class _JournalFormatter(logging.Formatter):
-    """One priority for each line, because the journal takes each line as a message of its own."""
+class _PrefixFormatter(logging.Formatter):
+    """sd-daemon(3): one priority for each line, because the journal takes each line as a message of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        priority = next(text for level, text in _PRIORITIES if record.levelno >= level)
-        return "\n".join(priority + line for line in super().format(record).splitlines())
+        priority = next(number for level, number in PRIORITIES if record.levelno >= level)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
 
 
 def _to_journal() -> bool:
@@ -24,12 +23,19 @@ def _to_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def set_up(level: int, *, prefix: str = "") -> None:
-    """Send the log to standard error; `prefix` tells lines of several programs apart on a terminal."""
-    handler = logging.StreamHandler(sys.stderr)
+def set_up(level: int, identifier: str, *, mesh: str = "") -> None:
+    """Send the log to the journal, or to standard error if that is something else.
+
+    `identifier` is SYSLOG_IDENTIFIER= there. `mesh` is the one that all of it is about, if there is one: it stands
+    before each line on a terminal.
+    """
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if _to_journal():
-        handler.setFormatter(_JournalFormatter("%(message)s"))
+        handler.setFormatter(_PrefixFormatter("%(message)s"))
+        handler = JournalHandler(identifier, mesh, handler)
+        handler.setFormatter(logging.Formatter("%(message)s"))
     else:
+        prefix = f"[{mesh}] " if mesh else ""
         handler.setFormatter(logging.Formatter(f"{prefix}%(levelname)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
     # Libraries speak up about trouble only; what they say at other times may hold more than a log should.

@@ -11,7 +11,21 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ravesvc import __version__
-from ravesvc.ctl import admin, blocklist, config, fleet, login, mesh, migrate, output, overview, perm, status, store
+from ravesvc.ctl import (
+    admin,
+    blocklist,
+    config,
+    fleet,
+    login,
+    logs,
+    mesh,
+    migrate,
+    output,
+    overview,
+    perm,
+    status,
+    store,
+)
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import connected
 from ravesvc.ctl.status import Exit
@@ -22,6 +36,7 @@ from ravesvc.errors import RaveError
 _GROUPS: tuple[Callable[[Commands], None], ...] = (
     overview.add,
     mesh.add,
+    logs.add,
     fleet.add,
     blocklist.add,
     login.add,

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 def main() -> int:
     """The program. Its exit status is one of `names.ExitStatus`."""
     mesh = sys.argv[1] if len(sys.argv) == 2 else ""
-    log.set_up(logging.INFO, prefix=f"[{mesh}] ")
+    log.set_up(logging.INFO, f"rave-mesh@{mesh}", mesh=mesh)
     try:
         mesh = names.mesh_id(mesh)
         text = _credential(names.SETTINGS_CREDENTIAL)

@@ -20,6 +20,7 @@ from ravesvc.bot.facts import Facts
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bus import Variant
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import Event, about
 from ravesvc.mesh.attempts import Attempts
 from ravesvc.mesh.backend import ParentBackend
 from ravesvc.mesh.follower import Follower
@@ -201,7 +202,7 @@ class Worker:
             self._bot.on_chat(self._early.popleft())
         self._presence.emit("Connected")
         self._say_status()
-        _log.info("Connected to %s", self._facts.server)
+        _log.info("Connected to %s", self._facts.server, extra=about(event=Event.CONNECTED))
 
     def _failed(self, error: RaveError, kind: CloseKind | None) -> ExitStatus | None:
         self._last_error = str(error)
@@ -212,7 +213,7 @@ class Worker:
             self._presence.emit("Error", self._last_error)
         elif status is not ExitStatus.KICKED:
             self._presence.emit("ConnectionFailed", self._attempts.failures, self._last_error)
-        _log.warning("No connection: %s", error)
+        _log.warning("No connection: %s", error, extra=about(event=Event.UNREACHABLE))
         return status
 
     def _ended(self, close: Close) -> ExitStatus | None:
@@ -223,7 +224,7 @@ class Worker:
         self._last_error = close.reason
         if self._final is None:
             self._presence.emit("Disconnected", close.reason)
-        _log.info("Disconnected: %s", close.reason)
+        _log.info("Disconnected: %s", close.reason, extra=about(event=Event.DISCONNECTED))
         status = self._attempts.ended(close.kind, close.held)
         if close.kind is CloseKind.REJECTED:
             self._presence.emit("ConnectionFailed", self._attempts.failures, close.reason)

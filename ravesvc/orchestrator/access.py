@@ -9,6 +9,7 @@ from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh, MeshMode
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import about
 from ravesvc.settings import Session
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Access:
         try:
             await api.leave(mesh)
         except RaveError as e:
-            log.warning("Mesh %s could not be left on Rave's side: %s", mesh, e)
+            log.warning("Mesh %s could not be left on Rave's side: %s", mesh, e, extra=about(mesh))
         finally:
             await api.close()
 

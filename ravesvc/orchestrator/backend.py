@@ -15,6 +15,7 @@ from ravesvc import names
 from ravesvc.bot.command import LEAVE
 from ravesvc.bus import Call, Interface, Variant, decides_unnamed, method
 from ravesvc.errors import Code, RaveError, new_incident
+from ravesvc.journal import about
 from ravesvc.orchestrator import arguments
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks
@@ -112,7 +113,7 @@ class BackendObject(Interface):
             _insist_on_room(user, self._state.users)
             added = await self._state.add_admin(arguments.user_id(user), actor, actor=actor)
             if added:
-                log.info("User %d in mesh %s has made user %d an admin", actor, mesh, user)
+                log.info("User %d in mesh %s has made user %d an admin", actor, mesh, user, extra=about(mesh))
             return added
 
     @method(takes={"actor": "t", "user": "t"}, returns={"removed": "b"})
@@ -121,7 +122,7 @@ class BackendObject(Interface):
         async with self._acting(call, actor, "remove admins") as mesh:
             removed = await self._state.remove_admin(arguments.user_id(user), actor=actor)
             if removed:
-                log.info("User %d in mesh %s has removed the admin %d", actor, mesh, user)
+                log.info("User %d in mesh %s has removed the admin %d", actor, mesh, user, extra=about(mesh))
             return removed
 
     @method(takes={"actor": "t", "command": "s", "requires_admin": "b", "description": "s"})
@@ -140,7 +141,9 @@ class BackendObject(Interface):
             described = arguments.description(description, name)
             await self._state.set_permission(name, requires_admin, described, actor, actor=actor)
             whom = "admins only" if requires_admin else "everybody"
-            log.info("User %d in mesh %s has set the command %s to be for %s", actor, mesh, name, whom)
+            log.info(
+                "User %d in mesh %s has set the command %s to be for %s", actor, mesh, name, whom, extra=about(mesh)
+            )
 
     @method(takes={"actor": "t", "command": "s"}, returns={"removed": "b"})
     async def remove_permission(self, call: Call, actor: int, command: str) -> bool:
@@ -149,7 +152,13 @@ class BackendObject(Interface):
             name = arguments.command(command)
             removed = await self._state.remove_permission(name, actor=actor)
             if removed:
-                log.info("User %d in mesh %s has undone what was set for the command %s", actor, mesh, name)
+                log.info(
+                    "User %d in mesh %s has undone what was set for the command %s",
+                    actor,
+                    mesh,
+                    name,
+                    extra=about(mesh),
+                )
             return removed
 
     @method(takes={"actor": "t"}, returns={"admins": "u", "permissions": "u"})
@@ -157,7 +166,7 @@ class BackendObject(Interface):
         """Read everything again, everywhere. Errors: AccessDenied, StoreUnavailable."""
         async with self._acting(call, actor, "have everything read again") as mesh:
             await self._refresh()
-            log.info("User %d in mesh %s has had everything read again", actor, mesh)
+            log.info("User %d in mesh %s has had everything read again", actor, mesh, extra=about(mesh))
             return len(self._state.admins), len(self._state.overrides)
 
     @method(takes={"actor": "t"}, returns={"seconds": "u"})
@@ -167,7 +176,7 @@ class BackendObject(Interface):
         Errors: AccessDenied, Busy, LoginNeeded, StoreUnavailable, Refused, Network.
         """
         async with self._acting(call, actor, "log the bot in again") as mesh:
-            log.info("User %d in mesh %s wants the bot to log in again", actor, mesh)
+            log.info("User %d in mesh %s wants the bot to log in again", actor, mesh, extra=about(mesh))
             return await self._account.login("")
 
     @method(takes={"actor": "t"})
@@ -178,7 +187,7 @@ class BackendObject(Interface):
             self._insist_loaded()
             if self._state.overrides.get(LEAVE, True):
                 self._insist_on_admin(actor, mesh, "send the bot away")
-            log.info("User %d sends the bot away from mesh %s", actor, mesh)
+            log.info("User %d sends the bot away from mesh %s", actor, mesh, extra=about(mesh))
 
     @method()
     async def login_ended(self, call: Call) -> None:
@@ -193,7 +202,7 @@ class BackendObject(Interface):
 
     def _insist_on_admin(self, actor: int, mesh: str, what: str) -> None:
         if actor not in self._state.admins:
-            log.warning("User %d in mesh %s may not %s", actor, mesh, what)
+            log.warning("User %d in mesh %s may not %s", actor, mesh, what, extra=about(mesh))
             raise RaveError(Code.ACCESS_DENIED, f"only admins may {what}")
 
     @contextlib.asynccontextmanager
@@ -222,7 +231,7 @@ def _in_chat_words(mesh: str) -> Iterator[None]:
         if e.code in _FIT:
             raise
         incident = new_incident()
-        log.warning("What was asked for in mesh %s has failed (id %s): %s", mesh, incident, e)
+        log.warning("What was asked for in mesh %s has failed (id %s): %s", mesh, incident, e, extra=about(mesh))
         code, words = _WORDS.get(e.code, (Code.INTERNAL, "that has failed"))
         refused = e.attributes.get("refused")
         text = f"{refused}: {words}" if refused else words

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ravesvc.clock import Clock
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import Event, about
 from ravesvc.store.blockfile import LONGEST_WORDS, BlockFile, EditedMeanwhile
 from ravesvc.store.blocklist import MOST_COUNT, SERVICE, Block, Blocklist, Change, Memory, Reason, What
 from ravesvc.words import printable
@@ -313,7 +314,8 @@ class Blocks:
         except RaveError as e:
             if self._writer is None or refused:
                 self.error = e
-                log.error("No mesh is started: %s", e)  # noqa: TRY400 - said in words
+                extra = about(event=Event.NOTHING_STARTS)
+                log.error("No mesh is started: %s", e, extra=extra)  # noqa: TRY400 - said in words
             else:
                 # What it said until now we know, and write again.
                 log.error("An edit of the blocklist is not taken over: %s", e)  # noqa: TRY400

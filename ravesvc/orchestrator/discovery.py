@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from ravesvc.api.models import Mesh
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import Event, about
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +192,8 @@ class Discovery:
             listed = await self._read()
         except RaveError as e:
             if self.error is None or self.error.message != e.message:
-                log.warning("Discovery failed, so nothing changes: %s", e)
+                extra = about(event=Event.DISCOVERY_FAILED)
+                log.warning("Discovery failed, so nothing changes: %s", e, extra=extra)
             self.error = e
             self.login_needed |= e.code is Code.UNAUTHORIZED
         else:
@@ -203,5 +205,6 @@ class Discovery:
             held_back = self.census.held_back
             self.census.observe(listed)
             if self.census.held_back > held_back:
-                log.warning("%d meshes vanished at once; that is not believed", self.census.held_back)
+                extra = about(event=Event.DISCOVERY_FAILED)
+                log.warning("%d meshes vanished at once; that is not believed", self.census.held_back, extra=extra)
         self._ended()

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from ravesvc import names
 from ravesvc.bus import Bus
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import Event, about
 from ravesvc.orchestrator.blocks import Blocks, insist
 from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.health import Health
@@ -139,7 +140,7 @@ class Fleet:
         """Begin to bring the meshes in line with a good round of discovery."""
         for mesh, block in self._blocks.in_force().items():
             if block.reason is Reason.GONE and mesh in (self._census.meshes or {}):
-                log.info("Mesh %s is there again", mesh)
+                log.info("Mesh %s is there again", mesh, extra=about(mesh))
                 self._blocks.remove(mesh, SERVICE)
         self._resting.clear()
         self.refresh()
@@ -165,7 +166,8 @@ class Fleet:
                 self._starting.add(decision.mesh)
                 self._act(decision.mesh, self._start)
             elif decision.action is Action.STOP and decision.mesh not in self._stuck:
-                log.info("Stopping mesh %s: %s", decision.mesh, decision.reason)
+                extra = about(decision.mesh, Event.STOPPED)
+                log.info("Stopping mesh %s: %s", decision.mesh, decision.reason, extra=extra)
                 self._act(decision.mesh, self._stop)
 
     def refresh(self) -> None:
@@ -268,7 +270,8 @@ class Fleet:
             failure = e
             self._record(mesh).worker.fail(str(e))
             self._resting.add(mesh)
-            log.error("Mesh %s: %s", mesh, e)  # noqa: TRY400 - said in words, a traceback would add nothing
+            # Said in words: a traceback would add nothing.
+            log.error("Mesh %s: %s", mesh, e, extra=about(mesh))  # noqa: TRY400
         finally:
             self._busy.discard(mesh)
             self._starting.discard(mesh)
@@ -379,7 +382,8 @@ class Fleet:
         """A child does not answer: another process may."""
         self._publish(mesh)
         if mesh not in self._busy:
-            log.warning("Restarting mesh %s, because its process does not answer", mesh)
+            text = "Restarting mesh %s, because its process does not answer"
+            log.warning(text, mesh, extra=about(mesh, Event.UNHEALTHY))
             self._act(mesh, self._restart)
 
     def _answered(self, mesh: str) -> None:
@@ -408,20 +412,23 @@ class Fleet:
                 self.health.ask(mesh)
             case "Connected", []:
                 if not worker.connected:
-                    log.info("Mesh %s is connected", mesh)
+                    log.info("Mesh %s is connected", mesh, extra=about(mesh, Event.CONNECTED))
                     worker.connect(worker.heard)
             case "Disconnected", [str(reason)]:
                 self._praise(mesh)
                 worker.disconnect(reason)
-                log.info("Mesh %s is disconnected: %s", mesh, worker.last_error)
+                extra = about(mesh, Event.DISCONNECTED)
+                log.info("Mesh %s is disconnected: %s", mesh, worker.last_error, extra=extra)
             case "ConnectionFailed", [attempts, str(error)]:
                 attempt = counted(attempts)
                 worker.fail(error)
-                log.warning("Mesh %s could not be reached, attempt %d: %s", mesh, attempt, worker.last_error)
+                text = "Mesh %s could not be reached, attempt %d: %s"
+                extra = about(mesh, Event.UNREACHABLE)
+                log.warning(text, mesh, attempt, worker.last_error, extra=extra)
                 self._blocks.failed(mesh, attempt, worker.last_error)
             case "Error", [str(message)]:
                 worker.fail(message)
-                log.warning("Mesh %s reports: %s", mesh, worker.last_error)
+                log.warning("Mesh %s reports: %s", mesh, worker.last_error, extra=about(mesh))
             case "Left", [str(reason)]:
                 worker.disconnect(reason)
             case "Kicked", []:

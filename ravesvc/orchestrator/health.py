@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from ravesvc.errors import RaveError
+from ravesvc.journal import Event, about
 from ravesvc.orchestrator.record import Record
 from ravesvc.orchestrator.workers import Workers
 
@@ -134,6 +135,7 @@ class Health:
         log.debug("The child of mesh %s has not answered: %s", record.mesh, error)
         if silence > self._silence:
             if record.worker.healthy:
-                log.warning("The child of mesh %s has not answered for %.0f s: %s", record.mesh, silence, error)
+                text = "The child of mesh %s has not answered for %.0f s: %s"
+                log.warning(text, record.mesh, silence, error, extra=about(record.mesh, Event.UNHEALTHY))
             record.worker.healthy = False
             self._unhealthy(record.mesh)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from ravesvc.journal import Event, about
 from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.record import Record
@@ -65,7 +66,7 @@ class Lessons:
             if self._blocks.memory(mesh).failures:
                 self._blocks.failed(mesh, 0, excuse)
         if reason is None:
-            log.warning("Mesh %s has ended: %s", mesh, detail)
+            log.warning("Mesh %s has ended: %s", mesh, detail, extra=about(mesh, Event.ENDED))
             return Lesson(None, detail, saved=True)
         saved = self._blocks.add(mesh, reason, detail=detail)
         if reason in (Reason.GONE, Reason.LEFT):

@@ -16,6 +16,7 @@ from ravesvc.bus import Bus
 from ravesvc.clock import Clock
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import Event, about
 from ravesvc.names import Announcement
 from ravesvc.notify import feed_watchdog, notify, notify_ready, notify_reloading
 from ravesvc.orchestrator.access import Access
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     It is 78 for root as well. A wrong command line ends the process with 2.
     """
     _parser().parse_args(arguments)
-    log.set_up(logging.INFO)
+    log.set_up(logging.INFO, "rave-orchestrator")
     try:
         settings = _settings()
         if settings.debug:
@@ -255,7 +256,7 @@ class _Parent:
         session = self._account.session
         self._access.use(session)
         if session is None:
-            _log.error("No mesh is started: %s", self._account.obstacle)
+            _log.error("No mesh is started: %s", self._account.obstacle, extra=about(event=Event.NOTHING_STARTS))
         else:
             if self._user not in (None, session.user_id):
                 _log.warning("The account is another one: its meshes take the place of the former ones")
@@ -295,7 +296,9 @@ class _Parent:
 
     def _block_changed(self, change: Change) -> None:
         """An entry came, or went; it is on disk."""
-        _log.log(logging.WARNING if change.what is What.BLOCKED else logging.INFO, "%s", describe(change))
+        blocked = change.what is What.BLOCKED
+        extra = about(change.block.mesh, Event.BLOCKED if blocked else Event.UNBLOCKED)
+        _log.log(logging.WARNING if blocked else logging.INFO, "%s", describe(change), extra=extra)
         self._blocklist.changed(change)
         self._fleet.block_changed(change)
         self._changed()

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import about
 from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.record import Record
 from ravesvc.settings import Edition
@@ -89,7 +90,7 @@ class Roll:
             if record is None or record.block or not self.is_outdated(record):
                 continue
             self._progress(number, len(meshes), mesh)
-            log.info("Replacing the process of mesh %s, %d of %d", mesh, number + 1, len(meshes))
+            log.info("Replacing the process of mesh %s, %d of %d", mesh, number + 1, len(meshes), extra=about(mesh))
             was_connected = record.worker.connected
             await self._fleet.restart_mesh(mesh)
             record = self._fleet.records.get(mesh)

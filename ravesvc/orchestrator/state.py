@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import Event, about
 from ravesvc.names import Announcement
 from ravesvc.store.copy import Copy
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Store
@@ -318,7 +319,8 @@ class State:
             self._hurry.clear()
         self.error = error
         if self._complained is not error.code:
-            log.error("The store can't be used, so nothing can be changed: %s", error)
+            extra = about(event=Event.STORE_FAILED)
+            log.error("The store can't be used, so nothing can be changed: %s", error, extra=extra)
             self._complained = error.code
         if not self._closed and (self._recovery is None or self._recovery.done()):
             self._recovery = asyncio.create_task(self._recover())

@@ -19,6 +19,7 @@ from typing import Any
 from ravesvc import names
 from ravesvc.bus import Bus, Signal
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import about
 from ravesvc.names import Announcement
 
 log = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ class Workers:
         if patience.has(asyncio.get_running_loop().time()):
             self._heard(mesh, signal.member, signal.body)
         elif patience.first_lost():
-            log.warning("The child of mesh %s says too much: part of it is ignored", mesh)
+            log.warning("The child of mesh %s says too much: part of it is ignored", mesh, extra=about(mesh))
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)

@@ -3,36 +3,71 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from ravesvc import log
+from ravesvc import journal, log
+from ravesvc.journal import Event, about
 
 LIBRARIES = ("urllib3", "websockets", "asyncio", "pymongo")
 
 
 @contextlib.contextmanager
-def set_up(level: int, prefix: str = "") -> Iterator[None]:
+def set_up(level: int, mesh: str = "") -> Iterator[None]:
     """Logging as a program has it; pytest's own handlers come back afterwards."""
     root = logging.getLogger()
     handlers = root.handlers[:]
     levels = {name: logging.getLogger(name).level for name in (None, *LIBRARIES)}
     root.handlers[:] = []
     try:
-        log.set_up(level, prefix=prefix)
+        log.set_up(level, "rave-test", mesh=mesh)
         yield
     finally:
+        for handler in root.handlers:
+            handler.close()
         root.handlers[:] = handlers
         for name, old in levels.items():
             logging.getLogger(name).setLevel(old)
 
 
+class Journal:
+    """The journal's end of its socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind(str(path))
+
+    def entry(self) -> dict[str, str]:
+        """The next entry."""
+        data, fields = self._socket.recv(1 << 20), {}
+        while data:
+            name, _, rest = data.partition(b"\n")
+            length = int.from_bytes(rest[:8], "little")
+            fields[name.decode()] = rest[8 : 8 + length].decode()
+            assert rest[8 + length : 9 + length] == b"\n"
+            data = rest[9 + length :]
+        return fields
+
+    def close(self) -> None:
+        self._socket.close()
+
+
 @pytest.fixture
-def _journal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def _to_journal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Standard error is what the journal says it is."""
     status = os.fstat(2)
     monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    monkeypatch.setattr(journal, "SOCKET", str(tmp_path / "journal"))
+
+
+@pytest.fixture
+def received(_to_journal: None, tmp_path: Path) -> Iterator[Journal]:
+    end = Journal(tmp_path / "journal")
+    yield end
+    end.close()
 
 
 def speak() -> None:
@@ -40,17 +75,57 @@ def speak() -> None:
         logging.getLogger("ravesvc.test").log(level, "level %d", level)
 
 
-@pytest.mark.usefixtures("_journal")
-def test_the_journal_gets_priorities(capfd: pytest.CaptureFixture[str]) -> None:
-    with set_up(logging.DEBUG, "[x] "):
+def test_the_journal_gets_priorities(received: Journal, capfd: pytest.CaptureFixture[str]) -> None:
+    with set_up(logging.DEBUG):
         speak()
-    out, err = capfd.readouterr()
-    assert not out
-    assert err.splitlines() == ["<3>level 50", "<3>level 40", "<4>level 30", "<6>level 20", "<7>level 10"]
+    entries = [received.entry() for _ in range(5)]
+    assert [(entry["MESSAGE"], entry["PRIORITY"]) for entry in entries] == [
+        ("level 50", "3"),
+        ("level 40", "3"),
+        ("level 30", "4"),
+        ("level 20", "6"),
+        ("level 10", "7"),
+    ]
+    assert entries[0] == {
+        "MESSAGE": "level 50",
+        "PRIORITY": "3",
+        "SYSLOG_IDENTIFIER": "rave-test",
+        "LOGGER": "ravesvc.test",
+    }
+    assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.usefixtures("_journal")
-def test_every_line_has_its_own_priority(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_journal_gets_fields(received: Journal) -> None:
+    with set_up(logging.INFO):
+        logging.getLogger("ravesvc.test").info("in", extra=about("m1", Event.CONNECTED))
+    entry = received.entry()
+    assert (entry["RAVE_MESH"], entry["RAVE_EVENT"]) == ("m1", "connected")
+    assert entry["MESSAGE_ID"] == journal.MESSAGE_IDS[Event.CONNECTED]
+    with set_up(logging.INFO, "m2"):
+        logging.getLogger("ravesvc.test").info("in")
+        logging.getLogger("ravesvc.test").info("out", extra=about(event=Event.DISCONNECTED))
+    entry = received.entry()
+    assert entry["RAVE_MESH"] == "m2"
+    assert "RAVE_EVENT" not in entry
+    assert received.entry()["RAVE_MESH"] == "m2"
+
+
+def test_a_traceback_is_one_entry_and_forges_nothing(received: Journal) -> None:
+    with set_up(logging.INFO):
+        logging.getLogger("ravesvc.test").error("bad", exc_info=ValueError("a\nPRIORITY=0\n<0>\ud800"))
+    entry = received.entry()
+    assert entry["MESSAGE"].splitlines() == ["bad", "ValueError: a", "PRIORITY=0", "<0>?"]
+    assert entry["PRIORITY"] == "3"
+
+
+def test_what_is_far_too_long_is_cut(received: Journal) -> None:
+    with set_up(logging.INFO):
+        logging.getLogger("ravesvc.test").info("x" * 1_000_000)
+    assert received.entry()["MESSAGE"] == "x" * 32768
+
+
+@pytest.mark.usefixtures("_to_journal")
+def test_without_the_socket_the_journal_gets_lines(capfd: pytest.CaptureFixture[str]) -> None:
     with set_up(logging.INFO):
         logging.getLogger("ravesvc.test").error("bad", exc_info=ValueError("a\n<0>forged"))
     lines = capfd.readouterr().err.splitlines()
@@ -59,9 +134,16 @@ def test_every_line_has_its_own_priority(capfd: pytest.CaptureFixture[str]) -> N
     assert all(line.startswith("<3>") for line in lines)
 
 
+def test_a_journal_that_takes_nothing_holds_up_nobody(received: Journal, capfd: pytest.CaptureFixture[str]) -> None:
+    with set_up(logging.INFO):
+        while not capfd.readouterr().err:
+            logging.getLogger("ravesvc.test").info("on and on")
+    assert received.entry()["MESSAGE"] == "on and on"
+
+
 def test_a_terminal_gets_words(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
-    with set_up(logging.INFO, "[x] "):
+    with set_up(logging.INFO, "x"):
         speak()
     lines = capfd.readouterr().err.splitlines()
     assert lines == ["[x] CRITICAL level 50", "[x] ERROR level 40", "[x] WARNING level 30", "[x] INFO level 20"]

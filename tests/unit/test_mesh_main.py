@@ -202,7 +202,7 @@ def test_a_kick_is_the_exit_status_of_the_process(
 
 def call_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["rave-mesh", *arguments])
-    monkeypatch.setattr(program.log, "set_up", lambda level, prefix: None)
+    monkeypatch.setattr(program.log, "set_up", lambda level, identifier, mesh: None)
     return program.main()
 
 

@@ -337,7 +337,7 @@ def run_program(file: Path, *arguments: str, user: int = 1000, change: str = "")
 
 def call_main(monkeypatch: pytest.MonkeyPatch, file: Path) -> int:
     monkeypatch.setattr(names, "CONFIG_FILE", str(file))
-    monkeypatch.setattr(program.log, "set_up", lambda level: None)
+    monkeypatch.setattr(program.log, "set_up", lambda level, identifier: None)
     monkeypatch.setattr(program.os, "geteuid", lambda: 1000)
     return program.main([])
 

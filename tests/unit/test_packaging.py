@@ -10,6 +10,7 @@ import pytest
 
 import ravesvc
 from ravesvc import config, names, prepare, timespan
+from ravesvc.journal import MESSAGE_IDS, Event
 from ravesvc.settings import ClientIdentity, Servers, Tls
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,13 @@ def rules() -> list[tuple[str, ET.Element]]:
         for policy in root.iter("policy")
         for rule in policy
     ]
+
+
+def test_the_catalog_explains_every_event() -> None:
+    text = (ROOT / "packaging/catalog/ravesvc.catalog").read_text()
+    entries = re.findall(r"^-- ([0-9a-f]{32})\nSubject: (.+)\nDefined-By: ravesvc\n", text, re.M)
+    assert sorted(found for found, _ in entries) == sorted(MESSAGE_IDS.values())
+    assert MESSAGE_IDS.keys() == set(Event)
 
 
 def test_final_exit_statuses_are_not_restarted() -> None:

@@ -1,0 +1,104 @@
+"""Log entries with fields (systemd.journal-fields(7)), in the protocol of systemd.io/JOURNAL_NATIVE_PROTOCOL.
+
+    log.info("Mesh %s is connected", mesh, extra=about(mesh, Event.CONNECTED))
+
+becomes an entry that `journalctl RAVE_MESH=<id>` and `journalctl RAVE_EVENT=connected` find, and `journalctl -x`
+explains.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from enum import StrEnum
+
+SOCKET = "/run/systemd/journal/socket"
+
+# Syslog priorities.
+PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
+
+# Characters of a text. What is far longer does not fit into a datagram, and nobody reads it.
+_LONGEST = 32768
+
+
+class Event(StrEnum):
+    """What operators search for (RAVE_EVENT=); packaging/catalog explains each under its MESSAGE_ID=."""
+
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    UNREACHABLE = "unreachable"
+    UNHEALTHY = "unhealthy"
+    ENDED = "ended"
+    STOPPED = "stopped"
+    BLOCKED = "blocked"
+    UNBLOCKED = "unblocked"
+    NOTHING_STARTS = "nothing-starts"
+    DISCOVERY_FAILED = "discovery-failed"
+    STORE_FAILED = "store-failed"
+
+
+MESSAGE_IDS = {
+    Event.CONNECTED: "571fdeb99c284bff8138cc1bafc361c3",
+    Event.DISCONNECTED: "9e1f2b01d911436a8bfe3b577a7f398d",
+    Event.UNREACHABLE: "d894b41d50954c5abbe27b9a59481ce6",
+    Event.UNHEALTHY: "20755f380009420f8ddb36621c672afa",
+    Event.ENDED: "bb273802661746f7b79ad99faa9f16e9",
+    Event.STOPPED: "6bcade5f29f440ddafa558adcd2d2ea7",
+    Event.BLOCKED: "79a1b30787a243b6baf752656d00b081",
+    Event.UNBLOCKED: "6c52e2507a854f4590de7f2c48c6c7a5",
+    Event.NOTHING_STARTS: "ff37b2e6a22f47488eab8cfe20380d83",
+    Event.DISCOVERY_FAILED: "3e38513701004830adbdd4b9141e0114",
+    Event.STORE_FAILED: "cfb7c9f3b63a40cfab0151f5842dd097",
+}
+
+
+def about(mesh: str = "", event: Event | None = None) -> dict[str, object]:
+    """The `extra` of a log call: which mesh it is about, and what has happened."""
+    return {"rave_mesh": mesh, "rave_event": event}
+
+
+class JournalHandler(logging.Handler):
+    """Sends each record as one entry; what the journal does not take at once goes to `fallback`.
+
+    Args:
+        mesh: the one that all records of this process are about, if there is one.
+    """
+
+    def __init__(self, identifier: str, mesh: str, fallback: logging.Handler) -> None:
+        super().__init__()
+        self._identifier = identifier
+        self._mesh = mesh
+        self._fallback = fallback
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record."""
+        try:
+            self._socket.sendto(self._entry(record), SOCKET)
+        except OSError:
+            # A journal that hangs must not hang us as well.
+            self._fallback.handle(record)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+        super().close()
+
+    def _entry(self, record: logging.LogRecord) -> bytes:
+        event: Event | None = getattr(record, "rave_event", None)
+        fields = {
+            "MESSAGE": self.format(record)[:_LONGEST],
+            "PRIORITY": str(next(number for level, number in PRIORITIES if record.levelno >= level)),
+            "SYSLOG_IDENTIFIER": self._identifier,
+            "LOGGER": record.name,
+            "RAVE_MESH": getattr(record, "rave_mesh", "") or self._mesh,
+            "RAVE_EVENT": event or "",
+            "MESSAGE_ID": MESSAGE_IDS[event] if event else "",
+        }
+        return b"".join(_field(name, text) for name, text in fields.items() if text)
+
+
+def _field(name: str, text: str) -> bytes:
+    """A field with its length, as it has to be for a text of several lines and may be for others."""
+    value = text.encode(errors="replace")
+    return name.encode() + b"\n" + len(value).to_bytes(8, "little") + value + b"\n"

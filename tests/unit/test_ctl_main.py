@@ -477,4 +477,5 @@ def test_the_manual_page_lists_every_exit_status() -> None:
         "migrate",
     ):
         assert f".It Cm {command}" in text
-    assert names.BUS_NAME not in text
+    # But for the page that describes it.
+    assert names.BUS_NAME not in text.replace(f".Xr {names.BUS_NAME} 5", "")

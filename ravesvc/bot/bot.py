@@ -12,7 +12,7 @@ from ravesvc.bot.command import Command, EventHandler, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.facts import Facts
-from ravesvc.bot.limits import Limits, Throttle
+from ravesvc.bot.limits import Cooldowns, Limits, Refusal, Throttle
 from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.people import Lookup, People
@@ -54,6 +54,7 @@ class Bot:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        troubled: Callable[[str, str], None] = lambda source, what: None,
     ) -> None:
         """Prepare the bot; it needs no running loop yet.
 
@@ -68,6 +69,8 @@ class Bot:
             limits: the default ones if None.
             clock: monotonic seconds.
             sleep: waits for that many seconds.
+            troubled: hears of commands and handlers that somebody else wrote when they fail: their source, and what
+                has happened.
 
         Raises:
             RaveError: Config, without a prefix or with an empty one, which would make every message a command.
@@ -82,11 +85,15 @@ class Bot:
         self._limits = limits or Limits()
         self._clock = clock
         self._throttle = Throttle(self._limits, clock)
+        self._cooldowns = Cooldowns(clock)
+        self._troubled = troubled
         self._people = People(lookup, clock=clock)
         self.outbox = Outbox(typing_delay=typing_delay, limits=self._limits, clock=clock, sleep=sleep)
         self._room: RoomLike | None = None
         self._commands = Tasks(self._limits.running)
         self._others = Tasks(self._limits.running)
+        # By source: what is slow, or never ends, takes no place away from anything else.
+        self._foreign: dict[str, Tasks] = {}
 
     def attach(self, room: RoomLike) -> None:
         """Talk in this room from now on; call it when the room is open."""
@@ -102,9 +109,16 @@ class Bot:
     async def close(self) -> None:
         """Detach, cancel all handlers and return when they have ended."""
         self.detach()
-        await self._commands.close()
-        await self._others.close()
+        for tasks in (self._commands, self._others, *self._foreign.values()):
+            await tasks.close()
         await self.outbox.close()
+
+    async def settle(self) -> None:
+        """Return when all that was begun has ended: commands, event handlers and answers."""
+        # A command may have others begin.
+        for _ in range(2):
+            for tasks in (*self._foreign.values(), self._commands, self._others):
+                await tasks.settle()
 
     def on_chat(self, message: ChatMessage) -> None:
         """Somebody wrote something."""
@@ -117,10 +131,10 @@ class Bot:
             self._emit(EventKind.MESSAGE, [message.sender], message)
         elif self._may_run(command, message):
             context = self._context(room, command, invocation, message)
-            if not self._commands.start(self._run, context):
+            if not self._tasks(command.source, self._commands).start(self._run, context):
                 # Unlike the rate, this is no fault of the asker's: somebody may want to know what takes so long.
                 incident = new_incident()
-                log.warning("command %s not run: too many are running (id %s)", command.name, incident)
+                log.warning("command %s not run: too many are running (id %s)", command.title, incident)
                 self._tell(message, f"Too many commands are running. Try again in a minute (id {incident})")
 
     def on_joined(self, users: frozenset[int]) -> None:
@@ -140,21 +154,33 @@ class Bot:
         count = self._throttle.refusal_of_admin if message.sender in admins else self._throttle.refusal
         refusal = count(message.sender)
         if refusal:
-            # No id, as nothing has failed: with a line for each, whoever floods the chat would flood the log as well.
-            log.debug("command %s of user %s exceeds the rate", command.name, message.sender)
-            if refusal.first:
-                self._tell(message, f"Too many commands. Try again in {math.ceil(refusal.wait)} s")
+            self._refuse(command, message, refusal, "Too many commands. Try again")
             return False
         if self.permissions is None:
             why = "The service behind this bot does not answer yet. Try again in a while"
         elif not self.permissions.allows(command, message.sender):
             why = f"Only admins may use {self._prefixes[0]}{command.name}"
         else:
-            return True
+            cooling = self._cooldowns.refusal(command.name, command.cooldown, message.sender)
+            if cooling:
+                self._refuse(command, message, cooling, f"You may use {self._prefixes[0]}{command.name} again")
+            return cooling is None
         incident = new_incident()
         log.info("command %s refused to user %s (id %s)", command.name, message.sender, incident)
         self._tell(message, f"{why} (id {incident})")
         return False
+
+    def _refuse(self, command: Command, message: ChatMessage, refusal: Refusal, when: str) -> None:
+        # No id, as nothing has failed: with a line for each, whoever floods the chat would flood the log as well.
+        log.debug("command %s of user %s exceeds the rate", command.name, message.sender)
+        if refusal.first:
+            self._tell(message, f"{when} in {math.ceil(refusal.wait)} s")
+
+    def _tasks(self, source: str, own: Tasks) -> Tasks:
+        """Where the commands and handlers of a source run: `own` for those of the program."""
+        if not source:
+            return own
+        return self._foreign.setdefault(source, Tasks(self._limits.running))
 
     def _context(self, room: RoomLike, command: Command, invocation: Invocation, message: ChatMessage) -> Context:
         assert self.permissions, "without them no command runs"
@@ -174,23 +200,30 @@ class Bot:
         )
 
     async def _run(self, context: Context) -> None:
-        name, seconds, message = context.command.name, context.command.seconds, context.message
+        command, message = context.command, context.message
+        seconds, title = command.seconds, command.title
         incident = new_incident()
         try:
             async with asyncio.timeout(self._limits.seconds if seconds is None else seconds):
-                await context.command.handler(context)
+                await command.handler(context)
         except RaveError as error:
             level = logging.INFO if error.code in _ASKERS_OWN else logging.WARNING
             # The service may have logged the cause already: one id finds both.
             incident = str(error.attributes.get("incident", incident))
-            log.log(level, "command %s failed (id %s): %s %s", name, incident, error, error.attributes)
+            log.log(level, "command %s failed (id %s): %s %s", title, incident, error, error.attributes)
             await self._answer(message, f"{_in_words(error)} (id {incident})")
         except TimeoutError:
-            log.warning("command %s took too long (id %s)", name, incident, exc_info=True)
+            log.warning("command %s took too long (id %s)", title, incident, exc_info=True)
+            self._note(command.source, f"the command {command.name} took too long")
             await self._answer(message, f"That took too long (id {incident})")
-        except Exception:
-            log.exception("command %s failed (id %s)", name, incident)
+        except Exception as error:
+            log.exception("command %s failed (id %s)", title, incident)
+            self._note(command.source, f"the command {command.name} failed: {type(error).__name__}")
             await self._answer(message, f"Something went wrong (id {incident})")
+
+    def _note(self, source: str, what: str) -> None:
+        if source:
+            self._troubled(source, what)
 
     def _tell(self, message: ChatMessage, text: str) -> None:
         if not self._others.start(self._answer, message, text):
@@ -203,12 +236,15 @@ class Bot:
             log.info("cannot answer a message: %s", error)
 
     def _emit(self, kind: EventKind, users: Sequence[int | None], message: ChatMessage | None = None) -> None:
-        room, handlers = self._room, self._registry.handlers(kind)
-        if room is None or not handlers:
+        if self._room is None:
             return
-        events = [self._event(room, kind, user, message) for user in users]
-        if not self._others.start(self._handle_all, handlers, events):
-            log.warning("too many event handlers are running: %s is lost", kind)
+        for part in self._registry.parts:
+            handlers = part.handlers(kind)
+            if handlers:
+                events = [self._event(self._room, kind, user, message) for user in users]
+                if not self._tasks(part.source, self._others).start(self._handle_all, part.source, handlers, events):
+                    where = f" for {part.source}" if part.source else ""
+                    log.warning("too many event handlers are running: %s is lost%s", kind, where)
 
     def _event(self, room: RoomLike, kind: EventKind, user_id: int | None, message: ChatMessage | None) -> Event:
         mentions = message.mentions if message else ()
@@ -224,20 +260,24 @@ class Bot:
             people=self._people,
         )
 
-    async def _handle_all(self, handlers: Sequence[EventHandler], events: Sequence[Event]) -> None:
+    async def _handle_all(self, source: str, handlers: Sequence[EventHandler], events: Sequence[Event]) -> None:
         if len(events) > 1:
             # In one go rather than one by one as handlers ask for them.
             await self._people.learn([event.user_id for event in events if event.user_id is not None])
         for event in events:
             for handler in handlers:
-                await self._handle(handler, event)
+                await self._handle(source, handler, event)
 
-    async def _handle(self, handler: EventHandler, event: Event) -> None:
+    async def _handle(self, source: str, handler: EventHandler, event: Event) -> None:
         try:
             async with asyncio.timeout(self._limits.seconds):
                 await handler(event)
-        except Exception:
-            log.exception("a handler of %s failed", event.kind)
+        except Exception as error:
+            log.exception("a handler of %s failed%s", event.kind, f" in {source}" if source else "")
+            # Ours are about the room, such as one that is gone.
+            if not isinstance(error, RaveError):
+                what = "took too long" if isinstance(error, TimeoutError) else f"failed: {type(error).__name__}"
+                self._note(source, f"a handler of {event.kind} {what}")
 
 
 def _in_words(error: RaveError) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
@@ -41,6 +41,8 @@ class Command:
         description: one sentence for `help`.
         permission: whom it is for, unless somebody configures something else.
         seconds: how long its handler may take; None for what any command may.
+        cooldown: seconds until the same user may run it again.
+        source: the file or package that it comes from; empty for the program's own.
     """
 
     name: str
@@ -48,6 +50,13 @@ class Command:
     handler: Handler = field(repr=False)
     permission: Permission = Permission.USER
     seconds: float | None = None
+    cooldown: float = 0.0
+    source: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name, and where it comes from if somebody else wrote it: for the log."""
+        return f"{self.name} of {self.source}" if self.source else self.name
 
     @property
     def fixed(self) -> bool:
@@ -56,11 +65,27 @@ class Command:
 
 
 class Registry:
-    """The commands and event handlers of a bot; may be shared by several bots."""
+    """The commands and event handlers of a bot; may be shared by several bots.
 
-    def __init__(self) -> None:
+    Attributes:
+        source: the file or package that registers here; empty for the program itself.
+        parts: this registry, and those included in it.
+    """
+
+    def __init__(self, source: str = "", taken: Mapping[str, str] | None = None) -> None:
+        """`taken` has the names that no command may have here, and whose they are."""
+        self.source = source
+        self.parts: tuple[Registry, ...] = (self,)
+        self._taken = taken or {}
         self._commands: dict[str, Command] = {}
         self._handlers: dict[EventKind, tuple[EventHandler, ...]] = {}
+
+    def include(self, registries: Sequence[Registry]) -> None:
+        """Have what is registered there as well, in place of what was included before.
+
+        Of two commands of one name the first counts, and what is registered here counts most.
+        """
+        self.parts = (self, *registries)
 
     def command(
         self,
@@ -69,19 +94,30 @@ class Registry:
         *,
         permission: Permission = Permission.USER,
         seconds: float | None = None,
+        cooldown: float = 0.0,
     ) -> Callable[[Handler], Handler]:
         """Register the decorated `async def handler(context)` as a command; a later one of that name replaces it.
 
         The arguments are the attributes of `Command`.
 
         Raises:
-            RaveError: InvalidArgument, when nobody could type the name or when a fixed command is not for admins.
+            RaveError: InvalidArgument, when nobody could type the name, when it is taken, or when a fixed command is
+                not for admins.
         """
         _check(name, permission)
+        if name in self._taken:
+            text = f"there is a command {name} already: it belongs to {self._taken[name]}"
+            raise RaveError(Code.INVALID_ARGUMENT, text, hint="take another name")
 
         def register(handler: Handler) -> Handler:
             self._commands[name] = Command(
-                name=name, description=description, handler=handler, permission=permission, seconds=seconds
+                name=name,
+                description=description,
+                handler=handler,
+                permission=permission,
+                seconds=seconds,
+                cooldown=cooldown,
+                source=self.source,
             )
             return handler
 
@@ -98,14 +134,15 @@ class Registry:
 
     def get(self, name: str) -> Command | None:
         """The command of that name, which is in lower case."""
-        return self._commands.get(name)
+        return next((part._commands[name] for part in self.parts if name in part._commands), None)
 
     def commands(self) -> list[Command]:
         """All commands by name."""
-        return [self._commands[name] for name in sorted(self._commands)]
+        found = {name: command for part in reversed(self.parts) for name, command in part._commands.items()}
+        return [found[name] for name in sorted(found)]
 
     def handlers(self, kind: EventKind) -> tuple[EventHandler, ...]:
-        """The handlers of such an event."""
+        """The handlers of such an event that are registered here; those of `parts` are theirs to tell."""
         return self._handlers.get(kind, ())
 
 

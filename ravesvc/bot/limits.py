@@ -6,8 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-# Users whose bucket is remembered. Beyond it the one unheard for longest starts afresh.
+# Users whose bucket is remembered, and cooldowns. Beyond it the one unheard for longest starts afresh.
 _REMEMBERED_USERS = 256
+_REMEMBERED_COOLDOWNS = 256
 
 # Sums of floats miss a whole token by a hair; without this a wait of nearly nothing would follow a wait.
 _HAIR = 1e-9
@@ -54,6 +55,12 @@ class Bucket:
         self._tokens -= 1.0
         return 0.0
 
+    def refusal(self, now: float) -> Refusal | None:
+        """Take a token; without one, say how long to wait for it, and whether that is said for the first time."""
+        wait = self.take(now)
+        first, self.warned = not self.warned, wait > 0
+        return Refusal(wait, first) if wait > 0 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -83,12 +90,7 @@ class Throttle:
         return self._taken((self._bucket(user_id, now),), now)
 
     def _taken(self, buckets: Iterable[Bucket], now: float) -> Refusal | None:
-        for bucket in buckets:
-            wait = bucket.take(now)
-            first, bucket.warned = not bucket.warned, wait > 0
-            if wait > 0:
-                return Refusal(wait, first)
-        return None
+        return next((refusal for bucket in buckets if (refusal := bucket.refusal(now))), None)
 
     def _bucket(self, user_id: int | None, now: float) -> Bucket:
         bucket = self._users.get(user_id)
@@ -98,3 +100,23 @@ class Throttle:
                 self._users.popitem(last=False)
         self._users.move_to_end(user_id)
         return bucket
+
+
+class Cooldowns:
+    """Whether a user may run a command again already."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._buckets: OrderedDict[tuple[str, float, int | None], Bucket] = OrderedDict()
+
+    def refusal(self, name: str, seconds: float, user_id: int | None) -> Refusal | None:
+        """Count a run of a command with this cooldown; None lets it pass. Senders without a user id are one user."""
+        if seconds <= 0:
+            return None
+        now = self._clock()
+        key = name, seconds, user_id
+        bucket = self._buckets.setdefault(key, Bucket(Rate(1, 1 / seconds), now))
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > _REMEMBERED_COOLDOWNS:
+            self._buckets.popitem(last=False)
+        return bucket.refusal(now)

@@ -25,6 +25,11 @@ class Tasks:
         task.add_done_callback(self._running.discard)
         return True
 
+    async def settle(self) -> None:
+        """Return when nothing runs any more."""
+        while self._running:
+            await asyncio.wait(self._running)
+
     async def close(self) -> None:
         """Cancel what runs and return when it has ended."""
         for task in self._running:

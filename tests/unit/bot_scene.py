@@ -68,6 +68,7 @@ class Scene:
     )
     now: float = 1000.0
     looked_up: list[list[int]] = field(default_factory=list)
+    troubles: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         builtin.register(self.registry)
@@ -90,6 +91,7 @@ class Scene:
                 ignored_users=self.ignored,
                 limits=self.limits,
                 clock=lambda: self.now,
+                troubled=lambda *trouble: self.troubles.append(trouble),
             )
             self.bot.attach(self.room)
             await body()

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import re
 
 import pytest
 
 from ravesvc.bot import builtin
-from ravesvc.bot.command import Permission
+from ravesvc.bot.command import Permission, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import Limits, Rate
@@ -469,6 +470,112 @@ def test_a_flood_of_events_has_a_bound_and_harms_no_command(caplog: pytest.LogCa
             scene.say("hi")
         assert caplog.text.count("on_message is lost") == 1
         assert "Pong" in await scene.answer("?ping")
+
+    scene.play(body)
+
+
+# --- code of others ---------------------------------------------------------------------------------------------
+
+
+def foreign(scene: Scene) -> Registry:
+    """A part of the bot that somebody else wrote."""
+    registry = Registry("greet.py")
+    scene.registry.include([registry])
+    return registry
+
+
+def test_failures_of_others_are_named_and_told_and_those_of_ours_are_not(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(limits=dataclasses.replace(MANY, seconds=0.01))
+    part = foreign(scene)
+
+    async def fails(_: object) -> None:
+        raise ValueError("internal detail")
+
+    async def hangs(_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def says(_: object) -> None:
+        raise RaveError(Code.CLOSED, "the mesh is not connected")
+
+    for name, handler in ("fail", fails), ("hang", hangs), ("say", says):
+        part.command(name, "Theirs.")(handler)
+        part.on(EventKind.USER_JOIN)(handler)
+        scene.registry.command(f"our{name}", "Ours.")(handler)
+        scene.registry.on(EventKind.USER_JOIN)(handler)
+
+    async def body() -> None:
+        for name in ("ourfail", "ourhang", "oursay"):
+            await scene.answer(f"?{name}")
+        assert scene.troubles == []
+        for name, told in ("fail", "Something went wrong"), ("hang", "That took too long"), ("say", "The mesh is"):
+            answer = await scene.answer(f"?{name}")
+            assert answer.startswith(told)
+            assert f"command {name} of greet.py" in caplog.text
+            assert incident(answer) in caplog.text
+        assert scene.troubles == [
+            ("greet.py", "the command fail failed: ValueError"),
+            ("greet.py", "the command hang took too long"),
+        ]
+        scene.troubles.clear()
+        scene.bot.on_joined(frozenset({ANN}))
+        await scene.bot.settle()
+        assert caplog.text.count("a handler of on_user_join failed in greet.py") == 3
+        assert caplog.text.count("a handler of on_user_join failed") == 6
+        assert scene.troubles == [
+            ("greet.py", "a handler of on_user_join failed: ValueError"),
+            ("greet.py", "a handler of on_user_join took too long"),
+        ]
+
+    scene.play(body)
+
+
+def test_code_of_others_takes_no_place_away_from_ours(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(limits=Limits(running=2, user=MANY.user, room=MANY.room))
+    part = foreign(scene)
+
+    async def hangs(_: object) -> None:
+        await asyncio.Event().wait()
+
+    part.command("hang", "Hangs.")(hangs)
+    part.on(EventKind.MESSAGE)(hangs)
+    events = listening(scene, EventKind.MESSAGE)
+
+    async def body() -> None:
+        scene.say("?hang")
+        scene.say("hi")
+        assert "Too many commands are running" in await scene.answer("?hang")
+        assert "command hang of greet.py not run" in caplog.text
+        scene.say("hi")
+        assert caplog.text.count("on_message is lost for greet.py") == 1
+        for _ in range(2):
+            assert (await events.get()).user_id == ANN
+        assert "Pong" in await scene.answer("?ping")
+
+    scene.play(body)
+
+
+def test_a_cooldown_begins_with_a_run_that_was_allowed() -> None:
+    scene = Scene(permissions=StaticPermissions(frozenset({BOB})))
+    told: list[int | None] = []
+
+    @scene.registry.command("dice", "Rolls.", permission=Permission.ADMIN, cooldown=30.0)
+    async def dice(context: Context) -> None:
+        told.append(context.user_id)
+        await context.reply("4")
+
+    async def body() -> None:
+        assert "Only admins" in await scene.answer("?dice", ANN)
+        assert await scene.answer("?dice", BOB) == "4"
+        scene.now += 9.5
+        assert await scene.answer("?dice", BOB) == "You may use ?dice again in 21 s"
+        scene.say("?dice", BOB)
+        await scene.bot.settle()
+        assert scene.room.silent, "that is said once"
+        scene.permissions = scene.bot.permissions = StaticPermissions(frozenset({ANN, BOB}))
+        assert await scene.answer("?dice", ANN) == "4"
+        scene.now += 21
+        assert await scene.answer("?dice", BOB) == "4"
+        assert told == [BOB, ANN, BOB]
 
     scene.play(body)
 

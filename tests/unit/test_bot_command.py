@@ -14,6 +14,9 @@ ADMIN, USER = 1, 2
 async def nothing(context: Context) -> None: ...
 
 
+async def on_event(event: Event) -> None: ...
+
+
 def command(name: str, permission: Permission = Permission.USER) -> Command:
     return Command(name=name, description="", handler=nothing, permission=permission)
 
@@ -102,3 +105,34 @@ def test_permissions_tell_what_each_command_needs_and_what_was_configured() -> N
     assert permissions.needed(command("ping")) is Permission.USER
     nothing_heard: Permissions = StaticPermissions()
     assert (nothing_heard.admins, nothing_heard.overrides) == (frozenset(), {})
+
+
+def test_what_is_included_counts_less_than_what_is_registered() -> None:
+    registry, first, second = Registry(), Registry("a.py"), Registry("b.py")
+    for each in registry, first, second:
+        each.on(EventKind.MESSAGE)(on_event)
+    registry.command("ping", "Ours.")(nothing)
+    first.command("ping", "Theirs.")(nothing)
+    first.command("greet", "First.", cooldown=5.0)(nothing)
+    second.command("greet", "Second.")(nothing)
+    second.command("hail", "Hails.")(nothing)
+    registry.include([first, second])
+    assert [(c.title, c.description) for c in registry.commands()] == [
+        ("greet of a.py", "First."),
+        ("hail of b.py", "Hails."),
+        ("ping", "Ours."),
+    ]
+    greet = registry.get("greet")
+    assert greet
+    assert (greet.source, greet.cooldown) == ("a.py", 5.0)
+    assert registry.parts == (registry, first, second)
+    assert registry.handlers(EventKind.MESSAGE) == (on_event,)
+    registry.include([])
+    assert registry.get("greet") is None
+
+
+def test_a_name_that_is_taken_is_refused() -> None:
+    with pytest.raises(
+        RaveError, match=r"a command ping already: it belongs to the bot itself \(take another name\)"
+    ):
+        Registry("a.py", {"ping": "the bot itself"}).command("ping", "Theirs.")

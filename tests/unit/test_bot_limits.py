@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from ravesvc.bot.limits import Bucket, Limits, Rate, Refusal, Throttle
+from ravesvc.bot.limits import Bucket, Cooldowns, Limits, Rate, Refusal, Throttle
+
+ANN, BOB = 2, 3
 
 
 class Clock:
@@ -75,3 +77,28 @@ def test_the_room_does_not_keep_an_admin_waiting() -> None:
     assert throttle.refusal(3) is not None
     assert [throttle.refusal_of_admin(4), throttle.refusal_of_admin(4)] == [None, None]
     assert throttle.refusal_of_admin(4) == Refusal(10.0, True), "an admin's own rate holds"
+
+
+def test_a_cooldown_is_for_each_user_and_command_and_told_once() -> None:
+    now = [100.0]
+    cooldowns = Cooldowns(lambda: now[0])
+    assert cooldowns.refusal("ping", 0.0, ANN) is None
+    assert cooldowns.refusal("ping", 0.0, ANN) is None, "not every command has one"
+    assert cooldowns.refusal("dice", 30.0, ANN) is None
+    assert cooldowns.refusal("dice", 30.0, BOB) is None
+    assert cooldowns.refusal("coin", 30.0, ANN) is None
+    now[0] += 10
+    assert cooldowns.refusal("dice", 30.0, ANN) == Refusal(pytest.approx(20.0), first=True)
+    now[0] += 10
+    assert cooldowns.refusal("dice", 30.0, ANN) == Refusal(pytest.approx(10.0), first=False)
+    assert cooldowns.refusal("dice", 5.0, ANN) is None, "it was declared anew"
+    now[0] += 10
+    assert cooldowns.refusal("dice", 30.0, ANN) is None
+
+
+def test_of_many_cooldowns_the_oldest_are_forgotten() -> None:
+    cooldowns = Cooldowns(lambda: 100.0)
+    for user in range(257):
+        assert cooldowns.refusal("dice", 30.0, user) is None
+    assert cooldowns.refusal("dice", 30.0, 256)
+    assert cooldowns.refusal("dice", 30.0, 0) is None

@@ -1,0 +1,85 @@
+"""A limit for code of others that keeps the event loop waiting.
+
+`asyncio.timeout` ends a handler that waits; one that computes, or sleeps with `time.sleep`, keeps everything else
+waiting with it, the watchdog included, which would end the whole process. The timer of setitimer(2) interrupts such
+code where it is. It can't interrupt a single operation that does not return to the interpreter; that is left to the
+watchdog.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import threading
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+A = TypeVar("A")
+
+# For all that code of others does without waiting for anything. Less than the shortest watchdog's patience.
+SECONDS = 2.0
+# Until it is interrupted again, if it went on all the same.
+_AGAIN = 0.5
+
+
+class _Interruption(BaseException):
+    """No Exception, because people catch those."""
+
+
+class Limit:
+    """A context manager for code that runs for at most so many seconds of the clock, in the main thread.
+
+    Raises TimeoutError in its place. In other threads there is no limit: signals are the main thread's.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._applies = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> None:
+        if self._applies:
+            # Somebody else may use the same timer, such as a test runner.
+            self._handler = signal.signal(signal.SIGALRM, _interrupt)
+            self._timer = signal.setitimer(signal.ITIMER_REAL, self._seconds, _AGAIN)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if self._applies:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._handler or signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, *self._timer)
+        if isinstance(error, _Interruption):
+            raise TimeoutError(f"it kept everything else waiting for more than {self._seconds:g} s") from error
+
+
+def limited(handler: Callable[[A], Coroutine[Any, Any, None]]) -> Callable[[A], Awaitable[None]]:
+    """The same handler; each of its steps, from one wait to the next, has `SECONDS`. See `Limit`."""
+
+    @functools.wraps(handler)
+    async def run(argument: A) -> None:
+        await _stepwise(handler(argument))
+
+    return run
+
+
+@types.coroutine
+def _stepwise(coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+    step: Callable[[Any], Any] = coroutine.send
+    argument: Any = None
+    while True:
+        try:
+            with Limit(SECONDS):
+                awaited = step(argument)
+        except StopIteration:
+            return
+        try:
+            step, argument = coroutine.send, (yield awaited)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is for the handler
+            step, argument = coroutine.throw, error
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise _Interruption

@@ -1,0 +1,154 @@
+"""For those who write commands of their own.
+
+A file in /etc/rave/commands.d/, or a module that an installed package names under the entry point group
+`ravesvc.commands`, registers what it has with these decorators:
+
+    from ravesvc.commands import command
+
+    @command("greet", "Greets whoever asks.")
+    async def greet(context):
+        await context.reply(f"Hello, {await context.display_name()}!")
+
+It is read when a bot starts, and whenever somebody runs `ravectl refresh`. A handler is a coroutine: what takes time
+has to be awaited, because one event loop serves the whole mesh. Handlers that keep it waiting for two seconds, or
+take longer than their time in all, are ended, and named in the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+from collections.abc import Callable, Coroutine, Iterator
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+from ravesvc.bot.command import Permission, Registry
+from ravesvc.bot.context import Context
+from ravesvc.bot.event import Event, EventKind
+from ravesvc.bot.steps import limited
+from ravesvc.errors import Code, RaveError
+
+__all__ = [
+    "Context",
+    "Event",
+    "Permission",
+    "command",
+    "on_connected",
+    "on_kicked",
+    "on_message",
+    "on_user_join",
+    "on_user_left",
+    "registering",
+]
+
+CommandHandler: TypeAlias = Callable[[Context], Coroutine[Any, Any, None]]
+EventHandler: TypeAlias = Callable[[Event], Coroutine[Any, Any, None]]
+
+_DESCRIPTION_LENGTH = 200
+_MOST_SECONDS = 86_400
+
+# Outside of a bot, as when somebody imports a file of commands to test it, they are checked and forgotten.
+_into: ContextVar[Registry | None] = ContextVar("ravesvc.commands", default=None)
+
+
+def command(
+    name: str,
+    description: str,
+    *,
+    permission: Permission = Permission.USER,
+    cooldown: float = 0.0,
+    seconds: float | None = None,
+) -> Callable[[CommandHandler], CommandHandler]:
+    """Register the decorated `async def handler(context)` as a command; `context` is a `Context`.
+
+    Args:
+        name: one word in lower case, of at most 32 characters, that is no command yet.
+        description: one sentence for `help`, of at most 200 characters.
+        permission: whom it is for, unless somebody says something else with `setperm`; everybody, or
+            `Permission.ADMIN`.
+        cooldown: seconds until the same user may run it again.
+        seconds: how long the handler may take in all; a minute if None.
+
+    Raises:
+        RaveError: InvalidArgument, in words for the author.
+    """
+    _insist(isinstance(name, str), 'write @command("name", "What it does.")')
+    described = isinstance(description, str) and description.isprintable() and description.strip()
+    _insist(described, f"the command {name} needs a description of what it does, on one line")
+    _insist(len(description) <= _DESCRIPTION_LENGTH, f"the description of {name} is longer than 200 characters")
+    _insist(permission in set(Permission), f"the permission of {name} is neither USER nor ADMIN of Permission")
+    _insist(_is_span(cooldown), f"the cooldown of {name} is no number of seconds, from 0 to a day")
+    _insist(seconds is None or (_is_span(seconds) and seconds > 0), f"the time of {name} is no number of seconds")
+
+    def register(handler: CommandHandler) -> CommandHandler:
+        _insist_on_coroutine(handler)
+        _registry().command(
+            name,
+            description,
+            permission=Permission(permission),
+            seconds=None if seconds is None else float(seconds),
+            cooldown=float(cooldown),
+        )(limited(handler))
+        return handler
+
+    return register
+
+
+def on_connected(handler: EventHandler) -> EventHandler:
+    """Register the decorated `async def handler(event)` for when the bot has entered the mesh, each time."""
+    return _on(EventKind.CONNECTED, handler)
+
+
+def on_user_join(handler: EventHandler) -> EventHandler:
+    """Register the decorated `async def handler(event)` for users who come; `event.user_id` is who."""
+    return _on(EventKind.USER_JOIN, handler)
+
+
+def on_user_left(handler: EventHandler) -> EventHandler:
+    """Register the decorated `async def handler(event)` for users who go; `event.user_id` is who."""
+    return _on(EventKind.USER_LEFT, handler)
+
+
+def on_message(handler: EventHandler) -> EventHandler:
+    """Register the decorated `async def handler(event)` for messages that are no command; see `event.message`."""
+    return _on(EventKind.MESSAGE, handler)
+
+
+def on_kicked(handler: EventHandler) -> EventHandler:
+    """Register the decorated `async def handler(event)` for when the bot is thrown out. It can say nothing then."""
+    return _on(EventKind.KICKED, handler)
+
+
+@contextlib.contextmanager
+def registering(registry: Registry) -> Iterator[None]:
+    """Have the decorators that run meanwhile register there. For those who load files of commands."""
+    token = _into.set(registry)
+    try:
+        yield
+    finally:
+        _into.reset(token)
+
+
+def _on(kind: EventKind, handler: EventHandler) -> EventHandler:
+    _insist_on_coroutine(handler)
+    _registry().on(kind)(limited(handler))
+    return handler
+
+
+def _registry() -> Registry:
+    return _into.get() or Registry()
+
+
+def _insist_on_coroutine(handler: object) -> None:
+    name = getattr(handler, "__name__", "the handler")
+    _insist(inspect.iscoroutinefunction(handler), f"{name} is no coroutine: write async def {name}(...)")
+
+
+def _is_span(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= _MOST_SECONDS
+
+
+def _insist(condition: object, otherwise: str) -> None:
+    if not condition:
+        raise RaveError(Code.INVALID_ARGUMENT, otherwise)

@@ -41,6 +41,10 @@ SESSION_FILE = "/run/rave/session.json"
 SETTINGS_CREDENTIAL = "settings"
 SESSION_CREDENTIAL = "session"
 
+# Where operators put commands of their own: files, or modules of packages that name this entry point group.
+COMMANDS_DIRECTORY = "/etc/rave/commands.d"
+COMMANDS_GROUP = "ravesvc.commands"
+
 _MESH_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -60,6 +64,7 @@ class Announcement(StrEnum):
     ADMINS = "RefreshAdmins"
     PERMISSIONS = "RefreshPermissions"
     CREDENTIALS = "RefreshCredentials"
+    COMMANDS = "RefreshCommands"
 
 
 class ExitStatus(IntEnum):

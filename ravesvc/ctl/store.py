@@ -21,7 +21,7 @@ _LONGEST = 16 * 1024 * 1024
 
 def add(commands: Commands) -> None:
     """Add the commands to a command line."""
-    commands.add_parser("refresh", help="have the service read its store again").set_defaults(run=_refresh)
+    commands.add_parser("refresh", help="have own commands and the store read again").set_defaults(run=_refresh)
 
     group = arguments.group(commands, "store", "save, replace and see what the service remembers")
     export = group.add_parser("export", help="save everything as JSON, the account's tokens included")
@@ -36,8 +36,12 @@ def add(commands: Commands) -> None:
     group.add_parser("info", help="tell which store there is, and what is in it").set_defaults(run=_info)
 
 
-def _refresh(service: Service, _: argparse.Namespace) -> None:
+def _refresh(service: Service, _: argparse.Namespace) -> Exit:
     output.say(f"Read again: {output.counts(*service.call('Refresh'))}.")
+    (status,) = service.call("GetStatus")
+    for error in status["CommandErrors"]:
+        output.complain(f"own commands fail: {error}")
+    return Exit.FAILED if status["CommandErrors"] else Exit.OK
 
 
 def _export(service: Service, options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from ravesvc import fields, names
 from ravesvc.bot.backend import Counts
 from ravesvc.bot.command import Permission
+from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, faults
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import Session
@@ -58,6 +59,13 @@ class ParentBackend:
         match await self._ask("GetAttempts", timeout=_READING):
             case [failures]:
                 return _number(failures)
+        raise _senseless()
+
+    async def entry_points(self) -> list[EntryPoint]:
+        """The modules with commands that installed packages offer."""
+        match await self._ask("GetEntryPoints", timeout=_READING):
+            case [list(found)]:
+                return [_entry_point(each) for each in found]
         raise _senseless()
 
     async def session(self) -> Session:
@@ -168,6 +176,13 @@ def _permission(admin: object) -> Permission:
     if not isinstance(admin, bool):
         raise _senseless()
     return Permission.ADMIN if admin else Permission.USER
+
+
+def _entry_point(value: object) -> EntryPoint:
+    match value:
+        case [str(name), str(module), str(version)]:
+            return EntryPoint(name, module, version)
+    raise _senseless()
 
 
 def _truth(answer: list[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Follows the parent: keeps what a child knows of admins, permissions and session as the parent has it.
+"""Follows the parent: keeps what a child knows of admins, permissions, session and own commands as the parent has it.
 
 The parent tells that something has changed, never what; the child asks. So no order of messages can leave it with an
 older state, and whatever it has missed it gets with the next question.
@@ -13,6 +13,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
+from ravesvc.bot.own import EntryPoint
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.backend import ParentBackend
@@ -42,6 +43,7 @@ class Follower:
         announce: Callable[[], None],
         permissions: Callable[[StaticPermissions], None],
         session: Callable[[Session], None],
+        commands: Callable[[list[EntryPoint]], Awaitable[None]],
     ) -> None:
         """Prepare it.
 
@@ -51,12 +53,14 @@ class Follower:
             permissions: gets admins and overrides, each time that they were asked for; the first time when the parent
                 has said something about both, be it that nobody knows.
             session: likewise, the session.
+            commands: likewise, the modules with commands that are installed; for files, it is the cue to read them.
         """
         self.asked = asyncio.Event()
         self._parent = parent
         self._announce = announce
         self._use_permissions = permissions
         self._use_session = session
+        self._use_commands = commands
         self._known = StaticPermissions()
         # Without a word about them a command that was kept to admins would be open to everybody.
         self._unheard = {Announcement.ADMINS, Announcement.PERMISSIONS}
@@ -64,6 +68,7 @@ class Follower:
             Announcement.ADMINS: self._ask_admins,
             Announcement.PERMISSIONS: self._ask_permissions,
             Announcement.CREDENTIALS: self._ask_session,
+            Announcement.COMMANDS: self._ask_entry_points,
         }
         # One question of a kind at a time: else an older answer could be applied over a newer one.
         self._locks = {what: asyncio.Lock() for what in Announcement}
@@ -147,6 +152,9 @@ class Follower:
 
     async def _ask_session(self) -> None:
         self._use_session(await self._parent.session())
+
+    async def _ask_entry_points(self) -> None:
+        await self._use_commands(await self._parent.entry_points())
 
     def _heard(self, what: Announcement) -> None:
         self._unheard.discard(what)

@@ -34,6 +34,7 @@ class WorkerObject(Interface):
         "ConnectionFailed": {"attempt": "u", "error": "s"},
         "Error": {"message": "s"},
         "Left": {"reason": "s"},
+        "CommandErrors": {"errors": "as"},
     }
 
     def __init__(
@@ -73,6 +74,11 @@ class WorkerObject(Interface):
     async def refresh_credentials(self, call: Call) -> None:
         """Ask the parent for the session; answered when it is in use. Another identity makes another connection."""
         await self._refresh(Announcement.CREDENTIALS)
+
+    @method()
+    async def refresh_commands(self, call: Call) -> None:
+        """Read own commands again; answered, after CommandErrors if that has changed, when they are in force."""
+        await self._refresh(Announcement.COMMANDS)
 
 
 class Presence:

@@ -9,7 +9,9 @@ import random
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from ravesvc import names
 from ravesvc.api import tls
 from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
@@ -17,6 +19,7 @@ from ravesvc.bot import admin, builtin
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import Registry
 from ravesvc.bot.facts import Facts
+from ravesvc.bot.own import OwnCommands
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bus import Variant
 from ravesvc.errors import Code, RaveError
@@ -68,6 +71,7 @@ class Worker:
         registry = Registry()
         builtin.register(registry)
         admin.register(registry, parent, self._leave)
+        self._own = OwnCommands(registry, Path(names.COMMANDS_DIRECTORY), self._say_command_errors)
         self._bot = Bot(
             facts=self._facts,
             registry=registry,
@@ -75,9 +79,14 @@ class Worker:
             prefixes=settings.command_prefix,
             typing_delay=settings.typing_delay,
             lookup=self._names,
+            troubled=self._own.troubled,
         )
         self._follower = Follower(
-            parent, announce=self._announce, permissions=self._use_permissions, session=self._use_session
+            parent,
+            announce=self._announce,
+            permissions=self._use_permissions,
+            session=self._use_session,
+            commands=self._own.read,
         )
         self._presence = Presence(mesh, self._make_object, self._follower.met)
 
@@ -88,6 +97,8 @@ class Worker:
         except RaveError as e:
             # The mesh matters more; `keep` goes on trying.
             _log.warning("Not on the message bus: %s", e)
+        # The parent may be away. What packages have, only it knows.
+        await self._own.read([])
         await notify_ready()
         tasks = [
             asyncio.create_task(self._live()),
@@ -281,6 +292,9 @@ class Worker:
         if self._room:
             self._closing = asyncio.create_task(self._room.close(_NORMAL_CLOSURE, "Reconnecting"))
 
+    def _say_command_errors(self, errors: list[str]) -> None:
+        self._presence.emit("CommandErrors", errors)
+
     def _use_permissions(self, permissions: StaticPermissions) -> None:
         self._bot.permissions = permissions
 
@@ -311,6 +325,7 @@ class Worker:
             "Reconnects": Variant("u", self._facts.reconnects),
             "Attempts": Variant("u", attempts),
             "LastError": Variant("s", self._last_error),
+            "CommandErrors": Variant("as", self._own.errors),
         }
 
     def _say_status(self) -> None:

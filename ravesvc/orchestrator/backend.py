@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from typing import TypeVar
 
 from ravesvc import names
 from ravesvc.bot.command import LEAVE
+from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Call, Interface, Variant, decides_unnamed, method
 from ravesvc.errors import Code, RaveError, new_incident
 from ravesvc.journal import about
@@ -60,8 +61,9 @@ class BackendObject(Interface):
         state: State,
         account: Account,
         refresh: Callable[[], Awaitable[None]],
+        entry_points: Callable[[], Sequence[EntryPoint]],
     ) -> None:
-        """`refresh` has everything read again, everywhere."""
+        """`refresh` has everything read again, everywhere; `entry_points` are those that are known."""
 
         @decides_unnamed
         async def verified(call: Call, _action: str | None) -> None:
@@ -73,6 +75,7 @@ class BackendObject(Interface):
         self._state = state
         self._account = account
         self._refresh = refresh
+        self._entry_points = entry_points
 
     @method(returns={"users": "at"})
     async def get_admins(self, call: Call) -> list[int]:
@@ -92,6 +95,11 @@ class BackendObject(Interface):
         """How many attempts in a row to connect to the caller's mesh have failed, in this process or earlier ones."""
         # A file may say more than the bus takes.
         return min(self._blocks.memory(await self._workers.mesh_of(call.sender)).failures, 2**32 - 1)
+
+    @method(returns={"modules": "a(sss)"})
+    async def get_entry_points(self, call: Call) -> list[list[str]]:
+        """Name, module and version of what installed packages offer as commands."""
+        return [[*each] for each in self._entry_points()]
 
     @method(returns={"credentials": "a{sv}"})
     async def get_credentials(self, call: Call) -> dict[str, Variant]:

@@ -48,6 +48,7 @@ def explain(facts: Facts, date: Callable[[int], str]) -> list[str]:
     said.append(_unit(record))
     if record.worker.ready and facts.silence > 0:
         said.append(f"Its process has answered {facts.silence:.0f} s ago.")
+    said += [f"Own commands fail in it: {error}." for error in record.worker.command_errors]
     if facts.outdated:
         said.append("Its process runs an older program or other settings: ravectl roll replaces it.")
     said.append(_next(facts, date))
@@ -74,6 +75,7 @@ def details(facts: Facts) -> dict[str, Variant]:
         "Quarantines": Variant("u", _count(memory.quarantines)),
         "Attempts": Variant("u", _count(memory.failures)),
         "LastError": Variant("s", printable(record.worker.last_error or memory.last_error, _LONGEST)),
+        "CommandErrors": Variant("as", list(record.worker.command_errors)),
         "ActiveState": Variant("s", record.unit.active),
         "SubState": Variant("s", record.unit.sub),
         "Restarts": Variant("u", record.unit.n_restarts),

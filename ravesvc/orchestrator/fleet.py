@@ -24,7 +24,7 @@ from ravesvc.orchestrator.health import Health
 from ravesvc.orchestrator.intent import Intent
 from ravesvc.orchestrator.lessons import Lessons
 from ravesvc.orchestrator.plan import Action, Decision, plan
-from ravesvc.orchestrator.record import Record, WorkerState, counted
+from ravesvc.orchestrator.record import Record, WorkerState, command_errors, counted
 from ravesvc.orchestrator.unit import NO_JOB, UnitState, how_ended
 from ravesvc.orchestrator.watch import UnitWatch
 from ravesvc.orchestrator.workers import Workers
@@ -429,6 +429,12 @@ class Fleet:
             case "Error", [str(message)]:
                 worker.fail(message)
                 log.warning("Mesh %s reports: %s", mesh, worker.last_error, extra=about(mesh))
+            case "CommandErrors", [list(errors)]:
+                known = command_errors(self.records.values())
+                worker.fail_commands(errors)
+                # All meshes have the same commands, and each would say it.
+                for error in sorted({*worker.command_errors} - {*known}):
+                    log.warning("Own commands fail, first in mesh %s: %s", mesh, error)
             case "Left", [str(reason)]:
                 worker.disconnect(reason)
             case "Kicked", []:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Sequence
 
 from ravesvc import __version__, config, log, names
+from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus
 from ravesvc.clock import Clock
 from ravesvc.config import Config
@@ -19,6 +20,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 from ravesvc.names import Announcement
 from ravesvc.notify import feed_watchdog, notify, notify_ready, notify_reloading
+from ravesvc.orchestrator import entrypoints
 from ravesvc.orchestrator.access import Access
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.backend import BackendObject
@@ -30,7 +32,7 @@ from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.polkit import Authority
-from ravesvc.orchestrator.record import Record
+from ravesvc.orchestrator.record import Record, command_errors
 from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.state import State
 from ravesvc.store.blocklist import Change, What
@@ -176,7 +178,15 @@ class _Parent:
             account=self._account,
             refresh=self._refresh,
         )
-        self._backend = BackendObject(self._fleet.workers, self._blocks, self._state, self._account, self._refresh)
+        self._entry_points: list[EntryPoint] = []
+        self._backend = BackendObject(
+            self._fleet.workers,
+            self._blocks,
+            self._state,
+            self._account,
+            refresh=self._refresh,
+            entry_points=lambda: self._entry_points,
+        )
         self._status_due = False
 
     async def start(self) -> None:
@@ -191,6 +201,7 @@ class _Parent:
         await self._edits.start()
         await self._state.start()
         await self._account.adopt()
+        self._entry_points = await asyncio.to_thread(entrypoints.find)
         self._bus.export(names.MANAGER_PATH, self._manager, self._blocklist)
         self._bus.export(names.BACKEND_PATH, self._backend)
         self._bus.object_manager(names.MANAGER_PATH)
@@ -247,9 +258,13 @@ class _Parent:
             _log.warning("%d meshes have not asked for the new %s yet", failed, announcement.name.lower())
 
     async def _refresh(self) -> None:
-        """Read the store again, and let everybody ask again, whether anything differs or not."""
+        """Read everything again, and let everybody ask again, whether anything differs or not."""
+        # Own commands need no store.
+        self._entry_points = await asyncio.to_thread(entrypoints.find)
+        await self._tell(Announcement.COMMANDS)
         await self._state.refresh()
-        await asyncio.gather(*(self._tell(announcement) for announcement in Announcement))
+        others = [announcement for announcement in Announcement if announcement is not Announcement.COMMANDS]
+        await asyncio.gather(*map(self._tell, others))
 
     def _account_changed(self) -> None:
         """There is another session, or none."""
@@ -370,6 +385,9 @@ class _Parent:
             said.append(f"the blocklist can't be saved: {self._blocks.unsaved.message}")
         if self._state.error:
             said.append(f"the store can't be used, changes are refused: {self._state.error.message}")
+        if errors := command_errors(self._fleet.records.values()):
+            more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+            said.append(f"own commands fail: {errors[0]}{more}")
         return "; ".join(said)
 
 

@@ -21,7 +21,7 @@ from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.explain import Facts, details, explain
 from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.polkit import Authority
-from ravesvc.orchestrator.record import Record
+from ravesvc.orchestrator.record import Record, command_errors
 from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.state import State
 from ravesvc.store import credentials as account_file
@@ -60,6 +60,7 @@ class ManagerObject(Interface):
         "LoginStep": "s",
         "Admins": "u",
         "Permissions": "u",
+        "CommandErrors": "as",
     }
     signals: ClassVar = {
         "DiscoveryFinished": {"round": "u", "meshes": "u", "error": "s"},
@@ -276,7 +277,10 @@ class ManagerObject(Interface):
 
     @method(returns={"admins": "u", "permissions": "u"}, action=PolkitAction.OPERATE)
     async def refresh(self, call: Call) -> tuple[int, int]:
-        """Read the store again, renew the credentials file, and have all meshes follow. Errors: StoreUnavailable."""
+        """Read own commands and the store again, renew the credentials file, and have all meshes follow.
+
+        Errors: StoreUnavailable; commands are read all the same.
+        """
         await self._refresh()
         log.info("An operator has had everything read again")
         return self._counts()
@@ -333,6 +337,7 @@ class ManagerObject(Interface):
             LoginStep=self._account.step,
             Admins=len(self._state.admins),
             Permissions=len(self._state.overrides),
+            CommandErrors=command_errors(self._fleet.records.values()),
         )
 
     def discovery_finished(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,9 @@ from ravesvc.settings import Edition
 from ravesvc.store.blocklist import Block
 from ravesvc.words import printable
 
-# Characters of what a child says, and the most that it may count to: it may have been taken over.
+# Characters and sentences of what a child says, and the most that it may count to: it may have been taken over.
 _LONGEST = 300
+_MOST_ERRORS = 16
 _MOST = 2**32 - 1
 
 
@@ -36,6 +37,7 @@ class WorkerState:
         connected_at: when it got connected; 0 when it is not.
         attempts: to connect that have failed in a row.
         last_error: in words.
+        command_errors: what is wrong with the operator's own commands there, in sentences.
         healthy: false when it has not answered for too long.
         edition: of its program and settings; None until it has told.
     """
@@ -47,6 +49,7 @@ class WorkerState:
     connected_at: float = 0.0
     attempts: int = 0
     last_error: str = ""
+    command_errors: tuple[str, ...] = ()
     healthy: bool = True
     edition: Edition | None = None
 
@@ -66,10 +69,16 @@ class WorkerState:
         """Something went wrong, in its own words."""
         self.last_error = printable(reason, _LONGEST)
 
+    def fail_commands(self, errors: object) -> None:
+        """This is wrong with own commands, in its own words."""
+        texts = errors if isinstance(errors, list) else []
+        self.command_errors = tuple(printable(text, _LONGEST) for text in texts[:_MOST_ERRORS])
+
     def answer(self, status: Mapping[str, Any], now: float) -> None:
         """Take over what GetStatus says; a child of the version before says less."""
         self.ready = True
         self.attempts = counted(status.get("Attempts"))
+        self.fail_commands(status.get("CommandErrors"))
         self.edition = Edition(printable(status.get("Version"), 40), printable(status.get("SettingsDigest"), 64))
         if status.get("Connected") is not True:
             self.disconnect(status.get("LastError"))
@@ -143,3 +152,8 @@ class Record:
         if self.worker.last_error or self.unit.present or self.decision is None:
             return self.worker.last_error
         return self.decision.reason
+
+
+def command_errors(records: Iterable[Record]) -> list[str]:
+    """What is wrong with the operator's own commands in any mesh, each thing once."""
+    return sorted({error for record in records for error in record.worker.command_errors})[:_MOST_ERRORS]

@@ -360,9 +360,9 @@ class State:
         old, self.contents = self.contents, contents
         self._shown()
         if old is None:
-            return list(Announcement)
+            return list(_parts(contents))
         before, after = _parts(old), _parts(contents)
-        return [part for part in Announcement if before[part] != after[part]]
+        return [part for part in before if before[part] != after[part]]
 
     async def _announce(self, told: Sequence[Announcement]) -> None:
         await asyncio.gather(*(self._tell(announcement) for announcement in told))

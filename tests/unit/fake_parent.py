@@ -29,6 +29,7 @@ class FakeParent(Interface):
         self.overrides: dict[str, bool] = {}
         self.attempts = 0
         self.session = session
+        self.entry_points: list[list[str]] = []
         self.failures: dict[str, RaveError] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.asked: list[tuple[Any, ...]] = []
@@ -64,6 +65,10 @@ class FakeParent(Interface):
     @method(returns={"failures": "u"})
     async def get_attempts(self, call: Call) -> Any:
         return await self._answer(call, value=self.attempts)
+
+    @method(returns={"modules": "a(sss)"})
+    async def get_entry_points(self, call: Call) -> Any:
+        return await self._answer(call, value=list(self.entry_points))
 
     @method(returns={"credentials": "a{sv}"})
     async def get_credentials(self, call: Call) -> Any:

@@ -41,7 +41,7 @@ class FakeManagerObject(Interface):
         self.changed = True
         self.admins: list[list[int]] = []
         self.permissions: list[list[Any]] = []
-        self.status: dict[str, Variant] = {}
+        self.status: dict[str, Variant] = {"CommandErrors": Variant("as", [])}
         self.set_status()
         self.login_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = succeed
         self.cancel_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = tell_cancelled
@@ -68,6 +68,7 @@ class FakeManagerObject(Interface):
             "LoginStep": Variant("s", step),
             "Admins": Variant("u", admins),
             "Permissions": Variant("u", permissions),
+            "CommandErrors": Variant("as", []),
         }
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:

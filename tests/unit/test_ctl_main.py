@@ -14,7 +14,7 @@ import pytest
 
 import ravesvc
 from ravesvc import names
-from ravesvc.bus import faults
+from ravesvc.bus import Variant, faults
 from ravesvc.ctl import output, service, status
 from ravesvc.ctl.main import main
 from ravesvc.ctl.status import Exit
@@ -105,6 +105,11 @@ def test_permissions(manager: FakeManagerObject, capsys: pytest.CaptureFixture[s
 def test_refresh(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["refresh"]) == 0
     assert capsys.readouterr().out == "Read again: 2 admins, 1 command permission.\n"
+    manager.status["CommandErrors"] = Variant("as", ["greet.py, line 3: SyntaxError: invalid syntax"])
+    assert main(["refresh"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "Read again: 2 admins, 1 command permission.\n"
+    assert said.err == "ravectl: own commands fail: greet.py, line 3: SyntaxError: invalid syntax\n"
 
 
 def test_info(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:

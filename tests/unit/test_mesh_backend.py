@@ -10,6 +10,7 @@ import pytest
 from ravesvc import names
 from ravesvc.bot.backend import Backend, Counts
 from ravesvc.bot.command import Permission
+from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import backend as backend_module
@@ -28,6 +29,7 @@ CALLS: dict[str, Callable[[ParentBackend], Awaitable[Any]]] = {
     "GetAdmins": lambda parent: parent.admins(),
     "GetPermissions": lambda parent: parent.permissions(),
     "GetCredentials": lambda parent: parent.session(),
+    "GetEntryPoints": lambda parent: parent.entry_points(),
     "AddAdmin": lambda parent: parent.add_admin(1, 2),
     "RemoveAdmin": lambda parent: parent.remove_admin(1, 2),
     "SetPermission": lambda parent: parent.set_permission(1, "ping", Permission.ADMIN, "Answers Pong."),
@@ -89,6 +91,12 @@ def test_what_the_parent_knows_is_read(run: Run, bus_address: str) -> None:
             assert await parent.admins() == {5, 2**63 - 1}
             assert await parent.permissions() == {"ping": Permission.ADMIN, "leave": Permission.USER}
             assert await parent.session() == SESSION
+            assert await parent.entry_points() == []
+            fake.entry_points = [["greet", "greetings", "1.0"], ["sing", "songs", ""]]
+            assert await parent.entry_points() == [
+                EntryPoint("greet", "greetings", "1.0"),
+                EntryPoint("sing", "songs", ""),
+            ]
 
     run(body())
 
@@ -237,6 +245,10 @@ def parent_saying(signature: str, *values: Any) -> Interface:
         async def get_credentials(self, call: Call) -> Any:
             return values[0] if len(values) == 1 else values
 
+        @method(returns=returns)
+        async def get_entry_points(self, call: Call) -> Any:
+            return values[0] if len(values) == 1 else values
+
         @method(returns=returns, takes={"actor": "t", "user": "t"})
         async def add_admin(self, call: Call, actor: int, user: int) -> Any:
             return values[0] if len(values) == 1 else values
@@ -268,6 +280,9 @@ NO_TOKEN = {"device_id": Variant("s", "d"), "ssaid": Variant("s", ""), "user_id"
         ("GetPermissions", "a{ib}", [{1: True}]),
         ("GetCredentials", "s", ["token"]),
         ("GetCredentials", "a{sv}", [NO_TOKEN]),
+        ("GetEntryPoints", "s", ["greetings"]),
+        ("GetEntryPoints", "a(ss)", [[["greet", "greetings"]]]),
+        ("GetEntryPoints", "a(ssu)", [[["greet", "greetings", 1]]]),
         ("AddAdmin", "u", [1]),
         ("AddAdmin", "b b", [True, True]),
         ("Refresh", "u", [1]),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ravesvc.bot.command import Permission
+from ravesvc.bot.own import EntryPoint
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import follower as follower_module
@@ -22,7 +23,8 @@ from tests.unit.room_server import SESSION
 
 Run = Callable[[Any], Any]
 
-ADMINS, PERMISSIONS, CREDENTIALS = Announcement
+ADMINS, PERMISSIONS, CREDENTIALS, COMMANDS = Announcement
+MODULES = [EntryPoint("greet", "greetings", "1.0")]
 AWAY = RaveError(Code.NOT_RUNNING, "nobody answers")
 
 
@@ -35,6 +37,7 @@ class Parent(ParentBackend):
             ADMINS: frozenset({1}),
             PERMISSIONS: {"ping": Permission.ADMIN},
             CREDENTIALS: SESSION,
+            COMMANDS: MODULES,
         }
         self.asked: list[Announcement] = []
         self.held: set[Announcement] = set()
@@ -68,6 +71,9 @@ class Parent(ParentBackend):
         session: Session = await self._give(CREDENTIALS)
         return session
 
+    async def entry_points(self) -> list[EntryPoint]:
+        return list(await self._give(COMMANDS))
+
 
 class Child:
     """What a follower applies."""
@@ -77,8 +83,13 @@ class Child:
         self.announced = 0
         self.permissions: StaticPermissions | None = None
         self.session: Session | None = None
+        self.commands: list[list[EntryPoint]] = []
         self.follower = Follower(
-            self.parent, announce=self._announce, permissions=self._use_permissions, session=self._use_session
+            self.parent,
+            announce=self._announce,
+            permissions=self._use_permissions,
+            session=self._use_session,
+            commands=self._use_commands,
         )
 
     def _announce(self) -> None:
@@ -89,6 +100,9 @@ class Child:
 
     def _use_session(self, session: Session) -> None:
         self.session = session
+
+    async def _use_commands(self, modules: list[EntryPoint]) -> None:
+        self.commands.append(modules)
 
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -115,6 +129,7 @@ def test_at_the_start_it_announces_itself_and_asks_everything_at_once(run: Run) 
             assert sorted(child.parent.asked) == sorted(Announcement)
             assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
             assert child.session == SESSION
+            assert child.commands == [MODULES]
 
     run(body())
 
@@ -127,7 +142,7 @@ def test_whoever_was_met_before_the_start_is_not_greeted_twice(run: Run, met: bo
             child.follower.met()
         async with child.following():
             await asyncio.sleep(0.01)
-            assert (child.announced, len(child.parent.asked)) == (1, 3)
+            assert (child.announced, len(child.parent.asked)) == (1, 4)
 
     run(body())
 
@@ -136,10 +151,10 @@ def test_a_new_parent_hears_of_us_and_is_asked_everything(run: Run) -> None:
     async def body() -> None:
         child = Child()
         async with child.following():
-            child.parent.facts = {ADMINS: frozenset(), PERMISSIONS: {}, CREDENTIALS: AWAY}
+            child.parent.facts = {ADMINS: frozenset(), PERMISSIONS: {}, CREDENTIALS: AWAY, COMMANDS: []}
             child.follower.met()
             child.follower.met()
-            await until(lambda: len(child.parent.asked) == 6)
+            await until(lambda: len(child.parent.asked) == 8)
             await until(lambda: child.permissions == StaticPermissions())
             assert child.announced == 2
             assert child.session == SESSION, "what can't be had stays as it was"
@@ -157,7 +172,7 @@ def test_one_that_comes_while_another_is_asked_is_asked_too(run: Run) -> None:
             child.follower.met()
             child.parent.held.clear()
             child.parent.answer()
-            await until(lambda: child.announced == 3 and len(child.parent.asked) == 9)
+            await until(lambda: child.announced == 3 and len(child.parent.asked) == 12)
 
     run(body())
 
@@ -190,7 +205,12 @@ def test_a_change_is_applied_before_the_parent_gets_its_answer(run: Run, what: A
         child = Child()
         other = dataclasses.replace(SESSION, auth_token="other")
         async with child.following():
-            child.parent.facts = {ADMINS: {7, 8}, PERMISSIONS: {"leave": Permission.USER}, CREDENTIALS: other}
+            child.parent.facts = {
+                ADMINS: {7, 8},
+                PERMISSIONS: {"leave": Permission.USER},
+                CREDENTIALS: other,
+                COMMANDS: [],
+            }
             child.parent.asked.clear()
             await child.follower.refresh(what)
             assert child.parent.asked == [what]
@@ -199,6 +219,7 @@ def test_a_change_is_applied_before_the_parent_gets_its_answer(run: Run, what: A
             named = {"leave": Permission.USER} if what is PERMISSIONS else {"ping": Permission.ADMIN}
             assert child.permissions.overrides == named
             assert child.session == (other if what is CREDENTIALS else SESSION)
+            assert child.commands == ([MODULES, []] if what is COMMANDS else [MODULES])
 
     run(body())
 

@@ -59,6 +59,10 @@ class FakeWorker(Interface):
     async def refresh_credentials(self, call: Call) -> None:
         await self._refresh(Announcement.CREDENTIALS)
 
+    @method()
+    async def refresh_commands(self, call: Call) -> None:
+        await self._refresh(Announcement.COMMANDS)
+
     async def _refresh(self, what: Announcement) -> None:
         self.told.append(what)
         await self.gate.wait()
@@ -108,12 +112,12 @@ def test_a_child_is_on_the_bus_under_its_name(run: Run, bus_address: str, monkey
             assert await ask(bus, "GetStatus") == [STATUS]
             assert await ask(bus, "RestartConnection") == []
             assert child.reconnects == 1
-            for what in Announcement.ADMINS, Announcement.PERMISSIONS:
+            for what in Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.COMMANDS:
                 assert await ask(bus, what) == []
             with pytest.raises(RaveError, match="login needed") as caught:
                 await ask(bus, Announcement.CREDENTIALS)
             assert caught.value.code is Code.LOGIN_NEEDED
-            assert child.refreshed == list(Announcement)
+            assert sorted(child.refreshed) == sorted(Announcement)
             said = [(signal.path, signal.member, *signal.body) for signal in heard]
             path = names.worker_path(MESH)
             assert said == [(path, "Ready"), (path, "Disconnected", "the connection broke")]

@@ -83,7 +83,12 @@ def test_the_parent_is_asked_before_the_mesh_is_entered_and_its_session_counts(
         child = Child(served, mesh, 1, old)
         async with parent_on(bus_address, parent), living(child):
             await until(lambda: parent.waiting and ("Ready",) in child.heard)
-            assert sorted(parent.asked) == [("GetAdmins",), ("GetCredentials",), ("GetPermissions",)]
+            assert sorted(parent.asked) == [
+                ("GetAdmins",),
+                ("GetCredentials",),
+                ("GetEntryPoints",),
+                ("GetPermissions",),
+            ]
             assert not served.simulator.world.mesh(mesh).peers
             parent.gates["GetPermissions"].set()
             await child.connects()

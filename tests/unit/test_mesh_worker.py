@@ -72,6 +72,7 @@ def test_it_connects_says_so_everywhere_answers_and_stops(
                 "Reconnects": 0,
                 "Attempts": 0,
                 "LastError": "",
+                "CommandErrors": [],
                 "Version": EDITION.version,
                 "SettingsDigest": EDITION.digest,
             }

@@ -11,6 +11,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.bot.command import FIXED_COMMANDS
+from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, method, policy_decides
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
@@ -40,7 +41,7 @@ CHANGES = [
     ("Refresh", "t", ()),
     ("Relogin", "t", ()),
 ]
-READING = ["GetAdmins", "GetPermissions", "GetAttempts", "GetCredentials", "LoginEnded"]
+READING = ["GetAdmins", "GetPermissions", "GetAttempts", "GetEntryPoints", "GetCredentials", "LoginEnded"]
 
 
 class FakeAccount:
@@ -121,12 +122,14 @@ class Site:
         self.workers._unit_of = self._unit_of  # type: ignore[method-assign]
         self.refreshed = 0
         self.blocks = FakeBlocks()
+        self.entry_points: list[EntryPoint] = []
         backend = BackendObject(
             self.workers,
             self.blocks,  # type: ignore[arg-type]
             self.state,
             self.account,  # type: ignore[arg-type]
             self._refresh,
+            lambda: self.entry_points,
         )
         parent.export(names.BACKEND_PATH, backend)
         self.child = Child(child, parent, MESH)
@@ -179,6 +182,9 @@ def test_a_child_learns_what_it_needs_and_no_more(run: Run, bus_address: str) ->
                 "auth_token": SESSION.auth_token,
             }
             assert Session.from_object(await site.child.ask("GetCredentials")) == SESSION
+            assert await site.child.ask("GetEntryPoints") == []
+            site.entry_points.append(EntryPoint("greet", "greetings.commands", "1.0"))
+            assert await site.child.ask("GetEntryPoints") == [["greet", "greetings.commands", "1.0"]]
 
     run(body())
 

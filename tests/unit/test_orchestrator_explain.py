@@ -256,6 +256,14 @@ def test_a_process_that_has_never_answered_has_not_answered_some_time_ago() -> N
     assert not [line for line in said if "has answered" in line]
 
 
+def test_own_commands_that_fail_are_named() -> None:
+    worker = connected()
+    worker.command_errors = ("greet.py, line 3: SyntaxError: invalid syntax",)
+    said = explain(facts(unit=UP, worker=worker, decision=KEEP), date)
+    assert "Own commands fail in it: greet.py, line 3: SyntaxError: invalid syntax." in said
+    assert values(facts(unit=UP, worker=worker, decision=KEEP))["CommandErrors"] == [*worker.command_errors]
+
+
 # For programs.
 
 
@@ -272,6 +280,7 @@ def test_the_details_of_a_connected_mesh() -> None:
         "Invited": True,
         "LastDiscoveryTimestamp": 50,
         "DiscoveryError": "",
+        "CommandErrors": [],
         "BlockReason": "",
         "BlockDetail": "",
         "BlockActor": "",
@@ -310,6 +319,7 @@ def test_the_details_of_a_mesh_in_trouble() -> None:
         "Invited": False,
         "LastDiscoveryTimestamp": 50,
         "DiscoveryError": "no route (wait)",
+        "CommandErrors": [],
         "BlockReason": "crashes",
         "BlockDetail": "x" * 300,
         "BlockActor": "ann?",

@@ -887,6 +887,11 @@ def test_what_a_child_says_is_shown(
             assert since > 1_600_000_000
             assert (await say("Error", "a small trouble")).state == "connected"
             assert record.worker.last_error == "a small trouble"
+            assert (await say("CommandErrors", ["greet.py: it\nfails"])).worker.command_errors == (
+                "greet.py: it?fails",
+            )
+            assert f"Own commands fail, first in mesh {MESH}: greet.py: it?fails" in caplog.text
+            assert (await say("CommandErrors", [])).worker.command_errors == ()
             assert (await say("Disconnected", "the connection broke")).reason == "the connection broke"
             assert record.worker.since >= since
             assert (await say("Left", "the mesh is gone")).reason == "the mesh is gone"

@@ -11,15 +11,16 @@ import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from ravesvc import names
+from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, method, policy_decides
 from ravesvc.errors import Code, RaveError
-from ravesvc.names import ExitStatus
-from ravesvc.orchestrator import discovery
+from ravesvc.names import Announcement, ExitStatus
+from ravesvc.orchestrator import discovery, entrypoints
 from ravesvc.orchestrator import main as program
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
@@ -62,6 +63,8 @@ class Child(Interface):
 
     interface = names.WORKER_INTERFACE
 
+    signals: ClassVar = {"CommandErrors": {"errors": "as"}}
+
     def __init__(self, bus: Bus) -> None:
         super().__init__(policy_decides)
         self.bus = bus
@@ -89,6 +92,11 @@ class Child(Interface):
     async def refresh_credentials(self, call: Call) -> None:
         self.asked.append(call.member)
         await self.ask("GetCredentials")
+
+    @method()
+    async def refresh_commands(self, call: Call) -> None:
+        self.asked.append(call.member)
+        await self.ask("GetEntryPoints")
 
 
 def new_child(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> Child:
@@ -446,16 +454,47 @@ def test_a_refresh_renews_everything_whether_it_differs_or_not(
             await in_thread(site.served.control.wait, listings=1)
             child = new_child(bus, monkeypatch)
             await child.ask("GetAdmins")
+            assert await child.ask("GetEntryPoints") == []
             await until(lambda: store.contents.credentials)
             site.credentials.unlink()
+            found = [EntryPoint("greet", "greetings.commands", "1.0")]
+            monkeypatch.setattr(entrypoints, "find", lambda: found)
             store.contents = dataclasses.replace(store.contents, permissions=(permission("ping"),))
             assert await call(client, "Refresh") == [1, 1]
-            assert sorted(set(child.asked)) == ["RefreshAdmins", "RefreshCredentials", "RefreshPermissions"]
+            assert sorted(set(child.asked)) == sorted(Announcement)
+            assert child.known["GetEntryPoints"] == [["greet", "greetings.commands", "1.0"]]
             assert child.known["GetPermissions"] == {"ping": True}
             assert site.credentials.exists()
             child.asked.clear()
             assert await child.ask("Refresh", "t", ANN) == [1, 1]
-            assert sorted(child.asked) == ["RefreshAdmins", "RefreshCredentials", "RefreshPermissions"]
+            assert sorted(child.asked) == sorted(Announcement)
+            store.failure = DOWN
+            child.asked.clear()
+            with pytest.raises(RaveError, match="nothing can be read"):
+                await call(client, "Refresh")
+            assert child.asked == ["RefreshCommands"], "commands need no store"
+            store.failure = None
+
+    run(body())
+
+
+@pytest.mark.usefixtures("as_root")
+def test_own_commands_that_fail_are_in_the_status(
+    run: Run, site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
+            # The end of a round drops whatever is neither listed nor has a unit.
+            while not await get(client, "LastDiscoveryTimestamp"):  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+            child = new_child(bus, monkeypatch)
+            child.emit("CommandErrors", ["greet.py, line 3: it fails"])
+            await site.manager.hears("own commands fail: greet.py, line 3: it fails")
+            child.emit("CommandErrors", ["greet.py, line 3: it fails", "hail.py: it fails"])
+            await site.manager.hears("own commands fail: greet.py, line 3: it fails (and 1 more)")
+            assert await get(client, "CommandErrors") == ["greet.py, line 3: it fails", "hail.py: it fails"]
+            child.emit("CommandErrors", [])
+            await until(lambda: "own commands" not in site.manager.status)
 
     run(body())
 

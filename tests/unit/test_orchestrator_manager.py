@@ -520,6 +520,7 @@ UNSET = {
     "LoginStep": "",
     "Admins": 0,
     "Permissions": 0,
+    "CommandErrors": [],
 }
 
 
@@ -531,12 +532,15 @@ def test_the_properties_and_the_end_of_a_round(run: Run, bus_address: str) -> No
             assert await site.said() == [("DiscoveryFinished", 0, 0, "")]
             site.discovery.round = 7
             await site.discovery._one_round()
-            connected = Record(MESH, unit=UnitState(active="active"), worker=WorkerState(connected=True))
-            site.fleet.records = {MESH: connected, OTHER: Record(OTHER)}
+            worker = WorkerState(connected=True, command_errors=("b.py: it fails", "a.py: it fails"))
+            connected = Record(MESH, unit=UnitState(active="active"), worker=worker)
+            other = Record(OTHER, worker=WorkerState(command_errors=("a.py: it fails",)))
+            site.fleet.records = {MESH: connected, OTHER: other}
             site.manager.show("2 meshes", login_needed=False)
             site.manager.discovery_finished()
             at = int(site.discovery.last_good * 1_000_000)
             changed = {"Status": "2 meshes", "Meshes": 2, "Connected": 1, "LastDiscoveryTimestamp": at}
+            changed["CommandErrors"] = ["a.py: it fails", "b.py: it fails"]
             assert await site.said() == [
                 ("PropertiesChanged", names.MANAGER_INTERFACE, changed, []),
                 ("DiscoveryFinished", 7, 1, ""),
@@ -759,7 +763,7 @@ def test_all_that_the_store_holds_can_be_moved(run: Run, bus_address: str, caplo
             with in_memory(text) as file:
                 assert await site.ask("ImportStore", "h", file) == [1, 1]
             assert site.store.contents == contents
-            assert sorted(site.told) == sorted(Announcement)
+            assert sorted(site.told) == [Announcement.ADMINS, Announcement.CREDENTIALS, Announcement.PERMISSIONS]
             with in_memory("{}") as file:
                 assert (await site.refused("ImportStore", "h", file)).code is Code.BAD_DATA
             assert site.store.contents == contents

@@ -8,7 +8,7 @@ import pytest
 
 from ravesvc.orchestrator import record as record_module
 from ravesvc.orchestrator.plan import Action, Decision
-from ravesvc.orchestrator.record import Record, WorkerState, counted
+from ravesvc.orchestrator.record import Record, WorkerState, command_errors, counted
 from ravesvc.orchestrator.unit import UnitState
 from ravesvc.settings import Edition
 from ravesvc.store.blocklist import Block, Reason
@@ -287,3 +287,24 @@ def test_an_edition_is_cut_and_printable() -> None:
     worker = WorkerState()
     worker.answer(status(Version="1" * 100 + "\n", SettingsDigest="\n" * 100), NOW)
     assert worker.edition == Edition("1" * 40, "?" * 64)
+
+
+def test_what_is_wrong_with_own_commands_is_told_once_however_many_meshes_say_it() -> None:
+    first, second = Record("a"), Record("b")
+    first.worker.answer(status(CommandErrors=["y.py: it fails", "x.py: it fails"]), NOW)
+    second.worker.fail_commands(["x.py: it fails"])
+    assert command_errors([first, second, Record("c")]) == ["x.py: it fails", "y.py: it fails"]
+    first.worker.answer(status(), NOW)
+    second.worker.fail_commands("x.py: it fails")
+    assert command_errors([first, second]) == []
+
+
+def test_own_commands_of_a_child_that_was_taken_over_do_no_harm() -> None:
+    worker = WorkerState()
+    worker.fail_commands(["x\n" * 1000, 7, *map(str, range(100))])
+    assert worker.command_errors[:3] == (("x?" * 1000)[:300], "", "0")
+    assert len(worker.command_errors) == 16
+    records = [Record(str(mesh)) for mesh in range(100)]
+    for each in records:
+        each.worker.fail_commands([each.mesh])
+    assert len(command_errors(records)) == 16

@@ -106,7 +106,7 @@ def test_it_reads_everything_at_its_start_and_tells_it_as_news(run: Run) -> None
         assert made.state.overrides == {"kick": True}
         assert made.state.credentials == credentials()
         assert made.shown[-1] is None
-        await until(lambda: sorted(made.told) == sorted(Announcement))
+        await until(lambda: sorted(made.told) == [ADMINS, CREDENTIALS, PERMISSIONS])
         await made.state.close()
         assert not made.store.is_open
 
@@ -262,7 +262,7 @@ def test_everything_is_replaced_and_what_differs_is_told(run: Run) -> None:
             assert made.told == [PERMISSIONS]
             made.forget()
             await made.state.replace(Contents(admins=(admin(5),)))
-            assert sorted(made.told) == sorted(Announcement)
+            assert sorted(made.told) == [ADMINS, CREDENTIALS, PERMISSIONS]
             assert made.state.admins == {5}
             assert made.store.contents == made.state.contents
 
@@ -353,7 +353,7 @@ def test_it_starts_without_its_store_and_finds_it_by_itself(run: Run, caplog: py
         await until(lambda: made.state.loaded)
         assert made.state.error is None
         assert made.shown[-1] is None
-        await until(lambda: sorted(made.told) == sorted(Announcement))
+        await until(lambda: sorted(made.told) == [ADMINS, CREDENTIALS, PERMISSIONS])
         assert lines(caplog)[1:] == ["The store works again"]
         await made.state.close()
 
@@ -611,7 +611,7 @@ def test_refresh_opens_a_store_that_was_not(run: Run) -> None:
         made.store.failure = None
         assert await made.state.refresh() == FULL
         assert made.state.error is None
-        assert sorted(made.told) == sorted(Announcement)
+        assert sorted(made.told) == [ADMINS, CREDENTIALS, PERMISSIONS]
         # The recovery finds that nothing is left to do.
         await until(lambda: made.state._recovery and made.state._recovery.done())
         assert made.store.calls.count("read") == 1

@@ -20,6 +20,7 @@ ADDRESS = "bot@example.test"
 def commands(chapter: str) -> list[str]:
     """The commands of a chapter: its indented lines, without their comments."""
     text = README.split(f"\n## {chapter}\n")[1].split("\n## ")[0]
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
     lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     return [re.sub(r"\s+# .*", "", line) for line in lines]
 
@@ -52,6 +53,8 @@ def test_install_and_daily_life(fresh: Machine) -> None:
     assert "Pong" in said
     said = "".join(sh(fresh, command) for command in commands("Admins and permissions"))
     assert "info" in said
+    said = "".join(sh(fresh, command) for command in commands("Commands of your own"))
+    assert "Hello, " in said
     daily = commands("Daily life")
     assert daily[-1].startswith("systemctl stop")
     for command in daily[:-1]:

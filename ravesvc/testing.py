@@ -1,0 +1,165 @@
+"""Try commands of one's own, without a service, an account or a network.
+
+    import asyncio
+    from ravesvc.testing import FakeRoom
+
+    async def main():
+        async with FakeRoom() as room:
+            room.load("greet.py")
+            assert await room.say("?greet", user="Ann") == ["Hello, Ann!"]
+
+    asyncio.run(main())
+
+The bot is the real one; the room is made up, and so is the clock, so that no test has to wait for a cooldown.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ravesvc import __version__
+from ravesvc.bot import builtin
+from ravesvc.bot.bot import Bot
+from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Registry
+from ravesvc.bot.facts import Facts
+from ravesvc.bot.limits import Limits, Rate
+from ravesvc.bot.own import load_file
+from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.room.chat import ChatMessage, Mention
+
+_MESH = "11111111-2222-4333-8444-555555555555"
+_BOT = 1
+_DEVICE = "0123456789abcdef0123456789abcdef"
+_MANY = Rate(1_000_000, 1.0)
+
+
+class FakeRoom:
+    """A room with a bot in it, which has its usual commands and those that are loaded.
+
+    Users exist as soon as they are named, and have ids from 2 on in that order. Each method that makes something
+    happen returns what the bot says to it, when all that it has begun is over.
+
+    Attributes:
+        own_user_id: the user that the bot is.
+        mesh_id: made up.
+    """
+
+    own_user_id = _BOT
+    mesh_id = _MESH
+
+    def __init__(
+        self, *, admins: Sequence[str] = (), prefixes: Sequence[str] = ("?",), title: str = "A film"
+    ) -> None:
+        """`admins` are users who may use what is for admins."""
+        self._ids: dict[str, int] = {}
+        self._present: set[int] = {_BOT}
+        self._said: list[str] = []
+        self._messages = itertools.count(1)
+        self._time = time.monotonic()
+        self._own: list[Registry] = []
+        self._registry = Registry()
+        builtin.register(self._registry)
+        self._bot = Bot(
+            facts=Facts(version=__version__, title=title, server="room.example", connected_since=self._time),
+            registry=self._registry,
+            permissions=StaticPermissions(frozenset(map(self.user_id, admins))),
+            prefixes=prefixes,
+            typing_delay=0,
+            lookup=self._names,
+            limits=Limits(user=_MANY, room=_MANY, outgoing=_MANY),
+            clock=lambda: self._time,
+        )
+
+    async def __aenter__(self) -> FakeRoom:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._bot.close()
+
+    def load(self, file: str | Path) -> None:
+        """Load a file of commands as a bot does; to whom it belongs does not matter here.
+
+        Raises whatever the file raises, and `RaveError` (InvalidArgument) for what no bot would take.
+        """
+        taken = dict.fromkeys((*FIXED_COMMANDS, LEAVE), "the bot itself")
+        taken |= {command.name: command.source or "the bot itself" for command in self._registry.commands()}
+        self._own.append(load_file(Path(file), taken))
+        self._registry.include(self._own)
+
+    def user_id(self, user: str) -> int:
+        """The id of a user."""
+        return self._ids.setdefault(user, len(self._ids) + 2)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time go by, for cooldowns."""
+        self._time += seconds
+
+    async def say(self, text: str, *, user: str = "Ann", reply_to: str | None = None) -> list[str]:
+        """Somebody writes something; @name mentions the user of that name, and @bot the bot."""
+        sender = self.user_id(user)
+        self._present.add(sender)
+        named = {word[1:] for word in text.split() if word.startswith("@") and len(word) > 1}
+        mentions = tuple(Mention(_BOT if name == "bot" else self.user_id(name), name) for name in sorted(named))
+        message = ChatMessage(
+            id=f"message{next(self._messages)}",
+            sender_peer=f"{sender}_{_DEVICE}",
+            sender=sender,
+            text=text,
+            reply_to=reply_to,
+            mentions=mentions,
+        )
+        return await self._heard(lambda: self._bot.on_chat(message))
+
+    async def join(self, user: str) -> list[str]:
+        """Somebody comes."""
+        self._present.add(self.user_id(user))
+        return await self._heard(lambda: self._bot.on_joined(frozenset({self.user_id(user)})))
+
+    async def leave(self, user: str) -> list[str]:
+        """Somebody goes."""
+        self._present.discard(self.user_id(user))
+        return await self._heard(lambda: self._bot.on_left(frozenset({self.user_id(user)})))
+
+    async def connect(self) -> list[str]:
+        """The bot enters the room, anew if it is there already."""
+        return await self._heard(lambda: self._bot.attach(self))
+
+    async def kick(self) -> list[str]:
+        """The bot is thrown out."""
+        return await self._heard(self._bot.on_kicked)
+
+    @property
+    def users(self) -> frozenset[int]:
+        """Who is in the room: the bot, and whoever has said something or come, and has not gone."""
+        return frozenset(self._present)
+
+    # What follows is for the bot: see `ravesvc.bot.outbox.RoomLike`.
+
+    async def chat(self, text: str, *, reply_to: str | None = None, mentions: Sequence[Mention] = ()) -> str:
+        """Take a message of the bot's."""
+        self._said.append(text)
+        return f"own{next(self._messages)}"
+
+    async def typing(self) -> None:
+        """Take note that the bot types."""
+
+    async def typing_stop(self) -> None:
+        """Take note that it no longer does."""
+
+    def is_own(self, message_id: str) -> bool:
+        """Whether it is a message of the bot's."""
+        return message_id.startswith("own")
+
+    async def _heard(self, happen: Callable[[], None]) -> list[str]:
+        happen()
+        await self._bot.settle()
+        said, self._said = self._said, []
+        return said
+
+    async def _names(self, users: Sequence[int]) -> Mapping[int, str]:
+        names = {number: name for name, number in self._ids.items()}
+        return {number: names[number] for number in users if number in names}

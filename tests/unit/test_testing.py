@@ -1,0 +1,142 @@
+"""A room without a server: what authors try their commands in."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ravesvc.testing
+from ravesvc.errors import RaveError
+from ravesvc.testing import FakeRoom
+
+Run = Callable[[Any], Any]
+ROOT = Path(__file__).parents[2]
+
+EVERYTHING = """
+from ravesvc.commands import Permission, command, on_connected, on_kicked, on_message, on_user_join, on_user_left
+
+@command("dice", "Rolls the dice.", cooldown=10)
+async def dice(context):
+    await context.reply("4")
+
+@command("tidy", "Tidies up.", permission=Permission.ADMIN)
+async def tidy(context):
+    await context.send(f"{len(context.users)} here, {context.mesh_id[:4]}")
+
+@on_connected
+async def connected(event):
+    await event.send("Here I am")
+
+@on_user_join
+async def come(event):
+    await event.send(f"Welcome, {await event.display_name()}")
+
+@on_user_left
+async def gone(event):
+    await event.send(f"Bye, {await event.display_name()}")
+
+@on_message
+async def message(event):
+    if event.mentions_bot or event.replies_to_bot:
+        await event.reply("Yes?")
+
+@on_kicked
+async def kicked(event):
+    await event.send("Ouch")
+"""
+
+
+def test_the_example_of_the_readme_is_the_one_that_is_installed_and_works(run: Run) -> None:
+    text = (ROOT / "config/greet.py").read_text()
+    assert f"```python\n{text}```" in (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) == 5
+
+    async def body() -> None:
+        async with FakeRoom() as room:
+            room.load(ROOT / "config/greet.py")
+            assert await room.say("?greet", user="Ann") == ["Hello, Ann!"]
+            (listed,) = await room.say("?help", user="Ann")
+            assert "• **?greet**: Greets whoever asks." in listed
+
+    run(body())
+
+
+def test_the_example_of_the_module_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "greet.py").write_text((ROOT / "config/greet.py").read_text())
+    assert ravesvc.testing.__doc__
+    code = re.sub(r"^    ", "", "\n".join(re.findall(r"^    .*$|^$", ravesvc.testing.__doc__, re.M)), flags=re.M)
+    assert "await room.say" in code
+    exec(code, {})
+
+
+def test_everything_that_may_happen_in_a_room(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "all.py").write_text(EVERYTHING)
+
+    async def body() -> None:
+        async with FakeRoom(admins=["Eve"]) as room:
+            room.load(tmp_path / "all.py")
+            assert await room.connect() == ["Here I am"]
+            assert await room.join("Ann") == ["Welcome, Ann"]
+            assert await room.say("hello") == []
+            assert await room.say("hello, @bot") == ["Yes?"]
+            assert await room.say("hello, @Bob @") == []
+            assert await room.say("and?", reply_to="own7") == ["Yes?"]
+            assert await room.say("?dice") == ["4"]
+            assert await room.say("?dice") == ["You may use ?dice again in 10 s"]
+            assert await room.say("?dice") == [], "that is said once"
+            assert await room.say("?dice", user="Bob") == ["4"]
+            room.pass_time(10.5)
+            assert await room.say("?dice") == ["4"]
+            (refused,) = await room.say("?tidy")
+            assert refused.startswith("Only admins may use ?tidy")
+            assert await room.say("?tidy", user="Eve") == ["4 here, 1111"]
+            assert "tidy" not in (await room.say("?help"))[0]
+            assert "tidy" in (await room.say("?help", user="Eve"))[0]
+            assert await room.leave("Eve") == ["Bye, Eve"]
+            assert room.users == {room.own_user_id, room.user_id("Ann"), room.user_id("Bob")}
+            assert await room.kick() == ["Ouch"]
+
+    run(body())
+
+
+def test_typing_is_no_message(run: Run) -> None:
+    async def body() -> None:
+        async with FakeRoom(prefixes=["!"], title="") as room:
+            await room.typing()
+            await room.typing_stop()
+            assert await room.say("!ping") == ["Pong!"]
+            assert await room.say("?ping") == []
+
+    run(body())
+
+
+@pytest.mark.parametrize("name", ["ping", "leave", "greet"])
+def test_a_name_that_is_taken_is_refused(run: Run, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "again.py"
+    file.write_text((ROOT / "config/greet.py").read_text().replace('"greet"', f'"{name}"'))
+
+    async def body() -> None:
+        async with FakeRoom() as room:
+            room.load(ROOT / "config/greet.py")
+            with pytest.raises(RaveError, match=f"there is a command {name} already"):
+                room.load(file)
+
+    run(body())
+
+
+def test_a_file_that_fails_says_so(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0")
+
+    async def body() -> None:
+        async with FakeRoom() as room:
+            with pytest.raises(ZeroDivisionError):
+                room.load(tmp_path / "broken.py")
+            await asyncio.sleep(0)
+
+    run(body())

@@ -93,7 +93,7 @@ class Bot:
         self._commands = Tasks(self._limits.running)
         self._others = Tasks(self._limits.running)
         # By source: what is slow, or never ends, takes no place away from anything else.
-        self._foreign: dict[str, Tasks] = {}
+        self._foreign: dict[tuple[str, Tasks], Tasks] = {}
 
     def attach(self, room: RoomLike) -> None:
         """Talk in this room from now on; call it when the room is open."""
@@ -177,10 +177,8 @@ class Bot:
             self._tell(message, f"{when} in {math.ceil(refusal.wait)} s")
 
     def _tasks(self, source: str, own: Tasks) -> Tasks:
-        """Where the commands and handlers of a source run: `own` for those of the program."""
-        if not source:
-            return own
-        return self._foreign.setdefault(source, Tasks(self._limits.running))
+        """Where something of a source runs: `own` for what is the program's, for others a place like it."""
+        return self._foreign.setdefault((source, own), Tasks(self._limits.running)) if source else own
 
     def _context(self, room: RoomLike, command: Command, invocation: Invocation, message: ChatMessage) -> Context:
         assert self.permissions, "without them no command runs"

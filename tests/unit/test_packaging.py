@@ -101,6 +101,19 @@ def test_a_child_gets_its_credentials_by_the_names_it_knows() -> None:
         assert re.search(rf"^z +{file} +0640 root rave", tmpfiles, re.M)
 
 
+def test_of_what_is_the_operators_a_child_sees_its_commands_alone() -> None:
+    directory = Path(names.COMMANDS_DIRECTORY)
+    hidden = f"{directory.parent}:ro,mode=0755"
+    assert value("rave-mesh@.service", "TemporaryFileSystem") == hidden
+    # What is inaccessible could not be opened again below.
+    assert values("rave-mesh@.service", "InaccessiblePaths") == ["-/run/rave", "-/var/lib/rave"]
+    assert value("rave-mesh@.service", "BindReadOnlyPaths") == f"-{directory}"
+    tmpfiles = (ROOT / "packaging/tmpfiles/rave-orchestrator.conf").read_text()
+    assert re.search(rf"^d +{directory} +0755 root root", tmpfiles, re.M)
+    installed = (ROOT / "debian/rave-orchestrator.install").read_text()
+    assert re.search(rf"^config/commands\.d/README +{str(directory)[1:]}$", installed, re.M)
+
+
 def test_the_parent_comes_after_the_database_but_does_not_need_it() -> None:
     assert "mongod.service" in values(names.ORCHESTRATOR_UNIT, "After")
     assert [key for key, text in unit(names.ORCHESTRATOR_UNIT) if "mongod" in text] == ["After"]

@@ -104,10 +104,10 @@ class Registry:
             RaveError: InvalidArgument, when nobody could type the name, when it is taken, or when a fixed command is
                 not for admins.
         """
-        _check(name, permission)
         if name in self._taken:
             text = f"there is a command {name} already: it belongs to {self._taken[name]}"
             raise RaveError(Code.INVALID_ARGUMENT, text, hint="take another name")
+        _check(name, permission)
 
         def register(handler: Handler) -> Handler:
             self._commands[name] = Command(

@@ -116,7 +116,7 @@ def test_typing_is_no_message(run: Run) -> None:
     run(body())
 
 
-@pytest.mark.parametrize("name", ["ping", "leave", "greet"])
+@pytest.mark.parametrize("name", ["ping", "leave", "setperm", "greet"])
 def test_a_name_that_is_taken_is_refused(run: Run, tmp_path: Path, name: str) -> None:
     file = tmp_path / "again.py"
     file.write_text((ROOT / "config/greet.py").read_text().replace('"greet"', f'"{name}"'))

@@ -129,6 +129,7 @@ def _head(status: Mapping[str, Any], outdated: int, now: float) -> list[str]:
     head = [f"rave-orchestrator {status.get('Version', '')}: {status.get('Status', '')}", ", ".join(facts)]
     if outdated:
         head.append(f"outdated processes: {outdated} (ravectl roll)")
+    head += [f"own commands: {error}" for error in status.get("CommandErrors", [])]
     return [printable(line, _LONGEST) for line in head]
 
 

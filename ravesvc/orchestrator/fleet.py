@@ -296,8 +296,10 @@ class Fleet:
 
     async def _start(self, mesh: str) -> None:
         async with self._turn:
-            if self._blocks.get(mesh) or mesh not in (self._census.meshes or {}):
-                # Decided otherwise while it waited for its turn.
+            unit = self._watch.state(mesh)
+            if self._blocks.get(mesh) or mesh not in (self._census.meshes or {}) or unit.present or unit.failed:
+                # Decided otherwise while it waited for its turn; or somebody else has started it, and it may have
+                # failed since, which is to be learnt from first.
                 return
             job = await self._units.start(names.mesh_unit(mesh))
             await self._finish(job, mesh)

@@ -109,6 +109,8 @@ class Lifecycle(RuleBasedStateMachine):
         super().__init__()
         self.wall, self.boottime = 1_700_000_000.0, 1000.0
         self.units: dict[str, UnitState] = {}
+        # Whose start is decided, and waits for its turn.
+        self.starting: set[str] = set()
         # Started by hand, or there before the limit was.
         self.excused: set[str] = set()
         # The disk. The kicks in `author` are those of which whoever has written the file last knew.
@@ -129,6 +131,7 @@ class Lifecycle(RuleBasedStateMachine):
     def first_start(self, limit: int | None, listed: list[str]) -> None:
         self.begin(limit)
         self.one_round(listed)
+        self.turns(0, everywhere=True)
         self.progress(0, everywhere=True)
 
     def begin(self, limit: int | None) -> None:
@@ -137,6 +140,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.excused = set(self.present())
         self.clock = Clock(wall=lambda: self.wall, boottime=lambda: self.boottime, boot="this")
         self.resting: set[str] = set()
+        self.starting = set()
         self.blocks = Blocklist()
         if self.copy:
             self.blocks = from_json(self.copy.text, "it", self.clock)
@@ -264,12 +268,13 @@ class Lifecycle(RuleBasedStateMachine):
 
     def learn_all(self) -> None:
         for mesh in [mesh for mesh, unit in self.units.items() if unit.failed]:
-            self.learn(mesh)
+            if mesh not in self.starting:
+                self.learn(mesh)
 
     def plan(self) -> dict[str, Decision]:
         """What is decided now, which has to be right at any time."""
         blocks = self.blocks.in_force(self.now)
-        decisions = plan(self.census.meshes, blocks, self.units, self.limit, self.resting)
+        decisions = plan(self.census.meshes, blocks, self.units, self.limit, self.resting, self.starting)
         starts = 0
         for decision in decisions:
             mesh, unit = decision.mesh, self.units.get(decision.mesh, UnitState())
@@ -278,18 +283,19 @@ class Lifecycle(RuleBasedStateMachine):
                 assert mesh not in blocks, "a blocked mesh is started"
                 assert mesh not in self.kicks, "a kick is forgotten"
                 assert unit not in PRESENT, "two children for one mesh"
+                assert mesh not in self.starting, "two starts of one mesh"
                 assert not unit.failed, "nobody has learnt why it failed"
                 assert mesh not in self.resting
             if decision.action is Action.STOP and mesh not in blocks and "max_processes" not in decision.reason:
                 assert mesh not in self.believed, "a mesh is stopped though it may be there"
         if starts and self.limit is not None:
-            assert len(list(self.present())) + starts <= self.limit, "too many children"
+            assert len({*self.present(), *self.starting}) + starts <= self.limit, "too many children"
         return {decision.mesh: decision for decision in decisions}
 
     def carry_out(self) -> None:
         for mesh, decision in self.plan().items():
             if decision.action is Action.START:
-                self.units[mesh] = STARTING
+                self.starting.add(mesh)
             elif decision.action is Action.STOP:
                 self.units[mesh] = STOPPING
 
@@ -347,7 +353,7 @@ class Lifecycle(RuleBasedStateMachine):
         before = self.plan()
         self.carry_out()
         for mesh, decision in before.items():
-            if decision.action is Action.KEEP:
+            if decision.action is Action.KEEP and mesh not in self.starting:
                 assert self.units[mesh] in RUNNING, "a failed round stops something"
 
     @precondition(lambda self: self.up)
@@ -361,6 +367,22 @@ class Lifecycle(RuleBasedStateMachine):
         self.carry_out()
 
     # Units.
+
+    @precondition(lambda self: self.up)
+    @rule(number=PICKS, everywhere=st.booleans())
+    def turns(self, number: int, everywhere: bool) -> None:
+        """Starts that were decided get their turns."""
+        waiting = sorted(self.starting)
+        for mesh in waiting if everywhere else waiting[number : number + 1]:
+            self.starting.discard(mesh)
+            blocked = self.blocks.get(mesh, self.now)
+            unit = self.units.get(mesh, UnitState())
+            if not (blocked or unit.present or unit.failed) and mesh in (self.census.meshes or {}):
+                self.units[mesh] = STARTING
+            self.learn_all()
+            if not self.up:
+                return
+            self.carry_out()
 
     @rule(number=PICKS, everywhere=st.booleans())
     def progress(self, number: int, everywhere: bool) -> None:
@@ -388,7 +410,7 @@ class Lifecycle(RuleBasedStateMachine):
         if self.up and heard:
             self.kick_is_known(mesh)
             self.save()
-        if self.up and learnt:
+        if self.up and learnt and mesh not in self.starting:
             self.learn(mesh, death)
 
     @rule(number=PICKS, unit=st.sampled_from(ENDS), learnt=LEARNT, death=DEATHS)
@@ -399,7 +421,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.units[mesh] = unit
         if unit == STOPPED and self.up:
             self.resting.add(mesh)
-        elif self.up and learnt and unit.failed:
+        elif self.up and learnt and unit.failed and mesh not in self.starting:
             self.learn(mesh, death)
 
     @precondition(lambda self: self.up)

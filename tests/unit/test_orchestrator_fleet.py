@@ -1342,6 +1342,27 @@ def test_a_mesh_that_is_blocked_while_it_waits_for_its_turn_is_not_started(
     run(body())
 
 
+def test_what_somebody_else_has_started_and_has_failed_since_is_learnt_from(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            async with no_turn(site):
+                site.discover(MESH)
+                site.systemd.start(MESH)
+                await site.state(MESH, "disconnected")
+                site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+                await site.state(MESH, "failed")
+            await until(lambda: site.left)
+            await site.idle()
+            # Only the one by hand.
+            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+
+    run(body())
+
+
 def test_what_waits_for_its_turn_counts_for_the_limit(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path, limit=1) as site:

@@ -92,6 +92,11 @@ class Census:
         self._lost = set()
         self._missed = {}
 
+    def forget_for_good(self) -> None:
+        """There is no account, so there are none; `forget_all` leaves open which there are."""
+        self.forget_all()
+        self.meshes = {}
+
 
 class Discovery:
     """Reads the list every `interval` seconds, one round at a time, and at once when asked to.

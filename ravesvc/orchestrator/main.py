@@ -272,6 +272,12 @@ class _Parent:
         self._access.use(session)
         if session is None:
             _log.error("No mesh is started: %s", self._account.obstacle, extra=about(event=Event.NOTHING_STARTS))
+            if self._user is not None and self._state.loaded and not self._state.has_account:
+                # It was taken out of the store; one that Rave refuses, or that nobody can read, stays in its meshes.
+                _log.warning("There is no account any more: its meshes are stopped")
+                self._user = None
+                self._discovery.census.forget_for_good()
+                self._fleet.reconcile()
         else:
             if self._user not in (None, session.user_id):
                 _log.warning("The account is another one: its meshes take the place of the former ones")

@@ -1,4 +1,4 @@
-"""ravectl login: log the bots' account in, and show how far that is."""
+"""ravectl login and logout: log the bots' account in, and show how far that is; have none any more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ravesvc.ctl.interrupt import interrupting
 from ravesvc.ctl.progress import Lines, Spinner, display
 from ravesvc.ctl.service import Service, told
 from ravesvc.ctl.status import Exit
-from ravesvc.errors import RaveError
+from ravesvc.errors import Code, RaveError
 
 # The step that every login begins with.
 _FIRST = "sending"
@@ -25,18 +25,38 @@ _TIMED = "waiting"
 
 
 def add(commands: Commands) -> None:
-    """Add the command to a command line."""
+    """Add the commands to a command line."""
     parser = commands.add_parser("login", help="log the bots' account in, by a link in a mail")
     what = "the account's address, which other users can see (else asked for at a terminal, or the one that is known)"
     parser.add_argument("email", nargs="?", type=arguments.word, metavar="EMAIL", help=what)
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_login)
+
+    leaving = commands.add_parser("logout", help="forget the bots' account, and stop all bots")
+    leaving.add_argument("--yes", action="store_true", help="don't ask")
+    leaving.set_defaults(run=_logout)
 
 
-def _run(service: Service, options: argparse.Namespace) -> Exit:
+def _login(service: Service, options: argparse.Namespace) -> Exit:
     email = options.email
     if email is None and sys.stdin.isatty():
         email = output.ask("E-mail address of the account (empty: the one that is known):")
     return service.run(_Login(service, display()).run(email or ""))
+
+
+def _logout(service: Service, options: argparse.Namespace) -> Exit:
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise RaveError(
+                Code.INVALID_ARGUMENT,
+                "every bot would be stopped, and a login be needed",
+                hint="with --yes that is done; ravectl store export saves the account before",
+            )
+        if not output.agrees("Forget the account, and stop every bot?"):
+            output.say("Nothing is changed.")
+            return Exit.FAILED
+    (removed,) = service.call("Logout")
+    output.say("Logged out." if removed else "There was no account.")
+    return Exit.OK
 
 
 class _Login:

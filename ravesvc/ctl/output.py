@@ -52,6 +52,11 @@ def ask(question: str) -> str:
     return answer.strip()
 
 
+def agrees(question: str) -> bool:
+    """Whether whoever sits at the terminal says yes."""
+    return ask(f"{question} [y/N]").lower() in ("y", "yes")
+
+
 def date(microseconds: int) -> str:
     """A time since the epoch, in the local time zone; 0 is none."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(microseconds // 1_000_000)) if microseconds else "-"

@@ -79,7 +79,7 @@ def _import(service: Service, options: argparse.Namespace) -> Exit:
                 f"the store is not empty ({held}), and all of it would be replaced",
                 hint="with --yes that is done; ravectl store export saves it before",
             )
-        if output.ask(f"Replace all that the store holds ({held})? [y/N]").lower() not in ("y", "yes"):
+        if not output.agrees(f"Replace all that the store holds ({held})?"):
             output.say("Nothing is changed.")
             return Exit.FAILED
     output.say(f"The store is replaced: {output.counts(*_replace(service, text))}.")

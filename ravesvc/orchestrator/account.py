@@ -114,6 +114,22 @@ class Account:
         # Also when the store had none before: the file may have had some.
         await self.adopt()
 
+    async def forget(self) -> bool:
+        """Have no account any more, and give up the login that is under way; False if there was none.
+
+        Raises as `State` says of a change, and `RaveError` (BadFile) if the file brings the account back.
+        """
+        self.cancel()
+        # Somebody may have laid a file there that is to fill the store.
+        await self.adopt()
+        removed = await self._state.remove_credentials(self._set_file_aside)
+        await self.adopt()
+        if self._state.has_account:
+            path = self._settings.credentials_path
+            text = f"{path} can't be set aside, and has filled the store again"
+            raise RaveError(Code.BAD_FILE, text, hint="remove it, and try again", file=str(path))
+        return removed
+
     async def offer(self, credentials: Credentials) -> Answer:
         """Take credentials if there are none yet, neither in the store nor in the file; raises as `State` says."""
         # The file may have come since it was last looked at.

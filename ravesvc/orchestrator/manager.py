@@ -217,6 +217,13 @@ class ManagerObject(Interface):
         """Give up the login that is under way, if there is one."""
         self._account.cancel()
 
+    @method(returns={"removed": "b"}, action=PolkitAction.CREDENTIALS)
+    async def logout(self, call: Call) -> bool:
+        """Forget the account, and stop every mesh; false if there was none. Errors: BadFile, StoreUnavailable."""
+        removed = await self._account.forget()
+        log.info("An operator has logged the account out")
+        return removed
+
     @method(returns={"admins": "a(ttt)"}, action=PolkitAction.READ)
     async def list_admins(self, call: Call) -> list[list[int]]:
         """User id, who has added them and when, by user id. Errors: StoreUnavailable while nobody knows."""

@@ -238,6 +238,16 @@ class State:
         await self._announce(told)
         return True
 
+    async def remove_credentials(self, removed: Callable[[], None] = lambda: None) -> bool:
+        """Take the account out; False if there is none. `removed` is called as in `replace`."""
+
+        async def write() -> bool:
+            there = await self._store.remove_credentials()
+            removed()
+            return there
+
+        return await self._change_if(write, lambda old: old.without_credentials(), None)
+
     async def replace(self, contents: Contents, replaced: Callable[[], None] = lambda: None) -> None:
         """Put `contents` in the place of everything. `replaced` is called when it is safe, before anybody is told."""
 

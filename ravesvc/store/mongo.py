@@ -129,14 +129,17 @@ class MongoStore:
             await database[ADMINS.name].delete_many({"_id": {"$nin": admins}})
             await database[PERMISSIONS.name].delete_many({"_id": {"$nin": permissions}})
             if not contents.credentials:
-                await self._keep_unusable(database)
-                await database.credentials.delete_one({"_id": documents.CREDENTIALS_ID})
+                await self._remove_credentials(database)
 
         await self._run(replace)
 
     async def save_credentials(self, credentials: Credentials) -> None:
         """See `Store`."""
         await self._run(lambda database: self._save(database, credentials))
+
+    async def remove_credentials(self) -> bool:
+        """See `Store`."""
+        return await self._run(self._remove_credentials)
 
     async def add_admin(self, admin: Admin) -> bool:
         """See `Store`."""
@@ -229,6 +232,11 @@ class MongoStore:
         if unknown:
             change["$unset"] = dict.fromkeys(unknown, "")
         await database.credentials.update_one({"_id": documents.CREDENTIALS_ID}, change, upsert=True)
+
+    async def _remove_credentials(self, database: AsyncDatabase[Document]) -> bool:
+        await self._keep_unusable(database)
+        removed = await database.credentials.delete_one({"_id": documents.CREDENTIALS_ID})
+        return removed.deleted_count > 0
 
     async def _keep_unusable(self, database: AsyncDatabase[Document]) -> None:
         """Keep credentials that make no sense under another id: somebody may want them back."""

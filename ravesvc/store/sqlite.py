@@ -84,6 +84,10 @@ class SqliteStore:
         """See `Store`."""
         await self._run(_CHANGE, lambda database: _put_credentials(database, credentials))
 
+    async def remove_credentials(self) -> bool:
+        """See `Store`."""
+        return await self._run(_CHANGE, lambda database: bool(database.execute("DELETE FROM credentials").rowcount))
+
     async def add_admin(self, admin: Admin) -> bool:
         """See `Store`."""
         return await self._run(_CHANGE, lambda database: _add_admin(database, admin))

@@ -77,6 +77,10 @@ class Contents:
         """The same with other credentials."""
         return replace(self, credentials=credentials, unusable="")
 
+    def without_credentials(self) -> Contents:
+        """The same with no account."""
+        return replace(self, credentials=None, unusable="")
+
     def with_admin(self, admin: Admin) -> Contents:
         """The same with a user's entry added, or in the place of the former one."""
         others = (each for each in self.admins if each.user_id != admin.user_id)
@@ -103,7 +107,7 @@ class Store(Protocol):
     Every method raises `RaveError`: StoreUnavailable while the engine can't be reached or can't write, BadFile when
     its file is damaged or can't be used, BadData for what can't be read or kept at all. None of them blocks the event
     loop, and none takes longer than a few seconds. `open` and `close` may be called again, in turn. Credentials that
-    make no sense are kept aside before others take their place.
+    make no sense are kept aside before others take their place, or they are removed.
     """
 
     @property
@@ -124,6 +128,9 @@ class Store(Protocol):
 
     async def save_credentials(self, credentials: Credentials) -> None:
         """Put them in the place of those that are there."""
+
+    async def remove_credentials(self) -> bool:
+        """Delete them; False if there are none."""
 
     async def add_admin(self, admin: Admin) -> bool:
         """Make somebody an admin; False, and nothing changed, if they are an active one already."""

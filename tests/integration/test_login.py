@@ -189,6 +189,26 @@ def test_another_account_means_another_identity(site: Site) -> None:
     site.control.forget_violations()
 
 
+def test_a_logout_stops_all_bots_until_the_next_login(site: Site) -> None:
+    meshes = site.run_fleet(2)
+    refused = site.sh("ravectl logout </dev/null || echo status $?", check=False)
+    assert "--yes" in refused
+    assert "status 1" in refused
+    assert site.sh("ravectl logout --yes") == "Logged out.\n"
+    site.control.wait(disconnected=meshes)
+    eventually(lambda: site.children() == [], "nobody stays without an account")
+    assert "login needed: run ravectl login EMAIL" in status(site)
+    (kept,) = site.sh("ls /var/lib/rave/credentials.json*").split()
+    assert ".replaced-" in kept
+    site.sh("systemctl restart rave-orchestrator")
+    assert site.manager("HasAccount") is False, "it stays like that"
+    assert site.children() == []
+    site.control.option("confirm", "0")
+    site.sh(f"ravectl login {EMAIL}")
+    site.control.wait(connected=meshes)
+    site.wait_state(meshes, "connected")
+
+
 def test_secrets_are_nowhere_to_be_seen(empty: Site) -> None:
     site = empty
     site.configure_debug()

@@ -208,7 +208,7 @@ def test_strangers_may_read_but_not_operate(site: Site) -> None:
     assert mesh in site.call("ListMeshes", user="nobody")
     refused: list[tuple[str, list[str]]] = [
         *(("StopMesh", ["s", mesh]), ("StartMesh", ["s", mesh]), ("Discover", []), ("Refresh", [])),
-        *(("Login", ["s", "nobody@example.test"]), ("CancelLogin", [])),
+        *(("Login", ["s", "nobody@example.test"]), ("CancelLogin", []), ("Logout", [])),
         ("ExportStore", []),
         *(("AddAdmin", ["t", "1"]), ("RemoveAdmin", ["t", "1"])),
         *(("SetPermission", ["sb", "ping", "true"]), ("RemovePermission", ["s", "ping"])),

@@ -99,6 +99,11 @@ class FakeManagerObject(Interface):
         self._note(call)
         await self.cancel_script(self)
 
+    @method(returns={"removed": "b"})
+    async def logout(self, call: Call) -> bool:
+        self._note(call)
+        return self.changed
+
     @method(returns={"admins": "a(ttt)"})
     async def list_admins(self, call: Call) -> list[list[int]]:
         self._note(call)

@@ -84,6 +84,11 @@ class FakeStore:
         contents = dataclasses.replace(self.contents, credentials=credentials, unusable="")
         await self._write("save_credentials", contents)
 
+    async def remove_credentials(self) -> bool:
+        there = bool(self.contents.credentials or self.contents.unusable)
+        await self._write("remove_credentials", dataclasses.replace(self.contents, credentials=None, unusable=""))
+        return there
+
     async def add_admin(self, admin: Admin) -> bool:
         active = {each.user_id for each in self.contents.admins if each.active}
         others = tuple(each for each in self.contents.admins if each.user_id != admin.user_id)

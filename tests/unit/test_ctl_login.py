@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
 import signal
@@ -61,6 +62,37 @@ def test_lines(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -
     assert not heard.err
     assert manager.asked == [("Login", EMAIL)]
     assert manager.interactive == {True}
+
+
+def test_logout(
+    manager: FakeManagerObject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["logout", "--yes"]) == 0
+    assert capsys.readouterr().out == "Logged out.\n"
+    manager.changed = False
+    assert main(["logout", "--yes"]) == 0
+    assert capsys.readouterr().out == "There was no account.\n"
+    assert manager.asked == ["Logout"] * 2
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert main(["logout"]) == 1
+    assert "--yes" in capsys.readouterr().err
+    assert manager.asked == ["Logout"] * 2
+
+
+@pytest.mark.parametrize(("typed", "done"), [("y\n", True), ("n\n", False), ("", False)])
+def test_a_terminal_is_asked_before_the_account_is_forgotten(
+    manager: FakeManagerObject,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    typed: str,
+    done: bool,
+) -> None:
+    answer(monkeypatch, typed)
+    assert main(["logout"]) == (0 if done else 1)
+    heard = capsys.readouterr()
+    assert "stop every bot? [y/N]" in heard.err
+    assert heard.out == ("Logged out.\n" if done else "Nothing is changed.\n")
+    assert manager.asked == (["Logout"] if done else [])
 
 
 def test_spinner(manager: FakeManagerObject, monkeypatch: pytest.MonkeyPatch) -> None:

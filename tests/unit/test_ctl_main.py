@@ -472,6 +472,7 @@ def test_the_manual_page_lists_every_exit_status() -> None:
     assert {int(number) for number in re.findall(r"^\.It (\d+)$", text, re.M)} == set(Exit)
     for command in (
         "login",
+        "logout",
         "admin list",
         "admin add",
         "perm set",

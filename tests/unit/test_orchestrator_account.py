@@ -513,6 +513,77 @@ def test_when_everything_is_replaced_the_file_does_not_bring_the_account_back(
     run(body())
 
 
+@pytest.mark.parametrize("stored", [None, OURS])
+@pytest.mark.parametrize("file", [None, OURS, "{bad"])
+def test_an_account_that_is_forgotten_stays_so(
+    stored: Credentials | None, file: Credentials | str | None, run: Run, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site(tmp_path, stored) as made:
+            if isinstance(file, str):
+                made.path.write_text(file)
+            elif file:
+                # It is laid there while the service runs.
+                write_credentials(made.path, file)
+            made.store.contents = dataclasses.replace(made.store.contents, admins=(admin(5),))
+            await made.state.refresh()
+            assert await made.account.forget() is bool(stored or file == OURS)
+            assert made.store.contents == made.state.contents == Contents(admins=(admin(5),))
+            assert made.account.session is None
+            assert made.account.obstacle
+            assert made.account.obstacle.code is Code.LOGIN_NEEDED
+            assert not made.path.exists()
+            assert len(made.kept_aside("replaced")) == bool(stored or file)
+            assert await made.account.forget() is False
+        async with site(tmp_path) as again:
+            assert again.account.session is None, "it stays like that"
+
+    run(body())
+
+
+def test_a_login_that_is_under_way_does_not_bring_the_account_back(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site(tmp_path, OURS) as made:
+            made.rave.sent.set()
+            await made.account.login("")
+            assert await made.account.forget() is True
+            assert (await failure(made.account.login_ended())).code is Code.CANCELLED
+            assert not made.state.has_account
+
+    run(body())
+
+
+def test_an_account_that_can_not_be_forgotten_now(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site(tmp_path, OURS) as made:
+            made.store.failure = DOWN
+            assert (await failure(made.account.forget())).code is Code.STORE
+            assert plain(read_credentials(made.path)) == OURS
+            assert made.account.session == OURS.session
+
+    run(body())
+
+
+def test_an_account_that_its_file_brings_back_is_not_forgotten(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def body() -> None:
+        async with site(tmp_path, OURS) as made:
+            monkeypatch.setattr("ravesvc.orchestrator.account.set_aside", full)
+            error = await failure(made.account.forget())
+            assert error.code is Code.BAD_FILE
+            assert (
+                str(error)
+                == f"{made.path} can't be set aside, and has filled the store again (remove it, and try again)"
+            )
+            assert made.account.session == OURS.session
+
+    run(body())
+
+
 def test_an_account_that_is_imported_is_the_one_of_the_file_too(run: Run, tmp_path: Path) -> None:
     async def body() -> None:
         async with site(tmp_path, OURS) as made:

@@ -266,6 +266,24 @@ def test_another_account_has_meshes_of_its_own(run: Run, site: Site, bus_address
     run(body())
 
 
+def test_without_an_account_its_meshes_are_stopped_until_it_is_back(run: Run, site: Site, bus_address: str) -> None:
+    meshes = site.served.control.create(3)
+    site.served.control.invite(meshes)
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, _):
+            await site.manager.hears("3 meshes, 3 disconnected")
+            assert await call(client, "Logout") == [True]
+            await until(lambda: sorted(systemd.verbs[3:]) == sorted(("stop", mesh) for mesh in meshes))
+            assert await get(client, "LoginNeeded") is True
+            assert await get(client, "HeldBack") == 0
+            assert await call(client, "Logout") == [False]
+            assert await log_in(site, client, "bot@example.test") == ("", "")
+            await until(lambda: sorted(systemd.verbs[6:]) == sorted(("start", mesh) for mesh in meshes))
+
+    run(body())
+
+
 # The store.
 
 

@@ -143,6 +143,10 @@ class FakeAccount:
     async def replace(self, contents: Contents) -> None:
         await self.state.replace(contents)
 
+    async def forget(self) -> bool:
+        self.asked.append("forget")
+        return self.asked.count("forget") == 1
+
     async def offer(self, credentials: Credentials) -> Answer:
         self.offered = credentials
         return Answer.TAKEN
@@ -636,6 +640,16 @@ def test_a_login_is_begun_and_given_up(run: Run, bus_address: str) -> None:
             assert await site.ask("CancelLogin") == []
             assert site.account.asked == ["bot@example.test", "cancel"]
             assert site.rights == [(member, PolkitAction.CREDENTIALS) for member in ("Login", "CancelLogin")]
+
+    run(body())
+
+
+def test_the_account_is_logged_out(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            assert await site.ask("Logout") == [True]
+            assert await site.ask("Logout") == [False]
+            assert site.rights == [("Logout", PolkitAction.CREDENTIALS)] * 2
 
     run(body())
 

@@ -40,7 +40,7 @@ RIGHTS = {
     **dict.fromkeys(("ListEntries", "GetStats", "GetHistory"), PolkitAction.READ),
     **dict.fromkeys(("Block", "Unblock", "ImportEntries", "Restore"), PolkitAction.QUARANTINE),
     **dict.fromkeys(("AddAdmin", "RemoveAdmin", "SetPermission", "RemovePermission"), PolkitAction.ADMINS),
-    **dict.fromkeys(("Login", "CancelLogin", "ImportCredentials"), PolkitAction.CREDENTIALS),
+    **dict.fromkeys(("Login", "CancelLogin", "Logout", "ImportCredentials"), PolkitAction.CREDENTIALS),
     **dict.fromkeys(("ExportStore", "ImportStore"), PolkitAction.CREDENTIALS),
 }
 

@@ -87,6 +87,7 @@ CHANGES: dict[str, Callable[[State], Awaitable[Any]]] = {
     "set_permission": lambda state: state.set_permission("leave", False, "", 1),
     "remove_permission": lambda state: state.remove_permission("kick"),
     "save_credentials": lambda state: state.save_credentials(credentials("other@example.test")),
+    "remove_credentials": lambda state: state.remove_credentials(),
     "replace": lambda state: state.replace(Contents()),
 }
 every_change = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
@@ -255,6 +256,21 @@ def test_credentials_fill_an_empty_place_only(run: Run) -> None:
     run(body())
 
 
+def test_credentials_are_removed_before_anybody_is_told(run: Run) -> None:
+    async def body() -> None:
+        async with site() as made:
+            told_then: list[list[Announcement]] = []
+            assert await made.state.remove_credentials(lambda: told_then.append([*made.told])) is True
+            assert told_then == [[]]
+            assert made.told == [CREDENTIALS]
+            assert not made.state.has_account
+            assert made.store.contents == made.state.contents == dataclasses.replace(FULL, credentials=None)
+            assert await made.state.remove_credentials() is False
+            assert made.told == [CREDENTIALS]
+
+    run(body())
+
+
 def test_everything_is_replaced_and_what_differs_is_told(run: Run) -> None:
     async def body() -> None:
         async with site() as made:
@@ -291,7 +307,7 @@ def test_changes_go_one_after_the_other(run: Run) -> None:
             await until(lambda: made.store.held == 1)
             assert made.state.admins == {1, 2}  # readers don't wait
             made.store.gate.set()
-            assert await changes == [True, True, None, True, None]
+            assert await changes == [True, True, None, True, None, True]
             await refresh
             assert made.state.admins == {1, 3}
             assert made.state.overrides == {"leave": False}

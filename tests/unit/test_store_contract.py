@@ -193,6 +193,20 @@ def test_credentials_take_the_place_of_others_with_all_that_is_not_known(make_st
     run(body())
 
 
+def test_credentials_are_removed_and_nothing_else(make_store: MakeStore, run: Run) -> None:
+    async def body() -> None:
+        async with opened(make_store()) as store:
+            assert await store.remove_credentials() is False
+            await store.replace(FULL)
+            assert await store.remove_credentials() is True
+            assert await store.read() == replace(FULL, credentials=None)
+            assert await store.remove_credentials() is False
+            await store.save_credentials(ACCOUNT)
+            assert await store.read() == FULL
+
+    run(body())
+
+
 def test_an_admin_comes_and_goes(make_store: MakeStore, run: Run) -> None:
     async def body() -> None:
         async with opened(make_store()) as store:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import io
 import logging
 import os
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RaveError as e:
         output.complain(e.message, e.hint)
         return status.of(e)
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except KeyboardInterrupt:
         output.complain("interrupted")
         return Exit.INTERRUPTED
     except BrokenPipeError:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -155,6 +153,10 @@ _Facts = tuple[dict[str, Any], list[Mesh], dict[str, int]]
 
 
 async def _facts(service: Service) -> _Facts:
+    # Imported here because most commands need neither.
+    import asyncio
+    import subprocess
+
     memory = await asyncio.create_subprocess_exec(
         *_SYSTEMCTL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
     )
@@ -195,6 +197,8 @@ def _coloured() -> bool:
 
 async def _watch(service: Service) -> None:
     """Draw again and again, until the service is gone or somebody interrupts."""
+    import asyncio
+
     changed = asyncio.Event()
     ended: list[RaveError] = []
 

@@ -1,15 +1,22 @@
-"""The running service as ravectl sees it: calls, signals, and failures in the words of whoever asked."""
+"""The running service as ravectl sees it: calls, signals, and failures in the words of whoever asked.
+
+Event loop and bus are imported when somebody connects: without them help, version and whatever needs no service are
+there in a third of the time.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ravesvc import names
-from ravesvc.bus import ALLOW_INTERACTIVE_AUTHORIZATION, Bus, Signal, name_changes
 from ravesvc.errors import Code, RaveError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ravesvc.bus import Bus, Signal
 
 T = TypeVar("T")
 
@@ -30,8 +37,13 @@ class Service:
         self._bus = bus
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine that awaits what is below. Ctrl-C cancels it; then KeyboardInterrupt is raised."""
-        return self._runner.run(coroutine)
+        """Run a coroutine that awaits what is below. KeyboardInterrupt is raised when a signal has cancelled it."""
+        import asyncio
+
+        try:
+            return self._runner.run(coroutine)
+        except asyncio.CancelledError as e:
+            raise KeyboardInterrupt from e
 
     def call(
         self, member: str, signature: str = "", *arguments: Any, interface: str = names.MANAGER_INTERFACE
@@ -50,6 +62,8 @@ class Service:
         return await self._ask(names.MANAGER_PATH, interface, member, signature, *arguments)
 
     async def _ask(self, path: str, interface: str, member: str, signature: str = "", *arguments: Any) -> list[Any]:
+        from ravesvc.bus import ALLOW_INTERACTIVE_AUTHORIZATION
+
         try:
             return await self._bus.call(
                 names.BUS_NAME,
@@ -90,11 +104,15 @@ class Service:
 
     async def on_end(self, handler: Callable[[RaveError], None]) -> None:
         """Call `handler` when the service goes away, or the bus; with a NotRunning that says so."""
+        from ravesvc.bus import name_changes
+
         # It was there when we began.
         await self._match(name_changes(names.BUS_NAME), lambda _: handler(_gone()))
         self._bus.lost.add_done_callback(lambda _: handler(_lost()))
 
     async def _match(self, rule: str, handler: Callable[[Signal], None]) -> None:
+        import asyncio
+
         loop = asyncio.get_running_loop()
 
         def later(signal: Signal) -> None:
@@ -110,6 +128,10 @@ class Service:
 @contextmanager
 def connected() -> Iterator[Service]:
     """The service that runs; raises `RaveError` (NotRunning) when there is none."""
+    import asyncio
+
+    from ravesvc.bus import Bus
+
     with asyncio.Runner() as runner:
         try:
             bus = runner.run(Bus.connect())

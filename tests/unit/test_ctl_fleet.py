@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ravesvc.ctl import fleet
+from ravesvc.ctl import roll
 from ravesvc.ctl.main import main
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import Code, RaveError
@@ -211,7 +211,7 @@ def test_a_roll_that_is_over_as_soon_as_it_is_answered(
     manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # While ravectl is busy, the answer and all that follows come together.
-    monkeypatch.setattr(fleet._Roll, "_progress", lambda *_: time.sleep(0.2))
+    monkeypatch.setattr(roll.Roll, "_progress", lambda *_: time.sleep(0.2))
     manager.prompt_script = another_roll_ends
     assert main(["roll"]) == 0
     assert capsys.readouterr().out == "2 processes were outdated; all are up to date.\n"

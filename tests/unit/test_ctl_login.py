@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ravesvc.ctl import login, progress
+from ravesvc.ctl import progress, signin
 from ravesvc.ctl.main import main
 from ravesvc.ctl.progress import Spinner, words
 from ravesvc.ctl.status import Exit
@@ -96,7 +96,7 @@ def test_a_terminal_is_asked_before_the_account_is_forgotten(
 
 
 def test_spinner(manager: FakeManagerObject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(login, "_REDRAW", 0.01)
+    monkeypatch.setattr(signin, "_REDRAW", 0.01)
 
     async def slow(manager: FakeManagerObject) -> None:
         await begin(manager)

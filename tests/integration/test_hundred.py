@@ -1,9 +1,10 @@
-"""A hundred meshes on a small machine: the parent stays quick while children crash."""
+"""A hundred meshes on a small machine: the parent stays quick while children crash, and so does ravectl."""
 
 from __future__ import annotations
 
 import json
 import random
+import statistics
 import time
 from collections.abc import Iterator
 
@@ -18,6 +19,8 @@ MESHES = 100
 SECONDS = 30
 # The limits of the event loop and of the answers, in milliseconds.
 BLOCKED, ANSWERED = 100, 50
+# Those of what an operator types, and how often each is typed.
+STATUS, VERSION, TIMES = 300, 150, 10
 SEED = 20261126
 
 # The parent, with a watch on how long each callback of its event loop takes; the worst go to a file.
@@ -64,6 +67,18 @@ async def main():
 asyncio.run(main())
 """
 
+# Runs in the machine: types each command so many times, prints how long each took in milliseconds.
+_OPERATOR = """
+import json, subprocess, sys, time
+
+def typed(command):
+    begun = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return (time.perf_counter() - begun) * 1000
+
+print(json.dumps([[typed(["ravectl", word]) for _ in range(int(sys.argv[1]))] for word in sys.argv[2:]]))
+"""
+
 
 @pytest.fixture
 def measured(site: Site) -> Iterator[Site]:
@@ -106,3 +121,18 @@ def test_the_parent_stays_quick_while_children_crash(measured: Site, figure: Fig
     )
     assert p99 < ANSWERED
     assert worst[0][0] < BLOCKED
+
+
+def test_whoever_types_need_not_wait(site: Site, figure: Figure) -> None:
+    meshes = site.run_fleet(MESHES)
+    assert len(json.loads(site.sh("ravectl status --json"))["meshes"]) == len(meshes)
+    words = {"status": STATUS, "--version": VERSION}
+    taken = json.loads(site.machine.run(["python3", "-I", "-c", _OPERATOR, str(TIMES), *words]).stdout)
+    medians = [statistics.median(times) for times in taken]
+    for (word, limit), median, times in zip(words.items(), medians, taken, strict=True):
+        figure(
+            f"ravectl {word} with {MESHES} meshes: median {median:.0f} ms (limit {limit} ms), "
+            f"worst {max(times):.0f} ms, of {TIMES}"
+        )
+    assert medians[0] < STATUS
+    assert medians[1] < VERSION

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Site
+from tests.integration.manual import commands
 from tests.integration.mongo import DATABASE_FILE, Mongo
 from tests.integration.test_blocklist import blocklist, entries
-from tests.integration.test_readme import commands
 
 # Where the README has it.
 OLD = "/opt/rave-bot"
@@ -67,7 +67,7 @@ def test_a_whole_move(fresh: Site) -> None:
     site.control.invite([free, kicked, failed, over])
     site.sh("systemctl start rave-orchestrator")
     assert site.manager("LoginNeeded") is True
-    command, *_ = commands("Moving in from the old bot")
+    command, _ = commands("Moving in from the old bot")
     assert site.sh(command) == (
         "blocklist.json: 2 entries taken over, 0 blocked already, 1 left out because their time is over.\n"
         "credentials.json: the account is taken over.\n"
@@ -128,7 +128,7 @@ def test_a_database_moves_too(fresh: Site) -> None:
         assert f"database.json: copied to {DATABASE_FILE}.\n" in said
         assert site.sh(f"stat -c '%a %U %G' {DATABASE_FILE}").strip() == "640 root rave"
         assert site.manager("Store") == "embedded", "not before the restart that is asked for"
-        *_, restart = commands("Moving in from the old bot")
+        _, restart = commands("Moving in from the old bot")
         assert restart in said
         site.sh("ravectl config check")
         site.sh(restart)

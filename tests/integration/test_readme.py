@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,17 +11,9 @@ from testbed.machine import Machine
 from testbed.root import run_root
 
 from tests.integration.conftest import CHECKOUT, eventually
+from tests.integration.manual import README, commands
 
-README = (CHECKOUT / "README.md").read_text()
 ADDRESS = "bot@example.test"
-
-
-def commands(chapter: str) -> list[str]:
-    """The commands of a chapter: its indented lines, without their comments."""
-    text = README.split(f"\n## {chapter}\n")[1].split("\n## ")[0]
-    text = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
-    lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
-    return [re.sub(r"\s+# .*", "", line) for line in lines]
 
 
 @pytest.fixture

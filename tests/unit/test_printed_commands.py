@@ -1,0 +1,105 @@
+"""Whatever README and manual pages print to be typed is executed by a test."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from ravesvc.ctl.main import _parser
+from ravesvc.testing import FakeRoom
+from tests.integration import manual
+
+INTEGRATION = Path(manual.__file__).parent
+GREET = (manual.ROOT / "config/greet.py").read_text()
+# Nothing to be typed: the tree.
+TREE = "Where things are"
+
+
+def executed() -> set[str]:
+    """The chapters of the README whose commands some test asks for."""
+    found = set()
+    for file in INTEGRATION.glob("test_*.py"):
+        for function in ast.parse(file.read_text()).body:
+            if isinstance(function, ast.FunctionDef) and function.name.startswith("test_"):
+                for node in ast.walk(function):
+                    match node:
+                        case ast.Call(func=ast.Name("commands"), args=[ast.Constant(str(chapter))]):
+                            found.add(chapter)
+    return found
+
+
+def test_every_chapter_of_the_readme_is_executed() -> None:
+    printed = {chapter for chapter in manual.chapters() if manual.commands(chapter)} - {TREE}
+    assert len(printed) > 5
+    assert printed == executed()
+
+
+def test_shell_stands_indented_and_python_fenced() -> None:
+    assert manual.README.count("```") == 2 * len(manual.programs())
+
+
+def test_the_python_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    greet, trial = manual.programs()
+    assert greet == GREET
+    (tmp_path / "greet.py").write_text(greet)
+    monkeypatch.chdir(tmp_path)
+    scope = {"FakeRoom": FakeRoom}
+    exec(f"async def trial():\n{textwrap.indent(trial, '    ')}", scope)
+    asyncio.run(scope["trial"]())  # type: ignore[arg-type]
+
+
+def test_ravectl_takes_what_the_troubleshooting_names() -> None:
+    table = manual.README.split("\n## Troubleshooting\n")[1].split("\n## ")[0]
+    found = {text.replace("<id>", "1c2d").replace("<user id>", "5") for text in re.findall(r"`(ravectl .+?)`", table)}
+    assert len(found) > 15
+    for text in found - {"ravectl blocklist add"}:
+        _parser().parse_args(text.replace("<command>", "ping").split()[1:])
+
+
+def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roll, welcome, trial = manual.programs((manual.ROOT / "docs/commands.md").read_text())
+    (tmp_path / "roll.py").write_text(roll)
+    (tmp_path / "welcome.py").write_text(welcome)
+    monkeypatch.chdir(tmp_path)
+    exec(trial, {})
+
+    async def body() -> None:
+        async with FakeRoom() as room:
+            room.load("welcome.py")
+            assert await room.join("Ann") == ["Welcome, Ann!"]
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("page", sorted((manual.ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_the_documentation_names_what_there_is(page: Path) -> None:
+    text = page.read_text()
+    assert f"(docs/{page.name})" in manual.README
+    targets = set(re.findall(r"^([a-z-]+):", (manual.ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"^    make ([a-z-]+)", text, re.M)) <= targets
+    places = [manual.ROOT, manual.ROOT / "ravesvc", manual.ROOT / "ravesvc/orchestrator"]
+    places += [manual.ROOT / "tests/unit", manual.ROOT / "tests/integration"]
+    for name in re.findall(r"(?<![\w/<])(?:\w+/)*\w+\.(?:py|toml|md)\b", text):
+        assert any((place / name).is_file() for place in places) or name in ("roll.py",), name
+
+
+@pytest.mark.parametrize("name", manual.pages())
+def test_whatever_a_page_prints_is_an_example(name: str) -> None:
+    """tests/integration/test_man_examples.py executes those of all pages."""
+    source = manual.pages()[name]
+    assert source.count("\n.Bd -literal") == len(manual.literal(source))
+    assert [block for block in manual.literal(source) if block not in (*manual.examples(source), GREET)] == []
+
+
+def test_what_a_reader_sees() -> None:
+    source = (
+        ".Sh NAME\n.Bd -literal\nno\n.Ed\n.Sh EXAMPLES\nSo:\n.Bd -literal -offset indent\na \\e\n  b\n.Ed\n.Sh X\n"
+    )
+    assert manual.literal(source) == ["no\n", "a \\\n  b\n"]
+    assert manual.examples(source) == ["a \\\n  b\n"]
+    assert manual.examples(".Sh NAME\n") == []

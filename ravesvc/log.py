@@ -41,3 +41,13 @@ def set_up(level: int, identifier: str, *, mesh: str = "") -> None:
     # Libraries speak up about trouble only; what they say at other times may hold more than a log should.
     for library in ("urllib3", "websockets", "asyncio", "pymongo"):
         logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def set_debug(debug: bool) -> None:  # noqa: FBT001 - the one thing that is set
+    """Say in the log all that is ever said, or only what operators want to know; until the end of the process."""
+    logging.getLogger().setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def debugs() -> bool:
+    """Whether the log has all that is ever said."""
+    return logging.getLogger().isEnabledFor(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""ravectl start, stop, restart, reconnect and explain: one mesh."""
+"""ravectl start, stop, restart, reconnect, debug and explain: one mesh."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def add(commands: Commands) -> None:
         parser.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
         parser.set_defaults(run=_act, verb=name)
 
+    debugging = commands.add_parser("debug", help="let a mesh log all there is, until its next start")
+    debugging.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
+    debugging.add_argument("debug", choices=("on", "off"), help="all there is, or no more than usual")
+    debugging.set_defaults(run=_debug)
+
     explaining = commands.add_parser("explain", help="tell why a mesh runs or does not")
     explaining.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
     explaining.set_defaults(run=_explain)
@@ -33,6 +38,13 @@ def _act(service: Service, options: argparse.Namespace) -> None:
     mesh = meshes.find(service, options.mesh)
     service.call(member, "s", mesh)
     output.say(f"Mesh {mesh} {done}.")
+
+
+def _debug(service: Service, options: argparse.Namespace) -> None:
+    mesh = meshes.find(service, options.mesh)
+    debug = options.debug == "on"
+    service.call("SetDebug", "sb", mesh, debug)
+    output.say(f"Mesh {mesh} logs {'all there is, until its next start' if debug else 'no more than usual'}.")
 
 
 def _explain(service: Service, options: argparse.Namespace) -> None:

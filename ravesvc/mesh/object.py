@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
-from ravesvc import names
+from ravesvc import log, names
 from ravesvc.bus import Bus, Call, Interface, Signal, Variant, method, policy_decides
 from ravesvc.bus.matching import name_changes
 from ravesvc.errors import RaveError
@@ -59,6 +59,11 @@ class WorkerObject(Interface):
     async def restart_connection(self, call: Call) -> None:
         """Close the connection to the mesh and open another."""
         self._reconnect()
+
+    @method(takes={"debug": "b"})
+    async def set_debug(self, call: Call, debug: bool) -> None:  # noqa: FBT001
+        """Say all there is in the log, or no more than usual."""
+        log.set_debug(debug)
 
     @method()
     async def refresh_admins(self, call: Call) -> None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ravesvc import names
+from ravesvc import log, names
 from ravesvc.api import tls
 from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
@@ -326,6 +326,7 @@ class Worker:
             "Attempts": Variant("u", attempts),
             "LastError": Variant("s", self._last_error),
             "CommandErrors": Variant("as", self._own.errors),
+            "Debug": Variant("b", log.debugs()),
         }
 
     def _say_status(self) -> None:

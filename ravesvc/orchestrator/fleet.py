@@ -239,6 +239,13 @@ class Fleet:
         """Let a mesh's child connect anew. Raises `RaveError` (NotRunning, Bus, Timeout)."""
         await self.workers.call(mesh, "RestartConnection")
 
+    async def set_debug(self, mesh: str, debug: bool) -> None:  # noqa: FBT001 - as on the bus
+        """Let a mesh's child log all there is, or no more than usual. Raises `RaveError` as `reconnect_mesh`."""
+        await self.workers.call(mesh, "SetDebug", "b", debug)
+        log.info("Mesh %s logs %s", mesh, "all there is" if debug else "no more than usual", extra=about(mesh))
+        self._record(mesh).worker.debug = debug
+        self._publish(mesh)
+
     def _soon(self) -> None:
         """Carry the plan out once per turn of the event loop, however much has changed in it."""
         if not self._due:

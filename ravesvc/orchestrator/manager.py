@@ -153,6 +153,11 @@ class ManagerObject(Interface):
         """Let a running mesh's child close its connection and open another. Errors: InvalidArgument, NotRunning."""
         await self._fleet.reconnect_mesh(names.mesh_id(id))
 
+    @method(takes={"id": "s", "debug": "b"}, action=PolkitAction.OPERATE)
+    async def set_debug(self, call: Call, id: str, debug: bool) -> None:  # noqa: A002, FBT001
+        """Let a running mesh's child log all there is, or no more than usual. Errors: InvalidArgument, NotRunning."""
+        await self._fleet.set_debug(names.mesh_id(id), debug)
+
     @method(returns={"decisions": "a(sss)"}, action=PolkitAction.READ)
     async def plan(self, call: Call) -> list[tuple[str, str, str]]:
         """Id, what would be done with it now (start, stop, keep or skip), and why, for every mesh."""

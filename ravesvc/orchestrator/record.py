@@ -38,6 +38,7 @@ class WorkerState:
         attempts: to connect that have failed in a row.
         last_error: in words.
         command_errors: what is wrong with the operator's own commands there, in sentences.
+        debug: whether it says in the log all that it ever says.
         healthy: false when it has not answered for too long.
         edition: of its program and settings; None until it has told.
     """
@@ -50,6 +51,7 @@ class WorkerState:
     attempts: int = 0
     last_error: str = ""
     command_errors: tuple[str, ...] = ()
+    debug: bool = False
     healthy: bool = True
     edition: Edition | None = None
 
@@ -79,6 +81,7 @@ class WorkerState:
         self.ready = True
         self.attempts = counted(status.get("Attempts"))
         self.fail_commands(status.get("CommandErrors"))
+        self.debug = status.get("Debug") is True
         self.edition = Edition(printable(status.get("Version"), 40), printable(status.get("SettingsDigest"), 64))
         if status.get("Connected") is not True:
             self.disconnect(status.get("LastError"))

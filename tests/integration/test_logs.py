@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ravesvc import names
 from ravesvc.journal import MESSAGE_IDS, Event
 from tests.integration.conftest import Site, eventually
 
@@ -12,6 +13,27 @@ from tests.integration.conftest import Site, eventually
 def entries(site: Site, matches: str) -> list[dict[str, Any]]:
     found = site.sh(f"journalctl --quiet --output=json {matches}").splitlines()
     return [json.loads(line) for line in found]
+
+
+def test_one_mesh_logs_more_until_its_next_start(site: Site) -> None:
+    mesh, other = site.run_fleet(2)
+    site.sh(f"ravectl debug {mesh} on")
+    assert (site.mesh(mesh, "Debug"), site.mesh(other, "Debug")) == (True, False)
+    assert "Debug:           yes" in site.sh(f"ravectl show {mesh}")
+    # A call of Rave's API at the least.
+    site.sh(f"ravectl reconnect {mesh}; ravectl reconnect {other}")
+
+    def debugs(each: str) -> bool:
+        return any(entry["PRIORITY"] == "7" for entry in entries(site, f"_SYSTEMD_UNIT={names.mesh_unit(each)}"))
+
+    eventually(lambda: debugs(mesh), "it says more")
+    site.sh(f"ravectl debug {mesh} off")
+    assert site.mesh(mesh, "Debug") is False
+    site.sh(f"ravectl debug {mesh} on; systemctl restart rave-orchestrator")
+    eventually(lambda: site.mesh(mesh, "Debug") is True, "the next parent knows")
+    site.sh(f"ravectl restart {mesh}")
+    eventually(lambda: site.mesh(mesh, "Debug") is False, "another process logs as usual")
+    assert not debugs(other)
 
 
 def test_the_journal_finds_meshes_and_events(site: Site) -> None:

@@ -178,6 +178,10 @@ class FakeManagerObject(Interface):
     async def reconnect_mesh(self, call: Call, id: str) -> None:  # noqa: A002
         self._note(call, id)
 
+    @method(takes={"id": "s", "debug": "b"})
+    async def set_debug(self, call: Call, id: str, debug: bool) -> None:  # noqa: A002
+        self._note(call, id, debug)
+
     @method(returns={"decisions": "a(sss)"})
     async def plan(self, call: Call) -> list[list[str]]:
         self._note(call)

@@ -84,4 +84,5 @@ def test_what_is_begun_is_completed(shell: str) -> None:
     assert completed(shell, "blocklist", "add", "--for", "1c") <= {ID}
     assert completed(shell, "logs", "--follow", "1c2d") == {ID}
     assert completed(shell, "perm", "set", "ping", "") == {"admin", "user"}
+    assert completed(shell, "debug", "1c2d", "") == {"on", "off"}
     assert completed(shell, "nonsense", "") == set()

@@ -63,6 +63,18 @@ def test_one_mesh(
     assert "the bot was kicked" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("word", "debug", "words"),
+    [("on", True, "logs all there is, until its next start."), ("off", False, "logs no more than usual.")],
+)
+def test_a_mesh_logs_more(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], word: str, debug: bool, words: str
+) -> None:
+    assert main(["debug", "1c2d3e4f-0", word]) == 0
+    assert manager.asked == [("SetDebug", FIRST, debug)]
+    assert capsys.readouterr().out == f"Mesh {FIRST} {words}\n"
+
+
 def test_the_beginning_of_an_id_will_do(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     for beginning, mesh in (("1c2d3e4f-0", FIRST), ("1c2d3e4f-f", SECOND), ("9", BLOCKED)):
         manager.asked.clear()

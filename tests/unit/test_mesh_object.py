@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
 
-from ravesvc import names
+from ravesvc import log, names
 from ravesvc.bus import Bus, Call, Interface, Signal, Variant, method, policy_decides
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import object as object_module
@@ -31,6 +32,7 @@ class FakeWorker(Interface):
     def __init__(self) -> None:
         super().__init__(policy_decides)
         self.restarts = 0
+        self.debug: bool | None = None
         self.told: list[Announcement] = []
         self.status: dict[str, tuple[str, Any]] = {}
         self.asked = 0
@@ -46,6 +48,10 @@ class FakeWorker(Interface):
     @method()
     async def restart_connection(self, call: Call) -> None:
         self.restarts += 1
+
+    @method(takes={"debug": "b"})
+    async def set_debug(self, call: Call, debug: bool) -> None:
+        self.debug = debug
 
     @method()
     async def refresh_admins(self, call: Call) -> None:
@@ -96,8 +102,9 @@ class Child:
         self.presence.emit("Ready")
 
 
-async def ask(bus: Bus, member: str) -> list[Any]:
-    return await bus.call(names.worker_name(MESH), names.worker_path(MESH), names.WORKER_INTERFACE, member)
+async def ask(bus: Bus, member: str, signature: str = "", *args: Any) -> list[Any]:
+    where = names.worker_name(MESH), names.worker_path(MESH), names.WORKER_INTERFACE
+    return await bus.call(*where, member, signature, *args)
 
 
 def test_a_child_is_on_the_bus_under_its_name(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +140,23 @@ def test_a_child_is_on_the_bus_under_its_name(run: Run, bus_address: str, monkey
             assert len(heard) == 3
 
     run(body())
+
+
+def test_a_child_logs_as_much_as_it_is_told_to(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_address)
+        async with connected(bus_address) as (bus,):
+            await child.presence.join()
+            for debug in (True, False):
+                assert await ask(bus, "SetDebug", "b", debug) == []
+                assert log.debugs() is debug
+            assert logging.getLogger().level == logging.INFO
+            await child.presence.leave()
+
+    with caplog.at_level(logging.WARNING):
+        run(body())
 
 
 def test_without_its_name_a_child_is_heard_all_the_same(

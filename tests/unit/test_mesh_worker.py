@@ -73,6 +73,7 @@ def test_it_connects_says_so_everywhere_answers_and_stops(
                 "Attempts": 0,
                 "LastError": "",
                 "CommandErrors": [],
+                "Debug": logging.getLogger().isEnabledFor(logging.DEBUG),
                 "Version": EDITION.version,
                 "SettingsDigest": EDITION.digest,
             }

@@ -457,6 +457,21 @@ def test_reconnect_reaches_the_child(run: Run, bus_address: str, tmp_path: Path)
     run(body())
 
 
+def test_a_child_that_logs_more_is_shown_as_such(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            with pytest.raises(RaveError) as e:
+                await site.fleet.set_debug(MESH, True)
+            assert e.value.code is Code.NOT_RUNNING
+            child = await site.child(bus, MESH)
+            for debug in (True, False):
+                await site.fleet.set_debug(MESH, debug)
+                assert child.debug is debug
+                assert site.fleet.records[MESH].worker.debug is debug
+
+    run(body())
+
+
 # Adoption.
 
 

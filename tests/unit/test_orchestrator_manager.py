@@ -66,7 +66,7 @@ class FakeFleet:
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
         self.decisions: tuple[Decision, ...] = ()
-        self.asked: list[tuple[str, ...]] = []
+        self.asked: list[tuple[Any, ...]] = []
         self.health = FakeHealth()
 
     def plan(self) -> tuple[Decision, ...]:
@@ -87,6 +87,9 @@ class FakeFleet:
         self.asked.append(("restart", mesh))
         if mesh == OTHER:
             raise RaveError(Code.NOT_RUNNING, "it does not run")
+
+    async def set_debug(self, mesh: str, debug: bool) -> None:
+        self.asked.append(("debug", mesh, debug))
 
 
 class FakeBlocks:
@@ -249,7 +252,9 @@ def test_the_meshes(run: Run, bus_address: str) -> None:
             await site.ask("StartMesh", "s", MESH)
             await site.ask("StopMesh", "s", OTHER)
             await site.ask("RestartMesh", "s", MESH)
-            assert site.fleet.asked == [("start", MESH, "ann"), ("stop", OTHER, "ann"), ("restart", MESH)]
+            await site.ask("SetDebug", "sb", MESH, True)
+            asked = [("start", MESH, "ann"), ("stop", OTHER, "ann"), ("restart", MESH), ("debug", MESH, True)]
+            assert site.fleet.asked == asked
             assert not site.discovery._asked.is_set()
             site.discovery.round = 6
             assert await site.ask("Discover") == [7]
@@ -262,6 +267,7 @@ def test_the_meshes(run: Run, bus_address: str) -> None:
                 ("StartMesh", operate),
                 ("StopMesh", operate),
                 ("RestartMesh", operate),
+                ("SetDebug", operate),
                 ("Discover", operate),
             ]
 

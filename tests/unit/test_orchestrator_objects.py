@@ -201,6 +201,7 @@ def test_a_mesh_is_announced_with_its_values_changes_with_signals_and_is_withdra
                 "Reason": "",
                 "Healthy": True,
                 "Outdated": False,
+                "Debug": False,
                 "Users": 2,
                 "MainPID": 100,
                 "Restarts": 2,
@@ -218,7 +219,9 @@ def test_a_mesh_is_announced_with_its_values_changes_with_signals_and_is_withdra
             site.roll.old.add(MESH)
             site.objects.show(record)
             changed = {"State": "unhealthy", "Reason": "its process does not answer", "Healthy": False}
-            changed["Outdated"] = True
+            worker.debug = True
+            site.objects.show(record)
+            changed["Outdated"] = changed["Debug"] = True
             assert await site.said() == [(path, "PropertiesChanged", names.MESH_INTERFACE, changed, [])]
             site.objects.hide(record)
             site.objects.hide(record)

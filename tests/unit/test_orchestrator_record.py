@@ -283,6 +283,13 @@ def test_only_true_means_connected(connected: object) -> None:
     assert not worker.connected
 
 
+@pytest.mark.parametrize(("said", "debug"), [({"Debug": True}, True), ({"Debug": 1}, False), ({}, False)])
+def test_a_child_tells_whether_it_logs_more(said: dict[str, Any], debug: bool) -> None:
+    worker = WorkerState(debug=True)
+    worker.answer(status(**said), NOW)
+    assert worker.debug is debug
+
+
 def test_an_edition_is_cut_and_printable() -> None:
     worker = WorkerState()
     worker.answer(status(Version="1" * 100 + "\n", SettingsDigest="\n" * 100), NOW)

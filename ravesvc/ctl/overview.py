@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ravesvc import names
-from ravesvc.ctl import arguments, columns, meshes, output
+from ravesvc.ctl import arguments, columns, memory, meshes, output
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import Service
 from ravesvc.errors import Code, RaveError
@@ -39,7 +39,6 @@ _COLOURS = {
 _HOME_AND_CLEAR = "\033[H\033[2J"
 # Seconds: what changes in between is drawn together, and times go on by themselves.
 _PAUSE, _TICK = 0.5, 5.0
-_SYSTEMCTL = ("systemctl", "show", "--property=Id,MemoryCurrent", names.MESH_UNIT_PATTERN)
 
 
 class Mesh(NamedTuple):
@@ -72,13 +71,13 @@ def add(commands: Commands) -> None:
 
 
 def lines(
-    status: Mapping[str, Any], found: Sequence[Mesh], memory: Mapping[str, int], *, now: float, width: int
+    status: Mapping[str, Any], found: Sequence[Mesh], used: Mapping[str, int], *, now: float, width: int
 ) -> list[list[str]]:
     """What `ravectl status` shows, each line in pieces: those of a table by column, any other line in one.
 
     Args:
         status: what GetStatus says.
-        memory: bytes by mesh id, as far as systemd tells.
+        used: bytes of memory by mesh id, as far as is known.
         now: seconds since the epoch.
         width: of the terminal.
     """
@@ -91,7 +90,7 @@ def lines(
             mesh.state,
             age(now - mesh.since / 1_000_000) if mesh.state == "connected" and mesh.since else "-",
             str(mesh.users),
-            size(memory.get(mesh.id)),
+            size(used.get(mesh.id)),
             str(mesh.restarts),
             printable(mesh.reason, _LONGEST),
         ]
@@ -153,36 +152,16 @@ _Facts = tuple[dict[str, Any], list[Mesh], dict[str, int]]
 
 
 async def _facts(service: Service) -> _Facts:
-    # Imported here because most commands need neither.
-    import asyncio
-    import subprocess
-
-    memory = await asyncio.create_subprocess_exec(
-        *_SYSTEMCTL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
-    )
     (status,) = await service.ask("GetStatus")
     (found,) = await service.ask("DescribeMeshes")
-    shown, _ = await memory.communicate()
-    return status, [Mesh(*each) for each in found], _memory(shown.decode())
-
-
-def _memory(shown: str) -> dict[str, int]:
-    """Bytes by mesh id of what `systemctl show` says of all units."""
-    found = {}
-    for unit in shown.split("\n\n"):
-        values = dict(line.partition("=")[::2] for line in unit.splitlines())
-        mesh, used = names.mesh_of_unit(values.get("Id", "")), values.get("MemoryCurrent", "")
-        # Else it is not set, or nobody counts it.
-        if mesh and used.isdigit():
-            found[mesh] = int(used)
-    return found
+    return status, [Mesh(*each) for each in found], memory.used()
 
 
 def _draw(facts: _Facts) -> None:
-    status, found, memory = facts
+    status, found, used = facts
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
     coloured = _coloured()
-    for pieces in lines(status, found, memory, now=time.time(), width=width):
+    for pieces in lines(status, found, used, now=time.time(), width=width):
         colour = _COLOURS.get(pieces[_STATE].strip()) if len(pieces) > 1 else None
         if coloured and colour:
             pieces[_STATE] = f"\033[{colour}m{pieces[_STATE]}\033[0m"
@@ -220,7 +199,7 @@ async def _watch(service: Service) -> None:
 
 
 def _document(service: Service) -> dict[str, Any]:
-    status, found, memory = service.run(_facts(service))
+    status, found, used = service.run(_facts(service))
     return {
         "service": status,
         "meshes": [
@@ -233,7 +212,7 @@ def _document(service: Service) -> dict[str, Any]:
                 "Users": mesh.users,
                 "Restarts": mesh.restarts,
                 "Outdated": mesh.outdated,
-                "MemoryCurrent": memory.get(mesh.id),
+                "MemoryCurrent": used.get(mesh.id),
             }
             for mesh in found
         ],

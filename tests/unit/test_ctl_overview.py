@@ -12,7 +12,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.bus import Variant, policy_decides
-from ravesvc.ctl import columns, overview
+from ravesvc.ctl import columns, memory, overview
 from ravesvc.ctl.main import main
 from ravesvc.ctl.overview import Mesh
 from ravesvc.ctl.status import Exit
@@ -115,9 +115,7 @@ def service(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    units = [(names.mesh_unit(FIRST), "22500000"), (names.mesh_unit(SECOND), "[not set]"), ("a.service", "1")]
-    told = "\n\n".join(f"Id={unit}\nMemoryCurrent={used}" for unit, used in units)
-    monkeypatch.setattr(overview, "_SYSTEMCTL", ("printf", "%s", told))
+    monkeypatch.setattr(memory, "used", lambda: {FIRST: 22_500_000})
     fake = FakeService(bus_daemon.address)
     fake.manager.meshes = [[mesh.id, mesh.title, mesh.state, "/"] for mesh in MESHES]
     fake.manager.described = [list(mesh) for mesh in MESHES]

@@ -75,6 +75,9 @@ def _stepwise(coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]
                 awaited = step(argument)
         except StopIteration:
             return
+        except SystemExit as error:
+            # It is not for one command to end all others, with a status that may mean something.
+            raise RuntimeError("it wanted to end the whole process") from error
         try:
             step, argument = coroutine.send, (yield awaited)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is for the handler

@@ -171,3 +171,14 @@ def test_what_a_handler_awaits_may_fail(run: Run) -> None:
 
     with pytest.raises(LookupError, match="its own"):
         run(handler(""))
+
+
+def test_a_handler_can_not_end_the_process(run: Run) -> None:
+    @limited
+    async def handler(status: int) -> None:
+        await asyncio.sleep(0)
+        raise SystemExit(status)
+
+    with pytest.raises(RuntimeError, match="it wanted to end the whole process") as raised:
+        run(handler(80))
+    assert isinstance(raised.value.__cause__, SystemExit)

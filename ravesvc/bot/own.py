@@ -14,6 +14,7 @@ import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -42,6 +43,20 @@ class EntryPoint(NamedTuple):
     version: str
 
 
+class Sources(NamedTuple):
+    """Where own commands come from.
+
+    Attributes:
+        directory: has the files; it need not exist.
+        owners: the users, besides root, whose files they may be: whoever runs the bots for nobody else.
+        given: what the program has registered that the bots are a part of.
+    """
+
+    directory: Path
+    owners: frozenset[int] = frozenset()
+    given: tuple[Registry, ...] = ()
+
+
 class _Found(NamedTuple):
     """Something to load. Nothing has to be done as long as `edition` is the same; `execute` may raise anything."""
 
@@ -59,18 +74,21 @@ class _Loaded(NamedTuple):
 class OwnCommands:
     """Keeps a registry in line with the directory and the entry points."""
 
-    def __init__(self, registry: Registry, directory: Path, changed: Callable[[list[str]], None]) -> None:
+    def __init__(self, registry: Registry, sources: Sources, changed: Callable[[list[str]], None]) -> None:
         """Prepare it.
 
         Args:
-            registry: has the program's own commands already, and gets those that are read.
-            directory: has the files; it need not exist.
+            registry: has the program's own commands already, and gets those that are given now or read later.
+            sources: of all others.
             changed: hears all `errors` whenever they have become others.
         """
         self._registry = registry
-        self._directory = directory
+        self._directory = sources.directory
+        self._owners = {_OWNER} | sources.owners
+        self._given = sources.given
         self._changed = changed
-        self._program = {command.name: "the bot itself" for command in registry.commands()}
+        registry.include(self._given)
+        self._program = {command.name: command.source or "the bot itself" for command in registry.commands()}
         self._in_force: dict[str, _Loaded] = {}
         self._failed: dict[str, str] = {}  # to load, by source
         self._troubles: dict[str, str] = {}  # while running, the last one by source
@@ -107,7 +125,7 @@ class OwnCommands:
         for source in self._in_force.keys() - in_force.keys():
             log.info("Own commands gone: %s", source)
         self._in_force = in_force
-        self._registry.include([loaded.registry for loaded in in_force.values()])
+        self._registry.include([*self._given, *(loaded.registry for loaded in in_force.values())])
         self._tell()
 
     def _is_kept(self, found: _Found) -> bool:
@@ -130,7 +148,7 @@ class OwnCommands:
         try:
             if not self._directory.exists():
                 return
-            _insist_on_root(self._directory.stat())
+            _insist_on_owner(self._directory.stat(), self._owners)
             found = [path for path in self._directory.iterdir() if path.suffix == ".py"]
             paths = sorted(path for path in found if not path.name.startswith("."))
         except (OSError, RaveError) as error:
@@ -138,7 +156,7 @@ class OwnCommands:
             paths = [Path(source) for source in self._in_force if Path(source).parent == self._directory]
         for path in paths:
             try:
-                yield _file(path, _read(path))
+                yield _file(path, _read(path, self._owners))
             except (OSError, RaveError) as error:
                 self._fail(str(path), f"{path}: {_unreadable(error)}")
                 if loaded := self._in_force.get(str(path)):
@@ -177,25 +195,26 @@ def _take(taken: dict[str, str], source: str, loaded: _Loaded) -> None:
         taken.setdefault(command.name, source)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, owners: AbstractSet[int]) -> bytes:
     # What is no file, such as a pipe, might never answer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise RaveError(Code.BAD_FILE, "it is no regular file")
-        _insist_on_root(found)
+        _insist_on_owner(found, owners)
         content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:
         raise RaveError(Code.BAD_FILE, f"it is larger than {_LARGEST // 1024} KiB")
     return content
 
 
-def _insist_on_root(found: os.stat_result) -> None:
-    if found.st_uid != _OWNER:
+def _insist_on_owner(found: os.stat_result, owners: AbstractSet[int]) -> None:
+    if found.st_uid not in owners:
         raise RaveError(Code.BAD_FILE, "it does not belong to root", hint="chown root")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise RaveError(Code.BAD_FILE, "others than root may write it", hint="chmod go-w")
+        whom = "root" if found.st_uid == _OWNER else "its owner"
+        raise RaveError(Code.BAD_FILE, f"others than {whom} may write it", hint="chmod go-w")
 
 
 def _file(path: Path, content: bytes) -> _Found:

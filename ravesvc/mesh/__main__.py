@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ravesvc import __version__, log, names
 from ravesvc.errors import Code, RaveError
+from ravesvc.mesh.bus_link import BusLink
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus
 from ravesvc.notify import feed_watchdog
@@ -54,7 +55,7 @@ async def _run(mesh: str, settings: MeshSettings, edition: Edition, session: Ses
     gc.freeze()
     watchdog = asyncio.create_task(feed_watchdog())
     try:
-        status = await Worker(mesh, settings, edition, session).run(stopped)
+        status = await Worker(mesh, settings, edition, session, BusLink).run(stopped)
     finally:
         watchdog.cancel()
     _log.info("Ended: %s", status.name.lower().replace("_", " "))

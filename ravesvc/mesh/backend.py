@@ -33,7 +33,7 @@ _INCIDENT = re.compile(r" \(id ([0-9a-f]{8})\)$")
 class ParentBackend:
     """Asks the parent. `bus` tells the connection to ask over, None while there is none.
 
-    Implements `ravesvc.bot.backend.Backend`. Every method raises `RaveError`: what the parent says, in its words,
+    Implements `Parent`. Every method raises `RaveError`: what the parent says, in its words,
     NotRunning when nobody answers, BadData when the answer is none.
     """
 

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.errors import Code, RaveError
-from ravesvc.mesh.backend import ParentBackend
+from ravesvc.mesh.link import Parent
 from ravesvc.names import Announcement
 from ravesvc.settings import Session
 
@@ -38,7 +38,7 @@ class Follower:
 
     def __init__(
         self,
-        parent: ParentBackend,
+        parent: Parent,
         *,
         announce: Callable[[], None],
         permissions: Callable[[StaticPermissions], None],
@@ -49,7 +49,7 @@ class Follower:
 
         Args:
             parent: to ask.
-            announce: says on the bus where we are.
+            announce: says where we are.
             permissions: gets admins and overrides, each time that they were asked for; the first time when the parent
                 has said something about both, be it that nobody knows.
             session: likewise, the session.

@@ -8,10 +8,8 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
-from ravesvc import log, names
 from ravesvc.api import tls
 from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
@@ -21,15 +19,12 @@ from ravesvc.bot.command import Registry
 from ravesvc.bot.facts import Facts
 from ravesvc.bot.own import OwnCommands
 from ravesvc.bot.permissions import StaticPermissions
-from ravesvc.bus import Variant
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 from ravesvc.mesh.attempts import Attempts
-from ravesvc.mesh.backend import ParentBackend
 from ravesvc.mesh.follower import Follower
-from ravesvc.mesh.object import Presence, WorkerObject
+from ravesvc.mesh.link import Face, Link, Status
 from ravesvc.names import Announcement, ExitStatus
-from ravesvc.notify import notify, notify_ready
 from ravesvc.room import address
 from ravesvc.room.chat import ChatMessage, OwnMessages
 from ravesvc.room.close import Close, CloseKind
@@ -49,11 +44,23 @@ _NOBODY = Session(device_id="", ssaid="", user_id=0, auth_token="")
 class Worker:
     """One mesh. It is the listener of its rooms, one after another, and passes on to the bot what it hears."""
 
-    def __init__(self, mesh: str, settings: MeshSettings, edition: Edition, session: Session | None) -> None:
-        """Prepare it; `session` is that of the start, older than what the parent says, None if there was none."""
-        self._mesh = mesh
+    def __init__(
+        self,
+        mesh: str,
+        settings: MeshSettings,
+        edition: Edition,
+        session: Session | None,
+        link: Callable[[Face], Link],
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            session: that of the start, older than what the parent says; None if there was none.
+            link: makes what ties it to whoever runs it.
+        """
+        self.mesh = mesh
+        self.edition = edition
         self._settings = settings
-        self._edition = edition
         self._session = session or _NOBODY
         self._facts = Facts(version=edition.version)
         self._attempts = Attempts(settings.max_connection_attempts)
@@ -67,11 +74,12 @@ class Worker:
         self._restart = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
         self._api = Api(servers=settings.servers, identity=settings.identity, session=self._session, tls=settings.tls)
-        parent = self._parent = ParentBackend(lambda: self._presence.bus)
+        self._link = link(self)
+        parent = self._parent = self._link.parent
         registry = Registry()
         builtin.register(registry)
         admin.register(registry, parent, self._leave)
-        self._own = OwnCommands(registry, Path(names.COMMANDS_DIRECTORY), self._say_command_errors)
+        self._own = OwnCommands(registry, self._link.commands, self._say_command_errors)
         self._bot = Bot(
             facts=self._facts,
             registry=registry,
@@ -88,37 +96,67 @@ class Worker:
             session=self._use_session,
             commands=self._own.read,
         )
-        self._presence = Presence(mesh, self._make_object, self._follower.met)
 
     async def run(self, stopped: asyncio.Event) -> ExitStatus:
         """Live until `stopped` is set, or for as long as there is a point in it."""
         try:
-            await self._presence.join()
+            await self._link.join()
         except RaveError as e:
             # The mesh matters more; `keep` goes on trying.
             _log.warning("Not on the message bus: %s", e)
         # The parent may be away. What packages have, only it knows.
         await self._own.read([])
-        await notify_ready()
+        await self._link.ready()
         tasks = [
             asyncio.create_task(self._live()),
             asyncio.create_task(self._wait(self._left, ExitStatus.LEFT)),
             asyncio.create_task(self._wait(stopped, ExitStatus.STOPPED)),
             asyncio.create_task(self._follower.keep()),
-            asyncio.create_task(self._presence.keep()),
+            asyncio.create_task(self._link.keep()),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             status = next(task for task in tasks if task.done()).result()
-            assert status is not None, "presence and following are for ever"
+            assert status is not None, "link and following are for ever"
         finally:
-            notify("STOPPING=1", "STATUS=Ending")
+            self._link.ending()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._close()
         # It outweighs a stop at the same time: the exit status is all of it that a parent sees who was away.
         return status if self._final is None else self._final
+
+    def status(self) -> Status:
+        """See `Face`."""
+        since = self._facts.connected_since
+        lasted = time.monotonic() - since if since is not None else 0.0
+        return Status(
+            connected=self._room is not None,
+            lasted=lasted,
+            title=self._facts.title,
+            server=self._facts.server,
+            users=len(self._room.users) if self._room else 0,
+            reconnects=self._facts.reconnects,
+            # What went wrong before a connection that holds is over.
+            attempts=self._attempts.failures if lasted < HELD else 0,
+            last_error=self._last_error,
+            command_errors=tuple(self._own.errors),
+        )
+
+    def reconnect(self) -> None:
+        """See `Face`."""
+        self._restart.set()
+        if self._room:
+            self._closing = asyncio.create_task(self._room.close(_NORMAL_CLOSURE, "Reconnecting"))
+
+    async def refresh(self, what: Announcement) -> None:
+        """See `Face`."""
+        await self._follower.refresh(what)
+
+    def met(self) -> None:
+        """See `Face`."""
+        self._follower.met()
 
     async def _wait(self, event: asyncio.Event, status: ExitStatus) -> ExitStatus:
         await event.wait()
@@ -129,7 +167,7 @@ class Worker:
             await self._room.close(_NORMAL_CLOSURE, "Normal closure")
         await self._bot.close()
         await self._api.close()
-        await self._presence.leave()
+        await self._link.leave()
 
     async def _live(self) -> ExitStatus:
         """One connection after another, once the parent has told what it knows or has had its time."""
@@ -144,7 +182,7 @@ class Worker:
             if status is not None:
                 return status
             delay = self._attempts.delay(random.random())  # noqa: S311 - jitter, not a secret
-            notify(f"STATUS=Not connected, next attempt in {delay:.0f} s: {self._last_error}")
+            self._link.tell(f"Not connected, next attempt in {delay:.0f} s: {self._last_error}")
             try:
                 await asyncio.wait_for(self._restart.wait(), delay)
             except TimeoutError:
@@ -159,7 +197,7 @@ class Worker:
             return self._failed(RaveError(Code.LOGIN_NEEDED, why, hint="run ravectl login EMAIL"), None)
         self._early.clear()
         try:
-            mesh = await self._api.mesh(self._mesh)
+            mesh = await self._api.mesh(self.mesh)
             room = self._make_room(mesh, session)
             await room.open()
         except RaveError as e:
@@ -173,7 +211,7 @@ class Worker:
         self._opened(room)
         if session.peer_id != self._session.peer_id:
             # We became somebody else while being let in.
-            self._reconnect()
+            self.reconnect()
         close = await room.run()
         return self._ended(close)
 
@@ -193,9 +231,9 @@ class Worker:
             raise RaveError(Code.BAD_DATA, "Rave names no server for the mesh")
         server = address.parse(mesh.server)
         self._facts.title, self._facts.server = mesh.title, server.host
-        notify(f"STATUS=Connecting to {server}")
+        self._link.tell(f"Connecting to {server}")
         return Room(
-            mesh_id=self._mesh,
+            mesh_id=self.mesh,
             server=mesh.server,
             session=session,
             ssl_context=tls.context(self._settings.tls, server.host),
@@ -211,7 +249,7 @@ class Worker:
         self._bot.attach(room)
         while self._early:
             self._bot.on_chat(self._early.popleft())
-        self._presence.emit("Connected")
+        self._link.emit("Connected")
         self._say_status()
         _log.info("Connected to %s", self._facts.server, extra=about(event=Event.CONNECTED))
 
@@ -221,9 +259,9 @@ class Worker:
         if status is ExitStatus.GONE:
             self._finish(ExitStatus.GONE, "Left", "the mesh is gone")
         elif status is ExitStatus.LOGIN_NEEDED:
-            self._presence.emit("Error", self._last_error)
+            self._link.emit("Error", self._last_error)
         elif status is not ExitStatus.KICKED:
-            self._presence.emit("ConnectionFailed", self._attempts.failures, self._last_error)
+            self._link.emit("ConnectionFailed", self._attempts.failures, self._last_error)
         _log.warning("No connection: %s", error, extra=about(event=Event.UNREACHABLE))
         return status
 
@@ -234,11 +272,11 @@ class Worker:
         self._facts.reconnects += 1
         self._last_error = close.reason
         if self._final is None:
-            self._presence.emit("Disconnected", close.reason)
+            self._link.emit("Disconnected", close.reason)
         _log.info("Disconnected: %s", close.reason, extra=about(event=Event.DISCONNECTED))
         status = self._attempts.ended(close.kind, close.held)
         if close.kind is CloseKind.REJECTED:
-            self._presence.emit("ConnectionFailed", self._attempts.failures, close.reason)
+            self._link.emit("ConnectionFailed", self._attempts.failures, close.reason)
         return status
 
     def on_chat(self, message: ChatMessage) -> None:
@@ -267,7 +305,7 @@ class Worker:
     async def _leave(self) -> None:
         """Leave the mesh for good. Raises `RaveError` when Rave does not let us; then we stay."""
         try:
-            await self._api.leave(self._mesh)
+            await self._api.leave(self.mesh)
         finally:
             self._api.drop_idle()
         _log.info("Left the mesh, as an admin has ordered")
@@ -278,22 +316,16 @@ class Worker:
         """Say that we are in the mesh no more, and why; only the first reason counts."""
         if self._final is None:
             self._final = status
-            self._presence.emit(signal, *args)
+            self._link.emit(signal, *args)
 
     def _announce(self) -> None:
         """Say where we are, to a bus or a parent that has not heard of us yet."""
-        self._presence.emit("Ready")
+        self._link.emit("Ready")
         if self._room:
-            self._presence.emit("Connected")
-
-    def _reconnect(self) -> None:
-        """Another connection at once, whether there is one or the next attempt is being waited for."""
-        self._restart.set()
-        if self._room:
-            self._closing = asyncio.create_task(self._room.close(_NORMAL_CLOSURE, "Reconnecting"))
+            self._link.emit("Connected")
 
     def _say_command_errors(self, errors: list[str]) -> None:
-        self._presence.emit("CommandErrors", errors)
+        self._link.emit("CommandErrors", errors)
 
     def _use_permissions(self, permissions: StaticPermissions) -> None:
         self._bot.permissions = permissions
@@ -306,34 +338,13 @@ class Worker:
         self._api.set_session(session)
         _log.info("The orchestrator has handed over a new session")
         if session.peer_id != before.peer_id:
-            self._reconnect()
-
-    def _make_object(self) -> WorkerObject:
-        return WorkerObject(self._status, self._reconnect, self._follower.refresh, self._edition)
-
-    def _status(self) -> dict[str, Variant]:
-        since = self._facts.connected_since
-        lasted = time.monotonic() - since if since is not None else 0.0
-        # What went wrong before a connection that holds is over.
-        attempts = self._attempts.failures if lasted < HELD else 0
-        return {
-            "Connected": Variant("b", self._room is not None),
-            "ConnectedUSec": Variant("t", int(lasted * 1_000_000)),
-            "Title": Variant("s", self._facts.title),
-            "Server": Variant("s", self._facts.server),
-            "Users": Variant("u", len(self._room.users) if self._room else 0),
-            "Reconnects": Variant("u", self._facts.reconnects),
-            "Attempts": Variant("u", attempts),
-            "LastError": Variant("s", self._last_error),
-            "CommandErrors": Variant("as", self._own.errors),
-            "Debug": Variant("b", log.debugs()),
-        }
+            self.reconnect()
 
     def _say_status(self) -> None:
         if self._room:
             users = len(self._room.users)
             title = f" ({self._facts.title})" if self._facts.title else ""
-            notify(f"STATUS=Connected to {self._facts.server}{title}, {users} users")
+            self._link.tell(f"Connected to {self._facts.server}{title}, {users} users")
 
     async def _names(self, users: Sequence[int]) -> Mapping[int, str]:
         found = await self._api.users(users)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ravesvc import names
 from ravesvc.bus import Bus, Signal
+from ravesvc.mesh.bus_link import BusLink
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus
 from ravesvc.settings import Edition, MeshSettings, Servers, Session, Tls
@@ -44,7 +45,7 @@ class Child:
         self.mesh = mesh
         self.stopped = asyncio.Event()
         self.heard: list[tuple[Any, ...]] = []
-        self.worker = Worker(mesh, settings_for(served, attempts_allowed), EDITION, session)
+        self.worker = Worker(mesh, settings_for(served, attempts_allowed), EDITION, session, BusLink)
         self.running: asyncio.Task[ExitStatus]
 
     @property

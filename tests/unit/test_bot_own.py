@@ -16,7 +16,7 @@ import pytest
 from ravesvc.bot import builtin, own
 from ravesvc.bot.command import Permission, Registry
 from ravesvc.bot.event import EventKind
-from ravesvc.bot.own import EntryPoint, OwnCommands, load_file
+from ravesvc.bot.own import EntryPoint, OwnCommands, Sources, load_file
 
 Run = Callable[[Any], Any]
 
@@ -41,7 +41,7 @@ class Site:
         self.registry = Registry()
         builtin.register(self.registry)
         self.told: list[list[str]] = []
-        self.own = OwnCommands(self.registry, self.directory, self.told.append)
+        self.own = OwnCommands(self.registry, Sources(self.directory), self.told.append)
         self.modules: list[EntryPoint] = []
 
     def write(self, name: str, text: str | bytes) -> Path:
@@ -392,3 +392,33 @@ def test_what_is_no_module_of_a_package_is_named(site: Site, name: str) -> None:
 def test_one_file_by_itself(site: Site) -> None:
     (command,) = load_file(site.write("greet.py", GREET), {}).commands()
     assert command.name == "greet"
+
+
+def test_what_the_surrounding_program_has_registered_comes_first_and_stays(site: Site) -> None:
+    given = Registry("my program")
+    given.command("greet", "Greets.")(nothing)
+    site.own = OwnCommands(site.registry, Sources(site.directory, given=(given,)), site.told.append)
+    assert site.description("greet") == "Greets."
+    site.write("greet.py", GREET)
+    site.write("hail.py", say("hail", "Hails."))
+    assert site.read() == ["my program", "hail.py"]
+    (error,) = site.errors
+    assert error.startswith("greet.py, line 4: there is a command greet already: it belongs to my program")
+
+
+def test_files_of_whoever_runs_the_bots_for_nobody_else_are_taken(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "_OWNER", os.getuid() + 1)
+    site.own = OwnCommands(site.registry, Sources(site.directory), site.told.append)
+    site.write("hail.py", say("hail", "Hails."))
+    assert site.read() == []
+    site.own = OwnCommands(site.registry, Sources(site.directory, frozenset({os.getuid()})), site.told.append)
+    assert site.read() == ["hail.py"]
+    (site.directory / "hail.py").chmod(0o666)
+    site.read()
+    assert site.errors == ["hail.py: others than its owner may write it (chmod go-w)"]
+
+
+async def nothing(_: object) -> None:
+    pass

@@ -406,7 +406,7 @@ def test_failures_in_the_chat_are_without_internals(
             await settle(bus)
             said += await child.answer("?refresh", user="ann")
             bus_daemon.stop()
-            await until(lambda: child.worker._presence.bus is None)
+            await until(lambda: child.worker._link.presence.bus is None)
             said += await child.answer("?refresh", user="ann")
             bus_daemon.start()
         unanswered = "The service behind this bot does not answer"

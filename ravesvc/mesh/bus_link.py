@@ -1,0 +1,70 @@
+"""The link of a child of the service: to the message bus, and to the service manager."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ravesvc import log, names
+from ravesvc.bot.own import Sources
+from ravesvc.bus import Variant
+from ravesvc.mesh.backend import ParentBackend
+from ravesvc.mesh.link import Face
+from ravesvc.mesh.object import Presence, WorkerObject
+from ravesvc.notify import notify, notify_ready
+
+
+class BusLink:
+    """Implements `Link`. The bus may go away: then nobody is asked or told until it is back."""
+
+    def __init__(self, face: Face) -> None:
+        self._face = face
+        self.presence = Presence(face.mesh, self._make_object, face.met)
+        self.parent = ParentBackend(lambda: self.presence.bus)
+        self.commands = Sources(Path(names.COMMANDS_DIRECTORY))
+
+    async def join(self) -> None:
+        """See `Link`."""
+        await self.presence.join()
+
+    async def keep(self) -> None:
+        """See `Link`."""
+        await self.presence.keep()
+
+    async def leave(self) -> None:
+        """See `Link`."""
+        await self.presence.leave()
+
+    async def ready(self) -> None:
+        """See `Link`."""
+        await notify_ready()
+
+    def emit(self, signal: str, *args: Any) -> None:
+        """See `Link`."""
+        self.presence.emit(signal, *args)
+
+    def tell(self, status: str) -> None:
+        """See `Link`."""
+        notify(f"STATUS={status}")
+
+    def ending(self) -> None:
+        """See `Link`."""
+        notify("STOPPING=1", "STATUS=Ending")
+
+    def _make_object(self) -> WorkerObject:
+        return WorkerObject(self._status, self._face.reconnect, self._face.refresh, self._face.edition)
+
+    def _status(self) -> dict[str, Variant]:
+        status = self._face.status()
+        return {
+            "Connected": Variant("b", status.connected),
+            "ConnectedUSec": Variant("t", int(status.lasted * 1_000_000)),
+            "Title": Variant("s", status.title),
+            "Server": Variant("s", status.server),
+            "Users": Variant("u", status.users),
+            "Reconnects": Variant("u", status.reconnects),
+            "Attempts": Variant("u", status.attempts),
+            "LastError": Variant("s", status.last_error),
+            "CommandErrors": Variant("as", list(status.command_errors)),
+            "Debug": Variant("b", log.debugs()),
+        }

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, method, policy_decides
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
-from ravesvc.orchestrator import backend
+from ravesvc.orchestrator import desk
 from ravesvc.orchestrator.backend import BackendObject
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
@@ -259,7 +258,7 @@ def test_a_change_in_one_mesh_is_answered_when_all_have_followed(
 
     with caplog.at_level(logging.INFO):
         run(body())
-    said = [record.getMessage() for record in caplog.records if record.name.endswith("backend")]
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("desk")]
     assert said == [
         f"User {ANN} in mesh {MESH} has made user {BOB} an admin",
         f"User {BOB} in mesh {OTHER} has set the command ping to be for admins only",
@@ -508,22 +507,22 @@ def test_changes_of_many_at_once_are_all_kept(run: Run, bus_address: str) -> Non
 def test_the_chat_hears_no_internals_and_the_log_does(
     caplog: pytest.LogCaptureFixture, error: RaveError, told: str
 ) -> None:
-    with pytest.raises(RaveError) as raised, backend._in_chat_words("some mesh"):
+    with pytest.raises(RaveError) as raised, desk._in_chat_words("some mesh"):
         raise error
     if str(error) == told:
         assert str(raised.value) == told
         assert caplog.text == ""
     else:
-        incident = re.fullmatch(r"([0-9a-f]{8})\)", str(raised.value).removeprefix(told))
-        assert incident
-        assert f"some mesh has failed (id {incident[1]}): {error}" in caplog.text
+        incident = raised.value.attributes["incident"]
+        assert f"{raised.value} (id " == told
+        assert f"some mesh has failed (id {incident}): {error}" in caplog.text
 
 
 def test_a_bot_that_was_taken_over_can_not_fill_the_store(
     run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert backend._MOST_ENTRIES == 500
-    monkeypatch.setattr(backend, "_MOST_ENTRIES", 1)
+    assert desk._MOST_ENTRIES == 500
+    monkeypatch.setattr(desk, "_MOST_ENTRIES", 1)
 
     async def body() -> None:
         async with site_on(bus_address) as site:

@@ -1,0 +1,208 @@
+"""What bots ask of the parent on behalf of chat users: changes of admins and permissions, a login, a way out.
+
+A bot runs the commands of strangers, so that the right of the user for whom it speaks is checked here again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from typing import TypeVar
+
+from ravesvc.bot.command import LEAVE
+from ravesvc.errors import Code, RaveError, new_incident
+from ravesvc.journal import about
+from ravesvc.orchestrator import arguments
+from ravesvc.orchestrator.account import Account
+from ravesvc.orchestrator.blocks import Blocks
+from ravesvc.orchestrator.state import State
+from ravesvc.settings import Session
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Of admins, former ones included, and of command permissions: each change has every bot read all of them.
+_MOST_ENTRIES = 500
+
+# Failures whose words are made for whoever asked.
+_FIT = frozenset(
+    {
+        *(Code.ACCESS_DENIED, Code.INVALID_ARGUMENT, Code.LAST_ADMIN, Code.BUSY, Code.NOT_RUNNING),
+        *(Code.NOT_CONFIRMED, Code.CANCELLED, Code.RATE_LIMITED),
+    }
+)
+_UNREACHABLE = (Code.NETWORK, "Rave can't be reached")
+_REFUSED = (Code.REFUSED, "Rave refuses the login")
+_WORDS = {
+    Code.STORE: (Code.STORE, "the store can't be used now"),
+    Code.BAD_FILE: (Code.STORE, "the store can't be used now"),
+    Code.LOGIN_NEEDED: (Code.LOGIN_NEEDED, "the bot has no address to send a mail to"),
+    Code.WRONG_ADDRESS: (Code.WRONG_ADDRESS, "the bot's address is not accepted"),
+    **dict.fromkeys((Code.NETWORK, Code.TIMEOUT, Code.TLS, Code.SERVER_ERROR), _UNREACHABLE),
+    **dict.fromkeys((Code.REFUSED, Code.FORBIDDEN, Code.UNAUTHORIZED, Code.BAD_REQUEST), _REFUSED),
+}
+
+
+class Desk:
+    """Answers the bots of all meshes.
+
+    `mesh` is the one whose bot asks, `actor` the chat user for whom. What fails is a `RaveError` in words for the
+    chat; if there is more to it, the log has that, under the id in the error's attribute `incident`.
+    """
+
+    def __init__(
+        self, blocks: Blocks, state: State, account: Account, refresh: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`refresh` has everything read again, everywhere."""
+        self._blocks = blocks
+        self._state = state
+        self._account = account
+        self._refresh = refresh
+
+    def admins(self) -> frozenset[int]:
+        """The user ids of all admins. Raises StoreUnavailable while nobody knows."""
+        self._insist_loaded()
+        return self._state.admins
+
+    def permissions(self) -> dict[str, bool]:
+        """Whether a command is for admins only, by command, where that was changed. Raises StoreUnavailable."""
+        self._insist_loaded()
+        # The store may hold more than a name that somebody could type, and the bus takes.
+        return {command: admin for command, admin in self._state.overrides.items() if command.isprintable()}
+
+    def attempts(self, mesh: str) -> int:
+        """How many attempts in a row to connect to the mesh have failed."""
+        # A file may say more than the bus takes.
+        return min(self._blocks.memory(mesh).failures, 2**32 - 1)
+
+    def session(self) -> Session:
+        """What a bot needs of the account. Raises LoginNeeded, Config, StoreUnavailable."""
+        if self._account.session is None:
+            raise self._account.obstacle or RaveError(Code.LOGIN_NEEDED, "there is no session yet")
+        return self._account.session
+
+    async def add_admin(self, mesh: str, actor: int, user: int) -> bool:
+        """Make somebody an admin. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
+        with self._acting(mesh, actor, "make admins"):
+            _insist_on_room(user, self._state.users)
+            added = await self._state.add_admin(arguments.user_id(user), actor, actor=actor)
+            if added:
+                log.info("User %d in mesh %s has made user %d an admin", actor, mesh, user, extra=about(mesh))
+            return added
+
+    async def remove_admin(self, mesh: str, actor: int, user: int) -> bool:
+        """Take the right away. Raises AccessDenied, InvalidArgument, LastAdmin, StoreUnavailable."""
+        with self._acting(mesh, actor, "remove admins"):
+            removed = await self._state.remove_admin(arguments.user_id(user), actor=actor)
+            if removed:
+                log.info("User %d in mesh %s has removed the admin %d", actor, mesh, user, extra=about(mesh))
+            return removed
+
+    async def set_permission(
+        self,
+        mesh: str,
+        actor: int,
+        command: str,
+        requires_admin: bool,  # noqa: FBT001 - as the field is called
+        description: str,
+    ) -> None:
+        """Say whom a command is for. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
+        with self._acting(mesh, actor, "change permissions"):
+            name = arguments.command(command)
+            _insist_on_room(name, self._state.overrides)
+            described = arguments.description(description, name)
+            await self._state.set_permission(name, requires_admin, described, actor, actor=actor)
+            whom = "admins only" if requires_admin else "everybody"
+            log.info(
+                "User %d in mesh %s has set the command %s to be for %s", actor, mesh, name, whom, extra=about(mesh)
+            )
+
+    async def remove_permission(self, mesh: str, actor: int, command: str) -> bool:
+        """Let a command be for whom it says itself. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
+        with self._acting(mesh, actor, "change permissions"):
+            name = arguments.command(command)
+            removed = await self._state.remove_permission(name, actor=actor)
+            if removed:
+                log.info(
+                    "User %d in mesh %s has undone what was set for the command %s",
+                    actor,
+                    mesh,
+                    name,
+                    extra=about(mesh),
+                )
+            return removed
+
+    async def refresh(self, mesh: str, actor: int) -> tuple[int, int]:
+        """Read everything again, everywhere; returns the numbers of admins and permissions.
+
+        Raises AccessDenied, StoreUnavailable.
+        """
+        with self._acting(mesh, actor, "have everything read again"):
+            await self._refresh()
+            log.info("User %d in mesh %s has had everything read again", actor, mesh, extra=about(mesh))
+            return len(self._state.admins), len(self._state.overrides)
+
+    async def relogin(self, mesh: str, actor: int) -> int:
+        """Begin to log in again; returns when the mail is sent, with the seconds there are to follow its link.
+
+        Raises AccessDenied, Busy, LoginNeeded, StoreUnavailable, Refused, Network.
+        """
+        with self._acting(mesh, actor, "log the bot in again"):
+            log.info("User %d in mesh %s wants the bot to log in again", actor, mesh, extra=about(mesh))
+            return await self._account.login("")
+
+    def allow_leave(self, mesh: str, actor: int) -> None:
+        """Return if the user may send the bot away from the mesh. Raises AccessDenied, StoreUnavailable."""
+        with _in_chat_words(mesh):
+            self._insist_loaded()
+            if self._state.overrides.get(LEAVE, True):
+                self._insist_on_admin(actor, mesh, "send the bot away")
+            log.info("User %d sends the bot away from mesh %s", actor, mesh, extra=about(mesh))
+
+    async def login_ended(self, mesh: str) -> None:
+        """Return when the login that is under way, or was the last one, has succeeded; else what made it fail."""
+        with _in_chat_words(mesh):
+            await self._account.login_ended()
+
+    def _insist_loaded(self) -> None:
+        if not self._state.last:
+            why = self._state.error.message if self._state.error else "the store has not been read yet"
+            raise RaveError(Code.STORE, f"nobody knows who is an admin: {why}")
+
+    def _insist_on_admin(self, actor: int, mesh: str, what: str) -> None:
+        if actor not in self._state.admins:
+            log.warning("User %d in mesh %s may not %s", actor, mesh, what, extra=about(mesh))
+            raise RaveError(Code.ACCESS_DENIED, f"only admins may {what}")
+
+    @contextlib.contextmanager
+    def _acting(self, mesh: str, actor: int, what: str) -> Iterator[None]:
+        """Refuse whoever is no admin."""
+        with _in_chat_words(mesh):
+            self._insist_loaded()
+            self._insist_on_admin(actor, mesh, what)
+            yield
+
+
+def _insist_on_room(entry: T, entries: Collection[T]) -> None:
+    """Refuse what is new when there is enough: a bot that was taken over must not fill the store."""
+    if entry not in entries and len(entries) >= _MOST_ENTRIES:
+        text = f"there are {len(entries)} of those already, which is as many as the chat may make"
+        raise RaveError(Code.INVALID_ARGUMENT, text, hint="ravectl can make more")
+
+
+@contextlib.contextmanager
+def _in_chat_words(mesh: str) -> Iterator[None]:
+    """What fails is told to strangers: the words of operators, with files, hosts and options, go to the log alone."""
+    try:
+        yield
+    except RaveError as e:
+        if e.code in _FIT:
+            raise
+        incident = new_incident()
+        log.warning("What was asked for in mesh %s has failed (id %s): %s", mesh, incident, e, extra=about(mesh))
+        code, words = _WORDS.get(e.code, (Code.INTERNAL, "that has failed"))
+        refused = e.attributes.get("refused")
+        text = f"{refused}: {words}" if refused else words
+        raise RaveError(code, text, incident=incident) from e

@@ -33,6 +33,18 @@ _QUOTED_NAME = re.compile(r" '[^'<>]{2,}'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Places:
+    """Where files are that rave.yaml does not name: those of the state in a directory, that of the database."""
+
+    state: Path = Path("/var/lib/rave")
+    database: Path = Path(names.DATABASE_FILE)
+
+
+# Those of the service.
+_PLACES = Places()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """Everything that rave.yaml says. Durations are in seconds.
 
@@ -88,12 +100,12 @@ class Config:
         )
 
 
-def load(path: str | Path) -> Config:
+def load(path: str | Path, places: Places = _PLACES) -> Config:
     """Read the configuration file, and that of the database if there is one.
 
     Raises `RaveError` (Config); when there are several errors, the message holds a line for each.
     """
-    config, problems = examine(path)
+    config, problems = examine(path, places)
     if len(problems) == 1:
         raise problems[0]
     if problems or config is None:
@@ -101,7 +113,7 @@ def load(path: str | Path) -> Config:
     return config
 
 
-def examine(path: str | Path) -> tuple[Config | None, list[RaveError]]:
+def examine(path: str | Path, places: Places = _PLACES) -> tuple[Config | None, list[RaveError]]:
     """The same with every error (Config), those of the database's file last.
 
     The configuration has the default in the place of each value that is wrong; None for what is not YAML.
@@ -117,7 +129,7 @@ def examine(path: str | Path) -> tuple[Config | None, list[RaveError]]:
     except UnicodeDecodeError:
         problem = f"{path} can't be read: it is not UTF-8 text"
         return None, [RaveError(Code.CONFIG, problem, hint="save it as UTF-8", file=str(path))]
-    config, problems = _read(text, str(path))
+    config, problems = _read(text, str(path), places)
     if config is None:
         return None, problems
     found, more = database.read(config.database_config_path)
@@ -126,11 +138,11 @@ def examine(path: str | Path) -> tuple[Config | None, list[RaveError]]:
 
 def read(text: str, file: str) -> tuple[Config | None, list[RaveError]]:
     """Read the text of a configuration file: the configuration, without a database, or None and every error in it."""
-    config, problems = _read(text, file)
+    config, problems = _read(text, file, _PLACES)
     return (None if problems else config), problems
 
 
-def _read(text: str, file: str) -> tuple[Config | None, list[RaveError]]:
+def _read(text: str, file: str, places: Places) -> tuple[Config | None, list[RaveError]]:
     """As `read`, but with the default in the place of each value that is wrong; None for what is not YAML."""
     problems: list[RaveError] = []
     try:
@@ -148,12 +160,12 @@ def _read(text: str, file: str) -> tuple[Config | None, list[RaveError]]:
         # What PyYAML lets through, without a line, for impossible numbers and for brackets in brackets in brackets.
         hint = "look for a wrong escape such as \\UFFFFFFFF, and for hundreds of brackets"
         return None, [RaveError(Code.CONFIG, f"{file}: this is not YAML", hint=hint, file=file)]
-    config = _config(_Section(root, "", file, problems))
+    config = _config(_Section(root, "", file, problems), places)
     problems.sort(key=lambda problem: int(problem.attributes["line"]))
     return config, problems
 
 
-def _config(top: _Section) -> Config:
+def _config(top: _Section, places: Places) -> Config:
     identity = top.section("client_identity")
     servers = top.section("servers")
     tls = top.section("tls")
@@ -180,10 +192,10 @@ def _config(top: _Section) -> Config:
         watchdog=top.duration("watchdog", 30.0, least=5),
         max_connection_attempts=top.integer("max_connection_attempts", 3, least=1),
         blocklist_duration=top.duration("blocklist_duration", 3600.0, least=1),
-        blocklist_persist_path=top.path("blocklist_persist_path", "/var/lib/rave/blocklist.json"),
-        credentials_path=top.path("credentials_path", "/var/lib/rave/credentials.json"),
-        state_path=top.path("state_path", "/var/lib/rave/state.db"),
-        database_config_path=top.path("database_config_path", names.DATABASE_FILE),
+        blocklist_persist_path=top.path("blocklist_persist_path", places.state / "blocklist.json"),
+        credentials_path=top.path("credentials_path", places.state / "credentials.json"),
+        state_path=top.path("state_path", places.state / "state.db"),
+        database_config_path=top.path("database_config_path", places.database),
         command_prefix=top.texts("command_prefix", ("?", "!")),
         typing_delay=top.duration("typing_delay", 1.0, least=0, most=60),
         debug=top.boolean("debug"),
@@ -248,9 +260,9 @@ class _Section:
         """true or false; false when it is absent."""
         return self._scalar(key, False, _boolean, "true or false")  # noqa: FBT003 - the default is a plain value here
 
-    def path(self, key: str, default: str) -> Path:
+    def path(self, key: str, default: Path) -> Path:
         """An absolute path."""
-        return self._scalar(key, Path(default), _absolute, "an absolute path")
+        return self._scalar(key, default, _absolute, "an absolute path")
 
     def optional_path(self, key: str) -> str | None:
         """An absolute path, or None when it is absent."""

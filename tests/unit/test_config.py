@@ -465,6 +465,16 @@ def test_several_problems_are_raised_as_one_with_a_line_for_each(tmp_path: Path)
     assert str(e.value).splitlines()[1].startswith(f"{path}:2: x is not an option")
 
 
+def test_somebody_else_has_other_places_for_what_the_file_does_not_name(tmp_path: Path) -> None:
+    path = tmp_path / "rave.yaml"
+    path.write_text("state_path: /x/state.db\n")
+    loaded = config.load(path, config.Places(state=tmp_path / "state", database=tmp_path / "database.json"))
+    assert loaded.state_path == Path("/x/state.db")
+    assert loaded.blocklist_persist_path == tmp_path / "state/blocklist.json"
+    assert loaded.credentials_path == tmp_path / "state/credentials.json"
+    assert loaded.database_config_path == tmp_path / "database.json"
+
+
 def test_what_is_no_yaml_is_raised_too(tmp_path: Path) -> None:
     path = tmp_path / "rave.yaml"
     path.write_text("limit: [")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from contextvars import ContextVar
 from enum import StrEnum
 
 SOCKET = "/run/systemd/journal/socket"
@@ -19,6 +20,10 @@ PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logg
 
 # Characters of a text. What is far longer does not fit into a datagram, and nobody reads it.
 _LONGEST = 32768
+
+
+# The mesh that all is about which runs in a context, in a process that has several meshes.
+current_mesh: ContextVar[str] = ContextVar("ravesvc.journal.current_mesh", default="")
 
 
 class Event(StrEnum):
@@ -57,6 +62,11 @@ def about(mesh: str = "", event: Event | None = None) -> dict[str, object]:
     return {"rave_mesh": mesh, "rave_event": event}
 
 
+def mesh_of(record: logging.LogRecord) -> str:
+    """The mesh that a record is about; empty if that is none in particular, or the only one of the process."""
+    return getattr(record, "rave_mesh", "") or current_mesh.get()
+
+
 class JournalHandler(logging.Handler):
     """Sends each record as one entry; what the journal does not take at once goes to `fallback`.
 
@@ -91,7 +101,7 @@ class JournalHandler(logging.Handler):
             "PRIORITY": str(next(number for level, number in PRIORITIES if record.levelno >= level)),
             "SYSLOG_IDENTIFIER": self._identifier,
             "LOGGER": record.name,
-            "RAVE_MESH": getattr(record, "rave_mesh", "") or self._mesh,
+            "RAVE_MESH": mesh_of(record) or self._mesh,
             "RAVE_EVENT": event or "",
             "MESSAGE_ID": MESSAGE_IDS[event] if event else "",
         }

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from ravesvc.journal import PRIORITIES, JournalHandler
+from ravesvc.journal import PRIORITIES, JournalHandler, mesh_of
 
 
 class _PrefixFormatter(logging.Formatter):
@@ -15,6 +15,19 @@ class _PrefixFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         priority = next(number for level, number in PRIORITIES if record.levelno >= level)
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+
+
+class _LineFormatter(logging.Formatter):
+    """For a terminal: the id of the mesh that it is about stands before each line."""
+
+    def __init__(self, mesh: str) -> None:
+        super().__init__("%(levelname)s %(message)s")
+        self._mesh = mesh
+
+    def format(self, record: logging.LogRecord) -> str:
+        mesh = mesh_of(record) or self._mesh
+        prefix = f"[{mesh}] " if mesh else ""
+        return "\n".join(f"{prefix}{line}" for line in super().format(record).splitlines())
 
 
 def _to_journal() -> bool:
@@ -26,8 +39,8 @@ def _to_journal() -> bool:
 def set_up(level: int, identifier: str, *, mesh: str = "") -> None:
     """Send the log to the journal, or to standard error if that is something else.
 
-    `identifier` is SYSLOG_IDENTIFIER= there. `mesh` is the one that all of it is about, if there is one: it stands
-    before each line on a terminal.
+    `identifier` is SYSLOG_IDENTIFIER= there. `mesh` is the one that all of it is about, if there is one; else
+    `journal.current_mesh` tells, or the log call.
     """
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if _to_journal():
@@ -35,8 +48,7 @@ def set_up(level: int, identifier: str, *, mesh: str = "") -> None:
         handler = JournalHandler(identifier, mesh, handler)
         handler.setFormatter(logging.Formatter("%(message)s"))
     else:
-        prefix = f"[{mesh}] " if mesh else ""
-        handler.setFormatter(logging.Formatter(f"{prefix}%(levelname)s %(message)s"))
+        handler.setFormatter(_LineFormatter(mesh))
     logging.basicConfig(level=level, handlers=[handler])
     # Libraries speak up about trouble only; what they say at other times may hold more than a log should.
     for library in ("urllib3", "websockets", "asyncio", "pymongo"):

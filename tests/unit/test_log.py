@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import os
 import socket
@@ -147,6 +148,23 @@ def test_a_terminal_gets_words(capfd: pytest.CaptureFixture[str], monkeypatch: p
         speak()
     lines = capfd.readouterr().err.splitlines()
     assert lines == ["[x] CRITICAL level 50", "[x] ERROR level 40", "[x] WARNING level 30", "[x] INFO level 20"]
+
+
+def test_a_process_with_several_meshes_tells_them_apart(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+
+    def in_mesh(mesh: str) -> None:
+        journal.current_mesh.set(mesh)
+        logging.getLogger("ravesvc.test").info("one\ntwo")
+        logging.getLogger("ravesvc.test").info("three", extra=about("m2"))
+
+    with set_up(logging.INFO):
+        contextvars.copy_context().run(in_mesh, "m1")
+        logging.getLogger("ravesvc.test").info("four")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines == ["[m1] INFO one", "[m1] two", "[m2] INFO three", "INFO four"]
 
 
 def test_a_terminal_inside_a_service_is_not_the_journal(

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ravesvc import names
-from ravesvc.bus import Bus
+from ravesvc.bus import Bus, faults
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 from ravesvc.orchestrator.blocks import Blocks, insist
@@ -241,7 +241,13 @@ class Fleet:
 
     async def set_debug(self, mesh: str, debug: bool) -> None:  # noqa: FBT001 - as on the bus
         """Let a mesh's child log all there is, or no more than usual. Raises `RaveError` as `reconnect_mesh`."""
-        await self.workers.call(mesh, "SetDebug", "b", debug)
+        try:
+            await self.workers.call(mesh, "SetDebug", "b", debug)
+        except RaveError as e:
+            if e.attributes.get("error_name") != faults.UNKNOWN_METHOD:
+                raise
+            text = f"the process of mesh {mesh} runs an older program, which can't do that"
+            raise RaveError(Code.BUS, text, hint="ravectl roll replaces it") from e
         log.info("Mesh %s logs %s", mesh, "all there is" if debug else "no more than usual", extra=about(mesh))
         self._record(mesh).worker.debug = debug
         self._publish(mesh)

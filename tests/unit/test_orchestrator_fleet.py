@@ -457,6 +457,21 @@ def test_reconnect_reaches_the_child(run: Run, bus_address: str, tmp_path: Path)
     run(body())
 
 
+def test_a_child_of_a_program_that_can_not_log_more(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.child(bus, MESH)
+            monkeypatch.delitem(FakeWorker.methods, "SetDebug")
+            with pytest.raises(RaveError, match="runs an older program") as e:
+                await site.fleet.set_debug(MESH, True)
+            assert e.value.hint == "ravectl roll replaces it"
+            assert MESH not in site.fleet.records, "nothing is noted"
+
+    run(body())
+
+
 def test_a_child_that_logs_more_is_shown_as_such(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):

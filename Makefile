@@ -32,7 +32,7 @@ deb: python3 ## build the packages into build/ and check them with lintian
 test: check integration ## everything but the long fault runs
 
 .PHONY: check
-check: .venv/ready ## linters, types and unit tests: some two minutes
+check: .venv/ready ## linters, types and unit tests: some five minutes
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy

@@ -1,0 +1,63 @@
+"""`python3 -m ravesvc.single`: all bots in one process, from a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+
+from ravesvc import __version__, log
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import ExitStatus
+from ravesvc.single.manager import BotManager, default_config, state_directory
+
+_log = logging.getLogger(__name__)
+
+# Failures that no second attempt mends.
+_FOR_A_PERSON = (Code.CONFIG, Code.LOGIN_NEEDED)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program. Exit status: 0 after Ctrl-C or SIGTERM, 78 for a bad configuration or no account, else 1.
+
+    A wrong command line ends the process with 2.
+    """
+    options = _parser().parse_args(arguments)
+    log.set_up(logging.INFO, "ravesvc")
+    try:
+        manager = BotManager.from_config(options.config)
+        if manager.settings.debug:
+            logging.getLogger().setLevel(logging.DEBUG)
+        asyncio.run(_run(manager, options.login))
+    except RaveError as e:
+        _log.critical("%s", e)
+        return int(ExitStatus.CONFIG if e.code in _FOR_A_PERSON else ExitStatus.CRASHED)
+    except KeyboardInterrupt:
+        # Before there was anything to stop.
+        return int(ExitStatus.CRASHED)
+    return int(ExitStatus.STOPPED)
+
+
+async def _run(manager: BotManager, email: str | None) -> None:
+    if email:
+        await manager.login(email)
+    _log.info("The state is in %s; Ctrl-C has all bots leave", manager.settings.state_path.parent)
+    await manager.run()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m ravesvc.single",
+        description="Run Rave chat bots for all meshes in this process, without systemd and D-Bus.",
+        epilog=f"The state is kept in {state_directory()}, unless rave.yaml says otherwise.",
+    )
+    parser.add_argument("--config", metavar="FILE", help=f"rave.yaml ({default_config()})")
+    parser.add_argument("--login", metavar="EMAIL", help="log in first, by a link in a mail to this address")
+    parser.add_argument("--version", action="version", version=f"ravesvc {__version__}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""The parent's parts without systemd and D-Bus, wired together around the rooms of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections.abc import Sequence
+
+from ravesvc.api.models import Mesh
+from ravesvc.bot.own import EntryPoint, Sources
+from ravesvc.clock import Clock
+from ravesvc.config import Config
+from ravesvc.errors import Code, RaveError
+from ravesvc.journal import Event, about
+from ravesvc.names import Announcement
+from ravesvc.orchestrator import entrypoints
+from ravesvc.orchestrator.access import Access
+from ravesvc.orchestrator.account import Account
+from ravesvc.orchestrator.blocks import Blocks, describe
+from ravesvc.orchestrator.desk import Desk
+from ravesvc.orchestrator.discovery import Discovery
+from ravesvc.orchestrator.state import State
+from ravesvc.single.link import RoomParent
+from ravesvc.single.rooms import Rooms
+from ravesvc.store.blocklist import Change, What
+from ravesvc.store.copy import Copy
+from ravesvc.store.engine import make_store
+
+log = logging.getLogger(__name__)
+
+# Beside the embedded store, whichever store is in use.
+_COPY = "permissions.json"
+_LOCK = "single.lock"
+
+
+class House:
+    """Lives once, from `open` to `close`, in one event loop.
+
+    Raises `RaveError` (Config) for a database that can't be one.
+    """
+
+    def __init__(self, settings: Config, commands: Sources) -> None:
+        self._settings = settings
+        self._blocks = Blocks(
+            settings.blocklist_persist_path,
+            settings.blocklist_duration,
+            Clock(),
+            announce=self._block_changed,
+            changed=lambda: None,
+        )
+        self._access = Access(settings)
+        store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
+        self._state = State(store, self._tell, lambda: None, copy=Copy(settings.state_path.with_name(_COPY)))
+        self._account = Account(settings, self._state, self._account_changed, ended=self._login_ended)
+        self._discovery = Discovery(self._meshes, settings.discovery_interval, self._round_ended)
+        self._discovery.hold(RaveError(Code.NOT_RUNNING, "it is still starting"))
+        self._entry_points: list[EntryPoint] = []
+        desk = Desk(self._blocks, self._state, self._account, self._refresh)
+        self._rooms = Rooms(
+            settings,
+            self._discovery.census,
+            self._blocks,
+            parent=lambda mesh: RoomParent(mesh, desk, lambda: self._entry_points),
+            session=lambda: self._account.session,
+            commands=commands,
+            leave=self._access.leave,
+            answers=self._answers,
+        )
+        self.records = self._rooms.records
+        self._user: int | None = None
+        self._refused = False
+        self._ready = self._closing = False
+        self._lock: int | None = None
+
+    async def open(self) -> None:
+        """Take the files, and read store and account. Raises `RaveError`: Busy, BadFile."""
+        self._lock = _take(self._settings)
+        await self._state.start()
+        await self._account.adopt()
+
+    async def log_in(self, email: str) -> None:
+        """Get the account by a link in a mail. Raises as `Account` does."""
+        seconds = await self._account.login(email)
+        log.info("A mail is on its way: follow the link in it within %d minutes", round(seconds / 60))
+        await self._account.login_ended()
+
+    async def start(self) -> None:
+        """Begin to look for meshes. Raises `RaveError` for what only a person can mend: Config, LoginNeeded, BadFile.
+
+        A store that can't be reached is none of that: it is tried again.
+        """
+        await self._blocks.start()
+        if self._blocks.error:
+            raise self._unusable(self._blocks.error)
+        obstacle = self._account.obstacle
+        if obstacle and obstacle.code is Code.CONFIG:
+            raise RaveError(Code.CONFIG, obstacle.message, hint="set it in rave.yaml, see rave.yaml(5)")
+        if obstacle and obstacle.code is Code.LOGIN_NEEDED:
+            raise RaveError(Code.LOGIN_NEEDED, f"there is no account: {obstacle.hint}", hint=self._way_in())
+        self._entry_points = await asyncio.to_thread(entrypoints.find)
+        self._ready = True
+        self._account_changed()
+
+    async def work(self, stopped: asyncio.Event) -> None:
+        """Look for meshes and save what is learnt of them until `stopped` is set; then have all bots leave."""
+        tasks = [asyncio.create_task(wait) for wait in (stopped.wait(), self._discovery.run(), self._blocks.work())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            self._closing = True
+            await self._rooms.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Save what is not saved yet, and let go of the files."""
+        await self._account.close()
+        await self._access.close()
+        await self._blocks.close()
+        await self._state.close()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    async def _meshes(self) -> Sequence[Mesh]:
+        """A round of discovery; what somebody has done to the blocklist by hand counts from the next one on."""
+        await self._blocks.reread()
+        return await self._access.meshes()
+
+    async def _answers(self) -> bool:
+        if self._closing or self._account.obstacle or self._discovery.error:
+            return False
+        return await self._discovery.check()
+
+    async def _tell(self, announcement: Announcement) -> None:
+        """Something in the store has changed: let everybody know, first of all ourselves."""
+        if announcement is Announcement.CREDENTIALS:
+            await self._account.adopt()
+        await self._rooms.tell(announcement)
+
+    async def _refresh(self) -> None:
+        """Read everything again, and let everybody ask again, whether anything differs or not."""
+        # Own commands need no store.
+        self._entry_points = await asyncio.to_thread(entrypoints.find)
+        await self._tell(Announcement.COMMANDS)
+        await self._state.refresh()
+        for announcement in Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.CREDENTIALS:
+            await self._tell(announcement)
+
+    def _account_changed(self) -> None:
+        """There is another session, or none; or all is ready for the first one."""
+        session, obstacle = self._account.session, self._account.obstacle
+        self._access.use(session)
+        if not self._ready:
+            return
+        if session is None:
+            assert obstacle, "else there is a session"
+            log.error("No mesh is joined: %s", obstacle, extra=about(event=Event.NOTHING_STARTS))
+            self._discovery.hold(obstacle)
+            return
+        if self._user not in (None, session.user_id):
+            log.warning("The account is another one: its meshes take the place of the former ones")
+            self._discovery.census.forget_all()
+        self._user = session.user_id
+        self._discovery.session_changed()
+        self._discovery.release()
+
+    def _login_ended(self, error: RaveError | None) -> None:
+        if error is None and self._ready:
+            # Also for the same session, which Rave may have refused until now.
+            self._discovery.session_changed()
+
+    def _round_ended(self) -> None:
+        refused, self._refused = self._refused, self._discovery.login_needed
+        if self._refused and not refused:
+            log.error("Rave refuses the session: %s", self._way_in())
+        if self._discovery.error is None:
+            self._rooms.reconcile()
+
+    def _block_changed(self, change: Change) -> None:
+        """An entry came, or went; it is on disk."""
+        blocked = change.what is What.BLOCKED
+        extra = about(change.block.mesh, Event.BLOCKED if blocked else Event.UNBLOCKED)
+        log.log(logging.WARNING if blocked else logging.INFO, "%s", describe(change), extra=extra)
+        self._rooms.block_changed(change)
+
+    def _unusable(self, error: RaveError) -> RaveError:
+        """What is wrong with the blocklist, with a mend that needs no service."""
+        path = self._settings.blocklist_persist_path
+        saved = path.with_name(f"{path.name}.saved")
+        mend = f"mend it and put it back, or copy {saved} there, which was saved last"
+        return RaveError(error.code, error.message, hint=mend if saved.exists() else error.hint)
+
+    def _way_in(self) -> str:
+        path = self._settings.credentials_path
+        return f"log in with python3 -m ravesvc.single --login EMAIL, or lay a credentials.json there: {path}"
+
+
+def _take(settings: Config) -> int:
+    """Make the directories of the state, and keep others like us out of them; returns the lock.
+
+    Raises `RaveError`: BadFile, Busy.
+    """
+    lock = settings.state_path.with_name(_LOCK)
+    try:
+        for path in settings.state_path, settings.blocklist_persist_path, settings.credentials_path:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        hint = "let rave.yaml name places where you may write"
+        raise RaveError(Code.BAD_FILE, f"{e.filename} can't be written: {e.strerror}", hint=hint) from e
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        os.close(descriptor)
+        text = f"another process runs with the files in {lock.parent}"
+        raise RaveError(Code.BUSY, text, hint="end it, or let rave.yaml name others") from e
+    return descriptor

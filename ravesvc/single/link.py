@@ -1,0 +1,114 @@
+"""The link of a worker whose parent is in the same process: questions are method calls, and so is what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ravesvc.bot.backend import Counts
+from ravesvc.bot.command import Permission
+from ravesvc.bot.own import EntryPoint, Sources
+from ravesvc.mesh.link import Face
+from ravesvc.orchestrator.desk import Desk
+from ravesvc.settings import Session
+
+
+class RoomParent:
+    """The parent as the bot of one mesh sees it. Implements `ravesvc.mesh.link.Parent`."""
+
+    def __init__(self, mesh: str, desk: Desk, entry_points: Callable[[], Sequence[EntryPoint]]) -> None:
+        self._mesh = mesh
+        self._desk = desk
+        self._entry_points = entry_points
+
+    async def admins(self) -> frozenset[int]:
+        """See `Parent`."""
+        return self._desk.admins()
+
+    async def permissions(self) -> dict[str, Permission]:
+        """See `Parent`."""
+        return {
+            command: Permission.ADMIN if admin else Permission.USER
+            for command, admin in self._desk.permissions().items()
+        }
+
+    async def attempts(self) -> int:
+        """See `Parent`."""
+        return self._desk.attempts(self._mesh)
+
+    async def entry_points(self) -> list[EntryPoint]:
+        """See `Parent`."""
+        return list(self._entry_points())
+
+    async def session(self) -> Session:
+        """See `Parent`."""
+        return self._desk.session()
+
+    async def add_admin(self, actor: int, user: int) -> bool:
+        """See `Backend`."""
+        return await self._desk.add_admin(self._mesh, actor, user)
+
+    async def remove_admin(self, actor: int, user: int) -> bool:
+        """See `Backend`."""
+        return await self._desk.remove_admin(self._mesh, actor, user)
+
+    async def set_permission(self, actor: int, command: str, permission: Permission, description: str) -> None:
+        """See `Backend`."""
+        await self._desk.set_permission(self._mesh, actor, command, permission is Permission.ADMIN, description)
+
+    async def remove_permission(self, actor: int, command: str) -> bool:
+        """See `Backend`."""
+        return await self._desk.remove_permission(self._mesh, actor, command)
+
+    async def refresh(self, actor: int) -> Counts:
+        """See `Backend`."""
+        return Counts(*await self._desk.refresh(self._mesh, actor))
+
+    async def relogin(self, actor: int) -> int:
+        """See `Backend`."""
+        return await self._desk.relogin(self._mesh, actor)
+
+    async def allow_leave(self, actor: int) -> None:
+        """See `Backend`."""
+        self._desk.allow_leave(self._mesh, actor)
+
+    async def login_ended(self) -> None:
+        """See `Backend`."""
+        await self._desk.login_ended(self._mesh)
+
+
+class RoomLink:
+    """Implements `ravesvc.mesh.link.Link`. `heard(mesh, signal, arguments)` is what the worker says."""
+
+    def __init__(
+        self, face: Face, parent: RoomParent, commands: Sources, heard: Callable[[str, str, Sequence[Any]], None]
+    ) -> None:
+        self.parent = parent
+        self.commands = commands
+        self._face = face
+        self._heard = heard
+
+    async def join(self) -> None:
+        """See `Link`."""
+        self._face.met()
+
+    async def keep(self) -> None:
+        """See `Link`. The parent does not go away."""
+        await asyncio.Event().wait()
+
+    async def leave(self) -> None:
+        """See `Link`."""
+
+    async def ready(self) -> None:
+        """See `Link`. There is no service manager that waits for it."""
+
+    def emit(self, signal: str, *args: Any) -> None:
+        """See `Link`."""
+        self._heard(self._face.mesh, signal, args)
+
+    def tell(self, status: str) -> None:
+        """See `Link`. The log says the same."""
+
+    def ending(self) -> None:
+        """See `Link`."""

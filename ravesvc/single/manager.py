@@ -1,0 +1,193 @@
+"""`BotManager`: all bots of an account, for programs that have an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from ravesvc import commands, config
+from ravesvc.bot import builtin
+from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Permission, Registry
+from ravesvc.bot.own import Sources
+from ravesvc.commands import CommandHandler
+from ravesvc.config import Config, Places
+from ravesvc.errors import Code, RaveError
+from ravesvc.orchestrator.record import Record
+from ravesvc.single.house import House
+
+# What is registered by a program comes from there, as the log tells it.
+_SOURCE = "this program"
+
+
+class BotManager:
+    """Runs a bot in every mesh that the account is invited to, in this process.
+
+        manager = BotManager.from_config("rave.yaml")
+
+        @manager.command("greet", "Greets whoever asks.")
+        async def greet(context):
+            await context.reply(f"Hello, {await context.display_name()}!")
+
+        asyncio.run(manager.run())
+
+    The log is the program's to set up: `ravesvc.log.set_up(logging.INFO, "mybot")` makes it readable.
+    """
+
+    def __init__(self, settings: Config, commands_directory: Path) -> None:
+        """Own commands are read from files in `commands_directory` as well, if there is one."""
+        self._settings = settings
+        registry = Registry()
+        builtin.register(registry)
+        known = (*FIXED_COMMANDS, LEAVE, *(each.name for each in registry.commands()))
+        taken = dict.fromkeys(known, "the bot itself")
+        self._registry = Registry(_SOURCE, taken)
+        self._sources = Sources(commands_directory, frozenset({os.geteuid()}), (self._registry,))
+        self._house: House | None = None
+        self._stopped = asyncio.Event()
+        self._working: asyncio.Task[None] | None = None
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None) -> BotManager:
+        """Made as a rave.yaml says; `path` is `default_config()` if None.
+
+        What the service has beside /etc/rave/rave.yaml (database.json, commands.d) is beside this file here, and what
+        the service keeps in /var/lib/rave is in `state_directory()`, unless the file names other places.
+
+        Raises `RaveError` (Config), with a line for each mistake.
+        """
+        file = default_config() if path is None else Path(path).absolute()
+        if not file.exists():
+            hint = "copy the one of the package, or that of rave-simulator config, see rave.yaml(5)"
+            raise RaveError(Code.CONFIG, f"{file} does not exist", hint=hint, file=str(file))
+        places = Places(state=state_directory(), database=file.with_name("database.json"))
+        return cls(config.load(file, places), file.with_name("commands.d"))
+
+    @property
+    def settings(self) -> Config:
+        """What rave.yaml says, or the defaults are."""
+        return self._settings
+
+    @property
+    def rooms(self) -> Mapping[str, Record]:
+        """What is known of each mesh now, by id: its `state` in a word, the `reason` for it, `worker`, `listed`."""
+        return dict(self._house.records) if self._house else {}
+
+    def command(
+        self,
+        name: str,
+        description: str,
+        *,
+        permission: Permission = Permission.USER,
+        cooldown: float = 0.0,
+        seconds: float | None = None,
+    ) -> Callable[[CommandHandler], CommandHandler]:
+        """Register the decorated `async def handler(context)` in all rooms, see `ravesvc.commands.command`.
+
+        Raises `RaveError` (InvalidArgument), in words for the author.
+        """
+        register = commands.command(name, description, permission=permission, cooldown=cooldown, seconds=seconds)
+
+        def decorate(handler: CommandHandler) -> CommandHandler:
+            with self.registering():
+                return register(handler)
+
+        return decorate
+
+    @contextlib.contextmanager
+    def registering(self) -> Iterator[None]:
+        """Have the decorators of `ravesvc.commands` that run meanwhile register in all rooms: events, too."""
+        with commands.registering(self._registry):
+            yield
+
+    async def login(self, email: str) -> None:
+        """Log in by a link in a mail, before `start`; returns when somebody has followed it.
+
+        Raises `RaveError`: Busy, BadFile, WrongAddress, NotConfirmed, StoreUnavailable, or what Rave says.
+        """
+        self._insist_on_stopped()
+        house = House(self._settings, self._sources)
+        try:
+            await house.open()
+            await house.log_in(email)
+        finally:
+            await house.close()
+
+    async def start(self) -> None:
+        """Begin; returns when everything is in place to look for meshes.
+
+        Raises `RaveError`: LoginNeeded, Config, BadFile, or Busy when this or another process runs already.
+        """
+        self._insist_on_stopped()
+        house = House(self._settings, self._sources)
+        try:
+            await house.open()
+            await house.start()
+        except BaseException:
+            await house.close()
+            raise
+        self._house = house
+        self._working = asyncio.create_task(self._work(house))
+
+    async def stop(self) -> None:
+        """Have all bots leave their rooms, and return when everything is saved; raises what went wrong before."""
+        if self._working:
+            if not self._working.done():
+                self._stopped.set()
+            await asyncio.shield(self._working)
+
+    async def run(self) -> None:
+        """Start, and go on until `stop`, Ctrl-C or SIGTERM. Raises as `start` does, and what ended it otherwise."""
+        with self._signals():
+            await self.start()
+            assert self._working
+            try:
+                # Shielded: whoever cancels this wants the bots to say goodbye all the same.
+                await asyncio.shield(self._working)
+            finally:
+                await self.stop()
+
+    async def _work(self, house: House) -> None:
+        try:
+            await house.work(self._stopped)
+        finally:
+            self._house = None
+            await house.close()
+            self._stopped.clear()
+
+    def _insist_on_stopped(self) -> None:
+        if self._working and not self._working.done():
+            raise RaveError(Code.BUSY, "the bots run already", hint="stop them first")
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM stop; in other threads they are somebody else's."""
+        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        loop = asyncio.get_running_loop()
+        for number in numbers:
+            loop.add_signal_handler(number, self._stopped.set)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+
+def default_config() -> Path:
+    """Where rave.yaml is if nobody says it: in $XDG_CONFIG_HOME/ravesvc, else in ~/.config/ravesvc."""
+    return _base("XDG_CONFIG_HOME", ".config") / "rave.yaml"
+
+
+def state_directory() -> Path:
+    """Where the state is that rave.yaml names no place for: $XDG_STATE_HOME/ravesvc, else ~/.local/state/ravesvc."""
+    return _base("XDG_STATE_HOME", ".local/state")
+
+
+def _base(variable: str, default: str) -> Path:
+    # The XDG base directory specification has relative paths ignored.
+    named = os.environ.get(variable, "")
+    return (Path(named) if named.startswith("/") else Path.home() / default) / "ravesvc"

@@ -1,0 +1,151 @@
+"""The program `python3 -m ravesvc.single`, as somebody at a terminal has it, and what importing it costs others."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.single import __main__ as program
+from ravesvc.single.manager import BotManager
+from tests.unit.simulator_server import Served
+from tests.unit.single_site import GREET, SingleSite
+from tests.unit.test_log import set_up
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def site(tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch) -> SingleSite:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    return SingleSite(tmp_path, served)
+
+
+class Program:
+    """The program, started; its log is read at the end."""
+
+    def __init__(self, *arguments: str) -> None:
+        # What is imported on the way is told at the end.
+        code = (
+            "import sys; from ravesvc.single import __main__ as program; status = program.main();"
+            "print(*sys.modules); sys.exit(status)"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", code, *arguments],
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self, number: int) -> tuple[int, set[str], str]:
+        """Send a signal; returns exit status, modules and log."""
+        self.process.send_signal(number)
+        modules, log = self.process.communicate(timeout=20)
+        return self.process.returncode, set(modules.split()), log
+
+
+@pytest.fixture
+def started() -> Iterator[list[Program]]:
+    programs: list[Program] = []
+    yield programs
+    for each in programs:
+        if each.process.returncode is None:
+            each.process.kill()
+            each.process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_from_start_to_goodbye(site: SingleSite, started: list[Program], number: int) -> None:
+    (other,) = site.control.create()
+    site.control.invite(other)
+    site.own("greet.py", GREET)
+    started.append(Program())
+    site.control.wait(connected=[site.mesh, other], timeout=15)
+    assert site.control.chat(site.mesh, "?greet", user="ann", wait=5) == ["Hello, Ann!"]
+    status, modules, log = started[0].end(number)
+    assert status == 0
+    for mesh in site.mesh, other:
+        close = site.control.mesh(mesh)["ended"][-1]
+        assert (close["code"], close["by"]) == (1000, "client")
+        said = [line for line in log.splitlines() if line.startswith(f"[{mesh}] ")]
+        assert [line.partition(" INFO ")[2] for line in said] == [
+            f"Own commands read: {site.file.parent}/commands.d/greet.py (greet)",
+            "Connected to localhost",
+            "Ended: stopped",
+        ]
+    assert f"INFO The state is in {site.state}; Ctrl-C has all bots leave\n" in log
+    unwanted = re.compile(r"(dbus_next|dbus_fast|pystemd|pymongo|ravesvc\.(bus|units))\b")
+    assert not {name for name in modules if unwanted.match(name)}
+    assert site.control.violations() == []
+
+
+def test_a_login_first(site: SingleSite, started: list[Program]) -> None:
+    site.credentials.unlink()
+    site.configure(debug="true")
+    site.control.option("confirm", 0)
+    started.append(Program("--config", str(site.file), "--login", "bot@example.test"))
+    site.control.wait(connected=[site.mesh], timeout=20)
+    status, _, log = started[0].end(signal.SIGINT)
+    assert status == 0
+    said = [line for line in log.splitlines() if line.startswith("INFO")]
+    assert said[:4] == [
+        "INFO The mail of a login is sent",
+        "INFO A mail is on its way: follow the link in it within 10 minutes",
+        "INFO A login has succeeded",
+        f"INFO The state is in {site.state}; Ctrl-C has all bots leave",
+    ]
+    assert "DEBUG" in log
+    session = site.served.account.session
+    assert session.auth_token not in log
+
+
+@pytest.mark.parametrize(("code", "status"), [(Code.LOGIN_NEEDED, 78), (Code.CONFIG, 78), (Code.BUSY, 1)])
+def test_what_fails_is_told_in_words(
+    site: SingleSite,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    code: Code,
+    status: int,
+) -> None:
+    async def fail(_: BotManager) -> None:
+        raise RaveError(code, "that does not work", hint="mend it")
+
+    monkeypatch.setattr(BotManager, "run", fail)
+    site.configure(debug="true")
+    with set_up(0):
+        assert program.main(["--config", str(site.file)]) == status
+    assert "CRITICAL that does not work (mend it)" in capfd.readouterr().err
+
+
+def test_no_file_and_an_interruption(
+    site: SingleSite, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with set_up(0):
+        assert program.main(["--config", str(tmp_path / "none.yaml")]) == 78
+    assert "none.yaml does not exist (" in capfd.readouterr().err
+
+    async def interrupt(_: BotManager, email: str) -> None:
+        assert email == "bot@example.test"
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(BotManager, "login", interrupt)
+    with set_up(0):
+        assert program.main(["--login", "bot@example.test"]) == 1
+
+
+def test_whoever_does_not_want_it_does_not_pay_for_it() -> None:
+    code = "import sys, ravesvc; before = set(sys.modules); ravesvc.BotManager; print(*before)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, capture_output=True, text=True)
+    assert {name for name in found.stdout.split() if name.startswith("ravesvc")} == {"ravesvc"}

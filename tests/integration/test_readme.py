@@ -73,6 +73,25 @@ def test_install_with_an_account(fresh: Machine) -> None:
     assert "rave-orchestrator" in said
 
 
+def test_on_a_laptop(fresh: Machine) -> None:
+    """All bots in one process; nothing else of the packages runs but the simulator."""
+    sh(fresh, "apt-get install -y ./build/rave-orchestrator_*.deb ./build/rave-simulator_*.deb")
+    sh(fresh, "systemctl start rave-simulator && rave-simulator mesh create | tee mesh.txt")
+    sh(fresh, "rave-simulator invite $(cat mesh.txt)")
+    *prepare, last = commands("On a laptop, without systemd")
+    for command in prepare:
+        sh(fresh, command)
+    for command in last, last.partition(" --login")[0]:
+        sh(fresh, f"exec >log.txt 2>&1; {command} & echo $! >pid.txt")
+        sh(fresh, "rave-simulator wait $(cat mesh.txt)")
+        assert "Pong" in sh(fresh, "rave-simulator chat $(cat mesh.txt) '?ping' --wait 20")
+        sh(fresh, "kill -INT $(cat pid.txt); tail --pid=$(cat pid.txt) -f /dev/null")
+        said = sh(fresh, "cat log.txt")
+        mesh = sh(fresh, "cat mesh.txt").strip()
+        assert f"[{mesh}] INFO Ended: stopped" in said
+    assert {"credentials.json", "state.db"} <= set(sh(fresh, "ls ~/.local/state/ravesvc").split())
+
+
 def test_demo() -> None:
     demo = subprocess.run(["make", "demo"], cwd=CHECKOUT, check=False, capture_output=True, text=True, timeout=600)
     print(demo.stdout)

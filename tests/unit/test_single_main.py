@@ -149,3 +149,19 @@ def test_whoever_does_not_want_it_does_not_pay_for_it() -> None:
     code = "import sys, ravesvc; before = set(sys.modules); ravesvc.BotManager; print(*before)"
     found = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, capture_output=True, text=True)
     assert {name for name in found.stdout.split() if name.startswith("ravesvc")} == {"ravesvc"}
+
+
+def test_the_program_in_the_readme(site: SingleSite, tmp_path: Path) -> None:
+    chapter = (CHECKOUT / "README.md").read_text().split("\n## On a laptop, without systemd\n")[1].split("\n## ")[0]
+    (code,) = re.findall(r"^```python\n(.*?)^```$", chapter, flags=re.M | re.S)
+    program = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code], cwd=CHECKOUT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        site.control.wait(connected=[site.mesh], timeout=15)
+        assert site.control.chat(site.mesh, "?add 2 3", wait=5) == ["5"]
+    finally:
+        program.send_signal(signal.SIGINT)
+        _, log = program.communicate(timeout=20)
+    assert program.returncode == 0
+    assert f"[{site.mesh}] INFO Connected to localhost\n" in log

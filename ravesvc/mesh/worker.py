@@ -336,7 +336,7 @@ class Worker:
         if session == before:
             return
         self._api.set_session(session)
-        _log.info("The orchestrator has handed over a new session")
+        _log.info("There is a new session")
         if session.peer_id != before.peer_id:
             self.reconnect()
 

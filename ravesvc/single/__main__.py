@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         manager = BotManager.from_config(options.config)
         if manager.settings.debug:
             logging.getLogger().setLevel(logging.DEBUG)
-        asyncio.run(_run(manager, options.login))
+        asyncio.run(_run(manager, options))
     except RaveError as e:
         _log.critical("%s", e)
         return int(ExitStatus.CONFIG if e.code in _FOR_A_PERSON else ExitStatus.CRASHED)
@@ -40,9 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(ExitStatus.STOPPED)
 
 
-async def _run(manager: BotManager, email: str | None) -> None:
-    if email:
-        await manager.login(email)
+async def _run(manager: BotManager, options: argparse.Namespace) -> None:
+    if options.login:
+        await manager.login(options.login)
+    for user in options.admin:
+        if await manager.add_admin(user):
+            _log.info("User %d is an admin now", user)
     _log.info("The state is in %s; Ctrl-C has all bots leave", manager.settings.state_path.parent)
     await manager.run()
 
@@ -55,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="FILE", help=f"rave.yaml ({default_config()})")
     parser.add_argument("--login", metavar="EMAIL", help="log in first, by a link in a mail to this address")
+    parser.add_argument(
+        "--admin", metavar="USER", type=int, action="append", default=[], help="make a user an admin, by id"
+    )
     parser.add_argument("--version", action="version", version=f"ravesvc {__version__}")
     return parser
 

@@ -15,7 +15,7 @@ from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 from ravesvc.names import Announcement
-from ravesvc.orchestrator import entrypoints
+from ravesvc.orchestrator import arguments, entrypoints
 from ravesvc.orchestrator.access import Access
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks, describe
@@ -85,6 +85,11 @@ class House:
         seconds = await self._account.login(email)
         log.info("A mail is on its way: follow the link in it within %d minutes", round(seconds / 60))
         await self._account.login_ended()
+
+    async def add_admin(self, user: int) -> bool:
+        """Make somebody an admin; False if they are one already. Raises InvalidArgument, StoreUnavailable."""
+        # Nobody else has added the first one.
+        return await self._state.add_admin(arguments.user_id(user), added_by=user)
 
     async def start(self) -> None:
         """Begin to look for meshes. Raises `RaveError` for what only a person can mend: Config, LoginNeeded, BadFile.

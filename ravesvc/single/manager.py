@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 from ravesvc import commands, config
@@ -110,12 +110,19 @@ class BotManager:
         Raises `RaveError`: Busy, BadFile, WrongAddress, NotConfirmed, StoreUnavailable, or what Rave says.
         """
         self._insist_on_stopped()
-        house = House(self._settings, self._sources)
-        try:
-            await house.open()
+        async with self._opened() as house:
             await house.log_in(email)
-        finally:
-            await house.close()
+
+    async def add_admin(self, user: int) -> bool:
+        """Make somebody an admin in all rooms, by user id; False if they are one already. The bots may run meanwhile.
+
+        Raises `RaveError`: InvalidArgument, StoreUnavailable, Busy, BadFile.
+        """
+        if self._house:
+            return await self._house.add_admin(user)
+        self._insist_on_stopped()
+        async with self._opened() as house:
+            return await house.add_admin(user)
 
     async def start(self) -> None:
         """Begin; returns when everything is in place to look for meshes.
@@ -141,7 +148,10 @@ class BotManager:
             await asyncio.shield(self._working)
 
     async def run(self) -> None:
-        """Start, and go on until `stop`, Ctrl-C or SIGTERM. Raises as `start` does, and what ended it otherwise."""
+        """Start, and go on until `stop`, Ctrl-C, SIGTERM or SIGHUP.
+
+        Raises as `start` does, and what ended it otherwise.
+        """
         with self._signals():
             await self.start()
             assert self._working
@@ -150,6 +160,16 @@ class BotManager:
                 await asyncio.shield(self._working)
             finally:
                 await self.stop()
+
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncIterator[House]:
+        """The files, for something else than bots."""
+        house = House(self._settings, self._sources)
+        try:
+            await house.open()
+            yield house
+        finally:
+            await house.close()
 
     async def _work(self, house: House) -> None:
         try:
@@ -165,8 +185,11 @@ class BotManager:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM stop; in other threads they are somebody else's."""
-        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        """SIGINT, SIGTERM and the end of the terminal stop; in other threads they are somebody else's."""
+        numbers = [signal.SIGINT, signal.SIGTERM] if threading.current_thread() is threading.main_thread() else []
+        # nohup(1) has it ignored.
+        if numbers and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
         loop = asyncio.get_running_loop()
         for number in numbers:
             loop.add_signal_handler(number, self._stopped.set)

@@ -85,6 +85,7 @@ def test_on_a_laptop(fresh: Machine) -> None:
         sh(fresh, f"exec >log.txt 2>&1; {command} & echo $! >pid.txt")
         sh(fresh, "rave-simulator wait $(cat mesh.txt)")
         assert "Pong" in sh(fresh, "rave-simulator chat $(cat mesh.txt) '?ping' --wait 20")
+        assert "Refreshed: 1 admin" in sh(fresh, "rave-simulator chat $(cat mesh.txt) '?refresh' --wait 20")
         sh(fresh, "kill -INT $(cat pid.txt); tail --pid=$(cat pid.txt) -f /dev/null")
         said = sh(fresh, "cat log.txt")
         mesh = sh(fresh, "cat mesh.txt").strip()

@@ -194,7 +194,7 @@ def test_own_commands_and_what_admins_say_hold_in_all_rooms(run: Run, site: Sing
         async with site.running() as manager:
             await site.connected(site.mesh, other)
             assert manager._house
-            await manager._house._state.add_admin(ANN, added_by=ANN)
+            await manager.add_admin(ANN)
             assert await site.say("?greet") == ["Hello, Ann!"]
             assert (await site.say("?setperm greet admin"))[0].startswith("The command greet is for admins only now")
             (refused,) = await site.say("?greet", mesh=other, user="bob")
@@ -220,7 +220,7 @@ def test_what_goes_wrong_behind_a_command_is_told_with_its_id(
             await site.connected()
             assert manager._house
             state = manager._house._state
-            await state.add_admin(ANN, added_by=ANN)
+            await manager.add_admin(ANN)
 
             async def fail() -> None:
                 raise RaveError(Code.BAD_FILE, "/home/ann/state.db is damaged", hint="mend it")
@@ -486,10 +486,14 @@ def test_only_one_at_a_time(run: Run, site: SingleSite) -> None:
             with pytest.raises(RaveError, match="another process runs with the files in") as raised:
                 await BotManager.from_config(site.file).start()
             assert raised.value.code is Code.BUSY
+            assert await manager.add_admin(ANN)
             for again in manager.start, lambda: manager.login("bot@example.test"):
                 with pytest.raises(RaveError, match="the bots run already"):
                     await again()
         await manager.stop()
+        assert not await manager.add_admin(ANN)
+        with pytest.raises(RaveError, match="0 is not a user id"):
+            await manager.add_admin(0)
         await BotManager.from_config(site.file).stop()
 
     run(body())
@@ -531,7 +535,7 @@ def test_a_login_then_all_as_ever(run: Run, site: SingleSite, caplog: pytest.Log
             await site.connected(site.mesh, other)
             assert await site.say("?greet") == ["Hello, Ann!"]
             assert manager._house
-            await manager._house._state.add_admin(ANN, added_by=ANN)
+            await manager.add_admin(ANN)
             await in_thread(site.control.expire)
             await in_thread(site.control.drop, other)
             await until(lambda: manager.rooms[other].reason == "Rave wants a new login")
@@ -571,20 +575,27 @@ def test_another_account_and_none(run: Run, site: SingleSite, caplog: pytest.Log
 def test_it_runs_until_a_signal(run: Run, site: SingleSite) -> None:
     async def body() -> None:
         manager = BotManager.from_config(site.file)
-        for number in signal.SIGINT, signal.SIGTERM:
+        for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
             running = asyncio.create_task(manager.run())
             await site.connected()
             os.kill(os.getpid(), number)
             await running
             assert (await site.last_close())["code"] == 1000
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         running = asyncio.create_task(manager.run())
         await site.connected()
+        os.kill(os.getpid(), signal.SIGHUP)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
         assert (await site.last_close())["code"] == 1000
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
-    run(body())
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        run(body())
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_it_runs_in_another_thread(run: Run, site: SingleSite) -> None:

@@ -95,15 +95,16 @@ def test_a_login_first(site: SingleSite, started: list[Program]) -> None:
     site.credentials.unlink()
     site.configure(debug="true")
     site.control.option("confirm", 0)
-    started.append(Program("--config", str(site.file), "--login", "bot@example.test"))
+    started.append(Program("--config", str(site.file), "--login", "bot@example.test", "--admin", "5", "--admin", "5"))
     site.control.wait(connected=[site.mesh], timeout=20)
     status, _, log = started[0].end(signal.SIGINT)
     assert status == 0
     said = [line for line in log.splitlines() if line.startswith("INFO")]
-    assert said[:4] == [
+    assert said[:5] == [
         "INFO The mail of a login is sent",
         "INFO A mail is on its way: follow the link in it within 10 minutes",
         "INFO A login has succeeded",
+        "INFO User 5 is an admin now",
         f"INFO The state is in {site.state}; Ctrl-C has all bots leave",
     ]
     assert "DEBUG" in log

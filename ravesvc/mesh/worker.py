@@ -183,10 +183,9 @@ class Worker:
                 return status
             delay = self._attempts.delay(random.random())  # noqa: S311 - jitter, not a secret
             self._link.tell(f"Not connected, next attempt in {delay:.0f} s: {self._last_error}")
-            try:
-                await asyncio.wait_for(self._restart.wait(), delay)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._restart.wait()
 
     async def _connection(self) -> ExitStatus | None:
         """One connection from the attempt to its end; returns the status to end with, if it was the last."""

@@ -188,7 +188,8 @@ class Discovery:
             await asyncio.sleep(begun + _LEAST_INTERVAL - loop.time())
             with contextlib.suppress(TimeoutError):
                 # From start to start, so that slow answers don't stretch the interval; never two at a time.
-                await asyncio.wait_for(self._asked.wait(), max(0.0, begun + self._interval - loop.time()))
+                async with asyncio.timeout(max(0.0, begun + self._interval - loop.time())):
+                    await self._asked.wait()
 
     async def _one_round(self) -> None:
         # In case that this one is no better than those before.

@@ -341,7 +341,8 @@ class State:
         while self.error:
             pause = self._retry if self.error.code is Code.STORE else self._retry * _FOR_A_PERSON
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._hurry.wait()
             self._hurry.clear()
             async with self._lock:
                 # A refresh may have come first.

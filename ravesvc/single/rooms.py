@@ -215,7 +215,8 @@ class Rooms:
             record.unit = UnitState(active="activating", sub="auto-restart", n_restarts=crashes)
             self._forget_words(record)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(room.stopped.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await room.stopped.wait()
             if room.stopped.is_set():
                 return ExitStatus.STOPPED
             record.unit = UnitState(active="active", n_restarts=crashes)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Literal
 
 import hypothesis
 import pytest
@@ -576,13 +577,20 @@ class EnoughError(Exception):
     """The test has seen what it wanted to see."""
 
 
+class AtOnce(asyncio.Event):
+    """Nobody waits for it."""
+
+    async def wait(self) -> Literal[True]:
+        return True
+
+
 class Clock:
     """asyncio as the module sees it, with a time of its own: the real loop must not see its clock jump."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.asked = False
-        self.Event = asyncio.Event
+        self.Event = AtOnce
 
     def get_running_loop(self) -> Clock:
         return self
@@ -593,11 +601,12 @@ class Clock:
     async def sleep(self, seconds: float) -> None:
         self.now += max(0.0, seconds)
 
-    async def wait_for(self, asked: Coroutine[Any, Any, Any], seconds: float) -> None:
-        asked.close()
+    @contextlib.asynccontextmanager
+    async def timeout(self, seconds: float) -> AsyncIterator[None]:
         if not self.asked:
             self.now += seconds
             raise TimeoutError
+        yield
 
 
 def beginnings(run: Run, clock: Clock, interval: float, took: list[float]) -> list[float]:
@@ -684,5 +693,18 @@ def test_a_round_that_is_under_way_ends_whatever_comes_in_the_way(run: Run) -> N
             await scene.rave.begun.acquire()
             await scene.rave.answers.put(meshes("ab"))
             await scene.ended.acquire()
+
+    run(body())
+
+
+@pytest.mark.usefixtures("_quick")
+def test_it_ends_also_when_somebody_has_just_asked(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene(3600)
+        async with scene:
+            await scene.round(meshes("a"))
+            await asyncio.sleep(0.05)
+            scene.discovery.ask()
+        assert scene._task.cancelled()
 
     run(body())

@@ -172,6 +172,8 @@ def test_nothing_is_noticed_after_the_end(path: Path, run: Run) -> None:
         async with Scene(path) as sentinel:
             async with Scene(path) as scene:
                 await scene.notices(lambda: path.write_text("new"))
+            # The other one may hear of it later.
+            await until(lambda: sentinel.noticed == 1)
             await sentinel.notices(lambda: path.write_text("changed"))
             assert scene.noticed == 1
             assert not scene.watch._observer.is_alive()

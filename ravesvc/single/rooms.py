@@ -201,8 +201,9 @@ class Rooms:
         while True:
             begun = time.monotonic()
             status = await self._bot(room, record)
-            if status is not ExitStatus.CRASHED or room.stopped.is_set():
-                # A bot that crashes while it is being stopped is gone as well.
+            if status is not ExitStatus.CRASHED or room.stopped.is_set() or self._blocks.get(record.mesh):
+                # A bot that crashes while it is being stopped is gone as well; one that crashes when it has been
+                # kicked must not come back.
                 return ExitStatus.STOPPED if status is ExitStatus.CRASHED else status
             if time.monotonic() - begun >= HELD:
                 crashes = 0

@@ -300,6 +300,29 @@ def test_a_bot_that_crashes_leaves_the_others_alone_and_comes_back(
     assert caplog.text.count("The bot has crashed") == 3
 
 
+def test_a_bot_that_is_kicked_and_crashes_does_not_come_back(
+    run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lives = 0
+
+    async def connection(worker: Worker) -> Any:
+        nonlocal lives
+        lives += 1
+        worker._link.emit("Kicked")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Worker, "_connection", connection)
+
+    async def body() -> None:
+        async with site.running() as manager:
+            await until(lambda: site.mesh in manager.rooms and manager.rooms[site.mesh].state == "blocked")
+            assert site.blocked()[site.mesh]["reason"] == "kicked"
+            assert manager.rooms[site.mesh].last_exit == "stopped"
+        assert lives == 1
+
+    run(body())
+
+
 def test_a_bot_is_stopped_while_it_waits_after_a_crash(
     run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,10 +138,7 @@ class Fleet:
 
     def reconcile(self) -> None:
         """Begin to bring the meshes in line with a good round of discovery."""
-        for mesh, block in self._blocks.in_force().items():
-            if block.reason is Reason.GONE and mesh in (self._census.meshes or {}):
-                log.info("Mesh %s is there again", mesh, extra=about(mesh))
-                self._blocks.remove(mesh, SERVICE)
+        self._lessons.unlearn()
         self._resting.clear()
         self.refresh()
         for mesh, unit in list(self._watch.states.items()):

@@ -12,7 +12,7 @@ from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.record import Record
 from ravesvc.orchestrator.unit import UnitState, why_failed
-from ravesvc.store.blocklist import Reason
+from ravesvc.store.blocklist import SERVICE, Reason
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,13 @@ class Lessons:
         if reason in (Reason.GONE, Reason.LEFT):
             self._census.forget(mesh)
         return Lesson(reason, "", saved=await saved)
+
+    def unlearn(self) -> None:
+        """After a good round of discovery: a mesh that was gone, and is listed again, is there again."""
+        for mesh, block in self._blocks.in_force().items():
+            if block.reason is Reason.GONE and mesh in (self._census.meshes or {}):
+                log.info("Mesh %s is there again", mesh, extra=about(mesh))
+                self._blocks.remove(mesh, SERVICE)
 
     async def _excuse(self, mesh: str) -> str:
         """Why it is no fault of the mesh that it can't be reached; empty if it may be."""

@@ -95,10 +95,7 @@ class Rooms:
 
     def reconcile(self) -> None:
         """Begin to bring the bots in line with a good round of discovery."""
-        for mesh, block in self._blocks.in_force().items():
-            if block.reason is Reason.GONE and mesh in (self._census.meshes or {}):
-                log.info("Mesh %s is there again", mesh, extra=about(mesh))
-                self._blocks.remove(mesh, SERVICE)
+        self._lessons.unlearn()
         self._resting.clear()
         for mesh in self._rooms:
             self._praise(mesh)

@@ -65,6 +65,7 @@ class Config:
     shutdown_timeout: float
     watchdog: float
     max_connection_attempts: int
+    connection_failure_window: float
     blocklist_duration: float
     blocklist_persist_path: Path
     credentials_path: Path
@@ -95,6 +96,7 @@ class Config:
             command_prefix=self.command_prefix,
             typing_delay=self.typing_delay,
             max_connection_attempts=self.max_connection_attempts,
+            connection_failure_window=self.connection_failure_window,
             watchdog=self.watchdog,
             debug=self.debug,
         )
@@ -191,6 +193,7 @@ def _config(top: _Section, places: Places) -> Config:
         shutdown_timeout=top.duration("shutdown_timeout", 10.0, least=1),
         watchdog=top.duration("watchdog", 30.0, least=5),
         max_connection_attempts=top.integer("max_connection_attempts", 3, least=1),
+        connection_failure_window=top.duration("connection_failure_window", 120.0, least=0, most=86400),
         blocklist_duration=top.duration("blocklist_duration", 3600.0, least=1),
         blocklist_persist_path=top.path("blocklist_persist_path", places.state / "blocklist.json"),
         credentials_path=top.path("credentials_path", places.state / "credentials.json"),

@@ -80,6 +80,7 @@ class MeshSettings:
     command_prefix: tuple[str, ...]
     typing_delay: float
     max_connection_attempts: int
+    connection_failure_window: float
     watchdog: float
     debug: bool
 
@@ -105,6 +106,7 @@ class MeshSettings:
             command_prefix=_texts(top, "command_prefix"),
             typing_delay=fields.get_number(top, "typing_delay"),
             max_connection_attempts=fields.get_int(top, "max_connection_attempts"),
+            connection_failure_window=fields.get_number(top, "connection_failure_window"),
             watchdog=fields.get_number(top, "watchdog"),
             debug=fields.get_bool(top, "debug"),
         )

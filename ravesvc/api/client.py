@@ -75,8 +75,11 @@ class Api:
         self._transport.close()
 
     async def me(self) -> int:
-        """The id of the account that the session belongs to; Unauthorized when the session is over."""
-        return await self._call("checking the session", "GET", "/users/self", models.account_id)
+        """The id of the account that the session belongs to; Unauthorized when the session is over.
+
+        Tried once: all that it is good for is to know better what a refusal means.
+        """
+        return await self._call("checking the session", "GET", "/users/self", models.account_id, may_repeat=_never)
 
     async def meshes(self, mode: MeshMode, *, limit: int, lang: str) -> Listing:
         """All meshes of `mode`, every page of it read, or an error: half a listing is none.
@@ -150,9 +153,16 @@ class Api:
                 raise
 
     async def _call(
-        self, what: str, method: str, path: str, read: Callable[[Object], T], body: dict[str, Any] | None = None
+        self,
+        what: str,
+        method: str,
+        path: str,
+        read: Callable[[Object], T],
+        body: dict[str, Any] | None = None,
+        *,
+        may_repeat: Callable[[str, RaveError], bool] | None = None,
     ) -> T:
-        """What `read` makes of a successful answer; tries again as the class says.
+        """What `read` makes of a successful answer; tries again as `may_repeat(method, error)` or the class says.
 
         `what` begins the sentence of an error: a path may not, for it may hold the device id.
         """
@@ -161,7 +171,8 @@ class Api:
         async def attempt() -> T:
             return read(await self._attempt(what, method, path, content))
 
-        return await retry.repeat(what, attempt, functools.partial(_may_repeat, method), self._sleep, self._rng)
+        decide = functools.partial(may_repeat or _may_repeat, method)
+        return await retry.repeat(what, attempt, decide, self._sleep, self._rng)
 
     async def _attempt(self, what: str, method: str, path: str, content: bytes | None) -> Object:
         now = self._clock()
@@ -169,6 +180,10 @@ class Api:
         answer = await self._transport.send(Request(method, self._base + path, headers, content))
         _log.debug("%s: HTTP %d, %d bytes", what, answer.status, len(answer.body))
         return failures.document(answer, now)
+
+
+def _never(_method: str, _error: RaveError) -> bool:
+    return False
 
 
 def _may_repeat(method: str, error: RaveError) -> bool:

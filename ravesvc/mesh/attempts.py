@@ -1,6 +1,13 @@
-"""When to try again, and when to give up for good; no I/O."""
+"""When to try again, and when to give up for good. No I/O.
+
+One failure says little about a mesh, and neither do three within three seconds: its server may be restarting. So the
+last attempt is the one that fails when there were enough in a row *and* the first of them is long enough ago.
+"""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
@@ -26,14 +33,21 @@ class Attempts:
         failures: attempts that failed since a connection last held.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, window: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`most` failures in a row are the last when they span at least `window` seconds by `clock`."""
         self.failures = 0
         self._most = most
+        self._window = window
+        self._clock = clock
+        self._failing_since = 0.0  # by the clock; means nothing while there are no failures
         self._drops = 0
 
-    def resume(self, failures: int) -> None:
-        """There were failures in a row before this process."""
-        self.failures += failures
+    def resume(self, failures: int, failing_for: float) -> None:
+        """There were failures in a row before this process, the first of them `failing_for` seconds ago."""
+        if failures:
+            # Ours, if there are any already, came later.
+            self._failing_since = self._clock() - failing_for
+            self.failures += failures
 
     def failed(self, error: RaveError, kind: CloseKind | None) -> ExitStatus | None:
         """Count a failed attempt; returns the status to end with if there should be no other.
@@ -72,5 +86,9 @@ class Attempts:
 
     def _count(self, last: ExitStatus) -> ExitStatus | None:
         """Count a failure; the last one ends the child with the status `last`."""
+        now = self._clock()
+        if not self.failures:
+            self._failing_since = now
         self.failures += 1
-        return last if self.failures >= self._most else None
+        enough = self.failures >= self._most and now - self._failing_since >= self._window
+        return last if enough else None

@@ -16,6 +16,7 @@ from ravesvc.bot.command import Permission
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, faults
 from ravesvc.errors import Code, RaveError
+from ravesvc.mesh.link import ConnectAdvice
 from ravesvc.settings import Session
 
 # Seconds. A change is answered when it is safe on disk and all meshes have followed.
@@ -54,11 +55,16 @@ class ParentBackend:
                 return {_text(command): _permission(admin) for command, admin in needs.items()}
         raise _senseless()
 
-    async def attempts(self) -> int:
-        """How many attempts in a row to connect to our mesh have failed, as far as the parent has heard."""
-        match await self._ask("GetAttempts", timeout=_READING):
-            case [failures]:
-                return _number(failures)
+    async def connect_advice(self) -> ConnectAdvice:
+        """What there is to know before an attempt to connect to our mesh, as far as the parent has heard."""
+        match await self._ask("GetConnectAdvice", timeout=_READING):
+            case [failures, failing_usec, pause_usec, why]:
+                return ConnectAdvice(
+                    failures=_number(failures),
+                    failing_for=_number(failing_usec) / 1_000_000,
+                    pause=_number(pause_usec) / 1_000_000,
+                    why=_text(why),
+                )
         raise _senseless()
 
     async def entry_points(self) -> list[EntryPoint]:

@@ -15,6 +15,23 @@ from ravesvc.names import Announcement
 from ravesvc.settings import Edition, Session
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectAdvice:
+    """What the parent knows that an attempt to connect has to heed.
+
+    Attributes:
+        failures: attempts in a row that have failed, in this process or in earlier ones.
+        failing_for: seconds since the first of them.
+        pause: seconds for which nothing is to be asked of Rave, because it wants a pause; 0 when it does not.
+        why: in words, when there is a pause.
+    """
+
+    failures: int = 0
+    failing_for: float = 0.0
+    pause: float = 0.0
+    why: str = ""
+
+
 class Parent(Backend, Protocol):
     """Who knows admins, permissions and session. Every method raises `RaveError` when there is no answer."""
 
@@ -24,8 +41,8 @@ class Parent(Backend, Protocol):
     async def permissions(self) -> dict[str, Permission]:
         """Whom commands are for, by name, where somebody has changed that. Raises as `admins` does."""
 
-    async def attempts(self) -> int:
-        """How many attempts in a row to connect to our mesh have failed before."""
+    async def connect_advice(self) -> ConnectAdvice:
+        """What there is to know before an attempt to connect to our mesh."""
 
     async def entry_points(self) -> list[EntryPoint]:
         """The modules with commands that installed packages offer."""

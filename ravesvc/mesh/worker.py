@@ -63,7 +63,7 @@ class Worker:
         self._settings = settings
         self._session = session or _NOBODY
         self._facts = Facts(version=edition.version)
-        self._attempts = Attempts(settings.max_connection_attempts)
+        self._attempts = Attempts(settings.max_connection_attempts, settings.connection_failure_window)
         self._own_messages = OwnMessages()
         self._room: Room | None = None
         self._early: deque[ChatMessage] = deque(maxlen=_EARLY_KEPT)
@@ -175,7 +175,8 @@ class Worker:
             async with asyncio.timeout(_PATIENCE):
                 await self._follower.asked.wait()
                 # Those of earlier processes count. A parent that is away is not asked again: ours count then.
-                self._attempts.resume(await self._parent.attempts())
+                advice = await self._parent.connect_advice()
+                self._attempts.resume(advice.failures, advice.failing_for)
         while True:
             self._restart.clear()
             status = await self._connection()

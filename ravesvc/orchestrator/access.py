@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh, MeshMode
@@ -15,13 +17,21 @@ from ravesvc.settings import Session
 log = logging.getLogger(__name__)
 
 
+# Seconds that the answer to the question whose session it is may take, and until one that failed is asked again.
+_CHECK_TIMEOUT = 5.0
+_CHECK_AGAIN = 600.0
+
+
 class Access:
     """Requests of the session that was given last; without one there must be none but `leave`, which does nothing."""
 
-    def __init__(self, settings: Config) -> None:
+    def __init__(self, settings: Config, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
+        self._clock = clock
         self._session: Session | None = None
         self._checked: Session | None = None  # Rave has said whose it is
+        # The session whose check has failed, and when to try that again.
+        self._unchecked: tuple[Session | None, float] = (None, 0.0)
         self._api: Api | None = None
 
     def use(self, session: Session | None) -> None:
@@ -40,24 +50,43 @@ class Access:
         Closed when the account became another one meanwhile, or when the session that was refused is no longer ours.
 
         A session that is new, or was refused the last time, is checked first: Unauthorized then means the session.
+        Any other failure of that check says nothing about the list, which is read all the same.
         """
         assert self._api, "discovery runs only with a session"
         assert self._session
         settings, session = self._settings, self._session
         try:
-            if session != self._checked:
-                _compare(session, await self._api.me())
-                self._checked = session
+            if session != self._checked and not self._check_failed_lately(session):
+                await self._check(self._api, session)
             listing = await self._api.meshes(MeshMode(settings.mesh_mode), limit=settings.limit, lang=settings.lang)
         except RaveError as e:
             if e.code is Code.UNAUTHORIZED:
-                self._checked = None
+                self._checked, self._unchecked = None, (None, 0.0)
                 if session != self._session:
                     raise RaveError(Code.CLOSED, "there is another session meanwhile") from e
             raise
         if self._session is None or self._session.user_id != session.user_id:
             raise RaveError(Code.CLOSED, "the list was read for another account")
         return listing.meshes
+
+    def _check_failed_lately(self, session: Session) -> bool:
+        unchecked, again_at = self._unchecked
+        return session == unchecked and self._clock() < again_at
+
+    async def _check(self, api: Api, session: Session) -> None:
+        """Ask Rave whose session it is. Raises Unauthorized, and BadData for a session of somebody else."""
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT):
+                user = await api.me()
+        except (RaveError, TimeoutError) as e:
+            if isinstance(e, RaveError) and e.code is Code.UNAUTHORIZED:
+                raise
+            self._unchecked = session, self._clock() + _CHECK_AGAIN
+            why = e if isinstance(e, RaveError) else "Rave did not answer in time"
+            log.warning("Whose session it is could not be checked, discovery goes on without that: %s", why)
+            return
+        _compare(session, user)
+        self._checked = session
 
     async def leave(self, mesh: str) -> None:
         """Leave a mesh on Rave's side; what fails is logged."""

@@ -56,8 +56,19 @@ class BackendObject(Interface):
 
     @method(returns={"failures": "u"})
     async def get_attempts(self, call: Call) -> int:
-        """How many attempts in a row to connect to the caller's mesh have failed, in this process or earlier ones."""
-        return self._desk.attempts(await self._workers.mesh_of(call.sender))
+        """The failures of GetConnectAdvice alone: bots of version 0.1.0 ask for them."""
+        failures, _ = self._desk.failures(await self._workers.mesh_of(call.sender))
+        return failures
+
+    @method(returns={"failures": "u", "failing_usec": "t", "pause_usec": "t", "why": "s"})
+    async def get_connect_advice(self, call: Call) -> tuple[int, int, int, str]:
+        """What a bot has to know before it tries to connect to its mesh.
+
+        `failures` in a row, in its process or in earlier ones, the first of them `failing_usec` ago; and a pause that
+        Rave asks for, with its reason.
+        """
+        failures, failing_for = self._desk.failures(await self._workers.mesh_of(call.sender))
+        return failures, int(failing_for * 1_000_000), 0, ""
 
     @method(returns={"modules": "a(sss)"})
     async def get_entry_points(self, call: Call) -> list[list[str]]:

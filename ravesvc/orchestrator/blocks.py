@@ -122,6 +122,11 @@ class Blocks:
         """What is remembered of a mesh."""
         return self._list.memory(mesh)
 
+    def failing_for(self, mesh: str) -> float:
+        """Seconds since the first of the failures in a row to connect to a mesh; 0 when there are none."""
+        since = self._list.memory(mesh).failing_since
+        return 0.0 if since is None else max(0, self._clock.now() - since) / 1000
+
     def wall(self, time: int) -> int:
         """A time of an entry as the wall clock has it: microseconds since the epoch, within what D-Bus can tell."""
         return min(max(0, time + self._clock.jump()), 2**53) * 1000

@@ -72,10 +72,10 @@ class Desk:
         # The store may hold more than a name that somebody could type, and the bus takes.
         return {command: admin for command, admin in self._state.overrides.items() if command.isprintable()}
 
-    def attempts(self, mesh: str) -> int:
-        """How many attempts in a row to connect to the mesh have failed."""
+    def failures(self, mesh: str) -> tuple[int, float]:
+        """How many attempts in a row to connect to the mesh have failed, and seconds since the first of them."""
         # A file may say more than the bus takes.
-        return min(self._blocks.memory(mesh).failures, 2**32 - 1)
+        return min(self._blocks.memory(mesh).failures, 2**32 - 1), self._blocks.failing_for(mesh)
 
     def session(self) -> Session:
         """What a bot needs of the account. Raises LoginNeeded, Config, StoreUnavailable."""

@@ -35,6 +35,7 @@ from ravesvc.orchestrator.polkit import Authority
 from ravesvc.orchestrator.record import Record, command_errors
 from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.state import State
+from ravesvc.orchestrator.statusline import Situation, status_line
 from ravesvc.store.blocklist import Change, What
 from ravesvc.store.copy import Copy
 from ravesvc.store.engine import make_store
@@ -364,37 +365,23 @@ class _Parent:
 
     def _say_status(self) -> None:
         self._status_due = False
-        status = self._status()
+        status = status_line(self._situation())
         self._blocklist.show()
         self._manager.show(status, login_needed=self._login_needed)
         notify(f"STATUS={status}")
 
-    def _status(self) -> str:
-        states = [record.state for record in self._fleet.records.values()]
-        parts = [f"{len(states)} meshes"]
-        parts += [f"{states.count(state)} {state}" for state in sorted(set(states))]
-        said = []
-        if self._obstacle:
-            said.append(f"No mesh is started: {self._obstacle}")
-        elif self._discovery.login_needed:
-            said.append("login needed: run ravectl login EMAIL: Rave refuses the session")
-        error = self._discovery.error
-        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._discovery.stale_since))
-        if error and error.code is not Code.UNAUTHORIZED and not self._obstacle:
-            parts.append(f"discovery fails, stale since {since}: {error.message}")
-        if held_back := self._discovery.census.held_back:
-            hint = "ravectl discover --confirm-losses"
-            parts.append(f"the loss of {held_back} is not believed, stale since {since} ({hint})")
-        if states or not self._obstacle:
-            said.append(", ".join(parts))
-        if self._blocks.unsaved and not self._blocks.error:
-            said.append(f"the blocklist can't be saved: {self._blocks.unsaved.message}")
-        if self._state.error:
-            said.append(f"the store can't be used, changes are refused: {self._state.error.message}")
-        if errors := command_errors(self._fleet.records.values()):
-            more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-            said.append(f"own commands fail: {errors[0]}{more}")
-        return "; ".join(said)
+    def _situation(self) -> Situation:
+        return Situation(
+            states=[record.state for record in self._fleet.records.values()],
+            obstacle=self._obstacle,
+            session_refused=self._discovery.login_needed,
+            discovery_error=self._discovery.error,
+            stale_since=self._discovery.stale_since,
+            losses_held_back=self._discovery.census.held_back,
+            blocklist_unsaved=None if self._blocks.error else self._blocks.unsaved,
+            store_error=self._state.error,
+            command_errors=command_errors(self._fleet.records.values()),
+        )
 
 
 async def _first(*waits: Awaitable[object]) -> None:

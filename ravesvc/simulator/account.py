@@ -91,5 +91,7 @@ class Account:
             "tls:\n"
             f"  ca_file: {json.dumps(ca_file)}\n"
             f"discovery_interval: {json.dumps(discovery_interval)}\n"
+            # Long enough for a server that restarts, short enough to watch what happens to one that does not.
+            "connection_failure_window: 10s\n"
             'command_prefix: ["?"]\n'
         )

@@ -9,7 +9,7 @@ from typing import Any
 from ravesvc.bot.backend import Counts
 from ravesvc.bot.command import Permission
 from ravesvc.bot.own import EntryPoint, Sources
-from ravesvc.mesh.link import Face
+from ravesvc.mesh.link import ConnectAdvice, Face
 from ravesvc.orchestrator.desk import Desk
 from ravesvc.settings import Session
 
@@ -33,9 +33,10 @@ class RoomParent:
             for command, admin in self._desk.permissions().items()
         }
 
-    async def attempts(self) -> int:
+    async def connect_advice(self) -> ConnectAdvice:
         """See `Parent`."""
-        return self._desk.attempts(self._mesh)
+        failures, failing_for = self._desk.failures(self._mesh)
+        return ConnectAdvice(failures=failures, failing_for=failing_for)
 
     async def entry_points(self) -> list[EntryPoint]:
         """See `Parent`."""

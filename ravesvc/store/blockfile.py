@@ -66,6 +66,7 @@ def to_json(blocklist: Blocklist, clock: Clock) -> str:
     memories = {
         mesh: {
             "failures": memory.failures,
+            "failingSince": None if memory.failing_since is None else written(memory.failing_since),
             "lastError": memory.last_error,
             "blocks": memory.blocks,
             "quarantines": memory.quarantines,
@@ -302,6 +303,7 @@ def _memory(entry: fields.Object, ahead: int) -> Memory:
     history = [fields.as_object(event, "an event") for event in fields.opt_list(entry, "history") or []]
     return Memory(
         failures=_count(entry, "failures"),
+        failing_since=None if entry.get("failingSince") is None else _time(entry, "failingSince", ahead),
         last_error=_words(entry, "lastError"),
         blocks=_count(entry, "blocks"),
         quarantines=_count(entry, "quarantines"),

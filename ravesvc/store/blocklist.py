@@ -135,6 +135,7 @@ class Memory:
 
     Attributes:
         failures: attempts to connect that have failed in a row.
+        failing_since: when the first of them did; None when there are none, or an earlier version has counted them.
         last_error: why the last one did.
         blocks: how often in a row it was blocked for trouble.
         quarantines: how often of these for crashes.
@@ -143,6 +144,7 @@ class Memory:
     """
 
     failures: int = 0
+    failing_since: int | None = None
     last_error: str = ""
     blocks: int = 0
     quarantines: int = 0
@@ -156,6 +158,8 @@ class Memory:
 
 
 NOTHING = Memory()
+# What a connection that has held leaves of it.
+_NO_TROUBLE = {"failures": 0, "failing_since": None, "last_error": "", "blocks": 0, "quarantines": 0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -240,7 +244,7 @@ class Blocklist:
             revision=self.revision + 1,
         )
         # The attempts are used up; what is tried after the block is tried anew.
-        self._remember(mesh, now, failures=0, blocks=blocks, quarantines=quarantines)
+        self._remember(mesh, now, failures=0, failing_since=None, blocks=blocks, quarantines=quarantines)
         return self._put(block, now)
 
     def take(self, block: Block, now: int) -> Change | None:
@@ -256,7 +260,7 @@ class Blocklist:
         block = self.get(mesh, now)
         if block is None:
             return None
-        self._remember(mesh, now, failures=0, last_error="", blocks=0, quarantines=0)
+        self._remember(mesh, now, **_NO_TROUBLE)
         self._lifted.pop(mesh, None)
         self._lifted[mesh] = self.revision + 1
         if len(self._lifted) > _MOST_MEMORIES:
@@ -273,14 +277,16 @@ class Blocklist:
         memory = self.memory(mesh)
         if (memory.failures, memory.last_error) == (failures, error):
             return False
-        self._remember(mesh, now, failures=failures, last_error=error)
+        first = now if memory.failing_since is None else memory.failing_since
+        since = first if failures else None
+        self._remember(mesh, now, failures=failures, failing_since=since, last_error=error)
         return True
 
     def held(self, mesh: str, now: int) -> bool:
         """A connection has held: whatever went wrong before is over. Tells whether anything had to be forgotten."""
         if not self.memory(mesh).troubled:
             return False
-        self._remember(mesh, now, failures=0, last_error="", blocks=0, quarantines=0)
+        self._remember(mesh, now, **_NO_TROUBLE)
         return True
 
     def adopt(self, edit: Blocklist, now: int) -> tuple[list[Change], list[Block], list[Block]]:

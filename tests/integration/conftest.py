@@ -76,7 +76,9 @@ class Site:
         self.sh("systemctl daemon-reload")
 
     def set_options(self, **options: object) -> None:
-        """Add options to rave.yaml, for the next start of the service."""
+        """Set options in rave.yaml, for the next start of the service."""
+        for name in options:
+            self.sh(f"sed -i '/^{name}:/d' /etc/rave/rave.yaml")
         lines = "".join(f"{name}: {value}\n" for name, value in options.items())
         self.machine.run(["tee", "-a", "/etc/rave/rave.yaml"], input=lines)
 

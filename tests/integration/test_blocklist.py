@@ -48,7 +48,7 @@ def test_a_kick_is_one_however_it_is_told(site: Site, told: str) -> None:
 
 def test_three_refused_connections_with_a_restart_of_everybody_in_between(site: Site) -> None:
     """Attempts outlive the processes on both sides, and the mesh is tried again when its time is over."""
-    site.set_options(blocklist_duration="20s")
+    site.set_options(blocklist_duration="20s", connection_failure_window=0)
     (other,) = site.run_fleet(1)
     (closed,) = site.control.create()
     site.control.refuse(closed, status=503)

@@ -31,6 +31,7 @@ def settings_for(served: Served, attempts_allowed: int) -> MeshSettings:
         command_prefix=("?",),
         typing_delay=0.0,
         max_connection_attempts=attempts_allowed,
+        connection_failure_window=0.0,
         watchdog=30.0,
         debug=False,
     )

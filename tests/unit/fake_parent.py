@@ -28,6 +28,8 @@ class FakeParent(Interface):
         self.admin_users: set[int] = set()
         self.overrides: dict[str, bool] = {}
         self.attempts = 0
+        self.failing_usec = 0
+        self.pause_usec = 0
         self.session = session
         self.entry_points: list[list[str]] = []
         self.failures: dict[str, RaveError] = {}
@@ -62,9 +64,9 @@ class FakeParent(Interface):
     async def get_permissions(self, call: Call) -> Any:
         return await self._answer(call, value=dict(self.overrides))
 
-    @method(returns={"failures": "u"})
-    async def get_attempts(self, call: Call) -> Any:
-        return await self._answer(call, value=self.attempts)
+    @method(returns={"failures": "u", "failing_usec": "t", "pause_usec": "t", "why": "s"})
+    async def get_connect_advice(self, call: Call) -> Any:
+        return await self._answer(call, value=(self.attempts, self.failing_usec, self.pause_usec, "api.test: pause"))
 
     @method(returns={"modules": "a(sss)"})
     async def get_entry_points(self, call: Call) -> Any:

@@ -49,7 +49,8 @@ class Site:
             "database_config_path": str(self.database),
             **options,
         }
-        self.file.write_text(self._text + "".join(f"{key}: {value}\n" for key, value in options.items()))
+        kept = [line for line in self._text.splitlines() if line.partition(":")[0] not in options]
+        self.file.write_text("\n".join([*kept, *(f"{key}: {value}" for key, value in options.items())]) + "\n")
 
     def without(self, key: str) -> None:
         """Leave an option of the client identity out."""

@@ -33,11 +33,13 @@ class SingleSite:
 
     def configure(self, **options: Any) -> None:
         """Write rave.yaml."""
-        options = {"typing_delay": 0, "process_restart_delay": "0.1s", **options}
+        options = {"typing_delay": 0, "process_restart_delay": "0.1s", "connection_failure_window": 0, **options}
         text = self.served.account.config(
             server=self.served.server, ca_file=str(self.served.home.ca_file), discovery_interval="1s"
         )
-        self.file.write_text(text + "".join(f"{key}: {value}\n" for key, value in options.items()))
+        kept = [line for line in text.splitlines() if line.partition(":")[0] not in options]
+        lines = kept + [f"{key}: {value}" for key, value in options.items()]
+        self.file.write_text("\n".join(lines) + "\n")
 
     def own(self, name: str, text: str) -> None:
         """Write a file of own commands."""

@@ -209,8 +209,10 @@ def test_a_bad_mesh_id_is_never_sent(authority: Authority, ask: Callable[..., An
 
 def test_who_the_session_belongs_to(authority: Authority, ask: Callable[..., Any]) -> None:
     with serving(authority, failing(500), Reply(body={"data": {"id": "900000001", "displayName": "Bot"}})) as server:
+        assert fails(ask, server, lambda api: api.me()).code is Code.SERVER_ERROR
         assert ask(server, lambda api: api.me()) == 900000001
-    assert [(asked.method, asked.path, asked.query) for asked in server.asked] == [("GET", "/users/self", {})] * 2
+    asked = [(asked.method, asked.path, asked.query) for asked in server.asked]
+    assert asked == [("GET", "/users/self", {})] * 2, "each time once"
 
 
 def test_a_session_that_is_over(authority: Authority, ask: Callable[..., Any]) -> None:

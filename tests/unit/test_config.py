@@ -36,6 +36,7 @@ DEFAULTS = Config(
     shutdown_timeout=10.0,
     watchdog=30.0,
     max_connection_attempts=3,
+    connection_failure_window=120.0,
     blocklist_duration=3600.0,
     blocklist_persist_path=Path("/var/lib/rave/blocklist.json"),
     credentials_path=Path("/var/lib/rave/credentials.json"),
@@ -105,6 +106,7 @@ max_process_restarts: 1
 shutdown_timeout: 20
 watchdog: 1m
 max_connection_attempts: 4
+connection_failure_window: 30s
 blocklist_duration: 2d
 blocklist_persist_path: /b.json
 credentials_path: /c.json
@@ -138,6 +140,7 @@ debug: yes
         shutdown_timeout=20.0,
         watchdog=60.0,
         max_connection_attempts=4,
+        connection_failure_window=30.0,
         blocklist_duration=172800.0,
         blocklist_persist_path=Path("/b.json"),
         credentials_path=Path("/c.json"),
@@ -181,6 +184,7 @@ def test_the_edition_is_that_of_the_program_and_of_what_a_child_is_told() -> Non
         "typing_delay: 2s",
         "command_prefix: x",
         "max_connection_attempts: 4",
+        "connection_failure_window: 1min",
         "client_identity: {request_hash_key: k}",
         "client_identity: {user_agent: x}",
         "servers: {api: 'https://a.test'}",

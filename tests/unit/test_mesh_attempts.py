@@ -18,13 +18,18 @@ FINAL = {
 REJECTIONS = (Code.FORBIDDEN, Code.REFUSED)
 
 
+def new(most: int) -> Attempts:
+    """One for which the number alone decides."""
+    return Attempts(most, 0.0)
+
+
 def error(code: Code = Code.NETWORK) -> RaveError:
     return RaveError(code, "no")
 
 
 @pytest.mark.parametrize("code", Code)
 def test_the_last_failure_in_a_row_ends_it(code: Code) -> None:
-    attempts = Attempts(3)
+    attempts = new(3)
     statuses = [attempts.failed(error(code), None) for _ in range(3)]
     if code in FINAL:
         assert statuses == [FINAL[code]] * 3
@@ -36,33 +41,87 @@ def test_the_last_failure_in_a_row_ends_it(code: Code) -> None:
 
 
 def test_failures_of_an_earlier_process_count() -> None:
-    attempts = Attempts(3)
-    attempts.resume(2)
+    attempts = new(3)
+    attempts.resume(2, 10.0)
     assert attempts.failed(error(), None) is ExitStatus.UNREACHABLE
     assert attempts.failures == 3
-    attempts = Attempts(3)
-    attempts.resume(2)
+    attempts = new(3)
+    attempts.resume(2, 10.0)
     attempts.ended(CloseKind.LOST, 60.0)
     assert attempts.failed(error(), None) is None
 
 
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("code", [Code.NETWORK, Code.FORBIDDEN])
+def test_failures_within_a_short_while_are_not_the_last(code: Code) -> None:
+    """As of a server that is back after eight seconds."""
+    clock = Clock()
+    attempts = Attempts(3, 120.0, clock)
+    for _ in range(10):
+        assert attempts.failed(error(code), None) is None
+        clock.now += 12.0
+    assert attempts.failures == 10
+    assert attempts.failed(error(code), None) in (ExitStatus.UNREACHABLE, ExitStatus.REJECTED)
+
+
+def test_a_long_while_with_few_failures_does_not_end_it_either() -> None:
+    clock = Clock()
+    attempts = Attempts(3, 120.0, clock)
+    assert attempts.failed(error(), None) is None
+    clock.now += 10_000.0
+    assert attempts.failed(error(), None) is None
+    assert attempts.failed(error(), None) is ExitStatus.UNREACHABLE
+
+
+def test_the_while_begins_anew_after_a_connection_that_held() -> None:
+    clock = Clock()
+    attempts = Attempts(1, 120.0, clock)
+    assert attempts.failed(error(), None) is None
+    clock.now += 119.0
+    attempts.ended(CloseKind.LOST, 60.0)
+    clock.now += 1.0
+    assert attempts.failed(error(), None) is None
+    clock.now += 120.0
+    assert attempts.failed(error(), None) is ExitStatus.UNREACHABLE
+
+
+@pytest.mark.parametrize(("failing_for", "last"), [(0.0, False), (119.0, False), (120.0, True)])
+def test_the_while_of_an_earlier_process_counts(failing_for: float, last: bool) -> None:
+    clock = Clock()
+    attempts = Attempts(3, 120.0, clock)
+    attempts.resume(2, failing_for)
+    assert (attempts.failed(error(), None) is ExitStatus.UNREACHABLE) is last
+
+
+def test_without_failures_of_an_earlier_process_there_is_no_while_of_it() -> None:
+    attempts = Attempts(1, 120.0, Clock())
+    attempts.resume(0, 500.0)
+    assert attempts.failed(error(), None) is None
+
+
 def test_one_attempt_may_be_all_there_is() -> None:
-    assert Attempts(1).failed(error(), None) is ExitStatus.UNREACHABLE
+    assert new(1).failed(error(), None) is ExitStatus.UNREACHABLE
 
 
 def test_a_door_that_is_shown_is_a_rejection_whatever_the_error() -> None:
-    assert Attempts(1).failed(error(Code.CLOSED), CloseKind.REJECTED) is ExitStatus.REJECTED
-    assert Attempts(1).failed(error(Code.CLOSED), CloseKind.LOST) is ExitStatus.UNREACHABLE
+    assert new(1).failed(error(Code.CLOSED), CloseKind.REJECTED) is ExitStatus.REJECTED
+    assert new(1).failed(error(Code.CLOSED), CloseKind.LOST) is ExitStatus.UNREACHABLE
 
 
 def test_a_kick_ends_it_at_once_also_before_we_are_let_in() -> None:
-    assert Attempts(3).ended(CloseKind.KICKED, 1000.0) is ExitStatus.KICKED
-    assert Attempts(3).failed(error(Code.CLOSED), CloseKind.KICKED) is ExitStatus.KICKED
-    assert Attempts(3).failed(error(Code.NOT_FOUND), CloseKind.KICKED) is ExitStatus.KICKED
+    assert new(3).ended(CloseKind.KICKED, 1000.0) is ExitStatus.KICKED
+    assert new(3).failed(error(Code.CLOSED), CloseKind.KICKED) is ExitStatus.KICKED
+    assert new(3).failed(error(Code.NOT_FOUND), CloseKind.KICKED) is ExitStatus.KICKED
 
 
 def test_rejections_after_opening_count_with_failures() -> None:
-    attempts = Attempts(3)
+    attempts = new(3)
     assert attempts.failed(error(), None) is None
     assert attempts.ended(CloseKind.REJECTED, 1.0) is None
     assert attempts.failures == 2
@@ -71,7 +130,7 @@ def test_rejections_after_opening_count_with_failures() -> None:
 
 @pytest.mark.parametrize("kind", [CloseKind.LOST, CloseKind.LOCAL])
 def test_a_connection_that_held_wipes_the_slate(kind: CloseKind) -> None:
-    attempts = Attempts(3)
+    attempts = new(3)
     attempts.failed(error(), None)
     attempts.ended(CloseKind.LOST, 1.0)
     assert attempts.ended(kind, 59.9) is None
@@ -82,14 +141,14 @@ def test_a_connection_that_held_wipes_the_slate(kind: CloseKind) -> None:
 
 
 def test_a_connection_that_was_lost_is_no_failure() -> None:
-    attempts = Attempts(2)
+    attempts = new(2)
     for _ in range(50):
         assert attempts.ended(CloseKind.LOST, 1.0) is None
     assert attempts.failures == 0
 
 
 def test_the_delay_doubles_up_to_a_minute() -> None:
-    attempts = Attempts(100)
+    attempts = new(100)
     delays = []
     for _ in range(9):
         attempts.failed(error(), None)
@@ -98,14 +157,14 @@ def test_the_delay_doubles_up_to_a_minute() -> None:
 
 
 def test_the_delay_is_jittered_by_half() -> None:
-    attempts = Attempts(100)
+    attempts = new(100)
     for _ in range(3):
         attempts.failed(error(), None)
     assert [attempts.delay(jitter) for jitter in (0.0, 0.5, 0.75)] == [2.0, 3.0, 3.5]
 
 
 def test_connections_that_are_lost_early_make_the_delay_longer_too() -> None:
-    attempts = Attempts(100)
+    attempts = new(100)
     attempts.ended(CloseKind.LOST, 1.0)
     assert attempts.delay(0.0) == 0.5
     attempts.failed(error(), None)
@@ -115,7 +174,7 @@ def test_connections_that_are_lost_early_make_the_delay_longer_too() -> None:
 
 
 def test_an_end_that_we_wanted_does_not() -> None:
-    attempts = Attempts(100)
+    attempts = new(100)
     attempts.ended(CloseKind.LOCAL, 1.0)
     assert attempts.delay(0.25) == 0.25
 
@@ -128,7 +187,7 @@ EVENTS = st.tuples(st.sampled_from(Code), st.none() | st.sampled_from(CloseKind)
 @hypothesis.settings(deadline=None)
 @given(st.integers(1, 5), st.lists(EVENTS, max_size=200), st.floats(0, 1, exclude_max=True))
 def test_whatever_happens(most: int, events: list[tuple[object, object]], jitter: float) -> None:
-    attempts = Attempts(most)
+    attempts = new(most)
     for first, second in events:
         if isinstance(first, Code):
             assert second is None or isinstance(second, CloseKind)

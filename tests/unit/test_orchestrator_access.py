@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +33,7 @@ class Rave:
         self.failures: dict[str, RaveError] = {}
         self.asked: list[tuple[str, str]] = []
         self.closed = 0
+        self.hangs = False
         self.during: Callable[[], None] = lambda: None
         rave = self
 
@@ -42,6 +45,8 @@ class Rave:
                 self.session = session
 
             async def me(self) -> int:
+                if rave.hangs:
+                    await asyncio.Event().wait()
                 rave.answer("me", self.session)
                 return rave.user
 
@@ -70,10 +75,10 @@ def rave(monkeypatch: pytest.MonkeyPatch) -> Rave:
     return Rave(monkeypatch)
 
 
-def new_access(session: Session | None = OURS) -> Access:
+def new_access(session: Session | None = OURS, clock: Callable[[], float] = time.monotonic) -> Access:
     settings, _ = config.read("mesh_mode: friends\nlimit: 7\nlang: fr\n", "rave.yaml")
     assert settings
-    access = Access(settings)
+    access = Access(settings, clock)
     access.use(session)
     return access
 
@@ -132,6 +137,57 @@ def test_another_failure_is_no_word_about_the_session(run: Run, rave: Rave) -> N
         rave.asked.clear()
         await access.meshes()
         assert [what for what, _ in rave.asked] == ["meshes"]
+
+    run(body())
+
+
+@pytest.mark.parametrize("code", [Code.SERVER_ERROR, Code.NOT_FOUND, Code.FORBIDDEN, Code.BAD_DATA, Code.TIMEOUT])
+def test_a_check_that_fails_keeps_no_list_from_being_read(
+    run: Run, rave: Rave, caplog: pytest.LogCaptureFixture, code: Code
+) -> None:
+    now = 0.0
+
+    async def body() -> None:
+        nonlocal now
+        access = new_access(clock=lambda: now)
+        rave.failures["me"] = RaveError(code, "nonsense")
+        for _ in range(2):
+            assert await access.meshes() == (FILM,)
+        assert [what for what, _ in rave.asked] == ["me", "meshes", "meshes"], "it is not asked in each round"
+        assert caplog.text.count("nonsense") == 1
+        access.use(RENEWED)
+        await access.meshes()
+        assert [what for what, _ in rave.asked][3:] == ["me", "meshes"], "another session is another question"
+        rave.failures.clear()
+        now += 600
+        await access.meshes()
+        await access.meshes()
+        assert [what for what, _ in rave.asked][5:] == ["me", "meshes", "meshes"]
+
+    run(body())
+
+
+def test_a_check_that_hangs_keeps_no_list_waiting_for_long(
+    run: Run, rave: Rave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHECK_TIMEOUT", 0.05)
+
+    async def body() -> None:
+        rave.hangs = True
+        assert await new_access().meshes() == (FILM,)
+
+    run(body())
+
+
+def test_a_list_that_is_refused_after_a_check_that_failed_is_checked_anew(run: Run, rave: Rave) -> None:
+    async def body() -> None:
+        access = new_access()
+        rave.failures = {"me": RaveError(Code.SERVER_ERROR, "no"), "meshes": REFUSED}
+        for _ in range(2):
+            with pytest.raises(RaveError) as e:
+                await access.meshes()
+            assert e.value is REFUSED
+        assert [what for what, _ in rave.asked] == ["me", "meshes"] * 2
 
     run(body())
 

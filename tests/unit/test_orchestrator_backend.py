@@ -40,7 +40,15 @@ CHANGES = [
     ("Refresh", "t", ()),
     ("Relogin", "t", ()),
 ]
-READING = ["GetAdmins", "GetPermissions", "GetAttempts", "GetEntryPoints", "GetCredentials", "LoginEnded"]
+READING = [
+    "GetAdmins",
+    "GetPermissions",
+    "GetAttempts",
+    "GetConnectAdvice",
+    "GetEntryPoints",
+    "GetCredentials",
+    "LoginEnded",
+]
 
 
 class FakeAccount:
@@ -69,6 +77,11 @@ class FakeBlocks:
 
     def memory(self, mesh: str) -> Memory:
         return self.memories.get(mesh, Memory())
+
+    def failing_for(self, mesh: str) -> float:
+        """As if it were 100 s."""
+        since = self.memory(mesh).failing_since
+        return 0.0 if since is None else 100.0 - since / 1000
 
 
 class Child(Interface):
@@ -192,9 +205,12 @@ def test_a_child_learns_how_many_attempts_of_earlier_ones_have_failed(run: Run, 
     async def body() -> None:
         async with site_on(bus_address) as site:
             assert await site.child.ask("GetAttempts") == 0
-            site.blocks.memories[MESH] = Memory(failures=2, last_error="no route to host")
+            site.blocks.memories[MESH] = Memory(failures=2, failing_since=70_000, last_error="no route to host")
             assert await site.child.ask("GetAttempts") == 2
             assert await site.other.ask("GetAttempts") == 0, "each of its own mesh"
+            failures, failing_usec, *pause = await site.child.ask("GetConnectAdvice")
+            assert (failures, failing_usec, pause) == (2, 30_000_000, [0, ""])
+            assert await site.other.ask("GetConnectAdvice") == [0, 0, 0, ""]
 
     run(body())
 

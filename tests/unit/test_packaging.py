@@ -381,4 +381,4 @@ def test_all_versions_are_one() -> None:
     changelog = (ROOT / "debian/changelog").read_text()
     for_people = (ROOT / "CHANGELOG.md").read_text()
     assert re.match(r"ravesvc \((.*?)\)", changelog)[1] == ravesvc.__version__  # type: ignore[index]
-    assert re.search(r"^## \[(.*?)\]", for_people, re.M)[1] == ravesvc.__version__  # type: ignore[index]
+    assert re.search(r"^## \[(\d.*?)\]", for_people, re.M)[1] == ravesvc.__version__  # type: ignore[index]

@@ -24,6 +24,7 @@ def settings(**changes: Any) -> MeshSettings:
         "command_prefix": ("?", "bot "),
         "typing_delay": 1.5,
         "max_connection_attempts": 3,
+        "connection_failure_window": 120.0,
         "watchdog": 30.0,
         "debug": True,
     }
@@ -40,6 +41,7 @@ SESSION = Session(device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_to
     command_prefix=TEXTS,
     typing_delay=st.floats(0, 60),
     max_connection_attempts=st.integers(1, 1_000_000),
+    connection_failure_window=st.floats(0, 86400),
     watchdog=st.floats(5, 3600),
     debug=st.booleans(),
 )

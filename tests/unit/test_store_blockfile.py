@@ -147,6 +147,7 @@ EVENTS = st.builds(
 MEMORIES = st.builds(
     Memory,
     failures=COUNTS,
+    failing_since=st.none() | TIMES,
     last_error=WORDS,
     blocks=COUNTS,
     quarantines=COUNTS,

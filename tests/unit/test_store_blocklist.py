@@ -304,10 +304,23 @@ def test_failures_are_remembered_until_a_block_uses_them_up() -> None:
     assert blocks.failed(MESH, 2, "timed out", 20) is True
     # A child may say it more than once.
     assert blocks.failed(MESH, 2, "timed out", 25) is False
-    assert blocks.memory(MESH) == Memory(failures=2, last_error="timed out", at=20)
+    assert blocks.memory(MESH) == Memory(failures=2, failing_since=10, last_error="timed out", at=20)
     blocks.add(MESH, Reason.CONNECTION_FAILURES, 30, 10)
-    assert blocks.memory(MESH).failures == 0
+    assert (blocks.memory(MESH).failures, blocks.memory(MESH).failing_since) == (0, None)
     assert blocks.memory(MESH).last_error == "timed out"
+
+
+def test_the_first_of_the_failures_is_remembered_until_they_are_over() -> None:
+    blocks = Blocklist()
+    for now in (10, 20, 30):
+        blocks.failed(MESH, now // 10, "refused", now)
+        assert blocks.memory(MESH).failing_since == 10
+    blocks.failed(MESH, 0, "it was the server's fault", 40)
+    assert blocks.memory(MESH).failing_since is None
+    blocks.failed(MESH, 1, "refused", 50)
+    assert blocks.memory(MESH).failing_since == 50
+    blocks.held(MESH, 60)
+    assert blocks.memory(MESH).failing_since is None
 
 
 def test_a_block_that_stays_uses_nothing_up() -> None:

@@ -1,0 +1,77 @@
+"""The service in one line: what `systemctl status`, `ravectl status` and the property `Status` say. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ravesvc.errors import Code, RaveError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What the line is made of.
+
+    Attributes:
+        states: of all meshes, in a word each.
+        obstacle: why there can't be a round of discovery, and no mesh is started; None if there can.
+        session_refused: Rave refuses the session.
+        discovery_error: why the last round failed; None when it was good.
+        stale_since: seconds since the epoch up to which the list of meshes is known; means nothing without an error.
+        losses_held_back: how many meshes the last list lacks that are not believed to be gone.
+        blocklist_unsaved: why the blocklist could not be saved.
+        store_error: why the store can't be used.
+        command_errors: what is wrong with own commands, a sentence each.
+    """
+
+    states: Sequence[str] = ()
+    obstacle: RaveError | None = None
+    session_refused: bool = False
+    discovery_error: RaveError | None = None
+    stale_since: float = 0.0
+    losses_held_back: int = 0
+    blocklist_unsaved: RaveError | None = None
+    store_error: RaveError | None = None
+    command_errors: Sequence[str] = ()
+
+
+def status_line(now: Situation) -> str:
+    """What there is to say, the most important first."""
+    said = [
+        _nothing_starts(now),
+        _meshes(now),
+        f"the blocklist can't be saved: {now.blocklist_unsaved.message}" if now.blocklist_unsaved else "",
+        f"the store can't be used, changes are refused: {now.store_error.message}" if now.store_error else "",
+        _commands(now.command_errors),
+    ]
+    return "; ".join(sentence for sentence in said if sentence)
+
+
+def _nothing_starts(now: Situation) -> str:
+    if now.obstacle:
+        return f"No mesh is started: {now.obstacle}"
+    return "login needed: run ravectl login EMAIL: Rave refuses the session" if now.session_refused else ""
+
+
+def _meshes(now: Situation) -> str:
+    """How many there are, in which states, and how far that is to be trusted."""
+    if now.obstacle and not now.states:
+        return ""
+    parts = [f"{len(now.states)} meshes"]
+    parts += [f"{now.states.count(state)} {state}" for state in sorted(set(now.states))]
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(now.stale_since))
+    error = now.discovery_error
+    if error and error.code is not Code.UNAUTHORIZED and not now.obstacle:
+        parts.append(f"discovery fails, stale since {since}: {error.message}")
+    if now.losses_held_back:
+        hint = "ravectl discover --confirm-losses"
+        parts.append(f"the loss of {now.losses_held_back} is not believed, stale since {since} ({hint})")
+    return ", ".join(parts)
+
+
+def _commands(errors: Sequence[str]) -> str:
+    if not errors:
+        return ""
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"own commands fail: {errors[0]}{more}"

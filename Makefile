@@ -49,6 +49,10 @@ test-faults: .venv/ready deb ## the long runs in which things are made to break
 	$(PYTEST) tests/integration -m "faults and not alone" -n 3 --dist worksteal
 	$(PYTEST) tests/integration -m "faults and alone"
 
+.PHONY: bench-starts
+bench-starts: .venv/ready deb ## what the n-th start of a bot costs, of BOTS=100
+	$(PYTHON) packaging/bench/starts.py --bots $(or $(BOTS),100)
+
 .PHONY: venv
 venv: .venv/ready ## the virtual environment for development
 

@@ -29,17 +29,18 @@ WORKER_INTERFACE = "org.ravesvc.Rave1.Worker"
 ORCHESTRATOR_UNIT = "rave-orchestrator.service"
 TARGET_UNIT = "rave-meshes.target"
 _MESH_UNIT = re.compile(r"rave-mesh@(?P<id>[^/]+)\.service")
+MESH_UNIT_TEMPLATE = "rave-mesh@.service"
 MESH_UNIT_PATTERN = "rave-mesh@*.service"
 # %b of systemd.unit(5), set by rave-orchestrator.service.
 BOOT_ID_VARIABLE = "RAVESVC_BOOT_ID"
 
-# Files. Those under /run/rave belong to root: they become the credentials of LoadCredential= in rave-mesh@.service.
+# Files. Those under /run/rave belong to root: OpenFile= in rave-mesh@.service hands them over, by these names.
 CONFIG_FILE = "/etc/rave/rave.yaml"
 DATABASE_FILE = "/etc/rave/database.json"
 SETTINGS_FILE = "/run/rave/settings.json"
 SESSION_FILE = "/run/rave/session.json"
-SETTINGS_CREDENTIAL = "settings"
-SESSION_CREDENTIAL = "session"
+SETTINGS_NAME = "settings"
+SESSION_NAME = "session"
 
 # Where operators put commands of their own: files, or modules of packages that name this entry point group.
 COMMANDS_DIRECTORY = "/etc/rave/commands.d"
@@ -84,6 +85,7 @@ class ExitStatus(IntEnum):
     UNREACHABLE = 83
     REJECTED = 84
     LOGIN_NEEDED = 85
+    NO_SETTINGS = 86
 
 
 FINAL_STATUSES = frozenset(ExitStatus) - {ExitStatus.STOPPED, ExitStatus.CRASHED}

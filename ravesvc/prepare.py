@@ -1,7 +1,7 @@
 """The privileged step before the parent starts: ExecStartPre=+ of rave-orchestrator.service, run by root.
 
-It checks the configuration, leaves the children's settings and session under /run/rave (LoadCredential= of
-rave-mesh@.service reads them), and writes the one drop-in with what systemd carries out for us. Nothing else.
+It checks the configuration, leaves the children's settings and session under /run/rave (OpenFile= of
+rave-mesh@.service hands them over), and writes the one drop-in with what systemd carries out for us. Nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a child is told at its start: settings and session, as JSON credentials (LoadCredential= of systemd.exec(5)).
+"""What a child is told at its start: settings and session, as JSON files (OpenFile= of its unit).
 
 The parent derives both from rave.yaml and the credentials; a child parses no YAML.
 """
@@ -9,11 +9,18 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
-from ravesvc import fields
+from ravesvc import fields, names
 from ravesvc.fields import Object
 
 # A connection that lives this long (seconds) was a success: what went wrong before it is over.
 HELD = 60.0
+
+# Why a child may lack its settings, and what helps.
+NOT_HANDED_OVER = (
+    f"{names.SETTINGS_FILE} is missing ('systemctl restart rave-orchestrator' writes it), a drop-in has reset"
+    f" OpenFile= ('systemctl cat {names.MESH_UNIT_TEMPLATE}' shows which), or it was not started as"
+    f" {names.MESH_UNIT_TEMPLATE}"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +61,7 @@ class Tls:
 class Edition:
     """Which program a child runs, and with which settings: what an upgrade or an edit of rave.yaml changes.
 
-    `digest` is that of the settings credential, see `digest`.
+    `digest` is that of the settings file, see `digest`.
     """
 
     version: str
@@ -62,7 +69,7 @@ class Edition:
 
 
 def digest(settings: str) -> str:
-    """What tells one text of the settings credential from another; nobody finds the keys in it by trying."""
+    """What tells one text of the settings file from another; nobody finds the keys in it by trying."""
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
@@ -85,13 +92,13 @@ class MeshSettings:
     debug: bool
 
     def to_json(self) -> str:
-        """The text of the settings credential."""
+        """The text of the settings file."""
         return json.dumps(asdict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> MeshSettings:
         """Read what `to_json` wrote; raises `RaveError` (BadData)."""
-        top = fields.parse_object(text, "the settings credential")
+        top = fields.parse_object(text, "the settings file")
         identity = fields.get_object(top, "identity")
         servers = fields.get_object(top, "servers")
         tls = fields.get_object(top, "tls")
@@ -131,13 +138,13 @@ class Session:
         return f"{self.user_id}_{self.device_id}"
 
     def to_json(self) -> str:
-        """The text of the session credential."""
+        """The text of the session file."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Session:
         """Read what `to_json` wrote; raises `RaveError` (BadData)."""
-        return cls.from_object(fields.parse_object(text, "the session credential"))
+        return cls.from_object(fields.parse_object(text, "the session file"))
 
     @classmethod
     def from_object(cls, source: Object) -> Session:

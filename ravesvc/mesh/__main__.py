@@ -1,6 +1,6 @@
 """rave-mesh(8): `python3 -m ravesvc.mesh MESH`, started by rave-mesh@.service.
 
-Settings and session come as credentials of systemd.exec(5), never as arguments or environment.
+Settings and session come as files that systemd has opened (`handover`), never as arguments or environment.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import logging
 import os
 import signal
 import sys
-from pathlib import Path
 
 from ravesvc import __version__, log, names
-from ravesvc.errors import Code, RaveError
+from ravesvc.errors import RaveError
+from ravesvc.mesh import handover
 from ravesvc.mesh.bus_link import BusLink
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus
 from ravesvc.notify import feed_watchdog
-from ravesvc.settings import Edition, MeshSettings, Session, digest
+from ravesvc.settings import NOT_HANDED_OVER, Edition, MeshSettings, Session, digest
 
 _log = logging.getLogger(__name__)
 
@@ -34,11 +34,15 @@ def main() -> int:
     log.set_up(logging.INFO, f"rave-mesh@{mesh}", mesh=mesh)
     try:
         mesh = names.mesh_id(mesh)
-        text = _credential(names.SETTINGS_CREDENTIAL)
+        files = handover.receive(os.environ)
+        text = files.get(names.SETTINGS_NAME)
+        if text is None:
+            _log.critical("No settings were handed over: %s", NOT_HANDED_OVER)
+            return ExitStatus.NO_SETTINGS
         settings = MeshSettings.from_json(text)
-        snapshot = _credential(names.SESSION_CREDENTIAL)
-        # Blank when the unit was started before any login; the parent may know more by now.
-        session = Session.from_json(snapshot) if snapshot.strip() else None
+        # There is none when the unit was started before any login; the parent may know more by now.
+        snapshot = files.get(names.SESSION_NAME)
+        session = Session.from_json(snapshot) if snapshot is not None else None
     except RaveError as e:
         _log.critical("%s", e)
         return ExitStatus.CONFIG
@@ -60,17 +64,6 @@ async def _run(mesh: str, settings: MeshSettings, edition: Edition, session: Ses
         watchdog.cancel()
     _log.info("Ended: %s", status.name.lower().replace("_", " "))
     return status
-
-
-def _credential(name: str) -> str:
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
-        hint = "start it as rave-mesh@.service, which passes settings and session on"
-        raise RaveError(Code.CONFIG, "CREDENTIALS_DIRECTORY is not set", hint=hint)
-    try:
-        return (Path(directory) / name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise RaveError(Code.CONFIG, f"the credential {name} can't be read") from e
 
 
 if __name__ == "__main__":

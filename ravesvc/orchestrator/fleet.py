@@ -25,6 +25,7 @@ from ravesvc.orchestrator.intent import Intent
 from ravesvc.orchestrator.lessons import Lessons
 from ravesvc.orchestrator.plan import Action, Decision, plan
 from ravesvc.orchestrator.record import Record, WorkerState, command_errors, counted
+from ravesvc.orchestrator.rests import Rests
 from ravesvc.orchestrator.unit import NO_JOB, UnitState, how_ended
 from ravesvc.orchestrator.watch import UnitWatch
 from ravesvc.orchestrator.workers import Workers
@@ -81,9 +82,7 @@ class Fleet:
         self._watch = UnitWatch(bus, self._unit_changed)
         self._intent = Intent(self._watch, blocks)
         self._busy: set[str] = set()
-        # Those whose process has ended without our word: they wait for a round, or one that ends at once would never
-        # stop starting.
-        self._resting: set[str] = set()
+        self._rests = Rests()
         # Those whose start is decided, and not over; and those that have just failed to be stopped.
         self._starting: set[str] = set()
         self._stuck: set[str] = set()
@@ -132,14 +131,14 @@ class Fleet:
             self._blocks.in_force(),
             units,
             self._limit,
-            resting=self._resting,
+            resting=self._rests.meshes,
             starting=self._starting,
         )
 
     def reconcile(self) -> None:
         """Begin to bring the meshes in line with a good round of discovery."""
         self._lessons.unlearn()
-        self._resting.clear()
+        self._rests.round_finished()
         self.refresh()
         for mesh, unit in list(self._watch.states.items()):
             # What could not be saved, or reset, the last time.
@@ -201,7 +200,7 @@ class Fleet:
         if mesh not in (self._census.meshes or {}):
             hint = "invite the bot, or wait for the next discovery"
             raise RaveError(Code.NO_SUCH_MESH, f"discovery does not list mesh {mesh}", hint=hint, mesh=mesh)
-        self._resting.discard(mesh)
+        self._rests.end(mesh)
         saved = self._blocks.remove(mesh, actor)
         self.carry_out()
         for decision in self.plan():
@@ -279,7 +278,7 @@ class Fleet:
         except RaveError as e:
             failure = e
             self._record(mesh).worker.fail(str(e))
-            self._resting.add(mesh)
+            self._rests.add(mesh)
             # Said in words: a traceback would add nothing.
             log.error("Mesh %s: %s", mesh, e, extra=about(mesh))  # noqa: TRY400
         finally:
@@ -349,7 +348,10 @@ class Fleet:
         """Save what a failed unit teaches, then let systemd forget it."""
         lesson = await self._lessons.learn(mesh, unit)
         if lesson.excuse:
-            self._resting.add(mesh)
+            if unit.misconfigured:
+                self._rests.back_off(mesh)
+            else:
+                self._rests.add(mesh)
             self._record(mesh).worker.fail(lesson.excuse)
         if not lesson.saved:
             # The failed unit is the only lasting trace then, so it stays.
@@ -385,7 +387,7 @@ class Fleet:
             # It has ended, and systemd starts it again: not all that ends for a reason says so.
             self._soon()
         elif old.present and not unit.present and not unit.failed:
-            self._resting.add(mesh)
+            self._rests.add(mesh)
         if self._limit is not None and old.present and not unit.present:
             # There may be room for another one.
             self._soon()
@@ -412,6 +414,7 @@ class Fleet:
         worker = self._record(mesh).worker
         if worker.connected and time.monotonic() - worker.connected_at >= HELD:
             self._blocks.held(mesh)
+            self._rests.end(mesh)
 
     def _heard(self, mesh: str, member: str, body: Sequence[Any]) -> None:
         """A verified child speaks."""

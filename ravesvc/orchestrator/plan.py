@@ -50,7 +50,7 @@ def plan(
         units: the state of every `rave-mesh@` unit that systemd has loaded.
         limit: how many meshes may run at once; None for no limit. Invited meshes come first, then the oldest. A mesh
             that takes the place of another is started when that has stopped.
-        resting: the meshes whose process has ended without being told to, until the next good round of discovery.
+        resting: the meshes whose process has ended without being told to, until a later good round of discovery.
         starting: the meshes that are about to be started; their units need not know of it yet.
     """
     known = listed or {}
@@ -77,9 +77,7 @@ def plan(
                 if mesh in starting:
                     decision = Decision(mesh, Action.KEEP, "discovery lists it, and it is about to be started")
                 elif mesh in resting:
-                    decision = Decision(
-                        mesh, Action.SKIP, "it has ended; the next round of discovery starts it again"
-                    )
+                    decision = Decision(mesh, Action.SKIP, "it has ended; a later round of discovery starts it again")
                 elif limit is not None and present >= limit:
                     reason = f"max_processes ({limit}) is reached until another mesh has stopped"
                     decision = Decision(mesh, Action.SKIP, reason)

@@ -6,12 +6,11 @@ import signal
 from dataclasses import dataclass
 
 from ravesvc.names import FINAL_STATUSES, ExitStatus
+from ravesvc.settings import NOT_HANDED_OVER
 from ravesvc.store.blocklist import Reason
 
 # ExecMainCode: CLD_EXITED of sigaction(2), or 0 if none ran; any other means that a signal ended the process.
 _CLD_EXITED = 1
-# systemd.exec(5): a file of LoadCredential= was missing.
-_EXIT_CREDENTIALS = 243
 
 # The object path that stands for none.
 NO_JOB = "/"
@@ -68,6 +67,11 @@ class UnitState:
             return ExitStatus(self.exec_main_status)
         return None
 
+    @property
+    def misconfigured(self) -> bool:
+        """Its process could not begin; another one would not either, until an operator has changed something."""
+        return self.final_status in (ExitStatus.CONFIG, ExitStatus.NO_SETTINGS)
+
 
 def why_failed(unit: UnitState) -> tuple[Reason | None, str]:
     """What a failed unit teaches: the reason to block its mesh, and the detail in words.
@@ -81,8 +85,8 @@ def why_failed(unit: UnitState) -> tuple[Reason | None, str]:
         return None, "Rave wants a new login"
     if status is ExitStatus.CONFIG:
         return None, "its process could not use its settings"
-    if unit.exec_main_code == _CLD_EXITED and unit.exec_main_status == _EXIT_CREDENTIALS:
-        return None, "its process was not given settings and session, restart rave-orchestrator"
+    if status is ExitStatus.NO_SETTINGS:
+        return None, f"its process was not handed its settings: {NOT_HANDED_OVER}"
     if unit.result == "timeout":
         # A machine that is too busy to start it in time, or a stop that it did not follow.
         return None, "its process took too long to start or to stop, and was killed"

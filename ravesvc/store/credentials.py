@@ -12,10 +12,9 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from ravesvc import fields
+from ravesvc import fd_files, fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import Session, normalise_token, user_of_peer
-from ravesvc.store import handed
 from ravesvc.store.files import write_atomically
 from ravesvc.store.store import Credentials
 
@@ -56,8 +55,8 @@ def parse_credentials(content: str | bytes, what: str) -> Credentials:
 
 
 def read_handed(descriptor: int) -> Credentials:
-    """The same for a file that somebody else has opened. Raises `RaveError` as `handed.read`, and BadData."""
-    return parse_credentials(handed.read(descriptor, "the file", MOST_BYTES), "the file")
+    """The same for a file that somebody else has opened. Raises `RaveError` as `fd_files.read`, and BadData."""
+    return parse_credentials(fd_files.read(descriptor, "the file", MOST_BYTES), "the file")
 
 
 def is_private(path: Path) -> bool:

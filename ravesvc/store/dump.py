@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from ravesvc import fields
+from ravesvc import fd_files, fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import credentials as account
-from ravesvc.store import handed
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
 
 Entry = TypeVar("Entry")
@@ -78,10 +77,10 @@ def from_json(text: str) -> Contents:
 def read(descriptor: int) -> Contents:
     """Read a dump from the start of a file that somebody else has opened; where they are in it makes no difference.
 
-    It blocks as long as the disk does. Raises `RaveError`: InvalidArgument and BadData as `handed.read`, with at most
-    `MOST_BYTES`; BadData as `from_json`.
+    It blocks as long as the disk does. Raises `RaveError`: InvalidArgument and BadData as `fd_files.read`, with
+    at most `MOST_BYTES`; BadData as `from_json`.
     """
-    return from_json(handed.read(descriptor, "the dump", MOST_BYTES))
+    return from_json(fd_files.read(descriptor, "the dump", MOST_BYTES))
 
 
 def _of_credentials(credentials: Credentials) -> dict[str, Any]:

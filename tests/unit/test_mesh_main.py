@@ -1,9 +1,10 @@
-"""`python -m ravesvc.mesh` as its unit starts it: credentials, bus and service manager are real files and sockets."""
+"""`python -m ravesvc.mesh` as its unit starts it: files, bus and service manager are real files and sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -23,6 +24,7 @@ from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_manager import FakeManager
 from tests.unit.fake_parent import FakeParent, parent_on
 from tests.unit.fake_systemd import new_mesh
+from tests.unit.handed_over import hand_over
 from tests.unit.simulator_server import Served, in_thread
 
 Run = Callable[[Any], Any]
@@ -47,22 +49,32 @@ finally:
 """
 
 
+# As systemd does for OpenFile=: descriptors from 3 on, in the order of their names; a missing file has neither.
+HAND_OVER = """
+cd "$HANDED_OVER"
+names= count=0
+if [ -e settings ]; then exec 3<settings; names=settings count=1; fi
+if [ -e session ]; then exec 4<session; names=$names:session count=2; fi
+cd "$OLDPWD"
+exec env LISTEN_PID=$$ LISTEN_FDS=$count LISTEN_FDNAMES=$names "$@"
+"""
+
+
 @pytest.fixture
-def credentials(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The credentials directory for the simulator."""
-    directory = tmp_path / "credentials"
+def files(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with what is handed over, for the simulator."""
+    directory = tmp_path / "handed-over"
     directory.mkdir()
     (directory / "settings").write_text(settings_for(served, 3).to_json())
     (directory / "session").write_text(served.session.to_json())
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(directory))
+    monkeypatch.setenv("HANDED_OVER", str(directory))
     return directory
 
 
 @contextlib.asynccontextmanager
 async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-W", "error", *arguments, stderr=asyncio.subprocess.PIPE
-    )
+    words = ["sh", "-ec", HAND_OVER, "sh", sys.executable, "-P", "-W", "error", *arguments]
+    child = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.PIPE)
     try:
         yield child
     finally:
@@ -76,7 +88,7 @@ def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
     served: Served,
     bus_daemon: BusDaemon,
     manager: FakeManager,
-    credentials: Path,
+    files: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -149,12 +161,11 @@ def test_without_a_session_of_the_start_the_parent_is_asked(
     served: Served,
     bus_address: str,
     manager: FakeManager,
-    credentials: Path,
+    files: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
-    # As the unit leaves it when there is no file to load.
-    (credentials / "session").write_text("\n")
+    (files / "session").unlink()
     (mesh,) = served.control.create()
     served.control.invite(mesh)
 
@@ -178,7 +189,7 @@ def test_a_kick_is_the_exit_status_of_the_process(
     served: Served,
     bus_address: str,
     manager: FakeManager,
-    credentials: Path,
+    files: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
@@ -200,10 +211,16 @@ def test_a_kick_is_the_exit_status_of_the_process(
 # What can't work.
 
 
-def call_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+def call_main(monkeypatch: pytest.MonkeyPatch, *arguments: str, files: Path | None = None) -> int:
     monkeypatch.setattr(sys, "argv", ["rave-mesh", *arguments])
     monkeypatch.setattr(program.log, "set_up", lambda level, identifier, mesh: None)
-    return program.main()
+    given = [name for name in ("settings", "session") if files and (files / name).exists()]
+    first = hand_over(monkeypatch, given, [files / name for name in given] if files else [])
+    status = program.main()
+    for number in range(first, first + len(given)):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+    return status
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["x"], ["A" * 36]])
@@ -218,50 +235,51 @@ def test_without_a_mesh_it_does_not_start(
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("settings", None, "the credential settings can't be read"),
-        ("session", None, "the credential session can't be read"),
-        ("session", b"\xff", "the credential session can't be read"),
-        ("settings", b"{", "settings credential"),
+        ("session", b"\xff", "the session file that the unit hands over is not valid UTF-8"),
+        ("settings", b"{", "the settings file is not valid JSON"),
         ("session", b"{}", "device_id"),
+        ("session", b"\n", "the session file"),
     ],
 )
-def test_without_proper_credentials_it_does_not_start(
+def test_without_proper_files_it_does_not_start(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    credentials: Path,
+    files: Path,
     name: str,
-    content: bytes | None,
+    content: bytes,
     text: str,
 ) -> None:
-    (credentials / name).unlink()
-    if content is not None:
-        (credentials / name).write_bytes(content)
-    assert call_main(monkeypatch, new_mesh()) == ExitStatus.CONFIG
+    (files / name).write_bytes(content)
+    assert call_main(monkeypatch, new_mesh(), files=files) == ExitStatus.CONFIG
     assert text in caplog.text
     assert "Traceback" not in caplog.text
 
 
-def test_started_by_hand_it_says_how_it_should_be(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_without_settings_it_says_what_may_be_the_matter(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, files: Path
 ) -> None:
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    assert call_main(monkeypatch, new_mesh()) == ExitStatus.CONFIG
-    assert "CREDENTIALS_DIRECTORY is not set (start it as rave-mesh@.service" in caplog.text
+    (files / "settings").unlink()
+    for given in (files, None):
+        caplog.clear()
+        assert call_main(monkeypatch, new_mesh(), files=given) == ExitStatus.NO_SETTINGS
+        assert "No settings were handed over: /run/rave/settings.json is missing" in caplog.text
+        assert "a drop-in has reset OpenFile=" in caplog.text
+        assert "Traceback" not in caplog.text
 
 
 def test_in_our_own_process_it_lives_and_ends(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     served: Served,
-    credentials: Path,
+    files: Path,
     bus_address: str,
 ) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
     monkeypatch.setattr(program.gc, "freeze", lambda: None)
     settings = settings_for(served, 3).to_json().replace('"debug": false', '"debug": true')
-    (credentials / "settings").write_text(settings)
+    (files / "settings").write_text(settings)
     with caplog.at_level(program.logging.INFO):  # which is put back at the end
-        assert call_main(monkeypatch, new_mesh()) == ExitStatus.GONE
+        assert call_main(monkeypatch, new_mesh(), files=files) == ExitStatus.GONE
         assert program.logging.getLogger().level == program.logging.DEBUG
     assert "Ended: gone" in caplog.text
 

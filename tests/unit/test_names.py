@@ -157,6 +157,7 @@ def test_exit_statuses_never_change() -> None:
         "UNREACHABLE": 83,
         "REJECTED": 84,
         "LOGIN_NEEDED": 85,
+        "NO_SETTINGS": 86,
     }
 
 

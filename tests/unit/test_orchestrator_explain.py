@@ -21,7 +21,7 @@ FAILED = UnitState(active="failed", sub="failed", result="exit-code", exec_main_
 KEEP = Decision("m", Action.KEEP, "discovery lists it, and it runs")
 START = Decision("m", Action.START, "discovery lists it")
 FULL = Decision("m", Action.SKIP, "max_processes (1) is reached")
-RESTING = Decision("m", Action.SKIP, "it has ended; the next round of discovery starts it again")
+RESTING = Decision("m", Action.SKIP, "it has ended; a later round of discovery starts it again")
 KICKED = Decision("m", Action.SKIP, "the bot was kicked")
 
 LISTED = "Discovery lists it as an invitation, last read on day 50."
@@ -147,7 +147,7 @@ def test_a_mesh_whose_process_has_ended_by_itself_waits_for_a_round() -> None:
         "Mesh m (A film) is stopped: Rave does not answer.",
         LISTED,
         "Its unit is inactive (dead); its last process ended with exit status 83 (unreachable).",
-        "Next: nothing, because it has ended; the next round of discovery starts it again.",
+        "Next: nothing, because it has ended; a later round of discovery starts it again.",
     ]
 
 

@@ -776,14 +776,12 @@ def test_other_ends_block_for_a_while(
     ("how", "words"),
     [
         (ended(ExitStatus.LOGIN_NEEDED), "Rave wants a new login"),
-        (ended(ExitStatus.CONFIG), "could not use its settings"),
-        (ended(243), "was not given settings and session"),
         ({**ended(0), "Result": "start-limit-hit"}, "started by hand too often"),
         (ended(1), "failed while it was being stopped"),
         ({**ended(9, code=2), "Result": "timeout", "NRestarts": 6}, "took too long"),
         (ended(ExitStatus.UNREACHABLE), "Rave does not answer"),
     ],
-    ids=["login", "config", "credentials", "start-limit", "stop", "timeout", "rave"],
+    ids=["login", "start-limit", "stop", "timeout", "rave"],
 )
 def test_what_is_no_fault_of_a_mesh_blocks_nothing(
     run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: dict[str, Any], words: str
@@ -802,6 +800,35 @@ def test_what_is_no_fault_of_a_mesh_blocks_nothing(
             site.discover(MESH)
             await site.idle()
             assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH), ("start", MESH)]
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(ExitStatus.CONFIG, "could not use its settings"), (ExitStatus.NO_SETTINGS, "has reset OpenFile=")],
+)
+def test_what_lacks_its_settings_is_not_started_every_round(
+    run: Run, bus_address: str, tmp_path: Path, status: ExitStatus, words: str
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            for _ in range(3):
+                site.systemd.change(MESH, **ended(status))
+                await until(lambda: site.systemd.verbs[-1] == ("reset-failed", MESH))
+                await site.idle()
+                begun = len(site.systemd.verbs)
+                for _ in range(3):
+                    site.discover(MESH)
+                    await site.idle()
+                assert site.systemd.verbs[begun:] == []
+                assert words in site.shown[-1][2]
+                assert site.blocks.in_force() == {}
+                # An operator need not wait.
+                await site.fleet.start_mesh(MESH, "uid 0")
+                await until(lambda: site.systemd.verbs[-1] == ("start", MESH))
+                await site.idle()
 
     run(body())
 
@@ -1117,7 +1144,7 @@ def test_a_process_that_ends_by_itself_rests_until_the_next_round(run: Run, bus_
             await site.idle()
             assert site.systemd.verbs == [("start", MESH)]
             assert site.blocks.in_force() == {}
-            assert "next round" in site.fleet.records[MESH].reason
+            assert "later round" in site.fleet.records[MESH].reason
             assert site.fleet.records[MESH].last_exit == "exit status 0 (stopped)"
             site.discover(MESH)
             await site.idle()

@@ -13,6 +13,7 @@ from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.lessons import Lesson, Lessons
 from ravesvc.orchestrator.record import Record, WorkerState
 from ravesvc.orchestrator.unit import UnitState
+from ravesvc.settings import NOT_HANDED_OVER
 from ravesvc.store.blocklist import Block, Memory, Reason
 from tests.unit.conftest import until
 
@@ -166,7 +167,7 @@ def test_what_an_earlier_parent_has_heard_is_the_detail_when_nobody_else_has(run
     [
         (failed(ExitStatus.LOGIN_NEEDED), "Rave wants a new login"),
         (failed(ExitStatus.CONFIG), "its process could not use its settings"),
-        (failed(243), "its process was not given settings and session, restart rave-orchestrator"),
+        (failed(ExitStatus.NO_SETTINGS), f"its process was not handed its settings: {NOT_HANDED_OVER}"),
         (failed(1, result="start-limit-hit", n_restarts=0), "it was started by hand too often"),
     ],
 )

@@ -15,7 +15,7 @@ FAILED = UnitState(active="failed", result="exit-code")
 STOPPING = UnitState(active="deactivating")
 RESTARTING = UnitState(active="activating", sub="auto-restart")
 LOADED = UnitState()
-RESTING = "it has ended; the next round of discovery starts it again"
+RESTING = "it has ended; a later round of discovery starts it again"
 
 IDS = st.sampled_from([f"m{number}" for number in range(8)])
 STATES = st.sampled_from(["active", "activating", "reloading", "refreshing", "deactivating", "inactive", "failed"])

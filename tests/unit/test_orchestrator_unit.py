@@ -6,7 +6,9 @@ import pytest
 
 from ravesvc.names import FINAL_STATUSES, ExitStatus
 from ravesvc.orchestrator.unit import NO_JOB, UnitState, how_ended, why_failed
+from ravesvc.settings import NOT_HANDED_OVER
 from ravesvc.store.blocklist import Reason
+from ravesvc.words import printable
 
 EXITED, KILLED, DUMPED = 1, 2, 3
 
@@ -80,7 +82,7 @@ def test_a_final_status_counts_when_the_process_exited_with_it(status: ExitStatu
     assert failed(0, status).final_status is None
 
 
-@pytest.mark.parametrize("status", [0, 1, 2, 77, 79, 86, 243, 255])
+@pytest.mark.parametrize("status", [0, 1, 2, 77, 79, 99, 243, 255])
 def test_any_other_status_is_a_crash(status: int) -> None:
     assert failed(EXITED, status).final_status is None
 
@@ -95,10 +97,22 @@ def test_any_other_status_is_a_crash(status: int) -> None:
         (ExitStatus.REJECTED, Reason.REJECTED, ""),
         (ExitStatus.CONFIG, None, "its process could not use its settings"),
         (ExitStatus.LOGIN_NEEDED, None, "Rave wants a new login"),
+        (ExitStatus.NO_SETTINGS, None, f"its process was not handed its settings: {NOT_HANDED_OVER}"),
     ],
 )
 def test_what_a_final_status_teaches(status: ExitStatus, reason: Reason | None, detail: str) -> None:
     assert why_failed(failed(EXITED, status)) == (reason, detail)
+
+
+@pytest.mark.parametrize("status", sorted(FINAL_STATUSES))
+def test_what_lacks_its_settings_is_misconfigured(status: ExitStatus) -> None:
+    assert failed(EXITED, status).misconfigured == (status in (ExitStatus.CONFIG, ExitStatus.NO_SETTINGS))
+    assert not failed(KILLED, status).misconfigured
+
+
+def test_what_helps_against_missing_settings_fits_where_it_is_shown() -> None:
+    _, detail = why_failed(failed(EXITED, ExitStatus.NO_SETTINGS))
+    assert printable(detail, 300) == detail
 
 
 def test_every_final_status_teaches_something() -> None:
@@ -116,7 +130,7 @@ def test_every_final_status_teaches_something() -> None:
         (failed(0, 0, result="resources"), "(result resources, its program was not run)"),
         (failed(EXITED, 1, result="start-limit-hit"), "(result start-limit-hit, exit status 1 (crashed))"),
         (failed(EXITED, 2), "(result exit-code, exit status 2)"),
-        # The number of a signal, not the status of a process without credentials.
+        # The number of a signal, not a status of ours.
         (failed(KILLED, 243), "(result exit-code, signal 243)"),
     ],
 )
@@ -138,7 +152,6 @@ def test_a_unit_that_was_not_restarted_has_not_crashed_again_and_again() -> None
 @pytest.mark.parametrize(
     ("unit", "detail"),
     [
-        (failed(EXITED, 243), "was not given settings and session, restart rave-orchestrator"),
         (failed(EXITED, 0, result="start-limit-hit", n_restarts=0), "was started by hand too often"),
         (failed(KILLED, 15, result="start-limit-hit", n_restarts=0), "was started by hand too often"),
     ],

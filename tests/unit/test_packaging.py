@@ -87,13 +87,13 @@ def test_a_child_is_part_of_the_target_and_not_of_the_parent() -> None:
     assert value(names.ORCHESTRATOR_UNIT, "StartLimitIntervalSec") == "0"
 
 
-def test_a_child_gets_its_credentials_by_the_names_it_knows() -> None:
-    assert values("rave-mesh@.service", "LoadCredential") == [
-        f"{names.SETTINGS_CREDENTIAL}:{names.SETTINGS_FILE}",
-        f"{names.SESSION_CREDENTIAL}:{names.SESSION_FILE}",
+def test_a_child_is_handed_files_by_the_names_it_knows() -> None:
+    assert values("rave-mesh@.service", "OpenFile") == [
+        f"{names.SETTINGS_FILE}:{names.SETTINGS_NAME}:read-only,graceful",
+        f"{names.SESSION_FILE}:{names.SESSION_NAME}:read-only,graceful",
     ]
-    # Without this a missing file is fatal; systemd ignores the line if nothing follows the colon.
-    assert value("rave-mesh@.service", "SetCredential") == f"{names.SESSION_CREDENTIAL}:\\n"
+    # A mount for each bot, which every further start has to walk.
+    assert not [key for key, _ in unit("rave-mesh@.service") if "Credential" in key]
     tmpfiles = (ROOT / "packaging/tmpfiles/rave-orchestrator.conf").read_text()
     for file in (names.SETTINGS_FILE, names.SESSION_FILE):
         assert re.search(rf"^d +{Path(file).parent} +0700 root root", tmpfiles, re.M)

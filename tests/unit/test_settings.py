@@ -99,7 +99,7 @@ def test_a_session_needs_every_key(key: str) -> None:
 
 @pytest.mark.parametrize("read", [MeshSettings.from_json, Session.from_json])
 def test_broken_json_is_not_quoted(read: Any) -> None:
-    with pytest.raises(RaveError, match=r"credential is not valid JSON \(line 1: Expecting ',' delimiter\)$"):
+    with pytest.raises(RaveError, match=r"file is not valid JSON \(line 1: Expecting ',' delimiter\)$"):
         read('{"auth_token": "hush-token"')
 
 

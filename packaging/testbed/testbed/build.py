@@ -13,7 +13,7 @@ from testbed.machine import Machine
 from testbed.root import build_root
 
 # What no package contains and no package build reads: changing it calls for no new build.
-_NOT_PACKAGED = (".ci/", "build/", "packaging/demo/", "packaging/testbed/", "tests/")
+_NOT_PACKAGED = (".ci/", "build/", "packaging/bench/", "packaging/demo/", "packaging/testbed/", "tests/")
 
 _LINTIAN = "lintian -EviI --pedantic --fail-on=error,warning"
 

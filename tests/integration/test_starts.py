@@ -110,7 +110,7 @@ def test_a_bot_starts_while_the_parent_is_away(site: Site) -> None:
 
 # A bot's program that tries to change what all bots are handed, and to open it by itself.
 _MEDDLER = """
-import os
+import os, sys
 from ravesvc.notify import notify
 
 def refused(what, attempt):
@@ -130,6 +130,11 @@ for number in (3, 4):
     refused("a change of mode", lambda: os.fchmod(number, 0o666))
 for file in ("settings", "session"):
     refused("opening", lambda: os.open(f"/run/rave/{file}.json", os.O_RDONLY))
+other = f"/proc/{sys.argv[1]}"
+for directory in ("fd", "root"):
+    refused("listing what is another bot's", lambda: os.listdir(f"{other}/{directory}"))
+for file in ("environ", "mem"):
+    refused("reading what is another bot's", lambda: os.open(f"{other}/{file}", os.O_RDONLY))
 notify("READY=1")
 print("tried it all", flush=True)
 import time; time.sleep(60)
@@ -140,7 +145,7 @@ def test_a_bot_can_not_change_what_all_bots_are_handed(site: Site) -> None:
     (mesh,) = site.run_fleet(1)
     files = "/run/rave/settings.json /run/rave/session.json"
     before = site.sh(f"stat -c '%n %a %u %s %Y' {files}; sha256sum {files}")
-    with inside_a_child(site, _MEDDLER):
+    with inside_a_child(site, _MEDDLER, site.pids([mesh])[mesh]):
         eventually(lambda: "tried it all" in _said(site, STRANGER), "it has tried")
     lines = _said(site, STRANGER)
     assert lines.count("True") == 2, "it is a reader of both"
@@ -157,7 +162,7 @@ def test_a_running_bot_keeps_no_file_open_that_others_could_take(site: Site) -> 
     assert "LISTEN_" in site.sh(f"tr '\\0' '\\n' < /proc/{pid}/environ"), "systemd did hand it over"
     token = json.loads(site.sh("cat /run/rave/session.json"))["auth_token"]
     assert token not in site.sh(f"tr '\\0' '\\n' < /proc/{pid}/environ; tr '\\0' '\\n' < /proc/{pid}/cmdline")
-    for user in ("nobody", "rave-mesh", "rave-simulator"):
+    for user in ("nobody", "rave-simulator"):
         with pytest.raises(CommandFailed, match="Permission denied"):
             site.machine.run(["ls", f"/proc/{pid}/fd/"], user=user)
         with pytest.raises(CommandFailed, match="Permission denied"):

@@ -42,6 +42,8 @@ class Api:
     (as Rave answered; attributes `status`, `error_code`, `retry_after`), Network, Timeout, Tls, BadData, Closed.
     What may pass is tried again with growing pauses, or after the pause that Rave asks for: reading after any failure
     that may pass, writing only when Rave says that it has not been heard. Needs a running event loop.
+
+    `progress` is told, in a sentence for people, what is asked of which host, and after each attempt that failed why.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class Api:
         identity: ClientIdentity,
         session: Session,
         tls: Tls,
+        progress: Callable[[str], None] = lambda _text: None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._identity = identity
         self._session = session
+        self._progress = progress
         self._clock = clock
         self._sleep = sleep
         self._rng = rng
@@ -171,8 +175,9 @@ class Api:
         async def attempt() -> T:
             return read(await self._attempt(what, method, path, content))
 
+        self._progress(f"Asking {self._transport.host}: {what}")
         decide = functools.partial(may_repeat or _may_repeat, method)
-        return await retry.repeat(what, attempt, decide, self._sleep, self._rng)
+        return await retry.repeat(what, attempt, decide, self._sleep, self._rng, self._progress)
 
     async def _attempt(self, what: str, method: str, path: str, content: bytes | None) -> Object:
         now = self._clock()

@@ -27,10 +27,12 @@ async def repeat(
     may_repeat: Callable[[RaveError], bool],
     sleep: Callable[[float], Awaitable[None]],
     rng: Callable[[], float],
+    failed: Callable[[str], None] = lambda _text: None,
 ) -> T:
     """What the first `attempt` that succeeds returns; raises the `RaveError` of the last one, which `what` begins.
 
-    Between two attempts are growing pauses, plus what the error's attribute `retry_after` asks for.
+    Between two attempts are growing pauses, plus what the error's attribute `retry_after` asks for. Before each pause
+    `failed` is told why there is one, and how long it is, in a sentence.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + PATIENCE
@@ -43,5 +45,6 @@ async def repeat(
         pause = next(pauses, math.inf) + float(error.attributes.get("retry_after", 0))
         if loop.time() + pause > deadline or not may_repeat(error):
             raise error
+        failed(f"{error.message}; next attempt in {pause:.0f} s")
         _log.debug("trying again in %.1f s: %s", pause, error)
         await sleep(pause)

@@ -47,7 +47,7 @@ class Transport:
     """Requests to `host`; `timeout` bounds each, from its turn to the last byte of its answer, in seconds."""
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext, timeout: float) -> None:
-        self._host = host
+        self.host = host
         self._port = port
         self._context = context
         self._timeout = timeout
@@ -73,7 +73,7 @@ class Transport:
                 async with asyncio.timeout(self._timeout):
                     return await self._waiting
             except TimeoutError:
-                raise _timed_out(self._host) from None
+                raise _timed_out(self.host) from None
             finally:
                 if self._waiting.cancelled():
                     self._line.end()
@@ -93,10 +93,10 @@ class Transport:
             _deliver(self._waiting, self._over())
 
     def _new_line(self) -> _Line:
-        return _Line(self._host, self._port, self._context, self._timeout)
+        return _Line(self.host, self._port, self._context, self._timeout)
 
     def _over(self) -> RaveError:
-        return RaveError(Code.CLOSED, f"the connection to {self._host} was closed by us", host=self._host)
+        return RaveError(Code.CLOSED, f"the connection to {self.host} was closed by us", host=self.host)
 
 
 def to_base(base: str, key: str, settings: Tls, timeout: float) -> tuple[Transport, str]:

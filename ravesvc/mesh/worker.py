@@ -73,7 +73,13 @@ class Worker:
         self._last_error = ""
         self._restart = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
-        self._api = Api(servers=settings.servers, identity=settings.identity, session=self._session, tls=settings.tls)
+        self._api = Api(
+            servers=settings.servers,
+            identity=settings.identity,
+            session=self._session,
+            tls=settings.tls,
+            progress=self._show_progress,
+        )
         self._link = link(self)
         parent = self._parent = self._link.parent
         registry = Registry()
@@ -171,6 +177,7 @@ class Worker:
 
     async def _live(self) -> ExitStatus:
         """One connection after another, once the parent has told what it knows or has had its time."""
+        self._link.tell("Asking the orchestrator for session and permissions")
         with contextlib.suppress(TimeoutError, RaveError):
             async with asyncio.timeout(_PATIENCE):
                 await self._follower.asked.wait()
@@ -317,6 +324,11 @@ class Worker:
         if self._final is None:
             self._final = status
             self._link.emit(signal, *args)
+
+    def _show_progress(self, text: str) -> None:
+        # A bot that is in its mesh looks up names, and says that it is connected.
+        if self._room is None:
+            self._link.tell(text)
 
     def _announce(self) -> None:
         """Say where we are, to a bus or a parent that has not heard of us yet."""

@@ -23,9 +23,21 @@ _CHECK_AGAIN = 600.0
 
 
 class Access:
-    """Requests of the session that was given last; without one there must be none but `leave`, which does nothing."""
+    """Requests of the session that was given last; without one there must be none but `leave`, which does nothing.
 
-    def __init__(self, settings: Config, clock: Callable[[], float] = time.monotonic) -> None:
+    Attributes:
+        progress: what the list of meshes waits for, in a sentence for people; empty while it is not being read.
+    """
+
+    def __init__(
+        self,
+        settings: Config,
+        clock: Callable[[], float] = time.monotonic,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`changed` is called whenever `progress` is another."""
+        self.progress = ""
+        self._changed = changed
         self._settings = settings
         self._clock = clock
         self._session: Session | None = None
@@ -42,7 +54,7 @@ class Access:
         if self._api:
             self._api.set_session(session)
         else:
-            self._api = self._new_api(session)
+            self._api = self._new_api(session, self._show_progress)
 
     async def meshes(self) -> Sequence[Mesh]:
         """All meshes that the configuration wants; raises as `Api`, and BadData for a session of somebody else.
@@ -65,6 +77,8 @@ class Access:
                 if session != self._session:
                     raise RaveError(Code.CLOSED, "there is another session meanwhile") from e
             raise
+        finally:
+            self._show_progress("")
         if self._session is None or self._session.user_id != session.user_id:
             raise RaveError(Code.CLOSED, "the list was read for another account")
         return listing.meshes
@@ -106,9 +120,19 @@ class Access:
         if self._api:
             await self._api.close()
 
-    def _new_api(self, session: Session) -> Api:
+    def _new_api(self, session: Session, progress: Callable[[str], None] = lambda _text: None) -> Api:
         settings = self._settings
-        return Api(servers=settings.servers, identity=settings.identity, session=session, tls=settings.tls)
+        return Api(
+            servers=settings.servers,
+            identity=settings.identity,
+            session=session,
+            tls=settings.tls,
+            progress=progress,
+        )
+
+    def _show_progress(self, text: str) -> None:
+        self.progress = text
+        self._changed()
 
 
 def _compare(session: Session, user: int) -> None:

@@ -140,7 +140,7 @@ class _Parent:
         self._edits = FileWatch(settings.blocklist_persist_path, self._edited)
         self._edited_now: asyncio.Task[None] | None = None
         self._edits_unread = False
-        self._access = Access(settings)
+        self._access = Access(settings, changed=self._changed)
         store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
         self._state = State(store, self._tell, self._changed, copy=Copy(settings.state_path.with_name(_COPY)))
         self._account = Account(
@@ -189,24 +189,30 @@ class _Parent:
             entry_points=lambda: self._entry_points,
         )
         self._status_due = False
+        self._started = False
 
     async def start(self) -> None:
         """Take up the work. The bus name comes last: who sees it, sees everything in place.
 
         Raises `RaveError` (Bus) if somebody has the name already, whose files these are then.
         """
+        _show_start("asking the message bus whether another orchestrator runs")
         (taken,) = await self._bus.call(*_BUS, "NameHasOwner", "s", names.BUS_NAME)
         if taken:
             raise RaveError(Code.BUS, f"the bus name {names.BUS_NAME} belongs to somebody else")
+        _show_start("reading the blocklist")
         await self._blocks.start()
         await self._edits.start()
+        _show_start("reading the store")
         await self._state.start()
         await self._account.adopt()
         self._entry_points = await asyncio.to_thread(entrypoints.find)
         self._bus.export(names.MANAGER_PATH, self._manager, self._blocklist)
         self._bus.export(names.BACKEND_PATH, self._backend)
         self._bus.object_manager(names.MANAGER_PATH)
+        _show_start("asking systemd which bots run")
         await self._fleet.start()
+        self._started = True
         self._say_status()
         await self._bus.request_name(names.BUS_NAME)
 
@@ -359,7 +365,7 @@ class _Parent:
 
     def _changed(self) -> None:
         """Say the status once per turn of the event loop, however many records change in it."""
-        if not self._status_due:
+        if self._started and not self._status_due:
             self._status_due = True
             asyncio.get_running_loop().call_soon(self._say_status)
 
@@ -374,6 +380,7 @@ class _Parent:
         return Situation(
             states=[record.state for record in self._fleet.records.values()],
             obstacle=self._obstacle,
+            waiting_for="" if self._discovery.last_good else self._access.progress,
             session_refused=self._discovery.login_needed,
             discovery_error=self._discovery.error,
             stale_since=self._discovery.stale_since,
@@ -382,6 +389,11 @@ class _Parent:
             store_error=self._state.error,
             command_errors=command_errors(self._fleet.records.values()),
         )
+
+
+def _show_start(step: str) -> None:
+    """Say what the start waits for: systemd shows it while the unit is activating."""
+    notify(f"STATUS=Starting: {step}")
 
 
 async def _first(*waits: Awaitable[object]) -> None:

@@ -16,6 +16,7 @@ class Situation:
     Attributes:
         states: of all meshes, in a word each.
         obstacle: why there can't be a round of discovery, and no mesh is started; None if there can.
+        waiting_for: what is asked of Rave, in a sentence, as long as it has not told once which meshes there are.
         session_refused: Rave refuses the session.
         discovery_error: why the last round failed; None when it was good.
         stale_since: seconds since the epoch up to which the list of meshes is known; means nothing without an error.
@@ -27,6 +28,7 @@ class Situation:
 
     states: Sequence[str] = ()
     obstacle: RaveError | None = None
+    waiting_for: str = ""
     session_refused: bool = False
     discovery_error: RaveError | None = None
     stale_since: float = 0.0
@@ -40,6 +42,8 @@ def status_line(now: Situation) -> str:
     """What there is to say, the most important first."""
     said = [
         _nothing_starts(now),
+        # A round that has failed says more.
+        "" if now.discovery_error else now.waiting_for,
         _meshes(now),
         f"the blocklist can't be saved: {now.blocklist_unsaved.message}" if now.blocklist_unsaved else "",
         f"the store can't be used, changes are refused: {now.store_error.message}" if now.store_error else "",

@@ -50,7 +50,7 @@ class House:
             announce=self._block_changed,
             changed=lambda: None,
         )
-        self._access = Access(settings)
+        self._access = Access(settings, changed=self._log_progress)
         store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
         self._state = State(store, self._tell, lambda: None, copy=Copy(settings.state_path.with_name(_COPY)))
         self._account = Account(settings, self._state, self._account_changed, ended=self._login_ended)
@@ -155,6 +155,11 @@ class House:
         await self._state.refresh()
         for announcement in Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.CREDENTIALS:
             await self._tell(announcement)
+
+    def _log_progress(self) -> None:
+        """Say what the start waits for; a round that fails is logged as such."""
+        if self._access.progress and not (self._discovery.last_good or self._discovery.error):
+            log.info("%s", self._access.progress)
 
     def _account_changed(self) -> None:
         """There is another session, or none; or all is ready for the first one."""

@@ -187,6 +187,27 @@ def test_after_so_many_attempts_it_gives_up(
     assert served.session.auth_token not in caplog.text
 
 
+def test_what_it_waits_for_is_in_its_status_and_why_after_the_first_attempt(
+    run: Run, served: Served, mesh: str, manager: FakeManager
+) -> None:
+    async def body() -> None:
+        served.control.fail("mesh", "503", times=1)
+        async with parent_of(served), child_of(served, mesh) as (child, _):
+            await manager.hears(f"STATUS=Asking localhost: reading mesh {mesh}")
+            why = "the server has a problem (HTTP 503, error 503)"
+            failed = f"STATUS=reading mesh {mesh} failed: {why}; next attempt in 1 s"
+            await manager.hears(failed)
+            await child.connects()
+            await manager.hears("STATUS=Connected to localhost")
+            await child.answer("?info")
+            said = [text for text in manager.said if text.startswith("STATUS=")]
+            assert said[0] == "STATUS=Asking the orchestrator for session and permissions"
+            assert [failed in text for text in said[:4]] == [False, False, True, False]
+            assert not any("Asking" in text for text in said[4:]), "names are looked up while it is connected"
+
+    run(body())
+
+
 @pytest.mark.parametrize("how", [{"status": 403}, {"after_open": 0.0}], ids=["upgrade", "after-open"])
 def test_a_server_that_does_not_want_us_is_told_apart(
     run: Run, served: Served, mesh: str, how: dict[str, Any]

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,6 +65,36 @@ def test_what_rave_lists_is_started_shown_and_stopped(run: Run, site: Site, bus_
             assert await parent == ExitStatus.STOPPED
             assert "STOPPING=1" in site.manager.said
             assert len(systemd.verbs) == 3, "the children are systemd's"
+
+    run(body())
+
+
+@pytest.mark.parametrize("listening", [True, False], ids=["silent", "refusing"])
+def test_what_the_first_round_waits_for_is_in_the_status(
+    run: Run, site: Site, bus_address: str, *, listening: bool
+) -> None:
+    async def body() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            host = f"localhost:{server.getsockname()[1]}"
+            if not listening:
+                server.close()
+            site.configure()
+            real = f'api: "https://{site.served.server}"'
+            assert real in site.file.read_text()
+            site.file.write_text(site.file.read_text().replace(real, f'api: "https://{host}"'))
+            async with site.running(bus_address) as (_, client, _):
+                await site.manager.hears("STATUS=Asking localhost: checking the session; 0 meshes")
+                steps = [said.removeprefix("STATUS=Starting: ") for said in site.manager.said if "=Starting" in said]
+                assert steps[1:] == ["reading the blocklist", "reading the store", "asking systemd which bots run"]
+                if listening:
+                    assert await get(client, "Status") == "Asking localhost: checking the session; 0 meshes"
+                else:
+                    # Long before the round has failed: that takes four attempts.
+                    what = "reading the list of invited meshes"
+                    reason = f"{what} failed: localhost can't be reached: Connection refused; next attempt"
+                    await site.manager.hears(f"STATUS={reason}")
+                    assert (await get(client, "Status")).startswith(reason)
+                    assert await get(client, "DiscoveryError") == ""
 
     run(body())
 

@@ -14,6 +14,13 @@ NOON = time.mktime((2026, 11, 28, 12, 3, 0, 0, 0, -1))
     ("situation", "line"),
     [
         (Situation(), "0 meshes"),
+        (Situation(waiting_for="Asking a server: checking"), "Asking a server: checking; 0 meshes"),
+        (
+            Situation(
+                waiting_for="Asking", discovery_error=RaveError(Code.SERVER_ERROR, "HTTP 500"), stale_since=NOON
+            ),
+            "0 meshes, discovery fails, stale since 2026-11-28 12:03: HTTP 500",
+        ),
         (Situation(states=["connected", "blocked", "connected"]), "3 meshes, 1 blocked, 2 connected"),
         (
             Situation(obstacle=RaveError(Code.CONFIG, "request_hash_key is not set", hint="set it")),

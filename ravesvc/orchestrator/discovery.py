@@ -12,6 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from ravesvc.api.models import Mesh
 from ravesvc.errors import Code, RaveError
@@ -28,6 +29,11 @@ _LEAST_INTERVAL = 1.0
 class Census:
     """The meshes that are believed to be there, oldest first. Pure: it is fed with the lists of good rounds.
 
+    A mesh that we have left is out at once, but lists may lag behind, and would have the bot at the door again
+    without an invitation. So it counts only when a list has it after one that lacked it, which is a new invitation;
+    or when several lists in a row have it, because no list lags for so long: then the old invitation could not be
+    deleted, or the new one was quicker than any list.
+
     Attributes:
         meshes: those that are believed; None before the first good round.
         held_back: how many of them the last list lacked, because it lacked too many to be believed.
@@ -40,6 +46,21 @@ class Census:
         self._lost: set[str] = set()
         self._missed: dict[str, int] = {}  # rounds in a row that were good, and lacked the mesh
         self._insisted = 0  # rounds in a row that held the same ones back
+        self._left: dict[str, int] = {}  # those that we have left: how many lists since then have them
+
+    @property
+    def missing(self) -> AbstractSet[str]:
+        """Those that are believed, though the last list lacks them."""
+        return self._lost
+
+    @property
+    def left(self) -> AbstractSet[str]:
+        """Those that we have left, and of which lists may say what was true before."""
+        return self._left.keys()
+
+    def lists(self, mesh: str) -> bool:
+        """Whether the last list has the mesh, which is needed to start it."""
+        return self.meshes is not None and mesh in self.meshes and mesh not in self._lost
 
     def adopt(self, running: Iterable[str]) -> None:
         """Before the first round: an earlier process has started these, so it has seen them listed.
@@ -51,7 +72,7 @@ class Census:
     def observe(self, listed: Sequence[Mesh]) -> None:
         """Take in a complete list. `held_back` is then the number of meshes whose loss is not believed."""
         known = self._running if self.meshes is None else self.meshes
-        seen = {mesh.id: mesh for mesh in listed}
+        seen = self._news(listed)
         before, self._lost = self._lost, known.keys() - seen.keys()
         self.meshes = {mesh: seen.get(mesh, old) for mesh, old in known.items()} | seen
         # What is listed even now is not missed.
@@ -67,6 +88,8 @@ class Census:
             self._missed = {mesh: missed.get(mesh, 0) + 1 for mesh in self._lost}
             for mesh in [mesh for mesh, rounds in self._missed.items() if rounds >= ROUNDS_TO_FORGET]:
                 self.forget(mesh)
+            # Whatever comes after a list without it is news.
+            self._left = {mesh.id: self._left[mesh.id] for mesh in listed if mesh.id in self._left}
 
     def believe(self) -> int:
         """What the last list lacked is gone, because an operator says so; returns how many that are."""
@@ -76,8 +99,13 @@ class Census:
             self.forget(mesh)
         return len(gone)
 
+    def leave(self, mesh: str) -> None:
+        """We have left the mesh, or it is no more, as its child has found out: what was listed is no longer true."""
+        self.forget(mesh)
+        self._left[mesh] = 0
+
     def forget(self, mesh: str) -> None:
-        """The mesh is gone, as its child may have found out."""
+        """The mesh is not listed any more."""
         self._missed.pop(mesh, None)
         self._lost.discard(mesh)
         self._running.pop(mesh, None)
@@ -91,11 +119,23 @@ class Census:
         self._running = {}
         self._lost = set()
         self._missed = {}
+        self._left = {}
 
     def forget_for_good(self) -> None:
         """There is no account, so there are none; `forget_all` leaves open which there are."""
         self.forget_all()
         self.meshes = {}
+
+    def _news(self, listed: Sequence[Mesh]) -> dict[str, Mesh]:
+        """What a list says, but for what it may be late with."""
+        seen = {mesh.id: mesh for mesh in listed}
+        for mesh in self._left.keys() & seen.keys():
+            self._left[mesh] += 1
+            if self._left[mesh] < ROUNDS_TO_FORGET:
+                del seen[mesh]
+            else:
+                del self._left[mesh]
+        return seen
 
 
 class Discovery:

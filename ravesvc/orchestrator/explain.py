@@ -63,7 +63,7 @@ def details(facts: Facts) -> dict[str, Variant]:
         "State": Variant("s", record.state),
         "Action": Variant("s", decision.action.value if decision else ""),
         "Reason": Variant("s", decision.reason if decision else ""),
-        "Listed": Variant("b", listed is not None),
+        "Listed": Variant("b", listed is not None and not record.missing),
         "Invited": Variant("b", bool(listed and listed.invited)),
         "LastDiscoveryTimestamp": Variant("t", facts.last_discovery),
         "DiscoveryError": Variant("s", str(facts.discovery_error or "")),
@@ -91,7 +91,7 @@ def _count(number: int) -> int:
 
 
 def _state(record: Record) -> str:
-    title = f" ({record.listed.title})" if record.listed and record.listed.title else ""
+    title = f" ({record.title})" if record.title else ""
     why = f": {record.reason}" if record.reason else ""
     return f"Mesh {record.mesh}{title} is {record.state}{why}."
 
@@ -103,7 +103,10 @@ def _discovery(facts: Facts, date: Callable[[int], str]) -> list[str]:
         known = "Discovery does not list it."
     else:
         how = "as an invitation" if facts.record.listed.invited else "as a mesh that is open to the bot"
-        known = f"Discovery lists it {how}, last read {date(facts.last_discovery)}."
+        if facts.record.missing:
+            known = f"Discovery listed it {how}, but its last list, read {date(facts.last_discovery)}, lacks it."
+        else:
+            known = f"Discovery lists it {how}, last read {date(facts.last_discovery)}."
     if facts.discovery_error is None:
         return [known]
     return [known, f"Discovery fails now, so what was known goes on: {facts.discovery_error.message}."]

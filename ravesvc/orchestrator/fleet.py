@@ -98,6 +98,7 @@ class Fleet:
         running = [mesh for mesh, unit in self._watch.states.items() if unit.running]
         await self._intent.adopt(running)
         self._census.adopt(running)
+        self._lessons.recall()
         self._acting = True
         for mesh in list(self._watch.states):
             self._learn_if_failed(mesh)
@@ -133,6 +134,7 @@ class Fleet:
             self._limit,
             resting=self._rests.meshes,
             starting=self._starting,
+            missing=self._census.missing,
         )
 
     def reconcile(self) -> None:
@@ -174,7 +176,7 @@ class Fleet:
             self._changed(self.records.pop(mesh))
         for mesh in known:
             record = self._record(mesh)
-            record.listed = listed.get(mesh, record.listed)
+            self._look_up(record)
             record.block = self._blocks.shown.get(mesh)
             self._changed(record)
 
@@ -306,7 +308,7 @@ class Fleet:
     async def _start(self, mesh: str) -> None:
         async with self._turn:
             unit = self._watch.state(mesh)
-            if self._blocks.get(mesh) or mesh not in (self._census.meshes or {}) or unit.present or unit.failed:
+            if self._blocks.get(mesh) or not self._census.lists(mesh) or unit.present or unit.failed:
                 # Decided otherwise while it waited for its turn; or somebody else has started it, and it may have
                 # failed since, which is to be learnt from first.
                 return
@@ -347,6 +349,7 @@ class Fleet:
     async def _learn(self, mesh: str, unit: UnitState) -> None:
         """Save what a failed unit teaches, then let systemd forget it."""
         lesson = await self._lessons.learn(mesh, unit)
+        self._look_up(self._record(mesh))
         if lesson.excuse:
             if unit.misconfigured:
                 self._rests.back_off(mesh)
@@ -455,10 +458,15 @@ class Fleet:
             case "Kicked", []:
                 # The block will say why, once it is on disk: at once, not only when the process has ended.
                 worker.disconnect("")
-                self._blocks.add(mesh, Reason.KICKED)
+                self._lessons.kicked(mesh)
+                self._look_up(self._record(mesh))
             case _:
                 log.warning("Mesh %s sent an unknown signal %s", mesh, member)
         self._publish(mesh)
+
+    def _look_up(self, record: Record) -> None:
+        """Take over what lists say of a mesh."""
+        record.look_up(self._census.meshes, self._census.missing)
 
     def _record(self, mesh: str) -> Record:
         return self.records.setdefault(mesh, Record(mesh))

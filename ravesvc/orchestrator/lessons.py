@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 # Seconds for which nothing but a server is to blame; what can't be reached for longer has to be left alone after all.
 _EXCUSED = 3600.0
 
+# The bot is in such a mesh no more, and the service has deleted its invitation, or there is no mesh.
+_OUT = frozenset({Reason.KICKED, Reason.LEFT, Reason.GONE})
+
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
@@ -69,15 +72,35 @@ class Lessons:
             log.warning("Mesh %s has ended: %s", mesh, detail, extra=about(mesh, Event.ENDED))
             return Lesson(None, detail, saved=True)
         saved = self._blocks.add(mesh, reason, detail=detail)
-        if reason in (Reason.GONE, Reason.LEFT):
-            self._census.forget(mesh)
+        if reason in _OUT:
+            self._census.leave(mesh)
         return Lesson(reason, "", saved=await saved)
 
-    def unlearn(self) -> None:
-        """After a good round of discovery: a mesh that was gone, and is listed again, is there again."""
+    def kicked(self, mesh: str) -> None:
+        """The child says so, as its end will: at once, because whatever it does next may fail."""
+        self._census.leave(mesh)
+        self._blocks.add(mesh, Reason.KICKED)
+
+    def recall(self) -> None:
+        """What an earlier process has learnt: lists may still have the meshes that it has left."""
         for mesh, block in self._blocks.in_force().items():
-            if block.reason is Reason.GONE and mesh in (self._census.meshes or {}):
+            if block.reason in _OUT:
+                self._census.leave(mesh)
+
+    def unlearn(self) -> None:
+        """After a good round of discovery: a mesh that was gone, and is listed again, is there again.
+
+        One that was left is joined again when the bot is invited again. (That a mesh is open is no invitation.)
+        """
+        listed = self._census.meshes or {}
+        for mesh, block in self._blocks.in_force().items():
+            if mesh not in listed or block.actor != SERVICE:
+                continue
+            if block.reason is Reason.GONE:
                 log.info("Mesh %s is there again", mesh, extra=about(mesh))
+                self._blocks.remove(mesh, SERVICE)
+            elif block.reason is Reason.LEFT and listed[mesh].invited:
+                log.info("Mesh %s invites the bot again", mesh, extra=about(mesh))
                 self._blocks.remove(mesh, SERVICE)
 
     async def _excuse(self, mesh: str) -> str:
@@ -109,5 +132,4 @@ class Lessons:
         return True
 
     def _server(self, mesh: str) -> str | None:
-        listed = self._records[mesh].listed
-        return listed.server if listed else None
+        return self._records[mesh].server

@@ -36,7 +36,7 @@ from ravesvc.orchestrator.record import Record, command_errors
 from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.statusline import Situation, status_line
-from ravesvc.store.blocklist import Change, What
+from ravesvc.store.blocklist import Change, Reason, What
 from ravesvc.store.copy import Copy
 from ravesvc.store.engine import make_store
 from ravesvc.units import Units
@@ -162,7 +162,7 @@ class _Parent:
             limit=settings.max_processes,
             interval=settings.status_poll_interval,
             changed=self._show,
-            leave=self._access.leave,
+            leave=self._leave,
             answers=self._answers,
         )
         authority = Authority(bus)
@@ -252,6 +252,11 @@ class _Parent:
             return False
         return await self._discovery.check()
 
+    async def _leave(self, mesh: str) -> None:
+        """Leave a mesh on Rave's side, and see that lists know it: whatever has it afterwards is a new invitation."""
+        await self._access.leave(mesh)
+        self._discovery.ask()
+
     async def _tell(self, announcement: Announcement) -> None:
         """Something in the store has changed: let everybody know, first of all ourselves."""
         if announcement is Announcement.CREDENTIALS:
@@ -327,6 +332,9 @@ class _Parent:
         blocked = change.what is What.BLOCKED
         extra = about(change.block.mesh, Event.BLOCKED if blocked else Event.UNBLOCKED)
         _log.log(logging.WARNING if blocked else logging.INFO, "%s", describe(change), extra=extra)
+        if blocked and change.block.reason is Reason.LEFT:
+            # As in `_leave`; here the child has left by itself.
+            self._discovery.ask()
         self._blocklist.changed(change)
         self._fleet.block_changed(change)
         self._changed()

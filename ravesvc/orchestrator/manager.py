@@ -104,7 +104,7 @@ class ManagerObject(Interface):
     async def list_meshes(self, call: Call) -> list[list[str]]:
         """Id, title, state and object path of every mesh, by id."""
         return [
-            [record.mesh, record.listed.title if record.listed else "", record.state, names.mesh_path(record.mesh)]
+            [record.mesh, record.title, record.state, names.mesh_path(record.mesh)]
             for record in sorted(self._fleet.records.values(), key=lambda record: record.mesh)
         ]
 
@@ -114,7 +114,7 @@ class ManagerObject(Interface):
         return [
             (
                 record.mesh,
-                record.listed.title if record.listed else "",
+                record.title,
                 record.state,
                 record.reason,
                 record.since,

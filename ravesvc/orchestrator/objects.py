@@ -81,8 +81,8 @@ class MeshObject(Interface):
         """Take over what a record says."""
         listed = record.listed
         self.set(
-            Title=listed.title if listed else "",
-            Server=(listed.server or "") if listed else "",
+            Title=record.title,
+            Server=record.server or "",
             Invited=bool(listed and listed.invited),
             Users=record.users,
             State=record.state,

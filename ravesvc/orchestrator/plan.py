@@ -40,6 +40,7 @@ def plan(
     limit: int | None,
     resting: AbstractSet[str] = frozenset(),
     starting: AbstractSet[str] = frozenset(),
+    missing: AbstractSet[str] = frozenset(),
 ) -> tuple[Decision, ...]:
     """Decide for every mesh that is listed or has a unit.
 
@@ -52,6 +53,7 @@ def plan(
             that takes the place of another is started when that has stopped.
         resting: the meshes whose process has ended without being told to, until a later good round of discovery.
         starting: the meshes that are about to be started; their units need not know of it yet.
+        missing: the meshes that are believed though the last list lacks them: they run on, but are not started.
     """
     known = listed or {}
     order = sorted(known, key=lambda mesh: not known[mesh].invited)
@@ -68,11 +70,15 @@ def plan(
             decision = _undecided(mesh, unit)
         elif mesh not in known:
             decision = _unwanted(mesh, unit, "discovery does not list it any more")
+        elif mesh in missing and not unit.present:
+            decision = Decision(mesh, Action.SKIP, "the last list of discovery lacks it")
         elif limit is not None and wanted >= limit:
             decision = _unwanted(mesh, unit, f"max_processes ({limit}) is reached")
         else:
             wanted += 1
-            decision = _wanted(mesh, unit)
+            decision = _wanted(
+                mesh, unit, "discovery listed it until lately" if mesh in missing else "discovery lists it"
+            )
             if decision.action is Action.START:
                 if mesh in starting:
                     decision = Decision(mesh, Action.KEEP, "discovery lists it, and it is about to be started")
@@ -87,11 +93,11 @@ def plan(
     return tuple(decisions)
 
 
-def _wanted(mesh: str, unit: UnitState) -> Decision:
+def _wanted(mesh: str, unit: UnitState, reason: str) -> Decision:
     if unit.running:
-        return Decision(mesh, Action.KEEP, "discovery lists it, and it runs")
+        return Decision(mesh, Action.KEEP, f"{reason}, and it runs")
     if unit.active == "inactive":
-        return Decision(mesh, Action.START, "discovery lists it")
+        return Decision(mesh, Action.START, reason)
     return _in_between(mesh, unit)
 
 

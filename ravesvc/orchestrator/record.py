@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,7 +103,9 @@ def _lasted(usec: object, now: float) -> float:
 class Record:
     """One mesh that is listed, blocked or has a unit.
 
-    `decision` is what the last plan said of it, `last_exit` how its last process has ended, in words.
+    `listed` is what lists say of it, None when they don't list it; `missing` whether that is believed though the last
+    list lacks it; `former` what the last list said that had it. `decision` is what the last plan said of it,
+    `last_exit` how its last process has ended, in words.
     """
 
     mesh: str
@@ -112,6 +115,26 @@ class Record:
     worker: WorkerState = field(default_factory=WorkerState)
     decision: Decision | None = None
     last_exit: str = ""
+    missing: bool = False
+    former: Mesh | None = None
+
+    def look_up(self, listed: Mapping[str, Mesh] | None, missing: AbstractSet[str]) -> None:
+        """Take over what is `listed`; of what is `missing` the last list lacks it."""
+        self.listed = (listed or {}).get(self.mesh)
+        self.missing = self.mesh in missing
+        self.former = self.listed or self.former
+
+    @property
+    def title(self) -> str:
+        """That of its video, when it was last listed."""
+        mesh = self.listed or self.former
+        return mesh.title if mesh else ""
+
+    @property
+    def server(self) -> str | None:
+        """Where its socket is, when it was last listed."""
+        mesh = self.listed or self.former
+        return mesh.server if mesh else None
 
     @property
     def state(self) -> str:

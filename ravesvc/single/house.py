@@ -24,7 +24,7 @@ from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.state import State
 from ravesvc.single.link import RoomParent
 from ravesvc.single.rooms import Rooms
-from ravesvc.store.blocklist import Change, What
+from ravesvc.store.blocklist import Change, Reason, What
 from ravesvc.store.copy import Copy
 from ravesvc.store.engine import make_store
 
@@ -65,7 +65,7 @@ class House:
             parent=lambda mesh: RoomParent(mesh, desk, lambda: self._entry_points),
             session=lambda: self._account.session,
             commands=commands,
-            leave=self._access.leave,
+            leave=self._leave,
             answers=self._answers,
         )
         self.records = self._rooms.records
@@ -105,6 +105,7 @@ class House:
         if obstacle and obstacle.code is Code.LOGIN_NEEDED:
             raise RaveError(Code.LOGIN_NEEDED, f"there is no account: {obstacle.hint}", hint=self._way_in())
         self._entry_points = await asyncio.to_thread(entrypoints.find)
+        self._rooms.start()
         self._ready = True
         self._account_changed()
 
@@ -140,6 +141,11 @@ class House:
         if self._closing or self._account.obstacle or self._discovery.error:
             return False
         return await self._discovery.check()
+
+    async def _leave(self, mesh: str) -> None:
+        """Leave a mesh on Rave's side, and see that lists know it: whatever has it afterwards is a new invitation."""
+        await self._access.leave(mesh)
+        self._discovery.ask()
 
     async def _tell(self, announcement: Announcement) -> None:
         """Something in the store has changed: let everybody know, first of all ourselves."""
@@ -196,6 +202,9 @@ class House:
         blocked = change.what is What.BLOCKED
         extra = about(change.block.mesh, Event.BLOCKED if blocked else Event.UNBLOCKED)
         log.log(logging.WARNING if blocked else logging.INFO, "%s", describe(change), extra=extra)
+        if blocked and change.block.reason is Reason.LEFT:
+            # As in `_leave`; here the bot has left by itself.
+            self._discovery.ask()
         self._rooms.block_changed(change)
 
     def _unusable(self, error: RaveError) -> RaveError:

@@ -93,6 +93,10 @@ class Rooms:
         self._due = False
         self._acting = True
 
+    def start(self) -> None:
+        """Recall what earlier processes have learnt."""
+        self._lessons.recall()
+
     def reconcile(self) -> None:
         """Begin to bring the bots in line with a good round of discovery."""
         self._lessons.unlearn()
@@ -141,7 +145,7 @@ class Rooms:
             del self.records[mesh]
         for mesh in known:
             record = self._record(mesh)
-            record.listed = listed.get(mesh, record.listed)
+            record.look_up(self._census.meshes, self._census.missing)
             record.block = self._blocks.shown.get(mesh)
 
     def _carry_out(self) -> None:
@@ -151,7 +155,15 @@ class Rooms:
             return
         units = {mesh: self._record(mesh).unit for mesh in self._rooms}
         limit = self._settings.max_processes
-        for decision in plan(self._census.meshes, self._blocks.in_force(), units, limit, resting=self._resting):
+        decisions = plan(
+            self._census.meshes,
+            self._blocks.in_force(),
+            units,
+            limit,
+            resting=self._resting,
+            missing=self._census.missing,
+        )
+        for decision in decisions:
             mesh = decision.mesh
             self._record(mesh).decision = decision
             if decision.action is Action.START:
@@ -271,7 +283,7 @@ class Rooms:
             case "Kicked", []:
                 # On its way to the disk before anything else: this process may end at any moment.
                 worker.disconnect("")
-                self._blocks.add(mesh, Reason.KICKED)
+                self._lessons.kicked(mesh)
 
     def _praise(self, mesh: str) -> None:
         """If its connection has held for long enough, what went wrong before it is over."""

@@ -158,6 +158,9 @@ def test_leave(site: Site, meshes: list[str]) -> None:
     site.wait_rounds(2)
     assert site.children() == [names.mesh_unit(other)], "it does not come back by itself"
     assert site.control.mesh(left)["invited"] == [], "the invitation is gone too"
+    # Invited again it comes again, with no block to be waited for.
+    site.control.invite(left)
+    site.control.wait(connected=[left])
 
 
 def test_a_leave_that_is_open_to_all(site: Site, meshes: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ravesvc import names
 from tests.integration.conftest import Site, eventually
 
 
@@ -68,3 +69,17 @@ def test_an_empty_answer_to_a_new_parent_is_not_believed_either(site: Site) -> N
     eventually(lambda: site.children() == [], "all have stopped")
     site.control.fail("discovery", "ok")
     site.control.wait(connected=meshes)
+
+
+def test_a_kick_that_is_lifted_is_no_invitation(site: Site) -> None:
+    kicked, other = site.run_fleet(2)
+    site.control.kick(kicked)
+    site.wait_state([kicked], "blocked")
+    eventually(lambda: site.children() == [names.mesh_unit(other)], "the process is gone")
+    assert "Discovery does not list it." in site.sh(f"ravectl explain {kicked}")
+    site.sh(f"ravectl blocklist remove {kicked}")
+    site.wait_rounds(4)
+    assert site.children() == [names.mesh_unit(other)]
+    assert "rejected" not in site.sh("ravectl blocklist list")
+    site.control.invite(kicked)
+    site.control.wait(connected=[kicked])

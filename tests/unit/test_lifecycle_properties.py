@@ -51,6 +51,8 @@ def ended(status: int, *, restarts: int = 0, result: str = "exit-code") -> UnitS
 KICKED = ended(ExitStatus.KICKED)
 GAVE_UP = ended(ExitStatus.CRASHED, restarts=5)
 STOPPED = UnitState(exec_main_code=1)
+# The bot has left these, or there is nothing to be in.
+OUT = (Reason.KICKED, Reason.LEFT, Reason.GONE)
 ENDS = (
     STOPPED,
     CRASHED,
@@ -158,6 +160,12 @@ class Lifecycle(RuleBasedStateMachine):
         self.believed = set(running)
         self.missed = dict.fromkeys(MESHES, 0)
         self.lost: tuple[frozenset[str], int] = frozenset(), 0
+        # Those that were left, and by how many lists since then they were mentioned.
+        self.left: dict[str, int] = {}
+        self.last_list: list[str] = []
+        for mesh, block in self.blocks.in_force(self.now).items():
+            if block.reason in OUT:
+                self.leave(mesh)
         self.learn_all()
 
     def die(self) -> None:
@@ -242,6 +250,14 @@ class Lifecycle(RuleBasedStateMachine):
         if self.blocks.add(mesh, Reason.KICKED, self.now, HOUR):
             self.count_kick(mesh)
         assert self.kicks[mesh], "it was known already"
+        self.leave(mesh)
+
+    def leave(self, mesh: str) -> None:
+        """The bot is in a mesh no more, and its invitation is deleted."""
+        self.census.leave(mesh)
+        self.believed.discard(mesh)
+        self.left[mesh] = 0
+        assert mesh not in (self.census.meshes or {}), "it is in the inventory still"
 
     def learn(self, mesh: str, death: Death = Death.NEVER) -> None:
         assert self.units[mesh] not in PRESENT, "systemd starts it again"
@@ -254,9 +270,8 @@ class Lifecycle(RuleBasedStateMachine):
             self.kick_is_known(mesh)
         else:
             self.blocks.add(mesh, reason, self.now, HOUR, detail=detail)
-        if reason in (Reason.GONE, Reason.LEFT):
-            self.census.forget(mesh)
-            self.believed.discard(mesh)
+        if reason in OUT:
+            self.leave(mesh)
         if death is Death.BEFORE_SAVING:
             self.die()
             return
@@ -274,7 +289,8 @@ class Lifecycle(RuleBasedStateMachine):
     def plan(self) -> dict[str, Decision]:
         """What is decided now, which has to be right at any time."""
         blocks = self.blocks.in_force(self.now)
-        decisions = plan(self.census.meshes, blocks, self.units, self.limit, self.resting, self.starting)
+        missing = self.census.missing
+        decisions = plan(self.census.meshes, blocks, self.units, self.limit, self.resting, self.starting, missing)
         starts = 0
         for decision in decisions:
             mesh, unit = decision.mesh, self.units.get(decision.mesh, UnitState())
@@ -286,6 +302,8 @@ class Lifecycle(RuleBasedStateMachine):
                 assert mesh not in self.starting, "two starts of one mesh"
                 assert not unit.failed, "nobody has learnt why it failed"
                 assert mesh not in self.resting
+                assert mesh in self.last_list, "a mesh is started that the last list lacks"
+                assert mesh not in self.left, "a mesh is joined again that was left"
             if decision.action is Action.STOP and mesh not in blocks and "max_processes" not in decision.reason:
                 assert mesh not in self.believed, "a mesh is stopped though it may be there"
         if starts and self.limit is not None:
@@ -312,11 +330,19 @@ class Lifecycle(RuleBasedStateMachine):
 
     def one_round(self, listed: list[str]) -> None:
         before, kept = set(self.believed), self.plan()
+        self.last_list = listed
+        late = set()
+        for mesh in self.left.keys() & set(listed):
+            self.left[mesh] += 1
+            if self.left[mesh] < ROUNDS_TO_FORGET:
+                late.add(mesh)
+            else:
+                del self.left[mesh]
         lost = frozenset(before - set(listed))
         self.lost = (lost, self.lost[1] + 1 if lost == self.lost[0] else 1)
         held_back = 2 * len(lost) > len(before)
         for mesh in MESHES:
-            if mesh in listed:
+            if mesh in listed and mesh not in late:
                 self.missed[mesh] = 0
             elif not held_back:
                 self.missed[mesh] += 1
@@ -326,11 +352,14 @@ class Lifecycle(RuleBasedStateMachine):
         gone = before - self.census.meshes.keys()
         assert gone <= lost
         if held_back:
-            insisted = listed and self.lost[1] >= ROUNDS_TO_FORGET_MOST
+            insisted = set(listed) - late and self.lost[1] >= ROUNDS_TO_FORGET_MOST
             assert not gone or insisted, "the loss of most is believed"
         else:
             assert all(self.missed[mesh] >= ROUNDS_TO_FORGET for mesh in gone), "a mesh is forgotten too early"
-        self.believed = before - gone | set(listed)
+        self.believed = before - gone | (set(listed) - late)
+        assert not late & self.census.meshes.keys(), "what was left is back though no list lacked it"
+        if not held_back:
+            self.left = {mesh: times for mesh, times in self.left.items() if mesh in listed}
         for mesh, decision in self.plan().items():
             if decision.action is Action.STOP and kept[mesh].action is Action.KEEP and mesh in lost:
                 # Others may have come that are to run before it.
@@ -339,7 +368,8 @@ class Lifecycle(RuleBasedStateMachine):
                 )
 
         for mesh, block in self.blocks.in_force(self.now).items():
-            if block.reason is Reason.GONE and mesh in self.census.meshes:
+            again = block.reason is Reason.GONE or (block.reason is Reason.LEFT and mesh in INVITED)
+            if again and block.actor == SERVICE and mesh in self.census.meshes:
                 self.blocks.remove(mesh, self.now, SERVICE)
                 self.save()
         self.resting.clear()
@@ -377,7 +407,7 @@ class Lifecycle(RuleBasedStateMachine):
             self.starting.discard(mesh)
             blocked = self.blocks.get(mesh, self.now)
             unit = self.units.get(mesh, UnitState())
-            if not (blocked or unit.present or unit.failed) and mesh in (self.census.meshes or {}):
+            if not (blocked or unit.present or unit.failed) and self.census.lists(mesh):
                 self.units[mesh] = STARTING
             self.learn_all()
             if not self.up:
@@ -597,7 +627,7 @@ TestLifecycle.settings = hypothesis.settings(max_examples=200, stateful_step_cou
 def test_a_mesh_that_is_gone_before_the_first_round_is_not_back_because_of_a_round_without_it() -> None:
     census = Census()
     census.adopt(MESHES[:3])
-    census.forget(MESHES[0])
+    census.leave(MESHES[0])
     census.observe([Mesh(mesh, None, "", invited=True, users=()) for mesh in MESHES[1:3]])
     assert census.meshes is not None
     assert MESHES[0] not in census.meshes

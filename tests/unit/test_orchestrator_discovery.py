@@ -106,6 +106,53 @@ def test_forgetting() -> None:
     Census().forget("a")
 
 
+def test_what_we_have_left_is_out_at_once_and_lists_may_be_late_with_it() -> None:
+    found = census("abc")
+    found.leave("a")
+    assert (known(found), found.held_back, found.left) == ("bc", 0, {"a"})
+    found.observe(meshes("abc"))
+    assert known(found) == "bc", "a list that is late"
+    found.observe(meshes("bc"))
+    assert (known(found), found.left) == ("bc", set())
+    found.observe(meshes("abc"))
+    assert known(found) == "bca", "a new invitation"
+    # It may be quicker than any list without the mesh.
+    found.leave("a")
+    for _ in range(ROUNDS_TO_FORGET - 1):
+        found.observe(meshes("abc"))
+        assert known(found) == "bc"
+    found.observe(meshes("abc"))
+    assert known(found) == "bca"
+
+
+def test_a_list_that_is_not_believed_ends_no_lateness() -> None:
+    found = census("abc")
+    found.leave("a")
+    found.observe([])
+    found.observe(meshes("abc"))
+    assert known(found) == "bc"
+
+
+def test_what_we_have_left_is_no_loss() -> None:
+    found = census("abcdef")
+    for name in "abcde":
+        found.leave(name)
+    found.observe(meshes("f"))
+    assert (known(found), found.held_back) == ("f", 0)
+    found = adopted("abc")
+    found.leave("c")
+    found.leave("b")
+    found.observe(meshes("a"))
+    assert (known(found), found.held_back) == ("a", 0)
+
+
+def test_only_what_the_last_list_has_may_be_started() -> None:
+    found = census("abc", "ab")
+    assert known(found) == "abc"
+    assert (found.missing, found.lists("a"), found.lists("c"), found.lists("x")) == ({"c"}, True, False, False)
+    assert not Census().lists("a")
+
+
 def test_another_accounts_meshes_are_forgotten_at_once() -> None:
     found = census("abc", "b", *["c"] * ROUNDS_TO_FORGET_MOST)
     assert found.held_back == 2

@@ -740,7 +740,6 @@ def test_a_reset_that_fails_is_told_and_waits_for_the_next_round(run: Run, bus_a
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
-        (ended(ExitStatus.LEFT), Reason.LEFT),
         (ended(ExitStatus.UNREACHABLE), Reason.CONNECTION_FAILURES),
         (ended(ExitStatus.REJECTED), Reason.REJECTED),
         ({**ended(ExitStatus.CRASHED), "NRestarts": 6}, Reason.CRASHES),
@@ -759,7 +758,6 @@ def test_other_ends_block_for_a_while(
             block = site.on_disk()[MESH]
             assert (block.reason, block.since, block.until) == (reason, 1_000_000, 1_060_000)
             assert site.left == []
-            assert (MESH in (site.census.meshes or {})) is not (reason is Reason.LEFT)
             site.discover(MESH)
             await site.idle()
             assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
@@ -768,6 +766,66 @@ def test_other_ends_block_for_a_while(
             await site.idle()
             assert site.systemd.verbs[2:] == [("start", MESH)]
             assert site.on_disk() == {}
+
+    run(body())
+
+
+def test_a_mesh_that_was_left_is_joined_again_when_the_bot_is_invited_again(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH, OTHER)
+            site.systemd.change(MESH, **ended(ExitStatus.LEFT))
+            await site.state(MESH, "blocked")
+            await site.idle()
+            assert site.on_disk()[MESH].until == 1_060_000
+            record = site.fleet.records[MESH]
+            assert record.listed is None, "an old list is not today's"
+            site.discover(MESH, OTHER)
+            assert record.listed is None, "this list was late"
+            site.discover(OTHER)
+            site.discover(MESH, OTHER)
+            await site.idle()
+            assert site.systemd.verbs[-1] == ("start", MESH)
+            assert site.on_disk() == {}
+
+    run(body())
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2])
+def test_a_kick_that_is_lifted_is_no_invitation(run: Run, bus_address: str, tmp_path: Path, lag: int) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH, OTHER)
+            site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+            await site.state(MESH, "blocked")
+            await site.idle()
+            site.blocks.remove(MESH, "root")
+            before = list(site.systemd.verbs)
+            for _ in range(lag):
+                site.discover(MESH, OTHER)
+            site.discover(OTHER)
+            await site.idle()
+            assert site.systemd.verbs == before
+            with pytest.raises(RaveError, match="does not list"):
+                await site.fleet.start_mesh(MESH, "root")
+            site.discover(MESH, OTHER)
+            await site.idle()
+            assert site.systemd.verbs == [*before, ("start", MESH)]
+
+    run(body())
+
+
+def test_another_parent_knows_what_was_left(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            site.blocks.add(MESH, Reason.KICKED)
+            await site.begin(MESH, OTHER)
+            site.blocks.remove(MESH, "root")
+            site.discover(MESH, OTHER)
+            await site.idle()
+            assert site.systemd.verbs == [("start", OTHER)]
 
     run(body())
 

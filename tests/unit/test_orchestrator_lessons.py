@@ -143,8 +143,8 @@ def test_a_mesh_is_blocked_for_what_its_child_has_met(
         assert await learnt(scene, unit) == Lesson(reason, "", saved=True)
         assert scene.blocks.added == [("a", reason, detail)]
         assert scene.blocks.failures == []
-        # A mesh that is there no more need not be missed by three rounds.
-        assert scene.known == ({"b"} if reason in (Reason.LEFT, Reason.GONE) else {"a", "b"})
+        # A mesh in which the bot is no more need not be missed by three rounds.
+        assert scene.known == ({"b"} if reason in (Reason.KICKED, Reason.LEFT, Reason.GONE) else {"a", "b"})
         assert scene.asked == (reason is Reason.CONNECTION_FAILURES)
 
     run(body())
@@ -202,7 +202,7 @@ def test_a_lesson_is_over_when_it_is_known_whether_it_was_saved(run: Run, status
         assert lesson.saved is saved
         assert lesson.reason
         # It is in force all the same.
-        assert scene.known == (set() if status is ExitStatus.GONE else {"a"})
+        assert scene.known == ({"a"} if status is ExitStatus.UNREACHABLE else set())
 
     run(body())
 

@@ -123,7 +123,7 @@ def examine(path: str | Path, places: Places = _PLACES) -> tuple[Config | None, 
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        hint = "the package ships one: reinstall it"
+        hint = f"install -m 640 -g rave {names.SHIPPED_CONFIG_FILE} {path}"
         return None, [RaveError(Code.CONFIG, f"{path} does not exist", hint=hint, file=str(path))]
     except OSError as e:
         hint = "root and the user rave must be able to read it; others try as root"

@@ -36,6 +36,8 @@ BOOT_ID_VARIABLE = "RAVESVC_BOOT_ID"
 
 # Files. Those under /run/rave belong to root: OpenFile= in rave-mesh@.service hands them over, by these names.
 CONFIG_FILE = "/etc/rave/rave.yaml"
+# What the package made CONFIG_FILE of when it was installed: all options with their defaults, as comments.
+SHIPPED_CONFIG_FILE = "/usr/share/rave-orchestrator/rave.yaml"
 DATABASE_FILE = "/etc/rave/database.json"
 SETTINGS_FILE = "/run/rave/settings.json"
 SESSION_FILE = "/run/rave/session.json"

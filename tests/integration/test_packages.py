@@ -11,7 +11,7 @@ from testbed.machine import Machine
 from testbed.root import run_root
 
 from ravesvc import names
-from tests.integration.conftest import LOGS, Figure, Site, eventually
+from tests.integration.conftest import CHECKOUT, LOGS, Figure, Site, eventually
 
 # Turns each .deb in /root/build into one with a higher version.
 _REPACK = """
@@ -19,11 +19,28 @@ cd /root/build
 for package in *.deb; do
     dpkg-deb --raw-extract "$package" tree
     sed -i 's/^Version: .*/&.1/; s/(= [^)]*/&.1/' tree/DEBIAN/control
+    # With another option, and another default.
+    sed -i 's/^#limit:.*/#limit: 50/; $a #brightness: 3' tree/usr/share/rave-orchestrator/rave.yaml || true
     find tree -path '*/ravesvc/__init__.py' -exec sed -i 's/^__version__ = "[^"]*/&.1/' {} +
     dpkg-deb --build --root-owner-group -Znone tree "/root/upgrade/$package"
     rm -r tree
 done
 """
+
+# Makes of the package one as 0.1.0 was: rave.yaml and a README are conffiles.
+_REPACK_AS_BEFORE = """
+dpkg-deb --raw-extract /root/build/rave-orchestrator_*.deb tree
+sed -i 's/^Version: .*/Version: 0.1.0~before/' tree/DEBIAN/control
+for name in rave.yaml commands.d/README; do
+    echo '# as it was shipped' > tree/etc/rave/$name
+    echo /etc/rave/$name >> tree/DEBIAN/conffiles
+done
+rm tree/DEBIAN/preinst
+dpkg-deb --build --root-owner-group -Znone tree /root/before.deb
+rm -r tree
+"""
+_CONFFILES = "dpkg-query --show --showformat '${Conffiles}' rave-orchestrator"
+_YAML = "/etc/rave/rave.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +57,75 @@ def apt(site: Site, command: str) -> str:
     return site.sh(f"DEBIAN_FRONTEND=noninteractive apt-get -q -y {command}", timeout=180)
 
 
+def dpkg(site: Site, command: str, *, check: bool = True) -> str:
+    """Where nobody is there to answer a question."""
+    return site.sh(f"DEBIAN_FRONTEND=noninteractive dpkg {command} </dev/null", check=check, timeout=120)
+
+
+def test_a_persons_account_called_rave_is_refused(site: Site) -> None:
+    site.sh("groupadd -g 1000 rave && useradd -m -u 1000 -g rave -s /bin/bash rave")
+    said = site.sh("apt-get -q -y install /root/build/*.deb", check=False, timeout=180)
+    assert "a user rave exists already, and is no system account (UID 1000)" in said
+    assert "nothing is installed" in said
+    assert site.sh("dpkg-query -W -f '${db:Status-Abbrev}' rave-orchestrator", check=False)[:2] != "ii"
+    assert site.sh("ls /etc/rave /var/lib/rave 2>/dev/null", check=False) == ""
+    # The half of what the message says, and then all of it. (apt has got as far as the simulator, and takes it back.)
+    site.sh("usermod --login dave --home /home/dave --move-home rave")
+    apt(site, "--fix-broken install")
+    said = site.sh("apt-get -q -y install /root/build/rave-orchestrator_*.deb", check=False, timeout=180)
+    assert "a group rave exists already, and is no system group (GID 1000)" in said
+    site.sh("groupmod --new-name dave rave")
+    apt(site, "install /root/build/*.deb")
+    assert site.sh("id -un 1000").strip() == "dave"
+    assert 0 < int(site.sh("id -u rave")) < 1000
+    assert site.sh("runuser -u dave -- head -c 1 /etc/rave/rave.yaml 2>&1", check=False).endswith(
+        "Permission denied\n"
+    )
+    apt(site, "purge rave-orchestrator rave-simulator")
+    site.sh("userdel --remove dave")
+
+
+@pytest.mark.parametrize("edit", ["", "# mine", "deleted"])
+def test_an_upgrade_from_when_rave_yaml_was_a_conffile(site: Site, edit: str) -> None:
+    site.sh(_REPACK_AS_BEFORE)
+    dpkg(site, "--install /root/before.deb")
+    assert _YAML in site.sh(_CONFFILES)
+    site.sh({"": "true", "deleted": f"rm {_YAML}"}.get(edit, f"echo '{edit}' >> {_YAML}"))
+    before = site.sh(f"cat {_YAML}; stat -c '%a %U:%G' {_YAML}", check=False)
+    dpkg(site, "--install /root/build/rave-orchestrator_*.deb")
+    assert site.sh(f"cat {_YAML}; stat -c '%a %U:%G' {_YAML}", check=False) == before
+    assert site.sh(_CONFFILES).split()[::2] == ["/etc/needrestart/conf.d/rave.conf"]
+    assert site.sh("ls -A /etc/rave /etc/rave/commands.d").count("\n") == (4 if edit == "deleted" else 5)
+    # Back, with the answer that keeps what is there, and to this version again.
+    dpkg(site, "--force-confold --install /root/before.deb")
+    dpkg(site, "--install /root/build/rave-orchestrator_*.deb")
+    if edit != "deleted":
+        assert site.sh(f"cat {_YAML}; stat -c '%a %U:%G' {_YAML}", check=False) == before
+    apt(site, "purge rave-orchestrator")
+
+
+def test_an_upgrade_that_fails_keeps_rave_yaml(site: Site) -> None:
+    site.sh(_REPACK_AS_BEFORE)
+    dpkg(site, "--install /root/before.deb")
+    site.sh(f"echo '# mine' >> {_YAML}")
+    before = site.sh(f"cat {_YAML}")
+    site.sh("dpkg-deb --raw-extract /root/build/rave-orchestrator_*.deb tree; echo exit 1 >> tree/DEBIAN/preinst")
+    site.sh("dpkg-deb --build --root-owner-group -Znone tree /root/broken.deb; rm -r tree")
+    assert "error processing" in dpkg(site, "--install /root/broken.deb", check=False)
+    assert site.sh(f"cat {_YAML}") == before
+    assert _YAML in site.sh(_CONFFILES)
+    assert site.sh("dpkg-query -W -f '${db:Status-Abbrev}${Version}' rave-orchestrator") == "ii 0.1.0~before"
+    # Removed, and then installed in this version: the file that a removal keeps is the operator's as well.
+    dpkg(site, "--remove rave-orchestrator")
+    dpkg(site, "--install /root/build/rave-orchestrator_*.deb")
+    assert site.sh(f"cat {_YAML}") == before
+    assert _YAML not in site.sh(_CONFFILES)
+    apt(site, "purge rave-orchestrator")
+
+
 def test_first_install(site: Site) -> None:
     apt(site, "install /root/build/*.deb")
+    assert site.sh(f"cat {_YAML}") == (CHECKOUT / "config/rave.yaml").read_text()
     assert site.sh("systemctl is-enabled rave-orchestrator").strip() == "enabled"
     assert site.sh("systemctl is-active rave-orchestrator", check=False).strip() == "inactive", (
         "the operator starts it"
@@ -54,14 +138,29 @@ def test_first_install(site: Site) -> None:
     site.sh("systemctl stop rave-orchestrator")
 
 
+def test_a_rave_yaml_that_is_missing(site: Site) -> None:
+    """It is not made again behind the operator's back, and the message has the command that makes it."""
+    site.sh(f"rm {_YAML}")
+    dpkg(site, "--install /root/build/rave-orchestrator_*.deb")
+    said = site.sh("ravectl config check", check=False)
+    assert f"{_YAML} does not exist (install " in said
+    site.sh(said[said.index("install ") : said.rindex(")")])
+    assert site.sh("ravectl config check") == f"{_YAML} is fine.\n"
+    assert site.sh(f"stat -c '%a %U:%G' {_YAML}").strip() == "640 root:rave"
+
+
 def test_upgrade_disturbs_no_mesh(site: Site, figure: Figure) -> None:
     site.set_up()
     meshes = site.run_fleet(20)
     pids, connections = site.pids(meshes), site.control.connections()
     parent = site.sh("systemctl show --value -p MainPID rave-orchestrator")
+    options = site.sh(f"cat {_YAML}")
     site.sh(_REPACK, timeout=120)
     # Alone: an upgrade of the simulator restarts it, and with it every connection.
-    site.sh("dpkg --force-depends --install /root/upgrade/rave-orchestrator_*.deb", timeout=120)
+    dpkg(site, "--force-depends --install /root/upgrade/rave-orchestrator_*.deb")
+    # Its shipped options are others; those of the operator stay, and nobody is asked.
+    assert "#brightness" in site.sh("cat /usr/share/doc/rave-orchestrator/examples/rave.yaml")
+    assert site.sh(f"cat {_YAML}; ls -A /etc/rave") == f"{options}commands.d\nrave.yaml\n"
     assert site.sh("dpkg-query -W -f '${Version}' rave-orchestrator").endswith(".1")
     assert site.sh("systemctl show --value -p MainPID rave-orchestrator") != parent
     site.wait_state(meshes, "connected")
@@ -87,7 +186,7 @@ def test_removal_stops_the_fleet(site: Site) -> None:
     apt(site, "remove rave-orchestrator")
     assert site.sh("systemctl list-units --plain --no-legend --state=active,activating,failed 'rave*'").strip() == ""
     assert site.sh("pgrep --full 'ravesv[c]' || true").strip() == ""
-    assert "/etc/rave/rave.yaml" in site.sh("find /etc/rave"), "a removal keeps the configuration"
+    assert _YAML in site.sh("find /etc/rave"), "a removal keeps the configuration"
 
 
 def test_purge_leaves_nothing(site: Site) -> None:

@@ -94,7 +94,9 @@ def test_what_is_no_configuration(file: Path, content: bytes, capsys: pytest.Cap
 
 def test_a_file_that_can_not_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check", str(tmp_path / "nowhere")]) == Exit.FAILED
-    assert capsys.readouterr().err == f"{tmp_path}/nowhere does not exist (the package ships one: reinstall it)\n"
+    path = f"{tmp_path}/nowhere"
+    hint = f"install -m 640 -g rave {names.SHIPPED_CONFIG_FILE} {path}"
+    assert capsys.readouterr().err == f"{path} does not exist ({hint})\n"
     assert main(["config", "check", str(tmp_path)]) == Exit.FAILED
     assert "can't be read: Is a directory" in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 """The files outside the Python package spell the same names, numbers and options as the package."""
 
+import importlib.resources
 import re
 import subprocess
 import xml.etree.ElementTree as ET
@@ -110,8 +111,8 @@ def test_of_what_is_the_operators_a_child_sees_its_commands_alone() -> None:
     assert value("rave-mesh@.service", "BindReadOnlyPaths") == f"-{directory}"
     tmpfiles = (ROOT / "packaging/tmpfiles/rave-orchestrator.conf").read_text()
     assert re.search(rf"^d +{directory} +0755 root root", tmpfiles, re.M)
-    installed = (ROOT / "debian/rave-orchestrator.install").read_text()
-    assert re.search(rf"^config/commands\.d/README +{str(directory)[1:]}$", installed, re.M)
+    # A bot that runs has this very directory before it: dpkg must not take it away at an upgrade.
+    assert (ROOT / "debian/rave-orchestrator.dirs").read_text().split() == [str(directory)[1:]]
 
 
 def test_the_parent_comes_after_the_database_but_does_not_need_it() -> None:
@@ -336,7 +337,9 @@ def test_the_manual_page_lists_every_file_that_is_for_the_administrator_to_chang
     listed = re.findall(r"^\.It Pa (.*)$", page, re.M)
     lines = [line.split() for line in (ROOT / "debian/rave-orchestrator.install").read_text().splitlines()]
     files = [f"/{words[1]}/{Path(words[0]).name}" for words in lines if words[-1].startswith("etc/")]
-    assert "/etc/needrestart/conf.d/rave.conf" in files
+    # An upgrade asks about an edited file that a package owns: there is none that is there to be edited.
+    assert files == ["/etc/needrestart/conf.d/rave.conf"]
+    files += [names.CONFIG_FILE, names.SHIPPED_CONFIG_FILE, f"{names.COMMANDS_DIRECTORY}/greet.py"]
     assert [file for file in files if file not in listed and f"{Path(file).parent}/" not in listed] == []
 
 
@@ -364,6 +367,20 @@ def test_the_manual_page_and_the_shipped_file_explain_every_option() -> None:
     options |= {field.name for part in (ClientIdentity, Servers, Tls) for field in fields(part)}
     assert listed == options
     assert set(shipped) == options | {"client_identity", "servers", "tls"}
+
+
+def test_there_is_one_file_to_begin_with() -> None:
+    """In the wheel, in the package and among its examples."""
+    text = (ROOT / "config/rave.yaml").read_text()
+    assert importlib.resources.files("ravesvc").joinpath("rave.yaml").read_text() == text
+    installed = (ROOT / "debian/rave-orchestrator.install").read_text()
+    assert re.search(
+        rf"^config/rave\.yaml +{Path(names.SHIPPED_CONFIG_FILE).parent}$".replace(" +/", " +"), installed, re.M
+    )
+    linked = (ROOT / "debian/rave-orchestrator.links").read_text().split()
+    assert linked == [names.SHIPPED_CONFIG_FILE[1:], "usr/share/doc/rave-orchestrator/examples/rave.yaml"]
+    for script in "preinst", "postinst", "postrm":
+        assert names.CONFIG_FILE in (ROOT / f"debian/rave-orchestrator.{script}").read_text()
 
 
 def test_the_shipped_configuration_shows_the_defaults() -> None:

@@ -121,7 +121,9 @@ def run_root() -> Root:
     return Root(
         name="run",
         # curl for its libraries: the tests' MongoDB server wants them.
-        packages=("systemd", "systemd-sysv", "dbus", "polkitd", "python3", "iproute2", "less", "procps", "curl"),
+        packages=(
+            "systemd", "systemd-sysv", "dbus", "polkitd", "python3", "iproute2", "less", "passwd", "procps", "curl",
+        ),
         downloads=(
             "dbus-broker", "libfaketime", "openssl", "python3-aiohttp", "python3-dbus-next", "python3-pymongo",
             "python3-pystemd", "python3-urllib3", "python3-watchdog", "python3-websockets", "python3-yaml",

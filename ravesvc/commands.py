@@ -63,7 +63,8 @@ def command(
     """Register the decorated `async def handler(context)` as a command; `context` is a `Context`.
 
     Args:
-        name: one word in lower case, of at most 32 characters, that is no command yet.
+        name: one word of at most 32 characters that is no command yet. Users may write it in capitals, in full
+            width, and in whatever else their keyboards make of it.
         description: one sentence for `help`, of at most 200 characters.
         permission: whom it is for, unless somebody says something else with `setperm`; everybody, or
             `Permission.ADMIN`.

@@ -86,7 +86,7 @@ class FakeRoom:
         Raises whatever the file raises, and `RaveError` (InvalidArgument) for what no bot would take.
         """
         taken = dict.fromkeys((*FIXED_COMMANDS, LEAVE), "the bot itself")
-        taken |= {command.name: command.source or "the bot itself" for command in self._registry.commands()}
+        taken |= {command.key: command.source or "the bot itself" for command in self._registry.commands()}
         self._own.append(load_file(Path(file), taken))
         self._registry.include(self._own)
 

@@ -10,15 +10,20 @@ from ravesvc.bot.backend import Backend
 from ravesvc.bot.builtin import count
 from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Command, Permission, Registry
 from ravesvc.bot.context import Context
+from ravesvc.bot.parsing import without_prefix
 from ravesvc.bot.text import plain
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.state import user_id
+from ravesvc.spelling import fold
 
 log = logging.getLogger(__name__)
 
 # Somebody has ten minutes to find the mail, and then Rave has to be asked.
 _RELOGIN_SECONDS = 900.0
 _NAME_LENGTH = 32
+# What is compared of words that may have anything in them.
+_WORD_LENGTH = 128
+_HANDLE_LENGTH = 64
 _FEW_SECONDS = 90
 
 _PERMISSIONS = {str(permission): permission for permission in Permission}
@@ -57,7 +62,7 @@ class _AdminCommands:
         """Give or take the right of an admin, by mention or by user id."""
         actor = _actor(context)
         user, words = _whom(context)
-        order = " ".join(words).lower()
+        order = fold(" ".join(words)[:_NAME_LENGTH])
         if order not in ("", "remove"):
             raise _admin_usage(context)
         if order:
@@ -71,16 +76,16 @@ class _AdminCommands:
     async def setperm(self, context: Context) -> None:
         """Say whom a command is for."""
         actor = _actor(context)
-        permission = _PERMISSIONS.get(context.args[1].lower()) if len(context.args) == 2 else None
+        permission = _PERMISSIONS.get(fold(context.args[1][:_NAME_LENGTH])) if len(context.args) == 2 else None
         if permission is None:
             raise _usage(f"{context.prefixes[0]}setperm <command> <admin|user>")
         name = _command_name(context)
         command = context.registry.get(name)
         if command is None:
-            raise _unknown(context, name, (c.name for c in context.registry.commands() if not c.fixed))
+            raise _unknown(context, name, (c.key for c in context.registry.commands() if not c.fixed))
         _refuse_fixed(name)
         await self._backend.set_permission(actor, name, permission, command.description)
-        await context.reply(f"The command {name} is {_FOR[permission]} now")
+        await context.reply(f"The command {command.name} is {_FOR[permission]} now")
 
     async def removeperm(self, context: Context) -> None:
         """Let a command be for whom it says itself; or forget about one that is no more."""
@@ -148,8 +153,9 @@ def _whom(context: Context) -> tuple[int, list[str]]:
     words = list(context.args)
     if not words:
         raise _admin_usage(context)
-    if not words[0].startswith("@"):
-        user = user_id(words[0])
+    first = fold(words[0][:_NAME_LENGTH])
+    if not first.startswith("@"):
+        user = user_id(first)
         if user is None:
             raise _admin_usage(context)
         return user, words[1:]
@@ -164,17 +170,22 @@ def _whom(context: Context) -> tuple[int, list[str]]:
         raise RaveError(Code.INVALID_ARGUMENT, "that mentions several users", hint="name one at a time")
     (mention,) = users.values()
     # A handle may have blanks.
-    handle = f"@{mention.handle}".split()
-    return mention.user_id, words[len(handle) if words[: len(handle)] == handle else 1 :]
+    handle = _folded(f"@{mention.handle}".split())
+    return mention.user_id, words[len(handle) if _folded(words[: len(handle)]) == handle else 1 :]
+
+
+def _folded(words: Iterable[str]) -> list[str]:
+    return [fold(word[:_HANDLE_LENGTH]) for word in words]
 
 
 def _command_name(context: Context) -> str:
-    """The command that the first word names, perhaps with a prefix."""
-    word = context.args[0]
-    if context.registry.get(word.lower()) or word.lower() in context.permissions.overrides:
-        return word.lower()
-    prefix = next((prefix for prefix in context.prefixes if word.startswith(prefix)), "")
-    return word.removeprefix(prefix).lower()
+    """The key of the command that the first word names, perhaps with a prefix."""
+    word = context.args[0][:_WORD_LENGTH]
+    key = fold(word)
+    if context.registry.get(key) or key in context.permissions.overrides:
+        return key
+    bare = (rest for prefix in context.prefixes if (rest := without_prefix(word, prefix)) is not None)
+    return fold(next(bare, word))
 
 
 def _refuse_fixed(name: str) -> None:
@@ -199,7 +210,7 @@ def _usage(usage: str) -> RaveError:
 
 
 def _marked(context: Context, command: Command) -> str:
-    changed = not command.fixed and command.name in context.permissions.overrides
+    changed = not command.fixed and command.key in context.permissions.overrides
     return f"{command.name} (set)" if changed else command.name
 
 

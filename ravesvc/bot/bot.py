@@ -12,6 +12,7 @@ from ravesvc.bot.command import Command, EventHandler, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.facts import Facts
+from ravesvc.bot.hearing import Hearing, ReplyLoopGuard, SeenMessages
 from ravesvc.bot.limits import Cooldowns, Limits, Refusal, Throttle
 from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.parsing import Invocation, parse
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 _ASKERS_OWN = frozenset({Code.INVALID_ARGUMENT, Code.ACCESS_DENIED, Code.BUSY, Code.LAST_ADMIN})
 # Failures may come from far away. More than this is no sentence.
 _ERROR_LENGTH = 500
+_LOOP = "This looks like two bots that answer each other. I listen again after a minute, or when someone else writes"
 
 
 class Bot:
@@ -88,7 +90,11 @@ class Bot:
         self._cooldowns = Cooldowns(clock)
         self._troubled = troubled
         self._people = People(lookup, clock=clock)
-        self.outbox = Outbox(typing_delay=typing_delay, limits=self._limits, clock=clock, sleep=sleep)
+        self._seen = SeenMessages()
+        self._loops = ReplyLoopGuard(clock)
+        self.outbox = Outbox(
+            typing_delay=typing_delay, limits=self._limits, clock=clock, sleep=sleep, saying=self._loops.said
+        )
         self._room: RoomLike | None = None
         self._commands = Tasks(self._limits.running)
         self._others = Tasks(self._limits.running)
@@ -123,7 +129,7 @@ class Bot:
     def on_chat(self, message: ChatMessage) -> None:
         """Somebody wrote something."""
         room = self._room
-        if room is None or message.sender == room.own_user_id or message.sender in self._ignored_users:
+        if room is None or not self._hears(room, message):
             return
         invocation = parse(message.text, self._prefixes)
         command = self._registry.get(invocation.name) if invocation else None
@@ -148,6 +154,22 @@ class Bot:
     def on_kicked(self) -> None:
         """The bot was thrown out."""
         self._emit(EventKind.KICKED, [None])
+
+    def _hears(self, room: RoomLike, message: ChatMessage) -> bool:
+        """Whether to listen to a message."""
+        user = message.sender
+        # Its own account may be in the room with other devices as well.
+        if user == room.own_user_id or user in self._ignored_users or self._seen.again(message):
+            return False
+        if self.permissions and user in self.permissions.admins:
+            self._loops.trust(user)
+            return True
+        answers_us = message.reply_to is not None and room.is_own(message.reply_to)
+        hearing = self._loops.hear(user, message.text, answers_us=answers_us)
+        if hearing is Hearing.STOP:
+            log.warning("User %s seems to be a bot that answers ours: not heard for a while", user)
+            self._tell(message, _LOOP)
+        return hearing is Hearing.HEAR
 
     def _may_run(self, command: Command, message: ChatMessage) -> bool:
         admins = self.permissions.admins if self.permissions else frozenset()
@@ -229,7 +251,7 @@ class Bot:
 
     async def _answer(self, message: ChatMessage, text: str) -> None:
         try:
-            await self.outbox.send(text, reply_to=message.id)
+            await self.outbox.send(text, reply_to=message.id or None)
         except RaveError as error:
             log.info("cannot answer a message: %s", error)
 

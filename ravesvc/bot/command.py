@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.errors import Code, RaveError
+from ravesvc.spelling import fold
 
 if TYPE_CHECKING:
     from ravesvc.bot.context import Context
@@ -23,7 +24,8 @@ FIXED_COMMANDS = frozenset({"admin", "refresh", "setperm", "removeperm", "listpe
 # For admins as well, unless somebody opens it.
 LEAVE = "leave"
 
-_NAME = re.compile(r"[^\sA-Z]{1,32}")
+# As it is written, and as it is compared.
+_NAME = re.compile(r"\S{1,32}")
 
 
 class Permission(StrEnum):
@@ -38,6 +40,7 @@ class Command:
     """One command.
 
     Attributes:
+        name: as its author writes it; `key` is what tells commands apart.
         description: one sentence for `help`.
         permission: whom it is for, unless somebody configures something else.
         seconds: how long its handler may take; None for what any command may.
@@ -54,6 +57,11 @@ class Command:
     source: str = ""
 
     @property
+    def key(self) -> str:
+        """The name as it is compared: see `spelling.fold`."""
+        return fold(self.name)
+
+    @property
     def title(self) -> str:
         """The name, and where it comes from if somebody else wrote it: for the log."""
         return f"{self.name} of {self.source}" if self.source else self.name
@@ -61,7 +69,7 @@ class Command:
     @property
     def fixed(self) -> bool:
         """Whether its permission can't be changed."""
-        return self.name in FIXED_COMMANDS
+        return self.key in FIXED_COMMANDS
 
 
 class Registry:
@@ -73,7 +81,7 @@ class Registry:
     """
 
     def __init__(self, source: str = "", taken: Mapping[str, str] | None = None) -> None:
-        """`taken` has the names that no command may have here, and whose they are."""
+        """`taken` has the keys that no command may have here, and whose they are."""
         self.source = source
         self.parts: tuple[Registry, ...] = (self,)
         self._taken = taken or {}
@@ -104,13 +112,16 @@ class Registry:
             RaveError: InvalidArgument, when nobody could type the name, when it is taken, or when a fixed command is
                 not for admins.
         """
-        if name in self._taken:
-            text = f"there is a command {name} already: it belongs to {self._taken[name]}"
+        key = _key(name)
+        if key in self._taken:
+            text = f"there is a command {name} already: it belongs to {self._taken[key]}"
             raise RaveError(Code.INVALID_ARGUMENT, text, hint="take another name")
-        _check(name, permission)
+        if key in FIXED_COMMANDS and permission is not Permission.ADMIN:
+            text = f"the command {name} is for admins only"
+            raise RaveError(Code.INVALID_ARGUMENT, text, hint="register it as such")
 
         def register(handler: Handler) -> Handler:
-            self._commands[name] = Command(
+            self._commands[key] = Command(
                 name=name,
                 description=description,
                 handler=handler,
@@ -133,8 +144,9 @@ class Registry:
         return register
 
     def get(self, name: str) -> Command | None:
-        """The command of that name, which is in lower case."""
-        return next((part._commands[name] for part in self.parts if name in part._commands), None)
+        """The command of that name, however it is spelt."""
+        key = fold(name)
+        return next((part._commands[key] for part in self.parts if key in part._commands), None)
 
     def commands(self) -> list[Command]:
         """All commands by name."""
@@ -146,12 +158,20 @@ class Registry:
         return self._handlers.get(kind, ())
 
 
-def _check(name: str, permission: Permission) -> None:
-    if not _NAME.fullmatch(name) or name != name.lower():
+def command_key(name: str) -> str | None:
+    """The key of a command of that name; None if nobody could type it, or no engine of the store could keep it."""
+    if not _NAME.fullmatch(name) or not name.isprintable():
+        return None
+    key = fold(name)
+    return key if _NAME.fullmatch(key) and key.isprintable() else None
+
+
+def _key(name: str) -> str:
+    key = command_key(name)
+    if key is None:
         raise RaveError(
             Code.INVALID_ARGUMENT,
             f"{name[:80]!r} can't be the name of a command",
-            hint="use one word in lower case, of at most 32 characters",
+            hint="use one word of at most 32 characters",
         )
-    if name in FIXED_COMMANDS and permission is not Permission.ADMIN:
-        raise RaveError(Code.INVALID_ARGUMENT, f"the command {name} is for admins only", hint="register it as such")
+    return key

@@ -54,7 +54,7 @@ class Context:
 
     async def reply(self, text: str, *, mentions: Sequence[Mention] = ()) -> str:
         """Answer the command's message; returns and raises what `Outbox.send` does."""
-        return await self.outbox.send(text, reply_to=self.message.id, mentions=mentions)
+        return await self.outbox.send(text, reply_to=self.message.id or None, mentions=mentions)
 
     async def send(self, text: str, *, mentions: Sequence[Mention] = ()) -> str:
         """Say something in the mesh that is no answer; returns and raises what `Outbox.send` does."""

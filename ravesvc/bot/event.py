@@ -48,7 +48,7 @@ class Event:
 
     async def reply(self, text: str) -> str:
         """Answer the message (without one: `send`); returns and raises what `Outbox.send` does."""
-        return await self.outbox.send(text, reply_to=self.message.id if self.message else None)
+        return await self.outbox.send(text, reply_to=(self.message.id or None) if self.message else None)
 
     async def send(self, text: str) -> str:
         """Say something in the mesh; returns and raises what `Outbox.send` does."""

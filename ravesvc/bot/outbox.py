@@ -71,12 +71,22 @@ class Outbox:
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        saying: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`typing_delay` is in seconds, for each message; 0 sends without saying that the bot types."""
+        """Prepare it.
+
+        Args:
+            typing_delay: seconds, for each message; 0 sends without saying that the bot types.
+            limits: see there.
+            clock: monotonic seconds.
+            sleep: waits for that many seconds.
+            saying: gets each text just before it is sent.
+        """
         self._typing_delay = typing_delay
         self._limits = limits
         self._clock = clock
         self._sleep = sleep
+        self._saying = saying
         self._rate = Bucket(limits.outgoing, clock())
         self._room: RoomLike | None = None
         self._queue: deque[_Letter] = deque()
@@ -159,10 +169,12 @@ class Outbox:
 
     async def _say(self, room: RoomLike, text: str, reply_to: str | None, mentions: Sequence[Mention]) -> str:
         if self._typing_delay <= 0:
+            self._saying(text)
             return await room.chat(text, reply_to=reply_to, mentions=mentions)
         await room.typing()
         try:
             await self._sleep(self._typing_delay)
+            self._saying(text)
             return await room.chat(text, reply_to=reply_to, mentions=mentions)
         finally:
             # The message matters, and it was sent or has failed by now.

@@ -88,7 +88,7 @@ class OwnCommands:
         self._given = sources.given
         self._changed = changed
         registry.include(self._given)
-        self._program = {command.name: command.source or "the bot itself" for command in registry.commands()}
+        self._program = {command.key: command.source or "the bot itself" for command in registry.commands()}
         self._in_force: dict[str, _Loaded] = {}
         self._failed: dict[str, str] = {}  # to load, by source
         self._troubles: dict[str, str] = {}  # while running, the last one by source
@@ -192,7 +192,7 @@ def load_file(path: Path, taken: Mapping[str, str]) -> Registry:
 
 def _take(taken: dict[str, str], source: str, loaded: _Loaded) -> None:
     for command in loaded.registry.commands():
-        taken.setdefault(command.name, source)
+        taken.setdefault(command.key, source)
 
 
 def _read(path: Path, owners: AbstractSet[int]) -> bytes:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from ravesvc.spelling import fold
+
+# Characters that a prefix may have more than usual, invisible ones, and those of a word that may be a command.
+_MAX_EXTRA = 16
+_MAX_WORD = 96
+
+# What autocorrection makes of two hyphens is a dash, and of one at times as well.
+_DASHES = "\u2012\u2013\u2014\u2015"
+_ONE_HYPHEN = str.maketrans(dict.fromkeys(_DASHES, "-"))
+_TWO_HYPHENS = str.maketrans(dict.fromkeys(_DASHES, "--"))
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What somebody asked for. `name` is in lower case; `args` are as written."""
+    """What somebody asked for. `name` is folded (`spelling.fold`); `args` are as written."""
 
     name: str
     args: tuple[str, ...]
@@ -18,11 +29,41 @@ class Invocation:
 def parse(text: str, prefixes: Sequence[str]) -> Invocation | None:
     """The invocation in `text`, or None for an ordinary message.
 
-    The first of `prefixes` that the text starts with counts; blanks may follow it, but something must. White space
-    separates the arguments; nothing quotes it. Whether a command of that name exists is not asked here.
+    The first of `prefixes` that the text starts with counts, in any spelling of a keyboard; blanks may follow it, but
+    something must. White space separates the arguments; nothing quotes it. Whether a command of that name exists is
+    not asked here.
     """
-    prefix = next((prefix for prefix in prefixes if text.startswith(prefix)), None)
-    if prefix is None:
-        return None
-    words = text[len(prefix) :].split()
-    return Invocation(words[0].lower(), tuple(words[1:]), prefix) if words else None
+    for prefix in prefixes:
+        rest = without_prefix(text, prefix)
+        if rest is not None:
+            words = rest.split()
+            while words and not (name := _name(words[0])):
+                del words[0]
+            return Invocation(name, tuple(words[1:]), prefix) if words else None
+    return None
+
+
+def without_prefix(text: str, prefix: str) -> str | None:
+    """What follows the prefix, as written; None if the text starts with something else."""
+    if text.startswith(prefix):
+        return text[len(prefix) :]
+    head, wanted = text[: len(prefix) + _MAX_EXTRA], fold(prefix)
+    for reading in _readings(head):
+        # Most texts have none: that is seen at once.
+        if wanted and fold(reading).startswith(wanted):
+            for end in range(1, len(head) + 1):
+                if wanted in map(fold, _readings(head[:end])):
+                    return text[end:]
+    return None
+
+
+def _readings(head: str) -> Iterator[str]:
+    yield head
+    if not set(_DASHES).isdisjoint(head):
+        yield head.translate(_ONE_HYPHEN)
+        yield head.translate(_TWO_HYPHENS)
+
+
+def _name(word: str) -> str:
+    # Nothing that long names a command.
+    return fold(word) if len(word) <= _MAX_WORD else word

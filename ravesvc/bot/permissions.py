@@ -18,7 +18,7 @@ class Permissions(Protocol):
 
     @property
     def overrides(self) -> Mapping[str, Permission]:
-        """What somebody configured, by the name of a command, which need not exist here."""
+        """What somebody configured, by the key of a command, which need not exist here."""
 
     def allows(self, command: Command, user_id: int | None) -> bool:
         """Whether the user may run the command. A sender without a user id is nobody's admin."""
@@ -35,7 +35,7 @@ class StaticPermissions:
 
     Attributes:
         admins: the user ids of admins, in all meshes.
-        overrides: by command name, in place of the command's own permission; fixed commands have none.
+        overrides: by the key of a command, in place of the command's own permission; fixed commands have none.
     """
 
     admins: frozenset[int] = frozenset()
@@ -47,4 +47,4 @@ class StaticPermissions:
 
     def needed(self, command: Command) -> Permission:
         """Whom the command is for, with overrides."""
-        return command.permission if command.fixed else self.overrides.get(command.name, command.permission)
+        return command.permission if command.fixed else self.overrides.get(command.key, command.permission)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
-from ravesvc.bot.command import FIXED_COMMANDS
+from ravesvc.bot.command import FIXED_COMMANDS, command_key
 from ravesvc.errors import Code, RaveError
 from ravesvc.words import printable
 
 # What every engine can keep.
 _MOST_USER = 2**63 - 1
-_COMMAND = re.compile(r"\S{1,32}")
 _LONGEST_DESCRIPTION = 200
 
 
@@ -24,9 +21,9 @@ def user_id(number: int) -> int:
 
 
 def command(text: str) -> str:
-    """The name of a command whose permission can be changed, in lower case; raises `RaveError` (InvalidArgument)."""
-    name = text.lower()
-    if not name.isprintable() or not _COMMAND.fullmatch(name):
+    """The key of a command whose permission can be changed; raises `RaveError` (InvalidArgument)."""
+    name = command_key(text)
+    if name is None:
         raise RaveError(
             Code.INVALID_ARGUMENT,
             f"{printable(text, 80)!r} is not the name of a command",

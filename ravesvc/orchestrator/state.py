@@ -17,6 +17,7 @@ from typing import TypeVar
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 from ravesvc.names import Announcement
+from ravesvc.spelling import fold
 from ravesvc.store.copy import Copy
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Store
 
@@ -198,7 +199,7 @@ class State:
     ) -> None:
         """Say whom a command is for; `by` is a user id, 0 for an operator."""
         permission = CommandPermission(
-            command=command.lower(),
+            command=fold(command),
             requires_admin=requires_admin,
             description=description,
             updated_at=self._clock(),
@@ -212,7 +213,7 @@ class State:
 
     async def remove_permission(self, command: str, *, actor: int | None = None) -> bool:
         """Let a command be for whom it says itself; False if that is so already."""
-        command = command.lower()
+        command = fold(command)
         return await self._change_if(
             lambda: self._store.remove_permission(command),
             lambda old: old.without_permission(command),

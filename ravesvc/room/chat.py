@@ -28,7 +28,7 @@ class ChatMessage:
     """A chat message that somebody sent.
 
     Attributes:
-        id: chosen by the sender, or replaced by the server.
+        id: chosen by the sender, or replaced by the server; empty if there is none.
         sender_peer: peer id of the sender; holds the id of the person's device, so never show it.
         sender: user id of the sender, None if the peer id has none.
         text: may be empty (a reaction, a picture).
@@ -47,7 +47,7 @@ class ChatMessage:
 def parse_chat(data: Object) -> ChatMessage:
     """Read the data of a chatMessage; raises `RaveError` (BadData)."""
     peer = fields.get_str(data, "from")
-    message_id = fields.get_str(data, "id")
+    message_id = fields.opt_str(data, "id") or ""
     if len(message_id) > _ID_LIMIT or len(peer) > _ID_LIMIT:
         raise RaveError(Code.BAD_DATA, "an id of the chat message is too long")
     return ChatMessage(

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import normalise_token, user_of_peer
-from ravesvc.store.store import Admin, CommandPermission, Credentials
+from ravesvc.store.store import Admin, CommandPermission, Credentials, command_key
 from ravesvc.words import printable
 
 Entry = TypeVar("Entry")
@@ -67,7 +67,7 @@ def permission(document: Document) -> CommandPermission:
     name = document.get("commandName")
     if not isinstance(name, str):
         name = document.get("_id")
-    command = name.strip().lower() if isinstance(name, str) else ""
+    command = command_key(name) if isinstance(name, str) else ""
     if not command:
         raise RaveError(Code.BAD_DATA, "commandName must be a text", key="commandName")
     description = document.get("description")
@@ -100,15 +100,6 @@ def by_user(admins: Iterable[Admin]) -> tuple[Admin, ...]:
         if one.active or one.user_id not in found:
             found[one.user_id] = one
     return tuple(found[user] for user in sorted(found))
-
-
-def by_command(permissions: Iterable[CommandPermission]) -> tuple[CommandPermission, ...]:
-    """Each command once, in order. Of several documents one that is for admins counts."""
-    found: dict[str, CommandPermission] = {}
-    for one in permissions:
-        if one.requires_admin or one.command not in found:
-            found[one.command] = one
-    return tuple(found[command] for command in sorted(found))
 
 
 def of_credentials(known: Credentials) -> tuple[dict[str, Any], list[str]]:

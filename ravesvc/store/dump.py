@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from ravesvc import fd_files, fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import credentials as account
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, command_key
 
 Entry = TypeVar("Entry")
 
@@ -122,8 +122,10 @@ def _admin(source: fields.Object) -> Admin:
 
 
 def _permission(source: fields.Object) -> CommandPermission:
-    command = _text(source, "commandName")
-    if not command or command != command.strip().lower():
+    # Earlier versions have exported names in other spellings.
+    name = _text(source, "commandName")
+    command = command_key(name)
+    if not command or name != name.strip().lower():
         raise RaveError(Code.BAD_DATA, "commandName must be a name in lower case", key="commandName")
     return CommandPermission(
         command=command,

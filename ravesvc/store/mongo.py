@@ -30,7 +30,7 @@ from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import documents
 from ravesvc.store.documents import ADMINS, PERMISSIONS, Collection
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, by_command
 from ravesvc.store.thread import LoopThread
 from ravesvc.words import printable
 
@@ -113,7 +113,7 @@ class MongoStore:
                 credentials=credentials,
                 unusable=unusable,
                 admins=documents.by_user(admin for _, admin in await self._entries(database, ADMINS)),
-                permissions=documents.by_command(found for _, found in await self._entries(database, PERMISSIONS)),
+                permissions=by_command(found for _, found in await self._entries(database, PERMISSIONS)),
             )
 
         return await self._run(read)

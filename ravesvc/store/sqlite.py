@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.statefile import StateFile
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, by_command, command_key
 from ravesvc.store.thread import LoopThread
 
 T = TypeVar("T")
@@ -108,17 +108,17 @@ class SqliteStore:
 
     async def set_permission(self, permission: CommandPermission) -> None:
         """See `Store`."""
-        await self._run(_CHANGE, lambda database: _put_permission(database, permission))
+
+        def put(database: sqlite3.Connection) -> None:
+            _drop_permission(database, permission.command)
+            _put_permission(database, permission)
+
+        await self._run(_CHANGE, put)
 
     async def remove_permission(self, command: str) -> bool:
         """See `Store`."""
 
-        def remove(database: sqlite3.Connection) -> bool:
-            return bool(
-                database.execute("DELETE FROM command_permissions WHERE command_name = ?", (command,)).rowcount
-            )
-
-        return await self._run(_CHANGE, remove)
+        return await self._run(_CHANGE, lambda database: _drop_permission(database, command))
 
     async def _run(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do it in the thread, in one transaction."""
@@ -153,9 +153,9 @@ def _read(database: sqlite3.Connection) -> Contents:
             Admin(user_id=user, added_by=by, added_at=_date(at), active=bool(active))
             for user, by, at, active in admins
         ),
-        permissions=tuple(
+        permissions=by_command(
             CommandPermission(
-                command=command,
+                command=command_key(command),
                 requires_admin=bool(requires_admin),
                 description=description,
                 updated_at=_date(at),
@@ -216,7 +216,7 @@ def _add_admin(database: sqlite3.Connection, admin: Admin) -> bool:
 
 def _put_permission(database: sqlite3.Connection, permission: CommandPermission) -> None:
     database.execute(
-        "INSERT OR REPLACE INTO command_permissions VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO command_permissions VALUES (?, ?, ?, ?, ?)",
         (
             permission.command,
             permission.requires_admin,
@@ -225,6 +225,14 @@ def _put_permission(database: sqlite3.Connection, permission: CommandPermission)
             permission.updated_by,
         ),
     )
+
+
+def _drop_permission(database: sqlite3.Connection, command: str) -> bool:
+    """Delete a command's, also under the names in other spellings that earlier versions have written."""
+    names = database.execute("SELECT command_name FROM command_permissions").fetchall()
+    found = [(name,) for (name,) in names if command_key(name) == command]
+    database.executemany("DELETE FROM command_permissions WHERE command_name = ?", found)
+    return bool(found)
 
 
 def _milliseconds(date: datetime) -> int:

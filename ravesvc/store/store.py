@@ -6,11 +6,16 @@ and in whole milliseconds, which is what MongoDB keeps.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
 from ravesvc.settings import Session
+from ravesvc.spelling import fold
+
+# Characters; no command has a name as long.
+_MAX_NAME = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +56,7 @@ class Admin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommandPermission:
-    """Whom a command is for, in place of what the command itself says. `command` is in lower case."""
+    """Whom a command is for, in place of what the command itself says. `command` is a `command_key`."""
 
     command: str
     requires_admin: bool
@@ -99,6 +104,20 @@ class Contents:
     def without_permission(self, command: str) -> Contents:
         """The same without a command's permission."""
         return replace(self, permissions=tuple(each for each in self.permissions if each.command != command))
+
+
+def command_key(name: str) -> str:
+    """The command that a stored name means: stores may hold names in any spelling. Empty if it means none."""
+    return fold(name[:_MAX_NAME]).strip()
+
+
+def by_command(permissions: Iterable[CommandPermission]) -> tuple[CommandPermission, ...]:
+    """Each command once, in order. Of several entries one that is for admins counts."""
+    found: dict[str, CommandPermission] = {}
+    for one in permissions:
+        if one.requires_admin or one.command not in found:
+            found[one.command] = one
+    return tuple(found[command] for command in sorted(found))
 
 
 class Store(Protocol):

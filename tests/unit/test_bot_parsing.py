@@ -31,6 +31,6 @@ def test_the_first_fitting_prefix_counts_not_the_longest() -> None:
     assert parse("!!ping", ("!!", "!")) == Invocation("ping", (), "!!")
 
 
-def test_prefixes_are_case_sensitive() -> None:
-    assert parse("Bot ping", ("bot",)) is None
+def test_a_prefix_of_letters_may_be_followed_by_a_blank() -> None:
+    assert parse("Bot ping", ("bot",)) == Invocation("ping", (), "bot")
     assert parse("bot ping", ("bot",)) == Invocation("ping", (), "bot")

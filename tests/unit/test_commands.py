@@ -62,7 +62,7 @@ def test_handlers_stay_what_they_were() -> None:
         (("greet", "x"), {"cooldown": 86_401}, "cooldown of greet"),
         (("greet", "x"), {"seconds": 0}, "time of greet"),
         (("greet", "x"), {"seconds": "5"}, "time of greet"),
-        (("Greet", "x"), {}, "can't be the name"),
+        (("two words", "x"), {}, "can't be the name"),
         (("setperm", "x"), {}, "for admins only"),
     ],
 )

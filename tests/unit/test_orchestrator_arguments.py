@@ -19,12 +19,24 @@ def test_what_is_no_user_id(number: int) -> None:
     assert e.value.code is Code.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize(("text", "name"), [("ping", "ping"), ("PING", "ping"), ("größe", "größe"), ("x" * 32,) * 2])
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("ping", "ping"),
+        ("PING", "ping"),
+        ("Größe", "grösse"),
+        ("x" * 32,) * 2,
+        ("\uff30ing", "ping"),
+        ("cafe\u0301", "caf\u00e9"),
+    ],
+)
 def test_the_name_of_a_command(text: str, name: str) -> None:
     assert arguments.command(text) == name
 
 
-@pytest.mark.parametrize("text", ["", "two words", " ping", "x" * 33, "a\nb", "a\x1b[31m", "\ud800", "İ" * 32])
+@pytest.mark.parametrize(
+    "text", ["", "two words", " ping", "x" * 33, "a\nb", "a\x1b[31m", "\ud800", "ß" * 32, "\u200b"]
+)
 def test_what_is_no_name_of_a_command(text: str) -> None:
     with pytest.raises(RaveError, match="is not the name of a command") as e:
         arguments.command(text)

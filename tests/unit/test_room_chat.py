@@ -51,7 +51,6 @@ def test_half_surrogate_pairs_are_replaced() -> None:
     "broken",
     [
         {},
-        {"id": None},
         {"id": 5},
         {"id": "x" * 129},
         {"from": None},

@@ -92,8 +92,8 @@ FULL = Contents(
         CommandPermission(
             command="ping", requires_admin=True, description="Command: ping", updated_at=LATER, updated_by=LARGE
         ),
-        permission("straße-日本-🎉", description="quotes ' \" and\nlines, \x00 \u202e, 🎉 \U0010ffff"),
-        permission("𝒶"),
+        permission("strasse-日本-🎉", description="quotes ' \" and\nlines, \x00 \u202e, 🎉 \U0010ffff"),
+        permission("𐐨"),
     ),
 )
 
@@ -108,6 +108,30 @@ def test_a_new_store_is_empty(make_store: MakeStore, run: Run) -> None:
     async def body() -> None:
         async with opened(make_store()) as store:
             assert store.engine in ("embedded", "mongodb")
+            assert await store.read() == Contents()
+
+    run(body())
+
+
+def test_names_that_are_stored_in_other_spellings_count(make_store: MakeStore, run: Run) -> None:
+    """As earlier versions have written them, and people who write MongoDB's documents by hand."""
+    spellings = tuple(
+        permission(name, requires_admin=name == "STRASSE") for name in ("STRASSE", "straße", "\uff50ing")
+    )
+
+    async def body() -> None:
+        async with opened(make_store()) as store:
+            await store.replace(Contents(permissions=spellings))
+            read = await store.read()
+            assert {each.command: each.requires_admin for each in read.permissions} == {
+                "ping": False,
+                "strasse": True,
+            }
+            await store.set_permission(permission("strasse", requires_admin=False))
+            assert permission("strasse", requires_admin=False) in (await store.read()).permissions
+            assert await store.remove_permission("ping")
+            assert await store.remove_permission("strasse")
+            assert not await store.remove_permission("strasse")
             assert await store.read() == Contents()
 
     run(body())
@@ -149,11 +173,11 @@ def test_what_is_read_is_in_order(make_store: MakeStore, run: Run) -> None:
         async with opened(make_store()) as store:
             for user in (100, 3, 20):
                 await store.add_admin(admin(user))
-            for command in ("b", "ä", "a", "𝒶", "\uff5e"):
+            for command in ("b", "ä", "a", "𐐨", "\uac00"):
                 await store.set_permission(permission(command))
             contents = await store.read()
             assert [each.user_id for each in contents.admins] == [3, 20, 100]
-            assert [each.command for each in contents.permissions] == ["a", "b", "ä", "\uff5e", "𝒶"]
+            assert [each.command for each in contents.permissions] == ["a", "b", "ä", "\uac00", "𐐨"]
 
     run(body())
 

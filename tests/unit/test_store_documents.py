@@ -7,7 +7,7 @@ import pytest
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import documents
-from ravesvc.store.store import Admin, CommandPermission, Credentials
+from ravesvc.store.store import Admin, CommandPermission, Credentials, by_command
 
 WHEN = datetime(2024, 1, 8, 10, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -178,7 +178,7 @@ def test_of_several_documents_the_one_that_counts_is_taken() -> None:
 
     for_admins = permission("search", requires_admin=True)
     others = [permission("search", requires_admin=False), permission("ping", requires_admin=False)]
-    assert documents.by_command([*others, for_admins, others[0]]) == (others[1], for_admins)
+    assert by_command([*others, for_admins, others[0]]) == (others[1], for_admins)
 
 
 def test_a_place_is_one_short_line() -> None:

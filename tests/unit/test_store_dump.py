@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import dump
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, command_key
 
 WHEN = datetime(2024, 1, 8, 10, 0, 0, 123000, UTC)
 SECRETS = ("bot@example.test", "device-id", "the-ssaid", "parse-token", "auth-token")
@@ -97,7 +97,7 @@ accounts = st.builds(
 admins = st.builds(Admin, user_id=users, added_by=st.integers(0, 2**63 - 1), added_at=dates, active=st.booleans())
 permissions = st.builds(
     CommandPermission,
-    command=texts.map(lambda text: text.lower().strip()).filter(lambda text: text and text == text.lower().strip()),
+    command=texts.map(command_key).filter(lambda key: key and key == key.lower() == command_key(key)),
     requires_admin=st.booleans(),
     description=texts,
     updated_at=dates,

@@ -1,0 +1,51 @@
+"""One spelling for what keyboards, autocorrection and editors write in many ways: prefixes, command words, names."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# What a keyboard or its autocorrection puts in the place of a character of ASCII, where NFKC does not know it.
+_LOOKALIKES = str.maketrans(
+    {
+        **dict.fromkeys("\u00bf\u061f\u2e2e\u2753\u2754", "?"),  # Spanish, Arabic, reversed; emoji
+        **dict.fromkeys("\u00a1\u2757\u2755", "!"),
+        **dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u02b9\u2032\u2035\u00b4", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033\u2036", '"'),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
+        **dict.fromkeys("\u2014\u2015\ufe58", "--"),  # what autocorrection makes of two
+        **dict.fromkeys("\u301c\u02dc", "~"),
+        **dict.fromkeys("\u3002\uff61", "."),  # the key of the full stop on Chinese and Japanese keyboards
+        **dict.fromkeys("\u3001\uff64\u30fb\uff65", "/"),  # likewise, that of the slash
+        "\u0131": "i",  # Turkish: what is left of an I made small; the capital of i is `_DOTTED_I`
+    }
+)
+_DOTTED_I = "i\u0307"
+_BLANKS = dict.fromkeys(b"\t\n\v\f\r\x1c\x1d\x1e\x1f", " ")
+# Characters without a shape of their own that are no format characters: joiners, fillers, variation selectors.
+_SHAPELESS = frozenset({0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10)})
+_SHAPELESS_SUPPLEMENT = range(0xE0100, 0xE01F0)
+
+
+def fold(text: str) -> str:
+    """`text` in the spelling in which names are compared; `fold(fold(text)) == fold(text)`.
+
+    Capitals, full width, typographic quotes and dashes, composed and decomposed accents make no difference, nor do
+    invisible characters. White space of any kind becomes a blank each. The time grows with the square of the length:
+    bound it first.
+    """
+    if text.isascii():
+        return text.lower().translate(_BLANKS)
+    # Decomposed first: some letters have a capital only in that form. Twice: what NFKC takes apart may be one of
+    # the lookalikes, and may have a capital.
+    for _ in range(2):
+        text = unicodedata.normalize("NFD", text).translate(_LOOKALIKES)
+        text = unicodedata.normalize("NFKC", text).casefold().replace(_DOTTED_I, "i")
+        text = "".join(" " if c.isspace() else c for c in text if not _is_invisible(c))
+    return unicodedata.normalize("NFKC", text)
+
+
+def _is_invisible(character: str) -> bool:
+    if character.isascii():
+        return False
+    number = ord(character)
+    return number in _SHAPELESS or number in _SHAPELESS_SUPPLEMENT or unicodedata.category(character) == "Cf"

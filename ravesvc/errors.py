@@ -8,6 +8,7 @@ where it happened and shown to others as `Code.INTERNAL` without detail.
 from __future__ import annotations
 
 import os
+import re
 from enum import StrEnum
 
 
@@ -77,6 +78,21 @@ class RaveError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
+# What `with_incident` puts after a sentence.
+_INCIDENT = re.compile(r" \(error ([0-9a-f]{8})\)")
+
+
 def new_incident() -> str:
-    """An id by which what somebody was told is found in the log."""
+    """An id by which what a person was told is found in the log."""
     return os.urandom(4).hex()
+
+
+def with_incident(text: str, incident: str) -> str:
+    """A sentence with the id of its incident, in the one form that chat, ravectl and log have."""
+    return f"{text} (error {incident})"
+
+
+def incident_in(text: str) -> tuple[str, str]:
+    """What `with_incident` was made of; the id is empty if there is none."""
+    found = _INCIDENT.fullmatch(text[-len(" (error 01234567)") :])
+    return (text[: -len(found[0])], found[1]) if found else (text, "")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.builtin import count
-from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Command, Permission, Registry
+from ravesvc.bot.command import CLAIM, LEAVE, Command, Permission, Registry, refuse_fixed
 from ravesvc.bot.context import Context
 from ravesvc.bot.parsing import without_prefix
 from ravesvc.bot.text import plain
@@ -41,6 +41,7 @@ def register(registry: Registry, backend: Backend, leave: Callable[[], Awaitable
     commands = _AdminCommands(backend, leave)
     only = Permission.ADMIN
     registry.command("admin", "Makes a user an admin, or one no longer.", permission=only)(commands.admin)
+    registry.command(CLAIM, "Makes you an admin, with a code from the host.")(commands.claim)
     registry.command(LEAVE, "Makes the bot leave this mesh.", permission=only)(commands.leave)
     registry.command("listperms", "Lists which command is for whom.", permission=only)(commands.listperms)
     registry.command("refresh", "Reads admins, permissions and account again.", permission=only)(commands.refresh)
@@ -73,6 +74,11 @@ class _AdminCommands:
             what = "Now an admin" if done else "Already an admin"
         await context.reply(f"{what}: {await _person(context, user)}")
 
+    async def claim(self, context: Context) -> None:
+        """Make the asker an admin, if they have the code that the host has shown."""
+        done = await self._backend.claim_admin(_actor(context), " ".join(context.args))
+        await context.reply("You are an admin now, in all rooms" if done else "You are an admin already")
+
     async def setperm(self, context: Context) -> None:
         """Say whom a command is for."""
         actor = _actor(context)
@@ -83,7 +89,7 @@ class _AdminCommands:
         command = context.registry.get(name)
         if command is None:
             raise _unknown(context, name, (c.key for c in context.registry.commands() if not c.fixed))
-        _refuse_fixed(name)
+        refuse_fixed(name)
         await self._backend.set_permission(actor, name, permission, command.description)
         await context.reply(f"The command {command.name} is {_FOR[permission]} now")
 
@@ -96,7 +102,7 @@ class _AdminCommands:
         command, overrides = context.registry.get(name), context.permissions.overrides
         if command is None and name not in overrides:
             raise _unknown(context, name, overrides)
-        _refuse_fixed(name)
+        refuse_fixed(name)
         removed = await self._backend.remove_permission(actor, name)
         shown = plain(name, _NAME_LENGTH)
         if command is None:
@@ -144,7 +150,7 @@ class _AdminCommands:
 
 def _actor(context: Context) -> int:
     if context.user_id is None:
-        raise RaveError(Code.ACCESS_DENIED, "only admins may do that, and Rave does not tell who you are")
+        raise RaveError(Code.ACCESS_DENIED, "Rave does not tell who you are")
     return context.user_id
 
 
@@ -186,11 +192,6 @@ def _command_name(context: Context) -> str:
         return key
     bare = (rest for prefix in context.prefixes if (rest := without_prefix(word, prefix)) is not None)
     return fold(next(bare, word))
-
-
-def _refuse_fixed(name: str) -> None:
-    if name in FIXED_COMMANDS:
-        raise RaveError(Code.INVALID_ARGUMENT, f"the command {name} is for admins, which can't be changed")
 
 
 def _unknown(context: Context, name: str, candidates: Iterable[str]) -> RaveError:

@@ -24,6 +24,12 @@ class Backend(Protocol):
     async def add_admin(self, actor: int, user: int) -> bool:
         """Make somebody an admin in all meshes; False if they are one already."""
 
+    async def claim_admin(self, actor: int, code: str) -> bool:
+        """Make the actor an admin by a code from the host; False if they are one already.
+
+        Raises AccessDenied for any other code.
+        """
+
     async def remove_admin(self, actor: int, user: int) -> bool:
         """Take the right away; False if they have none. Raises LastAdmin for the last one."""
 

@@ -19,7 +19,7 @@ from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.people import Lookup, People
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.tasks import Tasks
-from ravesvc.errors import Code, RaveError, new_incident
+from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.room.chat import ChatMessage
 from ravesvc.words import printable
 
@@ -49,6 +49,7 @@ class Bot:
         facts: Facts,
         registry: Registry,
         permissions: Permissions | None,
+        first_admin: str = "",
         prefixes: Sequence[str],
         typing_delay: float,
         lookup: Lookup,
@@ -64,6 +65,7 @@ class Bot:
             facts: shown by commands, kept up to date by the caller, on the same `clock`.
             registry: commands and event handlers.
             permissions: see the attribute.
+            first_admin: how the first admin is made, for those who are refused while there is none.
             prefixes: what a command may start with, the first that fits counts.
             typing_delay: seconds of "is typing" before each message; 0 for none.
             lookup: from user ids to display names.
@@ -80,6 +82,7 @@ class Bot:
         if not prefixes or not all(prefixes):
             raise RaveError(Code.CONFIG, "a bot needs command prefixes, none of them empty", key="command_prefix")
         self.permissions = permissions
+        self._first_admin = first_admin
         self._facts = facts
         self._registry = registry
         self._prefixes = tuple(prefixes)
@@ -119,6 +122,11 @@ class Bot:
             await tasks.close()
         await self.outbox.close()
 
+    async def names(self, users: Sequence[int]) -> list[tuple[int, str]]:
+        """Users with their display names, for people; with a stand-in where a name can't be had."""
+        await self._people.learn(users)
+        return [(user, await self._people.name(user)) for user in users]
+
     async def settle(self) -> None:
         """Return when all that was begun has ended: commands, event handlers and answers."""
         # A command may have others begin.
@@ -140,8 +148,8 @@ class Bot:
             if not self._tasks(command.source, self._commands).start(self._run, context):
                 # Unlike the rate, this is no fault of the asker's: somebody may want to know what takes so long.
                 incident = new_incident()
-                log.warning("command %s not run: too many are running (id %s)", command.title, incident)
-                self._tell(message, f"Too many commands are running. Try again in a minute (id {incident})")
+                log.warning("%s", with_incident(f"command {command.title} not run: too many are running", incident))
+                self._tell(message, with_incident("Too many commands are running. Try again in a minute", incident))
 
     def on_joined(self, users: frozenset[int]) -> None:
         """Users came."""
@@ -181,16 +189,21 @@ class Bot:
         if self.permissions is None:
             why = "The service behind this bot does not answer yet. Try again in a while"
         elif not self.permissions.allows(command, message.sender):
-            why = f"Only admins may use {self._prefixes[0]}{command.name}"
+            why = f"Only admins may use {self._prefixes[0]}{command.name}. {self._way_to_be_admin(self.permissions)}"
         else:
             cooling = self._cooldowns.refusal(command.name, command.cooldown, message.sender)
             if cooling:
                 self._refuse(command, message, cooling, f"You may use {self._prefixes[0]}{command.name} again")
             return cooling is None
         incident = new_incident()
-        log.info("command %s refused to user %s (id %s)", command.name, message.sender, incident)
-        self._tell(message, f"{why} (id {incident})")
+        log.info("%s", with_incident(f"command {command.name} refused to user {message.sender}", incident))
+        self._tell(message, with_incident(why, incident))
         return False
+
+    def _way_to_be_admin(self, permissions: Permissions) -> str:
+        if permissions.without_admin and self._first_admin:
+            return f"There is no admin yet: {self._first_admin}"
+        return "Ask an admin"
 
     def _refuse(self, command: Command, message: ChatMessage, refusal: Refusal, when: str) -> None:
         # No id, as nothing has failed: with a line for each, whoever floods the chat would flood the log as well.
@@ -230,16 +243,16 @@ class Bot:
             level = logging.INFO if error.code in _ASKERS_OWN else logging.WARNING
             # The service may have logged the cause already: one id finds both.
             incident = str(error.attributes.get("incident", incident))
-            log.log(level, "command %s failed (id %s): %s %s", title, incident, error, error.attributes)
-            await self._answer(message, f"{_in_words(error)} (id {incident})")
+            log.log(level, "%s: %s %s", with_incident(f"command {title} failed", incident), error, error.attributes)
+            await self._answer(message, with_incident(_in_words(error), incident))
         except TimeoutError:
-            log.warning("command %s took too long (id %s)", title, incident, exc_info=True)
+            log.warning("%s", with_incident(f"command {title} took too long", incident), exc_info=True)
             self._note(command.source, f"the command {command.name} took too long")
-            await self._answer(message, f"That took too long (id {incident})")
+            await self._answer(message, with_incident("That took too long", incident))
         except Exception as error:
-            log.exception("command %s failed (id %s)", title, incident)
+            log.exception("%s", with_incident(f"command {title} failed", incident))
             self._note(command.source, f"the command {command.name} failed: {type(error).__name__}")
-            await self._answer(message, f"Something went wrong (id {incident})")
+            await self._answer(message, with_incident("Something went wrong", incident))
 
     def _note(self, source: str, what: str) -> None:
         if source:

@@ -18,6 +18,7 @@ def register(registry: Registry) -> None:
     registry.command("info", "Tells about this mesh and this bot.")(info)
     registry.command("ping", "Answers Pong.")(ping)
     registry.command("status", "Tells how the connection fares.")(status)
+    registry.command("whoami", "Tells your user id, and whether you are an admin.")(whoami)
 
 
 async def hello(context: Context) -> None:
@@ -58,6 +59,15 @@ async def status(context: Context) -> None:
         f"{connection}, {count(context.facts.reconnects, 'reconnection')}\n"
         f"Mesh {context.mesh_id[:_SHORT_ID]}: {count(len(context.users), 'user')}"
     )
+
+
+async def whoami(context: Context) -> None:
+    """The asker's user id."""
+    if context.user_id is None:
+        await context.reply("Rave does not tell who you are")
+        return
+    right = "an admin" if context.user_id in context.permissions.admins else "not an admin"
+    await context.reply(f"Your user id is {context.user_id}, and you are {right}")
 
 
 def count(number: int, noun: str) -> str:

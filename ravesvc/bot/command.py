@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 Handler: TypeAlias = "Callable[[Context], Awaitable[None]]"
 EventHandler: TypeAlias = Callable[[Event], Awaitable[None]]
 
-# Commands that rule over admins, permissions and the account: for admins whatever anybody configures.
-FIXED_COMMANDS = frozenset({"admin", "refresh", "setperm", "removeperm", "listperms", "relogin"})
+# Commands that rule over admins, permissions and the account: for admins whatever is configured.
+ADMIN_COMMANDS = frozenset({"admin", "refresh", "setperm", "removeperm", "listperms", "relogin"})
+
+# For all users whatever is configured: the first admin is none yet.
+CLAIM = "claim"
+
+# Commands whose permission can't be changed.
+FIXED_COMMANDS = ADMIN_COMMANDS | {CLAIM}
 
 # For admins as well, unless somebody opens it.
 LEAVE = "leave"
@@ -110,15 +116,13 @@ class Registry:
 
         Raises:
             RaveError: InvalidArgument, when nobody could type the name, when it is taken, or when a fixed command is
-                not for admins.
+                for others than it has to be.
         """
         key = _key(name)
         if key in self._taken:
             text = f"there is a command {name} already: it belongs to {self._taken[key]}"
             raise RaveError(Code.INVALID_ARGUMENT, text, hint="take another name")
-        if key in FIXED_COMMANDS and permission is not Permission.ADMIN:
-            text = f"the command {name} is for admins only"
-            raise RaveError(Code.INVALID_ARGUMENT, text, hint="register it as such")
+        _insist_on_permission(key, permission)
 
         def register(handler: Handler) -> Handler:
             self._commands[key] = Command(
@@ -175,3 +179,17 @@ def _key(name: str) -> str:
             hint="use one word of at most 32 characters",
         )
     return key
+
+
+def _insist_on_permission(key: str, permission: Permission) -> None:
+    if key in ADMIN_COMMANDS and permission is not Permission.ADMIN:
+        raise RaveError(Code.INVALID_ARGUMENT, f"the command {key} is for admins only", hint="register it as such")
+    if key == CLAIM and permission is not Permission.USER:
+        raise RaveError(Code.INVALID_ARGUMENT, f"the command {key} is for everybody", hint="register it as such")
+
+
+def refuse_fixed(key: str) -> None:
+    """Raise `RaveError` (InvalidArgument) for a command whose permission can't be changed."""
+    if key in FIXED_COMMANDS:
+        whom = "everybody" if key == CLAIM else "admins"
+        raise RaveError(Code.INVALID_ARGUMENT, f"the command {key} is for {whom}, which can't be changed")

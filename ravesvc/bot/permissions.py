@@ -20,6 +20,10 @@ class Permissions(Protocol):
     def overrides(self) -> Mapping[str, Permission]:
         """What somebody configured, by the key of a command, which need not exist here."""
 
+    @property
+    def without_admin(self) -> bool:
+        """Whether the first admin has yet to be made."""
+
     def allows(self, command: Command, user_id: int | None) -> bool:
         """Whether the user may run the command. A sender without a user id is nobody's admin."""
 
@@ -35,11 +39,18 @@ class StaticPermissions:
 
     Attributes:
         admins: the user ids of admins, in all meshes.
+        admins_known: False while they are none because the service has not told them.
         overrides: by the key of a command, in place of the command's own permission; fixed commands have none.
     """
 
     admins: frozenset[int] = frozenset()
     overrides: Mapping[str, Permission] = field(default_factory=dict)
+    admins_known: bool = True
+
+    @property
+    def without_admin(self) -> bool:
+        """Whether the first admin has yet to be made."""
+        return self.admins_known and not self.admins
 
     def allows(self, command: Command, user_id: int | None) -> bool:
         """Whether the user may run the command."""

@@ -24,7 +24,7 @@ from ravesvc.bus.message import (
 )
 from ravesvc.bus.objects import Objects, Standard
 from ravesvc.bus.transport import Transport, close_fds, open_socket, system_address
-from ravesvc.errors import Code, RaveError, new_incident
+from ravesvc.errors import Code, RaveError, new_incident, with_incident
 
 _log = logging.getLogger(__name__)
 
@@ -336,8 +336,8 @@ class Bus:
     def _fail(self, call: Message) -> None:
         """Log the exception of now; the caller gets no more of it than where to look."""
         incident = new_incident()
-        _log.exception("%s at %s failed (id %s)", call.member, call.path, incident)
-        self._refuse(call, faults.INTERNAL, f"internal error, see the log (id {incident})")
+        _log.exception("%s", with_incident(f"{call.member} at {call.path} failed", incident))
+        self._refuse(call, faults.INTERNAL, with_incident("internal error, see the log", incident))
 
     def _refuse(self, call: Message, error_name: str, text: str) -> None:
         self._reply(call, Kind.ERROR, error_name, "s", [text])

@@ -13,6 +13,9 @@ def add(commands: Commands) -> None:
     """Add the group to a command line."""
     group = arguments.group(commands, "admin", "see and change who rules the bots from the chat")
     group.add_parser("list", help="list the admins").set_defaults(run=_list)
+    group.add_parser("claim", help="show a code that makes the user who writes it in a room an admin").set_defaults(
+        run=_claim
+    )
     for name, run, description in (
         ("add", _add, "make a user an admin in all meshes"),
         ("remove", _remove, "take that away again"),
@@ -33,6 +36,15 @@ def _list(service: Service, _: argparse.Namespace) -> None:
         for user, added_by, added_at in admins
     ]
     output.table(["USER", "ADDED BY", "SINCE"], rows)
+
+
+def _claim(service: Service, _: argparse.Namespace) -> None:
+    command, seconds = service.call("IssueClaim")
+    output.say(f"Within {seconds // 60} minutes, write this in a room where the bot is:")
+    output.say("")
+    output.say(f"    {command}")
+    output.say("")
+    output.say("The user who writes it first is an admin in all rooms from then on. It works once.")
 
 
 def _add(service: Service, options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""ravectl start, stop, restart, reconnect, debug and explain: one mesh."""
+"""ravectl start, stop, restart, reconnect, debug, users and explain: one mesh."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ def add(commands: Commands) -> None:
     debugging.add_argument("debug", choices=("on", "off"), help="all there is, or no more than usual")
     debugging.set_defaults(run=_debug)
 
+    users = commands.add_parser("users", help="list who is in a mesh now, with their user ids")
+    users.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
+    users.set_defaults(run=_users)
+
     explaining = commands.add_parser("explain", help="tell why a mesh runs or does not")
     explaining.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
     explaining.set_defaults(run=_explain)
@@ -45,6 +49,18 @@ def _debug(service: Service, options: argparse.Namespace) -> None:
     debug = options.debug == "on"
     service.call("SetDebug", "sb", mesh, debug)
     output.say(f"Mesh {mesh} logs {'all there is, until its next start' if debug else 'no more than usual'}.")
+
+
+def _users(service: Service, options: argparse.Namespace) -> None:
+    users, total = service.call("ListUsers", "s", meshes.find(service, options.mesh))
+    if not users:
+        output.say("The bot sees no users there.")
+        return
+    output.table(
+        ["USER", "NAME", "ADMIN"], [[str(user), name, "admin" if admin else "-"] for user, name, admin in users]
+    )
+    if total > len(users):
+        output.say(f"and {total - len(users)} more")
 
 
 def _explain(service: Service, options: argparse.Namespace) -> None:

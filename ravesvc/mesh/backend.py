@@ -6,7 +6,6 @@ the log alone.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from ravesvc.bot.backend import Counts
 from ravesvc.bot.command import Permission
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, faults
-from ravesvc.errors import Code, RaveError
+from ravesvc.errors import Code, RaveError, incident_in
 from ravesvc.mesh.link import ConnectAdvice
 from ravesvc.settings import Session
 
@@ -26,9 +25,6 @@ _CHANGING = 25.0
 _MAILING = 60.0
 # Somebody has ten minutes to follow the link in it.
 _LOGIN = 660.0
-
-# What follows the words for a failure whose cause is in the parent's log.
-_INCIDENT = re.compile(r" \(id ([0-9a-f]{8})\)$")
 
 
 class ParentBackend:
@@ -87,6 +83,10 @@ class ParentBackend:
     async def add_admin(self, actor: int, user: int) -> bool:
         """See `Backend`."""
         return _truth(await self._ask("AddAdmin", "tt", actor, user))
+
+    async def claim_admin(self, actor: int, code: str) -> bool:
+        """See `Backend`."""
+        return _truth(await self._ask("ClaimAdmin", "ts", actor, code))
 
     async def remove_admin(self, actor: int, user: int) -> bool:
         """See `Backend`."""
@@ -149,10 +149,8 @@ def _in_its_words(error: RaveError) -> RaveError | None:
     # Closed: it went away over our question.
     if not (ours and said) or error.code is Code.CLOSED:
         return None
-    logged = _INCIDENT.search(said)
-    if logged:
-        return RaveError(error.code, said[: logged.start()], incident=logged[1])
-    return RaveError(error.code, said)
+    words, incident = incident_in(said)
+    return RaveError(error.code, words, incident=incident) if incident else RaveError(error.code, said)
 
 
 def _unanswered(why: str) -> RaveError:

@@ -17,6 +17,8 @@ from ravesvc.notify import notify, notify_ready
 class BusLink:
     """Implements `Link`. The bus may go away: then nobody is asked or told until it is back."""
 
+    first_admin = "ravectl admin claim, on the host, shows how to be the first"
+
     def __init__(self, face: Face) -> None:
         self._face = face
         self.presence = Presence(face.mesh, self._make_object, face.met)
@@ -52,7 +54,9 @@ class BusLink:
         notify("STOPPING=1", "STATUS=Ending")
 
     def _make_object(self) -> WorkerObject:
-        return WorkerObject(self._status, self._face.reconnect, self._face.refresh, self._face.edition)
+        return WorkerObject(
+            self._status, self._face.users, self._face.reconnect, self._face.refresh, self._face.edition
+        )
 
     def _status(self) -> dict[str, Variant]:
         status = self._face.status()

@@ -61,7 +61,7 @@ class Follower:
         self._use_permissions = permissions
         self._use_session = session
         self._use_commands = commands
-        self._known = StaticPermissions()
+        self._known = StaticPermissions(admins_known=False)
         # Without a word about them a command that was kept to admins would be open to everybody.
         self._unheard = {Announcement.ADMINS, Announcement.PERMISSIONS}
         self._questions: dict[Announcement, Callable[[], Awaitable[None]]] = {
@@ -144,7 +144,7 @@ class Follower:
 
     async def _ask_admins(self) -> None:
         admins = await self._parent.admins()
-        self._known = dataclasses.replace(self._known, admins=admins)
+        self._known = dataclasses.replace(self._known, admins=admins, admins_known=True)
 
     async def _ask_permissions(self) -> None:
         overrides = await self._parent.permissions()

@@ -86,6 +86,9 @@ class Face(Protocol):
     def status(self) -> Status:
         """How it is now."""
 
+    async def users(self) -> tuple[list[tuple[int, str]], int]:
+        """Ids and display names of the first users in the mesh now, and how many there are."""
+
     def reconnect(self) -> None:
         """Another connection at once, whether there is one or the next attempt is being waited for."""
 
@@ -102,6 +105,10 @@ class Link(Protocol):
     @property
     def parent(self) -> Parent:
         """Whom to ask."""
+
+    @property
+    def first_admin(self) -> str:
+        """How the first admin is made: what follows "There is no admin yet:" in a room."""
 
     @property
     def commands(self) -> Sources:

@@ -40,6 +40,7 @@ class WorkerObject(Interface):
     def __init__(
         self,
         status: Callable[[], dict[str, Variant]],
+        users: Callable[[], Awaitable[tuple[list[tuple[int, str]], int]]],
         reconnect: Callable[[], None],
         refresh: Callable[[Announcement], Awaitable[None]],
         edition: Edition,
@@ -47,6 +48,7 @@ class WorkerObject(Interface):
         super().__init__(policy_decides)
         self.set(Version=edition.version, SettingsDigest=edition.digest)
         self._status = status
+        self._users = users
         self._reconnect = reconnect
         self._refresh = refresh
 
@@ -54,6 +56,11 @@ class WorkerObject(Interface):
     async def get_status(self, call: Call) -> dict[str, Variant]:
         """Every property, and how the child is."""
         return {**self.values(), **self._status()}
+
+    @method(returns={"users": "a(ts)", "total": "u"})
+    async def list_users(self, call: Call) -> tuple[list[tuple[int, str]], int]:
+        """Ids and display names of at most 200 users in the mesh, and how many there are."""
+        return await self._users()
 
     @method()
     async def restart_connection(self, call: Call) -> None:

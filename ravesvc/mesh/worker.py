@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 _NORMAL_CLOSURE = 1000
 _EARLY_KEPT = 32
+# Users whose names are told.
+_MAX_LISTED = 200
 # Seconds that the mesh waits for the parent's word.
 _PATIENCE = 5.0
 # Until somebody says who we are.
@@ -90,6 +92,7 @@ class Worker:
             facts=self._facts,
             registry=registry,
             permissions=None,
+            first_admin=self._link.first_admin,
             prefixes=settings.command_prefix,
             typing_delay=settings.typing_delay,
             lookup=self._names,
@@ -149,6 +152,11 @@ class Worker:
             last_error=self._last_error,
             command_errors=tuple(self._own.errors),
         )
+
+    async def users(self) -> tuple[list[tuple[int, str]], int]:
+        """See `Face`."""
+        present = sorted(self._room.users) if self._room else []
+        return await self._bot.names(present[:_MAX_LISTED]), len(present)
 
     def reconnect(self) -> None:
         """See `Face`."""

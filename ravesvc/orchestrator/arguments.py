@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravesvc.bot.command import FIXED_COMMANDS, command_key
+from ravesvc.bot.command import command_key, refuse_fixed
 from ravesvc.errors import Code, RaveError
 from ravesvc.words import printable
 
@@ -29,8 +29,7 @@ def command(text: str) -> str:
             f"{printable(text, 80)!r} is not the name of a command",
             hint="it is one word of at most 32 characters",
         )
-    if name in FIXED_COMMANDS:
-        raise RaveError(Code.INVALID_ARGUMENT, f"the command {name} is for admins, which can't be changed")
+    refuse_fixed(name)
     return name
 
 

@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from ravesvc import names
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Call, Interface, Variant, decides_unnamed, method
-from ravesvc.errors import RaveError
+from ravesvc.errors import RaveError, with_incident
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks
+from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.desk import Desk
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
@@ -30,6 +31,7 @@ class BackendObject(Interface):
         blocks: Blocks,
         state: State,
         account: Account,
+        claims: Claims,
         refresh: Callable[[], Awaitable[None]],
         entry_points: Callable[[], Sequence[EntryPoint]],
     ) -> None:
@@ -41,7 +43,7 @@ class BackendObject(Interface):
 
         super().__init__(verified)
         self._workers = workers
-        self._desk = Desk(blocks, state, account, refresh)
+        self._desk = Desk(blocks, state, account, claims, refresh)
         self._entry_points = entry_points
 
     @method(returns={"users": "at"})
@@ -91,6 +93,12 @@ class BackendObject(Interface):
         """Make somebody an admin. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
         async with self._asking(call) as mesh:
             return await self._desk.add_admin(mesh, actor, user)
+
+    @method(takes={"actor": "t", "code": "s"}, returns={"added": "b"})
+    async def claim_admin(self, call: Call, actor: int, code: str) -> bool:
+        """Make the actor an admin by a code. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
+        async with self._asking(call) as mesh:
+            return await self._desk.claim_admin(mesh, actor, code)
 
     @method(takes={"actor": "t", "user": "t"}, returns={"removed": "b"})
     async def remove_admin(self, call: Call, actor: int, user: int) -> bool:
@@ -154,4 +162,4 @@ class BackendObject(Interface):
             if not incident:
                 raise
             # The child takes it over for its answer and its own log.
-            raise RaveError(e.code, e.message, hint=f"id {incident}") from e
+            raise RaveError(e.code, with_incident(e.message, str(incident))) from e

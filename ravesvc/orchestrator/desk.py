@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import TypeVar
 
 from ravesvc.bot.command import LEAVE
-from ravesvc.errors import Code, RaveError, new_incident
+from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.journal import about
 from ravesvc.orchestrator import arguments
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks
+from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.state import State
 from ravesvc.settings import Session
 
@@ -53,12 +54,18 @@ class Desk:
     """
 
     def __init__(
-        self, blocks: Blocks, state: State, account: Account, refresh: Callable[[], Awaitable[None]]
+        self,
+        blocks: Blocks,
+        state: State,
+        account: Account,
+        claims: Claims,
+        refresh: Callable[[], Awaitable[None]],
     ) -> None:
         """`refresh` has everything read again, everywhere."""
         self._blocks = blocks
         self._state = state
         self._account = account
+        self._claims = claims
         self._refresh = refresh
 
     def admins(self) -> frozenset[int]:
@@ -90,6 +97,17 @@ class Desk:
             added = await self._state.add_admin(arguments.user_id(user), actor, actor=actor)
             if added:
                 log.info("User %d in mesh %s has made user %d an admin", actor, mesh, user, extra=about(mesh))
+            return added
+
+    async def claim_admin(self, mesh: str, actor: int, code: str) -> bool:
+        """Make the actor an admin by a code of `Claims`. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
+        with _in_chat_words(mesh):
+            self._insist_loaded()
+            user = arguments.user_id(actor)
+            with self._claims.redeeming(code):
+                # As if an operator had added them.
+                added = await self._state.add_admin(user, added_by=user)
+            log.info("User %d in mesh %s has claimed to be an admin by a code", actor, mesh, extra=about(mesh))
             return added
 
     async def remove_admin(self, mesh: str, actor: int, user: int) -> bool:
@@ -201,7 +219,8 @@ def _in_chat_words(mesh: str) -> Iterator[None]:
         if e.code in _FIT:
             raise
         incident = new_incident()
-        log.warning("What was asked for in mesh %s has failed (id %s): %s", mesh, incident, e, extra=about(mesh))
+        failed = with_incident(f"What was asked for in mesh {mesh} has failed", incident)
+        log.warning("%s: %s", failed, e, extra=about(mesh))
         code, words = _WORDS.get(e.code, (Code.INTERNAL, "that has failed"))
         refused = e.attributes.get("refused")
         text = f"{refused}: {words}" if refused else words

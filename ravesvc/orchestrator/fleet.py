@@ -237,15 +237,22 @@ class Fleet:
         """Let a mesh's child connect anew. Raises `RaveError` (NotRunning, Bus, Timeout)."""
         await self.workers.call(mesh, "RestartConnection")
 
+    async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
+        """Who is in a mesh now, as its child says: ids and names of some, and how many there are.
+
+        Raises `RaveError` as `reconnect_mesh`, and BadData.
+        """
+        try:
+            return await self.workers.users(mesh)
+        except RaveError as e:
+            raise _too_old(e, mesh) from e
+
     async def set_debug(self, mesh: str, debug: bool) -> None:  # noqa: FBT001 - as on the bus
         """Let a mesh's child log all there is, or no more than usual. Raises `RaveError` as `reconnect_mesh`."""
         try:
             await self.workers.call(mesh, "SetDebug", "b", debug)
         except RaveError as e:
-            if e.attributes.get("error_name") != faults.UNKNOWN_METHOD:
-                raise
-            text = f"the process of mesh {mesh} runs an older program, which can't do that"
-            raise RaveError(Code.BUS, text, hint="ravectl roll replaces it") from e
+            raise _too_old(e, mesh) from e
         log.info("Mesh %s logs %s", mesh, "all there is" if debug else "no more than usual", extra=about(mesh))
         self._record(mesh).worker.debug = debug
         self._publish(mesh)
@@ -473,3 +480,11 @@ class Fleet:
 
     def _publish(self, mesh: str) -> None:
         self._changed(self._record(mesh))
+
+
+def _too_old(error: RaveError, mesh: str) -> RaveError:
+    """The failure of a call of a child, in better words if the child does not know the method."""
+    if error.attributes.get("error_name") != faults.UNKNOWN_METHOD:
+        return error
+    text = f"the process of mesh {mesh} runs an older program, which can't do that"
+    return RaveError(Code.BUS, text, hint="ravectl roll replaces it")

@@ -26,6 +26,7 @@ from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.backend import BackendObject
 from ravesvc.orchestrator.blocklist import BlocklistObject
 from ravesvc.orchestrator.blocks import Blocks, describe
+from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.filewatch import FileWatch
 from ravesvc.orchestrator.fleet import Fleet
@@ -166,6 +167,7 @@ class _Parent:
             answers=self._answers,
         )
         authority = Authority(bus)
+        claims = Claims("on the host, ravectl admin claim shows one")
         self._roll = Roll(self._fleet, settings.edition(), progress=self._roll_progress, ended=self._roll_ended)
         self._objects = Objects(bus, lambda mesh: MeshObject(authority, self._fleet, self._roll, mesh))
         self._blocklist = BlocklistObject(authority, self._blocks)
@@ -177,6 +179,8 @@ class _Parent:
             roll=self._roll,
             state=self._state,
             account=self._account,
+            claims=claims,
+            prefix=settings.command_prefix[0],
             refresh=self._refresh,
         )
         self._entry_points: list[EntryPoint] = []
@@ -185,6 +189,7 @@ class _Parent:
             self._blocks,
             self._state,
             self._account,
+            claims,
             refresh=self._refresh,
             entry_points=lambda: self._entry_points,
         )

@@ -11,12 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from ravesvc import __version__, names
+from ravesvc.bot.command import CLAIM
 from ravesvc.bus import Call, Interface, Variant, method
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
 from ravesvc.orchestrator import arguments
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks
+from ravesvc.orchestrator.claims import VALID_S, Claims
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.explain import Facts, details, explain
 from ravesvc.orchestrator.fleet import Fleet
@@ -80,9 +82,11 @@ class ManagerObject(Interface):
         roll: Roll,
         state: State,
         account: Account,
+        claims: Claims,
+        prefix: str,
         refresh: Callable[[], Awaitable[None]],
     ) -> None:
-        """`refresh` has everything read again, everywhere."""
+        """`prefix` begins a command in a room; `refresh` has everything read again, everywhere."""
         super().__init__(authority)
         self._authority = authority
         self._fleet = fleet
@@ -91,6 +95,8 @@ class ManagerObject(Interface):
         self._roll = roll
         self._state = state
         self._account = account
+        self._claims = claims
+        self._prefix = prefix
         self._refresh = refresh
         self.set(Version=__version__, Store=state.engine)
 
@@ -129,6 +135,15 @@ class ManagerObject(Interface):
     async def get_mesh(self, call: Call, id: str) -> str:  # noqa: A002 - the argument's name on the wire
         """The object of a mesh. Errors: InvalidArgument, NoSuchMesh."""
         return names.mesh_path(self._record(id).mesh)
+
+    @method(takes={"id": "s"}, returns={"users": "a(tsb)", "total": "u"}, action=PolkitAction.READ)
+    async def list_users(self, call: Call, id: str) -> tuple[list[tuple[int, str, bool]], int]:  # noqa: A002
+        """User id, display name and whether they are an admin, of who is in a mesh now, and how many there are.
+
+        Errors: InvalidArgument, NoSuchMesh, NotRunning, Timeout, BadData.
+        """
+        users, total = await self._fleet.users(self._record(id).mesh)
+        return [(user, name, user in self._state.admins) for user, name in users], total
 
     @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
     async def start_mesh(self, call: Call, id: str) -> None:  # noqa: A002
@@ -237,6 +252,12 @@ class ManagerObject(Interface):
             for admin in self._contents().admins
             if admin.active
         ]
+
+    @method(returns={"command": "s", "seconds": "u"}, action=PolkitAction.ADMINS)
+    async def issue_claim(self, call: Call) -> tuple[str, int]:
+        """The command that makes the user who writes it in a room an admin, and how long it does; it works once."""
+        log.info("An operator has got a code with which a chat user can become an admin")
+        return f"{self._prefix}{CLAIM} {self._claims.issue()}", VALID_S
 
     @method(takes={"user": "t"}, returns={"added": "b"}, action=PolkitAction.ADMINS)
     async def add_admin(self, call: Call, user: int) -> bool:

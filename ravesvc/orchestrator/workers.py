@@ -21,6 +21,7 @@ from ravesvc.bus import Bus, Signal
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import about
 from ravesvc.names import Announcement
+from ravesvc.words import printable
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ _MOST_FORGERS = 256
 # What a child may say at once, and from then on: one that was taken over could keep us busy, and fill the journal.
 _BURST = 32.0
 _PER_SECOND = 1.0
+# Characters of a user's name, of which a child says less.
+_MAX_NAME = 100
 # Bytes of what a child may answer: the longest title many times over.
 _LARGEST = 64 * 1024
 
@@ -95,6 +98,16 @@ class Workers:
             case [dict() as status]:
                 return status
         raise RaveError(Code.BAD_DATA, f"the child of mesh {mesh} says something else than its status", mesh=mesh)
+
+    async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
+        """Who is in a mesh as its child says (ListUsers): ids and names of some, and how many there are.
+
+        Raises as `status` does.
+        """
+        match await self.call(mesh, "ListUsers"):
+            case [list(users), int(total)]:
+                return [_user(mesh, each) for each in users], total
+        raise _senseless_users(mesh)
 
     async def call(self, mesh: str, member: str, signature: str = "", *args: Any) -> list[Any]:
         """Call a method of the mesh's child; raises `RaveError` (NotRunning, Bus, Timeout or the child's)."""
@@ -268,3 +281,14 @@ class Workers:
             finally:
                 os.close(descriptor)
         return str(unit)
+
+
+def _user(mesh: str, answer: object) -> tuple[int, str]:
+    match answer:
+        case [int(user), str(name)]:
+            return user, printable(name, _MAX_NAME)
+    raise _senseless_users(mesh)
+
+
+def _senseless_users(mesh: str) -> RaveError:
+    return RaveError(Code.BAD_DATA, f"the child of mesh {mesh} says something else than its users", mesh=mesh)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ravesvc import __version__, log
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
+from ravesvc.orchestrator.claims import VALID_S
 from ravesvc.single.manager import BotManager, default_config, state_directory
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,16 @@ async def _run(manager: BotManager, options: argparse.Namespace) -> None:
         if await manager.add_admin(user):
             _log.info("User %d is an admin now", user)
     _log.info("The state is in %s; Ctrl-C has all bots leave", manager.settings.state_path.parent)
-    await manager.run()
+    await manager.run(lambda: _show_claim(manager))
+
+
+def _show_claim(manager: BotManager) -> None:
+    """Show how to be the first admin, at a terminal alone: a code must not get into a log."""
+    code = manager.first_claim() if sys.stdout.isatty() else ""
+    if code:
+        command = f"{manager.settings.command_prefix[0]}claim {code}"
+        sys.stdout.write(f"There is no admin yet: write {command} in a room within {VALID_S // 60} minutes\n")
+        sys.stdout.flush()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,10 +19,11 @@ from ravesvc.orchestrator import arguments, entrypoints
 from ravesvc.orchestrator.access import Access
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks, describe
+from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.desk import Desk
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.state import State
-from ravesvc.single.link import RoomParent
+from ravesvc.single.link import CLAIM_WAY, RoomParent
 from ravesvc.single.rooms import Rooms
 from ravesvc.store.blocklist import Change, Reason, What
 from ravesvc.store.copy import Copy
@@ -57,7 +58,8 @@ class House:
         self._discovery = Discovery(self._meshes, settings.discovery_interval, self._round_ended)
         self._discovery.hold(RaveError(Code.NOT_RUNNING, "it is still starting"))
         self._entry_points: list[EntryPoint] = []
-        desk = Desk(self._blocks, self._state, self._account, self._refresh)
+        self._claims = Claims(CLAIM_WAY)
+        desk = Desk(self._blocks, self._state, self._account, self._claims, self._refresh)
         self._rooms = Rooms(
             settings,
             self._discovery.census,
@@ -90,6 +92,10 @@ class House:
         """Make somebody an admin; False if they are one already. Raises InvalidArgument, StoreUnavailable."""
         # Nobody else has added the first one.
         return await self._state.add_admin(arguments.user_id(user), added_by=user)
+
+    def first_claim(self) -> str:
+        """A code for the first admin, see `Claims`; empty if there is an admin, or if that is not known."""
+        return self._claims.issue() if self._state.loaded and not self._state.admins else ""
 
     async def start(self) -> None:
         """Begin to look for meshes. Raises `RaveError` for what only a person can mend: Config, LoginNeeded, BadFile.

@@ -13,6 +13,9 @@ from ravesvc.mesh.link import ConnectAdvice, Face
 from ravesvc.orchestrator.desk import Desk
 from ravesvc.settings import Session
 
+# How to be the first admin, where there is no ravectl.
+CLAIM_WAY = "the program shows a code to claim with when it starts at a terminal, and takes --admin USER_ID"
+
 
 class RoomParent:
     """The parent as the bot of one mesh sees it. Implements `ravesvc.mesh.link.Parent`."""
@@ -50,6 +53,10 @@ class RoomParent:
         """See `Backend`."""
         return await self._desk.add_admin(self._mesh, actor, user)
 
+    async def claim_admin(self, actor: int, code: str) -> bool:
+        """See `Backend`."""
+        return await self._desk.claim_admin(self._mesh, actor, code)
+
     async def remove_admin(self, actor: int, user: int) -> bool:
         """See `Backend`."""
         return await self._desk.remove_admin(self._mesh, actor, user)
@@ -81,6 +88,8 @@ class RoomParent:
 
 class RoomLink:
     """Implements `ravesvc.mesh.link.Link`. `heard(mesh, signal, arguments)` is what the worker says."""
+
+    first_admin = CLAIM_WAY
 
     def __init__(
         self, face: Face, parent: RoomParent, commands: Sources, heard: Callable[[str, str, Sequence[Any]], None]

@@ -147,8 +147,15 @@ class BotManager:
                 self._stopped.set()
             await asyncio.shield(self._working)
 
-    async def run(self) -> None:
-        """Start, and go on until `stop`, Ctrl-C, SIGTERM or SIGHUP.
+    def first_claim(self) -> str:
+        """A code, valid for ten minutes: the user who writes the command `claim` with it in a room becomes an admin.
+
+        Empty while the bots don't run, or when there is an admin already.
+        """
+        return self._house.first_claim() if self._house else ""
+
+    async def run(self, started: Callable[[], None] = lambda: None) -> None:
+        """Start, call `started`, and go on until `stop`, Ctrl-C, SIGTERM or SIGHUP.
 
         Raises as `start` does, and what ended it otherwise.
         """
@@ -156,6 +163,7 @@ class BotManager:
             await self.start()
             assert self._working
             try:
+                started()
                 # Shielded: whoever cancels this wants the bots to say goodbye all the same.
                 await asyncio.shield(self._working)
             finally:

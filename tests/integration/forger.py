@@ -17,7 +17,9 @@ async def main(mesh: str) -> None:
     bus = await Bus.connect()
     with contextlib.suppress(RaveError):
         await bus.request_name(f"{names.WORKER_NAME_PREFIX}.forged")
-    liar = WorkerObject(dict, lambda: None, lambda _: asyncio.sleep(0), Edition("", ""))
+    liar = WorkerObject(
+        dict, lambda: asyncio.sleep(0, ([], 0)), lambda: None, lambda _: asyncio.sleep(0), Edition("", "")
+    )
     bus.export(names.worker_path(mesh), liar)
     liar.emit("Ready")
     liar.emit("ConnectionFailed", 99, "forged")

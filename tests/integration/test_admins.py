@@ -16,7 +16,7 @@ from tests.integration.conftest import Figure, Site, eventually
 ADMIN, STRANGER = "ann", "bob"
 MOST_MS = 100
 
-INCIDENT = re.compile(r"\(id ([0-9a-f]{8})\)")
+INCIDENT = re.compile(r"\(error ([0-9a-f]{8})\)")
 
 
 def says(site: Site, mesh: str, user: str, text: str, *mentions: str, answers: int = 1, wait: float = 15.0) -> str:
@@ -75,6 +75,37 @@ COMMANDS = [
     "?relogin",
     "?leave",
 ]
+
+
+def test_the_first_admin_is_made_by_a_code(site: Site) -> None:
+    first, second = site.run_fleet(2)
+    for mesh in first, second:
+        site.control.join(mesh, STRANGER)
+    bob = user_id(site, first, STRANGER)
+    refused = says(site, first, STRANGER, "?setperm ping admin")
+    assert "no admin yet: ravectl admin claim" in refused
+    assert "ravectl admin claim" in says(site, first, STRANGER, "?claim"), "there is no code yet"
+    assert f"id is {bob}, and you are not an admin" in says(site, first, STRANGER, "?whoami")
+
+    shown = site.sh("ravectl admin claim")
+    (command,) = re.findall(r"^ +(\?claim \S+)$", shown, re.MULTILINE)
+    assert "not the code" in says(site, second, STRANGER, "?claim AAAA-AAAA")
+    assert "admin now" in says(site, first, STRANGER, command.lower())
+    assert f"id is {bob}, and you are an admin" in says(site, second, STRANGER, "?whoami")
+    assert "can't be changed" in says(site, second, STRANGER, "?setperm claim admin")
+    assert "ravectl admin claim" in says(site, second, ADMIN, command), "it works once"
+
+    assert re.search(rf"^{bob} +Bob +admin$", site.sh(f"ravectl users {second}"), re.MULTILINE)
+    code = command.split()[1]
+    everything = site.machine.journal()
+    assert code not in everything
+    assert code.replace("-", "") not in everything
+
+    (void,) = re.findall(r"\?claim \S+", site.sh("ravectl admin claim"))
+    site.sh("systemctl restart rave-orchestrator")
+    assert "ravectl admin claim" in says(site, first, ADMIN, void), "a restart voids it"
+    assert site.manager("Admins") == 1
+    assert "may not do that" in site.sh("ravectl admin claim", user="nobody", check=False)
 
 
 def test_a_stranger_may_run_none_of_them(site: Site, meshes: list[str]) -> None:

@@ -152,7 +152,7 @@ def test_slow_and_failing_commands_are_named_and_harm_no_other(site: Site, meshe
     ):
         said = says(site, mesh, "ann", f"?{command}")
         assert told in said
-        (incident,) = re.findall(r"\(id ([0-9a-f]{8})\)", said)
+        (incident,) = re.findall(r"\(error ([0-9a-f]{8})\)", said)
         assert incident in of(site, mesh)
         assert says(site, mesh, "bob", "?ping") == "Pong!"
         assert f"command {command} of {DIRECTORY}/slow.py" in of(site, mesh)

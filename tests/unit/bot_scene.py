@@ -122,6 +122,6 @@ class Scene:
 
 
 def incident(text: str) -> str:
-    match = re.search(r"\(id ([0-9a-f]{8})\)$", text)
+    match = re.search(r"\(error ([0-9a-f]{8})\)$", text)
     assert match, text
     return match[1]

@@ -92,6 +92,10 @@ class FakeParent(Interface):
         self.admin_users.add(user)
         return added
 
+    @method(takes={"actor": "t", "code": "s"}, returns={"added": "b"})
+    async def claim_admin(self, call: Call, actor: int, code: str) -> Any:
+        return await self._answer(call, actor, code, value=True)
+
     @method(takes={"actor": "t", "user": "t"}, returns={"removed": "b"})
     async def remove_admin(self, call: Call, actor: int, user: int) -> Any:
         removed = await self._answer(call, actor, user, value=user in self.admin_users)

@@ -46,6 +46,8 @@ class FakeManagerObject(Interface):
         self.login_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = succeed
         self.cancel_script: Callable[[FakeManagerObject], Coroutine[Any, Any, None]] = tell_cancelled
         self.meshes: list[list[str]] = []
+        self.users: list[list[Any]] = []
+        self.more = 0
         self.described: list[list[Any]] = []
         self.decisions: list[list[str]] = []
         self.lines: list[str] = []
@@ -177,6 +179,16 @@ class FakeManagerObject(Interface):
     @method(takes={"id": "s"})
     async def reconnect_mesh(self, call: Call, id: str) -> None:  # noqa: A002
         self._note(call, id)
+
+    @method(takes={"id": "s"}, returns={"users": "a(tsb)", "total": "u"})
+    async def list_users(self, call: Call, id: str) -> tuple[list[list[Any]], int]:  # noqa: A002
+        self._note(call, id)
+        return self.users, len(self.users) + self.more
+
+    @method(returns={"command": "s", "seconds": "u"})
+    async def issue_claim(self, call: Call) -> tuple[str, int]:
+        self._note(call)
+        return "!claim ABCD-2345", 600
 
     @method(takes={"id": "s", "debug": "b"})
     async def set_debug(self, call: Call, id: str, debug: bool) -> None:  # noqa: A002

@@ -107,8 +107,8 @@ def test_before_anybody_has_said_who_may_do_what_nobody_may(caplog: pytest.LogCa
     async def body() -> None:
         for sender in (ANN, None):
             refusal = await scene.answer("?ping", sender)
-            assert refusal.startswith("The service behind this bot does not answer yet. Try again in a while (id ")
-            assert f"command ping refused to user {sender} (id {incident(refusal)})" in caplog.text
+            assert refusal.startswith("The service behind this bot does not answer yet. Try again in a while (error ")
+            assert f"command ping refused to user {sender} (error {incident(refusal)})" in caplog.text
         scene.bot.permissions = StaticPermissions()
         assert await scene.answer("?ping") == "Pong!"
 
@@ -124,7 +124,7 @@ def test_a_failure_in_words_is_answered_in_words(caplog: pytest.LogCaptureFixtur
 
     async def body() -> None:
         answer = await scene.answer("?set")
-        assert answer.startswith("No such film. Try another (id ")
+        assert answer.startswith("No such film. Try another (error ")
         assert "x-17" not in answer
         assert re.search(rf"{incident(answer)}.*x-17", caplog.text)
 
@@ -166,8 +166,8 @@ def test_a_failure_that_is_logged_elsewhere_keeps_its_id(caplog: pytest.LogCaptu
         raise RaveError(Code.STORE, "the store can't be used", incident="0123abcd")
 
     async def body() -> None:
-        assert await scene.answer("?set") == "The store can't be used (id 0123abcd)"
-        assert "command set failed (id 0123abcd): " in caplog.text
+        assert await scene.answer("?set") == "The store can't be used (error 0123abcd)"
+        assert "command set failed (error 0123abcd): " in caplog.text
 
     scene.play(body)
 
@@ -197,7 +197,7 @@ def test_the_detail_of_a_bug_goes_to_the_log_and_not_to_the_chat(caplog: pytest.
 
     async def body() -> None:
         answer = await scene.answer("?bug")
-        assert re.fullmatch(r"Something went wrong \(id [0-9a-f]{8}\)", answer)
+        assert re.fullmatch(r"Something went wrong \(error [0-9a-f]{8}\)", answer)
         assert incident(answer) in caplog.text
         assert "internal detail" in caplog.text
         assert "Pong" in await scene.answer("?ping")
@@ -249,7 +249,7 @@ def test_commands_run_side_by_side_but_not_without_bound(caplog: pytest.LogCaptu
         first, second = scene.say("?wait"), scene.say("?wait")
         answer = await scene.answer("?wait")
         assert "Too many commands are running" in answer
-        assert f"command wait not run: too many are running (id {incident(answer)})" in caplog.text
+        assert f"command wait not run: too many are running (error {incident(answer)})" in caplog.text
         go.set()
         assert await scene.room.heard() == ("done", first)
         assert await scene.room.heard() == ("done", second)
@@ -629,7 +629,7 @@ def test_info_tells_mesh_server_and_version() -> None:
 
     async def body() -> None:
         assert await scene.answer("?info") == (
-            "Mesh: Films (11111111)\nServer: ws.example\nBot: ravesvc 1.2, 5 commands"
+            "Mesh: Films (11111111)\nServer: ws.example\nBot: ravesvc 1.2, 6 commands"
         )
         scene.facts.title, scene.facts.server = "**\u202e**", ""
         assert (await scene.answer("?info")).startswith("Mesh: untitled (11111111)\nServer: unknown\n")

@@ -9,7 +9,7 @@ import pytest
 
 from ravesvc.bot import admin
 from ravesvc.bot.backend import Counts
-from ravesvc.bot.command import FIXED_COMMANDS, Permission
+from ravesvc.bot.command import ADMIN_COMMANDS, FIXED_COMMANDS, Permission
 from ravesvc.bot.context import Context
 from ravesvc.bot.limits import Limits
 from ravesvc.bot.permissions import StaticPermissions
@@ -54,6 +54,10 @@ class FakeBackend:
 
     async def add_admin(self, actor: int, user: int) -> bool:
         self._note("add", actor, user)
+        return self.done
+
+    async def claim_admin(self, actor: int, code: str) -> bool:
+        self._note("claim", actor, code)
         return self.done
 
     async def remove_admin(self, actor: int, user: int) -> bool:
@@ -125,9 +129,9 @@ class AdminScene(Scene):
 def test_they_are_for_admins_and_only_leave_can_be_for_others() -> None:
     scene = AdminScene()
     commands = {command.name: command for command in scene.registry.commands()}
-    assert set(commands) == FIXED_COMMANDS | {"leave", "hello", "help", "info", "ping", "status"}
+    assert set(commands) == FIXED_COMMANDS | {"leave", "hello", "help", "info", "ping", "status", "whoami"}
     for_admins = {name for name, command in commands.items() if command.permission is Permission.ADMIN}
-    assert for_admins == FIXED_COMMANDS | {"leave"}
+    assert for_admins == ADMIN_COMMANDS | {"leave"}
     assert not commands["leave"].fixed
 
 
@@ -139,7 +143,7 @@ def test_a_stranger_is_refused_in_words_and_nothing_happens(
     caplog.set_level(logging.INFO)
     scene = AdminScene()
     answer = scene.exchange(text, sender)
-    assert answer.startswith(f"Only admins may use {text.split()[0]} (id ")
+    assert answer.startswith(f"Only admins may use {text.split()[0]}. Ask an admin (error ")
     assert incident(answer) in caplog.text
     assert (scene.backend.asked, scene.left) == ([], [])
 
@@ -147,9 +151,30 @@ def test_a_stranger_is_refused_in_words_and_nothing_happens(
 def test_help_shows_them_to_admins_alone() -> None:
     scene = AdminScene()
     for_admins, for_others = scene.exchange("?help"), scene.exchange("?help", BOB)
-    for name in FIXED_COMMANDS | {"leave"}:
+    for name in ADMIN_COMMANDS | {"leave"}:
         assert f"**?{name}**: " in for_admins
-        assert name not in for_others
+        assert f"?{name}*" not in for_others
+
+
+def test_a_code_makes_the_user_who_writes_it_an_admin() -> None:
+    scene = AdminScene()
+    assert scene.exchange("?claim abcd 2345", BOB) == "You are an admin now, in all rooms"
+    assert scene.backend.asked == [("claim", BOB, "abcd 2345")]
+    assert AdminScene(backend=FakeBackend(done=False)).exchange("?claim ABCD-2345") == "You are an admin already"
+
+
+def test_what_is_wrong_with_a_code_is_answered_in_words() -> None:
+    error = RaveError(Code.ACCESS_DENIED, "that is not the code", hint="on the host, ravectl admin claim shows one")
+    scene = AdminScene(backend=FakeBackend(error=error))
+    answer = scene.exchange("?claim", BOB)
+    assert answer.startswith("That is not the code. On the host, ravectl admin claim shows one (error ")
+    assert scene.exchange("?claim x", None).startswith("Rave does not tell who you are (error ")
+
+
+def test_users_are_told_who_they_are() -> None:
+    assert AdminScene().exchange("?whoami") == f"Your user id is {ANN}, and you are an admin"
+    assert AdminScene().exchange("?whoami", BOB) == f"Your user id is {BOB}, and you are not an admin"
+    assert AdminScene().exchange("?whoami", None) == "Rave does not tell who you are"
 
 
 class Trusting(StaticPermissions):
@@ -162,7 +187,7 @@ class Trusting(StaticPermissions):
 @pytest.mark.parametrize("text", [text for text in ASKING if text != "?leave"])
 def test_who_has_no_user_id_can_be_no_actor(text: str) -> None:
     scene = AdminScene(permissions=Trusting())
-    assert "Only admins may do that" in scene.exchange(text, None)
+    assert "Rave does not tell who you are" in scene.exchange(text, None)
     assert scene.backend.asked == []
 
 
@@ -170,13 +195,13 @@ def test_who_has_no_user_id_can_be_no_actor(text: str) -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (RaveError(Code.ACCESS_DENIED, "only admins may do that"), "Only admins may do that (id "),
-        (RaveError(Code.BUSY, "a login is under way", hint="wait"), "A login is under way. Wait (id "),
+        (RaveError(Code.ACCESS_DENIED, "only admins may do that"), "Only admins may do that (error "),
+        (RaveError(Code.BUSY, "a login is under way", hint="wait"), "A login is under way. Wait (error "),
         (
             RaveError(Code.STORE, "the store is down", hint="try later", file="/x.db"),
-            "The store is down. Try later (id ",
+            "The store is down. Try later (error ",
         ),
-        (RaveError(Code.NOT_RUNNING, "the service does not answer"), "The service does not answer (id "),
+        (RaveError(Code.NOT_RUNNING, "the service does not answer"), "The service does not answer (error "),
     ],
 )
 def test_a_failure_of_the_backend_is_answered_in_words(
@@ -194,7 +219,7 @@ def test_a_failure_of_the_backend_is_answered_in_words(
 @pytest.mark.parametrize("text", ASKING)
 def test_a_bug_in_the_backend_shows_no_internals(text: str) -> None:
     scene = AdminScene(backend=FakeBackend(error=ZeroDivisionError("internal")))  # type: ignore[arg-type]
-    assert scene.exchange(text).startswith("Something went wrong (id ")
+    assert scene.exchange(text).startswith("Something went wrong (error ")
 
 
 # --- admin ------------------------------------------------------------------------------------------------------
@@ -256,7 +281,9 @@ def test_what_is_so_already_is_said_to_be_so(text: str, said: str) -> None:
 def test_what_makes_no_sense_is_answered_with_the_usage(text: str, prefixes: tuple[str, ...]) -> None:
     scene = AdminScene(prefixes=prefixes)
     answer = scene.exchange(text, mentions=(BOBS,))
-    assert answer.startswith("Write ?admin @user, ?admin <user id>, and remove after it to take the right away (id ")
+    assert answer.startswith(
+        "Write ?admin @user, ?admin <user id>, and remove after it to take the right away (error "
+    )
     assert scene.backend.asked == []
 
 
@@ -273,7 +300,7 @@ def test_a_word_that_mentions_nobody_gets_a_hint_and_two_mentions_are_one_too_ma
     scene = AdminScene()
     assert scene.exchange("?admin @bob").startswith("That word mentions nobody. Pick a user from the list")
     said = scene.exchange("?admin @bob @carl", mentions=(BOBS, CARLS))
-    assert said.startswith("That mentions several users. Name one at a time (id ")
+    assert said.startswith("That mentions several users. Name one at a time (error ")
     assert scene.backend.asked == []
 
 
@@ -281,7 +308,7 @@ def test_the_last_admin_stays_in_words(caplog: pytest.LogCaptureFixture) -> None
     caplog.set_level(logging.INFO)
     scene = AdminScene(backend=FakeBackend(error=RaveError(Code.LAST_ADMIN, "the last admin can't be removed")))
     answer = scene.exchange("?admin 2 remove")
-    assert answer.startswith("The last admin can't be removed (id ")
+    assert answer.startswith("The last admin can't be removed (error ")
     (record,) = [record for record in caplog.records if incident(answer) in record.getMessage()]
     assert record.levelno == logging.INFO
 
@@ -327,22 +354,22 @@ def test_a_command_gets_a_permission(text: str, asked: tuple[object, ...], said:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("?setperm", "Write ?setperm <command> <admin|user> (id "),
-        ("?setperm ping", "Write ?setperm <command> <admin|user> (id "),
-        ("?setperm ping all", "Write ?setperm <command> <admin|user> (id "),
-        ("?setperm admin ping", "Write ?setperm <command> <admin|user> (id "),
-        ("?setperm ping admin now", "Write ?setperm <command> <admin|user> (id "),
-        ("?setperm pnig admin", "There is no command pnig. Did you mean ping? (id "),
-        ("?setperm ?Helo user", "There is no command helo. Did you mean hello? (id "),
-        ("?setperm relogn user", "There is no command relogn. See ?help (id "),
-        ("?setperm xyzxyz user", "There is no command xyzxyz. See ?help (id "),
-        ("?setperm ** user", "There is no command of that name. See ?help (id "),
-        ("?setperm ! user", "There is no command of that name. See ?help (id "),
-        ("?removeperm", "Write ?removeperm <command> (id "),
-        ("?removeperm ping now", "Write ?removeperm <command> (id "),
-        ("?removeperm pign", "There is no command pign. See ?help (id "),
-        ("?removeperm colour", "There is no command colour. Did you mean color? (id "),
-        ("?removeperm serch", "There is no command serch. Did you mean search? (id "),
+        ("?setperm", "Write ?setperm <command> <admin|user> (error "),
+        ("?setperm ping", "Write ?setperm <command> <admin|user> (error "),
+        ("?setperm ping all", "Write ?setperm <command> <admin|user> (error "),
+        ("?setperm admin ping", "Write ?setperm <command> <admin|user> (error "),
+        ("?setperm ping admin now", "Write ?setperm <command> <admin|user> (error "),
+        ("?setperm pnig admin", "There is no command pnig. Did you mean ping? (error "),
+        ("?setperm ?Helo user", "There is no command helo. Did you mean hello? (error "),
+        ("?setperm relogn user", "There is no command relogn. See ?help (error "),
+        ("?setperm xyzxyz user", "There is no command xyzxyz. See ?help (error "),
+        ("?setperm ** user", "There is no command of that name. See ?help (error "),
+        ("?setperm ! user", "There is no command of that name. See ?help (error "),
+        ("?removeperm", "Write ?removeperm <command> (error "),
+        ("?removeperm ping now", "Write ?removeperm <command> (error "),
+        ("?removeperm pign", "There is no command pign. See ?help (error "),
+        ("?removeperm colour", "There is no command colour. Did you mean color? (error "),
+        ("?removeperm serch", "There is no command serch. Did you mean search? (error "),
     ],
 )
 def test_mistakes_are_answered_in_words(text: str, said: str) -> None:
@@ -356,7 +383,8 @@ def test_mistakes_are_answered_in_words(text: str, said: str) -> None:
 def test_fixed_commands_stay_as_they_are(name: str) -> None:
     scene = AdminScene()
     for text in (f"?setperm {name} user", f"?setperm !{name.upper()} admin", f"?removeperm {name}"):
-        assert scene.exchange(text).startswith(f"The command {name} is for admins, which can't be changed (id ")
+        whom = "admins" if name in ADMIN_COMMANDS else "everybody"
+        assert scene.exchange(text).startswith(f"The command {name} is for {whom}, which can't be changed (error ")
     assert scene.backend.asked == []
 
 
@@ -388,12 +416,12 @@ def test_a_permission_is_removed_also_that_of_a_command_which_is_no_more(text: s
 
 def test_permissions_are_listed_as_they_are_in_force() -> None:
     scene = AdminScene()
-    fixed = ", ".join(sorted(FIXED_COMMANDS))
+    fixed = ", ".join(sorted(ADMIN_COMMANDS))
     assert scene.exchange("?listperms") == (
         "Permissions:\n"
         "• 1 admin\n"
         "• Admins only: admin, leave, listperms, refresh, relogin, removeperm, setperm\n"
-        "• Everybody: hello, help, info, ping, status"
+        "• Everybody: claim, hello, help, info, ping, status, whoami"
     )
     scene.permissions = StaticPermissions(
         frozenset({ANN, CARL}),
@@ -411,16 +439,16 @@ def test_permissions_are_listed_as_they_are_in_force() -> None:
         "Permissions:\n"
         "• 2 admins\n"
         "• Admins only: admin, listperms, ping (set), refresh, relogin, removeperm, setperm\n"
-        "• Everybody: hello, help, info (set), leave (set), status\n"
+        "• Everybody: claim, hello, help, info (set), leave (set), status, whoami\n"
         "• Set, but no commands here: a ?leave, zz"
     )
     assert scene.backend.asked == []
 
 
-def test_a_list_may_be_empty() -> None:
-    names = ("hello", "help", "info", "ping", "status")
+def test_of_the_commands_for_all_only_claim_can_not_be_kept_from_them() -> None:
+    names = ("hello", "help", "info", "ping", "status", "whoami")
     scene = AdminScene(permissions=StaticPermissions(frozenset({ANN}), dict.fromkeys(names, Permission.ADMIN)))
-    assert "• Everybody: none" in scene.exchange("?listperms")
+    assert "• Everybody: claim" in scene.exchange("?listperms")
 
 
 # --- refresh, relogin and leave ---------------------------------------------------------------------------------
@@ -466,7 +494,7 @@ def test_a_login_that_fails_is_answered_in_words(caplog: pytest.LogCaptureFixtur
     async def body() -> None:
         assert "A mail" in await scene.answer("?relogin")
         answer, _ = await scene.room.heard()
-        assert answer.startswith("Nobody followed the link in time. Try again (id ")
+        assert answer.startswith("Nobody followed the link in time. Try again (error ")
         assert incident(answer) in caplog.text
 
     scene.play(body)
@@ -524,7 +552,7 @@ def test_a_failed_leave_is_answered_in_words() -> None:
 
     async def body() -> None:
         assert await scene.answer("?leave") == "Goodbye!"
-        assert (await scene.room.heard())[0].startswith("Rave can't be reached (id ")
+        assert (await scene.room.heard())[0].startswith("Rave can't be reached (error ")
 
     scene.play(body)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ravesvc.bot.command import FIXED_COMMANDS, Command, Permission, Registry
+from ravesvc.bot.command import ADMIN_COMMANDS, CLAIM, Command, Permission, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.permissions import Permissions, StaticPermissions
@@ -48,10 +48,17 @@ def test_names_need_not_be_english() -> None:
 
 
 def test_a_fixed_command_must_be_for_admins() -> None:
-    for name in FIXED_COMMANDS:
+    for name in ADMIN_COMMANDS:
         with pytest.raises(RaveError, match="for admins only"):
             Registry().command(name, "")
         Registry().command(name, "", permission=Permission.ADMIN)
+
+
+def test_claiming_is_for_everybody() -> None:
+    with pytest.raises(RaveError, match="for everybody"):
+        Registry().command(CLAIM, "", permission=Permission.ADMIN)
+    permissions = StaticPermissions(frozenset(), {CLAIM: Permission.ADMIN})
+    assert permissions.allows(command(CLAIM), USER), "whatever the store says"
 
 
 def test_handlers_keep_their_order() -> None:
@@ -70,7 +77,7 @@ def test_handlers_keep_their_order() -> None:
 
 def test_without_a_store_admin_commands_are_refused_and_all_others_run() -> None:
     permissions = StaticPermissions()
-    for name in FIXED_COMMANDS | {"leave"}:
+    for name in ADMIN_COMMANDS | {"leave"}:
         assert not permissions.allows(command(name, Permission.ADMIN), ADMIN)
     assert permissions.allows(command("ping"), USER)
     assert permissions.allows(command("ping"), None)

@@ -333,7 +333,7 @@ def test_exceptions_become_errors(run: Run, bus_address: str, caplog: pytest.Log
             for member in ("Bug", "WrongType", "WrongCount"):
                 name, text = await error_of(client, service, member)
                 assert name == "org.ravesvc.Rave1.Error.Internal"
-                incident = re.fullmatch(r"internal error, see the log \(id ([0-9a-f]{8})\)", text)
+                incident = re.fullmatch(r"internal error, see the log \(error ([0-9a-f]{8})\)", text)
                 assert incident
                 assert incident[1] in caplog.records[-1].getMessage()
                 assert caplog.records[-1].exc_info

@@ -75,6 +75,20 @@ def test_a_mesh_logs_more(
     assert capsys.readouterr().out == f"Mesh {FIRST} {words}\n"
 
 
+def test_users_of_a_mesh(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["users", FIRST]) == 0
+    assert capsys.readouterr().out == "The bot sees no users there.\n"
+    manager.users, manager.more = [[100000001, "Ann\x1b[2J", True], [7, "", False]], 3
+    assert main(["users", FIRST]) == 0
+    assert capsys.readouterr().out == (
+        "USER       NAME     ADMIN\n"
+        "100000001  Ann?[2J  admin\n"
+        "7                   -\n"
+        "and 3 more\n"
+    )  # fmt: skip
+    assert manager.asked == [("ListUsers", FIRST)] * 2
+
+
 def test_the_beginning_of_an_id_will_do(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     for beginning, mesh in (("1c2d3e4f-0", FIRST), ("1c2d3e4f-f", SECOND), ("9", BLOCKED)):
         manager.asked.clear()

@@ -75,6 +75,16 @@ def test_admins(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) 
     assert manager.interactive == {True}
 
 
+def test_a_code_to_claim_with_stands_on_a_line_of_its_own(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["admin", "claim"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "    !claim ABCD-2345" in said
+    assert "Within 10 minutes" in said[0]
+    assert manager.asked == ["IssueClaim"]
+
+
 def test_permissions(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["perm", "list"]) == 0
     assert "Nothing is set" in capsys.readouterr().out

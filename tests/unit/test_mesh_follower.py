@@ -320,9 +320,9 @@ NOBODY_KNOWS = RaveError(Code.STORE, "nobody knows who is an admin")
 @pytest.mark.parametrize(
     ("admins", "permissions", "told"),
     [
-        (NOBODY_KNOWS, NOBODY_KNOWS, StaticPermissions()),
+        (NOBODY_KNOWS, NOBODY_KNOWS, StaticPermissions(admins_known=False)),
         ({5}, NOBODY_KNOWS, StaticPermissions(frozenset({5}))),
-        (NOBODY_KNOWS, {}, StaticPermissions()),
+        (NOBODY_KNOWS, {}, StaticPermissions(admins_known=False)),
         (AWAY, NOBODY_KNOWS, None),
         ({5}, AWAY, None),
         (AWAY, {}, None),

@@ -38,6 +38,11 @@ class FakeWorker(Interface):
         self.asked = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.users: list[list[Any]] = [[7, "Zoë\x1b"]]
+
+    @method(returns={"users": "a(ts)", "total": "u"})
+    async def list_users(self, call: Call) -> tuple[list[list[Any]], int]:
+        return self.users, 300
 
     @method(returns={"status": "a{sv}"})
     async def get_status(self, call: Call) -> dict[str, Variant]:
@@ -87,12 +92,17 @@ class Child:
 
     def _make(self) -> WorkerObject:
         edition = Edition("1.2.3", "0123")
-        return WorkerObject(lambda: {"Users": Variant("u", 3)}, self._reconnect, self._refresh, edition)
+        return WorkerObject(
+            lambda: {"Users": Variant("u", 3)}, self._list_users, self._reconnect, self._refresh, edition
+        )
 
     async def _refresh(self, what: Announcement) -> None:
         self.refreshed.append(what)
         if what is Announcement.CREDENTIALS:
             raise RaveError(Code.LOGIN_NEEDED, "login needed")
+
+    async def _list_users(self) -> tuple[list[tuple[int, str]], int]:
+        return [(7, "Zoë")], 300
 
     def _reconnect(self) -> None:
         self.reconnects += 1
@@ -117,6 +127,7 @@ def test_a_child_is_on_the_bus_under_its_name(run: Run, bus_address: str, monkey
             await child.presence.join()
             child.presence.emit("Disconnected", "the connection broke")
             assert await ask(bus, "GetStatus") == [STATUS]
+            assert await ask(bus, "ListUsers") == [[[7, "Zoë"]], 300]
             assert await ask(bus, "RestartConnection") == []
             assert child.reconnects == 1
             for what in Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.COMMANDS:

@@ -28,7 +28,7 @@ from tests.unit.simulator_server import Served, in_thread
 Run = Callable[[Any], Any]
 
 ANN = 100_000_001
-NOT_YET = "The service behind this bot does not answer yet. Try again in a while (id "
+NOT_YET = "The service behind this bot does not answer yet. Try again in a while (error "
 INTERNALS = ("org.", "ravesvc", "DBus", ":1.", "/org", "Traceback")
 
 
@@ -401,7 +401,7 @@ def test_failures_in_the_chat_are_without_internals(
                 await until(lambda: child.worker._bot.permissions.admins == {ANN})
                 parent.failures["Refresh"] = RaveError(Code.STORE, "the database does not answer", hint="wait")
                 said = await child.answer("?refresh", user="ann")
-                parent.failures["Refresh"] = RaveError(Code.INTERNAL, "internal error, see the log (id 01234567)")
+                parent.failures["Refresh"] = RaveError(Code.INTERNAL, "internal error, see the log (error 01234567)")
                 said += await child.answer("?refresh", user="ann")
             await settle(bus)
             said += await child.answer("?refresh", user="ann")
@@ -414,7 +414,7 @@ def test_failures_in_the_chat_are_without_internals(
         for text, start in zip(said, starts, strict=True):
             assert text.startswith(start)
             assert not [each for each in INTERNALS if each in text], text
-        assert said[1] == "Internal error, see the log (id 01234567)", "the cause has the same id"
+        assert said[1] == "Internal error, see the log (error 01234567)", "the cause has the same id"
 
     run(body())
 
@@ -507,7 +507,7 @@ def test_the_parent_has_the_last_word_on_who_sends_the_bot_away(
         async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
             await child.says("Connected")
             (said,) = await child.answer("?leave", user="ann")
-            assert said.startswith("Only admins may send the bot away (id ")
+            assert said.startswith("Only admins may send the bot away (error ")
             assert ("AllowLeave", ANN) in parent.asked
             assert (await child.answer("?ping", user="bob")) == ["Pong!"]
             assert not child.running.done()

@@ -47,7 +47,7 @@ def test_what_is_no_name_of_a_command(text: str) -> None:
 @pytest.mark.parametrize("name", sorted(FIXED_COMMANDS))
 def test_a_command_that_can_not_be_changed(name: str) -> None:
     for text in (name, name.upper()):
-        with pytest.raises(RaveError, match=f"the command {name} is for admins, which can't be changed") as e:
+        with pytest.raises(RaveError, match=f"the command {name} is for .*, which can't be changed") as e:
             arguments.command(text)
         assert e.value.code is Code.INVALID_ARGUMENT
 

@@ -16,6 +16,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 from ravesvc.orchestrator import desk
 from ravesvc.orchestrator.backend import BackendObject
+from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
 from ravesvc.settings import Session
@@ -134,12 +135,14 @@ class Site:
         self.workers._unit_of = self._unit_of  # type: ignore[method-assign]
         self.refreshed = 0
         self.blocks = FakeBlocks()
+        self.claims = Claims("ask the host")
         self.entry_points: list[EntryPoint] = []
         backend = BackendObject(
             self.workers,
             self.blocks,  # type: ignore[arg-type]
             self.state,
             self.account,  # type: ignore[arg-type]
+            self.claims,
             self._refresh,
             lambda: self.entry_points,
         )
@@ -307,7 +310,7 @@ def test_who_is_no_child_gets_nothing(run: Run, bus_address: str, member: str, u
 
 
 def test_every_method_is_among_those_tested() -> None:
-    assert set(BackendObject.methods) == {*READING, "AllowLeave", *(change[0] for change in CHANGES)}
+    assert set(BackendObject.methods) == {*READING, "AllowLeave", "ClaimAdmin", *(change[0] for change in CHANGES)}
 
 
 @pytest.mark.parametrize(("member", "signature", "args"), CHANGES, ids=[change[0] for change in CHANGES])
@@ -507,17 +510,17 @@ def test_changes_of_many_at_once_are_all_kept(run: Run, bus_address: str) -> Non
         (RaveError(Code.LAST_ADMIN, "the last admin can't be removed"), "the last admin can't be removed"),
         (
             RaveError(Code.STORE, "changes can't be saved: /var/lib/x is full", refused="changes can't be saved"),
-            "changes can't be saved: the store can't be used now (id ",
+            "changes can't be saved: the store can't be used now (error ",
         ),
         (
             RaveError(Code.FORBIDDEN, "Rave refuses", hint="check client_identity.mojo_api_key in /etc/x"),
-            "Rave refuses the login (id ",
+            "Rave refuses the login (error ",
         ),
         (
             RaveError(Code.NETWORK, "mojo.example can't be reached"),
-            "Rave can't be reached (id ",
+            "Rave can't be reached (error ",
         ),
-        (RaveError(Code.CONFIG, "/etc/x lacks a key"), "that has failed (id "),
+        (RaveError(Code.CONFIG, "/etc/x lacks a key"), "that has failed (error "),
     ],
 )
 def test_the_chat_hears_no_internals_and_the_log_does(
@@ -530,8 +533,8 @@ def test_the_chat_hears_no_internals_and_the_log_does(
         assert caplog.text == ""
     else:
         incident = raised.value.attributes["incident"]
-        assert f"{raised.value} (id " == told
-        assert f"some mesh has failed (id {incident}): {error}" in caplog.text
+        assert f"{raised.value} (error " == told
+        assert f"some mesh has failed (error {incident}): {error}" in caplog.text
 
 
 def test_a_bot_that_was_taken_over_can_not_fill_the_store(
@@ -552,5 +555,51 @@ def test_a_bot_that_was_taken_over_can_not_fill_the_store(
             # What is there already may change.
             await site.child.ask("SetPermission", "tsbs", ANN, "leave", True, "")
             assert await site.child.ask("AddAdmin", "tt", ANN, ANN) is False
+
+    run(body())
+
+
+def test_a_code_makes_an_admin_of_whom_all_meshes_know(
+    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            assert await site.other.ask("GetAdmins") == [ANN]
+            code = site.claims.issue()
+            assert await site.child.ask("ClaimAdmin", "ts", EVE, code.lower()) is True
+            assert site.other.known["admins"] == [ANN, EVE]
+            again = await refused(site.child, "ClaimAdmin", "ts", BOB, code)
+            assert again.code is Code.ACCESS_DENIED
+            assert "ask the host" in str(again)
+            assert code not in caplog.text
+            assert code.replace("-", "") not in caplog.text
+
+    with caplog.at_level(logging.DEBUG):
+        run(body())
+
+
+def test_wrong_codes_count_in_all_meshes_together(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            code = site.claims.issue()
+            for child in (site.child, site.other, site.child, site.other, site.child):
+                assert (await refused(child, "ClaimAdmin", "ts", EVE, "AAAA-AAAA")).code is Code.ACCESS_DENIED
+            assert (await refused(site.other, "ClaimAdmin", "ts", EVE, code)).code is Code.ACCESS_DENIED
+            assert site.state.admins == {ANN}
+
+    run(body())
+
+
+def test_a_code_that_could_not_be_used_stays_good(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            code = site.claims.issue()
+            site.store.failure = DOWN
+            assert (await refused(site.child, "ClaimAdmin", "ts", EVE, code)).code is Code.STORE
+            site.store.failure = None
+            await site.state.refresh()
+            assert (await refused(site.child, "ClaimAdmin", "ts", 0, code)).code is Code.INVALID_ARGUMENT
+            assert (await refused(site.stranger, "ClaimAdmin", "ts", EVE, code)).code is Code.ACCESS_DENIED
+            assert await site.child.ask("ClaimAdmin", "ts", EVE, code) is True
 
     run(body())

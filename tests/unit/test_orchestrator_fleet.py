@@ -457,6 +457,37 @@ def test_reconnect_reaches_the_child(run: Run, bus_address: str, tmp_path: Path)
     run(body())
 
 
+def test_a_child_tells_who_is_in_its_mesh(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.child(bus, MESH)
+            assert await site.fleet.users(MESH) == ([(7, "Zoë?")], 300)
+            monkeypatch.delitem(FakeWorker.methods, "ListUsers")
+            with pytest.raises(RaveError, match="runs an older program"):
+                await site.fleet.users(MESH)
+
+    run(body())
+
+
+@pytest.mark.parametrize("answer", [[], ["x", 1], [[[1]], 1], [[["1", "x"]], 1], [[[1, 2]], 1]])
+def test_a_child_that_says_something_else_than_its_users(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: list[Any]
+) -> None:
+    async def call(*_: object) -> list[Any]:
+        return answer
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            monkeypatch.setattr(site.fleet.workers, "call", call)
+            with pytest.raises(RaveError, match="something else") as e:
+                await site.fleet.users(MESH)
+            assert e.value.code is Code.BAD_DATA
+
+    run(body())
+
+
 def test_a_child_of_a_program_that_can_not_log_more(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from ravesvc.bus.message import Message
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement, PolkitAction
 from ravesvc.orchestrator.account import Answer
+from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.health import Stats
 from ravesvc.orchestrator.manager import ManagerObject
@@ -90,6 +91,9 @@ class FakeFleet:
 
     async def set_debug(self, mesh: str, debug: bool) -> None:
         self.asked.append(("debug", mesh, debug))
+
+    async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
+        return [(ANN, "Ann"), (BOB, "Bob")], 300
 
 
 class FakeBlocks:
@@ -171,6 +175,7 @@ class Site:
         self.authority = FakeAuthority()
         self.rights = self.authority.rights
         self.heard: list[Signal] = []
+        self.claims = Claims("")
         self.manager = ManagerObject(
             self.authority,  # type: ignore[arg-type]
             fleet=self.fleet,  # type: ignore[arg-type]
@@ -179,6 +184,8 @@ class Site:
             roll=self.roll,  # type: ignore[arg-type]
             state=self.state,
             account=self.account,  # type: ignore[arg-type]
+            claims=self.claims,
+            prefix="?",
             refresh=self._refresh,
         )
         bus.export(names.MANAGER_PATH, self.manager)
@@ -946,3 +953,33 @@ def test_while_nothing_is_known_nothing_is_made_up(run: Run, bus_address: str) -
                 assert "not open yet" in str(error)
 
     run(body())
+
+
+def test_users_of_a_mesh_and_which_of_them_are_admins(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.fleet.records[MESH] = Record(MESH)
+            await site.state.add_admin(ANN, ANN)
+            assert await site.ask("ListUsers", "s", MESH) == [[[ANN, "Ann", True], [BOB, "Bob", False]], 300]
+            with pytest.raises(RaveError) as e:
+                await site.ask("ListUsers", "s", OTHER)
+            assert e.value.code is Code.NO_SUCH_MESH
+
+    run(body())
+
+
+def test_a_code_to_claim_with_is_shown_and_not_logged(
+    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            command, seconds = await site.ask("IssueClaim")
+            assert seconds == 600
+            code = command.removeprefix("?claim ")
+            with site.claims.redeeming(code):
+                assert site.rights == [("IssueClaim", PolkitAction.ADMINS)]
+            assert code not in caplog.text
+            assert "has got a code" in caplog.text
+
+    with caplog.at_level(logging.DEBUG):
+        run(body())

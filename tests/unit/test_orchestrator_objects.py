@@ -36,6 +36,8 @@ FILM = Mesh(MESH, "server.example:443", "A film", True, (User(1, "Ann"), User(2,
 # Whatever is not named takes the right to operate.
 RIGHTS = {
     **dict.fromkeys(("GetStatus", "ListMeshes", "GetMesh", "ListAdmins", "ListPermissions"), PolkitAction.READ),
+    "ListUsers": PolkitAction.READ,
+    "IssueClaim": PolkitAction.ADMINS,
     **dict.fromkeys(("DescribeMeshes", "Plan", "Explain", "GetHealthStats", "GetHealth"), PolkitAction.READ),
     **dict.fromkeys(("ListEntries", "GetStats", "GetHistory"), PolkitAction.READ),
     **dict.fromkeys(("Block", "Unblock", "ImportEntries", "Restore"), PolkitAction.QUARANTINE),

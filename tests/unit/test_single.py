@@ -194,7 +194,11 @@ def test_own_commands_and_what_admins_say_hold_in_all_rooms(run: Run, site: Sing
         async with site.running() as manager:
             await site.connected(site.mesh, other)
             assert manager._house
-            await manager.add_admin(ANN)
+            (refused,) = await site.say("?refresh")
+            assert "There is no admin yet: the program shows a code" in refused
+            assert await site.say(f"?claim {manager.first_claim()}") == ["You are an admin now, in all rooms"]
+            assert manager.first_claim() == ""
+            assert await site.say("?whoami") == [f"Your user id is {ANN}, and you are an admin"]
             assert await site.say("?greet") == ["Hello, Ann!"]
             assert (await site.say("?setperm greet admin"))[0].startswith("The command greet is for admins only now")
             (refused,) = await site.say("?greet", mesh=other, user="bob")
@@ -227,7 +231,7 @@ def test_what_goes_wrong_behind_a_command_is_told_with_its_id(
 
             monkeypatch.setattr(state, "refresh", fail)
             (told,) = await site.say("?refresh")
-            assert told.startswith("The store can't be used now (id ")
+            assert told.startswith("The store can't be used now (error ")
 
     run(body())
 

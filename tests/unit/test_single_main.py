@@ -120,7 +120,7 @@ def test_what_fails_is_told_in_words(
     code: Code,
     status: int,
 ) -> None:
-    async def fail(_: BotManager) -> None:
+    async def fail(_: BotManager, started: object) -> None:
         raise RaveError(code, "that does not work", hint="mend it")
 
     monkeypatch.setattr(BotManager, "run", fail)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ravesvc import config, database
+from ravesvc import authorities, config, database
 from ravesvc.config import Config
 from ravesvc.database import Database
 from ravesvc.errors import RaveError
@@ -17,9 +17,25 @@ from ravesvc.store import engine
 def check(path: str | Path) -> tuple[Config | None, list[RaveError]]:
     """The configuration, or None and every error (Config) in both files, in their order; nobody is connected to."""
     settings, problems = config.examine(path)
-    if settings and settings.database:
+    if settings is None:
+        return None, problems
+    if settings.database:
         problems += engine.refusals(settings.database)
+    try:
+        settings = with_authorities(settings)
+    except RaveError as e:
+        problems.append(e)
     return (None if problems else settings), problems
+
+
+def with_authorities(settings: Config) -> Config:
+    """The configuration with what the file at `tls.ca_file` holds; raises `RaveError` (Config)."""
+    if settings.tls.ca_file is None:
+        return settings
+    try:
+        return settings.with_authorities(authorities.read(settings.tls.ca_file))
+    except RaveError as e:
+        raise settings.problem("tls.ca_file", e.message, hint=e.hint) from e
 
 
 def check_database(content: bytes, path: str) -> tuple[Database | None, list[RaveError]]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import yaml
 
-from ravesvc import __version__, database, names, timespan
+from ravesvc import __version__, database, names, textfile, timespan
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import ClientIdentity, Edition, MeshSettings, Servers, Tls, digest
@@ -25,6 +25,9 @@ from ravesvc.settings import ClientIdentity, Edition, MeshSettings, Servers, Tls
 T = TypeVar("T")
 
 MESH_MODES = ("invited", "public", "friends", "all")
+
+# The shipped one has 3 kB.
+_MOST_BYTES = 1024 * 1024
 
 _NOT_IN_BASE_URL = frozenset("?#@ ")
 
@@ -49,6 +52,7 @@ class Config:
     """Everything that rave.yaml says. Durations are in seconds.
 
     `database` is what the file at `database_config_path` says; without that file the store is at `state_path`.
+    `file` is where all of it stands, and `lines` says in which line, by the option's whole name (`tls.ca_file`).
     """
 
     identity: ClientIdentity
@@ -75,6 +79,19 @@ class Config:
     typing_delay: float
     debug: bool
     database: Database | None = None
+    file: str = field(default=names.CONFIG_FILE, compare=False)
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def problem(self, key: str, text: str, *, hint: str = "") -> RaveError:
+        """What is wrong with what an option names, as an error (Config) that says where it stands."""
+        line = self.lines.get(key)
+        where = self.file if line is None else f"{self.file}:{line}"
+        attributes = {"file": self.file, "key": key} | ({} if line is None else {"line": line})
+        return RaveError(Code.CONFIG, f"{where}: {key}: {text}", hint=hint, **attributes)
+
+    def with_authorities(self, authorities: str) -> Config:
+        """The same with the certificates that `tls.ca_file` holds, in PEM."""
+        return dataclasses.replace(self, tls=dataclasses.replace(self.tls, authorities=authorities))
 
     def edition(self) -> Edition:
         """That of a child which is started now."""
@@ -121,16 +138,16 @@ def examine(path: str | Path, places: Places = _PLACES) -> tuple[Config | None, 
     The configuration has the default in the place of each value that is wrong; None for what is not YAML.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = textfile.decode(textfile.read(path, _MOST_BYTES))
     except FileNotFoundError:
         hint = f"install -m 640 -g rave {names.SHIPPED_CONFIG_FILE} {path}"
         return None, [RaveError(Code.CONFIG, f"{path} does not exist", hint=hint, file=str(path))]
     except OSError as e:
         hint = "root and the user rave must be able to read it; others try as root"
         return None, [RaveError(Code.CONFIG, f"{path} can't be read: {e.strerror}", hint=hint, file=str(path))]
-    except UnicodeDecodeError:
-        problem = f"{path} can't be read: it is not UTF-8 text"
-        return None, [RaveError(Code.CONFIG, problem, hint="save it as UTF-8", file=str(path))]
+    except RaveError as e:
+        problem = f"{path} can't be read: it {e.message}"
+        return None, [RaveError(Code.CONFIG, problem, hint=e.hint, file=str(path))]
     config, problems = _read(text, str(path), places)
     if config is None:
         return None, problems
@@ -162,7 +179,9 @@ def _read(text: str, file: str, places: Places) -> tuple[Config | None, list[Rav
         # What PyYAML lets through, without a line, for impossible numbers and for brackets in brackets in brackets.
         hint = "look for a wrong escape such as \\UFFFFFFFF, and for hundreds of brackets"
         return None, [RaveError(Code.CONFIG, f"{file}: this is not YAML", hint=hint, file=file)]
-    config = _config(_Section(root, "", file, problems), places)
+    lines: dict[str, int] = {}
+    config = _config(_Section(root, "", file, problems, lines), places)
+    config = dataclasses.replace(config, file=file, lines=lines)
     problems.sort(key=lambda problem: int(problem.attributes["line"]))
     return config, problems
 
@@ -211,10 +230,14 @@ def _config(top: _Section, places: Places) -> Config:
 class _Section:
     """One mapping of the file; each getter takes a key out of it, and notes what is wrong with its value."""
 
-    def __init__(self, node: yaml.Node | None, name: str, file: str, problems: list[RaveError]) -> None:
+    def __init__(
+        self, node: yaml.Node | None, name: str, file: str, problems: list[RaveError], lines: dict[str, int]
+    ) -> None:
+        """`lines` is filled with the line of each key that is taken."""
         self._name = name
         self._file = file
         self._problems = problems
+        self._lines = lines
         self._nodes: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         self._known: list[str] = []
         if node is None or _is_null(node):
@@ -233,7 +256,7 @@ class _Section:
     def section(self, key: str) -> _Section:
         """A mapping inside this one."""
         node = self._take(key)
-        return _Section(node, self._path(key), self._file, self._problems)
+        return _Section(node, self._path(key), self._file, self._problems, self._lines)
 
     def text(self, key: str, default: str) -> str:
         """A text on one line."""
@@ -299,7 +322,10 @@ class _Section:
     def _take(self, key: str) -> yaml.Node | None:
         self._known.append(key)
         found = self._nodes.get(key)
-        return found[1] if found else None
+        if found is None:
+            return None
+        self._lines[self._path(key)] = found[0].start_mark.line + 1
+        return found[1]
 
     def _scalar(self, key: str, default: T, parse: Callable[[str], T], wanted: str) -> T:
         node = self._take(key)

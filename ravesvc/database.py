@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from ravesvc import textfile
 from ravesvc.errors import Code, RaveError
 from ravesvc.words import printable
 
 Option: TypeAlias = str | bool | int | float
 
 _KEYS = ("uri", "options")
+# Bytes; one has some hundred.
+_MOST_BYTES = 1024 * 1024
 _SCHEMES = ("mongodb://", "mongodb+srv://")
 _MEND = "mend it, or move it away to use the embedded store"
 
@@ -52,7 +55,7 @@ class Database:
 def read(path: str | Path) -> tuple[Database | None, list[RaveError]]:
     """Read the file: the database, or None and every error (Config) in it; None without errors when there is none."""
     try:
-        content = Path(path).read_bytes()
+        content = textfile.read(path, _MOST_BYTES)
     except FileNotFoundError:
         if Path(path).is_symlink():
             hint = "mend the link, or remove it to use the embedded store"
@@ -70,14 +73,17 @@ def read(path: str | Path) -> tuple[Database | None, list[RaveError]]:
 def parse(content: bytes, path: str) -> tuple[Database | None, list[RaveError]]:
     """Read what the file at `path` says: the database, or None and every error (Config) in it."""
     try:
-        text = content.decode()
+        text = textfile.decode(content)
         document = json.loads(text)
+    except RaveError as e:
+        problem = f"{path}:1: this is not JSON: the file {e.message}"
+        return None, [RaveError(Code.CONFIG, problem, hint=e.hint, file=path, line=1)]
     except json.JSONDecodeError as e:
         problem = f"{path}:{e.lineno}: this is not JSON: {e.msg}"
         # Without its cause, which holds the whole text.
         return None, [RaveError(Code.CONFIG, problem, hint=_MEND, file=path, line=e.lineno)]
     except (ValueError, RecursionError):
-        return None, [RaveError(Code.CONFIG, f"{path}:1: this is not JSON in UTF-8", hint=_MEND, file=path, line=1)]
+        return None, [RaveError(Code.CONFIG, f"{path}:1: this is not JSON", hint=_MEND, file=path, line=1)]
     lines = _lines(text)
     if not isinstance(document, dict):
         return None, [_wrong(path, lines, "the file", 'must be an object: {"uri": "mongodb://host/database"}')]

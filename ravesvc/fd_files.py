@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from ravesvc import textfile
 from ravesvc.errors import Code, RaveError
 
 
@@ -28,10 +29,9 @@ def read(descriptor: int, what: str, most: int) -> str:
     except OSError as e:
         raise RaveError(Code.INVALID_ARGUMENT, f"{what} can't be read: {e.strerror}") from e
     try:
-        return content.decode()
-    except UnicodeError:
-        # Not chained: the exception has the content.
-        raise RaveError(Code.BAD_DATA, f"{what} is not valid UTF-8") from None
+        return textfile.decode(content)
+    except RaveError as e:
+        raise RaveError(Code.BAD_DATA, f"{what} {e.message}", hint=e.hint) from None
 
 
 def _first(descriptor: int, size: int) -> bytes:

@@ -24,7 +24,8 @@ _MOST_NUMBER = 1e300
 def parse_object(text: str | bytes, what: str) -> Object:
     """Decode a JSON object; `what` names it in the error (the text itself never does: it may hold a secret)."""
     try:
-        value = json.loads(text)
+        # Of bytes json takes the byte order mark off by itself, of a text it refuses it.
+        value = json.loads(text.removeprefix("\ufeff") if isinstance(text, str) else text)
     except json.JSONDecodeError as e:
         # Of its own words, not of the text.
         raise RaveError(Code.BAD_DATA, f"{what} is not valid JSON (line {e.lineno}: {e.msg})", line=e.lineno) from e

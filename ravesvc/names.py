@@ -41,6 +41,8 @@ SHIPPED_CONFIG_FILE = "/usr/share/rave-orchestrator/rave.yaml"
 DATABASE_FILE = "/etc/rave/database.json"
 SETTINGS_FILE = "/run/rave/settings.json"
 SESSION_FILE = "/run/rave/session.json"
+# Certificates, which are no secret: the parent reads it.
+AUTHORITIES_FILE = "/run/rave/authorities.pem"
 SETTINGS_NAME = "settings"
 SESSION_NAME = "session"
 

@@ -16,6 +16,7 @@ from ravesvc import names
 from ravesvc.check import check
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
+from ravesvc.notify import notify
 from ravesvc.store.credentials import read_session
 from ravesvc.store.files import write_atomically
 
@@ -52,10 +53,14 @@ def main() -> int:
             problems.append(e)
     for problem in problems:
         print(problem, file=sys.stderr)  # noqa: T201 - the journal takes it from here
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        notify(f"STATUS=Not started: {problems[0]}{more}")
     return int(names.ExitStatus.CONFIG) if problems else 0
 
 
 def _prepare(settings: Config) -> None:
+    _leave(Path(names.AUTHORITIES_FILE), settings.tls.authorities, 0o644)
     _write(Path(names.SETTINGS_FILE), settings.mesh_settings().to_json(), 0o600)
     try:
         session = read_session(settings.credentials_path, owner=_owner())
@@ -63,10 +68,7 @@ def _prepare(settings: Config) -> None:
         # The parent reads the same file, says what is wrong with it, and starts no mesh.
         print(e, file=sys.stderr)  # noqa: T201
         session = None
-    if session:
-        _write(Path(names.SESSION_FILE), session.to_json(), 0o600)
-    else:
-        Path(names.SESSION_FILE).unlink(missing_ok=True)
+    _leave(Path(names.SESSION_FILE), session.to_json() if session else None, 0o600)
     if _write(DROP_IN, drop_in(settings), 0o644):
         # systemctl rather than D-Bus: a reload from within a start is what it knows to wait for.
         reload = subprocess.run([SYSTEMCTL, "daemon-reload"], check=False)  # noqa: S603 - a constant
@@ -81,6 +83,19 @@ def _owner() -> int:
         return pwd.getpwnam("rave").pw_uid
     except KeyError as e:
         raise RaveError(Code.CONFIG, "there is no user rave", hint="systemd-sysusers makes it") from e
+
+
+def _leave(path: Path, text: str | None, mode: int) -> bool:
+    """Have a file with this content, or none; tells whether anything was changed."""
+    if text is not None:
+        return _write(path, text, mode)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as e:
+        raise RaveError(Code.CONFIG, f"{path} can't be removed: {e.strerror}", file=str(path)) from e
+    return True
 
 
 def _write(path: Path, text: str, mode: int) -> bool:

@@ -50,10 +50,12 @@ class Servers:
 class Tls:
     """How certificates are verified: by the system's authorities, or by those in `ca_file` alone.
 
+    `authorities` are the certificates of that file in PEM, for those who may not be able to read it themselves.
     `insecure_hosts` are host names whose certificate is not verified at all.
     """
 
     ca_file: str | None = None
+    authorities: str | None = field(default=None, repr=False)
     insecure_hosts: tuple[str, ...] = ()
 
 
@@ -107,6 +109,7 @@ class MeshSettings:
             servers=Servers(**{key: fields.get_str(servers, key) for key in Servers.__slots__}),
             tls=Tls(
                 ca_file=fields.opt_str(tls, "ca_file"),
+                authorities=fields.opt_str(tls, "authorities"),
                 insecure_hosts=_texts(tls, "insecure_hosts"),
             ),
             lang=fields.get_str(top, "lang"),

@@ -26,6 +26,9 @@ def context(tls: Tls, host: str) -> ssl.SSLContext:
         _warn_insecure(_plain(host))
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
+    elif tls.authorities is not None:
+        # Checked by those who have read them, see `ravesvc.authorities`.
+        made.load_verify_locations(cadata=tls.authorities)
     elif tls.ca_file is not None:
         _load_file(made, tls.ca_file)
     else:

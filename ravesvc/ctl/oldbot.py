@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
-from ravesvc import fields
+from ravesvc import fields, textfile
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import blockfile
 from ravesvc.store.blocklist import Block
@@ -26,19 +24,12 @@ _MEND = "mend it, and run this again: what is taken over already stays"
 def read(path: Path) -> bytes | None:
     """What a file holds; None if there is none. Raises `RaveError` (BadFile)."""
     try:
-        # Something else than a file might never be opened, or never end.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _bad(path, "it is no regular file")
-            content = file.read(_LARGEST + 1)
+        return textfile.read(path, _LARGEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as e:
         hint = "try as root, or with sudo" if isinstance(e, PermissionError) else ""
         raise RaveError(Code.BAD_FILE, f"{path} can't be read: {e.strerror}", hint=hint, file=str(path)) from e
-    if len(content) > _LARGEST:
-        raise _bad(path, f"it is longer than {_LARGEST // 1024**2} MiB")
-    return content
 
 
 def account(content: bytes, path: Path) -> Credentials:

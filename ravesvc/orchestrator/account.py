@@ -98,9 +98,15 @@ class Account:
         self._credentials = stored or found
         obstacle = self._missing(damage)
         session = self._credentials.session if self._credentials and not obstacle else None
-        if (session, str(obstacle)) != (self.session, str(self.obstacle)):
+        before = self.session, self.obstacle
+        if (session, str(obstacle)) != (before[0], str(before[1])):
             self.session, self.obstacle = session, obstacle
-            self._changed()
+            try:
+                self._changed()
+            except BaseException:
+                # Or the next look would find nothing new in it, and the session would never be used.
+                self.session, self.obstacle = before
+                raise
 
     async def replace(self, contents: Contents) -> None:
         """Put `contents` in the place of everything in the store; raises as `State` says of a change."""

@@ -11,9 +11,10 @@ import sys
 import time
 from collections.abc import Awaitable, Sequence
 
-from ravesvc import __version__, config, log, names
+from ravesvc import __version__, authorities, config, log, names
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus
+from ravesvc.check import with_authorities
 from ravesvc.clock import Clock
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return asyncio.run(_run(settings))
     except RaveError as e:
         _log.critical("%s", e)
+        # What systemctl status shows of it while systemd waits to start us again.
+        notify(f"STATUS={e}")
         return int(names.ExitStatus.CONFIG if e.code is Code.CONFIG else names.ExitStatus.CRASHED)
 
 
@@ -85,7 +88,14 @@ def _settings() -> Config:
     if os.geteuid() == 0:
         hint = "systemctl start rave-orchestrator"
         raise RaveError(Code.CONFIG, "rave-orchestrator is not for root: it is a service", hint=hint)
-    return config.load(names.CONFIG_FILE)
+    settings = config.load(names.CONFIG_FILE)
+    if settings.tls.ca_file is None:
+        return settings
+    try:
+        return settings.with_authorities(authorities.read(names.AUTHORITIES_FILE))
+    except RaveError:
+        # Started by hand, without the privileged step: then the file itself has to do.
+        return with_authorities(settings)
 
 
 async def _run(settings: Config) -> int:
@@ -223,7 +233,7 @@ class _Parent:
 
     async def work(self) -> None:
         """Look for meshes and after children for ever; save what is learnt of them."""
-        await _first(self._discovery.run(), self._fleet.health.run(), self._blocks.work())
+        await _first(self._discovery.run(), self._fleet.health.run(), self._blocks.work(), self._state.work())
 
     async def reread(self) -> None:
         """Take over what somebody has done to the blocklist."""

@@ -82,6 +82,7 @@ class State:
         self._tried = asyncio.Event()
         self._hurry = asyncio.Event()
         self._recovery: asyncio.Task[None] | None = None
+        self._broken: asyncio.Future[None] | None = None
 
     @property
     def engine(self) -> str:
@@ -131,12 +132,18 @@ class State:
     async def start(self) -> None:
         """Open the store and read it; what fails, or takes too long, is noted and goes on in the background."""
         self._earlier = await asyncio.to_thread(self._copy.read)
+        self._broken = asyncio.get_running_loop().create_future()
         self._hurry.set()
-        self._recovery = asyncio.create_task(self._recover())
+        self._begin_recovery()
         try:
             await asyncio.wait_for(self._tried.wait(), self._patience)
         except TimeoutError:
             self._lose(RaveError(Code.STORE, f"the store has not answered within {self._patience:g} s"))
+
+    async def work(self) -> None:
+        """Wait for ever, once it was started; raises what has ended a recovery: nothing is read any more then."""
+        assert self._broken, "it was started"
+        await asyncio.shield(self._broken)
 
     async def close(self) -> None:
         """Let go of the store, after the change that is under way."""
@@ -334,8 +341,23 @@ class State:
             log.error("The store can't be used, so nothing can be changed: %s", error, extra=extra)
             self._complained = error.code
         if not self._closed and (self._recovery is None or self._recovery.done()):
-            self._recovery = asyncio.create_task(self._recover())
+            self._begin_recovery()
         self._shown()
+
+    def _begin_recovery(self) -> None:
+        self._recovery = asyncio.create_task(self._recover())
+        self._recovery.add_done_callback(self._recovery_ended)
+
+    def _recovery_ended(self, recovery: asyncio.Task[None]) -> None:
+        """Hand on what has ended a recovery.
+
+        It tells everybody of what it has read, and one of those may fail. No caller waits for it: at the first start
+        with a `tls.ca_file` that could not be read the service said "starting" for ever, with an empty log.
+        """
+        if not recovery.cancelled() and (error := recovery.exception()) and self._broken and not self._broken.done():
+            self._broken.set_exception(error)
+            # Seen: at the end of the service there is no one left to wait for it.
+            self._broken.exception()
 
     async def _recover(self) -> None:
         """Try until the store can be used."""

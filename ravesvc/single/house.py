@@ -117,7 +117,8 @@ class House:
 
     async def work(self, stopped: asyncio.Event) -> None:
         """Look for meshes and save what is learnt of them until `stopped` is set; then have all bots leave."""
-        tasks = [asyncio.create_task(wait) for wait in (stopped.wait(), self._discovery.run(), self._blocks.work())]
+        waits = (stopped.wait(), self._discovery.run(), self._blocks.work(), self._state.work())
+        tasks = [asyncio.create_task(wait) for wait in waits]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

@@ -14,6 +14,7 @@ from ravesvc import commands, config
 from ravesvc.bot import builtin
 from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Permission, Registry
 from ravesvc.bot.own import Sources
+from ravesvc.check import with_authorities
 from ravesvc.commands import CommandHandler
 from ravesvc.config import Config, Places
 from ravesvc.errors import Code, RaveError
@@ -65,7 +66,7 @@ class BotManager:
             hint = "copy the one of the package, or that of rave-simulator config, see rave.yaml(5)"
             raise RaveError(Code.CONFIG, f"{file} does not exist", hint=hint, file=str(file))
         places = Places(state=state_directory(), database=file.with_name("database.json"))
-        return cls(config.load(file, places), file.with_name("commands.d"))
+        return cls(with_authorities(config.load(file, places)), file.with_name("commands.d"))
 
     @property
     def settings(self) -> Config:

@@ -55,6 +55,16 @@ def test_uri_and_options_are_as_they_stand_there(tmp_path: Path) -> None:
     assert good(path) == database.Database(path=str(path), uri=URI, options=options)
 
 
+def test_a_byte_order_mark_and_line_ends_of_windows_do_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "database.json"
+    path.write_bytes(b'\xef\xbb\xbf{\r\n"uri": "mongodb://localhost"\r\n}\r\n')
+    assert good(path) == database.Database(path=str(path), uri="mongodb://localhost")
+    path.write_bytes(b'\xef\xbb\xbf{\r\n"url": 1\r\n}\r\n')
+    assert [problem.attributes["line"] for problem in problems(path)] == [1, 2]
+    path.write_text(f'{{"uri": "{URI}"}}', encoding="utf-16")
+    assert "this is not JSON: the file is UTF-16, not UTF-8 text (save it as UTF-8)" in str(refused(path))
+
+
 @pytest.mark.parametrize("uri", ["mongodb://localhost", "mongodb+srv://cluster.example.test/bot"])
 def test_options_may_be_left_out(tmp_path: Path, uri: str) -> None:
     path = written(tmp_path, {"uri": uri})

@@ -172,3 +172,8 @@ def test_values_come_back_as_they_are() -> None:
     assert fields.opt_int({"n": "0"}, "n") == 0
     assert fields.opt_list({"l": []}, "l") == []
     assert fields.opt_object({"o": {}}, "o") == {}
+
+
+@pytest.mark.parametrize("text", ['\ufeff{"a": 1}\r\n', b'\xef\xbb\xbf{"a": 1}\r\n'])
+def test_a_byte_order_mark_does_not_matter(text: str | bytes) -> None:
+    assert fields.parse_object(text, "it") == {"a": 1}

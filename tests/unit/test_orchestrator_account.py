@@ -203,6 +203,27 @@ def test_an_account_that_is_there_stays(
     run(body())
 
 
+def test_a_session_that_could_not_be_used_is_new_at_the_next_look(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        made = Site(tmp_path)
+        write_credentials(made.path, OURS)
+        unusable = RaveError(Code.BAD_FILE, "no request can be made")
+
+        def fail() -> None:
+            raise unusable
+
+        made.account._changed, changed = fail, made.account._changed
+        for _ in range(2):
+            assert await failure(made.account.adopt()) is unusable
+            assert (made.account.session, made.account.obstacle) == (None, None)
+        made.account._changed = changed
+        await made.account.adopt()
+        assert made.used == [OURS.device_id]
+        await made.state.close()
+
+    run(body())
+
+
 def test_an_account_of_which_no_sense_can_be_made_stays_too(run: Run, tmp_path: Path) -> None:
     async def body() -> None:
         async with site(tmp_path) as made:

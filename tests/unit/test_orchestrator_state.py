@@ -31,6 +31,7 @@ class Site:
         self.told: list[Announcement] = []
         self.shown: list[str | None] = []
         self.telling: asyncio.Event | None = None
+        self.failure: RaveError | None = None
         self.copy = FakeCopy()
         self.state = State(
             self.store,
@@ -46,6 +47,8 @@ class Site:
         self.told.append(announcement)
         if self.telling:
             await self.telling.wait()
+        if self.failure:
+            raise self.failure
 
     def _show(self) -> None:
         self.shown.append(self.state.error and self.state.error.message)
@@ -110,6 +113,19 @@ def test_it_reads_everything_at_its_start_and_tells_it_as_news(run: Run) -> None
         await until(lambda: sorted(made.told) == [ADMINS, CREDENTIALS, PERMISSIONS])
         await made.state.close()
         assert not made.store.is_open
+
+    run(body())
+
+
+def test_what_ends_a_recovery_ends_the_work(run: Run) -> None:
+    async def body() -> None:
+        made = Site()
+        made.failure = RaveError(Code.BAD_FILE, "it can't be used")
+        await made.state.start()
+        # Nobody waits for the recovery itself.
+        assert await failure(made.state.work()) is made.failure
+        await made.state.close()
+        assert await failure(made.state.work()) is made.failure
 
     run(body())
 

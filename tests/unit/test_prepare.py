@@ -14,6 +14,8 @@ import pytest
 from ravesvc import __version__, config, names, prepare
 from ravesvc.ctl.main import main as ravectl
 from ravesvc.settings import Edition, MeshSettings, Session, digest
+from tests.unit.authority import Authority
+from tests.unit.fake_manager import FakeManager
 
 KEY = "hush-key"
 TOKEN = "hush-token"
@@ -26,6 +28,7 @@ class Machine:
         self.config = root / "etc/rave.yaml"
         self.settings = root / "run/rave/settings.json"
         self.session = root / "run/rave/session.json"
+        self.authorities = root / "run/rave/authorities.pem"
         self.drop_in = root / "run/system/rave-mesh@.service.d/50-rave-yaml.conf"
         self.credentials = root / "lib/credentials.json"
         self.database = root / "etc/database.json"
@@ -71,6 +74,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(names, "CONFIG_FILE", str(made.config))
     monkeypatch.setattr(names, "SETTINGS_FILE", str(made.settings))
     monkeypatch.setattr(names, "SESSION_FILE", str(made.session))
+    monkeypatch.setattr(names, "AUTHORITIES_FILE", str(made.authorities))
     monkeypatch.setattr(prepare, "DROP_IN", made.drop_in)
     monkeypatch.setattr(prepare, "SYSTEMCTL", str(made.systemctl))
     us = pwd.getpwuid(os.getuid())
@@ -101,6 +105,41 @@ def test_what_the_children_get_is_the_edition_that_the_parent_compares_them_with
         # A child digests the bytes of its credential.
         told = machine.settings.read_bytes().decode()
         assert config.load(machine.config).edition() == Edition(__version__, digest(told))
+
+
+def test_service_and_children_get_the_authorities_that_root_has_read(machine: Machine, authority: Authority) -> None:
+    machine.configure(f"tls: {{ca_file: {authority.ca_file}}}\n")
+    assert prepare.main() == 0
+    pem = authority.ca_file.read_text()
+    assert (machine.authorities.read_text(), mode(machine.authorities)) == (pem, 0o644)
+    assert MeshSettings.from_json(machine.settings.read_text()).tls.authorities == pem
+    # The service, which can't read the file, compares its children with the same settings.
+    service = config.load(machine.config).with_authorities(pem)
+    assert service.edition().digest == digest(machine.settings.read_text())
+    machine.configure()
+    assert prepare.main() == 0
+    assert not machine.authorities.exists()
+
+
+def test_authorities_that_can_not_be_used_are_told_as_ravectl_tells_it(
+    machine: Machine, authority: Authority, manager: FakeManager, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key = authority.key_file.read_text()
+    machine.config.with_name("both.pem").write_text(authority.ca_file.read_text() + key)
+    machine.configure(f"limit: 0\ntls:\n  ca_file: {machine.config.with_name('both.pem')}\n")
+    assert prepare.main() == 78
+    said = capfd.readouterr().err
+    _, line = said.splitlines()
+    assert line.startswith(
+        f"{machine.config}:6: tls.ca_file: {machine.config.with_name('both.pem')} holds a private key"
+    )
+    assert key.splitlines()[1] not in line
+    (status,) = manager.said
+    assert status.startswith(f"STATUS=Not started: {machine.config}:4: limit must be")
+    assert status.endswith(" (and 1 more)")
+    assert not machine.authorities.exists()
+    assert ravectl(["config", "check", str(machine.config)]) == 1
+    assert capfd.readouterr().err == said
 
 
 def test_systemd_gets_the_drop_in_that_everybody_may_read(machine: Machine) -> None:
@@ -265,7 +304,11 @@ def test_a_place_that_can_not_be_written_to_is_named(machine: Machine, capfd: py
     machine.settings.parent.parent.mkdir()
     machine.settings.parent.write_text("a file where a directory belongs")
     assert prepare.main() == 78
-    assert f"{machine.settings} can't be written: " in capfd.readouterr().err
+    assert f"{machine.authorities} can't be removed: Not a directory" in capfd.readouterr().err
+    machine.settings.parent.unlink()
+    machine.settings.mkdir(parents=True)
+    assert prepare.main() == 78
+    assert f"{machine.settings} can't be written: Is a directory" in capfd.readouterr().err
 
 
 def test_run_as_a_program(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

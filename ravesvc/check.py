@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ravesvc import authorities, config, database
+from ravesvc import authorities, config, database, places
 from ravesvc.config import Config
 from ravesvc.database import Database
 from ravesvc.errors import RaveError
@@ -25,6 +25,7 @@ def check(path: str | Path) -> tuple[Config | None, list[RaveError]]:
         settings = with_authorities(settings)
     except RaveError as e:
         problems.append(e)
+    problems += places.directories(settings)
     return (None if problems else settings), problems
 
 

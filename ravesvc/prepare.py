@@ -1,7 +1,7 @@
 """The privileged step before the parent starts: ExecStartPre=+ of rave-orchestrator.service, run by root.
 
 It checks the configuration, leaves the children's settings and session under /run/rave (OpenFile= of
-rave-mesh@.service hands them over), and writes the one drop-in with what systemd carries out for us. Nothing else.
+rave-mesh@.service hands them over), and writes the drop-ins with what systemd carries out for us. Nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ravesvc import names
+from ravesvc import names, places
 from ravesvc.check import check
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
@@ -22,6 +22,7 @@ from ravesvc.store.files import write_atomically
 
 SYSTEMCTL = "/usr/bin/systemctl"
 DROP_IN = Path("/run/systemd/system/rave-mesh@.service.d/50-rave-yaml.conf")
+SERVICE_DROP_IN = Path("/run/systemd/system/rave-orchestrator.service.d/50-rave-yaml.conf")
 
 
 def drop_in(settings: Config) -> str:
@@ -29,8 +30,7 @@ def drop_in(settings: Config) -> str:
     # The restarts of one crash loop all fall into this window: each takes the delay and at most a slow start.
     window = (settings.max_process_restarts + 1) * (settings.process_restart_delay + 60)
     return (
-        f"# Written by rave-orchestrator.service at its start, from {names.CONFIG_FILE}. Change it there.\n"
-        "[Unit]\n"
+        f"{_origin()}[Unit]\n"
         f"StartLimitIntervalSec={window:.0f}s\n"
         # The first start counts too.
         f"StartLimitBurst={settings.max_process_restarts + 1}\n"
@@ -39,6 +39,24 @@ def drop_in(settings: Config) -> str:
         f"TimeoutStopSec={settings.shutdown_timeout * 1000:.0f}ms\n"
         f"WatchdogSec={settings.watchdog * 1000:.0f}ms\n"
     )
+
+
+def service_drop_in(settings: Config) -> str | None:
+    """That of the service itself: where its sandbox has to let it write; None for its own directory alone."""
+    opened = places.opened(settings)
+    if not opened:
+        return None
+    # The minus: a directory that vanishes is told by those who write there, in better words than systemd's.
+    return f"{_origin()}[Service]\n" + "".join(f'ReadWritePaths="-{_quoted(path)}"\n' for path in opened)
+
+
+def _origin() -> str:
+    return f"# Written by rave-orchestrator.service at its start, from {names.CONFIG_FILE}. Change it there.\n"
+
+
+def _quoted(path: Path) -> str:
+    """A path as it stands between quotes in a unit file."""
+    return str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
 
 
 def main() -> int:
@@ -69,13 +87,22 @@ def _prepare(settings: Config) -> None:
         print(e, file=sys.stderr)  # noqa: T201
         session = None
     _leave(Path(names.SESSION_FILE), session.to_json() if session else None, 0o600)
-    if _write(DROP_IN, drop_in(settings), 0o644):
-        # systemctl rather than D-Bus: a reload from within a start is what it knows to wait for.
-        reload = subprocess.run([SYSTEMCTL, "daemon-reload"], check=False)  # noqa: S603 - a constant
-        if reload.returncode:
-            # Else the next run would find it in place, and not try again.
-            DROP_IN.unlink()
-            raise RaveError(Code.UNIT, f"systemd did not read {DROP_IN}", hint="systemctl daemon-reload says why")
+    changed = [
+        _write(DROP_IN, drop_in(settings), 0o644),
+        _leave(SERVICE_DROP_IN, service_drop_in(settings), 0o644),
+    ]
+    if any(changed):
+        _reload()
+
+
+def _reload() -> None:
+    """Have systemd read the drop-ins: that of the service itself holds for the very start that this is part of."""
+    # systemctl rather than D-Bus: a reload from within a start is what it knows to wait for.
+    reload = subprocess.run([SYSTEMCTL, "daemon-reload"], check=False)  # noqa: S603 - a constant
+    if reload.returncode:
+        # Else the next run would find it in place, and not try again.
+        DROP_IN.unlink()
+        raise RaveError(Code.UNIT, f"systemd did not read {DROP_IN}", hint="systemctl daemon-reload says why")
 
 
 def _owner() -> int:

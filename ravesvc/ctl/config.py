@@ -21,12 +21,15 @@ def add(commands: Commands) -> None:
 
 def _check(options: argparse.Namespace) -> Exit:
     # Imported here because no other command needs it, and it takes its time.
+    from ravesvc import places
     from ravesvc.check import check
 
     settings, problems = check(options.file)
+    if settings:
+        problems = places.files(settings)
     for problem in problems:
         output.report(str(problem))
-    if settings is None:
+    if settings is None or problems:
         return Exit.FAILED
     output.say(f"{options.file} is fine.")
     if settings.database:

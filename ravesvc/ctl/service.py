@@ -161,6 +161,12 @@ def told(code: str, message: str) -> RaveError:
 
 
 def _not_running() -> RaveError:
+    from ravesvc.places import state_directory_link
+
+    # systemd stops before our program, which would say so.
+    if linked := state_directory_link():
+        text = f"rave-orchestrator is not running: {linked.message}"
+        return RaveError(Code.NOT_RUNNING, text, hint=linked.hint)
     hint = "systemctl start rave-orchestrator"
     return RaveError(Code.NOT_RUNNING, "rave-orchestrator is not running", hint=hint)
 

@@ -21,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from ravesvc import fields
+from ravesvc import fields, textfile
 from ravesvc.clock import Clock, Stamp
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import mesh_id
@@ -281,11 +281,7 @@ def _damaged(path: Path) -> list[Path]:
 
 
 def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise OSError(errno.EFBIG, "it is too large")
-    return content
+    return textfile.read(path, _LARGEST)
 
 
 def _stamp(top: fields.Object) -> Stamp | None:

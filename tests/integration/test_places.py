@@ -71,3 +71,81 @@ def test_an_authority_that_can_not_be_used_is_named_by_check_and_start(stopped: 
     site.control.invite(mesh)
     site.control.wait(connected=[mesh], timeout=60)
     site.sh("rm /root/both.pem /root/fifo")
+
+
+def test_a_state_elsewhere_is_used_from_the_next_start_on(stopped: Site) -> None:
+    site = stopped
+    site.sh("install -d -o rave -m 700 /srv/state '/srv/block list'")
+    try:
+        (mesh,) = site.run_fleet(1)
+        site.set_options(state_path="/srv/state/state.db", blocklist_persist_path="/srv/block list/blocklist.json")
+        assert check(site) == "/etc/rave/rave.yaml is fine.\n"
+        # The very restart that reads the option opens the sandbox for it.
+        site.sh("systemctl restart rave-orchestrator")
+        assert "Trouble:              none" in site.sh("ravectl store info")
+        site.sh(f"ravectl admin add 100000001; ravectl blocklist add {mesh}")
+        assert site.sh("ls '/srv/block list'").split() == ["blocklist.json", "blocklist.json.saved"]
+        assert "state.db" in site.sh("ls /srv/state").split()
+        assert site.sh("systemctl show --value -p ReadWritePaths rave-orchestrator").strip()
+    finally:
+        site.sh("systemctl stop rave-orchestrator; rm -r /srv/state '/srv/block list'")
+    # Without the options nothing of it is left.
+    site.configure()
+    site.sh("systemctl start rave-orchestrator")
+    assert not site.sh("systemctl show --value -p ReadWritePaths rave-orchestrator").strip()
+
+
+def test_a_place_that_the_service_can_not_use_is_named_by_check_and_start(stopped: Site) -> None:
+    site = stopped
+    site.sh("install -d -o rave /home/bot; install -d -m 755 /srv/of-root; touch /srv/file; mkdir /srv/disk")
+    site.sh("mount -t tmpfs -o ro tmpfs /srv/disk")
+    try:
+        for directory, words in [
+            ("/home/bot", "is hidden from the service by its sandbox"),
+            ("/var/tmp", "is hidden from the service by its sandbox"),
+            ("/srv/none", "does not exist (install -d -o rave -g rave -m 0700 /srv/none)"),
+            ("/srv/file", "is no directory"),
+            ("/srv/of-root", "the user rave can't write to /srv/of-root (chown rave: /srv/of-root"),
+            ("/srv/disk", "is mounted read-only"),
+        ]:
+            site.configure()
+            site.set_options(credentials_path=f"{directory}/credentials.json")
+            said = check(site)
+            assert f"credentials_path: {words}" in said or f"{directory} {words}" in said, said
+            assert site.machine.run(["systemctl", "start", "rave-orchestrator"], check=False).returncode
+            eventually(lambda said=said: said.strip() in status(site), "the status says it")  # type: ignore[misc]
+            site.sh("systemctl stop rave-orchestrator")
+    finally:
+        site.sh("umount /srv/disk; rm -r /home/bot /srv/*")
+
+
+def test_a_link_in_the_place_of_the_state_directory_is_told_with_the_way_that_works(stopped: Site) -> None:
+    site = stopped
+    site.sh("mkdir /data; mv /var/lib/rave /data/rave; ln -s /data/rave /var/lib/rave")
+    try:
+        assert site.machine.run(["systemctl", "start", "rave-orchestrator"], check=False).returncode
+        for said in check(site), site.sh("ravectl status", check=False):
+            assert "/var/lib/rave is a symbolic link, which systemd refuses" in said
+            assert "mount --bind /data/rave /var/lib/rave" in said
+        # What the words say works.
+        mend = check(site).partition("use a bind mount: ")[2].partition("; in /etc/fstab")[0]
+        site.sh(f"systemctl stop rave-orchestrator; {mend}; systemctl start rave-orchestrator")
+        assert "Trouble:              none" in site.sh("ravectl store info")
+    finally:
+        site.sh("systemctl stop rave-orchestrator; umount /var/lib/rave || true; rm -d /var/lib/rave")
+        site.sh("mv /data/rave /var/lib/rave")
+
+
+def test_files_from_an_editor_of_windows_are_read(stopped: Site) -> None:
+    site = stopped
+    (mesh,) = site.control.create()
+    site.control.invite(mesh)
+    files = "/etc/rave/rave.yaml /var/lib/rave/credentials.json"
+    site.sh("echo '{\"blockedMeshes\": {}}' > /var/lib/rave/blocklist.json; chown rave /var/lib/rave/blocklist.json")
+    site.sh(
+        f"sed -i -e '1s/^/\\xef\\xbb\\xbf/' -e 's/$/\\r/' {files} /var/lib/rave/blocklist.json; chown rave /var/lib/rave/*"
+    )
+    assert check(site) == "/etc/rave/rave.yaml is fine.\n"
+    site.sh("systemctl start rave-orchestrator")
+    site.control.wait(connected=[mesh])
+    assert "can't be used" not in site.machine.journal()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc import names
+from ravesvc import names, places
 from ravesvc.ctl.main import main
 from ravesvc.ctl.status import Exit
 
@@ -16,6 +16,8 @@ SECRET = "hush4711"
 @pytest.fixture(autouse=True)
 def _no_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
+    # Temporary directories are in /tmp, which the service does not see.
+    monkeypatch.setattr(places, "HIDDEN", ())
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc import __version__, config, names, prepare
+from ravesvc import __version__, config, names, places, prepare
 from ravesvc.ctl.main import main as ravectl
 from ravesvc.settings import Edition, MeshSettings, Session, digest
 from tests.unit.authority import Authority
@@ -30,6 +30,7 @@ class Machine:
         self.session = root / "run/rave/session.json"
         self.authorities = root / "run/rave/authorities.pem"
         self.drop_in = root / "run/system/rave-mesh@.service.d/50-rave-yaml.conf"
+        self.service_drop_in = root / "run/system/rave-orchestrator.service.d/50-rave-yaml.conf"
         self.credentials = root / "lib/credentials.json"
         self.database = root / "etc/database.json"
         self.systemctl = root / "systemctl"
@@ -76,6 +77,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(names, "SESSION_FILE", str(made.session))
     monkeypatch.setattr(names, "AUTHORITIES_FILE", str(made.authorities))
     monkeypatch.setattr(prepare, "DROP_IN", made.drop_in)
+    monkeypatch.setattr(prepare, "SERVICE_DROP_IN", made.service_drop_in)
+    # Temporary directories are in /tmp, which the service does not see.
+    monkeypatch.setattr(places, "HIDDEN", (Path("/home"), Path("/root")))
     monkeypatch.setattr(prepare, "SYSTEMCTL", str(made.systemctl))
     us = pwd.getpwuid(os.getuid())
     monkeypatch.setattr(pwd, "getpwnam", {"rave": us}.__getitem__)
@@ -162,6 +166,37 @@ def test_systemd_gets_the_drop_in_that_everybody_may_read(machine: Machine) -> N
     ]
 
 
+def test_the_sandbox_opens_for_places_outside_of_the_state_directory(machine: Machine, tmp_path: Path) -> None:
+    odd = tmp_path / 'disk "one" 100% \\'
+    odd.mkdir()
+    (tmp_path / "link").symlink_to(odd)
+    machine.configure(f"state_path: {tmp_path}/link/state.db\nblocklist_persist_path: {tmp_path}/lib/b.json\n")
+    assert prepare.main() == 0
+    header, *lines = machine.service_drop_in.read_text().splitlines()
+    assert str(machine.config) in header
+    quoted = str(tmp_path) + '/disk \\"one\\" 100%% \\\\'
+    assert lines == ["[Service]", f'ReadWritePaths="-{quoted}"', f'ReadWritePaths="-{tmp_path}/lib"']
+    assert machine.diary == ["daemon-reload"]
+    # Back again.
+    machine.config.write_text("credentials_path: /var/lib/rave/credentials.json\n")
+    assert prepare.main() == 0
+    assert not machine.service_drop_in.exists()
+    assert machine.diary == ["daemon-reload"] * 2
+
+
+def test_a_place_that_the_service_can_not_use_keeps_it_from_starting(
+    machine: Machine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    machine.configure(f"state_path: {tmp_path}/none/state.db\n")
+    assert prepare.main() == 78
+    said = capfd.readouterr().err
+    assert said == (
+        f"{machine.config}:4: state_path: the directory {tmp_path}/none does not exist "
+        f"(install -d -o rave -g rave -m 0700 {tmp_path}/none)\n"
+    )
+    assert not machine.settings.exists()
+
+
 def test_the_drop_in_holds_no_secret(machine: Machine) -> None:
     prepare.main()
     assert "hush" in machine.settings.read_text()
@@ -220,6 +255,8 @@ def test_credentials_of_somebody_else_are_not_handed_on(
 ) -> None:
     stranger = pwd.struct_passwd(("rave", "x", os.getuid() + 1, 0, "", "/", "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwnam", {"rave": stranger}.__getitem__)
+    # Whatever the stranger is asked for, they may.
+    monkeypatch.setattr(places, "_TEST", "/usr/bin/true")
     assert prepare.main() == 0
     assert not machine.session.exists()
     assert "is not trusted" in capfd.readouterr().err

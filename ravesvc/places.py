@@ -1,0 +1,183 @@
+"""Files and directories that rave.yaml names, as the service and the bots see them: by their users, in their sandbox.
+
+`ravectl config check` and the privileged step before the start ask here. What only root can find out, such as what
+the user rave may do in a directory, is left out when somebody else asks.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ravesvc import names
+from ravesvc.errors import Code, RaveError
+
+if TYPE_CHECKING:
+    from ravesvc.config import Config
+
+# StateDirectory= of rave-orchestrator.service.
+STATE = Path("/var/lib/rave")
+# What its sandbox hides: ProtectHome=, PrivateTmp=, PrivateDevices=, ProtectProc=, ProtectKernelTunables=.
+HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")))  # noqa: S108
+
+_TEST = "/usr/bin/test"
+_KEYS = ("state_path", "blocklist_persist_path", "credentials_path")
+# These two are never read through a link; the blocklist is.
+_LINKS_REFUSED = ("state_path", "credentials_path")
+
+
+def directories(settings: Config) -> list[RaveError]:
+    """What keeps the service from its files (Config), the directories they are in first of all.
+
+    It does not start then: with an empty blocklist, say, it would join again what it was kicked from.
+    """
+    return [*_state_directory(), *_state_files(settings), *_configuration(settings)]
+
+
+def files(settings: Config) -> list[RaveError]:
+    """What the service, or a bot, will find wrong with a single file (Config), and say so when it meets it."""
+    found = []
+    for key in _KEYS:
+        path = _path(settings, key)
+        if problem := _kind(key, path):
+            found.append(settings.problem(key, problem, hint="move it away, or name another place"))
+        elif path.exists() and _may(path, "-r", "-w") is False:
+            found.append(settings.problem(key, f"the user rave can't use {path}", hint=f"chown rave: {path}"))
+    return found + list(_own_commands())
+
+
+def opened(settings: Config) -> list[Path]:
+    """The directories outside of its own that the service's sandbox has to let it write to."""
+    found = {_path(settings, key).parent.resolve() for key in _KEYS}
+    return sorted(path for path in found if not path.is_relative_to(STATE))
+
+
+def state_directory_link() -> RaveError | None:
+    """The error (Config) for a link in the place of the state directory, with which systemd starts nothing."""
+    if not STATE.is_symlink():
+        return None
+    target = STATE.parent / STATE.readlink()
+    mend = f"rm {STATE}; mkdir {STATE}; mount --bind {target} {STATE}"
+    hint = f"use a bind mount: {mend}; in /etc/fstab: {target} {STATE} none bind 0 0"
+    return RaveError(Code.CONFIG, f"{STATE} is a symbolic link, which systemd refuses", hint=hint, file=str(STATE))
+
+
+def _state_directory() -> Iterator[RaveError]:
+    if error := state_directory_link():
+        yield error
+
+
+def _state_files(settings: Config) -> Iterator[RaveError]:
+    told = set()
+    for key in _KEYS:
+        directory = _path(settings, key).parent
+        # systemd makes this one.
+        if directory != STATE and directory not in told and (problem := _directory(directory)):
+            told.add(directory)
+            text, hint = problem
+            yield settings.problem(key, text, hint=hint)
+
+
+def _directory(directory: Path) -> tuple[str, str] | None:
+    """What is wrong with a directory that the service has to write to, and what to do about it."""
+    made = f"install -d -o rave -g rave -m 0700 {directory}"
+    try:
+        if _hidden(directory):
+            return f"{directory} is hidden from the service by its sandbox", f"use {STATE}, or a directory in /srv"
+        if not directory.exists():
+            return f"the directory {directory} does not exist", made
+        if not directory.is_dir():
+            return f"{directory} is no directory", f"move it away; {made}"
+        if os.statvfs(directory).f_flag & os.ST_RDONLY:
+            return f"{directory} is on a file system that is mounted read-only", f"mount -o remount,rw {directory}"
+    except OSError as e:
+        return f"{directory} can't be looked at: {e.strerror}", "try as root"
+    if _may(directory, "-r", "-w", "-x") is False:
+        if closed := next((each for each in _above(directory) if _may(each, "-x") is False), None):
+            return f"the user rave can't enter {closed}", f"chmod o+x {closed}"
+        return f"the user rave can't write to {directory}", f"chown rave: {directory} && chmod 0700 {directory}"
+    return None
+
+
+def _configuration(settings: Config) -> Iterator[RaveError]:
+    """What the service reads, and root has read already."""
+    mend = "chown root:rave {0} && chmod 0640 {0}"
+    if settings.file == names.CONFIG_FILE and _may(Path(settings.file), "-r") is False:
+        text = f"{settings.file} can't be read by the user rave"
+        yield RaveError(Code.CONFIG, text, hint=mend.format(settings.file), file=settings.file)
+    path = settings.database_config_path
+    if settings.database is None:
+        return
+    if _hidden(path.parent):
+        text = f"{path} is hidden from the service by its sandbox"
+        yield settings.problem("database_config_path", text, hint="move it to /etc/rave")
+    elif _may(path, "-r") is False:
+        text = f"{path} can't be read by the user rave"
+        yield settings.problem("database_config_path", text, hint=mend.format(path))
+
+
+def _kind(key: str, path: Path) -> str:
+    """What a path is that has to be a file, or to be free; empty if it is that."""
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            return f"{path} is a symbolic link, which is not followed" if key in _LINKS_REFUSED else ""
+    except OSError:
+        # It does not exist, or is for root to look at.
+        return ""
+    if stat.S_ISDIR(mode):
+        return f"{path} is a directory, not a file"
+    return "" if stat.S_ISREG(mode) else f"{path} is no regular file"
+
+
+def _own_commands() -> Iterator[RaveError]:
+    directory = Path(names.COMMANDS_DIRECTORY)
+    try:
+        every = [(directory, 0o055, "0755"), *((path, 0o044, "0644") for path in sorted(directory.glob("*.py")))]
+        for path, wanted, mode in every:
+            if path.stat().st_mode & wanted != wanted:
+                text = f"{path} can't be read by the bots"
+                yield RaveError(Code.CONFIG, text, hint=f"chmod {mode} {path}", file=str(path))
+    except OSError:
+        # There are none, or they are for root to look at.
+        return
+
+
+def _hidden(directory: Path) -> bool:
+    """Whether a directory, or where links lead from it, is in a place that the sandbox hides."""
+    return any(path.is_relative_to(hidden) for path in (directory, directory.resolve()) for hidden in HIDDEN)
+
+
+def _above(directory: Path) -> list[Path]:
+    return list(reversed(directory.resolve().parents))
+
+
+def _path(settings: Config, key: str) -> Path:
+    path: Path = getattr(settings, key)
+    return path
+
+
+def _may(path: Path, *rights: str) -> bool | None:
+    """Whether the user rave has these rights (of test(1)) to a path; None if that can't be known.
+
+    The kernel is asked, as that user: modes alone know nothing of access lists, of read-only and of network mounts.
+    """
+    try:
+        user = pwd.getpwnam("rave")
+    except KeyError:
+        return None
+    if os.geteuid() not in (0, user.pw_uid):
+        return None
+    words = [word for right in rights for word in ("-a", right, str(path))][1:]
+    command = [_TEST, *words]
+    if os.geteuid():
+        done = subprocess.run(command, check=False)  # noqa: S603 - a constant and paths
+    else:
+        groups = os.getgrouplist(user.pw_name, user.pw_gid)
+        done = subprocess.run(command, check=False, user=user.pw_uid, group=user.pw_gid, extra_groups=groups)  # noqa: S603
+    return done.returncode == 0

@@ -1,0 +1,197 @@
+"""Files and directories that rave.yaml names, as the service sees them."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ravesvc import config, names, places
+from ravesvc.config import Config
+from ravesvc.errors import Code, RaveError
+
+# Any user who is not root.
+RAVE = pwd.struct_passwd(("nobody", "x", 65534, 65534, "", "/", "/bin/false"))
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to find out what another user may do")
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state directory is elsewhere, and temporary directories are seen by the service."""
+    monkeypatch.setattr(places, "STATE", tmp_path / "lib")
+    monkeypatch.setattr(places, "HIDDEN", (tmp_path / "home", Path("/root")))
+    monkeypatch.setattr(names, "COMMANDS_DIRECTORY", str(tmp_path / "commands.d"))
+
+
+@pytest.fixture
+def rave(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], None]:
+    """There is a user rave, who may use nothing but what it is given."""
+    monkeypatch.setattr(pwd, "getpwnam", {"rave": RAVE}.__getitem__)
+    for path in (tmp_path, *tmp_path.parents):
+        if path.stat().st_mode & 0o001 == 0:
+            path.chmod(path.stat().st_mode | 0o001)
+    return lambda path: os.chown(path, RAVE.pw_uid, RAVE.pw_gid)
+
+
+def text(tmp_path: Path, **options: object) -> str:
+    """Every place in the state directory, but for those that are given."""
+    own = {key: f"{tmp_path}/lib/{key}" for key in ("state_path", "blocklist_persist_path", "credentials_path")}
+    return "".join(f"{key}: {value}\n" for key, value in (own | options).items())
+
+
+def settings(tmp_path: Path, **options: object) -> Config:
+    read, problems = config.read(text(tmp_path, **options), "/x/rave.yaml")
+    assert read, problems
+    return read
+
+
+def refused(tmp_path: Path, **options: object) -> RaveError:
+    (error,) = places.directories(settings(tmp_path, **options))
+    assert error.code is Code.CONFIG
+    return error
+
+
+def test_the_state_directory_is_systemds(tmp_path: Path) -> None:
+    assert places.directories(settings(tmp_path)) == []
+    assert places.opened(settings(tmp_path)) == []
+
+
+def test_directories_outside_of_it_are_to_be_opened_once_each(tmp_path: Path) -> None:
+    made = tmp_path / "disk"
+    made.mkdir()
+    (tmp_path / "link").symlink_to(made)
+    found = settings(tmp_path, state_path=made / "state.db", credentials_path=tmp_path / "link/c.json")
+    assert places.directories(found) == []
+    assert places.opened(found) == [made]
+
+
+@pytest.mark.parametrize(("place", "words"), [("none", "does not exist"), ("none/deeper", "does not exist")])
+def test_a_directory_that_is_missing_is_told_once_with_what_makes_it(tmp_path: Path, place: str, words: str) -> None:
+    where = tmp_path / place
+    error = refused(tmp_path, state_path=where / "state.db", blocklist_persist_path=where / "blocklist.json")
+    assert str(error) == (
+        f"/x/rave.yaml:1: state_path: the directory {where} {words} (install -d -o rave -g rave -m 0700 {where})"
+    )
+    subprocess.run(error.hint.replace("-o rave -g rave", "").split(), check=True)
+    assert places.directories(settings(tmp_path, state_path=where / "state.db")) == []
+
+
+def test_a_file_in_its_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "file is no directory" in refused(tmp_path, state_path=tmp_path / "file/state.db").message
+
+
+def test_what_the_sandbox_hides_is_refused_wherever_a_link_leads_there_from(tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home/anna", tmp_path / "disk"
+    home.mkdir(parents=True)
+    elsewhere.mkdir()
+    (tmp_path / "link").symlink_to(home)
+    (home / "link").symlink_to(elsewhere)
+    for directory in (home, tmp_path / "link", home / "link", home / "none"):
+        error = refused(tmp_path, credentials_path=directory / "credentials.json")
+        assert f"{directory} is hidden from the service by its sandbox" in error.message
+
+
+def test_what_the_sandbox_hides_is_what_its_unit_says() -> None:
+    unit = (Path(__file__).parents[2] / "units/rave-orchestrator.service").read_text()
+    assert {"ProtectHome=yes", "PrivateTmp=disconnected", "PrivateDevices=yes"} <= set(unit.splitlines())
+
+
+@root_only
+def test_what_the_user_may_not_do_is_told_with_what_lets_it(tmp_path: Path, rave: Callable[[Path], None]) -> None:
+    closed, inner = tmp_path / "closed", tmp_path / "closed/inner"
+    inner.mkdir(parents=True)
+    closed.chmod(0o755)
+    error = refused(tmp_path, state_path=inner / "state.db")
+    assert f"the user rave can't write to {inner}" in error.message
+    assert error.hint == f"chown rave: {inner} && chmod 0700 {inner}"
+    rave(inner)
+    assert places.directories(settings(tmp_path, state_path=inner / "state.db")) == []
+    closed.chmod(0o700)
+    error = refused(tmp_path, state_path=inner / "state.db")
+    assert f"the user rave can't enter {closed}" in error.message
+    subprocess.run(error.hint.split(), check=True)
+    assert places.directories(settings(tmp_path, state_path=inner / "state.db")) == []
+
+
+@root_only
+def test_a_configuration_of_root_alone_is_told(
+    tmp_path: Path, rave: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, database = tmp_path / "rave.yaml", tmp_path / "database.json"
+    database.write_text('{"uri": "mongodb://bot:hush@localhost"}')
+    file.write_text(text(tmp_path, database_config_path=database))
+    monkeypatch.setattr(names, "CONFIG_FILE", str(file))
+    for path in (file, database):
+        path.chmod(0o600)
+    read, problems = config.examine(file)
+    assert read, problems
+    first, second = places.directories(read)
+    assert str(first) == (f"{file} can't be read by the user rave (chown root:rave {file} && chmod 0640 {file})")
+    assert second.message == f"{file}:4: database_config_path: {database} can't be read by the user rave"
+    for path in (file, database):
+        path.chmod(0o644)
+    assert places.directories(read) == []
+
+
+def test_a_database_in_a_home_directory_would_be_overlooked(tmp_path: Path) -> None:
+    file, database = tmp_path / "rave.yaml", tmp_path / "home/database.json"
+    database.parent.mkdir()
+    database.write_text('{"uri": "mongodb://localhost"}')
+    file.write_text(text(tmp_path, database_config_path=database))
+    read, _ = config.examine(file)
+    assert read
+    (error,) = places.directories(read)
+    assert error.message.startswith(f"{file}:4: database_config_path: {database} is hidden")
+
+
+def test_a_link_in_the_place_of_the_state_directory_is_told_with_the_way_that_works(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "lib").symlink_to("data")
+    error = refused(tmp_path)
+    assert f"{tmp_path}/lib is a symbolic link" in error.message
+    assert f"mount --bind {tmp_path}/data {tmp_path}/lib" in error.hint
+    assert f"{tmp_path}/data {tmp_path}/lib none bind 0 0" in error.hint
+
+
+def test_something_else_than_a_file_is_told(tmp_path: Path) -> None:
+    lib = tmp_path / "lib"
+    lib.mkdir()
+    (lib / "state_path").mkdir()
+    os.mkfifo(lib / "blocklist_persist_path")
+    (lib / "credentials_path").symlink_to("elsewhere")
+    assert [problem.message.partition(f": {lib}/")[2] for problem in places.files(settings(tmp_path))] == [
+        "state_path is a directory, not a file",
+        "blocklist_persist_path is no regular file",
+        "credentials_path is a symbolic link, which is not followed",
+    ]
+
+
+@root_only
+def test_a_file_of_root_is_told(tmp_path: Path, rave: Callable[[Path], None]) -> None:
+    lib = tmp_path / "lib"
+    lib.mkdir(mode=0o755)
+    state = lib / "state_path"
+    state.touch(mode=0o600)
+    (problem,) = places.files(settings(tmp_path))
+    assert f"state_path: the user rave can't use {state} (chown rave: {state})" in str(problem)
+    rave(state)
+    assert places.files(settings(tmp_path)) == []
+
+
+def test_own_commands_that_bots_can_not_read_are_told(tmp_path: Path) -> None:
+    directory = tmp_path / "commands.d"
+    directory.mkdir()
+    directory.chmod(0o750)
+    for name, mode in [("good.py", 0o644), ("bad.py", 0o600), ("README", 0o600)]:
+        (directory / name).touch()
+        (directory / name).chmod(mode)
+    assert list(map(str, places.files(settings(tmp_path)))) == [
+        f"{directory} can't be read by the bots (chmod 0755 {directory})",
+        f"{directory}/bad.py can't be read by the bots (chmod 0644 {directory}/bad.py)",
+    ]

@@ -101,17 +101,18 @@ def test_a_place_that_the_service_can_not_use_is_named_by_check_and_start(stoppe
     site.sh("mount -t tmpfs -o ro tmpfs /srv/disk")
     try:
         for directory, words in [
-            ("/home/bot", "is hidden from the service by its sandbox"),
-            ("/var/tmp", "is hidden from the service by its sandbox"),
+            ("/home/bot", "/home/bot is hidden from the service by its sandbox"),
+            ("/var/tmp", "/var/tmp is hidden from the service by its sandbox"),
             ("/srv/none", "does not exist (install -d -o rave -g rave -m 0700 /srv/none)"),
-            ("/srv/file", "is no directory"),
+            ("/srv/file", "/srv/file is no directory"),
             ("/srv/of-root", "the user rave can't write to /srv/of-root (chown rave: /srv/of-root"),
-            ("/srv/disk", "is mounted read-only"),
+            ("/srv/disk", "/srv/disk is on a file system that is mounted read-only"),
         ]:
             site.configure()
             site.set_options(credentials_path=f"{directory}/credentials.json")
             said = check(site)
-            assert f"credentials_path: {words}" in said or f"{directory} {words}" in said, said
+            assert "/etc/rave/rave.yaml:" in said
+            assert words in said
             assert site.machine.run(["systemctl", "start", "rave-orchestrator"], check=False).returncode
             eventually(lambda said=said: said.strip() in status(site), "the status says it")  # type: ignore[misc]
             site.sh("systemctl stop rave-orchestrator")
@@ -140,11 +141,9 @@ def test_files_from_an_editor_of_windows_are_read(stopped: Site) -> None:
     site = stopped
     (mesh,) = site.control.create()
     site.control.invite(mesh)
-    files = "/etc/rave/rave.yaml /var/lib/rave/credentials.json"
-    site.sh("echo '{\"blockedMeshes\": {}}' > /var/lib/rave/blocklist.json; chown rave /var/lib/rave/blocklist.json")
-    site.sh(
-        f"sed -i -e '1s/^/\\xef\\xbb\\xbf/' -e 's/$/\\r/' {files} /var/lib/rave/blocklist.json; chown rave /var/lib/rave/*"
-    )
+    files = "/etc/rave/rave.yaml /var/lib/rave/credentials.json /var/lib/rave/blocklist.json"
+    site.sh("echo '{\"blockedMeshes\": {}}' > /var/lib/rave/blocklist.json")
+    site.sh(f"sed -i -e '1s/^/\\xef\\xbb\\xbf/' -e 's/$/\\r/' {files}; chown rave /var/lib/rave/*")
     assert check(site) == "/etc/rave/rave.yaml is fine.\n"
     site.sh("systemctl start rave-orchestrator")
     site.control.wait(connected=[mesh])

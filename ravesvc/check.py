@@ -29,6 +29,11 @@ def check(path: str | Path) -> tuple[Config | None, list[RaveError]]:
     return (None if problems else settings), problems
 
 
+def check_files(settings: Config) -> list[RaveError]:
+    """What the service, or a bot, will find wrong with a single file, and say so when it meets it (Config)."""
+    return places.files(settings)
+
+
 def with_authorities(settings: Config) -> Config:
     """The configuration with what the file at `tls.ca_file` holds; raises `RaveError` (Config)."""
     if settings.tls.ca_file is None:

@@ -12,16 +12,11 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ravesvc import names
+from ravesvc import names, state_directory
+from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
 
-if TYPE_CHECKING:
-    from ravesvc.config import Config
-
-# StateDirectory= of rave-orchestrator.service.
-STATE = Path("/var/lib/rave")
 # What its sandbox hides: ProtectHome=, PrivateTmp=, PrivateDevices=, ProtectProc=, ProtectKernelTunables=.
 HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")))  # noqa: S108
 
@@ -36,7 +31,8 @@ def directories(settings: Config) -> list[RaveError]:
 
     It does not start then: with an empty blocklist, say, it would join again what it was kicked from.
     """
-    return [*_state_directory(), *_state_files(settings), *_configuration(settings)]
+    linked = state_directory.problem()
+    return [*([linked] if linked else []), *_state_files(settings), *_configuration(settings)]
 
 
 def files(settings: Config) -> list[RaveError]:
@@ -54,22 +50,7 @@ def files(settings: Config) -> list[RaveError]:
 def opened(settings: Config) -> list[Path]:
     """The directories outside of its own that the service's sandbox has to let it write to."""
     found = {_path(settings, key).parent.resolve() for key in _KEYS}
-    return sorted(path for path in found if not path.is_relative_to(STATE))
-
-
-def state_directory_link() -> RaveError | None:
-    """The error (Config) for a link in the place of the state directory, with which systemd starts nothing."""
-    if not STATE.is_symlink():
-        return None
-    target = STATE.parent / STATE.readlink()
-    mend = f"rm {STATE}; mkdir {STATE}; mount --bind {target} {STATE}"
-    hint = f"use a bind mount: {mend}; in /etc/fstab: {target} {STATE} none bind 0 0"
-    return RaveError(Code.CONFIG, f"{STATE} is a symbolic link, which systemd refuses", hint=hint, file=str(STATE))
-
-
-def _state_directory() -> Iterator[RaveError]:
-    if error := state_directory_link():
-        yield error
+    return sorted(path for path in found if not path.is_relative_to(state_directory.PATH))
 
 
 def _state_files(settings: Config) -> Iterator[RaveError]:
@@ -77,7 +58,7 @@ def _state_files(settings: Config) -> Iterator[RaveError]:
     for key in _KEYS:
         directory = _path(settings, key).parent
         # systemd makes this one.
-        if directory != STATE and directory not in told and (problem := _directory(directory)):
+        if directory != state_directory.PATH and directory not in told and (problem := _directory(directory)):
             told.add(directory)
             text, hint = problem
             yield settings.problem(key, text, hint=hint)
@@ -88,7 +69,10 @@ def _directory(directory: Path) -> tuple[str, str] | None:
     made = f"install -d -o rave -g rave -m 0700 {directory}"
     try:
         if _hidden(directory):
-            return f"{directory} is hidden from the service by its sandbox", f"use {STATE}, or a directory in /srv"
+            return (
+                f"{directory} is hidden from the service by its sandbox",
+                f"use {state_directory.PATH}, or a directory in /srv",
+            )
         if not directory.exists():
             return f"the directory {directory} does not exist", made
         if not directory.is_dir():

@@ -21,12 +21,11 @@ def add(commands: Commands) -> None:
 
 def _check(options: argparse.Namespace) -> Exit:
     # Imported here because no other command needs it, and it takes its time.
-    from ravesvc import places
-    from ravesvc.check import check
+    from ravesvc.check import check, check_files
 
     settings, problems = check(options.file)
     if settings:
-        problems = places.files(settings)
+        problems = check_files(settings)
     for problem in problems:
         output.report(str(problem))
     if settings is None or problems:

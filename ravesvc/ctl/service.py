@@ -161,10 +161,10 @@ def told(code: str, message: str) -> RaveError:
 
 
 def _not_running() -> RaveError:
-    from ravesvc.places import state_directory_link
+    from ravesvc import state_directory
 
     # systemd stops before our program, which would say so.
-    if linked := state_directory_link():
+    if linked := state_directory.problem():
         text = f"rave-orchestrator is not running: {linked.message}"
         return RaveError(Code.NOT_RUNNING, text, hint=linked.hint)
     hint = "systemctl start rave-orchestrator"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc import config, names, places
+from ravesvc import config, names, places, state_directory
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
 
@@ -23,7 +23,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to find 
 @pytest.fixture(autouse=True)
 def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state directory is elsewhere, and temporary directories are seen by the service."""
-    monkeypatch.setattr(places, "STATE", tmp_path / "lib")
+    monkeypatch.setattr(state_directory, "PATH", tmp_path / "lib")
     monkeypatch.setattr(places, "HIDDEN", (tmp_path / "home", Path("/root")))
     monkeypatch.setattr(names, "COMMANDS_DIRECTORY", str(tmp_path / "commands.d"))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from urllib.parse import urlsplit
 
 from ravesvc import fields, names
 from ravesvc.fields import Object
@@ -44,6 +45,11 @@ class Servers:
     api: str
     parse: str
     mojo: str
+
+    @property
+    def api_host(self) -> str:
+        """The host of `api`."""
+        return urlsplit(self.api).hostname or ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,10 +25,11 @@ from ravesvc.bot import builtin
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Registry
 from ravesvc.bot.facts import Facts
-from ravesvc.bot.limits import Limits, Rate
+from ravesvc.bot.limits import Limits
 from ravesvc.bot.own import load_file
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.room.chat import ChatMessage, Mention
+from ravesvc.tokenbucket import Rate
 
 _MESH = "11111111-2222-4333-8444-555555555555"
 _BOT = 1

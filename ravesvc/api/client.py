@@ -100,8 +100,12 @@ class Api:
         return Listing(tuple(found.values()))
 
     async def mesh(self, mesh_id: str) -> Mesh:
-        """One mesh as it is now: where its server is, and who is in it. NotFound when it is gone."""
-        return await self._call(f"reading mesh {mesh_id}", "GET", f"/meshes/{names.mesh_id(mesh_id)}", models.mesh)
+        """One mesh as it is now: where its server is, and who is in it. NotFound when it is gone.
+
+        A pause that Rave asks for is left to the caller: it concerns all bots, which should hear of it at once.
+        """
+        path = f"/meshes/{names.mesh_id(mesh_id)}"
+        return await self._call(f"reading mesh {mesh_id}", "GET", path, models.mesh, may_repeat=_unless_paused)
 
     async def users(self, ids: Iterable[int]) -> dict[int, User]:
         """The accounts with these ids, by id; those that Rave does not know are missing."""
@@ -189,6 +193,10 @@ class Api:
 
 def _never(_method: str, _error: RaveError) -> bool:
     return False
+
+
+def _unless_paused(method: str, error: RaveError) -> bool:
+    return failures.pause(error) is None and _may_repeat(method, error)
 
 
 def _may_repeat(method: str, error: RaveError) -> bool:

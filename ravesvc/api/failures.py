@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import mktime_tz, parsedate_tz
 
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
+
+# Seconds. A server that asks for more is asked again after that.
+MOST_PAUSE = 3600.0
 
 # Rave's own error code for "slow down", seen with several statuses.
 _SLOW_DOWN = 2015
@@ -28,11 +33,12 @@ _RETRYABLE = frozenset({Code.NETWORK, Code.TIMEOUT, Code.SERVER_ERROR, Code.RATE
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer: status, decoded body, and the text of Retry-After if there was one."""
+    """A whole answer: status, decoded body, and the texts of Retry-After and Date if there were any."""
 
     status: int
     body: bytes = field(repr=False)
     retry_after: str | None = None
+    date: str | None = None
 
 
 def retryable(error: RaveError) -> bool:
@@ -44,8 +50,8 @@ def document(answer: Answer, now: float) -> Object:
     """The object in a successful answer, empty if its body holds none; raises the `RaveError` that it reports else.
 
     A 2xx answer may report an error as well. The server's own words are left out: they may quote what we sent.
-    `now` is in seconds since the epoch. Attributes: `status`, `error_code` if Rave gave one, `retry_after` in
-    seconds if it asked for a pause.
+    `now` is in seconds since the epoch, for answers that don't say what time it is. Attributes: `status`,
+    `error_code` if Rave gave one, `retry_after` in seconds if it asked for a pause.
     """
     found = _parse(answer.body)
     error = _error(found)
@@ -58,22 +64,46 @@ def document(answer: Answer, now: float) -> Object:
     if error_code is not None:
         attributes["error_code"] = error_code
         detail += f", error {error_code}"
-    pause = retry_after(answer.retry_after, now)
-    if pause is not None:
-        attributes["retry_after"] = pause
+    attributes |= asked_pause(answer.retry_after, answer.date, now)
     raise RaveError(code, f"{words} ({detail})", hint=_HINTS.get(code, ""), **attributes)
 
 
-def retry_after(text: str | None, now: float) -> float | None:
-    """Seconds to wait by a Retry-After header, which holds a number or a date (RFC 9110, 10.2.3); None if neither."""
-    if text is None:
-        return None
-    text = text.strip()
+def asked_pause(retry_after: str | None, date: str | None, now: float) -> dict[str, float]:
+    """The attribute `retry_after` of an answer with these headers; nothing if it asks for no pause.
+
+    Retry-After holds a number of seconds or a point in time (RFC 9110, 10.2.3). That is one of the server's clock, so
+    it is compared with the Date of the same answer; with `now` only if there is none.
+    """
+    text = (retry_after or "").strip()
     if text.isascii() and text.isdigit() and len(text) < 10:
-        return float(text)
+        return {"retry_after": float(text)}
+    until, told_now = _time(text), _time(date or "")
+    if until is None:
+        return {}
+    return {"retry_after": max(0.0, until - (now if told_now is None else told_now))}
+
+
+def pause(error: RaveError) -> float | None:
+    """Seconds of the pause that a server asks for by this failure, at most an hour; None when it asks for none.
+
+    It is 0 when it does not say how long: after too many requests that is for the client to decide.
+    """
+    asked = error.attributes.get("retry_after")
+    if isinstance(asked, int | float):
+        return min(max(0.0, float(asked)), MOST_PAUSE)
+    return 0.0 if error.code is Code.RATE_LIMITED else None
+
+
+def pause_words(host: str, seconds: float, wall: Callable[[], float] = time.time) -> str:
+    """A pause that has `seconds` left, in a sentence; `wall` tells the time of day."""
+    return f"{host} asks for a pause until {time.strftime('%H:%M:%S', time.localtime(wall() + seconds))}"
+
+
+def _time(text: str) -> float | None:
+    """A point in time as HTTP writes it, in seconds since the epoch; None if it is none."""
     try:
         date = parsedate_tz(text)
-        return None if date is None else max(0.0, mktime_tz(date) - now)
+        return None if date is None else float(mktime_tz(date))
     except (ValueError, OverflowError):
         return None
 

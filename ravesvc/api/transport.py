@@ -182,7 +182,8 @@ class _Line(HTTPSConnection):
         finally:
             response.close()
         encoding = response.headers.get("Content-Encoding", "identity").lower()
-        return Answer(response.status, _decode(bytes(raw), encoding), response.headers.get("Retry-After"))
+        headers = response.headers
+        return Answer(response.status, _decode(bytes(raw), encoding), headers.get("Retry-After"), headers.get("Date"))
 
 
 def _exchange(

@@ -6,20 +6,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ravesvc.tokenbucket import Rate, TokenBucket
+
 # Users whose bucket is remembered, and cooldowns. Beyond it the one unheard for longest starts afresh.
 _REMEMBERED_USERS = 256
 _REMEMBERED_COOLDOWNS = 256
-
-# Sums of floats miss a whole token by a hair; without this a wait of nearly nothing would follow a wait.
-_HAIR = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """`burst` at once, and `per_second` in the long run."""
-
-    burst: int
-    per_second: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,25 +26,14 @@ class Limits:
     seconds: float = 60.0  # for one command or one event handler
 
 
-class Bucket:
-    """A token bucket: full at first, refilled as time goes by."""
+class Bucket(TokenBucket):
+    """A token bucket of somebody who is warned once when it is empty."""
 
-    __slots__ = ("_at", "_rate", "_tokens", "warned")
+    __slots__ = ("warned",)
 
     def __init__(self, rate: Rate, now: float) -> None:
-        self._rate = rate
-        self._tokens = float(rate.burst)
-        self._at = now
+        super().__init__(rate, now)
         self.warned = False
-
-    def take(self, now: float) -> float:
-        """Take a token and return 0.0, or take none and return the seconds until there will be one."""
-        self._tokens = min(float(self._rate.burst), self._tokens + (now - self._at) * self._rate.per_second)
-        self._at = now
-        if self._tokens < 1.0 - _HAIR:
-            return (1.0 - self._tokens) / self._rate.per_second
-        self._tokens -= 1.0
-        return 0.0
 
     def refusal(self, now: float) -> Refusal | None:
         """Take a token; without one, say how long to wait for it, and whether that is said for the first time."""

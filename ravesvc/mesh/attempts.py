@@ -16,6 +16,12 @@ from ravesvc.settings import HELD
 
 _FIRST_DELAY = 1.0
 _MOST_DELAY = 60.0
+# Seconds of a pause whose length the server does not say: doubled each time, up to the second.
+_FIRST_PAUSE = 15.0
+_MOST_PAUSE = 600.0
+# Over which part of a pause its end is spread, and seconds that that takes at most.
+_SPREAD = 0.2
+_MOST_SPREAD = 60.0
 
 _FINAL = {
     Code.NOT_FOUND: ExitStatus.GONE,
@@ -41,6 +47,8 @@ class Attempts:
         self._clock = clock
         self._failing_since = 0.0  # by the clock; means nothing while there are no failures
         self._drops = 0
+        self._pauses = 0  # in a row whose length was not said
+        self._pause = 0.0
 
     def resume(self, failures: int, failing_for: float) -> None:
         """There were failures in a row before this process, the first of them `failing_for` seconds ago."""
@@ -76,8 +84,30 @@ class Attempts:
             self._drops += 1
         return None
 
+    def paused(self, seconds: float) -> float:
+        """The server asks for a pause of so many seconds, 0 when it does not say; returns those that it gets.
+
+        That is no failure of the mesh, however often it happens. The next `delay` is the pause.
+        """
+        if not seconds:
+            seconds = min(_FIRST_PAUSE * 2.0 ** min(self._pauses, 10), _MOST_PAUSE)
+            self._pauses += 1
+        self._pause = seconds
+        return seconds
+
+    def opened(self) -> None:
+        """The server has let us in."""
+        self._pauses = 0
+
     def delay(self, jitter: float) -> float:
-        """Seconds until the next attempt: doubling, at most a minute; `jitter` is from [0, 1)."""
+        """Seconds until the next attempt; `jitter` is from [0, 1).
+
+        They double with each failure, up to a minute. After a pause that was asked for they are no fewer than that,
+        and spread a little, because everybody was asked for it at the same time.
+        """
+        pause, self._pause = self._pause, 0.0
+        if pause:
+            return pause + jitter * min(max(1.0, _SPREAD * pause), _MOST_SPREAD)
         doublings = self.failures + self._drops
         if not doublings:
             # Everybody else lost the connection at the same moment.

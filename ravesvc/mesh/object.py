@@ -32,6 +32,7 @@ class WorkerObject(Interface):
         "Disconnected": {"reason": "s"},
         "Kicked": {},
         "ConnectionFailed": {"attempt": "u", "error": "s"},
+        "RateLimited": {"host": "s", "seconds": "u"},
         "Error": {"message": "s"},
         "Left": {"reason": "s"},
         "CommandErrors": {"errors": "as"},

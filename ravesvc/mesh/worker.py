@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from ravesvc.api import tls
+from ravesvc.api import failures, tls
 from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
 from ravesvc.bot import admin, builtin
@@ -23,7 +23,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 from ravesvc.mesh.attempts import Attempts
 from ravesvc.mesh.follower import Follower
-from ravesvc.mesh.link import Face, Link, Status
+from ravesvc.mesh.link import ConnectAdvice, Face, Link, Status
 from ravesvc.names import Announcement, ExitStatus
 from ravesvc.room import address
 from ravesvc.room.chat import ChatMessage, OwnMessages
@@ -39,6 +39,8 @@ _EARLY_KEPT = 32
 _MAX_LISTED = 200
 # Seconds that the mesh waits for the parent's word.
 _PATIENCE = 5.0
+# Before an attempt: one that hangs must not keep a mesh without its bot.
+_ADVICE_TIMEOUT = 2.0
 # Until somebody says who we are.
 _NOBODY = Session(device_id="", ssaid="", user_id=0, auth_token="")
 
@@ -186,22 +188,41 @@ class Worker:
     async def _live(self) -> ExitStatus:
         """One connection after another, once the parent has told what it knows or has had its time."""
         self._link.tell("Asking the orchestrator for session and permissions")
-        with contextlib.suppress(TimeoutError, RaveError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 await self._follower.asked.wait()
-                # Those of earlier processes count. A parent that is away is not asked again: ours count then.
-                advice = await self._parent.connect_advice()
-                self._attempts.resume(advice.failures, advice.failing_for)
+        advice = await self._connect_advice()
+        # Those of earlier processes count. A parent that is away is not asked for them again: ours count then.
+        self._attempts.resume(advice.failures, advice.failing_for)
         while True:
             self._restart.clear()
-            status = await self._connection()
-            if status is not None:
+            if advice.pause:
+                self._put_off(advice)
+            elif (status := await self._connection()) is not None:
                 return status
             delay = self._attempts.delay(random.random())  # noqa: S311 - jitter, not a secret
             self._link.tell(f"Not connected, next attempt in {delay:.0f} s: {self._last_error}")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._restart.wait()
+            advice = await self._connect_advice()
+
+    async def _connect_advice(self) -> ConnectAdvice:
+        """What the parent says before an attempt; nothing to heed when it does not answer soon."""
+        try:
+            async with asyncio.timeout(_ADVICE_TIMEOUT):
+                return await self._parent.connect_advice()
+        except (TimeoutError, RaveError) as e:
+            _log.debug("No advice from the orchestrator: %s", e)
+            return ConnectAdvice()
+
+    def _put_off(self, advice: ConnectAdvice) -> None:
+        """Rave has asked others for a pause, so we don't ask it either."""
+        self._attempts.paused(advice.pause)
+        if self._last_error != advice.why:
+            self._last_error = advice.why
+            self._link.emit("Disconnected", advice.why)
+            _log.info("The attempt to connect is put off: %s", advice.why)
 
     async def _connection(self) -> ExitStatus | None:
         """One connection from the attempt to its end; returns the status to end with, if it was the last."""
@@ -216,6 +237,10 @@ class Worker:
             room = self._make_room(mesh, session)
             await room.open()
         except RaveError as e:
+            asked = failures.pause(e)
+            if asked is not None:
+                self._asked_to_pause(e, asked, self._facts.server if room else self._settings.servers.api_host)
+                return None
             if e.code is Code.UNAUTHORIZED and await self._renewed(session):
                 return None
             return self._failed(e, room.closed.kind if room and room.closed else None)
@@ -259,6 +284,7 @@ class Worker:
 
     def _opened(self, room: Room) -> None:
         self._room = room
+        self._attempts.opened()
         self._last_error = ""
         self._facts.connected_since = time.monotonic()
         self._bot.attach(room)
@@ -267,6 +293,13 @@ class Worker:
         self._link.emit("Connected")
         self._say_status()
         _log.info("Connected to %s", self._facts.server, extra=about(event=Event.CONNECTED))
+
+    def _asked_to_pause(self, error: RaveError, seconds: float, host: str) -> None:
+        """A server asks for a pause: that is no failure of the mesh, and concerns all who ask that server."""
+        seconds = self._attempts.paused(seconds)
+        self._last_error = f"{failures.pause_words(host, seconds)}: {error.message}"
+        self._link.emit("RateLimited", host, max(1, round(seconds)))
+        _log.warning("No connection: %s", self._last_error, extra=about(event=Event.UNREACHABLE))
 
     def _failed(self, error: RaveError, kind: CloseKind | None) -> ExitStatus | None:
         self._last_error = str(error)

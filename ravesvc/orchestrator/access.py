@@ -7,11 +7,13 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from ravesvc.api import failures
 from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh, MeshMode
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import about
+from ravesvc.orchestrator.pauses import Pauses
 from ravesvc.settings import Session
 
 log = logging.getLogger(__name__)
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 # Seconds that the answer to the question whose session it is may take, and until one that failed is asked again.
 _CHECK_TIMEOUT = 5.0
 _CHECK_AGAIN = 600.0
+# Of a pause whose length Rave does not say.
+_UNSAID_PAUSE = 30.0
 
 
 class Access:
@@ -32,13 +36,19 @@ class Access:
     def __init__(
         self,
         settings: Config,
+        pauses: Pauses,
         clock: Callable[[], float] = time.monotonic,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`changed` is called whenever `progress` is another."""
+        """`pauses` are kept here, and what Rave asks for is noted there.
+
+        `changed` is called whenever `progress` is another.
+        """
         self.progress = ""
         self._changed = changed
         self._settings = settings
+        self._pauses = pauses
+        self._host = settings.servers.api_host
         self._clock = clock
         self._session: Session | None = None
         self._checked: Session | None = None  # Rave has said whose it is
@@ -59,6 +69,8 @@ class Access:
     async def meshes(self) -> Sequence[Mesh]:
         """All meshes that the configuration wants; raises as `Api`, and BadData for a session of somebody else.
 
+        RateLimited also while a pause that Rave has asked for is not over: then nothing is asked.
+
         Closed when the account became another one meanwhile, or when the session that was refused is no longer ours.
 
         A session that is new, or was refused the last time, is checked first: Unauthorized then means the session.
@@ -67,11 +79,14 @@ class Access:
         assert self._api, "discovery runs only with a session"
         assert self._session
         settings, session = self._settings, self._session
+        if self._pauses.asked(self._host):
+            raise RaveError(Code.RATE_LIMITED, self._pauses.words(self._host))
         try:
             if session != self._checked and not self._check_failed_lately(session):
                 await self._check(self._api, session)
             listing = await self._api.meshes(MeshMode(settings.mesh_mode), limit=settings.limit, lang=settings.lang)
         except RaveError as e:
+            self._note_pause(e)
             if e.code is Code.UNAUTHORIZED:
                 self._checked, self._unchecked = None, (None, 0.0)
                 if session != self._session:
@@ -93,7 +108,7 @@ class Access:
             async with asyncio.timeout(_CHECK_TIMEOUT):
                 user = await api.me()
         except (RaveError, TimeoutError) as e:
-            if isinstance(e, RaveError) and e.code is Code.UNAUTHORIZED:
+            if isinstance(e, RaveError) and (e.code is Code.UNAUTHORIZED or failures.pause(e)):
                 raise
             self._unchecked = session, self._clock() + _CHECK_AGAIN
             why = e if isinstance(e, RaveError) else "Rave did not answer in time"
@@ -109,8 +124,10 @@ class Access:
         # Over a connection of its own: discovery must not wait behind a server that takes its time over this.
         api = self._new_api(self._session)
         try:
+            await asyncio.sleep(self._pauses.asked(self._host))
             await api.leave(mesh)
         except RaveError as e:
+            self._note_pause(e)
             log.warning("Mesh %s could not be left on Rave's side: %s", mesh, e, extra=about(mesh))
         finally:
             await api.close()
@@ -119,6 +136,12 @@ class Access:
         """End the connection."""
         if self._api:
             await self._api.close()
+
+    def _note_pause(self, error: RaveError) -> None:
+        """Keep the pause that Rave asks for, if it does, from the next request on."""
+        asked = failures.pause(error)
+        if asked is not None:
+            self._pauses.ask(self._host, asked or _UNSAID_PAUSE)
 
     def _new_api(self, session: Session, progress: Callable[[str], None] = lambda _text: None) -> Api:
         settings = self._settings

@@ -34,8 +34,15 @@ class BackendObject(Interface):
         claims: Claims,
         refresh: Callable[[], Awaitable[None]],
         entry_points: Callable[[], Sequence[EntryPoint]],
+        pause: Callable[[str], tuple[float, str]],
     ) -> None:
-        """`refresh` has everything read again, everywhere; `entry_points` are those that are known."""
+        """Serve what these know.
+
+        Args:
+            refresh: has everything read again, everywhere.
+            entry_points: those that are known.
+            pause: for how many seconds the bot of a mesh is to leave Rave alone, and why.
+        """
 
         @decides_unnamed
         async def verified(call: Call, _action: str | None) -> None:
@@ -45,6 +52,7 @@ class BackendObject(Interface):
         self._workers = workers
         self._desk = Desk(blocks, state, account, claims, refresh)
         self._entry_points = entry_points
+        self._pause = pause
 
     @method(returns={"users": "at"})
     async def get_admins(self, call: Call) -> list[int]:
@@ -69,8 +77,10 @@ class BackendObject(Interface):
         `failures` in a row, in its process or in earlier ones, the first of them `failing_usec` ago; and a pause that
         Rave asks for, with its reason.
         """
-        failures, failing_for = self._desk.failures(await self._workers.mesh_of(call.sender))
-        return failures, int(failing_for * 1_000_000), 0, ""
+        mesh = await self._workers.mesh_of(call.sender)
+        failures, failing_for = self._desk.failures(mesh)
+        pause, why = self._pause(mesh)
+        return failures, int(failing_for * 1_000_000), int(pause * 1_000_000), why
 
     @method(returns={"modules": "a(sss)"})
     async def get_entry_points(self, call: Call) -> list[list[str]]:

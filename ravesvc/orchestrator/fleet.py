@@ -26,6 +26,7 @@ from ravesvc.orchestrator.lessons import Lessons
 from ravesvc.orchestrator.plan import Action, Decision, plan
 from ravesvc.orchestrator.record import Record, WorkerState, command_errors, counted
 from ravesvc.orchestrator.rests import Rests
+from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.unit import NO_JOB, UnitState, how_ended
 from ravesvc.orchestrator.watch import UnitWatch
 from ravesvc.orchestrator.workers import Workers
@@ -52,6 +53,7 @@ class Fleet:
         changed: hears of every record that may look different now, also of one that has just left `records`.
         leave: leaves a mesh on Rave's side, after a kick.
         answers: tells whether Rave answers at all.
+        starts: says when a mesh may be started.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Fleet:
         changed: Callable[[Record], None],
         leave: Callable[[str], Awaitable[None]],
         answers: Callable[[], Awaitable[bool]],
+        starts: StartPolicy,
     ) -> None:
         self.records: dict[str, Record] = {}
         self.workers = Workers(bus, self._heard)
@@ -78,6 +81,7 @@ class Fleet:
         self._limit = limit
         self._changed = changed
         self._leave = leave
+        self._starts = starts
         self._lessons = Lessons(self.records, census, blocks, answers)
         self._watch = UnitWatch(bus, self._unit_changed)
         self._intent = Intent(self._watch, blocks)
@@ -135,6 +139,7 @@ class Fleet:
             resting=self._rests.meshes,
             starting=self._starting,
             missing=self._census.missing,
+            held=self._starts.held(self.records.values()),
         )
 
     def reconcile(self) -> None:
@@ -167,6 +172,10 @@ class Fleet:
                 extra = about(decision.mesh, Event.STOPPED)
                 log.info("Stopping mesh %s: %s", decision.mesh, decision.reason, extra=extra)
                 self._act(decision.mesh, self._stop)
+
+    def pause(self, mesh: str) -> tuple[float, str]:
+        """For how many more seconds the bot of a mesh is to leave Rave alone, and why; 0 when it need not."""
+        return self._starts.pause(self._record(mesh))
 
     def refresh(self) -> None:
         """Bring the records in line with what is listed, blocked and loaded."""
@@ -313,17 +322,24 @@ class Fleet:
             raise RaveError(Code.NOT_RUNNING, f"mesh {mesh} does not run", mesh=mesh)
 
     async def _start(self, mesh: str) -> None:
+        await self._starts.turn()
         async with self._turn:
-            unit = self._watch.state(mesh)
-            if self._blocks.get(mesh) or not self._census.lists(mesh) or unit.present or unit.failed:
-                # Decided otherwise while it waited for its turn; or somebody else has started it, and it may have
-                # failed since, which is to be learnt from first.
+            if not self._may_start(mesh):
                 return
             job = await self._units.start(names.mesh_unit(mesh))
             await self._finish(job, mesh)
         if self._watch.state(mesh).active == "inactive" and not self._blocks.get(mesh):
             hint = f"journalctl -u {names.mesh_unit(mesh)}"
             raise RaveError(Code.UNIT, f"{names.mesh_unit(mesh)} did not start", hint=hint)
+
+    def _may_start(self, mesh: str) -> bool:
+        """Whether it was not decided otherwise while a mesh waited for its turn.
+
+        Somebody else may have started it, and it may have failed since, which is to be learnt from first.
+        """
+        unit = self._watch.state(mesh)
+        wanted = self._census.lists(mesh) and not self._blocks.get(mesh) and not self.pause(mesh)[0]
+        return wanted and not unit.present and not unit.failed
 
     async def _stop(self, mesh: str) -> None:
         try:
@@ -451,6 +467,11 @@ class Fleet:
                 extra = about(mesh, Event.UNREACHABLE)
                 log.warning(text, mesh, attempt, worker.last_error, extra=extra)
                 self._blocks.failed(mesh, attempt, worker.last_error)
+            case "RateLimited", [host, seconds]:
+                if words := self._starts.rate_limited(self._record(mesh), host, seconds):
+                    worker.fail(words)
+                    extra = about(mesh, Event.UNREACHABLE)
+                    log.warning("Mesh %s could not be reached: %s", mesh, words, extra=extra)
             case "Error", [str(message)]:
                 worker.fail(message)
                 log.warning("Mesh %s reports: %s", mesh, worker.last_error, extra=about(mesh))

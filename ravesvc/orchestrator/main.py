@@ -36,6 +36,7 @@ from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.polkit import Authority
 from ravesvc.orchestrator.record import Record, command_errors
 from ravesvc.orchestrator.roll import Roll
+from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.statusline import Situation, status_line
 from ravesvc.store.blocklist import Change, Reason, What
@@ -151,7 +152,8 @@ class _Parent:
         self._edits = FileWatch(settings.blocklist_persist_path, self._edited)
         self._edited_now: asyncio.Task[None] | None = None
         self._edits_unread = False
-        self._access = Access(settings, changed=self._changed)
+        self._starts = StartPolicy(settings.servers.api_host, settings.starts_per_minute)
+        self._access = Access(settings, self._starts.pauses, changed=self._changed)
         store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
         self._state = State(store, self._tell, self._changed, copy=Copy(settings.state_path.with_name(_COPY)))
         self._account = Account(
@@ -175,6 +177,7 @@ class _Parent:
             changed=self._show,
             leave=self._leave,
             answers=self._answers,
+            starts=self._starts,
         )
         authority = Authority(bus)
         claims = Claims("on the host, ravectl admin claim shows one")
@@ -202,6 +205,7 @@ class _Parent:
             claims,
             refresh=self._refresh,
             entry_points=lambda: self._entry_points,
+            pause=self._fleet.pause,
         )
         self._status_due = False
         self._started = False
@@ -408,6 +412,7 @@ class _Parent:
             discovery_error=self._discovery.error,
             stale_since=self._discovery.stale_since,
             losses_held_back=self._discovery.census.held_back,
+            pauses=self._starts.pauses.all_words(),
             blocklist_unsaved=None if self._blocks.error else self._blocks.unsaved,
             store_error=self._state.error,
             command_errors=command_errors(self._fleet.records.values()),

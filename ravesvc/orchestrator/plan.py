@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from ravesvc.api.models import Mesh
 from ravesvc.orchestrator.unit import UnitState
@@ -41,6 +42,7 @@ def plan(
     resting: AbstractSet[str] = frozenset(),
     starting: AbstractSet[str] = frozenset(),
     missing: AbstractSet[str] = frozenset(),
+    held: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Decision, ...]:
     """Decide for every mesh that is listed or has a unit.
 
@@ -54,6 +56,7 @@ def plan(
         resting: the meshes whose process has ended without being told to, until a later good round of discovery.
         starting: the meshes that are about to be started; their units need not know of it yet.
         missing: the meshes that are believed though the last list lacks them: they run on, but are not started.
+        held: the meshes that are not to be started now, each with the reason in words. They keep their places.
     """
     known = listed or {}
     order = sorted(known, key=lambda mesh: not known[mesh].invited)
@@ -82,6 +85,8 @@ def plan(
             if decision.action is Action.START:
                 if mesh in starting:
                     decision = Decision(mesh, Action.KEEP, "discovery lists it, and it is about to be started")
+                elif mesh in held:
+                    decision = Decision(mesh, Action.SKIP, held[mesh])
                 elif mesh in resting:
                     decision = Decision(mesh, Action.SKIP, "it has ended; a later round of discovery starts it again")
                 elif limit is not None and present >= limit:

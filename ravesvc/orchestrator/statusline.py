@@ -20,6 +20,7 @@ class Situation:
         session_refused: Rave refuses the session.
         discovery_error: why the last round failed; None when it was good.
         stale_since: seconds since the epoch up to which the list of meshes is known; means nothing without an error.
+        pauses: that Rave asks for, a sentence each.
         losses_held_back: how many meshes the last list lacks that are not believed to be gone.
         blocklist_unsaved: why the blocklist could not be saved.
         store_error: why the store can't be used.
@@ -32,6 +33,7 @@ class Situation:
     session_refused: bool = False
     discovery_error: RaveError | None = None
     stale_since: float = 0.0
+    pauses: Sequence[str] = ()
     losses_held_back: int = 0
     blocklist_unsaved: RaveError | None = None
     store_error: RaveError | None = None
@@ -45,6 +47,7 @@ def status_line(now: Situation) -> str:
         # A round that has failed says more.
         "" if now.discovery_error else now.waiting_for,
         _meshes(now),
+        *now.pauses,
         f"the blocklist can't be saved: {now.blocklist_unsaved.message}" if now.blocklist_unsaved else "",
         f"the store can't be used, changes are refused: {now.store_error.message}" if now.store_error else "",
         _commands(now.command_errors),
@@ -66,7 +69,8 @@ def _meshes(now: Situation) -> str:
     parts += [f"{now.states.count(state)} {state}" for state in sorted(set(now.states))]
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(now.stale_since))
     error = now.discovery_error
-    if error and error.code is not Code.UNAUTHORIZED and not now.obstacle:
+    paused = now.pauses and error and error.code is Code.RATE_LIMITED
+    if error and error.code is not Code.UNAUTHORIZED and not now.obstacle and not paused:
         parts.append(f"discovery fails, stale since {since}: {error.message}")
     if now.losses_held_back:
         hint = "ravectl discover --confirm-losses"

@@ -13,7 +13,6 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ravesvc import names
@@ -21,6 +20,7 @@ from ravesvc.bus import Bus, Signal
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import about
 from ravesvc.names import Announcement
+from ravesvc.tokenbucket import Rate, TokenBucket
 from ravesvc.words import printable
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,7 @@ _MOST_WAITING = 32
 _MOST_FORGERS = 256
 
 # What a child may say at once, and from then on: one that was taken over could keep us busy, and fill the journal.
-_BURST = 32.0
-_PER_SECOND = 1.0
+_ALLOWED = Rate(32, 1.0)
 # Characters of a user's name, of which a child says less.
 _MAX_NAME = 100
 # Bytes of what a child may answer: the longest title many times over.
@@ -48,24 +47,17 @@ _TOLD_AT_ONCE = 48
 _VERIFIED_AT_ONCE = 16
 
 
-@dataclass(slots=True)
-class _Patience:
+class _Patience(TokenBucket):
     """How much more a child may say."""
 
-    left: float = _BURST
-    at: float = 0.0
-    lost: int = 0
+    def __init__(self, now: float) -> None:
+        super().__init__(_ALLOWED, now)
+        self.lost = 0
 
     def has(self, now: float) -> bool:
         """Whether it may say one thing more, at `now` seconds of a monotonic clock."""
-        self.left = min(_BURST, self.left + (now - self.at) * _PER_SECOND)
-        self.at = now
-        if self.left < 1:
-            self.lost += 1
-            return False
-        self.left -= 1
-        self.lost = 0
-        return True
+        self.lost = 0 if self.take(now) == 0 else self.lost + 1
+        return not self.lost
 
     def first_lost(self) -> bool:
         """Whether what was lost is the first in a row."""
@@ -199,8 +191,9 @@ class Workers:
 
     def _listen(self, mesh: str, signal: Signal) -> None:
         """A verified child speaks. What one says that talks too much is lost; it is asked regularly how it is."""
-        patience = self._patience.setdefault(mesh, _Patience())
-        if patience.has(asyncio.get_running_loop().time()):
+        now = asyncio.get_running_loop().time()
+        patience = self._patience.setdefault(mesh, _Patience(now))
+        if patience.has(now):
             self._heard(mesh, signal.member, signal.body)
         elif patience.first_lost():
             log.warning("The child of mesh %s says too much: part of it is ignored", mesh, extra=about(mesh))

@@ -6,10 +6,12 @@ import asyncio
 import functools
 import logging
 import ssl
+import time
 from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.datastructures import Headers
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
@@ -17,9 +19,11 @@ from websockets.exceptions import (
     InvalidStatus,
     WebSocketException,
 )
+from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
+from ravesvc.api.failures import asked_pause
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.address import Address
 from ravesvc.room.close import End
@@ -192,7 +196,7 @@ def _closed() -> RaveError:
 def _opening_failure(error: Exception, address: Address) -> RaveError:
     """Put the failure to open a socket into words."""
     if isinstance(error, InvalidStatus):
-        return _refused(error.response.status_code, address)
+        return _refused(error.response, address)
     if isinstance(error, ssl.SSLCertVerificationError):
         return RaveError(
             Code.TLS,
@@ -206,6 +210,15 @@ def _opening_failure(error: Exception, address: Address) -> RaveError:
     return RaveError(Code.NETWORK, f"can't connect to {address}: {printable(str(error), 200)}")
 
 
-def _refused(status: int, address: Address) -> RaveError:
+def _refused(response: Response, address: Address) -> RaveError:
+    status, headers = response.status_code, response.headers
     code = Code.SERVER_ERROR if status >= 500 else _CODE_OF_STATUS.get(status, Code.REFUSED)
-    return RaveError(code, f"{address} refuses the socket with HTTP status {status}", status=status)
+    pause = asked_pause(_header(headers, "Retry-After"), _header(headers, "Date"), time.time())
+    error = RaveError(code, f"{address} refuses the socket with HTTP status {status}", status=status)
+    error.attributes |= pause
+    return error
+
+
+def _header(headers: Headers, name: str) -> str | None:
+    """The first value of a header; it may stand there more than once."""
+    return next(iter(headers.get_all(name)), None)

@@ -22,6 +22,7 @@ from ravesvc.orchestrator.blocks import Blocks, describe
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.desk import Desk
 from ravesvc.orchestrator.discovery import Discovery
+from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
 from ravesvc.single.link import CLAIM_WAY, RoomParent
 from ravesvc.single.rooms import Rooms
@@ -51,7 +52,8 @@ class House:
             announce=self._block_changed,
             changed=lambda: None,
         )
-        self._access = Access(settings, changed=self._log_progress)
+        starts = StartPolicy(settings.servers.api_host, settings.starts_per_minute)
+        self._access = Access(settings, starts.pauses, changed=self._log_progress)
         store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
         self._state = State(store, self._tell, lambda: None, copy=Copy(settings.state_path.with_name(_COPY)))
         self._account = Account(settings, self._state, self._account_changed, ended=self._login_ended)
@@ -64,11 +66,12 @@ class House:
             settings,
             self._discovery.census,
             self._blocks,
-            parent=lambda mesh: RoomParent(mesh, desk, lambda: self._entry_points),
+            parent=lambda mesh: RoomParent(mesh, desk, lambda: self._entry_points, self._rooms.pause),
             session=lambda: self._account.session,
             commands=commands,
             leave=self._leave,
             answers=self._answers,
+            starts=starts,
         )
         self.records = self._rooms.records
         self._user: int | None = None

@@ -20,10 +20,17 @@ CLAIM_WAY = "the program shows a code to claim with when it starts at a terminal
 class RoomParent:
     """The parent as the bot of one mesh sees it. Implements `ravesvc.mesh.link.Parent`."""
 
-    def __init__(self, mesh: str, desk: Desk, entry_points: Callable[[], Sequence[EntryPoint]]) -> None:
+    def __init__(
+        self,
+        mesh: str,
+        desk: Desk,
+        entry_points: Callable[[], Sequence[EntryPoint]],
+        pause: Callable[[str], tuple[float, str]],
+    ) -> None:
         self._mesh = mesh
         self._desk = desk
         self._entry_points = entry_points
+        self._pause = pause
 
     async def admins(self) -> frozenset[int]:
         """See `Parent`."""
@@ -39,7 +46,8 @@ class RoomParent:
     async def connect_advice(self) -> ConnectAdvice:
         """See `Parent`."""
         failures, failing_for = self._desk.failures(self._mesh)
-        return ConnectAdvice(failures=failures, failing_for=failing_for)
+        pause, why = self._pause(self._mesh)
+        return ConnectAdvice(failures=failures, failing_for=failing_for, pause=pause, why=why)
 
     async def entry_points(self) -> list[EntryPoint]:
         """See `Parent`."""

@@ -26,6 +26,7 @@ from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.lessons import Lessons
 from ravesvc.orchestrator.plan import Action, plan
 from ravesvc.orchestrator.record import Record, WorkerState, counted
+from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.unit import UnitState
 from ravesvc.settings import HELD, Session
 from ravesvc.single.link import RoomLink, RoomParent
@@ -61,6 +62,7 @@ class Rooms:
         commands: where own commands come from.
         leave: leaves a mesh on Rave's side, after a kick.
         answers: tells whether Rave answers at all.
+        starts: says when a mesh may be started.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Rooms:
         commands: Sources,
         leave: Callable[[str], Awaitable[None]],
         answers: Callable[[], Awaitable[bool]],
+        starts: StartPolicy,
     ) -> None:
         self.records: dict[str, Record] = {}
         self._settings = settings
@@ -85,6 +88,7 @@ class Rooms:
         self._session = session
         self._commands = commands
         self._leave = leave
+        self._starts = starts
         self._lessons = Lessons(self.records, census, blocks, answers)
         self._rooms: dict[str, _Room] = {}
         # Those whose bot has ended by itself without being blocked: they wait for a good round.
@@ -124,6 +128,10 @@ class Rooms:
         if tasks:
             await asyncio.wait(tasks, timeout=_TELL_TIMEOUT)
 
+    def pause(self, mesh: str) -> tuple[float, str]:
+        """For how many more seconds the bot of a mesh is to leave Rave alone, and why; 0 when it need not."""
+        return self._starts.pause(self._record(mesh))
+
     async def close(self) -> None:
         """Have all bots leave their rooms, at the same time; whichever takes too long is cut off."""
         self._acting = False
@@ -162,6 +170,7 @@ class Rooms:
             limit,
             resting=self._resting,
             missing=self._census.missing,
+            held=self._starts.held(self.records.values()),
         )
         for decision in decisions:
             mesh = decision.mesh
@@ -189,6 +198,7 @@ class Rooms:
         current_mesh.set(mesh)
         record = self._record(mesh)
         try:
+            await self._starts.turn()
             status = await self._bots(room, record)
             record.last_exit = status.name.lower().replace("_", " ")
             log.info("Ended: %s", record.last_exit)
@@ -274,6 +284,9 @@ class Rooms:
                 worker.attempts = counted(attempts)
                 worker.fail(error)
                 self._blocks.failed(mesh, worker.attempts, worker.last_error)
+            case "RateLimited", [host, seconds]:
+                if words := self._starts.rate_limited(self._record(mesh), host, seconds):
+                    worker.fail(words)
             case "Error", [message]:
                 worker.fail(message)
             case "CommandErrors", [errors]:

@@ -41,3 +41,27 @@ def test_a_session_that_rave_refuses_does(site: Site) -> None:
     eventually(lambda: "login needed" in site.manager("Status"), "the status says so")
     assert site.children() == []
     site.control.fail("self", "ok")
+
+
+def test_a_pause_that_rave_asks_for_is_kept_by_all_bots(site: Site) -> None:
+    """429 with Retry-After for what bots ask: each is told once, keeps its process, and no other bot is started."""
+    pause = 12
+    meshes = site.run_fleet(3)
+    pids = site.pids(meshes)
+    site.control.fail("mesh", "429", retry_after=pause)
+    begun = time.monotonic()
+    site.control.drop(meshes)
+    eventually(lambda: all("asks for a pause" in site.mesh(mesh, "Reason") for mesh in meshes), "all were told")
+    (new,) = site.control.create()
+    site.control.invite(new)
+    eventually(lambda: "asks for a pause until" in site.sh(f"ravectl explain {new} || true"), "it is not started")
+    status = site.manager("Status")
+    assert "localhost asks for a pause until" in status, status
+    assert "lets nobody in" not in status, status
+    site.control.fail("mesh", "ok")
+    site.control.wait(connected=[*meshes, new], timeout=60)
+    assert time.monotonic() - begun >= pause
+    told = site.machine.journal("-u", "rave-mesh@*", "--since=-1min", "--grep=HTTP 429")
+    assert len(told.splitlines()) == 3, told
+    assert site.pids(meshes) == pids
+    assert entries(site) == {}

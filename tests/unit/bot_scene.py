@@ -13,9 +13,10 @@ from ravesvc.bot import builtin
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import Registry
 from ravesvc.bot.facts import Facts
-from ravesvc.bot.limits import Limits, Rate
+from ravesvc.bot.limits import Limits
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.room.chat import ChatMessage, Mention
+from ravesvc.tokenbucket import Rate
 
 BOT, ANN, BOB, OTHER_BOT = 1, 2, 3, 4
 DEVICE = "0123456789abcdef0123456789abcdef"

@@ -107,13 +107,39 @@ def test_what_may_pass_is_retryable_and_nothing_else() -> None:
     ],
 )
 def test_retry_after(text: str | None, seconds: float | None) -> None:
-    assert failures.retry_after(text, NOW) == seconds
+    assert failures.asked_pause(text, None, NOW) == ({} if seconds is None else {"retry_after": seconds})
 
 
-@given(st.text())
-def test_retry_after_takes_anything(text: str) -> None:
-    found = failures.retry_after(text, NOW)
-    assert found is None or found >= 0
+@pytest.mark.parametrize("skew", [-86400.0, -30.0, 0.0, 30.0, 86400.0])
+def test_a_point_in_time_is_one_of_the_servers_clock(skew: float) -> None:
+    until, date = "Tue, 14 Nov 2023 22:23:20 GMT", "Tue, 14 Nov 2023 22:13:20 GMT"
+    assert failures.asked_pause(until, date, NOW + skew) == {"retry_after": 600.0}
+    assert failures.asked_pause("7", date, NOW + skew) == {"retry_after": 7.0}
+    assert failures.asked_pause(until, "noon", NOW) == {"retry_after": 600.0}
+    answer = Answer(429, b"", until, date)
+    with pytest.raises(RaveError) as caught:
+        failures.document(answer, NOW + skew)
+    assert caught.value.attributes["retry_after"] == 600.0
+
+
+@given(st.text(), st.none() | st.text())
+def test_retry_after_takes_anything(text: str, date: str | None) -> None:
+    assert failures.asked_pause(text, date, NOW).get("retry_after", 0) >= 0
+
+
+@pytest.mark.parametrize(
+    ("code", "attributes", "seconds"),
+    [
+        (Code.RATE_LIMITED, {"retry_after": 60.0}, 60.0),
+        (Code.RATE_LIMITED, {}, 0.0),
+        (Code.RATE_LIMITED, {"retry_after": 1e9}, 3600.0),
+        (Code.SERVER_ERROR, {"retry_after": 60.0}, 60.0),
+        (Code.SERVER_ERROR, {}, None),
+        (Code.FORBIDDEN, {}, None),
+    ],
+)
+def test_the_pause_that_a_failure_asks_for(code: Code, attributes: dict[str, Any], seconds: float | None) -> None:
+    assert failures.pause(RaveError(code, "no", **attributes)) == seconds
 
 
 @given(

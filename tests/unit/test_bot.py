@@ -11,10 +11,11 @@ from ravesvc.bot import builtin
 from ravesvc.bot.command import Permission, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.event import Event, EventKind
-from ravesvc.bot.limits import Limits, Rate
+from ravesvc.bot.limits import Limits
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.chat import Mention
+from ravesvc.tokenbucket import Rate
 from tests.unit.bot_scene import ANN, BOB, BOT, DEVICE, MANY, OTHER_BOT, Room, Scene, incident
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ravesvc.bot.limits import Bucket, Cooldowns, Limits, Rate, Refusal, Throttle
+from ravesvc.bot.limits import Cooldowns, Limits, Refusal, Throttle
+from ravesvc.tokenbucket import Rate
 
 ANN, BOB = 2, 3
 
@@ -12,27 +13,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def test_bucket_gives_a_burst_then_a_steady_rate() -> None:
-    bucket = Bucket(Rate(3, 0.5), 0.0)
-    assert [bucket.take(0.0) for _ in range(4)] == [0.0, 0.0, 0.0, 2.0]
-    assert bucket.take(1.5) == pytest.approx(0.5)
-    assert bucket.take(2.0) == 0.0
-    assert bucket.take(2.0) == pytest.approx(2.0)
-
-
-def test_bucket_does_not_save_more_than_its_burst() -> None:
-    bucket = Bucket(Rate(2, 1.0), 0.0)
-    assert [bucket.take(1e6) for _ in range(3)] == [0.0, 0.0, 1.0]
-
-
-def test_waiting_as_long_as_told_is_enough_in_spite_of_rounding() -> None:
-    now = 123456.789
-    bucket = Bucket(Rate(1, 0.3), now)
-    for _ in range(100):
-        assert bucket.take(now) == 0.0
-        now += bucket.take(now)
 
 
 def test_a_user_over_the_rate_is_refused_and_warned_once_per_burst() -> None:

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from ravesvc.bot.limits import Limits, Rate
+from ravesvc.bot.limits import Limits
 from ravesvc.bot.outbox import Outbox
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.chat import Mention
+from ravesvc.tokenbucket import Rate
 
 WIDE = Limits(outgoing=Rate(1000, 1.0), length=20, queued=4)
 

@@ -30,6 +30,7 @@ DEFAULTS = Config(
     limit=20,
     lang="en",
     max_processes=None,
+    starts_per_minute=300,
     status_poll_interval=30.0,
     process_restart_delay=5.0,
     max_process_restarts=5,
@@ -103,6 +104,7 @@ lang: no
 max_processes: 7
 status_poll_interval: 1min
 process_restart_delay: 250ms
+starts_per_minute: 60
 max_process_restarts: 1
 shutdown_timeout: 20
 watchdog: 1m
@@ -135,6 +137,7 @@ debug: yes
         limit=100,
         lang="no",
         max_processes=7,
+        starts_per_minute=60,
         status_poll_interval=60.0,
         process_restart_delay=0.25,
         max_process_restarts=1,

@@ -105,6 +105,31 @@ def test_without_failures_of_an_earlier_process_there_is_no_while_of_it() -> Non
     assert attempts.failed(error(), None) is None
 
 
+def test_a_pause_is_no_failure_and_is_kept() -> None:
+    attempts = new(1)
+    for _ in range(50):
+        assert attempts.paused(600.0) == 600.0
+    assert attempts.failures == 0
+    assert attempts.delay(0.0) == 600.0
+    assert attempts.delay(0.5) == 0.5, "once it is over, everything is as before"
+
+
+def test_the_ends_of_a_pause_are_spread() -> None:
+    attempts = new(1)
+    latest = []
+    for seconds in (1.0, 100.0, 3600.0):
+        attempts.paused(seconds)
+        latest.append(attempts.delay(1.0) - seconds)
+    assert latest == [1.0, 20.0, 60.0]
+
+
+def test_pauses_without_a_length_grow_until_we_are_let_in() -> None:
+    attempts = new(1)
+    assert [attempts.paused(0.0) for _ in range(8)] == [15, 30, 60, 120, 240, 480, 600, 600]
+    attempts.opened()
+    assert attempts.paused(0.0) == 15
+
+
 def test_one_attempt_may_be_all_there_is() -> None:
     assert new(1).failed(error(), None) is ExitStatus.UNREACHABLE
 

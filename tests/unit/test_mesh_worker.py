@@ -335,6 +335,48 @@ def test_attempts_of_earlier_processes_count(run: Run, served: Served, mesh: str
     run(body())
 
 
+@pytest.mark.parametrize("where", ["api", "server"])
+def test_a_pause_that_rave_asks_for_is_kept_and_told(
+    run: Run, served: Served, mesh: str, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    async def body() -> None:
+        if where == "api":
+            served.control.fail("mesh", "429", retry_after=600)
+        else:
+            served.control.refuse(mesh, status=429)
+        async with child_of(served, mesh, 1) as (child, bus):
+            await until(lambda: len(child.heard) == 2)
+            await settle(bus)
+            seconds = 600 if where == "api" else 15
+            assert child.heard == [("Ready",), ("RateLimited", "localhost", seconds)]
+            (status,) = await ask(bus, mesh, "GetStatus")
+            assert status["Attempts"] == 0
+            assert status["LastError"].startswith("localhost asks for a pause until ")
+            assert "429" in status["LastError"]
+
+    run(body())
+    assert caplog.text.count("No connection") == 1
+
+
+def test_nothing_is_asked_of_rave_while_the_parent_knows_of_a_pause(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        parent = FakeParent(served.session)
+        parent.pause_usec = 50_000
+        async with (
+            parent_on(os.environ["DBUS_SYSTEM_BUS_ADDRESS"], parent),
+            child_of(served, mesh, 1) as (child, bus),
+        ):
+            await until(lambda: parent.times("GetConnectAdvice") >= 2)
+            assert served.simulator.world.mesh(mesh).peers == {}
+            await until(lambda: len(child.heard) == 2)
+            assert child.heard == [("Ready",), ("Disconnected", "api.test: pause")], "said once"
+            parent.pause_usec = 0
+            await child.connects()
+            await settle(bus)
+
+    run(body())
+
+
 def test_a_stop_while_it_is_being_let_in(run: Run, served: Served, mesh: str) -> None:
     async def body() -> None:
         served.control.option("joined_delay", 30)

@@ -13,6 +13,7 @@ from ravesvc.api.models import Listing, Mesh, MeshMode
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator import access as module
 from ravesvc.orchestrator.access import Access
+from ravesvc.orchestrator.pauses import Pauses
 from ravesvc.settings import Session
 from tests.unit.fake_systemd import MESH
 
@@ -75,10 +76,12 @@ def rave(monkeypatch: pytest.MonkeyPatch) -> Rave:
     return Rave(monkeypatch)
 
 
-def new_access(session: Session | None = OURS, clock: Callable[[], float] = time.monotonic) -> Access:
+def new_access(
+    session: Session | None = OURS, clock: Callable[[], float] = time.monotonic, pauses: Pauses | None = None
+) -> Access:
     settings, _ = config.read("mesh_mode: friends\nlimit: 7\nlang: fr\n", "rave.yaml")
     assert settings
-    access = Access(settings, clock)
+    access = Access(settings, pauses or Pauses(), clock)
     access.use(session)
     return access
 
@@ -258,5 +261,70 @@ def test_leaving_goes_over_a_connection_of_its_own(run: Run, rave: Rave, caplog:
         await access.leave(MESH)
         assert f"Mesh {MESH} could not be left on Rave's side: Rave says no" in caplog.text
         assert rave.closed == 2
+
+    run(body())
+
+
+HOST = "api.red.wemesh.ca"
+
+
+@pytest.mark.parametrize("where", ["me", "meshes"])
+def test_a_pause_that_rave_asks_for_is_kept(run: Run, rave: Rave, where: str) -> None:
+    now = 0.0
+
+    async def body() -> None:
+        nonlocal now
+        pauses = Pauses(clock=lambda: now)
+        access = new_access(pauses=pauses)
+        rave.failures[where] = RaveError(Code.RATE_LIMITED, "too many requests", retry_after=600.0)
+        with pytest.raises(RaveError):
+            await access.meshes()
+        rave.failures.clear()
+        asked = len(rave.asked)
+        for _ in range(3):
+            with pytest.raises(RaveError, match=f"{HOST} asks for a pause until") as e:
+                await access.meshes()
+            assert e.value.code is Code.RATE_LIMITED
+        assert len(rave.asked) == asked
+        now = 600.0
+        assert await access.meshes() == (FILM,)
+
+    run(body())
+
+
+def test_a_pause_without_a_length_is_one_too_and_an_hour_is_the_longest(run: Run, rave: Rave) -> None:
+    async def body() -> None:
+        for attributes, seconds in (({}, 30), ({"retry_after": 1e9}, 3600)):
+            pauses = Pauses(clock=lambda: 0.0)
+            rave.failures["meshes"] = RaveError(Code.RATE_LIMITED, "slow down", **attributes)
+            with pytest.raises(RaveError):
+                await new_access(pauses=pauses).meshes()
+            assert pauses.asked(HOST) == seconds
+
+    run(body())
+
+
+def test_a_bots_word_alone_keeps_no_list_from_being_read(run: Run, rave: Rave) -> None:
+    async def body() -> None:
+        pauses = Pauses()
+        pauses.claim(HOST, MESH, 300)
+        assert await new_access(pauses=pauses).meshes() == (FILM,)
+
+    run(body())
+
+
+def test_leaving_waits_for_the_end_of_a_pause(run: Run, rave: Rave) -> None:
+    async def body() -> None:
+        pauses = Pauses()
+        access = new_access(pauses=pauses)
+        pauses.ask(HOST, 0.1)
+        leaving = asyncio.create_task(access.leave(MESH))
+        await asyncio.sleep(0.02)
+        assert rave.asked == []
+        await leaving
+        assert rave.asked == [(f"leave {MESH}", "hush-token")]
+        rave.failures["leave"] = RaveError(Code.RATE_LIMITED, "slow down", retry_after=60.0)
+        await access.leave(MESH)
+        assert pauses.asked(HOST) > 50
 
     run(body())

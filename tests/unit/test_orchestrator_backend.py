@@ -137,6 +137,7 @@ class Site:
         self.blocks = FakeBlocks()
         self.claims = Claims("ask the host")
         self.entry_points: list[EntryPoint] = []
+        self.paused: set[str] = set()
         backend = BackendObject(
             self.workers,
             self.blocks,  # type: ignore[arg-type]
@@ -145,6 +146,7 @@ class Site:
             self.claims,
             self._refresh,
             lambda: self.entry_points,
+            lambda mesh: (90.0, "api.test asks for a pause") if mesh in self.paused else (0.0, ""),
         )
         parent.export(names.BACKEND_PATH, backend)
         self.child = Child(child, parent, MESH)
@@ -213,7 +215,8 @@ def test_a_child_learns_how_many_attempts_of_earlier_ones_have_failed(run: Run, 
             assert await site.other.ask("GetAttempts") == 0, "each of its own mesh"
             failures, failing_usec, *pause = await site.child.ask("GetConnectAdvice")
             assert (failures, failing_usec, pause) == (2, 30_000_000, [0, ""])
-            assert await site.other.ask("GetConnectAdvice") == [0, 0, 0, ""]
+            site.paused = {OTHER}
+            assert await site.other.ask("GetConnectAdvice") == [0, 0, 90_000_000, "api.test asks for a pause"]
 
     run(body())
 

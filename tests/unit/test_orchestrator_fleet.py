@@ -23,7 +23,10 @@ from ravesvc.orchestrator import workers as workers_module
 from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.fleet import Fleet
+from ravesvc.orchestrator.pauses import Pauses
+from ravesvc.orchestrator.plan import Action
 from ravesvc.orchestrator.record import Record
+from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.settings import Edition
 from ravesvc.store import blockfile
 from ravesvc.store.blockfile import BlockFile
@@ -71,6 +74,7 @@ class Site:
         self.watchers: list[Callable[[Record], None]] = []
         self.verified: dict[str, str] = {}
         self.children: dict[str, FakeWorker] = {}
+        self.starts = StartPolicy("api.test", 0)
         self.fleet = Fleet(
             bus=bus,
             units=self.units,  # type: ignore[arg-type]
@@ -81,6 +85,7 @@ class Site:
             changed=self._changed,
             leave=self._leave,
             answers=self._answers,
+            starts=self.starts,
         )
         self.fleet.workers._unit_of = self._unit_of  # type: ignore[method-assign]
 
@@ -1358,6 +1363,30 @@ def test_attempts_are_counted_over_processes_until_a_connection_holds(
             site.fleet.records[MESH].worker.connected_at -= 60
             child.emit("Disconnected", "the connection broke")
             await until(lambda: site.saved().memory(MESH).failures == 0)
+
+    run(body())
+
+
+def test_while_rave_asks_for_a_pause_nothing_is_started(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            child.emit("RateLimited", "stranger.test", 600)
+            child.emit("RateLimited", "api.test", 600)
+            await until(lambda: "api.test asks for a pause" in site.fleet.records[MESH].reason)
+            assert site.saved().memory(MESH).failures == 0, "that is no failure"
+            site.census.observe(listed(MESH, OTHER))
+            site.fleet.reconcile()
+            await site.idle()
+            decision = site.fleet.records[OTHER].decision
+            assert decision
+            assert decision.action is Action.SKIP
+            assert "api.test asks for a pause until" in decision.reason
+            assert site.fleet.pause(OTHER)[0] > 290
+            site.starts.pauses = Pauses()
+            site.fleet.reconcile()
+            await site.state(OTHER, "disconnected")
 
     run(body())
 

@@ -636,7 +636,7 @@ def test_a_child_that_says_too_much_is_not_listened_to_for_a_while(
             await settle(bus, other, here.bus)
             assert here.heard == [*[(MESH, "Ready")] * 32, (OTHER, "Ready")]
             # Time passes.
-            here.workers._patience[MESH].at -= 2
+            here.workers._patience[MESH]._at -= 2
             for _ in range(10):
                 child.emit("Connected")
             await settle(bus, here.bus)

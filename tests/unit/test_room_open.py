@@ -475,3 +475,15 @@ def test_cancelled_before_anything_opened(run: Run, authority: Authority, tls: b
         assert (room.closed.kind, room.closed.opened) == (CloseKind.LOCAL, False)
 
     run(body())
+
+
+def test_a_refusal_may_ask_for_a_pause(run: Run, authority: Authority) -> None:
+    async def body() -> None:
+        async with mesh_server(authority, admit) as server:
+            for headers, attributes in (({}, {}), ({"Retry-After": "7"}, {"retry_after": 7.0})):
+                server.refuse = 429, headers
+                error = await opening_error(make_room(authority, f"localhost:{server.port}"))
+                assert error.code is Code.RATE_LIMITED
+                assert error.attributes == {"status": 429, **attributes}
+
+    run(body())

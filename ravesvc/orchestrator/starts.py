@@ -1,0 +1,61 @@
+"""What keeps meshes from being started for now though they should run: pauses that Rave asks for, and the pace.
+
+The service and the process that runs all bots by itself have the same rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from ravesvc.errors import RaveError
+from ravesvc.orchestrator.pauses import Pace, Pauses
+from ravesvc.orchestrator.record import Record, counted
+from ravesvc.room import address
+
+
+class StartPolicy:
+    """Decides when a mesh may be started.
+
+    Attributes:
+        pauses: those that are to be kept.
+    """
+
+    def __init__(self, api_host: str, per_minute: int) -> None:
+        """`api_host` is asked for every mesh; see `Pace` for `per_minute`."""
+        self._api_host = api_host
+        self._pace = Pace(per_minute)
+        self._turns = asyncio.Lock()
+        self.pauses = Pauses(self._pace.slow_down)
+
+    def held(self, records: Iterable[Record]) -> dict[str, str]:
+        """The meshes that are not to be started now, each with the reason in words."""
+        if not self.pauses.any():
+            return {}
+        return {record.mesh: why for record in records if (why := self.pause(record)[1])}
+
+    def pause(self, record: Record) -> tuple[float, str]:
+        """For how many more seconds the bot of a mesh is to leave Rave alone, and why; 0 when it need not."""
+        return self.pauses.left(self._hosts(record))
+
+    def rate_limited(self, record: Record, host: object, seconds: object) -> str:
+        """The bot of a mesh says that it was asked for a pause; returns that in words, empty if it makes no sense."""
+        if host not in self._hosts(record) or not counted(seconds):
+            return ""
+        assert isinstance(host, str)
+        self.pauses.claim(host, record.mesh, counted(seconds))
+        return self.pauses.words(host) or f"{host} asks for a pause"
+
+    async def turn(self) -> None:
+        """Wait until one more bot may be started."""
+        # One after another, in the order in which they came.
+        async with self._turns:
+            while wait := self._pace.take():  # noqa: ASYNC110 - it is time that is waited for
+                await asyncio.sleep(wait)
+
+    def _hosts(self, record: Record) -> list[str]:
+        """Those that the bot of a mesh asks: Rave's API, and the mesh's own server where that is known."""
+        try:
+            return [self._api_host, address.parse(record.server).host] if record.server else [self._api_host]
+        except RaveError:
+            return [self._api_host]

@@ -1,0 +1,45 @@
+"""A token bucket: so much at once, and so much in the long run. No clock of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Sums of floats miss a whole token by a hair; without this a wait of nearly nothing would follow a wait.
+_EPSILON = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`burst` at once, and `per_second` in the long run."""
+
+    burst: int
+    per_second: float
+
+
+class TokenBucket:
+    """Full at first, refilled as time goes by. `now` is in seconds of any clock that does not go back."""
+
+    __slots__ = ("_at", "_rate", "_tokens")
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._rate = rate
+        self._tokens = float(rate.burst)
+        self._at = now
+
+    def take(self, now: float) -> float:
+        """Take a token and return 0.0, or take none and return the seconds until there will be one."""
+        self._refill(now)
+        if self._tokens < 1.0 - _EPSILON:
+            return (1.0 - self._tokens) / self._rate.per_second
+        self._tokens -= 1.0
+        return 0.0
+
+    def change(self, rate: Rate, now: float) -> None:
+        """Refill at another rate from now on; what is there already stays, up to the new burst."""
+        self._refill(now)
+        self._rate = rate
+        self._tokens = min(self._tokens, float(rate.burst))
+
+    def _refill(self, now: float) -> None:
+        self._tokens = min(float(self._rate.burst), self._tokens + (now - self._at) * self._rate.per_second)
+        self._at = now

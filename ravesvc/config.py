@@ -20,7 +20,7 @@ import yaml
 from ravesvc import __version__, database, names, textfile, timespan
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import ClientIdentity, Edition, MeshSettings, Servers, Tls, digest
+from ravesvc.settings import AUTO, CHAT_FORMS, ClientIdentity, Edition, MeshSettings, Servers, Tls, digest
 
 T = TypeVar("T")
 
@@ -77,6 +77,7 @@ class Config:
     state_path: Path
     database_config_path: Path
     command_prefix: tuple[str, ...]
+    chat_form: str
     typing_delay: float
     debug: bool
     database: Database | None = None
@@ -112,6 +113,7 @@ class Config:
             tls=self.tls,
             lang=self.lang,
             command_prefix=self.command_prefix,
+            chat_form=self.chat_form,
             typing_delay=self.typing_delay,
             max_connection_attempts=self.max_connection_attempts,
             connection_failure_window=self.connection_failure_window,
@@ -221,6 +223,7 @@ def _config(top: _Section, places: Places) -> Config:
         state_path=top.path("state_path", places.state / "state.db"),
         database_config_path=top.path("database_config_path", places.database),
         command_prefix=top.texts("command_prefix", ("?", "!")),
+        chat_form=top.choice("chat_form", AUTO, CHAT_FORMS),
         typing_delay=top.duration("typing_delay", 1.0, least=0, most=60),
         debug=top.boolean("debug"),
     )

@@ -11,10 +11,15 @@ from dataclasses import asdict, dataclass, field
 from urllib.parse import urlsplit
 
 from ravesvc import fields, names
+from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 
 # A connection that lives this long (seconds) was a success: what went wrong before it is over.
 HELD = 60.0
+
+# The value of `chat_form` with which it is learned.
+AUTO = "auto"
+CHAT_FORMS = (AUTO, "request", "notification")
 
 # Why a child may lack its settings, and what helps.
 NOT_HANDED_OVER = (
@@ -93,6 +98,7 @@ class MeshSettings:
     tls: Tls
     lang: str
     command_prefix: tuple[str, ...]
+    chat_form: str
     typing_delay: float
     max_connection_attempts: int
     connection_failure_window: float
@@ -120,12 +126,20 @@ class MeshSettings:
             ),
             lang=fields.get_str(top, "lang"),
             command_prefix=_texts(top, "command_prefix"),
+            chat_form=_chat_form(top),
             typing_delay=fields.get_number(top, "typing_delay"),
             max_connection_attempts=fields.get_int(top, "max_connection_attempts"),
             connection_failure_window=fields.get_number(top, "connection_failure_window"),
             watchdog=fields.get_number(top, "watchdog"),
             debug=fields.get_bool(top, "debug"),
         )
+
+
+def _chat_form(source: Object) -> str:
+    value = fields.get_str(source, "chat_form")
+    if value not in CHAT_FORMS:
+        raise RaveError(Code.BAD_DATA, f"chat_form must be one of {', '.join(CHAT_FORMS)}", key="chat_form")
+    return value
 
 
 def _texts(source: Object, key: str) -> tuple[str, ...]:

@@ -70,5 +70,7 @@ class BusLink:
             "Attempts": Variant("u", status.attempts),
             "LastError": Variant("s", status.last_error),
             "CommandErrors": Variant("as", list(status.command_errors)),
+            "UnshownMessages": Variant("u", min(status.unshown, 2**32 - 1)),
+            "ChatForm": Variant("s", status.chat_form),
             "Debug": Variant("b", log.debugs()),
         }

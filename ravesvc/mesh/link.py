@@ -64,6 +64,8 @@ class Status:
         attempts: to connect that have failed in a row.
         last_error: in words.
         command_errors: what is wrong with own commands, in sentences.
+        unshown: how many of its messages have had no echo.
+        chat_form: the form in which its server is known to show chat; empty while that is not known.
     """
 
     connected: bool
@@ -75,6 +77,8 @@ class Status:
     attempts: int
     last_error: str
     command_errors: tuple[str, ...]
+    unshown: int
+    chat_form: str
 
 
 class Face(Protocol):

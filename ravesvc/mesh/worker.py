@@ -15,6 +15,7 @@ from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
 from ravesvc.bot import admin, builtin
 from ravesvc.bot.bot import Bot
+from ravesvc.bot.builtin import count
 from ravesvc.bot.command import Registry
 from ravesvc.bot.facts import Facts
 from ravesvc.bot.own import OwnCommands
@@ -27,13 +28,16 @@ from ravesvc.mesh.link import ConnectAdvice, Face, Link, Status
 from ravesvc.names import Announcement, ExitStatus
 from ravesvc.room import address
 from ravesvc.room.chat import ChatMessage, OwnMessages
+from ravesvc.room.chat_form import ChatForm, ChatForms
 from ravesvc.room.close import Close, CloseKind
 from ravesvc.room.room import Room
-from ravesvc.settings import HELD, Edition, MeshSettings, Session
+from ravesvc.settings import AUTO, HELD, Edition, MeshSettings, Session
 
 _log = logging.getLogger(__name__)
 
 _NORMAL_CLOSURE = 1000
+# Servers that a mesh has been on, whose form of chat is remembered.
+_MAX_HOSTS = 16
 _EARLY_KEPT = 32
 # Users whose names are told.
 _MAX_LISTED = 200
@@ -69,6 +73,8 @@ class Worker:
         self._facts = Facts(version=edition.version)
         self._attempts = Attempts(settings.max_connection_attempts, settings.connection_failure_window)
         self._own_messages = OwnMessages()
+        self._chat_forms: dict[str, ChatForms] = {}  # by the host of a server
+        self._unshown_elsewhere = 0  # on servers that are no longer in it
         self._room: Room | None = None
         self._early: deque[ChatMessage] = deque(maxlen=_EARLY_KEPT)
         # The first of the ways in which a bot is in its mesh no more, which no later event can change.
@@ -153,6 +159,8 @@ class Worker:
             attempts=self._attempts.failures if lasted < HELD else 0,
             last_error=self._last_error,
             command_errors=tuple(self._own.errors),
+            unshown=self._unshown,
+            chat_form=self._learned_form,
         )
 
     async def users(self) -> tuple[list[tuple[int, str]], int]:
@@ -280,7 +288,34 @@ class Worker:
             listener=self,
             lang=self._settings.lang,
             own_messages=self._own_messages,
+            chat_forms=self._forms_of(server.host),
         )
+
+    def _forms_of(self, host: str) -> ChatForms:
+        """What is known of how a server wants chat; of a new one, it is likely that it is as the one before."""
+        forms = self._chat_forms.pop(host, None)
+        if forms is None:
+            fixed = None if self._settings.chat_form == AUTO else ChatForm(self._settings.chat_form)
+            before = next(reversed(self._chat_forms.values()), None)
+            first = before.form if before else ChatForm.REQUEST
+            forms = ChatForms(fixed, time.monotonic, first=first, on_unshown=self._say_status)
+        # The newest last.
+        self._chat_forms[host] = forms
+        while len(self._chat_forms) > _MAX_HOSTS:
+            gone = self._chat_forms.pop(next(iter(self._chat_forms)))
+            self._unshown_elsewhere += gone.unshown
+        return forms
+
+    @property
+    def _unshown(self) -> int:
+        """How many of our messages have had no echo."""
+        return self._unshown_elsewhere + sum(forms.unshown for forms in self._chat_forms.values())
+
+    @property
+    def _learned_form(self) -> str:
+        """The form in which the current server is known to show chat; empty while that is not known."""
+        forms = self._chat_forms.get(self._facts.server)
+        return forms.form.value if forms and forms.known else ""
 
     def _opened(self, room: Room) -> None:
         self._room = room
@@ -397,7 +432,8 @@ class Worker:
         if self._room:
             users = len(self._room.users)
             title = f" ({self._facts.title})" if self._facts.title else ""
-            self._link.tell(f"Connected to {self._facts.server}{title}, {users} users")
+            unshown = f"; {count(self._unshown, 'message')} had no echo" if self._unshown else ""
+            self._link.tell(f"Connected to {self._facts.server}{title}, {users} users{unshown}")
 
     async def _names(self, users: Sequence[int]) -> Mapping[int, str]:
         found = await self._api.users(users)

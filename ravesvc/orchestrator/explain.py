@@ -49,6 +49,8 @@ def explain(facts: Facts, date: Callable[[int], str]) -> list[str]:
     if record.worker.ready and facts.silence > 0:
         said.append(f"Its process has answered {facts.silence:.0f} s ago.")
     said += [f"Own commands fail in it: {error}." for error in record.worker.command_errors]
+    if record.worker.unshown:
+        said.append(_unshown(record.worker.unshown))
     if facts.outdated:
         said.append("Its process runs an older program or other settings: ravectl roll replaces it.")
     said.append(_next(facts, date))
@@ -76,6 +78,8 @@ def details(facts: Facts) -> dict[str, Variant]:
         "Attempts": Variant("u", _count(memory.failures)),
         "LastError": Variant("s", printable(record.worker.last_error or memory.last_error, _LONGEST)),
         "CommandErrors": Variant("as", list(record.worker.command_errors)),
+        "UnshownMessages": Variant("u", record.worker.unshown),
+        "ChatForm": Variant("s", record.worker.chat_form),
         "ActiveState": Variant("s", record.unit.active),
         "SubState": Variant("s", record.unit.sub),
         "Restarts": Variant("u", record.unit.n_restarts),
@@ -94,6 +98,11 @@ def _state(record: Record) -> str:
     title = f" ({record.title})" if record.title else ""
     why = f": {record.reason}" if record.reason else ""
     return f"Mesh {record.mesh}{title} is {record.state}{why}."
+
+
+def _unshown(messages: int) -> str:
+    what = "1 message was" if messages == 1 else f"{messages} messages were"
+    return f"{what} not shown by the server, as far as its process can tell: it saw no echo."
 
 
 def _discovery(facts: Facts, date: Callable[[int], str]) -> list[str]:

@@ -34,7 +34,7 @@ from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.polkit import Authority
-from ravesvc.orchestrator.record import Record, command_errors
+from ravesvc.orchestrator.record import Record, command_errors, unshown
 from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
@@ -415,6 +415,7 @@ class _Parent:
             pauses=self._starts.pauses.all_words(),
             blocklist_unsaved=None if self._blocks.error else self._blocks.unsaved,
             store_error=self._state.error,
+            unshown=unshown(self._fleet.records.values()),
             command_errors=command_errors(self._fleet.records.values()),
         )
 

@@ -23,7 +23,7 @@ from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.explain import Facts, details, explain
 from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.polkit import Authority
-from ravesvc.orchestrator.record import Record, command_errors
+from ravesvc.orchestrator.record import Record, command_errors, unshown
 from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.state import State
 from ravesvc.store import credentials as account_file
@@ -62,6 +62,7 @@ class ManagerObject(Interface):
         "LoginStep": "s",
         "Admins": "u",
         "Permissions": "u",
+        "UnshownMessages": "u",
         "CommandErrors": "as",
     }
     signals: ClassVar = {
@@ -370,6 +371,7 @@ class ManagerObject(Interface):
             LoginStep=self._account.step,
             Admins=len(self._state.admins),
             Permissions=len(self._state.overrides),
+            UnshownMessages=unshown(self._fleet.records.values()),
             CommandErrors=command_errors(self._fleet.records.values()),
         )
 

@@ -39,6 +39,8 @@ class WorkerState:
         attempts: to connect that have failed in a row.
         last_error: in words.
         command_errors: what is wrong with the operator's own commands there, in sentences.
+        unshown: how many of its messages have had no echo.
+        chat_form: the form in which its server shows chat, as far as it has learned that.
         debug: whether it says in the log all that it ever says.
         healthy: false when it has not answered for too long.
         edition: of its program and settings; None until it has told.
@@ -52,6 +54,8 @@ class WorkerState:
     attempts: int = 0
     last_error: str = ""
     command_errors: tuple[str, ...] = ()
+    unshown: int = 0
+    chat_form: str = ""
     debug: bool = False
     healthy: bool = True
     edition: Edition | None = None
@@ -82,6 +86,8 @@ class WorkerState:
         self.ready = True
         self.attempts = counted(status.get("Attempts"))
         self.fail_commands(status.get("CommandErrors"))
+        self.unshown = counted(status.get("UnshownMessages"))
+        self.chat_form = printable(status.get("ChatForm"), 20)
         self.debug = status.get("Debug") is True
         self.edition = Edition(printable(status.get("Version"), 40), printable(status.get("SettingsDigest"), 64))
         if status.get("Connected") is not True:
@@ -178,6 +184,11 @@ class Record:
         if self.worker.last_error or self.unit.present or self.decision is None:
             return self.worker.last_error
         return self.decision.reason
+
+
+def unshown(records: Iterable[Record]) -> int:
+    """How many messages of all bots have had no echo."""
+    return min(sum(record.worker.unshown for record in records), _MOST)
 
 
 def command_errors(records: Iterable[Record]) -> list[str]:

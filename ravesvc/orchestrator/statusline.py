@@ -24,6 +24,7 @@ class Situation:
         losses_held_back: how many meshes the last list lacks that are not believed to be gone.
         blocklist_unsaved: why the blocklist could not be saved.
         store_error: why the store can't be used.
+        unshown: how many messages of bots have had no echo.
         command_errors: what is wrong with own commands, a sentence each.
     """
 
@@ -37,6 +38,7 @@ class Situation:
     losses_held_back: int = 0
     blocklist_unsaved: RaveError | None = None
     store_error: RaveError | None = None
+    unshown: int = 0
     command_errors: Sequence[str] = ()
 
 
@@ -50,6 +52,7 @@ def status_line(now: Situation) -> str:
         *now.pauses,
         f"the blocklist can't be saved: {now.blocklist_unsaved.message}" if now.blocklist_unsaved else "",
         f"the store can't be used, changes are refused: {now.store_error.message}" if now.store_error else "",
+        f"messages that were not shown by a server: {now.unshown}" if now.unshown else "",
         _commands(now.command_errors),
     ]
     return "; ".join(sentence for sentence in said if sentence)

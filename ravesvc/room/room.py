@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 import uuid
@@ -13,13 +14,18 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 from ravesvc.room import address
 from ravesvc.room.chat import ChatMessage, Mention, OwnMessages, chat_data, parse_chat
+from ravesvc.room.chat_form import ChatForm, ChatForms
 from ravesvc.room.close import Close, CloseKind
 from ravesvc.room.connection import Connection
 from ravesvc.room.peer import Peer, Timings
 from ravesvc.room.state import Members, parse_state
 from ravesvc.settings import Session
 
+_log = logging.getLogger(__name__)
+
 _KICKED_CODE = 4003
+# Seconds by which a timer may be late. More of it, and what has come in meanwhile is to be read first.
+_LATE = 2.0
 # Seconds for a goodbye when an opening is cancelled; whoever cancels is in a hurry.
 _GOODBYE = 0.5
 
@@ -59,12 +65,16 @@ class Room:
         listener: RoomListener,
         lang: str = "en",
         own_messages: OwnMessages | None = None,
+        chat_forms: ChatForms | None = None,
         timings: Timings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.mesh_id = mesh_id
         self.own_user_id = session.user_id
         self.own_messages = OwnMessages() if own_messages is None else own_messages
+        self._chat_forms = chat_forms or ChatForms(None, clock)
+        self._resending: asyncio.TimerHandle | None = None
+        self._resends: set[asyncio.Task[None]] = set()
         self._server = server
         self._session = session
         self._ssl_context = ssl_context
@@ -78,6 +88,7 @@ class Room:
         self._joined = False
         self._kicked = False
         self._unopened: Close | None = None
+        self._caught_up = False
 
     @property
     def connected(self) -> bool:
@@ -133,6 +144,7 @@ class Room:
         except asyncio.CancelledError:
             await self._stop_opening()
             raise
+        self._chat_forms.disconnected()
         self._joined = True
 
     async def run(self) -> Close:
@@ -158,8 +170,57 @@ class Room:
         message_id = str(uuid.uuid4())
         self.own_messages.remember(message_id)
         data = chat_data(message_id, text, self._lang, reply_to, mentions)
-        await peer.announce("chatMessage", data, self._timings.chat_answer, message_id)
+        form = self._chat_forms.send(message_id, text, data)
+        self._plan_resending()
+        await self._send_chat(peer, message_id, data, form)
         return message_id
+
+    async def _send_chat(self, peer: Peer, message_id: str, data: Object, form: ChatForm) -> None:
+        if form is ChatForm.NOTIFICATION:
+            await peer.notify("chatMessage", data)
+            return
+        try:
+            await peer.announce("chatMessage", data, self._timings.chat_answer, message_id)
+        except RaveError as e:
+            if e.code is not Code.REFUSED:
+                raise
+            other = self._chat_forms.refused(message_id, int(e.attributes["error_code"]), e.message)
+            if other is None:
+                raise
+            _log.info("%s refuses chat as a request, so it gets notifications: %s", self._server, e.message)
+            await self._send_chat(peer, message_id, data, other)
+
+    def _plan_resending(self) -> None:
+        if self._resending:
+            self._resending.cancel()
+            self._resending = None
+        due = self._chat_forms.next_due
+        if due is not None:
+            self._resending = asyncio.get_running_loop().call_later(max(0.0, due - self._clock()), self._resend)
+
+    def _resend(self) -> None:
+        """Send again, in the other form, what has had no echo."""
+        self._resending = None
+        if self._peer is None or not self.connected:
+            return
+        due = self._chat_forms.next_due
+        if due is not None and self._clock() > due + _LATE and not self._caught_up:
+            # The process was stopped, or the machine asleep: an echo may be waiting to be read.
+            self._caught_up = True
+            self._resending = asyncio.get_running_loop().call_later(_LATE, self._resend)
+            return
+        self._caught_up = False
+        for sent in self._chat_forms.due():
+            task = asyncio.create_task(self._send_again(self._peer, sent.id, sent.data, sent.form))
+            self._resends.add(task)
+            task.add_done_callback(self._resends.discard)
+        self._plan_resending()
+
+    async def _send_again(self, peer: Peer, message_id: str, data: Object, form: ChatForm) -> None:
+        try:
+            await self._send_chat(peer, message_id, data, form)
+        except RaveError as e:
+            _log.debug("a message was sent again in vain: %s", e)
 
     async def typing(self) -> None:
         """Show that a message is being typed. Raises `RaveError`: Closed, Timeout."""
@@ -225,10 +286,19 @@ class Room:
     def _on_chat(self, data: Object) -> None:
         message = parse_chat(data)
         if message.sender_peer == self._session.peer_id:
-            self.own_messages.remember(message.id)
-            self._open_peer().acknowledge(message.id)
+            self._on_echo(message)
         elif not self._open_peer().ending:
             self._listener.on_chat(message)
+
+    def _on_echo(self, message: ChatMessage) -> None:
+        forms = self._chat_forms
+        before = forms.known
+        ours = forms.echoed(message.id, message.text, known_id=self.is_own(message.id))
+        self.own_messages.remember(message.id)
+        self._open_peer().acknowledge(ours or message.id)
+        if forms.known and not before and forms.form is ChatForm.NOTIFICATION:
+            _log.info("%s shows chat that comes as a notification, and not as a request", self._server)
+        self._plan_resending()
 
     def _on_state(self, data: Object) -> None:
         state = parse_state(data)

@@ -57,6 +57,9 @@ class Peer(Protocol):
     def send(self, frame: dict[str, Any]) -> None:
         """Queue a frame."""
 
+    def echo(self, frame: dict[str, Any]) -> None:
+        """Queue a frame with what the user has said, perhaps later."""
+
     def close(self, code: int, reason: str) -> None:
         """Close in order, after what is queued."""
 

@@ -61,6 +61,14 @@ class SocketPeer:
         if self._end is None:
             self._queue(json.dumps(frame))
 
+    def echo(self, frame: dict[str, Any]) -> None:
+        """As `send`, for what the client has said itself."""
+        delay = self._world.options.echo_delay
+        if delay == 0:
+            self.send(frame)
+        elif delay != math.inf:
+            asyncio.get_running_loop().call_later(delay, self.send, frame)
+
     def close(self, code: int, reason: str) -> None:
         """Close in order, after what is queued."""
         if self._end is None:
@@ -188,7 +196,9 @@ class SocketPeer:
         elif method != "chatMessage":
             self._violation(f"unknown request {method[:40]!r}")
             self._refuse(number, 404, "unknown method")
-        elif self._chat(data):
+        elif options.chat_form == "refusing":
+            self._refuse(number, 400, "not a notification")
+        elif options.chat_form == "notification" or self._chat(data):
             self._grant(number, options.chat_delay)
         else:
             self._refuse(number, 403, "not allowed")
@@ -225,7 +235,8 @@ class SocketPeer:
 
     def _notification(self, method: object, data: Mapping[str, Any]) -> None:
         if method == "chatMessage":
-            self._chat(data)
+            if self._world.options.chat_form != "request":
+                self._chat(data)
         elif method in ("typing", "typing_stop"):
             self._typing(str(method))
         else:

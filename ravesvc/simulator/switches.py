@@ -12,6 +12,7 @@ from ravesvc.errors import Code, RaveError
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "first_state": ("after", "before", "never"),
     "echo_ids": ("kept", "replaced"),
+    "chat_form": ("both", "request", "notification", "refusing"),
     "user_ids": ("number", "text"),
     "state_parts": ("all", "no-users", "no-mesh_state"),
     "state_form": ("text", "object"),
@@ -36,6 +37,13 @@ class Options:
     first_state: str = "after"
     # Whether a relayed chat message keeps the id that its sender chose.
     echo_ids: str = "kept"
+    # Chat in which form is shown. A request is one although it is marked as a notification as well; where it is not
+    # shown, it is granted, or by `refusing` refused.
+    chat_form: str = "both"
+    # How long a sender waits for the echo.
+    echo_delay: float = 0.0
+    # How often each chat message is delivered.
+    chat_copies: float = 1.0
     # How user ids are written in HTTP answers and state messages.
     user_ids: str = "number"
     # What a state message lacks.

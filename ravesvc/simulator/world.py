@@ -20,6 +20,7 @@ from ravesvc.simulator.switches import Faults, Options
 
 # The close code and reason with which a protoo server ends a peer.
 CLOSED_BY_SERVER = 4000
+MAX_COPIES = 10
 HOST = "ann"
 _FIRST_USER_ID = 100_000_001
 
@@ -248,7 +249,11 @@ class World:
     def chat(self, mesh: Mesh, sender: User, data: Mapping[str, Any]) -> str:
         """Pass a chat message on to everybody, its sender included; returns its id as told to everybody."""
         message_id = data["id"] if self.options.echo_ids == "kept" else str(uuid.uuid4())
-        self.broadcast(mesh, views.notification("chatMessage", {**data, "id": message_id, "from": sender.peer_id}))
+        frame = views.notification("chatMessage", {**data, "id": message_id, "from": sender.peer_id})
+        for _ in range(int(min(self.options.chat_copies, MAX_COPIES))):
+            for peer in mesh.peers.values():
+                if peer.joined:
+                    (peer.echo if peer.user.peer_id == sender.peer_id else peer.send)(frame)
         facts = {"id": message_id, "text": data["chat"], "reply": data.get("reply")}
         self.log.record("chat", mesh=mesh.id, user=sender.handle, **facts)
         return str(message_id)

@@ -29,6 +29,7 @@ def settings_for(served: Served, attempts_allowed: int) -> MeshSettings:
         tls=Tls(ca_file=str(served.home.ca_file)),
         lang="en",
         command_prefix=("?",),
+        chat_form="auto",
         typing_delay=0.0,
         max_connection_attempts=attempts_allowed,
         connection_failure_window=0.0,

@@ -44,6 +44,7 @@ DEFAULTS = Config(
     state_path=Path("/var/lib/rave/state.db"),
     database_config_path=Path("/etc/rave/database.json"),
     command_prefix=("?", "!"),
+    chat_form="auto",
     typing_delay=1.0,
     debug=False,
 )
@@ -116,6 +117,7 @@ credentials_path: /c.json
 state_path: /s.db
 database_config_path: /d.json
 command_prefix: "bot "
+chat_form: notification
 typing_delay: 0
 debug: yes
 """
@@ -151,6 +153,7 @@ debug: yes
         state_path=Path("/s.db"),
         database_config_path=Path("/d.json"),
         command_prefix=("bot ",),
+        chat_form="notification",
         typing_delay=0.0,
         debug=True,
     )
@@ -185,6 +188,7 @@ def test_the_edition_is_that_of_the_program_and_of_what_a_child_is_told() -> Non
         "lang: de",
         "debug: true",
         "watchdog: 31s",
+        "chat_form: request",
         "typing_delay: 2s",
         "command_prefix: x",
         "max_connection_attempts: 4",

@@ -271,6 +271,15 @@ def values(known: Facts) -> dict[str, Any]:
     return {name: value.value for name, value in details(known).items()}
 
 
+@pytest.mark.parametrize(("count", "words"), [(1, "1 message was"), (7, "7 messages were")])
+def test_messages_that_a_server_does_not_show_are_told(count: int, words: str) -> None:
+    worker = connected()
+    worker.unshown, worker.chat_form = count, "notification"
+    said = facts(unit=UP, worker=worker, decision=KEEP)
+    assert any(line.startswith(f"{words} not shown by the server") for line in explain(said, date))
+    assert (values(said)["UnshownMessages"], values(said)["ChatForm"]) == (count, "notification")
+
+
 def test_the_details_of_a_connected_mesh() -> None:
     assert values(facts(unit=UP, worker=connected(), decision=KEEP, silence=4.4, outdated=True)) == {
         "State": "connected",
@@ -281,6 +290,8 @@ def test_the_details_of_a_connected_mesh() -> None:
         "LastDiscoveryTimestamp": 50,
         "DiscoveryError": "",
         "CommandErrors": [],
+        "UnshownMessages": 0,
+        "ChatForm": "",
         "BlockReason": "",
         "BlockDetail": "",
         "BlockActor": "",
@@ -320,6 +331,8 @@ def test_the_details_of_a_mesh_in_trouble() -> None:
         "LastDiscoveryTimestamp": 50,
         "DiscoveryError": "no route (wait)",
         "CommandErrors": [],
+        "UnshownMessages": 0,
+        "ChatForm": "",
         "BlockReason": "crashes",
         "BlockDetail": "x" * 300,
         "BlockActor": "ann?",

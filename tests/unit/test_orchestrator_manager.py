@@ -537,6 +537,7 @@ UNSET = {
     "LoginStep": "",
     "Admins": 0,
     "Permissions": 0,
+    "UnshownMessages": 0,
     "CommandErrors": [],
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,11 +13,14 @@ from typing import Any
 import pytest
 
 from ravesvc.errors import Code, RaveError
+from ravesvc.room import chat_form
 from ravesvc.room.chat import ChatMessage, Mention, OwnMessages
+from ravesvc.room.chat_form import ChatForm, ChatForms
 from ravesvc.room.close import CloseKind
 from ravesvc.room.peer import Timings
 from ravesvc.room.room import Room
 from tests.unit.authority import Authority
+from tests.unit.conftest import until
 from tests.unit.room_server import NEVER, SESSION, Guest, Listener, make_room, mesh_server
 
 Run = Callable[[Any], Any]
@@ -284,6 +289,59 @@ def test_the_echo_may_have_another_id_and_is_not_passed_on(run: Run, authority: 
             assert room.is_own("server's")
             assert room.is_own(message_id)
         assert "server's" in own
+
+    run(body())
+
+
+def test_a_server_that_shows_notifications_alone_is_learned(
+    run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(chat_form, "ECHO_WAIT_S", 0.2)
+    frames: list[dict[str, Any]] = []
+
+    async def serve(guest: Guest) -> None:
+        while True:
+            frame = await guest.receive()
+            frames.append(frame)
+            if frame.get("request"):
+                await guest.grant(frame)
+            else:
+                await guest.notify("chatMessage", **{**frame["data"], "from": SESSION.peer_id})
+
+    async def body() -> None:
+        forms = ChatForms(None, time.monotonic)
+        async with opened(authority, serve, chat_forms=forms) as room:
+            first = await room.chat("one")
+            await until(lambda: forms.known)
+            second = await room.chat("two")
+            await until(lambda: forms.next_due is None)
+        told = [(frame["data"]["id"], bool(frame.get("request"))) for frame in frames]
+        assert told == [(first, True), (first, False), (second, False)]
+        async with opened(authority, serve, chat_forms=forms) as room:
+            await room.chat("three")
+            await until(lambda: len(frames) == 4)
+        assert not frames[-1].get("request"), "the next connection knows"
+        assert forms.unshown == 0
+
+    run(body())
+    assert caplog.text.count("shows chat that comes as a notification") == 1
+
+
+def test_a_server_that_refuses_the_form_gets_the_other_at_once(run: Run, authority: Authority) -> None:
+    async def serve(guest: Guest) -> None:
+        frame = await guest.receive()
+        await guest.send(response=True, id=frame["id"], ok=False, errorCode=400, errorReason="not a notification")
+        again = await guest.receive()
+        assert (again["data"], again.get("request")) == (frame["data"], None)
+        await guest.notify("chatMessage", **{**again["data"], "from": SESSION.peer_id})
+
+    async def body() -> None:
+        forms = ChatForms(None, time.monotonic)
+        async with opened(authority, serve, chat_forms=forms) as room:
+            await room.chat("hi")
+            await until(lambda: forms.known)
+            assert forms.form is ChatForm.NOTIFICATION
 
     run(body())
 

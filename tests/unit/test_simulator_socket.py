@@ -283,6 +283,46 @@ def test_chat_reaches_everybody_and_its_sender(served: Served, run: Run, mesh: s
     assert words(served) == []
 
 
+@pytest.mark.parametrize(
+    ("form", "request_is", "notified"),
+    [("both", (True, 1), 1), ("request", (True, 1), 0), ("notification", (True, 0), 1), ("refusing", (False, 0), 1)],
+)
+def test_chat_is_shown_in_the_forms_that_the_option_says(
+    served: Served, run: Run, mesh: str, form: str, request_is: tuple[bool, int], notified: int
+) -> None:
+    def shown() -> int:
+        return sum(event["type"] == "chat" for event in served.control.events())
+
+    async def body() -> None:
+        await in_thread(served.control.option, "chat_form", form)
+        async with served.open(mesh) as ws:
+            await joined(ws)
+            frame = {"request": True, "notification": True, "id": 5, "method": "chatMessage", "data": CHAT}
+            await ws.send(json.dumps(frame))
+            while (answer := await receive(ws)).get("id") != 5:
+                pass
+            assert (answer["ok"], await in_thread(shown)) == request_is
+            await notify(ws, "chatMessage", **CHAT)
+            await ask(ws, "clientPing")
+            assert await in_thread(shown) == request_is[1] + notified
+
+    run(body())
+
+
+def test_a_message_may_be_delivered_twice_and_its_echo_come_late(served: Served, run: Run, mesh: str) -> None:
+    async def body() -> None:
+        async with served.open(mesh) as ws:
+            await joined(ws)
+            await in_thread(served.control.option, "chat_copies", "2")
+            await in_thread(served.control.option, "echo_delay", "0.05")
+            await notify(ws, "chatMessage", **CHAT)
+            await ws.send(json.dumps({"request": True, "id": 7, "method": "clientPing", "data": {}}))
+            assert (await receive(ws))["id"] == 7
+            assert [(await receive(ws))["data"]["chat"] for _ in range(2)] == ["hello", "hello"]
+
+    run(body())
+
+
 @pytest.mark.parametrize("missing", ["chat", "id", "detected_lang", "translations"])
 def test_an_incomplete_chat_message_is_refused(served: Served, run: Run, mesh: str, missing: str) -> None:
     async def body() -> None:

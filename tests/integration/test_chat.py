@@ -1,0 +1,100 @@
+"""What servers, keyboards and other bots do to chat."""
+
+from __future__ import annotations
+
+import pytest
+
+from ravesvc import names
+from tests.integration.conftest import Site, eventually
+from tests.integration.test_admins import says, user_id
+from tests.integration.test_own_commands import drop, refresh
+
+# Seconds: a bot waits so long for an echo before it tries the other form, and half a minute longer for that one's.
+ECHO_WAIT = 35.0
+
+
+def said(site: Site, mesh: str, text: str) -> int:
+    """How often the bot's message was shown in a mesh."""
+    events = site.control.events()
+    return sum(e["type"] == "chat" and (e["mesh"], e["user"], e["text"]) == (mesh, "botty", text) for e in events)
+
+
+def explained(site: Site, mesh: str) -> str:
+    return site.sh(f"ravectl explain {mesh}")
+
+
+def test_a_server_that_shows_notifications_alone_shows_every_answer_once(site: Site) -> None:
+    site.control.option("chat_form", "notification")
+    (mesh,) = site.run_fleet(1)
+    assert site.control.chat(mesh, "?ping", wait=ECHO_WAIT + 15) == ["Pong!"]
+    # What it has learned holds, also for the next connection.
+    assert says(site, mesh, "ann", "?ping", wait=10.0) == "Pong!"
+    site.control.drop(mesh)
+    site.control.wait(disconnected=[mesh])
+    site.control.wait(connected=[mesh])
+    assert says(site, mesh, "ann", "?ping", wait=10.0) == "Pong!"
+    assert said(site, mesh, "Pong!") == 3
+    assert "shows chat that comes as a notification" in site.machine.journal("-u", names.mesh_unit(mesh))
+    assert "not shown" not in explained(site, mesh)
+
+
+@pytest.mark.faults
+def test_an_echo_that_takes_half_a_minute_shows_nothing_twice(site: Site) -> None:
+    site.control.option("echo_delay", 30)
+    (mesh,) = site.run_fleet(1)
+    for _ in range(3):
+        assert says(site, mesh, "ann", "?ping") == "Pong!"
+    # Those without an echo are counted after the last moment at which they could be sent again.
+    site.control.option("echo_delay", "never")
+    assert says(site, mesh, "ann", "?ping") == "Pong!"
+    eventually(lambda: "1 message was not shown" in explained(site, mesh), "it is counted", 2 * ECHO_WAIT + 40)
+    assert said(site, mesh, "Pong!") == 4
+
+
+def test_what_a_server_does_not_show_is_counted_and_told(site: Site) -> None:
+    site.set_options(chat_form="request", status_poll_interval="1s")
+    site.control.option("chat_form", "refusing")
+    (mesh,) = site.run_fleet(1)
+    assert site.control.chat(mesh, "?ping", wait=1.0) == []
+    eventually(lambda: "1 message was not shown by the server" in explained(site, mesh), "it is explained")
+    assert site.manager("UnshownMessages") == 1
+    eventually(lambda: "were not shown by a server: 1" in site.sh("ravectl status"), "it is in the status")
+    assert "1 message had no echo" in site.sh(f"systemctl status {names.mesh_unit(mesh)}")
+
+
+def test_a_server_that_refuses_the_form_gets_the_other_at_once(site: Site) -> None:
+    site.control.option("chat_form", "refusing")
+    (mesh,) = site.run_fleet(1)
+    assert says(site, mesh, "ann", "?ping") == "Pong!"
+
+
+def test_a_command_is_the_same_command_in_every_spelling(site: Site) -> None:
+    (mesh,) = site.run_fleet(1)
+    drop(
+        site,
+        "size.py",
+        'from ravesvc.commands import command\n\n@command("Größe", "Tells a size.")\n'
+        'async def size(context):\n    await context.reply("Args: " + " ".join(context.args))\n',
+    )
+    try:
+        refresh(site)
+        for text in ("\uff1fping", "?\uff30\uff29\uff2e\uff27", "\u00bf\ufe0fPing", "?\u00a0p\u0131ng"):
+            assert says(site, mesh, "ann", text) == "Pong!"
+        assert says(site, mesh, "ann", "?GRO\u0308SSE It\u2019s \uff21") == "Args: It\u2019s \uff21"
+        site.sh(f"ravectl admin add {user_id(site, mesh, 'ann')}")
+        assert "admins only" in says(site, mesh, "ann", "?setperm \uff27r\u00f6\u00dfe \uff21dmin")
+        for text in ("?größe", "?grösse", "\uff1fGRÖSSE", "?gro\u0308\u200dße"):
+            assert "Only admins" in says(site, mesh, "bob", text)
+        site.sh("ravectl perm remove GRÖSSE")
+        assert says(site, mesh, "bob", "?größe").startswith("Args:")
+    finally:
+        site.sh(f"rm -f {names.COMMANDS_DIRECTORY}/size.py")
+
+
+def test_a_message_that_is_delivered_twice_is_answered_once(site: Site) -> None:
+    site.control.option("chat_copies", 2)
+    (mesh,) = site.run_fleet(1)
+    assert says(site, mesh, "ann", "?ping") == "Pong!"
+    # Answers come one after another, so another one to the first message would be here by now.
+    assert says(site, mesh, "ann", "?hello") == "Hello, Ann!"
+    assert said(site, mesh, "Pong!") == 1

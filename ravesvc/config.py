@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from ravesvc import __version__, database, names, textfile, timespan
+from ravesvc import __version__, database, names, proxy, textfile, timespan
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import AUTO, CHAT_FORMS, ClientIdentity, Edition, MeshSettings, Servers, Tls, digest
+from ravesvc.settings import AUTO, CHAT_FORMS, ClientIdentity, Edition, MeshSettings, Proxy, Servers, Tls, digest
 
 T = TypeVar("T")
 
@@ -58,6 +58,7 @@ class Config:
     identity: ClientIdentity
     servers: Servers
     tls: Tls
+    proxy: Proxy | None = None
     mesh_mode: str
     discovery_interval: float
     limit: int
@@ -111,6 +112,7 @@ class Config:
             identity=identity,
             servers=self.servers,
             tls=self.tls,
+            proxy=self.proxy,
             lang=self.lang,
             command_prefix=self.command_prefix,
             chat_form=self.chat_form,
@@ -133,6 +135,14 @@ def load(path: str | Path, places: Places = _PLACES) -> Config:
     if problems or config is None:
         raise RaveError(Code.CONFIG, "\n".join(map(str, problems)), file=str(path))
     return config
+
+
+def with_environment(settings: Config, environment: Mapping[str, str]) -> Config:
+    """The same, with the proxy that the environment names when rave.yaml names none.
+
+    Raises `RaveError` (Config) when that can't be used.
+    """
+    return settings if settings.proxy else dataclasses.replace(settings, proxy=proxy.from_environment(environment))
 
 
 def examine(path: str | Path, places: Places = _PLACES) -> tuple[Config | None, list[RaveError]]:
@@ -204,6 +214,7 @@ def _config(top: _Section, places: Places) -> Config:
             ca_file=tls.optional_path("ca_file"),
             insecure_hosts=tls.texts("insecure_hosts", ()),
         ),
+        proxy=top.proxy("proxy", top.texts("no_proxy", ())),
         mesh_mode=top.choice("mesh_mode", "invited", MESH_MODES),
         discovery_interval=top.duration("discovery_interval", 60.0, least=1),
         limit=top.integer("limit", 20, least=1, most=100),
@@ -302,6 +313,17 @@ class _Section:
     def url(self, key: str, default: str) -> str:
         """A base URL; a slash at its end is dropped."""
         return self._scalar(key, default, _base_url, "a URL such as https://host/path")
+
+    def proxy(self, key: str, bypass: tuple[str, ...]) -> Proxy | None:
+        """The proxy that a URL names, or None when it is absent; what is wrong is told without the URL."""
+        node = self._take(key)
+        if node is None or _is_null(node):
+            return None
+        try:
+            return proxy.parse(node.value if isinstance(node, yaml.ScalarNode) else "", bypass)
+        except ValueError as e:
+            self._problem(node, self._path(key), str(e))
+            return None
 
     def texts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
         """A list of texts that are not empty, or a single one. The list may be empty only if the default is."""

@@ -51,7 +51,7 @@ def set_up(level: int, identifier: str, *, mesh: str = "") -> None:
         handler.setFormatter(_LineFormatter(mesh))
     logging.basicConfig(level=level, handlers=[handler])
     # Libraries speak up about trouble only; what they say at other times may hold more than a log should.
-    for library in ("urllib3", "websockets", "asyncio", "pymongo"):
+    for library in ("websockets", "asyncio", "pymongo"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ravesvc import names, places
+from ravesvc import config, names, places
 from ravesvc.check import check
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
@@ -66,7 +66,7 @@ def main() -> int:
     settings, problems = check(names.CONFIG_FILE)
     if settings:
         try:
-            _prepare(settings)
+            _prepare(config.with_environment(settings, os.environ))
         except RaveError as e:
             problems.append(e)
     for problem in problems:

@@ -70,6 +70,17 @@ class Tls:
     insecure_hosts: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proxy:
+    """The HTTP proxy through which Rave is reached, and the hosts (`proxy.bypasses`) that are reached without it."""
+
+    host: str
+    port: int
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    bypass: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Edition:
     """Which program a child runs, and with which settings: what an upgrade or an edit of rave.yaml changes.
@@ -96,6 +107,7 @@ class MeshSettings:
     identity: ClientIdentity
     servers: Servers
     tls: Tls
+    proxy: Proxy | None = None
     lang: str
     command_prefix: tuple[str, ...]
     chat_form: str
@@ -124,6 +136,7 @@ class MeshSettings:
                 authorities=fields.opt_str(tls, "authorities"),
                 insecure_hosts=_texts(tls, "insecure_hosts"),
             ),
+            proxy=_proxy(top),
             lang=fields.get_str(top, "lang"),
             command_prefix=_texts(top, "command_prefix"),
             chat_form=_chat_form(top),
@@ -140,6 +153,19 @@ def _chat_form(source: Object) -> str:
     if value not in CHAT_FORMS:
         raise RaveError(Code.BAD_DATA, f"chat_form must be one of {', '.join(CHAT_FORMS)}", key="chat_form")
     return value
+
+
+def _proxy(top: Object) -> Proxy | None:
+    if top.get("proxy") is None:
+        return None
+    proxy = fields.get_object(top, "proxy")
+    return Proxy(
+        host=fields.get_str(proxy, "host"),
+        port=fields.get_int(proxy, "port"),
+        user=fields.get_str(proxy, "user"),
+        password=fields.get_str(proxy, "password"),
+        bypass=_texts(proxy, "bypass"),
+    )
 
 
 def _texts(source: Object, key: str) -> tuple[str, ...]:

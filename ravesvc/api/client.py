@@ -18,7 +18,7 @@ from ravesvc.api.models import Listing, Mesh, MeshMode, User
 from ravesvc.api.transport import Request
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
-from ravesvc.settings import ClientIdentity, Servers, Session, Tls
+from ravesvc.settings import ClientIdentity, Proxy, Servers, Session, Tls
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ class Api:
         identity: ClientIdentity,
         session: Session,
         tls: Tls,
+        proxy: Proxy | None = None,
         progress: Callable[[str], None] = lambda _text: None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -64,7 +65,7 @@ class Api:
         self._clock = clock
         self._sleep = sleep
         self._rng = rng
-        self._transport, self._base = transport.to_base(servers.api, "servers.api", tls, TIMEOUT)
+        self._transport, self._base = transport.to_base(servers.api, "servers.api", tls, proxy, TIMEOUT)
 
     def set_session(self, session: Session) -> None:
         """Use `session` for every request from now on."""

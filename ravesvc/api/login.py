@@ -25,7 +25,7 @@ from ravesvc.api.login_messages import Confirmation, Headers
 from ravesvc.api.transport import Request
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
-from ravesvc.settings import ClientIdentity, Servers, Session, Tls
+from ravesvc.settings import ClientIdentity, Proxy, Servers, Session, Tls
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +73,7 @@ async def log_in(
     servers: Servers,
     identity: ClientIdentity,
     tls: Tls,
+    proxy: Proxy | None = None,
     lang: str,
     progress: Progress,
     poll: float = 2.0,
@@ -95,7 +96,7 @@ async def log_in(
     mojo_headers, parse_headers = messages.mojo_headers(identity), messages.parse_headers(identity)
     with ExitStack() as opened:
         # All three at once, so that no mail is sent for a login that can't end well.
-        server = functools.partial(_Server, opened, tls, now, sleep, rng)
+        server = functools.partial(_Server, opened, tls, proxy, now, sleep, rng)
         mojo = server(servers.mojo, "mojo", "the magic-link service", "mojo_api_key")
         parse = server(servers.parse, "parse", "Rave", "parse_application_id")
         api = server(servers.api, "api", "Rave", "request_hash_key")
@@ -132,6 +133,7 @@ class _Server:
         self,
         opened: ExitStack,
         tls: Tls,
+        proxy: Proxy | None,
         now: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         rng: Callable[[], float],
@@ -140,7 +142,7 @@ class _Server:
         name: str,
         identity_key: str,
     ) -> None:
-        self._transport, self._base = transport.to_base(base, f"servers.{key}", tls, TIMEOUT)
+        self._transport, self._base = transport.to_base(base, f"servers.{key}", tls, proxy, TIMEOUT)
         opened.callback(self._transport.close)
         self._now = now
         self._sleep = sleep

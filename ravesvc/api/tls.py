@@ -16,8 +16,8 @@ _log = logging.getLogger(__name__)
 def context(tls: Tls, host: str) -> ssl.SSLContext:
     """A client's context for `host` (a bare name or address), TLS 1.2 at least.
 
-    Each call makes a new one (about 15 kB), so that HTTP, which runs in threads and where urllib3 writes to the
-    context while connecting, shares none with a WebSocket on the event loop.
+    Each call makes a new one (about 15 kB), so that HTTP, which runs in threads, shares none with a WebSocket on the
+    event loop.
     Raises `RaveError` (BadFile) when the configured authorities can't be read.
     """
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

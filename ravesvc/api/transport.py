@@ -1,9 +1,8 @@
 """Blocking HTTPS off the event loop: one connection to one host, one request at a time.
 
-Each request runs in a daemon thread of its own. Those of an executor are joined when the interpreter ends, so that a
-server that hangs, or a resolver, would hold up a SIGTERM; and an idle process keeps no thread. Starting one costs
-0.1 ms. urllib3's pools, retries, redirects and proxies are not used: it never talks to another host than it was made
-for.
+The connection is made on the event loop (`ravesvc.dial`). Each request then runs in a daemon thread of its own. Those
+of an executor are joined when the interpreter ends, so that a server that hangs would hold up a SIGTERM; and an idle
+process keeps no thread. Starting one costs 0.1 ms.
 """
 
 from __future__ import annotations
@@ -11,27 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-import logging
+import select
 import socket
 import ssl
 import threading
 import zlib
+from collections.abc import Awaitable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import urllib3.exceptions
-from urllib3.connection import HTTPSConnection
-
+from ravesvc import dial
 from ravesvc.api import tls
 from ravesvc.api.failures import Answer
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import Tls
+from ravesvc.settings import Proxy, Tls
 
 # The most that is taken of an answer, before and after decompression: 8 MiB; a page of the mesh list has some 100 kB.
 MOST_BYTES = 8 << 20
-
-# It has one thing to say, about headers that make no sense, and quotes the URL with it, which holds the device id.
-logging.getLogger("urllib3.connection").addFilter(lambda _: False)
 
 
 class Request(NamedTuple):
@@ -46,13 +41,16 @@ class Request(NamedTuple):
 class Transport:
     """Requests to `host`; `timeout` bounds each, from its turn to the last byte of its answer, in seconds."""
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext, timeout: float) -> None:
+    def __init__(
+        self, host: str, port: int, context: ssl.SSLContext, timeout: float, proxy: Proxy | None = None
+    ) -> None:
         self.host = host
         self._port = port
         self._context = context
         self._timeout = timeout
+        self._proxy = proxy
         self._turn = asyncio.Lock()
-        self._line = self._new_line()
+        self._line: _Line | None = None
         self._waiting: asyncio.Future[Answer] | None = None
         self._closed = False
 
@@ -65,41 +63,75 @@ class Transport:
         async with self._turn:
             if self._closed:
                 raise self._over()
-            loop = asyncio.get_running_loop()
-            self._waiting = loop.create_future()
-            work = (self._line, request, loop, self._waiting)
-            threading.Thread(target=_exchange, args=work, name="rave-api", daemon=True).start()
+            self._waiting = asyncio.get_running_loop().create_future()
+            work = asyncio.create_task(self._begin(request, self._waiting))
             try:
                 async with asyncio.timeout(self._timeout):
                     return await self._waiting
             except TimeoutError:
-                raise _timed_out(self.host) from None
+                raise self._timed_out() from None
             finally:
-                if self._waiting.cancelled():
-                    self._line.end()
-                    self._line = self._new_line()
+                work.cancel()
+                await asyncio.wait([work])
+                if self._closed or self._waiting.cancelled():
+                    self._end_line()
 
     def drop_idle(self) -> None:
         """Close the connection unless it is in use; the next request opens a new one."""
         if not self._turn.locked():
-            self._line.end()
-            self._line = self._new_line()
+            self._end_line()
 
     def close(self) -> None:
         """End everything now: a request under way fails with Closed, its thread follows by itself."""
         self._closed = True
-        self._line.end()
+        self._end_line()
         if self._waiting is not None:
             _deliver(self._waiting, self._over())
 
-    def _new_line(self) -> _Line:
-        return _Line(self.host, self._port, self._context, self._timeout)
+    async def _begin(self, request: Request, waiting: asyncio.Future[Answer]) -> None:
+        """Have a connection, and start the thread of the request, which delivers the answer to `waiting`."""
+        if self._line is None or not self._line.is_connected:
+            self._end_line()
+            try:
+                sock = await self._dial()
+            except RaveError as e:
+                e.attributes.update(host=self.host, unsent=True)
+                _deliver(waiting, e)
+                return
+            except OSError as e:
+                error = _failure(self.host, e)
+                error.attributes["unsent"] = True
+                _deliver(waiting, error)
+                return
+            except Exception as e:  # noqa: BLE001 - a fault of ours, see `_exchange`
+                _deliver(waiting, e)
+                return
+            self._line = _Line(self.host, self._port, sock, self._timeout)
+        work = (self._line, request, asyncio.get_running_loop(), waiting)
+        threading.Thread(target=_exchange, args=work, name="rave-api", daemon=True).start()
+
+    async def _dial(self) -> ssl.SSLSocket:
+        def finish(plain: socket.socket) -> Awaitable[ssl.SSLSocket]:
+            return dial.shake_hands(plain, self._context, self.host)
+
+        return await dial.dial(self.host, self._port, self._proxy, finish, ssl.SSLSocket.close)
+
+    def _end_line(self) -> None:
+        if self._line is not None:
+            self._line.end()
+            self._line = None
+
+    def _timed_out(self) -> RaveError:
+        error = _timed_out(self.host)
+        if self._line is None:
+            error.attributes["unsent"] = True
+        return error
 
     def _over(self) -> RaveError:
         return RaveError(Code.CLOSED, f"the connection to {self.host} was closed by us", host=self.host)
 
 
-def to_base(base: str, key: str, settings: Tls, timeout: float) -> tuple[Transport, str]:
+def to_base(base: str, key: str, settings: Tls, proxy: Proxy | None, timeout: float) -> tuple[Transport, str]:
     """A connection to the host of a base URL, and the path below which its resources are.
 
     Raises `RaveError`: Config, which names `key`, for what is no https URL; BadFile as `tls.context`.
@@ -112,30 +144,38 @@ def to_base(base: str, key: str, settings: Tls, timeout: float) -> tuple[Transpo
     if url.scheme != "https" or not host:
         # A token never travels in clear text.
         raise RaveError(Code.CONFIG, f"{base[:80]!r} is not an https URL", key=key)
-    return Transport(host, port, tls.context(settings, host), timeout), url.path.rstrip("/")
+    return Transport(host, port, tls.context(settings, host), timeout, proxy), url.path.rstrip("/")
 
 
-class _Line(HTTPSConnection):
-    """A kept-alive connection that one thread uses and another may end.
+class _Requests(http.client.HTTPConnection):
+    """Writes requests and reads answers; never connects by itself."""
 
-    Attributes:
-        reached: whether the request that is, or was, under way may have come to the server.
-    """
+    default_port = http.client.HTTPS_PORT
+    auto_open = 0
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext, timeout: float) -> None:
-        super().__init__(host, port, timeout=timeout, ssl_context=context)
+
+class _Line:
+    """A kept-alive connection that one thread uses and another may end."""
+
+    def __init__(self, host: str, port: int, sock: ssl.SSLSocket, timeout: float) -> None:
+        sock.settimeout(timeout)
+        self.host = host
+        self._requests = _Requests(host, port)
+        self._requests.sock = sock
+        # http.client forgets the socket of an answer with `Connection: close` before it has read the body.
+        self._sock = sock
         self._lock = threading.Lock()
-        self._live: socket.socket | None = None
         self._busy = False
         self._ended = False
-        self.reached = False
 
-    def connect(self) -> None:
-        super().connect()
-        self.reached = True
-        # http.client forgets the socket of an answer with `Connection: close` before it has read the body.
-        self._live = self.sock
-        self._check()
+    @property
+    def is_connected(self) -> bool:
+        """Whether another request can be sent. Nothing is to be read between two: if there is, it is the end."""
+        if self._requests.sock is None:
+            return False
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return not poll.poll(0)
 
     def exchange(self, request: Request) -> Answer:
         """Send `request` and read the whole answer; blocks. Closes the connection when that fails."""
@@ -143,44 +183,44 @@ class _Line(HTTPSConnection):
             self._busy = True
         try:
             self._check()
-            if not self.is_connected:
-                self.close()
-            self.reached = self.sock is not None
             return self._send_and_read(request)
         except BaseException:
-            self.close()
+            self._close()
             raise
         finally:
             with self._lock:
                 self._busy = False
                 if self._ended:
-                    self.close()
+                    self._close()
 
     def end(self) -> None:
         """Close the connection for good; if it is in use, make its thread fail and close it."""
         with self._lock:
             self._ended = True
             if not self._busy:
-                self.close()
-            elif self._live is not None:
-                with contextlib.suppress(OSError):
-                    # The plain socket's: that of an SSLSocket would pull the TLS state from under the other thread.
-                    socket.socket.shutdown(self._live, socket.SHUT_RDWR)
+                self._close()
+                return
+            with contextlib.suppress(OSError):
+                # The plain socket's: that of an SSLSocket would pull the TLS state from under the other thread.
+                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def _check(self) -> None:
         if self._ended:
             raise ConnectionAbortedError
 
+    def _close(self) -> None:
+        self._requests.close()
+        self._sock.close()
+
     def _send_and_read(self, request: Request) -> Answer:
-        self.request(*request[:2], body=request.body, headers=request.headers, preload_content=False)
-        response = self.getresponse()
+        self._requests.request(*request[:2], body=request.body, headers=request.headers)
+        response = self._requests.getresponse()
         raw = bytearray()
-        try:
-            # To the empty read at the end: only that one tells a whole body from one that was cut.
-            while len(raw) <= MOST_BYTES and (chunk := response.read(65536, decode_content=False)):
-                raw += chunk
-        finally:
-            response.close()
+        # To the empty read at the end: only that one tells a whole body from one that was cut.
+        while len(raw) <= MOST_BYTES and (chunk := response.read(65536)):
+            raw += chunk
+        if len(raw) <= MOST_BYTES and response.length:
+            raise http.client.IncompleteRead(b"", response.length)
         encoding = response.headers.get("Content-Encoding", "identity").lower()
         headers = response.headers
         return Answer(response.status, _decode(bytes(raw), encoding), headers.get("Retry-After"), headers.get("Date"))
@@ -193,10 +233,8 @@ def _exchange(
     outcome: Answer | Exception
     try:
         outcome = line.exchange(request)
-    except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as e:
+    except (OSError, http.client.HTTPException) as e:
         outcome = _failure(line.host, e)
-        if not line.reached:
-            outcome.attributes["unsent"] = True
     except Exception as e:  # noqa: BLE001 - a fault of ours belongs to whoever awaits, who would else wait in vain
         outcome = e
     with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits any more
@@ -217,10 +255,9 @@ def _failure(host: str, error: Exception) -> RaveError:
     """What went wrong on the way, without the chain of exceptions: theirs may quote the URL."""
     if isinstance(error, ssl.SSLError):
         return tls.failure(host, error)
-    refused = isinstance(error, urllib3.exceptions.NewConnectionError)
-    if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError) and not refused:
+    if isinstance(error, TimeoutError):
         return _timed_out(host)
-    reason = getattr(error.__cause__ or error, "strerror", None) or "the connection was cut"
+    reason = dial.reason(error) if isinstance(error, OSError) else "the connection was cut"
     return RaveError(Code.NETWORK, f"{host} can't be reached: {reason}", host=host)
 
 

@@ -88,6 +88,7 @@ class Worker:
             identity=settings.identity,
             session=self._session,
             tls=settings.tls,
+            proxy=settings.proxy,
             progress=self._show_progress,
         )
         self._link = link(self)
@@ -285,6 +286,7 @@ class Worker:
             server=mesh.server,
             session=session,
             ssl_context=tls.context(self._settings.tls, server.host),
+            proxy=self._settings.proxy,
             listener=self,
             lang=self._settings.lang,
             own_messages=self._own_messages,

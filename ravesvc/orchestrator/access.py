@@ -150,6 +150,7 @@ class Access:
             identity=settings.identity,
             session=session,
             tls=settings.tls,
+            proxy=settings.proxy,
             progress=progress,
         )
 

@@ -285,6 +285,7 @@ class Account:
                 servers=settings.servers,
                 identity=settings.identity,
                 tls=settings.tls,
+                proxy=settings.proxy,
                 lang=settings.lang,
                 progress=progress,
             )

@@ -89,7 +89,7 @@ def _settings() -> Config:
     if os.geteuid() == 0:
         hint = "systemctl start rave-orchestrator"
         raise RaveError(Code.CONFIG, "rave-orchestrator is not for root: it is a service", hint=hint)
-    settings = config.load(names.CONFIG_FILE)
+    settings = config.with_environment(config.load(names.CONFIG_FILE), os.environ)
     if settings.tls.ca_file is None:
         return settings
     try:

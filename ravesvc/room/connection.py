@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
+import socket
 import ssl
 import time
 from collections.abc import Callable
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
+from websockets.client import ClientProtocol
 from websockets.datastructures import Headers
 from websockets.exceptions import (
     ConnectionClosed,
@@ -22,11 +23,14 @@ from websockets.exceptions import (
 from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
 
+from ravesvc import dial
 from ravesvc.api.failures import asked_pause
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.address import Address
 from ravesvc.room.close import End
+from ravesvc.settings import Proxy
 from ravesvc.words import printable
 
 _PROTOCOL = Subprotocol("protoo")
@@ -57,6 +61,21 @@ class _Socket(ClientConnection):
         self.ended_at: float | None = None
         self._hang_up: asyncio.TimerHandle | None = None
 
+    async def upgrade(self, token: str) -> None:
+        """Ask for a WebSocket. A redirect is not followed: the token is for the server that Rave's API named."""
+        headers = {"API-Version": "4"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            await self.handshake(headers, None)
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """End at once, without a word."""
+        self.transport.abort()
+
     def data_received(self, data: bytes) -> None:
         self.last_heard = self.clock()
         super().data_received(data)
@@ -71,13 +90,6 @@ class _Socket(ClientConnection):
         if self.ended_at is None:
             self.ended_at = self.clock()
         super().connection_lost(exc)
-
-
-class _Connector(connect):
-    """Follows no redirect: the token goes to the server that Rave's API named, and to nobody else."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
 
 
 class Connection:
@@ -96,6 +108,7 @@ class Connection:
         *,
         token: str,
         ssl_context: ssl.SSLContext,
+        proxy: Proxy | None,
         clock: Callable[[], float],
         patience: float,
     ) -> Connection:
@@ -104,36 +117,34 @@ class Connection:
         `patience` is how many seconds a send or the closing handshake may take later.
         Raises `RaveError`: Network, Tls, BadData, or what an HTTP status stands for, with a `status` attribute.
         """
-        headers = {"API-Version": "4"}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
+
+        def protocol() -> _Socket:
+            # No permessage-deflate: it keeps two windows of zlib for each connection, up to 300 kB. Chat is small,
+            # and memory is what a fleet of processes runs out of.
+            speech = ClientProtocol(parse_uri(url), subprotocols=[_PROTOCOL], max_size=_MAX_FRAME, logger=_wire_log)
+            # The room's own clientPing and silence watchdog do what pings would; any frame is a life sign to them.
+            return _Socket(clock, speech, ping_interval=None, close_timeout=patience, max_queue=_MAX_QUEUE)
+
+        async def finish(plain: socket.socket) -> _Socket:
+            loop = asyncio.get_running_loop()
+            try:
+                _, made = await loop.create_connection(
+                    protocol, sock=plain, ssl=ssl_context, server_hostname=address.host
+                )
+            except BaseException:
+                plain.close()
+                raise
+            return made
+
         try:
-            socket: Any = await _Connector(
-                url,
-                ssl=ssl_context,
-                server_hostname=address.host,
-                subprotocols=[_PROTOCOL],
-                additional_headers=headers,
-                user_agent_header=None,
-                # permessage-deflate keeps two windows of zlib for each connection, up to 300 kB. Chat is small, and
-                # memory is what a fleet of processes runs out of.
-                compression=None,
-                proxy=None,
-                open_timeout=None,
-                # The room's own clientPing and silence watchdog do this; any frame is a life sign to them.
-                ping_interval=None,
-                close_timeout=patience,
-                max_size=_MAX_FRAME,
-                max_queue=_MAX_QUEUE,
-                logger=_wire_log,
-                create_connection=functools.partial(_Socket, clock),  # type: ignore[arg-type]
-            )
+            made = await dial.dial(address.host, address.port, proxy, finish, _Socket.abort)
+            await made.upgrade(token)
         except (OSError, WebSocketException) as e:
             raise _opening_failure(e, address) from e
-        if socket.subprotocol != _PROTOCOL:
-            socket.transport.abort()
+        if made.subprotocol != _PROTOCOL:
+            made.abort()
             raise RaveError(Code.BAD_DATA, f"{address} does not speak protoo")
-        return cls(socket, patience)
+        return cls(made, patience)
 
     @property
     def last_heard(self) -> float:
@@ -173,7 +184,7 @@ class Connection:
 
     def abort(self) -> None:
         """End at once, without a word."""
-        self._socket.transport.abort()
+        self._socket.abort()
 
     def end(self) -> End:
         """The facts of the end, once there is one."""

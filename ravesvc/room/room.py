@@ -19,7 +19,7 @@ from ravesvc.room.close import Close, CloseKind
 from ravesvc.room.connection import Connection
 from ravesvc.room.peer import Peer, Timings
 from ravesvc.room.state import Members, parse_state
-from ravesvc.settings import Session
+from ravesvc.settings import Proxy, Session
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class Room:
         server: str,
         session: Session,
         ssl_context: ssl.SSLContext,
+        proxy: Proxy | None = None,
         listener: RoomListener,
         lang: str = "en",
         own_messages: OwnMessages | None = None,
@@ -78,6 +79,7 @@ class Room:
         self._server = server
         self._session = session
         self._ssl_context = ssl_context
+        self._proxy = proxy
         self._listener = listener
         self._lang = lang
         self._timings = timings or Timings()
@@ -242,6 +244,7 @@ class Room:
             server.url(self.mesh_id, self._session.peer_id),
             token=self._session.auth_token,
             ssl_context=self._ssl_context,
+            proxy=self._proxy,
             clock=self._clock,
             patience=self._timings.closing,
         )

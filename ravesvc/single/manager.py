@@ -66,7 +66,8 @@ class BotManager:
             hint = "copy the one of the package, or that of rave-simulator config, see rave.yaml(5)"
             raise RaveError(Code.CONFIG, f"{file} does not exist", hint=hint, file=str(file))
         places = Places(state=state_directory(), database=file.with_name("database.json"))
-        return cls(with_authorities(config.load(file, places)), file.with_name("commands.d"))
+        settings = config.with_environment(config.load(file, places), os.environ)
+        return cls(with_authorities(settings), file.with_name("commands.d"))
 
     @property
     def settings(self) -> Config:

@@ -115,8 +115,7 @@ def secret_in(text: str) -> str | None:
 def _no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """At every level, of every logger, in every test of this file."""
     caplog.set_level(logging.DEBUG)
-    for name in ("urllib3", "urllib3.connection", "urllib3.util", "asyncio"):
-        caplog.set_level(logging.DEBUG, logger=name)
+    caplog.set_level(logging.DEBUG, logger="asyncio")
     yield
     # `caplog.text` is that of the teardown by now.
     logged = "\n".join(map(logging.Formatter().format, caplog.get_records("call")))

@@ -146,10 +146,37 @@ def test_a_connection_cut_on_the_way(authority: Authority, run: Run, raw: bytes)
 def test_headers_that_make_no_sense_are_not_logged(
     authority: Authority, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """urllib3 would log the URL with them."""
     with serving(authority, Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nno colon\r\n\r\n")) as server:
         assert answer(run, server, authority).status == 200
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("raw", "body"),
+    [
+        (b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", b""),
+        (b"HTTP/1.0 200 OK\r\n\r\nup to the end", b"up to the end"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody", b"body"),
+    ],
+)
+def test_ways_to_say_how_long_a_body_is(authority: Authority, run: Run, raw: bytes, body: bytes) -> None:
+    with serving(authority, Reply(raw=raw)) as server:
+        assert answer(run, server, authority).body == body
+
+
+def test_what_is_left_of_an_answer_is_not_the_next_one(authority: Authority, run: Run) -> None:
+    """One that is too long is not read to its end, so its connection is of no use any more."""
+    too_long = Reply(200, b"x" * (transport.MOST_BYTES + 1_000_000))
+
+    async def main() -> None:
+        async with opened(server.port, authority) as made:
+            with pytest.raises(RaveError):
+                await made.send(ASK)
+            assert (await made.send(ASK)).body == b"next"
+
+    with serving(authority, too_long, Reply(200, b"next")) as server:
+        run(main())
+    assert server.asked[0].connection != server.asked[1].connection
 
 
 def test_nobody_listens(authority: Authority, run: Run) -> None:
@@ -215,9 +242,9 @@ def plain_text(listener: socket.socket) -> None:
 def test_a_fault_of_ours_reaches_whoever_awaits(authority: Authority, run: Run) -> None:
     async def main() -> None:
         async with opened(server.port, authority) as made:
-            await made.send(ASK._replace(method="NO SPACES"))
+            await made.send(ASK._replace(method="NO\nLINES"))
 
-    with serving(authority) as server, pytest.raises(ValueError, match="NO SPACES"):
+    with serving(authority) as server, pytest.raises(ValueError, match="control characters"):
         run(main())
 
 
@@ -234,7 +261,9 @@ def test_an_answer_that_does_not_come(authority: Authority, run: Run) -> None:
 
 def test_a_handshake_that_does_not_come(authority: Authority, run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        assert failure(run, listener.getsockname()[1], authority, patience=0.2).code is Code.TIMEOUT
+        error = failure(run, listener.getsockname()[1], authority, patience=0.2)
+    assert error.code is Code.TIMEOUT
+    assert error.attributes["unsent"]
 
 
 def test_an_answer_that_trickles(authority: Authority, run: Run) -> None:
@@ -413,7 +442,8 @@ def test_a_connection_that_the_server_closed_is_replaced(authority: Authority, r
         async with opened(server.port, authority) as made:
             await made.send(ASK)
             line = made._line
-            assert line.sock is not None
+            assert line
+            assert line.is_connected
             for each in server._sockets:
                 socket.socket.shutdown(each, socket.SHUT_RDWR)
             await until(lambda: not line.is_connected)

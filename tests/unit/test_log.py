@@ -13,7 +13,7 @@ import pytest
 from ravesvc import journal, log
 from ravesvc.journal import Event, about
 
-LIBRARIES = ("urllib3", "websockets", "asyncio", "pymongo")
+LIBRARIES = ("websockets", "asyncio", "pymongo")
 
 
 @contextlib.contextmanager

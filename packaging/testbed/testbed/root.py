@@ -126,7 +126,7 @@ def run_root() -> Root:
         ),
         downloads=(
             "dbus-broker", "libfaketime", "openssl", "python3-aiohttp", "python3-dbus-next", "python3-pymongo",
-            "python3-pystemd", "python3-urllib3", "python3-watchdog", "python3-websockets", "python3-yaml",
+            "python3-pystemd", "python3-watchdog", "python3-websockets", "python3-yaml",
         ),
         files=(
             ("etc/hostname", "testbed\n"),

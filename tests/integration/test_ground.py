@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from testbed.machine import CommandFailed
 
 from ravesvc import names
 from tests.integration.conftest import Figure, Site, eventually
 from tests.integration.test_blocklist import FILE, blocklist, entries
+from tests.integration.test_rights import burden_with_signals
 
 # Seconds until both sides are back on a bus that is there again.
 BACK = 15.0
@@ -43,6 +45,43 @@ def test_the_message_bus_goes_away(site: Site, how: str, figure: Figure) -> None
     assert entries(site) == {}
     assert all(site.answers(mesh) for mesh in meshes[:2])
     assert time.monotonic() - begun < 60
+
+
+@pytest.fixture
+def _broker(site: Site) -> Iterator[None]:
+    """The system bus is dbus-broker, as after the boot that its installation asks for."""
+    apt = "DEBIAN_FRONTEND=noninteractive apt-get -q -y"
+    services = "dbus.socket dbus.service dbus-broker.service"
+    switch = f"systemctl stop {services}; systemctl daemon-reload; systemctl start dbus.socket dbus.service"
+    site.sh(f"{apt} install dbus-broker; {switch}", timeout=120)
+    try:
+        yield
+    finally:
+        site.sh("systemctl stop rave-orchestrator.service rave-meshes.target")
+        site.sh(f"{apt} remove dbus-broker; {switch}; systemctl restart polkit", timeout=120)
+
+
+@pytest.mark.usefixtures("_broker")
+def test_dbus_broker_as_the_message_bus(site: Site) -> None:
+    assert site.sh("systemctl is-active dbus-broker") == "active\n"
+    mesh, _ = meshes = site.run_fleet(2)
+    worker = [names.worker_name(mesh), names.worker_path(mesh)]
+    call = ["busctl", "call", *worker, names.WORKER_INTERFACE, "GetStatus"]
+    assert '"Connected" b true' in site.machine.run(call).stdout
+    assert names.WORKER_INTERFACE in site.machine.run(["busctl", "introspect", *worker]).stdout
+    log = site.machine.journal("-u", "dbus-broker", "-o", "cat")
+    assert "Ready" in log
+    assert "ravesvc" not in log, "it knows all that our policy says, and has refused nothing"
+    assert "quota" not in log
+    for user in ("nobody", "rave-mesh"):
+        with pytest.raises(CommandFailed, match=r"(?i)access denied"):
+            site.machine.run(call, user=user)
+    burden_with_signals(site, mesh)
+    pids, connections = site.pids(meshes), site.control.connections()
+    site.sh("systemctl restart dbus-broker", timeout=60)
+    eventually(lambda: on_the_bus(site, meshes), "both sides are back", BACK)
+    assert (site.pids(meshes), site.control.connections()) == (pids, connections)
+    assert site.answers(mesh)
 
 
 @pytest.mark.parametrize("how", ["daemon-reexec", "daemon-reload"])

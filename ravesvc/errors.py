@@ -48,6 +48,7 @@ class Code(StrEnum):
     BAD_DATA = "BadData"
     REFUSED = "Refused"
     CLOSED = "Closed"
+    TOO_LARGE = "TooLarge"
 
     # The machine.
     BUS = "Bus"

@@ -90,6 +90,7 @@ class ExitStatus(IntEnum):
     REJECTED = 84
     LOGIN_NEEDED = 85
     NO_SETTINGS = 86
+    TOO_LARGE = 87
 
 
 FINAL_STATUSES = frozenset(ExitStatus) - {ExitStatus.STOPPED, ExitStatus.CRASHED}

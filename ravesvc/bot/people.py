@@ -50,7 +50,8 @@ class People:
 
     async def learn(self, user_ids: Iterable[int]) -> None:
         """Look up, in one go, those whom nobody asked about lately. Does not fail."""
-        wanted = [user_id for user_id in user_ids if not self._fresh(user_id)]
+        # Of thousands who come at once, no more than will be remembered.
+        wanted = [user_id for user_id in user_ids if not self._fresh(user_id)][:_REMEMBERED]
         if not wanted:
             return
         async with self._asking:

@@ -64,6 +64,8 @@ class Attempts:
         """
         if kind is CloseKind.KICKED:
             return ExitStatus.KICKED
+        if kind is CloseKind.TOO_LARGE:
+            return ExitStatus.TOO_LARGE
         if error.code in _FINAL:
             return _FINAL[error.code]
         rejected = kind is CloseKind.REJECTED or error.code in _REJECTIONS
@@ -78,6 +80,9 @@ class Attempts:
             self.failures = self._drops = 0
         if kind is CloseKind.KICKED:
             return ExitStatus.KICKED
+        if kind is CloseKind.TOO_LARGE:
+            # The next connection would be sent the same.
+            return ExitStatus.TOO_LARGE
         if kind is CloseKind.REJECTED:
             return self._count(ExitStatus.REJECTED)
         if held < HELD and kind is not CloseKind.LOCAL:

@@ -61,7 +61,9 @@ class Lessons:
     async def learn(self, mesh: str, unit: UnitState) -> Lesson:
         """Learn from the failed unit of a mesh, and wait until that is saved."""
         reason, detail = why_failed(unit)
-        if reason in (Reason.CONNECTION_FAILURES, Reason.REJECTED):
+        if reason is Reason.TOO_LARGE:
+            detail = self._records[mesh].worker.last_error
+        elif reason in (Reason.CONNECTION_FAILURES, Reason.REJECTED):
             # An earlier parent may have heard it.
             detail = self._records[mesh].worker.last_error or self._blocks.memory(mesh).last_error
         if reason is Reason.CONNECTION_FAILURES and (excuse := await self._excuse(mesh)):

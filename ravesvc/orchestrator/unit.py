@@ -21,6 +21,7 @@ _REASONS: dict[ExitStatus | None, Reason] = {
     ExitStatus.GONE: Reason.GONE,
     ExitStatus.UNREACHABLE: Reason.CONNECTION_FAILURES,
     ExitStatus.REJECTED: Reason.REJECTED,
+    ExitStatus.TOO_LARGE: Reason.TOO_LARGE,
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ravesvc.room.frames import MAX_MESSAGE_BYTES
+
 # Going away, internal error, service restart, try again later, bad gateway: the server has trouble of its own and
 # says nothing about us, however early.
 _SERVER_TROUBLE = frozenset({1001, 1011, 1012, 1013, 1014})
@@ -16,6 +18,7 @@ class CloseKind(StrEnum):
     REFUSED = "refused"  # The upgrade was answered by an HTTP status other than 101.
     REJECTED = "rejected"  # Let in, and shown out before the connection held.
     KICKED = "kicked"  # Never come back by itself.
+    TOO_LARGE = "too large"  # The server sends more than we take, and will again.
     LOST = "lost"  # Anything that a later attempt may mend.
     LOCAL = "local"  # We wanted it.
 
@@ -48,12 +51,14 @@ class End:
         reason: what the server says, or what it did that no WebSocket may do.
         held: seconds from opening to end.
         by_peer: whether there was a close frame of the server.
+        too_large: the bytes of a message that was larger than we take; 0 if none was.
     """
 
     code: int
     reason: str
     held: float
     by_peer: bool
+    too_large: int = 0
 
 
 def classify(end: End, early: float) -> CloseKind:
@@ -62,6 +67,8 @@ def classify(end: End, early: float) -> CloseKind:
     A server that completes the upgrade and then sends a close frame within `early` seconds does not want us. A
     connection that merely broke was lost, even that early.
     """
+    if end.too_large:
+        return CloseKind.TOO_LARGE
     if end.by_peer and end.held < early and end.code not in _SERVER_TROUBLE:
         return CloseKind.REJECTED
     return CloseKind.LOST
@@ -69,5 +76,7 @@ def classify(end: End, early: float) -> CloseKind:
 
 def describe(end: End) -> str:
     """Words for an end that we have not brought about."""
+    if end.too_large:
+        return f"a message of {end.too_large} bytes, where {MAX_MESSAGE_BYTES} are the limit"
     what = f"the server closed the connection with code {end.code}" if end.by_peer else "the connection broke"
     return f"{what}: {end.reason}" if end.reason else what

@@ -18,6 +18,7 @@ from websockets.exceptions import (
     InvalidHandshake,
     InvalidMessage,
     InvalidStatus,
+    PayloadTooBig,
     WebSocketException,
 )
 from websockets.http11 import Response
@@ -30,12 +31,13 @@ from ravesvc.api.failures import asked_pause
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.address import Address
 from ravesvc.room.close import End
+from ravesvc.room.frames import MAX_MESSAGE_BYTES
 from ravesvc.settings import Proxy
 from ravesvc.words import printable
 
 _PROTOCOL = Subprotocol("protoo")
-_MAX_FRAME = 2**20  # bytes; a state message of a full room takes some tens of thousands
-_MAX_QUEUE = 8  # frames; then the server has to wait
+# Frames; then the server has to wait. With few large ones the memory of a bot is full.
+_MAX_QUEUE = 2
 _REASON_LIMIT = 100  # characters; a close frame holds 123 bytes
 
 _CODE_OF_STATUS = {
@@ -121,7 +123,9 @@ class Connection:
         def protocol() -> _Socket:
             # No permessage-deflate: it keeps two windows of zlib for each connection, up to 300 kB. Chat is small,
             # and memory is what a fleet of processes runs out of.
-            speech = ClientProtocol(parse_uri(url), subprotocols=[_PROTOCOL], max_size=_MAX_FRAME, logger=_wire_log)
+            speech = ClientProtocol(
+                parse_uri(url), subprotocols=[_PROTOCOL], max_size=MAX_MESSAGE_BYTES, logger=_wire_log
+            )
             # The room's own clientPing and silence watchdog do what pings would; any frame is a life sign to them.
             return _Socket(clock, speech, ping_interval=None, close_timeout=patience, max_queue=_MAX_QUEUE)
 
@@ -197,7 +201,16 @@ class Connection:
             # Negative when the close frame came along with the upgrade.
             held=max(0.0, (self._socket.ended_at or self._socket.clock()) - self._opened_at),
             by_peer=protocol.close_rcvd is not None,
+            too_large=_excess(protocol.parser_exc),
         )
+
+
+def _excess(error: Exception | None) -> int:
+    """The bytes of the message that was too large, as far as they were announced; 0 if none was."""
+    if not isinstance(error, PayloadTooBig):
+        return 0
+    # Of a message in pieces, what came before counts as well.
+    return (error.current_size or 0) + (error.size or error.max_size + 1)
 
 
 def _closed() -> RaveError:

@@ -18,6 +18,7 @@ from ravesvc.room.pending import Outcome, Pending
 _log = logging.getLogger(__name__)
 
 _UNKNOWN_METHOD = 404
+_TOO_LARGE_CODE = 1009  # RFC 6455
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,7 +190,7 @@ class Peer:
                     if not self._pending.resolve(answer):
                         _log.debug("nobody waits for this answer")
         except RaveError as e:
-            _log.debug("dropped a frame: %s", e)
+            self._drop("frame", e)
 
     def _handle(self, method: str, data: Object) -> None:
         handler = self._handlers.get(method)
@@ -198,9 +199,15 @@ class Peer:
         try:
             handler(data)
         except RaveError as e:
-            _log.debug("dropped a %s: %s", method, e)
+            self._drop(method, e)
         except Exception:  # noqa: BLE001 - a bug in a handler must not cost the connection
             _log.exception("the handler of %s failed", method)
+
+    def _drop(self, what: str, error: RaveError) -> None:
+        """Go on without a message, unless it is one that would come again and again."""
+        _log.debug("dropped a %s: %s", what, error)
+        if error.code is Code.TOO_LARGE:
+            self.end(CloseKind.TOO_LARGE, _TOO_LARGE_CODE, error.message)
 
     async def _answer(self, request_id: int, method: str, data: Object) -> None:
         """Answer a request: one without an answer fails on the server's side, by a time-out at best."""

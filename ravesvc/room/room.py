@@ -131,6 +131,7 @@ class Room:
             BadRequest, Unauthorized, Forbidden, NotFound, RateLimited, ServerError, or Refused, all with a `status`
                 attribute: the upgrade was refused.
             Refused with an `error_code` attribute: fullyJoined was refused.
+            TooLarge: the server sends more than we take.
             Closed: the connection ended before we were let in.
         """
         try:
@@ -142,6 +143,8 @@ class Room:
             raise error from e
         except RaveError as e:
             await self._fail(e)
+            if self.closed and self.closed.kind is CloseKind.TOO_LARGE:
+                raise RaveError(Code.TOO_LARGE, self.closed.reason) from e
             raise
         except asyncio.CancelledError:
             await self._stop_opening()

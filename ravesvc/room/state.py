@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ravesvc import fields
 from ravesvc.fields import Object
+from ravesvc.room.frames import insist_affordable
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,16 @@ class Change:
 def parse_state(data: Object) -> State:
     """Read the data of a stateMessage: an object under `message`, as JSON text inside the JSON or as it is.
 
-    Raises `RaveError` (BadData) when there is no such object. A part of it that can't be read says nothing, and
-    spoils no other part.
+    Raises `RaveError`: TooLarge, and BadData when there is no such object. A part of it that can't be read says
+    nothing, and spoils no other part.
     """
     message = data.get("message")
-    inner = (
-        fields.parse_object(message, "the state") if isinstance(message, str) else fields.as_object(message, "state")
-    )
+    if isinstance(message, str):
+        # As text of a text it may be written with escapes, which hide how many values it has.
+        insist_affordable(message)
+        inner = fields.parse_object(message, "the state")
+    else:
+        inner = fields.as_object(message, "state")
     kicks = inner.get("kicks")
     kicked = map(user_id, kicks if isinstance(kicks, list) else ())
     return State(users=_users(inner), kicked=frozenset(user for user in kicked if user is not None))

@@ -106,6 +106,10 @@ class Control:
         """Users leave."""
         self._verb("part", meshes, users=users)
 
+    def crowd(self, meshes: str | Iterable[str], users: int = 0, *, votes: int = 0, history: int = 0) -> None:
+        """So many more users, votes and bytes of past chat make the state of the meshes large; 0 ends that."""
+        self._verb("crowd", meshes, users=users, votes=votes, history=history)
+
     def hide(self, meshes: str | Iterable[str], times: int = 1) -> None:
         """The meshes are missing from the next listings."""
         self._verb("hide", meshes, times=times)

@@ -15,7 +15,7 @@ from aiohttp import web
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
-from ravesvc.simulator.mesh import Mesh, Peer
+from ravesvc.simulator.mesh import Crowd, Mesh, Peer
 from ravesvc.simulator.peer import SocketPeer
 from ravesvc.simulator.switches import Fault, Refusal
 from ravesvc.simulator.world import CLOSED_BY_SERVER, HOST, World
@@ -23,6 +23,7 @@ from ravesvc.simulator.world import CLOSED_BY_SERVER, HOST, World
 _STATUS_OF = {Code.NO_SUCH_MESH: 404, Code.NOT_FOUND: 404, Code.NOT_RUNNING: 404, Code.TIMEOUT: 408}
 # How long the client of a verb that waits may wait at most, in seconds.
 _LONGEST_WAIT = 3600.0
+_LARGEST_CROWD = 100_000_000
 _MOST_MESHES = 2000
 
 Verb = Callable[[Object], Awaitable[dict[str, Any]]]
@@ -39,7 +40,8 @@ class ControlApi:
         """The application to serve on the control socket."""
         app = web.Application(middlewares=[_errors])
         verbs: Sequence[Verb] = (
-            *(self.create, self.remove, self.invite, self.uninvite, self.join, self.part, self.hide),
+            *(self.create, self.remove, self.invite, self.uninvite, self.join, self.part),
+            *(self.crowd, self.hide),
             *(self.chat, self.kick, self.ask),
             *(self.drop, self.close, self.refuse, self.accept),
             *(self.confirm, self.expire),
@@ -116,6 +118,13 @@ class ControlApi:
         users = [self._world.user(str(handle)) for handle in fields.get_list(body, "users")]
         for mesh in self._meshes(body):
             self._world.part(mesh, users)
+        return {}
+
+    async def crowd(self, body: Object) -> dict[str, Any]:
+        """`users` more users, `votes` and `history` bytes of chat make the state of `meshes` large; 0 ends that."""
+        sizes = {key: _size(body, key) for key in ("users", "votes", "history")}
+        for mesh in self._meshes(body):
+            self._world.crowd(mesh, Crowd(**sizes))
         return {}
 
     async def hide(self, body: Object) -> dict[str, Any]:
@@ -304,6 +313,13 @@ def _one_of(body: Object, key: str, allowed: Sequence[str]) -> str:
 def _int(body: Object, key: str, default: int) -> int:
     value = fields.opt_int(body, key)
     return default if value is None else value
+
+
+def _size(body: Object, key: str) -> int:
+    size = _int(body, key, 0)
+    if not 0 <= size <= _LARGEST_CROWD:
+        raise RaveError(Code.INVALID_ARGUMENT, f"{key} can't be {size}", hint=f"from 0 to {_LARGEST_CROWD}")
+    return size
 
 
 def _seconds(body: Object, key: str, default: float) -> float:

@@ -67,6 +67,15 @@ class Peer(Protocol):
         """Cut the TCP connection."""
 
 
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Crowd:
+    """What makes the state of a mesh large: so many more users, votes, and bytes of past chat messages."""
+
+    users: int = 0
+    votes: int = 0
+    history: int = 0
+
+
 @dataclass(slots=True, kw_only=True)
 class Mesh:
     """One watch-party room. `present` and `peers` are keyed by peer id, `present` in order of joining.
@@ -89,6 +98,7 @@ class Mesh:
     peers: dict[str, Peer] = field(default_factory=dict)
     ended: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_ENDED_KEPT))
     refusal: Refusal | None = None
+    crowd: Crowd = Crowd()
     hidden: int = 0
     missing: bool = False
     joins: int = 0

@@ -83,6 +83,14 @@ class Parsers:
         self._add("join", lambda c, o: c.join(o.mesh, *o.users), "users come in", _MESH, _USERS)
         self._add("part", lambda c, o: c.part(o.mesh, *o.users), "users leave", _MESH, _USERS)
         self._add(
+            "crowd",
+            lambda c, o: c.crowd(_chosen(o), o.users, votes=o.votes, history=o.history),
+            "make the state of the meshes large; with no size, as it was",
+            *(*_MESHES, ("--users", {"type": int, "default": 0, "metavar": "N"})),
+            ("--votes", {"type": int, "default": 0, "metavar": "N"}),
+            ("--history", {"type": int, "default": 0, "metavar": "BYTES", "help": "of past chat messages"}),
+        )
+        self._add(
             "hide",
             lambda c, o: c.hide(_chosen(o), o.times),
             "the meshes are missing from the next listings",

@@ -10,6 +10,8 @@ from ravesvc.simulator.mesh import Mesh, User
 from ravesvc.simulator.switches import Options
 
 _VIDEO = "https://localhost/videos/youtube/00000000-0000-4000-8000-000000000001"
+_FIRST_OF_CROWD = 600_000_001
+_CHAT_LENGTH = 1000
 _VIDEO_INSTANCE = "00000000-0000-4000-8000-000000000002"
 
 
@@ -71,7 +73,23 @@ def mesh_object(mesh: Mesh, server: str, options: Options) -> dict[str, Any]:
 
 def users_of(mesh: Mesh, options: Options) -> list[dict[str, Any]]:
     """The users of a mesh in an HTTP answer."""
-    return [user_object(user, options) for user in mesh.users()]
+    crowd = (User(number, f"fan{number}", f"Fan {number}", "") for number in _crowd(mesh))
+    return [user_object(user, options) for user in (*mesh.users(), *crowd)]
+
+
+def _crowd(mesh: Mesh) -> range:
+    """The ids of the users who are there as a crowd."""
+    return range(_FIRST_OF_CROWD, _FIRST_OF_CROWD + mesh.crowd.users)
+
+
+def _fan(number: int, order: int, mesh: Mesh, options: Options) -> dict[str, Any]:
+    return {
+        "user_id": user_id(number, options),
+        "when_joined": mesh.created_at,
+        "is_leader": False,
+        "order": order,
+        "voip_enabled": False,
+    }
 
 
 def state_message(mesh: Mesh, options: Options) -> dict[str, Any]:
@@ -89,13 +107,17 @@ def state_message(mesh: Mesh, options: Options) -> dict[str, Any]:
                 "voip_enabled": False,
             }
             for peer_id, presence in mesh.present.items()
-        ],
-        "votes": [],
+        ]
+        + [_fan(number, order, mesh, options) for order, number in enumerate(_crowd(mesh), mesh.joins + 1)],
+        "votes": [{"url": _VIDEO, "user_id": user_id(_FIRST_OF_CROWD + n, options)} for n in range(mesh.crowd.votes)],
         "likeskips": [],
         "kicks": [{"user_id": number} for number in ids] if options.kicks_form == "objects" else ids,
         "cleared_votes": [],
         "vote_originator": None,
     }
+    if mesh.crowd.history:
+        whole, rest = divmod(mesh.crowd.history, _CHAT_LENGTH)
+        state["messages"] = [{"chat": "x" * length} for length in (*[_CHAT_LENGTH] * whole, rest)]
     if options.state_parts != "all":
         del state[options.state_parts.removeprefix("no-")]
     message = state if options.state_form == "object" else json.dumps(state)

@@ -6,7 +6,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import count
 from typing import Any
 
@@ -14,7 +14,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import views
 from ravesvc.simulator.account import Account
 from ravesvc.simulator.events import Log
-from ravesvc.simulator.mesh import End, Mesh, Peer, User, connection
+from ravesvc.simulator.mesh import Crowd, End, Mesh, Peer, User, connection
 from ravesvc.simulator.post import Post
 from ravesvc.simulator.switches import Faults, Options
 
@@ -177,6 +177,12 @@ class World:
         if came:
             self.log.record("joined", mesh=mesh.id, users=[user.handle for user in came])
             self.broadcast_state(mesh)
+
+    def crowd(self, mesh: Mesh, crowd: Crowd) -> None:
+        """Let the state of a mesh be as large as this, or as it was before."""
+        mesh.crowd = crowd
+        self.log.record("crowd", mesh=mesh.id, **asdict(crowd))
+        self.broadcast_state(mesh)
 
     def part(self, mesh: Mesh, users: Iterable[User]) -> bool:
         """Users leave; their sockets, if any, stay open until they close them. False if nobody of them was here."""

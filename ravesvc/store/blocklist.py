@@ -21,6 +21,7 @@ class Reason(StrEnum):
     KICKED = "kicked"
     REJECTED = "rejected"
     CRASHES = "crashes"
+    TOO_LARGE = "too_large"
     LEFT = "left"
     GONE = "gone"
     HELD = "held"
@@ -33,6 +34,7 @@ WORDS = {
     Reason.KICKED: "the bot was kicked",
     Reason.REJECTED: "the server turned the bot away",
     Reason.CRASHES: "its process failed too often",
+    Reason.TOO_LARGE: "its messages are too large",
     Reason.LEFT: "the bot left it",
     Reason.GONE: "the mesh is gone",
     Reason.HELD: "it was stopped by an operator",
@@ -43,7 +45,7 @@ WORDS = {
 _RANKS = {Reason.HELD: 1, Reason.OPERATOR: 2, Reason.KICKED: 3}
 
 # What went wrong with the mesh, as far as we can tell; such blocks are counted until a connection has held.
-_TROUBLE = frozenset({Reason.CONNECTION_FAILURES, Reason.REJECTED, Reason.CRASHES})
+_TROUBLE = frozenset({Reason.CONNECTION_FAILURES, Reason.REJECTED, Reason.CRASHES, Reason.TOO_LARGE})
 
 # Until somebody lifts them.
 FOR_EVER = frozenset({Reason.KICKED, Reason.HELD})

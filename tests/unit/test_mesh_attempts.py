@@ -145,6 +145,12 @@ def test_a_kick_ends_it_at_once_also_before_we_are_let_in() -> None:
     assert new(3).failed(error(Code.NOT_FOUND), CloseKind.KICKED) is ExitStatus.KICKED
 
 
+def test_messages_that_are_too_large_end_it_at_once() -> None:
+    """The next connection would be sent the same."""
+    assert new(3).ended(CloseKind.TOO_LARGE, 1000.0) is ExitStatus.TOO_LARGE
+    assert new(3).failed(error(Code.TOO_LARGE), CloseKind.TOO_LARGE) is ExitStatus.TOO_LARGE
+
+
 def test_rejections_after_opening_count_with_failures() -> None:
     attempts = new(3)
     assert attempts.failed(error(), None) is None

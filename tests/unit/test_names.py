@@ -158,6 +158,7 @@ def test_exit_statuses_never_change() -> None:
         "REJECTED": 84,
         "LOGIN_NEEDED": 85,
         "NO_SETTINGS": 86,
+        "TOO_LARGE": 87,
     }
 
 

@@ -121,6 +121,7 @@ async def learnt(scene: Scene, unit: UnitState = UNREACHABLE) -> Lesson:
         (failed(ExitStatus.LEFT), Reason.LEFT, ""),
         (failed(ExitStatus.GONE), Reason.GONE, ""),
         (failed(ExitStatus.REJECTED), Reason.REJECTED, "no route to host"),
+        (failed(ExitStatus.TOO_LARGE), Reason.TOO_LARGE, "no route to host"),
         (UNREACHABLE, Reason.CONNECTION_FAILURES, "no route to host"),
         (
             failed(1),
@@ -158,6 +159,16 @@ def test_what_an_earlier_parent_has_heard_is_the_detail_when_nobody_else_has(run
         scene.records["a"].worker.last_error = ""
         lesson = await learnt(scene, failed(status))
         assert scene.blocks.added == [("a", lesson.reason, "long ago")]
+
+    run(body())
+
+
+def test_the_size_of_a_message_is_not_told_from_what_was_wrong_before(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.records["a"].worker.last_error = ""
+        await learnt(scene, failed(ExitStatus.TOO_LARGE))
+        assert scene.blocks.added == [("a", Reason.TOO_LARGE, "")]
 
     run(body())
 

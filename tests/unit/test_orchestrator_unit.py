@@ -95,6 +95,7 @@ def test_any_other_status_is_a_crash(status: int) -> None:
         (ExitStatus.GONE, Reason.GONE, ""),
         (ExitStatus.UNREACHABLE, Reason.CONNECTION_FAILURES, ""),
         (ExitStatus.REJECTED, Reason.REJECTED, ""),
+        (ExitStatus.TOO_LARGE, Reason.TOO_LARGE, ""),
         (ExitStatus.CONFIG, None, "its process could not use its settings"),
         (ExitStatus.LOGIN_NEEDED, None, "Rave wants a new login"),
         (ExitStatus.NO_SETTINGS, None, f"its process was not handed its settings: {NOT_HANDED_OVER}"),

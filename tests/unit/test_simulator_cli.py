@@ -59,6 +59,7 @@ def test_a_session_at_the_terminal(cli: Cli) -> None:
     assert cli("refuse", meshes[0], "--status", "401") == (0, [])
     assert cli("accept", "--all") == (0, [])
     assert cli("drop", "--all") == (0, [])
+    assert cli("crowd", "--all", "--users", "3", "--votes", "2", "--history", "5") == (0, [])
     assert cli("close", "--all", "--code", "1011", "--reason", "x", "--announced") == (0, [])
     assert cli("wait", "--gone", "--all") == (0, [])
     assert cli("remove", meshes[0]) == (0, [])

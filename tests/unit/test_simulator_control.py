@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ravesvc.errors import Code, RaveError
+from ravesvc.simulator import views
 from ravesvc.simulator.client import ALL, Control, _UnixConnection
 from ravesvc.simulator.events import EVENTS_KEPT, VIOLATIONS_KEPT, Log
 from ravesvc.simulator.server import Simulator
@@ -51,6 +52,27 @@ def test_users_come_and_go_in_one_event_each(served: Served) -> None:
     assert [(user["handle"], user["leader"]) for user in users] == [("bea", True), ("cy", False)]
     events = [(e["type"], e["users"]) for e in served.control.events() if "users" in e]
     assert events == [("joined", ["bea", "cy"]), ("left", ["ann"])]
+
+
+def test_a_crowd_makes_the_state_of_a_mesh_large(served: Served) -> None:
+    (mesh,) = served.control.create()
+    served.control.crowd(mesh, 3, votes=2, history=2500)
+    world = served.simulator.world
+    state = json.loads(views.state_message(world.mesh(mesh), world.options)["data"]["message"])
+    assert [user["user_id"] for user in state["users"]][1:] == [600_000_001, 600_000_002, 600_000_003]
+    assert [vote["user_id"] for vote in state["votes"]] == [600_000_001, 600_000_002]
+    assert [len(message["chat"]) for message in state["messages"]] == [1000, 1000, 500]
+    assert len(views.users_of(world.mesh(mesh), world.options)) == 4
+    served.control.crowd(mesh)
+    state = json.loads(views.state_message(world.mesh(mesh), world.options)["data"]["message"])
+    assert (len(state["users"]), state["votes"], state.get("messages")) == (1, [], None)
+
+
+@pytest.mark.parametrize("size", [-1, 100_000_001])
+def test_a_crowd_has_its_limits(served: Served, size: int) -> None:
+    with pytest.raises(RaveError, match=f"users can't be {size}") as caught:
+        served.control.crowd(ALL, size)
+    assert caught.value.code is Code.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from ravesvc import names
 
+# macOS lacks it, and has CLOCK_MONOTONIC go on while the machine sleeps, as CLOCK_BOOTTIME does on Linux.
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 # A wall clock that is corrected a little at a time has not jumped.
 _JUMP = 1000
 
@@ -37,7 +40,7 @@ class Clock:
         self,
         *,
         wall: Callable[[], float] = time.time,
-        boottime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        boottime: Callable[[], float] = lambda: time.clock_gettime(_BOOTTIME),
         boot: str | None = None,
     ) -> None:
         """`wall` and `boottime` are in seconds; `boot` names the boot that `boottime` counts from."""

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ravesvc import __version__
+from ravesvc import __version__, extras
 from ravesvc.ctl import (
     admin,
     blocklist,
@@ -52,10 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _prepare()
     options = _parser().parse_args(arguments)
     try:
-        if "run_alone" in options:
-            return options.run_alone(options) or Exit.OK
-        with connected() as service:
-            return options.run(service, options) or Exit.OK
+        with extras.told():
+            if "run_alone" in options:
+                return options.run_alone(options) or Exit.OK
+            with connected() as service:
+                return options.run(service, options) or Exit.OK
     except RaveError as e:
         output.complain(e.message, e.hint)
         return status.of(e)

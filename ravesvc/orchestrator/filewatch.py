@@ -14,7 +14,6 @@ from watchdog.events import (
     FileSystemEvent,
     FileSystemEventHandler,
 )
-from watchdog.observers.inotify import InotifyObserver
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +25,9 @@ class FileWatch:
     """Calls `changed` in the event loop when somebody has written, replaced or removed the file."""
 
     def __init__(self, path: Path, changed: Callable[[], None]) -> None:
+        # Its module can be imported on Linux alone; elsewhere this program still has to say what it lacks.
+        from watchdog.observers.inotify import InotifyObserver
+
         self._path = path
         self._changed = changed
         # With full events what is moved in from another directory is told as such, and not as a file that somebody

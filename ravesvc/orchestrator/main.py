@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Sequence
 
-from ravesvc import __version__, authorities, config, log, names
+from ravesvc import __version__, authorities, config, extras, log, names
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus
 from ravesvc.check import with_authorities
@@ -86,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _settings() -> Config:
     """The configuration; raises `RaveError` (Config), also for root, whose files the service could not read."""
+    # Needed much later, and by a process of its own.
+    extras.insist_on("pystemd")
     if os.geteuid() == 0:
         hint = "systemctl start rave-orchestrator"
         raise RaveError(Code.CONFIG, "rave-orchestrator is not for root: it is a service", hint=hint)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ravesvc import extras
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import verbs
-from ravesvc.simulator.client import CONTROL_SOCKET, Control
+from ravesvc.simulator.client import Control
 
+# Those of rave-simulator.service.
 STATE_DIRECTORY = Path("/var/lib/rave-simulator")
+CONTROL_SOCKET = Path("/run/rave-simulator/control.sock")
 LISTEN = "127.0.0.1:8443"
 
 
@@ -19,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status: 0, 1 for a failure in words, 2 for a wrong command line."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options) or 0
+        with extras.told():
+            return options.run(options) or 0
     except RaveError as e:
         sys.stderr.write(f"rave-simulator: {e}\n")
         return 1
@@ -81,12 +86,23 @@ def _address(text: str) -> tuple[str, int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rave-simulator", description="A Rave that runs on this machine.")
-    parser.add_argument("--control", type=Path, default=CONTROL_SOCKET, help="the control socket (%(default)s)")
-    parser.add_argument("--state-dir", type=Path, default=STATE_DIRECTORY, help="the state directory (%(default)s)")
+    state, control = _places()
+    parser.add_argument("--control", type=Path, default=control, help="the control socket (%(default)s)")
+    parser.add_argument("--state-dir", type=Path, default=state, help="the state directory (%(default)s)")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_setup(commands)
     verbs.Parsers(commands, lambda options: Control(options.control)).add_all()
     return parser
+
+
+def _places() -> tuple[Path, Path]:
+    """Where state and control socket are: the service's for root and while it runs, else the user's own."""
+    if os.geteuid() == 0 or CONTROL_SOCKET.parent.exists():
+        return STATE_DIRECTORY, CONTROL_SOCKET
+    # The XDG base directory specification has relative paths ignored.
+    named = os.environ.get("XDG_STATE_HOME", "")
+    state = (Path(named) if named.startswith("/") else Path.home() / ".local/state") / "rave-simulator"
+    return state, state / "control.sock"
 
 
 def _add_setup(commands: verbs.Commands) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 from ravesvc.errors import Code, RaveError
 
-CONTROL_SOCKET = Path("/run/rave-simulator/control.sock")
 ALL = "all"
 # Beyond the time that a verb waits by itself, in seconds.
 _MARGIN = 10.0
@@ -37,7 +36,7 @@ class Control:
     come, Network when nobody answers. `meshes` is one id, several, or `ALL`.
     """
 
-    def __init__(self, path: Path = CONTROL_SOCKET) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
 
     # Looking.
@@ -232,7 +231,7 @@ class Control:
             response = connection.getresponse()
             document = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as e:
-            hint = "systemctl start rave-simulator"
+            hint = "systemctl start rave-simulator, or, without systemd, rave-simulator serve"
             raise RaveError(Code.NETWORK, f"no simulator answers at {self._path}", hint=hint) from e
         finally:
             connection.close()

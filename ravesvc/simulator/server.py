@@ -51,6 +51,7 @@ class Simulator:
             await self._runner.setup()
             await self._control_runner.setup()
             await self._relisten()
+            self._control.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             await web.UnixSite(self._control_runner, self._control).start()
         except OSError as e:
             await self.stop()

@@ -1,4 +1,4 @@
-"""`python3 -m ravesvc.single`: all bots in one process, from a terminal."""
+"""`ravesvc`, or `python3 -m ravesvc.single`: all bots in one process, from a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ravesvc import __version__, log
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator.claims import VALID_S
-from ravesvc.single.manager import BotManager, default_config, state_directory
+from ravesvc.single.manager import BotManager, default_config, example_config, state_directory
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A wrong command line ends the process with 2.
     """
     options = _parser().parse_args(arguments)
+    if options.example_config:
+        sys.stdout.write(example_config())
+        return int(ExitStatus.STOPPED)
     log.set_up(logging.INFO, "ravesvc")
     try:
         manager = BotManager.from_config(options.config)
@@ -62,7 +65,7 @@ def _show_claim(manager: BotManager) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python3 -m ravesvc.single",
+        prog="ravesvc",
         description="Run Rave chat bots for all meshes in this process, without systemd and D-Bus.",
         epilog=f"The state is kept in {state_directory()}, unless rave.yaml says otherwise.",
     )
@@ -71,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--admin", metavar="USER", type=int, action="append", default=[], help="make a user an admin, by id"
     )
+    parser.add_argument("--example-config", action="store_true", help="print a rave.yaml to begin with, and end")
     parser.add_argument("--version", action="version", version=f"ravesvc {__version__}")
     return parser
 

@@ -226,7 +226,7 @@ class House:
 
     def _way_in(self) -> str:
         path = self._settings.credentials_path
-        return f"log in with python3 -m ravesvc.single --login EMAIL, or lay a credentials.json there: {path}"
+        return f"log in with ravesvc --login EMAIL, or lay a credentials.json there: {path}"
 
 
 def _take(settings: Config) -> int:

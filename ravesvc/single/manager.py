@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.resources
 import os
 import signal
 import threading
@@ -63,7 +64,7 @@ class BotManager:
         """
         file = default_config() if path is None else Path(path).absolute()
         if not file.exists():
-            hint = "copy the one of the package, or that of rave-simulator config, see rave.yaml(5)"
+            hint = f"mkdir -p {file.parent}; ravesvc --example-config > {file}"
             raise RaveError(Code.CONFIG, f"{file} does not exist", hint=hint, file=str(file))
         places = Places(state=state_directory(), database=file.with_name("database.json"))
         settings = config.with_environment(config.load(file, places), os.environ)
@@ -208,6 +209,11 @@ class BotManager:
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
+
+
+def example_config() -> str:
+    """A rave.yaml to begin with: all options with their defaults, as comments."""
+    return importlib.resources.files("ravesvc").joinpath("rave.yaml").read_text(encoding="utf-8")
 
 
 def default_config() -> Path:

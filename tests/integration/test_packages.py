@@ -126,6 +126,9 @@ def test_an_upgrade_that_fails_keeps_rave_yaml(site: Site) -> None:
 def test_first_install(site: Site) -> None:
     apt(site, "install /root/build/*.deb")
     assert site.sh(f"cat {_YAML}") == (CHECKOUT / "config/rave.yaml").read_text()
+    assert site.sh("ravesvc --example-config") == site.sh(f"cat {_YAML}")
+    # An extra of the wheel, which the service needs.
+    assert "python3-pystemd" in site.sh("dpkg-query --show --showformat '${Depends}' rave-orchestrator")
     assert site.sh("systemctl is-enabled rave-orchestrator").strip() == "enabled"
     assert site.sh("systemctl is-active rave-orchestrator", check=False).strip() == "inactive", (
         "the operator starts it"

@@ -471,7 +471,7 @@ def test_without_an_account_it_says_what_to_do(run: Run, site: SingleSite) -> No
             await BotManager.from_config(site.file).start()
         assert raised.value.code is Code.LOGIN_NEEDED
         assert str(raised.value) == (
-            "there is no account: there are no credentials yet (log in with python3 -m ravesvc.single --login EMAIL, "
+            "there is no account: there are no credentials yet (log in with ravesvc --login EMAIL, "
             f"or lay a credentials.json there: {site.credentials})"
         )
         site.credentials.write_text(site.served.account.credentials())
@@ -566,7 +566,7 @@ def test_a_login_then_all_as_ever(run: Run, site: SingleSite, caplog: pytest.Log
             await in_thread(site.control.expire)
             await in_thread(site.control.drop, other)
             await until(lambda: manager.rooms[other].reason == "Rave wants a new login")
-            await until(lambda: "Rave refuses the session: log in with python3 -m ravesvc.single" in caplog.text)
+            await until(lambda: "Rave refuses the session: log in with ravesvc" in caplog.text)
             await in_thread(site.control.option, "confirm", 0)
             mailed = await in_thread(site.control.chat, site.mesh, "?relogin", user="ann", wait=20, answers=2)
             assert mailed[0].startswith("A mail with a link is on its way")

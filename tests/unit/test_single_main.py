@@ -35,10 +35,10 @@ def site(tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch) -> Sin
 class Program:
     """The program, started; its log is read at the end."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, prelude: str = "") -> None:
         # What is imported on the way is told at the end.
         code = (
-            "import sys; from ravesvc.single import __main__ as program; status = program.main();"
+            f"{prelude}\nimport sys; from ravesvc.single import __main__ as program; status = program.main();"
             "print(*sys.modules); sys.exit(status)"
         )
         self.process = subprocess.Popen(

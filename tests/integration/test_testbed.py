@@ -1,5 +1,6 @@
 """The test bed itself: what the other integration tests stand on."""
 
+import fcntl
 import os
 import select
 import signal
@@ -16,7 +17,7 @@ import pytest
 from testbed.build import source_files
 from testbed.host import BedError
 from testbed.machine import CommandFailed, Machine
-from testbed.root import Root, build_root, run_root
+from testbed.root import Root, build_root, prune, run_root
 
 _GROUPS = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines() if " cgroup" in line]
 
@@ -218,6 +219,31 @@ def test_a_root_that_cannot_be_made_leaves_no_half_of_it(tmp_path: Path, monkeyp
     with pytest.raises(BedError, match="no-such-package"):
         Root(name="broken", packages=("no-such-package",), start=()).ensure()
     assert not [path for path in (tmp_path / "ravesvc-testbed").iterdir() if path.is_dir()]
+
+
+def test_a_root_is_removed_when_nobody_has_used_it_for_long(tmp_path: Path) -> None:
+    old, kinds = time.time() - 100, ("run-new", "run-old", "run-held", "run-killed", "run-made", "other")
+    for name in kinds:
+        (tmp_path / f"{name}.lock").touch()
+        directory = tmp_path / (f"{name}.partial" if name in ("run-killed", "run-made") else name)
+        (directory / "etc").mkdir(parents=True)
+        if name != "run-new":
+            os.utime(directory, (old, old))
+    with (tmp_path / "run-held.lock").open() as user, (tmp_path / "run-made.lock").open() as maker:
+        fcntl.flock(user, fcntl.LOCK_SH)
+        fcntl.flock(maker, fcntl.LOCK_EX)
+        prune(tmp_path, time.time() - 50)
+    left = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert left == {"run-new", "run-held", "run-made.partial", "other"}
+    assert len(list(tmp_path.glob("*.lock"))) == len(kinds)
+
+
+def test_a_machine_keeps_its_root(bare: Machine) -> None:
+    assert bare.leader
+    path = run_root().ensure()
+    assert path.stat().st_mtime > time.time() - 60
+    with path.with_suffix(".lock").open() as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_build_dependencies_are_read_from_the_control_file(tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""From the checkout to packages: dpkg-buildpackage and lintian, in a Debian 13 of their own."""
+"""From the checkout to packages: dpkg-buildpackage and lintian, in a Debian 13 of their own.
+
+Where no machine can be started (in most containers, on some rented servers) it is done on the host itself, if that is
+a Debian 13, and without lintian.
+"""
 
 import hashlib
 import os
@@ -8,13 +12,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from testbed.host import BedError, locked, prepare, say
-from testbed.machine import Machine
+from testbed.host import BedError, locked, prepare, release, say
+from testbed.machine import Machine, obstacle
 from testbed.root import build_root
 
 # What no package contains and no package build reads: changing it calls for no new build.
 _NOT_PACKAGED = (".ci/", "build/", "packaging/bench/", "packaging/demo/", "packaging/testbed/", "tests/")
 
+_BUILD = "dpkg-buildpackage -us -uc -b"
 _LINTIAN = "lintian -EviI --pedantic --fail-on=error,warning"
 
 
@@ -32,12 +37,21 @@ def build(source: Path) -> list[Path]:
         stamp = output / "digest"
         if not stamp.exists() or stamp.read_text() != digest:
             _clear(output)
-            _build(source, files, output)
+            reason = obstacle()
+            if reason is None:
+                _build(source, files, output)
+            else:
+                _build_here(source, files, output, reason)
             stamp.write_text(digest)
     return sorted(output.glob("*.deb"))
 
 
 def source_files(source: Path) -> list[str]:
+    """What of a checkout the packages are built from."""
+    return [name for name in checkout_files(source) if not name.startswith(_NOT_PACKAGED)]
+
+
+def checkout_files(source: Path) -> list[str]:
     """The files of a checkout that git does not ignore, new ones included."""
     with tempfile.TemporaryDirectory() as scratch:
         # A repository of our own, in which every file is a new one: this works in an exported tree as well,
@@ -48,7 +62,7 @@ def source_files(source: Path) -> list[str]:
             [*git, "ls-files", "-z", "--others", "--exclude-standard"], cwd=source, check=True, capture_output=True
         ).stdout
     names = os.fsdecode(listing).split("\0")
-    return sorted(name for name in names if name and not name.startswith(_NOT_PACKAGED))
+    return sorted(name for name in names if name)
 
 
 def _digest(source: Path, files: list[str]) -> str:
@@ -73,18 +87,44 @@ def _build(source: Path, files: list[str], output: Path) -> None:
     say("building the packages")
     started = time.monotonic()
     with Machine(root) as machine, tempfile.TemporaryDirectory() as scratch:
-        archive = Path(scratch) / "source.tar"
-        with tarfile.open(archive, "w") as tar:
-            for name in files:
-                tar.add(source / name, name, filter=_owned_by_nobody)
+        archive = _archive(source, files, Path(scratch))
         machine.copy_in(archive, "/srv/source.tar")
         machine.run(["install", "-d", "-o", "builder", "/srv/build", "/srv/build/source"])
-        _step(machine, "cd source && tar -xf /srv/source.tar && dpkg-buildpackage -us -uc -b", output / "build.txt")
-        for package in [*machine.path("/srv/build").glob("*.deb"), *machine.path("/srv/build").glob("*.changes")]:
-            (output / package.name).write_bytes(package.read_bytes())
+        _step(machine, f"cd source && tar -xf /srv/source.tar && {_BUILD}", output / "build.txt")
+        _collect(machine.path("/srv/build"), output)
         say("checking them with lintian")
         _step(machine, f"{_LINTIAN} *.changes", output / "lintian.txt")
     say(f"built and checked them in {time.monotonic() - started:.0f} s:\n{_tail(output / 'lintian.txt')}")
+
+
+def _build_here(source: Path, files: list[str], output: Path, reason: str) -> None:
+    say(f"no machine can be started here, because {reason.strip()}")
+    if release() not in (13, None):
+        raise BedError("the packages can be built here on Debian 13 alone: see Install in README.md")
+    say("building the packages on this machine itself, without lintian; what that needs stays installed")
+    with tempfile.TemporaryDirectory() as scratch, (output / "build.txt").open("w") as log:
+        archive, tree = _archive(source, files, Path(scratch)), Path(scratch) / "source"
+        tree.mkdir()
+        subprocess.run(["tar", "-xf", archive], cwd=tree, check=True)
+        script = f"apt-get -q update; apt-get -q -y build-dep ./ && {_BUILD}"
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        done = subprocess.run(["sh", "-c", script], cwd=tree, env=environment, stdout=log, stderr=log)
+        if done.returncode:
+            raise BedError(f"the packages could not be built, see {log.name}:\n{_tail(Path(log.name))}")
+        _collect(Path(scratch), output)
+
+
+def _archive(source: Path, files: list[str], scratch: Path) -> Path:
+    archive = scratch / "source.tar"
+    with tarfile.open(archive, "w") as tar:
+        for name in files:
+            tar.add(source / name, name, filter=_owned_by_nobody)
+    return archive
+
+
+def _collect(directory: Path, output: Path) -> None:
+    for package in [*directory.glob("*.deb"), *directory.glob("*.changes")]:
+        (output / package.name).write_bytes(package.read_bytes())
 
 
 def _owned_by_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:

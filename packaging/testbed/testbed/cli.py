@@ -1,6 +1,7 @@
 """The commands of the test bed."""
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from testbed.build import build
 from testbed.host import BedError, require_root, say
 from testbed.machine import installed
-from testbed.root import build_root, run_root
+from testbed.root import SUITE, SUITE_VARIABLE, build_root, run_root
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -18,6 +19,8 @@ _CHECKOUT = Path(__file__).resolve().parents[3]
 def main(arguments: list[str]) -> int:
     """Run one command; the exit status is the command's in the machine, 2 if the test bed itself fails."""
     options = _parser().parse_args(arguments)
+    if options.suite:
+        os.environ[SUITE_VARIABLE] = options.suite
     # Like Ctrl-C: leave through the `with` blocks.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
@@ -34,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="testbed", description="A throw-away Debian 13 to build and try packages in."
     )
+    parser.add_argument("--suite", help=f"Debian release of the machines: forky, for one ({SUITE})")
     parser.add_argument("--source", type=Path, default=_CHECKOUT, help="source tree of the packages (this checkout)")
     actions = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, action, text in (

@@ -93,10 +93,24 @@ def mirror() -> str:
 
 
 def _codename() -> str:
-    for line in Path("/etc/os-release").read_text().splitlines():
-        if line.startswith("VERSION_CODENAME="):
-            return line.partition("=")[2].strip('"')
+    if name := _os_release("VERSION_CODENAME"):
+        return name
     raise BedError("/etc/os-release names no VERSION_CODENAME: is this Debian?")
+
+
+def release() -> int | None:
+    """The number of the Debian release that this host has, None for one to come; 0 if it is no Debian."""
+    number = _os_release("VERSION_ID")
+    if _os_release("ID") != "debian":
+        return 0
+    return int(number) if number.isdecimal() else None
+
+
+def _os_release(key: str) -> str:
+    for line in Path("/etc/os-release").read_text().splitlines():
+        if line.startswith(f"{key}="):
+            return line.partition("=")[2].strip('"')
+    return ""
 
 
 def _first_of_list(uri: str) -> str:

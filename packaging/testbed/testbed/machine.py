@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from testbed import keeper
-from testbed.host import BedError, require_root
+from testbed.host import BedError, prepare, require_root
 from testbed.root import Root, run_root
 
 _BOOT_TIMEOUT = 60.0
@@ -42,12 +42,13 @@ class Machine:
         self._root = root
         self._keeper: subprocess.Popen[str] | None = None
         self._console: IO[str] | None = None
+        self._lock: IO[str] | None = None
         self.leader = 0
 
     def __enter__(self) -> Self:
         """Start the machine and wait until it is up. Raises BedError."""
         require_root()
-        directory = self._root.ensure()
+        directory, self._lock = self._root.hold()
         group = f"ravesvc-testbed-{os.getpid()}-{next(_numbers)}"
         self._console = tempfile.TemporaryFile("a+", errors="replace")
         self._keeper = subprocess.Popen(
@@ -95,6 +96,8 @@ class Machine:
             self._keeper.kill()
             self._console.close()
             self._keeper = None
+            if self._lock:
+                self._lock.close()
 
     def run(
         self, command: Sequence[str], *, user: str | None = None, input: str | None = None,  # noqa: A002
@@ -193,6 +196,24 @@ def installed(packages: Iterable[Path], logs: Path) -> Iterator[Machine]:
         except Exception:
             machine.save_logs(logs)
             raise
+
+
+class _HostRoot(Root):
+    """The host's own file system, to see whether a machine starts at all."""
+
+    def hold(self) -> tuple[Path, IO[str]]:
+        """Nothing has to be made, or kept."""
+        return Path("/"), Path(os.devnull).open()
+
+
+def obstacle() -> str | None:
+    """Why no machine can be started here, as in most containers; None if one can. Found out by starting one."""
+    prepare()
+    try:
+        with Machine(_HostRoot(name="host", packages=(), start=("--as-pid2", "sleep", "infinity"))):
+            return None
+    except (BedError, OSError) as e:
+        return str(e)
 
 
 def _environment(user: str | None) -> dict[str, str]:

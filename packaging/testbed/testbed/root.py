@@ -1,16 +1,25 @@
 """The file systems that machines start from: made once by mmdebstrap, then only read."""
 
+import fcntl
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from testbed.host import BedError, apt_settings, cache, locked, mirror, prepare, say
+from testbed.host import BedError, apt_settings, cache, mirror, prepare, say
 
 SUITE = "trixie"
+# Names another for the machines that packages are installed in, such as forky.
+SUITE_VARIABLE = "TESTBED_SUITE"
+
+# Seconds after which a root that no test bed has used is removed. Each change of a recipe makes another root; the
+# cache has those of other checkouts as well.
+_UNUSED = 14 * 24 * 3600.0
 
 _UNIT_DIRECTORY = "etc/systemd/system"
 
@@ -35,14 +44,16 @@ _APT_CONF = 'APT::Install-Recommends "false";\n'
 class Root:
     """A recipe for a root file system.
 
-    packages: installed in it; downloads: kept in apt's cache with all they depend on, ready to be installed offline;
-    files, links: text and targets by path; user: an account to make, or ""; start: systemd-nspawn's options that say
-    what runs in it; group: the control group, under the machine's own, for commands from outside.
+    suite: the Debian release, by its code name; packages: installed in it; downloads: kept in apt's cache with all
+    they depend on, ready to be installed offline; files, links: text and targets by path; user: an account to make
+    or ""; start: systemd-nspawn's options that say what runs in it; group: the control group, under the machine's,
+    for commands from outside.
     """
 
     name: str
     packages: tuple[str, ...]
     start: tuple[str, ...]
+    suite: str = SUITE
     downloads: tuple[str, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
     links: tuple[tuple[str, str], ...] = ()
@@ -51,14 +62,34 @@ class Root:
 
     def ensure(self) -> Path:
         """Return the directory of the root, making it first if need be. Raises BedError."""
-        content = (SUITE, self.packages, self.downloads, self.files, self.links, self.user)
-        path = cache() / f"{self.name}-{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
-        if not path.is_dir():
-            prepare()
-            with locked(path.with_suffix(".lock")) as lock:
-                if not path.is_dir():
-                    self._make(path, lock)
+        path, lock = self.hold()
+        lock.close()
         return path
+
+    def hold(self) -> tuple[Path, IO[str]]:
+        """The same, and a lock: until it is closed no test bed removes the directory. Raises BedError."""
+        content = (self.suite, self.packages, self.downloads, self.files, self.links, self.user)
+        path = cache() / f"{self.name}-{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
+        lock = _lock_of(path).open("a")
+        try:
+            self._take(path, lock)
+        except BaseException:
+            lock.close()
+            raise
+        prune(cache(), time.time() - _UNUSED)
+        return path, lock
+
+    def _take(self, path: Path, lock: IO[str]) -> None:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        while not path.is_dir():
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            prepare()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.is_dir():
+                self._make(path, lock.fileno())
+            # On the way from the one lock to the other somebody may come in between and remove it.
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        os.utime(path)
 
     def _make(self, path: Path, lock: int) -> None:
         say(f"making the {self.name} root: {path}")
@@ -95,7 +126,7 @@ class Root:
             command.append(f"--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG {fetch} {' '.join(self.downloads)}")
         with log.open("w") as output:
             process = subprocess.Popen(
-                [*command, SUITE, str(directory), mirror()], stdout=output, stderr=output, pass_fds=[lock]
+                [*command, self.suite, str(directory), mirror()], stdout=output, stderr=output, pass_fds=[lock]
             )
             try:
                 status = process.wait()
@@ -116,10 +147,43 @@ class Root:
             (directory / name).symlink_to(target)
 
 
+def _lock_of(path: Path) -> Path:
+    return path.with_suffix(".lock")
+
+
+def prune(directory: Path, before: float) -> None:
+    """Remove the roots in the cache that were last used `before` a time, and what killed makers have left of others.
+
+    What a test bed uses or makes is locked, and stays. So do the lock files, because somebody may wait for them.
+    """
+    for file in directory.glob("*-*.lock"):
+        with file.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            _prune_one(file.with_suffix(""), before)
+
+
+def _prune_one(path: Path, before: float) -> None:
+    partial = path.with_suffix(".partial")
+    if path.is_dir() and path.stat().st_mtime < before:
+        say(f"removing a root that nobody has used for two weeks: {path}")
+        shutil.rmtree(partial, ignore_errors=True)
+        # So that half of it, should we be killed, is not taken for a root.
+        path.rename(partial)
+        path.with_suffix(".log").unlink(missing_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
 def run_root() -> Root:
-    """A Debian that boots, with our packages' dependencies at hand but not installed."""
+    """A Debian that boots, with our packages' dependencies at hand but not installed.
+
+    It is the release that TESTBED_SUITE names, or Debian 13.
+    """
     return Root(
         name="run",
+        suite=os.environ.get(SUITE_VARIABLE) or SUITE,
         # curl for its libraries: the tests' MongoDB server wants them.
         packages=(
             "systemd", "systemd-sysv", "dbus", "polkitd", "python3", "iproute2", "less", "passwd", "procps", "curl",
@@ -148,7 +212,7 @@ def run_root() -> Root:
 
 
 def build_root(source: Path) -> Root:
-    """A Debian with the build dependencies of the source package in `source`."""
+    """A Debian 13, whatever is to be tested, with the build dependencies of the source package in `source`."""
     packages = {"build-essential", "lintian", "passwd", *_build_depends(source / "debian" / "control")}
     return Root(
         name="build", packages=tuple(sorted(packages)), user="builder", start=("--as-pid2", "sleep", "infinity")

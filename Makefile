@@ -5,6 +5,8 @@ SHELL := /bin/bash
 TESTBED := python3 packaging/testbed
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -W error -m pytest
+# What a release to come is likely to break: Python, systemd, the bus.
+FORKY_TESTS := $(addprefix tests/integration/test_,main_path.py lifecycle.py own_commands.py rights.py)
 BUS_TESTS := $(wildcard tests/unit/test_bus*.py)
 # By way of the environment, so that it holds in the workers of the unit tests and the processes they start.
 STRICT := PYTHONASYNCIODEBUG=1 PYTHONWARNINGS=error
@@ -48,6 +50,10 @@ integration: .venv/ready deb ## tests on a booted Debian 13 with the packages in
 test-faults: .venv/ready deb ## the long runs in which things are made to break
 	$(PYTEST) tests/integration -m "faults and not alone" -n 3 --dist worksteal
 	$(PYTEST) tests/integration -m "faults and alone"
+
+.PHONY: test-forky
+test-forky: .venv/ready deb ## the main of those tests on Debian 14, which is in the making
+	TESTBED_SUITE=forky $(PYTEST) $(FORKY_TESTS) -m "not faults" -n 2 --dist loadfile
 
 .PHONY: bench-starts
 bench-starts: .venv/ready deb ## what the n-th start of a bot costs, of BOTS=100

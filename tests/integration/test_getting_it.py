@@ -166,3 +166,10 @@ def test_on_a_laptop_with_pip_alone(laptop: Laptop) -> None:
     installed = {path.name.partition("-")[0] for path in laptop.home.glob("rave-venv/lib/python3*/site-packages/*")}
     assert "ravesvc" in installed
     assert "pystemd" not in installed
+    said, _ = laptop.type([second[0], "ravesvc --example-config"]).communicate(timeout=30)
+    assert said == (CHECKOUT / "config/rave.yaml").read_text()
+    # Without a service to run in.
+    said, _ = laptop.type([second[0], "rave-orchestrator || ravectl status || true"]).communicate(timeout=30)
+    assert "the Python package pystemd is missing (pip install 'ravesvc[service]')" in said
+    assert "ravectl: " in said
+    assert "Traceback" not in said

@@ -19,6 +19,7 @@ from testbed.host import BedError
 from testbed.machine import CommandFailed, Machine
 from testbed.root import Root, build_root, prune, run_root
 
+CHECKOUT = Path(__file__).parents[2]
 _GROUPS = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines() if " cgroup" in line]
 
 
@@ -65,6 +66,14 @@ def test_boots_without_a_failed_unit(bare: Machine) -> None:
     assert bare.run(["systemctl", "is-system-running"]).stdout == "running\n"
     assert bare.run(["ps", "-p1", "-ocomm="]).stdout == "systemd\n"
     assert bare.run(["systemctl", "list-units", "--failed", "--no-legend"]).stdout == ""
+
+
+def test_is_the_release_that_was_asked_for(bare: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = run_root().suite
+    assert f"VERSION_CODENAME={suite}\n" in bare.path("/etc/os-release").read_text()
+    monkeypatch.setenv("TESTBED_SUITE", "forky")
+    assert run_root().suite == "forky"
+    assert build_root(CHECKOUT).suite == "trixie"
 
 
 def test_has_a_loopback_and_nothing_else(bare: Machine) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ravesvc import authorities, config, database, places
+from ravesvc import authorities, config, database, identity, places
 from ravesvc.config import Config
 from ravesvc.database import Database
-from ravesvc.errors import RaveError
+from ravesvc.errors import Code, RaveError
 from ravesvc.store import engine
 
 
@@ -32,6 +32,45 @@ def check(path: str | Path) -> tuple[Config | None, list[RaveError]]:
 def check_files(settings: Config) -> list[RaveError]:
     """What the service, or a bot, will find wrong with a single file, and say so when it meets it (Config)."""
     return places.files(settings)
+
+
+def check_identity(settings: Config) -> list[RaveError]:
+    """Keys of `client_identity` for want of which no bot starts (Config): no mistakes, the service runs without them.
+
+    Those of a login are among them as long as there is no account.
+    """
+    keys = identity.missing(settings.identity)
+    if not identity.missing_to_run(settings.identity) and _exists(settings.credentials_path):
+        return []
+    return [_unset(settings, key) for key in keys]
+
+
+def identity_remarks(settings: Config) -> list[str]:
+    """What else of `client_identity` is not set, in sentences."""
+    remarks = []
+    if keys := identity.missing(settings.identity):
+        remarks.append(f"The next login will need {identity.described(keys)}.")
+    if keys := identity.missing_beside(settings.identity):
+        remarks.append(f"Other clients of Rave send these as well: {identity.described(keys)}.")
+    return remarks
+
+
+def _unset(settings: Config, key: str) -> RaveError:
+    where = (
+        f"{settings.file}:{settings.lines['client_identity']}"
+        if "client_identity" in settings.lines
+        else settings.file
+    )
+    text = f"{where}: client_identity.{key} is not set: {identity.looks(key)}"
+    return RaveError(Code.CONFIG, text, file=settings.file, key=f"client_identity.{key}")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # Hidden from a user who asks out of curiosity.
+        return False
 
 
 def with_authorities(settings: Config) -> Config:

@@ -13,8 +13,8 @@ import time
 
 from ravesvc.words import printable
 
-# A status is a line for people.
-_LONGEST = 500
+# A status is a line for people, which may have to name several things.
+_LONGEST = 600
 
 
 def notify(*assignments: str) -> None:

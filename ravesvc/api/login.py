@@ -25,6 +25,7 @@ from ravesvc.api.login_messages import Confirmation, Headers
 from ravesvc.api.transport import Request
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
+from ravesvc.identity import lacking, missing
 from ravesvc.settings import ClientIdentity, Proxy, Servers, Session, Tls
 
 _log = logging.getLogger(__name__)
@@ -34,7 +35,6 @@ T = TypeVar("T")
 # Seconds, for one attempt.
 TIMEOUT = 30.0
 
-_NEEDED = ("request_hash_key", "mojo_api_key", "mojo_redirect_url", "parse_application_id")
 # The magic-link service's own error code for an address that it does not take.
 _BAD_ADDRESS = 900
 # What it answers once it has forgotten the mail.
@@ -252,11 +252,8 @@ async def _open_account(api: _Server, headers: Headers, body: dict[str, Any]) ->
 
 
 def _check(identity: ClientIdentity) -> None:
-    missing = [f"client_identity.{key}" for key in _NEEDED if not getattr(identity, key)]
-    if missing:
-        message = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
-        hint = f"set what is missing in {names.CONFIG_FILE} and restart rave-orchestrator"
-        raise RaveError(Code.CONFIG, message, hint=hint, key=missing[0])
+    if keys := missing(identity):
+        raise lacking(keys)
 
 
 def _not_confirmed() -> RaveError:

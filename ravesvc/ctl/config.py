@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
 
 def _check(options: argparse.Namespace) -> Exit:
     # Imported here because no other command needs it, and it takes its time.
-    from ravesvc.check import check, check_files
+    from ravesvc.check import check, check_files, check_identity, identity_remarks
 
     settings, problems = check(options.file)
     if settings:
@@ -30,7 +30,14 @@ def _check(options: argparse.Namespace) -> Exit:
         output.report(str(problem))
     if settings is None or problems:
         return Exit.FAILED
+    if lacking := check_identity(settings):
+        for problem in lacking:
+            output.report(str(problem))
+        output.report(f"{options.file} has no mistake, but no bot starts until these are set.")
+        return Exit.FAILED
     output.say(f"{options.file} is fine.")
     if settings.database:
         output.say(f"{settings.database.path} is fine.")
+    for remark in identity_remarks(settings):
+        output.say(remark)
     return Exit.OK

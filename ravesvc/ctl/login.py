@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ravesvc import names
 from ravesvc.ctl import arguments, output
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.progress import display
@@ -26,6 +27,7 @@ def add(commands: Commands) -> None:
 
 
 def _login(service: Service, options: argparse.Namespace) -> Exit:
+    _insist_on_identity(service)
     email = options.email
     if email is None and sys.stdin.isatty():
         email = output.ask("E-mail address of the account (empty: the one that is known):")
@@ -33,6 +35,15 @@ def _login(service: Service, options: argparse.Namespace) -> Exit:
     from ravesvc.ctl.signin import SignIn
 
     return service.run(SignIn(service, display()).run(email or ""))
+
+
+def _insist_on_identity(service: Service) -> None:
+    """Name all that a login lacks before there is a question to answer; raises `RaveError` (Config)."""
+    (status,) = service.call("GetStatus")
+    if missing := status.get("IdentityMissing", []):
+        text = f"a login needs all of client_identity that is not set yet: {'; '.join(missing)}"
+        hint = f"set it in {names.CONFIG_FILE}, and: systemctl restart rave-orchestrator"
+        raise RaveError(Code.CONFIG, text, hint=hint)
 
 
 def _logout(service: Service, options: argparse.Namespace) -> Exit:

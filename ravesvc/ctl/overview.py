@@ -19,6 +19,8 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.words import printable
 
 _LONGEST = 300
+# What keeps all bots from starting may be several things, which are all named.
+_LONGEST_HEAD = 600
 _SHORTEST_ID = 8
 # Columns that give way to others on a narrow terminal: the title and the error.
 _FLEXIBLE = (1, 7)
@@ -127,7 +129,7 @@ def _head(status: Mapping[str, Any], outdated: int, now: float) -> list[str]:
     if outdated:
         head.append(f"outdated processes: {outdated} (ravectl roll)")
     head += [f"own commands: {error}" for error in status.get("CommandErrors", [])]
-    return [printable(line, _LONGEST) for line in head]
+    return [printable(line, _LONGEST_HEAD) for line in head]
 
 
 def _shortest(ids: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
-from ravesvc import names
+from ravesvc import identity
 from ravesvc.api import login as magic_link
 from ravesvc.api.login import Login, Step
 from ravesvc.config import Config
@@ -79,6 +79,11 @@ class Account:
         self._mailed = -math.inf
         self._mail_known = False  # whether the last one was sent for certain
         self._saving = False
+
+    @property
+    def identity_missing(self) -> list[str]:
+        """The keys of `client_identity` that a login lacks."""
+        return identity.missing(self._settings.identity)
 
     @property
     def seconds_left(self) -> int:
@@ -229,22 +234,29 @@ class Account:
 
     def _missing(self, damage: RaveError | None) -> RaveError | None:
         """Why there is no session to work with."""
-        if not self._settings.identity.request_hash_key:
-            hint = f"set it in {names.CONFIG_FILE} and restart rave-orchestrator"
-            return RaveError(Code.CONFIG, "client_identity.request_hash_key is not set", hint=hint)
+        if identity.missing_to_run(self._settings.identity):
+            # All that will have to be supplied, not one key after the other.
+            return identity.lacking(identity.missing(self._settings.identity))
         if self._credentials and self._credentials.session:
             return None
         path = self._settings.credentials_path
         if self._credentials:
             missing = "user id" if self._credentials.auth_token else "token"
-            return _login_needed(f"the credentials have no {missing}")
+            return self._login_needed(f"the credentials have no {missing}")
         error = self._state.error
         if error and not self._state.loaded:
             why = damage.message if damage else f"{path} does not exist"
             return RaveError(Code.STORE, f"there are no credentials: {error.message}; {why}", hint=error.hint)
         reasons = [self._state.unusable] if self._state.unusable else []
         reasons += [f"{damage.message}; {damage.hint}"] if damage else []
-        return _login_needed("; ".join(reasons) or "there are no credentials yet")
+        return self._login_needed("; ".join(reasons) or "there are no credentials yet")
+
+    def _login_needed(self, why: str) -> RaveError:
+        if keys := self.identity_missing:
+            lacking = identity.lacking(keys)
+            message = f"login needed, for which {lacking.message}"
+            return RaveError(Code.LOGIN_NEEDED, message, hint=f"{lacking.hint}; {why}")
+        return RaveError(Code.LOGIN_NEEDED, "login needed: run ravectl login EMAIL", hint=why)
 
     def _begin(self, email: str) -> Credentials:
         """What a login begins with: address and device; raises `RaveError` if there can't be a login now."""
@@ -344,10 +356,6 @@ def _failure(login: asyncio.Task[None]) -> RaveError | None:
     if error is None or isinstance(error, RaveError):
         return error
     return RaveError(Code.INTERNAL, "the login failed by a fault of the service", hint="the journal says more")
-
-
-def _login_needed(why: str) -> RaveError:
-    return RaveError(Code.LOGIN_NEEDED, "login needed: run ravectl login EMAIL", hint=why)
 
 
 def _one_account(one: Credentials, other: Credentials) -> bool:

@@ -14,6 +14,7 @@ from ravesvc import __version__, names
 from ravesvc.bot.command import CLAIM
 from ravesvc.bus import Call, Interface, Variant, method
 from ravesvc.errors import Code, RaveError
+from ravesvc.identity import looks
 from ravesvc.names import PolkitAction
 from ravesvc.orchestrator import arguments
 from ravesvc.orchestrator.account import Account
@@ -59,6 +60,7 @@ class ManagerObject(Interface):
         "StoreError": "s",
         "HasAccount": "b",
         "LoginNeeded": "b",
+        "IdentityMissing": "as",
         "LoginStep": "s",
         "Admins": "u",
         "Permissions": "u",
@@ -368,6 +370,7 @@ class ManagerObject(Interface):
             StoreError=str(self._state.error or ""),
             HasAccount=self._state.has_account,
             LoginNeeded=login_needed,
+            IdentityMissing=[f"{key}: {looks(key)}" for key in self._account.identity_missing],
             LoginStep=self._account.step,
             Admins=len(self._state.admins),
             Permissions=len(self._state.overrides),

@@ -110,9 +110,10 @@ class House:
             raise self._unusable(self._blocks.error)
         obstacle = self._account.obstacle
         if obstacle and obstacle.code is Code.CONFIG:
-            raise RaveError(Code.CONFIG, obstacle.message, hint="set it in rave.yaml, see rave.yaml(5)")
+            raise RaveError(Code.CONFIG, obstacle.message, hint="set what is missing in rave.yaml, see rave.yaml(5)")
         if obstacle and obstacle.code is Code.LOGIN_NEEDED:
-            raise RaveError(Code.LOGIN_NEEDED, f"there is no account: {obstacle.hint}", hint=self._way_in())
+            why = obstacle.message if self._account.identity_missing else f"there is no account: {obstacle.hint}"
+            raise RaveError(Code.LOGIN_NEEDED, why, hint=self._way_in())
         self._entry_points = await asyncio.to_thread(entrypoints.find)
         self._rooms.start()
         self._ready = True

@@ -136,7 +136,13 @@ def test_first_install(site: Site) -> None:
     assert site.sh("stat -c '%a %U:%G' /etc/rave/rave.yaml").strip() == "640 root:rave"
     site.sh("systemctl start rave-orchestrator")
     status = site.sh("systemctl status rave-orchestrator")
-    assert "No mesh is started: client_identity.request_hash_key is not set" in status
+    assert "No mesh is started: client_identity.request_hash_key (a text of hex digits, signs requests), " in status
+    # Status, check and login name all that has to be supplied, at once.
+    said = [status, site.sh("ravectl config check", check=False), site.sh("ravectl login < /dev/null", check=False)]
+    for key in "request_hash_key", "mojo_api_key", "mojo_redirect_url", "parse_application_id":
+        assert all(key in each for each in said), (key, said)
+    assert "is fine" not in said[1]
+    assert site.machine.run(["ravectl", "config", "check"], check=False).returncode == 1
     assert site.manager("Meshes") == 0
     site.sh("systemctl stop rave-orchestrator")
 

@@ -11,6 +11,9 @@ from ravesvc.ctl.main import main
 from ravesvc.ctl.status import Exit
 
 SECRET = "hush4711"
+KEYS = ("request_hash_key", "mojo_api_key", "mojo_redirect_url", "parse_application_id")
+ADVISED = ("user_agent", "client_version", "app_build")
+IDENTITY = "client_identity:\n" + "".join(f"  {key}: {SECRET}\n" for key in (*KEYS, *ADVISED))
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +25,7 @@ def _no_bus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return configured(tmp_path)
+    return configured(tmp_path, IDENTITY)
 
 
 def configured(tmp_path: Path, more: str = "") -> Path:
@@ -38,6 +41,34 @@ def test_a_good_configuration(file: Path, capsys: pytest.CaptureFixture[str]) ->
     database.write_text(f'{{"uri": "mongodb://bot:{SECRET}@localhost/bot", "options": {{"maxPoolSize": 5}}}}')
     assert main(["config", "check", str(file)]) == Exit.OK
     assert capsys.readouterr() == (f"{file} is fine.\n{database} is fine.\n", "")
+
+
+def test_all_that_has_to_be_supplied_is_named_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = configured(tmp_path, f"credentials_path: {tmp_path}/c.json\nclient_identity:\n  user_agent: x\n")
+    assert main(["config", "check", str(file)]) == Exit.FAILED
+    heard = capsys.readouterr()
+    assert not heard.out
+    *lines, last = heard.err.splitlines()
+    assert [line.partition(" is not set: ")[0] for line in lines] == [
+        f"{file}:3: client_identity.{key}" for key in KEYS
+    ]
+    assert lines[0].endswith("is not set: a text of hex digits, signs requests")
+    assert last == f"{file} has no mistake, but no bot starts until these are set."
+
+
+def test_what_a_login_takes_may_come_later_where_there_is_an_account(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    account = tmp_path / "credentials.json"
+    file = configured(tmp_path, f"credentials_path: {account}\nclient_identity: {{request_hash_key: {SECRET}}}\n")
+    assert main(["config", "check", str(file)]) == Exit.FAILED
+    assert capsys.readouterr().err.count("is not set: ") == 3
+    account.touch()
+    assert main(["config", "check", str(file)]) == Exit.OK
+    fine, login, others = capsys.readouterr().out.splitlines()
+    assert fine == f"{file} is fine."
+    assert login.startswith("The next login will need client_identity.mojo_api_key (a text,")
+    assert all(f"client_identity.{key} (such as" in others for key in ADVISED)
 
 
 def test_the_file_of_the_service_is_the_one_that_is_meant(

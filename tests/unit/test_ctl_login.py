@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ravesvc.bus import Variant
 from ravesvc.ctl import progress, signin
 from ravesvc.ctl.main import main
 from ravesvc.ctl.progress import Spinner, words
@@ -60,7 +61,7 @@ def test_lines(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -
         "Sending the mail\nFollow the link in the mail, 10:00 left\nSigning in\nLogged in.\n"
     )  # fmt: skip
     assert not heard.err
-    assert manager.asked == [("Login", EMAIL)]
+    assert manager.asked == ["GetStatus", ("Login", EMAIL)]
     assert manager.interactive == {True}
 
 
@@ -121,7 +122,21 @@ def test_spinner(manager: FakeManagerObject, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_known_address(manager: FakeManagerObject) -> None:
     assert main(["login"]) == 0
-    assert manager.asked == [("Login", "")]
+    assert manager.asked == ["GetStatus", ("Login", "")]
+
+
+def test_what_a_login_lacks_is_named_before_there_is_a_question(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = ["request_hash_key: a text of hex digits", "mojo_api_key: a text"]
+    manager.status["IdentityMissing"] = Variant("as", missing)
+    monkeypatch.setattr(sys, "stdin", Terminal(EMAIL))
+    assert main(["login"]) == Exit.FAILED
+    heard = capsys.readouterr()
+    assert "; ".join(missing) in heard.err
+    assert "systemctl restart rave-orchestrator" in heard.err
+    assert "address" not in heard.err
+    assert manager.asked == ["GetStatus"]
 
 
 @pytest.mark.parametrize(("typed", "asked"), [(f" {EMAIL}\n", EMAIL), ("\n", ""), ("", "")])
@@ -135,7 +150,7 @@ def test_a_terminal_is_asked_for_the_address(
     answer(monkeypatch, typed)
     assert main(["login"]) == 0
     assert "E-mail address" in capsys.readouterr().err
-    assert manager.asked == [("Login", asked)]
+    assert manager.asked == ["GetStatus", ("Login", asked)]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +258,7 @@ def test_ctrl_c_cancels(
     former = signal.getsignal(number)
     assert main(["login", EMAIL]) == Exit.INTERRUPTED
     assert capsys.readouterr().err == "ravectl: the login is cancelled\n"
-    assert manager.asked == [("Login", EMAIL), "CancelLogin"]
+    assert manager.asked == ["GetStatus", ("Login", EMAIL), "CancelLogin"]
     assert signal.getsignal(number) == former
 
 
@@ -266,7 +281,7 @@ def test_ctrl_c_before_it_begins_leaves_others_alone(manager: FakeManagerObject)
 
     manager.login_script = wait
     assert main(["login", EMAIL]) == Exit.INTERRUPTED
-    assert manager.asked == [("Login", EMAIL)]
+    assert manager.asked == ["GetStatus", ("Login", EMAIL)]
 
 
 def test_too_late_to_cancel(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,9 @@ class Rave:
             each.set()
 
 
+KEYS = ("request_hash_key", "mojo_api_key", "mojo_redirect_url", "parse_application_id")
+
+
 class Site:
     """An account with its state, store and file."""
 
@@ -79,7 +82,7 @@ class Site:
         self.ended: list[Code | None] = []
         self.now = 1000.0
         self.state = State(self.store, self._tell, lambda: None, copy=FakeCopy(), retry=0.005)  # type: ignore[arg-type]
-        identity = {"request_hash_key": "the-key", **options}
+        identity = dict.fromkeys(KEYS, "the-key") | options
         settings, _ = config.read(
             f"credentials_path: {self.path}\nclient_identity: {identity}\nlang: fr\n", "rave.yaml"
         )
@@ -701,8 +704,22 @@ def test_without_an_identity_there_is_no_session(run: Run, tmp_path: Path) -> No
             assert made.account.session is None
             assert made.account.obstacle
             assert made.account.obstacle.code is Code.CONFIG
-            assert "client_identity.request_hash_key is not set" in str(made.account.obstacle)
+            assert "client_identity.request_hash_key (a text of hex digits" in str(made.account.obstacle)
             assert plain(read_credentials(made.path)) == OURS  # the file follows nevertheless
+
+    run(body())
+
+
+def test_without_what_a_login_takes_it_is_not_sent_for(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site(tmp_path, mojo_api_key="") as made:
+            assert made.account.obstacle
+            assert made.account.obstacle.code is Code.LOGIN_NEEDED
+            said = str(made.account.obstacle)
+            assert "login needed, for which client_identity.mojo_api_key (a text" in said
+            assert "run ravectl login" not in said
+            assert "there are no credentials yet" in said
+            assert made.account.identity_missing == ["mojo_api_key"]
 
     run(body())
 

@@ -280,8 +280,8 @@ def test_children_that_run_are_left_running_when_the_bus_is_lost(
 def lack_identity(site: Site) -> str:
     site.without("request_hash_key")
     return (
-        "No mesh is started: client_identity.request_hash_key is not set "
-        f"(set it in {names.CONFIG_FILE} and restart rave-orchestrator)"
+        "No mesh is started: client_identity.request_hash_key (a text of hex digits, signs requests) is not set "
+        f"(set what is missing in {names.CONFIG_FILE} and restart rave-orchestrator)"
     )
 
 

@@ -137,6 +137,7 @@ class FakeAccount:
 
     def __init__(self) -> None:
         self.step = ""
+        self.identity_missing: list[str] = []
         self.asked: list[str] = []
         self.state: State
 
@@ -534,6 +535,7 @@ UNSET = {
     "StoreError": "",
     "HasAccount": False,
     "LoginNeeded": False,
+    "IdentityMissing": [],
     "LoginStep": "",
     "Admins": 0,
     "Permissions": 0,

@@ -1,0 +1,61 @@
+"""What the keys of `client_identity` look like, and what each is needed for: the one table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ravesvc import names
+from ravesvc.errors import Code, RaveError
+from ravesvc.settings import ClientIdentity
+
+# Without these no request is answered.
+_RUNNING = {"request_hash_key": "a text of hex digits, signs requests"}
+# Without these, too, nobody can log in.
+_LOGIN = {
+    "mojo_api_key": "a text, for the server that mails log-in links",
+    "mojo_redirect_url": "an https URL that ends in /mojoauth",
+    "parse_application_id": "a text, for the Parse server",
+}
+# Every client that is known sends these, but whether Rave insists on them is not known.
+_ADVISED = {
+    "user_agent": "such as Rave/2149 (8.2.9) (Android 9; MODEL; BRAND DEVICE; en)",
+    "client_version": "such as 8.2.9",
+    "app_build": "such as 2149",
+}
+_LOOKS = _RUNNING | _LOGIN | _ADVISED
+
+
+def missing_to_run(identity: ClientIdentity) -> list[str]:
+    """The keys without which no bot starts."""
+    return _unset(identity, _RUNNING)
+
+
+def missing(identity: ClientIdentity) -> list[str]:
+    """The same and those without which there is no login: all that has to be supplied."""
+    return _unset(identity, _RUNNING | _LOGIN)
+
+
+def missing_beside(identity: ClientIdentity) -> list[str]:
+    """Keys that a client is expected to send."""
+    return _unset(identity, _ADVISED)
+
+
+def looks(key: str) -> str:
+    """What the value of a key looks like."""
+    return _LOOKS[key]
+
+
+def described(keys: Iterable[str]) -> str:
+    """Keys in one sentence, each with what it looks like."""
+    return ", ".join(f"client_identity.{key} ({looks(key)})" for key in keys)
+
+
+def lacking(keys: Sequence[str]) -> RaveError:
+    """The error (Config) for keys that are missing."""
+    hint = f"set what is missing in {names.CONFIG_FILE} and restart rave-orchestrator"
+    message = f"{described(keys)} {'is' if len(keys) == 1 else 'are'} not set"
+    return RaveError(Code.CONFIG, message, hint=hint, key=f"client_identity.{keys[0]}")
+
+
+def _unset(identity: ClientIdentity, keys: Iterable[str]) -> list[str]:
+    return [key for key in keys if not getattr(identity, key)]

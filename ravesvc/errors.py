@@ -38,6 +38,8 @@ class Code(StrEnum):
     # Rave over HTTP and WebSocket.
     BAD_REQUEST = "BadRequest"
     UNAUTHORIZED = "Unauthorized"
+    IDENTITY = "IdentityRefused"
+    CLOCK = "ClockWrong"
     FORBIDDEN = "Forbidden"
     NOT_FOUND = "NotFound"
     RATE_LIMITED = "RateLimited"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from email.utils import mktime_tz, parsedate_tz
 
 from ravesvc import fields
+from ravesvc.api.refusal import diagnose
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 
@@ -49,7 +50,8 @@ def retryable(error: RaveError) -> bool:
 def document(answer: Answer, now: float) -> Object:
     """The object in a successful answer, empty if its body holds none; raises the `RaveError` that it reports else.
 
-    A 2xx answer may report an error as well. The server's own words are left out: they may quote what we sent.
+    A 2xx answer may report an error as well. The server's own words are left out: they may quote what we sent. They
+    serve to tell what a refusal is about, see `ravesvc.api.refusal`.
     `now` is in seconds since the epoch, for answers that don't say what time it is. Attributes: `status`,
     `error_code` if Rave gave one, `retry_after` in seconds if it asked for a pause.
     """
@@ -65,6 +67,9 @@ def document(answer: Answer, now: float) -> Object:
         attributes["error_code"] = error_code
         detail += f", error {error_code}"
     attributes |= asked_pause(answer.retry_after, answer.date, now)
+    if diagnosed := diagnose(answer.status, _words(error or {}), _skew(answer.date, now)):
+        diagnosed.attributes |= attributes
+        raise diagnosed
     raise RaveError(code, f"{words} ({detail})", hint=_HINTS.get(code, ""), **attributes)
 
 
@@ -106,6 +111,18 @@ def _time(text: str) -> float | None:
         return None if date is None else float(mktime_tz(date))
     except (ValueError, OverflowError):
         return None
+
+
+def _skew(date: str | None, now: float) -> float | None:
+    """Seconds by which our clock is ahead of the server's."""
+    told_now = _time(date or "")
+    return None if told_now is None else now - told_now
+
+
+def _words(error: Object) -> str:
+    """What the server says of an error."""
+    said = error.get("message", error.get("error"))
+    return said if isinstance(said, str) else ""
 
 
 def _classify(status: int, error_code: int | None) -> tuple[Code, str]:

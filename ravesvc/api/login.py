@@ -148,6 +148,7 @@ class _Server:
         self._sleep = sleep
         self._rng = rng
         self._name = name
+        self._signed = identity_key == "request_hash_key"
         self._hint = f"check servers.{key} and client_identity.{identity_key} in {names.CONFIG_FILE}"
 
     async def ask(
@@ -177,9 +178,18 @@ class _Server:
         return await retry.repeat(what, attempt, may_repeat, self._sleep, self._rng)
 
     def _in_words(self, error: RaveError) -> RaveError:
-        """A refusal, told as one of a login: the words for it elsewhere are about a session, and there is none."""
+        """A refusal, told as one of a login: the words for it elsewhere are about a session, and there is none.
+
+        A signed request goes out with a token that is new. If that is not accepted the signature is what is wrong.
+        """
+        if error.code is Code.CLOCK and not self._signed:
+            # The time is part of a signature, and of nothing else.
+            error = RaveError(Code.UNAUTHORIZED, error.message, hint=error.hint, **error.attributes)
         if error.code not in _REFUSALS:
             return error
+        if error.code is Code.UNAUTHORIZED and self._signed:
+            message = f"{self._name} refuses the signature (HTTP {error.attributes['status']})"
+            return RaveError(Code.IDENTITY, message, hint=self._hint, **error.attributes)
         code = Code.FORBIDDEN if error.code is Code.FORBIDDEN else Code.REFUSED
         message = f"{self._name} refuses the login (HTTP {error.attributes['status']})"
         return RaveError(code, message, hint=self._hint, **error.attributes)

@@ -27,6 +27,9 @@ _FINAL = {
     Code.NOT_FOUND: ExitStatus.GONE,
     Code.UNAUTHORIZED: ExitStatus.LOGIN_NEEDED,
     Code.LOGIN_NEEDED: ExitStatus.LOGIN_NEEDED,
+    # No login cures these, but like it they are the account's, and over with the next good round of discovery.
+    Code.IDENTITY: ExitStatus.LOGIN_NEEDED,
+    Code.CLOCK: ExitStatus.LOGIN_NEEDED,
 }
 # The server knows us and says no, which may pass; everything else that fails is a matter of reaching it.
 _REJECTIONS = (Code.FORBIDDEN, Code.REFUSED)

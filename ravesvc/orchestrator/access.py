@@ -26,6 +26,10 @@ _CHECK_AGAIN = 600.0
 _UNSAID_PAUSE = 30.0
 
 
+# What Rave says of the account as a whole, also where it is not the list that was asked for.
+_REFUSALS = (Code.UNAUTHORIZED, Code.IDENTITY, Code.CLOCK)
+
+
 class Access:
     """Requests of the session that was given last; without one there must be none but `leave`, which does nothing.
 
@@ -52,6 +56,7 @@ class Access:
         self._clock = clock
         self._session: Session | None = None
         self._checked: Session | None = None  # Rave has said whose it is
+        self._accepted: Session | None = None  # Rave has answered it, some time since our start
         # The session whose check has failed, and when to try that again.
         self._unchecked: tuple[Session | None, float] = (None, 0.0)
         self._api: Api | None = None
@@ -65,6 +70,11 @@ class Access:
             self._api.set_session(session)
         else:
             self._api = self._new_api(session, self._show_progress)
+
+    @property
+    def proven(self) -> bool:
+        """Whether Rave has taken this session and our signature before, so that only the session can be over."""
+        return self._session is not None and self._session == self._accepted
 
     async def meshes(self) -> Sequence[Mesh]:
         """All meshes that the configuration wants; raises as `Api`, and BadData for a session of somebody else.
@@ -85,6 +95,7 @@ class Access:
             if session != self._checked and not self._check_failed_lately(session):
                 await self._check(self._api, session)
             listing = await self._api.meshes(MeshMode(settings.mesh_mode), limit=settings.limit, lang=settings.lang)
+            self._accepted = session
         except RaveError as e:
             self._note_pause(e)
             if e.code is Code.UNAUTHORIZED:
@@ -108,7 +119,7 @@ class Access:
             async with asyncio.timeout(_CHECK_TIMEOUT):
                 user = await api.me()
         except (RaveError, TimeoutError) as e:
-            if isinstance(e, RaveError) and (e.code is Code.UNAUTHORIZED or failures.pause(e)):
+            if isinstance(e, RaveError) and (e.code in _REFUSALS or failures.pause(e)):
                 raise
             self._unchecked = session, self._clock() + _CHECK_AGAIN
             why = e if isinstance(e, RaveError) else "Rave did not answer in time"

@@ -38,7 +38,7 @@ from ravesvc.orchestrator.record import Record, command_errors, unshown
 from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
-from ravesvc.orchestrator.statusline import Situation, status_line
+from ravesvc.orchestrator.statusline import IDENTITY_REFUSALS, Situation, status_line
 from ravesvc.store.blocklist import Change, Reason, What
 from ravesvc.store.copy import Copy
 from ravesvc.store.engine import make_store
@@ -165,6 +165,7 @@ class _Parent:
             progress=self._login_progress,
             ended=self._login_ended,
         )
+        self._login_refused: RaveError | None = None  # by what no login cures
         self._user: int | None = None
         self._units = Units()
         self._discovery = Discovery(self._access.meshes, settings.discovery_interval, self._round_ended)
@@ -266,7 +267,14 @@ class _Parent:
     @property
     def _login_needed(self) -> bool:
         obstacle = self._account.obstacle
-        return self._discovery.login_needed or (obstacle is not None and obstacle.code is Code.LOGIN_NEEDED)
+        refused = self._discovery.login_needed and not self._identity_refused
+        return refused or (obstacle is not None and obstacle.code is Code.LOGIN_NEEDED)
+
+    @property
+    def _identity_refused(self) -> RaveError | None:
+        """Why a login would not help: Rave says so, or has refused the signature of a token that was new."""
+        error = self._discovery.error
+        return error if error and error.code in IDENTITY_REFUSALS else self._login_refused
 
     async def _answers(self) -> bool:
         if self._obstacle or self._discovery.error:
@@ -373,6 +381,8 @@ class _Parent:
 
     def _login_ended(self, error: RaveError | None) -> None:
         self._manager.login_finished(error)
+        if error is None or error.code in IDENTITY_REFUSALS:
+            self._login_refused = error
         if error is None:
             # Also for the same session, which Rave may have refused until now.
             self._discovery.session_changed()
@@ -380,6 +390,7 @@ class _Parent:
 
     def _round_ended(self) -> None:
         if self._discovery.error is None:
+            self._login_refused = None
             self._fleet.reconcile()
         self._manager.discovery_finished()
         self._changed()
@@ -411,6 +422,8 @@ class _Parent:
             obstacle=self._obstacle,
             waiting_for="" if self._discovery.last_good else self._access.progress,
             session_refused=self._discovery.login_needed,
+            session_proven=self._access.proven,
+            identity_refused=self._identity_refused,
             discovery_error=self._discovery.error,
             stale_since=self._discovery.stale_since,
             losses_held_back=self._discovery.census.held_back,

@@ -8,6 +8,11 @@ from dataclasses import dataclass
 
 from ravesvc.errors import Code, RaveError
 
+# What a login does not cure.
+IDENTITY_REFUSALS = (Code.IDENTITY, Code.CLOCK)
+# Said in words of their own, not as a failure of discovery.
+_ACCOUNT_REFUSALS = (Code.UNAUTHORIZED, *IDENTITY_REFUSALS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
@@ -18,6 +23,8 @@ class Situation:
         obstacle: why there can't be a round of discovery, and no mesh is started; None if there can.
         waiting_for: what is asked of Rave, in a sentence, as long as it has not told once which meshes there are.
         session_refused: Rave refuses the session.
+        session_proven: Rave has taken the session before, with the same signature.
+        identity_refused: why no login would help: Rave refuses the client identity, or our clock.
         discovery_error: why the last round failed; None when it was good.
         stale_since: seconds since the epoch up to which the list of meshes is known; means nothing without an error.
         pauses: that Rave asks for, a sentence each.
@@ -32,6 +39,8 @@ class Situation:
     obstacle: RaveError | None = None
     waiting_for: str = ""
     session_refused: bool = False
+    session_proven: bool = True
+    identity_refused: RaveError | None = None
     discovery_error: RaveError | None = None
     stale_since: float = 0.0
     pauses: Sequence[str] = ()
@@ -59,9 +68,16 @@ def status_line(now: Situation) -> str:
 
 
 def _nothing_starts(now: Situation) -> str:
+    # Where Rave refuses the identity, a login fails as well.
+    if now.identity_refused and (now.obstacle is None or now.obstacle.code is Code.LOGIN_NEEDED):
+        return f"No mesh is started: {now.identity_refused}"
     if now.obstacle:
         return f"No mesh is started: {now.obstacle}"
-    return "login needed: run ravectl login EMAIL: Rave refuses the session" if now.session_refused else ""
+    if not now.session_refused:
+        return ""
+    refused = "login needed: run ravectl login EMAIL: Rave refuses the session"
+    # A server that gives no reason refuses a wrong signature in the same way.
+    return refused if now.session_proven else f"{refused}, or client_identity.request_hash_key is wrong"
 
 
 def _meshes(now: Situation) -> str:
@@ -73,7 +89,7 @@ def _meshes(now: Situation) -> str:
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(now.stale_since))
     error = now.discovery_error
     paused = now.pauses and error and error.code is Code.RATE_LIMITED
-    if error and error.code is not Code.UNAUTHORIZED and not now.obstacle and not paused:
+    if error and error.code not in _ACCOUNT_REFUSALS and not now.obstacle and not paused:
         parts.append(f"discovery fails, stale since {since}: {error.message}")
     if now.losses_held_back:
         hint = "ravectl discover --confirm-losses"

@@ -88,10 +88,10 @@ class Gate:
         for mismatch in mismatches:
             world.log.violation(where, mismatch.what)
         if mismatches:
-            return mismatches[0].status, error(mismatches[0].status, mismatches[0].what)
+            return mismatches[0].status, self._refusal(mismatches[0].status, mismatches[0].what)
         token = bearer(request.headers)
         if token in world.expired:
-            return 401, error(401, "the session has expired")
+            return 401, self._refusal(401, "the session has expired")
         try:
             document = fields.parse_object(body, "the body") if body else {}
             user = world.sessions.get(token, _NOBODY)
@@ -101,6 +101,9 @@ class Gate:
             if e.code not in _ANSWERS:
                 world.log.violation(where, e.message)
             return status, error(code, e.message)
+
+    def _refusal(self, status: int, reason: str) -> dict[str, Any]:
+        return error(status, reason if self._world.options.reasons == "given" else "Unauthorized")
 
     async def _failing(
         self, request: web.Request, fault: Fault, status: int, payload: dict[str, Any]

@@ -20,6 +20,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "playback": ("PLAY", "PAUS", "WAIT", "none"),
     "refusal_ok": ("false", "absent"),
     "id_token": ("sent", "late", "missing"),
+    "reasons": ("given", "none"),
 }
 # Calls that can be made to fail; `discovery` is GET /meshes/self.
 FAULT_TARGETS = (
@@ -66,6 +67,8 @@ class Options:
     silence_limit: float = 60.0
     # How far Request-Ts may be from our clock.
     request_window: float = 300.0
+    # Whether a refusal says what it is about: an expired session and a wrong signature look alike without.
+    reasons: str = "given"
     # At most so many meshes on a page of the listing, whatever the limit asked for.
     page_size: float = 100.0
     # After how many looks the link of a mail counts as followed; `never`: somebody has to follow it (`confirm`).

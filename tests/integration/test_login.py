@@ -120,6 +120,58 @@ def test_failures_are_told_apart(empty: Site, target: str, mode: str, words: str
     assert "login needed" in status(empty)
 
 
+def _wrong_key(site: Site) -> None:
+    """What a mistake in the configuration, or a new key of Rave's, comes down to."""
+    site.sh("sed -i 's/request_hash_key: .*/request_hash_key: \"0123456789abcdef\"/' /etc/rave/rave.yaml")
+
+
+def test_a_wrong_signature_is_told_apart_from_a_session_that_is_over(site: Site) -> None:
+    _wrong_key(site)
+    site.sh("systemctl start rave-orchestrator")
+    words = "Rave refuses the client identity (HTTP 401) (check client_identity.request_hash_key"
+    eventually(lambda: words in status(site), "the status says it")
+    assert "login needed" not in status(site)
+    assert site.manager("LoginNeeded") is False
+    site.control.forget_violations()
+
+
+def test_a_server_that_gives_no_reason_is_found_out_by_a_login(site: Site) -> None:
+    site.control.option("reasons", "none")
+    site.control.option("confirm", "0")
+    _wrong_key(site)
+    site.sh("systemctl start rave-orchestrator")
+    # Either may be the reason.
+    words = "Rave refuses the session, or client_identity.request_hash_key is wrong"
+    eventually(lambda: words in status(site), "the status names both")
+    said = site.sh(f"ravectl login {EMAIL}", check=False)
+    assert "refuses the signature" in said
+    assert "client_identity.request_hash_key" in said
+    # A token that is new can't be over.
+    eventually(lambda: "login needed" not in status(site), "no login is asked for")
+    assert "refuses the signature" in status(site)
+    # With the right key, and no login, all is well.
+    site.configure()
+    (mesh,) = site.control.create()
+    site.control.invite(mesh)
+    site.sh("systemctl restart rave-orchestrator")
+    site.control.wait(connected=[mesh])
+    site.control.forget_violations()
+
+
+def test_a_clock_that_is_off_is_named_for_what_it_is(site: Site) -> None:
+    # The server's is another one's, of the machine itself none can be set here.
+    site.control.option("request_window", "0")
+    site.sh("systemctl start rave-orchestrator")
+    eventually(lambda: "the clock of this machine is wrong" in status(site), "the status says it")
+    assert "login needed" not in status(site)
+    site.control.option("request_window", "300")
+    (mesh,) = site.control.create()
+    site.control.invite(mesh)
+    # It is tried again by itself.
+    site.control.wait(connected=[mesh])
+    site.control.forget_violations()
+
+
 def test_an_address_that_is_none(empty: Site) -> None:
     said = empty.sh("ravectl login nonsense || echo status $?", check=False)
     assert "address" in said

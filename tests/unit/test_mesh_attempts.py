@@ -14,6 +14,8 @@ FINAL = {
     Code.NOT_FOUND: ExitStatus.GONE,
     Code.UNAUTHORIZED: ExitStatus.LOGIN_NEEDED,
     Code.LOGIN_NEEDED: ExitStatus.LOGIN_NEEDED,
+    Code.IDENTITY: ExitStatus.LOGIN_NEEDED,
+    Code.CLOCK: ExitStatus.LOGIN_NEEDED,
 }
 REJECTIONS = (Code.FORBIDDEN, Code.REFUSED)
 

@@ -7,6 +7,7 @@ import pytest
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator.statusline import Situation, status_line
 
+IDENTITY = RaveError(Code.IDENTITY, "Rave refuses us", hint="check the key")
 NOON = time.mktime((2026, 11, 28, 12, 3, 0, 0, 0, -1))
 
 
@@ -33,6 +34,25 @@ NOON = time.mktime((2026, 11, 28, 12, 3, 0, 0, 0, -1))
         (
             Situation(session_refused=True, discovery_error=RaveError(Code.UNAUTHORIZED, "401")),
             "login needed: run ravectl login EMAIL: Rave refuses the session; 0 meshes",
+        ),
+        (
+            Situation(
+                session_refused=True, session_proven=False, discovery_error=RaveError(Code.UNAUTHORIZED, "401")
+            ),
+            "login needed: run ravectl login EMAIL: Rave refuses the session, "
+            "or client_identity.request_hash_key is wrong; 0 meshes",
+        ),
+        (
+            Situation(session_refused=True, identity_refused=IDENTITY, discovery_error=IDENTITY),
+            "No mesh is started: Rave refuses us (check the key); 0 meshes",
+        ),
+        (
+            Situation(identity_refused=IDENTITY, obstacle=RaveError(Code.LOGIN_NEEDED, "login needed")),
+            "No mesh is started: Rave refuses us (check the key)",
+        ),
+        (
+            Situation(identity_refused=IDENTITY, obstacle=RaveError(Code.BAD_FILE, "broken")),
+            "No mesh is started: broken",
         ),
         (
             Situation(discovery_error=RaveError(Code.SERVER_ERROR, "HTTP 500"), stale_since=NOON),

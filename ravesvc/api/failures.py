@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from email.utils import mktime_tz, parsedate_tz
 
 from ravesvc import fields
-from ravesvc.api.refusal import diagnose
+from ravesvc.api.refusal import diagnose, names_session
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 
@@ -53,7 +53,8 @@ def document(answer: Answer, now: float) -> Object:
     A 2xx answer may report an error as well. The server's own words are left out: they may quote what we sent. They
     serve to tell what a refusal is about, see `ravesvc.api.refusal`.
     `now` is in seconds since the epoch, for answers that don't say what time it is. Attributes: `status`,
-    `error_code` if Rave gave one, `retry_after` in seconds if it asked for a pause.
+    `error_code` if Rave gave one, `retry_after` in seconds if it asked for a pause, and `session_named` if it is for
+    certain the session that is Unauthorized.
     """
     found = _parse(answer.body)
     error = _error(found)
@@ -70,6 +71,8 @@ def document(answer: Answer, now: float) -> Object:
     if diagnosed := diagnose(answer.status, _words(error or {}), _skew(answer.date, now)):
         diagnosed.attributes |= attributes
         raise diagnosed
+    if code is Code.UNAUTHORIZED and names_session(_words(error or {})):
+        attributes["session_named"] = True
     raise RaveError(code, f"{words} ({detail})", hint=_HINTS.get(code, ""), **attributes)
 
 

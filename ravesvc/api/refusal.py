@@ -26,6 +26,11 @@ _HEADERS = re.compile(r"request-hash|request-ts|client-version|user-agent")
 _LONGEST = 500
 
 
+def names_session(words: str) -> bool:
+    """Whether the server says that it is the session which it refuses."""
+    return _about(words) == "session"
+
+
 def diagnose(status: int, words: str, skew: float | None) -> RaveError | None:
     """The error (IdentityRefused, ClockWrong) for a refusal that no login cures; None for any other.
 
@@ -36,10 +41,9 @@ def diagnose(status: int, words: str, skew: float | None) -> RaveError | None:
     """
     if status not in (400, 401, 403):
         return None
-    words = words[:_LONGEST].lower()
-    if status == 400 and not _HEADERS.search(words):
+    if status == 400 and not _HEADERS.search(words[:_LONGEST].lower()):
         return None
-    about = next((about for pattern, about in _WORDS if pattern.search(words)), "")
+    about = _about(words)
     if about == "session" or (status == 403 and not about):
         return None
     if about == "clock" or (about in ("", "request_hash_key") and skew is not None and abs(skew) > MOST_SKEW):
@@ -48,6 +52,11 @@ def diagnose(status: int, words: str, skew: float | None) -> RaveError | None:
         return None
     hint = f"check client_identity.{about} in rave.yaml; a login does not help"
     return RaveError(Code.IDENTITY, f"Rave refuses the client identity (HTTP {status})", hint=hint)
+
+
+def _about(words: str) -> str:
+    words = words[:_LONGEST].lower()
+    return next((about for pattern, about in _WORDS if pattern.search(words)), "")
 
 
 def _clock(status: int, skew: float | None) -> RaveError:

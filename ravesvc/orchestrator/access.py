@@ -56,7 +56,7 @@ class Access:
         self._clock = clock
         self._session: Session | None = None
         self._checked: Session | None = None  # Rave has said whose it is
-        self._accepted: Session | None = None  # Rave has answered it, some time since our start
+        self._accepted: Session | None = None  # Rave has taken its signature, some time since our start
         # The session whose check has failed, and when to try that again.
         self._unchecked: tuple[Session | None, float] = (None, 0.0)
         self._api: Api | None = None
@@ -73,7 +73,7 @@ class Access:
 
     @property
     def proven(self) -> bool:
-        """Whether Rave has taken this session and our signature before, so that only the session can be over."""
+        """Whether Rave has taken our signature with this session, or says that it is the session it refuses."""
         return self._session is not None and self._session == self._accepted
 
     async def meshes(self) -> Sequence[Mesh]:
@@ -100,6 +100,8 @@ class Access:
             self._note_pause(e)
             if e.code is Code.UNAUTHORIZED:
                 self._checked, self._unchecked = None, (None, 0.0)
+                if "session_named" in e.attributes:
+                    self._accepted = session
                 if session != self._session:
                     raise RaveError(Code.CLOSED, "there is another session meanwhile") from e
             raise

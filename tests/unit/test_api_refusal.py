@@ -65,6 +65,12 @@ def test_every_other_refusal_stays_what_it_is(status: int, words: str, code: Cod
     assert refused(status, words).code is code
 
 
+def test_whether_it_is_the_session_for_certain() -> None:
+    assert "session_named" in refused(401, "the session has expired").attributes
+    assert "session_named" not in refused(401, "Unauthorized").attributes
+    assert "session_named" not in refused(403, "no access for this token").attributes
+
+
 @pytest.mark.parametrize(
     ("ahead", "words"),
     [

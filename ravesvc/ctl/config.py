@@ -8,6 +8,7 @@ from ravesvc import names
 from ravesvc.ctl import arguments, output
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.status import Exit
+from ravesvc.errors import RaveError
 
 
 def add(commands: Commands) -> None:
@@ -17,6 +18,13 @@ def add(commands: Commands) -> None:
     what = f"if missing: {names.CONFIG_FILE}"
     checking.add_argument("file", nargs="?", default=names.CONFIG_FILE, metavar="FILE", help=what)
     checking.set_defaults(run_alone=_check)
+
+
+def mistakes(file: str) -> list[RaveError]:
+    """What is wrong with a rave.yaml, and with the database.json that it names."""
+    from ravesvc.check import check
+
+    return check(file)[1]
 
 
 def _check(options: argparse.Namespace) -> Exit:

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from ravesvc import names
 from ravesvc.ctl.service import Service
 from ravesvc.errors import Code, RaveError
+
+
+class Mesh(NamedTuple):
+    """A mesh as DescribeMeshes tells of it; `since` in microseconds since the epoch, 0 for never."""
+
+    id: str
+    title: str
+    state: str
+    reason: str
+    since: int
+    users: int
+    restarts: int
+    outdated: bool
+
 
 _BEGINNING = re.compile(r"[0-9a-f-]{1,36}")
 _SHOWN = 5

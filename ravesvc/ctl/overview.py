@@ -9,12 +9,14 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ravesvc import names
-from ravesvc.ctl import arguments, columns, memory, meshes, output
+from ravesvc.ctl import arguments, columns, config, memory, meshes, output, status, verdict
 from ravesvc.ctl.arguments import Commands
-from ravesvc.ctl.service import Service
+from ravesvc.ctl.meshes import Mesh
+from ravesvc.ctl.service import Service, connected, running_bots
+from ravesvc.ctl.status import Exit
 from ravesvc.errors import Code, RaveError
 from ravesvc.words import printable
 
@@ -41,19 +43,8 @@ _COLOURS = {
 _HOME_AND_CLEAR = "\033[H\033[2J"
 # Seconds: what changes in between is drawn together, and times go on by themselves.
 _PAUSE, _TICK = 0.5, 5.0
-
-
-class Mesh(NamedTuple):
-    """A mesh as DescribeMeshes tells of it; `since` in microseconds since the epoch, 0 for never."""
-
-    id: str
-    title: str
-    state: str
-    reason: str
-    since: int
-    users: int
-    restarts: int
-    outdated: bool
+# Monitoring gives up on a plug-in after ten seconds.
+_CHECK_PATIENCE_S = 8.0
 
 
 def add(commands: Commands) -> None:
@@ -62,7 +53,8 @@ def add(commands: Commands) -> None:
     form = showing.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="for programs")
     form.add_argument("--watch", action="store_true", help="until Ctrl-C, anew whenever something changes")
-    showing.set_defaults(run=_status)
+    form.add_argument("--check", action="store_true", help="in one line and an exit status, for monitoring")
+    showing.set_defaults(run_alone=_status)
 
     commands.add_parser("list", help="list the meshes: id, state and title").set_defaults(run=_list)
 
@@ -139,7 +131,57 @@ def _shortest(ids: Sequence[str]) -> int:
     )
 
 
-def _status(service: Service, options: argparse.Namespace) -> None:
+def _status(options: argparse.Namespace) -> int:
+    if options.check:
+        found = _judge()
+        output.say(found.line())
+        return found.level
+    try:
+        with connected() as running:
+            _show_status(running, options)
+    except RaveError as e:
+        if options.json or not _is_absence(e):
+            raise
+        _show_absence(e)
+        return status.of(e)
+    return Exit.OK
+
+
+def _is_absence(error: RaveError) -> bool:
+    return "configuration" in error.attributes
+
+
+def _judge() -> verdict.Verdict:
+    """The service as a monitoring plug-in sees it; does not fail."""
+    try:
+        with connected(patience_s=_CHECK_PATIENCE_S) as running:
+            facts = running.run(_facts(running))
+        return verdict.judge(facts[0], facts[1], time.time())
+    except RaveError as e:
+        if _is_absence(e):
+            why = [e.message, *map(str, _mistakes(e)[:1])]
+            return verdict.absent(": ".join(why), len(running_bots()))
+        return verdict.hung(str(e)) if e.code is Code.TIMEOUT else verdict.unknown(str(e))
+
+
+def _show_absence(error: RaveError) -> None:
+    """Why the service does not run, and which bots run on."""
+    output.complain(error.message, error.hint)
+    for mistake in _mistakes(error):
+        output.report(str(mistake))
+    if bots := running_bots():
+        output.say(f"{len(bots)} {'bot runs' if len(bots) == 1 else 'bots run'} on without it:")
+        output.table(["MESH", "UNIT", "STATUS"], [[*bot] for bot in bots])
+
+
+def _mistakes(error: RaveError) -> list[RaveError]:
+    """The mistakes in the configuration over which the service has ended, if whoever asks may read it."""
+    if not error.attributes["configuration"] or not os.access(names.CONFIG_FILE, os.R_OK):
+        return []
+    return config.mistakes(names.CONFIG_FILE)
+
+
+def _show_status(service: Service, options: argparse.Namespace) -> None:
     if options.json:
         output.dump(_document(service))
     elif options.watch:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from ravesvc.bus import Bus, Signal
+    from ravesvc.ctl.systemd import RunningBot
 
 T = TypeVar("T")
 
@@ -32,9 +33,10 @@ _PATIENCE = 300.0
 class Service:
     """A connection to the service. Outside of its methods nothing is read from it."""
 
-    def __init__(self, runner: asyncio.Runner, bus: Bus) -> None:
+    def __init__(self, runner: asyncio.Runner, bus: Bus, patience_s: float) -> None:
         self._runner = runner
         self._bus = bus
+        self._patience_s = patience_s
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine that awaits what is below. KeyboardInterrupt is raised when a signal has cancelled it."""
@@ -72,7 +74,7 @@ class Service:
                 member,
                 signature,
                 *arguments,
-                timeout=_PATIENCE,
+                timeout=self._patience_s,
                 flags=ALLOW_INTERACTIVE_AUTHORIZATION,
             )
         except RaveError as e:
@@ -126,8 +128,26 @@ class Service:
 
 
 @contextmanager
-def connected() -> Iterator[Service]:
-    """The service that runs; raises `RaveError` (NotRunning) when there is none."""
+def connected(*, patience_s: float | None = None) -> Iterator[Service]:
+    """The service that runs, with the time that a call may take.
+
+    Raises `RaveError` (NotRunning) when there is none, with what systemd knows of why.
+    """
+    with _on_bus() as (runner, bus):
+        runner.run(_look(bus))
+        yield Service(runner, bus, _PATIENCE if patience_s is None else patience_s)
+
+
+def running_bots() -> list[RunningBot]:
+    """The bots that systemd knows, whether the service runs or not. Raises `RaveError` (NotRunning) without a bus."""
+    from ravesvc.ctl import systemd
+
+    with _on_bus() as (runner, bus):
+        return runner.run(systemd.bots(bus))
+
+
+@contextmanager
+def _on_bus() -> Iterator[tuple[asyncio.Runner, Bus]]:
     import asyncio
 
     from ravesvc.bus import Bus
@@ -139,8 +159,7 @@ def connected() -> Iterator[Service]:
             hint = "systemctl status dbus may say why"
             raise RaveError(Code.NOT_RUNNING, "the system bus can't be reached", hint=hint) from e
         try:
-            runner.run(_look(bus))
-            yield Service(runner, bus)
+            yield runner, bus
         finally:
             runner.run(bus.close())
 
@@ -152,7 +171,9 @@ async def _look(bus: Bus) -> None:
     except RaveError as e:
         raise _lost() from e
     if not running:
-        raise _not_running()
+        from ravesvc.ctl import absence, systemd
+
+        raise absence.explain(await systemd.service_unit(bus))
 
 
 def told(code: str, message: str) -> RaveError:
@@ -161,12 +182,6 @@ def told(code: str, message: str) -> RaveError:
 
 
 def _not_running() -> RaveError:
-    from ravesvc import state_directory
-
-    # systemd stops before our program, which would say so.
-    if linked := state_directory.problem():
-        text = f"rave-orchestrator is not running: {linked.message}"
-        return RaveError(Code.NOT_RUNNING, text, hint=linked.hint)
     hint = "systemctl start rave-orchestrator"
     return RaveError(Code.NOT_RUNNING, "rave-orchestrator is not running", hint=hint)
 

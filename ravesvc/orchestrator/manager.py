@@ -105,9 +105,16 @@ class ManagerObject(Interface):
 
     @method(returns={"status": "a{sv}"}, action=PolkitAction.READ)
     async def get_status(self, call: Call) -> dict[str, Variant]:
-        """Every property, and in States the number of meshes in each state."""
+        """Every property, and what costs a look at all meshes or matters to monitoring alone: see the contract."""
         states = Counter(str(record.state) for record in self._fleet.records.values())
-        return {**self.values(), "States": Variant("a{su}", dict(states))}
+        blocks = Counter(block.reason.value for block in self._blocks.shown.values())
+        return {
+            **self.values(),
+            "States": Variant("a{su}", dict(states)),
+            "Blocks": Variant("a{su}", dict(blocks)),
+            "BlocklistError": Variant("s", str(self._blocks.error or self._blocks.unsaved or "")),
+            "Obstacle": Variant("s", str(self._discovery.obstacle or "")),
+        }
 
     @method(returns={"meshes": "a(ssso)"}, action=PolkitAction.READ)
     async def list_meshes(self, call: Call) -> list[list[str]]:

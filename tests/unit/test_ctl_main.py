@@ -15,7 +15,7 @@ import pytest
 import ravesvc
 from ravesvc import names
 from ravesvc.bus import Variant, faults
-from ravesvc.ctl import output, service, status
+from ravesvc.ctl import output, overview, service, status
 from ravesvc.ctl.main import main
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import Code, RaveError
@@ -310,6 +310,37 @@ def test_nobody_there(bus: BusDaemon, capsys: pytest.CaptureFixture[str]) -> Non
         heard = capsys.readouterr()
         assert heard.err == "ravectl: rave-orchestrator is not running\nhint: systemctl start rave-orchestrator\n"
         assert not heard.out
+
+
+def test_monitoring_sees_that_nobody_is_there(bus: BusDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--check"]) == 2
+    assert capsys.readouterr().out == "RAVE CRITICAL - rave-orchestrator is not running | bots=0\n"
+    assert main(["status"]) == Exit.NOT_RUNNING
+    heard = capsys.readouterr()
+    assert heard.err == "ravectl: rave-orchestrator is not running\nhint: systemctl start rave-orchestrator\n"
+    assert not heard.out
+    assert main(["status", "--json"]) == Exit.NOT_RUNNING
+
+
+def test_monitoring_sees_that_nobody_can_be_asked(bus: BusDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    bus.process.kill()
+    bus.process.wait()
+    assert main(["status", "--check"]) == 3
+    assert capsys.readouterr().out.startswith("RAVE UNKNOWN - the system bus can't be reached")
+
+
+def test_monitoring_sees_a_service(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["status", "--check"]) == 3, "it does not say why no mesh is started"
+    manager.status |= {"Obstacle": Variant("s", "log in"), "LastDiscoveryTimestamp": Variant("t", 1)}
+    assert main(["status", "--check"]) == 2
+    assert "RAVE CRITICAL - login needed: log in | meshes=0" in capsys.readouterr().out
+    manager.error = RaveError(Code.ACCESS_DENIED, "no")
+    assert main(["status", "--check"]) == 3
+    monkeypatch.setattr(overview, "_CHECK_PATIENCE_S", 0.0)
+    assert main(["status", "--check"]) == 2
+    assert "CRITICAL - rave-orchestrator does not answer" in capsys.readouterr().out
 
 
 def test_no_bus(bus: BusDaemon, capsys: pytest.CaptureFixture[str]) -> None:

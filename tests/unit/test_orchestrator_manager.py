@@ -101,6 +101,9 @@ class FakeBlocks:
 
     def __init__(self) -> None:
         self.memories: dict[str, Memory] = {}
+        self.shown: dict[str, Block] = {}
+        self.error: RaveError | None = None
+        self.unsaved: RaveError | None = None
 
     def memory(self, mesh: str) -> Memory:
         return self.memories.get(mesh, Memory())

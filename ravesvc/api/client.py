@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 from ravesvc import names
 from ravesvc.api import failures, models, retry, signing, transport
-from ravesvc.api.models import Listing, Mesh, MeshMode, User
+from ravesvc.api.models import Mesh, MeshMode, User
 from ravesvc.api.transport import Request
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
@@ -28,11 +28,7 @@ T = TypeVar("T")
 TIMEOUT = 15.0
 # Between two requests of one task, so as to stay clear of limits that nobody has published.
 SPACING = 0.5
-# A listing that has more pages is a server gone round in circles.
-MOST_PAGES = 100
 USERS_PER_REQUEST = 80
-
-_SOURCES = {MeshMode.ALL: (MeshMode.INVITED, MeshMode.FRIENDS, MeshMode.PUBLIC)}
 
 
 class Api:
@@ -86,19 +82,18 @@ class Api:
         """
         return await self._call("checking the session", "GET", "/users/self", models.account_id, may_repeat=_never)
 
-    async def meshes(self, mode: MeshMode, *, limit: int, lang: str) -> Listing:
-        """All meshes of `mode`, every page of it read, or an error: half a listing is none.
+    async def page(self, source: MeshMode, size: int, cursor: str | None, lang: str) -> tuple[list[Mesh], str | None]:
+        """One page of the list of one source, not `MeshMode.ALL`, and the cursor of the next page or None.
 
-        `limit` is the size of a page, `lang` a language code. With `MeshMode.ALL` the invitations come first, then
-        the friends' meshes, then the public ones, each mesh once.
+        `size` is how many meshes it may hold, `cursor` None for the first one, `lang` a language code.
         """
-        found: dict[str, Mesh] = {}
-        for position, source in enumerate(_SOURCES.get(mode, (mode,))):
-            if position:
-                await self._sleep(SPACING)
-            for mesh in await self._listing(source, limit, lang):
-                found.setdefault(mesh.id, mesh)
-        return Listing(tuple(found.values()))
+        read = functools.partial(models.page, invited=source is MeshMode.INVITED)
+        query = {mode.value: str(mode is source).lower() for mode in MeshMode if mode is not MeshMode.ALL}
+        query |= {"deviceId": self._session.device_id, "local": "false", "limit": str(size), "lang": lang}
+        if cursor is not None:
+            query["cursor"] = cursor
+        what = f"reading the list of {source} meshes"
+        return await self._call(what, "GET", f"/meshes/self?{urlencode(query)}", read)
 
     async def mesh(self, mesh_id: str) -> Mesh:
         """One mesh as it is now: where its server is, and who is in it. NotFound when it is gone.
@@ -133,26 +128,6 @@ class Api:
         except RaveError as e:
             _log.warning("%s", e)
         await self._delete(f"leaving mesh {mesh_id}", f"{path}/devices/{device}/leave")
-
-    async def _listing(self, source: MeshMode, limit: int, lang: str) -> list[Mesh]:
-        """The meshes of one source, all pages of it, with a pause between them."""
-        what = f"reading the list of {source} meshes"
-        read = functools.partial(models.page, invited=source is MeshMode.INVITED)
-        query = {mode.value: str(mode is source).lower() for mode in MeshMode if mode not in _SOURCES}
-        query |= {"deviceId": self._session.device_id, "local": "false", "limit": str(limit), "lang": lang}
-        found: list[Mesh] = []
-        cursors: set[str] = set()
-        for _ in range(MOST_PAGES):
-            meshes, cursor = await self._call(what, "GET", f"/meshes/self?{urlencode(query)}", read)
-            found += meshes
-            if cursor is None:
-                return found
-            if cursor in cursors:
-                raise RaveError(Code.BAD_DATA, f"{what} failed: it comes back to a page it had already")
-            cursors.add(cursor)
-            query["cursor"] = cursor
-            await self._sleep(SPACING)
-        raise RaveError(Code.BAD_DATA, f"{what} failed: it has more than {MOST_PAGES} pages")
 
     async def _delete(self, what: str, path: str) -> None:
         try:

@@ -55,9 +55,18 @@ class Mesh:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Every mesh of a mode, each once, those that we are invited to first."""
+    """Meshes of a mode, each once, those that we are invited to first.
+
+    Attributes:
+        complete: whether these are all of them.
+        error: what kept us from reading more; None also when no more was wanted.
+        note: what is to be said of a list that is too long to be read, or empty.
+    """
 
     meshes: tuple[Mesh, ...]
+    complete: bool = True
+    error: RaveError | None = None
+    note: str = ""
 
 
 def mesh(answer: Object) -> Mesh:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ravesvc.api import failures
 from ravesvc.api.client import Api
-from ravesvc.api.models import Mesh, MeshMode
+from ravesvc.api.listing import Enough, ListReader
+from ravesvc.api.models import Listing, Mesh, MeshMode
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import about
@@ -60,6 +61,13 @@ class Access:
         # The session whose check has failed, and when to try that again.
         self._unchecked: tuple[Session | None, float] = (None, 0.0)
         self._api: Api | None = None
+        self._lists = ListReader(self._page)
+
+    @property
+    def scope(self) -> str:
+        """What lists are lists of: those of another scope say nothing of each other."""
+        user = self._session.user_id if self._session else 0
+        return f"{self._settings.mesh_mode} meshes of user {user} at {self._settings.servers.api}"
 
     def use(self, session: Session | None) -> None:
         """Take this session from now on; needs a running event loop."""
@@ -76,8 +84,10 @@ class Access:
         """Whether Rave has taken our signature with this session, or says that it is the session it refuses."""
         return self._session is not None and self._session == self._accepted
 
-    async def meshes(self) -> Sequence[Mesh]:
-        """All meshes that the configuration wants; raises as `Api`, and BadData for a session of somebody else.
+    async def meshes(self, enough: Enough) -> Listing:
+        """The meshes that the configuration wants, until they are `enough`, as far as they can be read.
+
+        Raises as `Api` when nothing can be read, and BadData for a session of somebody else.
 
         RateLimited also while a pause that Rave has asked for is not over: then nothing is asked.
 
@@ -94,7 +104,7 @@ class Access:
         try:
             if session != self._checked and not self._check_failed_lately(session):
                 await self._check(self._api, session)
-            listing = await self._api.meshes(MeshMode(settings.mesh_mode), limit=settings.limit, lang=settings.lang)
+            listing = await self._lists.read(MeshMode(settings.mesh_mode), settings.limit, enough)
             self._accepted = session
         except RaveError as e:
             self._note_pause(e)
@@ -109,7 +119,11 @@ class Access:
             self._show_progress("")
         if self._session is None or self._session.user_id != session.user_id:
             raise RaveError(Code.CLOSED, "the list was read for another account")
-        return listing.meshes
+        return listing
+
+    async def _page(self, source: MeshMode, size: int, cursor: str | None) -> tuple[list[Mesh], str | None]:
+        assert self._api
+        return await self._api.page(source, size, cursor, self._settings.lang)
 
     def _check_failed_lately(self, session: Session) -> bool:
         unchecked, again_at = self._unchecked

@@ -1,6 +1,7 @@
 """Which meshes there are, as Rave lists them, and how far a list is to be believed.
 
-A round that fails, or is read by half, changes nothing. A mesh is gone only after several good rounds without it.
+A round that fails changes nothing. What was read of a list before it broke off, or before it was enough, says what is
+there, and nothing of what is not. A mesh is gone only after several lists without it, each of them complete.
 The loss of most meshes at once is held back: it is more likely a fault of the server than the truth. Many more rounds
 have to insist on it; that there are none at all only an operator may confirm.
 """
@@ -14,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
-from ravesvc.api.models import Mesh
+from ravesvc.api.models import Listing, Mesh
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 
@@ -37,21 +38,37 @@ class Census:
     Attributes:
         meshes: those that are believed; None before the first good round.
         held_back: how many of them the last list lacked, because it lacked too many to be believed.
+        whole: whether a mesh that is not among them is not listed. Before the first complete list a bot that somebody
+            has started by hand may be in a mesh that was not read yet.
     """
 
     def __init__(self) -> None:
         self.meshes: dict[str, Mesh] | None = None
+        self.whole = False
         self.held_back = 0
         self._running: dict[str, Mesh] = {}
         self._lost: set[str] = set()
         self._missed: dict[str, int] = {}  # rounds in a row that were good, and lacked the mesh
         self._insisted = 0  # rounds in a row that held the same ones back
         self._left: dict[str, int] = {}  # those that we have left: how many lists since then have them
+        self._unread: dict[str, int] = {}  # rounds in a row that were not read as far as the mesh
+        self._scope = ""
+        self._adopting = True
 
     @property
     def missing(self) -> AbstractSet[str]:
         """Those that are believed, though the last list lacks them."""
         return self._lost
+
+    @property
+    def unread(self) -> AbstractSet[str]:
+        """Those that are believed, and that the last list may have beyond what was read of it."""
+        return self._unread.keys()
+
+    @property
+    def known(self) -> AbstractSet[str]:
+        """Those that are believed, or were adopted."""
+        return (self._running if self.meshes is None else self.meshes).keys()
 
     @property
     def left(self) -> AbstractSet[str]:
@@ -62,17 +79,39 @@ class Census:
         """Whether the last list has the mesh, which is needed to start it."""
         return self.meshes is not None and mesh in self.meshes and mesh not in self._lost
 
+    @property
+    def scope(self) -> str:
+        """What is known is of this scope, see `enter`; empty as long as nothing is known."""
+        return "" if self.meshes is None else self._scope
+
+    def enter(self, scope: str) -> bool:
+        """What lists are lists of from now on; tells whether that is another scope than until now.
+
+        Then what was known says nothing of it: that such a list has other meshes is no loss.
+        """
+        before, self._scope = self._scope, scope
+        if before in ("", scope):
+            return False
+        self.forget_all()
+        self._adopting = False
+        return True
+
     def adopt(self, running: Iterable[str]) -> None:
         """Before the first round: an earlier process has started these, so it has seen them listed.
 
-        Without that the first list after a restart would be believed whatever it lacks.
+        Without that the first list after a restart would be believed whatever it lacks; as it is when that process
+        was in another scope.
         """
+        if not self._adopting:
+            return
         self._running = {mesh: Mesh(mesh, None, "", invited=True, users=()) for mesh in running}
 
     def observe(self, listed: Sequence[Mesh]) -> None:
         """Take in a complete list. `held_back` is then the number of meshes whose loss is not believed."""
         known = self._running if self.meshes is None else self.meshes
         seen = self._news(listed)
+        self.whole = True
+        self._unread = {}
         before, self._lost = self._lost, known.keys() - seen.keys()
         self.meshes = {mesh: seen.get(mesh, old) for mesh, old in known.items()} | seen
         # What is listed even now is not missed.
@@ -91,6 +130,22 @@ class Census:
             # Whatever comes after a list without it is news.
             self._left = {mesh.id: self._left[mesh.id] for mesh in listed if mesh.id in self._left}
 
+    def glimpse(self, listed: Sequence[Mesh]) -> None:
+        """Take in the beginning of a list: of what it has not it says nothing."""
+        known = self._running if self.meshes is None else self.meshes
+        seen = self._news(listed)
+        self.meshes = {mesh: seen.get(mesh, old) for mesh, old in known.items()} | seen
+        self._unread = {mesh: self._unread.get(mesh, 0) + 1 for mesh in known if mesh not in seen}
+        self._missed = {mesh: rounds for mesh, rounds in self._missed.items() if mesh not in seen}
+        self._lost -= seen.keys()
+        self.held_back = min(self.held_back, len(self._lost))
+
+    def forget_unread(self, keep: AbstractSet[str]) -> None:
+        """Drop what was not read for several rounds: each may bring other meshes, of a list that has no end."""
+        for mesh in [mesh for mesh, rounds in self._unread.items() if rounds >= ROUNDS_TO_FORGET]:
+            if mesh not in keep:
+                self.forget(mesh)
+
     def believe(self) -> int:
         """What the last list lacked is gone, because an operator says so; returns how many that are."""
         gone = list(self._lost)
@@ -107,19 +162,23 @@ class Census:
     def forget(self, mesh: str) -> None:
         """The mesh is not listed any more."""
         self._missed.pop(mesh, None)
+        self._unread.pop(mesh, None)
         self._lost.discard(mesh)
         self._running.pop(mesh, None)
         if self.meshes:
             self.meshes.pop(mesh, None)
 
     def forget_all(self) -> None:
-        """They were another account's."""
+        """They were another account's, or of another kind."""
         self.meshes = None
+        # What runs is nothing that the next lists are about.
+        self.whole = True
         self.held_back = self._insisted = 0
         self._running = {}
         self._lost = set()
         self._missed = {}
         self._left = {}
+        self._unread = {}
 
     def forget_for_good(self) -> None:
         """There is no account, so there are none; `forget_all` leaves open which there are."""
@@ -148,12 +207,14 @@ class Discovery:
         last_good: seconds since the epoch of the last good round, whether its list is believed or not; 0 before the
             first.
         error: why the last round failed; None when it was good.
+        listed: whether the last round has read any of the list, if perhaps not all of it.
+        note: what is to be said of a list that is too long to be read, or empty.
         login_needed: Rave has refused the session, and no round was good since. Other failures say nothing about it.
     """
 
     def __init__(
         self,
-        read: Callable[[], Awaitable[Sequence[Mesh]]],
+        read: Callable[[], Awaitable[Listing]],
         interval: float,
         ended: Callable[[], None],
     ) -> None:
@@ -165,6 +226,8 @@ class Discovery:
         self.last_good = 0.0
         self._known_until = 0.0
         self.error: RaveError | None = None
+        self.listed = False
+        self.note = ""
         self.login_needed = False
         self._read = read
         self._interval = interval
@@ -235,22 +298,40 @@ class Discovery:
         # In case that this one is no better than those before.
         self._known_until = self.stale_since or self.last_good or time.time()
         try:
-            listed = await self._read()
+            listing = await self._read()
         except RaveError as e:
-            if self.error is None or self.error.message != e.message:
-                extra = about(event=Event.DISCOVERY_FAILED)
-                log.warning("Discovery failed, so nothing changes: %s", e, extra=extra)
-            self.error = e
+            self.listed = False
+            self._fail(e, "so nothing changes")
             self.login_needed |= e.code is Code.UNAUTHORIZED
+        else:
+            self.listed = True
+            self._take(listing)
+        self._ended()
+
+    def _fail(self, error: RaveError, consequence: str) -> None:
+        if self.error is None or self.error.message != error.message:
+            extra = about(event=Event.DISCOVERY_FAILED)
+            log.warning("Discovery failed, %s: %s", consequence, error, extra=extra)
+        self.error = error
+
+    def _take(self, listing: Listing) -> None:
+        """Learn from what was read."""
+        self.login_needed = False
+        if listing.error:
+            self._fail(listing.error, "so nothing stops")
         else:
             if self.error:
                 log.info("Discovery works again")
             self.error = None
-            self.login_needed = False
             self.last_good = time.time()
-            held_back = self.census.held_back
-            self.census.observe(listed)
-            if self.census.held_back > held_back:
-                extra = about(event=Event.DISCOVERY_FAILED)
-                log.warning("%d meshes vanished at once; that is not believed", self.census.held_back, extra=extra)
-        self._ended()
+        if listing.note and listing.note != self.note:
+            log.warning("Discovery reads no more: %s", listing.note)
+        self.note = listing.note
+        if not listing.complete:
+            self.census.glimpse(listing.meshes)
+            return
+        held_back = self.census.held_back
+        self.census.observe(listing.meshes)
+        if self.census.held_back > held_back:
+            extra = about(event=Event.DISCOVERY_FAILED)
+            log.warning("%d meshes vanished at once; that is not believed", self.census.held_back, extra=extra)

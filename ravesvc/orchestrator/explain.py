@@ -114,6 +114,9 @@ def _discovery(facts: Facts, date: Callable[[int], str]) -> list[str]:
         how = "as an invitation" if facts.record.listed.invited else "as a mesh that is open to the bot"
         if facts.record.missing:
             known = f"Discovery listed it {how}, but its last list, read {date(facts.last_discovery)}, lacks it."
+        elif facts.record.unread:
+            read = f"{date(facts.last_discovery)}, was not read as far as that"
+            known = f"Discovery listed it {how}, but its last list, read {read}."
         else:
             known = f"Discovery lists it {how}, last read {date(facts.last_discovery)}."
     if facts.discovery_error is None:

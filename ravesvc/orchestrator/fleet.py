@@ -10,11 +10,13 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, TypeVar
 
 from ravesvc import names
+from ravesvc.api.models import Mesh
 from ravesvc.bus import Bus, faults
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
@@ -23,7 +25,7 @@ from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.health import Health
 from ravesvc.orchestrator.intent import Intent
 from ravesvc.orchestrator.lessons import Lessons
-from ravesvc.orchestrator.plan import Action, Decision, plan
+from ravesvc.orchestrator.plan import Action, Decision, enough, plan
 from ravesvc.orchestrator.record import Record, WorkerState, command_errors, counted
 from ravesvc.orchestrator.rests import Rests
 from ravesvc.orchestrator.starts import StartPolicy
@@ -140,10 +142,23 @@ class Fleet:
             starting=self._starting,
             missing=self._census.missing,
             held=self._starts.held(self.records.values()),
+            unread=self._census.unread,
+            whole=self._census.whole,
         )
+
+    def enough(self, found: Collection[Mesh]) -> bool:
+        """Whether no more of the list of meshes need be read than this."""
+        census = self._census
+        running = self._running & census.known if census.whole else self._running
+        return enough(found, self._blocks.in_force(), running, census.left, self._limit)
+
+    @property
+    def _running(self) -> AbstractSet[str]:
+        return {mesh for mesh, unit in self._watch.states.items() if unit.present}
 
     def reconcile(self) -> None:
         """Begin to bring the meshes in line with a good round of discovery."""
+        self._census.forget_unread(self._running)
         self._lessons.unlearn()
         self._rests.round_finished()
         self.refresh()
@@ -494,7 +509,7 @@ class Fleet:
 
     def _look_up(self, record: Record) -> None:
         """Take over what lists say of a mesh."""
-        record.look_up(self._census.meshes, self._census.missing)
+        record.look_up(self._census)
 
     def _record(self, mesh: str) -> Record:
         return self.records.setdefault(mesh, Record(mesh))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Sequence
 
 from ravesvc import __version__, authorities, config, extras, log, names
+from ravesvc.api.models import Listing
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus
 from ravesvc.check import with_authorities
@@ -36,6 +37,7 @@ from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.polkit import Authority
 from ravesvc.orchestrator.record import Record, command_errors, unshown
 from ravesvc.orchestrator.roll import Roll
+from ravesvc.orchestrator.scope import ScopeFile
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.statusline import IDENTITY_REFUSALS, Situation, status_line
@@ -51,6 +53,7 @@ _SETTLING = 0.2
 
 # Beside the embedded store, whichever store is in use.
 _COPY = "permissions.json"
+_SCOPE = "discovery.json"
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
@@ -168,7 +171,8 @@ class _Parent:
         self._login_refused: RaveError | None = None  # by what no login cures
         self._user: int | None = None
         self._units = Units()
-        self._discovery = Discovery(self._access.meshes, settings.discovery_interval, self._round_ended)
+        self._scope = ScopeFile(settings.state_path.with_name(_SCOPE))
+        self._discovery = Discovery(self._meshes, settings.discovery_interval, self._round_ended)
         self._discovery.hold(RaveError(Code.NOT_RUNNING, "the service is still starting"))
         self._fleet = Fleet(
             bus=bus,
@@ -223,6 +227,7 @@ class _Parent:
         if taken:
             raise RaveError(Code.BUS, f"the bus name {names.BUS_NAME} belongs to somebody else")
         _show_start("reading the blocklist")
+        self._discovery.census.enter(self._scope.load())
         await self._blocks.start()
         await self._edits.start()
         _show_start("reading the store")
@@ -281,6 +286,11 @@ class _Parent:
             return False
         return await self._discovery.check()
 
+    async def _meshes(self) -> Listing:
+        """A round of discovery. What the last one has changed is done by now: the next process may build on it."""
+        await self._scope.keep(self._discovery.census.scope)
+        return await self._access.meshes(self._fleet.enough)
+
     async def _leave(self, mesh: str) -> None:
         """Leave a mesh on Rave's side, and see that lists know it: whatever has it afterwards is a new invitation."""
         await self._access.leave(mesh)
@@ -320,9 +330,10 @@ class _Parent:
                 self._discovery.census.forget_for_good()
                 self._fleet.reconcile()
         else:
-            if self._user not in (None, session.user_id):
-                _log.warning("The account is another one: its meshes take the place of the former ones")
-                self._discovery.census.forget_all()
+            if self._discovery.census.enter(self._access.scope):
+                _log.warning(
+                    "From now on it is %s: what is listed takes the place of the former ones", self._access.scope
+                )
             self._user = session.user_id
             self._discovery.session_changed()
         self._discover_if_possible()
@@ -391,6 +402,7 @@ class _Parent:
     def _round_ended(self) -> None:
         if self._discovery.error is None:
             self._login_refused = None
+        if self._discovery.listed:
             self._fleet.reconcile()
         self._manager.discovery_finished()
         self._changed()
@@ -426,6 +438,7 @@ class _Parent:
             identity_refused=self._identity_refused,
             discovery_error=self._discovery.error,
             stale_since=self._discovery.stale_since,
+            list_too_long=self._discovery.note,
             losses_held_back=self._discovery.census.held_back,
             pauses=self._starts.pauses.all_words(),
             blocklist_unsaved=None if self._blocks.error else self._blocks.unsaved,

@@ -5,7 +5,7 @@ The same answer drives the fleet and tells an operator what would happen next.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
@@ -43,6 +43,9 @@ def plan(
     starting: AbstractSet[str] = frozenset(),
     missing: AbstractSet[str] = frozenset(),
     held: Mapping[str, str] = MappingProxyType({}),
+    unread: AbstractSet[str] = frozenset(),
+    *,
+    whole: bool = True,
 ) -> tuple[Decision, ...]:
     """Decide for every mesh that is listed or has a unit.
 
@@ -57,9 +60,13 @@ def plan(
         starting: the meshes that are about to be started; their units need not know of it yet.
         missing: the meshes that are believed though the last list lacks them: they run on, but are not started.
         held: the meshes that are not to be started now, each with the reason in words. They keep their places.
+        unread: the meshes that are believed, and that the last list, which was not read to its end, may have or not.
+            What was read comes before them.
+        whole: whether it is known that what is not listed here is not listed.
     """
     known = listed or {}
-    order = sorted(known, key=lambda mesh: not known[mesh].invited)
+    idle = {mesh for mesh in unread if not units.get(mesh, UnitState()).present}
+    order = sorted(known, key=lambda mesh: (not known[mesh].invited, mesh in idle))
     order += sorted(units.keys() - known.keys())
     # What is there already: until it is gone, nothing takes its place.
     present = len({mesh for mesh, unit in units.items() if unit.present} | starting)
@@ -70,7 +77,9 @@ def plan(
         if block := blocks.get(mesh):
             decision = _unwanted(mesh, unit, block.describe())
         elif listed is None:
-            decision = _undecided(mesh, unit)
+            decision = _undecided(mesh, unit, "discovery has not answered yet")
+        elif mesh not in known and not whole:
+            decision = _undecided(mesh, unit, "discovery has not read its whole list yet")
         elif mesh not in known:
             decision = _unwanted(mesh, unit, "discovery does not list it any more")
         elif mesh in missing and not unit.present:
@@ -98,6 +107,28 @@ def plan(
     return tuple(decisions)
 
 
+def enough(
+    found: Collection[Mesh],
+    blocks: Mapping[str, Block],
+    running: AbstractSet[str],
+    left: AbstractSet[str],
+    limit: int | None,
+) -> bool:
+    """Whether the beginning of a list is all that a plan needs: it has what runs, and as many as may run.
+
+    Args:
+        found: that beginning.
+        blocks: the entries of the blocklist that are in force.
+        running: the meshes that run, and may go on.
+        left: the meshes that the bot has left, so that lists may be late with them.
+        limit: how many meshes may run at once; None for no limit, when nothing less than all is enough.
+    """
+    if limit is None:
+        return False
+    usable = {mesh.id for mesh in found} - blocks.keys() - left
+    return len(usable) >= limit and running - blocks.keys() <= usable
+
+
 def _wanted(mesh: str, unit: UnitState, reason: str) -> Decision:
     if unit.running:
         return Decision(mesh, Action.KEEP, f"{reason}, and it runs")
@@ -112,10 +143,10 @@ def _unwanted(mesh: str, unit: UnitState, reason: str) -> Decision:
     return Decision(mesh, Action.SKIP, reason)
 
 
-def _undecided(mesh: str, unit: UnitState) -> Decision:
+def _undecided(mesh: str, unit: UnitState, reason: str) -> Decision:
     if unit.running:
-        return Decision(mesh, Action.KEEP, "it runs, and discovery has not answered yet")
-    return Decision(mesh, Action.SKIP, "discovery has not answered yet")
+        return Decision(mesh, Action.KEEP, f"it runs, and {reason}")
+    return Decision(mesh, Action.SKIP, reason)
 
 
 def _in_between(mesh: str, unit: UnitState) -> Decision:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 from ravesvc.api.models import Mesh
+from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.plan import Decision
 from ravesvc.orchestrator.unit import UnitState
 from ravesvc.settings import Edition
@@ -109,9 +109,9 @@ def _lasted(usec: object, now: float) -> float:
 class Record:
     """One mesh that is listed, blocked or has a unit.
 
-    `listed` is what lists say of it, None when they don't list it; `missing` whether that is believed though the last
-    list lacks it; `former` what the last list said that had it. `decision` is what the last plan said of it,
-    `last_exit` how its last process has ended, in words.
+    `listed` is what lists say of it, None when they don't list it. `missing` tells whether that is believed though
+    the last list lacks it, `unread` whether the last list was not read as far as that. `former` is what the last list
+    said that had it, `decision` what the last plan said of it, `last_exit` how its last process has ended, in words.
     """
 
     mesh: str
@@ -122,12 +122,13 @@ class Record:
     decision: Decision | None = None
     last_exit: str = ""
     missing: bool = False
+    unread: bool = False
     former: Mesh | None = None
 
-    def look_up(self, listed: Mapping[str, Mesh] | None, missing: AbstractSet[str]) -> None:
-        """Take over what is `listed`; of what is `missing` the last list lacks it."""
-        self.listed = (listed or {}).get(self.mesh)
-        self.missing = self.mesh in missing
+    def look_up(self, census: Census) -> None:
+        """Take over what lists say of it."""
+        self.listed = (census.meshes or {}).get(self.mesh)
+        self.missing, self.unread = self.mesh in census.missing, self.mesh in census.unread
         self.former = self.listed or self.former
 
     @property

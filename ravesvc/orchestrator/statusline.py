@@ -28,6 +28,7 @@ class Situation:
         discovery_error: why the last round failed; None when it was good.
         stale_since: seconds since the epoch up to which the list of meshes is known; means nothing without an error.
         pauses: that Rave asks for, a sentence each.
+        list_too_long: what is to be said of a list that is too long to be read, or empty.
         losses_held_back: how many meshes the last list lacks that are not believed to be gone.
         blocklist_unsaved: why the blocklist could not be saved.
         store_error: why the store can't be used.
@@ -44,6 +45,7 @@ class Situation:
     discovery_error: RaveError | None = None
     stale_since: float = 0.0
     pauses: Sequence[str] = ()
+    list_too_long: str = ""
     losses_held_back: int = 0
     blocklist_unsaved: RaveError | None = None
     store_error: RaveError | None = None
@@ -91,6 +93,8 @@ def _meshes(now: Situation) -> str:
     paused = now.pauses and error and error.code is Code.RATE_LIMITED
     if error and error.code not in _ACCOUNT_REFUSALS and not now.obstacle and not paused:
         parts.append(f"discovery fails, stale since {since}: {error.message}")
+    if now.list_too_long:
+        parts.append(now.list_too_long)
     if now.losses_held_back:
         hint = "ravectl discover --confirm-losses"
         parts.append(f"the loss of {now.losses_held_back} is not believed, stale since {since} ({hint})")

@@ -6,9 +6,8 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import Sequence
 
-from ravesvc.api.models import Mesh
+from ravesvc.api.models import Listing
 from ravesvc.bot.own import EntryPoint, Sources
 from ravesvc.clock import Clock
 from ravesvc.config import Config
@@ -74,7 +73,6 @@ class House:
             starts=starts,
         )
         self.records = self._rooms.records
-        self._user: int | None = None
         self._refused = False
         self._ready = self._closing = False
         self._lock: int | None = None
@@ -143,10 +141,10 @@ class House:
         if self._lock is not None:
             os.close(self._lock)
 
-    async def _meshes(self) -> Sequence[Mesh]:
+    async def _meshes(self) -> Listing:
         """A round of discovery; what somebody has done to the blocklist by hand counts from the next one on."""
         await self._blocks.reread()
-        return await self._access.meshes()
+        return await self._access.meshes(self._rooms.enough)
 
     async def _answers(self) -> bool:
         if self._closing or self._account.obstacle or self._discovery.error:
@@ -189,10 +187,8 @@ class House:
             log.error("No mesh is joined: %s", obstacle, extra=about(event=Event.NOTHING_STARTS))
             self._discovery.hold(obstacle)
             return
-        if self._user not in (None, session.user_id):
-            log.warning("The account is another one: its meshes take the place of the former ones")
-            self._discovery.census.forget_all()
-        self._user = session.user_id
+        if self._discovery.census.enter(self._access.scope):
+            log.warning("From now on it is %s: what is listed takes the place of the former ones", self._access.scope)
         self._discovery.session_changed()
         self._discovery.release()
 
@@ -205,7 +201,7 @@ class House:
         refused, self._refused = self._refused, self._discovery.login_needed
         if self._refused and not refused:
             log.error("Rave refuses the session: %s", self._way_in())
-        if self._discovery.error is None:
+        if self._discovery.listed:
             self._rooms.reconcile()
 
     def _block_changed(self, change: Change) -> None:

@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from ravesvc.api.models import Mesh
 from ravesvc.bot.own import Sources
 from ravesvc.config import Config
 from ravesvc.errors import RaveError
@@ -24,7 +25,7 @@ from ravesvc.names import Announcement, ExitStatus
 from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.lessons import Lessons
-from ravesvc.orchestrator.plan import Action, plan
+from ravesvc.orchestrator.plan import Action, enough, plan
 from ravesvc.orchestrator.record import Record, WorkerState, counted
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.unit import UnitState
@@ -103,12 +104,18 @@ class Rooms:
 
     def reconcile(self) -> None:
         """Begin to bring the bots in line with a good round of discovery."""
+        self._census.forget_unread(self._rooms.keys())
         self._lessons.unlearn()
         self._resting.clear()
         for mesh in self._rooms:
             self._praise(mesh)
         self._refresh()
         self._carry_out()
+
+    def enough(self, found: Collection[Mesh]) -> bool:
+        """Whether no more of the list of meshes need be read than this."""
+        census, limit = self._census, self._settings.max_processes
+        return enough(found, self._blocks.in_force(), self._rooms.keys() & census.known, census.left, limit)
 
     def block_changed(self, change: Change) -> None:
         """A change of the blocklist is safe: do what follows from it."""
@@ -153,7 +160,7 @@ class Rooms:
             del self.records[mesh]
         for mesh in known:
             record = self._record(mesh)
-            record.look_up(self._census.meshes, self._census.missing)
+            record.look_up(self._census)
             record.block = self._blocks.shown.get(mesh)
 
     def _carry_out(self) -> None:
@@ -171,6 +178,8 @@ class Rooms:
             resting=self._resting,
             missing=self._census.missing,
             held=self._starts.held(self.records.values()),
+            unread=self._census.unread,
+            whole=self._census.whole,
         )
         for decision in decisions:
             mesh = decision.mesh

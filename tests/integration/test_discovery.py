@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ravesvc import names
-from tests.integration.conftest import Site, eventually
+from tests.integration.conftest import Figure, Site, eventually
 
 
 @pytest.mark.parametrize("mode", ["500", "refused", "half-page", "later-page", "reset"])
@@ -83,3 +85,47 @@ def test_a_kick_that_is_lifted_is_no_invitation(site: Site) -> None:
     assert "rejected" not in site.sh("ravectl blocklist list")
     site.control.invite(kicked)
     site.control.wait(connected=[kicked])
+
+
+def test_what_was_read_before_a_page_failed_is_joined(site: Site) -> None:
+    site.control.option("page_size", 3)
+    meshes = site.run_fleet(2)
+    pids = site.pids(meshes)
+    site.control.fail("discovery", "later-page")
+    first, second = new = site.control.create(2)
+    site.control.invite(new)
+    site.control.wait(connected=[first])
+    assert "discovery fails" in site.manager("Status")
+    assert site.pids(meshes) == pids
+    assert second not in site.control.connections()
+
+
+def test_another_mesh_mode_is_no_loss(site: Site) -> None:
+    invited = site.run_fleet(3)
+    public = site.control.create(2, kinds=["public"])
+    site.wait_rounds(2)
+    site.set_options(mesh_mode="public")
+    site.sh("systemctl restart rave-orchestrator")
+    site.control.wait(connected=public, disconnected=invited)
+    assert site.manager("HeldBack") == 0
+    eventually(lambda: len(site.children()) == len(public), "the former ones are gone")
+    # What is missing from the new kind of list is doubted as ever.
+    site.control.fail("discovery", "empty")
+    eventually(lambda: site.manager("HeldBack") == len(public), "the loss is reported")
+    assert len(site.children()) == len(public)
+
+
+def test_of_thousands_of_rooms_no_more_are_read_than_are_wanted(site: Site, figure: Figure) -> None:
+    site.set_options(mesh_mode="public", max_processes=3)
+    for _ in range(2):
+        site.control.create(1050, kinds=["public"])
+    begun = time.monotonic()
+    site.sh("systemctl start rave-orchestrator")
+    eventually(lambda: len(site.control.connections()) == 3, "three bots run")
+    figure(f"three bots of 2100 public rooms run after {time.monotonic() - begun:.1f} s")
+    running = site.control.connections()
+    rounds = site.sh("journalctl -u rave-orchestrator -o cat")
+    assert "page" not in rounds, rounds
+    site.sh("ravectl discover")
+    assert site.control.connections() == running
+    assert site.manager("DiscoveryError") == ""

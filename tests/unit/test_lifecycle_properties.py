@@ -289,8 +289,17 @@ class Lifecycle(RuleBasedStateMachine):
     def plan(self) -> dict[str, Decision]:
         """What is decided now, which has to be right at any time."""
         blocks = self.blocks.in_force(self.now)
-        missing = self.census.missing
-        decisions = plan(self.census.meshes, blocks, self.units, self.limit, self.resting, self.starting, missing)
+        decisions = plan(
+            self.census.meshes,
+            blocks,
+            self.units,
+            self.limit,
+            self.resting,
+            self.starting,
+            missing=self.census.missing,
+            unread=self.census.unread,
+            whole=self.census.whole,
+        )
         starts = 0
         for decision in decisions:
             mesh, unit = decision.mesh, self.units.get(decision.mesh, UnitState())
@@ -331,13 +340,7 @@ class Lifecycle(RuleBasedStateMachine):
     def one_round(self, listed: list[str]) -> None:
         before, kept = set(self.believed), self.plan()
         self.last_list = listed
-        late = set()
-        for mesh in self.left.keys() & set(listed):
-            self.left[mesh] += 1
-            if self.left[mesh] < ROUNDS_TO_FORGET:
-                late.add(mesh)
-            else:
-                del self.left[mesh]
+        late = self.late(listed)
         lost = frozenset(before - set(listed))
         self.lost = (lost, self.lost[1] + 1 if lost == self.lost[0] else 1)
         held_back = 2 * len(lost) > len(before)
@@ -367,6 +370,45 @@ class Lifecycle(RuleBasedStateMachine):
                     "a round that lacks too much stops something"
                 )
 
+        self.after_a_round()
+
+    def late(self, listed: list[str]) -> set[str]:
+        """Those that a list has though they were left, and that it may be late with."""
+        late = set()
+        for mesh in self.left.keys() & set(listed):
+            self.left[mesh] += 1
+            if self.left[mesh] < ROUNDS_TO_FORGET:
+                late.add(mesh)
+            else:
+                del self.left[mesh]
+        return late
+
+    @precondition(lambda self: self.up)
+    @rule(listed=LISTS)
+    def half_a_round(self, listed: list[str]) -> None:
+        """A list that breaks off, or that is not read to its end."""
+        before, kept = set(self.believed), self.plan()
+        self.last_list = [*self.last_list, *listed]
+        news = set(listed) - self.late(listed)
+        self.lost = self.lost[0] - news, self.lost[1]
+        self.census.glimpse([Mesh(mesh, None, "", invited=mesh in INVITED, users=()) for mesh in listed])
+        assert self.census.meshes is not None
+        assert self.census.meshes.keys() == before | news
+        self.believed = before | news
+        for mesh in news:
+            self.missed[mesh] = 0
+        for mesh, decision in self.plan().items():
+            if decision.action is Action.STOP and kept[mesh].action is Action.KEEP:
+                assert "max_processes" in decision.reason, "half a round stops something"
+        self.census.forget_unread({mesh for mesh, unit in self.units.items() if unit in PRESENT})
+        dropped = self.believed - self.census.meshes.keys()
+        assert not dropped & set(listed)
+        assert not dropped & set(self.present())
+        self.believed -= dropped
+        self.after_a_round()
+
+    def after_a_round(self) -> None:
+        assert self.census.meshes is not None
         for mesh, block in self.blocks.in_force(self.now).items():
             again = block.reason is Reason.GONE or (block.reason is Reason.LEFT and mesh in INVITED)
             if again and block.actor == SERVICE and mesh in self.census.meshes:

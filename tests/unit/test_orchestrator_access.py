@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ravesvc import config
+from ravesvc.api.listing import all_of_it
 from ravesvc.api.models import Listing, Mesh, MeshMode
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator import access as module
@@ -51,11 +52,13 @@ class Rave:
                 rave.answer("me", self.session)
                 return rave.user
 
-            async def meshes(self, mode: MeshMode, *, limit: int, lang: str) -> Listing:
-                assert (mode, limit, lang) == (MeshMode.FRIENDS, 7, "fr")
+            async def page(
+                self, source: MeshMode, size: int, cursor: str | None, lang: str
+            ) -> tuple[list[Mesh], str | None]:
+                assert (source, size, cursor, lang) == (MeshMode.FRIENDS, 7, None, "fr")
                 rave.answer("meshes", self.session)
                 rave.during()
-                return Listing((FILM,))
+                return [FILM], None
 
             async def leave(self, mesh: str) -> None:
                 rave.answer(f"leave {mesh}", self.session)
@@ -90,15 +93,15 @@ def test_a_session_is_checked_before_its_first_list_and_no_more(run: Run, rave: 
     async def body() -> None:
         access = new_access()
         for _ in range(2):
-            assert await access.meshes() == (FILM,)
+            assert await access.meshes(all_of_it) == Listing((FILM,))
         assert [what for what, _ in rave.asked] == ["me", "meshes", "meshes"]
         rave.asked.clear()
         access.use(OURS)
-        await access.meshes()
+        await access.meshes(all_of_it)
         assert [what for what, _ in rave.asked] == ["meshes"], "the same one needs no other check"
         rave.asked.clear()
         access.use(RENEWED)
-        await access.meshes()
+        await access.meshes(all_of_it)
         assert rave.asked == [("me", "hush-renewed"), ("meshes", "hush-renewed")]
         await access.close()
         assert rave.closed == 1
@@ -110,20 +113,20 @@ def test_a_session_is_checked_before_its_first_list_and_no_more(run: Run, rave: 
 def test_a_session_that_was_refused_is_checked_again(run: Run, rave: Rave, where: str) -> None:
     async def body() -> None:
         access = new_access()
-        await access.meshes()
+        await access.meshes(all_of_it)
         rave.failures["meshes"] = REFUSED
         with pytest.raises(RaveError) as e:
-            await access.meshes()
+            await access.meshes(all_of_it)
         assert e.value is REFUSED
         rave.failures = {where: REFUSED}
         rave.asked.clear()
         with pytest.raises(RaveError):
-            await access.meshes()
+            await access.meshes(all_of_it)
         assert [what for what, _ in rave.asked] == (["me"] if where == "me" else ["me", "meshes"])
         rave.failures.clear()
         rave.asked.clear()
-        await access.meshes()
-        await access.meshes()
+        await access.meshes(all_of_it)
+        await access.meshes(all_of_it)
         assert [what for what, _ in rave.asked] == ["me", "meshes", "meshes"]
 
     run(body())
@@ -132,13 +135,13 @@ def test_a_session_that_was_refused_is_checked_again(run: Run, rave: Rave, where
 def test_another_failure_is_no_word_about_the_session(run: Run, rave: Rave) -> None:
     async def body() -> None:
         access = new_access()
-        await access.meshes()
+        await access.meshes(all_of_it)
         rave.failures["meshes"] = RaveError(Code.NETWORK, "no route")
         with pytest.raises(RaveError, match="no route"):
-            await access.meshes()
+            await access.meshes(all_of_it)
         rave.failures.clear()
         rave.asked.clear()
-        await access.meshes()
+        await access.meshes(all_of_it)
         assert [what for what, _ in rave.asked] == ["meshes"]
 
     run(body())
@@ -155,16 +158,16 @@ def test_a_check_that_fails_keeps_no_list_from_being_read(
         access = new_access(clock=lambda: now)
         rave.failures["me"] = RaveError(code, "nonsense")
         for _ in range(2):
-            assert await access.meshes() == (FILM,)
+            assert await access.meshes(all_of_it) == Listing((FILM,))
         assert [what for what, _ in rave.asked] == ["me", "meshes", "meshes"], "it is not asked in each round"
         assert caplog.text.count("nonsense") == 1
         access.use(RENEWED)
-        await access.meshes()
+        await access.meshes(all_of_it)
         assert [what for what, _ in rave.asked][3:] == ["me", "meshes"], "another session is another question"
         rave.failures.clear()
         now += 600
-        await access.meshes()
-        await access.meshes()
+        await access.meshes(all_of_it)
+        await access.meshes(all_of_it)
         assert [what for what, _ in rave.asked][5:] == ["me", "meshes", "meshes"]
 
     run(body())
@@ -177,7 +180,7 @@ def test_a_check_that_hangs_keeps_no_list_waiting_for_long(
 
     async def body() -> None:
         rave.hangs = True
-        assert await new_access().meshes() == (FILM,)
+        assert await new_access().meshes(all_of_it) == Listing((FILM,))
 
     run(body())
 
@@ -188,7 +191,7 @@ def test_a_list_that_is_refused_after_a_check_that_failed_is_checked_anew(run: R
         rave.failures = {"me": RaveError(Code.SERVER_ERROR, "no"), "meshes": REFUSED}
         for _ in range(2):
             with pytest.raises(RaveError) as e:
-                await access.meshes()
+                await access.meshes(all_of_it)
             assert e.value is REFUSED
         assert [what for what, _ in rave.asked] == ["me", "meshes"] * 2
 
@@ -201,7 +204,7 @@ def test_the_session_of_somebody_else_is_a_failure_in_words(run: Run, rave: Rave
         rave.user = 900000002
         for _ in range(2):
             with pytest.raises(RaveError) as e:
-                await access.meshes()
+                await access.meshes(all_of_it)
             assert e.value.code is Code.BAD_DATA
             assert str(e.value) == (
                 "the credentials are for user 900000001, but Rave takes them for those of user 900000002 "
@@ -225,7 +228,7 @@ def test_a_refusal_of_a_former_session_says_nothing_about_the_new_one(
 
         rave.during = refuse
         with pytest.raises(RaveError, match="another session") as e:
-            await access.meshes()
+            await access.meshes(all_of_it)
         assert e.value.code is Code.CLOSED
 
     run(body())
@@ -239,10 +242,10 @@ def test_a_list_that_was_read_for_another_account_counts_for_nothing(
         access = new_access()
         rave.during = lambda: access.use(session)
         with pytest.raises(RaveError, match="another account"):
-            await access.meshes()
+            await access.meshes(all_of_it)
         access.use(OURS)
         rave.during = lambda: access.use(RENEWED)
-        assert await access.meshes() == (FILM,), "another token is no other account"
+        assert await access.meshes(all_of_it) == Listing((FILM,)), "another token is no other account"
 
     run(body())
 
@@ -278,16 +281,16 @@ def test_a_pause_that_rave_asks_for_is_kept(run: Run, rave: Rave, where: str) ->
         access = new_access(pauses=pauses)
         rave.failures[where] = RaveError(Code.RATE_LIMITED, "too many requests", retry_after=600.0)
         with pytest.raises(RaveError):
-            await access.meshes()
+            await access.meshes(all_of_it)
         rave.failures.clear()
         asked = len(rave.asked)
         for _ in range(3):
             with pytest.raises(RaveError, match=f"{HOST} asks for a pause until") as e:
-                await access.meshes()
+                await access.meshes(all_of_it)
             assert e.value.code is Code.RATE_LIMITED
         assert len(rave.asked) == asked
         now = 600.0
-        assert await access.meshes() == (FILM,)
+        assert await access.meshes(all_of_it) == Listing((FILM,))
 
     run(body())
 
@@ -298,7 +301,7 @@ def test_a_pause_without_a_length_is_one_too_and_an_hour_is_the_longest(run: Run
             pauses = Pauses(clock=lambda: 0.0)
             rave.failures["meshes"] = RaveError(Code.RATE_LIMITED, "slow down", **attributes)
             with pytest.raises(RaveError):
-                await new_access(pauses=pauses).meshes()
+                await new_access(pauses=pauses).meshes(all_of_it)
             assert pauses.asked(HOST) == seconds
 
     run(body())
@@ -308,7 +311,7 @@ def test_a_bots_word_alone_keeps_no_list_from_being_read(run: Run, rave: Rave) -
     async def body() -> None:
         pauses = Pauses()
         pauses.claim(HOST, MESH, 300)
-        assert await new_access(pauses=pauses).meshes() == (FILM,)
+        assert await new_access(pauses=pauses).meshes(all_of_it) == Listing((FILM,))
 
     run(body())
 

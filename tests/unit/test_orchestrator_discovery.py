@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravesvc.api.models import Mesh
+from ravesvc.api.models import Listing, Mesh
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator import discovery
 from ravesvc.orchestrator.discovery import ROUNDS_TO_FORGET, ROUNDS_TO_FORGET_MOST, Census, Discovery
@@ -151,6 +151,80 @@ def test_only_what_the_last_list_has_may_be_started() -> None:
     assert known(found) == "abc"
     assert (found.missing, found.lists("a"), found.lists("c"), found.lists("x")) == ({"c"}, True, False, False)
     assert not Census().lists("a")
+
+
+def glimpsed(found: Census, names: str) -> Census:
+    found.glimpse(meshes(names))
+    return found
+
+
+def test_the_beginning_of_a_list_says_nothing_of_what_it_has_not() -> None:
+    found = glimpsed(census("abcdef"), "cx")
+    assert (known(found), found.held_back, found.missing, found.unread) == ("abcdefx", 0, set(), set("abdef"))
+    assert all(found.lists(name) for name in "abcdefx")
+    for _ in range(50):
+        glimpsed(found, "cx")
+    assert known(found) == "abcdefx"
+    found.observe(meshes("abcdefx"))
+    assert found.unread == set()
+    assert found.whole
+    assert known(glimpsed(Census(), "ab")) == "ab"
+    assert not glimpsed(Census(), "ab").whole
+    assert known(glimpsed(adopted("ab"), "bc")) == "abc"
+
+
+def test_the_beginning_of_a_list_may_end_a_loss_and_not_begin_one() -> None:
+    found = census("abcd", "")
+    assert found.held_back == 4
+    glimpsed(found, "ab")
+    assert (found.held_back, found.missing) == (2, {"c", "d"})
+    glimpsed(found, "abcd")
+    assert found.held_back == 0
+    found = census("abcd", "abc", "abc")
+    glimpsed(found, "a")
+    assert (known(found), found.missing) == ("abcd", {"d"})
+    found.observe(meshes("abc"))
+    assert known(found) == "abc"
+
+
+def test_of_a_list_without_end_only_what_runs_is_kept_for_long() -> None:
+    found = census("ab")
+    for names in ("cd", "ef", "gh"):
+        glimpsed(found, names)
+        found.forget_unread({"a"})
+    assert known(found) == "acdefgh", "b was not read for three rounds"
+    found.forget("c")
+    assert "c" not in found.unread
+
+
+def test_the_lists_of_another_scope_lack_nothing() -> None:
+    found = adopted("abc")
+    assert not found.enter("invitations")
+    assert found.scope == ""
+    found.observe(meshes("abc"))
+    assert found.scope == "invitations"
+    assert not found.enter("invitations")
+    assert found.enter("public ones")
+    assert (found.meshes, found.scope, found.whole) == (None, "", True)
+    found.observe(meshes("x"))
+    assert (known(found), found.held_back) == ("x", 0)
+
+
+def test_what_an_earlier_process_ran_in_another_scope_is_not_adopted() -> None:
+    found = Census()
+    found.enter("invitations")
+    assert found.enter("public ones")
+    found.adopt("abc")
+    found.observe(meshes("x"))
+    assert (known(found), found.held_back) == ("x", 0)
+    # The order may be the other one: whose account it is may be known late.
+    found = Census()
+    found.enter("invitations")
+    found.adopt("abc")
+    assert found.known == set("abc")
+    found.enter("public ones")
+    found.observe(meshes("x"))
+    assert (known(found), found.held_back) == ("x", 0)
 
 
 def test_another_accounts_meshes_are_forgotten_at_once() -> None:
@@ -345,9 +419,9 @@ class Rave:
         self.rounds = 0
         self.reading = 0
         self.begun = asyncio.Semaphore(0)
-        self.answers: asyncio.Queue[Sequence[Mesh] | BaseException] = asyncio.Queue()
+        self.answers: asyncio.Queue[Sequence[Mesh] | Listing | BaseException] = asyncio.Queue()
 
-    async def read(self) -> Sequence[Mesh]:
+    async def read(self) -> Listing:
         self.rounds += 1
         self.reading += 1
         self.begun.release()
@@ -358,7 +432,7 @@ class Rave:
             self.reading -= 1
         if isinstance(answer, BaseException):
             raise answer
-        return answer
+        return answer if isinstance(answer, Listing) else Listing(tuple(answer))
 
 
 class Scene:
@@ -660,12 +734,12 @@ def beginnings(run: Run, clock: Clock, interval: float, took: list[float]) -> li
     """When rounds begin that take so long."""
     begun: list[float] = []
 
-    async def read() -> Sequence[Mesh]:
+    async def read() -> Listing:
         begun.append(clock.now - 1000)
         if len(begun) > len(took):
             raise EnoughError
         clock.now += took[len(begun) - 1]
-        return []
+        return Listing(())
 
     with pytest.raises(EnoughError):
         run(Discovery(read, interval, lambda: None).run())

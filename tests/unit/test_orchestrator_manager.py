@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ravesvc import __version__, names
-from ravesvc.api.models import Mesh
+from ravesvc.api.models import Listing, Mesh
 from ravesvc.bus import Bus, Signal
 from ravesvc.bus.message import Message
 from ravesvc.errors import Code, RaveError
@@ -200,8 +200,8 @@ class Site:
     async def _refresh(self) -> None:
         await self.state.refresh()
 
-    async def _read(self) -> list[Mesh]:
-        return [FILM]
+    async def _read(self) -> Listing:
+        return Listing((FILM,))
 
     async def ask(self, member: str, signature: str = "", *args: Any) -> list[Any]:
         return await self._call(names.MANAGER_INTERFACE, member, signature, *args)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravesvc.api.models import Mesh
-from ravesvc.orchestrator.plan import Action, Decision, plan
+from ravesvc.orchestrator.plan import Action, Decision, enough, plan
 from ravesvc.orchestrator.unit import UnitState
 from ravesvc.store.blocklist import Block, Reason
 
@@ -215,6 +215,44 @@ def test_before_the_first_round_a_block_still_stops() -> None:
         Decision("b", Action.KEEP, "it runs, and discovery has not answered yet"),
         Decision("c", Action.SKIP, "discovery has not answered yet"),
     )
+
+
+def test_what_the_last_list_lacks_runs_on_and_is_not_started() -> None:
+    decisions = plan(listing("a", "b", "c"), {}, {"a": ACTIVE}, 1, missing={"a", "b"})
+    assert actions(decisions) == {"a": "keep", "b": "skip", "c": "skip"}
+    assert [each.reason for each in decisions] == [
+        "discovery listed it until lately, and it runs",
+        "the last list of discovery lacks it",
+        "max_processes (1) is reached",
+    ]
+    assert actions(plan(listing("a", "b"), {}, {}, 1, missing={"a"})) == {"a": "skip", "b": "start"}, (
+        "it takes no place"
+    )
+
+
+def test_what_was_not_read_yet_may_be_listed() -> None:
+    decisions = plan(listing("a"), {}, {"x": ACTIVE, "y": LOADED}, None, whole=False)
+    assert actions(decisions) == {"a": "start", "x": "keep", "y": "skip"}
+    assert decisions[1].reason == "it runs, and discovery has not read its whole list yet"
+
+
+def test_what_was_read_comes_before_what_was_not_unless_that_runs() -> None:
+    listed = listing("a", "b", "c")
+    assert actions(plan(listed, {}, {}, 1, unread={"a"})) == {"a": "skip", "b": "start", "c": "skip"}
+    assert actions(plan(listed, {}, {"a": ACTIVE}, 1, unread={"a"})) == {"a": "keep", "b": "skip", "c": "skip"}
+    assert actions(plan(listing("a"), {}, {}, 1, unread={"a"})) == {"a": "start"}
+
+
+def test_enough_is_what_runs_and_as_many_as_may_run() -> None:
+    found = list(listing("a", "b", "c").values())
+    assert enough(found, {}, set(), set(), 3)
+    assert not enough(found, {}, set(), set(), 4)
+    assert not enough(found, {}, set(), set(), None)
+    assert not enough(found, {"a": block("a")}, set(), set(), 3)
+    assert not enough(found, {}, set(), {"a"}, 3)
+    assert enough(found, {}, {"a", "b"}, set(), 3)
+    assert not enough(found, {}, {"a", "z"}, set(), 3), "what runs must not be lost by not being read"
+    assert enough(found, {"z": block("z")}, {"z"}, set(), 3)
 
 
 def test_what_is_not_listed_any_more_stops() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
 
 from ravesvc.api.client import Api
+from ravesvc.api.listing import ListReader, all_of_it
 from ravesvc.api.models import MeshMode
 from ravesvc.api.tls import context
 from ravesvc.errors import RaveError
@@ -62,19 +64,20 @@ def test_listing_names_and_leaving(served: Served, run: Run) -> None:
 
     async def body() -> None:
         api = made_api(served)
+        lists = ListReader(partial(api.page, lang="en"))
         try:
-            assert [mesh.id for mesh in (await api.meshes(MeshMode.INVITED, limit=20, lang="en")).meshes] == meshes
-            every = await api.meshes(MeshMode.ALL, limit=20, lang="en")
+            assert [mesh.id for mesh in (await lists.read(MeshMode.INVITED, 20, all_of_it)).meshes] == meshes
+            every = await lists.read(MeshMode.ALL, 20, all_of_it)
             assert {mesh.id for mesh in every.meshes} == {*meshes, public}
             mesh = await api.mesh(meshes[0])
             assert (mesh.server, mesh.title) == (served.server, "Film")
             names = await api.users([user.id for user in mesh.users])
             assert [user.display_name for user in names.values()] == ["Ann"]
             await api.leave(meshes[0])
-            assert len((await api.meshes(MeshMode.INVITED, limit=20, lang="en")).meshes) == 4
+            assert len((await lists.read(MeshMode.INVITED, 20, all_of_it)).meshes) == 4
             await in_thread(served.control.fail, "discovery", "half-page")
             with pytest.raises(RaveError):
-                await api.meshes(MeshMode.INVITED, limit=20, lang="en")
+                await lists.read(MeshMode.INVITED, 20, all_of_it)
         finally:
             await api.close()
 

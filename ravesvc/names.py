@@ -91,6 +91,7 @@ class ExitStatus(IntEnum):
     LOGIN_NEEDED = 85
     NO_SETTINGS = 86
     TOO_LARGE = 87
+    ELSEWHERE = 88
 
 
 FINAL_STATUSES = frozenset(ExitStatus) - {ExitStatus.STOPPED, ExitStatus.CRASHED}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import time
 
 from ravesvc import names, timespan
 from ravesvc.ctl import arguments, meshes, output
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import Service
+from ravesvc.errors import Code, RaveError
+from ravesvc.store.blocklist import Reason
 
 _INTERFACE = names.BLOCKLIST_INTERFACE
 # Seconds; what the service takes.
@@ -30,8 +33,14 @@ def add(commands: Commands) -> None:
     adding.add_argument("--why", type=arguments.word, default="", metavar="TEXT", help="for whoever reads the list")
     adding.set_defaults(run=_add)
 
-    removing = group.add_parser("remove", help="take an entry out, and start the mesh if it is listed")
-    removing.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
+    removing = group.add_parser("remove", help="take entries out, and start their meshes if they are listed")
+    removing.add_argument("meshes", nargs="*", type=arguments.word, metavar="MESH", help=arguments.MESH)
+    removing.add_argument(
+        "--reason", choices=list(Reason), metavar="REASON", help=f"all with it: {', '.join(Reason)}"
+    )
+    removing.add_argument(
+        "--since", type=_span, default=0, metavar="TIME", help="only those of the last 10min, 1h, ..."
+    )
     removing.set_defaults(run=_remove)
 
     restoring = group.add_parser("restore", help="go on with what was saved last, when the file can't be used")
@@ -72,9 +81,22 @@ def _add(service: Service, options: argparse.Namespace) -> None:
 
 
 def _remove(service: Service, options: argparse.Namespace) -> None:
-    mesh = meshes.find(service, options.mesh)
-    (unblocked,) = service.call("Unblock", "s", mesh, interface=_INTERFACE)
-    output.say(f"Mesh {mesh} {'is no longer' if unblocked else 'was not'} on the blocklist.")
+    if bool(options.meshes) is bool(options.reason) or (options.since and not options.reason):
+        hint = "ravectl blocklist remove MESH..., or --reason REASON [--since TIME]"
+        raise RaveError(Code.INVALID_ARGUMENT, "either meshes are named, or a reason", hint=hint)
+    chosen = [meshes.find(service, text) for text in options.meshes] or _entries_of(service, options)
+    if not chosen:
+        output.say("No entry is like that.")
+    for mesh in chosen:
+        (unblocked,) = service.call("Unblock", "s", mesh, interface=_INTERFACE)
+        output.say(f"Mesh {mesh} {'is no longer' if unblocked else 'was not'} on the blocklist.")
+
+
+def _entries_of(service: Service, options: argparse.Namespace) -> list[str]:
+    """The meshes that are blocked for a reason, since a time that is not longer ago than was asked for."""
+    (entries,) = service.call("ListEntries", interface=_INTERFACE)
+    earliest = time.time() * 1_000_000 - options.since if options.since else 0
+    return [mesh for mesh, reason, since, *_ in entries if reason == options.reason and since >= earliest]
 
 
 def _restore(service: Service, _: argparse.Namespace) -> None:

@@ -32,7 +32,11 @@ _FINAL = {
     Code.CLOCK: ExitStatus.LOGIN_NEEDED,
 }
 # The server knows us and says no, which may pass; everything else that fails is a matter of reaching it.
-_REJECTIONS = (Code.FORBIDDEN, Code.REFUSED)
+_LAST = {
+    Code.FORBIDDEN: ExitStatus.REJECTED,
+    Code.REFUSED: ExitStatus.REJECTED,
+    Code.BUSY: ExitStatus.ELSEWHERE,
+}
 
 
 class Attempts:
@@ -71,8 +75,9 @@ class Attempts:
             return ExitStatus.TOO_LARGE
         if error.code in _FINAL:
             return _FINAL[error.code]
-        rejected = kind is CloseKind.REJECTED or error.code in _REJECTIONS
-        return self._count(ExitStatus.REJECTED if rejected else ExitStatus.UNREACHABLE)
+        if kind is CloseKind.REJECTED:
+            return self._count(ExitStatus.REJECTED)
+        return self._count(_LAST.get(error.code, ExitStatus.UNREACHABLE))
 
     def ended(self, kind: CloseKind, held: float) -> ExitStatus | None:
         """Take note of a connection that was open for `held` seconds; returns as `failed` does.

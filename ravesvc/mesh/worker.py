@@ -241,8 +241,10 @@ class Worker:
             why = "neither the orchestrator nor the start of the unit has given a session"
             return self._failed(RaveError(Code.LOGIN_NEEDED, why, hint="run ravectl login EMAIL"), None)
         self._early.clear()
+        already_there = False
         try:
             mesh = await self._api.mesh(self.mesh)
+            already_there = any(user.id == session.user_id for user in mesh.users)
             room = self._make_room(mesh, session)
             await room.open()
         except RaveError as e:
@@ -252,6 +254,8 @@ class Worker:
                 return None
             if e.code is Code.UNAUTHORIZED and await self._renewed(session):
                 return None
+            if already_there and e.code is Code.FORBIDDEN:
+                e = _elsewhere(e)
             return self._failed(e, room.closed.kind if room and room.closed else None)
         finally:
             # A child asks nothing for hours; an idle connection for each would burden both sides.
@@ -441,3 +445,12 @@ class Worker:
         found = await self._api.users(users)
         self._api.drop_idle()
         return {user.id: user.display_name for user in found.values()}
+
+
+def _elsewhere(refusal: RaveError) -> RaveError:
+    """What a server most likely means that turns away an account that Rave counts among those in the mesh.
+
+    It may also have missed the end of a connection of ours; that passes.
+    """
+    text = f"{refusal.message}; the same account is in the mesh already, it is probably connected elsewhere"
+    return RaveError(Code.BUSY, text, hint="let it run in one place only")

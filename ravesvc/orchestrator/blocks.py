@@ -122,6 +122,11 @@ class Blocks:
         """What is remembered of a mesh."""
         return self._list.memory(mesh)
 
+    def blocked_for(self, mesh: str) -> float:
+        """For how many seconds a mesh has been blocked; 0 when it is not."""
+        block = self.get(mesh)
+        return max(0, self._clock.now() - block.since) / 1000 if block else 0.0
+
     def failing_for(self, mesh: str) -> float:
         """Seconds since the first of the failures in a row to connect to a mesh; 0 when there are none."""
         since = self._list.memory(mesh).failing_since

@@ -84,7 +84,7 @@ class Fleet:
         self._changed = changed
         self._leave = leave
         self._starts = starts
-        self._lessons = Lessons(self.records, census, blocks, answers)
+        self._lessons = Lessons(self.records, census, blocks, answers, starts.outages)
         self._watch = UnitWatch(bus, self._unit_changed)
         self._intent = Intent(self._watch, blocks)
         self._busy: set[str] = set()
@@ -197,6 +197,7 @@ class Fleet:
         listed = self._census.meshes or {}
         known = listed.keys() | self._blocks.shown.keys() | self._watch.states.keys()
         for mesh in self.records.keys() - known:
+            self._starts.outages.forget(mesh)
             self._changed(self.records.pop(mesh))
         for mesh in known:
             record = self._record(mesh)
@@ -227,6 +228,7 @@ class Fleet:
             hint = "invite the bot, or wait for the next discovery"
             raise RaveError(Code.NO_SUCH_MESH, f"discovery does not list mesh {mesh}", hint=hint, mesh=mesh)
         self._rests.end(mesh)
+        self._starts.outages.forget(mesh)
         saved = self._blocks.remove(mesh, actor)
         self.carry_out()
         for decision in self.plan():
@@ -353,8 +355,8 @@ class Fleet:
         Somebody else may have started it, and it may have failed since, which is to be learnt from first.
         """
         unit = self._watch.state(mesh)
-        wanted = self._census.lists(mesh) and not self._blocks.get(mesh) and not self.pause(mesh)[0]
-        return wanted and not unit.present and not unit.failed
+        wanted = self._census.lists(mesh) and not self._blocks.get(mesh)
+        return wanted and not unit.present and not unit.failed and not self._starts.holds(self._record(mesh))
 
     async def _stop(self, mesh: str) -> None:
         try:
@@ -389,7 +391,7 @@ class Fleet:
         lesson = await self._lessons.learn(mesh, unit)
         self._look_up(self._record(mesh))
         if lesson.excuse:
-            if unit.misconfigured:
+            if unit.needs_person:
                 self._rests.back_off(mesh)
             else:
                 self._rests.add(mesh)
@@ -410,6 +412,8 @@ class Fleet:
             # words of a process may be quicker than the news of its id, and hold.)
             self.workers.forget(mesh)
             record.worker = WorkerState(last_error=record.worker.last_error)
+        if unit.restarting and not old.restarting:
+            self._lessons.crashed(mesh, how_ended(unit))
         if unit.active == "active" and old.active != "active":
             record.worker.heard = time.monotonic()
         self._publish(mesh)
@@ -447,6 +451,8 @@ class Fleet:
         if worker.attempts > self._blocks.memory(mesh).failures:
             # It has failed while we were away.
             self._blocks.failed(mesh, worker.attempts, worker.last_error)
+        if worker.attempts and not worker.connected:
+            self._lessons.failed(mesh, worker.last_error)
         self._praise(mesh)
         self._publish(mesh)
 
@@ -470,6 +476,7 @@ class Fleet:
                 if not worker.connected:
                     log.info("Mesh %s is connected", mesh, extra=about(mesh, Event.CONNECTED))
                     worker.connect(worker.heard)
+                self._starts.outages.connected(mesh)
             case "Disconnected", [str(reason)]:
                 self._praise(mesh)
                 worker.disconnect(reason)
@@ -482,6 +489,7 @@ class Fleet:
                 extra = about(mesh, Event.UNREACHABLE)
                 log.warning(text, mesh, attempt, worker.last_error, extra=extra)
                 self._blocks.failed(mesh, attempt, worker.last_error)
+                self._lessons.failed(mesh, worker.last_error)
             case "RateLimited", [host, seconds]:
                 if words := self._starts.rate_limited(self._record(mesh), host, seconds):
                     worker.fail(words)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from ravesvc.journal import Event, about
+from ravesvc.names import ExitStatus
 from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.discovery import Census
+from ravesvc.orchestrator.outage import LEAST_MESHES, Kind, Outages, Verdict
 from ravesvc.orchestrator.record import Record
 from ravesvc.orchestrator.unit import UnitState, why_failed
 from ravesvc.store.blocklist import SERVICE, Reason
@@ -17,7 +20,27 @@ from ravesvc.store.blocklist import SERVICE, Reason
 log = logging.getLogger(__name__)
 
 # Seconds for which nothing but a server is to blame; what can't be reached for longer has to be left alone after all.
+# Where no mesh at all is spared there is less doubt.
 _EXCUSED = 3600.0
+_EXCUSED_TOTAL = 24 * 3600.0
+
+# Seconds that the failure of one mesh waits for those of the others, and after which it has been its own.
+_OTHERS_FOLLOW = 3.0
+_TAKEN_BACK = 60.0
+
+# What may be no fault of the mesh, and what has failed then.
+_KINDS = {
+    Reason.CONNECTION_FAILURES: Kind.CONNECTION,
+    Reason.REJECTED: Kind.CONNECTION,
+    Reason.GONE: Kind.CONNECTION,
+    Reason.CRASHES: Kind.PROCESS,
+}
+# What is said of them when nothing else is.
+_SAID: dict[Reason | None, str] = {
+    Reason.GONE: "Rave says that there is no such mesh",
+    Reason.REJECTED: "the server turned the bot away",
+    Reason.CONNECTION_FAILURES: "it could not be reached",
+}
 
 # The bot is in such a mesh no more, and the service has deleted its invitation, or there is no mesh.
 _OUT = frozenset({Reason.KICKED, Reason.LEFT, Reason.GONE})
@@ -40,7 +63,9 @@ class Lessons:
 
     Args:
         answers: tells whether Rave answers at all.
+        outages: notes what is no mesh's own fault.
         now: seconds of a monotonic clock.
+        sleep: waits for so many seconds.
     """
 
     def __init__(
@@ -49,13 +74,17 @@ class Lessons:
         census: Census,
         blocks: Blocks,
         answers: Callable[[], Awaitable[bool]],
+        outages: Outages,
         now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._records = records
         self._census = census
         self._blocks = blocks
         self._answers = answers
+        self._outages = outages
         self._now = now
+        self._sleep = sleep
         self._excused: dict[str, tuple[float, float]] = {}  # by its server: since when, and until when in a row
 
     async def learn(self, mesh: str, unit: UnitState) -> Lesson:
@@ -66,10 +95,21 @@ class Lessons:
         elif reason in (Reason.CONNECTION_FAILURES, Reason.REJECTED):
             # An earlier parent may have heard it.
             detail = self._records[mesh].worker.last_error or self._blocks.memory(mesh).last_error
-        if reason is Reason.CONNECTION_FAILURES and (excuse := await self._excuse(mesh)):
-            reason, detail = None, excuse
-            if self._blocks.memory(mesh).failures:
-                self._blocks.failed(mesh, 0, excuse)
+        return await self._conclude(mesh, reason, detail, _KINDS.get(reason) if reason else _kind_without_fault(unit))
+
+    async def crashed_too_often(self, mesh: str, detail: str) -> Lesson:
+        """Learn that a mesh's bot has crashed too often in a row, and wait until that is saved."""
+        return await self._conclude(mesh, Reason.CRASHES, detail, Kind.PROCESS)
+
+    async def _conclude(self, mesh: str, reason: Reason | None, detail: str, kind: Kind | None) -> Lesson:
+        """Block a mesh for this reason, if there is one, unless it is no fault of the mesh."""
+        if kind:
+            self._outages.failed(mesh, kind, self._server(mesh), detail or _SAID.get(reason, ""))
+            excuse = await self._excuse(mesh, reason, kind)
+            if reason and excuse:
+                reason, detail = None, excuse
+                if self._blocks.memory(mesh).failures:
+                    self._blocks.failed(mesh, 0, excuse)
         if reason is None:
             log.warning("Mesh %s has ended: %s", mesh, detail, extra=about(mesh, Event.ENDED))
             return Lesson(None, detail, saved=True)
@@ -77,6 +117,14 @@ class Lessons:
         if reason in _OUT:
             self._census.leave(mesh)
         return Lesson(reason, "", saved=await saved)
+
+    def failed(self, mesh: str, words: str) -> None:
+        """An attempt to connect to a mesh has failed; its bot goes on trying."""
+        self._outages.failed(mesh, Kind.CONNECTION, self._server(mesh), words)
+
+    def crashed(self, mesh: str, words: str) -> None:
+        """The process of a mesh has ended by itself, and is started again."""
+        self._outages.failed(mesh, Kind.PROCESS, self._server(mesh), words)
 
     def kicked(self, mesh: str) -> None:
         """The child says so, as its end will: at once, because whatever it does next may fail."""
@@ -105,10 +153,59 @@ class Lessons:
                 log.info("Mesh %s invites the bot again", mesh, extra=about(mesh))
                 self._blocks.remove(mesh, SERVICE)
 
-    async def _excuse(self, mesh: str) -> str:
-        """Why it is no fault of the mesh that it can't be reached; empty if it may be."""
+    async def _excuse(self, mesh: str, reason: Reason | None, kind: Kind) -> str:
+        """Why it is no fault of the mesh that it has failed; empty if it may be."""
+        if reason is Reason.GONE and await self._answers() and not self._census.lists(mesh):
+            # Two answers of Rave say the same, whatever happens to others.
+            return ""
+        if common := await self._common_cause(mesh, kind):
+            return common
+        if kind is Kind.PROCESS or reason is None:
+            return ""
         if not await self._answers():
             return "Rave does not answer"
+        # The others may have followed meanwhile.
+        if common := self._judge(mesh, kind):
+            return common
+        return self._servers_fault(mesh) if reason is Reason.CONNECTION_FAILURES else ""
+
+    async def _common_cause(self, mesh: str, kind: Kind) -> str:
+        """The cause that a mesh's failure shares with those of most others, in words; empty if there is none."""
+        if common := self._judge(mesh, kind):
+            return common
+        if sum(not record.block for record in self._records.values()) < LEAST_MESHES:
+            # There are no others that could follow.
+            return ""
+        await self._sleep(_OTHERS_FOLLOW)
+        return self._judge(mesh, kind)
+
+    def _judge(self, mesh: str, kind: Kind) -> str:
+        verdict = self._outages.judge(mesh, kind, self._fine(kind))
+        if not verdict or not self._excuses(mesh, _EXCUSED_TOTAL if verdict.total else _EXCUSED):
+            return ""
+        self._take_back(verdict)
+        return verdict.describe()
+
+    def _fine(self, kind: Kind) -> dict[str, str]:
+        """The meshes that show no such failure, with their servers."""
+        return {
+            record.mesh: record.server or ""
+            for record in self._records.values()
+            if not record.block
+            and (record.worker.connected if kind is Kind.CONNECTION else record.unit.active == "active")
+        }
+
+    def _take_back(self, verdict: Verdict) -> None:
+        """Lift the blocks of those that were judged before the others had failed, too."""
+        for mesh in verdict.meshes:
+            block = self._blocks.get(mesh)
+            ours = block and block.actor == SERVICE and _KINDS.get(block.reason) is verdict.kind
+            if ours and self._blocks.blocked_for(mesh) < _TAKEN_BACK:
+                log.info("The block of mesh %s is taken back: %s", mesh, verdict.describe(), extra=about(mesh))
+                self._blocks.remove(mesh, SERVICE)
+
+    def _servers_fault(self, mesh: str) -> str:
+        """Whether the server of a mesh lets none of the others in either, of which there may be few; empty if not."""
         server = self._server(mesh)
         others = [
             record for record in self._records.values() if record.mesh != mesh and self._server(record.mesh) == server
@@ -121,17 +218,27 @@ class Lessons:
             return f"the server {server} lets nobody in"
         return ""
 
-    def _excuses(self, mesh: str) -> bool:
-        """Whether a mesh may blame its server once more; two that are gone must not excuse each other for ever."""
+    def _excuses(self, mesh: str, most: float = _EXCUSED) -> bool:
+        """Whether a mesh may blame others once more; those that are gone must not excuse each other for ever.
+
+        `most` is for how many seconds in a row it may.
+        """
         now = self._now()
         since, last = self._excused.get(mesh, (now, now))
         if now - last > _EXCUSED:
             since = now
-        elif now - since > _EXCUSED:
-            del self._excused[mesh]
+        elif now - since > most:
+            # Asked again at once it says the same; the block then takes longer than that.
             return False
         self._excused[mesh] = (since, now)
         return True
 
     def _server(self, mesh: str) -> str | None:
         return self._records[mesh].server
+
+
+def _kind_without_fault(unit: UnitState) -> Kind | None:
+    """What has failed in a mesh that is not at fault in any case, and may be only one of many."""
+    if unit.final_status in (ExitStatus.LOGIN_NEEDED, ExitStatus.ELSEWHERE):
+        return Kind.CONNECTION
+    return Kind.PROCESS if unit.misconfigured or unit.result == "timeout" else None

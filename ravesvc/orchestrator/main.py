@@ -51,6 +51,9 @@ _log = logging.getLogger(__name__)
 # Seconds that an editor of the blocklist has to do all that it does.
 _SETTLING = 0.2
 
+# Seconds for which kicks from many meshes at once are shown.
+_KICKS_SHOWN = 24 * 3600.0
+
 # Beside the embedded store, whichever store is in use.
 _COPY = "permissions.json"
 _SCOPE = "discovery.json"
@@ -215,6 +218,8 @@ class _Parent:
             pause=self._fleet.pause,
         )
         self._status_due = False
+        self._kicked_at: list[float] = []
+        self._kicks_changed = True
         self._started = False
 
     async def start(self) -> None:
@@ -375,6 +380,7 @@ class _Parent:
         if blocked and change.block.reason is Reason.LEFT:
             # As in `_leave`; here the child has left by itself.
             self._discovery.ask()
+        self._kicks_changed = True
         self._blocklist.changed(change)
         self._fleet.block_changed(change)
         self._changed()
@@ -428,6 +434,14 @@ class _Parent:
         self._manager.show(status, login_needed=self._login_needed)
         notify(f"STATUS={status}")
 
+    def _kicks(self) -> list[float]:
+        """When the bot was kicked lately from meshes that are still blocked for it, in seconds since the epoch."""
+        if self._kicks_changed:
+            kicks = [block.since for block in self._blocks.in_force().values() if block.reason is Reason.KICKED]
+            self._kicked_at = [self._blocks.wall(since) / 1_000_000 for since in kicks]
+            self._kicks_changed = False
+        return [at for at in self._kicked_at if time.time() - at < _KICKS_SHOWN]
+
     def _situation(self) -> Situation:
         return Situation(
             states=[record.state for record in self._fleet.records.values()],
@@ -440,6 +454,8 @@ class _Parent:
             stale_since=self._discovery.stale_since,
             list_too_long=self._discovery.note,
             losses_held_back=self._discovery.census.held_back,
+            kicks=self._kicks(),
+            outages=self._starts.outages.sentences(),
             pauses=self._starts.pauses.all_words(),
             blocklist_unsaved=None if self._blocks.error else self._blocks.unsaved,
             store_error=self._state.error,

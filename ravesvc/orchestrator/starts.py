@@ -1,4 +1,4 @@
-"""What keeps meshes from being started for now though they should run: pauses that Rave asks for, and the pace.
+"""What keeps meshes from being started for now though they should run: pauses, outages, and the pace.
 
 The service and the process that runs all bots by itself have the same rules.
 """
@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterable
 
 from ravesvc.errors import RaveError
+from ravesvc.orchestrator.outage import Outages
 from ravesvc.orchestrator.pauses import Pace, Pauses
 from ravesvc.orchestrator.record import Record, counted
 from ravesvc.room import address
@@ -18,7 +19,8 @@ class StartPolicy:
     """Decides when a mesh may be started.
 
     Attributes:
-        pauses: those that are to be kept.
+        pauses: those that Rave asks for.
+        outages: what most meshes fail by, for no fault of their own.
     """
 
     def __init__(self, api_host: str, per_minute: int) -> None:
@@ -26,13 +28,20 @@ class StartPolicy:
         self._api_host = api_host
         self._pace = Pace(per_minute)
         self._turns = asyncio.Lock()
+        self.outages = Outages()
         self.pauses = Pauses(self._pace.slow_down)
 
     def held(self, records: Iterable[Record]) -> dict[str, str]:
         """The meshes that are not to be started now, each with the reason in words."""
-        if not self.pauses.any():
-            return {}
-        return {record.mesh: why for record in records if (why := self.pause(record)[1])}
+        known = list(records)
+        held = self.outages.held(record.mesh for record in known)
+        if self.pauses.any():
+            held |= {record.mesh: why for record in known if (why := self.pause(record)[1])}
+        return held
+
+    def holds(self, record: Record) -> bool:
+        """Whether a mesh is not to be started now."""
+        return record.mesh in self.held([record])
 
     def pause(self, record: Record) -> tuple[float, str]:
         """For how many more seconds the bot of a mesh is to leave Rave alone, and why; 0 when it need not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from ravesvc.errors import Code, RaveError
 IDENTITY_REFUSALS = (Code.IDENTITY, Code.CLOCK)
 # Said in words of their own, not as a failure of discovery.
 _ACCOUNT_REFUSALS = (Code.UNAUTHORIZED, *IDENTITY_REFUSALS)
+# Kicks within so many seconds are one event when there are so many of them.
+_KICKED_AT_ONCE_S = 10.0
+_LEAST_KICKS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,8 @@ class Situation:
         identity_refused: why no login would help: Rave refuses the client identity, or our clock.
         discovery_error: why the last round failed; None when it was good.
         stale_since: seconds since the epoch up to which the list of meshes is known; means nothing without an error.
+        kicks: when bots were kicked from meshes that are still blocked for it, in seconds since the epoch.
+        outages: what most meshes fail by, for no fault of their own, a sentence each.
         pauses: that Rave asks for, a sentence each.
         list_too_long: what is to be said of a list that is too long to be read, or empty.
         losses_held_back: how many meshes the last list lacks that are not believed to be gone.
@@ -44,6 +50,8 @@ class Situation:
     identity_refused: RaveError | None = None
     discovery_error: RaveError | None = None
     stale_since: float = 0.0
+    kicks: Sequence[float] = ()
+    outages: Sequence[str] = ()
     pauses: Sequence[str] = ()
     list_too_long: str = ""
     losses_held_back: int = 0
@@ -60,6 +68,8 @@ def status_line(now: Situation) -> str:
         # A round that has failed says more.
         "" if now.discovery_error else now.waiting_for,
         _meshes(now),
+        _kicks(now.kicks),
+        *now.outages,
         *now.pauses,
         f"the blocklist can't be saved: {now.blocklist_unsaved.message}" if now.blocklist_unsaved else "",
         f"the store can't be used, changes are refused: {now.store_error.message}" if now.store_error else "",
@@ -99,6 +109,21 @@ def _meshes(now: Situation) -> str:
         hint = "ravectl discover --confirm-losses"
         parts.append(f"the loss of {now.losses_held_back} is not believed, stale since {since} ({hint})")
     return ", ".join(parts)
+
+
+def _kicks(kicks: Sequence[float]) -> str:
+    """Kicks from many meshes at once, which no room has decided by itself."""
+    times = sorted(kicks)
+    most, began = 0, 0.0
+    for position, first in enumerate(times):
+        number = bisect.bisect_right(times, first + _KICKED_AT_ONCE_S) - position
+        if number > most:
+            most, began = number, first
+    if most < _LEAST_KICKS:
+        return ""
+    at = time.strftime("%Y-%m-%d %H:%M", time.localtime(began))
+    undo = "if that was no room's will, ravectl blocklist remove --reason kicked takes them off the blocklist"
+    return f"kicked from {most} meshes at once at {at} ({undo})"
 
 
 def _commands(errors: Sequence[str]) -> str:

@@ -73,6 +73,11 @@ class UnitState:
         """Its process could not begin; another one would not either, until an operator has changed something."""
         return self.final_status in (ExitStatus.CONFIG, ExitStatus.NO_SETTINGS)
 
+    @property
+    def needs_person(self) -> bool:
+        """Another process would fare no better until somebody has changed something."""
+        return self.misconfigured or self.final_status is ExitStatus.ELSEWHERE
+
 
 def why_failed(unit: UnitState) -> tuple[Reason | None, str]:
     """What a failed unit teaches: the reason to block its mesh, and the detail in words.
@@ -84,6 +89,8 @@ def why_failed(unit: UnitState) -> tuple[Reason | None, str]:
         return _REASONS[status], ""
     if status is ExitStatus.LOGIN_NEEDED:
         return None, "Rave wants a new login"
+    if status is ExitStatus.ELSEWHERE:
+        return None, "the same account is connected to it elsewhere"
     if status is ExitStatus.CONFIG:
         return None, "its process could not use its settings"
     if status is ExitStatus.NO_SETTINGS:

@@ -27,6 +27,7 @@ from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.lessons import Lessons
 from ravesvc.orchestrator.plan import Action, enough, plan
 from ravesvc.orchestrator.record import Record, WorkerState, counted
+from ravesvc.orchestrator.rests import Rests
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.unit import UnitState
 from ravesvc.settings import HELD, Session
@@ -90,10 +91,10 @@ class Rooms:
         self._commands = commands
         self._leave = leave
         self._starts = starts
-        self._lessons = Lessons(self.records, census, blocks, answers)
+        self._lessons = Lessons(self.records, census, blocks, answers, starts.outages)
         self._rooms: dict[str, _Room] = {}
-        # Those whose bot has ended by itself without being blocked: they wait for a good round.
-        self._resting: set[str] = set()
+        # Those whose bot has ended by itself without being blocked.
+        self._rests = Rests()
         self._telling: set[asyncio.Task[None]] = set()
         self._due = False
         self._acting = True
@@ -106,7 +107,7 @@ class Rooms:
         """Begin to bring the bots in line with a good round of discovery."""
         self._census.forget_unread(self._rooms.keys())
         self._lessons.unlearn()
-        self._resting.clear()
+        self._rests.round_finished()
         for mesh in self._rooms:
             self._praise(mesh)
         self._refresh()
@@ -157,6 +158,7 @@ class Rooms:
         listed = self._census.meshes or {}
         known = listed.keys() | self._blocks.shown.keys() | self._rooms.keys()
         for mesh in self.records.keys() - known:
+            self._starts.outages.forget(mesh)
             del self.records[mesh]
         for mesh in known:
             record = self._record(mesh)
@@ -175,7 +177,7 @@ class Rooms:
             self._blocks.in_force(),
             units,
             limit,
-            resting=self._resting,
+            resting=self._rests.meshes,
             missing=self._census.missing,
             held=self._starts.held(self.records.values()),
             unread=self._census.unread,
@@ -216,7 +218,7 @@ class Rooms:
         except Exception:
             # Nothing of one mesh is worth the others.
             log.exception("Ended by a fault of this program")
-            self._resting.add(mesh)
+            self._rests.add(mesh)
         finally:
             del self._rooms[mesh]
             record.unit = UnitState()
@@ -241,6 +243,7 @@ class Rooms:
             first = self._settings.process_restart_delay
             delay = min(first * 2.0 ** min(crashes - 1, 10), max(first, _MOST_DELAY))
             log.warning("The bot is started again in %.3g s", delay)
+            self._lessons.crashed(record.mesh, record.worker.last_error)
             record.unit = UnitState(active="activating", sub="auto-restart", n_restarts=crashes)
             self._forget_words(record)
             with contextlib.suppress(TimeoutError):
@@ -269,13 +272,16 @@ class Rooms:
         mesh = record.mesh
         if status is ExitStatus.CRASHED:
             detail = f"{self._settings.max_process_restarts + 1} times in a row; {record.worker.last_error}"
-            await self._blocks.add(mesh, Reason.CRASHES, detail=detail)
-            return
-        record.unit = UnitState(active="failed", exec_main_code=_EXITED, exec_main_status=status)
-        lesson = await self._lessons.learn(mesh, record.unit)
+            lesson = await self._lessons.crashed_too_often(mesh, detail)
+        else:
+            record.unit = UnitState(active="failed", exec_main_code=_EXITED, exec_main_status=status)
+            lesson = await self._lessons.learn(mesh, record.unit)
         if lesson.excuse:
             record.worker.fail(lesson.excuse)
-            self._resting.add(mesh)
+            if record.unit.needs_person:
+                self._rests.back_off(mesh)
+            else:
+                self._rests.add(mesh)
         if lesson.reason is Reason.KICKED:
             await self._leave(mesh)
 
@@ -286,6 +292,7 @@ class Rooms:
         match signal, list(arguments):
             case "Connected", []:
                 worker.connect(worker.heard)
+                self._starts.outages.connected(mesh)
             case "Disconnected", [reason]:
                 self._praise(mesh)
                 worker.disconnect(reason)
@@ -293,6 +300,7 @@ class Rooms:
                 worker.attempts = counted(attempts)
                 worker.fail(error)
                 self._blocks.failed(mesh, worker.attempts, worker.last_error)
+                self._lessons.failed(mesh, worker.last_error)
             case "RateLimited", [host, seconds]:
                 if words := self._starts.rate_limited(self._record(mesh), host, seconds):
                     worker.fail(words)

@@ -72,7 +72,7 @@ def test_commands_and_options(shell: str, path: tuple[str, ...]) -> None:
     found = completed(shell, *path, "")
     if first is None or first.dest in ("email", "user", "command", "file", "directory"):
         assert found == set()
-    elif first.dest == "mesh":
+    elif first.dest in ("mesh", "meshes"):
         assert found == {ID}
     else:
         assert found == set(first.choices or ())

@@ -296,6 +296,35 @@ def test_adding_and_removing(manager: FakeManagerObject, capsys: pytest.CaptureF
     )
 
 
+def test_several_entries_are_taken_out_at_once(service: FakeService) -> None:
+    assert main(["blocklist", "remove", BLOCKED, FIRST]) == 0
+    assert service.manager.asked == [("Unblock", BLOCKED), ("Unblock", FIRST)]
+
+
+def test_all_entries_of_a_reason_are_taken_out(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
+    now = int(time.time() * 1_000_000)
+    service.blocklist.entries = [
+        [BLOCKED, "kicked", now - 60_000_000, 0, "", "service", 1],
+        [FIRST, "kicked", now - 3600_000_000, 0, "", "service", 1],
+        [SECOND, "rejected", now, 0, "", "service", 1],
+    ]
+    assert main(["blocklist", "remove", "--reason", "kicked", "--since", "10min"]) == 0
+    assert capsys.readouterr().out == f"Mesh {BLOCKED} is no longer on the blocklist.\n"
+    assert main(["blocklist", "remove", "--reason", "kicked"]) == 0
+    assert main(["blocklist", "remove", "--reason", "crashes"]) == 0
+    assert capsys.readouterr().out.endswith("No entry is like that.\n")
+
+
+@pytest.mark.parametrize("words", [[], ["--since", "1h"], [FIRST, "--since", "1h"], [FIRST, "--reason", "kicked"]])
+def test_what_is_to_be_taken_out_has_to_be_said_in_one_way(
+    service: FakeService, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert main(["blocklist", "remove", *words]) == Exit.FAILED
+    assert "either meshes are named, or a reason" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["blocklist", "remove", "--reason", "boredom"])
+
+
 @pytest.mark.parametrize("span", ["", "soon", "0", "500ms", "-1h"])
 def test_what_is_no_time(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], span: str) -> None:
     with pytest.raises(SystemExit) as e:

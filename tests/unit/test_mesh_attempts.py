@@ -17,7 +17,11 @@ FINAL = {
     Code.IDENTITY: ExitStatus.LOGIN_NEEDED,
     Code.CLOCK: ExitStatus.LOGIN_NEEDED,
 }
-REJECTIONS = (Code.FORBIDDEN, Code.REFUSED)
+LAST = {
+    Code.FORBIDDEN: ExitStatus.REJECTED,
+    Code.REFUSED: ExitStatus.REJECTED,
+    Code.BUSY: ExitStatus.ELSEWHERE,
+}
 
 
 def new(most: int) -> Attempts:
@@ -37,7 +41,7 @@ def test_the_last_failure_in_a_row_ends_it(code: Code) -> None:
         assert statuses == [FINAL[code]] * 3
         assert attempts.failures == 0
     else:
-        last = ExitStatus.REJECTED if code in REJECTIONS else ExitStatus.UNREACHABLE
+        last = LAST.get(code, ExitStatus.UNREACHABLE)
         assert statuses == [None, None, last]
         assert attempts.failures == 3
 

@@ -338,6 +338,21 @@ def test_attempts_of_earlier_processes_count(run: Run, served: Served, mesh: str
     run(body())
 
 
+def test_an_account_that_is_in_the_mesh_already_is_told_so(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh) as (child, bus):
+            await child.connects()
+            await settle(bus)
+            async with child_of(served, mesh) as (second, other):
+                assert await second.ends() is ExitStatus.ELSEWHERE
+                await settle(other)
+                (said,) = {said[2] for said in second.heard if said[0] == "ConnectionFailed"}
+                assert "the same account is in the mesh already, it is probably connected elsewhere" in said
+                assert "403" in said
+
+    run(body())
+
+
 @pytest.mark.parametrize("where", ["api", "server"])
 def test_a_pause_that_rave_asks_for_is_kept_and_told(
     run: Run, served: Served, mesh: str, caplog: pytest.LogCaptureFixture, where: str

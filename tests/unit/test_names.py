@@ -159,6 +159,7 @@ def test_exit_statuses_never_change() -> None:
         "LOGIN_NEEDED": 85,
         "NO_SETTINGS": 86,
         "TOO_LARGE": 87,
+        "ELSEWHERE": 88,
     }
 
 

@@ -11,10 +11,11 @@ from ravesvc.api.models import Mesh
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.lessons import Lesson, Lessons
+from ravesvc.orchestrator.outage import Outages
 from ravesvc.orchestrator.record import Record, WorkerState
 from ravesvc.orchestrator.unit import UnitState
 from ravesvc.settings import NOT_HANDED_OVER
-from ravesvc.store.blocklist import Block, Memory, Reason
+from ravesvc.store.blocklist import SERVICE, Block, Memory, Reason
 from tests.unit.conftest import until
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -44,6 +45,9 @@ class FakeBlocks:
         self.gate = asyncio.Event()
         self.gate.set()
         self.added: list[tuple[str, Reason, str]] = []
+        self.blocks: dict[str, Block] = {}
+        self.age = 0.0
+        self.removed: list[str] = []
         self.failures: list[tuple[str, int, str]] = []
 
     def add(self, mesh: str, reason: Reason, *, detail: str = "") -> asyncio.Task[bool]:
@@ -53,6 +57,16 @@ class FakeBlocks:
     async def _save(self) -> bool:
         await self.gate.wait()
         return self.saved
+
+    def get(self, mesh: str) -> Block | None:
+        return self.blocks.get(mesh)
+
+    def blocked_for(self, mesh: str) -> float:
+        return self.age
+
+    def remove(self, mesh: str, actor: str) -> None:
+        assert actor == SERVICE
+        self.removed.append(mesh)
 
     def memory(self, mesh: str) -> Memory:
         return Memory(failures=self.attempts, last_error=self.last_error)
@@ -73,15 +87,24 @@ class Scene:
         self.gate.set()
         self.asked = 0
         self.now = 0.0
+        self.outages = Outages(lambda: self.now)
+        self.slept: list[float] = []
+        self.while_asleep: Callable[[], None] = lambda: None
         self.lessons = Lessons(
             self.records,
             self.census,
             self.blocks,  # type: ignore[arg-type]
             self._answers,
+            self.outages,
             lambda: self.now,
+            self._sleep,
         )
         self.add("a")
         self.records["a"].worker.last_error = "no route to host"
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.while_asleep()
 
     async def _answers(self) -> bool:
         self.asked += 1
@@ -146,7 +169,7 @@ def test_a_mesh_is_blocked_for_what_its_child_has_met(
         assert scene.blocks.failures == []
         # A mesh in which the bot is no more need not be missed by three rounds.
         assert scene.known == ({"b"} if reason in (Reason.KICKED, Reason.LEFT, Reason.GONE) else {"a", "b"})
-        assert scene.asked == (reason is Reason.CONNECTION_FAILURES)
+        assert scene.asked == {Reason.CONNECTION_FAILURES: 1, Reason.REJECTED: 1, Reason.GONE: 2}.get(reason, 0)
 
     run(body())
     assert caplog.messages == [], "whoever saves it says so"
@@ -364,5 +387,162 @@ def test_what_has_changed_while_rave_was_asked_counts(run: Run) -> None:
         other.worker.connect(1000.0)
         scene.gate.set()
         assert (await asking).reason is Reason.CONNECTION_FAILURES
+
+    run(body())
+
+
+# What hits most meshes.
+
+
+def fleet(scene: Scene, size: int) -> list[str]:
+    """So many meshes beside a, all connected."""
+    others = [f"m{number}" for number in range(size)]
+    for mesh in others:
+        scene.add(mesh, connected=True)
+    return others
+
+
+def fails(scene: Scene, *meshes: str) -> None:
+    """The bots of these meshes go on trying."""
+    for mesh in meshes:
+        scene.records[mesh].worker.disconnect("403")
+        scene.lessons.failed(mesh, "403")
+
+
+@pytest.mark.parametrize("status", [ExitStatus.UNREACHABLE, ExitStatus.REJECTED, ExitStatus.GONE])
+def test_what_has_hit_the_others_already_blocks_no_mesh(run: Run, status: ExitStatus) -> None:
+    async def body() -> None:
+        scene = Scene()
+        others = fleet(scene, 4)
+        fails(scene, *others[:2])
+        lesson = await learnt(scene, failed(status))
+        assert lesson.reason is None
+        assert "3 of 5 meshes can't be reached: 403" in lesson.excuse
+        assert (scene.blocks.added, scene.slept, scene.known) == ([], [], {"a", *others})
+        assert "3 of 5" in scene.outages.sentences()[0]
+
+    run(body())
+
+
+@pytest.mark.parametrize("status", [ExitStatus.UNREACHABLE, ExitStatus.REJECTED, ExitStatus.GONE])
+def test_the_first_one_waits_for_the_others(run: Run, status: ExitStatus) -> None:
+    async def body() -> None:
+        scene = Scene()
+        others = fleet(scene, 3)
+        scene.while_asleep = lambda: fails(scene, *others)
+        assert "all meshes can't be reached" in (await learnt(scene, failed(status))).excuse
+        assert scene.slept == [3.0]
+
+    run(body())
+
+
+def test_one_alone_is_judged_when_no_others_have_followed(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        fleet(scene, 3)
+        assert (await learnt(scene, failed(ExitStatus.REJECTED))).reason is Reason.REJECTED
+        assert scene.slept == [3.0]
+        assert scene.outages.sentences() == []
+
+    run(body())
+
+
+def test_a_small_fleet_has_no_others_to_wait_for(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        fleet(scene, 1)
+        assert (await learnt(scene, failed(ExitStatus.REJECTED))).reason is Reason.REJECTED
+        assert scene.slept == []
+
+    run(body())
+
+
+@pytest.mark.parametrize("status", [ExitStatus.REJECTED, ExitStatus.GONE])
+def test_while_rave_does_not_answer_a_small_fleet_is_not_at_fault_either(run: Run, status: ExitStatus) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.rave_answers = False
+        assert (await learnt(scene, failed(status))).excuse == "Rave does not answer"
+        assert scene.blocks.added == []
+
+    run(body())
+
+
+def test_meshes_that_rave_lists_no_more_are_gone_however_many_they_are(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        fails(scene, *fleet(scene, 3))
+        scene.census.observe([])
+        assert (await learnt(scene, failed(ExitStatus.GONE))).reason is Reason.GONE
+
+    run(body())
+
+
+@pytest.mark.parametrize(("age", "lifted"), [(59.0, ["m0"]), (60.0, [])])
+def test_blocks_of_the_last_minute_are_taken_back(run: Run, age: float, lifted: list[str]) -> None:
+    async def body() -> None:
+        scene = Scene()
+        others = fleet(scene, 4)
+        fails(scene, *others)
+        scene.blocks.age = age
+        for mesh, reason, actor in (
+            ("m0", Reason.REJECTED, SERVICE),
+            ("m1", Reason.KICKED, SERVICE),
+            ("m2", Reason.CRASHES, SERVICE),
+            ("m3", Reason.REJECTED, "root"),
+        ):
+            scene.blocks.blocks[mesh] = Block(mesh=mesh, reason=reason, since=0, until=None, actor=actor)
+        assert (await learnt(scene, failed(ExitStatus.REJECTED))).excuse
+        assert scene.blocks.removed == lifted
+
+    run(body())
+
+
+def test_crashes_of_most_processes_are_the_machines(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        for mesh in fleet(scene, 3):
+            scene.lessons.crashed(mesh, "exit status 1 (crashed)")
+        lesson = await learnt(scene, failed(1))
+        assert lesson.excuse == "the processes of all meshes fail: exit status 1 (crashed)"
+        assert scene.asked == 0
+        assert (await scene.lessons.crashed_too_often("m0", "6 times in a row")).excuse
+
+    run(body())
+
+
+def test_settings_that_no_process_can_use_are_one_fault(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        for mesh in fleet(scene, 3):
+            await scene.lessons.learn(mesh, failed(ExitStatus.CONFIG))
+        assert scene.outages.sentences()[0].startswith(
+            "the processes of 3 of 4 meshes fail: its process could not use"
+        )
+
+    run(body())
+
+
+def test_an_account_that_runs_in_two_places_blocks_no_mesh(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        lesson = await learnt(scene, failed(ExitStatus.ELSEWHERE))
+        assert lesson == Lesson(None, "the same account is connected to it elsewhere", saved=True)
+        assert scene.blocks.added == []
+
+    run(body())
+
+
+@pytest.mark.parametrize(("spared", "hours"), [(1, 1), (0, 24)])
+def test_no_fault_excuses_for_ever(run: Run, spared: int, hours: int) -> None:
+    async def body() -> None:
+        scene = Scene()
+        others = fleet(scene, 3 + spared)
+        for minutes in range(0, 60 * 48, 10):
+            scene.now = 60.0 * minutes
+            fails(scene, *others[:3])
+            if (await learnt(scene, failed(ExitStatus.REJECTED))).reason:
+                break
+        assert minutes == 60 * hours + 10
 
     run(body())

@@ -76,3 +76,41 @@ NOON = time.mktime((2026, 11, 28, 12, 3, 0, 0, 0, -1))
 )
 def test_the_line(situation: Situation, line: str) -> None:
     assert status_line(situation) == line
+
+
+@pytest.mark.parametrize(
+    ("offsets", "number"),
+    [
+        ([0, 0.2, 1], 3),
+        ([0, 5, 10], 3),
+        ([-900, 0, 0.1, 0.2, 0.3, 5000], 4),
+        ([0, 1], 0),
+        ([0, 11, 22, 33, 44], 0),
+    ],
+)
+def test_kicks_from_everywhere_are_one_event(offsets: list[float], number: int) -> None:
+    line = status_line(Situation(kicks=[NOON + offset for offset in offsets]))
+    if number:
+        assert f"kicked from {number} meshes at once at 2026-11-28 12:03 (" in line
+        assert "ravectl blocklist remove --reason kicked" in line
+    else:
+        assert "kicked" not in line
+
+
+@pytest.mark.parametrize("apart", [0, 60])
+def test_many_kicks_are_counted_in_no_time(apart: int) -> None:
+    begun = time.perf_counter()
+    status_line(Situation(kicks=[NOON + apart * number for number in range(20_000)]))
+    assert time.perf_counter() - begun < 1
+
+
+def test_outages_and_pauses_are_said_and_what_follows_from_a_pause_is_not() -> None:
+    situation = Situation(
+        states=["disconnected"],
+        outages=["all meshes can't be reached: 403"],
+        pauses=["api.test asks for a pause until 12:10:00"],
+        discovery_error=RaveError(Code.RATE_LIMITED, "api.test asks for a pause until 12:10:00"),
+    )
+    assert status_line(situation) == (
+        "1 meshes, 1 disconnected; all meshes can't be reached: 403; api.test asks for a pause until 12:10:00"
+    )

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ravesvc.orchestrator.outage import (
+    FIRST_DELAY,
+    LEAST_MESHES,
+    MOST_DELAY,
+    WINDOWS,
+    Failure,
+    Kind,
+    Outages,
+    common_cause,
+)
+
+ONE, TWO = "one.test:443", "two.test:443"
+MESH = "11111111-2222-4333-8444-555555555555"
+WINDOW = WINDOWS[Kind.CONNECTION]
+
+
+class Clock:
+    now = 5000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def failed(*meshes: str, server: str = ONE, at: float = 0.0, words: str = "403") -> dict[str, Failure]:
+    return {mesh: Failure(at, server, words) for mesh in meshes}
+
+
+# The verdict.
+
+
+def test_what_hits_most_meshes_is_nobodys_fault_among_them() -> None:
+    verdict = common_cause("a", Kind.CONNECTION, failed("a", "b", "c"), {"d": ONE}, 1.0)
+    assert verdict
+    assert (verdict.server, verdict.meshes, verdict.of, verdict.words) == ("", {"a", "b", "c"}, 4, "403")
+    assert not verdict.total
+    assert verdict.describe() == "3 of 4 meshes can't be reached: 403"
+
+
+def test_what_hits_all_of_one_server_is_that_servers() -> None:
+    fine = dict.fromkeys("vwxyz", TWO)
+    verdict = common_cause("a", Kind.CONNECTION, failed("a", "b", "c"), fine, 1.0)
+    assert verdict
+    assert (verdict.server, verdict.of, verdict.total) == (ONE, 3, True)
+    assert verdict.describe() == "all meshes of one.test:443 can't be reached: 403"
+
+
+@pytest.mark.parametrize(
+    ("failures", "fine"),
+    [
+        (failed("a"), {}),
+        (failed("a", "b"), {}),
+        (failed("a", "b"), {"c": ONE}),
+        (failed("a", "b", "c"), {"d": ONE, "e": ONE, "f": ONE}),
+        (failed("a") | failed("b", "c", server=TWO), {"d": ONE, "e": TWO, "f": TWO}),
+        (failed("b", "c", "d"), {"a": ONE}),
+        (failed("a") | failed("b", "c", at=-WINDOW), {}),
+    ],
+    ids=["one", "two", "two-of-three", "half", "elsewhere", "not-itself", "long-ago"],
+)
+def test_what_hits_few_may_be_their_own_fault(failures: dict[str, Failure], fine: dict[str, str]) -> None:
+    assert common_cause("a", Kind.CONNECTION, failures, fine, 1.0) is None
+
+
+def test_processes_have_no_server() -> None:
+    failures = failed("a", words="exit status 1") | failed("b", "c", server=TWO, words="exit status 1")
+    verdict = common_cause("a", Kind.PROCESS, failures, {"d": ONE, "e": ONE}, 1.0)
+    assert verdict
+    assert verdict.describe() == "the processes of 3 of 5 meshes fail: exit status 1"
+
+
+def test_the_words_are_those_of_most() -> None:
+    failures = failed("a", words="timed out") | failed("b", "c", words="403")
+    verdict = common_cause("a", Kind.CONNECTION, failures, {}, 1.0)
+    assert verdict
+    assert verdict.words == "403"
+
+
+NAMES = st.sampled_from("abcdefgh")
+SERVERS = st.sampled_from([ONE, TWO, ""])
+FAILURES = st.dictionaries(NAMES, st.builds(Failure, st.floats(-500, 0), SERVERS, st.sampled_from(["x", "y"])))
+
+
+@given(NAMES, st.sampled_from(Kind), FAILURES, st.dictionaries(NAMES, SERVERS))
+def test_whatever_is_known(mesh: str, kind: Kind, failures: dict[str, Failure], fine: dict[str, str]) -> None:
+    verdict = common_cause(mesh, kind, failures, fine, 0.0)
+    if verdict is None:
+        return
+    assert mesh in verdict.meshes
+    assert len(verdict.meshes) >= LEAST_MESHES
+    assert 2 * len(verdict.meshes) > verdict.of
+    assert verdict.meshes <= {each for each, failure in failures.items() if -failure.at <= WINDOWS[kind]}
+    # One more that fails never makes it the mesh's own fault.
+    more = {**failures, "z": Failure(0.0, failures[mesh].server, "x")}
+    assert common_cause(mesh, kind, more, fine, 0.0) is not None
+
+
+# What lasts.
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.outages = Outages(self.clock, lambda: 1_700_000_000.0 + self.clock.now)
+
+    def fail(self, *meshes: str, server: str = ONE) -> bool:
+        for mesh in meshes:
+            self.outages.failed(mesh, Kind.CONNECTION, server, "403")
+        return self.outages.judge(meshes[0], Kind.CONNECTION, {}) is not None
+
+    def delay(self) -> float:
+        """How long mesh a is held from now on."""
+        begun = self.clock.now
+        while self.outages.held(["a"]):
+            self.clock.now += 1
+        return self.clock.now - begun
+
+
+def test_the_meshes_of_an_outage_are_tried_again_with_growing_delays() -> None:
+    scene = Scene()
+    delays = []
+    for _ in range(7):
+        assert scene.fail("a", "b", "c")
+        # The others end a little later, which is no other try.
+        scene.clock.now += 1
+        scene.fail("b", "a", "c")
+        scene.clock.now -= 1
+        delays.append(scene.delay())
+    assert delays == [30, 60, 120, 240, 480, 600, 600]
+    assert (delays[0], delays[-1]) == (FIRST_DELAY, MOST_DELAY)
+
+
+def test_others_are_not_held() -> None:
+    scene = Scene()
+    scene.fail("a", "b", "c")
+    assert scene.outages.held(iter("abcd")).keys() == {"a", "b", "c"}
+    assert "it is tried again at " in scene.outages.held(["a"])["a"]
+    (sentence,) = scene.outages.sentences()
+    assert sentence.startswith("all meshes can't be reached: 403 (since ")
+    assert sentence.endswith(", trying again with back-off)")
+
+
+def test_one_that_is_connected_ends_it() -> None:
+    scene = Scene()
+    scene.fail("a", "b", "c")
+    scene.outages.connected("b")
+    assert (scene.outages.held("abc"), scene.outages.sentences()) == ({}, [])
+    assert not scene.fail("a"), "that one has failed no more"
+
+
+def test_one_of_its_server_ends_it_too() -> None:
+    scene = Scene()
+    scene.outages.failed("x", Kind.CONNECTION, ONE, "503")
+    scene.clock.now += WINDOW + 1
+    for mesh in "abc":
+        scene.outages.failed(mesh, Kind.CONNECTION, ONE, "403")
+    assert scene.outages.judge("a", Kind.CONNECTION, dict.fromkeys("tuvw", TWO))
+    scene.outages.connected("x")
+    assert scene.outages.sentences() == []
+
+
+def test_it_ends_by_itself_when_nothing_fails_any_more() -> None:
+    scene = Scene()
+    for mesh in "abc":
+        scene.outages.failed(mesh, Kind.PROCESS, ONE, "exit status 1")
+    assert scene.outages.judge("a", Kind.PROCESS, {})
+    scene.clock.now += FIRST_DELAY + WINDOWS[Kind.PROCESS]
+    assert scene.outages.sentences()
+    scene.clock.now += 1
+    assert scene.outages.sentences() == []
+
+
+def test_a_mesh_that_is_no_more_holds_nothing() -> None:
+    scene = Scene()
+    scene.fail("a", "b", "c")
+    scene.outages.forget("a")
+    assert scene.outages.held("abc").keys() == {"b", "c"}
+
+
+def test_the_name_of_one_mesh_is_no_part_of_the_cause() -> None:
+    scene = Scene()
+    for mesh in (MESH, "b", "c"):
+        scene.outages.failed(mesh, Kind.CONNECTION, None, f"reading mesh {mesh} failed: no access (HTTP 403)")
+    verdict = scene.outages.judge(MESH, Kind.CONNECTION, {})
+    assert verdict
+    assert verdict.words == "reading mesh failed: no access (HTTP 403)"
+
+
+@hypothesis.settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["fail", "connect", "forget", "wait"]), NAMES), max_size=80))
+def test_whatever_happens_nothing_is_held_for_longer_than_the_most(events: list[tuple[str, str]]) -> None:
+    scene = Scene()
+    for what, mesh in events:
+        if what == "fail":
+            scene.fail(mesh)
+        elif what == "connect":
+            scene.outages.connected(mesh)
+        elif what == "forget":
+            scene.outages.forget(mesh)
+        else:
+            scene.clock.now += 100
+        assert all(outage.retry_at - scene.clock.now <= MOST_DELAY for outage in scene.outages._outages.values())
+    scene.clock.now += MOST_DELAY
+    assert scene.outages.held("abcdefgh") == {}

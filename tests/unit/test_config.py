@@ -16,7 +16,7 @@ from ravesvc.api.models import MeshMode
 from ravesvc.config import Config
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import ClientIdentity, Edition, Servers, Tls, digest
+from ravesvc.settings import ClientIdentity, Edition, Proxy, Servers, Tls, digest
 
 SHIPPED = Path(__file__).parents[2] / "config/rave.yaml"
 DEFAULTS = Config(
@@ -98,6 +98,8 @@ client_identity: {request_hash_key: k, mojo_api_key: 12345, parse_application_id
   mojo_redirect_url: u, user_agent: ua, client_version: 1.10, app_build: 0x10}
 servers: {api: "https://a.test/", parse: "https://p.test:8443/parse", mojo: "https://m.test/mojo//"}
 tls: {ca_file: /ca.pem, insecure_hosts: [h.test, i.test]}
+proxy: "http://bot:p%40ss@proxy.lan:3128"
+no_proxy: [h.test, 10.0.0.0/8]
 mesh_mode: all
 discovery_interval: 1h 30min
 limit: 100
@@ -134,6 +136,7 @@ debug: yes
         ),
         servers=Servers(api="https://a.test", parse="https://p.test:8443/parse", mojo="https://m.test/mojo"),
         tls=Tls(ca_file="/ca.pem", insecure_hosts=("h.test", "i.test")),
+        proxy=Proxy(host="proxy.lan", port=3128, user="bot", password="p@ss", bypass=("h.test", "10.0.0.0/8")),
         mesh_mode="all",
         discovery_interval=5400.0,
         limit=100,
@@ -197,6 +200,7 @@ def test_the_edition_is_that_of_the_program_and_of_what_a_child_is_told() -> Non
         "client_identity: {user_agent: x}",
         "servers: {api: 'https://a.test'}",
         "tls: {insecure_hosts: [h.test]}",
+        "proxy: http://proxy.lan:3128",
     ],
 )
 def test_what_a_running_child_would_do_otherwise_makes_another_edition(text: str) -> None:
@@ -220,6 +224,16 @@ def test_what_a_running_child_would_do_otherwise_makes_another_edition(text: str
 def test_what_is_the_parents_or_systemds_outdates_no_child(text: str) -> None:
     assert good(text) != DEFAULTS
     assert good(text).edition() == DEFAULTS.edition()
+
+
+def test_without_a_proxy_that_of_the_environment_counts() -> None:
+    environment = {"HTTPS_PROXY": "http://other.lan:1", "NO_PROXY": "h.test"}
+    assert config.with_environment(DEFAULTS, {}) == DEFAULTS
+    found = config.with_environment(DEFAULTS, environment)
+    assert found.proxy == Proxy(host="other.lan", port=1, bypass=("h.test",))
+    assert found.mesh_settings().proxy == found.proxy
+    named = good("proxy: http://proxy.lan:3128")
+    assert config.with_environment(named, environment) == named
 
 
 def test_a_null_is_the_default() -> None:
@@ -248,6 +262,16 @@ def test_the_modes_are_those_of_the_api() -> None:
             "f.yaml:1: process_restart_delay must be a time span such as 5s, 10min or 1h, from 0.1s to 31622400s",
         ),
         ("debug: 1", "f.yaml:1: debug must be true or false"),
+        (
+            "\nproxy: socks5://bot:hush@proxy.lan:1080",
+            "f.yaml:2: proxy must be an HTTP proxy that is reached in clear text: socks5 proxies are not supported",
+        ),
+        (
+            "proxy: http://bot:hush@proxy.lan:x",
+            "f.yaml:1: proxy must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT",
+        ),
+        ("proxy: [a]", "f.yaml:1: proxy must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"),
+        ("no_proxy: {}", 'f.yaml:1: no_proxy must be a list of texts (write it as no_proxy: ["a", "b"])'),
         ("credentials_path: c.json", "f.yaml:1: credentials_path must be an absolute path"),
         ('credentials_path: "/a\\0b"', "f.yaml:1: credentials_path must be an absolute path"),
         ("tls:\n  ca_file: ca.pem", "f.yaml:2: tls.ca_file must be an absolute path"),

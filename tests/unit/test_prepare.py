@@ -102,6 +102,21 @@ def test_the_children_get_settings_and_session(machine: Machine) -> None:
     assert mode(machine.settings) == mode(machine.session) == 0o600
 
 
+def test_the_proxy_of_the_units_environment_reaches_the_children(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://bot:hush-password@proxy.lan:3128")
+    assert prepare.main() == 0
+    proxy = MeshSettings.from_json(machine.settings.read_text()).proxy
+    assert proxy
+    assert (proxy.host, proxy.port, proxy.user, proxy.password) == ("proxy.lan", 3128, "bot", "hush-password")
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://bot:hush-password@proxy.lan:1080")
+    assert prepare.main() == names.ExitStatus.CONFIG
+    said = capsys.readouterr().err
+    assert "the environment variable HTTPS_PROXY must be an HTTP proxy" in said
+    assert "hush" not in said
+
+
 def test_what_the_children_get_is_the_edition_that_the_parent_compares_them_with(machine: Machine) -> None:
     for text in "", "watchdog: 7s\nlang: de\n", 'command_prefix: ["ä"]\n':
         machine.configure(text)

@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import ClientIdentity, Edition, MeshSettings, Servers, Session, Tls, digest, normalise_token
+from ravesvc.settings import (
+    ClientIdentity,
+    Edition,
+    MeshSettings,
+    Proxy,
+    Servers,
+    Session,
+    Tls,
+    digest,
+    normalise_token,
+)
 
 TEXTS = st.lists(st.text()).map(tuple)
 
@@ -38,6 +48,8 @@ SESSION = Session(device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_to
 @hypothesis.settings(deadline=None)
 @given(
     identity=st.builds(ClientIdentity, request_hash_key=st.text(), user_agent=st.text(), app_build=st.text()),
+    proxy=st.none()
+    | st.builds(Proxy, host=st.text(), port=st.integers(1, 65535), user=st.text(), password=st.text(), bypass=TEXTS),
     tls=st.builds(Tls, ca_file=st.none() | st.text(), insecure_hosts=TEXTS),
     command_prefix=TEXTS,
     chat_form=st.sampled_from(["auto", "request", "notification"]),

@@ -23,6 +23,7 @@ from ravesvc.orchestrator import discovery
 from ravesvc.single import manager as manager_module
 from ravesvc.single import rooms
 from tests.unit.conftest import until
+from tests.unit.connect_proxy import proxying
 from tests.unit.simulator_server import Served, in_thread
 from tests.unit.single_site import GREET, SingleSite
 
@@ -79,6 +80,18 @@ def test_it_joins_what_it_is_invited_to_answers_and_says_goodbye(run: Run, site:
         assert site.state.stat().st_mode & 0o777 == 0o755, "it was there before"
 
     run(body())
+
+
+def test_the_proxy_of_the_environment_is_used(run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with site.running():
+            await site.connected()
+
+    with proxying() as front:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{front.port}")
+        run(body())
+    assert {request.split()[1] for request in front.asked} == {site.served.server}
+    assert len(front.asked) >= 3, "the list of meshes, the mesh, its socket"
 
 
 def test_no_more_rooms_than_the_limit(run: Run, site: SingleSite) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 
 # asyncio and socket load these with the first host name; by then an upgrade may have replaced them on disk.
-import concurrent.futures.thread  # noqa: F401
 import encodings.idna  # noqa: F401
 import gc
 import logging

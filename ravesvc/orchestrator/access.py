@@ -60,6 +60,7 @@ class Access:
         self._accepted: Session | None = None  # Rave has taken its signature, some time since our start
         # The session whose check has failed, and when to try that again.
         self._unchecked: tuple[Session | None, float] = (None, 0.0)
+        self._first_failure = ""  # of the round that is under way, at the end of `progress`
         self._api: Api | None = None
         self._lists = ListReader(self._page)
 
@@ -138,8 +139,9 @@ class Access:
             if isinstance(e, RaveError) and (e.code in _REFUSALS or failures.pause(e)):
                 raise
             self._unchecked = session, self._clock() + _CHECK_AGAIN
-            why = e if isinstance(e, RaveError) else "Rave did not answer in time"
+            why = e.message if isinstance(e, RaveError) else f"{self._host} did not answer in time"
             log.warning("Whose session it is could not be checked, discovery goes on without that: %s", why)
+            self._first_failure = f", after this: {why}"
             return
         _compare(session, user)
         self._checked = session
@@ -182,7 +184,9 @@ class Access:
         )
 
     def _show_progress(self, text: str) -> None:
-        self.progress = text
+        if not text:
+            self._first_failure = ""
+        self.progress = f"{text}{self._first_failure}"
         self._changed()
 
 

@@ -150,7 +150,19 @@ def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
     loaded = {line.removeprefix("module ") for line in lines if line.startswith("module ")}
     modules = {name.partition(".")[0] for name in loaded}
     assert {"ravesvc.mesh.backend", "ravesvc.commands"} <= loaded
-    dear = {"yaml", "pymongo", "bson", "sqlite3", "pystemd", "gi", "aiohttp", "argparse", "urllib3", "requests", "zipfile"}
+    dear = {
+        "yaml",
+        "pymongo",
+        "bson",
+        "sqlite3",
+        "pystemd",
+        "gi",
+        "aiohttp",
+        "argparse",
+        "urllib3",
+        "requests",
+        "zipfile",
+    }
     assert modules & dear == set()
     assert not {"importlib.metadata", "concurrent.futures.thread", "python_socks"} & loaded
     assert not [

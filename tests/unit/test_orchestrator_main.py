@@ -92,6 +92,8 @@ def test_what_the_first_round_waits_for_is_in_the_status(
                     # Long before the round has failed: that takes four attempts.
                     what = "reading the list of invited meshes"
                     reason = f"{what} failed: localhost can't be reached: Connection refused; next attempt"
+                    first = "checking the session failed: localhost can't be reached: Connection refused"
+                    await site.manager.hears(f"STATUS=Asking localhost: {what}, after this: {first}; 0 meshes")
                     await site.manager.hears(f"STATUS={reason}")
                     assert (await get(client, "Status")).startswith(reason)
                     assert await get(client, "DiscoveryError") == ""

@@ -231,7 +231,8 @@ def _opening_failure(error: Exception, address: Address) -> RaveError:
         return RaveError(Code.TLS, f"no TLS with {address}: {error.reason or error}")
     if isinstance(error, InvalidHandshake) and not isinstance(error, InvalidMessage):
         return RaveError(Code.BAD_DATA, f"{address} answers the upgrade wrongly: {printable(str(error), 200)}")
-    return RaveError(Code.NETWORK, f"can't connect to {address}: {printable(str(error), 200)}")
+    reason = dial.reason(error) if isinstance(error, OSError) else printable(str(error), 200)
+    return RaveError(Code.NETWORK, f"can't connect to {address}: {reason}")
 
 
 def _refused(response: Response, address: Address) -> RaveError:

@@ -209,8 +209,9 @@ def _excess(error: Exception | None) -> int:
     """The bytes of the message that was too large, as far as they were announced; 0 if none was."""
     if not isinstance(error, PayloadTooBig):
         return 0
-    # Of a message in pieces, what came before counts as well.
-    return (error.current_size or 0) + (error.size or error.max_size + 1)
+    # Of a message in pieces, what came before counts as well. The library has two names for it, by its version.
+    before = getattr(error, "current_size", None) or getattr(error, "cur_size", None) or 0
+    return int(before + (error.size or error.max_size - before + 1))
 
 
 def _closed() -> RaveError:

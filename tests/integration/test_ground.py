@@ -59,7 +59,7 @@ def _broker(site: Site) -> Iterator[None]:
         yield
     finally:
         site.sh("systemctl stop rave-orchestrator.service rave-meshes.target")
-        site.sh(f"{apt} remove dbus-broker; {switch}; systemctl restart polkit", timeout=120)
+        site.sh(f"{apt} purge dbus-broker; {switch}; systemctl restart polkit", timeout=120)
 
 
 @pytest.mark.usefixtures("_broker")

@@ -83,6 +83,19 @@ def with_authorities(settings: Config) -> Config:
         raise settings.problem("tls.ca_file", e.message, hint=e.hint) from e
 
 
+def check_text(text: str, path: str) -> list[RaveError]:
+    """What is wrong with the text of a rave.yaml that is not in use yet (Config); no other file is looked at."""
+    return config.read(text, path)[1]
+
+
+def missing_identity(path: str | Path) -> list[str]:
+    """What of `client_identity` has to be supplied yet, each key with what it looks like; empty for no rave.yaml."""
+    settings, _ = config.examine(path)
+    if settings is None:
+        return []
+    return [f"client_identity.{key} ({identity.looks(key)})" for key in identity.missing(settings.identity)]
+
+
 def check_database(content: bytes, path: str) -> tuple[Database | None, list[RaveError]]:
     """The same for what a database.json says that is not in use yet."""
     found, problems = database.parse(content, path)

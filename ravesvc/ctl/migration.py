@@ -12,14 +12,14 @@ import shlex
 import time
 from pathlib import Path
 
-from ravesvc import database, names
-from ravesvc.check import check_database
-from ravesvc.ctl import oldbot, output, status
+from ravesvc import database, names, textfile
+from ravesvc.check import check_database, check_text, missing_identity
+from ravesvc.ctl import oldbot, oldsource, output, status, yamltext
 from ravesvc.ctl.service import Service
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.credentials import to_object
-from ravesvc.store.files import write_anew
+from ravesvc.store.files import write_anew, write_atomically
 from ravesvc.words import printable
 
 # Entries in one call: with the longest details they still fit into a message.
@@ -27,7 +27,12 @@ _BATCH = 50
 _LONGEST_DETAIL = 200
 _ORIGIN = "known from the Node.js bot"
 
-_RESTART = "The service uses it from its next start on: systemctl restart rave-orchestrator"
+_RESTART_COMMAND = "systemctl restart rave-orchestrator"
+_RESTART = f"The service uses it from its next start on: {_RESTART_COMMAND}"
+_WHERE_IT_IS = (
+    "The old bot has them in its source or its .env: the key that it gives to createHmac, and what it sends as "
+    "X-Api-Key, X-Parse-Application-Id and redirect_url."
+)
 
 
 def migrate(service: Service, directory: Path) -> Exit:
@@ -64,10 +69,75 @@ def migrate(service: Service, directory: Path) -> Exit:
             # What the service says does not name the file.
             where = "" if "file" in problem.attributes else f"{name}: "
             output.complain(f"{where}{problem.message}", problem.hint)
-    if len(missing) == len(parts):
+    sources = oldsource.read(directory)
+    failed |= _take_options(directory, sources)
+    if len(missing) == len(parts) and not sources:
         hint = "name the directory of the Node.js bot, the one with config in it"
         raise RaveError(Code.BAD_FILE, f"there is nothing to take over in {config}", hint=hint)
     return Exit.FAILED if failed else Exit.OK
+
+
+def _take_options(directory: Path, sources: list[oldsource.Source]) -> bool:
+    """Set in rave.yaml what the bot's source says plainly, and tell what is left to do; True if part of it failed."""
+    options, problems = oldsource.options(sources)
+    keys, more = oldsource.identity(sources, oldsource.environment(directory))
+    wanted = {key: found.text for key, found in options.items()}
+    wanted |= {f"client_identity.{key}": found.text for key, found in keys.items()}
+    problems += more
+    if wanted:
+        try:
+            problems += _set_options(wanted)
+        except RaveError as e:
+            problems.append(e)
+    for problem in problems:
+        output.complain(problem.message, problem.hint)
+    if missing := missing_identity(names.CONFIG_FILE):
+        output.say(f"Still to be supplied in {names.CONFIG_FILE}: {', '.join(missing)}.")
+        output.say(_WHERE_IT_IS)
+    return bool(problems)
+
+
+def _set_options(wanted: dict[str, str]) -> list[RaveError]:
+    """Set options that rave.yaml does not have; returns those that it can't take. Raises `RaveError` (BadFile)."""
+    path = Path(names.CONFIG_FILE).resolve()
+    try:
+        text = before = textfile.decode(textfile.read(path, 1024 * 1024))
+    except (OSError, RaveError) as e:
+        reason = e.message if isinstance(e, RaveError) else f"can't be read: {e.strerror}"
+        raise RaveError(Code.BAD_FILE, f"{path} {reason}", hint="then run this again", file=str(path)) from None
+    known = len(check_text(text, str(path)))
+    taken, there, problems = [], [], []
+    for key, value in wanted.items():
+        new = yamltext.put(text, key, value)
+        if new is None:
+            there.append(key)
+        elif len(refused := check_text(new, str(path))) > known:
+            problems.append(RaveError(Code.BAD_FILE, f"{key} is not taken over: {_reason(refused, key)}"))
+        else:
+            text = new
+            taken.append(key)
+    if text != before:
+        _write_options(path, text)
+        output.say(f"{path.name}: {', '.join(taken)} taken over.")
+        output.say(f"They hold from the next start of the service on: {_RESTART_COMMAND}")
+    if there:
+        output.say(f"{path.name}: {', '.join(there)} left as set there.")
+    return problems
+
+
+def _reason(refused: list[RaveError], key: str) -> str:
+    """What rave.yaml would take in the place of a value, without the line, which is of no file yet."""
+    words = next((each.message for each in refused if each.attributes.get("key") == key), "it makes no sense there")
+    return words.partition(f"{key} ")[2] or words
+
+
+def _write_options(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text, 0o640)
+        os.chown(path, -1, _group())
+    except OSError as e:
+        hint = "try as root, or with sudo" if isinstance(e, PermissionError) else f"see to {path.parent}"
+        raise RaveError(Code.BAD_FILE, f"{path} can't be written: {e.strerror}", hint=hint, file=str(path)) from e
 
 
 def _take_blocklist(service: Service, path: Path, content: bytes) -> list[RaveError]:

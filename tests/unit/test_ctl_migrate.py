@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ravesvc import names
+from ravesvc import config, names
 from ravesvc.bus import Variant
 from ravesvc.ctl.main import main
 from ravesvc.ctl.status import Exit
@@ -25,6 +25,7 @@ from tests.unit.old_bot import (
     CREDENTIALS,
     DATABASE,
     FAILED,
+    HASH_KEY,
     HOUR,
     KICKED,
     PASSWORD,
@@ -32,6 +33,7 @@ from tests.unit.old_bot import (
     blocklist,
     entry,
     write,
+    write_source,
 )
 
 # Still in force for the service, which has its own idea of now.
@@ -336,3 +338,87 @@ def test_without_the_group_of_the_service(
     monkeypatch.setattr(grp, "getgrnam", {}.__getitem__)
     assert main(["migrate", str(old)]) == Exit.FAILED
     assert "there is no group rave" in capsys.readouterr().err
+
+
+# Options and identity
+
+
+@pytest.fixture
+def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a new installation."""
+    path = tmp_path / "etc" / "rave.yaml"
+    path.write_text((Path(__file__).parents[2] / "config/rave.yaml").read_text())
+    monkeypatch.setattr(names, "CONFIG_FILE", str(path))
+    return path
+
+
+def test_options_and_identity_are_set_in_rave_yaml(
+    manager: FakeManagerObject, old: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_source(old)
+    assert main(["migrate", str(old)]) == Exit.OK
+    heard = capsys.readouterr()
+    assert not heard.err
+    taken = next(line for line in heard.out.splitlines() if line.startswith("rave.yaml: "))
+    assert "command_prefix, debug, " in taken
+    assert "client_identity.request_hash_key" in taken
+    assert "They hold from the next start of the service on: systemctl restart rave-orchestrator" in heard.out
+    assert "Still to be supplied" not in heard.out
+    for secret in HASH_KEY, "from-the-environment", "an-application", PASSWORD, TOKEN:
+        assert secret not in heard.out
+    settings, problems = config.read(configuration.read_text(), "rave.yaml")
+    assert settings, problems
+    assert settings.identity.request_hash_key == HASH_KEY
+    assert settings.identity.mojo_api_key == "from-the-environment"
+    assert (settings.command_prefix, settings.mesh_mode) == (("!", "bot "), "all")
+    assert (settings.discovery_interval, settings.blocklist_duration) == (90, 7200)
+    assert stat.S_IMODE(configuration.stat().st_mode) == 0o640
+    # Once more changes nothing.
+    before = configuration.read_text()
+    assert main(["migrate", str(old)]) == Exit.OK
+    assert "left as set there" in capsys.readouterr().out
+    assert configuration.read_text() == before
+
+
+def test_what_is_set_stays_and_the_rest_is_named_with_where_to_find_it(
+    manager: FakeManagerObject, old: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = configuration.read_text().replace("#mesh_mode: invited", "mesh_mode: friends")
+    configuration.write_text(text)
+    write_source(
+        old, "bot.ts", "meshMode: 'all', discoveryInterval: 0, limit: 3, maxProcesses: 7, processRestartDelay: 1,"
+    )
+    assert main(["migrate", str(old)]) == Exit.FAILED
+    heard = capsys.readouterr()
+    assert "discovery_interval is not taken over: must be a time span such as 5s" in heard.err
+    assert "rave.yaml: max_processes, process_restart_delay taken over." in heard.out
+    assert "rave.yaml: mesh_mode left as set there." in heard.out
+    assert configuration.read_text() == text.replace("#max_processes: 0", "max_processes: 7").replace(
+        "#process_restart_delay: 5s", "process_restart_delay: 1s"
+    )
+    needed = heard.out.partition("Still to be supplied")[2]
+    for key in "request_hash_key", "mojo_api_key", "mojo_redirect_url", "parse_application_id":
+        assert f"client_identity.{key} (" in needed
+    assert "createHmac" in needed
+
+
+def test_without_its_files_the_source_is_enough(
+    manager: FakeManagerObject, tmp_path: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_source(tmp_path / "fresh clone")
+    assert main(["migrate", str(tmp_path / "fresh clone")]) == Exit.OK
+    heard = capsys.readouterr()
+    assert not heard.err
+    assert heard.out.startswith(NOTHING)
+
+
+def test_a_configuration_that_can_not_be_read_or_written_is_told(
+    manager: FakeManagerObject, old: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_source(old)
+    configuration.unlink()
+    assert main(["migrate", str(old)]) == Exit.FAILED
+    assert f"{configuration} can't be read: No such file or directory" in capsys.readouterr().err
+    configuration.write_bytes("client_identity:\n".encode("utf-16"))
+    assert main(["migrate", str(old)]) == Exit.FAILED
+    assert f"{configuration} is UTF-16, not UTF-8 text" in capsys.readouterr().err

@@ -1,0 +1,298 @@
+"""Options and client identity of the Node.js bot, as far as its source says them plainly. It is read, never run.
+
+That bot has no file for either: options are arguments in its own program, and the identity is constants in the
+library, which go by names that differ from copy to copy. They are found by what they are used for: the key of an
+HMAC, the value of a header.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from ravesvc import textfile
+from ravesvc.errors import Code, RaveError
+
+Value = str | int | float | bool | tuple[str, ...]
+
+_SOURCES = (".ts", ".js", ".mts", ".mjs", ".cts", ".cjs", ".tsx", ".jsx")
+_MOST_FILES = 2000
+# Bytes of one.
+_LARGEST = 512 * 1024
+_PASSED_OVER = frozenset({"node_modules", ".git", "test", "tests", "coverage"})
+# What a compiler has made of the rest.
+_COMPILED = frozenset({"dist", "build", "out", "lib"})
+
+_STRING = r"""(?:"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)"""
+_COMMENT = re.compile(rf"({_STRING})|//[^\n]*|/\*[\s\S]*?\*/")
+_NUMBER = r"\d[\d_]*(?:\.\d+)?(?:[ \t]*\*[ \t]*\d[\d_]*(?:\.\d+)?)*"
+_LIST = rf"\[\s*{_STRING}(?:\s*,\s*{_STRING})*\s*(?:,\s*)?\]"
+_LITERAL = rf"{_LIST}|{_STRING}|{_NUMBER}|true\b|false\b|Infinity\b"
+# What a literal is followed by, unless it is part of something that only running it would tell.
+_END = r"(?=[ \t]*(?:as const[ \t]*)?(?:[,;})\]\r\n]|$))"
+_ENVIRONMENT = r"(?:process\.env\.(?P<variable>\w+)\s*(?:\?\?|\|\|)\s*)?"
+_NAME = r"[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)*"
+
+
+def _seconds(value: Value) -> str:
+    return f"{_number(value):g}s"
+
+
+def _milliseconds(value: Value) -> str:
+    return f"{_number(value) / 1000:g}s"
+
+
+def _number(value: Value) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(value)
+    return value
+
+
+def _whole(value: Value) -> str:
+    # No limit is 0 here.
+    return "0" if value == math.inf else f"{_number(value):.0f}"
+
+
+def _word(value: Value) -> str:
+    if not isinstance(value, str):
+        raise ValueError(value)  # noqa: TRY004 - as any other value that can't be used
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _truth(value: Value) -> str:
+    if not isinstance(value, bool):
+        raise ValueError(value)  # noqa: TRY004
+    return str(value).lower()
+
+
+def _prefixes(value: Value) -> str:
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, tuple):
+        raise ValueError(value)  # noqa: TRY004
+    return json.dumps(list(texts), ensure_ascii=False)
+
+
+class Option(NamedTuple):
+    """An option under its name here, and what makes of its value there the text that YAML has."""
+
+    name: str
+    written: Callable[[Value], str]
+
+
+# Some of that bot's times are in seconds, and one is in milliseconds.
+_OPTIONS = {
+    "commandPrefix": Option("command_prefix", _prefixes),
+    "debug": Option("debug", _truth),
+    "maxProcesses": Option("max_processes", _whole),
+    "statusPollInterval": Option("status_poll_interval", _seconds),
+    "processRestartDelay": Option("process_restart_delay", _seconds),
+    "maxProcessRestarts": Option("max_process_restarts", _whole),
+    "shutdownTimeout": Option("shutdown_timeout", _seconds),
+    "maxConnectionAttempts": Option("max_connection_attempts", _whole),
+    "blocklistDuration": Option("blocklist_duration", _milliseconds),
+    "meshMode": Option("mesh_mode", _word),
+    "discoveryInterval": Option("discovery_interval", _seconds),
+}
+# What a value is used for, and what it has to look like.
+_HEX_KEY = re.compile(r"[0-9A-Fa-f]{16,256}")
+_ANY_WORD = re.compile(r"[!-~]{4,200}")
+_HEADERS = {
+    "X-Api-Key": ("mojo_api_key", _ANY_WORD),
+    "X-Parse-Application-Id": ("parse_application_id", _ANY_WORD),
+    "X-Parse-Installation-Id": ("parse_installation_id", re.compile(r"[0-9A-Fa-f-]{32,36}")),
+    "X-Parse-App-Build-Version": ("app_build", re.compile(r"\d{1,10}")),
+    "Client-Version": ("client_version", re.compile(r"\d[\w.]{0,30}")),
+}
+_USER_AGENT = re.compile(r"Rave/(?P<build>\d+) \((?P<version>[\w.]+)\) \(Android[ -~]{1,150}\)")
+_REDIRECT = re.compile(r"https://[\w.-]+(?::\d+)?/[\w/.-]*mojoauth\b[\w/.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a source says: `text` as it is to stand in rave.yaml, `where` with its line."""
+
+    text: str = field(repr=False)
+    where: str
+
+
+@dataclass(slots=True)
+class Source:
+    """One file, without its comments. `rank` orders files by how likely they hold what is in force."""
+
+    name: str
+    text: str = field(repr=False)
+    rank: int
+
+    def where(self, position: int) -> str:
+        """A place in it, for people."""
+        return f"{self.name}:{self.text.count(chr(10), 0, position) + 1}"
+
+
+def read(directory: Path) -> list[Source]:
+    """The sources in the bot's directory. Raises nothing: what can't be read is passed over."""
+    started = _started(directory)
+    found = []
+    for path in _paths(directory):
+        try:
+            text = textfile.read(path, _LARGEST).decode(errors="replace")
+        except OSError:
+            continue
+        name = path.relative_to(directory)
+        text = _COMMENT.sub(lambda match: match[1] or re.sub(r"[^\n]", " ", match[0]), text)
+        found.append(Source(str(name), text, _rank(name, started)))
+    return found
+
+
+def options(sources: Iterable[Source]) -> tuple[dict[str, Found], list[RaveError]]:
+    """The options that the sources set, by their names here, and an error (BadFile) for each that is not clear."""
+    found: dict[str, list[tuple[int, Found]]] = {}
+    pattern = re.compile(rf"\b(?P<key>{'|'.join(_OPTIONS)})[\"']?\s*[:=]\s*(?P<value>{_LITERAL}){_END}")
+    for source in sources:
+        for match in pattern.finditer(source.text):
+            option = _OPTIONS[match["key"]]
+            try:
+                text = option.written(_literal(match["value"]))
+            except ValueError:
+                continue
+            found.setdefault(option.name, []).append((source.rank, Found(text, source.where(match.start()))))
+    return _settled(found, "")
+
+
+def identity(sources: list[Source], environment: Mapping[str, str]) -> tuple[dict[str, Found], list[RaveError]]:
+    """The same for the keys of `client_identity`; errors quote no value. `environment` is what its .env says."""
+    found: dict[str, list[tuple[int, Found]]] = {}
+
+    def note(key: str, value: str, source: Source, position: int) -> None:
+        # A value from .env is in force wherever it is asked for.
+        found.setdefault(key, []).append((min(source.rank, 1), Found(json.dumps(value), source.where(position))))
+
+    constants = _constants(sources, environment)
+    for source in sources:
+        for key, pattern, expression, position in _uses(source.text):
+            for value in constants.values(expression):
+                if pattern.fullmatch(value):
+                    note(key, value, source, position)
+        for match in _USER_AGENT.finditer(source.text):
+            note("user_agent", match[0], source, match.start())
+            note("app_build", match["build"], source, match.start())
+            note("client_version", match["version"], source, match.start())
+        for match in _REDIRECT.finditer(source.text):
+            note("mojo_redirect_url", match[0], source, match.start())
+    return _settled(found, "client_identity.")
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """What the file .env says; empty if there is none."""
+    try:
+        text = textfile.decode(textfile.read(directory / ".env", _LARGEST))
+    except (OSError, RaveError):
+        return {}
+    lines = re.finditer(r"^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(.*?)[ \t\r]*$", text, re.MULTILINE)
+    return {line[1]: line[2].strip("\"'") for line in lines}
+
+
+class _Constants:
+    """Texts that have a name in the source, or stand in .env."""
+
+    def __init__(self, named: dict[str, set[str]], environment: Mapping[str, str]) -> None:
+        self._named = named
+        self._environment = environment
+
+    def values(self, expression: str) -> set[str]:
+        """What a name or a literal may stand for."""
+        match = re.fullmatch(rf"{_ENVIRONMENT}(?P<literal>{_STRING})?(?P<name>{_NAME})?", expression.strip())
+        if not match:
+            return set()
+        if match["variable"] in self._environment:
+            return {self._environment[match["variable"]]}
+        if match["literal"]:
+            return {str(_literal(match["literal"]))}
+        name = match["name"] or ""
+        if name.startswith("process.env."):
+            return {self._environment.get(name.rpartition(".")[2], "")}
+        return self._named.get(name.rpartition(".")[2], set())
+
+
+def _constants(sources: Iterable[Source], environment: Mapping[str, str]) -> _Constants:
+    pattern = re.compile(
+        rf"\b(?P<name>[A-Za-z_$][\w$]*)[\"']?\s*(?::\s*string\s*)?[:=]\s*{_ENVIRONMENT}(?P<value>{_STRING})"
+    )
+    named: dict[str, set[str]] = {}
+    for source in sources:
+        for match in pattern.finditer(source.text):
+            value = environment.get(match["variable"] or "", str(_literal(match["value"])))
+            named.setdefault(match["name"], set()).add(value)
+    return _Constants(named, environment)
+
+
+def _uses(text: str) -> Iterator[tuple[str, re.Pattern[str], str, int]]:
+    """Where a source uses something of the identity: key, what it looks like, the expression, and the place."""
+    value = rf"(?P<value>{_ENVIRONMENT}{_STRING}|{_NAME})"
+    for match in re.finditer(rf"createHmac\(\s*[\"'`]sha256[\"'`]\s*,\s*{value}", text):
+        yield "request_hash_key", _HEX_KEY, match["value"], match.start()
+    for header, (key, pattern) in _HEADERS.items():
+        for match in re.finditer(rf"(?i)[\"']{header}[\"']\]?\s*[:=,]\s*{value}", text):
+            yield key, pattern, match["value"], match.start()
+
+
+def _settled(found: Mapping[str, list[tuple[int, Found]]], prefix: str) -> tuple[dict[str, Found], list[RaveError]]:
+    """Of each key the value of the best files, if these agree."""
+    chosen, problems = {}, []
+    for key, every in found.items():
+        best = [each for rank, each in every if rank == min(rank for rank, _ in every)]
+        if len({each.text for each in best}) == 1:
+            chosen[key] = best[0]
+        else:
+            where = ", ".join(sorted({each.where for each in best})[:5])
+            text = f"{prefix}{key} is not taken over: the old bot has several values ({where})"
+            problems.append(RaveError(Code.BAD_FILE, text, hint="set the right one in rave.yaml", file=where))
+    return chosen, problems
+
+
+def _literal(text: str) -> Value:
+    if text.startswith("["):
+        return tuple(str(_literal(each)) for each in re.findall(_STRING, text))
+    if text[0] in "\"'`":
+        return re.sub(r"\\(.)", r"\1", text[1:-1])
+    words: dict[str, Value] = {"true": True, "false": False, "Infinity": math.inf}
+    if text in words:
+        return words[text]
+    return math.prod(float(each.replace("_", "")) for each in text.split("*"))
+
+
+def _paths(directory: Path) -> Iterator[Path]:
+    """The sources, at most so many; links are not followed."""
+    left = _MOST_FILES
+    for where, below, names in os.walk(directory):
+        below[:] = sorted(name for name in below if name not in _PASSED_OVER)
+        for name in sorted(names):
+            path = Path(where, name)
+            if name.endswith(_SOURCES) and not name.endswith(".d.ts") and not path.is_symlink():
+                yield path
+                left -= 1
+                if not left:
+                    return
+
+
+def _started(directory: Path) -> str:
+    """What package.json says of how the bot is started."""
+    try:
+        document = json.loads(textfile.decode(textfile.read(directory / "package.json", _LARGEST)))
+        return f"{document.get('main', '')} {document.get('scripts', {}).get('start', '')}"
+    except (OSError, RaveError, ValueError, AttributeError, RecursionError):
+        return ""
+
+
+def _rank(name: Path, started: str) -> int:
+    if str(name) in started:
+        return 0
+    if _COMPILED.intersection(name.parts[:-1]):
+        return 3
+    # The library's own defaults are in src.
+    return 2 if name.parts[0] == "src" else 1

@@ -1,0 +1,132 @@
+"""Options and identity in the source of the Node.js bot."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ravesvc.ctl import oldsource
+from tests.unit.old_bot import HASH_KEY, write_source
+
+
+def read(directory: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    sources = oldsource.read(directory)
+    options, problems = oldsource.options(sources)
+    identity, more = oldsource.identity(sources, oldsource.environment(directory))
+    plain = [{key: found.text for key, found in each.items()} for each in (options, identity)]
+    return plain[0], plain[1], [str(problem) for problem in problems + more]
+
+
+def options(tmp_path: Path, text: str) -> dict[str, str]:
+    write_source(tmp_path, "bot.ts", text)
+    return read(tmp_path)[0]
+
+
+def test_a_whole_bot(tmp_path: Path) -> None:
+    write_source(tmp_path)
+    found, identity, problems = read(tmp_path)
+    assert problems == []
+    assert found == {
+        "command_prefix": '["!", "bot "]',
+        "debug": "false",
+        "max_processes": "0",
+        "discovery_interval": "90s",
+        # Milliseconds there.
+        "blocklist_duration": "7200s",
+        "mesh_mode": '"all"',
+    }
+    assert identity == {
+        "request_hash_key": f'"{HASH_KEY}"',
+        "mojo_api_key": '"from-the-environment"',
+        "mojo_redirect_url": '"https://rave.example.test/mojoauth"',
+        "parse_application_id": '"an-application"',
+        "user_agent": '"Rave/2149 (8.2.9) (Android 9; SM-G960F; samsung star; en)"',
+        "client_version": '"8.2.9"',
+        "app_build": '"2149"',
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("shutdownTimeout: 10,", "shutdown_timeout", "10s"),
+        ("processRestartDelay: 2.5\n", "process_restart_delay", "2.5s"),
+        ("'statusPollInterval': 60 }", "status_poll_interval", "60s"),
+        ("blocklistDuration: 60 * 60 * 1_000,", "blocklist_duration", "3600s"),
+        ("blocklistDuration: 500,", "blocklist_duration", "0.5s"),
+        ("maxProcesses: 25,", "max_processes", "25"),
+        ("maxProcessRestarts = 7;", "max_process_restarts", "7"),
+        ("commandPrefix: '?',", "command_prefix", '["?"]'),
+        ("commandPrefix: ['?', \"it's\"] as const,", "command_prefix", '["?", "it\'s"]'),
+        ("commandPrefix: [\n  '?',\n  '!',\n],", "command_prefix", '["?", "!"]'),
+        ("debug: true,", "debug", "true"),
+        ("meshMode: `friends`,", "mesh_mode", '"friends"'),
+    ],
+)
+def test_values_are_written_as_they_are_written_here(tmp_path: Path, text: str, name: str, value: str) -> None:
+    assert options(tmp_path, f"const config = {{ {text}") == {name: value}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "interface Config { commandPrefix: string | string[]; debug: boolean; maxProcesses?: number; }",
+        "discoveryInterval: 60 * SECOND,",
+        "discoveryInterval: '60' + x,",
+        "debug: true && false,",
+        "// discoveryInterval: 60,",
+        "/* debug: true,\n debug: false, */",
+        "const text = 'see // discoveryInterval: 60'; ",
+        "myDiscoveryInterval: 60,",
+        "discoveryInterval: 'often',",
+        "maxProcesses: [1],",
+    ],
+)
+def test_what_only_running_it_would_tell_is_left(tmp_path: Path, text: str) -> None:
+    assert options(tmp_path, text) == {}
+
+
+def test_the_program_outweighs_the_defaults_of_the_library(tmp_path: Path) -> None:
+    write_source(tmp_path, "src/process/manager.ts", "discoveryInterval: 60,\ndebug: false,")
+    write_source(tmp_path, "examples/bot.ts", "discoveryInterval: 30,")
+    write_source(tmp_path, "dist/examples/bot.js", "discoveryInterval: 15,")
+    assert read(tmp_path)[0] == {"discovery_interval": "30s", "debug": "false"}
+    write_source(tmp_path, "package.json", '{"scripts": {"start": "node dist/examples/bot.js"}}')
+    assert read(tmp_path)[0]["discovery_interval"] == "15s"
+
+
+def test_several_values_are_told_and_none_is_taken(tmp_path: Path) -> None:
+    write_source(tmp_path, "one.ts", "\ndebug: true,\nheaders['X-Api-Key'] = 'hush-one';")
+    write_source(tmp_path, "two.ts", "debug: false,\nheaders['X-Api-Key'] = 'hush-two';")
+    found, identity, problems = read(tmp_path)
+    assert (found, identity) == ({}, {})
+    assert problems == [
+        "debug is not taken over: the old bot has several values (one.ts:2, two.ts:1) "
+        "(set the right one in rave.yaml)",
+        "client_identity.mojo_api_key is not taken over: the old bot has several values (one.ts:3, two.ts:2) "
+        "(set the right one in rave.yaml)",
+    ]
+
+
+@pytest.mark.parametrize("value", ["'no hex digits at all'", "'abc'", "unknownName", "this.#key"])
+def test_what_does_not_look_like_a_key_is_none(tmp_path: Path, value: str) -> None:
+    write_source(tmp_path, "api.ts", f"createHmac('sha256', {value}).update(x)")
+    assert read(tmp_path)[1] == {}
+
+
+def test_libraries_links_and_what_is_no_text_are_passed_over(tmp_path: Path) -> None:
+    write_source(tmp_path, "node_modules/x/index.js", "debug: true,")
+    (tmp_path / "binary.js").write_bytes(b"\xff\x00debug: true,")
+    (tmp_path / "link.js").symlink_to(tmp_path / "node_modules/x/index.js")
+    os.mkfifo(tmp_path / "fifo.js")
+    (tmp_path / "big.js").write_text("debug: false,\n" + " " * 600_000)
+    (tmp_path / "package.json").write_text("[" * 100_000)
+    assert read(tmp_path) == ({"debug": "true"}, {}, [])
+    assert oldsource.read(tmp_path / "none") == []
+
+
+def test_a_source_that_goes_on_and_on_is_read_in_time(tmp_path: Path) -> None:
+    write_source(tmp_path, "blob.js", "commandPrefix: [ 'a'" + " " * 200_000 + "'" * 100_000)
+    assert read(tmp_path)[0] == {}

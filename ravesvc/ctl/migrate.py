@@ -12,7 +12,9 @@ from ravesvc.ctl.status import Exit
 
 def add(commands: Commands) -> None:
     """Add the command to a command line."""
-    parser = commands.add_parser("migrate", help="take over account, blocklist and database of the Node.js bot")
+    parser = commands.add_parser(
+        "migrate", help="take over what the Node.js bot has: account, blocklist, database, options"
+    )
     parser.add_argument("directory", metavar="DIRECTORY", help="that of the bot, with its config directory in it")
     parser.set_defaults(run=_migrate)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,10 @@ from tests.integration.test_blocklist import blocklist, entries
 OLD = "/opt/rave-bot"
 CREDENTIALS = "/var/lib/rave/credentials.json"
 HOUR = 3_600_000
+IDENTITY = (
+    *("request_hash_key", "mojo_api_key", "mojo_redirect_url", "parse_application_id", "parse_installation_id"),
+    *("user_agent", "client_version", "app_build"),
+)
 
 
 @pytest.fixture
@@ -109,6 +114,47 @@ def test_a_whole_move(fresh: Site) -> None:
     journal = site.machine.journal()
     assert secrets
     assert not [secret for secret in secrets if secret in journal]
+
+
+def source(identity: dict[str, str]) -> str:
+    """The program of the old bot, with who it claims to be."""
+    return f"""
+        const SECRET = "{identity["request_hash_key"]}";
+        const hash = createHmac("sha256", SECRET).update(text).digest("base64");
+        const headers = {{ "User-Agent": "{identity["user_agent"]}",
+                          "X-Parse-Application-Id": '{identity["parse_application_id"]}' }};
+        const mojo = {{ "X-Api-Key": "{identity["mojo_api_key"]}" }};
+        const link = "{identity["mojo_redirect_url"]}";
+        // blocklistDuration: 1,
+        run({{ commandPrefix: ["#"], blocklistDuration: 2 * 3600000, statusPollInterval: 45,
+              maxProcesses: Infinity }});
+    """
+
+
+def test_options_and_identity_move_too(fresh: Site) -> None:
+    site = fresh
+    (mesh,) = site.control.create()
+    site.control.invite(mesh)
+    text = site.sh("cat /etc/rave/rave.yaml")
+    identity = {key: str(json.loads(value)) for key, value in re.findall(r'^  (\w+): (".*")$', text, re.MULTILINE)}
+    bare = re.sub(r"(?m)^  (\w+): .*\n", lambda line: line[0] if line[1] not in IDENTITY else "", text)
+    site.machine.run(["tee", "/etc/rave/rave.yaml"], input=bare)
+    leave(site, "credentials.json", account(site))
+    site.machine.run(["tee", f"{OLD}/bot.js"], input=source(identity))
+    site.sh("systemctl start rave-orchestrator")
+    assert "client_identity.request_hash_key (" in site.manager("Status")
+    status, said = migrate(site)
+    assert status == 0, said
+    assert "command_prefix, blocklist_duration, status_poll_interval, max_processes" in said
+    assert not [secret for secret in identity.values() if secret in said]
+    assert site.sh("stat -c '%a %U %G' /etc/rave/rave.yaml").strip() == "640 root rave"
+    assert "blocklist_duration: 7200s" in site.sh("cat /etc/rave/rave.yaml")
+    assert site.sh("ravectl config check") == "/etc/rave/rave.yaml is fine.\n"
+    site.sh("systemctl restart rave-orchestrator")
+    site.control.wait(connected=[mesh])
+    site.wait_state([mesh], "connected")
+    assert any("Pong" in text for text in site.control.chat(mesh, "#ping", wait=10.0))
+    assert not [secret for secret in identity.values() if len(secret) > 12 and secret in site.machine.journal()]
 
 
 def test_a_database_moves_too(fresh: Site) -> None:

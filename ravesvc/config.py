@@ -72,6 +72,7 @@ class Config:
     watchdog: float
     max_connection_attempts: int
     connection_failure_window: float
+    leave_when_alone: float
     blocklist_duration: float
     blocklist_persist_path: Path
     credentials_path: Path
@@ -119,6 +120,7 @@ class Config:
             typing_delay=self.typing_delay,
             max_connection_attempts=self.max_connection_attempts,
             connection_failure_window=self.connection_failure_window,
+            leave_when_alone=self.leave_when_alone,
             watchdog=self.watchdog,
             debug=self.debug,
         )
@@ -228,6 +230,7 @@ def _config(top: _Section, places: Places) -> Config:
         watchdog=top.duration("watchdog", 30.0, least=5),
         max_connection_attempts=top.integer("max_connection_attempts", 3, least=1),
         connection_failure_window=top.duration("connection_failure_window", 120.0, least=0, most=86400),
+        leave_when_alone=top.duration("leave_when_alone", 180.0, least=0, most=86400),
         blocklist_duration=top.duration("blocklist_duration", 3600.0, least=1),
         blocklist_persist_path=top.path("blocklist_persist_path", places.state / "blocklist.json"),
         credentials_path=top.path("credentials_path", places.state / "credentials.json"),

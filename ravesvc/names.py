@@ -92,6 +92,7 @@ class ExitStatus(IntEnum):
     NO_SETTINGS = 86
     TOO_LARGE = 87
     ELSEWHERE = 88
+    ALONE = 89
 
 
 FINAL_STATUSES = frozenset(ExitStatus) - {ExitStatus.STOPPED, ExitStatus.CRASHED}

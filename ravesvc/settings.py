@@ -114,6 +114,7 @@ class MeshSettings:
     typing_delay: float
     max_connection_attempts: int
     connection_failure_window: float
+    leave_when_alone: float
     watchdog: float
     debug: bool
 
@@ -143,6 +144,7 @@ class MeshSettings:
             typing_delay=fields.get_number(top, "typing_delay"),
             max_connection_attempts=fields.get_int(top, "max_connection_attempts"),
             connection_failure_window=fields.get_number(top, "connection_failure_window"),
+            leave_when_alone=fields.get_number(top, "leave_when_alone"),
             watchdog=fields.get_number(top, "watchdog"),
             debug=fields.get_bool(top, "debug"),
         )

@@ -122,12 +122,16 @@ class Api:
         leaving; an invitation that stays behind is logged only.
         """
         path = f"/meshes/{names.mesh_id(mesh_id)}"
-        device = quote(self._session.device_id, safe="")
         try:
             await self._delete(f"deleting the invitation to mesh {mesh_id}", f"{path}/invites")
         except RaveError as e:
             _log.warning("%s", e)
-        await self._delete(f"leaving mesh {mesh_id}", f"{path}/devices/{device}/leave")
+        await self.depart(mesh_id)
+
+    async def depart(self, mesh_id: str) -> None:
+        """Take this device out of a mesh, and stay invited."""
+        device = quote(self._session.device_id, safe="")
+        await self._delete(f"leaving mesh {mesh_id}", f"/meshes/{names.mesh_id(mesh_id)}/devices/{device}/leave")
 
     async def _delete(self, what: str, path: str) -> None:
         try:

@@ -25,6 +25,7 @@ from ravesvc.journal import Event, about
 from ravesvc.mesh.attempts import Attempts
 from ravesvc.mesh.follower import Follower
 from ravesvc.mesh.link import ConnectAdvice, Face, Link, Status
+from ravesvc.mesh.solitude import Solitude
 from ravesvc.names import Announcement, ExitStatus
 from ravesvc.room import address
 from ravesvc.room.chat import ChatMessage, OwnMessages
@@ -82,6 +83,9 @@ class Worker:
         self._left = asyncio.Event()
         self._last_error = ""
         self._restart = asyncio.Event()
+        self._solitude = Solitude(settings.leave_when_alone)
+        self._lonely: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._api = Api(
             servers=settings.servers,
@@ -188,6 +192,11 @@ class Worker:
         return status
 
     async def _close(self) -> None:
+        if self._lonely:
+            self._lonely.cancel()
+        if self._leaving:
+            self._leaving.cancel()
+            await asyncio.gather(self._leaving, return_exceptions=True)
         if self._room:
             await self._room.close(_NORMAL_CLOSURE, "Normal closure")
         await self._bot.close()
@@ -331,6 +340,7 @@ class Worker:
         self._bot.attach(room)
         while self._early:
             self._bot.on_chat(self._early.popleft())
+        self._look_round()
         self._link.emit("Connected")
         self._say_status()
         _log.info("Connected to %s", self._facts.server, extra=about(event=Event.CONNECTED))
@@ -356,6 +366,7 @@ class Worker:
 
     def _ended(self, close: Close) -> ExitStatus | None:
         self._room = None
+        self._look_round()
         self._bot.detach()
         self._facts.connected_since = None
         self._facts.reconnects += 1
@@ -378,11 +389,13 @@ class Worker:
 
     def on_joined(self, users: frozenset[int]) -> None:
         """See `RoomListener`."""
+        self._look_round()
         self._bot.on_joined(users)
         self._say_status()
 
     def on_left(self, users: frozenset[int]) -> None:
         """See `RoomListener`."""
+        self._look_round()
         self._bot.on_left(users)
         self._say_status()
 
@@ -399,6 +412,38 @@ class Worker:
             self._api.drop_idle()
         _log.info("Left the mesh, as an admin has ordered")
         self._finish(ExitStatus.LEFT, "Left", "an admin said so")
+        self._left.set()
+
+    def _look_round(self) -> None:
+        """See who is there, and leave in time when nobody is.
+
+        While we are not connected we can't tell: whoever has come back meanwhile is found by the next connection.
+        """
+        if self._lonely:
+            self._lonely.cancel()
+            self._lonely = None
+        if self._room is None:
+            return
+        loop = asyncio.get_running_loop()
+        # Other devices of our account are no company.
+        self._solitude.look(len(self._room.users - {self._room.own_user_id}), loop.time())
+        if self._solitude.leave_at is not None:
+            self._lonely = loop.call_at(self._solitude.leave_at, self._go_alone)
+
+    def _go_alone(self) -> None:
+        self._leaving = asyncio.create_task(self._leave_alone())
+
+    async def _leave_alone(self) -> None:
+        """Leave an empty room, and keep the invitation: we are welcome when there is company again."""
+        try:
+            await self._api.depart(self.mesh)
+        except RaveError as e:
+            # The end of the connection says the same.
+            _log.warning("%s", e)
+        finally:
+            self._api.drop_idle()
+        _log.info("Left the mesh, because nobody else was there")
+        self._finish(ExitStatus.ALONE, "Left", "nobody else was there")
         self._left.set()
 
     def _finish(self, status: ExitStatus, signal: str, *args: str) -> None:

@@ -175,6 +175,22 @@ class Blocks:
         if self._list.held(mesh, self._clock.now()):
             self._soil_soon()
 
+    @property
+    def alone(self) -> set[str]:
+        """The meshes that the bot has left because nobody else was there."""
+        return self._list.alone
+
+    def left_alone(self, mesh: str) -> asyncio.Future[bool]:
+        """The bot has left a mesh because nobody else was there; done as a block is."""
+        if self._list.set_alone(mesh, self._clock.now(), alone=True):
+            self._soil()
+        return self._note()
+
+    def in_company(self, mesh: str) -> None:
+        """The bot need not keep out of a mesh any longer for having been alone there."""
+        if self._list.set_alone(mesh, self._clock.now(), alone=False):
+            self._soil_soon()
+
     async def reread(self) -> None:
         """Take over what somebody has done to the file."""
         async with self._io:

@@ -20,7 +20,9 @@ from ravesvc.api.models import Mesh
 from ravesvc.bus import Bus, faults
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
+from ravesvc.names import ExitStatus
 from ravesvc.orchestrator.blocks import Blocks, insist
+from ravesvc.orchestrator.company import Company
 from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.health import Health
 from ravesvc.orchestrator.intent import Intent
@@ -55,6 +57,7 @@ class Fleet:
         changed: hears of every record that may look different now, also of one that has just left `records`.
         leave: leaves a mesh on Rave's side, after a kick.
         answers: tells whether Rave answers at all.
+        own_user: tells who we are; 0 while that is not known.
         starts: says when a mesh may be started.
     """
 
@@ -70,6 +73,7 @@ class Fleet:
         changed: Callable[[Record], None],
         leave: Callable[[str], Awaitable[None]],
         answers: Callable[[], Awaitable[bool]],
+        own_user: Callable[[], int],
         starts: StartPolicy,
     ) -> None:
         self.records: dict[str, Record] = {}
@@ -85,6 +89,7 @@ class Fleet:
         self._leave = leave
         self._starts = starts
         self._lessons = Lessons(self.records, census, blocks, answers, starts.outages)
+        self._company = Company(census, blocks, own_user)
         self._watch = UnitWatch(bus, self._unit_changed)
         self._intent = Intent(self._watch, blocks)
         self._busy: set[str] = set()
@@ -103,7 +108,7 @@ class Fleet:
         await self._watch.start()
         running = [mesh for mesh, unit in self._watch.states.items() if unit.running]
         await self._intent.adopt(running)
-        self._census.adopt(running)
+        self._census.adopt({*running, *self._blocks.alone})
         self._lessons.recall()
         self._acting = True
         for mesh in list(self._watch.states):
@@ -144,21 +149,25 @@ class Fleet:
             held=self._starts.held(self.records.values()),
             unread=self._census.unread,
             whole=self._census.whole,
+            alone=self._company.wanting,
         )
 
     def enough(self, found: Collection[Mesh]) -> bool:
         """Whether no more of the list of meshes need be read than this."""
         census = self._census
-        running = self._running & census.known if census.whole else self._running
-        return enough(found, self._blocks.in_force(), running, census.left, self._limit)
+        needed = self._needed & census.known if census.whole else self._needed
+        out = census.left | self._company.wanting
+        return enough(found, self._blocks.in_force(), needed, out, self._limit)
 
     @property
-    def _running(self) -> AbstractSet[str]:
-        return {mesh for mesh, unit in self._watch.states.items() if unit.present}
+    def _needed(self) -> AbstractSet[str]:
+        """Those of which the next list has to tell."""
+        return {mesh for mesh, unit in self._watch.states.items() if unit.present} | self._blocks.alone
 
     def reconcile(self) -> None:
         """Begin to bring the meshes in line with a good round of discovery."""
-        self._census.forget_unread(self._running)
+        self._census.forget_unread(self._needed)
+        self._company.welcome()
         self._lessons.unlearn()
         self._rests.round_finished()
         self.refresh()
@@ -229,6 +238,7 @@ class Fleet:
             raise RaveError(Code.NO_SUCH_MESH, f"discovery does not list mesh {mesh}", hint=hint, mesh=mesh)
         self._rests.end(mesh)
         self._starts.outages.forget(mesh)
+        self._blocks.in_company(mesh)
         saved = self._blocks.remove(mesh, actor)
         self.carry_out()
         for decision in self.plan():
@@ -388,6 +398,9 @@ class Fleet:
 
     async def _learn(self, mesh: str, unit: UnitState) -> None:
         """Save what a failed unit teaches, then let systemd forget it."""
+        if unit.final_status is ExitStatus.ALONE:
+            await self._learn_alone(mesh)
+            return
         lesson = await self._lessons.learn(mesh, unit)
         self._look_up(self._record(mesh))
         if lesson.excuse:
@@ -402,6 +415,12 @@ class Fleet:
         await self._units.reset_failed(names.mesh_unit(mesh))
         if lesson.reason is Reason.KICKED:
             await self._leave(mesh)
+
+    async def _learn_alone(self, mesh: str) -> None:
+        # Why it does not run is said by the plan.
+        self._record(mesh).worker.fail("")
+        if await self._company.missed(mesh):
+            await self._units.reset_failed(names.mesh_unit(mesh))
 
     def _unit_changed(self, mesh: str, unit: UnitState) -> None:
         record = self._record(mesh)
@@ -425,6 +444,8 @@ class Fleet:
         if stopped or (old.restarting and unit.active == "inactive"):
             self._spawn(self._intent.stopping(mesh))
         if unit.running and not old.present:
+            # Whoever starts it wants it there.
+            self._blocks.in_company(mesh)
             if self._intent.starting(mesh):
                 # What blocks it stops it again.
                 self._soon()

@@ -187,6 +187,7 @@ class _Parent:
             changed=self._show,
             leave=self._leave,
             answers=self._answers,
+            own_user=lambda: self._user or 0,
             starts=self._starts,
         )
         authority = Authority(bus)

@@ -15,6 +15,8 @@ from ravesvc.api.models import Mesh
 from ravesvc.orchestrator.unit import UnitState
 from ravesvc.store.blocklist import Block
 
+ALONE = "the bot left because it was alone; it comes back when there is company"
+
 
 class Action(StrEnum):
     """What to do with one mesh."""
@@ -46,6 +48,7 @@ def plan(
     unread: AbstractSet[str] = frozenset(),
     *,
     whole: bool = True,
+    alone: AbstractSet[str] = frozenset(),
 ) -> tuple[Decision, ...]:
     """Decide for every mesh that is listed or has a unit.
 
@@ -62,6 +65,7 @@ def plan(
         held: the meshes that are not to be started now, each with the reason in words. They keep their places.
         unread: the meshes that are believed, and that the last list, which was not read to its end, may have or not.
             What was read comes before them.
+        alone: the meshes that the bot has left because nobody else was there, and that are still empty.
         whole: whether it is known that what is not listed here is not listed.
     """
     known = listed or {}
@@ -82,6 +86,8 @@ def plan(
             decision = _undecided(mesh, unit, "discovery has not read its whole list yet")
         elif mesh not in known:
             decision = _unwanted(mesh, unit, "discovery does not list it any more")
+        elif mesh in alone and not unit.present:
+            decision = Decision(mesh, Action.SKIP, ALONE)
         elif mesh in missing and not unit.present:
             decision = Decision(mesh, Action.SKIP, "the last list of discovery lacks it")
         elif limit is not None and wanted >= limit:
@@ -111,7 +117,7 @@ def enough(
     found: Collection[Mesh],
     blocks: Mapping[str, Block],
     running: AbstractSet[str],
-    left: AbstractSet[str],
+    out: AbstractSet[str],
     limit: int | None,
 ) -> bool:
     """Whether the beginning of a list is all that a plan needs: it has what runs, and as many as may run.
@@ -119,14 +125,14 @@ def enough(
     Args:
         found: that beginning.
         blocks: the entries of the blocklist that are in force.
-        running: the meshes that run, and may go on.
-        left: the meshes that the bot has left, so that lists may be late with them.
+        running: the meshes that run, and may go on, or that the bot waits for.
+        out: the meshes that are not to be joined: the bot has left them, and lists may be late, or they are empty.
         limit: how many meshes may run at once; None for no limit, when nothing less than all is enough.
     """
     if limit is None:
         return False
-    usable = {mesh.id for mesh in found} - blocks.keys() - left
-    return len(usable) >= limit and running - blocks.keys() <= usable
+    listed = {mesh.id for mesh in found}
+    return len(listed - blocks.keys() - out) >= limit and running - blocks.keys() <= listed
 
 
 def _wanted(mesh: str, unit: UnitState, reason: str) -> Decision:

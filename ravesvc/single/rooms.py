@@ -23,6 +23,7 @@ from ravesvc.journal import Event, about, current_mesh
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import Announcement, ExitStatus
 from ravesvc.orchestrator.blocks import Blocks
+from ravesvc.orchestrator.company import Company
 from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.lessons import Lessons
 from ravesvc.orchestrator.plan import Action, enough, plan
@@ -92,6 +93,7 @@ class Rooms:
         self._leave = leave
         self._starts = starts
         self._lessons = Lessons(self.records, census, blocks, answers, starts.outages)
+        self._company = Company(census, blocks, self._own_user)
         self._rooms: dict[str, _Room] = {}
         # Those whose bot has ended by itself without being blocked.
         self._rests = Rests()
@@ -105,7 +107,8 @@ class Rooms:
 
     def reconcile(self) -> None:
         """Begin to bring the bots in line with a good round of discovery."""
-        self._census.forget_unread(self._rooms.keys())
+        self._census.forget_unread(self._rooms.keys() | self._blocks.alone)
+        self._company.welcome()
         self._lessons.unlearn()
         self._rests.round_finished()
         for mesh in self._rooms:
@@ -116,7 +119,9 @@ class Rooms:
     def enough(self, found: Collection[Mesh]) -> bool:
         """Whether no more of the list of meshes need be read than this."""
         census, limit = self._census, self._settings.max_processes
-        return enough(found, self._blocks.in_force(), self._rooms.keys() & census.known, census.left, limit)
+        needed = (self._rooms.keys() | self._blocks.alone) & census.known
+        out = census.left | self._company.wanting
+        return enough(found, self._blocks.in_force(), needed, out, limit)
 
     def block_changed(self, change: Change) -> None:
         """A change of the blocklist is safe: do what follows from it."""
@@ -182,6 +187,7 @@ class Rooms:
             held=self._starts.held(self.records.values()),
             unread=self._census.unread,
             whole=self._census.whole,
+            alone=self._company.wanting,
         )
         for decision in decisions:
             mesh = decision.mesh
@@ -270,6 +276,11 @@ class Rooms:
     async def _learn(self, record: Record, status: ExitStatus) -> None:
         """Save what the end of a mesh's bot teaches."""
         mesh = record.mesh
+        if status is ExitStatus.ALONE:
+            # Why it does not run is said by the plan.
+            record.worker.fail("")
+            await self._company.missed(mesh)
+            return
         if status is ExitStatus.CRASHED:
             detail = f"{self._settings.max_process_restarts + 1} times in a row; {record.worker.last_error}"
             lesson = await self._lessons.crashed_too_often(mesh, detail)
@@ -325,6 +336,10 @@ class Rooms:
     def _forget_words(self, record: Record) -> None:
         """There is no bot that what was said last still holds for, but for its last words."""
         record.worker = WorkerState(last_error=record.worker.last_error)
+
+    def _own_user(self) -> int:
+        session = self._session()
+        return session.user_id if session else 0
 
     def _record(self, mesh: str) -> Record:
         return self.records.setdefault(mesh, Record(mesh))

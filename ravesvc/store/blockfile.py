@@ -70,6 +70,7 @@ def to_json(blocklist: Blocklist, clock: Clock) -> str:
             "lastError": memory.last_error,
             "blocks": memory.blocks,
             "quarantines": memory.quarantines,
+            "alone": memory.alone,
             "at": written(memory.at),
             "history": [
                 {
@@ -303,6 +304,7 @@ def _memory(entry: fields.Object, ahead: int) -> Memory:
         last_error=_words(entry, "lastError"),
         blocks=_count(entry, "blocks"),
         quarantines=_count(entry, "quarantines"),
+        alone=fields.opt_bool(entry, "alone") or False,
         at=_time({"at": 0, **entry}, "at", ahead),
         history=tuple(
             Event(

@@ -141,6 +141,7 @@ class Memory:
         last_error: why the last one did.
         blocks: how often in a row it was blocked for trouble.
         quarantines: how often of these for crashes.
+        alone: whether the bot has left the mesh because nobody else was there, and waits for company.
         at: when anything of this last changed.
         history: the last events; the one part that a connection that held does not end.
     """
@@ -150,6 +151,7 @@ class Memory:
     last_error: str = ""
     blocks: int = 0
     quarantines: int = 0
+    alone: bool = False
     at: int = 0
     history: tuple[Event, ...] = ()
 
@@ -291,6 +293,18 @@ class Blocklist:
         self._remember(mesh, now, **_NO_TROUBLE)
         return True
 
+    @property
+    def alone(self) -> set[str]:
+        """The meshes that the bot has left because nobody else was there."""
+        return {mesh for mesh, memory in self._memories.items() if memory.alone}
+
+    def set_alone(self, mesh: str, now: int, *, alone: bool) -> bool:
+        """The bot has left a mesh because nobody else was there, or is to be there again; false if that was known."""
+        if self.memory(mesh).alone is alone:
+            return False
+        self._remember(mesh, now, alone=alone)
+        return True
+
     def adopt(self, edit: Blocklist, now: int) -> tuple[list[Change], list[Block], list[Block]]:
         """Take over a list that somebody has made from the text of `edit.revision`.
 
@@ -332,7 +346,7 @@ class Blocklist:
     def without_history(self) -> Blocklist:
         """The same list with nothing in it but what something is decided by."""
         memories = {mesh: dataclasses.replace(memory, history=()) for mesh, memory in self._memories.items()}
-        troubled = {mesh: memory for mesh, memory in memories.items() if memory.troubled}
+        troubled = {mesh: memory for mesh, memory in memories.items() if memory.troubled or memory.alone}
         return Blocklist(self._blocks.values(), troubled, self.revision)
 
     def _put(self, block: Block, now: int) -> Change:
@@ -358,8 +372,8 @@ class Blocklist:
             self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        """Make room for some more, so that this is seldom needed; what is known of blocked meshes stays."""
-        idle = [mesh for mesh in self._memories if mesh not in self._blocks]
+        """Make room for some more, so that this is seldom needed; what is waited for stays, blocked or empty."""
+        idle = [mesh for mesh, memory in self._memories.items() if mesh not in self._blocks and not memory.alone]
         for mesh in idle[: max(0, len(idle) - _MOST_MEMORIES)]:
             del self._memories[mesh]
         self._crowded = len(self._memories) + _MOST_MEMORIES // 4

@@ -199,3 +199,22 @@ def _connected(site: Site, meshes: list[str]) -> bool:
         check=False,
     )
     return done.stdout.strip() == f"u {len(meshes)}"
+
+
+def test_a_bot_that_is_alone_leaves_and_comes_back_with_company(site: Site) -> None:
+    site.set_options(leave_when_alone="2s")
+    empty, other = site.run_fleet(2)
+    site.control.part(empty, "ann")
+    site.control.wait(disconnected=[empty])
+    eventually(lambda: site.children() == [names.mesh_unit(other)], "its process is gone")
+    eventually(lambda: "alone" in site.mesh(empty, "Reason"), "it says why")
+    site.kill_parent()
+    site.wait_state([other], "connected")
+    site.wait_rounds(3)
+    assert site.children() == [names.mesh_unit(other)], "an empty room is not joined, by the next parent either"
+    assert "comes back when there is company" in site.sh(f"ravectl explain {empty}")
+    assert empty not in site.sh("ravectl blocklist list")
+    assert site.control.mesh(empty)["invited"] != [], "it is still invited"
+    site.control.join(empty, "ann")
+    site.control.wait(connected=[empty])
+    assert site.answers(empty)

@@ -33,6 +33,7 @@ def settings_for(served: Served, attempts_allowed: int) -> MeshSettings:
         typing_delay=0.0,
         max_connection_attempts=attempts_allowed,
         connection_failure_window=0.0,
+        leave_when_alone=180.0,
         watchdog=30.0,
         debug=False,
     )

@@ -38,6 +38,7 @@ DEFAULTS = Config(
     watchdog=30.0,
     max_connection_attempts=3,
     connection_failure_window=120.0,
+    leave_when_alone=180.0,
     blocklist_duration=3600.0,
     blocklist_persist_path=Path("/var/lib/rave/blocklist.json"),
     credentials_path=Path("/var/lib/rave/credentials.json"),
@@ -113,6 +114,7 @@ shutdown_timeout: 20
 watchdog: 1m
 max_connection_attempts: 4
 connection_failure_window: 30s
+leave_when_alone: 0
 blocklist_duration: 2d
 blocklist_persist_path: /b.json
 credentials_path: /c.json
@@ -150,6 +152,7 @@ debug: yes
         watchdog=60.0,
         max_connection_attempts=4,
         connection_failure_window=30.0,
+        leave_when_alone=0.0,
         blocklist_duration=172800.0,
         blocklist_persist_path=Path("/b.json"),
         credentials_path=Path("/c.json"),
@@ -196,6 +199,7 @@ def test_the_edition_is_that_of_the_program_and_of_what_a_child_is_told() -> Non
         "command_prefix: x",
         "max_connection_attempts: 4",
         "connection_failure_window: 1min",
+        "leave_when_alone: 1h",
         "client_identity: {request_hash_key: k}",
         "client_identity: {user_agent: x}",
         "servers: {api: 'https://a.test'}",

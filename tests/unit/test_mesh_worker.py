@@ -17,6 +17,7 @@ from ravesvc import names
 from ravesvc.bus import Bus
 from ravesvc.mesh import attempts, follower
 from ravesvc.mesh import worker as worker_module
+from ravesvc.mesh.solitude import Solitude
 from ravesvc.names import ExitStatus
 from ravesvc.room.room import Room
 from tests.unit.bus_fakes import connected
@@ -126,6 +127,63 @@ def test_a_kick_outweighs_a_stop_at_the_same_time(
             monkeypatch.setattr(child.worker, "on_kicked", stop_too)
             await in_thread(child.control.kick, mesh, close="not")
             assert await child.ends() is ExitStatus.KICKED
+
+    run(body())
+
+
+def test_it_leaves_when_the_last_human_has_left_and_stays_invited(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh) as (child, _):
+            child.worker._solitude = Solitude(0.3)
+            await child.connects()
+            await child.says("Connected")
+            await in_thread(child.control.join, mesh, "bob")
+            await in_thread(child.control.part, mesh, "ann")
+            await until(lambda: child.worker.status().users == 2)
+            assert child.worker._solitude.leave_at is None
+            await in_thread(child.control.part, mesh, "bob")
+            assert await child.ends() is ExitStatus.ALONE
+            assert ("Left", "nobody else was there") in child.heard
+            assert (await child.last_close())["code"] == 1000
+            state = await in_thread(child.control.mesh, mesh)
+            assert state["invited"], "the invitation stays"
+            assert await in_thread(child.control.violations) == []
+
+    run(body())
+
+
+def test_it_stays_when_somebody_returns_and_counts_over_connections(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh) as (child, _):
+            child.worker._solitude = solitude = Solitude(60)
+            await child.connects()
+            await child.says("Connected")
+            await in_thread(child.control.part, mesh, "ann")
+            await until(lambda: solitude.leave_at)
+            before = solitude.leave_at
+            child.worker.reconnect()
+            await until(lambda: child.words.count("Connected") == 2)
+            assert solitude.leave_at == before
+            assert child.worker._lonely
+            await in_thread(child.control.join, mesh, "ann")
+            await until(lambda: solitude.leave_at is None)
+            assert child.worker._lonely is None
+            child.stopped.set()
+            assert await child.ends() is ExitStatus.STOPPED
+
+    run(body())
+
+
+def test_it_stays_in_a_room_that_was_empty_when_it_came(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        served.control.part(mesh, "ann")
+        async with child_of(served, mesh) as (child, _):
+            child.worker._solitude = Solitude(0.05)
+            await child.connects()
+            await child.says("Connected")
+            await asyncio.sleep(0.3)
+            assert child.worker._solitude.leave_at is None
+            assert not child.running.done()
 
     run(body())
 

@@ -160,6 +160,7 @@ def test_exit_statuses_never_change() -> None:
         "NO_SETTINGS": 86,
         "TOO_LARGE": 87,
         "ELSEWHERE": 88,
+        "ALONE": 89,
     }
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import time
@@ -24,7 +25,7 @@ from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.pauses import Pauses
-from ravesvc.orchestrator.plan import Action
+from ravesvc.orchestrator.plan import ALONE, Action
 from ravesvc.orchestrator.record import Record
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.settings import Edition
@@ -53,6 +54,10 @@ Run = Callable[[Any], Any]
 def listed(*meshes: str) -> list[Mesh]:
     # Each on a server of its own.
     return [Mesh(mesh, f"{mesh[:8]}:1", "A film", True, (User(1, "Ann"),)) for mesh in meshes]
+
+
+# Ourselves, as a user.
+OWN = 900000001
 
 
 class Site:
@@ -85,6 +90,7 @@ class Site:
             changed=self._changed,
             leave=self._leave,
             answers=self._answers,
+            own_user=lambda: OWN,
             starts=self.starts,
         )
         self.fleet.workers._unit_of = self._unit_of  # type: ignore[method-assign]
@@ -849,6 +855,61 @@ def test_a_kick_that_is_lifted_is_no_invitation(run: Run, bus_address: str, tmp_
             site.discover(MESH, OTHER)
             await site.idle()
             assert site.systemd.verbs == [*before, ("start", MESH)]
+
+    run(body())
+
+
+def with_users(mesh: str, *users: int) -> list[Mesh]:
+    return [Mesh(mesh, None, "", True, tuple(User(user, "") for user in users))]
+
+
+def test_a_bot_that_was_alone_comes_back_when_there_is_company(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.change(MESH, **ended(ExitStatus.ALONE))
+            await site.state(MESH, "stopped")
+            await site.idle()
+            verbs = [("start", MESH), ("reset-failed", MESH)]
+            assert site.systemd.verbs == verbs
+            assert site.on_disk() == {}, "it is no block"
+            assert json.loads(site.path.read_text())["meshes"][MESH]["alone"] is True
+            for users in ((), (OWN,)):
+                site.census.observe(with_users(MESH, *users))
+                site.fleet.reconcile()
+                await site.idle()
+                assert site.systemd.verbs == verbs
+            record = site.fleet.records[MESH]
+            assert (record.state, record.reason) == ("stopped", ALONE)
+            site.census.observe(with_users(MESH, OWN, 42))
+            site.fleet.reconcile()
+            await site.idle()
+            assert site.systemd.verbs == [*verbs, ("start", MESH)]
+            assert site.blocks.alone == set()
+
+    run(body())
+
+
+@pytest.mark.parametrize("how", ["ravectl", "systemctl"])
+def test_whoever_starts_a_bot_wants_it_there(run: Run, bus_address: str, tmp_path: Path, how: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.blocks.left_alone(MESH)
+            await site.fleet.start()
+            site.census.observe(with_users(MESH, OWN))
+            site.fleet.reconcile()
+            await site.idle()
+            assert site.systemd.verbs == []
+            if how == "ravectl":
+                await site.fleet.start_mesh(MESH, "root")
+            else:
+                site.systemd.load(MESH)
+                site.systemd.change(MESH, **RUNNING)
+            await until(lambda: site.blocks.alone == set())
+            site.census.observe(with_users(MESH, OWN))
+            site.fleet.reconcile()
+            await site.idle()
+            assert site.fleet.records[MESH].unit.running
 
     run(body())
 

@@ -236,6 +236,13 @@ def test_what_was_not_read_yet_may_be_listed() -> None:
     assert decisions[1].reason == "it runs, and discovery has not read its whole list yet"
 
 
+def test_an_empty_mesh_that_was_left_takes_no_place() -> None:
+    decisions = plan(listing("a", "b"), {}, {}, 1, alone={"a"})
+    assert actions(decisions) == {"a": "skip", "b": "start"}
+    assert decisions[0].reason == "the bot left because it was alone; it comes back when there is company"
+    assert actions(plan(listing("a"), {}, {"a": ACTIVE}, 1, alone={"a"})) == {"a": "keep"}, "started by hand"
+
+
 def test_what_was_read_comes_before_what_was_not_unless_that_runs() -> None:
     listed = listing("a", "b", "c")
     assert actions(plan(listed, {}, {}, 1, unread={"a"})) == {"a": "skip", "b": "start", "c": "skip"}

@@ -36,6 +36,7 @@ def settings(**changes: Any) -> MeshSettings:
         "typing_delay": 1.5,
         "max_connection_attempts": 3,
         "connection_failure_window": 120.0,
+        "leave_when_alone": 180.0,
         "watchdog": 30.0,
         "debug": True,
     }
@@ -56,6 +57,7 @@ SESSION = Session(device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_to
     typing_delay=st.floats(0, 60),
     max_connection_attempts=st.integers(1, 1_000_000),
     connection_failure_window=st.floats(0, 86400),
+    leave_when_alone=st.floats(0, 86400),
     watchdog=st.floats(5, 3600),
     debug=st.booleans(),
 )

@@ -8,6 +8,7 @@ are certificates and nothing else.
 from __future__ import annotations
 
 import re
+import shlex
 import ssl
 
 from ravesvc import textfile
@@ -29,7 +30,11 @@ def read(path: str) -> str:
     try:
         content = textfile.read(path, MOST_BYTES)
     except OSError as e:
-        hint = "root reads it at the start of the service; try as root" if isinstance(e, PermissionError) else ""
+        hint = ""
+        if isinstance(e, PermissionError):
+            hint = "root reads it at the start of the service; try as root"
+        elif isinstance(e, IsADirectoryError):
+            hint = "name one file, such as /etc/ssl/certs/ca-certificates.crt"
         raise _unusable(path, f"can't be read: {e.strerror}", hint) from e
     return certificates(content, path)
 
@@ -38,7 +43,7 @@ def certificates(content: bytes, path: str) -> str:
     """The same of the content of the file at `path`."""
     text = content.decode("latin-1")
     if _PRIVATE_KEY.search(text):
-        hint = f"write the certificate to a file of its own: openssl x509 -in {path} -out FILE"
+        hint = f"write the certificate to a file of its own: openssl x509 -in {shlex.quote(path)} -out FILE"
         raise _unusable(path, "holds a private key, which the bots must not get", hint)
     blocks = [block.replace("\r", "") for block in _BLOCK.findall(text)]
     if not blocks:
@@ -55,12 +60,14 @@ def _nothing_in(content: bytes, path: str) -> RaveError:
     """Why there is no certificate in PEM, and what to do about it."""
     if content.startswith(_DER):
         return _unusable(
-            path, "is a certificate in DER, not in PEM", f"openssl x509 -inform der -in {path} -out FILE"
+            path, "is a certificate in DER, not in PEM", f"openssl x509 -inform der -in {shlex.quote(path)} -out FILE"
         )
     if content.startswith(_WIDE_MARKS):
         return _unusable(path, "is UTF-16, not PEM", "save it as UTF-8")
     if b"-----BEGIN TRUSTED CERTIFICATE-----" in content:
-        return _unusable(path, "is in a form that OpenSSL alone reads", f"openssl x509 -in {path} -out FILE")
+        return _unusable(
+            path, "is in a form that OpenSSL alone reads", f"openssl x509 -in {shlex.quote(path)} -out FILE"
+        )
     if not content.strip():
         return _unusable(path, "is empty", "it must hold certificates in PEM")
     return _unusable(path, "holds no certificate in PEM", "it must hold some, each from BEGIN to END CERTIFICATE")

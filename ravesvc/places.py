@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -17,11 +18,25 @@ from ravesvc import names, state_directory
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
 
-# What its sandbox hides: ProtectHome=, PrivateTmp=, PrivateDevices=, ProtectProc=, ProtectKernelTunables=.
-HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")))  # noqa: S108
+# What the sandbox of rave-orchestrator.service hides, and the setting that does so.
+HIDDEN = {
+    Path("/home"): "ProtectHome",
+    Path("/root"): "ProtectHome",
+    Path("/run/user"): "ProtectHome",
+    Path("/tmp"): "PrivateTmp",  # noqa: S108
+    Path("/var/tmp"): "PrivateTmp",  # noqa: S108
+    Path("/dev"): "PrivateDevices",
+    Path("/proc"): "",
+    Path("/sys"): "",
+}
 
 _TEST = "/usr/bin/test"
-_KEYS = ("state_path", "blocklist_persist_path", "credentials_path")
+_SYSTEMCTL = "/usr/bin/systemctl"
+_KEYS = {
+    "state_path": "state.db",
+    "blocklist_persist_path": "blocklist.json",
+    "credentials_path": "credentials.json",
+}
 # These two are never read through a link; the blocklist is.
 _LINKS_REFUSED = ("state_path", "credentials_path")
 
@@ -43,7 +58,9 @@ def files(settings: Config) -> list[RaveError]:
         if problem := _kind(key, path):
             found.append(settings.problem(key, problem, hint="move it away, or name another place"))
         elif path.exists() and _may(path, "-r", "-w") is False:
-            found.append(settings.problem(key, f"the user rave can't use {path}", hint=f"chown rave: {path}"))
+            found.append(
+                settings.problem(key, f"the user rave can't use {path}", hint=f"chown rave: {shlex.quote(str(path))}")
+            )
     return found + list(_own_commands())
 
 
@@ -54,9 +71,19 @@ def opened(settings: Config) -> list[Path]:
 
 
 def _state_files(settings: Config) -> Iterator[RaveError]:
-    told = set()
-    for key in _KEYS:
-        directory = _path(settings, key).parent
+    told: set[Path] = set()
+    named: dict[Path, str] = {}
+    for key, example in _KEYS.items():
+        path = _path(settings, key)
+        directory = path.parent
+        if path in named:
+            yield settings.problem(
+                key, f"{path} is that of {named[path]} as well", hint="give each a file of its own"
+            )
+        named[path] = key
+        if path.is_dir():
+            yield settings.problem(key, f"{path} is a directory", hint=f"name a file in it: {path / example}")
+            continue
         # systemd makes this one.
         if directory != state_directory.PATH and directory not in told and (problem := _directory(directory)):
             told.add(directory)
@@ -66,7 +93,8 @@ def _state_files(settings: Config) -> Iterator[RaveError]:
 
 def _directory(directory: Path) -> tuple[str, str] | None:
     """What is wrong with a directory that the service has to write to, and what to do about it."""
-    made = f"install -d -o rave -g rave -m 0700 {directory}"
+    word = shlex.quote(str(directory))
+    made = f"install -d -o rave -g rave -m 0700 {word}"
     try:
         if _hidden(directory):
             return (
@@ -78,13 +106,13 @@ def _directory(directory: Path) -> tuple[str, str] | None:
         if not directory.is_dir():
             return f"{directory} is no directory", f"move it away; {made}"
         if os.statvfs(directory).f_flag & os.ST_RDONLY:
-            return f"{directory} is on a file system that is mounted read-only", f"mount -o remount,rw {directory}"
+            return f"{directory} is on a file system that is mounted read-only", f"mount -o remount,rw {word}"
     except OSError as e:
         return f"{directory} can't be looked at: {e.strerror}", "try as root"
     if _may(directory, "-r", "-w", "-x") is False:
         if closed := next((each for each in _above(directory) if _may(each, "-x") is False), None):
-            return f"the user rave can't enter {closed}", f"chmod o+x {closed}"
-        return f"the user rave can't write to {directory}", f"chown rave: {directory} && chmod 0700 {directory}"
+            return f"the user rave can't enter {closed}", f"chmod o+x {shlex.quote(str(closed))}"
+        return f"the user rave can't write to {directory}", f"chown rave: {word} && chmod 0700 {word}"
     return None
 
 
@@ -102,7 +130,7 @@ def _configuration(settings: Config) -> Iterator[RaveError]:
         yield settings.problem("database_config_path", text, hint="move it to /etc/rave")
     elif _may(path, "-r") is False:
         text = f"{path} can't be read by the user rave"
-        yield settings.problem("database_config_path", text, hint=mend.format(path))
+        yield settings.problem("database_config_path", text, hint=mend.format(shlex.quote(str(path))))
 
 
 def _kind(key: str, path: Path) -> str:
@@ -114,8 +142,6 @@ def _kind(key: str, path: Path) -> str:
     except OSError:
         # It does not exist, or is for root to look at.
         return ""
-    if stat.S_ISDIR(mode):
-        return f"{path} is a directory, not a file"
     return "" if stat.S_ISREG(mode) else f"{path} is no regular file"
 
 
@@ -126,7 +152,7 @@ def _own_commands() -> Iterator[RaveError]:
         for path, wanted, mode in every:
             if path.stat().st_mode & wanted != wanted:
                 text = f"{path} can't be read by the bots"
-                yield RaveError(Code.CONFIG, text, hint=f"chmod {mode} {path}", file=str(path))
+                yield RaveError(Code.CONFIG, text, hint=f"chmod {mode} {shlex.quote(str(path))}", file=str(path))
     except OSError:
         # There are none, or they are for root to look at.
         return
@@ -134,7 +160,24 @@ def _own_commands() -> Iterator[RaveError]:
 
 def _hidden(directory: Path) -> bool:
     """Whether a directory, or where links lead from it, is in a place that the sandbox hides."""
-    return any(path.is_relative_to(hidden) for path in (directory, directory.resolve()) for hidden in HIDDEN)
+    places = (directory, directory.resolve())
+    return any(
+        _in_force(setting)
+        for hidden, setting in HIDDEN.items()
+        if any(place.is_relative_to(hidden) for place in places)
+    )
+
+
+def _in_force(setting: str) -> bool:
+    """Whether the sandbox has a setting, which an operator may have taken off (`systemctl edit`)."""
+    if not setting:
+        return True
+    command = [_SYSTEMCTL, "show", "--value", "-p", setting, names.ORCHESTRATOR_UNIT]
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - constants
+    except OSError:
+        return True
+    return done.stdout.strip() not in ("no", "read-only")
 
 
 def _above(directory: Path) -> list[Path]:

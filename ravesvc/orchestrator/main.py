@@ -78,6 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What systemctl status shows of it while systemd waits to start us again.
         notify(f"STATUS={e}")
         return int(names.ExitStatus.CONFIG if e.code is Code.CONFIG else names.ExitStatus.CRASHED)
+    except Exception:
+        notify("STATUS=Ended by a fault of the service, the log says which")
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ IDENTITY = "client_identity:\n" + "".join(f"  {key}: {SECRET}\n" for key in (*KE
 def _no_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
     # Temporary directories are in /tmp, which the service does not see.
-    monkeypatch.setattr(places, "HIDDEN", ())
+    monkeypatch.setattr(places, "HIDDEN", {})
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from ravesvc import config, names, places, state_directory
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
 
+SHIPPED = places.HIDDEN
 # Any user who is not root.
 RAVE = pwd.struct_passwd(("nobody", "x", 65534, 65534, "", "/", "/bin/false"))
 
@@ -24,7 +26,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to find 
 def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state directory is elsewhere, and temporary directories are seen by the service."""
     monkeypatch.setattr(state_directory, "PATH", tmp_path / "lib")
-    monkeypatch.setattr(places, "HIDDEN", (tmp_path / "home", Path("/root")))
+    monkeypatch.setattr(places, "HIDDEN", {tmp_path / "home": "ProtectHome", Path("/root"): ""})
     monkeypatch.setattr(names, "COMMANDS_DIRECTORY", str(tmp_path / "commands.d"))
 
 
@@ -99,7 +101,38 @@ def test_what_the_sandbox_hides_is_refused_wherever_a_link_leads_there_from(tmp_
 
 def test_what_the_sandbox_hides_is_what_its_unit_says() -> None:
     unit = (Path(__file__).parents[2] / "units/rave-orchestrator.service").read_text()
-    assert {"ProtectHome=yes", "PrivateTmp=disconnected", "PrivateDevices=yes"} <= set(unit.splitlines())
+    found = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
+    settings = [each for each in SHIPPED.values() if each]
+    assert settings
+    assert all(found[each] in ("yes", "disconnected") for each in settings)
+    assert Path("/home") in SHIPPED
+
+
+@pytest.mark.parametrize(("said", "hidden"), [("yes", True), ("tmpfs", True), ("", True), ("no", False)])
+def test_an_operator_may_have_opened_the_sandbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, hidden: bool
+) -> None:
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(
+        f'#!/bin/sh\ntest "$*" = "show --value -p ProtectHome rave-orchestrator.service" && echo {said}\n'
+    )
+    systemctl.chmod(0o755)
+    monkeypatch.setattr(places, "_SYSTEMCTL", str(systemctl))
+    (tmp_path / "home").mkdir()
+    problems = places.directories(settings(tmp_path, state_path=tmp_path / "home/state.db"))
+    assert bool(problems) is hidden
+
+
+def test_a_directory_in_the_place_of_a_file_is_told_with_a_name_for_the_file(tmp_path: Path) -> None:
+    made = tmp_path / "disk"
+    made.mkdir()
+    error = refused(tmp_path, blocklist_persist_path=f"{made}/")
+    assert f"blocklist_persist_path: {made} is a directory (name a file in it: {made}/blocklist.json)" in str(error)
+
+
+def test_two_options_with_one_file_are_told(tmp_path: Path) -> None:
+    error = refused(tmp_path, blocklist_persist_path=f"{tmp_path}/lib/state_path")
+    assert f"blocklist_persist_path: {tmp_path}/lib/state_path is that of state_path as well" in error.message
 
 
 @root_only
@@ -162,11 +195,11 @@ def test_a_link_in_the_place_of_the_state_directory_is_told_with_the_way_that_wo
 def test_something_else_than_a_file_is_told(tmp_path: Path) -> None:
     lib = tmp_path / "lib"
     lib.mkdir()
-    (lib / "state_path").mkdir()
+    os.mkfifo(lib / "state_path")
     os.mkfifo(lib / "blocklist_persist_path")
     (lib / "credentials_path").symlink_to("elsewhere")
     assert [problem.message.partition(f": {lib}/")[2] for problem in places.files(settings(tmp_path))] == [
-        "state_path is a directory, not a file",
+        "state_path is no regular file",
         "blocklist_persist_path is no regular file",
         "credentials_path is a symbolic link, which is not followed",
     ]

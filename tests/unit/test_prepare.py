@@ -79,7 +79,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(prepare, "DROP_IN", made.drop_in)
     monkeypatch.setattr(prepare, "SERVICE_DROP_IN", made.service_drop_in)
     # Temporary directories are in /tmp, which the service does not see.
-    monkeypatch.setattr(places, "HIDDEN", (Path("/home"), Path("/root")))
+    monkeypatch.setattr(places, "HIDDEN", {Path("/home"): ""})
     monkeypatch.setattr(prepare, "SYSTEMCTL", str(made.systemctl))
     us = pwd.getpwuid(os.getuid())
     monkeypatch.setattr(pwd, "getpwnam", {"rave": us}.__getitem__)

@@ -21,11 +21,14 @@ from ravesvc.errors import Code, RaveError
 
 Value = str | int | float | bool | tuple[str, ...]
 
-_SOURCES = (".ts", ".js", ".mts", ".mjs", ".cts", ".cjs", ".tsx", ".jsx")
+_SOURCES = (".ts", ".js", ".mts", ".mjs", ".cts", ".cjs", ".tsx", ".jsx", ".json")
 _MOST_FILES = 2000
 # Bytes of one.
 _LARGEST = 512 * 1024
 _PASSED_OVER = frozenset({"node_modules", ".git", "test", "tests", "coverage"})
+_NO_SOURCES = frozenset(
+    {"package.json", "package-lock.json", "tsconfig.json", "credentials.json", "blocklist.json", "database.json"}
+)
 # What a compiler has made of the rest.
 _COMPILED = frozenset({"dist", "build", "out", "lib"})
 
@@ -109,6 +112,14 @@ _HEADERS = {
     "X-Parse-App-Build-Version": ("app_build", re.compile(r"\d{1,10}")),
     "Client-Version": ("client_version", re.compile(r"\d[\w.]{0,30}")),
 }
+# What goes by our own name for it, in whichever spelling.
+_NAMED = {
+    "request_hash_key": _HEX_KEY,
+    "mojo_api_key": _ANY_WORD,
+    "mojo_redirect_url": re.compile(r"https://[!-~]{4,200}"),
+    "parse_application_id": _ANY_WORD,
+    "parse_installation_id": _HEADERS["X-Parse-Installation-Id"][1],
+}
 _USER_AGENT = re.compile(r"Rave/(?P<build>\d+) \((?P<version>[\w.]+)\) \(Android[ -~]{1,150}\)")
 _REDIRECT = re.compile(r"https://[\w.-]+(?::\d+)?/[\w/.-]*mojoauth\b[\w/.-]*")
 
@@ -173,6 +184,10 @@ def identity(sources: list[Source], environment: Mapping[str, str]) -> tuple[dic
         found.setdefault(key, []).append((min(source.rank, 1), Found(json.dumps(value), source.where(position))))
 
     constants = _constants(sources, environment)
+    for key, pattern in _NAMED.items():
+        value = environment.get(key.upper(), "")
+        if pattern.fullmatch(value):
+            found[key] = [(0, Found(json.dumps(value), ".env"))]
     for source in sources:
         for key, pattern, expression, position in _uses(source.text):
             for value in constants.values(expression):
@@ -236,9 +251,18 @@ def _uses(text: str) -> Iterator[tuple[str, re.Pattern[str], str, int]]:
     value = rf"(?P<value>{_ENVIRONMENT}{_STRING}|{_NAME})"
     for match in re.finditer(rf"createHmac\(\s*[\"'`]sha256[\"'`]\s*,\s*{value}", text):
         yield "request_hash_key", _HEX_KEY, match["value"], match.start()
+    for key, pattern in _NAMED.items():
+        for match in re.finditer(rf"\b(?:{'|'.join(_spellings(key))})[\"']?\s*[:=]\s*{value}", text):
+            yield key, pattern, match["value"], match.start()
     for header, (key, pattern) in _HEADERS.items():
         for match in re.finditer(rf"(?i)[\"']{header}[\"']\]?\s*[:=,]\s*{value}", text):
             yield key, pattern, match["value"], match.start()
+
+
+def _spellings(key: str) -> list[str]:
+    """The name of a key as a program in JavaScript may write it."""
+    first, *rest = key.split("_")
+    return [key, key.upper(), first + "".join(map(str.capitalize, rest))]
 
 
 def _settled(found: Mapping[str, list[tuple[int, Found]]], prefix: str) -> tuple[dict[str, Found], list[RaveError]]:
@@ -273,7 +297,8 @@ def _paths(directory: Path) -> Iterator[Path]:
         below[:] = sorted(name for name in below if name not in _PASSED_OVER)
         for name in sorted(names):
             path = Path(where, name)
-            if name.endswith(_SOURCES) and not name.endswith(".d.ts") and not path.is_symlink():
+            source = name.endswith(_SOURCES) and not name.endswith(".d.ts") and name not in _NO_SOURCES
+            if source and not path.is_symlink():
                 yield path
                 left -= 1
                 if not left:

@@ -9,12 +9,16 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from ravesvc import textfile
 from ravesvc.errors import RaveError
 from ravesvc.store import dump
 from ravesvc.store.files import write_atomically
 from ravesvc.store.store import Contents
 
 log = logging.getLogger(__name__)
+
+# Bytes; far more than all admins that anybody has.
+_LARGEST = 16 * 1024 * 1024
 
 
 class Copy:
@@ -26,13 +30,13 @@ class Copy:
     def read(self) -> Contents | None:
         """What it holds; None if there is none that can be used."""
         try:
-            return dump.from_json(self._path.read_text(encoding="utf-8"))
+            return dump.from_json(textfile.decode(textfile.read(self._path, _LARGEST)))
         except FileNotFoundError:
             return None
         except RaveError as e:
             reason = e.message
-        except (OSError, UnicodeDecodeError) as e:
-            reason = str(e.strerror) if isinstance(e, OSError) else "it is not UTF-8 text"
+        except OSError as e:
+            reason = str(e.strerror)
         log.warning("%s, the copy of admins and permissions, can't be used: %s", self._path, reason)
         return None
 

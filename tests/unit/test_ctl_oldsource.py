@@ -110,6 +110,23 @@ def test_several_values_are_told_and_none_is_taken(tmp_path: Path) -> None:
     ]
 
 
+def test_json_and_our_own_names_are_read_as_well(tmp_path: Path) -> None:
+    write_source(
+        tmp_path, "config/bot.json", '{"commandPrefix": "!", "discoveryInterval": 45, "mojoApiKey": "k-1234"}'
+    )
+    write_source(tmp_path, "config/credentials.json", '{"debug": true, "mojoApiKey": "another"}')
+    write_source(tmp_path, "src/api.js", f"const REQUEST_HASH_KEY = '{HASH_KEY}';")
+    write_source(tmp_path, ".env", "PARSE_APPLICATION_ID=an-id\nMOJO_REDIRECT_URL=http://insecure.test/mojoauth\n")
+    found, identity, problems = read(tmp_path)
+    assert problems == []
+    assert found == {"command_prefix": '["!"]', "discovery_interval": "45s"}
+    assert identity == {
+        "request_hash_key": f'"{HASH_KEY}"',
+        "mojo_api_key": '"k-1234"',
+        "parse_application_id": '"an-id"',
+    }
+
+
 @pytest.mark.parametrize("value", ["'no hex digits at all'", "'abc'", "unknownName", "this.#key"])
 def test_what_does_not_look_like_a_key_is_none(tmp_path: Path, value: str) -> None:
     write_source(tmp_path, "api.ts", f"createHmac('sha256', {value}).update(x)")

@@ -94,6 +94,9 @@ def _critical(status: Mapping[str, Any], states: Sequence[str]) -> list[str]:
         return [f"login needed: {status['Obstacle'] or 'Rave refuses the session'}"]
     if status["Obstacle"]:
         return [f"no mesh is started: {status['Obstacle']}"]
+    outages = [str(each) for each in status.get("Outages", [])]
+    if outages and "connected" not in states:
+        return outages
     failed = sum(number for reason, number in status.get("Blocks", {}).items() if reason not in _MEANT)
     wanted = len(states) - states.count("blocked") - states.count("stopped") + failed
     if wanted and not {"connected", "starting"} & set(states):
@@ -120,6 +123,10 @@ def _warnings(status: Mapping[str, Any], meshes: Sequence[Mesh], now: float) -> 
         "own commands fail": next(iter(status.get("CommandErrors", [])), ""),
     }
     warnings = [f"{number} {what}" for what, number in counted.items() if number]
+    if any(mesh.state == "connected" for mesh in meshes):
+        # Else they are critical.
+        warnings += [str(each) for each in status.get("Outages", [])]
+    warnings += [str(each) for each in status.get("Pauses", [])]
     if held_back := status.get("HeldBack"):
         warnings.append(f"the loss of {held_back} meshes is not believed")
     if not status["Obstacle"]:

@@ -82,6 +82,8 @@ class Worker:
         self._final: ExitStatus | None = None
         self._left = asyncio.Event()
         self._last_error = ""
+        # Until then, by the monotonic clock, Rave is not asked for names: it has asked for a pause.
+        self._quiet_until = 0.0
         self._restart = asyncio.Event()
         self._solitude = Solitude(settings.leave_when_alone)
         self._lonely: asyncio.TimerHandle | None = None
@@ -487,8 +489,18 @@ class Worker:
             self._link.tell(f"Connected to {self._facts.server}{title}, {users} users{unshown}")
 
     async def _names(self, users: Sequence[int]) -> Mapping[int, str]:
-        found = await self._api.users(users)
-        self._api.drop_idle()
+        if time.monotonic() < self._quiet_until:
+            raise RaveError(Code.RATE_LIMITED, "Rave has asked for a pause")
+        try:
+            found = await self._api.users(users)
+        except RaveError as e:
+            asked = failures.pause(e)
+            if asked:
+                self._quiet_until = time.monotonic() + asked
+                self._link.emit("RateLimited", self._settings.servers.api_host, max(1, round(asked)))
+            raise
+        finally:
+            self._api.drop_idle()
         return {user.id: user.display_name for user in found.values()}
 
 

@@ -107,6 +107,8 @@ class Access:
                 await self._check(self._api, session)
             listing = await self._lists.read(MeshMode(settings.mesh_mode), settings.limit, enough)
             self._accepted = session
+            if listing.error:
+                self._note_pause(listing.error)
         except RaveError as e:
             self._note_pause(e)
             if e.code is Code.UNAUTHORIZED:

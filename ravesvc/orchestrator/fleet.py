@@ -513,9 +513,9 @@ class Fleet:
                 self._lessons.failed(mesh, worker.last_error)
             case "RateLimited", [host, seconds]:
                 if words := self._starts.rate_limited(self._record(mesh), host, seconds):
-                    worker.fail(words)
-                    extra = about(mesh, Event.UNREACHABLE)
-                    log.warning("Mesh %s could not be reached: %s", mesh, words, extra=extra)
+                    log.warning("The bot of mesh %s was asked to wait: %s", mesh, words, extra=about(mesh))
+                    if not worker.connected:
+                        worker.fail(words)
             case "Error", [str(message)]:
                 worker.fail(message)
                 log.warning("Mesh %s reports: %s", mesh, worker.last_error, extra=about(mesh))

@@ -95,7 +95,11 @@ class Lessons:
         elif reason in (Reason.CONNECTION_FAILURES, Reason.REJECTED):
             # An earlier parent may have heard it.
             detail = self._records[mesh].worker.last_error or self._blocks.memory(mesh).last_error
-        return await self._conclude(mesh, reason, detail, _KINDS.get(reason) if reason else _kind_without_fault(unit))
+        kind = _KINDS.get(reason) if reason else _kind_without_fault(unit)
+        if unit.final_status is ExitStatus.LOGIN_NEEDED and await self._answers():
+            # Discovery's session is good, so it is something else that wants another one.
+            kind = Kind.CONNECTION
+        return await self._conclude(mesh, reason, detail, kind)
 
     async def crashed_too_often(self, mesh: str, detail: str) -> Lesson:
         """Learn that a mesh's bot has crashed too often in a row, and wait until that is saved."""
@@ -239,6 +243,6 @@ class Lessons:
 
 def _kind_without_fault(unit: UnitState) -> Kind | None:
     """What has failed in a mesh that is not at fault in any case, and may be only one of many."""
-    if unit.final_status in (ExitStatus.LOGIN_NEEDED, ExitStatus.ELSEWHERE):
+    if unit.final_status is ExitStatus.ELSEWHERE:
         return Kind.CONNECTION
     return Kind.PROCESS if unit.misconfigured or unit.result == "timeout" else None

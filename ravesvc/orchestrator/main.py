@@ -207,6 +207,7 @@ class _Parent:
             state=self._state,
             account=self._account,
             claims=claims,
+            starts=self._starts,
             prefix=settings.command_prefix[0],
             refresh=self._refresh,
         )
@@ -344,6 +345,7 @@ class _Parent:
                     "From now on it is %s: what is listed takes the place of the former ones", self._access.scope
                 )
             self._user = session.user_id
+            self._starts.outages.clear()
             self._discovery.session_changed()
         self._discover_if_possible()
 
@@ -406,6 +408,7 @@ class _Parent:
             self._login_refused = error
         if error is None:
             # Also for the same session, which Rave may have refused until now.
+            self._starts.outages.clear()
             self._discovery.session_changed()
         self._changed()
 

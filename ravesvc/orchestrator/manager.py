@@ -26,6 +26,7 @@ from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.polkit import Authority
 from ravesvc.orchestrator.record import Record, command_errors, unshown
 from ravesvc.orchestrator.roll import Roll
+from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
 from ravesvc.store import credentials as account_file
 from ravesvc.store import dump
@@ -86,6 +87,7 @@ class ManagerObject(Interface):
         state: State,
         account: Account,
         claims: Claims,
+        starts: StartPolicy,
         prefix: str,
         refresh: Callable[[], Awaitable[None]],
     ) -> None:
@@ -99,6 +101,7 @@ class ManagerObject(Interface):
         self._state = state
         self._account = account
         self._claims = claims
+        self._starts = starts
         self._prefix = prefix
         self._refresh = refresh
         self.set(Version=__version__, Store=state.engine)
@@ -114,6 +117,8 @@ class ManagerObject(Interface):
             "Blocks": Variant("a{su}", dict(blocks)),
             "BlocklistError": Variant("s", str(self._blocks.error or self._blocks.unsaved or "")),
             "Obstacle": Variant("s", str(self._discovery.obstacle or "")),
+            "Outages": Variant("as", self._starts.outages.sentences()),
+            "Pauses": Variant("as", self._starts.pauses.all_words()),
         }
 
     @method(returns={"meshes": "a(ssso)"}, action=PolkitAction.READ)

@@ -145,6 +145,12 @@ class Outages:
         for outage in self._outages.values():
             outage.meshes.discard(mesh)
 
+    def clear(self) -> None:
+        """Something has changed that concerns all meshes: each is tried anew, and judged by what comes now."""
+        for failures in self._failures.values():
+            failures.clear()
+        self._outages.clear()
+
     def judge(self, mesh: str, kind: Kind, fine: Mapping[str, str]) -> Verdict | None:
         """See `common_cause`; what it finds lasts from now on, or goes on."""
         verdict = common_cause(mesh, kind, self._failures[kind], fine, self._clock())

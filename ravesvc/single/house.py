@@ -51,8 +51,8 @@ class House:
             announce=self._block_changed,
             changed=lambda: None,
         )
-        starts = StartPolicy(settings.servers.api_host, settings.starts_per_minute)
-        self._access = Access(settings, starts.pauses, changed=self._log_progress)
+        self._starts = StartPolicy(settings.servers.api_host, settings.starts_per_minute)
+        self._access = Access(settings, self._starts.pauses, changed=self._log_progress)
         store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
         self._state = State(store, self._tell, lambda: None, copy=Copy(settings.state_path.with_name(_COPY)))
         self._account = Account(settings, self._state, self._account_changed, ended=self._login_ended)
@@ -70,7 +70,7 @@ class House:
             commands=commands,
             leave=self._leave,
             answers=self._answers,
-            starts=starts,
+            starts=self._starts,
         )
         self.records = self._rooms.records
         self._refused = False
@@ -189,12 +189,14 @@ class House:
             return
         if self._discovery.census.enter(self._access.scope):
             log.warning("From now on it is %s: what is listed takes the place of the former ones", self._access.scope)
+        self._starts.outages.clear()
         self._discovery.session_changed()
         self._discovery.release()
 
     def _login_ended(self, error: RaveError | None) -> None:
         if error is None and self._ready:
             # Also for the same session, which Rave may have refused until now.
+            self._starts.outages.clear()
             self._discovery.session_changed()
 
     def _round_ended(self) -> None:

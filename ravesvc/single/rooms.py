@@ -313,7 +313,8 @@ class Rooms:
                 self._blocks.failed(mesh, worker.attempts, worker.last_error)
                 self._lessons.failed(mesh, worker.last_error)
             case "RateLimited", [host, seconds]:
-                if words := self._starts.rate_limited(self._record(mesh), host, seconds):
+                words = self._starts.rate_limited(self._record(mesh), host, seconds)
+                if words and not worker.connected:
                     worker.fail(words)
             case "Error", [message]:
                 worker.fail(message)

@@ -51,7 +51,10 @@ CONNECTED = mesh()
         ({}, [mesh("disconnected")], Level.CRITICAL, "none of 1 mesh is connected"),
         ({}, [mesh("failed"), mesh("restarting")], Level.CRITICAL, "none of 2 meshes"),
         ({"Blocks": {"rejected": 2, "kicked": 1}}, 3 * [mesh("blocked")], Level.CRITICAL, "none of 2 meshes"),
+        ({"Outages": ["all meshes can't be reached: 403"]}, [mesh("stopped")], Level.CRITICAL, "be reached: 403"),
         # Warning.
+        ({"Outages": ["3 of 4 meshes fail"]}, [CONNECTED], Level.WARNING, "3 of 4 meshes fail"),
+        ({"Pauses": ["api.test asks for a pause"]}, [CONNECTED], Level.WARNING, "api.test asks for a pause"),
         ({}, [CONNECTED, mesh("disconnected", seconds=301)], Level.WARNING, "1 disconnected for more than 5 min"),
         ({}, [CONNECTED, mesh("unhealthy")], Level.WARNING, "1 unhealthy"),
         ({}, [CONNECTED, mesh("failed")], Level.WARNING, "1 failed"),

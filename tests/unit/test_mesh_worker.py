@@ -15,6 +15,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.bus import Bus
+from ravesvc.errors import RaveError
 from ravesvc.mesh import attempts, follower
 from ravesvc.mesh import worker as worker_module
 from ravesvc.mesh.solitude import Solitude
@@ -432,6 +433,22 @@ def test_a_pause_that_rave_asks_for_is_kept_and_told(
 
     run(body())
     assert caplog.text.count("No connection") == 1
+
+
+def test_names_are_not_asked_for_during_a_pause_either(run: Run, served: Served, mesh: str) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh) as (child, bus):
+            await child.connects()
+            served.control.fail("users", "429", retry_after=600)
+            with pytest.raises(RaveError, match="429"):
+                await child.worker._names([2])
+            served.control.fail("users", "ok")
+            with pytest.raises(RaveError, match="has asked for a pause"):
+                await child.worker._names([2])
+            await settle(bus)
+            assert child.heard[-1] == ("RateLimited", "localhost", 600)
+
+    run(body())
 
 
 def test_nothing_is_asked_of_rave_while_the_parent_knows_of_a_pause(run: Run, served: Served, mesh: str) -> None:

@@ -214,7 +214,7 @@ def test_a_mesh_that_is_not_at_fault_is_not_blocked(
         assert scene.blocks.added == []
         assert scene.blocks.failures == []
         assert scene.known == {"a"}
-        assert scene.asked == 0
+        assert scene.asked == (unit.final_status is ExitStatus.LOGIN_NEEDED)
 
     run(body())
     assert caplog.messages == [f"Mesh a has ended: {excuse}"]
@@ -519,6 +519,19 @@ def test_settings_that_no_process_can_use_are_one_fault(run: Run) -> None:
         assert scene.outages.sentences()[0].startswith(
             "the processes of 3 of 4 meshes fail: its process could not use"
         )
+
+    run(body())
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_bots_that_want_a_login_while_discovery_needs_none_are_an_outage(run: Run, answers: bool) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.rave_answers = answers
+        for mesh in fleet(scene, 3):
+            scene.records[mesh].worker.disconnect("401")
+            await scene.lessons.learn(mesh, failed(ExitStatus.LOGIN_NEEDED))
+        assert bool(scene.outages.sentences()) is answers, "else it is the session, which is said in its own words"
 
     run(body())
 

@@ -28,6 +28,7 @@ from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.plan import Action, Decision
 from ravesvc.orchestrator.record import Record, WorkerState
 from ravesvc.orchestrator.roll import Roll
+from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.unit import UnitState
 from ravesvc.settings import Edition
@@ -180,6 +181,7 @@ class Site:
         self.rights = self.authority.rights
         self.heard: list[Signal] = []
         self.claims = Claims("")
+        self.starts = StartPolicy("api.test", 0)
         self.manager = ManagerObject(
             self.authority,  # type: ignore[arg-type]
             fleet=self.fleet,  # type: ignore[arg-type]
@@ -189,6 +191,7 @@ class Site:
             state=self.state,
             account=self.account,  # type: ignore[arg-type]
             claims=self.claims,
+            starts=self.starts,
             prefix="?",
             refresh=self._refresh,
         )
@@ -639,7 +642,8 @@ def test_credentials_that_make_no_sense_are_an_account_all_the_same(run: Run, bu
 def test_the_status_is_every_property_and_a_count_of_states(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with site_on(bus_address) as site:
-            assert await site.ask("GetStatus") == [{**UNSET, "States": {}}]
+            counts: dict[str, Any] = {"States": {}, "Blocks": {}, "Outages": [], "Pauses": []}
+            assert await site.ask("GetStatus") == [{**UNSET, **counts, "BlocklistError": "", "Obstacle": ""}]
             connected = Record(MESH, unit=UnitState(active="active"), worker=WorkerState(connected=True))
             site.fleet.records = {MESH: connected, OTHER: Record(OTHER), "x": Record("x")}
             (status,) = await site.ask("GetStatus")

@@ -183,6 +183,14 @@ def test_a_mesh_that_is_no_more_holds_nothing() -> None:
     assert scene.outages.held("abc").keys() == {"b", "c"}
 
 
+def test_a_change_that_concerns_all_ends_everything() -> None:
+    scene = Scene()
+    scene.fail("a", "b", "c")
+    scene.outages.clear()
+    assert (scene.outages.held("abc"), scene.outages.sentences()) == ({}, [])
+    assert not scene.fail("a")
+
+
 def test_the_name_of_one_mesh_is_no_part_of_the_cause() -> None:
     scene = Scene()
     for mesh in (MESH, "b", "c"):

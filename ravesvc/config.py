@@ -20,6 +20,7 @@ import yaml
 from ravesvc import __version__, database, names, proxy, textfile, timespan
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
+from ravesvc.room.state import user_id
 from ravesvc.settings import AUTO, CHAT_FORMS, ClientIdentity, Edition, MeshSettings, Proxy, Servers, Tls, digest
 
 T = TypeVar("T")
@@ -80,6 +81,7 @@ class Config:
     database_config_path: Path
     command_prefix: tuple[str, ...]
     chat_form: str
+    ignored_users: tuple[int, ...]
     typing_delay: float
     debug: bool
     database: Database | None = None
@@ -117,6 +119,7 @@ class Config:
             lang=self.lang,
             command_prefix=self.command_prefix,
             chat_form=self.chat_form,
+            ignored_users=self.ignored_users,
             typing_delay=self.typing_delay,
             max_connection_attempts=self.max_connection_attempts,
             connection_failure_window=self.connection_failure_window,
@@ -238,6 +241,7 @@ def _config(top: _Section, places: Places) -> Config:
         database_config_path=top.path("database_config_path", places.database),
         command_prefix=top.texts("command_prefix", ("?", "!")),
         chat_form=top.choice("chat_form", AUTO, CHAT_FORMS),
+        ignored_users=top.user_ids("ignored_users"),
         typing_delay=top.duration("typing_delay", 1.0, least=0, most=60),
         debug=top.boolean("debug"),
     )
@@ -340,6 +344,18 @@ class _Section:
             self._problem(node, self._path(key), "must be a list of texts", hint=f'write it as {key}: ["a", "b"]')
             return default
         return tuple(entry.value for entry in entries)
+
+    def user_ids(self, key: str) -> tuple[int, ...]:
+        """A list of user ids, or a single one; each once, in order."""
+        node = self._take(key)
+        if node is None or _is_null(node):
+            return ()
+        entries = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        ids = [user_id(entry.value) if isinstance(entry, yaml.ScalarNode) else None for entry in entries]
+        if None in ids:
+            self._problem(node, self._path(key), "must be a list of user ids", hint=f"write it as {key}: [900000001]")
+            return ()
+        return tuple(sorted({number for number in ids if number is not None}))
 
     def refuse_unknown(self) -> None:
         """Note every key that no getter asked for."""

@@ -68,6 +68,7 @@ class Announcement(StrEnum):
 
     ADMINS = "RefreshAdmins"
     PERMISSIONS = "RefreshPermissions"
+    IGNORED = "RefreshIgnored"
     CREDENTIALS = "RefreshCredentials"
     COMMANDS = "RefreshCommands"
 

@@ -111,6 +111,7 @@ class MeshSettings:
     lang: str
     command_prefix: tuple[str, ...]
     chat_form: str
+    ignored_users: tuple[int, ...]
     typing_delay: float
     max_connection_attempts: int
     connection_failure_window: float
@@ -141,6 +142,7 @@ class MeshSettings:
             lang=fields.get_str(top, "lang"),
             command_prefix=_texts(top, "command_prefix"),
             chat_form=_chat_form(top),
+            ignored_users=_user_ids(top, "ignored_users"),
             typing_delay=fields.get_number(top, "typing_delay"),
             max_connection_attempts=fields.get_int(top, "max_connection_attempts"),
             connection_failure_window=fields.get_number(top, "connection_failure_window"),
@@ -168,6 +170,10 @@ def _proxy(top: Object) -> Proxy | None:
         password=fields.get_str(proxy, "password"),
         bypass=_texts(proxy, "bypass"),
     )
+
+
+def _user_ids(source: Object, key: str) -> tuple[int, ...]:
+    return tuple(fields.get_int({key: entry}, key) for entry in fields.get_list(source, key))
 
 
 def _texts(source: Object, key: str) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ def register(registry: Registry, backend: Backend, leave: Callable[[], Awaitable
     only = Permission.ADMIN
     registry.command("admin", "Makes a user an admin, or one no longer.", permission=only)(commands.admin)
     registry.command(CLAIM, "Makes you an admin, with a code from the host.")(commands.claim)
+    registry.command("ignore", "Has all bots ignore a user, or listen again.", permission=only)(commands.ignore)
     registry.command(LEAVE, "Makes the bot leave this mesh.", permission=only)(commands.leave)
     registry.command("listperms", "Lists which command is for whom.", permission=only)(commands.listperms)
     registry.command("refresh", "Reads admins, permissions and account again.", permission=only)(commands.refresh)
@@ -65,13 +66,28 @@ class _AdminCommands:
         user, words = _whom(context)
         order = fold(" ".join(words)[:_NAME_LENGTH])
         if order not in ("", "remove"):
-            raise _admin_usage(context)
+            raise _user_usage(context)
         if order:
             done = await self._backend.remove_admin(actor, user)
             what = "No longer an admin" if done else "Not an admin anyway"
         else:
             done = await self._backend.add_admin(actor, user)
             what = "Now an admin" if done else "Already an admin"
+        await context.reply(f"{what}: {await _person(context, user)}")
+
+    async def ignore(self, context: Context) -> None:
+        """Have no bot listen to a user, by mention or by user id, or have them listened to again."""
+        actor = _actor(context)
+        user, words = _whom(context)
+        order = fold(" ".join(words)[:_NAME_LENGTH])
+        if order not in ("", "remove"):
+            raise _user_usage(context)
+        if order:
+            done = await self._backend.unignore_user(actor, user)
+            what = "Listening again to" if done else "Not ignored by this command anyway"
+        else:
+            done = await self._backend.ignore_user(actor, user)
+            what = "Ignored from now on" if done else "Ignored already"
         await context.reply(f"{what}: {await _person(context, user)}")
 
     async def claim(self, context: Context) -> None:
@@ -158,19 +174,19 @@ def _whom(context: Context) -> tuple[int, list[str]]:
     """The user whom the first words mean, and the words after them."""
     words = list(context.args)
     if not words:
-        raise _admin_usage(context)
+        raise _user_usage(context)
     first = fold(words[0][:_NAME_LENGTH])
     if not first.startswith("@"):
         user = user_id(first)
         if user is None:
-            raise _admin_usage(context)
+            raise _user_usage(context)
         return user, words[1:]
     users = {mention.user_id: mention for mention in context.message.mentions}
     if not users:
         raise RaveError(
             Code.INVALID_ARGUMENT,
             "that word mentions nobody",
-            hint=f"pick a user from the list that Rave shows after @, or write {context.prefixes[0]}admin <user id>",
+            hint=f"pick a user from the list that Rave shows after @, or write {_written(context)} <user id>",
         )
     if len(users) > 1:
         raise RaveError(Code.INVALID_ARGUMENT, "that mentions several users", hint="name one at a time")
@@ -201,9 +217,15 @@ def _unknown(context: Context, name: str, candidates: Iterable[str]) -> RaveErro
     return RaveError(Code.INVALID_ARGUMENT, f"there is no command {shown}", hint=hint)
 
 
-def _admin_usage(context: Context) -> RaveError:
-    command = f"{context.prefixes[0]}admin"
-    return _usage(f"{command} @user, {command} <user id>, and remove after it to take the right away")
+def _user_usage(context: Context) -> RaveError:
+    command = _written(context)
+    undo = "to listen again" if context.command.key == "ignore" else "to take the right away"
+    return _usage(f"{command} @user, {command} <user id>, and remove after it {undo}")
+
+
+def _written(context: Context) -> str:
+    """The command that was used, as one writes it."""
+    return f"{context.prefixes[0]}{context.command.name}"
 
 
 def _usage(usage: str) -> RaveError:

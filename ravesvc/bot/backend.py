@@ -33,6 +33,12 @@ class Backend(Protocol):
     async def remove_admin(self, actor: int, user: int) -> bool:
         """Take the right away; False if they have none. Raises LastAdmin for the last one."""
 
+    async def ignore_user(self, actor: int, user: int) -> bool:
+        """Have no bot listen to a user; False if none does. Raises InvalidArgument for an admin."""
+
+    async def unignore_user(self, actor: int, user: int) -> bool:
+        """Have bots listen to a user again; False if they do."""
+
     async def set_permission(self, actor: int, command: str, permission: Permission, description: str) -> None:
         """Say whom a command is for, in all meshes."""
 

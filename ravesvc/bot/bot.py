@@ -40,6 +40,7 @@ class Bot:
     Attributes:
         permissions: asked before every command; may be replaced at any time. None while nobody has said yet who may
             run what: then all commands are refused.
+        ignored_users: never heard and never answered unless they are admins; may be replaced at any time.
         outbox: for messages that answer nobody.
     """
 
@@ -69,7 +70,7 @@ class Bot:
             prefixes: what a command may start with, the first that fits counts.
             typing_delay: seconds of "is typing" before each message; 0 for none.
             lookup: from user ids to display names.
-            ignored_users: never heard and never answered, such as other bots.
+            ignored_users: see the attribute.
             limits: the default ones if None.
             clock: monotonic seconds.
             sleep: waits for that many seconds.
@@ -86,7 +87,7 @@ class Bot:
         self._facts = facts
         self._registry = registry
         self._prefixes = tuple(prefixes)
-        self._ignored_users = frozenset(ignored_users)
+        self.ignored_users = frozenset(ignored_users)
         self._limits = limits or Limits()
         self._clock = clock
         self._throttle = Throttle(self._limits, clock)
@@ -167,11 +168,13 @@ class Bot:
         """Whether to listen to a message."""
         user = message.sender
         # Its own account may be in the room with other devices as well.
-        if user == room.own_user_id or user in self._ignored_users or self._seen.again(message):
+        if user == room.own_user_id or self._seen.again(message):
             return False
         if self.permissions and user in self.permissions.admins:
             self._loops.trust(user)
             return True
+        if user in self.ignored_users:
+            return False
         answers_us = message.reply_to is not None and room.is_own(message.reply_to)
         hearing = self._loops.hear(user, message.text, answers_us=answers_us)
         if hearing is Hearing.STOP:

@@ -19,7 +19,7 @@ Handler: TypeAlias = "Callable[[Context], Awaitable[None]]"
 EventHandler: TypeAlias = Callable[[Event], Awaitable[None]]
 
 # Commands that rule over admins, permissions and the account: for admins whatever is configured.
-ADMIN_COMMANDS = frozenset({"admin", "refresh", "setperm", "removeperm", "listperms", "relogin"})
+ADMIN_COMMANDS = frozenset({"admin", "ignore", "refresh", "setperm", "removeperm", "listperms", "relogin"})
 
 # For all users whatever is configured: the first admin is none yet.
 CLAIM = "claim"

@@ -51,6 +51,13 @@ class ParentBackend:
                 return {_text(command): _permission(admin) for command, admin in needs.items()}
         raise _senseless()
 
+    async def ignored_users(self) -> frozenset[int]:
+        """The user ids of those whom not to listen to. Raises as `admins` does."""
+        match await self._ask("GetIgnoredUsers", timeout=_READING):
+            case [list(users)]:
+                return frozenset(_number(user) for user in users)
+        raise _senseless()
+
     async def connect_advice(self) -> ConnectAdvice:
         """What there is to know before an attempt to connect to our mesh, as far as the parent has heard."""
         match await self._ask("GetConnectAdvice", timeout=_READING):
@@ -91,6 +98,14 @@ class ParentBackend:
     async def remove_admin(self, actor: int, user: int) -> bool:
         """See `Backend`."""
         return _truth(await self._ask("RemoveAdmin", "tt", actor, user))
+
+    async def ignore_user(self, actor: int, user: int) -> bool:
+        """See `Backend`."""
+        return _truth(await self._ask("IgnoreUser", "tt", actor, user))
+
+    async def unignore_user(self, actor: int, user: int) -> bool:
+        """See `Backend`."""
+        return _truth(await self._ask("UnignoreUser", "tt", actor, user))
 
     async def set_permission(self, actor: int, command: str, permission: Permission, description: str) -> None:
         """See `Backend`."""

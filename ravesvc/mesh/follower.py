@@ -42,6 +42,7 @@ class Follower:
         *,
         announce: Callable[[], None],
         permissions: Callable[[StaticPermissions], None],
+        ignored: Callable[[frozenset[int]], None],
         session: Callable[[Session], None],
         commands: Callable[[list[EntryPoint]], Awaitable[None]],
     ) -> None:
@@ -52,6 +53,7 @@ class Follower:
             announce: says where we are.
             permissions: gets admins and overrides, each time that they were asked for; the first time when the parent
                 has said something about both, be it that nobody knows.
+            ignored: likewise, the users whom not to listen to.
             session: likewise, the session.
             commands: likewise, the modules with commands that are installed; for files, it is the cue to read them.
         """
@@ -59,6 +61,7 @@ class Follower:
         self._parent = parent
         self._announce = announce
         self._use_permissions = permissions
+        self._use_ignored = ignored
         self._use_session = session
         self._use_commands = commands
         self._known = StaticPermissions(admins_known=False)
@@ -67,6 +70,7 @@ class Follower:
         self._questions: dict[Announcement, Callable[[], Awaitable[None]]] = {
             Announcement.ADMINS: self._ask_admins,
             Announcement.PERMISSIONS: self._ask_permissions,
+            Announcement.IGNORED: self._ask_ignored,
             Announcement.CREDENTIALS: self._ask_session,
             Announcement.COMMANDS: self._ask_entry_points,
         }
@@ -149,6 +153,9 @@ class Follower:
     async def _ask_permissions(self) -> None:
         overrides = await self._parent.permissions()
         self._known = dataclasses.replace(self._known, overrides=overrides)
+
+    async def _ask_ignored(self) -> None:
+        self._use_ignored(await self._parent.ignored_users())
 
     async def _ask_session(self) -> None:
         self._use_session(await self._parent.session())

@@ -41,6 +41,9 @@ class Parent(Backend, Protocol):
     async def permissions(self) -> dict[str, Permission]:
         """Whom commands are for, by name, where somebody has changed that. Raises as `admins` does."""
 
+    async def ignored_users(self) -> frozenset[int]:
+        """The user ids of those whom not to listen to. Raises as `admins` does."""
+
     async def connect_advice(self) -> ConnectAdvice:
         """What there is to know before an attempt to connect to our mesh."""
 

@@ -84,6 +84,11 @@ class WorkerObject(Interface):
         await self._refresh(Announcement.PERMISSIONS)
 
     @method()
+    async def refresh_ignored(self, call: Call) -> None:
+        """Ask the parent whom not to listen to; answered when that is in force."""
+        await self._refresh(Announcement.IGNORED)
+
+    @method()
     async def refresh_credentials(self, call: Call) -> None:
         """Ask the parent for the session; answered when it is in use. Another identity makes another connection."""
         await self._refresh(Announcement.CREDENTIALS)

@@ -111,12 +111,14 @@ class Worker:
             prefixes=settings.command_prefix,
             typing_delay=settings.typing_delay,
             lookup=self._names,
+            ignored_users=settings.ignored_users,
             troubled=self._own.troubled,
         )
         self._follower = Follower(
             parent,
             announce=self._announce,
             permissions=self._use_permissions,
+            ignored=self._use_ignored,
             session=self._use_session,
             commands=self._own.read,
         )
@@ -470,6 +472,9 @@ class Worker:
 
     def _use_permissions(self, permissions: StaticPermissions) -> None:
         self._bot.permissions = permissions
+
+    def _use_ignored(self, users: frozenset[int]) -> None:
+        self._bot.ignored_users = users | set(self._settings.ignored_users)
 
     def _use_session(self, session: Session) -> None:
         """Use it from now on. A socket keeps its token for life, so only another identity needs another socket."""

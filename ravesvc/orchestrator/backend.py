@@ -116,6 +116,23 @@ class BackendObject(Interface):
         async with self._asking(call) as mesh:
             return await self._desk.remove_admin(mesh, actor, user)
 
+    @method(returns={"users": "at"})
+    async def get_ignored_users(self, call: Call) -> list[int]:
+        """The user ids of those whom no bot listens to. Errors: StoreUnavailable while nobody knows."""
+        return sorted(self._desk.ignored_users())
+
+    @method(takes={"actor": "t", "user": "t"}, returns={"ignored": "b"})
+    async def ignore_user(self, call: Call, actor: int, user: int) -> bool:
+        """Have no bot listen to a user. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
+        async with self._asking(call) as mesh:
+            return await self._desk.ignore_user(mesh, actor, user)
+
+    @method(takes={"actor": "t", "user": "t"}, returns={"removed": "b"})
+    async def unignore_user(self, call: Call, actor: int, user: int) -> bool:
+        """Have bots listen to a user again. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
+        async with self._asking(call) as mesh:
+            return await self._desk.unignore_user(mesh, actor, user)
+
     @method(takes={"actor": "t", "command": "s", "requires_admin": "b", "description": "s"})
     async def set_permission(
         self,

@@ -118,6 +118,28 @@ class Desk:
                 log.info("User %d in mesh %s has removed the admin %d", actor, mesh, user, extra=about(mesh))
             return removed
 
+    def ignored_users(self) -> frozenset[int]:
+        """The user ids of those whom no bot listens to. Raises StoreUnavailable while nobody knows."""
+        self._insist_loaded()
+        return self._state.ignored
+
+    async def ignore_user(self, mesh: str, actor: int, user: int) -> bool:
+        """Have no bot listen to a user. Raises AccessDenied, InvalidArgument (also for admins), StoreUnavailable."""
+        with self._acting(mesh, actor, "have users ignored"):
+            _insist_on_room(user, self._state.ignored)
+            ignored = await self._state.ignore_user(arguments.user_id(user), actor, actor=actor)
+            if ignored:
+                log.info("User %d in mesh %s has had user %d ignored", actor, mesh, user, extra=about(mesh))
+            return ignored
+
+    async def unignore_user(self, mesh: str, actor: int, user: int) -> bool:
+        """Have bots listen to a user again. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
+        with self._acting(mesh, actor, "have users ignored"):
+            heard = await self._state.unignore_user(arguments.user_id(user), actor=actor)
+            if heard:
+                log.info("User %d in mesh %s has user %d no longer ignored", actor, mesh, user, extra=about(mesh))
+            return heard
+
     async def set_permission(
         self,
         mesh: str,

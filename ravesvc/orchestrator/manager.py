@@ -291,6 +291,27 @@ class ManagerObject(Interface):
             log.info("An operator has removed the admin %d", user)
         return removed
 
+    @method(returns={"users": "a(ttt)"}, action=PolkitAction.READ)
+    async def list_ignored_users(self, call: Call) -> list[list[int]]:
+        """User id, who has had them ignored and when, by user id. Errors: StoreUnavailable while nobody knows."""
+        return [[each.user_id, each.added_by, _microseconds(each.added_at)] for each in self._contents().ignored]
+
+    @method(takes={"user": "t"}, returns={"ignored": "b"}, action=PolkitAction.ADMINS)
+    async def ignore_user(self, call: Call, user: int) -> bool:
+        """Have no bot listen to a user. Errors: InvalidArgument (also for an admin), StoreUnavailable."""
+        ignored = await self._state.ignore_user(arguments.user_id(user), _OPERATOR)
+        if ignored:
+            log.info("An operator has had user %d ignored", user)
+        return ignored
+
+    @method(takes={"user": "t"}, returns={"removed": "b"}, action=PolkitAction.ADMINS)
+    async def unignore_user(self, call: Call, user: int) -> bool:
+        """Have bots listen to a user again. Errors: InvalidArgument, StoreUnavailable."""
+        heard = await self._state.unignore_user(arguments.user_id(user))
+        if heard:
+            log.info("An operator has user %d no longer ignored", user)
+        return heard
+
     @method(returns={"permissions": "a(sbst)"}, action=PolkitAction.READ)
     async def list_permissions(self, call: Call) -> list[tuple[str, bool, str, int]]:
         """Command, whether it is for admins only, description, and since when. Errors: StoreUnavailable."""

@@ -19,7 +19,7 @@ from ravesvc.journal import Event, about
 from ravesvc.names import Announcement
 from ravesvc.spelling import fold
 from ravesvc.store.copy import Copy
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Store
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, Store
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ _PATIENCE = 5.0
 _FOR_A_PERSON = 10
 # With these an engine says that it can't be used; any other failure is about one change alone.
 _LOST = (Code.STORE, Code.BAD_FILE)
+# What is kept in a file of its own, for a start without the store.
+_COPIED = frozenset({Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.IGNORED})
 _CLOSED = RaveError(Code.STORE, "the store is closed")
 
 
@@ -115,6 +117,11 @@ class State:
         return _overrides(self.last) if self.last else {}
 
     @property
+    def ignored(self) -> frozenset[int]:
+        """The user ids of those whom no bot listens to."""
+        return _ignored(self.last) if self.last else frozenset()
+
+    @property
     def credentials(self) -> Credentials | None:
         """Those in the store, as far as is known."""
         return self.contents.credentials if self.contents else None
@@ -192,6 +199,27 @@ class State:
         return await self._change_if(
             lambda: self._store.remove_admin(user),
             lambda old: old.without_admin(user),
+            actor,
+        )
+
+    async def ignore_user(self, user: int, added_by: int, *, actor: int | None = None) -> bool:
+        """Have no bot listen to a user; False if none does. Raises `RaveError` (InvalidArgument) for an admin."""
+        entry = IgnoredUser(user_id=user, added_by=added_by, added_at=self._clock())
+
+        async def write() -> bool:
+            # They may have become one while this change waited for its turn.
+            if user in self.admins:
+                text = f"user {user} is an admin, whom bots always listen to"
+                raise RaveError(Code.INVALID_ARGUMENT, text, hint="take that right away first")
+            return await self._store.ignore_user(entry)
+
+        return await self._change_if(write, lambda old: old.with_ignored(entry), actor)
+
+    async def unignore_user(self, user: int, *, actor: int | None = None) -> bool:
+        """Have bots listen to a user again; False if they do."""
+        return await self._change_if(
+            lambda: self._store.unignore_user(user),
+            lambda old: old.without_ignored(user),
             actor,
         )
 
@@ -400,7 +428,7 @@ class State:
 
     async def _announce(self, told: Sequence[Announcement]) -> None:
         await asyncio.gather(*(self._tell(announcement) for announcement in told))
-        if Announcement.ADMINS in told or Announcement.PERMISSIONS in told:
+        if not _COPIED.isdisjoint(told):
             async with self._copying:
                 assert self.contents, "something in it has changed"
                 await asyncio.to_thread(self._copy.write, self.contents)
@@ -416,12 +444,17 @@ def _parts(contents: Contents) -> dict[Announcement, object]:
     return {
         Announcement.ADMINS: _admins(contents),
         Announcement.PERMISSIONS: _overrides(contents),
+        Announcement.IGNORED: _ignored(contents),
         Announcement.CREDENTIALS: credentials and dataclasses.replace(credentials, updated_at=None),
     }
 
 
 def _admins(contents: Contents) -> frozenset[int]:
     return frozenset(admin.user_id for admin in contents.admins if admin.active)
+
+
+def _ignored(contents: Contents) -> frozenset[int]:
+    return frozenset(each.user_id for each in contents.ignored)
 
 
 def _overrides(contents: Contents) -> dict[str, bool]:

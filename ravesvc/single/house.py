@@ -168,8 +168,9 @@ class House:
         self._entry_points = await asyncio.to_thread(entrypoints.find)
         await self._tell(Announcement.COMMANDS)
         await self._state.refresh()
-        for announcement in Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.CREDENTIALS:
-            await self._tell(announcement)
+        for announcement in Announcement:
+            if announcement is not Announcement.COMMANDS:
+                await self._tell(announcement)
 
     def _log_progress(self) -> None:
         """Say what the start waits for; a round that fails is logged as such."""

@@ -43,6 +43,10 @@ class RoomParent:
             for command, admin in self._desk.permissions().items()
         }
 
+    async def ignored_users(self) -> frozenset[int]:
+        """See `Parent`."""
+        return self._desk.ignored_users()
+
     async def connect_advice(self) -> ConnectAdvice:
         """See `Parent`."""
         failures, failing_for = self._desk.failures(self._mesh)
@@ -68,6 +72,14 @@ class RoomParent:
     async def remove_admin(self, actor: int, user: int) -> bool:
         """See `Backend`."""
         return await self._desk.remove_admin(self._mesh, actor, user)
+
+    async def ignore_user(self, actor: int, user: int) -> bool:
+        """See `Backend`."""
+        return await self._desk.ignore_user(self._mesh, actor, user)
+
+    async def unignore_user(self, actor: int, user: int) -> bool:
+        """See `Backend`."""
+        return await self._desk.unignore_user(self._mesh, actor, user)
 
     async def set_permission(self, actor: int, command: str, permission: Permission, description: str) -> None:
         """See `Backend`."""

@@ -42,7 +42,7 @@ class Copy:
 
     def write(self, contents: Contents) -> None:
         """Make it anew."""
-        kept = Contents(admins=contents.admins, permissions=contents.permissions)
+        kept = Contents(admins=contents.admins, permissions=contents.permissions, ignored=contents.ignored)
         try:
             write_atomically(self._path, dump.to_json(kept), 0o600)
         except OSError as e:

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import normalise_token, user_of_peer
-from ravesvc.store.store import Admin, CommandPermission, Credentials, command_key
+from ravesvc.store.store import Admin, CommandPermission, Credentials, IgnoredUser, command_key
 from ravesvc.words import printable
 
 Entry = TypeVar("Entry")
@@ -62,6 +62,15 @@ def admin(document: Document) -> Admin:
     )
 
 
+def ignored(document: Document) -> IgnoredUser:
+    """A user whom no bot listens to."""
+    return IgnoredUser(
+        user_id=_user(document, "userId"),
+        added_by=_count(document.get("addedBy")) or 0,
+        added_at=_date(document.get("addedAt")),
+    )
+
+
 def permission(document: Document) -> CommandPermission:
     """Whom a command is for."""
     name = document.get("commandName")
@@ -102,6 +111,12 @@ def by_user(admins: Iterable[Admin]) -> tuple[Admin, ...]:
     return tuple(found[user] for user in sorted(found))
 
 
+def ignored_by_user(found: Iterable[IgnoredUser]) -> tuple[IgnoredUser, ...]:
+    """Each user once, in order."""
+    by_id = {one.user_id: one for one in found}
+    return tuple(by_id[user] for user in sorted(by_id))
+
+
 def of_credentials(known: Credentials) -> tuple[dict[str, Any], list[str]]:
     """The fields of a document, and the names of those that it must not have, because they are not known."""
     found = {
@@ -129,6 +144,11 @@ def of_admin(known: Admin) -> dict[str, Any]:
         "addedAt": known.added_at,
         "isActive": known.active,
     }
+
+
+def of_ignored(known: IgnoredUser) -> dict[str, Any]:
+    """The fields of a document."""
+    return {"userId": known.user_id, "addedBy": known.added_by, "addedAt": known.added_at}
 
 
 def of_permission(known: CommandPermission) -> dict[str, Any]:
@@ -162,6 +182,9 @@ ADMINS = Collection(name="admin_users", key="userId", read=admin, write=of_admin
 PERMISSIONS = Collection(
     name="command_permissions", key="commandName", read=permission, write=of_permission, spoilt=guarded
 )
+
+
+IGNORED = Collection(name="ignored_users", key="userId", read=ignored, write=of_ignored, spoilt=lambda _: None)
 
 
 def _words(document: Document, key: str) -> str:

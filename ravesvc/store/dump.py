@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from ravesvc import fd_files, fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import credentials as account
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, command_key
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, command_key
 
 Entry = TypeVar("Entry")
 
@@ -52,6 +52,10 @@ def to_json(contents: Contents) -> str:
             }
             for permission in sorted(contents.permissions, key=lambda permission: permission.command)
         ],
+        "ignored_users": [
+            {"userId": one.user_id, "addedBy": one.added_by, "addedAt": _of_date(one.added_at)}
+            for one in sorted(contents.ignored, key=lambda one: one.user_id)
+        ],
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
@@ -71,6 +75,8 @@ def from_json(text: str) -> Contents:
         credentials=None if source is None else _credentials(source),
         admins=_entries(top, "admin_users", _admin, lambda admin: admin.user_id),
         permissions=_entries(top, "command_permissions", _permission, lambda permission: permission.command),
+        # Dumps of version 0.1.0 have none.
+        ignored=_entries(top, "ignored_users", _ignored, lambda one: one.user_id) if "ignored_users" in top else (),
     )
 
 
@@ -109,12 +115,20 @@ def _entries(
     return tuple(found[each] for each in sorted(found))
 
 
-def _admin(source: fields.Object) -> Admin:
+def _ignored(source: fields.Object) -> IgnoredUser:
+    return IgnoredUser(user_id=_person(source), added_by=_user(source, "addedBy"), added_at=_date(source, "addedAt"))
+
+
+def _person(source: fields.Object) -> int:
     user_id = _user(source, "userId")
     if not user_id:
         raise RaveError(Code.BAD_DATA, "userId must be a user id", key="userId")
+    return user_id
+
+
+def _admin(source: fields.Object) -> Admin:
     return Admin(
-        user_id=user_id,
+        user_id=_person(source),
         added_by=_user(source, "addedBy"),
         added_at=_date(source, "addedAt"),
         active=fields.get_bool(source, "isActive"),

@@ -29,8 +29,8 @@ from pymongo.monitoring import TopologyDescriptionChangedEvent, TopologyListener
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import documents
-from ravesvc.store.documents import ADMINS, PERMISSIONS, Collection
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, by_command
+from ravesvc.store.documents import ADMINS, IGNORED, PERMISSIONS, Collection
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, by_command
 from ravesvc.store.thread import LoopThread
 from ravesvc.words import printable
 
@@ -114,6 +114,7 @@ class MongoStore:
                 unusable=unusable,
                 admins=documents.by_user(admin for _, admin in await self._entries(database, ADMINS)),
                 permissions=by_command(found for _, found in await self._entries(database, PERMISSIONS)),
+                ignored=documents.ignored_by_user(found for _, found in await self._entries(database, IGNORED)),
             )
 
         return await self._run(read)
@@ -126,8 +127,10 @@ class MongoStore:
                 await self._save(database, contents.credentials)
             admins = await self._put(database, ADMINS, contents.admins)
             permissions = await self._put(database, PERMISSIONS, contents.permissions)
+            ignored = await self._put(database, IGNORED, contents.ignored)
             await database[ADMINS.name].delete_many({"_id": {"$nin": admins}})
             await database[PERMISSIONS.name].delete_many({"_id": {"$nin": permissions}})
+            await database[IGNORED.name].delete_many({"_id": {"$nin": ignored}})
             if not contents.credentials:
                 await self._remove_credentials(database)
 
@@ -193,6 +196,28 @@ class MongoStore:
 
         return await self._run(remove)
 
+    async def ignore_user(self, ignored: IgnoredUser) -> bool:
+        """See `Store`."""
+
+        async def ignore(database: AsyncDatabase[Document]) -> bool:
+            if any(known.user_id == ignored.user_id for _, known in await self._entries(database, IGNORED)):
+                return False
+            await self._put(database, IGNORED, [ignored])
+            return True
+
+        return await self._run(ignore)
+
+    async def unignore_user(self, user_id: int) -> bool:
+        """See `Store`."""
+
+        async def remove(database: AsyncDatabase[Document]) -> bool:
+            entries = await self._entries(database, IGNORED)
+            mine = [document_id for document_id, known in entries if known.user_id == user_id]
+            await database[IGNORED.name].delete_many({"_id": {"$in": mine}})
+            return bool(mine)
+
+        return await self._run(remove)
+
     async def _run(self, work: Callable[[AsyncDatabase[Document]], Awaitable[T]]) -> T:
         """Do it in the thread; every failure of the driver becomes a `RaveError`."""
         if self._thread is None:
@@ -217,7 +242,8 @@ class MongoStore:
     async def _make_indexes(self, database: AsyncDatabase[Document]) -> None:
         # Whoever may not even read gets to know it from this.
         await database.credentials.find_one({}, {"_id": True})
-        for name, key in ((ADMINS.name, ADMINS.key), (PERMISSIONS.name, PERMISSIONS.key)):
+        keys = ((ADMINS.name, ADMINS.key), (PERMISSIONS.name, PERMISSIONS.key), (IGNORED.name, IGNORED.key))
+        for name, key in keys:
             try:
                 await database[name].create_index(key, unique=True)
             except OperationFailure as e:

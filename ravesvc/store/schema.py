@@ -48,6 +48,15 @@ STEPS: tuple[tuple[str, ...], ...] = (
         ) STRICT
         """,
     ),
+    (
+        f"""
+        CREATE TABLE ignored_users (
+            user_id INTEGER PRIMARY KEY NOT NULL CHECK (user_id > 0),
+            added_by INTEGER NOT NULL CHECK (added_by >= 0),
+            added_at INTEGER NOT NULL CHECK (added_at {_DATE})
+        ) STRICT
+        """,
+    ),
 )
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.statefile import StateFile
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, by_command, command_key
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, by_command, command_key
 from ravesvc.store.thread import LoopThread
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class SqliteStore:
         """See `Store`."""
 
         def replace(database: sqlite3.Connection) -> None:
-            for table in ("credentials", "admin_users", "command_permissions"):
+            for table in ("credentials", "admin_users", "command_permissions", "ignored_users"):
                 database.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
             if contents.credentials:
                 _put_credentials(database, contents.credentials)
@@ -77,6 +77,8 @@ class SqliteStore:
                 _add_admin(database, admin)
             for permission in contents.permissions:
                 _put_permission(database, permission)
+            for ignored in contents.ignored:
+                _ignore(database, ignored)
 
         await self._run(_CHANGE, replace)
 
@@ -120,6 +122,18 @@ class SqliteStore:
 
         return await self._run(_CHANGE, lambda database: _drop_permission(database, command))
 
+    async def ignore_user(self, ignored: IgnoredUser) -> bool:
+        """See `Store`."""
+        return await self._run(_CHANGE, lambda database: _ignore(database, ignored))
+
+    async def unignore_user(self, user_id: int) -> bool:
+        """See `Store`."""
+
+        def remove(database: sqlite3.Connection) -> bool:
+            return bool(database.execute("DELETE FROM ignored_users WHERE user_id = ?", (user_id,)).rowcount)
+
+        return await self._run(_CHANGE, remove)
+
     async def _run(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do it in the thread, in one transaction."""
         if self._thread is None:
@@ -147,6 +161,7 @@ def _read(database: sqlite3.Connection) -> Contents:
         "SELECT command_name, requires_admin, description, updated_at, updated_by FROM command_permissions"
         " ORDER BY command_name"
     )
+    ignored = database.execute("SELECT user_id, added_by, added_at FROM ignored_users ORDER BY user_id")
     return Contents(
         credentials=_credentials(*credentials) if credentials else None,
         admins=tuple(
@@ -163,6 +178,7 @@ def _read(database: sqlite3.Connection) -> Contents:
             )
             for command, requires_admin, description, at, by in permissions
         ),
+        ignored=tuple(IgnoredUser(user_id=user, added_by=by, added_at=_date(at)) for user, by, at in ignored),
     )
 
 
@@ -210,6 +226,14 @@ def _add_admin(database: sqlite3.Connection, admin: Admin) -> bool:
         " added_by = excluded.added_by, added_at = excluded.added_at, is_active = excluded.is_active"
         " WHERE NOT is_active",
         (admin.user_id, admin.added_by, _milliseconds(admin.added_at), admin.active),
+    )
+    return bool(change.rowcount)
+
+
+def _ignore(database: sqlite3.Connection, ignored: IgnoredUser) -> bool:
+    change = database.execute(
+        "INSERT OR IGNORE INTO ignored_users VALUES (?, ?, ?)",
+        (ignored.user_id, ignored.added_by, _milliseconds(ignored.added_at)),
     )
     return bool(change.rowcount)
 

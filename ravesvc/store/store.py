@@ -66,8 +66,17 @@ class CommandPermission:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class IgnoredUser:
+    """A user whom no bot listens to. `added_by` is a user id, 0 for an operator."""
+
+    user_id: int
+    added_by: int
+    added_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Contents:
-    """Everything in a store; admins by user id and permissions by command, each once.
+    """Everything in a store; admins and ignored users by user id and permissions by command, each once.
 
     Attributes:
         unusable: why the credentials that are there make no sense, and so count as none; else empty.
@@ -77,6 +86,7 @@ class Contents:
     unusable: str = ""
     admins: tuple[Admin, ...] = ()
     permissions: tuple[CommandPermission, ...] = ()
+    ignored: tuple[IgnoredUser, ...] = ()
 
     def with_credentials(self, credentials: Credentials) -> Contents:
         """The same with other credentials."""
@@ -104,6 +114,15 @@ class Contents:
     def without_permission(self, command: str) -> Contents:
         """The same without a command's permission."""
         return replace(self, permissions=tuple(each for each in self.permissions if each.command != command))
+
+    def with_ignored(self, ignored: IgnoredUser) -> Contents:
+        """The same with a user added whom no bot listens to."""
+        others = self.without_ignored(ignored.user_id).ignored
+        return replace(self, ignored=tuple(sorted((*others, ignored), key=lambda each: each.user_id)))
+
+    def without_ignored(self, user_id: int) -> Contents:
+        """The same with a user whom bots listen to again."""
+        return replace(self, ignored=tuple(each for each in self.ignored if each.user_id != user_id))
 
 
 def command_key(name: str) -> str:
@@ -162,3 +181,9 @@ class Store(Protocol):
 
     async def remove_permission(self, command: str) -> bool:
         """Delete a command's; False if it has none."""
+
+    async def ignore_user(self, ignored: IgnoredUser) -> bool:
+        """Have no bot listen to a user; False, and nothing changed, if that is so already."""
+
+    async def unignore_user(self, user_id: int) -> bool:
+        """Have bots listen to them again; False if they do."""

@@ -56,10 +56,11 @@ def test_what_a_server_does_not_show_is_counted_and_told(site: Site) -> None:
     site.control.option("chat_form", "refusing")
     (mesh,) = site.run_fleet(1)
     assert site.control.chat(mesh, "?ping", wait=1.0) == []
-    eventually(lambda: "1 message was not shown by the server" in explained(site, mesh), "it is explained")
-    assert site.manager("UnshownMessages") == 1
-    eventually(lambda: "were not shown by a server: 1" in site.sh("ravectl status"), "it is in the status")
-    assert "1 message had no echo" in site.sh(f"systemctl status {names.mesh_unit(mesh)}")
+    # The answer, and the words for its failure.
+    eventually(lambda: "2 messages were not shown by the server" in explained(site, mesh), "it is explained")
+    assert site.manager("UnshownMessages") == 2
+    eventually(lambda: "were not shown by a server: 2" in site.sh("ravectl status"), "it is in the status")
+    assert "2 messages had no echo" in site.sh(f"systemctl status {names.mesh_unit(mesh)}")
 
 
 def test_a_server_that_refuses_the_form_gets_the_other_at_once(site: Site) -> None:
@@ -85,7 +86,7 @@ def test_a_command_is_the_same_command_in_every_spelling(site: Site) -> None:
         assert "admins only" in says(site, mesh, "ann", "?setperm \uff27r\u00f6\u00dfe \uff21dmin")
         for text in ("?größe", "?grösse", "\uff1fGRÖSSE", "?gro\u0308\u200dße"):
             assert "Only admins" in says(site, mesh, "bob", text)
-        site.sh("ravectl perm remove GRÖSSE")
+        site.sh("ravectl perm unset GRÖSSE")
         assert says(site, mesh, "bob", "?größe").startswith("Args:")
     finally:
         site.sh(f"rm -f {names.COMMANDS_DIRECTORY}/size.py")
@@ -98,3 +99,38 @@ def test_a_message_that_is_delivered_twice_is_answered_once(site: Site) -> None:
     # Answers come one after another, so another one to the first message would be here by now.
     assert says(site, mesh, "ann", "?hello") == "Hello, Ann!"
     assert said(site, mesh, "Pong!") == 1
+
+
+def test_a_user_is_ignored_in_all_meshes_and_heard_again(site: Site) -> None:
+    first, second = site.run_fleet(2)
+    bob = user_id(site, second, "bob")
+    site.sh(f"ravectl admin add {user_id(site, first, 'ann')}")
+    assert says(site, first, "ann", "?ignore @bob", "bob") == f"Ignored from now on: Bob ({bob})"
+    assert site.control.chat(second, "?ping", user="bob", wait=1.0) == []
+    assert says(site, second, "ann", "?ping") == "Pong!"
+    assert str(bob) in site.sh("ravectl ignore list")
+    assert "is an admin" in says(site, first, "ann", f"?ignore {user_id(site, first, 'ann')}")
+    # It is the store that knows, so a new parent and new bots do.
+    site.sh("systemctl stop rave-orchestrator")
+    site.control.wait(disconnected=[first, second])
+    site.sh("systemctl start rave-orchestrator")
+    site.control.wait(connected=[first, second])
+    assert says(site, second, "ann", "?ping") == "Pong!"
+    assert site.control.chat(second, "?ping", user="bob", wait=1.0) == []
+    assert "no longer" in site.sh(f"ravectl ignore remove {bob}")
+    assert says(site, second, "bob", "?ping") == "Pong!"
+    site.sh(f"ravectl ignore add {bob}")
+    assert says(site, second, "ann", "?ignore @bob remove", "bob") == f"Listening again to: Bob ({bob})"
+    assert says(site, first, "bob", "?ping") == "Pong!"
+
+
+def test_users_that_the_options_name_are_ignored_from_the_start(site: Site) -> None:
+    (mesh,) = site.run_fleet(1)
+    assert says(site, mesh, "bob", "?ping") == "Pong!"
+    site.set_options(ignored_users=f"[{user_id(site, mesh, 'bob')}]")
+    site.sh("systemctl stop rave-orchestrator")
+    site.control.wait(disconnected=[mesh])
+    site.sh("systemctl start rave-orchestrator")
+    site.control.wait(connected=[mesh])
+    assert site.control.chat(mesh, "?ping", user="bob", wait=1.0) == []
+    assert says(site, mesh, "ann", "?ping") == "Pong!"

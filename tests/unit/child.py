@@ -30,6 +30,7 @@ def settings_for(served: Served, attempts_allowed: int) -> MeshSettings:
         lang="en",
         command_prefix=("?",),
         chat_form="auto",
+        ignored_users=(),
         typing_delay=0.0,
         max_connection_attempts=attempts_allowed,
         connection_failure_window=0.0,

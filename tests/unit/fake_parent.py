@@ -26,6 +26,7 @@ class FakeParent(Interface):
     def __init__(self, session: Session | None = None) -> None:
         super().__init__(policy_decides)
         self.admin_users: set[int] = set()
+        self.ignored_users: set[int] = set()
         self.overrides: dict[str, bool] = {}
         self.attempts = 0
         self.failing_usec = 0
@@ -63,6 +64,22 @@ class FakeParent(Interface):
     @method(returns={"permissions": "a{sb}"})
     async def get_permissions(self, call: Call) -> Any:
         return await self._answer(call, value=dict(self.overrides))
+
+    @method(returns={"users": "at"})
+    async def get_ignored_users(self, call: Call) -> Any:
+        return await self._answer(call, value=sorted(self.ignored_users))
+
+    @method(takes={"actor": "t", "user": "t"}, returns={"ignored": "b"})
+    async def ignore_user(self, call: Call, actor: int, user: int) -> Any:
+        ignored = await self._answer(call, actor, user, value=user not in self.ignored_users)
+        self.ignored_users.add(user)
+        return ignored
+
+    @method(takes={"actor": "t", "user": "t"}, returns={"removed": "b"})
+    async def unignore_user(self, call: Call, actor: int, user: int) -> Any:
+        removed = await self._answer(call, actor, user, value=user in self.ignored_users)
+        self.ignored_users.discard(user)
+        return removed
 
     @method(returns={"failures": "u", "failing_usec": "t", "pause_usec": "t", "why": "s"})
     async def get_connect_advice(self, call: Call) -> Any:

@@ -40,6 +40,7 @@ class FakeManagerObject(Interface):
         self.error: RaveError | None = None
         self.changed = True
         self.admins: list[list[int]] = []
+        self.ignored: list[list[int]] = []
         self.permissions: list[list[Any]] = []
         self.status: dict[str, Variant] = {"CommandErrors": Variant("as", [])}
         self.set_status()
@@ -118,6 +119,21 @@ class FakeManagerObject(Interface):
 
     @method(takes={"user": "t"}, returns={"removed": "b"})
     async def remove_admin(self, call: Call, user: int) -> bool:
+        self._note(call, user)
+        return self.changed
+
+    @method(returns={"users": "a(ttt)"})
+    async def list_ignored_users(self, call: Call) -> list[list[int]]:
+        self._note(call)
+        return self.ignored
+
+    @method(takes={"user": "t"}, returns={"ignored": "b"})
+    async def ignore_user(self, call: Call, user: int) -> bool:
+        self._note(call, user)
+        return self.changed
+
+    @method(takes={"user": "t"}, returns={"removed": "b"})
+    async def unignore_user(self, call: Call, user: int) -> bool:
         self._note(call, user)
         return self.changed
 

@@ -7,7 +7,7 @@ import dataclasses
 from datetime import UTC, datetime
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser
 
 WHEN = datetime(2024, 1, 8, 10, tzinfo=UTC)
 DOWN = RaveError(Code.STORE, "the server does not answer", hint="start it")
@@ -120,6 +120,18 @@ class FakeStore:
 
     def _permissions_but(self, command: str) -> tuple[CommandPermission, ...]:
         return tuple(each for each in self.contents.permissions if each.command != command)
+
+    async def ignore_user(self, ignored: IgnoredUser) -> bool:
+        changed = ignored.user_id not in {each.user_id for each in self.contents.ignored}
+        entries = (*self.contents.ignored, ignored) if changed else self.contents.ignored
+        await self._write("ignore_user", dataclasses.replace(self.contents, ignored=entries))
+        return changed
+
+    async def unignore_user(self, user_id: int) -> bool:
+        others = tuple(each for each in self.contents.ignored if each.user_id != user_id)
+        changed = len(others) < len(self.contents.ignored)
+        await self._write("unignore_user", dataclasses.replace(self.contents, ignored=others))
+        return changed
 
     async def _write(self, name: str, contents: Contents) -> None:
         assert self.is_open

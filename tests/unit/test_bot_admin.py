@@ -24,6 +24,8 @@ BOBS, CARLS = Mention(BOB, "bob"), Mention(CARL, "carl the great")
 EACH = [
     "?admin 3",
     "?admin 3 remove",
+    "?ignore 3",
+    "?ignore 3 remove",
     "?setperm ping admin",
     "?removeperm ping",
     "?listperms",
@@ -62,6 +64,14 @@ class FakeBackend:
 
     async def remove_admin(self, actor: int, user: int) -> bool:
         self._note("remove", actor, user)
+        return self.done
+
+    async def ignore_user(self, actor: int, user: int) -> bool:
+        self._note("ignore", actor, user)
+        return self.done
+
+    async def unignore_user(self, actor: int, user: int) -> bool:
+        self._note("unignore", actor, user)
         return self.done
 
     async def set_permission(self, actor: int, command: str, permission: Permission, description: str) -> None:
@@ -124,6 +134,29 @@ class AdminScene(Scene):
 
         self.play(body)
         return answers[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "done", "asked", "answer"),
+    [
+        ("?ignore @bob", True, "ignore", "Ignored from now on: Bob (3)"),
+        ("?ignore 3", False, "ignore", "Ignored already: Bob (3)"),
+        ("?ignore \uff20Bob \uff32emove", True, "unignore", "Listening again to: Bob (3)"),
+        ("?ignore 3 remove", False, "unignore", "Not ignored by this command anyway: Bob (3)"),
+    ],
+)
+def test_a_user_is_ignored_and_heard_again(text: str, done: bool, asked: str, answer: str) -> None:
+    scene = AdminScene()
+    scene.backend.done = done
+
+    async def body() -> None:
+        mentions = () if "3" in text else (BOBS,)
+        assert await scene.answer(text, mentions=mentions) == answer
+        assert scene.backend.asked == [(asked, ANN, BOB)]
+        assert "?ignore @user, ?ignore <user id>" in await scene.answer("?ignore")
+        assert "Only admins" in await scene.answer("?ignore 3", CARL)
+
+    scene.play(body)
 
 
 def test_they_are_for_admins_and_only_leave_can_be_for_others() -> None:
@@ -420,7 +453,7 @@ def test_permissions_are_listed_as_they_are_in_force() -> None:
     assert scene.exchange("?listperms") == (
         "Permissions:\n"
         "• 1 admin\n"
-        "• Admins only: admin, leave, listperms, refresh, relogin, removeperm, setperm\n"
+        "• Admins only: admin, ignore, leave, listperms, refresh, relogin, removeperm, setperm\n"
         "• Everybody: claim, hello, help, info, ping, status, whoami"
     )
     scene.permissions = StaticPermissions(
@@ -434,11 +467,11 @@ def test_permissions_are_listed_as_they_are_in_force() -> None:
             "**a\n?leave": Permission.USER,
         },
     )
-    assert fixed == "admin, listperms, refresh, relogin, removeperm, setperm"
+    assert fixed == "admin, ignore, listperms, refresh, relogin, removeperm, setperm"
     assert scene.exchange("?listperms") == (
         "Permissions:\n"
         "• 2 admins\n"
-        "• Admins only: admin, listperms, ping (set), refresh, relogin, removeperm, setperm\n"
+        "• Admins only: admin, ignore, listperms, ping (set), refresh, relogin, removeperm, setperm\n"
         "• Everybody: claim, hello, help, info (set), leave (set), status, whoami\n"
         "• Set, but no commands here: a ?leave, zz"
     )

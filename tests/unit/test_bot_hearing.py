@@ -171,6 +171,18 @@ def test_those_who_write_while_the_bot_is_silent_are_heard_however_much_they_wri
     assert {guard.hear(ANN, f"line {number}", answers_us=False) for number in range(500)} == {Hearing.HEAR}
 
 
+def test_an_admin_is_heard_also_as_an_ignored_user() -> None:
+    scene = Scene(permissions=StaticPermissions(frozenset({ANN})), ignored=frozenset({ANN, BOB}))
+
+    async def body() -> None:
+        scene.say("?ping", BOB)
+        assert "Pong" in await scene.answer("?ping", ANN)
+        scene.bot.ignored_users = frozenset()
+        assert "Pong" in await scene.answer("?ping", BOB)
+
+    scene.play(body)
+
+
 def test_an_admin_is_always_heard() -> None:
     scene = Scene(permissions=StaticPermissions(frozenset({ANN}), {"ping": Permission.ADMIN}))
 

@@ -46,6 +46,7 @@ DEFAULTS = Config(
     database_config_path=Path("/etc/rave/database.json"),
     command_prefix=("?", "!"),
     chat_form="auto",
+    ignored_users=(),
     typing_delay=1.0,
     debug=False,
 )
@@ -122,6 +123,7 @@ state_path: /s.db
 database_config_path: /d.json
 command_prefix: "bot "
 chat_form: notification
+ignored_users: [900000003, 900000002]
 typing_delay: 0
 debug: yes
 """
@@ -160,6 +162,7 @@ debug: yes
         database_config_path=Path("/d.json"),
         command_prefix=("bot ",),
         chat_form="notification",
+        ignored_users=(900000002, 900000003),
         typing_delay=0.0,
         debug=True,
     )
@@ -195,6 +198,7 @@ def test_the_edition_is_that_of_the_program_and_of_what_a_child_is_told() -> Non
         "debug: true",
         "watchdog: 31s",
         "chat_form: request",
+        "ignored_users: 900000002",
         "typing_delay: 2s",
         "command_prefix: x",
         "max_connection_attempts: 4",
@@ -281,6 +285,10 @@ def test_the_modes_are_those_of_the_api() -> None:
         ("tls:\n  ca_file: ca.pem", "f.yaml:2: tls.ca_file must be an absolute path"),
         ("lang: |\n  en\n", "f.yaml:1: lang must be a text on one line, without control characters"),
         ("servers: {api: 'http://a.test'}", "f.yaml:1: servers.api must be a URL such as https://host/path"),
+        (
+            "ignored_users: [1, ann]",
+            "f.yaml:1: ignored_users must be a list of user ids (write it as ignored_users: [900000001])",
+        ),
         (
             "command_prefix: [[x]]",
             'f.yaml:1: command_prefix must be a list of texts (write it as command_prefix: ["a", "b"])',

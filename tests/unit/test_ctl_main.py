@@ -75,6 +75,25 @@ def test_admins(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) 
     assert manager.interactive == {True}
 
 
+def test_ignored_users(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ignore", "list"]) == 0
+    assert "No user is ignored" in capsys.readouterr().out
+    manager.ignored = [[ANN, 0, WHEN_US], [BOB, ANN, 0]]
+    assert main(["ignore", "list"]) == 0
+    assert capsys.readouterr().out == (
+        "USER  ADDED BY  SINCE\n"
+        "101   operator  2024-01-08 10:00\n"
+        "102   101       -\n"
+    )  # fmt: skip
+    for changed, added, removed in ((True, "now", "no longer on"), (False, "already", "not on")):
+        manager.changed = changed
+        assert main(["ignore", "add", str(ANN)]) == 0
+        assert added in capsys.readouterr().out
+        assert main(["ignore", "remove", str(BOB)]) == 0
+        assert removed in capsys.readouterr().out
+    assert manager.asked[2:] == [("IgnoreUser", ANN), ("UnignoreUser", BOB)] * 2
+
+
 def test_a_code_to_claim_with_stands_on_a_line_of_its_own(
     manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]
 ) -> None:

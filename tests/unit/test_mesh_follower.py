@@ -23,7 +23,7 @@ from tests.unit.room_server import SESSION
 
 Run = Callable[[Any], Any]
 
-ADMINS, PERMISSIONS, CREDENTIALS, COMMANDS = Announcement
+ADMINS, PERMISSIONS, IGNORED, CREDENTIALS, COMMANDS = Announcement
 MODULES = [EntryPoint("greet", "greetings", "1.0")]
 AWAY = RaveError(Code.NOT_RUNNING, "nobody answers")
 
@@ -36,6 +36,7 @@ class Parent(ParentBackend):
         self.facts: dict[Announcement, Any] = {
             ADMINS: frozenset({1}),
             PERMISSIONS: {"ping": Permission.ADMIN},
+            IGNORED: frozenset({7}),
             CREDENTIALS: SESSION,
             COMMANDS: MODULES,
         }
@@ -67,6 +68,9 @@ class Parent(ParentBackend):
     async def permissions(self) -> dict[str, Permission]:
         return dict(await self._give(PERMISSIONS))
 
+    async def ignored_users(self) -> frozenset[int]:
+        return frozenset(await self._give(IGNORED))
+
     async def session(self) -> Session:
         session: Session = await self._give(CREDENTIALS)
         return session
@@ -82,12 +86,14 @@ class Child:
         self.parent = Parent()
         self.announced = 0
         self.permissions: StaticPermissions | None = None
+        self.ignored: frozenset[int] | None = None
         self.session: Session | None = None
         self.commands: list[list[EntryPoint]] = []
         self.follower = Follower(
             self.parent,
             announce=self._announce,
             permissions=self._use_permissions,
+            ignored=self._use_ignored,
             session=self._use_session,
             commands=self._use_commands,
         )
@@ -97,6 +103,9 @@ class Child:
 
     def _use_permissions(self, permissions: StaticPermissions) -> None:
         self.permissions = permissions
+
+    def _use_ignored(self, users: frozenset[int]) -> None:
+        self.ignored = users
 
     def _use_session(self, session: Session) -> None:
         self.session = session
@@ -128,6 +137,7 @@ def test_at_the_start_it_announces_itself_and_asks_everything_at_once(run: Run) 
             assert child.announced == 1
             assert sorted(child.parent.asked) == sorted(Announcement)
             assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
+            assert child.ignored == {7}
             assert child.session == SESSION
             assert child.commands == [MODULES]
 
@@ -142,7 +152,7 @@ def test_whoever_was_met_before_the_start_is_not_greeted_twice(run: Run, met: bo
             child.follower.met()
         async with child.following():
             await asyncio.sleep(0.01)
-            assert (child.announced, len(child.parent.asked)) == (1, 4)
+            assert (child.announced, len(child.parent.asked)) == (1, 5)
 
     run(body())
 
@@ -151,10 +161,16 @@ def test_a_new_parent_hears_of_us_and_is_asked_everything(run: Run) -> None:
     async def body() -> None:
         child = Child()
         async with child.following():
-            child.parent.facts = {ADMINS: frozenset(), PERMISSIONS: {}, CREDENTIALS: AWAY, COMMANDS: []}
+            child.parent.facts = {
+                ADMINS: frozenset(),
+                PERMISSIONS: {},
+                IGNORED: frozenset(),
+                CREDENTIALS: AWAY,
+                COMMANDS: [],
+            }
             child.follower.met()
             child.follower.met()
-            await until(lambda: len(child.parent.asked) == 8)
+            await until(lambda: len(child.parent.asked) == 10)
             await until(lambda: child.permissions == StaticPermissions())
             assert child.announced == 2
             assert child.session == SESSION, "what can't be had stays as it was"
@@ -172,7 +188,7 @@ def test_one_that_comes_while_another_is_asked_is_asked_too(run: Run) -> None:
             child.follower.met()
             child.parent.held.clear()
             child.parent.answer()
-            await until(lambda: child.announced == 3 and len(child.parent.asked) == 12)
+            await until(lambda: child.announced == 3 and len(child.parent.asked) == 15)
 
     run(body())
 
@@ -208,6 +224,7 @@ def test_a_change_is_applied_before_the_parent_gets_its_answer(run: Run, what: A
             child.parent.facts = {
                 ADMINS: {7, 8},
                 PERMISSIONS: {"leave": Permission.USER},
+                IGNORED: {9},
                 CREDENTIALS: other,
                 COMMANDS: [],
             }
@@ -218,6 +235,7 @@ def test_a_change_is_applied_before_the_parent_gets_its_answer(run: Run, what: A
             assert child.permissions.admins == ({7, 8} if what is ADMINS else {1})
             named = {"leave": Permission.USER} if what is PERMISSIONS else {"ping": Permission.ADMIN}
             assert child.permissions.overrides == named
+            assert child.ignored == ({9} if what is IGNORED else {7})
             assert child.session == (other if what is CREDENTIALS else SESSION)
             assert child.commands == ([MODULES, []] if what is COMMANDS else [MODULES])
 

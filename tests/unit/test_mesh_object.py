@@ -130,7 +130,7 @@ def test_a_child_is_on_the_bus_under_its_name(run: Run, bus_address: str, monkey
             assert await ask(bus, "ListUsers") == [[[7, "Zoë"]], 300]
             assert await ask(bus, "RestartConnection") == []
             assert child.reconnects == 1
-            for what in Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.COMMANDS:
+            for what in Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.IGNORED, Announcement.COMMANDS:
                 assert await ask(bus, what) == []
             with pytest.raises(RaveError, match="login needed") as caught:
                 await ask(bus, Announcement.CREDENTIALS)

@@ -51,6 +51,25 @@ def parent_of(served: Served) -> contextlib.AbstractAsyncContextManager[Bus]:
     return parent_on(os.environ["DBUS_SYSTEM_BUS_ADDRESS"], FakeParent(served.session))
 
 
+def test_what_the_server_does_not_show_is_counted(run: Run, served: Served, mesh: str, manager: FakeManager) -> None:
+    async def body() -> None:
+        async with parent_of(served), child_of(served, mesh) as (child, bus):
+            await child.connects()
+            await child.says("Connected")
+            for option, value in (("refused_methods", "chatMessage"), ("chat_form", "request")):
+                await in_thread(child.control.option, option, value)
+            assert await in_thread(lambda: child.control.chat(mesh, "?ping", wait=0.3)) == []
+            # The answer, and the words for its failure.
+            await manager.hears("2 users; 2 messages had no echo")
+            (status,) = await ask(bus, mesh, "GetStatus")
+            assert status["UnshownMessages"] == 2
+            await in_thread(child.control.option, "refused_methods", "")
+            (answer,) = await child.answer("?ping")
+            assert answer.startswith("Pong")
+
+    run(body())
+
+
 def test_it_connects_says_so_everywhere_answers_and_stops(
     run: Run, served: Served, mesh: str, manager: FakeManager
 ) -> None:

@@ -36,6 +36,8 @@ assert SESSION
 CHANGES = [
     ("AddAdmin", "tt", (BOB,)),
     ("RemoveAdmin", "tt", (BOB,)),
+    ("IgnoreUser", "tt", (BOB,)),
+    ("UnignoreUser", "tt", (BOB,)),
     ("SetPermission", "tsbs", ("ping", True, "Pongs.")),
     ("RemovePermission", "ts", ("ping",)),
     ("Refresh", "t", ()),
@@ -44,6 +46,7 @@ CHANGES = [
 READING = [
     "GetAdmins",
     "GetPermissions",
+    "GetIgnoredUsers",
     "GetAttempts",
     "GetConnectAdvice",
     "GetEntryPoints",

@@ -697,6 +697,29 @@ def test_a_login_is_followed_by_signals(run: Run, bus_address: str) -> None:
 # The store.
 
 
+def test_ignored_users(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.store.contents = Contents(admins=(Admin(user_id=ANN, added_by=ANN, added_at=WHEN),))
+            await site.state.refresh()
+            site.told.clear()
+            assert await site.ask("ListIgnoredUsers") == [[]]
+            assert await site.ask("IgnoreUser", "t", BOB) == [True]
+            assert await site.ask("IgnoreUser", "t", BOB) == [False]
+            ((shown,),) = await site.ask("ListIgnoredUsers")
+            assert shown[:2] == [BOB, 0]
+            assert (await site.refused("IgnoreUser", "t", ANN)).code is Code.INVALID_ARGUMENT
+            assert (await site.refused("IgnoreUser", "t", 0)).code is Code.INVALID_ARGUMENT
+            assert await site.ask("UnignoreUser", "t", BOB) == [True]
+            assert await site.ask("UnignoreUser", "t", BOB) == [False]
+            assert site.told == [Announcement.IGNORED] * 2
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("manager")]
+    assert said == [f"An operator has had user {BOB} ignored", f"An operator has user {BOB} no longer ignored"]
+
+
 def test_admins(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:
     async def body() -> None:
         async with site_on(bus_address) as site:

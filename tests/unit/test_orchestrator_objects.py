@@ -38,6 +38,8 @@ RIGHTS = {
     **dict.fromkeys(("GetStatus", "ListMeshes", "GetMesh", "ListAdmins", "ListPermissions"), PolkitAction.READ),
     "ListUsers": PolkitAction.READ,
     "IssueClaim": PolkitAction.ADMINS,
+    "ListIgnoredUsers": PolkitAction.READ,
+    **dict.fromkeys(("IgnoreUser", "UnignoreUser"), PolkitAction.ADMINS),
     **dict.fromkeys(("DescribeMeshes", "Plan", "Explain", "GetHealthStats", "GetHealth"), PolkitAction.READ),
     **dict.fromkeys(("ListEntries", "GetStats", "GetHistory"), PolkitAction.READ),
     **dict.fromkeys(("Block", "Unblock", "ImportEntries", "Restore"), PolkitAction.QUARANTINE),

@@ -87,6 +87,8 @@ async def failure(change: Awaitable[Any]) -> RaveError:
 CHANGES: dict[str, Callable[[State], Awaitable[Any]]] = {
     "add_admin": lambda state: state.add_admin(3, 1),
     "remove_admin": lambda state: state.remove_admin(2),
+    "ignore_user": lambda state: state.ignore_user(9, 1),
+    "unignore_user": lambda state: state.unignore_user(8),
     "set_permission": lambda state: state.set_permission("leave", False, "", 1),
     "remove_permission": lambda state: state.remove_permission("kick"),
     "save_credentials": lambda state: state.save_credentials(credentials("other@example.test")),
@@ -113,6 +115,27 @@ def test_it_reads_everything_at_its_start_and_tells_it_as_news(run: Run) -> None
         await until(lambda: sorted(made.told) == [ADMINS, CREDENTIALS, PERMISSIONS])
         await made.state.close()
         assert not made.store.is_open
+
+    run(body())
+
+
+def test_ignored_users_come_and_go_and_no_admin_is_one(run: Run) -> None:
+    async def body() -> None:
+        made = Site()
+        await made.state.start()
+        made.told.clear()
+        assert await made.state.ignore_user(9, 1, actor=1)
+        assert not await made.state.ignore_user(9, 1)
+        assert made.state.ignored == {9}
+        assert made.told == [Announcement.IGNORED]
+        refused = await failure(made.state.ignore_user(2, 1))
+        assert refused.code is Code.INVALID_ARGUMENT
+        assert "is an admin" in refused.message
+        assert (await failure(made.state.ignore_user(5, 9, actor=9))).code is Code.ACCESS_DENIED
+        assert await made.state.unignore_user(9)
+        assert not await made.state.unignore_user(9)
+        assert made.state.ignored == frozenset()
+        await made.state.close()
 
     run(body())
 

@@ -16,7 +16,7 @@ import pytest
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import dump
 from ravesvc.store.sqlite import SqliteStore
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Store
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, Store
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 MakeStore = Callable[[], Store]
@@ -79,6 +79,10 @@ def permission(command: str, *, requires_admin: bool = True, description: str = 
     )
 
 
+def ignored(user: int, *, by: int = 0, at: datetime = WHEN) -> IgnoredUser:
+    return IgnoredUser(user_id=user, added_by=by, added_at=at)
+
+
 FULL = Contents(
     credentials=ACCOUNT,
     admins=(
@@ -95,6 +99,7 @@ FULL = Contents(
         permission("strasse-日本-🎉", description="quotes ' \" and\nlines, \x00 \u202e, 🎉 \U0010ffff"),
         permission("𐐨"),
     ),
+    ignored=(ignored(5), ignored(LARGE, by=LARGE, at=LATER)),
 )
 
 
@@ -284,6 +289,20 @@ def test_permissions_come_and_go(make_store: MakeStore, run: Run) -> None:
             assert await store.remove_permission("ping")
             assert not await store.remove_permission("ping")
             assert (await store.read()).permissions == (permission("pin"),)
+
+    run(body())
+
+
+def test_ignored_users_come_and_go(make_store: MakeStore, run: Run) -> None:
+    async def body() -> None:
+        async with opened(make_store()) as store:
+            assert await store.ignore_user(ignored(7, by=1))
+            assert await store.ignore_user(ignored(3))
+            assert not await store.ignore_user(ignored(7, by=2, at=LATER))
+            assert (await store.read()).ignored == (ignored(3), ignored(7, by=1))
+            assert await store.unignore_user(7)
+            assert not await store.unignore_user(7)
+            assert await store.read() == Contents(ignored=(ignored(3),))
 
     run(body())
 

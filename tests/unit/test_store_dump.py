@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import dump
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, command_key
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, command_key
 
 WHEN = datetime(2024, 1, 8, 10, 0, 0, 123000, UTC)
 SECRETS = ("bot@example.test", "device-id", "the-ssaid", "parse-token", "auth-token")
@@ -38,6 +38,7 @@ CONTENTS = Contents(
     permissions=(
         CommandPermission(command="ping", requires_admin=True, description="ü", updated_at=WHEN, updated_by=1),
     ),
+    ignored=(IgnoredUser(user_id=7, added_by=1, added_at=WHEN),),
 )
 TEXT = """{
   "version": 1,
@@ -74,6 +75,13 @@ TEXT = """{
       "updatedAt": "2024-01-08T10:00:00.123Z",
       "updatedBy": 1
     }
+  ],
+  "ignored_users": [
+    {
+      "userId": 7,
+      "addedBy": 1,
+      "addedAt": "2024-01-08T10:00:00.123Z"
+    }
   ]
 }
 """
@@ -95,6 +103,7 @@ accounts = st.builds(
     updated_at=st.none() | dates,
 )
 admins = st.builds(Admin, user_id=users, added_by=st.integers(0, 2**63 - 1), added_at=dates, active=st.booleans())
+ignored = st.builds(IgnoredUser, user_id=users, added_by=st.integers(0, 2**63 - 1), added_at=dates)
 permissions = st.builds(
     CommandPermission,
     command=texts.map(command_key).filter(lambda key: key and key == key.lower() == command_key(key)),
@@ -111,6 +120,9 @@ everything = st.builds(
     ),
     permissions=st.lists(permissions, max_size=4, unique_by=lambda each: each.command).map(
         lambda found: tuple(sorted(found, key=lambda each: each.command))
+    ),
+    ignored=st.lists(ignored, max_size=4, unique_by=lambda each: each.user_id).map(
+        lambda found: tuple(sorted(found, key=lambda each: each.user_id))
     ),
 )
 
@@ -155,7 +167,13 @@ def test_a_dump_says_what_there_is() -> None:
 
 def test_an_empty_store() -> None:
     text = dump.to_json(Contents())
-    assert json.loads(text) == {"version": 1, "credentials": None, "admin_users": [], "command_permissions": []}
+    assert json.loads(text) == {
+        "version": 1,
+        "credentials": None,
+        "admin_users": [],
+        "command_permissions": [],
+        "ignored_users": [],
+    }
     assert dump.from_json(text) == Contents()
 
 
@@ -175,6 +193,7 @@ def test_order_makes_no_difference(contents: Contents, seed: int) -> None:
         credentials=contents.credentials,
         admins=tuple(random.Random(seed).sample(contents.admins, len(contents.admins))),
         permissions=tuple(random.Random(seed).sample(contents.permissions, len(contents.permissions))),
+        ignored=tuple(random.Random(seed).sample(contents.ignored, len(contents.ignored))),
     )
     assert dump.to_json(shuffled) == dump.to_json(contents)
 
@@ -201,6 +220,10 @@ def test_another_version_is_refused(version: object) -> None:
     error = refused(changed(lambda d: d.update(version=2)))
     assert error.message == "the dump has version 2, not 1"
     assert error.hint
+
+
+def test_a_dump_of_a_version_that_knows_no_ignored_users_has_none() -> None:
+    assert dump.from_json(changed(lambda top: top.pop("ignored_users"))).ignored == ()
 
 
 @pytest.mark.parametrize("part", ["version", "credentials", "admin_users", "command_permissions"])

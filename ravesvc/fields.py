@@ -69,6 +69,8 @@ def opt_int(source: Object, key: str) -> int | None:
 
 def as_int(value: object) -> int | None:
     """`value` as an integer if it is one of 64 bits or spells one in ASCII digits, else None."""
+    if type(value) is int:
+        return value if abs(value) <= _MOST_INT else None
     if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.removeprefix("-").isdigit():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MOST_INT:

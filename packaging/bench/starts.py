@@ -55,6 +55,7 @@ def measure(machine: Machine, bots: int) -> list[Start]:
     control.invite(meshes)
     hold(machine, meshes)
     sh(machine, "systemctl start rave-orchestrator")
+    wait_listed(machine)
     starts = [start(machine, control, mesh) for mesh in meshes]
     return starts[WARM_UP:]
 
@@ -65,6 +66,16 @@ def hold(machine: Machine, meshes: list[str]) -> None:
     document = {"blockedMeshes": {mesh: {"meshId": mesh, **entry} for mesh in meshes}}
     file = ["install", "-o", "rave", "-g", "rave", "-m", "600", "/dev/stdin", "/var/lib/rave/blocklist.json"]
     machine.run(file, input=json.dumps(document))
+
+
+def wait_listed(machine: Machine) -> None:
+    """Wait until the service has read the list of meshes."""
+    words = ["busctl", "get-property", names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE]
+    deadline = time.monotonic() + TIMEOUT
+    while machine.run([*words, "LastDiscoveryTimestamp"]).stdout.strip() == "t 0":
+        if time.monotonic() > deadline:
+            raise BedError("the service has not read the list of meshes")
+        time.sleep(0.2)
 
 
 def start(machine: Machine, control: Control, mesh: str) -> Start:

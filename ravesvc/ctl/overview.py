@@ -91,8 +91,10 @@ def lines(
         for mesh in found
     ]
     outdated = sum(mesh.outdated for mesh in found)
+    more = status.get("States", {}).get("blocked", 0) - sum(mesh.state == "blocked" for mesh in found)
+    foot = [[f"and {more} more that are blocked: ravectl blocklist list"]] if more > 0 else []
     head = [[line] for line in _head(status, outdated, now)]
-    return head + ([[""], *columns.fit(_TITLES, rows, width, _FLEXIBLE)] if rows else [])
+    return head + ([[""], *columns.fit(_TITLES, rows, width, _FLEXIBLE), *foot] if rows else foot)
 
 
 def age(seconds: float) -> str:
@@ -273,11 +275,17 @@ def _list(service: Service, _: argparse.Namespace) -> None:
 
 def _show(service: Service, options: argparse.Namespace) -> None:
     mesh = meshes.find(service, options.mesh)
-    properties = service.properties(names.mesh_path(mesh), names.MESH_INTERFACE)
+    explained, facts = service.call("Explain", "s", mesh)
+    try:
+        properties = service.properties(names.mesh_path(mesh), names.MESH_INTERFACE)
+    except RaveError as e:
+        if not str(e.attributes.get("error_name")).endswith(".UnknownObject"):
+            raise
+        # It is blocked, as thousands of others are, and nothing else: such a one has no object.
+        properties = dict(facts)
     if options.json:
         output.dump(properties)
         return
-    explained, _ = service.call("Explain", "s", mesh)
     for name, value in properties.items():
         output.say(f"{name + ':':<16} {_value(name, value)}".rstrip())
     output.say("")

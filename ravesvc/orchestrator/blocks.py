@@ -31,6 +31,8 @@ _PACE = 1.0
 _LONGEST_TIMER = 600.0
 # So many changes are announced in one turn of the event loop, which has others to serve.
 _TURN = 50
+# So many changes are announced one by one when they are found at the start.
+_MOST_TOLD_AT_START = 100
 
 
 class Blocks:
@@ -88,6 +90,10 @@ class Blocks:
         self._list = await asyncio.to_thread(self._file.load_copy)
         async with self._io:
             await self._reread()
+        if len(self._news) > _MOST_TOLD_AT_START:
+            # As when a list is taken over from elsewhere. Who looks at the list sees them.
+            log.info("%d entries of the blocklist have changed while the service did not run", len(self._news))
+            self._news.clear()
         self.shown.update(self.in_force())
         self._changed()
         self._writer = asyncio.create_task(self._write())

@@ -7,6 +7,7 @@ in between finds the failed unit again and learns the same.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import os
 import time
@@ -45,12 +46,17 @@ log = logging.getLogger(__name__)
 # Starting Python is work for a processor: as many at a time as keep the processors busy, and no more.
 _STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
 _JOB_TIMEOUT = 120.0
+# Of the meshes that are blocked and nothing else, so many have a record: those that were blocked last. Each costs an
+# object on the bus, at every start, and of thousands nobody reads more than the list.
+_MAX_BLOCKED_SHOWN = 200
 # Seconds until what could not be stopped is tried again.
 _RETRY = 10.0
 
 
 class Fleet:
-    """Every mesh that is listed, blocked or has a unit, in `records` by id; their children are `workers`.
+    """Every mesh that is listed or has a unit, and the latest of those that are blocked only, in `records` by id.
+
+    Their children are `workers`.
 
     Args:
         interval: seconds between two questions to a child how it is.
@@ -101,6 +107,7 @@ class Fleet:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._due = False
         self._acting = False
+        self._more_blocked = 0  # records of meshes that came to be blocked since the last `refresh`
 
     async def start(self) -> None:
         """Listen, then adopt what runs already. Raises `RaveError` (Bus, Timeout)."""
@@ -203,8 +210,9 @@ class Fleet:
 
     def refresh(self) -> None:
         """Bring the records in line with what is listed, blocked and loaded."""
-        listed = self._census.meshes or {}
-        known = listed.keys() | self._blocks.shown.keys() | self._watch.states.keys()
+        alive = (self._census.meshes or {}).keys() | self._watch.states.keys()
+        known = alive | self._latest_blocked(alive)
+        self._more_blocked = 0
         for mesh in self.records.keys() - known:
             self._starts.outages.forget(mesh)
             self._changed(self.records.pop(mesh))
@@ -217,11 +225,32 @@ class Fleet:
     def block_changed(self, change: Change) -> None:
         """A change of the blocklist is safe: show it, and do what follows from it."""
         mesh = change.block.mesh
-        self._record(mesh).block = self._blocks.shown.get(mesh)
-        self._publish(mesh)
+        if change.what is What.BLOCKED and mesh not in self.records:
+            self._more_blocked += 1
+        if change.what is What.BLOCKED or mesh in self.records:
+            self._record(mesh).block = self._blocks.shown.get(mesh)
+            self._publish(mesh)
+        if self._more_blocked > _MAX_BLOCKED_SHOWN:
+            self.refresh()
         if change.what is not What.BLOCKED or change.actor != SERVICE:
             # What the service blocks by itself ends by itself.
             self._soon()
+
+    def _latest_blocked(self, alive: AbstractSet[str]) -> set[str]:
+        """The meshes to be shown that are blocked, and nothing else."""
+        blocks = (block for mesh, block in self._blocks.shown.items() if mesh not in alive)
+        return {block.mesh for block in heapq.nlargest(_MAX_BLOCKED_SHOWN, blocks, key=lambda block: block.since)}
+
+    @property
+    def states(self) -> list[str]:
+        """The state of every mesh in a word, also of those that are blocked and have no record."""
+        unrecorded = len(self._blocks.shown) - sum(record.block is not None for record in self.records.values())
+        return [record.state for record in self.records.values()] + ["blocked"] * max(0, unrecorded)
+
+    def find(self, mesh: str) -> Record | None:
+        """What is known of a mesh, whether it has a record or is blocked only; None if nothing is."""
+        block = self._blocks.shown.get(mesh)
+        return self.records.get(mesh) or (Record(mesh, block=block) if block else None)
 
     async def start_mesh(self, mesh: str, actor: str) -> None:
         """Start a mesh on an operator's word, which lifts any block but a kick and an operator's own.
@@ -248,7 +277,7 @@ class Fleet:
 
     async def stop_mesh(self, mesh: str, actor: str) -> None:
         """Stop a mesh on an operator's word, and keep it stopped. Raises `RaveError` (NoSuchMesh, BadFile)."""
-        if mesh not in self.records:
+        if self.find(mesh) is None:
             raise RaveError(Code.NO_SUCH_MESH, f"there is no mesh {mesh}", mesh=mesh)
         saved = self._blocks.add(mesh, Reason.HELD, actor=actor)
         self.carry_out()

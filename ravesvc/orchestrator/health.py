@@ -99,8 +99,8 @@ class Health:
 
     def silence(self, mesh: str) -> float:
         """For how many seconds a child has said nothing; 0 when it has no process that could."""
-        record = self._records[mesh]
-        return self._now() - record.worker.heard if record.unit.active == "active" else 0.0
+        record = self._records.get(mesh)
+        return self._now() - record.worker.heard if record and record.unit.active == "active" else 0.0
 
     async def close(self) -> None:
         """Ask no more."""

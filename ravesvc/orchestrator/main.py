@@ -451,7 +451,7 @@ class _Parent:
 
     def _situation(self) -> Situation:
         return Situation(
-            states=[record.state for record in self._fleet.records.values()],
+            states=self._fleet.states,
             obstacle=self._obstacle,
             waiting_for="" if self._discovery.last_good else self._access.progress,
             session_refused=self._discovery.login_needed,

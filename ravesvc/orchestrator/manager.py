@@ -109,11 +109,10 @@ class ManagerObject(Interface):
     @method(returns={"status": "a{sv}"}, action=PolkitAction.READ)
     async def get_status(self, call: Call) -> dict[str, Variant]:
         """Every property, and what costs a look at all meshes or matters to monitoring alone: see the contract."""
-        states = Counter(str(record.state) for record in self._fleet.records.values())
         blocks = Counter(block.reason.value for block in self._blocks.shown.values())
         return {
             **self.values(),
-            "States": Variant("a{su}", dict(states)),
+            "States": Variant("a{su}", dict(Counter(self._fleet.states))),
             "Blocks": Variant("a{su}", dict(blocks)),
             "BlocklistError": Variant("s", str(self._blocks.error or self._blocks.unsaved or "")),
             "Obstacle": Variant("s", str(self._discovery.obstacle or "")),
@@ -123,7 +122,7 @@ class ManagerObject(Interface):
 
     @method(returns={"meshes": "a(ssso)"}, action=PolkitAction.READ)
     async def list_meshes(self, call: Call) -> list[list[str]]:
-        """Id, title, state and object path of every mesh, by id."""
+        """Id, title, state and object path of every mesh, by id; of those that are blocked only, the latest."""
         return [
             [record.mesh, record.title, record.state, names.mesh_path(record.mesh)]
             for record in sorted(self._fleet.records.values(), key=lambda record: record.mesh)
@@ -131,7 +130,7 @@ class ManagerObject(Interface):
 
     @method(returns={"meshes": "a(sssstuub)"}, action=PolkitAction.READ)
     async def describe_meshes(self, call: Call) -> list[tuple[str, str, str, str, int, int, int, bool]]:
-        """Id, Title, State, Reason, SinceTimestamp, Users, Restarts and Outdated of every mesh, by id."""
+        """Id, Title, State, Reason, SinceTimestamp, Users, Restarts and Outdated of those of ListMeshes, by id."""
         return [
             (
                 record.mesh,
@@ -149,7 +148,9 @@ class ManagerObject(Interface):
     @method(takes={"id": "s"}, returns={"mesh": "o"}, action=PolkitAction.READ)
     async def get_mesh(self, call: Call, id: str) -> str:  # noqa: A002 - the argument's name on the wire
         """The object of a mesh. Errors: InvalidArgument, NoSuchMesh."""
-        return names.mesh_path(self._record(id).mesh)
+        if names.mesh_id(id) not in self._fleet.records:
+            raise _no_such_mesh(id)
+        return names.mesh_path(id)
 
     @method(takes={"id": "s"}, returns={"users": "a(tsb)", "total": "u"}, action=PolkitAction.READ)
     async def list_users(self, call: Call, id: str) -> tuple[list[tuple[int, str, bool]], int]:  # noqa: A002
@@ -389,7 +390,7 @@ class ManagerObject(Interface):
 
     def show(self, status: str, *, login_needed: bool) -> None:
         """Take over what the parts say; `status` is one line for people."""
-        states = [record.state for record in self._fleet.records.values()]
+        states = self._fleet.states
         self.set(
             Status=status,
             Meshes=len(states),
@@ -433,11 +434,9 @@ class ManagerObject(Interface):
         self.emit("RollFinished", error.code.value if error else "", str(error or ""))
 
     def _record(self, mesh: str) -> Record:
-        record = self._fleet.records.get(names.mesh_id(mesh))
+        record = self._fleet.find(names.mesh_id(mesh))
         if record is None:
-            raise RaveError(
-                Code.NO_SUCH_MESH, f"there is no mesh {mesh}", hint="ListMeshes shows those that there are"
-            )
+            raise _no_such_mesh(mesh)
         return record
 
     def _facts(self, record: Record) -> Facts:
@@ -471,3 +470,7 @@ def _date(microseconds: int) -> str:
 
 def _microseconds(time: datetime) -> int:
     return max(0, (time - _EPOCH) // timedelta(microseconds=1))
+
+
+def _no_such_mesh(mesh: str) -> RaveError:
+    return RaveError(Code.NO_SUCH_MESH, f"there is no mesh {mesh}", hint="ListMeshes shows those that there are")

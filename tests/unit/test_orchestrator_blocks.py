@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import threading
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -1554,3 +1555,21 @@ def test_a_change_in_words() -> None:
         What.RELEASED: "Mesh m is no longer blocked (its process failed too often: signal SIGSEGV)",
         What.UNBLOCKED: "Mesh m is unblocked by root (its process failed too often: signal SIGSEGV)",
     }
+
+
+@pytest.mark.parametrize(("count", "told"), [(100, 100), (101, 0)])
+def test_a_list_that_was_taken_over_while_nobody_ran_is_not_told_entry_by_entry(
+    path: Path, run: Run, caplog: pytest.LogCaptureFixture, count: int, told: int
+) -> None:
+    meshes = [str(uuid.UUID(int=number)) for number in range(count)]
+    entry = {"reason": "kicked", "blockedAt": 1, "blockedUntil": None}
+    write(path, json.dumps({"blockedMeshes": {mesh: {"meshId": mesh, **entry} for mesh in meshes}}))
+
+    async def body() -> None:
+        async with Scene(path) as scene:
+            assert set(scene.blocks.shown) == set(meshes), "who looks sees all"
+            await scene.settled()
+            assert len(scene.heard) == told
+
+    run(body())
+    assert (f"{count} entries of the blocklist have changed" in caplog.text) == (told == 0)

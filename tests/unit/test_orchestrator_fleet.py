@@ -1817,3 +1817,38 @@ def test_a_child_cannot_count_beyond_what_can_be_counted(run: Run, bus_address: 
             await until(lambda: site.saved().memory(MESH).failures == 0)
 
     run(body())
+
+
+def test_of_meshes_that_are_blocked_only_the_latest_have_a_record(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "_MAX_BLOCKED_SHOWN", 3)
+    old = [new_mesh() for _ in range(5)]
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            for mesh in old:
+                await site.blocks.add(mesh, Reason.OPERATOR, seconds=100_000)
+                site.now += 1
+            site.fleet.refresh()
+            assert set(site.fleet.records) == {MESH, *old[2:]}, "a listed one, and the latest of the others"
+            assert site.fleet.states.count("blocked") == 5
+            # All are known, whether they have a record or not.
+            found = site.fleet.find(old[0])
+            assert found
+            assert (found.state, found.reason) == ("blocked", "it was blocked by an operator")
+            assert site.fleet.find(new_mesh()) is None
+            # One without a record that is released needs none; what is blocked next has one.
+            await site.blocks.remove(old[0], "alice")
+            assert old[0] not in site.fleet.records
+            assert site.fleet.find(old[0]) is None
+            later = [new_mesh() for _ in range(20)]
+            for mesh in later:
+                await site.blocks.add(mesh, Reason.OPERATOR, seconds=100_000)
+                site.now += 1
+                assert mesh in site.fleet.records
+                assert len(site.fleet.records) <= 1 + 2 * 3 + 1
+            assert site.fleet.health.silence(old[1]) == 0.0
+
+    run(body())

@@ -71,6 +71,13 @@ class FakeFleet:
         self.asked: list[tuple[Any, ...]] = []
         self.health = FakeHealth()
 
+    @property
+    def states(self) -> list[str]:
+        return [record.state for record in self.records.values()]
+
+    def find(self, mesh: str) -> Record | None:
+        return self.records.get(mesh)
+
     def plan(self) -> tuple[Decision, ...]:
         return self.decisions
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import os
 import socket
@@ -102,6 +103,7 @@ async def resolve(host: str, port: int) -> list[_Address]:
 async def shake_hands(plain: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
     """TLS over a connection that does not block; closes it when that fails. Raises OSError."""
     loop = asyncio.get_running_loop()
+    context.sslsocket_class = _TlsSocket
     secured = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
     try:
         while True:
@@ -116,6 +118,19 @@ async def shake_hands(plain: socket.socket, context: ssl.SSLContext, host: str) 
     except BaseException:
         secured.close()
         raise
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the other side has hung up before TLS; `wrap_socket` would leak it then."""
+
+    def getpeername(self) -> Any:
+        """See `socket.getpeername`."""
+        try:
+            return super().getpeername()
+        except OSError:
+            self.close()
+            # Not ENOTCONN, which would count as a socket that is still to be connected.
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
 
 
 def reason(error: OSError) -> str:

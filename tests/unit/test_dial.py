@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import ssl
 import time
@@ -249,6 +250,20 @@ def test_a_certificate_that_is_not_accepted_is_told_before_addresses_that_are_de
     with serving(authority) as server:
         name_addresses(monkeypatch, "127.0.0.2", GOOD, "127.0.0.3")
         run(body())
+
+
+def test_a_connection_that_is_reset_before_tls_leaks_nothing(run: Run) -> None:
+    async def body() -> None:
+        with socket.create_server((GOOD, 0)) as listener, socket.create_connection(listener.getsockname()) as plain:
+            made, _ = listener.accept()
+            plain.setblocking(False)
+            reset(made)
+            await until(lambda: select.select([plain], [], [], 0)[0])
+            with pytest.raises(ConnectionResetError):
+                await dial.shake_hands(plain, ssl.create_default_context(), HOST)
+            assert plain.fileno() == -1
+
+    run(body())
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".test", "\udcff.test"])

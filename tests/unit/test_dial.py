@@ -7,6 +7,7 @@ import contextlib
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -34,6 +35,12 @@ from tests.unit.api_server import serving
 from tests.unit.authority import Authority
 from tests.unit.conftest import until
 from tests.unit.room_server import make_room, mesh_server
+
+
+@pytest.fixture(autouse=True)
+def _forget_winners() -> None:
+    dial._winners.clear()
+
 
 Run = Callable[[Any], Any]
 Breaking = Callable[[int], AbstractContextManager[Any]]
@@ -167,6 +174,45 @@ def test_one_that_answers_is_the_only_one_that_is_asked(
         name_addresses(monkeypatch, GOOD, "127.0.0.2")
         run(body())
     assert not taken
+
+
+def test_the_address_that_has_won_is_asked_first_the_next_time(
+    run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with transport_to(server.port, authority) as made:
+            for _ in range(3):
+                assert (await made.send(ASK)).status == 200
+                made.drop_idle()
+
+    with serving(authority) as server, handling("127.0.0.2", server.port, say_nothing) as taken:
+        name_addresses(monkeypatch, "127.0.0.2", GOOD)
+        run(body())
+    assert len({asked.connection for asked in server.asked}) == 3
+    assert len(taken) == 1
+
+
+def test_a_resolver_that_hangs_is_named(run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_up = threading.Event()
+
+    def resolve(*_args: object, **_options: object) -> list[object]:
+        given_up.wait(60)
+        return []
+
+    async def body() -> None:
+        async with transport_to(443, authority) as made:
+            with pytest.raises(RaveError) as caught:
+                await made.send(ASK)
+            reason = f"{HOST} can't be reached: the resolver has not answered within 0.2 s"
+            assert (caught.value.code, caught.value.message) == (Code.NETWORK, reason)
+
+    monkeypatch.setattr(dial, "RESOLVE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    run(body())
+    given_up.set()
+    for thread in threading.enumerate():
+        if thread.name == "rave-resolve":
+            thread.join()
 
 
 def test_a_request_that_is_cancelled_lets_go_of_all_addresses(

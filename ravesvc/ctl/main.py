@@ -25,6 +25,7 @@ from ravesvc.ctl import (
     perm,
     status,
     store,
+    takeover,
 )
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import connected
@@ -44,6 +45,7 @@ _GROUPS: tuple[Callable[[Commands], None], ...] = (
     perm.add,
     ignore.add,
     store.add,
+    takeover.add,
     config.add,
     migrate.add,
 )

@@ -19,7 +19,8 @@ _LONGEST = 300
 class Facts:
     """What there is to know. Times are in microseconds since the epoch, 0 for never.
 
-    `silence` is in seconds; `retry` when a block ends; `discovery_error` why the last round failed.
+    `silence` is in seconds; `retry` when a block ends; `discovery_error` why the last round failed; `obstacle` why no
+    bot is started at all.
     """
 
     record: Record
@@ -31,12 +32,15 @@ class Facts:
     discovery_error: RaveError | None
     outdated: bool
     silence: float
+    obstacle: RaveError | None = None
 
 
 def explain(facts: Facts, date: Callable[[int], str]) -> list[str]:
     """The answer in sentences, the most important first; `date` writes a time for people."""
     record = facts.record
     said = [_state(record)]
+    if facts.obstacle:
+        said.append(f"No bot is started now: {facts.obstacle}.")
     said += _discovery(facts, date)
     if record.block:
         block = record.block

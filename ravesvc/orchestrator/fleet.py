@@ -298,6 +298,10 @@ class Fleet:
         if error := task.result():
             raise error
 
+    async def is_stopping_for_good(self) -> bool:
+        """Whether systemd stops the service, and not to start it again. Raises `RaveError` (Bus, Timeout)."""
+        return await self._watch.stopping_for_good()
+
     async def reconnect_mesh(self, mesh: str) -> None:
         """Let a mesh's child connect anew. Raises `RaveError` (NotRunning, Bus, Timeout)."""
         await self.workers.call(mesh, "RestartConnection")

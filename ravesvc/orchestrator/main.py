@@ -32,6 +32,7 @@ from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.filewatch import FileWatch
 from ravesvc.orchestrator.fleet import Fleet
+from ravesvc.orchestrator.hosts import HostRecord, this_host
 from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.polkit import Authority
@@ -121,6 +122,8 @@ async def _run(settings: Config) -> int:
         try:
             await _first(stopped.wait(), _work(parent, bus, reload))
             notify("STOPPING=1", "STATUS=Stopping")
+            if stopped.is_set():
+                await parent.release_host()
         finally:
             await parent.close()
     finally:
@@ -167,6 +170,7 @@ class _Parent:
         self._access = Access(settings, self._starts.pauses, changed=self._changed)
         store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
         self._state = State(store, self._tell, self._changed, copy=Copy(settings.state_path.with_name(_COPY)))
+        self._hosts = HostRecord(store, this_host(), self._host_changed)
         self._account = Account(
             settings,
             self._state,
@@ -208,6 +212,7 @@ class _Parent:
             account=self._account,
             claims=claims,
             starts=self._starts,
+            hosts=self._hosts,
             prefix=settings.command_prefix[0],
             refresh=self._refresh,
         )
@@ -242,6 +247,9 @@ class _Parent:
         await self._edits.start()
         _show_start("reading the store")
         await self._state.start()
+        if not self._state.error:
+            # Before anything may start. Without an answer of the store the service starts as ever.
+            await self._hosts.look()
         await self._account.adopt()
         self._entry_points = await asyncio.to_thread(entrypoints.find)
         self._bus.export(names.MANAGER_PATH, self._manager, self._blocklist)
@@ -250,12 +258,21 @@ class _Parent:
         _show_start("asking systemd which bots run")
         await self._fleet.start()
         self._started = True
+        if self._hosts.other:
+            # Bots that run here have outlived the time in which this host had the account.
+            self._fleet.reconcile()
         self._say_status()
         await self._bus.request_name(names.BUS_NAME)
 
     async def work(self) -> None:
         """Look for meshes and after children for ever; save what is learnt of them."""
-        await _first(self._discovery.run(), self._fleet.health.run(), self._blocks.work(), self._state.work())
+        await _first(
+            self._discovery.run(),
+            self._fleet.health.run(),
+            self._blocks.work(),
+            self._state.work(),
+            self._hosts.run(),
+        )
 
     async def reread(self) -> None:
         """Take over what somebody has done to the blocklist."""
@@ -272,12 +289,13 @@ class _Parent:
         if self._edited_now:
             await asyncio.wait([self._edited_now])
         await self._blocks.close()
+        self._hosts.close()
         await self._state.close()
 
     @property
     def _obstacle(self) -> RaveError | None:
         """Why there can't be a round of discovery."""
-        return self._blocks.error or self._account.obstacle
+        return self._blocks.error or self._hosts.obstacle or self._account.obstacle
 
     @property
     def _login_needed(self) -> bool:
@@ -326,6 +344,27 @@ class _Parent:
         await self._state.refresh()
         others = [announcement for announcement in Announcement if announcement is not Announcement.COMMANDS]
         await asyncio.gather(*map(self._tell, others))
+
+    def _host_changed(self) -> None:
+        """Another host has the account, or has it no more."""
+        if self._hosts.other:
+            self._discovery.census.forget_for_good()
+            if self._started:
+                self._fleet.reconcile()
+        elif self._account.session:
+            self._discovery.census.forget_all()
+            self._discovery.session_changed()
+        self._discover_if_possible()
+
+    async def release_host(self) -> None:
+        """If systemd stops the service, and does not restart it: let another host have the account at once."""
+        try:
+            stopping = not self._state.error and await self._fleet.is_stopping_for_good()
+        except RaveError as e:
+            _log.debug("Systemd does not tell whether the service is restarted: %s", e)
+            return
+        if stopping:
+            await self._hosts.release()
 
     def _account_changed(self) -> None:
         """There is another session, or none."""

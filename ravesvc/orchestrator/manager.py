@@ -23,6 +23,7 @@ from ravesvc.orchestrator.claims import VALID_S, Claims
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.explain import Facts, details, explain
 from ravesvc.orchestrator.fleet import Fleet
+from ravesvc.orchestrator.hosts import HostRecord
 from ravesvc.orchestrator.polkit import Authority
 from ravesvc.orchestrator.record import Record, command_errors, unshown
 from ravesvc.orchestrator.roll import Roll
@@ -88,6 +89,7 @@ class ManagerObject(Interface):
         account: Account,
         claims: Claims,
         starts: StartPolicy,
+        hosts: HostRecord,
         prefix: str,
         refresh: Callable[[], Awaitable[None]],
     ) -> None:
@@ -102,6 +104,7 @@ class ManagerObject(Interface):
         self._account = account
         self._claims = claims
         self._starts = starts
+        self._hosts = hosts
         self._prefix = prefix
         self._refresh = refresh
         self.set(Version=__version__, Store=state.engine)
@@ -259,6 +262,14 @@ class ManagerObject(Interface):
         removed = await self._account.forget()
         log.info("An operator has logged the account out")
         return removed
+
+    @method(returns={"host": "s"}, action=PolkitAction.OPERATE)
+    async def take_over(self, call: Call) -> str:
+        """Have the account's bots run on this host, no longer on another; returns that one, empty if none has them.
+
+        Errors: StoreUnavailable.
+        """
+        return await self._hosts.take_over()
 
     @method(returns={"admins": "a(ttt)"}, action=PolkitAction.READ)
     async def list_admins(self, call: Call) -> list[list[int]]:
@@ -451,6 +462,7 @@ class ManagerObject(Interface):
             discovery_error=self._discovery.error,
             outdated=self._roll.is_outdated(record),
             silence=self._fleet.health.silence(record.mesh),
+            obstacle=self._discovery.obstacle,
         )
 
     def _contents(self) -> Contents:

@@ -21,6 +21,7 @@ from ravesvc.orchestrator.blocks import Blocks, describe
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.desk import Desk
 from ravesvc.orchestrator.discovery import Discovery
+from ravesvc.orchestrator.hosts import HostRecord, this_host
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
 from ravesvc.single.link import CLAIM_WAY, RoomParent
@@ -55,6 +56,9 @@ class House:
         self._access = Access(settings, self._starts.pauses, changed=self._log_progress)
         store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
         self._state = State(store, self._tell, lambda: None, copy=Copy(settings.state_path.with_name(_COPY)))
+        # Beside a service of the same machine it must not run either.
+        self._hosts = HostRecord(store, this_host("-single"), lambda: self._host_lost.set())
+        self._host_lost = asyncio.Event()
         self._account = Account(settings, self._state, self._account_changed, ended=self._login_ended)
         self._discovery = Discovery(self._meshes, settings.discovery_interval, self._round_ended)
         self._discovery.hold(RaveError(Code.NOT_RUNNING, "it is still starting"))
@@ -101,8 +105,13 @@ class House:
     async def start(self) -> None:
         """Begin to look for meshes. Raises `RaveError` for what only a person can mend: Config, LoginNeeded, BadFile.
 
-        A store that can't be reached is none of that: it is tried again.
+        Raises Busy when another program has the account. A store that can't be reached is none of that: it is tried
+        again.
         """
+        if not self._state.error:
+            await self._hosts.look()
+            self._insist_on_host()
+            self._host_lost.clear()
         await self._blocks.start()
         if self._blocks.error:
             raise self._unusable(self._blocks.error)
@@ -119,7 +128,14 @@ class House:
 
     async def work(self, stopped: asyncio.Event) -> None:
         """Look for meshes and save what is learnt of them until `stopped` is set; then have all bots leave."""
-        waits = (stopped.wait(), self._discovery.run(), self._blocks.work(), self._state.work())
+        waits = (
+            stopped.wait(),
+            self._discovery.run(),
+            self._blocks.work(),
+            self._state.work(),
+            self._hosts.run(),
+            self._until_lost(),
+        )
         tasks = [asyncio.create_task(wait) for wait in waits]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -131,6 +147,20 @@ class House:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if not self._state.error:
+                await self._hosts.release()
+
+    async def _until_lost(self) -> None:
+        """Wait until another program has the account; raises Busy then."""
+        while True:
+            await self._host_lost.wait()
+            self._host_lost.clear()
+            self._insist_on_host()
+
+    def _insist_on_host(self) -> None:
+        if self._hosts.other:
+            text = f"this account already runs on host {self._hosts.other.name}, with the same database"
+            raise RaveError(Code.BUSY, text, hint="end it there; after a crash its record is void in two minutes")
 
     async def close(self) -> None:
         """Save what is not saved yet, and let go of the files."""

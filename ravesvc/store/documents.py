@@ -14,13 +14,18 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import normalise_token, user_of_peer
-from ravesvc.store.store import Admin, CommandPermission, Credentials, IgnoredUser, command_key
+from ravesvc.store.store import SILENT_S, Admin, CommandPermission, Credentials, Host, IgnoredUser, command_key
 from ravesvc.words import printable
 
 Entry = TypeVar("Entry")
 Document: TypeAlias = Mapping[str, Any]
 
 CREDENTIALS_ID = "bot_credentials"
+# One document: the host that has the account.
+HOSTS = "hosts"
+HOST_ID = "orchestrator"
+
+_MAX_HOST_NAME = 64
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -50,6 +55,25 @@ def usable(document: Document | None) -> tuple[Credentials | None, str]:
         return credentials(document) if document else None, ""
     except RaveError as e:
         return None, e.message
+
+
+def host(document: Document) -> Host:
+    """The host that has the account; without a name if it makes no sense."""
+    name = printable(document.get("hostName"), _MAX_HOST_NAME)
+    return Host(id=str(document.get("hostId", "")), name=name or "without a name")
+
+
+def free_for(host: Host) -> Document:
+    """An expression: whether a host may have the account, by its document; times are those of the server."""
+    silent = {"$lt": ["$beatAt", {"$subtract": ["$$NOW", int(SILENT_S * 1000)]}]}
+    senseless = {"$or": [{"$ne": [{"$type": "$beatAt"}, "date"]}, {"$ne": [{"$type": "$hostId"}, "string"]}]}
+    return {"$or": [{"$eq": ["$hostId", {"$literal": host.id}]}, senseless, silent]}
+
+
+def holding(host: Host, free: object) -> list[Document]:
+    """An update: the host has the account where the expression `free` holds; elsewhere nothing changes."""
+    new = {"hostId": {"$literal": host.id}, "hostName": {"$literal": host.name}, "beatAt": "$$NOW"}
+    return [{"$set": {field: {"$cond": [free, value, f"${field}"]} for field, value in new.items()}}]
 
 
 def admin(document: Document) -> Admin:

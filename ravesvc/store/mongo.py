@@ -21,7 +21,7 @@ import pymongo
 from bson import DatetimeConversion, ObjectId
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
-from pymongo import AsyncMongoClient, ReadPreference, UpdateOne, WriteConcern
+from pymongo import AsyncMongoClient, ReadPreference, ReturnDocument, UpdateOne, WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.monitoring import TopologyDescriptionChangedEvent, TopologyListener
@@ -30,7 +30,7 @@ from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import documents
 from ravesvc.store.documents import ADMINS, IGNORED, PERMISSIONS, Collection
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, by_command
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Host, IgnoredUser, by_command
 from ravesvc.store.thread import LoopThread
 from ravesvc.words import printable
 
@@ -217,6 +217,30 @@ class MongoStore:
             return bool(mine)
 
         return await self._run(remove)
+
+    async def hold(self, host: Host) -> Host:
+        """See `Store`. One operation on one document, so that of two hosts one comes first."""
+
+        async def hold(database: AsyncDatabase[Document]) -> Host:
+            return await _hold(database, host, documents.free_for(host))
+
+        return await self._run(hold)
+
+    async def take_over(self, host: Host) -> None:
+        """See `Store`."""
+
+        async def take_over(database: AsyncDatabase[Document]) -> None:
+            await _hold(database, host, free=True)
+
+        await self._run(take_over)
+
+    async def release(self, host: Host) -> None:
+        """See `Store`."""
+
+        async def release(database: AsyncDatabase[Document]) -> None:
+            await database[documents.HOSTS].delete_one({"_id": documents.HOST_ID, "hostId": host.id})
+
+        await self._run(release)
 
     async def _run(self, work: Callable[[AsyncDatabase[Document]], Awaitable[T]]) -> T:
         """Do it in the thread; every failure of the driver becomes a `RaveError`."""
@@ -413,6 +437,16 @@ async def _close(client: AsyncMongoClient[Document]) -> None:
     # It says good-bye to the server, which may be frozen.
     with pymongo.timeout(1):
         await client.close()
+
+
+async def _hold(database: AsyncDatabase[Document], host: Host, free: object) -> Host:
+    found = await database[documents.HOSTS].find_one_and_update(
+        {"_id": documents.HOST_ID},
+        documents.holding(host, free),
+        upsert=True,
+        return_document=ReturnDocument.AFTER,
+    )
+    return documents.host(found or {})
 
 
 async def _activate(database: AsyncDatabase[Document], ids: list[Any], *, to: bool) -> None:

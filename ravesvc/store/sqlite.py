@@ -12,7 +12,16 @@ from typing import TypeVar
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.statefile import StateFile
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, by_command, command_key
+from ravesvc.store.store import (
+    Admin,
+    CommandPermission,
+    Contents,
+    Credentials,
+    Host,
+    IgnoredUser,
+    by_command,
+    command_key,
+)
 from ravesvc.store.thread import LoopThread
 
 T = TypeVar("T")
@@ -48,6 +57,16 @@ class SqliteStore:
             self._file = StateFile(self._path, patience=self._lock_patience)
             self._thread = LoopThread("sqlite")
         await self.read()
+
+    async def hold(self, host: Host) -> Host:
+        """See `Store`. Nobody shares the file."""
+        return host
+
+    async def take_over(self, host: Host) -> None:
+        """See `Store`."""
+
+    async def release(self, host: Host) -> None:
+        """See `Store`."""
 
     async def close(self) -> None:
         """See `Store`."""

@@ -139,6 +139,19 @@ def by_command(permissions: Iterable[CommandPermission]) -> tuple[CommandPermiss
     return tuple(found[command] for command in sorted(found))
 
 
+# Seconds between two times that a host says it has the account, and after how many without a word it counts as gone.
+BEAT_S = 30.0
+SILENT_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Host:
+    """A host that runs the bots of an account: an id that tells hosts apart, and a name for people."""
+
+    id: str
+    name: str
+
+
 class Store(Protocol):
     """One engine. What a method has changed is safe on disk when it returns; a failed one has changed nothing.
 
@@ -187,3 +200,16 @@ class Store(Protocol):
 
     async def unignore_user(self, user_id: int) -> bool:
         """Have bots listen to them again; False if they do."""
+
+    async def hold(self, host: Host) -> Host:
+        """Say that a host has the account, unless another has it; returns the one that does.
+
+        Another has it no more when it was silent for `SILENT_S` by the clock of the store's server. Of two that ask
+        at once one gets it. A store that can't be shared gives it to everyone.
+        """
+
+    async def take_over(self, host: Host) -> None:
+        """Give a host the account, whoever has it."""
+
+    async def release(self, host: Host) -> None:
+        """If this host has the account, none has it any more."""

@@ -36,6 +36,16 @@ with MongoClient(sys.argv[1], serverSelectionTimeoutMS=500) as client:
     print(json_util.dumps({name: list(database[name].find()) for name in database.list_collection_names()}))
 """
 
+# The same for {"collection": document} to put in the place of the one with its _id.
+_REPLACE = """
+import sys
+from bson import json_util
+from pymongo import MongoClient
+with MongoClient(sys.argv[1], serverSelectionTimeoutMS=500) as client:
+    for name, document in json_util.loads(sys.stdin.read()).items():
+        client.get_default_database()[name].replace_one({"_id": document["_id"]}, document, upsert=True)
+"""
+
 
 class Mongo:
     """The server; made once for a machine, stopped and empty at first."""
@@ -79,6 +89,11 @@ class Mongo:
         """Insert documents; returns all that there are, by collection."""
         done = self._site.machine.run(["python3", "-c", _SHELL, _URI], input=json.dumps(insert or {}))
         return dict(json.loads(done.stdout))
+
+    def replace(self, collection: str, document: dict[str, Any]) -> None:
+        """Put a document in the place of the one with its `_id`, if there is one."""
+        done = json.dumps({collection: document})
+        self._site.machine.run(["python3", "-c", _REPLACE, _URI], input=done)
 
     def _answers(self) -> bool:
         return not self._site.machine.run(["python3", "-c", _SHELL, _URI], input="{}", check=False).returncode

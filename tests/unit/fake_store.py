@@ -7,7 +7,7 @@ import dataclasses
 from datetime import UTC, datetime
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Host, IgnoredUser
 
 WHEN = datetime(2024, 1, 8, 10, tzinfo=UTC)
 DOWN = RaveError(Code.STORE, "the server does not answer", hint="start it")
@@ -62,6 +62,7 @@ class FakeStore:
         self.calls: list[str] = []
         self.held = 0
         self.is_open = False
+        self.holder: Host | None = None
 
     async def open(self) -> None:
         assert not self.is_open, "opened twice"
@@ -117,6 +118,20 @@ class FakeStore:
         changed = len(others) < len(self.contents.permissions)
         await self._write("remove_permission", dataclasses.replace(self.contents, permissions=others))
         return changed
+
+    async def hold(self, host: Host) -> Host:
+        await self._call("hold")
+        self.holder = self.holder or host
+        return self.holder
+
+    async def take_over(self, host: Host) -> None:
+        await self._call("take_over")
+        self.holder = host
+
+    async def release(self, host: Host) -> None:
+        await self._call("release")
+        if self.holder and self.holder.id == host.id:
+            self.holder = None
 
     def _permissions_but(self, command: str) -> tuple[CommandPermission, ...]:
         return tuple(each for each in self.contents.permissions if each.command != command)

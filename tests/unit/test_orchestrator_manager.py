@@ -24,6 +24,7 @@ from ravesvc.orchestrator.account import Answer
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.health import Stats
+from ravesvc.orchestrator.hosts import HostRecord
 from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.plan import Action, Decision
 from ravesvc.orchestrator.record import Record, WorkerState
@@ -35,7 +36,7 @@ from ravesvc.settings import Edition
 from ravesvc.store import dump
 from ravesvc.store.blocklist import Block, Memory, Reason
 from ravesvc.store.credentials import to_object
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Host
 from tests.unit.bus_fakes import connected, open_fds
 from tests.unit.conftest import until
 from tests.unit.fake_authority import FakeAuthority
@@ -189,6 +190,7 @@ class Site:
         self.heard: list[Signal] = []
         self.claims = Claims("")
         self.starts = StartPolicy("api.test", 0)
+        self.hosts = HostRecord(self.store, Host(id="1", name="here"), lambda: None)
         self.manager = ManagerObject(
             self.authority,  # type: ignore[arg-type]
             fleet=self.fleet,  # type: ignore[arg-type]
@@ -199,6 +201,7 @@ class Site:
             account=self.account,  # type: ignore[arg-type]
             claims=self.claims,
             starts=self.starts,
+            hosts=self.hosts,
             prefix="?",
             refresh=self._refresh,
         )

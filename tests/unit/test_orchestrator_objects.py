@@ -40,6 +40,7 @@ RIGHTS = {
     "IssueClaim": PolkitAction.ADMINS,
     "ListIgnoredUsers": PolkitAction.READ,
     **dict.fromkeys(("IgnoreUser", "UnignoreUser"), PolkitAction.ADMINS),
+    "TakeOver": PolkitAction.OPERATE,
     **dict.fromkeys(("DescribeMeshes", "Plan", "Explain", "GetHealthStats", "GetHealth"), PolkitAction.READ),
     **dict.fromkeys(("ListEntries", "GetStats", "GetHistory"), PolkitAction.READ),
     **dict.fromkeys(("Block", "Unblock", "ImportEntries", "Restore"), PolkitAction.QUARANTINE),

@@ -16,7 +16,7 @@ import pytest
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import dump
 from ravesvc.store.sqlite import SqliteStore
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, Store
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Host, IgnoredUser, Store
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 MakeStore = Callable[[], Store]
@@ -416,5 +416,26 @@ def test_a_dump_moves_from_engine_to_engine(make_store: MakeStore, tmp_path: Pat
             texts.append(dump.to_json(await embedded.read()))
             assert texts == [texts[0]] * 3
             assert await embedded.read() == await store.read() == FULL
+
+    run(body())
+
+
+def test_one_host_has_the_account(run: Run, make_store: MakeStore) -> None:
+    first, second = Host(id="1", name="$one"), Host(id="2", name="two")
+
+    async def body() -> None:
+        async with opened(make_store()) as store, opened(make_store()) as other:
+            shared = store.engine == "mongodb"
+            holders = await asyncio.gather(store.hold(first), other.hold(second))
+            assert len(set(holders)) == (1 if shared else 2)
+            holder = holders[0]
+            assert await store.hold(holder) == holder
+            loser = second if holder == first else first
+            await other.release(loser)
+            assert await other.hold(loser) == (holder if shared else loser)
+            await other.take_over(loser)
+            assert await store.hold(holder) == (loser if shared else holder)
+            await other.release(loser)
+            assert await store.hold(holder) == holder
 
     run(body())

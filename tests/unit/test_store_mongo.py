@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import mongo
 from ravesvc.store.mongo import MongoStore
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Host
 from tests.unit.conftest import until
 from tests.unit.mongod import PASSWORD, USER, Mongod
 from tests.unit.test_store_documents import ADMIN, CREDENTIALS, PERMISSION, WHEN, without
@@ -740,3 +741,38 @@ def test_who_turns_verification_off_is_warned(
 ) -> None:
     MongoStore(configured(uri=uri, options=options))
     assert (f"{FILE} turns the verification of the server's certificate off" in caplog.text) is warns
+
+
+@pytest.mark.parametrize(
+    ("document", "free"),
+    [
+        ({"hostId": "2", "hostName": "two", "beatAt": {"seconds": 119}}, False),
+        ({"hostId": "2", "hostName": "two", "beatAt": {"seconds": 121}}, True),
+        ({"hostId": "1", "hostName": "renamed", "beatAt": {"seconds": 5}}, True),
+        ({"hostId": "2", "hostName": "two", "beatAt": "soon"}, True),
+        ({"hostId": 5, "beatAt": {"seconds": 5}}, True),
+        ({"hostId": "2", "beatAt": {"seconds": 5}}, False),
+        ({}, True),
+    ],
+)
+def test_the_record_of_a_host_is_void_after_two_minutes(
+    run: Run, home: Home, document: dict[str, Any], free: bool
+) -> None:
+    if isinstance(document.get("beatAt"), dict):
+        document |= {"beatAt": datetime.now(UTC) - timedelta(seconds=document["beatAt"]["seconds"])}
+    home.insert("hosts", {"_id": "orchestrator", **document})
+    host = Host(id="1", name="one")
+
+    async def body() -> None:
+        async with opened(home.store()) as store:
+            found = await store.hold(host)
+            assert (found == host) is free
+            (kept,) = home.documents("hosts")
+            if free:
+                assert kept["hostName"] == "one"
+                assert abs(datetime.now(UTC) - kept["beatAt"]) < timedelta(seconds=30)
+            else:
+                assert kept == {"_id": "orchestrator", **document} | {"beatAt": kept["beatAt"]}
+                assert found.name in ("two", "without a name")
+
+    run(body())

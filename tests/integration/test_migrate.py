@@ -137,7 +137,8 @@ def test_options_and_identity_move_too(fresh: Site) -> None:
     site.control.invite(mesh)
     text = site.sh("cat /etc/rave/rave.yaml")
     identity = {key: str(json.loads(value)) for key, value in re.findall(r'^  (\w+): (".*")$', text, re.MULTILINE)}
-    bare = re.sub(r"(?m)^  (\w+): .*\n", lambda line: line[0] if line[1] not in IDENTITY else "", text)
+    named = "|".join((*IDENTITY, "command_prefix"))
+    bare = re.sub(rf"^ *({named}): .*\n", "", text, flags=re.MULTILINE)
     site.machine.run(["tee", "/etc/rave/rave.yaml"], input=bare)
     leave(site, "credentials.json", account(site))
     site.machine.run(["tee", f"{OLD}/bot.js"], input=source(identity))

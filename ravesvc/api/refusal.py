@@ -13,6 +13,9 @@ from ravesvc.errors import Code, RaveError
 # Seconds by which our clock may differ from the server's before that counts as a reason.
 MOST_SKEW = 60.0
 
+# What no login cures.
+IDENTITY_REFUSALS = (Code.IDENTITY, Code.CLOCK)
+
 # In this order: "the timestamp has expired" is about the clock, "the token has no valid signature" about the session.
 _WORDS = (
     (re.compile(r"request-?ts\b|timestamp|\bclock\b"), "clock"),

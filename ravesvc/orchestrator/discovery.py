@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
 from ravesvc.api.models import Listing, Mesh
+from ravesvc.api.refusal import IDENTITY_REFUSALS
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 
@@ -242,6 +243,11 @@ class Discovery:
         It is the time of that first one if none was good before, and 0 when there is no such trouble.
         """
         return self._known_until if self.error or self.census.held_back else 0.0
+
+    @property
+    def identity_refused(self) -> RaveError | None:
+        """Why the last round failed, if Rave refuses the client identity or our clock: no mesh can be joined then."""
+        return self.error if self.error and self.error.code in IDENTITY_REFUSALS else None
 
     def hold(self, obstacle: RaveError) -> None:
         """Begin no more rounds, for this reason."""

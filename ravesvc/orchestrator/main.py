@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Sequence
 
 from ravesvc import __version__, authorities, config, extras, log, names
 from ravesvc.api.models import Listing
+from ravesvc.api.refusal import IDENTITY_REFUSALS
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus
 from ravesvc.check import with_authorities
@@ -41,7 +42,7 @@ from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.scope import ScopeFile
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
-from ravesvc.orchestrator.statusline import IDENTITY_REFUSALS, Situation, status_line
+from ravesvc.orchestrator.statusline import Situation, status_line
 from ravesvc.store.blocklist import Change, Reason, What
 from ravesvc.store.copy import Copy
 from ravesvc.store.engine import make_store
@@ -306,8 +307,7 @@ class _Parent:
     @property
     def _identity_refused(self) -> RaveError | None:
         """Why a login would not help: Rave says so, or has refused the signature of a token that was new."""
-        error = self._discovery.error
-        return error if error and error.code in IDENTITY_REFUSALS else self._login_refused
+        return self._discovery.identity_refused or self._login_refused
 
     async def _answers(self) -> bool:
         if self._obstacle or self._discovery.error:

@@ -118,7 +118,7 @@ class ManagerObject(Interface):
             "States": Variant("a{su}", dict(Counter(self._fleet.states))),
             "Blocks": Variant("a{su}", dict(blocks)),
             "BlocklistError": Variant("s", str(self._blocks.error or self._blocks.unsaved or "")),
-            "Obstacle": Variant("s", str(self._discovery.obstacle or "")),
+            "Obstacle": Variant("s", str(self._discovery.obstacle or self._discovery.identity_refused or "")),
             "Outages": Variant("as", self._starts.outages.sentences()),
             "Pauses": Variant("as", self._starts.pauses.all_words()),
         }

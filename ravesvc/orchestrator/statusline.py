@@ -7,10 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ravesvc.api.refusal import IDENTITY_REFUSALS
 from ravesvc.errors import Code, RaveError
 
-# What a login does not cure.
-IDENTITY_REFUSALS = (Code.IDENTITY, Code.CLOCK)
 # Said in words of their own, not as a failure of discovery.
 _ACCOUNT_REFUSALS = (Code.UNAUTHORIZED, *IDENTITY_REFUSALS)
 # Kicks within so many seconds are one event when there are so many of them.

@@ -132,6 +132,8 @@ def test_a_wrong_signature_is_told_apart_from_a_session_that_is_over(site: Site)
     eventually(lambda: words in status(site), "the status says it")
     assert "login needed" not in status(site)
     assert site.manager("LoginNeeded") is False
+    check = site.machine.run(["ravectl", "status", "--check"], check=False)
+    assert (check.returncode, words in check.stdout) == (2, True)
     site.control.forget_violations()
 
 

@@ -649,6 +649,21 @@ def test_credentials_that_make_no_sense_are_an_account_all_the_same(run: Run, bu
     run(body())
 
 
+def test_a_refused_identity_is_an_obstacle(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            for code, obstacle in [
+                (Code.IDENTITY, "refused (check it)"),
+                (Code.CLOCK, "refused (check it)"),
+                (Code.NETWORK, ""),
+            ]:
+                site.discovery.error = RaveError(code, "refused", hint="check it")
+                (status,) = await site.ask("GetStatus")
+                assert status["Obstacle"] == obstacle
+
+    run(body())
+
+
 def test_the_status_is_every_property_and_a_count_of_states(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with site_on(bus_address) as site:

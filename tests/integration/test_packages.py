@@ -85,6 +85,26 @@ def test_a_persons_account_called_rave_is_refused(site: Site) -> None:
     site.sh("userdel --remove dave")
 
 
+def test_an_account_that_was_adopted_is_refused_at_the_upgrade(site: Site) -> None:
+    """As 0.1.0 did; once the person has another name the state goes over to the service's own user."""
+    site.sh(_REPACK_AS_BEFORE)
+    site.sh("useradd --create-home --uid 1000 --user-group --shell /bin/bash rave")
+    dpkg(site, "--install /root/before.deb")
+    site.sh("runuser -u rave -- install -m 600 /dev/null /var/lib/rave/state.db")
+    assert "a user rave exists already" in dpkg(site, "--install /root/build/rave-orchestrator_*.deb", check=False)
+    assert site.sh("dpkg-query -W -f '${db:Status-Abbrev}${Version}' rave-orchestrator") == "ii 0.1.0~before"
+    site.sh("usermod --login dave --home /home/dave --move-home rave; groupmod --new-name dave rave")
+    dpkg(site, "--install /root/build/rave-orchestrator_*.deb")
+    assert site.sh("stat -c '%U:%G %a' /var/lib/rave /var/lib/rave/state.db").split("\n") == [
+        "rave:rave 700",
+        "rave:rave 600",
+        "",
+    ]
+    assert site.sh("stat -c '%U:%G' /etc/rave/rave.yaml").strip() == "root:rave"
+    apt(site, "purge rave-orchestrator")
+    site.sh("userdel --remove dave")
+
+
 @pytest.mark.parametrize("edit", ["", "# mine", "deleted"])
 def test_an_upgrade_from_when_rave_yaml_was_a_conffile(site: Site, edit: str) -> None:
     site.sh(_REPACK_AS_BEFORE)

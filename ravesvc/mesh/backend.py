@@ -70,6 +70,13 @@ class ParentBackend:
                 )
         raise _senseless()
 
+    async def chat_form(self) -> str:
+        """The form in which other bots have learned to send chat to servers such as ours; empty if none has."""
+        match await self._ask("GetChatForm", timeout=_READING):
+            case [form]:
+                return _text(form)
+        raise _senseless()
+
     async def entry_points(self) -> list[EntryPoint]:
         """The modules with commands that installed packages offer."""
         match await self._ask("GetEntryPoints", timeout=_READING):

@@ -47,6 +47,9 @@ class Parent(Backend, Protocol):
     async def connect_advice(self) -> ConnectAdvice:
         """What there is to know before an attempt to connect to our mesh."""
 
+    async def chat_form(self) -> str:
+        """The form in which other bots have learned to send chat to servers such as ours; empty if none has."""
+
     async def entry_points(self) -> list[EntryPoint]:
         """The modules with commands that installed packages offer."""
 

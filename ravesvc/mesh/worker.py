@@ -308,6 +308,7 @@ class Worker:
             lang=self._settings.lang,
             own_messages=self._own_messages,
             chat_forms=self._forms_of(server.host),
+            ask_chat_form=self._ask_chat_form,
         )
 
     def _forms_of(self, host: str) -> ChatForms:
@@ -324,6 +325,17 @@ class Worker:
             gone = self._chat_forms.pop(next(iter(self._chat_forms)))
             self._unshown_elsewhere += gone.unshown
         return forms
+
+    async def _ask_chat_form(self, forms: ChatForms) -> None:
+        """Begin with the form that other bots have learned, which saves us the wait for an echo."""
+        try:
+            async with asyncio.timeout(_ADVICE_TIMEOUT):
+                form = await self._parent.chat_form()
+        except (TimeoutError, RaveError) as e:
+            _log.debug("Nobody tells how other bots send chat: %s", e)
+            return
+        if form in tuple(ChatForm):
+            forms.suggest(ChatForm(form))
 
     @property
     def _unshown(self) -> int:

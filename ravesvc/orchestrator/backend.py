@@ -35,12 +35,14 @@ class BackendObject(Interface):
         refresh: Callable[[], Awaitable[None]],
         entry_points: Callable[[], Sequence[EntryPoint]],
         pause: Callable[[str], tuple[float, str]],
+        chat_form: Callable[[str], str],
     ) -> None:
         """Serve what these know.
 
         Args:
             refresh: has everything read again, everywhere.
             entry_points: those that are known.
+            chat_form: in which form other bots have learned to send chat to servers such as that of a mesh.
             pause: for how many seconds the bot of a mesh is to leave Rave alone, and why.
         """
 
@@ -53,6 +55,7 @@ class BackendObject(Interface):
         self._desk = Desk(blocks, state, account, claims, refresh)
         self._entry_points = entry_points
         self._pause = pause
+        self._chat_form = chat_form
 
     @method(returns={"users": "at"})
     async def get_admins(self, call: Call) -> list[int]:
@@ -81,6 +84,11 @@ class BackendObject(Interface):
         failures, failing_for = self._desk.failures(mesh)
         pause, why = self._pause(mesh)
         return failures, int(failing_for * 1_000_000), int(pause * 1_000_000), why
+
+    @method(returns={"form": "s"})
+    async def get_chat_form(self, call: Call) -> str:
+        """The form in which other bots say that servers such as the caller's show chat; empty if none knows."""
+        return self._chat_form(await self._workers.mesh_of(call.sender))
 
     @method(returns={"modules": "a(sss)"})
     async def get_entry_points(self, call: Call) -> list[list[str]]:

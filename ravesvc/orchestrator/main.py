@@ -37,7 +37,7 @@ from ravesvc.orchestrator.hosts import HostRecord, this_host
 from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.polkit import Authority
-from ravesvc.orchestrator.record import Record, command_errors, unshown
+from ravesvc.orchestrator.record import Record, command_errors, unshown, usual_chat_form
 from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.scope import ScopeFile
 from ravesvc.orchestrator.starts import StartPolicy
@@ -227,6 +227,7 @@ class _Parent:
             refresh=self._refresh,
             entry_points=lambda: self._entry_points,
             pause=self._fleet.pause,
+            chat_form=lambda mesh: usual_chat_form(mesh, self._fleet.records),
         )
         self._status_due = False
         self._kicked_at: list[float] = []

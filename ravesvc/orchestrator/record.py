@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -190,6 +191,24 @@ class Record:
 def unshown(records: Iterable[Record]) -> int:
     """How many messages of all bots have had no echo."""
     return min(sum(record.worker.unshown for record in records), _MOST)
+
+
+def usual_chat_form(mesh: str, records: Mapping[str, Record]) -> str:
+    """The form that most bots on the server of a mesh, or else most of all bots, have learned; empty if none has.
+
+    It is what bots say, and no more than a place to begin: one that finds it wrong learns another.
+    """
+    known = [record for record in records.values() if record.worker.chat_form]
+    server = _server(records.get(mesh))
+    for near in [[record for record in known if server and _server(record) == server], known]:
+        if near:
+            ((form, _),) = Counter(record.worker.chat_form for record in near).most_common(1)
+            return form
+    return ""
+
+
+def _server(record: Record | None) -> str:
+    return (record.listed.server or "") if record and record.listed else ""
 
 
 def command_errors(records: Iterable[Record]) -> list[str]:

@@ -95,6 +95,11 @@ class ChatForms:
         self._retry = _FIRST_RETRY_S
         self._misses = 0
 
+    def suggest(self, form: ChatForm) -> None:
+        """Others show their chat in this form: begin with it, unless one is known here."""
+        if not self.known:
+            self.form = form
+
     def send(self, message_id: str, text: str, data: Object) -> ChatForm:
         """Take note of a message that is about to go out, and return its form."""
         if len(self._waiting) >= _MAX_WAITING:

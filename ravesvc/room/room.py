@@ -7,7 +7,7 @@ import logging
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from ravesvc.errors import Code, RaveError
@@ -67,6 +67,7 @@ class Room:
         lang: str = "en",
         own_messages: OwnMessages | None = None,
         chat_forms: ChatForms | None = None,
+        ask_chat_form: Callable[[ChatForms], Awaitable[None]] | None = None,
         timings: Timings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,6 +75,7 @@ class Room:
         self.own_user_id = session.user_id
         self.own_messages = OwnMessages() if own_messages is None else own_messages
         self._chat_forms = chat_forms or ChatForms(None, clock)
+        self._ask_chat_form = ask_chat_form
         self._resending: asyncio.TimerHandle | None = None
         self._resends: set[asyncio.Task[None]] = set()
         self._server = server
@@ -171,6 +173,9 @@ class Room:
         Waits a little for the server's answer or the echo, and takes silence for consent.
         Raises `RaveError`: Closed when not connected, Refused when the server says no, Timeout when it takes nothing.
         """
+        if self._ask_chat_form and not self._chat_forms.known:
+            # Somebody else may know by now.
+            await self._ask_chat_form(self._chat_forms)
         peer = self._connected_peer()
         message_id = str(uuid.uuid4())
         self.own_messages.remember(message_id)

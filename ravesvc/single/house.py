@@ -69,7 +69,9 @@ class House:
             settings,
             self._discovery.census,
             self._blocks,
-            parent=lambda mesh: RoomParent(mesh, desk, lambda: self._entry_points, self._rooms.pause),
+            parent=lambda mesh: RoomParent(
+                mesh, desk, lambda: self._entry_points, self._rooms.pause, self._rooms.chat_form
+            ),
             session=lambda: self._account.session,
             commands=commands,
             leave=self._leave,

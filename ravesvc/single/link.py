@@ -26,11 +26,13 @@ class RoomParent:
         desk: Desk,
         entry_points: Callable[[], Sequence[EntryPoint]],
         pause: Callable[[str], tuple[float, str]],
+        chat_form: Callable[[str], str],
     ) -> None:
         self._mesh = mesh
         self._desk = desk
         self._entry_points = entry_points
         self._pause = pause
+        self._chat_form = chat_form
 
     async def admins(self) -> frozenset[int]:
         """See `Parent`."""
@@ -52,6 +54,10 @@ class RoomParent:
         failures, failing_for = self._desk.failures(self._mesh)
         pause, why = self._pause(self._mesh)
         return ConnectAdvice(failures=failures, failing_for=failing_for, pause=pause, why=why)
+
+    async def chat_form(self) -> str:
+        """See `Parent`."""
+        return self._chat_form(self._mesh)
 
     async def entry_points(self) -> list[EntryPoint]:
         """See `Parent`."""

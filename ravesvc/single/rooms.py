@@ -27,7 +27,7 @@ from ravesvc.orchestrator.company import Company
 from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.lessons import Lessons
 from ravesvc.orchestrator.plan import Action, enough, plan
-from ravesvc.orchestrator.record import Record, WorkerState, counted
+from ravesvc.orchestrator.record import Record, WorkerState, counted, usual_chat_form
 from ravesvc.orchestrator.rests import Rests
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.unit import UnitState
@@ -144,6 +144,13 @@ class Rooms:
     def pause(self, mesh: str) -> tuple[float, str]:
         """For how many more seconds the bot of a mesh is to leave Rave alone, and why; 0 when it need not."""
         return self._starts.pause(self._record(mesh))
+
+    def chat_form(self, mesh: str) -> str:
+        """The form in which other bots have learned to send chat to servers such as that of a mesh."""
+        for other, room in self._rooms.items():
+            if room.worker:
+                self._record(other).worker.chat_form = room.worker.status().chat_form
+        return usual_chat_form(mesh, self.records)
 
     async def close(self) -> None:
         """Have all bots leave their rooms, at the same time; whichever takes too long is cut off."""

@@ -24,9 +24,13 @@ def explained(site: Site, mesh: str) -> str:
 
 
 def test_a_server_that_shows_notifications_alone_shows_every_answer_once(site: Site) -> None:
+    site.set_options(status_poll_interval="1s")
     site.control.option("chat_form", "notification")
-    (mesh,) = site.run_fleet(1)
+    mesh, other = site.run_fleet(2)
     assert site.control.chat(mesh, "?ping", wait=ECHO_WAIT + 15) == ["Pong!"]
+    # The others need not find that out by themselves.
+    eventually(lambda: "notification" in site.call("Explain", "s", mesh), "the parent has heard of it")
+    assert says(site, other, "ann", "?ping", wait=10.0) == "Pong!"
     # What it has learned holds, also for the next connection.
     assert says(site, mesh, "ann", "?ping", wait=10.0) == "Pong!"
     site.control.drop(mesh)

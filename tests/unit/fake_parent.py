@@ -28,6 +28,7 @@ class FakeParent(Interface):
         self.admin_users: set[int] = set()
         self.ignored_users: set[int] = set()
         self.overrides: dict[str, bool] = {}
+        self.chat_form = ""
         self.attempts = 0
         self.failing_usec = 0
         self.pause_usec = 0
@@ -84,6 +85,10 @@ class FakeParent(Interface):
     @method(returns={"failures": "u", "failing_usec": "t", "pause_usec": "t", "why": "s"})
     async def get_connect_advice(self, call: Call) -> Any:
         return await self._answer(call, value=(self.attempts, self.failing_usec, self.pause_usec, "api.test: pause"))
+
+    @method(returns={"form": "s"})
+    async def get_chat_form(self, call: Call) -> Any:
+        return await self._answer(call, value=self.chat_form)
 
     @method(returns={"modules": "a(sss)"})
     async def get_entry_points(self, call: Call) -> Any:

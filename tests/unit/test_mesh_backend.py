@@ -32,6 +32,7 @@ CALLS: dict[str, Callable[[ParentBackend], Awaitable[Any]]] = {
     "GetEntryPoints": lambda parent: parent.entry_points(),
     "AddAdmin": lambda parent: parent.add_admin(1, 2),
     "RemoveAdmin": lambda parent: parent.remove_admin(1, 2),
+    "GetChatForm": lambda parent: parent.chat_form(),
     "GetIgnoredUsers": lambda parent: parent.ignored_users(),
     "IgnoreUser": lambda parent: parent.ignore_user(1, 2),
     "UnignoreUser": lambda parent: parent.unignore_user(1, 2),

@@ -70,6 +70,32 @@ def test_what_the_server_does_not_show_is_counted(run: Run, served: Served, mesh
     run(body())
 
 
+def test_the_form_of_chat_that_others_have_learned_saves_the_wait(run: Run, served: Served, mesh: str) -> None:
+    parent = FakeParent(served.session)
+    parent.chat_form = "notification"
+
+    async def body() -> None:
+        address = os.environ["DBUS_SYSTEM_BUS_ADDRESS"]
+        async with parent_on(address, parent), child_of(served, mesh) as (child, bus):
+            await child.connects()
+            await in_thread(child.control.option, "chat_form", "notification")
+            (answer,) = await child.answer("?ping")
+            assert answer.startswith("Pong")
+
+            async def known() -> bool:
+                (status,) = await ask(bus, mesh, "GetStatus")
+                return bool(status["ChatForm"] == "notification")
+
+            while not await known():
+                pass
+            asked = parent.times("GetChatForm")
+            assert asked >= 1
+            await child.answer("?ping")
+            assert parent.times("GetChatForm") == asked, "what is known is not asked for"
+
+    run(body())
+
+
 def test_it_connects_says_so_everywhere_answers_and_stops(
     run: Run, served: Served, mesh: str, manager: FakeManager
 ) -> None:

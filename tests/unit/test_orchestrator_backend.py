@@ -49,6 +49,7 @@ READING = [
     "GetIgnoredUsers",
     "GetAttempts",
     "GetConnectAdvice",
+    "GetChatForm",
     "GetEntryPoints",
     "GetCredentials",
     "LoginEnded",
@@ -150,6 +151,7 @@ class Site:
             self._refresh,
             lambda: self.entry_points,
             lambda mesh: (90.0, "api.test asks for a pause") if mesh in self.paused else (0.0, ""),
+            chat_form=lambda mesh: "notification",
         )
         parent.export(names.BACKEND_PATH, backend)
         self.child = Child(child, parent, MESH)

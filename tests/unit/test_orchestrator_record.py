@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from ravesvc.api.models import Mesh
 from ravesvc.orchestrator import record as record_module
 from ravesvc.orchestrator.plan import Action, Decision
-from ravesvc.orchestrator.record import Record, WorkerState, command_errors, counted
+from ravesvc.orchestrator.record import Record, WorkerState, command_errors, counted, usual_chat_form
 from ravesvc.orchestrator.unit import UnitState
 from ravesvc.settings import Edition
 from ravesvc.store.blocklist import Block, Reason
@@ -315,3 +316,22 @@ def test_own_commands_of_a_child_that_was_taken_over_do_no_harm() -> None:
     for each in records:
         each.worker.fail_commands([each.mesh])
     assert len(command_errors(records)) == 16
+
+
+def test_a_bot_begins_with_the_form_of_chat_that_others_have_learned() -> None:
+    def record(mesh: str, server: str, form: str) -> Record:
+        return Record(mesh, listed=Mesh(mesh, server, "", True, ()), worker=WorkerState(chat_form=form))
+
+    records = {
+        each.mesh: each
+        for each in (
+            record("a", "one.example", "notification"),
+            *(record(mesh, "two.example", "request") for mesh in ("b", "c")),
+            record("d", "one.example", ""),
+            record("e", "three.example", ""),
+        )
+    }
+    assert usual_chat_form("d", records) == "notification"
+    assert usual_chat_form("e", records) == "request"
+    assert usual_chat_form("unlisted", records) == "request"
+    assert usual_chat_form("a", {"a": record("a", "one.example", "")}) == ""

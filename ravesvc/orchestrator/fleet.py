@@ -266,7 +266,7 @@ class Fleet:
             hint = "invite the bot, or wait for the next discovery"
             raise RaveError(Code.NO_SUCH_MESH, f"discovery does not list mesh {mesh}", hint=hint, mesh=mesh)
         self._rests.end(mesh)
-        self._starts.outages.forget(mesh)
+        self._starts.outages.release(mesh)
         self._blocks.in_company(mesh)
         saved = self._blocks.remove(mesh, actor)
         self.carry_out()
@@ -465,7 +465,7 @@ class Fleet:
             self.workers.forget(mesh)
             record.worker = WorkerState(last_error=record.worker.last_error)
         if unit.restarting and not old.restarting:
-            self._lessons.crashed(mesh, how_ended(unit))
+            self._lessons.crashed(mesh, how_ended(unit) or "they end by themselves")
         if unit.active == "active" and old.active != "active":
             record.worker.heard = time.monotonic()
         self._publish(mesh)
@@ -516,6 +516,7 @@ class Fleet:
         if worker.connected and time.monotonic() - worker.connected_at >= HELD:
             self._blocks.held(mesh)
             self._rests.end(mesh)
+            self._starts.outages.stable(mesh)
 
     def _heard(self, mesh: str, member: str, body: Sequence[Any]) -> None:
         """A verified child speaks."""

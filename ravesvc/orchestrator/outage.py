@@ -14,16 +14,19 @@ Two meshes are too few for that; see `Lessons`. While an outage lasts its meshes
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+log = logging.getLogger(__name__)
+
 # The fewest meshes that prove something against what they share.
 LEAST_MESHES = 3
 # Seconds until the meshes of an outage are tried again: the first delay is doubled each time, up to the last.
-FIRST_DELAY = 30.0
+FIRST_DELAY = 10.0
 MOST_DELAY = 600.0
 
 
@@ -108,13 +111,17 @@ def common_cause(
 
 @dataclass(slots=True)
 class _Outage:
-    """One that lasts: the last verdict, since when (wall clock), how often it was tried again, and when next."""
+    """One that lasts: the last verdict, since when (wall clock), how often it was tried again, and when next.
+
+    `meshes` are all that have met it, `released` those of them that need not wait.
+    """
 
     verdict: Verdict
     since: float
     tries: int = 0
     retry_at: float = 0.0
     meshes: set[str] = field(default_factory=set)
+    released: set[str] = field(default_factory=set)
 
 
 class Outages:
@@ -138,12 +145,26 @@ class Outages:
             if kind is Kind.CONNECTION and (mesh in outage.meshes or (failure and server == failure.server)):
                 del self._outages[kind, server]
 
+    def stable(self, mesh: str) -> None:
+        """The process of a mesh has run well for a while, so others may."""
+        self._failures[Kind.PROCESS].pop(mesh, None)
+        for (kind, server), outage in list(self._outages.items()):
+            if kind is Kind.PROCESS and mesh in outage.meshes:
+                del self._outages[kind, server]
+
+    def release(self, mesh: str) -> None:
+        """An operator wants the mesh to be tried now."""
+        for outage in self._outages.values():
+            outage.released.add(mesh)
+
     def forget(self, mesh: str) -> None:
         """There is no such mesh any more."""
         for failures in self._failures.values():
             failures.pop(mesh, None)
-        for outage in self._outages.values():
+        for key, outage in list(self._outages.items()):
             outage.meshes.discard(mesh)
+            if not outage.meshes:
+                del self._outages[key]
 
     def clear(self) -> None:
         """Something has changed that concerns all meshes: each is tried anew, and judged by what comes now."""
@@ -166,7 +187,7 @@ class Outages:
             if outage.retry_at > now:
                 again = self._time(self._wall() + outage.retry_at - now)
                 why = f"{outage.verdict.describe()}; it is tried again at {again}"
-                held |= dict.fromkeys(outage.meshes & wanted, why)
+                held |= dict.fromkeys((outage.meshes & wanted) - outage.released, why)
         return held
 
     def sentences(self) -> list[str]:
@@ -177,14 +198,18 @@ class Outages:
         ]
 
     def _go_on(self, verdict: Verdict) -> None:
-        now = self._clock()
-        outage = self._outages.setdefault((verdict.kind, verdict.server), _Outage(verdict, self._wall()))
+        now, key = self._clock(), (verdict.kind, verdict.server)
+        if key not in self._outages:
+            self._outages[key] = _Outage(verdict, self._wall())
+            log.warning("%s: no mesh is blocked for that, all are tried again with back-off", verdict.describe())
+        outage = self._outages[key]
         outage.verdict = verdict
         outage.meshes |= verdict.meshes
         # All that fail until they are tried again have failed once.
         if now >= outage.retry_at:
             outage.retry_at = now + min(FIRST_DELAY * 2.0 ** min(outage.tries, 10), MOST_DELAY)
             outage.tries += 1
+            outage.released.clear()
 
     def _lasting(self) -> list[_Outage]:
         """Those that are not over: one is when nothing has failed for a while after its meshes were tried again."""

@@ -340,6 +340,7 @@ class Rooms:
         if worker.connected and time.monotonic() - worker.connected_at >= HELD:
             worker.attempts = 0
             self._blocks.held(mesh)
+            self._starts.outages.stable(mesh)
 
     def _forget_words(self, record: Record) -> None:
         """There is no bot that what was said last still holds for, but for its last words."""

@@ -1428,6 +1428,54 @@ def test_attempts_are_counted_over_processes_until_a_connection_holds(
     run(body())
 
 
+def test_what_most_bots_meet_blocks_no_mesh_and_is_tried_again_later(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    third = new_mesh()
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as buses:
+            await site.begin(MESH, OTHER, third)
+            for bus, mesh in zip(buses, (OTHER, third), strict=True):
+                (await site.child(bus, mesh)).emit("ConnectionFailed", 1, f"mesh {mesh}: 403")
+            await until(lambda: site.saved().memory(OTHER).failures and site.saved().memory(third).failures)
+            site.systemd.change(MESH, **ended(ExitStatus.REJECTED))
+            await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
+            assert site.on_disk() == {}
+            (sentence,) = site.starts.outages.sentences()
+            assert sentence.startswith("all meshes can't be reached: mesh: 403 (since ")
+            site.discover(MESH, OTHER, third)
+            await site.idle()
+            decision = site.fleet.records[MESH].decision
+            assert decision
+            assert decision.action is Action.SKIP
+            assert "it is tried again at " in decision.reason
+            site.children[third].emit("Connected")
+            await site.state(third, "connected")
+            assert site.starts.outages.sentences() == []
+            site.discover(MESH, OTHER, third)
+            await site.state(MESH, "disconnected")
+
+    run(body())
+
+
+def test_processes_that_are_all_started_again_are_one_fault(run: Run, bus_address: str, tmp_path: Path) -> None:
+    meshes = (MESH, OTHER, new_mesh())
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(*meshes)
+            for mesh in meshes[1:]:
+                site.systemd.change(mesh, **{**ended(1), "ActiveState": "activating", "SubState": "auto-restart"})
+                await site.state(mesh, "restarting")
+            site.systemd.change(MESH, **ended(1), NRestarts=6)
+            await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
+            assert site.on_disk() == {}
+            assert "the processes of all meshes fail" in site.fleet.records[MESH].reason
+
+    run(body())
+
+
 def test_while_rave_asks_for_a_pause_nothing_is_started(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):

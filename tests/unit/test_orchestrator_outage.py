@@ -125,14 +125,14 @@ class Scene:
 def test_the_meshes_of_an_outage_are_tried_again_with_growing_delays() -> None:
     scene = Scene()
     delays = []
-    for _ in range(7):
+    for _ in range(8):
         assert scene.fail("a", "b", "c")
         # The others end a little later, which is no other try.
         scene.clock.now += 1
         scene.fail("b", "a", "c")
         scene.clock.now -= 1
         delays.append(scene.delay())
-    assert delays == [30, 60, 120, 240, 480, 600, 600]
+    assert delays == [10, 20, 40, 80, 160, 320, 600, 600]
     assert (delays[0], delays[-1]) == (FIRST_DELAY, MOST_DELAY)
 
 
@@ -173,6 +173,46 @@ def test_it_ends_by_itself_when_nothing_fails_any_more() -> None:
     scene.clock.now += FIRST_DELAY + WINDOWS[Kind.PROCESS]
     assert scene.outages.sentences()
     scene.clock.now += 1
+    assert scene.outages.sentences() == []
+
+
+def test_an_operator_need_not_wait() -> None:
+    scene = Scene()
+    scene.fail("a", "b", "c")
+    for mesh in "abc":
+        scene.outages.release(mesh)
+    assert scene.outages.held("abc") == {}
+    assert scene.outages.sentences()
+    scene.outages.connected("b")
+    assert scene.outages.sentences() == [], "they had been right"
+
+
+def test_one_that_was_released_waits_again_after_another_failure() -> None:
+    scene = Scene()
+    scene.fail("a", "b", "c")
+    scene.outages.release("a")
+    scene.clock.now += FIRST_DELAY
+    scene.fail("a", "b", "c")
+    assert scene.outages.held("a").keys() == {"a"}
+
+
+def test_a_process_that_runs_well_for_a_while_ends_it() -> None:
+    scene = Scene()
+    for mesh in "abc":
+        scene.outages.failed(mesh, Kind.PROCESS, ONE, "exit status 1")
+    assert scene.outages.judge("a", Kind.PROCESS, {})
+    scene.outages.connected("b")
+    scene.outages.stable("x")
+    assert scene.outages.sentences()
+    scene.outages.stable("b")
+    assert scene.outages.sentences() == []
+
+
+def test_it_ends_with_its_last_mesh() -> None:
+    scene = Scene()
+    scene.fail("a", "b", "c")
+    for mesh in "abc":
+        scene.outages.forget(mesh)
     assert scene.outages.sentences() == []
 
 

@@ -19,7 +19,7 @@ from ravesvc import BotManager, commands
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import attempts, follower
 from ravesvc.mesh.worker import Worker
-from ravesvc.orchestrator import discovery
+from ravesvc.orchestrator import discovery, outage
 from ravesvc.single import manager as manager_module
 from ravesvc.single import rooms
 from tests.unit.conftest import until
@@ -166,6 +166,71 @@ def test_while_rave_does_not_answer_no_mesh_is_to_blame(
             await in_thread(site.control.accept, site.mesh)
             await in_thread(site.control.fail, "discovery", "ok")
             await site.connected()
+        assert site.blocked() == {}
+
+    run(body())
+
+
+def test_a_server_that_turns_all_away_is_no_fault_of_the_meshes(
+    run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.configure(max_connection_attempts=1)
+    monkeypatch.setattr(outage, "FIRST_DELAY", 0.5)
+
+    async def body() -> None:
+        meshes = [site.mesh, *await in_thread(site.control.create, 2)]
+        for mesh in meshes[1:]:
+            await in_thread(site.control.invite, mesh)
+        async with site.running() as manager:
+            await site.connected(*meshes)
+            for mesh in meshes:
+                await in_thread(site.control.refuse, mesh, status=403)
+            await in_thread(site.control.drop, meshes)
+            await until(lambda: all("all meshes" in manager.rooms[mesh].reason for mesh in meshes))
+            assert site.blocked() == {}
+            for mesh in meshes:
+                await in_thread(site.control.accept, mesh)
+            await site.connected(*meshes)
+        assert site.blocked() == {}
+
+    run(body())
+    assert caplog.text.count("no mesh is blocked for that") == 1
+
+
+def test_an_account_that_runs_elsewhere_is_told_so_and_blocks_nothing(
+    run: Run, site: SingleSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.configure(max_connection_attempts=1)
+
+    async def body() -> None:
+        async with site.served.open(site.mesh) as socket:
+            await socket.send(json.dumps({"request": True, "id": 1, "method": "fullyJoined", "data": {}}))
+            await socket.recv()
+            async with site.running() as manager:
+                await until(lambda: "connected to it elsewhere" in _reason(manager, site.mesh))
+                assert site.blocked() == {}
+
+    run(body())
+    assert "the same account is in the mesh already" in caplog.text
+
+
+def _reason(manager: BotManager, mesh: str) -> str:
+    return manager.rooms[mesh].reason if mesh in manager.rooms else ""
+
+
+def test_a_pause_that_rave_asks_for_is_kept(run: Run, site: SingleSite) -> None:
+    async def body() -> None:
+        (other,) = await in_thread(site.control.create)
+        async with site.running() as manager:
+            await site.connected()
+            await in_thread(site.control.fail, "mesh", "429", retry_after=2)
+            await in_thread(site.control.drop, [site.mesh])
+            await until(lambda: "asks for a pause" in manager.rooms[site.mesh].reason)
+            await in_thread(site.control.invite, other)
+            await until(lambda: "asks for a pause" in _reason(manager, other))
+            assert manager.rooms[other].state == "stopped"
+            await in_thread(site.control.fail, "mesh", "ok")
+            await site.connected(site.mesh, other)
         assert site.blocked() == {}
 
     run(body())

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import Event, about
 from ravesvc.store.store import BEAT_S, Host, Store
 from ravesvc.words import printable
 
@@ -139,7 +140,8 @@ class HostRecord:
         self._left = None
         self.close()
         if other:
-            log.error("The account runs on host %s: no bot runs here (ravectl takeover moves it)", other.name)
+            text = "The account runs on host %s: no bot runs here"
+            log.error(text, other.name, extra=about(event=Event.NOTHING_STARTS))
         elif before:
             log.warning("Host %s has given the account up, or is silent: it runs here now", before.name)
         self._changed()

@@ -19,9 +19,11 @@ from ravesvc import BotManager, commands
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import attempts, follower
 from ravesvc.mesh.worker import Worker
-from ravesvc.orchestrator import discovery, outage
+from ravesvc.orchestrator import discovery, hosts, outage
 from ravesvc.single import manager as manager_module
 from ravesvc.single import rooms
+from ravesvc.store.sqlite import SqliteStore
+from ravesvc.store.store import Host
 from tests.unit.conftest import until
 from tests.unit.connect_proxy import proxying
 from tests.unit.simulator_server import Served, in_thread
@@ -733,3 +735,28 @@ def test_what_ends_it_is_raised(run: Run, site: SingleSite, monkeypatch: pytest.
 def test_the_package_has_nothing_else_of_that_kind() -> None:
     with pytest.raises(AttributeError, match="module 'ravesvc' has no attribute 'ProcessManager'"):
         _ = ravesvc.ProcessManager
+
+
+def test_another_host_with_the_same_database(run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Host(id="2", name="elsewhere")
+    holders = {"now": other}
+
+    async def hold(_: SqliteStore, host: Host) -> Host:
+        return holders.get("now", host)
+
+    async def body() -> None:
+        manager = BotManager.from_config(site.file)
+        with pytest.raises(RaveError, match="already runs on host elsewhere") as e:
+            await manager.start()
+        assert e.value.code is Code.BUSY
+        holders.clear()
+        await manager.start()
+        await site.connected()
+        holders["now"] = other
+        assert manager._working
+        with pytest.raises(RaveError, match="already runs on host elsewhere"):
+            await manager._working
+
+    monkeypatch.setattr(SqliteStore, "hold", hold)
+    monkeypatch.setattr(hosts, "BEAT_S", 0.05)
+    run(body())

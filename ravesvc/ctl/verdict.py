@@ -114,6 +114,7 @@ def _warnings(status: Mapping[str, Any], meshes: Sequence[Mesh], now: float) -> 
         f"disconnected for more than {DISCONNECTED_S // 60} min": long,
         "quarantined after crashes": blocks.get("crashes", 0),
         "could not be reached": blocks.get("connection_failures", 0) + blocks.get("rejected", 0),
+        "messages not shown by a server": status.get("UnshownMessages", 0),
         "outdated": sum(mesh.outdated for mesh in meshes),
     }
     told = {
@@ -122,7 +123,7 @@ def _warnings(status: Mapping[str, Any], meshes: Sequence[Mesh], now: float) -> 
         "the blocklist can't be saved": status.get("BlocklistError"),
         "own commands fail": next(iter(status.get("CommandErrors", [])), ""),
     }
-    warnings = [f"{number} {what}" for what, number in counted.items() if number]
+    warnings = [*status.get("Outages", []), *(f"{number} {what}" for what, number in counted.items() if number)]
     if any(mesh.state == "connected" for mesh in meshes):
         # Else they are critical.
         warnings += [str(each) for each in status.get("Outages", [])]

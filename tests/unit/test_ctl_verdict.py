@@ -63,6 +63,8 @@ CONNECTED = mesh()
         ({"Blocks": {"connection_failures": 1, "rejected": 1}}, [CONNECTED], Level.WARNING, "2 could not be reached"),
         ({}, [mesh(outdated=True)], Level.WARNING, "1 outdated"),
         ({"DiscoveryError": "HTTP 500"}, [CONNECTED], Level.WARNING, "discovery fails: HTTP 500"),
+        ({"Outages": ["kicked from 6 meshes at once"]}, [CONNECTED], Level.WARNING, "kicked from 6 meshes at once"),
+        ({"UnshownMessages": 2}, [CONNECTED], Level.WARNING, "2 messages not shown by a server"),
         ({"HeldBack": 7}, [CONNECTED], Level.WARNING, "the loss of 7 meshes"),
         ({"StoreError": "away"}, [CONNECTED], Level.WARNING, "the store can't be used: away"),
         ({"BlocklistError": "full"}, [CONNECTED], Level.WARNING, "the blocklist can't be saved: full"),

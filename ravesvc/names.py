@@ -35,6 +35,7 @@ MESH_UNIT_PATTERN = "rave-mesh@*.service"
 BOOT_ID_VARIABLE = "RAVESVC_BOOT_ID"
 
 # Files. Those under /run/rave belong to root: OpenFile= in rave-mesh@.service hands them over, by these names.
+ENDED_DIRECTORY = "/var/lib/rave/ended"
 CONFIG_FILE = "/etc/rave/rave.yaml"
 # What the package made CONFIG_FILE of when it was installed: all options with their defaults, as comments.
 SHIPPED_CONFIG_FILE = "/usr/share/rave-orchestrator/rave.yaml"
@@ -138,6 +139,11 @@ def unescape(label: str) -> str:
 def mesh_unit(mesh: str) -> str:
     """The unit of a mesh. The id stands unescaped (%i): a UUID needs no escaping, and %I would turn - into /."""
     return f"rave-mesh@{mesh}.service"
+
+
+def ended_unit(mesh: str) -> str:
+    """The unit that notes how the bot of a mesh has ended."""
+    return f"rave-ended@{mesh}.service"
 
 
 def mesh_of_unit(unit: str) -> str | None:

@@ -25,6 +25,7 @@ from ravesvc.names import ExitStatus
 from ravesvc.orchestrator.blocks import Blocks, insist
 from ravesvc.orchestrator.company import Company
 from ravesvc.orchestrator.discovery import Census
+from ravesvc.orchestrator.ends import Ends
 from ravesvc.orchestrator.health import Health
 from ravesvc.orchestrator.intent import Intent
 from ravesvc.orchestrator.lessons import Lessons
@@ -32,7 +33,7 @@ from ravesvc.orchestrator.plan import Action, Decision, enough, plan
 from ravesvc.orchestrator.record import Record, WorkerState, command_errors, counted
 from ravesvc.orchestrator.rests import Rests
 from ravesvc.orchestrator.starts import StartPolicy
-from ravesvc.orchestrator.unit import NO_JOB, UnitState, how_ended
+from ravesvc.orchestrator.unit import NO_JOB, UnitState, ended_with, how_ended
 from ravesvc.orchestrator.watch import UnitWatch
 from ravesvc.orchestrator.workers import Workers
 from ravesvc.settings import HELD
@@ -64,6 +65,7 @@ class Fleet:
         leave: leaves a mesh on Rave's side, after a kick.
         answers: tells whether Rave answers at all.
         own_user: tells who we are; 0 while that is not known.
+        ends: how bots have ended while the service was away.
         starts: says when a mesh may be started.
     """
 
@@ -81,6 +83,7 @@ class Fleet:
         answers: Callable[[], Awaitable[bool]],
         own_user: Callable[[], int],
         starts: StartPolicy,
+        ends: Ends,
     ) -> None:
         self.records: dict[str, Record] = {}
         self.workers = Workers(bus, self._heard)
@@ -94,6 +97,7 @@ class Fleet:
         self._changed = changed
         self._leave = leave
         self._starts = starts
+        self._ends = ends
         self._lessons = Lessons(self.records, census, blocks, answers, starts.outages)
         self._company = Company(census, blocks, own_user)
         self._watch = UnitWatch(bus, self._unit_changed)
@@ -120,6 +124,7 @@ class Fleet:
         self._acting = True
         for mesh in list(self._watch.states):
             self._learn_if_failed(mesh)
+        await self._learn_from_notes()
         # What is blocked by now is not to run on until there is a list.
         self._soon()
         await self.health.adopt(mesh for mesh in running if self._watch.state(mesh).active == "active")
@@ -445,7 +450,7 @@ class Fleet:
         if not lesson.saved:
             # The failed unit is the only lasting trace then, so it stays.
             return
-        await self._units.reset_failed(names.mesh_unit(mesh))
+        await self._forget_end(mesh)
         if lesson.reason is Reason.KICKED:
             await self._leave(mesh)
 
@@ -453,6 +458,20 @@ class Fleet:
         # Why it does not run is said by the plan.
         self._record(mesh).worker.fail("")
         if await self._company.missed(mesh):
+            await self._forget_end(mesh)
+
+    async def _learn_from_notes(self) -> None:
+        """Learn from ends that systemd has forgotten: a failed unit was reset, or the machine has booted."""
+        for mesh, status in (await asyncio.to_thread(self._ends.read)).items():
+            if mesh not in self._busy:
+                log.info("Mesh %s has ended while the service was away", mesh, extra=about(mesh))
+                self._act(mesh, partial(self._learn, unit=ended_with(status)))
+
+    async def _forget_end(self, mesh: str) -> None:
+        """What the end of a bot has taught is safe: drop its traces, the one that lasts longer first."""
+        await self._watch.wait_for_note(mesh)
+        await asyncio.to_thread(self._ends.forget, mesh)
+        if self._watch.state(mesh).failed:
             await self._units.reset_failed(names.mesh_unit(mesh))
 
     def _unit_changed(self, mesh: str, unit: UnitState) -> None:

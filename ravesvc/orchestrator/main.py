@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Sequence
+from pathlib import Path
 
 from ravesvc import __version__, authorities, config, extras, log, names
 from ravesvc.api.models import Listing
@@ -31,6 +32,7 @@ from ravesvc.orchestrator.blocklist import BlocklistObject
 from ravesvc.orchestrator.blocks import Blocks, describe
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.discovery import Discovery
+from ravesvc.orchestrator.ends import Ends
 from ravesvc.orchestrator.filewatch import FileWatch
 from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.hosts import HostRecord, this_host
@@ -196,6 +198,7 @@ class _Parent:
             leave=self._leave,
             answers=self._answers,
             own_user=lambda: self._user or 0,
+            ends=Ends(Path(names.ENDED_DIRECTORY)),
             starts=self._starts,
         )
         authority = Authority(bus)

@@ -79,6 +79,13 @@ class UnitState:
         return self.misconfigured or self.final_status is ExitStatus.ELSEWHERE
 
 
+def ended_with(status: ExitStatus) -> UnitState:
+    """A unit that has failed with a final status."""
+    return UnitState(
+        active="failed", sub="failed", result="exit-code", exec_main_code=_CLD_EXITED, exec_main_status=status
+    )
+
+
 def why_failed(unit: UnitState) -> tuple[Reason | None, str]:
     """What a failed unit teaches: the reason to block its mesh, and the detail in words.
 

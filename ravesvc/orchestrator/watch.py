@@ -40,6 +40,10 @@ _FIELDS = {
 # Seconds within which what is stopped together with the target is heard of.
 _DRAIN = 5.0
 
+# Seconds: the longest time that a note takes, and how often one looks.
+_NOTING = 15.0
+_MOMENT = 0.05
+
 # Results of jobs that ended before anybody asked for them.
 _JOBS_KEPT = 256
 
@@ -140,6 +144,24 @@ class UnitWatch:
             return str(await self._get(path, _JOB, "JobType"))
         except RaveError:
             return ""
+
+    async def wait_for_note(self, mesh: str) -> None:
+        """Wait until rave-ended@.service has noted how a mesh's bot has ended, which has begun before we heard of it.
+
+        It takes a moment. Raises `RaveError` (Bus, Timeout).
+        """
+        unit = names.ended_unit(mesh)
+        try:
+            async with asyncio.timeout(_NOTING):
+                # We are told of changes of our bots' units alone, and this one is soon over.
+                while await self._noting(unit):  # noqa: ASYNC110
+                    await asyncio.sleep(_MOMENT)
+        except TimeoutError as e:
+            raise RaveError(Code.TIMEOUT, f"{unit} has not finished after {_NOTING:g} s", mesh=mesh) from e
+
+    async def _noting(self, unit: str) -> bool:
+        (units,) = await self._bus.call(_SYSTEMD, _ROOT, _MANAGER, "ListUnitsByPatterns", "asas", [], [unit])
+        return any(each[3] in ("active", "activating", "deactivating") or each[7] for each in units)
 
     async def active_since(self, mesh: str) -> int:
         """When a mesh's unit was last started, in microseconds since the epoch. Raises `RaveError` (Bus, Timeout)."""

@@ -60,6 +60,49 @@ def test_a_kick_while_the_parent_is_away_is_learnt_later(site: Site) -> None:
     assert "kicked" in site.mesh(kicked, "Reason")
 
 
+@pytest.mark.parametrize("how", ["reset-failed", "boot"])
+def test_a_kick_while_the_parent_is_away_outlives_systemds_memory(site: Site, how: str) -> None:
+    kicked, other = site.run_fleet(2)
+    notes = "ls /var/lib/rave/ended 2>/dev/null || true"
+    site.sh("systemctl kill --signal=STOP rave-orchestrator")
+    site.control.kick(kicked)
+    eventually(lambda: site.unit(kicked, "ActiveState") == "failed", "the child has ended")
+    eventually(lambda: site.sh(notes).split() == [f"{kicked}.80"], "it is noted")
+    assert site.sh("stat -c '%U %a' /var/lib/rave/ended").split() == ["rave", "700"]
+    if how == "boot":
+        # As far as it matters: no process, no unit, nothing under /run is left.
+        site.sh("systemctl kill --signal=KILL rave-orchestrator; systemctl stop rave-orchestrator rave-meshes.target")
+        site.sh("rm -rf /run/rave/* /run/systemd/system/rave-mesh@.service.d")
+    site.sh("systemctl reset-failed; systemctl daemon-reexec")
+    assert site.unit(kicked, "ActiveState") == "inactive"
+    # What could not be deleted meanwhile.
+    site.control.invite(kicked)
+    site.sh("systemctl kill --signal=KILL rave-orchestrator || true; systemctl start rave-orchestrator")
+    site.wait_state([other], "connected")
+    site.wait_state([kicked], "blocked")
+    assert "kicked" in site.mesh(kicked, "Reason")
+    eventually(lambda: site.sh(notes) == "", "what is on disk needs no note")
+    # And what is lifted afterwards stays lifted.
+    site.sh(f"ravectl blocklist remove {kicked}")
+    site.kill_parent()
+    site.wait_state([other], "connected")
+    assert kicked not in site.sh("ravectl blocklist list")
+
+
+def test_a_bot_that_runs_and_stops_as_it_is_told_leaves_no_note(site: Site) -> None:
+    meshes = site.run_fleet(2)
+    kicked, other = meshes
+    site.sh(f"systemctl restart {names.mesh_unit(other)}")
+    site.wait_state(meshes, "connected")
+    site.control.kick(kicked)
+    site.wait_state([kicked], "blocked")
+    site.sh("systemctl stop rave-orchestrator.service rave-meshes.target")
+    noted = site.sh(f"journalctl -b -o cat UNIT={names.ended_unit(kicked)} | grep -c ^Finished || true")
+    assert int(noted) == 1, "the kick"
+    assert site.sh(f"journalctl -b -o cat UNIT={names.ended_unit(other)}") == "", "nothing more is run for the others"
+    assert site.sh("ls -A /var/lib/rave/ended") == ""
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_children_outlive_the_parent(site: Site, killed: bool) -> None:
     meshes = site.run_fleet(3)

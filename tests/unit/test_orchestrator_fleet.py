@@ -23,6 +23,7 @@ from ravesvc.orchestrator import health as health_module
 from ravesvc.orchestrator import workers as workers_module
 from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.discovery import Census
+from ravesvc.orchestrator.ends import Ends
 from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.pauses import Pauses
 from ravesvc.orchestrator.plan import ALONE, Action
@@ -91,6 +92,7 @@ class Site:
             leave=self._leave,
             answers=self._answers,
             own_user=lambda: OWN,
+            ends=Ends(path.with_name("ended")),
             starts=self.starts,
         )
         self.fleet.workers._unit_of = self._unit_of  # type: ignore[method-assign]
@@ -910,6 +912,53 @@ def test_whoever_starts_a_bot_wants_it_there(run: Run, bus_address: str, tmp_pat
             site.fleet.reconcile()
             await site.idle()
             assert site.fleet.records[MESH].unit.running
+
+    run(body())
+
+
+@pytest.mark.parametrize("state", [{}, RUNNING, ended(ExitStatus.KICKED)])
+def test_a_kick_that_systemd_has_forgotten_is_learnt_from_its_note(
+    run: Run, bus_address: str, tmp_path: Path, state: dict[str, Any]
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.KICKED)}"
+            note.parent.mkdir()
+            note.touch()
+            if state:
+                site.systemd.load(MESH, **state)
+            await site.begin(MESH)
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+            await until(lambda: not note.exists())
+            await site.idle()
+            assert site.left == [MESH]
+            assert ("start", MESH) not in site.systemd.verbs
+            # What an operator lifts afterwards no note brings back.
+            site.blocks.remove(MESH, "root")
+            await site.fleet._learn_from_notes()
+            await site.idle()
+            assert site.blocks.get(MESH) is None
+
+    run(body())
+
+
+def test_a_note_stays_until_what_it_says_is_on_disk(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.KICKED)}"
+            note.parent.mkdir()
+            note.touch()
+
+            def full(*_: object) -> None:
+                raise RaveError(Code.BAD_FILE, "the disk is full")
+
+            monkeypatch.setattr(BlockFile, "save", full)
+            await site.begin()
+            await site.idle()
+            assert note.exists()
+            assert site.systemd.verbs == []
 
     run(body())
 

@@ -141,6 +141,16 @@ def test_no_bot_can_signal_another() -> None:
     assert timespan.parse(value("rave-mesh@.service", "TimeoutAbortSec")) <= 5
 
 
+def test_how_a_bot_has_ended_is_noted_where_the_parent_looks() -> None:
+    noting = "rave-ended@.service"
+    assert values("rave-mesh@.service", "OnFailure") == [names.ended_unit("%i")]
+    assert names.ended_unit("") == noting
+    assert f"/var/lib/{value(noting, 'StateDirectory')}" == names.ENDED_DIRECTORY
+    assert "%S/rave/ended/%i.${MONITOR_EXIT_STATUS}" in values(noting, "ExecStart")
+    # A bot must have no more to do at its start, or when it stops as it is told.
+    assert not [key for key, _ in unit("rave-mesh@.service") if key in ("ExecStartPre", "ExecStopPost", "OnSuccess")]
+
+
 @pytest.mark.parametrize("service", ["rave-mesh@.service", names.ORCHESTRATOR_UNIT])
 def test_no_service_leaves_secrets_in_a_core_file_or_eats_the_machine(service: str) -> None:
     assert value(service, "LimitCORE") == "0"

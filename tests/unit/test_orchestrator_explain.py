@@ -223,6 +223,23 @@ def test_a_mesh_that_is_not_listed() -> None:
     assert said[1] == "Discovery does not list it."
 
 
+@pytest.mark.parametrize(
+    ("missing", "unread", "listed", "words"),
+    [
+        (False, False, True, "Discovery lists it as an invitation, last read"),
+        (True, False, False, "Discovery listed it as an invitation, but its last list, read"),
+        (False, True, True, "Discovery listed it as an invitation, but its last list, read"),
+    ],
+)
+def test_an_older_list_is_not_shown_as_todays(missing: bool, unread: bool, listed: bool, words: str) -> None:
+    shown = facts(listed=Mesh("m", None, "", True, ()))
+    shown.record.missing, shown.record.unread = missing, unread
+    said = explain(shown, date)[1]
+    assert said.startswith(words)
+    assert ("lacks it" in said, "was not read as far as that" in said) == (missing, unread)
+    assert details(shown)["Listed"].value is listed
+
+
 def test_an_old_process_is_told_with_the_way_to_replace_it() -> None:
     said = explain(facts(unit=UP, worker=connected(), decision=KEEP, outdated=True), date)
     assert said[-1] == "Its process runs an older program or other settings: ravectl roll replaces it."

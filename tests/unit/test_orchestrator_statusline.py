@@ -59,6 +59,10 @@ NOON = time.mktime((2026, 11, 28, 12, 3, 0, 0, 0, -1))
             "0 meshes, discovery fails, stale since 2026-11-28 12:03: HTTP 500",
         ),
         (
+            Situation(states=["connected"], list_too_long="the list has more than 100 pages"),
+            "1 meshes, 1 connected, the list has more than 100 pages",
+        ),
+        (
             Situation(losses_held_back=4, stale_since=NOON),
             "0 meshes, the loss of 4 is not believed, "
             "stale since 2026-11-28 12:03 (ravectl discover --confirm-losses)",

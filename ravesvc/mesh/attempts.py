@@ -17,7 +17,7 @@ from ravesvc.settings import HELD
 _FIRST_DELAY = 1.0
 _MOST_DELAY = 60.0
 # Seconds of a pause whose length the server does not say: doubled each time, up to the second.
-_FIRST_PAUSE = 15.0
+_FIRST_PAUSE = 30.0
 _MOST_PAUSE = 600.0
 # Over which part of a pause its end is spread, and seconds that that takes at most.
 _SPREAD = 0.2

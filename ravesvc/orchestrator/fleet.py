@@ -553,6 +553,7 @@ class Fleet:
                 self._starts.outages.connected(mesh)
             case "Disconnected", [str(reason)]:
                 self._praise(mesh)
+                self._starts.outages.disconnected(mesh)
                 worker.disconnect(reason)
                 extra = about(mesh, Event.DISCONNECTED)
                 log.info("Mesh %s is disconnected: %s", mesh, worker.last_error, extra=extra)

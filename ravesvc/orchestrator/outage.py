@@ -23,6 +23,8 @@ from enum import StrEnum
 
 log = logging.getLogger(__name__)
 
+# Seconds after which a connection was not only let in to be shown out.
+SETTLED = 10.0
 # The fewest meshes that prove something against what they share.
 LEAST_MESHES = 3
 # Seconds until the meshes of an outage are tried again: the first delay is doubled each time, up to the last.
@@ -131,19 +133,22 @@ class Outages:
         self._clock = clock
         self._wall = wall
         self._failures: dict[Kind, dict[str, Failure]] = {kind: {} for kind in Kind}
+        self._connected: dict[str, float] = {}  # since when, by the mesh
         self._outages: dict[tuple[Kind, str], _Outage] = {}
 
     def failed(self, mesh: str, kind: Kind, server: str | None, words: str) -> None:
         """A mesh has met a failure; `words` may name the mesh, others of the same cause don't."""
         text = words.replace(f" {mesh}", "")
+        self._connected.pop(mesh, None)
         self._failures[kind][mesh] = Failure(self._clock(), server or "", text)
 
     def connected(self, mesh: str) -> None:
-        """A mesh is connected, so nothing is in the way of the others of its server any more."""
-        failure = self._failures[Kind.CONNECTION].pop(mesh, None)
-        for (kind, server), outage in list(self._outages.items()):
-            if kind is Kind.CONNECTION and (mesh in outage.meshes or (failure and server == failure.server)):
-                del self._outages[kind, server]
+        """A mesh is connected. If that lasts, nothing is in the way of the others any more."""
+        self._connected.setdefault(mesh, self._clock())
+
+    def disconnected(self, mesh: str) -> None:
+        """It is connected no more; a server may let bots in only to show them out."""
+        self._connected.pop(mesh, None)
 
     def stable(self, mesh: str) -> None:
         """The process of a mesh has run well for a while, so others may."""
@@ -159,6 +164,7 @@ class Outages:
 
     def forget(self, mesh: str) -> None:
         """There is no such mesh any more."""
+        self._connected.pop(mesh, None)
         for failures in self._failures.values():
             failures.pop(mesh, None)
         for key, outage in list(self._outages.items()):
@@ -174,7 +180,10 @@ class Outages:
 
     def judge(self, mesh: str, kind: Kind, fine: Mapping[str, str]) -> Verdict | None:
         """See `common_cause`; what it finds lasts from now on, or goes on."""
-        verdict = common_cause(mesh, kind, self._failures[kind], fine, self._clock())
+        failures = self._failures[kind]
+        if kind is Kind.CONNECTION:
+            failures = {each: failure for each, failure in failures.items() if not self._settled(each)}
+        verdict = common_cause(mesh, kind, failures, fine, self._clock())
         if verdict:
             self._go_on(verdict)
         return verdict
@@ -218,9 +227,14 @@ class Outages:
             kind = outage.verdict.kind
             failures = self._failures[kind]
             last = max((failures[mesh].at for mesh in outage.meshes if mesh in failures), default=0.0)
-            if now > max(last, outage.retry_at) + WINDOWS[kind]:
+            settled = kind is Kind.CONNECTION and any(map(self._settled, outage.meshes))
+            if settled or now > max(last, outage.retry_at) + WINDOWS[kind]:
                 del self._outages[key]
         return list(self._outages.values())
+
+    def _settled(self, mesh: str) -> bool:
+        since = self._connected.get(mesh)
+        return since is not None and self._clock() - since >= SETTLED
 
     def _time(self, wall: float) -> str:
         return time.strftime("%H:%M", time.localtime(wall))

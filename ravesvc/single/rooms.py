@@ -313,6 +313,7 @@ class Rooms:
                 self._starts.outages.connected(mesh)
             case "Disconnected", [reason]:
                 self._praise(mesh)
+                self._starts.outages.disconnected(mesh)
                 worker.disconnect(reason)
             case "ConnectionFailed", [attempts, error]:
                 worker.attempts = counted(attempts)

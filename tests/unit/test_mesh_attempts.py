@@ -131,9 +131,9 @@ def test_the_ends_of_a_pause_are_spread() -> None:
 
 def test_pauses_without_a_length_grow_until_we_are_let_in() -> None:
     attempts = new(1)
-    assert [attempts.paused(0.0) for _ in range(8)] == [15, 30, 60, 120, 240, 480, 600, 600]
+    assert [attempts.paused(0.0) for _ in range(8)] == [30, 60, 120, 240, 480, 600, 600, 600]
     attempts.opened()
-    assert attempts.paused(0.0) == 15
+    assert attempts.paused(0.0) == 30
 
 
 def test_one_attempt_may_be_all_there_is() -> None:

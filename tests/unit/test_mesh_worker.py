@@ -469,7 +469,7 @@ def test_a_pause_that_rave_asks_for_is_kept_and_told(
         async with child_of(served, mesh, 1) as (child, bus):
             await until(lambda: len(child.heard) == 2)
             await settle(bus)
-            seconds = 600 if where == "api" else 15
+            seconds = 600 if where == "api" else 30
             assert child.heard == [("Ready",), ("RateLimited", "localhost", seconds)]
             (status,) = await ask(bus, mesh, "GetStatus")
             assert status["Attempts"] == 0

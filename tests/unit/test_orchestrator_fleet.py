@@ -1501,6 +1501,7 @@ def test_what_most_bots_meet_blocks_no_mesh_and_is_tried_again_later(
             assert "it is tried again at " in decision.reason
             site.children[third].emit("Connected")
             await site.state(third, "connected")
+            site.starts.outages._connected[third] -= 10
             assert site.starts.outages.sentences() == []
             site.discover(MESH, OTHER, third)
             await site.state(MESH, "disconnected")

@@ -147,7 +147,9 @@ def test_options_and_identity_move_too(fresh: Site) -> None:
     status, said = migrate(site)
     assert status == 0, said
     assert "command_prefix, blocklist_duration, status_poll_interval, max_processes" in said
-    assert not [secret for secret in identity.values() if secret in said]
+    secrets = [identity[key] for key in IDENTITY if key.endswith(("_key", "_id"))]
+    assert len(secrets) == 4
+    assert not [secret for secret in secrets if secret in said]
     assert site.sh("stat -c '%a %U %G' /etc/rave/rave.yaml").strip() == "640 root rave"
     assert "blocklist_duration: 7200s" in site.sh("cat /etc/rave/rave.yaml")
     assert site.sh("ravectl config check") == "/etc/rave/rave.yaml is fine.\n"
@@ -155,7 +157,8 @@ def test_options_and_identity_move_too(fresh: Site) -> None:
     site.control.wait(connected=[mesh])
     site.wait_state([mesh], "connected")
     assert any("Pong" in text for text in site.control.chat(mesh, "#ping", wait=10.0))
-    assert not [secret for secret in identity.values() if len(secret) > 12 and secret in site.machine.journal()]
+    journal = site.machine.journal()
+    assert not [secret for secret in secrets if secret in journal]
 
 
 def test_a_database_moves_too(fresh: Site) -> None:

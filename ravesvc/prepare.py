@@ -70,7 +70,7 @@ def main() -> int:
         except RaveError as e:
             problems.append(e)
     for problem in problems:
-        print(problem, file=sys.stderr)  # noqa: T201 - the journal takes it from here
+        _say(str(problem))
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         notify(f"STATUS=Not started: {problems[0]}{more}")
@@ -79,12 +79,17 @@ def main() -> int:
 
 def _prepare(settings: Config) -> None:
     _leave(Path(names.AUTHORITIES_FILE), settings.tls.authorities, 0o644)
+    if settings.tls.authorities:
+        # So that a change of the file which was not taken over is found: it is read at a start alone.
+        number = settings.tls.authorities.count("BEGIN CERTIFICATE")
+        what = "its certificate" if number == 1 else f"its {number} certificates"
+        _say(f"tls.ca_file: {settings.tls.ca_file} was read, {what} alone will be trusted")
     _write(Path(names.SETTINGS_FILE), settings.mesh_settings().to_json(), 0o600)
     try:
         session = read_session(settings.credentials_path, owner=_owner())
     except RaveError as e:
         # The parent reads the same file, says what is wrong with it, and starts no mesh.
-        print(e, file=sys.stderr)  # noqa: T201
+        _say(str(e))
         session = None
     _leave(Path(names.SESSION_FILE), session.to_json() if session else None, 0o600)
     changed = [
@@ -103,6 +108,10 @@ def _reload() -> None:
         # Else the next run would find it in place, and not try again.
         DROP_IN.unlink()
         raise RaveError(Code.UNIT, f"systemd did not read {DROP_IN}", hint="systemctl daemon-reload says why")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201 - the journal takes it from here
 
 
 def _owner() -> int:

@@ -126,9 +126,13 @@ def test_what_the_children_get_is_the_edition_that_the_parent_compares_them_with
         assert config.load(machine.config).edition() == Edition(__version__, digest(told))
 
 
-def test_service_and_children_get_the_authorities_that_root_has_read(machine: Machine, authority: Authority) -> None:
+def test_service_and_children_get_the_authorities_that_root_has_read(
+    machine: Machine, authority: Authority, capfd: pytest.CaptureFixture[str]
+) -> None:
     machine.configure(f"tls: {{ca_file: {authority.ca_file}}}\n")
     assert prepare.main() == 0
+    said = f"tls.ca_file: {authority.ca_file} was read, its certificate alone will be trusted\n"
+    assert capfd.readouterr().err == said
     pem = authority.ca_file.read_text()
     assert (machine.authorities.read_text(), mode(machine.authorities)) == (pem, 0o644)
     assert MeshSettings.from_json(machine.settings.read_text()).tls.authorities == pem

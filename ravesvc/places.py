@@ -30,6 +30,8 @@ HIDDEN = {
     Path("/sys"): "",
 }
 
+CONFIGURATION = Path(names.CONFIG_FILE).parent
+
 _TEST = "/usr/bin/test"
 _SYSTEMCTL = "/usr/bin/systemctl"
 _KEYS = {
@@ -110,27 +112,46 @@ def _directory(directory: Path) -> tuple[str, str] | None:
     except OSError as e:
         return f"{directory} can't be looked at: {e.strerror}", "try as root"
     if _may(directory, "-r", "-w", "-x") is False:
-        if closed := next((each for each in _above(directory) if _may(each, "-x") is False), None):
-            return f"the user rave can't enter {closed}", f"chmod o+x {shlex.quote(str(closed))}"
+        if closed := _closed(directory.parent):
+            return closed
         return f"the user rave can't write to {directory}", f"chown rave: {word} && chmod 0700 {word}"
     return None
 
 
 def _configuration(settings: Config) -> Iterator[RaveError]:
     """What the service reads, and root has read already."""
-    mend = "chown root:rave {0} && chmod 0640 {0}"
-    if settings.file == names.CONFIG_FILE and _may(Path(settings.file), "-r") is False:
-        text = f"{settings.file} can't be read by the user rave"
-        yield RaveError(Code.CONFIG, text, hint=mend.format(settings.file), file=settings.file)
-    path = settings.database_config_path
+    file, database = Path(settings.file), settings.database_config_path
+    if settings.file == names.CONFIG_FILE and (problem := _unreadable(file)):
+        yield RaveError(Code.CONFIG, problem[0], hint=problem[1], file=settings.file)
     if settings.database is None:
         return
-    if _hidden(path.parent):
-        text = f"{path} is hidden from the service by its sandbox"
+    if _hidden(database.parent):
+        text = f"{database} is hidden from the service by its sandbox"
         yield settings.problem("database_config_path", text, hint="move it to /etc/rave")
-    elif _may(path, "-r") is False:
-        text = f"{path} can't be read by the user rave"
-        yield settings.problem("database_config_path", text, hint=mend.format(shlex.quote(str(path))))
+    elif problem := _unreadable(database):
+        yield settings.problem("database_config_path", problem[0], hint=problem[1])
+
+
+def _unreadable(path: Path) -> tuple[str, str] | None:
+    """Why the user rave can't read a file that root has read, and what lets it."""
+    if _may(path, "-r") is not False:
+        return None
+    if closed := _closed(path.parent):
+        return closed
+    word = shlex.quote(str(path))
+    return f"{path} can't be read by the user rave", f"chown root:rave {word} && chmod 0640 {word}"
+
+
+def _closed(directory: Path) -> tuple[str, str] | None:
+    """Which directory on the way the user rave can't enter, and what lets it."""
+    way = [*reversed(directory.resolve().parents), directory.resolve()]
+    closed = next((each for each in way if _may(each, "-x") is False), None)
+    if closed is None:
+        return None
+    word = shlex.quote(str(closed))
+    # It holds secrets, which are the group's alone.
+    opened = f"chgrp rave {word} && chmod 0750 {word}" if closed == CONFIGURATION else f"chmod o+x {word}"
+    return f"the user rave can't enter {closed}", opened
 
 
 def _kind(key: str, path: Path) -> str:
@@ -178,10 +199,6 @@ def _in_force(setting: str) -> bool:
     except OSError:
         return True
     return done.stdout.strip() not in ("no", "read-only")
-
-
-def _above(directory: Path) -> list[Path]:
-    return list(reversed(directory.resolve().parents))
 
 
 def _path(settings: Config, key: str) -> Path:

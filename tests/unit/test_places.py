@@ -170,6 +170,15 @@ def test_a_configuration_of_root_alone_is_told(
     for path in (file, database):
         path.chmod(0o644)
     assert places.directories(read) == []
+    # The directory may be what is closed.
+    closed = tmp_path / "etc"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setattr(places, "CONFIGURATION", closed)
+    monkeypatch.setattr(names, "CONFIG_FILE", str(file.rename(closed / "rave.yaml")))
+    read, problems = config.examine(names.CONFIG_FILE)
+    assert read, problems
+    (error,) = places.directories(read)
+    assert str(error) == f"the user rave can't enter {closed} (chgrp rave {closed} && chmod 0750 {closed})"
 
 
 def test_a_database_in_a_home_directory_would_be_overlooked(tmp_path: Path) -> None:

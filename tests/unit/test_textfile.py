@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc import textfile
+from ravesvc import fd_files, textfile
 from ravesvc.errors import Code, RaveError
 
 
@@ -45,3 +45,13 @@ def test_another_encoding_is_named(encoding: str, words: str) -> None:
     assert caught.value.code is Code.BAD_DATA
     assert caught.value.hint == "save it as UTF-8"
     assert caught.value.__cause__ is None, "which would have the text"
+
+
+def test_a_file_that_is_handed_over_may_be_of_any_editor_too(tmp_path: Path) -> None:
+    file = tmp_path / "store.json"
+    file.write_bytes(b"\xef\xbb\xbf{}\r\n")
+    with file.open() as opened:
+        assert fd_files.read(opened.fileno(), "the file", 100) == "{}\r\n"
+    file.write_text("{}", encoding="utf-16")
+    with file.open() as opened, pytest.raises(RaveError, match="the file is UTF-16, not UTF-8 text"):
+        fd_files.read(opened.fileno(), "the file", 100)

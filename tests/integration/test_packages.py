@@ -233,3 +233,15 @@ def test_installed_again(site: Site) -> None:
     site.set_up()
     (mesh,) = site.run_fleet(1)
     assert site.answers(mesh)
+
+
+def test_a_purge_empties_a_state_directory_that_is_a_mount(site: Site) -> None:
+    site.sh("systemctl stop rave-orchestrator rave-meshes.target; mkdir /data; mv /var/lib/rave /data/rave")
+    site.sh("mkdir /var/lib/rave; mount --bind /data/rave /var/lib/rave")
+    site.set_options(state_path="/srv/state/state.db")
+    site.sh("install -d -o rave -m 700 /srv/state; systemctl start rave-orchestrator")
+    apt(site, "purge rave-orchestrator rave-simulator")
+    assert site.sh("ls -A /data/rave; dpkg -l rave-orchestrator 2>&1 | grep ^.c || true") == ""
+    assert not site.machine.path("/run/systemd/system/rave-orchestrator.service.d/50-rave-yaml.conf").exists()
+    # A place that the operator has chosen is the operator's.
+    assert "state.db" in site.sh("ls /srv/state").split()

@@ -216,6 +216,7 @@ def test_strangers_may_read_but_not_operate(site: Site) -> None:
         *(("Login", ["s", "nobody@example.test"]), ("CancelLogin", []), ("Logout", [])),
         ("ExportStore", []),
         *(("AddAdmin", ["t", "1"]), ("RemoveAdmin", ["t", "1"])),
+        *(("IgnoreUser", ["t", "1"]), ("UnignoreUser", ["t", "1"])),
         *(("SetPermission", ["sb", "ping", "true"]), ("RemovePermission", ["s", "ping"])),
     ]
     for member, arguments in refused:
@@ -244,6 +245,7 @@ def test_only_children_may_ask_the_backend(site: Site, user: str | None) -> None
         ["GetCredentials"],
         ["GetAdmins"],
         ["AddAdmin", "tt", "100000001", "5"],
+        ["IgnoreUser", "tt", "100000001", "5"],
         ["Relogin", "t", "100000001"],
     ):
         with pytest.raises(CommandFailed, match=r"(?i)access denied|denied|rejected"):
@@ -273,7 +275,7 @@ async def main():
     notify("READY=1")
     calls = [("AddAdmin", "tt", 666, 666), ("RemoveAdmin", "tt", 666, 100000001), ("Refresh", "t", 666),
              ("SetPermission", "tsbs", 666, "ping", True, ""), ("RemovePermission", "ts", 666, "ping"),
-             ("Relogin", "t", 666)]
+             ("Relogin", "t", 666), ("IgnoreUser", "tt", 666, 777), ("UnignoreUser", "tt", 666, 777)]
     for call in calls:
         try:
             await bus.call(names.BUS_NAME, names.BACKEND_PATH, names.BACKEND_INTERFACE, *call)

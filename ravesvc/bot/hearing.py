@@ -24,7 +24,6 @@ _DIRECT_AT_ONCE, _DIRECT, _AT_ONCE_ONLY, _OTHER = 12, 4, 3, 1
 _KEPT_TEXTS = 4
 _COMPARED = 500
 _TELLING = 8
-_MOST_USERS = 64
 
 
 class SeenMessages:
@@ -59,8 +58,8 @@ class ReplyLoopGuard:
     """Ends conversations between bots: two copies with a command that repeats what it is told would never end.
 
     Nothing in a message tells a bot from a human. So what counts is that every message follows one of ours, how fast,
-    and whether it answers or repeats ours. It is over when somebody else writes something that answers nothing of
-    ours, or after a minute without those who take part.
+    and whether it answers or repeats ours. It counts half when another user writes something that answers nothing of
+    ours, and no longer after a minute without those who take part.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -70,7 +69,7 @@ class ReplyLoopGuard:
         self._said_at = 0.0
         self._spoke = False  # since the last message that was counted
         self._heard_at = 0.0
-        self._users: set[int | None] = set()
+        self._partner: int | None = None  # who wrote last
         self._score = 0
 
     def said(self, text: str) -> None:
@@ -81,16 +80,18 @@ class ReplyLoopGuard:
 
     def trust(self, user: int | None) -> None:
         """An admin writes, who is a human and knows what they do."""
-        self._begin(user)
+        self._partner, self._score = user, 0
 
     def hear(self, user: int | None, text: str, *, answers_us: bool) -> Hearing:
         """Count a message of a user; `answers_us`: it says that it answers one of ours."""
         now = self._clock()
         direct = answers_us or self._repeats(text.strip()[:_COMPARED])
-        new = user not in self._users and not direct
-        if new or now - self._heard_at >= _QUIET or len(self._users) >= _MOST_USERS:
-            self._begin(user)
-        self._users.add(user)
+        if now - self._heard_at >= _QUIET:
+            self._score = 0
+        elif user != self._partner and not direct:
+            # Not all of it is forgotten: two bots may talk through the words of people in a lively room.
+            self._score //= 2
+        self._partner = user
         self._heard_at = now
         if self._score >= _TOO_MUCH:
             return Hearing.IGNORE
@@ -98,10 +99,6 @@ class ReplyLoopGuard:
             self._spoke = False
             self._score += self._points(now - self._said_at, direct=direct)
         return Hearing.STOP if self._score >= _TOO_MUCH else Hearing.HEAR
-
-    def _begin(self, user: int | None) -> None:
-        self._users = {user}
-        self._score = 0
 
     def _repeats(self, text: str) -> bool:
         return any(ours and (ours == text or (len(ours) >= _TELLING and ours in text)) for ours in self._texts)

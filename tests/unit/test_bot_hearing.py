@@ -157,6 +157,22 @@ def test_a_minute_without_it_and_it_is_heard_again() -> None:
     assert guard.hear(COPY, "?ping", answers_us=False) is Hearing.HEAR
 
 
+def test_people_who_talk_meanwhile_keep_no_conversation_of_bots_alive() -> None:
+    now = [0.0]
+    guard = ReplyLoopGuard(lambda: now[0])
+    found = []
+    for _ in range(40):
+        for _ in range(5):
+            guard.said("?echo me again")
+            now[0] += 2
+            found.append(guard.hear(COPY, "?echo me again", answers_us=True))
+        assert guard.hear(ANN, "what is that?", answers_us=False) is Hearing.HEAR
+        if found[-1] is Hearing.IGNORE:
+            break
+    assert found[-1] is Hearing.IGNORE
+    assert len(found) <= 30
+
+
 def test_three_copies_are_no_company() -> None:
     guard = ReplyLoopGuard(lambda: 0.0)
     found = []

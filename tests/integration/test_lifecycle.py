@@ -145,6 +145,7 @@ def test_a_dropped_connection_is_made_anew_by_the_same_process(site: Site) -> No
 
 
 def test_a_mesh_that_lets_nobody_in_is_left_alone(site: Site) -> None:
+    site.set_options(connection_failure_window=0)
     site.run_fleet(1)
     (closed,) = site.control.create()
     site.control.refuse(closed, status=403)

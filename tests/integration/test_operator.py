@@ -83,6 +83,7 @@ def test_restarts_and_stops_that_are_no_holds(site: Site) -> None:
 
 
 def test_plan_and_explain(site: Site) -> None:
+    site.set_options(connection_failure_window=0)
     running, kicked = meshes = site.run_fleet(2)
     (refused,) = site.control.create()
     site.control.refuse(refused, status=403)
@@ -224,7 +225,7 @@ def test_outdated_processes_are_shown_and_replaced_one_after_another(site: Site,
 def test_a_roll_stops_at_the_first_mesh_that_does_not_come_back(site: Site) -> None:
     meshes = site.run_fleet(3)
     pids = site.pids(meshes)
-    site.set_options(max_connection_attempts=1)
+    site.set_options(max_connection_attempts=1, connection_failure_window=0)
     site.sh("systemctl restart rave-orchestrator")
     eventually(lambda: site.manager("Outdated") == 3, "all run with the old settings")
     for mesh in meshes:

@@ -29,7 +29,7 @@ def test_a_server_that_restarts_in_eight_seconds_blocks_no_mesh(site: Site) -> N
     assert site.control.connections()[other] == connections[other]
 
 
-@pytest.mark.parametrize("how", ["500", "404", "403", "reset", "half-page", "timeout"])
+@pytest.mark.parametrize("how", ["500", "404", "403", "half-page", "timeout"])
 def test_a_question_about_the_account_that_fails_keeps_no_bot_away(site: Site, how: str) -> None:
     site.control.fail("self", how)
     (mesh,) = site.run_fleet(1)
@@ -94,6 +94,25 @@ def test_a_server_that_turns_all_bots_away_blocks_no_mesh(site: Site) -> None:
     site.control.drop(meshes[0])
     site.wait_state([meshes[0]], "blocked", timeout=40)
     assert entries(site).keys() == {meshes[0]}, "one that is refused alone is its own fault"
+
+
+@pytest.mark.parametrize("status", ["404", pytest.param("403", marks=pytest.mark.faults)])
+def test_a_gateway_that_refuses_everything_blocks_no_mesh(site: Site, status: str) -> None:
+    """As if all meshes were gone, or forbidden; all is well again by itself."""
+    site.set_options(connection_failure_window="2s")
+    meshes = site.run_fleet(3)
+    calls = ("mesh", "discovery", "self", "users")
+    for call in calls:
+        site.control.fail(call, status)
+    site.control.drop(meshes)
+    eventually(lambda: "all meshes can't be reached" in site.manager("Status"), "the status says what", 60)
+    assert entries(site) == {}
+    critical = site.sh("ravectl status --check || true")
+    assert critical.startswith("RAVE CRITICAL - all meshes can't be reached"), critical
+    for call in calls:
+        site.control.fail(call, "ok")
+    site.control.wait(connected=meshes, timeout=90)
+    assert entries(site) == {}
 
 
 def test_a_program_that_can_not_run_on_this_machine_quarantines_no_mesh(site: Site) -> None:

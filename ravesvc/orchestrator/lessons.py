@@ -85,7 +85,7 @@ class Lessons:
         self._outages = outages
         self._now = now
         self._sleep = sleep
-        self._excused: dict[str, tuple[float, float]] = {}  # by its server: since when, and until when in a row
+        self._excused: dict[str, tuple[float, float]] = {}  # by mesh: since when, and until when in a row
 
     async def learn(self, mesh: str, unit: UnitState) -> Lesson:
         """Learn from the failed unit of a mesh, and wait until that is saved."""

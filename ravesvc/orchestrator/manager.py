@@ -43,6 +43,10 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _LONGEST = 500
 
 
+# Of outages and of pauses that are told.
+_MOST_SENTENCES = 16
+
+
 class ManagerObject(Interface):
     """The meshes, the account, and what the store holds."""
 
@@ -119,8 +123,8 @@ class ManagerObject(Interface):
             "Blocks": Variant("a{su}", dict(blocks)),
             "BlocklistError": Variant("s", str(self._blocks.error or self._blocks.unsaved or "")),
             "Obstacle": Variant("s", str(self._discovery.obstacle or self._discovery.identity_refused or "")),
-            "Outages": Variant("as", self._starts.outages.sentences()),
-            "Pauses": Variant("as", self._starts.pauses.all_words()),
+            "Outages": Variant("as", self._starts.outages.sentences()[:_MOST_SENTENCES]),
+            "Pauses": Variant("as", self._starts.pauses.all_words()[:_MOST_SENTENCES]),
         }
 
     @method(returns={"meshes": "a(ssso)"}, action=PolkitAction.READ)

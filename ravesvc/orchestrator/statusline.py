@@ -15,6 +15,8 @@ _ACCOUNT_REFUSALS = (Code.UNAUTHORIZED, *IDENTITY_REFUSALS)
 # Kicks within so many seconds are one event when there are so many of them.
 _KICKED_AT_ONCE_S = 10.0
 _LEAST_KICKS = 3
+# Of one kind.
+_MOST_SENTENCES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +70,8 @@ def status_line(now: Situation) -> str:
         "" if now.discovery_error else now.waiting_for,
         _meshes(now),
         _kicks(now.kicks),
-        *now.outages,
-        *now.pauses,
+        _some(now.outages),
+        _some(now.pauses),
         f"the blocklist can't be saved: {now.blocklist_unsaved.message}" if now.blocklist_unsaved else "",
         f"the store can't be used, changes are refused: {now.store_error.message}" if now.store_error else "",
         f"messages that were not shown by a server: {now.unshown}" if now.unshown else "",
@@ -123,6 +125,12 @@ def _kicks(kicks: Sequence[float]) -> str:
     at = time.strftime("%Y-%m-%d %H:%M", time.localtime(began))
     undo = "if that was no room's will, ravectl blocklist remove --reason kicked takes them off the blocklist"
     return f"kicked from {most} meshes at once at {at} ({undo})"
+
+
+def _some(sentences: Sequence[str]) -> str:
+    """The first of them, and how many more there are: a line has an end."""
+    more = len(sentences) - _MOST_SENTENCES
+    return "; ".join([*sentences[:_MOST_SENTENCES], *([f"and {more} more like that"] if more > 0 else [])])
 
 
 def _commands(errors: Sequence[str]) -> str:

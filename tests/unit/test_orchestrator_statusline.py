@@ -118,3 +118,8 @@ def test_outages_and_pauses_are_said_and_what_follows_from_a_pause_is_not() -> N
     assert status_line(situation) == (
         "1 meshes, 1 disconnected; all meshes can't be reached: 403; api.test asks for a pause until 12:10:00"
     )
+
+
+def test_a_line_has_an_end() -> None:
+    line = status_line(Situation(pauses=[f"host-{number} asks for a pause" for number in range(9)]))
+    assert line.endswith("; host-2 asks for a pause; and 6 more like that")

@@ -2,8 +2,9 @@
 
 `blockedMeshes` maps a mesh id to `{meshId, reason, blockedAt, blockedUntil}`, times in milliseconds since the epoch,
 null for ever. Ours has more keys in each entry, `detail`, `actor`, `count` and `revision`; and beside `blockedMeshes`
-the `revision` of the text, `saved` (a `Stamp`), and `meshes`, what is remembered of meshes whether blocked or not. A
-file without these loads as well.
+the `revision` of the text, `saved` (a `Stamp`), and `meshes`, what is remembered of meshes whether blocked or not; of
+one that was blocked once, as its entry says, only when (`at`) and how often (`blocks`, `quarantines`). A file without
+these loads as well.
 
 Beside it lies a copy of what was last written, `blocklist.json.saved`. Whatever the file says that the copy does not
 is somebody's edit, also one that was made while nobody ran.
@@ -27,7 +28,7 @@ from ravesvc import fields, textfile
 from ravesvc.clock import Clock, Stamp
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import mesh_id
-from ravesvc.store.blocklist import MOST_COUNT, SERVICE, Block, Blocklist, Event, Memory, Reason, What
+from ravesvc.store.blocklist import MOST_COUNT, SERVICE, Block, Blocklist, Event, Memory, Reason, What, once_blocked
 from ravesvc.store.files import set_aside, write_atomically
 from ravesvc.words import printable
 
@@ -49,6 +50,8 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 # What is known by its value: to call an enumeration takes its time, and there may be thousands of entries.
 _REASONS = {reason.value: reason for reason in Reason}
+# The keys of what is remembered of a mesh that was blocked once: its entry says the rest.
+_SHORT = {"at", "blocks", "quarantines"}
 _WHATS = {what.value: what for what in What}
 
 
@@ -72,8 +75,17 @@ def to_json(blocklist: Blocklist, clock: Clock) -> str:
         }
         for block in blocklist
     }
+    blocks = {block.mesh: block for block in blocklist}
+
+    def is_short(mesh: str, memory: Memory) -> bool:
+        block = blocks.get(mesh)
+        return block is not None and memory == once_blocked(block, memory.at, memory.blocks, memory.quarantines)
+
+    # Most of a long list was blocked once, which its entry says already; nor has that to be read and checked again.
     memories: dict[str, dict[str, object]] = {
-        mesh: {
+        mesh: {"at": written(memory.at), "blocks": memory.blocks, "quarantines": memory.quarantines}
+        if is_short(mesh, memory)
+        else {
             "failures": memory.failures,
             "failingSince": None if memory.failing_since is None else written(memory.failing_since),
             "lastError": memory.last_error,
@@ -138,9 +150,17 @@ def _from_object(top: fields.Object, clock: Clock) -> Blocklist:
     now, ahead = clock.now(), clock.ahead(_stamp(top))
     entries = fields.get_object(top, "blockedMeshes")
     memories = fields.opt_object(top, "meshes") or {}
+    blocks = {mesh: read_entry(mesh, entry, now, ahead) for mesh, entry in entries.items()}
     return Blocklist(
-        [read_entry(mesh, entry, now, ahead) for mesh, entry in entries.items()],
-        {mesh_id(mesh): _memory(fields.as_object(entry, mesh), ahead) for mesh, entry in memories.items()},
+        blocks.values(),
+        {
+            mesh: once_blocked(
+                blocks[mesh], _time(entry, "at", ahead), _count(entry, "blocks"), _count(entry, "quarantines")
+            )
+            if mesh in blocks and isinstance(entry, dict) and entry.keys() == _SHORT
+            else _memory(mesh_id(mesh), entry, ahead)
+            for mesh, entry in memories.items()
+        },
         revision=_count(top, "revision"),
     )
 
@@ -331,7 +351,8 @@ def _stamp(top: fields.Object) -> Stamp | None:
     )
 
 
-def _memory(entry: fields.Object, ahead: int) -> Memory:
+def _memory(mesh: str, value: object, ahead: int) -> Memory:
+    entry = fields.as_object(value, mesh)
     history = [fields.as_object(event, "an event") for event in fields.opt_list(entry, "history") or []]
     return Memory(
         failures=_count(entry, "failures"),

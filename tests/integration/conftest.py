@@ -156,13 +156,18 @@ class Site:
 
     def kill_parent(self) -> None:
         """End the parent at once, and wait until systemd has another."""
-        shown = "systemctl show --value -p MainPID -p ActiveState rave-orchestrator"
-        before, _ = self.sh(shown).split()
+
+        def shown() -> dict[str, str]:
+            # In which order they come differs from one release of systemd to the next.
+            lines = self.sh("systemctl show -p MainPID -p ActiveState rave-orchestrator").splitlines()
+            return dict(line.split("=", 1) for line in lines)
+
+        before = shown()
         self.sh("systemctl kill -s KILL --kill-whom=main rave-orchestrator")
 
         def another() -> bool:
-            pid, state = self.sh(shown).split()
-            return state == "active" and pid not in ("0", before)
+            now = shown()
+            return now["ActiveState"] == "active" and now["MainPID"] not in ("0", before["MainPID"])
 
         eventually(another, "the parent is back")
 

@@ -104,7 +104,7 @@ async def resolve(host: str, port: int) -> list[_Address]:
             found = e
         except UnicodeError:
             found = OSError(None, "this is not a host name")
-        with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(deliver, found)
 
     threading.Thread(target=ask, name="rave-resolve", daemon=True).start()

@@ -278,7 +278,7 @@ def test_what_it_answers_instead_of_a_connection(run: Run, authority: Authority,
     assert error.message.startswith(f"the proxy 127.0.0.1:{front.port} {words}")
 
 
-def test_nobody_listens_there(run: Run, authority: Authority) -> None:
+def test_one_that_does_not_run(run: Run, authority: Authority) -> None:
     with proxying() as front:
         pass
     error = run(failure(443, authority, through(front.port)))

@@ -38,9 +38,9 @@ _MAX_PROXY_ANSWER = 16 << 10  # bytes
 
 _Address = tuple[socket.AddressFamily, Any]
 
-# The address that has won last, by host and port: it is tried first the next time, so that a dead one in front of it
-# costs its quarter of a second once. Of as many hosts as a process may have to do with.
-_winners: dict[tuple[str, int], _Address] = {}
+# The family that has won last, by host and port: it comes first the next time, so that broken IPv6 costs a quarter of
+# a second once. Not the address: which one of a family comes first is the resolver's to balance.
+_winners: dict[tuple[str, int], socket.AddressFamily] = {}
 _MAX_WINNERS = 256
 
 
@@ -71,15 +71,14 @@ async def dial(
         made = await _connect(address) if proxy is None else await _through(proxy, address, taken, host, port)
         taken()
         finished = await finish(made)
-        _remember(where, address)
+        _remember(where, address[0])
         return finished
 
-    addresses.sort(key=lambda address: address != _winners.get(where))
     return await _race(addresses, attempt, discard)
 
 
 async def resolve(host: str, port: int) -> list[_Address]:
-    """The addresses of `host`, the resolver's choice first, then the families in turn.
+    """The addresses of `host`, in the resolver's order, but the families in turn, first the one that has won last.
 
     Raises OSError. The resolver runs in a daemon thread: an executor's would hold up the end of the process until it
     has given up.
@@ -110,9 +109,11 @@ async def resolve(host: str, port: int) -> list[_Address]:
     threading.Thread(target=ask, name="rave-resolve", daemon=True).start()
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-            return _interleave(await answer)[:MAX_ADDRESSES]
+            found = await answer
     except TimeoutError:
         raise OSError(None, f"the resolver has not answered within {RESOLVE_TIMEOUT_S:g} s") from None
+    preferred = _winners.get((host, port))
+    return _interleave(sorted(found, key=lambda address: address[0] != preferred))[:MAX_ADDRESSES]
 
 
 async def shake_hands(plain: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
@@ -162,10 +163,10 @@ def _interleave(addresses: Iterable[_Address]) -> list[_Address]:
     return [address for turn in turns for address in turn if address is not None]
 
 
-def _remember(where: tuple[str, int], address: _Address) -> None:
+def _remember(where: tuple[str, int], family: socket.AddressFamily) -> None:
     if len(_winners) >= _MAX_WINNERS:
         _winners.clear()
-    _winners[where] = address
+    _winners[where] = family
 
 
 async def _race(

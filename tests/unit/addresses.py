@@ -58,7 +58,8 @@ def handling(address: str, port: int, handle: Callable[[socket.socket], None]) -
     """An address where each connection gets `handle`, which may block; yields the connections so far."""
     taken: list[socket.socket] = []
     threads: list[threading.Thread] = []
-    with socket.create_server((address, port)) as listener:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, port), family=family) as listener:
 
         def accept() -> None:
             while True:

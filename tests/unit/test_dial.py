@@ -176,7 +176,7 @@ def test_one_that_answers_is_the_only_one_that_is_asked(
     assert not taken
 
 
-def test_the_address_that_has_won_is_asked_first_the_next_time(
+def test_the_family_that_has_won_is_asked_first_the_next_time(
     run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def body() -> None:
@@ -185,8 +185,8 @@ def test_the_address_that_has_won_is_asked_first_the_next_time(
                 assert (await made.send(ASK)).status == 200
                 made.drop_idle()
 
-    with serving(authority) as server, handling("127.0.0.2", server.port, say_nothing) as taken:
-        name_addresses(monkeypatch, "127.0.0.2", GOOD)
+    with serving(authority) as server, handling("::1", server.port, say_nothing) as taken:
+        name_addresses(monkeypatch, "::1", GOOD)
         run(body())
     assert len({asked.connection for asked in server.asked}) == 3
     assert len(taken) == 1

@@ -220,7 +220,7 @@ def test_lost_credentials_are_no_fault_of_the_meshes(site: Site) -> None:
         site.sh(f"kill -KILL {site.pids([mesh])[mesh]}")
         eventually(lambda: site.unit(mesh, "NRestarts") != "0", "it is tried again")
     finally:
-        site.sh(f"{killed}; rm /var/lib/rave/*; mv /root/lost/* /var/lib/rave; rmdir /root/lost")
+        site.sh(f"{killed}; rm -r /var/lib/rave/*; mv /root/lost/* /var/lib/rave; rmdir /root/lost")
     site.control.wait(connected=[mesh], timeout=40)
     site.wait_state([mesh], "connected")
 

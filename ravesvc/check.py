@@ -46,8 +46,11 @@ def check_identity(settings: Config) -> list[RaveError]:
 
 
 def identity_remarks(settings: Config) -> list[str]:
-    """What else of `client_identity` is not set, in sentences."""
-    remarks = []
+    """What else of `client_identity` is not set, or not as usual, in sentences."""
+    remarks = [
+        f"client_identity.{key} does not look as it does elsewhere: {identity.looks(key)}."
+        for key in identity.misshapen(settings.identity)
+    ]
     if keys := identity.missing(settings.identity):
         remarks.append(f"The next login will need {identity.described(keys)}.")
     if keys := identity.missing_beside(settings.identity):

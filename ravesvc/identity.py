@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from ravesvc import names
@@ -22,6 +23,11 @@ _ADVISED = {
     "client_version": "such as 8.2.9",
     "app_build": "such as 2149",
 }
+# What can be said of a value without asking Rave.
+_SHAPES = {
+    "request_hash_key": re.compile("[0-9A-Fa-f]+"),
+    "mojo_redirect_url": re.compile(r"https://[^/\s]+/\S*"),
+}
 _LOOKS = _RUNNING | _LOGIN | _ADVISED
 
 
@@ -38,6 +44,11 @@ def missing(identity: ClientIdentity) -> list[str]:
 def missing_beside(identity: ClientIdentity) -> list[str]:
     """Keys that a client is expected to send."""
     return _unset(identity, _ADVISED)
+
+
+def misshapen(identity: ClientIdentity) -> list[str]:
+    """The keys whose value is not what it looks like elsewhere: part of it is missing, or it is another key's."""
+    return [key for key, shape in _SHAPES.items() if (value := getattr(identity, key)) and not shape.fullmatch(value)]
 
 
 def looks(key: str) -> str:

@@ -13,7 +13,11 @@ from ravesvc.ctl.status import Exit
 SECRET = "hush4711"
 KEYS = ("request_hash_key", "mojo_api_key", "mojo_redirect_url", "parse_application_id")
 ADVISED = ("user_agent", "client_version", "app_build")
-IDENTITY = "client_identity:\n" + "".join(f"  {key}: {SECRET}\n" for key in (*KEYS, *ADVISED))
+VALUES = dict.fromkeys((*KEYS, *ADVISED), SECRET) | {
+    "request_hash_key": "0123456789abcdef",
+    "mojo_redirect_url": "https://rave.example.test/mojoauth",
+}
+IDENTITY = "client_identity:\n" + "".join(f"  {key}: {value}\n" for key, value in VALUES.items())
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +69,11 @@ def test_what_a_login_takes_may_come_later_where_there_is_an_account(
     assert capsys.readouterr().err.count("is not set: ") == 3
     account.touch()
     assert main(["config", "check", str(file)]) == Exit.OK
-    fine, login, others = capsys.readouterr().out.splitlines()
+    fine, shape, login, others = capsys.readouterr().out.splitlines()
+    assert shape == (
+        "client_identity.request_hash_key does not look as it does elsewhere: a text of hex digits, signs requests."
+    )
+    assert SECRET not in shape
     assert fine == f"{file} is fine."
     assert login.startswith("The next login will need client_identity.mojo_api_key (a text,")
     assert all(f"client_identity.{key} (such as" in others for key in ADVISED)

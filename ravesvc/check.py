@@ -45,17 +45,18 @@ def check_identity(settings: Config) -> list[RaveError]:
     return [_unset(settings, key) for key in keys]
 
 
-def identity_remarks(settings: Config) -> list[str]:
-    """What else of `client_identity` is not set, or not as usual, in sentences."""
-    remarks = [
+def remarks(settings: Config) -> list[str]:
+    """What is no mistake, and good to know, in sentences."""
+    found = places.handed_over(settings)
+    found += [
         f"client_identity.{key} does not look as it does elsewhere: {identity.looks(key)}."
         for key in identity.misshapen(settings.identity)
     ]
     if keys := identity.missing(settings.identity):
-        remarks.append(f"The next login will need {identity.described(keys)}.")
+        found.append(f"The next login will need {identity.described(keys)}.")
     if keys := identity.missing_beside(settings.identity):
-        remarks.append(f"Other clients of Rave send these as well: {identity.described(keys)}.")
-    return remarks
+        found.append(f"Other clients of Rave send these as well: {identity.described(keys)}.")
+    return found
 
 
 def _unset(settings: Config, key: str) -> RaveError:

@@ -66,6 +66,14 @@ def files(settings: Config) -> list[RaveError]:
     return found + list(_own_commands())
 
 
+def handed_over(settings: Config) -> list[str]:
+    """What the service and the bots see of a file only because root hands it to them, in sentences."""
+    path = settings.tls.ca_file and Path(settings.tls.ca_file)
+    if not path or not (_hidden(path.parent) or _may(path, "-r") is False):
+        return []
+    return [f"{path} is read by root at a start of the service, which hands its certificates to service and bots."]
+
+
 def opened(settings: Config) -> list[Path]:
     """The directories outside of its own that the service's sandbox has to let it write to."""
     found = {_path(settings, key).parent.resolve() for key in _KEYS}

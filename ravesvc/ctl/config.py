@@ -29,7 +29,7 @@ def mistakes(file: str) -> list[RaveError]:
 
 def _check(options: argparse.Namespace) -> Exit:
     # Imported here because no other command needs it, and it takes its time.
-    from ravesvc.check import check, check_files, check_identity, identity_remarks
+    from ravesvc.check import check, check_files, check_identity, remarks
 
     settings, problems = check(options.file)
     if settings:
@@ -46,6 +46,6 @@ def _check(options: argparse.Namespace) -> Exit:
     output.say(f"{options.file} is fine.")
     if settings.database:
         output.say(f"{settings.database.path} is fine.")
-    for remark in identity_remarks(settings):
+    for remark in remarks(settings):
         output.say(remark)
     return Exit.OK

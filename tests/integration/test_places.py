@@ -38,6 +38,10 @@ def test_an_authority_that_root_alone_can_read_is_handed_over(stopped: Site, pat
     site.sh(f"install -D -m 600 {AUTHORITY} {path}")
     try:
         trust(site, path)
+        assert check(site) == (
+            "/etc/rave/rave.yaml is fine.\n"
+            f"{path} is read by root at a start of the service, which hands its certificates to service and bots.\n"
+        )
         (mesh,) = site.run_fleet(1)
         assert site.answers(mesh)
         # A bot reads nothing but what the unit hands over.

@@ -153,6 +153,20 @@ def test_what_the_user_may_not_do_is_told_with_what_lets_it(tmp_path: Path, rave
 
 
 @root_only
+def test_an_authority_that_root_alone_can_read_is_handed_over(tmp_path: Path, rave: Callable[[Path], None]) -> None:
+    open_to_all, own, hidden = tmp_path / "open.pem", tmp_path / "own.pem", tmp_path / "home/ca.pem"
+    hidden.parent.mkdir()
+    for path, mode in [(open_to_all, 0o644), (own, 0o600), (hidden, 0o644)]:
+        path.touch()
+        path.chmod(mode)
+    assert places.handed_over(settings(tmp_path)) == []
+    assert places.handed_over(settings(tmp_path, tls=f"{{ca_file: {open_to_all}}}")) == []
+    for path in own, hidden:
+        (remark,) = places.handed_over(settings(tmp_path, tls=f"{{ca_file: {path}}}"))
+        assert remark.startswith(f"{path} is read by root")
+
+
+@root_only
 def test_a_configuration_of_root_alone_is_told(
     tmp_path: Path, rave: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from tests.integration.conftest import Site, eventually
 from tests.integration.mongo import DATABASE_FILE, Mongo
 
 # A beat, with time to spare.
-BEAT = 45
+BEAT = 60
 
 
 @pytest.fixture

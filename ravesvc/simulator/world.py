@@ -43,6 +43,7 @@ class World:
         self.sessions: dict[str, User] = {session.auth_token: self.bot}
         self.expired: set[str] = set()
         self.users: dict[int, User] = {self.bot.id: self.bot}
+        self._ids = {self.bot.handle: self.bot.id}  # by handle
         self.post = Post(self.options, self.log, clock)
         self.logins = 0
         self._addresses = {account.email.lower(): self.bot.id}
@@ -54,14 +55,15 @@ class World:
 
     def user(self, handle: str) -> User:
         """The user with this handle, made when there is none; `botty` is the bot."""
-        for user in self.users.values():
-            if user.handle == handle:
-                return user
+        number = self._ids.get(handle)
+        if number is not None:
+            return self.users[number]
         return self._add(handle, handle.title(), uuid.uuid4().hex)
 
     def _add(self, handle: str, name: str, device_id: str) -> User:
         user = User(_FIRST_USER_ID + len(self.users) - 1, handle, name, device_id)
         self.users[user.id] = user
+        self._ids.setdefault(handle, user.id)
         return user
 
     # Sessions.

@@ -126,7 +126,7 @@ def test_a_place_that_the_service_can_not_use_is_named_by_check_and_start(stoppe
 
 def test_a_link_in_the_place_of_the_state_directory_is_told_with_the_way_that_works(stopped: Site) -> None:
     site = stopped
-    site.sh("mkdir /data; mv /var/lib/rave /data/rave; ln -s /data/rave /var/lib/rave")
+    site.sh("mkdir -p /data; mv /var/lib/rave /data/rave; ln -s /data/rave /var/lib/rave")
     try:
         assert site.machine.run(["systemctl", "start", "rave-orchestrator"], check=False).returncode
         for said in check(site), site.sh("ravectl status", check=False):
@@ -138,7 +138,7 @@ def test_a_link_in_the_place_of_the_state_directory_is_told_with_the_way_that_wo
         assert "Trouble:              none" in site.sh("ravectl store info")
     finally:
         site.sh("systemctl stop rave-orchestrator; umount /var/lib/rave || true; rm -d /var/lib/rave")
-        site.sh("mv /data/rave /var/lib/rave")
+        site.sh("mv /data/rave /var/lib/rave; rmdir /data")
 
 
 def test_files_from_an_editor_of_windows_are_read(stopped: Site) -> None:

@@ -12,15 +12,21 @@ import pytest
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 from ravesvc.orchestrator.state import State, now
-from ravesvc.store.store import Contents
+from ravesvc.store.store import Contents, IgnoredUser
 from tests.unit.conftest import until
 from tests.unit.fake_store import DAMAGED, DOWN, WHEN, FakeCopy, FakeStore, admin, credentials, permission
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 ADMINS, PERMISSIONS, CREDENTIALS = Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.CREDENTIALS
+IGNORED = Announcement.IGNORED
 BUG = ZeroDivisionError("a bug")
-FULL = Contents(credentials=credentials(), admins=(admin(1), admin(2)), permissions=(permission("kick"),))
+FULL = Contents(
+    credentials=credentials(),
+    admins=(admin(1), admin(2)),
+    permissions=(permission("kick"),),
+    ignored=(IgnoredUser(user_id=8, added_by=1, added_at=WHEN),),
+)
 
 
 class Site:
@@ -65,7 +71,7 @@ async def site(contents: Contents | None = FULL, **options: float) -> AsyncItera
     """A site whose store was good at its start."""
     made = Site(contents, **options)
     await made.state.start()
-    await until(lambda: len(made.told) == 3)
+    await until(lambda: len(made.told) == 4)
     made.forget()
     try:
         yield made
@@ -112,7 +118,7 @@ def test_it_reads_everything_at_its_start_and_tells_it_as_news(run: Run) -> None
         assert made.state.overrides == {"kick": True}
         assert made.state.credentials == credentials()
         assert made.shown[-1] is None
-        await until(lambda: sorted(made.told) == [ADMINS, CREDENTIALS, PERMISSIONS])
+        await until(lambda: sorted(made.told) == sorted([ADMINS, CREDENTIALS, IGNORED, PERMISSIONS]))
         await made.state.close()
         assert not made.store.is_open
 
@@ -121,21 +127,18 @@ def test_it_reads_everything_at_its_start_and_tells_it_as_news(run: Run) -> None
 
 def test_ignored_users_come_and_go_and_no_admin_is_one(run: Run) -> None:
     async def body() -> None:
-        made = Site()
-        await made.state.start()
-        made.told.clear()
-        assert await made.state.ignore_user(9, 1, actor=1)
-        assert not await made.state.ignore_user(9, 1)
-        assert made.state.ignored == {9}
-        assert made.told == [Announcement.IGNORED]
-        refused = await failure(made.state.ignore_user(2, 1))
-        assert refused.code is Code.INVALID_ARGUMENT
-        assert "is an admin" in refused.message
-        assert (await failure(made.state.ignore_user(5, 9, actor=9))).code is Code.ACCESS_DENIED
-        assert await made.state.unignore_user(9)
-        assert not await made.state.unignore_user(9)
-        assert made.state.ignored == frozenset()
-        await made.state.close()
+        async with site() as made:
+            assert await made.state.ignore_user(9, 1, actor=1)
+            assert not await made.state.ignore_user(9, 1)
+            assert made.state.ignored == {8, 9}
+            assert made.told == [IGNORED]
+            refused = await failure(made.state.ignore_user(2, 1))
+            assert refused.code is Code.INVALID_ARGUMENT
+            assert "is an admin" in refused.message
+            assert (await failure(made.state.ignore_user(5, 9, actor=9))).code is Code.ACCESS_DENIED
+            assert await made.state.unignore_user(9)
+            assert not await made.state.unignore_user(9)
+            assert made.state.ignored == {8}
 
     run(body())
 
@@ -317,7 +320,7 @@ def test_everything_is_replaced_and_what_differs_is_told(run: Run) -> None:
             assert made.told == [PERMISSIONS]
             made.forget()
             await made.state.replace(Contents(admins=(admin(5),)))
-            assert sorted(made.told) == [ADMINS, CREDENTIALS, PERMISSIONS]
+            assert sorted(made.told) == sorted([ADMINS, CREDENTIALS, IGNORED, PERMISSIONS])
             assert made.state.admins == {5}
             assert made.store.contents == made.state.contents
 
@@ -346,7 +349,7 @@ def test_changes_go_one_after_the_other(run: Run) -> None:
             await until(lambda: made.store.held == 1)
             assert made.state.admins == {1, 2}  # readers don't wait
             made.store.gate.set()
-            assert await changes == [True, True, None, True, None, True]
+            assert await changes == [True, True, True, True, None, True, None, True]
             await refresh
             assert made.state.admins == {1, 3}
             assert made.state.overrides == {"leave": False}
@@ -408,7 +411,7 @@ def test_it_starts_without_its_store_and_finds_it_by_itself(run: Run, caplog: py
         await until(lambda: made.state.loaded)
         assert made.state.error is None
         assert made.shown[-1] is None
-        await until(lambda: sorted(made.told) == [ADMINS, CREDENTIALS, PERMISSIONS])
+        await until(lambda: sorted(made.told) == sorted([ADMINS, CREDENTIALS, IGNORED, PERMISSIONS]))
         assert lines(caplog)[1:] == ["The store works again"]
         await made.state.close()
 
@@ -666,7 +669,7 @@ def test_refresh_opens_a_store_that_was_not(run: Run) -> None:
         made.store.failure = None
         assert await made.state.refresh() == FULL
         assert made.state.error is None
-        assert sorted(made.told) == [ADMINS, CREDENTIALS, PERMISSIONS]
+        assert sorted(made.told) == sorted([ADMINS, CREDENTIALS, IGNORED, PERMISSIONS])
         # The recovery finds that nothing is left to do.
         await until(lambda: made.state._recovery and made.state._recovery.done())
         assert made.store.calls.count("read") == 1

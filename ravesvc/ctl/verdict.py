@@ -114,6 +114,7 @@ def _warnings(status: Mapping[str, Any], meshes: Sequence[Mesh], now: float) -> 
         f"disconnected for more than {DISCONNECTED_S // 60} min": long,
         "quarantined after crashes": blocks.get("crashes", 0),
         "could not be reached": blocks.get("connection_failures", 0) + blocks.get("rejected", 0),
+        "too large for a bot": blocks.get("too_large", 0),
         "messages not shown by a server": status.get("UnshownMessages", 0),
         "outdated": sum(mesh.outdated for mesh in meshes),
     }

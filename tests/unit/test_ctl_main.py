@@ -15,11 +15,12 @@ import pytest
 import ravesvc
 from ravesvc import names
 from ravesvc.bus import Variant, faults
-from ravesvc.ctl import output, overview, service, status
+from ravesvc.ctl import blocklist, output, overview, service, status
 from ravesvc.ctl.main import main
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import dump
+from ravesvc.store.blocklist import Reason
 from tests.unit.bus_fakes import open_fds
 from tests.unit.conftest import BusDaemon
 from tests.unit.fake_service import DUMP, WHEN_US, FakeManagerObject, FakeService, Terminal, answer
@@ -527,6 +528,10 @@ def test_what_it_imports() -> None:
     assert not [
         name for name in modules if re.match(r"ravesvc\.(api|bot|bus|mesh|orchestrator|room|simulator|store)", name)
     ]
+
+
+def test_the_reasons_of_a_block_are_those_of_the_service() -> None:
+    assert tuple(Reason) == blocklist.REASONS
 
 
 def test_the_manual_page_lists_every_exit_status() -> None:

@@ -61,6 +61,7 @@ CONNECTED = mesh()
         ({}, [CONNECTED, mesh("restarting")], Level.WARNING, "1 waiting to be restarted"),
         ({"Blocks": {"crashes": 1}}, [CONNECTED, mesh("blocked")], Level.WARNING, "1 quarantined"),
         ({"Blocks": {"connection_failures": 1, "rejected": 1}}, [CONNECTED], Level.WARNING, "2 could not be reached"),
+        ({"Blocks": {"too_large": 1}}, [CONNECTED], Level.WARNING, "1 too large for a bot"),
         ({}, [mesh(outdated=True)], Level.WARNING, "1 outdated"),
         ({"DiscoveryError": "HTTP 500"}, [CONNECTED], Level.WARNING, "discovery fails: HTTP 500"),
         ({"Outages": ["kicked from 6 meshes at once"]}, [CONNECTED], Level.WARNING, "kicked from 6 meshes at once"),

@@ -211,4 +211,4 @@ def _in_words(error: RaveError) -> RaveError:
         hint = "journalctl -u rave-orchestrator may say why"
         return RaveError(Code.TIMEOUT, "rave-orchestrator does not answer", hint=hint)
     hint = "after an upgrade: systemctl restart rave-orchestrator"
-    return RaveError(error.code, "rave-orchestrator does not understand this ravectl", hint=hint)
+    return RaveError(error.code, "rave-orchestrator does not understand this ravectl", hint=hint, error_name=name)

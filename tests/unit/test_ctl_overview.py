@@ -251,6 +251,24 @@ def test_one_mesh(service: FakeService, capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads(capsys.readouterr().out)["SinceTimestamp"] == WHEN_US
 
 
+def test_a_mesh_that_is_blocked_and_has_no_object(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
+    service.manager.lines = ["It is on the blocklist."]
+    assert main(["show", FIRST]) == 0
+    # What `explain` has for programs stands in for the properties.
+    assert capsys.readouterr().out == "State:           connected\n\nIt is on the blocklist.\n"
+    assert main(["show", "--json", FIRST]) == 0
+    assert json.loads(capsys.readouterr().out) == {"State": "connected"}
+
+
+def test_blocked_meshes_that_are_not_shown_are_counted() -> None:
+    status = {"Status": "well", "States": {"blocked": 20_001, "connected": 1}}
+    shown = [Mesh(FIRST, "", "blocked", "kicked", 0, 0, 0, False)]
+    last = "".join(overview.lines(status, shown, {}, now=0.0, width=160)[-1])
+    assert last == "and 20000 more that are blocked: ravectl blocklist list"
+    status = {"Status": "well", "States": {"blocked": 1}}
+    assert "more that are blocked" not in "".join(overview.lines(status, shown, {}, now=0.0, width=160)[-1])
+
+
 def test_a_refusal_is_told(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     manager.error = RaveError(Code.ACCESS_DENIED, "no")
     assert main(["status"]) == Exit.DENIED

@@ -248,7 +248,7 @@ def test_without_a_mesh_it_does_not_start(
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("session", b"\xff", "the session file that the unit hands over is not valid UTF-8"),
+        ("session", b"\xff", "the session file that the unit hands over is not UTF-8 text"),
         ("settings", b"{", "the settings file is not valid JSON"),
         ("session", b"{}", "device_id"),
         ("session", b"\n", "the session file"),

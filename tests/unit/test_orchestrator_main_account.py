@@ -89,6 +89,11 @@ class Child(Interface):
         await self.ask("GetPermissions")
 
     @method()
+    async def refresh_ignored(self, call: Call) -> None:
+        self.asked.append(call.member)
+        await self.ask("GetIgnoredUsers")
+
+    @method()
     async def refresh_credentials(self, call: Call) -> None:
         self.asked.append(call.member)
         await self.ask("GetCredentials")

@@ -46,6 +46,7 @@ class Blocks:
             is mended or `restore` is called.
         unsaved: why the last save has failed, or None.
         shown: the entries that have been announced, by mesh id; it changes with each announcement.
+        untold: how many changes are announced right after the one that is being announced.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Blocks:
         self.error: RaveError | None = None
         self.unsaved: RaveError | None = None
         self.shown: dict[str, Block] = {}
+        self.untold = 0
         self._duration = int(duration * 1000)
         self._clock = clock
         self._announce = announce
@@ -327,6 +329,7 @@ class Blocks:
                 self.shown[change.block.mesh] = change.block
             else:
                 self.shown.pop(change.block.mesh, None)
+            self.untold = len(news) - number
             self._announce(change)
             if number % _TURN == 0:
                 # What changes meanwhile is announced after these, when it is saved.

@@ -487,7 +487,10 @@ class _Parent:
     def _kicks(self) -> list[float]:
         """When the bot was kicked lately from meshes that are still blocked for it, in seconds since the epoch."""
         if self._kicks_changed:
-            kicks = [block.since for block in self._blocks.in_force().values() if block.reason is Reason.KICKED]
+            # Of thousands few are of late, and to tell a time takes its time.
+            begin = self._blocks.steady(int((time.time() - _KICKS_SHOWN) * 1_000_000))
+            blocks = self._blocks.in_force().values()
+            kicks = [block.since for block in blocks if block.since > begin and block.reason is Reason.KICKED]
             self._kicked_at = [self._blocks.wall(since) / 1_000_000 for since in kicks]
             self._kicks_changed = False
         return [at for at in self._kicked_at if time.time() - at < _KICKS_SHOWN]

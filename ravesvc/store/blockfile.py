@@ -28,7 +28,7 @@ from ravesvc import fields, textfile
 from ravesvc.clock import Clock, Stamp
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import mesh_id
-from ravesvc.store.blocklist import MOST_COUNT, SERVICE, Block, Blocklist, Event, Memory, Reason, What, once_blocked
+from ravesvc.store.blocklist import MOST_COUNT, SERVICE, Block, Blocklist, Event, Memory, Once, Reason, What
 from ravesvc.store.files import set_aside, write_atomically
 from ravesvc.words import printable
 
@@ -77,17 +77,16 @@ def to_json(blocklist: Blocklist, clock: Clock) -> str:
     }
     blocks = {block.mesh: block for block in blocklist}
 
-    def is_short(mesh: str, memory: Memory) -> bool:
-        block = blocks.get(mesh)
-        return block is not None and memory == once_blocked(block, memory.at, memory.blocks, memory.quarantines)
-
     # Most of a long list was blocked once, which its entry says already; nor has that to be read and checked again.
-    memories: dict[str, dict[str, object]] = {
-        mesh: {"at": written(memory.at), "blocks": memory.blocks, "quarantines": memory.quarantines}
-        if is_short(mesh, memory)
-        else {
+    memories: dict[str, dict[str, object]] = {}
+    for mesh, kept in blocklist.remembered.items():
+        if _is_short(kept, blocks.get(mesh)):
+            memories[mesh] = {"at": written(kept.at), "blocks": kept.blocks, "quarantines": kept.quarantines}
+            continue
+        memory = kept.memory() if isinstance(kept, Once) else kept
+        memories[mesh] = {
             "failures": memory.failures,
-            "failingSince": None if memory.failing_since is None else written(memory.failing_since),
+            "failingSince": written(memory.failing_since),
             "lastError": memory.last_error,
             "blocks": memory.blocks,
             "quarantines": memory.quarantines,
@@ -104,14 +103,20 @@ def to_json(blocklist: Blocklist, clock: Clock) -> str:
                 for event in memory.history
             ],
         }
-        for mesh, memory in blocklist.memories.items()
-    }
     return (
         f'{{\n  "revision": {blocklist.revision},\n'
         f'  "saved": {_encode(dataclasses.asdict(clock.stamp()))},\n'
         f'  "blockedMeshes": {_lines(entries)},\n'
         f'  "meshes": {_lines(memories)}\n}}\n'
     )
+
+
+def _is_short(kept: Memory | Once, block: Block | None) -> bool:
+    """Whether the entry of a mesh, which may have none, tells its history."""
+    if block is None or (isinstance(kept, Once) and kept.block is block):
+        return block is not None
+    memory = kept.memory() if isinstance(kept, Once) else kept
+    return memory == Once(block, memory.at, memory.blocks, memory.quarantines).memory()
 
 
 def _lines(entries: dict[str, dict[str, object]]) -> str:
@@ -154,9 +159,7 @@ def _from_object(top: fields.Object, clock: Clock) -> Blocklist:
     return Blocklist(
         blocks.values(),
         {
-            mesh: once_blocked(
-                blocks[mesh], _time(entry, "at", ahead), _count(entry, "blocks"), _count(entry, "quarantines")
-            )
+            mesh: Once(blocks[mesh], _time(entry, "at", ahead), _count(entry, "blocks"), _count(entry, "quarantines"))
             if mesh in blocks and isinstance(entry, dict) and entry.keys() == _SHORT
             else _memory(mesh_id(mesh), entry, ahead)
             for mesh, entry in memories.items()
@@ -178,15 +181,15 @@ def read_entry(mesh: str, value: object, now: int, ahead: int = 0) -> Block:
     or a clock that is right, tells better, this changes nothing.
     """
     mesh, entry = mesh_id(mesh), fields.as_object(value, mesh)
-    since, end = _time(entry, "blockedAt", ahead), fields.opt_int(entry, "blockedUntil")
-    # What is too far away to reckon with is never.
-    until = None if end is None or end > _FARTHEST else _time(entry, "blockedUntil", ahead)
-    if until is not None and until > since:
-        until = min(until, now + until - since)
+    since, until = _time(entry, "blockedAt", ahead), _end(entry, ahead)
+    if since > now:
+        if until is not None and until > since:
+            until = now + until - since
+        since = now
     return Block(
         mesh=mesh,
         reason=_reason(entry, mesh),
-        since=min(since, now),
+        since=since,
         until=until,
         detail=_words(entry, "detail"),
         actor=_words(entry, "actor") or SERVICE,
@@ -376,6 +379,9 @@ def _memory(mesh: str, value: object, ahead: int) -> Memory:
 
 
 def _reason(entry: fields.Object, where: str) -> Reason:
+    value = entry.get("reason")
+    if type(value) is str and value in _REASONS:
+        return _REASONS[value]
     return _member(_REASONS, fields.get_str(entry, "reason"), where)
 
 
@@ -392,6 +398,14 @@ def _time(entry: fields.Object, key: str, ahead: int) -> int:
     if type(value) is int and -_FARTHEST <= value <= _FARTHEST:
         return value - ahead
     return max(-_FARTHEST, min(fields.get_int(entry, key), _FARTHEST)) - ahead
+
+
+def _end(entry: fields.Object, ahead: int) -> int | None:
+    """The time until which an entry blocks; None for ever."""
+    if entry.get("blockedUntil") is None:
+        return None
+    # What is too far away to reckon with is never.
+    return None if fields.get_int(entry, "blockedUntil") > _FARTHEST else _time(entry, "blockedUntil", ahead)
 
 
 def _count(entry: fields.Object, key: str) -> int:

@@ -9,9 +9,10 @@ taken over without losing what has happened since they began: see `Blocklist.ado
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Reason(StrEnum):
@@ -164,10 +165,27 @@ class Memory:
 NOTHING = Memory()
 
 
-def once_blocked(block: Block, at: int, blocks: int, quarantines: int) -> Memory:
-    """What is remembered of a mesh that was blocked this once, `at` that time, of which no more is known."""
-    event = Event(at=at, what=What.BLOCKED, reason=block.reason, actor=block.actor, detail=block.detail)
-    return Memory(blocks=blocks, quarantines=quarantines, at=at, history=(event,))
+class Once(NamedTuple):
+    """What is remembered of a mesh that was blocked this once, `at` that time, and of which no more is known.
+
+    So it is with most of a long list, of which a start need not make a `Memory` and a history each.
+    """
+
+    block: Block
+    at: int
+    blocks: int
+    quarantines: int
+
+    @property
+    def alone(self) -> bool:
+        """As that of a memory."""
+        return False
+
+    def memory(self) -> Memory:
+        """The same as a memory."""
+        block = self.block
+        event = Event(at=self.at, what=What.BLOCKED, reason=block.reason, actor=block.actor, detail=block.detail)
+        return Memory(blocks=self.blocks, quarantines=self.quarantines, at=self.at, history=(event,))
 
 
 # What a connection that has held leaves of it.
@@ -191,11 +209,14 @@ class Blocklist:
     """
 
     def __init__(
-        self, blocks: Iterable[Block] = (), memories: dict[str, Memory] | None = None, revision: int = 0
+        self,
+        blocks: Iterable[Block] = (),
+        memories: Mapping[str, Memory | Once] | None = None,
+        revision: int = 0,
     ) -> None:
         self.revision = revision
         self._blocks = {block.mesh: block for block in blocks}
-        self._memories = dict(memories or {})
+        self._memories: dict[str, Memory | Once] = dict(memories or {})
         self._crowded = _MOST_MEMORIES
         # The first revision without an entry that somebody has lifted, by mesh id. Editors are not open for ever.
         self._lifted: dict[str, int] = {}
@@ -206,11 +227,17 @@ class Blocklist:
     @property
     def memories(self) -> dict[str, Memory]:
         """What is remembered, by mesh id."""
-        return dict(self._memories)
+        return {mesh: self.memory(mesh) for mesh in self._memories}
+
+    @property
+    def remembered(self) -> Mapping[str, Memory | Once]:
+        """The same as it is kept."""
+        return self._memories
 
     def memory(self, mesh: str) -> Memory:
         """What is remembered of a mesh."""
-        return self._memories.get(mesh, NOTHING)
+        kept = self._memories.get(mesh, NOTHING)
+        return kept.memory() if isinstance(kept, Once) else kept
 
     def get(self, mesh: str, now: int) -> Block | None:
         """The entry that blocks a mesh at `now`."""
@@ -219,7 +246,7 @@ class Blocklist:
 
     def in_force(self, now: int) -> dict[str, Block]:
         """Every entry that blocks at `now`, by mesh id."""
-        return {mesh: block for mesh in self._blocks if (block := self.get(mesh, now))}
+        return {mesh: block for mesh, block in self._blocks.items() if not block.is_over(now)}
 
     def next_end(self) -> int | None:
         """When the next entry is over."""
@@ -281,7 +308,7 @@ class Blocklist:
 
     def expire(self, now: int) -> list[Change]:
         """Remove the entries whose time is over."""
-        over = [block for block in self if not self.get(block.mesh, now)]
+        over = [block for block in self if block.is_over(now)]
         return [self._drop(block, What.RELEASED, SERVICE, now) for block in over]
 
     def failed(self, mesh: str, failures: int, error: str, now: int) -> bool:
@@ -325,7 +352,7 @@ class Blocklist:
         refused: list[Block] = []
         if self.revision == 0:
             # There is nothing of ours: it is all that is known.
-            self.revision, self._memories = min(edit.revision, _MOST_REVISION), edit.memories
+            self.revision, self._memories = min(edit.revision, _MOST_REVISION), dict(edit._memories)
         # A number that we have never written is none of ours: an old backup has it, of a list that was begun anew.
         base = edit.revision if edit.revision <= self.revision else 0
         for mesh in list(self._blocks | edit._blocks):
@@ -342,7 +369,7 @@ class Blocklist:
                 changes.append(self._put(dataclasses.replace(theirs, actor=actor, revision=self.revision + 1), now))
             elif ours:
                 changes.append(self._drop(ours, What.UNBLOCKED, EDITOR, now))
-        for mesh, memory in edit.memories.items():
+        for mesh, memory in edit._memories.items():
             self._memories.setdefault(mesh, memory)
         return changes, kept, refused
 
@@ -353,13 +380,16 @@ class Blocklist:
 
     def without_history(self) -> Blocklist:
         """The same list with nothing in it but what something is decided by."""
-        memories = {mesh: dataclasses.replace(memory, history=()) for mesh, memory in self._memories.items()}
+        memories = {mesh: dataclasses.replace(memory, history=()) for mesh, memory in self.memories.items()}
         troubled = {mesh: memory for mesh, memory in memories.items() if memory.troubled or memory.alone}
         return Blocklist(self._blocks.values(), troubled, self.revision)
 
     def _put(self, block: Block, now: int) -> Change:
         self._blocks[block.mesh] = block
-        self._tell(block, What.BLOCKED, block.actor, now)
+        if block.mesh in self._memories:
+            self._tell(block, What.BLOCKED, block.actor, now)
+        else:
+            self._keep(block.mesh, Once(block, now, blocks=0, quarantines=0))
         return Change(what=What.BLOCKED, block=block, actor=block.actor)
 
     def _drop(self, block: Block, what: What, actor: str, now: int) -> Change:
@@ -372,7 +402,9 @@ class Blocklist:
         self._remember(block.mesh, now, history=(*self.memory(block.mesh).history, event)[-_MOST_EVENTS:])
 
     def _remember(self, mesh: str, now: int, **changes: object) -> None:
-        memory = dataclasses.replace(self.memory(mesh), at=now, **changes)  # type: ignore[arg-type]
+        self._keep(mesh, dataclasses.replace(self.memory(mesh), at=now, **changes))  # type: ignore[arg-type]
+
+    def _keep(self, mesh: str, memory: Memory | Once) -> None:
         # The one that changed last stands last.
         self._memories.pop(mesh, None)
         self._memories[mesh] = memory

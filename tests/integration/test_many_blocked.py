@@ -15,6 +15,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.alone]
 MESHES = 20_000
 # Seconds, for what is done; a busy machine takes longer, so that the best of several counts.
 LIMIT, TIMES = 1.0, 3
+# Seconds of a processor that a start with so many may take more than one without. Who waits for the start waits as
+# long on a machine that has nothing else to do; how long on one that is busy says nothing about the start.
+MORE = 0.5
 
 
 def _seconds(site: Site, command: str) -> float:
@@ -27,10 +30,20 @@ def _seconds(site: Site, command: str) -> float:
     return min(taken)
 
 
+def _restart(site: Site) -> tuple[float, float]:
+    """For how many seconds a restart is waited for, and how many of a processor the start takes, both at best."""
+    waited, worked = [], []
+    for _ in range(TIMES):
+        begun = time.monotonic()
+        site.sh("systemctl restart rave-orchestrator")
+        waited.append(time.monotonic() - begun)
+        worked.append(int(site.sh("systemctl show --value -p CPUUsageNSec rave-orchestrator")) / 1e9)
+    return min(waited), min(worked)
+
+
 def test_twenty_thousand_blocked_meshes_hold_nothing_up(site: Site, figure: Figure) -> None:
     (mesh,) = site.run_fleet(1)
-    restart = "systemctl restart rave-orchestrator"
-    empty = _seconds(site, restart)
+    empty = _restart(site)
     site.sh("systemctl stop rave-orchestrator.service rave-meshes.target")
     now = int(time.time() * 1000)
     blocked = [str(uuid.UUID(int=number + (4 << 76) + (2 << 62))) for number in range(MESHES)]
@@ -53,11 +66,13 @@ def test_twenty_thousand_blocked_meshes_hold_nothing_up(site: Site, figure: Figu
     site.sh("systemctl start rave-orchestrator")
     first = time.monotonic() - begun
     eventually(lambda: len(blocklist(site).get("meshes", {})) == MESHES, "it is saved as ours", 30)
-    full = _seconds(site, restart)
+    full = _restart(site)
     status = _seconds(site, "ravectl status")
-    figure(f"restart: {empty:.2f} s with an empty blocklist, {full:.2f} s with {MESHES} (the first {first:.2f} s)")
+    for number, what in enumerate(("restart", "processor time of the start")):
+        figure(f"{what}: {empty[number]:.2f} s with an empty blocklist, {full[number]:.2f} s with {MESHES}")
+    figure(f"the first start with {MESHES} that were typed: {first:.2f} s")
     figure(f"ravectl status: {status:.2f} s with {MESHES} blocked meshes (limit {LIMIT:g} s)")
-    assert full - empty < LIMIT
+    assert full[1] - empty[1] < MORE
     assert status < LIMIT
     # Nothing is lost.
     site.wait_state([mesh], "connected")

@@ -1950,3 +1950,29 @@ def test_of_meshes_that_are_blocked_only_the_latest_have_a_record(
             assert site.fleet.health.silence(old[1]) == 0.0
 
     run(body())
+
+
+def test_of_many_meshes_that_are_blocked_at_once_few_are_shown_even_for_a_moment(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "_MAX_BLOCKED_SHOWN", 3)
+    many = [new_mesh() for _ in range(120)]
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.shown.clear()
+            saved = []
+            for mesh in many:
+                saved.append(site.blocks.add(mesh, Reason.OPERATOR, seconds=100_000))
+                site.now += 1
+            # One of them is shown already, and so it stays.
+            saved.append(site.blocks.add(MESH, Reason.OPERATOR, seconds=100_000))
+            assert all(await asyncio.gather(*saved))
+            assert len(site.changes) == 121, "each is announced"
+            assert set(site.fleet.records) == {MESH, *many[-3:]}
+            assert {mesh for mesh, _, _ in site.shown} == set(site.fleet.records)
+            assert site.fleet.states.count("blocked") == 120
+            assert site.fleet.find(many[0])
+
+    run(body())

@@ -356,6 +356,22 @@ def test_the_memories_that_are_handed_out_and_in_are_copies() -> None:
     assert blocks.memory(MESH).failures == 1
 
 
+def test_a_mesh_that_somebody_has_put_into_the_list_has_a_history_like_any_other() -> None:
+    blocks = Blocklist()
+    blocks.adopt(Blocklist([block(detail="rude"), block(Reason.HELD, mesh=OTHER)]), 5)
+    entered = Event(at=5, what=What.BLOCKED, reason=Reason.KICKED, actor=EDITOR, detail="rude")
+    assert blocks.memory(MESH) == blocks.memories[MESH] == Memory(at=5, history=(entered,))
+    kept = blocks.snapshot()
+    blocks.remove(MESH, 9, "alice")
+    lifted = Event(at=9, what=What.UNBLOCKED, reason=Reason.KICKED, actor="alice", detail="rude")
+    assert blocks.memory(MESH) == Memory(at=9, history=(entered, lifted))
+    assert kept.memory(MESH) == Memory(at=5, history=(entered,)), "what is being saved stays as it was"
+    assert not blocks.alone
+    assert blocks.set_alone(OTHER, 10, alone=True)
+    assert blocks.alone == {OTHER}
+    assert [event.reason for event in blocks.memory(OTHER).history] == [Reason.HELD]
+
+
 def test_the_last_events_are_kept() -> None:
     blocks = Blocklist()
     for now in range(0, 20, 2):

@@ -11,7 +11,7 @@ from ravesvc.settings import ClientIdentity
 
 # Without these no request is answered.
 _RUNNING = {"request_hash_key": "a text of hex digits, signs requests"}
-# Without these, too, nobody can log in.
+# Without these, too, no login is possible.
 _LOGIN = {
     "mojo_api_key": "a text, for the server that mails log-in links",
     "mojo_redirect_url": "an https URL that ends in /mojoauth",

@@ -1,7 +1,7 @@
 """Files and directories that rave.yaml names, as the service and the bots see them: by their users, in their sandbox.
 
 `ravectl config check` and the privileged step before the start ask here. What only root can find out, such as what
-the user rave may do in a directory, is left out when somebody else asks.
+the user rave may do in a directory, is left out when another user asks.
 """
 
 from __future__ import annotations

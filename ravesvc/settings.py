@@ -93,7 +93,7 @@ class Edition:
 
 
 def digest(settings: str) -> str:
-    """What tells one text of the settings file from another; nobody finds the keys in it by trying."""
+    """What tells one text of the settings file from another; the keys in it can't be found by trying."""
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 

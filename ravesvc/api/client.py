@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 # Seconds, for one attempt.
 TIMEOUT = 15.0
-# Between two requests of one task, so as to stay clear of limits that nobody has published.
+# Between two requests of one task, so as to stay clear of limits that are not published.
 SPACING = 0.5
 USERS_PER_REQUEST = 80
 

@@ -18,7 +18,7 @@ ReadPage = Callable[[MeshMode, int, str | None], Awaitable[tuple[list[Mesh], str
 # Whether what was read so far is all that is wanted.
 Enough = Callable[[Collection[Mesh]], bool]
 
-# Seconds between two requests, so as to stay clear of limits that nobody has published.
+# Seconds between two requests, so as to stay clear of limits that are not published.
 SPACING = 0.5
 # Of one source: beyond that its end is not waited for.
 MOST_PAGES = 100

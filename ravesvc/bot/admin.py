@@ -62,12 +62,8 @@ class _AdminCommands:
 
     async def admin(self, context: Context) -> None:
         """Give or take the right of an admin, by mention or by user id."""
-        actor = _actor(context)
-        user, words = _whom(context)
-        order = fold(" ".join(words)[:_NAME_LENGTH])
-        if order not in ("", "remove"):
-            raise _user_usage(context)
-        if order:
+        actor, user, removing = _change_of_user(context)
+        if removing:
             done = await self._backend.remove_admin(actor, user)
             what = "No longer an admin" if done else "Not an admin anyway"
         else:
@@ -77,12 +73,8 @@ class _AdminCommands:
 
     async def ignore(self, context: Context) -> None:
         """Have no bot listen to a user, by mention or by user id, or have them listened to again."""
-        actor = _actor(context)
-        user, words = _whom(context)
-        order = fold(" ".join(words)[:_NAME_LENGTH])
-        if order not in ("", "remove"):
-            raise _user_usage(context)
-        if order:
+        actor, user, removing = _change_of_user(context)
+        if removing:
             done = await self._backend.unignore_user(actor, user)
             what = "Listening again to" if done else "Not ignored by this command anyway"
         else:
@@ -162,6 +154,16 @@ class _AdminCommands:
         await self._backend.allow_leave(context.user_id or 0)
         await _try_reply(context, "Goodbye!")
         await self._leave()
+
+
+def _change_of_user(context: Context) -> tuple[int, int, bool]:
+    """Who asks, which user they mean, and whether `remove` follows; raises InvalidArgument for any other word."""
+    actor = _actor(context)
+    user, words = _whom(context)
+    order = fold(" ".join(words)[:_NAME_LENGTH])
+    if order not in ("", "remove"):
+        raise _user_usage(context)
+    return actor, user, bool(order)
 
 
 def _actor(context: Context) -> int:

@@ -163,7 +163,7 @@ class Registry:
 
 
 def command_key(name: str) -> str | None:
-    """The key of a command of that name; None if nobody could type it, or no engine of the store could keep it."""
+    """The key of a command of that name; None if it can't be typed, or not be kept by each engine of the store."""
     if not _NAME.fullmatch(name) or not name.isprintable():
         return None
     key = fold(name)

@@ -27,7 +27,7 @@ class Limits:
 
 
 class Bucket(TokenBucket):
-    """A token bucket of somebody who is warned once when it is empty."""
+    """A token bucket of a user who is warned once when it is empty."""
 
     __slots__ = ("warned",)
 

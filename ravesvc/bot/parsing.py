@@ -19,7 +19,7 @@ _TWO_HYPHENS = str.maketrans(dict.fromkeys(_DASHES, "--"))
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What somebody asked for. `name` is folded (`spelling.fold`); `args` are as written."""
+    """What a user asked for. `name` is folded (`spelling.fold`); `args` are as written."""
 
     name: str
     args: tuple[str, ...]

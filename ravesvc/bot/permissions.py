@@ -18,7 +18,7 @@ class Permissions(Protocol):
 
     @property
     def overrides(self) -> Mapping[str, Permission]:
-        """What somebody configured, by the key of a command, which need not exist here."""
+        """What admins configured, by the key of a command, which need not exist here."""
 
     @property
     def without_admin(self) -> bool:

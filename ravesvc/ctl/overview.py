@@ -177,7 +177,7 @@ def _show_absence(error: RaveError) -> None:
 
 
 def _mistakes(error: RaveError) -> list[RaveError]:
-    """The mistakes in the configuration over which the service has ended, if whoever asks may read it."""
+    """The mistakes in the configuration over which the service has ended, if the caller may read it."""
     if not error.attributes["configuration"] or not os.access(names.CONFIG_FILE, os.R_OK):
         return []
     return config.mistakes(names.CONFIG_FILE)

@@ -57,7 +57,7 @@ def hung(why: str) -> Verdict:
 
 
 def unknown(why: str) -> Verdict:
-    """Nobody could be asked."""
+    """There was no service to ask."""
     return Verdict(Level.UNKNOWN, why, {})
 
 

@@ -36,7 +36,7 @@ class Parent(Backend, Protocol):
     """Who knows admins, permissions and session. Every method raises `RaveError` when there is no answer."""
 
     async def admins(self) -> frozenset[int]:
-        """The user ids of all admins. Raises StoreUnavailable while nobody knows."""
+        """The user ids of all admins. Raises StoreUnavailable until the store is read."""
 
     async def permissions(self) -> dict[str, Permission]:
         """Whom commands are for, by name, where somebody has changed that. Raises as `admins` does."""

@@ -332,7 +332,7 @@ class Worker:
             async with asyncio.timeout(_ADVICE_TIMEOUT):
                 form = await self._parent.chat_form()
         except (TimeoutError, RaveError) as e:
-            _log.debug("Nobody tells how other bots send chat: %s", e)
+            _log.debug("No word on how other bots send chat: %s", e)
             return
         if form in tuple(ChatForm):
             forms.suggest(ChatForm(form))
@@ -433,7 +433,7 @@ class Worker:
     def _look_round(self) -> None:
         """See who is there, and leave in time when nobody is.
 
-        While we are not connected we can't tell: whoever has come back meanwhile is found by the next connection.
+        While we are not connected we can't tell: users who have come back meanwhile are found by the next connection.
         """
         if self._lonely:
             self._lonely.cancel()
@@ -458,8 +458,8 @@ class Worker:
             _log.warning("%s", e)
         finally:
             self._api.drop_idle()
-        _log.info("Left the mesh, because nobody else was there")
-        self._finish(ExitStatus.ALONE, "Left", "nobody else was there")
+        _log.info("Left the mesh, because it was alone there")
+        self._finish(ExitStatus.ALONE, "Left", "it was alone there")
         self._left.set()
 
     def _finish(self, status: ExitStatus, signal: str, *args: str) -> None:

@@ -88,7 +88,7 @@ class Access:
     async def meshes(self, enough: Enough) -> Listing:
         """The meshes that the configuration wants, until they are `enough`, as far as they can be read.
 
-        Raises as `Api` when nothing can be read, and BadData for a session of somebody else.
+        Raises as `Api` when nothing can be read, and BadData for the session of another account.
 
         RateLimited also while a pause that Rave has asked for is not over: then nothing is asked.
 
@@ -133,7 +133,7 @@ class Access:
         return session == unchecked and self._clock() < again_at
 
     async def _check(self, api: Api, session: Session) -> None:
-        """Ask Rave whose session it is. Raises Unauthorized, and BadData for a session of somebody else."""
+        """Ask Rave whose session it is. Raises Unauthorized, and BadData for the session of another account."""
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT):
                 user = await api.me()

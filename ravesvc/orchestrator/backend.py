@@ -59,7 +59,7 @@ class BackendObject(Interface):
 
     @method(returns={"users": "at"})
     async def get_admins(self, call: Call) -> list[int]:
-        """The user ids of all admins. Errors: StoreUnavailable while nobody knows."""
+        """The user ids of all admins. Errors: StoreUnavailable until the store is read."""
         return sorted(self._desk.admins())
 
     @method(returns={"permissions": "a{sb}"})
@@ -126,7 +126,7 @@ class BackendObject(Interface):
 
     @method(returns={"users": "at"})
     async def get_ignored_users(self, call: Call) -> list[int]:
-        """The user ids of those whom no bot listens to. Errors: StoreUnavailable while nobody knows."""
+        """The user ids of those whom no bot listens to. Errors: StoreUnavailable until the store is read."""
         return sorted(self._desk.ignored_users())
 
     @method(takes={"actor": "t", "user": "t"}, returns={"ignored": "b"})

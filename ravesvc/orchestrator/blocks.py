@@ -185,11 +185,11 @@ class Blocks:
 
     @property
     def alone(self) -> set[str]:
-        """The meshes that the bot has left because nobody else was there."""
+        """The meshes that the bot has left because it was alone there."""
         return self._list.alone
 
     def left_alone(self, mesh: str) -> asyncio.Future[bool]:
-        """The bot has left a mesh because nobody else was there; done as a block is."""
+        """The bot has left a mesh because it was alone there; done as a block is."""
         if self._list.set_alone(mesh, self._clock.now(), alone=True):
             self._soil()
         return self._note()

@@ -1,7 +1,7 @@
-"""Meshes that the bot has left because nobody else was there: it is still invited, and comes back with company.
+"""Meshes that the bot has left because it was alone there: it is still invited, and comes back with company.
 
-No entry of the blocklist says so, for nobody would have to lift it. It is remembered beside them, on disk, so that a
-restart does not send the bots into empty rooms, which they would not leave again.
+No entry of the blocklist says so, because an operator need not lift it. It is remembered beside them, on disk, so
+that a restart does not send the bots into empty rooms, which they would not leave again.
 """
 
 from __future__ import annotations

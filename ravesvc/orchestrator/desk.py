@@ -69,7 +69,7 @@ class Desk:
         self._refresh = refresh
 
     def admins(self) -> frozenset[int]:
-        """The user ids of all admins. Raises StoreUnavailable while nobody knows."""
+        """The user ids of all admins. Raises StoreUnavailable until the store is read."""
         self._insist_loaded()
         return self._state.admins
 
@@ -119,7 +119,7 @@ class Desk:
             return removed
 
     def ignored_users(self) -> frozenset[int]:
-        """The user ids of those whom no bot listens to. Raises StoreUnavailable while nobody knows."""
+        """The user ids of those whom no bot listens to. Raises StoreUnavailable until the store is read."""
         self._insist_loaded()
         return self._state.ignored
 

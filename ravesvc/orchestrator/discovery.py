@@ -39,8 +39,8 @@ class Census:
     Attributes:
         meshes: those that are believed; None before the first good round.
         held_back: how many of them the last list lacked, because it lacked too many to be believed.
-        whole: whether a mesh that is not among them is not listed. Before the first complete list a bot that somebody
-            has started by hand may be in a mesh that was not read yet.
+        whole: whether a mesh that is not among them is not listed. Before the first complete list a bot that was
+            started by hand may be in a mesh that was not read yet.
     """
 
     def __init__(self) -> None:

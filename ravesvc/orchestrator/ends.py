@@ -1,4 +1,4 @@
-"""How bots have ended while nobody heard of it: the files that rave-ended@.service leaves behind.
+"""How bots have ended while the parent was away: the files that rave-ended@.service leaves behind.
 
 A name is all that there is to a file: the mesh, and the exit status of its bot.
 """

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 _STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
 _JOB_TIMEOUT = 120.0
 # Of the meshes that are blocked and nothing else, so many have a record: those that were blocked last. Each costs an
-# object on the bus, at every start, and of thousands nobody reads more than the list.
+# object on the bus, at every start, and of thousands an operator reads the list at most.
 _MAX_BLOCKED_SHOWN = 200
 # Seconds until what could not be stopped is tried again.
 _RETRY = 10.0
@@ -401,7 +401,7 @@ class Fleet:
     def _may_start(self, mesh: str) -> bool:
         """Whether it was not decided otherwise while a mesh waited for its turn.
 
-        Somebody else may have started it, and it may have failed since, which is to be learnt from first.
+        An operator may have started it, and it may have failed since, which is to be learnt from first.
         """
         unit = self._watch.state(mesh)
         wanted = self._census.lists(mesh) and not self._blocks.get(mesh)
@@ -497,7 +497,7 @@ class Fleet:
         if stopped or (old.restarting and unit.active == "inactive"):
             self._spawn(self._intent.stopping(mesh))
         if unit.running and not old.present:
-            # Whoever starts it wants it there.
+            # An operator who starts it wants it there.
             self._blocks.in_company(mesh)
             if self._intent.starting(mesh):
                 # What blocks it stops it again.

@@ -2,7 +2,7 @@
 
 The database has one record: which host runs the bots, and when that was last said. A host says it every 30 s. For
 2 minutes after that nobody else takes the record, but for an operator who says so (`ravectl takeover`). The embedded
-store has no such record, because nobody shares it.
+store has no such record, because hosts don't share it.
 
     A holds the record, B starts       B finds A's record, starts nothing, and looks again every 30 s.
     A is stopped                       A removes the record. The next look of B finds none, and B begins.

@@ -277,7 +277,7 @@ class ManagerObject(Interface):
 
     @method(returns={"admins": "a(ttt)"}, action=PolkitAction.READ)
     async def list_admins(self, call: Call) -> list[list[int]]:
-        """User id, who has added them and when, by user id. Errors: StoreUnavailable while nobody knows."""
+        """User id, who has added them and when, by user id. Errors: StoreUnavailable until the store is read."""
         return [
             [admin.user_id, admin.added_by, _microseconds(admin.added_at)]
             for admin in self._contents().admins
@@ -309,7 +309,7 @@ class ManagerObject(Interface):
 
     @method(returns={"users": "a(ttt)"}, action=PolkitAction.READ)
     async def list_ignored_users(self, call: Call) -> list[list[int]]:
-        """User id, who has had them ignored and when, by user id. Errors: StoreUnavailable while nobody knows."""
+        """User id, who has had them ignored, and when. Errors: StoreUnavailable until the store is read."""
         return [[each.user_id, each.added_by, _microseconds(each.added_at)] for each in self._contents().ignored]
 
     @method(takes={"user": "t"}, returns={"ignored": "b"}, action=PolkitAction.ADMINS)

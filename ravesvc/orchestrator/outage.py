@@ -1,6 +1,6 @@
 """Which failures have one cause that is no mesh's own: a server's, the account's, the machine's. Pure.
 
-What hits most meshes within a short time is nobody's fault among them. A failure of one mesh is the first of many, or
+What hits most meshes within a short time is no fault of theirs. A failure of one mesh is the first of many, or
 the only one; nothing but the others tell. So each failure is noted with its time, and what each mesh has met last is
 compared whenever one is to be judged:
 

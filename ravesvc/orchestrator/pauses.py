@@ -1,7 +1,7 @@
 """Which of Rave's hosts want to be left alone for a while, and how fast bots may be started. Pure.
 
-A host asks for a pause by an answer such as 429 with Retry-After. Whoever gets that answer keeps the pause, and so
-does everybody else who asks that host. What the parent has been told itself counts in full. What a bot says is a
+A host asks for a pause by an answer such as 429 with Retry-After. The process that gets that answer keeps the pause,
+and so do all others that ask that host. What the parent has been told itself counts in full. What a bot says is a
 claim, for it may have been taken over: it keeps other bots from being started for some minutes, nothing more, and the
 next claim of the same bot counts again only some time later. An honest pause that is longer is found out by the next
 bot that starts.

@@ -65,7 +65,7 @@ def plan(
         held: the meshes that are not to be started now, each with the reason in words. They keep their places.
         unread: the meshes that are believed, and that the last list, which was not read to its end, may have or not.
             What was read comes before them.
-        alone: the meshes that the bot has left because nobody else was there, and that are still empty.
+        alone: the meshes that the bot has left because it was alone there, and that are still empty.
         whole: whether it is known that what is not listed here is not listed.
     """
     known = listed or {}

@@ -75,7 +75,7 @@ class UnitState:
 
     @property
     def needs_person(self) -> bool:
-        """Another process would fare no better until somebody has changed something."""
+        """Another process would fare no better until an operator has changed something."""
         return self.misconfigured or self.final_status is ExitStatus.ELSEWHERE
 
 

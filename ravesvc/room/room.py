@@ -174,7 +174,7 @@ class Room:
         Raises `RaveError`: Closed when not connected, Refused when the server says no, Timeout when it takes nothing.
         """
         if self._ask_chat_form and not self._chat_forms.known:
-            # Somebody else may know by now.
+            # The parent may know by now.
             await self._ask_chat_form(self._chat_forms)
         peer = self._connected_peer()
         message_id = str(uuid.uuid4())

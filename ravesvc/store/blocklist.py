@@ -142,7 +142,7 @@ class Memory:
         last_error: why the last one did.
         blocks: how often in a row it was blocked for trouble.
         quarantines: how often of these for crashes.
-        alone: whether the bot has left the mesh because nobody else was there, and waits for company.
+        alone: whether the bot has left the mesh because it was alone there, and waits for company.
         at: when anything of this last changed.
         history: the last events; the one part that a connection that held does not end.
     """
@@ -330,11 +330,11 @@ class Blocklist:
 
     @property
     def alone(self) -> set[str]:
-        """The meshes that the bot has left because nobody else was there."""
+        """The meshes that the bot has left because it was alone there."""
         return {mesh for mesh, memory in self._memories.items() if memory.alone}
 
     def set_alone(self, mesh: str, now: int, *, alone: bool) -> bool:
-        """The bot has left a mesh because nobody else was there, or is to be there again; false if that was known."""
+        """The bot has left a mesh because it was alone there, or is to be there again; false if that was known."""
         if self.memory(mesh).alone is alone:
             return False
         self._remember(mesh, now, alone=alone)

@@ -17,7 +17,7 @@ from ravesvc.store.store import Contents
 
 log = logging.getLogger(__name__)
 
-# Bytes; far more than all admins that anybody has.
+# Bytes; far more than the admins of any bot.
 _LARGEST = 16 * 1024 * 1024
 
 

@@ -55,7 +55,7 @@ def parse_credentials(content: str | bytes, what: str) -> Credentials:
 
 
 def read_handed(descriptor: int) -> Credentials:
-    """The same for a file that somebody else has opened. Raises `RaveError` as `fd_files.read`, and BadData."""
+    """The same for a file that another process has opened. Raises `RaveError` as `fd_files.read`, and BadData."""
     return parse_credentials(fd_files.read(descriptor, "the file", MOST_BYTES), "the file")
 
 

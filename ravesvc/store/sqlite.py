@@ -59,7 +59,7 @@ class SqliteStore:
         await self.read()
 
     async def hold(self, host: Host) -> Host:
-        """See `Store`. Nobody shares the file."""
+        """See `Store`. Hosts don't share the file."""
         return host
 
     async def take_over(self, host: Host) -> None:

@@ -209,7 +209,7 @@ class Store(Protocol):
         """
 
     async def take_over(self, host: Host) -> None:
-        """Give a host the account, whoever has it."""
+        """Give a host the account, also when another one has it."""
 
     async def release(self, host: Host) -> None:
         """If this host has the account, none has it any more."""

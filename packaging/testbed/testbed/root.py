@@ -87,7 +87,7 @@ class Root:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.is_dir():
                 self._make(path, lock.fileno())
-            # On the way from the one lock to the other somebody may come in between and remove it.
+            # On the way from the one lock to the other another test bed may remove it.
             fcntl.flock(lock, fcntl.LOCK_SH)
         os.utime(path)
 
@@ -154,7 +154,7 @@ def _lock_of(path: Path) -> Path:
 def prune(directory: Path, before: float) -> None:
     """Remove the roots in the cache that were last used `before` a time, and what killed makers have left of others.
 
-    What a test bed uses or makes is locked, and stays. So do the lock files, because somebody may wait for them.
+    What a test bed uses or makes is locked, and stays. So do the lock files, since others may wait for them.
     """
     for file in directory.glob("*-*.lock"):
         with file.open("a") as lock:
@@ -168,7 +168,7 @@ def prune(directory: Path, before: float) -> None:
 def _prune_one(path: Path, before: float) -> None:
     partial = path.with_suffix(".partial")
     if path.is_dir() and path.stat().st_mtime < before:
-        say(f"removing a root that nobody has used for two weeks: {path}")
+        say(f"removing a root that was not used for two weeks: {path}")
         shutil.rmtree(partial, ignore_errors=True)
         # So that half of it, should we be killed, is not taken for a root.
         path.rename(partial)

@@ -185,9 +185,8 @@ def _read(text: str, file: str, places: Places) -> tuple[Config | None, list[Rav
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as e:
-        line = e.problem_mark.line + 1 if e.problem_mark else 1
-        problem = f"{file}:{line}: this is not YAML: {_QUOTED_NAME.sub('', e.problem or '')}"
-        hint = "quote a text that begins with one of ? ! * & % @ -"
+        line, mistake, hint = _yaml_mistake(e)
+        problem = f"{file}:{line}: this is not YAML: {mistake}"
         return None, [RaveError(Code.CONFIG, problem, hint=hint, file=file, line=line)]
     except yaml.reader.ReaderError as e:
         line = text.count("\n", 0, e.position) + 1
@@ -371,6 +370,10 @@ class _Section:
         if found is None:
             return None
         self._lines[self._path(key)] = found[0].start_mark.line + 1
+        if _is_bare_tag(found[1]):
+            self._problem(
+                found[1], self._path(key), "begins with ! and is not quoted", hint=f'write it as {key}: "!"'
+            )
         return found[1]
 
     def _scalar(self, key: str, default: T, parse: Callable[[str], T], wanted: str) -> T:
@@ -396,8 +399,35 @@ class _Section:
         return f"{self._name}.{name}" if self._name else name
 
 
+def _yaml_mistake(error: yaml.MarkedYAMLError) -> tuple[int, str, str]:
+    """The line of a mistake, what is wrong there, and how to correct it. PyYAML's words quote no value here.
+
+    It notices some mistakes only on a later line: it then names the right one as that of the context.
+    """
+    problem = _QUOTED_NAME.sub("", error.problem or "")
+    found = error.problem_mark.line + 1 if error.problem_mark else 1
+    began = error.context_mark.line + 1 if error.context_mark else found
+    if problem == "could not find expected ':'":
+        return began, "a colon is missing, or the space after it", "write it as key: value"
+    if problem == "found unexpected end of stream" and "quoted scalar" in (error.context or ""):
+        return began, "a quote is not closed", "close it on the same line"
+    if problem.startswith(("expected <block end>", "expected '<document start>'")):
+        return found, problem, "indent it as the lines around it, and close the quotes above it"
+    if problem == "mapping values are not allowed here":
+        return found, problem, "write one key: value on a line, all of a section equally indented"
+    if "\\t" in (error.problem or ""):
+        return found, "a tab", "indent with spaces"
+    return found, problem, "quote a text that begins with one of ? ! * & % @ -"
+
+
 def _is_null(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _is_bare_tag(node: yaml.Node) -> bool:
+    """Whether the file has an exclamation mark there, which YAML takes for the type of a value that is left out."""
+    start, end = node.start_mark, node.end_mark
+    return _is_null(node) and start.buffer is not None and start.buffer[start.pointer : end.pointer].startswith("!")
 
 
 def _within(value: T, least: float, most: float) -> T:

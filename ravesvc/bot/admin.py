@@ -102,7 +102,7 @@ class _AdminCommands:
         await context.reply(f"The command {command.name} is {_FOR[permission]} now")
 
     async def removeperm(self, context: Context) -> None:
-        """Let a command be for whom it says itself; or forget about one that is no more."""
+        """Reset a command to its default permission; or forget about one that is no more."""
         actor = _actor(context)
         if len(context.args) != 1:
             raise _usage(f"{context.prefixes[0]}removeperm <command>")

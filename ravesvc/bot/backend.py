@@ -43,7 +43,7 @@ class Backend(Protocol):
         """Say whom a command is for, in all meshes."""
 
     async def remove_permission(self, actor: int, command: str) -> bool:
-        """Let a command be for whom it says itself; False if that is so already."""
+        """Reset a command to its default permission; False if that is so already."""
 
     async def refresh(self, actor: int) -> Counts:
         """Read the store again, renew the credentials file, and have all meshes follow."""

@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
     group.add_parser("list", help="list the commands for which something is set").set_defaults(run=_list)
     for name, run, description in (
         ("set", _set, "say whom a command is for, in all meshes"),
-        ("unset", _unset, "let a command be for whom it says itself"),
+        ("unset", _unset, "reset a command to its default permission"),
     ):
         parser = group.add_parser(name, help=description)
         parser.add_argument("command", type=arguments.word, metavar="COMMAND", help="its name, without the prefix")
@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
 def _list(service: Service, _: argparse.Namespace) -> None:
     (permissions,) = service.call("ListPermissions")
     if not permissions:
-        output.say("Nothing is set: every command is for whom it says itself.")
+        output.say("Nothing is set: every command has its default permission.")
         return
     rows = [
         [command, _WHOM[requires_admin], output.date(updated_at), description]
@@ -47,6 +47,6 @@ def _set(service: Service, options: argparse.Namespace) -> None:
 def _unset(service: Service, options: argparse.Namespace) -> None:
     (removed,) = service.call("RemovePermission", "s", options.command)
     if removed:
-        output.say(f"The command {options.command} is for whom it says itself now.")
+        output.say(f"The command {options.command} has its default permission now.")
     else:
         output.say(f"Nothing was set for the command {options.command}.")

@@ -156,7 +156,7 @@ class BackendObject(Interface):
 
     @method(takes={"actor": "t", "command": "s"}, returns={"removed": "b"})
     async def remove_permission(self, call: Call, actor: int, command: str) -> bool:
-        """Let a command be for whom it says itself. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
+        """Reset a command to its default permission. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
         async with self._asking(call) as mesh:
             return await self._desk.remove_permission(mesh, actor, command)
 

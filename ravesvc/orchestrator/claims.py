@@ -73,7 +73,7 @@ class Claims:
         issued = self._issued
         if issued is None or issued.until <= self._clock():
             self._issued = None
-            raise RaveError(Code.ACCESS_DENIED, "there is no code to claim with, or it is over", hint=self.way)
+            raise RaveError(Code.ACCESS_DENIED, "no code is valid now", hint=self.way)
         code = _normal(typed)
         if not code:
             raise RaveError(Code.INVALID_ARGUMENT, "the code is missing", hint="write it after the command")

@@ -160,7 +160,7 @@ class Desk:
             )
 
     async def remove_permission(self, mesh: str, actor: int, command: str) -> bool:
-        """Let a command be for whom it says itself. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
+        """Reset a command to its default permission. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
         with self._acting(mesh, actor, "change permissions"):
             name = arguments.command(command)
             removed = await self._state.remove_permission(name, actor=actor)

@@ -353,7 +353,7 @@ class ManagerObject(Interface):
 
     @method(takes={"command": "s"}, returns={"removed": "b"}, action=PolkitAction.ADMINS)
     async def remove_permission(self, call: Call, command: str) -> bool:
-        """Let a command be for whom it says itself. Errors: InvalidArgument, StoreUnavailable."""
+        """Reset a command to its default permission. Errors: InvalidArgument, StoreUnavailable."""
         name = arguments.command(command)
         removed = await self._state.remove_permission(name)
         if removed:
@@ -489,4 +489,4 @@ def _microseconds(time: datetime) -> int:
 
 
 def _no_such_mesh(mesh: str) -> RaveError:
-    return RaveError(Code.NO_SUCH_MESH, f"there is no mesh {mesh}", hint="ListMeshes shows those that there are")
+    return RaveError(Code.NO_SUCH_MESH, f"there is no mesh {mesh}", hint="ravectl list shows those that there are")

@@ -247,7 +247,7 @@ class State:
         )
 
     async def remove_permission(self, command: str, *, actor: int | None = None) -> bool:
-        """Let a command be for whom it says itself; False if that is so already."""
+        """Reset a command to its default permission; False if that is so already."""
         command = fold(command)
         return await self._change_if(
             lambda: self._store.remove_permission(command),

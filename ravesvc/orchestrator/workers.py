@@ -165,7 +165,9 @@ class Workers:
         try:
             (sender,) = await self._bus.call(*_BUS, "GetNameOwner", "s", names.worker_name(mesh))
         except RaveError as e:
-            raise RaveError(Code.NOT_RUNNING, f"no child of mesh {mesh} is on the bus", mesh=mesh) from e
+            raise RaveError(
+                Code.NOT_RUNNING, f"the bot of mesh {mesh} does not run, or is not on the bus", mesh=mesh
+            ) from e
         try:
             verified = self._believe(sender, mesh, await self._unit_of(sender))
         except RaveError as e:

@@ -312,12 +312,32 @@ def test_the_modes_are_those_of_the_api() -> None:
         (
             "a: b: c",
             "f.yaml:1: this is not YAML: mapping values are not allowed here"
-            " (quote a text that begins with one of ? ! * & % @ -)",
+            " (write one key: value on a line, all of a section equally indented)",
         ),
         (
             "lang: en\n\n  x: 1",
             "f.yaml:3: this is not YAML: mapping values are not allowed here"
+            " (write one key: value on a line, all of a section equally indented)",
+        ),
+        (
+            "lang: en\ndebug true\n",
+            "f.yaml:2: this is not YAML: a colon is missing, or the space after it (write it as key: value)",
+        ),
+        ('lang: "en\ndebug: true', "f.yaml:1: this is not YAML: a quote is not closed (close it on the same line)"),
+        ("lang: en\n\tdebug: true", "f.yaml:2: this is not YAML: a tab (indent with spaces)"),
+        (
+            "tls:\n  ca_file: /a\n insecure_hosts: []",
+            "f.yaml:3: this is not YAML: expected <block end>, but found '<block mapping start>'"
+            " (indent it as the lines around it, and close the quotes above it)",
+        ),
+        (
+            "debug: @x",
+            "f.yaml:1: this is not YAML: found character '@' that cannot start any token"
             " (quote a text that begins with one of ? ! * & % @ -)",
+        ),
+        (
+            "lang: en\ncommand_prefix: !",
+            'f.yaml:2: command_prefix begins with ! and is not quoted (write it as command_prefix: "!")',
         ),
         ("limit: 1\n\n\x00", "f.yaml:3: this is not YAML: a control character (delete it)"),
     ],

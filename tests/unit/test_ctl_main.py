@@ -121,7 +121,7 @@ def test_permissions(manager: FakeManagerObject, capsys: pytest.CaptureFixture[s
     assert main(["perm", "set", "leave", "user"]) == 0
     assert "everybody" in capsys.readouterr().out
     assert main(["perm", "unset", "ping"]) == 0
-    assert "says itself now" in capsys.readouterr().out
+    assert "default permission now" in capsys.readouterr().out
     manager.changed = False
     assert main(["perm", "unset", "ping"]) == 0
     assert "Nothing was set" in capsys.readouterr().out

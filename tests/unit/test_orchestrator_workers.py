@@ -315,7 +315,7 @@ def test_a_child_that_has_announced_itself_is_called_without_its_name(
 @pytest.mark.parametrize(
     ("owned", "unit", "text"),
     [
-        (False, "", "no child of mesh {mesh} is on the bus"),
+        (False, "", "the bot of mesh {mesh} does not run, or is not on the bus"),
         (True, "", "the child of mesh {mesh} could not be verified: no such process"),
         (True, "session-1.scope", "what passes for the child of mesh {mesh} is not it"),
         (True, names.mesh_unit(OTHER), "what passes for the child of mesh {mesh} is not it"),

@@ -387,7 +387,7 @@ def test_with_the_real_parent(
                 (("refresh",), "1 admin, 1 command permission"),
                 (("store", "export", str(file)), "Saved"),
                 (("store", "import", "--yes", str(file)), "1 admin, 1 command permission"),
-                (("perm", "unset", "ping"), "says itself"),
+                (("perm", "unset", "ping"), "default permission"),
             ):
                 status, said = await ravectl(*arguments)
                 assert (status, words in said) == (0, True), said

@@ -513,20 +513,6 @@ def test_the_connection_breaks(run: Run, authority: Authority) -> None:
     run(body())
 
 
-def test_a_frame_beyond_the_limit_ends_the_connection(run: Run, authority: Authority) -> None:
-    async def flood(guest: Guest) -> None:
-        await guest.say("x" * 2**20)
-
-    async def body() -> None:
-        async with opened(authority, flood) as room:
-            end = await room.run()
-        assert end.kind is CloseKind.LOST
-        assert end.reason.startswith("the connection broke: ")
-        assert str(2**20) in end.reason
-
-    run(body())
-
-
 def test_disconnected(run: Run, authority: Authority) -> None:
     ends: list[Any] = []
 

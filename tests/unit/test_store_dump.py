@@ -371,11 +371,19 @@ def test_a_file_that_can_not_be_read(file: Path) -> None:
     assert (error.code, error.message) == (Code.INVALID_ARGUMENT, "the dump can't be read: Bad file descriptor")
 
 
-@pytest.mark.parametrize("content", [b"", TEXT.encode()[:-3], TEXT.encode("utf-16"), TEXT.encode("latin-1")])
-def test_a_file_without_a_dump(file: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "the dump is not valid"),
+        (TEXT.encode()[:-3], "the dump is not valid"),
+        (TEXT.encode("utf-16"), "the dump is UTF-16, not UTF-8 text"),
+        (TEXT.encode("latin-1"), "the dump is not UTF-8 text"),
+    ],
+)
+def test_a_file_without_a_dump(file: Path, content: bytes, problem: str) -> None:
     file.write_bytes(content)
     error = read_refused(file)
     assert error.code is Code.BAD_DATA
-    assert "the dump is not valid" in error.message
+    assert problem in error.message
     for secret in SECRETS:
         assert secret not in repr((str(error), error.attributes, error.__cause__))

@@ -246,7 +246,9 @@ class Bot:
             level = logging.INFO if error.code in _ASKERS_OWN else logging.WARNING
             # The service may have logged the cause already: one id finds both.
             incident = str(error.attributes.get("incident", incident))
-            log.log(level, "%s: %s %s", with_incident(f"command {title} failed", incident), error, error.attributes)
+            details = {key: value for key, value in error.attributes.items() if key != "incident"}
+            text = with_incident(f"command {title} failed", incident)
+            log.log(level, "%s: %s%s", text, error, f" {details}" if details else "")
             await self._answer(message, with_incident(_in_words(error), incident))
         except TimeoutError:
             log.warning("%s", with_incident(f"command {title} took too long", incident), exc_info=True)

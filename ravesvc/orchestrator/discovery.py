@@ -340,4 +340,4 @@ class Discovery:
         self.census.observe(listing.meshes)
         if self.census.held_back > held_back:
             extra = about(event=Event.DISCOVERY_FAILED)
-            log.warning("%d meshes vanished at once; that is not believed", self.census.held_back, extra=extra)
+            log.warning("The list lacks %d meshes at once; that is not believed", self.census.held_back, extra=extra)

@@ -109,7 +109,16 @@ class Parsers:
             ),
             ("--wait", {"type": float, "default": 0.0, "metavar": "SECONDS"}),
             ("--answers", {"type": int, "default": 1, "metavar": "N", "help": "how many to wait for"}),
-            ("--mention", {"dest": "mentions", "action": "append", "default": [], "metavar": "USER"}),
+            (
+                "--mention",
+                {
+                    "dest": "mentions",
+                    "action": "append",
+                    "default": [],
+                    "metavar": "USER",
+                    "help": "a user whom an @handle in the text means, as the app adds it",
+                },
+            ),
         )
         self._add(
             "kick",

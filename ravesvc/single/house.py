@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 
+from ravesvc import identity
 from ravesvc.api.models import Listing
 from ravesvc.bot.own import EntryPoint, Sources
 from ravesvc.clock import Clock
@@ -80,6 +81,7 @@ class House:
         )
         self.records = self._rooms.records
         self._refused = False
+        self._empty = False
         self._ready = self._closing = False
         self._lock: int | None = None
 
@@ -90,7 +92,9 @@ class House:
         await self._account.adopt()
 
     async def log_in(self, email: str) -> None:
-        """Get the account by a link in a mail. Raises as `Account` does."""
+        """Get the account by a link in a mail. Raises Config for an incomplete identity, else as `Account` does."""
+        if keys := self._account.identity_missing:
+            raise self._lacking(identity.described(keys) + " is missing")
         seconds = await self._account.login(email)
         log.info("A mail is on its way: follow the link in it within %d minutes", round(seconds / 60))
         await self._account.login_ended()
@@ -119,7 +123,7 @@ class House:
             raise self._unusable(self._blocks.error)
         obstacle = self._account.obstacle
         if obstacle and obstacle.code is Code.CONFIG:
-            raise RaveError(Code.CONFIG, obstacle.message, hint="set what is missing in rave.yaml, see rave.yaml(5)")
+            raise self._lacking(obstacle.message)
         if obstacle and obstacle.code is Code.LOGIN_NEEDED:
             why = obstacle.message if self._account.identity_missing else f"there is no account: {obstacle.hint}"
             raise RaveError(Code.LOGIN_NEEDED, why, hint=self._way_in())
@@ -238,6 +242,15 @@ class House:
             log.error("Rave refuses the session: %s", self._way_in())
         if self._discovery.listed:
             self._rooms.reconcile()
+            self._say_empty()
+
+    def _say_empty(self) -> None:
+        """Say once that there is no room to be in: without an invitation all else looks well."""
+        was_empty, self._empty = self._empty, not self._discovery.census.meshes
+        if self._empty and not was_empty:
+            log.info(
+                "Rave lists no mesh for this account (mesh_mode: %s): invite it to one", self._settings.mesh_mode
+            )
 
     def _block_changed(self, change: Change) -> None:
         """An entry came, or went; it is on disk."""
@@ -255,6 +268,9 @@ class House:
         saved = path.with_name(f"{path.name}.saved")
         mend = f"mend it and put it back, or copy {saved} there, which was saved last"
         return RaveError(error.code, error.message, hint=mend if saved.exists() else error.hint)
+
+    def _lacking(self, message: str) -> RaveError:
+        return RaveError(Code.CONFIG, message, hint=f"set what is missing in {self._settings.file}")
 
     def _way_in(self) -> str:
         path = self._settings.credentials_path

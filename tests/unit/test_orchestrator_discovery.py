@@ -620,7 +620,7 @@ def test_a_greater_loss_is_reported_again_and_one_that_is_over_is_not(
 
     with caplog.at_level(logging.WARNING, "ravesvc"):
         run(body())
-    assert caplog.messages == [f"{lost} meshes vanished at once; that is not believed" for lost in (4, 5, 5)]
+    assert caplog.messages == [f"The list lacks {lost} meshes at once; that is not believed" for lost in (4, 5, 5)]
 
 
 @pytest.mark.usefixtures("_quick")
@@ -633,7 +633,7 @@ def test_a_sudden_loss_is_reported_once(run: Run, caplog: pytest.LogCaptureFixtu
 
     with caplog.at_level(logging.WARNING, "ravesvc"):
         run(body())
-    assert caplog.messages == ["3 meshes vanished at once; that is not believed"]
+    assert caplog.messages == ["The list lacks 3 meshes at once; that is not believed"]
 
 
 @pytest.mark.usefixtures("_quick")

@@ -135,6 +135,17 @@ class Blocks:
         block = self.get(mesh)
         return max(0, self._clock.now() - block.since) / 1000 if block else 0.0
 
+    def begun(self, reason: Reason, seconds: float) -> list[float]:
+        """When the blocks for a reason that are in force have begun, in seconds since the epoch, the oldest first.
+
+        Of those that have begun within the last `seconds`.
+        """
+        first, ahead = self._clock.now() - int(seconds * 1000), self._clock.jump()
+        blocks = self.in_force().values()
+        return sorted(
+            (block.since + ahead) / 1000 for block in blocks if block.reason is reason and block.since > first
+        )
+
     def failing_for(self, mesh: str) -> float:
         """Seconds since the first of the failures in a row to connect to a mesh; 0 when there are none."""
         since = self._list.memory(mesh).failing_since

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import bisect
 import logging
 import os
 import signal
@@ -432,7 +433,9 @@ class _Parent:
         self._kicks_changed = True
         self._blocklist.changed(change)
         self._fleet.block_changed(change)
-        self._changed()
+        if not self._blocks.untold:
+            # What has thousands of entries takes its time to be counted, and more is to come.
+            self._changed()
 
     def _roll_progress(self, done: int, total: int, mesh: str) -> None:
         self._manager.roll_progress(done, total, mesh)
@@ -487,13 +490,9 @@ class _Parent:
     def _kicks(self) -> list[float]:
         """When the bot was kicked lately from meshes that are still blocked for it, in seconds since the epoch."""
         if self._kicks_changed:
-            # Of thousands few are of late, and to tell a time takes its time.
-            begin = self._blocks.steady(int((time.time() - _KICKS_SHOWN) * 1_000_000))
-            blocks = self._blocks.in_force().values()
-            kicks = [block.since for block in blocks if block.since > begin and block.reason is Reason.KICKED]
-            self._kicked_at = [self._blocks.wall(since) / 1_000_000 for since in kicks]
+            self._kicked_at = self._blocks.begun(Reason.KICKED, _KICKS_SHOWN)
             self._kicks_changed = False
-        return [at for at in self._kicked_at if time.time() - at < _KICKS_SHOWN]
+        return self._kicked_at[bisect.bisect_right(self._kicked_at, time.time() - _KICKS_SHOWN) :]
 
     def _situation(self) -> Situation:
         return Situation(

@@ -269,6 +269,34 @@ def test_many_changes_during_one_slow_save_cost_one_more(path: Path, run: Run, d
     run(body())
 
 
+def test_the_kicks_of_late_are_told_by_the_wall_clock(path: Path, run: Run) -> None:
+    machine = Machine()
+    now, long_ago = machine.wall, "44444444-2222-4333-8444-555555555555"
+    times = {
+        MESH: ("kicked", now - 60),
+        OTHER: ("kicked", now - 90),
+        THIRD: ("held", now - 30),
+        long_ago: ("kicked", now - 2 * HOUR),
+    }
+    text = {
+        mesh: {"reason": reason, "blockedAt": int(at * 1000), "blockedUntil": None}
+        for mesh, (reason, at) in times.items()
+    }
+    path.write_text(json.dumps({"blockedMeshes": text}))
+
+    async def body() -> None:
+        async with Scene(path, machine=machine) as scene:
+            assert scene.blocks.begun(Reason.KICKED, HOUR) == [now - 90, now - 60]
+            assert scene.blocks.begun(Reason.KICKED, 3 * HOUR) == [now - 2 * HOUR, now - 90, now - 60]
+            # Somebody sets the clock, which makes nothing older.
+            machine.wall += 5 * HOUR
+            assert scene.blocks.begun(Reason.KICKED, HOUR) == [now - 90 + 5 * HOUR, now - 60 + 5 * HOUR]
+            await scene.blocks.remove(MESH, "alice")
+            assert scene.blocks.begun(Reason.KICKED, HOUR) == [now - 90 + 5 * HOUR]
+
+    run(body())
+
+
 def test_changes_in_one_turn_cost_one_save(path: Path, run: Run, disk: Disk) -> None:
     async def body() -> None:
         async with Scene(path) as scene:

@@ -230,16 +230,17 @@ class Fleet:
     def block_changed(self, change: Change) -> None:
         """A change of the blocklist is safe: show it, and do what follows from it."""
         mesh = change.block.mesh
-        more = change.what is What.BLOCKED and mesh not in self.records
+        known = mesh in self.records
+        more = change.what is What.BLOCKED and not known
         self._more_blocked += more
         # Of thousands that somebody has put into the file at once, most would have a record for a moment only.
-        if mesh in self.records or (more and self._blocks.untold < _MAX_BLOCKED_SHOWN):
+        if known or (more and self._blocks.untold < _MAX_BLOCKED_SHOWN):
             self._record(mesh).block = self._blocks.shown.get(mesh)
             self._publish(mesh)
         if self._more_blocked > _MAX_BLOCKED_SHOWN and not self._blocks.untold:
             self.refresh()
-        if change.what is not What.BLOCKED or change.actor != SERVICE:
-            # What the service blocks by itself ends by itself.
+        if known and (change.what is not What.BLOCKED or change.actor != SERVICE):
+            # What the service blocks by itself ends by itself; what had no record is neither listed nor loaded.
             self._soon()
 
     def _latest_blocked(self, alive: AbstractSet[str]) -> set[str]:

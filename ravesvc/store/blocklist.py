@@ -176,11 +176,6 @@ class Once(NamedTuple):
     blocks: int
     quarantines: int
 
-    @property
-    def alone(self) -> bool:
-        """As that of a memory."""
-        return False
-
     def memory(self) -> Memory:
         """The same as a memory."""
         block = self.block
@@ -331,7 +326,7 @@ class Blocklist:
     @property
     def alone(self) -> set[str]:
         """The meshes that the bot has left because it was alone there."""
-        return {mesh for mesh, memory in self._memories.items() if memory.alone}
+        return {mesh for mesh, memory in self._memories.items() if isinstance(memory, Memory) and memory.alone}
 
     def set_alone(self, mesh: str, now: int, *, alone: bool) -> bool:
         """The bot has left a mesh because it was alone there, or is to be there again; false if that was known."""
@@ -413,7 +408,8 @@ class Blocklist:
 
     def _forget_oldest(self) -> None:
         """Make room for some more, so that this is seldom needed; what is waited for stays, blocked or empty."""
-        idle = [mesh for mesh, memory in self._memories.items() if mesh not in self._blocks and not memory.alone]
+        alone = self.alone
+        idle = [mesh for mesh in self._memories if mesh not in self._blocks and mesh not in alone]
         for mesh in idle[: max(0, len(idle) - _MOST_MEMORIES)]:
             del self._memories[mesh]
         self._crowded = len(self._memories) + _MOST_MEMORIES // 4

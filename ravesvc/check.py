@@ -92,12 +92,28 @@ def check_text(text: str, path: str) -> list[RaveError]:
     return config.read(text, path)[1]
 
 
-def missing_identity(path: str | Path) -> list[str]:
-    """What of `client_identity` has to be supplied yet, each key with what it looks like; empty for no rave.yaml."""
+def missing_identity(path: str | Path) -> tuple[list[str], list[str]]:
+    """The keys of `client_identity` without which no bot starts, and those that only a login needs, if unset.
+
+    Both are empty for no rave.yaml.
+    """
     settings, _ = config.examine(path)
     if settings is None:
-        return []
-    return [f"client_identity.{key} ({identity.looks(key)})" for key in identity.missing(settings.identity)]
+        return [], []
+    running = identity.missing_to_run(settings.identity)
+    return running, [key for key in identity.missing(settings.identity) if key not in running]
+
+
+def says_the_same(text: str, key: str, value: str) -> bool:
+    """Whether a rave.yaml gives an option, with its section before a dot, this value, as YAML writes it."""
+    section, _, name = key.rpartition(".")
+    there, _ = config.read(text, "")
+    wanted, _ = config.read(f"{section}:\n  {name}: {value}\n" if section else f"{name}: {value}\n", "")
+    if there is None or wanted is None:
+        return False
+    if section:
+        return bool(getattr(there.identity, name) == getattr(wanted.identity, name))
+    return bool(getattr(there, name) == getattr(wanted, name))
 
 
 def check_database(content: bytes, path: str) -> tuple[Database | None, list[RaveError]]:

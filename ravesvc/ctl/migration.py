@@ -8,13 +8,16 @@ from __future__ import annotations
 import grp
 import json
 import os
+import re
 import shlex
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from ravesvc import database, names, textfile
-from ravesvc.check import check_database, check_text, missing_identity
-from ravesvc.ctl import oldbot, oldsource, output, status, yamltext
+from ravesvc import database, identity, names, textfile
+from ravesvc.check import check_database, check_text, missing_identity, says_the_same
+from ravesvc.ctl import oldbot, oldoptions, oldsource, output, status, yamltext
 from ravesvc.ctl.service import Service
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import Code, RaveError
@@ -29,76 +32,183 @@ _ORIGIN = "known from the Node.js bot"
 
 _RESTART_COMMAND = "systemctl restart rave-orchestrator"
 _RESTART = f"The service uses it from its next start on: {_RESTART_COMMAND}"
-_WHERE_IT_IS = (
-    "The old bot has them in its source or its .env: the key that it gives to createHmac, and what it sends as "
-    "X-Api-Key, X-Parse-Application-Id and redirect_url."
-)
+_HOLD = f"The options hold from the next start of the service on: {_RESTART_COMMAND}"
+_ROLL = "Bots that run already keep the old ones across it, until: ravectl roll"
+# Where the old bot has what no file of it holds.
+_WHERE = {
+    "request_hash_key": "the key that it gives to createHmac",
+    "mojo_api_key": "what it sends as X-Api-Key",
+    "mojo_redirect_url": "what it sends as redirect_url",
+    "parse_application_id": "what it sends as X-Parse-Application-Id",
+}
+# Lines of one kind; there may be thousands.
+_MOST_PROBLEMS = 20
 
 
-def migrate(service: Service, directory: Path) -> Exit:
-    """Take over what the config directory in `directory` has, and tell what was taken and what was not.
+def migrate(service: Service, given: Path) -> Exit:
+    """Take over what a bot's directory has, and tell what was taken and what was not.
 
-    Raises `RaveError`: NotRunning and AccessDenied when there is no point in going on; BadFile if nothing is there.
+    Raises `RaveError`: NotRunning and AccessDenied when there is no point in going on; InvalidArgument if that is no
+    such directory, BadFile if nothing is there.
     """
-    config = directory / "config"
-    # The blocklist first: as soon as there is an account, meshes are joined.
-    parts = {oldbot.BLOCKLIST: _take_blocklist, oldbot.CREDENTIALS: _take_account, oldbot.DATABASE: _take_database}
-    missing: list[str] = []
-    failed = blind = False
-    for name, take in parts.items():
-        problems: list[RaveError] = []
-        try:
-            content = oldbot.read(config / name)
-            if content is None:
-                missing.append(name)
-                output.say(f"{name}: there is none.")
-            elif blind and name == oldbot.CREDENTIALS:
-                # With an account the bots would join at once, also those meshes that have kicked them.
-                text = "not taken over as long as it can't be known which meshes to leave alone"
-                hint = f"mend {oldbot.BLOCKLIST}, or move it away, and run this again"
-                problems = [RaveError(Code.BAD_FILE, text, hint=hint)]
-            else:
-                problems = take(service, config / name, content)
-        except RaveError as e:
-            if status.of(e) is not Exit.FAILED:
-                raise
-            problems = [e]
-            blind |= name == oldbot.BLOCKLIST
-        for problem in problems:
-            failed = True
-            # What the service says does not name the file.
-            where = "" if "file" in problem.attributes else f"{name}: "
-            output.complain(f"{where}{problem.message}", problem.hint)
-    sources = oldsource.read(directory)
-    failed |= _take_options(directory, sources)
-    if len(missing) == len(parts) and not sources:
+    directory = _of_a_bot(given)
+    sources, environment = oldsource.read(directory), oldsource.environment(directory)
+    options = oldoptions.read(sources, environment)
+    if not sources and not any(_is_there(directory / "config" / name) for name in oldbot.NAMES):
         hint = "name the directory of the Node.js bot, the one with config in it"
-        raise RaveError(Code.BAD_FILE, f"there is nothing to take over in {config}", hint=hint)
-    return Exit.FAILED if failed else Exit.OK
+        raise RaveError(Code.BAD_FILE, f"there is nothing to take over in {directory / 'config'}", hint=hint)
+    # The blocklist first: as soon as there is an account, meshes are joined.
+    known, failed = _take(service, _place(directory, oldbot.BLOCKLIST, options), _take_blocklist)
+    # Then the options. A service without an identity starts no bot before its restart, which finds them here.
+    problems, set_now = _take_options(sources, environment, options)
+    account = _Place(directory / "config" / oldbot.CREDENTIALS)
+    failed |= _take(service, account, _take_account if known else _withhold)[1]
+    database_place = _place(directory, oldbot.DATABASE, options)
+    failed |= _take(service, database_place, _take_database)[1]
+    if database_place.path and not _is_there(database_place.path) and _names_database(environment):
+        text = "the admins and permissions are in a database that .env names, which is not taken over"
+        hint = f"put its address into {names.DATABASE_FILE}, as config/database.json would have it"
+        problems.append(RaveError(Code.BAD_FILE, text, hint=hint))
+    _complain(problems)
+    _tell_missing_identity()
+    if set_now:
+        output.say(_HOLD)
+        output.say(_ROLL)
+    return Exit.FAILED if failed or problems else Exit.OK
 
 
-def _take_options(directory: Path, sources: list[oldsource.Source]) -> bool:
-    """Set in rave.yaml what the bot's source says plainly, and tell what is left to do; True if part of it failed."""
-    options, problems = oldsource.options(sources)
-    keys, more = oldsource.identity(sources, oldsource.environment(directory))
-    wanted = {key: found.text for key, found in options.items()}
-    wanted |= {f"client_identity.{key}": found.text for key, found in keys.items()}
-    problems += more
-    if wanted:
-        try:
-            problems += _set_options(wanted)
-        except RaveError as e:
-            problems.append(e)
-    for problem in problems:
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file, or may be: what can't be looked into is told when it is read."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _of_a_bot(given: Path) -> Path:
+    """The directory of a bot, also if its config directory was given. Raises `RaveError` (InvalidArgument)."""
+    try:
+        inside = {entry.name for entry in os.scandir(given) if entry.is_dir()}
+    except OSError as e:
+        reason = f"can't be read: {e.strerror}"
+    else:
+        if "config" in inside:
+            return given
+        if given.resolve().name == "config":
+            return given.resolve().parent
+        reason = "has no directory config in it"
+    hint = "name the directory of the Node.js bot, the one with config in it"
+    raise RaveError(Code.INVALID_ARGUMENT, f"{given} {reason}; nothing was changed", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the old bot has a file; no `path` if that can't be known. `named` is the option that says so."""
+
+    path: Path | None
+    named: str = ""
+
+
+def _place(directory: Path, name: str, options: oldoptions.Options) -> _Place:
+    """Where a file is: in the config directory, or where the source says."""
+    key = {oldbot.BLOCKLIST: oldoptions.BLOCKLIST_PATH, oldbot.DATABASE: oldoptions.DATABASE_PATH}[name]
+    default = directory / "config" / name
+    if key in options.unclear:
+        return _Place(None, key)
+    if key not in options.paths:
+        return _Place(default)
+    path = Path(os.path.normpath(directory / options.paths[key].text))
+    return _Place(default) if path == Path(os.path.normpath(default)) else _Place(path, key)
+
+
+def _take(
+    service: Service, place: _Place, take: Callable[[Service, Path, bytes], list[RaveError]]
+) -> tuple[bool, bool]:
+    """Take one file over: whether all is known that it says, or that there is none, and whether part of it failed."""
+    if place.path is None:
+        # The options tell why.
+        return False, True
+    try:
+        content = oldbot.read(place.path)
+        if content is None and not place.named:
+            output.say(f"{place.path.name}: there is none.")
+            return True, False
+        if content is None:
+            problems = [_not_there(place)]
+            known = False
+        else:
+            problems = take(service, place.path, content)
+            known = True
+    except RaveError as e:
+        if status.of(e) is not Exit.FAILED:
+            raise
+        _complain([_with_file(e, place.path)])
+        return False, True
+    _complain([_with_file(problem, place.path) for problem in problems])
+    return known, bool(problems)
+
+
+def _not_there(place: _Place) -> RaveError:
+    text = f"{place.path} is not there, and {place.named} in the source of the old bot names it"
+    return RaveError(Code.BAD_FILE, text, hint="put it there, and run this again", file=str(place.path))
+
+
+def _with_file(problem: RaveError, path: Path) -> RaveError:
+    """The same with the name of the file, which the service does not say."""
+    if "file" in problem.attributes:
+        return problem
+    return RaveError(problem.code, f"{path.name}: {problem.message}", hint=problem.hint, file=str(path))
+
+
+def _complain(problems: list[RaveError]) -> None:
+    for problem in problems[:_MOST_PROBLEMS]:
         output.complain(problem.message, problem.hint)
-    if missing := missing_identity(names.CONFIG_FILE):
-        output.say(f"Still to be supplied in {names.CONFIG_FILE}: {', '.join(missing)}.")
-        output.say(_WHERE_IT_IS)
-    return bool(problems)
+    if len(problems) > _MOST_PROBLEMS:
+        output.complain(f"and {len(problems) - _MOST_PROBLEMS} more")
 
 
-def _set_options(wanted: dict[str, str]) -> list[RaveError]:
-    """Set options that rave.yaml does not have; returns those that it can't take. Raises `RaveError` (BadFile)."""
+def _names_database(environment: Mapping[str, str]) -> bool:
+    return any(
+        value.startswith(("mongodb://", "mongodb+srv://")) or re.fullmatch(r"MONGO\w*_(URI|URL)", name)
+        for name, value in environment.items()
+    )
+
+
+def _take_options(
+    sources: list[oldsource.Source], environment: Mapping[str, str], options: oldoptions.Options
+) -> tuple[list[RaveError], bool]:
+    """Set in rave.yaml what the bot's source says plainly: what could not be taken, and whether anything was set."""
+    keys, more = oldsource.identity(sources, environment)
+    wanted = options.values | {f"client_identity.{key}": found for key, found in keys.items()}
+    problems = options.problems + more
+    if not wanted:
+        return problems, False
+    try:
+        refused, changed = _set_options(wanted)
+    except RaveError as e:
+        return [*problems, e], False
+    return problems + refused, changed
+
+
+def _tell_missing_identity() -> None:
+    """Name the keys that are still to be supplied, with what they look like and where they are to be found."""
+    running, login = missing_identity(names.CONFIG_FILE)
+    if not running and not login:
+        return
+    output.say(f"Still to be supplied in {names.CONFIG_FILE}; the old bot has it in its source or its .env:")
+    for key in (*running, *login):
+        when = "; only the next login needs it" if key in login else ""
+        output.say(f"  client_identity.{key} ({identity.looks(key)}): {_WHERE[key]}{when}")
+
+
+def _set_options(wanted: Mapping[str, oldsource.Found]) -> tuple[list[RaveError], bool]:
+    """Set options that rave.yaml does not have: those that it can't take, and whether it was changed.
+
+    Raises `RaveError` (BadFile).
+    """
     path = Path(names.CONFIG_FILE).resolve()
     try:
         text = before = textfile.decode(textfile.read(path, 1024 * 1024))
@@ -106,23 +216,28 @@ def _set_options(wanted: dict[str, str]) -> list[RaveError]:
         reason = e.message if isinstance(e, RaveError) else f"can't be read: {e.strerror}"
         raise RaveError(Code.BAD_FILE, f"{path} {reason}", hint="then run this again", file=str(path)) from None
     known = len(check_text(text, str(path)))
-    taken, there, problems = [], [], []
-    for key, value in wanted.items():
-        new = yamltext.put(text, key, value)
+    taken: list[str] = []
+    same: list[str] = []
+    other: list[str] = []
+    problems = []
+    for key, found in wanted.items():
+        new = yamltext.put(text, key, found.text)
         if new is None:
-            there.append(key)
+            (same if says_the_same(before, key, found.text) else other).append(key)
         elif len(refused := check_text(new, str(path))) > known:
-            problems.append(RaveError(Code.BAD_FILE, f"{key} is not taken over: {_reason(refused, key)}"))
+            words = f"{key} is not taken over: {_reason(refused, key)} ({found.where})"
+            problems.append(RaveError(Code.BAD_FILE, words, hint=f"set {key} in rave.yaml"))
         else:
             text = new
             taken.append(key)
     if text != before:
         _write_options(path, text)
         output.say(f"{path.name}: {', '.join(taken)} taken over.")
-        output.say(f"They hold from the next start of the service on: {_RESTART_COMMAND}")
-    if there:
-        output.say(f"{path.name}: {', '.join(there)} left as set there.")
-    return problems
+    if same:
+        output.say(f"{path.name}: {', '.join(same)} left as set there, to the same.")
+    for key in other:
+        output.say(f"{path.name}: {key} is set there to another value; left.")
+    return problems, text != before
 
 
 def _reason(refused: list[RaveError], key: str) -> str:
@@ -159,8 +274,9 @@ def _take_blocklist(service: Service, path: Path, content: bytes) -> list[RaveEr
         )
         taken, over = taken + answer[0], over + answer[1]
     there = len(entries) - taken - over
-    counted = f"{taken} entries taken over, {there} blocked already, {over} left out because their time is over"
-    output.say(f"{path.name}: {counted}.")
+    counted = output.count(taken, "entry", "entries")
+    left = f"{there} blocked already, {over} left out because their time is over"
+    output.say(f"{path.name}: {counted} taken over, {left}.")
     return problems
 
 
@@ -179,10 +295,16 @@ def _take_account(service: Service, path: Path, content: bytes) -> list[RaveErro
         case "same":
             output.say(f"{path.name}: the account is known already, and stays as it is.")
         case _:
-            output.say(
-                f"{path.name}: not taken over, because there is another account: run ravectl login to change it."
-            )
+            text = "not taken over, because there is another account"
+            output.say(f"{path.name}: {text}: to change it, run ravectl logout, and then this again.")
     return []
+
+
+def _withhold(service: Service, path: Path, content: bytes) -> list[RaveError]:
+    """No account: with one the bots would join at once, also those meshes that have kicked them."""
+    text = "not taken over as long as it can't be known which meshes to leave alone"
+    hint = "mend the blocklist of the old bot, or move it away, and run this again"
+    return [RaveError(Code.BAD_FILE, text, hint=hint)]
 
 
 def _take_database(service: Service, path: Path, content: bytes) -> list[RaveError]:

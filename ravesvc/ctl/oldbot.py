@@ -6,18 +6,21 @@ from pathlib import Path
 
 from ravesvc import fields, textfile
 from ravesvc.errors import Code, RaveError
+from ravesvc.names import mesh_id
 from ravesvc.store import blockfile
-from ravesvc.store.blocklist import Block
+from ravesvc.store.blocklist import Block, Reason
 from ravesvc.store.credentials import parse_credentials
 from ravesvc.store.store import Credentials
 
 CREDENTIALS = "credentials.json"
 BLOCKLIST = "blocklist.json"
 DATABASE = "database.json"
+NAMES = (CREDENTIALS, BLOCKLIST, DATABASE)
 
 # Bytes; far more than that bot writes.
 _LARGEST = 16 * 1024 * 1024
 
+_UNREADABLE = "unreadable entry of the old bot"
 _MEND = "mend it, and run this again: what is taken over already stays"
 
 
@@ -44,7 +47,8 @@ def account(content: bytes, path: Path) -> Credentials:
 def blocks(content: bytes, path: Path, now: int) -> tuple[list[Block], list[RaveError]]:
     """The entries of a blocklist.json, and what is wrong with each other one.
 
-    Times, also `now`, are milliseconds since the epoch. Raises `RaveError` (BadFile) for what is no blocklist.
+    Of one that makes no sense the mesh is blocked for ever: it may have been a kick. Times, also `now`, are
+    milliseconds since the epoch. Raises `RaveError` (BadFile) for what is no blocklist.
     """
     try:
         entries = fields.get_object(fields.parse_object(content, "it"), "blockedMeshes")
@@ -57,8 +61,20 @@ def blocks(content: bytes, path: Path, now: int) -> tuple[list[Block], list[Rave
         except RaveError as e:
             text = f"{path}: the entry of {mesh[:80]!r} can't be taken over: {e.message}"
             hint = f"{e.hint or _MEND}; or: ravectl blocklist add MESH"
+            if _is_mesh(mesh):
+                found.append(Block(mesh=mesh, reason=Reason.OPERATOR, since=now, until=None, detail=_UNREADABLE))
+                text = f"{path}: the entry of {mesh} can't be read: {e.message}; the mesh is blocked for ever"
+                hint = f"to undo it: ravectl blocklist remove {mesh}"
             problems.append(RaveError(Code.BAD_FILE, text, hint=hint, file=str(path)))
     return found, problems
+
+
+def _is_mesh(text: str) -> bool:
+    try:
+        mesh_id(text)
+    except RaveError:
+        return False
+    return True
 
 
 def _bad(path: Path, reason: str, *, hint: str = _MEND) -> RaveError:

@@ -1,107 +1,42 @@
-"""Options and client identity of the Node.js bot, as far as its source says them plainly. It is read, never run.
+"""The source of the Node.js bot, and the client identity as far as it says that plainly. It is read, never run.
 
-That bot has no file for either: options are arguments in its own program, and the identity is constants in the
-library, which go by names that differ from copy to copy. They are found by what they are used for: the key of an
-HMAC, the value of a header.
+That bot has no file for its identity: it is constants in the library, which go by names that differ from copy to
+copy. They are found by what they are used for: the key of an HMAC, the value of a header.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from ravesvc import textfile
 from ravesvc.errors import Code, RaveError
-
-Value = str | int | float | bool | tuple[str, ...]
 
 _SOURCES = (".ts", ".js", ".mts", ".mjs", ".cts", ".cjs", ".tsx", ".jsx", ".json")
 _MOST_FILES = 2000
 # Bytes of one.
 _LARGEST = 512 * 1024
-_PASSED_OVER = frozenset({"node_modules", ".git", "test", "tests", "coverage"})
+_MOST_PLACES = 10
+_PASSED_OVER = frozenset({"node_modules", "test", "tests", "coverage"})
 _NO_SOURCES = frozenset(
-    {"package.json", "package-lock.json", "tsconfig.json", "credentials.json", "blocklist.json", "database.json"}
+    {
+        *("package.json", "package-lock.json", "npm-shrinkwrap.json", "tsconfig.json"),
+        *("credentials.json", "blocklist.json", "database.json"),
+    }
 )
 # What a compiler has made of the rest.
 _COMPILED = frozenset({"dist", "build", "out", "lib"})
 
-_STRING = r"""(?:"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)"""
-_COMMENT = re.compile(rf"({_STRING})|//[^\n]*|/\*[\s\S]*?\*/")
-_NUMBER = r"\d[\d_]*(?:\.\d+)?(?:[ \t]*\*[ \t]*\d[\d_]*(?:\.\d+)?)*"
-_LIST = rf"\[\s*{_STRING}(?:\s*,\s*{_STRING})*\s*(?:,\s*)?\]"
-_LITERAL = rf"{_LIST}|{_STRING}|{_NUMBER}|true\b|false\b|Infinity\b"
-# What a literal is followed by, unless it is part of something that only running it would tell.
-_END = r"(?=[ \t]*(?:as const[ \t]*)?(?:[,;})\]\r\n]|$))"
+STRING = r"""(?:"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)"""
+_COMMENT = re.compile(rf"({STRING})|//[^\n]*|/\*[\s\S]*?\*/")
 _ENVIRONMENT = r"(?:process\.env\.(?P<variable>\w+)\s*(?:\?\?|\|\|)\s*)?"
 _NAME = r"[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)*"
 
 
-def _seconds(value: Value) -> str:
-    return f"{_number(value):g}s"
-
-
-def _milliseconds(value: Value) -> str:
-    return f"{_number(value) / 1000:g}s"
-
-
-def _number(value: Value) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(value)
-    return value
-
-
-def _whole(value: Value) -> str:
-    # No limit is 0 here.
-    return "0" if value == math.inf else f"{_number(value):.0f}"
-
-
-def _word(value: Value) -> str:
-    if not isinstance(value, str):
-        raise ValueError(value)  # noqa: TRY004 - as any other value that can't be used
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _truth(value: Value) -> str:
-    if not isinstance(value, bool):
-        raise ValueError(value)  # noqa: TRY004
-    return str(value).lower()
-
-
-def _prefixes(value: Value) -> str:
-    texts = (value,) if isinstance(value, str) else value
-    if not isinstance(texts, tuple):
-        raise ValueError(value)  # noqa: TRY004
-    return json.dumps(list(texts), ensure_ascii=False)
-
-
-class Option(NamedTuple):
-    """An option under its name here, and what makes of its value there the text that YAML has."""
-
-    name: str
-    written: Callable[[Value], str]
-
-
-# Some of that bot's times are in seconds, and one is in milliseconds.
-_OPTIONS = {
-    "commandPrefix": Option("command_prefix", _prefixes),
-    "debug": Option("debug", _truth),
-    "maxProcesses": Option("max_processes", _whole),
-    "statusPollInterval": Option("status_poll_interval", _seconds),
-    "processRestartDelay": Option("process_restart_delay", _seconds),
-    "maxProcessRestarts": Option("max_process_restarts", _whole),
-    "shutdownTimeout": Option("shutdown_timeout", _seconds),
-    "maxConnectionAttempts": Option("max_connection_attempts", _whole),
-    "blocklistDuration": Option("blocklist_duration", _milliseconds),
-    "meshMode": Option("mesh_mode", _word),
-    "discoveryInterval": Option("discovery_interval", _seconds),
-}
 # What a value is used for, and what it has to look like.
 _HEX_KEY = re.compile(r"[0-9A-Fa-f]{16,256}")
 _ANY_WORD = re.compile(r"[!-~]{4,200}")
@@ -160,21 +95,6 @@ def read(directory: Path) -> list[Source]:
     return found
 
 
-def options(sources: Iterable[Source]) -> tuple[dict[str, Found], list[RaveError]]:
-    """The options that the sources set, by their names here, and an error (BadFile) for each that is not clear."""
-    found: dict[str, list[tuple[int, Found]]] = {}
-    pattern = re.compile(rf"\b(?P<key>{'|'.join(_OPTIONS)})[\"']?\s*[:=]\s*(?P<value>{_LITERAL}){_END}")
-    for source in sources:
-        for match in pattern.finditer(source.text):
-            option = _OPTIONS[match["key"]]
-            try:
-                text = option.written(_literal(match["value"]))
-            except ValueError:
-                continue
-            found.setdefault(option.name, []).append((source.rank, Found(text, source.where(match.start()))))
-    return _settled(found, "")
-
-
 def identity(sources: list[Source], environment: Mapping[str, str]) -> tuple[dict[str, Found], list[RaveError]]:
     """The same for the keys of `client_identity`; errors quote no value. `environment` is what its .env says."""
     found: dict[str, list[tuple[int, Found]]] = {}
@@ -199,7 +119,7 @@ def identity(sources: list[Source], environment: Mapping[str, str]) -> tuple[dic
             note("client_version", match["version"], source, match.start())
         for match in _REDIRECT.finditer(source.text):
             note("mojo_redirect_url", match[0], source, match.start())
-    return _settled(found, "client_identity.")
+    return settled(found, "client_identity.")
 
 
 def environment(directory: Path) -> dict[str, str]:
@@ -209,7 +129,14 @@ def environment(directory: Path) -> dict[str, str]:
     except (OSError, RaveError):
         return {}
     lines = re.finditer(r"^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(.*?)[ \t\r]*$", text, re.MULTILINE)
-    return {line[1]: line[2].strip("\"'") for line in lines}
+    return {line[1]: _unquoted(line[2]) for line in lines}
+
+
+def _unquoted(value: str) -> str:
+    """A value of .env without its quotes, or the comment behind it."""
+    if match := re.match(r"""(["'`])(.*?)\1""", value):
+        return match[2]
+    return re.sub(r"(?:^|[ \t]+)#.*", "", value).strip("\"'")
 
 
 class _Constants:
@@ -221,13 +148,13 @@ class _Constants:
 
     def values(self, expression: str) -> set[str]:
         """What a name or a literal may stand for."""
-        match = re.fullmatch(rf"{_ENVIRONMENT}(?P<literal>{_STRING})?(?P<name>{_NAME})?", expression.strip())
+        match = re.fullmatch(rf"{_ENVIRONMENT}(?P<literal>{STRING})?(?P<name>{_NAME})?", expression.strip())
         if not match:
             return set()
         if match["variable"] in self._environment:
             return {self._environment[match["variable"]]}
         if match["literal"]:
-            return {str(_literal(match["literal"]))}
+            return {text_of(match["literal"])}
         name = match["name"] or ""
         if name.startswith("process.env."):
             return {self._environment.get(name.rpartition(".")[2], "")}
@@ -236,19 +163,19 @@ class _Constants:
 
 def _constants(sources: Iterable[Source], environment: Mapping[str, str]) -> _Constants:
     pattern = re.compile(
-        rf"\b(?P<name>[A-Za-z_$][\w$]*)[\"']?\s*(?::\s*string\s*)?[:=]\s*{_ENVIRONMENT}(?P<value>{_STRING})"
+        rf"\b(?P<name>[A-Za-z_$][\w$]*)[\"']?\s*(?::\s*string\s*)?[:=]\s*{_ENVIRONMENT}(?P<value>{STRING})"
     )
     named: dict[str, set[str]] = {}
     for source in sources:
         for match in pattern.finditer(source.text):
-            value = environment.get(match["variable"] or "", str(_literal(match["value"])))
+            value = environment.get(match["variable"] or "", text_of(match["value"]))
             named.setdefault(match["name"], set()).add(value)
     return _Constants(named, environment)
 
 
 def _uses(text: str) -> Iterator[tuple[str, re.Pattern[str], str, int]]:
     """Where a source uses something of the identity: key, what it looks like, the expression, and the place."""
-    value = rf"(?P<value>{_ENVIRONMENT}{_STRING}|{_NAME})"
+    value = rf"(?P<value>{_ENVIRONMENT}{STRING}|{_NAME})"
     for match in re.finditer(rf"createHmac\(\s*[\"'`]sha256[\"'`]\s*,\s*{value}", text):
         yield "request_hash_key", _HEX_KEY, match["value"], match.start()
     for key, pattern in _NAMED.items():
@@ -265,7 +192,7 @@ def _spellings(key: str) -> list[str]:
     return [key, key.upper(), first + "".join(map(str.capitalize, rest))]
 
 
-def _settled(found: Mapping[str, list[tuple[int, Found]]], prefix: str) -> tuple[dict[str, Found], list[RaveError]]:
+def settled(found: Mapping[str, list[tuple[int, Found]]], prefix: str) -> tuple[dict[str, Found], list[RaveError]]:
     """Of each key the value of the best files, if these agree."""
     chosen, problems = {}, []
     for key, every in found.items():
@@ -273,28 +200,29 @@ def _settled(found: Mapping[str, list[tuple[int, Found]]], prefix: str) -> tuple
         if len({each.text for each in best}) == 1:
             chosen[key] = best[0]
         else:
-            where = ", ".join(sorted({each.where for each in best})[:5])
+            where = places(each.where for each in best)
             text = f"{prefix}{key} is not taken over: the old bot has several values ({where})"
             problems.append(RaveError(Code.BAD_FILE, text, hint="set the right one in rave.yaml", file=where))
     return chosen, problems
 
 
-def _literal(text: str) -> Value:
-    if text.startswith("["):
-        return tuple(str(_literal(each)) for each in re.findall(_STRING, text))
-    if text[0] in "\"'`":
-        return re.sub(r"\\(.)", r"\1", text[1:-1])
-    words: dict[str, Value] = {"true": True, "false": False, "Infinity": math.inf}
-    if text in words:
-        return words[text]
-    return math.prod(float(each.replace("_", "")) for each in text.split("*"))
+def places(found: Iterable[str]) -> str:
+    """Places in sources, as many as one line takes."""
+    every = sorted(set(found))
+    more = f" and {len(every) - _MOST_PLACES} more" if len(every) > _MOST_PLACES else ""
+    return ", ".join(every[:_MOST_PLACES]) + more
+
+
+def text_of(literal: str) -> str:
+    """What a string of JavaScript stands for."""
+    return re.sub(r"\\(.)", r"\1", literal[1:-1])
 
 
 def _paths(directory: Path) -> Iterator[Path]:
     """The sources, at most so many; links are not followed."""
     left = _MOST_FILES
     for where, below, names in os.walk(directory):
-        below[:] = sorted(name for name in below if name not in _PASSED_OVER)
+        below[:] = sorted(name for name in below if name not in _PASSED_OVER and not name.startswith("."))
         for name in sorted(names):
             path = Path(where, name)
             source = name.endswith(_SOURCES) and not name.endswith(".d.ts") and name not in _NO_SOURCES

@@ -64,8 +64,9 @@ def date(microseconds: int) -> str:
 
 def counts(admins: int, permissions: int) -> str:
     """What a store holds."""
-    return f"{_count(admins, 'admin')}, {_count(permissions, 'command permission')}"
+    return f"{count(admins, 'admin')}, {count(permissions, 'command permission')}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number of things."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"

@@ -72,12 +72,15 @@ def test_a_whole_move(fresh: Site) -> None:
     site.control.invite([free, kicked, failed, over])
     site.sh("systemctl start rave-orchestrator")
     assert site.manager("LoginNeeded") is True
-    command, _ = commands("Moving in from the old bot")
+    _, start, command, restart, *look = commands("Moving in from the old bot")
+    site.sh(start)
     assert site.sh(command) == (
         "blocklist.json: 2 entries taken over, 0 blocked already, 1 left out because their time is over.\n"
         "credentials.json: the account is taken over.\n"
         "database.json: there is none.\n"
     )
+    said = "".join(site.sh(each) for each in (restart, *look))
+    assert said.startswith("/etc/rave/rave.yaml is fine.\n")
     # The bot is there, with those credentials, but for the meshes that are blocked.
     site.control.wait(connected=[free, over])
     site.wait_state([free, over], "connected")
@@ -126,8 +129,9 @@ def source(identity: dict[str, str]) -> str:
         const mojo = {{ "X-Api-Key": "{identity["mojo_api_key"]}" }};
         const link = "{identity["mojo_redirect_url"]}";
         // blocklistDuration: 1,
-        run({{ commandPrefix: ["#"], blocklistDuration: 2 * 3600000, statusPollInterval: 45,
-              maxProcesses: Infinity }});
+        const defaults = {{ discoveryInterval: 77 }};
+        run({{ commandPrefix: ["#"], discoveryInterval: 2 * MINUTES, blocklistDuration: 2 * 3600000,
+              statusPollInterval: 45, maxProcesses: Infinity }});
     """
 
 
@@ -145,8 +149,11 @@ def test_options_and_identity_move_too(fresh: Site) -> None:
     site.sh("systemctl start rave-orchestrator")
     assert "client_identity.request_hash_key (" in site.manager("Status")
     status, said = migrate(site)
-    assert status == 0, said
+    assert status == 1, said
     assert "command_prefix, blocklist_duration, status_poll_interval, max_processes" in said
+    assert "discovery_interval is not taken over: its value is not written plainly (bot.js:" in said
+    assert said.index("rave.yaml: ") < said.index("the account is taken over")
+    assert "until: ravectl roll" in said
     secrets = [identity[key] for key in IDENTITY if key.endswith(("_key", "_id"))]
     assert len(secrets) == 4
     assert not [secret for secret in secrets if secret in said]
@@ -178,7 +185,7 @@ def test_a_database_moves_too(fresh: Site) -> None:
         assert f"database.json: copied to {DATABASE_FILE}.\n" in said
         assert site.sh(f"stat -c '%a %U %G' {DATABASE_FILE}").strip() == "640 root rave"
         assert site.manager("Store") == "embedded", "not before the restart that is asked for"
-        _, restart = commands("Moving in from the old bot")
+        restart = commands("Moving in from the old bot")[3]
         assert restart in said
         site.sh("ravectl config check")
         site.sh(restart)
@@ -199,10 +206,11 @@ def test_a_database_moves_too(fresh: Site) -> None:
 
 def test_damaged_files_and_what_is_good_beside_them(fresh: Site) -> None:
     site = fresh
-    (kicked,) = site.control.create()
-    site.control.invite(kicked)
+    kicked, torn = site.control.create(2)
+    site.control.invite([kicked, torn])
     leave(site, "credentials.json", json.dumps(account(site))[:-40])
-    leave(site, "blocklist.json", {"blockedMeshes": {"x": {}, kicked: entry(kicked, "kicked", None)}})
+    entry_of = {"x": {}, torn: {"reason": "kicked"}, kicked: entry(kicked, "kicked", None)}
+    leave(site, "blocklist.json", {"blockedMeshes": entry_of})
     leave(site, "database.json", '{"uri": "mongodb://bot:geheim@localhost/x", "options": {"useNewUrlParser": true}}')
     site.sh("systemctl start rave-orchestrator")
     status, said = migrate(site)
@@ -210,9 +218,11 @@ def test_damaged_files_and_what_is_good_beside_them(fresh: Site) -> None:
     assert f"{OLD}/config/credentials.json can't be used: it is not valid JSON" in said
     assert f"{OLD}/config/blocklist.json: the entry of 'x' can't be taken over" in said
     assert f"{OLD}/config/database.json:1: options.useNewUrlParser is not taken by the driver" in said
-    assert "1 entries taken over" in said
+    assert f"the entry of {torn} can't be read" in said
+    assert "2 entries taken over" in said
     assert "geheim" not in said
-    assert set(entries(site)) == {kicked}
+    assert set(entries(site)) == {kicked, torn}
+    assert entries(site)[torn][2] == 0, "for ever"
     assert site.manager("HasAccount") is False
     assert site.sh(f"ls {DATABASE_FILE} || true").strip() == ""
     # Mended, the rest is taken.
@@ -221,7 +231,7 @@ def test_damaged_files_and_what_is_good_beside_them(fresh: Site) -> None:
     status, said = migrate(site)
     assert "credentials.json: the account is taken over." in said
     assert status == 1, "x is still there"
-    site.wait_state([kicked], "blocked")
+    site.wait_state([kicked, torn], "blocked")
     assert site.control.connections() == {}
 
 

@@ -137,7 +137,7 @@ def test_what_is_over_is_counted(manager: FakeManagerObject, old: Path, capsys: 
     document = {"blockedMeshes": {**entries, **blocklist(0)["blockedMeshes"]}}
     write(old, "blocklist.json", document)
     assert main(["migrate", str(old)]) == Exit.OK
-    assert "1 entries taken over, 0 blocked already, 4 left out because" in capsys.readouterr().out
+    assert "1 entry taken over, 0 blocked already, 4 left out because" in capsys.readouterr().out
     # 0 is long ago, not for ever.
     assert [row[3] for row in manager.asked[0][1:] if row[0] == FAILED] == [1]
 
@@ -160,7 +160,11 @@ def test_many_entries_go_in_several_calls(
     [
         ("taken", {**CREDENTIALS, "authToken": None}, "taken over, but a login is needed: run ravectl login."),
         ("same", CREDENTIALS, "known already, and stays as it is."),
-        ("other", CREDENTIALS, "not taken over, because there is another account: run ravectl login to change it."),
+        (
+            "other",
+            CREDENTIALS,
+            "because there is another account: to change it, run ravectl logout, and then this again.",
+        ),
     ],
 )
 def test_what_becomes_of_the_account(
@@ -272,15 +276,46 @@ def test_good_entries_beside_a_bad_one(
     assert "\x1b" not in heard.err
 
 
-def test_where_nothing_is(manager: FakeManagerObject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_old_bot(
+    manager: FakeManagerObject, tmp_path: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
-    for directory in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
-        assert main(["migrate", str(directory)]) == Exit.FAILED
-        heard = capsys.readouterr()
-        assert heard.out == NOTHING
-        assert f"there is nothing to take over in {directory}/config" in heard.err
-        assert "hint: name the directory" in heard.err
+    write_source(tmp_path / "other")
+    before = configuration.read_text()
+    for name, words in {
+        "other": "has no directory config in it",
+        "nowhere": "can't be read: No such file or directory",
+        "file": "can't be read: Not a directory",
+    }.items():
+        assert main(["migrate", str(tmp_path / name)]) == Exit.FAILED
+        assert capsys.readouterr() == (
+            "",
+            f"ravectl: {tmp_path / name} {words}; nothing was changed\n"
+            "hint: name the directory of the Node.js bot, the one with config in it\n",
+        )
+    (tmp_path / "empty" / "config").mkdir(parents=True)
+    assert main(["migrate", str(tmp_path / "empty")]) == Exit.FAILED
+    heard = capsys.readouterr()
+    assert (heard.out, f"there is nothing to take over in {tmp_path}/empty/config" in heard.err) == ("", True)
     assert manager.asked == []
+    assert configuration.read_text() == before
+
+
+@pytest.mark.parametrize("given", ["config", "config/", "config/../config", "."])
+def test_the_config_directory_itself_will_do(
+    manager: FakeManagerObject,
+    old: Path,
+    configuration: Path,
+    given: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_source(old, "bot.js", "meshMode: 'all',")
+    monkeypatch.chdir(old / "config" if given == "." else old)
+    assert main(["migrate", given]) == Exit.OK
+    said = capsys.readouterr().out
+    assert "the account is taken over" in said
+    assert "rave.yaml: mesh_mode taken over." in said
 
 
 def test_one_file_will_do(manager: FakeManagerObject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -362,7 +397,12 @@ def test_options_and_identity_are_set_in_rave_yaml(
     taken = next(line for line in heard.out.splitlines() if line.startswith("rave.yaml: "))
     assert "command_prefix, debug, " in taken
     assert "client_identity.request_hash_key" in taken
-    assert "They hold from the next start of the service on: systemctl restart rave-orchestrator" in heard.out
+    assert heard.out.endswith(
+        "The options hold from the next start of the service on: systemctl restart rave-orchestrator\n"
+        "Bots that run already keep the old ones across it, until: ravectl roll\n"
+    )
+    # No bot starts before they are written.
+    assert heard.out.index("rave.yaml: ") < heard.out.index("the account is taken over")
     assert "Still to be supplied" not in heard.out
     for secret in HASH_KEY, "from-the-environment", "an-application", PASSWORD, TOKEN:
         assert secret not in heard.out
@@ -376,7 +416,13 @@ def test_options_and_identity_are_set_in_rave_yaml(
     # Once more changes nothing.
     before = configuration.read_text()
     assert main(["migrate", str(old)]) == Exit.OK
-    assert "left as set there" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert (
+        "client_identity.request_hash_key"
+        in said.partition("rave.yaml: ")[2].partition(" left as set there, to the same")[0]
+    )
+    assert "another value" not in said
+    assert "ravectl roll" not in said
     assert configuration.read_text() == before
 
 
@@ -391,8 +437,9 @@ def test_what_is_set_stays_and_the_rest_is_named_with_where_to_find_it(
     assert main(["migrate", str(old)]) == Exit.FAILED
     heard = capsys.readouterr()
     assert "discovery_interval is not taken over: must be a time span such as 5s" in heard.err
+    assert "(bot.ts:1)\nhint: set discovery_interval in rave.yaml\n" in heard.err
     assert "rave.yaml: max_processes, process_restart_delay taken over." in heard.out
-    assert "rave.yaml: mesh_mode left as set there." in heard.out
+    assert "rave.yaml: mesh_mode is set there to another value; left." in heard.out
     assert configuration.read_text() == text.replace("#max_processes: 0", "max_processes: 7").replace(
         "#process_restart_delay: 5s", "process_restart_delay: 1s"
     )
@@ -400,16 +447,20 @@ def test_what_is_set_stays_and_the_rest_is_named_with_where_to_find_it(
     for key in "request_hash_key", "mojo_api_key", "mojo_redirect_url", "parse_application_id":
         assert f"client_identity.{key} (" in needed
     assert "createHmac" in needed
+    assert needed.count("only the next login needs it") == 3
 
 
 def test_without_its_files_the_source_is_enough(
     manager: FakeManagerObject, tmp_path: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_source(tmp_path / "fresh clone")
+    (tmp_path / "fresh clone" / "config").mkdir()
     assert main(["migrate", str(tmp_path / "fresh clone")]) == Exit.OK
     heard = capsys.readouterr()
     assert not heard.err
-    assert heard.out.startswith(NOTHING)
+    assert [line for line in heard.out.splitlines(keepends=True) if "there is none" in line] == NOTHING.splitlines(
+        True
+    )
 
 
 def test_a_configuration_that_can_not_be_read_or_written_is_told(
@@ -422,3 +473,82 @@ def test_a_configuration_that_can_not_be_read_or_written_is_told(
     configuration.write_bytes("client_identity:\n".encode("utf-16"))
     assert main(["migrate", str(old)]) == Exit.FAILED
     assert f"{configuration} is UTF-16, not UTF-8 text" in capsys.readouterr().err
+
+
+def test_only_what_is_missing_is_to_be_supplied(
+    manager: FakeManagerObject, old: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_source(old, "bot.js", f"createHmac('sha256', '{HASH_KEY}'); x = {{ 'X-Api-Key': 'hush-mojo' }};")
+    assert main(["migrate", str(old)]) == Exit.OK
+    needed = capsys.readouterr().out.partition("Still to be supplied")[2].partition("The options")[0]
+    assert [line.partition(" (")[0].strip() for line in needed.splitlines()[1:]] == [
+        "client_identity.mojo_redirect_url",
+        "client_identity.parse_application_id",
+    ]
+    assert "what it sends as redirect_url; only the next login needs it" in needed
+    assert "createHmac" not in needed
+
+
+PATHS = {"bot.js": "blocklistPersistPath: './state/blocks.json', databaseConfigPath: '{}/mongo.json',"}
+
+
+def test_files_that_the_source_has_elsewhere(
+    manager: FakeManagerObject, old: Path, target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_source(
+        old,
+        "src/manager.ts",
+        "x = { blocklistPersistPath: path.join(process.cwd(), 'config', 'blocklist.json'), ...y }",
+    )
+    write_source(old, "bot.js", PATHS["bot.js"].format(tmp_path))
+    (old / "state").mkdir()
+    (old / "config" / "blocklist.json").rename(old / "state" / "blocks.json")
+    (old / "config" / "database.json").rename(tmp_path / "mongo.json")
+    assert main(["migrate", str(old)]) == Exit.OK
+    said = capsys.readouterr().out
+    assert "blocks.json: 2 entries taken over" in said
+    assert "credentials.json: the account is taken over." in said
+    assert f"mongo.json: copied to {target}." in said
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("'state/blocks.json'", "state/blocks.json is not there, and blocklistPersistPath in the source"),
+        ("where()", "blocklistPersistPath is not taken over: its value is not written plainly (bot.js:1)"),
+        ("process.env.BLOCKS", "blocklistPersistPath is not taken over: its value is not written plainly (bot.js:1)"),
+        ("'config'", "config can't be read: Is a directory"),
+    ],
+)
+def test_there_is_no_account_without_the_blocklist_that_the_source_names(
+    manager: FakeManagerObject, old: Path, value: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_source(old, "bot.js", f"blocklistPersistPath: {value},")
+    assert main(["migrate", str(old)]) == Exit.FAILED
+    said = capsys.readouterr().err
+    assert words in said
+    assert "credentials.json: not taken over as long as it can't be known" in said
+    assert manager.asked == ["GetStatus"], "no entry of a list that is not in use"
+
+
+@pytest.mark.parametrize("name", ["MONGODB_URI", "MONGO_URL", "DATABASE_URL", "STORE"])
+def test_a_database_that_only_the_environment_names(
+    manager: FakeManagerObject, old: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_source(old, ".env", f"{name}=mongodb://bot:{PASSWORD}@db.example.test/bot\n")
+    assert main(["migrate", str(old)]) == Exit.OK, "there is a database.json"
+    capsys.readouterr()
+    (old / "config" / "database.json").unlink()
+    assert main(["migrate", str(old)]) == Exit.FAILED
+    heard = capsys.readouterr()
+    assert "the admins and permissions are in a database that .env names" in heard.err
+    assert "put its address into " in heard.err
+    assert PASSWORD not in heard.out + heard.err
+
+
+def test_many_problems_are_counted(manager: FakeManagerObject, old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(old, "blocklist.json", {"blockedMeshes": {f"x{number}": {} for number in range(50)}})
+    assert main(["migrate", str(old)]) == Exit.FAILED
+    said = capsys.readouterr().err
+    assert said.count("can't be taken over") == 20
+    assert "ravectl: and 30 more\n" in said

@@ -51,7 +51,12 @@ _TYPED = (".ts", ".tsx", ".mts", ".cts")
 # A function or a module of that name.
 _NO_VALUE = re.compile(r"(?:async\s*)?(?:function\b|\([^()]*\)\s*(?::[^=]*)?=>|\w+\s*=>)|require\s*\(\s*.debug\b")
 # Where a library has what it is given.
-_GIVEN = r"(?:this|config|options|opts|params|props|defaults?)\b[\w$.?!]*"
+_GIVEN = r"(?P<root>this|config|options|opts|params|props|defaults?)\b[\w$.?!]*"
+# A variable that holds what a call has made, such as that which reads a file.
+_LOADED = re.compile(
+    r"\b(?:const|let|var)\s+(?P<name>\w{1,60})\s*(?::[^=;\n]{1,60})?=\s*(?:await\s+)?"
+    r"(?!require\b|Object\b|this\b)[\w$.]{1,80}\s*(?:<[^<>]{1,60}>)?\("
+)
 _ROOTED = re.compile(
     rf"(?:path\.)?(?:join|resolve)\(\s*(?:process\.cwd\(\)\s*,\s*)?(?P<parts>{STRING}(?:\s*,\s*{STRING})*)\s*,?\s*\)"
 )
@@ -211,6 +216,7 @@ def _uses(text: str, *, typed: bool) -> Iterator[_Use]:
     """Where a source gives an option a value, and the expression for it, which is "" for a variable's of its name."""
     strings = [match.span() for match in re.finditer(STRING, text)]
     starts = [start for start, _ in strings]
+    loaded = {match["name"] for match in _LOADED.finditer(text)}
     plain = re.compile(rf"(?P<value>{_LITERAL}){_END}")
     keys = rf"(?<![\w$])(?P<key>{'|'.join(_KEYS)})(?P<quote>[\"']?)\s*(?P<sign>\??:|=(?![=>]))\s*"
     for match in islice(re.finditer(keys, text), _MOST_USES):
@@ -228,8 +234,8 @@ def _uses(text: str, *, typed: bool) -> Iterator[_Use]:
         expression = _expression(text, begin)
         if before.endswith("?") or (typed and re.fullmatch(_TYPES, expression)) or _NO_VALUE.match(expression):
             continue
-        passed_on = re.match(rf"{_GIVEN}\.{match['key']}\b", expression) is not None
-        yield _Use(match["key"], match.start(), expression, passed_on)
+        given = re.match(rf"{_GIVEN}\.{match['key']}\b", expression)
+        yield _Use(match["key"], match.start(), expression, given is not None and given["root"] not in loaded)
     yield from _shorthands(text)
 
 

@@ -189,6 +189,19 @@ def test_a_default_does_not_pass_for_a_value_that_cannot_be_read(tmp_path: Path,
     ]
 
 
+def test_a_default_does_not_pass_for_what_a_program_beside_it_loads(tmp_path: Path) -> None:
+    write_source(tmp_path, "src/manager.ts", DEFAULTS)
+    text = "const config: Config = await load('x');\nrun({ discoveryInterval: config.discoveryInterval });"
+    write_source(tmp_path, "src/bot.ts", text)
+    found, _, problems = read(tmp_path)
+    assert found == {"blocklist_duration": "3600s", "debug": "false"}
+    assert "(src/bot.ts:2)" in problems[0]
+    # What it imports is a source of its own.
+    write_source(tmp_path, "src/bot.ts", text.replace("await load('x')", "require('../settings.json')"))
+    write_source(tmp_path, "settings.json", '{"discoveryInterval": 45}')
+    assert read(tmp_path)[0]["discovery_interval"] == "45s"
+
+
 def test_constants_of_the_same_file_are_read(tmp_path: Path) -> None:
     text = """
         const DISCOVERY = 120;

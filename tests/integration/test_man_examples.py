@@ -48,7 +48,7 @@ PREPARED: dict[str, Callable[[Site], None]] = {"ravectl.1": operate, "rave-simul
 
 # What has to be seen in the end.
 SEEN = {
-    "ravectl.1": "The store is replaced: 1 admin, 1 command permission.",
+    "ravectl.1": "The store is replaced: 0 admins, 1 command permission.",
     "rave-simulator.8": "Logged in.",
     "org.ravesvc.Rave1.5": "1 meshes, 1 connected",
     "rave-mesh.8": "Connected to",

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -236,14 +236,22 @@ def wired(machine: Machine) -> Site:
 
 
 @pytest.fixture
-def site(wired: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
+def site(wired: Site) -> Iterator[Site]:
     """The wired machine with nothing running; afterwards the simulator must have seen no mistake of ours."""
     wired.reset()
     wired.configure()
     yield wired
-    if wired.machine.leader:
-        wired.machine.save_logs(LOGS / request.node.name)
     assert wired.control.violations() == []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """After a failure, save what the machine of the `site` logged."""
+    report = yield
+    site = item.funcargs.get("site")
+    if report.failed and site and site.machine.leader:
+        site.machine.save_logs(LOGS / item.name)
+    return report
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

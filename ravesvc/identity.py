@@ -61,6 +61,11 @@ def described(keys: Iterable[str]) -> str:
     return ", ".join(f"client_identity.{key} ({looks(key)})" for key in keys)
 
 
+def summary(keys: Iterable[str]) -> str:
+    """Which keys are missing, for a line that is shown again and again: `described` says what they look like."""
+    return f"client_identity lacks {', '.join(keys)}"
+
+
 def lacking(keys: Sequence[str]) -> RaveError:
     """The error (Config) for keys that are missing."""
     hint = f"set what is missing in {names.CONFIG_FILE} and restart rave-orchestrator"

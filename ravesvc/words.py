@@ -1,4 +1,4 @@
-"""Text from strangers, made fit for a log line, a status line or a bus message."""
+"""Text for people: from strangers, made fit for a log line, a status line or a bus message; and numbers of things."""
 
 from __future__ import annotations
 
@@ -11,3 +11,16 @@ def printable(text: object, limit: int) -> str:
     found = text[:limit] if isinstance(text, str) else ""
     # Nearly all is; of thousands of entries it is the difference.
     return found if found.isprintable() else "".join(c if c.isprintable() else "?" for c in found)
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things: 1 mesh, 2 meshes, 2 entries. The last word of `noun` must have a regular plural."""
+    return f"{number} {noun if number == 1 else _plural(noun)}"
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith(("s", "sh", "ch", "x")):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"

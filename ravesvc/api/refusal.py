@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from ravesvc.errors import Code, RaveError
+from ravesvc.words import count
 
 # Seconds by which our clock may differ from the server's before that counts as a reason.
 MOST_SKEW = 60.0
@@ -73,8 +74,7 @@ def _side(skew: float) -> str:
 
 
 def _span(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600)):
+    for unit, length in (("day", 86400), ("hour", 3600)):
         if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    minutes = round(seconds / 60)
-    return "1 minute" if minutes == 1 else f"{minutes} minutes"
+            return count(round(seconds / length), unit)
+    return count(round(seconds / 60), "minute")

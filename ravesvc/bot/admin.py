@@ -7,7 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from ravesvc.bot.backend import Backend
-from ravesvc.bot.builtin import count
 from ravesvc.bot.command import CLAIM, LEAVE, Command, Permission, Registry, refuse_fixed
 from ravesvc.bot.context import Context
 from ravesvc.bot.parsing import without_prefix
@@ -15,6 +14,7 @@ from ravesvc.bot.text import plain
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.state import user_id
 from ravesvc.spelling import fold
+from ravesvc.words import count
 
 log = logging.getLogger(__name__)
 

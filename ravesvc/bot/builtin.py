@@ -5,6 +5,7 @@ from __future__ import annotations
 from ravesvc.bot.command import Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.text import plain
+from ravesvc.words import count
 
 # A mesh id is a UUID; its start is enough to tell meshes apart in conversation.
 _SHORT_ID = 8
@@ -68,11 +69,6 @@ async def whoami(context: Context) -> None:
         return
     right = "an admin" if context.user_id in context.permissions.admins else "not an admin"
     await context.reply(f"Your user id is {context.user_id}, and you are {right}")
-
-
-def count(number: int, noun: str) -> str:
-    """A number of things, in words: 1 user, 2 users."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def duration(seconds: float) -> str:

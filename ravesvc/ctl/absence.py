@@ -10,7 +10,7 @@ from typing import Any
 
 from ravesvc import names, state_directory
 from ravesvc.errors import Code, RaveError
-from ravesvc.words import printable
+from ravesvc.words import count, printable
 
 _MAX_STATUS = 300
 _JOURNAL = f"journalctl -u {names.ORCHESTRATOR_UNIT} -n 30 says more"
@@ -96,13 +96,9 @@ def _starting(unit: Mapping[str, Any]) -> RaveError:
     text = printable(unit.get("StatusText", ""), _MAX_STATUS)
     if failures := int(unit.get("NRestarts", 0)):
         # systemd has forgotten by now what it failed of.
-        what = f"rave-orchestrator is being started again, after {failures} failed {_starts(failures)}"
+        what = f"rave-orchestrator is being started again, after {count(failures, 'failed start')}"
         return _error(what + (f": {text}" if text else ""), f"{_CONFIG_CHECK}; {_JOURNAL}", configuration=1)
     return _error("rave-orchestrator is still starting" + (f": {text}" if text else ""), _JOURNAL)
-
-
-def _starts(number: int) -> str:
-    return "start" if number == 1 else "starts"
 
 
 def _cause(unit: Mapping[str, Any]) -> tuple[str, str, int]:

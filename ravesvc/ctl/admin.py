@@ -7,6 +7,7 @@ import argparse
 from ravesvc.ctl import arguments, output
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import Service
+from ravesvc.words import count
 
 
 def add(commands: Commands) -> None:
@@ -40,7 +41,7 @@ def _list(service: Service, _: argparse.Namespace) -> None:
 
 def _claim(service: Service, _: argparse.Namespace) -> None:
     command, seconds = service.call("IssueClaim")
-    output.say(f"Within {seconds // 60} minutes, write this in a room where the bot is:")
+    output.say(f"Within {count(seconds // 60, 'minute')}, write this in a room where the bot is:")
     output.say("")
     output.say(f"    {command}")
     output.say("")

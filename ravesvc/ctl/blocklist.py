@@ -10,6 +10,7 @@ from ravesvc.ctl import arguments, meshes, output
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import Service
 from ravesvc.errors import Code, RaveError
+from ravesvc.words import count
 
 _INTERFACE = names.BLOCKLIST_INTERFACE
 # As `ravesvc.store.blocklist.Reason` has them, which would take ravectl some time to import; a test compares them.
@@ -100,7 +101,7 @@ def _entries_of(service: Service, options: argparse.Namespace) -> list[str]:
 
 def _restore(service: Service, _: argparse.Namespace) -> None:
     (entries,) = service.call("Restore", interface=_INTERFACE)
-    output.say(f"The blocklist goes on as it was saved last, with {entries} entries in force.")
+    output.say(f"The blocklist goes on as it was saved last, with {count(entries, 'entry')} in force.")
 
 
 def _span(text: str) -> int:

@@ -9,6 +9,7 @@ from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.progress import display
 from ravesvc.ctl.service import Service
 from ravesvc.ctl.status import Exit
+from ravesvc.words import count
 
 
 def add(commands: Commands) -> None:
@@ -36,13 +37,13 @@ def _plan(service: Service, _: argparse.Namespace) -> None:
 def _discover(service: Service, options: argparse.Namespace) -> None:
     if options.confirm_losses:
         (gone,) = service.call("ConfirmLosses")
-        output.say(f"{gone} meshes are gone.")
+        output.say(f"{count(gone, 'mesh')} given up.")
         return
     # Imported here because no other command needs it.
     from ravesvc.ctl.discovery import Discovery
 
     meshes = service.run(Discovery(service).run())
-    output.say(f"{meshes} meshes are there.")
+    output.say(f"{count(meshes, 'mesh')} found.")
 
 
 def _roll(service: Service, _: argparse.Namespace) -> Exit:

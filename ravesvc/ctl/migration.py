@@ -23,7 +23,7 @@ from ravesvc.ctl.status import Exit
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.credentials import to_object
 from ravesvc.store.files import write_anew, write_atomically
-from ravesvc.words import printable
+from ravesvc.words import count, printable
 
 # Entries in one call: with the longest details they still fit into a message.
 _BATCH = 50
@@ -274,7 +274,7 @@ def _take_blocklist(service: Service, path: Path, content: bytes) -> list[RaveEr
         )
         taken, over = taken + answer[0], over + answer[1]
     there = len(entries) - taken - over
-    counted = output.count(taken, "entry", "entries")
+    counted = count(taken, "entry")
     left = f"{there} blocked already, {over} left out because their time is over"
     output.say(f"{path.name}: {counted} taken over, {left}.")
     return problems

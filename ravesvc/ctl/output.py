@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from ravesvc.words import printable
+from ravesvc.words import count, printable
 
 _LONGEST = 2000
 
@@ -65,8 +65,3 @@ def date(microseconds: int) -> str:
 def counts(admins: int, permissions: int) -> str:
     """What a store holds."""
     return f"{count(admins, 'admin')}, {count(permissions, 'command permission')}"
-
-
-def count(number: int, noun: str, plural: str = "") -> str:
-    """A number of things."""
-    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"

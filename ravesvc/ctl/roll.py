@@ -10,6 +10,7 @@ from ravesvc.ctl.progress import Lines, Spinner
 from ravesvc.ctl.service import Service, told
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import RaveError
+from ravesvc.words import count
 
 # How long the end of a roll that was cancelled may take.
 _LAST_WORD = 5.0
@@ -51,7 +52,8 @@ class Roll:
         self._display.end()
         if error := self._over.result():
             raise error
-        output.say(f"{total} processes were outdated; all are up to date." if total else "Nothing is outdated.")
+        replaced = f"{count(total, 'outdated process')} replaced; all are up to date."
+        output.say(replaced if total else "Nothing is outdated.")
         return Exit.OK
 
     def _progress(self, done: int, total: int, mesh: str) -> None:

@@ -96,7 +96,7 @@ def _replace(service: Service, text: str) -> list[Any]:
 
 def _info(service: Service, _: argparse.Namespace) -> None:
     (status,) = service.call("GetStatus")
-    login = "needed: run ravectl login EMAIL" if status["LoginNeeded"] else "not needed"
+    login = "needed: run ravectl login" if status["LoginNeeded"] else "not needed"
     if status["LoginStep"]:
         login = f"under way ({status['LoginStep']})"
     output.say(f"Store:                {status['Store']}")

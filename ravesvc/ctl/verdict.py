@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Any
 
 from ravesvc.ctl.meshes import Mesh
-from ravesvc.words import printable
+from ravesvc.words import count, printable
 
 # Seconds that a bot may be out of its room before it is worth a warning.
 DISCONNECTED_S = 300
@@ -100,7 +100,7 @@ def _critical(status: Mapping[str, Any], states: Sequence[str]) -> list[str]:
     failed = sum(number for reason, number in status.get("Blocks", {}).items() if reason not in _MEANT)
     wanted = len(states) - states.count("blocked") - states.count("stopped") + failed
     if wanted and not {"connected", "starting"} & set(states):
-        return [f"none of {wanted} {'mesh' if wanted == 1 else 'meshes'} is connected"]
+        return [f"none of {count(wanted, 'mesh')} is connected"]
     return []
 
 
@@ -115,7 +115,6 @@ def _warnings(status: Mapping[str, Any], meshes: Sequence[Mesh], now: float) -> 
         "quarantined after crashes": blocks.get("crashes", 0),
         "could not be reached": blocks.get("connection_failures", 0) + blocks.get("rejected", 0),
         "too large for a bot": blocks.get("too_large", 0),
-        "messages not shown by a server": status.get("UnshownMessages", 0),
         "outdated": sum(mesh.outdated for mesh in meshes),
     }
     told = {
@@ -124,13 +123,15 @@ def _warnings(status: Mapping[str, Any], meshes: Sequence[Mesh], now: float) -> 
         "the blocklist can't be saved": status.get("BlocklistError"),
         "own commands fail": next(iter(status.get("CommandErrors", [])), ""),
     }
-    warnings = [*status.get("Outages", []), *(f"{number} {what}" for what, number in counted.items() if number)]
+    warnings = [f"{number} {what}" for what, number in counted.items() if number]
+    if unshown := status.get("UnshownMessages", 0):
+        warnings.append(f"{count(unshown, 'message')} not shown by a server")
     if any(mesh.state == "connected" for mesh in meshes):
         # Else they are critical.
         warnings += [str(each) for each in status.get("Outages", [])]
     warnings += [str(each) for each in status.get("Pauses", [])]
     if held_back := status.get("HeldBack"):
-        warnings.append(f"the loss of {held_back} meshes is not believed")
+        warnings.append(f"the loss of {count(held_back, 'mesh')} is not believed")
     if not status["Obstacle"]:
         warnings += [f"{what}: {why}" for what, why in told.items() if why]
         if not status.get("LastDiscoveryTimestamp") and not status.get("DiscoveryError"):

@@ -15,7 +15,6 @@ from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
 from ravesvc.bot import admin, builtin
 from ravesvc.bot.bot import Bot
-from ravesvc.bot.builtin import count
 from ravesvc.bot.command import Registry
 from ravesvc.bot.facts import Facts
 from ravesvc.bot.own import OwnCommands
@@ -33,6 +32,7 @@ from ravesvc.room.chat_form import ChatForm, ChatForms
 from ravesvc.room.close import Close, CloseKind
 from ravesvc.room.room import Room
 from ravesvc.settings import AUTO, HELD, Edition, MeshSettings, Session
+from ravesvc.words import count
 
 _log = logging.getLogger(__name__)
 
@@ -252,7 +252,7 @@ class Worker:
         session = self._session
         if session is _NOBODY:
             why = "neither the orchestrator nor the start of the unit has given a session"
-            return self._failed(RaveError(Code.LOGIN_NEEDED, why, hint="run ravectl login EMAIL"), None)
+            return self._failed(RaveError(Code.LOGIN_NEEDED, why, hint="run ravectl login"), None)
         self._early.clear()
         already_there = False
         try:
@@ -500,10 +500,10 @@ class Worker:
 
     def _say_status(self) -> None:
         if self._room:
-            users = len(self._room.users)
+            users = count(len(self._room.users), "user")
             title = f" ({self._facts.title})" if self._facts.title else ""
             unshown = f"; {count(self._unshown, 'message')} had no echo" if self._unshown else ""
-            self._link.tell(f"Connected to {self._facts.server}{title}, {users} users{unshown}")
+            self._link.tell(f"Connected to {self._facts.server}{title}, {users}{unshown}")
 
     async def _names(self, users: Sequence[int]) -> Mapping[int, str]:
         if time.monotonic() < self._quiet_until:

@@ -197,5 +197,5 @@ def _compare(session: Session, user: int) -> None:
         raise RaveError(
             Code.BAD_DATA,
             f"the credentials are for user {session.user_id}, but Rave takes them for those of user {user}",
-            hint="run ravectl login EMAIL",
+            hint="run ravectl login",
         )

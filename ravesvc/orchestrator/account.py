@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 # Seconds from one mail to the next: each goes to somebody who may not have asked for it.
 MAIL_INTERVAL = 60.0
+_CHECK = "ravectl config check, as root, tells more"
 # Failures of the sending that prove that none was sent, as do those of a request that was never made.
 _NO_MAIL = (Code.WRONG_ADDRESS, Code.RATE_LIMITED, Code.CONFIG, Code.BAD_FILE)
 
@@ -236,7 +237,7 @@ class Account:
         """Why there is no session to work with."""
         if identity.missing_to_run(self._settings.identity):
             # All that will have to be supplied, not one key after the other.
-            return identity.lacking(identity.missing(self._settings.identity))
+            return RaveError(Code.CONFIG, identity.summary(self.identity_missing), hint=_CHECK)
         if self._credentials and self._credentials.session:
             return None
         path = self._settings.credentials_path
@@ -253,10 +254,9 @@ class Account:
 
     def _login_needed(self, why: str) -> RaveError:
         if keys := self.identity_missing:
-            lacking = identity.lacking(keys)
-            message = f"login needed, for which {lacking.message}"
-            return RaveError(Code.LOGIN_NEEDED, message, hint=f"{lacking.hint}; {why}")
-        return RaveError(Code.LOGIN_NEEDED, "login needed: run ravectl login EMAIL", hint=why)
+            message = f"login needed, for which {identity.summary(keys)}"
+            return RaveError(Code.LOGIN_NEEDED, message, hint=f"{_CHECK}; {why}")
+        return RaveError(Code.LOGIN_NEEDED, "login needed: run ravectl login", hint=why)
 
     def _begin(self, email: str) -> Credentials:
         """What a login begins with: address and device; raises `RaveError` if there can't be a login now."""

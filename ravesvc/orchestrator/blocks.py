@@ -18,7 +18,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 from ravesvc.store.blockfile import LONGEST_WORDS, BlockFile, EditedMeanwhile
 from ravesvc.store.blocklist import MOST_COUNT, SERVICE, Block, Blocklist, Change, Memory, Reason, What
-from ravesvc.words import printable
+from ravesvc.words import count, printable
 
 log = logging.getLogger(__name__)
 
@@ -397,7 +397,7 @@ class Blocks:
                 block.describe(),
             )
         if by_hand:
-            log.info("The blocklist was edited by hand: %d entries have changed", len(changes))
+            log.info("The blocklist was edited by hand: %s changed", count(len(changes), "entry"))
         self._set_timer()
         self._soil()
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ravesvc.errors import Code, RaveError
+from ravesvc.words import count
 
 # Seconds that a code is valid.
 VALID_S = 600
@@ -85,14 +86,10 @@ class Claims:
             text = f"that is not the code, and after {MAX_WRONG} wrong ones it is void"
             raise RaveError(Code.ACCESS_DENIED, text, hint=self.way)
         left = MAX_WRONG - issued.wrong
-        raise RaveError(Code.ACCESS_DENIED, f"that is not the code: {left} more {_tries(left)}, then it is void")
+        raise RaveError(Code.ACCESS_DENIED, f"that is not the code: {count(left, 'more try')}, then it is void")
 
 
 def _normal(typed: str) -> bytes:
     """What was typed on any keyboard, in the letters of a code."""
     text = unicodedata.normalize("NFKC", typed[:_MAX_TYPED]).upper()
     return "".join(character for character in text if character.isalnum()).encode()
-
-
-def _tries(number: int) -> str:
-    return "try" if number == 1 else "tries"

@@ -19,6 +19,7 @@ from ravesvc.api.models import Listing, Mesh
 from ravesvc.api.refusal import IDENTITY_REFUSALS
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
+from ravesvc.words import count
 
 log = logging.getLogger(__name__)
 
@@ -340,4 +341,5 @@ class Discovery:
         self.census.observe(listing.meshes)
         if self.census.held_back > held_back:
             extra = about(event=Event.DISCOVERY_FAILED)
-            log.warning("The list lacks %d meshes at once; that is not believed", self.census.held_back, extra=extra)
+            lost = count(self.census.held_back, "mesh")
+            log.warning("The list lacks %s at once; that is not believed", lost, extra=extra)

@@ -10,7 +10,7 @@ from ravesvc.errors import RaveError
 from ravesvc.orchestrator.plan import Action, Decision
 from ravesvc.orchestrator.record import Record
 from ravesvc.store.blocklist import Memory, Reason
-from ravesvc.words import printable
+from ravesvc.words import count, printable
 
 _LONGEST = 300
 
@@ -48,7 +48,8 @@ def explain(facts: Facts, date: Callable[[int], str]) -> list[str]:
         times = f", {block.count} times in a row" if block.count > 1 else ""
         said.append(f"It is on the blocklist: {block.describe()}{since}{times}.")
     if facts.memory.failures:
-        said.append(f"{facts.memory.failures} attempts in a row have failed: {facts.memory.last_error}.")
+        failed = count(facts.memory.failures, "failed attempt")
+        said.append(f"{failed} since a connection last held: {facts.memory.last_error}.")
     said.append(_unit(record))
     if record.worker.ready and facts.silence > 0:
         said.append(f"Its process has answered {facts.silence:.0f} s ago.")
@@ -105,8 +106,7 @@ def _state(record: Record) -> str:
 
 
 def _unshown(messages: int) -> str:
-    what = "1 message was" if messages == 1 else f"{messages} messages were"
-    return f"{what} not shown by the server, as far as its process can tell: it saw no echo."
+    return f"{count(messages, 'message')} not shown by the server, as far as its process can tell: it saw no echo."
 
 
 def _discovery(facts: Facts, date: Callable[[int], str]) -> list[str]:
@@ -130,7 +130,7 @@ def _discovery(facts: Facts, date: Callable[[int], str]) -> list[str]:
 
 def _unit(record: Record) -> str:
     unit = record.unit
-    restarts = f", restarted {unit.n_restarts} times" if unit.n_restarts else ""
+    restarts = f", restarted {count(unit.n_restarts, 'time')}" if unit.n_restarts else ""
     exited = f"; its last process ended with {record.last_exit}" if record.last_exit else ""
     return f"Its unit is {unit.active} ({unit.sub}){restarts}{exited}."
 

@@ -50,6 +50,7 @@ from ravesvc.store.blocklist import Change, Reason, What
 from ravesvc.store.copy import Copy
 from ravesvc.store.engine import make_store
 from ravesvc.units import Units
+from ravesvc.words import count
 
 _log = logging.getLogger(__name__)
 
@@ -333,13 +334,13 @@ class _Parent:
         """Something in the store has changed: let everybody know, first of all ourselves."""
         if announcement is Announcement.CREDENTIALS:
             await self._account.adopt()
-        begun = time.monotonic()
+        what, begun = announcement.name.lower(), time.monotonic()
         told, failed = await self._fleet.workers.tell(announcement)
         if told or failed:
             took = (time.monotonic() - begun) * 1000
-            _log.info("%d meshes know the new %s after %.0f ms", told, announcement.name.lower(), took)
+            _log.info("The new %s reached %s in %.0f ms", what, count(told, "mesh"), took)
         if failed:
-            _log.warning("%d meshes have not asked for the new %s yet", failed, announcement.name.lower())
+            _log.warning("The new %s did not reach %s yet", what, count(failed, "mesh"))
 
     async def _refresh(self) -> None:
         """Read everything again, and let everybody ask again, whether anything differs or not."""

@@ -32,7 +32,7 @@ from ravesvc.orchestrator.state import State
 from ravesvc.store import credentials as account_file
 from ravesvc.store import dump
 from ravesvc.store.store import Contents
-from ravesvc.words import printable
+from ravesvc.words import count, printable
 
 log = logging.getLogger(__name__)
 
@@ -242,7 +242,7 @@ class ManagerObject(Interface):
     async def confirm_losses(self, call: Call) -> int:
         """Meshes that the last list lacks are gone, without waiting for more lists; returns how many."""
         gone = self._discovery.census.believe()
-        log.info("An operator confirms that %d meshes are gone", gone)
+        log.info("An operator confirms the loss of %s", count(gone, "mesh"))
         self._fleet.reconcile()
         return gone
 

@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ravesvc.words import count
+
 log = logging.getLogger(__name__)
 
 # Seconds after which a connection was not only let in to be shown out.
@@ -78,7 +80,7 @@ class Verdict:
 
     def describe(self) -> str:
         """It in words."""
-        hit = "all meshes" if self.total else f"{len(self.meshes)} of {self.of} meshes"
+        hit = "all meshes" if self.total else f"{len(self.meshes)} of {count(self.of, 'mesh')}"
         if self.kind is Kind.PROCESS:
             return f"the processes of {hit} fail: {self.words}"
         where = f" of {self.server}" if self.server else ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ravesvc.api.refusal import IDENTITY_REFUSALS
 from ravesvc.errors import Code, RaveError
+from ravesvc.words import count
 
 # Said in words of their own, not as a failure of discovery.
 _ACCOUNT_REFUSALS = (Code.UNAUTHORIZED, *IDENTITY_REFUSALS)
@@ -88,7 +89,7 @@ def _nothing_starts(now: Situation) -> str:
         return f"No mesh is started: {now.obstacle}"
     if not now.session_refused:
         return ""
-    refused = "login needed: run ravectl login EMAIL: Rave refuses the session"
+    refused = "login needed: run ravectl login: Rave refuses the session"
     # A server that gives no reason refuses a wrong signature in the same way.
     return refused if now.session_proven else f"{refused}, or client_identity.request_hash_key is wrong"
 
@@ -97,7 +98,7 @@ def _meshes(now: Situation) -> str:
     """How many there are, in which states, and how far that is to be trusted."""
     if now.obstacle and not now.states:
         return ""
-    parts = [f"{len(now.states)} meshes"]
+    parts = [count(len(now.states), "mesh")]
     parts += [f"{now.states.count(state)} {state}" for state in sorted(set(now.states))]
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(now.stale_since))
     error = now.discovery_error

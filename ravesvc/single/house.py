@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import logging
 import os
+from collections.abc import Sequence
 
 from ravesvc import identity
 from ravesvc.api.models import Listing
@@ -30,6 +31,7 @@ from ravesvc.single.rooms import Rooms
 from ravesvc.store.blocklist import Change, Reason, What
 from ravesvc.store.copy import Copy
 from ravesvc.store.engine import make_store
+from ravesvc.words import count
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +96,9 @@ class House:
     async def log_in(self, email: str) -> None:
         """Get the account by a link in a mail. Raises Config for an incomplete identity, else as `Account` does."""
         if keys := self._account.identity_missing:
-            raise self._lacking(identity.described(keys) + " is missing")
+            raise self._lacking(keys)
         seconds = await self._account.login(email)
-        log.info("A mail is on its way: follow the link in it within %d minutes", round(seconds / 60))
+        log.info("A mail is on its way: follow the link in it within %s", count(round(seconds / 60), "minute"))
         await self._account.login_ended()
 
     async def add_admin(self, user: int) -> bool:
@@ -123,7 +125,7 @@ class House:
             raise self._unusable(self._blocks.error)
         obstacle = self._account.obstacle
         if obstacle and obstacle.code is Code.CONFIG:
-            raise self._lacking(obstacle.message)
+            raise self._lacking(self._account.identity_missing)
         if obstacle and obstacle.code is Code.LOGIN_NEEDED:
             why = obstacle.message if self._account.identity_missing else f"there is no account: {obstacle.hint}"
             raise RaveError(Code.LOGIN_NEEDED, why, hint=self._way_in())
@@ -269,8 +271,10 @@ class House:
         mend = f"mend it and put it back, or copy {saved} there, which was saved last"
         return RaveError(error.code, error.message, hint=mend if saved.exists() else error.hint)
 
-    def _lacking(self, message: str) -> RaveError:
-        return RaveError(Code.CONFIG, message, hint=f"set what is missing in {self._settings.file}")
+    def _lacking(self, keys: Sequence[str]) -> RaveError:
+        return RaveError(
+            Code.CONFIG, identity.lacking(keys).message, hint=f"set what is missing in {self._settings.file}"
+        )
 
     def _way_in(self) -> str:
         path = self._settings.credentials_path

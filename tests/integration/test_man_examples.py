@@ -50,7 +50,7 @@ PREPARED: dict[str, Callable[[Site], None]] = {"ravectl.1": operate, "rave-simul
 SEEN = {
     "ravectl.1": "The store is replaced: 0 admins, 1 command permission.",
     "rave-simulator.8": "Logged in.",
-    "org.ravesvc.Rave1.5": "1 meshes, 1 connected",
+    "org.ravesvc.Rave1.5": "1 mesh, 1 connected",
     "rave-mesh.8": "Connected to",
     "rave-orchestrator.8": "Nothing is outdated.",
     "rave.yaml.5": "",

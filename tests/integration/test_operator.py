@@ -213,7 +213,7 @@ def test_outdated_processes_are_shown_and_replaced_one_after_another(site: Site,
         begun = time.monotonic()
         said = site.sh("ravectl roll")
         figure(f"4 outdated processes were replaced in {time.monotonic() - begun:.1f} s")
-    assert "4 processes were outdated" in said
+    assert "4 outdated processes replaced" in said
     order = [signal[1] for signal in heard() if signal[0] == "RollProgress"]
     assert [entry[0] for entry in order] == [0, 1, 2, 3, 4]
     site.wait_state(meshes, "connected")

@@ -157,7 +157,7 @@ def test_first_install(site: Site) -> None:
     assert site.sh("stat -c '%a %U:%G' /etc/rave/rave.yaml").strip() == "640 root:rave"
     site.sh("systemctl start rave-orchestrator")
     status = site.sh("systemctl status rave-orchestrator")
-    assert "No mesh is started: client_identity.request_hash_key (a text of hex digits, signs requests), " in status
+    assert "No mesh is started: client_identity lacks request_hash_key, mojo_api_key, " in status
     # Status, check and login name all that has to be supplied, at once.
     said = [status, site.sh("ravectl config check", check=False), site.sh("ravectl login < /dev/null", check=False)]
     for key in "request_hash_key", "mojo_api_key", "mojo_redirect_url", "parse_application_id":
@@ -201,7 +201,7 @@ def test_upgrade_disturbs_no_mesh(site: Site, figure: Figure) -> None:
     assert version.endswith(".1")
     eventually(lambda: site.manager("Outdated") == 20, "all are outdated")
     begun = time.monotonic()
-    assert "20 processes were outdated" in site.sh("ravectl roll", timeout=180)
+    assert "20 outdated processes replaced" in site.sh("ravectl roll", timeout=180)
     figure(f"20 processes were replaced after an upgrade in {time.monotonic() - begun:.0f} s")
     assert site.manager("Outdated") == 0
     site.wait_state(meshes, "connected")

@@ -99,7 +99,7 @@ class FakeParent(Interface):
         session = self.session
         if session is None:
             await self._answer(call)
-            raise RaveError(Code.LOGIN_NEEDED, "login needed", hint="run ravectl login EMAIL")
+            raise RaveError(Code.LOGIN_NEEDED, "login needed", hint="run ravectl login")
         values = {
             "device_id": Variant("s", session.device_id),
             "ssaid": Variant("s", session.ssaid),

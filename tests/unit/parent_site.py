@@ -20,7 +20,7 @@ from tests.unit.fake_manager import FakeManager
 from tests.unit.fake_systemd import FakeSystemd, systemd_on
 from tests.unit.simulator_server import Served
 
-LOGIN_NEEDED = "login needed: run ravectl login EMAIL"
+LOGIN_NEEDED = "login needed: run ravectl login"
 
 
 class Site:

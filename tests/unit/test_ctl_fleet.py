@@ -137,12 +137,12 @@ def test_plan(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) ->
 def test_discover(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     manager.found = (7, "")
     assert main(["discover"]) == 0
-    assert capsys.readouterr().out == "7 meshes are there.\n"
+    assert capsys.readouterr().out == "7 meshes found.\n"
     manager.found = (7, "Rave answered 500")
     assert main(["discover"]) == Exit.FAILED
     assert "nothing changes: Rave answered 500" in capsys.readouterr().err
     assert main(["discover", "--confirm-losses"]) == 0
-    assert capsys.readouterr().out == "3 meshes are gone.\n"
+    assert capsys.readouterr().out == "3 meshes given up.\n"
     manager.error = RaveError(Code.LOGIN_NEEDED, "login needed")
     assert main(["discover"]) == Exit.FAILED
     assert "login needed" in capsys.readouterr().err
@@ -161,7 +161,7 @@ def test_a_round_that_was_under_way_already_is_not_waited_for(
     manager.round = 6
     manager.prompt_script, manager.round_script = end_of_another, two_rounds
     assert main(["discover"]) == 0
-    assert capsys.readouterr().out == "3 meshes are there.\n"
+    assert capsys.readouterr().out == "3 meshes found.\n"
 
 
 def test_a_later_round_will_do(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +170,7 @@ def test_a_later_round_will_do(manager: FakeManagerObject, capsys: pytest.Captur
 
     manager.round_script = later
     assert main(["discover"]) == 0
-    assert capsys.readouterr().out == "4 meshes are there.\n"
+    assert capsys.readouterr().out == "4 meshes found.\n"
 
 
 def test_a_service_that_goes_away_is_not_waited_for(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,7 +185,7 @@ def test_a_service_that_goes_away_is_not_waited_for(service: FakeService, capsys
 def test_roll(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["roll"]) == 0
     assert capsys.readouterr().out == (
-        "Replacing 1 of 2: first\nReplacing 2 of 2: second\n2 processes were outdated; all are up to date.\n"
+        "Replacing 1 of 2: first\nReplacing 2 of 2: second\n2 outdated processes replaced; all are up to date.\n"
     )
 
     async def stop(manager: FakeManagerObject) -> None:
@@ -240,7 +240,7 @@ def test_a_roll_that_is_over_as_soon_as_it_is_answered(
     monkeypatch.setattr(roll.Roll, "_progress", lambda *_: time.sleep(0.2))
     manager.prompt_script = another_roll_ends
     assert main(["roll"]) == 0
-    assert capsys.readouterr().out == "2 processes were outdated; all are up to date.\n"
+    assert capsys.readouterr().out == "2 outdated processes replaced; all are up to date.\n"
 
 
 def test_ctrl_c_before_a_roll_begins_leaves_others_alone(

@@ -161,7 +161,7 @@ def test_info(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) ->
     manager.status["StoreError"] = manager.status["StoreError"]._replace(value="the store does not answer")
     assert told()["Trouble"] == "the store does not answer"
     assert told()["Account"] == "none"
-    assert "ravectl login EMAIL" in told()["Login"]
+    assert told()["Login"] == "needed: run ravectl login"
     manager.set_status(step="waiting")
     assert told()["Login"] == "under way (waiting)"
 

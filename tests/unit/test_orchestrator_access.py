@@ -208,7 +208,7 @@ def test_the_session_of_somebody_else_is_a_failure_in_words(run: Run, rave: Rave
             assert e.value.code is Code.BAD_DATA
             assert str(e.value) == (
                 "the credentials are for user 900000001, but Rave takes them for those of user 900000002 "
-                "(run ravectl login EMAIL)"
+                "(run ravectl login)"
             )
         assert [what for what, _ in rave.asked] == ["me", "me"], "its list counts for nothing"
 

@@ -321,7 +321,7 @@ def test_without_credentials_a_login_is_needed(run: Run, tmp_path: Path) -> None
             obstacle = made.account.obstacle
             assert obstacle
             assert obstacle.code is Code.LOGIN_NEEDED
-            assert str(obstacle) == "login needed: run ravectl login EMAIL (there are no credentials yet)"
+            assert str(obstacle) == "login needed: run ravectl login (there are no credentials yet)"
 
     run(body())
 
@@ -357,7 +357,7 @@ def test_a_damaged_file_is_named(run: Run, tmp_path: Path) -> None:
             obstacle = made.account.obstacle
             assert obstacle
             assert obstacle.code is Code.LOGIN_NEEDED
-            assert str(obstacle).startswith(f"login needed: run ravectl login EMAIL ({made.path} can't be used: ")
+            assert str(obstacle).startswith(f"login needed: run ravectl login ({made.path} can't be used: ")
 
     run(body())
 
@@ -373,7 +373,7 @@ def test_credentials_that_are_not_enough(
             obstacle = made.account.obstacle
             assert obstacle
             assert obstacle.code is Code.LOGIN_NEEDED
-            assert str(obstacle) == f"login needed: run ravectl login EMAIL (the credentials have no {what})"
+            assert str(obstacle) == f"login needed: run ravectl login (the credentials have no {what})"
             # Address and device are worth keeping.
             assert plain(made.store.contents.credentials) == half == plain(read_credentials(made.path))
 
@@ -704,7 +704,7 @@ def test_without_an_identity_there_is_no_session(run: Run, tmp_path: Path) -> No
             assert made.account.session is None
             assert made.account.obstacle
             assert made.account.obstacle.code is Code.CONFIG
-            assert "client_identity.request_hash_key (a text of hex digits" in str(made.account.obstacle)
+            assert "client_identity lacks request_hash_key (" in str(made.account.obstacle)
             assert plain(read_credentials(made.path)) == OURS  # the file follows nevertheless
 
     run(body())
@@ -716,7 +716,7 @@ def test_without_what_a_login_takes_it_is_not_sent_for(run: Run, tmp_path: Path)
             assert made.account.obstacle
             assert made.account.obstacle.code is Code.LOGIN_NEEDED
             said = str(made.account.obstacle)
-            assert "login needed, for which client_identity.mojo_api_key (a text" in said
+            assert "login needed, for which client_identity lacks mojo_api_key (" in said
             assert "run ravectl login" not in said
             assert "there are no credentials yet" in said
             assert made.account.identity_missing == ["mojo_api_key"]

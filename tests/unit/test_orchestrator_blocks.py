@@ -899,7 +899,7 @@ def test_a_fresh_edit_is_taken_over_saved_and_told(path: Path, run: Run, caplog:
             assert scene.blocks.shown.keys() == {OTHER, THIRD}
             # It is ours now, with all that an entry has.
             assert entries(path)[THIRD]["actor"] == EDITOR
-            assert "The blocklist was edited by hand: 2 entries have changed" in caplog.messages
+            assert "The blocklist was edited by hand: 2 entries changed" in caplog.messages
             assert warnings(caplog) == []
 
     run(body())

@@ -179,7 +179,7 @@ def test_attempts_that_have_failed_are_counted() -> None:
     assert explain(known, date) == [
         "Mesh m (A film) is disconnected: no route to host.",
         LISTED,
-        "2 attempts in a row have failed: no route to host.",
+        "2 failed attempts since a connection last held: no route to host.",
         "Its unit is active (running).",
         "Its process has answered 1 s ago.",
         "Next: its process goes on trying to connect.",
@@ -288,7 +288,7 @@ def values(known: Facts) -> dict[str, Any]:
     return {name: value.value for name, value in details(known).items()}
 
 
-@pytest.mark.parametrize(("count", "words"), [(1, "1 message was"), (7, "7 messages were")])
+@pytest.mark.parametrize(("count", "words"), [(1, "1 message"), (7, "7 messages")])
 def test_messages_that_a_server_does_not_show_are_told(count: int, words: str) -> None:
     worker = connected()
     worker.unshown, worker.chat_form = count, "notification"

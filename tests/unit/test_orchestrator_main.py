@@ -133,9 +133,9 @@ def test_a_kick_learnt_from_an_exit_status_is_also_a_leave_on_raves_side(
 
     async def body() -> None:
         async with site.running(bus_address) as (systemd, _, _):
-            await site.manager.hears("1 meshes, 1 disconnected")
+            await site.manager.hears("1 mesh, 1 disconnected")
             systemd.change(mesh, **ended(ExitStatus.KICKED))
-            await site.manager.hears("1 meshes, 1 blocked")
+            await site.manager.hears("1 mesh, 1 blocked")
             await until(lambda: not site.served.simulator.world.mesh(mesh).invited)
             systemd.load(MESH)
             systemd.change(MESH, **ended(ExitStatus.KICKED))
@@ -161,7 +161,7 @@ def test_discovery_does_not_wait_for_a_leave(
 
     async def body() -> None:
         async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("1 meshes, 1 disconnected")
+            await site.manager.hears("1 mesh, 1 disconnected")
             systemd.change(mesh, **ended(ExitStatus.KICKED))
             # The first half of it; what follows hangs.
             await until(lambda: not site.served.simulator.world.mesh(mesh).invited)
@@ -182,11 +182,11 @@ def test_what_cannot_be_reached_is_blocked_only_if_rave_answers(run: Run, site: 
 
     async def body() -> None:
         async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("1 meshes, 1 disconnected")
+            await site.manager.hears("1 mesh, 1 disconnected")
             await in_thread(site.served.control.fail, "discovery", "403", times=1)
             systemd.change(mesh, **ended(ExitStatus.UNREACHABLE))
             await until(lambda: ("reset-failed", mesh) in systemd.verbs)
-            await until(lambda: site.manager.status.startswith("1 meshes, 1 stopped, discovery fails, stale since "))
+            await until(lambda: site.manager.status.startswith("1 mesh, 1 stopped, discovery fails, stale since "))
             # While it is known not to answer it is not even asked.
             systemd.load(MESH)
             systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
@@ -195,9 +195,9 @@ def test_what_cannot_be_reached_is_blocked_only_if_rave_answers(run: Run, site: 
             assert not site.blocklist.exists()
             systemd.unload(MESH)
             await call(client, "Discover")
-            await until(lambda: site.manager.status == "1 meshes, 1 disconnected")
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
             systemd.change(mesh, **ended(ExitStatus.UNREACHABLE))
-            await until(lambda: site.manager.status == "1 meshes, 1 blocked")
+            await until(lambda: site.manager.status == "1 mesh, 1 blocked")
             await until(lambda: systemd.verbs[-1] == ("reset-failed", mesh))
 
     run(body())
@@ -281,10 +281,7 @@ def test_children_that_run_are_left_running_when_the_bus_is_lost(
 
 def lack_identity(site: Site) -> str:
     site.without("request_hash_key")
-    return (
-        "No mesh is started: client_identity.request_hash_key (a text of hex digits, signs requests) is not set "
-        f"(set what is missing in {names.CONFIG_FILE} and restart rave-orchestrator)"
-    )
+    return "No mesh is started: client_identity lacks request_hash_key (ravectl config check, as root, tells more)"
 
 
 def lack_credentials(site: Site) -> str:
@@ -331,7 +328,7 @@ def test_an_obstacle_is_told_and_what_runs_goes_on(
             parent = asyncio.create_task(program._run(config.load(site.file)))
             await site.manager.hears("READY=1")
             assert site.manager.status.startswith(told)
-            assert site.manager.status.endswith("; 1 meshes, 1 disconnected")
+            assert site.manager.status.endswith("; 1 mesh, 1 disconnected")
             assert await get(client, "Status") == site.manager.status
             assert told in caplog.text
             ((running,),) = await call(client, "ListMeshes")
@@ -340,10 +337,10 @@ def test_an_obstacle_is_told_and_what_runs_goes_on(
                 await call(client, "Discover")
             assert str(refused.value.attributes["said"]).startswith(told.removeprefix("No mesh is started: ")[:60])
             systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
-            await site.manager.hears("; 1 meshes, 1 stopped")
+            await site.manager.hears("; 1 mesh, 1 stopped")
             assert systemd.verbs == [("reset-failed", MESH)], "without a way to Rave nobody is to blame"
             systemd.change(MESH, **ended(ExitStatus.KICKED))
-            await site.manager.hears("; 1 meshes, 1 blocked")
+            await site.manager.hears("; 1 mesh, 1 blocked")
             # What can't be saved is left to the next parent.
             resets = 1 if prepare is have_bad_blocklist else 2
             await until(lambda: systemd.verbs == [("reset-failed", MESH)] * resets)

@@ -151,7 +151,7 @@ def test_from_nothing_to_meshes_by_a_login(
             assert await log_in(site, client, "bot@example.test") == ("", "")
             assert list(dict.fromkeys(steps)) == ["sending", "waiting", "signing-in"]
             await until(lambda: ("start", mesh) in systemd.verbs)
-            await until(lambda: site.manager.status == "1 meshes, 1 disconnected")
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
             assert await get(client, "LoginNeeded") is False
             assert await get(client, "LoginStep") == ""
             assert site.credentials.stat().st_mode & 0o777 == 0o600
@@ -204,7 +204,7 @@ def test_a_session_that_is_over_at_the_start(run: Run, site: Site, bus_address: 
             assert json.loads(site.credentials.read_text()) == json.loads(before)
             assert systemd.verbs == []
             assert await log_in(site, client) == ("", "")
-            await until(lambda: site.manager.status == "1 meshes, 1 disconnected")
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
             assert await get(client, "LoginNeeded") is False
             old, new = json.loads(before), json.loads(site.credentials.read_text())
             assert {key for key in old if old[key] != new[key]} == {"authToken", "parseToken"}
@@ -220,23 +220,23 @@ def test_a_session_that_ends_in_mid_run_and_the_meshes_that_come_back_after_a_lo
 
     async def body() -> None:
         async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("1 meshes, 1 disconnected")
+            await site.manager.hears("1 mesh, 1 disconnected")
             await in_thread(site.served.control.expire)
             systemd.change(mesh, **ended(ExitStatus.LOGIN_NEEDED))
             await until(lambda: ("reset-failed", mesh) in systemd.verbs)
             await call(client, "Discover")
-            await site.manager.hears(f"{REFUSED}; 1 meshes, 1 stopped")
+            await site.manager.hears(f"{REFUSED}; 1 mesh, 1 stopped")
             await call(client, "Discover")
             assert [verb for verb, _ in systemd.verbs] == ["start", "reset-failed"], "nobody is started to no end"
             for asked in ("self", "discovery"):
                 await in_thread(site.served.control.fail, asked, "400")
             await call(client, "Discover")
-            await site.manager.hears(f"{REFUSED}; 1 meshes, 1 stopped, discovery fails, stale since ")
+            await site.manager.hears(f"{REFUSED}; 1 mesh, 1 stopped, discovery fails, stale since ")
             assert await get(client, "LoginNeeded") is True
             for asked in ("self", "discovery"):
                 await in_thread(site.served.control.fail, asked, "ok")
             assert await log_in(site, client) == ("", "")
-            await until(lambda: site.manager.status == "1 meshes, 1 disconnected")
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
             assert [verb for verb, _ in systemd.verbs] == ["start", "reset-failed", "start"]
 
     run(body())
@@ -303,7 +303,7 @@ def test_while_the_store_is_away_the_credentials_of_the_file_will_do(
 
     async def body() -> None:
         async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears(f"STATUS=1 meshes, 1 disconnected; {STORE_AWAY}")
+            await site.manager.hears(f"STATUS=1 mesh, 1 disconnected; {STORE_AWAY}")
             assert systemd.verbs == [("start", mesh)]
             assert await get(client, "StoreError") == str(DOWN)
             (status,) = await call(client, "GetStatus")
@@ -313,7 +313,7 @@ def test_while_the_store_is_away_the_credentials_of_the_file_will_do(
                     await call(client, member, signature, argument)
                 assert e.value.code is Code.STORE
             store.failure = None
-            await until(lambda: site.manager.status == "1 meshes, 1 disconnected")
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
             assert await get(client, "StoreError") == ""
             # The file fills the store.
             await until(lambda: store.contents.credentials)
@@ -322,7 +322,7 @@ def test_while_the_store_is_away_the_credentials_of_the_file_will_do(
             store.failure = DOWN
             with pytest.raises(RaveError):
                 await call(client, "AddAdmin", "t", BOB)
-            await until(lambda: f"1 meshes, 1 disconnected; {STORE_AWAY}" in site.manager.status)
+            await until(lambda: f"1 mesh, 1 disconnected; {STORE_AWAY}" in site.manager.status)
         assert caplog.text.count("The store can't be used") == 2, "each outage is told once"
 
     run(body())
@@ -345,7 +345,7 @@ def test_with_neither_store_nor_file_it_waits_for_the_store(
             assert await get(client, "LoginNeeded") is False, "they may be in the store"
             assert systemd.verbs == []
             store.failure = None
-            await until(lambda: site.manager.status == "1 meshes, 1 disconnected")
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
             assert read_credentials(site.credentials) == stored
 
     run(body())
@@ -402,7 +402,7 @@ def test_credentials_that_somebody_else_changes_in_the_store_are_followed(
 
     async def body() -> None:
         async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("1 meshes, 1 disconnected")
+            await site.manager.hears("1 mesh, 1 disconnected")
             stored = store.contents.credentials
             assert stored
 
@@ -411,16 +411,16 @@ def test_credentials_that_somebody_else_changes_in_the_store_are_followed(
                 await call(client, "Refresh")
 
             await put(auth_token="made-up-token")
-            await site.manager.hears(f"{REFUSED}; 1 meshes, 1 disconnected")
+            await site.manager.hears(f"{REFUSED}; 1 mesh, 1 disconnected")
             await put(auth_token="")
-            gone = f"No mesh is started: {LOGIN_NEEDED} (the credentials have no token); 1 meshes, 1 disconnected"
+            gone = f"No mesh is started: {LOGIN_NEEDED} (the credentials have no token); 1 mesh, 1 disconnected"
             await until(lambda: site.manager.status == gone)
             for _ in range(5):
                 with pytest.raises(RaveError, match="the credentials have no token"):
                     await call(client, "Discover")
             assert site.served.control.state()["listings"]["begun"] == 1
             await put()
-            await until(lambda: site.manager.status == "1 meshes, 1 disconnected")
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
             assert len(systemd.verbs) == 1
 
     run(body())
@@ -464,9 +464,9 @@ def test_children_follow_every_change_and_the_log_says_how_fast(
 
     with caplog.at_level(logging.INFO):
         run(body())
-    told = re.findall(r"(\d+) meshes .* (\d+) ms", caplog.text)
+    told = re.findall(r"reached (\d+) mesh in (\d+) ms", caplog.text)
     assert [number for number, _ in told] == ["1", "1", "1"]
-    assert "1 meshes know the new permissions after " in caplog.text
+    assert "The new permissions reached 1 mesh in " in caplog.text
 
 
 def test_a_refresh_renews_everything_whether_it_differs_or_not(
@@ -541,7 +541,7 @@ def test_a_child_that_does_not_follow_is_told_in_the_log(
             await child.ask("GetAdmins")
             bus.unexport(names.worker_path(MESH))
             assert await call(client, "AddAdmin", "t", BOB) == [True]
-            assert "1 meshes have not asked for the new admins yet" in caplog.text
+            assert "The new admins did not reach 1 mesh yet" in caplog.text
 
     run(body())
 

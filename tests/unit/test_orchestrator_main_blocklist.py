@@ -33,13 +33,13 @@ def test_blocking_over_the_bus_stops_a_mesh_and_unblocking_starts_it(run: Run, s
 
     async def body() -> None:
         async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("1 meshes, 1 disconnected")
+            await site.manager.hears("1 mesh, 1 disconnected")
             heard: list[tuple[str, list[Any]]] = []
             rule = f"type='signal',interface='{names.BLOCKLIST_INTERFACE}'"
             await client.match(rule, lambda signal: heard.append((signal.member, [*signal.body])))
             await ask(client, "Block", "sts", mesh, 3_600_000_000, "a noisy one")
             assert mesh in json.loads(site.blocklist.read_text())["blockedMeshes"]
-            await site.manager.hears("1 meshes, 1 blocked")
+            await site.manager.hears("1 mesh, 1 blocked")
             ((entry,),) = await ask(client, "ListEntries")
             assert (entry[0], entry[1], entry[4]) == (mesh, "operator", "a noisy one")
             assert entry[3] - entry[2] == 3_600_000_000
@@ -52,7 +52,7 @@ def test_blocking_over_the_bus_stops_a_mesh_and_unblocking_starts_it(run: Run, s
             lines, details = await call(client, "Explain", "s", mesh)
             assert "Discovery lists it as an invitation" in " ".join(lines)
             assert (details["Action"], details["BlockReason"]) == ("keep", "")
-            await until(lambda: site.manager.status == "1 meshes, 1 disconnected")
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
 
     run(body())
 
@@ -72,7 +72,7 @@ def test_an_edit_by_hand_is_taken_over(
 
     async def body() -> None:
         async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("1 meshes, 1 disconnected")
+            await site.manager.hears("1 mesh, 1 disconnected")
             entry = {"meshId": mesh, "reason": "kicked", "blockedAt": 1, "blockedUntil": None}
             site.blocklist.write_text(json.dumps({"blockedMeshes": {mesh: entry}}))
             if how == "reload":
@@ -80,7 +80,7 @@ def test_an_edit_by_hand_is_taken_over(
                 await site.manager.hears("RELOADING=1")
                 await until(lambda: site.manager.said.count("READY=1") == 2)
                 assert any(said.startswith("MONOTONIC_USEC=") for said in site.manager.said)
-            await site.manager.hears("1 meshes, 1 blocked")
+            await site.manager.hears("1 mesh, 1 blocked")
             await until(lambda: systemd.verbs[-1] == ("stop", mesh))
             ((found,),) = await ask(client, "ListEntries")
             assert (found[1], found[3], found[5]) == ("kicked", 0, "blocklist.json")
@@ -119,7 +119,7 @@ def test_an_edit_that_comes_while_another_one_is_taken_over_is_not_missed(
         async with site.running(bus_address):
             site.blocklist.touch()
             site.blocklist.unlink()
-            await site.manager.hears("1 meshes, 1 blocked")
+            await site.manager.hears("1 mesh, 1 blocked")
 
     run(body())
 
@@ -176,7 +176,7 @@ def test_a_disk_that_is_full_is_said_and_the_service_goes_on(
 
     async def body() -> None:
         async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("1 meshes, 1 disconnected")
+            await site.manager.hears("1 mesh, 1 disconnected")
             with monkeypatch.context() as full:
 
                 def write(*_: Any, **_check: Any) -> None:
@@ -190,7 +190,7 @@ def test_a_disk_that_is_full_is_said_and_the_service_goes_on(
                 assert not site.blocklist.exists()
             await call(client, "StopMesh", "s", mesh)
             assert mesh in json.loads(site.blocklist.read_text())["blockedMeshes"]
-            await until(lambda: site.manager.status == "1 meshes, 1 blocked")
+            await until(lambda: site.manager.status == "1 mesh, 1 blocked")
 
     run(body())
 

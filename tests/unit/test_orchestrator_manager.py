@@ -382,7 +382,7 @@ def test_one_answer_explains_a_mesh_that_is_blocked(run: Run, bus_address: str) 
                 "Discovery fails now, so what was known goes on: no route.",
                 "It is on the blocklist: it could not be reached: no route to host, since on 2023-11-14 at 22:13,"
                 " by service, 2 times in a row.",
-                "1 attempts in a row have failed: no route to host.",
+                "1 failed attempt since a connection last held: no route to host.",
                 "Its unit is inactive (dead).",
                 "Next: it is tried again on 2023-11-14 at 23:13.",
             ]
@@ -530,7 +530,7 @@ def test_losses_are_confirmed_and_carried_out_at_once(
     with caplog.at_level(logging.INFO):
         run(body())
     said = [record.getMessage() for record in caplog.records if record.name.endswith("manager")]
-    assert said[0] == "An operator confirms that 2 meshes are gone"
+    assert said[0] == "An operator confirms the loss of 2 meshes"
 
 
 # What can be read.

@@ -29,17 +29,17 @@ NOON = time.mktime((2026, 11, 28, 12, 3, 0, 0, 0, -1))
         ),
         (
             Situation(states=["connected"], obstacle=RaveError(Code.BAD_FILE, "broken"), discovery_error=None),
-            "No mesh is started: broken; 1 meshes, 1 connected",
+            "No mesh is started: broken; 1 mesh, 1 connected",
         ),
         (
             Situation(session_refused=True, discovery_error=RaveError(Code.UNAUTHORIZED, "401")),
-            "login needed: run ravectl login EMAIL: Rave refuses the session; 0 meshes",
+            "login needed: run ravectl login: Rave refuses the session; 0 meshes",
         ),
         (
             Situation(
                 session_refused=True, session_proven=False, discovery_error=RaveError(Code.UNAUTHORIZED, "401")
             ),
-            "login needed: run ravectl login EMAIL: Rave refuses the session, "
+            "login needed: run ravectl login: Rave refuses the session, "
             "or client_identity.request_hash_key is wrong; 0 meshes",
         ),
         (
@@ -60,7 +60,7 @@ NOON = time.mktime((2026, 11, 28, 12, 3, 0, 0, 0, -1))
         ),
         (
             Situation(states=["connected"], list_too_long="the list has more than 100 pages"),
-            "1 meshes, 1 connected, the list has more than 100 pages",
+            "1 mesh, 1 connected, the list has more than 100 pages",
         ),
         (
             Situation(losses_held_back=4, stale_since=NOON),
@@ -116,7 +116,7 @@ def test_outages_and_pauses_are_said_and_what_follows_from_a_pause_is_not() -> N
         discovery_error=RaveError(Code.RATE_LIMITED, "api.test asks for a pause until 12:10:00"),
     )
     assert status_line(situation) == (
-        "1 meshes, 1 disconnected; all meshes can't be reached: 403; api.test asks for a pause until 12:10:00"
+        "1 mesh, 1 disconnected; all meshes can't be reached: 403; api.test asks for a pause until 12:10:00"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import CLAIM, LEAVE, Command, Permission, Registry, refuse_fixed
@@ -30,22 +30,30 @@ _PERMISSIONS = {str(permission): permission for permission in Permission}
 _FOR = {Permission.ADMIN: "for admins only", Permission.USER: "for everybody"}
 
 
-def register(registry: Registry, backend: Backend, leave: Callable[[], Awaitable[None]]) -> None:
+def register(
+    registry: Registry,
+    backend: Backend,
+    leave: Callable[[], Awaitable[None]],
+    unloaded: Callable[[], Sequence[str]],
+) -> None:
     """Register all of them.
 
     Args:
         registry: where.
         backend: does what they ask for.
         leave: makes the bot leave the mesh for good; raises `RaveError`.
+        unloaded: names the own commands that could not be loaded, by file or package.
     """
-    commands = _AdminCommands(backend, leave)
+    commands = _AdminCommands(backend, leave, unloaded)
     only = Permission.ADMIN
     registry.command("admin", "Makes a user an admin, or one no longer.", permission=only)(commands.admin)
     registry.command(CLAIM, "Makes you an admin, with a code from the host.")(commands.claim)
     registry.command("ignore", "Has all bots ignore a user, or listen again.", permission=only)(commands.ignore)
     registry.command(LEAVE, "Makes the bot leave this mesh.", permission=only)(commands.leave)
     registry.command("listperms", "Lists which command is for whom.", permission=only)(commands.listperms)
-    registry.command("refresh", "Reads admins, permissions and account again.", permission=only)(commands.refresh)
+    registry.command("refresh", "Reads own commands, admins, permissions and account again.", permission=only)(
+        commands.refresh
+    )
     registry.command(
         "relogin", "Logs the bot in again, by a link in a mail.", permission=only, seconds=_RELOGIN_SECONDS
     )(commands.relogin)
@@ -56,9 +64,12 @@ def register(registry: Registry, backend: Backend, leave: Callable[[], Awaitable
 class _AdminCommands:
     """The handlers. No line that they say begins with a name or a word that somebody chose: it might be a command."""
 
-    def __init__(self, backend: Backend, leave: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, backend: Backend, leave: Callable[[], Awaitable[None]], unloaded: Callable[[], Sequence[str]]
+    ) -> None:
         self._backend = backend
         self._leave = leave
+        self._unloaded = unloaded
 
     async def admin(self, context: Context) -> None:
         """Give or take the right of an admin, by mention or by user id."""
@@ -137,7 +148,12 @@ class _AdminCommands:
         """Have everything read again, everywhere."""
         counts = await self._backend.refresh(_actor(context))
         permissions = count(counts.permissions, "command permission")
-        await context.reply(f"Refreshed: {count(counts.admins, 'admin')}, {permissions}")
+        lines = [f"Refreshed: {count(counts.admins, 'admin')}, {permissions}"]
+        if unloaded := self._unloaded():
+            # Where they are and what is wrong with them is not for a room.
+            names = ", ".join(plain(name, _NAME_LENGTH) for name in unloaded)
+            lines.append(f"• Own commands that fail to load, as the log explains: {names}")
+        await context.reply("\n".join(lines))
 
     async def relogin(self, context: Context) -> None:
         """Log in again; a person has to follow a link meanwhile."""

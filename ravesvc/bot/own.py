@@ -100,6 +100,11 @@ class OwnCommands:
         errors = list(self._failed.values()) + [f"{source}: {what}" for source, what in self._troubles.items()]
         return [printable(error, _LONGEST) for error in errors[:_MOST_ERRORS]]
 
+    @property
+    def unloaded(self) -> list[str]:
+        """The names of files and packages that could not be loaded, without their directory."""
+        return [Path(source).name for source in list(self._failed)[:_MOST_ERRORS]]
+
     def troubled(self, source: str, what: str) -> None:
         """Something of a source has failed while it ran. Holds until the next `read`."""
         self._troubles[source] = what

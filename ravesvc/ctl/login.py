@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from ravesvc import names
 from ravesvc.ctl import arguments, output
@@ -27,19 +29,20 @@ def add(commands: Commands) -> None:
 
 
 def _login(service: Service, options: argparse.Namespace) -> Exit:
-    _insist_on_identity(service)
+    (status,) = service.call("GetStatus")
+    _insist_on_identity(status)
     email = options.email
     if email is None and sys.stdin.isatty():
-        email = output.ask("E-mail address of the account (empty: the one that is known):")
+        known = " (empty: the one that is known)" if status.get("HasAccount") else ""
+        email = output.ask(f"E-mail address of the account{known}:")
     # Imported here because no other command needs it.
     from ravesvc.ctl.signin import SignIn
 
     return service.run(SignIn(service, display()).run(email or ""))
 
 
-def _insist_on_identity(service: Service) -> None:
+def _insist_on_identity(status: Mapping[str, Any]) -> None:
     """Name all that a login lacks before there is a question to answer; raises `RaveError` (Config)."""
-    (status,) = service.call("GetStatus")
     if missing := status.get("IdentityMissing", []):
         text = f"a login needs all of client_identity that is not set yet: {'; '.join(missing)}"
         hint = f"set it in {names.CONFIG_FILE}, and: systemctl restart rave-orchestrator"

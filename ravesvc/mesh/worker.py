@@ -101,7 +101,7 @@ class Worker:
         parent = self._parent = self._link.parent
         registry = Registry()
         builtin.register(registry)
-        admin.register(registry, parent, self._leave)
+        admin.register(registry, parent, self._leave, lambda: self._own.unloaded)
         self._own = OwnCommands(registry, self._link.commands, self._say_command_errors)
         self._bot = Bot(
             facts=self._facts,

@@ -75,6 +75,7 @@ class Account:
         self._ended = ended
         self._clock = clock
         self._credentials: Credentials | None = None
+        self._in_file: Credentials | None = None  # when it was last read or written
         self._login: asyncio.Task[None] | None = None
         self._deadline = 0.0
         self._mailed = -math.inf
@@ -198,6 +199,7 @@ class Account:
         """Have the file hold what the store does."""
         path = self._settings.credentials_path
         alike = found is not None and _same(found, stored)
+        known, self._in_file = self._in_file, found
         try:
             if alike and is_private(path):
                 return
@@ -207,9 +209,11 @@ class Account:
             elif damage:
                 kept = set_aside(path)
                 log.warning("%s; it is kept as %s, and written anew from the store", damage.message, kept)
-            elif found:
+            elif found and found != known:
+                # As the file of before a login never does: that one has changed the store alone.
                 log.warning("%s differs from the store, which wins: the file is written anew", path)
             write_credentials(path, stored)
+            self._in_file = dataclasses.replace(stored, updated_at=None)
         except RaveError as e:
             log.warning("The copy of the credentials could not be renewed: %s", e)
         except OSError as e:

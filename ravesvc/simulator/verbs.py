@@ -247,7 +247,7 @@ def _users(control: Control, options: argparse.Namespace) -> None:
     _print(f"{user['user_id']}  {user['handle']}{'  leader' if user['leader'] else ''}" for user in users)
 
 
-def _chat(control: Control, options: argparse.Namespace) -> int:
+def _chat(control: Control, options: argparse.Namespace) -> None:
     answers = control.chat(
         options.mesh,
         options.text,
@@ -257,7 +257,8 @@ def _chat(control: Control, options: argparse.Namespace) -> int:
         mentions=options.mentions,
     )
     _print(answers)
-    return 1 if options.wait and not answers else 0
+    if options.wait and not answers:
+        raise RaveError(Code.TIMEOUT, f"no answer came within {options.wait:g} s")
 
 
 def _ask(control: Control, options: argparse.Namespace) -> None:

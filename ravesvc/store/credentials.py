@@ -131,7 +131,8 @@ def _opt_word(text: str | None, key: str) -> str:
 def _word(text: str, key: str) -> str:
     """`text` if it can stand in a header."""
     if not re.fullmatch("[!-~]+", text):
-        raise RaveError(Code.BAD_DATA, f"{key} must be one word in ASCII", key=key)
+        seen = "has other characters" if text else "is empty"
+        raise RaveError(Code.BAD_DATA, f"{key} must be one word in ASCII, but {seen}", key=key)
     return text
 
 

@@ -108,11 +108,12 @@ class AdminScene(Scene):
     backend: FakeBackend = field(default_factory=FakeBackend)
     left: list[str] = field(default_factory=list)
     leave_error: RaveError | None = None
+    unloaded: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.has_left = asyncio.Event()
-        admin.register(self.registry, self.backend, self.leave)
+        admin.register(self.registry, self.backend, self.leave, lambda: self.unloaded)
 
     async def leave(self) -> None:
         self.left.append(self.room.mesh_id)
@@ -498,6 +499,14 @@ def test_refresh_tells_what_there_is(counts: Counts, said: str) -> None:
     scene = AdminScene(backend=FakeBackend(counts=counts))
     assert scene.exchange("?refresh") == said
     assert scene.backend.asked == [("refresh", ANN)]
+
+
+def test_refresh_names_own_commands_that_fail() -> None:
+    scene = AdminScene(unloaded=["greet.py", "a\nb.py", "x" * 40])
+    assert scene.exchange("?refresh") == (
+        "Refreshed: 2 admins, 3 command permissions\n"
+        f"• Own commands that fail to load, as the log explains: greet.py, a b.py, {'x' * 31}…"
+    )
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,7 @@ def test_a_broken_file_is_named_and_harms_nothing(
     assert told in error
     assert "Own commands: " in caplog.text
     assert site.told == [site.own.errors]
+    assert site.own.unloaded == ["broken.py"]
     assert {name for name in sys.modules if name.startswith("rave_commands")} == {"rave_commands_greet"}
     (site.directory / "broken.py").unlink()
     assert site.read() == ["greet.py"]

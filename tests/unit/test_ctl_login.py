@@ -139,17 +139,23 @@ def test_what_a_login_lacks_is_named_before_there_is_a_question(
     assert manager.asked == ["GetStatus"]
 
 
-@pytest.mark.parametrize(("typed", "asked"), [(f" {EMAIL}\n", EMAIL), ("\n", ""), ("", "")])
+@pytest.mark.parametrize(
+    ("typed", "asked", "known"), [(f" {EMAIL}\n", EMAIL, False), ("\n", "", True), ("", "", True)]
+)
 def test_a_terminal_is_asked_for_the_address(
     manager: FakeManagerObject,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     typed: str,
     asked: str,
+    known: bool,
 ) -> None:
+    manager.status["HasAccount"] = Variant("b", known)
     answer(monkeypatch, typed)
     assert main(["login"]) == 0
-    assert "E-mail address" in capsys.readouterr().err
+    heard = capsys.readouterr().err
+    assert "E-mail address of the account" in heard
+    assert ("(empty: the one that is known)" in heard) == known
     assert manager.asked == ["GetStatus", ("Login", asked)]
 
 

@@ -771,6 +771,25 @@ def test_a_login(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     run(body())
 
 
+def test_the_file_follows_a_login_without_a_warning(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site(tmp_path, OURS, OURS) as made:
+            for address in "other@example.test", "third@example.test":
+                await made.login(address)
+                made.now += 60
+                found = read_credentials(made.path)
+                assert found
+                assert found.email == address
+            assert lines(caplog) == []
+            write_credentials(made.path, OTHERS)
+            await made.account.adopt()
+            assert lines(caplog) == [f"{made.path} differs from the store, which wins: the file is written anew"]
+
+    run(body())
+
+
 def test_a_new_account_gets_a_new_device(run: Run, tmp_path: Path) -> None:
     async def body() -> None:
         async with site(tmp_path, OURS) as made:

@@ -70,7 +70,7 @@ def test_a_session_at_the_terminal(cli: Cli) -> None:
 def test_chat_prints_answers_and_fails_without_one(cli: Cli, served: Served, run: Run) -> None:
     (mesh,) = served.control.create(kinds=["public"])
     assert cli("chat", mesh, "hello") == (0, [])
-    assert cli("chat", mesh, "?ping", "--wait", "0.05") == (1, [])
+    assert cli("chat", mesh, "?ping", "--wait", "0.05") == (1, ["rave-simulator: no answer came within 0.05 s"])
 
     async def body() -> None:
         async with served.open(mesh) as ws:

@@ -285,7 +285,11 @@ def test_own_commands_and_what_admins_say_hold_in_all_rooms(run: Run, site: Sing
             assert refused.startswith("Only admins may use ?greet")
             assert (await site.say("?removeperm greet"))[0].startswith("The command greet is for everybody again")
             site.own("hail.py", GREET.replace("greet", "hail"))
-            assert (await site.say("?refresh"))[0].startswith("Refreshed: 1 admin, 0 command permissions")
+            site.own("broken.py", "1 +")
+            assert await site.say("?refresh") == [
+                "Refreshed: 1 admin, 0 command permissions\n"
+                "• Own commands that fail to load, as the log explains: broken.py"
+            ]
             assert await site.say("?hail", mesh=other, user="bob") == ["Hello, Bob!"]
             assert (await site.say("?admin 5"))[0].startswith("Now an admin: User 5")
             assert (await site.say("?admin 5 remove"))[0].startswith("No longer an admin: User 5")

@@ -240,6 +240,8 @@ BAD = [
     (("credentials", "email"), "a\nb", "email must be printable text"),
     (("credentials", "email"), "\ud800", "email must be printable text"),
     (("credentials", "deviceId"), "a b", "deviceId must be one word"),
+    (("credentials", "deviceId"), "a\u00e4", "deviceId must be one word in ASCII, but has other characters"),
+    (("credentials", "ssaid"), "", "ssaid must be one word in ASCII, but is empty"),
     (("credentials", "ssaid"), 5, "ssaid must be a text"),
     (("credentials", "parseToken"), "a\r\nb", "parseToken must be one word"),
     (("credentials", "userId"), -1, "userId must be a user id"),

@@ -1,6 +1,8 @@
-"""Text for people: from strangers, made fit for a log line, a status line or a bus message; and numbers of things."""
+"""Text for people: what strangers wrote, made fit for log and bus; numbers of things; names of users."""
 
 from __future__ import annotations
+
+import pwd
 
 
 def printable(text: object, limit: int) -> str:
@@ -11,6 +13,14 @@ def printable(text: object, limit: int) -> str:
     found = text[:limit] if isinstance(text, str) else ""
     # Nearly all is; of thousands of entries it is the difference.
     return found if found.isprintable() else "".join(c if c.isprintable() else "?" for c in found)
+
+
+def user_name(user: int) -> str:
+    """What a user of this machine is called, by id; the id itself if it has no name."""
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
 
 
 def count(number: int, noun: str) -> str:

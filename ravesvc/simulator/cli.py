@@ -11,11 +11,10 @@ from pathlib import Path
 from ravesvc import extras
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import verbs
-from ravesvc.simulator.client import Control
+from ravesvc.simulator.client import SERVICE_SOCKET, Control
 
-# Those of rave-simulator.service.
+# That of rave-simulator.service.
 STATE_DIRECTORY = Path("/var/lib/rave-simulator")
-CONTROL_SOCKET = Path("/run/rave-simulator/control.sock")
 LISTEN = "127.0.0.1:8443"
 
 
@@ -97,12 +96,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _places() -> tuple[Path, Path]:
     """Where state and control socket are: the service's for root and while it runs, else the user's own."""
-    if os.geteuid() == 0 or CONTROL_SOCKET.parent.exists():
-        return STATE_DIRECTORY, CONTROL_SOCKET
+    if os.geteuid() == 0 or _is_of_the_service(SERVICE_SOCKET.parent):
+        return STATE_DIRECTORY, SERVICE_SOCKET
     # The XDG base directory specification has relative paths ignored.
     named = os.environ.get("XDG_STATE_HOME", "")
     state = (Path(named) if named.startswith("/") else Path.home() / ".local/state") / "rave-simulator"
     return state, state / "control.sock"
+
+
+def _is_of_the_service(directory: Path) -> bool:
+    """Whether systemd has made it for the user of the service. One that root has left behind belongs to root."""
+    try:
+        return directory.stat().st_uid != 0
+    except OSError:
+        return False
 
 
 def _add_setup(commands: verbs.Commands) -> None:

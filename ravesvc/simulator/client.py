@@ -12,6 +12,8 @@ from typing import Any
 from ravesvc.errors import Code, RaveError
 
 ALL = "all"
+# That of rave-simulator.service.
+SERVICE_SOCKET = Path("/run/rave-simulator/control.sock")
 # Beyond the time that a verb waits by itself, in seconds.
 _MARGIN = 10.0
 
@@ -230,8 +232,12 @@ class Control:
             connection.request(method, path, None if body is None else json.dumps(body))
             response = connection.getresponse()
             document = json.loads(response.read())
+        except PermissionError as e:
+            hint = "try as root, or as a member of the group that it belongs to"
+            raise RaveError(Code.ACCESS_DENIED, f"you may not use {self._path}", hint=hint) from e
         except (OSError, http.client.HTTPException, ValueError) as e:
-            hint = "systemctl start rave-simulator, or, without systemd, rave-simulator serve"
+            start = "systemctl start rave-simulator" if self._path == SERVICE_SOCKET else "rave-simulator serve"
+            hint = f"{start} starts one"
             raise RaveError(Code.NETWORK, f"no simulator answers at {self._path}", hint=hint) from e
         finally:
             connection.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import ssl
@@ -55,7 +56,8 @@ class Simulator:
             await web.UnixSite(self._control_runner, self._control).start()
         except OSError as e:
             await self.stop()
-            raise RaveError(Code.NETWORK, f"can't listen: {e.strerror or e}", hint="is another one running?") from e
+            hint = "is another one running?" if e.errno == errno.EADDRINUSE else "see --listen and --control"
+            raise RaveError(Code.NETWORK, f"can't listen: {e.strerror or e}", hint=hint) from e
         # Whoever is in the group of the service may steer it.
         self._control.chmod(0o660)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ravesvc.simulator import cli as cli_module
 from ravesvc.simulator import verbs
 from ravesvc.simulator.cli import main
 from ravesvc.simulator.client import Control
@@ -177,6 +178,22 @@ def test_config_and_credentials_are_printed(simulator_home: Home, capsys: pytest
     assert 'discovery_interval: "1s"' in config
     assert main([*state, "credentials"]) == 0
     assert json.loads(capsys.readouterr().out)["userId"] == simulator_home.account().session.user_id
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a directory away needs root")
+@pytest.mark.parametrize("owner", [0, 65534])
+def test_what_root_has_left_is_not_taken_for_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    os.chown(run, owner, -1)
+    monkeypatch.setattr(cli_module, "SERVICE_SOCKET", run / "control.sock")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    mine = tmp_path / "rave-simulator"
+    theirs = (cli_module.STATE_DIRECTORY, run / "control.sock")
+    assert cli_module._places() == (theirs if owner else (mine, mine / "control.sock"))
 
 
 @pytest.mark.parametrize("address", ["8443", "localhost:", "localhost:x", "localhost:99999"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import http.client
 import json
 import socket
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.simulator import views
+from ravesvc.simulator import client, views
 from ravesvc.simulator.client import ALL, Control, _UnixConnection
 from ravesvc.simulator.events import EVENTS_KEPT, VIOLATIONS_KEPT, Log
 from ravesvc.simulator.server import Simulator
@@ -180,10 +181,29 @@ def test_events_are_numbered_and_awaited(served: Served) -> None:
     inviting.join()
 
 
-def test_without_a_simulator_the_error_says_how_to_start_one(tmp_path: Path) -> None:
-    with pytest.raises(RaveError, match="systemctl start rave-simulator") as raised:
-        Control(tmp_path / "nothing").state()
+@pytest.mark.parametrize(
+    ("socket_of_the_service", "start"),
+    [("nothing", "systemctl start rave-simulator"), ("another", "rave-simulator serve")],
+)
+def test_without_a_simulator_the_error_says_how_to_start_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, socket_of_the_service: str, start: str
+) -> None:
+    monkeypatch.setattr(client, "SERVICE_SOCKET", tmp_path / socket_of_the_service)
+    path = tmp_path / "nothing"
+    with pytest.raises(RaveError) as raised:
+        Control(path).state()
     assert raised.value.code is Code.NETWORK
+    assert str(raised.value) == f"no simulator answers at {path} ({start} starts one)"
+
+
+def test_a_simulator_of_another_user_is_no_missing_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: socket.socket, path: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    with pytest.raises(RaveError, match=f"you may not use {tmp_path}") as raised:
+        Control(tmp_path).state()
+    assert raised.value.code is Code.ACCESS_DENIED
 
 
 def test_a_server_that_speaks_no_json_is_no_simulator(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import authority
 from ravesvc.simulator.account import Account
 from ravesvc.simulator.home import Home
+from ravesvc.words import user_name
 
 
 def mode(path: Path) -> int:
@@ -88,6 +89,24 @@ def test_as_root_init_works_as_the_owner_of_the_directory(tmp_path: Path) -> Non
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
     assert {path.stat().st_uid for path in state.iterdir()} == {65534}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+@pytest.mark.parametrize(("verb", "failed"), [("init", "can't be set up"), ("config", "account.json can't be read")])
+def test_what_root_has_left_is_named_with_the_mend(tmp_path: Path, verb: str, failed: str) -> None:
+    if verb == "config":
+        Home(tmp_path).init()
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        parent.chmod(0o755)
+    code = (
+        "import os, sys; from ravesvc.simulator import cli, home; os.setgroups([]); os.setuid(65534);"
+        f"sys.exit(cli.main(['--state-dir', {str(tmp_path)!r}, {verb!r}]))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert f"{failed}: Permission denied (files in {tmp_path} belong to root" in done.stderr
+    assert f"sudo chown -R {user_name(65534)} {tmp_path}, or name another with --state-dir)" in done.stderr
 
 
 def test_becoming_the_owner_of_nothing_changes_nobody(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import shlex
 import ssl
 
 from ravesvc import textfile
+from ravesvc.advice import FOR_SERVICE
 from ravesvc.errors import Code, RaveError
 
 # All authorities of a Debian system are 220 kB.
@@ -25,14 +26,17 @@ _DER = b"\x30\x82"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read(path: str) -> str:
-    """The certificates in a file, in PEM, one after another; raises `RaveError` (BadFile), which quotes nothing."""
+def read(path: str, closed: str = FOR_SERVICE.closed_authorities) -> str:
+    """The certificates in a file, in PEM, one after another; raises `RaveError` (BadFile), which quotes nothing.
+
+    `closed` is the hint for a file that can't be read, see `Advice`.
+    """
     try:
         content = textfile.read(path, MOST_BYTES)
     except OSError as e:
         hint = ""
         if isinstance(e, PermissionError):
-            hint = "root reads it at the start of the service; try as root"
+            hint = closed.format(file=shlex.quote(path))
         elif isinstance(e, IsADirectoryError):
             hint = "name one file, such as /etc/ssl/certs/ca-certificates.crt"
         raise _unusable(path, f"can't be read: {e.strerror}", hint) from e

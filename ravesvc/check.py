@@ -82,7 +82,7 @@ def with_authorities(settings: Config) -> Config:
     if settings.tls.ca_file is None:
         return settings
     try:
-        return settings.with_authorities(authorities.read(settings.tls.ca_file))
+        return settings.with_authorities(authorities.read(settings.tls.ca_file, settings.advice.closed_authorities))
     except RaveError as e:
         raise settings.problem("tls.ca_file", e.message, hint=e.hint) from e
 

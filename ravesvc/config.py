@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from ravesvc import __version__, database, names, proxy, textfile, timespan
+from ravesvc.advice import FOR_SERVICE, Advice
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.state import user_id
@@ -38,10 +40,14 @@ _QUOTED_NAME = re.compile(r" '[^'<>]{2,}'")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """Where files are that rave.yaml does not name: those of the state in a directory, that of the database."""
+    """Where files are that rave.yaml does not name: those of the state in a directory, that of the database.
+
+    `advice` is for whom the file is.
+    """
 
     state: Path = Path("/var/lib/rave")
     database: Path = Path(names.DATABASE_FILE)
+    advice: Advice = FOR_SERVICE
 
 
 # Those of the service.
@@ -53,6 +59,7 @@ class Config:
     """Everything that rave.yaml says. Durations are in seconds.
 
     `database` is what the file at `database_config_path` says; without that file the store is at `state_path`.
+    `advice` says what to do about failures.
     `file` is where all of it stands, and `lines` says in which line, by the option's whole name (`tls.ca_file`).
     """
 
@@ -85,6 +92,7 @@ class Config:
     typing_delay: float
     debug: bool
     database: Database | None = None
+    advice: Advice = field(default=FOR_SERVICE, repr=False, compare=False)
     file: str = field(default=names.CONFIG_FILE, compare=False)
     lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
 
@@ -158,10 +166,11 @@ def examine(path: str | Path, places: Places = _PLACES) -> tuple[Config | None, 
     try:
         text = textfile.decode(textfile.read(path, _MOST_BYTES))
     except FileNotFoundError:
-        hint = f"install -m 640 -g rave {names.SHIPPED_CONFIG_FILE} {path}"
+        directory, file = shlex.quote(str(Path(path).parent)), shlex.quote(str(path))
+        hint = places.advice.no_config.format(directory=directory, file=file)
         return None, [RaveError(Code.CONFIG, f"{path} does not exist", hint=hint, file=str(path))]
     except OSError as e:
-        hint = "root and the user rave must be able to read it; others try as root"
+        hint = places.advice.closed_config.format(file=shlex.quote(str(path)))
         return None, [RaveError(Code.CONFIG, f"{path} can't be read: {e.strerror}", hint=hint, file=str(path))]
     except RaveError as e:
         problem = f"{path} can't be read: it {e.message}"
@@ -169,7 +178,7 @@ def examine(path: str | Path, places: Places = _PLACES) -> tuple[Config | None, 
     config, problems = _read(text, str(path), places)
     if config is None:
         return None, problems
-    found, more = database.read(config.database_config_path)
+    found, more = database.read(config.database_config_path, places.advice.closed_database)
     return dataclasses.replace(config, database=found), problems + more
 
 
@@ -198,7 +207,7 @@ def _read(text: str, file: str, places: Places) -> tuple[Config | None, list[Rav
         return None, [RaveError(Code.CONFIG, f"{file}: this is not YAML", hint=hint, file=file)]
     lines: dict[str, int] = {}
     config = _config(_Section(root, "", file, problems, lines), places)
-    config = dataclasses.replace(config, file=file, lines=lines)
+    config = dataclasses.replace(config, advice=places.advice, file=file, lines=lines)
     problems.sort(key=lambda problem: int(problem.attributes["line"]))
     return config, problems
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from ravesvc import textfile
+from ravesvc.advice import FOR_SERVICE
 from ravesvc.errors import Code, RaveError
 from ravesvc.words import printable
 
@@ -52,8 +54,11 @@ class Database:
         return _wrong(self.path, self.lines, key, text, hint=hint)
 
 
-def read(path: str | Path) -> tuple[Database | None, list[RaveError]]:
-    """Read the file: the database, or None and every error (Config) in it; None without errors when there is none."""
+def read(path: str | Path, closed: str = FOR_SERVICE.closed_database) -> tuple[Database | None, list[RaveError]]:
+    """Read the file: the database, or None and every error (Config) in it; None without errors when there is none.
+
+    `closed` is the hint for a file that can't be read, see `Advice`.
+    """
     try:
         content = textfile.read(path, _MOST_BYTES)
     except FileNotFoundError:
@@ -62,10 +67,7 @@ def read(path: str | Path) -> tuple[Database | None, list[RaveError]]:
             return None, [RaveError(Code.CONFIG, f"{path} is a link to nowhere", hint=hint, file=str(path))]
         return None, []
     except OSError as e:
-        hint = (
-            f"it must be a file of root:rave with mode 0640: chown root:rave {path} && chmod 0640 {path}; "
-            "others than these two try as root"
-        )
+        hint = closed.format(file=shlex.quote(str(path)))
         return None, [RaveError(Code.CONFIG, f"{path} can't be read: {e.strerror}", hint=hint, file=str(path))]
     return parse(content, str(path))
 

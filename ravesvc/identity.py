@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ravesvc import names
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import ClientIdentity
 
@@ -66,9 +65,8 @@ def summary(keys: Iterable[str]) -> str:
     return f"client_identity lacks {', '.join(keys)}"
 
 
-def lacking(keys: Sequence[str]) -> RaveError:
-    """The error (Config) for keys that are missing."""
-    hint = f"set what is missing in {names.CONFIG_FILE} and restart rave-orchestrator"
+def lacking(keys: Sequence[str], hint: str = "") -> RaveError:
+    """The error (Config) for keys that are missing; `hint` is how to supply them."""
     message = f"{described(keys)} {'is' if len(keys) == 1 else 'are'} not set"
     return RaveError(Code.CONFIG, message, hint=hint, key=f"client_identity.{keys[0]}")
 

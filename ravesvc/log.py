@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from types import TracebackType
 
+from ravesvc.errors import RaveError
 from ravesvc.journal import PRIORITIES, JournalHandler, mesh_of
 
 
@@ -39,6 +41,8 @@ def _to_journal() -> bool:
 def set_up(level: int, identifier: str, *, mesh: str = "") -> None:
     """Send the log to the journal, or to standard error if that is something else.
 
+    A `RaveError` that the program does not catch is logged as well, in words: it needs no traceback.
+
     `identifier` is SYSLOG_IDENTIFIER= there. `mesh` is the one that all of it is about, if there is one; else
     `journal.current_mesh` tells, or the log call.
     """
@@ -50,9 +54,17 @@ def set_up(level: int, identifier: str, *, mesh: str = "") -> None:
     else:
         handler.setFormatter(_LineFormatter(mesh))
     logging.basicConfig(level=level, handlers=[handler])
+    sys.excepthook = _log_uncaught
     # Libraries speak up about trouble only; what they say at other times may hold more than a log should.
     for library in ("websockets", "asyncio", "pymongo"):
         logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, RaveError):
+        logging.getLogger(__name__).critical("%s", error)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def set_debug(debug: bool) -> None:  # noqa: FBT001 - the one thing that is set

@@ -23,7 +23,7 @@ from ravesvc.bot.command import Registry
 from ravesvc.bot.steps import Limit
 from ravesvc.commands import registering
 from ravesvc.errors import Code, RaveError
-from ravesvc.words import printable
+from ravesvc.words import printable, user_name
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +216,9 @@ def _read(path: Path, owners: AbstractSet[int]) -> bytes:
 
 def _insist_on_owner(found: os.stat_result, owners: AbstractSet[int]) -> None:
     if found.st_uid not in owners:
-        raise RaveError(Code.BAD_FILE, "it does not belong to root", hint="chown root")
+        allowed = [user_name(user) for user in sorted(owners, reverse=True)]
+        text = f"it does not belong to {' or '.join(allowed)}"
+        raise RaveError(Code.BAD_FILE, text, hint=f"chown {allowed[0]}")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         whom = "root" if found.st_uid == _OWNER else "its owner"
         raise RaveError(Code.BAD_FILE, f"others than {whom} may write it", hint="chmod go-w")

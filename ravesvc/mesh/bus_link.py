@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ravesvc import log, names
+from ravesvc.advice import FOR_SERVICE
 from ravesvc.bot.own import Sources
 from ravesvc.bus import Variant
 from ravesvc.mesh.backend import ParentBackend
@@ -17,7 +18,7 @@ from ravesvc.notify import notify, notify_ready
 class BusLink:
     """Implements `Link`. The bus may go away: then nobody is asked or told until it is back."""
 
-    first_admin = "ravectl admin claim, on the host, shows how to be the first"
+    advice = FOR_SERVICE
 
     def __init__(self, face: Face) -> None:
         self._face = face

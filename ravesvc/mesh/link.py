@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ravesvc.advice import Advice
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import Permission
 from ravesvc.bot.own import EntryPoint, Sources
@@ -117,8 +118,8 @@ class Link(Protocol):
         """Whom to ask."""
 
     @property
-    def first_admin(self) -> str:
-        """How the first admin is made: what follows "There is no admin yet:" in a room."""
+    def advice(self) -> Advice:
+        """What people have to do about failures, where the bots run."""
 
     @property
     def commands(self) -> Sources:

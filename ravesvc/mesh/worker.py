@@ -107,7 +107,7 @@ class Worker:
             facts=self._facts,
             registry=registry,
             permissions=None,
-            first_admin=self._link.first_admin,
+            first_admin=self._link.advice.first_admin,
             prefixes=settings.command_prefix,
             typing_delay=settings.typing_delay,
             lookup=self._names,
@@ -251,8 +251,8 @@ class Worker:
         room: Room | None = None
         session = self._session
         if session is _NOBODY:
-            why = "neither the orchestrator nor the start of the unit has given a session"
-            return self._failed(RaveError(Code.LOGIN_NEEDED, why, hint="run ravectl login"), None)
+            why = "there is no session, neither from the start nor since"
+            return self._failed(RaveError(Code.LOGIN_NEEDED, why, hint=self._link.advice.login), None)
         self._early.clear()
         already_there = False
         try:

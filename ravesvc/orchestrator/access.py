@@ -145,7 +145,7 @@ class Access:
             log.warning("Whose session it is could not be checked, discovery goes on without that: %s", why)
             self._first_failure = f", after this: {why}"
             return
-        _compare(session, user)
+        _compare(session, user, self._settings.advice.login)
         self._checked = session
 
     async def leave(self, mesh: str) -> None:
@@ -192,10 +192,10 @@ class Access:
         self._changed()
 
 
-def _compare(session: Session, user: int) -> None:
+def _compare(session: Session, user: int, login: str) -> None:
     if user != session.user_id:
         raise RaveError(
             Code.BAD_DATA,
             f"the credentials are for user {session.user_id}, but Rave takes them for those of user {user}",
-            hint="run ravectl login",
+            hint=login,
         )

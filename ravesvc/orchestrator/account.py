@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 # Seconds from one mail to the next: each goes to somebody who may not have asked for it.
 MAIL_INTERVAL = 60.0
-_CHECK = "ravectl config check, as root, tells more"
 # Failures of the sending that prove that none was sent, as do those of a request that was never made.
 _NO_MAIL = (Code.WRONG_ADDRESS, Code.RATE_LIMITED, Code.CONFIG, Code.BAD_FILE)
 
@@ -86,6 +85,11 @@ class Account:
     def identity_missing(self) -> list[str]:
         """The keys of `client_identity` that a login lacks."""
         return identity.missing(self._settings.identity)
+
+    def lacking(self) -> RaveError:
+        """The error (Config) for the keys of `client_identity` that a login lacks."""
+        hint = f"set what is missing in {self._settings.file} and {self._settings.advice.restart}"
+        return identity.lacking(self.identity_missing, hint)
 
     @property
     def seconds_left(self) -> int:
@@ -156,7 +160,8 @@ class Account:
         """Begin to log in, with the account's own address if `email` is empty; returns when the mail is sent.
 
         The number is how many seconds there are to follow its link. Raises `RaveError`: Busy, StoreUnavailable,
-        LoginNeeded (no address is known), Cancelled, and what `log_in` raises before the mail is sent.
+        Config (the identity is incomplete), LoginNeeded (no address is known), Cancelled, and what `log_in` raises
+        before the mail is sent.
         """
         credentials = self._begin(email)
         mail: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -241,7 +246,8 @@ class Account:
         """Why there is no session to work with."""
         if identity.missing_to_run(self._settings.identity):
             # All that will have to be supplied, not one key after the other.
-            return RaveError(Code.CONFIG, identity.summary(self.identity_missing), hint=_CHECK)
+            hint = self._settings.advice.identity_check
+            return RaveError(Code.CONFIG, identity.summary(self.identity_missing), hint=hint)
         if self._credentials and self._credentials.session:
             return None
         path = self._settings.credentials_path
@@ -259,8 +265,8 @@ class Account:
     def _login_needed(self, why: str) -> RaveError:
         if keys := self.identity_missing:
             message = f"login needed, for which {identity.summary(keys)}"
-            return RaveError(Code.LOGIN_NEEDED, message, hint=f"{_CHECK}; {why}")
-        return RaveError(Code.LOGIN_NEEDED, "login needed: run ravectl login", hint=why)
+            return RaveError(Code.LOGIN_NEEDED, message, hint=f"{self._settings.advice.identity_check}; {why}")
+        return RaveError(Code.LOGIN_NEEDED, f"login needed: {self._settings.advice.login}", hint=why)
 
     def _begin(self, email: str) -> Credentials:
         """What a login begins with: address and device; raises `RaveError` if there can't be a login now."""
@@ -268,10 +274,13 @@ class Account:
             raise RaveError(Code.BUSY, "a login is under way", hint="wait for its end, or cancel it")
         if error := self._state.error:
             raise RaveError(Code.STORE, f"a login could not be saved now: {error.message}", hint=error.hint)
+        if self.identity_missing:
+            raise self.lacking()
         known = self._credentials
         address = email or (known.email if known else "")
         if not address:
-            raise RaveError(Code.LOGIN_NEEDED, "no address is known", hint="run ravectl login EMAIL")
+            hint = f"{self._settings.advice.login}, and name it"
+            raise RaveError(Code.LOGIN_NEEDED, "no address is known", hint=hint)
         wait = self._mailed + MAIL_INTERVAL - self._clock()
         if wait > 0:
             sent = "a mail has just been sent" if self._mail_known else "a mail may have just been sent"
@@ -359,7 +368,7 @@ def _failure(login: asyncio.Task[None]) -> RaveError | None:
     error = login.exception()
     if error is None or isinstance(error, RaveError):
         return error
-    return RaveError(Code.INTERNAL, "the login failed by a fault of the service", hint="the journal says more")
+    return RaveError(Code.INTERNAL, "the login failed by a fault of this program", hint="the log says more")
 
 
 def _one_account(one: Credentials, other: Credentials) -> bool:

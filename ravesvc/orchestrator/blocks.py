@@ -13,6 +13,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from ravesvc.advice import FOR_SERVICE, Advice
 from ravesvc.clock import Clock
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
@@ -57,6 +58,7 @@ class Blocks:
         *,
         announce: Callable[[Change], None],
         changed: Callable[[], None],
+        advice: Advice = FOR_SERVICE,
         retry: float = _RETRY,
         pace: float = _PACE,
     ) -> None:
@@ -69,13 +71,14 @@ class Blocks:
         self.unsaved: RaveError | None = None
         self.shown: dict[str, Block] = {}
         self.untold = 0
+        self._advice = advice
         self._duration = int(duration * 1000)
         self._clock = clock
         self._announce = announce
         self._changed = changed
         self._retry = retry
         self._pace = pace
-        self._file = BlockFile(path, clock)
+        self._file = BlockFile(path, clock, advice)
         self._list = Blocklist()
         self._news: list[Change] = []
         self._waiting: list[asyncio.Future[bool]] = []
@@ -94,7 +97,7 @@ class Blocks:
             await self._reread()
         if len(self._news) > _MOST_TOLD_AT_START:
             # As when a list is taken over from elsewhere. Who looks at the list sees them.
-            log.info("%d entries of the blocklist have changed while the service did not run", len(self._news))
+            log.info("%d entries of the blocklist have changed since they were last read", len(self._news))
             self._news.clear()
         self.shown.update(self.in_force())
         self._changed()
@@ -374,7 +377,7 @@ class Blocks:
         if edit:
             self._adopt(edit)
         elif self._list.revision and await asyncio.to_thread(self._file.missing):
-            log.warning("blocklist.json was removed; it is written again, ravectl blocklist remove takes entries out")
+            log.warning("blocklist.json was removed; it is written again, %s takes entries out", self._advice.unblock)
             self._soil()
         return None
 
@@ -385,16 +388,18 @@ class Blocks:
         for block in kept:
             log.warning(
                 "The entry of mesh %s in the blocklist stays (%s): it is newer than the text that was edited; "
-                "ravectl blocklist remove takes it out",
+                "%s takes it out",
                 block.mesh,
                 block.describe(),
+                self._advice.unblock,
             )
         for block in refused:
             log.warning(
                 "The entry of mesh %s in the blocklist stays out (%s): it was lifted after the text was written that "
-                "was edited; ravectl blocklist add blocks it again",
+                "was edited; %s blocks it again",
                 block.mesh,
                 block.describe(),
+                self._advice.block,
             )
         if by_hand:
             log.info("The blocklist was edited by hand: %s changed", count(len(changes), "entry"))

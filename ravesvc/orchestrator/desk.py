@@ -229,7 +229,7 @@ def _insist_on_room(entry: T, entries: Collection[T]) -> None:
     """Refuse what is new when there is enough: a bot that was taken over must not fill the store."""
     if entry not in entries and len(entries) >= _MOST_ENTRIES:
         text = f"there are {len(entries)} of those already, which is as many as the chat may make"
-        raise RaveError(Code.INVALID_ARGUMENT, text, hint="ravectl can make more")
+        raise RaveError(Code.INVALID_ARGUMENT, text, hint="remove others first, or have an operator add it")
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from ravesvc.advice import FOR_SERVICE, Advice
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 from ravesvc.store.store import BEAT_S, Host, Store
@@ -66,12 +67,21 @@ class HostRecord:
         obstacle: why no bot may be started here now, or None.
     """
 
-    def __init__(self, store: Store, host: Host, changed: Callable[[], None], *, leave_s: float = _LEAVE_S) -> None:
+    def __init__(
+        self,
+        store: Store,
+        host: Host,
+        changed: Callable[[], None],
+        *,
+        advice: Advice = FOR_SERVICE,
+        leave_s: float = _LEAVE_S,
+    ) -> None:
         """`changed` is called after `other` or `obstacle` has become another. For `leave_s` see `take_over`."""
         self.other: Host | None = None
         self._store = store
         self._host = host
         self._changed = changed
+        self._advice = advice
         self._leave_s = leave_s
         self._left: Host | None = None
         self._waiting: asyncio.TimerHandle | None = None
@@ -81,7 +91,7 @@ class HostRecord:
         """See the class."""
         if self.other:
             text = f"this account already runs on host {self.other.name}"
-            return RaveError(Code.BUSY, text, hint="ravectl takeover moves it here")
+            return RaveError(Code.BUSY, text, hint=self._advice.takeover)
         if self._left:
             text = f"this account moves here from host {self._left.name}"
             hint = f"its bots leave within {self._leave_s:.0f} s, then those of this host start"

@@ -204,7 +204,7 @@ class _Parent:
             starts=self._starts,
         )
         authority = Authority(bus)
-        claims = Claims("on the host, ravectl admin claim shows one")
+        claims = Claims(settings.advice.claim)
         self._roll = Roll(self._fleet, settings.edition(), progress=self._roll_progress, ended=self._roll_ended)
         self._objects = Objects(bus, lambda mesh: MeshObject(authority, self._fleet, self._roll, mesh))
         self._blocklist = BlocklistObject(authority, self._blocks)

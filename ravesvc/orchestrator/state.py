@@ -410,7 +410,7 @@ class State:
             # A bug of one attempt must not end them all.
             if self._complained is not Code.INTERNAL:
                 log.exception("The store could not be read")
-            self._lose(RaveError(Code.INTERNAL, "reading the store failed", hint="the journal says more"))
+            self._lose(RaveError(Code.INTERNAL, "reading the store failed", hint="the log says more"))
             return []
         if self.credentials is None and Announcement.CREDENTIALS not in told:
             # Whoever has some could not save them until now.

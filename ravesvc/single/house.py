@@ -6,9 +6,7 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import Sequence
 
-from ravesvc import identity
 from ravesvc.api.models import Listing
 from ravesvc.bot.own import EntryPoint, Sources
 from ravesvc.clock import Clock
@@ -26,7 +24,7 @@ from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.hosts import HostRecord, this_host
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
-from ravesvc.single.link import CLAIM_WAY, RoomParent
+from ravesvc.single.link import RoomParent
 from ravesvc.single.rooms import Rooms
 from ravesvc.store.blocklist import Change, Reason, What
 from ravesvc.store.copy import Copy
@@ -54,19 +52,25 @@ class House:
             Clock(),
             announce=self._block_changed,
             changed=lambda: None,
+            advice=settings.advice,
         )
         self._starts = StartPolicy(settings.servers.api_host, settings.starts_per_minute)
         self._access = Access(settings, self._starts.pauses, changed=self._log_progress)
-        store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
+        store = make_store(
+            settings.database,
+            settings.state_path,
+            lambda answers: self._state.reachable(answers),
+            settings.advice.restart,
+        )
         self._state = State(store, self._tell, lambda: None, copy=Copy(settings.state_path.with_name(_COPY)))
         # Beside a service of the same machine it must not run either.
-        self._hosts = HostRecord(store, this_host("-single"), lambda: self._host_lost.set())
+        self._hosts = HostRecord(store, this_host("-single"), lambda: self._host_lost.set(), advice=settings.advice)
         self._host_lost = asyncio.Event()
         self._account = Account(settings, self._state, self._account_changed, ended=self._login_ended)
         self._discovery = Discovery(self._meshes, settings.discovery_interval, self._round_ended)
         self._discovery.hold(RaveError(Code.NOT_RUNNING, "it is still starting"))
         self._entry_points: list[EntryPoint] = []
-        self._claims = Claims(CLAIM_WAY)
+        self._claims = Claims(settings.advice.claim)
         desk = Desk(self._blocks, self._state, self._account, self._claims, self._refresh)
         self._rooms = Rooms(
             settings,
@@ -94,9 +98,7 @@ class House:
         await self._account.adopt()
 
     async def log_in(self, email: str) -> None:
-        """Get the account by a link in a mail. Raises Config for an incomplete identity, else as `Account` does."""
-        if keys := self._account.identity_missing:
-            raise self._lacking(keys)
+        """Get the account by a link in a mail; raises as `Account` does."""
         seconds = await self._account.login(email)
         log.info("A mail is on its way: follow the link in it within %s", count(round(seconds / 60), "minute"))
         await self._account.login_ended()
@@ -122,10 +124,10 @@ class House:
             self._host_lost.clear()
         await self._blocks.start()
         if self._blocks.error:
-            raise self._unusable(self._blocks.error)
+            raise self._blocks.error
         obstacle = self._account.obstacle
         if obstacle and obstacle.code is Code.CONFIG:
-            raise self._lacking(self._account.identity_missing)
+            raise self._account.lacking()
         if obstacle and obstacle.code is Code.LOGIN_NEEDED:
             why = obstacle.message if self._account.identity_missing else f"there is no account: {obstacle.hint}"
             raise RaveError(Code.LOGIN_NEEDED, why, hint=self._way_in())
@@ -166,9 +168,8 @@ class House:
             self._insist_on_host()
 
     def _insist_on_host(self) -> None:
-        if self._hosts.other:
-            text = f"this account already runs on host {self._hosts.other.name}, with the same database"
-            raise RaveError(Code.BUSY, text, hint="end it there; after a crash its record is void in two minutes")
+        if self._hosts.obstacle:
+            raise self._hosts.obstacle
 
     async def close(self) -> None:
         """Save what is not saved yet, and let go of the files."""
@@ -264,21 +265,9 @@ class House:
             self._discovery.ask()
         self._rooms.block_changed(change)
 
-    def _unusable(self, error: RaveError) -> RaveError:
-        """What is wrong with the blocklist, with a mend that needs no service."""
-        path = self._settings.blocklist_persist_path
-        saved = path.with_name(f"{path.name}.saved")
-        mend = f"mend it and put it back, or copy {saved} there, which was saved last"
-        return RaveError(error.code, error.message, hint=mend if saved.exists() else error.hint)
-
-    def _lacking(self, keys: Sequence[str]) -> RaveError:
-        return RaveError(
-            Code.CONFIG, identity.lacking(keys).message, hint=f"set what is missing in {self._settings.file}"
-        )
-
     def _way_in(self) -> str:
         path = self._settings.credentials_path
-        return f"log in with ravesvc --login EMAIL, or lay a credentials.json there: {path}"
+        return f"{self._settings.advice.login}, or lay a credentials.json there: {path}"
 
 
 def _take(settings: Config) -> int:

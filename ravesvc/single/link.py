@@ -6,15 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ravesvc.advice import FOR_ONE_PROCESS
 from ravesvc.bot.backend import Counts
 from ravesvc.bot.command import Permission
 from ravesvc.bot.own import EntryPoint, Sources
 from ravesvc.mesh.link import ConnectAdvice, Face
 from ravesvc.orchestrator.desk import Desk
 from ravesvc.settings import Session
-
-# How to be the first admin, where there is no ravectl.
-CLAIM_WAY = "the program shows a code to claim with when it starts at a terminal, and takes --admin USER_ID"
 
 
 class RoomParent:
@@ -115,7 +113,7 @@ class RoomParent:
 class RoomLink:
     """Implements `ravesvc.mesh.link.Link`. `heard(mesh, signal, arguments)` is what the worker says."""
 
-    first_admin = CLAIM_WAY
+    advice = FOR_ONE_PROCESS
 
     def __init__(
         self, face: Face, parent: RoomParent, commands: Sources, heard: Callable[[str, str, Sequence[Any]], None]

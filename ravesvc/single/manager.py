@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 from ravesvc import commands, config
+from ravesvc.advice import FOR_ONE_PROCESS
 from ravesvc.bot import builtin
 from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Permission, Registry
 from ravesvc.bot.own import Sources
@@ -63,11 +64,7 @@ class BotManager:
         Raises `RaveError` (Config), with a line for each mistake.
         """
         file = default_config() if path is None else Path(path).absolute()
-        if not file.exists():
-            hint = f"mkdir -p {file.parent}; ravesvc --example-config > {file}"
-            raise RaveError(Code.CONFIG, f"{file} does not exist", hint=hint, file=str(file))
-        places = Places(state=state_directory(), database=file.with_name("database.json"))
-        settings = config.with_environment(config.load(file, places), os.environ)
+        settings = config.with_environment(config.load(file, _places(file)), os.environ)
         return cls(with_authorities(settings), file.with_name("commands.d"))
 
     @property
@@ -212,8 +209,13 @@ class BotManager:
 
 
 def example_config() -> str:
-    """A rave.yaml to begin with: all options with their defaults, as comments."""
-    return importlib.resources.files("ravesvc").joinpath("rave.yaml").read_text(encoding="utf-8")
+    """A rave.yaml to begin with: all options with the defaults that they have here, as comments."""
+    shipped = importlib.resources.files("ravesvc").joinpath("rave.yaml").read_text(encoding="utf-8")
+    # Its first paragraph is about the file of the service, and so are the places that it shows.
+    options = shipped.partition("\n\n")[2]
+    there, here = Places(), _places(default_config())
+    options = options.replace(f" {there.state}/", f" {here.state}/").replace(str(there.database), str(here.database))
+    return f"# The configuration of ravesvc. After a change: {here.advice.restart}.\n\n{options}"
 
 
 def default_config() -> Path:
@@ -224,6 +226,11 @@ def default_config() -> Path:
 def state_directory() -> Path:
     """Where the state is that rave.yaml names no place for: $XDG_STATE_HOME/ravesvc, else ~/.local/state/ravesvc."""
     return _base("XDG_STATE_HOME", ".local/state")
+
+
+def _places(file: Path) -> Places:
+    """What goes with a rave.yaml of a user."""
+    return Places(state=state_directory(), database=file.with_name("database.json"), advice=FOR_ONE_PROCESS)
 
 
 def _base(variable: str, default: str) -> Path:

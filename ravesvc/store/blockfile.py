@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from ravesvc import fields, textfile
+from ravesvc.advice import FOR_SERVICE, Advice
 from ravesvc.clock import Clock, Stamp
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import mesh_id
 from ravesvc.store.blocklist import MOST_COUNT, SERVICE, Block, Blocklist, Event, Memory, Once, Reason, What
 from ravesvc.store.files import set_aside, write_atomically
-from ravesvc.words import printable
+from ravesvc.words import printable, user_name
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -42,7 +43,6 @@ _LARGEST = 16 * 1024 * 1024
 _FARTHEST = 2**53
 # Characters of a detail, an error or a name. Others may have typed them, and they go to the log and the bus.
 LONGEST_WORDS = 300
-_MEND = "mend it and put it back, or run ravectl blocklist restore to go on with what was saved last"
 _BEGIN = 'mend it and put it back, or, to begin with an empty list on purpose, write {"blockedMeshes": {}} into it'
 
 
@@ -205,7 +205,8 @@ class BlockFile:
         copied: whether what was saved last is known, from the copy or because it was us.
     """
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, advice: Advice = FOR_SERVICE) -> None:
+        self._advice = advice
         self._path = path
         self._copy = path.with_name(f"{path.name}.saved")
         self.copied = False
@@ -299,7 +300,7 @@ class BlockFile:
             content = to_json(blocklist.without_history(), self._clock).encode()
         if len(content) > _LARGEST:
             text = f"{self._path} can't be written: {len(content)} bytes are more than would be read again"
-            hint = "ravectl blocklist remove takes entries out"
+            hint = f"{self._advice.unblock} takes entries out"
             raise RaveError(Code.BAD_FILE, text, hint=hint, file=str(self._path))
         return content
 
@@ -310,7 +311,9 @@ class BlockFile:
             raise self._unwritable(path, e) from e
 
     def _unwritable(self, path: Path, error: OSError) -> RaveError:
-        hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "is the directory rave's?"
+        hint = "free some space"
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            hint = f"the user {user_name(os.geteuid())} must be able to write in its directory"
         return RaveError(Code.BAD_FILE, f"{path} can't be written: {error.strerror}", hint=hint, file=str(path))
 
     def _put_copy_aside(self) -> Path:
@@ -331,7 +334,8 @@ class BlockFile:
         return self._bad(f"{self._path} can't be used: {reason}; it is kept as {kept}")
 
     def _bad(self, text: str) -> RaveError:
-        return RaveError(Code.BAD_FILE, text, hint=_MEND if self.copied else _BEGIN, file=str(self._path))
+        restore = f"mend it and put it back, or {self._advice.restore.format(copy=self._copy)}"
+        return RaveError(Code.BAD_FILE, text, hint=restore if self.copied else _BEGIN, file=str(self._path))
 
 
 def _damaged(path: Path) -> list[Path]:

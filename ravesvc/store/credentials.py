@@ -17,9 +17,9 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.settings import Session, normalise_token, user_of_peer
 from ravesvc.store.files import write_atomically
 from ravesvc.store.store import Credentials
+from ravesvc.words import user_name
 
 MOST_BYTES = 64 * 1024
-_HINT = "it must be a plain file of the user rave"
 
 
 def read_session(path: Path, *, owner: int | None = None) -> Session | None:
@@ -75,7 +75,7 @@ def write_credentials(path: Path, credentials: Credentials) -> None:
         text = f"{path} can't hold the credentials: {e.message}"
         raise RaveError(Code.BAD_FILE, text, hint="log in again", file=str(path), **e.attributes) from e
     except OSError as e:
-        hint = "the user rave must be able to write in its directory"
+        hint = f"the user {user_name(os.geteuid())} must be able to write in its directory"
         raise RaveError(Code.BAD_FILE, f"{path} can't be written: {e.strerror}", hint=hint, file=str(path)) from e
 
 
@@ -156,16 +156,17 @@ def _unusable(path: Path, e: RaveError) -> RaveError:
 
 
 def _read(path: Path, owner: int | None) -> bytes | None:
+    hint = f"it must be a plain file of the user {user_name(os.geteuid() if owner is None else owner)}"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError as e:
-        raise RaveError(Code.BAD_FILE, f"{path} can't be opened: {e.strerror}", hint=_HINT, file=str(path)) from e
+        raise RaveError(Code.BAD_FILE, f"{path} can't be opened: {e.strerror}", hint=hint, file=str(path)) from e
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or (owner is not None and status.st_uid != owner):
-            raise RaveError(Code.BAD_FILE, f"{path} is not trusted", hint=_HINT, file=str(path))
+            raise RaveError(Code.BAD_FILE, f"{path} is not trusted", hint=hint, file=str(path))
         if status.st_size > MOST_BYTES:
             raise RaveError(Code.BAD_FILE, f"{path} is larger than {MOST_BYTES} bytes", file=str(path))
         return os.read(descriptor, MOST_BYTES)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ravesvc.advice import FOR_SERVICE
 from ravesvc.database import Database
 from ravesvc.errors import RaveError
 from ravesvc.store.store import Store
 
 
-def make_store(database: Database | None, state_path: Path, changed: Callable[[bool], None]) -> Store:
-    """The store in MongoDB, if there is one, else the embedded one; not open yet.
+def make_store(
+    database: Database | None, state_path: Path, changed: Callable[[bool], None], restart: str = FOR_SERVICE.restart
+) -> Store:
+    """The store in MongoDB, if there is one, else the embedded one; not open yet. `restart` is for hints.
 
     `changed` is called when the server of the database goes away (False) and when it is back (True). Raises
     `RaveError` (Config) for a `database` that the driver does not take. Only the engine that is used is loaded.
@@ -19,10 +22,10 @@ def make_store(database: Database | None, state_path: Path, changed: Callable[[b
     if database is not None:
         from ravesvc.store.mongo import MongoStore
 
-        return MongoStore(database, changed)
+        return MongoStore(database, changed, restart)
     from ravesvc.store.sqlite import SqliteStore
 
-    return SqliteStore(state_path)
+    return SqliteStore(state_path, restart=restart)
 
 
 def refusals(database: Database) -> list[RaveError]:

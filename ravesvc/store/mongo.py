@@ -26,6 +26,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.monitoring import TopologyDescriptionChangedEvent, TopologyListener
 
+from ravesvc.advice import FOR_SERVICE
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import documents
@@ -65,13 +66,19 @@ class MongoStore:
 
     engine = "mongodb"
 
-    def __init__(self, database: Database, changed: Callable[[bool], None] | None = None) -> None:
-        """Raises `RaveError` (Config) for what the driver does not take."""
+    def __init__(
+        self,
+        database: Database,
+        changed: Callable[[bool], None] | None = None,
+        restart: str = FOR_SERVICE.restart,
+    ) -> None:
+        """`restart` is for hints, see `Advice`. Raises `RaveError` (Config) for what the driver does not take."""
         for problem in refusals(database):
             raise problem
         if _unverified(database):
             _log.warning("%s turns the verification of the server's certificate off", database.path)
         self._settings = database
+        self._restart = restart
         self._changed = changed
         self._thread: LoopThread | None = None
         self._client: AsyncMongoClient[Document] | None = None
@@ -250,7 +257,7 @@ class MongoStore:
             return await self._thread.call(self._bounded(work), _PATIENCE)
         # Without their causes: what the driver says may quote documents.
         except (PyMongoError, TimeoutError) as e:
-            raise _failure(e, self._settings.path) from None
+            raise _failure(e, self._settings.path, self._restart) from None
         except (BSONError, UnicodeError):
             raise RaveError(Code.BAD_DATA, "the database holds, or was given, what can't be encoded") from None
 
@@ -453,20 +460,20 @@ async def _activate(database: AsyncDatabase[Document], ids: list[Any], *, to: bo
     await database[ADMINS.name].update_many({"_id": {"$in": ids}}, {"$set": {"isActive": to}})
 
 
-def _failure(e: PyMongoError | TimeoutError, path: str) -> RaveError:
+def _failure(e: PyMongoError | TimeoutError, path: str, restart: str) -> RaveError:
     """In words of ours, but for names of hosts and what the operating system says. `path`: where the URI is."""
     if isinstance(e, OperationFailure) and e.code in _BAD_USER:
-        hint = f"mend uri in {path} and restart rave-orchestrator"
+        hint = f"mend uri in {path} and {restart}"
         return RaveError(Code.STORE, "the database refuses the user or the password", hint=hint)
     if isinstance(e, OperationFailure) and e.code == _UNAUTHORIZED:
-        hint = f"give uri in {path} a user with the role readWrite, and restart rave-orchestrator"
+        hint = f"give uri in {path} a user with the role readWrite, and {restart}"
         return RaveError(Code.STORE, "the database does not let us read and write", hint=hint)
     if isinstance(e, (ConnectionFailure, TimeoutError)) or e.timeout:
         reason = re.split(r" \(configured|, Timeout:|, full error", str(e))[0]
         if not reason or reason.startswith("operation"):
             # Its time was over, which the driver says in its own way.
             reason = f"nothing within {_PATIENCE:g} s"
-        hint = f"start MongoDB, or mend uri in {path} and restart rave-orchestrator"
+        hint = f"start MongoDB, or mend uri in {path} and {restart}"
         return RaveError(Code.STORE, f"the database does not answer: {printable(reason, 200)}", hint=hint)
     kind = _code_name(e) if isinstance(e, OperationFailure) else type(e).__name__
     return RaveError(Code.STORE, f"the database can't be used: {kind}")

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from ravesvc.advice import FOR_SERVICE
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.statefile import StateFile
 from ravesvc.store.store import (
@@ -45,8 +46,17 @@ class SqliteStore:
 
     engine = "embedded"
 
-    def __init__(self, path: Path, *, patience: float = _PATIENCE, lock_patience: float = _LOCK_PATIENCE) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        restart: str = FOR_SERVICE.restart,
+        patience: float = _PATIENCE,
+        lock_patience: float = _LOCK_PATIENCE,
+    ) -> None:
+        """`restart` is for hints, see `Advice`."""
         self._path = path
+        self._restart = restart
         self._patience = patience
         self._lock_patience = lock_patience
         self._thread: LoopThread | None = None
@@ -54,7 +64,7 @@ class SqliteStore:
     async def open(self) -> None:
         """See `Store`. A file that is missing is made; one that is damaged is kept aside, and then none is made."""
         if self._thread is None:
-            self._file = StateFile(self._path, patience=self._lock_patience)
+            self._file = StateFile(self._path, restart=self._restart, patience=self._lock_patience)
             self._thread = LoopThread("sqlite")
         await self.read()
 

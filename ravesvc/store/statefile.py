@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from ravesvc.advice import FOR_SERVICE
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import schema
 from ravesvc.store.files import rename_anew, set_aside, write_atomically
-from ravesvc.words import printable
+from ravesvc.words import printable, user_name
 
 T = TypeVar("T")
 
@@ -41,8 +42,6 @@ _PASSING = {
 }
 _PASSING_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
-_RIGHTS = "the user rave must own it, and be able to write in its directory"
-
 # Less than a page; to SQLite that may be a database without tables, whose log it would remove.
 _SMALLEST = 512
 
@@ -60,9 +59,15 @@ class StateFile:
     """
 
     def __init__(
-        self, path: Path, *, patience: float = 2.0, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        path: Path,
+        *,
+        restart: str = FOR_SERVICE.restart,
+        patience: float = 2.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`patience` is how many seconds it waits for a lock that another program has."""
+        """`restart` is for hints; `patience` is how many seconds it waits for a lock that another program has."""
+        self._restart = restart
         self._path = path
         self._patience = patience
         self._clock = clock
@@ -133,7 +138,7 @@ class StateFile:
         """Make sure that it is a file that we may use, and nobody else."""
         status = self._path.lstat()
         if not stat.S_ISREG(status.st_mode):
-            raise self._bad("it is no plain file")
+            raise self._bad("it is no plain file", _rights())
         if not os.access(self._path, os.R_OK | os.W_OK, effective_ids=True):
             # For its words. Opening a file that is in use already would end the locks that SQLite has on it.
             os.close(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
@@ -157,7 +162,7 @@ class StateFile:
         if found != "ok":
             raise _DamageError(_words(found.removeprefix("*** in database main ***")))
         if not ours:
-            raise self._bad("it is the database of another program", "move it away, and restart rave-orchestrator")
+            raise self._bad("it is the database of another program", f"move it away, and {self._restart}")
 
     def _insist_on_place(self, connection: sqlite3.Connection) -> None:
         """What is written to a file that was removed or replaced is lost."""
@@ -217,23 +222,24 @@ class StateFile:
         self.close()
         if kind in _PASSING:
             return self._passing(reason, _PASSING[kind])
-        return self._bad(reason, _RIGHTS if kind in _FORBIDDEN else f"restore a backup as {self._path}")
+        return self._bad(reason, _rights() if kind in _FORBIDDEN else f"restore a backup as {self._path}")
 
     def _unusable(self, e: OSError) -> RaveError:
         reason = e.strerror or str(e)
-        return self._passing(reason, "free some space") if e.errno in _PASSING_ERRNOS else self._bad(reason)
+        if e.errno in _PASSING_ERRNOS:
+            return self._passing(reason, "free some space")
+        return self._bad(reason, _rights())
 
     def _passing(self, reason: str, hint: str) -> RaveError:
         text = f"{self._path} can't be read or written now: {reason}"
         return RaveError(Code.STORE, text, hint=hint, file=str(self._path))
 
-    def _bad(self, reason: str, hint: str = _RIGHTS) -> RaveError:
+    def _bad(self, reason: str, hint: str) -> RaveError:
         return RaveError(Code.BAD_FILE, f"{self._path} can't be used: {reason}", hint=hint, file=str(self._path))
 
     def _lost(self, text: str) -> RaveError:
         hint = (
-            f"restore a backup as {self._path}, or delete {self._path}.damaged-* to begin anew; "
-            "then restart rave-orchestrator"
+            f"restore a backup as {self._path}, or delete {self._path}.damaged-* to begin anew; then {self._restart}"
         )
         return RaveError(Code.BAD_FILE, text, hint=hint, file=str(self._path))
 
@@ -257,3 +263,8 @@ def _transact(connection: sqlite3.Connection, begin: str, work: Callable[[sqlite
 
 def _words(text: str) -> str:
     return printable(" ".join(text.split()), 200)
+
+
+def _rights() -> str:
+    """What a file needs that the process can't use."""
+    return f"the user {user_name(os.geteuid())} must own it, and be able to write in its directory"

@@ -90,7 +90,7 @@ def test_what_the_shipped_file_shows_is_an_option_and_its_default(key: str, text
 def test_the_shipped_file_shows_every_option() -> None:
     sections = (ClientIdentity, Servers, Tls)
     options = {field.name for part in (Config, *sections) for field in dataclasses.fields(part)}
-    not_options = {"identity", "servers", "tls", "database", "authorities", "file", "lines"}
+    not_options = {"identity", "servers", "tls", "database", "authorities", "advice", "file", "lines"}
     assert {key for key, _ in commented_out()} == options - not_options | {"no_proxy"}
 
 

@@ -835,7 +835,7 @@ def test_a_login_without_an_address(run: Run, tmp_path: Path) -> None:
         async with site(tmp_path) as made:
             refused = await failure(made.account.login(""))
             assert refused.code is Code.LOGIN_NEEDED
-            assert str(refused) == "no address is known (run ravectl login EMAIL)"
+            assert str(refused) == "no address is known (run ravectl login, and name it)"
             assert (await failure(made.account.login_ended())).code is Code.NOT_RUNNING
 
     run(body())

@@ -403,7 +403,7 @@ def test_the_manual_page_and_the_shipped_file_explain_every_option() -> None:
     listed = {word for line in re.findall(r"^\.It Va (.*)$", page, re.M) for word in line.replace(",", " ").split()}
     shipped = re.findall(r"^ *#?(\w+):", (ROOT / "config/rave.yaml").read_text(), re.M)
     parts = (config.Config, ClientIdentity, Servers, Tls)
-    not_options = {"identity", "servers", "tls", "database", "authorities", "file", "lines"}
+    not_options = {"identity", "servers", "tls", "database", "authorities", "advice", "file", "lines"}
     options = {field.name for part in parts for field in fields(part)} - not_options | {"no_proxy"}
     assert listed == options
     assert set(shipped) == options | {"client_identity", "servers", "tls"}

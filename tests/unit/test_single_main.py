@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import signal
@@ -146,18 +147,76 @@ def test_no_file_and_an_interruption(
         assert program.main(["--login", "bot@example.test"]) == 1
 
 
+def test_the_example_is_true_here(site: SingleSite, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["--example-config"]) == 0
+    text = capsys.readouterr().out
+    assert not re.search(r"ravectl|systemctl|rave-orchestrator|/etc/rave|/var/lib|package|rave\.yaml\(5\)", text)
+    site.file.write_text("")
+    default = BotManager.from_config().settings
+    examples = re.compile(r"^.*(ca_file|_hosts).*$", re.M)
+    for chosen in text, re.sub(r"^( *)#(\w+:.*)$", r"\1\2", examples.sub("", text), flags=re.M):
+        site.file.write_text(chosen)
+        assert BotManager.from_config().settings == default
+
+
+def test_hints_name_no_command_that_only_the_service_has() -> None:
+    """`advice` has them, for the service; the other modules named here are used by the service alone."""
+    exempt = {"advice", "names", "places", "settings", "state_directory"}
+    code = (
+        "import sys, ravesvc.single.__main__, ravesvc.store.sqlite, ravesvc.store.mongo;"
+        "print(*(module.__file__ for name, module in sys.modules.items() if name.startswith('ravesvc')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, capture_output=True, text=True)
+    paths = [path for path in map(Path, done.stdout.split()) if path.stem not in exempt]
+    assert "house" in {path.stem for path in paths}
+    unfit = re.compile(r"ravectl|systemctl|journalctl|the journal|user rave\b|start rave-")
+    assert [f"{path}: {text}" for path in paths for text in texts(path) if unfit.search(text)] == []
+
+
+def texts(path: Path) -> Iterator[str]:
+    """The texts in a module, docstrings apart."""
+    tree = ast.parse(path.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    bodies = [node.body[0] for node in ast.walk(tree) if isinstance(node, documented) and node.body]
+    docstrings = {id(first.value) for first in bodies if isinstance(first, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
 def test_whoever_does_not_want_it_does_not_pay_for_it() -> None:
     code = "import sys, ravesvc; before = set(sys.modules); ravesvc.BotManager; print(*before)"
     found = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, capture_output=True, text=True)
     assert {name for name in found.stdout.split() if name.startswith("ravesvc")} == {"ravesvc"}
 
 
-def test_the_program_in_the_readme(site: SingleSite, tmp_path: Path) -> None:
+def program_in_the_readme() -> subprocess.Popen[str]:
     chapter = (CHECKOUT / "README.md").read_text().split("\n## On a laptop, without systemd\n")[1].split("\n## ")[0]
     (code,) = re.findall(r"^```python\n(.*?)^```$", chapter, flags=re.M | re.S)
-    program = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", code], cwd=CHECKOUT, stderr=subprocess.PIPE, text=True
     )
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ("file", "rave.yaml does not exist (mkdir -p "),
+        ("credentials", "there is no account: there are no credentials yet (log in with ravesvc --login EMAIL, or"),
+    ],
+)
+def test_the_program_in_the_readme_says_what_it_lacks(site: SingleSite, missing: str, told: str) -> None:
+    getattr(site, missing).unlink()
+    program = program_in_the_readme()
+    _, log = program.communicate(timeout=20)
+    assert program.returncode == 1
+    assert len(log.splitlines()) == 1
+    assert log.startswith("CRITICAL ")
+    assert told in log
+
+
+def test_the_program_in_the_readme(site: SingleSite, tmp_path: Path) -> None:
+    program = program_in_the_readme()
     try:
         site.control.wait(connected=[site.mesh], timeout=15)
         assert site.control.chat(site.mesh, "?add 2 3", wait=5) == ["5"]

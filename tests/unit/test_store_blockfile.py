@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from ravesvc.store import blockfile
 from ravesvc.store.blockfile import BlockFile, EditedMeanwhile, from_json, to_json
 from ravesvc.store.blocklist import SERVICE, Block, Blocklist, Event, Memory, Reason, What
 from ravesvc.store.files import write_atomically
-from ravesvc.words import printable
+from ravesvc.words import printable, user_name
 
 MESH = "11111111-2222-4333-8444-555555555555"
 OTHER = "22222222-2222-4333-8444-555555555555"
@@ -758,7 +759,7 @@ def test_a_copy_that_can_not_even_be_renamed_is_not_overwritten_either(
     [
         (errno.ENOSPC, "free some space"),
         (errno.EDQUOT, "free some space"),
-        (errno.EACCES, "is the directory rave's?"),
+        (errno.EACCES, f"the user {user_name(os.getuid())} must be able to write in its directory"),
     ],
 )
 @pytest.mark.parametrize("which", ["blocklist.json", "blocklist.json.saved"])

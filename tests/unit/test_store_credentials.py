@@ -16,6 +16,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.settings import Session
 from ravesvc.store.credentials import from_object, read_credentials, read_session, to_object, write_credentials
 from ravesvc.store.store import Credentials
+from ravesvc.words import user_name
 
 DEVICE = "0123456789abcdef" * 2
 TOKEN = "fedcba9876543210" * 2
@@ -194,7 +195,7 @@ def test_only_a_plain_file_is_read(path: Path, tmp_path: Path, owner: int | None
         listener.bind(str(path))
         error = refused(path, owner)
     assert error.code is Code.BAD_FILE
-    assert error.hint == "it must be a plain file of the user rave"
+    assert error.hint == f"it must be a plain file of the user {user_name(os.getuid())}"
 
 
 def test_the_owner_counts_when_one_is_given(path: Path) -> None:

@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import schema, statefile
 from ravesvc.store.statefile import StateFile
+from ravesvc.words import user_name
 
 NOW = datetime(2024, 1, 8, 10, 0, 0, tzinfo=UTC)
 ASIDE = "state.db.damaged-20240108T100000Z"
-RIGHTS = "the user rave must own it, and be able to write in its directory"
+RIGHTS = f"the user {user_name(os.getuid())} must own it, and be able to write in its directory"
 SECRET = "auth-token-of-the-bot"
 
 ADD = "INSERT INTO admin_users VALUES (?, 0, 0, 1)"

@@ -36,6 +36,7 @@ class Event(StrEnum):
     ENDED = "ended"
     STOPPED = "stopped"
     BLOCKED = "blocked"
+    HELD = "held"
     UNBLOCKED = "unblocked"
     NOTHING_STARTS = "nothing-starts"
     DISCOVERY_FAILED = "discovery-failed"
@@ -50,6 +51,7 @@ MESSAGE_IDS = {
     Event.ENDED: "bb273802661746f7b79ad99faa9f16e9",
     Event.STOPPED: "6bcade5f29f440ddafa558adcd2d2ea7",
     Event.BLOCKED: "79a1b30787a243b6baf752656d00b081",
+    Event.HELD: "6abc054dacdc42ef884c2a1f565b963b",
     Event.UNBLOCKED: "6c52e2507a854f4590de7f2c48c6c7a5",
     Event.NOTHING_STARTS: "ff37b2e6a22f47488eab8cfe20380d83",
     Event.DISCOVERY_FAILED: "3e38513701004830adbdd4b9141e0114",

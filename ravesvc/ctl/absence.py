@@ -1,14 +1,17 @@
 """Why rave-orchestrator.service does not run, as systemd knows it, and what to do about it.
 
-systemd tells its properties to every user. `explain` is the one place where they become words.
+systemd tells its properties to every user. `explain` is the one place where they become words, and `complain` the one
+that shows them, whichever command has met them.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from ravesvc import names, state_directory
+from ravesvc.ctl import config, output
 from ravesvc.errors import Code, RaveError
 from ravesvc.words import count, printable
 
@@ -65,6 +68,20 @@ _STATE_DIRECTORY = 238
 
 # CLD_EXITED of waitpid(2).
 _EXITED = 1
+
+
+def complain(error: RaveError) -> None:
+    """Say why a command has failed; if that is a mistake in the configuration which the caller may read, name it."""
+    output.complain(error.message, error.hint)
+    for mistake in mistakes(error):
+        output.report(str(mistake))
+
+
+def mistakes(error: RaveError) -> list[RaveError]:
+    """The mistakes over which the service has ended, for an error of `explain` and a caller who may read them."""
+    if not error.attributes.get("configuration") or not os.access(names.CONFIG_FILE, os.R_OK):
+        return []
+    return config.mistakes(names.CONFIG_FILE)
 
 
 def explain(unit: Mapping[str, Any]) -> RaveError:

@@ -1,9 +1,11 @@
-"""ravectl blocklist: which meshes are left alone, and why."""
+"""ravectl blocklist: which meshes are blocked or held, and why."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from ravesvc import names, timespan
 from ravesvc.ctl import arguments, meshes, output
@@ -15,13 +17,15 @@ from ravesvc.words import count
 _INTERFACE = names.BLOCKLIST_INTERFACE
 # As `ravesvc.store.blocklist.Reason` has them, which would take ravectl some time to import; a test compares them.
 REASONS = ("connection_failures", "kicked", "rejected", "crashes", "too_large", "left", "gone", "held", "operator")
+# What has deleted the invitation of the bot.
+_UNINVITED = frozenset({"kicked", "left"})
 # Seconds; what the service takes.
 _LONGEST = 100 * 365 * 24 * 3600
 
 
 def add(commands: Commands) -> None:
     """Add the group to a command line."""
-    group = arguments.group(commands, "blocklist", "see and change which meshes are left alone")
+    group = arguments.group(commands, "blocklist", "see and change which meshes are blocked or held")
     group.add_parser("list", help="list the entries, the oldest first").set_defaults(run=_list)
     group.add_parser("stats", help="count the entries").set_defaults(run=_stats)
 
@@ -29,7 +33,7 @@ def add(commands: Commands) -> None:
     history.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
     history.set_defaults(run=_history)
 
-    adding = group.add_parser("add", help="leave a mesh alone")
+    adding = group.add_parser("add", help="block a mesh")
     adding.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
     adding.add_argument("--for", dest="span", type=_span, default=0, metavar="TIME", help="such as 1h; else for ever")
     adding.add_argument("--why", type=arguments.word, default="", metavar="TEXT", help="for whoever reads the list")
@@ -77,24 +81,27 @@ def _history(service: Service, options: argparse.Namespace) -> None:
 def _add(service: Service, options: argparse.Namespace) -> None:
     mesh = meshes.find(service, options.mesh)
     service.call("Block", "sts", mesh, options.span, options.why, interface=_INTERFACE)
-    output.say(f"Mesh {mesh} is left alone.")
+    output.say(f"Mesh {mesh} is blocked.")
 
 
 def _remove(service: Service, options: argparse.Namespace) -> None:
     if bool(options.meshes) is bool(options.reason) or (options.since and not options.reason):
         hint = "ravectl blocklist remove MESH..., or --reason REASON [--since TIME]"
         raise RaveError(Code.INVALID_ARGUMENT, "either meshes are named, or a reason", hint=hint)
-    chosen = [meshes.find(service, text) for text in options.meshes] or _entries_of(service, options)
+    (entries,) = service.call("ListEntries", interface=_INTERFACE)
+    reasons = {mesh: reason for mesh, reason, *_ in entries}
+    chosen = [meshes.find(service, text) for text in options.meshes] or _chosen(entries, options)
     if not chosen:
         output.say("No entry is like that.")
     for mesh in chosen:
         (unblocked,) = service.call("Unblock", "s", mesh, interface=_INTERFACE)
         output.say(f"Mesh {mesh} {'is no longer' if unblocked else 'was not'} on the blocklist.")
+    if not _UNINVITED.isdisjoint(reasons.get(mesh) for mesh in chosen):
+        output.say("After a kick, or when the bot was sent away, it comes back when it is invited again.")
 
 
-def _entries_of(service: Service, options: argparse.Namespace) -> list[str]:
+def _chosen(entries: Sequence[Sequence[Any]], options: argparse.Namespace) -> list[str]:
     """The meshes that are blocked for a reason, since a time that is not longer ago than was asked for."""
-    (entries,) = service.call("ListEntries", interface=_INTERFACE)
     earliest = time.time() * 1_000_000 - options.since if options.since else 0
     return [mesh for mesh, reason, since, *_ in entries if reason == options.reason and since >= earliest]
 

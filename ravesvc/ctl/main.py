@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from ravesvc import __version__, extras
 from ravesvc.ctl import (
+    absence,
     admin,
     blocklist,
     config,
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with connected() as service:
                 return options.run(service, options) or Exit.OK
     except RaveError as e:
-        output.complain(e.message, e.hint)
+        absence.complain(e)
         return status.of(e)
     except KeyboardInterrupt:
         output.complain("interrupted")

@@ -9,8 +9,8 @@ from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import Service
 
 _VERBS = {
-    "start": ("StartMesh", "let a mesh run that was stopped, or is blocked for a time", "is being started"),
-    "stop": ("StopMesh", "stop a mesh, and keep it stopped", "is being stopped, and stays so until it is started"),
+    "start": ("StartMesh", "let a mesh run that is held, or blocked for a time", "is being started"),
+    "stop": ("StopMesh", "stop a mesh, and hold it", "is being stopped, and held until it is started"),
     "restart": ("RestartMesh", "give a mesh another process", "has another process"),
     "reconnect": ("ReconnectMesh", "let a mesh's process connect anew", "is connecting anew"),
 }

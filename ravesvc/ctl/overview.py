@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ravesvc import names
-from ravesvc.ctl import arguments, columns, config, memory, meshes, output, status, verdict
+from ravesvc.ctl import absence, arguments, columns, memory, meshes, output, status, verdict
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.meshes import Mesh
 from ravesvc.ctl.service import Service, connected, running_bots
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import Code, RaveError
-from ravesvc.words import printable
+from ravesvc.words import count, printable
 
 _LONGEST = 300
 # What keeps all bots from starting may be several things, which are all named.
@@ -38,6 +38,7 @@ _COLOURS = {
     "unhealthy": "31",
     "failed": "31",
     "blocked": "35",
+    "held": "2",
     "stopped": "2",
 }
 _HOME_AND_CLEAR = "\033[H\033[2J"
@@ -161,26 +162,17 @@ def _judge() -> verdict.Verdict:
         return verdict.judge(facts[0], facts[1], time.time())
     except RaveError as e:
         if _is_absence(e):
-            why = [e.message, *map(str, _mistakes(e)[:1])]
+            why = [e.message, *map(str, absence.mistakes(e)[:1])]
             return verdict.absent(": ".join(why), len(running_bots()))
         return verdict.hung(str(e)) if e.code is Code.TIMEOUT else verdict.unknown(str(e))
 
 
 def _show_absence(error: RaveError) -> None:
     """Why the service does not run, and which bots run on."""
-    output.complain(error.message, error.hint)
-    for mistake in _mistakes(error):
-        output.report(str(mistake))
+    absence.complain(error)
     if bots := running_bots():
-        output.say(f"{len(bots)} {'bot runs' if len(bots) == 1 else 'bots run'} on without it:")
+        output.say(f"Running on without it: {count(len(bots), 'bot')}")
         output.table(["MESH", "UNIT", "STATUS"], [[*bot] for bot in bots])
-
-
-def _mistakes(error: RaveError) -> list[RaveError]:
-    """The mistakes in the configuration over which the service has ended, if the caller may read it."""
-    if not error.attributes["configuration"] or not os.access(names.CONFIG_FILE, os.R_OK):
-        return []
-    return config.mistakes(names.CONFIG_FILE)
 
 
 def _show_status(service: Service, options: argparse.Namespace) -> None:

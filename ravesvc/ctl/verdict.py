@@ -17,6 +17,8 @@ from ravesvc.words import count, printable
 DISCONNECTED_S = 300
 
 _MAX_TEXT = 500
+# States of meshes that are not to be connected now.
+_IDLE = ("blocked", "held", "stopped", "stopping")
 # Blocks that a person or a room has meant; all others are failures.
 _MEANT = frozenset({"kicked", "left", "gone", "held", "operator"})
 
@@ -78,6 +80,7 @@ def judge(status: Mapping[str, Any], meshes: Sequence[Mesh], now: float) -> Verd
         "connected": states.count("connected"),
         "unhealthy": states.count("unhealthy"),
         "blocked": states.count("blocked"),
+        "held": states.count("held"),
         "outdated": sum(mesh.outdated for mesh in meshes),
     }
     critical, warning = _critical(status, states), _warnings(status, meshes, now)
@@ -85,8 +88,20 @@ def judge(status: Mapping[str, Any], meshes: Sequence[Mesh], now: float) -> Verd
         return Verdict(Level.CRITICAL, "; ".join([*critical, *warning]), figures)
     if warning:
         return Verdict(Level.WARNING, "; ".join(warning), figures)
-    wanted = len(states) - states.count("blocked") - states.count("stopped")
-    return Verdict(Level.OK, f"{figures['connected']} of {wanted} meshes connected", figures)
+    return Verdict(Level.OK, _fine(states), figures)
+
+
+def _wanted(states: Sequence[str]) -> int:
+    """How many meshes should have a connected bot."""
+    return sum(state not in _IDLE for state in states)
+
+
+def _fine(states: Sequence[str]) -> str:
+    if wanted := _wanted(states):
+        return f"{states.count('connected')} of {count(wanted, 'mesh')} connected"
+    if not states:
+        return "no mesh is listed"
+    return "no bot runs: " + ", ".join(f"{states.count(state)} {state}" for state in _IDLE if state in states)
 
 
 def _critical(status: Mapping[str, Any], states: Sequence[str]) -> list[str]:
@@ -98,7 +113,7 @@ def _critical(status: Mapping[str, Any], states: Sequence[str]) -> list[str]:
     if outages and "connected" not in states:
         return outages
     failed = sum(number for reason, number in status.get("Blocks", {}).items() if reason not in _MEANT)
-    wanted = len(states) - states.count("blocked") - states.count("stopped") + failed
+    wanted = _wanted(states) + failed
     if wanted and not {"connected", "starting"} & set(states):
         return [f"none of {count(wanted, 'mesh')} is connected"]
     return []

@@ -445,10 +445,23 @@ def unsafe(what: str, **attributes: str) -> RaveError:
     return RaveError(Code.BAD_FILE, text, hint="the log says why", **attributes)
 
 
+def log_change(change: Change) -> None:
+    """Say in the log that an entry came, or went."""
+    level, event = logging.INFO, Event.UNBLOCKED
+    if change.what is What.BLOCKED:
+        held = change.block.reason is Reason.HELD
+        level, event = (logging.INFO, Event.HELD) if held else (logging.WARNING, Event.BLOCKED)
+    log.log(level, "%s", describe(change), extra=about(change.block.mesh, event))
+
+
 def describe(change: Change) -> str:
     """A change in words, for the log."""
     block = change.block
     match change.what:
+        case What.BLOCKED if block.reason is Reason.HELD:
+            return f"Mesh {block.mesh} was stopped by {change.actor}, and is held until it is started"
+        case What.UNBLOCKED if block.reason is Reason.HELD:
+            return f"Mesh {block.mesh} is no longer held: it was started by {change.actor}"
         case What.BLOCKED:
             return f"Mesh {block.mesh} is blocked by {change.actor}: {block.describe()}"
         case What.RELEASED:

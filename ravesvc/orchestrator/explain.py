@@ -9,7 +9,7 @@ from ravesvc.bus import Variant
 from ravesvc.errors import RaveError
 from ravesvc.orchestrator.plan import Action, Decision
 from ravesvc.orchestrator.record import Record
-from ravesvc.store.blocklist import Memory, Reason
+from ravesvc.store.blocklist import SERVICE, Block, Memory, Reason
 from ravesvc.words import count, printable
 
 _LONGEST = 300
@@ -43,10 +43,7 @@ def explain(facts: Facts, date: Callable[[int], str]) -> list[str]:
         said.append(f"No bot is started now: {facts.obstacle}.")
     said += _discovery(facts, date)
     if record.block:
-        block = record.block
-        since = f", since {date(facts.blocked_since)}, by {block.actor}"
-        times = f", {block.count} times in a row" if block.count > 1 else ""
-        said.append(f"It is on the blocklist: {block.describe()}{since}{times}.")
+        said.append(_block(record.block, date(facts.blocked_since)))
     if facts.memory.failures:
         failed = count(facts.memory.failures, "failed attempt")
         said.append(f"{failed} since a connection last held: {facts.memory.last_error}.")
@@ -105,6 +102,13 @@ def _state(record: Record) -> str:
     return f"Mesh {record.mesh}{title} is {record.state}{why}."
 
 
+def _block(block: Block, since: str) -> str:
+    if block.reason is Reason.HELD:
+        return f"It was stopped {since}, by {block.actor}, and is held until it is started."
+    times = f", {count(block.count, 'time')} in a row" if block.count > 1 else ""
+    return f"It was put on the blocklist {since}, by {block.actor}: {block.describe()}{times}."
+
+
 def _unshown(messages: int) -> str:
     return f"{count(messages, 'message')} not shown by the server, as far as its process can tell: it saw no echo."
 
@@ -142,10 +146,7 @@ def _next(facts: Facts, date: Callable[[int], str]) -> str:
     if record.unit.restarting:
         return "Next: systemd starts it again in a moment."
     if record.block:
-        if facts.retry:
-            return f"Next: it is tried again {date(facts.retry)}."
-        lifted = "started" if record.block.reason is Reason.HELD else "unblocked"
-        return f"Next: nothing, until it is {lifted}."
+        return f"Next: {_end(record, record.block, date(facts.retry) if facts.retry else '')}."
     if record.state == "unhealthy":
         return "Next: it is restarted."
     if record.unit.running:
@@ -155,3 +156,21 @@ def _next(facts: Facts, date: Callable[[int], str]) -> str:
     if decision.action is Action.START:
         return "Next: it is started."
     return f"Next: nothing, because {decision.reason}." if decision.reason != record.reason else ""
+
+
+def _end(record: Record, block: Block, retry: str) -> str:
+    """What ends a block; `retry` is when it ends by itself, empty for never."""
+    known = record.listed or record.former
+    # Leaving a mesh deletes its invitation. One that is open may be listed all the same.
+    by_invitation = known is None or known.invited
+    if block.reason is Reason.HELD:
+        return f"nothing, until it is started: ravectl start {record.mesh}"
+    if not retry:
+        again = ", and the bot is invited again" if block.reason is Reason.KICKED and by_invitation else ""
+        return f"nothing, until it is unblocked (ravectl blocklist remove {record.mesh}){again}"
+    if block.reason is Reason.LEFT and block.actor == SERVICE and by_invitation:
+        return "it is started when the bot is invited again"
+    if block.reason is Reason.GONE and block.actor == SERVICE:
+        return "it is started when discovery lists it again"
+    listed = "" if record.listed else ", if discovery lists it then"
+    return f"it is tried again {retry}{listed}"

@@ -250,7 +250,7 @@ class Fleet:
 
     @property
     def states(self) -> list[str]:
-        """The state of every mesh in a word, also of those that are blocked and have no record."""
+        """The state of every mesh in a word. Those without a record are on the blocklist, and count as blocked."""
         unrecorded = len(self._blocks.shown) - sum(record.block is not None for record in self.records.values())
         return [record.state for record in self.records.values()] + ["blocked"] * max(0, unrecorded)
 
@@ -267,7 +267,8 @@ class Fleet:
         """
         block = self._blocks.get(mesh)
         if block and block.reason in (Reason.KICKED, Reason.OPERATOR):
-            hint = f"ravectl blocklist remove {mesh} unblocks it"
+            invite = ", then invite the bot again" if block.reason is Reason.KICKED else ""
+            hint = f"ravectl blocklist remove {mesh} unblocks it{invite}"
             raise RaveError(Code.BLOCKED, f"mesh {mesh} is blocked: {block.describe()}", hint=hint, mesh=mesh)
         if mesh not in (self._census.meshes or {}):
             hint = "invite the bot, or wait for the next discovery"
@@ -384,7 +385,7 @@ class Fleet:
 
     def _insist_on_running(self, mesh: str) -> None:
         if block := self._blocks.get(mesh):
-            raise RaveError(Code.BLOCKED, f"mesh {mesh} is blocked: {block.describe()}", mesh=mesh)
+            raise RaveError(Code.BLOCKED, f"mesh {mesh} is {block.state}: {block.describe()}", mesh=mesh)
         if not self._watch.state(mesh).running:
             raise RaveError(Code.NOT_RUNNING, f"mesh {mesh} does not run", mesh=mesh)
 

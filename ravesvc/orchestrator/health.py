@@ -93,7 +93,7 @@ class Health:
         """Count the meshes. Whatever has no process, or no longer will have, is stopped."""
         states = [record.state for record in self._records.values()]
         unhealthy, connected = states.count("unhealthy"), states.count("connected")
-        stopped = sum(map(states.count, ("blocked", "stopped", "stopping", "failed")))
+        stopped = sum(map(states.count, ("blocked", "held", "stopped", "stopping", "failed")))
         healthy = len(states) - unhealthy - stopped
         return Stats(len(states), healthy, unhealthy, connected, healthy - connected, stopped)
 

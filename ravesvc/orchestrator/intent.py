@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable
 
 from ravesvc.errors import RaveError
-from ravesvc.journal import Event, about
 from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.unit import NO_JOB
 from ravesvc.orchestrator.watch import UnitWatch
@@ -52,8 +51,6 @@ class Intent:
         except RaveError as e:
             log.warning("Whether somebody has stopped mesh %s could not be found out: %s", mesh, e)
             return
-        text = "Mesh %s was stopped by hand, and stays so until it is started"
-        log.info(text, mesh, extra=about(mesh, Event.STOPPED))
         self._blocks.add(mesh, Reason.HELD, actor=_ACTOR)
 
     def starting(self, mesh: str) -> bool:

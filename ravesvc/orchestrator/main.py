@@ -30,7 +30,7 @@ from ravesvc.orchestrator.access import Access
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.backend import BackendObject
 from ravesvc.orchestrator.blocklist import BlocklistObject
-from ravesvc.orchestrator.blocks import Blocks, describe
+from ravesvc.orchestrator.blocks import Blocks, log_change
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.ends import Ends
@@ -425,10 +425,8 @@ class _Parent:
 
     def _block_changed(self, change: Change) -> None:
         """An entry came, or went; it is on disk."""
-        blocked = change.what is What.BLOCKED
-        extra = about(change.block.mesh, Event.BLOCKED if blocked else Event.UNBLOCKED)
-        _log.log(logging.WARNING if blocked else logging.INFO, "%s", describe(change), extra=extra)
-        if blocked and change.block.reason is Reason.LEFT:
+        log_change(change)
+        if change.what is What.BLOCKED and change.block.reason is Reason.LEFT:
             # As in `_leave`; here the child has left by itself.
             self._discovery.ask()
         self._kicks_changed = True

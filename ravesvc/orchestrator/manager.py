@@ -286,7 +286,11 @@ class ManagerObject(Interface):
 
     @method(returns={"command": "s", "seconds": "u"}, action=PolkitAction.ADMINS)
     async def issue_claim(self, call: Call) -> tuple[str, int]:
-        """The command that makes the user who writes it in a room an admin, and how long it does; it works once."""
+        """The command that makes the user who writes it in a room an admin, and how long it does; it works once.
+
+        Errors: StoreUnavailable, when an admin could not be saved now.
+        """
+        await self._state.insist_on_changes()
         log.info("An operator has got a code with which a chat user can become an admin")
         return f"{self._prefix}{CLAIM} {self._claims.issue()}", VALID_S
 

@@ -148,7 +148,7 @@ class Record:
     def state(self) -> str:
         """The state in a word.
 
-        One of blocked, stopped, starting, connected, disconnected, unhealthy, restarting, stopping or failed.
+        One of blocked, held, stopped, starting, connected, disconnected, unhealthy, restarting, stopping or failed.
         """
         if self.unit.active == "active":
             if not self.worker.healthy:
@@ -161,7 +161,7 @@ class Record:
         if self.unit.active == "deactivating":
             return "stopping"
         if self.block:
-            return "blocked"
+            return self.block.state
         return "failed" if self.unit.failed else "stopped"
 
     @property

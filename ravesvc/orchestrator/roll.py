@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 # Seconds that a new process has to get back into its mesh.
 _PATIENCE = 60.0
 # States in which it won't.
-_LOST = frozenset({"blocked", "stopped", "failed"})
+_LOST = frozenset({"blocked", "held", "stopped", "failed"})
 
 
 class Roll:

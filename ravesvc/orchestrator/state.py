@@ -33,6 +33,8 @@ _FOR_A_PERSON = 10
 _LOST = (Code.STORE, Code.BAD_FILE)
 # What is kept in a file of its own, for a start without the store.
 _COPIED = frozenset({Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.IGNORED})
+# No command has this name.
+_NO_COMMAND = ""
 _CLOSED = RaveError(Code.STORE, "the store is closed")
 
 
@@ -184,6 +186,14 @@ class State:
         await self._announce(told)
         assert contents, "it was read"
         return contents
+
+    async def insist_on_changes(self) -> None:
+        """Change nothing, which raises as a change that can't be saved does."""
+        try:
+            async with self._using():
+                await self._store.remove_permission(_NO_COMMAND)
+        except RaveError as e:
+            raise _refusal("changes can't be saved", self.error or e) from e
 
     async def add_admin(self, user: int, added_by: int, *, actor: int | None = None) -> bool:
         """Make somebody an admin; False if they are one already. For `actor` see the class."""

@@ -42,6 +42,7 @@ class Situation:
         store_error: why the store can't be used.
         unshown: how many messages of bots have had no echo.
         command_errors: what is wrong with own commands, a sentence each.
+        config_note: what an operator should know of rave.yaml, in a sentence.
     """
 
     states: Sequence[str] = ()
@@ -61,6 +62,7 @@ class Situation:
     store_error: RaveError | None = None
     unshown: int = 0
     command_errors: Sequence[str] = ()
+    config_note: str = ""
 
 
 def status_line(now: Situation) -> str:
@@ -77,6 +79,7 @@ def status_line(now: Situation) -> str:
         f"the store can't be used, changes are refused: {now.store_error.message}" if now.store_error else "",
         f"messages that were not shown by a server: {now.unshown}" if now.unshown else "",
         _commands(now.command_errors),
+        now.config_note,
     ]
     return "; ".join(sentence for sentence in said if sentence)
 
@@ -124,7 +127,7 @@ def _kicks(kicks: Sequence[float]) -> str:
     if most < _LEAST_KICKS:
         return ""
     at = time.strftime("%Y-%m-%d %H:%M", time.localtime(began))
-    undo = "if that was no room's will, ravectl blocklist remove --reason kicked takes them off the blocklist"
+    undo = "if by mistake: ravectl blocklist remove --reason kicked, then invite the bot again"
     return f"kicked from {most} meshes at once at {at} ({undo})"
 
 

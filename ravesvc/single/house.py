@@ -17,7 +17,7 @@ from ravesvc.names import Announcement
 from ravesvc.orchestrator import arguments, entrypoints
 from ravesvc.orchestrator.access import Access
 from ravesvc.orchestrator.account import Account
-from ravesvc.orchestrator.blocks import Blocks, describe
+from ravesvc.orchestrator.blocks import Blocks, log_change
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.desk import Desk
 from ravesvc.orchestrator.discovery import Discovery
@@ -109,8 +109,8 @@ class House:
         return await self._state.add_admin(arguments.user_id(user), added_by=user)
 
     def first_claim(self) -> str:
-        """A code for the first admin, see `Claims`; empty if there is an admin, or if that is not known."""
-        return self._claims.issue() if self._state.loaded and not self._state.admins else ""
+        """A code for the first admin, see `Claims`; empty if there is an admin, or the store can't be used."""
+        return self._claims.issue() if not self._state.error and not self._state.admins else ""
 
     async def start(self) -> None:
         """Begin to look for meshes. Raises `RaveError` for what only a person can mend: Config, LoginNeeded, BadFile.
@@ -257,10 +257,8 @@ class House:
 
     def _block_changed(self, change: Change) -> None:
         """An entry came, or went; it is on disk."""
-        blocked = change.what is What.BLOCKED
-        extra = about(change.block.mesh, Event.BLOCKED if blocked else Event.UNBLOCKED)
-        log.log(logging.WARNING if blocked else logging.INFO, "%s", describe(change), extra=extra)
-        if blocked and change.block.reason is Reason.LEFT:
+        log_change(change)
+        if change.what is What.BLOCKED and change.block.reason is Reason.LEFT:
             # As in `_leave`; here the bot has left by itself.
             self._discovery.ask()
         self._rooms.block_changed(change)

@@ -87,6 +87,11 @@ class Block:
     count: int = 1
     revision: int = 0
 
+    @property
+    def state(self) -> str:
+        """The state of a mesh that it keeps from running, in a word."""
+        return "held" if self.reason is Reason.HELD else "blocked"
+
     def describe(self) -> str:
         """Why the mesh is left alone, in words."""
         return f"{WORDS[self.reason]}: {self.detail}" if self.detail else WORDS[self.reason]

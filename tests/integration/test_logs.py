@@ -52,7 +52,7 @@ def test_the_journal_finds_meshes_and_events(site: Site) -> None:
         f"rave-mesh@{kicked}.service",
     }
     explained = site.sh(f"journalctl --quiet --catalog RAVE_MESH={kicked} RAVE_EVENT=blocked")
-    assert f"Subject: Mesh {kicked} is left alone" in explained
+    assert f"Subject: Mesh {kicked} is blocked" in explained
     assert "ravectl blocklist remove" in explained
 
     def told() -> bool:

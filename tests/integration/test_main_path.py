@@ -74,7 +74,7 @@ def test_stop_and_start_by_hand(site: Site) -> None:
     first, second = site.run_fleet(2)
     site.call("StopMesh", "s", first)
     site.control.wait(disconnected=[first])
-    site.wait_state([first], "blocked")
+    site.wait_state([first], "held")
     assert site.mesh(first, "Reason") == "it was stopped by an operator"
     site.wait_rounds(2)
     assert site.children() == [names.mesh_unit(second)], "a round of discovery must not undo it"

@@ -34,7 +34,7 @@ def test_monitoring_sees_what_needs_a_person(whole: Site) -> None:
     site.run_fleet(1)
     assert check(site) == (
         0,
-        "RAVE OK - 1 of 1 mesh connected | meshes=1 connected=1 unhealthy=0 blocked=0 outdated=0",
+        "RAVE OK - 1 of 1 mesh connected | meshes=1 connected=1 unhealthy=0 blocked=0 held=0 outdated=0",
     )
     site.control.fail("discovery", "500")
     eventually(lambda: "500" in site.manager("DiscoveryError"), "a round has failed")

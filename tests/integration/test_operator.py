@@ -23,7 +23,7 @@ def test_a_stop_by_hand_is_a_hold_until_somebody_starts_it(site: Site) -> None:
     held, other = meshes = site.run_fleet(2)
     connections = site.control.connections()
     site.sh(f"systemctl stop rave-mesh@{held}")
-    site.wait_state([held], "blocked")
+    site.wait_state([held], "held")
     assert entries(site)[held][0] == "held"
     assert entries(site)[held][4] == "systemctl"
     site.wait_rounds(3)
@@ -57,7 +57,7 @@ def test_a_stop_by_hand_between_two_processes_is_a_hold_as_well(site: Site) -> N
     site.sh(f"systemctl kill -s KILL rave-mesh@{mesh}")
     site.wait_state([mesh], "restarting")
     site.sh(f"systemctl stop rave-mesh@{mesh}")
-    site.wait_state([mesh], "blocked")
+    site.wait_state([mesh], "held")
     assert entries(site)[mesh][0] == "held"
     site.wait_rounds(2)
     assert site.children() == []
@@ -241,7 +241,7 @@ def test_a_roll_stops_at_the_first_mesh_that_does_not_come_back(site: Site) -> N
 def test_health_over_the_bus(site: Site, what: str) -> None:
     stopped, lost, fine = site.run_fleet(3)
     site.sh(f"ravectl stop {stopped}")
-    site.wait_state([stopped], "blocked")
+    site.wait_state([stopped], "held")
     site.control.refuse(lost, status=503, times=1)
     site.control.fail("mesh", "timeout")
     site.control.drop(lost)

@@ -45,7 +45,7 @@ def manager(service: FakeService) -> FakeManagerObject:
     ("verb", "member", "words"),
     [
         ("start", "StartMesh", "is being started"),
-        ("stop", "StopMesh", "stays so until it is started"),
+        ("stop", "StopMesh", "held until it is started"),
         ("restart", "RestartMesh", "has another process"),
         ("reconnect", "ReconnectMesh", "is connecting anew"),
     ],
@@ -282,17 +282,20 @@ def test_the_history(service: FakeService, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.splitlines()[1] == "2024-01-08 10:00  blocked  kicked  service"
 
 
+UNINVITED = "After a kick, or when the bot was sent away, it comes back when it is invited again.\n"
+
+
 def test_adding_and_removing(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["blocklist", "add", FIRST]) == 0
     assert main(["blocklist", "add", "9f", "--for", "1h 30min", "--why", "a noisy one"]) == 0
     assert manager.asked == [("Block", FIRST, 0, ""), ("Block", BLOCKED, 5_400_000_000, "a noisy one")]
-    assert f"Mesh {FIRST} is left alone." in capsys.readouterr().out
+    assert f"Mesh {FIRST} is blocked." in capsys.readouterr().out
     assert main(["blocklist", "remove", "9f"]) == 0
     manager.changed = False
     assert main(["blocklist", "remove", FIRST]) == 0
     assert manager.asked[2:] == [("Unblock", BLOCKED), ("Unblock", FIRST)]
     assert capsys.readouterr().out == (
-        f"Mesh {BLOCKED} is no longer on the blocklist.\nMesh {FIRST} was not on the blocklist.\n"
+        f"Mesh {BLOCKED} is no longer on the blocklist.\n{UNINVITED}Mesh {FIRST} was not on the blocklist.\n"
     )
 
 
@@ -309,8 +312,9 @@ def test_all_entries_of_a_reason_are_taken_out(service: FakeService, capsys: pyt
         [SECOND, "rejected", now, 0, "", "service", 1],
     ]
     assert main(["blocklist", "remove", "--reason", "kicked", "--since", "10min"]) == 0
-    assert capsys.readouterr().out == f"Mesh {BLOCKED} is no longer on the blocklist.\n"
-    assert main(["blocklist", "remove", "--reason", "kicked"]) == 0
+    assert capsys.readouterr().out == f"Mesh {BLOCKED} is no longer on the blocklist.\n{UNINVITED}"
+    assert main(["blocklist", "remove", "--reason", "rejected"]) == 0
+    assert capsys.readouterr().out == f"Mesh {SECOND} is no longer on the blocklist.\n"
     assert main(["blocklist", "remove", "--reason", "crashes"]) == 0
     assert capsys.readouterr().out.endswith("No entry is like that.\n")
 

@@ -9,16 +9,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ravesvc
 from ravesvc import names
 from ravesvc.bus import Variant, faults
-from ravesvc.ctl import blocklist, output, overview, service, status
+from ravesvc.ctl import blocklist, output, overview, service, status, systemd
 from ravesvc.ctl.main import main
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import Code, RaveError
+from ravesvc.names import ExitStatus
 from ravesvc.store import dump
 from ravesvc.store.blocklist import Reason
 from tests.unit.bus_fakes import open_fds
@@ -330,6 +332,31 @@ def test_nobody_there(bus: BusDaemon, capsys: pytest.CaptureFixture[str]) -> Non
         heard = capsys.readouterr()
         assert heard.err == "ravectl: rave-orchestrator is not running\nhint: systemctl start rave-orchestrator\n"
         assert not heard.out
+
+
+@pytest.mark.parametrize("command", ["status", "explain abc", "roll", "admin claim", "login a@b.example"])
+def test_every_command_names_the_mistake_over_which_the_service_has_ended(
+    bus: BusDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    async def failed(_: Any) -> dict[str, Any]:
+        return {
+            "ActiveState": "failed",
+            "Result": "exit-code",
+            "ExecMainCode": 1,
+            "ExecMainStatus": ExitStatus.CONFIG,
+        }
+
+    file = tmp_path / "rave.yaml"
+    file.write_text("max_proceses: 3\n")
+    monkeypatch.setattr(systemd, "service_unit", failed)
+    monkeypatch.setattr(names, "CONFIG_FILE", str(file))
+    assert main(command.split()) == Exit.NOT_RUNNING
+    said = capsys.readouterr().err
+    assert "its configuration has a mistake" in said
+    assert f"{file}:1: max_proceses is not an option" in said
+    file.unlink()
+    main(command.split())
+    assert "max_proceses" not in capsys.readouterr().err, "who may not read it is told none of it"
 
 
 def test_monitoring_sees_that_nobody_is_there(bus: BusDaemon, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,10 +37,16 @@ CONNECTED = mesh()
     ("status", "meshes", "level", "words"),
     [
         ({}, [CONNECTED, CONNECTED], Level.OK, "2 of 2 meshes connected"),
-        ({}, [], Level.OK, "0 of 0"),
+        ({}, [], Level.OK, "no mesh is listed"),
         ({"Blocks": {"kicked": 2}}, [CONNECTED, mesh("blocked"), mesh("blocked")], Level.OK, "1 of 1"),
-        ({"Blocks": {"held": 1, "operator": 1}}, [mesh("blocked"), mesh("blocked")], Level.OK, "0 of 0"),
-        ({}, [mesh("stopped")], Level.OK, "0 of 0"),
+        (
+            {"Blocks": {"held": 1, "operator": 2}},
+            [mesh("held"), mesh("blocked"), mesh("blocked")],
+            Level.OK,
+            "no bot runs: 2 blocked, 1 held",
+        ),
+        ({}, [mesh("stopped")], Level.OK, "no bot runs: 1 stopped"),
+        ({}, [mesh("stopping")], Level.OK, "no bot runs: 1 stopping"),
         ({}, [CONNECTED, mesh("starting")], Level.OK, "1 of 2"),
         ({}, [mesh("starting")], Level.OK, "0 of 1"),
         ({}, [CONNECTED, mesh("disconnected", seconds=299)], Level.OK, ""),
@@ -79,6 +85,11 @@ def test_each_condition(status: dict[str, Any], meshes: list[Mesh], level: Level
     assert words in found.text
 
 
+def test_what_is_shared_by_most_is_told_once() -> None:
+    for meshes in [CONNECTED], [mesh("disconnected")]:
+        assert judge(GOOD | {"Outages": ["403 for all"]}, meshes, NOW).text == "403 for all"
+
+
 def test_the_worst_comes_first_and_all_of_it_is_told() -> None:
     found = judge(GOOD | {"StoreError": "away"}, [mesh("disconnected", seconds=9999)], NOW)
     assert found.level is Level.CRITICAL
@@ -94,7 +105,7 @@ def test_the_line_is_one_and_its_bar_begins_the_figures() -> None:
     line = judge(status, [CONNECTED, mesh("unhealthy")], NOW).line()
     assert line.isprintable()
     assert re.fullmatch(
-        r"RAVE WARNING - [^|]*a/b\?c\?\[2Jx+ \| meshes=2 connected=1 unhealthy=1 blocked=0 outdated=0", line
+        r"RAVE WARNING - [^|]*a/b\?c\?\[2Jx+ \| meshes=2 connected=1 unhealthy=1 blocked=0 held=0 outdated=0", line
     )
     assert len(line) < 700
 

@@ -17,8 +17,9 @@ import pytest
 
 from ravesvc.clock import Clock
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import Event
 from ravesvc.orchestrator import blocks as module
-from ravesvc.orchestrator.blocks import Blocks, describe, insist
+from ravesvc.orchestrator.blocks import Blocks, describe, insist, log_change
 from ravesvc.store import blockfile
 from ravesvc.store.blockfile import BlockFile, from_json
 from ravesvc.store.blocklist import EDITOR, SERVICE, Block, Blocklist, Change, Reason, What
@@ -1583,6 +1584,18 @@ def test_a_change_in_words() -> None:
         What.RELEASED: "Mesh m is no longer blocked (its process failed too often: signal SIGSEGV)",
         What.UNBLOCKED: "Mesh m is unblocked by root (its process failed too often: signal SIGSEGV)",
     }
+
+
+def test_a_hold_in_words(caplog: pytest.LogCaptureFixture) -> None:
+    held = Block(mesh="m", reason=Reason.HELD, since=0, until=None)
+    with caplog.at_level(logging.INFO):
+        for what in What.BLOCKED, What.UNBLOCKED:
+            log_change(Change(what=what, block=held, actor="root"))
+    assert caplog.messages == [
+        "Mesh m was stopped by root, and is held until it is started",
+        "Mesh m is no longer held: it was started by root",
+    ]
+    assert [vars(record)["rave_event"] for record in caplog.records] == [Event.HELD, Event.UNBLOCKED]
 
 
 @pytest.mark.parametrize(("count", "told"), [(100, 100), (101, 0)])

@@ -98,9 +98,9 @@ def test_a_kick_is_told_with_whoever_has_heard_of_it_and_what_to_do() -> None:
     assert explain(known, date) == [
         "Mesh m (A film) is blocked: the bot was kicked.",
         LISTED,
-        "It is on the blocklist: the bot was kicked, since on day 40, by service.",
+        "It was put on the blocklist on day 40, by service: the bot was kicked.",
         "Its unit is inactive (dead); its last process ended with exit status 80 (kicked).",
-        "Next: nothing, until it is unblocked.",
+        "Next: nothing, until it is unblocked (ravectl blocklist remove m), and the bot is invited again.",
     ]
 
 
@@ -116,7 +116,7 @@ def test_a_block_that_ends_is_told_with_the_next_try_and_how_often_it_was() -> N
     assert explain(known, date) == [
         "Mesh m (A film) is blocked: it could not be reached: no route to host.",
         LISTED,
-        "It is on the blocklist: it could not be reached: no route to host, since on day 40, by service,"
+        "It was put on the blocklist on day 40, by service: it could not be reached: no route to host,"
         " 3 times in a row.",
         DEAD,
         "Next: it is tried again on day 90.",
@@ -127,9 +127,9 @@ def test_a_block_that_ends_is_told_with_the_next_try_and_how_often_it_was() -> N
 def test_a_hold_is_told_with_whoever_has_stopped_it(actor: str) -> None:
     held = block(Reason.HELD, actor=actor)
     said = explain(facts(blocked=held, blocked_since=40, decision=Decision("m", Action.SKIP, held.describe())), date)
-    assert said[0] == "Mesh m (A film) is blocked: it was stopped by an operator."
-    assert f"It is on the blocklist: it was stopped by an operator, since on day 40, by {actor}." in said
-    assert said[-1].startswith("Next: nothing, until ")
+    assert said[0] == "Mesh m (A film) is held: it was stopped by an operator."
+    assert f"It was stopped on day 40, by {actor}, and is held until it is started." in said
+    assert said[-1] == "Next: nothing, until it is started: ravectl start m."
 
 
 def test_a_mesh_that_has_no_place_is_told_what_it_waits_for_once() -> None:
@@ -253,11 +253,28 @@ def test_a_mesh_that_no_plan_knows() -> None:
     ]
 
 
-def test_what_lifts_a_block_is_told() -> None:
-    for reason, what in (Reason.HELD, "started"), (Reason.KICKED, "unblocked"), (Reason.OPERATOR, "unblocked"):
-        assert (
-            explain(facts(blocked=block(reason), blocked_since=40), date)[-1] == f"Next: nothing, until it is {what}."
-        )
+OPEN = Mesh("m", None, "", False, ())
+REMOVE = "nothing, until it is unblocked (ravectl blocklist remove m)"
+
+
+@pytest.mark.parametrize(
+    ("blocked", "listed", "what"),
+    [
+        (block(Reason.HELD), FILM, "nothing, until it is started: ravectl start m"),
+        (block(Reason.OPERATOR), FILM, REMOVE),
+        (block(Reason.KICKED), None, f"{REMOVE}, and the bot is invited again"),
+        (block(Reason.KICKED), OPEN, REMOVE),
+        (block(Reason.LEFT, until=90), None, "it is started when the bot is invited again"),
+        (block(Reason.LEFT, until=90), OPEN, "it is tried again on day 90"),
+        (block(Reason.LEFT, until=90, actor="blocklist.json"), FILM, "it is tried again on day 90"),
+        (block(Reason.GONE, until=90), None, "it is started when discovery lists it again"),
+        (block(Reason.CRASHES, until=90), FILM, "it is tried again on day 90"),
+        (block(Reason.CRASHES, until=90), None, "it is tried again on day 90, if discovery lists it then"),
+    ],
+)
+def test_what_ends_a_block_is_told(blocked: Block, listed: Mesh | None, what: str) -> None:
+    known = facts(blocked=blocked, blocked_since=40, listed=listed, retry=blocked.until or 0)
+    assert explain(known, date)[-1] == f"Next: {what}."
 
 
 def test_a_process_that_does_not_answer_is_restarted() -> None:

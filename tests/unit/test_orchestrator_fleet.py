@@ -224,7 +224,7 @@ def test_nothing_is_done_twice_at_the_same_time(run: Run, bus_address: str, tmp_
             site.systemd.finish(MESH)
             await site.idle()
             assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
-            assert site.fleet.records[MESH].state == "blocked"
+            assert site.fleet.records[MESH].state == "held"
 
     run(body())
 
@@ -343,7 +343,7 @@ def test_stop_holds_a_mesh_until_start(run: Run, bus_address: str, tmp_path: Pat
             await site.fleet.stop_mesh(MESH, "alice")
             assert (site.on_disk()[MESH].reason, site.on_disk()[MESH].actor) == (Reason.HELD, "alice")
             await site.idle()
-            assert site.shown[-1] == (MESH, "blocked", "it was stopped by an operator")
+            assert site.shown[-1] == (MESH, "held", "it was stopped by an operator")
             site.discover(MESH)
             await site.idle()
             assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
@@ -388,7 +388,7 @@ def test_a_mesh_stopped_while_it_starts_is_stopped_after_that(run: Run, bus_addr
             site.systemd.finish(MESH)
             await site.idle()
             assert [verb for verb, _ in site.systemd.verbs] == ["start", "stop"]
-            assert site.fleet.records[MESH].state == "blocked"
+            assert site.fleet.records[MESH].state == "held"
 
     run(body())
 
@@ -443,7 +443,7 @@ def test_a_word_that_cannot_be_saved_is_in_force_but_told(
                     await site.fleet.stop_mesh(MESH, "alice")
                 assert e.value.code is Code.BAD_FILE
                 await site.idle()
-                assert site.fleet.records[MESH].state == "blocked"
+                assert site.fleet.records[MESH].state == "held"
                 assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
                 with pytest.raises(RaveError) as e:
                     await site.fleet.start_mesh(MESH, "alice")
@@ -1255,7 +1255,7 @@ def test_a_unit_stopped_by_hand_is_held_until_somebody_starts_it(run: Run, bus_a
             await site.state(MESH, "stopping")
             await until(lambda: MESH in site.on_disk())
             site.systemd.finish(MESH)
-            await site.state(MESH, "blocked")
+            await site.state(MESH, "held")
             block = site.on_disk()[MESH]
             assert (block.reason, block.until, block.actor) == (Reason.HELD, None, "systemctl")
             site.systemd.held = False
@@ -1671,7 +1671,7 @@ def test_a_mesh_that_is_blocked_while_it_waits_for_its_turn_is_not_started(
                 await until(lambda: MESH in site.on_disk())
             await site.idle()
             assert site.systemd.verbs == [("start", OTHER)]
-            assert site.fleet.records[MESH].state == "blocked"
+            assert site.fleet.records[MESH].state == "held"
 
     run(body())
 
@@ -1794,7 +1794,7 @@ def test_a_stop_that_fails_is_tried_again_but_not_at_once(
             site.units.errors.clear()
             await until(lambda: ("stop", MESH) in site.systemd.verbs)
             await site.idle()
-            assert site.fleet.records[MESH].state == "blocked"
+            assert site.fleet.records[MESH].state == "held"
 
     run(body())
 
@@ -1860,7 +1860,7 @@ def test_a_stop_by_hand_in_the_middle_of_our_own_start_is_a_hold(
             site.systemd.held = False
             site.discover(MESH, OTHER)
             await site.idle()
-            assert site.fleet.records[MESH].state == "blocked"
+            assert site.fleet.records[MESH].state == "held"
 
     run(body())
     assert "did not start" not in caplog.text

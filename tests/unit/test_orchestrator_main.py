@@ -59,7 +59,7 @@ def test_what_rave_lists_is_started_shown_and_stopped(run: Run, site: Site, bus_
             assert finished[1] == [3, 2, ""]
             assert await get(client, "StaleSinceTimestamp") == 0
             await call(client, "StopMesh", "s", meshes[0])
-            await site.manager.hears("1 blocked, 1 disconnected")
+            await site.manager.hears("1 disconnected, 1 held")
             assert systemd.verbs[2:] == [("stop", meshes[0])]
             os.kill(os.getpid(), signal.SIGTERM)
             assert await parent == ExitStatus.STOPPED

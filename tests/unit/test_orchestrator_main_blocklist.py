@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -87,6 +88,35 @@ def test_an_edit_by_hand_is_taken_over(
             assert (await ask(client, "GetHistory", "s", mesh))[0][0][1:4] == ["blocked", "kicked", "blocklist.json"]
 
     run(body())
+
+
+def test_a_reload_says_what_has_become_of_rave_yaml(
+    run: Run, site: Site, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def reload() -> None:
+        ready = site.manager.said.count("READY=1")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: site.manager.said.count("READY=1") > ready)
+
+    async def body() -> None:
+        async with site.running(bus_address):
+            await site.manager.hears("STATUS=0 meshes")
+            site.configure(max_processes="2")
+            await reload()
+            note = f"{site.file} has changed (max_processes): systemctl restart rave-orchestrator takes it up"
+            await until(lambda: site.manager.status == f"0 meshes; {note}")
+            site.configure(max_proceses="2")
+            await reload()
+            await until(lambda: "max_proceses is not an option" in site.manager.status)
+            site.configure()
+            await reload()
+            await until(lambda: site.manager.status == "0 meshes")
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    said = [record.getMessage() for record in caplog.records if record.name.endswith(".configfile")]
+    assert len(said) == 3, "a line for each reload"
+    assert said[-1].endswith("has not changed since the service read it")
 
 
 def test_an_edit_that_comes_while_another_one_is_taken_over_is_not_missed(
@@ -190,7 +220,7 @@ def test_a_disk_that_is_full_is_said_and_the_service_goes_on(
                 assert not site.blocklist.exists()
             await call(client, "StopMesh", "s", mesh)
             assert mesh in json.loads(site.blocklist.read_text())["blockedMeshes"]
-            await until(lambda: site.manager.status == "1 mesh, 1 blocked")
+            await until(lambda: site.manager.status == "1 mesh, 1 held")
 
     run(body())
 
@@ -205,7 +235,7 @@ def test_a_parent_that_can_no_longer_save_ends(
 
     async def body() -> None:
         async with site.running(bus_address) as (_, client, parent):
-            monkeypatch.setattr(program, "describe", fail)
+            monkeypatch.setattr(program, "log_change", fail)
             await ask(client, "Block", "sts", mesh, 0, "")
             with pytest.raises(LookupError):
                 await parent

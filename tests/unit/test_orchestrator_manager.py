@@ -380,8 +380,8 @@ def test_one_answer_explains_a_mesh_that_is_blocked(run: Run, bus_address: str) 
                 f"Mesh {MESH} (A?film) is blocked: it could not be reached: no route to host.",
                 "Discovery lists it as an invitation, last read on 2023-11-14 at 21:56.",
                 "Discovery fails now, so what was known goes on: no route.",
-                "It is on the blocklist: it could not be reached: no route to host, since on 2023-11-14 at 22:13,"
-                " by service, 2 times in a row.",
+                "It was put on the blocklist on 2023-11-14 at 22:13, by service: it could not be reached: "
+                "no route to host, 2 times in a row.",
                 "1 failed attempt since a connection last held: no route to host.",
                 "Its unit is inactive (dead).",
                 "Next: it is tried again on 2023-11-14 at 23:13.",
@@ -1038,6 +1038,11 @@ def test_a_code_to_claim_with_is_shown_and_not_logged(
                 assert site.rights == [("IssueClaim", PolkitAction.ADMINS)]
             assert code not in caplog.text
             assert "has got a code" in caplog.text
+            site.store.failure = DOWN
+            with pytest.raises(RaveError, match="changes can't be saved: ") as e:
+                await site.ask("IssueClaim")
+            assert e.value.code is Code.STORE
+            assert caplog.text.count("has got a code") == 1
 
     with caplog.at_level(logging.DEBUG):
         run(body())

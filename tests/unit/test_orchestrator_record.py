@@ -42,9 +42,10 @@ def status(**values: Any) -> dict[str, Any]:
     ("found", "state"),
     [
         (Record("m"), "stopped"),
-        (record("inactive", block=BLOCK), "blocked"),
+        (record("inactive", block=BLOCK), "held"),
         (record("failed"), "failed"),
-        (record("failed", block=BLOCK), "blocked"),
+        (record("failed", block=BLOCK), "held"),
+        (record("inactive", block=dataclasses.replace(BLOCK, reason=Reason.KICKED)), "blocked"),
         (record("activating", "start"), "starting"),
         (record("activating", "start", block=BLOCK), "starting"),
         (record("activating", "start", worker=HUNG), "starting"),

@@ -223,6 +223,21 @@ def test_an_admin_is_removed_and_comes_back(run: Run) -> None:
     run(body())
 
 
+def test_whether_changes_can_be_saved_is_tried(run: Run) -> None:
+    async def body() -> None:
+        async with site() as made:
+            before = made.store.contents
+            await made.state.insist_on_changes()
+            assert made.store.contents == before
+            assert made.told == []
+            made.store.failure = DOWN
+            refused = [await failure(made.state.insist_on_changes()) for _ in range(2)]
+            assert [str(each) for each in refused] == 2 * [f"changes can't be saved: {DOWN}"]
+            assert made.state.error
+
+    run(body())
+
+
 def test_what_the_store_refuses_is_no_outage(run: Run) -> None:
     async def body() -> None:
         async with site(Contents(admins=(admin(1),))) as made:

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -31,6 +31,9 @@ MESH_MODES = ("invited", "public", "friends", "all")
 
 # The shipped one has 3 kB.
 _MOST_BYTES = 1024 * 1024
+
+# The sections of the file, by the attributes of `Config` that have what they say.
+_SECTIONS = {"identity": "client_identity", "servers": "servers", "tls": "tls"}
 
 _NOT_IN_BASE_URL = frozenset("?#@ ")
 
@@ -135,6 +138,24 @@ class Config:
             watchdog=self.watchdog,
             debug=self.debug,
         )
+
+
+def changes(before: Config, after: Config) -> list[str]:
+    """The options whose values differ, by their names in rave.yaml, and `database.json` for what stands there."""
+    found: list[str] = []
+    for name in _differing(before, after):
+        if section := _SECTIONS.get(name):
+            found += [f"{section}.{key}" for key in _differing(getattr(before, name), getattr(after, name))]
+        else:
+            found.append("database.json" if name == "database" else name)
+    # What the file at `tls.ca_file` holds is no option.
+    return [name for name in found if name != "tls.authorities"]
+
+
+def _differing(before: Any, after: Any) -> list[str]:
+    """The fields of two objects of one dataclass that differ, of those that count."""
+    fields = [each.name for each in dataclasses.fields(before) if each.compare]
+    return [name for name in fields if getattr(before, name) != getattr(after, name)]
 
 
 def load(path: str | Path, places: Places = _PLACES) -> Config:

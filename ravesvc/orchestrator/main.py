@@ -32,6 +32,7 @@ from ravesvc.orchestrator.backend import BackendObject
 from ravesvc.orchestrator.blocklist import BlocklistObject
 from ravesvc.orchestrator.blocks import Blocks, log_change
 from ravesvc.orchestrator.claims import Claims
+from ravesvc.orchestrator.configfile import ConfigFile
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.ends import Ends
 from ravesvc.orchestrator.filewatch import FileWatch
@@ -161,6 +162,7 @@ class _Parent:
 
     def __init__(self, settings: Config, bus: Bus) -> None:
         self._bus = bus
+        self._config_file = ConfigFile(settings)
         self._blocks = Blocks(
             settings.blocklist_persist_path,
             settings.blocklist_duration,
@@ -282,8 +284,10 @@ class _Parent:
         )
 
     async def reread(self) -> None:
-        """Take over what somebody has done to the blocklist."""
+        """Take over what somebody has done to the blocklist, and look what rave.yaml says by now."""
         await self._blocks.reread()
+        await self._config_file.look()
+        self._changed()
 
     async def close(self) -> None:
         """Stop working; the children are systemd's."""
@@ -512,6 +516,7 @@ class _Parent:
             store_error=self._state.error,
             unshown=unshown(self._fleet.records.values()),
             command_errors=command_errors(self._fleet.records.values()),
+            config_note=self._config_file.note,
         )
 
 

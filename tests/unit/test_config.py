@@ -234,6 +234,21 @@ def test_what_is_the_parents_or_systemds_outdates_no_child(text: str) -> None:
     assert good(text).edition() == DEFAULTS.edition()
 
 
+def test_what_has_changed_is_named_without_its_values() -> None:
+    before = good("limit: 5\nclient_identity: {request_hash_key: abcd}\n")
+    after = good("debug: true\nclient_identity: {request_hash_key: beef, app_build: '1'}\ntls: {ca_file: /a.pem}\n")
+    after = dataclasses.replace(after, database=Database(uri="mongodb://user:secret@host", path="/d.json"))
+    assert config.changes(before, before.with_authorities("a certificate")) == []
+    assert config.changes(before, after) == [
+        "client_identity.request_hash_key",
+        "client_identity.app_build",
+        "tls.ca_file",
+        "limit",
+        "debug",
+        "database.json",
+    ]
+
+
 def test_without_a_proxy_that_of_the_environment_counts() -> None:
     environment = {"HTTPS_PROXY": "http://other.lan:1", "NO_PROXY": "h.test"}
     assert config.with_environment(DEFAULTS, {}) == DEFAULTS

@@ -1,5 +1,5 @@
 from ravesvc.commands import command
 
-@command("greet", "Greets whoever asks.")
+@command("greet", "Greets the user who asks.")
 async def greet(context):
     await context.reply(f"Hello, {await context.display_name()}!")

@@ -5,7 +5,7 @@ A file in /etc/rave/commands.d/, or a module that an installed package names und
 
     from ravesvc.commands import command
 
-    @command("greet", "Greets whoever asks.")
+    @command("greet", "Greets the user who asks.")
     async def greet(context):
         await context.reply(f"Hello, {await context.display_name()}!")
 

@@ -73,16 +73,14 @@ def show(terminal: Terminal) -> None:
     terminal.type("systemctl start rave-simulator")
     terminal.type("rave-simulator config --discovery-interval 5s > /etc/rave/rave.yaml")
 
-    terminal.title(
-        "Start the service, and log its account in: somebody follows the link in the mail, two polls later"
-    )
+    terminal.title("Start the service, and log its account in: the simulator follows the link in the mail")
     terminal.type("systemctl start rave-orchestrator")
     needed = terminal.type("systemctl show --value --property=StatusText rave-orchestrator")
     expect("login needed" in needed, "the service was to ask for a login")
     terminal.type("rave-simulator option confirm 2")
     expect("Logged in" in terminal.type("ravectl login bot@example.test"), "the login was to succeed")
 
-    terminal.title("Somebody invites the bot into three meshes")
+    terminal.title("Users invite the bot into three meshes")
     meshes = terminal.type("rave-simulator mesh create --count 3 --title 'Movie night'").split()
     expect(len(meshes) == 3, "three meshes were to be made")
     terminal.type(f"rave-simulator invite {' '.join(meshes)}")

@@ -47,7 +47,7 @@ def register(
     commands = _AdminCommands(backend, leave, unloaded)
     only = Permission.ADMIN
     registry.command("admin", "Makes a user an admin, or one no longer.", permission=only)(commands.admin)
-    registry.command(CLAIM, "Makes you an admin, with a code from the host.")(commands.claim)
+    registry.command(CLAIM, "Makes you an admin, with a code from the operator.")(commands.claim)
     registry.command("ignore", "Has all bots ignore a user, or listen again.", permission=only)(commands.ignore)
     registry.command(LEAVE, "Makes the bot leave this mesh.", permission=only)(commands.leave)
     registry.command("listperms", "Lists which command is for whom.", permission=only)(commands.listperms)
@@ -203,7 +203,7 @@ def _whom(context: Context) -> tuple[int, list[str]]:
     if not users:
         raise RaveError(
             Code.INVALID_ARGUMENT,
-            "that word mentions nobody",
+            "that word mentions no user",
             hint=f"pick a user from the list that Rave shows after @, or write {_written(context)} <user id>",
         )
     if len(users) > 1:

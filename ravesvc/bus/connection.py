@@ -156,7 +156,7 @@ class Bus:
         arguments = (name, _DO_NOT_QUEUE)
         (result,) = await self.call(DAEMON, DAEMON_PATH, DAEMON, "RequestName", "su", *arguments)
         if result not in (_PRIMARY_OWNER, _ALREADY_OWNER):
-            raise RaveError(Code.BUS, f"the bus name {name} belongs to somebody else")
+            raise RaveError(Code.BUS, f"the bus name {name} belongs to another process")
 
     async def queue_for_name(self, name: str) -> bool:
         """Own `name` now, or as soon as whoever has it lets go; tells whether it is ours already.

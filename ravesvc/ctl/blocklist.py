@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
     adding = group.add_parser("add", help="block a mesh")
     adding.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
     adding.add_argument("--for", dest="span", type=_span, default=0, metavar="TIME", help="such as 1h; else for ever")
-    adding.add_argument("--why", type=arguments.word, default="", metavar="TEXT", help="for whoever reads the list")
+    adding.add_argument("--why", type=arguments.word, default="", metavar="TEXT", help="for those who read the list")
     adding.set_defaults(run=_add)
 
     removing = group.add_parser("remove", help="take entries out, and start their meshes if they are listed")

@@ -209,7 +209,7 @@ class Desk:
     def _insist_loaded(self) -> None:
         if not self._state.last:
             why = self._state.error.message if self._state.error else "the store has not been read yet"
-            raise RaveError(Code.STORE, f"nobody knows who is an admin: {why}")
+            raise RaveError(Code.STORE, f"it is not known who is an admin: {why}")
 
     def _insist_on_admin(self, actor: int, mesh: str, what: str) -> None:
         if actor not in self._state.admins:

@@ -34,7 +34,7 @@ class Intent:
             try:
                 since = await self._watch.active_since(mesh)
             except RaveError as e:
-                log.warning("Whether somebody has started mesh %s could not be found out: %s", mesh, e)
+                log.warning("Whether an operator has started mesh %s could not be found out: %s", mesh, e)
                 continue
             if since > self._blocks.wall(block.since):
                 self.starting(mesh)
@@ -49,7 +49,7 @@ class Intent:
             if unit.running or (unit.job != NO_JOB and await self._watch.job_type(unit.job) not in _STOPS):
                 return
         except RaveError as e:
-            log.warning("Whether somebody has stopped mesh %s could not be found out: %s", mesh, e)
+            log.warning("Whether an operator has stopped mesh %s could not be found out: %s", mesh, e)
             return
         self._blocks.add(mesh, Reason.HELD, actor=_ACTOR)
 

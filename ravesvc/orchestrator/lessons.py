@@ -219,7 +219,7 @@ class Lessons:
             record for record in others if not record.block and (record.unit.running or record.worker.last_error)
         ]
         if server and trying and not any(record.worker.connected for record in trying) and self._excuses(mesh):
-            return f"the server {server} lets nobody in"
+            return f"the server {server} lets no bot in"
         return ""
 
     def _excuses(self, mesh: str, most: float = _EXCUSED) -> bool:

@@ -249,7 +249,7 @@ class _Parent:
         _show_start("asking the message bus whether another orchestrator runs")
         (taken,) = await self._bus.call(*_BUS, "NameHasOwner", "s", names.BUS_NAME)
         if taken:
-            raise RaveError(Code.BUS, f"the bus name {names.BUS_NAME} belongs to somebody else")
+            raise RaveError(Code.BUS, f"the bus name {names.BUS_NAME} belongs to another process")
         _show_start("reading the blocklist")
         self._discovery.census.enter(self._scope.load())
         await self._blocks.start()

@@ -476,7 +476,7 @@ class ManagerObject(Interface):
     def _contents(self) -> Contents:
         if self._state.last is None:
             why = self._state.error.message if self._state.error else "it has not been read yet"
-            raise RaveError(Code.STORE, f"nobody knows what the store holds: {why}")
+            raise RaveError(Code.STORE, f"it is not known what the store holds: {why}")
         return self._state.last
 
     def _counts(self) -> tuple[int, int]:

@@ -82,7 +82,7 @@ class Account:
         """
         identity = "".join(f"  {key}: {json.dumps(value)}\n" for key, value in asdict(self.identity).items())
         return (
-            "# Points rave-orchestrator to the simulator on this machine (rave-simulator config).\n"
+            "# Points the bots to the simulator on this machine (rave-simulator config).\n"
             f"client_identity:\n{identity}"
             "servers:\n"
             f'  api: "https://{server}"\n'

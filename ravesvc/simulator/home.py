@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import authority
 from ravesvc.simulator.account import Account
-from ravesvc.words import user_name
+from ravesvc.store.files import way_in
 
 ACCOUNT_FILE = "account.json"
+_ELSEWHERE = "name another with --state-dir"
 
 
 class Home:
@@ -33,7 +33,7 @@ class Home:
             if not self._account_file.exists():
                 self._write_account()
         except OSError as e:
-            hint = self._way_in() if isinstance(e, PermissionError) else ""
+            hint = way_in(self.directory, _ELSEWHERE) if isinstance(e, PermissionError) else ""
             raise RaveError(Code.BAD_FILE, f"{self.directory} can't be set up: {e.strerror}", hint=hint) from e
 
     def account(self) -> Account:
@@ -42,7 +42,7 @@ class Home:
             return Account.from_json(self._account_file.read_text())
         except OSError as e:
             made = "rave-simulator serve makes it, as do rave-simulator init and rave-simulator.service"
-            hint = self._way_in() if isinstance(e, PermissionError) else made
+            hint = way_in(self.directory, _ELSEWHERE) if isinstance(e, PermissionError) else made
             raise RaveError(Code.BAD_FILE, f"{self._account_file} can't be read: {e.strerror}", hint=hint) from e
 
     def _write_account(self) -> None:
@@ -64,15 +64,3 @@ class Home:
         os.setgroups([])
         os.setgid(owner.st_gid)
         os.setuid(owner.st_uid)
-
-    def _way_in(self) -> str:
-        """Whose the directory is, and how another user may use it or do without."""
-        mine, elsewhere = user_name(os.geteuid()), "name another with --state-dir"
-        try:
-            owner = user_name(self.directory.stat().st_uid)
-        except OSError:
-            return elsewhere
-        if owner not in (mine, "root"):
-            return f"it is for the user {owner} and root; {elsewhere}"
-        word = shlex.quote(str(self.directory))
-        return f"files in {word} belong to root, who has run it: sudo chown -R {mine} {word}, or {elsewhere}"

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import logging
 import os
+from pathlib import Path
 
 from ravesvc.api.models import Listing
 from ravesvc.bot.own import EntryPoint, Sources
@@ -29,6 +30,7 @@ from ravesvc.single.rooms import Rooms
 from ravesvc.store.blocklist import Change, Reason, What
 from ravesvc.store.copy import Copy
 from ravesvc.store.engine import make_store
+from ravesvc.store.files import way_in
 from ravesvc.words import count
 
 log = logging.getLogger(__name__)
@@ -129,8 +131,10 @@ class House:
         if obstacle and obstacle.code is Code.CONFIG:
             raise self._account.lacking()
         if obstacle and obstacle.code is Code.LOGIN_NEEDED:
-            why = obstacle.message if self._account.identity_missing else f"there is no account: {obstacle.hint}"
-            raise RaveError(Code.LOGIN_NEEDED, why, hint=self._way_in())
+            if self._account.identity_missing:
+                hint = f"set that in {self._settings.file}, then {self._way_in()}"
+                raise RaveError(Code.LOGIN_NEEDED, obstacle.message, hint=hint)
+            raise RaveError(Code.LOGIN_NEEDED, f"there is no account: {obstacle.hint}", hint=self._way_in())
         self._entry_points = await asyncio.to_thread(entrypoints.find)
         self._rooms.start()
         self._ready = True
@@ -279,7 +283,8 @@ def _take(settings: Config) -> int:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as e:
-        hint = "let rave.yaml name places where you may write"
+        failed = Path(e.filename)
+        hint = way_in(failed.parent if failed == lock else failed, "let rave.yaml name places where you may write")
         raise RaveError(Code.BAD_FILE, f"{e.filename} can't be written: {e.strerror}", hint=hint) from e
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -32,7 +32,7 @@ class BotManager:
 
         manager = BotManager.from_config("rave.yaml")
 
-        @manager.command("greet", "Greets whoever asks.")
+        @manager.command("greet", "Greets the user who asks.")
         async def greet(context):
             await context.reply(f"Hello, {await context.display_name()}!")
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+
+from ravesvc.words import user_name
 
 
 def write_atomically(
@@ -34,6 +37,23 @@ def write_anew(path: Path, content: bytes, mode: int, group: int) -> None:
         # Unlike a rename it replaces nothing.
         path.hardlink_to(temporary)
         temporary.unlink()
+
+
+def way_in(directory: Path, elsewhere: str) -> str:
+    """A hint for a directory, or files in it, that this process may not use; `elsewhere` is how to name another one.
+
+    It is often root who has left them behind.
+    """
+    mine = user_name(os.geteuid())
+    try:
+        owner = user_name(directory.stat().st_uid)
+    except OSError:
+        return elsewhere
+    if owner not in (mine, "root"):
+        return f"it is for the user {owner} and root; {elsewhere}"
+    word = shlex.quote(str(directory))
+    whose = "belong to root" if owner == "root" else f"are closed to the user {mine}"
+    return f"files in {word} {whose}: sudo chown -R {mine} {word} && chmod -R u+rwX {word}, or {elsewhere}"
 
 
 def set_aside(path: Path, why: str = "damaged", *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Path:

@@ -167,7 +167,8 @@ def test_on_a_laptop_with_pip_alone(laptop: Laptop) -> None:
     assert "ravesvc" in installed
     assert "pystemd" not in installed
     said, _ = laptop.type([second[0], "ravesvc --example-config"]).communicate(timeout=30)
-    assert said == (CHECKOUT / "config/rave.yaml").read_text()
+    assert said.startswith("# The configuration of ravesvc. After a change: start ravesvc again.\n\n")
+    assert f"\n#state_path: {laptop.home}/.local/state/ravesvc/state.db\n" in said
     # Without a service to run in.
     said, _ = laptop.type([second[0], "rave-orchestrator || ravectl status || true"]).communicate(timeout=30)
     assert "the Python package pystemd is missing (pip install 'ravesvc[service]')" in said

@@ -332,7 +332,7 @@ def test_hints_use_the_whole_first_prefix() -> None:
 
 def test_a_word_that_mentions_nobody_gets_a_hint_and_two_mentions_are_one_too_many() -> None:
     scene = AdminScene()
-    assert scene.exchange("?admin @bob").startswith("That word mentions nobody. Pick a user from the list")
+    assert scene.exchange("?admin @bob").startswith("That word mentions no user. Pick a user from the list")
     said = scene.exchange("?admin @bob @carl", mentions=(BOBS, CARLS))
     assert said.startswith("That mentions several users. Name one at a time (error ")
     assert scene.backend.asked == []

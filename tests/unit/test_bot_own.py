@@ -23,7 +23,7 @@ Run = Callable[[Any], Any]
 GREET = """
 from ravesvc.commands import command, on_message
 
-@command("greet", "Greets whoever asks.")
+@command("greet", "Greets the user who asks.")
 async def greet(context): ...
 
 @on_message
@@ -81,7 +81,7 @@ def forget() -> None:
 
 
 def say(name: str, description: str) -> str:
-    return GREET.replace("greet", name).replace("Greets whoever asks.", description)
+    return GREET.replace("greet", name).replace("Greets the user who asks.", description)
 
 
 # Files.
@@ -183,7 +183,7 @@ def test_of_a_file_that_breaks_the_version_before_stays(site: Site) -> None:
     module = sys.modules["rave_commands_greet"]
     site.write("greet.py", say("hail", "Hails.") + "\nraise ValueError\n")
     assert site.read() == ["greet.py"]
-    assert site.description("greet") == "Greets whoever asks."
+    assert site.description("greet") == "Greets the user who asks."
     assert site.registry.get("hail") is None, "all of it or nothing"
     assert sys.modules["rave_commands_greet"] is module
     assert site.errors == ["greet.py, line 10: ValueError"]
@@ -278,7 +278,7 @@ def test_a_command_belongs_to_the_file_that_had_it_first(site: Site) -> None:
     site.read()
     site.write("a.py", say("greet", "Another."))
     assert site.read() == ["b.py"]
-    assert site.description("greet") == "Greets whoever asks."
+    assert site.description("greet") == "Greets the user who asks."
     assert site.errors == [
         f"a.py, line 4: there is a command greet already: it belongs to {site.directory}/b.py".replace(
             f"{site.directory}/", ""

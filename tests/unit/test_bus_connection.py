@@ -122,7 +122,7 @@ def test_names(run: Run, bus_address: str) -> None:
         async with connected(bus_address, 2) as (one, two):
             await one.request_name("org.example.Name")
             await one.request_name("org.example.Name")
-            with pytest.raises(RaveError, match="belongs to somebody else") as e:
+            with pytest.raises(RaveError, match="belongs to another process") as e:
                 await two.request_name("org.example.Name")
             assert e.value.code is Code.BUS
             with pytest.raises(RaveError):

@@ -332,7 +332,7 @@ def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
     assert SESSION.auth_token not in caplog.text
 
 
-NOBODY_KNOWS = RaveError(Code.STORE, "nobody knows who is an admin")
+NOBODY_KNOWS = RaveError(Code.STORE, "it is not known who is an admin")
 
 
 @pytest.mark.parametrize(

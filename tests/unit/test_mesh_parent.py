@@ -179,7 +179,7 @@ def test_while_no_parent_has_spoken_nothing_is_open_to_anybody(
 def test_a_parent_that_says_that_nobody_knows_has_spoken(
     run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
 ) -> None:
-    nobody_knows = RaveError(Code.STORE, "nobody knows who is an admin")
+    nobody_knows = RaveError(Code.STORE, "it is not known who is an admin")
     parent.failures = dict.fromkeys(("GetAdmins", "GetPermissions"), nobody_knows)
 
     async def body() -> None:

@@ -1403,7 +1403,7 @@ def test_what_systemd_does_not_tell_is_said_and_changes_nothing(
             site.fleet._watch.stopping_for_good = silent  # type: ignore[method-assign]
             site.systemd.held = True
             site.systemd.stop(MESH)
-            await until(lambda: f"Whether somebody has stopped mesh {MESH} could not be found out" in caplog.text)
+            await until(lambda: f"Whether an operator has stopped mesh {MESH} could not be found out" in caplog.text)
             assert site.blocks.in_force() == {}
 
     run(body())

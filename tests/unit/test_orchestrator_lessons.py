@@ -267,7 +267,7 @@ def test_while_rave_does_not_answer_no_mesh_is_at_fault(run: Run, caplog: pytest
 
 
 def test_when_the_server_lets_nobody_in_no_mesh_of_it_is_at_fault(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    excuse = f"the server {SERVER} lets nobody in"
+    excuse = f"the server {SERVER} lets no bot in"
 
     async def body() -> None:
         scene = Scene()
@@ -340,7 +340,7 @@ def test_those_that_are_blocked_themselves_prove_nothing(run: Run) -> None:
         scene = Scene()
         scene.add("b", blocked=True, connected=True)
         scene.add("c")
-        assert (await learnt(scene)).excuse == f"the server {SERVER} lets nobody in"
+        assert (await learnt(scene)).excuse == f"the server {SERVER} lets no bot in"
 
     run(body())
 

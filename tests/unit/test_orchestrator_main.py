@@ -238,7 +238,7 @@ def test_the_name_comes_last(run: Run, site: Site, bus_address: str, monkeypatch
             monkeypatch.setattr(program.Fleet, "start", robbed)
             async with site.running(bus_address) as (systemd, _, parent):
                 systemd.load(MESH)
-                with pytest.raises(program.RaveError, match="belongs to somebody else"):
+                with pytest.raises(program.RaveError, match="belongs to another process"):
                     await parent
                 assert "READY=1" not in site.manager.said
 
@@ -254,7 +254,7 @@ def test_beside_another_parent_nothing_is_touched(run: Run, site: Site, bus_addr
         async with connected(bus_address) as (other,):
             await other.request_name(names.BUS_NAME)
             async with site.running(bus_address) as (_, _, parent):
-                with pytest.raises(program.RaveError, match=f"{names.BUS_NAME} belongs to somebody else"):
+                with pytest.raises(program.RaveError, match=f"{names.BUS_NAME} belongs to another process"):
                     await parent
 
     run(body())

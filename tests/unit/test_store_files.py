@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ravesvc.store import files
-from ravesvc.store.files import rename_anew, set_aside, write_anew, write_atomically
+from ravesvc.store.files import rename_anew, set_aside, way_in, write_anew, write_atomically
+from ravesvc.words import user_name
 
 
 @pytest.fixture
@@ -261,6 +262,21 @@ def test_a_new_name_reaches_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch
     set_aside(path, clock=clock)
     assert synced == [[ASIDE]]
     assert descriptors() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a directory away needs root")
+@pytest.mark.parametrize(
+    ("owner", "whose"), [(0, "belong to root"), (65534, f"are closed to the user {user_name(65534)}"), (4711, "")]
+)
+def test_how_to_use_what_another_user_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, whose: str
+) -> None:
+    os.chown(tmp_path, owner, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    mend = f"sudo chown -R {user_name(65534)} {tmp_path} && chmod -R u+rwX {tmp_path}"
+    expected = f"files in {tmp_path} {whose}: {mend}, or move" if whose else "it is for the user 4711 and root; move"
+    assert way_in(tmp_path, "move") == expected
+    assert way_in(tmp_path / "missing", "move") == "move"
 
 
 def test_a_name_that_is_taken_is_an_error(path: Path) -> None:

@@ -61,7 +61,7 @@ def test_the_example_of_the_readme_is_the_one_that_is_installed_and_works(run: R
             room.load(ROOT / "config/greet.py")
             assert await room.say("?greet", user="Ann") == ["Hello, Ann!"]
             (listed,) = await room.say("?help", user="Ann")
-            assert "• **?greet**: Greets whoever asks." in listed
+            assert "• **?greet**: Greets the user who asks." in listed
 
     run(body())
 

@@ -46,6 +46,20 @@ async def main():
 asyncio.run(main())
 """
 
+# The two files that `Site.set_up` makes.
+SAVED = "/root/set-up"
+
+_RESET = f"""
+systemctl stop rave-orchestrator.service rave-meshes.target
+systemctl reset-failed
+find /var/lib/rave -mindepth 1 -delete
+rm -rf /etc/rave/database.json /run/systemd/system/rave-mesh@?*.service.d/broken.conf
+systemctl daemon-reload
+systemctl restart rave-simulator
+cp {SAVED}/rave.yaml /etc/rave/
+cp -p {SAVED}/credentials.json /var/lib/rave/
+"""
+
 
 class Site:
     """A machine with rave-orchestrator and rave-simulator, wired together."""
@@ -59,6 +73,7 @@ class Site:
         self.sh("systemctl start rave-simulator")
         self.configure()
         self.give_credentials()
+        self.sh(f"mkdir -p {SAVED}; cp -p /etc/rave/rave.yaml /var/lib/rave/credentials.json {SAVED}")
 
     def configure(self, interval: str = f"{DISCOVERY_INTERVAL:g}s") -> None:
         """Write rave.yaml for the simulator, with an interval of discovery."""
@@ -91,13 +106,8 @@ class Site:
         self.sh("rave-simulator credentials | install -T -o rave -m 600 /dev/stdin /var/lib/rave/credentials.json")
 
     def reset(self) -> None:
-        """As after `set_up`: nothing runs, nothing is remembered."""
-        self.sh("systemctl stop rave-orchestrator.service rave-meshes.target")
-        self.sh("systemctl reset-failed")
-        self.sh("find /var/lib/rave -mindepth 1 -delete; rm -f /etc/rave/database.json")
-        self.sh("rm -rf /run/systemd/system/rave-mesh@?*.service.d/broken.conf; systemctl daemon-reload")
-        self.sh("systemctl restart rave-simulator")
-        self.give_credentials()
+        """As after `set_up`: nothing runs, nothing is remembered. One process, since each test pays for it."""
+        self.sh(_RESET)
 
     def sh(self, script: str, *, user: str | None = None, check: bool = True, timeout: float = 60) -> str:
         """Run a shell script in the machine; returns what it printed."""
@@ -239,7 +249,6 @@ def wired(machine: Machine) -> Site:
 def site(wired: Site) -> Iterator[Site]:
     """The wired machine with nothing running; afterwards the simulator must have seen no mistake of ours."""
     wired.reset()
-    wired.configure()
     yield wired
     assert wired.control.violations() == []
 

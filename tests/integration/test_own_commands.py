@@ -12,7 +12,7 @@ from testbed.machine import CommandFailed
 from ravesvc import names
 from tests.integration.conftest import CHECKOUT, Figure, Site, eventually
 from tests.integration.test_admins import says, user_id
-from tests.integration.test_rights import STRANGER, inside_a_child
+from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_child
 
 DIRECTORY = names.COMMANDS_DIRECTORY
 GREET = (CHECKOUT / "config" / "greet.py").read_text()
@@ -246,7 +246,9 @@ time.sleep(60)
 """
 
 
-def test_a_bot_sees_nothing_else_of_what_is_the_operators(site: Site, meshes: list[str]) -> None:
+def test_a_bot_sees_nothing_else_of_what_is_the_operators(site: Site) -> None:
+    site.configure(NO_ROUND)
+    site.run_fleet(1)
     with inside_a_child(site, LOOK):
         said = site.machine.journal("-t", f"rave-mesh@{STRANGER}", "-o", "cat")
     assert "sees ['commands.d'] 0" in said

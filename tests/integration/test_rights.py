@@ -22,6 +22,8 @@ SYSTEMD = [
     "org.freedesktop.systemd1.Manager",
 ]
 STRANGER = "33333333-2222-4333-8444-555555555555"
+# An interval of discovery. A round stops what runs for STRANGER, which no listing names, maybe while it still starts.
+NO_ROUND = "10min"
 FORGER = (CHECKOUT / "tests" / "integration" / "forger.py").read_text()
 
 
@@ -48,6 +50,7 @@ def test_a_forged_signal_changes_nothing(site: Site, user: str) -> None:
 
 def test_one_child_can_not_speak_for_another(site: Site) -> None:
     """From within a unit of the fleet, as its user."""
+    site.configure(NO_ROUND)
     mesh, other = meshes = site.run_fleet(2)
     connections = site.control.connections()
     with inside_a_child(site, FORGER, mesh):
@@ -59,7 +62,7 @@ def test_one_child_can_not_speak_for_another(site: Site) -> None:
 
 @contextlib.contextmanager
 def inside_a_child(site: Site, script: str, *arguments: str) -> Iterator[None]:
-    """Let a child of another mesh be a script of ours: its user, its unit, its sandbox."""
+    """Let a child of another mesh be a script of ours: its user, its unit, its sandbox. Takes `NO_ROUND`."""
     file = "/var/tmp/child.py"
     drop_in = "/run/systemd/system/rave-mesh@.service.d/99-test.conf"
     # Its own directory for temporary files is empty.
@@ -91,6 +94,7 @@ import time; time.sleep(60)
 
 
 def test_one_child_can_not_kill_another(site: Site) -> None:
+    site.configure(NO_ROUND)
     (mesh,) = site.run_fleet(1)
     pids = site.pids([mesh])
     with inside_a_child(site, KILLER, pids[mesh]):
@@ -256,6 +260,7 @@ def test_only_children_may_ask_the_backend(site: Site, user: str | None) -> None
 
 def test_a_child_may_not_act_for_a_stranger(site: Site) -> None:
     """A real child's process, whose code somebody else wrote: the parent looks up the acting user itself."""
+    site.configure(NO_ROUND)
     site.run_fleet(1)
     site.sh("ravectl admin add 100000001")
     with inside_a_child(site, _ASK_AS_STRANGER):

@@ -11,7 +11,7 @@ from testbed.machine import CommandFailed
 
 from ravesvc import names
 from tests.integration.conftest import Site, eventually
-from tests.integration.test_rights import STRANGER, inside_a_child
+from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_child
 
 # As images for LXD and Incus have it, with some more lines of the same kind.
 _IMAGE = """
@@ -142,8 +142,7 @@ import time; time.sleep(60)
 
 
 def test_a_bot_can_not_change_what_all_bots_are_handed(site: Site) -> None:
-    # A round would stop the meddler, whose mesh it does not list.
-    site.configure("10min")
+    site.configure(NO_ROUND)
     (mesh,) = site.run_fleet(1)
     files = "/run/rave/settings.json /run/rave/session.json"
     before = site.sh(f"stat -c '%n %a %u %s %Y' {files}; sha256sum {files}")

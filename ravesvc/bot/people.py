@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 from ravesvc.bot.text import plain
 from ravesvc.errors import RaveError
+from ravesvc.words import count
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ class People:
             async with asyncio.timeout(_LOOKUP_SECONDS):
                 return await self._lookup(user_ids)
         except (RaveError, TimeoutError) as error:
-            log.warning("cannot look up the names of %d users: %s", len(user_ids), str(error) or "no answer in time")
+            users = count(len(user_ids), "user")
+            log.warning("cannot look up the names of %s: %s", users, str(error) or "no answer in time")
             return {}
 
     def _remember(self, asked: list[int], found: Mapping[int, str]) -> None:

@@ -12,7 +12,7 @@ from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.blocks import Blocks, insist, unsafe
 from ravesvc.orchestrator.polkit import Authority
 from ravesvc.store.blocklist import FOR_EVER, Block, Change, Reason, What
-from ravesvc.words import printable
+from ravesvc.words import count, printable
 
 _LONGEST = 200
 # Microseconds; a hundred years say "for ever" to whoever means that.
@@ -114,7 +114,7 @@ class BlocklistObject(Interface):
         actor = await self._authority.actor(call)
         taken, over, saved = self._blocks.take([self._entry(*entry, actor) for entry in entries])
         if not await saved:
-            raise unsafe(f"{taken} entries")
+            raise unsafe(count(taken, "entry"))
         return taken, over
 
     @method(returns={"entries": "u"}, action=PolkitAction.QUARANTINE)

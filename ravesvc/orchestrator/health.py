@@ -17,6 +17,7 @@ from ravesvc.errors import RaveError
 from ravesvc.journal import Event, about
 from ravesvc.orchestrator.record import Record
 from ravesvc.orchestrator.workers import Workers
+from ravesvc.words import count
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class Health:
         if tasks:
             await asyncio.wait(tasks, timeout=_ADOPTION)
             answered = sum(record.worker.ready for record in self._records.values())
-            log.info("%d of %d running meshes have answered", answered, len(tasks))
+            log.info("%d of %s answered", answered, count(len(tasks), "running mesh"))
 
     async def run(self) -> None:
         """Ask for ever; never two rounds at a time."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ravesvc.names import FINAL_STATUSES, ExitStatus
 from ravesvc.settings import NOT_HANDED_OVER
 from ravesvc.store.blocklist import Reason
+from ravesvc.words import count
 
 # ExecMainCode: CLD_EXITED of sigaction(2), or 0 if none ran; any other means that a signal ended the process.
 _CLD_EXITED = 1
@@ -132,4 +133,4 @@ def how_ended(unit: UnitState) -> str:
 def _crash(unit: UnitState) -> str:
     how = how_ended(unit) or "its program was not run"
     # systemd has counted the one that it refused.
-    return f"systemd gave up after {unit.n_restarts - 1} restarts (result {unit.result}, {how})"
+    return f"systemd gave up after {count(unit.n_restarts - 1, 'restart')} (result {unit.result}, {how})"

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator.client import ALL, Control
+from ravesvc.words import count
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 # A verb returns an exit status; none is success.
@@ -239,7 +240,7 @@ def _list(control: Control, _: argparse.Namespace) -> None:
     bot = state["bot"]["user_id"]
     for mesh, facts in state["meshes"].items():
         words = ["connected" if mesh in connected else "-", "invited" if bot in facts["invited"] else "-"]
-        _print([f"{mesh}  {words[0]:9}  {words[1]:7}  {len(facts['users'])} users  {facts['title']}"])
+        _print([f"{mesh}  {words[0]:9}  {words[1]:7}  {count(len(facts['users']), 'user')}  {facts['title']}"])
 
 
 def _users(control: Control, options: argparse.Namespace) -> None:

@@ -29,8 +29,12 @@ def test_a_stop_by_hand_is_a_hold_until_somebody_starts_it(site: Site) -> None:
     site.wait_rounds(3)
     assert site.children() == [names.mesh_unit(other)]
     said = site.sh(f"ravectl explain {held}")
-    assert "stopped by an operator" in said
-    assert "until it is started" in said
+    assert f"Mesh {held} " in said
+    assert " is held: it was stopped by an operator" in said
+    assert f"until it is started: ravectl start {held}" in said
+    told = site.sh(f"journalctl --quiet --catalog RAVE_MESH={held} RAVE_EVENT=held")
+    assert f"Subject: Mesh {held} is held" in told
+    assert "was stopped by systemctl" in told
     for again in (lambda: site.sh("systemctl restart rave-orchestrator"), site.kill_parent):
         again()
         site.wait_state([other], "connected")

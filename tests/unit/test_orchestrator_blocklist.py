@@ -540,7 +540,7 @@ def test_entries_that_can_not_be_saved_are_said_to_be_unsafe(run: Run, bus_addre
         async with site_on(bus_address, tmp_path / "state" / "blocklist.json") as site:
             error = await site.refused("ImportEntries", "a(sstts)", [(MESH, "kicked", OLD, 0, "")])
             assert error.code is Code.BAD_FILE
-            assert "done, but the blocklist could not be saved: 1 entries" in error.message
+            assert "done, but the blocklist could not be saved: 1 entry" in error.message
             assert site.blocks.get(MESH)
 
     run(body())

@@ -378,7 +378,7 @@ def test_what_runs_already_is_asked_before_the_start_goes_on(run: Run, caplog: p
 
     with caplog.at_level(logging.INFO):
         run(body())
-    assert caplog.messages == ["2 of 2 running meshes have answered"]
+    assert caplog.messages == ["2 of 2 running meshes answered"]
 
 
 def test_nothing_is_said_when_nothing_runs(run: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -416,7 +416,7 @@ def test_children_that_hang_do_not_hold_up_the_adoption_and_are_adopted_when_the
 
     with caplog.at_level(logging.INFO):
         run(body())
-    assert caplog.messages == ["1 of 3 running meshes have answered"]
+    assert caplog.messages == ["1 of 3 running meshes answered"]
 
 
 # For ever.

@@ -140,7 +140,7 @@ def test_a_crash_is_told_in_words(unit: UnitState, words: str) -> None:
 
 
 def test_the_restart_that_systemd_refused_is_none() -> None:
-    assert "after 1 restarts" in why_failed(failed(EXITED, 1, n_restarts=2))[1]
+    assert "after 1 restart (" in why_failed(failed(EXITED, 1, n_restarts=2))[1]
 
 
 def test_a_unit_that_was_not_restarted_has_not_crashed_again_and_again() -> None:

@@ -43,7 +43,7 @@ def test_a_session_at_the_terminal(cli: Cli) -> None:
     status, meshes = cli("mesh", "create", "--count", "2", "--title", "Film", "--public")
     assert (status, len(meshes)) == (0, 2)
     assert cli("invite", *meshes) == (0, [])
-    assert cli("mesh", "list") == (0, [f"{mesh}  -          invited  1 users  Film" for mesh in meshes])
+    assert cli("mesh", "list") == (0, [f"{mesh}  -          invited  1 user  Film" for mesh in meshes])
     assert cli("uninvite", "--all") == (0, [])
     assert cli("join", meshes[0], "bea", "cy") == (0, [])
     assert cli("part", meshes[0], "ann") == (0, [])

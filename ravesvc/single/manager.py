@@ -38,7 +38,8 @@ class BotManager:
 
         asyncio.run(manager.run())
 
-    The log is the program's to set up: `ravesvc.log.set_up(logging.INFO, "mybot")` makes it readable.
+    The log is the program's to set up: `ravesvc.log.set_up(logging.INFO, "mybot")` makes it readable, and logs a
+    `RaveError` that nothing catches in words.
     """
 
     def __init__(self, settings: Config, commands_directory: Path) -> None:

@@ -51,6 +51,9 @@ def way_in(directory: Path, elsewhere: str) -> str:
         return elsewhere
     if owner not in (mine, "root"):
         return f"it is for the user {owner} and root; {elsewhere}"
+    if Path("~").expanduser() not in directory.parents:
+        # It may be one of the system, which is not to be given away.
+        return elsewhere
     word = shlex.quote(str(directory))
     whose = "belong to root" if owner == "root" else f"are closed to the user {mine}"
     return f"files in {word} {whose}: sudo chown -R {mine} {word} && chmod -R u+rwX {word}, or {elsewhere}"

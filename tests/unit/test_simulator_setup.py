@@ -93,7 +93,10 @@ def test_as_root_init_works_as_the_owner_of_the_directory(tmp_path: Path) -> Non
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 @pytest.mark.parametrize(("verb", "failed"), [("init", "can't be set up"), ("config", "account.json can't be read")])
-def test_what_root_has_left_is_named_with_the_mend(tmp_path: Path, verb: str, failed: str) -> None:
+def test_what_root_has_left_is_named_with_the_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, failed: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
     if verb == "config":
         Home(tmp_path).init()
     for parent in (tmp_path, *tmp_path.parents[:3]):

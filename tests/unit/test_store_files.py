@@ -273,10 +273,12 @@ def test_how_to_use_what_another_user_has_left(
 ) -> None:
     os.chown(tmp_path, owner, -1)
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
     mend = f"sudo chown -R {user_name(65534)} {tmp_path} && chmod -R u+rwX {tmp_path}"
     expected = f"files in {tmp_path} {whose}: {mend}, or move" if whose else "it is for the user 4711 and root; move"
     assert way_in(tmp_path, "move") == expected
     assert way_in(tmp_path / "missing", "move") == "move"
+    assert way_in(Path("/usr"), "move") == "move", "it is not a user's to be given"
 
 
 def test_a_name_that_is_taken_is_an_error(path: Path) -> None:

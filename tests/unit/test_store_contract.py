@@ -27,6 +27,9 @@ LATER = WHEN + timedelta(days=400, milliseconds=1)
 EXTREMES = [datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999000, UTC)]
 LARGE = 2**63 - 1
 
+# Seconds that a call may take: much is done at once here, and the machine may be busy.
+PATIENCE = 30.0
+
 ACCOUNT = Credentials(
     email="bot@example.test",
     device_id="0123456789abcdef" * 2,
@@ -43,14 +46,19 @@ FIXTURES = {"mongodb": "mongod", "mongodb-auth": "mongod_auth", "mongodb-replica
 
 
 @pytest.fixture(params=["embedded", *FIXTURES])
-def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeStore]:
+def make_store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MakeStore]:
     """Makes stores, not open yet, that share a fresh place."""
     if request.param == "embedded":
-        yield lambda: SqliteStore(tmp_path / "state.db")
+        yield lambda: SqliteStore(tmp_path / "state.db", patience=PATIENCE, lock_patience=PATIENCE)
         return
     from ravesvc.database import Database
+    from ravesvc.store import mongo
     from ravesvc.store.mongo import MongoStore
 
+    monkeypatch.setattr(mongo, "_PATIENCE", PATIENCE)
+    monkeypatch.setattr(mongo, "_DRIVER_PATIENCE", PATIENCE)
     server = request.getfixturevalue(FIXTURES[request.param])
     name = f"test-{uuid.uuid4().hex}"
     yield lambda: MongoStore(Database(path="database.json", uri=server.uri(name)))

@@ -8,8 +8,9 @@ PYTEST := $(PYTHON) -W error -m pytest
 # What a release to come is likely to break: Python, systemd, the bus.
 FORKY_TESTS := $(addprefix tests/integration/test_,main_path.py lifecycle.py own_commands.py rights.py)
 BUS_TESTS := $(wildcard tests/unit/test_bus*.py)
-# By way of the environment, so that it holds in the workers of the unit tests and the processes they start.
-STRICT := PYTHONASYNCIODEBUG=1 PYTHONWARNINGS=error
+# By way of the environment, so that it holds in the workers of the unit tests and the processes they start, which
+# would else compile everything anew where PYTHONDONTWRITEBYTECODE is set.
+STRICT := PYTHONASYNCIODEBUG=1 PYTHONWARNINGS=error PYTHONDONTWRITEBYTECODE=
 
 # For building pystemd, and for the tests' private message bus, certificates and MongoDB server (curl's libraries).
 HOST_PACKAGES := curl dbus gcc libsystemd-dev openssl pkg-config python3 python3-dev python3-venv zsh

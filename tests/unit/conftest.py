@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import os
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -63,6 +66,35 @@ def use_dbus_fast() -> None:
 
 if os.environ.get("RAVESVC_TEST_DBUS") == "dbus_fast":
     use_dbus_fast()
+
+
+# For each future asyncio's debug mode notes where it was made: what of it is written in C notes all frames, down to
+# those of pytest, which took a third of a test's time. This many are enough to find the place.
+_FRAMES_NOTED = 5
+_walk_stack = traceback.walk_stack
+traceback.walk_stack = lambda frame: itertools.islice(_walk_stack(frame), _FRAMES_NOTED)
+
+
+def pytest_collection() -> None:
+    """Until `pytest_collection_finish` nothing becomes garbage that is worth looking for."""
+    gc.disable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Lines that made-up examples reach count for nothing: a test with an example of its own has to reach them.
+
+    To watch those tests would take twice their time.
+    """
+    for item in items:
+        if hypothesis.is_hypothesis_test(item.obj):
+            item.add_marker("no_cover")
+
+
+def pytest_collection_finish() -> None:
+    """What there is now stays: the collector need not look through it again with every test."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def run_coroutine(main: Coroutine[Any, Any, T]) -> T:

@@ -123,7 +123,7 @@ def test_the_driver_is_asked_too(file: Path, capsys: pytest.CaptureFixture[str])
     assert SECRET not in heard.err
 
 
-@pytest.mark.parametrize("content", [b"\xff", b"[", b"- x", b"\x00", b"[" * 2000])
+@pytest.mark.parametrize("content", [b"\xff", b"[", b"- x", b"\x00", b"[" * 600])
 def test_what_is_no_configuration(file: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_bytes(content)
     assert main(["config", "check", str(file)]) == Exit.FAILED

@@ -225,8 +225,8 @@ def test_a_machine_that_cannot_start_says_why_and_leaves_nothing() -> None:
 
 def test_a_root_that_cannot_be_made_leaves_no_half_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(BedError, match="no-such-package"):
-        Root(name="broken", packages=("no-such-package",), start=()).ensure()
+    with pytest.raises(BedError, match="no-such-release"):
+        Root(name="broken", suite="no-such-release", packages=("less",), start=()).ensure()
     assert not [path for path in (tmp_path / "ravesvc-testbed").iterdir() if path.is_dir()]
 
 

@@ -101,6 +101,23 @@ def test_values_that_do_not_fit_are_refused(signature: str, value: Any) -> None:
             check(signature, value)
 
 
+@pytest.mark.parametrize(
+    ("fields", "serial"),
+    [
+        (b"\x05\x01u\0\x09\0\0\0", 9),
+        (b"\x08\x01g\0\x01s\0" + b"\0" + b"\x05\x01u\0\x09\0\0\0", 9),
+        (b"\x07\x01s\0\x02\0\0\0:1\0", 0),
+        (b"\x05\x01x\0" + bytes(12), 0),
+        (b"\x05\x01u\0", 0),
+        (b"\x08\x01g\0", 0),
+        (b"", 0),
+    ],
+    ids=["alone", "after a signature", "none", "of another type", "cut off", "a signature cut off", "no fields"],
+)
+def test_the_call_that_an_answer_belongs_to_stands_in_its_header(fields: bytes, serial: int) -> None:
+    assert answered(struct.pack("<BBBBIII", ord("l"), Kind.RETURN, 0, 1, 0, 7, len(fields)) + fields) == serial
+
+
 def test_check_accepts_what_fits() -> None:
     check("a{sv}", {"a": Variant("u", 1)})
     check("as", ["x"])

@@ -196,6 +196,27 @@ def test_an_echo_that_comes_again_stands_for_no_other_message() -> None:
     assert forms.echoed("2", "b", known_id=True) == "2"
 
 
+def test_an_echo_in_a_form_that_was_given_up_changes_nothing() -> None:
+    forms = ChatForms(None, lambda: 0.0)
+    forms.send("1", "a", {})
+    forms.send("2", "b", {})
+    assert forms.refused("2", 400, "") is ChatForm.NOTIFICATION
+    assert forms.refused("3", 400, "") is None
+    assert forms.echoed("2", "b", known_id=True) == "2"
+    assert forms.echoed("1", "a", known_id=True) == "1"
+    assert (forms.form, forms.known) == (ChatForm.NOTIFICATION, True)
+
+
+def test_one_message_tries_the_other_form_while_the_rest_wait() -> None:
+    now = 0.0
+    forms = ChatForms(None, lambda: now)
+    for number in "123":
+        forms.send(number, number, {})
+    now = ECHO_WAIT_S
+    assert [(sent.id, sent.form) for sent in forms.due()] == [("1", ChatForm.NOTIFICATION)]
+    assert (forms.due(), forms.unshown) == ([], 0)
+
+
 def test_what_a_connection_takes_along_is_neither_counted_nor_sent_again() -> None:
     forms = ChatForms(None, lambda: 0.0)
     forms.send("1", "a", {})

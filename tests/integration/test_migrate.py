@@ -148,7 +148,7 @@ def test_options_and_identity_move_too(fresh: Site) -> None:
     leave(site, "credentials.json", account(site))
     site.machine.run(["tee", f"{OLD}/bot.js"], input=source(identity))
     site.sh("systemctl start rave-orchestrator")
-    assert "client_identity.request_hash_key (" in site.manager("Status")
+    assert "client_identity lacks request_hash_key, " in site.manager("Status")
     status, said = migrate(site)
     assert status == 1, said
     assert "command_prefix, blocklist_duration, status_poll_interval, max_processes" in said

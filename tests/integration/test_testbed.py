@@ -21,23 +21,26 @@ from testbed.root import Root, build_root, prune, run_root
 
 CHECKOUT = Path(__file__).parents[2]
 _GROUPS = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines() if " cgroup" in line]
+# The keeper mounts there. Elsewhere others may mount what they like meanwhile.
+_MOUNT_POINTS = ("/run", "/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
 class Traces:
-    """What a machine could leave behind on the host."""
+    """What a machine could leave behind on the host: mounts where the test bed makes some, control groups, files."""
 
-    mounts: str
+    mounts: frozenset[str]
     groups: frozenset[Path]
     run: frozenset[Path]
 
     @classmethod
     def here(cls, owner: int) -> "Traces":
         """Those of this moment, without the control groups of other test beds than `owner`'s."""
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         groups = (Path(top) for root in _GROUPS for top, _, _ in os.walk(root))
         ours = f"ravesvc-testbed-{owner}-"
         return cls(
-            mounts=Path("/proc/self/mountinfo").read_text(),
+            mounts=frozenset(line for line in mounts if line.split()[4].startswith(_MOUNT_POINTS)),
             groups=frozenset(path for path in groups if "ravesvc-testbed-" not in str(path) or ours in str(path)),
             run=frozenset(Path("/run").rglob("*")),
         )

@@ -45,7 +45,7 @@ check: .venv/ready ## linters, types and unit tests: some five minutes
 
 .PHONY: integration
 integration: .venv/ready deb ## tests on a booted Debian 13 with the packages installed
-	$(PYTEST) tests/integration -m "not faults" -n 2 --dist loadfile
+	$(PYTEST) tests/integration -m "not faults" -n 3 --dist loadfile
 
 .PHONY: test-faults
 test-faults: .venv/ready deb ## the long runs in which things are made to break

@@ -563,7 +563,7 @@ def test_running_children_are_adopted_and_left_running(run: Run, bus_address: st
 def test_a_child_that_is_slow_to_answer_holds_up_nothing(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(health_module, "_ADOPTION", 0.05)
+    monkeypatch.setattr(health_module, "_ADOPTION", 1.0)  # so long as the other one may take on a busy machine
 
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (bus, quick):
@@ -573,7 +573,7 @@ def test_a_child_that_is_slow_to_answer_holds_up_nothing(
                 child.status = {"Connected": ("b", True), "LastError": ("s", "")}
             child = site.children[MESH]
             child.gate.clear()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await site.fleet.start()
             assert "1 of 2 running meshes answered" in caplog.text
             assert site.fleet.records[MESH].state == "disconnected"

@@ -25,7 +25,6 @@ from ravesvc.words import user_name
 
 NOW = datetime(2024, 1, 8, 10, 0, 0, tzinfo=UTC)
 ASIDE = "state.db.damaged-20240108T100000Z"
-RIGHTS = f"the user {user_name(os.getuid())} must own it, and be able to write in its directory"
 SECRET = "auth-token-of-the-bot"
 
 ADD = "INSERT INTO admin_users VALUES (?, 0, 0, 1)"
@@ -511,6 +510,10 @@ def as_somebody() -> Iterator[Path]:
                 os.seteuid(0)
 
 
+def rights() -> str:
+    return f"the user {user_name(os.geteuid())} must own it, and be able to write in its directory"
+
+
 def test_a_file_without_rights_is_left_alone() -> None:
     with as_somebody() as directory:
         path = directory / "state.db"
@@ -523,7 +526,7 @@ def test_a_file_without_rights_is_left_alone() -> None:
                 error = failure(file)
             assert error.code is Code.BAD_FILE
             assert error.message == f"{path} can't be used: Permission denied"
-            assert error.hint == RIGHTS
+            assert error.hint == rights()
             assert stat.S_IMODE(path.stat().st_mode) == mode
             assert names(path) == ["state.db"]
         path.chmod(0o600)
@@ -545,7 +548,7 @@ def test_a_directory_without_rights_leaves_it_alone() -> None:
                 path.parent.chmod(0o700)
                 assert error.code is Code.BAD_FILE
                 assert error.message.startswith(f"{path} can't be used: ")
-                assert error.hint == RIGHTS
+                assert error.hint == rights()
                 assert names(path) == ["state.db"] * present
 
 

@@ -155,6 +155,10 @@ class FakeSystemd(Interface):
         if mesh == names.TARGET_UNIT:
             self.verbs.append(("stop", mesh))
             return f"{ROOT}/job/8"
+        unit, _ = self.units[mesh]
+        if unit.get("ActiveState") == "failed":
+            # As systemd does: there is nothing to stop, and the failure stays until it is reset.
+            return self._queue("stop", mesh, {}, {})
         return self._queue("stop", mesh, {"ActiveState": "deactivating", "SubState": "stop-sigterm"}, DEAD)
 
     def restart(self, mesh: str) -> str:

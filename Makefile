@@ -35,13 +35,13 @@ deb: python3 ## build the packages into build/ and check them with lintian
 test: check integration ## everything but the long fault runs
 
 .PHONY: check
-check: .venv/ready ## linters, types and unit tests: some five minutes
+check: .venv/ready ## linters, types and unit tests: some four minutes
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	$(STRICT) $(PYTEST) -n 2 --cov
-	$(STRICT) RAVESVC_TEST_DBUS=dbus_fast $(PYTEST) $(BUS_TESTS)
+	$(STRICT) $(PYTEST) -n 3 --dist worksteal --cov
+	$(STRICT) RAVESVC_TEST_DBUS=dbus_fast $(PYTEST) -n 2 $(BUS_TESTS)
 
 .PHONY: integration
 integration: .venv/ready deb ## tests on a booted Debian 13 with the packages installed

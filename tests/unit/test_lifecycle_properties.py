@@ -388,7 +388,9 @@ class Lifecycle(RuleBasedStateMachine):
     def half_a_round(self, listed: list[str]) -> None:
         """A list that breaks off, or that is not read to its end."""
         before, kept = set(self.believed), self.plan()
-        self.last_list = [*self.last_list, *listed]
+        # Of what runs at its start a parent knows that the one before has seen it listed.
+        earlier = self.believed if self.census.meshes is None else self.last_list
+        self.last_list = [*earlier, *listed]
         news = set(listed) - self.late(listed)
         self.lost = self.lost[0] - news, self.lost[1]
         self.census.glimpse([Mesh(mesh, None, "", invited=mesh in INVITED, users=()) for mesh in listed])

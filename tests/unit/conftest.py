@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -80,21 +80,27 @@ def pytest_collection() -> None:
     gc.disable()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Lines that made-up examples reach count for nothing: a test with an example of its own has to reach them.
-
-    To watch those tests would take twice their time.
-    """
-    for item in items:
-        if hypothesis.is_hypothesis_test(item.obj):
-            item.add_marker("no_cover")
-
-
 def pytest_collection_finish() -> None:
     """What there is now stays: the collector need not look through it again with every test."""
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Function) -> Generator[None, object, object]:
+    """Hide from coverage what made-up examples reach: a test with an example of its own has to reach it.
+
+    To watch them would take more than twice their time. (In a worker of pytest-xdist the marker `no_cover` stops one
+    tracer of two.)
+    """
+    tracer = sys.gettrace()
+    if hypothesis.is_hypothesis_test(item.obj):
+        sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)
 
 
 def run_coroutine(main: Coroutine[Any, Any, T]) -> T:

@@ -5,6 +5,8 @@ SHELL := /bin/bash
 TESTBED := python3 packaging/testbed
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -W error -m pytest
+# Booted machines wait more than they work, so there are more of them at once than cores.
+BOOTED := $(PYTEST) tests/integration --durations=10
 # What a release to come is likely to break: Python, systemd, the bus.
 FORKY_TESTS := $(addprefix tests/integration/test_,main_path.py lifecycle.py own_commands.py rights.py)
 BUS_TESTS := $(wildcard tests/unit/test_bus*.py)
@@ -45,12 +47,12 @@ check: .venv/ready ## linters, types and unit tests: some four minutes
 
 .PHONY: integration
 integration: .venv/ready deb ## tests on a booted Debian 13 with the packages installed
-	$(PYTEST) tests/integration -m "not faults" -n 3 --dist loadfile
+	$(BOOTED) -m "not faults" -n 4 --dist loadfile
 
 .PHONY: test-faults
 test-faults: .venv/ready deb ## the long runs in which things are made to break
-	$(PYTEST) tests/integration -m "faults and not alone" -n 3 --dist worksteal
-	$(PYTEST) tests/integration -m "faults and alone"
+	$(BOOTED) -m "faults and not alone" -n 5 --dist worksteal
+	$(BOOTED) -m "faults and alone"
 
 .PHONY: test-forky
 test-forky: .venv/ready deb ## the main of those tests on Debian 14, which is in the making

@@ -45,8 +45,14 @@ check: .venv/ready ## linters, types and unit tests: some four minutes
 	$(STRICT) $(PYTEST) -n 3 --dist worksteal --cov
 	$(STRICT) RAVESVC_TEST_DBUS=dbus_fast $(PYTEST) -n 2 $(BUS_TESTS)
 
+.PHONY: roots
+roots: python3 ## make the root file systems that machines start from, if they are not cached
+	$(TESTBED) root
+
 .PHONY: integration
-integration: .venv/ready deb ## tests on a booted Debian 13 with the packages installed
+integration: .venv/ready ## tests on a booted Debian 13 with the packages installed
+	# Side by side: to make the roots is waiting for a mirror, for the most part.
+	$(MAKE) --jobs=2 roots deb
 	$(BOOTED) -m "not faults" -n 4 --dist loadfile
 
 .PHONY: test-faults
@@ -56,7 +62,7 @@ test-faults: .venv/ready deb ## the long runs in which things are made to break
 
 .PHONY: test-forky
 test-forky: .venv/ready deb ## the main of those tests on Debian 14, which is in the making
-	TESTBED_SUITE=forky $(PYTEST) $(FORKY_TESTS) -m "not faults" -n 2 --dist loadfile
+	TESTBED_SUITE=forky $(PYTEST) $(FORKY_TESTS) -m "not faults" -n 4 --dist loadfile
 
 .PHONY: bench-starts
 bench-starts: .venv/ready deb ## what the n-th start of a bot costs, of BOTS=100

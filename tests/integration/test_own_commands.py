@@ -202,7 +202,7 @@ def test_permission_and_cooldown(site: Site, meshes: list[str]) -> None:
 
 
 PACKAGE = """
-d=/usr/local/lib/python3.13/dist-packages
+d=$(echo /usr/local/lib/python3.*/dist-packages)
 mkdir -p $d/greetings-{version}.dist-info
 cat > $d/greetings.py
 printf 'Metadata-Version: 2.1\\nName: greetings\\nVersion: {version}\\n' > $d/greetings-{version}.dist-info/METADATA
@@ -215,13 +215,13 @@ def test_an_installed_package_brings_commands(site: Site, meshes: list[str]) -> 
     pids = site.pids(meshes)
     try:
         for version, word in ("1.0", "Hello"), ("1.1", "Good morning"):
-            site.sh("rm -rf /usr/local/lib/python3.13/dist-packages/greetings*")
+            site.sh("rm -rf /usr/local/lib/python3.*/dist-packages/greetings*")
             script = PACKAGE.format(version=version)
             site.machine.run(["sh", "-ec", script], input=GREET.replace("Hello", word))
             refresh(site)
             assert says(site, mesh, "ann", "?greet") == f"{word}, Ann!"
     finally:
-        site.sh("rm -rf /usr/local/lib/python3.13/dist-packages/greetings*")
+        site.sh("rm -rf /usr/local/lib/python3.*/dist-packages/greetings*")
     refresh(site)
     assert "?greet" not in says(site, mesh, "ann", "?help")
     assert site.pids(meshes) == pids

@@ -31,7 +31,6 @@ from ravesvc.orchestrator.intent import Intent
 from ravesvc.orchestrator.lessons import Lessons
 from ravesvc.orchestrator.plan import Action, Decision, enough, plan
 from ravesvc.orchestrator.record import Record, WorkerState, command_errors, counted
-from ravesvc.orchestrator.rests import Rests
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.unit import NO_JOB, UnitState, ended_with, how_ended
 from ravesvc.orchestrator.watch import UnitWatch
@@ -103,7 +102,6 @@ class Fleet:
         self._watch = UnitWatch(bus, self._unit_changed)
         self._intent = Intent(self._watch, blocks)
         self._busy: set[str] = set()
-        self._rests = Rests()
         # Those whose start is decided, and not over; and those that have just failed to be stopped.
         self._starting: set[str] = set()
         self._stuck: set[str] = set()
@@ -155,7 +153,7 @@ class Fleet:
             self._blocks.in_force(),
             units,
             self._limit,
-            resting=self._rests.meshes,
+            resting=self._starts.rests.meshes,
             starting=self._starting,
             missing=self._census.missing,
             held=self._starts.held(self.records.values()),
@@ -181,7 +179,7 @@ class Fleet:
         self._census.forget_unread(self._needed)
         self._company.welcome()
         self._lessons.unlearn()
-        self._rests.round_finished()
+        self._starts.rests.round_finished()
         self.refresh()
         for mesh, unit in list(self._watch.states.items()):
             # What could not be saved, or reset, the last time.
@@ -219,7 +217,7 @@ class Fleet:
         known = alive | self._latest_blocked(alive)
         self._more_blocked = 0
         for mesh in self.records.keys() - known:
-            self._starts.outages.forget(mesh)
+            self._starts.forget(mesh)
             self._changed(self.records.pop(mesh))
         for mesh in known:
             record = self._record(mesh)
@@ -273,8 +271,7 @@ class Fleet:
         if mesh not in (self._census.meshes or {}):
             hint = "invite the bot, or wait for the next discovery"
             raise RaveError(Code.NO_SUCH_MESH, f"discovery does not list mesh {mesh}", hint=hint, mesh=mesh)
-        self._rests.end(mesh)
-        self._starts.outages.release(mesh)
+        self._starts.release(mesh)
         self._blocks.in_company(mesh)
         saved = self._blocks.remove(mesh, actor)
         self.carry_out()
@@ -364,7 +361,7 @@ class Fleet:
         except RaveError as e:
             failure = e
             self._record(mesh).worker.fail(str(e))
-            self._rests.add(mesh)
+            self._starts.rests.add(mesh)
             # Said in words: a traceback would add nothing.
             log.error("Mesh %s: %s", mesh, e, extra=about(mesh))  # noqa: TRY400
         finally:
@@ -446,9 +443,9 @@ class Fleet:
         self._look_up(self._record(mesh))
         if lesson.excuse:
             if unit.needs_person:
-                self._rests.back_off(mesh)
+                self._starts.rests.back_off(mesh)
             else:
-                self._rests.add(mesh)
+                self._starts.rests.add(mesh)
             self._record(mesh).worker.fail(lesson.excuse)
         if not lesson.saved:
             # The failed unit is the only lasting trace then, so it stays.
@@ -508,7 +505,7 @@ class Fleet:
             # It has ended, and systemd starts it again: not all that ends for a reason says so.
             self._soon()
         elif old.present and not unit.present and not unit.failed:
-            self._rests.add(mesh)
+            self._starts.rests.add(mesh)
         if self._limit is not None and old.present and not unit.present:
             # There may be room for another one.
             self._soon()
@@ -537,8 +534,7 @@ class Fleet:
         worker = self._record(mesh).worker
         if worker.connected and time.monotonic() - worker.connected_at >= HELD:
             self._blocks.held(mesh)
-            self._rests.end(mesh)
-            self._starts.outages.stable(mesh)
+            self._starts.stable(mesh)
 
     def _heard(self, mesh: str, member: str, body: Sequence[Any]) -> None:
         """A verified child speaks."""

@@ -1,4 +1,4 @@
-"""What keeps meshes from being started for now though they should run: pauses, outages, and the pace.
+"""What keeps meshes from being started for now though they should run: pauses, outages, rests, and the pace.
 
 The service and the process that runs all bots by itself have the same rules.
 """
@@ -12,6 +12,7 @@ from ravesvc.errors import RaveError
 from ravesvc.orchestrator.outage import Outages
 from ravesvc.orchestrator.pauses import Pace, Pauses
 from ravesvc.orchestrator.record import Record, counted
+from ravesvc.orchestrator.rests import Rests
 from ravesvc.room import address
 
 
@@ -21,6 +22,7 @@ class StartPolicy:
     Attributes:
         pauses: those that Rave asks for.
         outages: what most meshes fail by, for no fault of their own.
+        rests: the meshes whose process has ended without an order to.
     """
 
     def __init__(self, api_host: str, per_minute: int) -> None:
@@ -29,7 +31,23 @@ class StartPolicy:
         self._pace = Pace(per_minute)
         self._turns = asyncio.Lock()
         self.outages = Outages()
+        self.rests = Rests()
         self.pauses = Pauses(self._pace.slow_down)
+
+    def release(self, mesh: str) -> None:
+        """An operator wants the mesh to be started now."""
+        self.rests.end(mesh)
+        self.outages.release(mesh)
+
+    def stable(self, mesh: str) -> None:
+        """The bot of a mesh has been connected for a while: what went wrong before is over."""
+        self.rests.end(mesh)
+        self.outages.stable(mesh)
+
+    def forget(self, mesh: str) -> None:
+        """There is no such mesh any more."""
+        self.rests.end(mesh)
+        self.outages.forget(mesh)
 
     def held(self, records: Iterable[Record]) -> dict[str, str]:
         """The meshes that are not to be started now, each with the reason in words."""

@@ -28,7 +28,6 @@ from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.lessons import Lessons
 from ravesvc.orchestrator.plan import Action, enough, plan
 from ravesvc.orchestrator.record import Record, WorkerState, counted, usual_chat_form
-from ravesvc.orchestrator.rests import Rests
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.unit import UnitState
 from ravesvc.settings import HELD, Session
@@ -95,8 +94,6 @@ class Rooms:
         self._lessons = Lessons(self.records, census, blocks, answers, starts.outages)
         self._company = Company(census, blocks, self._own_user)
         self._rooms: dict[str, _Room] = {}
-        # Those whose bot has ended by itself without being blocked.
-        self._rests = Rests()
         self._telling: set[asyncio.Task[None]] = set()
         self._due = False
         self._acting = True
@@ -110,7 +107,7 @@ class Rooms:
         self._census.forget_unread(self._rooms.keys() | self._blocks.alone)
         self._company.welcome()
         self._lessons.unlearn()
-        self._rests.round_finished()
+        self._starts.rests.round_finished()
         for mesh in self._rooms:
             self._praise(mesh)
         self._refresh()
@@ -170,7 +167,7 @@ class Rooms:
         listed = self._census.meshes or {}
         known = listed.keys() | self._blocks.shown.keys() | self._rooms.keys()
         for mesh in self.records.keys() - known:
-            self._starts.outages.forget(mesh)
+            self._starts.forget(mesh)
             del self.records[mesh]
         for mesh in known:
             record = self._record(mesh)
@@ -189,7 +186,7 @@ class Rooms:
             self._blocks.in_force(),
             units,
             limit,
-            resting=self._rests.meshes,
+            resting=self._starts.rests.meshes,
             missing=self._census.missing,
             held=self._starts.held(self.records.values()),
             unread=self._census.unread,
@@ -231,7 +228,7 @@ class Rooms:
         except Exception:
             # Nothing of one mesh is worth the others.
             log.exception("Ended by a fault of this program")
-            self._rests.add(mesh)
+            self._starts.rests.add(mesh)
         finally:
             del self._rooms[mesh]
             record.unit = UnitState()
@@ -297,9 +294,9 @@ class Rooms:
         if lesson.excuse:
             record.worker.fail(lesson.excuse)
             if record.unit.needs_person:
-                self._rests.back_off(mesh)
+                self._starts.rests.back_off(mesh)
             else:
-                self._rests.add(mesh)
+                self._starts.rests.add(mesh)
         if lesson.reason is Reason.KICKED:
             await self._leave(mesh)
 
@@ -341,7 +338,7 @@ class Rooms:
         if worker.connected and time.monotonic() - worker.connected_at >= HELD:
             worker.attempts = 0
             self._blocks.held(mesh)
-            self._starts.outages.stable(mesh)
+            self._starts.stable(mesh)
 
     def _forget_words(self, record: Record) -> None:
         """There is no bot that what was said last still holds for, but for its last words."""

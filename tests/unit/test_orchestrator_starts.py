@@ -30,6 +30,16 @@ def test_a_pause_of_the_api_concerns_all_and_one_of_a_server_its_own_meshes() ->
     assert starts.pause(records[0])[0] == pytest.approx(60, abs=1)
 
 
+@pytest.mark.parametrize("end", [StartPolicy.release, StartPolicy.stable, StartPolicy.forget])
+def test_a_rest_is_over_and_the_next_one_a_first(end: Callable[[StartPolicy, str], None]) -> None:
+    starts = StartPolicy("api.test", 0)
+    first = starts.rests.back_off("a")
+    assert starts.rests.back_off("a") > first
+    end(starts, "a")
+    assert not starts.rests.meshes
+    assert starts.rests.back_off("a") == first
+
+
 @pytest.mark.parametrize(
     ("host", "seconds"),
     [("two.test", 60), ("", 60), (7, 60), ("one.test", 0), ("one.test", "60"), ("one.test", -1), ("one.test", True)],

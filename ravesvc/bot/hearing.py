@@ -15,8 +15,8 @@ _AT_ONCE = 5.0
 _QUIET = 60.0
 
 # What a message counts that follows one of ours, and how much is too much: a machine gets 8 answers to answers that
-# it gives at once, 24 to slower ones, 32 to messages that it sends as fast without saying what they answer. Nobody
-# is kept from writing 96 times in a row.
+# it gives at once, 24 to slower ones, 32 to messages that it sends as fast without saying what they answer. A
+# human may write 96 times in a row.
 _TOO_MUCH = 96
 _DIRECT_AT_ONCE, _DIRECT, _AT_ONCE_ONLY, _OTHER = 12, 4, 3, 1
 

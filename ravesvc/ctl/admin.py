@@ -17,13 +17,8 @@ def add(commands: Commands) -> None:
     group.add_parser("claim", help="show a code that makes the user who writes it in a room an admin").set_defaults(
         run=_claim
     )
-    for name, run, description in (
-        ("add", _add, "make a user an admin in all meshes"),
-        ("remove", _remove, "take that away again"),
-    ):
-        parser = group.add_parser(name, help=description)
-        parser.add_argument("user", type=arguments.user_id, metavar="USER_ID", help="a number")
-        parser.set_defaults(run=run)
+    arguments.user_command(group, "add", _add, "make a user an admin in all meshes")
+    arguments.user_command(group, "remove", _remove, "take that away again")
 
 
 def _list(service: Service, _: argparse.Namespace) -> None:

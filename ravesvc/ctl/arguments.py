@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -31,3 +32,10 @@ def group(commands: Commands, name: str, description: str) -> Commands:
     """A command that only has commands of its own."""
     parser = commands.add_parser(name, help=description, description=f"{description[0].upper()}{description[1:]}.")
     return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def user_command(commands: Commands, name: str, run: Callable[..., None], description: str) -> None:
+    """A command about one user, whose id it takes."""
+    parser = commands.add_parser(name, help=description)
+    parser.add_argument("user", type=user_id, metavar="USER_ID", help="a number")
+    parser.set_defaults(run=run)

@@ -13,13 +13,8 @@ def add(commands: Commands) -> None:
     """Add the group to a command line."""
     group = arguments.group(commands, "ignore", "see and change whom no bot listens to")
     group.add_parser("list", help="list the ignored users").set_defaults(run=_list)
-    for name, run, description in (
-        ("add", _add, "have no bot listen to a user"),
-        ("remove", _remove, "have bots listen to a user again"),
-    ):
-        parser = group.add_parser(name, help=description)
-        parser.add_argument("user", type=arguments.user_id, metavar="USER_ID", help="a number")
-        parser.set_defaults(run=run)
+    arguments.user_command(group, "add", _add, "have no bot listen to a user")
+    arguments.user_command(group, "remove", _remove, "have bots listen to a user again")
 
 
 def _list(service: Service, _: argparse.Namespace) -> None:

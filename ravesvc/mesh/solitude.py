@@ -6,7 +6,8 @@ from __future__ import annotations
 class Solitude:
     """Knows when to leave an empty room: `grace` seconds after the last human has, over any number of connections.
 
-    A room that nobody has been in is not left: the bot may be the first to come. Times are those of any steady clock.
+    A room that no user has been in is not left: the bot may be the first to come. Times are those of any steady
+    clock.
 
     Attributes:
         leave_at: when the bot has been alone for long enough; None while it is not alone, or may stay.

@@ -431,7 +431,7 @@ class Worker:
         self._left.set()
 
     def _look_round(self) -> None:
-        """See who is there, and leave in time when nobody is.
+        """See who is there, and leave in time when no human is.
 
         While we are not connected we can't tell: users who have come back meanwhile are found by the next connection.
         """

@@ -32,7 +32,7 @@ class Company:
 
     @property
     def wanting(self) -> set[str]:
-        """Those that were left, and where lists show nobody else yet."""
+        """Those that were left, and where lists show no human yet."""
         listed, own = self._census.meshes or {}, self._own_user()
         return {
             mesh
@@ -41,7 +41,7 @@ class Company:
         }
 
     def welcome(self) -> None:
-        """After a good round of discovery: forget those where there is somebody, or that are listed no more."""
+        """After a good round of discovery: forget those where there is a human, or that are listed no more."""
         gone = self._blocks.alone - self._census.known if self._census.whole else set()
         for mesh in self._blocks.alone - self.wanting | gone:
             self._blocks.in_company(mesh)

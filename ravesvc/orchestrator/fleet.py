@@ -231,7 +231,7 @@ class Fleet:
         known = mesh in self.records
         more = change.what is What.BLOCKED and not known
         self._more_blocked += more
-        # Of thousands that somebody has put into the file at once, most would have a record for a moment only.
+        # Of thousands that an operator puts into the file at once, most would have a record for a moment only.
         if known or (more and self._blocks.untold < _MAX_BLOCKED_SHOWN):
             self._record(mesh).block = self._blocks.shown.get(mesh)
             self._publish(mesh)

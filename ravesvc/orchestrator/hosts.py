@@ -1,7 +1,7 @@
 """Keeps the account to one host: of two services with one database the second starts no bot.
 
 The database has one record: which host runs the bots, and when that was last said. A host says it every 30 s. For
-2 minutes after that nobody else takes the record, but for an operator who says so (`ravectl takeover`). The embedded
+2 minutes after that no other host takes the record, unless an operator says so (`ravectl takeover`). The embedded
 store has no such record, because hosts don't share it.
 
     A holds the record, B starts       B finds A's record, starts nothing, and looks again every 30 s.

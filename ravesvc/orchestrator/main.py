@@ -284,7 +284,7 @@ class _Parent:
         )
 
     async def reread(self) -> None:
-        """Take over what somebody has done to the blocklist, and look what rave.yaml says by now."""
+        """Take over an edit of the blocklist, and look what rave.yaml says by now."""
         await self._blocks.reread()
         await self._config_file.look()
         self._changed()

@@ -1,0 +1,345 @@
+"""The queue of a room: which videos come next, who asked for them, in a fair order. Pure and immutable.
+
+Users take turns, whatever the number of videos that each has asked for: an entry belongs to a round, a user has one
+entry in a round, and rounds play one after another. An entry never moves back behind one that was there before it,
+unless that one's user has had more turns.
+
+    asked:  Ann 1, Ann 2, Ann 3, Bob 1, Cem 1       plays:  Ann 1, Bob 1, Cem 1, Ann 2, Ann 3
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.video import Video
+from ravesvc.words import count, printable
+
+T = TypeVar("T")
+
+MAX_DOCUMENT_BYTES = 48 * 1024
+# Videos that commands have voted for, of which one will play at most.
+_MAX_CHOSEN = 4
+_MAX_ID = 128
+_MAX_URL = 500
+_MAX_ROUND = 2**31
+_MAX_SERVED = 64
+# A shorter id could be a part of any link.
+_MIN_TELLING_ID = 6
+
+
+class QueueLimits(NamedTuple):
+    """How many entries a queue takes, of one user and of all together."""
+
+    per_user: int = 5
+    total: int = 50
+
+
+class Showing(NamedTuple):
+    """One showing of a video, as the room reports it; an empty text is unknown.
+
+    Attributes:
+        url: Rave's URL of the video.
+        video_url: the provider's.
+        instance_id: tells two showings of one video apart.
+    """
+
+    url: str
+    video_url: str = ""
+    instance_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One video that a user asked for.
+
+    Attributes:
+        asked_at: when, in Unix seconds.
+        round: see the module.
+    """
+
+    video: Video
+    user: int
+    asked_at: int
+    round: int = 0
+
+    @property
+    def title(self) -> str:
+        """What to call it in a sentence."""
+        return self.video.title or self.video.url
+
+    def to_object(self) -> dict[str, object]:
+        """JSON for `from_object`."""
+        return {"video": self.video.to_object(), "user": self.user, "asked_at": self.asked_at, "round": self.round}
+
+    @classmethod
+    def from_object(cls, source: Object) -> Entry:
+        """Read what `to_object` wrote; raises `RaveError` (BadData)."""
+        return cls(
+            video=Video.from_object(fields.get_object(source, "video")),
+            user=fields.get_int(source, "user"),
+            asked_at=max(0, fields.opt_int(source, "asked_at") or 0),
+            round=min(max(0, fields.opt_int(source, "round") or 0), _MAX_ROUND),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """An entry whose turn it is, with what is needed to recognise it when it plays.
+
+    Attributes:
+        url: Rave's URL of the video; empty until it is registered.
+        before: the showing that went on, or had ended last, when it was registered; its url may be the same.
+    """
+
+    entry: Entry
+    url: str = ""
+    before: str = ""
+
+    def is_shown_by(self, showing: Showing) -> bool:
+        """Whether the room shows this video, and not the showing that came before."""
+        if showing.instance_id and showing.instance_id == self.before:
+            return False
+        return same_url(self.url, showing.url) or shows(showing, self.entry.video)
+
+    def to_object(self) -> dict[str, object]:
+        """JSON for `from_object`."""
+        return {"entry": self.entry.to_object(), "url": self.url, "before": self.before}
+
+    @classmethod
+    def from_object(cls, source: Object) -> Request:
+        """Read what `to_object` wrote; raises `RaveError` (BadData)."""
+        return cls(
+            entry=Entry.from_object(fields.get_object(source, "entry")),
+            url=printable(source.get("url"), _MAX_URL),
+            before=printable(source.get("before"), _MAX_ID),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Playing:
+    """What the room shows that was asked for by way of the bot, or has shown last."""
+
+    entry: Entry
+    showing: Showing
+
+    def to_object(self) -> dict[str, object]:
+        """JSON for `from_object`."""
+        return {"entry": self.entry.to_object(), **self.showing._asdict()}
+
+    @classmethod
+    def from_object(cls, source: Object) -> Playing:
+        """Read what `to_object` wrote; raises `RaveError` (BadData)."""
+        return cls(
+            entry=Entry.from_object(fields.get_object(source, "entry")),
+            showing=Showing(
+                printable(source.get("url"), _MAX_URL),
+                printable(source.get("video_url"), _MAX_URL),
+                printable(source.get("instance_id"), _MAX_ID),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """All that the bot keeps of a room's queue. Methods that change it return another one.
+
+    Attributes:
+        entries: those that wait, in the order in which they play.
+        requested: the entry whose turn it is, until it is seen playing. It is no longer among `entries`.
+        chosen: videos that commands have voted for past the queue, the newest last.
+        playing: what plays, or has played last, if it was asked for by way of the bot.
+        round: that of the entry whose turn was last.
+        served: the users who have had their turn in it.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    requested: Request | None = None
+    chosen: tuple[Request, ...] = ()
+    playing: Playing | None = None
+    round: int = 0
+    served: frozenset[int] = frozenset()
+
+    @property
+    def waiting(self) -> tuple[Entry, ...]:
+        """All that has yet to be seen playing, the next one first."""
+        return (self.requested.entry, *self.entries) if self.requested else self.entries
+
+    def shows_own(self, showing: Showing) -> bool:
+        """Whether a showing is that of `playing`."""
+        if self.playing is None or not same_url(self.playing.showing.url, showing.url):
+            return False
+        known = self.playing.showing.instance_id
+        return not known or not showing.instance_id or known == showing.instance_id
+
+    def position(self, video: Video) -> int | None:
+        """The place of a video among those that wait, from 1 on."""
+        return next((at for at, entry in enumerate(self.waiting, 1) if entry.video.key == video.key), None)
+
+    def add(self, entry: Entry, limits: QueueLimits) -> Queue:
+        """Add an entry where it is its user's turn; its `round` does not matter.
+
+        Raises `RaveError`: InvalidArgument for a video that waits already, and beyond the limits.
+        """
+        place = self.position(entry.video)
+        if place:
+            raise RaveError(Code.INVALID_ARGUMENT, f"that video is in the queue already, at place {place}")
+        waiting = self.waiting
+        if sum(other.user == entry.user for other in waiting) >= limits.per_user:
+            asked = count(limits.per_user, "video")
+            raise RaveError(
+                Code.INVALID_ARGUMENT, f"you have {asked} in the queue already", hint="wait until one has played"
+            )
+        if len(waiting) >= limits.total:
+            raise _full()
+        rounds = [other.round + 1 for other in waiting if other.user == entry.user]
+        entry = replace(entry, round=max(self.round + (entry.user in self.served), *rounds, 0))
+        at = sum(other.round <= entry.round for other in self.entries)
+        added = replace(self, entries=(*self.entries[:at], entry, *self.entries[at:]))
+        if len(added.to_json().encode()) > MAX_DOCUMENT_BYTES:
+            raise _full()
+        return added
+
+    def remove(self, video: Video) -> Queue:
+        """The queue without a video that waits."""
+        if self.requested and self.requested.entry.video.key == video.key:
+            # It has not played, so its user has not had this turn.
+            return replace(self, requested=None, served=self.served - {self.requested.entry.user})
+        return replace(self, entries=tuple(entry for entry in self.entries if entry.video.key != video.key))
+
+    def clear(self) -> Queue:
+        """The queue without anything that waits."""
+        return replace(self, entries=(), requested=None)
+
+    def without_user(self, user: int) -> Queue:
+        """The queue without anything of a user, what plays included."""
+        left = [entry for entry in self.waiting if entry.user == user]
+        queue = self
+        for entry in left:
+            queue = queue.remove(entry.video)
+        return replace(
+            queue,
+            chosen=tuple(request for request in self.chosen if request.entry.user != user),
+            playing=None if self.playing and self.playing.entry.user == user else self.playing,
+            served=self.served - {user},
+        )
+
+    def request_next(self) -> Queue:
+        """Make it the turn of the first entry, if it is not the turn of one already."""
+        if self.requested or not self.entries:
+            return self
+        first = self.entries[0]
+        served = self.served if first.round == self.round else frozenset[int]()
+        if len(served) >= _MAX_SERVED:
+            served = frozenset[int]()
+        return replace(
+            self,
+            entries=self.entries[1:],
+            requested=Request(entry=first),
+            round=first.round,
+            served=served | {first.user},
+        )
+
+    def registered(self, video: Video, url: str, before: str) -> Queue:
+        """Keep Rave's URL of the requested video, unless that has been removed meanwhile."""
+        if self.requested is None or self.requested.entry.video.key != video.key:
+            return self
+        return replace(self, requested=replace(self.requested, url=url[:_MAX_URL], before=before[:_MAX_ID]))
+
+    def choose(self, entry: Entry, url: str, before: str) -> Queue:
+        """Keep a video that a command is about to vote for."""
+        request = Request(entry=entry, url=url[:_MAX_URL], before=before[:_MAX_ID])
+        others = tuple(other for other in self.chosen if other.entry.video.key != entry.video.key)
+        return replace(self, chosen=(*others, request)[-_MAX_CHOSEN:])
+
+    def started(self, showing: Showing) -> Queue:
+        """The room shows a video: what waits no longer, because it is this one, and whose it is."""
+        if self.requested and self.requested.is_shown_by(showing):
+            return replace(self, requested=None, playing=Playing(entry=self.requested.entry, showing=showing))
+        if self.shows_own(showing):
+            return self
+        chosen = next((request for request in reversed(self.chosen) if request.is_shown_by(showing)), None)
+        waiting = next((entry for entry in self.entries if shows(showing, entry.video)), None)
+        entry = waiting or (chosen.entry if chosen else None)
+        if entry is None:
+            return self
+        return replace(
+            self,
+            entries=tuple(other for other in self.entries if other.video.key != entry.video.key),
+            chosen=tuple(request for request in self.chosen if request is not chosen),
+            playing=Playing(entry=entry, showing=showing),
+        )
+
+    def to_json(self) -> str:
+        """The document that `from_json` reads."""
+        document = {
+            "version": 1,
+            "entries": [entry.to_object() for entry in self.entries],
+            "requested": self.requested.to_object() if self.requested else None,
+            "chosen": [request.to_object() for request in self.chosen],
+            "playing": self.playing.to_object() if self.playing else None,
+            "round": self.round,
+            "served": sorted(self.served),
+        }
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str, limits: QueueLimits) -> Queue:
+        """Read what `to_json` wrote; what is damaged is left out, and so is what comes twice or is too much.
+
+        Raises `RaveError`: BadData, when it is no such document at all.
+        """
+        source = fields.parse_object(text[: 4 * MAX_DOCUMENT_BYTES], "the queue")
+        requested = next(_readable((source.get("requested"),), Request.from_object), None)
+        entries: dict[tuple[str, str], Entry] = {}
+        for entry in _readable(_list(source, "entries"), Entry.from_object):
+            if requested is None or entry.video.key != requested.entry.video.key:
+                entries.setdefault(entry.video.key, entry)
+        room_for = limits.total - (requested is not None)
+        users = (fields.as_int(user) for user in _list(source, "served")[:_MAX_SERVED])
+        return cls(
+            entries=tuple(sorted(list(entries.values())[:room_for], key=lambda entry: entry.round)),
+            requested=requested,
+            chosen=tuple(_readable(_list(source, "chosen"), Request.from_object))[-_MAX_CHOSEN:],
+            playing=next(_readable((source.get("playing"),), Playing.from_object), None),
+            round=min(max(0, fields.as_int(source.get("round")) or 0), _MAX_ROUND),
+            served=frozenset(user for user in users if user is not None),
+        )
+
+
+def same_url(one: str, other: str) -> bool:
+    """Whether two of Rave's URLs are of the same video: the last part is its id, the host may go by another name."""
+    return bool(one) and one.rpartition("/")[2] == other.rpartition("/")[2]
+
+
+def shows(showing: Showing, video: Video) -> bool:
+    """Whether the provider's URL of a showing is that of a video."""
+    if showing.video_url == video.url:
+        return True
+    if len(video.id) < _MIN_TELLING_ID:
+        return False
+    return re.search(rf"(?<![\w-]){re.escape(video.id)}(?![\w-])", showing.video_url) is not None
+
+
+def _full() -> RaveError:
+    return RaveError(Code.INVALID_ARGUMENT, "the queue is full", hint="try again when some of it has played")
+
+
+def _list(source: Object, key: str) -> list[Any]:
+    value = source.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _readable(sources: Iterable[object], read: Callable[[Object], T]) -> Iterator[T]:
+    """What can be read of them."""
+    for source in sources:
+        if isinstance(source, dict):
+            with suppress(RaveError):
+                yield read(source)

@@ -1,0 +1,33 @@
+"""Who may skip what plays, and when enough users want to. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Whatever the threshold: one user alone does not skip what another has asked for.
+_MIN_VOTES = 2
+HALF = 50
+
+
+@dataclass(frozen=True, slots=True)
+class SkipVotes:
+    """The users who want to skip one showing of a video. For the next showing, begin with another one."""
+
+    users: frozenset[int] = frozenset()
+
+    def add(self, user: int) -> SkipVotes:
+        """Count a user, once."""
+        return SkipVotes(self.users | {user})
+
+    def count(self, present: frozenset[int]) -> int:
+        """The votes of those who are still there."""
+        return len(self.users & present)
+
+    def enough(self, present: frozenset[int], percent: int = HALF) -> bool:
+        """Whether to skip; `present` are the users in the room without the bot."""
+        return self.count(present) >= needed(len(present), percent)
+
+
+def needed(present: int, percent: int = HALF) -> int:
+    """How many votes skip a video: more than `percent` of the users present, of a hundred all, and at least two."""
+    return max(_MIN_VOTES, min(present, present * percent // 100 + 1))

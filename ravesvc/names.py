@@ -40,6 +40,8 @@ CONFIG_FILE = "/etc/rave/rave.yaml"
 # What the package made CONFIG_FILE of when it was installed: all options with their defaults, as comments.
 SHIPPED_CONFIG_FILE = "/usr/share/rave-orchestrator/rave.yaml"
 DATABASE_FILE = "/etc/rave/database.json"
+# The key of the YouTube Data API, root's alone: rave-media.service is handed it.
+YOUTUBE_KEY_FILE = "/etc/rave/youtube.key"
 SETTINGS_FILE = "/run/rave/settings.json"
 SESSION_FILE = "/run/rave/session.json"
 # Certificates, which are no secret: the parent reads it.

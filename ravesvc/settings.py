@@ -129,16 +129,11 @@ class MeshSettings:
         top = fields.parse_object(text, "the settings file")
         identity = fields.get_object(top, "identity")
         servers = fields.get_object(top, "servers")
-        tls = fields.get_object(top, "tls")
         return cls(
             identity=ClientIdentity(**{key: fields.get_str(identity, key) for key in ClientIdentity.__slots__}),
             servers=Servers(**{key: fields.get_str(servers, key) for key in Servers.__slots__}),
-            tls=Tls(
-                ca_file=fields.opt_str(tls, "ca_file"),
-                authorities=fields.opt_str(tls, "authorities"),
-                insecure_hosts=_texts(tls, "insecure_hosts"),
-            ),
-            proxy=_proxy(top),
+            tls=read_tls(top),
+            proxy=read_proxy(top),
             lang=fields.get_str(top, "lang"),
             command_prefix=_texts(top, "command_prefix"),
             chat_form=_chat_form(top),
@@ -159,7 +154,18 @@ def _chat_form(source: Object) -> str:
     return value
 
 
-def _proxy(top: Object) -> Proxy | None:
+def read_tls(top: Object) -> Tls:
+    """The `tls` of a settings file; raises `RaveError` (BadData)."""
+    tls = fields.get_object(top, "tls")
+    return Tls(
+        ca_file=fields.opt_str(tls, "ca_file"),
+        authorities=fields.opt_str(tls, "authorities"),
+        insecure_hosts=_texts(tls, "insecure_hosts"),
+    )
+
+
+def read_proxy(top: Object) -> Proxy | None:
+    """The `proxy` of a settings file, None if it names none; raises `RaveError` (BadData)."""
     if top.get("proxy") is None:
         return None
     proxy = fields.get_object(top, "proxy")

@@ -1,0 +1,162 @@
+"""Videos by words, link and picture: from the provider that can tell, or from the cache where that will do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.media import links
+from ravesvc.media.cache import DAY_S, MAX_AGE_S, Cache
+from ravesvc.media.link import LinkProvider
+from ravesvc.media.links import YOUTUBE
+from ravesvc.media.provider import Provider
+from ravesvc.media.settings import LINK, MediaSettings
+from ravesvc.media.web import Pictures, Site
+from ravesvc.media.youtube import YouTubeProvider
+from ravesvc.video import Video
+
+T = TypeVar("T")
+
+MAX_WORDS = 200
+# Seconds for all that one request has to ask, the wait for its turn included.
+TIMEOUT_S = 15.0
+_FRESH_SEARCH_S = 7 * DAY_S
+_FRESH_VIDEO_S = DAY_S
+# What the provider says about a video is final; of any other failure the next one may know better.
+_FINAL = frozenset({Code.NOT_FOUND, Code.FORBIDDEN, Code.INVALID_ARGUMENT})
+
+
+class Library:
+    """Errors are `RaveError` in words for the chat. Needs a running event loop."""
+
+    def __init__(self, providers: Sequence[Provider], cache: Cache, pictures: Pictures, no_search: str) -> None:
+        """`no_search` is what to do about it if none of the providers can search."""
+        self._providers = providers
+        self._cache = cache
+        self._pictures = pictures
+        self._no_search = no_search
+
+    async def search(self, words: str) -> list[Video]:
+        """Videos that fit some words, the best first; at most `MAX_HITS`, maybe none.
+
+        Raises Config (no provider can search, or none accepts the key), RateLimited (the day's searches are used
+        up), InvalidArgument, and what the network does.
+        """
+        wanted = _normalised(words)
+        if (found := self._cache.search(wanted, _FRESH_SEARCH_S)) is not None:
+            return found
+        async with _in_time():
+            try:
+                found = await _first(self._searching(), lambda provider: provider.search(wanted))
+            except RaveError:
+                # An old answer is better than none.
+                if (found := self._cache.search(wanted, MAX_AGE_S)) is None:
+                    raise
+                return found
+        self._cache.keep_search(wanted, found)
+        return found
+
+    async def look_up(self, link: str) -> Video:
+        """The video that a link leads to. Raises InvalidArgument, NotFound, Forbidden, and what the network does."""
+        return await self._video(*links.video_of(link))
+
+    async def picture(self, provider: str, video_id: str) -> bytes:
+        """The picture of a video, as the provider has it. Raises as `look_up` does."""
+        if not links.is_video(provider, video_id):
+            raise RaveError(Code.INVALID_ARGUMENT, "that is no video that the bot knows")
+        video = self._cache.video(provider, video_id, MAX_AGE_S)
+        async with _in_time():
+            if video is None:
+                video = await self._video(provider, video_id)
+            if not video.thumbnail:
+                raise RaveError(Code.NOT_FOUND, "there is no picture of that video")
+            return await self._pictures.fetch(video.thumbnail)
+
+    def drop_idle(self) -> None:
+        """Close connections that are not in use."""
+        for provider in self._providers:
+            provider.drop_idle()
+
+    def close(self) -> None:
+        """End everything; requests under way fail with Closed."""
+        for provider in self._providers:
+            provider.close()
+        self._pictures.close()
+        self._cache.close()
+
+    def _searching(self) -> list[Provider]:
+        found = [provider for provider in self._providers if provider.searches]
+        if not found:
+            raise RaveError(Code.CONFIG, "videos can't be searched here yet", hint=self._no_search)
+        return found
+
+    async def _video(self, provider: str, video_id: str) -> Video:
+        cached = self._cache.video(provider, video_id, _FRESH_VIDEO_S)
+        # One that came by its link alone lacks what a provider with a key can add.
+        if cached and (cached.seconds or cached.live or not any(each.searches for each in self._providers)):
+            return cached
+        async with _in_time():
+            video = await _first(self._providers, lambda each: each.look_up(provider, video_id))
+        self._cache.keep([video])
+        return video
+
+
+def open_library(
+    settings: MediaSettings, key: str, cache: Path | None, wall: Callable[[], float] = time.time
+) -> Library:
+    """A library with the providers that the settings name; `key` is empty if there is none, `cache` None for memory.
+
+    Raises `RaveError` (Config, BadFile) for settings that can't be used.
+    """
+    kept = Cache(cache, wall)
+    providers: list[Provider] = []
+    for name in settings.providers:
+        if name == YOUTUBE and key:
+            api = Site(settings.youtube_api, "videos.youtube_api", settings.tls, settings.proxy)
+            providers.append(YouTubeProvider(api, key, kept, settings.youtube_searches_per_day, wall))
+        elif name == LINK:
+            oembed = Site(settings.youtube_oembed, "videos.youtube_oembed", settings.tls, settings.proxy)
+            providers.append(LinkProvider(oembed))
+    pictures = Pictures(settings.picture_hosts, settings.tls, settings.proxy)
+    return Library(providers, kept, pictures, _no_search(settings))
+
+
+def _no_search(settings: MediaSettings) -> str:
+    if YOUTUBE not in settings.providers:
+        return f"the operator has to name {YOUTUBE} in videos.providers of rave.yaml"
+    return f"the operator has to put a key of the YouTube Data API in {settings.key_path}; links can be played"
+
+
+async def _first(providers: Sequence[Provider], ask: Callable[[Provider], Awaitable[T]]) -> T:
+    """The first answer; raises the last provider's error, or the first that is final."""
+    failed = RaveError(Code.CONFIG, "no provider of videos is set up here", hint="see rave.yaml(5), videos")
+    for provider in providers:
+        try:
+            return await ask(provider)
+        except RaveError as e:
+            if e.code in _FINAL:
+                raise
+            failed = e
+    raise failed
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            yield
+    except TimeoutError:
+        raise RaveError(Code.TIMEOUT, "the video provider did not answer in time", hint="try again") from None
+
+
+def _normalised(words: str) -> str:
+    """Words as they are searched for and cached; raises `RaveError` (InvalidArgument) for none or too many."""
+    wanted = " ".join(words.split()).casefold()
+    if not wanted or len(wanted) > MAX_WORDS or not wanted.isprintable():
+        raise RaveError(Code.INVALID_ARGUMENT, f"a search takes up to {MAX_WORDS} characters")
+    return wanted

@@ -1,0 +1,43 @@
+"""The day by which YouTube counts requests: it begins at midnight Pacific time. No I/O."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+
+class Day(NamedTuple):
+    """A day of the provider: its date such as 2026-11-29, and when it ends, in seconds since the epoch."""
+
+    date: str
+    ends: float
+
+
+def day(now: float) -> Day:
+    """The day at `now`, in seconds since the epoch."""
+    zone = _pacific()
+    today = datetime.fromtimestamp(now, zone).date()
+    tomorrow = datetime.combine(today + timedelta(days=1), time(), zone)
+    return Day(today.isoformat(), tomorrow.timestamp())
+
+
+def wait_words(seconds: float) -> str:
+    """How long it is until then, for people: "in 3 hours"."""
+    minutes = max(1, round(seconds / 60))
+    if minutes < 90:
+        return "in a minute" if minutes == 1 else f"in {minutes} minutes"
+    return f"in {round(minutes / 60)} hours"
+
+
+def ends_words(ends: float) -> str:
+    """A point in time for a log: "2026-11-30 08:00 UTC"."""
+    return f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _pacific() -> tzinfo:
+    try:
+        return ZoneInfo("America/Los_Angeles")
+    except ZoneInfoNotFoundError:
+        # A machine without tzdata: standard time, which in summer is an hour late.
+        return timezone(timedelta(hours=-8))

@@ -1,0 +1,117 @@
+"""HTTPS to a provider: one connection to each host, answers as JSON, pictures from the provider's hosts alone."""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import urlencode, urlsplit
+
+from ravesvc import __version__, fields
+from ravesvc.api import transport
+from ravesvc.api.failures import Answer
+from ravesvc.api.transport import Request, Transport
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.settings import Proxy, Tls
+
+_log = logging.getLogger(__name__)
+
+# Seconds for one answer, from the turn of its request.
+_TIMEOUT_S = 8.0
+MAX_PICTURE_BYTES = 2 << 20
+# A picture host may have many names; one connection each would add up.
+_MAX_PICTURE_HOSTS = 4
+_HEADERS = {"User-Agent": f"ravesvc/{__version__}", "Accept-Encoding": "gzip"}
+
+
+class Site:
+    """A base URL of a provider, that of an API say. Raises `RaveError` (Config), which names `key`, for none."""
+
+    def __init__(self, base: str, key: str, tls: Tls, proxy: Proxy | None) -> None:
+        self._transport, self._path = transport.to_base(base, key, tls, proxy, _TIMEOUT_S)
+
+    async def get(self, path: str, query: dict[str, str]) -> tuple[int, Object]:
+        """Status and object of an answer, empty if its body holds none; raises `RaveError` in words for the chat.
+
+        The query may hold a key: it is in no error and no log.
+        """
+        answer = await _sent(self._transport, f"{self._path}{path}?{urlencode(query)}", "application/json")
+        _log.debug("%s%s: HTTP %d, %d bytes", self._transport.host, path, answer.status, len(answer.body))
+        try:
+            return answer.status, fields.parse_object(answer.body, "the answer")
+        except RaveError:
+            return answer.status, {}
+
+    def drop_idle(self) -> None:
+        """Close the connection unless it is in use."""
+        self._transport.drop_idle()
+
+    def close(self) -> None:
+        """End the connection for good; requests under way fail with Closed."""
+        self._transport.close()
+
+
+class Pictures:
+    """Fetches pictures from `hosts`, and what is below them; each may name a port, without which it is 443."""
+
+    def __init__(self, hosts: tuple[str, ...], tls: Tls, proxy: Proxy | None) -> None:
+        self._hosts = hosts
+        self._tls = tls
+        self._proxy = proxy
+        self._transports: dict[str, Transport] = {}
+
+    async def fetch(self, url: str) -> bytes:
+        """The bytes behind a URL, which may come from a stranger; raises `RaveError` in words for the chat."""
+        target = self._target(url)
+        answer = await _sent(self._transport(url), target, "image/*")
+        if answer.status == 404:
+            raise RaveError(Code.NOT_FOUND, "there is no picture of that video")
+        if answer.status != 200:
+            raise RaveError(Code.SERVER_ERROR, f"the picture can't be had (HTTP {answer.status})")
+        if not 0 < len(answer.body) <= MAX_PICTURE_BYTES:
+            raise RaveError(Code.BAD_DATA, f"the picture is empty, or larger than {MAX_PICTURE_BYTES >> 20} MiB")
+        return answer.body
+
+    def close(self) -> None:
+        """End all connections for good."""
+        for each in self._transports.values():
+            each.close()
+
+    def _transport(self, url: str) -> Transport:
+        parts = urlsplit(url)
+        base = f"https://{parts.netloc}"
+        if base not in self._transports:
+            while len(self._transports) >= _MAX_PICTURE_HOSTS:
+                self._transports.pop(next(iter(self._transports))).close()
+            self._transports[base], _ = transport.to_base(base, "thumbnail", self._tls, self._proxy, _TIMEOUT_S)
+        return self._transports[base]
+
+    def _target(self, url: str) -> str:
+        """Path and query of a URL on one of the hosts; raises `RaveError` (Forbidden) for any other."""
+        try:
+            parts = urlsplit(url)
+            host, port = (parts.hostname or "").rstrip("."), parts.port or 443
+        except ValueError:
+            parts, host, port = urlsplit(""), "", 0
+        plain = parts.scheme == "https" and not parts.username and not parts.password and url.isprintable()
+        if not plain or " " in url or not any(_covers(entry, host, port) for entry in self._hosts):
+            raise RaveError(Code.FORBIDDEN, "the picture is not on a host of the provider")
+        return f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+
+
+def _covers(entry: str, host: str, port: int) -> bool:
+    name, _, wanted = entry.lower().partition(":")
+    return port == int(wanted or 443) and (host == name or host.endswith(f".{name}"))
+
+
+async def _sent(connection: Transport, target: str, accept: str) -> Answer:
+    """An answer; what keeps it from us is told without the names of hosts, which the log has."""
+    try:
+        return await connection.send(Request("GET", target, _HEADERS | {"Accept": accept}, None))
+    except RaveError as e:
+        if e.code is not Code.CLOSED:
+            _log.warning("%s", e)
+        words = {
+            Code.TIMEOUT: "the video provider did not answer in time",
+            Code.BAD_DATA: "the video provider gives an answer that makes no sense",
+        }
+        raise RaveError(e.code, words.get(e.code, "the video provider can't be reached")) from e

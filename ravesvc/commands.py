@@ -46,6 +46,8 @@ CommandHandler: TypeAlias = Callable[[Context], Coroutine[Any, Any, None]]
 EventHandler: TypeAlias = Callable[[Event], Coroutine[Any, Any, None]]
 
 _DESCRIPTION_LENGTH = 200
+_USAGE_LENGTH = 100
+_GROUP_LENGTH = 32
 _MOST_SECONDS = 86_400
 
 # Outside of a bot, as when somebody imports a file of commands to test it, they are checked and forgotten.
@@ -59,6 +61,9 @@ def command(
     permission: Permission = Permission.USER,
     cooldown: float = 0.0,
     seconds: float | None = None,
+    group: str = "",
+    usage: str = "",
+    example: str = "",
 ) -> Callable[[CommandHandler], CommandHandler]:
     """Register the decorated `async def handler(context)` as a command; `context` is a `Context`.
 
@@ -70,6 +75,9 @@ def command(
             `Permission.ADMIN`.
         cooldown: seconds until the same user may run it again.
         seconds: how long the handler may take in all; a minute if None.
+        group: under which `help` lists it, at most 32 characters; "more" if it is empty.
+        usage: what to write after the name, such as `<city> [days]`, at most 100 characters.
+        example: the same as a user would write it, such as `Paris 3`, likewise.
 
     Raises:
         RaveError: InvalidArgument, in words for the author.
@@ -80,6 +88,13 @@ def command(
     _insist(len(description) <= _DESCRIPTION_LENGTH, f"the description of {name} is longer than 200 characters")
     _insist(permission in set(Permission), f"the permission of {name} is neither USER nor ADMIN of Permission")
     _insist(_is_span(cooldown), f"the cooldown of {name} is no number of seconds, from 0 to a day")
+    for what, text, most in (
+        ("group", group, _GROUP_LENGTH),
+        ("usage", usage, _USAGE_LENGTH),
+        ("example", example, _USAGE_LENGTH),
+    ):
+        fits = isinstance(text, str) and text.isprintable() and len(text) <= most
+        _insist(fits, f"the {what} of {name} is no text on one line of at most {most} characters")
     _insist(seconds is None or (_is_span(seconds) and seconds > 0), f"the time of {name} is no number of seconds")
 
     def register(handler: CommandHandler) -> CommandHandler:
@@ -90,6 +105,9 @@ def command(
             permission=Permission(permission),
             seconds=None if seconds is None else float(seconds),
             cooldown=float(cooldown),
+            group=group.strip(),
+            usage=usage.strip(),
+            example=example.strip(),
         )(limited(handler))
         return handler
 

@@ -13,6 +13,8 @@ from ravesvc.bot.context import Context
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.facts import Facts
 from ravesvc.bot.hearing import Hearing, ReplyLoopGuard, SeenMessages
+from ravesvc.bot.language import ENGLISH, joined, load, translate
+from ravesvc.bot.language import gettext as _
 from ravesvc.bot.limits import Cooldowns, Limits, Refusal, Throttle
 from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.parsing import Invocation, parse
@@ -29,7 +31,9 @@ log = logging.getLogger(__name__)
 _ASKERS_OWN = frozenset({Code.INVALID_ARGUMENT, Code.ACCESS_DENIED, Code.BUSY, Code.LAST_ADMIN})
 # Failures may come from far away. More than this is no sentence.
 _ERROR_LENGTH = 500
-_LOOP = "This looks like two bots that answer each other. I listen again after a minute, or when someone else writes"
+_LOOP = _(
+    "This looks like two bots that answer each other. I listen again after a minute, or when someone else writes"
+)
 
 
 class Bot:
@@ -52,6 +56,7 @@ class Bot:
         permissions: Permissions | None,
         first_admin: str = "",
         prefixes: Sequence[str],
+        lang: str = ENGLISH,
         typing_delay: float,
         lookup: Lookup,
         ignored_users: Iterable[int] = (),
@@ -68,6 +73,7 @@ class Bot:
             permissions: see the attribute.
             first_admin: how the first admin is made, for those who are refused while there is none.
             prefixes: what a command may start with, the first that fits counts.
+            lang: the language in which to answer, such as `de`; English if it is none that the bot knows.
             typing_delay: seconds of "is typing" before each message; 0 for none.
             lookup: from user ids to display names.
             ignored_users: see the attribute.
@@ -99,6 +105,7 @@ class Bot:
         self.outbox = Outbox(
             typing_delay=typing_delay, limits=self._limits, clock=clock, sleep=sleep, saying=self._loops.said
         )
+        self.outbox.catalogue = load(lang)
         self._room: RoomLike | None = None
         self._commands = Tasks(self._limits.running)
         self._others = Tasks(self._limits.running)
@@ -131,7 +138,7 @@ class Bot:
     async def settle(self) -> None:
         """Return when all that was begun has ended: commands, event handlers and answers."""
         # A command may have others begin.
-        for _ in range(2):
+        for _round in range(2):
             for tasks in (*self._foreign.values(), self._commands, self._others):
                 await tasks.settle()
 
@@ -150,7 +157,7 @@ class Bot:
                 # Unlike the rate, this is no fault of the asker's: somebody may want to know what takes so long.
                 incident = new_incident()
                 log.warning("%s", with_incident(f"command {command.title} not run: too many are running", incident))
-                self._tell(message, with_incident("Too many commands are running. Try again in a minute", incident))
+                self._tell(message, _with_id(_("Too many commands are running. Try again in a minute"), incident))
 
     def on_joined(self, users: frozenset[int]) -> None:
         """Users came."""
@@ -187,32 +194,36 @@ class Bot:
         count = self._throttle.refusal_of_admin if message.sender in admins else self._throttle.refusal
         refusal = count(message.sender)
         if refusal:
-            self._refuse(command, message, refusal, "Too many commands. Try again")
+            wait = _("Too many commands. Try again in {n} s", n=math.ceil(refusal.wait))
+            self._refuse(command, message, refusal, wait)
             return False
         if self.permissions is None:
-            why = "The service behind this bot does not answer yet. Try again in a while"
+            why = _("The service behind this bot does not answer yet. Try again in a while")
         elif not self.permissions.allows(command, message.sender):
-            why = f"Only admins may use {self._prefixes[0]}{command.name}. {self._way_to_be_admin(self.permissions)}"
+            text = _("Only admins may use {command}", command=f"{self._prefixes[0]}{command.name}")
+            why = joined(". ", [text, self._way_to_be_admin(self.permissions)])
         else:
             cooling = self._cooldowns.refusal(command.name, command.cooldown, message.sender)
             if cooling:
-                self._refuse(command, message, cooling, f"You may use {self._prefixes[0]}{command.name} again")
+                name = f"{self._prefixes[0]}{command.name}"
+                wait = _("You may use {command} again in {n} s", command=name, n=math.ceil(cooling.wait))
+                self._refuse(command, message, cooling, wait)
             return cooling is None
         incident = new_incident()
         log.info("%s", with_incident(f"command {command.name} refused to user {message.sender}", incident))
-        self._tell(message, with_incident(why, incident))
+        self._tell(message, _with_id(why, incident))
         return False
 
     def _way_to_be_admin(self, permissions: Permissions) -> str:
         if permissions.without_admin and self._first_admin:
-            return f"There is no admin yet: {self._first_admin}"
-        return "Ask an admin"
+            return _("There is no admin yet: {what}", what=self._first_admin)
+        return _("Ask an admin")
 
-    def _refuse(self, command: Command, message: ChatMessage, refusal: Refusal, when: str) -> None:
+    def _refuse(self, command: Command, message: ChatMessage, refusal: Refusal, text: str) -> None:
         # No id, as nothing has failed: with a line for each, whoever floods the chat would flood the log as well.
         log.debug("command %s of user %s exceeds the rate", command.name, message.sender)
         if refusal.first:
-            self._tell(message, f"{when} in {math.ceil(refusal.wait)} s")
+            self._tell(message, text)
 
     def _tasks(self, source: str, own: Tasks) -> Tasks:
         """Where something of a source runs: `own` for what is the program's, for others a place like it."""
@@ -249,15 +260,15 @@ class Bot:
             details = {key: value for key, value in error.attributes.items() if key != "incident"}
             text = with_incident(f"command {title} failed", incident)
             log.log(level, "%s: %s%s", text, error, f" {details}" if details else "")
-            await self._answer(message, with_incident(_in_words(error), incident))
+            await self._answer(message, _with_id(self._in_words(error), incident))
         except TimeoutError:
             log.warning("%s", with_incident(f"command {title} took too long", incident), exc_info=True)
             self._note(command.source, f"the command {command.name} took too long")
-            await self._answer(message, with_incident("That took too long", incident))
+            await self._answer(message, _with_id(_("That took too long"), incident))
         except Exception as error:
             log.exception("%s", with_incident(f"command {title} failed", incident))
             self._note(command.source, f"the command {command.name} failed: {type(error).__name__}")
-            await self._answer(message, with_incident("Something went wrong", incident))
+            await self._answer(message, _with_id(_("Something went wrong"), incident))
 
     def _note(self, source: str, what: str) -> None:
         if source:
@@ -298,6 +309,11 @@ class Bot:
             people=self._people,
         )
 
+    def _in_words(self, error: RaveError) -> str:
+        """A failure as sentences on one line, the last one without its stop."""
+        said = [translate(text, self.outbox.catalogue) for text in (error.message, error.hint) if text]
+        return printable(". ".join(text[:1].upper() + text[1:] for text in said), _ERROR_LENGTH)
+
     async def _handle_all(self, source: str, handlers: Sequence[EventHandler], events: Sequence[Event]) -> None:
         if len(events) > 1:
             # In one go rather than one by one as handlers ask for them.
@@ -318,7 +334,6 @@ class Bot:
                 self._note(source, f"a handler of {event.kind} {what}")
 
 
-def _in_words(error: RaveError) -> str:
-    """A failure as sentences on one line, the last one without its stop."""
-    sentences = [text[:1].upper() + text[1:] for text in (error.message, error.hint) if text]
-    return printable(". ".join(sentences), _ERROR_LENGTH)
+def _with_id(text: str, incident: str) -> str:
+    """`with_incident` for the chat."""
+    return _("{text} (error {id})", text=text, id=incident)

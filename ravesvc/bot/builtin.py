@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from ravesvc.bot import games
+from ravesvc.bot import help as help_command
 from ravesvc.bot.command import Registry
 from ravesvc.bot.context import Context
+from ravesvc.bot.language import gettext as _
+from ravesvc.bot.language import joined, lines, ngettext
 from ravesvc.bot.text import plain
-from ravesvc.words import count
 
 # A mesh id is a UUID; its start is enough to tell meshes apart in conversation.
 _SHORT_ID = 8
@@ -14,61 +17,61 @@ _TITLE_LENGTH = 80
 
 def register(registry: Registry) -> None:
     """Register all of them."""
-    registry.command("hello", "Greets you.")(hello)
-    registry.command("help", "Lists the commands that you may use.")(help_)
-    registry.command("info", "Tells about this mesh and this bot.")(info)
-    registry.command("ping", "Answers Pong.")(ping)
-    registry.command("status", "Tells how the connection fares.")(status)
-    registry.command("whoami", "Tells your user id, and whether you are an admin.")(whoami)
+    registry.command("hello", _("Greets you."))(hello)
+    registry.command("info", _("Tells about this mesh and this bot."))(info)
+    registry.command("ping", _("Answers Pong."))(ping)
+    registry.command("status", _("Tells how the connection fares."))(status)
+    registry.command("whoami", _("Tells your user id, and whether you are an admin."))(whoami)
+    help_command.register(registry)
+    games.register(registry)
 
 
 async def hello(context: Context) -> None:
     """Greet by display name."""
-    await context.reply(f"Hello, {await context.display_name()}!")
-
-
-async def help_(context: Context) -> None:
-    """List what the asker may run."""
-    # A line must not start with a prefix: split, it could be a message that orders something from another bot.
-    first = context.prefixes[0]
-    lines = [f"• **{first}{command.name}**: {command.description}" for command in context.allowed_commands()]
-    others = " or ".join(context.prefixes[1:])
-    hint = [f"Instead of {first} you may also write {others}"] if others else []
-    await context.reply("\n".join(["Commands:", *lines, *hint]))
+    await context.reply(_("Hello, {name}!", name=await context.display_name()))
 
 
 async def info(context: Context) -> None:
     """Mesh, server, version."""
     facts = context.facts
+    title = plain(facts.title, _TITLE_LENGTH) or _("untitled")
+    commands = ngettext("{n} command", "{n} commands", len(context.registry.commands()))
     await context.reply(
-        f"Mesh: {plain(facts.title, _TITLE_LENGTH) or 'untitled'} ({context.mesh_id[:_SHORT_ID]})\n"
-        f"Server: {facts.server or 'unknown'}\n"
-        f"Bot: ravesvc {facts.version}, {count(len(context.registry.commands()), 'command')}"
+        lines(
+            _("Mesh: {title} ({id})", title=title, id=context.mesh_id[:_SHORT_ID]),
+            _("Server: {server}", server=facts.server or _("unknown")),
+            _("Bot: ravesvc {version}, {commands}", version=facts.version, commands=commands),
+        )
     )
 
 
 async def ping(context: Context) -> None:
     """Show that the bot is alive."""
-    await context.reply("Pong!")
+    await context.reply(_("Pong!"))
 
 
 async def status(context: Context) -> None:
     """Connection and company."""
     since = context.facts.connected_since
-    connection = "Connecting" if since is None else f"Connected for {duration(context.now - since)}"
+    connection = _("Connecting") if since is None else _("Connected for {time}", time=duration(context.now - since))
+    again = ngettext("{n} reconnection", "{n} reconnections", context.facts.reconnects)
+    users = ngettext("{n} user", "{n} users", len(context.users))
     await context.reply(
-        f"{connection}, {count(context.facts.reconnects, 'reconnection')}\n"
-        f"Mesh {context.mesh_id[:_SHORT_ID]}: {count(len(context.users), 'user')}"
+        lines(
+            joined(", ", [connection, again]),
+            _("Mesh {id}: {users}", id=context.mesh_id[:_SHORT_ID], users=users),
+        )
     )
 
 
 async def whoami(context: Context) -> None:
     """The asker's user id."""
     if context.user_id is None:
-        await context.reply("Rave does not tell who you are")
-        return
-    right = "an admin" if context.user_id in context.permissions.admins else "not an admin"
-    await context.reply(f"Your user id is {context.user_id}, and you are {right}")
+        await context.reply(_("Rave does not tell who you are"))
+    elif context.user_id in context.permissions.admins:
+        await context.reply(_("Your user id is {id}, and you are an admin", id=context.user_id))
+    else:
+        await context.reply(_("Your user id is {id}, and you are not an admin", id=context.user_id))
 
 
 def duration(seconds: float) -> str:
@@ -76,6 +79,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(max(0, int(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
-    units = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    first = next((i for i, (value, _) in enumerate(units) if value), len(units) - 1)
-    return " ".join(f"{value} {unit}" for value, unit in units[first : first + 2])
+    units = [(days, _("d")), (hours, _("h")), (minutes, _("min")), (rest, _("s"))]
+    first = next((at for at, unit in enumerate(units) if unit[0]), len(units) - 1)
+    return joined(" ", [joined(" ", [str(value), unit]) for value, unit in units[first : first + 2]])

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
 from ravesvc.bot.event import Event, EventKind
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.spelling import fold
 
@@ -29,6 +30,9 @@ FIXED_COMMANDS = ADMIN_COMMANDS | {CLAIM}
 
 # For admins as well, unless somebody opens it.
 LEAVE = "leave"
+
+# The groups of `help`; authors may have others. What names none is in GENERAL, or in MORE if an author wrote it.
+GENERAL, VIDEO, GAMES, MODERATION, SERVICE, MORE = "general", "video", "games", "moderation", "service", "more"
 
 # As it is written, and as it is compared.
 _NAME = re.compile(r"\S{1,32}")
@@ -52,6 +56,9 @@ class Command:
         seconds: how long its handler may take; None for what any command may.
         cooldown: seconds until the same user may run it again.
         source: the file or package that it comes from; empty for the program's own.
+        group: under which `help` lists it.
+        usage: what to write after the name, such as `<command> <admin|user>`; empty if nothing.
+        example: the same as a user would write it, such as `ping admin`; empty if there is nothing to show.
     """
 
     name: str
@@ -61,6 +68,9 @@ class Command:
     seconds: float | None = None
     cooldown: float = 0.0
     source: str = ""
+    group: str = GENERAL
+    usage: str = ""
+    example: str = ""
 
     @property
     def key(self) -> str:
@@ -109,10 +119,14 @@ class Registry:
         permission: Permission = Permission.USER,
         seconds: float | None = None,
         cooldown: float = 0.0,
+        group: str = "",
+        usage: str = "",
+        example: str = "",
     ) -> Callable[[Handler], Handler]:
         """Register the decorated `async def handler(context)` as a command; a later one of that name replaces it.
 
-        The arguments are the attributes of `Command`.
+        The arguments are the attributes of `Command`. Without a group it is in that of the program's own, or of those
+        of other authors.
 
         Raises:
             RaveError: InvalidArgument, when nobody could type the name, when it is taken, or when a fixed command is
@@ -133,6 +147,9 @@ class Registry:
                 seconds=seconds,
                 cooldown=cooldown,
                 source=self.source,
+                group=group or (MORE if self.source else GENERAL),
+                usage=usage,
+                example=example,
             )
             return handler
 
@@ -190,6 +207,10 @@ def _insist_on_permission(key: str, permission: Permission) -> None:
 
 def refuse_fixed(key: str) -> None:
     """Raise `RaveError` (InvalidArgument) for a command whose permission can't be changed."""
+    if key == CLAIM:
+        text = _("the command {name} is for everybody, which can't be changed", name=key)
+        raise RaveError(Code.INVALID_ARGUMENT, text)
     if key in FIXED_COMMANDS:
-        whom = "everybody" if key == CLAIM else "admins"
-        raise RaveError(Code.INVALID_ARGUMENT, f"the command {key} is for {whom}, which can't be changed")
+        raise RaveError(
+            Code.INVALID_ARGUMENT, _("the command {name} is for admins, which can't be changed", name=key)
+        )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ravesvc.bot.command import Command, Registry
 from ravesvc.bot.facts import Facts
+from ravesvc.bot.language import translate
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.people import People
 from ravesvc.bot.permissions import Permissions
@@ -51,6 +52,10 @@ class Context:
     def allowed_commands(self) -> list[Command]:
         """The commands that the asker may run, by name."""
         return [c for c in self.registry.commands() if self.permissions.allows(c, self.user_id)]
+
+    def translate(self, text: str) -> str:
+        """A text in the language of the room; `reply` and `send` do that by themselves."""
+        return translate(text, self.outbox.catalogue)
 
     async def reply(self, text: str, *, mentions: Sequence[Mention] = ()) -> str:
         """Answer the command's message; returns and raises what `Outbox.send` does."""

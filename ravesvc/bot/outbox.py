@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ravesvc.bot.language import Catalogue, translate
 from ravesvc.bot.limits import Bucket, Limits
 from ravesvc.bot.text import split
 from ravesvc.errors import Code, RaveError
@@ -62,6 +63,9 @@ class Outbox:
     What is waiting when the room goes away fails at once, and so does a `send` without a room: an answer that comes
     after a reconnection answers a question that everybody has forgotten. There is a task only while something is
     waiting.
+
+    Attributes:
+        catalogue: of the language of the room; None for English.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Outbox:
             sleep: waits for that many seconds.
             saying: gets each text just before it is sent.
         """
+        self.catalogue: Catalogue | None = None
         self._typing_delay = typing_delay
         self._limits = limits
         self._clock = clock
@@ -119,7 +124,7 @@ class Outbox:
             RaveError: Closed (no connection, or lost meanwhile), RateLimited (too much is waiting), InvalidArgument
                 (the text is blank), or what the room says, such as Refused.
         """
-        parts = split(text, self._limits.length)
+        parts = split(translate(text, self.catalogue), self._limits.length)
         if not parts:
             raise RaveError(Code.INVALID_ARGUMENT, "a chat message needs a text")
         if self._room is None:

@@ -109,6 +109,7 @@ class Worker:
             permissions=None,
             first_admin=self._link.advice.first_admin,
             prefixes=settings.command_prefix,
+            lang=settings.lang,
             typing_delay=settings.typing_delay,
             lookup=self._names,
             ignored_users=settings.ignored_users,

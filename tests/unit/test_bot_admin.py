@@ -33,6 +33,7 @@ EACH = [
     "?relogin",
     "?leave",
 ]
+FOR_ALL = {"dare", "hello", "help", "info", "ping", "status", "truth", "whoami"}
 # Those that ask the backend for something.
 ASKING = [text for text in EACH if text != "?listperms"]
 
@@ -154,7 +155,8 @@ def test_a_user_is_ignored_and_heard_again(text: str, done: bool, asked: str, an
         mentions = () if "3" in text else (BOBS,)
         assert await scene.answer(text, mentions=mentions) == answer
         assert scene.backend.asked == [(asked, ANN, BOB)]
-        assert "?ignore @user, ?ignore <user id>" in await scene.answer("?ignore")
+        usage = "Write ?ignore <@user or user id> [remove]. For example ?ignore @Ann (error "
+        assert (await scene.answer("?ignore")).startswith(usage)
         assert "Only admins" in await scene.answer("?ignore 3", CARL)
 
     scene.play(body)
@@ -163,7 +165,7 @@ def test_a_user_is_ignored_and_heard_again(text: str, done: bool, asked: str, an
 def test_they_are_for_admins_and_only_leave_can_be_for_others() -> None:
     scene = AdminScene()
     commands = {command.name: command for command in scene.registry.commands()}
-    assert set(commands) == FIXED_COMMANDS | {"leave", "hello", "help", "info", "ping", "status", "whoami"}
+    assert set(commands) == FIXED_COMMANDS | {"leave"} | FOR_ALL
     for_admins = {name for name, command in commands.items() if command.permission is Permission.ADMIN}
     assert for_admins == ADMIN_COMMANDS | {"leave"}
     assert not commands["leave"].fixed
@@ -185,9 +187,10 @@ def test_a_stranger_is_refused_in_words_and_nothing_happens(
 def test_help_shows_them_to_admins_alone() -> None:
     scene = AdminScene()
     for_admins, for_others = scene.exchange("?help"), scene.exchange("?help", BOB)
-    for name in ADMIN_COMMANDS | {"leave"}:
-        assert f"**?{name}**: " in for_admins
-        assert f"?{name}*" not in for_others
+    assert (
+        "• **Service**: admin, claim, ignore, leave, listperms, refresh, relogin, removeperm, setperm\n" in for_admins
+    )
+    assert "• **Service**: claim\n" in for_others
 
 
 def test_a_code_makes_the_user_who_writes_it_an_admin() -> None:
@@ -315,15 +318,13 @@ def test_what_is_so_already_is_said_to_be_so(text: str, said: str) -> None:
 def test_what_makes_no_sense_is_answered_with_the_usage(text: str, prefixes: tuple[str, ...]) -> None:
     scene = AdminScene(prefixes=prefixes)
     answer = scene.exchange(text, mentions=(BOBS,))
-    assert answer.startswith(
-        "Write ?admin @user, ?admin <user id>, and remove after it to take the right away (error "
-    )
+    assert answer.startswith("Write ?admin <@user or user id> [remove]. For example ?admin @Ann remove (error ")
     assert scene.backend.asked == []
 
 
 def test_hints_use_the_whole_first_prefix() -> None:
     scene = AdminScene(prefixes=("bot! ", "?"))
-    assert "bot! admin @user" in scene.exchange("?admin")
+    assert "bot! admin <@user or user id>" in scene.exchange("?admin")
     assert "bot! setperm <command>" in scene.exchange("?setperm")
     assert "bot! removeperm <command>" in scene.exchange("?removeperm")
     assert "bot! admin <user id>" in scene.exchange("?admin @bob")
@@ -388,19 +389,19 @@ def test_a_command_gets_a_permission(text: str, asked: tuple[object, ...], said:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("?setperm", "Write ?setperm <command> <admin|user> (error "),
-        ("?setperm ping", "Write ?setperm <command> <admin|user> (error "),
-        ("?setperm ping all", "Write ?setperm <command> <admin|user> (error "),
-        ("?setperm admin ping", "Write ?setperm <command> <admin|user> (error "),
-        ("?setperm ping admin now", "Write ?setperm <command> <admin|user> (error "),
+        ("?setperm", "Write ?setperm <command> <admin|user>. For example ?setperm ping admin (error "),
+        ("?setperm ping", "Write ?setperm <command> <admin|user>. For example ?setperm ping admin (error "),
+        ("?setperm ping all", "Write ?setperm <command> <admin|user>. For example ?setperm ping admin (error "),
+        ("?setperm admin ping", "Write ?setperm <command> <admin|user>. For example ?setperm ping admin (error "),
+        ("?setperm ping admin now", "Write ?setperm <command> <admin|user>. For example ?setperm ping admin (error "),
         ("?setperm pnig admin", "There is no command pnig. Did you mean ping? (error "),
         ("?setperm ?Helo user", "There is no command helo. Did you mean hello? (error "),
         ("?setperm relogn user", "There is no command relogn. See ?help (error "),
         ("?setperm xyzxyz user", "There is no command xyzxyz. See ?help (error "),
         ("?setperm ** user", "There is no command of that name. See ?help (error "),
         ("?setperm ! user", "There is no command of that name. See ?help (error "),
-        ("?removeperm", "Write ?removeperm <command> (error "),
-        ("?removeperm ping now", "Write ?removeperm <command> (error "),
+        ("?removeperm", "Write ?removeperm <command>. For example ?removeperm ping (error "),
+        ("?removeperm ping now", "Write ?removeperm <command>. For example ?removeperm ping (error "),
         ("?removeperm pign", "There is no command pign. See ?help (error "),
         ("?removeperm colour", "There is no command colour. Did you mean color? (error "),
         ("?removeperm serch", "There is no command serch. Did you mean search? (error "),
@@ -455,7 +456,7 @@ def test_permissions_are_listed_as_they_are_in_force() -> None:
         "Permissions:\n"
         "• 1 admin\n"
         "• Admins only: admin, ignore, leave, listperms, refresh, relogin, removeperm, setperm\n"
-        "• Everybody: claim, hello, help, info, ping, status, whoami"
+        "• Everybody: claim, dare, hello, help, info, ping, status, truth, whoami"
     )
     scene.permissions = StaticPermissions(
         frozenset({ANN, CARL}),
@@ -473,15 +474,14 @@ def test_permissions_are_listed_as_they_are_in_force() -> None:
         "Permissions:\n"
         "• 2 admins\n"
         "• Admins only: admin, ignore, listperms, ping (set), refresh, relogin, removeperm, setperm\n"
-        "• Everybody: claim, hello, help, info (set), leave (set), status, whoami\n"
+        "• Everybody: claim, dare, hello, help, info (set), leave (set), status, truth, whoami\n"
         "• Set, but no commands here: a ?leave, zz"
     )
     assert scene.backend.asked == []
 
 
 def test_of_the_commands_for_all_only_claim_can_not_be_kept_from_them() -> None:
-    names = ("hello", "help", "info", "ping", "status", "whoami")
-    scene = AdminScene(permissions=StaticPermissions(frozenset({ANN}), dict.fromkeys(names, Permission.ADMIN)))
+    scene = AdminScene(permissions=StaticPermissions(frozenset({ANN}), dict.fromkeys(FOR_ALL, Permission.ADMIN)))
     assert "• Everybody: claim" in scene.exchange("?listperms")
 
 

@@ -60,7 +60,7 @@ def test_the_example_of_the_readme_is_the_one_that_is_installed_and_works(run: R
         async with FakeRoom() as room:
             room.load(ROOT / "config/greet.py")
             assert await room.say("?greet", user="Ann") == ["Hello, Ann!"]
-            (listed,) = await room.say("?help", user="Ann")
+            (listed,) = await room.say("?help more", user="Ann")
             assert "• **?greet**: Greets the user who asks." in listed
 
     run(body())

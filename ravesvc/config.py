@@ -23,7 +23,21 @@ from ravesvc.advice import FOR_SERVICE, Advice
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.state import user_id
-from ravesvc.settings import AUTO, CHAT_FORMS, ClientIdentity, Edition, MeshSettings, Proxy, Servers, Tls, digest
+from ravesvc.settings import (
+    AUTO,
+    CHAT_FORMS,
+    DEFAULT_API,
+    VIDEO_HOSTS,
+    VOTE_TIMES,
+    ClientIdentity,
+    Edition,
+    MeshSettings,
+    Proxy,
+    Servers,
+    Tls,
+    UnconfirmedCalls,
+    digest,
+)
 
 T = TypeVar("T")
 
@@ -33,7 +47,12 @@ MESH_MODES = ("invited", "public", "friends", "all")
 _MOST_BYTES = 1024 * 1024
 
 # The sections of the file, by the attributes of `Config` that have what they say.
-_SECTIONS = {"identity": "client_identity", "servers": "servers", "tls": "tls"}
+_SECTIONS = {
+    "identity": "client_identity",
+    "servers": "servers",
+    "tls": "tls",
+    "unconfirmed_calls": "unconfirmed_calls",
+}
 
 _NOT_IN_BASE_URL = frozenset("?#@ ")
 
@@ -94,6 +113,7 @@ class Config:
     ignored_users: tuple[int, ...]
     typing_delay: float
     debug: bool
+    unconfirmed_calls: UnconfirmedCalls = field(default_factory=UnconfirmedCalls)
     database: Database | None = None
     advice: Advice = field(default=FOR_SERVICE, repr=False, compare=False)
     file: str = field(default=names.CONFIG_FILE, compare=False)
@@ -137,6 +157,7 @@ class Config:
             leave_when_alone=self.leave_when_alone,
             watchdog=self.watchdog,
             debug=self.debug,
+            unconfirmed_calls=self.unconfirmed_calls,
         )
 
 
@@ -237,10 +258,11 @@ def _config(top: _Section, places: Places) -> Config:
     identity = top.section("client_identity")
     servers = top.section("servers")
     tls = top.section("tls")
+    calls = top.section("unconfirmed_calls")
     config = Config(
         identity=ClientIdentity(**{key: identity.text(key, "") for key in ClientIdentity.__slots__}),
         servers=Servers(
-            api=servers.url("api", "https://api.red.wemesh.ca"),
+            api=servers.url("api", DEFAULT_API),
             parse=servers.url("parse", "https://api.soborol.com/parse"),
             mojo=servers.url("mojo", "https://api.mojoauth.com"),
         ),
@@ -272,11 +294,25 @@ def _config(top: _Section, places: Places) -> Config:
         chat_form=top.choice("chat_form", AUTO, CHAT_FORMS),
         ignored_users=top.user_ids("ignored_users"),
         typing_delay=top.duration("typing_delay", 1.0, least=0, most=60),
-        debug=top.boolean("debug"),
+        debug=top.boolean("debug", default=False),
+        unconfirmed_calls=_unconfirmed_calls(calls),
     )
-    for section in (top, identity, servers, tls):
+    for section in (top, identity, servers, tls, calls):
         section.refuse_unknown()
     return config
+
+
+def _unconfirmed_calls(section: _Section) -> UnconfirmedCalls:
+    usual = UnconfirmedCalls()
+    return UnconfirmedCalls(
+        playback=section.boolean("playback", default=usual.playback),
+        end_video=section.boolean("end_video", default=usual.end_video),
+        clear_votes=section.boolean("clear_votes", default=usual.clear_votes),
+        other_providers=section.boolean("other_providers", default=usual.other_providers),
+        profiles=section.boolean("profiles", default=usual.profiles),
+        vote_time=section.choice("vote_time", usual.vote_time, VOTE_TIMES),
+        video_host=section.choice("video_host", usual.video_host, VIDEO_HOSTS),
+    )
 
 
 class _Section:
@@ -334,9 +370,9 @@ class _Section:
         wanted = f"a time span such as 5s, 10min or 1h, from {least:g}s to {most:.0f}s"
         return self._scalar(key, default, lambda text: _within(timespan.parse(text), least, most), wanted)
 
-    def boolean(self, key: str) -> bool:
-        """true or false; false when it is absent."""
-        return self._scalar(key, False, _boolean, "true or false")  # noqa: FBT003 - the default is a plain value here
+    def boolean(self, key: str, *, default: bool) -> bool:
+        """true or false."""
+        return self._scalar(key, default, _boolean, "true or false")
 
     def path(self, key: str, default: Path) -> Path:
         """An absolute path."""

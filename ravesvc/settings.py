@@ -21,6 +21,13 @@ HELD = 60.0
 AUTO = "auto"
 CHAT_FORMS = (AUTO, "request", "notification")
 
+# Rave's own; videos have their URLs below it, whatever server is asked.
+DEFAULT_API = "https://api.red.wemesh.ca"
+
+# What the sources on Rave's calls disagree on.
+VOTE_TIMES = ("seconds", "milliseconds")
+VIDEO_HOSTS = ("rave", "room")
+
 # Why a child may lack its settings, and what helps.
 NOT_HANDED_OVER = (
     f"{names.SETTINGS_FILE} is missing ('systemctl restart rave-orchestrator' writes it), a drop-in has reset"
@@ -81,6 +88,43 @@ class Proxy:
     bypass: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnconfirmedCalls:
+    """Calls of Rave that one source alone describes, each to be switched off, and what sources disagree on.
+
+    Attributes:
+        playback: play, pause and seek.
+        end_video: end the video for all in the room.
+        clear_votes: take all votes back.
+        other_providers: register videos of others than YouTube.
+        profiles: read what users say of themselves.
+        vote_time: the unit of the time of a vote, one of `VOTE_TIMES`.
+        video_host: whose host the URLs of videos have, one of `VIDEO_HOSTS`: that of `DEFAULT_API`, or that of the
+            video which the room plays.
+    """
+
+    playback: bool = True
+    end_video: bool = True
+    clear_votes: bool = True
+    other_providers: bool = True
+    profiles: bool = True
+    vote_time: str = VOTE_TIMES[0]
+    video_host: str = VIDEO_HOSTS[0]
+
+    @classmethod
+    def from_object(cls, source: Object) -> UnconfirmedCalls:
+        """Typed from an object with the keys of this class; raises `RaveError` (BadData)."""
+        return cls(
+            playback=fields.get_bool(source, "playback"),
+            end_video=fields.get_bool(source, "end_video"),
+            clear_votes=fields.get_bool(source, "clear_votes"),
+            other_providers=fields.get_bool(source, "other_providers"),
+            profiles=fields.get_bool(source, "profiles"),
+            vote_time=_one_of(source, "vote_time", VOTE_TIMES),
+            video_host=_one_of(source, "video_host", VIDEO_HOSTS),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Edition:
     """Which program a child runs, and with which settings: what an upgrade or an edit of rave.yaml changes.
@@ -118,6 +162,7 @@ class MeshSettings:
     leave_when_alone: float
     watchdog: float
     debug: bool
+    unconfirmed_calls: UnconfirmedCalls = field(default_factory=UnconfirmedCalls)
 
     def to_json(self) -> str:
         """The text of the settings file."""
@@ -136,7 +181,7 @@ class MeshSettings:
             proxy=read_proxy(top),
             lang=fields.get_str(top, "lang"),
             command_prefix=_texts(top, "command_prefix"),
-            chat_form=_chat_form(top),
+            chat_form=_one_of(top, "chat_form", CHAT_FORMS),
             ignored_users=_user_ids(top, "ignored_users"),
             typing_delay=fields.get_number(top, "typing_delay"),
             max_connection_attempts=fields.get_int(top, "max_connection_attempts"),
@@ -144,13 +189,14 @@ class MeshSettings:
             leave_when_alone=fields.get_number(top, "leave_when_alone"),
             watchdog=fields.get_number(top, "watchdog"),
             debug=fields.get_bool(top, "debug"),
+            unconfirmed_calls=UnconfirmedCalls.from_object(fields.get_object(top, "unconfirmed_calls")),
         )
 
 
-def _chat_form(source: Object) -> str:
-    value = fields.get_str(source, "chat_form")
-    if value not in CHAT_FORMS:
-        raise RaveError(Code.BAD_DATA, f"chat_form must be one of {', '.join(CHAT_FORMS)}", key="chat_form")
+def _one_of(source: Object, key: str, allowed: tuple[str, ...]) -> str:
+    value = fields.get_str(source, key)
+    if value not in allowed:
+        raise RaveError(Code.BAD_DATA, f"{key} must be one of {', '.join(allowed)}", key=key)
     return value
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ravesvc import __version__
+from ravesvc.api.models import Opinion, Profile
 from ravesvc.bot import builtin
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Registry
@@ -30,11 +31,77 @@ from ravesvc.bot.own import load_file
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.room.chat import ChatMessage, Mention
 from ravesvc.tokenbucket import Rate
+from ravesvc.video import Video
 
 _MESH = "11111111-2222-4333-8444-555555555555"
 _BOT = 1
 _DEVICE = "0123456789abcdef0123456789abcdef"
 _MANY = Rate(1_000_000, 1.0)
+
+
+class FakeRave:
+    """Takes note of what a bot asks of Rave, as (method, *arguments), and grants it. See `bot.room_api.RoomApi`.
+
+    Attributes:
+        asked: all of it, in order.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+
+    async def register(self, video: Video) -> str:
+        """The URL is made up of the provider's id."""
+        self.asked.append(("register", video))
+        return f"https://rave.example/videos/{video.provider}/{video.id}"
+
+    async def vote(self, url: str) -> None:
+        """See `RoomApi`."""
+        self.asked.append(("vote", url))
+
+    async def clear_votes(self) -> None:
+        """See `RoomApi`."""
+        self.asked.append(("clear_votes",))
+
+    async def like(self, url: str, instance_id: str) -> None:
+        """See `RoomApi`."""
+        self.asked.append(("like", url, instance_id))
+
+    async def vote_skip(self, url: str, instance_id: str) -> None:
+        """See `RoomApi`."""
+        self.asked.append(("vote_skip", url, instance_id))
+
+    async def withdraw(self, opinion: Opinion, url: str, instance_id: str) -> None:
+        """See `RoomApi`."""
+        self.asked.append(("withdraw", opinion, url, instance_id))
+
+    async def set_playback(self, position: float, *, playing: bool) -> None:
+        """See `RoomApi`."""
+        self.asked.append(("set_playback", position, playing))
+
+    async def end_video(self) -> None:
+        """See `RoomApi`."""
+        self.asked.append(("end_video",))
+
+    async def kick(self, user: int) -> None:
+        """See `RoomApi`."""
+        self.asked.append(("kick", user))
+
+    async def mute(self, user: int) -> None:
+        """See `RoomApi`."""
+        self.asked.append(("mute", user))
+
+    async def unmute(self, user: int) -> None:
+        """See `RoomApi`."""
+        self.asked.append(("unmute", user))
+
+    async def transfer_leadership(self, user: int) -> None:
+        """See `RoomApi`."""
+        self.asked.append(("transfer_leadership", user))
+
+    async def profile(self, user: int) -> Profile:
+        """An empty one, with the name that the bot calls a user whom it does not know."""
+        self.asked.append(("profile", user))
+        return Profile(name=f"User {user}", handle="", country="", bio="")
 
 
 class FakeRoom:
@@ -46,6 +113,7 @@ class FakeRoom:
     Attributes:
         own_user_id: the user that the bot is.
         mesh_id: made up.
+        rave: what was asked of Rave.
     """
 
     own_user_id = _BOT
@@ -55,6 +123,7 @@ class FakeRoom:
         self, *, admins: Sequence[str] = (), prefixes: Sequence[str] = ("?",), title: str = "A film"
     ) -> None:
         """`admins` are users who may use what is for admins."""
+        self.rave = FakeRave()
         self._ids: dict[str, int] = {}
         self._present: set[int] = {_BOT}
         self._said: list[str] = []
@@ -70,6 +139,7 @@ class FakeRoom:
             prefixes=prefixes,
             typing_delay=0,
             lookup=self._names,
+            rave=self.rave,
             limits=Limits(user=_MANY, room=_MANY, outgoing=_MANY),
             clock=lambda: self._time,
         )

@@ -63,6 +63,11 @@ class Api:
         self._rng = rng
         self._transport, self._base = transport.to_base(servers.api, "servers.api", tls, proxy, TIMEOUT)
 
+    @property
+    def device_id(self) -> str:
+        """The device that we are, which the bodies of some requests name."""
+        return self._session.device_id
+
     def set_session(self, session: Session) -> None:
         """Use `session` for every request from now on."""
         self._session = session
@@ -80,7 +85,7 @@ class Api:
 
         Tried once: all that it is good for is to know better what a refusal means.
         """
-        return await self._call("checking the session", "GET", "/users/self", models.account_id, may_repeat=_never)
+        return await self.call("checking the session", "GET", "/users/self", models.account_id, may_repeat=_never)
 
     async def page(self, source: MeshMode, size: int, cursor: str | None, lang: str) -> tuple[list[Mesh], str | None]:
         """One page of the list of one source, not `MeshMode.ALL`, and the cursor of the next page or None.
@@ -93,7 +98,7 @@ class Api:
         if cursor is not None:
             query["cursor"] = cursor
         what = f"reading the list of {source} meshes"
-        return await self._call(what, "GET", f"/meshes/self?{urlencode(query)}", read)
+        return await self.call(what, "GET", f"/meshes/self?{urlencode(query)}", read)
 
     async def mesh(self, mesh_id: str) -> Mesh:
         """One mesh as it is now: where its server is, and who is in it. NotFound when it is gone.
@@ -101,7 +106,7 @@ class Api:
         A pause that Rave asks for is left to the caller: it concerns all bots, which should hear of it at once.
         """
         path = f"/meshes/{names.mesh_id(mesh_id)}"
-        return await self._call(f"reading mesh {mesh_id}", "GET", path, models.mesh, may_repeat=_unless_paused)
+        return await self.call(f"reading mesh {mesh_id}", "GET", path, models.mesh, may_repeat=_unless_paused)
 
     async def users(self, ids: Iterable[int]) -> dict[int, User]:
         """The accounts with these ids, by id; those that Rave does not know are missing."""
@@ -112,7 +117,7 @@ class Api:
                 await self._sleep(SPACING)
             block = wanted[start : start + USERS_PER_REQUEST]
             body = {"deviceId": self._session.device_id, "ids": block, "includeOnline": True}
-            found |= await self._call("looking up users", "POST", "/users/list", models.users, body)
+            found |= await self.call("looking up users", "POST", "/users/list", models.users, body)
         return found
 
     async def leave(self, mesh_id: str) -> None:
@@ -133,14 +138,7 @@ class Api:
         device = quote(self._session.device_id, safe="")
         await self._delete(f"leaving mesh {mesh_id}", f"/meshes/{names.mesh_id(mesh_id)}/devices/{device}/leave")
 
-    async def _delete(self, what: str, path: str) -> None:
-        try:
-            await self._call(what, "DELETE", path, lambda _: None)
-        except RaveError as e:
-            if e.code is not Code.NOT_FOUND:
-                raise
-
-    async def _call(
+    async def call(
         self,
         what: str,
         method: str,
@@ -150,7 +148,9 @@ class Api:
         *,
         may_repeat: Callable[[str, RaveError], bool] | None = None,
     ) -> T:
-        """What `read` makes of a successful answer; tries again as `may_repeat(method, error)` or the class says.
+        """What `read` makes of a successful answer to a request of `path`, which begins with a slash.
+
+        It is tried again as `may_repeat(method, error)` or the class says.
 
         `what` begins the sentence of an error: a path may not, for it may hold the device id.
         """
@@ -160,8 +160,15 @@ class Api:
             return read(await self._attempt(what, method, path, content))
 
         self._progress(f"Asking {self._transport.host}: {what}")
-        decide = functools.partial(may_repeat or _may_repeat, method)
+        decide = functools.partial(may_repeat or is_repeatable, method)
         return await retry.repeat(what, attempt, decide, self._sleep, self._rng, self._progress)
+
+    async def _delete(self, what: str, path: str) -> None:
+        try:
+            await self.call(what, "DELETE", path, lambda _: None)
+        except RaveError as e:
+            if e.code is not Code.NOT_FOUND:
+                raise
 
     async def _attempt(self, what: str, method: str, path: str, content: bytes | None) -> Object:
         now = self._clock()
@@ -176,9 +183,9 @@ def _never(_method: str, _error: RaveError) -> bool:
 
 
 def _unless_paused(method: str, error: RaveError) -> bool:
-    return failures.pause(error) is None and _may_repeat(method, error)
+    return failures.pause(error) is None and is_repeatable(method, error)
 
 
-def _may_repeat(method: str, error: RaveError) -> bool:
+def is_repeatable(method: str, error: RaveError) -> bool:
     """A write that failed on the way may have been carried out; one that was refused for its rate was not."""
     return error.code is Code.RATE_LIMITED or (method == "GET" and failures.retryable(error))

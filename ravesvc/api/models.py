@@ -6,6 +6,7 @@ All but a mesh's id is optional on the wire, and an odd value must not hide a me
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,6 +20,9 @@ from ravesvc.words import printable
 _log = logging.getLogger(__name__)
 
 _LONGEST = 300
+
+_VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_VIDEO_BASE = re.compile(r"https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(?=/)")
 
 
 class MeshMode(StrEnum):
@@ -36,6 +40,26 @@ class User:
 
     id: int
     display_name: str
+
+
+class Opinion(StrEnum):
+    """What a user may think of the video that plays."""
+
+    LIKE = "LIKE"
+    SKIP = "SKIP"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What a user says of themselves, each on one line and empty if they don't say it.
+
+    `name` is the one that others see, `country` a code of two letters, `bio` a few sentences.
+    """
+
+    name: str
+    handle: str
+    country: str
+    bio: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +125,33 @@ def account_id(answer: Object) -> int:
     if found <= 0:
         raise RaveError(Code.BAD_DATA, "id must be positive", key="id")
     return found
+
+
+def profile(answer: Object) -> Profile:
+    """The profile in an answer; raises `RaveError` (BadData) if there is none."""
+    data = fields.get_object(answer, "data")
+    found = fields.get_object(data, "profile")
+    return Profile(
+        name=_display_name(found),
+        handle=_text(found, "handle"),
+        country=_text(found, "country"),
+        bio=_text(fields.opt_object(data, "bio") or {}, "bio"),
+    )
+
+
+def video_id(answer: Object) -> str:
+    """The id that Rave has given a video; raises `RaveError` (BadData) if there is none that fits into a URL."""
+    found = fields.get_str(fields.get_object(answer, "data"), "id")
+    if not _VIDEO_ID.fullmatch(found):
+        raise RaveError(Code.BAD_DATA, "Rave has given the video no usable id", key="id")
+    return found
+
+
+def video_base(answer: Object) -> str | None:
+    """What the URL of the video begins with that a mesh plays; None if it plays none that has an https URL."""
+    url = fields.opt_str(fields.get_object(answer, "data"), "mediaUrl") or ""
+    match = _VIDEO_BASE.match(url)
+    return match[0] if match else None
 
 
 def _mesh(source: Object, users: object, *, invited: bool) -> Mesh:

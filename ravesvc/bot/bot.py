@@ -20,6 +20,7 @@ from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.people import Lookup, People
 from ravesvc.bot.permissions import Permissions
+from ravesvc.bot.room_api import RoomApi
 from ravesvc.bot.tasks import Tasks
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.room.chat import ChatMessage
@@ -59,6 +60,7 @@ class Bot:
         lang: str = ENGLISH,
         typing_delay: float,
         lookup: Lookup,
+        rave: RoomApi,
         ignored_users: Iterable[int] = (),
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -76,6 +78,7 @@ class Bot:
             lang: the language in which to answer, such as `de`; English if it is none that the bot knows.
             typing_delay: seconds of "is typing" before each message; 0 for none.
             lookup: from user ids to display names.
+            rave: what can be asked of Rave for the mesh.
             ignored_users: see the attribute.
             limits: the default ones if None.
             clock: monotonic seconds.
@@ -100,6 +103,7 @@ class Bot:
         self._cooldowns = Cooldowns(clock)
         self._troubled = troubled
         self._people = People(lookup, clock=clock)
+        self._rave = rave
         self._seen = SeenMessages()
         self._loops = ReplyLoopGuard(clock)
         self.outbox = Outbox(
@@ -244,6 +248,7 @@ class Bot:
             permissions=self.permissions,
             outbox=self.outbox,
             people=self._people,
+            rave=self._rave,
         )
 
     async def _run(self, context: Context) -> None:

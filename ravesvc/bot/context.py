@@ -11,6 +11,7 @@ from ravesvc.bot.language import translate
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.people import People
 from ravesvc.bot.permissions import Permissions
+from ravesvc.bot.room_api import RoomApi
 from ravesvc.room.chat import ChatMessage, Mention
 
 
@@ -25,6 +26,7 @@ class Context:
         prefixes: what a command may start with; hints use the first.
         facts: about bot and mesh.
         now: the time on the clock of `facts`.
+        rave: what can be asked of Rave for this room.
     """
 
     command: Command
@@ -39,6 +41,7 @@ class Context:
     permissions: Permissions = field(repr=False)
     outbox: Outbox = field(repr=False)
     people: People = field(repr=False)
+    rave: RoomApi = field(repr=False)
 
     @property
     def user_id(self) -> int | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ravesvc.api import failures, tls
 from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
+from ravesvc.api.room_api import HttpRoomApi
 from ravesvc.bot import admin, builtin
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import Registry
@@ -82,7 +84,7 @@ class Worker:
         self._final: ExitStatus | None = None
         self._left = asyncio.Event()
         self._last_error = ""
-        # Until then, by the monotonic clock, Rave is not asked for names: it has asked for a pause.
+        # Until then, by the monotonic clock, the bot asks Rave for nothing: it has asked for a pause.
         self._quiet_until = 0.0
         self._restart = asyncio.Event()
         self._solitude = Solitude(settings.leave_when_alone)
@@ -112,6 +114,7 @@ class Worker:
             lang=settings.lang,
             typing_delay=settings.typing_delay,
             lookup=self._names,
+            rave=HttpRoomApi(self._api, mesh, settings.unconfirmed_calls, asking=self._asking),
             ignored_users=settings.ignored_users,
             troubled=self._own.troubled,
         )
@@ -507,10 +510,18 @@ class Worker:
             self._link.tell(f"Connected to {self._facts.server}{title}, {users}{unshown}")
 
     async def _names(self, users: Sequence[int]) -> Mapping[int, str]:
-        if time.monotonic() < self._quiet_until:
-            raise RaveError(Code.RATE_LIMITED, "Rave has asked for a pause")
-        try:
+        with self._asking():
             found = await self._api.users(users)
+        return {user.id: user.display_name for user in found.values()}
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Around what the bot asks of Rave: a pause is kept and told, and no connection stays behind."""
+        if (left := self._quiet_until - time.monotonic()) > 0:
+            text = failures.pause_words(self._settings.servers.api_host, left)
+            raise RaveError(Code.RATE_LIMITED, text, retry_after=math.ceil(left))
+        try:
+            yield
         except RaveError as e:
             asked = failures.pause(e)
             if asked:
@@ -519,7 +530,6 @@ class Worker:
             raise
         finally:
             self._api.drop_idle()
-        return {user.id: user.display_name for user in found.values()}
 
 
 def _elsewhere(refusal: RaveError) -> RaveError:

@@ -117,7 +117,7 @@ class Server:
                 server._go.wait()
                 self._send(server.answer(asked))
 
-            do_GET = do_POST = do_DELETE = handle_any  # noqa: N815
+            do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815
 
             def _send(self, reply: Reply) -> None:
                 if reply.raw is not None:

@@ -16,6 +16,7 @@ from ravesvc.bot.facts import Facts
 from ravesvc.bot.limits import Limits
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.room.chat import ChatMessage, Mention
+from ravesvc.testing import FakeRave
 from ravesvc.tokenbucket import Rate
 
 BOT, ANN, BOB, OTHER_BOT = 1, 2, 3, 4
@@ -74,6 +75,7 @@ class Scene:
     def __post_init__(self) -> None:
         builtin.register(self.registry)
         self._ids = itertools.count(1)
+        self.rave = FakeRave()
 
     async def lookup(self, ids: Sequence[int]) -> Mapping[int, str]:
         self.looked_up.append(list(ids))
@@ -89,6 +91,7 @@ class Scene:
                 prefixes=self.prefixes,
                 typing_delay=0,
                 lookup=self.lookup,
+                rave=self.rave,
                 ignored_users=self.ignored,
                 limits=self.limits,
                 clock=lambda: self.now,

@@ -16,7 +16,7 @@ from ravesvc.api.models import MeshMode
 from ravesvc.config import Config
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import ClientIdentity, Edition, Proxy, Servers, Tls, digest
+from ravesvc.settings import ClientIdentity, Edition, Proxy, Servers, Tls, UnconfirmedCalls, digest
 
 SHIPPED = Path(__file__).parents[2] / "config/rave.yaml"
 DEFAULTS = Config(
@@ -88,9 +88,10 @@ def test_what_the_shipped_file_shows_is_an_option_and_its_default(key: str, text
 
 
 def test_the_shipped_file_shows_every_option() -> None:
-    sections = (ClientIdentity, Servers, Tls)
+    sections = (ClientIdentity, Servers, Tls, UnconfirmedCalls)
     options = {field.name for part in (Config, *sections) for field in dataclasses.fields(part)}
     not_options = {"identity", "servers", "tls", "database", "authorities", "advice", "file", "lines"}
+    not_options |= {"unconfirmed_calls"}
     assert {key for key, _ in commented_out()} == options - not_options | {"no_proxy"}
 
 
@@ -125,6 +126,8 @@ command_prefix: "bot "
 chat_form: notification
 ignored_users: [900000003, 900000002]
 typing_delay: 0
+unconfirmed_calls: {playback: no, end_video: no, clear_votes: no, other_providers: no, profiles: no,
+  vote_time: milliseconds, video_host: room}
 debug: yes
 """
     assert good(text) == Config(
@@ -165,6 +168,15 @@ debug: yes
         ignored_users=(900000002, 900000003),
         typing_delay=0.0,
         debug=True,
+        unconfirmed_calls=UnconfirmedCalls(
+            playback=False,
+            end_video=False,
+            clear_votes=False,
+            other_providers=False,
+            profiles=False,
+            vote_time="milliseconds",
+            video_host="room",
+        ),
     )
 
 
@@ -209,6 +221,7 @@ def test_the_edition_is_that_of_the_program_and_of_what_a_child_is_told() -> Non
         "servers: {api: 'https://a.test'}",
         "tls: {insecure_hosts: [h.test]}",
         "proxy: http://proxy.lan:3128",
+        "unconfirmed_calls: {playback: false}",
     ],
 )
 def test_what_a_running_child_would_do_otherwise_makes_another_edition(text: str) -> None:
@@ -236,7 +249,10 @@ def test_what_is_the_parents_or_systemds_outdates_no_child(text: str) -> None:
 
 def test_what_has_changed_is_named_without_its_values() -> None:
     before = good("limit: 5\nclient_identity: {request_hash_key: abcd}\n")
-    after = good("debug: true\nclient_identity: {request_hash_key: beef, app_build: '1'}\ntls: {ca_file: /a.pem}\n")
+    after = good(
+        "debug: true\nclient_identity: {request_hash_key: beef, app_build: '1'}\ntls: {ca_file: /a.pem}\n"
+        "unconfirmed_calls: {vote_time: milliseconds}\n"
+    )
     after = dataclasses.replace(after, database=Database(uri="mongodb://user:secret@host", path="/d.json"))
     assert config.changes(before, before.with_authorities("a certificate")) == []
     assert config.changes(before, after) == [
@@ -245,6 +261,7 @@ def test_what_has_changed_is_named_without_its_values() -> None:
         "tls.ca_file",
         "limit",
         "debug",
+        "unconfirmed_calls.vote_time",
         "database.json",
     ]
 

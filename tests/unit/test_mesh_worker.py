@@ -480,7 +480,7 @@ def test_a_pause_that_rave_asks_for_is_kept_and_told(
     assert caplog.text.count("No connection") == 1
 
 
-def test_names_are_not_asked_for_during_a_pause_either(run: Run, served: Served, mesh: str) -> None:
+def test_the_bot_asks_for_nothing_during_a_pause_either(run: Run, served: Served, mesh: str) -> None:
     async def body() -> None:
         async with child_of(served, mesh) as (child, bus):
             await child.connects()
@@ -488,8 +488,10 @@ def test_names_are_not_asked_for_during_a_pause_either(run: Run, served: Served,
             with pytest.raises(RaveError, match="429"):
                 await child.worker._names([2])
             served.control.fail("users", "ok")
-            with pytest.raises(RaveError, match="has asked for a pause"):
+            with pytest.raises(RaveError, match="asks for a pause until"):
                 await child.worker._names([2])
+            with pytest.raises(RaveError, match="asks for a pause until"):
+                await child.worker._bot._rave.kick(2)
             await settle(bus)
             assert child.heard[-1] == ("RateLimited", "localhost", 600)
 

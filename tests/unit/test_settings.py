@@ -18,6 +18,7 @@ from ravesvc.settings import (
     Servers,
     Session,
     Tls,
+    UnconfirmedCalls,
     digest,
     normalise_token,
 )
@@ -62,6 +63,16 @@ SESSION = Session(device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_to
     leave_when_alone=st.floats(0, 86400),
     watchdog=st.floats(5, 3600),
     debug=st.booleans(),
+    unconfirmed_calls=st.builds(
+        UnconfirmedCalls,
+        playback=st.booleans(),
+        end_video=st.booleans(),
+        clear_votes=st.booleans(),
+        other_providers=st.booleans(),
+        profiles=st.booleans(),
+        vote_time=st.sampled_from(["seconds", "milliseconds"]),
+        video_host=st.sampled_from(["rave", "room"]),
+    ),
 )
 def test_settings_survive_the_way_to_a_child(**changes: Any) -> None:
     before = settings(**changes)
@@ -100,6 +111,10 @@ def test_no_key_or_token_shows_in_a_repr() -> None:
         ("servers", "api", 1),
         ("tls", "ca_file", 1),
         ("tls", "insecure_hosts", [1]),
+        (None, "unconfirmed_calls", None),
+        ("unconfirmed_calls", "playback", 1),
+        ("unconfirmed_calls", "vote_time", "hours"),
+        ("unconfirmed_calls", "video_host", ["rave"]),
     ],
 )
 def test_wrong_settings_are_refused_by_key(section: str | None, key: str, value: object) -> None:

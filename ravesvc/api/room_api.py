@@ -1,0 +1,267 @@
+"""Rave's calls for one room, as `ravesvc.bot.room_api.RoomApi` describes them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from ravesvc import names
+from ravesvc.api import client, failures, models
+from ravesvc.api.client import Api
+from ravesvc.api.models import Opinion, Profile
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.settings import DEFAULT_API, UnconfirmedCalls
+from ravesvc.tokenbucket import Rate, TokenBucket
+from ravesvc.video import Video
+
+T = TypeVar("T")
+
+# Thirty calls a minute, and some at once: to play a video takes two.
+RATE = Rate(10, 0.5)
+# A longer pause than this, in seconds, is told to the user who waits for the answer.
+_MAX_PAUSE_S = 5.0
+_MAX_URL = 2000
+_MAX_INSTANCE_ID = 64
+_YOUTUBE = "youtube"
+
+# What a refusal means, by what was asked for.
+_LEADER_ONLY = "Rave lets only the leader do that"
+_MAYBE_LEADER_ONLY = "Rave refuses, most likely because it lets only the leader do that"
+_ABOUT_VIDEO = {
+    Code.BAD_REQUEST: "Rave does not take this video",
+    Code.FORBIDDEN: "Rave does not let the bot do that in this room",
+    Code.NOT_FOUND: "this video is unknown to Rave",
+}
+_ABOUT_NEW_VIDEO = _ABOUT_VIDEO | {Code.NOT_FOUND: "Rave takes no videos of this provider"}
+_ABOUT_PLAYBACK = {
+    Code.FORBIDDEN: _LEADER_ONLY,
+    Code.NOT_FOUND: "Rave finds nothing that plays in this room",
+    Code.REFUSED: _MAYBE_LEADER_ONLY,
+}
+_ABOUT_USER = {
+    Code.FORBIDDEN: _LEADER_ONLY,
+    Code.NOT_FOUND: "Rave finds no such user in this room",
+    Code.REFUSED: _MAYBE_LEADER_ONLY,
+}
+_ABOUT_PROFILE = {
+    Code.FORBIDDEN: "Rave does not show this profile to the bot",
+    Code.NOT_FOUND: "Rave knows no such user",
+}
+
+
+class HttpRoomApi:
+    """The calls for one mesh, over an `Api` that others use as well. Implements `ravesvc.bot.room_api.RoomApi`."""
+
+    def __init__(
+        self,
+        api: Api,
+        mesh: str,
+        unconfirmed: UnconfirmedCalls,
+        *,
+        asking: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            api: asks Rave.
+            mesh: its id.
+            unconfirmed: what is switched off.
+            asking: entered around each request; may refuse it, and sees how it fails.
+            clock: monotonic seconds.
+            wall: seconds since the epoch.
+        """
+        self._api = api
+        self._path = f"/meshes/{names.mesh_id(mesh)}"
+        self._unconfirmed = unconfirmed
+        self._asking = asking
+        self._clock = clock
+        self._wall = wall
+        self._rate = TokenBucket(RATE, clock())
+
+    async def register(self, video: Video) -> str:
+        """See `RoomApi`."""
+        what = "giving Rave the video"
+        if video.provider != _YOUTUBE:
+            self._insist(what, "other_providers")
+        path = f"/videos/{video.provider}"
+        video_id = await self._ask(what, "POST", path, _ABOUT_NEW_VIDEO, models.video_id, _description(video))
+        return f"{await self._video_base()}{path}/{video_id}"
+
+    async def vote(self, url: str) -> None:
+        """See `RoomApi`."""
+        now = self._wall()
+        when = int(now * 1000) if self._unconfirmed.vote_time == "milliseconds" else now
+        body = {"deviceId": self._api.device_id, "time": when, "url": _video_url(url)}
+        await self._do("voting for the video", "POST", f"{self._path}/votes", _ABOUT_VIDEO, body)
+
+    async def clear_votes(self) -> None:
+        """See `RoomApi`."""
+        self._insist("clearing the votes", "clear_votes")
+        await self._do("clearing the votes", "POST", f"{self._path}/votes/clear", _ABOUT_PLAYBACK)
+
+    async def like(self, url: str, instance_id: str) -> None:
+        """See `RoomApi`."""
+        await self._give("liking the video", Opinion.LIKE, url, instance_id)
+
+    async def vote_skip(self, url: str, instance_id: str) -> None:
+        """See `RoomApi`."""
+        await self._give("voting to skip the video", Opinion.SKIP, url, instance_id)
+
+    async def withdraw(self, opinion: Opinion, url: str, instance_id: str) -> None:
+        """See `RoomApi`."""
+        query = urlencode(_opinion(opinion, url, instance_id))
+        path = f"{self._path}/likeskip?{query}"
+        await self._do("withdrawing the opinion on the video", "DELETE", path, _ABOUT_VIDEO)
+
+    async def set_playback(self, position: float, *, playing: bool) -> None:
+        """See `RoomApi`."""
+        what = "playing from there" if playing else "pausing there"
+        self._insist(what, "playback")
+        if not math.isfinite(position) or position < 0:
+            raise RaveError(Code.INVALID_ARGUMENT, "a position in a video is a number of seconds from 0 on")
+        body = {"position": position, "state": "PLAY" if playing else "PAUS", "time": self._wall()}
+        await self._do(what, "PUT", f"{self._path}/state", _ABOUT_PLAYBACK, body)
+
+    async def end_video(self) -> None:
+        """See `RoomApi`."""
+        self._insist("ending the video", "end_video")
+        await self._do("ending the video", "POST", f"{self._path}/state/endstream", _ABOUT_PLAYBACK)
+
+    async def kick(self, user: int) -> None:
+        """See `RoomApi`."""
+        body = {"deviceId": self._api.device_id, "ids": [_user(user)], "includeOnline": False}
+        await self._do(f"kicking user {user}", "POST", f"{self._path}/kick", _ABOUT_USER, body)
+
+    async def mute(self, user: int) -> None:
+        """See `RoomApi`."""
+        await self._do(f"muting user {user}", "POST", f"{self._path}/mute/{_user(user)}", _ABOUT_USER, {})
+
+    async def unmute(self, user: int) -> None:
+        """See `RoomApi`."""
+        await self._do(f"unmuting user {user}", "POST", f"{self._path}/unmute/{_user(user)}", _ABOUT_USER, {})
+
+    async def transfer_leadership(self, user: int) -> None:
+        """See `RoomApi`."""
+        body = {"newLeaderId": _user(user)}
+        what = f"making user {user} the leader"
+        await self._do(what, "POST", f"{self._path}/transferleadership", _ABOUT_USER, body)
+
+    async def profile(self, user: int) -> Profile:
+        """See `RoomApi`."""
+        what = f"reading the profile of user {user}"
+        self._insist(what, "profiles")
+        path = f"/profiles/{_user(user)}?exclude=false&clientVersion=1"
+        return await self._ask(what, "GET", path, _ABOUT_PROFILE, models.profile)
+
+    async def _give(self, what: str, opinion: Opinion, url: str, instance_id: str) -> None:
+        await self._do(what, "PUT", f"{self._path}/likeskip", _ABOUT_VIDEO, _opinion(opinion, url, instance_id))
+
+    async def _video_base(self) -> str:
+        """What the URLs of videos begin with: the room's, if it is to be that and the room plays something."""
+        if self._unconfirmed.video_host == "rave":
+            return DEFAULT_API
+        what = "reading what the room plays"
+        return await self._ask(what, "GET", self._path, {}, models.video_base) or DEFAULT_API
+
+    def _insist(self, what: str, switch: str) -> None:
+        """Raise `RaveError` (InvalidArgument) for what rave.yaml has switched off."""
+        if not getattr(self._unconfirmed, switch):
+            hint = f"who runs the bot may set unconfirmed_calls.{switch} to true in rave.yaml"
+            raise RaveError(Code.INVALID_ARGUMENT, f"{what} is switched off for this bot", hint=hint)
+
+    def _admit(self, what: str) -> None:
+        """Take one of the calls that we may make; raise `RaveError` (RateLimited) when there is none left."""
+        wait = self._rate.take(self._clock())
+        if wait > 0:
+            seconds = math.ceil(wait)
+            why = "the bot has asked Rave for a lot in this room"
+            hint = f"try again in {seconds} s"
+            raise RaveError(Code.RATE_LIMITED, f"{what} has to wait: {why}", hint=hint, retry_after=seconds)
+
+    async def _do(
+        self, what: str, method: str, path: str, refusals: Mapping[Code, str], body: dict[str, Any] | None = None
+    ) -> None:
+        """Ask for what has no answer but yes or no."""
+        await self._ask(what, method, path, refusals, lambda _answer: None, body)
+
+    async def _ask(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        refusals: Mapping[Code, str],
+        read: Callable[[Object], T],
+        body: dict[str, Any] | None = None,
+    ) -> T:
+        """What `read` makes of the answer; `refusals` say what a refusal means here."""
+        self._admit(what)
+        try:
+            with self._asking():
+                return await self._api.call(what, method, path, read, body, may_repeat=_may_repeat)
+        except RaveError as e:
+            raise _in_words(what, e, refusals) from None
+
+
+def _may_repeat(method: str, error: RaveError) -> bool:
+    """As any call, but not for as long as Rave may want: a user waits."""
+    return (failures.pause(error) or 0.0) <= _MAX_PAUSE_S and client.is_repeatable(method, error)
+
+
+def _in_words(what: str, error: RaveError, refusals: Mapping[Code, str]) -> RaveError:
+    """A failure in the words for what was asked, if it is one of the `refusals`; else as it is."""
+    words = refusals.get(error.code)
+    if words is None:
+        return error
+    hint = "make the bot the leader" if words in (_LEADER_ONLY, _MAYBE_LEADER_ONLY) else error.hint
+    text = f"{what} failed: {words} (HTTP {error.attributes['status']})"
+    return RaveError(error.code, text, hint=hint, **error.attributes)
+
+
+def _description(video: Video) -> dict[str, Any]:
+    """A video as Rave's servers want it; the fields that all sources send, and those of the one with the most."""
+    picture = video.thumbnail or None
+    return {
+        "providerId": video.id,
+        "title": video.title,
+        "author": video.author or None,
+        "description": None,
+        "duration": _duration(video.seconds or 0.0),
+        "isLive": video.live,
+        "maturity": "18+" if video.mature else "G",
+        "thumbnail": picture,
+        "thumbnails": {"animated": None, "channel": None, "high": picture} if picture else None,
+        "url": video.url,
+        "videoTags": [],
+        "viewCount": video.views,
+    }
+
+
+def _duration(seconds: float) -> str:
+    """ISO 8601, always with all three parts."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"PT{minutes // 60}H{minutes % 60}M{rest}S"
+
+
+def _opinion(opinion: Opinion, url: str, instance_id: str) -> dict[str, str]:
+    if not instance_id or len(instance_id) > _MAX_INSTANCE_ID or not instance_id.isprintable():
+        raise RaveError(Code.INVALID_ARGUMENT, "Rave has not said which playing of the video this is")
+    return {"opinion": opinion.value, "url": _video_url(url), "videoInstanceId": instance_id}
+
+
+def _video_url(url: str) -> str:
+    if not url.startswith("https://") or len(url) > _MAX_URL or not url.isascii() or not url.isprintable():
+        raise RaveError(Code.INVALID_ARGUMENT, "that is not the URL of a video")
+    return url
+
+
+def _user(user: int) -> int:
+    if user <= 0:
+        raise RaveError(Code.INVALID_ARGUMENT, "that is not the id of a user")
+    return user

@@ -143,6 +143,34 @@ class Control:
         body = {"mesh": mesh, "method": method, "data": data, "timeout": timeout}
         return dict(self._call("POST", "/ask", body, wait=timeout)["answer"])
 
+    # What plays there. In each, `user` (the host) comes in first if need be.
+
+    def vote(self, mesh: str, video: str, *, user: str | None = None) -> None:
+        """A user votes for a video: an id of the catalogue, a link to one, or the URL of a registered video."""
+        self._call("POST", "/vote", {"mesh": mesh, "video": video, "user": user})
+
+    def clear_votes(self, mesh: str, *, user: str | None = None) -> None:
+        """A user takes all votes back."""
+        self._call("POST", "/clear_votes", {"mesh": mesh, "user": user})
+
+    def judge(self, mesh: str, opinion: str, *, user: str | None = None) -> None:
+        """A user says of what plays that he would `like` or `skip` it, or takes that back (`none`)."""
+        self._call("POST", "/judge", {"mesh": mesh, "opinion": opinion, "user": user})
+
+    def playback(
+        self, mesh: str, action: str | None = None, *, position: float | None = None, user: str | None = None
+    ) -> None:
+        """A user lets the video `play` or `pause`, or moves it to a position in seconds."""
+        self._call("POST", "/playback", {"mesh": mesh, "action": action, "position": position, "user": user})
+
+    def video(self, mesh: str, video: str | None = None) -> None:
+        """A video starts without anyone's vote, or what plays ends."""
+        self._call("POST", "/video", {"mesh": mesh, "video": video})
+
+    def leader(self, mesh: str, user: str) -> None:
+        """A user becomes the leader."""
+        self._call("POST", "/leader", {"mesh": mesh, "user": user})
+
     # Connections.
 
     def drop(self, meshes: str | Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """The control API: JSON over HTTP on a Unix socket, for `client.Control` and `rave-simulator`.
 
 A verb is `POST /<verb>` with an object. Most take `meshes`: a list of ids, or the text `all`. Errors come as
-`{"code", "message", "hint"}` with status 400, 404 or 408.
+`{"code", "message", "hint"}` with status 400, 403, 404 or 408.
 """
 
 from __future__ import annotations
@@ -16,11 +16,19 @@ from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 from ravesvc.simulator.mesh import Crowd, Mesh, Peer
+from ravesvc.simulator.party import Party
+from ravesvc.simulator.party_control import PartyControl
 from ravesvc.simulator.peer import SocketPeer
 from ravesvc.simulator.switches import Fault, Refusal
 from ravesvc.simulator.world import CLOSED_BY_SERVER, HOST, World
 
-_STATUS_OF = {Code.NO_SUCH_MESH: 404, Code.NOT_FOUND: 404, Code.NOT_RUNNING: 404, Code.TIMEOUT: 408}
+_STATUS_OF = {
+    Code.FORBIDDEN: 403,
+    Code.NO_SUCH_MESH: 404,
+    Code.NOT_FOUND: 404,
+    Code.NOT_RUNNING: 404,
+    Code.TIMEOUT: 408,
+}
 # How long the client of a verb that waits may wait at most, in seconds.
 _LONGEST_WAIT = 3600.0
 _LARGEST_CROWD = 100_000_000
@@ -32,8 +40,9 @@ Verb = Callable[[Object], Awaitable[dict[str, Any]]]
 class ControlApi:
     """The verbs. `relisten` is called after failures changed: nothing may listen while calls are `refused`."""
 
-    def __init__(self, world: World, relisten: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, world: World, party: Party, relisten: Callable[[], Awaitable[None]]) -> None:
         self._world = world
+        self._party = PartyControl(world, party)
         self._relisten = relisten
 
     def app(self) -> web.Application:
@@ -43,6 +52,8 @@ class ControlApi:
             *(self.create, self.remove, self.invite, self.uninvite, self.join, self.part),
             *(self.crowd, self.hide),
             *(self.chat, self.kick, self.ask),
+            *(self._party.vote, self._party.clear_votes, self._party.judge, self._party.playback),
+            *(self._party.video, self._party.leader),
             *(self.drop, self.close, self.refuse, self.accept),
             *(self.confirm, self.expire),
             *(self.fail, self.option, self.wait),
@@ -241,6 +252,9 @@ class ControlApi:
         """Set switches, each key by its text."""
         for name, value in body.items():
             self._world.options.set(name, str(value))
+        if "play_mode" in body:
+            for mesh in self._world.meshes.values():
+                self._world.broadcast_state(mesh)
         return {"options": self._world.options.to_json()}
 
     async def wait(self, body: Object) -> dict[str, Any]:

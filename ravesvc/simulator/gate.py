@@ -35,13 +35,19 @@ _NOBODY = User(0, "", "", "")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that passed the checks. `body` is empty when none was sent; `user` is nobody where no token counts."""
+    """A call that passed the checks; `user` is nobody where no token counts."""
 
     user: User
     token: str
     path: Mapping[str, str]
     query: Mapping[str, str]
-    body: Object
+    content: bytes
+    mime: str
+
+    @property
+    def body(self) -> Object:
+        """The JSON object that was sent, empty if nothing was; raises `RaveError` (BadData)."""
+        return fields.parse_object(self.content, "the body") if self.content else {}
 
 
 Handler = Callable[[Call], dict[str, Any]]
@@ -93,9 +99,9 @@ class Gate:
         if token in world.expired:
             return 401, self._refusal(401, "the session has expired")
         try:
-            document = fields.parse_object(body, "the body") if body else {}
             user = world.sessions.get(token, _NOBODY)
-            return 200, handler(Call(user, token, request.match_info, request.query, document))
+            call = Call(user, token, request.match_info, request.query, body, request.content_type)
+            return 200, handler(call)
         except RaveError as e:
             status, code = _ANSWERS.get(e.code, (400, 400))
             if e.code not in _ANSWERS:

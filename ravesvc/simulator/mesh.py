@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from ravesvc.simulator.playback import Playback
 from ravesvc.simulator.switches import Refusal
 
 # How many ended connections are remembered per mesh.
@@ -81,6 +82,7 @@ class Mesh:
     """One watch-party room. `present` and `peers` are keyed by peer id, `present` in order of joining.
 
     `kicked` are the users that state messages list under `kicks`, until they are invited again.
+    `successor` is the peer id of whom the leadership was given to, until he leaves. `muted` are user ids.
     `hidden` is for how many listings more the mesh will be missing, `missing` whether it is in the running one.
     """
 
@@ -92,8 +94,11 @@ class Mesh:
     local: bool
     created_at: float
     originator: int
+    playback: Playback
     invited: set[int] = field(default_factory=set)
     kicked: set[int] = field(default_factory=set)
+    muted: set[int] = field(default_factory=set)
+    successor: str | None = None
     present: dict[str, Presence] = field(default_factory=dict)
     peers: dict[str, Peer] = field(default_factory=dict)
     ended: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_ENDED_KEPT))
@@ -105,8 +110,8 @@ class Mesh:
 
     @property
     def leader(self) -> str | None:
-        """The peer id of the leader: who has been here longest."""
-        return next(iter(self.present), None)
+        """The peer id of the leader: whom the last one has chosen, else who has been here longest."""
+        return self.successor or next(iter(self.present), None)
 
     def open_to(self, user: User) -> bool:
         """Whether a user may see and enter the mesh."""
@@ -120,11 +125,25 @@ class Mesh:
         self.present[user.peer_id] = Presence(user, now, self.joins)
         return True
 
+    def leave(self, user: User) -> bool:
+        """Take a user out, with his votes; False if not here."""
+        if self.present.pop(user.peer_id, None) is None:
+            return False
+        if self.successor == user.peer_id:
+            self.successor = None
+        self.playback.forget(user.id)
+        return True
+
+    @property
+    def majority(self) -> int:
+        """How many users are more than half of those present."""
+        return (len(self.users()) + self.crowd.users) // 2 + 1
+
     def users(self) -> list[User]:
         """Who is here, in order of joining."""
         return [presence.user for presence in self.present.values()]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, now: float) -> dict[str, Any]:
         """The mesh for the control API."""
         return {
             "title": self.title,
@@ -134,6 +153,8 @@ class Mesh:
                 {"user_id": user.id, "handle": user.handle, "peer_id": user.peer_id, "leader": peer_id == self.leader}
                 for peer_id, user in ((peer_id, presence.user) for peer_id, presence in self.present.items())
             ],
+            "muted": sorted(self.muted),
+            **self.playback.to_json(now),
             "connections": [connection(peer) for peer in self.peers.values()],
             "ended": list(self.ended),
             "hidden": self.hidden,

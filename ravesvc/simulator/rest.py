@@ -34,7 +34,6 @@ class Rest:
             ("uninvite", "DELETE", "/meshes/{mesh}/invites", self._uninvite),
             ("invite", "POST", "/meshes/{mesh}/invites", self._invite),
             ("leave", "DELETE", "/meshes/{mesh}/devices/{device}/leave", self._leave),
-            ("kick", "POST", "/meshes/{mesh}/kick", self._kick),
             ("self", "GET", "/users/self", self._self),
             ("users", "POST", "/users/list", self._users),
         ]
@@ -60,7 +59,7 @@ class Rest:
     # The calls.
 
     def _discover(self, call: Call) -> dict[str, Any]:
-        self._own_device(call.user, call.query)
+        own_device(self._world, call.user, call.query)
         flags = {name: _flag(call.query, name) for name in ("public", "friends", "local", "invited")}
         limit = min(fields.get_int(call.query, "limit"), int(self._world.options.page_size))
         after = _position(call.query.get("cursor"))
@@ -82,15 +81,15 @@ class Rest:
         return f"https://{self._world.server}/meshes/self?{urlencode(query)}"
 
     def _mesh(self, call: Call) -> dict[str, Any]:
-        mesh = self._visible(call)
+        mesh = visible(self._world, call)
         options = self._world.options
         shown = views.mesh_object(mesh, self._world.server, options)
         return {"data": {**shown, "users": views.users_of(mesh, options)}}
 
     def _invite(self, call: Call) -> dict[str, Any]:
-        mesh = self._visible(call)
-        self._own_device(call.user, call.body)
-        for user in self._known(call):
+        mesh = visible(self._world, call)
+        own_device(self._world, call.user, call.body)
+        for user in known_users(self._world, call):
             self._world.invite(mesh, user)
         return {"success": True}
 
@@ -102,50 +101,46 @@ class Rest:
 
     def _leave(self, call: Call) -> dict[str, Any]:
         mesh = self._world.mesh(call.path["mesh"])
-        self._own_device(call.user, {"deviceId": call.path["device"]})
+        own_device(self._world, call.user, {"deviceId": call.path["device"]})
         if not self._world.part(mesh, [call.user]):
             raise RaveError(Code.NOT_FOUND, "not in this mesh")
-        return {"success": True}
-
-    def _kick(self, call: Call) -> dict[str, Any]:
-        mesh = self._visible(call)
-        self._own_device(call.user, call.body)
-        if mesh.leader != call.user.peer_id:
-            raise RaveError(Code.FORBIDDEN, "only the leader may kick")
-        for user in self._known(call):
-            if user.peer_id in mesh.present:
-                self._world.kick(mesh, user)
         return {"success": True}
 
     def _self(self, call: Call) -> dict[str, Any]:
         return {"data": views.user_object(call.user, self._world.options)}
 
     def _users(self, call: Call) -> dict[str, Any]:
-        self._own_device(call.user, call.body)
-        shown = [views.user_object(user, self._world.options) for user in self._known(call)]
+        own_device(self._world, call.user, call.body)
+        shown = [views.user_object(user, self._world.options) for user in known_users(self._world, call)]
         if fields.opt_bool(call.body, "includeOnline"):
             shown = [{**user, "online": True} for user in shown]
         return {"data": shown}
 
-    # What the calls have in common.
 
-    def _visible(self, call: Call) -> Mesh:
-        mesh = self._world.mesh(call.path["mesh"])
-        if not mesh.open_to(call.user):
-            raise RaveError(Code.FORBIDDEN, "no access to this mesh")
-        return mesh
+# What calls have in common.
 
-    def _known(self, call: Call) -> list[User]:
-        """The users whose ids the body lists; ids of nobody are passed over."""
-        ids = [fields.as_int(value) for value in fields.get_list(call.body, "ids")]
-        if None in ids:
-            raise RaveError(Code.BAD_DATA, "ids holds something that is not an id")
-        return [self._world.users[number] for number in ids if number in self._world.users]
 
-    def _own_device(self, user: User, source: Object) -> None:
-        if fields.get_str(source, "deviceId") != user.device_id:
-            self._world.log.violation("deviceId", "the device is not one of the token's user")
-            raise RaveError(Code.FORBIDDEN, "not your device")
+def visible(world: World, call: Call) -> Mesh:
+    """The mesh of a call, if its user may see it."""
+    mesh = world.mesh(call.path["mesh"])
+    if not mesh.open_to(call.user):
+        raise RaveError(Code.FORBIDDEN, "no access to this mesh")
+    return mesh
+
+
+def known_users(world: World, call: Call) -> list[User]:
+    """The users whose ids the body lists; ids of nobody are passed over."""
+    ids = [fields.as_int(value) for value in fields.get_list(call.body, "ids")]
+    if None in ids:
+        raise RaveError(Code.BAD_DATA, "ids holds something that is not an id")
+    return [world.users[number] for number in ids if number in world.users]
+
+
+def own_device(world: World, user: User, source: Object) -> None:
+    """Make sure that a call names the device that its token was given to."""
+    if fields.get_str(source, "deviceId") != user.device_id:
+        world.log.violation("deviceId", "the device is not one of the token's user")
+        raise RaveError(Code.FORBIDDEN, "not your device")
 
 
 def _flag(query: Mapping[str, str], name: str) -> bool:

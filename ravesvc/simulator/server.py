@@ -20,6 +20,8 @@ from ravesvc.simulator.door import Door
 from ravesvc.simulator.gate import Gate
 from ravesvc.simulator.home import Home
 from ravesvc.simulator.login import Login
+from ravesvc.simulator.party import Party
+from ravesvc.simulator.party_calls import PartyCalls
 from ravesvc.simulator.rest import Rest
 from ravesvc.simulator.world import World
 
@@ -40,8 +42,9 @@ class Simulator:
         self._port = port
         self._control = control
         self._door = Door(self.world)
+        self._party = Party(self.world)
         self._runner = _runner(self._app(account))
-        self._control_runner = _runner(ControlApi(self.world, self._relisten).app())
+        self._control_runner = _runner(ControlApi(self.world, self._party, self._relisten).app())
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.load_cert_chain(home.certificate, home.key)
         self._site: web.TCPSite | None = None
@@ -64,6 +67,7 @@ class Simulator:
     async def stop(self) -> None:
         """Close all sockets with 1001 and stop listening."""
         await self._door.close_all(_GOING_AWAY)
+        self._party.close()
         self.world.log.close()
         self._hang_up()
         await self._runner.cleanup()
@@ -92,6 +96,7 @@ class Simulator:
         checks = CallChecks(account.identity, self.world.sessions)
         app.add_routes([web.get("/", self._door.enter)])
         app.add_routes(Rest(self.world, gate, checks).routes())
+        app.add_routes(PartyCalls(self.world, self._party, gate, checks).routes())
         app.add_routes(Login(self.world, gate, checks, account).routes())
         app.add_routes([web.route("*", "/{path:.*}", self._unknown)])
         return app

@@ -18,6 +18,15 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "state_form": ("text", "object"),
     "kicks_form": ("ids", "objects"),
     "playback": ("PLAY", "PAUS", "WAIT", "none"),
+    "play_mode": ("VOTE", "QUICKPLAY", "AUTOPLAY", "LEADER"),
+    "playback_rights": ("all", "leader"),
+    "skips": ("counted", "obeyed"),
+    "cleared_form": ("urls", "objects"),
+    "voters_form": ("ids", "objects"),
+    "likeskips_form": ("users", "totals"),
+    "instance_key": ("video_instance_id", "videoInstanceId", "instance", "none"),
+    "state_duration": ("none", "seconds"),
+    "video_duration": ("kept", "unknown"),
     "refusal_ok": ("false", "absent"),
     "id_token": ("sent", "late", "missing"),
     "reasons": ("given", "none"),
@@ -25,6 +34,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 # Calls that can be made to fail; `discovery` is GET /meshes/self.
 FAULT_TARGETS = (
     *("discovery", "mesh", "uninvite", "invite", "leave", "kick", "self", "users"),
+    *("register", "video", "vote", "clear", "like", "state", "endstream", "transfer", "mute", "unmute"),
     *("magiclink", "status", "parse", "auth2", "auth", "tokens"),
 )
 FAULT_MODES = ("refused", "reset", "timeout", "half-page", "later-page", "empty", "2015")
@@ -53,8 +63,26 @@ class Options:
     state_form: str = "text"
     # What the list `kicks` of a state message consists of.
     kicks_form: str = "ids"
-    # The playback status; `none` is a mesh without a video.
+    # The playback status of the video that a mesh is made with; `none`: it is made without.
     playback: str = "PLAY"
+    # How what plays is chosen; `playback.py` has the rules.
+    play_mode: str = "VOTE"
+    # Who may play, pause, seek, end the video and clear votes, where the play mode leaves that to all.
+    playback_rights: str = "all"
+    # How fast videos run that start from now on, as the state says.
+    playback_speed: float = 1.0
+    # Whether more than half of those present, by the opinion SKIP, end a video.
+    skips: str = "counted"
+    # What the lists of votes cleared, of voters, and of opinions consist of.
+    cleared_form: str = "urls"
+    voters_form: str = "ids"
+    likeskips_form: str = "users"
+    # Under which key the state has the id of this playing of the video.
+    instance_key: str = "video_instance_id"
+    # Whether the state says how long the video is.
+    state_duration: str = "none"
+    # Whether anything says how long a video is: it ends all the same.
+    video_duration: str = "kept"
     # Whether a failure response says `ok: false` or has no such key, as stock protoo servers do.
     refusal_ok: str = "false"
     # Methods that are refused, separated by commas: fullyJoined, chatMessage, ...

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from ravesvc.errors import Code, RaveError
+from ravesvc.simulator import party_verbs
 from ravesvc.simulator.client import ALL, Control
+from ravesvc.simulator.switches import FAULT_TARGETS
 from ravesvc.words import count
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -58,6 +60,8 @@ class Parsers:
         Parsers(mesh.add_subparsers(metavar="VERB", required=True), self._control).add_mesh()
         self._add_membership()
         self._add_chat()
+        for name, verb, words, arguments in party_verbs.rows():
+            self._add(name, verb, words, *arguments)
         self._add_connections()
         self._add_account()
         self._add_switches()
@@ -75,7 +79,13 @@ class Parsers:
             ("--friends", {"dest": "kinds", "action": "append_const", "const": "friends"}),
             ("--local", {"dest": "kinds", "action": "append_const", "const": "local"}),
         )
-        self._add("list", _list, "list the meshes and whether the bot is in them")
+        self._add("list", _list, "list the meshes, whether the bot is in them, and what plays there")
+        self._add(
+            "show",
+            lambda c, o: _print(party_verbs.lines(c.mesh(o.mesh))),
+            "show what plays in a mesh, and the votes",
+            _MESH,
+        )
 
     def _add_membership(self) -> None:
         self._add("remove", _each("remove"), "the meshes are gone", *_MESHES)
@@ -110,6 +120,7 @@ class Parsers:
             ),
             ("--wait", {"type": float, "default": 0.0, "metavar": "SECONDS"}),
             ("--answers", {"type": int, "default": 1, "metavar": "N", "help": "how many to wait for"}),
+            ("--reply", {"metavar": "MESSAGE", "help": "the id of the message that it answers, from `events`"}),
             (
                 "--mention",
                 {
@@ -176,10 +187,7 @@ class Parsers:
             "make calls fail",
             (
                 "target",
-                {
-                    "help": "discovery, mesh, invite, uninvite, leave, kick, self, users; "
-                    "of a login magiclink, status, parse, auth2, auth, tokens"
-                },
+                {"help": f"one of: {', '.join(FAULT_TARGETS)}"},
             ),
             *(_MODE, _TIMES, ("--retry-after", {"type": int, "metavar": "SECONDS", "help": "goes with a status"})),
         )
@@ -240,7 +248,11 @@ def _list(control: Control, _: argparse.Namespace) -> None:
     bot = state["bot"]["user_id"]
     for mesh, facts in state["meshes"].items():
         words = ["connected" if mesh in connected else "-", "invited" if bot in facts["invited"] else "-"]
-        _print([f"{mesh}  {words[0]:9}  {words[1]:7}  {count(len(facts['users']), 'user')}  {facts['title']}"])
+        _print([f"{mesh}  {words[0]:9}  {words[1]:7}  {count(len(facts['users']), 'user')}  {_title(facts)}"])
+
+
+def _title(facts: dict[str, Any]) -> str:
+    return str(facts["plays"]["title"]) if facts["plays"] else "nothing plays"
 
 
 def _users(control: Control, options: argparse.Namespace) -> None:
@@ -255,6 +267,7 @@ def _chat(control: Control, options: argparse.Namespace) -> None:
         user=options.user,
         wait=options.wait,
         answers=options.answers,
+        reply=options.reply,
         mentions=options.mentions,
     )
     _print(answers)

@@ -6,13 +6,14 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from ravesvc.simulator.clips import Clip
 from ravesvc.simulator.mesh import Mesh, User
+from ravesvc.simulator.playback import Ballot, Playing
 from ravesvc.simulator.switches import Options
 
-_VIDEO = "https://localhost/videos/youtube/00000000-0000-4000-8000-000000000001"
+_CROWDS_VIDEO = "https://localhost/videos/youtube/00000000-0000-4000-8000-000000000001"
 _FIRST_OF_CROWD = 600_000_001
 _CHAT_LENGTH = 1000
-_VIDEO_INSTANCE = "00000000-0000-4000-8000-000000000002"
 
 
 def user_id(number: int, options: Options) -> int | str:
@@ -54,21 +55,37 @@ def mesh_object(mesh: Mesh, server: str, options: Options) -> dict[str, Any]:
         "isPublic": mesh.public,
         "isFriend": mesh.friends,
         "isLocal": mesh.local,
-        "playMode": "VOTE",
+        "playMode": mesh.playback.mode,
         "voipMode": "OFF",
         "kickMode": "LEADER",
         "maturity": "G",
     }
-    if options.playback == "none":
-        return shown
-    return shown | {
-        "currentState": options.playback.lower(),
-        "position": 0.0,
-        "time": mesh.created_at,
-        "mediaUrl": _VIDEO,
-        "videoTitle": mesh.title,
-        "videoProvider": "YOUTUBE",
+    playing = mesh.playback.current
+    return shown if playing is None else shown | _video_fields(playing, options)
+
+
+def _video_fields(playing: Playing, options: Options) -> dict[str, Any]:
+    """What a mesh in an HTTP answer says of its video."""
+    shown: dict[str, Any] = {
+        "currentState": playing.status.lower(),
+        "position": playing.position,
+        "time": playing.time,
+        "mediaUrl": playing.url,
+        "videoTitle": playing.clip.title,
+        "videoProvider": playing.clip.provider.upper(),
     }
+    said = playing.clip.said
+    known = {"videoUrl": "url", "videoAuthor": "author", "videoThumbnail": "thumbnail"}
+    shown |= {name: said[key] for name, key in known.items() if said.get(key)}
+    if playing.clip.seconds is not None and options.video_duration == "kept":
+        shown["videoDuration"] = said.get("duration")
+    return shown
+
+
+def clip_object(clip: Clip, options: Options) -> dict[str, Any]:
+    """A registered video in an HTTP answer."""
+    unknown = {"duration": None} if options.video_duration == "unknown" else {}
+    return {**clip.said, **unknown, "id": clip.id, "provider": clip.provider.upper()}
 
 
 def users_of(mesh: Mesh, options: Options) -> list[dict[str, Any]]:
@@ -94,6 +111,7 @@ def _fan(number: int, order: int, mesh: Mesh, options: Options) -> dict[str, Any
 
 def state_message(mesh: Mesh, options: Options) -> dict[str, Any]:
     """The notification `stateMessage`, whose content is usually JSON within a string."""
+    playback = mesh.playback
     ids = [user_id(number, options) for number in sorted(mesh.kicked)]
     state = {
         "__metadata": {},
@@ -109,11 +127,11 @@ def state_message(mesh: Mesh, options: Options) -> dict[str, Any]:
             for peer_id, presence in mesh.present.items()
         ]
         + [_fan(number, order, mesh, options) for order, number in enumerate(_crowd(mesh), mesh.joins + 1)],
-        "votes": [{"url": _VIDEO, "user_id": user_id(_FIRST_OF_CROWD + n, options)} for n in range(mesh.crowd.votes)],
-        "likeskips": [],
+        "votes": _votes(mesh, options),
+        "likeskips": _likeskips(mesh, options),
         "kicks": [{"user_id": number} for number in ids] if options.kicks_form == "objects" else ids,
-        "cleared_votes": [],
-        "vote_originator": None,
+        "cleared_votes": [{"url": url} if options.cleared_form == "objects" else url for url in playback.cleared],
+        "vote_originator": _originator(mesh, options),
     }
     if mesh.crowd.history:
         whole, rest = divmod(mesh.crowd.history, _CHAT_LENGTH)
@@ -124,24 +142,65 @@ def state_message(mesh: Mesh, options: Options) -> dict[str, Any]:
     return notification("stateMessage", {"message": message})
 
 
+def _votes(mesh: Mesh, options: Options) -> list[dict[str, Any]]:
+    crowds = (
+        {"url": _CROWDS_VIDEO, "user_id": user_id(_FIRST_OF_CROWD + n, options)} for n in range(mesh.crowd.votes)
+    )
+    return [*(_vote(ballot, order, options) for order, ballot in enumerate(mesh.playback.ballots)), *crowds]
+
+
+def _vote(ballot: Ballot, order: int, options: Options) -> dict[str, Any]:
+    ids = [user_id(number, options) for number in ballot.voters]
+    return {
+        "url": ballot.url,
+        "users": [{"user_id": number} for number in ids] if options.voters_form == "objects" else ids,
+        "num_votes": len(ids),
+        "oldest_vote_time": ballot.oldest,
+        "order": order,
+    }
+
+
+def _likeskips(mesh: Mesh, options: Options) -> list[dict[str, Any]]:
+    playing = mesh.playback.current
+    if playing is None:
+        return []
+    about = {"url": playing.url, "video_instance_id": playing.instance_id}
+    opinions = [(user_id(number, options), opinion) for number, opinion in mesh.playback.opinions.items()]
+    if options.likeskips_form == "users":
+        return [{"user_id": number, "opinion": opinion, **about} for number, opinion in opinions]
+    totals = {f"{kind.lower()}s": [n for n, opinion in opinions if opinion == kind] for kind in ("LIKE", "SKIP")}
+    return [{**about, **totals}] if opinions else []
+
+
+def _originator(mesh: Mesh, options: Options) -> int | str | None:
+    playing = mesh.playback.current
+    return None if playing is None or playing.originator is None else user_id(playing.originator, options)
+
+
 def _mesh_state(mesh: Mesh, options: Options) -> dict[str, Any]:
+    playing = mesh.playback.current
     state: dict[str, Any] = {
-        "time": mesh.created_at,
-        "position": 0.0,
+        "time": playing.time if playing else mesh.created_at,
+        "position": playing.position if playing else 0.0,
         "privacy_mode": "PUBLIC" if mesh.public else "INVITE",
-        "play_mode": "VOTE",
+        "play_mode": mesh.playback.mode,
         "voip_mode": "OFF",
         "maturity": "G",
     }
-    if options.playback == "none":
+    if playing is None:
         return state | {"status": "WAIT"}
-    return state | {
-        "status": options.playback,
-        "server": "YOUTUBE",
-        "url": _VIDEO,
-        "video_url": _VIDEO,
-        "video_instance_id": _VIDEO_INSTANCE,
+    state |= {
+        "status": playing.status,
+        "server": playing.clip.provider.upper(),
+        "url": playing.url,
+        "video_url": playing.clip.said.get("url", playing.url),
+        "playback_speed": playing.speed,
     }
+    if options.instance_key != "none":
+        state[options.instance_key] = playing.instance_id
+    if options.state_duration == "seconds" and options.video_duration == "kept":
+        state["duration"] = playing.clip.seconds
+    return state
 
 
 def notification(method: str, data: dict[str, Any]) -> dict[str, Any]:

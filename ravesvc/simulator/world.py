@@ -13,8 +13,10 @@ from typing import Any
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import views
 from ravesvc.simulator.account import Account
+from ravesvc.simulator.clips import Clips
 from ravesvc.simulator.events import Log
 from ravesvc.simulator.mesh import Crowd, End, Mesh, Peer, User, connection
+from ravesvc.simulator.playback import Playback, opening
 from ravesvc.simulator.post import Post
 from ravesvc.simulator.switches import Faults, Options
 
@@ -48,6 +50,7 @@ class World:
         self.logins = 0
         self._addresses = {account.email.lower(): self.bot.id}
         self.meshes: dict[str, Mesh] = {}
+        self.clips = Clips()
         self.listings = {"begun": 0, "completed": 0, "failed": 0}
         self._serials = count(1)
 
@@ -110,15 +113,17 @@ class World:
         """A new mesh with a user in it who made it."""
         host = self.user(HOST)
         serial = next(self._serials)
+        title = title or f"Mesh {serial}"
         mesh = Mesh(
             id=str(uuid.uuid4()),
             serial=serial,
-            title=title or f"Mesh {serial}",
+            title=title,
             public=public,
             friends=friends,
             local=local,
             created_at=self.clock(),
             originator=host.id,
+            playback=Playback(self.options, opening(title, self.clock())),
         )
         mesh.enter(host, self.clock())
         self.meshes[mesh.id] = mesh
@@ -188,7 +193,7 @@ class World:
 
     def part(self, mesh: Mesh, users: Iterable[User]) -> bool:
         """Users leave; their sockets, if any, stay open until they close them. False if nobody of them was here."""
-        went = [user for user in users if mesh.present.pop(user.peer_id, None)]
+        went = [user for user in users if mesh.leave(user)]
         if went:
             self.log.record("left", mesh=mesh.id, users=[user.handle for user in went])
             self.broadcast_state(mesh)
@@ -201,7 +206,7 @@ class World:
         The socket is closed `after` that, with nothing told `before` it, or `not` at all.
         """
         peer = mesh.peers.get(user.peer_id)
-        if not mesh.present.pop(user.peer_id, None) and peer is None:
+        if not mesh.leave(user) and peer is None:
             raise RaveError(Code.INVALID_ARGUMENT, f"{user.handle} is not in the mesh")
         self.log.record("kicked", mesh=mesh.id, user=user.handle)
         if told != "notification":
@@ -262,7 +267,7 @@ class World:
             for peer in mesh.peers.values():
                 if peer.joined:
                     (peer.echo if peer.user.peer_id == sender.peer_id else peer.send)(frame)
-        facts = {"id": message_id, "text": data["chat"], "reply": data.get("reply")}
+        facts = {"id": message_id, "text": data["chat"], "reply": data.get("reply"), "media": _media(data)}
         self.log.record("chat", mesh=mesh.id, user=sender.handle, **facts)
         return str(message_id)
 
@@ -300,5 +305,11 @@ class World:
             "faults": self.faults.to_json(),
             "violations": len(self.log.violations),
             "seq": self.log.seq,
-            "meshes": {mesh.id: mesh.to_json() for mesh in self.meshes.values()},
+            "meshes": {mesh.id: mesh.to_json(self.clock()) for mesh in self.meshes.values()},
         }
+
+
+def _media(data: Mapping[str, Any]) -> list[str]:
+    """The URLs of what is attached to a chat message."""
+    media = data.get("media")
+    return [str(m.get("url")) for m in media if isinstance(m, dict)] if isinstance(media, list) else []

@@ -1,0 +1,150 @@
+"""Rave over HTTP: videos, votes, playback and moderation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.simulator import views
+from ravesvc.simulator.checks import Checks
+from ravesvc.simulator.gate import Call, Gate, Handler
+from ravesvc.simulator.mesh import Mesh, User
+from ravesvc.simulator.party import Party
+from ravesvc.simulator.rest import known_users, own_device, visible
+from ravesvc.simulator.world import World
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# Votes tell the time in either unit; which of both a number is shows from its size.
+_MILLISECONDS_FROM = 1e11
+
+
+class PartyCalls:
+    """The routes and what they answer."""
+
+    def __init__(self, world: World, party: Party, gate: Gate, checks: Checks) -> None:
+        self._world = world
+        self._party = party
+        self._gate = gate
+        self._checks = checks
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes; what is named first can be made to fail (`switches.FAULT_TARGETS`)."""
+        mute, unmute = self._voice(self._party.mute), self._voice(self._party.unmute)
+        calls: list[tuple[str, str, str, Handler]] = [
+            ("register", "POST", "/videos/{provider}", self._register),
+            ("video", "GET", "/videos/{provider}/{video}", self._video),
+            ("vote", "POST", "/meshes/{mesh}/votes", self._vote),
+            ("clear", "POST", "/meshes/{mesh}/votes/clear", self._clear),
+            ("like", "PUT", "/meshes/{mesh}/likeskip", self._like),
+            ("like", "DELETE", "/meshes/{mesh}/likeskip", self._withdraw),
+            ("state", "PUT", "/meshes/{mesh}/state", self._state),
+            ("endstream", "POST", "/meshes/{mesh}/state/endstream", self._end),
+            ("kick", "POST", "/meshes/{mesh}/kick", self._kick),
+            ("transfer", "POST", "/meshes/{mesh}/transferleadership", self._transfer),
+            ("mute", "POST", "/meshes/{mesh}/mute/{user}", mute),
+            ("unmute", "POST", "/meshes/{mesh}/unmute/{user}", unmute),
+        ]
+        return [self._gate.route(target, verb, path, self._checks, handler) for target, verb, path, handler in calls]
+
+    # Videos.
+
+    def _register(self, call: Call) -> dict[str, Any]:
+        clip = self._world.clips.register(call.path["provider"], call.body)
+        return {"data": views.clip_object(clip, self._world.options)}
+
+    def _video(self, call: Call) -> dict[str, Any]:
+        clip = self._world.clips.get(call.path["provider"], call.path["video"])
+        return {"data": views.clip_object(clip, self._world.options)}
+
+    def _vote(self, call: Call) -> dict[str, Any]:
+        mesh, body = visible(self._world, call), call.body
+        own_device(self._world, call.user, body)
+        time = fields.get_number(body, "time")
+        self._check_time(time / 1000 if time >= _MILLISECONDS_FROM else time)
+        url = fields.get_str(body, "url")
+        self._party.vote(mesh, call.user, self._world.clips.at(url), url)
+        return {"success": True}
+
+    def _clear(self, call: Call) -> dict[str, Any]:
+        self._party.clear_votes(visible(self._world, call), call.user)
+        return {"success": True}
+
+    def _like(self, call: Call) -> dict[str, Any]:
+        return self._judge(call, call.body, lambda opinion: opinion)
+
+    def _withdraw(self, call: Call) -> dict[str, Any]:
+        return self._judge(call, call.query, lambda _: None)
+
+    def _judge(self, call: Call, said: Object, kept: Callable[[str], str | None]) -> dict[str, Any]:
+        """An opinion on what plays now; one on what has played before comes too late and is no mistake."""
+        mesh, opinion = visible(self._world, call), fields.get_str(said, "opinion")
+        url, instance = fields.get_str(said, "url"), fields.get_str(said, "videoInstanceId")
+        if opinion not in ("LIKE", "SKIP"):
+            raise RaveError(Code.BAD_DATA, "opinion is neither LIKE nor SKIP")
+        if not _UUID.fullmatch(instance):
+            raise RaveError(Code.BAD_DATA, "videoInstanceId is no UUID")
+        playing = mesh.playback.current
+        if playing is None or playing.instance_id != instance or not _same_video(url, playing.url):
+            raise RaveError(Code.NOT_FOUND, "that does not play")
+        self._party.judge(mesh, call.user, kept(opinion))
+        return {"success": True}
+
+    def _state(self, call: Call) -> dict[str, Any]:
+        mesh, body = visible(self._world, call), call.body
+        status, position = fields.get_str(body, "state"), fields.get_number(body, "position")
+        if status not in ("PLAY", "PAUS"):
+            raise RaveError(Code.BAD_DATA, "state is neither PLAY nor PAUS")
+        if position < 0:
+            raise RaveError(Code.BAD_DATA, "position is below 0")
+        self._check_time(fields.get_number(body, "time"))
+        self._party.control(mesh, call.user, status=status, position=position)
+        return {"data": views.mesh_object(mesh, self._world.server, self._world.options)}
+
+    def _check_time(self, seconds: float) -> None:
+        if abs(seconds - self._world.clock()) > self._world.options.request_window:
+            raise RaveError(Code.BAD_DATA, "time is too far from the server's clock")
+
+    def _end(self, call: Call) -> dict[str, Any]:
+        self._party.end_video(visible(self._world, call), call.user)
+        return {"success": True}
+
+    # Users.
+
+    def _kick(self, call: Call) -> dict[str, Any]:
+        mesh = visible(self._world, call)
+        own_device(self._world, call.user, call.body)
+        self._party.kick(mesh, call.user, known_users(self._world, call))
+        return {"success": True}
+
+    def _transfer(self, call: Call) -> dict[str, Any]:
+        mesh, number = visible(self._world, call), fields.get_int(call.body, "newLeaderId")
+        self._party.lead(mesh, call.user, self._user(number))
+        return {"success": True}
+
+    def _voice(self, change: Callable[[Mesh, User, User], None]) -> Handler:
+        def handle(call: Call) -> dict[str, Any]:
+            mesh = visible(self._world, call)
+            if call.body:
+                raise RaveError(Code.BAD_DATA, "the body is not {}")
+            change(mesh, call.user, self._user(fields.get_int(call.path, "user")))
+            return {"success": True}
+
+        return handle
+
+    def _user(self, number: int) -> User:
+        user = self._world.users.get(number)
+        if user is None:
+            raise RaveError(Code.NOT_FOUND, "no such user")
+        return user
+
+
+def _same_video(one: str, other: str) -> bool:
+    """Whether both URLs name the same video, on whatever host."""
+    return urlsplit(one).path == urlsplit(other).path

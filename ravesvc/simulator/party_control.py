@@ -1,0 +1,76 @@
+"""The part of the control API with which simulated users act on the video of a mesh."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.simulator.clips import Clip
+from ravesvc.simulator.mesh import Mesh, User
+from ravesvc.simulator.party import Party
+from ravesvc.simulator.world import HOST, World
+
+_STATUS = {"play": "PLAY", "pause": "PAUS"}
+_OPINIONS = {"like": "LIKE", "skip": "SKIP", "none": None}
+
+
+class PartyControl:
+    """Verbs of the control API. In all of them `user` (the host), who comes in first if need be, acts in `mesh`."""
+
+    def __init__(self, world: World, party: Party) -> None:
+        self._world = world
+        self._party = party
+
+    async def vote(self, body: Object) -> dict[str, Any]:
+        """Vote for `video`: an id of the catalogue, a link to one, or the URL of a registered video."""
+        mesh, user = self._who(body)
+        clip, text = self._clip(body), fields.get_str(body, "video")
+        url = text if text.startswith("https:") and "/videos/" in text else clip.url(self._world.server)
+        self._party.vote(mesh, user, clip, url)
+        return {}
+
+    async def clear_votes(self, body: Object) -> dict[str, Any]:
+        """Take all votes back."""
+        self._party.clear_votes(*self._who(body))
+        return {}
+
+    async def judge(self, body: Object) -> dict[str, Any]:
+        """Say `opinion` of what plays: like, skip, or none to take it back."""
+        opinion = fields.get_str(body, "opinion")
+        if opinion not in _OPINIONS:
+            raise RaveError(Code.INVALID_ARGUMENT, f"opinion must be one of: {', '.join(_OPINIONS)}")
+        self._party.judge(*self._who(body), _OPINIONS[opinion])
+        return {}
+
+    async def playback(self, body: Object) -> dict[str, Any]:
+        """Let the video `action` (play or pause, as it is if absent), at `position` seconds (where it is)."""
+        action = fields.opt_str(body, "action")
+        if action is not None and action not in _STATUS:
+            raise RaveError(Code.INVALID_ARGUMENT, f"action must be one of: {', '.join(_STATUS)}")
+        position = None if body.get("position") is None else fields.get_number(body, "position")
+        if position is not None and position < 0:
+            raise RaveError(Code.INVALID_ARGUMENT, "a position is 0 or more seconds")
+        self._party.control(*self._who(body), status=_STATUS[action] if action else None, position=position)
+        return {}
+
+    async def video(self, body: Object) -> dict[str, Any]:
+        """Start `video` without anyone's vote, or end what plays if absent."""
+        mesh = self._world.mesh(fields.get_str(body, "mesh"))
+        self._party.show(mesh, self._clip(body) if body.get("video") is not None else None)
+        return {}
+
+    async def leader(self, body: Object) -> dict[str, Any]:
+        """Make `user` the leader."""
+        self._party.make_leader(*self._who(body))
+        return {}
+
+    def _who(self, body: Object) -> tuple[Mesh, User]:
+        mesh = self._world.mesh(fields.get_str(body, "mesh"))
+        user = self._world.user(fields.opt_str(body, "user") or HOST)
+        self._world.join(mesh, [user])
+        return mesh, user
+
+    def _clip(self, body: Object) -> Clip:
+        return self._world.clips.named(fields.get_str(body, "video"), self._world.server)

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import normalise_token, user_of_peer
+from ravesvc.store.room_document import DocumentSize, Kind, RoomDocument
 from ravesvc.store.store import SILENT_S, Admin, CommandPermission, Credentials, Host, IgnoredUser, command_key
 from ravesvc.words import printable
 
@@ -21,9 +22,17 @@ Entry = TypeVar("Entry")
 Document: TypeAlias = Mapping[str, Any]
 
 CREDENTIALS_ID = "bot_credentials"
+# What rooms remember, a document for each of theirs.
+ROOM_DOCUMENTS = "room_documents"
 # One document: the host that has the account.
 HOSTS = "hosts"
 HOST_ID = "orchestrator"
+
+# An aggregation that has the server tell the sizes of texts in place of the texts.
+SIZES: list[dict[str, Any]] = [
+    {"$match": {"text": {"$type": "string"}}},
+    {"$project": {"meshId": 1, "kind": 1, "name": 1, "updatedAt": 1, "size": {"$strLenBytes": "$text"}}},
+]
 
 _MAX_HOST_NAME = 64
 
@@ -121,6 +130,45 @@ def guarded(document: Document) -> CommandPermission | None:
         return None
 
 
+def room_document(document: Document) -> RoomDocument:
+    """A document of a room."""
+    return RoomDocument(
+        mesh=_words(document, "meshId"),
+        kind=_kind(document),
+        name=_words(document, "name"),
+        text=_words(document, "text"),
+        updated_at=_date(document.get("updatedAt")),
+    )
+
+
+def document_size(document: Document) -> DocumentSize:
+    """A document of a room without its text, as `SIZES` gives it."""
+    return DocumentSize(
+        mesh=_words(document, "meshId"),
+        kind=_kind(document),
+        name=_words(document, "name"),
+        size=fields.get_int(document, "size"),
+        updated_at=_date(document.get("updatedAt")),
+    )
+
+
+def room_document_id(mesh: str, kind: Kind, name: str) -> str:
+    """The `_id` of the document that holds a room's."""
+    return f"{mesh}/{kind}/{name}"
+
+
+def of_room_document(known: RoomDocument) -> dict[str, Any]:
+    """The fields of a document, `_id` included."""
+    return {
+        "_id": room_document_id(known.mesh, known.kind, known.name),
+        "meshId": known.mesh,
+        "kind": known.kind.value,
+        "name": known.name,
+        "text": known.text,
+        "updatedAt": known.updated_at,
+    }
+
+
 def place(collection: str, document: Document) -> str:
     """Where a document is, in words."""
     return f"document {printable(str(document.get('_id')), 80)} of {collection}"
@@ -216,6 +264,13 @@ def _words(document: Document, key: str) -> str:
     if not text:
         raise RaveError(Code.BAD_DATA, f"{key} must not be empty", key=key)
     return text
+
+
+def _kind(document: Document) -> Kind:
+    kind = fields.get_str(document, "kind")
+    if kind not in tuple(Kind):
+        raise RaveError(Code.BAD_DATA, "kind must be document or history", key="kind")
+    return Kind(kind)
 
 
 def _user(document: Document, key: str) -> int:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import warnings
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ import pymongo
 from bson import DatetimeConversion, ObjectId
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
-from pymongo import AsyncMongoClient, ReadPreference, ReturnDocument, UpdateOne, WriteConcern
+from pymongo import AsyncMongoClient, ReadPreference, ReplaceOne, ReturnDocument, UpdateOne, WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.monitoring import TopologyDescriptionChangedEvent, TopologyListener
@@ -31,6 +31,7 @@ from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import documents
 from ravesvc.store.documents import ADMINS, IGNORED, PERMISSIONS, Collection
+from ravesvc.store.room_document import DocumentSize, Kind, RoomDocument
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Host, IgnoredUser, by_command
 from ravesvc.store.thread import LoopThread
 from ravesvc.words import printable
@@ -225,6 +226,70 @@ class MongoStore:
 
         return await self._run(remove)
 
+    async def forget_user(self, user_id: int) -> int:
+        """See `Store`."""
+
+        async def forget(database: AsyncDatabase[Document]) -> int:
+            admins = await self._entries(database, ADMINS)
+            former = [key for key, known in admins if known.user_id == user_id and not known.active]
+            await database[ADMINS.name].delete_many({"_id": {"$in": former}})
+            added = [key for key, known in admins if known.added_by == user_id and key not in former]
+            await _set_zero(database, ADMINS, "addedBy", added)
+            updated = [k for k, known in await self._entries(database, PERMISSIONS) if known.updated_by == user_id]
+            await _set_zero(database, PERMISSIONS, "updatedBy", updated)
+            ignored = [k for k, known in await self._entries(database, IGNORED) if known.added_by == user_id]
+            await _set_zero(database, IGNORED, "addedBy", ignored)
+            return len(former) + len(added) + len(updated) + len(ignored)
+
+        return await self._run(forget)
+
+    async def list_documents(self) -> list[DocumentSize]:
+        """See `Store`."""
+
+        async def read(database: AsyncDatabase[Document]) -> list[DocumentSize]:
+            # Without their texts: those of all rooms are more than is to be in memory at once.
+            found = await database[documents.ROOM_DOCUMENTS].aggregate(documents.SIZES)
+            sizes = [each async for each in self._room_documents(found, documents.document_size)]
+            return sorted(sizes, key=lambda each: (each.mesh, each.kind, each.name))
+
+        return await self._run(read)
+
+    async def read_document(self, mesh: str, kind: Kind, name: str) -> RoomDocument | None:
+        """See `Store`."""
+
+        async def read(database: AsyncDatabase[Document]) -> RoomDocument | None:
+            key = {"_id": documents.room_document_id(mesh, kind, name)}
+            cursor = database[documents.ROOM_DOCUMENTS].find(key)
+            found = [each async for each in self._room_documents(cursor, documents.room_document)]
+            return found[0] if found else None
+
+        return await self._run(read)
+
+    async def write_document(self, document: RoomDocument) -> None:
+        """See `Store`."""
+        await self._run(lambda database: _put_room_documents(database, [document]))
+
+    async def read_room(self, mesh: str) -> list[RoomDocument]:
+        """See `Store`."""
+
+        async def read(database: AsyncDatabase[Document]) -> list[RoomDocument]:
+            cursor = database[documents.ROOM_DOCUMENTS].find({"meshId": mesh})
+            found = [each async for each in self._room_documents(cursor, documents.room_document)]
+            return sorted(found, key=lambda each: (each.kind, each.name))
+
+        return await self._run(read)
+
+    async def replace_room(self, mesh: str, new: Sequence[RoomDocument]) -> None:
+        """See `Store`."""
+
+        async def replace(database: AsyncDatabase[Document]) -> None:
+            await _put_room_documents(database, new)
+            kept = [documents.room_document_id(each.mesh, each.kind, each.name) for each in new]
+            gone = {"meshId": mesh, "_id": {"$nin": kept}}
+            await database[documents.ROOM_DOCUMENTS].delete_many(gone)
+
+        await self._run(replace)
+
     async def hold(self, host: Host) -> Host:
         """See `Store`. One operation on one document, so that of two hosts one comes first."""
 
@@ -281,6 +346,7 @@ class MongoStore:
                 if e.timeout:
                     raise
                 self._warn(f"{name} gets no unique index on {key}: {_code_name(e)}")
+        await database[documents.ROOM_DOCUMENTS].create_index("meshId")
 
     async def _save(self, database: AsyncDatabase[Document], credentials: Credentials) -> None:
         await self._keep_unusable(database)
@@ -338,6 +404,15 @@ class MongoStore:
         if changes:
             await database[collection.name].bulk_write(changes)
         return ids
+
+    async def _room_documents(
+        self, found: AsyncIterable[Document], read: Callable[[Document], Entry]
+    ) -> AsyncIterator[Entry]:
+        async for document in found:
+            try:
+                yield read(document)
+            except RaveError as e:
+                self._warn(f"{documents.place(documents.ROOM_DOCUMENTS, document)} is left out: {e.message}")
 
     def _warn(self, text: str) -> None:
         """Log a warning, but not again each time that everything is read."""
@@ -454,6 +529,19 @@ async def _hold(database: AsyncDatabase[Document], host: Host, free: object) -> 
         return_document=ReturnDocument.AFTER,
     )
     return documents.host(found or {})
+
+
+async def _set_zero(
+    database: AsyncDatabase[Document], collection: Collection[Entry], field: str, ids: list[Any]
+) -> None:
+    await database[collection.name].update_many({"_id": {"$in": ids}}, {"$set": {field: 0}})
+
+
+async def _put_room_documents(database: AsyncDatabase[Document], new: Iterable[RoomDocument]) -> None:
+    whole = [documents.of_room_document(each) for each in new]
+    changes = [ReplaceOne({"_id": each["_id"]}, each, upsert=True) for each in whole]
+    if changes:
+        await database[documents.ROOM_DOCUMENTS].bulk_write(changes)
 
 
 async def _activate(database: AsyncDatabase[Document], ids: list[Any], *, to: bool) -> None:

@@ -57,6 +57,18 @@ STEPS: tuple[tuple[str, ...], ...] = (
         ) STRICT
         """,
     ),
+    (
+        f"""
+        CREATE TABLE room_documents (
+            mesh_id TEXT NOT NULL CHECK (mesh_id <> ''),
+            kind TEXT NOT NULL CHECK (kind IN ('document', 'history')),
+            name TEXT NOT NULL CHECK (name <> ''),
+            updated_at INTEGER NOT NULL CHECK (updated_at {_DATE}),
+            text TEXT NOT NULL,
+            PRIMARY KEY (mesh_id, kind, name)
+        ) STRICT
+        """,
+    ),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from ravesvc.advice import FOR_SERVICE
 from ravesvc.errors import Code, RaveError
+from ravesvc.store.room_document import DocumentSize, Kind, RoomDocument
 from ravesvc.store.statefile import StateFile
 from ravesvc.store.store import (
     Admin,
@@ -163,6 +164,68 @@ class SqliteStore:
 
         return await self._run(_CHANGE, remove)
 
+    async def forget_user(self, user_id: int) -> int:
+        """See `Store`."""
+
+        def forget(database: sqlite3.Connection) -> int:
+            statements = (
+                "DELETE FROM admin_users WHERE user_id = ? AND NOT is_active",
+                "UPDATE admin_users SET added_by = 0 WHERE added_by = ?",
+                "UPDATE command_permissions SET updated_by = 0 WHERE updated_by = ?",
+                "UPDATE ignored_users SET added_by = 0 WHERE added_by = ?",
+            )
+            return sum(database.execute(statement, (user_id,)).rowcount for statement in statements)
+
+        changed = await self._run(_CHANGE, forget)
+        if self._thread is not None:
+            await self._thread.call(_aside(self._file.empty_log), self._patience)
+        return changed
+
+    async def list_documents(self) -> list[DocumentSize]:
+        """See `Store`."""
+        return await self._run("BEGIN", _list_documents)
+
+    async def read_document(self, mesh: str, kind: Kind, name: str) -> RoomDocument | None:
+        """See `Store`."""
+
+        def read(database: sqlite3.Connection) -> RoomDocument | None:
+            found = database.execute(
+                "SELECT updated_at, text FROM room_documents WHERE mesh_id = ? AND kind = ? AND name = ?",
+                (mesh, kind, name),
+            ).fetchone()
+            return found and RoomDocument(mesh=mesh, kind=kind, name=name, updated_at=_date(found[0]), text=found[1])
+
+        return await self._run("BEGIN", read)
+
+    async def write_document(self, document: RoomDocument) -> None:
+        """See `Store`."""
+        await self._run(_CHANGE, lambda database: _put_document(database, document))
+
+    async def read_room(self, mesh: str) -> list[RoomDocument]:
+        """See `Store`."""
+
+        def read(database: sqlite3.Connection) -> list[RoomDocument]:
+            found = database.execute(
+                "SELECT kind, name, updated_at, text FROM room_documents WHERE mesh_id = ? ORDER BY kind, name",
+                (mesh,),
+            )
+            return [
+                RoomDocument(mesh=mesh, kind=Kind(kind), name=name, updated_at=_date(at), text=text)
+                for kind, name, at, text in found
+            ]
+
+        return await self._run("BEGIN", read)
+
+    async def replace_room(self, mesh: str, new: Sequence[RoomDocument]) -> None:
+        """See `Store`."""
+
+        def replace(database: sqlite3.Connection) -> None:
+            database.execute("DELETE FROM room_documents WHERE mesh_id = ?", (mesh,))
+            for document in new:
+                _put_document(database, document)
+
+        await self._run(_CHANGE, replace)
+
     async def _run(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do it in the thread, in one transaction."""
         if self._thread is None:
@@ -286,6 +349,24 @@ def _drop_permission(database: sqlite3.Connection, command: str) -> bool:
     found = [(name,) for (name,) in names if command_key(name) == command]
     database.executemany("DELETE FROM command_permissions WHERE command_name = ?", found)
     return bool(found)
+
+
+def _list_documents(database: sqlite3.Connection) -> list[DocumentSize]:
+    found = database.execute(
+        "SELECT mesh_id, kind, name, length(CAST(text AS BLOB)), updated_at FROM room_documents"
+        " ORDER BY mesh_id, kind, name"
+    )
+    return [
+        DocumentSize(mesh=mesh, kind=Kind(kind), name=name, size=size, updated_at=_date(at))
+        for mesh, kind, name, size, at in found
+    ]
+
+
+def _put_document(database: sqlite3.Connection, document: RoomDocument) -> None:
+    database.execute(
+        "INSERT OR REPLACE INTO room_documents VALUES (?, ?, ?, ?, ?)",
+        (document.mesh, document.kind, document.name, _milliseconds(document.updated_at), document.text),
+    )
 
 
 def _milliseconds(date: datetime) -> int:

@@ -95,6 +95,12 @@ class StateFile:
             # Without its cause, which holds the text.
             raise self._refusal("a text or number is none that it can hold") from None
 
+    def empty_log(self) -> None:
+        """Leave nothing in the log of what was deleted, unless another program reads the file now; does not fail."""
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def close(self) -> None:
         """Let go of it; does not fail."""
         connection, self._connection = self._connection, None
@@ -123,6 +129,8 @@ class StateFile:
         # What is committed is on disk.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_mode = WAL")
+        # Of what is deleted nothing stays in the file: users may have themselves forgotten.
+        connection.execute("PRAGMA secure_delete = ON")
         schema.migrate(connection)
         return connection
 

@@ -6,13 +6,14 @@ and in whole milliseconds, which is what MongoDB keeps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
 from ravesvc.settings import Session
 from ravesvc.spelling import fold
+from ravesvc.store.room_document import DocumentSize, Kind, RoomDocument
 
 # Characters; no command has a name as long.
 _MAX_NAME = 256
@@ -76,7 +77,7 @@ class IgnoredUser:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contents:
-    """Everything in a store; admins and ignored users by user id and permissions by command, each once.
+    """Everything in a store but what rooms remember; admins and ignored users by user id, permissions by command.
 
     Attributes:
         unusable: why the credentials that are there make no sense, and so count as none; else empty.
@@ -172,10 +173,10 @@ class Store(Protocol):
         """Let go of everything; does not fail."""
 
     async def read(self) -> Contents:
-        """Everything."""
+        """Everything but what rooms remember."""
 
     async def replace(self, contents: Contents) -> None:
-        """Put `contents` in the place of everything."""
+        """Put `contents` in the place of everything but what rooms remember."""
 
     async def save_credentials(self, credentials: Credentials) -> None:
         """Put them in the place of those that are there."""
@@ -200,6 +201,27 @@ class Store(Protocol):
 
     async def unignore_user(self, user_id: int) -> bool:
         """Have bots listen to them again; False if they do."""
+
+    async def forget_user(self, user_id: int) -> int:
+        """Delete a user's entry as a former admin, and put 0 where they have added or changed others.
+
+        Returns how many entries that has changed. What rooms remember stays.
+        """
+
+    async def list_documents(self) -> list[DocumentSize]:
+        """What rooms remember, in the order of mesh, kind and name."""
+
+    async def read_document(self, mesh: str, kind: Kind, name: str) -> RoomDocument | None:
+        """One document of a room; None if there is none."""
+
+    async def write_document(self, document: RoomDocument) -> None:
+        """Put it in the place of the former one."""
+
+    async def read_room(self, mesh: str) -> list[RoomDocument]:
+        """All that a room remembers, in the order of kind and name."""
+
+    async def replace_room(self, mesh: str, new: Sequence[RoomDocument]) -> None:
+        """Put `new` in the place of all that a room remembers; half of it may be done when this fails in MongoDB."""
 
     async def hold(self, host: Host) -> Host:
         """Say that a host has the account, unless another has it; returns the one that does.

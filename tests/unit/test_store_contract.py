@@ -15,6 +15,7 @@ import pytest
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import dump
+from ravesvc.store.room_document import DocumentSize, Kind, RoomDocument, size
 from ravesvc.store.sqlite import SqliteStore
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Host, IgnoredUser, Store
 
@@ -424,6 +425,128 @@ def test_a_dump_moves_from_engine_to_engine(make_store: MakeStore, tmp_path: Pat
             texts.append(dump.to_json(await embedded.read()))
             assert texts == [texts[0]] * 3
             assert await embedded.read() == await store.read() == FULL
+
+    run(body())
+
+
+def document(
+    mesh: str, name: str, text: str = "[]", *, kind: Kind = Kind.DOCUMENT, at: datetime = WHEN
+) -> RoomDocument:
+    return RoomDocument(mesh=mesh, kind=kind, name=name, text=text, updated_at=at)
+
+
+def sizes_of(*documents: RoomDocument) -> list[DocumentSize]:
+    return [
+        DocumentSize(mesh=each.mesh, kind=each.kind, name=each.name, size=size(each.text), updated_at=each.updated_at)
+        for each in documents
+    ]
+
+
+# In the order in which they are listed; those of the mesh "a" come first.
+QUEUE = document("a", "queue", '{"entries":[{"title":"日本 🎉 \\u0000 \' \\" $x","user":9223372036854775807}]}')
+SETTINGS = document("a", "settings", '{"a.b":{"$set":1}}', at=LATER)
+PLAYED = document("a", "queue", "[1,2]", kind=Kind.HISTORY, at=EXTREMES[0])
+OTHER_QUEUE = document("b", "queue", "[3]", at=EXTREMES[1])
+ROOMS = (QUEUE, SETTINGS, PLAYED, OTHER_QUEUE)
+
+
+def test_documents_of_rooms_come_back_exactly_and_are_nothing_of_the_contents(
+    make_store: MakeStore, run: Run
+) -> None:
+    async def body() -> None:
+        async with opened(make_store()) as store:
+            assert await store.list_documents() == await store.read_room("a") == []
+            assert await store.read_document("a", Kind.DOCUMENT, "queue") is None
+            for each in reversed(ROOMS):
+                await store.write_document(each)
+            assert await store.read() == Contents()
+            await store.replace(FULL)
+            await store.replace(Contents())
+        async with opened(make_store()) as store:
+            assert await store.list_documents() == sizes_of(*ROOMS)
+            assert await store.read_room("a") == [QUEUE, SETTINGS, PLAYED]
+            assert await store.read_room("c") == []
+            for each in ROOMS:
+                assert await store.read_document(each.mesh, each.kind, each.name) == each
+            for name in ("", "que", "queue/", "QUEUE", "%"):
+                assert await store.read_document("a", Kind.DOCUMENT, name) is None
+
+    run(body())
+
+
+def test_a_document_takes_the_place_of_the_former_one(make_store: MakeStore, run: Run) -> None:
+    async def body() -> None:
+        async with opened(make_store()) as store:
+            for each in ROOMS:
+                await store.write_document(each)
+            changed = document("a", "queue", "{}", at=LATER)
+            await store.write_document(changed)
+            assert await store.read_room("a") == [changed, SETTINGS, PLAYED]
+            assert await store.list_documents() == sizes_of(changed, SETTINGS, PLAYED, OTHER_QUEUE)
+
+    run(body())
+
+
+def test_the_documents_of_a_room_are_replaced_together(make_store: MakeStore, run: Run) -> None:
+    async def body() -> None:
+        async with opened(make_store()) as store:
+            for each in ROOMS:
+                await store.write_document(each)
+            changed, new = document("a", "queue", "{}"), document("a", "hits", "[5]")
+            await store.replace_room("a", [changed, new])
+            assert await store.read_room("a") == [new, changed]
+            await store.replace_room("a", [])
+            await store.replace_room("a", [])
+            assert await store.list_documents() == sizes_of(OTHER_QUEUE)
+
+    run(body())
+
+
+def test_a_document_that_cannot_be_encoded_changes_nothing(make_store: MakeStore, run: Run) -> None:
+    async def body() -> None:
+        async with opened(make_store()) as store:
+            await store.write_document(QUEUE)
+            half = document("a", "queue", '["secret-\ud800"]')
+            for call in (store.write_document(half), store.replace_room("a", [half])):
+                assert await code_of(call) is Code.BAD_DATA
+            assert await store.read_room("a") == [QUEUE]
+
+    run(body())
+
+
+def test_of_a_user_who_is_forgotten_nothing_stays_but_that_bots_ignore_them_or_listen_to_them(
+    make_store: MakeStore, run: Run
+) -> None:
+    by_ann = replace(permission("ping"), updated_by=1)
+
+    async def body() -> None:
+        async with opened(make_store()) as store:
+            former = (
+                admin(1, active=False),
+                admin(2, by=1),
+                admin(3, active=False, by=2),
+                admin(4, active=False, by=1),
+            )
+            await store.replace(
+                Contents(
+                    credentials=ACCOUNT,
+                    admins=former,
+                    permissions=(by_ann, permission("a")),
+                    ignored=(ignored(9, by=1),),
+                )
+            )
+            assert await store.forget_user(1) == 5
+            left = Contents(
+                credentials=ACCOUNT,
+                admins=(admin(2), admin(3, active=False, by=2), admin(4, active=False)),
+                permissions=(permission("a"), permission("ping")),
+                ignored=(ignored(9),),
+            )
+            assert await store.read() == left
+            assert await store.forget_user(1) == 0
+            assert await store.forget_user(9) == 0
+            assert await store.forget_user(2) == 1, "who is an admin stays one"
+            assert (await store.read()).admins == (admin(2), admin(3, active=False), admin(4, active=False))
 
     run(body())
 

@@ -23,7 +23,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.store.sqlite import SqliteStore
 from ravesvc.store.store import Contents
 from tests.unit.conftest import until
-from tests.unit.test_store_contract import ACCOUNT, FULL, admin, opened, permission
+from tests.unit.test_store_contract import ACCOUNT, FULL, admin, document, opened, permission
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -370,5 +370,24 @@ def test_the_file_is_whole_by_itself(run: Run, path: Path, tmp_path: Path) -> No
             await again.close()
             assert contents.credentials == FULL.credentials
             assert len(contents.permissions) == len(FULL.permissions) + more
+
+    run(body())
+
+
+def test_nothing_of_what_was_deleted_stays_in_the_files(run: Run, path: Path) -> None:
+    secret = "900000077"
+
+    def held() -> list[str]:
+        return [each.name for each in path.parent.iterdir() if secret.encode() in each.read_bytes()]
+
+    async def body() -> None:
+        async with opened(SqliteStore(path)) as store:
+            for number in range(20):
+                text = f'["{number}","{secret}"]' + " " * 5000
+                await store.write_document(document("a", f"document-{number}", text))
+            assert held(), "else this test proves nothing"
+            await store.replace_room("a", [])
+            await store.forget_user(int(secret))
+            assert held() == []
 
     run(body())

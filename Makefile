@@ -68,6 +68,11 @@ test-forky: .venv/ready deb ## the main of those tests on Debian 14, which is in
 bench-starts: .venv/ready deb ## what the n-th start of a bot costs, of BOTS=100
 	$(PYTHON) packaging/bench/starts.py --bots $(or $(BOTS),100)
 
+.PHONY: pot
+pot: ## bring the template for translators in line with what bots may say
+	python3 packaging/pot.py > ravesvc/locale/ravesvc.pot.new
+	mv ravesvc/locale/ravesvc.pot.new ravesvc/locale/ravesvc.pot
+
 .PHONY: venv
 venv: .venv/ready ## the virtual environment for development
 

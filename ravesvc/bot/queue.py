@@ -17,10 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from ravesvc import fields
+from ravesvc.bot.language import gettext as _
+from ravesvc.bot.language import ngettext
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 from ravesvc.video import Video
-from ravesvc.words import count, printable
+from ravesvc.words import printable
 
 T = TypeVar("T")
 
@@ -190,13 +192,15 @@ class Queue:
         """
         place = self.position(entry.video)
         if place:
-            raise RaveError(Code.INVALID_ARGUMENT, f"that video is in the queue already, at place {place}")
+            raise RaveError(
+                Code.INVALID_ARGUMENT, _("that video is in the queue already, at place {place}", place=place)
+            )
         waiting = self.waiting
         if sum(other.user == entry.user for other in waiting) >= limits.per_user:
-            asked = count(limits.per_user, "video")
-            raise RaveError(
-                Code.INVALID_ARGUMENT, f"you have {asked} in the queue already", hint="wait until one has played"
+            text = ngettext(
+                "you have {n} video in the queue already", "you have {n} videos in the queue already", limits.per_user
             )
+            raise RaveError(Code.INVALID_ARGUMENT, text, hint=_("wait until one has played"))
         if len(waiting) >= limits.total:
             raise _full()
         rounds = [other.round + 1 for other in waiting if other.user == entry.user]
@@ -329,7 +333,7 @@ def shows(showing: Showing, video: Video) -> bool:
 
 
 def _full() -> RaveError:
-    return RaveError(Code.INVALID_ARGUMENT, "the queue is full", hint="try again when some of it has played")
+    return RaveError(Code.INVALID_ARGUMENT, _("the queue is full"), hint=_("try again when some of it has played"))
 
 
 def _list(source: Object, key: str) -> list[Any]:

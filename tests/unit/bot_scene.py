@@ -64,6 +64,7 @@ class Scene:
     limits: Limits = MANY
     ignored: frozenset[int] = frozenset({OTHER_BOT})
     prefixes: tuple[str, ...] = ("?", "!")
+    lang: str = "en"
     names: dict[int, str] = field(default_factory=lambda: {ANN: "Ann", BOB: "Bob"})
     facts: Facts = field(
         default_factory=lambda: Facts(version="1.2", title="Films", server="ws.example", connected_since=100.0)
@@ -89,6 +90,7 @@ class Scene:
                 registry=self.registry,
                 permissions=self.permissions,
                 prefixes=self.prefixes,
+                lang=self.lang,
                 typing_delay=0,
                 lookup=self.lookup,
                 rave=self.rave,

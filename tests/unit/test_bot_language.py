@@ -1,12 +1,26 @@
 from __future__ import annotations
 
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from ravesvc.bot import language
+from ravesvc.bot import games, language
 from ravesvc.bot.language import Catalogue, gettext, joined, lines, ngettext, translate
+from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.errors import Code, RaveError
+from tests.unit.bot_scene import ANN, Scene
+
+ROOT = Path(__file__).parents[2]
+LOCALE = ROOT / "ravesvc/locale"
 
 HEADER = 'msgid ""\nmsgstr ""\n"Language: xx\\n"\n"Plural-Forms: nplurals=2; plural=(n != 1);\\n"\n\n'
+# What these raise is for authors and operators.
+NOT_CHAT = {"bot.py", "command.py", "language.py", "outbox.py", "own.py", "steps.py"}
 
 
 def catalogue(entries: str) -> Catalogue:
@@ -72,3 +86,93 @@ def test_what_is_no_catalogue_is_refused(text: str) -> None:
     with pytest.raises(RaveError) as caught:
         language.parse("xx", text)
     assert caught.value.code is Code.BAD_FILE
+
+
+# --- the catalogues that are shipped ----------------------------------------------------------------------------
+
+
+def test_the_template_has_every_text_of_the_source() -> None:
+    printed = subprocess.run([sys.executable, ROOT / "packaging/pot.py"], capture_output=True, text=True, check=True)
+    assert printed.stdout == (LOCALE / "ravesvc.pot").read_text(), "run make pot, and translate what is new"
+
+
+def test_what_is_said_in_chat_is_marked_as_a_text() -> None:
+    unmarked = [place for path in sorted((ROOT / "ravesvc/bot").glob("*.py")) for place in _unmarked(path)]
+    assert unmarked == []
+
+
+def test_a_text_that_is_not_marked_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "said.py"
+    path.write_text(
+        'context.reply("a")\ncontext.send(f"{b}")\nregistry.command("c", "d", usage="e")\ncontext.reply(_("f"))\n'
+        'RaveError(1, "g")\n'
+    )
+    assert list(_unmarked(path)) == [f"said.py:{line}" for line in (1, 2, 3, 3, 5)]
+
+
+def _unmarked(path: Path) -> Iterator[str]:
+    """Calls that say or describe something for the chat with a text that can't be translated."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, (ast.Attribute, ast.Name)):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        said: list[ast.expr] = []
+        if name in ("reply", "send", "lines"):
+            said = node.args
+        elif name in ("command", "add"):
+            said = [*node.args[1:2], *(each.value for each in node.keywords if each.arg == "usage")]
+        elif name == "RaveError" and path.name not in NOT_CHAT:
+            said = [*node.args[1:], *(each.value for each in node.keywords if each.arg == "hint")]
+        for each in said:
+            if isinstance(each, (ast.Constant, ast.JoinedStr)):
+                yield f"{path.name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("code", [code for code in language.languages() if code != language.ENGLISH])
+def test_a_catalogue_is_complete_and_names_what_the_english_text_names(code: str) -> None:
+    found = language.load(code)
+    assert found
+
+    wanted = [entry for entry in language._entries((LOCALE / "ravesvc.pot").read_text()) if entry["msgid"]]
+    assert set(found.texts) == {entry["msgid"] for entry in wanted}
+    for entry in wanted:
+        named = set(re.findall(r"{\w+}", entry["msgid"]))
+        for form in found.texts[entry["msgid"]]:
+            assert set(re.findall(r"{\w*}?", form)) == named, entry["msgid"]
+            form.format(**dict.fromkeys((name[1:-1] for name in named), "x"))
+
+
+def test_there_are_these_languages() -> None:
+    assert language.languages() == ["de", "en"]
+    assert language.load("en") is None
+    assert language.load("fr") is None
+    assert language.load("../de") is None
+    german = language.load("de_AT")
+    assert german
+    assert german.language == "de"
+
+
+def test_a_catalogue_that_is_broken_leaves_the_room_with_english(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(language, "_LOCALE", tmp_path)
+    (tmp_path / "de.po").write_bytes(b"\xff")
+    assert language.load("de") is None
+    assert "The catalogue of the language de can't be read" in caplog.text
+
+
+def test_a_bot_answers_in_the_language_of_its_room() -> None:
+    scene = Scene(lang="de", permissions=StaticPermissions(admins=frozenset({ANN})))
+
+    async def body() -> None:
+        assert await scene.answer("?hello") == "Hallo, Ann!"
+        assert (await scene.answer("?status")).splitlines()[1] == "Raum 11111111: 3 Personen"
+        assert (await scene.answer("?help spiele")).splitlines()[:2] == [
+            "Spiele:",
+            "• **?dare**: Gibt dir etwas zu tun.",
+        ]
+        answer = await scene.answer("?help pnig")
+        assert answer.startswith("Es gibt keinen Befehl pnig. Meintest du ping? (Fehler ")
+        assert await scene.answer("?truth") in games.read("de")["truth PG"]
+
+    scene.play(body)

@@ -29,7 +29,9 @@ from ravesvc.bot.facts import Facts
 from ravesvc.bot.limits import Limits
 from ravesvc.bot.own import load_file
 from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import ChatMessage, Mention
+from ravesvc.room.server_clock import ServerClock
 from ravesvc.tokenbucket import Rate
 from ravesvc.video import Video
 
@@ -129,6 +131,7 @@ class FakeRoom:
         self._said: list[str] = []
         self._messages = itertools.count(1)
         self._time = time.monotonic()
+        self.server_clock = ServerClock()
         self._own: list[Registry] = []
         self._registry = Registry()
         builtin.register(self._registry)
@@ -207,6 +210,11 @@ class FakeRoom:
     def users(self) -> frozenset[int]:
         """Who is in the room: the bot, and whoever has said something or come, and has not gone."""
         return frozenset(self._present)
+
+    @property
+    def state(self) -> RoomState:
+        """What the bot knows of the room, in which no video is on."""
+        return RoomState(known=True, users=self.users)
 
     # What follows is for the bot: see `ravesvc.bot.outbox.RoomLike`.
 

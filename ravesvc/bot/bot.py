@@ -23,6 +23,7 @@ from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.room_api import RoomApi
 from ravesvc.bot.tasks import Tasks
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
+from ravesvc.room.changes import Change, RoomKnown, UsersJoined, UsersLeft
 from ravesvc.room.chat import ChatMessage
 from ravesvc.words import printable
 
@@ -111,16 +112,27 @@ class Bot:
         )
         self.outbox.catalogue = load(lang)
         self._room: RoomLike | None = None
+        self._watchers: list[Callable[[Change], None]] = []
         self._commands = Tasks(self._limits.running)
         self._others = Tasks(self._limits.running)
         # By source: what is slow, or never ends, takes no place away from anything else.
         self._foreign: dict[tuple[str, Tasks], Tasks] = {}
+
+    def watch(self, on_change: Callable[[Change], None]) -> None:
+        """Call a part of this program for each change of the room, in their order; it must not block.
+
+        Each room begins with `RoomKnown`, unless it ends before it has told what plays.
+        """
+        self._watchers.append(on_change)
 
     def attach(self, room: RoomLike) -> None:
         """Talk in this room from now on; call it when the room is open."""
         self._room = room
         self.outbox.attach(room)
         self._emit(EventKind.CONNECTED, [None])
+        if room.state.known:
+            # It came, and was lost, before we were told that we are in.
+            self.on_change(RoomKnown(room.state))
 
     def detach(self) -> None:
         """The room is gone. Handlers go on; what they send fails until the next room."""
@@ -165,11 +177,24 @@ class Bot:
 
     def on_joined(self, users: frozenset[int]) -> None:
         """Users came."""
+        self.on_change(UsersJoined(users))
         self._emit(EventKind.USER_JOIN, sorted(users))
 
     def on_left(self, users: frozenset[int]) -> None:
         """Users went."""
+        self.on_change(UsersLeft(users))
         self._emit(EventKind.USER_LEFT, sorted(users))
+
+    def on_change(self, change: Change) -> None:
+        """Something in the room is different now."""
+        if self._room is None:
+            return
+        for watcher in self._watchers:
+            try:
+                watcher(change)
+            except Exception:
+                # A bug in one part must not cost the others a change.
+                log.exception("a watcher failed at %s", type(change).__name__)
 
     def on_kicked(self) -> None:
         """The bot was thrown out."""
@@ -241,6 +266,8 @@ class Bot:
             message=message,
             mesh_id=room.mesh_id,
             users=room.users,
+            room=room.state,
+            server_now=room.server_clock.now(),
             prefixes=self._prefixes,
             facts=self._facts,
             now=self._clock(),

@@ -12,6 +12,7 @@ from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.people import People
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.room_api import RoomApi
+from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import ChatMessage, Mention
 
 
@@ -23,6 +24,8 @@ class Context:
         command: the command, and `args`: the words after it, as written.
         message: the chat message; its `mentions` tell the user ids behind words like @name.
         mesh_id: where, and `users`: who was there at that moment.
+        room: what else was known of the room at that moment, and `server_now`: the moment by its server's clock, for
+            `Playback.position_at`.
         prefixes: what a command may start with; hints use the first.
         facts: about bot and mesh.
         now: the time on the clock of `facts`.
@@ -34,6 +37,8 @@ class Context:
     message: ChatMessage
     mesh_id: str
     users: frozenset[int]
+    room: RoomState
+    server_now: float
     prefixes: tuple[str, ...]
     facts: Facts
     now: float

@@ -14,7 +14,9 @@ from ravesvc.bot.language import Catalogue, translate
 from ravesvc.bot.limits import Bucket, Limits
 from ravesvc.bot.text import split
 from ravesvc.errors import Code, RaveError
+from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import Mention
+from ravesvc.room.server_clock import ServerClock
 
 
 class RoomLike(Protocol):
@@ -31,6 +33,14 @@ class RoomLike(Protocol):
     @property
     def users(self) -> frozenset[int]:
         """Who is in the mesh."""
+
+    @property
+    def state(self) -> RoomState:
+        """What is known of the mesh."""
+
+    @property
+    def server_clock(self) -> ServerClock:
+        """The clock that times of its state count by."""
 
     async def chat(self, text: str, *, reply_to: str | None = None, mentions: Sequence[Mention] = ()) -> str:
         """Send a message; returns its id."""

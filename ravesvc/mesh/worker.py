@@ -29,10 +29,12 @@ from ravesvc.mesh.link import ConnectAdvice, Face, Link, Status
 from ravesvc.mesh.solitude import Solitude
 from ravesvc.names import Announcement, ExitStatus
 from ravesvc.room import address
+from ravesvc.room.changes import Change
 from ravesvc.room.chat import ChatMessage, OwnMessages
 from ravesvc.room.chat_form import ChatForm, ChatForms
 from ravesvc.room.close import Close, CloseKind
 from ravesvc.room.room import Room
+from ravesvc.room.server_clock import ServerClock
 from ravesvc.settings import AUTO, HELD, Edition, MeshSettings, Session
 from ravesvc.words import count
 
@@ -76,6 +78,7 @@ class Worker:
         self._facts = Facts(version=edition.version)
         self._attempts = Attempts(settings.max_connection_attempts, settings.connection_failure_window)
         self._own_messages = OwnMessages()
+        self._server_clock = ServerClock()
         self._chat_forms: dict[str, ChatForms] = {}  # by the host of a server
         self._unshown_elsewhere = 0  # on servers that are no longer in it
         self._room: Room | None = None
@@ -313,6 +316,7 @@ class Worker:
             own_messages=self._own_messages,
             chat_forms=self._forms_of(server.host),
             ask_chat_form=self._ask_chat_form,
+            server_clock=self._server_clock,
         )
 
     def _forms_of(self, host: str) -> ChatForms:
@@ -418,6 +422,10 @@ class Worker:
         self._look_round()
         self._bot.on_left(users)
         self._say_status()
+
+    def on_change(self, change: Change) -> None:
+        """See `RoomListener`."""
+        self._bot.on_change(change)
 
     def on_kicked(self) -> None:
         """See `RoomListener`. Reported before anything else: the server may cut the connection at any moment."""

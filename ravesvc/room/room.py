@@ -13,12 +13,15 @@ from typing import Protocol
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 from ravesvc.room import address
+from ravesvc.room.changes import Change, RoomState, UsersJoined, UsersLeft
 from ravesvc.room.chat import ChatMessage, Mention, OwnMessages, chat_data, parse_chat
 from ravesvc.room.chat_form import ChatForm, ChatForms
 from ravesvc.room.close import Close, CloseKind
 from ravesvc.room.connection import Connection
 from ravesvc.room.peer import Peer, Timings
-from ravesvc.room.state import Members, parse_state
+from ravesvc.room.server_clock import ServerClock
+from ravesvc.room.state import parse_state
+from ravesvc.room.tracker import RoomTracker
 from ravesvc.settings import Proxy, Session
 
 _log = logging.getLogger(__name__)
@@ -42,6 +45,9 @@ class RoomListener(Protocol):
     def on_left(self, users: frozenset[int]) -> None:
         """Users went; `Room.users` no longer has them."""
 
+    def on_change(self, change: Change) -> None:
+        """Something else in the room is different now; `Room.state` has it already."""
+
     def on_kicked(self) -> None:
         """We were thrown out. Called once, at once; the end of the connection follows."""
 
@@ -53,6 +59,7 @@ class Room:
         mesh_id: the mesh.
         own_user_id: the user that we are.
         own_messages: ids of messages that are ours; hand it to the next Room so that it knows the older ones.
+        server_clock: hand it to the next Room as well.
     """
 
     def __init__(
@@ -68,12 +75,14 @@ class Room:
         own_messages: OwnMessages | None = None,
         chat_forms: ChatForms | None = None,
         ask_chat_form: Callable[[ChatForms], Awaitable[None]] | None = None,
+        server_clock: ServerClock | None = None,
         timings: Timings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.mesh_id = mesh_id
         self.own_user_id = session.user_id
         self.own_messages = OwnMessages() if own_messages is None else own_messages
+        self.server_clock = server_clock or ServerClock()
         self._chat_forms = chat_forms or ChatForms(None, clock)
         self._ask_chat_form = ask_chat_form
         self._resending: asyncio.TimerHandle | None = None
@@ -87,7 +96,7 @@ class Room:
         self._timings = timings or Timings()
         self._clock = clock
         self._made_at = clock()
-        self._members = Members()
+        self._tracker = RoomTracker()
         self._peer: Peer | None = None
         self._joined = False
         self._kicked = False
@@ -107,7 +116,12 @@ class Room:
     @property
     def users(self) -> frozenset[int]:
         """Who is in the mesh, ourselves too; empty until known."""
-        return self._members.users
+        return self._tracker.state.users
+
+    @property
+    def state(self) -> RoomState:
+        """What is known of the mesh."""
+        return self._tracker.state
 
     @property
     def last_heard(self) -> float:
@@ -123,7 +137,7 @@ class Room:
 
         Ignored when a state message has told already, which is newer. Reports no joins.
         """
-        self._members.baseline(users)
+        self._tracker.baseline(users)
 
     async def open(self) -> None:
         """Connect, and return once the server has granted fullyJoined. To stop it, cancel it.
@@ -247,6 +261,7 @@ class Room:
 
     async def _join(self) -> None:
         server = address.parse(self._server)
+        self.server_clock.connected()
         connection = await Connection.open(
             server,
             server.url(self.mesh_id, self._session.peer_id),
@@ -313,15 +328,20 @@ class Room:
 
     def _on_state(self, data: Object) -> None:
         state = parse_state(data)
-        if self.own_user_id in state.kicked:
+        if state.kicked and self.own_user_id in state.kicked:
             self._on_kicked(data)
-        if state.users is None or self._open_peer().ending:
+        if self._open_peer().ending:
             return
-        change = self._members.update(state.users)
-        if change.joined:
-            self._listener.on_joined(change.joined)
-        if change.left:
-            self._listener.on_left(change.left)
+        if state.playback and state.playback.time is not None:
+            self.server_clock.heard(state.playback.time)
+        for change in self._tracker.update(state):
+            match change:
+                case UsersJoined(users):
+                    self._listener.on_joined(users)
+                case UsersLeft(users):
+                    self._listener.on_left(users)
+                case _:
+                    self._listener.on_change(change)
 
     def _on_kicked(self, _data: Object) -> None:
         if not self._kicked:

@@ -15,7 +15,9 @@ from ravesvc.bot.command import Registry
 from ravesvc.bot.facts import Facts
 from ravesvc.bot.limits import Limits
 from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import ChatMessage, Mention
+from ravesvc.room.server_clock import ServerClock
 from ravesvc.testing import FakeRave
 from ravesvc.tokenbucket import Rate
 
@@ -32,6 +34,8 @@ class Room:
     users = frozenset({BOT, ANN, BOB})
 
     def __init__(self) -> None:
+        self.state = RoomState(users=self.users)
+        self.server_clock = ServerClock()
         self._said: asyncio.Queue[tuple[str, str | None]] = asyncio.Queue()
         self._ids = itertools.count()
 

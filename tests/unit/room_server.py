@@ -13,6 +13,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from ravesvc.room.changes import Change
 from ravesvc.room.chat import ChatMessage
 from ravesvc.room.peer import Timings
 from ravesvc.room.room import Room
@@ -133,6 +134,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        self.changes: asyncio.Queue[Change] = asyncio.Queue()
 
     async def next(self) -> tuple[str, Any]:
         return await self.queue.get()
@@ -148,6 +150,9 @@ class Listener:
 
     def on_left(self, users: frozenset[int]) -> None:
         self.queue.put_nowait(("left", set(users)))
+
+    def on_change(self, change: Change) -> None:
+        self.changes.put_nowait(change)
 
     def on_kicked(self) -> None:
         self.queue.put_nowait(("kicked", None))

@@ -14,7 +14,10 @@ from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import Limits
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.errors import Code, RaveError
+from ravesvc.room.changes import Change, RoomKnown, RoomState, UsersJoined, UsersLeft, VideoEnded
 from ravesvc.room.chat import Mention
+from ravesvc.room.playback import Playback
+from ravesvc.room.server_clock import ServerClock
 from ravesvc.tokenbucket import Rate
 from tests.unit.bot_scene import ANN, BOB, BOT, DEVICE, MANY, OTHER_BOT, Room, Scene, incident
 
@@ -471,6 +474,67 @@ def test_a_flood_of_events_has_a_bound_and_harms_no_command(caplog: pytest.LogCa
             scene.say("hi")
         assert caplog.text.count("on_message is lost") == 1
         assert "Pong" in await scene.answer("?ping")
+
+    scene.play(body)
+
+
+# --- the room ---------------------------------------------------------------------------------------------------
+
+
+def test_watchers_are_told_all_changes_in_order_and_one_that_fails_harms_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Scene()
+    told: list[Change] = []
+
+    def fails(change: Change) -> None:
+        raise ValueError("internal detail")
+
+    async def body() -> None:
+        scene.bot.watch(fails)
+        scene.bot.watch(told.append)
+        ended = VideoEnded(Playback(url="https://a"))
+        scene.bot.on_joined(frozenset({BOB}))
+        scene.bot.on_change(ended)
+        scene.bot.on_left(frozenset({BOB}))
+        assert told == [UsersJoined(frozenset({BOB})), ended, UsersLeft(frozenset({BOB}))]
+        assert caplog.text.count("a watcher failed at VideoEnded") == 1
+        scene.bot.detach()
+        scene.bot.on_change(ended)
+        assert len(told) == 3
+
+    scene.play(body)
+
+
+def test_what_a_room_has_told_before_it_is_the_bots_is_told_when_it_is() -> None:
+    scene = Scene()
+    told: list[Change] = []
+
+    async def body() -> None:
+        scene.bot.watch(told.append)
+        scene.bot.attach(scene.room)
+        assert told == []
+        scene.room.state = RoomState(known=True, playback=Playback(url="https://a"))
+        scene.bot.attach(scene.room)
+        assert told == [RoomKnown(scene.room.state)]
+
+    scene.play(body)
+
+
+def test_a_command_is_given_the_room_as_it_was() -> None:
+    scene = Scene()
+
+    @scene.registry.command("where", "Where we are.")
+    async def where(context: Context) -> None:
+        assert context.room.playback
+        await context.reply(f"{context.room.playback.position_at(context.server_now):.0f} s")
+
+    async def body() -> None:
+        clock = scene.room.server_clock = ServerClock(steady=lambda: 5.0, wall=lambda: 0.0)
+        clock.heard(1000.0)
+        clock.heard(1030.0)
+        scene.room.state = RoomState(known=True, playback=Playback(status="PLAY", position=7.0, time=1000.0))
+        assert await scene.answer("?where") == "37 s"
 
     scene.play(body)
 

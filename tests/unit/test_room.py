@@ -14,6 +14,7 @@ import pytest
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.room import chat_form
+from ravesvc.room.changes import PlaybackChanged, RoomKnown, UserKicked, VideoEnded, VotesChanged
 from ravesvc.room.chat import ChatMessage, Mention, OwnMessages
 from ravesvc.room.chat_form import ChatForm, ChatForms
 from ravesvc.room.close import CloseKind
@@ -134,6 +135,36 @@ def test_states_that_lack_parts_or_sense_change_nothing(run: Run, authority: Aut
         async with opened(authority, states, listener) as room:
             assert await listener.next() == ("joined", {4})
             assert room.users == {1, 4}
+
+    run(body())
+
+
+def test_what_plays_is_told_in_order_and_a_partial_message_forgets_nothing(run: Run, authority: Authority) -> None:
+    async def states(guest: Guest) -> None:
+        video = {"url": "https://a", "video_instance_id": "one", "status": "PLAY", "position": 5, "time": 1000}
+        await guest.state(mesh_state=video, users=[1])
+        await guest.state(mesh_state={**video, "status": "PAUS", "time": 2000})
+        await guest.state(kicks=[8], votes=[{"url": "https://b", "users": [1]}])
+        await guest.state(mesh_state={"status": "WAIT"})
+        await guest.say("done")
+
+    async def body() -> None:
+        listener = Listener()
+        async with opened(authority, states, listener) as room:
+            assert await listener.next() == ("chat", "done")
+            told = [listener.changes.get_nowait() for _ in range(listener.changes.qsize())]
+            assert [type(change) for change in told] == [
+                RoomKnown,
+                PlaybackChanged,
+                UserKicked,
+                VotesChanged,
+                VideoEnded,
+            ]
+            assert isinstance(ended := told[-1], VideoEnded)
+            assert (ended.playback.url, ended.playback.status) == ("https://a", "PAUS")
+            assert room.state.playback is None
+            assert [vote.url for vote in room.state.votes] == ["https://b"]
+            assert 2000 <= room.server_clock.now() < 2060
 
     run(body())
 

@@ -92,6 +92,9 @@ class _Chat:
     def on_left(self, users: frozenset[int]) -> None:
         raise AssertionError("nobody left")
 
+    def on_change(self, change: object) -> None:
+        """It is about the video, not about users."""
+
     def on_kicked(self) -> None:
         raise AssertionError("nobody was kicked")
 

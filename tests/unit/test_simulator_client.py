@@ -41,6 +41,9 @@ class Bot:
     def on_left(self, users: frozenset[int]) -> None:
         self.seen.append(("left", len(users)))
 
+    def on_change(self, change: object) -> None:
+        """It is about the video, not about users."""
+
     def on_kicked(self) -> None:
         self.seen.append("kicked")
 

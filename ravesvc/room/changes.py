@@ -1,0 +1,145 @@
+"""What is known of a room, and how it changes; no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ravesvc.room.playback import Playback, PlayMode
+from ravesvc.room.votes import Vote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomState:
+    """All that is known of a room. Whatever was not told yet looks as if there were none.
+
+    Attributes:
+        known: whether the server has said what plays; until then no `playback` means nothing.
+        users: who is there, ourselves too.
+        leader: the user who leads; None if there is none.
+        play_mode: how the next video is found.
+        playback: what plays; None if nothing does.
+        votes: for what could play next.
+        vote_originator: the user who began to vote.
+        likes: users who like the video.
+        skips: users who want to skip it.
+        kicked: users whom the server lists as thrown out, some of them if it lists many.
+    """
+
+    known: bool = False
+    users: frozenset[int] = frozenset()
+    leader: int | None = None
+    play_mode: PlayMode = PlayMode.UNKNOWN
+    playback: Playback | None = None
+    votes: tuple[Vote, ...] = ()
+    vote_originator: int | None = None
+    likes: frozenset[int] = frozenset()
+    skips: frozenset[int] = frozenset()
+    kicked: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RoomKnown:
+    """A connection has told what plays. First of all changes of a connection but joins and leaves."""
+
+    state: RoomState
+
+
+@dataclass(frozen=True, slots=True)
+class UsersJoined:
+    """Users came."""
+
+    users: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class UsersLeft:
+    """Users went."""
+
+    users: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class UserKicked:
+    """A user other than us was thrown out. That the user has gone comes as `UsersLeft`, now or later."""
+
+    user: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderChanged:
+    """Another user leads, or none does."""
+
+    before: int | None
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlayModeChanged:
+    """The next video will be found in another way."""
+
+    before: PlayMode
+    after: PlayMode
+
+
+@dataclass(frozen=True, slots=True)
+class VideoChanged:
+    """Another video is on, or the same one anew. `after` is None if one was taken off that had never played."""
+
+    before: Playback | None
+    after: Playback | None
+
+
+@dataclass(frozen=True, slots=True)
+class VideoEnded:
+    """A video has played, and nothing plays now: it came to its end or was stopped. `playback` is how it last was."""
+
+    playback: Playback
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackChanged:
+    """The same video was paused, resumed, moved to another position, or given another speed."""
+
+    before: Playback
+    after: Playback
+
+
+@dataclass(frozen=True, slots=True)
+class VotesChanged:
+    """Other votes than before."""
+
+    before: tuple[Vote, ...]
+    after: tuple[Vote, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VoteOriginatorChanged:
+    """Another user began to vote, or there is none any more."""
+
+    before: int | None
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpinionsChanged:
+    """Other users than before like the video or want to skip it."""
+
+    likes: frozenset[int]
+    skips: frozenset[int]
+
+
+Change: TypeAlias = (
+    RoomKnown
+    | UsersJoined
+    | UsersLeft
+    | UserKicked
+    | LeaderChanged
+    | PlayModeChanged
+    | VideoChanged
+    | VideoEnded
+    | PlaybackChanged
+    | VotesChanged
+    | VoteOriginatorChanged
+    | OpinionsChanged
+)

@@ -1,0 +1,68 @@
+"""The server's clock, as far as its messages give it away; no I/O.
+
+The position in a video counts from a moment on the server's clock. Our own may be minutes ahead of it or behind, so
+it is estimated:
+
+    we come in: the state says time 1000. The video was put on then, a second or ten hours ago: we can't tell.
+    someone pauses: the state says time 1500. It was set while we were here, so the clock says 1500 just now.
+    someone joins: the state says time 1500 again, and nothing new about the clock.
+
+A message that was under way for long, or waited while the machine slept, says a time that is past. So of the last
+few, the one counts that has the server's clock furthest ahead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+_KEPT = 8
+# Unlike the monotonic clock it goes on while the machine sleeps. macOS lacks it, and has the other one do so.
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class ServerClock:
+    """An estimate of the server's clock. It may outlive the connection: the next one learns from where this one was.
+
+    Attributes:
+        learned: whether the server has told. Until then, that of this machine has to do, unless it is proved wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        steady: Callable[[], float] = lambda: time.clock_gettime(_BOOTTIME),
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`steady` counts seconds and can't be set; `wall` is this machine's clock, in seconds since the epoch."""
+        self._steady = steady
+        self._wall = wall
+        self._last: float | None = None
+        self._ahead_of_steady: deque[float] = deque(maxlen=_KEPT)
+        # The server's clock is at least this far ahead of `steady`, by what may be old.
+        self._at_least = float("-inf")
+
+    @property
+    def learned(self) -> bool:
+        """See the attributes."""
+        return bool(self._ahead_of_steady)
+
+    def now(self) -> float:
+        """The server's clock now, in seconds since the epoch, at best guess."""
+        if self.learned:
+            return self._steady() + max(self._ahead_of_steady)
+        return max(self._wall(), self._steady() + self._at_least)
+
+    def connected(self) -> None:
+        """A connection begins, whose first message may be about long ago."""
+        self._last = None
+
+    def heard(self, set_at: float) -> None:
+        """A state message has come in that was set at this moment of the server's clock."""
+        before, self._last = self._last, set_at
+        ahead = set_at - self._steady()
+        if before is not None and set_at > before:
+            self._ahead_of_steady.append(ahead)
+        else:
+            self._at_least = max(self._at_least, ahead)

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Collection, MutableMapping
 
 from ravesvc import textfile
 from ravesvc.errors import Code, RaveError
+
+_FIRST_DESCRIPTOR = 3
+
+
+def handed_over(environ: MutableMapping[str, str], known: Collection[str]) -> dict[str, int]:
+    """The descriptors that systemd hands over, by name, of the names in `known` (sd_listen_fds(3)).
+
+    Others may be a drop-in's. What describes them is taken out of `environ`: a program that we start must not take
+    them for its own.
+    """
+    pid, count, listed = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
+    given = listed.split(":") if listed else []
+    if pid != str(os.getpid()) or count != str(len(given)):
+        return {}
+    return {name: number for number, name in enumerate(given, _FIRST_DESCRIPTOR) if name in known}
 
 
 def read(descriptor: int, what: str, most: int) -> str:

@@ -28,6 +28,8 @@ WORKER_INTERFACE = "org.ravesvc.Rave1.Worker"
 # systemd.
 ORCHESTRATOR_UNIT = "rave-orchestrator.service"
 TARGET_UNIT = "rave-meshes.target"
+MEDIA_UNIT = "rave-media.service"
+MEDIA_SOCKET_UNIT = "rave-media.socket"
 _MESH_UNIT = re.compile(r"rave-mesh@(?P<id>[^/]+)\.service")
 MESH_UNIT_TEMPLATE = "rave-mesh@.service"
 MESH_UNIT_PATTERN = "rave-mesh@*.service"
@@ -46,6 +48,11 @@ SETTINGS_FILE = "/run/rave/settings.json"
 SESSION_FILE = "/run/rave/session.json"
 # Certificates, which are no secret: the parent reads it.
 AUTHORITIES_FILE = "/run/rave/authorities.pem"
+# What the helper for videos is told, and where it listens.
+MEDIA_SETTINGS_FILE = "/run/rave/media.json"
+MEDIA_SOCKET = "/run/rave-media/socket"
+MEDIA_SOCKET_NAME = "socket"
+YOUTUBE_KEY_NAME = "youtube-key"
 SETTINGS_NAME = "settings"
 SESSION_NAME = "session"
 

@@ -77,11 +77,6 @@ class Library:
                 raise RaveError(Code.NOT_FOUND, "there is no picture of that video")
             return await self._pictures.fetch(video.thumbnail)
 
-    def drop_idle(self) -> None:
-        """Close connections that are not in use."""
-        for provider in self._providers:
-            provider.drop_idle()
-
     def close(self) -> None:
         """End everything; requests under way fail with Closed."""
         for provider in self._providers:

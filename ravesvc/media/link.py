@@ -28,10 +28,6 @@ class LinkProvider:
             raise youtube_answers.link_refusal(status)
         return youtube_answers.embedded(answer, video_id)
 
-    def drop_idle(self) -> None:
-        """See `Provider`."""
-        self._oembed.drop_idle()
-
     def close(self) -> None:
         """See `Provider`."""
         self._oembed.close()

@@ -26,8 +26,5 @@ class Provider(Protocol):
     async def look_up(self, provider: str, video_id: str) -> Video:
         """What is known of a video."""
 
-    def drop_idle(self) -> None:
-        """Close connections that are not in use."""
-
     def close(self) -> None:
         """End everything; what is under way fails with Closed."""

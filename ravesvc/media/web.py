@@ -11,13 +11,13 @@ from ravesvc.api.failures import Answer
 from ravesvc.api.transport import Request, Transport
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
+from ravesvc.media.messages import MAX_PICTURE_BYTES
 from ravesvc.settings import Proxy, Tls
 
 _log = logging.getLogger(__name__)
 
 # Seconds for one answer, from the turn of its request.
 _TIMEOUT_S = 8.0
-MAX_PICTURE_BYTES = 2 << 20
 # A picture host may have many names; one connection each would add up.
 _MAX_PICTURE_HOSTS = 4
 _HEADERS = {"User-Agent": f"ravesvc/{__version__}", "Accept-Encoding": "gzip"}
@@ -40,10 +40,6 @@ class Site:
             return answer.status, fields.parse_object(answer.body, "the answer")
         except RaveError:
             return answer.status, {}
-
-    def drop_idle(self) -> None:
-        """Close the connection unless it is in use."""
-        self._transport.drop_idle()
 
     def close(self) -> None:
         """End the connection for good; requests under way fail with Closed."""

@@ -70,10 +70,6 @@ class YouTubeProvider:
             raise youtube_answers.not_embeddable()
         return found.video
 
-    def drop_idle(self) -> None:
-        """See `Provider`."""
-        self._api.drop_idle()
-
     def close(self) -> None:
         """See `Provider`."""
         self._api.close()

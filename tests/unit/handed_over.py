@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc.mesh import handover
+from ravesvc import fd_files
 
 
 def hand_over(monkeypatch: pytest.MonkeyPatch, given: Sequence[str], files: Sequence[Path]) -> int:
@@ -19,7 +19,7 @@ def hand_over(monkeypatch: pytest.MonkeyPatch, given: Sequence[str], files: Sequ
         opened = os.open(file, os.O_RDONLY)
         assert fcntl.fcntl(opened, fcntl.F_DUPFD, number) == number
         os.close(opened)
-    monkeypatch.setattr(handover, "_FIRST_DESCRIPTOR", first)
+    monkeypatch.setattr(fd_files, "_FIRST_DESCRIPTOR", first)
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDS", str(len(given)))
     monkeypatch.setenv("LISTEN_FDNAMES", ":".join(given))

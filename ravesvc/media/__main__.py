@@ -1,0 +1,115 @@
+"""rave-media.service: the helper as systemd starts it, with its socket, its settings and the provider's key."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pwd
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from ravesvc import fd_files, log, names
+from ravesvc.errors import Code, RaveError
+from ravesvc.media.helper import IDLE_S, Helper, Source, Unusable
+from ravesvc.media.library import Library, open_library
+from ravesvc.media.settings import MediaSettings, parse_key
+from ravesvc.notify import feed_watchdog, notify, notify_ready
+
+_log = logging.getLogger(__name__)
+
+# The settings may hold a bundle of certificates.
+_MAX_SETTINGS_BYTES = 4 << 20
+_MAX_KEY_BYTES = 4096
+
+
+def main() -> int:
+    """The program. Exit status: 0 after SIGTERM, and when it has had nothing to do; 78 without a socket."""
+    log.set_up(logging.INFO, "rave-media")
+    given = fd_files.handed_over(os.environ, (names.MEDIA_SOCKET_NAME, names.SETTINGS_NAME, names.YOUTUBE_KEY_NAME))
+    if names.MEDIA_SOCKET_NAME not in given:
+        _log.critical("rave-media is a service: systemctl start rave-media.socket")
+        return int(names.ExitStatus.CONFIG)
+    listener = socket.socket(fileno=given.pop(names.MEDIA_SOCKET_NAME))
+    with listener:
+        asyncio.run(_run(listener, given))
+    return int(names.ExitStatus.STOPPED)
+
+
+async def _run(listener: socket.socket, given: dict[str, int]) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    source = _source(given)
+    helper = Helper(listener, source, _users())
+    await notify_ready()
+    tasks = [asyncio.create_task(each) for each in (stopped.wait(), helper.serve(IDLE_S), feed_watchdog())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        notify("STOPPING=1")
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if isinstance(source, Library):
+            source.close()
+
+
+def _source(given: dict[str, int]) -> Source:
+    """A library, or what tells whoever asks that there is none."""
+    try:
+        settings = _settings(given)
+        log.set_debug(settings.debug)
+        return open_library(settings, _key(given), _cache())
+    except RaveError as e:
+        _log.error("No video can be looked up: %s", e)
+        return Unusable(RaveError(Code.CONFIG, "videos can't be looked up", hint="the operator's log says why"))
+
+
+def _settings(given: dict[str, int]) -> MediaSettings:
+    if names.SETTINGS_NAME not in given:
+        hint = "systemctl restart rave-orchestrator writes it"
+        raise RaveError(Code.CONFIG, f"{names.MEDIA_SETTINGS_FILE} is missing", hint=hint)
+    return MediaSettings.from_json(_taken(given, names.SETTINGS_NAME, _MAX_SETTINGS_BYTES))
+
+
+def _key(given: dict[str, int]) -> str:
+    """The key, empty if there is none that can be used."""
+    if names.YOUTUBE_KEY_NAME not in given:
+        return ""
+    try:
+        return parse_key(_taken(given, names.YOUTUBE_KEY_NAME, _MAX_KEY_BYTES))
+    except RaveError as e:
+        _log.error("The key file of YouTube can't be used, links alone work: %s", e)
+        return ""
+
+
+def _taken(given: dict[str, int], name: str, most: int) -> str:
+    """The text of a file that the unit hands over, which is closed."""
+    descriptor = given.pop(name)
+    try:
+        return fd_files.read(descriptor, f"the {name} file that the unit hands over", most)
+    finally:
+        os.close(descriptor)
+
+
+def _cache() -> Path | None:
+    """Where the unit lets it write (CacheDirectory=)."""
+    directory = os.environ.get("CACHE_DIRECTORY", "")
+    return Path(directory) / "videos.db" if directory else None
+
+
+def _users() -> set[int]:
+    """Whom it answers: the service, and root, who may do everything anyway."""
+    try:
+        return {0, pwd.getpwnam("rave").pw_uid}
+    except KeyError:
+        return {0}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""The helper: answers the service on a socket that systemd listens on, until it has had nothing to do for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from ravesvc.errors import Code, RaveError, new_incident, with_incident
+from ravesvc.media import messages, wire
+from ravesvc.media.messages import Answer, Ask, Request
+from ravesvc.video import Video
+
+_log = logging.getLogger(__name__)
+
+# Seconds without a connection after which it ends.
+IDLE_S = 300.0
+# Seconds that a request may take to arrive, and its answer to be read.
+_TRANSFER_S = 5.0
+_MAX_CONNECTIONS = 64
+
+
+class Source(Protocol):
+    """What can be asked: see `Library`."""
+
+    async def search(self, words: str) -> Sequence[Video]:
+        """Videos that fit some words."""
+
+    async def look_up(self, link: str) -> Video:
+        """The video that a link leads to."""
+
+    async def picture(self, provider: str, video_id: str) -> bytes:
+        """The picture of a video."""
+
+
+class Unusable:
+    """A `Source` that answers everything with the reason why there is none."""
+
+    def __init__(self, error: RaveError) -> None:
+        self._error = error
+
+    async def search(self, words: str) -> Sequence[Video]:
+        """See `Source`."""
+        raise self._error
+
+    async def look_up(self, link: str) -> Video:
+        """See `Source`."""
+        raise self._error
+
+    async def picture(self, provider: str, video_id: str) -> bytes:
+        """See `Source`."""
+        raise self._error
+
+
+class Helper:
+    """Serves `source` on `listener`, to processes of `users` (ids) alone. Lives in one event loop."""
+
+    def __init__(self, listener: socket.socket, source: Source, users: Collection[int]) -> None:
+        listener.setblocking(False)  # noqa: FBT003 - the standard library's
+        self._listener = listener
+        self._source = source
+        self._users = users
+        self._serving: set[asyncio.Task[None]] = set()
+        self._idle_for = IDLE_S
+        self._timer: asyncio.TimerHandle | None = None
+        self._over = asyncio.Event()
+
+    async def serve(self, idle: float) -> None:
+        """Answer until there was no connection for `idle` seconds.
+
+        What comes after that waits in the listener, for the next process that systemd starts.
+        """
+        loop = asyncio.get_running_loop()
+        self._idle_for = idle
+        loop.add_reader(self._listener, self._accept)
+        self._rest()
+        try:
+            await self._over.wait()
+        finally:
+            loop.remove_reader(self._listener)
+            self._wake()
+            for task in self._serving:
+                task.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            # The client is gone again.
+            return
+        if problem := self._objection(sock):
+            _log.warning("A connection was closed: %s", problem)
+            sock.close()
+            return
+        self._wake()
+        sock.setblocking(False)  # noqa: FBT003 - the standard library's
+        task = asyncio.get_running_loop().create_task(self._serve(sock))
+        self._serving.add(task)
+        task.add_done_callback(self._served)
+
+    def _objection(self, sock: socket.socket) -> str:
+        """Why a connection is not served; empty if it is."""
+        user = wire.peer_user(sock)
+        if user not in self._users:
+            return f"it is of the user {user}"
+        return "there are too many" if len(self._serving) >= _MAX_CONNECTIONS else ""
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._serving.discard(task)
+        if not self._serving and not self._over.is_set():
+            self._rest()
+
+    def _rest(self) -> None:
+        """There is no connection: end some time from now."""
+        self._timer = asyncio.get_running_loop().call_later(self._idle_for, self._over.set)
+
+    def _wake(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _serve(self, sock: socket.socket) -> None:
+        with sock:
+            try:
+                async with asyncio.timeout(_TRANSFER_S):
+                    line = await _request(sock)
+                answer, picture = await self._answer(line)
+                async with asyncio.timeout(_TRANSFER_S):
+                    await _deliver(sock, answer, picture)
+            except (OSError, RaveError) as e:
+                # It has gone, or says nothing. (TimeoutError is an OSError.)
+                _log.debug("A request came to nothing: %s", e)
+
+    async def _answer(self, line: bytes) -> tuple[bytes, bytes | None]:
+        """The line that answers another one, and the picture that goes with it."""
+        try:
+            request = Request.from_bytes(line)
+            if request.ask is Ask.PICTURE:
+                provider, _, video_id = request.text.partition("/")
+                picture = await self._source.picture(provider, video_id)
+                return Answer(picture_bytes=len(picture)).to_bytes(), picture
+            if request.ask is Ask.SEARCH:
+                found = await self._source.search(request.text)
+            else:
+                found = [await self._source.look_up(request.text)]
+            return Answer(videos=found).to_bytes(), None
+        except RaveError as e:
+            return messages.error_line(e), None
+        except Exception:  # noqa: BLE001 - the caller must not see our insides
+            incident = new_incident()
+            _log.exception("%s", with_incident("A request has failed", incident))
+            return messages.error_line(RaveError(Code.INTERNAL, with_incident("that has failed", incident))), None
+
+
+async def _request(sock: socket.socket) -> bytes:
+    line, descriptor = await wire.receive(sock, messages.MAX_REQUEST_BYTES)
+    if descriptor is not None:
+        os.close(descriptor)
+    return line
+
+
+async def _deliver(sock: socket.socket, answer: bytes, picture: bytes | None) -> None:
+    if picture is None:
+        await wire.send(sock, answer)
+        return
+    descriptor = _sealed(picture)
+    try:
+        await wire.send(sock, answer, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sealed(content: bytes) -> int:
+    """The descriptor of a file in memory that nobody can change, positioned at its start."""
+    descriptor = os.memfd_create("picture", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

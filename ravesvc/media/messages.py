@@ -1,0 +1,112 @@
+"""What the service and the helper say to each other: a request and its answer on a connection, a line of JSON each.
+
+The answer to a request for a picture comes with a descriptor. Both sides take the other for a stranger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+from ravesvc.media.links import MAX_LINK
+from ravesvc.video import Video
+from ravesvc.words import printable
+
+MAX_REQUEST_BYTES = 16 << 10
+MAX_ANSWER_BYTES = 64 << 10
+MAX_PICTURE_BYTES = 2 << 20
+_MAX_VIDEOS = 10
+_MAX_SENTENCE = 300
+
+
+class Ask(StrEnum):
+    """What can be asked for."""
+
+    SEARCH = "search"
+    LOOK_UP = "look_up"
+    PICTURE = "picture"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """`text` are the words of a search, the link of a look-up, or provider/id of a picture."""
+
+    ask: Ask
+    text: str
+
+    def to_bytes(self) -> bytes:
+        """A line for `from_bytes`."""
+        return json.dumps({"ask": self.ask, "text": self.text}).encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, line: bytes) -> Request:
+        """Read a line; raises `RaveError` (BadData, InvalidArgument)."""
+        source = fields.parse_object(line, "the request")
+        text = fields.get_str(source, "text")
+        try:
+            ask = Ask(fields.get_str(source, "ask"))
+        except ValueError:
+            raise RaveError(Code.INVALID_ARGUMENT, "nobody knows how to do that") from None
+        if len(text) > MAX_LINK:
+            raise RaveError(Code.INVALID_ARGUMENT, "that is too long")
+        return cls(ask=ask, text=text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Videos, or the size of the picture whose descriptor comes along."""
+
+    videos: Sequence[Video] = ()
+    picture_bytes: int | None = None
+
+    def to_bytes(self) -> bytes:
+        """A line for `read_answer`."""
+        videos = [video.to_object() for video in self.videos]
+        return json.dumps({"videos": videos, "picture_bytes": self.picture_bytes}).encode() + b"\n"
+
+
+def error_line(error: RaveError) -> bytes:
+    """A failure, as a line for `read_answer`."""
+    content = {"code": error.code, "message": error.message[:_MAX_SENTENCE], "hint": error.hint[:_MAX_SENTENCE]}
+    return json.dumps({"error": content}).encode() + b"\n"
+
+
+def read_answer(line: bytes) -> Answer | RaveError:
+    """The answer in a line, or the failure that it reports; raises `RaveError` (BadData) for what is neither."""
+    source = fields.parse_object(line, "the answer")
+    if error := fields.opt_object(source, "error"):
+        return _reported(error)
+    size = fields.opt_int(source, "picture_bytes")
+    if size is not None and not 0 < size <= MAX_PICTURE_BYTES:
+        raise RaveError(Code.BAD_DATA, "that is no size of a picture")
+    return Answer(videos=_videos(source), picture_bytes=size)
+
+
+def videos_text(videos: Sequence[Video]) -> str:
+    """Videos as the JSON text in which they travel on the bus."""
+    return json.dumps([video.to_object() for video in videos])
+
+
+def read_videos(text: str) -> list[Video]:
+    """Read what `videos_text` wrote; raises `RaveError` (BadData)."""
+    return _videos(fields.parse_object(f'{{"videos": {text}}}', "the answer"))
+
+
+def _videos(source: fields.Object) -> list[Video]:
+    videos = fields.get_list(source, "videos")
+    if len(videos) > _MAX_VIDEOS:
+        raise RaveError(Code.BAD_DATA, "there are too many videos")
+    return [Video.from_object(fields.as_object(video, "a video")) for video in videos]
+
+
+def _reported(error: fields.Object) -> RaveError:
+    try:
+        code = Code(fields.get_str(error, "code"))
+    except ValueError:
+        raise RaveError(Code.BAD_DATA, "the answer has an unknown error") from None
+    message = printable(error.get("message"), _MAX_SENTENCE)
+    return RaveError(code, message or "that has failed", hint=printable(error.get("hint"), _MAX_SENTENCE))

@@ -29,6 +29,7 @@ from ravesvc.bot.facts import Facts
 from ravesvc.bot.limits import Limits
 from ravesvc.bot.own import load_file
 from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.picture import Media
 from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import ChatMessage, Mention
 from ravesvc.room.server_clock import ServerClock
@@ -116,6 +117,7 @@ class FakeRoom:
         own_user_id: the user that the bot is.
         mesh_id: made up.
         rave: what was asked of Rave.
+        media: the pictures that the bot has sent.
     """
 
     own_user_id = _BOT
@@ -126,6 +128,7 @@ class FakeRoom:
     ) -> None:
         """`admins` are users who may use what is for admins."""
         self.rave = FakeRave()
+        self.media: list[Media] = []
         self._ids: dict[str, int] = {}
         self._present: set[int] = {_BOT}
         self._said: list[str] = []
@@ -218,9 +221,17 @@ class FakeRoom:
 
     # What follows is for the bot: see `ravesvc.bot.outbox.RoomLike`.
 
-    async def chat(self, text: str, *, reply_to: str | None = None, mentions: Sequence[Mention] = ()) -> str:
+    async def chat(
+        self,
+        text: str,
+        *,
+        reply_to: str | None = None,
+        mentions: Sequence[Mention] = (),
+        media: Sequence[Media] = (),
+    ) -> str:
         """Take a message of the bot's."""
         self._said.append(text)
+        self.media += media
         return f"own{next(self._messages)}"
 
     async def typing(self) -> None:

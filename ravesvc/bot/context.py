@@ -12,6 +12,7 @@ from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.people import People
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.room_api import RoomApi
+from ravesvc.picture import Media
 from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import ChatMessage, Mention
 
@@ -65,10 +66,10 @@ class Context:
         """A text in the language of the room; `reply` and `send` do that by themselves."""
         return translate(text, self.outbox.catalogue)
 
-    async def reply(self, text: str, *, mentions: Sequence[Mention] = ()) -> str:
+    async def reply(self, text: str, *, mentions: Sequence[Mention] = (), media: Sequence[Media] = ()) -> str:
         """Answer the command's message; returns and raises what `Outbox.send` does."""
-        return await self.outbox.send(text, reply_to=self.message.id or None, mentions=mentions)
+        return await self.outbox.send(text, reply_to=self.message.id or None, mentions=mentions, media=media)
 
-    async def send(self, text: str, *, mentions: Sequence[Mention] = ()) -> str:
+    async def send(self, text: str, *, mentions: Sequence[Mention] = (), media: Sequence[Media] = ()) -> str:
         """Say something in the mesh that is no answer; returns and raises what `Outbox.send` does."""
-        return await self.outbox.send(text, mentions=mentions)
+        return await self.outbox.send(text, mentions=mentions, media=media)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,6 +15,7 @@ from ravesvc.bot.language import Catalogue, translate
 from ravesvc.bot.limits import Bucket, Limits
 from ravesvc.bot.text import split
 from ravesvc.errors import Code, RaveError
+from ravesvc.picture import Media
 from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import Mention
 from ravesvc.room.server_clock import ServerClock
@@ -42,8 +44,15 @@ class RoomLike(Protocol):
     def server_clock(self) -> ServerClock:
         """The clock that times of its state count by."""
 
-    async def chat(self, text: str, *, reply_to: str | None = None, mentions: Sequence[Mention] = ()) -> str:
-        """Send a message; returns its id."""
+    async def chat(
+        self,
+        text: str,
+        *,
+        reply_to: str | None = None,
+        mentions: Sequence[Mention] = (),
+        media: Sequence[Media] = (),
+    ) -> str:
+        """Send a message, which needs a text or media; returns its id."""
 
     async def typing(self) -> None:
         """Say that a message is being typed."""
@@ -60,6 +69,7 @@ class _Letter:
     parts: list[str]
     reply_to: str | None
     mentions: Sequence[Mention]
+    media: Sequence[Media]
     sent: asyncio.Future[str]
 
     def fail(self, error: Exception) -> None:
@@ -124,24 +134,31 @@ class Outbox:
         while self._queue:
             self._queue.popleft().fail(_closed())
 
-    async def send(self, text: str, *, reply_to: str | None = None, mentions: Sequence[Mention] = ()) -> str:
+    async def send(
+        self,
+        text: str,
+        *,
+        reply_to: str | None = None,
+        mentions: Sequence[Mention] = (),
+        media: Sequence[Media] = (),
+    ) -> str:
         """Send a message when its turn comes, and return its id.
 
-        A long text becomes several messages: the first one carries the reply and its id is returned, and each
-        carries those mentions whose @handle it contains.
+        A long text becomes several messages: the first one carries the reply and the media and its id is returned,
+        and each carries those mentions whose @handle it contains. With media the text may be blank.
 
         Raises:
             RaveError: Closed (no connection, or lost meanwhile), RateLimited (too much is waiting), InvalidArgument
                 (the text is blank), or what the room says, such as Refused.
         """
-        parts = split(translate(text, self.catalogue), self._limits.length)
+        parts = split(translate(text, self.catalogue), self._limits.length) or [""] * bool(media)
         if not parts:
             raise RaveError(Code.INVALID_ARGUMENT, "a chat message needs a text")
         if self._room is None:
             raise _closed()
         if sum(len(letter.parts) for letter in self._queue) + len(parts) > self._limits.queued:
             raise RaveError(Code.RATE_LIMITED, "too many messages are waiting to be sent", hint="try again later")
-        letter = _Letter(parts, reply_to, mentions, asyncio.get_running_loop().create_future())
+        letter = _Letter(parts, reply_to, mentions, media, asyncio.get_running_loop().create_future())
         self._queue.append(letter)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work(self._room), name="outbox")
@@ -169,7 +186,7 @@ class Outbox:
 
     async def _deliver(self, room: RoomLike, letter: _Letter) -> str:
         first = ""
-        reply_to = letter.reply_to
+        reply_to, media = letter.reply_to, letter.media
         for part in letter.parts:
             # Done means here that the sender was cancelled.
             while not letter.sent.done() and (wait := self._rate.take(self._clock())) > 0:
@@ -177,20 +194,21 @@ class Outbox:
             if letter.sent.done():
                 break
             mentions = [mention for mention in letter.mentions if f"@{mention.handle}" in part]
-            message_id = await self._say(room, part, reply_to, mentions)
+            chat = functools.partial(room.chat, part, reply_to=reply_to, mentions=mentions, media=media)
+            message_id = await self._say(room, part, chat)
             first = first or message_id
-            reply_to = None
+            reply_to, media = None, ()
         return first
 
-    async def _say(self, room: RoomLike, text: str, reply_to: str | None, mentions: Sequence[Mention]) -> str:
+    async def _say(self, room: RoomLike, text: str, chat: Callable[[], Awaitable[str]]) -> str:
         if self._typing_delay <= 0:
             self._saying(text)
-            return await room.chat(text, reply_to=reply_to, mentions=mentions)
+            return await chat()
         await room.typing()
         try:
             await self._sleep(self._typing_delay)
             self._saying(text)
-            return await room.chat(text, reply_to=reply_to, mentions=mentions)
+            return await chat()
         finally:
             # The message matters, and it was sent or has failed by now.
             with contextlib.suppress(RaveError):

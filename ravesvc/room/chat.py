@@ -9,10 +9,15 @@ from typing import Any
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
+from ravesvc.picture import Media
 from ravesvc.room.state import user_id
+from ravesvc.words import printable
 
 # Ids are UUIDs. We keep those of our own messages, so nobody may choose ids without bound.
 _ID_LIMIT = 128
+# Attachments that are read of a message, and the characters of a text in one.
+_MAX_MEDIA = 16
+_MAX_MEDIA_TEXT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class ChatMessage:
         text: may be empty (a reaction, a picture).
         reply_to: id of the message that this one answers.
         mentions: the users mentioned.
+        media: pictures and clips; where they are is the sender's word, and may be anywhere.
     """
 
     id: str
@@ -42,6 +48,7 @@ class ChatMessage:
     text: str
     reply_to: str | None
     mentions: tuple[Mention, ...]
+    media: tuple[Media, ...] = ()
 
 
 def parse_chat(data: Object) -> ChatMessage:
@@ -57,17 +64,50 @@ def parse_chat(data: Object) -> ChatMessage:
         text=_paired(fields.opt_str(data, "chat") or ""),
         reply_to=fields.opt_str(data, "reply"),
         mentions=tuple(_mentions(fields.opt_list(data, "user_metas") or ())),
+        media=tuple(_media(data.get("media"))),
     )
 
 
-def chat_data(message_id: str, text: str, lang: str, reply_to: str | None, mentions: Sequence[Mention]) -> Object:
-    """The data of a chatMessage of ours. `reply` and `user_metas` are there only when they say something."""
+def chat_data(
+    message_id: str,
+    text: str,
+    lang: str,
+    reply_to: str | None,
+    mentions: Sequence[Mention],
+    media: Sequence[Media] = (),
+) -> Object:
+    """The data of a chatMessage of ours. `reply`, `user_metas` and `media` are there only when they say something."""
     data: dict[str, Any] = {"chat": text, "id": message_id, "detected_lang": lang, "translations": {}}
     if reply_to is not None:
         data["reply"] = reply_to
     if mentions:
         data["user_metas"] = [{"handle": mention.handle, "id": mention.user_id} for mention in mentions]
+    if media:
+        data["media"] = [_attachment(index, each) for index, each in enumerate(media)]
     return data
+
+
+def _attachment(index: int, media: Media) -> dict[str, Any]:
+    """All the keys that clients are known to send; each sends some."""
+    return {
+        "index": index,
+        "url": media.url,
+        "mime": media.mime,
+        "isExplicit": False,
+        "aspectRatio": media.aspect_ratio,
+        "thumbnailUrl": "",
+    }
+
+
+def _media(entries: object) -> list[Media]:
+    """The entries that can be read, of a few; others may be of a kind that we do not know, and cost no text."""
+    found = []
+    for entry in entries[:_MAX_MEDIA] if isinstance(entries, list) else ():
+        source = entry if isinstance(entry, dict) else {}
+        url, mime, ratio = (printable(source.get(key), _MAX_MEDIA_TEXT) for key in ("url", "mime", "aspectRatio"))
+        if url:
+            found.append(Media(url, mime, ratio))
+    return found
 
 
 def _mentions(entries: Sequence[object]) -> list[Mention]:

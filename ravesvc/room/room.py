@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
+from ravesvc.picture import Media
 from ravesvc.room import address
 from ravesvc.room.changes import Change, RoomState, UsersJoined, UsersLeft
 from ravesvc.room.chat import ChatMessage, Mention, OwnMessages, chat_data, parse_chat
@@ -181,8 +182,15 @@ class Room:
             self._peer.end(CloseKind.LOCAL, code, reason)
             await self._peer.wait()
 
-    async def chat(self, text: str, *, reply_to: str | None = None, mentions: Sequence[Mention] = ()) -> str:
-        """Send a chat message and return its id.
+    async def chat(
+        self,
+        text: str,
+        *,
+        reply_to: str | None = None,
+        mentions: Sequence[Mention] = (),
+        media: Sequence[Media] = (),
+    ) -> str:
+        """Send a chat message and return its id; with `media` the text may be empty.
 
         Waits a little for the server's answer or the echo, and takes silence for consent.
         Raises `RaveError`: Closed when not connected, Refused when the server says no, Timeout when it takes nothing.
@@ -193,7 +201,7 @@ class Room:
         peer = self._connected_peer()
         message_id = str(uuid.uuid4())
         self.own_messages.remember(message_id)
-        data = chat_data(message_id, text, self._lang, reply_to, mentions)
+        data = chat_data(message_id, text, self._lang, reply_to, mentions, media)
         form = self._chat_forms.send(message_id, text, data)
         self._plan_resending()
         await self._send_chat(peer, message_id, data, form)

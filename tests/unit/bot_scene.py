@@ -15,6 +15,7 @@ from ravesvc.bot.command import Registry
 from ravesvc.bot.facts import Facts
 from ravesvc.bot.limits import Limits
 from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.picture import Media
 from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import ChatMessage, Mention
 from ravesvc.room.server_clock import ServerClock
@@ -39,7 +40,14 @@ class Room:
         self._said: asyncio.Queue[tuple[str, str | None]] = asyncio.Queue()
         self._ids = itertools.count()
 
-    async def chat(self, text: str, *, reply_to: str | None = None, mentions: Sequence[Mention] = ()) -> str:
+    async def chat(
+        self,
+        text: str,
+        *,
+        reply_to: str | None = None,
+        mentions: Sequence[Mention] = (),
+        media: Sequence[Media] = (),
+    ) -> str:
         self._said.put_nowait((text, reply_to))
         return f"own{next(self._ids)}"
 

@@ -9,6 +9,7 @@ import pytest
 from ravesvc.bot.limits import Limits
 from ravesvc.bot.outbox import Outbox
 from ravesvc.errors import Code, RaveError
+from ravesvc.picture import Media
 from ravesvc.room.chat import Mention
 from ravesvc.tokenbucket import Rate
 
@@ -30,12 +31,19 @@ class Room:
         self.entered = asyncio.Event()
         self._ids = itertools.count(1)
 
-    async def chat(self, text: str, *, reply_to: str | None = None, mentions: Sequence[Mention] = ()) -> str:
+    async def chat(
+        self,
+        text: str,
+        *,
+        reply_to: str | None = None,
+        mentions: Sequence[Mention] = (),
+        media: Sequence[Media] = (),
+    ) -> str:
         self.entered.set()
         await self.gate.wait()
         if text in self.errors:
             raise self.errors[text]
-        self.calls.append((text, reply_to, *(m.handle for m in mentions)))
+        self.calls.append((text, reply_to, *(m.handle for m in mentions), *(m.url for m in media)))
         return f"id{next(self._ids)}"
 
     async def typing(self) -> None:
@@ -256,5 +264,26 @@ def test_there_is_no_task_while_nothing_waits() -> None:
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert await outbox.send("b") == "id2"
+
+    run(body)
+
+
+PICTURE = Media("https://pictures.example/1", "image/png", "1.78")
+
+
+def test_pictures_go_with_the_first_part_of_a_text() -> None:
+    async def body(outbox: Outbox, room: Room, time: Time) -> None:
+        assert await outbox.send("first part of it and the rest", reply_to="m1", media=[PICTURE]) == "id1"
+        assert room.calls == [("first part of it and", "m1", PICTURE.url), ("the rest", None)]
+
+    run(body)
+
+
+def test_a_picture_needs_no_text() -> None:
+    async def body(outbox: Outbox, room: Room, time: Time) -> None:
+        assert await outbox.send(" ", media=[PICTURE]) == "id1"
+        assert room.calls == [("", None, PICTURE.url)]
+        with pytest.raises(RaveError, match="needs a text"):
+            await outbox.send(" ")
 
     run(body)

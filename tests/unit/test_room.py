@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ravesvc.errors import Code, RaveError
+from ravesvc.picture import Media
 from ravesvc.room import chat_form
 from ravesvc.room.changes import PlaybackChanged, RoomKnown, UserKicked, VideoEnded, VotesChanged
 from ravesvc.room.chat import ChatMessage, Mention, OwnMessages
@@ -263,7 +264,8 @@ def test_a_chat_message_goes_out(run: Run, authority: Authority) -> None:
             await room.typing()
             first = await room.chat("hi")
             await room.typing_stop()
-            second = await room.chat("@ann 😀", reply_to="m0", mentions=[Mention(5, "ann")])
+            picture = Media("https://p.example/1", "image/png", "0.56")
+            second = await room.chat("@ann 😀", reply_to="m0", mentions=[Mention(5, "ann")], media=[picture])
             assert room.is_own(first)
             assert room.is_own(second)
             assert not room.is_own("m0")
@@ -275,6 +277,7 @@ def test_a_chat_message_goes_out(run: Run, authority: Authority) -> None:
         assert two["data"]["reply"] == "m0"
         assert two["data"]["user_metas"] == [{"handle": "ann", "id": 5}]
         assert two["data"]["chat"] == "@ann 😀"
+        assert [media["url"] for media in two["data"]["media"]] == ["https://p.example/1"]
         assert first != second
         assert one["id"] != two["id"]
 

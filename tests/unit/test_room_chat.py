@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ravesvc.errors import Code, RaveError
+from ravesvc.picture import Media
 from ravesvc.room.chat import ChatMessage, Mention, OwnMessages, chat_data, parse_chat
 
 PEER = "900000002_0123456789abcdef0123456789abcdef"
@@ -85,3 +86,43 @@ def test_own_messages_forget_the_oldest() -> None:
         own.remember(message_id)
     assert "b" not in own
     assert all(message_id in own for message_id in ("c", "a", "d"))
+
+
+PICTURE = Media("https://pictures.example/1", "image/jpeg", "0.56")
+
+
+def test_a_picture_comes_back_as_it_went_out() -> None:
+    sent = chat_data("m1", "", "en", None, (), [PICTURE, Media("https://pictures.example/2", "image/gif")])
+    assert sent["media"] == [
+        {
+            "index": 0,
+            "url": "https://pictures.example/1",
+            "mime": "image/jpeg",
+            "isExplicit": False,
+            "aspectRatio": "0.56",
+            "thumbnailUrl": "",
+        },
+        {
+            "index": 1,
+            "url": "https://pictures.example/2",
+            "mime": "image/gif",
+            "isExplicit": False,
+            "aspectRatio": "",
+            "thumbnailUrl": "",
+        },
+    ]
+    assert parse_chat({**sent, "from": PEER}).media == (PICTURE, Media("https://pictures.example/2", "image/gif"))
+    assert "media" not in chat_data("m1", "hi", "en", None, ())
+
+
+def test_media_that_cannot_be_read_are_left_out_and_cost_no_text() -> None:
+    entries = [None, 7, "https://x", [], {}, {"mime": "image/png"}, {"url": 5}, {"url": "u", "mime": 5}]
+    message = parse_chat(data(media=entries))
+    assert (message.text, message.media) == ("@botty hi", (Media("u", ""),))
+    assert parse_chat(data(media={"url": "u"})).media == ()
+
+
+def test_only_so_many_media_of_a_bounded_length_are_read() -> None:
+    media = parse_chat(data(media=[{"url": "u" * 5000, "mime": "a\nb\ud800"}] * 1000)).media
+    assert len(media) == 16
+    assert media[0] == Media("u" * 2000, "a?b?")

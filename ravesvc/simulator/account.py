@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from ravesvc import fields
 from ravesvc.settings import ClientIdentity, Session
 
+# The only key that the simulated video provider takes. No secret: it opens nothing but a made-up catalogue.
+YOUTUBE_KEY = "simulator-youtube-key"
 # Simulated users count up from 100000001; the bot's id is random and above all of them.
 _FIRST_BOT_ID = 900_000_000
 

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,6 +76,22 @@ class ParseChecks:
         ]
 
 
+class PublicChecks:
+    """The checks of a server that has nothing to do with Rave's accounts: one for uploads, or a video provider."""
+
+    def mismatches(self, headers: Mapping[str, str], body: bytes, *, now: float, window: float) -> list[Mismatch]:
+        """All that is wrong; empty when the call may go on."""
+        names = (
+            "Request-Ts",
+            "Client-Version",
+            "Wemesh-Api-Version",
+            "X-Parse-Application-Id",
+            "X-Api-Key",
+            "Cookie",
+        )
+        return [*_strays(headers), *_strays(headers, names)]
+
+
 @dataclass(frozen=True, slots=True)
 class CallChecks:
     """The checks of a call to the api base. `sessions` knows the bearer tokens, `window` is in seconds."""
@@ -119,9 +135,10 @@ def _not_json(headers: Mapping[str, str], body: bytes) -> list[Mismatch]:
     return []
 
 
-def _strays(headers: Mapping[str, str]) -> list[Mismatch]:
+def _strays(
+    headers: Mapping[str, str], names: Iterable[str] = ("Authorization", "Request-Hash", "Ssaid")
+) -> list[Mismatch]:
     """What belongs to the api base alone: another server must not get to know it."""
-    names = ("Authorization", "Request-Hash", "Ssaid")
     return [Mismatch(400, f"{name} is no header of this server") for name in names if name in headers]
 
 

@@ -73,6 +73,13 @@ def _credentials(options: argparse.Namespace) -> int:
     return 0
 
 
+def _youtube_key(_: argparse.Namespace) -> int:
+    from ravesvc.simulator.account import YOUTUBE_KEY
+
+    sys.stdout.write(f"{YOUTUBE_KEY}\n")
+    return 0
+
+
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
@@ -127,3 +134,6 @@ def _add_setup(commands: verbs.Commands) -> None:
 
     credentials = commands.add_parser("credentials", help="print the bot's credentials.json")
     credentials.set_defaults(run=_credentials)
+
+    key = commands.add_parser("youtube-key", help="print the key of the simulated YouTube")
+    key.set_defaults(run=_youtube_key)

@@ -44,9 +44,9 @@ class Control:
     # Looking.
 
     def state(self) -> dict[str, Any]:
-        """Everything: `server`, `bot`, `listings`, `mail` (`sent`, `waiting`, `polls`), `logins`, `options`,
-        `faults`, and `meshes` by id, each with `users`, `connections` (`id`, `since`, `joined`) and `ended`
-        connections (also `code`, `reason`, `by`).
+        """Everything: `server`, `bot`, `listings`, `mail` (`sent`, `waiting`, `polls`), `logins`, `provider_calls`,
+        `options`, `faults`, and `meshes` by id, each with `users`, `connections` (`id`, `since`, `joined`), `ended`
+        connections (also `code`, `reason`, `by`), and what plays (`Playback.to_json`).
         """
         return self._call("GET", "/state")
 

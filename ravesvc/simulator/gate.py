@@ -13,7 +13,9 @@ from aiohttp import web
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
+from ravesvc.simulator import lies
 from ravesvc.simulator.checks import Checks, bearer
+from ravesvc.simulator.lies import Content, Payload
 from ravesvc.simulator.mesh import User
 from ravesvc.simulator.switches import Fault
 from ravesvc.simulator.world import World
@@ -29,6 +31,9 @@ _ANSWERS = {
     Code.FORBIDDEN: (403, 403),
     # The magic-link service's own code.
     Code.WRONG_ADDRESS: (400, 900),
+    # A video provider's key that is wrong.
+    Code.CONFIG: (400, 400),
+    Code.TOO_LARGE: (413, 413),
 }
 _NOBODY = User(0, "", "", "")
 
@@ -50,15 +55,22 @@ class Call:
         return fields.parse_object(self.content, "the body") if self.content else {}
 
 
-Handler = Callable[[Call], dict[str, Any]]
-Watch = Callable[[web.Request, "Fault | None", int, Mapping[str, Any]], None]
+Handler = Callable[[Call], Payload]
+Watch = Callable[[web.Request, "Fault | None", int, Payload], None]
+Error = Callable[[int, str], dict[str, Any]]
+
+
+def error(code: int, message: str) -> dict[str, Any]:
+    """The payload of an answer of Rave's that says no."""
+    return {"error": {"code": code, "message": message}}
 
 
 class Gate:
-    """Makes routes of handlers."""
+    """Makes routes of handlers. `error` is the payload with which this server says no."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, error: Error = error) -> None:
         self._world = world
+        self._error = error
 
     def route(
         self,
@@ -84,7 +96,7 @@ class Gate:
 
         return web.route(verb, path, answer)
 
-    async def _checked(self, request: web.Request, checks: Checks, handler: Handler) -> tuple[int, dict[str, Any]]:
+    async def _checked(self, request: web.Request, checks: Checks, handler: Handler) -> tuple[int, Payload]:
         """Status and payload of a call without a fault."""
         where = f"{request.method} {request.path}"
         world = self._world
@@ -106,27 +118,33 @@ class Gate:
             status, code = _ANSWERS.get(e.code, (400, 400))
             if e.code not in _ANSWERS:
                 world.log.violation(where, e.message)
-            return status, error(code, e.message)
+            return status, self._error(code, e.message)
 
     def _refusal(self, status: int, reason: str) -> dict[str, Any]:
-        return error(status, reason if self._world.options.reasons == "given" else "Unauthorized")
+        return self._error(status, reason if self._world.options.reasons == "given" else "Unauthorized")
 
-    async def _failing(
-        self, request: web.Request, fault: Fault, status: int, payload: dict[str, Any]
-    ) -> web.StreamResponse:
+    async def _failing(self, request: web.Request, fault: Fault, status: int, payload: Payload) -> web.StreamResponse:
         """The answer with a failure that is switched on."""
         if fault.status is not None:
             headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
-            return web.json_response(error(fault.status, "switched on"), status=fault.status, headers=headers)
+            payload = self._error(fault.status, "switched on")
+            return web.json_response(payload, status=fault.status, headers=headers)
         if fault.mode == "2015":
-            return web.json_response(error(2015, "slow down"), status=400)
+            return web.json_response(self._error(2015, "slow down"), status=400)
         if fault.mode == "empty":
             return _answer(request, 200, {"data": [], "paging": {}})
         if fault.mode == "half-page":
             return await _cut(request, payload)
         if fault.mode == "later-page":
             later = "cursor" in request.query
-            return _answer(request, 500, error(500, "switched on")) if later else _answer(request, status, payload)
+            return (
+                _answer(request, 500, self._error(500, "switched on")) if later else _answer(request, status, payload)
+            )
+        if fault.mode in lies.LIES:
+            return _answer(request, status, lies.LIES[fault.mode](payload))
+        if fault.mode == "slow":
+            await self._world.log.until(lambda: request.transport is None, self._world.options.slow_by)
+            return _answer(request, status, payload)
         if fault.mode == "timeout":
             await self._world.log.until(lambda: request.transport is None, _HANGING)
         # `reset` and `refused`, and a call that hung: without a word.
@@ -135,30 +153,30 @@ class Gate:
         return web.Response(status=500)
 
 
-def error(code: int, message: str) -> dict[str, Any]:
-    """The payload of an answer that says no."""
-    return {"error": {"code": code, "message": message}}
-
-
 def _nothing(_: Call) -> dict[str, Any]:
     return {}
 
 
-def _answer(request: web.Request, status: int, payload: dict[str, Any]) -> web.Response:
-    """A JSON answer, compressed if the client takes it, as the real server's answers are."""
-    body = json.dumps(payload).encode()
-    response = web.Response(body=body, status=status, content_type="application/json")
-    if len(body) >= _COMPRESS_FROM and "gzip" in request.headers.get("Accept-Encoding", ""):
+def _encoded(payload: Payload) -> Content:
+    return payload if isinstance(payload, Content) else Content("application/json", json.dumps(payload).encode())
+
+
+def _answer(request: web.Request, status: int, payload: Payload) -> web.Response:
+    """An answer, compressed if it is JSON and the client takes it, as the real server's answers are."""
+    said = _encoded(payload)
+    response = web.Response(body=said.content, status=status, content_type=said.mime)
+    long = said is not payload and len(said.content) >= _COMPRESS_FROM
+    if long and "gzip" in request.headers.get("Accept-Encoding", ""):
         response.enable_compression(web.ContentCoding.gzip)
     return response
 
 
-async def _cut(request: web.Request, payload: dict[str, Any]) -> web.StreamResponse:
+async def _cut(request: web.Request, payload: Payload) -> web.StreamResponse:
     """Half an answer: the headers promise all of it, and the connection ends in the middle."""
-    body = json.dumps(payload).encode()
-    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(body))})
+    said = _encoded(payload)
+    response = web.StreamResponse(headers={"Content-Type": said.mime, "Content-Length": str(len(said.content))})
     await response.prepare(request)
-    await response.write(body[: len(body) // 2])
+    await response.write(said.content[: len(said.content) // 2])
     await asyncio.sleep(0)
     if request.transport is not None:
         request.transport.close()

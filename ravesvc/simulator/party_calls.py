@@ -15,6 +15,7 @@ from ravesvc.fields import Object
 from ravesvc.simulator import views
 from ravesvc.simulator.checks import Checks
 from ravesvc.simulator.gate import Call, Gate, Handler
+from ravesvc.simulator.lies import Payload
 from ravesvc.simulator.mesh import Mesh, User
 from ravesvc.simulator.party import Party
 from ravesvc.simulator.rest import known_users, own_device, visible
@@ -51,7 +52,23 @@ class PartyCalls:
             ("mute", "POST", "/meshes/{mesh}/mute/{user}", mute),
             ("unmute", "POST", "/meshes/{mesh}/unmute/{user}", unmute),
         ]
-        return [self._gate.route(target, verb, path, self._checks, handler) for target, verb, path, handler in calls]
+        return [
+            self._gate.route(target, verb, path, self._checks, self._politely(handler))
+            for target, verb, path, handler in calls
+        ]
+
+    def _politely(self, handler: Handler) -> Handler:
+        """With `forbidden_form` of `success`, what a user may not is answered as if it was all right."""
+
+        def handle(call: Call) -> Payload:
+            try:
+                return handler(call)
+            except RaveError as e:
+                if e.code is not Code.FORBIDDEN or self._world.options.forbidden_form == "status":
+                    raise
+                return {"success": False}
+
+        return handle
 
     # Videos.
 

@@ -260,8 +260,25 @@ class SocketPeer:
         if wrong or not isinstance(data.get("translations"), dict):
             self._violation(f"chatMessage without {', '.join(wrong or ['translations'])}")
             return False
+        if not _are_media(data.get("media")):
+            self._violation("chatMessage with media that lack url, mime or isExplicit")
+            return False
         self._world.chat(self._mesh, self.user, data)
         return True
 
     def _violation(self, what: str) -> None:
         self._world.log.violation(f"socket of {self._mesh.id}", what)
+
+
+def _are_media(media: object) -> bool:
+    """Whether this may stand in a chat message as its attachments."""
+    if media is None:
+        return True
+    return isinstance(media, list) and all(
+        isinstance(entry, dict)
+        and str(entry.get("url")).startswith("https://")
+        and isinstance(entry.get("mime"), str)
+        and isinstance(entry.get("isExplicit"), bool)
+        and isinstance(entry.get("aspectRatio", ""), str)
+        for entry in media
+    )

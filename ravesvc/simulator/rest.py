@@ -14,6 +14,7 @@ from ravesvc.fields import Object
 from ravesvc.simulator import views
 from ravesvc.simulator.checks import Checks
 from ravesvc.simulator.gate import Call, Gate, Handler
+from ravesvc.simulator.lies import Payload
 from ravesvc.simulator.mesh import Mesh, User
 from ravesvc.simulator.switches import Fault
 from ravesvc.simulator.world import World
@@ -45,15 +46,13 @@ class Rest:
             *(self._gate.route(target, verb, path, self._checks, handler) for target, verb, path, handler in calls),
         ]
 
-    def _count_listing(
-        self, request: web.Request, fault: Fault | None, status: int, payload: Mapping[str, Any]
-    ) -> None:
+    def _count_listing(self, request: web.Request, fault: Fault | None, status: int, payload: Payload) -> None:
         later = "cursor" in request.query
         if fault and fault.refuses and not later:
             self._world.begin_listing()
         if status != 200 or (fault and fault.mode != "empty" and (later or fault.mode != "later-page")):
             self._world.end_listing("failed")
-        elif not payload["paging"]:
+        elif isinstance(payload, dict) and not payload["paging"]:
             self._world.end_listing("completed")
 
     # The calls.

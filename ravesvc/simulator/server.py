@@ -22,7 +22,10 @@ from ravesvc.simulator.home import Home
 from ravesvc.simulator.login import Login
 from ravesvc.simulator.party import Party
 from ravesvc.simulator.party_calls import PartyCalls
+from ravesvc.simulator.people_calls import PeopleCalls
+from ravesvc.simulator.provider import Provider
 from ravesvc.simulator.rest import Rest
+from ravesvc.simulator.uploads import Uploads
 from ravesvc.simulator.world import World
 
 logger = logging.getLogger(__name__)
@@ -31,6 +34,8 @@ _GOING_AWAY = 1001
 # Calls that are left hanging on purpose must not hold up the end.
 _SHUTDOWN_TIMEOUT = 0.2
 _BACKLOG = 1024
+# What is too large for a picture is the switch `upload_limit`'s to say.
+_MAX_BODY_BYTES = 64 << 20
 
 
 class Simulator:
@@ -91,12 +96,15 @@ class Simulator:
             self.world.server = f"localhost:{self._port}"
 
     def _app(self, account: Account) -> web.Application:
-        app = web.Application()
+        app = web.Application(client_max_size=_MAX_BODY_BYTES)
         gate = Gate(self.world)
         checks = CallChecks(account.identity, self.world.sessions)
         app.add_routes([web.get("/", self._door.enter)])
         app.add_routes(Rest(self.world, gate, checks).routes())
         app.add_routes(PartyCalls(self.world, self._party, gate, checks).routes())
+        app.add_routes(PeopleCalls(self.world, gate, checks).routes())
+        app.add_routes(Uploads(self.world, gate, checks).routes())
+        app.add_routes(Provider(self.world).routes())
         app.add_routes(Login(self.world, gate, checks, account).routes())
         app.add_routes([web.route("*", "/{path:.*}", self._unknown)])
         return app

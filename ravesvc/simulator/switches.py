@@ -26,6 +26,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "likeskips_form": ("users", "totals"),
     "instance_key": ("video_instance_id", "videoInstanceId", "instance", "none"),
     "state_duration": ("none", "seconds"),
+    "forbidden_form": ("status", "success"),
     "video_duration": ("kept", "unknown"),
     "refusal_ok": ("false", "absent"),
     "id_token": ("sent", "late", "missing"),
@@ -34,10 +35,15 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 # Calls that can be made to fail; `discovery` is GET /meshes/self.
 FAULT_TARGETS = (
     *("discovery", "mesh", "uninvite", "invite", "leave", "kick", "self", "users"),
+    *("contacts", "friendships", "user", "profile", "images", "upload", "picture"),
+    *("provider_search", "provider_videos", "provider_oembed", "provider_picture"),
     *("register", "video", "vote", "clear", "like", "state", "endstream", "transfer", "mute", "unmute"),
     *("magiclink", "status", "parse", "auth2", "auth", "tokens"),
 )
-FAULT_MODES = ("refused", "reset", "timeout", "half-page", "later-page", "empty", "2015")
+FAULT_MODES = (
+    *("refused", "reset", "timeout", "slow", "half-page", "later-page", "empty", "2015"),
+    *("huge", "no-json", "no-lists", "wrong-types", "wrong-ids"),
+)
 
 
 @dataclass(slots=True)
@@ -97,6 +103,14 @@ class Options:
     request_window: float = 300.0
     # Whether a refusal says what it is about: an expired session and a wrong signature look alike without.
     reasons: str = "given"
+    # How long calls take whose failure is to be slow.
+    slow_by: float = 5.0
+    # At most so many bytes of a picture are taken.
+    upload_limit: float = 10_000_000.0
+    # How many searches of a day the video provider allows.
+    provider_quota: float = math.inf
+    # Whether what Rave does not allow a user is answered 403, or 200 without success.
+    forbidden_form: str = "status"
     # At most so many meshes on a page of the listing, whatever the limit asked for.
     page_size: float = 100.0
     # After how many looks the link of a mail counts as followed; `never`: somebody has to follow it (`confirm`).

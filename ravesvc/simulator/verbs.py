@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import party_verbs
 from ravesvc.simulator.client import ALL, Control
-from ravesvc.simulator.switches import FAULT_TARGETS
+from ravesvc.simulator.switches import FAULT_MODES, FAULT_TARGETS
 from ravesvc.words import count
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -36,7 +36,7 @@ _MODE: _Argument = (
     "--mode",
     {
         "required": True,
-        "help": "a status, 2015, refused, reset, timeout, half-page, later-page, empty; ok ends it",
+        "help": f"a status, or one of: {', '.join(FAULT_MODES)}; ok ends it",
     },
 )
 

@@ -45,12 +45,14 @@ class World:
         self.sessions: dict[str, User] = {session.auth_token: self.bot}
         self.expired: set[str] = set()
         self.users: dict[int, User] = {self.bot.id: self.bot}
+        self.friends: dict[int, list[int]] = {}  # ids, by the id of the one whose friends they are
         self._ids = {self.bot.handle: self.bot.id}  # by handle
         self.post = Post(self.options, self.log, clock)
         self.logins = 0
         self._addresses = {account.email.lower(): self.bot.id}
         self.meshes: dict[str, Mesh] = {}
         self.clips = Clips()
+        self.provider_calls = dict.fromkeys(("search", "videos", "oembed", "picture"), 0)
         self.listings = {"begun": 0, "completed": 0, "failed": 0}
         self._serials = count(1)
 
@@ -301,6 +303,7 @@ class World:
             "listings": self.listings,
             "mail": self.post.to_json(),
             "logins": self.logins,
+            "provider_calls": self.provider_calls,
             "options": self.options.to_json(),
             "faults": self.faults.to_json(),
             "violations": len(self.log.violations),

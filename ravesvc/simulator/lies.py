@@ -1,0 +1,69 @@
+"""Answers, and what servers make of them that err or lie. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+_HUGE_BYTES = 64 << 20
+_IDS = ("id", "videoId", "providerId")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An answer that is no JSON, such as a picture."""
+
+    mime: str
+    content: bytes
+
+
+Payload: TypeAlias = "dict[str, Any] | Content"
+
+
+def _huge(payload: Payload) -> Payload:
+    """The answer, and far more that is of no use."""
+    if isinstance(payload, Content):
+        return Content(payload.mime, payload.content + bytes(_HUGE_BYTES))
+    return {**payload, "padding": "x" * _HUGE_BYTES}
+
+
+def _no_json(_: Payload) -> Payload:
+    """What a proxy or a maintenance page sends in place of an answer."""
+    return Content("text/html", b"<!DOCTYPE html><title>Please wait</title>")
+
+
+def _changed(payload: Payload, change: Callable[[str, Any], Any]) -> Payload:
+    """The answer with each value in it changed, those within lists and objects too; `change` gets its key."""
+
+    def walk(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: change(name, walk(name, entry)) for name, entry in value.items()}
+        return [change(key, walk(key, entry)) for entry in value] if isinstance(value, list) else value
+
+    return payload if isinstance(payload, Content) else walk("", payload)
+
+
+def _no_list(_: str, value: Any) -> Any:
+    return {"entries": value} if isinstance(value, list) else value
+
+
+def _wrong_type(_: str, value: Any) -> Any:
+    """Texts become numbers, and what else stands alone becomes a text."""
+    if isinstance(value, (dict, list)):
+        return value
+    return 7 if isinstance(value, str) else "seven"
+
+
+def _wrong_id(key: str, value: Any) -> Any:
+    """An id of the same form that nothing has."""
+    return value[::-1] if key in _IDS and isinstance(value, str) else value
+
+
+LIES: Mapping[str, Callable[[Payload], Payload]] = {
+    "huge": _huge,
+    "no-json": _no_json,
+    "no-lists": lambda payload: _changed(payload, _no_list),
+    "wrong-types": lambda payload: _changed(payload, _wrong_type),
+    "wrong-ids": lambda payload: _changed(payload, _wrong_id),
+}

@@ -1,0 +1,111 @@
+"""Pictures for the chat: leave to send one, the server that takes it, and where it can be seen afterwards.
+
+That server is another one than Rave's own, so that a token or a signature in what it gets is a leak.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from ravesvc import fields
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.simulator.checks import Checks, PublicChecks
+from ravesvc.simulator.gate import Call, Gate, Handler
+from ravesvc.simulator.lies import Content, Payload
+from ravesvc.simulator.pictures import KINDS
+from ravesvc.simulator.rest import visible
+from ravesvc.simulator.world import World
+
+_SLOTS_KEPT = 200
+_MAX_AT_ONCE = 10
+_LIFE_S = 900.0
+
+
+@dataclass(slots=True)
+class Slot:
+    """Leave to send one picture of this kind until `expires_at` (epoch seconds)."""
+
+    name: str
+    mime: str
+    signature: str
+    expires_at: float
+    content: bytes | None = None
+
+
+class Uploads:
+    """The routes and what they answer."""
+
+    def __init__(self, world: World, gate: Gate, checks: Checks) -> None:
+        self._world = world
+        self._gate = gate
+        self._checks = checks
+        self._slots: OrderedDict[str, Slot] = OrderedDict()
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes; what is named first can be made to fail (`switches.FAULT_TARGETS`)."""
+        public = PublicChecks()
+        calls: list[tuple[str, str, str, Checks, Handler]] = [
+            ("images", "POST", "/meshes/{mesh}/images/upload", self._checks, self._offer),
+            ("upload", "PUT", "/uploads/{name}", public, self._take),
+            ("picture", "GET", "/pictures/{name}", public, self._show),
+        ]
+        return [
+            self._gate.route(target, verb, path, checks, handler) for target, verb, path, checks, handler in calls
+        ]
+
+    def _offer(self, call: Call) -> dict[str, Any]:
+        visible(self._world, call)
+        asked = fields.get_list(call.body, "media")
+        if not 1 <= len(asked) <= _MAX_AT_ONCE:
+            raise RaveError(Code.BAD_DATA, f"media holds {len(asked)} entries, not 1 to {_MAX_AT_ONCE}")
+        return {"data": [self._slot(fields.as_object(entry, "an entry of media")) for entry in asked]}
+
+    def _slot(self, asked: Object) -> dict[str, Any]:
+        index, mime = fields.get_int(asked, "index"), fields.get_str(asked, "mime")
+        fields.get_bool(asked, "isExplicit")
+        if mime not in KINDS:
+            raise RaveError(Code.BAD_DATA, f"{mime[:40]!r} is no kind of picture")
+        name = f"{uuid.uuid4()}.{mime.partition('/')[2]}"
+        slot = Slot(name, mime, secrets.token_hex(16), self._world.clock() + _LIFE_S)
+        self._slots[name] = slot
+        while len(self._slots) > _SLOTS_KEPT:
+            self._slots.popitem(last=False)
+        base = f"https://{self._world.server}"
+        return {
+            "index": index,
+            "mime": mime,
+            "fileName": name,
+            "expiresAt": datetime.fromtimestamp(slot.expires_at, UTC).isoformat(),
+            "uploadUrl": f"{base}/uploads/{name}?signature={slot.signature}",
+            "postingUrl": f"{base}/pictures/{name}",
+        }
+
+    def _take(self, call: Call) -> Payload:
+        slot = self._slots.get(call.path["name"])
+        if slot is None or call.query.get("signature") != slot.signature:
+            raise RaveError(Code.BAD_DATA, "the URL is none that was handed out")
+        if slot.expires_at < self._world.clock():
+            raise RaveError(Code.FORBIDDEN, "the URL has expired")
+        if call.mime != slot.mime:
+            raise RaveError(Code.BAD_DATA, f"Content-Type is not {slot.mime}, which was asked for")
+        if len(call.content) > self._world.options.upload_limit:
+            raise RaveError(Code.TOO_LARGE, "too large")
+        if not KINDS[slot.mime](call.content):
+            raise RaveError(Code.BAD_DATA, f"the bytes are not {slot.mime}")
+        slot.content = call.content
+        self._world.log.record("uploaded", name=slot.name, mime=slot.mime, size=len(call.content))
+        return {}
+
+    def _show(self, call: Call) -> Payload:
+        slot = self._slots.get(call.path["name"])
+        if slot is None or slot.content is None:
+            raise RaveError(Code.NOT_FOUND, "no such picture")
+        return Content(slot.mime, slot.content)

@@ -35,6 +35,7 @@ class Playback:
         position: seconds into the video at `time`.
         time: when status and position were set, in seconds since the epoch by the server's clock; None if unknown.
         speed: 1.0 is normal.
+        duration: seconds of the whole video, None if unknown; no server is known to tell it.
         started: whether it has played or been paused, as far as we have seen.
     """
 
@@ -45,6 +46,7 @@ class Playback:
     position: float = 0.0
     time: float | None = None
     speed: float = 1.0
+    duration: float | None = None
     started: bool = False
 
     @property
@@ -80,6 +82,7 @@ class PlaybackReport:
     position: float | None = None
     time: float | None = None
     speed: float | None = None
+    duration: float | None = None
 
     @property
     def says_what_plays(self) -> bool:
@@ -111,6 +114,7 @@ class PlaybackReport:
             position=self.position or 0.0,
             time=self.time,
             speed=1.0 if self.speed is None else self.speed,
+            duration=self.duration,
         )
         if before is None:
             return _started(after) if self.says_what_plays else None
@@ -127,6 +131,7 @@ class PlaybackReport:
             position=position,
             time=time,
             speed=before.speed if self.speed is None else self.speed,
+            duration=before.duration if self.duration is None else self.duration,
             started=before.started,
         )
 

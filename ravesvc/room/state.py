@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ravesvc import fields
+from ravesvc.api.models import Opinion
 from ravesvc.fields import Object
 from ravesvc.room.frames import insist_affordable
 from ravesvc.room.playback import PAUSED, PLAYING, PlaybackReport, PlayMode
-from ravesvc.room.votes import Opinion, Vote
+from ravesvc.room.votes import Vote
 
 # What a room keeps of a message, whatever its size.
 _MAX_URL_CHARS = 2000
@@ -24,6 +25,8 @@ _MAX_VOTES = 100
 _MAX_VOTERS = 200
 _MAX_OPINIONS = 1000
 _MAX_SPEED = 16.0
+# What lasts longer than a week has no end that could be waited for.
+_MAX_DURATION_S = 604_800.0
 # Seconds since the epoch never get there; milliseconds have long been.
 _MAX_TIME_S = 1e11
 _MAX_NUMBER = 1e14
@@ -166,6 +169,7 @@ def _playback(mesh: Object, inner: Object) -> PlaybackReport | None:
         position=_position(mesh.get("position")),
         time=_time(mesh.get("time")),
         speed=_speed(mesh.get("playback_speed")),
+        duration=_duration(mesh.get("duration")),
     )
 
 
@@ -211,16 +215,16 @@ def _cleared(entries: object) -> frozenset[str]:
 
 
 def _opinions(entries: object) -> dict[int, Opinion] | None:
-    """Who has which opinion. The form of an entry is a guess: an object with an opinion, and a user or users."""
+    """Who has which opinion. How an entry looks is a guess: it has an opinion and a user or users, or two lists."""
     if not isinstance(entries, list):
         return None
     found: dict[int, Opinion] = {}
-    for entry in entries[:_MAX_OPINIONS]:
-        opinion = _word(entry.get("opinion") or entry.get("type")) if isinstance(entry, dict) else ""
-        if opinion in tuple(Opinion):
-            users = entry.get("users")
-            for user in _user_ids(users[:_MAX_VOTERS] if isinstance(users, list) else [entry]):
-                found[user] = Opinion(opinion)
+    for entry in entries:
+        if isinstance(entry, dict) and len(found) < _MAX_OPINIONS:
+            word = _word(entry.get("opinion") or entry.get("type"))
+            for opinion in Opinion:
+                users = entry.get("users", [entry]) if word == opinion else entry.get(f"{opinion.lower()}s")
+                found |= dict.fromkeys(_user_ids(users[:_MAX_OPINIONS] if isinstance(users, list) else ()), opinion)
     return found
 
 
@@ -245,6 +249,11 @@ def _number(value: object) -> float | None:
 def _position(value: object) -> float | None:
     position = _number(value)
     return None if position is None else max(0.0, position)
+
+
+def _duration(value: object) -> float | None:
+    duration = _number(value)
+    return duration if duration is not None and 0 < duration <= _MAX_DURATION_S else None
 
 
 def _time(value: object) -> float | None:

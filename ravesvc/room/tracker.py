@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from ravesvc.api.models import Opinion
 from ravesvc.room.changes import (
     Change,
     LeaderChanged,
@@ -23,7 +24,6 @@ from ravesvc.room.changes import (
 )
 from ravesvc.room.playback import Playback
 from ravesvc.room.state import State
-from ravesvc.room.votes import Opinion
 
 # Kicked users that are kept; a server may list them for ever.
 _MAX_KICKED = 1000

@@ -1,16 +1,8 @@
-"""Votes for videos, and opinions about the one that runs; no I/O."""
+"""Votes for videos; no I/O."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
-
-
-class Opinion(StrEnum):
-    """What a user thinks of the running video."""
-
-    LIKE = "LIKE"
-    SKIP = "SKIP"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

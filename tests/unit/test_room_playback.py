@@ -70,6 +70,15 @@ def test_the_speed_stays_until_another_is_told_and_with_another_video_is_normal(
     assert (fast.speed, again.speed, other.speed) == (1.5, 1.5, 1.0)
 
 
+def test_so_does_the_duration() -> None:
+    known = apply(duration=60.0)
+    again = PlaybackReport(position=3.0).apply(known)
+    other = PlaybackReport(url="https://b").apply(known)
+    assert again
+    assert other
+    assert (known.duration, again.duration, other.duration) == (60.0, 60.0, None)
+
+
 @pytest.mark.parametrize(
     ("report", "same"),
     [

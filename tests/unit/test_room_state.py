@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ravesvc.api.models import Opinion
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.playback import PlaybackReport, PlayMode
 from ravesvc.room.state import State, parse_state, user_id
 from ravesvc.room.tracker import RoomTracker
-from ravesvc.room.votes import Opinion, Vote
+from ravesvc.room.votes import Vote
 
 INSTANCE = "11111111-2222-4333-8444-555555555555"
 
@@ -97,6 +98,7 @@ def test_all_that_is_told_of_a_video() -> None:
         position=12.5,
         time=1_700_000_000.25,
         playback_speed=1.5,
+        duration=253,
     )
     assert found == PlaybackReport(
         url="https://a",
@@ -106,6 +108,7 @@ def test_all_that_is_told_of_a_video() -> None:
         position=12.5,
         time=1_700_000_000.25,
         speed=1.5,
+        duration=253.0,
     )
 
 
@@ -181,12 +184,13 @@ def test_an_odd_stream_address_spoils_nothing() -> None:
 
 @pytest.mark.parametrize("number", [None, "5", True, [], float("nan"), float("inf"), 10**400])
 def test_numbers_that_are_none_say_nothing(number: object) -> None:
-    report = playback(url="https://a", position=number, time=number, playback_speed=number)
+    report = playback(url="https://a", position=number, time=number, playback_speed=number, duration=number)
     assert report == PlaybackReport(url="https://a")
 
 
 def test_numbers_that_make_no_sense() -> None:
-    for odd in (0, -1, 17):
+    for odd in (0, -1, 604_801):
+        assert playback(url="https://a", duration=odd) == PlaybackReport(url="https://a")
         assert playback(url="https://a", playback_speed=odd) == PlaybackReport(url="https://a")
     assert playback(url="https://a", position=-3, time=-3) == PlaybackReport(url="https://a", position=0.0)
 
@@ -239,6 +243,9 @@ def test_votes_that_are_no_list_say_nothing(votes: object) -> None:
 def test_hostile_sizes_are_cut() -> None:
     many = [{"url": f"https://a/{n}", "users": list(range(1, 3000))} for n in range(130)]
     votes = state(votes=many, likeskips=[{"opinion": "LIKE", "user_id": n} for n in range(1, 5000)])
+    lists = state(likeskips=[{"likes": list(range(n, n + 3000))} for n in range(1, 30_000, 3000)])
+    assert lists.opinions
+    assert len(lists.opinions) == 1000
     assert votes.votes
     assert len(votes.votes) == 100
     assert {(len(vote.users), vote.count) for vote in votes.votes} == {(200, 2999)}
@@ -267,13 +274,16 @@ def test_likes_and_skips() -> None:
         {"user_id": 1, "opinion": "LIKE"},
         {"user_id": "2", "opinion": "skip"},
         {"users": [3, {"id": 4}], "type": "SKIP"},
+        {"likes": [7], "skips": ["8", {"user_id": 9}, None]},
+        {"likes": 5, "users": [10]},
         {"user_id": 5, "opinion": "MEH"},
         {"opinion": "LIKE"},
         {"user_id": 6},
         "LIKE",
         None,
     ]
-    assert state(likeskips=said).opinions == {1: Opinion.LIKE, 2: Opinion.SKIP, 3: Opinion.SKIP, 4: Opinion.SKIP}
+    found = state(likeskips=said).opinions
+    assert found == {1: Opinion.LIKE, 7: Opinion.LIKE} | dict.fromkeys((2, 3, 4, 8, 9), Opinion.SKIP)
 
 
 def test_the_leader_is_told_by_users_that_say_whether_they_lead() -> None:

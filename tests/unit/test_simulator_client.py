@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -14,10 +15,23 @@ from ravesvc.api.listing import ListReader, all_of_it
 from ravesvc.api.models import MeshMode
 from ravesvc.api.tls import context
 from ravesvc.errors import RaveError
+from ravesvc.room.changes import (
+    Change,
+    LeaderChanged,
+    OpinionsChanged,
+    PlaybackChanged,
+    RoomKnown,
+    UserKicked,
+    VideoChanged,
+    VideoEnded,
+    VoteOriginatorChanged,
+    VotesChanged,
+)
 from ravesvc.room.chat import ChatMessage
 from ravesvc.room.close import CloseKind
 from ravesvc.room.room import Room
 from ravesvc.settings import Servers, Tls
+from tests.unit.conftest import until
 from tests.unit.simulator_server import Served, in_thread
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -30,6 +44,7 @@ class Bot:
         self.room: Room | None = None
         self.tasks: list[asyncio.Task[str]] = []
         self.seen: list[object] = []
+        self.changes: asyncio.Queue[Change] = asyncio.Queue()
 
     def on_chat(self, message: ChatMessage) -> None:
         assert self.room
@@ -41,8 +56,8 @@ class Bot:
     def on_left(self, users: frozenset[int]) -> None:
         self.seen.append(("left", len(users)))
 
-    def on_change(self, change: object) -> None:
-        """It is about the video, not about users."""
+    def on_change(self, change: Change) -> None:
+        self.changes.put_nowait(change)
 
     def on_kicked(self) -> None:
         self.seen.append("kicked")
@@ -111,6 +126,75 @@ def test_a_room_from_the_first_word_to_the_kick(served: Served, run: Run) -> Non
         assert close.kind is CloseKind.KICKED
         assert bot.seen == [("joined", 2), ("left", 1), "kicked"]
         await asyncio.gather(*bot.tasks)
+
+    run(body())
+    assert served.control.violations() == []
+
+
+SHAPES: list[dict[str, str]] = [
+    {},
+    {"user_ids": "text", "state_form": "object"},
+    {"kicks_form": "objects", "cleared_form": "objects", "voters_form": "objects", "likeskips_form": "totals"},
+    {"instance_key": "videoInstanceId"},
+    {"instance_key": "instance"},
+    {"instance_key": "none", "first_state": "before"},
+]
+
+
+@pytest.mark.parametrize("shapes", SHAPES, ids=lambda shapes: ",".join(shapes.values()) or "usual")
+def test_what_plays_is_told_in_the_same_way_whatever_the_messages_look_like(
+    served: Served, run: Run, shapes: dict[str, str]
+) -> None:
+    for name, value in {"playback": "none", **shapes}.items():
+        served.control.option(name, value)
+    (mesh,) = served.control.create(kinds=["public"])
+    control = served.control
+
+    async def body() -> None:
+        bot = Bot()
+        tls = context(Tls(ca_file=str(served.home.ca_file)), "localhost")
+        room = Room(mesh_id=mesh, server=served.server, session=served.session, ssl_context=tls, listener=bot)
+
+        async def told(expected: type[Change], act: Any = None, *arguments: Any, **named: Any) -> Any:
+            """The next change, after `act` was called in a thread."""
+            if act:
+                await in_thread(act, *arguments, **named)
+            async with asyncio.timeout(5):
+                change = await bot.changes.get()
+            assert type(change) is expected, change
+            return change
+
+        await room.open()
+        assert (await told(RoomKnown)).state.playback is None
+        started = await told(VideoChanged, control.vote, mesh, "sim-lantern")
+        assert (started.before, started.after.playing, bool(started.after.instance_id)) == (
+            None,
+            True,
+            shapes.get("instance_key") != "none",
+        )
+        ann = (await told(VoteOriginatorChanged)).after
+        paused = await told(PlaybackChanged, control.playback, mesh, "pause", position=40)
+        assert (paused.after.status, paused.after.position, paused.after.url) == ("PAUS", 40, started.after.url)
+        assert (await told(OpinionsChanged, control.judge, mesh, "like")).likes == {ann}
+        (vote,) = (await told(VotesChanged, control.vote, mesh, "sim-harbour")).after
+        assert (vote.users, vote.count) == ({ann}, 1)
+        assert (await told(VotesChanged, control.clear_votes, mesh)).after == ()
+        assert await told(LeaderChanged, control.leader, mesh, "botty") == LeaderChanged(ann, room.own_user_id)
+        await in_thread(control.join, mesh, "bea")
+        await until(lambda: len(room.users) == 3)
+        (bea,) = room.users - {ann, room.own_user_id}
+        kick = {"deviceId": served.session.device_id, "ids": [bea], "includeOnline": False}
+        assert (await told(UserKicked, served.call, "POST", f"/meshes/{mesh}/kick", kick)).user == bea
+        other = await told(VideoChanged, control.video, mesh, "sim-volcano")
+        assert (other.before, other.after.position) == (paused.after, 0)
+        assert room.state.likes == frozenset()
+        await told(VoteOriginatorChanged)
+        await told(OpinionsChanged)
+        assert (await told(VideoEnded, control.video, mesh)).playback == other.after
+        assert room.state.playback is None
+        assert room.server_clock.learned
+        assert abs(room.server_clock.now() - time.time()) < 5
+        await room.close()
 
     run(body())
     assert served.control.violations() == []

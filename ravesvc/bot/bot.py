@@ -21,6 +21,7 @@ from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.people import Lookup, People
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.room_api import RoomApi
+from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.tasks import Tasks
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.room.changes import Change, RoomKnown, UsersJoined, UsersLeft
@@ -96,7 +97,9 @@ class Bot:
         self._first_admin = first_admin
         self._facts = facts
         self._registry = registry
-        self._prefixes = tuple(prefixes)
+        self._prefixes = self._usual_prefixes = tuple(prefixes)
+        self._usual_lang = lang
+        self._settings = RoomSettings()
         self.ignored_users = frozenset(ignored_users)
         self._limits = limits or Limits()
         self._clock = clock
@@ -110,7 +113,7 @@ class Bot:
         self.outbox = Outbox(
             typing_delay=typing_delay, limits=self._limits, clock=clock, sleep=sleep, saying=self._loops.said
         )
-        self.outbox.catalogue = load(lang)
+        self.use_settings(self._settings)
         self._room: RoomLike | None = None
         self._watchers: list[Callable[[Change], None]] = []
         self._commands = Tasks(self._limits.running)
@@ -124,6 +127,12 @@ class Bot:
         Each room begins with `RoomKnown`, unless it ends before it has told what plays.
         """
         self._watchers.append(on_change)
+
+    def use_settings(self, settings: RoomSettings) -> None:
+        """Answer from now on as the room wants it."""
+        self._settings = settings
+        self._prefixes = (settings.prefix,) if settings.prefix else self._usual_prefixes
+        self.outbox.catalogue = load(settings.lang or self._usual_lang)
 
     def attach(self, room: RoomLike) -> None:
         """Talk in this room from now on; call it when the room is open."""
@@ -226,6 +235,15 @@ class Bot:
             wait = _("Too many commands. Try again in {n} s", n=math.ceil(refusal.wait))
             self._refuse(command, message, refusal, wait)
             return False
+        if self._settings.is_off(command.group):
+            self._tell(
+                message,
+                _(
+                    "That is switched off in this room. Admins can change it with {command}",
+                    command=f"{self._prefixes[0]}settings",
+                ),
+            )
+            return False
         if self.permissions is None:
             why = _("The service behind this bot does not answer yet. Try again in a while")
         elif not self.permissions.allows(command, message.sender):
@@ -272,6 +290,7 @@ class Bot:
             facts=self._facts,
             now=self._clock(),
             registry=self._registry,
+            settings=self._settings,
             permissions=self.permissions,
             outbox=self.outbox,
             people=self._people,

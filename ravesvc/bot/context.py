@@ -12,6 +12,7 @@ from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.people import People
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.room_api import RoomApi
+from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.picture import Media
 from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import ChatMessage, Mention
@@ -30,6 +31,7 @@ class Context:
         prefixes: what a command may start with; hints use the first.
         facts: about bot and mesh.
         now: the time on the clock of `facts`.
+        settings: those of the room.
         rave: what can be asked of Rave for this room.
     """
 
@@ -43,6 +45,7 @@ class Context:
     prefixes: tuple[str, ...]
     facts: Facts
     now: float
+    settings: RoomSettings
     registry: Registry = field(repr=False)
     permissions: Permissions = field(repr=False)
     outbox: Outbox = field(repr=False)
@@ -59,8 +62,9 @@ class Context:
         return await self.people.name(self.user_id)
 
     def allowed_commands(self) -> list[Command]:
-        """The commands that the asker may run, by name."""
-        return [c for c in self.registry.commands() if self.permissions.allows(c, self.user_id)]
+        """The commands that the asker may run here, by name."""
+        commands = [c for c in self.registry.commands() if not self.settings.is_off(c.group)]
+        return [c for c in commands if self.permissions.allows(c, self.user_id)]
 
     def translate(self, text: str) -> str:
         """A text in the language of the room; `reply` and `send` do that by themselves."""

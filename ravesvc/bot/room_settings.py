@@ -1,0 +1,155 @@
+"""What the admins of a room have set for it: options, their bounds, and how they are written in chat and document.
+
+Pure. A document has what differs from the defaults, as an admin would write it; what can't be read is the default.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from ravesvc import fields
+from ravesvc.bot import language
+from ravesvc.bot.command import GAMES, MODERATION, VIDEO
+from ravesvc.bot.language import gettext as _
+from ravesvc.bot.text import plain
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+from ravesvc.spelling import fold
+
+Value: TypeAlias = str | int | bool
+
+# As an admin writes it to take a setting back.
+DEFAULT = "default"
+_MAX_WORD = 32
+_MAX_PREFIX = 8
+_ON_OFF = {"on": True, "off": False}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomSettings:
+    """The settings of a room.
+
+    Attributes:
+        prefix: what commands start with; empty for what rave.yaml says.
+        lang: the language of answers; empty for what rave.yaml says.
+        max_per_user: how many videos of one user may wait in the queue.
+        skip_percent: how many of the people present have to vote to skip, in percent; it takes more than that.
+        video: whether the commands of that group, the queue included, can be used; `games` and `moderation` likewise.
+    """
+
+    prefix: str = ""
+    lang: str = ""
+    max_per_user: int = 5
+    skip_percent: int = 50
+    video: bool = True
+    games: bool = True
+    moderation: bool = True
+
+    def get(self, option: Option) -> Value:
+        """The value of an option."""
+        value: Value = getattr(self, option.name)
+        return value
+
+    def with_value(self, option: Option, text: str) -> RoomSettings:
+        """The settings with another value, as an admin writes it.
+
+        Raises `RaveError` (InvalidArgument) if it is none of the option's.
+        """
+        value = _DEFAULTS.get(option) if fold(text[:_MAX_WORD]) == DEFAULT else option.parse(text)
+        if value is None:
+            hint = _("write one of: {values}", values=option.values)
+            text = _("{option} can't be {value}", option=option.name, value=plain(text, _MAX_WORD))
+            raise RaveError(Code.INVALID_ARGUMENT, text, hint=hint)
+        changed: dict[str, Any] = {option.name: value}
+        return replace(self, **changed)
+
+    def is_off(self, group: str) -> bool:
+        """Whether the commands of a group are switched off."""
+        key = fold(group)
+        return key in PARTS and not getattr(self, key)
+
+    def to_json(self) -> str:
+        """The document."""
+        changed = [option for option in OPTIONS if self.get(option) != _DEFAULTS.get(option)]
+        return json.dumps({option.name: shown(self.get(option)) for option in changed})
+
+    @classmethod
+    def from_json(cls, text: str) -> RoomSettings:
+        """Read what `to_json` wrote, or anyone else; raises `RaveError` (BadData) for what is no object."""
+        return _read(fields.parse_object(text, "the settings of the room"))
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting.
+
+    Attributes:
+        name: that of the field.
+        sentence: what it is, for people.
+        values: what may be written.
+        parse: from what an admin wrote to the value; None if that is none.
+    """
+
+    name: str
+    sentence: str
+    values: str
+    parse: Callable[[str], Value | None]
+
+
+def shown(value: Value) -> str:
+    """A value as an admin writes it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
+def _prefix(text: str) -> str | None:
+    """One word that is no word of a language: else ordinary sentences would begin with it."""
+    fits = 0 < len(text) <= _MAX_PREFIX and text.isprintable() and not any(c.isspace() for c in text)
+    return text if fits and not text[-1].isalnum() and text[0] not in "@*`" else None
+
+
+def _language(text: str) -> str | None:
+    code = fold(text[:_MAX_WORD])
+    return code if code in language.languages() else None
+
+
+def _switch(text: str) -> bool | None:
+    return _ON_OFF.get(fold(text[:_MAX_WORD]))
+
+
+def _number(least: int, most: int) -> Callable[[str], int | None]:
+    def parse(text: str) -> int | None:
+        value = fields.as_int(fold(text[:_MAX_WORD]))
+        return value if value is not None and least <= value <= most else None
+
+    return parse
+
+
+def _read(source: Object) -> RoomSettings:
+    found: dict[str, Any] = {}
+    for option in OPTIONS:
+        text = source.get(option.name)
+        value = option.parse(text) if isinstance(text, str) else None
+        if value is not None:
+            found[option.name] = value
+    return replace(_DEFAULTS, **found)
+
+
+_DEFAULTS = RoomSettings()
+_SWITCH = "on, off"
+OPTIONS = (
+    Option(
+        "prefix", _("What commands start with"), _("? and the like, at most {n} characters", n=_MAX_PREFIX), _prefix
+    ),
+    Option("lang", _("The language of answers"), ", ".join(language.languages()), _language),
+    Option("max_per_user", _("Videos of one user that may wait"), "1-20", _number(1, 20)),
+    Option("skip_percent", _("A vote to skip takes more than so many percent"), "0-99", _number(0, 99)),
+    Option(VIDEO, _("Videos and their queue"), _SWITCH, _switch),
+    Option(GAMES, _("Games"), _SWITCH, _switch),
+    Option(MODERATION, _("Kick, mute and leader"), _SWITCH, _switch),
+)
+PARTS: Mapping[str, Option] = {option.name: option for option in OPTIONS if option.parse is _switch}

@@ -1,0 +1,62 @@
+"""`settings`: what the admins of a room set for it."""
+
+from __future__ import annotations
+
+from ravesvc.bot.arguments import NAME_LENGTH, usage_error
+from ravesvc.bot.command import SERVICE, Permission, Registry
+from ravesvc.bot.context import Context
+from ravesvc.bot.language import gettext as _
+from ravesvc.bot.language import lines
+from ravesvc.bot.room_settings import DEFAULT, OPTIONS, Option, RoomSettings, shown
+from ravesvc.bot.settings_keeper import SettingsKeeper
+from ravesvc.bot.text import plain
+from ravesvc.errors import Code, RaveError
+from ravesvc.spelling import fold
+
+_OPTIONS = {option.name: option for option in OPTIONS}
+
+
+def register(registry: Registry, keeper: SettingsKeeper) -> None:
+    """Register the command."""
+
+    async def settings(context: Context) -> None:
+        await _settings(context, keeper)
+
+    registry.command(
+        "settings",
+        _("Shows and changes the settings of this room."),
+        permission=Permission.ADMIN,
+        group=SERVICE,
+        usage=_("[setting] [value, or default]"),
+        example="lang de",
+    )(settings)
+
+
+async def _settings(context: Context, keeper: SettingsKeeper) -> None:
+    """List all, show one, or change one."""
+    if not context.args:
+        listed = [_line(option, keeper.settings) for option in OPTIONS]
+        await context.reply(lines(_("Settings of this room:"), *listed))
+        return
+    option = _option(context.args[0])
+    if len(context.args) == 1:
+        values = _("• Values: {values}, {default}", values=option.values, default=DEFAULT)
+        await context.reply(lines(_line(option, keeper.settings), values))
+        return
+    if len(context.args) > 2:
+        raise usage_error(context)
+    await keeper.change(option, context.args[1])
+    await context.reply(lines(_("Changed:"), _line(option, keeper.settings)))
+
+
+def _option(word: str) -> Option:
+    name = fold(word[:NAME_LENGTH])
+    if name in _OPTIONS:
+        return _OPTIONS[name]
+    hint = _("there are: {names}", names=", ".join(_OPTIONS))
+    raise RaveError(Code.INVALID_ARGUMENT, _("there is no setting {name}", name=plain(word, NAME_LENGTH)), hint=hint)
+
+
+def _line(option: Option, settings: RoomSettings) -> str:
+    value = shown(settings.get(option)) or DEFAULT
+    return _("• **{name}** = {value}: {sentence}", name=option.name, value=value, sentence=option.sentence)

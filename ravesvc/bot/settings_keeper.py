@@ -1,0 +1,96 @@
+"""Keeps the settings of a room with the service, and has them applied."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from ravesvc.bot.room_settings import Option, RoomSettings
+from ravesvc.errors import RaveError
+
+log = logging.getLogger(__name__)
+
+_DOCUMENT = "settings"
+# Seconds until the service is asked again: doubled each time, up to the second.
+_FIRST_RETRY_S, _MAX_RETRY_S = 2.0, 60.0
+
+
+class Documents(Protocol):
+    """Where they are kept; see `Backend`."""
+
+    async def read_document(self, name: str) -> str | None:
+        """A document as JSON; None if there is none."""
+
+    async def write_document(self, name: str, text: str) -> None:
+        """Put it in the place of the former one."""
+
+
+class SettingsKeeper:
+    """The settings of one room. Until the service has answered they are the defaults.
+
+    Attributes:
+        settings: in force now.
+    """
+
+    def __init__(
+        self,
+        documents: Documents,
+        apply: Callable[[RoomSettings], None],
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Prepare it; `apply` gets the settings whenever they have become others."""
+        self.settings = RoomSettings()
+        self._documents = documents
+        self._apply = apply
+        self._sleep = sleep
+        self._read = False
+        # A change is read, written and applied before the next one begins.
+        self._lock = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Take up what the service has, as soon as it answers."""
+        retry = _FIRST_RETRY_S
+        while True:
+            try:
+                async with self._lock:
+                    await self._load()
+            except RaveError as error:
+                log.debug("The settings of the room can't be read yet: %s", error)
+            else:
+                return
+            await self._sleep(retry * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
+            retry = min(2 * retry, _MAX_RETRY_S)
+
+    async def change(self, option: Option, text: str) -> None:
+        """Set an option, as an admin writes it; it is safe with the service before it holds.
+
+        Raises `RaveError`: InvalidArgument for a value that makes no sense, and what the service says.
+        """
+        async with self._lock:
+            # Else the defaults would take the place of what it has.
+            await self._load()
+            settings = self.settings.with_value(option, text)
+            if settings != self.settings:
+                await self._documents.write_document(_DOCUMENT, settings.to_json())
+                self._use(settings)
+
+    async def _load(self) -> None:
+        if self._read:
+            return
+        text = await self._documents.read_document(_DOCUMENT)
+        self._read = True
+        try:
+            settings = RoomSettings() if text is None else RoomSettings.from_json(text)
+        except RaveError as error:
+            log.warning("The settings of the room can't be read: %s", error)
+            settings = RoomSettings()
+        self._use(settings)
+
+    def _use(self, settings: RoomSettings) -> None:
+        if settings != self.settings:
+            self.settings = settings
+            self._apply(settings)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ravesvc.bot import games
+from ravesvc.bot import games, meshinfo
 from ravesvc.bot import help as help_command
 from ravesvc.bot.command import Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.language import gettext as _
 from ravesvc.bot.language import joined, lines, ngettext
-from ravesvc.bot.text import plain
+from ravesvc.bot.text import duration, plain
 
 # A mesh id is a UUID; its start is enough to tell meshes apart in conversation.
 _SHORT_ID = 8
@@ -23,6 +23,7 @@ def register(registry: Registry) -> None:
     registry.command("status", _("Tells how the connection fares."))(status)
     registry.command("whoami", _("Tells your user id, and whether you are an admin."))(whoami)
     help_command.register(registry)
+    meshinfo.register(registry)
     games.register(registry)
 
 
@@ -72,13 +73,3 @@ async def whoami(context: Context) -> None:
         await context.reply(_("Your user id is {id}, and you are an admin", id=context.user_id))
     else:
         await context.reply(_("Your user id is {id}, and you are not an admin", id=context.user_id))
-
-
-def duration(seconds: float) -> str:
-    """A span in its two largest units, such as 3 h 12 min."""
-    minutes, rest = divmod(max(0, int(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    units = [(days, _("d")), (hours, _("h")), (minutes, _("min")), (rest, _("s"))]
-    first = next((at for at, unit in enumerate(units) if unit[0]), len(units) - 1)
-    return joined(" ", [joined(" ", [str(value), unit]) for value, unit in units[first : first + 2]])

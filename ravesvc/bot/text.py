@@ -1,6 +1,9 @@
-"""Text for the chat: split when it is too long, made plain when it comes from strangers."""
+"""Text for the chat: split when it is too long, made plain when it comes from strangers; spans of time in words."""
 
 from __future__ import annotations
+
+from ravesvc.bot.language import gettext as _
+from ravesvc.bot.language import joined
 
 # The marks of Rave's light markdown: they would format whatever follows a stranger's name.
 _MARKUP = str.maketrans("", "", "*`")
@@ -41,3 +44,13 @@ def plain(text: str, length: int) -> str:
     line = " ".join(text.split()).translate(_MARKUP)
     line = "".join(character for character in line if character.isprintable()).strip()
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def duration(seconds: float) -> str:
+    """A span in its two largest units, such as 3 h 12 min."""
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    units = [(days, _("d")), (hours, _("h")), (minutes, _("min")), (rest, _("s"))]
+    first = next((at for at, unit in enumerate(units) if unit[0]), len(units) - 1)
+    return joined(" ", [joined(" ", [str(value), unit]) for value, unit in units[first : first + 2]])

@@ -7,12 +7,12 @@ import re
 
 import pytest
 
-from ravesvc.bot import builtin
 from ravesvc.bot.command import Permission, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import Limits
 from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.bot.text import duration
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.changes import Change, RoomKnown, RoomState, UsersJoined, UsersLeft, VideoEnded
 from ravesvc.room.chat import Mention
@@ -694,7 +694,7 @@ def test_info_tells_mesh_server_and_version() -> None:
 
     async def body() -> None:
         assert await scene.answer("?info") == (
-            "Mesh: Films (11111111)\nServer: ws.example\nBot: ravesvc 1.2, 8 commands"
+            "Mesh: Films (11111111)\nServer: ws.example\nBot: ravesvc 1.2, 9 commands"
         )
         scene.facts.title, scene.facts.server = "**\u202e**", ""
         assert (await scene.answer("?info")).startswith("Mesh: untitled (11111111)\nServer: unknown\n")
@@ -719,4 +719,4 @@ def test_status_tells_connection_and_users() -> None:
     [(-5, "0 s"), (0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (11_550, "3 h 12 min"), (90_000, "1 d 1 h")],
 )
 def test_durations(seconds: float, words: str) -> None:
-    assert builtin.duration(seconds) == words
+    assert duration(seconds) == words

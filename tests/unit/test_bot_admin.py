@@ -33,7 +33,7 @@ EACH = [
     "?relogin",
     "?leave",
 ]
-FOR_ALL = {"dare", "hello", "help", "info", "ping", "status", "truth", "whoami"}
+FOR_ALL = {"dare", "hello", "help", "info", "meshinfo", "ping", "status", "truth", "whoami"}
 # Those that ask the backend for something.
 ASKING = [text for text in EACH if text != "?listperms"]
 
@@ -456,7 +456,7 @@ def test_permissions_are_listed_as_they_are_in_force() -> None:
         "Permissions:\n"
         "• 1 admin\n"
         "• Admins only: admin, ignore, leave, listperms, refresh, relogin, removeperm, setperm\n"
-        "• Everybody: claim, dare, hello, help, info, ping, status, truth, whoami"
+        "• Everybody: claim, dare, hello, help, info, meshinfo, ping, status, truth, whoami"
     )
     scene.permissions = StaticPermissions(
         frozenset({ANN, CARL}),
@@ -474,7 +474,7 @@ def test_permissions_are_listed_as_they_are_in_force() -> None:
         "Permissions:\n"
         "• 2 admins\n"
         "• Admins only: admin, ignore, listperms, ping (set), refresh, relogin, removeperm, setperm\n"
-        "• Everybody: claim, dare, hello, help, info (set), leave (set), status, truth, whoami\n"
+        "• Everybody: claim, dare, hello, help, info (set), leave (set), meshinfo, status, truth, whoami\n"
         "• Set, but no commands here: a ?leave, zz"
     )
     assert scene.backend.asked == []

@@ -43,7 +43,7 @@ def with_quiz() -> Scene:
 def test_commands_are_listed_by_group_ours_first() -> None:
     assert ask(with_quiz(), "?help").splitlines() == [
         "Commands:",
-        "• **General**: hello, help, info, ping, status, whoami",
+        "• **General**: hello, help, info, meshinfo, ping, status, whoami",
         "• **Games**: dare, truth",
         "• **More**: greet",
         "• **Pub Quiz**: quiz, reset",

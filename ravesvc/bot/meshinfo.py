@@ -1,0 +1,64 @@
+"""`meshinfo`: the room, who is in it, and what plays there."""
+
+from __future__ import annotations
+
+from ravesvc.bot.command import Registry
+from ravesvc.bot.context import Context
+from ravesvc.bot.language import gettext as _
+from ravesvc.bot.language import joined, lines, ngettext
+from ravesvc.bot.text import duration, plain
+from ravesvc.room.playback import Playback, PlayMode
+
+_SHORT_ID = 8
+_TITLE_LENGTH = 80
+# A line with more names, or a longer URL, could be split in the middle, where a stranger's name may be a command.
+_MAX_NAMES = 8
+_URL_LENGTH = 200
+_MODES = {
+    PlayMode.VOTE: _("people vote for the next video"),
+    PlayMode.QUICKPLAY: _("quick play"),
+    PlayMode.AUTOPLAY: _("videos follow by themselves"),
+    PlayMode.LEADER: _("the leader chooses"),
+}
+
+
+def register(registry: Registry) -> None:
+    """Register the command."""
+    registry.command("meshinfo", _("Tells about this room: server, people, leader and what plays."))(meshinfo)
+
+
+async def meshinfo(context: Context) -> None:
+    """What is known of the room; what is not known is left out."""
+    room = context.room
+    title = plain(context.facts.title, _TITLE_LENGTH) or _("untitled")
+    said: list[str] = [
+        _("Mesh: {title} ({id})", title=title, id=context.mesh_id[:_SHORT_ID]),
+        _("• Server: {server}", server=context.facts.server or _("unknown")),
+        await _people(context),
+    ]
+    if room.leader is not None:
+        said.append(_("• Leader: {name}", name=await context.people.name(room.leader)))
+    if room.play_mode in _MODES:
+        said.append(_("• Play mode: {mode}", mode=_MODES[room.play_mode]))
+    if room.playback:
+        said.append(_playing(room.playback, context.server_now))
+    elif room.known:
+        said.append(_("• Nothing plays"))
+    await context.reply(lines(*said))
+
+
+async def _people(context: Context) -> str:
+    users = sorted(context.users)
+    await context.people.learn(users[:_MAX_NAMES])
+    names = [await context.people.name(user) for user in users[:_MAX_NAMES]]
+    if len(users) > _MAX_NAMES:
+        names.append(ngettext("{n} more", "{n} more", len(users) - _MAX_NAMES))
+    return ngettext("• {n} user: {names}", "• {n} users: {names}", len(users), names=joined(", ", names))
+
+
+def _playing(playback: Playback, server_now: float) -> str:
+    video = plain(playback.video_url or playback.url, _URL_LENGTH) or _("a video")
+    position = duration(playback.position_at(server_now))
+    if playback.playing:
+        return _("• Plays: {video}, at {position}", video=video, position=position)
+    return _("• Paused: {video}, at {position}", video=video, position=position)

@@ -29,7 +29,7 @@ from ravesvc.bot.facts import Facts
 from ravesvc.bot.limits import Limits
 from ravesvc.bot.own import load_file
 from ravesvc.bot.permissions import StaticPermissions
-from ravesvc.picture import Media
+from ravesvc.picture import Media, Picture
 from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import ChatMessage, Mention
 from ravesvc.room.server_clock import ServerClock
@@ -100,6 +100,11 @@ class FakeRave:
     async def transfer_leadership(self, user: int) -> None:
         """See `RoomApi`."""
         self.asked.append(("transfer_leadership", user))
+
+    async def upload(self, picture: Picture) -> Media:
+        """The URL is made up."""
+        self.asked.append(("upload", picture))
+        return Media(f"https://rave.example/pictures/{len(self.asked)}", picture.mime, picture.aspect_ratio)
 
     async def profile(self, user: int) -> Profile:
         """An empty one, with the name that the bot calls a user whom it does not know."""

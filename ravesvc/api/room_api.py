@@ -13,16 +13,18 @@ from ravesvc import names
 from ravesvc.api import client, failures, models
 from ravesvc.api.client import Api
 from ravesvc.api.models import Opinion, Profile
+from ravesvc.api.upload import Uploads, place
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
+from ravesvc.picture import Media, Picture
 from ravesvc.settings import DEFAULT_API, UnconfirmedCalls
 from ravesvc.tokenbucket import Rate, TokenBucket
 from ravesvc.video import Video
 
 T = TypeVar("T")
 
-# Thirty calls a minute, and some at once: to play a video takes two.
-RATE = Rate(10, 0.5)
+# Thirty calls a minute, and some at once: to play a video takes two, to show what a search has found three.
+RATE = Rate(20, 0.5)
 # A longer pause than this, in seconds, is told to the user who waits for the answer.
 _MAX_PAUSE_S = 5.0
 _MAX_URL = 2000
@@ -48,6 +50,10 @@ _ABOUT_USER = {
     Code.NOT_FOUND: "Rave finds no such user in this room",
     Code.REFUSED: _MAYBE_LEADER_ONLY,
 }
+_ABOUT_PICTURE = {
+    Code.BAD_REQUEST: "Rave does not take this picture",
+    Code.FORBIDDEN: "Rave does not let the bot show pictures in this room",
+}
 _ABOUT_PROFILE = {
     Code.FORBIDDEN: "Rave does not show this profile to the bot",
     Code.NOT_FOUND: "Rave knows no such user",
@@ -62,6 +68,7 @@ class HttpRoomApi:
         api: Api,
         mesh: str,
         unconfirmed: UnconfirmedCalls,
+        uploads: Uploads,
         *,
         asking: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
         clock: Callable[[], float] = time.monotonic,
@@ -73,6 +80,7 @@ class HttpRoomApi:
             api: asks Rave.
             mesh: its id.
             unconfirmed: what is switched off.
+            uploads: sends pictures to where Rave says.
             asking: entered around each request; may refuse it, and sees how it fails.
             clock: monotonic seconds.
             wall: seconds since the epoch.
@@ -80,6 +88,7 @@ class HttpRoomApi:
         self._api = api
         self._path = f"/meshes/{names.mesh_id(mesh)}"
         self._unconfirmed = unconfirmed
+        self._uploads = uploads
         self._asking = asking
         self._clock = clock
         self._wall = wall
@@ -152,6 +161,17 @@ class HttpRoomApi:
         body = {"newLeaderId": _user(user)}
         what = f"making user {user} the leader"
         await self._do(what, "POST", f"{self._path}/transferleadership", _ABOUT_USER, body)
+
+    async def upload(self, picture: Picture) -> Media:
+        """See `RoomApi`."""
+        what = "sending a picture"
+        body = {"media": [{"index": 0, "mime": picture.mime, "isExplicit": False}]}
+        where = await self._ask(what, "POST", f"{self._path}/images/upload", _ABOUT_PICTURE, place, body)
+        try:
+            await self._uploads.send(where, picture)
+        except RaveError as e:
+            raise RaveError(e.code, f"{what} failed: {e.message}", hint=e.hint, **e.attributes) from None
+        return Media(where.posting_url, picture.mime, picture.aspect_ratio)
 
     async def profile(self, user: int) -> Profile:
         """See `RoomApi`."""

@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 import zlib
-from collections.abc import Awaitable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -30,25 +30,38 @@ MOST_BYTES = 8 << 20
 
 
 class Request(NamedTuple):
-    """What is sent: `target` is path and query, `body` the very bytes that were signed."""
+    """What is sent: `target` is path and query, `body` the very bytes that were signed.
+
+    Or it comes in parts, read in the thread of the request; `headers` then has its Content-Length.
+    """
 
     method: str
     target: str
     headers: dict[str, str]
-    body: bytes | None
+    body: bytes | Iterable[bytes] | None
 
 
 class Transport:
-    """Requests to `host`; `timeout` bounds each, from its turn to the last byte of its answer, in seconds."""
+    """Requests to `host`; `timeout` bounds each, from its turn to the last byte of its answer, in seconds.
+
+    `check` sees each connection before anything is sent over it, and raises `RaveError` for one that is not wanted.
+    """
 
     def __init__(
-        self, host: str, port: int, context: ssl.SSLContext, timeout: float, proxy: Proxy | None = None
+        self,
+        host: str,
+        port: int,
+        context: ssl.SSLContext,
+        timeout: float,
+        proxy: Proxy | None = None,
+        check: Callable[[socket.socket], None] = lambda _connected: None,
     ) -> None:
         self.host = host
         self._port = port
         self._context = context
         self._timeout = timeout
         self._proxy = proxy
+        self._check = check
         self._turn = asyncio.Lock()
         self._line: _Line | None = None
         self._waiting: asyncio.Future[Answer] | None = None
@@ -111,8 +124,13 @@ class Transport:
         threading.Thread(target=_exchange, args=work, name="rave-api", daemon=True).start()
 
     async def _dial(self) -> ssl.SSLSocket:
-        def finish(plain: socket.socket) -> Awaitable[ssl.SSLSocket]:
-            return dial.shake_hands(plain, self._context, self.host)
+        async def finish(plain: socket.socket) -> ssl.SSLSocket:
+            try:
+                self._check(plain)
+            except BaseException:
+                plain.close()
+                raise
+            return await dial.shake_hands(plain, self._context, self.host)
 
         return await dial.dial(self.host, self._port, self._proxy, finish, ssl.SSLSocket.close)
 

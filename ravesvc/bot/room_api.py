@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ravesvc.api.models import Opinion, Profile
+from ravesvc.picture import Media, Picture
 from ravesvc.video import Video
 
 
@@ -56,6 +57,9 @@ class RoomApi(Protocol):
 
     async def transfer_leadership(self, user: int) -> None:
         """Make a user the leader."""
+
+    async def upload(self, picture: Picture) -> Media:
+        """Send a picture, so that a chat message can show it. Raises TooLarge as well."""
 
     async def profile(self, user: int) -> Profile:
         """What a user says of themselves."""

@@ -15,6 +15,7 @@ from ravesvc.api import failures, tls
 from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
 from ravesvc.api.room_api import HttpRoomApi
+from ravesvc.api.upload import Uploads
 from ravesvc.bot import admin, builtin
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import Registry
@@ -117,7 +118,13 @@ class Worker:
             lang=settings.lang,
             typing_delay=settings.typing_delay,
             lookup=self._names,
-            rave=HttpRoomApi(self._api, mesh, settings.unconfirmed_calls, asking=self._asking),
+            rave=HttpRoomApi(
+                self._api,
+                mesh,
+                settings.unconfirmed_calls,
+                Uploads(settings.tls, settings.proxy, settings.servers.api_host),
+                asking=self._asking,
+            ),
             ignored_users=settings.ignored_users,
             troubled=self._own.troubled,
         )

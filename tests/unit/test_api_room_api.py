@@ -14,6 +14,7 @@ import pytest
 from ravesvc.api.client import Api
 from ravesvc.api.models import Opinion, Profile
 from ravesvc.api.room_api import RATE, HttpRoomApi
+from ravesvc.api.upload import Uploads
 from ravesvc.bot.room_api import RoomApi
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import DEFAULT_API, ClientIdentity, Servers, Session, Tls, UnconfirmedCalls
@@ -121,7 +122,7 @@ async def opened(server: Server, authority: Authority, slept: list[float], **mor
     )
     unconfirmed = more.pop("unconfirmed", UnconfirmedCalls())
     try:
-        yield HttpRoomApi(api, MESH, unconfirmed, wall=lambda: NOW, **more)
+        yield HttpRoomApi(api, MESH, unconfirmed, Uploads(Tls(), None, ""), wall=lambda: NOW, **more)
     finally:
         await api.close()
 

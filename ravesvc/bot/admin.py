@@ -83,7 +83,7 @@ class _AdminCommands:
         asker, user, removing = _change_of_user(context)
         change = self._backend.remove_admin if removing else self._backend.add_admin
         done = await change(asker, user)
-        person = await _person(context, user)
+        person = await context.people.name_and_id(user)
         if removing:
             said = (
                 _("No longer an admin: {user}", user=person)
@@ -99,7 +99,7 @@ class _AdminCommands:
         asker, user, removing = _change_of_user(context)
         change = self._backend.unignore_user if removing else self._backend.ignore_user
         done = await change(asker, user)
-        person = await _person(context, user)
+        person = await context.people.name_and_id(user)
         if removing:
             heard = _("Listening again to: {user}", user=person)
             said = heard if done else _("Not ignored by this command anyway: {user}", user=person)
@@ -226,12 +226,6 @@ def _nothing_set(command: Command | None, name: str) -> str:
 def _marked(context: Context, command: Command) -> str:
     changed = not command.fixed and command.key in context.permissions.overrides
     return _("{command} (set)", command=command.name) if changed else command.name
-
-
-async def _person(context: Context, user: int) -> str:
-    """The user's name, and the id, which nobody else can have."""
-    name = await context.people.name(user)
-    return name if name == f"User {user}" else f"{name} ({user})"
 
 
 async def _try_reply(context: Context, text: str) -> None:

@@ -283,6 +283,7 @@ class Bot:
             args=invocation.args,
             message=message,
             mesh_id=room.mesh_id,
+            own_user_id=room.own_user_id,
             users=room.users,
             room=room.state,
             server_now=room.server_clock.now(),

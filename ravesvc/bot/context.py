@@ -25,7 +25,7 @@ class Context:
     Attributes:
         command: the command, and `args`: the words after it, as written.
         message: the chat message; its `mentions` tell the user ids behind words like @name.
-        mesh_id: where, and `users`: who was there at that moment.
+        mesh_id: where; `own_user_id`: the user that the bot is; `users`: who was there at that moment.
         room: what else was known of the room at that moment, and `server_now`: the moment by its server's clock, for
             `Playback.position_at`.
         prefixes: what a command may start with; hints use the first.
@@ -39,6 +39,7 @@ class Context:
     args: tuple[str, ...]
     message: ChatMessage
     mesh_id: str
+    own_user_id: int
     users: frozenset[int]
     room: RoomState
     server_now: float

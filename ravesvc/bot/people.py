@@ -49,6 +49,11 @@ class People:
         entry = self._entries.get(user_id)
         return (entry and entry.name) or f"User {user_id}"
 
+    async def name_and_id(self, user_id: int) -> str:
+        """The user's name, and the id, which no other user can have."""
+        name, stand_in = await self.name(user_id), f"User {user_id}"
+        return name if name == stand_in else f"{name} ({user_id})"
+
     async def learn(self, user_ids: Iterable[int]) -> None:
         """Look up, in one go, those whom nobody asked about lately. Does not fail."""
         # Of thousands who come at once, no more than will be remembered.

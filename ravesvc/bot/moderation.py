@@ -1,0 +1,146 @@
+"""`leader`, `kick`, `mute`, `unmute` and `modlog`: admins rule over a room, and what they did is kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+from ravesvc import fields
+from ravesvc.bot.arguments import actor, target_user
+from ravesvc.bot.command import MODERATION, Permission, Registry
+from ravesvc.bot.context import Context
+from ravesvc.bot.language import gettext as _
+from ravesvc.bot.language import lines
+from ravesvc.bot.text import duration, plain
+from ravesvc.errors import Code, RaveError
+from ravesvc.fields import Object
+
+log = logging.getLogger(__name__)
+
+_HISTORY = "moderation"
+_MAX_REASON = 200
+_SHOWN = 5
+
+# What the history says of an action, by the name of the command. No line begins with a name that a user chose.
+_LOGGED: Mapping[str, Callable[..., str]] = {
+    "leader": lambda **who: _("• {time} ago: {user} was made the leader by {actor}", **who),
+    "kick": lambda **who: _("• {time} ago: {user} was kicked by {actor}", **who),
+    "mute": lambda **who: _("• {time} ago: {user} was muted by {actor}", **who),
+    "unmute": lambda **who: _("• {time} ago: {user} was unmuted by {actor}", **who),
+}
+
+
+class Histories(Protocol):
+    """Where it is kept; see `Backend`."""
+
+    async def append_history(self, name: str, entry: str) -> None:
+        """Add a JSON object, to which `time` is added, in seconds since the epoch."""
+
+    async def read_history(self, name: str, count: int) -> list[str]:
+        """The latest entries, the oldest of them first."""
+
+
+def register(registry: Registry, histories: Histories, *, wall: Callable[[], float] = time.time) -> None:
+    """Register all of them; `wall` is the time in seconds since the epoch."""
+    commands = _Moderation(histories, wall)
+    add = partial(registry.command, permission=Permission.ADMIN, group=MODERATION)
+    user = _("<@user or user id> [reason]")
+    add("leader", _("Makes a user the leader of this room."), usage=user, example="@Ann")(commands.leader)
+    add("kick", _("Throws a user out of this room."), usage=user, example="@Ann spam")(commands.kick)
+    add("mute", _("Takes a user's voice in this room."), usage=user, example="@Ann too loud")(commands.mute)
+    add("unmute", _("Gives a user's voice back."), usage=user, example="@Ann")(commands.unmute)
+    add("modlog", _("Shows whom admins kicked, muted or made the leader here lately."))(commands.modlog)
+
+
+class _Moderation:
+    """The handlers."""
+
+    def __init__(self, histories: Histories, wall: Callable[[], float]) -> None:
+        self._histories = histories
+        self._wall = wall
+
+    async def leader(self, context: Context) -> None:
+        """Hand on the leadership of the room, which may be to the bot itself."""
+        user, reason = _target(context)
+        await context.rave.transfer_leadership(user)
+        person = await context.people.name_and_id(user)
+        await self._done(context, user, reason, _("The leader is now: {user}", user=person))
+
+    async def kick(self, context: Context) -> None:
+        """Throw a user out."""
+        user, reason = _target(context)
+        _insist_on_stranger(context, user)
+        await context.rave.kick(user)
+        person = await context.people.name_and_id(user)
+        await self._done(context, user, reason, _("Kicked: {user}", user=person))
+
+    async def mute(self, context: Context) -> None:
+        """Take a user's voice."""
+        user, reason = _target(context)
+        _insist_on_stranger(context, user)
+        await context.rave.mute(user)
+        person = await context.people.name_and_id(user)
+        await self._done(context, user, reason, _("Muted: {user}", user=person))
+
+    async def unmute(self, context: Context) -> None:
+        """Give it back."""
+        user, reason = _target(context)
+        await context.rave.unmute(user)
+        person = await context.people.name_and_id(user)
+        await self._done(context, user, reason, _("No longer muted: {user}", user=person))
+
+    async def modlog(self, context: Context) -> None:
+        """The latest of the history, the latest first."""
+        entries = await self._histories.read_history(_HISTORY, _SHOWN)
+        said = [line for entry in reversed(entries) if (line := await self._logged(context, entry))]
+        await context.reply(lines(_("What admins did here lately:"), *said) if said else _("Nothing is noted here"))
+
+    async def _done(self, context: Context, user: int, reason: str, said: str) -> None:
+        """Note it, and say so. It is done, whether or not it can be noted."""
+        entry = {"action": context.command.key, "user": user, "actor": context.user_id, "reason": reason}
+        try:
+            await self._histories.append_history(_HISTORY, json.dumps(entry))
+        except RaveError as error:
+            log.warning("What was done to user %s is not noted: %s", user, error)
+            said = lines(said, _("That could not be noted: {why}", why=error.message))
+        await context.reply(said)
+
+    async def _logged(self, context: Context, text: str) -> str:
+        """A line of the history; empty if the entry can't be read."""
+        try:
+            entry = fields.parse_object(text, "an entry of the history")
+            return await self._line(context, entry)
+        except RaveError as error:
+            log.warning("An entry of the history can't be read: %s", error)
+            return ""
+
+    async def _line(self, context: Context, entry: Object) -> str:
+        said = _LOGGED.get(fields.get_str(entry, "action"))
+        if said is None:
+            return ""
+        age = duration(self._wall() - fields.get_number(entry, "time"))
+        user = await context.people.name_and_id(fields.get_int(entry, "user"))
+        by = await context.people.name_and_id(fields.get_int(entry, "actor"))
+        line = said(time=age, user=user, actor=by)
+        reason = plain(fields.opt_str(entry, "reason") or "", _MAX_REASON)
+        return _("{what}: {reason}", what=line, reason=reason) if reason else line
+
+
+def _target(context: Context) -> tuple[int, str]:
+    """The user meant, who must be there, and the reason."""
+    actor(context)
+    user, words = target_user(context)
+    if user not in context.users:
+        raise RaveError(Code.INVALID_ARGUMENT, _("that user is not in this room"))
+    return user, plain(" ".join(words), _MAX_REASON)
+
+
+def _insist_on_stranger(context: Context, user: int) -> None:
+    if user == context.own_user_id:
+        raise RaveError(Code.INVALID_ARGUMENT, _("that is the bot itself"))
+    if user in context.permissions.admins:
+        raise RaveError(Code.INVALID_ARGUMENT, _("that user is an admin"), hint=_("take that right away first"))

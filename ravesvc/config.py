@@ -22,6 +22,7 @@ from ravesvc import __version__, database, names, proxy, textfile, timespan
 from ravesvc.advice import FOR_SERVICE, Advice
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
+from ravesvc.media.settings import PROVIDERS, MediaSettings, VideoOptions
 from ravesvc.room.state import user_id
 from ravesvc.settings import (
     AUTO,
@@ -52,7 +53,10 @@ _SECTIONS = {
     "servers": "servers",
     "tls": "tls",
     "unconfirmed_calls": "unconfirmed_calls",
+    "videos": "videos",
 }
+
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(:[1-9][0-9]{0,4})?")
 
 _NOT_IN_BASE_URL = frozenset("?#@ ")
 
@@ -69,6 +73,7 @@ class Places:
 
     state: Path = Path("/var/lib/rave")
     database: Path = Path(names.DATABASE_FILE)
+    youtube_key: Path = Path(names.YOUTUBE_KEY_FILE)
     advice: Advice = FOR_SERVICE
 
 
@@ -114,6 +119,7 @@ class Config:
     typing_delay: float
     debug: bool
     unconfirmed_calls: UnconfirmedCalls = field(default_factory=UnconfirmedCalls)
+    videos: VideoOptions = field(default_factory=VideoOptions)
     database: Database | None = None
     advice: Advice = field(default=FOR_SERVICE, repr=False, compare=False)
     file: str = field(default=names.CONFIG_FILE, compare=False)
@@ -133,6 +139,10 @@ class Config:
     def edition(self) -> Edition:
         """That of a child which is started now."""
         return Edition(__version__, digest(self.mesh_settings().to_json()))
+
+    def media_settings(self) -> MediaSettings:
+        """The part that the helper for videos is told, or the library in its place."""
+        return MediaSettings.of(self.videos, self.tls, self.proxy, debug=self.debug)
 
     def mesh_settings(self) -> MeshSettings:
         """The part that a child is told. It does not log in, so it gets none of the keys for that."""
@@ -259,6 +269,7 @@ def _config(top: _Section, places: Places) -> Config:
     servers = top.section("servers")
     tls = top.section("tls")
     calls = top.section("unconfirmed_calls")
+    videos = top.section("videos")
     config = Config(
         identity=ClientIdentity(**{key: identity.text(key, "") for key in ClientIdentity.__slots__}),
         servers=Servers(
@@ -296,10 +307,26 @@ def _config(top: _Section, places: Places) -> Config:
         typing_delay=top.duration("typing_delay", 1.0, least=0, most=60),
         debug=top.boolean("debug", default=False),
         unconfirmed_calls=_unconfirmed_calls(calls),
+        videos=_videos(videos, places),
     )
-    for section in (top, identity, servers, tls, calls):
+    for section in (top, identity, servers, tls, calls, videos):
         section.refuse_unknown()
     return config
+
+
+def _videos(section: _Section, places: Places) -> VideoOptions:
+    usual = VideoOptions()
+    return VideoOptions(
+        providers=section.choices("providers", usual.providers, PROVIDERS),
+        youtube_key_path=places.youtube_key,
+        youtube_api=section.url("youtube_api", usual.youtube_api),
+        youtube_oembed=section.url("youtube_oembed", usual.youtube_oembed),
+        picture_hosts=section.hosts("picture_hosts", usual.picture_hosts),
+        youtube_searches_per_day=section.integer("youtube_searches_per_day", usual.youtube_searches_per_day, least=0),
+        searches_per_user=section.integer("searches_per_user", usual.searches_per_user, least=1),
+        searches_per_room=section.integer("searches_per_room", usual.searches_per_room, least=1),
+        searches_per_host=section.integer("searches_per_host", usual.searches_per_host, least=1),
+    )
 
 
 def _unconfirmed_calls(section: _Section) -> UnconfirmedCalls:
@@ -359,6 +386,22 @@ class _Section:
             return text
 
         return self._scalar(key, default, parse, "one of " + ", ".join(allowed))
+
+    def choices(self, key: str, default: tuple[str, ...], allowed: Iterable[str]) -> tuple[str, ...]:
+        """A list of several words, each once; it may not be empty."""
+        chosen = self.texts(key, default)
+        if not set(chosen) <= set(allowed):
+            self._problem(self._nodes[key][1], self._path(key), f"must be a list of {', '.join(allowed)}")
+            return default
+        return tuple(dict.fromkeys(chosen))
+
+    def hosts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """A list of host names, each with a port or without."""
+        chosen = self.texts(key, default)
+        if not all(_HOST.fullmatch(host) for host in chosen):
+            self._problem(self._nodes[key][1], self._path(key), "must be a list of host names")
+            return default
+        return chosen
 
     def integer(self, key: str, default: int, *, least: int, most: int = 1_000_000) -> int:
         """A whole number within bounds, both included."""

@@ -17,6 +17,8 @@ from pathlib import Path
 from ravesvc import names, state_directory
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
+from ravesvc.media.links import YOUTUBE
+from ravesvc.media.settings import read_key
 
 # What the sandbox of rave-orchestrator.service hides, and the setting that does so.
 HIDDEN = {
@@ -63,7 +65,7 @@ def files(settings: Config) -> list[RaveError]:
             found.append(
                 settings.problem(key, f"the user rave can't use {path}", hint=f"chown rave: {shlex.quote(str(path))}")
             )
-    return found + list(_own_commands())
+    return [*found, *_own_commands(), *_youtube_key(settings)]
 
 
 def handed_over(settings: Config) -> list[str]:
@@ -185,6 +187,30 @@ def _own_commands() -> Iterator[RaveError]:
     except OSError:
         # There are none, or they are for root to look at.
         return
+
+
+def _youtube_key(settings: Config) -> Iterator[RaveError]:
+    """What is wrong with the key that rave-media.service is handed."""
+    path = settings.videos.youtube_key_path
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        # By default the provider is asked as soon as there is a key.
+        if "videos.providers" in settings.lines and YOUTUBE in settings.videos.providers:
+            hint = f"put a key of the YouTube Data API there, or take {YOUTUBE} out"
+            yield settings.problem("videos.providers", f"{YOUTUBE} needs {path}, which does not exist", hint=hint)
+        return
+    except OSError:
+        # It is for root to look at.
+        return
+    if mode & 0o077:
+        text = f"{path} can be read by others than root"
+        yield RaveError(Code.CONFIG, text, hint=f"chmod 0600 {shlex.quote(str(path))}", file=str(path))
+    if os.access(path, os.R_OK):
+        try:
+            read_key(path)
+        except RaveError as e:
+            yield RaveError(Code.CONFIG, e.message, hint=e.hint, file=str(path))
 
 
 def _hidden(directory: Path) -> bool:

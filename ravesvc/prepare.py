@@ -85,6 +85,7 @@ def _prepare(settings: Config) -> None:
         what = "its certificate" if number == 1 else f"its {number} certificates"
         _say(f"tls.ca_file: {settings.tls.ca_file} was read, {what} alone will be trusted")
     _write(Path(names.SETTINGS_FILE), settings.mesh_settings().to_json(), 0o600)
+    _write(Path(names.MEDIA_SETTINGS_FILE), settings.media_settings().to_json(), 0o600)
     try:
         session = read_session(settings.credentials_path, owner=_owner())
     except RaveError as e:

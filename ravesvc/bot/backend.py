@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from ravesvc.bot.command import Permission
+from ravesvc.picture import Picture
+from ravesvc.video import Video
 
 
 class Counts(NamedTuple):
@@ -56,6 +59,19 @@ class Backend(Protocol):
 
     async def allow_leave(self, actor: int) -> None:
         """Return if the user may send the bot away: an admin, or everybody if `leave` is open to all."""
+
+    async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
+        """Videos that fit some words, the best first; maybe none.
+
+        Raises, as the next two do, RateLimited (with the time to wait), Config (no provider can search, and what to
+        set), InvalidArgument, Network, Timeout, ServerError, BadData.
+        """
+
+    async def look_up_video(self, actor: int, link: str) -> Video:
+        """The video that a link leads to. Raises NotFound, Forbidden (it may not be shown elsewhere) as well."""
+
+    async def fetch_picture(self, actor: int, video: Video) -> Picture:
+        """The picture of a video, the caller's to close. Raises NotFound as well."""
 
     async def login_ended(self) -> None:
         """Wait until the login that began last has succeeded, if it has not yet; raises what made it fail."""

@@ -321,7 +321,11 @@ class Bus:
             await interface.authorize(call, method.action)
             result = await method.function(interface, call, *message.body)
             body = [] if not method.returns else [result] if len(method.returns) == 1 else list(result)
-            self._answer(message, method.returns, body)
+            try:
+                self._answer(message, method.returns, body)
+            finally:
+                # What was sent are duplicates.
+                close_fds([value for kind, value in zip(method.returns.values(), body, strict=False) if kind == "h"])
         except RaveError as e:
             self._refuse(message, faults.error_name(e), str(e))
         except asyncio.CancelledError:

@@ -73,7 +73,8 @@ def method(
 
     It is called with a `Call` and the arguments, and returns nothing, one value, or a tuple, as `returns` says.
     `action` is the polkit action that the authorizer gets. A `RaveError` becomes an error of our names; any other
-    exception is logged and reaches the caller as Internal. Descriptors in arguments are closed after the method.
+    exception is logged and reaches the caller as Internal. Descriptors in arguments are closed after the method, and
+    so is one that it returns as a value of its own.
     """
 
     def declare(function: F) -> F:

@@ -18,6 +18,7 @@ from ravesvc.media.provider import Provider
 from ravesvc.media.settings import LINK, MediaSettings
 from ravesvc.media.web import Pictures, Site
 from ravesvc.media.youtube import YouTubeProvider
+from ravesvc.picture import Picture
 from ravesvc.video import Video
 
 T = TypeVar("T")
@@ -75,7 +76,10 @@ class Library:
                 video = await self._video(provider, video_id)
             if not video.thumbnail:
                 raise RaveError(Code.NOT_FOUND, "there is no picture of that video")
-            return await self._pictures.fetch(video.thumbnail)
+            content = await self._pictures.fetch(video.thumbnail)
+        # Raises for what is none.
+        Picture(content).close()
+        return content
 
     def close(self) -> None:
         """End everything; requests under way fail with Closed."""

@@ -88,12 +88,12 @@ def read_answer(line: bytes) -> Answer | RaveError:
 
 def videos_text(videos: Sequence[Video]) -> str:
     """Videos as the JSON text in which they travel on the bus."""
-    return json.dumps([video.to_object() for video in videos])
+    return json.dumps({"videos": [video.to_object() for video in videos]})
 
 
 def read_videos(text: str) -> list[Video]:
     """Read what `videos_text` wrote; raises `RaveError` (BadData)."""
-    return _videos(fields.parse_object(f'{{"videos": {text}}}', "the answer"))
+    return _videos(fields.parse_object(text, "the answer"))
 
 
 def _videos(source: fields.Object) -> list[Video]:

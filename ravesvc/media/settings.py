@@ -20,35 +20,28 @@ _KEY = re.compile(r"[A-Za-z0-9_.-]{10,200}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """How many searches in an hour the rooms may have. Look-ups and pictures have more."""
-
-    per_user: int = 10
-    per_room: int = 30
-    per_host: int = 100
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class VideoOptions:
     """The section `videos` of rave.yaml.
 
     Attributes:
         providers: which to ask, in order; `youtube` is asked only when there is a key.
-        youtube_key_path: the file with the key.
+        youtube_key_path: the file with the key; no option, it goes with the place of rave.yaml.
         youtube_api: base URL of the Data API.
         youtube_oembed: URL of the oEmbed call, which needs no key.
         picture_hosts: hosts, with all below them, from which pictures are fetched; with `:PORT` if that is not 443.
         youtube_searches_per_day: how many the provider allows.
-        limits: those of the rooms.
+        searches_per_user, searches_per_room, searches_per_host: how many in an hour the rooms may have.
     """
 
     providers: tuple[str, ...] = PROVIDERS
-    youtube_key_path: Path = Path(names.YOUTUBE_KEY_FILE)
+    youtube_key_path: Path = field(default=Path(names.YOUTUBE_KEY_FILE), compare=False)
     youtube_api: str = "https://www.googleapis.com/youtube/v3"
     youtube_oembed: str = "https://www.youtube.com/oembed"
     picture_hosts: tuple[str, ...] = ("ytimg.com",)
     youtube_searches_per_day: int = 100
-    limits: Limits = field(default_factory=Limits)
+    searches_per_user: int = 10
+    searches_per_room: int = 30
+    searches_per_host: int = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

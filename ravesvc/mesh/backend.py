@@ -6,7 +6,7 @@ the log alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ravesvc import fields, names
@@ -15,12 +15,17 @@ from ravesvc.bot.command import Permission
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, faults
 from ravesvc.errors import Code, RaveError, incident_in
+from ravesvc.media.messages import read_videos
 from ravesvc.mesh.link import ConnectAdvice
+from ravesvc.picture import Picture
 from ravesvc.settings import Session
+from ravesvc.video import Video
 
 # Seconds. A change is answered when it is safe on disk and all meshes have followed.
 _READING = 10.0
 _CHANGING = 25.0
+# A search or a picture: the provider's time, and the helper's to start.
+_ASKING_PROVIDER = 30.0
 # Until the mail is on its way, which Rave may take its time for.
 _MAILING = 60.0
 # Somebody has ten minutes to follow the link in it.
@@ -140,6 +145,25 @@ class ParentBackend:
         """See `Backend`."""
         await self._ask("AllowLeave", "t", actor, timeout=_READING)
 
+    async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
+        """See `Backend`."""
+        return _videos(await self._ask("SearchVideos", "ts", actor, words, timeout=_ASKING_PROVIDER))
+
+    async def look_up_video(self, actor: int, link: str) -> Video:
+        """See `Backend`."""
+        match _videos(await self._ask("LookUpVideo", "ts", actor, link, timeout=_ASKING_PROVIDER)):
+            case [video]:
+                return video
+        raise _senseless()
+
+    async def fetch_picture(self, actor: int, video: Video) -> Picture:
+        """See `Backend`."""
+        match await self._ask("FetchPicture", "tss", actor, *video.key, timeout=_ASKING_PROVIDER):
+            case [int(descriptor)]:
+                # It looks at the picture; what is none it closes.
+                return Picture(descriptor)
+        raise _senseless()
+
     async def login_ended(self) -> None:
         """See `Backend`."""
         await self._ask("LoginEnded", timeout=_LOGIN)
@@ -208,6 +232,16 @@ def _entry_point(value: object) -> EntryPoint:
     match value:
         case [str(name), str(module), str(version)]:
             return EntryPoint(name, module, version)
+    raise _senseless()
+
+
+def _videos(answer: list[Any]) -> list[Video]:
+    match answer:
+        case [str(text)]:
+            try:
+                return read_videos(text)
+            except RaveError as e:
+                raise _senseless() from e
     raise _senseless()
 
 

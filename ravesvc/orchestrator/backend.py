@@ -12,10 +12,12 @@ from ravesvc import names
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Call, Interface, Variant, decides_unnamed, method
 from ravesvc.errors import RaveError, with_incident
+from ravesvc.media.messages import videos_text
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.desk import Desk
+from ravesvc.orchestrator.media import Videos
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
 
@@ -32,6 +34,7 @@ class BackendObject(Interface):
         state: State,
         account: Account,
         claims: Claims,
+        videos: Videos[int],
         refresh: Callable[[], Awaitable[None]],
         entry_points: Callable[[], Sequence[EntryPoint]],
         pause: Callable[[str], tuple[float, str]],
@@ -52,6 +55,7 @@ class BackendObject(Interface):
 
         super().__init__(verified)
         self._workers = workers
+        self._videos = videos
         self._desk = Desk(blocks, state, account, claims, refresh)
         self._entry_points = entry_points
         self._pause = pause
@@ -180,6 +184,21 @@ class BackendObject(Interface):
         """Return if the user may send the bot away from their mesh. Errors: AccessDenied, StoreUnavailable."""
         async with self._asking(call) as mesh:
             self._desk.allow_leave(mesh, actor)
+
+    @method(takes={"actor": "t", "words": "s"}, returns={"videos": "s"})
+    async def search_videos(self, call: Call, actor: int, words: str) -> str:
+        """Videos that fit some words, as JSON. Errors: see the XML."""
+        return videos_text(await self._videos.search(await self._workers.mesh_of(call.sender), actor, words))
+
+    @method(takes={"actor": "t", "link": "s"}, returns={"videos": "s"})
+    async def look_up_video(self, call: Call, actor: int, link: str) -> str:
+        """The one video that a link leads to, as JSON. Errors: see the XML."""
+        return videos_text([await self._videos.look_up(await self._workers.mesh_of(call.sender), actor, link)])
+
+    @method(takes={"actor": "t", "provider": "s", "id": "s"}, returns={"picture": "h"})
+    async def fetch_picture(self, call: Call, actor: int, provider: str, video_id: str) -> int:
+        """The picture of a video. Errors: see the XML."""
+        return await self._videos.picture(await self._workers.mesh_of(call.sender), actor, provider, video_id)
 
     @method()
     async def login_ended(self, call: Call) -> None:

@@ -23,6 +23,7 @@ from ravesvc.clock import Clock
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
+from ravesvc.media.client import HelperClient
 from ravesvc.names import Announcement
 from ravesvc.notify import feed_watchdog, notify, notify_ready, notify_reloading
 from ravesvc.orchestrator import entrypoints
@@ -39,6 +40,7 @@ from ravesvc.orchestrator.filewatch import FileWatch
 from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.hosts import HostRecord, this_host
 from ravesvc.orchestrator.manager import ManagerObject
+from ravesvc.orchestrator.media import Videos
 from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.polkit import Authority
 from ravesvc.orchestrator.record import Record, command_errors, unshown, usual_chat_form
@@ -231,6 +233,7 @@ class _Parent:
             self._state,
             self._account,
             claims,
+            Videos(HelperClient(), settings.videos),
             refresh=self._refresh,
             entry_points=lambda: self._entry_points,
             pause=self._fleet.pause,

@@ -92,6 +92,10 @@ class Account:
             f'  mojo: "https://{server}/mojo"\n'
             "tls:\n"
             f"  ca_file: {json.dumps(ca_file)}\n"
+            "videos:\n"
+            f'  youtube_api: "https://{server}/youtube/v3"\n'
+            f'  youtube_oembed: "https://{server}/oembed"\n'
+            f'  picture_hosts: ["{server}"]\n'
             f"discovery_interval: {json.dumps(discovery_interval)}\n"
             # Long enough for a server that restarts, short enough to watch what happens to one that does not.
             "connection_failure_window: 10s\n"

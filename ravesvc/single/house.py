@@ -14,6 +14,8 @@ from ravesvc.clock import Clock
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
+from ravesvc.media.library import Library, open_library
+from ravesvc.media.settings import read_key
 from ravesvc.names import Announcement
 from ravesvc.orchestrator import arguments, entrypoints
 from ravesvc.orchestrator.access import Access
@@ -23,6 +25,7 @@ from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.desk import Desk
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.hosts import HostRecord, this_host
+from ravesvc.orchestrator.media import Videos
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
 from ravesvc.single.link import RoomParent
@@ -38,6 +41,7 @@ log = logging.getLogger(__name__)
 # Beside the embedded store, whichever store is in use.
 _COPY = "permissions.json"
 _LOCK = "single.lock"
+_VIDEOS = "videos.db"
 
 
 class House:
@@ -79,7 +83,7 @@ class House:
             self._discovery.census,
             self._blocks,
             parent=lambda mesh: RoomParent(
-                mesh, desk, lambda: self._entry_points, self._rooms.pause, self._rooms.chat_form
+                mesh, desk, self._videos, lambda: self._entry_points, self._rooms.pause, self._rooms.chat_form
             ),
             session=lambda: self._account.session,
             commands=commands,
@@ -92,6 +96,8 @@ class House:
         self._empty = False
         self._ready = self._closing = False
         self._lock: int | None = None
+        self._library: Library | None = None
+        self._videos: Videos[bytes]
 
     async def open(self) -> None:
         """Take the files, and read store and account. Raises `RaveError`: Busy, BadFile."""
@@ -136,6 +142,8 @@ class House:
                 raise RaveError(Code.LOGIN_NEEDED, obstacle.message, hint=hint)
             raise RaveError(Code.LOGIN_NEEDED, f"there is no account: {obstacle.hint}", hint=self._way_in())
         self._entry_points = await asyncio.to_thread(entrypoints.find)
+        self._library = _open_library(self._settings)
+        self._videos = Videos(self._library, self._settings.videos)
         self._rooms.start()
         self._ready = True
         self._account_changed()
@@ -179,6 +187,8 @@ class House:
         """Save what is not saved yet, and let go of the files."""
         await self._account.close()
         await self._access.close()
+        if self._library:
+            self._library.close()
         await self._blocks.close()
         await self._state.close()
         if self._lock is not None:
@@ -293,3 +303,13 @@ def _take(settings: Config) -> int:
         text = f"another process runs with the files in {lock.parent}"
         raise RaveError(Code.BUSY, text, hint="end it, or let rave.yaml name others") from e
     return descriptor
+
+
+def _open_library(settings: Config) -> Library:
+    """The videos, with the provider's key if there is one that can be used."""
+    try:
+        key = read_key(settings.videos.youtube_key_path)
+    except RaveError as e:
+        log.warning("Videos can't be searched: %s", e)
+        key = ""
+    return open_library(settings.media_settings(), key, settings.state_path.with_name(_VIDEOS))

@@ -12,7 +12,10 @@ from ravesvc.bot.command import Permission
 from ravesvc.bot.own import EntryPoint, Sources
 from ravesvc.mesh.link import ConnectAdvice, Face
 from ravesvc.orchestrator.desk import Desk
+from ravesvc.orchestrator.media import Videos
+from ravesvc.picture import Picture
 from ravesvc.settings import Session
+from ravesvc.video import Video
 
 
 class RoomParent:
@@ -22,12 +25,14 @@ class RoomParent:
         self,
         mesh: str,
         desk: Desk,
+        videos: Videos[bytes],
         entry_points: Callable[[], Sequence[EntryPoint]],
         pause: Callable[[str], tuple[float, str]],
         chat_form: Callable[[str], str],
     ) -> None:
         self._mesh = mesh
         self._desk = desk
+        self._videos = videos
         self._entry_points = entry_points
         self._pause = pause
         self._chat_form = chat_form
@@ -104,6 +109,18 @@ class RoomParent:
     async def allow_leave(self, actor: int) -> None:
         """See `Backend`."""
         self._desk.allow_leave(self._mesh, actor)
+
+    async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
+        """See `Backend`."""
+        return await self._videos.search(self._mesh, actor, words)
+
+    async def look_up_video(self, actor: int, link: str) -> Video:
+        """See `Backend`."""
+        return await self._videos.look_up(self._mesh, actor, link)
+
+    async def fetch_picture(self, actor: int, video: Video) -> Picture:
+        """See `Backend`."""
+        return Picture(await self._videos.picture(self._mesh, actor, *video.key))
 
     async def login_ended(self) -> None:
         """See `Backend`."""

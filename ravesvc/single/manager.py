@@ -228,6 +228,7 @@ def example_config() -> str:
     options = shipped.partition("\n\n")[2]
     there, here = Places(), _places(default_config())
     options = options.replace(f" {there.state}/", f" {here.state}/").replace(str(there.database), str(here.database))
+    options = options.replace(str(there.youtube_key), str(here.youtube_key))
     return f"# The configuration of ravesvc. After a change: {here.advice.restart}.\n\n{options}"
 
 
@@ -243,7 +244,8 @@ def state_directory() -> Path:
 
 def _places(file: Path) -> Places:
     """What goes with a rave.yaml of a user."""
-    return Places(state=state_directory(), database=file.with_name("database.json"), advice=FOR_ONE_PROCESS)
+    beside = {"database": file.with_name("database.json"), "youtube_key": file.with_name("youtube.key")}
+    return Places(state=state_directory(), **beside, advice=FOR_ONE_PROCESS)
 
 
 def _base(variable: str, default: str) -> Path:

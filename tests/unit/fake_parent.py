@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
 from ravesvc import names
 from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
 from ravesvc.errors import Code, RaveError
+from ravesvc.media.messages import videos_text
 from ravesvc.names import Announcement
 from ravesvc.settings import Session
+from ravesvc.video import Video
 from tests.unit.bus_fakes import connected
 
 
@@ -36,6 +39,8 @@ class FakeParent(Interface):
         self.entry_points: list[list[str]] = []
         self.failures: dict[str, RaveError] = {}
         self.gates: dict[str, asyncio.Event] = {}
+        self.videos: list[Video] = []
+        self.picture = b""
         self.asked: list[tuple[Any, ...]] = []
         self.waiting = 0
         self.bus: Bus
@@ -147,6 +152,21 @@ class FakeParent(Interface):
     @method(takes={"actor": "t"})
     async def allow_leave(self, call: Call, actor: int) -> None:
         await self._answer(call, actor)
+
+    @method(takes={"actor": "t", "words": "s"}, returns={"videos": "s"})
+    async def search_videos(self, call: Call, actor: int, words: str) -> Any:
+        return await self._answer(call, actor, words, value=videos_text(self.videos))
+
+    @method(takes={"actor": "t", "link": "s"}, returns={"videos": "s"})
+    async def look_up_video(self, call: Call, actor: int, link: str) -> Any:
+        return await self._answer(call, actor, link, value=videos_text(self.videos[:1]))
+
+    @method(takes={"actor": "t", "provider": "s", "id": "s"}, returns={"picture": "h"})
+    async def fetch_picture(self, call: Call, actor: int, provider: str, video_id: str) -> Any:
+        await self._answer(call, actor, provider, video_id)
+        descriptor = os.memfd_create("picture", os.MFD_CLOEXEC)
+        os.write(descriptor, self.picture)
+        return descriptor
 
     @method()
     async def login_ended(self, call: Call) -> None:

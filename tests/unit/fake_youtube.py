@@ -9,7 +9,7 @@ from tests.unit.api_server import Reply
 ID = "dQw4w9WgXcQ"
 OTHER = "aaaaaaaaaaa"
 KEY = "hush-key-0123456789"
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR" + (320).to_bytes(4, "big") + (180).to_bytes(4, "big") + bytes(100)
 
 
 def snippet(title: str, picture: str = "https://i.ytimg.com/vi/x/mqdefault.jpg", **more: Any) -> dict[str, Any]:

@@ -677,6 +677,10 @@ class Pipes(Interface):
         self.last = [to]
         os.write(to, text.encode())
 
+    @method(returns={"file": "h", "size": "u"})
+    async def file(self, call: Call) -> tuple[int, int]:
+        return os.open("/proc/self", os.O_RDONLY), 7
+
     @method(takes={"sender": "s"}, returns={"credentials": "a{sv}"})
     async def credentials(self, call: Call, sender: str) -> dict[str, Variant]:
         fd = os.open("/proc/self", os.O_RDONLY)
@@ -698,6 +702,9 @@ def test_descriptors_travel_and_none_leaks(run: Run, bus_address: str) -> None:
             assert f"{credentials['ProcessFD']} /proc/{os.getpid()}" in open_fds()
             assert credentials["UnixUserID"] == 1
             os.close(credentials["ProcessFD"])
+            file, size = await client.call(*asked, "File")
+            assert (f"{file} /proc/{os.getpid()}" in open_fds(), size) == (True, 7)
+            os.close(file)
             for refused in [("/nothing", "Write"), ("/pipes", "Nothing"), ("/pipes", "Credentials")]:
                 with pytest.raises(RaveError):
                     await client.call(service.unique_name, refused[0], Pipes.interface, refused[1], "hs", write, "x")

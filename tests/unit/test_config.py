@@ -11,11 +11,12 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ravesvc import __version__, config
+from ravesvc import __version__, config, names
 from ravesvc.api.models import MeshMode
 from ravesvc.config import Config
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
+from ravesvc.media.settings import MediaSettings, VideoOptions
 from ravesvc.settings import ClientIdentity, Edition, Proxy, Servers, Tls, UnconfirmedCalls, digest
 
 SHIPPED = Path(__file__).parents[2] / "config/rave.yaml"
@@ -88,10 +89,10 @@ def test_what_the_shipped_file_shows_is_an_option_and_its_default(key: str, text
 
 
 def test_the_shipped_file_shows_every_option() -> None:
-    sections = (ClientIdentity, Servers, Tls, UnconfirmedCalls)
+    sections = (ClientIdentity, Servers, Tls, UnconfirmedCalls, VideoOptions)
     options = {field.name for part in (Config, *sections) for field in dataclasses.fields(part)}
     not_options = {"identity", "servers", "tls", "database", "authorities", "advice", "file", "lines"}
-    not_options |= {"unconfirmed_calls"}
+    not_options |= {"unconfirmed_calls", "videos", "youtube_key_path"}
     assert {key for key, _ in commented_out()} == options - not_options | {"no_proxy"}
 
 
@@ -128,6 +129,9 @@ ignored_users: [900000003, 900000002]
 typing_delay: 0
 unconfirmed_calls: {playback: no, end_video: no, clear_votes: no, other_providers: no, profiles: no,
   vote_time: milliseconds, video_host: room}
+videos: {providers: [link, youtube, link], youtube_searches_per_day: 0, searches_per_user: 1, searches_per_room: 2,
+  searches_per_host: 3, youtube_api: "https://y.test/v3/", youtube_oembed: "https://y.test/o",
+  picture_hosts: "p.test:8443"}
 debug: yes
 """
     assert good(text) == Config(
@@ -177,7 +181,46 @@ debug: yes
             vote_time="milliseconds",
             video_host="room",
         ),
+        videos=VideoOptions(
+            providers=("link", "youtube"),
+            youtube_searches_per_day=0,
+            searches_per_user=1,
+            searches_per_room=2,
+            searches_per_host=3,
+            youtube_api="https://y.test/v3",
+            youtube_oembed="https://y.test/o",
+            picture_hosts=("p.test:8443",),
+        ),
     )
+
+
+def test_the_helper_for_videos_is_told_its_part() -> None:
+    settings = good("videos: {providers: link}\ntls: {ca_file: /ca.pem}\nproxy: proxy.lan:3128\ndebug: true\n")
+    told = settings.with_authorities("certificates").media_settings()
+    assert MediaSettings.from_json(told.to_json()) == told
+    assert (told.providers, told.debug, told.proxy) == (("link",), True, settings.proxy)
+    assert told.tls.authorities == "certificates"
+    assert told.key_path == names.YOUTUBE_KEY_FILE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "providers: []",
+        "providers: vimeo",
+        "providers: [youtube, 7]",
+        "picture_hosts: [https://ytimg.com]",
+        "picture_hosts: ['*']",
+        "picture_hosts: ['a:0']",
+        "youtube_api: http://y.test",
+        "searches_per_user: 0",
+        "youtube_searches_per_day: -1",
+        "searches: 7",
+    ],
+)
+def test_what_is_wrong_about_videos(text: str) -> None:
+    _, (problem,) = config.read(f"videos: {{{text}}}", "/x.yaml")
+    assert str(problem).startswith(f"/x.yaml:1: videos.{text.split(':')[0]} ")
 
 
 def test_a_child_is_told_its_part() -> None:
@@ -239,6 +282,7 @@ def test_what_a_running_child_would_do_otherwise_makes_another_edition(text: str
         "discovery_interval: 1s",
         "mesh_mode: all",
         "blocklist_duration: 1s",
+        "videos: {searches_per_user: 1, providers: link}",
         "client_identity: {mojo_api_key: k, parse_application_id: a}",
     ],
 )
@@ -251,7 +295,7 @@ def test_what_has_changed_is_named_without_its_values() -> None:
     before = good("limit: 5\nclient_identity: {request_hash_key: abcd}\n")
     after = good(
         "debug: true\nclient_identity: {request_hash_key: beef, app_build: '1'}\ntls: {ca_file: /a.pem}\n"
-        "unconfirmed_calls: {vote_time: milliseconds}\n"
+        "unconfirmed_calls: {vote_time: milliseconds}\nvideos: {searches_per_user: 1}\n"
     )
     after = dataclasses.replace(after, database=Database(uri="mongodb://user:secret@host", path="/d.json"))
     assert config.changes(before, before.with_authorities("a certificate")) == []
@@ -262,6 +306,7 @@ def test_what_has_changed_is_named_without_its_values() -> None:
         "limit",
         "debug",
         "unconfirmed_calls.vote_time",
+        "videos.searches_per_user",
         "database.json",
     ]
 

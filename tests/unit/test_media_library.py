@@ -326,6 +326,7 @@ def test_a_host_stands_for_what_is_below_it_on_its_port() -> None:
         (Reply(404), Code.NOT_FOUND),
         (Reply(302, headers={"Location": "http://169.254.169.254/"}), Code.SERVER_ERROR),
         (Reply(body=b""), Code.BAD_DATA),
+        (Reply(body=b"<html>"), Code.BAD_DATA),
         (Reply(body=b"x" * (web.MAX_PICTURE_BYTES + 1)), Code.BAD_DATA),
     ],
 )

@@ -15,6 +15,8 @@ from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import backend as backend_module
 from ravesvc.mesh.backend import ParentBackend
+from ravesvc.video import Video
+from tests.unit import fake_youtube as youtube
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_parent import FakeParent, parent_on
@@ -24,6 +26,8 @@ Run = Callable[[Any], Any]
 
 UNANSWERED = "the service behind this bot does not answer (try again in a while)"
 SENSELESS = "the service behind this bot gives an answer that makes no sense"
+
+VIDEO = Video(provider="youtube", id=youtube.ID, url=f"https://youtu.be/{youtube.ID}", title="Näver", seconds=213.0)
 
 CALLS: dict[str, Callable[[ParentBackend], Awaitable[Any]]] = {
     "GetAdmins": lambda parent: parent.admins(),
@@ -40,6 +44,9 @@ CALLS: dict[str, Callable[[ParentBackend], Awaitable[Any]]] = {
     "RemovePermission": lambda parent: parent.remove_permission(1, "ping"),
     "Refresh": lambda parent: parent.refresh(1),
     "Relogin": lambda parent: parent.relogin(1),
+    "SearchVideos": lambda parent: parent.search_videos(1, "never"),
+    "LookUpVideo": lambda parent: parent.look_up_video(1, "https://youtu.be/x"),
+    "FetchPicture": lambda parent: parent.fetch_picture(1, VIDEO),
     "AllowLeave": lambda parent: parent.allow_leave(1),
     "LoginEnded": lambda parent: parent.login_ended(),
 }
@@ -101,6 +108,26 @@ def test_what_the_parent_knows_is_read(run: Run, bus_address: str) -> None:
                 EntryPoint("greet", "greetings", "1.0"),
                 EntryPoint("sing", "songs", ""),
             ]
+
+    run(body())
+
+
+def test_videos_and_pictures_are_read(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        fake = FakeParent()
+        fake.videos, fake.picture = [VIDEO, VIDEO], youtube.PNG
+        async with asking(bus_address, fake) as parent:
+            backend: Backend = parent
+            assert await backend.search_videos(1, "never") == [VIDEO, VIDEO]
+            assert await backend.look_up_video(1, VIDEO.url) == VIDEO
+            with await backend.fetch_picture(1, VIDEO) as picture:
+                assert (picture.mime, picture.width, picture.height) == ("image/png", 320, 180)
+                assert b"".join(picture.chunks()) == youtube.PNG
+            fake.picture = b"<html>"
+            assert (await failure(backend.fetch_picture(1, VIDEO))).code is Code.BAD_DATA
+            fake.videos = []
+            assert str(await failure(backend.look_up_video(1, VIDEO.url))) == SENSELESS
+        assert ("FetchPicture", 1, "youtube", youtube.ID) in fake.asked
 
     run(body())
 
@@ -261,6 +288,14 @@ def parent_saying(signature: str, *values: Any) -> Interface:
         async def refresh(self, call: Call, actor: int) -> Any:
             return values[0] if len(values) == 1 else values
 
+        @method(returns=returns, takes={"actor": "t", "words": "s"})
+        async def search_videos(self, call: Call, actor: int, words: str) -> Any:
+            return values[0] if len(values) == 1 else values
+
+        @method(returns=returns, takes={"actor": "t", "provider": "s", "id": "s"})
+        async def fetch_picture(self, call: Call, actor: int, provider: str, video_id: str) -> Any:
+            return values[0] if len(values) == 1 else values
+
         @method(returns=returns, takes={"actor": "t"})
         async def relogin(self, call: Call, actor: int) -> Any:
             return values[0] if len(values) == 1 else values
@@ -292,6 +327,11 @@ NO_TOKEN = {"device_id": Variant("s", "d"), "ssaid": Variant("s", ""), "user_id"
         ("Refresh", "u", [1]),
         ("Refresh", "u s", [1, "2"]),
         ("Relogin", "s", ["600"]),
+        ("SearchVideos", "u", [1]),
+        ("SearchVideos", "s", ["nonsense"]),
+        ("SearchVideos", "s", ["[]"]),
+        ("SearchVideos", "s", ['{"videos": [{"provider": "youtube", "id": "../"}]}']),
+        ("FetchPicture", "s", ["x"]),
         ("Relogin", "u u", [600, 1]),
     ],
 )

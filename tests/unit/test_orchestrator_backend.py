@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,15 +14,19 @@ from ravesvc.bot.command import FIXED_COMMANDS
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, method, policy_decides
 from ravesvc.errors import Code, RaveError
+from ravesvc.media.messages import read_videos
+from ravesvc.media.settings import VideoOptions
 from ravesvc.names import Announcement
 from ravesvc.orchestrator import desk
 from ravesvc.orchestrator.backend import BackendObject
 from ravesvc.orchestrator.claims import Claims
+from ravesvc.orchestrator.media import Videos
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
 from ravesvc.settings import Session
 from ravesvc.store.blocklist import Memory
 from ravesvc.store.store import CommandPermission, Contents
+from ravesvc.video import Video
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
 from tests.unit.fake_store import DOWN, FakeCopy, FakeStore, admin, credentials, permission
@@ -42,6 +47,11 @@ CHANGES = [
     ("RemovePermission", "ts", ("ping",)),
     ("Refresh", "t", ()),
     ("Relogin", "t", ()),
+]
+VIDEOS = [
+    ("SearchVideos", "ts", ("never",)),
+    ("LookUpVideo", "ts", ("https://youtu.be/dQw4w9WgXcQ",)),
+    ("FetchPicture", "tss", ("youtube", "dQw4w9WgXcQ")),
 ]
 READING = [
     "GetAdmins",
@@ -87,6 +97,32 @@ class FakeBlocks:
         """As if it were 100 s."""
         since = self.memory(mesh).failing_since
         return 0.0 if since is None else 100.0 - since / 1000
+
+
+VIDEO = Video(provider="youtube", id="dQw4w9WgXcQ", url="https://youtu.be/dQw4w9WgXcQ", title="Näver")
+
+
+class FakeMedia:
+    """The helper; `descriptors` are those that it has given away."""
+
+    def __init__(self) -> None:
+        self.descriptors: list[int] = []
+        self.asked: list[tuple[str, ...]] = []
+
+    async def search(self, words: str) -> list[Video]:
+        self.asked.append(("search", words))
+        return [VIDEO, VIDEO]
+
+    async def look_up(self, link: str) -> Video:
+        self.asked.append(("look_up", link))
+        return VIDEO
+
+    async def picture(self, provider: str, video_id: str) -> int:
+        self.asked.append(("picture", provider, video_id))
+        descriptor = os.memfd_create("picture", os.MFD_CLOEXEC)
+        os.write(descriptor, b"a picture")
+        self.descriptors.append(descriptor)
+        return descriptor
 
 
 class Child(Interface):
@@ -142,12 +178,14 @@ class Site:
         self.claims = Claims("ask the host")
         self.entry_points: list[EntryPoint] = []
         self.paused: set[str] = set()
+        self.source = FakeMedia()
         backend = BackendObject(
             self.workers,
             self.blocks,  # type: ignore[arg-type]
             self.state,
             self.account,  # type: ignore[arg-type]
             self.claims,
+            Videos(self.source, VideoOptions(searches_per_user=2)),
             self._refresh,
             lambda: self.entry_points,
             lambda mesh: (90.0, "api.test asks for a pause") if mesh in self.paused else (0.0, ""),
@@ -294,7 +332,25 @@ def test_a_change_in_one_mesh_is_answered_when_all_have_followed(
     ], "a line for each change, with its who and where"
 
 
-@pytest.mark.parametrize("member", [*READING, "AllowLeave", *(change[0] for change in CHANGES)])
+def test_videos_and_their_pictures_reach_a_child(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            assert read_videos(await site.child.ask("SearchVideos", "ts", EVE, "never")) == [VIDEO, VIDEO]
+            assert read_videos(await site.child.ask("LookUpVideo", "ts", EVE, VIDEO.url)) == [VIDEO]
+            descriptor = await site.child.ask("FetchPicture", "tss", EVE, *VIDEO.key)
+            assert os.pread(descriptor, 100, 0) == b"a picture"
+            os.close(descriptor)
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(site.source.descriptors[0])
+            assert site.source.asked == [("search", "never"), ("look_up", VIDEO.url), ("picture", *VIDEO.key)]
+            await site.child.ask("SearchVideos", "ts", EVE, "never")
+            error = await refused(site.other, "SearchVideos", "ts", EVE, "never")
+            assert error.code is Code.RATE_LIMITED, "whichever bot asks"
+
+    run(body())
+
+
+@pytest.mark.parametrize("member", [*READING, "AllowLeave", *(change[0] for change in [*CHANGES, *VIDEOS])])
 @pytest.mark.parametrize("unit", ["session-1.scope", names.ORCHESTRATOR_UNIT, None])
 def test_who_is_no_child_gets_nothing(run: Run, bus_address: str, member: str, unit: str | None) -> None:
     async def body() -> None:
@@ -305,7 +361,9 @@ def test_who_is_no_child_gets_nothing(run: Run, bus_address: str, member: str, u
                 site.units[site.stranger.bus.unique_name] = unit
             # Owning the name of a child proves nothing.
             await site.stranger.bus.request_name(names.worker_name(MESH))
-            changes = {name: (signature, args) for name, signature, args in [*CHANGES, ("AllowLeave", "t", ())]}
+            changes = {
+                name: (signature, args) for name, signature, args in [*CHANGES, ("AllowLeave", "t", ()), *VIDEOS]
+            }
             signature, args = changes.get(member, ("", ()))
             arguments = (ANN, *args) if signature else ()
             error = await refused(site.stranger, member, signature, *arguments)
@@ -313,12 +371,14 @@ def test_who_is_no_child_gets_nothing(run: Run, bus_address: str, member: str, u
             assert site.store.calls == ["open", "read"]
             assert site.account.asked == []
             assert site.refreshed == 0
+            assert site.source.asked == []
 
     run(body())
 
 
 def test_every_method_is_among_those_tested() -> None:
-    assert set(BackendObject.methods) == {*READING, "AllowLeave", "ClaimAdmin", *(change[0] for change in CHANGES)}
+    tested = {*READING, "AllowLeave", "ClaimAdmin", *(change[0] for change in [*CHANGES, *VIDEOS])}
+    assert set(BackendObject.methods) == tested
 
 
 @pytest.mark.parametrize(("member", "signature", "args"), CHANGES, ids=[change[0] for change in CHANGES])

@@ -12,6 +12,7 @@ import pytest
 import ravesvc
 from ravesvc import config, names, prepare, timespan
 from ravesvc.journal import MESSAGE_IDS, Event
+from ravesvc.media.settings import VideoOptions
 from ravesvc.settings import ClientIdentity, Servers, Tls, UnconfirmedCalls
 
 ROOT = Path(__file__).parents[2]
@@ -402,12 +403,12 @@ def test_the_manual_page_and_the_shipped_file_explain_every_option() -> None:
     page = (ROOT / "packaging/man/rave.yaml.5").read_text()
     listed = {word for line in re.findall(r"^\.It Va (.*)$", page, re.M) for word in line.replace(",", " ").split()}
     shipped = re.findall(r"^ *#?(\w+):", (ROOT / "config/rave.yaml").read_text(), re.M)
-    parts = (config.Config, ClientIdentity, Servers, Tls, UnconfirmedCalls)
+    parts = (config.Config, ClientIdentity, Servers, Tls, UnconfirmedCalls, VideoOptions)
     not_options = {"identity", "servers", "tls", "database", "authorities", "advice", "file", "lines"}
-    not_options |= {"unconfirmed_calls"}
+    not_options |= {"unconfirmed_calls", "videos", "youtube_key_path"}
     options = {field.name for part in parts for field in fields(part)} - not_options | {"no_proxy"}
     assert listed == options
-    assert set(shipped) == options | {"client_identity", "servers", "tls", "unconfirmed_calls"}
+    assert set(shipped) == options | {"client_identity", "servers", "tls", "unconfirmed_calls", "videos"}
 
 
 def test_there_is_one_file_to_begin_with() -> None:

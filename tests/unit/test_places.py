@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pwd
 import re
@@ -251,3 +252,44 @@ def test_own_commands_that_bots_can_not_read_are_told(tmp_path: Path) -> None:
         f"{directory} can't be read by the bots (chmod 0755 {directory})",
         f"{directory}/bad.py can't be read by the bots (chmod 0644 {directory}/bad.py)",
     ]
+
+
+def youtube_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, mode: int = 0o600) -> Config:
+    """Settings that go with a key file, and what is not about it is right."""
+    key = tmp_path / "youtube.key"
+    if content is not None:
+        key.write_text(content)
+        key.chmod(mode)
+    monkeypatch.setattr(places, "_own_commands", list)
+    found = settings(tmp_path, videos="{providers: [youtube, link]}")
+    return dataclasses.replace(found, videos=dataclasses.replace(found.videos, youtube_key_path=key))
+
+
+def test_a_key_that_is_used_without_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert places.files(youtube_key(tmp_path, monkeypatch, "AIza0123456789-_\n")) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "problem", "hint"),
+    [
+        (None, 0, "videos.providers: youtube needs {key}, which does not exist", "take youtube out"),
+        ("AIza0123456789", 0o640, "{key} can be read by others than root", "chmod 0600 {key}"),
+        ("AIza0123456789", 0o604, "{key} can be read by others than root", "chmod 0600 {key}"),
+        ("hush hush hush", 0o600, "{key}: there is no key of the YouTube Data API in it", "the key alone"),
+        ("", 0o600, "{key}: there is no key of the YouTube Data API in it", "the key alone"),
+        ("x" * 5000, 0o600, "{key} can't be read: it is larger than 4 KiB", ""),
+    ],
+)
+def test_what_is_wrong_with_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, mode: int, problem: str, hint: str
+) -> None:
+    (found,) = places.files(youtube_key(tmp_path, monkeypatch, content, mode))
+    key = str(tmp_path / "youtube.key")
+    assert problem.format(key=key) in found.message
+    assert hint.format(key=key) in found.hint
+    assert "hush" not in str(found)
+
+
+def test_without_a_key_the_default_is_no_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = youtube_key(tmp_path, monkeypatch, None)
+    assert places.files(dataclasses.replace(found, lines={})) == []

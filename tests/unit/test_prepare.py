@@ -13,6 +13,7 @@ import pytest
 
 from ravesvc import __version__, config, names, places, prepare
 from ravesvc.ctl.main import main as ravectl
+from ravesvc.media.settings import MediaSettings
 from ravesvc.settings import Edition, MeshSettings, Session, digest
 from tests.unit.authority import Authority
 from tests.unit.fake_manager import FakeManager
@@ -28,6 +29,7 @@ class Machine:
         self.config = root / "etc/rave.yaml"
         self.settings = root / "run/rave/settings.json"
         self.session = root / "run/rave/session.json"
+        self.media = root / "run/rave/media.json"
         self.authorities = root / "run/rave/authorities.pem"
         self.drop_in = root / "run/system/rave-mesh@.service.d/50-rave-yaml.conf"
         self.service_drop_in = root / "run/system/rave-orchestrator.service.d/50-rave-yaml.conf"
@@ -75,6 +77,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(names, "CONFIG_FILE", str(made.config))
     monkeypatch.setattr(names, "SETTINGS_FILE", str(made.settings))
     monkeypatch.setattr(names, "SESSION_FILE", str(made.session))
+    monkeypatch.setattr(names, "MEDIA_SETTINGS_FILE", str(made.media))
     monkeypatch.setattr(names, "AUTHORITIES_FILE", str(made.authorities))
     monkeypatch.setattr(prepare, "DROP_IN", made.drop_in)
     monkeypatch.setattr(prepare, "SERVICE_DROP_IN", made.service_drop_in)
@@ -99,7 +102,8 @@ def test_the_children_get_settings_and_session(machine: Machine) -> None:
     assert Session.from_json(machine.session.read_text()) == Session(
         device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_token=TOKEN
     )
-    assert mode(machine.settings) == mode(machine.session) == 0o600
+    assert MediaSettings.from_json(machine.media.read_text()) == config.load(machine.config).media_settings()
+    assert mode(machine.settings) == mode(machine.session) == mode(machine.media) == 0o600
 
 
 def test_the_proxy_of_the_units_environment_reaches_the_children(

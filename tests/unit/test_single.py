@@ -20,6 +20,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import attempts, follower
 from ravesvc.mesh.worker import Worker
 from ravesvc.orchestrator import discovery, hosts, outage
+from ravesvc.simulator.account import YOUTUBE_KEY
 from ravesvc.single import manager as manager_module
 from ravesvc.single import rooms
 from ravesvc.store.sqlite import SqliteStore
@@ -764,4 +765,30 @@ def test_another_host_with_the_same_database(run: Run, site: SingleSite, monkeyp
 
     monkeypatch.setattr(SqliteStore, "hold", hold)
     monkeypatch.setattr(hosts, "BEAT_S", 0.05)
+    run(body())
+
+
+def test_videos_are_had_without_a_helper(run: Run, site: SingleSite) -> None:
+    key = site.file.with_name("youtube.key")
+    key.write_text(YOUTUBE_KEY)
+
+    async def body() -> None:
+        async with site.running() as manager:
+            await site.connected()
+            house = manager._house
+            assert house
+            parent = house._rooms._parent(site.mesh)
+            first, *_ = await parent.search_videos(ANN, "a")
+            assert first.seconds
+            assert await parent.look_up_video(ANN, first.url) == first
+            with await parent.fetch_picture(ANN, first) as picture:
+                assert picture.mime == "image/jpeg"
+        assert (site.state / "videos.db").exists()
+        key.write_text("no key at all")
+        async with site.running() as manager:
+            house = manager._house
+            assert house
+            with pytest.raises(RaveError, match=r"config/ravesvc/youtube\.key"):
+                await house._rooms._parent(site.mesh).search_videos(ANN, "what was not searched for yet")
+
     run(body())

@@ -57,6 +57,12 @@ class Showing(NamedTuple):
     video_url: str = ""
     instance_id: str = ""
 
+    def is_same(self, other: Showing) -> bool:
+        """Whether the two are not known to differ."""
+        if self.instance_id and other.instance_id:
+            return self.instance_id == other.instance_id
+        return same_url(self.url, other.url)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -176,10 +182,7 @@ class Queue:
 
     def shows_own(self, showing: Showing) -> bool:
         """Whether a showing is that of `playing`."""
-        if self.playing is None or not same_url(self.playing.showing.url, showing.url):
-            return False
-        known = self.playing.showing.instance_id
-        return not known or not showing.instance_id or known == showing.instance_id
+        return self.playing is not None and self.playing.showing.is_same(showing)
 
     def position(self, video: Video) -> int | None:
         """The place of a video among those that wait, from 1 on."""

@@ -1,0 +1,390 @@
+"""Decides what to do about a room's queue: vote for the next video, wait for something, or say why it can't. Pure.
+
+It goes by what the room shows now, not by what has happened: a message that is lost, late or comes twice changes
+nothing that the next one does not put right. Some orders of events that it is made for:
+
+    vote, crash, restart: the document has the entry as requested. If the room shows it, it has started, else it is
+        voted for again, which changes nothing if the first vote counts.
+    vote, users' own video starts: the entry stays requested, and gets its vote when that video has ended.
+    vote, no video: the vote may not be enough, or not count. It is said once, and tried again when the room changes.
+    end of the video, users' votes: Rave starts the one that they want. If nothing starts, the queue goes on.
+
+In the play mode AUTOPLAY Rave goes on by itself when a video ends, so the vote has to be there before.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from ravesvc.bot.queue import Entry, Queue, QueueLimits, Request, Showing, same_url, shows
+from ravesvc.errors import Code, RaveError
+from ravesvc.room.playback import PlayMode
+from ravesvc.video import Video
+
+# Seconds. Between two videos of Rave's own choice there may be a moment without any.
+_FREE_S = 1.0
+# What the provider says of the length is rounded, and our idea of the server's clock is not exact.
+_PAST_END_S = 2.0
+_BEFORE_END_S = 15.0
+# For users to agree on a video of their own, when nothing plays.
+_YIELD_S = 30.0
+# From a vote until the video is on.
+_START_S = 20.0
+_CLEARED_S = 10.0
+_MAX_VOTES = 3
+_MAX_CLEARED = 3
+_FIRST_RETRY_S, _MAX_RETRY_S = 5.0, 300.0
+_RETRIES_UNTIL_TOLD = 3
+_RETRIES_OF_ONE = 10
+# More is no replay, but an old message.
+_REWOUND_S = 5.0
+
+_FORBIDDING = frozenset({Code.FORBIDDEN, Code.REFUSED, Code.ACCESS_DENIED})
+_ABOUT_THE_VIDEO = frozenset({Code.INVALID_ARGUMENT, Code.BAD_REQUEST, Code.NOT_FOUND, Code.TOO_LARGE})
+# They may be about the video as well.
+_DOUBTFUL = frozenset({Code.SERVER_ERROR, Code.BAD_DATA})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomView:
+    """What a room shows at one moment.
+
+    Attributes:
+        showing: what plays or is paused; None if nothing is.
+        position: seconds into it, at that moment.
+        speed: by how many seconds it moves in a second; 0 while paused.
+        mode: how the room finds its next video.
+        leader: who leads, if known.
+        own_votes: Rave's URLs that the bot has a vote for.
+        other_votes: those that others have.
+    """
+
+    showing: Showing | None = None
+    position: float = 0.0
+    speed: float = 1.0
+    mode: PlayMode = PlayMode.UNKNOWN
+    leader: int | None = None
+    own_votes: frozenset[str] = frozenset()
+    other_votes: frozenset[str] = frozenset()
+
+
+class NoticeKind(StrEnum):
+    """What the room should know."""
+
+    STARTED = "started"  # an entry of the queue plays
+    GIVEN_UP = "given up"  # an entry was taken out of the queue, because it can't play
+    FORBIDDEN = "forbidden"  # the bot may not play anything; the queue waits
+    NOT_STARTED = "not started"  # votes have had no effect; the queue waits
+    CLEARED = "cleared"  # votes were cleared; the bot votes again
+    CLEARED_TOO_OFTEN = "cleared too often"  # likewise, but the queue waits
+    CHOICE_CLEARED = "choice cleared"  # the votes for a video past the queue were cleared
+    UNREACHABLE = "unreachable"  # Rave does not answer; the bot tries again
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that the room should know, once. `why` is a failure in words, or empty."""
+
+    kind: NoticeKind
+    entry: Entry
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """Register the video of the request, if it has no URL yet, and vote for it."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do until then, or until something happens; `math.inf` if only that."""
+
+    until: float
+
+
+class QueueScheduler:
+    """The queue of one room, and what is going on there. All times are seconds of one monotonic clock.
+
+    Attributes:
+        queue: what is to be kept.
+        stalled: why the queue waits until the room changes; None while it goes on.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self._notices: list[Notice] = []
+        self._told: set[NoticeKind] = set()
+        self._view: RoomView | None = None
+        self._viewed_at = 0.0
+        self._free_since: float | None = None
+        # Shown, but to be taken for over, and where it was then.
+        self._skipped: Showing | None = None
+        self._skipped_position = 0.0
+        self._registered = ""  # a URL of this process's own
+        self._votes = 0
+        self._start_due = 0.0
+        self.stalled: Notice | None = None
+        self._cleared = 0
+        self._yielding_since: float | None = None
+        self._retries = 0
+        self._retry_at = 0.0
+
+    # What happens in the room.
+
+    def observe(self, view: RoomView, now: float) -> None:
+        """The room shows this."""
+        before, self._view, self._viewed_at = self._view, view, now
+        if self._skipped and not self._still_skipped(view):
+            self._skipped = None
+        if before is None or _circumstances(before) != _circumstances(view):
+            self._begin_afresh()
+        elif before.own_votes - view.own_votes:
+            self._lose_votes(before.own_votes - view.own_votes, now)
+        if view.showing is None or self._is_over(now):
+            self._free_since = now if self._free_since is None else self._free_since
+            return
+        self._free_since = None
+        self._see(view.showing)
+
+    def lose_room(self) -> None:
+        """The connection is gone: what the room shows is not known."""
+        self._view = None
+
+    def _see(self, showing: Showing) -> None:
+        waiting = self.queue.waiting
+        self.queue = self.queue.started(showing)
+        started = [entry for entry in waiting if self.queue.position(entry.video) is None]
+        if started:
+            self._told.clear()
+            self._cleared = self._retries = 0
+            self._begin_afresh()
+            self._notices.append(Notice(NoticeKind.STARTED, started[0]))
+
+    def _lose_votes(self, lost: frozenset[str], now: float) -> None:
+        """Votes of the bot are gone, and nothing else has changed. One that it gave itself takes another's place."""
+        if self._view and self._view.own_votes:
+            return
+        requested = self.queue.requested
+        if requested and self._votes and any(same_url(requested.url, url) for url in lost):
+            self._cleared += 1
+            self._votes, self._start_due = 0, 0.0
+            # Perhaps it was elected, and the message that says so comes next.
+            self._retry_at = max(self._retry_at, now + _CLEARED_S)
+        for request in self.queue.chosen:
+            if any(same_url(request.url, url) for url in lost):
+                self._notices.append(Notice(NoticeKind.CHOICE_CLEARED, request.entry))
+
+    # What to do.
+
+    def next_action(self, now: float) -> Play | Wait:
+        """What to do now. After `Play`, say how that went before asking again."""
+        if self._view is None or not self.queue.waiting or self.stalled:
+            return Wait(math.inf)
+        until = max(self._turn(self._view, now), self._start_due, self._retry_at)
+        if until > now:
+            return Wait(until)
+        self.queue = self.queue.request_next()
+        request = self.queue.requested
+        assert request, "there are entries"
+        if self._votes >= _MAX_VOTES:
+            self._stall(Notice(NoticeKind.NOT_STARTED, request.entry))
+            return Wait(math.inf)
+        if self._cleared >= _MAX_CLEARED:
+            self._stall(Notice(NoticeKind.CLEARED_TOO_OFTEN, request.entry))
+            return Wait(math.inf)
+        if self._cleared and not self._votes:
+            self._tell(Notice(NoticeKind.CLEARED, request.entry))
+        return Play(request)
+
+    def take_notices(self) -> list[Notice]:
+        """What the room should know and was not told yet."""
+        notices, self._notices = self._notices, []
+        return notices
+
+    def is_free(self, now: float) -> bool:
+        """Whether nothing plays, and nothing is about to."""
+        return self._view is not None and (self._view.showing is None or self._is_over(now))
+
+    def _turn(self, view: RoomView, now: float) -> float:
+        """When the queue may vote."""
+        by_hand = self._votes_by_hand(view)
+        if view.showing and not self._is_over(now):
+            self._yielding_since = None
+            return self._turn_while_playing(view, by_hand=bool(by_hand))
+        free_since = self._viewed_at if self._free_since is None else self._free_since
+        if not by_hand:
+            self._yielding_since = None
+            return now if self._skipped else free_since + _FREE_S
+        if self._yielding_since is None:
+            self._yielding_since = now
+        return self._yielding_since + _YIELD_S
+
+    def _turn_while_playing(self, view: RoomView, *, by_hand: bool) -> float:
+        end = self._end(view)
+        if view.mode is PlayMode.AUTOPLAY and not by_hand and not self._votes:
+            # Without a known end at once.
+            return -math.inf if end == math.inf else end - _BEFORE_END_S
+        return end + _PAST_END_S
+
+    def _votes_by_hand(self, view: RoomView) -> frozenset[str]:
+        """What users want to see: they vote themselves, or have the bot vote past the queue."""
+        requested = self.queue.requested.url if self.queue.requested else ""
+        chosen = {url for url in view.own_votes if any(same_url(request.url, url) for request in self.queue.chosen)}
+        return frozenset(url for url in view.other_votes | chosen if not same_url(url, requested))
+
+    def _end(self, view: RoomView) -> float:
+        """When what plays is at its end, by the length of its video; never if that is not known, or it is paused."""
+        if view.showing is None or not self.queue.shows_own(view.showing):
+            return math.inf
+        assert self.queue.playing, "it is shown"
+        seconds = self.queue.playing.entry.video.seconds
+        if seconds is None:
+            return math.inf
+        left = max(0.0, seconds - view.position)
+        return self._viewed_at + (left / view.speed if view.speed > 0 else math.inf if left else 0.0)
+
+    def _is_over(self, now: float) -> bool:
+        """Whether what is shown is over all the same."""
+        return self._view is not None and (self._skipped is not None or now >= self._end(self._view) + _PAST_END_S)
+
+    def _still_skipped(self, view: RoomView) -> bool:
+        if self._skipped is None or view.showing is None or not self._skipped.is_same(view.showing):
+            return False
+        return view.position > self._skipped_position - _REWOUND_S
+
+    # How it went.
+
+    def registered(self, video: Video, url: str) -> None:
+        """Rave knows the video under this URL."""
+        self._registered = url
+        self.queue = self.queue.registered(video, url, self._last_instance())
+
+    def voted(self, video: Video, now: float) -> None:
+        """Rave has taken the vote."""
+        if self._is_requested(video):
+            self._retries = 0
+            self._votes += 1
+            self._start_due = now + _START_S
+
+    def register_failed(self, video: Video, error: RaveError, now: float) -> None:
+        """Rave has not registered the video."""
+        if self._is_requested(video):
+            if error.code in _ABOUT_THE_VIDEO:
+                self._give_up(video, error)
+            else:
+                self._fail(video, error, now)
+
+    def vote_failed(self, video: Video, error: RaveError, now: float) -> None:
+        """Rave has not taken the vote."""
+        request = self.queue.requested
+        if request is None or not self._is_requested(video):
+            return
+        if error.code not in _ABOUT_THE_VIDEO:
+            self._fail(video, error, now)
+        elif request.url == self._registered:
+            self._give_up(video, error)
+        else:
+            # Rave may have forgotten what an earlier process has registered.
+            self.queue = replace(self.queue, requested=replace(request, url=""))
+
+    def _fail(self, video: Video, error: RaveError, now: float) -> None:
+        assert self.queue.requested, "it was asked about"
+        entry = self.queue.requested.entry
+        if error.code in _FORBIDDING:
+            self._stall(Notice(NoticeKind.FORBIDDEN, entry, str(error)))
+            return
+        self._retries += 1
+        if self._retries >= _RETRIES_OF_ONE and error.code in _DOUBTFUL:
+            self._give_up(video, error)
+            return
+        delay = min(_FIRST_RETRY_S * 2.0 ** min(self._retries - 1, 10), _MAX_RETRY_S)
+        asked = error.attributes.get("retry_after", 0)
+        self._retry_at = now + max(delay, float(asked))
+        if self._retries == _RETRIES_UNTIL_TOLD:
+            self._tell(Notice(NoticeKind.UNREACHABLE, entry, str(error)))
+
+    def _give_up(self, video: Video, error: RaveError) -> None:
+        assert self.queue.requested, "it was asked about"
+        self._notices.append(Notice(NoticeKind.GIVEN_UP, self.queue.requested.entry, str(error)))
+        self._retries = 0
+        self.remove(video)
+
+    def _is_requested(self, video: Video) -> bool:
+        return self.queue.requested is not None and self.queue.requested.entry.video.key == video.key
+
+    # What users want.
+
+    def plays(self, video: Video, now: float) -> bool:
+        """Whether the room shows this video, as far as one can tell."""
+        if self._view is None or self._view.showing is None or self._is_over(now):
+            return False
+        own = self.own_playing()
+        return shows(self._view.showing, video) or (own is not None and own.video.key == video.key)
+
+    def own_playing(self) -> Entry | None:
+        """What is shown, if it was asked for by way of the bot."""
+        showing = self._view.showing if self._view else None
+        return self.queue.playing.entry if showing and self.queue.playing and self.queue.shows_own(showing) else None
+
+    def add(self, entry: Entry, limits: QueueLimits, now: float) -> None:
+        """Put an entry into the queue.
+
+        Raises what `Queue.add` does, and the same for what plays now.
+        """
+        if self.plays(entry.video, now):
+            raise RaveError(Code.INVALID_ARGUMENT, "that video plays now")
+        self.queue = self.queue.add(entry, limits)
+        if self.stalled:
+            self._begin_afresh()
+
+    def remove(self, video: Video) -> None:
+        """Take a video out of the queue."""
+        if self._is_requested(video):
+            self._begin_afresh()
+        self.queue = self.queue.remove(video)
+
+    def clear(self) -> None:
+        """Take everything out of the queue."""
+        self.queue = self.queue.clear()
+        self._begin_afresh()
+
+    def choose(self, entry: Entry, url: str) -> None:
+        """A command is about to vote for a video past the queue."""
+        self.queue = self.queue.choose(entry, url, self._last_instance())
+
+    def skip(self) -> None:
+        """Take what is shown for over."""
+        if self._view and self._view.showing:
+            self._skipped = self._view.showing
+            self._skipped_position = self._view.position
+            self._begin_afresh()
+
+    def _last_instance(self) -> str:
+        showing = self._view.showing if self._view else None
+        if showing is None and self.queue.playing:
+            showing = self.queue.playing.showing
+        return showing.instance_id if showing else ""
+
+    def _begin_afresh(self) -> None:
+        """What has been tried under other circumstances counts no longer."""
+        self._votes, self._start_due, self.stalled = 0, 0.0, None
+
+    def _stall(self, notice: Notice) -> None:
+        self.stalled = notice
+        self._cleared = 0
+        self._tell(notice)
+
+    def _tell(self, notice: Notice) -> None:
+        """Have it told, unless it was since an entry has started."""
+        if notice.kind not in self._told:
+            self._told.add(notice.kind)
+            self._notices.append(notice)
+
+
+def _circumstances(view: RoomView) -> tuple[object, ...]:
+    showing = (view.showing.url, view.showing.instance_id) if view.showing else None
+    return showing, view.mode, view.leader

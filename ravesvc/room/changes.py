@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 from ravesvc.room.playback import Playback, PlayMode
 from ravesvc.room.votes import Vote
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,14 @@ class RoomState:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference(Generic[T]):
+    """Something was `before`, and is `after`. One class for all such changes: each dataclass costs a bot 13 KB."""
+
+    before: T
+    after: T
+
+
+@dataclass(frozen=True, slots=True)
 class RoomKnown:
     """A connection has told what plays. First of all changes of a connection but joins and leaves."""
 
@@ -66,28 +76,22 @@ class UserKicked:
     user: int
 
 
-@dataclass(frozen=True, slots=True)
-class LeaderChanged:
+class LeaderChanged(Difference[int | None]):
     """Another user leads, or none does."""
 
-    before: int | None
-    after: int | None
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PlayModeChanged:
+class PlayModeChanged(Difference[PlayMode]):
     """The next video will be found in another way."""
 
-    before: PlayMode
-    after: PlayMode
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class VideoChanged:
+class VideoChanged(Difference[Playback | None]):
     """Another video is on, or the same one anew. `after` is None if one was taken off that had never played."""
 
-    before: Playback | None
-    after: Playback | None
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,28 +101,22 @@ class VideoEnded:
     playback: Playback
 
 
-@dataclass(frozen=True, slots=True)
-class PlaybackChanged:
+class PlaybackChanged(Difference[Playback]):
     """The same video was paused, resumed, moved to another position, or given another speed."""
 
-    before: Playback
-    after: Playback
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class VotesChanged:
+class VotesChanged(Difference[tuple[Vote, ...]]):
     """Other votes than before."""
 
-    before: tuple[Vote, ...]
-    after: tuple[Vote, ...]
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class VoteOriginatorChanged:
+class VoteOriginatorChanged(Difference[int | None]):
     """Another user began to vote, or there is none any more."""
 
-    before: int | None
-    after: int | None
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from ravesvc.mesh import attempts, follower
 from ravesvc.mesh import worker as worker_module
 from ravesvc.mesh.solitude import Solitude
 from ravesvc.names import ExitStatus
+from ravesvc.room.changes import Change, PlaybackChanged, RoomKnown, UsersJoined, UsersLeft, VideoEnded
 from ravesvc.room.room import Room
 from tests.unit.bus_fakes import connected
 from tests.unit.child import EDITION, Child, ask, child_of
@@ -385,6 +386,41 @@ def test_a_lost_connection_is_replaced(run: Run, served: Served, mesh: str, mana
             (status,) = await ask(bus, mesh, "GetStatus")
             assert (status["Connected"], status["Reconnects"], status["LastError"]) == (True, 1, "")
             assert (await child.answer("?ping"))[0].startswith("Pong")
+
+    run(body())
+
+
+@pytest.mark.parametrize("first_state", ["after", "before"])
+def test_each_connection_tells_the_bot_what_plays_and_then_what_changes(
+    run: Run, served: Served, mesh: str, first_state: str
+) -> None:
+    served.control.option("first_state", first_state)
+    told: list[Change] = []
+    # Depending on the order, our own coming is heard of.
+    company = (UsersJoined, UsersLeft)
+
+    def last(kind: type[Change]) -> bool:
+        return bool(told) and isinstance(told[-1], kind)
+
+    async def body() -> None:
+        async with parent_of(served), child_of(served, mesh) as (child, _):
+            child.worker._bot.watch(lambda change: told.append(change) if not isinstance(change, company) else None)
+            number = await child.connects()
+            await until(lambda: last(RoomKnown))
+            await in_thread(child.control.playback, mesh, "pause", position=9)
+            await until(lambda: last(PlaybackChanged))
+            learned = child.worker._server_clock
+            assert learned.learned
+            await in_thread(child.control.drop, mesh)
+            await in_thread(child.control.wait, reconnected={mesh: number}, timeout=5)
+            await until(lambda: last(RoomKnown))
+            assert isinstance(known := told[-1], RoomKnown)
+            assert known.state.playback
+            assert (known.state.playback.status, known.state.playback.position) == ("PAUS", 9)
+            assert child.worker._server_clock is learned
+            await in_thread(child.control.video, mesh)
+            await until(lambda: last(VideoEnded))
+            assert [type(change) for change in told] == [RoomKnown, PlaybackChanged, RoomKnown, VideoEnded]
 
     run(body())
 

@@ -14,6 +14,7 @@ from ravesvc.api import client, failures, models
 from ravesvc.api.client import Api
 from ravesvc.api.models import Opinion, Profile
 from ravesvc.api.upload import Uploads, place
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 from ravesvc.picture import Media, Picture
@@ -32,31 +33,31 @@ _MAX_INSTANCE_ID = 64
 _YOUTUBE = "youtube"
 
 # What a refusal means, by what was asked for.
-_LEADER_ONLY = "Rave lets only the leader do that"
-_MAYBE_LEADER_ONLY = "Rave refuses, most likely because it lets only the leader do that"
+_LEADER_ONLY = _("Rave lets only the leader do that")
+_MAYBE_LEADER_ONLY = _("Rave refuses, most likely because it lets only the leader do that")
 _ABOUT_VIDEO = {
-    Code.BAD_REQUEST: "Rave does not take this video",
-    Code.FORBIDDEN: "Rave does not let the bot do that in this room",
-    Code.NOT_FOUND: "this video is unknown to Rave",
+    Code.BAD_REQUEST: _("Rave does not take this video"),
+    Code.FORBIDDEN: _("Rave does not let the bot do that in this room"),
+    Code.NOT_FOUND: _("this video is unknown to Rave"),
 }
-_ABOUT_NEW_VIDEO = _ABOUT_VIDEO | {Code.NOT_FOUND: "Rave takes no videos of this provider"}
+_ABOUT_NEW_VIDEO = _ABOUT_VIDEO | {Code.NOT_FOUND: _("Rave takes no videos of this provider")}
 _ABOUT_PLAYBACK = {
     Code.FORBIDDEN: _LEADER_ONLY,
-    Code.NOT_FOUND: "Rave finds nothing that plays in this room",
+    Code.NOT_FOUND: _("Rave finds nothing that plays in this room"),
     Code.REFUSED: _MAYBE_LEADER_ONLY,
 }
 _ABOUT_USER = {
     Code.FORBIDDEN: _LEADER_ONLY,
-    Code.NOT_FOUND: "Rave finds no such user in this room",
+    Code.NOT_FOUND: _("Rave finds no such user in this room"),
     Code.REFUSED: _MAYBE_LEADER_ONLY,
 }
 _ABOUT_PICTURE = {
-    Code.BAD_REQUEST: "Rave does not take this picture",
-    Code.FORBIDDEN: "Rave does not let the bot show pictures in this room",
+    Code.BAD_REQUEST: _("Rave does not take this picture"),
+    Code.FORBIDDEN: _("Rave does not let the bot show pictures in this room"),
 }
 _ABOUT_PROFILE = {
-    Code.FORBIDDEN: "Rave does not show this profile to the bot",
-    Code.NOT_FOUND: "Rave knows no such user",
+    Code.FORBIDDEN: _("Rave does not show this profile to the bot"),
+    Code.NOT_FOUND: _("Rave knows no such user"),
 }
 
 
@@ -96,7 +97,7 @@ class HttpRoomApi:
 
     async def register(self, video: Video) -> str:
         """See `RoomApi`."""
-        what = "giving Rave the video"
+        what = _("giving Rave the video")
         if video.provider != _YOUTUBE:
             self._insist(what, "other_providers")
         path = f"/videos/{video.provider}"
@@ -108,63 +109,69 @@ class HttpRoomApi:
         now = self._wall()
         when = int(now * 1000) if self._unconfirmed.vote_time == "milliseconds" else now
         body = {"deviceId": self._api.device_id, "time": when, "url": _video_url(url)}
-        await self._do("voting for the video", "POST", f"{self._path}/votes", _ABOUT_VIDEO, body)
+        await self._do(_("voting for the video"), "POST", f"{self._path}/votes", _ABOUT_VIDEO, body)
 
     async def clear_votes(self) -> None:
         """See `RoomApi`."""
-        self._insist("clearing the votes", "clear_votes")
-        await self._do("clearing the votes", "POST", f"{self._path}/votes/clear", _ABOUT_PLAYBACK)
+        what = _("clearing the votes")
+        self._insist(what, "clear_votes")
+        await self._do(what, "POST", f"{self._path}/votes/clear", _ABOUT_PLAYBACK)
 
     async def like(self, url: str, instance_id: str) -> None:
         """See `RoomApi`."""
-        await self._give("liking the video", Opinion.LIKE, url, instance_id)
+        await self._give(_("liking the video"), Opinion.LIKE, url, instance_id)
 
     async def vote_skip(self, url: str, instance_id: str) -> None:
         """See `RoomApi`."""
-        await self._give("voting to skip the video", Opinion.SKIP, url, instance_id)
+        await self._give(_("voting to skip the video"), Opinion.SKIP, url, instance_id)
 
     async def withdraw(self, opinion: Opinion, url: str, instance_id: str) -> None:
         """See `RoomApi`."""
         query = urlencode(_opinion(opinion, url, instance_id))
         path = f"{self._path}/likeskip?{query}"
-        await self._do("withdrawing the opinion on the video", "DELETE", path, _ABOUT_VIDEO)
+        await self._do(_("withdrawing the opinion on the video"), "DELETE", path, _ABOUT_VIDEO)
 
     async def set_playback(self, position: float, *, playing: bool) -> None:
         """See `RoomApi`."""
-        what = "playing from there" if playing else "pausing there"
+        what = _("playing from there") if playing else _("pausing there")
         self._insist(what, "playback")
         if not math.isfinite(position) or position < 0:
-            raise RaveError(Code.INVALID_ARGUMENT, "a position in a video is a number of seconds from 0 on")
+            raise RaveError(Code.INVALID_ARGUMENT, _("a position in a video is a number of seconds from 0 on"))
         body = {"position": position, "state": "PLAY" if playing else "PAUS", "time": self._wall()}
         await self._do(what, "PUT", f"{self._path}/state", _ABOUT_PLAYBACK, body)
 
     async def end_video(self) -> None:
         """See `RoomApi`."""
-        self._insist("ending the video", "end_video")
-        await self._do("ending the video", "POST", f"{self._path}/state/endstream", _ABOUT_PLAYBACK)
+        what = _("ending the video")
+        self._insist(what, "end_video")
+        await self._do(what, "POST", f"{self._path}/state/endstream", _ABOUT_PLAYBACK)
 
     async def kick(self, user: int) -> None:
         """See `RoomApi`."""
         body = {"deviceId": self._api.device_id, "ids": [_user(user)], "includeOnline": False}
-        await self._do(f"kicking user {user}", "POST", f"{self._path}/kick", _ABOUT_USER, body)
+        await self._do(_("kicking user {user}", user=user), "POST", f"{self._path}/kick", _ABOUT_USER, body)
 
     async def mute(self, user: int) -> None:
         """See `RoomApi`."""
-        await self._do(f"muting user {user}", "POST", f"{self._path}/mute/{_user(user)}", _ABOUT_USER, {})
+        await self._do(
+            _("muting user {user}", user=user), "POST", f"{self._path}/mute/{_user(user)}", _ABOUT_USER, {}
+        )
 
     async def unmute(self, user: int) -> None:
         """See `RoomApi`."""
-        await self._do(f"unmuting user {user}", "POST", f"{self._path}/unmute/{_user(user)}", _ABOUT_USER, {})
+        await self._do(
+            _("unmuting user {user}", user=user), "POST", f"{self._path}/unmute/{_user(user)}", _ABOUT_USER, {}
+        )
 
     async def transfer_leadership(self, user: int) -> None:
         """See `RoomApi`."""
         body = {"newLeaderId": _user(user)}
-        what = f"making user {user} the leader"
+        what = _("making user {user} the leader", user=user)
         await self._do(what, "POST", f"{self._path}/transferleadership", _ABOUT_USER, body)
 
     async def upload(self, picture: Picture) -> Media:
         """See `RoomApi`."""
-        what = "sending a picture"
+        what = _("sending a picture")
         body = {"media": [{"index": 0, "mime": picture.mime, "isExplicit": False}]}
         where = await self._ask(what, "POST", f"{self._path}/images/upload", _ABOUT_PICTURE, place, body)
         try:
@@ -175,7 +182,7 @@ class HttpRoomApi:
 
     async def profile(self, user: int) -> Profile:
         """See `RoomApi`."""
-        what = f"reading the profile of user {user}"
+        what = _("reading the profile of user {user}", user=user)
         self._insist(what, "profiles")
         path = f"/profiles/{_user(user)}?exclude=false&clientVersion=1"
         return await self._ask(what, "GET", path, _ABOUT_PROFILE, models.profile)
@@ -187,23 +194,24 @@ class HttpRoomApi:
         """What the URLs of videos begin with: the room's, if it is to be that and the room plays something."""
         if self._unconfirmed.video_host == "rave":
             return DEFAULT_API
-        what = "reading what the room plays"
+        what = _("reading what the room plays")
         return await self._ask(what, "GET", self._path, {}, models.video_base) or DEFAULT_API
 
     def _insist(self, what: str, switch: str) -> None:
         """Raise `RaveError` (InvalidArgument) for what rave.yaml has switched off."""
         if not getattr(self._unconfirmed, switch):
-            hint = f"who runs the bot may set unconfirmed_calls.{switch} to true in rave.yaml"
-            raise RaveError(Code.INVALID_ARGUMENT, f"{what} is switched off for this bot", hint=hint)
+            option = f"unconfirmed_calls.{switch}"
+            hint = _("who runs the bot may set {option} to true in rave.yaml", option=option)
+            raise RaveError(Code.INVALID_ARGUMENT, _("{what} is switched off for this bot", what=what), hint=hint)
 
     def _admit(self, what: str) -> None:
         """Take one of the calls that we may make; raise `RaveError` (RateLimited) when there is none left."""
         wait = self._rate.take(self._clock())
         if wait > 0:
             seconds = math.ceil(wait)
-            why = "the bot has asked Rave for a lot in this room"
-            hint = f"try again in {seconds} s"
-            raise RaveError(Code.RATE_LIMITED, f"{what} has to wait: {why}", hint=hint, retry_after=seconds)
+            text = _("{what} has to wait: the bot has asked Rave for a lot in this room", what=what)
+            hint = _("try again in {seconds} s", seconds=seconds)
+            raise RaveError(Code.RATE_LIMITED, text, hint=hint, retry_after=seconds)
 
     async def _do(
         self, what: str, method: str, path: str, refusals: Mapping[Code, str], body: dict[str, Any] | None = None
@@ -239,8 +247,9 @@ def _in_words(what: str, error: RaveError, refusals: Mapping[Code, str]) -> Rave
     words = refusals.get(error.code)
     if words is None:
         return error
-    hint = "make the bot the leader" if words in (_LEADER_ONLY, _MAYBE_LEADER_ONLY) else error.hint
-    text = f"{what} failed: {words} (HTTP {error.attributes['status']})"
+    hint = _("make the bot the leader") if words in (_LEADER_ONLY, _MAYBE_LEADER_ONLY) else error.hint
+    status = error.attributes["status"]
+    text = _("{what} failed: {why} (HTTP {status})", what=what, why=words, status=status)
     return RaveError(error.code, text, hint=hint, **error.attributes)
 
 
@@ -271,17 +280,17 @@ def _duration(seconds: float) -> str:
 
 def _opinion(opinion: Opinion, url: str, instance_id: str) -> dict[str, str]:
     if not instance_id or len(instance_id) > _MAX_INSTANCE_ID or not instance_id.isprintable():
-        raise RaveError(Code.INVALID_ARGUMENT, "Rave has not said which playing of the video this is")
+        raise RaveError(Code.INVALID_ARGUMENT, _("Rave has not said which playing of the video this is"))
     return {"opinion": opinion.value, "url": _video_url(url), "videoInstanceId": instance_id}
 
 
 def _video_url(url: str) -> str:
     if not url.startswith("https://") or len(url) > _MAX_URL or not url.isascii() or not url.isprintable():
-        raise RaveError(Code.INVALID_ARGUMENT, "that is not the URL of a video")
+        raise RaveError(Code.INVALID_ARGUMENT, _("that is not the URL of a video"))
     return url
 
 
 def _user(user: int) -> int:
     if user <= 0:
-        raise RaveError(Code.INVALID_ARGUMENT, "that is not the id of a user")
+        raise RaveError(Code.INVALID_ARGUMENT, _("that is not the id of a user"))
     return user

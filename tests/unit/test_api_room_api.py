@@ -15,6 +15,7 @@ from ravesvc.api.client import Api
 from ravesvc.api.models import Opinion, Profile
 from ravesvc.api.room_api import RATE, HttpRoomApi
 from ravesvc.api.upload import Uploads
+from ravesvc.bot import language
 from ravesvc.bot.room_api import RoomApi
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import DEFAULT_API, ClientIdentity, Servers, Session, Tls, UnconfirmedCalls
@@ -509,3 +510,14 @@ def test_a_question_that_is_cancelled_leaves_the_next_one_a_connection(
     with serving(authority, FINE) as server:
         run(main())
     assert [asked.path.rpartition("/")[2] for asked in server.asked] == ["votes", "kick"]
+
+
+def test_a_refusal_can_be_said_in_the_language_of_the_room(authority: Authority, ask: Ask) -> None:
+    with serving(authority, refusing(403)) as server:
+        error = fails(ask, server, KICK)
+    german = language.load("de")
+    said = [language.translate(text, german) for text in (error.message, error.hint)]
+    assert said == [
+        "Nutzer 900000002 hinauswerfen ging nicht: Rave lässt das nur den Leiter tun (HTTP 403)",
+        "mach den Bot zum Leiter",
+    ]

@@ -23,6 +23,7 @@ _TITLES: Mapping[str, str] = {
 # Authors may register any number of commands. A message holds some 30 names, or 10 lines.
 _MAX_NAMES = 60
 _MAX_LINES = 30
+_MAX_GROUP = 64
 # No line is longer than half a message, so that each message that a long answer is split into begins with a whole
 # line: one that began with a name might be a command of another bot.
 _NAMES_PER_LINE = 12
@@ -48,8 +49,10 @@ async def help_(context: Context) -> None:
         await context.reply(_explanation(context, command))
         return
     groups = _groups(context.allowed_commands())
+    # The title of a group may have several words.
+    words = fold(" ".join(context.args)[:_MAX_GROUP])
     for group, commands in groups.items():
-        if name in (group, fold(context.translate(_title(commands)))):
+        if group in (name, words) or words == fold(context.translate(_title(commands))):
             await context.reply(_list(context, commands))
             return
     raise unknown_command(context, name, [c.key for c in context.allowed_commands()] + list(groups))
@@ -77,7 +80,7 @@ def _list(context: Context, commands: Sequence[Command]) -> str:
     listed = [_line(context, command) for command in commands[:_MAX_LINES]]
     left = len(commands) - _MAX_LINES
     more = [ngettext("and {n} more", "and {n} more", left)] if left > 0 else []
-    return lines(_("{group}:", group=_title(commands)), *listed, *more)
+    return lines(_("**{group}**:", group=_title(commands)), *listed, *more)
 
 
 def _line(context: Context, command: Command) -> str:

@@ -18,6 +18,7 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from ravesvc.bot.language import gettext as _
 from ravesvc.bot.queue import Entry, Queue, QueueLimits, Request, Showing, same_url, shows
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.playback import PlayMode
@@ -336,7 +337,7 @@ class QueueScheduler:
         Raises what `Queue.add` does, and the same for what plays now.
         """
         if self.plays(entry.video, now):
-            raise RaveError(Code.INVALID_ARGUMENT, "that video plays now")
+            raise RaveError(Code.INVALID_ARGUMENT, _("that video plays now"))
         self.queue = self.queue.add(entry, limits)
         if self.stalled:
             self._begin_afresh()

@@ -56,9 +56,17 @@ def test_commands_are_listed_by_group_ours_first() -> None:
 @pytest.mark.parametrize("name", ["games", "GAMES", "?games"])
 def test_a_group_is_listed_with_what_its_commands_do(name: str) -> None:
     assert ask(Scene(), f"?help {name}").splitlines() == [
-        "Games:",
+        "**Games**:",
         "• **?dare**: Gives you something to do.",
         "• **?truth**: Asks you a question.",
+    ]
+
+
+def test_the_name_of_a_group_may_have_several_words() -> None:
+    assert ask(with_quiz(), "?help PUB  quiz").splitlines() == [
+        "**Pub Quiz**:",
+        "• **?quiz**: Asks.",
+        "• **?reset**: Begins anew.",
     ]
 
 

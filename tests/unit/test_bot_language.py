@@ -168,7 +168,7 @@ def test_a_bot_answers_in_the_language_of_its_room() -> None:
         assert await scene.answer("?hello") == "Hallo, Ann!"
         assert (await scene.answer("?status")).splitlines()[1] == "Raum 11111111: 3 Personen"
         assert (await scene.answer("?help spiele")).splitlines()[:2] == [
-            "Spiele:",
+            "**Spiele**:",
             "• **?dare**: Gibt dir etwas zu tun.",
         ]
         answer = await scene.answer("?help pnig")

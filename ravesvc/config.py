@@ -109,6 +109,7 @@ class Config:
     connection_failure_window: float
     leave_when_alone: float
     blocklist_duration: float
+    history_retention: float
     blocklist_persist_path: Path
     credentials_path: Path
     state_path: Path
@@ -297,6 +298,7 @@ def _config(top: _Section, places: Places) -> Config:
         connection_failure_window=top.duration("connection_failure_window", 120.0, least=0, most=86400),
         leave_when_alone=top.duration("leave_when_alone", 180.0, least=0, most=86400),
         blocklist_duration=top.duration("blocklist_duration", 3600.0, least=1),
+        history_retention=top.duration("history_retention", 90 * 86400.0, least=0),
         blocklist_persist_path=top.path("blocklist_persist_path", places.state / "blocklist.json"),
         credentials_path=top.path("credentials_path", places.state / "credentials.json"),
         state_path=top.path("state_path", places.state / "state.db"),

@@ -9,6 +9,9 @@ from ravesvc.bot.command import Permission
 from ravesvc.picture import Picture
 from ravesvc.video import Video
 
+# Bytes of JSON in UTF-8 that a document of a room may have.
+MAX_DOCUMENT = 60 * 1024
+
 
 class Counts(NamedTuple):
     """How many active admins and command permissions there are."""
@@ -18,7 +21,9 @@ class Counts(NamedTuple):
 
 
 class Backend(Protocol):
-    """The owner of admins, permissions and account. `actor` is the chat user who asks, whose right it checks itself.
+    """The owner of admins, permissions, account, and of what rooms remember.
+
+    `actor` is the chat user who asks, whose right it checks itself.
 
     When a change is answered, it is safe on disk and holds in every mesh. Every method raises `RaveError`, in words
     fit for the chat: AccessDenied, InvalidArgument, LastAdmin, Busy, StoreUnavailable, NotRunning (nobody answers).
@@ -72,6 +77,34 @@ class Backend(Protocol):
 
     async def fetch_picture(self, actor: int, video: Video) -> Picture:
         """The picture of a video, the caller's to close. Raises NotFound as well."""
+
+    async def read_document(self, name: str) -> str | None:
+        """A document of this room as JSON; None if there is none. A name is a word in lower case."""
+
+    async def write_document(self, name: str, text: str) -> None:
+        """Put a JSON object or list in the place of a document of this room; `MAX_DOCUMENT` bytes at most.
+
+        Raises InvalidArgument, too, when the room or the host has no place for it; RateLimited for more than one
+        write in a second, in the long run.
+        """
+
+    async def append_history(self, name: str, entry: str) -> None:
+        """Add a JSON object to a history of this room, with the time as its field `time`; the oldest give way.
+
+        Raises as `write_document` does.
+        """
+
+    async def read_history(self, name: str, count: int) -> list[str]:
+        """The latest entries of a history of this room, at most so many, each as JSON, the oldest of them first.
+
+        `time` is in seconds since the epoch.
+        """
+
+    async def forget_user(self, actor: int) -> int:
+        """Remove what is kept of the actor, in all rooms; returns how many entries there were.
+
+        Raises InvalidArgument for an admin, and for who is ignored. Running bots have forgotten them as well then.
+        """
 
     async def login_ended(self) -> None:
         """Wait until the login that began last has succeeded, if it has not yet; raises what made it fail."""

@@ -160,6 +160,10 @@ class Bot:
         await self._people.learn(users)
         return [(user, await self._people.name(user)) for user in users]
 
+    def forget_user(self, user: int) -> None:
+        """Remember nothing of a user."""
+        self._people.forget(user)
+
     async def settle(self) -> None:
         """Return when all that was begun has ended: commands, event handlers and answers."""
         # A command may have others begin.

@@ -65,6 +65,10 @@ class People:
             if missing:
                 self._remember(missing, await self._ask(missing))
 
+    def forget(self, user_id: int) -> None:
+        """Remember no name of a user."""
+        self._entries.pop(user_id, None)
+
     def _fresh(self, user_id: int) -> bool:
         entry = self._entries.get(user_id)
         if entry is None or entry.until <= self._clock():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ravesvc import fields, names
-from ravesvc.bot.backend import Counts
+from ravesvc.bot.backend import MAX_DOCUMENT, Counts
 from ravesvc.bot.command import Permission
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, faults
@@ -164,6 +164,35 @@ class ParentBackend:
                 return Picture(descriptor)
         raise _senseless()
 
+    async def read_document(self, name: str) -> str | None:
+        """See `Backend`."""
+        match await self._ask("ReadDocument", "s", name, timeout=_READING):
+            case [bool(found), str(text)]:
+                return text if found else None
+        raise _senseless()
+
+    async def write_document(self, name: str, text: str) -> None:
+        """See `Backend`."""
+        await self._ask("WriteDocument", "ss", name, _short(text))
+
+    async def append_history(self, name: str, entry: str) -> None:
+        """See `Backend`."""
+        await self._ask("AppendHistory", "ss", name, _short(entry))
+
+    async def read_history(self, name: str, count: int) -> list[str]:
+        """See `Backend`."""
+        match await self._ask("ReadHistory", "su", name, count, timeout=_READING):
+            case [list(entries)]:
+                return [_text(entry) for entry in entries]
+        raise _senseless()
+
+    async def forget_user(self, actor: int) -> int:
+        """See `Backend`."""
+        match await self._ask("ForgetUser", "t", actor):
+            case [removed]:
+                return _number(removed)
+        raise _senseless()
+
     async def login_ended(self) -> None:
         """See `Backend`."""
         await self._ask("LoginEnded", timeout=_LOGIN)
@@ -220,6 +249,13 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise _senseless()
     return value
+
+
+def _short(text: str) -> str:
+    """JSON that the bus takes: the parent never hears of a call that is too long."""
+    if len(text.encode(errors="replace")) > MAX_DOCUMENT:
+        raise RaveError(Code.INVALID_ARGUMENT, f"a room can keep no more than {MAX_DOCUMENT // 1024} KiB of that")
+    return text
 
 
 def _permission(admin: object) -> Permission:

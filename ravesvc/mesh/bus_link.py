@@ -56,7 +56,12 @@ class BusLink:
 
     def _make_object(self) -> WorkerObject:
         return WorkerObject(
-            self._status, self._face.users, self._face.reconnect, self._face.refresh, self._face.edition
+            self._status,
+            self._face.users,
+            self._face.reconnect,
+            self._face.refresh,
+            self._face.forget_user,
+            self._face.edition,
         )
 
     def _status(self) -> dict[str, Variant]:

@@ -106,6 +106,9 @@ class Face(Protocol):
     async def refresh(self, what: Announcement) -> None:
         """Ask for one kind and return when the answer is applied; raises `RaveError` when it can't be had."""
 
+    def forget_user(self, user: int) -> None:
+        """Forget what it remembers of a user, and write nothing of them any more."""
+
     def met(self) -> None:
         """There is somebody who has not heard of it; what it knows may be old, too."""
 

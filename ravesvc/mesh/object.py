@@ -44,6 +44,7 @@ class WorkerObject(Interface):
         users: Callable[[], Awaitable[tuple[list[tuple[int, str]], int]]],
         reconnect: Callable[[], None],
         refresh: Callable[[Announcement], Awaitable[None]],
+        forget_user: Callable[[int], None],
         edition: Edition,
     ) -> None:
         super().__init__(policy_decides)
@@ -52,6 +53,7 @@ class WorkerObject(Interface):
         self._users = users
         self._reconnect = reconnect
         self._refresh = refresh
+        self._forget_user = forget_user
 
     @method(returns={"status": "a{sv}"})
     async def get_status(self, call: Call) -> dict[str, Variant]:
@@ -97,6 +99,11 @@ class WorkerObject(Interface):
     async def refresh_commands(self, call: Call) -> None:
         """Read own commands again; answered, after CommandErrors if that has changed, when they are in force."""
         await self._refresh(Announcement.COMMANDS)
+
+    @method(takes={"user": "t"})
+    async def forget_user(self, call: Call, user: int) -> None:
+        """Forget what the bot remembers of a user; nothing of them is written after the answer."""
+        self._forget_user(user)
 
 
 class Presence:

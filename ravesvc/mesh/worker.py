@@ -201,6 +201,10 @@ class Worker:
         """See `Face`."""
         await self._follower.refresh(what)
 
+    def forget_user(self, user: int) -> None:
+        """See `Face`."""
+        self._bot.forget_user(user)
+
     def met(self) -> None:
         """See `Face`."""
         self._follower.met()

@@ -18,6 +18,7 @@ from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.desk import Desk
 from ravesvc.orchestrator.media import Videos
+from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
 
@@ -34,6 +35,7 @@ class BackendObject(Interface):
         state: State,
         account: Account,
         claims: Claims,
+        memory: RoomMemory,
         videos: Videos[int],
         refresh: Callable[[], Awaitable[None]],
         entry_points: Callable[[], Sequence[EntryPoint]],
@@ -56,7 +58,7 @@ class BackendObject(Interface):
         super().__init__(verified)
         self._workers = workers
         self._videos = videos
-        self._desk = Desk(blocks, state, account, claims, refresh)
+        self._desk = Desk(blocks, state, account, claims, memory, refresh)
         self._entry_points = entry_points
         self._pause = pause
         self._chat_form = chat_form
@@ -199,6 +201,37 @@ class BackendObject(Interface):
     async def fetch_picture(self, call: Call, actor: int, provider: str, video_id: str) -> int:
         """The picture of a video. Errors: see the XML."""
         return await self._videos.picture(await self._workers.mesh_of(call.sender), actor, provider, video_id)
+
+    @method(takes={"name": "s"}, returns={"found": "b", "text": "s"})
+    async def read_document(self, call: Call, name: str) -> tuple[bool, str]:
+        """A document of the caller's room. Errors: InvalidArgument, RateLimited, StoreUnavailable."""
+        async with self._asking(call) as mesh:
+            text = await self._desk.read_document(mesh, name)
+            return text is not None, text or ""
+
+    @method(takes={"name": "s", "text": "s"})
+    async def write_document(self, call: Call, name: str, text: str) -> None:
+        """Put JSON in the place of a document. Errors: InvalidArgument, RateLimited, StoreUnavailable."""
+        async with self._asking(call) as mesh:
+            await self._desk.write_document(mesh, name, text)
+
+    @method(takes={"name": "s", "entry": "s"})
+    async def append_history(self, call: Call, name: str, entry: str) -> None:
+        """Add a JSON object to a history. Errors: InvalidArgument, RateLimited, StoreUnavailable."""
+        async with self._asking(call) as mesh:
+            await self._desk.append_history(mesh, name, entry)
+
+    @method(takes={"name": "s", "count": "u"}, returns={"entries": "as"})
+    async def read_history(self, call: Call, name: str, count: int) -> list[str]:
+        """The latest entries of a history, oldest first. Errors: InvalidArgument, RateLimited, StoreUnavailable."""
+        async with self._asking(call) as mesh:
+            return await self._desk.read_history(mesh, name, count)
+
+    @method(takes={"actor": "t"}, returns={"entries": "u"})
+    async def forget_user(self, call: Call, actor: int) -> int:
+        """Remove what is kept of the actor. Errors: InvalidArgument, RateLimited, StoreUnavailable."""
+        async with self._asking(call) as mesh:
+            return await self._desk.forget_user(mesh, actor)
 
     @method()
     async def login_ended(self, call: Call) -> None:

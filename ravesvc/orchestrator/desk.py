@@ -17,8 +17,10 @@ from ravesvc.orchestrator import arguments
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.claims import Claims
+from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.state import State
 from ravesvc.settings import Session
+from ravesvc.words import count
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Desk:
         state: State,
         account: Account,
         claims: Claims,
+        memory: RoomMemory,
         refresh: Callable[[], Awaitable[None]],
     ) -> None:
         """`refresh` has everything read again, everywhere."""
@@ -66,6 +69,7 @@ class Desk:
         self._state = state
         self._account = account
         self._claims = claims
+        self._memory = memory
         self._refresh = refresh
 
     def admins(self) -> frozenset[int]:
@@ -192,6 +196,34 @@ class Desk:
         with self._acting(mesh, actor, "log the bot in again"):
             log.info("User %d in mesh %s wants the bot to log in again", actor, mesh, extra=about(mesh))
             return await self._account.login("")
+
+    async def read_document(self, mesh: str, name: str) -> str | None:
+        """A document of the room; None if there is none. Raises InvalidArgument, RateLimited, StoreUnavailable."""
+        with _in_chat_words(mesh):
+            return await self._memory.read_document(mesh, name)
+
+    async def write_document(self, mesh: str, name: str, text: str) -> None:
+        """Put JSON in the place of a document. Raises as `read_document`."""
+        with _in_chat_words(mesh):
+            await self._memory.write_document(mesh, name, text)
+
+    async def append_history(self, mesh: str, name: str, entry: str) -> None:
+        """Add JSON to a history. Raises as `read_document`."""
+        with _in_chat_words(mesh):
+            await self._memory.append_history(mesh, name, entry)
+
+    async def read_history(self, mesh: str, name: str, number: int) -> list[str]:
+        """The latest entries of a history. Raises as `read_document`."""
+        with _in_chat_words(mesh):
+            return await self._memory.read_history(mesh, name, number)
+
+    async def forget_user(self, mesh: str, actor: int) -> int:
+        """Remove what is kept of the actor; an admin is refused. Raises as `read_document`."""
+        with _in_chat_words(mesh):
+            removed = await self._memory.forget_at_wish(mesh, arguments.user_id(actor))
+            # Not who: that would be kept then.
+            log.info("A user in mesh %s is forgotten: %s", mesh, count(removed, "entry"), extra=about(mesh))
+            return removed
 
     def allow_leave(self, mesh: str, actor: int) -> None:
         """Return if the user may send the bot away from the mesh. Raises AccessDenied, StoreUnavailable."""

@@ -311,6 +311,11 @@ class Fleet:
         """Let a mesh's child connect anew. Raises `RaveError` (NotRunning, Bus, Timeout)."""
         await self.workers.call(mesh, "RestartConnection")
 
+    async def forget_user(self, user: int) -> set[str]:
+        """Have all bots forget a user; returns the meshes of those that may not have heard of it."""
+        heard = await self.workers.forget_user(user)
+        return {mesh for mesh, unit in self._watch.states.items() if unit.running} - heard
+
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
         """Who is in a mesh now, as its child says: ids and names of some, and how many there are.
 

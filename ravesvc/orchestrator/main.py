@@ -45,6 +45,7 @@ from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.polkit import Authority
 from ravesvc.orchestrator.record import Record, command_errors, unshown, usual_chat_form
 from ravesvc.orchestrator.roll import Roll
+from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.scope import ScopeFile
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
@@ -209,6 +210,12 @@ class _Parent:
         )
         authority = Authority(bus)
         claims = Claims(settings.advice.claim)
+        self._memory = RoomMemory(
+            self._state,
+            settings.history_retention,
+            listed=lambda: self._discovery.census.meshes,
+            tell_forget=self._fleet.forget_user,
+        )
         self._roll = Roll(self._fleet, settings.edition(), progress=self._roll_progress, ended=self._roll_ended)
         self._objects = Objects(bus, lambda mesh: MeshObject(authority, self._fleet, self._roll, mesh))
         self._blocklist = BlocklistObject(authority, self._blocks)
@@ -221,6 +228,7 @@ class _Parent:
             state=self._state,
             account=self._account,
             claims=claims,
+            memory=self._memory,
             starts=self._starts,
             hosts=self._hosts,
             prefix=settings.command_prefix[0],
@@ -233,6 +241,7 @@ class _Parent:
             self._state,
             self._account,
             claims,
+            self._memory,
             Videos(HelperClient(), settings.videos),
             refresh=self._refresh,
             entry_points=lambda: self._entry_points,
@@ -284,6 +293,7 @@ class _Parent:
             self._blocks.work(),
             self._state.work(),
             self._hosts.run(),
+            self._memory.run(),
         )
 
     async def reread(self) -> None:

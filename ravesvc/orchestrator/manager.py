@@ -27,6 +27,7 @@ from ravesvc.orchestrator.hosts import HostRecord
 from ravesvc.orchestrator.polkit import Authority
 from ravesvc.orchestrator.record import Record, command_errors, unshown
 from ravesvc.orchestrator.roll import Roll
+from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
 from ravesvc.store import credentials as account_file
@@ -92,6 +93,7 @@ class ManagerObject(Interface):
         state: State,
         account: Account,
         claims: Claims,
+        memory: RoomMemory,
         starts: StartPolicy,
         hosts: HostRecord,
         prefix: str,
@@ -107,6 +109,7 @@ class ManagerObject(Interface):
         self._state = state
         self._account = account
         self._claims = claims
+        self._memory = memory
         self._starts = starts
         self._hosts = hosts
         self._prefix = prefix
@@ -331,6 +334,13 @@ class ManagerObject(Interface):
         if heard:
             log.info("An operator has user %d no longer ignored", user)
         return heard
+
+    @method(takes={"user": "t"}, returns={"entries": "u"}, action=PolkitAction.ADMINS)
+    async def forget_user(self, call: Call, user: int) -> int:
+        """Remove what is kept of a user. Errors: InvalidArgument (also for an admin), StoreUnavailable."""
+        removed = await self._memory.forget_user(arguments.user_id(user))
+        log.info("An operator has had a user forgotten")
+        return removed
 
     @method(returns={"permissions": "a(sbst)"}, action=PolkitAction.READ)
     async def list_permissions(self, call: Call) -> list[tuple[str, bool, str, int]]:

@@ -33,6 +33,9 @@ _FOR_A_PERSON = 10
 _LOST = (Code.STORE, Code.BAD_FILE)
 # What is kept in a file of its own, for a start without the store.
 _COPIED = frozenset({Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.IGNORED})
+# How a failure begins, before something was done and while it was.
+_CHANGING = ("changes can't be saved", "whether the change was saved is not known")
+_READING = ("nothing can be read", "nothing can be read")
 # No command has this name.
 _NO_COMMAND = ""
 _CLOSED = RaveError(Code.STORE, "the store is closed")
@@ -303,6 +306,42 @@ class State:
 
         await self._change(write, lambda _: contents)
 
+    async def read_rooms(self, work: Callable[[Store], Awaitable[T]]) -> T:
+        """What `work` reads of what rooms remember, which is no part of the copy."""
+        async with self._using(failing=_READING):
+            return await work(self._store)
+
+    async def change_rooms(self, work: Callable[[Store], Awaitable[T]]) -> T:
+        """What `work` returns, which changes what rooms remember."""
+        async with self._using():
+            return await work(self._store)
+
+    def insist_on_forgettable(self, user: int) -> None:
+        """Raise `RaveError` (InvalidArgument) for a user of whom something has to be kept; StoreUnavailable."""
+        if self.error:
+            raise _refusal("changes can't be saved", self.error)
+        if user in self.admins:
+            raise _needed(user, "an admin", "have that right removed first")
+        if user in self.ignored:
+            raise _needed(user, "ignored by all bots", "have them listen again first")
+        if self.credentials and self.credentials.user_id == user:
+            raise _needed(user, "the bot itself", "")
+
+    async def forget_user(self, user: int) -> int:
+        """Take a user out of the entries about others, and delete what is left of a former admin.
+
+        Returns how many entries that has changed. Raises `RaveError` (InvalidArgument) as `insist_on_forgettable`.
+        """
+        async with self._using():
+            # They may have become an admin while this change waited for its turn.
+            self.insist_on_forgettable(user)
+            changed = await self._store.forget_user(user)
+            told = self._keep(await self._store.read())
+        await self._announce(told)
+        # It may hold more than is told, and an earlier attempt may have ended before it was written.
+        await self._write_copy()
+        return changed
+
     async def _change(
         self, write: Callable[[], Awaitable[T]], after: Callable[[Contents], Contents], actor: int | None = None
     ) -> None:
@@ -322,14 +361,15 @@ class State:
         return changed
 
     @contextlib.asynccontextmanager
-    async def _using(self, actor: int | None = None) -> AsyncIterator[Contents]:
+    async def _using(self, actor: int | None = None, failing: tuple[str, str] = _CHANGING) -> AsyncIterator[Contents]:
         """The store for one change, and the copy that was good until then."""
+        before, during = failing
         if self.error:
             # Without waiting for a recovery that may take its time.
-            raise _refusal("changes can't be saved", self.error)
+            raise _refusal(before, self.error)
         async with self._lock:
             if self.error:
-                raise _refusal("changes can't be saved", self.error)
+                raise _refusal(before, self.error)
             assert self.contents, "a store that can be used has been read"
             if actor is not None and actor not in self.admins:
                 # The right may have gone while this change waited for its turn.
@@ -340,7 +380,7 @@ class State:
                 if e.code not in _LOST:
                     raise
                 await self._fail(e)
-                raise _refusal("whether the change was saved is not known", e) from e
+                raise _refusal(during, e) from e
             except BaseException:
                 self._lose(RaveError(Code.STORE, "a change was broken off"))
                 raise
@@ -439,13 +479,20 @@ class State:
     async def _announce(self, told: Sequence[Announcement]) -> None:
         await asyncio.gather(*(self._tell(announcement) for announcement in told))
         if not _COPIED.isdisjoint(told):
-            async with self._copying:
-                assert self.contents, "something in it has changed"
-                await asyncio.to_thread(self._copy.write, self.contents)
+            await self._write_copy()
+
+    async def _write_copy(self) -> None:
+        async with self._copying:
+            assert self.contents, "something in it has changed"
+            await asyncio.to_thread(self._copy.write, self.contents)
 
 
 def _refusal(what: str, why: RaveError) -> RaveError:
     return RaveError(Code.STORE, f"{what}: {why.message}", hint=why.hint, refused=what)
+
+
+def _needed(user: int, why: str, hint: str) -> RaveError:
+    return RaveError(Code.INVALID_ARGUMENT, f"user {user} is {why}, and can't be forgotten", hint=hint)
 
 
 def _parts(contents: Contents) -> dict[Announcement, object]:

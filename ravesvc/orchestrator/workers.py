@@ -145,8 +145,19 @@ class Workers:
         tasks = [self._soon_tell(announcement, *child) for child in self._senders.items()]
         if tasks:
             await asyncio.wait(tasks, timeout=_TELL_TIMEOUT)
-        told = sum(task.done() and not task.cancelled() and task.result() for task in tasks)
+        told = sum(map(_succeeded, tasks))
         return told, len(tasks) - told
+
+    async def forget_user(self, user: int) -> frozenset[str]:
+        """Have all verified children forget a user; returns the meshes of those that have done so in two seconds."""
+        tasks = {
+            mesh: asyncio.create_task(self._tell_forget(mesh, sender, user)) for mesh, sender in self._senders.items()
+        }
+        for task in tasks.values():
+            self._keep(task)
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=_TELL_TIMEOUT)
+        return frozenset(mesh for mesh, task in tasks.items() if _succeeded(task))
 
     def forget(self, mesh: str) -> None:
         """The child is gone."""
@@ -213,26 +224,36 @@ class Workers:
         return self._to_tell[key]
 
     async def _tell(self, announcement: Announcement, mesh: str, sender: str) -> bool:
-        path = names.worker_path(mesh)
         try:
             async with self._telling:
                 del self._to_tell[sender, announcement]
-                # One that hangs keeps others waiting no longer than that; it finds the call when it goes on.
-                await self._bus.call(
-                    sender,
-                    path,
-                    names.WORKER_INTERFACE,
-                    announcement,
-                    timeout=_TELL_TIMEOUT,
-                    largest=_LARGEST,
-                )
-        except RaveError as e:
-            # It is gone, or asks again by itself.
-            log.debug("The child of mesh %s has not followed: %s", mesh, e)
-            return False
+                # One that misses it asks again by itself.
+                return await self._follow(mesh, sender, announcement)
         except asyncio.CancelledError:
             self._to_tell.pop((sender, announcement), None)
             raise
+
+    async def _tell_forget(self, mesh: str, sender: str, user: int) -> bool:
+        async with self._telling:
+            return await self._follow(mesh, sender, "ForgetUser", "t", user)
+
+    async def _follow(self, mesh: str, sender: str, member: str, signature: str = "", *args: Any) -> bool:
+        """Whether a child has done soon what it is told; one that hangs finds the call when it goes on."""
+        path = names.worker_path(mesh)
+        try:
+            await self._bus.call(
+                sender,
+                path,
+                names.WORKER_INTERFACE,
+                member,
+                signature,
+                *args,
+                timeout=_TELL_TIMEOUT,
+                largest=_LARGEST,
+            )
+        except RaveError as e:
+            log.debug("The child of mesh %s has not followed: %s", mesh, e)
+            return False
         return True
 
     async def _admit(self, sender: str) -> None:
@@ -276,6 +297,10 @@ class Workers:
             finally:
                 os.close(descriptor)
         return str(unit)
+
+
+def _succeeded(task: asyncio.Task[bool]) -> bool:
+    return task.done() and not task.cancelled() and task.result()
 
 
 def _user(mesh: str, answer: object) -> tuple[int, str]:

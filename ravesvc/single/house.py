@@ -26,6 +26,7 @@ from ravesvc.orchestrator.desk import Desk
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.hosts import HostRecord, this_host
 from ravesvc.orchestrator.media import Videos
+from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
 from ravesvc.single.link import RoomParent
@@ -77,7 +78,13 @@ class House:
         self._discovery.hold(RaveError(Code.NOT_RUNNING, "it is still starting"))
         self._entry_points: list[EntryPoint] = []
         self._claims = Claims(settings.advice.claim)
-        desk = Desk(self._blocks, self._state, self._account, self._claims, self._refresh)
+        self._memory = RoomMemory(
+            self._state,
+            settings.history_retention,
+            listed=lambda: self._discovery.census.meshes,
+            tell_forget=self._tell_forget,
+        )
+        desk = Desk(self._blocks, self._state, self._account, self._claims, self._memory, self._refresh)
         self._rooms = Rooms(
             settings,
             self._discovery.census,
@@ -156,6 +163,7 @@ class House:
             self._blocks.work(),
             self._state.work(),
             self._hosts.run(),
+            self._memory.run(),
             self._until_lost(),
         )
         tasks = [asyncio.create_task(wait) for wait in waits]
@@ -214,6 +222,11 @@ class House:
         if announcement is Announcement.CREDENTIALS:
             await self._account.adopt()
         await self._rooms.tell(announcement)
+
+    async def _tell_forget(self, user: int) -> tuple[str, ...]:
+        """Have all bots forget a user; none of them fails to hear of it."""
+        self._rooms.forget_user(user)
+        return ()
 
     async def _refresh(self) -> None:
         """Read everything again, and let everybody ask again, whether anything differs or not."""

@@ -122,6 +122,26 @@ class RoomParent:
         """See `Backend`."""
         return Picture(await self._videos.picture(self._mesh, actor, *video.key))
 
+    async def read_document(self, name: str) -> str | None:
+        """See `Backend`."""
+        return await self._desk.read_document(self._mesh, name)
+
+    async def write_document(self, name: str, text: str) -> None:
+        """See `Backend`."""
+        await self._desk.write_document(self._mesh, name, text)
+
+    async def append_history(self, name: str, entry: str) -> None:
+        """See `Backend`."""
+        await self._desk.append_history(self._mesh, name, entry)
+
+    async def read_history(self, name: str, count: int) -> list[str]:
+        """See `Backend`."""
+        return await self._desk.read_history(self._mesh, name, count)
+
+    async def forget_user(self, actor: int) -> int:
+        """See `Backend`."""
+        return await self._desk.forget_user(self._mesh, actor)
+
     async def login_ended(self) -> None:
         """See `Backend`."""
         await self._desk.login_ended(self._mesh)

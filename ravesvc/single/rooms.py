@@ -138,6 +138,12 @@ class Rooms:
         if tasks:
             await asyncio.wait(tasks, timeout=_TELL_TIMEOUT)
 
+    def forget_user(self, user: int) -> None:
+        """Have all bots forget a user."""
+        for room in self._rooms.values():
+            if room.worker:
+                room.worker.forget_user(user)
+
     def pause(self, mesh: str) -> tuple[float, str]:
         """For how many more seconds the bot of a mesh is to leave Rave alone, and why; 0 when it need not."""
         return self._starts.pause(self._record(mesh))

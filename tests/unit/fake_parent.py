@@ -31,6 +31,8 @@ class FakeParent(Interface):
         self.admin_users: set[int] = set()
         self.ignored_users: set[int] = set()
         self.overrides: dict[str, bool] = {}
+        self.documents: dict[str, str] = {}
+        self.histories: dict[str, list[str]] = {}
         self.chat_form = ""
         self.attempts = 0
         self.failing_usec = 0
@@ -167,6 +169,29 @@ class FakeParent(Interface):
         descriptor = os.memfd_create("picture", os.MFD_CLOEXEC)
         os.write(descriptor, self.picture)
         return descriptor
+
+    @method(takes={"name": "s"}, returns={"found": "b", "text": "s"})
+    async def read_document(self, call: Call, name: str) -> Any:
+        text = self.documents.get(name)
+        return await self._answer(call, name, value=(text is not None, text or ""))
+
+    @method(takes={"name": "s", "text": "s"})
+    async def write_document(self, call: Call, name: str, text: str) -> None:
+        await self._answer(call, name, text)
+        self.documents[name] = text
+
+    @method(takes={"name": "s", "entry": "s"})
+    async def append_history(self, call: Call, name: str, entry: str) -> None:
+        await self._answer(call, name, entry)
+        self.histories.setdefault(name, []).append(entry)
+
+    @method(takes={"name": "s", "count": "u"}, returns={"entries": "as"})
+    async def read_history(self, call: Call, name: str, count: int) -> Any:
+        return await self._answer(call, name, count, value=self.histories.get(name, [])[-count:])
+
+    @method(takes={"actor": "t"}, returns={"entries": "u"})
+    async def forget_user(self, call: Call, actor: int) -> Any:
+        return await self._answer(call, actor, value=3)
 
     @method()
     async def login_ended(self, call: Call) -> None:

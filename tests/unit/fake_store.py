@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from ravesvc.errors import Code, RaveError
+from ravesvc.store.room_document import DocumentSize, Kind, RoomDocument, size
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Host, IgnoredUser
 
 WHEN = datetime(2024, 1, 8, 10, tzinfo=UTC)
@@ -43,7 +45,7 @@ class FakeStore:
     """A `Store`. What has been written stays over `close` and `open`.
 
     Attributes:
-        contents: what it holds; a test may put something else there, as another program would.
+        contents, documents: what it holds; a test may put something else there, as another program would.
         failure: what every call fails with as long as it is set.
         unanswered: what the next change fails with although it is carried out.
         gate: every call waits for it; set at first.
@@ -55,6 +57,7 @@ class FakeStore:
 
     def __init__(self, contents: Contents | None = None) -> None:
         self.contents = contents or Contents()
+        self.documents: dict[tuple[str, Kind, str], RoomDocument] = {}
         self.failure: Exception | None = None
         self.unanswered: Exception | None = None
         self.gate = asyncio.Event()
@@ -147,6 +150,40 @@ class FakeStore:
         changed = len(others) < len(self.contents.ignored)
         await self._write("unignore_user", dataclasses.replace(self.contents, ignored=others))
         return changed
+
+    async def forget_user(self, user_id: int) -> int:
+        contents = self.contents
+        kept = tuple(
+            dataclasses.replace(each, added_by=0 if each.added_by == user_id else each.added_by)
+            for each in contents.admins
+            if each.active or each.user_id != user_id
+        )
+        await self._write("forget_user", dataclasses.replace(contents, admins=kept))
+        return sum(each not in kept for each in contents.admins)
+
+    async def list_documents(self) -> list[DocumentSize]:
+        await self._call("list_documents")
+        return [
+            DocumentSize(mesh=mesh, kind=kind, name=name, size=size(each.text), updated_at=each.updated_at)
+            for (mesh, kind, name), each in sorted(self.documents.items())
+        ]
+
+    async def read_document(self, mesh: str, kind: Kind, name: str) -> RoomDocument | None:
+        await self._call("read_document")
+        return self.documents.get((mesh, kind, name))
+
+    async def write_document(self, document: RoomDocument) -> None:
+        await self._call("write_document")
+        self.documents[document.mesh, document.kind, document.name] = document
+
+    async def read_room(self, mesh: str) -> list[RoomDocument]:
+        await self._call("read_room")
+        return [each for _, each in sorted(self.documents.items()) if each.mesh == mesh]
+
+    async def replace_room(self, mesh: str, new: Sequence[RoomDocument]) -> None:
+        await self._call("replace_room")
+        others = {key: each for key, each in self.documents.items() if each.mesh != mesh}
+        self.documents = others | {(each.mesh, each.kind, each.name): each for each in new}
 
     async def _write(self, name: str, contents: Contents) -> None:
         assert self.is_open

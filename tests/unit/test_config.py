@@ -41,6 +41,7 @@ DEFAULTS = Config(
     connection_failure_window=120.0,
     leave_when_alone=180.0,
     blocklist_duration=3600.0,
+    history_retention=7776000.0,
     blocklist_persist_path=Path("/var/lib/rave/blocklist.json"),
     credentials_path=Path("/var/lib/rave/credentials.json"),
     state_path=Path("/var/lib/rave/state.db"),
@@ -119,6 +120,7 @@ max_connection_attempts: 4
 connection_failure_window: 30s
 leave_when_alone: 0
 blocklist_duration: 2d
+history_retention: 0
 blocklist_persist_path: /b.json
 credentials_path: /c.json
 state_path: /s.db
@@ -163,6 +165,7 @@ debug: yes
         connection_failure_window=30.0,
         leave_when_alone=0.0,
         blocklist_duration=172800.0,
+        history_retention=0.0,
         blocklist_persist_path=Path("/b.json"),
         credentials_path=Path("/c.json"),
         state_path=Path("/s.db"),

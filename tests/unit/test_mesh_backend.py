@@ -38,6 +38,11 @@ CALLS: dict[str, Callable[[ParentBackend], Awaitable[Any]]] = {
     "RemoveAdmin": lambda parent: parent.remove_admin(1, 2),
     "GetChatForm": lambda parent: parent.chat_form(),
     "GetIgnoredUsers": lambda parent: parent.ignored_users(),
+    "ReadDocument": lambda parent: parent.read_document("queue"),
+    "WriteDocument": lambda parent: parent.write_document("queue", "{}"),
+    "AppendHistory": lambda parent: parent.append_history("played", "{}"),
+    "ReadHistory": lambda parent: parent.read_history("played", 5),
+    "ForgetUser": lambda parent: parent.forget_user(1),
     "IgnoreUser": lambda parent: parent.ignore_user(1, 2),
     "UnignoreUser": lambda parent: parent.unignore_user(1, 2),
     "SetPermission": lambda parent: parent.set_permission(1, "ping", Permission.ADMIN, "Answers Pong."),
@@ -128,6 +133,30 @@ def test_videos_and_pictures_are_read(run: Run, bus_address: str) -> None:
             fake.videos = []
             assert str(await failure(backend.look_up_video(1, VIDEO.url))) == SENSELESS
         assert ("FetchPicture", 1, "youtube", youtube.ID) in fake.asked
+
+    run(body())
+
+
+def test_a_room_remembers(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        fake = FakeParent(SESSION)
+        async with asking(bus_address, fake) as parent:
+            backend: Backend = parent
+            assert await backend.read_document("queue") is None
+            largest = '["' + "ü" * 30718 + '"]'
+            await backend.write_document("queue", largest)
+            assert await backend.read_document("queue") == largest
+            await backend.append_history("played", "{}")
+            assert await backend.read_history("played", 5) == ["{}"]
+            assert await backend.forget_user(7) == 3
+            asked = len(fake.asked)
+            for call in (backend.write_document("queue", largest + " "), backend.append_history("p", largest + " ")):
+                error = await failure(call)
+                assert (error.code, error.message) == (
+                    Code.INVALID_ARGUMENT,
+                    "a room can keep no more than 60 KiB of that",
+                )
+            assert len(fake.asked) == asked, "the bus would have dropped it, without a word"
 
     run(body())
 

@@ -88,12 +88,18 @@ class Child:
         self.reconnects = 0
         self.met = 0
         self.refreshed: list[Announcement] = []
+        self.forgotten: list[int] = []
         self.presence = Presence(MESH, self._make, self._met)
 
     def _make(self) -> WorkerObject:
         edition = Edition("1.2.3", "0123")
         return WorkerObject(
-            lambda: {"Users": Variant("u", 3)}, self._list_users, self._reconnect, self._refresh, edition
+            lambda: {"Users": Variant("u", 3)},
+            self._list_users,
+            self._reconnect,
+            self._refresh,
+            self.forgotten.append,
+            edition,
         )
 
     async def _refresh(self, what: Announcement) -> None:
@@ -129,6 +135,8 @@ def test_a_child_is_on_the_bus_under_its_name(run: Run, bus_address: str, monkey
             assert await ask(bus, "GetStatus") == [STATUS]
             assert await ask(bus, "ListUsers") == [[[7, "Zoë"]], 300]
             assert await ask(bus, "RestartConnection") == []
+            assert await ask(bus, "ForgetUser", "t", 7) == []
+            assert child.forgotten == [7]
             assert child.reconnects == 1
             for what in Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.IGNORED, Announcement.COMMANDS:
                 assert await ask(bus, what) == []

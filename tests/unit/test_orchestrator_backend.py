@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,7 @@ from ravesvc.orchestrator import desk
 from ravesvc.orchestrator.backend import BackendObject
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.media import Videos
+from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
 from ravesvc.settings import Session
@@ -52,6 +54,13 @@ VIDEOS = [
     ("SearchVideos", "ts", ("never",)),
     ("LookUpVideo", "ts", ("https://youtu.be/dQw4w9WgXcQ",)),
     ("FetchPicture", "tss", ("youtube", "dQw4w9WgXcQ")),
+]
+MEMORY = [
+    ("ReadDocument", "s", ("queue",)),
+    ("WriteDocument", "ss", ("queue", "{}")),
+    ("AppendHistory", "ss", ("played", "{}")),
+    ("ReadHistory", "su", ("played", 5)),
+    ("ForgetUser", "t", (EVE,)),
 ]
 READING = [
     "GetAdmins",
@@ -152,6 +161,10 @@ class Child(Interface):
     async def refresh_permissions(self, call: Call) -> None:
         self.known["permissions"] = await self.ask("GetPermissions")
 
+    @method(takes={"user": "t"})
+    async def forget_user(self, call: Call, user: int) -> None:
+        self.known.setdefault("forgotten", []).append(user)
+
     @method()
     async def refresh_credentials(self, call: Call) -> None:
         self.known["credentials"] = await self.ask("GetCredentials")
@@ -176,6 +189,7 @@ class Site:
         self.refreshed = 0
         self.blocks = FakeBlocks()
         self.claims = Claims("ask the host")
+        self.memory = RoomMemory(self.state, 3600, listed=lambda: None, tell_forget=self._tell_forget)
         self.entry_points: list[EntryPoint] = []
         self.paused: set[str] = set()
         self.source = FakeMedia()
@@ -185,6 +199,7 @@ class Site:
             self.state,
             self.account,  # type: ignore[arg-type]
             self.claims,
+            self.memory,
             Videos(self.source, VideoOptions(searches_per_user=2)),
             self._refresh,
             lambda: self.entry_points,
@@ -200,6 +215,9 @@ class Site:
         if sender not in self.units:
             raise RaveError(Code.BUS, "no such process")
         return self.units[sender]
+
+    async def _tell_forget(self, user: int) -> set[str]:
+        return {MESH, OTHER} - await self.workers.forget_user(user)
 
     async def _tell(self, announcement: Announcement) -> None:
         await self.workers.tell(announcement)
@@ -350,7 +368,7 @@ def test_videos_and_their_pictures_reach_a_child(run: Run, bus_address: str) -> 
     run(body())
 
 
-@pytest.mark.parametrize("member", [*READING, "AllowLeave", *(change[0] for change in [*CHANGES, *VIDEOS])])
+@pytest.mark.parametrize("member", [*READING, "AllowLeave", *(call[0] for call in (*CHANGES, *VIDEOS, *MEMORY))])
 @pytest.mark.parametrize("unit", ["session-1.scope", names.ORCHESTRATOR_UNIT, None])
 def test_who_is_no_child_gets_nothing(run: Run, bus_address: str, member: str, unit: str | None) -> None:
     async def body() -> None:
@@ -366,6 +384,9 @@ def test_who_is_no_child_gets_nothing(run: Run, bus_address: str, member: str, u
             }
             signature, args = changes.get(member, ("", ()))
             arguments = (ANN, *args) if signature else ()
+            for name, signature_, args_ in MEMORY:
+                if name == member:
+                    signature, arguments = signature_, args_
             error = await refused(site.stranger, member, signature, *arguments)
             assert error.code is Code.ACCESS_DENIED
             assert site.store.calls == ["open", "read"]
@@ -377,8 +398,10 @@ def test_who_is_no_child_gets_nothing(run: Run, bus_address: str, member: str, u
 
 
 def test_every_method_is_among_those_tested() -> None:
-    tested = {*READING, "AllowLeave", "ClaimAdmin", *(change[0] for change in [*CHANGES, *VIDEOS])}
-    assert set(BackendObject.methods) == tested
+    assert set(BackendObject.methods) == {
+        *(*READING, "AllowLeave", "ClaimAdmin"),
+        *(call[0] for call in (*CHANGES, *VIDEOS, *MEMORY)),
+    }
 
 
 @pytest.mark.parametrize(("member", "signature", "args"), CHANGES, ids=[change[0] for change in CHANGES])
@@ -669,5 +692,57 @@ def test_a_code_that_could_not_be_used_stays_good(run: Run, bus_address: str) ->
             assert (await refused(site.child, "ClaimAdmin", "ts", 0, code)).code is Code.INVALID_ARGUMENT
             assert (await refused(site.stranger, "ClaimAdmin", "ts", EVE, code)).code is Code.ACCESS_DENIED
             assert await site.child.ask("ClaimAdmin", "ts", EVE, code) is True
+
+    run(body())
+
+
+def test_a_room_remembers_what_its_bot_writes_and_no_bot_reads_that_of_another(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            assert await site.child.ask("ReadDocument", "s", "queue") == [False, ""]
+            await site.child.ask("WriteDocument", "ss", "queue", '{ "a": 1 }')
+            assert await site.child.ask("ReadDocument", "s", "queue") == [True, '{"a":1}']
+            assert await site.other.ask("ReadDocument", "s", "queue") == [False, ""]
+            await site.child.ask("AppendHistory", "ss", "played", '{"title":"one"}')
+            (entry,) = await site.child.ask("ReadHistory", "su", "played", 5)
+            assert json.loads(entry)["title"] == "one"
+            assert await site.other.ask("ReadHistory", "su", "played", 5) == []
+            for text, why in (("{", "not valid JSON"), ("1", "object or list")):
+                error = await refused(site.child, "WriteDocument", "ss", "queue", text)
+                assert error.code is Code.INVALID_ARGUMENT
+                assert why in error.message
+
+    run(body())
+
+
+def test_a_user_who_wants_it_is_forgotten_everywhere_and_not_named_in_the_log(
+    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            for child in (site.child, site.other):
+                await child.ask("WriteDocument", "ss", "queue", f'[{{"user":{EVE}}},{{"user":{BOB}}}]')
+            assert await site.child.ask("ForgetUser", "t", EVE) == 2
+            for child in (site.child, site.other):
+                assert child.known == {"forgotten": [EVE]}
+                assert await child.ask("ReadDocument", "s", "queue") == [True, f'[{{"user":{BOB}}}]']
+            for actor in (ANN, 0):
+                assert (await refused(site.child, "ForgetUser", "t", actor)).code is Code.INVALID_ARGUMENT
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("desk")]
+    assert said == [f"A user in mesh {MESH} is forgotten: 2 entries"]
+
+
+def test_a_store_that_is_away_is_told_in_words_for_the_room(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.store.failure = DOWN
+            for member, signature, args in MEMORY:
+                error = await refused(site.child, member, signature, *args)
+                assert error.code is Code.STORE
+                assert "the store can't be used now" in error.message
+                assert DOWN.message not in error.message
 
     run(body())

@@ -29,6 +29,7 @@ from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.plan import Action, Decision
 from ravesvc.orchestrator.record import Record, WorkerState
 from ravesvc.orchestrator.roll import Roll
+from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.unit import UnitState
@@ -189,6 +190,8 @@ class Site:
         self.rights = self.authority.rights
         self.heard: list[Signal] = []
         self.claims = Claims("")
+        self.forgotten: list[int] = []
+        self.memory = RoomMemory(self.state, 3600, listed=lambda: None, tell_forget=self._tell_forget)
         self.starts = StartPolicy("api.test", 0)
         self.hosts = HostRecord(self.store, Host(id="1", name="here"), lambda: None)
         self.manager = ManagerObject(
@@ -200,12 +203,17 @@ class Site:
             state=self.state,
             account=self.account,  # type: ignore[arg-type]
             claims=self.claims,
+            memory=self.memory,
             starts=self.starts,
             hosts=self.hosts,
             prefix="?",
             refresh=self._refresh,
         )
         bus.export(names.MANAGER_PATH, self.manager)
+
+    async def _tell_forget(self, user: int) -> tuple[str, ...]:
+        self.forgotten.append(user)
+        return ()
 
     async def _tell(self, announcement: Announcement) -> None:
         self.told.append(announcement)
@@ -743,6 +751,24 @@ def test_ignored_users(run: Run, bus_address: str, caplog: pytest.LogCaptureFixt
         run(body())
     said = [record.getMessage() for record in caplog.records if record.name.endswith("manager")]
     assert said == [f"An operator has had user {BOB} ignored", f"An operator has user {BOB} no longer ignored"]
+
+
+def test_an_operator_has_a_user_forgotten(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.store.contents = Contents(admins=(Admin(user_id=ANN, added_by=BOB, added_at=WHEN),))
+            await site.state.refresh()
+            await site.memory.write_document("mesh", "queue", f"[{BOB},{ANN}]")
+            assert await site.ask("ForgetUser", "t", BOB) == [2]
+            assert site.forgotten == [BOB]
+            assert await site.memory.read_document("mesh", "queue") == f"[{ANN}]"
+            assert (await site.refused("ForgetUser", "t", ANN)).code is Code.INVALID_ARGUMENT
+            assert (await site.refused("ForgetUser", "t", 0)).code is Code.INVALID_ARGUMENT
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("manager")]
+    assert said == ["An operator has had a user forgotten"]
 
 
 def test_admins(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:

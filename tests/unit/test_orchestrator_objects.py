@@ -39,7 +39,7 @@ RIGHTS = {
     "ListUsers": PolkitAction.READ,
     "IssueClaim": PolkitAction.ADMINS,
     "ListIgnoredUsers": PolkitAction.READ,
-    **dict.fromkeys(("IgnoreUser", "UnignoreUser"), PolkitAction.ADMINS),
+    **dict.fromkeys(("IgnoreUser", "UnignoreUser", "ForgetUser"), PolkitAction.ADMINS),
     "TakeOver": PolkitAction.OPERATE,
     **dict.fromkeys(("DescribeMeshes", "Plan", "Explain", "GetHealthStats", "GetHealth"), PolkitAction.READ),
     **dict.fromkeys(("ListEntries", "GetStats", "GetHistory"), PolkitAction.READ),

@@ -1,0 +1,43 @@
+"""Users who were forgotten, and bots that may write them back from an older memory of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from ravesvc.store.forget import without_user
+
+# Seconds for which a bot that has not heard of it is watched. One that hangs for so long is replaced long before.
+_WATCHED_S = 3600.0
+_MAX_USERS = 256
+
+
+class Forgotten:
+    """Takes them out of what bots write. `clock` is in monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._under_way: set[int] = set()
+        # Until when, and in what the bots of which meshes write; the latest last.
+        self._watched: dict[int, tuple[float, frozenset[str]]] = {}
+
+    def begin(self, user: int) -> None:
+        """From now on the user is taken out of whatever is written."""
+        self._under_way.add(user)
+
+    def end(self, user: int, unheard: Collection[str] = ()) -> None:
+        """From now on only out of what the bots of some meshes write, and only for a while."""
+        self._under_way.discard(user)
+        self._watched.pop(user, None)
+        if unheard:
+            self._watched[user] = self._clock() + _WATCHED_S, frozenset(unheard)
+        while len(self._watched) > _MAX_USERS:
+            del self._watched[next(iter(self._watched))]
+
+    def left(self, mesh: str, value: Any) -> Any:
+        """What is to be kept of JSON that the bot of a mesh writes."""
+        now = self._clock()
+        watched = {user for user, (until, meshes) in self._watched.items() if now < until and mesh in meshes}
+        for user in self._under_way | watched:
+            value, _ = without_user(value, user)
+        return value

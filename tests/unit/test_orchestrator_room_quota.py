@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from ravesvc.errors import RaveError
+from ravesvc.orchestrator import room_quota
+from ravesvc.orchestrator.room_quota import RoomQuota
+from ravesvc.store.room_document import DocumentSize, Kind
+
+DOCUMENT, HISTORY = Kind.DOCUMENT, Kind.HISTORY
+KIB = 1024
+
+
+def sized(mesh: str, name: str, size: int, kind: Kind = DOCUMENT) -> DocumentSize:
+    return DocumentSize(mesh=mesh, kind=kind, name=name, size=size, updated_at=datetime.fromtimestamp(0, UTC))
+
+
+def refusal(quota: RoomQuota, mesh: str, name: str, size: int, kind: Kind = DOCUMENT) -> str:
+    """Why a document is refused; empty if it is not."""
+    try:
+        quota.insist(mesh, kind, name, size)
+    except RaveError as e:
+        return f"{e.code}: {e}"
+    return ""
+
+
+def test_a_document_has_a_largest_size() -> None:
+    quota = RoomQuota([])
+    assert refusal(quota, "a", "queue", 60 * KIB) == ""
+    assert refusal(quota, "a", "queue", 60 * KIB + 1) == (
+        "InvalidArgument: this is too much to be kept: 61 KiB, and 60 KiB are allowed (remove something first)"
+    )
+
+
+def test_what_becomes_smaller_is_always_allowed() -> None:
+    quota = RoomQuota([sized("a", "queue", 90 * KIB), sized("a", "hits", 90 * KIB)])
+    assert refusal(quota, "a", "queue", 90 * KIB) == ""
+    assert refusal(quota, "a", "queue", 90 * KIB + 1)
+    assert "keeps 180 KiB already" in refusal(quota, "a", "other", 1)
+
+
+def test_a_room_has_so_much_and_others_have_theirs() -> None:
+    quota = RoomQuota([sized("a", "one", 60 * KIB), sized("a", "two", 60 * KIB, HISTORY)])
+    assert refusal(quota, "a", "three", 8 * KIB) == ""
+    assert "keeps 120 KiB already, and may not keep more than 128 KiB" in refusal(quota, "a", "three", 8 * KIB + 1)
+    assert refusal(quota, "b", "three", 60 * KIB) == ""
+    quota.note("a", HISTORY, "two", 1)
+    assert refusal(quota, "a", "three", 60 * KIB) == ""
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_room_has_so_many_of_a_kind(kind: Kind) -> None:
+    quota = RoomQuota(sized("a", f"name-{number}", 1, kind) for number in range(16))
+    assert "keeps 16 of those" in refusal(quota, "a", "another", 1, kind)
+    assert refusal(quota, "a", "name-3", 2, kind) == ""
+    (other,) = set(Kind) - {kind}
+    assert refusal(quota, "a", "another", 1, other) == ""
+
+
+def test_when_the_host_is_full_small_rooms_may_still_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_quota, "_MAX_HOST", 100 * KIB)
+    quota = RoomQuota([sized("a", "queue", 60 * KIB), sized("b", "queue", 40 * KIB)])
+    assert "all rooms together" in refusal(quota, "a", "hits", 1)
+    assert "all rooms together" in refusal(quota, "b", "hits", 1)
+    assert refusal(quota, "c", "queue", 16 * KIB) == ""
+    assert "all rooms together" in refusal(quota, "c", "queue", 16 * KIB + 1)
+    quota.note("a", DOCUMENT, "queue", 10 * KIB)
+    assert refusal(quota, "b", "hits", 50 * KIB) == ""

@@ -86,6 +86,7 @@ class Playback:
         self._options = options
         self._opening: Playing | None = opening
         self._current: Playing | None = None
+        self.ended: Playing | None = None  # what played before, while nothing does
         self._ballots: dict[str, Ballot] = {}  # by the id of the video
         self.cleared: list[str] = []
         self.opinions: dict[int, str] = {}
@@ -170,6 +171,7 @@ class Playback:
             self._show(replace(self.current, status=status, position=position, time=now))
 
     def _begin(self, playing: Playing | None) -> None:
+        self.ended = self.current if playing is None else None
         self._show(playing)
         self.cleared.clear()
         self.opinions.clear()

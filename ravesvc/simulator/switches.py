@@ -25,6 +25,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "voters_form": ("ids", "objects"),
     "likeskips_form": ("users", "totals"),
     "instance_key": ("video_instance_id", "videoInstanceId", "instance", "none"),
+    "ended_form": ("none", "empty", "VOTE"),
     "state_duration": ("none", "seconds"),
     "forbidden_form": ("status", "success"),
     "video_duration": ("kept", "unknown"),
@@ -85,6 +86,8 @@ class Options:
     likeskips_form: str = "users"
     # Under which key the state has the id of this playing of the video.
     instance_key: str = "video_instance_id"
+    # What the state says after a video when nothing follows: no video, an empty one, or the last with status VOTE.
+    ended_form: str = "none"
     # Whether the state says how long the video is.
     state_duration: str = "none"
     # Whether anything says how long a video is: it ends all the same.

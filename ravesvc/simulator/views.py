@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -178,7 +179,9 @@ def _originator(mesh: Mesh, options: Options) -> int | str | None:
 
 
 def _mesh_state(mesh: Mesh, options: Options) -> dict[str, Any]:
-    playing = mesh.playback.current
+    playing, ended = mesh.playback.current, mesh.playback.ended
+    if ended is not None and options.ended_form == "VOTE":
+        playing = replace(ended, status="VOTE")
     state: dict[str, Any] = {
         "time": playing.time if playing else mesh.created_at,
         "position": playing.position if playing else 0.0,
@@ -188,7 +191,8 @@ def _mesh_state(mesh: Mesh, options: Options) -> dict[str, Any]:
         "maturity": "G",
     }
     if playing is None:
-        return state | {"status": "WAIT"}
+        empty = {"url": "", "video_url": ""} if options.ended_form == "empty" else {}
+        return state | {"status": "WAIT", **empty}
     state |= {
         "status": playing.status,
         "server": playing.clip.provider.upper(),

@@ -311,6 +311,28 @@ def test_a_video_ends_by_itself(served: Served, run: Run, mesh: str) -> None:
     run(body())
 
 
+def test_the_end_of_a_video_is_told_in_the_form_that_is_switched_on(served: Served, run: Run, mesh: str) -> None:
+    async def told(form: str) -> dict[str, Any]:
+        await in_thread(served.control.option, "ended_form", form)
+        async with served.open(mesh) as ws:
+            await ask(ws, "fullyJoined")
+            return dict((await state_of(ws))["mesh_state"])
+
+    async def body() -> None:
+        assert "url" not in await told("VOTE")
+        await in_thread(served.control.video, mesh, "sim-lantern")
+        playing = await told("VOTE")
+        assert playing["status"] == "PLAY"
+        await in_thread(served.control.video, mesh)
+        assert await told("VOTE") == playing | {"status": "VOTE"}
+        assert "url" not in await told("none")
+        assert ((ended := await told("empty"))["status"], ended["url"]) == ("WAIT", "")
+        await in_thread(served.control.video, mesh, "sim-harbour")
+        assert (await told("VOTE"))["status"] == "PLAY"
+
+    run(body())
+
+
 # Moderation.
 
 

@@ -53,6 +53,7 @@ _RESET = f"""
 systemctl stop rave-orchestrator.service rave-meshes.target
 systemctl reset-failed
 find /var/lib/rave -mindepth 1 -delete
+rm -rf /etc/rave/youtube.key /var/cache/rave-media
 rm -rf /etc/rave/database.json /run/systemd/system/rave-mesh@?*.service.d/broken.conf
 systemctl daemon-reload
 systemctl restart rave-simulator

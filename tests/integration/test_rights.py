@@ -315,6 +315,7 @@ def test_files_with_secrets_are_for_their_owners(site: Site) -> None:
     for path in (
         "/run/rave/session.json",
         "/run/rave/settings.json",
+        "/run/rave/media.json",
         "/etc/rave/rave.yaml",
         "/var/lib/rave/credentials.json",
         "/var/lib/rave/state.db",
@@ -325,13 +326,16 @@ def test_files_with_secrets_are_for_their_owners(site: Site) -> None:
                 site.machine.run(["cat", path], user=user)
 
 
-@pytest.mark.parametrize(("unit", "threshold"), [("rave-mesh@.service", 15), ("rave-orchestrator.service", 25)])
+@pytest.mark.parametrize(
+    ("unit", "threshold"), [("rave-mesh@.service", 15), ("rave-media.service", 11), ("rave-orchestrator.service", 25)]
+)
 def test_sandboxes(site: Site, unit: str, threshold: int) -> None:
     site.machine.run(["systemd-analyze", "security", "--offline=yes", f"--threshold={threshold}", unit])
 
 
 def test_units_verify(site: Site) -> None:
     units = "rave-orchestrator.service rave-mesh@.service rave-meshes.target rave-mesh.slice rave-simulator.service"
+    units += " rave-media.service rave-media.socket"
     # There is no man(1) in the machine; that the pages are there is looked at below.
     assert site.sh(f"systemd-analyze verify --man=no {units} 2>&1") == ""
     for page in set(re.findall(r"man:([a-z.-]+)\((\d)\)", site.sh(f"systemctl cat {units}"))):

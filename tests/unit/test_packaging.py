@@ -117,6 +117,33 @@ def test_of_what_is_the_operators_a_child_sees_its_commands_alone() -> None:
     assert (ROOT / "debian/rave-orchestrator.dirs").read_text().split() == [str(directory)[1:]]
 
 
+def test_the_video_helper_is_handed_what_it_needs_and_no_other_is() -> None:
+    helper, socket = names.MEDIA_UNIT, names.MEDIA_SOCKET_UNIT
+    assert values(helper, "OpenFile") == [
+        f"{names.MEDIA_SETTINGS_FILE}:{names.SETTINGS_NAME}:read-only,graceful",
+        f"{names.YOUTUBE_KEY_FILE}:{names.YOUTUBE_KEY_NAME}:read-only,graceful",
+    ]
+    assert value(socket, "ListenStream") == names.MEDIA_SOCKET
+    assert value(socket, "FileDescriptorName") == names.MEDIA_SOCKET_NAME
+    assert (value(socket, "SocketUser"), value(socket, "SocketMode")) == ("rave", "0600")
+    for other in (ROOT / "units").iterdir():
+        assert other.name == helper or names.YOUTUBE_KEY_FILE not in other.read_text()
+    tmpfiles = (ROOT / "packaging/tmpfiles/rave-orchestrator.conf").read_text()
+    assert re.search(rf"^z +{names.YOUTUBE_KEY_FILE} +0600 root root", tmpfiles, re.M)
+
+
+def test_the_video_helper_comes_and_goes_with_the_parent() -> None:
+    helper, socket = names.MEDIA_UNIT, names.MEDIA_SOCKET_UNIT
+    assert socket in values(names.ORCHESTRATOR_UNIT, "Wants")
+    assert socket in values(names.ORCHESTRATOR_UNIT, "After")
+    assert value(socket, "StopWhenUnneeded") == "yes"
+    # It reads its settings at its start, and the parent's start writes them.
+    assert values(helper, "PartOf") == [names.ORCHESTRATOR_UNIT]
+    assert names.ORCHESTRATOR_UNIT in values(helper, "After")
+    # Who asks on the socket is told by the number of the user, which a plain "yes" would hide.
+    assert value(helper, "PrivateUsers") == "identity"
+
+
 def test_the_parent_comes_after_the_database_but_does_not_need_it() -> None:
     assert "mongod.service" in values(names.ORCHESTRATOR_UNIT, "After")
     assert [key for key, text in unit(names.ORCHESTRATOR_UNIT) if "mongod" in text] == ["After"]
@@ -152,7 +179,7 @@ def test_how_a_bot_has_ended_is_noted_where_the_parent_looks() -> None:
     assert not [key for key, _ in unit("rave-mesh@.service") if key in ("ExecStartPre", "ExecStopPost", "OnSuccess")]
 
 
-@pytest.mark.parametrize("service", ["rave-mesh@.service", names.ORCHESTRATOR_UNIT])
+@pytest.mark.parametrize("service", ["rave-mesh@.service", names.ORCHESTRATOR_UNIT, names.MEDIA_UNIT])
 def test_no_service_leaves_secrets_in_a_core_file_or_eats_the_machine(service: str) -> None:
     assert value(service, "LimitCORE") == "0"
     assert re.fullmatch(r"\d+M", value(service, "MemoryMax"))

@@ -94,7 +94,7 @@ class PlaybackReport:
         """Whether nothing plays.
 
         A video ends in one of these ways, as far as anyone knows:
-            PLAY video, then a state without a video (status WAIT, or an empty url);
+            PLAY video, then a state without a video (status WAIT and no url, or an empty url);
             PLAY video, then the same video with status VOTE: people are to choose the next;
             PLAY video, then another instance id: the next has begun, and no state lies in between.
         A video that waits for its viewers is not over, nor is one whose position lies past its end: only those who

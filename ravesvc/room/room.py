@@ -342,7 +342,11 @@ class Room:
             return
         if state.playback and state.playback.time is not None:
             self.server_clock.heard(state.playback.time)
-        for change in self._tracker.update(state):
+        changes = self._tracker.update(state)
+        if changes:
+            # No more than the names: addresses of videos may grant access to them.
+            _log.debug("the room has changed: %s", ", ".join(type(change).__name__ for change in changes))
+        for change in changes:
             match change:
                 case UsersJoined(users):
                     self._listener.on_joined(users)

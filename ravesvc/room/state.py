@@ -31,6 +31,8 @@ _MAX_DURATION_S = 604_800.0
 _MAX_TIME_S = 1e11
 _MAX_NUMBER = 1e14
 
+# What a whole `mesh_state` has besides the video.
+_SETTINGS = ("privacy_mode", "play_mode", "voip_mode")
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -159,7 +161,7 @@ def _playback(mesh: Object, inner: Object) -> PlaybackReport | None:
     elif "url" in mesh:
         no_video = True
     else:
-        no_video = not instance_id and status not in ("", PLAYING, PAUSED)
+        no_video = not instance_id and _lacks_video(mesh, status)
     return PlaybackReport(
         no_video=no_video,
         url=_url(mesh.get("url")),
@@ -171,6 +173,17 @@ def _playback(mesh: Object, inner: Object) -> PlaybackReport | None:
         speed=_speed(mesh.get("playback_speed")),
         duration=_duration(mesh.get("duration")),
     )
+
+
+def _lacks_video(mesh: Object, status: str) -> bool:
+    """Whether a `mesh_state` that names no video means that there is none.
+
+    It may also be part of one, about the video that we know: that it plays on or, without settings of the room, that
+    it was paused.
+    """
+    if status == PAUSED:
+        return any(key in mesh for key in _SETTINGS)
+    return status not in ("", PLAYING)
 
 
 def _instance_id(place: object) -> str:

@@ -181,6 +181,7 @@ def test_nothing_has_changed_when_a_message_comes_again() -> None:
     [
         {"status": "WAIT"},
         {"status": "VOTE"},
+        {"status": "PAUS", "play_mode": "?", "position": 0},
         {"url": None},
         {"url": None, "video_url": "", "status": "PAUS", "video_instance_id": FIRST},
         playing(status="VOTE")["mesh_state"],

@@ -10,7 +10,6 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
@@ -28,8 +27,7 @@ _MAX_SEGMENTS = 1000
 ReadAt: TypeAlias = Callable[[int, int], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(NamedTuple):
     """A picture or clip of a chat message.
 
     Attributes:

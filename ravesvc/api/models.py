@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from ravesvc import fields, names
@@ -49,8 +50,7 @@ class Opinion(StrEnum):
     SKIP = "SKIP"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class Profile(NamedTuple):
     """What a user says of themselves, each on one line and empty if they don't say it.
 
     `name` is the one that others see, `country` a code of two letters, `bio` a few sentences.

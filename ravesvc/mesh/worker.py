@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ravesvc.api import failures, tls
 from ravesvc.api.client import Api
@@ -27,6 +27,7 @@ from ravesvc.journal import Event, about
 from ravesvc.mesh.attempts import Attempts
 from ravesvc.mesh.follower import Follower
 from ravesvc.mesh.link import ConnectAdvice, Face, Link, Status
+from ravesvc.mesh.request_guard import RequestGuard
 from ravesvc.mesh.solitude import Solitude
 from ravesvc.names import Announcement, ExitStatus
 from ravesvc.room import address
@@ -88,8 +89,6 @@ class Worker:
         self._final: ExitStatus | None = None
         self._left = asyncio.Event()
         self._last_error = ""
-        # Until then, by the monotonic clock, the bot asks Rave for nothing: it has asked for a pause.
-        self._quiet_until = 0.0
         self._restart = asyncio.Event()
         self._solitude = Solitude(settings.leave_when_alone)
         self._lonely: asyncio.TimerHandle | None = None
@@ -104,6 +103,8 @@ class Worker:
             progress=self._show_progress,
         )
         self._link = link(self)
+        host = settings.servers.api_host
+        self._requests = RequestGuard(self._api, host, functools.partial(self._link.emit, "RateLimited"))
         parent = self._parent = self._link.parent
         registry = Registry()
         builtin.register(registry)
@@ -123,7 +124,7 @@ class Worker:
                 mesh,
                 settings.unconfirmed_calls,
                 Uploads(settings.tls, settings.proxy, settings.servers.api_host),
-                asking=self._asking,
+                asking=self._requests.request,
             ),
             ignored_users=settings.ignored_users,
             troubled=self._own.troubled,
@@ -222,6 +223,7 @@ class Worker:
         if self._room:
             await self._room.close(_NORMAL_CLOSURE, "Normal closure")
         await self._bot.close()
+        self._requests.close()
         await self._api.close()
         await self._link.leave()
 
@@ -529,26 +531,9 @@ class Worker:
             self._link.tell(f"Connected to {self._facts.server}{title}, {users}{unshown}")
 
     async def _names(self, users: Sequence[int]) -> Mapping[int, str]:
-        with self._asking():
+        with self._requests.request():
             found = await self._api.users(users)
         return {user.id: user.display_name for user in found.values()}
-
-    @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Around what the bot asks of Rave: a pause is kept and told, and no connection stays behind."""
-        if (left := self._quiet_until - time.monotonic()) > 0:
-            text = failures.pause_words(self._settings.servers.api_host, left)
-            raise RaveError(Code.RATE_LIMITED, text, retry_after=math.ceil(left))
-        try:
-            yield
-        except RaveError as e:
-            asked = failures.pause(e)
-            if asked:
-                self._quiet_until = time.monotonic() + asked
-                self._link.emit("RateLimited", self._settings.servers.api_host, max(1, round(asked)))
-            raise
-        finally:
-            self._api.drop_idle()
 
 
 def _elsewhere(refusal: RaveError) -> RaveError:

@@ -7,10 +7,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
 
 from ravesvc import fields
 from ravesvc.bot.arguments import actor, target_user
+from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import MODERATION, Permission, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.language import gettext as _
@@ -34,19 +34,9 @@ _LOGGED: Mapping[str, Callable[..., str]] = {
 }
 
 
-class Histories(Protocol):
-    """Where it is kept; see `Backend`."""
-
-    async def append_history(self, name: str, entry: str) -> None:
-        """Add a JSON object, to which `time` is added, in seconds since the epoch."""
-
-    async def read_history(self, name: str, count: int) -> list[str]:
-        """The latest entries, the oldest of them first."""
-
-
-def register(registry: Registry, histories: Histories, *, wall: Callable[[], float] = time.time) -> None:
+def register(registry: Registry, backend: Backend, *, wall: Callable[[], float] = time.time) -> None:
     """Register all of them; `wall` is the time in seconds since the epoch."""
-    commands = _Moderation(histories, wall)
+    commands = _Moderation(backend, wall)
     add = partial(registry.command, permission=Permission.ADMIN, group=MODERATION)
     user = _("<@user or user id> [reason]")
     add("leader", _("Makes a user the leader of this room."), usage=user, example="@Ann")(commands.leader)
@@ -59,8 +49,8 @@ def register(registry: Registry, histories: Histories, *, wall: Callable[[], flo
 class _Moderation:
     """The handlers."""
 
-    def __init__(self, histories: Histories, wall: Callable[[], float]) -> None:
-        self._histories = histories
+    def __init__(self, backend: Backend, wall: Callable[[], float]) -> None:
+        self._backend = backend
         self._wall = wall
 
     async def leader(self, context: Context) -> None:
@@ -95,7 +85,7 @@ class _Moderation:
 
     async def modlog(self, context: Context) -> None:
         """The latest of the history, the latest first."""
-        entries = await self._histories.read_history(_HISTORY, _SHOWN)
+        entries = await self._backend.read_history(_HISTORY, _SHOWN)
         said = [line for entry in reversed(entries) if (line := await self._logged(context, entry))]
         await context.reply(lines(_("What admins did here lately:"), *said) if said else _("Nothing is noted here"))
 
@@ -103,7 +93,7 @@ class _Moderation:
         """Note it, and say so. It is done, whether or not it can be noted."""
         entry = {"action": context.command.key, "user": user, "actor": context.user_id, "reason": reason}
         try:
-            await self._histories.append_history(_HISTORY, json.dumps(entry))
+            await self._backend.append_history(_HISTORY, json.dumps(entry))
         except RaveError as error:
             log.warning("What was done to user %s is not noted: %s", user, error)
             said = lines(said, _("That could not be noted: {why}", why=error.message))

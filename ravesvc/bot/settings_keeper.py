@@ -6,8 +6,8 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
+from ravesvc.bot.backend import Backend
 from ravesvc.bot.room_settings import Option, RoomSettings
 from ravesvc.errors import RaveError
 
@@ -16,16 +16,6 @@ log = logging.getLogger(__name__)
 _DOCUMENT = "settings"
 # Seconds until the service is asked again: doubled each time, up to the second.
 _FIRST_RETRY_S, _MAX_RETRY_S = 2.0, 60.0
-
-
-class Documents(Protocol):
-    """Where they are kept; see `Backend`."""
-
-    async def read_document(self, name: str) -> str | None:
-        """A document as JSON; None if there is none."""
-
-    async def write_document(self, name: str, text: str) -> None:
-        """Put it in the place of the former one."""
 
 
 class SettingsKeeper:
@@ -37,22 +27,26 @@ class SettingsKeeper:
 
     def __init__(
         self,
-        documents: Documents,
+        backend: Backend,
         apply: Callable[[RoomSettings], None],
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Prepare it; `apply` gets the settings whenever they have become others."""
         self.settings = RoomSettings()
-        self._documents = documents
+        self._backend = backend
         self._apply = apply
         self._sleep = sleep
         self._read = False
         # A change is read, written and applied before the next one begins.
         self._lock = asyncio.Lock()
 
-    async def load(self) -> None:
-        """Take up what the service has, as soon as it answers."""
+    async def keep(self) -> None:
+        """Take up what the service has as soon as it answers, and hold it for ever."""
+        await self._loaded()
+        await asyncio.Event().wait()
+
+    async def _loaded(self) -> None:
         retry = _FIRST_RETRY_S
         while True:
             try:
@@ -75,13 +69,13 @@ class SettingsKeeper:
             await self._load()
             settings = self.settings.with_value(option, text)
             if settings != self.settings:
-                await self._documents.write_document(_DOCUMENT, settings.to_json())
+                await self._backend.write_document(_DOCUMENT, settings.to_json())
                 self._use(settings)
 
     async def _load(self) -> None:
         if self._read:
             return
-        text = await self._documents.read_document(_DOCUMENT)
+        text = await self._backend.read_document(_DOCUMENT)
         self._read = True
         try:
             settings = RoomSettings() if text is None else RoomSettings.from_json(text)

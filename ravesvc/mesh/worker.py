@@ -16,12 +16,14 @@ from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
 from ravesvc.api.room_api import HttpRoomApi
 from ravesvc.api.upload import Uploads
-from ravesvc.bot import admin, builtin
+from ravesvc.bot import admin, builtin, moderation, settings_commands
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import Registry
 from ravesvc.bot.facts import Facts
 from ravesvc.bot.own import OwnCommands
 from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.bot.room_settings import RoomSettings
+from ravesvc.bot.settings_keeper import SettingsKeeper
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 from ravesvc.mesh.attempts import Attempts
@@ -109,6 +111,9 @@ class Worker:
         registry = Registry()
         builtin.register(registry)
         admin.register(registry, parent, self._leave, lambda: self._own.unloaded)
+        moderation.register(registry, parent)
+        self._room_settings = SettingsKeeper(parent, self._use_settings)
+        settings_commands.register(registry, self._room_settings)
         self._own = OwnCommands(registry, self._link.commands, self._say_command_errors)
         self._bot = Bot(
             facts=self._facts,
@@ -154,11 +159,12 @@ class Worker:
             asyncio.create_task(self._wait(stopped, ExitStatus.STOPPED)),
             asyncio.create_task(self._follower.keep()),
             asyncio.create_task(self._link.keep()),
+            asyncio.create_task(self._room_settings.keep()),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             status = next(task for task in tasks if task.done()).result()
-            assert status is not None, "link and following are for ever"
+            assert status is not None, "what is kept is kept for ever"
         finally:
             self._link.ending()
             for task in tasks:
@@ -325,7 +331,7 @@ class Worker:
             ssl_context=tls.context(self._settings.tls, server.host),
             proxy=self._settings.proxy,
             listener=self,
-            lang=self._settings.lang,
+            lang=self._room_settings.settings.lang or self._settings.lang,
             own_messages=self._own_messages,
             chat_forms=self._forms_of(server.host),
             ask_chat_form=self._ask_chat_form,
@@ -509,6 +515,11 @@ class Worker:
 
     def _use_permissions(self, permissions: StaticPermissions) -> None:
         self._bot.permissions = permissions
+
+    def _use_settings(self, settings: RoomSettings) -> None:
+        self._bot.use_settings(settings)
+        if self._room:
+            self._room.lang = settings.lang or self._settings.lang
 
     def _use_ignored(self, users: frozenset[int]) -> None:
         self._bot.ignored_users = users | set(self._settings.ignored_users)

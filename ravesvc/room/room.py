@@ -59,6 +59,7 @@ class Room:
     Attributes:
         mesh_id: the mesh.
         own_user_id: the user that we are.
+        lang: the language of what is said; may be changed at any time.
         own_messages: ids of messages that are ours; hand it to the next Room so that it knows the older ones.
         server_clock: hand it to the next Room as well.
     """
@@ -82,6 +83,7 @@ class Room:
     ) -> None:
         self.mesh_id = mesh_id
         self.own_user_id = session.user_id
+        self.lang = lang
         self.own_messages = OwnMessages() if own_messages is None else own_messages
         self.server_clock = server_clock or ServerClock()
         self._chat_forms = chat_forms or ChatForms(None, clock)
@@ -93,7 +95,6 @@ class Room:
         self._ssl_context = ssl_context
         self._proxy = proxy
         self._listener = listener
-        self._lang = lang
         self._timings = timings or Timings()
         self._clock = clock
         self._made_at = clock()
@@ -201,7 +202,7 @@ class Room:
         peer = self._connected_peer()
         message_id = str(uuid.uuid4())
         self.own_messages.remember(message_id)
-        data = chat_data(message_id, text, self._lang, reply_to, mentions, media)
+        data = chat_data(message_id, text, self.lang, reply_to, mentions, media)
         form = self._chat_forms.send(message_id, text, data)
         self._plan_resending()
         await self._send_chat(peer, message_id, data, form)

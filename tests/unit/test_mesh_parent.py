@@ -89,6 +89,7 @@ def test_the_parent_is_asked_before_the_mesh_is_entered_and_its_session_counts(
                 ("GetEntryPoints",),
                 ("GetIgnoredUsers",),
                 ("GetPermissions",),
+                ("ReadDocument", "settings"),
             ]
             assert not served.simulator.world.mesh(mesh).peers
             parent.gates["GetPermissions"].set()
@@ -100,6 +101,27 @@ def test_the_parent_is_asked_before_the_mesh_is_entered_and_its_session_counts(
 
     run(body())
     assert served.control.violations() == [], "the old token was never used"
+
+
+def test_the_settings_of_a_room_are_taken_up_when_the_parent_tells_them_and_changed_with_it(
+    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
+) -> None:
+    parent.documents["settings"] = '{"lang": "de"}'
+    parent.gates["ReadDocument"] = asyncio.Event()
+
+    async def body() -> None:
+        child = Child(served, mesh, 1, served.session)
+        async with parent_on(bus_address, parent), living(child):
+            await child.connects()
+            assert await child.answer("?hello", user="ann") == ["Hello, Ann!"], "until then the defaults hold"
+            parent.gates["ReadDocument"].set()
+            await until(lambda: child.worker._room_settings.settings.lang == "de")
+            assert await child.answer("?hello", user="ann") == ["Hallo, Ann!"]
+            (said,) = await child.answer("?settings lang default", user="ann")
+            assert said.startswith("Changed:")
+            assert parent.documents["settings"] == "{}"
+
+    run(body())
 
 
 def test_without_a_session_of_the_start_the_parents_will_do(

@@ -12,6 +12,7 @@ import pytest
 
 import ravesvc.testing
 from ravesvc.errors import RaveError
+from ravesvc.room.changes import Change, VideoChanged, VideoEnded
 from ravesvc.testing import FakeRoom
 
 Run = Callable[[Any], Any]
@@ -138,5 +139,37 @@ def test_a_file_that_fails_says_so(run: Run, tmp_path: Path) -> None:
             with pytest.raises(ZeroDivisionError):
                 room.load(tmp_path / "broken.py")
             await asyncio.sleep(0)
+
+    run(body())
+
+
+WHERE = """
+from ravesvc.commands import command
+
+@command("where", "Where we are.")
+async def where(context):
+    playback = context.room.playback
+    await context.reply(f"{playback.url} {playback.position_at(context.server_now):.0f} s" if playback else "nowhere")
+"""
+
+
+def test_a_video_that_is_put_on_runs_until_another_or_none_is(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "where.py").write_text(WHERE)
+
+    async def body() -> None:
+        async with FakeRoom() as room:
+            room.load(tmp_path / "where.py")
+            told: list[Change] = []
+            room._bot.watch(told.append)
+            assert await room.show("") == []
+            assert await room.say("?where") == ["nowhere"]
+            await room.show("https://a")
+            room.pass_time(30)
+            assert await room.say("?where") == ["https://a 30 s"]
+            await room.show("https://b")
+            assert await room.say("?where") == ["https://b 0 s"]
+            await room.show("")
+            assert await room.say("?where") == ["nowhere"]
+            assert [type(change) for change in told] == [VideoChanged, VideoChanged, VideoEnded]
 
     run(body())

@@ -151,6 +151,11 @@ def test_the_config_is_yaml_that_names_every_server() -> None:
         "parse": "https://localhost:8443/parse",
         "mojo": "https://localhost:8443/mojo",
     }
+    assert document["videos"] == {
+        "youtube_api": "https://localhost:8443/youtube/v3",
+        "youtube_oembed": "https://localhost:8443/oembed",
+        "picture_hosts": ["localhost:8443"],
+    }
     assert document["client_identity"]["request_hash_key"] == account.identity.request_hash_key
     assert document["client_identity"]["app_build"] == "1"
     assert document["tls"] == {"ca_file": "/x/ca.pem"}

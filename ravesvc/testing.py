@@ -19,20 +19,24 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from ravesvc import __version__
 from ravesvc.api.models import Opinion, Profile
-from ravesvc.bot import builtin
+from ravesvc.bot import builtin, video_commands
+from ravesvc.bot.backend import Backend
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Registry
 from ravesvc.bot.facts import Facts
 from ravesvc.bot.limits import Limits
 from ravesvc.bot.own import load_file
 from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.bot.player import Player
+from ravesvc.errors import Code, RaveError
 from ravesvc.picture import Media, Picture
-from ravesvc.room.changes import RoomState, VideoChanged, VideoEnded
+from ravesvc.room.changes import RoomKnown, RoomState
 from ravesvc.room.chat import ChatMessage, Mention
-from ravesvc.room.playback import PLAYING, Playback
+from ravesvc.room.playback import Playback
 from ravesvc.room.server_clock import ServerClock
 from ravesvc.tokenbucket import Rate
 from ravesvc.video import Video
@@ -113,6 +117,43 @@ class FakeRave:
         return Profile(name=f"User {user}", handle="", country="", bio="")
 
 
+class FakeService:
+    """What a bot asks of the service behind it about its room: documents, and videos, of which none has a picture.
+
+    Attributes:
+        documents: JSON by name; a bot that begins with those of another one is that one after a restart.
+        videos: those that can be found, by words of their titles or by their links.
+    """
+
+    def __init__(self) -> None:
+        self.documents: dict[str, str] = {}
+        self.videos: list[Video] = []
+
+    async def read_document(self, name: str) -> str | None:
+        """See `ravesvc.bot.backend.Backend`."""
+        return self.documents.get(name)
+
+    async def write_document(self, name: str, text: str) -> None:
+        """See `ravesvc.bot.backend.Backend`."""
+        self.documents[name] = text
+
+    async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
+        """Those whose titles have all of the words."""
+        wanted = words.lower().split()
+        return [video for video in self.videos if all(word in video.title.lower() for word in wanted)]
+
+    async def look_up_video(self, actor: int, link: str) -> Video:
+        """The one with this URL; raises `RaveError` (NotFound) if there is none."""
+        for video in self.videos:
+            if video.url == link:
+                return video
+        raise RaveError(Code.NOT_FOUND, "there is no such video")
+
+    async def fetch_picture(self, actor: int, video: Video) -> Picture:
+        """Raises `RaveError` (NotFound)."""
+        raise RaveError(Code.NOT_FOUND, "the video has no picture")
+
+
 class FakeRoom:
     """A room with a bot in it, which has its usual commands and those that are loaded.
 
@@ -123,6 +164,7 @@ class FakeRoom:
         own_user_id: the user that the bot is.
         mesh_id: made up.
         rave: what was asked of Rave.
+        service: what the bot has kept, and the videos that it finds.
         media: the pictures that the bot has sent.
     """
 
@@ -134,14 +176,15 @@ class FakeRoom:
     ) -> None:
         """`admins` are users who may use what is for admins."""
         self.rave = FakeRave()
+        self.service = FakeService()
         self.media: list[Media] = []
         self._ids: dict[str, int] = {}
         self._present: set[int] = {_BOT}
+        self._playback: Playback | None = None
         self._said: list[str] = []
         self._messages = itertools.count(1)
         self._time = time.monotonic()
-        self.server_clock = ServerClock(steady=lambda: self._time, wall=lambda: self._time)
-        self._playback: Playback | None = None
+        self.server_clock = ServerClock()
         self._own: list[Registry] = []
         self._registry = Registry()
         builtin.register(self._registry)
@@ -156,12 +199,18 @@ class FakeRoom:
             limits=Limits(user=_MANY, room=_MANY, outgoing=_MANY),
             clock=lambda: self._time,
         )
+        # They ask it for nothing else.
+        backend = cast(Backend, self.service)
+        self._player = Player(self._bot, self.rave, backend, clock=lambda: self._time)
+        self._bot.watch(self._player.on_change)
+        video_commands.register(self._registry, self._player, backend)
 
     async def __aenter__(self) -> FakeRoom:
         await self.connect()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._player.close()
         await self._bot.close()
 
     def load(self, file: str | Path) -> None:
@@ -179,7 +228,7 @@ class FakeRoom:
         return self._ids.setdefault(user, len(self._ids) + 2)
 
     def pass_time(self, seconds: float) -> None:
-        """Let time go by, for cooldowns and videos."""
+        """Let time go by, for cooldowns."""
         self._time += seconds
 
     async def say(self, text: str, *, user: str = "Ann", reply_to: str | None = None) -> list[str]:
@@ -208,22 +257,14 @@ class FakeRoom:
         self._present.discard(self.user_id(user))
         return await self._heard(lambda: self._bot.on_left(frozenset({self.user_id(user)})))
 
-    async def show(self, url: str) -> list[str]:
-        """A video begins to play, by Rave's URL; an empty one ends what plays."""
-        before = self._playback
-        instance = f"playing{next(self._messages)}"
-        after = (
-            Playback(url=url, instance_id=instance, status=PLAYING, time=self._time, started=True) if url else None
-        )
-        if before is None and after is None:
-            return []
-        self._playback = after
-        change = VideoEnded(before) if before and not after else VideoChanged(before, after)
-        return await self._heard(lambda: self._bot.on_change(change))
-
     async def connect(self) -> list[str]:
         """The bot enters the room, anew if it is there already."""
         return await self._heard(lambda: self._bot.attach(self))
+
+    async def show(self, playback: Playback | None) -> list[str]:
+        """Another video is on, or none."""
+        self._playback = playback
+        return await self._heard(lambda: self._bot.on_change(RoomKnown(self.state)))
 
     async def kick(self) -> list[str]:
         """The bot is thrown out."""
@@ -236,7 +277,7 @@ class FakeRoom:
 
     @property
     def state(self) -> RoomState:
-        """What the bot knows of the room: who is there, and what `show` has put on."""
+        """What the bot knows of the room; no video is on until one is shown."""
         return RoomState(known=True, users=self.users, playback=self._playback)
 
     # What follows is for the bot: see `ravesvc.bot.outbox.RoomLike`.
@@ -264,9 +305,14 @@ class FakeRoom:
         """Whether it is a message of the bot's."""
         return message_id.startswith("own")
 
+    def ids_of(self, message_id: str) -> frozenset[str]:
+        """The one that it has."""
+        return frozenset({message_id})
+
     async def _heard(self, happen: Callable[[], None]) -> list[str]:
         happen()
         await self._bot.settle()
+        await self._player.settle()
         said, self._said = self._said, []
         return said
 

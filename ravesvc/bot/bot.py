@@ -121,6 +121,16 @@ class Bot:
         # By source: what is slow, or never ends, takes no place away from anything else.
         self._foreign: dict[tuple[str, Tasks], Tasks] = {}
 
+    @property
+    def room(self) -> RoomLike | None:
+        """The room that it talks in; None while there is none."""
+        return self._room
+
+    @property
+    def settings(self) -> RoomSettings:
+        """Those in force."""
+        return self._settings
+
     def watch(self, on_change: Callable[[Change], None]) -> None:
         """Call a part of this program for each change of the room, in their order; it must not block.
 
@@ -154,6 +164,10 @@ class Bot:
         for tasks in (self._commands, self._others, *self._foreign.values()):
             await tasks.close()
         await self.outbox.close()
+
+    async def name(self, user: int) -> str:
+        """A user's display name, fit for a chat text."""
+        return await self._people.name(user)
 
     async def names(self, users: Sequence[int]) -> list[tuple[int, str]]:
         """Users with their display names, for people; with a stand-in where a name can't be had."""
@@ -363,7 +377,6 @@ class Bot:
             replies_to_bot=reply_to is not None and room.is_own(reply_to),
             outbox=self.outbox,
             people=self._people,
-            rave=self._rave,
         )
 
     def _in_words(self, error: RaveError) -> str:

@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.people import People
-from ravesvc.bot.room_api import RoomApi
 from ravesvc.room.chat import ChatMessage
 
 
@@ -32,7 +31,6 @@ class Event:
         message: what was written (MESSAGE): any message but a command, the bot's own and those of ignored users.
         mentions_bot: whether that message mentions the bot's user.
         replies_to_bot: whether it answers a message that the bot is known to have sent.
-        rave: what can be asked of Rave for this room.
     """
 
     kind: EventKind
@@ -43,7 +41,6 @@ class Event:
     replies_to_bot: bool = False
     outbox: Outbox = field(repr=False)
     people: People = field(repr=False)
-    rave: RoomApi = field(repr=False)
 
     async def display_name(self) -> str:
         """The user's display name, fit for a chat text."""

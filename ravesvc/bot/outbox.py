@@ -63,6 +63,9 @@ class RoomLike(Protocol):
     def is_own(self, message_id: str) -> bool:
         """Whether the bot is known to have sent that message."""
 
+    def ids_of(self, message_id: str) -> frozenset[str]:
+        """All ids that this message of the bot's is known by; the one that is asked about is among them."""
+
 
 @dataclass(slots=True, eq=False)
 class _Letter:
@@ -163,6 +166,10 @@ class Outbox:
         if self._worker is None:
             self._worker = asyncio.create_task(self._work(self._room), name="outbox")
         return await letter.sent
+
+    def ids_of(self, message_id: str) -> frozenset[str]:
+        """All ids that a message of the bot's is known by, this one among them."""
+        return self._room.ids_of(message_id) if self._room else frozenset({message_id})
 
     async def close(self) -> None:
         """Fail what is waiting and return when the task has ended."""

@@ -13,7 +13,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from ravesvc import fields
@@ -26,9 +25,10 @@ from ravesvc.words import printable
 
 T = TypeVar("T")
 
-MAX_DOCUMENT_BYTES = 48 * 1024
+# What is added to it later, when videos are requested, chosen and play, is less than 20 KiB.
+MAX_DOCUMENT_BYTES = 36 * 1024
 # Videos that commands have voted for, of which one will play at most.
-_MAX_CHOSEN = 4
+_MAX_CHOSEN = 2
 _MAX_ID = 128
 _MAX_URL = 500
 _MAX_ROUND = 2**31
@@ -64,8 +64,7 @@ class Showing(NamedTuple):
         return same_url(self.url, other.url)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One video that a user asked for.
 
     Attributes:
@@ -98,8 +97,7 @@ class Entry:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """An entry whose turn it is, with what is needed to recognise it when it plays.
 
     Attributes:
@@ -131,8 +129,7 @@ class Request:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Playing:
+class Playing(NamedTuple):
     """What the room shows that was asked for by way of the bot, or has shown last."""
 
     entry: Entry
@@ -155,8 +152,7 @@ class Playing:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Queue:
+class Queue(NamedTuple):
     """All that the bot keeps of a room's queue. Methods that change it return another one.
 
     Attributes:
@@ -207,9 +203,9 @@ class Queue:
         if len(waiting) >= limits.total:
             raise _full()
         rounds = [other.round + 1 for other in waiting if other.user == entry.user]
-        entry = replace(entry, round=max(self.round + (entry.user in self.served), *rounds, 0))
+        entry = entry._replace(round=max(self.round + (entry.user in self.served), *rounds, 0))
         at = sum(other.round <= entry.round for other in self.entries)
-        added = replace(self, entries=(*self.entries[:at], entry, *self.entries[at:]))
+        added = self._replace(entries=(*self.entries[:at], entry, *self.entries[at:]))
         if len(added.to_json().encode()) > MAX_DOCUMENT_BYTES:
             raise _full()
         return added
@@ -218,12 +214,12 @@ class Queue:
         """The queue without a video that waits."""
         if self.requested and self.requested.entry.video.key == video.key:
             # It has not played, so its user has not had this turn.
-            return replace(self, requested=None, served=self.served - {self.requested.entry.user})
-        return replace(self, entries=tuple(entry for entry in self.entries if entry.video.key != video.key))
+            return self._replace(requested=None, served=self.served - {self.requested.entry.user})
+        return self._replace(entries=tuple(entry for entry in self.entries if entry.video.key != video.key))
 
     def clear(self) -> Queue:
         """The queue without anything that waits."""
-        return replace(self, entries=(), requested=None)
+        return self._replace(entries=(), requested=None)
 
     def without_user(self, user: int) -> Queue:
         """The queue without anything of a user, what plays included."""
@@ -231,8 +227,7 @@ class Queue:
         queue = self
         for entry in left:
             queue = queue.remove(entry.video)
-        return replace(
-            queue,
+        return queue._replace(
             chosen=tuple(request for request in self.chosen if request.entry.user != user),
             playing=None if self.playing and self.playing.entry.user == user else self.playing,
             served=self.served - {user},
@@ -246,8 +241,7 @@ class Queue:
         served = self.served if first.round == self.round else frozenset[int]()
         if len(served) >= _MAX_SERVED:
             served = frozenset[int]()
-        return replace(
-            self,
+        return self._replace(
             entries=self.entries[1:],
             requested=Request(entry=first),
             round=first.round,
@@ -258,18 +252,18 @@ class Queue:
         """Keep Rave's URL of the requested video, unless that has been removed meanwhile."""
         if self.requested is None or self.requested.entry.video.key != video.key:
             return self
-        return replace(self, requested=replace(self.requested, url=url[:_MAX_URL], before=before[:_MAX_ID]))
+        return self._replace(requested=self.requested._replace(url=url[:_MAX_URL], before=before[:_MAX_ID]))
 
     def choose(self, entry: Entry, url: str, before: str) -> Queue:
         """Keep a video that a command is about to vote for."""
         request = Request(entry=entry, url=url[:_MAX_URL], before=before[:_MAX_ID])
         others = tuple(other for other in self.chosen if other.entry.video.key != entry.video.key)
-        return replace(self, chosen=(*others, request)[-_MAX_CHOSEN:])
+        return self._replace(chosen=(*others, request)[-_MAX_CHOSEN:])
 
     def started(self, showing: Showing) -> Queue:
         """The room shows a video: what waits no longer, because it is this one, and whose it is."""
         if self.requested and self.requested.is_shown_by(showing):
-            return replace(self, requested=None, playing=Playing(entry=self.requested.entry, showing=showing))
+            return self._replace(requested=None, playing=Playing(entry=self.requested.entry, showing=showing))
         if self.shows_own(showing):
             return self
         chosen = next((request for request in reversed(self.chosen) if request.is_shown_by(showing)), None)
@@ -277,8 +271,7 @@ class Queue:
         entry = waiting or (chosen.entry if chosen else None)
         if entry is None:
             return self
-        return replace(
-            self,
+        return self._replace(
             entries=tuple(other for other in self.entries if other.video.key != entry.video.key),
             chosen=tuple(request for request in self.chosen if request is not chosen),
             playing=Playing(entry=entry, showing=showing),

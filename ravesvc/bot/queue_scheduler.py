@@ -15,8 +15,8 @@ In the play mode AUTOPLAY Rave goes on by itself when a video ends, so the vote 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from ravesvc.bot.language import gettext as _
 from ravesvc.bot.queue import Entry, Queue, QueueLimits, Request, Showing, same_url, shows
@@ -48,14 +48,14 @@ _ABOUT_THE_VIDEO = frozenset({Code.INVALID_ARGUMENT, Code.BAD_REQUEST, Code.NOT_
 _DOUBTFUL = frozenset({Code.SERVER_ERROR, Code.BAD_DATA})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoomView:
+class RoomView(NamedTuple):
     """What a room shows at one moment.
 
     Attributes:
         showing: what plays or is paused; None if nothing is.
         position: seconds into it, at that moment.
         speed: by how many seconds it moves in a second; 0 while paused.
+        duration: its length in seconds, if the room tells.
         mode: how the room finds its next video.
         leader: who leads, if known.
         own_votes: Rave's URLs that the bot has a vote for.
@@ -65,6 +65,7 @@ class RoomView:
     showing: Showing | None = None
     position: float = 0.0
     speed: float = 1.0
+    duration: float | None = None
     mode: PlayMode = PlayMode.UNKNOWN
     leader: int | None = None
     own_votes: frozenset[str] = frozenset()
@@ -84,8 +85,7 @@ class NoticeKind(StrEnum):
     UNREACHABLE = "unreachable"  # Rave does not answer; the bot tries again
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """Something that the room should know, once. `why` is a failure in words, or empty."""
 
     kind: NoticeKind
@@ -93,15 +93,13 @@ class Notice:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Play:
+class Play(NamedTuple):
     """Register the video of the request, if it has no URL yet, and vote for it."""
 
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Nothing to do until then, or until something happens; `math.inf` if only that."""
 
     until: float
@@ -219,7 +217,7 @@ class QueueScheduler:
         free_since = self._viewed_at if self._free_since is None else self._free_since
         if not by_hand:
             self._yielding_since = None
-            return now if self._skipped else free_since + _FREE_S
+            return now if view.showing else free_since + _FREE_S
         if self._yielding_since is None:
             self._yielding_since = now
         return self._yielding_since + _YIELD_S
@@ -239,14 +237,15 @@ class QueueScheduler:
 
     def _end(self, view: RoomView) -> float:
         """When what plays is at its end, by the length of its video; never if that is not known, or it is paused."""
-        if view.showing is None or not self.queue.shows_own(view.showing):
+        own = self.own_playing()
+        seconds = view.duration or (own.video.seconds if own else None)
+        if view.showing is None or seconds is None:
             return math.inf
-        assert self.queue.playing, "it is shown"
-        seconds = self.queue.playing.entry.video.seconds
-        if seconds is None:
-            return math.inf
-        left = max(0.0, seconds - view.position)
-        return self._viewed_at + (left / view.speed if view.speed > 0 else math.inf if left else 0.0)
+        left = seconds - view.position
+        if view.speed > 0:
+            # In the past, if the end is. Otherwise it would be put off by each look.
+            return self._viewed_at + left / view.speed
+        return math.inf if left > 0 else -math.inf
 
     def _is_over(self, now: float) -> bool:
         """Whether what is shown is over all the same."""
@@ -290,13 +289,13 @@ class QueueScheduler:
             self._give_up(video, error)
         else:
             # Rave may have forgotten what an earlier process has registered.
-            self.queue = replace(self.queue, requested=replace(request, url=""))
+            self.queue = self.queue._replace(requested=request._replace(url=""))
 
     def _fail(self, video: Video, error: RaveError, now: float) -> None:
         assert self.queue.requested, "it was asked about"
         entry = self.queue.requested.entry
         if error.code in _FORBIDDING:
-            self._stall(Notice(NoticeKind.FORBIDDEN, entry, str(error)))
+            self._stall(Notice(NoticeKind.FORBIDDEN, entry, error.message))
             return
         self._retries += 1
         if self._retries >= _RETRIES_OF_ONE and error.code in _DOUBTFUL:
@@ -306,11 +305,11 @@ class QueueScheduler:
         asked = error.attributes.get("retry_after", 0)
         self._retry_at = now + max(delay, float(asked))
         if self._retries == _RETRIES_UNTIL_TOLD:
-            self._tell(Notice(NoticeKind.UNREACHABLE, entry, str(error)))
+            self._tell(Notice(NoticeKind.UNREACHABLE, entry, error.message))
 
     def _give_up(self, video: Video, error: RaveError) -> None:
         assert self.queue.requested, "it was asked about"
-        self._notices.append(Notice(NoticeKind.GIVEN_UP, self.queue.requested.entry, str(error)))
+        self._notices.append(Notice(NoticeKind.GIVEN_UP, self.queue.requested.entry, error.message))
         self._retries = 0
         self.remove(video)
 
@@ -325,6 +324,11 @@ class QueueScheduler:
             return False
         own = self.own_playing()
         return shows(self._view.showing, video) or (own is not None and own.video.key == video.key)
+
+    @property
+    def view(self) -> RoomView | None:
+        """What the room shows; None if that is not known."""
+        return self._view
 
     def own_playing(self) -> Entry | None:
         """What is shown, if it was asked for by way of the bot."""

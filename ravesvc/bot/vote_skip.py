@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Whatever the threshold: one user alone does not skip what another has asked for.
 _MIN_VOTES = 2
 HALF = 50
 
 
-@dataclass(frozen=True, slots=True)
-class SkipVotes:
+class SkipVotes(NamedTuple):
     """The users who want to skip one showing of a video. For the next showing, begin with another one."""
 
     users: frozenset[int] = frozenset()
@@ -19,13 +18,13 @@ class SkipVotes:
         """Count a user, once."""
         return SkipVotes(self.users | {user})
 
-    def count(self, present: frozenset[int]) -> int:
+    def of_present(self, present: frozenset[int]) -> int:
         """The votes of those who are still there."""
         return len(self.users & present)
 
     def enough(self, present: frozenset[int], percent: int = HALF) -> bool:
         """Whether to skip; `present` are the users in the room without the bot."""
-        return self.count(present) >= needed(len(present), percent)
+        return self.of_present(present) >= needed(len(present), percent)
 
 
 def needed(present: int, percent: int = HALF) -> int:

@@ -16,12 +16,13 @@ from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
 from ravesvc.api.room_api import HttpRoomApi
 from ravesvc.api.upload import Uploads
-from ravesvc.bot import admin, builtin, moderation, privacy, settings_commands
+from ravesvc.bot import admin, builtin, moderation, settings_commands, video_commands
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import Registry
 from ravesvc.bot.facts import Facts
 from ravesvc.bot.own import OwnCommands
 from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.bot.player import Player
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.settings_keeper import SettingsKeeper
 from ravesvc.errors import Code, RaveError
@@ -114,8 +115,14 @@ class Worker:
         moderation.register(registry, parent)
         self._room_settings = SettingsKeeper(parent, self._use_settings)
         settings_commands.register(registry, self._room_settings)
-        privacy.register(registry, parent)
         self._own = OwnCommands(registry, self._link.commands, self._say_command_errors)
+        rave = HttpRoomApi(
+            self._api,
+            mesh,
+            settings.unconfirmed_calls,
+            Uploads(settings.tls, settings.proxy, settings.servers.api_host),
+            asking=self._requests.request,
+        )
         self._bot = Bot(
             facts=self._facts,
             registry=registry,
@@ -125,16 +132,13 @@ class Worker:
             lang=settings.lang,
             typing_delay=settings.typing_delay,
             lookup=self._names,
-            rave=HttpRoomApi(
-                self._api,
-                mesh,
-                settings.unconfirmed_calls,
-                Uploads(settings.tls, settings.proxy, settings.servers.api_host),
-                asking=self._requests.request,
-            ),
+            rave=rave,
             ignored_users=settings.ignored_users,
             troubled=self._own.troubled,
         )
+        self._player = Player(self._bot, rave, parent)
+        self._bot.watch(self._player.on_change)
+        video_commands.register(registry, self._player, parent)
         self._follower = Follower(
             parent,
             announce=self._announce,
@@ -212,6 +216,7 @@ class Worker:
     def forget_user(self, user: int) -> None:
         """See `Face`."""
         self._bot.forget_user(user)
+        self._player.forget_user(user)
 
     def met(self) -> None:
         """See `Face`."""
@@ -229,6 +234,7 @@ class Worker:
             await asyncio.gather(self._leaving, return_exceptions=True)
         if self._room:
             await self._room.close(_NORMAL_CLOSURE, "Normal closure")
+        await self._player.close()
         await self._bot.close()
         self._requests.close()
         await self._api.close()
@@ -519,6 +525,7 @@ class Worker:
 
     def _use_settings(self, settings: RoomSettings) -> None:
         self._bot.use_settings(settings)
+        self._player.look_again()
         if self._room:
             self._room.lang = settings.lang or self._settings.lang
 

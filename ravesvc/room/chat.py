@@ -131,15 +131,19 @@ class OwnMessages:
 
     def __init__(self, limit: int = 200) -> None:
         self._limit = limit
-        # A dict keeps the order of insertion.
-        self._ids: dict[str, None] = {}
+        # From each id to the one that the message was sent under; a dict keeps the order of insertion.
+        self._ids: dict[str, str] = {}
 
     def __contains__(self, message_id: str) -> bool:
         return message_id in self._ids
 
-    def remember(self, message_id: str) -> None:
-        """Add an id, or make it the newest."""
-        self._ids.pop(message_id, None)
-        self._ids[message_id] = None
+    def ids_of(self, message_id: str) -> frozenset[str]:
+        """All ids of the message that has this one, which is among them."""
+        sent = self._ids.get(message_id, message_id)
+        return frozenset({message_id, *(other for other, first in self._ids.items() if first == sent)})
+
+    def remember(self, message_id: str, sent_as: str | None = None) -> None:
+        """Add an id, or make it the newest; `sent_as` is that which the message was sent under, if another."""
+        self._ids[message_id] = self._ids.pop(message_id, sent_as or message_id)
         if len(self._ids) > self._limit:
             del self._ids[next(iter(self._ids))]

@@ -58,6 +58,9 @@ class Room:
     def is_own(self, message_id: str) -> bool:
         return message_id.startswith("own")
 
+    def ids_of(self, message_id: str) -> frozenset[str]:
+        return frozenset({message_id})
+
     async def heard(self) -> tuple[str, str | None]:
         async with asyncio.timeout(5):
             return await self._said.get()

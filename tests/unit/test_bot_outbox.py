@@ -57,6 +57,9 @@ class Room:
     def is_own(self, message_id: str) -> bool:
         return False
 
+    def ids_of(self, message_id: str) -> frozenset[str]:
+        return frozenset({message_id})
+
 
 class Time:
     """A clock that only sleeping moves."""

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -44,7 +43,7 @@ class Scene:
 
     def show(self, name: str | None, *, position: float = 0.0, speed: float = 1.0, instance: str = "") -> None:
         showing = Showing(url(name), "", instance or f"i-{name}") if name else None
-        self.see(replace(self.view, showing=showing, position=position, speed=speed))
+        self.see(self.view._replace(showing=showing, position=position, speed=speed))
 
     def plays(self) -> str | None:
         """The video that it votes for now, with success; None if it waits."""
@@ -104,8 +103,10 @@ def test_the_end_follows_pauses_and_jumps() -> None:
     assert scene.waits() == math.inf
     scene.show("first", position=80, speed=2)
     assert scene.waits() == 12
+    scene.show("first", position=101)
+    assert scene.waits() == 1
     scene.show("first", position=100, speed=0)
-    assert scene.waits() == 2
+    assert scene.plays() == "second"
 
 
 def test_a_video_of_unknown_length_moves_on_by_the_state_alone() -> None:
@@ -150,7 +151,7 @@ def test_what_plays_now_is_not_queued_again() -> None:
     scene.plays()
     for name in ("first", "theirs-by-hand"):
         scene.show(name)
-        scene.see(replace(scene.view, showing=replace_video_url(scene.view.showing, name)))
+        scene.see(scene.view._replace(showing=replace_video_url(scene.view.showing, name)))
         with pytest.raises(RaveError, match="that video plays now"):
             scene.scheduler.add(entry(name), LIMITS, scene.now)
     scene.show(None)
@@ -174,12 +175,12 @@ def test_the_same_video_again_is_told_from_its_showing_before() -> None:
 
 
 def test_the_queue_gives_way_to_votes_and_goes_on_after_their_video() -> None:
-    scene = Scene("first", view=replace(EMPTY, other_votes=frozenset({url("theirs")})))
+    scene = Scene("first", view=EMPTY._replace(other_votes=frozenset({url("theirs")})))
     assert scene.waits() == 30
     scene.now += 29
     assert scene.plays() is None
     scene.show("theirs")
-    scene.see(replace(scene.view, other_votes=frozenset()))
+    scene.see(scene.view._replace(other_votes=frozenset()))
     scene.now += 5000
     assert scene.plays() is None
     scene.show(None)
@@ -188,7 +189,7 @@ def test_the_queue_gives_way_to_votes_and_goes_on_after_their_video() -> None:
 
 
 def test_votes_that_come_to_nothing_hold_the_queue_up_for_a_while_only() -> None:
-    scene = Scene("first", view=replace(EMPTY, other_votes=frozenset({url("theirs")})))
+    scene = Scene("first", view=EMPTY._replace(other_votes=frozenset({url("theirs")})))
     scene.plays()
     scene.now += 30
     assert scene.plays() == "first"
@@ -208,7 +209,7 @@ def test_a_video_of_the_queue_that_loses_against_votes_gets_another_one() -> Non
 def test_votes_of_others_for_the_video_of_the_queue_are_welcome() -> None:
     scene = Scene("first")
     scene.plays()
-    scene.see(replace(EMPTY, other_votes=frozenset({url("first")})))
+    scene.see(EMPTY._replace(other_votes=frozenset({url("first")})))
     scene.now += 20
     assert scene.plays() == "first"
 
@@ -216,13 +217,13 @@ def test_votes_of_others_for_the_video_of_the_queue_are_welcome() -> None:
 def test_a_choice_past_the_queue_goes_first() -> None:
     scene = Scene("first")
     scene.scheduler.choose(entry("chosen", BOB), url("chosen"))
-    scene.see(replace(EMPTY, own_votes=frozenset({url("chosen")})))
+    scene.see(EMPTY._replace(own_votes=frozenset({url("chosen")})))
     assert scene.waits() == 30
     scene.show("chosen")
     assert scene.waiting() == ["first"]
     assert scene.scheduler.queue.playing
     assert scene.scheduler.queue.playing.entry.user == BOB
-    scene.see(replace(scene.view, own_votes=frozenset()))
+    scene.see(scene.view._replace(own_votes=frozenset()))
     assert scene.waits() == 102
 
 
@@ -237,7 +238,7 @@ def test_votes_without_effect_are_told_once_and_tried_again_when_the_room_change
     assert scene.waits() == math.inf
     assert scene.told() == [NoticeKind.NOT_STARTED]
     assert scene.scheduler.stalled
-    scene.see(replace(EMPTY, leader=BOB))
+    scene.see(EMPTY._replace(leader=BOB))
     for _ in range(3):
         assert scene.plays() == "first"
         scene.now += 20
@@ -250,7 +251,7 @@ def test_votes_without_effect_are_told_once_and_tried_again_when_the_room_change
 
 @pytest.mark.parametrize("code", [Code.FORBIDDEN, Code.REFUSED])
 def test_what_the_room_does_not_allow_is_told_and_the_queue_waits(code: Code) -> None:
-    scene = Scene("first", view=replace(EMPTY, mode=PlayMode.LEADER, leader=BOB))
+    scene = Scene("first", view=EMPTY._replace(mode=PlayMode.LEADER, leader=BOB))
     action = scene.scheduler.next_action(scene.now)
     assert isinstance(action, Play)
     scene.scheduler.registered(action.request.entry.video, url("first"))
@@ -258,7 +259,7 @@ def test_what_the_room_does_not_allow_is_told_and_the_queue_waits(code: Code) ->
     assert scene.waits() == math.inf
     (notice,) = scene.scheduler.take_notices()
     assert notice == Notice(NoticeKind.FORBIDDEN, notice.entry, "Rave says no")
-    scene.see(replace(scene.view, mode=PlayMode.VOTE))
+    scene.see(scene.view._replace(mode=PlayMode.VOTE))
     assert scene.plays() == "first"
 
 
@@ -327,7 +328,7 @@ def test_votes_that_are_cleared_are_given_again_until_that_is_too_often() -> Non
     for _ in range(3):
         assert scene.plays() == "first"
         told += scene.told()
-        scene.see(replace(EMPTY, own_votes=frozenset({url("first")})))
+        scene.see(EMPTY._replace(own_votes=frozenset({url("first")})))
         scene.see(EMPTY)
         assert scene.waits() == 10
         scene.now += 10
@@ -339,7 +340,7 @@ def test_votes_that_are_cleared_are_given_again_until_that_is_too_often() -> Non
 def test_votes_that_go_because_the_video_starts_were_not_cleared() -> None:
     scene = Scene("first")
     scene.plays()
-    scene.see(replace(EMPTY, own_votes=frozenset({url("first")})))
+    scene.see(EMPTY._replace(own_votes=frozenset({url("first")})))
     scene.see(EMPTY)
     scene.show("first")
     assert scene.told() == [NoticeKind.STARTED]
@@ -348,8 +349,8 @@ def test_votes_that_go_because_the_video_starts_were_not_cleared() -> None:
 def test_a_choice_whose_votes_are_cleared_is_told() -> None:
     scene = Scene()
     scene.scheduler.choose(entry("chosen"), url("chosen"))
-    scene.see(replace(EMPTY, own_votes=frozenset({url("chosen")})))
-    scene.see(replace(EMPTY, own_votes=frozenset({url("other")})))
+    scene.see(EMPTY._replace(own_votes=frozenset({url("chosen")})))
+    scene.see(EMPTY._replace(own_votes=frozenset({url("other")})))
     assert scene.told() == []
     scene.scheduler.choose(entry("other"), url("other"))
     scene.see(EMPTY)
@@ -377,7 +378,7 @@ def test_answers_that_come_after_the_entry_is_gone_change_nothing() -> None:
 
 
 def test_where_rave_goes_on_by_itself_the_vote_is_there_before_the_end() -> None:
-    scene = Scene("first", "second", view=replace(EMPTY, mode=PlayMode.AUTOPLAY))
+    scene = Scene("first", "second", view=EMPTY._replace(mode=PlayMode.AUTOPLAY))
     scene.plays()
     scene.show("first")
     assert scene.waits() == 85
@@ -390,7 +391,7 @@ def test_where_rave_goes_on_by_itself_the_vote_is_there_before_the_end() -> None
 
 
 def test_where_rave_plays_something_of_its_own_the_vote_is_given_at_once() -> None:
-    scene = Scene("first", view=replace(EMPTY, mode=PlayMode.AUTOPLAY))
+    scene = Scene("first", view=EMPTY._replace(mode=PlayMode.AUTOPLAY))
     scene.show("of-its-own")
     assert scene.plays() == "first"
     assert scene.waits() == math.inf
@@ -398,7 +399,7 @@ def test_where_rave_plays_something_of_its_own_the_vote_is_given_at_once() -> No
 
 def test_where_rave_goes_on_by_itself_the_queue_gives_way_too() -> None:
     votes = frozenset({url("theirs")})
-    scene = Scene("first", view=replace(EMPTY, mode=PlayMode.AUTOPLAY, other_votes=votes))
+    scene = Scene("first", view=EMPTY._replace(mode=PlayMode.AUTOPLAY, other_votes=votes))
     scene.show("of-its-own")
     assert scene.waits() == math.inf
 

@@ -20,7 +20,7 @@ def test_more_than_the_threshold_is_needed_and_at_least_two(present: int, percen
 def test_a_user_has_one_vote_and_takes_it_along() -> None:
     present = frozenset({ANN, BOB, CEM, DAN})
     votes = SkipVotes().add(ANN).add(ANN).add(BOB)
-    assert votes.count(present) == 2
+    assert votes.of_present(present) == 2
     assert not votes.enough(present)
     assert votes.enough(present - {CEM})
     assert not votes.enough(present - {ANN, CEM})

@@ -322,6 +322,7 @@ def test_the_echo_may_have_another_id_and_is_not_passed_on(run: Run, authority: 
             assert await listener.next() == ("chat", "other device")
             assert room.is_own("server's")
             assert room.is_own(message_id)
+            assert room.ids_of("server's") == room.ids_of(message_id) == {"server's", message_id}
         assert "server's" in own
 
     run(body())

@@ -88,6 +88,18 @@ def test_own_messages_forget_the_oldest() -> None:
     assert all(message_id in own for message_id in ("c", "a", "d"))
 
 
+def test_a_message_is_known_by_the_ids_that_are_left_of_it() -> None:
+    own = OwnMessages(limit=3)
+    own.remember("a")
+    own.remember("server's", "a")
+    own.remember("b")
+    assert own.ids_of("a") == own.ids_of("server's") == {"a", "server's"}
+    assert own.ids_of("b") == {"b"}
+    own.remember("c")
+    assert own.ids_of("server's") == {"server's"}
+    assert own.ids_of("another") == {"another"}
+
+
 PICTURE = Media("https://pictures.example/1", "image/jpeg", "0.56")
 
 

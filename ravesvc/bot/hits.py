@@ -1,0 +1,88 @@
+"""What searches in a room have found: by the number that was shown, and by the message that showed it. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from ravesvc import fields
+from ravesvc.errors import RaveError
+from ravesvc.fields import Object
+from ravesvc.video import Video
+
+_MAX_HITS = 30
+_MAX_BYTES = 32 * 1024
+_MAX_IDS = 4
+_MAX_ID = 128
+
+
+class Hit(NamedTuple):
+    """One video that was found.
+
+    Attributes:
+        number: as it was shown, from 1 on.
+        message_ids: those of the message that showed it.
+    """
+
+    video: Video
+    number: int
+    message_ids: frozenset[str]
+
+    def to_object(self) -> dict[str, object]:
+        """JSON for `from_object`."""
+        return {"video": self.video.to_object(), "number": self.number, "message_ids": sorted(self.message_ids)}
+
+    @classmethod
+    def from_object(cls, source: Object) -> Hit:
+        """Read what `to_object` wrote; raises `RaveError` (BadData)."""
+        ids = fields.get_list(source, "message_ids")[:_MAX_IDS]
+        return cls(
+            video=Video.from_object(fields.get_object(source, "video")),
+            number=fields.get_int(source, "number"),
+            message_ids=frozenset(each for each in ids if isinstance(each, str) and 0 < len(each) <= _MAX_ID),
+        )
+
+
+class Hits(NamedTuple):
+    """The latest of them, the newest last. Those of the last search are the last ones, numbered from 1 on."""
+
+    all: tuple[Hit, ...] = ()
+
+    def add(self, found: Sequence[Hit]) -> Hits:
+        """With what another search has found; the oldest give way."""
+        hits = Hits((*self.all, *found)[-_MAX_HITS:])
+        while hits.all and len(hits.to_json().encode()) > _MAX_BYTES:
+            hits = Hits(hits.all[1:])
+        return hits
+
+    def by_number(self, number: int) -> Video | None:
+        """The one that the last search has shown under that number."""
+        for hit in reversed(self.all):
+            if hit.number == number:
+                return hit.video
+            if hit.number == 1:
+                break
+        return None
+
+    def by_message(self, message_ids: Iterable[str]) -> Video | None:
+        """The one that the message showed which has one of these ids."""
+        wanted = frozenset(message_ids)
+        return next((hit.video for hit in reversed(self.all) if hit.message_ids & wanted), None)
+
+    def to_json(self) -> str:
+        """The document that `from_json` reads."""
+        hits = [hit.to_object() for hit in self.all]
+        return json.dumps({"version": 1, "hits": hits}, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Hits:
+        """Read what `to_json` wrote without what is damaged; raises `RaveError` (BadData) for no such document."""
+        source = fields.parse_object(text[: 2 * _MAX_BYTES], "the hits of searches")
+        entries = source.get("hits")
+        found: list[Hit] = []
+        for entry in entries[-_MAX_HITS:] if isinstance(entries, list) else ():
+            with suppress(RaveError):
+                found.append(Hit.from_object(fields.as_object(entry, "a hit")))
+        return cls(tuple(found))

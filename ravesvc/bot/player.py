@@ -1,0 +1,394 @@
+"""Plays the queue of a room: the calls, the document and the timer around `queue_scheduler`.
+
+There is a task only while something is to be done, and one timer at most while something is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from ravesvc.bot import video_words as words
+from ravesvc.bot.backend import Backend
+from ravesvc.bot.command import VIDEO
+from ravesvc.bot.outbox import Outbox, RoomLike
+from ravesvc.bot.queue import Entry, Queue, QueueLimits, Showing
+from ravesvc.bot.queue_scheduler import Notice, NoticeKind, Play, QueueScheduler, RoomView
+from ravesvc.bot.room_api import RoomApi
+from ravesvc.bot.room_settings import RoomSettings
+from ravesvc.bot.vote_skip import SkipVotes, needed
+from ravesvc.errors import RaveError
+from ravesvc.room.changes import Change
+from ravesvc.room.playback import Playback, PlayMode
+from ravesvc.room.votes import Vote
+from ravesvc.video import Video
+
+log = logging.getLogger(__name__)
+
+_DOCUMENT = "queue"
+_MAX_TOTAL = 50
+# Seconds until the service is asked again for the queue, or to keep it: doubled each time, up to the second.
+_FIRST_RETRY_S, _MAX_RETRY_S = 2.0, 60.0
+# In these modes a vote starts its video, whatever plays.
+_VOTE_STARTS = frozenset({PlayMode.QUICKPLAY, PlayMode.LEADER})
+
+
+class Host(Protocol):
+    """The bot that it belongs to."""
+
+    outbox: Outbox
+
+    @property
+    def room(self) -> RoomLike | None:
+        """The room, if the bot is in it."""
+
+    @property
+    def settings(self) -> RoomSettings:
+        """Those of the room."""
+
+    async def name(self, user: int) -> str:
+        """A user's display name, fit for the chat."""
+
+
+class Player:
+    """The queue of one room, and what plays there. It outlives connections.
+
+    Methods for commands raise `RaveError`, in words for the chat: what the service says that keeps the queue, what
+    Rave says, and InvalidArgument.
+    """
+
+    def __init__(
+        self, host: Host, rave: RoomApi, backend: Backend, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Prepare it; it needs no running loop yet. `clock`: monotonic seconds."""
+        self._host = host
+        self._rave = rave
+        self._backend = backend
+        self._clock = clock
+        # None until the queue could be read: what is not known must not be overwritten.
+        self._scheduler: QueueScheduler | None = None
+        self._saved = Queue()
+        self._retry = 0.0
+        self._loading = asyncio.Lock()
+        self._saving = asyncio.Lock()
+        self._acting = asyncio.Lock()
+        self._skip_votes = SkipVotes()
+        self._skip_showing: Showing | None = None
+        # Told by the answer to the command that asked for it.
+        self._told: tuple[str, str] | None = None
+        self._again = False
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # What happens.
+
+    def on_change(self, change: Change) -> None:
+        """Something in the room is different now."""
+        if self._scheduler:
+            self._look(self._scheduler)
+        self.look_again()
+
+    def forget_user(self, user: int) -> None:
+        """Keep nothing of a user."""
+        if self._scheduler:
+            self._scheduler.queue = self._scheduler.queue.without_user(user)
+            self.look_again()
+
+    async def settle(self) -> None:
+        """Return when all that was begun is done; what waits for a time is not begun."""
+        while self._task:
+            await asyncio.wait([self._task])
+
+    async def close(self) -> None:
+        """Stop. What matters is kept already."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._stop_timer()
+
+    # What commands ask for.
+
+    async def scheduler(self) -> QueueScheduler:
+        """The queue and what the room shows, as they are now."""
+        scheduler = await self._load()
+        self._look(scheduler)
+        return scheduler
+
+    async def add(self, entry: Entry) -> int:
+        """Put an entry into the queue; returns its place there, or 0 if it is about to play."""
+        scheduler = await self.scheduler()
+        limits = QueueLimits(self._host.settings.max_per_user, _MAX_TOTAL)
+        now = self._clock()
+        free = scheduler.is_free(now) and not scheduler.queue.waiting
+        scheduler.add(entry, limits, now)
+        try:
+            await self._save(scheduler)
+        except RaveError:
+            # It is not kept, so it would be gone after a restart, although its user was told otherwise.
+            if scheduler.queue.position(entry.video):
+                scheduler.remove(entry.video)
+            raise
+        place = scheduler.queue.position(entry.video)
+        if free:
+            self._told = entry.video.key
+        self.look_again()
+        return 0 if free or place is None else place
+
+    async def remove(self, video: Video) -> None:
+        """Take a video out of the queue."""
+        scheduler = await self.scheduler()
+        scheduler.remove(video)
+        await self._save(scheduler)
+        self.look_again()
+
+    async def clear(self) -> int:
+        """Take everything out of the queue; returns how many entries there were."""
+        scheduler = await self.scheduler()
+        cleared = len(scheduler.queue.waiting)
+        scheduler.clear()
+        await self._save(scheduler)
+        self.look_again()
+        return cleared
+
+    async def choose(self, entry: Entry) -> None:
+        """Vote for a video past the queue."""
+        scheduler = await self.scheduler()
+        url = await self._rave.register(entry.video)
+        scheduler.choose(entry, url)
+        await self._try_save(scheduler)
+        await self._rave.vote(url)
+
+    async def like(self) -> None:
+        """Like what plays."""
+        showing = self._shown(await self.scheduler())
+        await self._rave.like(showing.url, showing.instance_id)
+
+    def skip_votes(self, scheduler: QueueScheduler, user: int) -> tuple[int, int]:
+        """Count the vote of a user to skip what plays; returns how many there are, and how many it takes."""
+        showing = self._shown(scheduler)
+        if self._skip_showing is None or not self._skip_showing.is_same(showing):
+            self._skip_showing, self._skip_votes = showing, SkipVotes()
+        self._skip_votes = self._skip_votes.add(user)
+        present = self._present()
+        return self._skip_votes.of_present(present), needed(len(present), self._host.settings.skip_percent)
+
+    async def skip(self) -> None:
+        """End what plays, or have the next video of the queue take its place."""
+        scheduler = await self.scheduler()
+        showing, view = self._shown(scheduler), scheduler.view
+        assert view, "something is shown"
+        self._skip_showing = None
+        waiting = bool(scheduler.queue.waiting)
+        if waiting and view.mode in _VOTE_STARTS:
+            # To end the video as well could end the next one.
+            scheduler.skip()
+            self.look_again()
+            return
+        if waiting and view.mode is PlayMode.AUTOPLAY:
+            # Rave goes on at once, so it has to know with what.
+            scheduler.skip()
+            await self._act(scheduler)
+        try:
+            await self._rave.end_video()
+        except RaveError as error:
+            log.info("The video can't be ended: %s", error)
+            await self._skip_by_votes(scheduler, showing)
+        self.look_again()
+
+    async def _skip_by_votes(self, scheduler: QueueScheduler, showing: Showing) -> None:
+        """Where the bot may not end a video: wish it skipped, and vote for the next one."""
+        if scheduler.queue.waiting:
+            scheduler.skip()
+            with suppress(RaveError):
+                await self._rave.vote_skip(showing.url, showing.instance_id)
+        else:
+            await self._rave.vote_skip(showing.url, showing.instance_id)
+
+    def _shown(self, scheduler: QueueScheduler) -> Showing:
+        if scheduler.view is None or scheduler.view.showing is None or scheduler.is_free(self._clock()):
+            raise words.nothing_plays()
+        return scheduler.view.showing
+
+    def _present(self) -> frozenset[int]:
+        room = self._host.room
+        return room.users - {room.own_user_id} if room else frozenset()
+
+    # The work.
+
+    def _look(self, scheduler: QueueScheduler) -> None:
+        room = self._host.room
+        if room is None or not room.state.known:
+            scheduler.lose_room()
+        else:
+            scheduler.observe(view_of(room), self._clock())
+
+    def look_again(self) -> None:
+        """See what is to be done: something else than the room has changed."""
+        self._again = True
+        if self._task is None:
+            self._task = asyncio.create_task(self._work(), name="player")
+
+    async def _work(self) -> None:
+        """Do what is to be done, until it has to be waited for something."""
+        try:
+            until = math.inf
+            while self._again:
+                self._again = False
+                until = await self._step()
+            self._set_timer(until)
+        except Exception:
+            log.exception("the queue does not go on until the room changes")
+        finally:
+            self._task = None
+
+    async def _step(self) -> float:
+        """Do what is due; returns when to look again."""
+        try:
+            scheduler = await self._load()
+        except RaveError as error:
+            log.debug("The queue of the room can't be read yet: %s", error)
+            return self._clock() + self._next_retry()
+        self._look(scheduler)
+        await self._skip_if_enough(scheduler)
+        kept = await self._try_save(scheduler)
+        until = math.inf if self._host.settings.is_off(VIDEO) else await self._act(scheduler)
+        for notice in scheduler.take_notices():
+            await self._tell(notice)
+        return until if kept else min(until, self._clock() + self._next_retry())
+
+    async def _act(self, scheduler: QueueScheduler) -> float:
+        """Play the next video, if it is its turn; returns when to look again."""
+        async with self._acting:
+            action = scheduler.next_action(self._clock())
+            if not isinstance(action, Play):
+                return action.until
+            self._again = True
+            await self._play(scheduler, action.request.entry.video, action.request.url)
+            return math.inf
+
+    async def _play(self, scheduler: QueueScheduler, video: Video, url: str) -> None:
+        """Register a video, unless it is already, keep that, and vote for it.
+
+        The document names the video before the vote: a process that is killed in between knows what it sees.
+        """
+        if not url:
+            try:
+                url = await self._rave.register(video)
+            except RaveError as error:
+                scheduler.register_failed(video, error, self._clock())
+                return
+            scheduler.registered(video, url)
+        await self._try_save(scheduler)
+        requested = scheduler.queue.requested
+        if requested is None or requested.entry.video.key != video.key:
+            # Removed meanwhile, or seen playing.
+            return
+        try:
+            await self._rave.vote(url)
+        except RaveError as error:
+            scheduler.vote_failed(video, error, self._clock())
+        else:
+            scheduler.voted(video, self._clock())
+
+    async def _skip_if_enough(self, scheduler: QueueScheduler) -> None:
+        """Skip when those who do not want to have left."""
+        view = scheduler.view
+        if self._skip_showing is None or view is None or view.showing is None:
+            return
+        if not self._skip_showing.is_same(view.showing):
+            self._skip_showing = None
+        elif self._skip_votes.enough(self._present(), self._host.settings.skip_percent):
+            try:
+                await self.skip()
+            except RaveError as error:
+                log.info("The video can't be skipped: %s", error)
+
+    async def _load(self) -> QueueScheduler:
+        async with self._loading:
+            if self._scheduler is None:
+                text = await self._backend.read_document(_DOCUMENT)
+                self._saved = _read(text)
+                self._scheduler = QueueScheduler(self._saved)
+                self._retry = 0.0
+            return self._scheduler
+
+    async def _save(self, scheduler: QueueScheduler) -> None:
+        async with self._saving:
+            queue = scheduler.queue
+            if queue != self._saved:
+                await self._backend.write_document(_DOCUMENT, queue.to_json())
+                self._saved = queue
+                self._retry = 0.0
+
+    async def _try_save(self, scheduler: QueueScheduler) -> bool:
+        """Keep the queue, if that is possible now: what plays matters more."""
+        try:
+            await self._save(scheduler)
+        except RaveError as error:
+            log.warning("The queue of the room can't be kept now: %s", error)
+            return False
+        return True
+
+    def _next_retry(self) -> float:
+        self._retry = min(max(_FIRST_RETRY_S, 2 * self._retry), _MAX_RETRY_S)
+        return self._retry
+
+    async def _tell(self, notice: Notice) -> None:
+        told, self._told = self._told, None
+        if notice.kind is NoticeKind.STARTED and notice.entry.video.key == told:
+            return
+        name = await self._host.name(notice.entry.user)
+        try:
+            await self._host.outbox.send(words.notice(notice, name))
+        except RaveError as error:
+            log.info("cannot tell the room about its queue: %s", error)
+
+    def _set_timer(self, until: float) -> None:
+        self._stop_timer()
+        if until < math.inf:
+            delay = max(0.0, until - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self.look_again)
+
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _read(text: str | None) -> Queue:
+    if text is None:
+        return Queue()
+    try:
+        return Queue.from_json(text, QueueLimits(_MAX_TOTAL, _MAX_TOTAL))
+    except RaveError as error:
+        log.warning("The queue of the room is lost: %s", error)
+        return Queue()
+
+
+def view_of(room: RoomLike) -> RoomView:
+    """What a room shows now."""
+    state, own = room.state, room.own_user_id
+    playback = state.playback
+    others = frozenset(vote.url for vote in state.votes if _others(vote, own))
+    votes = frozenset(vote.url for vote in state.votes if own in vote.users)
+    view = RoomView(mode=state.play_mode, leader=state.leader, own_votes=votes, other_votes=others)
+    return _with_video(view, playback, room.server_clock.now()) if playback else view
+
+
+def _with_video(view: RoomView, playback: Playback, server_now: float) -> RoomView:
+    return view._replace(
+        showing=Showing(playback.url, playback.video_url, playback.instance_id),
+        position=playback.position_at(server_now),
+        speed=playback.speed if playback.playing and playback.time is not None else 0.0,
+        duration=playback.duration,
+    )
+
+
+def _others(vote: Vote, own: int) -> bool:
+    """Whether others than the bot have this vote; of many the server may not say who."""
+    return bool(vote.users - {own}) or vote.count > max(1, len(vote.users))

@@ -1,0 +1,241 @@
+"""The commands about videos: searching, playing, and the queue of the room."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+from ravesvc import fields
+from ravesvc.bot import video_words as words
+from ravesvc.bot.arguments import NAME_LENGTH, actor, usage_error, written
+from ravesvc.bot.backend import Backend
+from ravesvc.bot.command import VIDEO, Permission, Registry
+from ravesvc.bot.context import Context
+from ravesvc.bot.hits import Hit, Hits
+from ravesvc.bot.language import gettext as _
+from ravesvc.bot.language import lines, ngettext
+from ravesvc.bot.player import Player
+from ravesvc.bot.queue import Entry
+from ravesvc.bot.text import plain
+from ravesvc.errors import Code, RaveError
+from ravesvc.media.links import is_link
+from ravesvc.picture import Media
+from ravesvc.video import Video
+
+log = logging.getLogger(__name__)
+
+_DOCUMENT = "hits"
+_MAX_WORDS = 200
+_MAX_SHOWN_HITS = 3
+_MAX_LISTED = 10
+# For a picture from its provider to Rave; the hit matters more.
+_PICTURE_S = 15.0
+_SEARCH_COOLDOWN_S = 5.0
+
+
+def register(registry: Registry, player: Player, backend: Backend, *, wall: Callable[[], float] = time.time) -> None:
+    """Register all of them; `backend` also keeps what searches have found, `wall` is in seconds since the epoch."""
+    commands = _VideoCommands(player, backend, wall)
+    add = partial(registry.command, group=VIDEO)
+    some = _("<words>")
+    add("search", _("Finds videos."), usage=some, example="big buck bunny", cooldown=_SEARCH_COOLDOWN_S)(
+        commands.search
+    )
+    add("set", _("Votes for a video that was found, past the queue."), usage=_("<number>"), example="1")(commands.set)
+    add(
+        "play",
+        _("Plays a video, or queues it while another one plays."),
+        usage=_("<link or words>"),
+        example="https://youtu.be/aqz-KE-bpKQ",
+    )(commands.play)
+    add("queue", _("Lists the videos that wait."))(commands.queue)
+    add("remove", _("Takes a video of yours out of the queue."), usage=_("<place>"), example="2")(commands.remove)
+    add("skip", _("Skips your video, or votes to skip that of another user."))(commands.skip)
+    add("clear", _("Empties the queue."), permission=Permission.ADMIN)(commands.clear)
+    add("nowplaying", _("Tells what plays, and who asked for it."))(commands.nowplaying)
+    add("like", _("Likes what plays."))(commands.like)
+
+
+class _VideoCommands:
+    """The handlers."""
+
+    def __init__(self, player: Player, backend: Backend, wall: Callable[[], float]) -> None:
+        self._player = player
+        self._backend = backend
+        self._wall = wall
+        # None until they could be read.
+        self._hits: Hits | None = None
+
+    async def search(self, context: Context) -> None:
+        """Say the first ones that fit, each with its picture, and remember them."""
+        asker, sought = actor(context), _words(context)
+        await context.reply(_("Searching for “{words}”", words=plain(sought, _MAX_WORDS)))
+        videos = (await self._backend.search_videos(asker, sought))[:_MAX_SHOWN_HITS]
+        if not videos:
+            await context.reply(_("Nothing was found"))
+            return
+        pictures = await asyncio.gather(*(self._picture(context, asker, video) for video in videos))
+        found = []
+        for number, (video, picture) in enumerate(zip(videos, pictures, strict=True), 1):
+            message_id = await context.send(words.hit(number, video), media=picture)
+            found.append((number, video, message_id))
+        hits = [
+            Hit(video=video, number=number, message_ids=context.outbox.ids_of(message_id))
+            for number, video, message_id in found
+        ]
+        self._hits = (await self._known_hits()).add(hits)
+        await self._backend.write_document(_DOCUMENT, self._hits.to_json())
+
+    async def set(self, context: Context) -> None:
+        """Vote for a hit: by its number in the last search, or by an answer to its message."""
+        asker, video = actor(context), await self._chosen(context)
+        await self._player.choose(self._entry(asker, video))
+        await context.reply(_("Voted for: {title}", title=words.title(video)))
+
+    async def play(self, context: Context) -> None:
+        """Put a video into the queue, which plays it at once if nothing else does."""
+        asker, sought = actor(context), _words(context)
+        place = await self._player.add(self._entry(asker, video := await self._found(asker, sought)))
+        if place:
+            await context.reply(_("Queued at place {n}: {title}", n=place, title=words.title(video)))
+        else:
+            await context.reply(_("Up now: {title}", title=words.title(video)))
+
+    async def queue(self, context: Context) -> None:
+        """List what waits, with who asked for it."""
+        scheduler = await self._player.scheduler()
+        waiting = scheduler.queue.waiting
+        if not waiting:
+            await context.reply(_("The queue is empty"))
+            return
+        await context.people.learn([entry.user for entry in waiting[:_MAX_LISTED]])
+        said: list[str] = [ngettext("{n} video waits:", "{n} videos wait:", len(waiting))]
+        for place, entry in enumerate(waiting[:_MAX_LISTED], 1):
+            name = await context.people.name(entry.user)
+            said.append(_("{n}. {title}, for {name}", n=place, title=words.title(entry.video), name=name))
+        if len(waiting) > _MAX_LISTED:
+            said.append(ngettext("and {n} more", "and {n} more", len(waiting) - _MAX_LISTED))
+        if scheduler.stalled:
+            said.append(words.waits(scheduler.stalled))
+        await context.reply(lines(*said))
+
+    async def remove(self, context: Context) -> None:
+        """Take an entry out: users their own, admins any."""
+        asker = actor(context)
+        place = fields.as_int(context.args[0][:NAME_LENGTH]) if len(context.args) == 1 else None
+        if place is None:
+            raise usage_error(context)
+        waiting = (await self._player.scheduler()).queue.waiting
+        if not 1 <= place <= len(waiting):
+            hint = _("see {command}", command=f"{context.prefixes[0]}queue")
+            raise RaveError(Code.INVALID_ARGUMENT, _("there is no place {n} in the queue", n=place), hint=hint)
+        entry = waiting[place - 1]
+        if entry.user != asker and asker not in context.permissions.admins:
+            raise RaveError(Code.ACCESS_DENIED, _("only admins may remove what others have asked for"))
+        await self._player.remove(entry.video)
+        await context.reply(_("Removed: {title}", title=words.title(entry.video)))
+
+    async def skip(self, context: Context) -> None:
+        """Skip what plays: its user and admins at once, others by vote."""
+        asker = actor(context)
+        scheduler = await self._player.scheduler()
+        votes, needed = self._player.skip_votes(scheduler, asker)
+        own = scheduler.own_playing()
+        at_once = asker in context.permissions.admins or (own is not None and own.user == asker)
+        if at_once or votes >= needed:
+            await self._player.skip()
+            await context.reply(_("Skipped: {title}", title=words.title(own.video)) if own else _("Skipped"))
+        else:
+            await context.reply(_("{votes} of {needed} votes to skip", votes=votes, needed=needed))
+
+    async def clear(self, context: Context) -> None:
+        """Empty the queue."""
+        cleared = await self._player.clear()
+        await context.reply(ngettext("Removed {n} video", "Removed {n} videos", cleared))
+
+    async def nowplaying(self, context: Context) -> None:
+        """Title, position and length of what plays, and who asked for it."""
+        playback = context.room.playback
+        if playback is None:
+            raise words.nothing_plays()
+        own = (await self._player.scheduler()).own_playing()
+        position = words.clock(playback.position_at(context.server_now))
+        length = playback.duration or (own.video.seconds if own else None)
+        if length:
+            position = _("{position} of {length}", position=position, length=words.clock(length))
+        if own is None:
+            video = plain(playback.video_url or playback.url, _MAX_WORDS) or _("a video")
+            await context.reply(_("Playing: {title}, at {position}", title=video, position=position))
+            return
+        said = _("Playing: {title}, at {position}", title=words.title(own.video), position=position)
+        name = await context.people.name(own.user)
+        await context.reply(lines(said, _("Asked for by {name}", name=name)))
+
+    async def like(self, context: Context) -> None:
+        """Have the bot like what plays."""
+        await self._player.like()
+        await context.reply(_("Liked"))
+
+    def _entry(self, asker: int, video: Video) -> Entry:
+        return Entry(video=video, user=asker, asked_at=int(self._wall()))
+
+    async def _found(self, asker: int, sought: str) -> Video:
+        """The video that a link leads to, or the first one that fits the words."""
+        if is_link(sought):
+            return await self._backend.look_up_video(asker, sought)
+        videos = await self._backend.search_videos(asker, sought)
+        if not videos:
+            raise RaveError(Code.INVALID_ARGUMENT, _("nothing was found"), hint=_("try other words, or a link"))
+        return videos[0]
+
+    async def _chosen(self, context: Context) -> Video:
+        reply_to = context.message.reply_to
+        if context.args:
+            number = fields.as_int(context.args[0][:NAME_LENGTH]) if len(context.args) == 1 else None
+            if number is None:
+                raise usage_error(context)
+            video = (await self._known_hits()).by_number(number)
+            missing = _("no search here has found a number {n}", n=number)
+        else:
+            ids = context.outbox.ids_of(reply_to) if reply_to else frozenset[str]()
+            video = (await self._known_hits()).by_message(ids)
+            missing = _("that is no answer to a video that was found")
+        if video is None:
+            hint = _(
+                "answer one of the messages of {search} with {command}, or write {command} and its number",
+                search=f"{context.prefixes[0]}search",
+                command=written(context),
+            )
+            raise RaveError(Code.INVALID_ARGUMENT, missing, hint=hint)
+        return video
+
+    async def _known_hits(self) -> Hits:
+        if self._hits is None:
+            text = await self._backend.read_document(_DOCUMENT)
+            try:
+                self._hits = Hits() if text is None else Hits.from_json(text)
+            except RaveError as error:
+                log.warning("The hits of searches in the room are lost: %s", error)
+                self._hits = Hits()
+        return self._hits
+
+    async def _picture(self, context: Context, asker: int, video: Video) -> list[Media]:
+        """The picture of a video, for a message; none if that can't be had."""
+        try:
+            async with asyncio.timeout(_PICTURE_S):
+                with await self._backend.fetch_picture(asker, video) as picture:
+                    return [await context.rave.upload(picture)]
+        except (RaveError, TimeoutError) as error:
+            log.info("a hit is shown without its picture: %s", error)
+            return []
+
+
+def _words(context: Context) -> str:
+    """The words after the command."""
+    words = " ".join(context.args)
+    if not words:
+        raise usage_error(context)
+    return words[:_MAX_WORDS] if not is_link(words) else words

@@ -1,0 +1,67 @@
+"""What the bot says about videos and their queue. No line begins with a stranger's text: it might be a command."""
+
+from __future__ import annotations
+
+from ravesvc.bot.language import gettext as _
+from ravesvc.bot.queue_scheduler import Notice, NoticeKind
+from ravesvc.bot.text import plain
+from ravesvc.errors import Code, RaveError
+from ravesvc.video import Video
+
+_TITLE_LENGTH = 60
+
+
+def title(video: Video) -> str:
+    """What to call a video: its title, or else its link."""
+    return plain(video.title, _TITLE_LENGTH) or plain(video.url, _TITLE_LENGTH)
+
+
+def clock(seconds: float) -> str:
+    """A position or length as players show it, such as 3:05 or 1:02:03."""
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def hit(number: int, video: Video) -> str:
+    """One of those that a search has found."""
+    named = _("{number}. {title}", number=number, title=title(video))
+    author = plain(video.author, _TITLE_LENGTH)
+    return _("{title}\nby {author}", title=named, author=author) if author else named
+
+
+def notice(told: Notice, name: str) -> str:
+    """What the room should know about its queue; `name` is that of the entry's user."""
+    video = title(told.entry.video)
+    match told.kind:
+        case NoticeKind.STARTED:
+            return _("Now playing: {title}, asked for by {name}", title=video, name=name)
+        case NoticeKind.GIVEN_UP:
+            return _("Taken out of the queue: {title}. {why}", title=video, why=told.why)
+        case NoticeKind.UNREACHABLE:
+            return _("The next video can't be played yet: {title}. {why}. I go on trying", title=video, why=told.why)
+        case NoticeKind.CHOICE_CLEARED:
+            return _("The votes were cleared, also that for {title}", title=video)
+        case NoticeKind.CLEARED:
+            return _("The votes were cleared, so I vote again for {title}", title=video)
+        case _:
+            return waits(told)
+
+
+def waits(told: Notice) -> str:
+    """Why the queue waits until something changes in the room."""
+    video = title(told.entry.video)
+    match told.kind:
+        case NoticeKind.CLEARED_TOO_OFTEN:
+            return _("The votes for {title} are cleared each time. The queue waits for the next change", title=video)
+        case NoticeKind.FORBIDDEN:
+            return _("I may not play {title}: {why}. The queue waits", title=video, why=told.why)
+        case _:
+            return _(
+                "I have voted for {title}, but it does not start. Vote for it too, or the queue waits", title=video
+            )
+
+
+def nothing_plays() -> RaveError:
+    """What is asked for needs a video."""
+    return RaveError(Code.INVALID_ARGUMENT, _("nothing plays"))

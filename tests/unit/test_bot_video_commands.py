@@ -1,0 +1,749 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ravesvc.bot import video_commands
+from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.bot.player import Player
+from ravesvc.bot.room_settings import RoomSettings
+from ravesvc.errors import Code, RaveError
+from ravesvc.picture import Media, Picture
+from ravesvc.room.changes import RoomKnown, RoomState
+from ravesvc.room.playback import Playback, PlayMode
+from ravesvc.room.server_clock import ServerClock
+from ravesvc.room.votes import Vote
+from ravesvc.testing import FakeRave
+from ravesvc.video import Video
+from tests.unit.bot_scene import ANN, BOB, BOT, Room, Scene
+from tests.unit.test_picture import png
+
+CEM, DAN, EVA, ADMIN = 5, 6, 7, 8
+
+
+def video(name: str, seconds: float | None = 100.0) -> Video:
+    link = f"https://www.youtube.com/watch?v={name}"
+    return Video(
+        provider="youtube",
+        id=name,
+        url=link,
+        title=f"The {name} film",
+        author=f"Author of {name}",
+        seconds=seconds,
+        thumbnail="https://i.ytimg.com/x.jpg",
+    )
+
+
+class Service:
+    """The parent: videos, and the room's documents. `fails` has the error of a method, by its name."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, str] = {}
+        self.videos = [video(name) for name in ("harbour", "meadow", "glacier", "volcano", "tundra")]
+        self.fails: dict[str, RaveError] = {}
+
+    async def read_document(self, name: str) -> str | None:
+        self._fail("read_document")
+        return self.documents.get(name)
+
+    async def write_document(self, name: str, text: str) -> None:
+        self._fail("write_document")
+        json.loads(text)
+        self.documents[name] = text
+
+    async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
+        self._fail("search_videos")
+        return [each for each in self.videos if words in each.title]
+
+    async def look_up_video(self, actor: int, link: str) -> Video:
+        self._fail("look_up_video")
+        return next(each for each in self.videos if each.id in link)
+
+    async def fetch_picture(self, actor: int, video: Video) -> Picture:
+        self._fail("fetch_picture")
+        return Picture(png(40, 30))
+
+    def _fail(self, method: str) -> None:
+        if method in self.fails:
+            raise self.fails[method]
+
+
+class Theatre(FakeRave):
+    """Rave: a vote starts its video if nothing plays, or, with `obeys`, at once. `fails`: as that of the service."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails: dict[str, RaveError] = {}
+        self.obeys = True
+        self.show: Callable[[str | None], None] = lambda url: None
+        self.plays: Callable[[], bool] = lambda: False
+
+    async def register(self, video: Video) -> str:
+        self._fail("register")
+        return await super().register(video)
+
+    async def vote(self, url: str) -> None:
+        self._fail("vote")
+        await super().vote(url)
+        if self.obeys and not self.plays():
+            self.show(url)
+
+    async def end_video(self) -> None:
+        self._fail("end_video")
+        await super().end_video()
+        self.show(None)
+
+    async def vote_skip(self, url: str, instance_id: str) -> None:
+        self._fail("vote_skip")
+        await super().vote_skip(url, instance_id)
+
+    def _fail(self, method: str) -> None:
+        if method in self.fails:
+            raise self.fails[method]
+
+    def calls(self, method: str) -> list[Any]:
+        return [call[1] for call in self.asked if call[0] == method]
+
+
+class PartyRoom(Room):
+    """A room with five users, whose state a test sets."""
+
+    users = frozenset({BOT, ANN, BOB, CEM, DAN, EVA})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = RoomState(known=True, users=self.users, play_mode=PlayMode.VOTE)
+        self.media: list[Media] = []
+        self.sent: list[tuple[str, str]] = []
+
+    async def chat(self, text: str, **more: Any) -> str:
+        message_id = await super().chat(text, **more)
+        self.media += more.get("media", ())
+        self.sent.append((message_id, text))
+        return message_id
+
+
+class Party(Scene):
+    """A bot with a queue in such a room."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            permissions=StaticPermissions(admins=frozenset({ADMIN})),
+            names={ANN: "Ann", BOB: "Bob", CEM: "Cem", DAN: "Dan", EVA: "Eva", ADMIN: "Ada"},
+        )
+        self.service = Service()
+        self.theatre = self.rave = Theatre()
+        self._instances = itertools.count(1)
+        self.party = PartyRoom()
+        self.party.server_clock = ServerClock(steady=lambda: self.now, wall=lambda: self.now)
+
+    def hold(self, body: Callable[[], Awaitable[None]]) -> None:
+        async def main() -> None:
+            self.player = Player(self.bot, self.theatre, self.service, clock=lambda: self.now)
+            video_commands.register(self.registry, self.player, self.service, wall=lambda: 1_800_000_000)
+            self.bot.watch(self.player.on_change)
+            self.theatre.show = self.show
+            self.theatre.plays = lambda: self.party.state.playback is not None
+            self.room = self.party
+            self.bot.attach(self.party)
+            await self.player.settle()
+            await self.wait(10)
+            try:
+                await body()
+            finally:
+                await self.player.close()
+
+        self.play(main)
+
+    def change(self, **more: Any) -> None:
+        """The room is another one now."""
+        self.party.state = replace(self.party.state, **more)
+        self.bot.on_change(RoomKnown(self.party.state))
+
+    def show(self, url: str | None, **more: Any) -> None:
+        if url is None:
+            self.change(playback=None)
+            return
+        link = f"https://www.youtube.com/watch?v={url.rpartition('/')[2]}"
+        now = self.party.server_clock.now()
+        fields = {"url": url, "video_url": link, "instance_id": f"i{next(self._instances)}", "status": "PLAY"}
+        self.change(playback=Playback(**{**fields, "time": now, "started": True, **more}))
+
+    async def wait(self, seconds: float) -> None:
+        """Let the clock go on, and the bot do what is due then."""
+        self.now += seconds
+        self.bot.on_change(RoomKnown(self.party.state))
+        await self.player.settle()
+
+    async def says(self, text: str, sender: int = ANN, **more: Any) -> str:
+        """The one answer to a message, when all that it has begun is over."""
+        return "\n".join(await self.talk(text, sender, **more))
+
+    async def talk(self, text: str, sender: int = ANN, **more: Any) -> list[str]:
+        """All that the bot says when somebody writes this."""
+        before = len(self.party.sent)
+        self.say(text, sender, **more)
+        await self.bot.settle()
+        await self.player.settle()
+        return [text for _, text in self.party.sent[before:]]
+
+    def told(self) -> list[str]:
+        """All that the bot has said since the last time."""
+        said = [text for _, text in self.party.sent]
+        self.party.sent.clear()
+        return said
+
+    @property
+    def playing(self) -> str | None:
+        playback = self.party.state.playback
+        return playback.url.rpartition("/")[2] if playback else None
+
+
+# --- search and set -----------------------------------------------------------------------------------------------
+
+
+def test_a_search_announces_itself_and_shows_numbered_hits_with_pictures() -> None:
+    party = Party()
+
+    async def body() -> None:
+        assert await party.talk("?search film") == [
+            "Searching for “film”",
+            "1. The harbour film\nby Author of harbour",
+            "2. The meadow film\nby Author of meadow",
+            "3. The glacier film\nby Author of glacier",
+        ]
+        assert [media.aspect_ratio for media in party.party.media] == ["1.33"] * 3
+
+    party.hold(body)
+
+
+@pytest.mark.parametrize("broken", ["fetch_picture", "upload"])
+def test_a_hit_without_a_picture_is_a_hit(broken: str) -> None:
+    party = Party()
+    error = RaveError(Code.NETWORK, "no picture")
+
+    async def upload(picture: Picture) -> Media:
+        raise error
+
+    async def body() -> None:
+        if broken == "upload":
+            party.theatre.upload = upload  # type: ignore[method-assign]
+        else:
+            party.service.fails[broken] = error
+        assert len(await party.talk("?search meadow")) == 2
+        assert party.party.media == []
+        assert await party.says("?set 1") == "Voted for: The meadow film"
+
+    party.hold(body)
+
+
+def test_without_a_provider_that_can_search_it_says_what_the_operator_has_to_set() -> None:
+    party = Party()
+    party.service.fails["search_videos"] = RaveError(
+        Code.CONFIG, "no provider can search", hint="the operator has to set a key"
+    )
+
+    async def body() -> None:
+        announced, said = await party.talk("?search film")
+        assert announced == "Searching for “film”"
+        assert said.startswith("No provider can search. The operator has to set a key (error ")
+
+    party.hold(body)
+
+
+def test_a_search_that_finds_nothing_says_so() -> None:
+    party = Party()
+
+    async def body() -> None:
+        assert await party.talk("?search nonsense") == ["Searching for “nonsense”", "Nothing was found"]
+        assert "Write ?search <words>" in await party.says("?search", BOB)
+
+    party.hold(body)
+
+
+def test_a_hit_is_set_by_number_or_by_an_answer_to_its_message() -> None:
+    party = Party()
+
+    async def body() -> None:
+        await party.talk("?search film")
+        second = next(message_id for message_id, text in party.party.sent if text.startswith("2."))
+        assert await party.says("?set 3", BOB) == "Voted for: The glacier film"
+        assert party.playing == "glacier"
+        assert await party.says("?set", ANN, reply_to=second) == "Voted for: The meadow film"
+        assert party.theatre.calls("vote")[-1].endswith("/meadow")
+        assert await party.says("?queue") == "The queue is empty"
+
+    party.hold(body)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "answer"),
+    [
+        ("?set", {}, "That is no answer to a video that was found. Answer one of the messages of ?search with ?set"),
+        ("?set", {"reply_to": "own0"}, "That is no answer to a video that was found"),
+        ("?set 4", {}, "No search here has found a number 4"),
+        ("?set 0", {}, "No search here has found a number 0"),
+        ("?set meadow", {}, "Write ?set <number>"),
+        ("?set 1 2", {}, "Write ?set <number>"),
+    ],
+)
+def test_what_names_no_hit_is_answered_with_a_hint(text: str, more: dict[str, Any], answer: str) -> None:
+    party = Party()
+
+    async def body() -> None:
+        await party.talk("?search film")
+        assert (await party.says(text, **more)).startswith(answer)
+        assert party.theatre.calls("vote") == []
+
+    party.hold(body)
+
+
+def test_hits_survive_a_restart_and_only_those_of_the_last_search_have_numbers() -> None:
+    before, after = Party(), Party()
+    after.service = before.service
+    found: list[str] = []
+
+    async def search() -> None:
+        await before.talk("?search film")
+        found.append(next(message_id for message_id, text in before.party.sent if text.startswith("3.")))
+        before.now += 60
+        await before.talk("?search tundra")
+
+    async def choose() -> None:
+        assert await after.says("?set 1") == "Voted for: The tundra film"
+        assert (await after.says("?set 3")).startswith("No search here has found a number 3")
+        assert await after.says("?set", reply_to=found[0]) == "Voted for: The glacier film"
+
+    before.hold(search)
+    after.hold(choose)
+
+
+# --- play and queue -----------------------------------------------------------------------------------------------
+
+
+def test_the_first_video_plays_at_once_and_the_others_in_turn() -> None:
+    party = Party()
+
+    async def body() -> None:
+        assert await party.talk("?play https://youtu.be/harbour") == ["Up now: The harbour film"]
+        assert party.playing == "harbour"
+        assert await party.says("?play volcano") == "Queued at place 1: The volcano film"
+        assert await party.says("?play tundra") == "Queued at place 2: The tundra film"
+        assert await party.says("?play meadow", BOB) == "Queued at place 1: The meadow film"
+        assert await party.says("?queue") == (
+            "3 videos wait:\n1. The meadow film, for Bob\n2. The volcano film, for Ann\n3. The tundra film, for Ann"
+        )
+        party.told()
+        party.show(None)
+        await party.wait(2)
+        assert (party.playing, party.told()) == ("meadow", ["Now playing: The meadow film, asked for by Bob"])
+        party.show("https://rave.example/videos/youtube/byhand")
+        await party.wait(1000)
+        assert party.playing == "byhand"
+        party.show(None)
+        await party.wait(2)
+        assert party.playing == "volcano"
+
+    party.hold(body)
+
+
+def test_a_video_whose_length_is_known_gives_way_at_its_end_even_if_rave_does_not_say_so() -> None:
+    party = Party()
+
+    async def body() -> None:
+        await party.talk("?play harbour")
+        await party.talk("?play meadow")
+        await party.wait(95)
+        assert len(party.theatre.calls("vote")) == 1
+        party.theatre.plays = lambda: False
+        await party.wait(10)
+        assert party.playing == "meadow"
+
+    party.hold(body)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("?play", "Write ?play <link or words>"),
+        ("?play nonsense", "Nothing was found. Try other words, or a link"),
+        ("?play harbour", "That video plays now"),
+        ("?play meadow", "That video is in the queue already, at place 1"),
+        ("?remove", "Write ?remove <place>"),
+        ("?remove 2", "There is no place 2 in the queue. See ?queue"),
+        ("?remove 1", "Only admins may remove what others have asked for"),
+    ],
+)
+def test_what_can_not_be_done_is_said_in_a_sentence(text: str, answer: str) -> None:
+    party = Party()
+
+    async def body() -> None:
+        await party.talk("?play harbour")
+        await party.talk("?play meadow")
+        assert (await party.says(text, BOB)).startswith(answer)
+        assert await party.says("?queue") == "1 video waits:\n1. The meadow film, for Ann"
+
+    party.hold(body)
+
+
+def test_how_many_a_user_may_have_waiting_is_a_setting_of_the_room() -> None:
+    party = Party()
+
+    async def body() -> None:
+        party.bot.use_settings(RoomSettings(max_per_user=1))
+        await party.talk("?play harbour")
+        await party.talk("?play meadow")
+        assert "You have 1 video in the queue already" in await party.says("?play glacier")
+
+    party.hold(body)
+
+
+def test_users_remove_their_own_and_admins_anything() -> None:
+    party = Party()
+
+    async def body() -> None:
+        for name in ("harbour", "meadow", "glacier", "volcano"):
+            await party.talk(f"?play {name}")
+        assert await party.says("?remove 2") == "Removed: The glacier film"
+        assert await party.says("?remove 1", ADMIN) == "Removed: The meadow film"
+        assert "Only admins may use ?clear" in await party.says("?clear")
+        assert await party.says("?clear", ADMIN) == "Removed 1 video"
+        assert await party.says("?queue") == "The queue is empty"
+
+    party.hold(body)
+
+
+def test_a_long_queue_is_listed_in_one_message() -> None:
+    party = Party()
+    party.service.videos = [video(f"video-{number}-{'x' * 40}") for number in range(14)]
+
+    async def body() -> None:
+        for number in range(14):
+            await party.talk(f"?play video-{number}-", 10 + number)
+        (listed,) = await party.talk("?queue")
+        assert listed.count("\n") == 11
+        assert listed.endswith("and 3 more")
+
+    party.hold(body)
+
+
+# --- skip ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_user_skips_their_own_video_at_once() -> None:
+    party = Party()
+
+    async def body() -> None:
+        await party.talk("?play harbour")
+        await party.talk("?play meadow", BOB)
+        assert await party.talk("?skip") == ["Skipped: The harbour film"]
+        await party.wait(2)
+        assert party.playing == "meadow"
+        assert ("end_video",) in party.theatre.asked
+
+    party.hold(body)
+
+
+def test_more_than_half_of_those_present_skip_the_video_of_another() -> None:
+    party = Party()
+
+    async def body() -> None:
+        await party.talk("?play harbour")
+        await party.talk("?play meadow")
+        assert await party.says("?skip", BOB) == "1 of 3 votes to skip"
+        assert await party.says("?skip", BOB) == "1 of 3 votes to skip"
+        assert await party.says("?skip", CEM) == "2 of 3 votes to skip"
+        party.party.users = party.party.users - {CEM}
+        assert await party.says("?skip", DAN) == "2 of 3 votes to skip"
+        # Of those who are left, two of three want to.
+        party.party.users = party.party.users - {EVA}
+        party.bot.on_left(frozenset({EVA}))
+        await party.player.settle()
+        await party.wait(2)
+        assert party.playing == "meadow"
+        assert await party.says("?skip", BOB) == "1 of 2 votes to skip"
+
+    party.hold(body)
+
+
+def test_the_threshold_is_a_setting_of_the_room() -> None:
+    party = Party()
+
+    async def body() -> None:
+        party.bot.use_settings(RoomSettings(skip_percent=80))
+        await party.talk("?play harbour")
+        assert await party.says("?skip", BOB) == "1 of 5 votes to skip"
+        assert await party.says("?skip", ADMIN) == "Skipped: The harbour film"
+        assert party.playing is None
+        assert (await party.says("?skip", ADMIN)).startswith("Nothing plays")
+
+    party.hold(body)
+
+
+@pytest.mark.parametrize("mode", [PlayMode.QUICKPLAY, PlayMode.LEADER])
+def test_where_a_vote_starts_its_video_that_is_how_to_skip(mode: PlayMode) -> None:
+    party = Party()
+
+    async def body() -> None:
+        party.change(play_mode=mode)
+        await party.talk("?play harbour")
+        await party.talk("?play meadow")
+        party.theatre.plays = lambda: False
+        await party.talk("?skip")
+        assert party.playing == "meadow"
+        assert ("end_video",) not in party.theatre.asked
+
+    party.hold(body)
+
+
+def test_where_rave_goes_on_by_itself_the_next_vote_is_there_before_the_skip() -> None:
+    party = Party()
+
+    async def body() -> None:
+        await party.talk("?play harbour")
+        party.change(play_mode=PlayMode.AUTOPLAY)
+        await party.talk("?play meadow")
+        await party.talk("?skip")
+        asked = [call[0] for call in party.theatre.asked]
+        assert asked[-3:] == ["register", "vote", "end_video"]
+
+    party.hold(body)
+
+
+def test_where_the_bot_may_not_end_a_video_it_votes_for_the_next_one() -> None:
+    party = Party()
+    party.theatre.fails["end_video"] = RaveError(Code.FORBIDDEN, "only the leader may")
+
+    async def body() -> None:
+        await party.talk("?play harbour")
+        await party.talk("?play meadow")
+        assert await party.says("?skip") == "Skipped: The harbour film"
+        assert party.theatre.calls("vote_skip")
+        assert party.theatre.calls("vote")[-1].endswith("/meadow")
+        party.show("https://rave.example/videos/youtube/meadow")
+        await party.wait(1)
+        assert await party.says("?skip") == "Skipped: The meadow film"
+        assert len(party.theatre.calls("vote_skip")) == 2
+        party.theatre.fails["vote_skip"] = party.theatre.fails["end_video"]
+        assert (await party.says("?skip")).startswith("Only the leader may")
+
+    party.hold(body)
+
+
+# --- what plays ---------------------------------------------------------------------------------------------------
+
+
+def test_nowplaying_tells_title_position_and_user() -> None:
+    party = Party()
+
+    async def body() -> None:
+        assert (await party.says("?nowplaying")).startswith("Nothing plays")
+        await party.talk("?play harbour", BOB)
+        party.show("https://rave.example/videos/youtube/harbour", position=65.0, status="PAUS", instance_id="i1")
+        assert await party.says("?nowplaying") == "Playing: The harbour film, at 1:05 of 1:40\nAsked for by Bob"
+        party.show("https://rave.example/videos/youtube/byhand", position=3723.0, status="PAUS")
+        await party.wait(1)
+        link = "https://www.youtube.com/watch?v=byhand"
+        assert await party.says("?nowplaying") == f"Playing: {link}, at 1:02:03"
+
+    party.hold(body)
+
+
+def test_like_is_about_what_plays() -> None:
+    party = Party()
+
+    async def body() -> None:
+        assert (await party.says("?like")).startswith("Nothing plays")
+        await party.talk("?play harbour")
+        assert await party.says("?like") == "Liked"
+        assert party.theatre.calls("like") == ["https://rave.example/videos/youtube/harbour"]
+
+    party.hold(body)
+
+
+# --- failures and restarts ----------------------------------------------------------------------------------------
+
+
+def test_what_the_room_does_not_allow_is_said_once_and_the_queue_waits() -> None:
+    party = Party()
+    party.theatre.fails["vote"] = RaveError(Code.FORBIDDEN, "only the leader chooses here")
+
+    async def body() -> None:
+        party.change(play_mode=PlayMode.LEADER, leader=BOB)
+        said = await party.talk("?play harbour")
+        refusal = "I may not play The harbour film: only the leader chooses here. The queue waits"
+        assert said == ["Up now: The harbour film", refusal]
+        assert await party.says("?queue") == f"1 video waits:\n1. The harbour film, for Ann\n{refusal}"
+        party.told()
+        # Bob leaves, and another one leads.
+        party.change(leader=CEM)
+        await party.wait(1)
+        assert party.told() == []
+        party.theatre.fails.clear()
+        party.change(leader=BOT)
+        await party.wait(1)
+        assert party.playing == "harbour"
+        assert await party.says("?queue") == "The queue is empty"
+
+    party.hold(body)
+
+
+def test_votes_that_are_cleared_are_told() -> None:
+    party = Party()
+    party.theatre.obeys = False
+
+    async def body() -> None:
+        await party.talk("?play harbour")
+        url = "https://rave.example/videos/youtube/harbour"
+        party.change(votes=(Vote(url=url, users=frozenset({BOT}), count=1),))
+        party.change(votes=())
+        await party.wait(10)
+        assert party.told()[-1] == "The votes were cleared, so I vote again for The harbour film"
+        assert party.theatre.calls("vote") == [url, url]
+
+    party.hold(body)
+
+
+def test_the_queue_gives_way_to_votes_of_users() -> None:
+    party = Party()
+
+    async def body() -> None:
+        party.change(votes=(Vote(url="https://rave/videos/youtube/theirs", users=frozenset(), count=2),))
+        assert await party.says("?play harbour") == "Up now: The harbour film"
+        assert party.theatre.calls("vote") == []
+        await party.wait(30)
+        assert party.playing == "harbour"
+
+    party.hold(body)
+
+
+def test_a_queue_survives_the_death_of_the_bot_at_any_moment() -> None:
+    before = Party()
+    documents: list[dict[str, str]] = []
+
+    async def ask() -> None:
+        for user, name in ((ANN, "harbour"), (ANN, "meadow"), (BOB, "glacier")):
+            await before.talk(f"?play {name}", user)
+            documents.append(dict(before.service.documents))
+
+    write = before.service.write_document
+
+    async def note(name: str, text: str) -> None:
+        await write(name, text)
+        documents.append(dict(before.service.documents))
+
+    before.service.write_document = note  # type: ignore[method-assign]
+    before.hold(ask)
+    assert len(documents) > 5
+    for kept in documents:
+        after = Party()
+        after.service.documents = dict(kept)
+        # The room shows harbour, whatever the bot knew of it.
+        after.party.state = replace(before.party.state)
+
+        async def look(after: Party = after) -> None:
+            assert after.playing == "harbour"
+            assert "harbour" not in await after.says("?queue")
+            assert after.theatre.calls("vote") == []
+
+        after.hold(look)
+
+
+def test_what_can_not_be_kept_is_not_queued() -> None:
+    party = Party()
+
+    async def body() -> None:
+        party.service.fails["write_document"] = RaveError(Code.STORE, "the store can't be written")
+        assert (await party.says("?play harbour")).startswith("The store can't be written")
+        assert await party.says("?queue") == "The queue is empty"
+        assert party.theatre.asked == []
+
+    party.hold(body)
+
+
+def test_a_service_that_is_away_costs_no_queue() -> None:
+    before, after = Party(), Party()
+    after.service = before.service
+
+    async def ask() -> None:
+        await before.talk("?play harbour")
+        await before.talk("?play meadow")
+        before.service.fails["read_document"] = RaveError(Code.NOT_RUNNING, "the service does not answer")
+
+    async def come_back() -> None:
+        assert (await after.says("?play glacier")).startswith("The service does not answer")
+        after.service.fails.clear()
+        assert await after.says("?play glacier") == "Queued at place 2: The glacier film"
+
+    before.hold(ask)
+    after.hold(come_back)
+
+
+def test_a_document_that_is_damaged_is_lost_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    party = Party()
+    party.service.documents = {"queue": "[1", "hits": "{"}
+
+    async def body() -> None:
+        assert await party.says("?queue") == "The queue is empty"
+        assert (await party.says("?set 1")).startswith("No search here")
+        assert "The queue of the room is lost" in caplog.text
+        await party.talk("?play harbour")
+        assert party.playing == "harbour"
+
+    party.hold(body)
+
+
+def test_a_user_who_is_forgotten_has_asked_for_nothing() -> None:
+    party = Party()
+
+    async def body() -> None:
+        await party.talk("?play harbour", BOB)
+        await party.talk("?play meadow", BOB)
+        await party.talk("?play glacier")
+        party.player.forget_user(BOB)
+        await party.player.settle()
+        assert await party.says("?queue") == "1 video waits:\n1. The glacier film, for Ann"
+        assert f'"user":{BOB}' not in party.service.documents["queue"]
+
+    party.hold(body)
+
+
+def test_where_videos_are_switched_off_the_queue_rests() -> None:
+    party = Party()
+
+    async def body() -> None:
+        await party.talk("?play harbour")
+        await party.talk("?play meadow")
+        party.bot.use_settings(RoomSettings(video=False))
+        party.show(None)
+        await party.wait(5)
+        assert party.playing is None
+        assert "switched off" in await party.says("?play glacier")
+        party.bot.use_settings(RoomSettings())
+        await party.wait(1)
+        assert party.playing == "meadow"
+
+    party.hold(body)
+
+
+def test_one_timer_waits_for_the_end_of_a_video() -> None:
+    party = Party()
+    party.service.videos = [video("harbour", 0.01), video("meadow")]
+
+    async def body() -> None:
+        voted = asyncio.Event()
+        await party.talk("?play harbour")
+        await party.talk("?play meadow")
+        party.theatre.plays = voted.set  # type: ignore[assignment]
+        party.now += 3.0
+        async with asyncio.timeout(10):
+            # The scene's clock says that it is time, and nothing happens in the room: the timer alone is left.
+            await voted.wait()
+
+    party.hold(body)

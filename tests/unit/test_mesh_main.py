@@ -101,7 +101,17 @@ def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
         async with started("-c", WATCHER, str(diary), mesh) as child:
             await in_thread(served.control.wait, connected=[mesh], timeout=10)
             first = (await in_thread(served.control.connections))[mesh]
-            for command in ("?ping", "?hello", "?info", "?status", "?help"):
+            for command in (
+                "?ping",
+                "?hello",
+                "?info",
+                "?status",
+                "?help",
+                "?help ping",
+                "?meshinfo",
+                "?truth",
+                "?dare r",
+            ):
                 assert await in_thread(served.control.chat, mesh, command, wait=5), command
             async with connected(bus_daemon.address) as (bus,):
                 await ask(bus, mesh, "GetStatus")
@@ -121,6 +131,9 @@ def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
                     "?setperm pong user",
                     "?removeperm ping",
                     "?listperms",
+                    "?settings lang de",
+                    "?dare",
+                    "?modlog",
                 ):
                     assert await in_thread(served.control.chat, mesh, command, user="ann", wait=5), command
                 assert await in_thread(served.control.chat, mesh, "?listperms", user="ann", wait=5)

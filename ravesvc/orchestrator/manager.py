@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -32,6 +33,7 @@ from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
 from ravesvc.store import credentials as account_file
 from ravesvc.store import dump
+from ravesvc.store.room_document import RoomDocument, size
 from ravesvc.store.store import Contents
 from ravesvc.words import count, printable
 
@@ -43,6 +45,9 @@ _OPERATOR = 0
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _LONGEST = 500
 
+
+# Bytes of what rooms remember that ExportStore gives: a message has at most 8 MiB.
+_MAX_MESSAGE = 4 * 1024 * 1024
 
 # Of outages and of pauses that are told.
 _MOST_SENTENCES = 16
@@ -386,15 +391,26 @@ class ManagerObject(Interface):
 
     @method(returns={"text": "s"}, action=PolkitAction.CREDENTIALS)
     async def export_store(self, call: Call) -> str:
-        """All that the store holds now, secrets included, as JSON. Errors: BadData, StoreUnavailable."""
-        contents = await self._state.refresh()
-        if contents.unusable:
-            # A dump without an account would pass for all there was.
-            text = f"not all of the store can be exported: {contents.unusable}"
-            raise RaveError(Code.BAD_DATA, text, hint="mend it, or log in again")
-        text = dump.to_json(contents)
+        """All that the store holds now, secrets included, as JSON. Errors: BadData, StoreUnavailable, TooLarge."""
+        contents, rooms = await self._all()
+        # Counted before anything is made of it: all of it at once takes several times its size.
+        if sum(size(each.text) for each in rooms) > _MAX_MESSAGE:
+            text = f"rooms remember more than {_MAX_MESSAGE // 1024**2} MiB, which is too much for a message"
+            raise RaveError(Code.TOO_LARGE, text, hint="SaveStore, which root may call, writes it to a file")
+        text = dump.to_json(contents, rooms)
         log.info("An operator has exported the store")
         return text
+
+    @method(takes={"file": "h"}, action=PolkitAction.CREDENTIALS)
+    async def save_store(self, call: Call, file: int) -> None:
+        """Write what ExportStore gives to a file, however much it is.
+
+        Errors: BadData, InvalidArgument, StoreUnavailable.
+        """
+        contents, rooms = await self._all()
+        # One of its own: a call that is broken off closes the file, whose number goes to the next one that is opened.
+        await asyncio.to_thread(dump.write, os.dup(file), contents, rooms)
+        log.info("An operator has exported the store")
 
     @method(takes={"file": "h"}, returns={"admins": "u", "permissions": "u"}, action=PolkitAction.CREDENTIALS)
     async def import_store(self, call: Call, file: int) -> tuple[int, int]:
@@ -403,7 +419,10 @@ class ManagerObject(Interface):
         Errors: BadData, InvalidArgument, StoreUnavailable.
         """
         # A call that is broken off closes the file while it is being read; nobody gets then what was read.
-        await self._account.replace(await asyncio.to_thread(dump.read, file))
+        found = await asyncio.to_thread(dump.read, file)
+        await self._account.replace(found.contents)
+        if found.rooms is not None:
+            await self._memory.replace(found.rooms)
         log.info("An operator has replaced all that the store holds")
         return self._counts()
 
@@ -461,6 +480,15 @@ class ManagerObject(Interface):
     def roll_finished(self, error: RaveError | None) -> None:
         """Announce the end of a roll, and what has stopped it."""
         self.emit("RollFinished", error.code.value if error else "", str(error or ""))
+
+    async def _all(self) -> tuple[Contents, list[RoomDocument]]:
+        """All that the store holds now. Raises `RaveError`: BadData, StoreUnavailable."""
+        contents = await self._state.refresh()
+        if contents.unusable:
+            # A dump without an account would pass for all there was.
+            text = f"not all of the store can be exported: {contents.unusable}"
+            raise RaveError(Code.BAD_DATA, text, hint="mend it, or log in again")
+        return contents, await self._memory.export()
 
     def _record(self, mesh: str) -> Record:
         record = self._fleet.find(names.mesh_id(mesh))

@@ -9,7 +9,6 @@ import asyncio
 import dataclasses
 import logging
 import math
-import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from datetime import datetime, timedelta
@@ -22,7 +21,7 @@ from ravesvc.orchestrator.forgotten import Forgotten
 from ravesvc.orchestrator.room_quota import RoomQuota
 from ravesvc.orchestrator.state import State, now
 from ravesvc.store.forget import names_user, without_user
-from ravesvc.store.room_document import DocumentSize, Kind, RoomDocument, parse, size, to_text
+from ravesvc.store.room_document import DocumentSize, Kind, RoomDocument, is_name, parse, size, to_text
 from ravesvc.store.store import Store
 from ravesvc.tokenbucket import Rate, TokenBucket
 from ravesvc.words import count
@@ -31,8 +30,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Documents: TypeAlias = list[RoomDocument]
-
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 # Of one room. A write waits for the disk, and all rooms wait in one line.
 _WRITES = Rate(40, 1.0)
@@ -315,7 +312,7 @@ def _parsed(name: str, text: str) -> Any:
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise _refused("its name must be a word in lower case")
 
 

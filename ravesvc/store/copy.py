@@ -30,7 +30,7 @@ class Copy:
     def read(self) -> Contents | None:
         """What it holds; None if there is none that can be used."""
         try:
-            return dump.from_json(textfile.decode(textfile.read(self._path, _LARGEST)))
+            return dump.from_json(textfile.decode(textfile.read(self._path, _LARGEST))).contents
         except FileNotFoundError:
             return None
         except RaveError as e:

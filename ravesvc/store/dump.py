@@ -1,4 +1,4 @@
-"""Everything in a store as JSON, to move it to another engine or to keep it: it comes back exactly as it was.
+"""All that a store holds as JSON, to move it to another engine or to keep it: it comes back exactly as it was.
 
 Collections and keys are those of the guide; dates are ISO 8601 in UTC with milliseconds. It holds secrets.
 """
@@ -7,30 +7,71 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from ravesvc import fd_files, fields
+from ravesvc import fd_files, fields, names
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import credentials as account
+from ravesvc.store import room_document
+from ravesvc.store.room_document import Kind, RoomDocument
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, command_key
 
 Entry = TypeVar("Entry")
 
-# What anybody has is far less; it keeps a wrong file from filling the memory.
-MOST_BYTES = 16 * 1024 * 1024
+# More than all rooms may keep, with what JSON in JSON adds; it keeps a wrong file from filling the memory.
+MOST_BYTES = 48 * 1024 * 1024
 
 _VERSION = 1
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-def to_json(contents: Contents) -> str:
-    """The text of a dump; the same contents always give the same."""
-    document = {
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dump:
+    """What a dump says. `rooms` is None if it says nothing of what rooms remember, as those of version 0.1.0."""
+
+    contents: Contents
+    rooms: tuple[RoomDocument, ...] | None = None
+
+
+def to_json(contents: Contents, rooms: Sequence[RoomDocument] | None = None) -> str:
+    """The text of a dump, for `rooms` see `Dump`; the same contents always give the same."""
+    return "".join(_parts(contents, rooms))
+
+
+def write(descriptor: int, contents: Contents, rooms: Sequence[RoomDocument]) -> None:
+    """Put a dump in the place of what a file holds that somebody else has opened, and close the descriptor.
+
+    It blocks as long as the disk does. Raises `RaveError` (InvalidArgument) for what is no regular file, or can't be
+    written.
+    """
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                # Another kind may never take it.
+                raise RaveError(Code.INVALID_ARGUMENT, "a dump goes to a regular file")
+            file.seek(0)
+            file.truncate()
+            file.writelines(_parts(contents, rooms))
+    except OSError as e:
+        raise RaveError(Code.INVALID_ARGUMENT, f"the dump can't be written: {e.strerror}") from e
+
+
+def _parts(contents: Contents, rooms: Sequence[RoomDocument] | None) -> Iterator[str]:
+    """The text in small parts: all of it at once takes several times its size."""
+    yield from json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(_document(contents, rooms))
+    yield "\n"
+
+
+def _document(contents: Contents, rooms: Sequence[RoomDocument] | None) -> dict[str, Any]:
+    document: dict[str, Any] = {
         "version": _VERSION,
         "credentials": contents.credentials and _of_credentials(contents.credentials),
         "admin_users": [
@@ -57,10 +98,12 @@ def to_json(contents: Contents) -> str:
             for one in sorted(contents.ignored, key=lambda one: one.user_id)
         ],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    if rooms is not None:
+        document["room_documents"] = [_of_room_document(each) for each in sorted(rooms, key=_room_key)]
+    return document
 
 
-def from_json(text: str) -> Contents:
+def from_json(text: str) -> Dump:
     """Read what `to_json` has made; raises `RaveError` (BadData), which says where, and quotes nothing."""
     top = fields.parse_object(text, "the dump")
     version = fields.get_int(top, "version")
@@ -71,16 +114,18 @@ def from_json(text: str) -> Contents:
     if "credentials" not in top:
         raise RaveError(Code.BAD_DATA, "credentials must be an object or null, but is missing", key="credentials")
     source = fields.opt_object(top, "credentials")
-    return Contents(
+    contents = Contents(
         credentials=None if source is None else _credentials(source),
         admins=_entries(top, "admin_users", _admin, lambda admin: admin.user_id),
         permissions=_entries(top, "command_permissions", _permission, lambda permission: permission.command),
         # Dumps of version 0.1.0 have none.
         ignored=_entries(top, "ignored_users", _ignored, lambda one: one.user_id) if "ignored_users" in top else (),
     )
+    rooms = _entries(top, "room_documents", _room_document, _room_key) if "room_documents" in top else None
+    return Dump(contents=contents, rooms=rooms)
 
 
-def read(descriptor: int) -> Contents:
+def read(descriptor: int) -> Dump:
     """Read a dump from the start of a file that somebody else has opened; where they are in it makes no difference.
 
     It blocks as long as the disk does. Raises `RaveError`: InvalidArgument and BadData as `fd_files.read`, with
@@ -147,6 +192,43 @@ def _permission(source: fields.Object) -> CommandPermission:
         description=_text(source, "description"),
         updated_at=_date(source, "updatedAt"),
         updated_by=_user(source, "updatedBy"),
+    )
+
+
+def _room_key(document: RoomDocument) -> tuple[str, str, str]:
+    return document.mesh, document.kind, document.name
+
+
+def _of_room_document(document: RoomDocument) -> dict[str, Any]:
+    return {
+        "meshId": document.mesh,
+        "kind": document.kind.value,
+        "name": document.name,
+        "updatedAt": _of_date(document.updated_at),
+        "text": document.text,
+    }
+
+
+def _room_document(source: fields.Object) -> RoomDocument:
+    kind, name = _text(source, "kind"), _text(source, "name")
+    if kind not in tuple(Kind):
+        raise RaveError(Code.BAD_DATA, "kind must be document or history", key="kind")
+    if not room_document.is_name(name):
+        raise RaveError(Code.BAD_DATA, "name must be a word in lower case", key="name")
+    try:
+        mesh = names.mesh_id(_text(source, "meshId"))
+    except RaveError as e:
+        raise RaveError(Code.BAD_DATA, "meshId must be the id of a mesh", key="meshId") from e
+    try:
+        text = room_document.to_text(room_document.parse(_text(source, "text")))
+    except RaveError as e:
+        raise RaveError(Code.BAD_DATA, f"text makes no sense: {e.message}", key="text") from e
+    return RoomDocument(
+        mesh=mesh,
+        kind=Kind(kind),
+        name=name,
+        text=text,
+        updated_at=_date(source, "updatedAt"),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +15,7 @@ from typing import Any
 
 from ravesvc.errors import Code, RaveError
 
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 # Of lists and objects in each other.
 _MAX_DEPTH = 16
 
@@ -45,6 +47,11 @@ class RoomDocument:
     name: str
     text: str
     updated_at: datetime
+
+
+def is_name(text: str) -> bool:
+    """Whether a document may have that name."""
+    return _NAME.fullmatch(text) is not None
 
 
 def parse(text: str) -> Any:

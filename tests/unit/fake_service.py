@@ -14,7 +14,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
-from ravesvc.errors import RaveError
+from ravesvc.errors import Code, RaveError
 from tests.unit.conftest import until
 
 WHEN_US = 1_704_708_000_123_000
@@ -39,6 +39,7 @@ class FakeManagerObject(Interface):
         self.interactive: set[bool] = set()
         self.error: RaveError | None = None
         self.changed = True
+        self.may_save = True
         self.admins: list[list[int]] = []
         self.ignored: list[list[int]] = []
         self.permissions: list[list[Any]] = []
@@ -160,6 +161,13 @@ class FakeManagerObject(Interface):
     async def export_store(self, call: Call) -> str:
         self._note(call)
         return DUMP
+
+    @method(takes={"file": "h"})
+    async def save_store(self, call: Call, file: int) -> None:
+        self._note(call)
+        if not self.may_save:
+            raise RaveError(Code.ACCESS_DENIED, "root alone may do that")
+        os.write(file, DUMP.encode())
 
     @method(takes={"file": "h"}, returns={"admins": "u", "permissions": "u"})
     async def import_store(self, call: Call, file: int) -> tuple[int, int]:

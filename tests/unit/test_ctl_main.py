@@ -180,7 +180,9 @@ def test_export_to_a_file(manager: FakeManagerObject, tmp_path: Path, capsys: py
     assert "version" not in out
 
 
-def test_export_to_standard_output(manager: FakeManagerObject, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("root", [True, False])
+def test_export_to_standard_output(manager: FakeManagerObject, monkeypatch: pytest.MonkeyPatch, root: bool) -> None:
+    manager.may_save = root
     for arguments in ([], ["-"]):
         out = Piped()
         monkeypatch.setattr(sys, "stdout", out)
@@ -282,7 +284,7 @@ def test_a_terminal_is_asked(
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "No such file"), (b"\xff", "no UTF-8"), (b"x" * (16 * 1024**2 + 1), "at most 16 MiB")],
+    [(None, "No such file"), (b"\xff", "no UTF-8"), (b"x" * (48 * 1024**2 + 1), "at most 48 MiB")],
     ids=["missing", "no text", "too long"],
 )
 def test_a_file_that_can_not_be_imported(

@@ -20,6 +20,7 @@ from ravesvc.bus import Bus, Signal
 from ravesvc.bus.message import Message
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement, PolkitAction
+from ravesvc.orchestrator import manager as manager_module
 from ravesvc.orchestrator.account import Answer
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.discovery import Discovery
@@ -867,7 +868,7 @@ def test_all_that_the_store_holds_can_be_moved(run: Run, bus_address: str, caplo
         async with site_on(bus_address) as site:
             site.store.contents = contents
             (text,) = await site.ask("ExportStore")
-            assert dump.from_json(text) == contents, "read anew"
+            assert dump.from_json(text).contents == contents, "read anew"
             site.store.contents = Contents()
             await site.state.refresh()
             site.told.clear()
@@ -884,6 +885,36 @@ def test_all_that_the_store_holds_can_be_moved(run: Run, bus_address: str, caplo
         run(body())
     assert "bot@example.test" not in caplog.text
     assert credentials().auth_token not in caplog.text
+
+
+def test_what_rooms_remember_can_be_moved(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            for name in ("queue", "settings"):
+                await site.memory.write_document(MESH, name, f'["{name}"]')
+            kept = dict(site.store.documents)
+            (text,) = await site.ask("ExportStore")
+            with in_memory("x" * 100_000) as file:
+                assert await site.ask("SaveStore", "h", file) == []
+                assert os.pread(file, 100_000, 0).decode() == text
+                await site.memory.write_document(OTHER, "queue", "[]")
+                await site.memory.write_document(MESH, "queue", "[]")
+                await site.ask("ImportStore", "h", file)
+            assert site.store.documents == kept
+            with in_memory(dump.to_json(Contents())) as file:
+                await site.ask("ImportStore", "h", file)
+            assert site.store.documents == kept, "that file says nothing of them"
+            monkeypatch.setattr(manager_module, "_MAX_MESSAGE", 20)
+            error = await site.refused("ExportStore")
+            assert error.code is Code.TOO_LARGE
+            before = open_fds()
+            reading, writing = os.pipe()
+            assert (await site.refused("SaveStore", "h", writing)).code is Code.INVALID_ARGUMENT
+            os.close(reading)
+            os.close(writing)
+            await until(lambda: open_fds() == before)
+
+    run(body())
 
 
 def test_an_account_is_offered_as_a_file(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -983,9 +1014,9 @@ def test_the_others_are_served_while_a_file_is_read(
 ) -> None:
     go_on = threading.Event()
 
-    def read(descriptor: int) -> Contents:
+    def read(descriptor: int) -> dump.Dump:
         assert go_on.wait(20)
-        return Contents(permissions=(permission("ping"),))
+        return dump.Dump(contents=Contents(permissions=(permission("ping"),)))
 
     monkeypatch.setattr(dump, "read", read)
 

@@ -46,7 +46,7 @@ RIGHTS = {
     **dict.fromkeys(("Block", "Unblock", "ImportEntries", "Restore"), PolkitAction.QUARANTINE),
     **dict.fromkeys(("AddAdmin", "RemoveAdmin", "SetPermission", "RemovePermission"), PolkitAction.ADMINS),
     **dict.fromkeys(("Login", "CancelLogin", "Logout", "ImportCredentials"), PolkitAction.CREDENTIALS),
-    **dict.fromkeys(("ExportStore", "ImportStore"), PolkitAction.CREDENTIALS),
+    **dict.fromkeys(("ExportStore", "SaveStore", "ImportStore"), PolkitAction.CREDENTIALS),
 }
 
 

@@ -418,10 +418,10 @@ def test_a_dump_moves_from_engine_to_engine(make_store: MakeStore, tmp_path: Pat
         async with opened(SqliteStore(tmp_path / "other.db")) as embedded, opened(make_store()) as store:
             await embedded.replace(FULL)
             texts = [dump.to_json(await embedded.read())]
-            await store.replace(dump.from_json(texts[-1]))
+            await store.replace(dump.from_json(texts[-1]).contents)
             texts.append(dump.to_json(await store.read()))
             await embedded.replace(Contents())
-            await embedded.replace(dump.from_json(texts[-1]))
+            await embedded.replace(dump.from_json(texts[-1]).contents)
             texts.append(dump.to_json(await embedded.read()))
             assert texts == [texts[0]] * 3
             assert await embedded.read() == await store.read() == FULL

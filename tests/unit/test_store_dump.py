@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.store import dump
+from ravesvc.store.room_document import Kind, RoomDocument
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, command_key
+from tests.unit.bus_fakes import open_fds
 
 WHEN = datetime(2024, 1, 8, 10, 0, 0, 123000, UTC)
 SECRETS = ("bot@example.test", "device-id", "the-ssaid", "parse-token", "auth-token")
@@ -162,7 +164,7 @@ def changed(change: Callable[[Any], object]) -> str:
 
 def test_a_dump_says_what_there_is() -> None:
     assert dump.to_json(CONTENTS) == TEXT
-    assert dump.from_json(TEXT) == CONTENTS
+    assert dump.from_json(TEXT).contents == CONTENTS
 
 
 def test_an_empty_store() -> None:
@@ -174,14 +176,14 @@ def test_an_empty_store() -> None:
         "command_permissions": [],
         "ignored_users": [],
     }
-    assert dump.from_json(text) == Contents()
+    assert dump.from_json(text).contents == Contents()
 
 
 @given(contents=everything)
 def test_everything_comes_back_exactly(contents: Contents) -> None:
     text = dump.to_json(contents)
-    assert dump.from_json(text) == contents
-    assert dump.to_json(dump.from_json(text)) == text
+    assert dump.from_json(text).contents == contents
+    assert dump.to_json(dump.from_json(text).contents) == text
     # The bus takes neither.
     assert "\0" not in text
     text.encode()
@@ -206,7 +208,7 @@ def test_dates_of_other_zones_are_written_in_utc() -> None:
 
 def test_the_prefix_of_a_token_is_taken_off() -> None:
     text = changed(lambda d: d["credentials"].update(authToken="r:auth-token", parseToken="r: parse-token"))
-    assert dump.from_json(text) == CONTENTS
+    assert dump.from_json(text).contents == CONTENTS
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", TEXT[:-3], '"bot@example.test"', "[" * 100_000])
@@ -223,7 +225,7 @@ def test_another_version_is_refused(version: object) -> None:
 
 
 def test_a_dump_of_a_version_that_knows_no_ignored_users_has_none() -> None:
-    assert dump.from_json(changed(lambda top: top.pop("ignored_users"))).ignored == ()
+    assert dump.from_json(changed(lambda top: top.pop("ignored_users"))).contents.ignored == ()
 
 
 @pytest.mark.parametrize("part", ["version", "credentials", "admin_users", "command_permissions"])
@@ -295,6 +297,87 @@ def test_what_is_wrong_is_named(place: tuple[str | int, ...], value: object, mes
     assert re.match(r"credentials|admin_users|command_permissions", error.message)
 
 
+# What rooms remember
+
+MESH = "11111111-2222-4333-8444-555555555555"
+OTHER = "99999999-2222-4333-8444-555555555555"
+
+
+def room_document(
+    mesh: str = MESH, name: str = "queue", text: str = "[1]", kind: Kind = Kind.DOCUMENT
+) -> RoomDocument:
+    return RoomDocument(mesh=mesh, kind=kind, name=name, text=text, updated_at=WHEN)
+
+
+ROOMS = (
+    room_document(name="hits"),
+    room_document(text='{"title":"日本 🎉 \\u0000"}'),
+    room_document(kind=Kind.HISTORY),
+    room_document(mesh=OTHER),
+)
+
+
+def test_what_rooms_remember_comes_back_exactly() -> None:
+    text = dump.to_json(CONTENTS, ROOMS)
+    assert dump.from_json(text) == dump.Dump(contents=CONTENTS, rooms=ROOMS)
+    assert dump.to_json(CONTENTS, list(reversed(ROOMS))) == text
+    assert json.loads(text)["room_documents"][1] == {
+        "meshId": MESH,
+        "kind": "document",
+        "name": "queue",
+        "updatedAt": "2024-01-08T10:00:00.123Z",
+        "text": '{"title":"日本 🎉 \\u0000"}',
+    }
+
+
+def test_a_dump_may_say_nothing_of_rooms_or_that_there_is_nothing() -> None:
+    assert dump.from_json(TEXT).rooms is None
+    assert dump.from_json(dump.to_json(CONTENTS, ())).rooms == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("meshId", "no mesh", "meshId must be the id of a mesh"),
+        ("kind", "song", "kind must be document or history"),
+        ("name", "Queue", "name must be a word in lower case"),
+        ("name", None, "name must be a text, but is missing"),
+        ("text", "nonsense", "text makes no sense: it is not valid JSON"),
+        ("text", '["\\ud800"]', "text makes no sense: it must be Unicode text"),
+        ("updatedAt", "today", "updatedAt must be a date"),
+    ],
+)
+def test_a_document_of_a_room_that_makes_no_sense_is_refused(key: str, value: Any, message: str) -> None:
+    document = json.loads(dump.to_json(CONTENTS, ROOMS))
+    document["room_documents"][2][key] = value
+    assert f"room_documents[2] of the dump can't be used: {message}" in refused(json.dumps(document)).message
+
+
+def test_a_document_of_a_room_is_there_once() -> None:
+    assert "it is there a second time" in refused(dump.to_json(CONTENTS, [*ROOMS, ROOMS[0]])).message
+
+
+def test_a_dump_takes_the_place_of_what_a_file_holds(tmp_path: Path) -> None:
+    with (tmp_path / "store.json").open("w+b") as file:
+        file.write(b"x" * 100_000)
+        file.flush()
+        dump.write(os.dup(file.fileno()), CONTENTS, ROOMS)
+        assert dump.read(file.fileno()) == dump.Dump(contents=CONTENTS, rooms=ROOMS)
+
+
+def test_a_dump_goes_to_no_other_kind_of_file(file: Path) -> None:
+    before = open_fds()
+    reading, writing = os.pipe()
+    for descriptor, why in ((os.dup(writing), "regular file"), (os.open(file, os.O_RDONLY), "can't be written")):
+        with pytest.raises(RaveError, match=why) as caught:
+            dump.write(descriptor, CONTENTS, ROOMS)
+        assert caught.value.code is Code.INVALID_ARGUMENT
+    os.close(reading)
+    os.close(writing)
+    assert open_fds() == before
+    assert file.read_text() == TEXT
+
+
 # In a file
 
 
@@ -302,21 +385,21 @@ def test_what_is_wrong_is_named(place: tuple[str | int, ...], value: object, mes
 def test_a_file_is_read_from_its_start(file: Path, place: int) -> None:
     with file.open("rb") as source:
         source.seek(place)
-        assert dump.read(source.fileno()) == CONTENTS
+        assert dump.read(source.fileno()).contents == CONTENTS
         assert source.tell() == place, "it is the owner's"
 
 
 def test_a_file_in_memory_is_read() -> None:
     with os.fdopen(os.memfd_create("dump"), "wb", buffering=0) as target:
         target.write(TEXT.encode())
-        assert dump.read(target.fileno()) == CONTENTS
+        assert dump.read(target.fileno()).contents == CONTENTS
 
 
 def test_a_file_that_comes_in_pieces(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda descriptor, size, place: pread(descriptor, min(size, 100), place))
     with file.open("rb") as source:
-        assert dump.read(source.fileno()) == CONTENTS
+        assert dump.read(source.fileno()).contents == CONTENTS
 
 
 def test_a_file_that_shrinks_or_grows_meanwhile(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +416,7 @@ def test_a_file_that_shrinks_or_grows_meanwhile(file: Path, monkeypatch: pytest.
     with file.open("r+b") as source:
         size = file.stat().st_size
         monkeypatch.setattr(os, "fstat", change(size + 1))
-        assert dump.read(source.fileno()) == CONTENTS
+        assert dump.read(source.fileno()).contents == CONTENTS
         monkeypatch.setattr(os, "fstat", change(5))
         with pytest.raises(RaveError) as caught:
             dump.read(source.fileno())
@@ -360,12 +443,12 @@ def test_how_long_a_file_may_be(file: Path) -> None:
     with file.open("a") as target:
         target.write(" " * (dump.MOST_BYTES - file.stat().st_size))
     with file.open("rb") as source:
-        assert dump.read(source.fileno()) == CONTENTS
+        assert dump.read(source.fileno()).contents == CONTENTS
     with file.open("a") as target:
         target.write(" ")
     error = read_refused(file)
     assert error.code is Code.INVALID_ARGUMENT
-    assert "16777217 bytes, where 16777216 are the most" in error.message
+    assert "50331649 bytes, where 50331648 are the most" in error.message
 
 
 def test_a_file_that_can_not_be_read(file: Path) -> None:

@@ -256,3 +256,56 @@ def test_a_bot_sees_nothing_else_of_what_is_the_operators(site: Site) -> None:
         assert re.search(rf"^{path} (FileNotFound|Permission)Error$", said, re.M), said
     for path in "/etc/rave/x", "/etc/rave/commands.d/x":
         assert re.search(rf"^{path} (OS|Permission)Error$", said, re.M), said
+
+
+PARTY = """
+import os
+from ravesvc.commands import command, on_message
+from ravesvc.picture import Picture
+from ravesvc.video import Video
+
+# The least that says that it is a picture of 9 x 16 pixels.
+PNG = b"\\x89PNG\\r\\n\\x1a\\n\\x00\\x00\\x00\\rIHDR\\x00\\x00\\x00\\x09\\x00\\x00\\x00\\x10\\x08\\x02\\x00\\x00\\x00"
+
+@command("party", "Puts a video on.")
+async def party(context):
+    page = "https://www.youtube.com/watch?v=sim-lantern"
+    url = await context.rave.register(Video(provider="youtube", id="sim-lantern", url=page, seconds=212))
+    await context.rave.vote(url)
+    await context.reply("It is on")
+
+@command("show", "Shows a picture.")
+async def show(context):
+    file = os.memfd_create("picture")
+    os.write(file, PNG)
+    with Picture(file) as picture:
+        media = await context.rave.upload(picture)
+    await context.reply("Look", media=[media])
+
+@command("out", "Throws those out who are mentioned.")
+async def out(context):
+    for mention in context.message.mentions:
+        await context.rave.kick(mention.user_id)
+    await context.reply("Done")
+"""
+
+
+def test_a_command_puts_a_video_on_shows_a_picture_and_throws_out(site: Site, meshes: list[str]) -> None:
+    mesh = meshes[0]
+    drop(site, "party.py", PARTY)
+    refresh(site)
+    site.control.video(mesh, None)
+    assert says(site, mesh, "ann", "?party") == "It is on"
+    assert site.control.mesh(mesh)["plays"]["url"].startswith("https://api.red.wemesh.ca/videos/youtube/")
+
+    assert says(site, mesh, "ann", "?show") == "Look"
+    (shown,) = [event["media"] for event in site.control.events() if event["type"] == "chat" and event["media"]]
+    assert "/pictures/" in shown[0]
+
+    bob = user_id(site, mesh, "bob")
+    site.control.leader(mesh, "ann")
+    refused = says(site, mesh, "ann", "?out @bob", "bob")
+    assert refused.startswith(f"Kicking user {bob} failed: Rave lets only the leader do that (HTTP 403)")
+    site.control.leader(mesh, "botty")
+    assert says(site, mesh, "ann", "?out @bob", "bob") == "Done"
+    assert bob not in [user["user_id"] for user in site.control.mesh(mesh)["users"]]

@@ -34,9 +34,9 @@ from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.player import Player
 from ravesvc.errors import Code, RaveError
 from ravesvc.picture import Media, Picture
-from ravesvc.room.changes import RoomKnown, RoomState
+from ravesvc.room.changes import RoomState, VideoChanged, VideoEnded
 from ravesvc.room.chat import ChatMessage, Mention
-from ravesvc.room.playback import Playback
+from ravesvc.room.playback import PLAYING, Playback
 from ravesvc.room.server_clock import ServerClock
 from ravesvc.tokenbucket import Rate
 from ravesvc.video import Video
@@ -180,11 +180,11 @@ class FakeRoom:
         self.media: list[Media] = []
         self._ids: dict[str, int] = {}
         self._present: set[int] = {_BOT}
-        self._playback: Playback | None = None
         self._said: list[str] = []
         self._messages = itertools.count(1)
         self._time = time.monotonic()
-        self.server_clock = ServerClock()
+        self.server_clock = ServerClock(steady=lambda: self._time, wall=lambda: self._time)
+        self._playback: Playback | None = None
         self._own: list[Registry] = []
         self._registry = Registry()
         builtin.register(self._registry)
@@ -228,7 +228,7 @@ class FakeRoom:
         return self._ids.setdefault(user, len(self._ids) + 2)
 
     def pass_time(self, seconds: float) -> None:
-        """Let time go by, for cooldowns."""
+        """Let time go by, for cooldowns and videos."""
         self._time += seconds
 
     async def say(self, text: str, *, user: str = "Ann", reply_to: str | None = None) -> list[str]:
@@ -257,14 +257,22 @@ class FakeRoom:
         self._present.discard(self.user_id(user))
         return await self._heard(lambda: self._bot.on_left(frozenset({self.user_id(user)})))
 
+    async def show(self, url: str) -> list[str]:
+        """A video begins to play, by Rave's URL; an empty one ends what plays."""
+        before = self._playback
+        instance = f"playing{next(self._messages)}"
+        after = (
+            Playback(url=url, instance_id=instance, status=PLAYING, time=self._time, started=True) if url else None
+        )
+        if before is None and after is None:
+            return []
+        self._playback = after
+        change = VideoEnded(before) if before and not after else VideoChanged(before, after)
+        return await self._heard(lambda: self._bot.on_change(change))
+
     async def connect(self) -> list[str]:
         """The bot enters the room, anew if it is there already."""
         return await self._heard(lambda: self._bot.attach(self))
-
-    async def show(self, playback: Playback | None) -> list[str]:
-        """Another video is on, or none."""
-        self._playback = playback
-        return await self._heard(lambda: self._bot.on_change(RoomKnown(self.state)))
 
     async def kick(self) -> list[str]:
         """The bot is thrown out."""
@@ -277,7 +285,7 @@ class FakeRoom:
 
     @property
     def state(self) -> RoomState:
-        """What the bot knows of the room; no video is on until one is shown."""
+        """What the bot knows of the room: who is there, and what `show` has put on."""
         return RoomState(known=True, users=self.users, playback=self._playback)
 
     # What follows is for the bot: see `ravesvc.bot.outbox.RoomLike`.

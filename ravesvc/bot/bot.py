@@ -377,6 +377,7 @@ class Bot:
             replies_to_bot=reply_to is not None and room.is_own(reply_to),
             outbox=self.outbox,
             people=self._people,
+            rave=self._rave,
         )
 
     def _in_words(self, error: RaveError) -> str:

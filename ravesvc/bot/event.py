@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.people import People
+from ravesvc.bot.room_api import RoomApi
 from ravesvc.room.chat import ChatMessage
 
 
@@ -31,6 +32,7 @@ class Event:
         message: what was written (MESSAGE): any message but a command, the bot's own and those of ignored users.
         mentions_bot: whether that message mentions the bot's user.
         replies_to_bot: whether it answers a message that the bot is known to have sent.
+        rave: what can be asked of Rave for this room.
     """
 
     kind: EventKind
@@ -41,6 +43,7 @@ class Event:
     replies_to_bot: bool = False
     outbox: Outbox = field(repr=False)
     people: People = field(repr=False)
+    rave: RoomApi = field(repr=False)
 
     async def display_name(self) -> str:
         """The user's display name, fit for a chat text."""

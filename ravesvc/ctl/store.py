@@ -1,4 +1,4 @@
-"""ravectl refresh and ravectl store: what the service remembers, read again, saved, replaced, looked at."""
+"""ravectl refresh, forget and store: what the service remembers, read again, removed, saved, replaced, looked at."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import Service
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import Code, RaveError
+from ravesvc.words import count
 
 _STREAM = "-"
 # What the service takes, in bytes.
@@ -22,6 +23,7 @@ _LONGEST = 48 * 1024 * 1024
 def add(commands: Commands) -> None:
     """Add the commands to a command line."""
     commands.add_parser("refresh", help="have own commands and the store read again").set_defaults(run=_refresh)
+    arguments.user_command(commands, "forget", _forget, "remove what the service and its bots keep of a user")
 
     group = arguments.group(commands, "store", "save, replace and see what the service remembers")
     export = group.add_parser("export", help="save everything as JSON, the account's tokens included")
@@ -42,6 +44,11 @@ def _refresh(service: Service, _: argparse.Namespace) -> Exit:
     for error in status["CommandErrors"]:
         output.complain(f"own commands fail: {error}")
     return Exit.FAILED if status["CommandErrors"] else Exit.OK
+
+
+def _forget(service: Service, options: argparse.Namespace) -> None:
+    (removed,) = service.call("ForgetUser", "t", options.user)
+    output.say(f"Removed what was kept of user {options.user}: {count(removed, 'entry')}.")
 
 
 def _export(service: Service, options: argparse.Namespace) -> None:

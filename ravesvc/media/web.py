@@ -32,7 +32,8 @@ class Site:
     async def get(self, path: str, query: dict[str, str]) -> tuple[int, Object]:
         """Status and object of an answer, empty if its body holds none; raises `RaveError` in words for the chat.
 
-        The query may hold a key: it is in no error and no log.
+        The error has the attribute `unsent` if the provider has heard nothing of it. The query may hold a key, which
+        is in no error and no log.
         """
         answer = await _sent(self._transport, f"{self._path}{path}?{urlencode(query)}", "application/json")
         _log.debug("%s%s: HTTP %d, %d bytes", self._transport.host, path, answer.status, len(answer.body))
@@ -110,4 +111,6 @@ async def _sent(connection: Transport, target: str, accept: str) -> Answer:
             Code.TIMEOUT: "the video provider did not answer in time",
             Code.BAD_DATA: "the video provider gives an answer that makes no sense",
         }
-        raise RaveError(e.code, words.get(e.code, "the video provider can't be reached")) from e
+        error = RaveError(e.code, words.get(e.code, "the video provider can't be reached"))
+        error.attributes |= {key: value for key, value in e.attributes.items() if key == "unsent"}
+        raise error from e

@@ -86,7 +86,12 @@ class YouTubeProvider:
             raise self._used_up(what, today)
         # Before the answer: a request that fails on the way may have been counted.
         self._cache.set_used(what, today.date, used + 1)
-        status, answer = await self._api.get(path, {**query, "key": self._key})
+        try:
+            status, answer = await self._api.get(path, {**query, "key": self._key})
+        except RaveError as e:
+            if e.attributes.get("unsent"):
+                self._cache.set_used(what, today.date, max(0, self._cache.used(what, today.date) - 1))
+            raise
         if status == 200:
             return answer
         error = youtube_answers.refusal(status, answer)

@@ -97,7 +97,8 @@ def refusal(status: int, answer: Object) -> RaveError:
         return RaveError(
             Code.RATE_LIMITED, "YouTube wants fewer requests", hint="try again in a minute", status=status
         )
-    if status in (400, 401, 403):
+    # "invalidParameter" and its kind are not about the key.
+    if status in (400, 401, 403) and not any(reason.startswith("invalid") for reason in reasons):
         hint = "the operator has to look after it; links still work"
         return RaveError(Code.CONFIG, "YouTube does not accept the operator's key", hint=hint, status=status)
     return trouble(status)

@@ -16,7 +16,7 @@ from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
 from ravesvc.api.room_api import HttpRoomApi
 from ravesvc.api.upload import Uploads
-from ravesvc.bot import admin, builtin, moderation, settings_commands, video_commands
+from ravesvc.bot import admin, builtin, moderation, privacy, settings_commands, video_commands
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import Registry
 from ravesvc.bot.facts import Facts
@@ -115,6 +115,7 @@ class Worker:
         moderation.register(registry, parent)
         self._room_settings = SettingsKeeper(parent, self._use_settings)
         settings_commands.register(registry, self._room_settings)
+        privacy.register(registry, parent)
         self._own = OwnCommands(registry, self._link.commands, self._say_command_errors)
         rave = HttpRoomApi(
             self._api,

@@ -8,17 +8,17 @@ import ssl
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 from ravesvc.picture import Media
 from ravesvc.room import address
-from ravesvc.room.changes import Change, RoomState, UsersJoined, UsersLeft
+from ravesvc.room.changes import RoomState, UsersJoined, UsersLeft
 from ravesvc.room.chat import ChatMessage, Mention, OwnMessages, chat_data, parse_chat
 from ravesvc.room.chat_form import ChatForm, ChatForms
 from ravesvc.room.close import Close, CloseKind
 from ravesvc.room.connection import Connection
+from ravesvc.room.listener import RoomListener
 from ravesvc.room.peer import Peer, Timings
 from ravesvc.room.server_clock import ServerClock
 from ravesvc.room.state import parse_state
@@ -32,25 +32,6 @@ _KICKED_CODE = 4003
 _LATE = 2.0
 # Seconds for a goodbye when an opening is cancelled; whoever cancels is in a hurry.
 _GOODBYE = 0.5
-
-
-class RoomListener(Protocol):
-    """Who is told what happens in a room, in the order in which it happened. The methods must not block."""
-
-    def on_chat(self, message: ChatMessage) -> None:
-        """Somebody else wrote something."""
-
-    def on_joined(self, users: frozenset[int]) -> None:
-        """Users came; `Room.users` has them already."""
-
-    def on_left(self, users: frozenset[int]) -> None:
-        """Users went; `Room.users` no longer has them."""
-
-    def on_change(self, change: Change) -> None:
-        """Something else in the room is different now; `Room.state` has it already."""
-
-    def on_kicked(self) -> None:
-        """We were thrown out. Called once, at once; the end of the connection follows."""
 
 
 class Room:

@@ -221,7 +221,7 @@ def test_strangers_may_read_but_not_operate(site: Site) -> None:
         *(("Login", ["s", "nobody@example.test"]), ("CancelLogin", []), ("Logout", [])),
         ("ExportStore", []),
         *(("AddAdmin", ["t", "1"]), ("RemoveAdmin", ["t", "1"])),
-        *(("IgnoreUser", ["t", "1"]), ("UnignoreUser", ["t", "1"])),
+        *(("IgnoreUser", ["t", "1"]), ("UnignoreUser", ["t", "1"]), ("ForgetUser", ["t", "1"])),
         *(("SetPermission", ["sb", "ping", "true"]), ("RemovePermission", ["s", "ping"])),
     ]
     for member, arguments in refused:
@@ -252,6 +252,9 @@ def test_only_children_may_ask_the_backend(site: Site, user: str | None) -> None
         ["AddAdmin", "tt", "100000001", "5"],
         ["IgnoreUser", "tt", "100000001", "5"],
         ["Relogin", "t", "100000001"],
+        ["ReadDocument", "s", "queue"],
+        ["WriteDocument", "ss", "queue", "{}"],
+        ["ForgetUser", "t", "5"],
     ):
         with pytest.raises(CommandFailed, match=r"(?i)access denied|denied|rejected"):
             site.machine.run([*BACKEND, *call], user=user)

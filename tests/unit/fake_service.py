@@ -133,6 +133,11 @@ class FakeManagerObject(Interface):
         self._note(call, user)
         return self.changed
 
+    @method(takes={"user": "t"}, returns={"entries": "u"})
+    async def forget_user(self, call: Call, user: int) -> int:
+        self._note(call, user)
+        return 3
+
     @method(takes={"user": "t"}, returns={"removed": "b"})
     async def unignore_user(self, call: Call, user: int) -> bool:
         self._note(call, user)

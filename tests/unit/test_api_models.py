@@ -14,6 +14,8 @@ from ravesvc.errors import Code, RaveError
 MESH = "11111111-2222-4333-8444-555555555555"
 OTHER = "22222222-2222-4333-8444-555555555555"
 
+_KEYS = ["id", "mediaUrl", "bio", "profile", "name", "handle", "country", "displayName"]
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["id", "mesh", "users", "next"]), inner),
@@ -146,3 +148,27 @@ def test_any_answer_is_typed_or_bad_data(data: Any, paging: Any) -> None:
         except RaveError as e:
             code = e.code
         assert code is Code.BAD_DATA
+
+
+answers = st.dictionaries(
+    st.just("data"),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["https://a.example:1/x", "x" * 70]),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(_KEYS), inner),
+        max_leaves=8,
+    ),
+)
+
+
+@given(answers)
+def test_any_answer_about_a_video_or_a_user_is_read_or_refused(answer: dict[str, Any]) -> None:
+    for read in (models.video_id, models.video_base, models.profile):
+        try:
+            found = read(answer)
+        except RaveError as error:
+            refusal = error.code
+        else:
+            texts = [found] if isinstance(found, str) else found or ()
+            assert all(len(text) <= 300 and text.isprintable() for text in texts)
+            continue
+        assert refusal is Code.BAD_DATA

@@ -78,6 +78,14 @@ def test_admins(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) 
     assert manager.interactive == {True}
 
 
+def test_a_user_is_forgotten(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["forget", str(ANN)]) == 0
+    assert capsys.readouterr().out == f"Removed what was kept of user {ANN}: 3 entries.\n"
+    assert manager.asked == [("ForgetUser", ANN)]
+    with pytest.raises(SystemExit):
+        main(["forget", "ann"])
+
+
 def test_ignored_users(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ignore", "list"]) == 0
     assert "No user is ignored" in capsys.readouterr().out

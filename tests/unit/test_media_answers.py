@@ -127,6 +127,8 @@ def test_a_video_by_its_link() -> None:
         (429, "", Code.RATE_LIMITED, "fewer requests"),
         (403, "accessNotConfigured", Code.CONFIG, "operator's key"),
         (400, "keyInvalid", Code.CONFIG, "operator's key"),
+        (400, "badRequest", Code.CONFIG, "operator's key"),
+        (400, "invalidParameter", Code.SERVER_ERROR, "HTTP 400"),
         (500, "backendError", Code.SERVER_ERROR, "HTTP 500"),
         (302, "", Code.SERVER_ERROR, "HTTP 302"),
     ],

@@ -5,6 +5,7 @@ import gzip
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from ravesvc.media import web
 from ravesvc.media.library import Library, open_library
 from ravesvc.media.quota import day
 from ravesvc.media.settings import MediaSettings
-from ravesvc.settings import Tls
+from ravesvc.settings import Proxy, Tls
 from tests.unit import fake_youtube as youtube
 from tests.unit.api_server import Reply, Server, playing
 from tests.unit.authority import Authority
+from tests.unit.connect_proxy import proxying
 
 LINK = f"https://youtu.be/{youtube.ID}"
 NOON = 1_795_953_600.0  # 2026-11-29 12:00 UTC
@@ -156,6 +158,23 @@ def test_a_quota_that_the_provider_says_is_used_up_is_not_asked_again(play: Any)
         for _ in range(2):
             assert failing(it, search()).message == "today's searches at YouTube are used up"
         assert it.paths == ["/api/search"]
+
+
+def test_what_the_provider_has_not_heard_of_is_not_counted(play: Any) -> None:
+    with play(search=[youtube.listed()]) as it:
+        api = it.settings.youtube_api
+        it.settings = replace(it.settings, youtube_api="https://localhost:1")
+        for words in "a", "b", "c", "d":
+            assert failing(it, search(words)).code is Code.NETWORK
+        it.settings = replace(it.settings, youtube_api=api)
+        assert asking(it, search("a")) == []
+
+
+def test_a_proxy_is_used(play: Any) -> None:
+    with play(oembed=[youtube.embedded()]) as it, proxying() as proxy:
+        it.settings = replace(it.settings, proxy=Proxy(host="127.0.0.1", port=proxy.port))
+        assert asking(it, look_up(), key="").title == "Never"
+        assert proxy.asked[0].startswith(f"CONNECT localhost:{it.server.port} HTTP/1.1")
 
 
 def test_an_old_answer_is_better_than_none(play: Any) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 import ravesvc.testing
 from ravesvc.errors import RaveError
-from ravesvc.room.playback import Playback
+from ravesvc.room.changes import Change, VideoChanged, VideoEnded
 from ravesvc.testing import FakeRoom
 from ravesvc.video import Video
+from tests.unit.test_picture import PNG
 
 Run = Callable[[Any], Any]
 ROOT = Path(__file__).parents[2]
@@ -144,6 +145,95 @@ def test_a_file_that_fails_says_so(run: Run, tmp_path: Path) -> None:
     run(body())
 
 
+WHERE = """
+from ravesvc.commands import command
+
+@command("where", "Where we are.")
+async def where(context):
+    playback = context.room.playback
+    await context.reply(f"{playback.url} {playback.position_at(context.server_now):.0f} s" if playback else "nowhere")
+"""
+
+
+def test_a_video_that_is_put_on_runs_until_another_or_none_is(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "where.py").write_text(WHERE)
+
+    async def body() -> None:
+        async with FakeRoom() as room:
+            room.load(tmp_path / "where.py")
+            told: list[Change] = []
+            room._bot.watch(told.append)
+            assert await room.show("") == []
+            assert await room.say("?where") == ["nowhere"]
+            await room.show("https://a")
+            room.pass_time(30)
+            assert await room.say("?where") == ["https://a 30 s"]
+            await room.show("https://b")
+            assert await room.say("?where") == ["https://b 0 s"]
+            await room.show("")
+            assert await room.say("?where") == ["nowhere"]
+            assert [type(change) for change in told] == [VideoChanged, VideoChanged, VideoEnded]
+
+    run(body())
+
+
+ASKING = """
+from ravesvc.api.models import Opinion
+from ravesvc.commands import command, on_message
+from ravesvc.picture import Picture
+from ravesvc.video import Video
+
+@command("party", "Asks Rave for all that there is.")
+async def party(context):
+    rave = context.rave
+    url = await rave.register(Video(provider="youtube", id="x1", url="https://v.example/x1"))
+    await rave.vote(url)
+    await rave.clear_votes()
+    await rave.like(url, "i1")
+    await rave.vote_skip(url, "i1")
+    await rave.withdraw(Opinion.SKIP, url, "i1")
+    await rave.set_playback(5.0, playing=True)
+    await rave.end_video()
+    await rave.mute(7)
+    await rave.unmute(7)
+    await rave.transfer_leadership(7)
+    media = await rave.upload(Picture(PNG))
+    await context.reply((await rave.profile(7)).name, media=[media])
+
+@on_message
+async def strict(event):
+    if "spam" in event.message.text:
+        await event.rave.kick(event.user_id)
+"""
+
+
+def test_what_a_bot_asks_of_rave_is_noted(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "asking.py").write_text(f"PNG = {PNG!r}\n{ASKING}")
+
+    async def body() -> None:
+        async with FakeRoom() as room:
+            room.load(tmp_path / "asking.py")
+            assert await room.say("?party") == ["User 7"]
+            assert await room.say("spam!", user="Eve") == []
+            (_, video), *asked = room.rave.asked
+            assert isinstance(video, Video)
+            assert [each[0] for each in asked[:5]] == ["vote", "clear_votes", "like", "vote_skip", "withdraw"]
+            assert asked[0] == ("vote", "https://rave.example/videos/youtube/x1")
+            assert asked[5:10] == [
+                ("set_playback", 5.0, True),
+                ("end_video",),
+                ("mute", 7),
+                ("unmute", 7),
+                ("transfer_leadership", 7),
+            ]
+            assert [each[0] for each in asked[10:]] == ["upload", "profile", "kick"]
+            assert asked[-1] == ("kick", room.user_id("Eve"))
+            (media,) = room.media
+            assert (media.mime, media.aspect_ratio) == ("image/png", "0.56")
+
+    run(body())
+
+
 def test_videos_play_where_a_test_shows_them(run: Run) -> None:
     film = Video(provider="link", id="film-1", url="https://films.example/1", title="A short film", seconds=60)
 
@@ -153,7 +243,7 @@ def test_videos_play_where_a_test_shows_them(run: Run) -> None:
             assert await room.say("?search short film") == ["Searching for “short film”", "1. A short film"]
             assert await room.say("?set 1") == ["Voted for: A short film"]
             assert room.rave.asked[-1] == ("vote", "https://rave.example/videos/link/film-1")
-            await room.show(Playback(url="https://rave.example/videos/link/film-1", status="PAUS"))
+            await room.show("https://rave.example/videos/link/film-1")
             assert await room.say("?nowplaying") == ["Playing: A short film, at 0:00 of 1:00\nAsked for by Ann"]
             assert (await room.say("?play https://films.example/2"))[0].startswith("There is no such video")
 

@@ -1,0 +1,46 @@
+"""`forgetme`: users have removed what is kept of them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ravesvc.bot.arguments import actor, written
+from ravesvc.bot.command import Registry
+from ravesvc.bot.context import Context
+from ravesvc.bot.language import gettext as _
+from ravesvc.bot.language import lines, ngettext
+from ravesvc.spelling import fold
+
+_YES = "yes"
+_MAX_WORD = 32
+
+
+class Memory(Protocol):
+    """Where it is kept; see `Backend`."""
+
+    async def forget_user(self, actor: int) -> int:
+        """Remove what is kept of a user; returns how many entries there were."""
+
+
+def register(registry: Registry, memory: Memory) -> None:
+    """Register it."""
+
+    async def forgetme(context: Context) -> None:
+        user = actor(context)
+        if fold(" ".join(context.args)[:_MAX_WORD]) != _YES:
+            await context.reply(
+                lines(
+                    _("This removes what is kept of you in all rooms: videos in queues, votes, what was noted."),
+                    _("It can't be undone. If you want that, write: {command} yes", command=written(context)),
+                )
+            )
+            return
+        removed = await memory.forget_user(user)
+        if removed:
+            await context.reply(ngettext("Removed: {n} entry about you", "Removed: {n} entries about you", removed))
+        else:
+            await context.reply(_("Nothing is kept of you"))
+
+    registry.command("forgetme", _("Removes what is kept of you, in all rooms."), usage=_("[yes]"), example=_YES)(
+        forgetme
+    )

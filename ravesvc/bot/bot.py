@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from ravesvc.bot.command import Command, EventHandler, Registry
+from ravesvc.bot.command import SETTINGS, Command, EventHandler, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.facts import Facts
@@ -190,7 +190,7 @@ class Bot:
         room = self._room
         if room is None or not self._hears(room, message):
             return
-        invocation = parse(message.text, self._prefixes)
+        invocation = self._invocation(message)
         command = self._registry.get(invocation.name) if invocation else None
         if invocation is None or command is None:
             self._emit(EventKind.MESSAGE, [message.sender], message)
@@ -244,6 +244,16 @@ class Bot:
             log.warning("User %s seems to be a bot that answers ours: not heard for a while", user)
             self._tell(message, _LOOP)
         return hearing is Hearing.HEAR
+
+    def _invocation(self, message: ChatMessage) -> Invocation | None:
+        """What a message asks for, with a prefix that counts here."""
+        found = parse(message.text, self._prefixes)
+        if found or not self._settings.prefix:
+            return found
+        # Else a room would be lost whose admins can't type its prefix, or have forgotten it.
+        usual = parse(message.text, self._usual_prefixes)
+        is_admin = self.permissions is not None and message.sender in self.permissions.admins
+        return usual if usual and usual.name == SETTINGS and is_admin else None
 
     def _may_run(self, command: Command, message: ChatMessage) -> bool:
         admins = self.permissions.admins if self.permissions else frozenset()

@@ -34,6 +34,9 @@ LEAVE = "leave"
 # The groups of `help`; authors may have others. What names none is in GENERAL, or in MORE if an author wrote it.
 GENERAL, VIDEO, GAMES, MODERATION, SERVICE, MORE = "general", "video", "games", "moderation", "service", "more"
 
+# Admins may give it with the usual prefixes in any room.
+SETTINGS = "settings"
+
 # As it is written, and as it is compared.
 _NAME = re.compile(r"\S{1,32}")
 

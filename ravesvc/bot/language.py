@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ravesvc.errors import Code, RaveError
 
@@ -31,8 +31,7 @@ _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", "t": "\t"}
 
 
-@dataclass(frozen=True, slots=True)
-class Catalogue:
+class Catalogue(NamedTuple):
     """The texts of one language: by the English one, its translation; several where the number counts."""
 
     language: str
@@ -96,7 +95,7 @@ def translate(text: str, catalogue: Catalogue | None) -> str:
 
 def languages() -> list[str]:
     """The languages that there are, by their codes."""
-    return sorted([ENGLISH, *(path.stem for path in _LOCALE.glob("*.po"))])
+    return sorted([ENGLISH, *(path.stem for path in _LOCALE.iterdir() if path.suffix == ".po")])
 
 
 def load(language: str) -> Catalogue | None:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ravesvc import fields
 from ravesvc.bot import language
@@ -28,8 +27,7 @@ _MAX_PREFIX = 8
 _ON_OFF = {"on": True, "off": False}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoomSettings:
+class RoomSettings(NamedTuple):
     """The settings of a room.
 
     Attributes:
@@ -64,7 +62,7 @@ class RoomSettings:
             text = _("{option} can't be {value}", option=option.name, value=plain(text, _MAX_WORD))
             raise RaveError(Code.INVALID_ARGUMENT, text, hint=hint)
         changed: dict[str, Any] = {option.name: value}
-        return replace(self, **changed)
+        return self._replace(**changed)
 
     def is_off(self, group: str) -> bool:
         """Whether the commands of a group are switched off."""
@@ -82,8 +80,7 @@ class RoomSettings:
         return _read(fields.parse_object(text, "the settings of the room"))
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One setting.
 
     Attributes:
@@ -136,7 +133,7 @@ def _read(source: Object) -> RoomSettings:
         value = option.parse(text) if isinstance(text, str) else None
         if value is not None:
             found[option.name] = value
-    return replace(_DEFAULTS, **found)
+    return _DEFAULTS._replace(**found)
 
 
 _DEFAULTS = RoomSettings()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ravesvc.bot.arguments import NAME_LENGTH, usage_error
-from ravesvc.bot.command import SERVICE, Permission, Registry
+from ravesvc.bot.command import SERVICE, SETTINGS, Permission, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.language import gettext as _
 from ravesvc.bot.language import lines
@@ -23,7 +23,7 @@ def register(registry: Registry, keeper: SettingsKeeper) -> None:
         await _settings(context, keeper)
 
     registry.command(
-        "settings",
+        SETTINGS,
         _("Shows and changes the settings of this room."),
         permission=Permission.ADMIN,
         group=SERVICE,

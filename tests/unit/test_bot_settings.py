@@ -32,7 +32,7 @@ def changed(**texts: str) -> RoomSettings:
 
 
 def test_each_setting_is_an_option() -> None:
-    assert set(OPTION) == set(RoomSettings.__slots__)
+    assert set(OPTION) == set(RoomSettings._fields)
 
 
 @pytest.mark.parametrize(
@@ -250,9 +250,12 @@ def test_the_prefix_of_a_room_takes_the_place_of_all_others() -> None:
         await scene.answer("?settings prefix >", ANN)
         scene.say("?ping")
         scene.say("!ping")
+        scene.say("?settings prefix default", BOB)
         assert await scene.answer(">ping") == "Pong!"
         assert scene.room.silent
         assert "Write >help" in await scene.answer(">help")
+        assert (await scene.answer("?settings prefix default", ANN)).startswith("Changed:")
+        assert await scene.answer("?ping") == "Pong!"
 
     scene.play(body)
 

@@ -27,6 +27,9 @@ _PLURALS: Mapping[str, tuple[int, Callable[[int], int]]] = {
     "nplurals=2;plural=(n>1);": (2, lambda n: int(n > 1)),
 }
 _LINE = re.compile(r'(?:(msgid|msgid_plural|msgstr|msgstr\[\d\]) )?"((?:[^"\\]|\\.)*)"')
+_VALUE = re.compile(r"\{(\w+)\}")
+# Characters: with less a text of the catalogue is nearly all values, and anything could be made of it.
+_MIN_RECOGNISED = 6
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", "t": "\t"}
 
@@ -67,6 +70,20 @@ class LazyText(str):
         return form.format(**values)
 
 
+class RemoteText(str):
+    """An English text that another process has made of texts of the catalogue, such as the failure of a search."""
+
+    __slots__ = ()
+
+    def in_words_of(self, catalogue: Catalogue) -> str:
+        """The text in that language, as far as it is recognised."""
+        message, bracket, hint = self.partition(" (")
+        if bracket and self.endswith(")"):
+            # As `RaveError` puts a hint behind its message.
+            return f"{_recognised(message, catalogue)} ({_recognised(hint[:-1], catalogue)})"
+        return _recognised(self, catalogue)
+
+
 def gettext(text: str, /, **values: object) -> LazyText:
     """A text for the chat; {name} in it stands for the value of that name."""
     return LazyText((text,), 1, values)
@@ -89,8 +106,8 @@ def lines(*texts: str) -> LazyText:
 
 
 def translate(text: str, catalogue: Catalogue | None) -> str:
-    """A lazy text in the language of the catalogue (None is English); any other as it is."""
-    return text.in_words_of(catalogue) if isinstance(text, LazyText) and catalogue else text
+    """A lazy or remote text in the language of the catalogue (None is English); any other as it is."""
+    return text.in_words_of(catalogue) if isinstance(text, (LazyText, RemoteText)) and catalogue else text
 
 
 def languages() -> list[str]:
@@ -124,6 +141,22 @@ def parse(language: str, text: str) -> Catalogue:
         if entry["msgid"] and all(forms):
             texts[entry["msgid"]] = forms
     return Catalogue(language, texts, plural)
+
+
+def _recognised(text: str, catalogue: Catalogue) -> str:
+    """The translation of the longest English text that this one can be made of; the text itself if there is none."""
+    if found := catalogue.texts.get(text):
+        return found[0]
+    for english in sorted(catalogue.texts, key=len, reverse=True):
+        fixed = _VALUE.sub("\0", english).split("\0")
+        if len(fixed) == 1 or len("".join(fixed)) < _MIN_RECOGNISED or not all(part in text for part in fixed):
+            continue
+        if match := re.fullmatch("(.{1,200})".join(map(re.escape, fixed)), text):
+            values = zip(_VALUE.findall(english), match.groups(), strict=True)
+            return catalogue.texts[english][0].format(
+                **{name: _recognised(value, catalogue) for name, value in values}
+            )
+    return text
 
 
 def _english(forms: tuple[str, ...], number: int) -> int:

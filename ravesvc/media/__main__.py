@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from ravesvc import fd_files, log, names
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.helper import IDLE_S, Helper, Source, Unusable
 from ravesvc.media.library import Library, open_library
@@ -67,7 +68,8 @@ def _source(given: dict[str, int]) -> Source:
         return open_library(settings, _key(given), _cache())
     except RaveError as e:
         _log.error("No video can be looked up: %s", e)
-        return Unusable(RaveError(Code.CONFIG, "videos can't be looked up", hint="the operator's log says why"))
+        hint = _("the operator has to look after it")
+        return Unusable(RaveError(Code.CONFIG, _("videos can't be looked up"), hint=hint))
 
 
 def _settings(given: dict[str, int]) -> MediaSettings:

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Sequence
 
 from ravesvc import names
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.media import messages, wire
 from ravesvc.media.messages import Answer, Ask, Request
@@ -21,7 +22,7 @@ _log = logging.getLogger(__name__)
 # Seconds: the start of the helper, and what it allows itself for an answer.
 TIMEOUT_S = 25.0
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-_LATER = "try again in a while"
+_LATER = _("try again in a while")
 
 
 class HelperClient:
@@ -60,7 +61,7 @@ class HelperClient:
             async with asyncio.timeout(TIMEOUT_S):
                 line, descriptor = await self._exchange(Request(ask=ask, text=text).to_bytes())
         except TimeoutError:
-            raise RaveError(Code.TIMEOUT, "the video helper did not answer in time", hint=_LATER) from None
+            raise RaveError(Code.TIMEOUT, _("the video helper did not answer in time"), hint=_LATER) from None
         try:
             answer = messages.read_answer(line)
         except RaveError:
@@ -82,7 +83,7 @@ class HelperClient:
                 await wire.send(sock, request)
                 return await wire.receive(sock, messages.MAX_ANSWER_BYTES)
             except BlockingIOError as e:
-                raise RaveError(Code.BUSY, "the video helper has too much to do", hint=_LATER) from e
+                raise RaveError(Code.BUSY, _("the video helper has too much to do"), hint=_LATER) from e
             except OSError as e:
                 raise _not_running(f"{self._path}: {e.strerror}") from e
             except RaveError as e:
@@ -101,9 +102,10 @@ def _is_sealed(descriptor: int, size: int) -> bool:
 
 def _not_running(why: str) -> RaveError:
     _log.error("The video helper can't be asked (%s): see systemctl status rave-media.socket rave-media.service", why)
-    return RaveError(Code.NOT_RUNNING, "the video helper is not running", hint="the operator has to look after it")
+    hint = _("the operator has to look after it")
+    return RaveError(Code.NOT_RUNNING, _("the video helper is not running"), hint=hint)
 
 
 def _senseless() -> RaveError:
     _log.error("The video helper gave an answer that makes no sense: see journalctl -u rave-media")
-    return RaveError(Code.BAD_DATA, "the video helper gives an answer that makes no sense", hint=_LATER)
+    return RaveError(Code.BAD_DATA, _("the video helper gives an answer that makes no sense"), hint=_LATER)

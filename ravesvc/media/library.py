@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.media import links
 from ravesvc.media.cache import DAY_S, MAX_AGE_S, Cache
@@ -69,13 +70,13 @@ class Library:
     async def picture(self, provider: str, video_id: str) -> bytes:
         """The picture of a video, as the provider has it. Raises as `look_up` does."""
         if not links.is_video(provider, video_id):
-            raise RaveError(Code.INVALID_ARGUMENT, "that is no video that the bot knows")
+            raise RaveError(Code.INVALID_ARGUMENT, _("that is no video that the bot knows"))
         video = self._cache.video(provider, video_id, MAX_AGE_S)
         async with _in_time():
             if video is None:
                 video = await self._video(provider, video_id)
             if not video.thumbnail:
-                raise RaveError(Code.NOT_FOUND, "there is no picture of that video")
+                raise RaveError(Code.NOT_FOUND, _("there is no picture of that video"))
             content = await self._pictures.fetch(video.thumbnail)
         # Raises for what is none.
         Picture(content).close()
@@ -91,7 +92,7 @@ class Library:
     def _searching(self) -> list[Provider]:
         found = [provider for provider in self._providers if provider.searches]
         if not found:
-            raise RaveError(Code.CONFIG, "videos can't be searched here yet", hint=self._no_search)
+            raise RaveError(Code.CONFIG, _("videos can't be searched here yet"), hint=self._no_search)
         return found
 
     async def _video(self, provider: str, video_id: str) -> Video:
@@ -127,13 +128,17 @@ def open_library(
 
 def _no_search(settings: MediaSettings) -> str:
     if YOUTUBE not in settings.providers:
-        return f"the operator has to name {YOUTUBE} in videos.providers of rave.yaml"
-    return f"the operator has to put a key of the YouTube Data API in {settings.key_path}; links can be played"
+        return _("the operator has to name youtube in videos.providers of rave.yaml")
+    return _(
+        "the operator has to put a key of the YouTube Data API in {file}; links can be played", file=settings.key_path
+    )
 
 
 async def _first(providers: Sequence[Provider], ask: Callable[[Provider], Awaitable[T]]) -> T:
     """The first answer; raises the last provider's error, or the first that is final."""
-    failed = RaveError(Code.CONFIG, "no provider of videos is set up here", hint="see rave.yaml(5), videos")
+    failed = RaveError(
+        Code.CONFIG, _("no provider of videos is set up here"), hint=_("the operator has to look after it")
+    )
     for provider in providers:
         try:
             return await ask(provider)
@@ -150,12 +155,14 @@ async def _in_time() -> AsyncIterator[None]:
         async with asyncio.timeout(TIMEOUT_S):
             yield
     except TimeoutError:
-        raise RaveError(Code.TIMEOUT, "the video provider did not answer in time", hint="try again") from None
+        raise RaveError(
+            Code.TIMEOUT, _("the video provider did not answer in time"), hint=_("try again in a while")
+        ) from None
 
 
 def _normalised(words: str) -> str:
     """Words as they are searched for and cached; raises `RaveError` (InvalidArgument) for none or too many."""
     wanted = " ".join(words.split()).casefold()
     if not wanted or len(wanted) > MAX_WORDS or not wanted.isprintable():
-        raise RaveError(Code.INVALID_ARGUMENT, f"a search takes up to {MAX_WORDS} characters")
+        raise RaveError(Code.INVALID_ARGUMENT, _("a search takes up to {number} characters", number=MAX_WORDS))
     return wanted

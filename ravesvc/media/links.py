@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qs, urlsplit
 
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 
 YOUTUBE = "youtube"
@@ -27,8 +28,8 @@ def video_of(link: str) -> tuple[str, str]:
     """Provider and id; raises `RaveError` (InvalidArgument) in words for the chat."""
     found = _youtube_id(link.strip()) if len(link) <= MAX_LINK else ""
     if not found:
-        hint = "such as https://www.youtube.com/watch?v=... or https://youtu.be/..."
-        raise RaveError(Code.INVALID_ARGUMENT, "that is no link to a video that the bot knows", hint=hint)
+        hint = _("such as https://www.youtube.com/watch?v=... or https://youtu.be/...")
+        raise RaveError(Code.INVALID_ARGUMENT, _("that is no link to a video that the bot knows"), hint=hint)
     return YOUTUBE, found
 
 

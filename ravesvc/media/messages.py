@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ravesvc import fields
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.links import MAX_LINK
 from ravesvc.video import Video
@@ -52,7 +53,7 @@ class Request:
         except ValueError:
             raise RaveError(Code.INVALID_ARGUMENT, "nobody knows how to do that") from None
         if len(text) > MAX_LINK:
-            raise RaveError(Code.INVALID_ARGUMENT, "that is too long")
+            raise RaveError(Code.INVALID_ARGUMENT, _("that is too long"))
         return cls(ask=ask, text=text)
 
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ravesvc.bot.language import gettext as _
+
 
 class Day(NamedTuple):
     """A day of the provider: its date such as 2026-11-29, and when it ends, in seconds since the epoch."""
@@ -23,11 +25,11 @@ def day(now: float) -> Day:
 
 
 def wait_words(seconds: float) -> str:
-    """How long it is until then, for people: "in 3 hours"."""
+    """How long it is until then, for the chat: "in 3 hours"."""
     minutes = max(1, round(seconds / 60))
     if minutes < 90:
-        return "in a minute" if minutes == 1 else f"in {minutes} minutes"
-    return f"in {round(minutes / 60)} hours"
+        return _("in a minute") if minutes == 1 else _("in {number} minutes", number=minutes)
+    return _("in {number} hours", number=round(minutes / 60))
 
 
 def ends_words(ends: float) -> str:

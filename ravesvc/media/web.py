@@ -9,6 +9,7 @@ from ravesvc import __version__, fields
 from ravesvc.api import transport
 from ravesvc.api.failures import Answer
 from ravesvc.api.transport import Request, Transport
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 from ravesvc.media.messages import MAX_PICTURE_BYTES
@@ -61,11 +62,11 @@ class Pictures:
         target = self._target(url)
         answer = await _sent(self._transport(url), target, "image/*")
         if answer.status == 404:
-            raise RaveError(Code.NOT_FOUND, "there is no picture of that video")
+            raise RaveError(Code.NOT_FOUND, _("there is no picture of that video"))
         if answer.status != 200:
-            raise RaveError(Code.SERVER_ERROR, f"the picture can't be had (HTTP {answer.status})")
+            raise RaveError(Code.SERVER_ERROR, _("the picture can't be had: HTTP {status}", status=answer.status))
         if not 0 < len(answer.body) <= MAX_PICTURE_BYTES:
-            raise RaveError(Code.BAD_DATA, f"the picture is empty, or larger than {MAX_PICTURE_BYTES >> 20} MiB")
+            raise RaveError(Code.BAD_DATA, _("the picture of that video is too large, or empty"))
         return answer.body
 
     def close(self) -> None:
@@ -91,7 +92,7 @@ class Pictures:
             parts, host, port = urlsplit(""), "", 0
         plain = parts.scheme == "https" and not parts.username and not parts.password and url.isprintable()
         if not plain or " " in url or not any(_covers(entry, host, port) for entry in self._hosts):
-            raise RaveError(Code.FORBIDDEN, "the picture is not on a host of the provider")
+            raise RaveError(Code.FORBIDDEN, _("the picture is not on a host of the provider"))
         return f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
 
 
@@ -108,9 +109,9 @@ async def _sent(connection: Transport, target: str, accept: str) -> Answer:
         if e.code is not Code.CLOSED:
             _log.warning("%s", e)
         words = {
-            Code.TIMEOUT: "the video provider did not answer in time",
-            Code.BAD_DATA: "the video provider gives an answer that makes no sense",
+            Code.TIMEOUT: _("the video provider did not answer in time"),
+            Code.BAD_DATA: _("the video provider gives an answer that makes no sense"),
         }
-        error = RaveError(e.code, words.get(e.code, "the video provider can't be reached"))
+        error = RaveError(e.code, words.get(e.code, _("the video provider can't be reached")))
         error.attributes |= {key: value for key, value in e.attributes.items() if key == "unsent"}
         raise error from e

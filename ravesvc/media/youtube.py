@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 from ravesvc.media import quota, youtube_answers
@@ -104,8 +105,9 @@ class YouTubeProvider:
         raise error
 
     def _used_up(self, what: str, today: quota.Day) -> RaveError:
-        wait = quota.wait_words(today.ends - self._wall())
-        of_what = "searches" if what is _SEARCHES else "requests"
-        return RaveError(
-            Code.RATE_LIMITED, f"today's {of_what} at YouTube are used up", hint=f"there will be new ones {wait}"
-        )
+        if what is _SEARCHES:
+            text = _("today's searches at YouTube are used up")
+        else:
+            text = _("today's requests to YouTube are used up")
+        hint = _("there will be new ones {time}", time=quota.wait_words(today.ends - self._wall()))
+        return RaveError(Code.RATE_LIMITED, text, hint=hint)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ravesvc import fields
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 from ravesvc.media.links import YOUTUBE, page_of
@@ -92,15 +93,15 @@ def refusal(status: int, answer: Object) -> RaveError:
     """
     reasons = _reasons(answer)
     if reasons & _USED_UP:
-        return RaveError(Code.RATE_LIMITED, "today's requests to YouTube are used up", used_up=True, status=status)
+        text = _("today's requests to YouTube are used up")
+        return RaveError(Code.RATE_LIMITED, text, used_up=True, status=status)
     if reasons & _TOO_FAST or status == 429:
-        return RaveError(
-            Code.RATE_LIMITED, "YouTube wants fewer requests", hint="try again in a minute", status=status
-        )
+        text = _("YouTube wants fewer requests")
+        return RaveError(Code.RATE_LIMITED, text, hint=_("try again in a while"), status=status)
     # "invalidParameter" and its kind are not about the key.
     if status in (400, 401, 403) and not any(reason.startswith("invalid") for reason in reasons):
-        hint = "the operator has to look after it; links still work"
-        return RaveError(Code.CONFIG, "YouTube does not accept the operator's key", hint=hint, status=status)
+        hint = _("the operator has to look after it")
+        return RaveError(Code.CONFIG, _("YouTube does not accept the operator's key"), hint=hint, status=status)
     return trouble(status)
 
 
@@ -115,23 +116,24 @@ def link_refusal(status: int) -> RaveError:
 
 def trouble(status: int) -> RaveError:
     """A status that says nothing about the video."""
-    text = f"YouTube has a problem (HTTP {status})"
-    return RaveError(Code.SERVER_ERROR, text, hint="try again in a while", status=status)
+    text = _("YouTube has a problem: HTTP {status}", status=status)
+    return RaveError(Code.SERVER_ERROR, text, hint=_("try again in a while"), status=status)
 
 
 def gone() -> RaveError:
     """There is no such video."""
-    return RaveError(Code.NOT_FOUND, "YouTube has no such video: it is gone, private, or the link is wrong")
+    return RaveError(Code.NOT_FOUND, _("YouTube has no such video: it is gone, private, or the link is wrong"))
 
 
 def not_embeddable() -> RaveError:
     """It may be watched on the provider's own page alone."""
-    return RaveError(Code.FORBIDDEN, "that video may not be shown outside of YouTube")
+    return RaveError(Code.FORBIDDEN, _("that video may not be shown outside of YouTube"))
 
 
 def senseless() -> RaveError:
     """An answer that is none."""
-    return RaveError(Code.BAD_DATA, "YouTube gives an answer that makes no sense", hint="try again in a while")
+    text = _("the video provider gives an answer that makes no sense")
+    return RaveError(Code.BAD_DATA, text, hint=_("try again in a while"))
 
 
 def _reasons(answer: Object) -> set[str]:

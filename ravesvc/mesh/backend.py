@@ -12,6 +12,7 @@ from typing import Any
 from ravesvc import fields, names
 from ravesvc.bot.backend import MAX_DOCUMENT, Counts
 from ravesvc.bot.command import Permission
+from ravesvc.bot.language import RemoteText
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, faults
 from ravesvc.errors import Code, RaveError, incident_in
@@ -225,7 +226,9 @@ def _in_its_words(error: RaveError) -> RaveError | None:
     if not (ours and said) or error.code is Code.CLOSED:
         return None
     words, incident = incident_in(said)
-    return RaveError(error.code, words, incident=incident) if incident else RaveError(error.code, said)
+    if incident:
+        return RaveError(error.code, RemoteText(words), incident=incident)
+    return RaveError(error.code, RemoteText(said))
 
 
 def _unanswered(why: str) -> RaveError:

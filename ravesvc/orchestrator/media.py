@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import about
 from ravesvc.media.quota import wait_words
@@ -89,14 +90,13 @@ class _Limiter:
         """Count a request; raises `RaveError` (RateLimited) when there were enough."""
         # Whom a bot does not know is one user of its room. The narrowest comes first: it costs the others nothing.
         user = ("user", actor) if actor else ("user of", mesh)
-        for key, rate, who in (
-            (user, self._user, "you have"),
-            (("room", mesh), self._room, "this room has"),
-            ("host", self._host, "the rooms of this bot have"),
+        for key, rate, text in (
+            (user, self._user, _("you have asked for many videos in the last hour")),
+            (("room", mesh), self._room, _("this room has asked for many videos in the last hour")),
+            ("host", self._host, _("the rooms of this bot have asked for many videos in the last hour")),
         ):
             if wait := self._bucket(key, rate).take(self._clock()):
-                text = f"{who} asked for many videos in the last hour"
-                raise RaveError(Code.RATE_LIMITED, text, hint=f"try again {wait_words(wait)}")
+                raise RaveError(Code.RATE_LIMITED, text, hint=_("try again {time}", time=wait_words(wait)))
 
     def _bucket(self, key: Hashable, rate: Rate) -> TokenBucket:
         # In the order of their last use: the first ones go.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ravesvc.bot import games, language
-from ravesvc.bot.language import Catalogue, gettext, joined, lines, ngettext, translate
+from ravesvc.bot.language import Catalogue, RemoteText, gettext, joined, lines, ngettext, translate
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.errors import Code, RaveError
 from tests.unit.bot_scene import ANN, Scene
@@ -58,6 +58,36 @@ def test_texts_within_texts_are_translated_too() -> None:
     assert text == "It is red & {x}\nas written"
     assert translate(text, german) == "Es ist rot & {x}\nas written"
     assert joined(", ", []) == ""
+
+
+@pytest.mark.parametrize(
+    ("english", "german"),
+    [
+        ("it is gone", "es ist weg"),
+        ("it is gone (try again in 3 hours)", "es ist weg (versuch es in 3 Stunden wieder)"),
+        ("try again in 3 hours", "versuch es in 3 Stunden wieder"),
+        ("try again never", "versuch es never wieder"),
+        ("is 5 more than 3?", "ist 5 mehr als 3?"),
+        # Of what is nearly nothing but values anything could be made.
+        ("a: b", "a: b"),
+        ("something else (it is gone)", "something else (es ist weg)"),
+        ("something (else) (it is gone)", "something (else) (it is gone)"),
+        ("something else", "something else"),
+        ("try again {time} {0} {", "versuch es {time} {0} { wieder"),
+        ("", ""),
+    ],
+)
+def test_a_text_of_another_process_is_recognised(english: str, german: str) -> None:
+    entries = {
+        "it is gone": "es ist weg",
+        "try again {time}": "versuch es {time} wieder",
+        "in {number} hours": "in {number} Stunden",
+        "is {a} more than {b}?": "ist {a} mehr als {b}?",
+        "{a}: {b}": "{b}: {a}",
+    }
+    text = "\n".join(f'msgid "{msgid}"\nmsgstr "{msgstr}"\n' for msgid, msgstr in entries.items())
+    assert translate(RemoteText(english), catalogue(text)) == german
+    assert translate(RemoteText(english), None) == english
 
 
 def test_a_catalogue_is_read_as_translators_write_it() -> None:

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from ravesvc.bot.command import SETTINGS, Command, EventHandler, Registry
 from ravesvc.bot.context import Context
@@ -20,13 +21,15 @@ from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.people import Lookup, People
 from ravesvc.bot.permissions import Permissions
-from ravesvc.bot.room_api import RoomApi
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.tasks import Tasks
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.room.changes import Change, RoomKnown, UsersJoined, UsersLeft
 from ravesvc.room.chat import ChatMessage
 from ravesvc.words import printable
+
+if TYPE_CHECKING:
+    from ravesvc.bot.room_api import RoomApi
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ravesvc.bot.command import Command, Registry
 from ravesvc.bot.facts import Facts
@@ -11,11 +12,14 @@ from ravesvc.bot.language import translate
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.people import People
 from ravesvc.bot.permissions import Permissions
-from ravesvc.bot.room_api import RoomApi
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.picture import Media
 from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import ChatMessage, Mention
+
+if TYPE_CHECKING:
+    # A protocol: no process needs it to run, and each would be 16 kB heavier.
+    from ravesvc.bot.room_api import RoomApi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from ravesvc.bot.outbox import Outbox
 from ravesvc.bot.people import People
-from ravesvc.bot.room_api import RoomApi
 from ravesvc.room.chat import ChatMessage
+
+if TYPE_CHECKING:
+    from ravesvc.bot.room_api import RoomApi
 
 
 class EventKind(StrEnum):

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ravesvc.bot import video_words as words
 from ravesvc.bot.backend import Backend
@@ -19,7 +19,6 @@ from ravesvc.bot.command import VIDEO
 from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.queue import Entry, Queue, QueueLimits, Showing
 from ravesvc.bot.queue_scheduler import Notice, NoticeKind, Play, QueueScheduler, RoomView
-from ravesvc.bot.room_api import RoomApi
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.vote_skip import SkipVotes, needed
 from ravesvc.errors import RaveError
@@ -27,6 +26,9 @@ from ravesvc.room.changes import Change
 from ravesvc.room.playback import Playback, PlayMode
 from ravesvc.room.votes import Vote
 from ravesvc.video import Video
+
+if TYPE_CHECKING:
+    from ravesvc.bot.room_api import RoomApi
 
 log = logging.getLogger(__name__)
 

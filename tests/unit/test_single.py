@@ -768,6 +768,29 @@ def test_another_host_with_the_same_database(run: Run, site: SingleSite, monkeyp
     run(body())
 
 
+def test_a_room_remembers_and_forgets_a_user_who_wants_it(run: Run, site: SingleSite) -> None:
+    async def body() -> None:
+        async with site.running() as manager:
+            await site.connected()
+            (said,) = await site.say("?whoami", user="bob")
+            bob = int(said.removeprefix("Your user id is ").partition(",")[0])
+            assert manager._house
+            parent = manager._house._rooms._parent(site.mesh)
+            await parent.write_document("notes", f'[{{"user":{bob}}},{{"user":{ANN}}}]')
+            await parent.append_history("noted", f'{{"user":{bob}}}')
+        async with site.running() as manager:
+            await site.connected()
+            assert manager._house
+            parent = manager._house._rooms._parent(site.mesh)
+            assert len(await parent.read_history("noted", 5)) == 1, "also after a restart"
+            assert (await site.say("?forgetme", user="bob"))[0].endswith("write: ?forgetme yes")
+            assert await site.say("?forgetme yes", user="bob") == ["Removed: 2 entries about you"]
+            assert await parent.read_document("notes") == f'[{{"user":{ANN}}}]'
+            assert await parent.read_history("noted", 5) == []
+
+    run(body())
+
+
 def test_videos_are_had_without_a_helper(run: Run, site: SingleSite) -> None:
     key = site.file.with_name("youtube.key")
     key.write_text(YOUTUBE_KEY)

@@ -1,0 +1,190 @@
+"""A user who is forgotten, in either store as it really is: of the id nothing is left, wherever one looks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ravesvc.bot.queue import Entry, Queue, QueueLimits
+from ravesvc.database import Database
+from ravesvc.orchestrator.room_memory import RoomMemory
+from ravesvc.orchestrator.state import State
+from ravesvc.store import dump
+from ravesvc.store.copy import Copy
+from ravesvc.store.mongo import MongoStore
+from ravesvc.store.sqlite import SqliteStore
+from ravesvc.store.store import Admin, CommandPermission, Contents, IgnoredUser, Store
+from ravesvc.video import Video
+from tests.unit.fake_store import credentials
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+# All that a store and the files beside it hold, as they hold it.
+Raw = Callable[[], str]
+
+USERS = [900000100 + number for number in range(6)]
+GONE = USERS[0]
+MESHES = [str(uuid.UUID(int=number, version=4)) for number in range(3)]
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(params=["embedded", "mongodb"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Store, Raw]:
+    """An engine, not open yet, and a look at what it really holds."""
+    if request.param == "embedded":
+        path = tmp_path / "state.db"
+        return SqliteStore(path, patience=30, lock_patience=30), lambda: _files(tmp_path) + _tables(path)
+    server = request.getfixturevalue("mongod")
+    name = f"test-{uuid.uuid4().hex}"
+
+    def collections() -> str:
+        with server.client() as client:
+            database = client[name]
+            return repr([list(database[each].find()) for each in database.list_collection_names()])
+
+    store = MongoStore(Database(path="database.json", uri=server.uri(name)))
+    return store, lambda: _files(tmp_path) + collections()
+
+
+def _files(directory: Path) -> str:
+    return "".join(path.read_bytes().decode("latin-1") for path in directory.iterdir())
+
+
+def _tables(path: Path) -> str:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return "\n".join(database.iterdump())
+
+
+@contextlib.asynccontextmanager
+async def remembering(store: Store, copy: Path) -> AsyncIterator[tuple[State, RoomMemory]]:
+    async def tell(_: object) -> None:
+        pass
+
+    async def tell_forget(_: int) -> tuple[str, ...]:
+        return ()
+
+    state = State(store, tell, lambda: None, copy=Copy(copy), patience=30)
+    await state.start()
+    try:
+        yield state, RoomMemory(state, 90 * 86400.0, listed=lambda: None, tell_forget=tell_forget)
+    finally:
+        await state.close()
+
+
+def anything(source: random.Random, depth: int = 3) -> Any:
+    """JSON in which users occur in every way that there is."""
+    user = source.choice(USERS)
+    scalars = (user, str(user), f"{user}_0123abcd", f"<@{user}> said so", float(user), None, True, "", 7, 0.5)
+    if not depth or source.random() < 0.3:
+        return source.choice(scalars)
+    inner = [anything(source, depth - 1) for _ in range(source.randint(0, 4))]
+    return inner if source.random() < 0.5 else {source.choice(("a", "b", "c", str(user))): each for each in inner}
+
+
+def some(source: random.Random) -> Contents:
+    def by() -> int:
+        return source.choice([0, *USERS])
+
+    admins = [Admin(user_id=user, added_by=by(), added_at=WHEN, active=user != GONE) for user in USERS[:4]]
+    permissions = [
+        CommandPermission(command=name, requires_admin=True, description="", updated_at=WHEN, updated_by=by())
+        for name in ("ping", "info", "play")
+    ]
+    ignored = [IgnoredUser(user_id=user, added_by=by(), added_at=WHEN) for user in USERS[4:]]
+    return Contents(
+        credentials=credentials(), admins=tuple(admins), permissions=tuple(permissions), ignored=tuple(ignored)
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_id_is_nowhere_and_what_is_about_others_is_still_there(
+    run: Run, place: tuple[Store, Raw], tmp_path: Path, seed: int
+) -> None:
+    store, raw = place
+    source = random.Random(seed)
+    other = USERS[1]
+
+    async def body() -> None:
+        async with remembering(store, tmp_path / "permissions.json") as (state, memory):
+            await state.replace(some(source))
+            for mesh in MESHES:
+                for name in ("queue", "settings"):
+                    text = json.dumps({"x": anything(source), "gone": [GONE], "stays": {"user": other}})
+                    await memory.write_document(mesh, name, text)
+                for _ in range(5):
+                    await memory.append_history(mesh, "played", json.dumps({"x": anything(source), "stays": other}))
+            assert raw().count(str(GONE)) > 10, "else this test proves nothing"
+            before = await memory.export()
+            assert await memory.forget_user(GONE) > 6
+            contents, rooms = await state.refresh(), await memory.export()
+            for text in (raw(), dump.to_json(contents, rooms), (tmp_path / "permissions.json").read_text()):
+                assert str(GONE) not in text
+            assert state.admins == set(USERS[1:4])
+            assert state.ignored == set(USERS[4:])
+            assert len(contents.permissions) == 3
+            for document, former in zip(rooms, before, strict=True):
+                assert (document.mesh, document.name) == (former.mesh, former.name)
+                if document.name != "played":
+                    assert json.loads(document.text)["stays"] == {"user": other}
+                elif str(GONE) not in former.text:
+                    assert document == former
+            assert await memory.forget_user(GONE) == 0
+
+    run(body())
+
+
+def test_the_queue_of_a_room_goes_on_without_them(run: Run, tmp_path: Path) -> None:
+    def entry(number: int, user: int) -> Entry:
+        url = f"https://video.example/watch?v={number}"
+        video = Video(provider="youtube", id=f"video-{number}", url=url)
+        return Entry(video=video, user=user, asked_at=1e9 + number)
+
+    limits = QueueLimits()
+    queue = Queue()
+    for number in range(9):
+        queue = queue.add(entry(number, USERS[number % 3]), limits)
+
+    async def body() -> None:
+        async with remembering(SqliteStore(tmp_path / "state.db"), tmp_path / "permissions.json") as (_, memory):
+            await memory.write_document(MESHES[0], "queue", queue.to_json())
+            assert await memory.forget_user(GONE) == 3
+            left = await memory.read_document(MESHES[0], "queue")
+            assert left
+            assert Queue.from_json(left, limits) == queue.without_user(GONE)
+
+    run(body())
+
+
+def test_what_is_too_old_goes_from_either_store(run: Run, place: tuple[Store, Raw], tmp_path: Path) -> None:
+    store, raw = place
+
+    async def body() -> None:
+        async with remembering(store, tmp_path / "permissions.json") as (state, memory):
+            await memory.append_history(MESHES[0], "played", '{"title":"an old one"}')
+            await memory.write_document(MESHES[1], "queue", '["of a room that was left"]')
+            now = datetime.now(UTC)
+
+            async def tell_forget(_: int) -> tuple[str, ...]:
+                return ()
+
+            later = RoomMemory(
+                state,
+                3600.0,
+                listed=lambda: {MESHES[0]},
+                tell_forget=tell_forget,
+                clock=lambda: now + timedelta(days=2),
+            )
+            await later.expire()
+            assert "an old one" not in raw()
+            assert "was left" not in raw()
+            assert [(each.mesh, each.text) for each in await memory.export()] == [(MESHES[0], "[]")]
+
+    run(body())

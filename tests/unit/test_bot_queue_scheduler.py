@@ -171,6 +171,38 @@ def test_the_same_video_again_is_told_from_its_showing_before() -> None:
     assert scene.waiting() == []
 
 
+def test_the_same_video_again_without_ids_of_its_showings_is_told_by_its_position() -> None:
+    scene = Scene("first")
+    showing = Showing(url("first"))
+    scene.plays()
+    scene.see(scene.view._replace(showing=showing, position=0.0))
+    scene.now += 200
+    scene.scheduler.add(entry("first"), LIMITS, scene.now)
+    assert scene.plays() == "first"
+    scene.see(scene.view._replace(showing=showing, position=200.0))
+    assert scene.waiting() == ["first"]
+    scene.see(scene.view._replace(showing=showing, position=0.0))
+    assert scene.waiting() == []
+
+
+@pytest.mark.parametrize("others", [(), ("other",)])
+def test_a_showing_that_had_its_turn_takes_no_second_one(others: tuple[str, ...]) -> None:
+    """Asked for again after a skip; the bot is killed, and the next one knows nothing of the skip."""
+    before = Scene("first", *others)
+    before.plays()
+    before.show("first", instance="i1")
+    before.show(None)
+    before.now += 1
+    before.scheduler.add(entry("first"), LIMITS, before.now)
+    before.plays()
+    assert before.waiting() == [*others, "first"]
+    scene = Scene()
+    scene.scheduler = QueueScheduler(Queue.from_json(before.scheduler.queue.to_json(), LIMITS))
+    for instance, left in (("i1", [*others, "first"]), ("i2", [*others])):
+        scene.see(EMPTY._replace(showing=Showing(url("first"), entry("first").video.url, instance)))
+        assert scene.waiting() == left
+
+
 # --- users vote by hand -------------------------------------------------------------------------------------------
 
 
@@ -247,6 +279,15 @@ def test_votes_without_effect_are_told_once_and_tried_again_when_the_room_change
     scene.scheduler.add(entry("third"), LIMITS, scene.now)
     assert scene.plays() == "first"
     assert scene.waiting() == ["first", "second", "third"]
+    # Once a video has started, the next trouble is news.
+    scene.show("first")
+    scene.show(None)
+    for _ in range(3):
+        scene.now += 20
+        assert scene.plays() == "second"
+    scene.now += 20
+    assert scene.waits() == math.inf
+    assert scene.told() == [NoticeKind.STARTED, NoticeKind.NOT_STARTED]
 
 
 @pytest.mark.parametrize("code", [Code.FORBIDDEN, Code.REFUSED])

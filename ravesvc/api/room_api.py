@@ -99,7 +99,7 @@ class HttpRoomApi:
         """See `RoomApi`."""
         what = _("giving Rave the video")
         if video.provider != _YOUTUBE:
-            self._insist(what, "other_providers")
+            self._require_enabled(what, "other_providers")
         path = f"/videos/{video.provider}"
         video_id = await self._ask(what, "POST", path, _ABOUT_NEW_VIDEO, models.video_id, _description(video))
         return f"{await self._video_base()}{path}/{video_id}"
@@ -114,7 +114,7 @@ class HttpRoomApi:
     async def clear_votes(self) -> None:
         """See `RoomApi`."""
         what = _("clearing the votes")
-        self._insist(what, "clear_votes")
+        self._require_enabled(what, "clear_votes")
         await self._do(what, "POST", f"{self._path}/votes/clear", _ABOUT_PLAYBACK)
 
     async def like(self, url: str, instance_id: str) -> None:
@@ -134,7 +134,7 @@ class HttpRoomApi:
     async def set_playback(self, position: float, *, playing: bool) -> None:
         """See `RoomApi`."""
         what = _("playing from there") if playing else _("pausing there")
-        self._insist(what, "playback")
+        self._require_enabled(what, "playback")
         if not math.isfinite(position) or position < 0:
             raise RaveError(Code.INVALID_ARGUMENT, _("a position in a video is a number of seconds from 0 on"))
         body = {"position": position, "state": "PLAY" if playing else "PAUS", "time": self._wall()}
@@ -143,7 +143,7 @@ class HttpRoomApi:
     async def end_video(self) -> None:
         """See `RoomApi`."""
         what = _("ending the video")
-        self._insist(what, "end_video")
+        self._require_enabled(what, "end_video")
         await self._do(what, "POST", f"{self._path}/state/endstream", _ABOUT_PLAYBACK)
 
     async def kick(self, user: int) -> None:
@@ -183,7 +183,7 @@ class HttpRoomApi:
     async def profile(self, user: int) -> Profile:
         """See `RoomApi`."""
         what = _("reading the profile of user {user}", user=user)
-        self._insist(what, "profiles")
+        self._require_enabled(what, "profiles")
         path = f"/profiles/{_user(user)}?exclude=false&clientVersion=1"
         return await self._ask(what, "GET", path, _ABOUT_PROFILE, models.profile)
 
@@ -197,14 +197,14 @@ class HttpRoomApi:
         what = _("reading what the room plays")
         return await self._ask(what, "GET", self._path, {}, models.video_base) or DEFAULT_API
 
-    def _insist(self, what: str, switch: str) -> None:
+    def _require_enabled(self, what: str, switch: str) -> None:
         """Raise `RaveError` (InvalidArgument) for what rave.yaml has switched off."""
         if not getattr(self._unconfirmed, switch):
             option = f"unconfirmed_calls.{switch}"
             hint = _("who runs the bot may set {option} to true in rave.yaml", option=option)
             raise RaveError(Code.INVALID_ARGUMENT, _("{what} is switched off for this bot", what=what), hint=hint)
 
-    def _admit(self, what: str) -> None:
+    def _take_token(self, what: str) -> None:
         """Take one of the calls that we may make; raise `RaveError` (RateLimited) when there is none left."""
         wait = self._rate.take(self._clock())
         if wait > 0:
@@ -229,7 +229,7 @@ class HttpRoomApi:
         body: dict[str, Any] | None = None,
     ) -> T:
         """What `read` makes of the answer; `refusals` say what a refusal means here."""
-        self._admit(what)
+        self._take_token(what)
         try:
             with self._asking():
                 return await self._api.call(what, method, path, read, body, may_repeat=_may_repeat)

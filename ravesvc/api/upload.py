@@ -71,14 +71,14 @@ class Uploads:
     def _check(self, where: Place) -> Callable[[socket.socket], None]:
         through = self._proxy is not None and not proxies.bypasses(self._proxy, where.host, where.port)
         # A proxy resolves names, and decides itself what may be reached.
-        return _any if through or where.host == self._api_host else _insist_on_public
+        return _allow_any if through or where.host == self._api_host else _require_public
 
 
-def _any(_connected: socket.socket) -> None:
+def _allow_any(_connected: socket.socket) -> None:
     """It may be anywhere."""
 
 
-def _insist_on_public(connected: socket.socket) -> None:
+def _require_public(connected: socket.socket) -> None:
     """The address that was reached, not one that the name had before. Nothing has been sent there yet."""
     if not is_public(connected.getpeername()[0]):
         text = "Rave wants the picture at an address that is not of the public internet"

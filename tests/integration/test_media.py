@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 
@@ -142,3 +143,52 @@ def test_a_key_that_others_can_read_is_told(videos: Site) -> None:
     said = videos.sh("ravectl config check", check=False)
     assert "/etc/rave/youtube.key can be read by others than root (chmod 0600 /etc/rave/youtube.key)" in said
     videos.sh("systemd-tmpfiles --create rave-orchestrator.conf; ravectl config check")
+
+
+def test_what_is_wrong_with_the_provider_is_said_in_the_room(videos: Site) -> None:
+    videos.set_options(typing_delay=0)
+    videos.sh("systemctl restart rave-orchestrator")
+    (mesh,) = videos.run_fleet(1)
+
+    # Each may search again after a few seconds.
+    people = itertools.cycle([f"user{number}" for number in range(9)])
+
+    def asked(command: str) -> str:
+        user = next(people)
+        videos.control.join(mesh, user)
+        return videos.control.chat(mesh, command, user=user, wait=40.0, answers=2 if "search" in command else 1)[-1]
+
+    def finds(words: str, title: str) -> None:
+        """A hit is a message of its own, no reply."""
+        videos.control.join(mesh, "ann")
+        before = len(videos.control.events())
+        videos.control.chat(mesh, f"?search {words}", user="ann", wait=20.0)
+        eventually(lambda: any(title in str(e.get("text")) for e in videos.control.events()[before:]), "it is found")
+
+    # Found, with its picture; from then on it is in the cache.
+    finds("lantern", "The Lantern Song")
+    assert videos.control.state()["provider_calls"]["picture"] == 1
+    for fault, words in (
+        ("500", "YouTube has a problem: HTTP 500. Try again in a while"),
+        ("no-json", "The video provider gives an answer that makes no sense"),
+        ("timeout", "The video provider did not answer in time"),
+        ("403", "Today's searches at YouTube are used up. There will be new ones in "),
+    ):
+        videos.control.fail("provider_search", fault)
+        assert words.lower() in asked(f"?search {fault}").lower().replace(" (", ". ")
+    # The day is over for searches; what is known, and links, still work.
+    videos.control.fail("provider_search", "ok")
+    assert "used up" in asked("?search volcano")
+    finds("LANTERN", "The Lantern Song")
+    assert "Volcano" in asked("?play https://youtu.be/sim-volcano")
+    assert "no such video" in asked("?play https://youtu.be/sim-nothing")
+    assert "may not be shown outside" in asked("?play https://youtu.be/sim-penguin")
+    # Another language, and no helper at all.
+    videos.set_options(lang="de")
+    videos.sh(f"systemctl restart rave-orchestrator; systemctl restart {names.mesh_unit(mesh)}")
+    videos.control.wait(connected=[mesh])
+    videos.sh("systemctl mask --runtime rave-media.socket; systemctl stop rave-media.socket rave-media.service")
+    try:
+        eventually(lambda: "Videodienst läuft nicht" in asked("?search zebra"), "it is said in German", 60)
+    finally:
+        videos.sh("systemctl unmask --runtime rave-media.socket")

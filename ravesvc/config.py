@@ -324,7 +324,7 @@ def _videos(section: _Section, places: Places) -> VideoOptions:
         youtube_api=section.url("youtube_api", usual.youtube_api),
         youtube_oembed=section.url("youtube_oembed", usual.youtube_oembed),
         picture_hosts=section.hosts("picture_hosts", usual.picture_hosts),
-        youtube_searches_per_day=section.integer("youtube_searches_per_day", usual.youtube_searches_per_day, least=0),
+        youtube_searches_per_day=section.integer("youtube_searches_per_day", usual.youtube_searches_per_day, least=1),
         searches_per_user=section.integer("searches_per_user", usual.searches_per_user, least=1),
         searches_per_room=section.integer("searches_per_room", usual.searches_per_room, least=1),
         searches_per_host=section.integer("searches_per_host", usual.searches_per_host, least=1),

@@ -61,7 +61,7 @@ async def _run(listener: socket.socket, given: dict[str, int]) -> None:
 
 
 def _source(given: dict[str, int]) -> Source:
-    """A library, or what tells whoever asks that there is none."""
+    """A library, or what says to each question that there is none."""
     try:
         settings = _settings(given)
         log.set_debug(settings.debug)

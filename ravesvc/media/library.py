@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,7 +61,11 @@ class Library:
                 if (found := self._cache.search(wanted, MAX_AGE_S)) is None:
                     raise
                 return found
-        self._cache.keep_search(wanted, found)
+        if found and not any(video.seconds or video.live for video in found):
+            # Their lengths could not be had: that is not to last for days.
+            self._cache.keep(found)
+        else:
+            self._cache.keep_search(wanted, found)
         return found
 
     async def look_up(self, link: str) -> Video:
@@ -100,8 +105,17 @@ class Library:
         # One that came by its link alone lacks what a provider with a key can add.
         if cached and (cached.seconds or cached.live or not any(each.searches for each in self._providers)):
             return cached
-        async with _in_time():
-            video = await _first(self._providers, lambda each: each.look_up(provider, video_id))
+        old = self._cache.video(provider, video_id, MAX_AGE_S)
+        try:
+            async with _in_time():
+                video = await _first(self._providers, lambda each: each.look_up(provider, video_id))
+        except RaveError as e:
+            if old is None or e.code in _FINAL:
+                raise
+            return old
+        if old and old.seconds and not (video.seconds or video.live):
+            # It came by its link alone this time.
+            video = replace(video, seconds=old.seconds, mature=old.mature, views=old.views)
         self._cache.keep([video])
         return video
 
@@ -136,9 +150,8 @@ def _no_search(settings: MediaSettings) -> str:
 
 async def _first(providers: Sequence[Provider], ask: Callable[[Provider], Awaitable[T]]) -> T:
     """The first answer; raises the last provider's error, or the first that is final."""
-    failed = RaveError(
-        Code.CONFIG, _("no provider of videos is set up here"), hint=_("the operator has to look after it")
-    )
+    hint = _("the operator has to look after it")
+    failed = RaveError(Code.CONFIG, _("no provider of videos is set up here"), hint=hint)
     for provider in providers:
         try:
             return await ask(provider)
@@ -155,9 +168,8 @@ async def _in_time() -> AsyncIterator[None]:
         async with asyncio.timeout(TIMEOUT_S):
             yield
     except TimeoutError:
-        raise RaveError(
-            Code.TIMEOUT, _("the video provider did not answer in time"), hint=_("try again in a while")
-        ) from None
+        text = _("the video provider did not answer in time")
+        raise RaveError(Code.TIMEOUT, text, hint=_("try again in a while")) from None
 
 
 def _normalised(words: str) -> str:

@@ -51,7 +51,7 @@ class Request:
         try:
             ask = Ask(fields.get_str(source, "ask"))
         except ValueError:
-            raise RaveError(Code.INVALID_ARGUMENT, "nobody knows how to do that") from None
+            raise RaveError(Code.INVALID_ARGUMENT, "there is no such request") from None
         if len(text) > MAX_LINK:
             raise RaveError(Code.INVALID_ARGUMENT, _("that is too long"))
         return cls(ask=ask, text=text)

@@ -131,7 +131,7 @@ ignored_users: [900000003, 900000002]
 typing_delay: 0
 unconfirmed_calls: {playback: no, end_video: no, clear_votes: no, other_providers: no, profiles: no,
   vote_time: milliseconds, video_host: room}
-videos: {providers: [link, youtube, link], youtube_searches_per_day: 0, searches_per_user: 1, searches_per_room: 2,
+videos: {providers: [link, youtube, link], youtube_searches_per_day: 7, searches_per_user: 1, searches_per_room: 2,
   searches_per_host: 3, youtube_api: "https://y.test/v3/", youtube_oembed: "https://y.test/o",
   picture_hosts: "p.test:8443"}
 debug: yes
@@ -186,7 +186,7 @@ debug: yes
         ),
         videos=VideoOptions(
             providers=("link", "youtube"),
-            youtube_searches_per_day=0,
+            youtube_searches_per_day=7,
             searches_per_user=1,
             searches_per_room=2,
             searches_per_host=3,
@@ -217,7 +217,7 @@ def test_the_helper_for_videos_is_told_its_part() -> None:
         "picture_hosts: ['a:0']",
         "youtube_api: http://y.test",
         "searches_per_user: 0",
-        "youtube_searches_per_day: -1",
+        "youtube_searches_per_day: 0",
         "searches: 7",
     ],
 )

@@ -125,9 +125,26 @@ def test_a_search_is_cached_across_helpers_whatever_its_spaces_and_letters(play:
 
 
 def test_hits_are_shown_without_lengths_when_only_those_fail(play: Any) -> None:
-    with play(search=[youtube.listed(youtube.hit())], videos=[Reply(500)]) as it:
+    videos = [Reply(500), youtube.listed(youtube.entry())]
+    with play(search=[youtube.listed(youtube.hit())], videos=videos) as it:
         (hit,) = asking(it, search())
         assert (hit.title, hit.seconds) == ("Never & ever 'gonna'", None)
+        # The next one has them, and is kept.
+        assert asking(it, search())[0].seconds == 213.0
+        asking(it, search())
+        assert it.paths.count("/api/search") == 2
+
+
+def test_what_was_known_of_a_video_is_kept_when_less_can_be_had(play: Any) -> None:
+    videos = [youtube.listed(youtube.entry()), Reply(500)]
+    with play(videos=videos, oembed=[youtube.embedded("Another title"), Reply(500), Reply(404)]) as it:
+        asking(it, look_up())
+        for _ in range(2):
+            it.wall.now += 2 * 86_400
+            video = asking(it, look_up())
+            assert (video.title, video.seconds) == ("Another title", 213.0)
+        it.wall.now += 2 * 86_400
+        assert failing(it, look_up()).code is Code.NOT_FOUND
 
 
 def test_no_hit_is_an_answer(play: Any) -> None:

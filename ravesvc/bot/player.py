@@ -11,15 +11,12 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ravesvc.bot import video_words as words
-from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import VIDEO
-from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.queue import Entry, Queue, QueueLimits, Showing
 from ravesvc.bot.queue_scheduler import Notice, NoticeKind, Play, QueueScheduler, RoomView
-from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.vote_skip import SkipVotes, needed
 from ravesvc.errors import RaveError
 from ravesvc.room.changes import Change
@@ -28,6 +25,9 @@ from ravesvc.room.votes import Vote
 from ravesvc.video import Video
 
 if TYPE_CHECKING:
+    from ravesvc.bot.backend import Backend
+    from ravesvc.bot.bot import Bot
+    from ravesvc.bot.outbox import RoomLike
     from ravesvc.bot.room_api import RoomApi
 
 log = logging.getLogger(__name__)
@@ -40,23 +40,6 @@ _FIRST_RETRY_S, _MAX_RETRY_S = 2.0, 60.0
 _VOTE_STARTS = frozenset({PlayMode.QUICKPLAY, PlayMode.LEADER})
 
 
-class Host(Protocol):
-    """The bot that it belongs to."""
-
-    outbox: Outbox
-
-    @property
-    def room(self) -> RoomLike | None:
-        """The room, if the bot is in it."""
-
-    @property
-    def settings(self) -> RoomSettings:
-        """Those of the room."""
-
-    async def name(self, user: int) -> str:
-        """A user's display name, fit for the chat."""
-
-
 class Player:
     """The queue of one room, and what plays there. It outlives connections.
 
@@ -65,10 +48,10 @@ class Player:
     """
 
     def __init__(
-        self, host: Host, rave: RoomApi, backend: Backend, *, clock: Callable[[], float] = time.monotonic
+        self, bot: Bot, rave: RoomApi, backend: Backend, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Prepare it; it needs no running loop yet. `clock`: monotonic seconds."""
-        self._host = host
+        self._bot = bot
         self._rave = rave
         self._backend = backend
         self._clock = clock
@@ -124,7 +107,7 @@ class Player:
     async def add(self, entry: Entry) -> int:
         """Put an entry into the queue; returns its place there, or 0 if it is about to play."""
         scheduler = await self.scheduler()
-        limits = QueueLimits(self._host.settings.max_per_user, _MAX_TOTAL)
+        limits = QueueLimits(self._bot.settings.max_per_user, _MAX_TOTAL)
         now = self._clock()
         free = scheduler.is_free(now) and not scheduler.queue.waiting
         scheduler.add(entry, limits, now)
@@ -177,7 +160,7 @@ class Player:
             self._skip_showing, self._skip_votes = showing, SkipVotes()
         self._skip_votes = self._skip_votes.add(user)
         present = self._present()
-        return self._skip_votes.of_present(present), needed(len(present), self._host.settings.skip_percent)
+        return self._skip_votes.of_present(present), needed(len(present), self._bot.settings.skip_percent)
 
     async def skip(self) -> None:
         """End what plays, or have the next video of the queue take its place."""
@@ -217,13 +200,13 @@ class Player:
         return scheduler.view.showing
 
     def _present(self) -> frozenset[int]:
-        room = self._host.room
+        room = self._bot.room
         return room.users - {room.own_user_id} if room else frozenset()
 
     # The work.
 
     def _look(self, scheduler: QueueScheduler) -> None:
-        room = self._host.room
+        room = self._bot.room
         if room is None or not room.state.known:
             scheduler.lose_room()
         else:
@@ -258,7 +241,7 @@ class Player:
         self._look(scheduler)
         await self._skip_if_enough(scheduler)
         kept = await self._try_save(scheduler)
-        until = math.inf if self._host.settings.is_off(VIDEO) else await self._act(scheduler)
+        until = math.inf if self._bot.settings.is_off(VIDEO) else await self._act(scheduler)
         for notice in scheduler.take_notices():
             await self._tell(notice)
         return until if kept else min(until, self._clock() + self._next_retry())
@@ -304,7 +287,7 @@ class Player:
             return
         if not self._skip_showing.is_same(view.showing):
             self._skip_showing = None
-        elif self._skip_votes.enough(self._present(), self._host.settings.skip_percent):
+        elif self._skip_votes.enough(self._present(), self._bot.settings.skip_percent):
             try:
                 await self.skip()
             except RaveError as error:
@@ -344,9 +327,9 @@ class Player:
         told, self._told = self._told, None
         if notice.kind is NoticeKind.STARTED and notice.entry.video.key == told:
             return
-        name = await self._host.name(notice.entry.user)
+        name = await self._bot.name(notice.entry.user)
         try:
-            await self._host.outbox.send(words.notice(notice, name))
+            await self._bot.outbox.send(words.notice(notice, name))
         except RaveError as error:
             log.info("cannot tell the room about its queue: %s", error)
 

@@ -87,7 +87,11 @@ class _VideoCommands:
             for number, video, message_id in found
         ]
         self._hits = (await self._known_hits()).add(hits)
-        await self._backend.write_document(_DOCUMENT, self._hits.to_json())
+        try:
+            await self._backend.write_document(_DOCUMENT, self._hits.to_json())
+        except RaveError as error:
+            # They were shown, and hold for as long as this process does.
+            log.warning("The hits of a search can't be kept: %s", error)
 
     async def set(self, context: Context) -> None:
         """Vote for a hit: by its number in the last search, or by an answer to its message."""

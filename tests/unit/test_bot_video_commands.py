@@ -304,6 +304,17 @@ def test_what_names_no_hit_is_answered_with_a_hint(text: str, more: dict[str, An
     party.hold(body)
 
 
+def test_hits_that_can_not_be_kept_hold_until_a_restart() -> None:
+    party = Party()
+    party.service.fails["write_document"] = RaveError(Code.STORE, "the store can't be written")
+
+    async def body() -> None:
+        assert len(await party.talk("?search film")) == 4
+        assert await party.says("?set 2") == "Voted for: The meadow film"
+
+    party.hold(body)
+
+
 def test_hits_survive_a_restart_and_only_those_of_the_last_search_have_numbers() -> None:
     before, after = Party(), Party()
     after.service = before.service

@@ -42,11 +42,12 @@ class SettingsKeeper:
         self._lock = asyncio.Lock()
 
     async def keep(self) -> None:
-        """Take up what the service has as soon as it answers, and hold it for ever."""
-        await self._loaded()
+        """`load`, and return never, as all that a bot keeps doing."""
+        await self.load()
         await asyncio.Event().wait()
 
-    async def _loaded(self) -> None:
+    async def load(self) -> None:
+        """Take up what the service has; returns when it has answered."""
         retry = _FIRST_RETRY_S
         while True:
             try:

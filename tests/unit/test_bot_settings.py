@@ -148,7 +148,7 @@ def test_they_are_taken_up_as_soon_as_the_service_answers(run: Run) -> None:
         documents.away = len(waited) < 8
 
     keeper = SettingsKeeper(documents, applied.append, sleep=sleep)
-    run(keeper._loaded())
+    run(keeper.load())
     assert applied == [changed(lang="de")] == [keeper.settings]
     assert 1 <= waited[0] <= 3
     assert max(waited) <= 90
@@ -157,7 +157,7 @@ def test_they_are_taken_up_as_soon_as_the_service_answers(run: Run) -> None:
 def test_a_document_that_can_not_be_read_is_none(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     documents = Documents("[]")
     keeper = SettingsKeeper(documents, lambda settings: None)
-    run(keeper._loaded())
+    run(keeper.load())
     assert keeper.settings == RoomSettings()
     assert "The settings of the room can't be read" in caplog.text
     run(keeper.change(OPTION["games"], "off"))
@@ -187,7 +187,7 @@ def test_what_is_not_safe_does_not_hold(run: Run) -> None:
     documents = Documents()
     applied: list[RoomSettings] = []
     keeper = SettingsKeeper(documents, applied.append)
-    run(keeper._loaded())
+    run(keeper.load())
     documents.away = True
     with pytest.raises(RaveError, match="does not answer"):
         run(keeper.change(OPTION["games"], "off"))

@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING
 from ravesvc.bot import video_words as words
 from ravesvc.bot.command import VIDEO
 from ravesvc.bot.queue import Entry, Queue, QueueLimits, Showing
-from ravesvc.bot.queue_scheduler import Notice, NoticeKind, Play, QueueScheduler, RoomView
+from ravesvc.bot.queue_scheduler import Notice, NoticeKind, Play, QueueScheduler
+from ravesvc.bot.room_view import view_of
 from ravesvc.bot.vote_skip import SkipVotes, needed
 from ravesvc.errors import RaveError
 from ravesvc.room.changes import Change
-from ravesvc.room.playback import Playback, PlayMode
-from ravesvc.room.votes import Vote
+from ravesvc.room.playback import PlayMode
 from ravesvc.video import Video
 
 if TYPE_CHECKING:
     from ravesvc.bot.backend import Backend
     from ravesvc.bot.bot import Bot
-    from ravesvc.bot.outbox import RoomLike
     from ravesvc.bot.room_api import RoomApi
 
 log = logging.getLogger(__name__)
@@ -62,6 +61,7 @@ class Player:
         self._loading = asyncio.Lock()
         self._saving = asyncio.Lock()
         self._acting = asyncio.Lock()
+        self._skipping = asyncio.Lock()
         self._skip_votes = SkipVotes()
         self._skip_showing: Showing | None = None
         # Told by the answer to the command that asked for it.
@@ -81,7 +81,7 @@ class Player:
     def forget_user(self, user: int) -> None:
         """Keep nothing of a user."""
         if self._scheduler:
-            self._scheduler.queue = self._scheduler.queue.without_user(user)
+            self._scheduler.forget_user(user)
             self.look_again()
 
     async def settle(self) -> None:
@@ -165,16 +165,22 @@ class Player:
     async def skip(self) -> None:
         """End what plays, or have the next video of the queue take its place."""
         scheduler = await self.scheduler()
-        showing, view = self._shown(scheduler), scheduler.view
-        assert view, "something is shown"
+        showing = self._shown(scheduler)
+        async with self._skipping:
+            # Two users may skip the same video at the same time: the next one is not to go with it.
+            self._look(scheduler)
+            if scheduler.shows(showing, self._clock()):
+                await self._skip(scheduler, showing)
+        self.look_again()
+
+    async def _skip(self, scheduler: QueueScheduler, showing: Showing) -> None:
         self._skip_showing = None
-        waiting = bool(scheduler.queue.waiting)
-        if waiting and view.mode in _VOTE_STARTS:
+        waiting, mode = bool(scheduler.queue.waiting), scheduler.mode
+        if waiting and mode in _VOTE_STARTS:
             # To end the video as well could end the next one.
             scheduler.skip()
-            self.look_again()
             return
-        if waiting and view.mode is PlayMode.AUTOPLAY:
+        if waiting and mode is PlayMode.AUTOPLAY:
             # Rave goes on at once, so it has to know with what.
             scheduler.skip()
             await self._act(scheduler)
@@ -183,7 +189,6 @@ class Player:
         except RaveError as error:
             log.info("The video can't be ended: %s", error)
             await self._skip_by_votes(scheduler, showing)
-        self.look_again()
 
     async def _skip_by_votes(self, scheduler: QueueScheduler, showing: Showing) -> None:
         """Where the bot may not end a video: wish it skipped, and vote for the next one."""
@@ -353,27 +358,3 @@ def _read(text: str | None) -> Queue:
     except RaveError as error:
         log.warning("The queue of the room is lost: %s", error)
         return Queue()
-
-
-def view_of(room: RoomLike) -> RoomView:
-    """What a room shows now."""
-    state, own = room.state, room.own_user_id
-    playback = state.playback
-    others = frozenset(vote.url for vote in state.votes if _others(vote, own))
-    votes = frozenset(vote.url for vote in state.votes if own in vote.users)
-    view = RoomView(mode=state.play_mode, leader=state.leader, own_votes=votes, other_votes=others)
-    return _with_video(view, playback, room.server_clock.now()) if playback else view
-
-
-def _with_video(view: RoomView, playback: Playback, server_now: float) -> RoomView:
-    return view._replace(
-        showing=Showing(playback.url, playback.video_url, playback.instance_id),
-        position=playback.position_at(server_now),
-        speed=playback.speed if playback.playing and playback.time is not None else 0.0,
-        duration=playback.duration,
-    )
-
-
-def _others(vote: Vote, own: int) -> bool:
-    """Whether others than the bot have this vote; of many the server may not say who."""
-    return bool(vote.users - {own}) or vote.count > max(1, len(vote.users))

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ravesvc.bot.language import gettext as _
 from ravesvc.bot.queue import Entry, Queue, QueueLimits, Request, Showing, same_url, shows
+from ravesvc.bot.room_view import RoomView
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.playback import PlayMode
 from ravesvc.video import Video
@@ -46,30 +47,6 @@ _FORBIDDING = frozenset({Code.FORBIDDEN, Code.REFUSED, Code.ACCESS_DENIED})
 _ABOUT_THE_VIDEO = frozenset({Code.INVALID_ARGUMENT, Code.BAD_REQUEST, Code.NOT_FOUND, Code.TOO_LARGE})
 # They may be about the video as well.
 _DOUBTFUL = frozenset({Code.SERVER_ERROR, Code.BAD_DATA})
-
-
-class RoomView(NamedTuple):
-    """What a room shows at one moment.
-
-    Attributes:
-        showing: what plays or is paused; None if nothing is.
-        position: seconds into it, at that moment.
-        speed: by how many seconds it moves in a second; 0 while paused.
-        duration: its length in seconds, if the room tells.
-        mode: how the room finds its next video.
-        leader: who leads, if known.
-        own_votes: Rave's URLs that the bot has a vote for.
-        other_votes: those that others have.
-    """
-
-    showing: Showing | None = None
-    position: float = 0.0
-    speed: float = 1.0
-    duration: float | None = None
-    mode: PlayMode = PlayMode.UNKNOWN
-    leader: int | None = None
-    own_votes: frozenset[str] = frozenset()
-    other_votes: frozenset[str] = frozenset()
 
 
 class NoticeKind(StrEnum):
@@ -330,6 +307,16 @@ class QueueScheduler:
         """What the room shows; None if that is not known."""
         return self._view
 
+    @property
+    def mode(self) -> PlayMode:
+        """The play mode."""
+        return self._view.mode if self._view else PlayMode.UNKNOWN
+
+    def shows(self, showing: Showing, now: float) -> bool:
+        """Whether the room still shows this, and it is not over."""
+        shown = self._view.showing if self._view else None
+        return shown is not None and shown.is_same(showing) and not self._is_over(now)
+
     def own_playing(self) -> Entry | None:
         """What is shown, if it was asked for by way of the bot."""
         showing = self._view.showing if self._view else None
@@ -355,6 +342,11 @@ class QueueScheduler:
     def clear(self) -> None:
         """Take everything out of the queue."""
         self.queue = self.queue.clear()
+        self._begin_afresh()
+
+    def forget_user(self, user: int) -> None:
+        """Keep nothing of a user."""
+        self.queue = self.queue.without_user(user)
         self._begin_afresh()
 
     def choose(self, entry: Entry, url: str) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ravesvc.bot.queue import Entry, Queue, QueueLimits, Showing
-from ravesvc.bot.queue_scheduler import NoticeKind, Play, QueueScheduler, RoomView
+from ravesvc.bot.queue_scheduler import NoticeKind, Play, QueueScheduler
+from ravesvc.bot.room_view import RoomView
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.playback import PlayMode
 from ravesvc.video import Video

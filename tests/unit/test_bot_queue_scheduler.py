@@ -5,7 +5,8 @@ import math
 import pytest
 
 from ravesvc.bot.queue import Entry, Queue, QueueLimits, Showing
-from ravesvc.bot.queue_scheduler import Notice, NoticeKind, Play, QueueScheduler, RoomView, Wait
+from ravesvc.bot.queue_scheduler import Notice, NoticeKind, Play, QueueScheduler, Wait
+from ravesvc.bot.room_view import RoomView
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.playback import PlayMode
 from ravesvc.video import Video

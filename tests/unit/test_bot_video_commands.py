@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from ravesvc.bot import video_commands
+from ravesvc.bot import player as player_module
+from ravesvc.bot import video_commands, video_words
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.player import Player
+from ravesvc.bot.queue import Entry
+from ravesvc.bot.queue_scheduler import Notice, NoticeKind
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.errors import Code, RaveError
 from ravesvc.picture import Media, Picture
@@ -547,6 +550,36 @@ def test_where_the_bot_may_not_end_a_video_it_votes_for_the_next_one() -> None:
     party.hold(body)
 
 
+def test_two_who_skip_the_same_video_at_the_same_time_skip_one() -> None:
+    party = Party()
+
+    async def body() -> None:
+        for name in ("harbour", "meadow", "glacier"):
+            await party.talk(f"?play {name}")
+        asked, answer, end = asyncio.Event(), asyncio.Event(), party.theatre.end_video
+
+        async def end_slowly() -> None:
+            asked.set()
+            await answer.wait()
+            await end()
+            # The next one is on before anyone else has a turn.
+            party.show("https://rave.example/videos/youtube/meadow")
+
+        party.theatre.end_video = end_slowly  # type: ignore[method-assign]
+        party.say("?skip", ANN)
+        await asked.wait()
+        party.say("?skip", ADMIN)
+        # Long enough for that to come as far as it can.
+        for _ in range(50):
+            await asyncio.sleep(0)
+        answer.set()
+        await party.bot.settle()
+        assert party.playing == "meadow"
+        assert party.theatre.asked.count(("end_video",)) == 1
+
+    party.hold(body)
+
+
 # --- what plays ---------------------------------------------------------------------------------------------------
 
 
@@ -723,6 +756,97 @@ def test_a_user_who_is_forgotten_has_asked_for_nothing() -> None:
         assert f'"user":{BOB}' not in party.service.documents["queue"]
 
     party.hold(body)
+
+
+def test_a_queue_that_waits_for_a_user_who_is_forgotten_goes_on() -> None:
+    party = Party()
+    party.theatre.fails["vote"] = RaveError(Code.FORBIDDEN, "only the leader may")
+
+    async def body() -> None:
+        await party.talk("?play harbour", BOB)
+        await party.talk("?play meadow", CEM)
+        party.theatre.fails.clear()
+        party.player.forget_user(BOB)
+        await party.player.settle()
+        assert party.playing == "meadow"
+
+    party.hold(body)
+
+
+def test_a_bug_stops_the_queue_until_the_room_changes(caplog: pytest.LogCaptureFixture) -> None:
+    party = Party()
+
+    async def body() -> None:
+        party.theatre.plays = lambda: 1 // 0 > 0
+        await party.talk("?play harbour")
+        assert "the queue does not go on until the room changes" in caplog.text
+        party.theatre.plays = lambda: False
+        await party.wait(1)
+        assert party.playing == "harbour"
+
+    party.hold(body)
+
+
+def test_a_document_is_written_as_soon_as_that_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(player_module, "_FIRST_RETRY_S", 0.01)
+    party = Party()
+
+    async def body() -> None:
+        await party.talk("?play harbour")
+        await party.talk("?play meadow")
+        party.service.fails["write_document"] = RaveError(Code.STORE, "the store can't be written")
+        party.show(None)
+        await party.wait(2)
+        assert party.playing == "meadow"
+        before = party.service.documents["queue"]
+        party.service.fails.clear()
+        async with asyncio.timeout(10):
+            while party.service.documents["queue"] == before:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+
+    party.hold(body)
+
+
+def test_a_service_that_is_away_at_the_start_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(player_module, "_FIRST_RETRY_S", 0.01)
+    party = Party()
+    read, asked = party.service.read_document, asyncio.Event()
+    party.service.fails["read_document"] = RaveError(Code.NOT_RUNNING, "the service does not answer")
+
+    async def note(name: str) -> str | None:
+        text = await read(name)
+        asked.set()
+        return text
+
+    party.service.read_document = note  # type: ignore[method-assign]
+
+    async def body() -> None:
+        party.service.fails.clear()
+        async with asyncio.timeout(10):
+            await asked.wait()
+
+    party.hold(body)
+
+
+ENTRY = Entry(video=video("harbour"), user=ANN, asked_at=1)
+
+
+@pytest.mark.parametrize("kind", NoticeKind)
+def test_what_the_room_is_told_names_the_video_and_begins_with_no_stranger_s_text(kind: NoticeKind) -> None:
+    said = video_words.notice(Notice(kind, ENTRY, "because"), "Ann")
+    assert "The harbour film" in said
+    assert not said.startswith("The harbour film")
+    assert "\n" not in said
+
+
+def test_each_trouble_has_words_of_its_own() -> None:
+    told = {video_words.notice(Notice(kind, ENTRY, "because"), "Ann") for kind in NoticeKind}
+    assert len(told) == len(NoticeKind)
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(-5, "0:00"), (61.9, "1:01"), (3600, "1:00:00")])
+def test_a_position_is_shown_as_players_do(seconds: float, shown: str) -> None:
+    assert video_words.clock(seconds) == shown
 
 
 def test_where_videos_are_switched_off_the_queue_rests() -> None:

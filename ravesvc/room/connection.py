@@ -10,28 +10,27 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection
-from websockets.client import ClientProtocol
-from websockets.datastructures import Headers
-from websockets.exceptions import (
-    ConnectionClosed,
-    InvalidHandshake,
-    InvalidMessage,
-    InvalidStatus,
-    PayloadTooBig,
-    WebSocketException,
-)
-from websockets.http11 import Response
-from websockets.protocol import State
-from websockets.typing import Subprotocol
-from websockets.uri import parse_uri
-
 from ravesvc import dial
 from ravesvc.api.failures import asked_pause
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.address import Address
 from ravesvc.room.close import End
 from ravesvc.room.frames import MAX_MESSAGE_BYTES
+from ravesvc.room.library import (
+    ClientConnection,
+    ClientProtocol,
+    ConnectionClosed,
+    Headers,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidStatus,
+    PayloadTooBig,
+    Response,
+    State,
+    Subprotocol,
+    WebSocketException,
+    parse_uri,
+)
 from ravesvc.settings import Proxy
 from ravesvc.words import printable
 

@@ -12,7 +12,7 @@ from tests.integration.test_admins import ADMIN, says, user_id
 from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_child
 from tests.integration.test_store import STATE
 
-BOB = "bob"
+BOB, BOT = "bob", "botty"
 
 
 @pytest.fixture
@@ -21,7 +21,9 @@ def meshes(site: Site) -> list[str]:
     meshes = site.run_fleet(2)
     site.sh(f"ravectl admin add {user_id(site, meshes[0], ADMIN)}")
     for mesh in meshes:
-        says(site, mesh, ADMIN, f"?mute {user_id(site, mesh, BOB)} sings")
+        bob = user_id(site, mesh, BOB)
+        site.control.leader(mesh, BOT)
+        assert f"({bob})" in says(site, mesh, ADMIN, f"?mute {bob} sings")
     return meshes
 
 
@@ -29,7 +31,7 @@ def dump(site: Site) -> str:
     """All that the service's files hold: the tables, what is beside them, and an export."""
     tables = f"import sqlite3; print('\\n'.join(sqlite3.connect('{STATE}').iterdump()))"
     files = site.sh("cd /var/lib/rave; cat state.db* permissions.json | tr -d '\\0'; ravectl store export - | cat")
-    return site.machine.run(["python3", "-I", "-c", tables]) + files
+    return site.machine.run(["python3", "-I", "-c", tables]).stdout + files
 
 
 def test_a_user_who_wants_it_is_forgotten_in_all_rooms(site: Site, meshes: list[str]) -> None:
@@ -64,9 +66,11 @@ def test_what_rooms_remember_outlives_everybody_and_comes_back_by_an_import(site
     site.sh("ravectl store export /root/rooms.json")
     kept = json.loads(site.sh("cat /root/rooms.json"))["room_documents"]
     assert {each["meshId"] for each in kept if each["kind"] == "history"} == set(meshes)
+    connections = site.control.connections()
     site.sh(f"systemctl kill --signal=KILL rave-orchestrator; systemctl restart {names.mesh_unit(mesh)}")
-    eventually(lambda: site.manager("Connected") == len(meshes), "all are back")
-    assert ": sings" in says(site, mesh, ADMIN, "?modlog")
+    site.control.wait(reconnected={mesh: connections[mesh]})
+    site.wait_state(meshes, "connected")
+    eventually(lambda: ": sings" in says(site, mesh, ADMIN, "?modlog"), "it is still noted")
     site.sh(f"systemctl stop rave-orchestrator; rm {STATE}*; systemctl start rave-orchestrator")
     site.wait_state(meshes, "connected")
     site.sh("ravectl store import --yes /root/rooms.json")

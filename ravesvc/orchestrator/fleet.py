@@ -174,6 +174,11 @@ class Fleet:
         """Those of which the next list has to tell."""
         return {mesh for mesh, unit in self._watch.states.items() if unit.present} | self._blocks.alone
 
+    def in_use(self) -> set[str] | None:
+        """The meshes that are listed, or have a bot; None while lists are not known."""
+        running = {mesh for mesh, unit in self._watch.states.items() if unit.present}
+        return None if self._census.meshes is None else self._census.meshes.keys() | running
+
     def reconcile(self) -> None:
         """Begin to bring the meshes in line with a good round of discovery."""
         self._census.forget_unread(self._needed)

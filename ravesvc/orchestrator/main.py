@@ -213,7 +213,8 @@ class _Parent:
         self._memory = RoomMemory(
             self._state,
             settings.history_retention,
-            listed=lambda: self._discovery.census.meshes,
+            # The bots of another host that has the account use the same store.
+            in_use=lambda: None if self._hosts.other else self._fleet.in_use(),
             tell_forget=self._fleet.forget_user,
         )
         self._roll = Roll(self._fleet, settings.edition(), progress=self._roll_progress, ended=self._roll_ended)

@@ -40,7 +40,7 @@ _WISHES = Rate(3, 1 / 60)
 # Seconds between two looks for what is too old; the first one waits for a list of meshes.
 _EXPIRY_S = 86400.0
 _FIRST_EXPIRY_S = 600.0
-# Rooms that are listed no more keep what they have for a day at least: lists may be wrong for a while.
+# Rooms that are no longer in use keep what they have for a day at least: lists may be wrong for a while.
 _MIN_ROOM_RETENTION_S = 86400.0
 
 
@@ -56,7 +56,7 @@ class RoomMemory:
         state: State,
         retention: float,
         *,
-        listed: Callable[[], Collection[str] | None],
+        in_use: Callable[[], Collection[str] | None],
         tell_forget: Callable[[int], Awaitable[Collection[str]]],
         clock: Callable[[], datetime] = now,
         monotonic: Callable[[], float] = time.monotonic,
@@ -66,14 +66,14 @@ class RoomMemory:
         Args:
             state: has the store.
             retention: seconds for which the entries of histories are kept; 0 keeps none.
-            listed: the meshes that the account is in; None while that is not known.
+            in_use: the meshes that are listed or have a bot; None while that is not known.
             tell_forget: has running bots forget a user, and returns the meshes of those that may not have heard.
             clock: the time, in UTC and whole milliseconds.
             monotonic: seconds.
         """
         self._state = state
         self._retention = retention
-        self._listed = listed
+        self._in_use = in_use
         self._tell_forget = tell_forget
         self._clock = clock
         self._monotonic = monotonic
@@ -138,15 +138,16 @@ class RoomMemory:
         return await self.forget_user(user)
 
     async def expire(self) -> None:
-        """Remove entries of histories that are too old, and what rooms remember that are listed no more."""
+        """Remove entries of histories that are too old, and what rooms remember that are no longer in use."""
         touched: dict[str, datetime] = {}
         for each in await self._sizes():
             touched[each.mesh] = max(each.updated_at, touched.get(each.mesh, each.updated_at))
-        listed = self._listed()
+        in_use = self._in_use()
         latest = self._clock() - timedelta(seconds=max(self._retention, _MIN_ROOM_RETENTION_S))
-        gone = {mesh for mesh, at in touched.items() if listed is not None and mesh not in listed and at < latest}
-        # Full by now.
+        gone = {mesh for mesh, at in touched.items() if in_use is not None and mesh not in in_use and at < latest}
+        # They are full by now; and another host may have written meanwhile.
         self._rates.clear()
+        self._quota = None
         for mesh in touched:
             await self._rewrite(mesh, partial(_these, []) if mesh in gone else self._without_old)
         if gone:

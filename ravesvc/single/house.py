@@ -81,7 +81,7 @@ class House:
         self._memory = RoomMemory(
             self._state,
             settings.history_retention,
-            listed=lambda: self._discovery.census.meshes,
+            in_use=lambda: self._rooms.in_use(),
             tell_forget=self._tell_forget,
         )
         desk = Desk(self._blocks, self._state, self._account, self._claims, self._memory, self._refresh)

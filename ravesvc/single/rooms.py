@@ -113,6 +113,10 @@ class Rooms:
         self._refresh()
         self._carry_out()
 
+    def in_use(self) -> set[str] | None:
+        """The meshes that are listed, or have a bot; None while lists are not known."""
+        return None if self._census.meshes is None else self._census.meshes.keys() | self._rooms.keys()
+
     def enough(self, found: Collection[Mesh]) -> bool:
         """Whether no more of the list of meshes need be read than this."""
         census, limit = self._census, self._settings.max_processes

@@ -34,6 +34,7 @@ class FakeWorker(Interface):
         self.restarts = 0
         self.debug: bool | None = None
         self.told: list[Announcement] = []
+        self.forgotten: list[int] = []
         self.status: dict[str, tuple[str, Any]] = {}
         self.asked = 0
         self.gate = asyncio.Event()
@@ -53,6 +54,11 @@ class FakeWorker(Interface):
     @method()
     async def restart_connection(self, call: Call) -> None:
         self.restarts += 1
+
+    @method(takes={"user": "t"})
+    async def forget_user(self, call: Call, user: int) -> None:
+        self.forgotten.append(user)
+        await self.gate.wait()
 
     @method(takes={"debug": "b"})
     async def set_debug(self, call: Call, debug: bool) -> None:

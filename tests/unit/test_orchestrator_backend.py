@@ -189,7 +189,7 @@ class Site:
         self.refreshed = 0
         self.blocks = FakeBlocks()
         self.claims = Claims("ask the host")
-        self.memory = RoomMemory(self.state, 3600, listed=lambda: None, tell_forget=self._tell_forget)
+        self.memory = RoomMemory(self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget)
         self.entry_points: list[EntryPoint] = []
         self.paused: set[str] = set()
         self.source = FakeMedia()

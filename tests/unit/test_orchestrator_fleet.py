@@ -206,6 +206,36 @@ def test_what_is_listed_is_started_and_what_vanishes_is_stopped(run: Run, bus_ad
     run(body())
 
 
+def test_it_is_known_which_bots_have_not_heard_whom_to_forget(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "_TELL_TIMEOUT", 0.2)
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (one, two):
+            assert site.fleet.in_use() is None
+            await site.begin(MESH, OTHER)
+            first, second = await site.child(one, MESH), await site.child(two, OTHER)
+            assert await site.fleet.forget_user(5) == {MESH, OTHER}, "neither is known yet"
+            for child in (first, second):
+                child.emit("Ready")
+            await site.idle()
+            assert await site.fleet.forget_user(6) == set()
+            second.gate.clear()
+            assert await site.fleet.forget_user(7) == {OTHER}
+            assert (first.forgotten, second.forgotten) == ([6, 7], [6, 7])
+            second.gate.set()
+            for _ in range(3):
+                site.discover(OTHER)
+            assert site.fleet.in_use() == {MESH, OTHER}, "what is about to stop is"
+            await site.idle()
+            site.systemd.unload(MESH)
+            await site.idle()
+            assert site.fleet.in_use() == {OTHER}
+
+    run(body())
+
+
 def test_nothing_is_done_twice_at_the_same_time(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:

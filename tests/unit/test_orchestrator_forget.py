@@ -74,7 +74,7 @@ async def remembering(store: Store, copy: Path) -> AsyncIterator[tuple[State, Ro
     state = State(store, tell, lambda: None, copy=Copy(copy), patience=30)
     await state.start()
     try:
-        yield state, RoomMemory(state, 90 * 86400.0, listed=lambda: None, tell_forget=tell_forget)
+        yield state, RoomMemory(state, 90 * 86400.0, in_use=lambda: None, tell_forget=tell_forget)
     finally:
         await state.close()
 
@@ -178,7 +178,7 @@ def test_what_is_too_old_goes_from_either_store(run: Run, place: tuple[Store, Ra
             later = RoomMemory(
                 state,
                 3600.0,
-                listed=lambda: {MESHES[0]},
+                in_use=lambda: {MESHES[0]},
                 tell_forget=tell_forget,
                 clock=lambda: now + timedelta(days=2),
             )

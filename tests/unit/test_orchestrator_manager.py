@@ -192,7 +192,7 @@ class Site:
         self.heard: list[Signal] = []
         self.claims = Claims("")
         self.forgotten: list[int] = []
-        self.memory = RoomMemory(self.state, 3600, listed=lambda: None, tell_forget=self._tell_forget)
+        self.memory = RoomMemory(self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget)
         self.starts = StartPolicy("api.test", 0)
         self.hosts = HostRecord(self.store, Host(id="1", name="here"), lambda: None)
         self.manager = ManagerObject(

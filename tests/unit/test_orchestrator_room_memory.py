@@ -34,14 +34,14 @@ class Site:
         self.copy = FakeCopy()
         self.state = State(self.store, self._tell, lambda: None, copy=self.copy, retry=0.005)  # type: ignore[arg-type]
         self.now = START
-        self.listed: set[str] | None = {A, B}
+        self.in_use: set[str] | None = {A, B}
         self.unheard: set[str] = set()
         self.told: list[int] = []
         self.telling: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.memory = RoomMemory(
             self.state,
             retention,
-            listed=lambda: self.listed,
+            in_use=lambda: self.in_use,
             tell_forget=self._tell_forget,
             clock=lambda: self.now,
             monotonic=lambda: (self.now - START).total_seconds(),
@@ -234,7 +234,7 @@ def test_without_a_retention_no_history_is_kept(run: Run) -> None:
     run(body())
 
 
-def test_rooms_that_are_listed_no_more_are_dropped_when_they_were_not_touched_for_long(run: Run) -> None:
+def test_rooms_that_are_no_longer_in_use_are_dropped_when_they_were_not_touched_for_long(run: Run) -> None:
     async def body() -> None:
         async with site(retention=48 * HOUR) as made:
             for mesh in (A, B):
@@ -244,10 +244,10 @@ def test_rooms_that_are_listed_no_more_are_dropped_when_they_were_not_touched_fo
             made.put(B, "queue", "[1]")
             made.later(24 * HOUR + 1)
             await made.memory.expire()
-            made.listed = None
+            made.in_use = None
             await made.memory.expire()
-            assert len(made.texts) == 4, "listed, or not known to be so"
-            made.listed = {"another"}
+            assert len(made.texts) == 4, "in use, or not known not to be"
+            made.in_use = {"another"}
             await made.memory.expire()
             assert made.texts == {(B, "queue"): "[1]", (B, "settings"): "{}"}
 

@@ -14,13 +14,13 @@ from ravesvc import fields
 from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.links import MAX_LINK
+from ravesvc.media.video_list import videos_in
 from ravesvc.video import Video
 from ravesvc.words import printable
 
 MAX_REQUEST_BYTES = 16 << 10
 MAX_ANSWER_BYTES = 64 << 10
 MAX_PICTURE_BYTES = 2 << 20
-_MAX_VIDEOS = 10
 _MAX_SENTENCE = 300
 
 
@@ -84,24 +84,7 @@ def read_answer(line: bytes) -> Answer | RaveError:
     size = fields.opt_int(source, "picture_bytes")
     if size is not None and not 0 < size <= MAX_PICTURE_BYTES:
         raise RaveError(Code.BAD_DATA, "that is no size of a picture")
-    return Answer(videos=_videos(source), picture_bytes=size)
-
-
-def videos_text(videos: Sequence[Video]) -> str:
-    """Videos as the JSON text in which they travel on the bus."""
-    return json.dumps({"videos": [video.to_object() for video in videos]})
-
-
-def read_videos(text: str) -> list[Video]:
-    """Read what `videos_text` wrote; raises `RaveError` (BadData)."""
-    return _videos(fields.parse_object(text, "the answer"))
-
-
-def _videos(source: fields.Object) -> list[Video]:
-    videos = fields.get_list(source, "videos")
-    if len(videos) > _MAX_VIDEOS:
-        raise RaveError(Code.BAD_DATA, "there are too many videos")
-    return [Video.from_object(fields.as_object(video, "a video")) for video in videos]
+    return Answer(videos=videos_in(source), picture_bytes=size)
 
 
 def _reported(error: fields.Object) -> RaveError:

@@ -16,7 +16,7 @@ from ravesvc.bot.language import RemoteText
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, faults
 from ravesvc.errors import Code, RaveError, incident_in
-from ravesvc.media.messages import read_videos
+from ravesvc.media.video_list import read_videos
 from ravesvc.mesh.link import ConnectAdvice
 from ravesvc.picture import Picture
 from ravesvc.settings import Session

@@ -12,7 +12,7 @@ from ravesvc import names
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Call, Interface, Variant, decides_unnamed, method
 from ravesvc.errors import RaveError, with_incident
-from ravesvc.media.messages import videos_text
+from ravesvc.media.video_list import videos_text
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.claims import Claims

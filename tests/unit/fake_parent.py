@@ -11,7 +11,7 @@ from typing import Any
 from ravesvc import names
 from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
 from ravesvc.errors import Code, RaveError
-from ravesvc.media.messages import videos_text
+from ravesvc.media.video_list import videos_text
 from ravesvc.names import Announcement
 from ravesvc.settings import Session
 from ravesvc.video import Video

@@ -15,8 +15,8 @@ from ravesvc.bot.command import FIXED_COMMANDS
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, method, policy_decides
 from ravesvc.errors import Code, RaveError
-from ravesvc.media.messages import read_videos
 from ravesvc.media.settings import VideoOptions
+from ravesvc.media.video_list import read_videos
 from ravesvc.names import Announcement
 from ravesvc.orchestrator import desk
 from ravesvc.orchestrator.backend import BackendObject

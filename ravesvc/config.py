@@ -7,7 +7,6 @@ nodes know their line. The one importer of yaml.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -39,6 +38,7 @@ from ravesvc.settings import (
     UnconfirmedCalls,
     digest,
 )
+from ravesvc.spelling import nearest
 
 T = TypeVar("T")
 
@@ -471,8 +471,8 @@ class _Section:
         """Note every key that no getter asked for."""
         for name, (key, _) in self._nodes.items():
             if name not in self._known:
-                close = difflib.get_close_matches(name, self._known, n=1)
-                hint = f"did you mean {close[0]}?" if close else "known here: " + ", ".join(self._known)
+                close = nearest(name, self._known)
+                hint = f"did you mean {close}?" if close else "known here: " + ", ".join(self._known)
                 self._problem(key, self._path(name), "is not an option", hint=hint)
 
     def _take(self, key: str) -> yaml.Node | None:

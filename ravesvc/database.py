@@ -7,7 +7,6 @@ so an error names file, line and key, never a value; all are reported. The drive
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import shlex
@@ -19,6 +18,7 @@ from typing import TypeAlias
 from ravesvc import textfile
 from ravesvc.advice import FOR_SERVICE
 from ravesvc.errors import Code, RaveError
+from ravesvc.spelling import nearest
 from ravesvc.words import printable
 
 Option: TypeAlias = str | bool | int | float
@@ -121,8 +121,8 @@ def _option_problems(path: str, lines: Mapping[str, int], value: object) -> Iter
 
 
 def _known(key: str) -> str:
-    close = difflib.get_close_matches(key, _KEYS, n=1)
-    return f"did you mean {close[0]}?" if close else "known here: " + ", ".join(_KEYS)
+    close = nearest(key, _KEYS)
+    return f"did you mean {close}?" if close else "known here: " + ", ".join(_KEYS)
 
 
 def _wrong(path: str, lines: Mapping[str, int], key: str, problem: str, *, hint: str = "") -> RaveError:

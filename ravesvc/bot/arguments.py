@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from ravesvc.bot.context import Context
@@ -11,7 +10,7 @@ from ravesvc.bot.parsing import without_prefix
 from ravesvc.bot.text import plain
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.state import user_id
-from ravesvc.spelling import fold
+from ravesvc.spelling import fold, nearest
 
 NAME_LENGTH = 32
 # What is compared of words that may have anything in them.
@@ -68,9 +67,9 @@ def command_key(context: Context) -> str:
 
 def unknown_command(context: Context, name: str, candidates: Iterable[str]) -> RaveError:
     """What to say when there is no command of that name, with the nearest of the candidates."""
-    near = difflib.get_close_matches(name[: 2 * NAME_LENGTH], candidates, 1)
+    near = nearest(name, candidates)
     if near:
-        hint = _("did you mean {name}?", name=plain(near[0], NAME_LENGTH))
+        hint = _("did you mean {name}?", name=plain(near, NAME_LENGTH))
     else:
         hint = _("see {command}", command=f"{context.prefixes[0]}help")
     shown = plain(name, NAME_LENGTH)

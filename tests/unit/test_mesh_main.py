@@ -178,6 +178,7 @@ def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
         "xml",
         "zipfile",
         "lzma",
+        "difflib",
     }
     assert modules & dear == set()
     unused = {

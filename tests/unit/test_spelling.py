@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -12,7 +13,7 @@ from ravesvc.bot.command import Permission, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.permissions import StaticPermissions
-from ravesvc.spelling import fold
+from ravesvc.spelling import fold, nearest
 
 PREFIXES = ("?", "!", "bot ", "'", "--", ".", "/", "~")
 
@@ -99,3 +100,39 @@ def test_a_command_is_found_and_kept_to_admins_in_any_spelling(spelling: str) ->
     permissions = StaticPermissions(frozenset({1}), {fold(spelling): Permission.ADMIN})
     assert permissions.allows(command, 1)
     assert not permissions.allows(command, 2)
+
+
+NAMES = ("help", "hello", "perm", "setperm", "removeperm", "listperms", "search", "skip", "stop", "settings")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("help", "help"),
+        ("hlep", "help"),
+        ("helpp", "help"),
+        ("hel", "help"),
+        ("hallo", "hello"),
+        ("setprem", "setperm"),
+        ("perms", "perm"),
+        ("serach", "search"),
+        ("setings", "settings"),
+        ("sotp", "stop"),
+        ("banana", None),
+        ("x", None),
+        ("", None),
+        ("help" * 1000, None),
+    ],
+)
+def test_the_name_that_was_probably_meant(written: str, meant: str | None) -> None:
+    assert nearest(written, NAMES) == meant
+
+
+def test_without_names_none_was_meant() -> None:
+    assert nearest("help", ()) is None
+
+
+def test_no_word_takes_long() -> None:
+    begun = time.process_time()
+    nearest("help" * 1_000_000, NAMES * 100)
+    assert time.process_time() - begun < 3

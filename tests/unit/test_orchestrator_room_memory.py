@@ -160,6 +160,41 @@ def test_a_write_that_fails_leaves_the_quotas_right(run: Run) -> None:
     run(body())
 
 
+def test_a_write_may_have_been_carried_out_although_it_has_failed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with site() as made:
+            await made.memory.write_document(A, "one", json.dumps(["x" * 50_000]))
+            write = made.store.write_document
+
+            async def unanswered(document: RoomDocument) -> None:
+                await write(document)
+                raise DOWN
+
+            monkeypatch.setattr(made.store, "write_document", unanswered)
+            assert (
+                await refused(made.memory.write_document(A, "two", json.dumps(["x" * 50_000])))
+            ).code is Code.STORE
+            monkeypatch.undo()
+            await made.state.refresh()
+            error = await refused(made.memory.write_document(A, "three", json.dumps(["x" * 50_000])))
+            assert "keeps 98 KiB already" in error.message
+
+    run(body())
+
+
+def test_what_was_forgotten_leaves_place_for_others(run: Run) -> None:
+    async def body() -> None:
+        async with site() as made:
+            text = json.dumps([{"user": BOB, "title": "x" * 50_000}])
+            for name in ("one", "two"):
+                await made.memory.write_document(A, name, text)
+            await made.memory.forget_user(BOB)
+            for name in ("three", "four"):
+                await made.memory.write_document(A, name, text)
+
+    run(body())
+
+
 def test_a_room_that_writes_too_often_has_to_wait_and_others_have_not(run: Run) -> None:
     async def body() -> None:
         async with site() as made:
@@ -357,6 +392,24 @@ def test_a_bot_writes_back_nobody_who_is_being_forgotten(run: Run) -> None:
             # What they do from now on is new.
             await made.memory.write_document(A, "queue", f'[{{"user":{BOB}}}]')
             assert made.texts[A, "queue"] == f'[{{"user":{BOB}}}]'
+
+    run(body())
+
+
+def test_no_bot_writes_a_user_back_to_a_room_that_is_done_already(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with site() as made:
+            forget, writes = made.store.forget_user, []
+
+            async def late(user: int) -> int:
+                writes.append(asyncio.create_task(made.memory.write_document(A, "queue", f"[{BOB},{EVE}]")))
+                await asyncio.sleep(0)
+                return await forget(user)
+
+            monkeypatch.setattr(made.store, "forget_user", late)
+            await made.memory.forget_user(BOB)
+            await asyncio.gather(*writes)
+            assert made.texts == {(A, "queue"): f"[{EVE}]"}
 
     run(body())
 

@@ -382,7 +382,8 @@ class State:
                 await self._fail(e)
                 raise _refusal(during, e) from e
             except BaseException:
-                self._lose(RaveError(Code.STORE, "a change was broken off"))
+                if failing is not _READING:
+                    self._lose(RaveError(Code.STORE, "a change was broken off"))
                 raise
 
     async def _load(self) -> list[Announcement]:

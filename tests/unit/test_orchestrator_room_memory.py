@@ -475,6 +475,21 @@ def test_a_change_whose_caller_gives_up_is_carried_out(run: Run) -> None:
     run(body())
 
 
+def test_reading_that_is_given_up_leaves_the_store_usable(run: Run) -> None:
+    async def body() -> None:
+        async with site() as made:
+            made.store.gate.clear()
+            read = asyncio.create_task(made.memory.read_document(A, "queue"))
+            await until(lambda: made.store.held == 1)
+            read.cancel()
+            await asyncio.wait([read])
+            assert made.state.error is None
+            made.store.gate.set()
+            await made.memory.write_document(A, "queue", "[1]")
+
+    run(body())
+
+
 def test_all_of_it_can_be_taken_out_and_put_back(run: Run) -> None:
     async def body() -> None:
         async with site() as made:

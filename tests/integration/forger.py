@@ -18,7 +18,12 @@ async def main(mesh: str) -> None:
     with contextlib.suppress(RaveError):
         await bus.request_name(f"{names.WORKER_NAME_PREFIX}.forged")
     liar = WorkerObject(
-        dict, lambda: asyncio.sleep(0, ([], 0)), lambda: None, lambda _: asyncio.sleep(0), Edition("", "")
+        dict,
+        lambda: asyncio.sleep(0, ([], 0)),
+        lambda: None,
+        lambda _: asyncio.sleep(0),
+        lambda _: None,
+        Edition("", ""),
     )
     bus.export(names.worker_path(mesh), liar)
     liar.emit("Ready")

@@ -111,7 +111,9 @@ class Room(RuleBasedStateMachine):
         self.asked = itertools.count(1)
         self.saved = Queue().to_json()
         self.scheduler = QueueScheduler(Queue())
+        # What the server has said, and when; and the latest of it that the bot has heard.
         self.undelivered: list[tuple[RoomView, float]] = []
+        self.heard: tuple[RoomView, float] | None = None
         self.failure: Code | None = None
         self.steps: Iterator[None] | None = None
         # Asked for, and not yet seen to be gone.
@@ -129,6 +131,8 @@ class Room(RuleBasedStateMachine):
 
     def work(self) -> Iterator[None]:
         """What it does about the next action; it may be killed at each yield."""
+        if self.heard:
+            self.see(self.heard)
         self.save()
         yield
         action = self.scheduler.next_action(self.rave.now)
@@ -276,12 +280,18 @@ class Room(RuleBasedStateMachine):
         """The next message comes, late or not, once or twice or never."""
         if not self.undelivered:
             self.tell_all()
-        view, _ = self.undelivered.pop(0)
+        said = self.undelivered.pop(0)
         if not lost:
             for _ in range(times):
-                self.see(view)
+                self.see(said)
 
-    def see(self, view: RoomView) -> None:
+    def see_now(self) -> None:
+        self.see((self.rave.view(), self.rave.now))
+
+    def see(self, said: tuple[RoomView, float]) -> None:
+        """The bot knows by the server's clock where the video is now, however old the message is."""
+        self.heard = view, told_at = said
+        view = view._replace(position=view.position + self.rave.now - told_at)
         before = self.scheduler.queue.waiting
         self.scheduler.observe(view, self.rave.now)
         shown = {
@@ -315,7 +325,7 @@ class Room(RuleBasedStateMachine):
         assert after == self.expected
         # What has begun and was not saved may come again; it is what the room shows now, or has shown meanwhile.
         assert [ticket for ticket in after if ticket in before] == before
-        self.see(self.rave.view())
+        self.see_now()
 
     @invariant()
     def the_document_is_what_is_in_memory(self) -> None:
@@ -331,7 +341,7 @@ class Room(RuleBasedStateMachine):
         self.rave.mode = PlayMode.VOTE
         self.rave.votes.clear()
         self.rave.start(None)
-        self.see(self.rave.view())
+        self.see_now()
         expected = [name for name, _ in tickets(self.scheduler.queue)]
         self.rave.started.clear()
         for _ in range(3000):
@@ -341,7 +351,7 @@ class Room(RuleBasedStateMachine):
                 pass
             self.steps = None
             self.pass_time(5.0)
-            self.see(self.rave.view())
+            self.see_now()
         assert [video.id for video in self.rave.started] == expected
 
 

@@ -102,7 +102,7 @@ class Request(NamedTuple):
 
     Attributes:
         url: Rave's URL of the video; empty until it is registered.
-        before: the showing that went on, or had ended last, when it was registered; its url may be the same.
+        before: the showing that went on, or had ended last, when its turn came; it may be of the same video.
     """
 
     entry: Entry
@@ -233,8 +233,8 @@ class Queue(NamedTuple):
             served=self.served - {user},
         )
 
-    def request_next(self) -> Queue:
-        """Make it the turn of the first entry, if it is not the turn of one already."""
+    def request_next(self, before: str = "") -> Queue:
+        """Make it the turn of the first entry, if it is not the turn of one already; `before` as in `Request`."""
         if self.requested or not self.entries:
             return self
         first = self.entries[0]
@@ -243,7 +243,7 @@ class Queue(NamedTuple):
             served = frozenset[int]()
         return self._replace(
             entries=self.entries[1:],
-            requested=Request(entry=first),
+            requested=Request(entry=first, before=before[:_MAX_ID]),
             round=first.round,
             served=served | {first.user},
         )

@@ -163,7 +163,7 @@ class QueueScheduler:
         until = max(self._turn(self._view, now), self._start_due, self._retry_at)
         if until > now:
             return Wait(until)
-        self.queue = self.queue.request_next()
+        self.queue = self.queue.request_next(self._last_instance())
         request = self.queue.requested
         assert request, "there are entries"
         if self._votes >= _MAX_VOTES:

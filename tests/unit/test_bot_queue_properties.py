@@ -150,7 +150,8 @@ class Room(RuleBasedStateMachine):
         yield
         self.save()
         yield
-        if video.id not in [name for name, _ in tickets(self.scheduler.queue)]:
+        requested = self.scheduler.queue.requested
+        if requested is None or requested.entry.video.key != video.key:
             return
         # An entry whose start is on record never gets a vote again.
         assert (video.id, request.entry.asked_at) not in self.done
@@ -338,7 +339,8 @@ class Room(RuleBasedStateMachine):
         """When people leave it alone and nothing fails, all that waits plays, each video once and in order."""
         self.failure = None
         self.undelivered.clear()
-        self.rave.mode = PlayMode.VOTE
+        # One that has said that it waits for a change gets one: nobody else leads like this.
+        self.rave.mode, self.rave.leader = PlayMode.VOTE, CEM
         self.rave.votes.clear()
         self.rave.start(None)
         self.see_now()

@@ -204,6 +204,21 @@ def test_a_showing_that_had_its_turn_takes_no_second_one(others: tuple[str, ...]
         assert scene.waiting() == left
 
 
+def test_what_could_not_be_registered_yet_is_not_taken_for_what_was_skipped() -> None:
+    before = Scene("first")
+    before.plays()
+    before.show("first", instance="i1")
+    before.scheduler.skip()
+    before.scheduler.add(entry("first"), LIMITS, before.now)
+    action = before.scheduler.next_action(before.now)
+    assert isinstance(action, Play)
+    before.scheduler.register_failed(action.request.entry.video, error(Code.NETWORK), before.now)
+    scene = Scene()
+    scene.scheduler = QueueScheduler(Queue.from_json(before.scheduler.queue.to_json(), LIMITS))
+    scene.see(EMPTY._replace(showing=Showing(url("first"), entry("first").video.url, "i1")))
+    assert scene.waiting() == ["first"]
+
+
 # --- users vote by hand -------------------------------------------------------------------------------------------
 
 

@@ -154,7 +154,7 @@ class Control:
         self._call("POST", "/clear_votes", {"mesh": mesh, "user": user})
 
     def judge(self, mesh: str, opinion: str, *, user: str | None = None) -> None:
-        """A user says of what plays that he would `like` or `skip` it, or takes that back (`none`)."""
+        """A user gives an opinion on what plays, `like` or `skip`, or takes it back (`none`)."""
         self._call("POST", "/judge", {"mesh": mesh, "opinion": opinion, "user": user})
 
     def playback(

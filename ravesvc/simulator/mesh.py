@@ -82,7 +82,7 @@ class Mesh:
     """One watch-party room. `present` and `peers` are keyed by peer id, `present` in order of joining.
 
     `kicked` are the users that state messages list under `kicks`, until they are invited again.
-    `successor` is the peer id of whom the leadership was given to, until he leaves. `muted` are user ids.
+    `successor` is the peer id of the user who was made the leader, until that user leaves. `muted` are user ids.
     `hidden` is for how many listings more the mesh will be missing, `missing` whether it is in the running one.
     """
 
@@ -126,7 +126,7 @@ class Mesh:
         return True
 
     def leave(self, user: User) -> bool:
-        """Take a user out, with his votes; False if not here."""
+        """Take a user out, with all votes and opinions; False if not here."""
         if self.present.pop(user.peer_id, None) is None:
             return False
         if self.successor == user.peer_id:

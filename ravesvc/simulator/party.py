@@ -48,7 +48,7 @@ class Party:
     # The video.
 
     def vote(self, mesh: Mesh, user: User, clip: Clip, url: str) -> None:
-        """A user wants to watch a video; `url` is how he named it."""
+        """A user wants to watch a video; `url` is how the vote names it."""
         _be_here(mesh, user)
         if mesh.playback.mode == "LEADER":
             _lead(mesh, user)
@@ -64,7 +64,7 @@ class Party:
         self._tell(mesh)
 
     def judge(self, mesh: Mesh, user: User, opinion: str | None) -> None:
-        """A user likes what plays, wants to skip it, or takes back what he said of it."""
+        """A user likes what plays, wants to skip it, or (None) takes that back."""
         _be_here(mesh, user)
         self._playing(mesh)
         opinions = mesh.playback.opinions

@@ -9,9 +9,9 @@ QUICKPLAY: Each vote starts its video at once. At the end of a video the mesh wa
 AUTOPLAY: As VOTE, but without a vote the server goes on with a video of its own.
 LEADER: As QUICKPLAY, but only the leader may vote, play, pause, seek, end the video and clear votes.
 
-In all modes a user has one vote, the last. Those for what starts are used up, the others stay; who leaves takes his
-along. Votes that are cleared are listed as such until the next video starts. Opinions (like, skip) are about one
-playing of one video.
+In all modes a user has one vote, the last. Those for what starts are used up, the others stay, and those of users who
+leave do not count any longer. Votes that are cleared are listed as such until the next video starts. Opinions (like,
+skip) are about one playing of one video.
 """
 
 from __future__ import annotations

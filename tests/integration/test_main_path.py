@@ -16,7 +16,7 @@ from tests.integration.conftest import CHECKOUT, DISCOVERY_INTERVAL, Figure, Sit
 
 # An idle child may cost this much on the average of 40, in bytes (proportional set size).
 # Python 3.14, which is that of Debian 14, takes a megabyte more by itself.
-MOST_PSS = 22_000_000 if run_root().suite == "trixie" else 24_000_000
+MOST_PSS = 20_500_000 if run_root().suite == "trixie" else 22_500_000
 
 
 def test_three_meshes(site: Site) -> None:

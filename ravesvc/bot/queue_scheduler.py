@@ -100,6 +100,7 @@ class QueueScheduler:
         # Shown, but to be taken for over, and where it was then.
         self._skipped: Showing | None = None
         self._skipped_position = 0.0
+        self._asked_in: tuple[object, ...] = ()  # the circumstances of the last `Play`
         self._registered = ""  # a URL of this process's own
         self._votes = 0
         self._start_due = 0.0
@@ -174,6 +175,7 @@ class QueueScheduler:
             return Wait(math.inf)
         if self._cleared and not self._votes:
             self._tell(Notice(NoticeKind.CLEARED, request.entry))
+        self._asked_in = _circumstances(self._view)
         return Play(request)
 
     def take_notices(self) -> list[Notice]:
@@ -271,6 +273,9 @@ class QueueScheduler:
     def _fail(self, video: Video, error: RaveError, now: float) -> None:
         assert self.queue.requested, "it was asked about"
         entry = self.queue.requested.entry
+        if error.code in _FORBIDDING and self._view and _circumstances(self._view) != self._asked_in:
+            # What was forbidden then may be allowed now: no change would come to say so.
+            return
         if error.code in _FORBIDDING:
             self._stall(Notice(NoticeKind.FORBIDDEN, entry, error.message))
             return

@@ -320,6 +320,17 @@ def test_what_the_room_does_not_allow_is_told_and_the_queue_waits(code: Code) ->
     assert scene.plays() == "first"
 
 
+def test_a_refusal_that_comes_after_the_room_has_changed_is_about_the_room_before() -> None:
+    scene = Scene("first", view=EMPTY._replace(mode=PlayMode.LEADER, leader=BOB))
+    action = scene.scheduler.next_action(scene.now)
+    assert isinstance(action, Play)
+    scene.scheduler.registered(action.request.entry.video, url("first"))
+    scene.see(scene.view._replace(mode=PlayMode.VOTE))
+    scene.scheduler.vote_failed(action.request.entry.video, error(Code.FORBIDDEN), scene.now)
+    assert scene.told() == []
+    assert scene.plays() == "first"
+
+
 def test_what_has_gone_wrong_on_the_way_is_tried_again_later_each_time() -> None:
     scene = Scene("first")
     video = entry("first").video

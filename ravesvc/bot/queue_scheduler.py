@@ -55,6 +55,7 @@ class NoticeKind(StrEnum):
     STARTED = "started"  # an entry of the queue plays
     GIVEN_UP = "given up"  # an entry was taken out of the queue, because it can't play
     FORBIDDEN = "forbidden"  # the bot may not play anything; the queue waits
+    LEADER_ONLY = "leader only"  # likewise, because of the play mode
     NOT_STARTED = "not started"  # votes have had no effect; the queue waits
     CLEARED = "cleared"  # votes were cleared; the bot votes again
     CLEARED_TOO_OFTEN = "cleared too often"  # likewise, but the queue waits
@@ -277,7 +278,9 @@ class QueueScheduler:
             # What was forbidden then may be allowed now: no change would come to say so.
             return
         if error.code in _FORBIDDING:
-            self._stall(Notice(NoticeKind.FORBIDDEN, entry, error.message))
+            by_mode = self._view is not None and self._view.mode is PlayMode.LEADER
+            kind = NoticeKind.LEADER_ONLY if by_mode else NoticeKind.FORBIDDEN
+            self._stall(Notice(kind, entry, error.message))
             return
         self._retries += 1
         if self._retries >= _RETRIES_OF_ONE and error.code in _DOUBTFUL:

@@ -54,6 +54,12 @@ def waits(told: Notice) -> str:
     match told.kind:
         case NoticeKind.CLEARED_TOO_OFTEN:
             return _("The votes for {title} are cleared each time. The queue waits for the next change", title=video)
+        case NoticeKind.LEADER_ONLY:
+            return _(
+                "Only the leader chooses what plays here (play mode LEADER). {title} waits until I lead, or the mode "
+                "is another",
+                title=video,
+            )
         case NoticeKind.FORBIDDEN:
             return _("I may not play {title}: {why}. The queue waits", title=video, why=told.why)
         case _:

@@ -250,7 +250,7 @@ def test_a_play_mode_that_forbids_it_is_told_and_the_queue_waits(site: Site, roo
     room = rooms[0]
     site.control.option("play_mode", "LEADER")
     says(site, room, "bea", f"?play {LINK}sim-lantern")
-    eventually(lambda: "I may not play" in says(site, room, "eve", "?queue"), "the reason is told", PATIENCE)
+    eventually(lambda: "play mode LEADER" in says(site, room, "eve", "?queue"), "the reason is told", PATIENCE)
     assert plays(site, room) is None
     # When the leader leaves, the one who was there longest leads: the bot.
     site.control.part(room, "ann")

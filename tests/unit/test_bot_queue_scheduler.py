@@ -307,16 +307,21 @@ def test_votes_without_effect_are_told_once_and_tried_again_when_the_room_change
 
 
 @pytest.mark.parametrize("code", [Code.FORBIDDEN, Code.REFUSED])
-def test_what_the_room_does_not_allow_is_told_and_the_queue_waits(code: Code) -> None:
-    scene = Scene("first", view=EMPTY._replace(mode=PlayMode.LEADER, leader=BOB))
+@pytest.mark.parametrize(
+    ("mode", "kind"), [(PlayMode.LEADER, NoticeKind.LEADER_ONLY), (PlayMode.VOTE, NoticeKind.FORBIDDEN)]
+)
+def test_what_the_room_does_not_allow_is_told_and_the_queue_waits(
+    code: Code, mode: PlayMode, kind: NoticeKind
+) -> None:
+    scene = Scene("first", view=EMPTY._replace(mode=mode, leader=BOB))
     action = scene.scheduler.next_action(scene.now)
     assert isinstance(action, Play)
     scene.scheduler.registered(action.request.entry.video, url("first"))
     scene.scheduler.vote_failed(action.request.entry.video, error(code), scene.now)
     assert scene.waits() == math.inf
     (notice,) = scene.scheduler.take_notices()
-    assert notice == Notice(NoticeKind.FORBIDDEN, notice.entry, "Rave says no")
-    scene.see(scene.view._replace(mode=PlayMode.VOTE))
+    assert notice == Notice(kind, notice.entry, "Rave says no")
+    scene.see(scene.view._replace(mode=PlayMode.QUICKPLAY))
     assert scene.plays() == "first"
 
 

@@ -619,7 +619,7 @@ def test_what_the_room_does_not_allow_is_said_once_and_the_queue_waits() -> None
     party.theatre.fails["vote"] = RaveError(Code.FORBIDDEN, "only the leader chooses here")
 
     async def body() -> None:
-        party.change(play_mode=PlayMode.LEADER, leader=BOB)
+        party.change(play_mode=PlayMode.VOTE, leader=BOB)
         said = await party.talk("?play harbour")
         refusal = "I may not play The harbour film: only the leader chooses here. The queue waits"
         assert said == ["Up now: The harbour film", refusal]
@@ -629,6 +629,10 @@ def test_what_the_room_does_not_allow_is_said_once_and_the_queue_waits() -> None
         party.change(leader=CEM)
         await party.wait(1)
         assert party.told() == []
+        party.change(play_mode=PlayMode.LEADER)
+        await party.wait(1)
+        refusal = "Only the leader chooses what plays here (play mode LEADER). The harbour film waits"
+        assert refusal in await party.says("?queue")
         party.theatre.fails.clear()
         party.change(leader=BOT)
         await party.wait(1)

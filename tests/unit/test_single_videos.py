@@ -119,8 +119,10 @@ def test_what_the_room_does_not_allow_is_said_and_the_queue_goes_on_when_it_does
             assert (await cinema.answer("?search boats")) == "Searching for “boats”"
             await cinema.heard("youtube.key")
             assert await cinema.answer("?play https://youtu.be/sim-harbour", "bea") == "Up now: Harbour Lights & Fog"
-            await cinema.heard("I may not play Harbour Lights & Fog: ")
-            assert "The queue waits" in await cinema.answer("?queue")
+            await cinema.heard(
+                "Only the leader chooses what plays here (play mode LEADER). Harbour Lights & Fog waits"
+            )
+            assert "waits until I lead" in await cinema.answer("?queue")
             await in_thread(cinema.control.leader, cinema.mesh, "botty")
             await cinema.plays("sim-harbour")
             assert await cinema.answer("?skip", "bea") == "Skipped: Harbour Lights & Fog"

@@ -200,4 +200,8 @@ if __name__ == "__main__":
     # A signal to our whole group or unit is the parent's to act on; we end with our stdin.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve(sys.stdin, sys.stdout)
+    try:
+        serve(sys.stdin, sys.stdout)
+    except BrokenPipeError:
+        # The parent is gone, and nothing is left to do. Python would complain at the end about what it can't flush.
+        os._exit(0)

@@ -8,6 +8,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -322,3 +324,22 @@ def test_serve_speaks_lines() -> None:
     serve(io.StringIO('{"id": 5, "verb": "reset-failed", "unit": "x.service"}\n'), answers)
     (answer,) = map(json.loads, answers.getvalue().splitlines())
     assert (answer["id"], answer["error"]) == (5, "DBusServiceUnknownError")
+
+
+def test_a_helper_whose_parent_is_gone_ends_without_a_word() -> None:
+    request = '{"id": 1, "verb": "start", "unit": "rave-mesh@x.service"}\n'
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-P", "-m", "ravesvc.units"],
+            env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent"},
+            input=request,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+        )
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -18,6 +18,7 @@ import math
 from enum import StrEnum
 from typing import NamedTuple
 
+from ravesvc.api import failures
 from ravesvc.bot.language import gettext as _
 from ravesvc.bot.queue import Entry, Queue, QueueLimits, Request, Showing, same_url, shows
 from ravesvc.bot.room_view import RoomView
@@ -287,8 +288,7 @@ class QueueScheduler:
             self._give_up(video, error)
             return
         delay = min(_FIRST_RETRY_S * 2.0 ** min(self._retries - 1, 10), _MAX_RETRY_S)
-        asked = error.attributes.get("retry_after", 0)
-        self._retry_at = now + max(delay, float(asked))
+        self._retry_at = now + max(delay, failures.pause(error) or 0.0)
         if self._retries == _RETRIES_UNTIL_TOLD:
             self._tell(Notice(NoticeKind.UNREACHABLE, entry, error.message))
 
@@ -350,12 +350,15 @@ class QueueScheduler:
     def clear(self) -> None:
         """Take everything out of the queue."""
         self.queue = self.queue.clear()
+        self._retries, self._retry_at = 0, 0.0
         self._begin_afresh()
 
     def forget_user(self, user: int) -> None:
         """Keep nothing of a user."""
-        self.queue = self.queue.without_user(user)
-        self._begin_afresh()
+        left = self.queue.without_user(user)
+        if left != self.queue:
+            self.queue = left
+            self._begin_afresh()
 
     def choose(self, entry: Entry, url: str) -> None:
         """A command is about to vote for a video past the queue."""

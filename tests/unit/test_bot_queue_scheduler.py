@@ -11,7 +11,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.room.playback import PlayMode
 from ravesvc.video import Video
 
-ANN, BOB = 2, 3
+ANN, BOB, CY = 2, 3, 4
 LIMITS = QueueLimits()
 EMPTY = RoomView(mode=PlayMode.VOTE)
 
@@ -351,6 +351,28 @@ def test_what_has_gone_wrong_on_the_way_is_tried_again_later_each_time() -> None
     assert scene.waits() == 900
     scene.now += 900
     assert scene.plays() == "first"
+
+
+def test_a_pause_of_years_is_an_hour_and_ends_when_the_queue_is_emptied() -> None:
+    scene = Scene("first")
+    scene.scheduler.next_action(scene.now)
+    scene.scheduler.register_failed(entry("first").video, error(Code.RATE_LIMITED, retry_after=10**9), scene.now)
+    assert scene.waits() == 3600
+    scene.scheduler.clear()
+    scene.scheduler.add(entry("first"), LIMITS, scene.now)
+    assert scene.plays() == "first"
+
+
+def test_a_queue_that_waits_goes_on_when_one_of_its_users_is_forgotten_and_not_for_others() -> None:
+    scene = Scene("first", view=EMPTY._replace(mode=PlayMode.LEADER, leader=BOB))
+    scene.scheduler.add(entry("second", CY), LIMITS, scene.now)
+    scene.scheduler.next_action(scene.now)
+    scene.scheduler.register_failed(entry("first").video, error(Code.FORBIDDEN), scene.now)
+    scene.scheduler.forget_user(BOB)
+    assert scene.waits() == math.inf
+    assert scene.scheduler.stalled
+    scene.scheduler.forget_user(ANN)
+    assert scene.plays() == "second"
 
 
 def test_an_outage_costs_no_entry_and_a_video_that_breaks_rave_is_given_up() -> None:

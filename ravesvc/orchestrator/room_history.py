@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from ravesvc import fields
 from ravesvc.errors import RaveError
 from ravesvc.store.room_document import RoomDocument, parse, size, to_text
 
@@ -23,7 +22,8 @@ def entries(document: RoomDocument | None) -> list[Entry]:
         found = parse(document.text) if document else []
     except RaveError:
         return []
-    return [entry for entry in found if isinstance(entry, dict) and fields.as_int(entry.get("time")) is not None]
+    # Not by `fields`, which takes a time that is a text, too: entries are compared by it as it stands.
+    return [entry for entry in found if isinstance(entry, dict) and type(entry.get("time")) is int]
 
 
 def since(found: list[Entry], time: float) -> list[Entry]:

@@ -164,6 +164,9 @@ class RoomMemory:
             except RaveError as e:
                 log.warning("What rooms remember for too long could not be removed: %s", e)
                 pause = _FIRST_EXPIRY_S
+            except Exception:
+                # A fault in this must not end the service, which it would at each start anew.
+                log.exception("What rooms remember for too long could not be removed")
 
     async def export(self) -> Documents:
         """All documents of all rooms, in the order of mesh, kind and name."""

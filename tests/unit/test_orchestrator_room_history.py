@@ -19,7 +19,8 @@ def history(text: str) -> RoomDocument:
 
 def test_what_is_no_entry_is_left_out() -> None:
     assert entries(None) == []
-    assert entries(history('[1,{"time":"x"},{},[],{"time":5,"a":1},{"time":7}]')) == [
+    text = '[1,{"time":"x"},{"time":"5"},{"time":true},{"time":0.5},{},[],{"time":5,"a":1},{"time":7}]'
+    assert entries(history(text)) == [
         {"time": 5, "a": 1},
         {"time": 7},
     ]

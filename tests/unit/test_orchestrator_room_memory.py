@@ -313,6 +313,50 @@ def test_it_expires_for_ever_also_after_the_store_was_away(run: Run, monkeypatch
     assert pauses == [600.0, 86400.0, 600.0, 86400.0]
 
 
+def test_an_expiry_that_fails_unexpectedly_is_logged_and_does_not_end_the_service(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise asyncio.CancelledError
+
+    async def broken() -> None:
+        raise TypeError("a fault of ours")
+
+    async def body() -> None:
+        async with site() as made:
+            monkeypatch.setattr(made.store, "list_documents", broken)
+            monkeypatch.setattr("ravesvc.orchestrator.room_memory.asyncio.sleep", sleep)
+            with pytest.raises(asyncio.CancelledError):
+                await made.memory.run()
+            monkeypatch.undo()
+
+    run(body())
+    assert pauses == [600.0, 86400.0]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        "What rooms remember for too long could not be removed"
+    ]
+
+
+def test_a_time_that_is_a_text_breaks_neither_the_history_nor_the_store(run: Run) -> None:
+    """A database that was edited by hand may have it, or an export that was."""
+
+    async def body() -> None:
+        async with site() as made:
+            made.put(A, "played", '[{"time":"5","n":1}]', Kind.HISTORY)
+            await made.memory.expire()
+            assert await made.memory.read_history(A, "played", 5) == []
+            await made.memory.append_history(A, "played", '{"n":2}')
+            (entry,) = await made.memory.read_history(A, "played", 5)
+            assert json.loads(entry)["n"] == 2
+            assert made.state.error is None
+
+    run(body())
+
+
 def test_a_user_is_taken_out_of_all_rooms_the_store_and_its_copy(run: Run) -> None:
     at = START
     contents = Contents(

@@ -10,15 +10,14 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ravesvc.bot import video_words as words
 from ravesvc.bot.command import VIDEO
 from ravesvc.bot.queue import Entry, Queue, QueueLimits, Showing
-from ravesvc.bot.queue_scheduler import Notice, NoticeKind, Play, QueueScheduler
+from ravesvc.bot.queue_scheduler import FORBIDDING, Notice, NoticeKind, Play, QueueScheduler
 from ravesvc.bot.room_view import view_of
-from ravesvc.bot.vote_skip import SkipVotes, needed
+from ravesvc.bot.vote_skip import Skip, SkipVotes, needed
 from ravesvc.errors import RaveError
 from ravesvc.room.changes import Change
 from ravesvc.room.playback import PlayMode
@@ -37,6 +36,10 @@ _MAX_TOTAL = 50
 _FIRST_RETRY_S, _MAX_RETRY_S = 2.0, 60.0
 # In these modes a vote starts its video, whatever plays.
 _VOTE_STARTS = frozenset({PlayMode.QUICKPLAY, PlayMode.LEADER})
+# In these Rave has to know the next video before the one that plays is skipped.
+_VOTE_FIRST = _VOTE_STARTS | {PlayMode.AUTOPLAY}
+# Seconds in which the room may still show a video that was skipped: to skip it once more could hit the next one.
+_SKIPPED_S = 5.0
 
 
 class Player:
@@ -64,6 +67,8 @@ class Player:
         self._skipping = asyncio.Lock()
         self._skip_votes = SkipVotes()
         self._skip_showing: Showing | None = None
+        # The last one that was skipped, and when.
+        self._last_skip: tuple[Showing, float] | None = None
         # Told by the answer to the command that asked for it.
         self._told: tuple[str, str] | None = None
         self._again = False
@@ -146,7 +151,10 @@ class Player:
         url = await self._rave.register(entry.video)
         scheduler.choose(entry, url)
         await self._try_save(scheduler)
-        await self._rave.vote(url)
+        try:
+            await self._rave.vote(url)
+        except RaveError as error:
+            raise _refusal(scheduler, error) from None
 
     async def like(self) -> None:
         """Like what plays."""
@@ -162,47 +170,73 @@ class Player:
         present = self._present()
         return self._skip_votes.of_present(present), needed(len(present), self._bot.settings.skip_percent)
 
-    async def skip(self) -> None:
-        """End what plays, or have the next video of the queue take its place."""
-        scheduler = await self.scheduler()
-        showing = self._shown(scheduler)
-        async with self._skipping:
-            # Two users may skip the same video at the same time: the next one is not to go with it.
-            self._look(scheduler)
-            if scheduler.shows(showing, self._clock()):
-                await self._skip(scheduler, showing)
-        self.look_again()
+    async def skip(self) -> Skip:
+        """End what plays, or have the next video of the queue take its place; if Rave refuses that, vote to skip.
 
-    async def _skip(self, scheduler: QueueScheduler, showing: Showing) -> None:
+        Raises `RaveError` if it refuses all of it.
+        """
+        scheduler = await self.scheduler()
+        showing, own = self._shown(scheduler), scheduler.own_playing()
+        try:
+            async with self._skipping:
+                # Two users may skip the same video at the same time: the next one is not to go with it.
+                self._look(scheduler)
+                refusal = await self._skip(scheduler, showing) if self._may_skip(scheduler, showing) else None
+        finally:
+            self.look_again()
+        waiting = scheduler.queue.waiting
+        return Skip(own, waiting[0] if waiting else None, refusal)
+
+    def _may_skip(self, scheduler: QueueScheduler, showing: Showing) -> bool:
+        """Whether a showing is still there, and not only because Rave has yet to say that it was skipped."""
+        if not self._still_shows(scheduler, showing):
+            return False
+        last = self._last_skip
+        return last is None or not last[0].is_same(showing) or self._clock() >= last[1] + _SKIPPED_S
+
+    def _still_shows(self, scheduler: QueueScheduler, showing: Showing) -> bool:
+        shown = scheduler.shown(self._clock())
+        return shown is not None and shown.is_same(showing)
+
+    async def _skip(self, scheduler: QueueScheduler, showing: Showing) -> RaveError | None:
+        """Skip a video; returns why the bot could only vote for that."""
         self._skip_showing = None
-        waiting, mode = bool(scheduler.queue.waiting), scheduler.mode
-        if waiting and mode in _VOTE_STARTS:
-            # To end the video as well could end the next one.
+        refusal = await self._end(scheduler, showing)
+        if refusal is None:
+            self._last_skip = showing, self._clock()
+            return None
+        log.info("The video can't be ended: %s", refusal)
+        votes_for_next = bool(scheduler.queue.waiting) and not scheduler.stalled
+        if votes_for_next and scheduler.mode not in _VOTE_FIRST:
             scheduler.skip()
-            return
-        if waiting and mode is PlayMode.AUTOPLAY:
-            # Rave goes on at once, so it has to know with what.
+        try:
+            await self._rave.vote_skip(showing.url, showing.instance_id)
+        except RaveError:
+            if not votes_for_next:
+                raise refusal from None
+        return refusal
+
+    async def _end(self, scheduler: QueueScheduler, showing: Showing) -> RaveError | None:
+        """End a video, or vote for the next one where that ends it; returns why that is refused."""
+        if scheduler.queue.waiting and scheduler.mode in _VOTE_FIRST:
             scheduler.skip()
             await self._act(scheduler)
+            self._look(scheduler)
+            replaced = scheduler.mode in _VOTE_STARTS and scheduler.has_voted
+            if replaced or not self._still_shows(scheduler, showing):
+                # To end the video as well could end the next one.
+                return None
         try:
             await self._rave.end_video()
         except RaveError as error:
-            log.info("The video can't be ended: %s", error)
-            await self._skip_by_votes(scheduler, showing)
-
-    async def _skip_by_votes(self, scheduler: QueueScheduler, showing: Showing) -> None:
-        """Where the bot may not end a video: wish it skipped, and vote for the next one."""
-        if scheduler.queue.waiting:
-            scheduler.skip()
-            with suppress(RaveError):
-                await self._rave.vote_skip(showing.url, showing.instance_id)
-        else:
-            await self._rave.vote_skip(showing.url, showing.instance_id)
+            return _refusal(scheduler, error)
+        return None
 
     def _shown(self, scheduler: QueueScheduler) -> Showing:
-        if scheduler.view is None or scheduler.view.showing is None or scheduler.is_free(self._clock()):
+        showing = scheduler.shown(self._clock())
+        if showing is None:
             raise words.nothing_plays()
-        return scheduler.view.showing
+        return showing
 
     def _present(self) -> frozenset[int]:
         room = self._bot.room
@@ -244,9 +278,11 @@ class Player:
             log.debug("The queue of the room can't be read yet: %s", error)
             return self._clock() + self._next_retry()
         self._look(scheduler)
-        await self._skip_if_enough(scheduler)
+        off = self._bot.settings.is_off(VIDEO)
+        if not off:
+            await self._skip_if_enough(scheduler)
         kept = await self._try_save(scheduler)
-        until = math.inf if self._bot.settings.is_off(VIDEO) else await self._act(scheduler)
+        until = math.inf if off else await self._act(scheduler)
         for notice in scheduler.take_notices():
             await self._tell(notice)
         return until if kept else min(until, self._clock() + self._next_retry())
@@ -286,7 +322,7 @@ class Player:
             scheduler.voted(video, self._clock())
 
     async def _skip_if_enough(self, scheduler: QueueScheduler) -> None:
-        """Skip when those who do not want to have left."""
+        """Skip when those who do not want to have left, and tell the others."""
         view = scheduler.view
         if self._skip_showing is None or view is None or view.showing is None:
             return
@@ -294,9 +330,11 @@ class Player:
             self._skip_showing = None
         elif self._skip_votes.enough(self._present(), self._bot.settings.skip_percent):
             try:
-                await self.skip()
+                done = await self.skip()
             except RaveError as error:
                 log.info("The video can't be skipped: %s", error)
+            else:
+                await self._say(words.skip(done))
 
     async def _load(self) -> QueueScheduler:
         async with self._loading:
@@ -332,9 +370,11 @@ class Player:
         told, self._told = self._told, None
         if notice.kind is NoticeKind.STARTED and notice.entry.video.key == told:
             return
-        name = await self._bot.name(notice.entry.user)
+        await self._say(words.notice(notice, await self._bot.name(notice.entry.user)))
+
+    async def _say(self, text: str) -> None:
         try:
-            await self._bot.outbox.send(words.notice(notice, name))
+            await self._bot.outbox.send(text)
         except RaveError as error:
             log.info("cannot tell the room about its queue: %s", error)
 
@@ -358,3 +398,10 @@ def _read(text: str | None) -> Queue:
     except RaveError as error:
         log.warning("The queue of the room is lost: %s", error)
         return Queue()
+
+
+def _refusal(scheduler: QueueScheduler, error: RaveError) -> RaveError:
+    """An error of Rave's, or that the play mode is its cause."""
+    if scheduler.mode is PlayMode.LEADER and error.code in FORBIDDING:
+        return words.leader_only(error)
+    return error

@@ -44,7 +44,7 @@ _RETRIES_OF_ONE = 10
 # More is no replay, but an old message.
 _REWOUND_S = 5.0
 
-_FORBIDDING = frozenset({Code.FORBIDDEN, Code.REFUSED, Code.ACCESS_DENIED})
+FORBIDDING = frozenset({Code.FORBIDDEN, Code.REFUSED, Code.ACCESS_DENIED})
 _ABOUT_THE_VIDEO = frozenset({Code.INVALID_ARGUMENT, Code.BAD_REQUEST, Code.NOT_FOUND, Code.TOO_LARGE})
 # They may be about the video as well.
 _DOUBTFUL = frozenset({Code.SERVER_ERROR, Code.BAD_DATA})
@@ -230,7 +230,10 @@ class QueueScheduler:
 
     def _is_over(self, now: float) -> bool:
         """Whether what is shown is over all the same."""
-        return self._view is not None and (self._skipped is not None or now >= self._end(self._view) + _PAST_END_S)
+        return self._skipped is not None or self._is_past_end(now)
+
+    def _is_past_end(self, now: float) -> bool:
+        return self._view is not None and now >= self._end(self._view) + _PAST_END_S
 
     def _still_skipped(self, view: RoomView) -> bool:
         if self._skipped is None or view.showing is None or not self._skipped.is_same(view.showing):
@@ -275,10 +278,10 @@ class QueueScheduler:
     def _fail(self, video: Video, error: RaveError, now: float) -> None:
         assert self.queue.requested, "it was asked about"
         entry = self.queue.requested.entry
-        if error.code in _FORBIDDING and self._view and _circumstances(self._view) != self._asked_in:
+        if error.code in FORBIDDING and self._view and _circumstances(self._view) != self._asked_in:
             # What was forbidden then may be allowed now: no change would come to say so.
             return
-        if error.code in _FORBIDDING:
+        if error.code in FORBIDDING:
             by_mode = self._view is not None and self._view.mode is PlayMode.LEADER
             kind = NoticeKind.LEADER_ONLY if by_mode else NoticeKind.FORBIDDEN
             self._stall(Notice(kind, entry, error.message))
@@ -320,10 +323,14 @@ class QueueScheduler:
         """The play mode."""
         return self._view.mode if self._view else PlayMode.UNKNOWN
 
-    def shows(self, showing: Showing, now: float) -> bool:
-        """Whether the room still shows this, and it is not over."""
-        shown = self._view.showing if self._view else None
-        return shown is not None and shown.is_same(showing) and not self._is_over(now)
+    def shown(self, now: float) -> Showing | None:
+        """What plays, also if it was skipped in vain; None if nothing does, or it is past its end."""
+        return self._view.showing if self._view and not self._is_past_end(now) else None
+
+    @property
+    def has_voted(self) -> bool:
+        """Whether Rave has taken the bot's vote for the next entry, under the circumstances of now."""
+        return self._votes > 0
 
     def own_playing(self) -> Entry | None:
         """What is shown, if it was asked for by way of the bot."""

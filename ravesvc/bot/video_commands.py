@@ -106,7 +106,7 @@ class _VideoCommands:
         if place:
             await context.reply(_("Queued at place {n}: {title}", n=place, title=words.title(video)))
         else:
-            await context.reply(_("Up now: {title}", title=words.title(video)))
+            await context.reply(words.up_next(video))
 
     async def queue(self, context: Context) -> None:
         """List what waits, with who asked for it."""
@@ -150,8 +150,7 @@ class _VideoCommands:
         own = scheduler.own_playing()
         at_once = asker in context.permissions.admins or (own is not None and own.user == asker)
         if at_once or votes >= needed:
-            await self._player.skip()
-            await context.reply(_("Skipped: {title}", title=words.title(own.video)) if own else _("Skipped"))
+            await context.reply(words.skip(await self._player.skip()))
         else:
             await context.reply(_("{votes} of {needed} votes to skip", votes=votes, needed=needed))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ravesvc.bot.language import gettext as _
+from ravesvc.bot.language import lines
 from ravesvc.bot.queue_scheduler import Notice, NoticeKind
 from ravesvc.bot.text import plain
+from ravesvc.bot.vote_skip import Skip
 from ravesvc.errors import Code, RaveError
 from ravesvc.video import Video
 
@@ -66,6 +68,25 @@ def waits(told: Notice) -> str:
             return _(
                 "I have voted for {title}, but it does not start. Vote for it too, or the queue waits", title=video
             )
+
+
+def up_next(video: Video) -> str:
+    """Which video is the next one."""
+    return _("Next: {title}", title=title(video))
+
+
+def skip(done: Skip) -> str:
+    """What has come of a skip."""
+    if done.refusal is None:
+        return _("Skipped: {title}", title=title(done.entry.video)) if done.entry else _("Skipped")
+    said = _("I can only vote to skip it, because {why}", why=done.refusal.message)
+    return lines(said, up_next(done.next.video)) if done.next else said
+
+
+def leader_only(error: RaveError) -> RaveError:
+    """What to say when Rave refuses to change what plays, in the play mode LEADER."""
+    text = _("only the leader chooses what plays here (play mode LEADER)")
+    return RaveError(error.code, text, hint=_("make the bot the leader"), **error.attributes)
 
 
 def nothing_plays() -> RaveError:

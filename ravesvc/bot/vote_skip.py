@@ -1,8 +1,11 @@
-"""Who may skip what plays, and when enough users want to. Pure."""
+"""Who may skip what plays, when enough users want to, and what comes of it. Pure."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from ravesvc.bot.queue import Entry
+from ravesvc.errors import RaveError
 
 # Whatever the threshold: one user alone does not skip what another has asked for.
 _MIN_VOTES = 2
@@ -30,3 +33,17 @@ class SkipVotes(NamedTuple):
 def needed(present: int, percent: int = HALF) -> int:
     """How many votes skip a video: more than `percent` of the users present, of a hundred all, and at least two."""
     return max(_MIN_VOTES, min(present, present * percent // 100 + 1))
+
+
+class Skip(NamedTuple):
+    """What has come of a skip.
+
+    Attributes:
+        entry: what was to be skipped; None if it was not asked for by way of the bot.
+        next: the first entry that waits, if one does.
+        refusal: None if the video is skipped, or why the bot could only vote for that.
+    """
+
+    entry: Entry | None
+    next: Entry | None
+    refusal: RaveError | None

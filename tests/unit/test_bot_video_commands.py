@@ -345,7 +345,7 @@ def test_the_first_video_plays_at_once_and_the_others_in_turn() -> None:
     party = Party()
 
     async def body() -> None:
-        assert await party.talk("?play https://youtu.be/harbour") == ["Up now: The harbour film"]
+        assert await party.talk("?play https://youtu.be/harbour") == ["Next: The harbour film"]
         assert party.playing == "harbour"
         assert await party.says("?play volcano") == "Queued at place 1: The volcano film"
         assert await party.says("?play tundra") == "Queued at place 2: The tundra film"
@@ -477,8 +477,10 @@ def test_more_than_half_of_those_present_skip_the_video_of_another() -> None:
         assert await party.says("?skip", DAN) == "2 of 3 votes to skip"
         # Of those who are left, two of three want to.
         party.party.users = party.party.users - {EVA}
+        party.told()
         party.bot.on_left(frozenset({EVA}))
         await party.player.settle()
+        assert party.told() == ["Skipped: The harbour film"]
         await party.wait(2)
         assert party.playing == "meadow"
         assert await party.says("?skip", BOB) == "1 of 2 votes to skip"
@@ -530,22 +532,88 @@ def test_where_rave_goes_on_by_itself_the_next_vote_is_there_before_the_skip() -
     party.hold(body)
 
 
-def test_where_the_bot_may_not_end_a_video_it_votes_for_the_next_one() -> None:
+ONLY_VOTES = "I can only vote to skip it, because only the leader may"
+
+
+def test_where_the_bot_may_not_end_a_video_it_says_so_and_votes_for_the_next_one() -> None:
     party = Party()
     party.theatre.fails["end_video"] = RaveError(Code.FORBIDDEN, "only the leader may")
 
     async def body() -> None:
         await party.talk("?play harbour")
         await party.talk("?play meadow")
-        assert await party.says("?skip") == "Skipped: The harbour film"
-        assert party.theatre.calls("vote_skip")
+        # It goes on, so each answer is that of a video that plays.
+        for _ in range(2):
+            assert await party.says("?skip") == f"{ONLY_VOTES}\nNext: The meadow film"
+        assert await party.says("?like") == "Liked"
+        assert (await party.says("?nowplaying")).startswith("Playing: The harbour film")
+        assert len(party.theatre.calls("vote_skip")) == 2
         assert party.theatre.calls("vote")[-1].endswith("/meadow")
         party.show("https://rave.example/videos/youtube/meadow")
         await party.wait(1)
-        assert await party.says("?skip") == "Skipped: The meadow film"
-        assert len(party.theatre.calls("vote_skip")) == 2
-        party.theatre.fails["vote_skip"] = party.theatre.fails["end_video"]
+        assert await party.says("?skip") == ONLY_VOTES
+        party.theatre.fails["vote_skip"] = RaveError(Code.NOT_FOUND, "no such showing")
         assert (await party.says("?skip")).startswith("Only the leader may")
+        party.theatre.fails.clear()
+        assert await party.says("?skip") == "Skipped: The meadow film"
+        assert party.playing is None
+
+    party.hold(body)
+
+
+def test_a_vote_for_the_next_video_is_enough_where_no_vote_to_skip_is_taken() -> None:
+    party = Party()
+    error = RaveError(Code.FORBIDDEN, "only the leader may")
+    party.theatre.fails |= {"end_video": error, "vote_skip": error}
+
+    async def body() -> None:
+        await party.talk("?play harbour")
+        await party.talk("?play meadow")
+        assert await party.says("?skip") == f"{ONLY_VOTES}\nNext: The meadow film"
+        assert party.theatre.calls("vote")[-1].endswith("/meadow")
+
+    party.hold(body)
+
+
+def test_where_only_the_leader_chooses_that_is_the_answer() -> None:
+    party = Party()
+    error = RaveError(Code.FORBIDDEN, "Rave does not let the bot do that")
+    leader_only = "only the leader chooses what plays here (play mode LEADER)"
+
+    async def body() -> None:
+        await party.talk("?play harbour")
+        await party.talk("?search glacier", BOB)
+        await party.talk("?play meadow")
+        party.change(play_mode=PlayMode.LEADER)
+        party.theatre.fails |= {"vote": error, "end_video": error}
+        said = await party.says("?set 1", BOB)
+        assert said.startswith("Only the leader chooses what plays here (play mode LEADER). Make the bot the leader")
+        skipped, waits = await party.talk("?skip")
+        assert skipped == f"I can only vote to skip it, because {leader_only}\nNext: The meadow film"
+        assert waits.startswith("Only the leader chooses what plays here (play mode LEADER). The meadow film waits")
+        party.theatre.fails["vote_skip"] = error
+        assert (await party.says("?skip")).startswith("Only the leader chooses what plays here")
+        party.theatre.fails.clear()
+        party.theatre.plays = lambda: False
+        assert (await party.talk("?skip"))[0] == "Skipped: The harbour film"
+        assert party.playing == "meadow"
+
+    party.hold(body)
+
+
+def test_a_video_that_is_skipped_twice_before_the_room_has_changed_is_ended_once() -> None:
+    party = Party()
+
+    async def body() -> None:
+        await party.talk("?play harbour")
+        party.theatre.show = lambda url: None
+        for user in (ANN, ADMIN):
+            assert await party.says("?skip", user) == "Skipped: The harbour film"
+        assert party.theatre.asked.count(("end_video",)) == 1
+        # Rave has said yes, and it plays on.
+        await party.wait(5)
+        await party.says("?skip")
+        assert party.theatre.asked.count(("end_video",)) == 2
 
     party.hold(body)
 
@@ -622,7 +690,7 @@ def test_what_the_room_does_not_allow_is_said_once_and_the_queue_waits() -> None
         party.change(play_mode=PlayMode.VOTE, leader=BOB)
         said = await party.talk("?play harbour")
         refusal = "I may not play The harbour film: only the leader chooses here. The queue waits"
-        assert said == ["Up now: The harbour film", refusal]
+        assert said == ["Next: The harbour film", refusal]
         assert await party.says("?queue") == f"1 video waits:\n1. The harbour film, for Ann\n{refusal}"
         party.told()
         # Bob leaves, and another one leads.
@@ -663,7 +731,7 @@ def test_the_queue_gives_way_to_votes_of_users() -> None:
 
     async def body() -> None:
         party.change(votes=(Vote(url="https://rave/videos/youtube/theirs", users=frozenset(), count=2),))
-        assert await party.says("?play harbour") == "Up now: The harbour film"
+        assert await party.says("?play harbour") == "Next: The harbour film"
         assert party.theatre.calls("vote") == []
         await party.wait(30)
         assert party.playing == "harbour"

@@ -1,7 +1,7 @@
 """Pictures for the chat: what one is by its own bytes, and whether it is too large. Nothing is decoded.
 
-A name or a header may say anything, and so may a picture of itself: what is read of it is bounded, and whoever shows
-it has to decode it anyway.
+A name or a header may be wrong, and so may the size that a picture claims: what is read of it is bounded. The
+apps that show it have to decode it anyway.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Picture:
             yield chunk
 
     def close(self) -> None:
-        """Let go of the file; whoever still reads it gets an error."""
+        """Let go of the file; to read on is an error."""
         self._source.close()
 
     def __enter__(self) -> Picture:

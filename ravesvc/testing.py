@@ -157,6 +157,8 @@ class FakeService:
 class FakeRoom:
     """A room with a bot in it, which has its usual commands and those that are loaded.
 
+    Without the service it has neither `settings` nor `forgetme`, and no commands for moderation or about admins.
+
     Users exist as soon as they are named, and have ids from 2 on in that order. Each method that makes something
     happen returns what the bot says to it, when all that it has begun is over.
 

@@ -58,7 +58,7 @@ class Video:
 
     @classmethod
     def from_object(cls, source: Object) -> Video:
-        """Read what `to_object` wrote, or anyone else; raises `RaveError` (BadData) for what is no video.
+        """Read what `to_object` wrote, or another program; raises `RaveError` (BadData) for what is no video.
 
         Texts for people are cut to size; what is unlikely is unknown.
         """

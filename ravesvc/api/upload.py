@@ -1,7 +1,7 @@
 """Sending a picture to where Rave says: a store of files that is not Rave's own, by a URL that allows just that.
 
 The URL comes from a server, and a bot may reach what the server can't: so it has to be https, and unless the host is
-that of Rave's API, it has to be one of the public internet. It is a secret: whoever has it can write there.
+that of Rave's API, it has to be one of the public internet. It is a secret: it alone gives the right to write there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the bot says in other languages than English: texts that remember what they were made of, and catalogues.
 
-English is in the source. A text for the chat is made by `gettext` or `ngettext`, and is English to whoever reads it,
-such as the log; on its way out it is said again in the language of its room. Catalogues are `locale/*.po`: they are
-read where a room needs one, and English needs none.
+English is in the source. A text for the chat is made by `gettext` or `ngettext`, and is English wherever it is read,
+such as in the log; on its way out it is said again in the language of its room. Catalogues are `locale/*.po`: they
+are read where a room needs one, and English needs none.
 """
 
 from __future__ import annotations

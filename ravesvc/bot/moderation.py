@@ -1,4 +1,4 @@
-"""`leader`, `kick`, `mute`, `unmute` and `modlog`: admins rule over a room, and what they did is kept."""
+"""`leader`, `kick`, `mute`, `unmute` and `modlog`: admins moderate a room, and what they did is kept."""
 
 from __future__ import annotations
 

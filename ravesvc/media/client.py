@@ -48,7 +48,7 @@ class HelperClient:
         return answer.videos[0]
 
     async def picture(self, provider: str, video_id: str) -> int:
-        """See `Library`; a descriptor, the caller's to close, of a file that nobody can change any more."""
+        """See `Library`; a descriptor, the caller's to close, of a sealed file in memory."""
         answer, descriptor = await self._ask(Ask.PICTURE, f"{provider}/{video_id}")
         if descriptor is None or answer.picture_bytes is None or not _is_sealed(descriptor, answer.picture_bytes):
             if descriptor is not None:
@@ -91,7 +91,7 @@ class HelperClient:
 
 
 def _is_sealed(descriptor: int, size: int) -> bool:
-    """Whether it is a file in memory of this size that nobody can change."""
+    """Whether it is a sealed file in memory of this size."""
     try:
         status = os.fstat(descriptor)
         sealed = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & _SEALS == _SEALS

@@ -176,7 +176,7 @@ async def _deliver(sock: socket.socket, answer: bytes, picture: bytes | None) ->
 
 
 def _sealed(content: bytes) -> int:
-    """The descriptor of a file in memory that nobody can change, positioned at its start."""
+    """The descriptor of a sealed file in memory, positioned at its start."""
     descriptor = os.memfd_create("picture", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:

@@ -12,7 +12,7 @@ class RoomListener(Protocol):
     """Who is told what happens in a room, in the order in which it happened. The methods must not block."""
 
     def on_chat(self, message: ChatMessage) -> None:
-        """Somebody else wrote something."""
+        """Another user wrote something."""
 
     def on_joined(self, users: frozenset[int]) -> None:
         """Users came; `Room.users` has them already."""

@@ -164,7 +164,7 @@ class Control:
         self._call("POST", "/playback", {"mesh": mesh, "action": action, "position": position, "user": user})
 
     def video(self, mesh: str, video: str | None = None) -> None:
-        """A video starts without anyone's vote, or what plays ends."""
+        """A video starts without a vote, or what plays ends."""
         self._call("POST", "/video", {"mesh": mesh, "video": video})
 
     def leader(self, mesh: str, user: str) -> None:

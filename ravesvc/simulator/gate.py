@@ -40,7 +40,7 @@ _NOBODY = User(0, "", "", "")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that passed the checks; `user` is nobody where no token counts."""
+    """A call that passed the checks; `user` has the id 0 where no token counts."""
 
     user: User
     token: str

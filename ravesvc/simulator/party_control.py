@@ -56,7 +56,7 @@ class PartyControl:
         return {}
 
     async def video(self, body: Object) -> dict[str, Any]:
-        """Start `video` without anyone's vote, or end what plays if absent."""
+        """Start `video` without a vote, or end what plays if absent."""
         mesh = self._world.mesh(fields.get_str(body, "mesh"))
         self._party.show(mesh, self._clip(body) if body.get("video") is not None else None)
         return {}

@@ -58,14 +58,6 @@ def _vote(control: Control, options: argparse.Namespace) -> None:
     control.vote(options.mesh, options.video, user=options.user)
 
 
-def _clear_votes(control: Control, options: argparse.Namespace) -> None:
-    control.clear_votes(options.mesh, user=options.user)
-
-
-def _leader(control: Control, options: argparse.Namespace) -> None:
-    control.leader(options.mesh, options.user)
-
-
 def _opinion(opinion: str) -> Callable[[Control, argparse.Namespace], None]:
     def verb(control: Control, options: argparse.Namespace) -> None:
         control.judge(options.mesh, "none" if options.withdraw else opinion, user=options.user)

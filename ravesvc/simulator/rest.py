@@ -128,7 +128,7 @@ def visible(world: World, call: Call) -> Mesh:
 
 
 def known_users(world: World, call: Call) -> list[User]:
-    """The users whose ids the body lists; ids of nobody are passed over."""
+    """The users whose ids the body lists; ids of no user are passed over."""
     ids = [fields.as_int(value) for value in fields.get_list(call.body, "ids")]
     if None in ids:
         raise RaveError(Code.BAD_DATA, "ids holds something that is not an id")

@@ -47,7 +47,7 @@ def to_json(contents: Contents, rooms: Sequence[RoomDocument] | None = None) -> 
 
 
 def write(descriptor: int, contents: Contents, rooms: Sequence[RoomDocument]) -> None:
-    """Put a dump in the place of what a file holds that somebody else has opened, and close the descriptor.
+    """Put a dump in the place of what an open file of another process holds, and close the descriptor.
 
     It blocks as long as the disk does. Raises `RaveError` (InvalidArgument) for what is no regular file, or can't be
     written.
@@ -126,7 +126,7 @@ def from_json(text: str) -> Dump:
 
 
 def read(descriptor: int) -> Dump:
-    """Read a dump from the start of a file that somebody else has opened; where they are in it makes no difference.
+    """Read a dump from the start of an open file of another process; its position there makes no difference.
 
     It blocks as long as the disk does. Raises `RaveError`: InvalidArgument and BadData as `fd_files.read`, with
     at most `MOST_BYTES`; BadData as `from_json`.

@@ -177,7 +177,7 @@ class HttpRoomApi:
         try:
             await self._uploads.send(where, picture)
         except RaveError as e:
-            raise RaveError(e.code, f"{what} failed: {e.message}", hint=e.hint, **e.attributes) from None
+            raise RaveError(e.code, _failed(what, e.message), hint=e.hint, **e.attributes) from None
         return Media(where.posting_url, picture.mime, picture.aspect_ratio)
 
     async def profile(self, user: int) -> Profile:
@@ -248,9 +248,11 @@ def _in_words(what: str, error: RaveError, refusals: Mapping[Code, str]) -> Rave
     if words is None:
         return error
     hint = _("make the bot the leader") if words in (_LEADER_ONLY, _MAYBE_LEADER_ONLY) else error.hint
-    status = error.attributes["status"]
-    text = _("{what} failed: {why} (HTTP {status})", what=what, why=words, status=status)
-    return RaveError(error.code, text, hint=hint, **error.attributes)
+    return RaveError(error.code, _failed(what, words), hint=hint, **error.attributes)
+
+
+def _failed(what: str, why: str) -> str:
+    return _("{what} failed: {why}", what=what, why=why)
 
 
 def _description(video: Video) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def _explanation(context: Context, command: Command) -> str:
     admins_only = context.permissions.needed(command) is Permission.ADMIN
     found.append(_("• For admins only") if admins_only else _("• For everybody"))
     if command.cooldown:
-        found.append(_("• Again after {seconds} s", seconds=round(command.cooldown)))
+        found.append(_("• You may use it every {seconds} s", seconds=round(command.cooldown)))
     return lines(*found)
 
 

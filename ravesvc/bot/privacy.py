@@ -31,7 +31,7 @@ def register(registry: Registry, memory: Memory) -> None:
             await context.reply(
                 lines(
                     _("This removes what is kept of you in all rooms: videos in queues, votes, what was noted."),
-                    _("It can't be undone. If you want that, write: {command} yes", command=written(context)),
+                    _("It can't be undone. To go on, write {command} yes", command=written(context)),
                 )
             )
             return

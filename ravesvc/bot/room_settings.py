@@ -76,7 +76,7 @@ class RoomSettings(NamedTuple):
 
     @classmethod
     def from_json(cls, text: str) -> RoomSettings:
-        """Read what `to_json` wrote, or anyone else; raises `RaveError` (BadData) for what is no object."""
+        """Read what `to_json` wrote, or another program; raises `RaveError` (BadData) for what is no object."""
         return _read(fields.parse_object(text, "the settings of the room"))
 
 
@@ -144,7 +144,12 @@ OPTIONS = (
     ),
     Option("lang", _("The language of answers"), ", ".join(language.languages()), _language),
     Option("max_per_user", _("Videos of one user that may wait"), "1-20", _number(1, 20)),
-    Option("skip_percent", _("A vote to skip takes more than so many percent"), "0-99", _number(0, 99)),
+    Option(
+        "skip_percent",
+        _("More than this percentage of the users present must vote to skip a video"),
+        "0-99",
+        _number(0, 99),
+    ),
     Option(VIDEO, _("Videos and their queue"), _SWITCH, _switch),
     Option(GAMES, _("Games"), _SWITCH, _switch),
     Option(MODERATION, _("Kick, mute and leader"), _SWITCH, _switch),

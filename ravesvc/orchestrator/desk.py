@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import TypeVar
 
 from ravesvc.bot.command import LEAVE
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.journal import about
 from ravesvc.orchestrator import arguments
@@ -220,6 +221,9 @@ class Desk:
     async def forget_user(self, mesh: str, actor: int) -> int:
         """Remove what is kept of the actor; an admin is refused. Raises as `read_document`."""
         with _in_chat_words(mesh):
+            if actor in self._state.admins:
+                text = _("you are an admin, and can't be forgotten")
+                raise RaveError(Code.INVALID_ARGUMENT, text, hint=_("have that right removed first"))
             removed = await self._memory.forget_at_wish(mesh, arguments.user_id(actor))
             # Not who: that would be kept then.
             log.info("A user in mesh %s is forgotten: %s", mesh, count(removed, "entry"), extra=about(mesh))

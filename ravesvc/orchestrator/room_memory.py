@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator import room_history
 from ravesvc.orchestrator.forgotten import Forgotten
@@ -103,7 +104,7 @@ class RoomMemory:
             raise _refused("an entry of a history must be a JSON object")
         entry["time"] = int(self._clock().timestamp())
         if size(to_text(entry)) > room_history.MAX_ENTRY:
-            raise _refused(f"an entry of a history may have {room_history.MAX_ENTRY // 1024} KiB")
+            raise _refused(_("an entry may have at most {n} KiB", n=room_history.MAX_ENTRY // 1024))
 
         async def append(store: Store) -> None:
             found = room_history.entries(await store.read_document(mesh, Kind.HISTORY, name))
@@ -258,8 +259,8 @@ class RoomMemory:
         now = self._monotonic()
         wait = self._rates.setdefault((mesh, rate), TokenBucket(rate, now)).take(now)
         if wait:
-            text = "this room has asked for that too often"
-            raise RaveError(Code.RATE_LIMITED, text, hint=f"try again in {count(math.ceil(wait), 'second')}")
+            text = _("this room has asked for that too often")
+            raise RaveError(Code.RATE_LIMITED, text, hint=_("try again in {seconds} s", seconds=math.ceil(wait)))
 
     @property
     def _oldest(self) -> float:
@@ -294,7 +295,7 @@ def _without_user(found: Documents, user: int) -> tuple[Documents, int]:
         try:
             value, here = without_user(parse(document.text), user)
         except RaveError:
-            # It is none of ours, and nobody can tell what in it is about the user.
+            # A bot that was taken over may have written it. What in it is about the user can't be told.
             here, value = 1, None
         if value is None or names_user(document.name, user):
             removed += max(here, 1)
@@ -321,4 +322,4 @@ def _check_name(name: str) -> None:
 
 
 def _refused(why: str) -> RaveError:
-    return RaveError(Code.INVALID_ARGUMENT, f"this can't be kept: {why}")
+    return RaveError(Code.INVALID_ARGUMENT, _("this can't be kept: {why}", why=why))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ravesvc.bot.backend import MAX_DOCUMENT
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.room_document import DocumentSize, Kind
 
@@ -39,15 +40,24 @@ class RoomQuota:
             # Removing is always allowed.
             return
         if size > MAX_DOCUMENT:
-            raise _full(f"this is too much to be kept: {_kib(size)} KiB, and {_kib(MAX_DOCUMENT)} KiB are allowed")
-        if (kind, name) not in room and sum(other is kind for other, _ in room) >= _MAX_DOCUMENTS:
-            raise _full(f"this room keeps {_MAX_DOCUMENTS} of those already, which is as many as it may")
+            text = _(
+                "this is too much to be kept: {size} KiB, and {allowed} KiB are allowed",
+                size=_kib(size),
+                allowed=_kib(MAX_DOCUMENT),
+            )
+            raise _full(text)
+        if (kind, name) not in room and sum(other is kind for other, _name in room) >= _MAX_DOCUMENTS:
+            raise _full(_("this room keeps {n} of those already, which is as many as it may", n=_MAX_DOCUMENTS))
         after = sum(room.values()) - former + size
         if after > _MAX_ROOM:
-            kept = f"this room keeps {_kib(after - size)} KiB already"
-            raise _full(f"{kept}, and may not keep more than {_kib(_MAX_ROOM)} KiB")
+            text = _(
+                "this room keeps {size} KiB already, and may not keep more than {allowed} KiB",
+                size=_kib(after - size),
+                allowed=_kib(_MAX_ROOM),
+            )
+            raise _full(text)
         if after > _SHARE and self._total - former + size > _MAX_HOST:
-            raise _full("all rooms together keep as much as they may")
+            raise _full(_("all rooms together keep as much as they may"))
 
     def note(self, mesh: str, kind: Kind, name: str, size: int) -> None:
         """A document has that size now."""
@@ -65,4 +75,4 @@ def _kib(size: int) -> int:
 
 
 def _full(text: str) -> RaveError:
-    return RaveError(Code.INVALID_ARGUMENT, text, hint="remove something first")
+    return RaveError(Code.INVALID_ARGUMENT, text, hint=_("remove something first"))

@@ -39,10 +39,10 @@ def test_a_user_who_wants_it_is_forgotten_in_all_rooms(site: Site, meshes: list[
     bob = user_id(site, first, BOB)
     says(site, first, ADMIN, f"?admin {bob}")
     says(site, first, BOB, "?setperm ping user")
-    assert "is an admin, and can't be forgotten" in says(site, first, BOB, "?forgetme yes")
+    assert "You are an admin, and can't be forgotten" in says(site, first, BOB, "?forgetme yes")
     says(site, first, ADMIN, f"?admin {bob} remove")
     assert str(bob) in dump(site)
-    assert "write: ?forgetme yes" in says(site, first, BOB, "?forgetme")
+    assert "write ?forgetme yes" in says(site, first, BOB, "?forgetme")
     # Both mutes, their entry as an admin, and whose the permission is.
     assert "Removed: 4 entries about you" in says(site, first, BOB, "?forgetme yes")
     assert str(bob) not in dump(site)

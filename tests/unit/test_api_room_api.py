@@ -274,44 +274,44 @@ def refusing(status: int) -> Reply:
             "vote",
             refusing(404),
             Code.NOT_FOUND,
-            "voting for the video failed: this video is unknown to Rave (HTTP 404)",
+            "voting for the video failed: this video is unknown to Rave",
         ),
         (
             "vote",
             refusing(403),
             Code.FORBIDDEN,
-            "voting for the video failed: Rave does not let the bot do that in this room (HTTP 403)",
+            "voting for the video failed: Rave does not let the bot do that in this room",
         ),
         (
             "like",
             refusing(400),
             Code.BAD_REQUEST,
-            "liking the video failed: Rave does not take this video (HTTP 400)",
+            "liking the video failed: Rave does not take this video",
         ),
         (
             "kick",
             refusing(403),
             Code.FORBIDDEN,
-            "kicking user 900000002 failed: Rave lets only the leader do that (HTTP 403) (make the bot the leader)",
+            "kicking user 900000002 failed: Rave lets only the leader do that (make the bot the leader)",
         ),
         (
             "mute",
             Reply(200, {"success": False}),
             Code.REFUSED,
-            "muting user 7 failed: Rave refuses, most likely because it lets only the leader do that (HTTP 200)"
+            "muting user 7 failed: Rave refuses, most likely because it lets only the leader do that"
             " (make the bot the leader)",
         ),
         (
             "transfer_leadership",
             refusing(404),
             Code.NOT_FOUND,
-            "making user 7 the leader failed: Rave finds no such user in this room (HTTP 404)",
+            "making user 7 the leader failed: Rave finds no such user in this room",
         ),
         (
             "play",
             refusing(404),
             Code.NOT_FOUND,
-            "playing from there failed: Rave finds nothing that plays in this room (HTTP 404)",
+            "playing from there failed: Rave finds nothing that plays in this room",
         ),
         (
             "end_video",
@@ -340,7 +340,7 @@ def test_a_refusal_says_what_was_tried_and_why_not(
 def test_a_refusal_to_register_names_the_provider(authority: Authority, ask: Ask) -> None:
     with serving(authority, refusing(404)) as server:
         error = fails(ask, server, lambda rave: rave.register(replace(VIDEO, provider="vimeo")))
-    assert error.message == "giving Rave the video failed: Rave takes no videos of this provider (HTTP 404)"
+    assert error.message == "giving Rave the video failed: Rave takes no videos of this provider"
 
 
 @pytest.mark.parametrize(
@@ -518,6 +518,6 @@ def test_a_refusal_can_be_said_in_the_language_of_the_room(authority: Authority,
     german = language.load("de")
     said = [language.translate(text, german) for text in (error.message, error.hint)]
     assert said == [
-        "Nutzer 900000002 hinauswerfen ging nicht: Rave lässt das nur den Leiter tun (HTTP 403)",
+        "Nutzer 900000002 hinauswerfen ging nicht: Rave lässt das nur den Leiter tun",
         "mach den Bot zum Leiter",
     ]

@@ -76,7 +76,7 @@ def test_a_command_is_explained() -> None:
         "• Usage: ?quiz <topic> [number]",
         "• Example: ?quiz films 3",
         "• For everybody",
-        "• Again after 5 s",
+        "• You may use it every 5 s",
     ]
     assert ask(with_quiz(), "?help reset", BOB).splitlines() == ["• **?reset**: Begins anew.", "• For admins only"]
 

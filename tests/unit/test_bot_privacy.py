@@ -43,7 +43,7 @@ def test_it_asks_first(text: str) -> None:
     scene = PrivacyScene()
     said = scene.exchange(text)
     assert said.startswith("This removes what is kept of you in all rooms")
-    assert said.endswith("write: ?forgetme yes")
+    assert said.endswith("To go on, write ?forgetme yes")
     assert scene.forgotten == []
 
 
@@ -58,9 +58,9 @@ def test_whoever_confirms_is_forgotten(entries: int, words: str) -> None:
 
 
 def test_it_says_why_not() -> None:
-    error = RaveError(Code.INVALID_ARGUMENT, f"user {ANN} is an admin, and can't be forgotten", hint="ask another")
+    error = RaveError(Code.INVALID_ARGUMENT, "you are an admin, and can't be forgotten", hint="ask another")
     said = PrivacyScene(error=error).exchange("?forgetme yes")
-    assert said.startswith(f"User {ANN} is an admin, and can't be forgotten. Ask another")
+    assert said.startswith("You are an admin, and can't be forgotten. Ask another")
     assert incident(said)
 
 

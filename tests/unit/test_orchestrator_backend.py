@@ -12,6 +12,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.bot.command import FIXED_COMMANDS
+from ravesvc.bot.language import RemoteText, load, translate
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, method, policy_decides
 from ravesvc.errors import Code, RaveError
@@ -726,8 +727,12 @@ def test_a_user_who_wants_it_is_forgotten_everywhere_and_not_named_in_the_log(
             for child in (site.child, site.other):
                 assert child.known == {"forgotten": [EVE]}
                 assert await child.ask("ReadDocument", "s", "queue") == [True, f'[{{"user":{BOB}}}]']
-            for actor in (ANN, 0):
-                assert (await refused(site.child, "ForgetUser", "t", actor)).code is Code.INVALID_ARGUMENT
+            assert (await refused(site.child, "ForgetUser", "t", 0)).code is Code.INVALID_ARGUMENT
+            error = await refused(site.child, "ForgetUser", "t", ANN)
+            assert error.code is Code.INVALID_ARGUMENT
+            assert translate(RemoteText(error.attributes["said"]), load("de")) == (
+                "du bist Admin und kannst nicht vergessen werden (lass dir dieses Recht zuerst entziehen)"
+            )
 
     with caplog.at_level(logging.INFO):
         run(body())

@@ -204,7 +204,7 @@ def test_a_room_that_writes_too_often_has_to_wait_and_others_have_not(run: Run) 
             for call in (made.memory.write_document(A, "queue", "[]"), made.memory.append_history(A, "p", "{}")):
                 error = await refused(call)
                 assert error.code is Code.RATE_LIMITED
-                assert error.hint == "try again in 1 second"
+                assert error.hint == "try again in 1 s"
             await made.memory.write_document(B, "queue", "[]")
             assert await made.memory.read_document(A, "queue") == "[]"
             made.later(1)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from ravesvc.bot.language import RemoteText, load, translate
 from ravesvc.errors import RaveError
 from ravesvc.orchestrator import room_quota
 from ravesvc.orchestrator.room_quota import RoomQuota
@@ -68,3 +69,23 @@ def test_when_the_host_is_full_small_rooms_may_still_grow(monkeypatch: pytest.Mo
     assert "all rooms together" in refusal(quota, "c", "queue", 16 * KIB + 1)
     quota.note("a", DOCUMENT, "queue", 10 * KIB)
     assert refusal(quota, "b", "hits", 50 * KIB) == ""
+
+
+def test_the_room_is_told_in_its_language() -> None:
+    quota = RoomQuota(
+        [
+            *(sized("a", f"name-{number}", 1) for number in range(16)),
+            *(sized("b", name, 60 * KIB) for name in ("one", "two")),
+        ]
+    )
+    german = load("de")
+    said = [
+        translate(RemoteText(refusal(quota, *asked).partition(": ")[2]), german)
+        for asked in (("a", "one", 61 * KIB), ("a", "one", 1), ("b", "three", 60 * KIB))
+    ]
+    assert said == [
+        "das ist zu viel zum Speichern: 61 KiB, und erlaubt sind 60 KiB (entferne zuerst etwas)",
+        "dieser Raum hat schon 16 davon gespeichert, mehr dürfen es nicht sein (entferne zuerst etwas)",
+        "dieser Raum hat schon 120 KiB gespeichert, und mehr als 128 KiB dürfen es nicht sein"
+        " (entferne zuerst etwas)",
+    ]

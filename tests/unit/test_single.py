@@ -783,7 +783,7 @@ def test_a_room_remembers_and_forgets_a_user_who_wants_it(run: Run, site: Single
             assert manager._house
             parent = manager._house._rooms._parent(site.mesh)
             assert len(await parent.read_history("noted", 5)) == 1, "also after a restart"
-            assert (await site.say("?forgetme", user="bob"))[0].endswith("write: ?forgetme yes")
+            assert (await site.say("?forgetme", user="bob"))[0].endswith("write ?forgetme yes")
             assert await site.say("?forgetme yes", user="bob") == ["Removed: 2 entries about you"]
             assert await parent.read_document("notes") == f'[{{"user":{ANN}}}]'
             assert await parent.read_history("noted", 5) == []

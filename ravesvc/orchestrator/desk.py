@@ -200,6 +200,9 @@ class Desk:
 
     async def read_document(self, mesh: str, name: str) -> str | None:
         """A document of the room; None if there is none. Raises InvalidArgument, RateLimited, StoreUnavailable."""
+        if self._state.error:
+            # Bots ask by themselves until they are answered, all of them, and the log has the outage already.
+            raise RaveError(*_WORDS[Code.STORE])
         with _in_chat_words(mesh):
             return await self._memory.read_document(mesh, name)
 

@@ -751,3 +751,21 @@ def test_a_store_that_is_away_is_told_in_words_for_the_room(run: Run, bus_addres
                 assert DOWN.message not in error.message
 
     run(body())
+
+
+def test_an_outage_is_logged_once_and_not_whenever_a_bot_asks_for_its_memory(
+    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.store.failure = DOWN
+            with contextlib.suppress(RaveError):
+                await site.state.refresh()
+            caplog.clear()
+            for _ in range(2):
+                error = await refused(site.child, "ReadDocument", "s", "queue")
+                assert error.code is Code.STORE
+                assert error.message.endswith("the store can't be used now")
+
+    run(body())
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -25,7 +25,10 @@ from ravesvc.video import Video
 T = TypeVar("T")
 
 # Thirty calls a minute, and some at once: to play a video takes two, to show what a search has found three.
-RATE = Rate(20, 0.5)
+# What moderates and what plays the queue have rates of their own, or a user who repeats ?like would stop both.
+MODERATION_RATE = Rate(10, 0.5)
+PLAYING_RATE = Rate(20, 0.5)
+OTHER_RATE = Rate(20, 0.5)
 # A longer pause than this, in seconds, is told to the user who waits for the answer.
 _MAX_PAUSE_S = 5.0
 _MAX_URL = 2000
@@ -93,7 +96,9 @@ class HttpRoomApi:
         self._asking = asking
         self._clock = clock
         self._wall = wall
-        self._rate = TokenBucket(RATE, clock())
+        self._moderation = TokenBucket(MODERATION_RATE, clock())
+        self._playing = TokenBucket(PLAYING_RATE, clock())
+        self._other = TokenBucket(OTHER_RATE, clock())
 
     async def register(self, video: Video) -> str:
         """See `RoomApi`."""
@@ -101,7 +106,9 @@ class HttpRoomApi:
         if video.provider != _YOUTUBE:
             self._require_enabled(what, "other_providers")
         path = f"/videos/{video.provider}"
-        video_id = await self._ask(what, "POST", path, _ABOUT_NEW_VIDEO, models.video_id, _description(video))
+        video_id = await self._ask(
+            self._playing, what, "POST", path, _ABOUT_NEW_VIDEO, models.video_id, _description(video)
+        )
         return f"{await self._video_base()}{path}/{video_id}"
 
     async def vote(self, url: str) -> None:
@@ -109,13 +116,13 @@ class HttpRoomApi:
         now = self._wall()
         when = int(now * 1000) if self._unconfirmed.vote_time == "milliseconds" else now
         body = {"deviceId": self._api.device_id, "time": when, "url": _video_url(url)}
-        await self._do(_("voting for the video"), "POST", f"{self._path}/votes", _ABOUT_VIDEO, body)
+        await self._do(self._playing, _("voting for the video"), "POST", f"{self._path}/votes", _ABOUT_VIDEO, body)
 
     async def clear_votes(self) -> None:
         """See `RoomApi`."""
         what = _("clearing the votes")
         self._require_enabled(what, "clear_votes")
-        await self._do(what, "POST", f"{self._path}/votes/clear", _ABOUT_PLAYBACK)
+        await self._do(self._other, what, "POST", f"{self._path}/votes/clear", _ABOUT_PLAYBACK)
 
     async def like(self, url: str, instance_id: str) -> None:
         """See `RoomApi`."""
@@ -129,7 +136,7 @@ class HttpRoomApi:
         """See `RoomApi`."""
         query = urlencode(_opinion(opinion, url, instance_id))
         path = f"{self._path}/likeskip?{query}"
-        await self._do(_("withdrawing the opinion on the video"), "DELETE", path, _ABOUT_VIDEO)
+        await self._do(self._other, _("withdrawing the opinion on the video"), "DELETE", path, _ABOUT_VIDEO)
 
     async def set_playback(self, position: float, *, playing: bool) -> None:
         """See `RoomApi`."""
@@ -138,42 +145,54 @@ class HttpRoomApi:
         if not math.isfinite(position) or position < 0:
             raise RaveError(Code.INVALID_ARGUMENT, _("a position in a video is a number of seconds from 0 on"))
         body = {"position": position, "state": "PLAY" if playing else "PAUS", "time": self._wall()}
-        await self._do(what, "PUT", f"{self._path}/state", _ABOUT_PLAYBACK, body)
+        await self._do(self._other, what, "PUT", f"{self._path}/state", _ABOUT_PLAYBACK, body)
 
     async def end_video(self) -> None:
         """See `RoomApi`."""
         what = _("ending the video")
         self._require_enabled(what, "end_video")
-        await self._do(what, "POST", f"{self._path}/state/endstream", _ABOUT_PLAYBACK)
+        await self._do(self._other, what, "POST", f"{self._path}/state/endstream", _ABOUT_PLAYBACK)
 
     async def kick(self, user: int) -> None:
         """See `RoomApi`."""
         body = {"deviceId": self._api.device_id, "ids": [_user(user)], "includeOnline": False}
-        await self._do(_("kicking user {user}", user=user), "POST", f"{self._path}/kick", _ABOUT_USER, body)
+        await self._do(
+            self._moderation, _("kicking user {user}", user=user), "POST", f"{self._path}/kick", _ABOUT_USER, body
+        )
 
     async def mute(self, user: int) -> None:
         """See `RoomApi`."""
         await self._do(
-            _("muting user {user}", user=user), "POST", f"{self._path}/mute/{_user(user)}", _ABOUT_USER, {}
+            self._moderation,
+            _("muting user {user}", user=user),
+            "POST",
+            f"{self._path}/mute/{_user(user)}",
+            _ABOUT_USER,
+            {},
         )
 
     async def unmute(self, user: int) -> None:
         """See `RoomApi`."""
         await self._do(
-            _("unmuting user {user}", user=user), "POST", f"{self._path}/unmute/{_user(user)}", _ABOUT_USER, {}
+            self._moderation,
+            _("unmuting user {user}", user=user),
+            "POST",
+            f"{self._path}/unmute/{_user(user)}",
+            _ABOUT_USER,
+            {},
         )
 
     async def transfer_leadership(self, user: int) -> None:
         """See `RoomApi`."""
         body = {"newLeaderId": _user(user)}
         what = _("making user {user} the leader", user=user)
-        await self._do(what, "POST", f"{self._path}/transferleadership", _ABOUT_USER, body)
+        await self._do(self._moderation, what, "POST", f"{self._path}/transferleadership", _ABOUT_USER, body)
 
     async def upload(self, picture: Picture) -> Media:
         """See `RoomApi`."""
         what = _("sending a picture")
         body = {"media": [{"index": 0, "mime": picture.mime, "isExplicit": False}]}
-        where = await self._ask(what, "POST", f"{self._path}/images/upload", _ABOUT_PICTURE, place, body)
+        where = await self._ask(self._other, what, "POST", f"{self._path}/images/upload", _ABOUT_PICTURE, place, body)
         try:
             await self._uploads.send(where, picture)
         except RaveError as e:
@@ -185,17 +204,19 @@ class HttpRoomApi:
         what = _("reading the profile of user {user}", user=user)
         self._require_enabled(what, "profiles")
         path = f"/profiles/{_user(user)}?exclude=false&clientVersion=1"
-        return await self._ask(what, "GET", path, _ABOUT_PROFILE, models.profile)
+        return await self._ask(self._other, what, "GET", path, _ABOUT_PROFILE, models.profile)
 
     async def _give(self, what: str, opinion: Opinion, url: str, instance_id: str) -> None:
-        await self._do(what, "PUT", f"{self._path}/likeskip", _ABOUT_VIDEO, _opinion(opinion, url, instance_id))
+        await self._do(
+            self._other, what, "PUT", f"{self._path}/likeskip", _ABOUT_VIDEO, _opinion(opinion, url, instance_id)
+        )
 
     async def _video_base(self) -> str:
         """What the URLs of videos begin with: the room's, if it is to be that and the room plays something."""
         if self._unconfirmed.video_host == "rave":
             return DEFAULT_API
         what = _("reading what the room plays")
-        return await self._ask(what, "GET", self._path, {}, models.video_base) or DEFAULT_API
+        return await self._ask(self._playing, what, "GET", self._path, {}, models.video_base) or DEFAULT_API
 
     def _require_enabled(self, what: str, switch: str) -> None:
         """Raise `RaveError` (InvalidArgument) for what rave.yaml has switched off."""
@@ -204,9 +225,9 @@ class HttpRoomApi:
             hint = _("who runs the bot may set {option} to true in rave.yaml", option=option)
             raise RaveError(Code.INVALID_ARGUMENT, _("{what} is switched off for this bot", what=what), hint=hint)
 
-    def _take_token(self, what: str) -> None:
+    def _take_token(self, calls: TokenBucket, what: str) -> None:
         """Take one of the calls that we may make; raise `RaveError` (RateLimited) when there is none left."""
-        wait = self._rate.take(self._clock())
+        wait = calls.take(self._clock())
         if wait > 0:
             seconds = math.ceil(wait)
             text = _("{what} has to wait: the bot has asked Rave for a lot in this room", what=what)
@@ -214,13 +235,20 @@ class HttpRoomApi:
             raise RaveError(Code.RATE_LIMITED, text, hint=hint, retry_after=seconds)
 
     async def _do(
-        self, what: str, method: str, path: str, refusals: Mapping[Code, str], body: dict[str, Any] | None = None
+        self,
+        calls: TokenBucket,
+        what: str,
+        method: str,
+        path: str,
+        refusals: Mapping[Code, str],
+        body: dict[str, Any] | None = None,
     ) -> None:
         """Ask for what has no answer but yes or no."""
-        await self._ask(what, method, path, refusals, lambda _answer: None, body)
+        await self._ask(calls, what, method, path, refusals, lambda _answer: None, body)
 
     async def _ask(
         self,
+        calls: TokenBucket,
         what: str,
         method: str,
         path: str,
@@ -228,8 +256,8 @@ class HttpRoomApi:
         read: Callable[[Object], T],
         body: dict[str, Any] | None = None,
     ) -> T:
-        """What `read` makes of the answer; `refusals` say what a refusal means here."""
-        self._take_token(what)
+        """What `read` makes of the answer; it counts as one of `calls`, `refusals` say what a refusal means here."""
+        self._take_token(calls, what)
         try:
             with self._asking():
                 return await self._api.call(what, method, path, read, body, may_repeat=_may_repeat)

@@ -34,6 +34,8 @@ _MAX_LISTED = 10
 # For a picture from its provider to Rave; the hit matters more.
 _PICTURE_S = 15.0
 _SEARCH_COOLDOWN_S = 5.0
+# Each asks Rave; one user must not use up what the bot may ask for.
+_VOTE_COOLDOWN_S = 5.0
 
 
 def register(registry: Registry, player: Player, backend: Backend, *, wall: Callable[[], float] = time.time) -> None:
@@ -44,7 +46,13 @@ def register(registry: Registry, player: Player, backend: Backend, *, wall: Call
     add("search", _("Finds videos."), usage=some, example="big buck bunny", cooldown=_SEARCH_COOLDOWN_S)(
         commands.search
     )
-    add("set", _("Votes for a video that was found, past the queue."), usage=_("<number>"), example="1")(commands.set)
+    add(
+        "set",
+        _("Votes for a video that was found, past the queue."),
+        usage=_("<number>"),
+        example="1",
+        cooldown=_VOTE_COOLDOWN_S,
+    )(commands.set)
     add(
         "play",
         _("Plays a video, or queues it while another one plays."),
@@ -56,7 +64,7 @@ def register(registry: Registry, player: Player, backend: Backend, *, wall: Call
     add("skip", _("Skips your video, or votes to skip that of another user."))(commands.skip)
     add("clear", _("Empties the queue."), permission=Permission.ADMIN)(commands.clear)
     add("nowplaying", _("Tells what plays, and who asked for it."))(commands.nowplaying)
-    add("like", _("Likes what plays."))(commands.like)
+    add("like", _("Likes what plays."), cooldown=_VOTE_COOLDOWN_S)(commands.like)
 
 
 class _VideoCommands:

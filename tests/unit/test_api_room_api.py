@@ -13,7 +13,7 @@ import pytest
 
 from ravesvc.api.client import Api
 from ravesvc.api.models import Opinion, Profile
-from ravesvc.api.room_api import RATE, HttpRoomApi
+from ravesvc.api.room_api import MODERATION_RATE, OTHER_RATE, PLAYING_RATE, HttpRoomApi
 from ravesvc.api.upload import Uploads
 from ravesvc.bot import language
 from ravesvc.bot.room_api import RoomApi
@@ -452,8 +452,8 @@ def test_a_bot_asks_no_more_than_so_often(authority: Authority, run: Run, slept:
     async def main() -> None:
         nonlocal now
         async with opened(server, authority, slept, clock=lambda: now) as rave:
-            for _ in range(RATE.burst):
-                await rave.vote(URL)
+            for _ in range(MODERATION_RATE.burst):
+                await rave.mute(7)
             with pytest.raises(RaveError) as caught:
                 await rave.kick(7)
             assert caught.value.code is Code.RATE_LIMITED
@@ -468,7 +468,27 @@ def test_a_bot_asks_no_more_than_so_often(authority: Authority, run: Run, slept:
 
     with serving(authority, FINE) as server:
         run(main())
-    assert len(server.asked) == RATE.burst + 1
+    assert len(server.asked) == MODERATION_RATE.burst + 1
+
+
+def test_likes_leave_calls_for_the_queue_and_both_leave_some_for_moderation(
+    authority: Authority, run: Run, slept: list[float]
+) -> None:
+    async def use_up(calls: int, call: Callable[[], Awaitable[object]]) -> None:
+        for _ in range(calls):
+            await call()
+        with pytest.raises(RaveError) as caught:
+            await call()
+        assert caught.value.code is Code.RATE_LIMITED
+
+    async def main() -> None:
+        async with opened(server, authority, slept, clock=lambda: 0.0) as rave:
+            await use_up(OTHER_RATE.burst, lambda: rave.like(URL, INSTANCE))
+            await use_up(PLAYING_RATE.burst, lambda: rave.vote(URL))
+            await use_up(MODERATION_RATE.burst, lambda: rave.kick(7))
+
+    with serving(authority, FINE) as server:
+        run(main())
 
 
 def test_what_is_around_a_request_may_refuse_it_and_sees_it_fail(authority: Authority, ask: Ask) -> None:

@@ -331,7 +331,9 @@ def test_hits_survive_a_restart_and_only_those_of_the_last_search_have_numbers()
 
     async def choose() -> None:
         assert await after.says("?set 1") == "Voted for: The tundra film"
+        after.now += 5
         assert (await after.says("?set 3")).startswith("No search here has found a number 3")
+        after.now += 5
         assert await after.says("?set", reply_to=found[0]) == "Voted for: The glacier film"
 
     before.hold(search)
@@ -673,8 +675,22 @@ def test_like_is_about_what_plays() -> None:
     async def body() -> None:
         assert (await party.says("?like")).startswith("Nothing plays")
         await party.talk("?play harbour")
-        assert await party.says("?like") == "Liked"
+        assert await party.says("?like", BOB) == "Liked"
         assert party.theatre.calls("like") == ["https://rave.example/videos/youtube/harbour"]
+
+    party.hold(body)
+
+
+@pytest.mark.parametrize("command", ["like", "set 1"])
+def test_a_user_who_votes_again_and_again_has_to_wait(command: str) -> None:
+    party = Party()
+
+    async def body() -> None:
+        await party.talk(f"?{command}")
+        assert (await party.says(f"?{command}")).endswith("again in 5 s")
+        assert not (await party.says(f"?{command}", BOB)).endswith("again in 5 s")
+        party.now += 5
+        assert not (await party.says(f"?{command}")).endswith("again in 5 s")
 
     party.hold(body)
 

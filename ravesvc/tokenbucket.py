@@ -28,11 +28,15 @@ class TokenBucket:
 
     def take(self, now: float) -> float:
         """Take a token and return 0.0, or take none and return the seconds until there will be one."""
+        wait = self.wait(now)
+        if not wait:
+            self._tokens -= 1.0
+        return wait
+
+    def wait(self, now: float) -> float:
+        """The seconds until there will be a token, 0.0 if there is one. Takes none."""
         self._refill(now)
-        if self._tokens < 1.0 - _EPSILON:
-            return (1.0 - self._tokens) / self._rate.per_second
-        self._tokens -= 1.0
-        return 0.0
+        return (1.0 - self._tokens) / self._rate.per_second if self._tokens < 1.0 - _EPSILON else 0.0
 
     def change(self, rate: Rate, now: float) -> None:
         """Refill at another rate from now on; what is there already stays, up to the new burst."""

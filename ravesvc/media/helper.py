@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 IDLE_S = 300.0
 # Seconds that a request may take to arrive, and its answer to be read.
 _TRANSFER_S = 5.0
+# Connections at once; more wait in the listener's backlog.
 _MAX_CONNECTIONS = 64
 
 
@@ -81,6 +82,7 @@ class Helper:
         try:
             await self._over.wait()
         finally:
+            self._over.set()
             loop.remove_reader(self._listener)
             self._wake()
             for task in self._serving:
@@ -93,26 +95,26 @@ class Helper:
         except OSError:
             # The client is gone again.
             return
-        if problem := self._objection(sock):
-            _log.warning("A connection was closed: %s", problem)
+        if (user := wire.peer_user(sock)) not in self._users:
+            _log.warning("A connection was closed: it is of the user %d", user)
             sock.close()
             return
         self._wake()
         sock.setblocking(False)  # noqa: FBT003 - the standard library's
-        task = asyncio.get_running_loop().create_task(self._serve(sock))
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._serve(sock))
         self._serving.add(task)
         task.add_done_callback(self._served)
-
-    def _objection(self, sock: socket.socket) -> str:
-        """Why a connection is not served; empty if it is."""
-        user = wire.peer_user(sock)
-        if user not in self._users:
-            return f"it is of the user {user}"
-        return "there are too many" if len(self._serving) >= _MAX_CONNECTIONS else ""
+        if len(self._serving) >= _MAX_CONNECTIONS:
+            # Until one of them has been served.
+            loop.remove_reader(self._listener)
 
     def _served(self, task: asyncio.Task[None]) -> None:
         self._serving.discard(task)
-        if not self._serving and not self._over.is_set():
+        if self._over.is_set():
+            return
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+        if not self._serving:
             self._rest()
 
     def _rest(self) -> None:
@@ -129,6 +131,9 @@ class Helper:
             try:
                 async with asyncio.timeout(_TRANSFER_S):
                     line = await _request(sock)
+                if wire.is_closed(sock):
+                    # It has waited for its turn for too long: an answer would cost the provider's quota for nothing.
+                    return
                 answer, picture = await self._answer(line)
                 async with asyncio.timeout(_TRANSFER_S):
                     await _deliver(sock, answer, picture)

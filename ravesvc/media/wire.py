@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import os
+import select
 import socket
 import struct
 
@@ -50,6 +51,13 @@ def peer_user(sock: socket.socket) -> int:
     size = struct.calcsize("3i")
     _, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     return int(user)
+
+
+def is_closed(sock: socket.socket) -> bool:
+    """Whether the other side has closed the connection: it reads nothing any more."""
+    poll = select.poll()
+    poll.register(sock, 0)
+    return bool(poll.poll(0))
 
 
 async def _receive_some(sock: socket.socket, received: list[int]) -> bytes:

@@ -371,16 +371,78 @@ def test_a_request_that_does_not_end_is_given_up(path: Path, monkeypatch: pytest
     run_coroutine(body())
 
 
-def test_more_connections_than_allowed_are_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Held:
+    """A `Source` whose answers are held back until `release` is set."""
+
+    def __init__(self) -> None:
+        self.release = asyncio.Event()
+        self.asked: list[str] = []
+        self.under_way = 0
+        self.most = 0
+        self.source = Answering(self._answer)
+
+    async def _answer(self, text: str) -> list[Video]:
+        self.asked.append(text)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await self.release.wait()
+        self.under_way -= 1
+        return [VIDEO]
+
+
+def test_more_connections_than_allowed_wait_for_their_turn(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helper_module, "_MAX_CONNECTIONS", 2)
+
+    async def body() -> None:
+        held = Held()
+        async with helping(path, held.source) as client:
+            asking = [asyncio.create_task(client.search(str(number))) for number in range(6)]
+            await until(lambda: held.under_way == 2)
+            held.release.set()
+            assert await asyncio.gather(*asking) == [[VIDEO]] * 6
+            assert (held.most, len(held.asked)) == (2, 6)
+
+    run_coroutine(body())
+
+
+def test_nothing_is_asked_for_a_client_that_has_gone_while_it_waited(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(helper_module, "_MAX_CONNECTIONS", 1)
 
     async def body() -> None:
-        async with helping(path, saying([VIDEO])) as client:
+        held = Held()
+        async with helping(path, held.source) as client:
+            first = asyncio.create_task(client.search("first"))
+            await until(lambda: held.under_way == 1)
             with socket.socket(socket.AF_UNIX) as sock:
-                sock.setblocking(False)
                 sock.connect(str(path))
-                with pytest.raises(RaveError, match="not running"):
-                    await client.search("x")
+                sock.sendall(messages.Request(ask=messages.Ask.SEARCH, text="gone").to_bytes())
+            last = asyncio.create_task(client.search("last"))
+            held.release.set()
+            assert await asyncio.gather(first, last) == [[VIDEO]] * 2
+            assert held.asked == ["first", "last"]
+
+    run_coroutine(body())
+
+
+def test_a_helper_that_is_ended_while_it_has_too_much_to_do_accepts_no_more(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper_module, "_MAX_CONNECTIONS", 1)
+
+    async def body() -> None:
+        held = Held()
+        with listening(path) as listener:
+            serving = asyncio.create_task(Helper(listener, held.source, {os.geteuid()}).serve(60.0))
+            asking = asyncio.create_task(HelperClient(str(path)).search("x"))
+            await until(lambda: held.under_way == 1)
+            serving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+            with pytest.raises(RaveError, match="not running"):
+                await asking
+            assert not asyncio.get_running_loop().remove_reader(listener)
 
     run_coroutine(body())
 

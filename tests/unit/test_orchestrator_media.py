@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from ravesvc.media.settings import VideoOptions
 from ravesvc.orchestrator import media
 from ravesvc.orchestrator.media import Videos
 from ravesvc.video import Video
+from tests.unit.conftest import until
 from tests.unit.fake_systemd import MESH, OTHER
 
 Run = Callable[[Any], Any]
@@ -20,13 +22,17 @@ OPTIONS = VideoOptions(searches_per_user=2, searches_per_room=3, searches_per_ho
 class Source:
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
+        self.release = asyncio.Event()
+        self.release.set()
 
     async def search(self, words: str) -> Sequence[Video]:
         self.asked.append(("search", words))
+        await self.release.wait()
         return [VIDEO]
 
     async def look_up(self, link: str) -> Video:
         self.asked.append(("look_up", link))
+        await self.release.wait()
         return VIDEO
 
     async def picture(self, provider: str, video_id: str) -> bytes:
@@ -66,8 +72,6 @@ def test_a_user_a_room_and_the_host_have_limits(run: Run) -> None:
         assert (
             await site.refusal(MESH, 1) == "you have asked for many videos in the last hour (try again in 30 minutes)"
         )
-        # In another room it is the same user.
-        assert (await site.refusal(OTHER, 1)).startswith("you have asked")
         await site.videos.search(MESH, 2, "x")
         assert (await site.refusal(MESH, 2)).startswith("this room has asked")
         await site.videos.search(OTHER, 3, "x")
@@ -105,17 +109,74 @@ def test_look_ups_and_pictures_have_limits_of_their_own(run: Run) -> None:
     run(body())
 
 
-def test_those_who_were_not_seen_for_longest_are_forgotten(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media, "_MAX_BUCKETS", 4)
-
+def test_a_bot_that_asks_as_another_user_uses_up_nothing_of_the_users_other_rooms(run: Run) -> None:
     async def body() -> None:
         site = Site()
         for _ in range(2):
             await site.videos.search(MESH, 1, "x")
-        await site.videos.search(OTHER, 2, "x")
-        assert len(site.videos._searches._buckets) == 4
-        # The host and what was used last are still there.
-        assert ("user", 1) not in site.videos._searches._buckets
-        assert "host" in site.videos._searches._buckets
+        assert (await site.refusal(MESH, 1)).startswith("you have asked")
+        await site.videos.search(OTHER, 1, "x")
+
+    run(body())
+
+
+def test_a_request_that_is_refused_costs_nothing(run: Run) -> None:
+    async def body() -> None:
+        site = Site()
+        for actor in 1, 2, 3:
+            await site.videos.search(MESH, actor, "x")
+        for _ in range(3):
+            assert (await site.refusal(MESH, 1)).startswith("this room has asked")
+        # The room has a search again; of the user's two one is left.
+        site.now += 1200.0
+        await site.videos.search(MESH, 1, "x")
+
+    run(body())
+
+
+def test_invented_users_change_no_limit_of_others(run: Run) -> None:
+    async def body() -> None:
+        site = Site()
+        for actor in 1, 1:
+            await site.videos.search(OTHER, actor, "x")
+        for actor in 1, 2, 3:
+            await site.videos.search(MESH, actor, "x")
+        for actor in range(4, 3000):
+            await site.refusal(MESH, actor)
+        assert (await site.refusal(OTHER, 1)).startswith("you have asked")
+        assert (await site.refusal(OTHER, 2)).startswith("the rooms of this bot have asked")
+        assert len(site.source.asked) == 5
+
+    run(body())
+
+
+def test_only_what_an_hour_can_have_used_is_kept(run: Run) -> None:
+    async def body() -> None:
+        site = Site()
+        for number in range(40):
+            await site.videos.search(f"mesh {number}", number, "x")
+            await site.videos.search("busy", 7, "x")
+            site.now += 1800.0
+        for buckets in site.videos._searches._users, site.videos._searches._rooms:
+            assert len(buckets._kept) <= 2 * OPTIONS.searches_per_host
+
+    run(body())
+
+
+def test_a_room_has_few_requests_under_way_and_holds_up_no_other(run: Run) -> None:
+    async def body() -> None:
+        site = Site()
+        site.source.release.clear()
+        asking = [
+            asyncio.create_task(site.videos.look_up(MESH, number % 3, "slow")) for number in range(media._AT_ONCE + 5)
+        ]
+        await until(lambda: len(site.source.asked) >= media._AT_ONCE)
+        other = asyncio.create_task(site.videos.search(OTHER, 1, "x"))
+        await until(lambda: ("search", "x") in site.source.asked)
+        assert site.source.asked == [("look_up", "slow")] * media._AT_ONCE + [("search", "x")]
+        site.source.release.set()
+        assert await asyncio.gather(*asking) == [VIDEO] * len(asking)
+        assert await other == [VIDEO]
+        assert not site.videos._turns
 
     run(body())

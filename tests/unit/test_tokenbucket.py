@@ -13,6 +13,12 @@ def test_a_bucket_gives_a_burst_then_a_steady_rate() -> None:
     assert bucket.take(2.0) == pytest.approx(2.0)
 
 
+def test_asking_for_the_wait_takes_nothing() -> None:
+    bucket = TokenBucket(Rate(1, 0.5), 0.0)
+    assert [bucket.wait(0.0), bucket.wait(0.0), bucket.take(0.0)] == [0.0, 0.0, 0.0]
+    assert [bucket.wait(0.0), bucket.wait(1.0), bucket.take(2.0)] == [2.0, 1.0, 0.0]
+
+
 def test_a_bucket_does_not_save_more_than_its_burst() -> None:
     bucket = TokenBucket(Rate(2, 1.0), 0.0)
     assert [bucket.take(1e6) for _ in range(3)] == [0.0, 0.0, 1.0]

@@ -8,7 +8,8 @@ it is estimated:
     someone joins: the state says time 1500 again, and nothing new about the clock.
 
 A message that was under way for long, or waited while the machine slept, says a time that is past. So of the last
-few, the one counts that has the server's clock furthest ahead.
+few, the one counts that has the server's clock furthest ahead. One that is wrong and far in the future would count
+until as many later ones have come, so it is ignored.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections import deque
 from collections.abc import Callable
 
 _KEPT = 8
+# Seconds by which the server's clock may be ahead of ours. A machine whose clock is further behind learns nothing.
+_MAX_AHEAD_S = 86_400.0
 # Unlike the monotonic clock it goes on while the machine sleeps. macOS lacks it, and has the other one do so.
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -60,6 +63,8 @@ class ServerClock:
 
     def heard(self, set_at: float) -> None:
         """A state message has come in that was set at this moment of the server's clock."""
+        if set_at > self._wall() + _MAX_AHEAD_S:
+            return
         before, self._last = self._last, set_at
         ahead = set_at - self._steady()
         if before is not None and set_at > before:

@@ -229,6 +229,11 @@ def test_behind_a_proxy_the_proxy_decides_what_can_be_reached(site: Site) -> Non
         ("::ffff:10.1.2.3", False),
         ("::ffff:93.184.215.14", True),
         ("2002:0a01:0203::1", False),
+        ("64:ff9b::10.1.2.3", False),
+        ("64:ff9b::127.0.0.1", False),
+        ("64:ff9b::93.184.215.14", True),
+        ("64:ff9b:1::10.1.2.3", False),
+        ("fec0::1", False),
     ],
 )
 def test_which_addresses_are_of_the_public_internet(address: str, public: bool) -> None:

@@ -86,6 +86,20 @@ def test_a_server_whose_clock_was_put_right_is_believed_after_a_while() -> None:
     assert times.error == 0
 
 
+def test_a_time_far_in_the_future_teaches_nothing_not_even_the_next_connection() -> None:
+    times = Times()
+    times.clock.heard(5e9)
+    assert times.error == 0
+    times.clock.heard(times.server)
+    times.clock.heard(5e9)
+    times.pass_(30)
+    times.clock.heard(times.server)
+    assert times.clock.learned
+    assert times.error == 0
+    times.clock.connected()
+    assert times.error == 0
+
+
 def test_after_a_reconnection_the_first_message_is_old_again_but_what_was_learned_holds() -> None:
     times = Times(wrong=300.0)
     times.clock.heard(times.server - HOUR)

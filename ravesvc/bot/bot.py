@@ -120,6 +120,8 @@ class Bot:
         self._room: RoomLike | None = None
         self._watchers: list[Callable[[Change], None]] = []
         self._commands = Tasks(self._limits.running)
+        # For admins, when what others have asked for takes all places.
+        self._commands_of_admins = Tasks(self._limits.reserved)
         self._others = Tasks(self._limits.running)
         # By source: what is slow, or never ends, takes no place away from anything else.
         self._foreign: dict[tuple[str, Tasks], Tasks] = {}
@@ -164,7 +166,7 @@ class Bot:
     async def close(self) -> None:
         """Detach, cancel all handlers and return when they have ended."""
         self.detach()
-        for tasks in (self._commands, self._others, *self._foreign.values()):
+        for tasks in (self._commands, self._commands_of_admins, self._others, *self._foreign.values()):
             await tasks.close()
         await self.outbox.close()
 
@@ -185,7 +187,7 @@ class Bot:
         """Return when all that was begun has ended: commands, event handlers and answers."""
         # A command may have others begin.
         for _round in range(2):
-            for tasks in (*self._foreign.values(), self._commands, self._others):
+            for tasks in (*self._foreign.values(), self._commands, self._commands_of_admins, self._others):
                 await tasks.settle()
 
     def on_chat(self, message: ChatMessage) -> None:
@@ -199,7 +201,7 @@ class Bot:
             self._emit(EventKind.MESSAGE, [message.sender], message)
         elif self._may_run(command, message):
             context = self._context(room, command, invocation, message)
-            if not self._tasks(command.source, self._commands).start(self._run, context):
+            if not self._start(context):
                 # Unlike the rate, this is no fault of the asker's: somebody may want to know what takes so long.
                 incident = new_incident()
                 log.warning("%s", with_incident(f"command {command.title} not run: too many are running", incident))
@@ -302,6 +304,14 @@ class Bot:
         log.debug("command %s of user %s exceeds the rate", command.name, message.sender)
         if refusal.first:
             self._tell(message, text)
+
+    def _start(self, context: Context) -> bool:
+        """Run a command; False when too many are running."""
+        source = context.command.source
+        if self._tasks(source, self._commands).start(self._run, context):
+            return True
+        is_admin = context.user_id in context.permissions.admins
+        return is_admin and not source and self._commands_of_admins.start(self._run, context)
 
     def _tasks(self, source: str, own: Tasks) -> Tasks:
         """Where something of a source runs: `own` for what is the program's, for others a place like it."""

@@ -23,6 +23,7 @@ class Limits:
     queued: int = 32  # messages waiting to be sent
     length: int = 1000  # characters in one message; how many Rave takes is unknown, hence a cautious number
     running: int = 8  # commands running at the same time; as many event handlers besides
+    reserved: int = 2  # commands of admins, beyond those
     seconds: float = 60.0  # for one command or one event handler
 
 

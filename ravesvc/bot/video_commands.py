@@ -12,7 +12,7 @@ from ravesvc import fields
 from ravesvc.bot import video_words as words
 from ravesvc.bot.arguments import NAME_LENGTH, actor, usage_error, written
 from ravesvc.bot.backend import Backend
-from ravesvc.bot.command import VIDEO, Permission, Registry
+from ravesvc.bot.command import VIDEO, Handler, Permission, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.hits import Hit, Hits
 from ravesvc.bot.language import gettext as _
@@ -36,6 +36,8 @@ _PICTURE_S = 15.0
 _SEARCH_COOLDOWN_S = 5.0
 # Each asks Rave; one user must not use up what the bot may ask for.
 _VOTE_COOLDOWN_S = 5.0
+# Searches and look-ups of one user at once: a slow provider must not fill all places that the bot has for commands.
+_MAX_LOOKUPS = 3
 
 
 def register(registry: Registry, player: Player, backend: Backend, *, wall: Callable[[], float] = time.time) -> None:
@@ -44,7 +46,7 @@ def register(registry: Registry, player: Player, backend: Backend, *, wall: Call
     add = partial(registry.command, group=VIDEO)
     some = _("<words>")
     add("search", _("Finds videos."), usage=some, example="big buck bunny", cooldown=_SEARCH_COOLDOWN_S)(
-        commands.search
+        commands.bounded(commands.search)
     )
     add(
         "set",
@@ -58,7 +60,7 @@ def register(registry: Registry, player: Player, backend: Backend, *, wall: Call
         _("Plays a video, or queues it while another one plays."),
         usage=_("<link or words>"),
         example="https://youtu.be/aqz-KE-bpKQ",
-    )(commands.play)
+    )(commands.bounded(commands.play))
     add("queue", _("Lists the videos that wait."))(commands.queue)
     add("remove", _("Takes a video of yours out of the queue."), usage=_("<place>"), example="2")(commands.remove)
     add("skip", _("Skips your video, or votes to skip that of another user."))(commands.skip)
@@ -76,6 +78,23 @@ class _VideoCommands:
         self._wall = wall
         # None until they could be read.
         self._hits: Hits | None = None
+        # The users whose searches and look-ups are under way, each once for every one.
+        self._looking_up: list[int] = []
+
+    def bounded(self, handler: Handler) -> Handler:
+        """The handler of a command that asks the provider: refuses users for whom `_MAX_LOOKUPS` of them run."""
+
+        async def run(context: Context) -> None:
+            asker = actor(context)
+            if self._looking_up.count(asker) >= _MAX_LOOKUPS:
+                raise RaveError(Code.BUSY, _("your last searches are still under way"))
+            self._looking_up.append(asker)
+            try:
+                await handler(context)
+            finally:
+                self._looking_up.remove(asker)
+
+        return run
 
     async def search(self, context: Context) -> None:
         """Say the first ones that fit, each with its picture, and remember them."""

@@ -264,6 +264,29 @@ def test_commands_run_side_by_side_but_not_without_bound(caplog: pytest.LogCaptu
     scene.play(body)
 
 
+def test_an_admin_is_obeyed_although_what_others_ask_for_takes_all_places() -> None:
+    scene = Scene(
+        limits=Limits(user=MANY.user, room=MANY.room, running=2, reserved=1),
+        permissions=StaticPermissions(frozenset({BOB})),
+    )
+
+    running: list[int | None] = []
+
+    @scene.registry.command("wait", "Waits.")
+    async def wait(context: Context) -> None:
+        running.append(context.user_id)
+        await asyncio.Event().wait()
+
+    async def body() -> None:
+        for user in (ANN, ANN, ANN, BOB, BOB):
+            scene.say("?wait", user)
+        for _ in range(2):
+            assert "Too many commands are running" in (await scene.room.heard())[0]
+        assert running == [ANN, ANN, BOB]
+
+    scene.play(body)
+
+
 def test_even_telling_that_the_bot_is_busy_has_a_bound(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(limits=Limits(user=MANY.user, room=MANY.room, running=1))
 

@@ -260,6 +260,40 @@ def test_without_a_provider_that_can_search_it_says_what_the_operator_has_to_set
     party.hold(body)
 
 
+@pytest.mark.parametrize("command", ["play", "search"])
+def test_a_slow_provider_takes_a_few_places_of_a_user_and_not_all(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    party = Party()
+    answers = asyncio.Event()
+
+    async def slow(actor: int, words: str) -> Sequence[Video]:
+        await answers.wait()
+        return []
+
+    monkeypatch.setattr(party.service, "search_videos", slow)
+
+    async def refused(message_id: str) -> bool:
+        while True:
+            text, reply_to = await party.party.heard()
+            if reply_to == message_id:
+                return text.startswith("Your last searches are still under way")
+
+    async def body() -> None:
+        for _ in range(3):
+            party.say(f"?{command} film")
+            party.now += 5
+        assert await refused(party.say(f"?{command} film"))
+        bobs = party.say(f"?{command} film", BOB)
+        answers.set()
+        assert not await refused(bobs)
+        await party.bot.settle()
+        party.now += 5
+        assert not (await party.says(f"?{command} film")).startswith("Your last")
+
+    party.hold(body)
+
+
 def test_a_search_that_finds_nothing_says_so() -> None:
     party = Party()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from ravesvc.store.forget import without_user
+from ravesvc.store.forget import without_users
 
 # Seconds for which a bot that has not heard of it is watched. One that hangs for so long is replaced long before.
 _WATCHED_S = 3600.0
 _MAX_USERS = 256
+# That the bot of one mesh may leave unanswered.
+_MAX_UNANSWERED = 16
 
 
 class Forgotten:
@@ -36,8 +38,14 @@ class Forgotten:
 
     def left(self, mesh: str, value: Any) -> Any:
         """What is to be kept of JSON that the bot of a mesh writes."""
+        # In one walk, however many users there are: a bot may write once a second, and chooses what there is to walk.
+        users = self._under_way | self._watched_in(mesh)
+        return without_users(value, users)[0] if users else value
+
+    def is_unanswering(self, mesh: str) -> bool:
+        """Whether the bot of a mesh has left so many wishes unanswered that it is to make no more."""
+        return len(self._watched_in(mesh)) >= _MAX_UNANSWERED
+
+    def _watched_in(self, mesh: str) -> set[int]:
         now = self._clock()
-        watched = {user for user, (until, meshes) in self._watched.items() if now < until and mesh in meshes}
-        for user in self._under_way | watched:
-            value, _ = without_user(value, user)
-        return value
+        return {user for user, (until, meshes) in self._watched.items() if now < until and mesh in meshes}

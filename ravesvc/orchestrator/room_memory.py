@@ -21,7 +21,7 @@ from ravesvc.orchestrator import room_history
 from ravesvc.orchestrator.forgotten import Forgotten
 from ravesvc.orchestrator.room_quota import RoomQuota
 from ravesvc.orchestrator.state import State, now
-from ravesvc.store.forget import names_user, without_user
+from ravesvc.store.forget import mentions, without_users
 from ravesvc.store.room_document import DocumentSize, Kind, RoomDocument, is_name, parse, size, to_text
 from ravesvc.store.store import Store
 from ravesvc.tokenbucket import Rate, TokenBucket
@@ -134,8 +134,11 @@ class RoomMemory:
         return await self._whole(self._forget(user))
 
     async def forget_at_wish(self, mesh: str, user: int) -> int:
-        """The same as a user in a room asks for it. Raises RateLimited, too."""
+        """The same as a user in a room asks for it. Raises RateLimited and Busy, too."""
         self._take(mesh, _WISHES)
+        if self._forgotten.is_unanswering(mesh):
+            text = "the bot of this room has not confirmed that it has forgotten others"
+            raise RaveError(Code.BUSY, text, hint="try again in an hour, or ask an operator")
         return await self.forget_user(user)
 
     async def expire(self) -> None:
@@ -289,19 +292,17 @@ def _without_user(found: Documents, user: int) -> tuple[Documents, int]:
     """Documents without a user, and how many entries that took away."""
     left, removed = [], 0
     for document in found:
-        if not names_user(f"{document.name} {document.text}", user):
+        if not mentions(document.text, user):
             left.append(document)
             continue
         try:
-            value, here = without_user(parse(document.text), user)
+            value, here = without_users(parse(document.text), {user})
         except RaveError:
             # A bot that was taken over may have written it. What in it is about the user can't be told.
-            here, value = 1, None
-        if value is None or names_user(document.name, user):
-            removed += max(here, 1)
-        else:
-            removed += here
-            left.append(dataclasses.replace(document, text=to_text(value)))
+            removed += 1
+            continue
+        removed += here
+        left.append(dataclasses.replace(document, text=to_text(value)) if here else document)
     return left, removed
 
 

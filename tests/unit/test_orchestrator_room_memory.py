@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.state import State
+from ravesvc.store.forget import without_users
 from ravesvc.store.room_document import Kind, RoomDocument
 from ravesvc.store.store import Admin, CommandPermission, Contents, IgnoredUser
 from tests.unit.conftest import until
@@ -24,6 +25,9 @@ A, B = "mesh-a", "mesh-b"
 ANN, BOB, EVE = 900000011, 900000012, 900000013
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = 3600.0
+BOTH, ALONE, ONE_LEFT = (
+    json.dumps([{"user": user} for user in users], separators=(",", ":")) for users in ((BOB, EVE), (BOB,), (EVE,))
+)
 
 
 class Site:
@@ -374,18 +378,17 @@ def test_a_user_is_taken_out_of_all_rooms_the_store_and_its_copy(run: Run) -> No
     async def body() -> None:
         async with site(contents=contents) as made:
             made.copy.write(contents)
-            entries = f'[{{"user":{BOB},"title":"x"}},{{"user":{EVE},"skips":[{BOB},{ANN}]}}]'
+            entries = f'[{{"user":{BOB},"title":"x"}},{{"user":{EVE},"served":[{BOB},{ANN}]}}]'
             await made.memory.write_document(A, "queue", f'{{"entries":{entries},"by":{BOB}}}')
             await made.memory.write_document(B, "queue", f"[{ANN}]")
             await made.memory.append_history(B, "played", f'{{"user":"{BOB}_device"}}')
             made.put(B, "broken", f"{{{BOB}")
-            made.put(B, f"of-{BOB}", "[]")
             made.store.calls.clear()
-            # Two entries as an admin, two of the queue's, its field, that of the history, and two documents.
-            assert await made.memory.forget_user(BOB) == 2 + 3 + 1 + 2
+            # Two entries as an admin, two of the queue's, its field, that of the history, and a document.
+            assert await made.memory.forget_user(BOB) == 2 + 3 + 1 + 1
             assert made.told == [BOB]
             assert made.texts == {
-                (A, "queue"): f'{{"entries":[{{"user":{EVE},"skips":[{ANN}]}}]}}',
+                (A, "queue"): f'{{"entries":[{{"user":{EVE},"served":[{ANN}]}}]}}',
                 (B, "queue"): f"[{ANN}]",
                 (B, "played"): "[]",
             }
@@ -429,7 +432,7 @@ def test_a_bot_writes_back_nobody_who_is_being_forgotten(run: Run) -> None:
                 made.store.gate.set()
 
             made.telling = telling
-            made.put(A, "queue", f"[{BOB}]")
+            made.put(A, "queue", ALONE)
             await made.memory.forget_user(BOB)
             await asyncio.gather(*writes)
             assert made.texts == {(A, "queue"): f'[{{"user":{EVE}}}]', (A, "hits"): f'[{{"user":{EVE}}}]'}
@@ -446,14 +449,14 @@ def test_no_bot_writes_a_user_back_to_a_room_that_is_done_already(run: Run, monk
             forget, writes = made.store.forget_user, []
 
             async def late(user: int) -> int:
-                writes.append(asyncio.create_task(made.memory.write_document(A, "queue", f"[{BOB},{EVE}]")))
+                writes.append(asyncio.create_task(made.memory.write_document(A, "queue", BOTH)))
                 await asyncio.sleep(0)
                 return await forget(user)
 
             monkeypatch.setattr(made.store, "forget_user", late)
             await made.memory.forget_user(BOB)
             await asyncio.gather(*writes)
-            assert made.texts == {(A, "queue"): f"[{EVE}]"}
+            assert made.texts == {(A, "queue"): ONE_LEFT}
 
     run(body())
 
@@ -464,11 +467,51 @@ def test_a_bot_that_has_not_heard_of_it_is_watched_for_a_while(run: Run) -> None
             made.unheard = {A}
             await made.memory.forget_user(BOB)
             for mesh in (A, B):
-                await made.memory.write_document(mesh, "queue", f"[{BOB},{EVE}]")
-            assert made.texts == {(A, "queue"): f"[{EVE}]", (B, "queue"): f"[{BOB},{EVE}]"}
+                await made.memory.write_document(mesh, "queue", BOTH)
+            assert made.texts == {(A, "queue"): ONE_LEFT, (B, "queue"): BOTH}
             made.later(3601)
-            await made.memory.write_document(A, "queue", f"[{BOB},{EVE}]")
-            assert made.texts[A, "queue"] == f"[{BOB},{EVE}]"
+            await made.memory.write_document(A, "queue", BOTH)
+            assert made.texts[A, "queue"] == BOTH
+
+    run(body())
+
+
+def test_users_who_are_watched_are_all_looked_for_in_one_walk(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bot chooses what there is to walk, and how many wishes it leaves unanswered."""
+    walks: list[set[int]] = []
+
+    def counted(value: Any, users: Collection[int]) -> tuple[Any, int]:
+        walks.append(set(users))
+        return without_users(value, users)
+
+    async def body() -> None:
+        async with site() as made:
+            made.unheard = {A}
+            for user in range(EVE + 1, EVE + 64):
+                await made.memory.forget_user(user)
+            monkeypatch.setattr("ravesvc.orchestrator.forgotten.without_users", counted)
+            await made.memory.write_document(A, "queue", json.dumps([{"user": EVE + 1}, {"user": EVE + 63}, []]))
+            assert walks == [set(range(EVE + 1, EVE + 64))]
+            assert made.texts == {(A, "queue"): "[[]]"}
+            await made.memory.write_document(B, "queue", BOTH)
+            assert len(walks) == 1, "of that bot all have been heard"
+
+    run(body())
+
+
+def test_a_bot_that_confirms_no_wish_may_make_no_more(run: Run) -> None:
+    async def body() -> None:
+        async with site() as made:
+            made.unheard = {A}
+            for user in range(EVE + 1, EVE + 16):
+                await made.memory.forget_user(user)
+            await made.memory.forget_at_wish(A, BOB)
+            error = await refused(made.memory.forget_at_wish(A, EVE))
+            assert error.code is Code.BUSY
+            assert "has not confirmed" in error.message
+            await made.memory.forget_at_wish(B, EVE)
+            made.later(3601)
+            await made.memory.forget_at_wish(A, EVE)
 
     run(body())
 
@@ -476,7 +519,7 @@ def test_a_bot_that_has_not_heard_of_it_is_watched_for_a_while(run: Run) -> None
 def test_forgetting_that_fails_may_be_repeated_and_leaves_nothing_behind(run: Run) -> None:
     async def body() -> None:
         async with site() as made:
-            made.put(A, "queue", f"[{BOB}]")
+            made.put(A, "queue", ALONE)
 
             async def telling() -> None:
                 made.store.failure = DOWN
@@ -485,8 +528,8 @@ def test_forgetting_that_fails_may_be_repeated_and_leaves_nothing_behind(run: Ru
             assert (await refused(made.memory.forget_user(BOB))).code is Code.STORE
             made.store.failure, made.telling = None, None
             await made.state.refresh()
-            await made.memory.write_document(B, "queue", f"[{BOB}]")
-            assert made.texts[B, "queue"] == f"[{BOB}]"
+            await made.memory.write_document(B, "queue", ALONE)
+            assert made.texts[B, "queue"] == ALONE
             assert await made.memory.forget_user(BOB) == 2
 
     run(body())

@@ -9,20 +9,22 @@ from hypothesis import strategies as st
 
 from ravesvc.errors import RaveError
 from ravesvc.store import room_document
-from ravesvc.store.forget import names_user, without_user
+from ravesvc.store.forget import mentions, without_users
 
 ANN, BOB = 900000001, 900000002
 
 VALUES = [
     ([], [], 0),
-    ([ANN, BOB, ANN], [BOB], 2),
-    ([str(ANN), float(ANN), f"{ANN}_0123abcd", f"kicked by {ANN}!"], [], 4),
-    ([ANN * 10 + 1, f"1{ANN}", f"{ANN}1", True, None], [ANN * 10 + 1, f"1{ANN}", f"{ANN}1", True, None], 0),
+    ({"users": [ANN, BOB, ANN]}, {"users": [BOB]}, 2),
+    ({"users": [str(ANN), float(ANN), f"{ANN}_0123abcd", f"000{ANN}"]}, {"users": []}, 4),
+    ({"users": [ANN * 10 + 1, f"1{ANN}", f"{ANN}1", True]}, {"users": [ANN * 10 + 1, f"1{ANN}", f"{ANN}1", True]}, 0),
     ([{"user": ANN, "title": "one"}, {"user": BOB, "title": "two"}], [{"user": BOB, "title": "two"}], 1),
-    ([{"video": {"id": "x"}, "skips": [ANN, BOB]}], [{"video": {"id": "x"}, "skips": [BOB]}], 1),
+    ([{"video": {"id": "x"}, "served": [ANN, BOB]}], [{"video": {"id": "x"}, "served": [BOB]}], 1),
     ([{"video": {"by": ANN}, "user": BOB}], [{"user": BOB}], 1),
     ({"prefix": "?", "set_by": ANN}, {"prefix": "?"}, 1),
-    ({"limits": {str(ANN): 3, str(BOB): 4}}, {"limits": {str(BOB): 4}}, 1),
+    ({"users": {str(ANN): 3, str(BOB): 4}}, {"users": {str(BOB): 4}}, 1),
+    ({"asked_by": {"user": ANN, "name": "Ann"}}, {}, 1),
+    ({"users": [[ANN], {"actor": ANN}, [BOB]]}, {"users": [[], [BOB]]}, 2),
     ({"current": {"user": ANN}, "entries": [[{"user": ANN}]]}, {"entries": [[]]}, 2),
 ]
 
@@ -30,41 +32,71 @@ VALUES = [
 @pytest.mark.parametrize(("before", "after", "removed"), VALUES)
 def test_what_names_the_user_goes_and_all_else_stays(before: Any, after: Any, removed: int) -> None:
     unchanged = json.dumps(before)
-    assert without_user(before, ANN) == (after, removed)
+    assert without_users(before, {ANN}) == (after, removed)
     assert json.dumps(before) == unchanged, "it is not changed in place"
 
 
+def test_several_users_go_at_once() -> None:
+    assert without_users({"users": [ANN, 3, BOB]}, {ANN, BOB}) == ({"users": [3]}, 2)
+
+
 def test_a_truth_value_is_no_id() -> None:
-    assert without_user([True, 1, {"on": True}], 1) == ([True, {"on": True}], 1)
+    before = {"users": [True, 1, {"by": True}]}
+    assert without_users(before, {1}) == ({"users": [True, {"by": True}]}, 1)
 
 
-def test_a_name_may_name_a_user_as_well() -> None:
-    assert names_user(f"of-{ANN}", ANN)
-    assert not names_user(f"of-{ANN}0", ANN)
+@pytest.mark.parametrize("user", [1, 2, 5, 7, 2024, 1_700_000_000])
+def test_numbers_and_free_texts_that_are_equal_to_an_id_are_none(user: int) -> None:
+    video = {"id": "5", "url": "https://x/5", "title": "5 of 7", "author": "2024", "views": 2024, "seconds": 7}
+    document = {
+        "version": 1,
+        "entries": [{"video": video, "user": 555, "asked_at": 1_700_000_000, "round": 2}],
+        "round": 1,
+        "settings": {"max_per_user": "5", "queue_limit": 2},
+        "hits": [{"number": 1}, {"number": 2}],
+        "log": [{"action": "kick", "user": 555, "actor": 556, "reason": "2", "time": 1_700_000_000}],
+    }
+    assert without_users(document, {user}) == (document, 0)
 
 
-USERS = st.sampled_from([ANN, BOB, float(ANN), str(ANN), f"{ANN}_device", f"<@{ANN}> was here"])
+def test_a_number_of_its_own_is_mentioned() -> None:
+    assert mentions(f"of-{ANN}", ANN)
+    assert mentions(f'"000{ANN}"', ANN)
+    assert not mentions(f"of-{ANN}0", ANN)
+
+
+USERS = st.sampled_from([ANN, BOB, float(ANN), str(ANN), f"{ANN}_device"])
 SCALARS = USERS | st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+KEYS = st.text(max_size=3) | st.sampled_from(["user", "users", "actor", "set_by", "served", "title", str(ANN)])
 JSON = st.recursive(
     SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3) | st.just(str(ANN)), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=30,
 )
 
 
-@given(st.lists(JSON, max_size=5) | st.dictionaries(st.text(max_size=3) | st.just(str(ANN)), JSON, max_size=5))
-def test_the_id_is_nowhere_afterwards(value: Any) -> None:
+def named(value: Any, key: str = "") -> bool:
+    """Whether a key that holds users names the user, spelled out anew."""
+    holds = key in ("user", "users", "actor", "by", "served") or key.endswith("_by")
+    if isinstance(value, list):
+        return any(named(each, key) for each in value)
+    if isinstance(value, dict):
+        return any((holds and named(each, key)) or named(inner, each) for each, inner in value.items())
+    return holds and type(value) is not bool and str(value).partition("_")[0].removesuffix(".0") == str(ANN)
+
+
+@given(st.lists(JSON, max_size=5) | st.dictionaries(KEYS, JSON, max_size=5))
+def test_no_key_that_holds_users_names_the_user_afterwards(value: Any) -> None:
     try:
         value = room_document.parse(json.dumps(value))
     except RaveError:
         return
-    after, removed = without_user(value, ANN)
-    assert not names_user(json.dumps(after), ANN)
-    assert without_user(after, ANN) == (after, 0)
-    if not names_user(json.dumps(value), ANN):
-        assert (after, removed) == (value, 0)
+    after, removed = without_users(value, {ANN})
+    assert not named(after)
+    assert without_users(after, {ANN}) == (after, 0)
+    assert (removed > 0) == named(value)
+    if not removed:
+        assert after == value
 
 
 @given(JSON)

@@ -23,12 +23,12 @@ class Hit(NamedTuple):
 
     Attributes:
         number: as it was shown, from 1 on.
-        message_ids: those of the message that showed it.
+        message_ids: those of the message that showed it; none until it is sent.
     """
 
     video: Video
     number: int
-    message_ids: frozenset[str]
+    message_ids: frozenset[str] = frozenset()
 
     def to_object(self) -> dict[str, object]:
         """JSON for `from_object`."""
@@ -56,6 +56,10 @@ class Hits(NamedTuple):
         while hits.all and len(hits.to_json().encode()) > _MAX_BYTES:
             hits = Hits(hits.all[1:])
         return hits
+
+    def shown(self, hit: Hit, message_ids: frozenset[str]) -> Hits:
+        """With the ids of the message that shows one of them."""
+        return Hits(tuple(each._replace(message_ids=message_ids) if each is hit else each for each in self.all))
 
     def by_number(self, number: int) -> Video | None:
         """The one that the last search has shown under that number."""

@@ -105,15 +105,12 @@ class _VideoCommands:
             await context.reply(_("Nothing was found"))
             return
         pictures = await asyncio.gather(*(self._picture(context, asker, video) for video in videos))
-        found = []
-        for number, (video, picture) in enumerate(zip(videos, pictures, strict=True), 1):
-            message_id = await context.send(words.hit(number, video), media=picture)
-            found.append((number, video, message_id))
-        hits = [
-            Hit(video=video, number=number, message_ids=context.outbox.ids_of(message_id))
-            for number, video, message_id in found
-        ]
-        self._hits = (await self._known_hits()).add(hits)
+        # Known before they are shown: a user may choose one before the last is on its way.
+        hits = [Hit(video=video, number=number) for number, video in enumerate(videos, 1)]
+        self._hits = (await self._hits_so_far()).add(hits)
+        for hit, picture in zip(hits, pictures, strict=True):
+            message_id = await context.send(words.hit(hit.number, hit.video), media=picture)
+            self._hits = self._hits.shown(hit, context.outbox.ids_of(message_id))
         try:
             await self._backend.write_document(_DOCUMENT, self._hits.to_json())
         except RaveError as error:
@@ -241,6 +238,14 @@ class _VideoCommands:
             )
             raise RaveError(Code.INVALID_ARGUMENT, missing, hint=hint)
         return video
+
+    async def _hits_so_far(self) -> Hits:
+        """Those that are known; none while the service can't say."""
+        try:
+            return await self._known_hits()
+        except RaveError as error:
+            log.warning("The hits of earlier searches can't be read: %s", error)
+            return Hits()
 
     async def _known_hits(self) -> Hits:
         if self._hits is None:

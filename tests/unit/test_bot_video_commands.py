@@ -25,6 +25,7 @@ from ravesvc.room.votes import Vote
 from ravesvc.testing import FakeRave
 from ravesvc.video import Video
 from tests.unit.bot_scene import ANN, BOB, BOT, Room, Scene
+from tests.unit.conftest import until
 from tests.unit.test_picture import png
 
 CEM, DAN, EVA, ADMIN = 5, 6, 7, 8
@@ -341,12 +342,37 @@ def test_what_names_no_hit_is_answered_with_a_hint(text: str, more: dict[str, An
     party.hold(body)
 
 
-def test_hits_that_can_not_be_kept_hold_until_a_restart() -> None:
+def test_a_hit_can_be_chosen_while_the_next_one_is_on_its_way() -> None:
     party = Party()
-    party.service.fails["write_document"] = RaveError(Code.STORE, "the store can't be written")
+
+    async def body() -> None:
+        send, chosen = party.party.chat, asyncio.Event()
+
+        async def chat(text: str, **more: Any) -> str:
+            if text.startswith("3."):
+                shown = {said[0]: message_id for message_id, said in party.party.sent}
+                party.say("?set 1", BOB)
+                party.say("?set", CEM, reply_to=shown["2"])
+                async with asyncio.timeout(5):
+                    await until(lambda: len(party.theatre.calls("vote")) == 2)
+                chosen.set()
+            return await send(text, **more)
+
+        party.party.chat = chat  # type: ignore[method-assign]
+        await party.talk("?search film")
+        assert chosen.is_set()
+
+    party.hold(body)
+
+
+@pytest.mark.parametrize("call", ["write_document", "read_document"])
+def test_hits_that_can_not_be_kept_hold_until_a_restart(call: str) -> None:
+    party = Party()
+    party.service.fails[call] = RaveError(Code.STORE, "the store can't be used")
 
     async def body() -> None:
         assert len(await party.talk("?search film")) == 4
+        party.service.fails.pop("read_document", None)
         assert await party.says("?set 2") == "Voted for: The meadow film"
 
     party.hold(body)

@@ -50,8 +50,8 @@ def register(registry: Registry, player: Player, backend: Backend, *, wall: Call
     )
     add(
         "set",
-        _("Votes for a video that was found, past the queue."),
-        usage=_("<number>"),
+        _("Votes for a video that a search has found; it does not wait in the queue."),
+        usage=_("<number>, or as a reply to a hit"),
         example="1",
         cooldown=_VOTE_COOLDOWN_S,
     )(commands.set)
@@ -226,9 +226,10 @@ class _VideoCommands:
                 raise usage_error(context)
             video = (await self._known_hits()).by_number(number)
             missing = _("no search here has found a number {n}", n=number)
+        elif not reply_to:
+            raise usage_error(context)
         else:
-            ids = context.outbox.ids_of(reply_to) if reply_to else frozenset[str]()
-            video = (await self._known_hits()).by_message(ids)
+            video = (await self._known_hits()).by_message(context.outbox.ids_of(reply_to))
             missing = _("that is no answer to a video that was found")
         if video is None:
             hint = _(

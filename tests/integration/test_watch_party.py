@@ -173,6 +173,11 @@ def test_a_provider_in_trouble_is_told_and_harms_no_queue(site: Site, rooms: lis
         assert len(answers) == 2, f"{mode}: {answers}"
         site.control.fail("provider_search", "ok")
         assert says(site, room, "ann", "?ping") == "Pong!"
+    # With ids that nothing has the hits are shown all the same, and a link leads nowhere.
+    for target in ("provider_search", "provider_videos"):
+        site.control.fail(target, "wrong-ids")
+    search(site, room, "cy", "paper boats")
+    assert "no such video" in says(site, room, "cy", f"?play {LINK}sim-teapots")
     assert len(waiting(site, room)) == 1
     let_end(site, room)
     wait_playing(site, room, "sim-harbour")
@@ -246,9 +251,21 @@ def test_a_queue_goes_on_in_each_play_mode(site: Site, rooms: list[str]) -> None
         assert waiting(site, room) == []
 
 
-def test_a_play_mode_that_forbids_it_is_told_and_the_queue_waits(site: Site, rooms: list[str]) -> None:
-    room = rooms[0]
+@pytest.mark.usefixtures("key")
+def test_what_the_room_does_not_allow_is_told_and_the_queue_waits(site: Site, rooms: list[str]) -> None:
+    room, other, _ = rooms
+    says(site, other, "bea", f"?play {LINK}sim-harbour")
+    wait_playing(site, other, "sim-harbour")
+    site.control.option("playback_rights", "leader")
+    eventually(lambda: "only vote to skip it" in says(site, other, "bea", "?skip"), "the bot has seen it")
+    assert "Harbour" in says(site, other, "eve", "?nowplaying")
+    assert plays(site, other) == "sim-harbour"
+    site.control.leader(other, "botty")
+    assert "Skipped" in says(site, other, "bea", "?skip")
+    wait_playing(site, other, None)
+    search(site, room, "dan", "paper boats")
     site.control.option("play_mode", "LEADER")
+    assert "play mode LEADER" in says(site, room, "dan", "?set 2")
     says(site, room, "bea", f"?play {LINK}sim-lantern")
     eventually(lambda: "play mode LEADER" in says(site, room, "eve", "?queue"), "the reason is told", PATIENCE)
     assert plays(site, room) is None

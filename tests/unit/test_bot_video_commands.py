@@ -323,8 +323,12 @@ def test_a_hit_is_set_by_number_or_by_an_answer_to_its_message() -> None:
 @pytest.mark.parametrize(
     ("text", "more", "answer"),
     [
-        ("?set", {}, "That is no answer to a video that was found. Answer one of the messages of ?search with ?set"),
-        ("?set", {"reply_to": "own0"}, "That is no answer to a video that was found"),
+        ("?set", {}, "Write ?set <number>, or as a reply to a hit. For example ?set 1 (error "),
+        (
+            "?set",
+            {"reply_to": "own0"},
+            "That is no answer to a video that was found. Answer one of the messages of ?search with ?set",
+        ),
         ("?set 4", {}, "No search here has found a number 4"),
         ("?set 0", {}, "No search here has found a number 0"),
         ("?set meadow", {}, "Write ?set <number>"),

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from ravesvc.bot import video_words as words
 from ravesvc.bot.command import VIDEO
 from ravesvc.bot.queue import Entry, Queue, QueueLimits, Showing
-from ravesvc.bot.queue_scheduler import FORBIDDING, Notice, NoticeKind, Play, QueueScheduler
+from ravesvc.bot.queue_scheduler import Notice, NoticeKind, Play, QueueScheduler
 from ravesvc.bot.room_view import view_of
-from ravesvc.bot.vote_skip import Skip, SkipVotes, needed
+from ravesvc.bot.skipper import Skipper
+from ravesvc.bot.vote_skip import Skip, needed
 from ravesvc.errors import RaveError
 from ravesvc.room.changes import Change
-from ravesvc.room.playback import PlayMode
 from ravesvc.video import Video
 
 if TYPE_CHECKING:
@@ -34,12 +34,6 @@ _DOCUMENT = "queue"
 _MAX_TOTAL = 50
 # Seconds until the service is asked again for the queue, or to keep it: doubled each time, up to the second.
 _FIRST_RETRY_S, _MAX_RETRY_S = 2.0, 60.0
-# In these modes a vote starts its video, whatever plays.
-_VOTE_STARTS = frozenset({PlayMode.QUICKPLAY, PlayMode.LEADER})
-# In these Rave has to know the next video before the one that plays is skipped.
-_VOTE_FIRST = _VOTE_STARTS | {PlayMode.AUTOPLAY}
-# Seconds in which the room may still show a video that was skipped: to skip it once more could hit the next one.
-_SKIPPED_S = 5.0
 
 
 class Player:
@@ -64,11 +58,7 @@ class Player:
         self._loading = asyncio.Lock()
         self._saving = asyncio.Lock()
         self._acting = asyncio.Lock()
-        self._skipping = asyncio.Lock()
-        self._skip_votes = SkipVotes()
-        self._skip_showing: Showing | None = None
-        # The last one that was skipped, and when.
-        self._last_skip: tuple[Showing, float] | None = None
+        self._skipper = Skipper(rave, look=self._look, play_next=self._act, clock=clock)
         # Told by the answer to the command that asked for it.
         self._told: tuple[str, str] | None = None
         self._again = False
@@ -154,7 +144,7 @@ class Player:
         try:
             await self._rave.vote(url)
         except RaveError as error:
-            raise _refusal(scheduler, error) from None
+            raise words.refusal(error, scheduler.mode) from None
 
     async def like(self) -> None:
         """Like what plays."""
@@ -163,12 +153,9 @@ class Player:
 
     def skip_votes(self, scheduler: QueueScheduler, user: int) -> tuple[int, int]:
         """Count the vote of a user to skip what plays; returns how many there are, and how many it takes."""
-        showing = self._shown(scheduler)
-        if self._skip_showing is None or not self._skip_showing.is_same(showing):
-            self._skip_showing, self._skip_votes = showing, SkipVotes()
-        self._skip_votes = self._skip_votes.add(user)
         present = self._present()
-        return self._skip_votes.of_present(present), needed(len(present), self._bot.settings.skip_percent)
+        votes = self._skipper.add_vote(self._shown(scheduler), user).of_present(present)
+        return votes, needed(len(present), self._bot.settings.skip_percent)
 
     async def skip(self) -> Skip:
         """End what plays, or have the next video of the queue take its place; if Rave refuses that, vote to skip.
@@ -178,59 +165,11 @@ class Player:
         scheduler = await self.scheduler()
         showing, own = self._shown(scheduler), scheduler.own_playing()
         try:
-            async with self._skipping:
-                # Two users may skip the same video at the same time: the next one is not to go with it.
-                self._look(scheduler)
-                refusal = await self._skip(scheduler, showing) if self._may_skip(scheduler, showing) else None
+            refusal = await self._skipper.skip(scheduler, showing)
         finally:
             self.look_again()
         waiting = scheduler.queue.waiting
         return Skip(own, waiting[0] if waiting else None, refusal)
-
-    def _may_skip(self, scheduler: QueueScheduler, showing: Showing) -> bool:
-        """Whether a showing is still there, and not only because Rave has yet to say that it was skipped."""
-        if not self._still_shows(scheduler, showing):
-            return False
-        last = self._last_skip
-        return last is None or not last[0].is_same(showing) or self._clock() >= last[1] + _SKIPPED_S
-
-    def _still_shows(self, scheduler: QueueScheduler, showing: Showing) -> bool:
-        shown = scheduler.shown(self._clock())
-        return shown is not None and shown.is_same(showing)
-
-    async def _skip(self, scheduler: QueueScheduler, showing: Showing) -> RaveError | None:
-        """Skip a video; returns why the bot could only vote for that."""
-        self._skip_showing = None
-        refusal = await self._end(scheduler, showing)
-        if refusal is None:
-            self._last_skip = showing, self._clock()
-            return None
-        log.info("The video can't be ended: %s", refusal)
-        votes_for_next = bool(scheduler.queue.waiting) and not scheduler.stalled
-        if votes_for_next and scheduler.mode not in _VOTE_FIRST:
-            scheduler.skip()
-        try:
-            await self._rave.vote_skip(showing.url, showing.instance_id)
-        except RaveError:
-            if not votes_for_next:
-                raise refusal from None
-        return refusal
-
-    async def _end(self, scheduler: QueueScheduler, showing: Showing) -> RaveError | None:
-        """End a video, or vote for the next one where that ends it; returns why that is refused."""
-        if scheduler.queue.waiting and scheduler.mode in _VOTE_FIRST:
-            scheduler.skip()
-            await self._act(scheduler)
-            self._look(scheduler)
-            replaced = scheduler.mode in _VOTE_STARTS and scheduler.has_voted
-            if replaced or not self._still_shows(scheduler, showing):
-                # To end the video as well could end the next one.
-                return None
-        try:
-            await self._rave.end_video()
-        except RaveError as error:
-            return _refusal(scheduler, error)
-        return None
 
     def _shown(self, scheduler: QueueScheduler) -> Showing:
         showing = scheduler.shown(self._clock())
@@ -323,18 +262,17 @@ class Player:
 
     async def _skip_if_enough(self, scheduler: QueueScheduler) -> None:
         """Skip when those who do not want to have left, and tell the others."""
-        view = scheduler.view
-        if self._skip_showing is None or view is None or view.showing is None:
+        showing = scheduler.shown(self._clock())
+        if showing is None:
             return
-        if not self._skip_showing.is_same(view.showing):
-            self._skip_showing = None
-        elif self._skip_votes.enough(self._present(), self._bot.settings.skip_percent):
-            try:
-                done = await self.skip()
-            except RaveError as error:
-                log.info("The video can't be skipped: %s", error)
-            else:
-                await self._say(words.skip(done))
+        if not self._skipper.votes_on(showing).enough(self._present(), self._bot.settings.skip_percent):
+            return
+        try:
+            done = await self.skip()
+        except RaveError as error:
+            log.info("The video can't be skipped: %s", error)
+        else:
+            await self._say(words.skip(done))
 
     async def _load(self) -> QueueScheduler:
         async with self._loading:
@@ -398,10 +336,3 @@ def _read(text: str | None) -> Queue:
     except RaveError as error:
         log.warning("The queue of the room is lost: %s", error)
         return Queue()
-
-
-def _refusal(scheduler: QueueScheduler, error: RaveError) -> RaveError:
-    """An error of Rave's, or that the play mode is its cause."""
-    if scheduler.mode is PlayMode.LEADER and error.code in FORBIDDING:
-        return words.leader_only(error)
-    return error

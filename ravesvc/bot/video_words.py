@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ravesvc.bot.language import gettext as _
 from ravesvc.bot.language import lines
-from ravesvc.bot.queue_scheduler import Notice, NoticeKind
+from ravesvc.bot.queue_scheduler import FORBIDDING, Notice, NoticeKind
 from ravesvc.bot.text import plain
 from ravesvc.bot.vote_skip import Skip
 from ravesvc.errors import Code, RaveError
+from ravesvc.room.playback import PlayMode
 from ravesvc.video import Video
 
 _TITLE_LENGTH = 60
@@ -83,8 +84,10 @@ def skip(done: Skip) -> str:
     return lines(said, up_next(done.next.video)) if done.next else said
 
 
-def leader_only(error: RaveError) -> RaveError:
-    """What to say when Rave refuses to change what plays, in the play mode LEADER."""
+def refusal(error: RaveError, mode: PlayMode) -> RaveError:
+    """An error of Rave's, or that the play mode is its cause."""
+    if mode is not PlayMode.LEADER or error.code not in FORBIDDING:
+        return error
     text = _("only the leader chooses what plays here (play mode LEADER)")
     return RaveError(error.code, text, hint=_("make the bot the leader"), **error.attributes)
 

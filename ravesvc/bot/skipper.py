@@ -1,0 +1,123 @@
+"""Skips what plays in a room: ends it, or votes for the next video where that ends it, or else votes to skip it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from ravesvc.bot import video_words as words
+from ravesvc.bot.queue import Showing
+from ravesvc.bot.queue_scheduler import QueueScheduler
+from ravesvc.bot.vote_skip import SkipVotes
+from ravesvc.errors import RaveError
+from ravesvc.room.playback import PlayMode
+
+if TYPE_CHECKING:
+    from ravesvc.bot.room_api import RoomApi
+
+log = logging.getLogger(__name__)
+
+# In these modes a vote starts its video, whatever plays.
+_VOTE_STARTS = frozenset({PlayMode.QUICKPLAY, PlayMode.LEADER})
+# In these Rave has to know the next video before the one that plays is skipped.
+_VOTE_FIRST = _VOTE_STARTS | {PlayMode.AUTOPLAY}
+# Seconds in which the room may still show a video that was skipped: to skip it once more could hit the next one.
+_SKIPPED_S = 5.0
+
+
+class Skipper:
+    """The skips of one room, and the users' votes for one."""
+
+    def __init__(
+        self,
+        rave: RoomApi,
+        *,
+        look: Callable[[QueueScheduler], None],
+        play_next: Callable[[QueueScheduler], Awaitable[object]],
+        clock: Callable[[], float],
+    ) -> None:
+        """Prepare it; it needs no running loop yet.
+
+        Args:
+            rave: asks Rave.
+            look: shows the scheduler the room as it is now.
+            play_next: votes for the next video of the queue, if it is its turn.
+            clock: monotonic seconds, those of the scheduler.
+        """
+        self._rave = rave
+        self._look = look
+        self._play_next = play_next
+        self._clock = clock
+        self._skipping = asyncio.Lock()
+        self._votes = SkipVotes()
+        self._voted_on: Showing | None = None
+        # The last one that was skipped, and when.
+        self._last: tuple[Showing, float] | None = None
+
+    def add_vote(self, showing: Showing, user: int) -> SkipVotes:
+        """Count the vote of a user to skip a showing; returns all that it has."""
+        self._votes, self._voted_on = self.votes_on(showing).add(user), showing
+        return self._votes
+
+    def votes_on(self, showing: Showing) -> SkipVotes:
+        """The votes to skip a showing."""
+        return self._votes if self._voted_on and self._voted_on.is_same(showing) else SkipVotes()
+
+    async def skip(self, scheduler: QueueScheduler, showing: Showing) -> RaveError | None:
+        """Skip a showing, if it is still on; returns None, or why the bot could only vote for that.
+
+        Raises `RaveError` if Rave refuses all of it.
+        """
+        async with self._skipping:
+            # Two users may skip the same video at the same time: the next one is not to go with it.
+            self._look(scheduler)
+            if self._voted_on and self._voted_on.is_same(showing):
+                self._voted_on = None
+            if not self._is_on(scheduler, showing) or self._was_just_skipped(showing):
+                return None
+            refusal = await self._end(scheduler, showing)
+            if refusal:
+                log.info("The video can't be ended: %s", refusal)
+                await self._vote(scheduler, showing, refusal)
+            else:
+                self._last = showing, self._clock()
+            return refusal
+
+    def _is_on(self, scheduler: QueueScheduler, showing: Showing) -> bool:
+        shown = scheduler.shown(self._clock())
+        return shown is not None and shown.is_same(showing)
+
+    def _was_just_skipped(self, showing: Showing) -> bool:
+        if self._last is None:
+            return False
+        last, at = self._last
+        return last.is_same(showing) and self._clock() < at + _SKIPPED_S
+
+    async def _end(self, scheduler: QueueScheduler, showing: Showing) -> RaveError | None:
+        """End a video, or vote for the next one where that ends it; returns why that is refused."""
+        if scheduler.queue.waiting and scheduler.mode in _VOTE_FIRST:
+            scheduler.skip()
+            await self._play_next(scheduler)
+            self._look(scheduler)
+            replaced = scheduler.mode in _VOTE_STARTS and scheduler.has_voted
+            if replaced or not self._is_on(scheduler, showing):
+                # To end the video as well could end the next one.
+                return None
+        try:
+            await self._rave.end_video()
+        except RaveError as error:
+            return words.refusal(error, scheduler.mode)
+        return None
+
+    async def _vote(self, scheduler: QueueScheduler, showing: Showing, refusal: RaveError) -> None:
+        """Vote to skip a video, and let the queue vote for the next one; raises `refusal` if neither can be."""
+        votes_for_next = bool(scheduler.queue.waiting) and not scheduler.stalled
+        if votes_for_next and scheduler.mode not in _VOTE_FIRST:
+            scheduler.skip()
+        try:
+            await self._rave.vote_skip(showing.url, showing.instance_id)
+        except RaveError:
+            if not votes_for_next:
+                raise refusal from None

@@ -105,7 +105,8 @@ class Backend(Protocol):
     async def forget_user(self, actor: int) -> int:
         """Remove what is kept of the actor, in all rooms; returns how many entries there were.
 
-        Raises InvalidArgument for an admin, and for who is ignored. Running bots have forgotten them as well then.
+        Raises InvalidArgument for an admin, and for who is ignored; AccessDenied when Rave does not list them in this
+        room, and what kept the parent from asking Rave. Running bots have forgotten them as well then.
         """
 
     async def login_ended(self) -> None:

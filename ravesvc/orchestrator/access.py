@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 # Seconds that the answer to the question whose session it is may take, and until one that failed is asked again.
 _CHECK_TIMEOUT = 5.0
 _CHECK_AGAIN = 600.0
+# Seconds for the question who is in a mesh; a bot waits for the answer.
+_USERS_TIMEOUT = 10.0
 # Of a pause whose length Rave does not say.
 _UNSAID_PAUSE = 30.0
 
@@ -160,6 +162,29 @@ class Access:
         except RaveError as e:
             self._note_pause(e)
             log.warning("Mesh %s could not be left on Rave's side: %s", mesh, e, extra=about(mesh))
+        finally:
+            await api.close()
+
+    async def users(self, mesh: str) -> frozenset[int]:
+        """The ids of the users whom Rave lists in a mesh.
+
+        Raises as `Api.mesh`, RateLimited also while a pause that Rave has asked for is not over, NotRunning without a
+        session.
+        """
+        if self._session is None:
+            raise RaveError(Code.NOT_RUNNING, "there is no session with Rave")
+        if self._pauses.asked(self._host):
+            raise RaveError(Code.RATE_LIMITED, self._pauses.words(self._host))
+        # As in `leave`.
+        api = self._new_api(self._session)
+        try:
+            async with asyncio.timeout(_USERS_TIMEOUT):
+                return frozenset(user.id for user in (await api.mesh(mesh)).users)
+        except TimeoutError:
+            raise RaveError(Code.TIMEOUT, f"{self._host} did not answer in time") from None
+        except RaveError as e:
+            self._note_pause(e)
+            raise
         finally:
             await api.close()
 

@@ -229,7 +229,10 @@ class BackendObject(Interface):
 
     @method(takes={"actor": "t"}, returns={"entries": "u"})
     async def forget_user(self, call: Call, actor: int) -> int:
-        """Remove what is kept of the actor. Errors: InvalidArgument, RateLimited, StoreUnavailable."""
+        """Remove what is kept of the actor, whom Rave must list in the mesh.
+
+        Errors: InvalidArgument, AccessDenied, Busy, RateLimited, Network, Refused, StoreUnavailable.
+        """
         async with self._asking(call) as mesh:
             return await self._desk.forget_user(mesh, actor)
 

@@ -222,7 +222,10 @@ class Desk:
             return await self._memory.read_history(mesh, name, number)
 
     async def forget_user(self, mesh: str, actor: int) -> int:
-        """Remove what is kept of the actor; an admin is refused. Raises as `read_document`."""
+        """Remove what is kept of the actor; an admin is refused, and who is not in the room.
+
+        Raises as `read_document`, and AccessDenied, Busy, Network, Refused.
+        """
         with _in_chat_words(mesh):
             if actor in self._state.admins:
                 text = _("you are an admin, and can't be forgotten")

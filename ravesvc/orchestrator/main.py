@@ -216,6 +216,7 @@ class _Parent:
             # The bots of another host that has the account use the same store.
             in_use=lambda: None if self._hosts.other else self._fleet.in_use(),
             tell_forget=self._fleet.forget_user,
+            users=self._access.users,
         )
         self._roll = Roll(self._fleet, settings.edition(), progress=self._roll_progress, ended=self._roll_ended)
         self._objects = Objects(bus, lambda mesh: MeshObject(authority, self._fleet, self._roll, mesh))

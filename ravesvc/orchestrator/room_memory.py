@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import about
 from ravesvc.orchestrator import room_history
 from ravesvc.orchestrator.forgotten import Forgotten
 from ravesvc.orchestrator.room_quota import RoomQuota
@@ -59,6 +60,7 @@ class RoomMemory:
         *,
         in_use: Callable[[], Collection[str] | None],
         tell_forget: Callable[[int], Awaitable[Collection[str]]],
+        users: Callable[[str], Awaitable[Collection[int]]],
         clock: Callable[[], datetime] = now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -69,6 +71,7 @@ class RoomMemory:
             retention: seconds for which the entries of histories are kept; 0 keeps none.
             in_use: the meshes that are listed or have a bot; None while that is not known.
             tell_forget: has running bots forget a user, and returns the meshes of those that may not have heard.
+            users: whom Rave lists in a mesh; raises `RaveError`.
             clock: the time, in UTC and whole milliseconds.
             monotonic: seconds.
         """
@@ -76,6 +79,7 @@ class RoomMemory:
         self._retention = retention
         self._in_use = in_use
         self._tell_forget = tell_forget
+        self._users = users
         self._clock = clock
         self._monotonic = monotonic
         self._rates: dict[tuple[str, Rate], TokenBucket] = {}
@@ -134,12 +138,29 @@ class RoomMemory:
         return await self._whole(self._forget(user))
 
     async def forget_at_wish(self, mesh: str, user: int) -> int:
-        """The same as a user in a room asks for it. Raises RateLimited and Busy, too."""
+        """The same as a user in a room asks for it.
+
+        Raises RateLimited, Busy and AccessDenied, too, and what kept us from asking Rave who is in the room.
+        """
         self._take(mesh, _WISHES)
+        self._state.insist_on_forgettable(user)
         if self._forgotten.is_unanswering(mesh):
             text = "the bot of this room has not confirmed that it has forgotten others"
             raise RaveError(Code.BUSY, text, hint="try again in an hour, or ask an operator")
+        await self._insist_on_presence(mesh, user)
         return await self.forget_user(user)
+
+    async def _insist_on_presence(self, mesh: str, user: int) -> None:
+        """Refuse a user who is not in the room: a bot that was taken over may name any."""
+        try:
+            present = await self._users(mesh)
+        except RaveError as e:
+            what = "it can't be checked who is in this room"
+            raise RaveError(e.code, f"{what}: {e.message}", refused=what) from e
+        if user not in present:
+            log.warning("A user whom Rave does not list in mesh %s is not forgotten", mesh, extra=about(mesh))
+            text = f"Rave does not list user {user} in this room"
+            raise RaveError(Code.ACCESS_DENIED, text, hint="try again later, or ask an operator")
 
     async def expire(self) -> None:
         """Remove entries of histories that are too old, and what rooms remember that are no longer in use."""

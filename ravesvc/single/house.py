@@ -83,6 +83,7 @@ class House:
             settings.history_retention,
             in_use=lambda: self._rooms.in_use(),
             tell_forget=self._tell_forget,
+            users=self._access.users,
         )
         desk = Desk(self._blocks, self._state, self._account, self._claims, self._memory, self._refresh)
         self._rooms = Rooms(

@@ -10,7 +10,7 @@ import pytest
 
 from ravesvc import config
 from ravesvc.api.listing import all_of_it
-from ravesvc.api.models import Listing, Mesh, MeshMode
+from ravesvc.api.models import Listing, Mesh, MeshMode, User
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator import access as module
 from ravesvc.orchestrator.access import Access
@@ -59,6 +59,12 @@ class Rave:
                 rave.answer("meshes", self.session)
                 rave.during()
                 return [FILM], None
+
+            async def mesh(self, mesh: str) -> Mesh:
+                if rave.hangs:
+                    await asyncio.Event().wait()
+                rave.answer(f"mesh {mesh}", self.session)
+                return dataclasses.replace(FILM, users=(User(5, "Eve"), User(6, "Bob")))
 
             async def leave(self, mesh: str) -> None:
                 rave.answer(f"leave {mesh}", self.session)
@@ -312,6 +318,32 @@ def test_a_bots_word_alone_keeps_no_list_from_being_read(run: Run, rave: Rave) -
         pauses = Pauses()
         pauses.claim(HOST, MESH, 300)
         assert await new_access(pauses=pauses).meshes(all_of_it) == Listing((FILM,))
+
+    run(body())
+
+
+def test_the_users_of_a_mesh_are_asked_for_unless_rave_wants_a_pause(
+    run: Run, rave: Rave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        pauses = Pauses()
+        access = new_access(None, pauses=pauses)
+        with pytest.raises(RaveError, match="no session"):
+            await access.users(MESH)
+        access.use(OURS)
+        assert await access.users(MESH) == {5, 6}
+        monkeypatch.setattr(module, "_USERS_TIMEOUT", 0.01)
+        rave.hangs = True
+        with pytest.raises(RaveError, match="did not answer in time"):
+            await access.users(MESH)
+        rave.hangs = False
+        rave.failures["mesh"] = RaveError(Code.RATE_LIMITED, "slow down", retry_after=60.0)
+        for _ in range(2):
+            with pytest.raises(RaveError) as caught:
+                await access.users(MESH)
+            assert caught.value.code is Code.RATE_LIMITED
+        assert rave.asked == [(f"mesh {MESH}", "hush-token")] * 2
+        assert rave.closed == 3
 
     run(body())
 

@@ -190,7 +190,9 @@ class Site:
         self.refreshed = 0
         self.blocks = FakeBlocks()
         self.claims = Claims("ask the host")
-        self.memory = RoomMemory(self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget)
+        self.memory = RoomMemory(
+            self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget, users=self._users
+        )
         self.entry_points: list[EntryPoint] = []
         self.paused: set[str] = set()
         self.source = FakeMedia()
@@ -216,6 +218,9 @@ class Site:
         if sender not in self.units:
             raise RaveError(Code.BUS, "no such process")
         return self.units[sender]
+
+    async def _users(self, mesh: str) -> set[int]:
+        return {ANN, BOB, EVE}
 
     async def _tell_forget(self, user: int) -> set[str]:
         return {MESH, OTHER} - await self.workers.forget_user(user)
@@ -730,6 +735,7 @@ def test_a_user_who_wants_it_is_forgotten_everywhere_and_not_named_in_the_log(
                 assert child.known == {"forgotten": [EVE]}
                 assert await child.ask("ReadDocument", "s", "queue") == [True, f'[{{"user":{BOB}}}]']
             assert (await refused(site.child, "ForgetUser", "t", 0)).code is Code.INVALID_ARGUMENT
+            assert (await refused(site.child, "ForgetUser", "t", 5)).code is Code.ACCESS_DENIED
             error = await refused(site.child, "ForgetUser", "t", ANN)
             assert error.code is Code.INVALID_ARGUMENT
             assert translate(RemoteText(error.attributes["said"]), load("de")) == (

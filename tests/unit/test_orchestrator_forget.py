@@ -63,6 +63,11 @@ def _tables(path: Path) -> str:
         return "\n".join(database.iterdump())
 
 
+async def nobody(_: str) -> tuple[int, ...]:
+    """Who is in a mesh."""
+    return ()
+
+
 @contextlib.asynccontextmanager
 async def remembering(store: Store, copy: Path) -> AsyncIterator[tuple[State, RoomMemory]]:
     async def tell(_: object) -> None:
@@ -74,7 +79,7 @@ async def remembering(store: Store, copy: Path) -> AsyncIterator[tuple[State, Ro
     state = State(store, tell, lambda: None, copy=Copy(copy), patience=30)
     await state.start()
     try:
-        yield state, RoomMemory(state, 90 * 86400.0, in_use=lambda: None, tell_forget=tell_forget)
+        yield state, RoomMemory(state, 90 * 86400.0, in_use=lambda: None, tell_forget=tell_forget, users=nobody)
     finally:
         await state.close()
 
@@ -195,6 +200,7 @@ def test_what_is_too_old_goes_from_either_store(run: Run, place: tuple[Store, Ra
                 3600.0,
                 in_use=lambda: {MESHES[0]},
                 tell_forget=tell_forget,
+                users=nobody,
                 clock=lambda: now + timedelta(days=2),
             )
             await later.expire()

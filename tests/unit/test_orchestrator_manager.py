@@ -192,7 +192,9 @@ class Site:
         self.heard: list[Signal] = []
         self.claims = Claims("")
         self.forgotten: list[int] = []
-        self.memory = RoomMemory(self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget)
+        self.memory = RoomMemory(
+            self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget, users=self._users
+        )
         self.starts = StartPolicy("api.test", 0)
         self.hosts = HostRecord(self.store, Host(id="1", name="here"), lambda: None)
         self.manager = ManagerObject(
@@ -211,6 +213,9 @@ class Site:
             refresh=self._refresh,
         )
         bus.export(names.MANAGER_PATH, self.manager)
+
+    async def _users(self, mesh: str) -> set[int]:
+        return set()
 
     async def _tell_forget(self, user: int) -> tuple[str, ...]:
         self.forgotten.append(user)

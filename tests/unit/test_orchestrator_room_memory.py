@@ -41,12 +41,16 @@ class Site:
         self.in_use: set[str] | None = {A, B}
         self.unheard: set[str] = set()
         self.told: list[int] = []
+        self.present = {A: {ANN, BOB, EVE}, B: {ANN, BOB, EVE}}
+        self.asked: list[str] = []
+        self.rave_error: RaveError | None = None
         self.telling: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.memory = RoomMemory(
             self.state,
             retention,
             in_use=lambda: self.in_use,
             tell_forget=self._tell_forget,
+            users=self._users,
             clock=lambda: self.now,
             monotonic=lambda: (self.now - START).total_seconds(),
         )
@@ -59,6 +63,12 @@ class Site:
         if self.telling:
             await self.telling()
         return self.unheard
+
+    async def _users(self, mesh: str) -> set[int]:
+        self.asked.append(mesh)
+        if self.rave_error:
+            raise self.rave_error
+        return self.present[mesh]
 
     def later(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
@@ -543,6 +553,41 @@ def test_a_room_may_ask_for_it_three_times_at_once(run: Run) -> None:
             assert (await refused(made.memory.forget_at_wish(A, BOB))).code is Code.RATE_LIMITED
             await made.memory.forget_at_wish(B, BOB)
             await made.memory.forget_user(BOB)
+
+    run(body())
+
+
+def test_a_bot_has_only_users_forgotten_whom_rave_lists_in_its_room(run: Run) -> None:
+    async def body() -> None:
+        async with site() as made:
+            made.present[A] = {BOB}
+            made.put(B, "queue", BOTH)
+            error = await refused(made.memory.forget_at_wish(A, EVE))
+            assert error.code is Code.ACCESS_DENIED
+            assert f"Rave does not list user {EVE} in this room" in error.message
+            assert (made.told, made.texts) == ([], {(B, "queue"): BOTH})
+            assert await made.memory.forget_at_wish(A, BOB) == 1
+            assert made.asked == [A, A]
+
+    run(body())
+
+
+def test_without_rave_s_word_no_bot_has_a_user_forgotten(run: Run) -> None:
+    async def body() -> None:
+        async with site() as made:
+            made.put(A, "queue", ALONE)
+            made.rave_error = RaveError(Code.NETWORK, "api.test can't be reached")
+            error = await refused(made.memory.forget_at_wish(A, BOB))
+            assert error.code is Code.NETWORK
+            assert "it can't be checked who is in this room" in error.message
+            assert made.texts == {(A, "queue"): ALONE}
+            # Rave is asked no more often than a room may ask, and not for users whom we refuse ourselves.
+            await refused(made.memory.forget_at_wish(A, ANN))
+            assert made.asked == [A]
+            await refused(made.memory.forget_at_wish(A, BOB))
+            assert (await refused(made.memory.forget_at_wish(A, BOB))).code is Code.RATE_LIMITED
+            assert made.asked == [A, A]
+            assert await made.memory.forget_user(BOB) == 1, "an operator needs no word of Rave"
 
     run(body())
 

@@ -145,8 +145,8 @@ class RoomMemory:
         self._take(mesh, _WISHES)
         self._state.insist_on_forgettable(user)
         if self._forgotten.is_unanswering(mesh):
-            text = "the bot of this room has not confirmed that it has forgotten others"
-            raise RaveError(Code.BUSY, text, hint="try again in an hour, or ask an operator")
+            text = _("the bot of this room has not confirmed that it has forgotten others")
+            raise RaveError(Code.BUSY, text, hint=_("try again in an hour, or ask an operator"))
         await self._insist_on_presence(mesh, user)
         return await self.forget_user(user)
 
@@ -159,8 +159,8 @@ class RoomMemory:
             raise RaveError(e.code, f"{what}: {e.message}", refused=what) from e
         if user not in present:
             log.warning("A user whom Rave does not list in mesh %s is not forgotten", mesh, extra=about(mesh))
-            text = f"Rave does not list user {user} in this room"
-            raise RaveError(Code.ACCESS_DENIED, text, hint="try again later, or ask an operator")
+            text = _("Rave does not list you among the users of this room")
+            raise RaveError(Code.ACCESS_DENIED, text, hint=_("try again later, or ask an operator"))
 
     async def expire(self) -> None:
         """Remove entries of histories that are too old, and what rooms remember that are no longer in use."""

@@ -564,7 +564,7 @@ def test_a_bot_has_only_users_forgotten_whom_rave_lists_in_its_room(run: Run) ->
             made.put(B, "queue", BOTH)
             error = await refused(made.memory.forget_at_wish(A, EVE))
             assert error.code is Code.ACCESS_DENIED
-            assert f"Rave does not list user {EVE} in this room" in error.message
+            assert "Rave does not list you" in error.message
             assert (made.told, made.texts) == ([], {(B, "queue"): BOTH})
             assert await made.memory.forget_at_wish(A, BOB) == 1
             assert made.asked == [A, A]

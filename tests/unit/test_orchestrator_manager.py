@@ -764,10 +764,10 @@ def test_an_operator_has_a_user_forgotten(run: Run, bus_address: str, caplog: py
         async with site_on(bus_address) as site:
             site.store.contents = Contents(admins=(Admin(user_id=ANN, added_by=BOB, added_at=WHEN),))
             await site.state.refresh()
-            await site.memory.write_document("mesh", "queue", f"[{BOB},{ANN}]")
+            await site.memory.write_document("mesh", "queue", f'{{"served":[{BOB},{ANN}]}}')
             assert await site.ask("ForgetUser", "t", BOB) == [2]
             assert site.forgotten == [BOB]
-            assert await site.memory.read_document("mesh", "queue") == f"[{ANN}]"
+            assert await site.memory.read_document("mesh", "queue") == f'{{"served":[{ANN}]}}'
             assert (await site.refused("ForgetUser", "t", ANN)).code is Code.INVALID_ARGUMENT
             assert (await site.refused("ForgetUser", "t", 0)).code is Code.INVALID_ARGUMENT
 

@@ -436,7 +436,7 @@ class Fleet:
     async def _finish(self, job: str, mesh: str) -> None:
         """Wait for the end of a job that was to let a mesh run; somebody may have put a stop in its place."""
         if await self._watch.job(job, mesh, _JOB_TIMEOUT) == "canceled":
-            await self._intent.stopping(mesh)
+            await self._intent.stopping(mesh, job)
 
     def _learn_if_failed(self, mesh: str) -> None:
         unit = self._watch.state(mesh)
@@ -504,7 +504,7 @@ class Fleet:
         # By itself a process ends without a job.
         stopped = old.running and unit.active == "deactivating" and unit.job != NO_JOB
         if stopped or (old.restarting and unit.active == "inactive"):
-            self._spawn(self._intent.stopping(mesh))
+            self._spawn(self._intent.stopping(mesh, unit.job))
         if unit.running and not old.present:
             # An operator who starts it wants it there.
             self._blocks.in_company(mesh)

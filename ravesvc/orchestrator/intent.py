@@ -39,11 +39,14 @@ class Intent:
             if since > self._blocks.wall(block.since):
                 self.starting(mesh)
 
-    async def stopping(self, mesh: str) -> None:
-        """A unit stops, and not by our doing: it was meant, unless all are stopped, or it is to run on."""
+    async def stopping(self, mesh: str, job: str) -> None:
+        """A unit stops by a job that is not ours: it was meant, unless all are stopped, or it is to run on."""
         try:
             # With the answer we have heard all that systemd has said before it, of the target too.
             if await self._watch.draining() or self._watch.drained_lately:
+                return
+            # A restart whose start systemd refused may be over before we look. It has failed; a stop is done.
+            if self._watch.result(job) == "failed":
                 return
             unit = self._watch.state(mesh)
             if unit.running or (unit.job != NO_JOB and await self._watch.job_type(unit.job) not in _STOPS):

@@ -145,6 +145,10 @@ class UnitWatch:
         except RaveError:
             return ""
 
+    def result(self, path: str) -> str:
+        """How a job has ended, in a word such as done or failed; empty when it goes on, or is not known."""
+        return self._ended.get(path, "")
+
     async def wait_for_note(self, mesh: str) -> None:
         """Wait until rave-ended@.service has noted how a mesh's bot has ended, which has begun before we heard of it.
 

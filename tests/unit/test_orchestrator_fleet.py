@@ -1334,6 +1334,24 @@ def test_a_restart_by_hand_is_no_hold(run: Run, bus_address: str, tmp_path: Path
     run(body())
 
 
+def test_a_restart_by_hand_that_systemd_refuses_is_no_hold(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            refused = {"ActiveState": "failed", "SubState": "failed", "Result": "start-limit-hit", "MainPID": 0}
+            site.systemd.outcomes[MESH] = refused
+            site.systemd.held = True
+            site.systemd.restart(MESH)
+            # In one go: the restart is over before the parent has asked what kind of job it was.
+            site.systemd.finish(MESH, "failed")
+            await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
+            await site.idle()
+            assert site.blocks.in_force() == {}
+            assert "by hand too often" in site.fleet.records[MESH].worker.last_error
+
+    run(body())
+
+
 @pytest.mark.parametrize("after", ["active", "deactivating"])
 def test_a_stop_of_everything_holds_nothing(run: Run, bus_address: str, tmp_path: Path, after: str) -> None:
     async def body() -> None:

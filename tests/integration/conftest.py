@@ -174,6 +174,8 @@ class Site:
             return dict(line.split("=", 1) for line in lines)
 
         before = shown()
+        # Else the fifth restart would come after 18 s (RestartSteps=).
+        self.sh("systemctl reset-failed rave-orchestrator")
         self.sh("systemctl kill -s KILL --kill-whom=main rave-orchestrator")
 
         def another() -> bool:

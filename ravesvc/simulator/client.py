@@ -44,9 +44,9 @@ class Control:
     # Looking.
 
     def state(self) -> dict[str, Any]:
-        """Everything: `server`, `bot`, `listings`, `mail` (`sent`, `waiting`, `polls`), `logins`, `provider_calls`,
-        `options`, `faults`, and `meshes` by id, each with `users`, `connections` (`id`, `since`, `joined`), `ended`
-        connections (also `code`, `reason`, `by`), and what plays (`Playback.to_json`).
+        """Everything: `server`, `bot`, `listings`, `mail` (`sent`, `waiting`, `polls`), `logins`, `friendships`,
+        `provider_calls`, `options`, `faults`, and `meshes` by id, each with `users`, `muted`, `connections` (`id`,
+        `since`, `joined`), `ended` connections (also `code`, `reason`, `by`), and what plays (`Playback.to_json`).
         """
         return self._call("GET", "/state")
 
@@ -170,6 +170,24 @@ class Control:
     def leader(self, mesh: str, user: str) -> None:
         """A user becomes the leader."""
         self._call("POST", "/leader", {"mesh": mesh, "user": user})
+
+    def mute(self, mesh: str, user: str) -> None:
+        """The leader takes a user's voice."""
+        self._call("POST", "/mute", {"mesh": mesh, "user": user})
+
+    def unmute(self, mesh: str, user: str) -> None:
+        """The leader gives a user's voice back."""
+        self._call("POST", "/unmute", {"mesh": mesh, "user": user})
+
+    # Friends.
+
+    def befriend(self, user: str, other: str | None = None) -> str:
+        """A user asks another (the bot) for friendship, or accepts if the other has asked; returns what they are."""
+        return str(self._call("POST", "/befriend", {"user": user, "other": other})["state"])
+
+    def unfriend(self, user: str, other: str | None = None) -> None:
+        """A user ends the friendship with another (the bot), or declines or withdraws the request for it."""
+        self._call("POST", "/unfriend", {"user": user, "other": other})
 
     # Connections.
 

@@ -15,7 +15,8 @@ from aiohttp import web
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
-from ravesvc.simulator.mesh import Crowd, Mesh, Peer
+from ravesvc.simulator.friendships import Friendships
+from ravesvc.simulator.mesh import Crowd, Mesh, Peer, User
 from ravesvc.simulator.party import Party
 from ravesvc.simulator.party_control import PartyControl
 from ravesvc.simulator.peer import SocketPeer
@@ -53,7 +54,8 @@ class ControlApi:
             *(self.crowd, self.hide),
             *(self.chat, self.kick, self.ask),
             *(self._party.vote, self._party.clear_votes, self._party.judge, self._party.playback),
-            *(self._party.video, self._party.leader),
+            *(self._party.video, self._party.leader, self._party.mute, self._party.unmute),
+            *(self.befriend, self.unfriend),
             *(self.drop, self.close, self.refuse, self.accept),
             *(self.confirm, self.expire),
             *(self.fail, self.option, self.wait),
@@ -180,6 +182,22 @@ class ControlApi:
             raise RaveError(Code.NOT_RUNNING, "the bot is not connected")
         data = fields.opt_object(body, "data") or {}
         return {"answer": await peer.ask(fields.get_str(body, "method"), data, _seconds(body, "timeout", 5.0))}
+
+    # Friends.
+
+    async def befriend(self, body: Object) -> dict[str, Any]:
+        """`user` asks `other` (the bot) for friendship, or accepts it if `other` has asked -> `{"state"}`."""
+        return {"state": self._world.befriend(Friendships.request, *self._pair(body))}
+
+    async def unfriend(self, body: Object) -> dict[str, Any]:
+        """`user` ends the friendship with `other` (the bot), or declines or withdraws the request for it."""
+        self._world.befriend(Friendships.end, *self._pair(body))
+        return {}
+
+    def _pair(self, body: Object) -> tuple[User, User]:
+        other = fields.opt_str(body, "other")
+        user = self._world.user(fields.get_str(body, "user"))
+        return user, self._world.bot if other is None else self._world.user(other)
 
     # Connections.
 

@@ -17,7 +17,10 @@ _OPINIONS = {"like": "LIKE", "skip": "SKIP", "none": None}
 
 
 class PartyControl:
-    """Verbs of the control API. In all of them `user` (the host), who comes in first if need be, acts in `mesh`."""
+    """Verbs of the control API.
+
+    In all but `mute` and `unmute` `user` (the host), who comes in first if need be, acts in `mesh`.
+    """
 
     def __init__(self, world: World, party: Party) -> None:
         self._world = world
@@ -65,6 +68,26 @@ class PartyControl:
         """Make `user` the leader."""
         self._party.make_leader(*self._who(body))
         return {}
+
+    async def mute(self, body: Object) -> dict[str, Any]:
+        """The leader of `mesh` takes the voice of `user`."""
+        self._party.mute(*self._whose_voice(body))
+        return {}
+
+    async def unmute(self, body: Object) -> dict[str, Any]:
+        """The leader of `mesh` gives `user` the voice back."""
+        self._party.unmute(*self._whose_voice(body))
+        return {}
+
+    def _whose_voice(self, body: Object) -> tuple[Mesh, User, User]:
+        """The mesh, its leader, and the user whose voice it is: one who is there, or was muted before leaving."""
+        mesh = self._world.mesh(fields.get_str(body, "mesh"))
+        user = self._world.user(fields.get_str(body, "user"))
+        if user.peer_id not in mesh.present and user.id not in mesh.muted:
+            raise RaveError(Code.NOT_FOUND, f"{user.handle} is not in the mesh")
+        if mesh.leader is None:
+            raise RaveError(Code.NOT_FOUND, "the mesh is empty and has no leader")
+        return mesh, mesh.present[mesh.leader].user, user
 
     def _who(self, body: Object) -> tuple[Mesh, User]:
         mesh = self._world.mesh(fields.get_str(body, "mesh"))

@@ -1,4 +1,4 @@
-"""The verbs of `rave-simulator` about what plays: users vote, like, skip, play, pause and seek."""
+"""The verbs of `rave-simulator` about what plays and who leads: users vote, like, skip, play, pause, seek, mute."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ Row: TypeAlias = (
 
 _MESH: tuple[str, dict[str, Any]] = ("mesh", {"metavar": "MESH"})
 _USER: tuple[str, dict[str, Any]] = ("--user", {"metavar": "NAME", "help": "who does it (the host)"})
+_NAMED: tuple[str, dict[str, Any]] = ("user", {"metavar": "USER"})
 _WITHDRAW: tuple[str, dict[str, Any]] = ("--withdraw", {"action": "store_true", "help": "take it back"})
 _VIDEO = "an id of the catalogue such as sim-lantern, a link to it, or the URL of a registered video"
 
@@ -49,8 +50,10 @@ def rows() -> list[Row]:
             "leader",
             lambda c, o: c.leader(o.mesh, o.user),
             "make a user the leader",
-            (_MESH, ("user", {"metavar": "USER"})),
+            (_MESH, _NAMED),
         ),
+        ("mute", lambda c, o: c.mute(o.mesh, o.user), "the leader takes a user's voice", (_MESH, _NAMED)),
+        ("unmute", lambda c, o: c.unmute(o.mesh, o.user), "the leader gives a user's voice back", (_MESH, _NAMED)),
     ]
 
 

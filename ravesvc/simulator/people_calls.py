@@ -10,16 +10,23 @@ from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import views
 from ravesvc.simulator.checks import Checks
+from ravesvc.simulator.friendships import ACTIONABLE, FRIENDS, NOT_FRIENDS, Change, Friendships
 from ravesvc.simulator.gate import Call, Gate, Handler
 from ravesvc.simulator.mesh import User
 from ravesvc.simulator.world import World
 
 _USUAL_LIMIT = 24
 _MAX_LIMIT = 100
+# What a client wants to do about a friendship, by the state that it sends.
+_CHANGES: dict[str | None, Change] = {
+    None: Friendships.request,
+    FRIENDS: Friendships.accept,
+    NOT_FRIENDS: Friendships.decline,
+}
 
 
 class PeopleCalls:
-    """The routes and what they answer. A user who is asked to be a friend is one from then on."""
+    """The routes and what they answer."""
 
     def __init__(self, world: World, gate: Gate, checks: Checks) -> None:
         self._world = world
@@ -31,7 +38,10 @@ class PeopleCalls:
         calls: list[tuple[str, str, str, Handler]] = [
             ("contacts", "GET", "/contacts", self._contacts),
             ("friendships", "GET", "/friendships", self._friends),
+            ("friendships", "GET", "/friendships/requests", self._requests),
             ("friendships", "POST", "/friendships", self._befriend),
+            ("friendships", "DELETE", "/friendships", self._end(Friendships.withdraw)),
+            ("friendships", "DELETE", "/friendships/unfriend", self._end(Friendships.unfriend)),
             ("user", "GET", "/users/{user}", self._user),
             ("profile", "GET", "/profiles/{user}", self._profile),
         ]
@@ -49,17 +59,30 @@ class PeopleCalls:
         return {"data": self._shown(call, list(met.values())), "paging": {}}
 
     def _friends(self, call: Call) -> dict[str, Any]:
-        friends = self._world.friends.get(call.user.id, [])
-        return {"data": self._shown(call, [self._world.users[number] for number in friends])}
+        return {"data": self._shown(call, self._users(self._world.friendships.friends(call.user.id)))}
+
+    def _requests(self, call: Call) -> dict[str, Any]:
+        """The users who wait for the caller's answer."""
+        if call.query.get("state") != ACTIONABLE:
+            raise RaveError(Code.BAD_DATA, f"state is not {ACTIONABLE}")
+        return {"data": self._shown(call, self._users(self._world.friendships.requests(call.user.id)))}
 
     def _befriend(self, call: Call) -> dict[str, Any]:
-        user, state = self._named(fields.get_int(call.body, "id")), fields.opt_str(call.body, "state")
-        if state not in (None, "friends", "notfriends"):
-            raise RaveError(Code.BAD_DATA, "state is neither friends nor notfriends")
-        friends = self._world.friends.setdefault(call.user.id, [])
-        if state != "notfriends" and user.id not in friends:
-            friends.append(user.id)
-        return {"data": {"fromUserId": call.user.id, "toUserId": user.id, "state": state or "friends"}}
+        other, wanted = self._named(fields.get_int(call.body, "id")), fields.opt_str(call.body, "state")
+        if wanted not in _CHANGES:
+            raise RaveError(Code.BAD_DATA, f"state is neither {FRIENDS} nor {NOT_FRIENDS}")
+        state = self._world.befriend(_CHANGES[wanted], call.user, other)
+        return {"data": {"fromUserId": call.user.id, "toUserId": other.id, "state": state}}
+
+    def _end(self, change: Change) -> Handler:
+        def handle(call: Call) -> dict[str, Any]:
+            self._world.befriend(change, call.user, self._named(fields.get_int(call.query, "id")))
+            return {"success": True}
+
+        return handle
+
+    def _users(self, ids: list[int]) -> list[User]:
+        return [self._world.users[number] for number in ids]
 
     def _shown(self, call: Call, users: list[User]) -> list[dict[str, Any]]:
         limit = fields.opt_int(call.query, "limit")

@@ -30,6 +30,10 @@ _MESHES: tuple[_Argument, ...] = (
     ("--all", {"action": "store_true", "help": "all meshes"}),
 )
 _USERS: _Argument = ("users", {"metavar": "USER", "nargs": "+"})
+_FRIENDS: tuple[_Argument, ...] = (
+    ("user", {"metavar": "USER"}),
+    ("--other", {"metavar": "NAME", "help": "another user in place of the bot"}),
+)
 _TIMES: _Argument = ("--times", {"type": int, "metavar": "N", "help": "how often (for ever)"})
 _CODE: _Argument = ("--code", {"type": int, "default": 4000, "help": "close code (%(default)s)"})
 _MODE: _Argument = (
@@ -59,6 +63,7 @@ class Parsers:
         mesh = self._commands.add_parser("mesh", help="make and list meshes")
         Parsers(mesh.add_subparsers(metavar="VERB", required=True), self._control).add_mesh()
         self._add_membership()
+        self._add_friends()
         self._add_chat()
         for name, verb, words, arguments in party_verbs.rows():
             self._add(name, verb, words, *arguments)
@@ -106,6 +111,20 @@ class Parsers:
             lambda c, o: c.hide(_chosen(o), o.times),
             "the meshes are missing from the next listings",
             *(*_MESHES, ("--times", {"type": int, "default": 1, "metavar": "N"})),
+        )
+
+    def _add_friends(self) -> None:
+        self._add(
+            "befriend",
+            _befriend,
+            "a user asks the bot for friendship, or accepts it if the bot has asked; prints what they are then",
+            *_FRIENDS,
+        )
+        self._add(
+            "unfriend",
+            lambda c, o: c.unfriend(o.user, o.other),
+            "a user ends the friendship with the bot, or declines or withdraws the request for it",
+            *_FRIENDS,
         )
 
     def _add_chat(self) -> None:
@@ -207,7 +226,7 @@ class Parsers:
             ("--mail", {"action": "store_true", "help": "wait for a mail"}),
             ("--timeout", {"type": float, "default": 30.0, "metavar": "SECONDS"}),
         )
-        self._add("users", _users, "list who is in a mesh", _MESH)
+        self._add("users", _users, "list who is in a mesh, who leads it and who is muted", _MESH)
         self._add("state", lambda c, _: _print([json.dumps(c.state(), indent=2)]), "print everything as JSON")
         self._add(
             "events",
@@ -256,8 +275,14 @@ def _title(facts: dict[str, Any]) -> str:
 
 
 def _users(control: Control, options: argparse.Namespace) -> None:
-    users = control.mesh(options.mesh)["users"]
-    _print(f"{user['user_id']}  {user['handle']}{'  leader' if user['leader'] else ''}" for user in users)
+    mesh = control.mesh(options.mesh)
+    for user in mesh["users"]:
+        leader, muted = "  leader" if user["leader"] else "", "  muted" if user["user_id"] in mesh["muted"] else ""
+        _print([f"{user['user_id']}  {user['handle']}{leader}{muted}"])
+
+
+def _befriend(control: Control, options: argparse.Namespace) -> None:
+    _print([control.befriend(options.user, options.other)])
 
 
 def _chat(control: Control, options: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from ravesvc.simulator import views
 from ravesvc.simulator.account import Account
 from ravesvc.simulator.clips import Clips
 from ravesvc.simulator.events import Log
+from ravesvc.simulator.friendships import Change, Friendships
 from ravesvc.simulator.mesh import Crowd, End, Mesh, Peer, User, connection
 from ravesvc.simulator.playback import Playback, opening
 from ravesvc.simulator.post import Post
@@ -45,7 +46,7 @@ class World:
         self.sessions: dict[str, User] = {session.auth_token: self.bot}
         self.expired: set[str] = set()
         self.users: dict[int, User] = {self.bot.id: self.bot}
-        self.friends: dict[int, list[int]] = {}  # ids, by the id of the one whose friends they are
+        self.friendships = Friendships()
         self._ids = {self.bot.handle: self.bot.id}  # by handle
         self.post = Post(self.options, self.log, clock)
         self.logins = 0
@@ -70,6 +71,13 @@ class World:
         self.users[user.id] = user
         self._ids.setdefault(handle, user.id)
         return user
+
+    def befriend(self, change: Change, user: User, other: User) -> str:
+        """A user asks another for friendship, answers or ends it; returns what the user is to the other then."""
+        change(self.friendships, user.id, other.id)
+        state = self.friendships.state(user.id, other.id)
+        self.log.record("friendship", user=user.handle, other=other.handle, state=state)
+        return state
 
     # Sessions.
 
@@ -303,6 +311,7 @@ class World:
             "listings": self.listings,
             "mail": self.post.to_json(),
             "logins": self.logins,
+            "friendships": self.friendships.to_json(),
             "provider_calls": self.provider_calls,
             "options": self.options.to_json(),
             "faults": self.faults.to_json(),

@@ -361,6 +361,29 @@ def test_voices_are_taken_and_given_by_the_leader(served: Served, mesh: str) -> 
     assert violations(served) == ["the body is not {}"]
 
 
+def test_the_leader_mutes_and_unmutes_at_the_terminal(
+    served: Served, mesh: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cli(*arguments: str) -> tuple[int, str]:
+        status, printed = main(["--control", str(served.control_socket), *arguments]), capsys.readouterr()
+        return status, printed.out + printed.err
+
+    bot = served.session.user_id
+    assert cli("mute", mesh, "botty") == (0, "")
+    assert served.control.mesh(mesh)["muted"] == [bot]
+    assert cli("users", mesh)[1].splitlines()[1:] == [f"{bot}  botty  muted"]
+    assert cli("unmute", mesh, "botty") == cli("mute", mesh, "ann") == (0, "")
+    assert cli("users", mesh)[1].splitlines()[0].endswith("  ann  leader  muted")
+    assert cli("mute", mesh, "bea") == (1, "rave-simulator: bea is not in the mesh\n")
+    served.control.part(mesh, "ann")
+    assert cli("unmute", mesh, "ann") == (0, "")
+    assert cli("mute", mesh, "botty") == (0, "")
+    served.control.part(mesh, "botty")
+    assert cli("unmute", mesh, "botty") == (1, "rave-simulator: the mesh is empty and has no leader\n")
+    events = [f"{e['type']} {e['user']}" for e in served.control.events() if "muted" in e["type"]]
+    assert events == ["muted botty", "unmuted botty", "muted ann", "unmuted ann", "muted botty"]
+
+
 @pytest.mark.parametrize(
     ("target", "method", "path"),
     [

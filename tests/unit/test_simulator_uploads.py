@@ -202,19 +202,6 @@ def test_contacts_are_those_in_the_same_mesh(served: Served, mesh: str) -> None:
     assert violations(served) == ["limit is not 1 to 100"]
 
 
-def test_friends_are_made_and_listed(served: Served, mesh: str) -> None:
-    ann = served.control.mesh(mesh)["users"][0]["user_id"]
-    assert served.call("GET", "/friendships") == (200, {"data": []})
-    asked = {"fromUserId": served.session.user_id, "toUserId": ann, "state": "friends"}
-    for _ in range(2):
-        assert served.call("POST", "/friendships", {"id": ann}) == (200, {"data": asked})
-    assert [user["id"] for user in served.call("GET", "/friendships?limit=50")[1]["data"]] == [ann]
-    assert served.call("POST", "/friendships", {"id": 5})[0] == 404
-    assert violations(served) == []
-    assert served.call("POST", "/friendships", {"id": ann, "state": "accepted"})[0] == 400
-    assert violations(served) == ["state is neither friends nor notfriends"]
-
-
 def test_users_and_profiles_are_shown(served: Served, mesh: str) -> None:
     ann = served.control.mesh(mesh)["users"][0]["user_id"]
     assert served.call("GET", f"/users/{ann}")[1]["data"]["displayName"] == "Ann"
@@ -232,7 +219,10 @@ def test_users_and_profiles_are_shown(served: Served, mesh: str) -> None:
         ("images", "POST", "/meshes/{mesh}/images/upload"),
         ("contacts", "GET", "/contacts"),
         ("friendships", "GET", "/friendships"),
+        ("friendships", "GET", "/friendships/requests"),
         ("friendships", "POST", "/friendships"),
+        ("friendships", "DELETE", "/friendships"),
+        ("friendships", "DELETE", "/friendships/unfriend"),
         ("user", "GET", "/users/1"),
         ("profile", "GET", "/profiles/1"),
     ],

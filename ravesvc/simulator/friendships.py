@@ -1,0 +1,107 @@
+"""Friendships: who has asked whom, and who are friends. A model without I/O; users are named by their ids.
+
+Of the real server the calls are known, not the rules. Here a request waits until the user who was asked accepts or
+declines it, or the one who asked withdraws it. Asking a user who has asked already accepts that request. Friends are
+friends of each other, and either may end that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from ravesvc.errors import Code, RaveError
+
+# For each user.
+MAX_FRIENDS = 1000
+MAX_REQUESTS = 1000
+
+# What a user is to another. `pendingactionable`: has been asked and may answer, `pending`: has asked and waits.
+FRIENDS, PENDING, ACTIONABLE, NOT_FRIENDS = "friends", "pending", "pendingactionable", "notfriends"
+_MISSING = {
+    FRIENDS: "this user is no friend",
+    ACTIONABLE: "this user has not asked for a friendship",
+    PENDING: "this user was not asked for a friendship",
+}
+
+
+class Friendships:
+    """Friends and requests; each change is one that `user` makes.
+
+    Raises `RaveError`: NotFound for what is not there, Forbidden beyond a limit, InvalidArgument for users who ask
+    themselves.
+    """
+
+    def __init__(self) -> None:
+        self._friends: dict[int, list[int]] = {}
+        self._requests: dict[int, list[int]] = {}  # those who asked, by the user whom they asked
+
+    def friends(self, user: int) -> list[int]:
+        """The friends of a user, the oldest friendship first."""
+        return list(self._friends.get(user, ()))
+
+    def requests(self, user: int) -> list[int]:
+        """The users who wait for this one's answer, the oldest request first."""
+        return list(self._requests.get(user, ()))
+
+    def state(self, user: int, other: int) -> str:
+        """What `user` is to `other`."""
+        if other in self._friends.get(user, ()):
+            return FRIENDS
+        if other in self._requests.get(user, ()):
+            return ACTIONABLE
+        return PENDING if user in self._requests.get(other, ()) else NOT_FRIENDS
+
+    def request(self, user: int, other: int) -> None:
+        """Ask for a friendship, or accept the one that `other` has asked for; nothing if that was done before."""
+        if user == other:
+            raise RaveError(Code.INVALID_ARGUMENT, "a user can't be their own friend")
+        state = self.state(user, other)
+        if state == ACTIONABLE:
+            self.accept(user, other)
+        elif state == NOT_FRIENDS:
+            if len(self.requests(other)) >= MAX_REQUESTS:
+                raise RaveError(Code.FORBIDDEN, f"{MAX_REQUESTS} requests wait for this user already")
+            self._requests.setdefault(other, []).append(user)
+
+    def accept(self, user: int, other: int) -> None:
+        """Become the friend of `other`, who has asked."""
+        self._expect(ACTIONABLE, user, other)
+        if any(len(self.friends(one)) >= MAX_FRIENDS for one in (user, other)):
+            raise RaveError(Code.FORBIDDEN, f"a user has at most {MAX_FRIENDS} friends")
+        self._requests[user].remove(other)
+        for one, friend in ((user, other), (other, user)):
+            self._friends.setdefault(one, []).append(friend)
+
+    def decline(self, user: int, other: int) -> None:
+        """Say no to `other`, who has asked."""
+        self._expect(ACTIONABLE, user, other)
+        self._requests[user].remove(other)
+
+    def withdraw(self, user: int, other: int) -> None:
+        """No longer ask `other`."""
+        self._expect(PENDING, user, other)
+        self._requests[other].remove(user)
+
+    def unfriend(self, user: int, other: int) -> None:
+        """End a friendship."""
+        self._expect(FRIENDS, user, other)
+        for one, friend in ((user, other), (other, user)):
+            self._friends[one].remove(friend)
+
+    def end(self, user: int, other: int) -> None:
+        """End a friendship, or decline or withdraw the request for it."""
+        changes = {ACTIONABLE: self.decline, PENDING: self.withdraw}
+        changes.get(self.state(user, other), self.unfriend)(user, other)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the control API: `friends` and those who asked (`requests`), both by user id."""
+        shown = {"friends": self._friends, "requests": self._requests}
+        return {key: {str(user): ids for user, ids in lists.items() if ids} for key, lists in shown.items()}
+
+    def _expect(self, state: str, user: int, other: int) -> None:
+        if self.state(user, other) != state:
+            raise RaveError(Code.NOT_FOUND, _MISSING[state])
+
+
+Change: TypeAlias = Callable[[Friendships, int, int], None]

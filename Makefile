@@ -14,6 +14,9 @@ BUS_TESTS := $(wildcard tests/unit/test_bus*.py)
 # would else compile everything anew where PYTHONDONTWRITEBYTECODE is set.
 STRICT := PYTHONASYNCIODEBUG=1 PYTHONWARNINGS=error PYTHONDONTWRITEBYTECODE=
 
+# What is not covered is for those who write it to see; to watch every line takes half as much time again.
+COVERAGE := --cov
+
 # For building pystemd, and for the tests' private message bus, certificates and MongoDB server (curl's libraries).
 HOST_PACKAGES := curl dbus gcc libsystemd-dev openssl pkg-config python3 python3-dev python3-venv zsh
 
@@ -34,6 +37,7 @@ deb: python3 ## build the packages into build/ and check them with lintian
 	$(TESTBED) build
 
 .PHONY: test
+test: COVERAGE :=
 test: check integration ## everything but the long fault runs
 
 .PHONY: check
@@ -42,7 +46,7 @@ check: .venv/ready ## linters, types and unit tests: some four minutes
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	$(STRICT) $(PYTEST) -n 3 --dist worksteal --cov
+	$(STRICT) $(PYTEST) -n 3 --dist worksteal $(COVERAGE)
 	$(STRICT) RAVESVC_TEST_DBUS=dbus_fast $(PYTEST) -n 2 $(BUS_TESTS)
 
 .PHONY: roots

@@ -54,8 +54,8 @@ systemctl stop rave-orchestrator.service rave-meshes.target
 systemctl reset-failed
 find /var/lib/rave -mindepth 1 -delete
 rm -rf /etc/rave/youtube.key /var/cache/rave-media
-rm -rf /etc/rave/database.json /run/systemd/system/rave-mesh@?*.service.d/broken.conf
-systemctl daemon-reload
+rm -f /etc/rave/database.json
+if rm /run/systemd/system/rave-mesh@?*.service.d/broken.conf 2>/dev/null; then systemctl daemon-reload; fi
 systemctl restart rave-simulator
 cp {SAVED}/rave.yaml /etc/rave/
 cp -p {SAVED}/credentials.json /var/lib/rave/
@@ -77,8 +77,9 @@ class Site:
         self.sh(f"mkdir -p {SAVED}; cp -p /etc/rave/rave.yaml /var/lib/rave/credentials.json {SAVED}")
 
     def configure(self, interval: str = f"{DISCOVERY_INTERVAL:g}s") -> None:
-        """Write rave.yaml for the simulator, with an interval of discovery."""
-        self.sh(f"rave-simulator config --discovery-interval {interval} > /etc/rave/rave.yaml")
+        """Write rave.yaml for the simulator, with an interval of discovery; bots answer without typing first."""
+        command = f"rave-simulator config --discovery-interval {interval}"
+        self.sh(f"{{ {command}; echo 'typing_delay: 0'; }} > /etc/rave/rave.yaml")
 
     def break_program(self, mesh: str, code: str) -> None:
         """Let a mesh's unit run this Python program instead of ours from its next start; empty for ours again."""

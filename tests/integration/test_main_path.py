@@ -35,6 +35,8 @@ def test_three_meshes(site: Site) -> None:
 
 
 def test_answers_soon_after_an_invitation(site: Site, figure: Figure) -> None:
+    # As it is by default.
+    site.set_options(typing_delay="1s")
     site.run_fleet(1)
     (mesh,) = site.control.create()
     invited = time.monotonic()

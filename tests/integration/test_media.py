@@ -146,8 +146,6 @@ def test_a_key_that_others_can_read_is_told(videos: Site) -> None:
 
 
 def test_what_is_wrong_with_the_provider_is_said_in_the_room(videos: Site) -> None:
-    videos.set_options(typing_delay=0)
-    videos.sh("systemctl restart rave-orchestrator")
     (mesh,) = videos.run_fleet(1)
 
     # Each may search again after a few seconds.

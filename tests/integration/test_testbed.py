@@ -176,7 +176,9 @@ def test_leaves_nothing_behind() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_leaves_nothing_behind_when_its_owner_is_killed(number: signal.Signals) -> None:
     script = (
-        "import time\nfrom testbed.machine import Machine\nfrom testbed.root import run_root\n"
+        "import signal\nfrom testbed.machine import Machine\nfrom testbed.root import run_root\n"
+        # Who runs the tests in the background ignores it, and so would we.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with Machine(run_root()) as machine:\n"
         "    print(machine._keeper.pid, machine.leader, flush=True)\n"
         "    machine.run(['sleep', '60'])\n"

@@ -383,11 +383,26 @@ def call_main(monkeypatch: pytest.MonkeyPatch, file: Path) -> int:
 )
 @pytest.mark.parametrize("user", [0, 1000])
 def test_a_command_line_does_nothing_but_talk(
-    site: Site, arguments: list[str], status: int, words: str, user: int
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    words: str,
+    user: int,
 ) -> None:
-    done = run_program(site.file, *arguments, user=user)
-    assert done.returncode == status
-    assert words in done.stdout + done.stderr
+    monkeypatch.setattr(program.os, "geteuid", lambda: user)
+    # What comes first of all that it does besides.
+    monkeypatch.setattr(program.log, "set_up", lambda level, identifier: pytest.fail("it begins"))
+    with pytest.raises(SystemExit) as ended:
+        program.main(arguments)
+    assert ended.value.code == status
+    said = capsys.readouterr()
+    assert words in said.out + said.err
+
+
+def test_a_command_line_of_the_program_does_nothing_but_talk(site: Site) -> None:
+    done = run_program(site.file, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"rave-orchestrator {__version__}\n", "")
     assert not site.state.exists()
 
 

@@ -71,8 +71,15 @@ def home(mongod: Mongod) -> Iterator[Home]:
         client.drop_database(home.name)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _frozen() -> None:
+    """What there is before the first test need not be looked through after each."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
-def _collected() -> Iterator[None]:
+def _collected(_frozen: None) -> Iterator[None]:
     """A driver that is closed while it connects anew forgets its socket: it is found here, not in a later test."""
     yield
     gc.collect()

@@ -37,8 +37,10 @@ deb: python3 ## build the packages into build/ and check them with lintian
 	$(TESTBED) build
 
 .PHONY: test
-test: COVERAGE :=
-test: check integration ## everything but the long fault runs
+test: .venv/ready python3 ## everything but the long fault runs
+	# Side by side: to make the roots is waiting for a mirror, for the most part.
+	$(MAKE) --jobs=3 COVERAGE= check roots deb
+	$(MAKE) integration
 
 .PHONY: check
 check: .venv/ready ## linters, types and unit tests: some four minutes
@@ -55,7 +57,6 @@ roots: python3 ## make the root file systems that machines start from, if they a
 
 .PHONY: integration
 integration: .venv/ready ## tests on a booted Debian 13 with the packages installed
-	# Side by side: to make the roots is waiting for a mirror, for the most part.
 	$(MAKE) --jobs=2 roots deb
 	$(BOOTED) -m "not faults" -n 4 --dist loadfile
 

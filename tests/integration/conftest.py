@@ -20,8 +20,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "packaging" / "testbed"))
 
 from testbed.build import build  # noqa: E402
-from testbed.machine import Machine  # noqa: E402
-from testbed.root import run_root  # noqa: E402
+from testbed.machine import Machine, installed_root  # noqa: E402
 
 from ravesvc import names  # noqa: E402
 from ravesvc.simulator.client import Control  # noqa: E402
@@ -237,8 +236,7 @@ def packages() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def machine(packages: list[Path]) -> Iterator[Machine]:
-    with Machine(run_root()) as booted:
-        booted.install(packages)
+    with Machine(installed_root(packages)) as booted:
         yield booted
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from testbed.build import source_files
 from testbed.host import BedError
-from testbed.machine import CommandFailed, Machine
+from testbed.machine import CommandFailed, Machine, installed_root
 from testbed.root import Root, build_root, prune, run_root
 
 CHECKOUT = Path(__file__).parents[2]
@@ -158,6 +158,19 @@ def test_installs_a_package_whose_dependencies_come_from_debian(bare: Machine, t
     assert bare.run(["python3", "-c", "import pystemd"], check=False).returncode
     bare.install([tmp_path / "needy.deb"])
     bare.run(["python3", "-c", "import pystemd"])
+
+
+def test_packages_are_installed_once_for_all_machines(packages: list[Path]) -> None:
+    path = installed_root(packages).ensure()
+    assert path.parent == packages[0].parent
+    assert (path / "usr/bin/ravectl").exists()
+    assert list((path / "var/log/journal").iterdir()) == []
+    made = (path / "usr").stat().st_ctime_ns
+    with Machine(installed_root(packages)) as machine:
+        machine.run(["ravectl", "--version"])
+        machine.run(["rm", "-r", "/usr/share/doc"])
+    assert (path / "usr/share/doc").is_dir()
+    assert (path / "usr").stat().st_ctime_ns == made, "it was not made anew"
 
 
 def test_leaves_nothing_behind() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from testbed.host import BedError, locked, prepare, release, say
 from testbed.machine import Machine, obstacle
-from testbed.root import build_root
+from testbed.root import build_root, prune
 
 # What no package contains and no package build reads: changing it calls for no new build.
 _NOT_PACKAGED = (".ci/", "build/", "packaging/bench/", "packaging/demo/", "packaging/testbed/", "tests/")
@@ -79,6 +79,8 @@ def _clear(output: Path) -> None:
     for pattern in ("*.deb", "*.changes", "*.txt"):
         for path in output.glob(pattern):
             path.unlink()
+    # Roots with what was built before.
+    prune(output, time.time())
 
 
 def _build(source: Path, files: list[str], output: Path) -> None:

@@ -81,16 +81,22 @@ class Root:
 
     def hold(self) -> tuple[Path, IO[str]]:
         """The same, and a lock: until it is closed no test bed removes the directory. Raises BedError."""
-        content = (self.suite, self.packages, self.downloads, _SHORTEN_LISTS, self.files, self.links, self.user)
-        path = cache() / f"{self.name}-{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
+        path = self._directory() / f"{self.name}-{hashlib.sha256(repr(self.recipe()).encode()).hexdigest()[:16]}"
         lock = _lock_of(path).open("a")
         try:
             self._take(path, lock)
         except BaseException:
             lock.close()
             raise
-        prune(cache(), time.time() - _UNUSED)
+        prune(self._directory(), time.time() - _UNUSED)
         return path, lock
+
+    def recipe(self) -> tuple[object, ...]:
+        """All that what is made depends on."""
+        return (self.suite, self.packages, self.downloads, _SHORTEN_LISTS, self.files, self.links, self.user)
+
+    def _directory(self) -> Path:
+        return cache()
 
     def _take(self, path: Path, lock: IO[str]) -> None:
         fcntl.flock(lock, fcntl.LOCK_SH)
@@ -110,12 +116,15 @@ class Root:
         partial = path.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            self._bootstrap(partial, path.with_suffix(".log"), lock)
-            self._furnish(partial)
+            self._fill(partial, path.with_suffix(".log"), lock)
             partial.rename(path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         say(f"made it in {time.monotonic() - started:.0f} s")
+
+    def _fill(self, directory: Path, log: Path, lock: int) -> None:
+        self._bootstrap(directory, log, lock)
+        self._furnish(directory)
 
     def _bootstrap(self, directory: Path, log: Path, lock: int) -> None:
         # If we die without a word, it is told to stop and clears up after itself.

@@ -12,7 +12,7 @@ from pathlib import Path
 from aiohttp import web
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.notify import notify
+from ravesvc.notify import notify, notify_reloading
 from ravesvc.simulator.account import Account
 from ravesvc.simulator.checks import CallChecks
 from ravesvc.simulator.control import ControlApi
@@ -53,6 +53,11 @@ class Simulator:
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.load_cert_chain(home.certificate, home.key)
         self._site: web.TCPSite | None = None
+
+    @property
+    def port(self) -> int:
+        """The port of `https://`, once it listens."""
+        return self._port
 
     async def start(self) -> None:
         """Listen; raises `RaveError` (Network) when an address is taken."""
@@ -119,16 +124,22 @@ def _runner(app: web.Application) -> web.AppRunner:
 
 
 async def serve(home: Home, *, host: str, port: int, control: Path) -> None:
-    """Serve until SIGTERM or SIGINT; raises `RaveError`."""
+    """Serve until SIGTERM or SIGINT, and begin anew at SIGUSR1, as a restart would; raises `RaveError`."""
     home.init()
-    simulator = Simulator(home, home.account(), host=host, port=port, control=control)
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    await simulator.start()
-    logger.info("a Rave on https://%s, steered through %s", simulator.world.server, control)
-    notify("READY=1", f"STATUS=A Rave on https://{simulator.world.server}")
-    await stopped.wait()
+    loop, wishes = asyncio.get_running_loop(), asyncio.Queue[int]()
+    # Not SIGHUP, which is the end of a terminal.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        loop.add_signal_handler(number, wishes.put_nowait, number)
+    while True:
+        simulator = Simulator(home, home.account(), host=host, port=port, control=control)
+        await simulator.start()
+        logger.info("a Rave on https://%s, steered through %s", simulator.world.server, control)
+        notify("READY=1", f"STATUS=A Rave on https://{simulator.world.server}")
+        if await wishes.get() != signal.SIGUSR1:
+            break
+        notify_reloading()
+        await simulator.stop()
+        # Whoever has its address goes on with it.
+        port = simulator.port
     notify("STOPPING=1", "STATUS=Closing sockets")
     await simulator.stop()

@@ -55,7 +55,7 @@ find /var/lib/rave -mindepth 1 -delete
 rm -rf /etc/rave/youtube.key /var/cache/rave-media
 rm -f /etc/rave/database.json
 if rm /run/systemd/system/rave-mesh@?*.service.d/broken.conf 2>/dev/null; then systemctl daemon-reload; fi
-systemctl restart rave-simulator
+systemctl reload-or-restart rave-simulator
 cp {SAVED}/rave.yaml /etc/rave/
 cp -p {SAVED}/credentials.json /var/lib/rave/
 """

@@ -257,6 +257,23 @@ def test_the_program_serves_until_sigterm(
     assert "Traceback" not in errors
 
 
+def test_the_program_begins_anew_at_a_reload(
+    program: tuple[subprocess.Popen[str], Control, socket.socket],
+) -> None:
+    process, control, manager = program
+    server = control.state()["server"]
+    control.create(2)
+    process.send_signal(signal.SIGUSR1)
+    assert manager.recv(1000).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+    assert manager.recv(1000).startswith(b"READY=1\n")
+    state = control.state()
+    assert (state["meshes"], state["server"]) == ({}, server)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=5)
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+
+
 def test_the_verbs_load_no_server() -> None:
     code = "import sys, ravesvc.simulator.cli; sys.exit('aiohttp' in sys.modules or 'asyncio' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -29,6 +29,8 @@ MAX_WORDS = 200
 # Seconds for all that one request has to ask, the wait for its turn included.
 TIMEOUT_S = 15.0
 _FRESH_SEARCH_S = 7 * DAY_S
+# That nothing was found may be a trouble of the provider's that passes.
+_FRESH_NOTHING_S = 600.0
 _FRESH_VIDEO_S = DAY_S
 # What the provider says about a video is final; of any other failure the next one may know better.
 _FINAL = frozenset({Code.NOT_FOUND, Code.FORBIDDEN, Code.INVALID_ARGUMENT})
@@ -51,16 +53,17 @@ class Library:
         up), InvalidArgument, and what the network does.
         """
         wanted = _normalised(words)
-        if (found := self._cache.search(wanted, _FRESH_SEARCH_S)) is not None:
-            return found
+        cached = self._cache.search(wanted, _FRESH_SEARCH_S) or self._cache.search(wanted, _FRESH_NOTHING_S)
+        if cached is not None:
+            return cached
         async with _in_time():
             try:
                 found = await _first(self._searching(), lambda provider: provider.search(wanted))
             except RaveError:
                 # An old answer is better than none.
-                if (found := self._cache.search(wanted, MAX_AGE_S)) is None:
+                if not (old := self._cache.search(wanted, MAX_AGE_S)):
                     raise
-                return found
+                return old
         if found and not any(video.seconds or video.live for video in found):
             # Their lengths could not be had: that is not to last for days.
             self._cache.keep(found)

@@ -1,7 +1,7 @@
 """What YouTube answers, as videos and errors. No I/O; every answer is untrusted.
 
 The shapes are those of search.list and videos.list of the Data API v3, and of oEmbed. An entry that makes no sense is
-left out; a list that is none is BadData.
+left out; a list that is none is BadData, and so is one that has entries and none that makes sense.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def search_hits(answer: Object) -> list[Video]:
         }
         if video := _video(identity.get("videoId"), shown):
             hits.setdefault(video.id, video)
+    _insist_on_some(hits, answer)
     return list(hits.values())
 
 
@@ -65,6 +66,7 @@ def details(answer: Object) -> dict[str, Found]:
         }
         if video := _video(entry.get("id"), _object(entry, "snippet"), more):
             found[video.id] = Found(video, _object(entry, "status").get("embeddable") is not False)
+    _insist_on_some(found, answer)
     return found
 
 
@@ -149,6 +151,12 @@ def _entries(answer: Object) -> list[Object]:
     if not isinstance(items, list):
         raise senseless()
     return [entry for entry in items[:_MAX_ENTRIES] if isinstance(entry, dict)]
+
+
+def _insist_on_some(read: Mapping[str, object], answer: Object) -> None:
+    """Raise BadData if there are entries, and nothing could be read of them: that is not the same as no video."""
+    if answer["items"] and not read:
+        raise senseless()
 
 
 def _video(video_id: object, snippet: Object, more: Mapping[str, Any] | None = None) -> Video | None:

@@ -44,6 +44,15 @@ def test_an_entry_that_makes_no_sense_is_left_out(entry: object) -> None:
     assert [hit.id for hit in answers.search_hits({"items": [entry, youtube.hit()]})] == [youtube.ID]
 
 
+@pytest.mark.parametrize("entries", [[7], [{}, youtube.hit(7)], [[youtube.hit()]], [youtube.hit("../../etc")]])
+def test_entries_of_which_none_makes_sense_are_bad_data_and_none_at_all_is_no_video(entries: list[object]) -> None:
+    for read in answers.search_hits, answers.details:
+        assert not read({"items": []})
+        with pytest.raises(RaveError, match="makes no sense") as e:
+            read({"items": entries})
+        assert e.value.code is Code.BAD_DATA
+
+
 def test_a_title_is_one_line_of_bounded_length_and_a_wrong_picture_none() -> None:
     (hit,) = answers.search_hits({"items": [youtube.hit(title="a\n\x1b[2J" + "x" * 5000, picture="http://a/b.jpg")]})
     assert hit.title.startswith("a??[2Jx")
@@ -100,7 +109,8 @@ def test_a_list_that_is_none_is_bad_data(answer: dict[str, Any]) -> None:
 @given(JSON, JSON)
 def test_no_answer_raises_anything_but_bad_data(first: Any, second: Any) -> None:
     answer = {"items": [{"id": first, "snippet": second, "contentDetails": second, "statistics": first}]}
-    assert isinstance(answers.details(answer), dict)
+    with contextlib.suppress(RaveError):
+        assert isinstance(answers.details(answer), dict)
     assert isinstance(answers.search_hits({"items": [{"id": {"videoId": youtube.ID}, "snippet": first}]}), list)
     assert isinstance(
         answers.refusal(403, {"error": first if isinstance(first, dict) else {"errors": second}}), RaveError

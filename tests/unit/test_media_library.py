@@ -154,6 +154,22 @@ def test_no_hit_is_an_answer(play: Any) -> None:
         assert it.paths == ["/api/search"]
 
 
+def test_that_nothing_was_found_is_cached_for_minutes(play: Any) -> None:
+    replies = [youtube.listed(), Reply(500), youtube.listed(youtube.hit())]
+    with play(search=replies, videos=[youtube.listed(youtube.entry())]) as it:
+        assert asking(it, search()) == []
+        it.wall.now += 601
+        assert failing(it, search()).code is Code.SERVER_ERROR
+        assert [hit.id for hit in asking(it, search())] == [youtube.ID]
+
+
+def test_hits_that_can_not_be_read_are_told_and_not_cached(play: Any) -> None:
+    replies = [youtube.listed(7, youtube.hit(7)), youtube.listed(youtube.hit())]
+    with play(search=replies, videos=[youtube.listed(youtube.entry())]) as it:
+        assert failing(it, search()).code is Code.BAD_DATA
+        assert [hit.id for hit in asking(it, search())] == [youtube.ID]
+
+
 def test_the_days_searches_are_counted_on_disk_and_last_until_midnight_pacific(play: Any) -> None:
     with play(search=[youtube.listed()]) as it:
         for words in "a", "b", "c":

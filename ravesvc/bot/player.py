@@ -261,9 +261,9 @@ class Player:
             scheduler.voted(video, self._clock())
 
     async def _skip_if_enough(self, scheduler: QueueScheduler) -> None:
-        """Skip when those who do not want to have left, and tell the others."""
+        """Skip when those who do not want to have left, or when Rave may allow what it has refused, and tell it."""
         showing = scheduler.shown(self._clock())
-        if showing is None:
+        if showing is None or self._skipper.has_tried(scheduler):
             return
         if not self._skipper.votes_on(showing).enough(self._present(), self._bot.settings.skip_percent):
             return

@@ -84,6 +84,15 @@ class Wait(NamedTuple):
     until: float
 
 
+class Circumstances(NamedTuple):
+    """What Rave decides by whether the bot may play or skip something."""
+
+    url: str
+    instance_id: str
+    mode: PlayMode
+    leader: int | None
+
+
 class QueueScheduler:
     """The queue of one room, and what is going on there. All times are seconds of one monotonic clock.
 
@@ -102,7 +111,7 @@ class QueueScheduler:
         # Shown, but to be taken for over, and where it was then.
         self._skipped: Showing | None = None
         self._skipped_position = 0.0
-        self._asked_in: tuple[object, ...] = ()  # the circumstances of the last `Play`
+        self._asked_in: Circumstances | None = None  # those of the last `Play`
         self._registered = ""  # a URL of this process's own
         self._votes = 0
         self._start_due = 0.0
@@ -323,6 +332,11 @@ class QueueScheduler:
         """The play mode."""
         return self._view.mode if self._view else PlayMode.UNKNOWN
 
+    @property
+    def circumstances(self) -> Circumstances | None:
+        """Those of now; None if what the room shows is not known."""
+        return _circumstances(self._view) if self._view else None
+
     def shown(self, now: float) -> Showing | None:
         """What plays, also if it was skipped in vain; None if nothing does, or it is past its end."""
         return self._view.showing if self._view and not self._is_past_end(now) else None
@@ -400,6 +414,6 @@ class QueueScheduler:
             self._notices.append(notice)
 
 
-def _circumstances(view: RoomView) -> tuple[object, ...]:
-    showing = (view.showing.url, view.showing.instance_id) if view.showing else None
-    return showing, view.mode, view.leader
+def _circumstances(view: RoomView) -> Circumstances:
+    showing = view.showing or Showing("")
+    return Circumstances(showing.url, showing.instance_id, view.mode, view.leader)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ravesvc.bot import video_words as words
 from ravesvc.bot.queue import Showing
-from ravesvc.bot.queue_scheduler import QueueScheduler
+from ravesvc.bot.queue_scheduler import Circumstances, QueueScheduler
 from ravesvc.bot.vote_skip import SkipVotes
 from ravesvc.errors import RaveError
 from ravesvc.room.playback import PlayMode
@@ -53,6 +53,8 @@ class Skipper:
         self._skipping = asyncio.Lock()
         self._votes = SkipVotes()
         self._voted_on: Showing | None = None
+        # The circumstances of the last try, if it was in vain. The votes stay then: Rave may allow it under others.
+        self._tried_in: Circumstances | None = None
         # The last one that was skipped, and when.
         self._last: tuple[Showing, float] | None = None
 
@@ -65,6 +67,10 @@ class Skipper:
         """The votes to skip a showing."""
         return self._votes if self._voted_on and self._voted_on.is_same(showing) else SkipVotes()
 
+    def has_tried(self, scheduler: QueueScheduler) -> bool:
+        """Whether it has tried in vain to skip what plays, while leader and play mode were those of now."""
+        return self._tried_in is not None and self._tried_in == scheduler.circumstances
+
     async def skip(self, scheduler: QueueScheduler, showing: Showing) -> RaveError | None:
         """Skip a showing, if it is still on; returns None, or why the bot could only vote for that.
 
@@ -73,16 +79,17 @@ class Skipper:
         async with self._skipping:
             # Two users may skip the same video at the same time: the next one is not to go with it.
             self._look(scheduler)
-            if self._voted_on and self._voted_on.is_same(showing):
-                self._voted_on = None
             if not self._is_on(scheduler, showing) or self._was_just_skipped(showing):
                 return None
+            # Before Rave is asked: who leads when it answers may be another one than when it decided.
+            self._tried_in = scheduler.circumstances
             refusal = await self._end(scheduler, showing)
             if refusal:
                 log.info("The video can't be ended: %s", refusal)
                 await self._vote(scheduler, showing, refusal)
             else:
                 self._last = showing, self._clock()
+                self._voted_on = self._tried_in = None
             return refusal
 
     def _is_on(self, scheduler: QueueScheduler, showing: Showing) -> bool:

@@ -627,6 +627,70 @@ def test_where_the_bot_may_not_end_a_video_it_says_so_and_votes_for_the_next_one
     party.hold(body)
 
 
+@pytest.mark.parametrize("change", [{"leader": BOT}, {"play_mode": PlayMode.QUICKPLAY}])
+def test_a_skip_that_rave_refuses_keeps_the_votes_and_is_tried_again_when_the_room_changes(
+    change: dict[str, Any],
+) -> None:
+    party = Party()
+    party.theatre.fails["end_video"] = RaveError(Code.FORBIDDEN, "only the leader may")
+
+    async def body() -> None:
+        party.change(leader=DAN)
+        await party.talk("?play harbour")
+        assert await party.says("?skip", BOB) == "1 of 3 votes to skip"
+        assert await party.says("?skip", CEM) == "2 of 3 votes to skip"
+        assert (await party.says("?skip", ADMIN)).startswith("I can only vote")
+        assert await party.says("?skip", BOB) == "2 of 3 votes to skip"
+        for user in (EVA, DAN):
+            assert (await party.says("?skip", user)).startswith("I can only vote")
+        # Nobody has to ask again, and the bot asks Rave only when something has changed.
+        party.told()
+        asked = len(party.theatre.calls("vote_skip"))
+        await party.wait(10)
+        assert (party.told(), len(party.theatre.calls("vote_skip"))) == ([], asked)
+        party.theatre.fails.clear()
+        party.change(**change)
+        await party.player.settle()
+        assert party.told() == ["Skipped: The harbour film"]
+        assert party.playing is None
+
+    party.hold(body)
+
+
+def test_a_skip_that_was_refused_because_another_one_led_is_tried_again_if_that_one_leaves_meanwhile() -> None:
+    party = Party()
+
+    async def body() -> None:
+        party.change(leader=DAN)
+        await party.talk("?play harbour")
+        asked, answer, end = asyncio.Event(), asyncio.Event(), party.theatre.end_video
+
+        async def refuse_slowly() -> None:
+            asked.set()
+            await answer.wait()
+            party.theatre.end_video = end  # type: ignore[method-assign]
+            raise RaveError(Code.FORBIDDEN, "only the leader may")
+
+        party.theatre.end_video = refuse_slowly  # type: ignore[method-assign]
+        await party.talk("?skip", BOB)
+        await party.talk("?skip", CEM)
+        party.told()
+        party.say("?skip", EVA)
+        await asked.wait()
+        party.party.users = party.party.users - {DAN}
+        party.change(leader=BOT, users=party.party.users)
+        party.bot.on_left(frozenset({DAN}))
+        answer.set()
+        await party.bot.settle()
+        await party.player.settle()
+        refused, skipped = sorted(party.told())
+        assert refused.startswith("I can only vote to skip it")
+        assert skipped == "Skipped: The harbour film"
+        assert party.playing is None
+
+    party.hold(body)
+
+
 def test_a_vote_for_the_next_video_is_enough_where_no_vote_to_skip_is_taken() -> None:
     party = Party()
     error = RaveError(Code.FORBIDDEN, "only the leader may")

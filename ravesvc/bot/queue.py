@@ -2,7 +2,8 @@
 
 Users take turns, whatever the number of videos that each has asked for: an entry belongs to a round, a user has one
 entry in a round, and rounds play one after another. An entry never moves back behind one that was there before it,
-unless that one's user has had more turns.
+unless that one's user has had more turns. Turns count for as long as videos of the queue play one after another: with
+the first entry of an empty queue, while nothing of it plays, all begin anew.
 
     asked:  Ann 1, Ann 2, Ann 3, Bob 1, Cem 1       plays:  Ann 1, Bob 1, Cem 1, Ann 2, Ann 3
 """
@@ -210,6 +211,10 @@ class Queue(NamedTuple):
             raise _full()
         return added
 
+    def begin_round(self) -> Queue:
+        """The queue as if nobody had had a turn yet, for when nothing waits."""
+        return self._replace(served=frozenset())
+
     def remove(self, video: Video) -> Queue:
         """The queue without a video that waits."""
         if self.requested and self.requested.entry.video.key == video.key:
@@ -219,7 +224,8 @@ class Queue(NamedTuple):
 
     def clear(self) -> Queue:
         """The queue without anything that waits."""
-        return self._replace(entries=(), requested=None)
+        queue = self.remove(self.requested.entry.video) if self.requested else self
+        return queue._replace(entries=())
 
     def without_user(self, user: int) -> Queue:
         """The queue without anything of a user, what plays included."""

@@ -358,7 +358,9 @@ class QueueScheduler:
         """
         if self.plays(entry.video, now):
             raise RaveError(Code.INVALID_ARGUMENT, _("that video plays now"))
-        self.queue = self.queue.add(entry, limits)
+        begins = not self.queue.waiting and (self.own_playing() is None or self._is_over(now))
+        queue = self.queue.begin_round() if begins else self.queue
+        self.queue = queue.add(entry, limits)
         if self.stalled:
             self._begin_afresh()
 

@@ -72,6 +72,12 @@ def test_a_turn_that_did_not_come_about_is_no_turn() -> None:
     assert names(queue.add(entry(ANN, "a2"), LIMITS)) == ["b1", "a2"]
 
 
+def test_a_turn_that_was_cleared_is_no_turn() -> None:
+    queue, _ = played(queue_of((DAN, "d1"), (ANN, "a1")))
+    queue = queue.request_next().clear()
+    assert names(queue_of((BOB, "b1"), (DAN, "d2"), (ANN, "a2"), queue=queue)) == ["b1", "a2", "d2"]
+
+
 asking = st.lists(st.sampled_from([ANN, BOB, CEM, DAN]), max_size=24)
 
 

@@ -110,6 +110,28 @@ def test_the_end_follows_pauses_and_jumps() -> None:
     assert scene.plays() == "second"
 
 
+@pytest.mark.parametrize(("shown", "order"), [("first", ["b1", "b2", "a1"]), ("by-hand", ["b1", "a1", "b2"])])
+def test_turns_count_while_a_video_of_the_queue_plays_and_no_longer(shown: str, order: list[str]) -> None:
+    scene = Scene("first")
+    scene.plays()
+    scene.show("first")
+    scene.show(shown)
+    for name, user in (("b1", BOB), ("b2", BOB), ("a1", ANN)):
+        scene.scheduler.add(entry(name, user), LIMITS, scene.now)
+    assert scene.waiting() == order
+
+
+def test_after_the_last_video_of_a_queue_who_asks_first_is_first() -> None:
+    scene = Scene("first")
+    scene.plays()
+    scene.show("first")
+    scene.now += 103
+    # It is still shown, but over.
+    for name, user in (("a1", ANN), ("b1", BOB)):
+        scene.scheduler.add(entry(name, user), LIMITS, scene.now)
+    assert scene.waiting() == ["a1", "b1"]
+
+
 def test_a_video_of_unknown_length_moves_on_by_the_state_alone() -> None:
     scene = Scene("first", "second", seconds=None)
     scene.plays()

@@ -73,7 +73,8 @@ def command(
         description: one sentence for `help`, of at most 200 characters.
         permission: whom it is for, unless somebody says something else with `setperm`; everybody, or
             `Permission.ADMIN`.
-        cooldown: seconds until the same user may run it again.
+        cooldown: seconds until the same user may run it again; a run that fails with `Code.INVALID_ARGUMENT`,
+            for what the user has written, does not count.
         seconds: how long the handler may take in all; a minute if None.
         group: under which `help` lists it, at most 32 characters; "more" if it is empty.
         usage: what to write after the name, such as `<city> [days]`, at most 100 characters.

@@ -38,6 +38,11 @@ class TokenBucket:
         self._refill(now)
         return (1.0 - self._tokens) / self._rate.per_second if self._tokens < 1.0 - _EPSILON else 0.0
 
+    def give_back(self, now: float) -> None:
+        """Put a token back: what it was taken for does not count."""
+        self._refill(now)
+        self._tokens = min(self._tokens + 1.0, float(self._rate.burst))
+
     def change(self, rate: Rate, now: float) -> None:
         """Refill at another rate from now on; what is there already stays, up to the new burst."""
         self._refill(now)

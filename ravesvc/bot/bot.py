@@ -347,6 +347,9 @@ class Bot:
             async with asyncio.timeout(self._limits.seconds if seconds is None else seconds):
                 await command.handler(context)
         except RaveError as error:
+            if error.code is Code.INVALID_ARGUMENT:
+                # Who has mistyped tries again at once; that many in a row are too many is for the throttle to say.
+                self._cooldowns.take_back(command.name, command.cooldown, message.sender)
             level = logging.INFO if error.code in _ASKERS_OWN else logging.WARNING
             # The service may have logged the cause already: one id finds both.
             incident = str(error.attributes.get("incident", incident))

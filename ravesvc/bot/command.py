@@ -57,7 +57,7 @@ class Command:
         description: one sentence for `help`.
         permission: whom it is for, unless somebody configures something else.
         seconds: how long its handler may take; None for what any command may.
-        cooldown: seconds until the same user may run it again.
+        cooldown: seconds until the same user may run it again; a run that ends with InvalidArgument does not count.
         source: the file or package that it comes from; empty for the program's own.
         group: under which `help` lists it.
         usage: what to write after the name, such as `<command> <admin|user>`; empty if nothing.

@@ -101,3 +101,8 @@ class Cooldowns:
         if len(self._buckets) > _REMEMBERED_COOLDOWNS:
             self._buckets.popitem(last=False)
         return bucket.refusal(now)
+
+    def take_back(self, name: str, seconds: float, user_id: int | None) -> None:
+        """Count the last such run no longer: the user may run the command again at once."""
+        if bucket := self._buckets.get((name, seconds, user_id)):
+            bucket.give_back(self._clock())

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -665,6 +666,26 @@ def test_a_cooldown_begins_with_a_run_that_was_allowed() -> None:
         scene.now += 21
         assert await scene.answer("?dice", BOB) == "4"
         assert told == [BOB, ANN, BOB]
+
+    scene.play(body)
+
+
+def test_a_run_that_came_to_nothing_for_what_was_written_begins_no_cooldown() -> None:
+    scene = Scene(limits=replace(MANY, user=Rate(4, 1.0)))
+
+    @scene.registry.command("dice", "Rolls.", cooldown=30.0)
+    async def dice(context: Context) -> None:
+        if context.args:
+            raise RaveError(Code(context.args[0]), "no such dice")
+        await context.reply("4")
+
+    async def body() -> None:
+        for _ in range(3):
+            assert (await scene.answer("?dice InvalidArgument")).startswith("No such dice")
+        assert await scene.answer("?dice") == "4"
+        assert await scene.answer("?dice") == "Too many commands. Try again in 1 s", "the throttle counts them all"
+        assert (await scene.answer("?dice Network", BOB)).startswith("No such dice")
+        assert await scene.answer("?dice", BOB) == "You may use ?dice again in 30 s"
 
     scene.play(body)
 

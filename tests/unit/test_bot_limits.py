@@ -82,3 +82,12 @@ def test_of_many_cooldowns_the_oldest_are_forgotten() -> None:
         assert cooldowns.refusal("dice", 30.0, user) is None
     assert cooldowns.refusal("dice", 30.0, 256)
     assert cooldowns.refusal("dice", 30.0, 0) is None
+
+
+def test_a_run_that_is_taken_back_does_not_count() -> None:
+    cooldowns = Cooldowns(lambda: 100.0)
+    cooldowns.take_back("dice", 30.0, ANN)
+    assert cooldowns.refusal("dice", 30.0, ANN) is None
+    cooldowns.take_back("dice", 30.0, ANN)
+    assert cooldowns.refusal("dice", 30.0, ANN) is None
+    assert cooldowns.refusal("dice", 30.0, ANN)

@@ -814,6 +814,8 @@ def test_a_user_who_votes_again_and_again_has_to_wait(command: str) -> None:
     party = Party()
 
     async def body() -> None:
+        await party.talk("?play harbour", CEM)
+        await party.talk("?search meadow", CEM)
         await party.talk(f"?{command}")
         assert (await party.says(f"?{command}")).endswith("again in 5 s")
         assert not (await party.says(f"?{command}", BOB)).endswith("again in 5 s")

@@ -38,3 +38,11 @@ def test_another_rate_counts_from_now_on() -> None:
     assert [bucket.take(0.0) for _ in range(3)] == [0.0, 0.0, 2.0]
     bucket.change(Rate(10, 1.0), 1.0)
     assert bucket.take(1.0) == pytest.approx(0.5), "the second before was refilled at the rate of then"
+
+
+def test_what_is_given_back_can_be_taken_again_and_fills_no_more_than_the_bucket() -> None:
+    bucket = TokenBucket(Rate(2, 1.0), 0.0)
+    bucket.give_back(0.0)
+    assert [bucket.take(0.0) > 0 for _ in range(3)] == [False, False, True]
+    bucket.give_back(0.0)
+    assert [bucket.take(0.0) > 0 for _ in range(2)] == [False, True]

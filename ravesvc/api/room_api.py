@@ -36,8 +36,8 @@ _MAX_INSTANCE_ID = 64
 _YOUTUBE = "youtube"
 
 # What a refusal means, by what was asked for.
-_LEADER_ONLY = _("Rave lets only the leader do that")
-_MAYBE_LEADER_ONLY = _("Rave refuses, most likely because it lets only the leader do that")
+_LEADER_ONLY = _("only the leader can do that")
+_MAYBE_LEADER_ONLY = _("Rave refuses, most likely because only the leader can do that")
 _ABOUT_VIDEO = {
     Code.BAD_REQUEST: _("Rave does not take this video"),
     Code.FORBIDDEN: _("Rave does not let the bot do that in this room"),
@@ -156,15 +156,13 @@ class HttpRoomApi:
     async def kick(self, user: int) -> None:
         """See `RoomApi`."""
         body = {"deviceId": self._api.device_id, "ids": [_user(user)], "includeOnline": False}
-        await self._do(
-            self._moderation, _("kicking user {user}", user=user), "POST", f"{self._path}/kick", _ABOUT_USER, body
-        )
+        await self._do(self._moderation, _("kicking that user"), "POST", f"{self._path}/kick", _ABOUT_USER, body)
 
     async def mute(self, user: int) -> None:
         """See `RoomApi`."""
         await self._do(
             self._moderation,
-            _("muting user {user}", user=user),
+            _("muting that user"),
             "POST",
             f"{self._path}/mute/{_user(user)}",
             _ABOUT_USER,
@@ -175,7 +173,7 @@ class HttpRoomApi:
         """See `RoomApi`."""
         await self._do(
             self._moderation,
-            _("unmuting user {user}", user=user),
+            _("unmuting that user"),
             "POST",
             f"{self._path}/unmute/{_user(user)}",
             _ABOUT_USER,
@@ -185,7 +183,7 @@ class HttpRoomApi:
     async def transfer_leadership(self, user: int) -> None:
         """See `RoomApi`."""
         body = {"newLeaderId": _user(user)}
-        what = _("making user {user} the leader", user=user)
+        what = _("making that user the leader")
         await self._do(self._moderation, what, "POST", f"{self._path}/transferleadership", _ABOUT_USER, body)
 
     async def upload(self, picture: Picture) -> Media:
@@ -275,7 +273,12 @@ def _in_words(what: str, error: RaveError, refusals: Mapping[Code, str]) -> Rave
     words = refusals.get(error.code)
     if words is None:
         return error
-    hint = _("make the bot the leader") if words in (_LEADER_ONLY, _MAYBE_LEADER_ONLY) else error.hint
+    # Who asks may not be the leader, and the bot can't make itself one.
+    hint = (
+        _("the leader can make the bot the leader in the app")
+        if words in (_LEADER_ONLY, _MAYBE_LEADER_ONLY)
+        else error.hint
+    )
     return RaveError(error.code, _failed(what, words), hint=hint, **error.attributes)
 
 

@@ -89,7 +89,9 @@ def refusal(error: RaveError, mode: PlayMode) -> RaveError:
     if mode is not PlayMode.LEADER or error.code not in FORBIDDING:
         return error
     text = _("only the leader chooses what plays here (play mode LEADER)")
-    return RaveError(error.code, text, hint=_("make the bot the leader"), **error.attributes)
+    return RaveError(
+        error.code, text, hint=_("the leader can make the bot the leader in the app"), **error.attributes
+    )
 
 
 def nothing_plays() -> RaveError:

@@ -292,20 +292,21 @@ def refusing(status: int) -> Reply:
             "kick",
             refusing(403),
             Code.FORBIDDEN,
-            "kicking user 900000002 failed: Rave lets only the leader do that (make the bot the leader)",
+            "kicking that user failed: only the leader can do that"
+            " (the leader can make the bot the leader in the app)",
         ),
         (
             "mute",
             Reply(200, {"success": False}),
             Code.REFUSED,
-            "muting user 7 failed: Rave refuses, most likely because it lets only the leader do that"
-            " (make the bot the leader)",
+            "muting that user failed: Rave refuses, most likely because only the leader can do that"
+            " (the leader can make the bot the leader in the app)",
         ),
         (
             "transfer_leadership",
             refusing(404),
             Code.NOT_FOUND,
-            "making user 7 the leader failed: Rave finds no such user in this room",
+            "making that user the leader failed: Rave finds no such user in this room",
         ),
         (
             "play",
@@ -459,7 +460,7 @@ def test_a_bot_asks_no_more_than_so_often(authority: Authority, run: Run, slept:
             assert caught.value.code is Code.RATE_LIMITED
             assert caught.value.attributes == {"retry_after": 2}
             assert str(caught.value) == (
-                "kicking user 7 has to wait: the bot has asked Rave for a lot in this room (try again in 2 s)"
+                "kicking that user has to wait: the bot has asked Rave for a lot in this room (try again in 2 s)"
             )
             now = 2.0
             await rave.kick(7)
@@ -538,6 +539,6 @@ def test_a_refusal_can_be_said_in_the_language_of_the_room(authority: Authority,
     german = language.load("de")
     said = [language.translate(text, german) for text in (error.message, error.hint)]
     assert said == [
-        "Nutzer 900000002 hinauswerfen ging nicht: Rave lässt das nur den Leiter tun",
-        "mach den Bot zum Leiter",
+        "diesen Nutzer hinauswerfen ging nicht: das kann nur der Leiter",
+        "der Leiter kann den Bot in der App zum Leiter machen",
     ]

@@ -115,11 +115,11 @@ def test_what_rave_refuses_is_told_and_not_kept(monkeypatch: pytest.MonkeyPatch)
     scene = ModerationScene()
 
     async def refuse(user: int) -> None:
-        raise RaveError(Code.FORBIDDEN, "Rave lets only the leader do that")
+        raise RaveError(Code.FORBIDDEN, "only the leader can do that")
 
     monkeypatch.setattr(scene.rave, "kick", refuse)
     (answer,) = scene.talk("?kick 3")
-    assert answer.startswith("Rave lets only the leader do that (error ")
+    assert answer.startswith("Only the leader can do that (error ")
     assert scene.histories.entries == []
 
 

@@ -717,7 +717,9 @@ def test_where_only_the_leader_chooses_that_is_the_answer() -> None:
         party.change(play_mode=PlayMode.LEADER)
         party.theatre.fails |= {"vote": error, "end_video": error}
         said = await party.says("?set 1", BOB)
-        assert said.startswith("Only the leader chooses what plays here (play mode LEADER). Make the bot the leader")
+        assert said.startswith(
+            "Only the leader chooses what plays here (play mode LEADER). The leader can make the bot"
+        )
         skipped, waits = await party.talk("?skip")
         assert skipped == f"I can only vote to skip it, because {leader_only}\nNext: The meadow film"
         assert waits.startswith("Only the leader chooses what plays here (play mode LEADER). The meadow film waits")

@@ -196,11 +196,14 @@ class Queue(NamedTuple):
                 Code.INVALID_ARGUMENT, _("that video is in the queue already, at place {place}", place=place)
             )
         waiting = self.waiting
-        if sum(other.user == entry.user for other in waiting) >= limits.per_user:
+        own = sum(other.user == entry.user for other in waiting)
+        if own >= limits.per_user:
             text = ngettext(
-                "you have {n} video in the queue already", "you have {n} videos in the queue already", limits.per_user
+                "you have {n} video in the queue already", "you have {n} videos in the queue already", own
             )
-            raise RaveError(Code.INVALID_ARGUMENT, text, hint=_("wait until one has played"))
+            # There may be more than now are allowed.
+            hint = _("at most {n} may wait, so try again when enough of them have played", n=limits.per_user)
+            raise RaveError(Code.INVALID_ARGUMENT, text, hint=hint)
         if len(waiting) >= limits.total:
             raise _full()
         rounds = [other.round + 1 for other in waiting if other.user == entry.user]

@@ -143,6 +143,13 @@ def test_what_is_too_much_is_refused_in_words(
         assert caught.value.code is Code.INVALID_ARGUMENT
 
 
+def test_who_has_more_waiting_than_now_allowed_is_told_both_numbers() -> None:
+    with pytest.raises(RaveError) as caught:
+        queue_of((ANN, "a1"), (ANN, "a2")).add(entry(ANN, "a3"), QueueLimits(1, 9))
+    assert caught.value.message == "you have 2 videos in the queue already"
+    assert caught.value.hint.startswith("at most 1 may wait")
+
+
 def test_no_queue_is_too_long_to_be_kept() -> None:
     long = {"title": "ö" * MAX_TITLE, "author": "ö" * MAX_TITLE, "thumbnail": f"https://x/{'x' * 1900}"}
     entries = [Entry(video=video(f"v{number}", **long), user=ANN, asked_at=0) for number in range(50)]

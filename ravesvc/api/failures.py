@@ -66,6 +66,8 @@ def document(answer: Answer, now: float) -> Object:
     detail = f"HTTP {answer.status}"
     if error_code is not None:
         attributes["error_code"] = error_code
+    # Mostly it is the status once more.
+    if error_code not in (None, answer.status):
         detail += f", error {error_code}"
     attributes |= asked_pause(answer.retry_after, answer.date, now)
     if diagnosed := diagnose(answer.status, _words(error or {}), _skew(answer.date, now)):

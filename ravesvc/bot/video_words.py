@@ -40,9 +40,13 @@ def notice(told: Notice, name: str) -> str:
         case NoticeKind.STARTED:
             return _("Now playing: {title}, asked for by {name}", title=video, name=name)
         case NoticeKind.GIVEN_UP:
-            return _("Taken out of the queue: {title}. {why}", title=video, why=told.why)
+            return _("Taken out of the queue: {title}. The reason: {why}", title=video, why=told.why)
         case NoticeKind.UNREACHABLE:
-            return _("The next video can't be played yet: {title}. {why}. I go on trying", title=video, why=told.why)
+            return _(
+                "The next video can't be played yet: {title}. The reason: {why}. I go on trying",
+                title=video,
+                why=told.why,
+            )
         case NoticeKind.CHOICE_CLEARED:
             return _("The votes were cleared, also that for {title}", title=video)
         case NoticeKind.CLEARED:

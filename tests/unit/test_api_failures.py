@@ -55,6 +55,14 @@ def test_the_two_keys_may_stand_at_the_top() -> None:
     assert failure(200, {"code": 3, "message": "no"}).attributes["error_code"] == 3
 
 
+def test_a_code_that_is_the_status_is_said_once() -> None:
+    assert failure(500, {"error": {"code": 500, "message": "no"}}).message == "the server has a problem (HTTP 500)"
+    assert (
+        failure(500, {"error": {"code": 7, "message": "no"}}).message
+        == "the server has a problem (HTTP 500, error 7)"
+    )
+
+
 def test_parse_has_the_code_beside_the_words() -> None:
     error = failure(404, {"code": 101, "error": "Object exampletoken not found."})
     assert error.attributes == {"status": 404, "error_code": 101}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -1057,6 +1058,12 @@ def test_what_the_room_is_told_names_the_video_and_begins_with_no_stranger_s_tex
     assert "The harbour film" in said
     assert not said.startswith("The harbour film")
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("kind", NoticeKind)
+def test_no_sentence_of_a_notice_begins_in_lower_case(kind: NoticeKind) -> None:
+    said = video_words.notice(Notice(kind, ENTRY, "giving Rave the video failed"), "Ann")
+    assert not re.search(r"\. [a-z]", said)
 
 
 def test_each_trouble_has_words_of_its_own() -> None:

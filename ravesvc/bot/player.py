@@ -104,7 +104,7 @@ class Player:
         scheduler = await self.scheduler()
         limits = QueueLimits(self._bot.settings.max_per_user, _MAX_TOTAL)
         now = self._clock()
-        free = scheduler.is_free(now) and not scheduler.queue.waiting
+        starts = scheduler.starts_at_once(now)
         scheduler.add(entry, limits, now)
         try:
             await self._save(scheduler)
@@ -114,10 +114,10 @@ class Player:
                 scheduler.remove(entry.video)
             raise
         place = scheduler.queue.position(entry.video)
-        if free:
+        if starts:
             self._told = entry.video.key
         self.look_again()
-        return 0 if free or place is None else place
+        return 0 if starts or place is None else place
 
     async def remove(self, video: Video) -> None:
         """Take a video out of the queue."""
@@ -157,19 +157,21 @@ class Player:
         votes = self._skipper.add_vote(self._shown(scheduler), user).of_present(present)
         return votes, needed(len(present), self._bot.settings.skip_percent)
 
+    def is_skipped(self, scheduler: QueueScheduler) -> bool:
+        """Whether what is shown was skipped a moment ago."""
+        return self._skipper.was_just_skipped(self._shown(scheduler))
+
     async def skip(self) -> Skip:
         """End what plays, or have the next video of the queue take its place; if Rave refuses that, vote to skip.
 
         Raises `RaveError` if it refuses all of it.
         """
         scheduler = await self.scheduler()
-        showing, own = self._shown(scheduler), scheduler.own_playing()
+        showing = self._shown(scheduler)
         try:
-            refusal = await self._skipper.skip(scheduler, showing)
+            return await self._skipper.skip(scheduler, showing)
         finally:
             self.look_again()
-        waiting = scheduler.queue.waiting
-        return Skip(own, waiting[0] if waiting else None, refusal)
 
     def _shown(self, scheduler: QueueScheduler) -> Showing:
         showing = scheduler.shown(self._clock())
@@ -271,7 +273,9 @@ class Player:
             done = await self.skip()
         except RaveError as error:
             log.info("The video can't be skipped: %s", error)
-        else:
+            return
+        if not done.over:
+            # Otherwise the answer to the command that has skipped it tells.
             await self._say(words.skip(done))
 
     async def _load(self) -> QueueScheduler:

@@ -198,6 +198,11 @@ class QueueScheduler:
         """Whether nothing plays, and nothing is about to."""
         return self._view is not None and (self._view.showing is None or self._is_over(now))
 
+    def starts_at_once(self, now: float) -> bool:
+        """Whether a video that comes into the queue is about to play, as far as one can tell."""
+        may_start = self._view is not None and (self._view.mode is not PlayMode.LEADER or self._view.leads)
+        return may_start and self.is_free(now) and not self.queue.waiting
+
     def _turn(self, view: RoomView, now: float) -> float:
         """When the queue may vote."""
         by_hand = self._votes_by_hand(view)
@@ -342,9 +347,9 @@ class QueueScheduler:
         return self._view.showing if self._view and not self._is_past_end(now) else None
 
     @property
-    def has_voted(self) -> bool:
-        """Whether Rave has taken the bot's vote for the next entry, under the circumstances of now."""
-        return self._votes > 0
+    def voted_for(self) -> Entry | None:
+        """The next entry, if Rave has taken the bot's vote for it, under the circumstances of now."""
+        return self.queue.requested.entry if self.queue.requested and self._votes else None
 
     def own_playing(self) -> Entry | None:
         """What is shown, if it was asked for by way of the bot."""

@@ -22,6 +22,7 @@ class RoomView(NamedTuple):
         duration: its length in seconds, if the room tells.
         mode: how the room finds its next video.
         leader: who leads, if known.
+        leads: whether that is the bot.
         own_votes: Rave's URLs that the bot has a vote for.
         other_votes: those that others have.
     """
@@ -32,6 +33,7 @@ class RoomView(NamedTuple):
     duration: float | None = None
     mode: PlayMode = PlayMode.UNKNOWN
     leader: int | None = None
+    leads: bool = False
     own_votes: frozenset[str] = frozenset()
     other_votes: frozenset[str] = frozenset()
 
@@ -42,7 +44,13 @@ def view_of(room: RoomLike) -> RoomView:
     playback = state.playback
     others = frozenset(vote.url for vote in state.votes if _others(vote, own))
     votes = frozenset(vote.url for vote in state.votes if own in vote.users)
-    view = RoomView(mode=state.play_mode, leader=state.leader, own_votes=votes, other_votes=others)
+    view = RoomView(
+        mode=state.play_mode,
+        leader=state.leader,
+        leads=state.leader == own,
+        own_votes=votes,
+        other_votes=others,
+    )
     return _with_video(view, playback, room.server_clock.now()) if playback else view
 
 

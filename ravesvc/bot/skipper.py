@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from ravesvc.bot import video_words as words
-from ravesvc.bot.queue import Showing
+from ravesvc.bot.queue import Entry, Showing
 from ravesvc.bot.queue_scheduler import Circumstances, QueueScheduler
-from ravesvc.bot.vote_skip import SkipVotes
+from ravesvc.bot.vote_skip import Skip, SkipVotes
 from ravesvc.errors import RaveError
 from ravesvc.room.playback import PlayMode
 
@@ -71,32 +71,30 @@ class Skipper:
         """Whether it has tried in vain to skip what plays, while leader and play mode were those of now."""
         return self._tried_in is not None and self._tried_in == scheduler.circumstances
 
-    async def skip(self, scheduler: QueueScheduler, showing: Showing) -> RaveError | None:
-        """Skip a showing, if it is still on; returns None, or why the bot could only vote for that.
-
-        Raises `RaveError` if Rave refuses all of it.
-        """
+    async def skip(self, scheduler: QueueScheduler, showing: Showing) -> Skip:
+        """Skip what plays, or vote for that; raises `RaveError` if Rave refuses all of it."""
+        entry = scheduler.own_playing()
         async with self._skipping:
             # Two users may skip the same video at the same time: the next one is not to go with it.
             self._look(scheduler)
-            if not self._is_on(scheduler, showing) or self._was_just_skipped(showing):
-                return None
+            if not self._is_on(scheduler, showing) or self.was_just_skipped(showing):
+                return Skip(entry, over=True)
             # Before Rave is asked: who leads when it answers may be another one than when it decided.
             self._tried_in = scheduler.circumstances
             refusal = await self._end(scheduler, showing)
             if refusal:
                 log.info("The video can't be ended: %s", refusal)
-                await self._vote(scheduler, showing, refusal)
-            else:
-                self._last = showing, self._clock()
-                self._voted_on = self._tried_in = None
-            return refusal
+                return Skip(entry, refusal, await self._vote(scheduler, showing, refusal))
+            self._last = showing, self._clock()
+            self._voted_on = self._tried_in = None
+            return Skip(entry)
 
     def _is_on(self, scheduler: QueueScheduler, showing: Showing) -> bool:
         shown = scheduler.shown(self._clock())
         return shown is not None and shown.is_same(showing)
 
-    def _was_just_skipped(self, showing: Showing) -> bool:
+    def was_just_skipped(self, showing: Showing) -> bool:
+        """Whether it has skipped this showing; the room may still show it for a moment."""
         if self._last is None:
             return False
         last, at = self._last
@@ -108,7 +106,7 @@ class Skipper:
             scheduler.skip()
             await self._play_next(scheduler)
             self._look(scheduler)
-            replaced = scheduler.mode in _VOTE_STARTS and scheduler.has_voted
+            replaced = scheduler.mode in _VOTE_STARTS and scheduler.voted_for is not None
             if replaced or not self._is_on(scheduler, showing):
                 # To end the video as well could end the next one.
                 return None
@@ -118,13 +116,24 @@ class Skipper:
             return words.refusal(error, scheduler.mode)
         return None
 
-    async def _vote(self, scheduler: QueueScheduler, showing: Showing, refusal: RaveError) -> None:
-        """Vote to skip a video, and let the queue vote for the next one; raises `refusal` if neither can be."""
-        votes_for_next = bool(scheduler.queue.waiting) and not scheduler.stalled
-        if votes_for_next and scheduler.mode not in _VOTE_FIRST:
+    async def _vote(self, scheduler: QueueScheduler, showing: Showing, refusal: RaveError) -> Entry | None:
+        """Vote to skip a video, and for the next one; returns that if Rave takes the vote.
+
+        Raises `refusal` if Rave takes neither.
+        """
+        if scheduler.queue.waiting and not scheduler.stalled and scheduler.mode not in _VOTE_FIRST:
             scheduler.skip()
+        takes = await self._vote_skip(showing)
+        await self._play_next(scheduler)
+        if not takes and scheduler.voted_for is None:
+            raise refusal
+        return scheduler.voted_for
+
+    async def _vote_skip(self, showing: Showing) -> bool:
+        """Vote to skip a video; returns whether Rave takes the vote."""
         try:
             await self._rave.vote_skip(showing.url, showing.instance_id)
-        except RaveError:
-            if not votes_for_next:
-                raise refusal from None
+        except RaveError as error:
+            log.info("Rave takes no vote to skip the video: %s", error)
+            return False
+        return True

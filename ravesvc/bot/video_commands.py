@@ -173,7 +173,7 @@ class _VideoCommands:
         votes, needed = self._player.skip_votes(scheduler, asker)
         own = scheduler.own_playing()
         at_once = asker in context.permissions.admins or (own is not None and own.user == asker)
-        if at_once or votes >= needed:
+        if at_once or votes >= needed or self._player.is_skipped(scheduler):
             await context.reply(words.skip(await self._player.skip()))
         else:
             await context.reply(_("{votes} of {needed} votes to skip", votes=votes, needed=needed))

@@ -82,10 +82,19 @@ def up_next(video: Video) -> str:
 
 def skip(done: Skip) -> str:
     """What has come of a skip."""
+    video = title(done.entry.video) if done.entry else ""
+    if done.over:
+        return _("It is over already: {title}", title=video) if video else _("It is over already")
     if done.refusal is None:
-        return _("Skipped: {title}", title=title(done.entry.video)) if done.entry else _("Skipped")
-    said = _("I can only vote to skip it, because {why}", why=done.refusal.message)
-    return lines(said, up_next(done.next.video)) if done.next else said
+        return _("Skipped: {title}", title=video) if video else _("Skipped")
+    said = _only_votes(done.refusal)
+    return lines(said, _("I voted for {title} to be next", title=title(done.next.video))) if done.next else said
+
+
+def _only_votes(why: RaveError) -> str:
+    if not why.hint:
+        return _("I can only vote to skip it, because {why}", why=why.message)
+    return _("I can only vote to skip it, because {why}: {hint}", why=why.message, hint=why.hint)
 
 
 def refusal(error: RaveError, mode: PlayMode) -> RaveError:

@@ -40,10 +40,12 @@ class Skip(NamedTuple):
 
     Attributes:
         entry: what was to be skipped; None if it was not asked for by way of the bot.
-        next: the first entry that waits, if one does.
-        refusal: None if the video is skipped, or why the bot could only vote for that.
+        refusal: why the bot could only vote for it, or None.
+        next: the entry of the queue that the bot has voted for instead, if Rave took that vote.
+        over: whether the video was over before the bot did anything: it was skipped already, or at its end.
     """
 
     entry: Entry | None
-    next: Entry | None
-    refusal: RaveError | None
+    refusal: RaveError | None = None
+    next: Entry | None = None
+    over: bool = False

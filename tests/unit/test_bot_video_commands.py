@@ -611,7 +611,7 @@ def test_where_the_bot_may_not_end_a_video_it_says_so_and_votes_for_the_next_one
         await party.talk("?play meadow")
         # It goes on, so each answer is that of a video that plays.
         for _ in range(2):
-            assert await party.says("?skip") == f"{ONLY_VOTES}\nNext: The meadow film"
+            assert await party.says("?skip") == f"{ONLY_VOTES}\nI voted for The meadow film to be next"
         assert await party.says("?like") == "Liked"
         assert (await party.says("?nowplaying")).startswith("Playing: The harbour film")
         assert len(party.theatre.calls("vote_skip")) == 2
@@ -700,7 +700,7 @@ def test_a_vote_for_the_next_video_is_enough_where_no_vote_to_skip_is_taken() ->
     async def body() -> None:
         await party.talk("?play harbour")
         await party.talk("?play meadow")
-        assert await party.says("?skip") == f"{ONLY_VOTES}\nNext: The meadow film"
+        assert await party.says("?skip") == f"{ONLY_VOTES}\nI voted for The meadow film to be next"
         assert party.theatre.calls("vote")[-1].endswith("/meadow")
 
     party.hold(body)
@@ -710,6 +710,7 @@ def test_where_only_the_leader_chooses_that_is_the_answer() -> None:
     party = Party()
     error = RaveError(Code.FORBIDDEN, "Rave does not let the bot do that")
     leader_only = "only the leader chooses what plays here (play mode LEADER)"
+    make_leader = "the leader can make the bot the leader in the app"
 
     async def body() -> None:
         await party.talk("?play harbour")
@@ -722,7 +723,7 @@ def test_where_only_the_leader_chooses_that_is_the_answer() -> None:
             "Only the leader chooses what plays here (play mode LEADER). The leader can make the bot"
         )
         skipped, waits = await party.talk("?skip")
-        assert skipped == f"I can only vote to skip it, because {leader_only}\nNext: The meadow film"
+        assert skipped == f"I can only vote to skip it, because {leader_only}: {make_leader}"
         assert waits.startswith("Only the leader chooses what plays here (play mode LEADER). The meadow film waits")
         party.theatre.fails["vote_skip"] = error
         assert (await party.says("?skip")).startswith("Only the leader chooses what plays here")
@@ -740,8 +741,9 @@ def test_a_video_that_is_skipped_twice_before_the_room_has_changed_is_ended_once
     async def body() -> None:
         await party.talk("?play harbour")
         party.theatre.show = lambda url: None
-        for user in (ANN, ADMIN):
-            assert await party.says("?skip", user) == "Skipped: The harbour film"
+        assert await party.says("?skip") == "Skipped: The harbour film"
+        for user in (ANN, ADMIN, DAN):
+            assert await party.says("?skip", user) == "It is over already: The harbour film"
         assert party.theatre.asked.count(("end_video",)) == 1
         # Rave has said yes, and it plays on.
         await party.wait(5)
@@ -774,9 +776,12 @@ def test_two_who_skip_the_same_video_at_the_same_time_skip_one() -> None:
         for _ in range(50):
             await asyncio.sleep(0)
         answer.set()
+        party.told()
         await party.bot.settle()
         assert party.playing == "meadow"
         assert party.theatre.asked.count(("end_video",)) == 1
+        said = [text for text in party.told() if "harbour" in text]
+        assert said == ["Skipped: The harbour film", "It is over already: The harbour film"]
 
     party.hold(body)
 
@@ -871,6 +876,25 @@ def test_votes_that_are_cleared_are_told() -> None:
         await party.wait(10)
         assert party.told()[-1] == "The votes were cleared, so I vote again for The harbour film"
         assert party.theatre.calls("vote") == [url, url]
+
+    party.hold(body)
+
+
+def test_a_video_that_only_another_one_may_start_is_queued() -> None:
+    party = Party()
+    party.theatre.fails["vote"] = RaveError(Code.FORBIDDEN, "Rave does not let the bot do that")
+
+    async def body() -> None:
+        party.change(play_mode=PlayMode.LEADER, leader=BOB)
+        queued, waits = await party.talk("?play harbour")
+        assert queued == "Queued at place 1: The harbour film"
+        assert waits.startswith("Only the leader chooses what plays here (play mode LEADER). The harbour film waits")
+        assert await party.says("?play meadow", BOB) == "Queued at place 2: The meadow film"
+        assert await party.says("?clear", ADMIN) == "Removed 2 videos"
+        party.theatre.fails.clear()
+        party.change(leader=BOT)
+        assert await party.talk("?play glacier") == ["Next: The glacier film"]
+        assert party.playing == "glacier"
 
     party.hold(body)
 

@@ -118,7 +118,9 @@ def test_what_the_room_does_not_allow_is_said_and_the_queue_goes_on_when_it_does
             await cinema.connected()
             assert (await cinema.answer("?search boats")) == "Searching for “boats”"
             await cinema.heard("youtube.key")
-            assert await cinema.answer("?play https://youtu.be/sim-harbour", "bea") == "Next: Harbour Lights & Fog"
+            assert await cinema.answer("?play https://youtu.be/sim-harbour", "bea") == (
+                "Queued at place 1: Harbour Lights & Fog"
+            )
             await cinema.heard(
                 "Only the leader chooses what plays here (play mode LEADER). Harbour Lights & Fog waits"
             )

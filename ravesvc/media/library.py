@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +23,8 @@ from ravesvc.media.web import Pictures, Site
 from ravesvc.media.youtube import YouTubeProvider
 from ravesvc.picture import Picture
 from ravesvc.video import Video
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -130,6 +133,9 @@ def open_library(
 
     Raises `RaveError` (Config, BadFile) for settings that can't be used.
     """
+    if YOUTUBE in settings.providers and not key:
+        # The path may be in somebody's home, so no room is told.
+        _log.info("Videos can't be searched without a key of the YouTube Data API in %s", settings.key_path)
     kept = Cache(cache, wall)
     providers: list[Provider] = []
     for name in settings.providers:
@@ -146,9 +152,7 @@ def open_library(
 def _no_search(settings: MediaSettings) -> str:
     if YOUTUBE not in settings.providers:
         return _("the operator has to name youtube in videos.providers of rave.yaml")
-    return _(
-        "the operator has to put a key of the YouTube Data API in {file}; links can be played", file=settings.key_path
-    )
+    return _("the operator has to set up a key of the YouTube Data API; links can be played")
 
 
 async def _first(providers: Sequence[Provider], ask: Callable[[Provider], Awaitable[T]]) -> T:

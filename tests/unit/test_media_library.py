@@ -220,11 +220,16 @@ def test_an_old_answer_is_better_than_none(play: Any) -> None:
         assert failing(it, search()).code is Code.SERVER_ERROR
 
 
-def test_without_a_key_the_operator_is_told_what_to_set(play: Any) -> None:
+def test_without_a_key_the_room_is_told_what_the_operator_has_to_do_and_the_log_where(
+    play: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     with play(oembed=[youtube.embedded()]) as it:
         error = failing(it, search(), key="")
         assert error.code is Code.CONFIG
-        assert "/etc/rave/youtube.key" in error.hint
+        assert "key of the YouTube Data API" in error.hint
+        assert "/" not in error.hint
+        assert "a key of the YouTube Data API in /etc/rave/youtube.key" in caplog.text
         assert asking(it, look_up(), key="").title == "Never"
 
 

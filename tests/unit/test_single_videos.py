@@ -117,7 +117,7 @@ def test_what_the_room_does_not_allow_is_said_and_the_queue_goes_on_when_it_does
         async with cinema.running():
             await cinema.connected()
             assert (await cinema.answer("?search boats")) == "Searching for “boats”"
-            await cinema.heard("youtube.key")
+            await cinema.heard("key of the YouTube Data API")
             assert await cinema.answer("?play https://youtu.be/sim-harbour", "bea") == (
                 "Queued at place 1: Harbour Lights & Fog"
             )

@@ -58,8 +58,8 @@ class RoomSettings(NamedTuple):
         """
         value = _DEFAULTS.get(option) if fold(text[:_MAX_WORD]) == DEFAULT else option.parse(text)
         if value is None:
-            hint = _("write one of: {values}", values=option.values)
-            text = _("{option} can't be {value}", option=option.name, value=plain(text, _MAX_WORD))
+            hint = _("it can be: {values}", values=option.values)
+            text = _("the setting {option} can't be {value}", option=option.name, value=plain(text, _MAX_WORD))
             raise RaveError(Code.INVALID_ARGUMENT, text, hint=hint)
         changed: dict[str, Any] = {option.name: value}
         return self._replace(**changed)
@@ -118,12 +118,12 @@ def _switch(text: str) -> bool | None:
     return _ON_OFF.get(fold(text[:_MAX_WORD]))
 
 
-def _number(least: int, most: int) -> Callable[[str], int | None]:
+def _number(least: int, most: int) -> tuple[str, Callable[[str], int | None]]:
     def parse(text: str) -> int | None:
         value = fields.as_int(fold(text[:_MAX_WORD]))
         return value if value is not None and least <= value <= most else None
 
-    return parse
+    return _("a number from {least} to {most}", least=least, most=most), parse
 
 
 def _read(source: Object) -> RoomSettings:
@@ -140,15 +140,17 @@ _DEFAULTS = RoomSettings()
 _SWITCH = "on, off"
 OPTIONS = (
     Option(
-        "prefix", _("What commands start with"), _("? and the like, at most {n} characters", n=_MAX_PREFIX), _prefix
+        "prefix",
+        _("What commands start with"),
+        _("up to {n} characters such as ?, no letter or digit at the end", n=_MAX_PREFIX),
+        _prefix,
     ),
     Option("lang", _("The language of answers"), ", ".join(language.languages()), _language),
-    Option("max_per_user", _("Videos of one user that may wait"), "1-20", _number(1, 20)),
+    Option("max_per_user", _("Videos of one user that may wait"), *_number(1, 20)),
     Option(
         "skip_percent",
         _("More than this percentage of the users present must vote to skip a video"),
-        "0-99",
-        _number(0, 99),
+        *_number(0, 99),
     ),
     Option(VIDEO, _("Videos and their queue"), _SWITCH, _switch),
     Option(GAMES, _("Games"), _SWITCH, _switch),

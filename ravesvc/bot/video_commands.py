@@ -51,7 +51,7 @@ def register(registry: Registry, player: Player, backend: Backend, *, wall: Call
     add(
         "set",
         _("Votes for a video that a search has found; it does not wait in the queue."),
-        usage=_("<number>, or as a reply to a hit"),
+        usage=_("<number>, or answer a hit with it"),
         example="1",
         cooldown=_VOTE_COOLDOWN_S,
     )(commands.set)

@@ -28,7 +28,7 @@ def video_of(link: str) -> tuple[str, str]:
     """Provider and id; raises `RaveError` (InvalidArgument) in words for the chat."""
     found = _youtube_id(link.strip()) if len(link) <= MAX_LINK else ""
     if not found:
-        hint = _("such as https://www.youtube.com/watch?v=... or https://youtu.be/...")
+        hint = _("write one such as https://www.youtube.com/watch?v=... or https://youtu.be/...")
         raise RaveError(Code.INVALID_ARGUMENT, _("that is no link to a video that the bot knows"), hint=hint)
     return YOUTUBE, found
 

@@ -112,6 +112,7 @@ async def _sent(connection: Transport, target: str, accept: str) -> Answer:
             Code.TIMEOUT: _("the video provider did not answer in time"),
             Code.BAD_DATA: _("the video provider gives an answer that makes no sense"),
         }
-        error = RaveError(e.code, words.get(e.code, _("the video provider can't be reached")))
+        text = words.get(e.code, _("the video provider can't be reached"))
+        error = RaveError(e.code, text, hint=_("try again in a while"))
         error.attributes |= {key: value for key, value in e.attributes.items() if key == "unsent"}
         raise error from e

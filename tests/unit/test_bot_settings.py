@@ -230,7 +230,7 @@ def test_settings_are_listed_and_one_is_explained() -> None:
     assert len(everything.splitlines()) == 1 + len(OPTIONS)
     assert one.splitlines() == [
         "• **max_per_user** = 5: Videos of one user that may wait",
-        "• Values: 1-20, default",
+        "• Values: a number from 1 to 20, default",
     ]
 
 
@@ -275,7 +275,15 @@ def test_a_part_that_is_off_says_so_and_is_no_longer_listed() -> None:
     ("text", "said"),
     [
         ("?settings colour", "There is no setting colour. There are: prefix, lang, max_per_user, skip_percent, "),
-        ("?settings lang fr", "Lang can't be fr. Write one of: de, en (error "),
+        ("?settings lang fr", "The setting lang can't be fr. It can be: de, en (error "),
+        (
+            "?settings max_per_user 0",
+            "The setting max_per_user can't be 0. It can be: a number from 1 to 20 (error ",
+        ),
+        (
+            "?settings prefix a",
+            "The setting prefix can't be a. It can be: up to 8 characters such as ?, no letter or digit",
+        ),
         (
             "?settings lang de now",
             "Write ?settings [setting] [value, or default]. For example ?settings lang de (error ",

@@ -324,7 +324,7 @@ def test_a_hit_is_set_by_number_or_by_an_answer_to_its_message() -> None:
 @pytest.mark.parametrize(
     ("text", "more", "answer"),
     [
-        ("?set", {}, "Write ?set <number>, or as a reply to a hit. For example ?set 1 (error "),
+        ("?set", {}, "Write ?set <number>, or answer a hit with it. For example ?set 1 (error "),
         (
             "?set",
             {"reply_to": "own0"},

@@ -302,13 +302,15 @@ def test_a_slow_provider_is_given_up(play: Any, monkeypatch: pytest.MonkeyPatch)
         it.server.hang()
         error = failing(it, look_up(), key="")
         assert (error.code, error.message) == (Code.TIMEOUT, "the video provider did not answer in time")
+        assert error.hint == "try again in a while"
 
 
 def test_a_provider_that_is_down_is_told_without_its_host(play: Any, caplog: pytest.LogCaptureFixture) -> None:
     with play() as it:
         it.server.close()
         error = failing(it, look_up(), key="")
-        assert (error.code, str(error)) == (Code.NETWORK, "the video provider can't be reached")
+        assert error.code is Code.NETWORK
+        assert str(error) == "the video provider can't be reached (try again in a while)"
     assert "localhost can't be reached" in caplog.text
 
 

@@ -16,17 +16,18 @@ _HOSTS = frozenset(
 )
 _SHORT_HOST = "youtu.be"
 _PLACES = frozenset({"shorts", "live", "embed", "v"})
+# What people, and the programs that they copy from, put around a link; no link to a video ends with it.
+_OPENING, _CLOSING = "<([{\"'“„«", ">)]}\"'“”»,.;:!?"
 
 
 def is_link(text: str) -> bool:
     """Whether what was typed is meant as a link, and not as words to search for."""
-    head = text.split("/", 1)[0].lower()
-    return text.lower().startswith(("https://", "http://")) or head in _HOSTS or head == _SHORT_HOST
+    return bool(_link_in(text))
 
 
-def video_of(link: str) -> tuple[str, str]:
-    """Provider and id; raises `RaveError` (InvalidArgument) in words for the chat."""
-    found = _youtube_id(link.strip()) if len(link) <= MAX_LINK else ""
+def video_of(text: str) -> tuple[str, str]:
+    """Provider and id of the link in a text; raises `RaveError` (InvalidArgument) in words for the chat."""
+    found = _youtube_id(_link_in(text)) if len(text) <= MAX_LINK else ""
     if not found:
         hint = _("write one such as https://www.youtube.com/watch?v=... or https://youtu.be/...")
         raise RaveError(Code.INVALID_ARGUMENT, _("that is no link to a video that the bot knows"), hint=hint)
@@ -41,6 +42,15 @@ def is_video(provider: str, video_id: str) -> bool:
 def page_of(video_id: str) -> str:
     """The page of a YouTube video."""
     return f"https://www.youtube.com/watch?v={video_id}"
+
+
+def _link_in(text: str) -> str:
+    """The first link in a text, which may have words around it; empty if there is none."""
+    words = [word.lstrip(_OPENING).rstrip(_CLOSING) for word in text.split()]
+    # Further on, a host without a scheme is the talk of a site.
+    if words and words[0].partition("/")[0].lower() in _HOSTS | {_SHORT_HOST}:
+        return words[0]
+    return next((word for word in words if word.lower().startswith(("https://", "http://"))), "")
 
 
 def _youtube_id(link: str) -> str:

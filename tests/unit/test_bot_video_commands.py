@@ -473,6 +473,18 @@ def test_what_can_not_be_done_is_said_in_a_sentence(text: str, answer: str) -> N
     party.hold(body)
 
 
+@pytest.mark.parametrize("text", ["<https://youtu.be/harbour>", "https://youtu.be/harbour please", "it: youtu.be/x"])
+def test_a_link_as_people_paste_it_spends_no_search(text: str) -> None:
+    party = Party()
+    party.service.fails["search_videos"] = RaveError(Code.RATE_LIMITED, "used up")
+
+    async def body() -> None:
+        said = await party.says(f"?play {text}")
+        assert said == "Next: The harbour film" if "harbour" in text else said.startswith("Used up")
+
+    party.hold(body)
+
+
 def test_how_many_a_user_may_have_waiting_is_a_setting_of_the_room() -> None:
     party = Party()
 

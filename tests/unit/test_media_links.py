@@ -27,6 +27,11 @@ ID = "dQw4w9WgXcQ"
         f"https://www.youtube.com/live/{ID}?feature=share",
         f"https://www.youtube-nocookie.com/embed/{ID}/",
         f"  https://youtu.be/{ID} ",
+        f"https://youtu.be/{ID} please",
+        f"this one: https://youtu.be/{ID}.",
+        f"<https://youtu.be/{ID}>",
+        f"(youtu.be/{ID})",
+        f"“https://www.youtube.com/watch?v={ID}&t=10”!",
     ],
 )
 def test_a_link_leads_to_its_video(link: str) -> None:
@@ -81,6 +86,9 @@ def test_no_text_leads_to_anything_but_an_id(text: str) -> None:
         ("youtube.com", True),
         ("never gonna", False),
         ("what is youtu.be", False),
+        ("<https://youtu.be/x>", True),
+        ("this one https://youtu.be/x", True),
+        ("<>", False),
         ("", False),
     ],
 )

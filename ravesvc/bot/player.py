@@ -135,16 +135,22 @@ class Player:
         self.look_again()
         return cleared
 
-    async def choose(self, entry: Entry) -> None:
-        """Vote for a video past the queue."""
+    async def choose(self, entry: Entry) -> Entry | None:
+        """Vote for a video past the queue; returns the choice before, if the vote takes its place."""
         scheduler = await self.scheduler()
         url = await self._rave.register(entry.video)
-        scheduler.choose(entry, url)
-        await self._try_save(scheduler)
-        try:
-            await self._rave.vote(url)
-        except RaveError as error:
-            raise words.refusal(error, scheduler.mode) from None
+        # One vote after another: the bot has only one, and what it was last for is what counts.
+        async with self._acting:
+            scheduler.choose(entry, url)
+            await self._try_save(scheduler)
+            try:
+                await self._rave.vote(url)
+            except RaveError as error:
+                scheduler.choice_failed(entry, error)
+                raise words.refusal(error, scheduler.mode) from None
+            finally:
+                self.look_again()
+            return scheduler.chosen(entry)
 
     async def like(self) -> None:
         """Like what plays."""
@@ -221,6 +227,7 @@ class Player:
         self._look(scheduler)
         off = self._bot.settings.is_off(VIDEO)
         if not off:
+            await self._skip_removed(scheduler)
             await self._skip_if_enough(scheduler)
         kept = await self._try_save(scheduler)
         until = math.inf if off else await self._act(scheduler)
@@ -260,7 +267,7 @@ class Player:
         except RaveError as error:
             scheduler.vote_failed(video, error, self._clock())
         else:
-            scheduler.voted(video, self._clock())
+            scheduler.voted(video, url, self._clock())
 
     async def _skip_if_enough(self, scheduler: QueueScheduler) -> None:
         """Skip when those who do not want to have left, or when Rave may allow what it has refused, and tell it."""
@@ -277,6 +284,20 @@ class Player:
         if not done.over:
             # Otherwise the answer to the command that has skipped it tells.
             await self._say(words.skip(done))
+
+    async def _skip_removed(self, scheduler: QueueScheduler) -> None:
+        """Skip what was removed from the queue and has started by the bot's vote all the same."""
+        unwanted = scheduler.take_unwanted()
+        if unwanted is None:
+            return
+        removed, showing = unwanted
+        try:
+            done = await self._skipper.skip(scheduler, showing)
+        except RaveError as error:
+            await self._say(words.removed_has_started(removed.video, error))
+        else:
+            if not done.over:
+                await self._say(words.removed_has_started(removed.video, done.refusal))
 
     async def _load(self) -> QueueScheduler:
         async with self._loading:

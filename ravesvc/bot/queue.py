@@ -112,9 +112,7 @@ class Request(NamedTuple):
 
     def is_shown_by(self, showing: Showing) -> bool:
         """Whether the room shows this video, and not the showing that came before."""
-        if showing.instance_id and showing.instance_id == self.before:
-            return False
-        return same_url(self.url, showing.url) or shows(showing, self.entry.video)
+        return _is_shown(self.entry.video, self.url, self.before, showing)
 
     def to_object(self) -> dict[str, object]:
         """JSON for `from_object`."""
@@ -125,6 +123,36 @@ class Request(NamedTuple):
         """Read what `to_object` wrote; raises `RaveError` (BadData)."""
         return cls(
             entry=Entry.from_object(fields.get_object(source, "entry")),
+            url=printable(source.get("url"), _MAX_URL),
+            before=printable(source.get("before"), _MAX_ID),
+        )
+
+
+class Removed(NamedTuple):
+    """A video that was taken out of the queue when Rave had the bot's vote for it. Whose it was is not kept.
+
+    Attributes:
+        url: Rave's URL of the video.
+        before: the showing that went on when it was removed.
+    """
+
+    video: Video
+    url: str
+    before: str = ""
+
+    def is_shown_by(self, showing: Showing) -> bool:
+        """Whether the room shows this video, and has begun to after it was removed."""
+        return _is_shown(self.video, self.url, self.before, showing)
+
+    def to_object(self) -> dict[str, object]:
+        """JSON for `from_object`."""
+        return {"video": self.video.to_object(), "url": self.url, "before": self.before}
+
+    @classmethod
+    def from_object(cls, source: Object) -> Removed:
+        """Read what `to_object` wrote; raises `RaveError` (BadData)."""
+        return cls(
+            video=Video.from_object(fields.get_object(source, "video")),
             url=printable(source.get("url"), _MAX_URL),
             before=printable(source.get("before"), _MAX_ID),
         )
@@ -160,6 +188,8 @@ class Queue(NamedTuple):
         entries: those that wait, in the order in which they play.
         requested: the entry whose turn it is, until it is seen playing. It is no longer among `entries`.
         chosen: videos that commands have voted for past the queue, the newest last.
+        removed: the video that the bot's vote was for when it was taken out of the queue, until Rave has that vote no
+            longer, or the video has started all the same.
         playing: what plays, or has played last, if it was asked for by way of the bot.
         round: that of the entry whose turn was last.
         served: the users who have had their turn in it.
@@ -168,6 +198,7 @@ class Queue(NamedTuple):
     entries: tuple[Entry, ...] = ()
     requested: Request | None = None
     chosen: tuple[Request, ...] = ()
+    removed: Removed | None = None
     playing: Playing | None = None
     round: int = 0
     served: frozenset[int] = frozenset()
@@ -266,8 +297,11 @@ class Queue(NamedTuple):
     def choose(self, entry: Entry, url: str, before: str) -> Queue:
         """Keep a video that a command is about to vote for."""
         request = Request(entry=entry, url=url[:_MAX_URL], before=before[:_MAX_ID])
-        others = tuple(other for other in self.chosen if other.entry.video.key != entry.video.key)
-        return self._replace(chosen=(*others, request)[-_MAX_CHOSEN:])
+        return self._replace(chosen=(*self.chosen, request)[-_MAX_CHOSEN:])
+
+    def voted(self, *chosen: Request) -> Queue:
+        """Rave has taken a vote of the bot, for `chosen` or else for the queue: it has no other one any longer."""
+        return self._replace(chosen=chosen, removed=None)
 
     def started(self, showing: Showing) -> Queue:
         """The room shows a video: what waits no longer, because it is this one, and whose it is."""
@@ -293,6 +327,7 @@ class Queue(NamedTuple):
             "entries": [entry.to_object() for entry in self.entries],
             "requested": self.requested.to_object() if self.requested else None,
             "chosen": [request.to_object() for request in self.chosen],
+            "removed": self.removed.to_object() if self.removed else None,
             "playing": self.playing.to_object() if self.playing else None,
             "round": self.round,
             "served": sorted(self.served),
@@ -317,6 +352,7 @@ class Queue(NamedTuple):
             entries=tuple(sorted(list(entries.values())[:room_for], key=lambda entry: entry.round)),
             requested=requested,
             chosen=tuple(_readable(_list(source, "chosen"), Request.from_object))[-_MAX_CHOSEN:],
+            removed=next(_readable((source.get("removed"),), Removed.from_object), None),
             playing=next(_readable((source.get("playing"),), Playing.from_object), None),
             round=min(max(0, fields.as_int(source.get("round")) or 0), _MAX_ROUND),
             served=frozenset(user for user in users if user is not None),
@@ -335,6 +371,12 @@ def shows(showing: Showing, video: Video) -> bool:
     if len(video.id) < _MIN_TELLING_ID:
         return False
     return re.search(rf"(?<![\w-]){re.escape(video.id)}(?![\w-])", showing.video_url) is not None
+
+
+def _is_shown(video: Video, url: str, before: str, showing: Showing) -> bool:
+    if showing.instance_id and showing.instance_id == before:
+        return False
+    return same_url(url, showing.url) or shows(showing, video)
 
 
 def _full() -> RaveError:

@@ -8,6 +8,8 @@ nothing that the next one does not put right. Some orders of events that it is m
     vote, users' own video starts: the entry stays requested, and gets its vote when that video has ended.
     vote, no video: the vote may not be enough, or not count. It is said once, and tried again when the room changes.
     end of the video, users' votes: Rave starts the one that they want. If nothing starts, the queue goes on.
+    vote, removed: a vote can't be taken back, only be given to another video. So the next entry gets it at once. If
+        there is none, and the removed video starts although no user has voted for it, it is to be skipped.
 
 In the play mode AUTOPLAY Rave goes on by itself when a video ends, so the vote has to be there before.
 """
@@ -20,7 +22,7 @@ from typing import NamedTuple
 
 from ravesvc.api import failures
 from ravesvc.bot.language import gettext as _
-from ravesvc.bot.queue import Entry, Queue, QueueLimits, Request, Showing, same_url, shows
+from ravesvc.bot.queue import Entry, Queue, QueueLimits, Removed, Request, Showing, same_url, shows
 from ravesvc.bot.room_view import RoomView
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.playback import PlayMode
@@ -33,7 +35,7 @@ _PAST_END_S = 2.0
 _BEFORE_END_S = 15.0
 # For users to agree on a video of their own, when nothing plays.
 _YIELD_S = 30.0
-# From a vote until the video is on.
+# From a vote until the video is on, or the room shows the vote.
 _START_S = 20.0
 _CLEARED_S = 10.0
 _MAX_VOTES = 3
@@ -48,6 +50,10 @@ FORBIDDING = frozenset({Code.FORBIDDEN, Code.REFUSED, Code.ACCESS_DENIED})
 _ABOUT_THE_VIDEO = frozenset({Code.INVALID_ARGUMENT, Code.BAD_REQUEST, Code.NOT_FOUND, Code.TOO_LARGE})
 # They may be about the video as well.
 _DOUBTFUL = frozenset({Code.SERVER_ERROR, Code.BAD_DATA})
+# What was asked for may have been done.
+_UNCERTAIN = _DOUBTFUL | {Code.NETWORK, Code.TIMEOUT, Code.TLS, Code.UNAUTHORIZED, Code.CLOSED}
+# Modes in which a vote starts its video, whatever plays.
+VOTE_STARTS = frozenset({PlayMode.QUICKPLAY, PlayMode.LEADER})
 
 
 class NoticeKind(StrEnum):
@@ -118,6 +124,11 @@ class QueueScheduler:
         self.stalled: Notice | None = None
         self._cleared = 0
         self._yielding_since: float | None = None
+        # When the room has last shown the bot's vote for a video past the queue, by Rave's URL.
+        self._vote_shown_at: dict[str, float] = {}
+        # The entry of the last `Play` was removed, perhaps while its vote was on the way.
+        self._play_removed = False
+        self._unwanted: tuple[Removed, Showing] | None = None
         self._retries = 0
         self._retry_at = 0.0
 
@@ -132,15 +143,18 @@ class QueueScheduler:
             self._begin_afresh()
         elif before.own_votes - view.own_votes:
             self._lose_votes(before.own_votes - view.own_votes, now)
+        self._drop_lost_votes(before, now)
         if view.showing is None or self._is_over(now):
             self._free_since = now if self._free_since is None else self._free_since
             return
         self._free_since = None
         self._see(view.showing)
+        self._see_removed(before, view.showing)
 
     def lose_room(self) -> None:
         """The connection is gone: what the room shows is not known."""
         self._view = None
+        self._vote_shown_at.clear()
 
     def _see(self, showing: Showing) -> None:
         waiting = self.queue.waiting
@@ -151,6 +165,33 @@ class QueueScheduler:
             self._cleared = self._retries = 0
             self._begin_afresh()
             self._notices.append(Notice(NoticeKind.STARTED, started[0]))
+
+    def _see_removed(self, before: RoomView | None, showing: Showing) -> None:
+        """What was removed is not to play by the bot's vote."""
+        removed = self.queue.removed
+        if removed is None or not removed.is_shown_by(showing):
+            return
+        self.queue = self.queue._replace(removed=None)
+        wanted = before is not None and any(same_url(removed.url, url) for url in before.other_votes)
+        if not wanted and not self.queue.shows_own(showing):
+            self._unwanted = removed, showing
+
+    def _drop_lost_votes(self, before: RoomView | None, now: float) -> None:
+        """A video past the queue has nothing to do with the bot any longer when the room doesn't show its vote."""
+        assert self._view, "it was just seen"
+        shown = self._view.own_votes | (before.own_votes if before else frozenset())
+        removed = self.queue.removed
+        urls = [*(request.url for request in self.queue.chosen), *([removed.url] if removed else [])]
+        self._vote_shown_at = {
+            url: now if any(same_url(url, other) for other in shown) else self._vote_shown_at.get(url, now)
+            for url in urls
+        }
+        lost = {url for url, shown_at in self._vote_shown_at.items() if now >= shown_at + _START_S}
+        if lost:
+            chosen = tuple(request for request in self.queue.chosen if request.url not in lost)
+            self.queue = self.queue._replace(
+                chosen=chosen, removed=None if removed and removed.url in lost else removed
+            )
 
     def _lose_votes(self, lost: frozenset[str], now: float) -> None:
         """Votes of the bot are gone, and nothing else has changed. One that it gave itself takes another's place."""
@@ -187,12 +228,18 @@ class QueueScheduler:
         if self._cleared and not self._votes:
             self._tell(Notice(NoticeKind.CLEARED, request.entry))
         self._asked_in = _circumstances(self._view)
+        self._play_removed = False
         return Play(request)
 
     def take_notices(self) -> list[Notice]:
         """What the room should know and was not told yet."""
         notices, self._notices = self._notices, []
         return notices
+
+    def take_unwanted(self) -> tuple[Removed, Showing] | None:
+        """What plays by the bot's vote although it was removed, once."""
+        unwanted, self._unwanted = self._unwanted, None
+        return unwanted
 
     def is_free(self, now: float) -> bool:
         """Whether nothing plays, and nothing is about to."""
@@ -205,6 +252,8 @@ class QueueScheduler:
 
     def _turn(self, view: RoomView, now: float) -> float:
         """When the queue may vote."""
+        if self.queue.removed and view.mode not in VOTE_STARTS:
+            return -math.inf
         by_hand = self._votes_by_hand(view)
         if view.showing and not self._is_over(now):
             self._yielding_since = None
@@ -261,12 +310,15 @@ class QueueScheduler:
         self._registered = url
         self.queue = self.queue.registered(video, url, self._last_instance())
 
-    def voted(self, video: Video, now: float) -> None:
-        """Rave has taken the vote."""
+    def voted(self, video: Video, url: str, now: float) -> None:
+        """Rave has taken the vote, in the place of any other."""
+        self.queue = self.queue.voted()
         if self._is_requested(video):
             self._retries = 0
             self._votes += 1
             self._start_due = now + _START_S
+        elif self._play_removed:
+            self._remember_removed(video, url)
 
     def register_failed(self, video: Video, error: RaveError, now: float) -> None:
         """Rave has not registered the video."""
@@ -372,25 +424,56 @@ class QueueScheduler:
     def remove(self, video: Video) -> None:
         """Take a video out of the queue."""
         if self._is_requested(video):
-            self._begin_afresh()
+            self._give_up_request()
         self.queue = self.queue.remove(video)
 
     def clear(self) -> None:
         """Take everything out of the queue."""
+        self._give_up_request()
         self.queue = self.queue.clear()
         self._retries, self._retry_at = 0, 0.0
-        self._begin_afresh()
 
     def forget_user(self, user: int) -> None:
         """Keep nothing of a user."""
         left = self.queue.without_user(user)
-        if left != self.queue:
-            self.queue = left
-            self._begin_afresh()
+        if left == self.queue:
+            return
+        if self.queue.requested and left.requested is None:
+            self._give_up_request()
+            left = left._replace(removed=self.queue.removed)
+        self.queue = left
+        self._begin_afresh()
+
+    def _give_up_request(self) -> None:
+        """Take no more care of the requested entry, but for the vote that Rave may have for it."""
+        request = self.queue.requested
+        self._play_removed = self._play_removed or request is not None
+        own_votes = self._view.own_votes if self._view else frozenset()
+        if request and (self._votes or any(same_url(request.url, url) for url in own_votes)):
+            self._remember_removed(request.entry.video, request.url)
+        self._begin_afresh()
+
+    def _remember_removed(self, video: Video, url: str) -> None:
+        self.queue = self.queue._replace(removed=Removed(video, url, self._last_instance()))
 
     def choose(self, entry: Entry, url: str) -> None:
         """A command is about to vote for a video past the queue."""
         self.queue = self.queue.choose(entry, url, self._last_instance())
+
+    def chosen(self, entry: Entry) -> Entry | None:
+        """Rave has taken that vote; returns the choice before, if the vote takes its place."""
+        known = next((request for request in self.queue.chosen if request.entry == entry), None)
+        others = [request.entry for request in self.queue.chosen if request.entry.video.key != entry.video.key]
+        # Unless it is seen playing already.
+        self.queue = self.queue.voted(*([known] if known else []))
+        self._votes = 0
+        return others[-1] if others else None
+
+    def choice_failed(self, entry: Entry, error: RaveError) -> None:
+        """Rave has not taken that vote, or one can't tell."""
+        if error.code not in _UNCERTAIN or error.attributes.get("unsent"):
+            left = tuple(request for request in self.queue.chosen if request.entry != entry)
+            self.queue = self.queue._replace(chosen=left)
 
     def skip(self) -> None:
         """Take what is shown for over."""

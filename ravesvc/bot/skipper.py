@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ravesvc.bot import video_words as words
 from ravesvc.bot.queue import Entry, Showing
-from ravesvc.bot.queue_scheduler import Circumstances, QueueScheduler
+from ravesvc.bot.queue_scheduler import VOTE_STARTS, Circumstances, QueueScheduler
 from ravesvc.bot.vote_skip import Skip, SkipVotes
 from ravesvc.errors import RaveError
 from ravesvc.room.playback import PlayMode
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# In these modes a vote starts its video, whatever plays.
-_VOTE_STARTS = frozenset({PlayMode.QUICKPLAY, PlayMode.LEADER})
 # In these Rave has to know the next video before the one that plays is skipped.
-_VOTE_FIRST = _VOTE_STARTS | {PlayMode.AUTOPLAY}
+_VOTE_FIRST = VOTE_STARTS | {PlayMode.AUTOPLAY}
 # Seconds in which the room may still show a video that was skipped: to skip it once more could hit the next one.
 _SKIPPED_S = 5.0
 
@@ -106,7 +104,7 @@ class Skipper:
             scheduler.skip()
             await self._play_next(scheduler)
             self._look(scheduler)
-            replaced = scheduler.mode in _VOTE_STARTS and scheduler.voted_for is not None
+            replaced = scheduler.mode in VOTE_STARTS and scheduler.voted_for is not None
             if replaced or not self._is_on(scheduler, showing):
                 # To end the video as well could end the next one.
                 return None

@@ -120,8 +120,8 @@ class _VideoCommands:
     async def set(self, context: Context) -> None:
         """Vote for a hit: by its number in the last search, or by an answer to its message."""
         asker, video = actor(context), await self._chosen(context)
-        await self._player.choose(self._entry(asker, video))
-        await context.reply(_("Voted for: {title}", title=words.title(video)))
+        former = await self._player.choose(self._entry(asker, video))
+        await context.reply(words.voted(video, former))
 
     async def play(self, context: Context) -> None:
         """Put a video into the queue, which plays it at once if nothing else does."""
@@ -164,7 +164,8 @@ class _VideoCommands:
         if entry.user != asker and asker not in context.permissions.admins:
             raise RaveError(Code.ACCESS_DENIED, _("only admins may remove what others have asked for"))
         await self._player.remove(entry.video)
-        await context.reply(_("Removed: {title}", title=words.title(entry.video)))
+        said = _("Removed: {title}", title=words.title(entry.video))
+        await context.reply(words.removed(said, (await self._player.scheduler()).queue))
 
     async def skip(self, context: Context) -> None:
         """Skip what plays: its user and admins at once, others by vote."""
@@ -181,7 +182,8 @@ class _VideoCommands:
     async def clear(self, context: Context) -> None:
         """Empty the queue."""
         cleared = await self._player.clear()
-        await context.reply(ngettext("Removed {n} video", "Removed {n} videos", cleared))
+        said = ngettext("Removed {n} video", "Removed {n} videos", cleared)
+        await context.reply(words.removed(said, (await self._player.scheduler()).queue))
 
     async def nowplaying(self, context: Context) -> None:
         """Title, position and length of what plays, and who asked for it."""

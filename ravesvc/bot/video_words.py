@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ravesvc.bot.language import gettext as _
 from ravesvc.bot.language import lines
+from ravesvc.bot.queue import Entry, Queue
 from ravesvc.bot.queue_scheduler import FORBIDDING, Notice, NoticeKind
 from ravesvc.bot.text import plain
 from ravesvc.bot.vote_skip import Skip
@@ -80,6 +81,14 @@ def up_next(video: Video) -> str:
     return _("Next: {title}", title=title(video))
 
 
+def voted(video: Video, former: Entry | None) -> str:
+    """Which video the bot has voted for past the queue, and which one has lost the vote by that."""
+    said = _("Voted for: {title}", title=title(video))
+    if former is None:
+        return said
+    return lines(said, _("I have one vote, so I no longer vote for: {title}", title=title(former.video)))
+
+
 def skip(done: Skip) -> str:
     """What has come of a skip."""
     video = title(done.entry.video) if done.entry else ""
@@ -104,6 +113,25 @@ def refusal(error: RaveError, mode: PlayMode) -> RaveError:
     text = _("only the leader chooses what plays here (play mode LEADER)")
     return RaveError(
         error.code, text, hint=_("the leader can make the bot the leader in the app"), **error.attributes
+    )
+
+
+def removed(said: str, queue: Queue) -> str:
+    """What was removed, and which video may play all the same, because the bot's vote for it stands."""
+    if queue.removed is None or queue.waiting:
+        return said
+    vote = _("Rave still has my vote for {title}. I will skip it if it starts", title=title(queue.removed.video))
+    return lines(said, vote)
+
+
+def removed_has_started(video: Video, refusal: RaveError | None) -> str:
+    """What has come of the skip of a video that was removed from the queue, and had the bot's vote."""
+    if refusal is None:
+        return _("Skipped: {title}. It was removed from the queue", title=title(video))
+    return _(
+        "Playing: {title}. It was removed from the queue, but Rave had my vote for it, and I can't end it: {why}",
+        title=title(video),
+        why=refusal.message,
     )
 
 

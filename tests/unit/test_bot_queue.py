@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravesvc.bot.queue import MAX_DOCUMENT_BYTES, Entry, Queue, QueueLimits, Request, Showing, same_url, shows
+from ravesvc.bot.queue import (
+    MAX_DOCUMENT_BYTES,
+    Entry,
+    Queue,
+    QueueLimits,
+    Removed,
+    Request,
+    Showing,
+    same_url,
+    shows,
+)
 from ravesvc.errors import Code, RaveError
 from ravesvc.video import MAX_TITLE, Video
 
@@ -253,7 +263,8 @@ def test_a_provider_writes_a_link_in_many_ways(url: str, same: bool) -> None:
 def full_queue() -> Queue:
     queue, _ = played(queue_of((ANN, "a1"), (BOB, "b1"), (ANN, "a2"), (CEM, "c1")))
     queue = queue.request_next().registered(video("b1"), "https://api/videos/youtube/r-b1", "i1")
-    return queue.choose(entry(BOB, "b9"), "https://api/videos/youtube/r-b9", "i1")
+    queue = queue.choose(entry(BOB, "b9"), "https://api/videos/youtube/r-b9", "i1")
+    return queue._replace(removed=Removed(video("c9"), "https://api/videos/youtube/r-c9", "i1"))
 
 
 def test_what_is_damaged_is_left_out_and_the_rest_stays() -> None:
@@ -261,11 +272,12 @@ def test_what_is_damaged_is_left_out_and_the_rest_stays() -> None:
     document["entries"][0]["video"]["id"] = "no id"
     document["entries"] += [7, None, {}, document["entries"][1], document["requested"]["entry"]]
     document["chosen"] = "none"
+    document["removed"]["video"] = "none"
     document["playing"]["entry"]["user"] = True
     document["served"] = [BOB, "x", None]
     queue = Queue.from_json(json.dumps(document), LIMITS)
     assert names(queue) == ["b1", "a2"]
-    assert (queue.chosen, queue.playing, queue.served) == ((), None, frozenset({BOB}))
+    assert (queue.chosen, queue.removed, queue.playing, queue.served) == ((), None, None, frozenset({BOB}))
 
 
 def test_a_document_that_is_too_long_is_cut_at_the_limit_of_the_queue() -> None:

@@ -163,7 +163,7 @@ class Room(RuleBasedStateMachine):
             return
         self.tell_all()
         yield
-        self.scheduler.voted(video, self.rave.now)
+        self.scheduler.voted(video, address, self.rave.now)
 
     def call(self, video: Video) -> None:
         if self.failure:

@@ -54,7 +54,7 @@ class Scene:
         video = action.request.entry.video
         if not action.request.url:
             self.scheduler.registered(video, url(video.id))
-        self.scheduler.voted(video, self.now)
+        self.scheduler.voted(video, url(video.id), self.now)
         return video.id
 
     def waits(self) -> float:
@@ -481,7 +481,6 @@ def test_answers_that_come_after_the_entry_is_gone_change_nothing() -> None:
     scene.scheduler.remove(video)
     before = scene.scheduler.queue
     scene.scheduler.registered(video, url("first"))
-    scene.scheduler.voted(video, scene.now)
     for fail in (scene.scheduler.register_failed, scene.scheduler.vote_failed):
         fail(video, error(Code.NOT_FOUND), scene.now)
     assert scene.scheduler.queue == before

@@ -109,6 +109,40 @@ def test_search_set_and_a_queue_that_moves_on_and_survives_a_restart(run: Run, c
     run(body())
 
 
+def test_what_is_removed_after_the_bot_has_voted_for_it_is_skipped_or_told(run: Run, cinema: Cinema) -> None:
+    control = cinema.control
+    control.option("play_mode", "AUTOPLAY")
+    control.option("video_duration", "unknown")
+    control.video(cinema.mesh, "sim-glacier")
+
+    def voted() -> list[str]:
+        return [vote["video"] for vote in control.mesh(cinema.mesh)["votes"]]
+
+    async def queue_and_remove(video: str, title: str) -> None:
+        await cinema.answer(f"?play https://youtu.be/{video}", "bea")
+        async with asyncio.timeout(15):
+            while await in_thread(voted) != [video]:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.05)
+        assert await cinema.answer("?remove 1", "bea") == (
+            f"Removed: {title}\nRave still has my vote for {title}. I will skip it if it starts"
+        )
+        await in_thread(control.video, cinema.mesh)
+
+    async def body() -> None:
+        async with cinema.running():
+            await cinema.connected()
+            await queue_and_remove("sim-seaside", "The Seaside (short clip)")
+            await cinema.heard("Skipped: The Seaside (short clip). It was removed from the queue")
+            await cinema.plays("sim-unicode")
+            control.option("playback_rights", "leader")
+            await queue_and_remove("sim-lantern", "The Lantern Song")
+            await cinema.heard(
+                "Playing: The Lantern Song. It was removed from the queue, but Rave had my vote for it"
+            )
+
+    run(body())
+
+
 def test_what_the_room_does_not_allow_is_said_and_the_queue_goes_on_when_it_does(run: Run, cinema: Cinema) -> None:
     cinema.control.option("play_mode", "LEADER")
     cinema.control.leader(cinema.mesh, "ann")

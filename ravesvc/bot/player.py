@@ -276,13 +276,14 @@ class Player:
             return
         if not self._skipper.votes_on(showing).enough(self._present(), self._bot.settings.skip_percent):
             return
+        refused_before = self._skipper.was_refused(showing)
         try:
             done = await self.skip()
         except RaveError as error:
             log.info("The video can't be skipped: %s", error)
             return
-        if not done.over:
-            # Otherwise the answer to the command that has skipped it tells.
+        # Otherwise the answer to a command has told.
+        if not done.over and not (done.refusal and refused_before):
             await self._say(words.skip(done))
 
     async def _skip_removed(self, scheduler: QueueScheduler) -> None:

@@ -69,6 +69,11 @@ class Skipper:
         """Whether it has tried in vain to skip what plays, while leader and play mode were those of now."""
         return self._tried_in is not None and self._tried_in == scheduler.circumstances
 
+    def was_refused(self, showing: Showing) -> bool:
+        """Whether it has tried in vain to skip this showing, whoever led then."""
+        tried = self._tried_in
+        return tried is not None and showing.is_same(Showing(tried.url, instance_id=tried.instance_id))
+
     async def skip(self, scheduler: QueueScheduler, showing: Showing) -> Skip:
         """Skip what plays, or vote for that; raises `RaveError` if Rave refuses all of it."""
         entry = scheduler.own_playing()

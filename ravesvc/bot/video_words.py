@@ -103,7 +103,7 @@ def skip(done: Skip) -> str:
 def _only_votes(why: RaveError) -> str:
     if not why.hint:
         return _("I can only vote to skip it, because {why}", why=why.message)
-    return _("I can only vote to skip it, because {why}: {hint}", why=why.message, hint=why.hint)
+    return _("I can only vote to skip it, because {why}; {hint}", why=why.message, hint=why.hint)
 
 
 def refusal(error: RaveError, mode: PlayMode) -> RaveError:

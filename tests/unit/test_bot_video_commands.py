@@ -661,6 +661,10 @@ def test_a_skip_that_rave_refuses_keeps_the_votes_and_is_tried_again_when_the_ro
         asked = len(party.theatre.calls("vote_skip"))
         await party.wait(10)
         assert (party.told(), len(party.theatre.calls("vote_skip"))) == ([], asked)
+        # It has said why; what another one who leads does not change is not said again.
+        party.change(leader=ANN)
+        await party.player.settle()
+        assert (party.told(), len(party.theatre.calls("vote_skip"))) == ([], asked + 1)
         party.theatre.fails.clear()
         party.change(**change)
         await party.player.settle()
@@ -735,7 +739,7 @@ def test_where_only_the_leader_chooses_that_is_the_answer() -> None:
             "Only the leader chooses what plays here (play mode LEADER). The leader can make the bot"
         )
         skipped, waits = await party.talk("?skip")
-        assert skipped == f"I can only vote to skip it, because {leader_only}: {make_leader}"
+        assert skipped == f"I can only vote to skip it, because {leader_only}; {make_leader}"
         assert waits.startswith("Only the leader chooses what plays here (play mode LEADER). The meadow film waits")
         party.theatre.fails["vote_skip"] = error
         assert (await party.says("?skip")).startswith("Only the leader chooses what plays here")

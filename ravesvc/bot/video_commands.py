@@ -204,7 +204,10 @@ class _VideoCommands:
         await context.reply(lines(said, _("Asked for by {name}", name=name)))
 
     async def like(self, context: Context) -> None:
-        """Have the bot like what plays."""
+        """Have the bot like what plays, which is one like for all users."""
+        if context.own_user_id in context.room.likes:
+            await context.reply(_("I like it already"))
+            return
         await self._player.like()
         await context.reply(_("Liked"))
 

@@ -829,6 +829,11 @@ def test_like_is_about_what_plays() -> None:
         await party.talk("?play harbour")
         assert await party.says("?like", BOB) == "Liked"
         assert party.theatre.calls("like") == ["https://rave.example/videos/youtube/harbour"]
+        party.change(likes=frozenset({BOT}))
+        assert await party.says("?like", CEM) == "I like it already"
+        assert len(party.theatre.calls("like")) == 1
+        party.change(likes=frozenset({CEM}))
+        assert await party.says("?like", DAN) == "Liked"
 
     party.hold(body)
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ravesvc import fields
+from ravesvc.bot.queue import Showing, shows
 from ravesvc.errors import RaveError
 from ravesvc.fields import Object
 from ravesvc.video import Video
@@ -74,6 +75,10 @@ class Hits(NamedTuple):
         """The one that the message showed which has one of these ids."""
         wanted = frozenset(message_ids)
         return next((hit.video for hit in reversed(self.all) if hit.message_ids & wanted), None)
+
+    def by_showing(self, showing: Showing) -> Video | None:
+        """The one that a room shows."""
+        return next((hit.video for hit in reversed(self.all) if shows(showing, hit.video)), None)
 
     def to_json(self) -> str:
         """The document that `from_json` reads."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
 from ravesvc.bot.command import Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.language import gettext as _
 from ravesvc.bot.language import joined, lines, ngettext
-from ravesvc.bot.text import duration, plain
-from ravesvc.room.playback import Playback, PlayMode
+from ravesvc.bot.text import plain
+from ravesvc.bot.video_words import plays
+from ravesvc.room.playback import PlayMode
+from ravesvc.video import Video
 
 _SHORT_ID = 8
 _TITLE_LENGTH = 80
-# A line with more names, or a longer URL, could be split in the middle, where a stranger's name may be a command.
+# A line with more names could be split in the middle, where a stranger's name may be a command.
 _MAX_NAMES = 8
-_URL_LENGTH = 200
 _MODES = {
     PlayMode.VOTE: _("people vote for the next video"),
     PlayMode.QUICKPLAY: _("quick play"),
@@ -22,12 +26,23 @@ _MODES = {
 }
 
 
-def register(registry: Registry) -> None:
-    """Register the command."""
+# What the bot knows of the video that plays in the room of a context, if anything.
+Recognise: TypeAlias = Callable[[Context], Awaitable[Video | None]]
+
+
+async def _nothing_known(_context: Context) -> None: ...
+
+
+def register(registry: Registry, recognise: Recognise = _nothing_known) -> None:
+    """Register the command, in place of an earlier one that knows less of videos."""
+
+    async def meshinfo(context: Context) -> None:
+        await _meshinfo(context, recognise)
+
     registry.command("meshinfo", _("Tells about this room: server, people, leader and what plays."))(meshinfo)
 
 
-async def meshinfo(context: Context) -> None:
+async def _meshinfo(context: Context, recognise: Recognise) -> None:
     """What is known of the room; what is not known is left out."""
     room = context.room
     title = plain(context.facts.title, _TITLE_LENGTH) or _("untitled")
@@ -41,7 +56,7 @@ async def meshinfo(context: Context) -> None:
     if room.play_mode in _MODES:
         said.append(_("• Play mode: {mode}", mode=_MODES[room.play_mode]))
     if room.playback:
-        said.append(_playing(room.playback, context.server_now))
+        said.append(joined(" ", ["•", plays(room.playback, await recognise(context), context.server_now)]))
     elif room.known:
         said.append(_("• Nothing plays"))
     await context.reply(lines(*said))
@@ -54,11 +69,3 @@ async def _people(context: Context) -> str:
     if len(users) > _MAX_NAMES:
         names.append(ngettext("{n} more", "{n} more", len(users) - _MAX_NAMES))
     return ngettext("• {n} user: {names}", "• {n} users: {names}", len(users), names=joined(", ", names))
-
-
-def _playing(playback: Playback, server_now: float) -> str:
-    video = plain(playback.video_url or playback.url, _URL_LENGTH) or _("a video")
-    position = duration(playback.position_at(server_now))
-    if playback.playing:
-        return _("• Plays: {video}, at {position}", video=video, position=position)
-    return _("• Paused: {video}, at {position}", video=video, position=position)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ravesvc import fields
+from ravesvc.bot import meshinfo
 from ravesvc.bot import video_words as words
 from ravesvc.bot.arguments import NAME_LENGTH, actor, usage_error, written
 from ravesvc.bot.backend import Backend
@@ -18,7 +19,7 @@ from ravesvc.bot.hits import Hit, Hits
 from ravesvc.bot.language import gettext as _
 from ravesvc.bot.language import lines, ngettext
 from ravesvc.bot.player import Player
-from ravesvc.bot.queue import Entry
+from ravesvc.bot.queue import Entry, Showing
 from ravesvc.bot.text import plain
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.links import is_link
@@ -33,6 +34,8 @@ _MAX_SHOWN_HITS = 3
 _MAX_LISTED = 10
 # For a picture from its provider to Rave; the hit matters more.
 _PICTURE_S = 15.0
+# The title of what plays is worth no longer wait.
+_RECOGNISE_S = 3.0
 _SEARCH_COOLDOWN_S = 5.0
 # Each asks Rave; one user must not use up what the bot may ask for.
 _VOTE_COOLDOWN_S = 5.0
@@ -66,6 +69,7 @@ def register(registry: Registry, player: Player, backend: Backend, *, wall: Call
     add("skip", _("Skips your video, or votes to skip that of another user."))(commands.skip)
     add("clear", _("Empties the queue."), permission=Permission.ADMIN)(commands.clear)
     add("nowplaying", _("Tells what plays, and who asked for it."))(commands.nowplaying)
+    meshinfo.register(registry, commands.recognise)
     add("like", _("Likes what plays."), cooldown=_VOTE_COOLDOWN_S)(commands.like)
 
 
@@ -78,6 +82,9 @@ class _VideoCommands:
         self._wall = wall
         # None until they could be read.
         self._hits: Hits | None = None
+        # What was looked up last to tell what plays, and by which link.
+        self._looked_up: Video | None = None
+        self._looked_up_link = ""
         # The users whose searches and look-ups are under way, each once for every one.
         self._looking_up: list[int] = []
 
@@ -190,16 +197,11 @@ class _VideoCommands:
         playback = context.room.playback
         if playback is None:
             raise words.nothing_plays()
-        own = (await self._player.scheduler()).own_playing()
-        position = words.clock(playback.position_at(context.server_now))
-        length = playback.duration or (own.video.seconds if own else None)
-        if length:
-            position = _("{position} of {length}", position=position, length=words.clock(length))
+        said = words.plays(playback, await self.recognise(context), context.server_now)
+        own = await self._own_playing()
         if own is None:
-            video = plain(playback.video_url or playback.url, _MAX_WORDS) or _("a video")
-            await context.reply(_("Playing: {title}, at {position}", title=video, position=position))
+            await context.reply(said)
             return
-        said = _("Playing: {title}, at {position}", title=words.title(own.video), position=position)
         name = await context.people.name(own.user)
         await context.reply(lines(said, _("Asked for by {name}", name=name)))
 
@@ -210,6 +212,37 @@ class _VideoCommands:
             return
         await self._player.like()
         await context.reply(_("Liked"))
+
+    async def recognise(self, context: Context) -> Video | None:
+        """The video that plays: from the queue, from the hits of searches, or from those who know links."""
+        playback = context.room.playback
+        if playback is None:
+            return None
+        if own := await self._own_playing():
+            return own.video
+        if hit := (await self._hits_so_far()).by_showing(Showing(playback.url, playback.video_url)):
+            return hit
+        link = playback.video_url
+        if link != self._looked_up_link:
+            # Whether or not it is known: asked for once, as a room has so many look-ups and no more.
+            self._looked_up_link, self._looked_up = link, None
+            self._looked_up = await self._looked_up_in_time(context, link) if is_link(link) else None
+        return self._looked_up
+
+    async def _own_playing(self) -> Entry | None:
+        try:
+            return (await self._player.scheduler()).own_playing()
+        except RaveError as error:
+            log.info("Who asked for what plays is not known: %s", error)
+            return None
+
+    async def _looked_up_in_time(self, context: Context, link: str) -> Video | None:
+        try:
+            async with asyncio.timeout(_RECOGNISE_S):
+                return await self._backend.look_up_video(context.user_id or 0, link)
+        except (RaveError, TimeoutError) as error:
+            log.info("The title of what plays is not known: %s", str(error) or "no answer in time")
+            return None
 
     def _entry(self, asker: int, video: Video) -> Entry:
         return Entry(video=video, user=asker, asked_at=int(self._wall()))

@@ -9,10 +9,12 @@ from ravesvc.bot.queue_scheduler import FORBIDDING, Notice, NoticeKind
 from ravesvc.bot.text import plain
 from ravesvc.bot.vote_skip import Skip
 from ravesvc.errors import Code, RaveError
-from ravesvc.room.playback import PlayMode
+from ravesvc.room.playback import PAUSED, Playback, PlayMode
 from ravesvc.video import Video
 
 _TITLE_LENGTH = 60
+# A line with a longer one could be split in the middle.
+_LINK_LENGTH = 200
 
 
 def title(video: Video) -> str:
@@ -25,6 +27,23 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(max(0, int(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def plays(playback: Playback, video: Video | None, server_now: float) -> str:
+    """What plays or is paused, and where it is; `video` is what the bot knows of it, if anything."""
+    position = clock(playback.position_at(server_now))
+    if length := playback.duration or (video and video.seconds):
+        position = _("{position} of {length}", position=position, length=clock(length))
+    named = (title(video) if video else "") or _public_link(playback) or _("a video")
+    if playback.status == PAUSED:
+        return _("Paused: {title}, at {position}", title=named, position=position)
+    return _("Playing: {title}, at {position}", title=named, position=position)
+
+
+def _public_link(playback: Playback) -> str:
+    """The provider's link; that of Rave leads nobody anywhere."""
+    link = playback.video_url
+    return plain(link, _LINK_LENGTH) if link.startswith("https://") and link != playback.url else ""
 
 
 def hit(number: int, video: Video) -> str:

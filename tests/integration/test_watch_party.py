@@ -307,7 +307,7 @@ def test_rooms_tell_what_plays_and_play_games(site: Site, rooms: list[str]) -> N
         site.control.option("play_mode", mode)
         assert "Nothing plays" in says(site, room, "bea", "?meshinfo")
         site.control.vote(room, "sim-lantern")
-        eventually(lambda room=room: "sim-lantern" in says(site, room, "bea", "?meshinfo"), "the bot knows it")
+        eventually(lambda room=room: "Lantern" in says(site, room, "bea", "?meshinfo"), "the bot knows it")
         site.control.playback(room, "pause")
         eventually(lambda room=room: "Paused" in says(site, room, "bea", "?meshinfo"), "the bot knows that")
         assert "Leader: Ann" in says(site, room, "bea", "?meshinfo")

@@ -26,7 +26,7 @@ def test_all_that_is_known_is_told() -> None:
         "• 3 users: botty, Ann, User 3",
         "• Leader: Ann",
         "• Play mode: people vote for the next video",
-        "• Paused: https://yt/x, at 3 min 12 s",
+        "• Paused: https://yt/x, at 3:12",
     ]
 
 
@@ -41,7 +41,7 @@ def test_the_position_is_that_of_now() -> None:
     async def body() -> None:
         time = scene.room.server_clock.now() - 60
         scene.room.state = RoomState(playback=Playback(url="u", status="PLAY", position=60, time=time))
-        assert "• Plays: u, at 2 min " in await scene.answer("?meshinfo")
+        assert "• Playing: a video, at 2:0" in await scene.answer("?meshinfo")
 
     scene.play(body)
 
@@ -49,7 +49,7 @@ def test_the_position_is_that_of_now() -> None:
 def test_a_full_room_with_nasty_names_and_urls_stays_short() -> None:
     users = frozenset(range(1, 500))
     scene = Scene(names=dict.fromkeys(users, "**?leave**\n?leave " * 9))
-    said = ask(scene, RoomState(users=users, leader=ANN, playback=Playback(url="https://**`" + "x" * 1500)))
+    said = ask(scene, RoomState(users=users, leader=ANN, playback=Playback(video_url="https://**`" + "x" * 1500)))
     assert said[2].endswith(", 491 more")
     for line in said:
         assert not line.startswith("?")

@@ -52,6 +52,7 @@ class Service:
         self.documents: dict[str, str] = {}
         self.videos = [video(name) for name in ("harbour", "meadow", "glacier", "volcano", "tundra")]
         self.fails: dict[str, RaveError] = {}
+        self.looked_up: list[str] = []
 
     async def read_document(self, name: str) -> str | None:
         self._fail("read_document")
@@ -68,7 +69,11 @@ class Service:
 
     async def look_up_video(self, actor: int, link: str) -> Video:
         self._fail("look_up_video")
-        return next(each for each in self.videos if each.id in link)
+        self.looked_up.append(link)
+        for each in self.videos:
+            if each.id in link:
+                return each
+        raise RaveError(Code.NOT_FOUND, "there is no such video")
 
     async def fetch_picture(self, actor: int, video: Video) -> Picture:
         self._fail("fetch_picture")
@@ -812,11 +817,36 @@ def test_nowplaying_tells_title_position_and_user() -> None:
         assert (await party.says("?nowplaying")).startswith("Nothing plays")
         await party.talk("?play harbour", BOB)
         party.show("https://rave.example/videos/youtube/harbour", position=65.0, status="PAUS", instance_id="i1")
-        assert await party.says("?nowplaying") == "Playing: The harbour film, at 1:05 of 1:40\nAsked for by Bob"
-        party.show("https://rave.example/videos/youtube/byhand", position=3723.0, status="PAUS")
+        assert await party.says("?nowplaying") == "Paused: The harbour film, at 1:05 of 1:40\nAsked for by Bob"
+        assert (await party.says("?meshinfo")).endswith("\n• Paused: The harbour film, at 1:05 of 1:40")
+        assert party.service.looked_up == []
+
+    party.hold(body)
+
+
+def test_what_others_put_on_has_its_title_if_the_bot_can_know_it() -> None:
+    party = Party()
+    link = "https://www.youtube.com/watch?v="
+
+    async def tells(plays: str, **more: Any) -> None:
+        party.show("https://rave.example/videos/youtube/byhand", **{"position": 3723.0, "time": None, **more})
         await party.wait(1)
-        link = "https://www.youtube.com/watch?v=byhand"
-        assert await party.says("?nowplaying") == f"Playing: {link}, at 1:02:03"
+        for _ in range(2):
+            assert await party.says("?nowplaying") == f"Playing: {plays}"
+            assert (await party.says("?meshinfo")).endswith(f"\n• Playing: {plays}")
+
+    async def body() -> None:
+        await party.talk("?search glacier", BOB)
+        party.service.fails["look_up_video"] = RaveError(Code.RATE_LIMITED, "enough")
+        await tells("The glacier film, at 1:02:03 of 1:40", video_url=f"{link}glacier")
+        await tells(f"{link}tundra, at 1:02:03", video_url=f"{link}tundra")
+        party.service.fails.clear()
+        await tells(f"{link}byhand, at 1:02:03")
+        await tells("The meadow film, at 0:05 of 3:00", video_url=f"{link}meadow", position=5.0, duration=180.0)
+        assert party.service.looked_up == [f"{link}byhand", f"{link}meadow"], "asked for once"
+        party.service.fails["read_document"] = RaveError(Code.STORE, "away")
+        for url in "", "https://rave.example/videos/youtube/byhand", "x":
+            await tells("a video, at 1:02:03", video_url=url)
 
     party.hold(body)
 

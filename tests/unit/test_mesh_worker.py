@@ -302,7 +302,7 @@ def test_what_it_waits_for_is_in_its_status_and_why_after_the_first_attempt(
         served.control.fail("mesh", "503", times=1)
         async with parent_of(served), child_of(served, mesh) as (child, _):
             await manager.hears(f"STATUS=Asking localhost: reading mesh {mesh}")
-            why = "the server has a problem (HTTP 503, error 503)"
+            why = "the server has a problem (HTTP 503)"
             failed = f"STATUS=reading mesh {mesh} failed: {why}; next attempt in 1 s"
             await manager.hears(failed)
             await child.connects()

@@ -81,6 +81,7 @@ class Skipper:
             # Two users may skip the same video at the same time: the next one is not to go with it.
             self._look(scheduler)
             if not self._is_on(scheduler, showing) or self.was_just_skipped(showing):
+                self._forget_votes(showing)
                 return Skip(entry, over=True)
             # Before Rave is asked: who leads when it answers may be another one than when it decided.
             self._tried_in = scheduler.circumstances
@@ -89,8 +90,13 @@ class Skipper:
                 log.info("The video can't be ended: %s", refusal)
                 return Skip(entry, refusal, await self._vote(scheduler, showing, refusal))
             self._last = showing, self._clock()
-            self._voted_on = self._tried_in = None
+            self._tried_in = None
+            self._forget_votes(showing)
             return Skip(entry)
+
+    def _forget_votes(self, showing: Showing) -> None:
+        if self._voted_on and self._voted_on.is_same(showing):
+            self._voted_on = None
 
     def _is_on(self, scheduler: QueueScheduler, showing: Showing) -> bool:
         shown = scheduler.shown(self._clock())

@@ -550,6 +550,7 @@ class Fleet:
         """A verified child speaks."""
         worker = self._record(mesh).worker
         worker.heard, worker.healthy = time.monotonic(), True
+        worker.signals += 1
         match member, list(body):
             case "Ready", []:
                 worker.ready = True

@@ -11,11 +11,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ravesvc.errors import RaveError
 from ravesvc.journal import Event, about
-from ravesvc.orchestrator.record import Record
+from ravesvc.orchestrator.record import Record, WorkerState
 from ravesvc.orchestrator.workers import Workers
 from ravesvc.words import count
 
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 # Seconds without an answer after which a child is unhealthy, unless it is asked less often than twice in that time.
 SILENCE = 60.0
 _AT_ONCE = 8
+# How often a child is asked in a row if it signals something in the meantime; it may never cease to.
+_QUESTIONS = 3
 # Seconds that the start of the parent waits for the children that it finds.
 _ADOPTION = 15.0
 
@@ -117,7 +119,7 @@ class Health:
                 return
             worker = record.worker
             try:
-                status = await self._workers.status(mesh)
+                status = await self._status(mesh, worker)
             except RaveError as e:
                 if record.worker is worker:
                     self._missed(record, e)
@@ -128,6 +130,19 @@ class Health:
             worker.heard, worker.healthy = self._now(), True
             worker.answer(status, worker.heard)
             self._answered(mesh)
+
+    async def _status(self, mesh: str, worker: WorkerState) -> dict[str, Any]:
+        """What a child says of itself, after all that it has signalled.
+
+        A child that has just started answers that it is not connected, and a moment later signals that it is. On a
+        busy machine both are read at once: then the signal is handled first, and the answer would undo it.
+        """
+        for _ in range(_QUESTIONS):
+            signals = worker.signals
+            status = await self._workers.status(mesh)
+            if worker.signals == signals:
+                break
+        return status
 
     def _missed(self, record: Record, error: RaveError) -> None:
         if record.unit.active != "active":

@@ -33,6 +33,7 @@ class WorkerState:
 
     Attributes:
         heard: when it last spoke or answered, at first when its unit became active.
+        signals: how many it has sent.
         ready: whether it has said anything.
         connected: whether it is in its mesh.
         since: since when it is, or is not, in seconds since the epoch.
@@ -48,6 +49,7 @@ class WorkerState:
     """
 
     heard: float = 0.0
+    signals: int = 0
     ready: bool = False
     connected: bool = False
     since: float = 0.0

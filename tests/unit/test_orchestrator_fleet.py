@@ -500,6 +500,29 @@ def test_reconnect_reaches_the_child(run: Run, bus_address: str, tmp_path: Path)
     run(body())
 
 
+def test_a_child_that_connects_while_it_answers_is_connected(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            child.gate.clear()
+            child.emit("Ready")
+            await until(lambda: child.asked == 1)
+
+            def connect() -> None:
+                child.status = {"Connected": ("b", True)}
+                child.emit("Connected")
+                # The answer and the signal are there when the loop goes on, as on a busy machine.
+                time.sleep(0.1)
+
+            child.gate.set()
+            asyncio.get_running_loop().call_soon(connect)
+            await site.idle()
+            assert site.fleet.records[MESH].state == "connected"
+
+    run(body())
+
+
 def test_a_child_tells_who_is_in_its_mesh(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

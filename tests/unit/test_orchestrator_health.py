@@ -142,6 +142,43 @@ def test_an_answer_is_taken_over_and_passed_on(run: Run) -> None:
     run(body())
 
 
+def test_an_answer_that_is_older_than_a_signal_is_asked_for_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with scene_of() as scene:
+            told = [{**WELL, "Connected": False}, WELL]
+
+            async def status(mesh: str) -> dict[str, Any]:
+                if len(told) == 2:
+                    # With the answer comes a signal, which is handled first.
+                    scene.worker(mesh).signals += 1
+                    scene.worker(mesh).connect(1000.0)
+                return told.pop(0)
+
+            monkeypatch.setattr(scene.children, "status", status)
+            await scene.ask_at(1001.0)
+            assert told == []
+            assert scene.records["a"].state == "connected"
+
+    run(body())
+
+
+def test_a_child_that_never_ceases_to_signal_is_asked_a_few_times(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with scene_of() as scene:
+            status = scene.children.status
+
+            async def signalling(mesh: str) -> dict[str, Any]:
+                scene.worker().signals += 1
+                return await status(mesh)
+
+            monkeypatch.setattr(scene.children, "status", signalling)
+            await scene.ask_at(1001.0)
+            assert scene.children.asked == ["a"] * 3
+            assert scene.answered == ["a"]
+
+    run(body())
+
+
 def test_a_child_that_answers_but_is_not_connected_is_well(run: Run) -> None:
     async def body() -> None:
         async with scene_of() as scene:

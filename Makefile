@@ -73,6 +73,10 @@ test-forky: .venv/ready deb ## the main of those tests on Debian 14, which is in
 bench-starts: .venv/ready deb ## what the n-th start of a bot costs, of BOTS=100
 	$(PYTHON) packaging/bench/starts.py --bots $(or $(BOTS),100)
 
+.PHONY: bench-bot
+bench-bot: .venv/ready deb ## a bot of this tree beside one of revision REV=main: memory, start and answer
+	$(PYTHON) packaging/bench/compare.py $(or $(REV),main)
+
 .PHONY: pot
 pot: ## bring the template for translators in line with what bots may say
 	python3 packaging/pot.py > ravesvc/locale/ravesvc.pot.new

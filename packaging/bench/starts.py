@@ -62,18 +62,24 @@ def touch_memory(size: int) -> None:
 def measure(machine: Machine, bots: int) -> list[Start]:
     """Start so many bots, one after another."""
     touch_memory((bots + WARM_UP) * BYTES_PER_BOT)
+    control, meshes = begin(machine, bots + WARM_UP)
+    return [start(machine, control, mesh) for mesh in meshes][WARM_UP:]
+
+
+def begin(machine: Machine, bots: int) -> tuple[Control, list[str]]:
+    """Start the simulator and the service, with so many meshes, none of which has a bot yet."""
     control = Control(machine.path("/run/rave-simulator/control.sock"))
     sh(machine, "systemctl start rave-simulator")
     # No round of discovery falls into the measurement: it grows with the number of meshes, a start must not.
-    sh(machine, "rave-simulator config --discovery-interval 1d > /etc/rave/rave.yaml")
+    config = "rave-simulator config --discovery-interval 1d; echo 'typing_delay: 0'"
+    sh(machine, f"{{ {config}; }} > /etc/rave/rave.yaml")
     sh(machine, "rave-simulator credentials | install -T -o rave -m 600 /dev/stdin /var/lib/rave/credentials.json")
-    meshes = control.create(bots + WARM_UP)
+    meshes = control.create(bots)
     control.invite(meshes)
     hold(machine, meshes)
     sh(machine, "systemctl start rave-orchestrator")
     wait_listed(machine)
-    starts = [start(machine, control, mesh) for mesh in meshes]
-    return starts[WARM_UP:]
+    return control, meshes
 
 
 def hold(machine: Machine, meshes: list[str]) -> None:

@@ -98,11 +98,16 @@ def explain(unit: Mapping[str, Any]) -> RaveError:
     if load != "loaded":
         return _error("the unit of rave-orchestrator can't be loaded", "systemctl status rave-orchestrator says why")
     active, sub = unit.get("ActiveState", "inactive"), unit.get("SubState", "")
-    if active == "activating" and not sub.startswith("auto-restart"):
-        return _starting(unit)
     if active == "deactivating":
         return _error("rave-orchestrator is being stopped", _START)
+    if active == "activating" and not sub.startswith("auto-restart"):
+        return _starting(unit)
     if unit.get("Result", "success") == "success":
+        # It waits to be started again, and just when its properties are read the wait is over, and its failure
+        # forgotten. For a moment it is inactive then, with a job.
+        number, _ = unit.get("Job", (0, "/"))
+        if active == "activating" or number:
+            return _starting(unit)
         return _error("rave-orchestrator is not running", _START)
     cause, hint, configuration = _cause(unit)
     again = ", and systemd tries again" if active == "activating" else ""

@@ -70,6 +70,20 @@ def test_a_start_after_a_failed_one_may_be_about_the_configuration() -> None:
     assert "1 failed start:" in absence.explain(unit | {"NRestarts": 1, "StatusText": "Starting"}).message
 
 
+@pytest.mark.parametrize(
+    "moment",
+    [
+        {"ActiveState": "inactive", "SubState": "dead", "Job": [7, "/job/7"]},
+        # The first properties were read before the wait was over, the others after it.
+        {"ActiveState": "activating", "SubState": "auto-restart", "Job": [0, "/"]},
+    ],
+)
+def test_what_is_about_to_be_started_again_need_not_be_started(moment: dict[str, Any]) -> None:
+    error = absence.explain({**moment, "Result": "success", "NRestarts": 1})
+    assert "is being started again, after 1 failed start" in error.message
+    assert "ravectl config check" in error.hint
+
+
 def test_a_link_in_the_place_of_the_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "rave").symlink_to(tmp_path)
     monkeypatch.setattr(state_directory, "PATH", tmp_path / "rave")

@@ -18,6 +18,7 @@ from ravesvc.media.helper import IDLE_S, Helper, Source, Unusable
 from ravesvc.media.library import Library, open_library
 from ravesvc.media.settings import MediaSettings, parse_key
 from ravesvc.notify import feed_watchdog, notify, notify_ready
+from ravesvc.tasks import first_of
 
 _log = logging.getLogger(__name__)
 
@@ -46,16 +47,10 @@ async def _run(listener: socket.socket, given: dict[str, int]) -> None:
     source = _source(given)
     helper = Helper(listener, source, _users())
     await notify_ready()
-    tasks = [asyncio.create_task(each) for each in (stopped.wait(), helper.serve(IDLE_S), feed_watchdog())]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        notify("STOPPING=1")
-        for task in done:
-            task.result()
+        await first_of(stopped.wait(), helper.serve(IDLE_S), feed_watchdog())
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        notify("STOPPING=1")
         if isinstance(source, Library):
             source.close()
 

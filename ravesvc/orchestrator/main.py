@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ravesvc import __version__, authorities, config, extras, log, names
@@ -53,6 +53,7 @@ from ravesvc.orchestrator.statusline import Situation, status_line
 from ravesvc.store.blocklist import Change, Reason, What
 from ravesvc.store.copy import Copy
 from ravesvc.store.engine import make_store
+from ravesvc.tasks import first_of
 from ravesvc.units import Units
 from ravesvc.words import count
 
@@ -129,7 +130,7 @@ async def _run(settings: Config) -> int:
     try:
         parent = _Parent(settings, bus)
         try:
-            await _first(stopped.wait(), _work(parent, bus, reload))
+            await first_of(stopped.wait(), _work(parent, bus, reload))
             notify("STOPPING=1", "STATUS=Stopping")
             if stopped.is_set():
                 await parent.release_host()
@@ -147,7 +148,7 @@ async def _work(parent: _Parent, bus: Bus, reload: asyncio.Event) -> None:
     """From the start to the loss of the bus."""
     await parent.start()
     await notify_ready()
-    await _first(asyncio.shield(bus.lost), parent.work(), _reload(parent, reload), feed_watchdog())
+    await first_of(asyncio.shield(bus.lost), parent.work(), _reload(parent, reload), feed_watchdog())
 
 
 async def _reload(parent: _Parent, reload: asyncio.Event) -> None:
@@ -289,7 +290,7 @@ class _Parent:
 
     async def work(self) -> None:
         """Look for meshes and after children for ever; save what is learnt of them."""
-        await _first(
+        await first_of(
             self._discovery.run(),
             self._fleet.health.run(),
             self._blocks.work(),
@@ -538,19 +539,6 @@ class _Parent:
 def _show_start(step: str) -> None:
     """Say what the start waits for: systemd shows it while the unit is activating."""
     notify(f"STATUS=Starting: {step}")
-
-
-async def _first(*waits: Awaitable[object]) -> None:
-    """Wait until one of several things has happened, or failed, and drop the others."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 if __name__ == "__main__":

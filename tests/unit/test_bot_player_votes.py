@@ -156,6 +156,25 @@ def test_the_next_video_gets_the_vote_of_the_one_that_is_removed_at_once() -> No
     cinema.hold(body)
 
 
+def test_what_was_removed_may_start_when_the_vote_is_for_another_video() -> None:
+    cinema = Cinema(PlayMode.AUTOPLAY)
+
+    async def body() -> None:
+        await cinema.begin()
+        await cinema.talk("?play harbour", BOB)
+        await cinema.talk("?remove 1", BOB)
+        await cinema.talk("?play meadow", CEM)
+        assert cinema.ballots.votes == {BOT: "meadow"}
+        cinema.told()
+        # At once, so that the room can't have shown where the vote has gone.
+        cinema.show(url("harbour"))
+        await cinema.player.settle()
+        assert cinema.playing == "harbour"
+        assert cinema.told() == []
+
+    cinema.hold(body)
+
+
 def test_what_was_removed_and_can_not_be_ended_is_told() -> None:
     cinema = Cinema(PlayMode.AUTOPLAY)
     cinema.ballots.fails |= {"end_video": LEADER_ONLY, "vote_skip": LEADER_ONLY}

@@ -8,6 +8,7 @@ answer or a start.
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import time
@@ -92,7 +93,7 @@ class Side:
 def export(revision: str) -> Path:
     """Write the files of a revision into a directory of their own. Raises BedError."""
     directory = SCRATCH / "tree"
-    subprocess.run(["rm", "-rf", directory], check=True)
+    shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     try:
         archive = subprocess.run(["git", "archive", revision], cwd=CHECKOUT, check=True, capture_output=True)

@@ -246,7 +246,7 @@ class Queue(NamedTuple):
         return added
 
     def begin_round(self) -> Queue:
-        """The queue as if nobody had had a turn yet, for when nothing waits."""
+        """The queue in which each user has yet to have a turn, for when nothing waits."""
         return self._replace(served=frozenset())
 
     def remove(self, video: Video) -> Queue:

@@ -70,7 +70,7 @@ class Skipper:
         return self._tried_in is not None and self._tried_in == scheduler.circumstances
 
     def was_refused(self, showing: Showing) -> bool:
-        """Whether it has tried in vain to skip this showing, whoever led then."""
+        """Whether it has tried in vain to skip this showing, under any leader."""
         tried = self._tried_in
         return tried is not None and showing.is_same(Showing(tried.url, instance_id=tried.instance_id))
 

@@ -41,7 +41,7 @@ def plays(playback: Playback, video: Video | None, server_now: float) -> str:
 
 
 def _public_link(playback: Playback) -> str:
-    """The provider's link; that of Rave leads nobody anywhere."""
+    """The provider's link: a browser can't open that of Rave."""
     link = playback.video_url
     return plain(link, _LINK_LENGTH) if link.startswith("https://") and link != playback.url else ""
 

@@ -134,7 +134,7 @@ def open_library(
     Raises `RaveError` (Config, BadFile) for settings that can't be used.
     """
     if YOUTUBE in settings.providers and not key:
-        # The path may be in somebody's home, so no room is told.
+        # The path may be in the operator's home directory, so no room is told.
         _log.info("Videos can't be searched without a key of the YouTube Data API in %s", settings.key_path)
     kept = Cache(cache, wall)
     providers: list[Provider] = []

@@ -139,7 +139,7 @@ async def serve(home: Home, *, host: str, port: int, control: Path) -> None:
             break
         notify_reloading()
         await simulator.stop()
-        # Whoever has its address goes on with it.
+        # A client that has its address goes on with it.
         port = simulator.port
     notify("STOPPING=1", "STATUS=Closing sockets")
     await simulator.stop()

@@ -71,7 +71,7 @@ if os.environ.get("RAVESVC_TEST_DBUS") == "dbus_fast":
 
 # For each future and callback asyncio's debug mode notes where it was made: all frames down to those of pytest, and
 # it looks on disk whether their files have changed, which took a third of a test's time. This many frames are enough
-# to find the place; their lines are read when somebody prints them.
+# to find the place; their lines are read when they are printed.
 _FRAMES_NOTED = 5
 
 

@@ -28,7 +28,7 @@ async def nothing(context: Context) -> None: ...
 
 
 def with_quiz() -> Scene:
-    """Ann is an admin; somebody wrote three commands, two of them in a group of their own."""
+    """Ann is an admin; the operator wrote three commands, two of them in a group of their own."""
     scene = Scene(permissions=StaticPermissions(admins=frozenset({ANN})))
     theirs = Registry("/etc/rave/commands.d/quiz.py")
     theirs.command("quiz", "Asks.", group="Pub Quiz", usage="<topic> [number]", example="films 3", cooldown=5)(

@@ -174,7 +174,7 @@ class Room(RuleBasedStateMachine):
         self.undelivered.append((self.rave.view(), self.rave.now))
 
     def check(self, before: list[Ticket], gone: set[Ticket]) -> None:
-        """Whoever waits is as before, but for those that may be gone."""
+        """What waits is as before, but for those that may be gone."""
         given_up = {
             (notice.entry.video.id, notice.entry.asked_at)
             for notice in self.scheduler.take_notices()
@@ -339,7 +339,7 @@ class Room(RuleBasedStateMachine):
         """When people leave it alone and nothing fails, all that waits plays, each video once and in order."""
         self.failure = None
         self.undelivered.clear()
-        # One that has said that it waits for a change gets one: nobody else leads like this.
+        # A queue that waits for another mode or leader gets one: no other step makes Cem the leader.
         self.rave.mode, self.rave.leader = PlayMode.VOTE, CEM
         self.rave.votes.clear()
         self.rave.start(None)

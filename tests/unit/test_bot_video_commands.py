@@ -196,7 +196,7 @@ class Party(Scene):
         return "\n".join(await self.talk(text, sender, **more))
 
     async def talk(self, text: str, sender: int = ANN, **more: Any) -> list[str]:
-        """All that the bot says when somebody writes this."""
+        """All that the bot says when a user writes this."""
         before = len(self.party.sent)
         self.say(text, sender, **more)
         await self.bot.settle()
@@ -661,7 +661,7 @@ def test_a_skip_that_rave_refuses_keeps_the_votes_and_is_tried_again_when_the_ro
         assert await party.says("?skip", BOB) == "2 of 3 votes to skip"
         for user in (EVA, DAN):
             assert (await party.says("?skip", user)).startswith("I can only vote")
-        # Nobody has to ask again, and the bot asks Rave only when something has changed.
+        # No user has to ask again, and the bot asks Rave only when something has changed.
         party.told()
         asked = len(party.theatre.calls("vote_skip"))
         await party.wait(10)

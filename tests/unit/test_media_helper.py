@@ -164,7 +164,7 @@ def test_it_ends_when_it_is_idle_and_what_comes_later_waits(path: Path) -> None:
             serving = asyncio.create_task(helper.serve(0.05))
             asking = asyncio.create_task(HelperClient(str(path)).search("x"))
             await until(lambda: helper._serving)
-            # Long past the idle time: somebody waits for an answer.
+            # Long past the idle time: a client waits for an answer.
             await asyncio.sleep(0.15)
             assert not serving.done()
             released.set()

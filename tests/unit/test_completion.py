@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,30 @@ from ravesvc.ctl.main import _parser
 
 FILES = Path(__file__).parents[2] / "packaging/completion"
 ID = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
+LISTED = f"{ID}  connected     A film"
+# What does something when a shell expands it; {} is a file that would then be there.
+HOSTILE = (
+    "$(touch${{IFS}}{})",
+    "`touch${{IFS}}{}`",
+    "${{x:=$(touch${{IFS}}{})}}",
+    "x[$(touch${{IFS}}{})]",
+    "${{(e):-$(touch${{IFS}}{})}}",
+    "<(touch${{IFS}}{})",
+    ";touch${{IFS}}{}",
+    "'\"\\",
+    "/*",
+    "*",
+    "~",
+    "{{a,b}}",
+    "-f",
+    "--help",
+    "\x1b[31m",
+)
 
 # Both define `complete WORD...`, which prints what the last word may become.
 SHELLS = {
     "bash": f"""
-        ravectl() {{ echo "{ID}  connected     A film"; }}
+        ravectl() {{ printf '%s\\n' "$LISTED"; }}
         compopt() {{ :; }}
         source {FILES}/bash/ravectl
         complete() {{
@@ -27,7 +47,7 @@ SHELLS = {
         }}
     """,
     "zsh": f"""
-        ravectl() {{ echo "{ID}  connected     A film" }}
+        ravectl() {{ print -r -- "$LISTED" }}
         compadd() {{ shift; print -r -- "$@" }}
         _files() {{ : }}
         complete() {{
@@ -39,10 +59,15 @@ SHELLS = {
 }
 
 
-def completed(shell: str, *words: str) -> set[str]:
+def completed(shell: str, *words: str, listed: str = LISTED) -> set[str]:
     script = SHELLS[shell] + 'complete ravectl "$@"'
     done = subprocess.run(
-        [shell, "-c", script, shell, *words], capture_output=True, text=True, timeout=20, check=False
+        [shell, "-c", script, shell, *words],
+        env=os.environ | {"LISTED": listed},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
     )
     assert done.stderr == ""
     # zsh leaves it to its completion to choose by what is typed.
@@ -86,3 +111,27 @@ def test_what_is_begun_is_completed(shell: str) -> None:
     assert completed(shell, "perm", "set", "ping", "") == {"admin", "user"}
     assert completed(shell, "debug", "1c2d", "") == {"on", "off"}
     assert completed(shell, "nonsense", "") == set()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_nothing_that_the_service_answers_is_expanded(shell: str, tmp_path: Path) -> None:
+    expanded = tmp_path / "expanded"
+    hostile = [text.format(expanded) for text in HOSTILE]
+    listed = "\n".join([*(f"{text}  {text}  {text}" for text in hostile), f"{ID}  connected  {' '.join(hostile)}"])
+    found = completed(shell, "start", "", listed=listed)
+    assert not expanded.exists()
+    assert found == {ID}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_nothing_that_is_typed_is_expanded(shell: str, tmp_path: Path) -> None:
+    expanded = tmp_path / "expanded"
+    for text in (text.format(expanded) for text in HOSTILE if not text.startswith("-")):
+        assert completed(shell, "perm", "set", text, "") == {"admin", "user"}
+        assert completed(shell, "start", text) == set()
+    assert not expanded.exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_service_without_meshes_offers_none(shell: str) -> None:
+    assert completed(shell, "start", "", listed="There are no meshes.") == set()

@@ -1,0 +1,271 @@
+"""What a stranger's code tries from within a bot, to reach other bots or to open a door; each attempt is harmless.
+
+An attempt changes nothing even where it succeeds: signal 0, a limit set to what it is, a lock that is let go at once.
+It needs the PID of a sibling, a process of the same user that no bot may reach: for a stranger of another user the
+kernel refuses most of this anyway.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import resource
+import secrets
+import signal
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+Probe = Callable[[int], str | None]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+# Those that libc has no function for; the two architectures number these alike from 424 on.
+_NUMBERS = {
+    "x86_64": {"keyctl": 250, "process_vm_readv": 310},
+    "aarch64": {"keyctl": 219, "process_vm_readv": 270},
+}.get(platform.machine(), {})
+_COMMON_NUMBERS = {"io_uring_setup": 425, "pidfd_getfd": 438}
+# What the kernel answers where the sandbox holds. Anything else, such as too many open files, proves nothing.
+_REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.EROFS, errno.ENOENT)
+
+_PTRACE_SEIZE, _PTRACE_DETACH = 0x4206, 17
+_KEYCTL_GET_KEYRING_ID, _USER_KEYRING = 0, -4
+_F_SETSIG, _F_SETOWN_EX = 10, 15
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
+
+
+def _call(name: str, *arguments: object) -> int:
+    """The result of a system call; raises OSError."""
+    number = (_NUMBERS | _COMMON_NUMBERS).get(name)
+    if number is None:
+        raise OSError(errno.EINVAL, f"the number of {name} is not known for {platform.machine()}")
+    result = int(_libc.syscall(number, *arguments))
+    if result == -1:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def _kill(sibling: int) -> str:
+    os.kill(sibling, 0)
+    return f"it can send signals to process {sibling}"
+
+
+def _kill_group(sibling: int) -> str:
+    os.killpg(os.getpgid(sibling), 0)
+    return f"it can send signals to the process group of {sibling}"
+
+
+def _pidfd_signal(sibling: int) -> str:
+    descriptor = os.pidfd_open(sibling)
+    try:
+        signal.pidfd_send_signal(descriptor, 0)
+    finally:
+        os.close(descriptor)
+    return f"it can send signals to process {sibling} by a descriptor"
+
+
+def _set_owner(sibling: int) -> str:
+    return _on_socket(
+        lambda end: fcntl.fcntl(end, fcntl.F_SETOWN, sibling), "it can have the kernel send signals to others"
+    )
+
+
+def _set_owner_ex(sibling: int) -> str:
+    owner = struct.pack("ii", 1, sibling)
+    return _on_socket(
+        lambda end: fcntl.fcntl(end, _F_SETOWN_EX, owner), "it can have the kernel send signals to others"
+    )
+
+
+def _set_signal(_sibling: int) -> str:
+    return _on_socket(
+        lambda end: fcntl.fcntl(end, _F_SETSIG, signal.SIGTERM), "it can choose the signal that the kernel sends"
+    )
+
+
+def _fiosetown(sibling: int) -> str:
+    return _owner_by_ioctl(_FIOSETOWN, sibling)
+
+
+def _siocspgrp(sibling: int) -> str:
+    return _owner_by_ioctl(_SIOCSPGRP, sibling)
+
+
+def _owner_by_ioctl(request: int, sibling: int) -> str:
+    owner = struct.pack("i", sibling)
+    return _on_socket(lambda end: fcntl.ioctl(end, request, owner), "it can have the kernel send signals to others")
+
+
+def _on_socket(attempt: Callable[[socket.socket], object], outcome: str) -> str:
+    one, other = socket.socketpair()
+    with one, other:
+        attempt(one)
+    return outcome
+
+
+def _prlimit(sibling: int) -> str:
+    resource.prlimit(sibling, resource.RLIMIT_NOFILE)
+    return f"it can read and set the limits of process {sibling}"
+
+
+def _setpriority(sibling: int) -> str:
+    os.setpriority(os.PRIO_PROCESS, sibling, os.getpriority(os.PRIO_PROCESS, sibling))
+    return f"it can slow process {sibling} down"
+
+
+def _affinity(sibling: int) -> str:
+    os.sched_setaffinity(sibling, os.sched_getaffinity(sibling))
+    return f"it can choose the processors of process {sibling}"
+
+
+def _ptrace(sibling: int) -> str:
+    if _libc.ptrace(_PTRACE_SEIZE, sibling, None, None) == -1:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    _libc.ptrace(_PTRACE_DETACH, sibling, None, None)
+    return f"it can debug process {sibling}"
+
+
+def _read_memory(sibling: int) -> str:
+    space = ctypes.create_string_buffer(8)
+    here = (ctypes.c_size_t * 2)(ctypes.addressof(space), 8)
+    # No such address: what matters is whether the kernel says that, or that it is forbidden.
+    there = (ctypes.c_size_t * 2)(8, 8)
+    try:
+        _call("process_vm_readv", sibling, here, 1, there, 1, 0)
+    except OSError as e:
+        if e.errno != errno.EFAULT:
+            raise
+    return f"it can read the memory of process {sibling}"
+
+
+def _take_descriptor(sibling: int) -> str:
+    descriptor = os.pidfd_open(sibling)
+    try:
+        os.close(_call("pidfd_getfd", descriptor, 0, 0))
+    finally:
+        os.close(descriptor)
+    return f"it can take open files of process {sibling}"
+
+
+def _keyring(_sibling: int) -> str:
+    _call("keyctl", _KEYCTL_GET_KEYRING_ID, _USER_KEYRING, 1)
+    return "it reaches a keyring"
+
+
+def _abstract_socket(_sibling: int) -> str:
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(f"\0ravesvc-{secrets.token_hex(8)}")
+    return "it can offer a socket that each process of the machine sees"
+
+
+def _shared_memory_file(_sibling: int) -> str:
+    return _new_file("/dev/shm")  # noqa: S108
+
+
+def _lock_directory(_sibling: int) -> str:
+    return _new_file("/run/lock")
+
+
+def _new_file(directory: str) -> str:
+    path = Path(directory, f"ravesvc-{secrets.token_hex(8)}")
+    path.open("x").close()
+    path.unlink()
+    return f"it can write into {directory}, which all share"
+
+
+def _message_queue(_sibling: int) -> str:
+    next(Path("/dev/mqueue").iterdir(), None)
+    return "it sees the message queues of the machine in /dev/mqueue"
+
+
+def _flock(_sibling: int) -> str:
+    with Path("/etc/passwd").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return "it can lock files that others wait for"
+
+
+def _io_uring(_sibling: int) -> str:
+    os.close(_call("io_uring_setup", 1, ctypes.create_string_buffer(120)))
+    return "it can make system calls by io_uring, past every filter"
+
+
+def _fork(_sibling: int) -> str:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return "it can start processes"
+
+
+def _execute(_sibling: int) -> str:
+    # What is not there can't be executed; what matters is whether the kernel says that, or that it is forbidden.
+    try:
+        os.execve("/nonexistent", ["nonexistent"], {})  # noqa: S606
+    except FileNotFoundError:
+        return "it can become another program"
+
+
+def _listen(_sibling: int) -> str:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen()
+    return "it can listen on a port"
+
+
+def _other_family(_sibling: int) -> str:
+    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
+    return "it can talk to the kernel by netlink"
+
+
+def _many_descriptors(_sibling: int) -> str | None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if hard <= 64 else f"it can open {hard} files, each a connection to the bus (LimitNOFILE=)"
+
+
+# By the name that `ravectl doctor` prints.
+PROBES: dict[str, Probe] = {
+    "kill": _kill,
+    "killpg": _kill_group,
+    "pidfd_send_signal": _pidfd_signal,
+    "F_SETOWN": _set_owner,
+    "F_SETOWN_EX": _set_owner_ex,
+    "F_SETSIG": _set_signal,
+    "FIOSETOWN": _fiosetown,
+    "SIOCSPGRP": _siocspgrp,
+    "prlimit": _prlimit,
+    "setpriority": _setpriority,
+    "sched_setaffinity": _affinity,
+    "ptrace": _ptrace,
+    "process_vm_readv": _read_memory,
+    "pidfd_getfd": _take_descriptor,
+    "keyctl": _keyring,
+    "abstract socket": _abstract_socket,
+    "/dev/shm": _shared_memory_file,  # noqa: S108
+    "/run/lock": _lock_directory,
+    "/dev/mqueue": _message_queue,
+    "flock": _flock,
+    "io_uring": _io_uring,
+    "fork": _fork,
+    "exec": _execute,
+    "listen": _listen,
+    "netlink": _other_family,
+    "open files": _many_descriptors,
+}
+
+
+def attempt(name: str, sibling: int) -> str | None:
+    """What the probe `name` of PROBES could do, or why it proves nothing; None if the sandbox holds."""
+    try:
+        os.getpgid(sibling)
+        return PROBES[name](sibling)
+    except OSError as e:
+        return None if e.errno in _REFUSALS else f"it could not be tried: {e.strerror}"
+
+
+def attempt_all(sibling: int) -> dict[str, str | None]:
+    """What each of PROBES could do, None where the sandbox holds; `sibling` is a process of the same user, by PID."""
+    return {name: attempt(name, sibling) for name in PROBES}

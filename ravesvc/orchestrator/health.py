@@ -3,6 +3,11 @@
 Three things are told apart. A child whose event loop hangs is the watchdog's (WatchdogSec=). One that turns but does
 not answer on the bus is unhealthy, and restarted. One that answers, but is not in its mesh, is disconnected: it comes
 back by itself. A child that still starts is none of these.
+
+A parent that is late itself judges no child. Under a flood of messages the answers of all children wait unread until
+their questions have timed out, and all of them would be restarted for it. So before a child is unhealthy it is asked
+once more, between two calls that the bus itself answers: after the first the child has the question, and after the
+second the parent has read all that was sent to it before.
 """
 
 from __future__ import annotations
@@ -26,6 +31,10 @@ SILENCE = 60.0
 _AT_ONCE = 8
 # How often a child is asked in a row if it signals something in the meantime; it may never cease to.
 _QUESTIONS = 3
+# Seconds that a child has to answer the question that decides, once it has it; and seconds that this may take in all,
+# the two answers of the bus included: when it takes longer, the parent is late. Less than the time-out of a question.
+_LAST_CHANCE = 5.0
+_CONFIRMED_WITHIN = 8.0
 # Seconds that the start of the parent waits for the children that it finds.
 _ADOPTION = 15.0
 
@@ -121,15 +130,19 @@ class Health:
             try:
                 status = await self._status(mesh, worker)
             except RaveError as e:
-                if record.worker is worker:
-                    self._missed(record, e)
+                log.debug("The child of mesh %s has not answered: %s", mesh, e)
+                if self._too_silent(record, worker):
+                    await self._ask_once_more(record, worker, e)
                 return
-            if record.worker is not worker:
-                # It was another process that answered.
-                return
-            worker.heard, worker.healthy = self._now(), True
-            worker.answer(status, worker.heard)
-            self._answered(mesh)
+            self._take_over(record, worker, status)
+
+    def _take_over(self, record: Record, worker: WorkerState, status: dict[str, Any]) -> None:
+        if record.worker is not worker:
+            # It was another process that answered.
+            return
+        worker.heard, worker.healthy = self._now(), True
+        worker.answer(status, worker.heard)
+        self._answered(record.mesh)
 
     async def _status(self, mesh: str, worker: WorkerState) -> dict[str, Any]:
         """What a child says of itself, after all that it has signalled.
@@ -144,14 +157,39 @@ class Health:
                 break
         return status
 
-    def _missed(self, record: Record, error: RaveError) -> None:
-        if record.unit.active != "active":
+    def _too_silent(self, record: Record, worker: WorkerState) -> bool:
+        return record.worker is worker and self.silence(record.mesh) > self._silence
+
+    async def _ask_once_more(self, record: Record, worker: WorkerState, error: RaveError) -> None:
+        """Judge a child by a question that it surely has, and whose answer would surely have been read."""
+        question = asyncio.create_task(self._status(record.mesh, worker))
+        try:
+            async with asyncio.timeout(_CONFIRMED_WITHIN):
+                await self._workers.catch_up()
+                await asyncio.wait({question}, timeout=_LAST_CHANCE)
+                await self._workers.catch_up()
+        except (RaveError, TimeoutError) as e:
+            log.debug("The child of mesh %s is not judged, because the parent or the bus is late: %s", record.mesh, e)
+        else:
+            if _succeeded(question):
+                self._take_over(record, worker, question.result())
+            else:
+                self._missed(record, worker, error)
+        finally:
+            question.cancel()
+            await asyncio.gather(question, return_exceptions=True)
+
+    def _missed(self, record: Record, worker: WorkerState, error: RaveError) -> None:
+        if not self._too_silent(record, worker):
+            # It has spoken, or was replaced, while it was asked once more.
             return
-        silence = self.silence(record.mesh)
-        log.debug("The child of mesh %s has not answered: %s", record.mesh, error)
-        if silence > self._silence:
-            if record.worker.healthy:
-                text = "The child of mesh %s has not answered for %.0f s: %s"
-                log.warning(text, record.mesh, silence, error, extra=about(record.mesh, Event.UNHEALTHY))
-            record.worker.healthy = False
-            self._unhealthy(record.mesh)
+        if worker.healthy:
+            text = "The child of mesh %s has not answered for %.0f s: %s"
+            extra = about(record.mesh, Event.UNHEALTHY)
+            log.warning(text, record.mesh, self.silence(record.mesh), error, extra=extra)
+        worker.healthy = False
+        self._unhealthy(record.mesh)
+
+
+def _succeeded(question: asyncio.Task[dict[str, Any]]) -> bool:
+    return question.done() and not question.cancelled() and question.exception() is None

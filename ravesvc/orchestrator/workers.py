@@ -116,6 +116,14 @@ class Workers:
             largest=_LARGEST,
         )
 
+    async def catch_up(self) -> None:
+        """Wait for an answer of the bus itself; raises `RaveError` (Bus, Timeout).
+
+        The bus keeps the order: by then all that we sent before is delivered, and all that was sent to us before has
+        been read.
+        """
+        await self._bus.call(*_BUS, "GetId")
+
     async def mesh_of(self, sender: str) -> str:
         """The mesh whose verified child has this unique name; raises `RaveError` (AccessDenied) for anybody else.
 

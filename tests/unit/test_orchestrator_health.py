@@ -3,19 +3,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
 
+from ravesvc import names
+from ravesvc.bus import Call, Interface, Variant, method, policy_decides
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator import health as health_module
+from ravesvc.orchestrator import workers as workers_module
 from ravesvc.orchestrator.health import SILENCE, Health, Stats
 from ravesvc.orchestrator.record import Record, WorkerState
 from ravesvc.orchestrator.unit import UnitState
+from ravesvc.orchestrator.workers import Workers
 from ravesvc.settings import Edition
 from ravesvc.store.blocklist import Block, Reason
+from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -36,6 +42,7 @@ class Children:
     Attributes:
         asked: the meshes that were asked, in order.
         under_way: how many questions are waiting for an answer, `most` how many that ever were.
+        bus: whether the bus itself answers.
     """
 
     def __init__(self) -> None:
@@ -44,6 +51,8 @@ class Children:
         self.asked: list[str] = []
         self.under_way = 0
         self.most = 0
+        self.bus = asyncio.Event()
+        self.bus.set()
 
     async def status(self, mesh: str) -> dict[str, Any]:
         self.asked.append(mesh)
@@ -58,6 +67,9 @@ class Children:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def catch_up(self) -> None:
+        await self.bus.wait()
 
     def hang(self, *meshes: str) -> None:
         """These don't answer from now on."""
@@ -362,6 +374,118 @@ def test_a_mesh_that_is_gone_when_its_turn_comes_is_not_asked(run: Run) -> None:
             await asked
             assert scene.children.asked == []
             assert scene.answered == []
+
+    run(body())
+
+
+# The parent may be late itself.
+
+
+def test_no_child_is_judged_while_the_bus_is_late(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_module, "_CONFIRMED_WITHIN", 0.05)
+
+    async def body() -> None:
+        async with scene_of() as scene:
+            scene.children.answers["a"] = NO_ANSWER
+            scene.children.bus.clear()
+            await scene.ask_at(1100)
+            assert scene.children.asked == ["a", "a"]
+            assert scene.worker().healthy
+            scene.children.bus.set()
+            await scene.ask_at(1130)
+            assert scene.unhealthy == ["a"]
+
+    run(body())
+
+
+def test_an_answer_to_the_last_question_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with scene_of() as scene:
+            answers = [NO_ANSWER, WELL]
+
+            async def status(mesh: str) -> dict[str, Any]:
+                answer = answers.pop(0)
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer
+
+            monkeypatch.setattr(scene.children, "status", status)
+            await scene.ask_at(1100)
+            assert (scene.answered, scene.unhealthy) == (["a"], [])
+            assert scene.worker().heard == 1100
+
+    run(body())
+
+
+def test_a_child_that_speaks_before_it_is_judged_is_well(run: Run) -> None:
+    async def body() -> None:
+        async with scene_of() as scene:
+            scene.children.answers["a"] = NO_ANSWER
+            scene.children.bus.clear()
+            scene.now = 1100
+            asked = scene.health.ask("a")
+            await until(lambda: scene.children.asked == ["a", "a"])
+            scene.worker().heard = 1100.0  # a signal
+            scene.children.bus.set()
+            await asked
+            assert scene.worker().healthy
+            assert scene.unhealthy == []
+
+    run(body())
+
+
+class QuietChild(Interface):
+    """What answers on the bus unless it hangs."""
+
+    interface = names.WORKER_INTERFACE
+
+    def __init__(self) -> None:
+        super().__init__(policy_decides)
+        self.answers = asyncio.Event()
+
+    @method(returns={"status": "a{sv}"})
+    async def get_status(self, call: Call) -> dict[str, Variant]:
+        await self.answers.wait()
+        return {"Connected": Variant("b", True)}
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_parent_that_reads_slowly_declares_no_child_dead(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    """It takes 10 ms for each of 400 messages, and the child's answer is behind them."""
+    monkeypatch.setattr(workers_module, "_CALL_TIMEOUT", 0.5)
+    monkeypatch.setattr(health_module, "_LAST_CHANCE", 0.2)
+    monkeypatch.setattr(health_module, "_CONFIRMED_WITHIN", 0.4)
+
+    async def body() -> None:
+        async with connected(bus_address, 3) as (bus, childs, stranger):
+            workers = Workers(bus, lambda *_: None)
+            workers._senders["a"] = childs.unique_name
+            child = QuietChild()
+            childs.export(names.worker_path("a"), child)
+            if not hangs:
+                child.answers.set()
+            unhealthy: list[str] = []
+            records = {"a": Record("a", unit=ACTIVE, worker=WorkerState(heard=0.0))}
+            health = Health(
+                workers,
+                records,
+                interval=30,
+                answered=lambda _: None,
+                unhealthy=unhealthy.append,
+                now=lambda: 1000.0,
+            )
+            await bus.match("type='signal',interface='org.example.Flood1'", lambda _: time.sleep(0.01))
+            for _ in range(400):
+                stranger._emit("/", "org.example.Flood1", "Drop", "")
+            await stranger.call("org.freedesktop.DBus", "/", "org.freedesktop.DBus", "GetId")
+            await health.ask("a")
+            assert unhealthy == []
+            await workers.catch_up()
+            await health.ask("a")
+            assert unhealthy == ["a"] * hangs
+            await health.close()
 
     run(body())
 

@@ -1,21 +1,49 @@
-"""What ravectl says and asks. Whatever comes from elsewhere is made fit for a terminal."""
+"""What ravectl says and asks. Whatever comes from elsewhere is made fit for a terminal.
+
+No other module of ravectl writes text to a terminal, so that none has to remember the filter. Sequences that control
+the terminal are added here alone, after it.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from ravesvc.ctl import columns
 from ravesvc.words import count, printable
 
 _LONGEST = 2000
+_HOME_AND_CLEAR = "\033[H\033[2J"
 
 
 def say(text: str) -> None:
     """One line on standard output."""
     sys.stdout.write(printable(text, _LONGEST) + "\n")
     sys.stdout.flush()
+
+
+def row(cells: Sequence[str], colours: Mapping[int, str]) -> None:
+    """A line of a table, whose cells are padded, which stays in a buffer: a table is to appear at once.
+
+    `colours` has the SGR parameters (ECMA-48) of cells by number.
+    """
+    shown = [printable(cell, _LONGEST) for cell in cells]
+    for number, colour in colours.items():
+        shown[number] = f"\033[{colour}m{shown[number]}\033[0m"
+    sys.stdout.write(columns.join(shown) + "\n")
+
+
+def redraw(text: str) -> None:
+    """A text in place of the line that is being written, which it does not end."""
+    sys.stdout.write("\r" + printable(text, _LONGEST))
+    sys.stdout.flush()
+
+
+def clear() -> None:
+    """An empty terminal, to be written from its top."""
+    sys.stdout.write(_HOME_AND_CLEAR)
 
 
 def complain(message: str, hint: str = "") -> None:
@@ -25,8 +53,8 @@ def complain(message: str, hint: str = "") -> None:
 
 
 def dump(document: object) -> None:
-    """A document for programs."""
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    """A document for programs, in printable ASCII; each of them reads its escapes."""
+    sys.stdout.write(json.dumps(document, indent=2).replace("\x7f", "\\u007f") + "\n")
     sys.stdout.flush()
 
 
@@ -44,7 +72,7 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def ask(question: str) -> str:
     """The answer of whoever sits at the terminal; empty if there is none."""
-    sys.stderr.write(f"{question} ")
+    sys.stderr.write(printable(question, _LONGEST) + " ")
     sys.stderr.flush()
     answer = sys.stdin.readline()
     if not answer:

@@ -41,7 +41,6 @@ _COLOURS = {
     "held": "2",
     "stopped": "2",
 }
-_HOME_AND_CLEAR = "\033[H\033[2J"
 # Seconds: what changes in between is drawn together, and times go on by themselves.
 _PAUSE, _TICK = 0.5, 5.0
 # Monitoring gives up on a plug-in after ten seconds.
@@ -81,16 +80,18 @@ def lines(
     rows = [
         [
             mesh.id[:length],
-            printable(mesh.title, _LONGEST),
+            mesh.title,
             mesh.state,
             age(now - mesh.since / 1_000_000) if mesh.state == "connected" and mesh.since else "-",
             str(mesh.users),
             size(used.get(mesh.id)),
             str(mesh.restarts),
-            printable(mesh.reason, _LONGEST),
+            mesh.reason,
         ]
         for mesh in found
     ]
+    # Before widths are computed: they are those of what is shown.
+    rows = [[printable(cell, _LONGEST) for cell in row] for row in rows]
     outdated = sum(mesh.outdated for mesh in found)
     more = status.get("States", {}).get("blocked", 0) - sum(mesh.state == "blocked" for mesh in found)
     foot = [[f"and {more} more that are blocked: ravectl blocklist list"]] if more > 0 else []
@@ -201,9 +202,7 @@ def _draw(facts: _Facts) -> None:
     coloured = _coloured()
     for pieces in lines(status, found, used, now=time.time(), width=width):
         colour = _COLOURS.get(pieces[_STATE].strip()) if len(pieces) > 1 else None
-        if coloured and colour:
-            pieces[_STATE] = f"\033[{colour}m{pieces[_STATE]}\033[0m"
-        sys.stdout.write(columns.join(pieces) + "\n")
+        output.row(pieces, {_STATE: colour} if coloured and colour else {})
     sys.stdout.flush()
 
 
@@ -228,7 +227,7 @@ async def _watch(service: Service) -> None:
     while not ended:
         changed.clear()
         facts = await _facts(service)
-        sys.stdout.write(_HOME_AND_CLEAR)
+        output.clear()
         _draw(facts)
         await asyncio.sleep(_PAUSE)
         with contextlib.suppress(TimeoutError):

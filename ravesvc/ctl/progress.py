@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 
 from ravesvc.ctl import output
-from ravesvc.words import printable
 
 
 def words(text: str, left: float | None) -> str:
@@ -59,7 +58,7 @@ class Spinner:
         """Some time has passed."""
         if self._step:
             left = None if self._deadline is None else self._deadline - self._clock()
-            line = f"{next(self._frames)} {printable(words(self._step, left), 200)}"
+            line = f"{next(self._frames)} {words(self._step, left)}"
             # A line that is too long would not be drawn over, but scroll.
             self._draw(line[: _columns() - 1])
 
@@ -68,12 +67,10 @@ class Spinner:
         self._step = ""
         if self._width:
             self._draw("")
-            sys.stdout.write("\r")
-            sys.stdout.flush()
+            output.redraw("")
 
     def _draw(self, line: str) -> None:
-        sys.stdout.write("\r" + line.ljust(self._width))
-        sys.stdout.flush()
+        output.redraw(line.ljust(self._width))
         self._width = len(line)
 
 

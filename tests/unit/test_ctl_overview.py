@@ -12,7 +12,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.bus import Variant, policy_decides
-from ravesvc.ctl import columns, memory, overview
+from ravesvc.ctl import columns, memory, output, overview
 from ravesvc.ctl.main import main
 from ravesvc.ctl.overview import Mesh
 from ravesvc.ctl.status import Exit
@@ -198,7 +198,7 @@ def test_what_is_watched_is_drawn_anew_when_something_changes_until_the_service_
         """After the first drawing a mesh changes, after the second the service goes."""
 
         def write(self, text: str) -> int:
-            if text == overview._HOME_AND_CLEAR:
+            if text == output._HOME_AND_CLEAR:
                 self.drawings += 1
                 service._loop.call_soon_threadsafe([self.change, service._stop.set][self.drawings - 1])
             return super().write(text)
@@ -216,7 +216,7 @@ def test_what_is_watched_is_drawn_anew_when_something_changes_until_the_service_
     monkeypatch.setattr(sys, "stdout", screen)
     assert main(["status", "--watch"]) == Exit.NOT_RUNNING
     assert screen.drawings == 2
-    before, after = screen.getvalue().split(overview._HOME_AND_CLEAR)[1:]
+    before, after = screen.getvalue().split(output._HOME_AND_CLEAR)[1:]
     assert "starting" not in before
     assert "starting" in after
     assert "has gone away" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.desk import Desk
 from ravesvc.orchestrator.media import Videos
+from ravesvc.orchestrator.presence import Presence
 from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
@@ -36,6 +37,7 @@ class BackendObject(Interface):
         account: Account,
         claims: Claims,
         memory: RoomMemory,
+        presence: Presence,
         videos: Videos[int],
         refresh: Callable[[], Awaitable[None]],
         entry_points: Callable[[], Sequence[EntryPoint]],
@@ -58,7 +60,7 @@ class BackendObject(Interface):
         super().__init__(verified)
         self._workers = workers
         self._videos = videos
-        self._desk = Desk(blocks, state, account, claims, memory, refresh)
+        self._desk = Desk(blocks, state, account, claims, memory, presence, refresh)
         self._entry_points = entry_points
         self._pause = pause
         self._chat_form = chat_form

@@ -1,13 +1,14 @@
 """What bots ask of the parent on behalf of chat users: changes of admins and permissions, a login, a way out.
 
-A bot runs the commands of strangers, so that the right of the user for whom it speaks is checked here again.
+A bot runs the commands of strangers. So the right of the user for whom it speaks is checked here again, and Rave is
+asked whether that user is in its room: else one bot that was taken over could speak for every admin there is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from typing import TypeVar
 
 from ravesvc.bot.command import LEAVE
@@ -18,6 +19,7 @@ from ravesvc.orchestrator import arguments
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks
 from ravesvc.orchestrator.claims import Claims
+from ravesvc.orchestrator.presence import Presence
 from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.state import State
 from ravesvc.settings import Session
@@ -37,6 +39,8 @@ _FIT = frozenset(
         *(Code.NOT_CONFIRMED, Code.CANCELLED, Code.RATE_LIMITED),
     }
 )
+# What Rave answers, or we, while there is no session that is good for anything.
+_SESSION_REFUSED = frozenset({Code.UNAUTHORIZED, Code.NOT_RUNNING})
 _UNREACHABLE = (Code.NETWORK, "Rave can't be reached")
 _REFUSED = (Code.REFUSED, "Rave refuses the login")
 _WORDS = {
@@ -63,6 +67,7 @@ class Desk:
         account: Account,
         claims: Claims,
         memory: RoomMemory,
+        presence: Presence,
         refresh: Callable[[], Awaitable[None]],
     ) -> None:
         """`refresh` has everything read again, everywhere."""
@@ -71,6 +76,7 @@ class Desk:
         self._account = account
         self._claims = claims
         self._memory = memory
+        self._presence = presence
         self._refresh = refresh
 
     def admins(self) -> frozenset[int]:
@@ -97,7 +103,7 @@ class Desk:
 
     async def add_admin(self, mesh: str, actor: int, user: int) -> bool:
         """Make somebody an admin. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
-        with self._acting(mesh, actor, "make admins"):
+        async with self._acting(mesh, actor, "make admins"):
             _insist_on_room(user, self._state.users)
             added = await self._state.add_admin(arguments.user_id(user), actor, actor=actor)
             if added:
@@ -109,6 +115,7 @@ class Desk:
         with _in_chat_words(mesh):
             self._insist_loaded()
             user = arguments.user_id(actor)
+            await self._presence.insist(mesh, user)
             with self._claims.redeeming(code):
                 # As if an operator had added them.
                 added = await self._state.add_admin(user, added_by=user)
@@ -117,7 +124,7 @@ class Desk:
 
     async def remove_admin(self, mesh: str, actor: int, user: int) -> bool:
         """Take the right away. Raises AccessDenied, InvalidArgument, LastAdmin, StoreUnavailable."""
-        with self._acting(mesh, actor, "remove admins"):
+        async with self._acting(mesh, actor, "remove admins"):
             removed = await self._state.remove_admin(arguments.user_id(user), actor=actor)
             if removed:
                 log.info("User %d in mesh %s has removed the admin %d", actor, mesh, user, extra=about(mesh))
@@ -130,7 +137,7 @@ class Desk:
 
     async def ignore_user(self, mesh: str, actor: int, user: int) -> bool:
         """Have no bot listen to a user. Raises AccessDenied, InvalidArgument (also for admins), StoreUnavailable."""
-        with self._acting(mesh, actor, "have users ignored"):
+        async with self._acting(mesh, actor, "have users ignored"):
             _insist_on_room(user, self._state.ignored)
             ignored = await self._state.ignore_user(arguments.user_id(user), actor, actor=actor)
             if ignored:
@@ -139,7 +146,7 @@ class Desk:
 
     async def unignore_user(self, mesh: str, actor: int, user: int) -> bool:
         """Have bots listen to a user again. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
-        with self._acting(mesh, actor, "have users ignored"):
+        async with self._acting(mesh, actor, "have users ignored"):
             heard = await self._state.unignore_user(arguments.user_id(user), actor=actor)
             if heard:
                 log.info("User %d in mesh %s has user %d no longer ignored", actor, mesh, user, extra=about(mesh))
@@ -154,7 +161,7 @@ class Desk:
         description: str,
     ) -> None:
         """Say whom a command is for. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
-        with self._acting(mesh, actor, "change permissions"):
+        async with self._acting(mesh, actor, "change permissions"):
             name = arguments.command(command)
             _insist_on_room(name, self._state.overrides)
             described = arguments.description(description, name)
@@ -166,7 +173,7 @@ class Desk:
 
     async def remove_permission(self, mesh: str, actor: int, command: str) -> bool:
         """Reset a command to its default permission. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
-        with self._acting(mesh, actor, "change permissions"):
+        async with self._acting(mesh, actor, "change permissions"):
             name = arguments.command(command)
             removed = await self._state.remove_permission(name, actor=actor)
             if removed:
@@ -184,7 +191,7 @@ class Desk:
 
         Raises AccessDenied, StoreUnavailable.
         """
-        with self._acting(mesh, actor, "have everything read again"):
+        async with self._acting(mesh, actor, "have everything read again"):
             await self._refresh()
             log.info("User %d in mesh %s has had everything read again", actor, mesh, extra=about(mesh))
             return len(self._state.admins), len(self._state.overrides)
@@ -194,7 +201,10 @@ class Desk:
 
         Raises AccessDenied, Busy, LoginNeeded, StoreUnavailable, Refused, Network.
         """
-        with self._acting(mesh, actor, "log the bot in again"):
+        with _in_chat_words(mesh):
+            self._insist_loaded()
+            self._insist_on_admin(actor, mesh, "log the bot in again")
+            await self._insist_on_presence_if_logged_in(mesh, actor)
             log.info("User %d in mesh %s wants the bot to log in again", actor, mesh, extra=about(mesh))
             return await self._account.login("")
 
@@ -258,12 +268,24 @@ class Desk:
             log.warning("User %d in mesh %s may not %s", actor, mesh, what, extra=about(mesh))
             raise RaveError(Code.ACCESS_DENIED, f"only admins may {what}")
 
-    @contextlib.contextmanager
-    def _acting(self, mesh: str, actor: int, what: str) -> Iterator[None]:
-        """Refuse whoever is no admin."""
+    async def _insist_on_presence_if_logged_in(self, mesh: str, actor: int) -> None:
+        """Refuse a user who is not in the mesh; of a session that Rave refuses nothing can be asked.
+
+        The login that mends it is what the user wants, and its mail goes to the account's own address.
+        """
+        try:
+            await self._presence.insist(mesh, actor)
+        except RaveError as e:
+            if e.code not in _SESSION_REFUSED:
+                raise
+
+    @contextlib.asynccontextmanager
+    async def _acting(self, mesh: str, actor: int, what: str) -> AsyncIterator[None]:
+        """Refuse a user who is no admin, or not in the mesh whose bot names them."""
         with _in_chat_words(mesh):
             self._insist_loaded()
             self._insist_on_admin(actor, mesh, what)
+            await self._presence.insist(mesh, actor)
             yield
 
 

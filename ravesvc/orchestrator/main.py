@@ -43,6 +43,7 @@ from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.media import Videos
 from ravesvc.orchestrator.objects import MeshObject, Objects
 from ravesvc.orchestrator.polkit import Authority
+from ravesvc.orchestrator.presence import Presence
 from ravesvc.orchestrator.record import Record, command_errors, unshown, usual_chat_form
 from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.room_memory import RoomMemory
@@ -211,13 +212,14 @@ class _Parent:
         )
         authority = Authority(bus)
         claims = Claims(settings.advice.claim)
+        presence = Presence(self._access.users)
         self._memory = RoomMemory(
             self._state,
             settings.history_retention,
             # The bots of another host that has the account use the same store.
             in_use=lambda: None if self._hosts.other else self._fleet.in_use(),
             tell_forget=self._fleet.forget_user,
-            users=self._access.users,
+            presence=presence,
         )
         self._roll = Roll(self._fleet, settings.edition(), progress=self._roll_progress, ended=self._roll_ended)
         self._objects = Objects(bus, lambda mesh: MeshObject(authority, self._fleet, self._roll, mesh))
@@ -245,6 +247,7 @@ class _Parent:
             self._account,
             claims,
             self._memory,
+            presence,
             Videos(HelperClient(), settings.videos),
             refresh=self._refresh,
             entry_points=lambda: self._entry_points,

@@ -17,9 +17,9 @@ from typing import Any, TypeAlias, TypeVar
 
 from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
-from ravesvc.journal import about
 from ravesvc.orchestrator import room_history
 from ravesvc.orchestrator.forgotten import Forgotten
+from ravesvc.orchestrator.presence import Presence
 from ravesvc.orchestrator.room_quota import RoomQuota
 from ravesvc.orchestrator.state import State, now
 from ravesvc.store.forget import mentions, without_users
@@ -60,7 +60,7 @@ class RoomMemory:
         *,
         in_use: Callable[[], Collection[str] | None],
         tell_forget: Callable[[int], Awaitable[Collection[str]]],
-        users: Callable[[str], Awaitable[Collection[int]]],
+        presence: Presence,
         clock: Callable[[], datetime] = now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -71,7 +71,7 @@ class RoomMemory:
             retention: seconds for which the entries of histories are kept; 0 keeps none.
             in_use: the meshes that are listed or have a bot; None while that is not known.
             tell_forget: has running bots forget a user, and returns the meshes of those that may not have heard.
-            users: whom Rave lists in a mesh; raises `RaveError`.
+            presence: knows who is in a room.
             clock: the time, in UTC and whole milliseconds.
             monotonic: seconds.
         """
@@ -79,7 +79,7 @@ class RoomMemory:
         self._retention = retention
         self._in_use = in_use
         self._tell_forget = tell_forget
-        self._users = users
+        self._presence = presence
         self._clock = clock
         self._monotonic = monotonic
         self._rates: dict[tuple[str, Rate], TokenBucket] = {}
@@ -147,20 +147,8 @@ class RoomMemory:
         if self._forgotten.is_unanswering(mesh):
             text = _("the bot of this room has not confirmed that it has forgotten others")
             raise RaveError(Code.BUSY, text, hint=_("try again in an hour, or ask an operator"))
-        await self._insist_on_presence(mesh, user)
+        await self._presence.insist(mesh, user)
         return await self.forget_user(user)
-
-    async def _insist_on_presence(self, mesh: str, user: int) -> None:
-        """Refuse a user who is not in the room: a bot that was taken over may name any."""
-        try:
-            present = await self._users(mesh)
-        except RaveError as e:
-            what = "it can't be checked who is in this room"
-            raise RaveError(e.code, f"{what}: {e.message}", refused=what) from e
-        if user not in present:
-            log.warning("A user whom Rave does not list in mesh %s is not forgotten", mesh, extra=about(mesh))
-            text = _("Rave does not list you among the users of this room")
-            raise RaveError(Code.ACCESS_DENIED, text, hint=_("try again later, or ask an operator"))
 
     async def expire(self) -> None:
         """Remove entries of histories that are too old, and what rooms remember that are no longer in use."""

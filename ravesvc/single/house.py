@@ -26,6 +26,7 @@ from ravesvc.orchestrator.desk import Desk
 from ravesvc.orchestrator.discovery import Discovery
 from ravesvc.orchestrator.hosts import HostRecord, this_host
 from ravesvc.orchestrator.media import Videos
+from ravesvc.orchestrator.presence import Presence
 from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
@@ -78,14 +79,15 @@ class House:
         self._discovery.hold(RaveError(Code.NOT_RUNNING, "it is still starting"))
         self._entry_points: list[EntryPoint] = []
         self._claims = Claims(settings.advice.claim)
+        presence = Presence(self._access.users)
         self._memory = RoomMemory(
             self._state,
             settings.history_retention,
             in_use=lambda: self._rooms.in_use(),
             tell_forget=self._tell_forget,
-            users=self._access.users,
+            presence=presence,
         )
-        desk = Desk(self._blocks, self._state, self._account, self._claims, self._memory, self._refresh)
+        desk = Desk(self._blocks, self._state, self._account, self._claims, self._memory, presence, self._refresh)
         self._rooms = Rooms(
             settings,
             self._discovery.census,

@@ -23,6 +23,7 @@ from ravesvc.orchestrator import desk
 from ravesvc.orchestrator.backend import BackendObject
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.media import Videos
+from ravesvc.orchestrator.presence import Presence
 from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
@@ -190,8 +191,11 @@ class Site:
         self.refreshed = 0
         self.blocks = FakeBlocks()
         self.claims = Claims("ask the host")
+        self.present = {MESH: {ANN, BOB, EVE}, OTHER: {ANN, BOB, EVE}}
+        self.rave_error: RaveError | None = None
+        presence = Presence(self._users)
         self.memory = RoomMemory(
-            self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget, users=self._users
+            self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget, presence=presence
         )
         self.entry_points: list[EntryPoint] = []
         self.paused: set[str] = set()
@@ -203,6 +207,7 @@ class Site:
             self.account,  # type: ignore[arg-type]
             self.claims,
             self.memory,
+            presence,
             Videos(self.source, VideoOptions(searches_per_user=2)),
             self._refresh,
             lambda: self.entry_points,
@@ -220,7 +225,9 @@ class Site:
         return self.units[sender]
 
     async def _users(self, mesh: str) -> set[int]:
-        return {ANN, BOB, EVE}
+        if self.rave_error:
+            raise self.rave_error
+        return self.present[mesh]
 
     async def _tell_forget(self, user: int) -> set[str]:
         return {MESH, OTHER} - await self.workers.forget_user(user)
@@ -436,6 +443,44 @@ def test_a_user_who_is_no_admin_changes_nothing_whatever_their_child_thinks(
             assert site.account.asked == []
             assert site.refreshed == 0
             assert f"User {actor} in mesh {MESH} may not " in caplog.text
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("member", "signature", "args"),
+    [*CHANGES, ("ClaimAdmin", "ts", ("AAAA-AAAA",))],
+    ids=[*(change[0] for change in CHANGES), "ClaimAdmin"],
+)
+@pytest.mark.parametrize("error", [None, RaveError(Code.NETWORK, "api.test can't be reached")])
+def test_a_bot_acts_for_no_admin_whom_rave_does_not_list_in_its_room(
+    run: Run, bus_address: str, member: str, signature: str, args: tuple[Any, ...], error: RaveError | None
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.claims.issue()
+            site.present[MESH], site.rave_error = {EVE}, error
+            said = await refused(site.child, member, signature, ANN, *args)
+            if error:
+                assert said.code is Code.NETWORK
+                assert "it can't be checked who is in this room" in said.message
+                assert "api.test" not in said.message
+            else:
+                assert said.code is Code.ACCESS_DENIED
+                assert "Rave does not list you" in said.message
+            assert site.store.calls == ["open", "read"]
+            assert (site.account.asked, site.refreshed) == ([], 0)
+
+    run(body())
+
+
+@pytest.mark.parametrize("code", [Code.UNAUTHORIZED, Code.NOT_RUNNING])
+def test_a_login_can_be_asked_for_while_rave_refuses_the_session(run: Run, bus_address: str, code: Code) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.rave_error = RaveError(code, "no good session")
+            assert await site.child.ask("Relogin", "t", ANN) == 600
+            assert (await refused(site.child, "Relogin", "t", EVE)).code is Code.ACCESS_DENIED
 
     run(body())
 

@@ -16,6 +16,7 @@ import pytest
 
 from ravesvc.bot.queue import Entry, Queue, QueueLimits
 from ravesvc.database import Database
+from ravesvc.orchestrator.presence import Presence
 from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.state import State
 from ravesvc.store import dump
@@ -79,7 +80,10 @@ async def remembering(store: Store, copy: Path) -> AsyncIterator[tuple[State, Ro
     state = State(store, tell, lambda: None, copy=Copy(copy), patience=30)
     await state.start()
     try:
-        yield state, RoomMemory(state, 90 * 86400.0, in_use=lambda: None, tell_forget=tell_forget, users=nobody)
+        yield (
+            state,
+            RoomMemory(state, 90 * 86400.0, in_use=lambda: None, tell_forget=tell_forget, presence=Presence(nobody)),
+        )
     finally:
         await state.close()
 
@@ -200,7 +204,7 @@ def test_what_is_too_old_goes_from_either_store(run: Run, place: tuple[Store, Ra
                 3600.0,
                 in_use=lambda: {MESHES[0]},
                 tell_forget=tell_forget,
-                users=nobody,
+                presence=Presence(nobody),
                 clock=lambda: now + timedelta(days=2),
             )
             await later.expire()

@@ -28,6 +28,7 @@ from ravesvc.orchestrator.health import Stats
 from ravesvc.orchestrator.hosts import HostRecord
 from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.plan import Action, Decision
+from ravesvc.orchestrator.presence import Presence
 from ravesvc.orchestrator.record import Record, WorkerState
 from ravesvc.orchestrator.roll import Roll
 from ravesvc.orchestrator.room_memory import RoomMemory
@@ -193,7 +194,7 @@ class Site:
         self.claims = Claims("")
         self.forgotten: list[int] = []
         self.memory = RoomMemory(
-            self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget, users=self._users
+            self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget, presence=Presence(self._users)
         )
         self.starts = StartPolicy("api.test", 0)
         self.hosts = HostRecord(self.store, Host(id="1", name="here"), lambda: None)

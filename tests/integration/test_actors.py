@@ -1,0 +1,57 @@
+"""What a bot that was taken over can do in the name of admins: a process of ours in its unit names them."""
+
+from __future__ import annotations
+
+from ravesvc import names
+from tests.integration.conftest import Site, eventually
+from tests.integration.test_admins import says, user_id
+from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_child
+
+ADMIN = "ann"
+
+# Names the first admin, learnt from GetAdmins, as the one who asks; prints what it is answered.
+_SPEAKS_FOR_AN_ADMIN = """
+import asyncio
+from ravesvc import names
+from ravesvc.bus import Bus
+from ravesvc.errors import RaveError
+from ravesvc.notify import notify
+
+async def main():
+    bus = await Bus.connect()
+    notify("READY=1")
+    parent = names.BUS_NAME, names.BACKEND_PATH, names.BACKEND_INTERFACE
+    ((admin, *_),) = await bus.call(*parent, "GetAdmins")
+    for call in (
+        ("AddAdmin", "tt", admin, 666),
+        ("RemoveAdmin", "tt", admin, admin),
+        ("SetPermission", "tsbs", admin, "leave", False, ""),
+        ("Refresh", "t", admin),
+        ("Relogin", "t", admin),
+    ):
+        try:
+            await bus.call(*parent, *call)
+            print(call[0], "is granted", flush=True)
+        except RaveError as e:
+            print(call[0], "is refused:", e.code, flush=True)
+    print("done", flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_a_bot_that_was_taken_over_does_not_speak_for_admins_who_are_elsewhere(site: Site) -> None:
+    site.configure(NO_ROUND)
+    (mesh,) = site.run_fleet(1)
+    ann = user_id(site, mesh, ADMIN)
+    site.sh(f"ravectl admin add {ann}")
+    with inside_a_child(site, _SPEAKS_FOR_AN_ADMIN):
+        unit = names.mesh_unit(STRANGER)
+        eventually(lambda: "done" in site.machine.journal("-u", unit, "-o", "cat").splitlines(), "it has asked", 60)
+        said = site.machine.journal("-u", unit, "-o", "cat")
+    assert "is granted" not in said
+    assert said.count("is refused: ") == 5
+    assert str(ann) in site.sh("ravectl admin list")
+    assert "666" not in site.sh("ravectl admin list")
+    assert "for admins only now" in says(site, mesh, ADMIN, "?setperm ping admin"), "an admin who is there is heard"

@@ -15,6 +15,7 @@ from ravesvc.ctl import (
     admin,
     blocklist,
     config,
+    doctor,
     fleet,
     ignore,
     login,
@@ -48,6 +49,7 @@ _GROUPS: tuple[Callable[[Commands], None], ...] = (
     store.add,
     takeover.add,
     config.add,
+    doctor.add,
     migrate.add,
 )
 

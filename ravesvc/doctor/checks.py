@@ -1,0 +1,148 @@
+"""Judge what a machine has. Pure: each function takes what `machine` has seen, and returns a finding."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from xml.etree import ElementTree
+
+from ravesvc.api.refusal import MOST_SKEW
+from ravesvc.doctor.finding import Finding, held, not_held, unknown
+from ravesvc.words import count
+
+# What a bot is reckoned with, and the share of the machine's memory that bots may have.
+BOT_BYTES = 32 << 20
+BOTS_SHARE = 0.75
+# dbus-daemon(1) has this in the configuration of the system bus, for each user.
+STOCK_BUS_LIMIT = 256
+# Connections of the bots' user that are no bots: one that is starting anew while its old connection ends.
+SPARE_CONNECTIONS = 8
+# The first version of Landlock that keeps signals in the sandbox (Linux 6.12), and the first with TCP rules (6.7).
+LANDLOCK_SCOPES, LANDLOCK_TCP = 6, 4
+# Seconds after which an answer of the resolver is slow: bots ask at each new connection.
+SLOW_RESOLVER_S = 2.0
+
+
+def clock(skew_s: float | None, *, synchronized: bool | None) -> Finding:
+    """The clock, which the signature of each request holds.
+
+    Args:
+        skew_s: seconds by which it is ahead of Rave's; None if Rave could not be asked.
+        synchronized: whether the kernel says that something keeps it right; None if it does not say.
+    """
+    name, hint = "clock", "timedatectl shows how the clock is kept; install systemd-timesyncd or chrony"
+    if skew_s is not None and abs(skew_s) > MOST_SKEW:
+        side = "ahead of" if skew_s > 0 else "behind"
+        why = f"{abs(skew_s):.0f} s {side} Rave's; Rave refuses requests with a wrong time"
+        return not_held(name, why, hint, fatal=True)
+    right = "Rave could not be asked for the time" if skew_s is None else f"within {abs(skew_s):.0f} s of Rave's"
+    if synchronized is None:
+        return unknown(name, f"{right}, and the kernel does not say whether NTP keeps it", hint)
+    if not synchronized:
+        return not_held(name, f"{right}, but no NTP keeps it", hint)
+    return held(name, f"{right}, kept by NTP")
+
+
+def resolver(host: str, addresses: int, seconds: float, error: str) -> Finding:
+    """The name of a host: how many addresses it has, how long the answer took, and why there was none."""
+    name = "DNS"
+    hint = f"getent ahosts {host} asks the same question; /etc/resolv.conf names the servers that answer it"
+    if error or not addresses:
+        return not_held(name, f"{host} can't be looked up: {error or 'it has no address'}", hint, fatal=True)
+    if seconds > SLOW_RESOLVER_S:
+        return not_held(name, f"{host} was looked up, but that took {seconds:.1f} s", hint)
+    return held(name, f"{host} has {count(addresses, 'address')}")
+
+
+def families(host: str, attempts: Mapping[str, str]) -> list[Finding]:
+    """IPv4 and IPv6 each, by the outcome of a connection to `host`: empty, or why there was none.
+
+    A family in which the host has no address is missing in `attempts`.
+    """
+    works = [family for family, error in attempts.items() if not error]
+    return [_family(host, family, attempts.get(family), works) for family in ("IPv4", "IPv6")]
+
+
+def _family(host: str, family: str, error: str | None, works: Sequence[str]) -> Finding:
+    if error is None:
+        return held(family, f"not needed: {host} has no address of it")
+    if not error:
+        return held(family, f"{host} can be reached")
+    why = f"{host} can't be reached: {error}"
+    if not works:
+        hint = "a firewall or the route is in the way; where there is a proxy, name it in rave.yaml (proxy)"
+        return not_held(family, why, hint, fatal=True)
+    hint = f"each connection first waits for it; mend the route, or switch {family} off: {works[0]} works"
+    return not_held(family, why, hint)
+
+
+def rave(host: str, error: str, hint: str) -> Finding:
+    """Rave's server: why it did not answer, or empty."""
+    if error:
+        return not_held("Rave", error, hint or "where there is a proxy, name it in rave.yaml (proxy)", fatal=True)
+    return held("Rave", f"{host} answers over TLS")
+
+
+def bus_limit(documents: Iterable[str]) -> int:
+    """The connections that one user may have, by the configuration files of the system bus in their order."""
+    limit = STOCK_BUS_LIMIT
+    for document in documents:
+        try:
+            root = ElementTree.fromstring(document)  # noqa: S314 - root's own files, which the bus has read
+        except ElementTree.ParseError:
+            # The bus ignores it as well, and says so in its log.
+            continue
+        for element in root.iter("limit"):
+            text = (element.text or "").strip()
+            if element.get("name") == "max_connections_per_user" and text.isdecimal():
+                limit = int(text)
+    return limit
+
+
+def bus(limit: int, max_processes: int | None) -> Finding:
+    """Whether the message bus takes a connection of each bot."""
+    name, bots = "bus", limit - SPARE_CONNECTIONS
+    if max_processes is not None and max_processes > bots:
+        hint = "raise max_connections_per_user in /etc/dbus-1/system-local.conf, or lower max_processes"
+        why = f"{limit} connections per user, too few for max_processes of {max_processes}"
+        return not_held(name, why, hint)
+    return held(name, f"{limit} connections per user: room for {count(bots, 'bot')}")
+
+
+def memory(total: int | None, max_processes: int | None) -> Finding:
+    """Whether the machine's memory, in bytes, is enough for `max_processes` bots; None is no limit."""
+    name = "memory"
+    if total is None:
+        return unknown(name, "this machine does not say how much it has")
+    bots = int(total * BOTS_SHARE) // BOT_BYTES
+    room = f"{total >> 20} MB, room for {count(bots, 'bot')} of {BOT_BYTES >> 20} MB"
+    if max_processes is None:
+        return held(name, f"{room}; max_processes sets no limit")
+    if max_processes > bots:
+        return not_held(name, f"{room}, but max_processes is {max_processes}", f"set max_processes to {bots} or less")
+    return held(name, f"{room}; max_processes is {max_processes}")
+
+
+def controllers(present: Collection[str] | None) -> Finding:
+    """Whether the kernel can carry out the limits of the bots' units, by the controllers of their control group."""
+    name = "unit limits"
+    if present is None:
+        return unknown(name, "the control groups can't be read")
+    rules = {"memory": "MemoryMax=", "pids": "TasksMax="}
+    if lacking := [
+        f"{rule} (no {controller} controller)" for controller, rule in rules.items() if controller not in present
+    ]:
+        hint = "have the host give this container its controllers; until then one bot can starve the others"
+        return not_held(name, f"not carried out here: {', '.join(lacking)}", hint)
+    return held(name, "MemoryMax= and TasksMax= are carried out")
+
+
+def landlock(version: int | None) -> Finding:
+    """Whether the kernel has what a bot locks itself in with: the version of its Landlock, None without any."""
+    name = "Landlock"
+    hint = "boot with a kernel of 6.12 or later; in a container, have the host allow the system calls landlock_*"
+    if version is None:
+        return not_held(name, "the kernel has none, or does not allow it", hint)
+    if version < LANDLOCK_SCOPES:
+        lacking = "no rules for signals" if version >= LANDLOCK_TCP else "no rules for TCP and signals"
+        return not_held(name, f"version {version}: {lacking}", hint)
+    return held(name, f"version {version}")

@@ -1,0 +1,47 @@
+"""What a check has found. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Whether what a check is about can be relied on."""
+
+    HELD = "held"
+    NOT_HELD = "not held"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check.
+
+    Attributes:
+        name: what was checked, in a few words.
+        why: what was seen, one sentence without a final stop.
+        hint: what to do about it; empty where nothing is to be done.
+        fatal: that no bot can run until this holds.
+    """
+
+    name: str
+    state: State
+    why: str
+    hint: str = ""
+    fatal: bool = False
+
+
+def held(name: str, why: str) -> Finding:
+    """All is well."""
+    return Finding(name, State.HELD, why)
+
+
+def not_held(name: str, why: str, hint: str, *, fatal: bool = False) -> Finding:
+    """Something is to be done."""
+    return Finding(name, State.NOT_HELD, why, hint, fatal)
+
+
+def unknown(name: str, why: str, hint: str = "") -> Finding:
+    """It could not be found out."""
+    return Finding(name, State.UNKNOWN, why, hint)

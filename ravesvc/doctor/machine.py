@@ -1,0 +1,163 @@
+"""Find out what this machine has, for `checks` to judge. Needs no rights but to read rave.yaml."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import socket
+import time
+from collections.abc import Iterable
+from email.utils import mktime_tz, parsedate_tz
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ravesvc import dial
+from ravesvc import proxy as proxies
+from ravesvc.api import transport
+from ravesvc.api.transport import Request
+from ravesvc.check import check
+from ravesvc.config import Config
+from ravesvc.doctor import checks
+from ravesvc.doctor.finding import Finding, not_held
+from ravesvc.errors import RaveError
+
+# Seconds for a question to Rave, and for a connection to one address.
+_ASK_S, _CONNECT_S = 10.0, 4.0
+# What adjtimex(2) returns while nothing keeps the clock right, and more than its structure is large.
+_TIME_ERROR, _TIMEX_BYTES = 5, 1024
+# landlock_create_ruleset(2): the same number on all architectures, and the flag that asks for the version.
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_VERSION = 444, 1
+_FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+_CGROUPS = Path("/sys/fs/cgroup")
+# In the order in which the bus reads them; a limit that comes later wins.
+_BUS_FILES = (
+    "usr/share/dbus-1/system.conf",
+    "usr/share/dbus-1/system.d/*.conf",
+    "etc/dbus-1/system.conf",
+    "etc/dbus-1/system.d/*.conf",
+    "etc/dbus-1/system-local.conf",
+)
+
+
+def examine(file: str) -> list[Finding]:
+    """All findings about this machine, with the rave.yaml at `file`; takes half a minute when nothing answers."""
+    settings, problems = check(file)
+    found: list[Finding] = []
+    if settings is None:
+        why = str(problems[0]) if len(problems) == 1 else f"{len(problems)} mistakes"
+        hint = f"ravectl config check {file} names each; time, DNS and network are checked when there are none"
+        found.append(not_held("rave.yaml", why, hint, fatal=True))
+    else:
+        found += asyncio.run(_network(settings))
+    max_processes = settings.max_processes if settings else None
+    found.append(checks.bus(checks.bus_limit(_bus_files(Path("/"))), max_processes))
+    found.append(checks.memory(_memory(), max_processes))
+    found.append(checks.controllers(_controllers()))
+    found.append(checks.landlock(_landlock()))
+    return found
+
+
+async def _network(settings: Config) -> list[Finding]:
+    url = urlsplit(settings.servers.api)
+    host, port = url.hostname or "", url.port or 443
+    proxy = settings.proxy
+    first = (host, port) if proxy is None or proxies.bypasses(proxy, host, port) else (proxy.host, proxy.port)
+    began = time.monotonic()
+    try:
+        addresses, error = await dial.resolve(*first), ""
+    except OSError as e:
+        addresses, error = [], dial.reason(e)
+    found = [checks.resolver(first[0], len(addresses), time.monotonic() - began, error)]
+    if not addresses:
+        # Nothing that follows could be told apart from that.
+        return [*found, checks.clock(None, synchronized=_synchronized())]
+    found += checks.families(first[0], await _reach(addresses))
+    try:
+        date = await _ask(settings)
+        found.append(checks.rave(host, "", ""))
+        skew = _skew(date, time.time())
+    except RaveError as e:
+        found.append(checks.rave(host, e.message, e.hint))
+        skew = None
+    return [*found, checks.clock(skew, synchronized=_synchronized())]
+
+
+async def _reach(addresses: Iterable[tuple[socket.AddressFamily, tuple[object, ...]]]) -> dict[str, str]:
+    """Why no address of a family takes a connection, by family; empty if one does."""
+    outcome: dict[str, str] = {}
+    for family, address in addresses:
+        name = _FAMILIES.get(family, "")
+        if name and outcome.get(name) != "":
+            outcome[name] = await asyncio.to_thread(_connect, family, address)
+    return outcome
+
+
+def _connect(family: socket.AddressFamily, address: tuple[object, ...]) -> str:
+    with socket.socket(family, socket.SOCK_STREAM) as made:
+        made.settimeout(_CONNECT_S)
+        try:
+            made.connect(address)
+        except TimeoutError:
+            return f"no answer within {_CONNECT_S:g} s"
+        except OSError as e:
+            return dial.reason(e)
+    return ""
+
+
+async def _ask(settings: Config) -> str | None:
+    """The Date header of Rave's server, whatever else it answers; raises `RaveError` when it does not."""
+    line, base = transport.to_base(settings.servers.api, "servers.api", settings.tls, settings.proxy, _ASK_S)
+    try:
+        return (await line.send(Request("GET", f"{base}/", {}, None))).date
+    finally:
+        line.close()
+
+
+def _skew(date: str | None, now: float) -> float | None:
+    """Seconds by which `now` is ahead of a Date header; None without one that can be read."""
+    parsed = parsedate_tz(date) if date else None
+    try:
+        return now - mktime_tz(parsed) if parsed else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _synchronized() -> bool | None:
+    """Whether something keeps the clock right, as the kernel knows it."""
+    state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+    return None if state < 0 else state != _TIME_ERROR
+
+
+def _landlock() -> int | None:
+    """The version of the kernel's Landlock."""
+    libc = ctypes.CDLL(None)
+    version = libc.syscall(ctypes.c_long(_LANDLOCK_CREATE_RULESET), None, ctypes.c_size_t(0), _LANDLOCK_VERSION)
+    return version if version > 0 else None
+
+
+def _memory() -> int | None:
+    """Bytes of the machine's memory."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemTotal:"))
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def _controllers() -> set[str] | None:
+    try:
+        return set((_CGROUPS / "cgroup.controllers").read_text(encoding="ascii").split())
+    except OSError:
+        return None
+
+
+def _bus_files(root: Path) -> list[str]:
+    """The texts of the bus's configuration files, in the order in which it reads them."""
+    found = []
+    for pattern in _BUS_FILES:
+        for path in sorted(root.glob(pattern)):
+            try:
+                found.append(path.read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError):
+                continue
+    return found

@@ -28,6 +28,8 @@ WORKER_INTERFACE = "org.ravesvc.Rave1.Worker"
 # systemd.
 ORCHESTRATOR_UNIT = "rave-orchestrator.service"
 TARGET_UNIT = "rave-meshes.target"
+# Seconds beyond shutdown_timeout after which a bot is killed that still stops: systemd has its own turn before.
+STOP_GRACE_S = 5.0
 MEDIA_UNIT = "rave-media.service"
 MEDIA_SOCKET_UNIT = "rave-media.socket"
 _MESH_UNIT = re.compile(r"rave-mesh@(?P<id>[^/]+)\.service")
@@ -148,6 +150,11 @@ def unescape(label: str) -> str:
 def mesh_unit(mesh: str) -> str:
     """The unit of a mesh. The id stands unescaped (%i): a UUID needs no escaping, and %I would turn - into /."""
     return f"rave-mesh@{mesh}.service"
+
+
+def kill_unit(mesh: str) -> str:
+    """The unit that kills the bot of a mesh if it does not stop."""
+    return f"rave-kill@{mesh}.service"
 
 
 def ended_unit(mesh: str) -> str:

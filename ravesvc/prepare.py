@@ -22,6 +22,7 @@ from ravesvc.store.files import write_atomically
 
 SYSTEMCTL = "/usr/bin/systemctl"
 DROP_IN = Path("/run/systemd/system/rave-mesh@.service.d/50-rave-yaml.conf")
+STOP_DROP_IN = Path("/run/systemd/system/rave-meshes-stop.service.d/50-rave-yaml.conf")
 SERVICE_DROP_IN = Path("/run/systemd/system/rave-orchestrator.service.d/50-rave-yaml.conf")
 
 
@@ -39,6 +40,11 @@ def drop_in(settings: Config) -> str:
         f"TimeoutStopSec={settings.shutdown_timeout * 1000:.0f}ms\n"
         f"WatchdogSec={settings.watchdog * 1000:.0f}ms\n"
     )
+
+
+def stop_drop_in(settings: Config) -> str:
+    """The drop-in for rave-meshes-stop.service: after how long a bot is killed that does not stop."""
+    return f"{_origin()}[Service]\nEnvironment=WAIT={settings.shutdown_timeout + names.STOP_GRACE_S:g}s\n"
 
 
 def service_drop_in(settings: Config) -> str | None:
@@ -95,6 +101,7 @@ def _prepare(settings: Config) -> None:
     _leave(Path(names.SESSION_FILE), session.to_json() if session else None, 0o600)
     changed = [
         _write(DROP_IN, drop_in(settings), 0o644),
+        _write(STOP_DROP_IN, stop_drop_in(settings), 0o644),
         _leave(SERVICE_DROP_IN, service_drop_in(settings), 0o644),
     ]
     if any(changed):

@@ -29,6 +29,7 @@ from ravesvc.orchestrator.ends import Ends
 from ravesvc.orchestrator.health import Health
 from ravesvc.orchestrator.intent import Intent
 from ravesvc.orchestrator.lessons import Lessons
+from ravesvc.orchestrator.overdue import Overdue
 from ravesvc.orchestrator.plan import Action, Decision, enough, plan
 from ravesvc.orchestrator.record import Record, WorkerState, command_errors, counted
 from ravesvc.orchestrator.starts import StartPolicy
@@ -60,6 +61,7 @@ class Fleet:
 
     Args:
         interval: seconds between two questions to a child how it is.
+        stop_limit: seconds after which a bot that is still stopping is killed.
         changed: hears of every record that may look different now, also of one that has just left `records`.
         leave: leaves a mesh on Rave's side, after a kick.
         answers: tells whether Rave answers at all.
@@ -77,6 +79,7 @@ class Fleet:
         blocks: Blocks,
         limit: int | None,
         interval: float,
+        stop_limit: float,
         changed: Callable[[Record], None],
         leave: Callable[[str], Awaitable[None]],
         answers: Callable[[], Awaitable[bool]],
@@ -100,6 +103,7 @@ class Fleet:
         self._lessons = Lessons(self.records, census, blocks, answers, starts.outages)
         self._company = Company(census, blocks, own_user)
         self._watch = UnitWatch(bus, self._unit_changed)
+        self._overdue = Overdue(stop_limit, lambda mesh: self._spawn(self._kill(mesh)))
         self._intent = Intent(self._watch, blocks)
         self._busy: set[str] = set()
         # Those whose start is decided, and not over; and those that have just failed to be stopped.
@@ -131,6 +135,7 @@ class Fleet:
     async def close(self) -> None:
         """Stop acting. The children run on, unless our unit is stopped for good."""
         self._acting = False
+        self._overdue.close()
         await self.health.close()
         for task in self._tasks:
             task.cancel()
@@ -426,6 +431,13 @@ class Fleet:
             asyncio.get_running_loop().call_later(_RETRY, self._try_again, mesh)
             raise
 
+    async def _kill(self, mesh: str) -> None:
+        log.warning("The bot of mesh %s does not stop: it is killed", mesh, extra=about(mesh))
+        try:
+            await self._units.start(names.kill_unit(mesh))
+        except RaveError as e:
+            log.warning("The bot of mesh %s could not be killed: %s", mesh, e, extra=about(mesh))
+
     async def _restart(self, mesh: str) -> None:
         async with self._turn:
             # It may have been kicked while it waited for its turn.
@@ -487,6 +499,7 @@ class Fleet:
     def _unit_changed(self, mesh: str, unit: UnitState) -> None:
         record = self._record(mesh)
         old, record.unit = record.unit, unit
+        self._overdue.unit_changed(mesh, unit)
         record.last_exit = how_ended(unit) or record.last_exit
         if old.main_pid not in (0, unit.main_pid) or not unit.running:
             # Another process, or none: what the last one said no longer holds. Its last words are kept. (The first

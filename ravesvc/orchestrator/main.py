@@ -203,6 +203,7 @@ class _Parent:
             blocks=self._blocks,
             limit=settings.max_processes,
             interval=settings.status_poll_interval,
+            stop_limit=settings.shutdown_timeout + names.STOP_GRACE_S,
             changed=self._show,
             leave=self._leave,
             answers=self._answers,

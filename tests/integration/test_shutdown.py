@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from testbed.machine import Machine, installed_root
 
 from ravesvc import names
-from tests.integration.conftest import Site, eventually
+from tests.integration.conftest import Figure, Site, eventually
 from tests.integration.test_blocklist import blocklist, entries
 
 # Ready, alive, and deaf to SIGTERM.
@@ -21,6 +23,19 @@ async def main():
     await feed_watchdog()
 asyncio.run(main())
 """
+
+# Taken over: it is deaf to SIGTERM, wants no watchdog, and asks for ten minutes more again and again.
+_CLINGING = """
+import signal, time
+from ravesvc.notify import notify
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+notify("READY=1")
+while True:
+    notify("WATCHDOG_USEC=0", "EXTEND_TIMEOUT_USEC=600000000")
+    time.sleep(0.2)
+"""
+# The same, from a bot that has told systemd that it stops, for which ExecStop= is left out.
+_CLINGING_UNASKED = _CLINGING.replace('notify("WATCHDOG', 'notify("STOPPING=1", "WATCHDOG')
 
 STOP = "systemctl stop rave-orchestrator.service rave-meshes.target"
 
@@ -114,6 +129,56 @@ def test_a_child_that_does_not_stop_is_killed_after_the_time_out(site: Site) -> 
     site.sh("systemctl start rave-orchestrator")
     site.control.wait(connected=[stubborn, other])
     assert entries(site) == {}, "it was no crash"
+
+
+def cling(site: Site, program: str) -> tuple[str, str]:
+    """Two bots, of which the first is one that clings."""
+    site.set_options(shutdown_timeout="2s", process_restart_delay="100ms")
+    clinging, other = site.run_fleet(2)
+    site.break_program(clinging, program)
+    site.sh(f"systemctl kill -s KILL {names.mesh_unit(clinging)}")
+    eventually(lambda: site.unit(clinging, "TimeoutStopUSec") == "2s", "the limit is in force")
+    eventually(lambda: site.unit(clinging, "NRestarts") == "1", "it is another program")
+    eventually(lambda: site.unit(clinging, "ActiveState") in ("active", "deactivating"), "which is ready")
+    return clinging, other
+
+
+@pytest.mark.parametrize("program", [_CLINGING, _CLINGING_UNASKED], ids=["deaf", "stopping"])
+def test_a_bot_that_asks_for_more_time_does_not_hold_up_its_stop(site: Site, figure: Figure, program: str) -> None:
+    clinging, other = cling(site, program)
+    pid = site.unit(other, "MainPID")
+    begun = time.monotonic()
+    site.sh(f"systemctl stop {names.mesh_unit(clinging)}", timeout=30)
+    elapsed = time.monotonic() - begun
+    figure(f"one bot that asks for more time is gone {elapsed:.1f} s after its stop, with a limit of 2 s")
+    assert elapsed < 12
+    assert site.unit(other, "MainPID") == pid
+    assert "does not stop" in site.sh("journalctl -b -o cat -u rave-orchestrator")
+
+
+@pytest.mark.parametrize("stop", [STOP, "systemctl restart rave-orchestrator; " + STOP], ids=["stop", "restart"])
+def test_a_bot_that_asks_for_more_time_does_not_hold_up_the_drain(site: Site, figure: Figure, stop: str) -> None:
+    _, other = cling(site, _CLINGING)
+    begun = time.monotonic()
+    site.sh(stop, timeout=30)
+    elapsed = time.monotonic() - begun
+    figure(f"with a bot that asks for more time the drain takes {elapsed:.1f} s, with a limit of 2 s")
+    assert elapsed < 15
+    nothing_runs(site)
+    assert site.control.mesh(other)["ended"][-1]["code"] == 1000, "the others did not have to wait for it"
+
+
+def test_a_bot_that_asks_for_more_time_does_not_hold_up_the_end_of_the_machine(
+    packages: list[Path], figure: Figure
+) -> None:
+    with Machine(installed_root(packages)) as booted:
+        site = Site(booted)
+        site.set_up()
+        cling(site, _CLINGING)
+        begun = time.monotonic()
+        booted.run(["systemctl", "--no-block", "poweroff"])
+        eventually(lambda: not Path(f"/proc/{booted.leader}/exe").exists(), "the machine has ended", 40)
+        figure(f"with a bot that asks for more time the machine is off after {time.monotonic() - begun:.1f} s")
 
 
 def test_all_are_closed_at_the_same_time(site: Site) -> None:

@@ -88,6 +88,7 @@ class Site:
             blocks=self.blocks,
             limit=limit,
             interval=30.0,
+            stop_limit=15.0,
             changed=self._changed,
             leave=self._leave,
             answers=self._answers,

@@ -80,8 +80,9 @@ def test_the_manual_page_lists_every_exit_status() -> None:
 def test_a_child_is_part_of_the_target_and_not_of_the_parent() -> None:
     assert values("rave-mesh@.service", "PartOf") == [names.TARGET_UNIT]
     assert names.TARGET_UNIT in values("rave-mesh@.service", "After")
-    for key in ("BindsTo", "Requires", "Wants"):
+    for key in ("BindsTo", "Requires"):
         assert not values("rave-mesh@.service", key)
+    assert values("rave-mesh@.service", "Wants") == ["rave-meshes-stop.service"]
     assert value(names.TARGET_UNIT, "StopWhenUnneeded") == "yes"
     assert names.TARGET_UNIT in values(names.ORCHESTRATOR_UNIT, "Wants")
     # A target that somebody stopped alone comes back.
@@ -158,7 +159,9 @@ def test_units_run_as_users_that_the_package_makes() -> None:
     services = list((ROOT / "units").glob("*.service"))
     assert len(services) >= 2
     for service in services:
-        assert value(service.name, "User") in users()
+        # These two ask systemd to kill bots, which root alone may.
+        if service.name not in ("rave-kill@.service", "rave-meshes-stop.service"):
+            assert value(service.name, "User") in users()
 
 
 def test_no_bot_can_signal_another() -> None:
@@ -177,6 +180,17 @@ def test_how_a_bot_has_ended_is_noted_where_the_parent_looks() -> None:
     assert "%S/rave/ended/%i.${MONITOR_EXIT_STATUS}" in values(noting, "ExecStart")
     # A bot must have no more to do at its start, or when it stops as it is told.
     assert not [key for key, _ in unit("rave-mesh@.service") if key in ("ExecStartPre", "ExecStopPost", "OnSuccess")]
+
+
+def test_a_bot_that_does_not_stop_is_killed_when_systemd_has_had_its_turn() -> None:
+    settings, _ = config.read("", "rave.yaml")
+    assert settings
+    default = f"WAIT={settings.shutdown_timeout + names.STOP_GRACE_S:g}s"
+    assert value("rave-meshes-stop.service", "Environment") == default
+    assert prepare.stop_drop_in(settings).splitlines()[1:] == ["[Service]", f"Environment={default}"]
+    assert prepare.STOP_DROP_IN.parent.name == "rave-meshes-stop.service.d"
+    assert value("rave-meshes-stop.service", "PartOf") == names.TARGET_UNIT
+    assert (ROOT / "units" / names.kill_unit("")).is_file()
 
 
 @pytest.mark.parametrize("service", ["rave-mesh@.service", names.ORCHESTRATOR_UNIT, names.MEDIA_UNIT])
@@ -346,14 +360,22 @@ def polkit_rule() -> str:
     ],
 )
 def test_the_polkit_rule_is_for_mesh_units(polkit_rule: str, text: str, *, allowed: bool) -> None:
-    (pattern,) = re.findall(r"= /(\^.*\$)/;", polkit_rule)
+    pattern, killing = re.findall(r"= /(\^.*\$)/;", polkit_rule)
     assert (re.search(pattern, text) is not None) is allowed
     assert (names.mesh_of_unit(text) is not None) is allowed
+    assert not re.search(killing, text)
 
 
 def test_the_polkit_rule_is_for_four_verbs(polkit_rule: str) -> None:
     (verbs,) = re.findall(r"var verbs = \[(.*)\];", polkit_rule)
     assert re.findall(r'"(.*?)"', verbs) == ["start", "stop", "try-restart", "reset-failed"]
+
+
+def test_the_polkit_rule_lets_bots_be_killed_by_the_unit_for_that_alone(polkit_rule: str) -> None:
+    _, killing = re.findall(r"= /(\^.*\$)/;", polkit_rule)
+    assert re.search(killing, names.kill_unit(MESH))
+    assert not re.search(killing, names.kill_unit("x"))
+    assert re.findall(r'kill.test.*"verb"\) === "(.*)"', polkit_rule) == ["start"]
 
 
 def test_the_polkit_rule_is_not_for_transient_units(polkit_rule: str) -> None:

@@ -81,6 +81,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(names, "AUTHORITIES_FILE", str(made.authorities))
     monkeypatch.setattr(prepare, "DROP_IN", made.drop_in)
     monkeypatch.setattr(prepare, "SERVICE_DROP_IN", made.service_drop_in)
+    monkeypatch.setattr(prepare, "STOP_DROP_IN", tmp_path / "stop.d" / "50-rave-yaml.conf")
     # Temporary directories are in /tmp, which the service does not see.
     monkeypatch.setattr(places, "HIDDEN", {Path("/home"): ""})
     monkeypatch.setattr(prepare, "SYSTEMCTL", str(made.systemctl))

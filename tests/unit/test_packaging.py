@@ -110,7 +110,7 @@ def test_of_what_is_the_operators_a_child_sees_its_commands_alone() -> None:
     hidden = f"{directory.parent}:ro,mode=0755"
     assert value("rave-mesh@.service", "TemporaryFileSystem") == hidden
     # What is inaccessible could not be opened again below.
-    assert values("rave-mesh@.service", "InaccessiblePaths") == ["-/run/rave", "-/var/lib/rave"]
+    assert values("rave-mesh@.service", "InaccessiblePaths")[:2] == ["-/run/rave", "-/var/lib/rave"]
     assert value("rave-mesh@.service", "BindReadOnlyPaths") == f"-{directory}"
     tmpfiles = (ROOT / "packaging/tmpfiles/rave-orchestrator.conf").read_text()
     assert re.search(rf"^d +{directory} +0755 root root", tmpfiles, re.M)
@@ -168,8 +168,34 @@ def test_no_bot_can_signal_another() -> None:
     filters = [text for key, text in unit("rave-mesh@.service") if key == "SystemCallFilter"]
     (denied,) = [text[1:].split() for text in filters[1:] if text.startswith("~") and "kill" in text]
     assert set(denied) == {"kill", "tkill", "tgkill", "pidfd_send_signal", "rt_sigqueueinfo", "rt_tgsigqueueinfo"}
-    # Then it cannot abort itself either, and the watchdog has to do it.
+    # Then it can't abort itself either, and the watchdog has to do it.
     assert timespan.parse(value("rave-mesh@.service", "TimeoutAbortSec")) <= 5
+
+
+IO_URING = {"io_uring_setup", "io_uring_enter", "io_uring_register"}
+
+
+def denied_calls(service: str) -> set[str]:
+    """The system calls that a unit names in order to deny them."""
+    filters = [text for key, text in unit(service) if key == "SystemCallFilter"]
+    return {call for text in filters if text.startswith("~") for call in text[1:].split()}
+
+
+@pytest.mark.parametrize(
+    "service", ["rave-mesh@.service", "rave-simulator.service", names.ORCHESTRATOR_UNIT, names.MEDIA_UNIT]
+)
+def test_no_service_gets_past_its_filters_by_io_uring(service: str) -> None:
+    assert denied_calls(service) >= IO_URING
+
+
+def test_no_bot_opens_a_door_or_meets_another() -> None:
+    assert denied_calls("rave-mesh@.service") >= {
+        "bind", "listen", "accept", "accept4", "flock", "@keyring", "ptrace", "pidfd_getfd", "process_vm_readv",
+    }  # fmt: skip
+    assert set(values("rave-mesh@.service", "InaccessiblePaths")) >= {"-/dev/shm", "-/dev/mqueue", "-/run/lock"}
+    # Threads count as well.
+    assert value("rave-mesh@.service", "LimitNPROC") == value("rave-mesh@.service", "TasksMax")
+    assert int(value("rave-mesh@.service", "LimitNOFILE")) <= 64
 
 
 def test_how_a_bot_has_ended_is_noted_where_the_parent_looks() -> None:

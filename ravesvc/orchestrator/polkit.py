@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import pwd
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ravesvc.bus import Bus, Call, Variant
 from ravesvc.errors import Code, RaveError
@@ -17,9 +20,37 @@ _POLKIT = (
 _ALLOW_USER_INTERACTION = 1
 # A person may have to type a password.
 _INTERACTIVE_TIMEOUT = 120.0
-# Strangers must not use up the calls that the bus lets us have under way, or root would have to wait for them.
-_PROMPTS_AT_ONCE = 8
-_CHECKS_AT_ONCE = 32
+# Calls of polkit under way at once, in all and by one user. The bus lets us have 128: strangers together must not use
+# them up, or root would have to wait, and one of them must leave some to the others.
+_PROMPTS, _PROMPTS_PER_USER = 16, 4
+_CHECKS, _CHECKS_PER_USER = 48, 12
+
+
+class _Slots:
+    """How many calls may be under way, in all and for one user. A caller who finds none free is refused at once."""
+
+    def __init__(self, total: int, per_user: int) -> None:
+        self._total = total
+        self._per_user = per_user
+        self._taken: Counter[int] = Counter()
+
+    @contextmanager
+    def taken(self, user: int) -> Iterator[None]:
+        """Have one for the time of a block; raises `RaveError` (RateLimited) when none is free."""
+        if self._taken[user] >= self._per_user:
+            self._refuse("too many of your calls wait for polkit")
+        if self._taken.total() >= self._total:
+            self._refuse("too many callers wait for polkit")
+        self._taken[user] += 1
+        try:
+            yield
+        finally:
+            self._taken[user] -= 1
+            # Drops users that have none, of whom there may be any number in the course of time.
+            self._taken = +self._taken
+
+    def _refuse(self, why: str) -> None:
+        raise RaveError(Code.RATE_LIMITED, why, hint="try again in a while")
 
 
 class Authority:
@@ -27,14 +58,16 @@ class Authority:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._prompts = asyncio.Semaphore(_PROMPTS_AT_ONCE)
-        self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
+        self._prompts = _Slots(_PROMPTS, _PROMPTS_PER_USER)
+        self._checks = _Slots(_CHECKS, _CHECKS_PER_USER)
 
     async def __call__(self, call: Call, action: str | None) -> None:
         """Raise `RaveError` (AccessDenied) unless the caller has the right. A method without an action is refused."""
         if action is None:
             raise RaveError(Code.ACCESS_DENIED, f"{call.member} names no right that would allow it")
-        if await self._is_root(call) or await self._allows(call, action):
+        user = await self._user(call)
+        # A caller that has vanished gets nothing.
+        if user == 0 or (user is not None and await self._allows(call, user, action)):
             return
         raise RaveError(
             Code.ACCESS_DENIED, f"{call.member} needs the right {action}", hint="try as root, or with sudo"
@@ -52,10 +85,6 @@ class Authority:
         except KeyError:
             return f"user {user}"
 
-    async def _is_root(self, call: Call) -> bool:
-        # A caller that has vanished gets nothing.
-        return await self._user(call) == 0
-
     async def _user(self, call: Call) -> int | None:
         try:
             (user,) = await self._bus.call(*_BUS, "GetConnectionUnixUser", "s", call.sender)
@@ -63,14 +92,12 @@ class Authority:
             return None
         return int(user)
 
-    async def _allows(self, call: Call, action: str) -> bool:
+    async def _allows(self, call: Call, user: int, action: str) -> bool:
         subject = ["system-bus-name", {"name": Variant("s", call.sender)}]
         flags = _ALLOW_USER_INTERACTION if call.interactive else 0
         slots = self._prompts if call.interactive else self._checks
-        if slots.locked():
-            raise RaveError(Code.RATE_LIMITED, "too many callers wait for polkit", hint="try again in a while")
-        try:
-            async with slots:
+        with slots.taken(user):
+            try:
                 (result,) = await self._bus.call(
                     *_POLKIT,
                     "CheckAuthorization",
@@ -82,7 +109,7 @@ class Authority:
                     "",
                     timeout=_INTERACTIVE_TIMEOUT if call.interactive else 25.0,
                 )
-        except RaveError as e:
-            hint = "is polkit installed and running? root may do it all the same"
-            raise RaveError(Code.ACCESS_DENIED, f"polkit did not answer: {e.message}", hint=hint) from e
+            except RaveError as e:
+                hint = "is polkit installed and running? root may do it all the same"
+                raise RaveError(Code.ACCESS_DENIED, f"polkit did not answer: {e.message}", hint=hint) from e
         return bool(result[0])

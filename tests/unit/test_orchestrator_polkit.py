@@ -150,28 +150,72 @@ def test_a_polkit_that_fails_refuses(run: Run, bus_address: str) -> None:
     run(body())
 
 
-@pytest.mark.parametrize(("interactive", "slots"), [(True, 8), (False, 32)], ids=["prompts", "checks"])
-def test_strangers_do_not_keep_root_waiting(run: Run, bus_address: str, *, interactive: bool, slots: int) -> None:
+SLOTS = pytest.mark.parametrize(
+    ("interactive", "per_user", "total"), [(True, 4, 16), (False, 12, 48)], ids=["prompts", "checks"]
+)
+
+
+async def fill(polkit: FakePolkit, authority: Authority, call: Call, number: int) -> list[asyncio.Task[None]]:
+    """Have so many more calls wait for polkit."""
+    before = len(polkit.asked)
+    waiting = [asyncio.create_task(authority(call, PolkitAction.OPERATE)) for _ in range(number)]
+    await until(lambda: len(polkit.asked) == before + number)
+    return waiting
+
+
+async def refused(polkit: FakePolkit, authority: Authority, call: Call) -> str:
+    """Why a call is refused, of which polkit hears nothing."""
+    before = len(polkit.asked)
+    with pytest.raises(RaveError) as e:
+        await asyncio.wait_for(authority(call, PolkitAction.OPERATE), 5)
+    assert e.value.code is Code.RATE_LIMITED
+    assert len(polkit.asked) == before
+    return e.value.message
+
+
+@SLOTS
+def test_one_user_leaves_slots_to_the_others(
+    run: Run, bus_address: str, *, interactive: bool, per_user: int, total: int
+) -> None:
     async def body() -> None:
         async with polkit_on(bus_address, 1000) as (polkit, authority, caller, _):
             polkit.gate.clear()
             call = calling(caller.unique_name, interactive=interactive)
-            waiting = [asyncio.create_task(authority(call, PolkitAction.OPERATE)) for _ in range(slots)]
-            await until(lambda: len(polkit.asked) == slots)
-            with pytest.raises(RaveError) as e:
-                await authority(call, PolkitAction.OPERATE)
-            assert e.value.code is Code.RATE_LIMITED
-            assert len(polkit.asked) == slots
+            waiting = await fill(polkit, authority, call, per_user)
+            assert await refused(polkit, authority, call) == "too many of your calls wait for polkit"
+            let_user_be(authority._bus, 1001)
+            waiting += await fill(polkit, authority, call, 1)
             # Who types no password does not wait for those who do, nor the other way round.
+            let_user_be(authority._bus, 1000)
             other = calling(caller.unique_name, interactive=not interactive)
-            waiting.append(asyncio.create_task(authority(other, PolkitAction.OPERATE)))
-            await until(lambda: len(polkit.asked) == slots + 1)
+            waiting += await fill(polkit, authority, other, 1)
+            polkit.gate.set()
+            await asyncio.gather(*waiting)
+            await authority(call, PolkitAction.OPERATE)
+
+    run(body())
+
+
+@SLOTS
+def test_strangers_together_do_not_keep_root_waiting(
+    run: Run, bus_address: str, *, interactive: bool, per_user: int, total: int
+) -> None:
+    async def body() -> None:
+        async with polkit_on(bus_address, 1000) as (polkit, authority, caller, _):
+            polkit.gate.clear()
+            call = calling(caller.unique_name, interactive=interactive)
+            waiting = []
+            for user in range(1000, 1000 + total // per_user):
+                let_user_be(authority._bus, user)
+                waiting += await fill(polkit, authority, call, per_user)
+            let_user_be(authority._bus, 2000)
+            assert await refused(polkit, authority, call) == "too many callers wait for polkit"
             let_user_be(authority._bus, 0)
             await authority(call, PolkitAction.OPERATE)
             assert not any(task.done() for task in waiting)
             polkit.gate.set()
             await asyncio.gather(*waiting)
-            let_user_be(authority._bus, 1000)
+            let_user_be(authority._bus, 2000)
             await authority(call, PolkitAction.OPERATE)
 
     run(body())

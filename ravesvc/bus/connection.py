@@ -10,15 +10,14 @@ from typing import Any, NamedTuple
 
 from ravesvc.bus import faults
 from ravesvc.bus.faults import Refusal
+from ravesvc.bus.header import Header, Kind, read_header
 from ravesvc.bus.interface import Call, Interface, Method
 from ravesvc.bus.matching import DAEMON, DAEMON_PATH, Handler, Matches
 from ravesvc.bus.message import (
     ALLOW_INTERACTIVE_AUTHORIZATION,
     MAX_FRAME,
     NO_REPLY_EXPECTED,
-    Kind,
     Message,
-    answered,
     decode,
     encode,
 )
@@ -249,55 +248,59 @@ class Bus:
             self.lost.set_result(None)
 
     def _on_frame(self, frame: bytes, fds: list[int]) -> None:
-        if (pending := self._pending.get(answered(frame))) and len(frame) > pending.largest:
+        """Take a frame and its descriptors. What its header already tells to be of no use is not decoded."""
+        header = read_header(frame)
+        if header is None:
             close_fds(fds)
-            if not pending.future.done():
-                pending.future.set_exception(_TooLargeError(len(frame)))
-            return
-        message = decode(frame, fds)
-        if message is None:
-            return
-        if message.kind is Kind.CALL:
-            self._on_call(message)
-        elif message.kind is Kind.SIGNAL:
-            self._matches.dispatch(message)
-            message.close_fds()
+        elif header.kind is Kind.CALL:
+            self._on_call(header, frame, fds)
+        elif header.kind is Kind.SIGNAL:
+            self._on_signal(header, frame, fds)
         else:
-            self._on_reply(message)
+            self._on_reply(header, frame, fds)
 
-    def _on_reply(self, reply: Message) -> None:
-        pending = self._pending.get(reply.reply_serial)
-        if pending is None:
-            reply.close_fds()
-            return
-        destination, _, future = pending
-        # Nobody but the daemon, which answers for itself and for those that are gone, may answer in another's
-        # place. Who owns a well-known name only the daemon knows; it lets no reply pass that nobody waits for.
-        well_known = destination != DAEMON and not destination.startswith(":")
-        expected = well_known or reply.sender in (DAEMON, destination)
-        if expected and not future.done():
-            future.set_result(reply)
-        else:
-            reply.close_fds()
+    def _on_signal(self, header: Header, frame: bytes, fds: list[int]) -> None:
+        if not self._matches.wanted(header):
+            close_fds(fds)
+        elif signal := decode(frame, fds):
+            self._matches.dispatch(signal)
+            signal.close_fds()
 
-    def _on_call(self, call: Message) -> None:
+    def _on_reply(self, header: Header, frame: bytes, fds: list[int]) -> None:
+        pending = self._pending.get(header.reply_serial)
+        if pending is None or pending.future.done() or not _may_answer(header.sender, pending.destination):
+            close_fds(fds)
+        elif len(frame) > pending.largest:
+            close_fds(fds)
+            pending.future.set_exception(_TooLargeError(len(frame)))
+        elif reply := decode(frame, fds):
+            pending.future.set_result(reply)
+
+    def _on_call(self, call: Header, frame: bytes, fds: list[int]) -> None:
         try:
             target = self._objects.route(call)
             if isinstance(target, Standard):
-                self._answer(call, target.returns, target.answer(self._objects, call))
+                self._answer_standard(target, frame, fds)
             elif self._served[call.sender] < _MAX_SERVED:
-                self._serve(call, *target)
-                return  # the task has the message now
+                self._serve(call, frame, fds, *target)
+                return  # the task has the descriptors now
             else:
                 self._refuse(call, faults.LIMITS_EXCEEDED, f"{call.sender} has too many calls running")
         except Refusal as e:
             self._refuse(call, e.error_name, str(e))
         except Exception:  # noqa: BLE001 - a caller must not see our insides
             self._fail(call)
-        call.close_fds()
+        close_fds(fds)
 
-    def _serve(self, call: Message, interface: Interface, method: Method) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(call, interface, method))
+    def _answer_standard(self, target: Standard, frame: bytes, fds: list[int]) -> None:
+        call = _decoded(frame, fds)
+        try:
+            self._answer(call, target.returns, target.answer(self._objects, call))
+        finally:
+            call.close_fds()
+
+    def _serve(self, call: Header, frame: bytes, fds: list[int], interface: Interface, method: Method) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(call, frame, fds, interface, method))
         self._serving.add(task)
         self._served[call.sender] += 1
 
@@ -306,47 +309,57 @@ class Bus:
             self._served[call.sender] -= 1
             if not self._served[call.sender]:
                 del self._served[call.sender]
-            call.close_fds()
+            close_fds(fds)  # of a call that was not decoded
 
         task.add_done_callback(done)
 
-    async def _run(self, message: Message, interface: Interface, method: Method) -> None:
+    async def _run(self, header: Header, frame: bytes, fds: list[int], interface: Interface, method: Method) -> None:
+        """Serve a call; what it brings along is decoded once its caller is allowed to call."""
         call = Call(
-            sender=message.sender,
-            interactive=bool(message.flags & ALLOW_INTERACTIVE_AUTHORIZATION),
-            path=message.path,
-            member=message.member,
+            sender=header.sender,
+            interactive=bool(header.flags & ALLOW_INTERACTIVE_AUTHORIZATION),
+            path=header.path,
+            member=header.member,
         )
         try:
             await interface.authorize(call, method.action)
-            result = await method.function(interface, call, *message.body)
-            body = [] if not method.returns else [result] if len(method.returns) == 1 else list(result)
+            message = _decoded(frame, fds)
             try:
-                self._answer(message, method.returns, body)
+                await self._execute(call, message, interface, method)
             finally:
-                # What was sent are duplicates.
-                close_fds([value for kind, value in zip(method.returns.values(), body, strict=False) if kind == "h"])
+                message.close_fds()
+        except Refusal as e:
+            self._refuse(header, e.error_name, str(e))
         except RaveError as e:
-            self._refuse(message, faults.error_name(e), str(e))
+            self._refuse(header, faults.error_name(e), str(e))
         except asyncio.CancelledError:
-            self._refuse(message, faults.CANCELLED, "the call was cancelled")
+            self._refuse(header, faults.CANCELLED, "the call was cancelled")
             raise
         except Exception:  # noqa: BLE001 - a caller must not see our insides
-            self._fail(message)
+            self._fail(header)
 
-    def _answer(self, call: Message, returns: dict[str, str], body: list[Any]) -> None:
+    async def _execute(self, call: Call, message: Message, interface: Interface, method: Method) -> None:
+        result = await method.function(interface, call, *message.body)
+        body = [] if not method.returns else [result] if len(method.returns) == 1 else list(result)
+        try:
+            self._answer(message, method.returns, body)
+        finally:
+            # What was sent are duplicates.
+            close_fds([value for kind, value in zip(method.returns.values(), body, strict=False) if kind == "h"])
+
+    def _answer(self, call: Header, returns: dict[str, str], body: list[Any]) -> None:
         self._reply(call, Kind.RETURN, "", "".join(returns.values()), body)
 
-    def _fail(self, call: Message) -> None:
+    def _fail(self, call: Header) -> None:
         """Log the exception of now; the caller gets no more of it than where to look."""
         incident = new_incident()
         _log.exception("%s", with_incident(f"{call.member} at {call.path} failed", incident))
         self._refuse(call, faults.INTERNAL, with_incident("internal error, see the log", incident))
 
-    def _refuse(self, call: Message, error_name: str, text: str) -> None:
+    def _refuse(self, call: Header, error_name: str, text: str) -> None:
         self._reply(call, Kind.ERROR, error_name, "s", [text])
 
-    def _reply(self, call: Message, kind: Kind, error_name: str, signature: str, body: list[Any]) -> None:
+    def _reply(self, call: Header, kind: Kind, error_name: str, signature: str, body: list[Any]) -> None:
         if call.flags & NO_REPLY_EXPECTED:
             return
         self._send(
@@ -360,3 +373,21 @@ class Bus:
                 body=body,
             )
         )
+
+
+def _may_answer(sender: str, destination: str) -> bool:
+    """Whether a reply of `sender` may be one to a call of `destination`.
+
+    Nobody but the daemon, which answers for itself and for those that are gone, may answer in another's place. Who
+    owns a well-known name only the daemon knows; it lets no reply pass that nobody waits for.
+    """
+    well_known = destination != DAEMON and not destination.startswith(":")
+    return well_known or sender in (DAEMON, destination)
+
+
+def _decoded(frame: bytes, fds: list[int]) -> Message:
+    """The call in a frame; raises `Refusal` for one that can't be read or is too large."""
+    message = decode(frame, fds)
+    if message is None:
+        raise Refusal(faults.INVALID_ARGS, "the arguments can't be read, or have more than 64 kB")
+    return message

@@ -1,8 +1,9 @@
 """Match rules: which signals reach which handler.
 
 The daemon's filter is not enough: anybody may address a signal to us directly, past every rule. So each signal is
-compared with the rule again, and with the sender's name above all. A signal carries its sender's unique name; for a
-rule that names a well-known one, the name's owner is tracked in the daemon's own order of events.
+compared with the rules again, and with the sender's name above all: by its header, before its body is decoded. A
+signal carries its sender's unique name; for a rule that names a well-known one, the name's owner is tracked in the
+daemon's own order of events.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ravesvc.bus.header import Header
 from ravesvc.bus.message import Message
 from ravesvc.errors import RaveError
 
@@ -54,17 +56,28 @@ def parse(rule: str) -> dict[str, str]:
     return fields
 
 
-def fits(fields: dict[str, str], message: Message, sender: str) -> bool:
-    """Whether a signal has all that a rule asks for; `sender` is the unique name of the sender that it asks for."""
+def fits_header(fields: dict[str, str], header: Header, sender: str) -> bool:
+    """Whether a signal has what a rule asks for, arguments aside; `sender` is the unique name that it asks for."""
     return (
-        fields.get("member", message.member) == message.member
-        and fields.get("interface", message.interface) == message.interface
-        and sender == message.sender
-        and fields.get("path", message.path) == message.path
-        and ("path_namespace" not in fields or _below(message.path, fields["path_namespace"].rstrip("/"), "/"))
+        fields.get("member", header.member) == header.member
+        and fields.get("interface", header.interface) == header.interface
+        and sender == header.sender
+        and fields.get("path", header.path) == header.path
+        and ("path_namespace" not in fields or _below(header.path, fields["path_namespace"].rstrip("/"), "/"))
+    )
+
+
+def fits(fields: dict[str, str], message: Message, sender: str) -> bool:
+    """Whether a signal has all that a rule asks for, arguments included."""
+    return (
+        fits_header(fields, message, sender)
         and ("arg0" not in fields or _first(message) == fields["arg0"])
         and ("arg0namespace" not in fields or _below(_first(message), fields["arg0namespace"], "."))
     )
+
+
+def _tells_owner(header: Header) -> bool:
+    return header.sender == DAEMON and header.member == "NameOwnerChanged"
 
 
 def _below(name: str, parent: str, separator: str) -> bool:
@@ -106,9 +119,15 @@ class Matches:
             raise
         return remove
 
+    def wanted(self, header: Header) -> bool:
+        """Whether a signal may be for any handler, as far as its header tells."""
+        return _tells_owner(header) or any(
+            fits_header(fields, header, self._sender_of(fields, header)) for fields, _ in self._rules
+        )
+
     def dispatch(self, message: Message) -> None:
         """Hand a signal to all handlers whose rule it fits. Their exceptions are logged and go no further."""
-        if message.sender == DAEMON and message.member == "NameOwnerChanged":
+        if _tells_owner(message):
             name, _, owner = message.body
             if name in self._followed:
                 self._owners[name] = owner
@@ -120,12 +139,16 @@ class Matches:
             body=message.body,
         )
         for fields, handler in self._rules.copy():
-            named = fields.get("sender", message.sender)
-            if fits(fields, message, self._owners.get(named, named)):
+            if fits(fields, message, self._sender_of(fields, message)):
                 try:
                     handler(signal)
                 except Exception:  # noqa: BLE001 - one handler's bug must not reach the others, or the connection
                     _log.exception("the handler of the signal %s failed", message.member)
+
+    def _sender_of(self, fields: dict[str, str], header: Header) -> str:
+        """The unique name of the sender that a rule asks for: any, or the owner of a well-known name by now."""
+        named = fields.get("sender", header.sender)
+        return self._owners.get(named, named)
 
     async def _follow(self, name: str) -> None:
         """Know the owner of a well-known name from now on (the daemon counts how often a rule was added)."""

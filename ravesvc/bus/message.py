@@ -9,13 +9,12 @@ from __future__ import annotations
 import io
 import logging
 import os
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ravesvc.bus.header import Header, Kind
 from ravesvc.bus.library import dbus_next as _lib
 from ravesvc.bus.library import unmarshaller as _unmarshaller
 from ravesvc.bus.transport import close_fds
@@ -45,15 +44,6 @@ _INTEGERS = {
 _CONVERTED = ("v", "h", "ay")
 
 
-class Kind(IntEnum):
-    """The message types."""
-
-    CALL = 1
-    RETURN = 2
-    ERROR = 3
-    SIGNAL = 4
-
-
 class Variant(NamedTuple):
     """A value for a `v` in what we send, with its signature. What we receive comes unpacked."""
 
@@ -61,26 +51,10 @@ class Variant(NamedTuple):
     value: Any
 
 
-# The code of the header field REPLY_SERIAL, and where the fields begin.
-_REPLY_SERIAL = 5
-_FIELDS = 16
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
+class Message(Header):
     """A message. `fds` are the descriptors in `body` of a received one, owned by whoever holds the message."""
 
-    kind: Kind
-    serial: int = 0
-    flags: int = 0
-    reply_serial: int = 0
-    sender: str = ""
-    destination: str = ""
-    path: str = ""
-    interface: str = ""
-    member: str = ""
-    error_name: str = ""
-    signature: str = ""
     body: Sequence[Any] = ()
     fds: tuple[int, ...] = ()
 
@@ -128,37 +102,6 @@ def _decode(frame: bytes, claims: _Claims) -> Message:
         body=body,
         fds=tuple(claims.claimed),
     )
-
-
-def answered(frame: bytes) -> int:
-    """The serial of the call that a frame answers, read from nothing but its header; 0 if it answers none."""
-    if frame[1] not in (Kind.RETURN, Kind.ERROR):
-        return 0
-    order = "<" if frame[0] == ord("l") else ">"
-    try:
-        return _find_reply_serial(frame, order)
-    except (IndexError, struct.error, ValueError):
-        return 0
-
-
-def _find_reply_serial(frame: bytes, order: str) -> int:
-    (size,) = struct.unpack_from(f"{order}I", frame, _FIELDS - 4)
-    at, end = _FIELDS, _FIELDS + size
-    while at < end:
-        # Each field is a code, a signature of one basic type, and the value, from a multiple of 8 on.
-        at = at + 7 & ~7
-        code, kind = frame[at], chr(frame[at + 2])
-        at += 4
-        if kind == "g":
-            at += frame[at] + 2
-        elif kind in "osu":
-            (value,) = struct.unpack_from(f"{order}I", frame, at)
-            if code == _REPLY_SERIAL and kind == "u":
-                return int(value)
-            at += 4 if kind == "u" else 4 + value + 1
-        else:
-            raise ValueError(kind)
-    return 0
 
 
 def encode(message: Message) -> tuple[bytes, list[int]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ravesvc.bus import faults
 from ravesvc.bus.faults import Refusal
+from ravesvc.bus.header import Header
 from ravesvc.bus.interface import PROPERTIES_INTERFACE, Emit, Interface, Method
 from ravesvc.bus.introspection import describe, node
 from ravesvc.bus.message import Message, Variant, is_object_path
@@ -61,7 +62,7 @@ class Objects:
         if self._managed(path):
             self._announce("InterfacesRemoved", "oas", path, list(gone))
 
-    def route(self, call: Message) -> tuple[Interface, Method] | Standard:
+    def route(self, call: Header) -> tuple[Interface, Method] | Standard:
         """The method that a call asks for; raises `Refusal` if there is none or its arguments don't fit."""
         found = self._find(call)
         takes = (found if isinstance(found, Standard) else found[1]).takes
@@ -72,7 +73,7 @@ class Objects:
             )
         return found
 
-    def _find(self, call: Message) -> tuple[Interface, Method] | Standard:
+    def _find(self, call: Header) -> tuple[Interface, Method] | Standard:
         standard = self._standard(call.path)
         exported = self._objects.get(call.path, {})
         if call.interface and call.interface not in exported and call.interface not in standard:

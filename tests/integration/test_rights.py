@@ -119,7 +119,8 @@ def test_a_title_gives_no_orders_to_systemd(site: Site) -> None:
 BURDEN = """
 import asyncio, sys
 from ravesvc.bus import Bus
-from ravesvc.bus.message import Kind, Message, encode
+from ravesvc.bus.header import Kind
+from ravesvc.bus.message import Message, encode
 async def main():
     bus = await Bus.connect()
     for destination in sys.argv[1:]:

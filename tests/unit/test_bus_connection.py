@@ -26,7 +26,8 @@ from ravesvc.bus import (
     policy_decides,
     transport,
 )
-from ravesvc.bus.message import Kind, Message, encode
+from ravesvc.bus.header import Header, Kind
+from ravesvc.bus.message import Message, encode
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
 from tests.unit.bus_fakes import Lamp, authenticate, connected, fake_bus, open_fds
@@ -218,9 +219,11 @@ def test_only_who_was_asked_may_answer(run: Run, bus_address: str) -> None:
             ]:
                 asked: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
                 bus._pending[77] = connection._Pending(destination, 1000, asked)
-                bus._on_reply(Message(kind=Kind.RETURN, reply_serial=77, sender=sender))
+                header = Header(kind=Kind.RETURN, reply_serial=77, sender=sender)
+                frame, _ = encode(Message(kind=Kind.RETURN, serial=1, reply_serial=77))
+                bus._on_reply(header, frame, [])
                 assert asked.done() is counts, (destination, sender)
-                bus._on_reply(Message(kind=Kind.RETURN, reply_serial=77, sender=sender))  # a second one
+                bus._on_reply(header, frame, [])  # a second one
             del bus._pending[77]
 
     run(body())
@@ -417,8 +420,8 @@ def test_an_oversized_call_is_not_served_and_an_oversized_reply_arrives(run: Run
             service.export(LAMP, lamp)
             say = (service.unique_name, LAMP, Lamp.interface, "Say", "su")
             with pytest.raises(RaveError) as e:
-                await client.call(*say, "x" * 70_000, 1, timeout=0.05)
-            assert e.value.code is Code.TIMEOUT
+                await client.call(*say, "x" * 70_000, 1)
+            assert e.value.attributes["error_name"] == "org.freedesktop.DBus.Error.InvalidArgs"
             assert await client.call(*say, "x" * 60_000, 20) == ["x" * 1_200_000, 60_000]
             assert len(lamp.calls) == 1
 
@@ -580,6 +583,47 @@ def test_a_method_without_action_is_refused(run: Run, bus_address: str) -> None:
     run(body())
 
 
+def test_nothing_is_decoded_of_a_message_that_its_header_refuses(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of 7000 words takes some 100 ms to decode, a header 0.05."""
+    words = ["x"] * 7000
+
+    async def polkit(call: Call, action: str | None) -> None:
+        raise RaveError(Code.ACCESS_DENIED, "polkit says no")
+
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            service.export(LAMP, Lamp(polkit))
+            decoded: list[str] = []
+            decode = connection.decode
+
+            def spy(frame: bytes, fds: list[int]) -> Message | None:
+                message = decode(frame, fds)
+                if message and message.kind in (Kind.CALL, Kind.SIGNAL):
+                    decoded.append(message.member)
+                return message
+
+            monkeypatch.setattr(connection, "decode", spy)
+
+            async def refused(path: str, interface: str, member: str, signature: str, *args: Any) -> str:
+                with pytest.raises(RaveError) as e:
+                    await client.call(service.unique_name, path, interface, member, signature, *args)
+                return str(e.value.attributes["error_name"]).rpartition(".")[2]
+
+            assert await refused("/nowhere", Lamp.interface, "Say", "as", words) == "UnknownObject"
+            assert await refused(LAMP, "org.example.Other1", "Say", "as", words) == "UnknownInterface"
+            assert await refused(LAMP, Lamp.interface, "Sing", "as", words) == "UnknownMethod"
+            assert await refused(LAMP, Lamp.interface, "Say", "as", words) == "InvalidArgs"
+            assert await refused(LAMP, Lamp.interface, "Say", "su", "x" * 60_000, 1) == "AccessDenied"
+            here = {"path": LAMP, "interface": Lamp.interface, "signature": "as", "body": [words]}
+            client._send(Message(kind=Kind.SIGNAL, serial=9, destination=service.unique_name, member="Dim", **here))
+            assert await client.call(service.unique_name, LAMP, "org.freedesktop.DBus.Peer", "Ping") == []
+            assert decoded == ["Ping"]
+
+    run(body())
+
+
 # Losing the bus
 
 
@@ -628,8 +672,8 @@ def test_a_reply_that_came_before_the_loss_counts(run: Run, bus_daemon: BusDaemo
         async with connected(bus_daemon.address) as (bus,):
             take_reply = bus._on_reply
 
-            def lose(reply: Message) -> None:
-                take_reply(reply)
+            def lose(header: Header, frame: bytes, fds: list[int]) -> None:
+                take_reply(header, frame, fds)
                 bus._end()
 
             bus._on_reply = lose  # type: ignore[method-assign]
@@ -735,8 +779,8 @@ def test_descriptors_of_a_reply_that_comes_as_its_caller_gives_up(run: Run, bus_
             )
             take_reply = client._on_reply
 
-            def give_up(reply: Message) -> None:
-                take_reply(reply)
+            def give_up(header: Header, frame: bytes, fds: list[int]) -> None:
+                take_reply(header, frame, fds)
                 assert calling.cancel()
 
             client._on_reply = give_up  # type: ignore[method-assign]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from ravesvc.bus import Bus, Signal
+from ravesvc.bus.header import Kind
 from ravesvc.bus.matching import Matches, fits, name_changes, parse
-from ravesvc.bus.message import Kind, Message
+from ravesvc.bus.message import Message
 from ravesvc.errors import Code, RaveError
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon

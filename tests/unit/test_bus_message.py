@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import struct
 import time
@@ -11,13 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravesvc.bus import message as message_module
-from ravesvc.bus.message import Kind, Message, Variant, answered, check, decode, encode
+from ravesvc.bus.header import Kind, read_header
+from ravesvc.bus.message import Message, Variant, check, decode, encode
 from ravesvc.names import PolkitAction
 from tests.unit.bus_fakes import open_fds
 
 
 def signal(signature: str, *body: Any) -> Message:
     return Message(kind=Kind.SIGNAL, serial=7, path="/a", interface="a.b", member="C", signature=signature, body=body)
+
+
+def answered(frame: bytes) -> int:
+    """The serial of the call that a frame answers, as its header says."""
+    header = read_header(frame)
+    return header.reply_serial if header else 0
 
 
 def round_trip(signature: str, *body: Any) -> list[Any]:
@@ -327,3 +335,48 @@ def test_big_endian() -> None:
     message = decode(frame, [])
     assert message
     assert list(message.body) == [77]
+
+
+FIELDS = b"\x01\x01o\0\x02\0\0\0/a\0" + bytes(5) + b"\x03\x01s\0\x01\0\0\0C\0"
+
+
+@pytest.mark.parametrize(
+    ("fields", "start"),
+    [
+        (FIELDS + bytes(6) + FIELDS[-10:], b"l\1\0\1"),
+        (FIELDS.replace(b"\x01\x01o", b"\x01\x01s"), b"l\1\0\1"),
+        (FIELDS.replace(b"C", b"\xff"), b"l\1\0\1"),
+        (FIELDS[:-1], b"l\1\0\1"),
+        (FIELDS, b"l\1\0\2"),
+        (FIELDS, b"l\5\0\1"),
+    ],
+    ids=["a field twice", "another type", "no UTF-8", "cut off", "another version", "another kind"],
+)
+def test_a_header_that_is_none_is_not_read(fields: bytes, start: bytes) -> None:
+    def frame(start: bytes, fields: bytes) -> bytes:
+        return start + struct.pack("<III", 0, 7, len(fields)) + fields
+
+    header = read_header(frame(b"l\1\0\1", FIELDS))
+    assert header
+    assert (header.kind, header.serial, header.path, header.member) == (Kind.CALL, 7, "/a", "C")
+    assert read_header(frame(start, fields)) is None
+
+
+def test_a_header_says_what_the_whole_message_says() -> None:
+    sent = Message(
+        kind=Kind.CALL,
+        serial=5,
+        flags=4,
+        destination="org.example.A",
+        path="/a/b",
+        interface="a.b",
+        member="C",
+        signature="asu",
+        body=[["x"], 1],
+    )
+    frame, fds = encode(sent)
+    header, message = read_header(frame), decode(frame, fds)
+    assert header
+    assert message
+    for field in dataclasses.fields(header):
+        assert getattr(header, field.name) == getattr(message, field.name) == getattr(sent, field.name)

@@ -42,6 +42,7 @@ from ravesvc.spelling import nearest
 
 T = TypeVar("T")
 
+ADMINS, OWNERS = "admins", "owners"
 MESH_MODES = ("invited", "public", "friends", "all")
 
 # The shipped one has 3 kB.
@@ -110,6 +111,7 @@ class Config:
     leave_when_alone: float
     blocklist_duration: float
     history_retention: float
+    admins_by_chat: str
     blocklist_persist_path: Path
     credentials_path: Path
     state_path: Path
@@ -299,6 +301,7 @@ def _config(top: _Section, places: Places) -> Config:
         leave_when_alone=top.duration("leave_when_alone", 180.0, least=0, most=86400),
         blocklist_duration=top.duration("blocklist_duration", 3600.0, least=1),
         history_retention=top.duration("history_retention", 90 * 86400.0, least=0),
+        admins_by_chat=top.choice("admins_by_chat", ADMINS, (ADMINS, OWNERS)),
         blocklist_persist_path=top.path("blocklist_persist_path", places.state / "blocklist.json"),
         credentials_path=top.path("credentials_path", places.state / "credentials.json"),
         state_path=top.path("state_path", places.state / "state.db"),

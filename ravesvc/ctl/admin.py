@@ -27,8 +27,8 @@ def _list(service: Service, _: argparse.Namespace) -> None:
         output.say("There are no admins.")
         return
     rows = [
-        # The service names the admins themselves when an operator has added them.
-        [str(user), "operator" if added_by in (0, user) else str(added_by), output.date(added_at)]
+        # The service names owners themselves as those who have added them, and 0 where that user was forgotten.
+        [str(user), "operator" if added_by == user else str(added_by or "-"), output.date(added_at)]
         for user, added_by, added_at in admins
     ]
     output.table(["USER", "ADDED BY", "SINCE"], rows)

@@ -15,6 +15,7 @@ from ravesvc.errors import RaveError, with_incident
 from ravesvc.media.video_list import videos_text
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks
+from ravesvc.orchestrator.chat_rules import ChatRules
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.desk import Desk
 from ravesvc.orchestrator.media import Videos
@@ -38,6 +39,7 @@ class BackendObject(Interface):
         claims: Claims,
         memory: RoomMemory,
         presence: Presence,
+        rules: ChatRules,
         videos: Videos[int],
         refresh: Callable[[], Awaitable[None]],
         entry_points: Callable[[], Sequence[EntryPoint]],
@@ -60,7 +62,7 @@ class BackendObject(Interface):
         super().__init__(verified)
         self._workers = workers
         self._videos = videos
-        self._desk = Desk(blocks, state, account, claims, memory, presence, refresh)
+        self._desk = Desk(blocks, state, account, claims, memory, presence, rules, refresh)
         self._entry_points = entry_points
         self._pause = pause
         self._chat_form = chat_form

@@ -18,6 +18,7 @@ from ravesvc.journal import about
 from ravesvc.orchestrator import arguments
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks
+from ravesvc.orchestrator.chat_rules import ChatRules
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.presence import Presence
 from ravesvc.orchestrator.room_memory import RoomMemory
@@ -68,6 +69,7 @@ class Desk:
         claims: Claims,
         memory: RoomMemory,
         presence: Presence,
+        rules: ChatRules,
         refresh: Callable[[], Awaitable[None]],
     ) -> None:
         """`refresh` has everything read again, everywhere."""
@@ -77,6 +79,7 @@ class Desk:
         self._claims = claims
         self._memory = memory
         self._presence = presence
+        self._rules = rules
         self._refresh = refresh
 
     def admins(self) -> frozenset[int]:
@@ -104,6 +107,7 @@ class Desk:
     async def add_admin(self, mesh: str, actor: int, user: int) -> bool:
         """Make somebody an admin. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
         async with self._acting(mesh, actor, "make admins"):
+            self._insist_on_owner(actor, mesh, "make admins")
             _insist_on_room(user, self._state.users)
             added = await self._state.add_admin(arguments.user_id(user), actor, actor=actor)
             if added:
@@ -123,8 +127,9 @@ class Desk:
             return added
 
     async def remove_admin(self, mesh: str, actor: int, user: int) -> bool:
-        """Take the right away. Raises AccessDenied, InvalidArgument, LastAdmin, StoreUnavailable."""
+        """Take the right away from one who is no owner. Raises as `add_admin`, and LastAdmin."""
         async with self._acting(mesh, actor, "remove admins"):
+            self._insist_on_owner(actor, mesh, "remove admins")
             removed = await self._state.remove_admin(arguments.user_id(user), actor=actor)
             if removed:
                 log.info("User %d in mesh %s has removed the admin %d", actor, mesh, user, extra=about(mesh))
@@ -267,6 +272,12 @@ class Desk:
         if actor not in self._state.admins:
             log.warning("User %d in mesh %s may not %s", actor, mesh, what, extra=about(mesh))
             raise RaveError(Code.ACCESS_DENIED, f"only admins may {what}")
+
+    def _insist_on_owner(self, actor: int, mesh: str, what: str) -> None:
+        """Refuse an admin who was made one from a room, if the options say so."""
+        if self._rules.owners_alone and actor not in self._state.owners:
+            log.warning("User %d in mesh %s is no owner, and may not %s", actor, mesh, what, extra=about(mesh))
+            raise RaveError(Code.ACCESS_DENIED, f"only owners may {what}")
 
     async def _insist_on_presence_if_logged_in(self, mesh: str, actor: int) -> None:
         """Refuse a user who is not in the mesh; of a session that Rave refuses nothing can be asked.

@@ -32,6 +32,7 @@ from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.backend import BackendObject
 from ravesvc.orchestrator.blocklist import BlocklistObject
 from ravesvc.orchestrator.blocks import Blocks, log_change
+from ravesvc.orchestrator.chat_rules import ChatRules
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.configfile import ConfigFile
 from ravesvc.orchestrator.discovery import Discovery
@@ -213,6 +214,7 @@ class _Parent:
         )
         authority = Authority(bus)
         claims = Claims(settings.advice.claim)
+        rules = ChatRules(admins_by_chat=settings.admins_by_chat)
         presence = Presence(self._access.users)
         self._memory = RoomMemory(
             self._state,
@@ -249,6 +251,7 @@ class _Parent:
             claims,
             self._memory,
             presence,
+            rules,
             Videos(HelperClient(), settings.videos),
             refresh=self._refresh,
             entry_points=lambda: self._entry_points,

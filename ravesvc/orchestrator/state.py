@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 from ravesvc.names import Announcement
@@ -112,6 +113,11 @@ class State:
         return _admins(self.last) if self.last else frozenset()
 
     @property
+    def owners(self) -> frozenset[int]:
+        """The user ids of those among the admins whom no chat user may remove."""
+        return frozenset(admin.user_id for admin in self.last.admins if admin.owner) if self.last else frozenset()
+
+    @property
     def users(self) -> frozenset[int]:
         """The user ids of all who are or were admins."""
         return frozenset(admin.user_id for admin in self.last.admins) if self.last else frozenset()
@@ -199,18 +205,27 @@ class State:
             raise _refusal("changes can't be saved", self.error or e) from e
 
     async def add_admin(self, user: int, added_by: int, *, actor: int | None = None) -> bool:
-        """Make somebody an admin; False if they are one already. For `actor` see the class."""
+        """Make somebody an admin, or by themselves an owner; False if they are that. For `actor` see the class."""
         admin = Admin(user_id=user, added_by=added_by, added_at=self._clock())
-        return await self._change_if(
-            lambda: self._store.add_admin(admin),
-            lambda old: old.with_admin(admin),
-            actor,
-        )
+
+        async def write() -> bool:
+            # Who asks is an admin already, and becomes no owner by naming themselves.
+            return actor != user and await self._store.add_admin(admin)
+
+        return await self._change_if(write, lambda old: old.with_admin(admin), actor)
 
     async def remove_admin(self, user: int, *, actor: int | None = None) -> bool:
-        """Take the right away; False if they have none. Raises `RaveError` (LastAdmin) too."""
+        """Take the right away; False if they have none. Raises `RaveError` (LastAdmin, AccessDenied) too."""
+
+        async def write() -> bool:
+            # They may have become one while this change waited for its turn.
+            if actor is not None and user in self.owners:
+                text = _("an owner can't be removed from a room")
+                raise RaveError(Code.ACCESS_DENIED, text, hint=_("an operator can do it, on the host"))
+            return await self._store.remove_admin(user)
+
         return await self._change_if(
-            lambda: self._store.remove_admin(user),
+            write,
             lambda old: old.without_admin(user),
             actor,
         )
@@ -304,7 +319,7 @@ class State:
             await self._store.replace(contents)
             replaced()
 
-        await self._change(write, lambda _: contents)
+        await self._change(write, lambda _old: contents)
 
     async def read_rooms(self, work: Callable[[Store], Awaitable[T]]) -> T:
         """What `work` reads of what rooms remember, which is no part of the copy."""

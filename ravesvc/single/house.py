@@ -21,6 +21,7 @@ from ravesvc.orchestrator import arguments, entrypoints
 from ravesvc.orchestrator.access import Access
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks, log_change
+from ravesvc.orchestrator.chat_rules import ChatRules
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.desk import Desk
 from ravesvc.orchestrator.discovery import Discovery
@@ -79,6 +80,7 @@ class House:
         self._discovery.hold(RaveError(Code.NOT_RUNNING, "it is still starting"))
         self._entry_points: list[EntryPoint] = []
         self._claims = Claims(settings.advice.claim)
+        rules = ChatRules(admins_by_chat=settings.admins_by_chat)
         presence = Presence(self._access.users)
         self._memory = RoomMemory(
             self._state,
@@ -87,7 +89,9 @@ class House:
             tell_forget=self._tell_forget,
             presence=presence,
         )
-        desk = Desk(self._blocks, self._state, self._account, self._claims, self._memory, presence, self._refresh)
+        desk = Desk(
+            self._blocks, self._state, self._account, self._claims, self._memory, presence, rules, self._refresh
+        )
         self._rooms = Rooms(
             settings,
             self._discovery.census,

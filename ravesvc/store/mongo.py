@@ -157,7 +157,8 @@ class MongoStore:
 
         async def add(database: AsyncDatabase[Document]) -> bool:
             entries = await self._entries(database, ADMINS)
-            if any(known.active and known.user_id == admin.user_id for _, known in entries):
+            active = [known for _, known in entries if known.active and known.user_id == admin.user_id]
+            if active and (not admin.owner or any(known.owner for known in active)):
                 return False
             await self._put(database, ADMINS, [admin])
             return True

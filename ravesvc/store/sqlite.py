@@ -316,7 +316,7 @@ def _add_admin(database: sqlite3.Connection, admin: Admin) -> bool:
     change = database.execute(
         "INSERT INTO admin_users VALUES (?, ?, ?, ?) ON CONFLICT (user_id) DO UPDATE SET"
         " added_by = excluded.added_by, added_at = excluded.added_at, is_active = excluded.is_active"
-        " WHERE NOT is_active",
+        " WHERE NOT is_active OR (excluded.added_by = user_id AND added_by <> user_id)",
         (admin.user_id, admin.added_by, _milliseconds(admin.added_at), admin.active),
     )
     return bool(change.rowcount)

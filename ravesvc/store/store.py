@@ -47,12 +47,21 @@ class Credentials:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Admin:
-    """Somebody who is, or was, an admin: removal only clears `active`."""
+    """Somebody who is, or was, an admin: removal only clears `active`.
+
+    Who was made one on the host, by ravectl or a code, is an owner, and named as the one who has added themselves. So
+    owners are told apart in every store that there is, of the guide's reference implementation too, without a field.
+    """
 
     user_id: int
     added_by: int
     added_at: datetime
     active: bool = True
+
+    @property
+    def owner(self) -> bool:
+        """Whether no chat user may remove them."""
+        return self.active and self.added_by == self.user_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,7 +194,10 @@ class Store(Protocol):
         """Delete them; False if there are none."""
 
     async def add_admin(self, admin: Admin) -> bool:
-        """Make somebody an admin; False, and nothing changed, if they are an active one already."""
+        """Make somebody an admin; False, and nothing changed, if they are an active one already.
+
+        An owner takes the place of an active one who is none.
+        """
 
     async def remove_admin(self, user_id: int) -> bool:
         """Clear `active`; False if they are no active admin. Raises LastAdmin for the only active one."""

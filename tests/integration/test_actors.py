@@ -55,3 +55,14 @@ def test_a_bot_that_was_taken_over_does_not_speak_for_admins_who_are_elsewhere(s
     assert str(ann) in site.sh("ravectl admin list")
     assert "666" not in site.sh("ravectl admin list")
     assert "for admins only now" in says(site, mesh, ADMIN, "?setperm ping admin"), "an admin who is there is heard"
+
+
+def test_an_owner_is_removed_on_the_host_alone(site: Site) -> None:
+    (mesh,) = site.run_fleet(1)
+    ann, bob = user_id(site, mesh, ADMIN), user_id(site, mesh, "bob")
+    site.sh(f"ravectl admin add {ann}")
+    assert "Now an admin" in says(site, mesh, ADMIN, f"?admin {bob}")
+    assert "an owner can't be removed from a room" in says(site, mesh, "bob", f"?admin {ann} remove").lower()
+    site.sh(f"ravectl admin add {bob}; ravectl admin remove {ann}")
+    assert "for admins only now" in says(site, mesh, "bob", "?setperm ping admin")
+    assert str(ann) not in site.sh("ravectl admin list")

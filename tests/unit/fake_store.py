@@ -96,7 +96,8 @@ class FakeStore:
     async def add_admin(self, admin: Admin) -> bool:
         active = {each.user_id for each in self.contents.admins if each.active}
         others = tuple(each for each in self.contents.admins if each.user_id != admin.user_id)
-        changed = admin.user_id not in active
+        owners = {each.user_id for each in self.contents.admins if each.owner}
+        changed = admin.user_id not in (owners if admin.owner else active)
         admins = (*others, admin) if changed else self.contents.admins
         await self._write("add_admin", dataclasses.replace(self.contents, admins=admins))
         return changed

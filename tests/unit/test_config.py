@@ -42,6 +42,7 @@ DEFAULTS = Config(
     leave_when_alone=180.0,
     blocklist_duration=3600.0,
     history_retention=7776000.0,
+    admins_by_chat="admins",
     blocklist_persist_path=Path("/var/lib/rave/blocklist.json"),
     credentials_path=Path("/var/lib/rave/credentials.json"),
     state_path=Path("/var/lib/rave/state.db"),
@@ -121,6 +122,7 @@ connection_failure_window: 30s
 leave_when_alone: 0
 blocklist_duration: 2d
 history_retention: 0
+admins_by_chat: owners
 blocklist_persist_path: /b.json
 credentials_path: /c.json
 state_path: /s.db
@@ -166,6 +168,7 @@ debug: yes
         leave_when_alone=0.0,
         blocklist_duration=172800.0,
         history_retention=0.0,
+        admins_by_chat="owners",
         blocklist_persist_path=Path("/b.json"),
         credentials_path=Path("/c.json"),
         state_path=Path("/s.db"),

@@ -65,7 +65,7 @@ def test_admins(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) 
         "USER  ADDED BY  SINCE\n"
         "101   operator  2024-01-08 10:00\n"
         "102   101       -\n"
-        "1030  operator  2024-01-08 10:00\n"
+        "1030  -         2024-01-08 10:00\n"
     )  # fmt: skip
     for changed, added, removed in ((True, "now", "no longer an"), (False, "already", "is no")):
         manager.changed = changed

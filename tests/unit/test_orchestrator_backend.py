@@ -21,6 +21,7 @@ from ravesvc.media.video_list import read_videos
 from ravesvc.names import Announcement
 from ravesvc.orchestrator import desk
 from ravesvc.orchestrator.backend import BackendObject
+from ravesvc.orchestrator.chat_rules import ChatRules
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.media import Videos
 from ravesvc.orchestrator.presence import Presence
@@ -175,7 +176,7 @@ class Child(Interface):
 class Site:
     """The backend over a store in memory, two children, and somebody else."""
 
-    def __init__(self, parent: Bus, child: Bus, other: Bus, stranger: Bus) -> None:
+    def __init__(self, parent: Bus, child: Bus, other: Bus, stranger: Bus, admins_by_chat: str = "admins") -> None:
         self.store = FakeStore(
             Contents(admins=(admin(ANN),), permissions=(permission("leave", requires_admin=False),))
         )
@@ -194,6 +195,7 @@ class Site:
         self.present = {MESH: {ANN, BOB, EVE}, OTHER: {ANN, BOB, EVE}}
         self.rave_error: RaveError | None = None
         presence = Presence(self._users)
+        self.rules = ChatRules(admins_by_chat=admins_by_chat)
         self.memory = RoomMemory(
             self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget, presence=presence
         )
@@ -208,6 +210,7 @@ class Site:
             self.claims,
             self.memory,
             presence,
+            self.rules,
             Videos(self.source, VideoOptions(searches_per_user=2)),
             self._refresh,
             lambda: self.entry_points,
@@ -241,9 +244,9 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def site_on(address: str, *, loaded: bool = True) -> AsyncIterator[Site]:
+async def site_on(address: str, *, loaded: bool = True, admins_by_chat: str = "admins") -> AsyncIterator[Site]:
     async with connected(address, 4) as (parent, child, other, stranger):
-        site = Site(parent, child, other, stranger)
+        site = Site(parent, child, other, stranger, admins_by_chat)
         if not loaded:
             site.store.failure = DOWN
         await site.state.start()
@@ -470,6 +473,36 @@ def test_a_bot_acts_for_no_admin_whom_rave_does_not_list_in_its_room(
                 assert "Rave does not list you" in said.message
             assert site.store.calls == ["open", "read"]
             assert (site.account.asked, site.refreshed) == ([], 0)
+
+    run(body())
+
+
+def test_admins_remove_each_other_and_no_owner(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            await site.state.add_admin(ANN, ANN)
+            await site.child.ask("AddAdmin", "tt", ANN, BOB)
+            await site.child.ask("AddAdmin", "tt", BOB, EVE)
+            error = await refused(site.child, "RemoveAdmin", "tt", EVE, ANN)
+            assert error.code is Code.ACCESS_DENIED
+            assert "an owner can't be removed" in error.message
+            assert await site.child.ask("RemoveAdmin", "tt", EVE, BOB) is True
+            assert site.state.admins == {ANN, EVE}
+
+    run(body())
+
+
+def test_where_owners_alone_make_and_remove_admins_other_admins_do_neither(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, admins_by_chat="owners") as site:
+            await site.state.add_admin(ANN, ANN)
+            assert await site.child.ask("AddAdmin", "tt", ANN, BOB) is True
+            for member, user in (("AddAdmin", EVE), ("RemoveAdmin", BOB)):
+                error = await refused(site.child, member, "tt", BOB, user)
+                assert error.code is Code.ACCESS_DENIED
+                assert str(error.attributes["said"]).startswith("only owners may ")
+            assert await site.child.ask("SetPermission", "tsbs", BOB, "ping", True, "") == []
+            assert await site.child.ask("RemoveAdmin", "tt", ANN, BOB) is True
 
     run(body())
 

@@ -223,6 +223,24 @@ def test_an_admin_is_removed_and_comes_back(run: Run) -> None:
     run(body())
 
 
+def test_an_owner_is_removed_by_no_chat_user(run: Run) -> None:
+    async def body() -> None:
+        async with site() as made:
+            assert await made.state.add_admin(3, 3) is True
+            assert await made.state.add_admin(4, 3, actor=3) is True
+            assert await made.state.add_admin(4, 4, actor=4) is False
+            assert made.state.owners == {3}, "nobody makes themselves one"
+            for actor in (3, 4):
+                refused = await failure(made.state.remove_admin(3, actor=actor))
+                assert refused.code is Code.ACCESS_DENIED
+                assert str(refused) == "an owner can't be removed from a room (an operator can do it, on the host)"
+            assert await made.state.remove_admin(4, actor=3) is True
+            assert await made.state.remove_admin(3) is True, "an operator does"
+            assert made.state.owners == set()
+
+    run(body())
+
+
 def test_whether_changes_can_be_saved_is_tried(run: Run) -> None:
     async def body() -> None:
         async with site() as made:

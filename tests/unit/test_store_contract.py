@@ -264,6 +264,21 @@ def test_an_admin_comes_and_goes(make_store: MakeStore, run: Run) -> None:
     run(body())
 
 
+def test_an_admin_becomes_an_owner_and_nothing_less_again(make_store: MakeStore, run: Run) -> None:
+    async def body() -> None:
+        async with opened(make_store()) as store:
+            assert await store.add_admin(admin(2, by=1))
+            assert not (await store.read()).admins[0].owner
+            assert await store.add_admin(admin(2, by=2, at=LATER))
+            assert (await store.read()).admins == (admin(2, by=2, at=LATER),)
+            assert (await store.read()).admins[0].owner
+            assert not await store.add_admin(admin(2, by=2))
+            assert not await store.add_admin(admin(2, by=1))
+            assert (await store.read()).admins == (admin(2, by=2, at=LATER),)
+
+    run(body())
+
+
 def test_the_last_admin_stays(make_store: MakeStore, run: Run) -> None:
     async def body() -> None:
         async with opened(make_store()) as store:

@@ -25,7 +25,7 @@ def notify(*assignments: str) -> None:
     manager = _manager()
     if manager:
         with manager, contextlib.suppress(OSError):
-            manager.send("\n".join(printable(text, _LONGEST) for text in assignments).encode())
+            manager.send("\n".join(map(_line, assignments)).encode())
 
 
 async def notify_ready() -> None:
@@ -40,6 +40,14 @@ def notify_reloading() -> None:
     """Send `RELOADING=1`; `READY=1` ends it (Type=notify-reload)."""
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     notify("RELOADING=1", f"MONOTONIC_USEC={now}")
+
+
+def _line(assignment: str) -> str:
+    """An assignment as systemd reads it: a backslash quotes what follows it.
+
+    A message that ends in one is dropped, all of it.
+    """
+    return printable(assignment, _LONGEST).replace("\\", "\\\\")
 
 
 def _manager() -> socket.socket | None:

@@ -45,6 +45,11 @@ def test_a_message_reaches_the_manager_in_one_piece(manager: socket.socket) -> N
         manager.recv(4096)
 
 
+def test_a_backslash_quotes_nothing_and_does_not_have_the_message_dropped(manager: socket.socket) -> None:
+    notify.notify("STATUS=closed: a\\nb\\")
+    assert manager.recv(4096) == rb"STATUS=closed: a\\nb" + b"\\" * 2
+
+
 def test_outside_of_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_args: object) -> None:
         pytest.fail("a socket was opened")

@@ -351,11 +351,13 @@ def _stamp(top: fields.Object) -> Stamp | None:
     saved = fields.opt_object(top, "saved")
     if saved is None:
         return None
-    return Stamp(
+    stamp = Stamp(
         wall=fields.get_int(saved, "wall"),
         boottime=fields.get_int(saved, "boottime"),
         boot=fields.get_str(saved, "boot"),
     )
+    # One that can't be true would move all times beyond what the bus can carry.
+    return stamp if all(0 <= time <= _FARTHEST for time in (stamp.wall, stamp.boottime)) else None
 
 
 def _memory(mesh: str, value: object, ahead: int) -> Memory:
@@ -399,9 +401,9 @@ def _member(known: dict[str, E], text: str, where: str) -> E:
 def _time(entry: fields.Object, key: str, ahead: int) -> int:
     """A time of the file on the steady scale, within what can be reckoned with and written again."""
     value = entry.get(key)
-    if type(value) is int and -_FARTHEST <= value <= _FARTHEST:
-        return value - ahead
-    return max(-_FARTHEST, min(fields.get_int(entry, key), _FARTHEST)) - ahead
+    if type(value) is not int or abs(value) > _FARTHEST:
+        value = fields.get_int(entry, key)
+    return max(-_FARTHEST, min(value - ahead, _FARTHEST))
 
 
 def _end(entry: fields.Object, ahead: int) -> int | None:

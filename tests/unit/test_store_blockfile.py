@@ -287,6 +287,14 @@ def test_after_a_boot_the_wall_clock_counts() -> None:
     assert list(from_json(text, "it", machine.clock("another"))) == [FAILED]
 
 
+@pytest.mark.parametrize(("wall", "boottime"), [(2**63 - 1, 5_000_000), (1, -(2**63 - 1))])
+def test_a_stamp_that_cannot_be_true_moves_no_time(clock: Clock, wall: int, boottime: int) -> None:
+    written = json.loads(to_json(Blocklist([KICKED]), clock))
+    written["saved"] |= {"wall": wall, "boottime": boottime}
+    (block,) = from_json(json.dumps(written), "the file", clock)
+    assert block == KICKED
+
+
 @pytest.mark.parametrize("stamped", [True, False])
 def test_a_clock_that_is_not_set_yet_after_a_boot_makes_no_block_longer(stamped: bool) -> None:
     machine = Machine()

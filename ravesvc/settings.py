@@ -273,5 +273,11 @@ def user_of_peer(peer: object) -> int | None:
 
 
 def normalise_token(token: str) -> str:
-    """A Parse token without its `r:` prefix (also spelt `r: `), as HTTP and WebSocket headers want it."""
-    return token.strip().removeprefix("r:").strip()
+    """A Parse token without its `r:` prefix (also spelt `r: `), as HTTP and WebSocket headers want it.
+
+    However often it stands there: a token that is normalised once more must stay the same.
+    """
+    token = token.strip()
+    while token.startswith("r:"):
+        token = token.removeprefix("r:").strip()
+    return token

@@ -143,7 +143,7 @@ def test_the_peer_id_is_user_and_device() -> None:
     assert SESSION.peer_id == "900000001_" + "d" * 32
 
 
-@pytest.mark.parametrize("text", ["abc", "r:abc", "r: abc", " r:abc ", "abc\n"])
+@pytest.mark.parametrize("text", ["abc", "r:abc", "r: abc", "r: r:abc", " r:abc ", "abc\n"])
 def test_a_token_loses_its_prefix(text: str) -> None:
     assert normalise_token(text) == "abc"
     assert Session.from_object(json.loads(SESSION.to_json()) | {"auth_token": text}).auth_token == "abc"

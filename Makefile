@@ -9,6 +9,7 @@ PYTEST := $(PYTHON) -W error -m pytest
 BOOTED := $(PYTEST) tests/integration --durations=10
 # What a release to come is likely to break: Python, systemd, the bus.
 FORKY_TESTS := $(addprefix tests/integration/test_,main_path.py lifecycle.py own_commands.py rights.py)
+FUZZ := $(PYTHON) -W error -m tests.fuzz
 BUS_TESTS := $(wildcard tests/unit/test_bus*.py)
 # By way of the environment, so that it holds in the workers of the unit tests and the processes they start, which
 # would else compile everything anew where PYTHONDONTWRITEBYTECODE is set.
@@ -50,6 +51,11 @@ check: .venv/ready ## linters, types and unit tests: some four minutes
 	.venv/bin/lint-imports
 	$(STRICT) $(PYTEST) -n 3 --dist worksteal $(COVERAGE)
 	$(STRICT) RAVESVC_TEST_DBUS=dbus_fast $(PYTEST) -n 2 $(BUS_TESTS)
+	$(FUZZ) --seconds 1
+
+.PHONY: fuzz
+fuzz: .venv/ready ## mutated inputs for all that reads what others write, SECONDS=180 for each kind
+	$(FUZZ) --seconds $(or $(SECONDS),180)
 
 .PHONY: roots
 roots: python3 ## make the root file systems that machines start from, if they are not cached

@@ -1,0 +1,28 @@
+"""A line between the service and the video helper, of either direction, and the settings file of the helper."""
+
+from __future__ import annotations
+
+import contextlib
+
+from ravesvc.errors import RaveError
+from ravesvc.media.links import MAX_LINK
+from ravesvc.media.messages import MAX_PICTURE_BYTES, Request, read_answer
+from ravesvc.media.settings import MediaSettings
+
+
+def check(data: bytes) -> None:
+    """What is accepted of each kind is within bounds, and the same when read again."""
+    with contextlib.suppress(RaveError):
+        settings = MediaSettings.from_json(data.decode(errors="surrogateescape"))
+        assert MediaSettings.from_json(settings.to_json()) == settings
+    with contextlib.suppress(RaveError):
+        request = Request.from_bytes(data)
+        assert len(request.text) <= MAX_LINK
+        assert Request.from_bytes(request.to_bytes()) == request
+    answer = read_answer(data)
+    if isinstance(answer, RaveError):
+        assert len(answer.message) <= 300
+        assert answer.message.isprintable()
+        return
+    assert answer.picture_bytes is None or 0 < answer.picture_bytes <= MAX_PICTURE_BYTES
+    assert read_answer(answer.to_bytes()) == answer

@@ -1,0 +1,19 @@
+"""An export of the store, and permissions.json, which has its form: what `ravectl store import` is given."""
+
+from __future__ import annotations
+
+from ravesvc.errors import Code, RaveError
+from ravesvc.store import dump
+
+
+def check(data: bytes) -> None:
+    """What is accepted can be written, and is the same when read again."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise RaveError(Code.BAD_DATA, "no UTF-8") from None
+    found = dump.from_json(text)
+    written = dump.to_json(found.contents, found.rooms)
+    written.encode()
+    again = dump.from_json(written)
+    assert dump.to_json(again.contents, again.rooms) == written

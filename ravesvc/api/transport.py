@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import io
 import select
 import socket
 import ssl
 import threading
 import zlib
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ravesvc import dial
@@ -165,11 +166,29 @@ def to_base(base: str, key: str, settings: Tls, proxy: Proxy | None, timeout: fl
     return Transport(host, port, tls.context(settings, host), timeout, proxy), url.path.rstrip("/")
 
 
+class _Incoming(io.BufferedReader):
+    """What a server sends. Never read to its end, which http.client would do for a chunk of -1 bytes."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            raise ValueError("a chunk of negative size")
+        return super().read(size)
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose length is bounded by whoever reads it."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = _Incoming(self.fp.detach())
+
+
 class _Requests(http.client.HTTPConnection):
     """Writes requests and reads answers; never connects by itself."""
 
     default_port = http.client.HTTPS_PORT
     auto_open = 0
+    response_class = _Response
 
 
 class _Line:
@@ -232,16 +251,25 @@ class _Line:
 
     def _send_and_read(self, request: Request) -> Answer:
         self._requests.request(*request[:2], body=request.body, headers=request.headers)
-        response = self._requests.getresponse()
-        raw = bytearray()
-        # To the empty read at the end: only that one tells a whole body from one that was cut.
-        while len(raw) <= MOST_BYTES and (chunk := response.read(65536)):
-            raw += chunk
-        if len(raw) <= MOST_BYTES and response.length:
-            raise http.client.IncompleteRead(b"", response.length)
-        encoding = response.headers.get("Content-Encoding", "identity").lower()
-        headers = response.headers
-        return Answer(response.status, _decode(bytes(raw), encoding), headers.get("Retry-After"), headers.get("Date"))
+        try:
+            return _read(self._requests.getresponse())
+        except (RaveError, OSError, http.client.HTTPException):
+            raise
+        except Exception:  # noqa: BLE001 - http.client trusts servers: a negative chunk size is a ValueError to it
+            raise RaveError(Code.BAD_DATA, f"the answer of {self.host} is not proper HTTP", host=self.host) from None
+
+
+def _read(response: http.client.HTTPResponse) -> Answer:
+    """The rest of an answer of which the headers have been read."""
+    raw = bytearray()
+    # To the empty read at the end: only that one tells a whole body from one that was cut.
+    while len(raw) <= MOST_BYTES and (chunk := response.read(65536)):
+        raw += chunk
+    if len(raw) <= MOST_BYTES and response.length:
+        raise http.client.IncompleteRead(b"", response.length)
+    headers = response.headers
+    encoding = headers.get("Content-Encoding", "identity").lower()
+    return Answer(response.status, _decode(bytes(raw), encoding), headers.get("Retry-After"), headers.get("Date"))
 
 
 def _exchange(

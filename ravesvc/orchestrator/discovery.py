@@ -305,14 +305,17 @@ class Discovery:
         # In case that this one is no better than those before.
         self._known_until = self.stale_since or self.last_good or time.time()
         try:
-            listing = await self._read()
+            self._take(await self._read())
         except RaveError as e:
             self.listed = False
             self._fail(e, "so nothing changes")
             self.login_needed |= e.code is Code.UNAUTHORIZED
-        else:
-            self.listed = True
-            self._take(listing)
+        except Exception:
+            # The list is a server's: the process would end, be started, and end by it again.
+            self.listed = False
+            if self.error is None or self.error.code is not Code.INTERNAL:
+                log.exception("A round of discovery failed unexpectedly")
+            self._fail(RaveError(Code.INTERNAL, "internal error, see the log"), "so nothing changes")
         self._ended()
 
     def _fail(self, error: RaveError, consequence: str) -> None:
@@ -323,6 +326,7 @@ class Discovery:
 
     def _take(self, listing: Listing) -> None:
         """Learn from what was read."""
+        self.listed = True
         self.login_needed = False
         if listing.error:
             self._fail(listing.error, "so nothing stops")

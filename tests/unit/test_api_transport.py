@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from ravesvc.api.failures import Answer
 from ravesvc.api.transport import Request, Transport
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import Tls
-from tests.unit.api_server import Reply, Server, serving
+from tests.unit.api_server import Asked, Reply, Server, serving
 from tests.unit.authority import Authority
 
 ASK = Request("GET", "/x?deviceId=secret", {"User-Agent": "u"}, None)
@@ -141,6 +142,39 @@ def test_a_connection_cut_on_the_way(authority: Authority, run: Run, raw: bytes)
     assert error.code is Code.NETWORK
     assert error.message == "localhost can't be reached: the connection was cut"
     assert "unsent" not in error.attributes
+
+
+@pytest.mark.parametrize("size", [b"-5", b"-7fffffff", b"-1"])
+def test_a_chunk_of_negative_size(authority: Authority, run: Run, size: bytes) -> None:
+    raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\nbody\r\n0\r\n\r\n"
+    with serving(authority, Reply(raw=raw)) as server:
+        error = failure(run, server.port, authority)
+    assert error.code is Code.BAD_DATA
+    assert error.message == "the answer of localhost is not proper HTTP"
+
+
+def test_whatever_bytes_a_server_sends_are_an_answer_or_a_rave_error(authority: Authority, run: Run) -> None:
+    chance = random.Random(12)
+    whole = (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nDate: x\r\n\r\n2;a=b\r\nbo\r\n2\r\ndy\r\n0\r\nA: b\r\n\r\n"
+    )
+    odd = [b"-", b"\0", b"\r\n", b"\n", b"9" * 5000, b"\xff", b":", b"0x", b"_", b" ", b"Content-Length: -1\r\n"]
+
+    def mutated(_asked: Asked) -> Reply:
+        place = chance.randrange(len(whole))
+        return Reply(raw=whole[:place] + chance.choice(odd) + whole[place + chance.randrange(4) :])
+
+    async def main() -> None:
+        async with opened(server.port, authority) as made:
+            for _ in range(300):
+                with suppress(RaveError):
+                    await made.send(ASK)
+
+    with serving(authority) as server:
+        server.answer = mutated
+        run(main())
+    # A request that finds its connection cut is not heard.
+    assert len(server.asked) > 250
 
 
 def test_headers_that_make_no_sense_are_not_logged(

@@ -70,16 +70,11 @@ def mesh_of(record: logging.LogRecord) -> str:
 
 
 class JournalHandler(logging.Handler):
-    """Sends each record as one entry; what the journal does not take at once goes to `fallback`.
+    """Sends each record as one entry; what the journal does not take at once goes to `fallback`."""
 
-    Args:
-        mesh: the one that all records of this process are about, if there is one.
-    """
-
-    def __init__(self, identifier: str, mesh: str, fallback: logging.Handler) -> None:
+    def __init__(self, identifier: str, fallback: logging.Handler) -> None:
         super().__init__()
         self._identifier = identifier
-        self._mesh = mesh
         self._fallback = fallback
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
@@ -103,7 +98,7 @@ class JournalHandler(logging.Handler):
             "PRIORITY": str(next(number for level, number in PRIORITIES if record.levelno >= level)),
             "SYSLOG_IDENTIFIER": self._identifier,
             "LOGGER": record.name,
-            "RAVE_MESH": mesh_of(record) or self._mesh,
+            "RAVE_MESH": mesh_of(record),
             "RAVE_EVENT": event or "",
             "MESSAGE_ID": MESSAGE_IDS[event] if event else "",
         }

@@ -43,14 +43,16 @@ def set_up(level: int, identifier: str, *, mesh: str = "") -> None:
 
     A `RaveError` that the program does not catch is logged as well, in words: it needs no traceback.
 
-    `identifier` is SYSLOG_IDENTIFIER= there. `mesh` is the one that all of it is about, if there is one; else
-    `journal.current_mesh` tells, or the log call.
+    `identifier` is SYSLOG_IDENTIFIER= there. `mesh` is the one that all of it is about, if this is the process of a
+    bot; else `journal.current_mesh` tells, or the log call. A bot writes lines without fields: its sandbox keeps it
+    from the journal's socket, where one that was taken over could send entries of any size that say anything.
     """
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if _to_journal():
         handler.setFormatter(_PrefixFormatter("%(message)s"))
-        handler = JournalHandler(identifier, mesh, handler)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        if not mesh:
+            handler = JournalHandler(identifier, handler)
+            handler.setFormatter(logging.Formatter("%(message)s"))
     else:
         handler.setFormatter(_LineFormatter(mesh))
     logging.basicConfig(level=level, handlers=[handler])

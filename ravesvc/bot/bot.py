@@ -26,6 +26,7 @@ from ravesvc.bot.tasks import Tasks
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.room.changes import Change, RoomKnown, UsersJoined, UsersLeft
 from ravesvc.room.chat import ChatMessage
+from ravesvc.tokenbucket import Rate, TokenBucket
 from ravesvc.words import printable
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class Bot:
         # For admins, when what others have asked for takes all places.
         self._commands_of_admins = Tasks(self._limits.reserved)
         self._others = Tasks(self._limits.running)
+        self._losses = TokenBucket(Rate(1, 1 / 60), clock())
         # By source: what is slow, or never ends, takes no place away from anything else.
         self._foreign: dict[tuple[str, Tasks], Tasks] = {}
 
@@ -388,8 +390,14 @@ class Bot:
             if handlers:
                 events = [self._event(self._room, kind, user, message) for user in users]
                 if not self._tasks(part.source, self._others).start(self._handle_all, part.source, handlers, events):
-                    where = f" for {part.source}" if part.source else ""
-                    log.warning("too many event handlers are running: %s is lost%s", kind, where)
+                    self._warn_of_loss(kind, part.source)
+
+    def _warn_of_loss(self, kind: EventKind, source: str) -> None:
+        """Once a minute: each message of the chat would be another."""
+        now = self._clock()
+        if self._losses.take(now) == 0:
+            where = f" for {source}" if source else ""
+            log.warning("too many event handlers are running: %s is lost%s, more may be", kind, where)
 
     def _event(self, room: RoomLike, kind: EventKind, user_id: int | None, message: ChatMessage | None) -> Event:
         mentions = message.mentions if message else ()

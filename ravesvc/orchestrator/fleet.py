@@ -601,7 +601,7 @@ class Fleet:
                 worker.fail_commands(errors)
                 # All meshes have the same commands, and each would say it.
                 for error in sorted({*worker.command_errors} - {*known}):
-                    log.warning("Own commands fail, first in mesh %s: %s", mesh, error)
+                    log.warning("Own commands fail, first in mesh %s: %s", mesh, error, extra=about(mesh))
             case "Left", [str(reason)]:
                 worker.disconnect(reason)
             case "Kicked", []:
@@ -610,7 +610,7 @@ class Fleet:
                 self._lessons.kicked(mesh)
                 self._look_up(self._record(mesh))
             case _:
-                log.warning("Mesh %s sent an unknown signal %s", mesh, member)
+                log.warning("Mesh %s sent an unknown signal %s", mesh, member, extra=about(mesh))
         self._publish(mesh)
 
     def _look_up(self, record: Record) -> None:

@@ -40,6 +40,7 @@ from ravesvc.orchestrator.ends import Ends
 from ravesvc.orchestrator.filewatch import FileWatch
 from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.hosts import HostRecord, this_host
+from ravesvc.orchestrator.log_limit import MeshLogLimit
 from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.media import Videos
 from ravesvc.orchestrator.objects import MeshObject, Objects
@@ -81,6 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _parser().parse_args(arguments)
     log.set_up(logging.INFO, "rave-orchestrator")
+    limit = MeshLogLimit()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(limit)
     try:
         settings = _settings()
         if settings.debug:

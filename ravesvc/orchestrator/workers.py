@@ -284,7 +284,8 @@ class Workers:
         if names.mesh_of_unit(unit) == mesh:
             self._senders[mesh] = sender
             return True
-        log.warning("What passes for the child of mesh %s came from unit %s: ignored", mesh, unit)
+        extra = about(names.mesh_of_unit(unit) or mesh)
+        log.warning("What passes for the child of mesh %s came from unit %s: ignored", mesh, unit, extra=extra)
         self._distrust(sender)
         return False
 

@@ -102,13 +102,14 @@ def test_the_journal_gets_fields(received: Journal) -> None:
     entry = received.entry()
     assert (entry["RAVE_MESH"], entry["RAVE_EVENT"]) == ("m1", "connected")
     assert entry["MESSAGE_ID"] == journal.MESSAGE_IDS[Event.CONNECTED]
+
+
+def test_a_bot_sends_the_journal_lines_alone(received: Journal, capfd: pytest.CaptureFixture[str]) -> None:
     with set_up(logging.INFO, "m2"):
-        logging.getLogger("ravesvc.test").info("in")
-        logging.getLogger("ravesvc.test").info("out", extra=about(event=Event.DISCONNECTED))
-    entry = received.entry()
-    assert entry["RAVE_MESH"] == "m2"
-    assert "RAVE_EVENT" not in entry
-    assert received.entry()["RAVE_MESH"] == "m2"
+        logging.getLogger("ravesvc.test").warning("in")
+    assert capfd.readouterr().err == "<4>in\n"
+    with pytest.raises(BlockingIOError):
+        received.entry()
 
 
 def test_a_traceback_is_one_entry_and_forges_nothing(received: Journal) -> None:

@@ -17,7 +17,7 @@ import sys
 
 from ravesvc import __version__, log, names
 from ravesvc.errors import RaveError
-from ravesvc.mesh import handover
+from ravesvc.mesh import confinement, handover
 from ravesvc.mesh.bus_link import BusLink
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus
@@ -31,6 +31,9 @@ def main() -> int:
     """The program. Its exit status is one of `names.ExitStatus`."""
     mesh = sys.argv[1] if len(sys.argv) == 2 else ""
     log.set_up(logging.INFO, f"rave-mesh@{mesh}", mesh=mesh)
+    # Before anything is read, and while there is one thread.
+    for gap in confinement.confine(os.uname().machine):
+        _log.info("%s", gap)
     try:
         mesh = names.mesh_id(mesh)
         files = handover.receive(os.environ)

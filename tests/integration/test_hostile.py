@@ -1,0 +1,46 @@
+"""A bot that executes a stranger's code: an own command plays it, in a real bot beside others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from ravesvc import names
+from tests.integration.conftest import Figure, Site
+from tests.integration.test_admins import says
+from tests.integration.test_own_commands import drop, refresh
+
+TAKEN_OVER = """
+import json
+from ravesvc.commands import command
+from ravesvc.hostile import probes
+
+@command("attack", "Tries all ways out of the sandbox, against the process with that number.")
+async def attack(context):
+    found = probes.attempt_all(int(context.args[0]))
+    await context.reply(json.dumps({name: text for name, text in found.items() if text is not None}))
+"""
+
+
+@pytest.fixture
+def taken_over(site: Site) -> Iterator[list[str]]:
+    """Three meshes whose bots do what a stranger says."""
+    meshes = site.run_fleet(3)
+    drop(site, "attack.py", TAKEN_OVER)
+    refresh(site)
+    yield meshes
+    site.sh(f"rm -f {names.COMMANDS_DIRECTORY}/attack.py")
+
+
+def test_a_bot_that_was_taken_over_reaches_no_sibling_and_opens_no_door(
+    site: Site, taken_over: list[str], figure: Figure
+) -> None:
+    first, sibling, _ = taken_over
+    pids, connections = site.pids(taken_over), site.control.connections()
+    possible = json.loads(says(site, first, "ann", f"?attack {pids[sibling]}"))
+    assert possible == {}
+    assert says(site, first, "ann", "?ping") == "Pong!", "and it works"
+    assert (site.pids(taken_over), site.control.connections()) == (pids, connections)
+    figure("a bot that was taken over reached no sibling and opened no door")

@@ -1,0 +1,118 @@
+"""What a bot gives up: as this kernel does it, and for other architectures by the instructions of the filter."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+
+import pytest
+
+from ravesvc.mesh import confinement
+from ravesvc.mesh.confinement import ARCHITECTURES
+
+CONFINED = """
+import json, sys, threading
+from pathlib import Path
+from ravesvc.hostile import probes
+from ravesvc.mesh import confinement
+gaps = confinement.confine(sys.argv[1])
+thread = threading.Thread(target=lambda: None)
+thread.start()
+thread.join()
+try:
+    Path(sys.argv[3]).touch()
+    written = True
+except PermissionError:
+    written = False
+json.dump([gaps, probes.attempt_all(int(sys.argv[2])), written], sys.stdout)
+"""
+
+
+def confined(machine: str, path: str) -> tuple[list[str], dict[str, str | None], bool]:
+    """What a process of its own says that it lacks, what it could do to another, and whether it wrote a file."""
+    with subprocess.Popen(["sleep", "infinity"], start_new_session=True) as sibling:
+        command = [sys.executable, "-I", "-c", CONFINED, machine, str(sibling.pid), path]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert sibling.poll() is None
+        sibling.kill()
+    assert not done.stderr
+    gaps, possible, written = json.loads(done.stdout)
+    return gaps, possible, written
+
+
+BY_FILTER = {"F_SETOWN", "F_SETOWN_EX", "F_SETSIG", "FIOSETOWN", "SIOCSPGRP", "prlimit", "fork", "exec"}
+BY_LANDLOCK = {"kill", "killpg", "pidfd_send_signal", "/dev/shm", "/run/lock", "listen"}
+
+
+def test_a_confined_process_starts_threads_and_reaches_nobody(tmp_path: object) -> None:
+    gaps, possible, written = confined(os.uname().machine, f"{tmp_path}/file")
+    assert not [name for name in BY_FILTER if possible[name]]
+    if not gaps:
+        assert not [name for name in BY_LANDLOCK if possible[name]]
+        assert not written
+
+
+def test_on_an_architecture_without_a_filter_it_says_what_it_lacks(tmp_path: object) -> None:
+    gaps, possible, _ = confined("m68k", f"{tmp_path}/file")
+    assert gaps[0] == "There is no filter of system calls for m68k: it could start processes"
+    assert possible["fork"] == "it can start processes"
+
+
+ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
+
+
+def judged(machine: str, number: int, *arguments: int, audit: int | None = None) -> int:
+    """What the kernel would answer to a system call."""
+    architecture = ARCHITECTURES[machine]
+    given = [argument & 0xFFFF_FFFF_FFFF_FFFF for argument in (*arguments, *[0] * (6 - len(arguments)))]
+    call = struct.pack("IIQ6Q", number, audit or architecture.audit, 0, *given)
+    steps = [struct.unpack("HBBI", step) for step in confinement.program(architecture)]
+    at = held = 0
+    while True:
+        code, if_true, if_false, operand = steps[at]
+        at += 1
+        if code == 0x06:
+            return int(operand)
+        if code == 0x20:
+            (held,) = struct.unpack_from("I", call, operand)
+        else:
+            true = {0x15: held == operand, 0x35: held >= operand, 0x45: bool(held & operand)}[code]
+            at += if_true if true else if_false
+
+
+@pytest.mark.parametrize(
+    ("machine", "clone", "prlimit", "fcntl", "ioctl", "execve"),
+    [("x86_64", 56, 302, 72, 16, 59), ("aarch64", 220, 261, 25, 29, 221), ("riscv64", 220, 261, 25, 29, 221)],
+)
+def test_the_filter_looks_at_arguments(
+    machine: str, clone: int, prlimit: int, fcntl: int, ioctl: int, execve: int
+) -> None:
+    assert judged(machine, clone, 0x3D0F00) == ALLOW, "a thread"
+    assert judged(machine, clone, 17) == EPERM, "a process"
+    assert judged(machine, 435) == ENOSYS, "clone3"
+    assert judged(machine, execve) == EPERM
+    assert (judged(machine, prlimit, 0, 7), judged(machine, prlimit, 4711, 7)) == (ALLOW, EPERM)
+    # The kernel takes these as 32 bits, whatever stands in the upper half.
+    assert judged(machine, fcntl, 3, 0x1_0000_0008) == EPERM
+    assert [judged(machine, fcntl, 3, command) for command in (8, 15, 10)] == [EPERM] * 3
+    assert [judged(machine, fcntl, 3, command) for command in (1, 3, 4, 1030)] == [ALLOW] * 4
+    assert [judged(machine, ioctl, 3, request) for request in (0x8901, 0x8902)] == [EPERM] * 2
+    assert [judged(machine, ioctl, 3, request) for request in (0x5421, 0x541B)] == [ALLOW] * 2
+    assert judged(machine, 0) == ALLOW
+
+
+def test_system_calls_of_another_architecture_are_refused() -> None:
+    assert judged("x86_64", 0, audit=0x40000003) == EPERM, "32 bits"
+    assert judged("x86_64", 0x40000000) == EPERM, "x32"
+
+
+@pytest.mark.parametrize(("version", "size"), [(1, 8), (2, 8), (3, 8), (4, 16), (5, 16), (6, 24), (7, 24), (99, 24)])
+def test_landlock_is_told_no_more_than_it_knows(version: int, size: int) -> None:
+    rules = confinement.ruleset(version)
+    assert len(rules) == size
+    files = int.from_bytes(rules[:8], "little")
+    assert files & 0b1100 == 0, "reading stays"
+    assert files.bit_length() == {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)

@@ -112,6 +112,8 @@ class Config:
     blocklist_duration: float
     history_retention: float
     admins_by_chat: str
+    hourly_changes_per_mesh: int
+    hourly_changes: int
     blocklist_persist_path: Path
     credentials_path: Path
     state_path: Path
@@ -302,6 +304,8 @@ def _config(top: _Section, places: Places) -> Config:
         blocklist_duration=top.duration("blocklist_duration", 3600.0, least=1),
         history_retention=top.duration("history_retention", 90 * 86400.0, least=0),
         admins_by_chat=top.choice("admins_by_chat", ADMINS, (ADMINS, OWNERS)),
+        hourly_changes_per_mesh=top.integer("hourly_changes_per_mesh", 10, least=1, most=1000),
+        hourly_changes=top.integer("hourly_changes", 30, least=1, most=1000),
         blocklist_persist_path=top.path("blocklist_persist_path", places.state / "blocklist.json"),
         credentials_path=top.path("credentials_path", places.state / "credentials.json"),
         state_path=top.path("state_path", places.state / "state.db"),

@@ -13,6 +13,8 @@ import socket
 from contextvars import ContextVar
 from enum import StrEnum
 
+from ravesvc import names
+
 SOCKET = "/run/systemd/journal/socket"
 
 # Syslog priorities.
@@ -41,6 +43,7 @@ class Event(StrEnum):
     NOTHING_STARTS = "nothing-starts"
     DISCOVERY_FAILED = "discovery-failed"
     STORE_FAILED = "store-failed"
+    CHANGED = "changed-by-chat"
 
 
 MESSAGE_IDS = {
@@ -56,6 +59,7 @@ MESSAGE_IDS = {
     Event.NOTHING_STARTS: "ff37b2e6a22f47488eab8cfe20380d83",
     Event.DISCOVERY_FAILED: "3e38513701004830adbdd4b9141e0114",
     Event.STORE_FAILED: "cfb7c9f3b63a40cfab0151f5842dd097",
+    Event.CHANGED: "c03a435b162d458cb4ba68ea3ca70ff3",
 }
 
 
@@ -100,6 +104,7 @@ class JournalHandler(logging.Handler):
             "LOGGER": record.name,
             "RAVE_MESH": mesh_of(record),
             "RAVE_EVENT": event or "",
+            "RAVE_UNIT": names.mesh_unit(mesh_of(record)) if event is Event.CHANGED else "",
             "MESSAGE_ID": MESSAGE_IDS[event] if event else "",
         }
         return b"".join(_field(name, text) for name, text in fields.items() if text)

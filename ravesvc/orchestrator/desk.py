@@ -14,11 +14,11 @@ from typing import TypeVar
 from ravesvc.bot.command import LEAVE
 from ravesvc.bot.language import gettext as _
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
-from ravesvc.journal import about
+from ravesvc.journal import Event, about
 from ravesvc.orchestrator import arguments
 from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.blocks import Blocks
-from ravesvc.orchestrator.chat_rules import ChatRules
+from ravesvc.orchestrator.chat_rules import ChangeLimit, ChatRules
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.presence import Presence
 from ravesvc.orchestrator.room_memory import RoomMemory
@@ -80,6 +80,7 @@ class Desk:
         self._memory = memory
         self._presence = presence
         self._rules = rules
+        self._limit = ChangeLimit(rules)
         self._refresh = refresh
 
     def admins(self) -> frozenset[int]:
@@ -111,7 +112,13 @@ class Desk:
             _insist_on_room(user, self._state.users)
             added = await self._state.add_admin(arguments.user_id(user), actor, actor=actor)
             if added:
-                log.info("User %d in mesh %s has made user %d an admin", actor, mesh, user, extra=about(mesh))
+                log.info(
+                    "User %d in mesh %s has made user %d an admin",
+                    actor,
+                    mesh,
+                    user,
+                    extra=about(mesh, Event.CHANGED),
+                )
             return added
 
     async def claim_admin(self, mesh: str, actor: int, code: str) -> bool:
@@ -123,7 +130,12 @@ class Desk:
             with self._claims.redeeming(code):
                 # As if an operator had added them.
                 added = await self._state.add_admin(user, added_by=user)
-            log.info("User %d in mesh %s has claimed to be an admin by a code", actor, mesh, extra=about(mesh))
+            log.info(
+                "User %d in mesh %s has claimed to be an admin by a code",
+                actor,
+                mesh,
+                extra=about(mesh, Event.CHANGED),
+            )
             return added
 
     async def remove_admin(self, mesh: str, actor: int, user: int) -> bool:
@@ -132,7 +144,9 @@ class Desk:
             self._insist_on_owner(actor, mesh, "remove admins")
             removed = await self._state.remove_admin(arguments.user_id(user), actor=actor)
             if removed:
-                log.info("User %d in mesh %s has removed the admin %d", actor, mesh, user, extra=about(mesh))
+                log.info(
+                    "User %d in mesh %s has removed the admin %d", actor, mesh, user, extra=about(mesh, Event.CHANGED)
+                )
             return removed
 
     def ignored_users(self) -> frozenset[int]:
@@ -146,7 +160,9 @@ class Desk:
             _insist_on_room(user, self._state.ignored)
             ignored = await self._state.ignore_user(arguments.user_id(user), actor, actor=actor)
             if ignored:
-                log.info("User %d in mesh %s has had user %d ignored", actor, mesh, user, extra=about(mesh))
+                log.info(
+                    "User %d in mesh %s has had user %d ignored", actor, mesh, user, extra=about(mesh, Event.CHANGED)
+                )
             return ignored
 
     async def unignore_user(self, mesh: str, actor: int, user: int) -> bool:
@@ -154,7 +170,13 @@ class Desk:
         async with self._acting(mesh, actor, "have users ignored"):
             heard = await self._state.unignore_user(arguments.user_id(user), actor=actor)
             if heard:
-                log.info("User %d in mesh %s has user %d no longer ignored", actor, mesh, user, extra=about(mesh))
+                log.info(
+                    "User %d in mesh %s has user %d no longer ignored",
+                    actor,
+                    mesh,
+                    user,
+                    extra=about(mesh, Event.CHANGED),
+                )
             return heard
 
     async def set_permission(
@@ -173,7 +195,12 @@ class Desk:
             await self._state.set_permission(name, requires_admin, described, actor, actor=actor)
             whom = "admins only" if requires_admin else "everybody"
             log.info(
-                "User %d in mesh %s has set the command %s to be for %s", actor, mesh, name, whom, extra=about(mesh)
+                "User %d in mesh %s has set the command %s to be for %s",
+                actor,
+                mesh,
+                name,
+                whom,
+                extra=about(mesh, Event.CHANGED),
             )
 
     async def remove_permission(self, mesh: str, actor: int, command: str) -> bool:
@@ -187,7 +214,7 @@ class Desk:
                     actor,
                     mesh,
                     name,
-                    extra=about(mesh),
+                    extra=about(mesh, Event.CHANGED),
                 )
             return removed
 
@@ -198,7 +225,9 @@ class Desk:
         """
         async with self._acting(mesh, actor, "have everything read again"):
             await self._refresh()
-            log.info("User %d in mesh %s has had everything read again", actor, mesh, extra=about(mesh))
+            log.info(
+                "User %d in mesh %s has had everything read again", actor, mesh, extra=about(mesh, Event.CHANGED)
+            )
             return len(self._state.admins), len(self._state.overrides)
 
     async def relogin(self, mesh: str, actor: int) -> int:
@@ -210,7 +239,10 @@ class Desk:
             self._insist_loaded()
             self._insist_on_admin(actor, mesh, "log the bot in again")
             await self._insist_on_presence_if_logged_in(mesh, actor)
-            log.info("User %d in mesh %s wants the bot to log in again", actor, mesh, extra=about(mesh))
+            self._limit.take(mesh)
+            log.info(
+                "User %d in mesh %s wants the bot to log in again", actor, mesh, extra=about(mesh, Event.CHANGED)
+            )
             return await self._account.login("")
 
     async def read_document(self, mesh: str, name: str) -> str | None:
@@ -292,11 +324,12 @@ class Desk:
 
     @contextlib.asynccontextmanager
     async def _acting(self, mesh: str, actor: int, what: str) -> AsyncIterator[None]:
-        """Refuse a user who is no admin, or not in the mesh whose bot names them."""
+        """Refuse a user who is no admin, or not in the mesh whose bot names them, and what is too much for it."""
         with _in_chat_words(mesh):
             self._insist_loaded()
             self._insist_on_admin(actor, mesh, what)
             await self._presence.insist(mesh, actor)
+            self._limit.take(mesh)
             yield
 
 

@@ -218,7 +218,11 @@ class _Parent:
         )
         authority = Authority(bus)
         claims = Claims(settings.advice.claim)
-        rules = ChatRules(admins_by_chat=settings.admins_by_chat)
+        rules = ChatRules(
+            admins_by_chat=settings.admins_by_chat,
+            hourly_changes_per_mesh=settings.hourly_changes_per_mesh,
+            hourly_changes=settings.hourly_changes,
+        )
         presence = Presence(self._access.users)
         self._memory = RoomMemory(
             self._state,

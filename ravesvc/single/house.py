@@ -80,7 +80,11 @@ class House:
         self._discovery.hold(RaveError(Code.NOT_RUNNING, "it is still starting"))
         self._entry_points: list[EntryPoint] = []
         self._claims = Claims(settings.advice.claim)
-        rules = ChatRules(admins_by_chat=settings.admins_by_chat)
+        rules = ChatRules(
+            admins_by_chat=settings.admins_by_chat,
+            hourly_changes_per_mesh=settings.hourly_changes_per_mesh,
+            hourly_changes=settings.hourly_changes,
+        )
         presence = Presence(self._access.users)
         self._memory = RoomMemory(
             self._state,

@@ -66,3 +66,18 @@ def test_an_owner_is_removed_on_the_host_alone(site: Site) -> None:
     site.sh(f"ravectl admin add {bob}; ravectl admin remove {ann}")
     assert "for admins only now" in says(site, mesh, "bob", "?setperm ping admin")
     assert str(ann) not in site.sh("ravectl admin list")
+
+
+def test_a_room_changes_what_holds_in_all_ten_times_an_hour(site: Site) -> None:
+    first, second = site.run_fleet(2)
+    ann = user_id(site, first, ADMIN)
+    site.control.join(second, ADMIN)
+    site.sh(f"ravectl admin add {ann}")
+    for number in range(10):
+        assert "for " in says(site, first, ADMIN, f"?setperm ping {('admin', 'user')[number % 2]}")
+    for command in ("?setperm ping admin", "?refresh", "?admin 5", "?relogin"):
+        assert "as much from this room as they may" in says(site, first, ADMIN, command)
+    assert "for admins only now" in says(site, second, ADMIN, "?setperm ping admin")
+    found = site.machine.journal("RAVE_EVENT=changed-by-chat", f"RAVE_UNIT={names.mesh_unit(first)}", "-o", "cat")
+    assert found.count(f"User {ann} in mesh {first} has set the command ping") == 10
+    site.sh("ravectl perm set ping user")

@@ -43,6 +43,8 @@ DEFAULTS = Config(
     blocklist_duration=3600.0,
     history_retention=7776000.0,
     admins_by_chat="admins",
+    hourly_changes_per_mesh=10,
+    hourly_changes=30,
     blocklist_persist_path=Path("/var/lib/rave/blocklist.json"),
     credentials_path=Path("/var/lib/rave/credentials.json"),
     state_path=Path("/var/lib/rave/state.db"),
@@ -123,6 +125,8 @@ leave_when_alone: 0
 blocklist_duration: 2d
 history_retention: 0
 admins_by_chat: owners
+hourly_changes_per_mesh: 5
+hourly_changes: 6
 blocklist_persist_path: /b.json
 credentials_path: /c.json
 state_path: /s.db
@@ -169,6 +173,8 @@ debug: yes
         blocklist_duration=172800.0,
         history_retention=0.0,
         admins_by_chat="owners",
+        hourly_changes_per_mesh=5,
+        hourly_changes=6,
         blocklist_persist_path=Path("/b.json"),
         credentials_path=Path("/c.json"),
         state_path=Path("/s.db"),

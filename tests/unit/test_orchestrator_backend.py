@@ -16,6 +16,7 @@ from ravesvc.bot.language import RemoteText, load, translate
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, method, policy_decides
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import Event
 from ravesvc.media.settings import VideoOptions
 from ravesvc.media.video_list import read_videos
 from ravesvc.names import Announcement
@@ -195,7 +196,7 @@ class Site:
         self.present = {MESH: {ANN, BOB, EVE}, OTHER: {ANN, BOB, EVE}}
         self.rave_error: RaveError | None = None
         presence = Presence(self._users)
-        self.rules = ChatRules(admins_by_chat=admins_by_chat)
+        self.rules = ChatRules(admins_by_chat=admins_by_chat, hourly_changes_per_mesh=10, hourly_changes=30)
         self.memory = RoomMemory(
             self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget, presence=presence
         )
@@ -475,6 +476,33 @@ def test_a_bot_acts_for_no_admin_whom_rave_does_not_list_in_its_room(
             assert (site.account.asked, site.refreshed) == ([], 0)
 
     run(body())
+
+
+def test_a_bot_changes_so_much_in_an_hour_whatever_it_is(
+    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            for number in range(7):
+                await site.child.ask("AddAdmin", "tt", ANN, 1000 + number)
+            await site.child.ask("SetPermission", "tsbs", ANN, "ping", True, "")
+            await site.child.ask("Refresh", "t", ANN)
+            await site.child.ask("Relogin", "t", ANN)
+            calls, logins = list(site.store.calls), list(site.account.asked)
+            for member, signature, args in CHANGES:
+                error = await refused(site.child, member, signature, ANN, *args)
+                assert error.code is Code.RATE_LIMITED, member
+                assert translate(RemoteText(error.attributes["said"]), load("de")).startswith("von diesem Raum aus")
+            assert (site.store.calls, site.account.asked) == (calls, logins)
+            # Those of another mesh have their own, and who is no admin takes none of it away.
+            for _ in range(30):
+                assert (await refused(site.other, "Refresh", "t", EVE)).code is Code.ACCESS_DENIED
+            assert await site.other.ask("AddAdmin", "tt", ANN, BOB) is True
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    changes = [each for each in caplog.records if getattr(each, "rave_event", None) is Event.CHANGED]
+    assert [each.rave_mesh for each in changes] == [MESH] * 10 + [OTHER]  # type: ignore[attr-defined]
 
 
 def test_admins_remove_each_other_and_no_owner(run: Run, bus_address: str) -> None:

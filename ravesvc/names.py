@@ -35,6 +35,9 @@ MEDIA_SOCKET_UNIT = "rave-media.socket"
 _MESH_UNIT = re.compile(r"rave-mesh@(?P<id>[^/]+)\.service")
 MESH_UNIT_TEMPLATE = "rave-mesh@.service"
 MESH_UNIT_PATTERN = "rave-mesh@*.service"
+# Two bots of no mesh, of which one attacks the other for ravectl doctor.
+DOCTOR_UNIT = "rave-mesh@doctor.service"
+DOCTOR_SIBLING_UNIT = "rave-mesh@doctor-sibling.service"
 # %b of systemd.unit(5), set by rave-orchestrator.service.
 BOOT_ID_VARIABLE = "RAVESVC_BOOT_ID"
 
@@ -50,6 +53,9 @@ SETTINGS_FILE = "/run/rave/settings.json"
 SESSION_FILE = "/run/rave/session.json"
 # Certificates, which are no secret: the parent reads it.
 AUTHORITIES_FILE = "/run/rave/authorities.pem"
+# What ravectl doctor tells the bot that attacks, and is told by it.
+DOCTOR_ENVIRONMENT_FILE = "/run/rave/doctor.env"
+DOCTOR_RESULT_FILE = "/run/rave/doctor.json"
 # What the helper for videos is told, and where it listens.
 MEDIA_SETTINGS_FILE = "/run/rave/media.json"
 MEDIA_SOCKET = "/run/rave-media/socket"

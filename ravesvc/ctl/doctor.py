@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the command to a command line."""
-    what = "check what config check can't see: clock, network, memory, kernel"
+    what = "check what config check can't see: clock, network, memory, the bots' sandbox"
     parser = commands.add_parser("doctor", help=what)
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run_alone=_run)
@@ -37,21 +37,22 @@ def level(findings: Sequence[Finding]) -> Level:
 
 
 def lines(findings: Sequence[Finding]) -> list[str]:
-    """A line for each finding, and one below it for what to do."""
+    """A line for each finding, and one below it for what to do, unless that was said before."""
     width = max((len(finding.name) for finding in findings), default=0)
-    found = []
+    found, said = [], {""}
     for finding in findings:
         found.append(f"{finding.state:<8}  {finding.name:<{width}}  {finding.why}")
-        if finding.hint:
+        if finding.hint not in said:
+            said.add(finding.hint)
             found.append(f"{'':8}  {'':{width}}  hint: {finding.hint}")
     return found
 
 
 def _run(options: argparse.Namespace) -> int:
     # Imported here because no other command needs it, and it takes its time.
-    from ravesvc.doctor import machine
+    from ravesvc.doctor import machine, sandbox
 
-    findings = machine.examine(names.CONFIG_FILE)
+    findings = machine.examine(names.CONFIG_FILE) + sandbox.attack(machine.landlock())
     verdict = level(findings)
     if options.json:
         output.dump({"level": verdict.name, "findings": [dataclasses.asdict(finding) for finding in findings]})

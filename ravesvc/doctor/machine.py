@@ -53,7 +53,7 @@ def examine(file: str) -> list[Finding]:
     found.append(checks.bus(checks.bus_limit(_bus_files(Path("/"))), max_processes))
     found.append(checks.memory(_memory(), max_processes))
     found.append(checks.controllers(_controllers()))
-    found.append(checks.landlock(_landlock()))
+    found.append(checks.landlock(landlock()))
     return found
 
 
@@ -128,7 +128,7 @@ def _synchronized() -> bool | None:
     return None if state < 0 else state != _TIME_ERROR
 
 
-def _landlock() -> int | None:
+def landlock() -> int | None:
     """The version of the kernel's Landlock."""
     libc = ctypes.CDLL(None)
     version = libc.syscall(ctypes.c_long(_LANDLOCK_CREATE_RULESET), None, ctypes.c_size_t(0), _LANDLOCK_VERSION)

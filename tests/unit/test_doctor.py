@@ -112,10 +112,13 @@ def test_the_exit_status_is_that_of_the_worst(found: list[Finding], level: Level
 
 
 def test_a_finding_that_holds_takes_one_line() -> None:
-    assert doctor.lines([held("clock", "right"), not_held("DNS", "broken", "mend it")]) == [
+    assert doctor.lines(
+        [held("clock", "right"), not_held("DNS", "broken", "mend it"), unknown("bus", "away", "mend it")]
+    ) == [
         "held      clock  right",
         "not held  DNS    broken",
         "                 hint: mend it",
+        "unknown   bus    away",
     ]
 
 

@@ -1,0 +1,166 @@
+"""Attack the bots' sandbox on this machine, with a bot that runs `ravesvc.hostile` in place of its program.
+
+    ravectl (root)                         systemd
+      start rave-mesh@doctor-sibling   ->  a process with user and sandbox of a bot, which waits
+      write its PID to doctor.env
+      start rave-mesh@doctor           ->  the hostile bot, whose standard output is doctor.json
+      read doctor.json, stop the sibling, remove both files
+
+Both units are instances of rave-mesh@.service with a drop-in that says what to run: there is no second sandbox that
+could differ from that of the bots, and what an operator or an image for containers has changed in it is tried too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ravesvc import fields, names
+from ravesvc.doctor.checks import LANDLOCK_SCOPES
+from ravesvc.doctor.finding import Finding, held, not_held, unknown
+from ravesvc.errors import RaveError
+from ravesvc.hostile.probes import PROBES
+
+_NAME = "sandbox"
+_LOG_HINT = f"journalctl -u {names.DOCTOR_UNIT} may say why"
+# How `ravesvc.hostile` begins what proves nothing.
+_NOT_TRIED = "it could not be tried"
+# Drop-ins that belong to the package or to rave.yaml.
+_OWN_DROP_INS = ("zz-doctor.conf", "50-rave-yaml.conf")
+# Seconds for systemctl, more than the time limits of the two units; bytes of an answer, of which there are some 2000.
+_TIMEOUT_S, _MAX_ANSWER_BYTES = 60.0, 64 << 10
+_MAX_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What may weaken the sandbox: drop-ins of others by path, the container's kind, Landlock's version."""
+
+    drop_ins: Sequence[str] = ()
+    container: str = ""
+    landlock: int | None = None
+
+
+def judge(answer: Mapping[str, object], surroundings: Surroundings) -> list[Finding]:
+    """A finding for each probe, by what the hostile bot could do: text by probe, None where it was refused."""
+    return [_judge(name, answer, surroundings) for name in PROBES]
+
+
+def _judge(name: str, answer: Mapping[str, object], surroundings: Surroundings) -> Finding:
+    if name not in answer:
+        return unknown(name, "the hostile bot has not told", _LOG_HINT)
+    could = answer[name]
+    if could is None:
+        return held(name, "refused")
+    if not isinstance(could, str):
+        return unknown(name, "the hostile bot tells nonsense", _LOG_HINT)
+    if could.startswith(_NOT_TRIED):
+        return unknown(name, could[:_MAX_TEXT], _LOG_HINT)
+    return not_held(name, could[:_MAX_TEXT], _cause(surroundings))
+
+
+def _cause(surroundings: Surroundings) -> str:
+    """The likeliest reason, and what to do about it."""
+    if surroundings.drop_ins:
+        what = ", ".join(surroundings.drop_ins)
+        return f"drop-ins change the sandbox: {what}; 'systemctl cat {names.MESH_UNIT_TEMPLATE}' shows how"
+    if surroundings.container:
+        return f"this is a container ({surroundings.container}), whose host has to allow what systemd needs"
+    if surroundings.landlock is None or surroundings.landlock < LANDLOCK_SCOPES:
+        return "this kernel's Landlock is missing or old, see above"
+    return "systemd or the kernel is older than Debian 13's, or this is a mistake of ours: please report it"
+
+
+def attack(landlock: int | None) -> list[Finding]:
+    """Run the hostile bot once, and judge what it could do; root only. Takes some seconds."""
+    if os.geteuid() != 0:
+        return [unknown(_NAME, "only root can have a hostile bot try it", "sudo ravectl doctor")]
+    state = _systemctl("show", "--value", "--property=LoadState", names.DOCTOR_UNIT)
+    if state.stdout.strip() != "loaded":
+        return [unknown(_NAME, f"there is no systemd here, or {names.MESH_UNIT_TEMPLATE} is not installed")]
+    try:
+        with _alone(), _sibling() as process:
+            failed = _run_hostile(process) if process else names.DOCTOR_SIBLING_UNIT
+            answer = {} if failed else _answer()
+    except OSError as e:
+        return [unknown(_NAME, f"{e.filename} can't be used: {e.strerror}", "systemd-tmpfiles --create makes it")]
+    return [_no_start(failed)] if failed else judge(answer, Surroundings(_drop_ins(), _container(), landlock))
+
+
+def _run_hostile(sibling: int) -> str:
+    """Have a process attacked, by PID; returns the unit that has failed, or an empty text. Raises OSError."""
+    Path(names.DOCTOR_ENVIRONMENT_FILE).write_text(f"SIBLING={sibling}\n", encoding="ascii")
+    return names.DOCTOR_UNIT if _systemctl("start", names.DOCTOR_UNIT).returncode else ""
+
+
+def _no_start(unit: str) -> Finding:
+    why = f"{unit}, which has the sandbox of all bots, does not start or does not end well"
+    return not_held(_NAME, why, f"journalctl -u {unit} says why", fatal=True)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """While no other ravectl does the same; leaves no file of ours, and no failed unit to be alarmed at."""
+    directory = os.open(Path(names.DOCTOR_RESULT_FILE).parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        for file in (names.DOCTOR_ENVIRONMENT_FILE, names.DOCTOR_RESULT_FILE):
+            Path(file).unlink(missing_ok=True)
+        _systemctl("reset-failed", names.DOCTOR_UNIT, names.DOCTOR_SIBLING_UNIT)
+        os.close(directory)
+
+
+@contextlib.contextmanager
+def _sibling() -> Iterator[int]:
+    """A bot that waits; yields its PID, 0 if it has not started."""
+    unit = names.DOCTOR_SIBLING_UNIT
+    try:
+        started = _systemctl("start", unit)
+        shown = _systemctl("show", "--value", "--property=MainPID", unit).stdout.strip()
+        yield int(shown) if not started.returncode and shown.isdecimal() else 0
+    finally:
+        _systemctl("stop", unit)
+
+
+def _answer() -> Mapping[str, object]:
+    """What the hostile bot has written; empty if that is no answer of its own."""
+    try:
+        with Path(names.DOCTOR_RESULT_FILE).open("rb") as file:
+            return fields.parse_object(file.read(_MAX_ANSWER_BYTES), "the hostile bot's answer")
+    except (OSError, RaveError):
+        return {}
+
+
+def _drop_ins() -> list[str]:
+    shown = _systemctl("show", "--value", "--property=DropInPaths", names.DOCTOR_UNIT).stdout.split()
+    return [path for path in shown if Path(path).name not in _OWN_DROP_INS]
+
+
+def _container() -> str:
+    """What systemd calls the container that this is; empty for none."""
+    try:
+        return Path("/run/systemd/container").read_text(encoding="utf-8").strip()[:_MAX_TEXT]
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _systemctl(*words: str) -> subprocess.CompletedProcess[str]:
+    """systemctl(1) run to its end; one that is missing or does not end has failed."""
+    try:
+        return subprocess.run(  # noqa: S603 - words of ours
+            ["systemctl", *words],  # noqa: S607 - the one of root's PATH
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+            errors="replace",
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return subprocess.CompletedProcess(words, 1, "", "")

@@ -1,0 +1,83 @@
+"""ravectl doctor on a booted machine: a hostile bot in the real sandbox, beside bots that run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ravesvc import names
+from ravesvc.hostile.probes import PROBES
+from tests.integration.conftest import Site
+
+LEAK = "/run/systemd/system/rave-mesh@.service.d/60-leak.conf"
+
+# What the unit alone holds.
+HELD = (
+    "kill",
+    "killpg",
+    "pidfd_send_signal",
+    "ptrace",
+    "process_vm_readv",
+    "pidfd_getfd",
+    "keyctl",
+    "netlink",
+    "listen",
+)
+
+
+@pytest.fixture
+def drop_in(site: Site) -> Iterator[Callable[[str], None]]:
+    """Adds a line to the unit of all bots, as an operator would."""
+
+    def add(line: str) -> None:
+        site.sh(f"install -D -m 644 /dev/stdin {LEAK} <<'E'\n[Service]\n{line}\nE\nsystemctl daemon-reload")
+
+    yield add
+    site.sh(f"rm {LEAK}; systemctl daemon-reload")
+
+
+def diagnosis(site: Site, user: str | None = None) -> dict[str, dict[str, Any]]:
+    """The findings by name."""
+    told = json.loads(site.sh("ravectl doctor --json || :", user=user))
+    # It asks for the time without what Rave's calls have to carry.
+    site.control.forget_violations()
+    return {each["name"]: each for each in told["findings"]}
+
+
+def test_a_hostile_bot_in_the_real_sandbox(site: Site) -> None:
+    meshes = site.run_fleet(2)
+    pids, connections = site.pids(meshes), site.control.connections()
+    found = diagnosis(site)
+    assert PROBES.keys() <= found.keys()
+    assert {name: found[name]["why"] for name in HELD if found[name]["state"] != "held"} == {}
+    assert {found[name]["state"] for name in ("DNS", "IPv4", "Rave", "bus", "memory")} == {"held"}
+    # The fleet has noticed nothing, and nothing is left.
+    assert (site.pids(meshes), site.control.connections()) == (pids, connections)
+    assert sorted(site.children()) == sorted(map(names.mesh_unit, meshes))
+    assert site.sh("ls /run/rave | grep doctor || :") == ""
+    assert site.sh("journalctl -q -u rave-orchestrator --grep doctor || :") == ""
+
+
+def test_what_a_drop_in_opens_is_told_with_the_drop_in(site: Site, drop_in: Callable[[str], None]) -> None:
+    drop_in("SystemCallFilter=")
+    found = diagnosis(site)
+    assert found["kill"]["state"] == "not held"
+    assert "it can send signals to process" in found["kill"]["why"]
+    assert LEAK in found["kill"]["hint"]
+
+
+def test_a_sandbox_that_can_not_be_set_up_is_told(site: Site, drop_in: Callable[[str], None]) -> None:
+    drop_in("RootDirectory=/nonexistent")
+    found = diagnosis(site)
+    assert found["sandbox"]["fatal"]
+    assert "does not start" in found["sandbox"]["why"]
+    assert site.sh("systemctl list-units --failed --plain --no-legend 'rave-mesh@*'") == ""
+
+
+def test_who_is_not_root_is_told_so(site: Site) -> None:
+    found = diagnosis(site, user="nobody")
+    assert found["sandbox"]["hint"] == "sudo ravectl doctor"
+    assert "kill" not in found

@@ -1,0 +1,84 @@
+"""What `ravectl doctor` makes of what its hostile bot tells; tests/integration/test_doctor.py runs the bot."""
+
+from __future__ import annotations
+
+import configparser
+import os
+from pathlib import Path
+
+import pytest
+
+from ravesvc import names
+from ravesvc.doctor import sandbox
+from ravesvc.doctor.finding import State
+from ravesvc.doctor.sandbox import Surroundings, judge
+from ravesvc.hostile.probes import PROBES
+
+DROP_INS = Path(__file__).parents[2] / "packaging/systemd"
+REFUSED: dict[str, object] = dict.fromkeys(PROBES)
+
+
+def hint(surroundings: Surroundings) -> str:
+    return next(each.hint for each in judge(REFUSED | {"kill": "it can kill"}, surroundings) if each.hint)
+
+
+def test_what_is_refused_holds() -> None:
+    found = judge(REFUSED, Surroundings())
+    assert [each.name for each in found] == list(PROBES)
+    assert {each.state for each in found} == {State.HELD}
+
+
+def test_what_is_possible_does_not_hold_and_what_was_not_tried_is_unknown() -> None:
+    answer = REFUSED | {
+        "kill": "it can send signals",
+        "fork": "it could not be tried: Too many open files",
+        "exec": 5,
+    }
+    found = {each.name: each for each in judge(answer, Surroundings()) if each.state is not State.HELD}
+    assert {name: each.state for name, each in found.items()} == {
+        "kill": State.NOT_HELD,
+        "fork": State.UNKNOWN,
+        "exec": State.UNKNOWN,
+    }
+    assert found["kill"].why == "it can send signals"
+    # The bots run, whatever a stranger could do from within.
+    assert not found["kill"].fatal
+
+
+def test_a_hostile_bot_that_tells_nothing_proves_nothing() -> None:
+    assert {each.state for each in judge({}, Surroundings())} == {State.UNKNOWN}
+
+
+def test_the_likeliest_cause_is_named() -> None:
+    drop_in = "/run/systemd/system/service.d/zzz-lxc-service.conf"
+    assert drop_in in hint(Surroundings((drop_in,), "lxc", None))
+    assert "container (lxc)" in hint(Surroundings((), "lxc", 6))
+    assert "Landlock" in hint(Surroundings((), "", 5))
+    assert "report it" in hint(Surroundings((), "", 6))
+
+
+def test_nobody_but_root_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    (found,) = sandbox.attack(6)
+    assert (found.state, found.hint) == (State.UNKNOWN, "sudo ravectl doctor")
+
+
+@pytest.mark.parametrize("unit", [names.DOCTOR_UNIT, names.DOCTOR_SIBLING_UNIT])
+def test_the_drop_ins_change_nothing_of_the_sandbox(unit: str) -> None:
+    (file,) = (DROP_INS / f"{unit}.d").iterdir()
+    parser = configparser.RawConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(file)
+    assert set(parser["Service"]) <= {
+        "Type",
+        "EnvironmentFile",
+        "ExecStart",
+        "StandardOutput",
+        "TimeoutStartSec",
+        "WatchdogSec",
+        "Restart",
+    }
+    assert names.mesh_of_unit(unit) is None
+    if unit == names.DOCTOR_UNIT:
+        assert parser["Service"]["EnvironmentFile"] == names.DOCTOR_ENVIRONMENT_FILE
+        assert parser["Service"]["StandardOutput"] == f"truncate:{names.DOCTOR_RESULT_FILE}"

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from ravesvc import __version__, database, names, proxy, textfile, timespan
+from ravesvc import __version__, database, machine, names, proxy, textfile, timespan
 from ravesvc.advice import FOR_SERVICE, Advice
 from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
@@ -291,7 +291,7 @@ def _config(top: _Section, places: Places) -> Config:
         discovery_interval=top.duration("discovery_interval", 60.0, least=1),
         limit=top.integer("limit", 20, least=1, most=100),
         lang=top.text("lang", "en"),
-        max_processes=top.integer("max_processes", 0, least=0) or None,
+        max_processes=top.integer_or_auto("max_processes", machine.bots_that_fit, least=0) or None,
         starts_per_minute=top.integer("starts_per_minute", 300, least=0),
         process_restart_delay=top.duration("process_restart_delay", 5.0, least=0.1),
         status_poll_interval=top.duration("status_poll_interval", 30.0, least=1),
@@ -416,6 +416,14 @@ class _Section:
         """A whole number within bounds, both included."""
         wanted = f"a whole number from {least} to {most}"
         return self._scalar(key, default, lambda text: _within(int(text), least, most), wanted)
+
+    def integer_or_auto(self, key: str, auto: Callable[[], int], *, least: int, most: int = 1_000_000) -> int:
+        """A whole number within bounds, both included, or what `auto` returns for the word "auto", the default."""
+        wanted = f"{AUTO} or a whole number from {least} to {most}"
+        found = self._scalar(
+            key, None, lambda text: None if text == AUTO else _within(int(text), least, most), wanted
+        )
+        return auto() if found is None else found
 
     def duration(self, key: str, default: float, *, least: float, most: float = 366 * 86400) -> float:
         """A time span within bounds, in seconds."""

@@ -71,7 +71,7 @@ def begin(machine: Machine, bots: int) -> tuple[Control, list[str]]:
     control = Control(machine.path("/run/rave-simulator/control.sock"))
     sh(machine, "systemctl start rave-simulator")
     # No round of discovery falls into the measurement: it grows with the number of meshes, a start must not.
-    config = "rave-simulator config --discovery-interval 1d; echo 'typing_delay: 0'"
+    config = "rave-simulator config --discovery-interval 1d; echo 'typing_delay: 0'; echo 'max_processes: 0'"
     sh(machine, f"{{ {config}; }} > /etc/rave/rave.yaml")
     sh(machine, "rave-simulator credentials | install -T -o rave -m 600 /dev/stdin /var/lib/rave/credentials.json")
     meshes = control.create(bots)

@@ -7,11 +7,9 @@ from xml.etree import ElementTree
 
 from ravesvc.api.refusal import MOST_SKEW
 from ravesvc.doctor.finding import Finding, held, not_held, unknown
+from ravesvc.machine import BYTES_PER_BOT, bots_that_fit
 from ravesvc.words import count
 
-# What a bot is reckoned with, and the share of the machine's memory that bots may have.
-BOT_BYTES = 32 << 20
-BOTS_SHARE = 0.75
 # dbus-daemon(1) has this in the configuration of the system bus, for each user.
 STOCK_BUS_LIMIT = 256
 # Connections of the bots' user that are no bots: one that is starting anew while its old connection ends.
@@ -108,13 +106,11 @@ def bus(limit: int, max_processes: int | None) -> Finding:
     return held(name, f"{limit} connections per user: room for {count(bots, 'bot')}")
 
 
-def memory(total: int | None, max_processes: int | None) -> Finding:
+def memory(total: int, max_processes: int | None) -> Finding:
     """Whether the machine's memory, in bytes, is enough for `max_processes` bots; None is no limit."""
     name = "memory"
-    if total is None:
-        return unknown(name, "this machine does not say how much it has")
-    bots = int(total * BOTS_SHARE) // BOT_BYTES
-    room = f"{total >> 20} MB, room for {count(bots, 'bot')} of {BOT_BYTES >> 20} MB"
+    bots = bots_that_fit(total)
+    room = f"{total >> 20} MB, room for {count(bots, 'bot')} of {BYTES_PER_BOT >> 20} MB"
     if max_processes is None:
         return held(name, f"{room}; max_processes sets no limit")
     if max_processes > bots:

@@ -20,6 +20,7 @@ from ravesvc.config import Config
 from ravesvc.doctor import checks
 from ravesvc.doctor.finding import Finding, not_held
 from ravesvc.errors import RaveError
+from ravesvc.machine import memory_bytes
 
 # Seconds for a question to Rave, and for a connection to one address.
 _ASK_S, _CONNECT_S = 10.0, 4.0
@@ -51,7 +52,7 @@ def examine(file: str) -> list[Finding]:
         found += asyncio.run(_network(settings))
     max_processes = settings.max_processes if settings else None
     found.append(checks.bus(checks.bus_limit(_bus_files(Path("/"))), max_processes))
-    found.append(checks.memory(_memory(), max_processes))
+    found.append(checks.memory(memory_bytes(), max_processes))
     found.append(checks.controllers(_controllers()))
     found.append(checks.landlock(landlock()))
     return found
@@ -133,15 +134,6 @@ def landlock() -> int | None:
     libc = ctypes.CDLL(None)
     version = libc.syscall(ctypes.c_long(_LANDLOCK_CREATE_RULESET), None, ctypes.c_size_t(0), _LANDLOCK_VERSION)
     return version if version > 0 else None
-
-
-def _memory() -> int | None:
-    """Bytes of the machine's memory."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemTotal:"))
-    except (OSError, ValueError, StopIteration):
-        return None
 
 
 def _controllers() -> set[str] | None:

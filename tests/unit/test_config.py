@@ -11,7 +11,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ravesvc import __version__, config, names
+from ravesvc import __version__, config, machine, names
 from ravesvc.api.models import MeshMode
 from ravesvc.config import Config
 from ravesvc.database import Database
@@ -19,6 +19,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.media.settings import MediaSettings, VideoOptions
 from ravesvc.settings import ClientIdentity, Edition, Proxy, Servers, Tls, UnconfirmedCalls, digest
 
+MEMORY = 2**32
 SHIPPED = Path(__file__).parents[2] / "config/rave.yaml"
 DEFAULTS = Config(
     identity=ClientIdentity(request_hash_key=""),
@@ -30,7 +31,7 @@ DEFAULTS = Config(
     discovery_interval=60.0,
     limit=20,
     lang="en",
-    max_processes=None,
+    max_processes=MEMORY // 4 * 3 // 2**25,
     starts_per_minute=300,
     status_poll_interval=30.0,
     process_restart_delay=5.0,
@@ -57,6 +58,11 @@ DEFAULTS = Config(
 )
 # Examples rather than defaults, for options whose default is "none".
 EXAMPLES = {"ca_file": Tls(ca_file="/etc/ssl/certs/my-ca.pem")}
+
+
+@pytest.fixture(autouse=True)
+def memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "memory_bytes", lambda: MEMORY)
 
 
 def good(text: str) -> Config:
@@ -90,6 +96,13 @@ def test_the_shipped_file_equals_the_defaults() -> None:
 @pytest.mark.parametrize(("key", "text"), commented_out(), ids=[key for key, _ in commented_out()])
 def test_what_the_shipped_file_shows_is_an_option_and_its_default(key: str, text: str) -> None:
     assert good(text) == dataclasses.replace(DEFAULTS, tls=EXAMPLES.get(key, DEFAULTS.tls))
+
+
+def test_the_memory_allows_so_many_bots_unless_told_otherwise() -> None:
+    assert good("").max_processes == good("max_processes: auto").max_processes == 96
+    assert good("max_processes: 500").max_processes == 500
+    assert good("max_processes: 0").max_processes is None
+    assert bad("max_processes: many") == ["f.yaml:1: max_processes must be auto or a whole number from 0 to 1000000"]
 
 
 def test_the_shipped_file_shows_every_option() -> None:

@@ -440,7 +440,7 @@ def test_what_is_set_stays_and_the_rest_is_named_with_where_to_find_it(
     assert "(bot.ts:1)\nhint: set discovery_interval in rave.yaml\n" in heard.err
     assert "rave.yaml: max_processes, process_restart_delay taken over." in heard.out
     assert "rave.yaml: mesh_mode is set there to another value; left." in heard.out
-    assert configuration.read_text() == text.replace("#max_processes: 0", "max_processes: 7").replace(
+    assert configuration.read_text() == text.replace("#max_processes: auto", "max_processes: 7").replace(
         "#process_restart_delay: 5s", "process_restart_delay: 1s"
     )
     needed = heard.out.partition("Still to be supplied")[2]

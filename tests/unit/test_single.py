@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import ravesvc
-from ravesvc import BotManager, commands
+from ravesvc import BotManager, commands, machine
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import attempts, follower
 from ravesvc.mesh.worker import Worker
@@ -111,6 +111,23 @@ def test_no_more_rooms_than_the_limit(run: Run, site: SingleSite) -> None:
             assert manager.rooms[second].reason == "max_processes (1) is reached"
             await in_thread(site.control.kick, first)
             await site.connected(second)
+
+    run(body())
+
+
+def test_strangers_invitations_take_no_more_than_the_memory_allows(
+    run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 128 * 2**20)
+
+    async def body() -> None:
+        more = await in_thread(site.control.create, 6)
+        await in_thread(site.control.invite, more)
+        async with site.running() as manager:
+            await until(lambda: len(manager.rooms) == 7)
+            await until(lambda: [room.state for room in manager.rooms.values()].count("connected") == 3)
+            beyond = [room.reason for room in manager.rooms.values() if room.state != "connected"]
+            assert beyond == ["max_processes (3) is reached"] * 4
 
     run(body())
 

@@ -1,0 +1,30 @@
+"""What of this machine a default depends on: its memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# What a bot takes with its share of the page tables and of systemd, and some for a lively room.
+BYTES_PER_BOT = 32 * 2**20
+# Of all the memory; the rest is for the system and the service itself.
+_FOR_BOTS = 3 / 4
+# A container with limits of its own sees them here, while the kernel tells it the memory of the whole machine.
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def memory_bytes(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
+    """The memory that this machine or container has."""
+    # Not from /proc/meminfo: the sandbox of the service hides it (ProcSubset=).
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(whole, int(cgroup_limit.read_text()))
+    except (OSError, ValueError):
+        # There is no such controller, or the limit is the word "max".
+        return whole
+
+
+def bots_that_fit(memory: int | None = None) -> int:
+    """How many bots so many bytes of memory allow, at least one; without a number, those of this machine."""
+    memory = memory_bytes() if memory is None else memory
+    return max(1, int(memory * _FOR_BOTS) // BYTES_PER_BOT)

@@ -53,8 +53,9 @@ class ChatMessage:
 
 def parse_chat(data: Object) -> ChatMessage:
     """Read the data of a chatMessage; raises `RaveError` (BadData)."""
-    peer = fields.get_str(data, "from")
-    message_id = fields.opt_str(data, "id") or ""
+    peer = _paired(fields.get_str(data, "from"))
+    message_id = _paired(fields.opt_str(data, "id") or "")
+    reply_to = fields.opt_str(data, "reply")
     if len(message_id) > _ID_LIMIT or len(peer) > _ID_LIMIT:
         raise RaveError(Code.BAD_DATA, "an id of the chat message is too long")
     return ChatMessage(
@@ -62,7 +63,7 @@ def parse_chat(data: Object) -> ChatMessage:
         sender_peer=peer,
         sender=user_id(peer.partition("_")[0]),
         text=_paired(fields.opt_str(data, "chat") or ""),
-        reply_to=fields.opt_str(data, "reply"),
+        reply_to=None if reply_to is None else _paired(reply_to),
         mentions=tuple(_mentions(fields.opt_list(data, "user_metas") or ())),
         media=tuple(_media(data.get("media"))),
     )

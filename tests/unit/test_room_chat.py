@@ -43,7 +43,11 @@ def test_mentions_that_cannot_be_read_are_left_out() -> None:
 
 
 def test_half_surrogate_pairs_are_replaced() -> None:
-    message = parse_chat(data(chat="a\ud800b😀", user_metas=[{"id": 1, "handle": "\udc00"}]))
+    metas = [{"id": 1, "handle": "\udc00"}]
+    message = parse_chat(
+        data(chat="a\ud800b😀", user_metas=metas) | {"id": "\ud83d", "from": "5_\ud83d", "reply": "\ud83d"}
+    )
+    assert (message.id, message.sender_peer, message.reply_to) == ("?", "5_?", "?")
     assert message.text == "a?b😀"
     assert message.mentions[0].handle == "?"
 

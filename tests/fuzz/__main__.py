@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import secrets
 import subprocess
@@ -23,6 +24,8 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.targets) - set(runner.names()):
         parser.error(f"there is no target {', '.join(sorted(unknown))}")
+    # What is tested warns of what it can't use, thousands of times.
+    logging.disable()
     seed = secrets.randbits(32) if options.seed is None else options.seed
     if options.replay:
         if len(options.targets) != 1:

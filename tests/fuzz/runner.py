@@ -120,7 +120,7 @@ def attempt(target: Target, data: bytes) -> bool:
 
 def _timed(target: Target, data: bytes) -> tuple[bool, float]:
     before = time.process_time()
-    signal.signal(signal.SIGALRM, _give_up)
+    before_us = signal.signal(signal.SIGALRM, _give_up)
     signal.setitimer(signal.ITIMER_REAL, HANG_S)
     try:
         target.check(data)
@@ -133,6 +133,7 @@ def _timed(target: Target, data: bytes) -> tuple[bool, float]:
         raise BrokenError(traceback.format_exc()) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before_us)
     return accepted, time.process_time() - before
 
 

@@ -6,6 +6,7 @@ import atexit
 import os
 import socket
 import tempfile
+from unittest.mock import patch
 
 from ravesvc.notify import notify
 
@@ -18,9 +19,9 @@ _socket.bind(f"{_directory.name}/notify")
 
 def check(data: bytes) -> None:
     """systemd takes the message, and what it reads is the status alone."""
-    os.environ["NOTIFY_SOCKET"] = f"{_directory.name}/notify"
     text = data.decode(errors="surrogateescape")
-    notify(f"STATUS={text}", "WATCHDOG=1")
+    with patch.dict(os.environ, NOTIFY_SOCKET=f"{_directory.name}/notify"):
+        notify(f"STATUS={text}", "WATCHDOG=1")
     status, watchdog = _as_systemd_reads(_socket.recv(1 << 20))
     assert status.startswith("STATUS=")
     assert watchdog == "WATCHDOG=1"

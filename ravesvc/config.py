@@ -39,6 +39,7 @@ from ravesvc.settings import (
     digest,
 )
 from ravesvc.spelling import nearest
+from ravesvc.words import printable
 
 T = TypeVar("T")
 
@@ -521,7 +522,7 @@ class _Section:
 
     def _path(self, key: str) -> str:
         # Without a space behind its colon a value is part of the key: {request_hash_key:secret}.
-        name = key.partition(":")[0] or "an empty key"
+        name = printable(key.partition(":")[0], 40) or "an empty key"
         return f"{self._name}.{name}" if self._name else name
 
 

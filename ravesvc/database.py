@@ -8,6 +8,7 @@ so an error names file, line and key, never a value; all are reported. The drive
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -118,6 +119,8 @@ def _option_problems(path: str, lines: Mapping[str, int], value: object) -> Iter
             yield _wrong(path, lines, key, "is not an option", hint="options are those of MongoDB's URIs")
         elif not isinstance(option, (str, bool, int, float)):
             yield _wrong(path, lines, key, "must be a text, a number, true or false")
+        elif isinstance(option, float) and not math.isfinite(option):
+            yield _wrong(path, lines, key, "must be a finite number")
 
 
 def _known(key: str) -> str:

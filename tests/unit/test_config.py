@@ -720,3 +720,9 @@ def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(RaveError, match="can't be read: Is a directory") as e:
         config.load(tmp_path)
     assert e.value.code is Code.CONFIG
+
+
+def test_a_key_of_any_length_is_named_by_its_beginning() -> None:
+    loaded, (mistake,) = config.read("x" * 900 + ": 1", "f.yaml")
+    assert loaded is None
+    assert mistake.message == f"f.yaml:1: {'x' * 40} is not an option"

@@ -95,6 +95,7 @@ def test_the_example_can_be_used() -> None:
         ({"uri": URI, "options": [SECRET]}, "options", ""),
         ({"uri": URI, "options": {"auth": {"password": SECRET}}}, "options.auth", ""),
         ({"uri": URI, "options": {"password": None}}, "options.password", ""),
+        ({"uri": URI, "options": {"maxIdleTimeMS": float("inf")}}, "options.maxIdleTimeMS", ""),
         ({"uri": URI, "options": {"_pool_class": SECRET}}, "options._pool_class", "MongoDB's URIs"),
     ],
 )

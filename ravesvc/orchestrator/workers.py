@@ -139,10 +139,11 @@ class Workers:
                 log.warning("A call of %s is refused, because it could not be verified: %s", sender, e)
                 raise RaveError(Code.ACCESS_DENIED, "the caller could not be verified") from e
             if asking := names.mesh_of_unit(unit):
-                self._senders[asking] = sender
-                return asking
-            log.warning("Calls of %s are refused: it belongs to unit %s, which is no bot's", sender, unit)
-            self._distrust(sender)
+                if await self._bind(sender, asking):
+                    return asking
+            else:
+                log.warning("Calls of %s are refused: it belongs to unit %s, which is no bot's", sender, unit)
+                self._distrust(sender)
         raise RaveError(Code.ACCESS_DENIED, "this is for the bots of meshes alone")
 
     async def tell(self, announcement: Announcement) -> tuple[int, int]:
@@ -188,7 +189,7 @@ class Workers:
                 Code.NOT_RUNNING, f"the bot of mesh {mesh} does not run, or is not on the bus", mesh=mesh
             ) from e
         try:
-            verified = self._believe(sender, mesh, await self._unit_of(sender))
+            verified = self._believe(sender, mesh, await self._unit_of(sender)) and await self._bind(sender, mesh)
         except RaveError as e:
             raise RaveError(
                 Code.NOT_RUNNING, f"the child of mesh {mesh} could not be verified: {e.message}", mesh=mesh
@@ -268,26 +269,50 @@ class Workers:
         """Verify a sender, then pass on what it has said so far."""
         try:
             unit = await self._unit_of(sender)
+            own = names.mesh_of_unit(unit)
+            bound = own is None or await self._bind(sender, own)
         except RaveError as e:
             # Gone already, most likely: its exit status will tell.
             log.debug("The sender %s of a worker's signal could not be verified: %s", sender, e)
             return
         finally:
             waiting = self._waiting.pop(sender)
+        if not bound:
+            return
         for mesh, signal in waiting:
             if not self._believe(sender, mesh, unit):
                 return
             self._listen(mesh, signal)
 
     def _believe(self, sender: str, mesh: str, unit: str) -> bool:
-        """Whether a sender, of this unit, is the mesh's child; the answer is remembered."""
+        """Whether a sender, of this unit, may speak for the mesh; one that may not is remembered."""
         if names.mesh_of_unit(unit) == mesh:
-            self._senders[mesh] = sender
             return True
         extra = about(names.mesh_of_unit(unit) or mesh)
         log.warning("What passes for the child of mesh %s came from unit %s: ignored", mesh, unit, extra=extra)
         self._distrust(sender)
         return False
+
+    async def _bind(self, sender: str, mesh: str) -> bool:
+        """Take a connection of a mesh's unit for its child, unless another one is, and still there.
+
+        A child that comes back to the bus has another connection, and the one before is gone by then. One that an own
+        command opens beside it answers no question: bound to that, the bot would seem to hang, and be restarted.
+        """
+        known = self._senders.get(mesh)
+        if known not in (None, sender) and await self._on_bus(known):
+            log.warning("A second connection of the bot of mesh %s is ignored", mesh, extra=about(mesh))
+            self._distrust(sender)
+            return False
+        self._senders[mesh] = sender
+        return True
+
+    async def _on_bus(self, sender: str) -> bool:
+        try:
+            (there,) = await self._bus.call(*_BUS, "NameHasOwner", "s", sender)
+        except RaveError:
+            return True
+        return bool(there)
 
     def _distrust(self, sender: str) -> None:
         self._forgers[sender] = None

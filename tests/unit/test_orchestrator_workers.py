@@ -162,6 +162,33 @@ def test_a_verified_child_cannot_speak_for_another_mesh(
     run(body())
 
 
+def test_a_second_connection_of_a_child_takes_nothing_over_while_the_first_is_there(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 3) as (here, (first, second, third)):
+            here.units = dict.fromkeys((each.unique_name for each in (first, second, third)), names.mesh_unit(MESH))
+            child_on(first, MESH).emit("Ready")
+            await until(lambda: here.heard == [(MESH, "Ready")])
+            for _ in range(3):
+                child_on(second, MESH).emit("ConnectionFailed", 1, "not the child")
+                await settle(second, here.bus)
+                await until(lambda: not here.workers._waiting)
+                second.unexport(names.worker_path(MESH))
+            with pytest.raises(RaveError) as caught:
+                await here.workers.mesh_of(second.unique_name)
+            assert caught.value.code is Code.ACCESS_DENIED
+            assert here.heard == [(MESH, "Ready")]
+            assert (await here.workers.status(MESH))["Title"] == "A film"
+            assert caplog.text.count("A second connection") == 1
+            await first.close()
+            child_on(third, MESH).emit("Connected")
+            await until(lambda: here.heard == [(MESH, "Ready"), (MESH, "Connected")])
+            assert await here.workers.mesh_of(third.unique_name) == MESH
+
+    run(body())
+
+
 def test_a_child_that_also_speaks_for_another_mesh_is_heard_only_until_then(
     run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

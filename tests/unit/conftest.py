@@ -272,13 +272,13 @@ def site(
 
 @pytest.fixture
 def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests, the parent takes its callers for root."""
+    """Whoever runs the tests, the parent allows its callers everything, as it does to root."""
     from ravesvc.orchestrator.polkit import Authority
 
-    async def root(*_: Any) -> bool:
+    async def allows(*_: Any) -> bool:
         return True
 
-    monkeypatch.setattr(Authority, "_is_root", root)
+    monkeypatch.setattr(Authority, "_allows", allows)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement, ExitStatus
 from ravesvc.orchestrator import discovery, entrypoints
 from ravesvc.orchestrator import main as program
+from ravesvc.orchestrator.access import Access
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
 from ravesvc.store.credentials import read_credentials
@@ -102,6 +103,16 @@ class Child(Interface):
     async def refresh_commands(self, call: Call) -> None:
         self.asked.append(call.member)
         await self.ask("GetEntryPoints")
+
+
+@pytest.fixture(autouse=True)
+def present(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ann and Bob are in every mesh, also in that of a child with an id of which Rave knows nothing."""
+
+    async def users(_access: Access, _mesh: str) -> set[int]:
+        return {ANN, BOB}
+
+    monkeypatch.setattr(Access, "users", users)
 
 
 def new_child(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> Child:

@@ -43,7 +43,9 @@ def _call(name: str, *arguments: object) -> int:
     number = (_NUMBERS | _COMMON_NUMBERS).get(name)
     if number is None:
         raise OSError(errno.EINVAL, f"the number of {name} is not known for {platform.machine()}")
-    result = int(_libc.syscall(number, *arguments))
+    # As long as registers are: of the seventh, on the stack, the upper half of an int would be left as it was.
+    longs = (ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments)
+    result = int(_libc.syscall(number, *longs))
     if result == -1:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result

@@ -204,7 +204,11 @@ def _in_words(error: RaveError) -> RaveError:
     if name == f"{_ERROR}NoReply":
         return _gone()
     if error.code is Code.ACCESS_DENIED:
-        return RaveError(Code.ACCESS_DENIED, "you may not do that", hint="try as root, or with sudo")
+        hint = "try as root, or with sudo"
+        if not said:
+            # It was the bus that refused, before the service saw the call.
+            hint += "; members of the groups sudo, adm and rave-monitor may look"
+        return RaveError(Code.ACCESS_DENIED, "you may not do that", hint=hint)
     if said and name.startswith(names.ERROR_PREFIX):
         return told(error.code, said)
     if error.code is Code.TIMEOUT:

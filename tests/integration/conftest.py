@@ -115,6 +115,11 @@ class Site:
         done = self.machine.run(["sh", "-ec", script], user=user, check=check, timeout=timeout)
         return done.stdout if check else done.stdout + done.stderr
 
+    def watcher(self) -> str:
+        """A user who may read from the service and has no other rights."""
+        self.sh("id watcher >/dev/null 2>&1 || useradd --system --groups rave-monitor watcher")
+        return "watcher"
+
     def manager(self, name: str) -> Any:
         """A property of the manager."""
         return self._property(names.MANAGER_PATH, names.MANAGER_INTERFACE, name)

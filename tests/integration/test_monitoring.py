@@ -13,8 +13,9 @@ from tests.integration.conftest import Site, eventually
 DROP_IN = f"/run/systemd/system/{names.ORCHESTRATOR_UNIT}.d/broken.conf"
 
 
-def check(site: Site, user: str = "nobody") -> tuple[int, str]:
-    """Exit status and line of the plug-in, which needs no rights."""
+def check(site: Site, user: str = "") -> tuple[int, str]:
+    """Exit status and line of the plug-in, which needs to be of the group rave-monitor."""
+    user = user or site.watcher()
     said = site.sh('ravectl status --check && status=0 || status=$?; echo "exit $status"', user=user).splitlines()
     assert len(said) == 2, said
     assert said[0].isprintable()
@@ -68,7 +69,7 @@ def test_a_broken_configuration_is_shown_with_the_bots_that_run_on(whole: Site) 
     assert all(mesh in said for mesh in meshes)
     status, line = check(site, "root")
     assert (status, "max_proceses" in line, "bots=2" in line) == (2, True, True), line
-    other = site.sh("ravectl status", user="nobody", check=False)
+    other = site.sh("ravectl status", user=site.watcher(), check=False)
     assert all(mesh in other for mesh in meshes)
     assert "ravectl config check" in other
     for words in ("ravectl list", "ravectl admin list"):

@@ -6,13 +6,14 @@ import contextlib
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
 from testbed.machine import CommandFailed
 
 from ravesvc import names
-from tests.integration.conftest import CHECKOUT, Site, eventually
+from tests.integration.conftest import CHECKOUT, Figure, Site, eventually
 
 SYSTEMD = [
     "busctl",
@@ -153,6 +154,52 @@ def burden_with_signals(site: Site, mesh: str) -> None:
         assert _processor_seconds(site, unit) - seconds < 1, unit
 
 
+FLOOD = """
+import asyncio
+from ravesvc import names
+from ravesvc.bus import Bus
+from ravesvc.bus.header import Kind
+from ravesvc.bus.message import NO_REPLY_EXPECTED, Message, encode
+frame, _ = encode(Message(kind=Kind.CALL, serial=99, flags=NO_REPLY_EXPECTED, destination=names.BUS_NAME,
+                          path=names.MANAGER_PATH, interface=names.MANAGER_INTERFACE, member="ListMeshes",
+                          signature="as", body=[["x"] * 7500]))
+async def flood():
+    bus = await Bus.connect()
+    while True:
+        bus._transport.send(frame, [])
+        await bus._transport.flush()
+        await asyncio.sleep(0)
+async def main():
+    print("begun", flush=True)
+    await asyncio.gather(*(flood() for _ in range(20)))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("user", ["nobody", "watcher"])
+def test_a_flood_of_calls_keeps_nobody_waiting(site: Site, figure: Figure, user: str) -> None:
+    """20 connections send calls of 60 kB, as fast as the bus takes them."""
+    meshes = site.run_fleet(3)
+    site.watcher()
+    pids = site.pids(meshes)
+    longest = 0.0
+    with site.machine.spawn(["python3", "-I", "-c", FLOOD], user=user) as flood:
+        try:
+            assert flood.stdout
+            assert flood.stdout.readline() == "begun\n"
+            end = time.monotonic() + 15
+            while time.monotonic() < end:
+                begun = time.monotonic()
+                site.call("ListMeshes")
+                longest = max(longest, time.monotonic() - begun)
+            assert flood.poll() is None
+        finally:
+            os.killpg(flood.pid, signal.SIGKILL)
+    figure(f"flood of calls by {user}: root waited {longest:.2f} s at most")
+    assert longest < 5
+    assert site.pids(meshes) == pids
+
+
 def _processor_seconds(site: Site, unit: str) -> float:
     return int(site.sh(f"systemctl show --value -p CPUUsageNSec {unit}")) / 1e9
 
@@ -214,9 +261,23 @@ def test_rave_can_use_no_other_verb_and_no_other_unit(site: Site) -> None:
         site.machine.run([*SYSTEMD, verb, "ss", unit, "replace"], user="rave")
 
 
-def test_strangers_may_read_but_not_operate(site: Site) -> None:
+@pytest.mark.parametrize("user", ["nobody", "rave-simulator", "rave-mesh"])
+def test_the_bus_drops_what_strangers_ask(site: Site, user: str) -> None:
+    site.run_fleet(1)
+    for member in ("ListMeshes", "NoSuchMember"):
+        with pytest.raises(CommandFailed, match=r"(?i)access denied|rejected"):
+            site.call(member, user=user)
+    properties = [names.BUS_NAME, names.MANAGER_PATH, "org.freedesktop.DBus.Properties"]
+    with pytest.raises(CommandFailed, match=r"(?i)access denied|rejected"):
+        site.machine.run(["busctl", "call", *properties, "GetAll", "s", ""], user=user)
+    assert "group" in site.sh("ravectl status", user=user, check=False)
+
+
+def test_who_may_read_may_not_operate(site: Site) -> None:
     (mesh,) = site.run_fleet(1)
-    assert mesh in site.call("ListMeshes", user="nobody")
+    watcher = site.watcher()
+    assert mesh in site.call("ListMeshes", user=watcher)
+    assert mesh in site.sh("ravectl list", user=watcher)
     refused: list[tuple[str, list[str]]] = [
         *(("StopMesh", ["s", mesh]), ("StartMesh", ["s", mesh]), ("Discover", []), ("Refresh", [])),
         *(("Login", ["s", "nobody@example.test"]), ("CancelLogin", []), ("Logout", [])),
@@ -226,12 +287,12 @@ def test_strangers_may_read_but_not_operate(site: Site) -> None:
         *(("SetPermission", ["sb", "ping", "true"]), ("RemovePermission", ["s", "ping"])),
     ]
     for member, arguments in refused:
-        for user in ("nobody", "rave-mesh"):
+        for user in (watcher, "rave-mesh"):
             with pytest.raises(CommandFailed, match="Access denied"):
                 site.call(member, *arguments, user=user)
     assert (site.manager("Admins"), site.manager("Permissions")) == (0, 0)
     worker = [names.worker_name(mesh), names.worker_path(mesh), names.WORKER_INTERFACE]
-    for user in ("nobody", "rave-mesh"):
+    for user in (watcher, "rave-mesh"):
         with pytest.raises(CommandFailed, match=r"(?i)access denied|rejected"):
             site.machine.run(["busctl", "call", *worker, "RestartConnection"], user=user)
         with pytest.raises(CommandFailed, match=r"(?i)access denied|denied|not allowed|rejected"):

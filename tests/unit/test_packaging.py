@@ -48,11 +48,16 @@ def users() -> set[str]:
     return {words[1] for words in lines if words and words[0] == "u"}
 
 
+def groups() -> set[str]:
+    lines = (ROOT / "packaging/sysusers/rave-orchestrator.conf").read_text().splitlines()
+    return {line.split()[1] for line in lines if line.startswith("g ")}
+
+
 def rules() -> list[tuple[str, ET.Element]]:
-    """Every allow and deny of the bus policy, with the user or context that it is for."""
+    """Every allow and deny of the bus policy, with the user, group or context that it is for."""
     root = ET.parse(POLICY).getroot()
     return [
-        (policy.get("user") or f"({policy.get('context')})", rule)
+        (policy.get("user") or policy.get("group") or f"({policy.get('context')})", rule)
         for policy in root.iter("policy")
         for rule in policy
     ]
@@ -259,7 +264,7 @@ def test_the_bus_policy_opens_only_what_checks_its_callers() -> None:
     opened = {
         rule.get("send_interface")
         for user, rule in rules()
-        if user == "(default)" and rule.tag == "allow" and rule.get("send_destination")
+        if user in ("(default)", "sudo", "adm", "rave-monitor") and rule.get("send_interface")
     }
     ours = {names.MANAGER_INTERFACE, names.BLOCKLIST_INTERFACE, names.MESH_INTERFACE}
     assert opened == ours | STANDARD_INTERFACES
@@ -278,7 +283,10 @@ def test_no_signal_reaches_a_bot_but_those_of_the_bus() -> None:
         (user, rule.tag, dict(rule.attrib))
         for user, rule in rules()
         if any(key.startswith("receive_") for key in rule.attrib)
+        and not (rule.tag == "allow" and user in ("root", "sudo", "adm", "rave-monitor"))
     ]
+    ours = {"receive_type": "signal", "receive_sender": names.BUS_NAME}
+    assert received.pop(0) == ("(default)", "deny", ours)
     assert received == [
         ("rave-mesh", "deny", {"receive_type": "signal"}),
         ("rave-mesh", "allow", {"receive_type": "signal", "receive_sender": "org.freedesktop.DBus"}),
@@ -307,9 +315,8 @@ def test_signals_and_descriptors_reach_the_parent_from_nobody_but_its_own() -> N
     """Those of root, which is systemd, and of the bots, in their own interface and without descriptors."""
     default = [rule for user, rule in rules() if user == "(default)" and rule.get("send_destination")]
     denied = [{key: value for key, value in rule.attrib.items() if key != "send_destination"} for rule in default]
-    # The last rule that fits decides, so that these have to follow all that is allowed.
-    assert denied[-2:] == [{"send_type": "signal"}, {"min_fds": "1"}]
-    assert [rule.tag for rule in default[-2:]] == ["deny", "deny"]
+    assert denied == [{"send_type": "method_call"}, {"send_type": "signal"}, {"min_fds": "1"}]
+    assert {rule.tag for rule in default} == {"deny"}
     signals = [(user, rule) for user, rule in rules() if rule.tag == "allow" and rule.get("send_type") == "signal"]
     ((user, rule),) = signals
     assert (user, rule.get("send_interface"), rule.get("max_fds")) == ("rave-mesh", names.WORKER_INTERFACE, "0")
@@ -331,11 +338,28 @@ def test_every_rule_of_the_bus_policy_is_narrow() -> None:
             # Else it would keep replies away from the parent as well.
             assert rule.get("send_type") in ("method_call", "signal") or rule.get("min_fds") == "1", where
         if rule.tag == "allow" and user not in ("root", "rave", "rave-mesh"):
-            assert rule.get("send_interface"), where
+            assert rule.get("send_interface") or rule.get("receive_sender") == names.BUS_NAME, where
 
 
 def test_the_bus_policy_is_for_users_that_the_package_makes() -> None:
-    assert {user for user, _ in rules()} - users() == {"(default)", "root"}
+    others = {user for user, _ in rules()} - users() - groups()
+    assert others == {"(default)", "root", "sudo", "adm"}, "sudo and adm are in every Debian"
+
+
+def test_three_groups_may_ask_the_orchestrator_and_nobody_else() -> None:
+    allowed: dict[str, list[dict[str, str]]] = {}
+    for user, rule in rules():
+        if user in ("sudo", "adm", "rave-monitor"):
+            assert rule.tag == "allow"
+            allowed.setdefault(user, []).append(rule.attrib)
+    first, *others = allowed.values()
+    assert others == [first, first]
+    sent = [rule for rule in first if "send_interface" in rule]
+    assert all((rule["send_type"], rule["max_fds"]) == ("method_call", "0") for rule in sent)
+    readable = {names.MANAGER_INTERFACE, names.BLOCKLIST_INTERFACE, names.MESH_INTERFACE, *STANDARD_INTERFACES}
+    assert {rule["send_interface"] for rule in sent} == readable
+    default = [rule for user, rule in rules() if user == "(default)"]
+    assert {rule.tag for rule in default} == {"deny"}
 
 
 def test_polkit_knows_the_actions_and_lets_the_parent_ask() -> None:

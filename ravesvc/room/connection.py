@@ -37,6 +37,9 @@ from ravesvc.words import printable
 _PROTOCOL = Subprotocol("protoo")
 # Frames; then the server has to wait. With few large ones the memory of a bot is full.
 _MAX_QUEUE = 2
+# Bytes that wait for the server to read them; beyond that it does not. A message of ours has a few thousand, and
+# whoever sends one waits while there is more than the library's 32 KiB.
+_MAX_UNSENT_BYTES = 256 << 10
 _REASON_LIMIT = 100  # characters; a close frame holds 123 bytes
 
 _CODE_OF_STATUS = {
@@ -60,6 +63,7 @@ class _Socket(ClientConnection):
         self.clock = clock
         self.last_heard = clock()
         self.ended_at: float | None = None
+        self.unread = False
         self._hang_up: asyncio.TimerHandle | None = None
 
     async def upgrade(self, token: str) -> None:
@@ -77,9 +81,17 @@ class _Socket(ClientConnection):
         """End at once, without a word."""
         self.transport.abort()
 
+    def give_up(self) -> None:
+        """End at once, because the server does not read what it is sent."""
+        self.unread = True
+        self.abort()
+
     def data_received(self, data: bytes) -> None:
         self.last_heard = self.clock()
         super().data_received(data)
+        # The library answers pings itself, and waits for nobody to read the answers.
+        if self.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
+            self.give_up()
         if self.protocol.close_rcvd is not None and self.ended_at is None:
             self.ended_at = self.last_heard
             # It is the server's part to hang up after the handshake; the library would wait for that for ever.
@@ -164,7 +176,7 @@ class Connection:
         return message
 
     async def send(self, text: str) -> None:
-        """Send a text frame; raises `RaveError`: Closed, or Timeout when the server takes nothing any more."""
+        """Send a text frame; raises `RaveError`: Closed, or Timeout (and ends) when the server does not read."""
         if self._socket.state is not State.OPEN:
             # The library would wait until the end is complete.
             raise _closed()
@@ -174,6 +186,7 @@ class Connection:
         except ConnectionClosed as e:
             raise _closed() from e
         except TimeoutError as e:
+            self._socket.give_up()
             raise RaveError(Code.TIMEOUT, "the mesh's server takes no more data") from e
 
     async def close(self, code: int, reason: str) -> None:
@@ -201,6 +214,7 @@ class Connection:
             held=max(0.0, (self._socket.ended_at or self._socket.clock()) - self._opened_at),
             by_peer=protocol.close_rcvd is not None,
             too_large=_excess(protocol.parser_exc),
+            unread=self._socket.unread,
         )
 
 

@@ -436,12 +436,62 @@ def test_a_server_that_takes_nothing(run: Run, authority: Authority) -> None:
             with pytest.raises(RaveError) as caught:
                 await flood()
             assert caught.value.code is Code.TIMEOUT
+            close = await room.run()
+            assert close.kind is CloseKind.LOST
+            assert close.reason == "the server does not read what it is sent"
+            release.set()
+
+    run(body())
+
+
+def test_a_goodbye_to_a_server_that_takes_nothing(run: Run, authority: Authority) -> None:
+    async def body() -> None:
+        release = asyncio.Event()
+
+        async def deaf(guest: Guest) -> None:
+            guest.socket.transport.pause_reading()
+            await release.wait()
+            guest.socket.transport.abort()
+
+        timings = Timings(closing=0.5, chat_answer=0.01)
+        async with opened(authority, deaf, timings=timings) as room:
+
+            async def flood() -> None:
+                while True:
+                    await room.chat("x" * 2**20)
+
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(flood(), 0.4)
             # The closing handshake finds no room in the buffer either.
             async with asyncio.timeout(10):
                 await room.close()
             release.set()
 
     run(body())
+
+
+def test_a_server_that_reads_no_answers_to_its_pings_is_left(run: Run, authority: Authority) -> None:
+    """Each ping of 125 bytes has an answer of 131; unread they would fill the memory."""
+    pings = (b"\x89\x7d" + b"x" * 125) * 1000
+    sent = 0
+
+    async def flood(guest: Guest) -> None:
+        nonlocal sent
+        guest.socket.transport.pause_reading()
+        while sent < 500 << 20 and not guest.socket.transport.is_closing():
+            guest.socket.transport.write(pings)
+            sent += len(pings)
+            await guest.socket.drain()
+
+    async def body() -> None:
+        async with opened(authority, flood) as room:
+            close = await room.run()
+            assert close.kind is CloseKind.LOST
+            assert close.reason == "the server does not read what it is sent"
+
+    run(body())
+    # What the buffers of two sockets take, and not much of ours.
+    assert sent < 50 << 20
 
 
 def test_a_connection_that_breaks_while_we_send(run: Run, authority: Authority) -> None:

@@ -26,10 +26,10 @@ from tests.fuzz.mutations import mutated
 HERE = Path(__file__).parent
 FAILURES = HERE.parents[1] / "build/fuzz"
 
-# Processor time of one input of at most `mutations.MAX_BYTES`, with a margin for slow machines; and when one that
-# waits or loops is given up.
+# Processor time of one input of at most `mutations.MAX_BYTES`, with a margin for slow machines.
 MAX_CPU_S = 0.5
-HANG_S = 10
+# When one that waits or loops is given up, on a machine that may be busy with other things.
+HANG_S = 60
 # What one input may add to the largest size that the process ever had.
 MAX_GROWTH_MB = 48
 # Beyond that the kernel gives no memory: a failure of ours must not become one of the machine.

@@ -67,7 +67,8 @@ class Mesh:
     """A room.
 
     `server` is the authority of its WebSocket, or None if the answer names none; `title` is that of the running
-    video, or empty; `invited` is True if it came from the list of our invitations.
+    video, or empty; `invited` is True if it came from the list of our invitations. `originator` is the id of the user
+    who made the room, or None if the answer does not say: Rave never says who has invited.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Mesh:
     title: str
     invited: bool
     users: tuple[User, ...]
+    originator: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,15 @@ def _mesh(source: Object, users: object, *, invited: bool) -> Mesh:
         mesh_id = names.mesh_id(text)
     except RaveError as e:
         raise RaveError(Code.BAD_DATA, e.message) from None
-    return Mesh(mesh_id, _text(source, "server") or None, _text(source, "videoTitle"), invited, tuple(_users(users)))
+    originator = fields.as_int(source.get("originator"))
+    return Mesh(
+        mesh_id,
+        _text(source, "server") or None,
+        _text(source, "videoTitle"),
+        invited,
+        tuple(_users(users)),
+        originator if originator is not None and originator > 0 else None,
+    )
 
 
 def _users(value: object) -> Iterator[User]:

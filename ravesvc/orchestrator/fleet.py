@@ -78,6 +78,7 @@ class Fleet:
         census: Census,
         blocks: Blocks,
         limit: int | None,
+        per_user: int | None = None,
         interval: float,
         stop_limit: float,
         changed: Callable[[Record], None],
@@ -96,6 +97,7 @@ class Fleet:
         self._census = census
         self._blocks = blocks
         self._limit = limit
+        self._per_user = per_user
         self._changed = changed
         self._leave = leave
         self._starts = starts
@@ -165,6 +167,7 @@ class Fleet:
             unread=self._census.unread,
             whole=self._census.whole,
             alone=self._company.wanting,
+            per_user=self._per_user,
         )
 
     def enough(self, found: Collection[Mesh]) -> bool:
@@ -172,7 +175,7 @@ class Fleet:
         census = self._census
         needed = self._needed & census.known if census.whole else self._needed
         out = census.left | self._company.wanting
-        return enough(found, self._blocks.in_force(), needed, out, self._limit)
+        return enough(found, self._blocks.in_force(), needed, out, self._limit, self._per_user)
 
     @property
     def _needed(self) -> AbstractSet[str]:

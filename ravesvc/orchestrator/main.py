@@ -207,6 +207,7 @@ class _Parent:
             census=self._discovery.census,
             blocks=self._blocks,
             limit=settings.max_processes,
+            per_user=settings.max_meshes_per_user,
             interval=settings.status_poll_interval,
             stop_limit=settings.shutdown_timeout + names.STOP_GRACE_S,
             changed=self._show,

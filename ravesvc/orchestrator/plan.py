@@ -5,6 +5,7 @@ The same answer drives the fleet and tells an operator what would happen next.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def plan(
     *,
     whole: bool = True,
     alone: AbstractSet[str] = frozenset(),
+    per_user: int | None = None,
 ) -> tuple[Decision, ...]:
     """Decide for every mesh that is listed or has a unit.
 
@@ -66,6 +68,8 @@ def plan(
         unread: the meshes that are believed, and that the last list, which was not read to its end, may have or not.
             What was read comes before them.
         alone: the meshes that the bot has left because it was alone there, and that are still empty.
+        per_user: how many meshes that one user has made may have a bot; None for no limit. A mesh of which Rave does
+            not say who has made it counts for nobody.
         whole: whether it is known that what is not listed here is not listed.
     """
     known = listed or {}
@@ -76,6 +80,7 @@ def plan(
     present = len({mesh for mesh, unit in units.items() if unit.present} | starting)
     decisions = []
     wanted = 0
+    made: Counter[int] = Counter()
     for mesh in order:
         unit = units.get(mesh, UnitState())
         if block := blocks.get(mesh):
@@ -92,8 +97,12 @@ def plan(
             decision = Decision(mesh, Action.SKIP, "the last list of discovery lacks it")
         elif limit is not None and wanted >= limit:
             decision = _unwanted(mesh, unit, f"max_processes ({limit}) is reached")
+        elif per_user is not None and _beyond(known[mesh], made, per_user):
+            reason = f"max_meshes_per_user ({per_user}) is reached by user {known[mesh].originator}, who has made it"
+            decision = _unwanted(mesh, unit, reason)
         else:
             wanted += 1
+            _count(known[mesh], made)
             decision = _wanted(
                 mesh, unit, "discovery listed it until lately" if mesh in missing else "discovery lists it"
             )
@@ -119,6 +128,7 @@ def enough(
     running: AbstractSet[str],
     out: AbstractSet[str],
     limit: int | None,
+    per_user: int | None = None,
 ) -> bool:
     """Whether the beginning of a list is all that a plan needs: it has what runs, and as many as may run.
 
@@ -128,11 +138,27 @@ def enough(
         running: the meshes that run, and may go on, or that the bot waits for.
         out: the meshes that are not to be joined: the bot has left them, and lists may be late, or they are empty.
         limit: how many meshes may run at once; None for no limit, when nothing less than all is enough.
+        per_user: how many of those that one user has made; else a single user could fill the beginning of a list.
     """
     if limit is None:
         return False
-    listed = {mesh.id for mesh in found}
-    return len(listed - blocks.keys() - out) >= limit and running - blocks.keys() <= listed
+    made: Counter[int] = Counter()
+    free = 0
+    for mesh in found:
+        if mesh.id in blocks or mesh.id in out or (per_user is not None and _beyond(mesh, made, per_user)):
+            continue
+        _count(mesh, made)
+        free += 1
+    return free >= limit and running - blocks.keys() <= {mesh.id for mesh in found}
+
+
+def _beyond(mesh: Mesh, made: Mapping[int, int], per_user: int) -> bool:
+    return mesh.originator is not None and made.get(mesh.originator, 0) >= per_user
+
+
+def _count(mesh: Mesh, made: Counter[int]) -> None:
+    if mesh.originator is not None:
+        made[mesh.originator] += 1
 
 
 def _wanted(mesh: str, unit: UnitState, reason: str) -> Decision:

@@ -122,7 +122,7 @@ class Rooms:
         census, limit = self._census, self._settings.max_processes
         needed = (self._rooms.keys() | self._blocks.alone) & census.known
         out = census.left | self._company.wanting
-        return enough(found, self._blocks.in_force(), needed, out, limit)
+        return enough(found, self._blocks.in_force(), needed, out, limit, self._settings.max_meshes_per_user)
 
     def block_changed(self, change: Change) -> None:
         """A change of the blocklist is safe: do what follows from it."""
@@ -202,6 +202,7 @@ class Rooms:
             unread=self._census.unread,
             whole=self._census.whole,
             alone=self._company.wanting,
+            per_user=self._settings.max_meshes_per_user,
         )
         for decision in decisions:
             mesh = decision.mesh

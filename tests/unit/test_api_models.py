@@ -125,6 +125,13 @@ def test_users_without_a_positive_id_are_left_out() -> None:
     assert models.users({"data": [None, True, "x", -1, 0, {"id": "y"}, {}, []]}) == {}
 
 
+@pytest.mark.parametrize(
+    ("said", "originator"), [(7, 7), (None, None), (0, None), (-7, None), (True, None), ("x", None)]
+)
+def test_who_has_made_a_mesh(said: Any, originator: int | None) -> None:
+    assert models.mesh({"data": {"id": MESH, "originator": said}}).originator == originator
+
+
 @pytest.mark.parametrize("answer", [{"data": {"id": 5}}, {"data": {"id": "5"}}, {"id": 5}, {"data": None, "id": 5}])
 def test_the_id_of_an_account(answer: Any) -> None:
     assert models.account_id(answer) == 5

@@ -32,6 +32,7 @@ DEFAULTS = Config(
     limit=20,
     lang="en",
     max_processes=MEMORY // 4 * 3 // 2**25,
+    max_meshes_per_user=None,
     starts_per_minute=300,
     status_poll_interval=30.0,
     process_restart_delay=5.0,
@@ -126,6 +127,7 @@ discovery_interval: 1h 30min
 limit: 100
 lang: no
 max_processes: 7
+max_meshes_per_user: 3
 status_poll_interval: 1min
 process_restart_delay: 250ms
 starts_per_minute: 60
@@ -174,6 +176,7 @@ debug: yes
         limit=100,
         lang="no",
         max_processes=7,
+        max_meshes_per_user=3,
         starts_per_minute=60,
         status_poll_interval=60.0,
         process_restart_delay=0.25,

@@ -138,6 +138,26 @@ def test_the_limit_says_why() -> None:
     )
 
 
+def made_by(user: int | None, *names: str) -> dict[str, Mesh]:
+    return {name: Mesh(name, None, "", True, (), user) for name in names}
+
+
+def test_one_user_takes_no_more_than_a_share() -> None:
+    listed = made_by(7, "a", "b", "c") | made_by(8, "d") | made_by(None, "e", "f", "g")
+    decisions = plan(listed, {"a": block("a")}, {"c": ACTIVE}, None, per_user=1)
+    started = dict.fromkeys("bdefg", "start")
+    assert actions(decisions) == {"a": "skip", **started, "c": "stop"}
+    assert decisions[2].reason == "max_meshes_per_user (1) is reached by user 7, who has made it"
+    assert "stop" not in actions(plan(listed, {}, {"c": ACTIVE}, None)).values()
+
+
+def test_meshes_of_one_user_do_not_fill_the_beginning_of_a_list() -> None:
+    flood, other = made_by(7, "a", "b", "c"), made_by(8, "d")
+    assert not enough(flood.values(), {}, set(), set(), 2, 1)
+    assert enough((flood | other).values(), {}, set(), set(), 2, 1)
+    assert enough(flood.values(), {}, set(), set(), 2)
+
+
 @pytest.mark.parametrize("unit", [ACTIVE, STOPPING, RESTARTING])
 @pytest.mark.parametrize("why", ["the limit", "a block", "not listed"])
 def test_a_place_is_taken_until_who_had_it_has_stopped(unit: UnitState, why: str) -> None:

@@ -132,6 +132,21 @@ def test_strangers_invitations_take_no_more_than_the_memory_allows(
     run(body())
 
 
+def test_one_user_gets_no_more_bots_than_a_share(run: Run, site: SingleSite) -> None:
+    site.configure(max_meshes_per_user=2)
+
+    async def body() -> None:
+        await in_thread(site.control.invite, await in_thread(site.control.create, 3))
+        async with site.running() as manager:
+            await until(lambda: len(manager.rooms) == 4)
+            await until(lambda: [room.state for room in manager.rooms.values()].count("connected") == 2)
+            beyond = [room.reason for room in manager.rooms.values() if room.state != "connected"]
+            assert len(beyond) == 2
+            assert all("max_meshes_per_user (2) is reached by user" in reason for reason in beyond)
+
+    run(body())
+
+
 def test_a_kick_is_kept_and_the_mesh_not_joined_again(run: Run, site: SingleSite) -> None:
     async def body() -> None:
         async with site.running() as manager:

@@ -14,19 +14,6 @@ from tests.integration.conftest import Site
 
 LEAK = "/run/systemd/system/rave-mesh@.service.d/60-leak.conf"
 
-# What the unit alone holds.
-HELD = (
-    "kill",
-    "killpg",
-    "pidfd_send_signal",
-    "ptrace",
-    "process_vm_readv",
-    "pidfd_getfd",
-    "keyctl",
-    "netlink",
-    "listen",
-)
-
 
 @pytest.fixture
 def drop_in(site: Site) -> Iterator[Callable[[str], None]]:
@@ -51,8 +38,7 @@ def test_a_hostile_bot_in_the_real_sandbox(site: Site) -> None:
     meshes = site.run_fleet(2)
     pids, connections = site.pids(meshes), site.control.connections()
     found = diagnosis(site)
-    assert PROBES.keys() <= found.keys()
-    assert {name: found[name]["why"] for name in HELD if found[name]["state"] != "held"} == {}
+    assert {name: found[name]["why"] for name in PROBES if found[name]["state"] != "held"} == {}
     assert {found[name]["state"] for name in ("DNS", "IPv4", "Rave", "bus", "memory")} == {"held"}
     # The fleet has noticed nothing, and nothing is left.
     assert (site.pids(meshes), site.control.connections()) == (pids, connections)
@@ -64,9 +50,10 @@ def test_a_hostile_bot_in_the_real_sandbox(site: Site) -> None:
 def test_what_a_drop_in_opens_is_told_with_the_drop_in(site: Site, drop_in: Callable[[str], None]) -> None:
     drop_in("SystemCallFilter=")
     found = diagnosis(site)
-    assert found["kill"]["state"] == "not held"
-    assert "it can send signals to process" in found["kill"]["why"]
-    assert LEAK in found["kill"]["hint"]
+    # Not all: a bot gives up some of it by itself.
+    opened = [found[name] for name in PROBES if found[name]["state"] == "not held"]
+    assert opened
+    assert all(each["why"].startswith("it can ") and LEAK in each["hint"] for each in opened)
 
 
 def test_a_sandbox_that_can_not_be_set_up_is_told(site: Site, drop_in: Callable[[str], None]) -> None:

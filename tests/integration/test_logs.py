@@ -9,7 +9,7 @@ from ravesvc import names
 from ravesvc.journal import MESSAGE_IDS, Event
 from tests.integration.conftest import Figure, Site, eventually
 
-# Taken over: forges entries, writes 240 MB of lines at every priority, and has the parent refuse 2000 requests.
+# Taken over: forges entries, writes 240 MB of lines at every priority, and has the parent refuse 500 requests.
 _FLOOD = r"""
 import asyncio, contextlib, socket, sys
 from ravesvc import names
@@ -23,10 +23,11 @@ for path in ("/run/systemd/journal/socket", "/run/systemd/journal/dev-log", "/de
 for number in range(5000):
     sys.stderr.write(f"<{number % 8}>{'x' * 48000}\n")
 async def main():
+    parent = names.BUS_NAME, names.BACKEND_PATH, names.BACKEND_INTERFACE
     bus = await Bus.connect()
-    for user in range(2000):
+    for user in range(500):
         with contextlib.suppress(RaveError):
-            await bus.call(names.BUS_NAME, names.MANAGER_PATH, names.BACKEND_INTERFACE, "AddAdmin", "tt", user, user)
+            await bus.call(*parent, "AddAdmin", "tt", user + 1, 7)
     notify("STATUS=said it all")
     await asyncio.Event().wait()
 asyncio.run(main())
@@ -106,7 +107,7 @@ def test_a_bot_drowns_nobody_in_the_journal(site: Site, figure: Figure) -> None:
         f"of 240 MB that a bot writes the journal takes {taken / 1e6:.1f} MB; the parent has {words} entries about it"
     )
     assert taken < 5 * 20 * 6 * 49152, "five kinds, and six times the limit where a disk is large"
-    assert words < 150
+    assert 50 < words < 150, "some, and not 500"
     assert site.sh("journalctl --quiet --output=cat -t foreign").count("foreign") == 100, "nothing of others is lost"
     forged = site.sh("journalctl --quiet --output=cat RAVE_EVENT=blocked _SYSTEMD_UNIT=rave-orchestrator.service")
     assert "forged" not in forged

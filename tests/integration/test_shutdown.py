@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from testbed.machine import Machine, installed_root
 
 from ravesvc import names
 from tests.integration.conftest import Figure, Site, eventually
@@ -164,6 +166,20 @@ def test_a_bot_that_asks_for_more_time_does_not_hold_up_the_drain(site: Site, fi
     assert elapsed < 15
     nothing_runs(site)
     assert site.control.mesh(other)["ended"][-1]["code"] == 1000, "the others did not have to wait for it"
+
+
+def test_a_bot_that_asks_for_more_time_does_not_hold_up_the_end_of_the_machine(
+    packages: list[Path], figure: Figure
+) -> None:
+    with Machine(installed_root(packages)) as booted:
+        site = Site(booted)
+        site.set_up()
+        site.reset()
+        cling(site, _CLINGING)
+        begun = time.monotonic()
+        booted.run(["systemctl", "--no-block", "poweroff"])
+        eventually(lambda: not Path(f"/proc/{booted.leader}/exe").exists(), "the machine has ended", 40)
+        figure(f"with a bot that asks for more time the machine is off after {time.monotonic() - begun:.1f} s")
 
 
 def test_all_are_closed_at_the_same_time(site: Site) -> None:

@@ -359,10 +359,10 @@ def test_the_spinner_counts_down_and_fits(monkeypatch: pytest.MonkeyPatch) -> No
 def test_with_the_real_parent(
     run: Run, bus: BusDaemon, tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def root(*_: Any) -> bool:
-        return True
+    async def root(*_: Any) -> int:
+        return 0
 
-    monkeypatch.setattr(program.Authority, "_is_root", root)
+    monkeypatch.setattr(program.Authority, "_user", root)
     fake = FakeManager(tmp_path, monkeypatch)
     site = Site(tmp_path, served, fake)
     site.credentials.unlink()

@@ -23,6 +23,9 @@ STANDARD_INTERFACES = {
 }
 
 
+SERVICES = sorted(file.name for file in (ROOT / "units").glob("*.service"))
+
+
 def unit(name: str) -> list[tuple[str, str]]:
     """The assignments of a unit file in order, comments and section headers left out."""
     lines = (ROOT / "units" / name).read_text().splitlines()
@@ -163,12 +166,11 @@ def test_the_instance_is_never_unescaped() -> None:
 
 
 def test_units_run_as_users_that_the_package_makes() -> None:
-    services = list((ROOT / "units").glob("*.service"))
-    assert len(services) >= 2
-    for service in services:
+    assert len(SERVICES) >= 2
+    for service in SERVICES:
         # These two ask systemd to kill bots, which root alone may.
-        if service.name not in ("rave-kill@.service", "rave-meshes-stop.service"):
-            assert value(service.name, "User") in users()
+        if service not in ("rave-kill@.service", "rave-meshes-stop.service"):
+            assert value(service, "User") in users()
 
 
 def test_no_bot_can_signal_another() -> None:
@@ -188,11 +190,12 @@ def denied_calls(service: str) -> set[str]:
     return {call for text in filters if text.startswith("~") for call in text[1:].split()}
 
 
-@pytest.mark.parametrize(
-    "service", ["rave-mesh@.service", "rave-simulator.service", names.ORCHESTRATOR_UNIT, names.MEDIA_UNIT]
-)
-def test_no_service_gets_past_its_filters_by_io_uring(service: str) -> None:
-    assert denied_calls(service) >= IO_URING
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_has_a_filter_and_does_not_get_past_it_by_io_uring(service: str) -> None:
+    assert values(service, "SystemCallFilter")[0] == "@system-service"
+    assert denied_calls(service) >= IO_URING | {"@privileged", "@resources"}
+    assert value(service, "SystemCallArchitectures") == "native"
+    assert value(service, "CapabilityBoundingSet") == ""
 
 
 def test_no_bot_opens_a_door_or_meets_another() -> None:

@@ -110,6 +110,10 @@ def test_a_catalogue_is_read_as_translators_write_it() -> None:
         'msgid ""\nmsgstr "Plural-Forms: nplurals=9; plural=n;\\n"\n',
         'msgid ""\nmsgstr "Language: de\\n"\n',
         HEADER + 'msgid "{n} a"\nmsgid_plural "{n} b"\nmsgstr[0] "one is missing"\n',
+        HEADER + 'msgid "Hello, {name}!"\nmsgstr "Hallo, {nam}!"\n',
+        HEADER + 'msgid "Hello, {name}!"\nmsgstr "Hallo, {name.__class__}!"\n',
+        HEADER + 'msgid "Hello, {name}!"\nmsgstr "Hallo, {name:>999999999}!"\n',
+        HEADER + 'msgid "Pong!"\nmsgstr "Pong {"\n',
     ],
 )
 def test_what_is_no_catalogue_is_refused(text: str) -> None:

@@ -14,8 +14,14 @@ log = logging.getLogger(__name__)
 # Entries about one mesh: a bad hour of a healthy bot, and then one each half minute.
 _ALLOWED = Rate(60, 1 / 30)
 
-# What a bot can't have repeated: each is a decision of the service or of an operator.
-_DECISIONS = frozenset({Event.STOPPED, Event.BLOCKED, Event.HELD, Event.UNBLOCKED, Event.ENDED, Event.UNHEALTHY})
+# What a bot can't have repeated: decisions of the service or of an operator, and changes, which have a limit of their
+# own. A bot that was taken over must not hide those behind a flood.
+_DECISIONS = frozenset(
+    {
+        *(Event.STOPPED, Event.BLOCKED, Event.HELD, Event.UNBLOCKED, Event.ENDED, Event.UNHEALTHY),
+        Event.CHANGED,
+    }
+)
 
 
 class MeshLogLimit(logging.Filter):

@@ -195,6 +195,7 @@ class Site:
         self.claims = Claims("ask the host")
         self.present = {MESH: {ANN, BOB, EVE}, OTHER: {ANN, BOB, EVE}}
         self.rave_error: RaveError | None = None
+        self.rave_asked = 0
         presence = Presence(self._users)
         self.rules = ChatRules(admins_by_chat=admins_by_chat, hourly_changes_per_mesh=10, hourly_changes=30)
         self.memory = RoomMemory(
@@ -229,6 +230,7 @@ class Site:
         return self.units[sender]
 
     async def _users(self, mesh: str) -> set[int]:
+        self.rave_asked += 1
         if self.rave_error:
             raise self.rave_error
         return self.present[mesh]

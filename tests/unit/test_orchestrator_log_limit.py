@@ -44,4 +44,5 @@ def test_decisions_and_debugging_are_never_dropped() -> None:
         limit.filter(record("m"))
     assert not limit.filter(record("m", event=Event.CONNECTED))
     assert limit.filter(record("m", event=Event.BLOCKED))
+    assert limit.filter(record("m", logging.INFO, Event.CHANGED)), "a flood hides no change"
     assert limit.filter(record("m", logging.DEBUG))

@@ -44,6 +44,7 @@ from ravesvc.words import printable
 T = TypeVar("T")
 
 ADMINS, OWNERS = "admins", "owners"
+HTTPS_PORT = 443
 MESH_MODES = ("invited", "public", "friends", "all")
 
 # The shipped one has 3 kB.
@@ -96,6 +97,7 @@ class Config:
     servers: Servers
     tls: Tls
     proxy: Proxy | None = None
+    connect_ports: tuple[int, ...]
     mesh_mode: str
     discovery_interval: float
     limit: int
@@ -164,6 +166,7 @@ class Config:
             servers=self.servers,
             tls=self.tls,
             proxy=self.proxy,
+            connect_ports=self._all_ports(),
             lang=self.lang,
             command_prefix=self.command_prefix,
             chat_form=self.chat_form,
@@ -176,6 +179,11 @@ class Config:
             debug=self.debug,
             unconfirmed_calls=self.unconfirmed_calls,
         )
+
+    def _all_ports(self) -> tuple[int, ...]:
+        """`connect_ports`, and the ports without which bots would reach nothing."""
+        needed = {urlsplit(self.servers.api).port or HTTPS_PORT} | ({self.proxy.port} if self.proxy else set())
+        return tuple(sorted({*self.connect_ports, *needed}))
 
 
 def changes(before: Config, after: Config) -> list[str]:
@@ -289,6 +297,7 @@ def _config(top: _Section, places: Places) -> Config:
             insecure_hosts=tls.texts("insecure_hosts", ()),
         ),
         proxy=top.proxy("proxy", top.texts("no_proxy", ())),
+        connect_ports=top.ports("connect_ports", (HTTPS_PORT,)),
         mesh_mode=top.choice("mesh_mode", "invited", MESH_MODES),
         discovery_interval=top.duration("discovery_interval", 60.0, least=1),
         limit=top.integer("limit", 20, least=1, most=100),
@@ -472,6 +481,16 @@ class _Section:
             self._problem(node, self._path(key), "must be a list of texts", hint=f'write it as {key}: ["a", "b"]')
             return default
         return tuple(entry.value for entry in entries)
+
+    def ports(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """A list of ports, or a single one; each once, in order."""
+        chosen = self.texts(key, tuple(map(str, default)))
+        if not all(port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536 for port in chosen):
+            self._problem(
+                self._nodes[key][1], self._path(key), "must be a list of ports", hint=f"write it as {key}: [443]"
+            )
+            return default
+        return tuple(sorted({int(port) for port in chosen}))
 
     def user_ids(self, key: str) -> tuple[int, ...]:
         """A list of user ids, or a single one; each once, in order."""

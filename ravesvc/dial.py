@@ -15,7 +15,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 from ravesvc import proxy as proxies
@@ -75,6 +75,19 @@ async def dial(
         return finished
 
     return await _race(addresses, attempt, discard)
+
+
+def require_port(host: str, port: int, ports: Collection[int]) -> None:
+    """Raises `RaveError` (Network) if a bot may not connect to that port: `ports` are those that it may connect to.
+
+    The kernel would refuse it as well (`mesh/confinement.py`), but without a word on what to do.
+    """
+    if port not in ports:
+        allowed = ", ".join(map(str, sorted(ports)))
+        what = f"port {allowed}" if len(ports) == 1 else f"the ports {allowed}"
+        message = f"can't connect to {host}:{port}: bots connect to {what} alone"
+        hint = f"add {port} to connect_ports in rave.yaml, and restart the service"
+        raise RaveError(Code.NETWORK, message, hint=hint, port=port)
 
 
 async def resolve(host: str, port: int) -> list[_Address]:

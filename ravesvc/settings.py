@@ -145,6 +145,7 @@ def digest(settings: str) -> str:
 class MeshSettings:
     """What a child needs of rave.yaml. Durations are in seconds.
 
+    `connect_ports` are all that TCP may connect to, that of Rave's API and that of the proxy among them.
     `watchdog` is systemd's to know (WatchdogSec=). It is here because a running child keeps the one of its start.
     """
 
@@ -152,6 +153,7 @@ class MeshSettings:
     servers: Servers
     tls: Tls
     proxy: Proxy | None = None
+    connect_ports: tuple[int, ...]
     lang: str
     command_prefix: tuple[str, ...]
     chat_form: str
@@ -179,6 +181,7 @@ class MeshSettings:
             servers=Servers(**{key: fields.get_str(servers, key) for key in Servers.__slots__}),
             tls=read_tls(top),
             proxy=read_proxy(top),
+            connect_ports=_ports(top, "connect_ports"),
             lang=fields.get_str(top, "lang"),
             command_prefix=_texts(top, "command_prefix"),
             chat_form=_one_of(top, "chat_form", CHAT_FORMS),
@@ -222,6 +225,13 @@ def read_proxy(top: Object) -> Proxy | None:
         password=fields.get_str(proxy, "password"),
         bypass=_texts(proxy, "bypass"),
     )
+
+
+def _ports(source: Object, key: str) -> tuple[int, ...]:
+    ports = tuple(fields.get_int({key: entry}, key) for entry in fields.get_list(source, key))
+    if not all(0 < port < 65536 for port in ports):
+        raise RaveError(Code.BAD_DATA, f"{key} must be ports", key=key)
+    return ports
 
 
 def _user_ids(source: Object, key: str) -> tuple[int, ...]:

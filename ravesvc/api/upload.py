@@ -9,11 +9,11 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ravesvc import fields
+from ravesvc import dial, fields
 from ravesvc import proxy as proxies
 from ravesvc.api import tls
 from ravesvc.api.transport import Request, Transport
@@ -51,15 +51,17 @@ def place(answer: Object) -> Place:
 
 
 class Uploads:
-    """Sends pictures; `api_host` is the host of Rave's API."""
+    """Sends pictures; `api_host` is the host of Rave's API, `ports` are those that a bot may connect to."""
 
-    def __init__(self, settings: Tls, proxy: Proxy | None, api_host: str) -> None:
+    def __init__(self, settings: Tls, proxy: Proxy | None, api_host: str, ports: Collection[int]) -> None:
         self._tls = settings
         self._proxy = proxy
         self._api_host = api_host
+        self._ports = ports
 
     async def send(self, where: Place, picture: Picture) -> None:
         """Send it, once. Raises `RaveError`: Forbidden, TooLarge, Refused, ServerError, and as `Transport.send`."""
+        dial.require_port(where.host, where.port, self._ports)
         context = tls.context(self._tls, where.host)
         check = self._check(where)
         transport = Transport(where.host, where.port, context, TIMEOUT, self._proxy, check)

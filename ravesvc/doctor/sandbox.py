@@ -39,11 +39,19 @@ _MAX_TEXT = 200
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What may weaken the sandbox: drop-ins of others by path, the container's kind, Landlock's version."""
+    """What may weaken the sandbox.
+
+    Attributes:
+        drop_ins: those of others, by path.
+        container: its kind; empty for none.
+        landlock: its version; None for none.
+        gaps: what the kernel did not let the bot give up, a sentence for each.
+    """
 
     drop_ins: Sequence[str] = ()
     container: str = ""
     landlock: int | None = None
+    gaps: Sequence[str] = ()
 
 
 def judge(answer: Mapping[str, object], surroundings: Surroundings) -> list[Finding]:
@@ -61,7 +69,10 @@ def _judge(name: str, answer: Mapping[str, object], surroundings: Surroundings) 
         return unknown(name, "the hostile bot tells nonsense", _LOG_HINT)
     if could.startswith(_NOT_TRIED):
         return unknown(name, could[:_MAX_TEXT], _LOG_HINT)
-    return not_held(name, could[:_MAX_TEXT], _cause(surroundings))
+    why = could[:_MAX_TEXT]
+    if surroundings.gaps:
+        why += f" ({'; '.join(surroundings.gaps)})"
+    return not_held(name, why, _cause(surroundings))
 
 
 def _cause(surroundings: Surroundings) -> str:
@@ -86,10 +97,10 @@ def attack(landlock: int | None) -> list[Finding]:
     try:
         with _alone(), _sibling() as process:
             failed = _run_hostile(process) if process else names.DOCTOR_SIBLING_UNIT
-            answer = {} if failed else _answer()
+            found, gaps = _answer()
     except OSError as e:
         return [unknown(_NAME, f"{e.filename} can't be used: {e.strerror}", "systemd-tmpfiles --create makes it")]
-    return [_no_start(failed)] if failed else judge(answer, Surroundings(_drop_ins(), _container(), landlock))
+    return [_no_start(failed)] if failed else judge(found, Surroundings(_drop_ins(), _container(), landlock, gaps))
 
 
 def _run_hostile(sibling: int) -> str:
@@ -129,13 +140,20 @@ def _sibling() -> Iterator[int]:
         _systemctl("stop", unit)
 
 
-def _answer() -> Mapping[str, object]:
-    """What the hostile bot has written; empty if that is no answer of its own."""
+def _answer() -> tuple[Mapping[str, object], Sequence[str]]:
+    """What the hostile bot has written: what it found, and gaps; nothing if that is no answer of its own."""
     try:
         with Path(names.DOCTOR_RESULT_FILE).open("rb") as file:
-            return fields.parse_object(file.read(_MAX_ANSWER_BYTES), "the hostile bot's answer")
+            return read_answer(file.read(_MAX_ANSWER_BYTES))
     except (OSError, RaveError):
-        return {}
+        return {}, ()
+
+
+def read_answer(text: bytes) -> tuple[Mapping[str, object], Sequence[str]]:
+    """What the hostile bot's answer says: what it found, by probe, and gaps. Raises `RaveError` (BadData)."""
+    answer = fields.parse_object(text, "the hostile bot's answer")
+    gaps = [str(gap)[:_MAX_TEXT] for gap in fields.get_list(answer, "gaps")]
+    return fields.get_object(answer, "found"), gaps
 
 
 def _drop_ins() -> list[str]:

@@ -1,4 +1,4 @@
-"""`python3 -I -m ravesvc.hostile PID`: try all probes against a sibling; prints the JSON of `attempt_all`.
+"""`python3 -I -m ravesvc.hostile PID`: try all probes against a sibling; prints JSON, as `Answer` has it.
 
 It first gives up what a bot gives up at its start, which a stranger's code in a bot can't take back either.
 """
@@ -6,11 +6,22 @@ It first gives up what a bot gives up at its start, which a stranger's code in a
 import json
 import os
 import sys
+from typing import TypedDict
 
 from ravesvc.hostile import probes
 from ravesvc.mesh import confinement
 
+# Of what a bot may connect to by rave.yaml, the least.
+_PORTS = (443,)
+
+
+class Answer(TypedDict):
+    """What could not be given up, a sentence for each, and what `attempt_all` has found."""
+
+    gaps: list[str]
+    found: dict[str, str | None]
+
+
 if __name__ == "__main__":
-    for gap in confinement.confine(os.uname().machine):
-        sys.stderr.write(f"{gap}\n")
-    json.dump(probes.attempt_all(int(sys.argv[1])), sys.stdout)
+    gaps = confinement.confine(os.uname().machine, _PORTS)
+    json.dump(Answer(gaps=gaps, found=probes.attempt_all(int(sys.argv[1]))), sys.stdout)

@@ -7,6 +7,7 @@ kernel refuses most of this anyway.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -30,12 +31,16 @@ _NUMBERS = {
 }.get(platform.machine(), {})
 _COMMON_NUMBERS = {"io_uring_setup": 425, "pidfd_getfd": 438}
 # What the kernel answers where the sandbox holds. Anything else, such as too many open files, proves nothing.
-_REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.EROFS, errno.ENOENT)
+_REFUSALS = (
+    errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EROFS, errno.ENOENT,
+)  # fmt: skip
 
 _PTRACE_SEIZE, _PTRACE_DETACH = 0x4206, 17
 _KEYCTL_GET_KEYRING_ID, _USER_KEYRING = 0, -4
 _F_SETSIG, _F_SETOWN_EX = 10, 15
 _FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
+# A port that is in no connect_ports of rave.yaml, and seconds for its answer.
+_DISCARD, _CONNECT_S = ("127.0.0.1", 9), 0.5
 
 
 def _call(name: str, *arguments: object) -> int:
@@ -218,6 +223,28 @@ def _listen(_sibling: int) -> str:
     return "it can listen on a port"
 
 
+def _other_port(_sibling: int) -> str:
+    with socket.socket() as made:
+        made.settimeout(_CONNECT_S)
+        # Nobody need listen there: what matters is whether the kernel asks.
+        with contextlib.suppress(ConnectionRefusedError, TimeoutError):
+            made.connect(_DISCARD)
+    return "it can connect to any port"
+
+
+def _fast_open(_sibling: int) -> str:
+    with socket.socket() as made:
+        made.settimeout(_CONNECT_S)
+        with contextlib.suppress(ConnectionRefusedError, TimeoutError, BlockingIOError):
+            made.sendto(b"", socket.MSG_FASTOPEN, _DISCARD)
+    return "it can connect to any port by sending"
+
+
+def _other_protocol(_sibling: int) -> str:
+    socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_MPTCP).close()
+    return "it can connect to any port by Multipath TCP"
+
+
 def _other_family(_sibling: int) -> str:
     socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
     return "it can talk to the kernel by netlink"
@@ -254,6 +281,9 @@ PROBES: dict[str, Probe] = {
     "fork": _fork,
     "exec": _execute,
     "listen": _listen,
+    "other ports": _other_port,
+    "TCP Fast Open": _fast_open,
+    "Multipath TCP": _other_protocol,
     "netlink": _other_family,
     "open files": _many_descriptors,
 }

@@ -31,9 +31,6 @@ def main() -> int:
     """The program. Its exit status is one of `names.ExitStatus`."""
     mesh = sys.argv[1] if len(sys.argv) == 2 else ""
     log.set_up(logging.INFO, f"rave-mesh@{mesh}", mesh=mesh)
-    # Before anything is read, and while there is one thread.
-    for gap in confinement.confine(os.uname().machine):
-        _log.info("%s", gap)
     try:
         mesh = names.mesh_id(mesh)
         files = handover.receive(os.environ)
@@ -42,6 +39,9 @@ def main() -> int:
             _log.critical("No settings were handed over: %s", NOT_HANDED_OVER)
             return ExitStatus.NO_SETTINGS
         settings = MeshSettings.from_json(text)
+        # Before anything is read that a stranger may have a part in, and while there is one thread.
+        for gap in confinement.confine(os.uname().machine, settings.connect_ports):
+            _log.info("%s", gap)
         # There is none when the unit was started before any login; the parent may know more by now.
         snapshot = files.get(names.SESSION_NAME)
         session = Session.from_json(snapshot) if snapshot is not None else None

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+from ravesvc import dial
 from ravesvc.api import failures, tls
 from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
@@ -121,7 +122,7 @@ class Worker:
             self._api,
             mesh,
             settings.unconfirmed_calls,
-            Uploads(settings.tls, settings.proxy, settings.servers.api_host),
+            Uploads(settings.tls, settings.proxy, settings.servers.api_host, settings.connect_ports),
             asking=self._requests.request,
         )
         self._bot = Bot(
@@ -330,6 +331,7 @@ class Worker:
         if not mesh.server:
             raise RaveError(Code.BAD_DATA, "Rave names no server for the mesh")
         server = address.parse(mesh.server)
+        dial.require_port(server.host, server.port, self._settings.connect_ports)
         self._facts.title, self._facts.server = mesh.title, server.host
         self._link.tell(f"Connecting to {server}")
         return Room(

@@ -123,7 +123,7 @@ async def opened(server: Server, authority: Authority, slept: list[float], **mor
     )
     unconfirmed = more.pop("unconfirmed", UnconfirmedCalls())
     try:
-        yield HttpRoomApi(api, MESH, unconfirmed, Uploads(Tls(), None, ""), wall=lambda: NOW, **more)
+        yield HttpRoomApi(api, MESH, unconfirmed, Uploads(Tls(), None, "", ()), wall=lambda: NOW, **more)
     finally:
         await api.close()
 

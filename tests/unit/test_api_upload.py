@@ -47,6 +47,7 @@ class Site:
         self.stored = Reply(body=b"")
         self.api_host = "localhost"
         self.proxy: Proxy | None = None
+        self.ports: tuple[int, ...] = (443, server.port)
         self._tls = Tls(ca_file=str(authority.ca_file))
         self._run = run
 
@@ -64,7 +65,7 @@ class Site:
                 tls=self._tls,
                 proxy=self.proxy,
             )
-            uploads = Uploads(self._tls, self.proxy, self.api_host)
+            uploads = Uploads(self._tls, self.proxy, self.api_host, self.ports)
             with Picture(source) as picture:
                 try:
                     return await HttpRoomApi(api, MESH, UnconfirmedCalls(), uploads).upload(picture)
@@ -103,6 +104,14 @@ def test_a_picture_as_it_is_sent(site: Site) -> None:
         "content-type": "image/png",
         "content-length": str(len(PNG)),
     }
+
+
+def test_no_picture_goes_to_a_port_that_bots_may_not_connect_to(site: Site) -> None:
+    site.ports = (443, 8443)
+    error = site.fails()
+    assert error.message.endswith(f"localhost:{site.server.port}: bots connect to the ports 443, 8443 alone")
+    assert f"add {site.server.port} to connect_ports" in error.hint
+    assert len(site.server.asked) == 1, "the store was not"
 
 
 def test_a_file_is_sent_in_parts(site: Site) -> None:

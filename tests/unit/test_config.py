@@ -27,6 +27,7 @@ DEFAULTS = Config(
         api="https://api.red.wemesh.ca", parse="https://api.soborol.com/parse", mojo="https://api.mojoauth.com"
     ),
     tls=Tls(),
+    connect_ports=(443,),
     mesh_mode="invited",
     discovery_interval=60.0,
     limit=20,
@@ -122,6 +123,7 @@ servers: {api: "https://a.test/", parse: "https://p.test:8443/parse", mojo: "htt
 tls: {ca_file: /ca.pem, insecure_hosts: [h.test, i.test]}
 proxy: "http://bot:p%40ss@proxy.lan:3128"
 no_proxy: [h.test, 10.0.0.0/8]
+connect_ports: [8443, 443, 8443]
 mesh_mode: all
 discovery_interval: 1h 30min
 limit: 100
@@ -171,6 +173,7 @@ debug: yes
         servers=Servers(api="https://a.test", parse="https://p.test:8443/parse", mojo="https://m.test/mojo"),
         tls=Tls(ca_file="/ca.pem", insecure_hosts=("h.test", "i.test")),
         proxy=Proxy(host="proxy.lan", port=3128, user="bot", password="p@ss", bypass=("h.test", "10.0.0.0/8")),
+        connect_ports=(443, 8443),
         mesh_mode="all",
         discovery_interval=5400.0,
         limit=100,
@@ -282,6 +285,7 @@ def test_the_edition_is_that_of_the_program_and_of_what_a_child_is_told() -> Non
         "watchdog: 31s",
         "chat_form: request",
         "ignored_users: 900000002",
+        "connect_ports: 8443",
         "typing_delay: 2s",
         "command_prefix: x",
         "max_connection_attempts: 4",
@@ -339,6 +343,12 @@ def test_what_has_changed_is_named_without_its_values() -> None:
     ]
 
 
+def test_a_child_may_connect_to_what_is_listed_to_the_api_and_to_the_proxy() -> None:
+    assert DEFAULTS.mesh_settings().connect_ports == (443,)
+    text = "connect_ports: 8443\nservers: {api: 'https://a.test:9000'}\nproxy: http://proxy.lan:3128"
+    assert good(text).mesh_settings().connect_ports == (3128, 8443, 9000)
+
+
 def test_without_a_proxy_that_of_the_environment_counts() -> None:
     environment = {"HTTPS_PROXY": "http://other.lan:1", "NO_PROXY": "h.test"}
     assert config.with_environment(DEFAULTS, {}) == DEFAULTS
@@ -390,6 +400,10 @@ def test_the_modes_are_those_of_the_api() -> None:
         ("tls:\n  ca_file: ca.pem", "f.yaml:2: tls.ca_file must be an absolute path"),
         ("lang: |\n  en\n", "f.yaml:1: lang must be a text on one line, without control characters"),
         ("servers: {api: 'http://a.test'}", "f.yaml:1: servers.api must be a URL such as https://host/path"),
+        (
+            "connect_ports: [443, 65536]",
+            "f.yaml:1: connect_ports must be a list of ports (write it as connect_ports: [443])",
+        ),
         (
             "ignored_users: [1, ann]",
             "f.yaml:1: ignored_users must be a list of user ids (write it as ignored_users: [900000001])",

@@ -11,7 +11,8 @@ import pytest
 from ravesvc import names
 from ravesvc.doctor import sandbox
 from ravesvc.doctor.finding import State
-from ravesvc.doctor.sandbox import Surroundings, judge
+from ravesvc.doctor.sandbox import Surroundings, judge, read_answer
+from ravesvc.errors import RaveError
 from ravesvc.hostile.probes import PROBES
 
 DROP_INS = Path(__file__).parents[2] / "packaging/systemd"
@@ -55,6 +56,20 @@ def test_the_likeliest_cause_is_named() -> None:
     assert "container (lxc)" in hint(Surroundings((), "lxc", 6))
     assert "Landlock" in hint(Surroundings((), "", 5))
     assert "report it" in hint(Surroundings((), "", 6))
+
+
+def test_what_the_kernel_lacks_is_the_reason() -> None:
+    answer = '{"gaps": ["The kernel has no Landlock"], "found": {"kill": "it can kill", "fork": null}}'
+    told, gaps = read_answer(answer.encode())
+    found = {each.name: each for each in judge(told, Surroundings(gaps=gaps))}
+    assert found["kill"].why == "it can kill (The kernel has no Landlock)"
+    assert found["fork"].why == "refused"
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"found": {}}', b'{"gaps": [], "found": 1}'])
+def test_nonsense_of_the_hostile_bot_is_no_answer(text: bytes) -> None:
+    with pytest.raises(RaveError):
+        read_answer(text)
 
 
 def test_nobody_but_root_attacks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import struct
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 
@@ -14,11 +16,11 @@ from ravesvc.mesh import confinement
 from ravesvc.mesh.confinement import ARCHITECTURES
 
 CONFINED = """
-import json, sys, threading
+import json, socket, sys, threading
 from pathlib import Path
 from ravesvc.hostile import probes
 from ravesvc.mesh import confinement
-gaps = confinement.confine(sys.argv[1])
+gaps = confinement.confine(sys.argv[1], [int(sys.argv[4])])
 thread = threading.Thread(target=lambda: None)
 thread.start()
 thread.join()
@@ -27,38 +29,65 @@ try:
     written = True
 except PermissionError:
     written = False
-json.dump([gaps, probes.attempt_all(int(sys.argv[2])), written], sys.stdout)
+def reached(port):
+    try:
+        socket.create_connection(("127.0.0.1", int(port))).close()
+        return True
+    except PermissionError:
+        return False
+ports = [reached(port) for port in sys.argv[4:]]
+json.dump([gaps, probes.attempt_all(int(sys.argv[2])), written, ports], sys.stdout)
 """
 
 
-def confined(machine: str, path: str) -> tuple[list[str], dict[str, str | None], bool]:
-    """What a process of its own says that it lacks, what it could do to another, and whether it wrote a file."""
-    with subprocess.Popen(["sleep", "infinity"], start_new_session=True) as sibling:
-        command = [sys.executable, "-I", "-c", CONFINED, machine, str(sibling.pid), path]
+class Confined(NamedTuple):
+    """What a process says that it lacks, what it could do to another, whether it wrote a file, and which of two ports
+    it reached: one that it may connect to, and another.
+    """
+
+    gaps: list[str]
+    possible: dict[str, str | None]
+    written: bool
+    reached: list[bool]
+
+
+def confined(machine: str, path: str) -> Confined:
+    """What a process of its own finds."""
+    with (
+        subprocess.Popen(["sleep", "infinity"], start_new_session=True) as sibling,
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
+        ports = [str(server.getsockname()[1]) for server in (one, other)]
+        command = [sys.executable, "-I", "-c", CONFINED, machine, str(sibling.pid), path, *ports]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert sibling.poll() is None
         sibling.kill()
     assert not done.stderr
-    gaps, possible, written = json.loads(done.stdout)
-    return gaps, possible, written
+    return Confined(*json.loads(done.stdout))
 
 
-BY_FILTER = {"F_SETOWN", "F_SETOWN_EX", "F_SETSIG", "FIOSETOWN", "SIOCSPGRP", "prlimit", "fork", "exec"}
-BY_LANDLOCK = {"kill", "killpg", "pidfd_send_signal", "/dev/shm", "/run/lock", "listen"}
+BY_FILTER = {
+    "F_SETOWN", "F_SETOWN_EX", "F_SETSIG", "FIOSETOWN", "SIOCSPGRP", "prlimit", "fork", "exec", "TCP Fast Open",
+    "Multipath TCP",
+}  # fmt: skip
+BY_LANDLOCK = {"kill", "killpg", "pidfd_send_signal", "/dev/shm", "/run/lock", "listen", "other ports"}
 
 
 def test_a_confined_process_starts_threads_and_reaches_nobody(tmp_path: object) -> None:
-    gaps, possible, written = confined(os.uname().machine, f"{tmp_path}/file")
-    assert not [name for name in BY_FILTER if possible[name]]
-    if not gaps:
-        assert not [name for name in BY_LANDLOCK if possible[name]]
-        assert not written
+    found = confined(os.uname().machine, f"{tmp_path}/file")
+    assert not [name for name in BY_FILTER if found.possible[name]]
+    assert found.reached[0], "a port that it may connect to"
+    if not found.gaps:
+        assert not [name for name in BY_LANDLOCK if found.possible[name]]
+        assert not found.written
+        assert not found.reached[1]
 
 
 def test_on_an_architecture_without_a_filter_it_says_what_it_lacks(tmp_path: object) -> None:
-    gaps, possible, _ = confined("m68k", f"{tmp_path}/file")
-    assert gaps[0] == "There is no filter of system calls for m68k: it could start processes"
-    assert possible["fork"] == "it can start processes"
+    found = confined("m68k", f"{tmp_path}/file")
+    assert found.gaps[0] == "There is no filter of system calls for m68k: it could start processes"
+    assert found.possible["fork"] == "it can start processes"
 
 
 ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
@@ -104,6 +133,22 @@ def test_the_filter_looks_at_arguments(
     assert judged(machine, 0) == ALLOW
 
 
+@pytest.mark.parametrize(
+    ("machine", "make", "sendto", "sendmsg", "sendmmsg"),
+    [("x86_64", 41, 44, 46, 307), ("aarch64", 198, 206, 211, 269), ("riscv64", 198, 206, 211, 269)],
+)
+def test_the_filter_lets_no_other_protocol_and_no_data_open_a_connection(
+    machine: str, make: int, sendto: int, sendmsg: int, sendmmsg: int
+) -> None:
+    assert [judged(machine, make, 2, 1, protocol) for protocol in (0, 6, 17)] == [ALLOW] * 3
+    assert [judged(machine, make, 2, 1, protocol) for protocol in (132, 136, 256, 262)] == [EPERM] * 4
+    fast, signal_less = 0x20000000, 0x4000
+    for call, flags in ((sendto, 3), (sendmsg, 2), (sendmmsg, 3)):
+        before = [0x20000000] * flags
+        assert judged(machine, call, *before, signal_less) == ALLOW
+        assert judged(machine, call, *before, fast | signal_less) == EPERM
+
+
 def test_system_calls_of_another_architecture_are_refused() -> None:
     assert judged("x86_64", 0, audit=0x40000003) == EPERM, "32 bits"
     assert judged("x86_64", 0x40000000) == EPERM, "x32"
@@ -115,4 +160,5 @@ def test_landlock_is_told_no_more_than_it_knows(version: int, size: int) -> None
     assert len(rules) == size
     files = int.from_bytes(rules[:8], "little")
     assert files & 0b1100 == 0, "reading stays"
+    assert rules[8:16] == (b"" if version < 4 else struct.pack("Q", 0b11)), "TCP: bind, and connect but to some ports"
     assert files.bit_length() == {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)

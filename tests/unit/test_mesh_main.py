@@ -252,7 +252,7 @@ def call_main(monkeypatch: pytest.MonkeyPatch, *arguments: str, files: Path | No
     monkeypatch.setattr(sys, "argv", ["rave-mesh", *arguments])
     monkeypatch.setattr(program.log, "set_up", lambda level, identifier, mesh: None)
     # There is no way back from it, and the process is that of the tests.
-    monkeypatch.setattr(program.confinement, "confine", lambda machine: [])
+    monkeypatch.setattr(program.confinement, "confine", lambda machine, ports: [])
     given = [name for name in ("settings", "session") if files and (files / name).exists()]
     first = hand_over(monkeypatch, given, [files / name for name in given] if files else [])
     status = program.main()

@@ -373,6 +373,30 @@ def test_a_mesh_without_a_server_is_tried_again(
     run(body())
 
 
+def test_a_mesh_on_a_port_that_bots_may_not_connect_to_is_told_with_the_option(
+    run: Run, served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with child_of(served, mesh, 1) as (child, bus):
+            real = child.worker._api.mesh
+
+            async def elsewhere(mesh: str) -> Any:
+                return dataclasses.replace(await real(mesh), server="room.test:25")
+
+            monkeypatch.setattr(child.worker._api, "mesh", elsewhere)
+            assert await child.ends() is ExitStatus.UNREACHABLE
+            await settle(bus)
+            port = served.server.partition(":")[2]
+            assert child.heard[-1] == (
+                "ConnectionFailed",
+                1,
+                f"can't connect to room.test:25: bots connect to port {port} alone"
+                " (add 25 to connect_ports in rave.yaml, and restart the service)",
+            )
+
+    run(body())
+
+
 def test_a_lost_connection_is_replaced(run: Run, served: Served, mesh: str, manager: FakeManager) -> None:
     async def body() -> None:
         async with parent_of(served), child_of(served, mesh) as (child, bus):

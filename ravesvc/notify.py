@@ -15,6 +15,8 @@ from ravesvc.words import printable
 
 # A status is a line for people, which may have to name several things.
 _LONGEST = 600
+# Of a number of 64 bits.
+_MAX_DIGITS = 20
 
 
 def notify(*assignments: str) -> None:
@@ -74,7 +76,7 @@ def watchdog_interval() -> float | None:
     """
     usec = os.environ.get("WATCHDOG_USEC", "")
     pid = os.environ.get("WATCHDOG_PID", str(os.getpid()))
-    if not usec.isdecimal() or int(usec) == 0 or pid != str(os.getpid()):
+    if not usec.isdecimal() or len(usec) > _MAX_DIGITS or int(usec) == 0 or pid != str(os.getpid()):
         return None
     return int(usec) / 1_000_000 / 2
 

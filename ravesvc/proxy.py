@@ -12,6 +12,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.settings import Proxy
 
 _MAX_TEXT = 1000  # characters; what names a proxy is one line
+_MAX_SCHEME = 10
 _DEFAULT_PORT = 80
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n")
 WANTED = "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
@@ -26,7 +27,7 @@ def parse(text: str, bypass: tuple[str, ...] = ()) -> Proxy:
         raise ValueError(f"must be {WANTED}")
     scheme, separator, rest = text.partition("://")
     if separator and scheme.lower() != "http":
-        kind = scheme.lower() if scheme.isalnum() else "such"
+        kind = scheme.lower() if scheme.isalnum() and len(scheme) <= _MAX_SCHEME else "such"
         raise ValueError(f"must be an HTTP proxy that is reached in clear text: {kind} proxies are not supported")
     try:
         url = urlsplit(f"http://{rest if separator else text}")

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
+
+from ravesvc.words import printable
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 MESH = "its id, or the beginning of it"
 
+# Characters of what is said about a wrong command line, which quotes it.
+_MAX_ERROR = 500
+
 # What every engine of the store can keep.
 _MOST_USER = 2**63 - 1
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line that is refused in words which control no terminal, whatever words a script has put into it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print it with the usage, and end the process."""
+        super().error(printable(message, _MAX_ERROR))
 
 
 def user_id(text: str) -> int:

@@ -29,7 +29,7 @@ from ravesvc.ctl import (
     store,
     takeover,
 )
-from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.arguments import Commands, Parser
 from ravesvc.ctl.service import connected
 from ravesvc.ctl.status import Exit
 from ravesvc.errors import RaveError
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ravectl", description="Control the Rave bots of this machine.")
+    parser: argparse.ArgumentParser = Parser(prog="ravectl", description="Control the Rave bots of this machine.")
     parser.add_argument("--version", action="version", version=f"ravectl {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in _GROUPS:

@@ -9,7 +9,7 @@ import socket
 import ssl
 from typing import cast
 
-from ravesvc.api import login_messages, models
+from ravesvc.api import login_messages, models, upload
 from ravesvc.api.failures import MOST_PAUSE, document, pause
 from ravesvc.api.transport import MOST_BYTES, Request, Transport
 from ravesvc.errors import RaveError
@@ -31,6 +31,9 @@ _READERS = (
     lambda answer: login_messages.confirmation(answer, "bot@rave.test"),
     youtube_answers.search_hits,
     youtube_answers.details,
+    lambda answer: youtube_answers.embedded(answer, "dQw4w9WgXcQ"),
+    lambda answer: youtube_answers.refusal(403, answer),
+    upload.place,
     lambda answer: user_of_peer(answer.get("peerId")),
 )
 

@@ -2,8 +2,8 @@
 
     log.info("Mesh %s is connected", mesh, extra=about(mesh, Event.CONNECTED))
 
-becomes an entry that `journalctl RAVE_MESH=<id>` and `journalctl RAVE_EVENT=connected` find, and `journalctl -x`
-explains.
+becomes an entry that `journalctl -u rave-orchestrator RAVE_MESH=<id>` and `... RAVE_EVENT=connected` find, and
+`journalctl -x` explains. The journal itself notes the unit; without it any process could have written the entry.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Event(StrEnum):
     DISCOVERY_FAILED = "discovery-failed"
     STORE_FAILED = "store-failed"
     CHANGED = "changed-by-chat"
+    TAKEN_OVER = "taken-over"
 
 
 MESSAGE_IDS = {
@@ -60,6 +61,7 @@ MESSAGE_IDS = {
     Event.DISCOVERY_FAILED: "3e38513701004830adbdd4b9141e0114",
     Event.STORE_FAILED: "cfb7c9f3b63a40cfab0151f5842dd097",
     Event.CHANGED: "c03a435b162d458cb4ba68ea3ca70ff3",
+    Event.TAKEN_OVER: "0d1cc7d09c2f4f4ba2650b7188ac0fac",
 }
 
 

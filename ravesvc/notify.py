@@ -13,8 +13,8 @@ import time
 
 from ravesvc.words import printable
 
-# A status is a line for people, which may have to name several things.
-_LONGEST = 600
+# Characters. A status is a line for people, which may have to name several things.
+MAX_STATUS = 600
 # Of a number of 64 bits.
 _MAX_DIGITS = 20
 
@@ -28,6 +28,11 @@ def notify(*assignments: str) -> None:
     if manager:
         with manager, contextlib.suppress(OSError):
             manager.send("\n".join(map(_line, assignments)).encode())
+
+
+def sendable(status: str) -> bool:
+    """Whether `notify` could have sent this status: systemd itself takes 256 KiB of anything, and shows them."""
+    return printable(status, MAX_STATUS) == status
 
 
 async def notify_ready() -> None:
@@ -49,7 +54,7 @@ def _line(assignment: str) -> str:
 
     A message that ends in one is dropped, all of it.
     """
-    return printable(assignment, _LONGEST).replace("\\", "\\\\")
+    return printable(assignment, MAX_STATUS).replace("\\", "\\\\")
 
 
 def _manager() -> socket.socket | None:

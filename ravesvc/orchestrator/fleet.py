@@ -105,7 +105,7 @@ class Fleet:
         self._lessons = Lessons(self.records, census, blocks, answers, starts.outages)
         self._company = Company(census, blocks, own_user)
         self._watch = UnitWatch(bus, self._unit_changed)
-        self._overdue = Overdue(stop_limit, lambda mesh: self._spawn(self._kill(mesh)))
+        self._overdue = Overdue(stop_limit, lambda mesh: self._spawn(self._end_stop(mesh)))
         self._intent = Intent(self._watch, blocks)
         self._busy: set[str] = set()
         # Those whose start is decided, and not over; and those that have just failed to be stopped.
@@ -434,8 +434,18 @@ class Fleet:
             asyncio.get_running_loop().call_later(_RETRY, self._try_again, mesh)
             raise
 
+    async def _end_stop(self, mesh: str) -> None:
+        try:
+            # If we are late, it may have stopped.
+            await self.workers.catch_up()
+        except RaveError as e:
+            log.debug("Whether mesh %s has stopped is not known: %s", mesh, e)
+        if self._watch.state(mesh).active == "deactivating":
+            log.warning("The bot of mesh %s does not stop: it is killed", mesh, extra=about(mesh))
+            await self._kill(mesh)
+
     async def _kill(self, mesh: str) -> None:
-        log.warning("The bot of mesh %s does not stop: it is killed", mesh, extra=about(mesh))
+        """Kill a bot, which counts as a crash."""
         try:
             await self._units.start(names.kill_unit(mesh))
         except RaveError as e:
@@ -509,6 +519,11 @@ class Fleet:
             # words of a process may be quicker than the news of its id, and hold.)
             self.workers.forget(mesh)
             record.worker = WorkerState(last_error=record.worker.last_error)
+        if unit.main_pid and unit.forged_status and not record.worker.taken_over:
+            record.worker.taken_over = True
+            text = "The bot of mesh %s has a status that none of ours sends: it was taken over, and is killed"
+            log.warning(text, mesh, extra=about(mesh, Event.TAKEN_OVER))
+            self._spawn(self._kill(mesh))
         if unit.restarting and not old.restarting:
             self._lessons.crashed(mesh, how_ended(unit) or "they end by themselves")
         if unit.active == "active" and old.active != "active":

@@ -28,7 +28,10 @@ _REASONS: dict[ExitStatus | None, Reason] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnitState:
-    """The properties that we look at, under systemd's names in snake case; the defaults are those of no unit."""
+    """The properties that we look at, under systemd's names in snake case; the defaults are those of no unit.
+
+    Of the status there is only whether it is a bot's: `systemctl status` writes whatever it holds to the terminal.
+    """
 
     active: str = "inactive"
     sub: str = "dead"
@@ -38,6 +41,8 @@ class UnitState:
     main_pid: int = 0
     n_restarts: int = 0
     job: str = NO_JOB
+    # Its status (STATUS=) is none that a bot of ours sends.
+    forged_status: bool = False
 
     @property
     def running(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from ravesvc import names
 from ravesvc.bus import Bus, Signal
 from ravesvc.errors import Code, RaveError
+from ravesvc.notify import sendable
 from ravesvc.orchestrator.unit import NO_JOB, UnitState
 
 log = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ class UnitWatch:
         """
         path = _UNIT_PREFIX + names.escape(names.mesh_unit(mesh))
         values = dict(listed)
-        for name in ("MainPID", "NRestarts", "Result", "ExecMainCode", "ExecMainStatus"):
+        for name in ("MainPID", "NRestarts", "Result", "ExecMainCode", "ExecMainStatus", "StatusText"):
             values[name] = await self._get(path, _SERVICE, name)
         if self._signals[mesh] == signals:
             self._merge(mesh, values)
@@ -230,6 +231,8 @@ class UnitWatch:
         fields = {field: values[name] for name, field in _FIELDS.items() if name in values}
         if "job" in fields:
             _, fields["job"] = fields["job"]
+        if "StatusText" in values:
+            fields["forged_status"] = not sendable(values["StatusText"])
         self._store(mesh, dataclasses.replace(self.state(mesh), **fields))
 
     def _store(self, mesh: str, state: UnitState) -> None:

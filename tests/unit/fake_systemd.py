@@ -69,6 +69,7 @@ class ServiceObject(Interface):
         "Result": "s",
         "ExecMainCode": "i",
         "ExecMainStatus": "i",
+        "StatusText": "s",
     }
 
 
@@ -258,6 +259,9 @@ class FakeUnits:
 
     async def start(self, unit: str) -> str:
         await self._next_turn()
+        if unit.startswith("rave-kill@"):
+            self._systemd.verbs.append(("kill", unit.removeprefix("rave-kill@").removesuffix(".service")))
+            return f"{ROOT}/job/6"
         return self._systemd.start(names.mesh_of_unit(unit) or "")
 
     async def stop(self, unit: str) -> str:

@@ -50,6 +50,15 @@ def test_a_backslash_quotes_nothing_and_does_not_have_the_message_dropped(manage
     assert manager.recv(4096) == rb"STATUS=closed: a\\nb" + b"\\" * 2
 
 
+def test_a_status_that_was_sent_is_sendable_and_one_that_orders_a_terminal_about_is_not(
+    manager: socket.socket,
+) -> None:
+    for text in ("Connected: a film", "\033[2J", "\u202e", "x" * 1000, ""):
+        notify.notify(f"STATUS={text}")
+        assert notify.sendable(manager.recv(4096).decode().removeprefix("STATUS="))
+    assert not any(map(notify.sendable, ("\033[2J", "\u202e", "a\nb", "x" * 601)))
+
+
 def test_outside_of_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_args: object) -> None:
         pytest.fail("a socket was opened")

@@ -17,6 +17,7 @@ from ravesvc.api.models import Mesh, User
 from ravesvc.bus import Bus
 from ravesvc.clock import Clock
 from ravesvc.errors import Code, RaveError
+from ravesvc.journal import Event
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator import fleet as fleet_module
 from ravesvc.orchestrator import health as health_module
@@ -1685,6 +1686,52 @@ def test_a_child_that_does_not_answer_gets_another_process(
 
     run(body())
     assert f"Restarting mesh {MESH}, because its process does not answer" in caplog.text
+
+
+def test_a_bot_with_a_status_that_none_of_ours_sends_is_killed(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            site.systemd.load(OTHER, **RUNNING, StatusText="\033[2J")
+            await site.begin(MESH, OTHER)
+            site.systemd.change(MESH, StatusText="Connected: a film")
+            await site.idle()
+            assert ("kill", MESH) not in site.systemd.verbs
+            for text in ("x" * 601, "it looks well", "\033]0;root\007"):
+                site.systemd.change(MESH, StatusText=text)
+                await site.idle()
+            assert site.systemd.verbs.count(("kill", MESH)) == 1, "once for a process"
+            assert site.systemd.verbs.count(("kill", OTHER)) == 1, "before we were there"
+            site.systemd.change(MESH, MainPID=0, ActiveState="activating", SubState="auto-restart")
+            site.systemd.change(MESH, MainPID=102, StatusText="")
+            site.systemd.change(MESH, StatusText="\u202e")
+            await site.idle()
+            assert site.systemd.verbs.count(("kill", MESH)) == 2
+
+    run(body())
+    events = [record.rave_mesh for record in caplog.records if getattr(record, "rave_event", "") is Event.TAKEN_OVER]
+    assert events.count(MESH) == 2
+
+
+def test_a_bot_that_does_not_stop_is_killed_and_one_that_has_stopped_is_not(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            await site.fleet._end_stop(MESH)
+            site.systemd.held = True
+            site.systemd.stop(MESH)
+            await site.fleet._end_stop(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("stop", MESH), ("kill", MESH)]
+            # Its end is on its way to us.
+            site.systemd.finish(MESH)
+            await site.fleet._end_stop(MESH)
+            assert site.systemd.verbs.count(("kill", MESH)) == 1
+
+    run(body())
 
 
 def test_a_restart_is_for_what_runs(run: Run, bus_address: str, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def _to_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def set_up(level: int, identifier: str, *, mesh: str = "") -> None:
+def set_up(level: int, identifier: str, *, mesh: str = "", limit: logging.Filter | None = None) -> None:
     """Send the log to the journal, or to standard error if that is something else.
 
     A `RaveError` that the program does not catch is logged as well, in words: it needs no traceback.
@@ -46,6 +46,8 @@ def set_up(level: int, identifier: str, *, mesh: str = "") -> None:
     `identifier` is SYSLOG_IDENTIFIER= there. `mesh` is the one that all of it is about, if this is the process of a
     bot; else `journal.current_mesh` tells, or the log call. A bot writes lines without fields: its sandbox keeps it
     from the journal's socket, where one that was taken over could send entries of any size that say anything.
+
+    `limit` says which records are too many (`log_limit`).
     """
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if _to_journal():
@@ -55,6 +57,8 @@ def set_up(level: int, identifier: str, *, mesh: str = "") -> None:
             handler.setFormatter(logging.Formatter("%(message)s"))
     else:
         handler.setFormatter(_LineFormatter(mesh))
+    if limit:
+        handler.addFilter(limit)
     logging.basicConfig(level=level, handlers=[handler])
     sys.excepthook = _log_uncaught
     # Libraries speak up about trouble only; what they say at other times may hold more than a log should.

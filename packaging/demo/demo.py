@@ -139,7 +139,7 @@ def show(terminal: Terminal) -> None:
     terminal.type("systemctl stop rave-orchestrator rave-meshes.target")
     units = terminal.type("systemctl list-units --plain --legend=no 'rave-mesh@*'")
     expect(not units.strip(), "no bot was to be left")
-    terminal.type("journalctl --no-pager --output=cat --lines=2 -t rave-mesh@" + first)
+    terminal.type("journalctl --no-pager --output=cat --lines=2 _SYSTEMD_UNIT=rave-mesh@" + first + ".service")
     codes = terminal.quietly(
         'rave-simulator state | python3 -c \'import json, sys; meshes = json.load(sys.stdin)["meshes"];'
         f' print(*(meshes[id]["ended"][-1]["code"] for id in sys.argv[1:]))\' {first} {third}'

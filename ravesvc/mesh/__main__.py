@@ -15,8 +15,9 @@ import os
 import signal
 import sys
 
-from ravesvc import __version__, log, names
+from ravesvc import __version__, log, log_limit, names
 from ravesvc.errors import RaveError
+from ravesvc.log_limit import LogLimit
 from ravesvc.mesh import confinement, handover
 from ravesvc.mesh.bus_link import BusLink
 from ravesvc.mesh.worker import Worker
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 def main() -> int:
     """The program. Its exit status is one of `names.ExitStatus`."""
     mesh = sys.argv[1] if len(sys.argv) == 2 else ""
-    log.set_up(logging.INFO, f"rave-mesh@{mesh}", mesh=mesh)
+    log.set_up(logging.INFO, f"rave-mesh@{mesh}", mesh=mesh, limit=LogLimit(log_limit.by_place, log_limit.PER_PLACE))
     try:
         mesh = names.mesh_id(mesh)
         files = handover.receive(os.environ)

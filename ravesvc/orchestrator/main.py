@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ravesvc import __version__, authorities, config, extras, log, names
+from ravesvc import __version__, authorities, config, extras, log, log_limit, names
 from ravesvc.api.models import Listing
 from ravesvc.api.refusal import IDENTITY_REFUSALS
 from ravesvc.bot.own import EntryPoint
@@ -23,6 +23,7 @@ from ravesvc.clock import Clock
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
+from ravesvc.log_limit import LogLimit
 from ravesvc.media.client import HelperClient
 from ravesvc.names import Announcement
 from ravesvc.notify import feed_watchdog, notify, notify_ready, notify_reloading
@@ -40,7 +41,6 @@ from ravesvc.orchestrator.ends import Ends
 from ravesvc.orchestrator.filewatch import FileWatch
 from ravesvc.orchestrator.fleet import Fleet
 from ravesvc.orchestrator.hosts import HostRecord, this_host
-from ravesvc.orchestrator.log_limit import MeshLogLimit
 from ravesvc.orchestrator.manager import ManagerObject
 from ravesvc.orchestrator.media import Videos
 from ravesvc.orchestrator.objects import MeshObject, Objects
@@ -81,10 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     It is 78 for root as well. A wrong command line ends the process with 2.
     """
     _parser().parse_args(arguments)
-    log.set_up(logging.INFO, "rave-orchestrator")
-    limit = MeshLogLimit()
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(limit)
+    log.set_up(logging.INFO, "rave-orchestrator", limit=LogLimit(log_limit.by_mesh, log_limit.PER_MESH))
     try:
         settings = _settings()
         if settings.debug:

@@ -136,7 +136,8 @@ class Workers:
             try:
                 unit = await self._unit_of(sender)
             except RaveError as e:
-                log.warning("A call of %s is refused, because it could not be verified: %s", sender, e)
+                # Most likely it is gone. A bot could fill the log with connections that it closes at once.
+                log.debug("A call of %s is refused, because it could not be verified: %s", sender, e)
                 raise RaveError(Code.ACCESS_DENIED, "the caller could not be verified") from e
             if asking := names.mesh_of_unit(unit):
                 if await self._bind(sender, asking):

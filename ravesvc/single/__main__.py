@@ -8,8 +8,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from ravesvc import __version__, log
+from ravesvc import __version__, log, log_limit
 from ravesvc.errors import Code, RaveError
+from ravesvc.log_limit import LogLimit
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator.claims import VALID_S
 from ravesvc.single.manager import BotManager, default_config, example_config, state_directory
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.example_config:
         sys.stdout.write(example_config())
         return int(ExitStatus.STOPPED)
-    log.set_up(logging.INFO, "ravesvc")
+    log.set_up(logging.INFO, "ravesvc", limit=LogLimit(log_limit.by_place, log_limit.PER_PLACE))
     try:
         manager = BotManager.from_config(options.config)
         if manager.settings.debug:

@@ -12,19 +12,20 @@ import pytest
 
 from ravesvc import journal, log
 from ravesvc.journal import Event, about
+from ravesvc.log_limit import PER_PLACE, LogLimit, by_place
 
 LIBRARIES = ("websockets", "asyncio", "pymongo")
 
 
 @contextlib.contextmanager
-def set_up(level: int, mesh: str = "") -> Iterator[None]:
+def set_up(level: int, mesh: str = "", limit: logging.Filter | None = None) -> Iterator[None]:
     """Logging as a program has it; pytest's own handlers come back afterwards."""
     root = logging.getLogger()
     handlers = root.handlers[:]
     levels = {name: logging.getLogger(name).level for name in (None, *LIBRARIES)}
     root.handlers[:] = []
     try:
-        log.set_up(level, "rave-test", mesh=mesh)
+        log.set_up(level, "rave-test", mesh=mesh, limit=limit)
         yield
     finally:
         for handler in root.handlers:
@@ -110,6 +111,16 @@ def test_a_bot_sends_the_journal_lines_alone(received: Journal, capfd: pytest.Ca
     assert capfd.readouterr().err == "<4>in\n"
     with pytest.raises(BlockingIOError):
         received.entry()
+
+
+def test_what_repeats_too_often_is_left_out(received: Journal, capfd: pytest.CaptureFixture[str]) -> None:
+    with set_up(logging.INFO, "m2", LogLimit(by_place, PER_PLACE)):
+        for _ in range(1000):
+            logging.getLogger("ravesvc.test").warning("too busy")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "<4>too busy"
+    assert lines[-1] == '<4>Part is not logged, because there is too much: "too busy"'
+    assert len(lines) == 21
 
 
 def test_a_traceback_is_one_entry_and_forges_nothing(received: Journal) -> None:

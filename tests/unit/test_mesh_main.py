@@ -250,7 +250,7 @@ def test_a_kick_is_the_exit_status_of_the_process(
 
 def call_main(monkeypatch: pytest.MonkeyPatch, *arguments: str, files: Path | None = None) -> int:
     monkeypatch.setattr(sys, "argv", ["rave-mesh", *arguments])
-    monkeypatch.setattr(program.log, "set_up", lambda level, identifier, mesh: None)
+    monkeypatch.setattr(program.log, "set_up", lambda level, identifier, mesh, limit: None)
     # There is no way back from it, and the process is that of the tests.
     monkeypatch.setattr(program.confinement, "confine", lambda machine, ports: [])
     given = [name for name in ("settings", "session") if files and (files / name).exists()]

@@ -17,8 +17,8 @@ import pytest
 
 from ravesvc.errors import RaveError
 from ravesvc.journal import Event
+from ravesvc.log_limit import PER_MESH, LogLimit, by_mesh
 from ravesvc.orchestrator.backend import BackendObject
-from ravesvc.orchestrator.log_limit import MeshLogLimit
 from tests.unit.fake_systemd import MESH, OTHER
 from tests.unit.test_orchestrator_backend import ANN, BOB, EVE, Site, site_on
 
@@ -120,7 +120,7 @@ def test_what_the_bot_of_one_mesh_gets_is_bounded(
             site.claims.issue()
             site.store.calls.clear()
             await _burst(site, member, bound)
-            limit = MeshLogLimit()
+            limit = LogLimit(by_mesh, PER_MESH)
             logged = [each for each in caplog.records if each.levelno >= logging.INFO and limit.filter(each)]
             excess = _effects(site, logged) - Counter(bound.most)
             assert not excess, f"{member} gets further than it may: {excess}"

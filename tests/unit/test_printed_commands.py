@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import re
+import subprocess
 import textwrap
 from pathlib import Path
 
@@ -60,6 +61,33 @@ def test_ravectl_takes_what_the_troubleshooting_names() -> None:
     assert len(found) > 15
     for text in found - {"ravectl blocklist add"}:
         _parser().parse_args(text.replace("<command>", "ping").split()[1:])
+
+
+def printed_searches() -> dict[str, str]:
+    """Each command that searches the journal by a field, and the file that prints it."""
+    files = subprocess.run(
+        ["git", "ls-files", "README.md", "docs", "packaging", "units", "config", "debian", "ravesvc"],
+        cwd=manual.ROOT, capture_output=True, text=True, check=True, timeout=20,
+    ).stdout.split()  # fmt: skip
+    found = {}
+    for name in files:
+        text = (manual.ROOT / name).read_text(errors="replace")
+        # As mdoc(7) writes a command.
+        text = re.sub(r"^\.(Nm|Fl|Ar|Cm|Ql|Dl) ", " ", text, flags=re.M).replace(" Fl ", " -")
+        for line in text.splitlines():
+            for match in re.finditer(r"journalctl\b([^`'\"#]*('[^']*'[^`'\"#]*)*)", line):
+                found[match[0]] = name
+    return found
+
+
+def test_what_is_printed_to_search_the_journal_matches_what_no_bot_can_forge() -> None:
+    """What starts with an underscore the journal itself has noted; all else is chosen by whoever writes."""
+    searches = printed_searches()
+    assert len(searches) > 10
+    by_fields = {search: name for search, name in searches.items() if re.search(r"[A-Z]+=|\s-t\b", search)}
+    assert by_fields, "there are some"
+    trusted = r"-u rave-orchestrator\b|\b_SYSTEMD_UNIT="
+    assert [f"{name}: {search}" for search, name in by_fields.items() if not re.search(trusted, search)] == []
 
 
 def test_the_commands_of_the_documentation_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

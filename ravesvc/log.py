@@ -9,6 +9,10 @@ from types import TracebackType
 
 from ravesvc.errors import RaveError
 from ravesvc.journal import PRIORITIES, JournalHandler, mesh_of
+from ravesvc.words import printable
+
+# Characters of a line on a terminal.
+_MAX_LINE = 4000
 
 
 class _PrefixFormatter(logging.Formatter):
@@ -20,7 +24,7 @@ class _PrefixFormatter(logging.Formatter):
 
 
 class _LineFormatter(logging.Formatter):
-    """For a terminal: the id of the mesh that it is about stands before each line."""
+    """For a terminal, which no text controls: the id of the mesh that it is about stands before each line."""
 
     def __init__(self, mesh: str) -> None:
         super().__init__("%(levelname)s %(message)s")
@@ -29,7 +33,8 @@ class _LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         mesh = mesh_of(record) or self._mesh
         prefix = f"[{mesh}] " if mesh else ""
-        return "\n".join(f"{prefix}{line}" for line in super().format(record).splitlines())
+        lines = super().format(record).splitlines()
+        return "\n".join(f"{prefix}{printable(line, _MAX_LINE)}" for line in lines)
 
 
 def _to_journal() -> bool:

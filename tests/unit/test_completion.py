@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import pty
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,6 +125,67 @@ def test_nothing_that_the_service_answers_is_expanded(shell: str, tmp_path: Path
     found = completed(shell, "start", "", listed=listed)
     assert not expanded.exists()
     assert found == {ID}
+
+
+# How each is started at a terminal, and what makes it complete ravectl there.
+TERMINALS = {
+    "bash": (["bash", "--norc", "--noprofile", "-i"], f"source {FILES}/bash/ravectl"),
+    "zsh": (
+        ["zsh", "-f", "-i"],
+        f"fpath=({FILES}/zsh $fpath); zmodload zsh/complist; autoload -Uz compinit; compinit -u -D",
+    ),
+}
+
+
+@pytest.mark.parametrize("shell", TERMINALS)
+def test_a_tab_at_a_terminal_expands_nothing(shell: str, tmp_path: Path) -> None:
+    expanded = tmp_path / "expanded"
+    hostile = [text.format(expanded) for text in HOSTILE]
+    (tmp_path / "list").write_text("".join([*(f"{text}  {text}\n" for text in hostile), f"{ID}  up  {hostile}\n"]))
+    command = tmp_path / "ravectl"
+    command.write_text(f"#!/bin/sh\ncat {tmp_path}/list; touch {tmp_path}/asked\n")
+    command.chmod(0o755)
+    words, setting_up = TERMINALS[shell]
+    with at_terminal(words, {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TERM": "dumb"}) as keyboard:
+        os.write(keyboard, f"cd {tmp_path}; {setting_up}; touch ready\n".encode())
+        await_file(tmp_path / "ready")
+        os.write(keyboard, b"ravectl start \t")
+        await_file(tmp_path / "asked")
+        # To the start of the line and to its end: what was completed is echoed, and expanded as it would be.
+        os.write(keyboard, b"\x01echo \x05> completed; touch done\n")
+        await_file(tmp_path / "done")
+    assert not expanded.exists()
+    assert (tmp_path / "completed").read_text() == f"ravectl start {ID}\n"
+
+
+@contextlib.contextmanager
+def at_terminal(words: list[str], env: dict[str, str]) -> Iterator[int]:
+    """Run a program at a terminal; yields the descriptor of its keyboard. What it prints is read, and dropped."""
+    ours, theirs = pty.openpty()
+    program = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
+    os.close(theirs)
+    reader = threading.Thread(target=read_to_the_end, args=(ours,))
+    reader.start()
+    try:
+        yield ours
+    finally:
+        program.kill()
+        program.wait()
+        reader.join()
+        os.close(ours)
+
+
+def read_to_the_end(descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(descriptor, 4096):
+            pass
+
+
+def await_file(path: Path) -> None:
+    end = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 import sys
@@ -12,38 +13,53 @@ import pytest
 
 import ravesvc.ctl
 from ravesvc.bus import Variant
-from ravesvc.ctl import output
-from ravesvc.ctl.main import main
+from ravesvc.ctl import absence, output
+from ravesvc.ctl.main import _parser, main
+from ravesvc.doctor import machine, sandbox
+from ravesvc.doctor.finding import Finding, State
 from ravesvc.errors import Code, RaveError
 from tests.unit.conftest import BusDaemon
-from tests.unit.fake_service import WHEN_US, FakeService, answer
+from tests.unit.fake_service import WHEN_US, FakeManagerObject, FakeService, answer
 
 ID = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
 # Colours, a title of the window, a line of its own, the C1 form of an escape, and letters that run the other way.
-EVIL = "a\x1b[31mb\x1b]0;c\x07d\r\ne\x9bf\u202eg\x7fh\u2028i"
+EVIL = "a\x1b[31mb\x1b]0;c\x07d\r\ne\x9bf\u202eg\x7fh\u2028i'j\"k\\"
 
-COMMANDS = (
-    "status",
-    "list",
-    f"show {ID}",
-    f"explain {ID}",
-    f"users {ID}",
-    f"start {ID}",
-    "plan",
-    "admin list",
-    "admin claim",
-    "perm list",
-    "ignore list",
-    "blocklist list",
-    f"blocklist history {ID}",
-    "blocklist stats",
-    "discover",
-    "roll",
-    "refresh",
-    "store info",
-    "status --check",
-    "status --json",
-)
+# What follows the words of each command in COMMANDS; {} is a directory with files whose content and names are evil.
+WORDS = {
+    **dict.fromkeys(("show", "start", "stop", "restart", "reconnect", "users", "explain"), (ID,)),
+    **dict.fromkeys(("blocklist history", "blocklist add", "blocklist remove"), (ID,)),
+    **dict.fromkeys(("admin add", "admin remove", "ignore add", "ignore remove", "forget"), ("7",)),
+    "debug": [ID, "on"],
+    "login": ["bot@rave.test"],
+    "logout": ["--yes"],
+    "perm set": ["ping", "admin"],
+    "perm unset": ["ping"],
+    "store export": [f"{{}}/{EVIL}.json"],
+    "store import": [f"{{}}/{EVIL}", "--yes"],
+    "config check": [f"{{}}/{EVIL}.yaml"],
+    "migrate": ["{}"],
+}
+# Becomes journalctl, which has a filter of its own.
+BECOMES_ANOTHER_PROGRAM = "logs"
+
+
+def leaves(parser: argparse.ArgumentParser, path: str = "") -> Iterator[str]:
+    """The commands of a parser, without those that only have commands of their own."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        yield path
+    for action in below:
+        for name, command in action.choices.items():
+            yield from leaves(command, f"{path} {name}".strip())
+
+
+COMMANDS = [
+    *([*name.split(), *WORDS.get(name, [])] for name in leaves(_parser()) if name != BECOMES_ANOTHER_PROGRAM),
+    *(["status", option] for option in ("--check", "--json")),
+    ["show", ID, "--json"],
+    ["doctor", "--json"],
+]
 
 
 @pytest.fixture
@@ -53,6 +69,20 @@ def service(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     fill(fake)
     yield fake
     fake.stop()
+
+
+async def log_in_evilly(manager: FakeManagerObject) -> None:
+    async def rest() -> None:
+        manager.emit("LoginProgress", "sending", 600)
+        manager.emit("LoginProgress", EVIL, 600)
+        manager.emit("LoginFinished", EVIL, EVIL)
+
+    manager.later(rest())
+
+
+async def roll_evilly(manager: FakeManagerObject) -> None:
+    manager.emit("RollProgress", 0, 2, EVIL)
+    manager.emit("RollFinished", EVIL, EVIL)
 
 
 def fill(fake: FakeService) -> None:
@@ -68,25 +98,62 @@ def fill(fake: FakeService) -> None:
     manager.permissions = [[EVIL, True, EVIL, WHEN_US]]
     manager.admins = manager.ignored = [[1, 2, WHEN_US]]
     manager.found = (0, EVIL)
+    manager.login_script, manager.roll_script = log_in_evilly, roll_evilly
+    manager.answer = EVIL
     fake.blocklist.entries = [[EVIL, EVIL, WHEN_US, 0, EVIL, EVIL, 1]]
     fake.blocklist.events = [[WHEN_US, EVIL, EVIL, EVIL, EVIL]]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """What a stranger may have left for an operator: a configuration, an export, an old bot."""
+    for name in (EVIL, f"{EVIL}.yaml", "index.js", "blocklist.json", "credentials.json"):
+        (tmp_path / name).write_text(EVIL)
+    return tmp_path
 
 
 def is_plain(text: str) -> bool:
     return all(line.isprintable() for line in text.split("\n"))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", COMMANDS, ids=lambda words: " ".join(word for word in words if word.isprintable())
+)
 @pytest.mark.parametrize("refuses", [False, True], ids=["answers", "refuses"])
 def test_what_the_service_answers(
-    service: FakeService, capsys: pytest.CaptureFixture[str], command: str, refuses: bool
+    service: FakeService,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    command: list[str],
+    refuses: bool,
 ) -> None:
+    finding = Finding(EVIL, State.NOT_HELD, EVIL, EVIL)
+    monkeypatch.setattr(machine, "examine", lambda _file: [finding])
+    monkeypatch.setattr(sandbox, "attack", lambda _landlock: [finding])
     service.manager.error = RaveError(Code.INTERNAL, EVIL, hint=EVIL) if refuses else None
-    main(command.split())
-    printed = capsys.readouterr()
-    assert printed.out + printed.err
-    assert is_plain(printed.out)
-    assert is_plain(printed.err)
+    main([word.format(directory) for word in command])
+    printed = [stream.decode() for stream in capfdbinary.readouterr()]
+    assert any(printed)
+    assert all(map(is_plain, printed))
+    if "--json" in command and not refuses:
+        json.loads(printed[0])
+
+
+@pytest.mark.parametrize("name", list(leaves(_parser())))
+def test_what_is_typed(capfdbinary: pytest.CaptureFixture[bytes], name: str) -> None:
+    with pytest.raises(SystemExit):
+        main([*name.split(), f"--{EVIL}"])
+    assert is_plain(capfdbinary.readouterr().err.decode())
+
+
+def test_why_the_service_does_not_run(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    for state in ("activating", "failed"):
+        unit = {"ActiveState": state, "SubState": "start", "StatusText": EVIL, "Result": EVIL}
+        absence.complain(absence.explain(unit))
+        printed = capfdbinary.readouterr().err.decode()
+        assert "a?[31mb" in printed
+        assert is_plain(printed)
 
 
 def test_documents_keep_what_they_hold(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,6 +162,13 @@ def test_a_terminal_gets_words(capfd: pytest.CaptureFixture[str], monkeypatch: p
     assert lines == ["[x] CRITICAL level 50", "[x] ERROR level 40", "[x] WARNING level 30", "[x] INFO level 20"]
 
 
+def test_no_text_controls_the_terminal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    with set_up(logging.INFO):
+        logging.getLogger("ravesvc").info("bye\x1b[2J\x9b1m\u202e\x7f")
+    assert capfd.readouterr().err == "INFO bye?[2J?1m??\n"
+
+
 def test_a_process_with_several_meshes_tells_them_apart(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

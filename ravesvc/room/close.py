@@ -52,7 +52,7 @@ class End:
         held: seconds from opening to end.
         by_peer: whether there was a close frame of the server.
         too_large: the bytes of a message that was larger than we take; 0 if none was.
-        unread: whether we ended it because the server did not read what it was sent.
+        fault: what the server did that made us end it; empty if nothing did.
     """
 
     code: int
@@ -60,7 +60,7 @@ class End:
     held: float
     by_peer: bool
     too_large: int = 0
-    unread: bool = False
+    fault: str = ""
 
 
 def classify(end: End, early: float) -> CloseKind:
@@ -80,7 +80,7 @@ def describe(end: End) -> str:
     """Words for an end that we have not brought about."""
     if end.too_large:
         return f"a message of {end.too_large} bytes, where {MAX_MESSAGE_BYTES} are the limit"
-    if end.unread:
-        return "the server does not read what it is sent"
+    if end.fault:
+        return end.fault
     what = f"the server closed the connection with code {end.code}" if end.by_peer else "the connection broke"
     return f"{what}: {end.reason}" if end.reason else what

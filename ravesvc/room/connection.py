@@ -20,10 +20,12 @@ from ravesvc.room.library import (
     ClientConnection,
     ClientProtocol,
     ConnectionClosed,
+    Frame,
     Headers,
     InvalidHandshake,
     InvalidMessage,
     InvalidStatus,
+    Opcode,
     PayloadTooBig,
     Response,
     State,
@@ -32,6 +34,7 @@ from ravesvc.room.library import (
     parse_uri,
 )
 from ravesvc.settings import Proxy
+from ravesvc.tokenbucket import Rate, TokenBucket
 from ravesvc.words import printable
 
 _PROTOCOL = Subprotocol("protoo")
@@ -40,6 +43,15 @@ _MAX_QUEUE = 2
 # Bytes that wait for the server to read them; beyond that it does not. A message of ours has a few thousand, and
 # whoever sends one waits while there is more than the library's 32 KiB.
 _MAX_UNSENT_BYTES = 256 << 10
+_UNREAD = "the server does not read what it is sent"
+# Bytes that are read in one turn of the event loop. TLS hands over all that has come in, up to 256 KiB: 131 000 pings
+# of two bytes held the process up for seconds. These are 512, which take some 10 ms.
+_PORTION_BYTES = 1024
+# Frames of a server. A busy room sends some hundred a second, and what came in while this process was stopped or slow
+# is read at once.
+_FRAMES = Rate(10_000, 500)
+# Of one message. The bytes of it are limited, but pieces may be empty, and each takes memory all the same.
+_MAX_PIECES = 1000
 _REASON_LIMIT = 100  # characters; a close frame holds 123 bytes
 
 _CODE_OF_STATUS = {
@@ -55,15 +67,24 @@ _wire_log = logging.getLogger(f"{__name__}.websockets")
 _wire_log.setLevel(logging.WARNING)
 
 
-class _Socket(ClientConnection):
-    """Notes the times at which things happen, rather than when somebody gets to read about them."""
+class _Socket(ClientConnection, asyncio.BufferedProtocol):
+    """Reads in portions, counts what comes, and notes the times at which it happens, rather than when it is read.
+
+    The limits of the library are on what waits to be read by us. Pings never wait: it answers them as they come.
+
+    Attributes:
+        fault: what the server does that has made us end the connection; empty if nothing has.
+    """
 
     def __init__(self, clock: Callable[[], float], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.clock = clock
         self.last_heard = clock()
         self.ended_at: float | None = None
-        self.unread = False
+        self.fault = ""
+        self._portion = memoryview(bytearray(_PORTION_BYTES))
+        self._frames = TokenBucket(_FRAMES, self.last_heard)
+        self._pieces = 0
         self._hang_up: asyncio.TimerHandle | None = None
 
     async def upgrade(self, token: str) -> None:
@@ -81,17 +102,41 @@ class _Socket(ClientConnection):
         """End at once, without a word."""
         self.transport.abort()
 
-    def give_up(self) -> None:
-        """End at once, because the server does not read what it is sent."""
-        self.unread = True
+    def give_up(self, fault: str) -> None:
+        """End at once, because of what the server does."""
+        self.fault = self.fault or fault
         self.abort()
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Where the next bytes go. TLS fills it, calls `buffer_updated`, and goes on in the next turn of the loop."""
+        return self._portion
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes are in the buffer."""
+        self.data_received(bytes(self._portion[:nbytes]))
+
+    def process_event(self, event: Any) -> None:
+        """Count a frame before the library keeps it. A ping it has answered by then."""
+        if isinstance(event, Frame):
+            self._count(event)
+        super().process_event(event)
+
+    def _count(self, frame: Frame) -> None:
+        if self._frames.take(self.last_heard):
+            self.give_up(f"the server sends more than {_FRAMES.per_second:g} frames a second")
+        if frame.opcode is Opcode.CONT:
+            self._pieces += 1
+        elif frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            self._pieces = 1
+        if self._pieces > _MAX_PIECES:
+            self.give_up(f"the server sends a message in more than {_MAX_PIECES} pieces")
 
     def data_received(self, data: bytes) -> None:
         self.last_heard = self.clock()
         super().data_received(data)
         # The library answers pings itself, and waits for nobody to read the answers.
         if self.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
-            self.give_up()
+            self.give_up(_UNREAD)
         if self.protocol.close_rcvd is not None and self.ended_at is None:
             self.ended_at = self.last_heard
             # It is the server's part to hang up after the handshake; the library would wait for that for ever.
@@ -186,7 +231,7 @@ class Connection:
         except ConnectionClosed as e:
             raise _closed() from e
         except TimeoutError as e:
-            self._socket.give_up()
+            self._socket.give_up(_UNREAD)
             raise RaveError(Code.TIMEOUT, "the mesh's server takes no more data") from e
 
     async def close(self, code: int, reason: str) -> None:
@@ -214,7 +259,7 @@ class Connection:
             held=max(0.0, (self._socket.ended_at or self._socket.clock()) - self._opened_at),
             by_peer=protocol.close_rcvd is not None,
             too_large=_excess(protocol.parser_exc),
-            unread=self._socket.unread,
+            fault=self._socket.fault,
         )
 
 

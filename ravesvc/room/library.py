@@ -20,6 +20,7 @@ with deferred("importlib.metadata", "urllib.request"):
         PayloadTooBig,
         WebSocketException,
     )
+    from websockets.frames import Frame, Opcode
     from websockets.http11 import Response
     from websockets.protocol import State
     from websockets.typing import Subprotocol
@@ -29,10 +30,12 @@ __all__ = [
     "ClientConnection",
     "ClientProtocol",
     "ConnectionClosed",
+    "Frame",
     "Headers",
     "InvalidHandshake",
     "InvalidMessage",
     "InvalidStatus",
+    "Opcode",
     "PayloadTooBig",
     "Response",
     "State",

@@ -159,6 +159,8 @@ class Peer:
         try:
             while (text := await self._connection.receive()) is not None:
                 await self._take(text)
+                # What has come in is handed out without a pause: all of a flood in one turn of the event loop.
+                await asyncio.sleep(0)
             if self._closer:
                 await self._closer
         finally:
@@ -181,7 +183,10 @@ class Peer:
     async def _take(self, text: str) -> None:
         """Deal with one frame; whatever it is, reading goes on."""
         try:
-            match frames.parse(text):
+            frame = frames.parse(text)
+            # Decoding a large one and reading what it says take the most of what a turn may take.
+            await asyncio.sleep(0)
+            match frame:
                 case Notification(method, data):
                     self._handle(method, data)
                 case Request(request_id, method, data):

@@ -9,7 +9,7 @@ from tests.integration.test_blocklist import entries
 
 # What a bot may take, see MemoryMax= of its unit.
 _MOST_MEMORY = 192 << 20
-_LIMIT = 8 << 20
+_LIMIT = 6 << 20
 
 
 def _ended(site: Site, mesh: str) -> int:

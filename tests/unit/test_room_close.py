@@ -30,11 +30,12 @@ def test_kinds(code: int, held: float, by_peer: bool, kind: CloseKind) -> None:
 def test_what_is_too_large_is_so_however_it_ends(by_peer: bool) -> None:
     end = End(1009, "", 0.1, by_peer, too_large=9_000_000)
     assert classify(end, early=5.0) is CloseKind.TOO_LARGE
-    assert describe(end) == "a message of 9000000 bytes, where 8388608 are the limit"
+    assert describe(end) == "a message of 9000000 bytes, where 6291456 are the limit"
 
 
 def test_words() -> None:
     assert describe(End(1006, "", 1.0, False)) == "the connection broke"
     assert describe(End(1006, "frame too long", 1.0, False)) == "the connection broke: frame too long"
+    assert describe(End(1006, "", 1.0, False, fault="the server floods")) == "the server floods"
     assert describe(End(4000, "", 1.0, True)) == "the server closed the connection with code 4000"
     assert describe(End(4000, "bye", 1.0, True)) == "the server closed the connection with code 4000: bye"

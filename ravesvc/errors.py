@@ -23,6 +23,7 @@ class Code(StrEnum):
     ACCESS_DENIED = "AccessDenied"
     BUSY = "Busy"
     LAST_ADMIN = "LastAdmin"
+    CONFLICT = "Conflict"
 
     # Configuration, credentials and files.
     CONFIG = "Config"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ravesvc.ctl import arguments, output
+from ravesvc.ctl import arguments, output, undo
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import Service
 from ravesvc.words import count
@@ -19,6 +19,7 @@ def add(commands: Commands) -> None:
     )
     arguments.user_command(group, "add", _add, "make a user an admin in all meshes")
     arguments.user_command(group, "remove", _remove, "take that away again")
+    undo.add(group)
 
 
 def _list(service: Service, _: argparse.Namespace) -> None:

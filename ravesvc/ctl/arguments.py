@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
+from ravesvc import timespan
 from ravesvc.words import printable
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -17,6 +18,8 @@ _MAX_ERROR = 500
 
 # What every engine of the store can keep.
 _MOST_USER = 2**63 - 1
+# What the service takes.
+_MAX_SPAN_S = 100 * 365 * 24 * 3600
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,11 +37,31 @@ def user_id(text: str) -> int:
     return int(text)
 
 
+def number(text: str) -> int:
+    """A number as it stands in a list."""
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise argparse.ArgumentTypeError("a number is meant, as it is listed")
+    return int(text)
+
+
 def word(text: str) -> str:
     """Text that stands on one line; a command line may hold anything."""
     if not text.isprintable():
         raise argparse.ArgumentTypeError("it has characters that can't be printed")
     return text
+
+
+def span(text: str) -> int:
+    """Microseconds of a time span, from one second to a hundred years."""
+    try:
+        seconds = timespan.parse(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError("a time is written like 90s, 30min, 1h or 7d") from e
+    if seconds < 1:
+        raise argparse.ArgumentTypeError("that is less than a second")
+    if seconds > _MAX_SPAN_S:
+        raise argparse.ArgumentTypeError("that is more than a hundred years; without it there is no limit")
+    return int(seconds * 1_000_000)
 
 
 def group(commands: Commands, name: str, description: str) -> Commands:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ravesvc import names, timespan
+from ravesvc import names
 from ravesvc.ctl import arguments, meshes, output
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.service import Service
@@ -19,8 +19,6 @@ _INTERFACE = names.BLOCKLIST_INTERFACE
 REASONS = ("connection_failures", "kicked", "rejected", "crashes", "too_large", "left", "gone", "held", "operator")
 # What has deleted the invitation of the bot.
 _UNINVITED = frozenset({"kicked", "left"})
-# Seconds; what the service takes.
-_LONGEST = 100 * 365 * 24 * 3600
 
 
 def add(commands: Commands) -> None:
@@ -35,7 +33,9 @@ def add(commands: Commands) -> None:
 
     adding = group.add_parser("add", help="block a mesh")
     adding.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
-    adding.add_argument("--for", dest="span", type=_span, default=0, metavar="TIME", help="such as 1h; else for ever")
+    adding.add_argument(
+        "--for", dest="span", type=arguments.span, default=0, metavar="TIME", help="such as 1h; else for ever"
+    )
     adding.add_argument("--why", type=arguments.word, default="", metavar="TEXT", help="for those who read the list")
     adding.set_defaults(run=_add)
 
@@ -43,7 +43,7 @@ def add(commands: Commands) -> None:
     removing.add_argument("meshes", nargs="*", type=arguments.word, metavar="MESH", help=arguments.MESH)
     removing.add_argument("--reason", choices=REASONS, metavar="REASON", help=f"all with it: {', '.join(REASONS)}")
     removing.add_argument(
-        "--since", type=_span, default=0, metavar="TIME", help="only those of the last 10min, 1h, ..."
+        "--since", type=arguments.span, default=0, metavar="TIME", help="only those of the last 10min, 1h, ..."
     )
     removing.set_defaults(run=_remove)
 
@@ -109,16 +109,3 @@ def _chosen(entries: Sequence[Sequence[Any]], options: argparse.Namespace) -> li
 def _restore(service: Service, _: argparse.Namespace) -> None:
     (entries,) = service.call("Restore", interface=_INTERFACE)
     output.say(f"The blocklist goes on as it was saved last, with {count(entries, 'entry')} in force.")
-
-
-def _span(text: str) -> int:
-    """Microseconds of a time span, from one second to a hundred years."""
-    try:
-        seconds = timespan.parse(text)
-    except ValueError as e:
-        raise argparse.ArgumentTypeError("a time is written like 90s, 30min, 1h or 7d") from e
-    if seconds < 1:
-        raise argparse.ArgumentTypeError("that is less than a second")
-    if seconds > _LONGEST:
-        raise argparse.ArgumentTypeError("that is more than a hundred years; without --for it is for ever")
-    return int(seconds * 1_000_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ravesvc.bot.language import gettext as _
@@ -30,10 +30,21 @@ class ChatRules:
 
 
 class ChangeLimit:
-    """Counts the changes of the last hour, of each mesh and of all. `clock` is in monotonic seconds."""
+    """Counts the changes of the last hour, of each mesh and of all."""
 
-    def __init__(self, rules: ChatRules, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        rules: ChatRules,
+        earlier: Callable[[], Iterable[tuple[float, str]]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin with those of the process before this one, so that an end of the service gives no new allowance.
+
+        `earlier` is asked for them at the first change: how many seconds ago, the longest first, and from which mesh.
+        `clock` is in monotonic seconds.
+        """
         self._rules = rules
+        self._earlier: Callable[[], Iterable[tuple[float, str]]] | None = earlier
         self._clock = clock
         # When, and from which mesh; the latest last.
         self._changes: deque[tuple[float, str]] = deque()
@@ -41,6 +52,9 @@ class ChangeLimit:
     def take(self, mesh: str) -> None:
         """Count a change, whether it succeeds or not. Raises `RaveError`: RateLimited, in words for the chat."""
         now = self._clock()
+        if self._earlier:
+            self._changes.extend((now - ago, where) for ago, where in self._earlier())
+            self._earlier = None
         while self._changes and now - self._changes[0][0] >= _HOUR_S:
             self._changes.popleft()
         here = [at for at, where in self._changes if where == mesh]

@@ -24,6 +24,7 @@ from ravesvc.orchestrator.presence import Presence
 from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.state import State
 from ravesvc.settings import Session
+from ravesvc.store.chat_change import ChatUser
 from ravesvc.words import count
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Desk:
         self._memory = memory
         self._presence = presence
         self._rules = rules
-        self._limit = ChangeLimit(rules)
+        self._limit = ChangeLimit(rules, state.chat_change_ages)
         self._refresh = refresh
 
     def admins(self) -> frozenset[int]:
@@ -110,7 +111,7 @@ class Desk:
         async with self._acting(mesh, actor, "make admins"):
             self._insist_on_owner(actor, mesh, "make admins")
             _insist_on_room(user, self._state.users)
-            added = await self._state.add_admin(arguments.user_id(user), actor, actor=actor)
+            added = await self._state.add_admin(arguments.user_id(user), actor, actor=ChatUser(actor, mesh))
             if added:
                 log.info(
                     "User %d in mesh %s has made user %d an admin",
@@ -128,8 +129,7 @@ class Desk:
             user = arguments.user_id(actor)
             await self._presence.insist(mesh, user)
             with self._claims.redeeming(code):
-                # As if an operator had added them.
-                added = await self._state.add_admin(user, added_by=user)
+                added = await self._state.claim_admin(ChatUser(user, mesh))
             log.info(
                 "User %d in mesh %s has claimed to be an admin by a code",
                 actor,
@@ -142,7 +142,7 @@ class Desk:
         """Take the right away from one who is no owner. Raises as `add_admin`, and LastAdmin."""
         async with self._acting(mesh, actor, "remove admins"):
             self._insist_on_owner(actor, mesh, "remove admins")
-            removed = await self._state.remove_admin(arguments.user_id(user), actor=actor)
+            removed = await self._state.remove_admin(arguments.user_id(user), actor=ChatUser(actor, mesh))
             if removed:
                 log.info(
                     "User %d in mesh %s has removed the admin %d", actor, mesh, user, extra=about(mesh, Event.CHANGED)
@@ -158,7 +158,7 @@ class Desk:
         """Have no bot listen to a user. Raises AccessDenied, InvalidArgument (also for admins), StoreUnavailable."""
         async with self._acting(mesh, actor, "have users ignored"):
             _insist_on_room(user, self._state.ignored)
-            ignored = await self._state.ignore_user(arguments.user_id(user), actor, actor=actor)
+            ignored = await self._state.ignore_user(arguments.user_id(user), actor, actor=ChatUser(actor, mesh))
             if ignored:
                 log.info(
                     "User %d in mesh %s has had user %d ignored", actor, mesh, user, extra=about(mesh, Event.CHANGED)
@@ -168,7 +168,7 @@ class Desk:
     async def unignore_user(self, mesh: str, actor: int, user: int) -> bool:
         """Have bots listen to a user again. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
         async with self._acting(mesh, actor, "have users ignored"):
-            heard = await self._state.unignore_user(arguments.user_id(user), actor=actor)
+            heard = await self._state.unignore_user(arguments.user_id(user), actor=ChatUser(actor, mesh))
             if heard:
                 log.info(
                     "User %d in mesh %s has user %d no longer ignored",
@@ -192,7 +192,7 @@ class Desk:
             name = arguments.command(command)
             _insist_on_room(name, self._state.overrides)
             described = arguments.description(description, name)
-            await self._state.set_permission(name, requires_admin, described, actor, actor=actor)
+            await self._state.set_permission(name, requires_admin, described, actor, actor=ChatUser(actor, mesh))
             whom = "admins only" if requires_admin else "everybody"
             log.info(
                 "User %d in mesh %s has set the command %s to be for %s",
@@ -207,7 +207,7 @@ class Desk:
         """Reset a command to its default permission. Raises AccessDenied, InvalidArgument, StoreUnavailable."""
         async with self._acting(mesh, actor, "change permissions"):
             name = arguments.command(command)
-            removed = await self._state.remove_permission(name, actor=actor)
+            removed = await self._state.remove_permission(name, actor=ChatUser(actor, mesh))
             if removed:
                 log.info(
                     "User %d in mesh %s has undone what was set for the command %s",

@@ -54,6 +54,7 @@ from ravesvc.orchestrator.starts import StartPolicy
 from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.statusline import Situation, status_line
 from ravesvc.store.blocklist import Change, Reason, What
+from ravesvc.store.change_record import ChangeRecord
 from ravesvc.store.copy import Copy
 from ravesvc.store.engine import make_store
 from ravesvc.tasks import first_of
@@ -70,6 +71,7 @@ _KICKS_SHOWN = 24 * 3600.0
 
 # Beside the embedded store, whichever store is in use.
 _COPY = "permissions.json"
+_CHANGES = "changes.json"
 _SCOPE = "discovery.json"
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
@@ -183,7 +185,13 @@ class _Parent:
         self._starts = StartPolicy(settings.servers.api_host, settings.starts_per_minute)
         self._access = Access(settings, self._starts.pauses, changed=self._changed)
         store = make_store(settings.database, settings.state_path, lambda answers: self._state.reachable(answers))
-        self._state = State(store, self._tell, self._changed, copy=Copy(settings.state_path.with_name(_COPY)))
+        self._state = State(
+            store,
+            self._tell,
+            self._changed,
+            copy=Copy(settings.state_path.with_name(_COPY)),
+            record=ChangeRecord(settings.state_path.with_name(_CHANGES)),
+        )
         self._hosts = HostRecord(store, this_host(), self._host_changed)
         self._account = Account(
             settings,

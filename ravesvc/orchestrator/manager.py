@@ -319,6 +319,29 @@ class ManagerObject(Interface):
             log.info("An operator has removed the admin %d", user)
         return removed
 
+    @method(returns={"changes": "a(ttstsb)"}, action=PolkitAction.READ)
+    async def list_chat_changes(self, call: Call) -> list[tuple[int, int, str, int, str, bool]]:
+        """Number, when, mesh, user id, words, and whether it is undone, of the latest changes from rooms."""
+        return [
+            (
+                each.number,
+                _microseconds(each.at),
+                each.mesh,
+                each.user,
+                printable(each.words, _LONGEST),
+                each.undone,
+            )
+            for each in self._state.chat_changes
+        ]
+
+    @method(takes={"number": "t"}, returns={"undone": "b"}, action=PolkitAction.ADMINS)
+    async def undo_chat_change(self, call: Call, number: int) -> bool:
+        """Take a change back. Errors: InvalidArgument, Conflict, LastAdmin, StoreUnavailable."""
+        undone = await self._state.undo(number)
+        if undone:
+            log.info("An operator has undone change %d, which was made from a room", number)
+        return undone
+
     @method(returns={"users": "a(ttt)"}, action=PolkitAction.READ)
     async def list_ignored_users(self, call: Call) -> list[list[int]]:
         """User id, who has had them ignored, and when. Errors: StoreUnavailable until the store is read."""

@@ -19,8 +19,11 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 from ravesvc.names import Announcement
 from ravesvc.spelling import fold
+from ravesvc.store.change_record import ChangeRecord
+from ravesvc.store.chat_change import ChatChange, ChatUser, difference
 from ravesvc.store.copy import Copy
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, Store
+from ravesvc.store.undo import undo
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ class State:
 
     Changes, refreshes and recoveries go one after the other; readers never wait. A change raises `RaveError`:
     StoreUnavailable while the store can't be used, and what `Store` says of it; with an `actor`, a chat user, also
-    AccessDenied unless that is an admin when its turn comes.
+    AccessDenied unless that is an admin when its turn comes. What an actor changes can be undone.
 
     Attributes:
         error: why the store can't be used now, or None.
@@ -68,6 +71,7 @@ class State:
         shown: Callable[[], None],
         *,
         copy: Copy,
+        record: ChangeRecord,
         clock: Callable[[], datetime] = now,
         retry: float = 3.0,
         patience: float = _PATIENCE,
@@ -76,6 +80,7 @@ class State:
         self.contents: Contents | None = None
         self._store = store
         self._copy = copy
+        self._record = record
         self._earlier: Contents | None = None
         self._copying = asyncio.Lock()
         self._tell = tell
@@ -147,9 +152,21 @@ class State:
         """Why the credentials in the store make no sense; empty if they do, if there are none, or if nobody knows."""
         return self.contents.unusable if self.contents else ""
 
+    @property
+    def chat_changes(self) -> Sequence[ChatChange]:
+        """The latest changes that were made from rooms, in the order of their numbers."""
+        return self._record.changes
+
+    def chat_change_ages(self) -> list[tuple[float, str]]:
+        """How many seconds ago the latest changes were made from rooms, the longest first, and from which mesh."""
+        # A clock that was set back since makes none of them one that is to come.
+        now = max([self._clock(), *(each.at for each in self.chat_changes)])
+        return [((now - each.at).total_seconds(), each.mesh) for each in self.chat_changes]
+
     async def start(self) -> None:
         """Open the store and read it; what fails, or takes too long, is noted and goes on in the background."""
         self._earlier = await asyncio.to_thread(self._copy.read)
+        await asyncio.to_thread(self._record.load)
         self._broken = asyncio.get_running_loop().create_future()
         self._hurry.set()
         self._begin_recovery()
@@ -204,17 +221,29 @@ class State:
         except RaveError as e:
             raise _refusal("changes can't be saved", self.error or e) from e
 
-    async def add_admin(self, user: int, added_by: int, *, actor: int | None = None) -> bool:
+    async def add_admin(self, user: int, added_by: int, *, actor: ChatUser | None = None) -> bool:
         """Make somebody an admin, or by themselves an owner; False if they are that. For `actor` see the class."""
         admin = Admin(user_id=user, added_by=added_by, added_at=self._clock())
 
         async def write() -> bool:
             # Who asks is an admin already, and becomes no owner by naming themselves.
-            return actor != user and await self._store.add_admin(admin)
+            return (actor is None or actor.id != user) and await self._store.add_admin(admin)
 
         return await self._change_if(write, lambda old: old.with_admin(admin), actor)
 
-    async def remove_admin(self, user: int, *, actor: int | None = None) -> bool:
+    async def claim_admin(self, user: ChatUser) -> bool:
+        """Make a chat user an owner who has a code of the host; False if they are one."""
+        # As if an operator had added them.
+        admin = Admin(user_id=user.id, added_by=user.id, added_at=self._clock())
+        async with self._using():
+            changed = await self._recorded(
+                lambda: self._store.add_admin(admin), lambda old: old.with_admin(admin), user
+            )
+            told = self._keep(await self._store.read())
+        await self._announce(told)
+        return changed
+
+    async def remove_admin(self, user: int, *, actor: ChatUser | None = None) -> bool:
         """Take the right away; False if they have none. Raises `RaveError` (LastAdmin, AccessDenied) too."""
 
         async def write() -> bool:
@@ -230,7 +259,7 @@ class State:
             actor,
         )
 
-    async def ignore_user(self, user: int, added_by: int, *, actor: int | None = None) -> bool:
+    async def ignore_user(self, user: int, added_by: int, *, actor: ChatUser | None = None) -> bool:
         """Have no bot listen to a user; False if none does. Raises `RaveError` (InvalidArgument) for an admin."""
         entry = IgnoredUser(user_id=user, added_by=added_by, added_at=self._clock())
 
@@ -243,7 +272,7 @@ class State:
 
         return await self._change_if(write, lambda old: old.with_ignored(entry), actor)
 
-    async def unignore_user(self, user: int, *, actor: int | None = None) -> bool:
+    async def unignore_user(self, user: int, *, actor: ChatUser | None = None) -> bool:
         """Have bots listen to a user again; False if they do."""
         return await self._change_if(
             lambda: self._store.unignore_user(user),
@@ -258,7 +287,7 @@ class State:
         description: str,
         by: int,
         *,
-        actor: int | None = None,
+        actor: ChatUser | None = None,
     ) -> None:
         """Say whom a command is for; `by` is a user id, 0 for an operator."""
         permission = CommandPermission(
@@ -274,7 +303,7 @@ class State:
             actor,
         )
 
-    async def remove_permission(self, command: str, *, actor: int | None = None) -> bool:
+    async def remove_permission(self, command: str, *, actor: ChatUser | None = None) -> bool:
         """Reset a command to its default permission; False if that is so already."""
         command = fold(command)
         return await self._change_if(
@@ -282,6 +311,19 @@ class State:
             lambda old: old.without_permission(command),
             actor,
         )
+
+    async def undo(self, number: int) -> bool:
+        """Take back a change that was made from a room; False if what it has changed is as before already.
+
+        Raises `RaveError` (InvalidArgument, Conflict, LastAdmin) too.
+        """
+        async with self._using():
+            change = self._record.find(number)
+            undone = await undo(self._store, change, await self._store.read())
+            await asyncio.to_thread(self._record.mark_undone, number)
+            told = self._keep(await self._store.read())
+        await self._announce(told)
+        return undone
 
     async def save_credentials(self, credentials: Credentials) -> None:
         """Put them in the place of the former ones."""
@@ -351,6 +393,7 @@ class State:
             # They may have become an admin while this change waited for its turn.
             self.insist_on_forgettable(user)
             changed = await self._store.forget_user(user)
+            await asyncio.to_thread(self._record.forget_user, user)
             told = self._keep(await self._store.read())
         await self._announce(told)
         # It may hold more than is told, and an earlier attempt may have ended before it was written.
@@ -358,25 +401,55 @@ class State:
         return changed
 
     async def _change(
-        self, write: Callable[[], Awaitable[T]], after: Callable[[Contents], Contents], actor: int | None = None
+        self,
+        write: Callable[[], Awaitable[None]],
+        after: Callable[[Contents], Contents],
+        actor: ChatUser | None = None,
     ) -> None:
-        async with self._using(actor) as old:
+        async def change() -> bool:
             await write()
-            told = self._keep(after(old))
-        await self._announce(told)
+            return True
+
+        await self._change_if(change, after, actor)
 
     async def _change_if(
-        self, write: Callable[[], Awaitable[bool]], after: Callable[[Contents], Contents], actor: int | None
+        self, write: Callable[[], Awaitable[bool]], after: Callable[[Contents], Contents], actor: ChatUser | None
     ) -> bool:
         """A change that may turn out not to be one. Then the copy may be out of date, and is read again."""
         async with self._using(actor) as old:
-            changed = await write()
+            changed = await (self._recorded(write, after, actor) if actor else write())
             told = self._keep(after(old) if changed else await self._store.read())
         await self._announce(told)
         return changed
 
+    async def _recorded(
+        self, write: Callable[[], Awaitable[bool]], after: Callable[[Contents], Contents], user: ChatUser
+    ) -> bool:
+        """A chat user's change, under the lock.
+
+        It is noted before it is made: after a crash in between the record has a change that was not made, which is
+        as if it were undone. The other way round there could be a change that nobody can undo.
+        """
+        before = await self._store.read()
+        changing = difference(before, after(before))
+        if changing is None:
+            return await write()
+        noted = await asyncio.to_thread(self._record.add, user, self._clock(), *changing)
+        try:
+            changed = await write()
+        except RaveError as e:
+            # With the other codes it may have been carried out all the same.
+            if e.code not in _LOST:
+                await asyncio.to_thread(self._record.remove, noted.number)
+            raise
+        if not changed:
+            await asyncio.to_thread(self._record.remove, noted.number)
+        return changed
+
     @contextlib.asynccontextmanager
-    async def _using(self, actor: int | None = None, failing: tuple[str, str] = _CHANGING) -> AsyncIterator[Contents]:
+    async def _using(
+        self, actor: ChatUser | None = None, failing: tuple[str, str] = _CHANGING
+    ) -> AsyncIterator[Contents]:
         """The store for one change, and the copy that was good until then."""
         before, during = failing
         if self.error:
@@ -386,7 +459,7 @@ class State:
             if self.error:
                 raise _refusal(before, self.error)
             assert self.contents, "a store that can be used has been read"
-            if actor is not None and actor not in self.admins:
+            if actor is not None and actor.id not in self.admins:
                 # The right may have gone while this change waited for its turn.
                 raise RaveError(Code.ACCESS_DENIED, "only admins may change that")
             try:

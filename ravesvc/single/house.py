@@ -34,6 +34,7 @@ from ravesvc.orchestrator.state import State
 from ravesvc.single.link import RoomParent
 from ravesvc.single.rooms import Rooms
 from ravesvc.store.blocklist import Change, Reason, What
+from ravesvc.store.change_record import ChangeRecord
 from ravesvc.store.copy import Copy
 from ravesvc.store.engine import make_store
 from ravesvc.store.files import way_in
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 # Beside the embedded store, whichever store is in use.
 _COPY = "permissions.json"
+_CHANGES = "changes.json"
 _LOCK = "single.lock"
 _VIDEOS = "videos.db"
 
@@ -71,7 +73,13 @@ class House:
             lambda answers: self._state.reachable(answers),
             settings.advice.restart,
         )
-        self._state = State(store, self._tell, lambda: None, copy=Copy(settings.state_path.with_name(_COPY)))
+        self._state = State(
+            store,
+            self._tell,
+            lambda: None,
+            copy=Copy(settings.state_path.with_name(_COPY)),
+            record=ChangeRecord(settings.state_path.with_name(_CHANGES)),
+        )
         # Beside a service of the same machine it must not run either.
         self._hosts = HostRecord(store, this_host("-single"), lambda: self._host_lost.set(), advice=settings.advice)
         self._host_lost = asyncio.Event()

@@ -21,7 +21,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.store import credentials as account
 from ravesvc.store import room_document
 from ravesvc.store.room_document import Kind, RoomDocument
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, command_key
+from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, StoreEntry, command_key
 
 Entry = TypeVar("Entry")
 
@@ -74,29 +74,11 @@ def _document(contents: Contents, rooms: Sequence[RoomDocument] | None) -> dict[
     document: dict[str, Any] = {
         "version": _VERSION,
         "credentials": contents.credentials and _of_credentials(contents.credentials),
-        "admin_users": [
-            {
-                "userId": admin.user_id,
-                "addedBy": admin.added_by,
-                "addedAt": _of_date(admin.added_at),
-                "isActive": admin.active,
-            }
-            for admin in sorted(contents.admins, key=lambda admin: admin.user_id)
-        ],
+        "admin_users": [_of_admin(each) for each in sorted(contents.admins, key=lambda admin: admin.user_id)],
         "command_permissions": [
-            {
-                "commandName": permission.command,
-                "requiresAdmin": permission.requires_admin,
-                "description": permission.description,
-                "updatedAt": _of_date(permission.updated_at),
-                "updatedBy": permission.updated_by,
-            }
-            for permission in sorted(contents.permissions, key=lambda permission: permission.command)
+            _of_permission(each) for each in sorted(contents.permissions, key=lambda permission: permission.command)
         ],
-        "ignored_users": [
-            {"userId": one.user_id, "addedBy": one.added_by, "addedAt": _of_date(one.added_at)}
-            for one in sorted(contents.ignored, key=lambda one: one.user_id)
-        ],
+        "ignored_users": [_of_ignored(each) for each in sorted(contents.ignored, key=lambda one: one.user_id)],
     }
     if rooms is not None:
         document["room_documents"] = [_of_room_document(each) for each in sorted(rooms, key=_room_key)]
@@ -125,6 +107,29 @@ def from_json(text: str) -> Dump:
     return Dump(contents=contents, rooms=rooms)
 
 
+def entry_to_object(entry: StoreEntry) -> fields.Object:
+    """One entry, with the collection that it is of."""
+    match entry:
+        case Admin():
+            return {"collection": "admin_users", **_of_admin(entry)}
+        case CommandPermission():
+            return {"collection": "command_permissions", **_of_permission(entry)}
+        case IgnoredUser():
+            return {"collection": "ignored_users", **_of_ignored(entry)}
+
+
+def entry_from_object(source: fields.Object) -> StoreEntry:
+    """Read what `entry_to_object` has made; raises `RaveError` (BadData)."""
+    match fields.get_str(source, "collection"):
+        case "admin_users":
+            return _admin(source)
+        case "command_permissions":
+            return _permission(source)
+        case "ignored_users":
+            return _ignored(source)
+    raise RaveError(Code.BAD_DATA, "collection must be one of an export", key="collection")
+
+
 def read(descriptor: int) -> Dump:
     """Read a dump from the start of an open file of another process; its position there makes no difference.
 
@@ -137,13 +142,13 @@ def read(descriptor: int) -> Dump:
 def _of_credentials(credentials: Credentials) -> dict[str, Any]:
     document = account.to_object(credentials)
     if credentials.updated_at:
-        document["updatedAt"] = _of_date(credentials.updated_at)
+        document["updatedAt"] = of_date(credentials.updated_at)
     return document
 
 
 def _credentials(source: fields.Object) -> Credentials:
     with _at("credentials"):
-        updated_at = None if source.get("updatedAt") is None else _date(source, "updatedAt")
+        updated_at = None if source.get("updatedAt") is None else date(source, "updatedAt")
         return dataclasses.replace(account.from_object(source), updated_at=updated_at)
 
 
@@ -160,8 +165,31 @@ def _entries(
     return tuple(found[each] for each in sorted(found))
 
 
+def _of_admin(admin: Admin) -> fields.Object:
+    return {
+        "userId": admin.user_id,
+        "addedBy": admin.added_by,
+        "addedAt": of_date(admin.added_at),
+        "isActive": admin.active,
+    }
+
+
+def _of_permission(permission: CommandPermission) -> fields.Object:
+    return {
+        "commandName": permission.command,
+        "requiresAdmin": permission.requires_admin,
+        "description": permission.description,
+        "updatedAt": of_date(permission.updated_at),
+        "updatedBy": permission.updated_by,
+    }
+
+
+def _of_ignored(one: IgnoredUser) -> fields.Object:
+    return {"userId": one.user_id, "addedBy": one.added_by, "addedAt": of_date(one.added_at)}
+
+
 def _ignored(source: fields.Object) -> IgnoredUser:
-    return IgnoredUser(user_id=_person(source), added_by=_user(source, "addedBy"), added_at=_date(source, "addedAt"))
+    return IgnoredUser(user_id=_person(source), added_by=_user(source, "addedBy"), added_at=date(source, "addedAt"))
 
 
 def _person(source: fields.Object) -> int:
@@ -175,7 +203,7 @@ def _admin(source: fields.Object) -> Admin:
     return Admin(
         user_id=_person(source),
         added_by=_user(source, "addedBy"),
-        added_at=_date(source, "addedAt"),
+        added_at=date(source, "addedAt"),
         active=fields.get_bool(source, "isActive"),
     )
 
@@ -190,7 +218,7 @@ def _permission(source: fields.Object) -> CommandPermission:
         command=command,
         requires_admin=fields.get_bool(source, "requiresAdmin"),
         description=_text(source, "description"),
-        updated_at=_date(source, "updatedAt"),
+        updated_at=date(source, "updatedAt"),
         updated_by=_user(source, "updatedBy"),
     )
 
@@ -204,7 +232,7 @@ def _of_room_document(document: RoomDocument) -> dict[str, Any]:
         "meshId": document.mesh,
         "kind": document.kind.value,
         "name": document.name,
-        "updatedAt": _of_date(document.updated_at),
+        "updatedAt": of_date(document.updated_at),
         "text": document.text,
     }
 
@@ -228,7 +256,7 @@ def _room_document(source: fields.Object) -> RoomDocument:
         kind=Kind(kind),
         name=name,
         text=text,
-        updated_at=_date(source, "updatedAt"),
+        updated_at=date(source, "updatedAt"),
     )
 
 
@@ -248,20 +276,22 @@ def _text(source: fields.Object, key: str) -> str:
     return text
 
 
-def _of_date(date: datetime) -> str:
+def of_date(date: datetime) -> str:
+    """A date as text."""
     return date.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
-def _date(source: fields.Object, key: str) -> datetime:
+def date(source: fields.Object, key: str) -> datetime:
+    """Read what `of_date` has made; raises `RaveError` (BadData)."""
     text = fields.get_str(source, key)
     try:
-        date = datetime.fromisoformat(text) if _DATE.fullmatch(text) else None
+        found = datetime.fromisoformat(text) if _DATE.fullmatch(text) else None
     except ValueError:
-        date = None
-    if date is None or date < _EPOCH:
+        found = None
+    if found is None or found < _EPOCH:
         text = f"{key} must be a date since 1970 in UTC with milliseconds, like 2024-01-08T10:00:00.000Z"
         raise RaveError(Code.BAD_DATA, text, key=key)
-    return date
+    return found
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from ravesvc.settings import Session
 from ravesvc.spelling import fold
@@ -82,6 +82,9 @@ class IgnoredUser:
     user_id: int
     added_by: int
     added_at: datetime
+
+
+StoreEntry: TypeAlias = Admin | CommandPermission | IgnoredUser
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -81,3 +81,36 @@ def test_a_room_changes_what_holds_in_all_ten_times_an_hour(site: Site) -> None:
     found = site.machine.journal("RAVE_EVENT=changed-by-chat", f"RAVE_UNIT={names.mesh_unit(first)}", "-o", "cat")
     assert found.count(f"User {ann} in mesh {first} has set the command ping") == 10
     site.sh("ravectl perm set ping user")
+
+
+def test_what_was_changed_from_a_room_is_undone_with_one_command(site: Site) -> None:
+    """Also after a restart of the service, which gives the room no new allowance."""
+    first, second = site.run_fleet(2)
+    ann, bob = user_id(site, first, ADMIN), user_id(site, first, "bob")
+    site.sh(f"ravectl admin add {ann}; ravectl perm set hello admin")
+    before = site.sh("ravectl admin list; ravectl perm list; ravectl ignore list")
+    site.control.join(second, ADMIN)
+    assert "for " in says(site, second, ADMIN, "?setperm ping admin")
+    for command in (
+        f"?admin {bob}",
+        "?setperm hello user",
+        "?removeperm hello",
+        f"?admin {bob} remove",
+        "?ignore 777",
+    ):
+        says(site, first, ADMIN, command)
+    listed = site.sh("ravectl admin undo")
+    assert len(listed.splitlines()) == 1 + 1 + 5
+    assert f"{first}  {ann}" in listed
+    assert f"made user {bob} an admin" in listed
+    site.sh("systemctl restart rave-orchestrator")
+    eventually(lambda: site.answers(first), "the bots are adopted", 60)
+    for number in range(5):
+        says(site, first, ADMIN, f"?setperm meshinfo {('admin', 'user')[number % 2]}")
+    assert "as much from this room as they may" in says(site, first, ADMIN, "?setperm meshinfo admin")
+    undone = site.sh(f"ravectl admin undo --mesh {first}")
+    assert undone.count(" is undone.") == 10
+    assert "ping" in site.sh("ravectl perm list"), "what another room has changed stays"
+    assert "is undone." in site.sh(f"ravectl admin undo --mesh {second} --since 1h")
+    assert site.sh("ravectl admin list; ravectl perm list; ravectl ignore list") == before
+    assert "all are undone" in site.sh(f"ravectl admin undo --mesh {first}")

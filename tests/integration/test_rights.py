@@ -285,6 +285,7 @@ def test_who_may_read_may_not_operate(site: Site) -> None:
         *(("AddAdmin", ["t", "1"]), ("RemoveAdmin", ["t", "1"])),
         *(("IgnoreUser", ["t", "1"]), ("UnignoreUser", ["t", "1"]), ("ForgetUser", ["t", "1"])),
         *(("SetPermission", ["sb", "ping", "true"]), ("RemovePermission", ["s", "ping"])),
+        ("UndoChatChange", ["t", "1"]),
     ]
     for member, arguments in refused:
         for user in (watcher, "rave-mesh"):

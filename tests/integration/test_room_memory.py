@@ -30,7 +30,9 @@ def meshes(site: Site) -> list[str]:
 def dump(site: Site) -> str:
     """All that the service's files hold: the tables, what is beside them, and an export."""
     tables = f"import sqlite3; print('\\n'.join(sqlite3.connect('{STATE}').iterdump()))"
-    files = site.sh("cd /var/lib/rave; cat state.db* permissions.json | tr -d '\\0'; ravectl store export - | cat")
+    files = site.sh(
+        "cd /var/lib/rave; cat state.db* permissions.json changes.json | tr -d '\\0'; ravectl store export - | cat"
+    )
     return site.machine.run(["python3", "-I", "-c", tables]).stdout + files
 
 

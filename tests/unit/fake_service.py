@@ -42,6 +42,8 @@ class FakeManagerObject(Interface):
         self.may_save = True
         self.admins: list[list[int]] = []
         self.ignored: list[list[int]] = []
+        self.chat_changes: list[list[Any]] = []
+        self.conflicts: set[int] = set()
         self.permissions: list[list[Any]] = []
         self.status: dict[str, Variant] = {"CommandErrors": Variant("as", [])}
         self.set_status()
@@ -121,6 +123,18 @@ class FakeManagerObject(Interface):
     @method(takes={"user": "t"}, returns={"removed": "b"})
     async def remove_admin(self, call: Call, user: int) -> bool:
         self._note(call, user)
+        return self.changed
+
+    @method(returns={"changes": "a(ttstsb)"})
+    async def list_chat_changes(self, call: Call) -> list[list[Any]]:
+        self._note(call)
+        return self.chat_changes
+
+    @method(takes={"number": "t"}, returns={"undone": "b"})
+    async def undo_chat_change(self, call: Call, number: int) -> bool:
+        self._note(call, number)
+        if number in self.conflicts:
+            raise RaveError(Code.CONFLICT, f"change {number} can't be undone: it was changed again")
         return self.changed
 
     @method(returns={"users": "a(ttt)"})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ravesvc.errors import Code, RaveError
+from ravesvc.store.change_record import ChangeRecord
 from ravesvc.store.room_document import DocumentSize, Kind, RoomDocument, size
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Host, IgnoredUser
 
@@ -218,3 +220,22 @@ class FakeCopy:
 
     def write(self, contents: Contents) -> None:
         self.kept = contents
+
+
+class FakeRecord(ChangeRecord):
+    """A record of changes in memory.
+
+    Attributes:
+        failure: what writing fails with as long as it is set.
+        hook: called after each writing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Path("nowhere"))
+        self.failure: RaveError | None = None
+        self.hook: Callable[[], None] = lambda: None
+
+    def _save(self, text: str) -> None:
+        if self.failure:
+            raise self.failure
+        self.hook()

@@ -115,6 +115,81 @@ def test_a_code_to_claim_with_stands_on_a_line_of_its_own(
     assert manager.asked == ["IssueClaim"]
 
 
+A_MESH, ANOTHER = "aaaaaaaa-2222-4333-8444-555555555555", "abbbbbbb-2222-4333-8444-555555555555"
+
+
+def changed(manager: FakeManagerObject) -> None:
+    """Changes from two rooms: two of long ago, and two of now."""
+    now = int(time.time() * 1_000_000)
+    manager.chat_changes = [
+        [1, WHEN_US, A_MESH, ANN, "made user 102 an admin", True],
+        [2, WHEN_US, A_MESH, 0, "had user 7 ignored", False],
+        [3, now, ANOTHER, ANN, "removed the admin 102", False],
+        [4, now, A_MESH, ANN, "set the command\x1b ping to be for everybody", False],
+    ]
+
+
+def test_changes_from_rooms_are_listed(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["admin", "undo"]) == 0
+    assert capsys.readouterr().out == "Nothing was changed from rooms.\n"
+    changed(manager)
+    assert main(["admin", "undo"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["NUMBER", "WHEN", "MESH", "USER", "CHANGE"]
+    assert lines[1] == f"1       2024-01-08 10:00  {A_MESH}  101   made user 102 an admin (undone)"
+    assert lines[2] == f"2       2024-01-08 10:00  {A_MESH}  -     had user 7 ignored"
+    assert lines[4].endswith("set the command? ping to be for everybody")
+    assert manager.asked == ["ListChatChanges"] * 2
+
+
+@pytest.mark.parametrize(
+    ("chosen", "numbers"),
+    [
+        (["3"], [3]),
+        (["2", "4", "2"], [4, 2]),
+        (["--mesh", "aaaa"], [4, 2]),
+        (["--mesh", ANOTHER], [3]),
+        (["--since", "1h"], [4, 3]),
+        (["--mesh", A_MESH, "--since", "1h"], [4]),
+        (["--mesh", "bbbb"], []),
+    ],
+)
+def test_changes_from_rooms_are_undone_the_last_one_first(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], chosen: list[str], numbers: list[int]
+) -> None:
+    changed(manager)
+    assert main(["admin", "undo", *chosen]) == 0
+    assert manager.asked == ["ListChatChanges", *(("UndoChatChange", number) for number in numbers)]
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"Change {number} is undone." for number in numbers] or not numbers
+    assert said
+
+
+def test_a_change_that_can_not_be_undone_keeps_none_of_the_others(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed(manager)
+    manager.conflicts = {3}
+    manager.changed = False
+    assert main(["admin", "undo", "2", "3", "4"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "Change 4 is undone already.\nChange 2 is undone already.\n"
+    assert "change 3 can't be undone: it was changed again" in printed.err
+
+
+@pytest.mark.parametrize("chosen", [["3", "--since", "1h"], ["--mesh", "a"]])
+def test_changes_that_are_not_meant_for_sure_stay(
+    manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], chosen: list[str]
+) -> None:
+    changed(manager)
+    assert main(["admin", "undo", *chosen]) == 1
+    assert manager.asked == ["ListChatChanges"]
+    assert "Traceback" not in capsys.readouterr().err
+    for wrong in (["-1"], ["x"], ["--since", "0"]):
+        with pytest.raises(SystemExit):
+            main(["admin", "undo", *wrong])
+
+
 def test_permissions(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["perm", "list"]) == 0
     assert "Nothing is set" in capsys.readouterr().out

@@ -58,6 +58,7 @@ COMMANDS = [
     *([*name.split(), *WORDS.get(name, [])] for name in leaves(_parser()) if name != BECOMES_ANOTHER_PROGRAM),
     *(["status", option] for option in ("--check", "--json")),
     ["show", ID, "--json"],
+    ["admin", "undo", "1"],
     ["doctor", "--json"],
 ]
 
@@ -97,6 +98,7 @@ def fill(fake: FakeService) -> None:
     manager.lines = [EVIL]
     manager.permissions = [[EVIL, True, EVIL, WHEN_US]]
     manager.admins = manager.ignored = [[1, 2, WHEN_US]]
+    manager.chat_changes = [[1, WHEN_US, EVIL, 2, EVIL, False]]
     manager.found = (0, EVIL)
     manager.login_script, manager.roll_script = log_in_evilly, roll_evilly
     manager.answer = EVIL

@@ -19,7 +19,7 @@ from ravesvc.orchestrator.state import State
 from ravesvc.store.credentials import read_credentials, write_credentials
 from ravesvc.store.store import Contents, Credentials
 from tests.unit.conftest import until
-from tests.unit.fake_store import DAMAGED, DOWN, FakeCopy, FakeStore, admin, credentials
+from tests.unit.fake_store import DAMAGED, DOWN, FakeCopy, FakeRecord, FakeStore, admin, credentials
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -81,7 +81,14 @@ class Site:
         self.progress: list[tuple[str, float]] = []
         self.ended: list[Code | None] = []
         self.now = 1000.0
-        self.state = State(self.store, self._tell, lambda: None, copy=FakeCopy(), retry=0.005)  # type: ignore[arg-type]
+        self.state = State(
+            self.store,
+            self._tell,
+            lambda: None,
+            copy=FakeCopy(),  # type: ignore[arg-type]
+            record=FakeRecord(),
+            retry=0.005,
+        )
         identity = dict.fromkeys(KEYS, "the-key") | options
         settings, _ = config.read(
             f"credentials_path: {self.path}\nclient_identity: {identity}\nlang: fr\n", "rave.yaml"

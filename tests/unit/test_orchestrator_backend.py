@@ -35,7 +35,7 @@ from ravesvc.store.store import CommandPermission, Contents
 from ravesvc.video import Video
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
-from tests.unit.fake_store import DOWN, FakeCopy, FakeStore, admin, credentials, permission
+from tests.unit.fake_store import DOWN, FakeCopy, FakeRecord, FakeStore, admin, credentials, permission
 from tests.unit.fake_systemd import MESH, OTHER
 
 Run = Callable[[Any], Any]
@@ -181,7 +181,14 @@ class Site:
         self.store = FakeStore(
             Contents(admins=(admin(ANN),), permissions=(permission("leave", requires_admin=False),))
         )
-        self.state = State(self.store, self._tell, lambda: None, copy=FakeCopy(), retry=0.005)  # type: ignore[arg-type]
+        self.state = State(
+            self.store,
+            self._tell,
+            lambda: None,
+            copy=FakeCopy(),  # type: ignore[arg-type]
+            record=FakeRecord(),
+            retry=0.005,
+        )
         self.account = FakeAccount()
         self.workers = Workers(parent, lambda *_: None)
         self.units = {

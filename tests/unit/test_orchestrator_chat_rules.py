@@ -14,9 +14,11 @@ class Clock:
         return self.now
 
 
-def limit_of(clock: Clock, per_mesh: int = 10, together: int = 30) -> ChangeLimit:
+def limit_of(
+    clock: Clock, per_mesh: int = 10, together: int = 30, earlier: tuple[tuple[float, str], ...] = ()
+) -> ChangeLimit:
     rules = ChatRules(admins_by_chat="admins", hourly_changes_per_mesh=per_mesh, hourly_changes=together)
-    return ChangeLimit(rules, clock)
+    return ChangeLimit(rules, lambda: earlier, clock)
 
 
 def refusal(limit: ChangeLimit, mesh: str) -> RaveError:
@@ -67,3 +69,14 @@ def test_in_no_hour_there_are_more() -> None:
         taken.append(clock.now)
     assert len(taken) == 30
     assert all(later - earlier >= 3600 for earlier, later in zip(taken, taken[10:], strict=False))
+
+
+def test_an_end_of_the_service_gives_no_new_allowance() -> None:
+    clock = Clock()
+    limit = limit_of(clock, earlier=(*((4000.0, "a"),) * 10, *((1800.0, "a"),) * 9, (0.0, "a")))
+    assert refusal(limit, "a").hint == "try again in 30 min, or ask an operator"
+    limit.take("b")
+    clock.now += 1800
+    for _ in range(9):
+        limit.take("a")
+    refusal(limit, "a")

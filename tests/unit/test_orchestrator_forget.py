@@ -20,6 +20,7 @@ from ravesvc.orchestrator.presence import Presence
 from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.state import State
 from ravesvc.store import dump
+from ravesvc.store.change_record import ChangeRecord
 from ravesvc.store.copy import Copy
 from ravesvc.store.mongo import MongoStore
 from ravesvc.store.sqlite import SqliteStore
@@ -77,7 +78,8 @@ async def remembering(store: Store, copy: Path) -> AsyncIterator[tuple[State, Ro
     async def tell_forget(_: int) -> tuple[str, ...]:
         return ()
 
-    state = State(store, tell, lambda: None, copy=Copy(copy), patience=30)
+    record = ChangeRecord(copy.with_name("changes.json"))
+    state = State(store, tell, lambda: None, copy=Copy(copy), record=record, patience=30)
     await state.start()
     try:
         yield (

@@ -38,12 +38,13 @@ from ravesvc.orchestrator.unit import UnitState
 from ravesvc.settings import Edition
 from ravesvc.store import dump
 from ravesvc.store.blocklist import Block, Memory, Reason
+from ravesvc.store.chat_change import ChatUser
 from ravesvc.store.credentials import to_object
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Host
 from tests.unit.bus_fakes import connected, open_fds
 from tests.unit.conftest import until
 from tests.unit.fake_authority import FakeAuthority
-from tests.unit.fake_store import DOWN, FakeCopy, FakeStore, admin, credentials, permission
+from tests.unit.fake_store import DOWN, FakeCopy, FakeRecord, FakeStore, admin, credentials, permission
 from tests.unit.fake_systemd import MESH, OTHER, settle
 
 Run = Callable[[Any], Any]
@@ -183,7 +184,14 @@ class Site:
         self.account = FakeAccount()
         self.store = FakeStore()
         self.told: list[Announcement] = []
-        self.state = State(self.store, self._tell, lambda: None, copy=FakeCopy(), retry=0.005)  # type: ignore[arg-type]
+        self.state = State(
+            self.store,
+            self._tell,
+            lambda: None,
+            copy=FakeCopy(),  # type: ignore[arg-type]
+            record=FakeRecord(),
+            retry=0.005,
+        )
         self.account.state = self.state
         self.discovery = Discovery(self._read, 60.0, lambda: None)
         self.blocks = FakeBlocks()
@@ -758,6 +766,36 @@ def test_ignored_users(run: Run, bus_address: str, caplog: pytest.LogCaptureFixt
         run(body())
     said = [record.getMessage() for record in caplog.records if record.name.endswith("manager")]
     assert said == [f"An operator has had user {BOB} ignored", f"An operator has user {BOB} no longer ignored"]
+
+
+def test_an_operator_undoes_what_was_changed_from_a_room(
+    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            site.store.contents = Contents(admins=(Admin(user_id=ANN, added_by=ANN, added_at=WHEN),))
+            await site.state.refresh()
+            assert await site.ask("ListChatChanges") == [[]]
+            await site.state.add_admin(BOB, ANN, actor=ChatUser(ANN, MESH))
+            await site.state.set_permission("ping", True, "", ANN, actor=ChatUser(ANN, MESH))
+            site.told.clear()
+            ((first, second),) = await site.ask("ListChatChanges")
+            assert first[0] == 1
+            assert abs(first[1] / 1_000_000 - time.time()) < 60
+            assert first[2:] == [MESH, ANN, f"made user {BOB} an admin", False]
+            assert await site.ask("UndoChatChange", "t", 1) == [True]
+            assert await site.ask("UndoChatChange", "t", 1) == [False]
+            assert site.state.admins == {ANN}
+            assert site.told == [Announcement.ADMINS], "bots know at once"
+            assert [each[5] for each in (await site.ask("ListChatChanges"))[0]] == [True, False]
+            await site.ask("SetPermission", "sb", "ping", False)
+            assert (await site.refused("UndoChatChange", "t", second[0])).code is Code.CONFLICT
+            assert (await site.refused("UndoChatChange", "t", 3)).code is Code.INVALID_ARGUMENT
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("manager")]
+    assert said[0] == "An operator has undone change 1, which was made from a room"
 
 
 def test_an_operator_has_a_user_forgotten(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ from ravesvc.store.forget import without_users
 from ravesvc.store.room_document import Kind, RoomDocument
 from ravesvc.store.store import Admin, CommandPermission, Contents, IgnoredUser
 from tests.unit.conftest import until
-from tests.unit.fake_store import DOWN, FakeCopy, FakeStore, admin, credentials
+from tests.unit.fake_store import DOWN, FakeCopy, FakeRecord, FakeStore, admin, credentials
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -37,7 +37,14 @@ class Site:
     def __init__(self, retention: float, contents: Contents) -> None:
         self.store = FakeStore(contents)
         self.copy = FakeCopy()
-        self.state = State(self.store, self._tell, lambda: None, copy=self.copy, retry=0.005)  # type: ignore[arg-type]
+        self.state = State(
+            self.store,
+            self._tell,
+            lambda: None,
+            copy=self.copy,  # type: ignore[arg-type]
+            record=FakeRecord(),
+            retry=0.005,
+        )
         self.now = START
         self.in_use: set[str] | None = {A, B}
         self.unheard: set[str] = set()

@@ -12,9 +12,11 @@ import pytest
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 from ravesvc.orchestrator.state import State, now
+from ravesvc.store.chat_change import ChatUser
 from ravesvc.store.store import Contents, IgnoredUser
 from tests.unit.conftest import until
-from tests.unit.fake_store import DAMAGED, DOWN, WHEN, FakeCopy, FakeStore, admin, credentials, permission
+from tests.unit.fake_store import DAMAGED, DOWN, WHEN, FakeCopy, FakeRecord, FakeStore, admin, credentials, permission
+from tests.unit.fake_systemd import MESH
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -39,11 +41,13 @@ class Site:
         self.telling: asyncio.Event | None = None
         self.failure: RaveError | None = None
         self.copy = FakeCopy()
+        self.record = FakeRecord()
         self.state = State(
             self.store,
             self._tell,
             self._show,
             copy=self.copy,  # type: ignore[arg-type]
+            record=self.record,
             clock=lambda: WHEN,
             retry=retry,
             patience=patience,
@@ -128,14 +132,14 @@ def test_it_reads_everything_at_its_start_and_tells_it_as_news(run: Run) -> None
 def test_ignored_users_come_and_go_and_no_admin_is_one(run: Run) -> None:
     async def body() -> None:
         async with site() as made:
-            assert await made.state.ignore_user(9, 1, actor=1)
+            assert await made.state.ignore_user(9, 1, actor=ChatUser(1, MESH))
             assert not await made.state.ignore_user(9, 1)
             assert made.state.ignored == {8, 9}
             assert made.told == [IGNORED]
             refused = await failure(made.state.ignore_user(2, 1))
             assert refused.code is Code.INVALID_ARGUMENT
             assert "is an admin" in refused.message
-            assert (await failure(made.state.ignore_user(5, 9, actor=9))).code is Code.ACCESS_DENIED
+            assert (await failure(made.state.ignore_user(5, 9, actor=ChatUser(9, MESH)))).code is Code.ACCESS_DENIED
             assert await made.state.unignore_user(9)
             assert not await made.state.unignore_user(9)
             assert made.state.ignored == {8}
@@ -227,14 +231,14 @@ def test_an_owner_is_removed_by_no_chat_user(run: Run) -> None:
     async def body() -> None:
         async with site() as made:
             assert await made.state.add_admin(3, 3) is True
-            assert await made.state.add_admin(4, 3, actor=3) is True
-            assert await made.state.add_admin(4, 4, actor=4) is False
+            assert await made.state.add_admin(4, 3, actor=ChatUser(3, MESH)) is True
+            assert await made.state.add_admin(4, 4, actor=ChatUser(4, MESH)) is False
             assert made.state.owners == {3}, "nobody makes themselves one"
             for actor in (3, 4):
-                refused = await failure(made.state.remove_admin(3, actor=actor))
+                refused = await failure(made.state.remove_admin(3, actor=ChatUser(actor, MESH)))
                 assert refused.code is Code.ACCESS_DENIED
                 assert str(refused) == "an owner can't be removed from a room (an operator can do it, on the host)"
-            assert await made.state.remove_admin(4, actor=3) is True
+            assert await made.state.remove_admin(4, actor=ChatUser(3, MESH)) is True
             assert await made.state.remove_admin(3) is True, "an operator does"
             assert made.state.owners == set()
 
@@ -886,15 +890,15 @@ def test_the_right_of_an_actor_is_looked_at_when_the_change_has_its_turn(run: Ru
         async with site() as made:
             made.store.gate.clear()
             # One admin removes another, who orders something while that is being written.
-            removal = asyncio.create_task(made.state.remove_admin(2, actor=1))
+            removal = asyncio.create_task(made.state.remove_admin(2, actor=ChatUser(1, MESH)))
             await until(lambda: made.store.calls)
             queued = [
                 asyncio.create_task(failure(change))
                 for change in (
-                    made.state.add_admin(666, 2, actor=2),
-                    made.state.remove_admin(1, actor=2),
-                    made.state.set_permission("ping", True, "", 2, actor=2),
-                    made.state.remove_permission("kick", actor=2),
+                    made.state.add_admin(666, 2, actor=ChatUser(2, MESH)),
+                    made.state.remove_admin(1, actor=ChatUser(2, MESH)),
+                    made.state.set_permission("ping", True, "", 2, actor=ChatUser(2, MESH)),
+                    made.state.remove_permission("kick", actor=ChatUser(2, MESH)),
                 )
             ]
             await asyncio.sleep(0)

@@ -138,15 +138,14 @@ def parse(language: str, text: str) -> Catalogue:
         forms = tuple(value for key, value in entry.items() if key.startswith("msgstr"))
         if len(forms) != (number if "msgid_plural" in entry else 1):
             raise RaveError(Code.BAD_FILE, f"a translation is missing: {entry['msgid'][:80]}")
-        named = {*_VALUE.findall(entry["msgid"]), *_VALUE.findall(entry.get("msgid_plural", ""))}
-        if not all(_names_only(named, form) for form in forms):
+        if not all(_names_only(_VALUE.findall(entry["msgid"]), form) for form in forms):
             raise RaveError(Code.BAD_FILE, f"a translation has a value of its own: {entry['msgid'][:80]}")
         if entry["msgid"] and all(forms):
             texts[entry["msgid"]] = forms
     return Catalogue(language, texts, plural)
 
 
-def _names_only(named: set[str], form: str) -> bool:
+def _names_only(named: list[str], form: str) -> bool:
     """Whether a translation stands for nothing but values of the English text, which are there when it is said."""
     rest = _VALUE.sub(lambda match: "" if match[1] in named else match[0], form)
     return "{" not in rest and "}" not in rest

@@ -4,7 +4,7 @@
       start rave-mesh@doctor-sibling   ->  a process with user and sandbox of a bot, which waits
       write its PID to doctor.env
       start rave-mesh@doctor           ->  the hostile bot, whose standard output is doctor.json
-      read doctor.json, stop the sibling, remove both files
+      read doctor.json, stop both, remove both files
 
 Both units are instances of rave-mesh@.service with a drop-in that says what to run: there is no second sandbox that
 could differ from that of the bots, and what an operator or an image for containers has changed in it is tried too.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ _OWN_DROP_INS = ("zz-doctor.conf", "50-rave-yaml.conf")
 # Seconds for systemctl, more than the time limits of the two units; bytes of an answer, of which there are some 2000.
 _TIMEOUT_S, _MAX_ANSWER_BYTES = 60.0, 64 << 10
 _MAX_TEXT = 200
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,20 @@ def attack(landlock: int | None) -> list[Finding]:
     if state.stdout.strip() != "loaded":
         return [unknown(_NAME, f"there is no systemd here, or {names.MESH_UNIT_TEMPLATE} is not installed")]
     try:
-        with _alone(), _sibling() as process:
-            failed = _run_hostile(process) if process else names.DOCTOR_SIBLING_UNIT
+        with _alone():
+            sibling = _start_sibling()
+            failed = _run_hostile(sibling) if sibling else names.DOCTOR_SIBLING_UNIT
             found, gaps = _answer()
     except OSError as e:
         return [unknown(_NAME, f"{e.filename} can't be used: {e.strerror}", "systemd-tmpfiles --create makes it")]
     return [_no_start(failed)] if failed else judge(found, Surroundings(_drop_ins(), _container(), landlock, gaps))
+
+
+def _start_sibling() -> int:
+    """Start a bot that waits; returns its PID, 0 if it has not started."""
+    started = _systemctl("start", names.DOCTOR_SIBLING_UNIT)
+    shown = _systemctl("show", "--value", "--property=MainPID", names.DOCTOR_SIBLING_UNIT).stdout.strip()
+    return int(shown) if not started.returncode and shown.isdecimal() else 0
 
 
 def _run_hostile(sibling: int) -> str:
@@ -116,28 +126,42 @@ def _no_start(unit: str) -> Finding:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """While no other ravectl does the same; leaves no file of ours, and no failed unit to be alarmed at."""
+    """While no other ravectl does the same; whatever ends it, no file and no unit of ours is left."""
     directory = os.open(Path(names.DOCTOR_RESULT_FILE).parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        # Whoever gives up this wait has nothing to clear up: all that is there belongs to the other ravectl.
         fcntl.flock(directory, fcntl.LOCK_EX)
-        yield
+        with _clearing_up():
+            yield
     finally:
-        for file in (names.DOCTOR_ENVIRONMENT_FILE, names.DOCTOR_RESULT_FILE):
-            Path(file).unlink(missing_ok=True)
-        _systemctl("reset-failed", names.DOCTOR_UNIT, names.DOCTOR_SIBLING_UNIT)
         os.close(directory)
 
 
 @contextlib.contextmanager
-def _sibling() -> Iterator[int]:
-    """A bot that waits; yields its PID, 0 if it has not started."""
-    unit = names.DOCTOR_SIBLING_UNIT
+def _clearing_up() -> Iterator[None]:
+    """Clear up after an interrupt, a second one in the meantime, and the end of the terminal as well."""
+    before = {number: signal.getsignal(number) for number in _INTERRUPTS}
+    for number in _INTERRUPTS:
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
-        started = _systemctl("start", unit)
-        shown = _systemctl("show", "--value", "--property=MainPID", unit).stdout.strip()
-        yield int(shown) if not started.returncode and shown.isdecimal() else 0
+        yield
     finally:
-        _systemctl("stop", unit)
+        # For systemctl too, which inherits that.
+        for number in _INTERRUPTS:
+            signal.signal(number, signal.SIG_IGN)
+        _clear_up()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _clear_up() -> None:
+    units = (names.DOCTOR_UNIT, names.DOCTOR_SIBLING_UNIT)
+    _systemctl("stop", *units)
+    for file in (names.DOCTOR_ENVIRONMENT_FILE, names.DOCTOR_RESULT_FILE):
+        Path(file).unlink(missing_ok=True)
+    # A unit that has failed would alarm those who watch the machine.
+    _systemctl("reset-failed", *units)
 
 
 def _answer() -> tuple[Mapping[str, object], Sequence[str]]:

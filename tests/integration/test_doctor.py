@@ -47,6 +47,39 @@ def test_a_hostile_bot_in_the_real_sandbox(site: Site) -> None:
     assert site.sh("journalctl -q -u rave-orchestrator --grep doctor || :") == ""
 
 
+@pytest.mark.parametrize("interrupt", ["INT", "TERM", "HUP"])
+def test_one_that_is_interrupted_leaves_nothing(site: Site, interrupt: str) -> None:
+    meshes = site.run_fleet(1)
+    pids = site.pids(meshes)
+    # A shell has what it runs in the background ignore SIGINT.
+    status = site.sh(
+        f"env --default-signal=INT ravectl doctor >/dev/null 2>&1 & p=$!\n"
+        f"until systemctl is-active -q {names.DOCTOR_SIBLING_UNIT}; do sleep .01; done\n"
+        f"kill -{interrupt} $p; wait $p || echo $?"
+    )
+    assert status.strip() == "130"
+    assert_nothing_left(site, meshes)
+    assert site.pids(meshes) == pids
+    site.control.forget_violations()
+
+
+def test_two_at_once_take_turns(site: Site) -> None:
+    meshes = site.run_fleet(1)
+    pids = site.pids(meshes)
+    told = site.sh("for n in 1 2; do ravectl doctor --json >/tmp/$n & done; wait; cat /tmp/1; echo ,; cat /tmp/2")
+    for each in json.loads(f"[{told}]"):
+        assert [found["name"] for found in each["findings"] if found["why"] == "refused"] == list(PROBES)
+    assert_nothing_left(site, meshes)
+    assert site.pids(meshes) == pids
+    site.control.forget_violations()
+
+
+def assert_nothing_left(site: Site, meshes: list[str]) -> None:
+    assert sorted(site.children()) == sorted(map(names.mesh_unit, meshes))
+    assert site.sh("systemctl list-units --failed --plain --no-legend") == ""
+    assert site.sh("ls /run/rave /var/lib/rave/ended | grep doctor || :") == ""
+
+
 def test_what_a_drop_in_opens_is_told_with_the_drop_in(site: Site, drop_in: Callable[[str], None]) -> None:
     drop_in("SystemCallFilter=")
     found = diagnosis(site)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import configparser
+import fcntl
 import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -78,6 +81,51 @@ def test_nobody_but_root_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.state, found.hint) == (State.UNKNOWN, "sudo ravectl doctor")
 
 
+@pytest.fixture
+def ordered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What systemctl was asked for; to start the hostile bot is interrupted."""
+    orders: list[str] = []
+
+    def systemctl(*words: str) -> subprocess.CompletedProcess[str]:
+        orders.append(" ".join(words))
+        if words == ("start", names.DOCTOR_UNIT):
+            os.kill(os.getpid(), signal.SIGTERM)
+        if words[0] == "stop":
+            # Nor does one who is impatient leave anything.
+            os.kill(os.getpid(), signal.SIGINT)
+        return subprocess.CompletedProcess(words, 0, "loaded\n" if "--property=LoadState" in words else "7\n", "")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(sandbox, "_systemctl", systemctl)
+    for name in ("DOCTOR_RESULT_FILE", "DOCTOR_ENVIRONMENT_FILE"):
+        monkeypatch.setattr(names, name, str(tmp_path / name))
+    return orders
+
+
+def test_an_interrupt_leaves_nothing(ordered: list[str], tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    with pytest.raises(KeyboardInterrupt):
+        sandbox.attack(6)
+    both = f"{names.DOCTOR_UNIT} {names.DOCTOR_SIBLING_UNIT}"
+    assert ordered[-2:] == [f"stop {both}", f"reset-failed {both}"]
+    assert list(tmp_path.iterdir()) == []
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_who_gives_up_the_wait_for_another_one_disturbs_nothing(
+    ordered: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_descriptor: int, _operation: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fcntl, "flock", interrupt)
+    (tmp_path / "DOCTOR_RESULT_FILE").touch()
+    with pytest.raises(KeyboardInterrupt):
+        sandbox.attack(6)
+    assert not any(order.startswith(("stop", "reset-failed")) for order in ordered)
+    assert (tmp_path / "DOCTOR_RESULT_FILE").exists()
+
+
 @pytest.mark.parametrize("unit", [names.DOCTOR_UNIT, names.DOCTOR_SIBLING_UNIT])
 def test_the_drop_ins_change_nothing_of_the_sandbox(unit: str) -> None:
     (file,) = (DROP_INS / f"{unit}.d").iterdir()
@@ -89,6 +137,7 @@ def test_the_drop_ins_change_nothing_of_the_sandbox(unit: str) -> None:
         "EnvironmentFile",
         "ExecStart",
         "StandardOutput",
+        "SuccessExitStatus",
         "TimeoutStartSec",
         "WatchdogSec",
         "Restart",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ravesvc import names
@@ -36,27 +37,46 @@ def level(findings: Sequence[Finding]) -> Level:
     return Level.UNKNOWN if State.UNKNOWN in states else Level.OK
 
 
-def lines(findings: Sequence[Finding]) -> list[str]:
-    """A line for each finding, and one below it for what to do, unless that was said before."""
+def lines(sections: Mapping[str, Sequence[Finding]]) -> list[str]:
+    """A line for each finding under the title of its section, one below it for what to do, and what it comes to.
+
+    A hint that several findings have stands below the first of them.
+    """
+    findings = [finding for section in sections.values() for finding in section]
     width = max((len(finding.name) for finding in findings), default=0)
     found, said = [], {""}
-    for finding in findings:
-        found.append(f"{finding.state:<8}  {finding.name:<{width}}  {finding.why}")
-        if finding.hint not in said:
-            said.add(finding.hint)
-            found.append(f"{'':8}  {'':{width}}  hint: {finding.hint}")
-    return found
+    for title, section in sections.items():
+        found.append(title)
+        for finding in section:
+            found.append(f"  {finding.state:<8}  {finding.name:<{width}}  {finding.why}")
+            if finding.hint not in said:
+                said.add(finding.hint)
+                found.append(f"  {'':8}  {'':{width}}  hint: {finding.hint}")
+        found.append("")
+    return [*found, summary(findings)]
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """How many findings there are of each state, and what keeps all bots from running."""
+    states = Counter(finding.state for finding in findings)
+    counts = ", ".join(f"{number} {state}" for state, number in states.items())
+    fatal = [finding.name for finding in findings if finding.fatal]
+    return f"{counts}." + (f" No bot can run until this holds: {', '.join(fatal)}." if fatal else "")
 
 
 def _run(options: argparse.Namespace) -> int:
     # Imported here because no other command needs it, and it takes its time.
     from ravesvc.doctor import machine, sandbox
 
-    findings = machine.examine(names.CONFIG_FILE) + sandbox.attack(machine.landlock())
+    sections = {
+        "This machine": machine.examine(names.CONFIG_FILE),
+        "The bots' sandbox, as a hostile bot finds it": sandbox.attack(machine.landlock()),
+    }
+    findings = [finding for section in sections.values() for finding in section]
     verdict = level(findings)
     if options.json:
         output.dump({"level": verdict.name, "findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
-        for line in lines(findings):
+        for line in lines(sections):
             output.say(line)
     return verdict

@@ -32,12 +32,14 @@ def clock(skew_s: float | None, *, synchronized: bool | None) -> Finding:
         side = "ahead of" if skew_s > 0 else "behind"
         why = f"{abs(skew_s):.0f} s {side} Rave's; Rave refuses requests with a wrong time"
         return not_held(name, why, hint, fatal=True)
-    right = "Rave could not be asked for the time" if skew_s is None else f"within {abs(skew_s):.0f} s of Rave's"
+    right = (
+        "Rave could not be asked for the time" if skew_s is None else f"it is within {abs(skew_s):.0f} s of Rave's"
+    )
     if synchronized is None:
-        return unknown(name, f"{right}, and the kernel does not say whether NTP keeps it", hint)
+        return unknown(name, f"the kernel does not say whether NTP keeps it; {right}", hint)
     if not synchronized:
-        return not_held(name, f"{right}, but no NTP keeps it", hint)
-    return held(name, f"{right}, kept by NTP")
+        return not_held(name, f"no NTP keeps it; {right}", hint)
+    return held(name, f"NTP keeps it; {right}")
 
 
 def resolver(host: str, addresses: int, seconds: float, error: str) -> Finding:
@@ -127,7 +129,8 @@ def controllers(present: Collection[str] | None) -> Finding:
     if lacking := [
         f"{rule} (no {controller} controller)" for controller, rule in rules.items() if controller not in present
     ]:
-        hint = "have the host give this container its controllers; until then one bot can starve the others"
+        where = "a container gets them from its host, some boards by booting with cgroup_enable=memory"
+        hint = f"{where}; until then one bot can starve the others"
         return not_held(name, f"not carried out here: {', '.join(lacking)}", hint)
     return held(name, "MemoryMax= and TasksMax= are carried out")
 

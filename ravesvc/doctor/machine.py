@@ -18,7 +18,7 @@ from ravesvc.api.transport import Request
 from ravesvc.check import check
 from ravesvc.config import Config
 from ravesvc.doctor import checks
-from ravesvc.doctor.finding import Finding, not_held
+from ravesvc.doctor.finding import Finding, not_held, unknown
 from ravesvc.errors import RaveError
 from ravesvc.machine import memory_bytes
 
@@ -70,7 +70,7 @@ async def _network(settings: Config) -> list[Finding]:
         addresses, error = [], dial.reason(e)
     found = [checks.resolver(first[0], len(addresses), time.monotonic() - began, error)]
     if not addresses:
-        # Nothing that follows could be told apart from that.
+        found.append(unknown("Rave", "not tried: there is no address to connect to"))
         return [*found, checks.clock(None, synchronized=_synchronized())]
     found += checks.families(first[0], await _reach(addresses))
     try:

@@ -25,12 +25,12 @@ GB = 1 << 30
 @pytest.mark.parametrize(
     ("skew", "synchronized", "state", "why"),
     [
-        (0.4, True, State.HELD, "within 0 s of Rave's, kept by NTP"),
-        (-59.0, False, State.NOT_HELD, "within 59 s of Rave's, but no NTP keeps it"),
+        (0.4, True, State.HELD, "NTP keeps it; it is within 0 s of Rave's"),
+        (-59.0, False, State.NOT_HELD, "no NTP keeps it; it is within 59 s of Rave's"),
         (61.0, True, State.NOT_HELD, "61 s ahead of Rave's; Rave refuses requests with a wrong time"),
         (-3600.0, None, State.NOT_HELD, "3600 s behind Rave's; Rave refuses requests with a wrong time"),
-        (None, True, State.HELD, "Rave could not be asked for the time, kept by NTP"),
-        (1.0, None, State.UNKNOWN, "within 1 s of Rave's, and the kernel does not say whether NTP keeps it"),
+        (None, True, State.HELD, "NTP keeps it; Rave could not be asked for the time"),
+        (1.0, None, State.UNKNOWN, "the kernel does not say whether NTP keeps it; it is within 1 s of Rave's"),
     ],
 )
 def test_the_clock(skew: float | None, synchronized: bool | None, state: State, why: str) -> None:
@@ -110,15 +110,20 @@ def test_the_exit_status_is_that_of_the_worst(found: list[Finding], level: Level
     assert doctor.level(found) is level
 
 
-def test_a_finding_that_holds_takes_one_line() -> None:
-    assert doctor.lines(
-        [held("clock", "right"), not_held("DNS", "broken", "mend it"), unknown("bus", "away", "mend it")]
-    ) == [
-        "held      clock  right",
-        "not held  DNS    broken",
-        "                 hint: mend it",
-        "unknown   bus    away",
+def test_findings_stand_under_their_sections_and_a_hint_once() -> None:
+    machine_found = [held("clock", "right"), not_held("DNS", "broken", "mend it", fatal=True)]
+    assert doctor.lines({"Machine": machine_found, "Sandbox": [unknown("kill", "away", "mend it")]}) == [
+        "Machine",
+        "  held      clock  right",
+        "  not held  DNS    broken",
+        "                   hint: mend it",
+        "",
+        "Sandbox",
+        "  unknown   kill   away",
+        "",
+        "1 held, 1 not held, 1 unknown. No bot can run until this holds: DNS.",
     ]
+    assert doctor.summary([held("clock", "right")]) == "1 held."
 
 
 def configured(tmp_path: Path, api: str, authority: Authority) -> str:
@@ -148,7 +153,7 @@ def test_rave_is_asked_for_the_time(tmp_path: Path, authority: Authority, behind
     assert found["Rave"].state is State.HELD
     assert found["IPv4"].why == "localhost can be reached"
     assert found["clock"].fatal == bool(behind)
-    assert found["clock"].why.startswith("within") != bool(behind)
+    assert ("it is within" in found["clock"].why) != bool(behind)
 
 
 def test_a_certificate_that_is_not_accepted_is_told(tmp_path: Path, authority: Authority) -> None:
@@ -178,6 +183,7 @@ def test_a_name_that_nobody_knows_is_told_once(
     monkeypatch.setattr(dial, "resolve", nobody_knows)
     found = machine.examine(configured(tmp_path, "https://rave.test", authority))
     assert [each.name for each in found if each.fatal] == ["DNS"]
+    assert next(each for each in found if each.name == "Rave").state is State.UNKNOWN
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,8 +191,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     file.write_text("limit: many\n")
     monkeypatch.setattr(names, "CONFIG_FILE", str(file))
     assert main(["doctor"]) == Level.CRITICAL
-    first, hint, *_ = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"not held  rave.yaml    {file}:1: limit")
+    _title, first, hint, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"  not held  rave.yaml    {file}:1: limit")
     assert "ravectl config check" in hint
     assert main(["doctor", "--json"]) == Level.CRITICAL
     told = json.loads(capsys.readouterr().out)

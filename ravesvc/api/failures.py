@@ -56,7 +56,7 @@ def document(answer: Answer, now: float) -> Object:
     `error_code` if Rave gave one, `retry_after` in seconds if it asked for a pause, and `session_named` if it is for
     certain the session that is Unauthorized.
     """
-    found = _parse(answer.body)
+    found = _parse(answer)
     error = _error(found)
     if 200 <= answer.status < 300 and error is None and found.get("success") is not False:
         return found
@@ -144,11 +144,13 @@ def _classify(status: int, error_code: int | None) -> tuple[Code, str]:
     return Code.REFUSED, "Rave refuses"
 
 
-def _parse(body: bytes) -> Object:
+def _parse(answer: Answer) -> Object:
     """The object in a body; an empty one if there is none, as with 204 or an error page of a proxy."""
     try:
-        return fields.parse_object(body, "the answer")
-    except RaveError:
+        return fields.parse_message(answer.body, "the answer")
+    except RaveError as e:
+        if e.code is Code.TOO_LARGE and answer.status < 300:
+            raise RaveError(Code.BAD_DATA, e.message) from None
         return {}
 
 

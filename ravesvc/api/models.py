@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from ravesvc import fields, names
@@ -21,6 +20,11 @@ from ravesvc.words import printable
 _log = logging.getLogger(__name__)
 
 _LONGEST = 300
+# In one answer; a page that is asked for has at most a hundred meshes, and accounts are asked for by eighty.
+_MAX_MESHES = 250
+_MAX_ACCOUNTS = 500
+# In all meshes of an answer together.
+_MAX_USERS = 25_000
 
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VIDEO_BASE = re.compile(r"https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(?=/)")
@@ -67,15 +71,16 @@ class Mesh:
     """A room.
 
     `server` is the authority of its WebSocket, or None if the answer names none; `title` is that of the running
-    video, or empty; `invited` is True if it came from the list of our invitations. `originator` is the id of the user
-    who made the room, or None if the answer does not say: Rave never says who has invited.
+    video, or empty; `invited` is True if it came from the list of our invitations. `users` are the ids of those in
+    it. `originator` is the id of the user who made the room, or None if the answer does not say: Rave never says who
+    has invited.
     """
 
     id: str
     server: str | None
     title: str
     invited: bool
-    users: tuple[User, ...]
+    users: tuple[int, ...]
     originator: int | None = None
 
 
@@ -98,16 +103,21 @@ class Listing:
 def mesh(answer: Object) -> Mesh:
     """The mesh in an answer about one; raises `RaveError` (BadData) if there is none with a valid id."""
     source = fields.get_object(answer, "data")
+    _insist_on_few_users([source])
     return _mesh(source, source.get("users"), invited=False)
 
 
 def page(answer: Object, *, invited: bool) -> tuple[list[Mesh], str | None]:
     """The meshes of one page of a listing, and the cursor of the next page or None.
 
-    An entry without a valid mesh id is left out; a page that is none raises `RaveError` (BadData).
+    An entry without a valid mesh id is left out; a page that is none, or far too long, raises `RaveError` (BadData).
     """
     meshes = []
-    for entry in fields.get_list(answer, "data"):
+    entries = fields.get_list(answer, "data")
+    if len(entries) > _MAX_MESHES:
+        raise RaveError(Code.BAD_DATA, f"a page of {len(entries)} meshes, where {_MAX_MESHES} are the limit")
+    _insist_on_few_users(entries)
+    for entry in entries:
         try:
             source = fields.as_object(entry, "entry")
             meshes.append(_mesh(fields.get_object(source, "mesh"), source.get("users"), invited=invited))
@@ -118,7 +128,12 @@ def page(answer: Object, *, invited: bool) -> tuple[list[Mesh], str | None]:
 
 def users(answer: Object) -> dict[int, User]:
     """The users in an answer, by id; raises `RaveError` (BadData) if there is no list of them."""
-    return {user.id: user for user in _users(fields.get_list(answer, "data"))}
+    found: dict[int, User] = {}
+    for entry in fields.get_list(answer, "data")[:_MAX_ACCOUNTS]:
+        if user_id := _user_id(entry):
+            name = _display_name(entry) if isinstance(entry, dict) else ""
+            found[user_id] = User(user_id, name or f"User {user_id}")
+    return found
 
 
 def account_id(answer: Object) -> int:
@@ -168,18 +183,23 @@ def _mesh(source: Object, users: object, *, invited: bool) -> Mesh:
         _text(source, "server") or None,
         _text(source, "videoTitle"),
         invited,
-        tuple(_users(users)),
+        tuple(filter(None, map(_user_id, users if isinstance(users, list) else ()))),
         originator if originator is not None and originator > 0 else None,
     )
 
 
-def _users(value: object) -> Iterator[User]:
-    """A bare id counts as a user; whatever else has no positive id is left out."""
-    for entry in value if isinstance(value, list) else ():
-        source = entry if isinstance(entry, dict) else {"id": entry}
-        user_id = fields.as_int(source.get("id"))
-        if user_id is not None and user_id > 0:
-            yield User(user_id, _display_name(source) or f"User {user_id}")
+def _insist_on_few_users(entries: list[Any] | list[Object]) -> None:
+    """Raise `RaveError` (BadData) if these meshes have more users than can be read without holding the process up."""
+    lists = (entry.get("users") for entry in entries if isinstance(entry, dict))
+    count = sum(len(users) for users in lists if isinstance(users, list))
+    if count > _MAX_USERS:
+        raise RaveError(Code.BAD_DATA, f"an answer with {count} users, where {_MAX_USERS} are the limit")
+
+
+def _user_id(entry: object) -> int:
+    """The id of a user, which may stand alone; 0 for whatever has no positive id."""
+    found = fields.as_int(entry.get("id") if isinstance(entry, dict) else entry)
+    return found if found is not None and found > 0 else 0
 
 
 def _display_name(source: Object) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from ravesvc import names
-from ravesvc.api import client, failures, models
+from ravesvc.api import client, failures, models, transport
 from ravesvc.api.client import Api
 from ravesvc.api.models import Opinion, Profile
 from ravesvc.api.upload import Uploads, place
@@ -214,7 +214,11 @@ class HttpRoomApi:
         if self._unconfirmed.video_host == "rave":
             return DEFAULT_API
         what = _("reading what the room plays")
-        return await self._ask(self._playing, what, "GET", self._path, {}, models.video_base) or DEFAULT_API
+        # The answer has the users of the room as well.
+        base = await self._ask(
+            self._playing, what, "GET", self._path, {}, models.video_base, most_bytes=transport.MOST_BYTES
+        )
+        return base or DEFAULT_API
 
     def _require_enabled(self, what: str, switch: str) -> None:
         """Raise `RaveError` (InvalidArgument) for what rave.yaml has switched off."""
@@ -253,12 +257,15 @@ class HttpRoomApi:
         refusals: Mapping[Code, str],
         read: Callable[[Object], T],
         body: dict[str, Any] | None = None,
+        most_bytes: int = transport.FEW_BYTES,
     ) -> T:
         """What `read` makes of the answer; it counts as one of `calls`, `refusals` say what a refusal means here."""
         self._take_token(calls, what)
         try:
             with self._asking():
-                return await self._api.call(what, method, path, read, body, may_repeat=_may_repeat)
+                return await self._api.call(
+                    what, method, path, read, body, may_repeat=_may_repeat, most_bytes=most_bytes
+                )
         except RaveError as e:
             raise _in_words(what, e, refusals) from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import http.client
 import io
 import select
@@ -17,7 +18,7 @@ import ssl
 import threading
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ravesvc import dial
@@ -26,20 +27,31 @@ from ravesvc.api.failures import Answer
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import Proxy, Tls
 
-# The most that is taken of an answer, before and after decompression: 8 MiB; a page of the mesh list has some 100 kB.
-MOST_BYTES = 8 << 20
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+# The most that is taken of an answer, before and after decompression. Most answers say little more than yes or no.
+FEW_BYTES = 64 << 10
+# Those that describe a hundred accounts or videos.
+MANY_BYTES = 512 << 10
+# Those with the users of meshes: a page of the list has some 100 kB, a mesh with 20 000 people up to three million.
+MOST_BYTES = 4 << 20
+# What an answer has beside its body: its headers, what comes before and after it, the sizes of its chunks.
+_MOST_BESIDE = 128 << 10
 
 
 class Request(NamedTuple):
     """What is sent: `target` is path and query, `body` the very bytes that were signed.
 
-    Or it comes in parts, read in the thread of the request; `headers` then has its Content-Length.
+    Or it comes in parts, read in the thread of the request; `headers` then has its Content-Length. An answer whose
+    body has more than `most_bytes` is a failure.
     """
 
     method: str
     target: str
     headers: dict[str, str]
     body: bytes | Iterable[bytes] | None
+    most_bytes: int = FEW_BYTES
 
 
 class Transport:
@@ -166,6 +178,32 @@ def to_base(base: str, key: str, settings: Tls, proxy: Proxy | None, timeout: fl
     return Transport(host, port, tls.context(settings, host), timeout, proxy), url.path.rstrip("/")
 
 
+class _Wire(io.RawIOBase):
+    """The bytes of one answer as they come from a socket, up to `left` of them; beyond that it is a `RaveError`.
+
+    http.client sets no limit to how many answers may come before the one that counts (`100 Continue`), nor to what a
+    server adds to its chunks or says after the last.
+    """
+
+    def __init__(self, raw: io.RawIOBase, left: int) -> None:
+        self._raw = raw
+        self._left = left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        count: int | None = self._raw.readinto(buffer)
+        self._left -= count or 0
+        if self._left < 0:
+            raise RaveError(Code.BAD_DATA, "the answer does not end")
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class _Incoming(io.BufferedReader):
     """What a server sends. Never read to its end, which http.client would do for a chunk of -1 bytes."""
 
@@ -176,11 +214,11 @@ class _Incoming(io.BufferedReader):
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer whose length is bounded by whoever reads it."""
+    """An answer whose body is bounded by whoever reads it, and all else by `_Wire`."""
 
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, most_bytes: int, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = _Incoming(self.fp.detach())
+        self.fp = _Incoming(_Wire(self.fp.detach(), most_bytes + _MOST_BESIDE))
 
 
 class _Requests(http.client.HTTPConnection):
@@ -188,7 +226,10 @@ class _Requests(http.client.HTTPConnection):
 
     default_port = http.client.HTTPS_PORT
     auto_open = 0
-    response_class = _Response
+
+    def expect(self, most_bytes: int) -> None:
+        """Take so many bytes of the body of the next answer, and not much more of all else."""
+        self.response_class = functools.partial(_Response, most_bytes)  # type: ignore[assignment]
 
 
 class _Line:
@@ -250,26 +291,29 @@ class _Line:
         self._sock.close()
 
     def _send_and_read(self, request: Request) -> Answer:
+        self._requests.expect(request.most_bytes)
         self._requests.request(*request[:2], body=request.body, headers=request.headers)
         try:
-            return _read(self._requests.getresponse())
+            return _read(self._requests.getresponse(), request.most_bytes)
         except (RaveError, OSError, http.client.HTTPException):
             raise
         except Exception:  # noqa: BLE001 - http.client trusts servers: a negative chunk size is a ValueError to it
             raise RaveError(Code.BAD_DATA, f"the answer of {self.host} is not proper HTTP", host=self.host) from None
 
 
-def _read(response: http.client.HTTPResponse) -> Answer:
+def _read(response: http.client.HTTPResponse, most_bytes: int) -> Answer:
     """The rest of an answer of which the headers have been read."""
     raw = bytearray()
     # To the empty read at the end: only that one tells a whole body from one that was cut.
-    while len(raw) <= MOST_BYTES and (chunk := response.read(65536)):
+    while len(raw) <= most_bytes and (chunk := response.read(65536)):
         raw += chunk
-    if len(raw) <= MOST_BYTES and response.length:
+    if len(raw) <= most_bytes and response.length:
         raise http.client.IncompleteRead(b"", response.length)
     headers = response.headers
     encoding = headers.get("Content-Encoding", "identity").lower()
-    return Answer(response.status, _decode(bytes(raw), encoding), headers.get("Retry-After"), headers.get("Date"))
+    return Answer(
+        response.status, _decode(bytes(raw), encoding, most_bytes), headers.get("Retry-After"), headers.get("Date")
+    )
 
 
 def _exchange(
@@ -311,20 +355,20 @@ def _timed_out(host: str) -> RaveError:
     return RaveError(Code.TIMEOUT, f"{host} did not answer in time", host=host)
 
 
-def _decode(raw: bytes, encoding: str) -> bytes:
+def _decode(raw: bytes, encoding: str, most_bytes: int) -> bytes:
     """The body without its compression; raises `RaveError` (BadData) when it is too long, damaged or unknown."""
     if encoding == "gzip":
         decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
         try:
-            body = decompressor.decompress(raw, MOST_BYTES + 1)
+            body = decompressor.decompress(raw, most_bytes + 1)
         except zlib.error:
             raise RaveError(Code.BAD_DATA, "the answer's compression is damaged") from None
-        if not decompressor.eof and len(body) <= MOST_BYTES:
+        if not decompressor.eof and len(body) <= most_bytes:
             raise RaveError(Code.BAD_DATA, "the answer's compression is cut short")
     elif encoding == "identity":
         body = raw
     else:
         raise RaveError(Code.BAD_DATA, "the answer is compressed in a way that was not asked for")
-    if len(body) > MOST_BYTES or len(raw) > MOST_BYTES:
-        raise RaveError(Code.BAD_DATA, f"the answer is longer than {MOST_BYTES >> 20} MiB")
+    if len(body) > most_bytes or len(raw) > most_bytes:
+        raise RaveError(Code.BAD_DATA, f"the answer is longer than {most_bytes >> 10} KiB")
     return body

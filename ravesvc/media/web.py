@@ -36,10 +36,11 @@ class Site:
         The error has the attribute `unsent` if the provider has heard nothing of it. The query may hold a key, which
         is in no error and no log.
         """
-        answer = await _sent(self._transport, f"{self._path}{path}?{urlencode(query)}", "application/json")
+        target = f"{self._path}{path}?{urlencode(query)}"
+        answer = await _sent(self._transport, target, "application/json", transport.MANY_BYTES)
         _log.debug("%s%s: HTTP %d, %d bytes", self._transport.host, path, answer.status, len(answer.body))
         try:
-            return answer.status, fields.parse_object(answer.body, "the answer")
+            return answer.status, fields.parse_message(answer.body, "the answer")
         except RaveError:
             return answer.status, {}
 
@@ -60,13 +61,13 @@ class Pictures:
     async def fetch(self, url: str) -> bytes:
         """The bytes behind a URL, which may come from a stranger; raises `RaveError` in words for the chat."""
         target = self._target(url)
-        answer = await _sent(self._transport(url), target, "image/*")
+        answer = await _sent(self._transport(url), target, "image/*", MAX_PICTURE_BYTES)
         if answer.status == 404:
             raise RaveError(Code.NOT_FOUND, _("there is no picture of that video"))
         if answer.status != 200:
             raise RaveError(Code.SERVER_ERROR, _("the picture can't be had: HTTP {status}", status=answer.status))
-        if not 0 < len(answer.body) <= MAX_PICTURE_BYTES:
-            raise RaveError(Code.BAD_DATA, _("the picture of that video is too large, or empty"))
+        if not answer.body:
+            raise RaveError(Code.BAD_DATA, _("the picture of that video is empty"))
         return answer.body
 
     def close(self) -> None:
@@ -101,10 +102,10 @@ def _covers(entry: str, host: str, port: int) -> bool:
     return port == int(wanted or 443) and (host == name or host.endswith(f".{name}"))
 
 
-async def _sent(connection: Transport, target: str, accept: str) -> Answer:
+async def _sent(connection: Transport, target: str, accept: str, most_bytes: int) -> Answer:
     """An answer; what keeps it from us is told without the names of hosts, which the log has."""
     try:
-        return await connection.send(Request("GET", target, _HEADERS | {"Accept": accept}, None))
+        return await connection.send(Request("GET", target, _HEADERS | {"Accept": accept}, None, most_bytes))
     except RaveError as e:
         if e.code is not Code.CLOSED:
             _log.warning("%s", e)

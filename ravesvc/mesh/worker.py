@@ -292,7 +292,7 @@ class Worker:
         already_there = False
         try:
             mesh = await self._api.mesh(self.mesh)
-            already_there = any(user.id == session.user_id for user in mesh.users)
+            already_there = session.user_id in mesh.users
             room = self._make_room(mesh, session)
             await room.open()
         except RaveError as e:
@@ -308,7 +308,7 @@ class Worker:
         finally:
             # A child asks nothing for hours; an idle connection for each would burden both sides.
             self._api.drop_idle()
-        room.baseline(user.id for user in mesh.users)
+        room.baseline(mesh.users)
         self._opened(room)
         if session.peer_id != self._session.peer_id:
             # We became somebody else while being let in.

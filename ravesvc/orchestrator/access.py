@@ -179,7 +179,7 @@ class Access:
         api = self._new_api(self._session)
         try:
             async with asyncio.timeout(_USERS_TIMEOUT):
-                return frozenset(user.id for user in (await api.mesh(mesh)).users)
+                return frozenset((await api.mesh(mesh)).users)
         except TimeoutError:
             raise RaveError(Code.TIMEOUT, f"{self._host} did not answer in time") from None
         except RaveError as e:

@@ -37,7 +37,7 @@ class Company:
         return {
             mesh
             for mesh in self._blocks.alone
-            if mesh not in listed or all(user.id == own for user in listed[mesh].users)
+            if mesh not in listed or all(user == own for user in listed[mesh].users)
         }
 
     def welcome(self) -> None:

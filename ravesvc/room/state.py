@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 from ravesvc import fields
 from ravesvc.api.models import Opinion
@@ -111,16 +112,19 @@ def _users(inner: Object) -> frozenset[int] | None:
     entries = inner.get("users")
     if not isinstance(entries, list) or len(entries) > _MAX_USERS or inner.get("mesh_state") is None:
         return None
-    users = [user_id(entry) for entry in entries]
-    return None if None in users else frozenset(user for user in users if user is not None)
+    users = frozenset(map(user_id, entries))
+    return None if None in users else cast("frozenset[int]", users)
 
 
 def _leader(entries: list[object]) -> int | None:
     """The leader; nothing if no entry says of its user whether that is the leader."""
-    said = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("is_leader"), bool)]
-    if not said:
-        return None
-    return next((user_id(entry) or 0 for entry in said if entry["is_leader"]), 0)
+    said = False
+    for entry in entries:
+        leads = entry.get("is_leader") if isinstance(entry, dict) else None
+        if leads is True:
+            return user_id(entry) or 0
+        said = said or leads is False
+    return 0 if said else None
 
 
 def _kicked(kicks: object) -> tuple[int, ...] | None:

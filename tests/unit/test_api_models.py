@@ -39,7 +39,7 @@ def test_a_page() -> None:
     }
     meshes, cursor = models.page(answer, invited=True)
     assert meshes == [
-        Mesh(MESH, "s1.example.test", "A film", True, (User(1, "Ann"),)),
+        Mesh(MESH, "s1.example.test", "A film", True, (1,)),
         Mesh(OTHER, None, "", True, ()),
     ]
     assert cursor == "a/b"
@@ -96,7 +96,7 @@ def test_a_page_that_is_none(answer: Any) -> None:
 
 def test_one_mesh() -> None:
     answer = {"data": {"id": MESH, "server": "s1.example.test", "users": [{"id": "7"}, 8]}}
-    assert models.mesh(answer) == Mesh(MESH, "s1.example.test", "", False, (User(7, "User 7"), User(8, "User 8")))
+    assert models.mesh(answer) == Mesh(MESH, "s1.example.test", "", False, (7, 8))
 
 
 @pytest.mark.parametrize("answer", [{}, {"data": []}, {"data": {}}, {"data": {"id": "x"}}])
@@ -130,6 +130,16 @@ def test_users_without_a_positive_id_are_left_out() -> None:
 )
 def test_who_has_made_a_mesh(said: Any, originator: int | None) -> None:
     assert models.mesh({"data": {"id": MESH, "originator": said}}).originator == originator
+
+
+def test_a_page_or_a_mesh_of_far_too_many_is_refused() -> None:
+    with pytest.raises(RaveError, match="a page of 251 meshes, where 250 are the limit"):
+        models.page({"data": [{}] * 251}, invited=False)
+    users = [1] * 12_501
+    with pytest.raises(RaveError, match="an answer with 25002 users, where 25000 are the limit"):
+        models.page({"data": [entry({"id": MESH}, users), entry({"id": OTHER}, users)]}, invited=False)
+    with pytest.raises(RaveError, match="an answer with 25002 users"):
+        models.mesh({"data": {"id": MESH, "users": users * 2}})
 
 
 @pytest.mark.parametrize("answer", [{"data": {"id": 5}}, {"data": {"id": "5"}}, {"id": 5}, {"data": None, "id": 5}])

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import random
 import socket
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -107,8 +108,8 @@ def test_chunks(authority: Authority, run: Run) -> None:
         (Reply(200, b"body", {"Content-Encoding": "gzip"}), "damaged"),
         (Reply(200, gzip.compress(b"body")[:-3], {"Content-Encoding": "gzip"}), "cut short"),
         (Reply(200, zlib.compress(b"body"), {"Content-Encoding": "br"}), "not asked for"),
-        (Reply(200, b"x" * (transport.MOST_BYTES + 1)), "longer than 8 MiB"),
-        (Reply(200, gzip.compress(b"x" * (transport.MOST_BYTES + 1)), {"Content-Encoding": "gzip"}), "longer than"),
+        (Reply(200, b"x" * (transport.FEW_BYTES + 1)), "longer than 64 KiB"),
+        (Reply(200, gzip.compress(b"x" * (transport.FEW_BYTES + 1)), {"Content-Encoding": "gzip"}), "longer than"),
     ],
 )
 def test_a_body_that_is_of_no_use(authority: Authority, run: Run, reply: Reply, words: str) -> None:
@@ -119,8 +120,76 @@ def test_a_body_that_is_of_no_use(authority: Authority, run: Run, reply: Reply, 
 
 
 def test_the_longest_body(authority: Authority, run: Run) -> None:
+    with serving(authority, Reply(200, b"x" * transport.FEW_BYTES)) as server:
+        assert len(answer(run, server, authority).body) == transport.FEW_BYTES
+
+
+class _Endless:
+    """A server that goes on for as long as it is read; `count` is how many bytes were taken of it, or more."""
+
+    def __init__(self, authority: Authority, first: bytes, then: bytes) -> None:
+        self.count = 0
+        self._then = first, then
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(authority.cert_file, authority.key_file)
+        self._listening = context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
+        self.port = int(self._listening.getsockname()[1])
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        first, then = self._then
+        with suppress(OSError):
+            client, _ = self._listening.accept()
+            with client:
+                client.settimeout(10)
+                client.recv(65536)
+                client.sendall(first)
+                while True:
+                    client.sendall(then)
+                    self.count += len(then)
+
+    def close(self) -> None:
+        self._thread.join(20)
+        self._listening.close()
+        assert not self._thread.is_alive()
+
+
+_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
+        (b"", b"HTTP/1.1 100 Continue\r\nX: " + b"x" * 60_000 + b"\r\n\r\n"),
+        (_HEAD, b"1;" + b"x" * 60_000 + b"\r\nx\r\n"),
+        (_HEAD + b"0\r\n", b"X: y\r\n" * 100),
+    ],
+    ids=["100 Continue", "100 Continue with headers", "extensions of chunks", "trailers"],
+)
+def test_an_answer_without_end_is_given_up(authority: Authority, run: Run, first: bytes, then: bytes) -> None:
+    """Long before its time is over, which a thread of ours would spend on reading it."""
+    server = _Endless(authority, first, then)
+    try:
+        error = failure(run, server.port, authority)
+    finally:
+        server.close()
+    assert (error.code, error.message) == (Code.BAD_DATA, "the answer does not end")
+    # What the sockets hold is read by nobody.
+    assert server.count < 16 << 20
+
+
+def test_an_answer_may_be_as_long_as_the_request_says(authority: Authority, run: Run) -> None:
+    async def main() -> None:
+        async with opened(server.port, authority) as made:
+            answer = await made.send(ASK._replace(most_bytes=transport.MOST_BYTES))
+            assert len(answer.body) == transport.MOST_BYTES
+            with pytest.raises(RaveError, match="longer than 512 KiB"):
+                await made.send(ASK._replace(most_bytes=transport.MANY_BYTES))
+
     with serving(authority, Reply(200, b"x" * transport.MOST_BYTES)) as server:
-        assert len(answer(run, server, authority).body) == transport.MOST_BYTES
+        run(main())
 
 
 # Ways to fail.
@@ -200,7 +269,7 @@ def test_ways_to_say_how_long_a_body_is(authority: Authority, run: Run, raw: byt
 
 def test_what_is_left_of_an_answer_is_not_the_next_one(authority: Authority, run: Run) -> None:
     """One that is too long is not read to its end, so its connection is of no use any more."""
-    too_long = Reply(200, b"x" * (transport.MOST_BYTES + 1_000_000))
+    too_long = Reply(200, b"x" * (transport.FEW_BYTES + 1_000_000))
 
     async def main() -> None:
         async with opened(server.port, authority) as made:

@@ -10,7 +10,7 @@ import pytest
 
 from ravesvc import config
 from ravesvc.api.listing import all_of_it
-from ravesvc.api.models import Listing, Mesh, MeshMode, User
+from ravesvc.api.models import Listing, Mesh, MeshMode
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator import access as module
 from ravesvc.orchestrator.access import Access
@@ -64,7 +64,7 @@ class Rave:
                 if rave.hangs:
                     await asyncio.Event().wait()
                 rave.answer(f"mesh {mesh}", self.session)
-                return dataclasses.replace(FILM, users=(User(5, "Eve"), User(6, "Bob")))
+                return dataclasses.replace(FILM, users=(5, 6))
 
             async def leave(self, mesh: str) -> None:
                 rave.answer(f"leave {mesh}", self.session)

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import asyncio
 
-from ravesvc.api.models import Mesh, User
+from ravesvc.api.models import Mesh
 from ravesvc.orchestrator.company import Company
 from ravesvc.orchestrator.discovery import Census
 
-OWN, ANN = User(1, "bot"), User(2, "Ann")
+OWN, ANN = 1, 2
 
 
 class FakeBlocks:
@@ -22,13 +22,13 @@ class FakeBlocks:
         self.alone.remove(mesh)
 
 
-def mesh(name: str, *users: User) -> Mesh:
+def mesh(name: str, *users: int) -> Mesh:
     return Mesh(name, None, "", True, users)
 
 
 def company(census: Census, *alone: str) -> tuple[Company, FakeBlocks]:
     blocks = FakeBlocks(*alone)
-    return Company(census, blocks, lambda: OWN.id), blocks  # type: ignore[arg-type]
+    return Company(census, blocks, lambda: OWN), blocks  # type: ignore[arg-type]
 
 
 def test_an_empty_mesh_waits_until_a_list_shows_somebody_else() -> None:

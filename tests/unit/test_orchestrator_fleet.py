@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ravesvc import names
-from ravesvc.api.models import Mesh, User
+from ravesvc.api.models import Mesh
 from ravesvc.bus import Bus
 from ravesvc.clock import Clock
 from ravesvc.errors import Code, RaveError
@@ -55,7 +55,7 @@ Run = Callable[[Any], Any]
 
 def listed(*meshes: str) -> list[Mesh]:
     # Each on a server of its own.
-    return [Mesh(mesh, f"{mesh[:8]}:1", "A film", True, (User(1, "Ann"),)) for mesh in meshes]
+    return [Mesh(mesh, f"{mesh[:8]}:1", "A film", True, (1,)) for mesh in meshes]
 
 
 # Ourselves, as a user.
@@ -917,7 +917,7 @@ def test_a_kick_that_is_lifted_is_no_invitation(run: Run, bus_address: str, tmp_
 
 
 def with_users(mesh: str, *users: int) -> list[Mesh]:
-    return [Mesh(mesh, None, "", True, tuple(User(user, "") for user in users))]
+    return [Mesh(mesh, None, "", True, tuple(users))]
 
 
 def test_a_bot_that_was_alone_comes_back_when_there_is_company(run: Run, bus_address: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ravesvc import names
-from ravesvc.api.models import Mesh, User
+from ravesvc.api.models import Mesh
 from ravesvc.bus import Bus, Interface, Signal, introspection
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.object import WorkerObject
@@ -28,7 +28,7 @@ from tests.unit.fake_systemd import MESH, OTHER, settle
 
 Run = Callable[[Any], Any]
 CONTRACT = Path(__file__).parents[2] / "packaging/dbus"
-FILM = Mesh(MESH, "server.example:443", "A film", True, (User(1, "Ann"), User(2, "Bob")))
+FILM = Mesh(MESH, "server.example:443", "A film", True, (1, 2))
 
 
 # The contract.

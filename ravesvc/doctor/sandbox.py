@@ -35,7 +35,7 @@ _NOT_TRIED = "it could not be tried"
 _OWN_DROP_INS = ("zz-doctor.conf", "50-rave-yaml.conf")
 # Seconds for systemctl, more than the time limits of the two units; bytes of an answer, of which there are some 2000.
 _TIMEOUT_S, _MAX_ANSWER_BYTES = 60.0, 64 << 10
-_MAX_TEXT = 200
+_MAX_TEXT, _MAX_GAPS = 200, 8
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -176,7 +176,7 @@ def _answer() -> tuple[Mapping[str, object], Sequence[str]]:
 def read_answer(text: bytes) -> tuple[Mapping[str, object], Sequence[str]]:
     """What the hostile bot's answer says: what it found, by probe, and gaps. Raises `RaveError` (BadData)."""
     answer = fields.parse_object(text, "the hostile bot's answer")
-    gaps = [str(gap)[:_MAX_TEXT] for gap in fields.get_list(answer, "gaps")]
+    gaps = [str(gap)[:_MAX_TEXT] for gap in fields.get_list(answer, "gaps")[:_MAX_GAPS]]
     return fields.get_object(answer, "found"), gaps
 
 

@@ -136,11 +136,13 @@ def test_admins_come_and_go_in_all_meshes(site: Site, meshes: list[str]) -> None
 
 
 def test_the_last_admin_stays(site: Site, meshes: list[str]) -> None:
-    ann = user_id(site, meshes[0], ADMIN)
-    refused = says(site, meshes[0], ADMIN, f"?admin {ann} remove")
-    assert "last admin" in refused
-    assert site.manager("Admins") == 1
+    ann, bob = user_id(site, meshes[0], ADMIN), user_id(site, meshes[0], "bob")
     assert "last admin" in site.sh(f"ravectl admin remove {ann}", check=False)
+    says(site, meshes[0], ADMIN, f"?admin {bob}")
+    site.sh(f"ravectl admin remove {ann}")
+    assert "last admin" in says(site, meshes[0], "bob", f"?admin {bob} remove")
+    assert site.manager("Admins") == 1
+    site.sh(f"ravectl admin add {ann}; ravectl admin remove {bob}")
 
 
 def test_permissions_of_commands(site: Site, meshes: list[str]) -> None:

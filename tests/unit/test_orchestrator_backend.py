@@ -514,6 +514,50 @@ def test_a_bot_changes_so_much_in_an_hour_whatever_it_is(
     assert [each.rave_mesh for each in changes] == [MESH] * 10 + [OTHER]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("member", "signature", "args"), CHANGES, ids=[change[0] for change in CHANGES])
+def test_each_change_is_an_event_with_its_mesh(
+    run: Run,
+    bus_address: str,
+    caplog: pytest.LogCaptureFixture,
+    member: str,
+    signature: str,
+    args: tuple[Any, ...],
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            if member == "RemoveAdmin":
+                await site.state.add_admin(BOB, 0)
+            elif member == "UnignoreUser":
+                await site.state.ignore_user(BOB, 0)
+            elif member == "RemovePermission":
+                await site.state.set_permission("ping", True, "", 0)
+            await site.other.ask(member, signature, ANN, *args)
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    (event,) = [each for each in caplog.records if getattr(each, "rave_event", None) is Event.CHANGED]
+    assert event.rave_mesh == OTHER  # type: ignore[attr-defined]
+    assert f"User {ANN} in mesh {OTHER} " in event.getMessage()
+
+
+def test_a_code_is_an_event_and_can_be_undone(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever reads it in the room first can use it, a bot that was taken over before all others."""
+
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            assert await site.child.ask("ClaimAdmin", "ts", EVE, site.claims.issue()) is True
+            assert site.state.owners == {EVE}
+            (change,) = site.state.chat_changes
+            assert (change.mesh, change.user) == (MESH, EVE)
+            assert await site.state.undo(change.number) is True
+            assert site.state.owners == frozenset()
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    (event,) = [each for each in caplog.records if getattr(each, "rave_event", None) is Event.CHANGED]
+    assert event.rave_mesh == MESH  # type: ignore[attr-defined]
+
+
 def test_admins_remove_each_other_and_no_owner(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with site_on(bus_address) as site:

@@ -59,6 +59,7 @@ COMMANDS = [
     *(["status", option] for option in ("--check", "--json")),
     ["show", ID, "--json"],
     ["admin", "undo", "1"],
+    ["admin", "undo", "1"],
     ["doctor", "--json"],
 ]
 
@@ -102,6 +103,7 @@ def fill(fake: FakeService) -> None:
     manager.found = (0, EVIL)
     manager.login_script, manager.roll_script = log_in_evilly, roll_evilly
     manager.answer = EVIL
+    manager.chat_changes = [[1, WHEN_US, EVIL, 7, EVIL, False]]
     fake.blocklist.entries = [[EVIL, EVIL, WHEN_US, 0, EVIL, EVIL, 1]]
     fake.blocklist.events = [[WHEN_US, EVIL, EVIL, EVIL, EVIL]]
 

@@ -36,7 +36,7 @@ def test_limits_are_the_defaults_of_rave_yaml() -> None:
     found = [name for *_, where in rows("Limits") for name in re.findall(r"`([^`]+)`", where) if ": " in name]
     assert len(found) > 10
     for name in found:
-        assert re.search(rf"^ *#?{name}$", SAMPLE, re.M), name
+        assert re.search(rf"^ *#?{re.escape(name)}$", SAMPLE, re.M), name
 
 
 @pytest.mark.parametrize("name", [name for name in NAMED if re.search(r"\.(service|slice|target|socket)$", name)])

@@ -18,8 +18,13 @@ from typing import Any
 from ravesvc import fields
 from ravesvc.errors import RaveError
 from ravesvc.video import Video
+from ravesvc.words import printable
 
 _log = logging.getLogger(__name__)
+
+# The latter of SQLite's own words, which quote the definition of a damaged table.
+_BROKEN = (sqlite3.Error, UnicodeDecodeError)
+_MAX_REASON = 200
 
 DAY_S = 86_400.0
 MAX_AGE_S = 30 * DAY_S
@@ -81,7 +86,7 @@ class Cache:
     def used(self, what: str, date: str) -> int:
         """How much of a quota is used on a date."""
         rows = self._run("SELECT count FROM used WHERE what = ? AND date = ?", what, date)
-        return int(rows[0][0]) if rows else 0
+        return max(0, fields.as_int(rows[0][0]) or 0) if rows else 0
 
     def set_used(self, what: str, date: str, count: int) -> None:
         """Note how much of it is used; earlier dates are forgotten."""
@@ -114,8 +119,9 @@ class Cache:
     def _run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         try:
             return self._execute(statement, values)
-        except sqlite3.Error as e:
-            _log.warning("The cache of videos can't be used any more (%s): memory takes its place", e)
+        except _BROKEN as e:
+            reason = printable(str(e), _MAX_REASON)
+            _log.warning("The cache of videos can't be used any more (%s): memory takes its place", reason)
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
             self._database = _memory()
@@ -130,9 +136,9 @@ def _opened(path: Path) -> sqlite3.Connection:
     """The file's database; an empty one for a file that is none, one in memory if the disk fails."""
     try:
         return _connected(path)
-    except sqlite3.DatabaseError as e:
-        _log.warning("The cache of videos at %s is begun anew: %s", path, e)
-    with contextlib.suppress(OSError, sqlite3.Error):
+    except _BROKEN as e:
+        _log.warning("The cache of videos at %s is begun anew: %s", path, printable(str(e), _MAX_REASON))
+    with contextlib.suppress(OSError, *_BROKEN):
         for each in path, *(path.with_name(path.name + end) for end in ("-wal", "-shm")):
             each.unlink(missing_ok=True)
         return _connected(path)
@@ -147,7 +153,7 @@ def _connected(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.executescript(_SCHEMA)
-    except sqlite3.Error:
+    except _BROKEN:
         database.close()
         raise
     return database

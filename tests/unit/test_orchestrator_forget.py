@@ -21,6 +21,7 @@ from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.state import State
 from ravesvc.store import dump
 from ravesvc.store.change_record import ChangeRecord
+from ravesvc.store.chat_change import ChatUser
 from ravesvc.store.copy import Copy
 from ravesvc.store.mongo import MongoStore
 from ravesvc.store.sqlite import SqliteStore
@@ -142,7 +143,11 @@ def test_the_id_is_nowhere_and_what_is_about_others_is_still_there(
                     await memory.write_document(mesh, name, text)
                 for _ in range(5):
                     await memory.append_history(mesh, "played", json.dumps({"x": anything(source), "by": other}))
+            actor = ChatUser(other, MESHES[0])
+            await state.add_admin(GONE, other, actor=actor)
+            await state.remove_admin(GONE, actor=actor)
             assert raw().count(str(GONE)) > 10, "else this test proves nothing"
+            assert str(GONE) in (tmp_path / "changes.json").read_text()
             before = await memory.export()
             assert await memory.forget_user(GONE) > 6
             contents, rooms = await state.refresh(), await memory.export()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ravesvc.database import Database
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 from ravesvc.orchestrator.state import State
@@ -19,6 +21,7 @@ from ravesvc.store import change_record
 from ravesvc.store.change_record import ChangeRecord
 from ravesvc.store.chat_change import ChatUser
 from ravesvc.store.copy import Copy
+from ravesvc.store.mongo import MongoStore
 from ravesvc.store.sqlite import SqliteStore
 from ravesvc.store.store import Admin, CommandPermission, Contents, IgnoredUser, Store
 from tests.unit.fake_store import DOWN, WHEN, FakeRecord, FakeStore
@@ -93,14 +96,24 @@ async def refusal(change: Awaitable[Any]) -> RaveError:
     return e.value
 
 
+@pytest.fixture(params=["embedded", "mongodb"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "embedded":
+        return SqliteStore(tmp_path / "state.db", patience=30, lock_patience=30)
+    server = request.getfixturevalue("mongod")
+    return MongoStore(Database(path="database.json", uri=server.uri(f"test-{uuid.uuid4().hex}")))
+
+
 @every_change
-def test_each_change_is_undone_also_by_the_next_process_and_once(run: Run, tmp_path: Path, words: str) -> None:
+def test_each_change_is_undone_also_by_the_next_process_and_once(
+    run: Run, tmp_path: Path, store: Store, words: str
+) -> None:
     async def body() -> None:
-        async with opened(tmp_path) as state:
+        async with opened(tmp_path, store) as state:
             await state.replace(AT_FIRST)
             await CHANGES[words](state)
             assert effective(state.contents) != effective(AT_FIRST)
-        async with opened(tmp_path) as state:
+        async with opened(tmp_path, store) as state:
             (change,) = state.chat_changes
             assert (change.number, change.words, change.mesh, change.undone) == (1, words, MESH, False)
             assert await state.undo(1) is True

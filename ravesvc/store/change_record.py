@@ -61,7 +61,9 @@ class ChangeRecord:
         for change in self.changes:
             if change.number == number:
                 return change
-        raise RaveError(Code.INVALID_ARGUMENT, f"there is no change {number}", hint=f"{_MAX_CHANGES} are kept")
+        raise RaveError(
+            Code.INVALID_ARGUMENT, f"there is no change {number}", hint=f"the latest {_MAX_CHANGES} are kept"
+        )
 
     def add(self, user: ChatUser, at: datetime, before: StoreEntry | None, after: StoreEntry | None) -> ChatChange:
         """Note a change that is about to be made."""

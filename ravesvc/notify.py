@@ -31,7 +31,7 @@ def notify(*assignments: str) -> None:
 
 
 def sendable(status: str) -> bool:
-    """Whether `notify` could have sent this status: systemd itself takes 256 KiB of anything, and shows them."""
+    """Whether `notify` could have sent this status: systemd itself takes 4 KB of anything, and shows them."""
     return printable(status, MAX_STATUS) == status
 
 

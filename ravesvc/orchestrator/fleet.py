@@ -131,7 +131,7 @@ class Fleet:
         await self._learn_from_notes()
         # What is blocked by now is not to run on until there is a list.
         self._soon()
-        await self.health.adopt(mesh for mesh in running if self._watch.state(mesh).active == "active")
+        await self.health.adopt(mesh for mesh in running if self._watch.state(mesh).started)
         self.refresh()
 
     async def close(self) -> None:
@@ -197,7 +197,7 @@ class Fleet:
         for mesh, unit in list(self._watch.states.items()):
             # What could not be saved, or reset, the last time.
             self._learn_if_failed(mesh)
-            if unit.active == "active" and not self._record(mesh).worker.ready:
+            if unit.started and not self._record(mesh).worker.ready:
                 # It did not answer when it was to be adopted.
                 self.health.ask(mesh)
         self.carry_out()
@@ -526,14 +526,15 @@ class Fleet:
             self._spawn(self._kill(mesh))
         if unit.restarting and not old.restarting:
             self._lessons.crashed(mesh, how_ended(unit) or "they end by themselves")
-        if unit.active == "active" and old.active != "active":
+        if unit.started and not old.started:
             record.worker.heard = time.monotonic()
         self._publish(mesh)
         if mesh in self._busy or not self._acting:
             return
         self._learn_if_failed(mesh)
-        # By itself a process ends without a job.
-        stopped = old.running and unit.active == "deactivating" and unit.job != NO_JOB
+        # By itself a process ends without a job. One that has said so may get a job all the same, if it goes on.
+        ordered = unit.job != NO_JOB and (old.running or unit.job != old.job)
+        stopped = unit.active == "deactivating" and ordered
         if stopped or (old.restarting and unit.active == "inactive"):
             self._spawn(self._intent.stopping(mesh, unit.job))
         if unit.running and not old.present:

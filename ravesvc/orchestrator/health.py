@@ -91,7 +91,7 @@ class Health:
         """Ask for ever; never two rounds at a time."""
         while True:
             await asyncio.sleep(self._interval)
-            active = [mesh for mesh, record in self._records.items() if record.unit.active == "active"]
+            active = [mesh for mesh, record in self._records.items() if record.unit.started]
             await asyncio.gather(*map(self.ask, active), return_exceptions=True)
 
     def ask(self, mesh: str) -> asyncio.Task[None]:
@@ -112,7 +112,7 @@ class Health:
     def silence(self, mesh: str) -> float:
         """For how many seconds a child has said nothing; 0 when it has no process that could."""
         record = self._records.get(mesh)
-        return self._now() - record.worker.heard if record and record.unit.active == "active" else 0.0
+        return self._now() - record.worker.heard if record and record.unit.started else 0.0
 
     async def close(self) -> None:
         """Ask no more."""

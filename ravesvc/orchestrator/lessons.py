@@ -195,8 +195,7 @@ class Lessons:
         return {
             record.mesh: record.server or ""
             for record in self._records.values()
-            if not record.block
-            and (record.worker.connected if kind is Kind.CONNECTION else record.unit.active == "active")
+            if not record.block and (record.worker.connected if kind is Kind.CONNECTION else record.unit.started)
         }
 
     def _take_back(self, verdict: Verdict) -> None:

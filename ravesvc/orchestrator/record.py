@@ -154,7 +154,7 @@ class Record:
 
         One of blocked, held, stopped, starting, connected, disconnected, unhealthy, restarting, stopping or failed.
         """
-        if self.unit.active == "active":
+        if self.unit.started:
             if not self.worker.healthy:
                 return "unhealthy"
             return "connected" if self.worker.connected else "disconnected"

@@ -50,7 +50,12 @@ class UnitState:
 
         On its way to an automatic restart a unit passes through failed or inactive, which then means neither.
         """
-        return self.active in ("active", "activating", "reloading", "refreshing") or self.restarting
+        return self.started or self.active == "activating" or self.restarting
+
+    @property
+    def started(self) -> bool:
+        """Its process has said that it is ready, and nobody has stopped it; it may say that it reloads, for ever."""
+        return self.active in ("active", "reloading", "refreshing")
 
     @property
     def present(self) -> bool:

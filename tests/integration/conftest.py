@@ -69,8 +69,12 @@ class Site:
         self.control = Control(machine.path("/run/rave-simulator/control.sock"))
 
     def set_up(self) -> None:
-        """What the README tells an operator who tries the simulator."""
-        self.sh("systemctl start rave-simulator")
+        """What the README tells an operator who tries the simulator; nothing but that runs.
+
+        A machine that has the packages has booted with the service, which knows no Rave: to start what runs already
+        would have it read no other rave.yaml.
+        """
+        self.sh("systemctl stop rave-orchestrator.service rave-meshes.target; systemctl start rave-simulator")
         self.configure()
         self.give_credentials()
         self.sh(f"mkdir -p {SAVED}; cp -p /etc/rave/rave.yaml /var/lib/rave/credentials.json {SAVED}")

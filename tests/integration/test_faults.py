@@ -32,6 +32,17 @@ from ravesvc.mesh.__main__ import main
 sys.exit(main())
 """
 
+# It has switched its watchdog off, or put it off for a year, and hangs.
+_HUNG = """
+import time
+from ravesvc.notify import notify
+notify("READY=1")
+{}
+time.sleep(3600)
+"""
+_UNWATCHED = _HUNG.format('notify("WATCHDOG_USEC=0")')
+_RELOADING = _HUNG.format('notify("WATCHDOG_USEC=31536000000000", "EXTEND_TIMEOUT_USEC=600000000", "RELOADING=1")')
+
 # Our program, which takes its time to start.
 _SLOW = """
 import sys, time
@@ -90,6 +101,23 @@ def test_a_child_that_lives_and_does_not_answer_is_restarted(site: Site) -> None
     assert site.pids([other]) == pids
     assert site.control.connections()[other] == connections[other]
     assert entries(site) == {}, "it was no crash"
+
+
+def test_a_hung_child_without_a_watchdog_is_restarted(site: Site) -> None:
+    """One that was taken over says what it likes to systemd; but it is the service that asks how it is."""
+    site.set_options(status_poll_interval="10s", process_restart_delay="100ms")
+    *hung, other = site.run_fleet(3)
+    for mesh, program in zip(hung, (_UNWATCHED, _RELOADING), strict=True):
+        site.break_program(mesh, program)
+        site.sh(f"systemctl kill -s KILL {names.mesh_unit(mesh)}")
+    eventually(lambda: {site.unit(mesh, "ActiveState") for mesh in hung} == {"active", "reloading"}, "they hang")
+    pids, well = site.pids(hung), site.pids([other])
+    for mesh in hung:
+        site.break_program(mesh, "")
+    for mesh, pid in pids.items():
+        eventually(lambda: site.pids([mesh])[mesh] not in ("0", pid), "another process", SILENCE + 40)  # noqa: B023
+    site.wait_state([*hung, other], "connected", 60)
+    assert site.pids([other]) == well
 
 
 def test_a_connection_that_holds_makes_good_what_was_before(site: Site) -> None:

@@ -1331,6 +1331,25 @@ def test_a_unit_stopped_by_hand_is_held_until_somebody_starts_it(run: Run, bus_a
     run(body())
 
 
+def test_a_bot_that_says_it_stops_and_goes_on_is_held_when_it_is_stopped_by_hand(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.change(MESH, ActiveState="deactivating", SubState="stop-sigterm")
+            await site.state(MESH, "stopping")
+            await site.idle()
+            assert site.on_disk() == {}
+            site.systemd.held = True
+            site.systemd.stop(MESH)
+            await until(lambda: MESH in site.on_disk())
+            site.systemd.finish(MESH)
+            await site.state(MESH, "held")
+
+    run(body())
+
+
 def test_the_place_of_a_mesh_stopped_by_hand_is_free(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path, limit=1) as site:

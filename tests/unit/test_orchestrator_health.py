@@ -27,6 +27,8 @@ from tests.unit.conftest import until
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 ACTIVE = UnitState(active="active", sub="running", main_pid=7)
+# One can say so for ever.
+RELOADING = UnitState(active="reloading", sub="reload-notify", main_pid=7)
 STARTING = UnitState(active="activating", sub="start", main_pid=7)
 RESTARTING = UnitState(active="activating", sub="auto-restart")
 STOPPING = UnitState(active="deactivating", sub="stop-sigterm", main_pid=7)
@@ -638,9 +640,11 @@ def test_a_fault_with_one_child_does_not_end_the_rounds(run: Run) -> None:
     run(body())
 
 
-def test_a_silent_child_is_found_by_the_rounds(run: Run) -> None:
+@pytest.mark.parametrize("unit", [ACTIVE, RELOADING])
+def test_a_silent_child_is_found_by_the_rounds(run: Run, unit: UnitState) -> None:
     async def body() -> None:
         async with scene_of("ab", 0.001) as scene:
+            scene.records["a"].unit = unit
             scene.children.answers["a"] = NO_ANSWER
             async with rounds_of(scene):
                 await until(lambda: scene.children.asked.count("a") >= 2)

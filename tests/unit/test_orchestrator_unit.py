@@ -19,21 +19,23 @@ def failed(code: int, status: int, **properties: int | str) -> UnitState:
 
 
 @pytest.mark.parametrize(
-    ("active", "running", "present"),
+    ("active", "started", "running", "present"),
     [
-        ("active", True, True),
-        ("activating", True, True),
-        ("reloading", True, True),
-        ("refreshing", True, True),
-        ("deactivating", False, True),
-        ("inactive", False, False),
-        ("failed", False, False),
-        ("maintenance", False, False),
+        ("active", True, True, True),
+        ("activating", False, True, True),
+        ("reloading", True, True, True),
+        ("refreshing", True, True, True),
+        ("deactivating", False, False, True),
+        ("inactive", False, False, False),
+        ("failed", False, False, False),
+        ("maintenance", False, False, False),
     ],
 )
-def test_what_counts_as_running_and_what_takes_a_place(active: str, *, running: bool, present: bool) -> None:
+def test_what_counts_as_running_and_what_takes_a_place(
+    active: str, *, started: bool, running: bool, present: bool
+) -> None:
     unit = UnitState(active=active)
-    assert (unit.running, unit.present) == (running, present)
+    assert (unit.started, unit.running, unit.present) == (started, running, present)
 
 
 @pytest.mark.parametrize(

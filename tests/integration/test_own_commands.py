@@ -25,30 +25,6 @@ def meshes(site: Site) -> Iterator[list[str]]:
     site.sh(f"rm -rf {DIRECTORY}/*.py")
 
 
-# Opens a connection of its own to the bus, speaks as the bot on it, and answers nothing.
-_SECOND = """
-from ravesvc import names
-from ravesvc.bus import Bus
-from ravesvc.commands import command
-from ravesvc.mesh.object import WorkerObject
-from ravesvc.settings import Edition
-
-kept = []
-
-@command("second", "Opens a second connection.")
-async def second(context):
-    bus = await Bus.connect()
-    kept.append(bus)
-    liar = WorkerObject(*[None] * 5, Edition("", ""))
-    bus.export(names.worker_path(context.mesh_id), liar)
-    liar.emit("Ready")
-    liar.emit("Disconnected", "forged")
-    await bus.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetId")
-    bus.unexport(names.worker_path(context.mesh_id))
-    await context.reply("done")
-"""
-
-
 def drop(site: Site, name: str, text: str) -> None:
     """Put a file where own commands are, as root would."""
     site.machine.run(["install", "-m", "644", "/dev/stdin", f"{DIRECTORY}/{name}"], input=text)
@@ -333,21 +309,3 @@ def test_a_command_puts_a_video_on_shows_a_picture_and_throws_out(site: Site, me
     site.control.leader(mesh, "botty")
     assert says(site, mesh, "ann", "?out @bob", "bob") == "Done"
     assert bob not in [user["user_id"] for user in site.control.mesh(mesh)["users"]]
-
-
-def test_a_second_connection_to_the_bus_takes_nothing_over(site: Site, meshes: list[str]) -> None:
-    first, _ = meshes
-    pids = site.pids(meshes)
-    drop(site, "second.py", _SECOND)
-    refresh(site)
-    assert says(site, first, "ann", "?second") == "done"
-
-    def noticed() -> bool:
-        return "A second connection" in site.machine.journal("-u", "rave-orchestrator")
-
-    eventually(noticed, "the parent has looked at it")
-    assert site.mesh(first, "State") == "connected"
-    # A call of the bot, which the second connection would not answer.
-    site.sh(f"ravectl debug {first} on")
-    assert site.mesh(first, "Debug") is True
-    assert site.pids(meshes) == pids

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
+
+import pytest
 
 from ravesvc import names
 from ravesvc.journal import MESSAGE_IDS, Event
@@ -32,6 +35,23 @@ async def main():
     await asyncio.Event().wait()
 asyncio.run(main())
 """
+
+
+# Six intervals of the limit, which are an hour in ten minutes each, and lines of a tenth of the longest.
+_HOUR = r"""
+import sys, time
+from ravesvc.notify import notify
+notify("READY=1")
+end = time.monotonic() + 12
+while time.monotonic() < end:
+    for priority in range(8):
+        sys.stderr.write(f"<{priority}>{'x' * 4800}\n" * 20)
+    sys.stderr.flush()
+    time.sleep(0.02)
+notify("STATUS=said it all")
+time.sleep(3600)
+"""
+_SCALED = "/run/systemd/system/rave-mesh@.service.d/99-scaled.conf"
 
 
 def entries(site: Site, matches: str) -> list[dict[str, Any]]:
@@ -93,6 +113,35 @@ def test_the_journal_finds_meshes_and_events(site: Site) -> None:
     assert len(site.sh(f"ravectl logs -n 3 {other}").splitlines()) == 3
 
 
+# Taken over: what it says of itself would clear the screen of whoever looks, and is nothing that a bot says.
+_FORGED = """
+import time
+import os, socket
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+    manager.connect(os.environ["NOTIFY_SOCKET"])
+    manager.send(b"READY=1\\nSTATUS=" + {})
+time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("status", [b"\033[2J\033]0;root\007", b"x" * 2000], ids=["controls", "long"])
+def test_a_bot_with_a_status_that_none_of_ours_sends_is_killed(site: Site, figure: Figure, status: bytes) -> None:
+    site.set_options(process_restart_delay="100ms")
+    forging, other = site.run_fleet(2)
+    pid = site.unit(other, "MainPID")
+    site.break_program(forging, _FORGED.format(status))
+    begun = time.monotonic()
+    site.sh(f"systemctl kill -s KILL {names.mesh_unit(forging)}")
+    # It ends as one that crashes, again and again.
+    site.wait_state([forging], "blocked", 60)
+    figure(f"a bot that forges its status was killed until it was blocked, {time.monotonic() - begun:.1f} s in all")
+    eventually(lambda: site.unit(forging, "StatusText") == "", "systemd has forgotten what it said")
+    events = entries(site, f"-u rave-orchestrator RAVE_EVENT=taken-over RAVE_MESH={forging}")
+    assert 1 <= len(events) <= 10
+    assert site.unit(other, "MainPID") == pid
+    site.break_program(forging, "")
+
+
 def test_a_bot_drowns_nobody_in_the_journal(site: Site, figure: Figure) -> None:
     flooding, _ = site.run_fleet(2)
     site.sh("for n in $(seq 100); do echo foreign $n; done | systemd-cat -t foreign; journalctl --sync")
@@ -112,4 +161,22 @@ def test_a_bot_drowns_nobody_in_the_journal(site: Site, figure: Figure) -> None:
     forged = site.sh("journalctl --quiet --output=cat RAVE_EVENT=blocked _SYSTEMD_UNIT=rave-orchestrator.service")
     assert "forged" not in forged
     assert not entries(site, f"RAVE_EVENT=blocked {unit}")
+    site.break_program(flooding, "")
+
+
+def test_an_hour_in_which_a_bot_says_all_it_can_is_bounded(site: Site, figure: Figure) -> None:
+    flooding, _ = site.run_fleet(2)
+    site.sh("for n in $(seq 100); do echo foreign $n; done | systemd-cat -t hourly; journalctl --sync")
+    site.machine.run(["tee", _SCALED], input="[Service]\nLogRateLimitIntervalSec=2s\n")
+    site.break_program(flooding, _HOUR)
+    site.sh(f"systemctl kill -s KILL {names.mesh_unit(flooding)}")
+    eventually(lambda: site.unit(flooding, "StatusText") == "said it all", "it has said it all", 120)
+    site.sh("journalctl --sync")
+    unit = f"_SYSTEMD_UNIT={names.mesh_unit(flooding)}"
+    lines = int(site.sh(f"journalctl --quiet --output=cat --all {unit} | grep -c xxx"))
+    figure(f"an hour of a bot that writes all it can is {lines} lines in the journal, {lines * 49152 / 1e6:.0f} MB")
+    # In seven intervals, the first and the last of which are parts; with the factor of the largest disk.
+    assert 6 * 5 * 20 < lines <= 7 * 5 * 20 * 6
+    assert site.sh("journalctl --quiet --output=cat -t hourly").count("foreign") == 100, "nothing of others is lost"
+    site.sh(f"rm {_SCALED}")
     site.break_program(flooding, "")

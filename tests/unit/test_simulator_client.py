@@ -89,7 +89,7 @@ def test_listing_names_and_leaving(served: Served, run: Run) -> None:
             assert {mesh.id for mesh in every.meshes} == {*meshes, public}
             mesh = await api.mesh(meshes[0])
             assert (mesh.server, mesh.title) == (served.server, "Film")
-            names = await api.users([user.id for user in mesh.users])
+            names = await api.users(mesh.users)
             assert [user.display_name for user in names.values()] == ["Ann"]
             await api.leave(meshes[0])
             assert len((await lists.read(MeshMode.INVITED, 20, all_of_it)).meshes) == 4

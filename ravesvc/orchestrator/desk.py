@@ -50,6 +50,8 @@ _WORDS = {
     Code.BAD_FILE: (Code.STORE, "the store can't be used now"),
     Code.LOGIN_NEEDED: (Code.LOGIN_NEEDED, "the bot has no address to send a mail to"),
     Code.WRONG_ADDRESS: (Code.WRONG_ADDRESS, "the bot's address is not accepted"),
+    Code.RATE_LIMITED: (Code.RATE_LIMITED, "Rave asks for a pause"),
+    Code.NOT_RUNNING: (Code.NOT_RUNNING, "the bot is not logged in"),
     **dict.fromkeys((Code.NETWORK, Code.TIMEOUT, Code.TLS, Code.SERVER_ERROR), _UNREACHABLE),
     **dict.fromkeys((Code.REFUSED, Code.FORBIDDEN, Code.UNAUTHORIZED, Code.BAD_REQUEST), _REFUSED),
 }
@@ -346,7 +348,8 @@ def _in_chat_words(mesh: str) -> Iterator[None]:
     try:
         yield
     except RaveError as e:
-        if e.code in _FIT:
+        # One with `refused` has an answer of Rave or of the store in it, whatever its code.
+        if e.code in _FIT and "refused" not in e.attributes:
             raise
         incident = new_incident()
         failed = with_incident(f"What was asked for in mesh {mesh} has failed", incident)

@@ -114,3 +114,16 @@ def test_what_was_changed_from_a_room_is_undone_with_one_command(site: Site) -> 
     assert "is undone." in site.sh(f"ravectl admin undo --mesh {second} --since 1h")
     assert site.sh("ravectl admin list; ravectl perm list; ravectl ignore list") == before
     assert "all are undone" in site.sh(f"ravectl admin undo --mesh {first}")
+
+
+def test_while_rave_does_not_say_who_is_there_nothing_is_changed(site: Site) -> None:
+    (mesh,) = site.run_fleet(1)
+    ann = user_id(site, mesh, ADMIN)
+    site.sh(f"ravectl admin add {ann}")
+    site.control.fail("mesh", "500")
+    for command in ("setperm ping admin", "admin 5", "ignore 7", "refresh", "relogin"):
+        refused = says(site, mesh, ADMIN, f"?{command}").lower()
+        assert "it can't be checked who is in this room: rave" in refused, command
+    assert "Nothing was changed" in site.sh("ravectl admin undo")
+    site.control.fail("mesh", "ok")
+    eventually(lambda: "for admins only now" in says(site, mesh, ADMIN, "?setperm ping admin"), "it can again", 30)

@@ -195,6 +195,10 @@ class Control:
         """Cut the TCP connections."""
         self._verb("drop", meshes)
 
+    def flood(self, meshes: str | Iterable[str], kind: str) -> None:
+        """Send frames without a break (`switches.FLOOD_KINDS`) until the client is gone."""
+        self._verb("flood", meshes, kind=kind)
+
     def close(
         self, meshes: str | Iterable[str], code: int = 4000, *, reason: str = "", announced: bool = False
     ) -> None:

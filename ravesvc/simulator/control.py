@@ -20,7 +20,7 @@ from ravesvc.simulator.mesh import Crowd, Mesh, Peer, User
 from ravesvc.simulator.party import Party
 from ravesvc.simulator.party_control import PartyControl
 from ravesvc.simulator.peer import SocketPeer
-from ravesvc.simulator.switches import Fault, Refusal
+from ravesvc.simulator.switches import FLOOD_KINDS, Fault, Refusal
 from ravesvc.simulator.world import CLOSED_BY_SERVER, HOST, World
 
 _STATUS_OF = {
@@ -56,7 +56,7 @@ class ControlApi:
             *(self._party.vote, self._party.clear_votes, self._party.judge, self._party.playback),
             *(self._party.video, self._party.leader, self._party.mute, self._party.unmute),
             *(self.befriend, self.unfriend),
-            *(self.drop, self.close, self.refuse, self.accept),
+            *(self.drop, self.flood, self.close, self.refuse, self.accept),
             *(self.confirm, self.expire),
             *(self.fail, self.option, self.wait),
         )
@@ -206,6 +206,15 @@ class ControlApi:
         for mesh in self._meshes(body):
             for peer in list(mesh.peers.values()):
                 peer.abort()
+        return {}
+
+    async def flood(self, body: Object) -> dict[str, Any]:
+        """Send the sockets of `meshes` frames of a `kind` without a break, until they are gone."""
+        kind = _one_of(body, "kind", FLOOD_KINDS)
+        for mesh in self._meshes(body):
+            for peer in mesh.peers.values():
+                if isinstance(peer, SocketPeer):
+                    peer.flood(kind)
         return {}
 
     async def close(self, body: Object) -> dict[str, Any]:

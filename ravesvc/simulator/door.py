@@ -29,6 +29,9 @@ class Door:
 
     async def enter(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /`: check, upgrade, serve until the end."""
+        if "Upgrade" not in request.headers and not request.query:
+            # Whoever wants to know whether a server is there, and what time it is to it.
+            return web.Response(status=404, text="nothing to see")
         refused = self._mismatch(request.headers, request.query)
         if refused is not None:
             self._world.log.violation(f"socket of {request.query.get('roomId', '')[:40]}", refused.what)

@@ -13,7 +13,7 @@ from aiohttp import web
 from ravesvc import fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
-from ravesvc.simulator import lies
+from ravesvc.simulator import hostile, lies
 from ravesvc.simulator.checks import Checks, bearer
 from ravesvc.simulator.lies import Content, Payload
 from ravesvc.simulator.mesh import User
@@ -147,6 +147,10 @@ class Gate:
             return _answer(request, status, payload)
         if fault.mode == "timeout":
             await self._world.log.until(lambda: request.transport is None, _HANGING)
+        if fault.mode in hostile.ANSWERS and request.transport is not None:
+            await hostile.pour(request.transport, hostile.ANSWERS[fault.mode])
+            request.transport.close()
+            return web.Response(status=status)
         # `reset` and `refused`, and a call that hung: without a word.
         if request.transport is not None:
             request.transport.abort()

@@ -33,6 +33,16 @@ def _no_json(_: Payload) -> Payload:
     return Content("text/html", b"<!DOCTYPE html><title>Please wait</title>")
 
 
+def _many_values(_: Payload) -> Payload:
+    """More values than anybody needs, of few bytes each."""
+    return Content("application/json", b'{"data":[' + b"{}," * 1_000_000 + b"{}]}")
+
+
+def _deep(_: Payload) -> Payload:
+    """Lists within lists that are never closed."""
+    return Content("application/json", b'{"data":' + b"[" * 50_000)
+
+
 def _changed(payload: Payload, change: Callable[[str, Any], Any]) -> Payload:
     """The answer with each value in it changed, those within lists and objects too; `change` gets its key."""
 
@@ -62,6 +72,8 @@ def _wrong_id(key: str, value: Any) -> Any:
 
 LIES: Mapping[str, Callable[[Payload], Payload]] = {
     "huge": _huge,
+    "many-values": _many_values,
+    "deep": _deep,
     "no-json": _no_json,
     "no-lists": lambda payload: _changed(payload, _no_list),
     "wrong-types": lambda payload: _changed(payload, _wrong_type),

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.simulator import views
+from ravesvc.simulator import hostile, views
 from ravesvc.simulator.mesh import End, Mesh, User
 from ravesvc.simulator.world import CLOSED_BY_SERVER, World
 
@@ -53,6 +53,7 @@ class SocketPeer:
         self._late: dict[int, asyncio.TimerHandle | None] = {}
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._ask_ids = count(1)
+        self._floods: list[asyncio.Task[None]] = []
 
     # What the world does to a peer.
 
@@ -80,6 +81,11 @@ class SocketPeer:
         self._end = End(_ABNORMAL, "cut", "server")
         if self._transport is not None:
             self._transport.abort()
+
+    def flood(self, kind: str) -> None:
+        """Send frames of a kind without a break until the client is gone."""
+        if self._transport is not None:
+            self._floods.append(asyncio.create_task(hostile.pour(self._transport, hostile.FLOODS[kind])))
 
     def _queue(self, item: str | Closing) -> None:
         try:
@@ -119,6 +125,8 @@ class SocketPeer:
             self._end = self._end or end
             for handle in filter(None, self._late.values()):
                 handle.cancel()
+            for flood in self._floods:
+                flood.cancel()
             self._world.detach(self._mesh, self, self._end)
         if self._end.by != "server" or self._end.code == _ABNORMAL:
             writer.cancel()
@@ -227,6 +235,8 @@ class SocketPeer:
     def _response(self, frame: dict[str, Any]) -> None:
         number = frame.get("id")
         answer = self._asked.get(number) if isinstance(number, int) else None
+        if answer is None and number == hostile.FLOOD_REQUEST_ID and self._floods:
+            return
         if answer is None:
             self._violation("a response to no request")
         elif not answer.done():

@@ -44,7 +44,10 @@ FAULT_TARGETS = (
 FAULT_MODES = (
     *("refused", "reset", "timeout", "slow", "half-page", "later-page", "empty", "2015"),
     *("huge", "no-json", "no-lists", "wrong-types", "wrong-ids"),
+    *("many-values", "deep", "negative-chunk", "no-end", "trickle"),
 )
+# What may be sent to sockets without a break.
+FLOOD_KINDS = ("pings", "requests", "chat", "pieces")
 
 
 @dataclass(slots=True)

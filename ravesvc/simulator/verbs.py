@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import party_verbs
 from ravesvc.simulator.client import ALL, Control
-from ravesvc.simulator.switches import FAULT_MODES, FAULT_TARGETS
+from ravesvc.simulator.switches import FAULT_MODES, FAULT_TARGETS, FLOOD_KINDS
 from ravesvc.words import count
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -169,6 +169,12 @@ class Parsers:
 
     def _add_connections(self) -> None:
         self._add("drop", _each("drop"), "cut the TCP connections", *_MESHES)
+        self._add(
+            "flood",
+            lambda c, o: c.flood(_chosen(o), o.kind),
+            "send frames without a break until the bot is gone",
+            *(*_MESHES, ("--kind", {"choices": FLOOD_KINDS, "default": FLOOD_KINDS[0], "help": "(%(default)s)"})),
+        )
         self._add(
             "close",
             lambda c, o: c.close(_chosen(o), o.code, reason=o.reason, announced=o.announced),

@@ -29,8 +29,6 @@ def drop_in(site: Site) -> Iterator[Callable[[str], None]]:
 def diagnosis(site: Site, user: str | None = None) -> dict[str, dict[str, Any]]:
     """The findings by name."""
     told = json.loads(site.sh("ravectl doctor --json || :", user=user))
-    # It asks for the time without what Rave's calls have to carry.
-    site.control.forget_violations()
     return {each["name"]: each for each in told["findings"]}
 
 
@@ -60,7 +58,6 @@ def test_one_that_is_interrupted_leaves_nothing(site: Site, interrupt: str) -> N
     assert status.strip() == "130"
     assert_nothing_left(site, meshes)
     assert site.pids(meshes) == pids
-    site.control.forget_violations()
 
 
 def test_two_at_once_take_turns(site: Site) -> None:
@@ -71,7 +68,6 @@ def test_two_at_once_take_turns(site: Site) -> None:
         assert [found["name"] for found in each["findings"] if found["why"] == "refused"] == list(PROBES)
     assert_nothing_left(site, meshes)
     assert site.pids(meshes) == pids
-    site.control.forget_violations()
 
 
 def assert_nothing_left(site: Site, meshes: list[str]) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from ravesvc.api import client
 from ravesvc.api.client import Api
 from ravesvc.api.listing import ListReader, all_of_it
 from ravesvc.api.models import MeshMode
 from ravesvc.api.tls import context
-from ravesvc.errors import RaveError
+from ravesvc.errors import Code, RaveError
+from ravesvc.room import connection
 from ravesvc.room.changes import (
     Change,
     LeaderChanged,
@@ -31,7 +33,10 @@ from ravesvc.room.chat import ChatMessage
 from ravesvc.room.close import CloseKind
 from ravesvc.room.room import Room
 from ravesvc.settings import Servers, Tls
+from ravesvc.simulator.switches import FLOOD_KINDS
+from ravesvc.tokenbucket import Rate
 from tests.unit.conftest import until
+from tests.unit.loop_turns import MAX_TURN_S, turns
 from tests.unit.simulator_server import Served, in_thread
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -126,6 +131,57 @@ def test_a_room_from_the_first_word_to_the_kick(served: Served, run: Run) -> Non
         assert close.kind is CloseKind.KICKED
         assert bot.seen == [("joined", 2), ("left", 1), "kicked"]
         await asyncio.gather(*bot.tasks)
+
+    run(body())
+    assert served.control.violations() == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "words"),
+    [
+        ("many-values", Code.BAD_DATA, "the answer has 2000003 values"),
+        ("deep", Code.BAD_DATA, "data must be a list"),
+        ("negative-chunk", Code.BAD_DATA, "is not proper HTTP"),
+        ("no-end", Code.BAD_DATA, "the answer does not end"),
+        ("trickle", Code.TIMEOUT, "did not answer in time"),
+    ],
+)
+def test_a_hostile_answer_is_an_error_in_words_and_holds_nothing_up(
+    served: Served, run: Run, monkeypatch: pytest.MonkeyPatch, mode: str, code: Code, words: str
+) -> None:
+    monkeypatch.setattr(client, "TIMEOUT", 1.0 if mode == "trickle" else 15.0)
+    served.control.fail("discovery", mode)
+
+    async def body() -> None:
+        tls = Tls(ca_file=str(served.home.ca_file))
+        servers = Servers(api=f"https://{served.server}", parse="", mojo="")
+        api = Api(servers=servers, identity=served.account.identity, session=served.session, tls=tls, sleep=_no_pause)
+        try:
+            with turns() as found, pytest.raises(RaveError, match=words) as caught:
+                await api.page(MeshMode.INVITED, 20, None, "en")
+        finally:
+            await api.close()
+        assert caught.value.code is code
+        assert found.longest < MAX_TURN_S
+
+    run(body())
+
+
+async def _no_pause(_seconds: float) -> None:
+    pass
+
+
+@pytest.mark.parametrize("kind", FLOOD_KINDS)
+def test_a_room_that_is_flooded(served: Served, run: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(connection, "_FRAMES", Rate(500, 20))
+    (mesh,) = served.control.create(kinds=["public"])
+
+    async def body() -> None:
+        tls = context(Tls(ca_file=str(served.home.ca_file)), "localhost")
+        room = Room(mesh_id=mesh, server=served.server, session=served.session, ssl_context=tls, listener=Bot())
+        await room.open()
+        await in_thread(served.control.flood, mesh, kind)
+        assert (await room.run()).reason.startswith("the server sends")
 
     run(body())
     assert served.control.violations() == []

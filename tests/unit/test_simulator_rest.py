@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -260,6 +261,45 @@ def test_half_a_page_breaks_off_in_the_middle(served: Served) -> None:
     served.control.fail("discovery", "half-page")
     with pytest.raises(urllib3.exceptions.ProtocolError, match="IncompleteRead"):
         served.call("GET", served.listing(invited="true"))
+
+
+def test_a_chunk_of_negative_size(served: Served) -> None:
+    served.control.fail("self", "negative-chunk", times=1)
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        served.call("GET", "/users/self")
+    assert served.call("GET", "/users/self")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("mode", "begins", "count"), [("no-end", b"HTTP/1.1 100 Continue", 1_000_000), ("trickle", b"HTTP/1.1 200 OK", 0)]
+)
+def test_answers_without_end(served: Served, mode: str, begins: bytes, count: int) -> None:
+    """Read as they come: a client of HTTP would read them for ever."""
+    served.control.fail("self", mode, times=1)
+    head = "".join(f"{key}: {value}\r\n" for key, value in served.headers().items())
+    host, port = served.server.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as plain:
+        sock = served.tls.wrap_socket(plain, server_hostname=host)
+        sock.sendall(f"GET /users/self HTTP/1.1\r\nHost: {host}\r\n{head}\r\n".encode())
+        assert sock.recv(65536).startswith(begins)
+        while count > 0:
+            count -= len(sock.recv(65536))
+        assert sock.recv(1), "it goes on"
+        sock.close()
+    assert served.call("GET", "/users/self")[0] == 200
+
+
+@pytest.mark.parametrize("mode", ["many-values", "deep"])
+def test_answers_that_are_dear_to_decode(served: Served, mode: str) -> None:
+    served.control.fail("self", mode, times=1)
+    body = served.raw("GET", "/users/self").data
+    assert body.count(b"[" if mode == "deep" else b"{") >= 50_000
+
+
+def test_a_look_whether_the_server_is_there_is_no_mistake(served: Served) -> None:
+    with urllib3.PoolManager(ssl_context=served.tls, retries=False) as pool:
+        assert pool.request("GET", f"https://{served.server}/").status == 404
+    assert served.control.violations() == []
 
 
 def test_later_pages_fail_alone(served: Served) -> None:

@@ -12,6 +12,7 @@ from testbed.root import run_root
 
 from ravesvc import names
 from tests.integration.conftest import CHECKOUT, LOGS, Figure, Site, eventually
+from tests.integration.test_shutdown import let_cling
 
 # Turns each .deb in /root/build into one with a higher version.
 _REPACK = """
@@ -209,11 +210,24 @@ def test_upgrade_disturbs_no_mesh(site: Site, figure: Figure) -> None:
     site.sh("systemctl is-active rave-simulator rave-orchestrator")
 
 
-def test_removal_stops_the_fleet(site: Site) -> None:
+def test_removal_stops_the_fleet_with_a_bot_that_clings(site: Site, figure: Figure) -> None:
     # The new simulator knows nothing of the meshes of before.
     meshes = site.run_fleet(20)
     assert {names.mesh_unit(mesh) for mesh in meshes} <= set(site.children())
+    let_cling(site, meshes[0])
+    pids = site.pids(meshes)
+    begun = time.monotonic()
+    dpkg(site, "--install /root/upgrade/rave-orchestrator_*.deb")
+    upgraded = time.monotonic()
+    site.wait_state(meshes[1:], "connected")
+    assert site.pids(meshes) == pids, "an upgrade leaves even that one alone"
+    removing = time.monotonic()
     apt(site, "remove rave-orchestrator")
+    removed = time.monotonic() - removing
+    figure(f"with a bot that clings an upgrade takes {upgraded - begun:.1f} s, and a removal {removed:.1f} s")
+    # shutdown_timeout, five seconds more, and what a removal takes.
+    assert removed < 10 + 5 + 15
+    site.break_program(meshes[0], "")
     assert site.sh("systemctl list-units --plain --no-legend --state=active,activating,failed 'rave*'").strip() == ""
     assert site.sh("pgrep --full 'ravesv[c]' || true").strip() == ""
     assert _YAML in site.sh("find /etc/rave"), "a removal keeps the configuration"
@@ -224,6 +238,7 @@ def test_purge_leaves_nothing(site: Site) -> None:
     # Logs are the machine's; the users stay, because what they may have written elsewhere should have an owner.
     left = site.sh("find / -xdev -name '*rave*' -not -path '/root/*' -not -path '/var/log/*' -not -path '/proc/*'")
     assert left.split() == []
+    assert site.sh("find /run -xdev -name '*rave*'").split() == []
     assert site.sh("systemctl list-units --all --plain --no-legend 'rave*'").strip() == ""
     eventually(lambda: names.BUS_NAME not in site.sh("busctl list --no-legend"), "the bus name is gone")
 

@@ -123,11 +123,11 @@ def test_so_does_one_in_pieces(run: Run, authority: Authority) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "[" + "[]," * 150_000 + "[]]",
-        '{"a":' + "[" + "{}," * 150_000 + "{}]}",
-        '{"notification":true,"method":"stateMessage","data":{"message":"[' + "0," * 150_000 + ' 0]"}}',
+        "[" + "[]," * 200_000 + "[]]",
+        '{"a":' + "[" + "{}," * 200_000 + "{}]}",
+        '{"notification":true,"method":"stateMessage","data":{"message":"[' + "0," * 200_000 + ' 0]"}}',
         # The same, hidden by escapes.
-        '{"notification":true,"method":"stateMessage","data":{"message":"[0' + "\\u002c0" * 150_000 + ']"}}',
+        '{"notification":true,"method":"stateMessage","data":{"message":"[0' + "\\u002c0" * 200_000 + ']"}}',
     ],
     ids=["lists", "objects", "text", "escapes"],
 )
@@ -139,7 +139,7 @@ def test_a_message_that_would_fill_the_memory_ends_it_before_it_is_decoded(
     async def body() -> None:
         close = await wait_for_end(authority, lambda guest: guest.socket.send(text))
         assert close.kind is CloseKind.TOO_LARGE
-        assert "values, where 125000 are the limit" in close.reason
+        assert "values, where 150000 are the limit" in close.reason
 
     run(body())
 
@@ -158,5 +158,5 @@ def test_values_in_strings_are_counted_only_in_what_is_long() -> None:
     for text in (few, few.encode()):
         fields.parse_message(b'{"a":[",%b"]}' % text if isinstance(text, bytes) else f'{{"a":[",{text}"]}}', "it")
     for text in (many, many.encode()):
-        with pytest.raises(RaveError, match="it has 125001 values, where 125000 are the limit"):
+        with pytest.raises(RaveError, match="it has 150001 values, where 150000 are the limit"):
             fields.parse_message(b'{"a":[",%b"]}' % text if isinstance(text, bytes) else f'{{"a":[",{text}"]}}', "it")

@@ -107,11 +107,12 @@ def test_one_child_can_not_kill_another(site: Site) -> None:
 
 def test_a_title_gives_no_orders_to_systemd(site: Site) -> None:
     """Whoever sets the title of a video writes into the bot's status."""
-    (mesh,) = site.control.create(title="film\rWATCHDOG=trigger\nSTOPPING=1\033[41m")
+    # To systemd a backslash quotes what follows; at the end of a message it has the whole message dropped.
+    (mesh,) = site.control.create(title="film\rWATCHDOG=trigger\nSTOPPING=1\033[41m\\")
     site.control.invite(mesh)
     site.sh("systemctl start rave-orchestrator")
     site.wait_state([mesh], "connected")
-    assert "film?WATCHDOG=trigger?STOPPING=1?[41m" in site.unit(mesh, "StatusText")
+    assert "film?WATCHDOG=trigger?STOPPING=1?[41m\\" in site.unit(mesh, "StatusText")
     assert "film?WATCHDOG=trigger" in site.mesh(mesh, "Title")
     site.wait_rounds(1)
     assert (site.unit(mesh, "NRestarts"), site.unit(mesh, "SubState")) == ("0", "running")

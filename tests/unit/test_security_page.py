@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from ravesvc import fields, names
+from ravesvc.bot.backend import MAX_DOCUMENT
 from ravesvc.bot.command import ADMIN_COMMANDS, LEAVE
 from ravesvc.ctl.main import _parser
 from ravesvc.journal import Event
+from ravesvc.log_limit import PER_MESH
+from ravesvc.machine import BYTES_PER_BOT
 from ravesvc.names import PolkitAction
+from ravesvc.notify import MAX_STATUS
+from ravesvc.orchestrator import claims, presence
+from ravesvc.room.frames import MAX_MESSAGE_BYTES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "SECURITY.md").read_text()
@@ -44,13 +51,31 @@ def test_units_are_those_of_the_package(name: str) -> None:
     assert name.removeprefix("_SYSTEMD_UNIT=").replace("<id>", "") in UNITS
 
 
+def test_limits_without_an_option_are_those_of_the_program() -> None:
+    limits = {what: limit for what, limit, _ in rows("Limits")}
+    values = f"{fields.MAX_VALUES:,} values".replace(",", " ")
+    for what, said in (
+        ("bots", f"{BYTES_PER_BOT >> 20} MB"),
+        ("the service's own lines about a mesh", f"{PER_MESH.burst:g}, then"),
+        ("a bot that does not stop", f"after {10 + names.STOP_GRACE_S:g} s if it asks"),
+        ("code of `ravectl admin claim`", "ten minutes, five wrong ones"),
+        ("age of what Rave has said of who is in a room", f"{presence.FRESH_S:g} s"),
+        ("what a room remembers", f"a document {MAX_DOCUMENT >> 10} KiB"),
+        ("an answer of Rave", values),
+        ("a message of a room", f"{MAX_MESSAGE_BYTES >> 20} MiB and {values}"),
+    ):
+        assert said in limits[what]
+    assert (claims.VALID_S, claims.MAX_WRONG) == (600, 5)
+    assert f"more than {MAX_STATUS} characters" in PAGE
+
+
 def test_directives_have_these_values_in_these_units() -> None:
     found = 0
     for *_, where in rows("Limits"):
         for part in where.split(";"):
-            names = re.findall(r"`([^`]+)`", part)
-            for directive in [name for name in names if re.fullmatch(r"[A-Z]\w+=.*", name)]:
-                assert re.search(rf"^{re.escape(directive)}$", UNITS[names[-1]], re.M), directive
+            named = re.findall(r"`([^`]+)`", part)
+            for directive in [name for name in named if re.fullmatch(r"[A-Z]\w+=.*", name)]:
+                assert re.search(rf"^{re.escape(directive)}$", UNITS[named[-1]], re.M), directive
                 found += 1
     assert found > 5
 

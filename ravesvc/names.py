@@ -28,6 +28,7 @@ WORKER_INTERFACE = "org.ravesvc.Rave1.Worker"
 # systemd.
 ORCHESTRATOR_UNIT = "rave-orchestrator.service"
 TARGET_UNIT = "rave-meshes.target"
+WORKER_USER = "rave-mesh"
 # Seconds beyond shutdown_timeout after which a bot is killed that still stops: systemd has its own turn before.
 STOP_GRACE_S = 5.0
 MEDIA_UNIT = "rave-media.service"

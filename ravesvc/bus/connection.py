@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
 from ravesvc.bus import faults
@@ -21,8 +22,9 @@ from ravesvc.bus.message import (
     decode,
     encode,
 )
-from ravesvc.bus.objects import Objects, Standard
+from ravesvc.bus.objects import Objects, Standard, Target
 from ravesvc.bus.transport import Transport, close_fds, open_socket, system_address
+from ravesvc.bus.turns import Group, Turn, Turns, metered
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 
 _log = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class Bus:
         self._objects = Objects(self._emit)
         self._serving: set[asyncio.Task[None]] = set()
         self._served = Counter[str]()
+        self._turns: Turns | None = None
 
     @classmethod
     async def connect(cls, address: str | None = None) -> Bus:
@@ -85,6 +88,8 @@ class Bus:
 
     async def close(self) -> None:
         """Cancel what our methods are doing, send what is queued, disconnect. Pending calls fail."""
+        if self._turns:
+            await self._turns.close()
         serving = self._serving - {asyncio.current_task()}
         for task in serving:
             task.cancel()
@@ -175,6 +180,13 @@ class Bus:
         well-known name whose owner changes. Raises `RaveError` (Bus, Timeout).
         """
         return await self._matches.add(rule, handler)
+
+    def take_turns(self, group: Group) -> None:
+        """From now on serve callers in turns, as `turns` says, of the group that `group(sender)` tells in words.
+
+        Connections of None are served at once. What `group` asks of others it asks once for each connection.
+        """
+        self._turns = Turns(self, group)
 
     def export(self, path: str, *interfaces: Interface) -> None:
         """Put interfaces at a path, in addition to those that are there, and announce them in one InterfacesAdded.
@@ -277,30 +289,62 @@ class Bus:
             pending.future.set_result(reply)
 
     def _on_call(self, call: Header, frame: bytes, fds: list[int]) -> None:
+        if self._turns:
+            self._turns.enter(call, frame, fds)
+            return
         try:
-            target = self._objects.route(call)
-            if isinstance(target, Standard):
-                self._answer_standard(target, frame, fds)
-            elif self._served[call.sender] < _MAX_SERVED:
-                self._serve(call, frame, fds, *target)
-                return  # the task has the descriptors now
-            else:
-                self._refuse(call, faults.LIMITS_EXCEEDED, f"{call.sender} has too many calls running")
+            target = self.route(call)
         except Refusal as e:
-            self._refuse(call, e.error_name, str(e))
+            close_fds(fds)
+            self.refuse(call, e.error_name, str(e))
+        else:
+            self.begin(call, frame, fds, target)
+
+    def route(self, call: Header) -> Target:
+        """What a call asks for; raises `Refusal`."""
+        return self._objects.route(call)
+
+    def begin(
+        self, call: Header, frame: bytes, fds: list[int], target: Target, turn: Turn | None = None
+    ) -> asyncio.Task[None] | None:
+        """Serve a call, whose descriptors it owns; returns what goes on with it. See `turns.Server`."""
+        if isinstance(target, Standard):
+            begun = time.perf_counter()
+            self._serve_standard(call, frame, fds, target)
+            if turn:
+                turn.charge(time.perf_counter() - begun)
+            return None
+        if self._served[call.sender] >= _MAX_SERVED:
+            close_fds(fds)
+            self.refuse(call, faults.LIMITS_EXCEEDED, f"{call.sender} has too many calls running")
+            return None
+        return self._serve(call, frame, fds, *target, turn)
+
+    def _serve_standard(self, call: Header, frame: bytes, fds: list[int], target: Standard) -> None:
+        try:
+            message = _decoded(frame, fds)
+            try:
+                self._answer(message, target.returns, target.answer(self._objects, message))
+            finally:
+                message.close_fds()
+        except Refusal as e:
+            self.refuse(call, e.error_name, str(e))
         except Exception:  # noqa: BLE001 - a caller must not see our insides
             self._fail(call)
-        close_fds(fds)
-
-    def _answer_standard(self, target: Standard, frame: bytes, fds: list[int]) -> None:
-        call = _decoded(frame, fds)
-        try:
-            self._answer(call, target.returns, target.answer(self._objects, call))
         finally:
-            call.close_fds()
+            close_fds(fds)
 
-    def _serve(self, call: Header, frame: bytes, fds: list[int], interface: Interface, method: Method) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(call, frame, fds, interface, method))
+    def _serve(
+        self,
+        call: Header,
+        frame: bytes,
+        fds: list[int],
+        interface: Interface,
+        method: Method,
+        turn: Turn | None,
+    ) -> asyncio.Task[None]:
+        work = self._run(call, frame, fds, interface, method, turn)
+        task = asyncio.get_running_loop().create_task(_charged(work, turn) if turn else work)
         self._serving.add(task)
         self._served[call.sender] += 1
 
@@ -312,8 +356,21 @@ class Bus:
             close_fds(fds)  # of a call that was not decoded
 
         task.add_done_callback(done)
+        return task
 
-    async def _run(self, header: Header, frame: bytes, fds: list[int], interface: Interface, method: Method) -> None:
+    async def flush(self) -> None:
+        """Wait until the bus has taken what is to be sent."""
+        await self._transport.flush()
+
+    async def _run(
+        self,
+        header: Header,
+        frame: bytes,
+        fds: list[int],
+        interface: Interface,
+        method: Method,
+        turn: Turn | None,
+    ) -> None:
         """Serve a call; what it brings along is decoded once its caller is allowed to call."""
         call = Call(
             sender=header.sender,
@@ -325,24 +382,29 @@ class Bus:
             await interface.authorize(call, method.action)
             message = _decoded(frame, fds)
             try:
-                await self._execute(call, message, interface, method)
+                await self._execute(call, message, interface, method, turn)
             finally:
                 message.close_fds()
         except Refusal as e:
-            self._refuse(header, e.error_name, str(e))
+            self.refuse(header, e.error_name, str(e))
         except RaveError as e:
-            self._refuse(header, faults.error_name(e), str(e))
+            self.refuse(header, faults.error_name(e), str(e))
         except asyncio.CancelledError:
-            self._refuse(header, faults.CANCELLED, "the call was cancelled")
+            self.refuse(header, faults.CANCELLED, "the call was cancelled")
             raise
         except Exception:  # noqa: BLE001 - a caller must not see our insides
             self._fail(header)
 
-    async def _execute(self, call: Call, message: Message, interface: Interface, method: Method) -> None:
+    async def _execute(
+        self, call: Call, message: Message, interface: Interface, method: Method, turn: Turn | None
+    ) -> None:
         result = await method.function(interface, call, *message.body)
         body = [] if not method.returns else [result] if len(method.returns) == 1 else list(result)
         try:
-            self._answer(message, method.returns, body)
+            if turn:
+                await turn.answer(lambda: self._answer(message, method.returns, body))
+            else:
+                self._answer(message, method.returns, body)
         finally:
             # What was sent are duplicates.
             close_fds([value for kind, value in zip(method.returns.values(), body, strict=False) if kind == "h"])
@@ -354,9 +416,10 @@ class Bus:
         """Log the exception of now; the caller gets no more of it than where to look."""
         incident = new_incident()
         _log.exception("%s", with_incident(f"{call.member} at {call.path} failed", incident))
-        self._refuse(call, faults.INTERNAL, with_incident("internal error, see the log", incident))
+        self.refuse(call, faults.INTERNAL, with_incident("internal error, see the log", incident))
 
-    def _refuse(self, call: Header, error_name: str, text: str) -> None:
+    def refuse(self, call: Header, error_name: str, text: str) -> None:
+        """Answer a call with an error."""
         self._reply(call, Kind.ERROR, error_name, "s", [text])
 
     def _reply(self, call: Header, kind: Kind, error_name: str, signature: str, body: list[Any]) -> None:
@@ -391,3 +454,7 @@ def _decoded(frame: bytes, fds: list[int]) -> Message:
     if message is None:
         raise Refusal(faults.INVALID_ARGS, "the arguments can't be read, or have more than 64 kB")
     return message
+
+
+async def _charged(work: Coroutine[Any, Any, None], turn: Turn) -> None:
+    await metered(work, turn.charge)

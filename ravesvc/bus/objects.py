@@ -28,6 +28,9 @@ class Standard:
     answer: Callable[[Objects, Message], list[Any]]
 
 
+Target = tuple[Interface, Method] | Standard
+
+
 class Objects:
     """The objects of one bus connection: where they are, and what they answer."""
 
@@ -62,7 +65,7 @@ class Objects:
         if self._managed(path):
             self._announce("InterfacesRemoved", "oas", path, list(gone))
 
-    def route(self, call: Header) -> tuple[Interface, Method] | Standard:
+    def route(self, call: Header) -> Target:
         """The method that a call asks for; raises `Refusal` if there is none or its arguments don't fit."""
         found = self._find(call)
         takes = (found if isinstance(found, Standard) else found[1]).takes
@@ -73,7 +76,7 @@ class Objects:
             )
         return found
 
-    def _find(self, call: Header) -> tuple[Interface, Method] | Standard:
+    def _find(self, call: Header) -> Target:
         standard = self._standard(call.path)
         exported = self._objects.get(call.path, {})
         if call.interface and call.interface not in exported and call.interface not in standard:

@@ -12,6 +12,7 @@ import asyncio
 import os
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from urllib.parse import unquote
@@ -25,10 +26,14 @@ _HEADER = 16
 _MAX_FRAME = 128 * 1024 * 1024
 # The kernel passes at most 253 descriptors with one message (SCM_MAX_FD).
 _ANCILLARY = socket.CMSG_SPACE(253 * array.array("i").itemsize)
-_FRAMES_PER_TURN = 64
+# Read at once, so that many small frames cost one system call; and for how long before the loop gets its turn.
+_CHUNK = 64 * 1024
+_READ_S = 0.005
 # With this much waiting to be written nothing more is read: who asks much and reads none of it has to wait.
 _MAX_BEHIND = 1024 * 1024
 _BACKLOG_PAUSE = 0.05
+# What the kernel takes of ours before the bus reads it: what is urgent stands behind that.
+_SEND_BUFFER = 8 * 1024
 
 
 def system_address() -> str:
@@ -135,14 +140,15 @@ class Transport:
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._buffer = bytearray()
-        self._wanted = _HEADER
+        self._buffer = bytearray()  # the beginning of a frame, and its descriptors
         self._received: list[int] = []
+        self._frames: deque[tuple[bytes, list[int]]] = deque()  # whole ones, not handed on yet
         self._queue: deque[tuple[memoryview, list[int]]] = deque()
         self._queued = 0
         self._paused = False
         self._drained: asyncio.Future[None] | None = None
         self.closed = False
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._loop.add_reader(sock, self._readable)
 
     def send(self, frame: bytes, fds: list[int]) -> None:
@@ -176,8 +182,9 @@ class Transport:
         self._loop.remove_writer(self._sock)
         self._sock.close()
         close_fds(self._received)
-        for _, fds in self._queue:
+        for _, fds in (*self._frames, *self._queue):
             close_fds(fds)
+        self._frames.clear()
         self._queue.clear()
         self._tell_drained()
 
@@ -203,6 +210,8 @@ class Transport:
             if self._paused:
                 self._paused = False
                 self._loop.add_reader(self._sock, self._readable)
+                # What was read before the pause announces itself to nobody.
+                self._loop.call_soon(self._readable)
             self._tell_drained()
 
     def _write_some(self) -> None:
@@ -217,48 +226,58 @@ class Transport:
             self._queue.popleft()
 
     def _readable(self) -> None:
-        # Bounded, so that a flood of messages leaves the loop time for other things.
-        for _ in range(_FRAMES_PER_TURN):
+        """Hand on what comes in, for a while: a flood of messages must leave the loop time for other things."""
+        end = time.monotonic() + _READ_S
+        try:
+            going_on = self._hand_on()
+            while going_on:
+                self._receive()
+                going_on = self._hand_on() and time.monotonic() < end
+        except (BlockingIOError, InterruptedError):
+            return
+        except (OSError, ValueError) as e:
+            self._lose(getattr(e, "strerror", None) or str(e))
+
+    def _hand_on(self) -> bool:
+        """Hand on the frames that are whole; false when more of them would have to wait."""
+        while self._frames and not self.closed:
             if self._queued > _MAX_BEHIND:
                 self._paused = True
                 self._loop.remove_reader(self._sock)
-                return
-            try:
-                complete = self._read_some()
-            except (BlockingIOError, InterruptedError):
-                return
-            except (OSError, ValueError) as e:
-                self._lose(getattr(e, "strerror", None) or str(e))
-                return
-            if complete:
-                self._deliver()
-            if self.closed:
-                return
+                return False
+            self._on_frame(*self._frames.popleft())
+        return not self.closed
 
-    def _read_some(self) -> bool:
-        """Read at most to the end of this frame, so that descriptors never belong to another one."""
-        data, ancillary, _, _ = self._sock.recvmsg(
-            self._wanted - len(self._buffer), _ANCILLARY, socket.MSG_CMSG_CLOEXEC
-        )
+    def _receive(self) -> None:
+        """Read what has arrived, which may be many frames, or a part of one.
+
+        The bus sends each message by itself, and the kernel ends a read with what descriptors came along with: they
+        belong to the last frame that has begun.
+        """
+        data, ancillary, _, _ = self._sock.recvmsg(_CHUNK, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        fds = array.array("i")
         for _, _, content in ancillary:  # only descriptors: no option of the socket asks for other things
-            fds = array.array("i")
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-            self._received.extend(fds)
         if not data:
             raise ConnectionError("it closed the connection")
         self._buffer += data
-        if len(self._buffer) == self._wanted == _HEADER:
-            self._wanted = _frame_size(self._buffer)
-        return len(self._buffer) == self._wanted
+        try:
+            self._split()
+        finally:
+            (self._received if self._buffer else self._frames[-1][1]).extend(fds)
 
-    def _deliver(self) -> None:
-        frame, fds = bytes(self._buffer), self._received
-        self._buffer.clear()
-        self._wanted, self._received = _HEADER, []
-        self._on_frame(frame, fds)
+    def _split(self) -> None:
+        """Move whole frames from the buffer to those that are to be handed on."""
+        at, end = 0, len(self._buffer)
+        with memoryview(self._buffer) as view:
+            while end - at >= _HEADER and (size := _frame_size(view[at : at + _HEADER])) <= end - at:
+                self._frames.append((bytes(view[at : at + size]), self._received))
+                self._received = []
+                at += size
+        del self._buffer[:at]
 
 
-def _frame_size(header: bytearray) -> int:
+def _frame_size(header: memoryview) -> int:
     """The size of a whole frame: fixed part, header fields padded to 8 bytes, body."""
     order = {ord("l"): "<", ord("B"): ">"}.get(header[0])
     if order is None:

@@ -33,6 +33,7 @@ from ravesvc.orchestrator.account import Account
 from ravesvc.orchestrator.backend import BackendObject
 from ravesvc.orchestrator.blocklist import BlocklistObject
 from ravesvc.orchestrator.blocks import Blocks, log_change
+from ravesvc.orchestrator.callers import Callers
 from ravesvc.orchestrator.chat_rules import ChatRules
 from ravesvc.orchestrator.claims import Claims
 from ravesvc.orchestrator.configfile import ConfigFile
@@ -222,7 +223,9 @@ class _Parent:
             ends=Ends(Path(names.ENDED_DIRECTORY)),
             starts=self._starts,
         )
-        authority = Authority(bus)
+        callers = Callers(bus)
+        bus.take_turns(callers.group)
+        authority = Authority(bus, callers)
         claims = Claims(settings.advice.claim)
         rules = ChatRules(
             admins_by_chat=settings.admins_by_chat,

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from ravesvc.bus import Bus, Call, Variant
 from ravesvc.errors import Code, RaveError
+from ravesvc.orchestrator.callers import Callers
 
-_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _POLKIT = (
     "org.freedesktop.PolicyKit1",
     "/org/freedesktop/PolicyKit1/Authority",
@@ -56,8 +56,9 @@ class _Slots:
 class Authority:
     """Passes or refuses a call. The subject is always the caller's bus name, which nobody can take over."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, callers: Callers) -> None:
         self._bus = bus
+        self._callers = callers
         self._prompts = _Slots(_PROMPTS, _PROMPTS_PER_USER)
         self._checks = _Slots(_CHECKS, _CHECKS_PER_USER)
 
@@ -65,7 +66,7 @@ class Authority:
         """Raise `RaveError` (AccessDenied) unless the caller has the right. A method without an action is refused."""
         if action is None:
             raise RaveError(Code.ACCESS_DENIED, f"{call.member} names no right that would allow it")
-        user = await self._user(call)
+        user = await self._callers.user(call.sender)
         # A caller that has vanished gets nothing.
         if user == 0 or (user is not None and await self._allows(call, user, action)):
             return
@@ -75,7 +76,7 @@ class Authority:
 
     async def actor(self, call: Call) -> str:
         """Who calls, for people: the name of the user, or their number if they have none."""
-        user = await self._user(call)
+        user = await self._callers.user(call.sender)
         if user is None:
             # Gone again, after having been let in.
             return "somebody"
@@ -84,13 +85,6 @@ class Authority:
             return (await asyncio.to_thread(pwd.getpwuid, user)).pw_name
         except KeyError:
             return f"user {user}"
-
-    async def _user(self, call: Call) -> int | None:
-        try:
-            (user,) = await self._bus.call(*_BUS, "GetConnectionUnixUser", "s", call.sender)
-        except RaveError:
-            return None
-        return int(user)
 
     async def _allows(self, call: Call, user: int, action: str) -> bool:
         subject = ["system-bus-name", {"name": Variant("s", call.sender)}]

@@ -220,7 +220,8 @@ def test_frames_arrive_whole_with_their_own_descriptors(run: Run) -> None:
             ends.theirs.sendall(one + two[:7])
             ends.theirs.sendall(two[7:])
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [read, write]))]
-            ends.theirs.sendmsg([three + one[:30]], rights)
+            ends.theirs.sendmsg([three], rights)
+            ends.theirs.sendall(one[:30])
             ends.theirs.sendall(one[30:])
             await ends.until(4)
             assert [got for got, _ in ends.frames] == [one, two, three, one]
@@ -248,7 +249,10 @@ def test_descriptors_of_an_unfinished_frame_are_closed(run: Run) -> None:
     run(body())
 
 
-def test_a_flood_leaves_the_loop_time(run: Run) -> None:
+def test_a_flood_leaves_the_loop_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_CHUNK", 1024)
+    monkeypatch.setattr(transport, "_READ_S", 0.0)
+
     async def body() -> None:
         with Ends() as ends:
             ends.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)

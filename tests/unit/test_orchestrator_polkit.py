@@ -13,6 +13,7 @@ from ravesvc.bus import Bus, Call, Interface, method, policy_decides
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
 from ravesvc.orchestrator import polkit as polkit_module
+from ravesvc.orchestrator.callers import Callers
 from ravesvc.orchestrator.polkit import Authority
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
@@ -62,6 +63,12 @@ def let_user_be(bus: Bus, user: int) -> list[float]:
     return timeouts
 
 
+def become(authority: Authority, user: int) -> None:
+    """For this authority, all others belong to a user from now on; a real connection never changes its own."""
+    let_user_be(authority._bus, user)
+    authority._callers._users.clear()
+
+
 @contextlib.asynccontextmanager
 async def polkit_on(address: str, user: int) -> AsyncIterator[tuple[FakePolkit, Authority, Bus, list[float]]]:
     async with connected(address, 3) as (service, bus, caller):
@@ -69,7 +76,7 @@ async def polkit_on(address: str, user: int) -> AsyncIterator[tuple[FakePolkit, 
         service.export("/org/freedesktop/PolicyKit1/Authority", polkit)
         await service.request_name("org.freedesktop.PolicyKit1")
         timeouts = let_user_be(bus, user)
-        yield polkit, Authority(bus), caller, timeouts
+        yield polkit, Authority(bus, Callers(bus)), caller, timeouts
 
 
 def test_root_needs_nobodys_leave(run: Run, bus_address: str) -> None:
@@ -128,13 +135,13 @@ def test_a_caller_that_has_vanished_is_not_taken_for_root(run: Run, bus_address:
 def test_without_polkit_only_root_passes(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with connected(bus_address, 2) as (bus, caller):
-            authority = Authority(bus)
+            authority = Authority(bus, Callers(bus))
             let_user_be(bus, 1000)
             with pytest.raises(RaveError) as e:
                 await authority(calling(caller.unique_name), PolkitAction.READ)
             assert e.value.code is Code.ACCESS_DENIED
             assert "is polkit installed and running? root may do it all the same" in str(e.value)
-            let_user_be(bus, 0)
+            become(authority, 0)
             await authority(calling(caller.unique_name), PolkitAction.READ)
 
     run(body())
@@ -183,10 +190,10 @@ def test_one_user_leaves_slots_to_the_others(
             call = calling(caller.unique_name, interactive=interactive)
             waiting = await fill(polkit, authority, call, per_user)
             assert await refused(polkit, authority, call) == "too many of your calls wait for polkit"
-            let_user_be(authority._bus, 1001)
+            become(authority, 1001)
             waiting += await fill(polkit, authority, call, 1)
             # Who types no password does not wait for those who do, nor the other way round.
-            let_user_be(authority._bus, 1000)
+            become(authority, 1000)
             other = calling(caller.unique_name, interactive=not interactive)
             waiting += await fill(polkit, authority, other, 1)
             polkit.gate.set()
@@ -206,16 +213,16 @@ def test_strangers_together_do_not_keep_root_waiting(
             call = calling(caller.unique_name, interactive=interactive)
             waiting = []
             for user in range(1000, 1000 + total // per_user):
-                let_user_be(authority._bus, user)
+                become(authority, user)
                 waiting += await fill(polkit, authority, call, per_user)
-            let_user_be(authority._bus, 2000)
+            become(authority, 2000)
             assert await refused(polkit, authority, call) == "too many callers wait for polkit"
-            let_user_be(authority._bus, 0)
+            become(authority, 0)
             await authority(call, PolkitAction.OPERATE)
             assert not any(task.done() for task in waiting)
             polkit.gate.set()
             await asyncio.gather(*waiting)
-            let_user_be(authority._bus, 2000)
+            become(authority, 2000)
             await authority(call, PolkitAction.OPERATE)
 
     run(body())

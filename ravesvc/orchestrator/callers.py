@@ -1,0 +1,53 @@
+"""Whose connections those on the bus are."""
+
+from __future__ import annotations
+
+import pwd
+from collections import OrderedDict
+
+from ravesvc.bus import Bus
+from ravesvc.errors import RaveError
+from ravesvc.names import WORKER_USER
+
+_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+_MAX_REMEMBERED = 4096
+
+
+class Callers:
+    """The users of connections. That of a connection never changes, and the bus gives its name to no other one."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._users: OrderedDict[str, int] = OrderedDict()
+        self._bots = _number_of(WORKER_USER)
+
+    async def user(self, sender: str) -> int | None:
+        """The number of the user whose connection it is; None if it is gone, or the bus does not answer."""
+        if sender not in self._users:
+            try:
+                (user,) = await self._bus.call(*_BUS, "GetConnectionUnixUser", "s", sender)
+            except RaveError:
+                return None
+            self._users[sender] = int(user)
+            while len(self._users) > _MAX_REMEMBERED:
+                self._users.popitem(last=False)
+        return self._users[sender]
+
+    async def group(self, sender: str) -> str | None:
+        """Whom a connection shares its turn with: those of its user. A bot has its own, and root need not wait.
+
+        All bots are one user, and one that was taken over must not take the turns of the others.
+        """
+        user = await self.user(sender)
+        if user == 0:
+            return None
+        if user is None or user == self._bots:
+            return f"connection {sender}"
+        return f"user {user}"
+
+
+def _number_of(user: str) -> int | None:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None

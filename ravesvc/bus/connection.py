@@ -13,7 +13,7 @@ from ravesvc.bus import faults
 from ravesvc.bus.faults import Refusal
 from ravesvc.bus.header import Header, Kind, read_header
 from ravesvc.bus.interface import Call, Interface, Method
-from ravesvc.bus.matching import DAEMON, DAEMON_PATH, Handler, Matches
+from ravesvc.bus.matching import DAEMON, DAEMON_PATH, Accept, Handler, Matches, accept_all
 from ravesvc.bus.message import (
     ALLOW_INTERACTIVE_AUTHORIZATION,
     MAX_FRAME,
@@ -172,14 +172,15 @@ class Bus:
             raise RaveError(Code.BUS, f"the bus does not give us the name {name}")
         return bool(result != _IN_QUEUE)
 
-    async def match(self, rule: str, handler: Handler) -> Callable[[], Awaitable[None]]:
+    async def match(self, rule: str, handler: Handler, accept: Accept = accept_all) -> Callable[[], Awaitable[None]]:
         """Call `handler` for each signal that fits a match rule; await the result to end that.
 
         The rule needs type='signal' and may have sender, interface, member, path, path_namespace, arg0 and
         arg0namespace; ValueError for others. With a sender, signals of nobody else reach the handler, also for a
-        well-known name whose owner changes. Raises `RaveError` (Bus, Timeout).
+        well-known name whose owner changes. `accept` may refuse one by its header and the size of its frame, before
+        the rest costs anything. Raises `RaveError` (Bus, Timeout).
         """
-        return await self._matches.add(rule, handler)
+        return await self._matches.add(rule, handler, accept)
 
     def take_turns(self, group: Group) -> None:
         """From now on serve callers in turns, as `turns` says, of the group that `group(sender)` tells in words.
@@ -272,7 +273,7 @@ class Bus:
             self._on_reply(header, frame, fds)
 
     def _on_signal(self, header: Header, frame: bytes, fds: list[int]) -> None:
-        if not self._matches.wanted(header):
+        if not self._matches.wanted(header, len(frame)):
             close_fds(fds)
         elif signal := decode(frame, fds):
             self._matches.dispatch(signal)

@@ -40,6 +40,13 @@ class Signal:
 
 
 Handler = Callable[[Signal], None]
+# Whether a signal with this header, in a frame of so many bytes, is worth to be decoded.
+Accept = Callable[[Header, int], bool]
+
+
+def accept_all(header: Header, size: int) -> bool:
+    """Have each signal that fits a rule decoded."""
+    return True
 
 
 def name_changes(name: str) -> str:
@@ -94,13 +101,13 @@ class Matches:
 
     def __init__(self, ask: Callable[[str, str], Awaitable[list[Any]]]) -> None:
         self._ask = ask
-        self._rules: list[tuple[dict[str, str], Handler]] = []
+        self._rules: list[tuple[dict[str, str], Handler, Accept]] = []
         self._followed: Counter[str] = Counter()
         self._owners: dict[str, str] = {}
 
-    async def add(self, rule: str, handler: Handler) -> Callable[[], Awaitable[None]]:
-        """Have `handler` called for the signals that fit `rule`; returns what ends that."""
-        entry = (parse(rule), handler)
+    async def add(self, rule: str, handler: Handler, accept: Accept = accept_all) -> Callable[[], Awaitable[None]]:
+        """Have `handler` called for the signals that fit `rule` and are accepted; returns what ends that."""
+        entry = (parse(rule), handler, accept)
         sender = entry[0].get("sender", ":")
         name = "" if sender.startswith(":") or sender == DAEMON else sender
 
@@ -119,10 +126,11 @@ class Matches:
             raise
         return remove
 
-    def wanted(self, header: Header) -> bool:
-        """Whether a signal may be for any handler, as far as its header tells."""
+    def wanted(self, header: Header, size: int) -> bool:
+        """Whether a signal, in a frame of `size` bytes, may be for any handler, as far as its header tells."""
         return _tells_owner(header) or any(
-            fits_header(fields, header, self._sender_of(fields, header)) for fields, _ in self._rules
+            fits_header(fields, header, self._sender_of(fields, header)) and accept(header, size)
+            for fields, _, accept in self._rules
         )
 
     def dispatch(self, message: Message) -> None:
@@ -138,7 +146,7 @@ class Matches:
             member=message.member,
             body=message.body,
         )
-        for fields, handler in self._rules.copy():
+        for fields, handler, _ in self._rules.copy():
             if fits(fields, message, self._sender_of(fields, message)):
                 try:
                     handler(signal)
@@ -188,7 +196,7 @@ class Matches:
             del self._followed[name]
             self._owners.pop(name, None)
 
-    def _drop(self, entry: tuple[dict[str, str], Handler]) -> None:
+    def _drop(self, entry: tuple[dict[str, str], Handler, Accept]) -> None:
         # By identity: the same rule and handler may be there twice.
         self._rules = [each for each in self._rules if each is not entry]
 

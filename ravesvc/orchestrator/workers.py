@@ -17,6 +17,7 @@ from typing import Any
 
 from ravesvc import names
 from ravesvc.bus import Bus, Signal
+from ravesvc.bus.header import Header
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import about
 from ravesvc.names import Announcement
@@ -31,6 +32,23 @@ _SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freede
 # A child says a handful of things before it is verified; a forger may say anything.
 _MOST_WAITING = 32
 _MOST_FORGERS = 256
+
+# The signals of a worker. Anything else that it sends is dropped by its header.
+_SIGNATURES = {
+    "Ready": "",
+    "Connected": "",
+    "Disconnected": "s",
+    "Kicked": "",
+    "ConnectionFailed": "us",
+    "RateLimited": "su",
+    "Error": "s",
+    "Left": "s",
+    "CommandErrors": "as",
+}
+# Bytes of a signal: 16 errors of own commands, of 300 characters each; and of one whose sender is not verified yet.
+_MAX_SIGNAL, _MAX_UNVERIFIED = 24 * 1024, 1024
+# A larger signal counts for several: it takes longer to decode.
+_BYTES_PER_TOKEN = 2048
 
 # What a child may say at once, and from then on: one that was taken over could keep us busy, and fill the journal.
 _ALLOWED = Rate(32, 1.0)
@@ -54,10 +72,11 @@ class _Patience(TokenBucket):
         super().__init__(_ALLOWED, now)
         self.lost = 0
 
-    def has(self, now: float) -> bool:
-        """Whether it may say one thing more, at `now` seconds of a monotonic clock."""
-        self.lost = 0 if self.take(now) == 0 else self.lost + 1
-        return not self.lost
+    def has(self, now: float, size: int) -> bool:
+        """Whether it may say so many bytes more, at `now` seconds of a monotonic clock."""
+        enough = all(self.take(now) == 0 for _ in range(1 + size // _BYTES_PER_TOKEN))
+        self.lost = 0 if enough else self.lost + 1
+        return enough
 
     def first_lost(self) -> bool:
         """Whether what was lost is the first in a row."""
@@ -82,7 +101,7 @@ class Workers:
     async def start(self) -> None:
         """Begin to listen; raises `RaveError` (Bus, Timeout)."""
         rule = f"type='signal',interface='{names.WORKER_INTERFACE}',path_namespace='{names.MANAGER_PATH}/worker'"
-        await self._bus.match(rule, self._signalled)
+        await self._bus.match(rule, self._signalled, self._accepts)
 
     async def status(self, mesh: str) -> dict[str, Any]:
         """What a child says of itself (GetStatus). Raises as `call` does, and BadData for an answer that is none."""
@@ -199,27 +218,37 @@ class Workers:
             raise RaveError(Code.NOT_RUNNING, f"what passes for the child of mesh {mesh} is not it", mesh=mesh)
         return str(sender)
 
-    def _signalled(self, signal: Signal) -> None:
+    def _accepts(self, signal: Header, size: int) -> bool:
+        """Whether a signal is one of a worker, and its sender may say more. Nothing of its body is decoded before."""
         mesh = names.mesh_of_worker_path(signal.path)
-        sender = signal.sender
-        if mesh is None or sender in self._forgers:
-            return
-        if self._senders.get(mesh) == sender:
-            self._listen(mesh, signal)
-        elif sender not in self._waiting:
-            self._waiting[sender] = [(mesh, signal)]
-            self._keep(asyncio.create_task(self._admit(sender)))
-        elif len(self._waiting[sender]) < _MOST_WAITING:
-            self._waiting[sender].append((mesh, signal))
+        if mesh is None or signal.sender in self._forgers or size > _MAX_SIGNAL:
+            return False
+        if _SIGNATURES.get(signal.member) != signal.signature:
+            return False
+        if self._senders.get(mesh) == signal.sender:
+            return self._may_say(mesh, size)
+        return size <= _MAX_UNVERIFIED and len(self._waiting.get(signal.sender, ())) < _MOST_WAITING
 
-    def _listen(self, mesh: str, signal: Signal) -> None:
-        """A verified child speaks. What one says that talks too much is lost; it is asked regularly how it is."""
+    def _may_say(self, mesh: str, size: int) -> bool:
+        """What a child says that talks too much is lost; it is asked regularly how it is."""
         now = asyncio.get_running_loop().time()
         patience = self._patience.setdefault(mesh, _Patience(now))
-        if patience.has(now):
-            self._heard(mesh, signal.member, signal.body)
-        elif patience.first_lost():
+        enough = patience.has(now, size)
+        if patience.first_lost():
             log.warning("The child of mesh %s says too much: part of it is ignored", mesh, extra=about(mesh))
+        return enough
+
+    def _signalled(self, signal: Signal) -> None:
+        """A signal that has been accepted."""
+        mesh = names.mesh_of_worker_path(signal.path) or ""
+        sender = signal.sender
+        if self._senders.get(mesh) == sender:
+            self._heard(mesh, signal.member, signal.body)
+        elif sender in self._waiting:
+            self._waiting[sender].append((mesh, signal))
+        else:
+            self._waiting[sender] = [(mesh, signal)]
+            self._keep(asyncio.create_task(self._admit(sender)))
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
@@ -283,7 +312,8 @@ class Workers:
         for mesh, signal in waiting:
             if not self._believe(sender, mesh, unit):
                 return
-            self._listen(mesh, signal)
+            if self._may_say(mesh, 0):
+                self._heard(mesh, signal.member, signal.body)
 
     def _believe(self, sender: str, mesh: str, unit: str) -> bool:
         """Whether a sender, of this unit, may speak for the mesh; one that may not is remembered."""

@@ -6,14 +6,13 @@ import contextlib
 import os
 import re
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
 from testbed.machine import CommandFailed
 
 from ravesvc import names
-from tests.integration.conftest import CHECKOUT, Figure, Site, eventually
+from tests.integration.conftest import CHECKOUT, Site, eventually
 
 SYSTEMD = [
     "busctl",
@@ -153,52 +152,6 @@ def burden_with_signals(site: Site, mesh: str) -> None:
     site.machine.run(["python3", "-I", "-c", BURDEN, *targets], user="nobody", timeout=120)
     for unit, seconds in zip(units, before, strict=True):
         assert _processor_seconds(site, unit) - seconds < 1, unit
-
-
-FLOOD = """
-import asyncio
-from ravesvc import names
-from ravesvc.bus import Bus
-from ravesvc.bus.header import Kind
-from ravesvc.bus.message import NO_REPLY_EXPECTED, Message, encode
-frame, _ = encode(Message(kind=Kind.CALL, serial=99, flags=NO_REPLY_EXPECTED, destination=names.BUS_NAME,
-                          path=names.MANAGER_PATH, interface=names.MANAGER_INTERFACE, member="ListMeshes",
-                          signature="as", body=[["x"] * 7500]))
-async def flood():
-    bus = await Bus.connect()
-    while True:
-        bus._transport.send(frame, [])
-        await bus._transport.flush()
-        await asyncio.sleep(0)
-async def main():
-    print("begun", flush=True)
-    await asyncio.gather(*(flood() for _ in range(20)))
-asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize("user", ["nobody", "watcher"])
-def test_a_flood_of_calls_keeps_nobody_waiting(site: Site, figure: Figure, user: str) -> None:
-    """20 connections send calls of 60 kB, as fast as the bus takes them."""
-    meshes = site.run_fleet(3)
-    site.watcher()
-    pids = site.pids(meshes)
-    longest = 0.0
-    with site.machine.spawn(["python3", "-I", "-c", FLOOD], user=user) as flood:
-        try:
-            assert flood.stdout
-            assert flood.stdout.readline() == "begun\n"
-            end = time.monotonic() + 15
-            while time.monotonic() < end:
-                begun = time.monotonic()
-                site.call("ListMeshes")
-                longest = max(longest, time.monotonic() - begun)
-            assert flood.poll() is None
-        finally:
-            os.killpg(flood.pid, signal.SIGKILL)
-    figure(f"flood of calls by {user}: root waited {longest:.2f} s at most")
-    assert longest < 5
-    assert site.pids(meshes) == pids
 
 
 def _processor_seconds(site: Site, unit: str) -> float:

@@ -1,0 +1,101 @@
+"""Who asks, or speaks, without an end keeps nobody else waiting, and no bot pays for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from ravesvc import names
+from tests.integration.conftest import CHECKOUT, Figure, Site
+from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_child
+
+pytestmark = [pytest.mark.faults, pytest.mark.alone]
+
+FLEET = 36
+SECONDS = 25.0
+# How long root may wait for an answer, in seconds.
+LONGEST = 0.5
+FLOOD = (CHECKOUT / "tests" / "integration" / "flood.py").read_text()
+
+# Runs in the machine, as root: asks again and again, each time on a connection of its own, as ravectl does. Prints
+# how long each answer took, and how long the bus itself took for one.
+_ASKS = """
+import asyncio, json, sys, time
+from ravesvc import names
+from ravesvc.bus import Bus
+
+async def timed(*call):
+    begun = time.perf_counter()
+    bus = await Bus.connect()
+    await bus.call(*call, timeout=120)
+    await bus.close()
+    return time.perf_counter() - begun
+
+async def main():
+    ours, daemons = [], []
+    end = time.monotonic() + float(sys.argv[1])
+    while time.monotonic() < end:
+        ours.append(await timed(names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE, "ListMeshes"))
+        daemons.append(await timed("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetId"))
+        await asyncio.sleep(0.05)
+    print(json.dumps([sorted(ours), sorted(daemons)]))
+
+asyncio.run(main())
+"""
+
+
+def _root_waits(site: Site, figure: Figure, what: str) -> float:
+    """The longest that root waits within `SECONDS`, noted."""
+    command = ["python3", "-I", "-c", _ASKS, str(SECONDS)]
+    ours, daemons = json.loads(site.machine.run(command, timeout=SECONDS + 240).stdout)
+    figure(f"{what}: root waited {_times(ours)}, limit {LONGEST} s; for the bus itself {_times(daemons)}")
+    return float(ours[-1])
+
+
+def _times(taken: list[float]) -> str:
+    return f"{taken[-1]:.2f} s at most, {taken[len(taken) // 2] * 1000:.0f} ms in the median of {len(taken)}"
+
+
+@pytest.mark.parametrize("user", ["nobody", "watcher"])
+def test_a_user_who_floods_keeps_nobody_waiting(site: Site, figure: Figure, user: str) -> None:
+    """20 connections: messages of 60 kB, small ones that want no answer, the dearest question there is."""
+    meshes = site.run_fleet(FLEET)
+    site.watcher()
+    pids = site.pids(meshes)
+    waits = {}
+    for kind in ("large", "small", "objects"):
+        with site.machine.spawn(["python3", "-I", "-c", FLOOD, kind], user=user) as flood:
+            try:
+                assert flood.stdout
+                assert flood.stdout.readline() == "begun\n"
+                waits[kind] = _root_waits(site, figure, f"flood of {kind} by {user}")
+                assert flood.poll() is None
+            finally:
+                os.killpg(flood.pid, signal.SIGKILL)
+    _nobody_was_restarted(site, meshes, pids)
+    assert max(waits.values()) < LONGEST, waits
+
+
+def test_a_bot_that_floods_keeps_nobody_waiting(site: Site, figure: Figure) -> None:
+    """A bot that was taken over sends its own signals without end, and what is none of them, or too large."""
+    site.configure(NO_ROUND)
+    meshes = site.run_fleet(FLEET)
+    pids = site.pids(meshes)
+    waits = {}
+    for kind in ("signals", "nonsense"):
+        with inside_a_child(site, FLOOD, kind, names.worker_path(STRANGER)):
+            time.sleep(1)  # it has begun, or its unit would not have
+            waits[kind] = _root_waits(site, figure, f"flood of {kind} by a bot")
+            assert site.sh(f"systemctl is-active {names.mesh_unit(STRANGER)}").strip() == "active"
+    _nobody_was_restarted(site, meshes, pids)
+    assert max(waits.values()) < LONGEST, waits
+
+
+def _nobody_was_restarted(site: Site, meshes: list[str], pids: dict[str, str]) -> None:
+    site.wait_state(meshes, "connected")
+    assert site.pids(meshes) == pids
+    assert site.manager("Unhealthy") == 0

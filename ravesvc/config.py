@@ -303,7 +303,7 @@ def _config(top: _Section, places: Places) -> Config:
         limit=top.integer("limit", 20, least=1, most=100),
         lang=top.text("lang", "en"),
         max_processes=top.integer_or_auto("max_processes", machine.bots_that_fit, least=0) or None,
-        max_meshes_per_user=top.integer("max_meshes_per_user", 0, least=0) or None,
+        max_meshes_per_user=top.integer("max_meshes_per_user", 20, least=0) or None,
         starts_per_minute=top.integer("starts_per_minute", 300, least=0),
         process_restart_delay=top.duration("process_restart_delay", 5.0, least=0.1),
         status_poll_interval=top.duration("status_poll_interval", 30.0, least=1),

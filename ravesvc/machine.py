@@ -9,6 +9,9 @@ from pathlib import Path
 BYTES_PER_BOT = 32 * 2**20
 # Of all the memory; the rest is for the system and the service itself.
 _FOR_BOTS = 3 / 4
+# Each bot has a connection to the message bus, and our file there allows 2047 to the bots' user; some are for bots
+# that come while others go.
+MAX_BOTS_ON_BUS = 2000
 # A container with limits of its own sees them here, while the kernel tells it the memory of the whole machine.
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -25,6 +28,9 @@ def memory_bytes(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
 
 
 def bots_that_fit(memory: int | None = None) -> int:
-    """How many bots so many bytes of memory allow, at least one; without a number, those of this machine."""
+    """How many bots so many bytes of memory allow, at least one; without a number, those of this machine.
+
+    At most as many as the message bus has connections for.
+    """
     memory = memory_bytes() if memory is None else memory
-    return max(1, int(memory * _FOR_BOTS) // BYTES_PER_BOT)
+    return min(max(1, int(memory * _FOR_BOTS) // BYTES_PER_BOT), MAX_BOTS_ON_BUS)

@@ -63,6 +63,7 @@ class Fleet:
         interval: seconds between two questions to a child how it is.
         stop_limit: seconds after which a bot that is still stopping is killed.
         changed: hears of every record that may look different now, also of one that has just left `records`.
+        trusted: tells the users of whose meshes there may be more than `per_user`.
         leave: leaves a mesh on Rave's side, after a kick.
         answers: tells whether Rave answers at all.
         own_user: tells who we are; 0 while that is not known.
@@ -79,6 +80,7 @@ class Fleet:
         blocks: Blocks,
         limit: int | None,
         per_user: int | None = None,
+        trusted: Callable[[], AbstractSet[int]] = frozenset,
         interval: float,
         stop_limit: float,
         changed: Callable[[Record], None],
@@ -98,6 +100,7 @@ class Fleet:
         self._blocks = blocks
         self._limit = limit
         self._per_user = per_user
+        self._trusted = trusted
         self._changed = changed
         self._leave = leave
         self._starts = starts
@@ -168,6 +171,7 @@ class Fleet:
             whole=self._census.whole,
             alone=self._company.wanting,
             per_user=self._per_user,
+            trusted=self._trusted(),
         )
 
     def enough(self, found: Collection[Mesh]) -> bool:
@@ -175,7 +179,7 @@ class Fleet:
         census = self._census
         needed = self._needed & census.known if census.whole else self._needed
         out = census.left | self._company.wanting
-        return enough(found, self._blocks.in_force(), needed, out, self._limit, self._per_user)
+        return enough(found, self._blocks.in_force(), needed, out, self._limit, self._per_user, self._trusted())
 
     @property
     def _needed(self) -> AbstractSet[str]:
@@ -628,8 +632,6 @@ class Fleet:
                 worker.disconnect("")
                 self._lessons.kicked(mesh)
                 self._look_up(self._record(mesh))
-            case _:
-                log.warning("Mesh %s sent an unknown signal %s", mesh, member, extra=about(mesh))
         self._publish(mesh)
 
     def _look_up(self, record: Record) -> None:

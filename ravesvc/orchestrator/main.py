@@ -214,6 +214,7 @@ class _Parent:
             blocks=self._blocks,
             limit=settings.max_processes,
             per_user=settings.max_meshes_per_user,
+            trusted=lambda: self._state.admins | {self._user or 0},
             interval=settings.status_poll_interval,
             stop_limit=settings.shutdown_timeout + names.STOP_GRACE_S,
             changed=self._show,

@@ -51,6 +51,7 @@ def plan(
     whole: bool = True,
     alone: AbstractSet[str] = frozenset(),
     per_user: int | None = None,
+    trusted: AbstractSet[int] = frozenset(),
 ) -> tuple[Decision, ...]:
     """Decide for every mesh that is listed or has a unit.
 
@@ -70,6 +71,7 @@ def plan(
         alone: the meshes that the bot has left because it was alone there, and that are still empty.
         per_user: how many meshes that one user has made may have a bot; None for no limit. A mesh of which Rave does
             not say who has made it counts for nobody.
+        trusted: the users of whom there may be any number.
         whole: whether it is known that what is not listed here is not listed.
     """
     known = listed or {}
@@ -102,7 +104,7 @@ def plan(
             decision = _unwanted(mesh, unit, reason)
         else:
             wanted += 1
-            _count(known[mesh], made)
+            _count(known[mesh], made, trusted)
             decision = _wanted(
                 mesh, unit, "discovery listed it until lately" if mesh in missing else "discovery lists it"
             )
@@ -129,6 +131,7 @@ def enough(
     out: AbstractSet[str],
     limit: int | None,
     per_user: int | None = None,
+    trusted: AbstractSet[int] = frozenset(),
 ) -> bool:
     """Whether the beginning of a list is all that a plan needs: it has what runs, and as many as may run.
 
@@ -139,6 +142,7 @@ def enough(
         out: the meshes that are not to be joined: the bot has left them, and lists may be late, or they are empty.
         limit: how many meshes may run at once; None for no limit, when nothing less than all is enough.
         per_user: how many of those that one user has made; else a single user could fill the beginning of a list.
+        trusted: the users of whom there may be any number.
     """
     if limit is None:
         return False
@@ -147,7 +151,7 @@ def enough(
     for mesh in found:
         if mesh.id in blocks or mesh.id in out or (per_user is not None and _beyond(mesh, made, per_user)):
             continue
-        _count(mesh, made)
+        _count(mesh, made, trusted)
         free += 1
     return free >= limit and running - blocks.keys() <= {mesh.id for mesh in found}
 
@@ -156,8 +160,8 @@ def _beyond(mesh: Mesh, made: Mapping[int, int], per_user: int) -> bool:
     return mesh.originator is not None and made.get(mesh.originator, 0) >= per_user
 
 
-def _count(mesh: Mesh, made: Counter[int]) -> None:
-    if mesh.originator is not None:
+def _count(mesh: Mesh, made: Counter[int], trusted: AbstractSet[int]) -> None:
+    if mesh.originator is not None and mesh.originator not in trusted:
         made[mesh.originator] += 1
 
 

@@ -100,4 +100,6 @@ class Account:
             # Long enough for a server that restarts, short enough to watch what happens to one that does not.
             "connection_failure_window: 10s\n"
             'command_prefix: ["?"]\n'
+            # Here one user makes all meshes.
+            "max_meshes_per_user: 0\n"
         )

@@ -116,6 +116,7 @@ class House:
             leave=self._leave,
             answers=self._answers,
             starts=self._starts,
+            admins=lambda: self._state.admins,
         )
         self.records = self._rooms.records
         self._refused = False

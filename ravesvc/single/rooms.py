@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -65,6 +66,7 @@ class Rooms:
         leave: leaves a mesh on Rave's side, after a kick.
         answers: tells whether Rave answers at all.
         starts: says when a mesh may be started.
+        admins: tells the admins, of whose meshes there may be any number.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Rooms:
         leave: Callable[[str], Awaitable[None]],
         answers: Callable[[], Awaitable[bool]],
         starts: StartPolicy,
+        admins: Callable[[], AbstractSet[int]],
     ) -> None:
         self.records: dict[str, Record] = {}
         self._settings = settings
@@ -91,6 +94,7 @@ class Rooms:
         self._commands = commands
         self._leave = leave
         self._starts = starts
+        self._admins = admins
         self._lessons = Lessons(self.records, census, blocks, answers, starts.outages)
         self._company = Company(census, blocks, self._own_user)
         self._rooms: dict[str, _Room] = {}
@@ -122,7 +126,9 @@ class Rooms:
         census, limit = self._census, self._settings.max_processes
         needed = (self._rooms.keys() | self._blocks.alone) & census.known
         out = census.left | self._company.wanting
-        return enough(found, self._blocks.in_force(), needed, out, limit, self._settings.max_meshes_per_user)
+        return enough(
+            found, self._blocks.in_force(), needed, out, limit, self._settings.max_meshes_per_user, self._trusted()
+        )
 
     def block_changed(self, change: Change) -> None:
         """A change of the blocklist is safe: do what follows from it."""
@@ -203,6 +209,7 @@ class Rooms:
             whole=self._census.whole,
             alone=self._company.wanting,
             per_user=self._settings.max_meshes_per_user,
+            trusted=self._trusted(),
         )
         for decision in decisions:
             mesh = decision.mesh
@@ -354,6 +361,10 @@ class Rooms:
     def _forget_words(self, record: Record) -> None:
         """There is no bot that what was said last still holds for, but for its last words."""
         record.worker = WorkerState(last_error=record.worker.last_error)
+
+    def _trusted(self) -> AbstractSet[int]:
+        """The users of whose meshes there may be any number."""
+        return self._admins() | {self._own_user()}
 
     def _own_user(self) -> int:
         session = self._session()

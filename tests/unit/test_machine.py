@@ -8,12 +8,22 @@ from pathlib import Path
 import pytest
 
 from ravesvc import machine
+from ravesvc.doctor import checks
+from ravesvc.doctor.finding import State
 
 MB = 2**20
 
 
 @pytest.mark.parametrize(
-    ("memory", "bots"), [(16 * MB, 1), (1024 * MB, 24), (4096 * MB, 96), (24105 * MB, 564), (65536 * MB, 1536)]
+    ("memory", "bots"),
+    [
+        (16 * MB, 1),
+        (1024 * MB, 24),
+        (4096 * MB, 96),
+        (24105 * MB, 564),
+        (65536 * MB, 1536),
+        (2**20 * MB, 2000),
+    ],
 )
 def test_three_quarters_of_the_memory_are_for_bots(memory: int, bots: int) -> None:
     assert machine.bots_that_fit(memory) == bots
@@ -33,6 +43,12 @@ def test_a_container_has_what_it_is_limited_to(tmp_path: Path) -> None:
     assert machine.memory_bytes(file) == 1048576000
     file.write_text(f"{2**62}\n")
     assert machine.memory_bytes(file) < 2**62
+
+
+def test_the_bus_has_a_connection_for_each_bot() -> None:
+    policy = Path(__file__).parents[2] / "packaging" / "dbus" / "org.ravesvc.Rave1.conf"
+    limit = checks.bus_limit([policy.read_text()])
+    assert checks.bus(limit, machine.MAX_BOTS_ON_BUS).state is State.HELD
 
 
 def test_the_bots_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,14 @@ def test_one_user_takes_no_more_than_a_share() -> None:
     assert "stop" not in actions(plan(listed, {}, {"c": ACTIVE}, None)).values()
 
 
+def test_of_trusted_users_there_may_be_any_number() -> None:
+    listed = made_by(7, "a", "b", "c") | made_by(8, "d", "e")
+    decisions = plan(listed, {}, {}, None, per_user=1, trusted={7})
+    assert actions(decisions) == dict.fromkeys("abcd", "start") | {"e": "skip"}
+    assert enough(listed.values(), {}, set(), set(), 4, 1, {7})
+    assert not enough(listed.values(), {}, set(), set(), 5, 1, {7})
+
+
 def test_meshes_of_one_user_do_not_fill_the_beginning_of_a_list() -> None:
     flood, other = made_by(7, "a", "b", "c"), made_by(8, "d")
     assert not enough(flood.values(), {}, set(), set(), 2, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
@@ -135,6 +136,24 @@ def test_at_most_so_many_processes_invited_meshes_first(site: Site) -> None:
     site.sh(f"ravectl stop {invited[0]}")
     eventually(lambda: len(site.control.connections()) == 2 and invited[0] not in site.control.connections(), "taken")
     assert most_at_once(site) == 2
+
+
+def test_so_many_meshes_of_one_user_get_a_bot_and_any_number_of_an_admin(site: Site) -> None:
+    site.set_options(max_meshes_per_user=2)
+    meshes = site.control.create(4)
+    site.control.invite(meshes)
+    site.sh("systemctl start rave-orchestrator")
+    eventually(lambda: len(site.control.connections()) == 2, "two are connected", 40)
+    site.wait_rounds(2)
+    left_out = set(meshes) - set(site.control.connections())
+    assert len(left_out) == 2
+    for mesh in left_out:
+        reason = site.mesh(mesh, "Reason")
+        assert re.fullmatch(r"max_meshes_per_user \(2\) is reached by user \d+, who has made it", reason)
+        assert reason in site.sh(f"ravectl explain {mesh}")
+    (user,) = re.findall(r"user (\d+)", reason)
+    site.sh(f"ravectl admin add {user}")
+    site.control.wait(connected=meshes)
 
 
 def most_at_once(site: Site) -> int:

@@ -227,6 +227,48 @@ def test_the_bus_drops_what_strangers_ask(site: Site, user: str) -> None:
     assert "group" in site.sh("ravectl status", user=user, check=False)
 
 
+# Runs in the machine: asks once on each of 36 connections, prints how often it was refused, and stays.
+_ASKS_AND_STAYS = """
+import asyncio
+from ravesvc import names
+from ravesvc.bus import Bus
+from ravesvc.errors import Code, RaveError
+
+async def refused(bus):
+    try:
+        await bus.call(names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE, "ListMeshes")
+    except RaveError as e:
+        return e.code is Code.ACCESS_DENIED
+    return False
+
+async def main():
+    buses = [await Bus.connect() for _ in range(36)]
+    print(sum([await refused(bus) for bus in buses]), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_strangers_reach_the_bus_and_not_the_service(site: Site) -> None:
+    """The service is stopped meanwhile: it could refuse nothing."""
+    (mesh,) = site.run_fleet(1)
+    site.sh("systemctl kill -s STOP --kill-whom=main rave-orchestrator")
+    try:
+        strangers = site.machine.spawn(["python3", "-I", "-c", _ASKS_AND_STAYS], user="nobody")
+        assert strangers.stdout
+        refused = strangers.stdout.readline()
+    finally:
+        site.sh("systemctl kill -s CONT --kill-whom=main rave-orchestrator")
+    with strangers:
+        try:
+            assert refused == "36\n"
+            assert mesh in site.call("ListMeshes")
+            assert site.answers(mesh)
+        finally:
+            os.killpg(strangers.pid, signal.SIGKILL)
+
+
 def test_who_may_read_may_not_operate(site: Site) -> None:
     (mesh,) = site.run_fleet(1)
     watcher = site.watcher()

@@ -58,8 +58,10 @@ def lines(sections: Mapping[str, Sequence[Finding]]) -> list[str]:
 
 def summary(findings: Sequence[Finding]) -> str:
     """How many findings there are of each state, and what keeps all bots from running."""
+    from ravesvc.doctor.finding import State
+
     states = Counter(finding.state for finding in findings)
-    counts = ", ".join(f"{number} {state}" for state, number in states.items())
+    counts = ", ".join(f"{states[state]} {state}" for state in State if states[state])
     fatal = [finding.name for finding in findings if finding.fatal]
     return f"{counts}." + (f" No bot can run until this holds: {', '.join(fatal)}." if fatal else "")
 

@@ -12,6 +12,8 @@ from ravesvc.words import count
 
 # dbus-daemon(1) has this in the configuration of the system bus, for each user.
 STOCK_BUS_LIMIT = 256
+# Of a limit, which has 32 bits.
+_MAX_DIGITS = 10
 # Connections of the bots' user that are no bots: one that is starting anew while its old connection ends.
 SPARE_CONNECTIONS = 8
 # The first version of Landlock that keeps signals in the sandbox (Linux 6.12), and the first with TCP rules (6.7).
@@ -93,7 +95,7 @@ def bus_limit(documents: Iterable[str]) -> int:
             continue
         for element in root.iter("limit"):
             text = (element.text or "").strip()
-            if element.get("name") == "max_connections_per_user" and text.isdecimal():
+            if element.get("name") == "max_connections_per_user" and text.isdecimal() and len(text) <= _MAX_DIGITS:
                 limit = int(text)
     return limit
 

@@ -46,13 +46,14 @@ def examine(file: str) -> list[Finding]:
     found: list[Finding] = []
     if settings is None:
         why = str(problems[0]) if len(problems) == 1 else f"{len(problems)} mistakes"
-        hint = f"ravectl config check {file} names each; time, DNS and network are checked when there are none"
+        hint = (
+            f"ravectl config check {file} names each; time, network, bus and memory are checked when there are none"
+        )
         found.append(not_held("rave.yaml", why, hint, fatal=True))
     else:
         found += asyncio.run(_network(settings))
-    max_processes = settings.max_processes if settings else None
-    found.append(checks.bus(checks.bus_limit(_bus_files(Path("/"))), max_processes))
-    found.append(checks.memory(memory_bytes(), max_processes))
+        found.append(checks.bus(checks.bus_limit(_bus_files(Path("/"))), settings.max_processes))
+        found.append(checks.memory(memory_bytes(), settings.max_processes))
     found.append(checks.controllers(_controllers()))
     found.append(checks.landlock(landlock()))
     return found

@@ -68,7 +68,10 @@ def test_the_bus_takes_what_its_last_file_says() -> None:
     local = ours.replace("2047", " 300 ")
     assert checks.bus_limit([]) == checks.STOCK_BUS_LIMIT
     assert checks.bus_limit([ours, other]) == 2047
-    assert checks.bus_limit([ours, local, "<busconfig", ours.replace("2047", "many")]) == 300
+    assert (
+        checks.bus_limit([ours, local, "<busconfig", ours.replace("2047", "many"), ours.replace("2047", "9" * 700)])
+        == 300
+    )
 
 
 def test_bus_and_memory_for_as_many_bots_as_are_allowed() -> None:
@@ -123,7 +126,7 @@ def test_findings_stand_under_their_sections_and_a_hint_once() -> None:
         "",
         "1 held, 1 not held, 1 unknown. No bot can run until this holds: DNS.",
     ]
-    assert doctor.summary([held("clock", "right")]) == "1 held."
+    assert doctor.summary([unknown("kill", "away"), held("clock", "right")]) == "1 held, 1 unknown."
 
 
 def configured(tmp_path: Path, api: str, authority: Authority) -> str:
@@ -195,9 +198,11 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert first.startswith(f"  not held  rave.yaml    {file}:1: limit")
     assert "ravectl config check" in hint
     assert main(["doctor", "--json"]) == Level.CRITICAL
+    # What max_processes says is not known.
     told = json.loads(capsys.readouterr().out)
     assert told["level"] == "CRITICAL"
     assert told["findings"][0]["state"] == "not held"
+    assert not {"bus", "memory"} & {each["name"] for each in told["findings"]}
     assert set(told["findings"][0]) == {"name", "state", "why", "hint", "fatal"}
 
 

@@ -13,6 +13,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ravesvc import names
@@ -220,10 +221,10 @@ class Workers:
 
     def _accepts(self, signal: Header, size: int) -> bool:
         """Whether a signal is one of a worker, and its sender may say more. Nothing of its body is decoded before."""
-        mesh = names.mesh_of_worker_path(signal.path)
-        if mesh is None or signal.sender in self._forgers or size > _MAX_SIGNAL:
+        if size > _MAX_SIGNAL or _SIGNATURES.get(signal.member) != signal.signature:
             return False
-        if _SIGNATURES.get(signal.member) != signal.signature:
+        mesh = _mesh_of(signal.path)
+        if mesh is None or signal.sender in self._forgers:
             return False
         if self._senders.get(mesh) == signal.sender:
             return self._may_say(mesh, size)
@@ -240,7 +241,7 @@ class Workers:
 
     def _signalled(self, signal: Signal) -> None:
         """A signal that has been accepted."""
-        mesh = names.mesh_of_worker_path(signal.path) or ""
+        mesh = _mesh_of(signal.path) or ""
         sender = signal.sender
         if self._senders.get(mesh) == sender:
             self._heard(mesh, signal.member, signal.body)
@@ -362,6 +363,12 @@ class Workers:
             finally:
                 os.close(descriptor)
         return str(unit)
+
+
+# A bot may send ten thousand signals in a second, all from its path.
+@lru_cache(maxsize=256)
+def _mesh_of(path: str) -> str | None:
+    return names.mesh_of_worker_path(path)
 
 
 def _succeeded(task: asyncio.Task[bool]) -> bool:

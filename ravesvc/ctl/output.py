@@ -65,9 +65,10 @@ def report(text: str) -> None:
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as need be, the last as long as it is."""
-    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    for row in (titles, *rows):
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    # Before widths are computed: they are those of what is shown.
+    shown = [[printable(cell, _LONGEST) for cell in cells] for cells in rows]
+    for cells in columns.fit(titles, shown, 0, flexible=()):
+        say(columns.join(cells))
 
 
 def ask(question: str) -> str:

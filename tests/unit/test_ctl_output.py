@@ -176,6 +176,11 @@ def test_a_line_that_is_drawn_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert is_plain(capsys.readouterr().out.removeprefix("\r"))
 
 
+def test_columns_stand_below_each_other_whatever_is_in_them(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(("A", "B"), [("映画", "1"), ("e\u0301\x1b", "2"), ("abcdef", "3")])
+    assert capsys.readouterr().out.splitlines() == ["A       B", "映画    1", "e\u0301?      2", "abcdef  3"]
+
+
 def test_colours_come_after_the_filter(capsys: pytest.CaptureFixture[str]) -> None:
     output.row([EVIL, "x"], {1: "31"})
     sys.stdout.flush()

@@ -523,10 +523,10 @@ class Fleet:
             # words of a process may be quicker than the news of its id, and hold.)
             self.workers.forget(mesh)
             record.worker = WorkerState(last_error=record.worker.last_error)
-        if unit.main_pid and unit.forged_status and not record.worker.taken_over:
+        if unit.main_pid and unit.suspect and not record.worker.taken_over:
             record.worker.taken_over = True
-            text = "The bot of mesh %s has a status that none of ours sends: it was taken over, and is killed"
-            log.warning(text, mesh, extra=about(mesh, Event.TAKEN_OVER))
+            text = "The bot of mesh %s %s: it was taken over, and is killed"
+            log.warning(text, mesh, unit.suspect, extra=about(mesh, Event.TAKEN_OVER))
             self._spawn(self._kill(mesh))
         if unit.restarting and not old.restarting:
             self._lessons.crashed(mesh, how_ended(unit) or "they end by themselves")

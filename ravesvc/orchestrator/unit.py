@@ -41,8 +41,8 @@ class UnitState:
     main_pid: int = 0
     n_restarts: int = 0
     job: str = NO_JOB
-    # Its status (STATUS=) is none that a bot of ours sends.
-    forged_status: bool = False
+    # What it tells systemd that no bot of ours does, in words.
+    suspect: str = ""
 
     @property
     def running(self) -> bool:

@@ -14,6 +14,7 @@ from ravesvc.bus import Bus, Signal
 from ravesvc.errors import Code, RaveError
 from ravesvc.notify import sendable
 from ravesvc.orchestrator.unit import NO_JOB, UnitState
+from ravesvc.tokenbucket import Rate, TokenBucket
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,12 @@ _DRAIN = 5.0
 _NOTING = 15.0
 _MOMENT = 0.05
 
+# Changes of a unit, two for each message of its process; a start has 15. A process that tells systemd something all
+# the time has us read more than we can, and the bus refuses who calls us then.
+_CHANGES = Rate(200, 10.0)
+_FORGED = "has a status that none of ours sends"
+_NOISY = "tells systemd more than any of ours"
+
 # Results of jobs that ended before anybody asked for them.
 _JOBS_KEPT = 256
 
@@ -59,6 +66,7 @@ class UnitWatch:
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._signals: Counter[str] = Counter()  # how many have told of a mesh's unit
+        self._noise: dict[str, TokenBucket] = {}  # how many more a unit may cause, by mesh
         self._target_moved = -_DRAIN
         self._reloading_now = False
         self._relist_due = False
@@ -225,14 +233,23 @@ class UnitWatch:
         mesh = names.mesh_of_unit(names.unescape(signal.path.removeprefix(_UNIT_PREFIX)))
         if mesh:
             self._signals[mesh] += 1
-            self._merge(mesh, signal.body[1])
+            values = signal.body[1]
+            self._merge(mesh, values, noisy=self._too_noisy(mesh, values))
 
-    def _merge(self, mesh: str, values: dict[str, Any]) -> None:
+    def _too_noisy(self, mesh: str, values: dict[str, Any]) -> bool:
+        """Whether the unit of a mesh changes more often than it could, were its process a bot of ours."""
+        now = asyncio.get_running_loop().time()
+        if mesh not in self._noise or values.get("MainPID", self.state(mesh).main_pid) != self.state(mesh).main_pid:
+            self._noise[mesh] = TokenBucket(_CHANGES, now)
+        return self._noise[mesh].take(now) > 0
+
+    def _merge(self, mesh: str, values: dict[str, Any], *, noisy: bool = False) -> None:
         fields = {field: values[name] for name, field in _FIELDS.items() if name in values}
         if "job" in fields:
             _, fields["job"] = fields["job"]
-        if "StatusText" in values:
-            fields["forged_status"] = not sendable(values["StatusText"])
+        if noisy or "StatusText" in values:
+            forged = not sendable(values.get("StatusText", ""))
+            fields["suspect"] = _FORGED if forged else _NOISY if noisy else ""
         self._store(mesh, dataclasses.replace(self.state(mesh), **fields))
 
     def _store(self, mesh: str, state: UnitState) -> None:
@@ -262,6 +279,7 @@ class UnitWatch:
         mesh = names.mesh_of_unit(signal.body[0])
         # A reload drops all units and loads them again; nothing has happened to them.
         if mesh and not self._reloading_now:
+            self._noise.pop(mesh, None)
             self._signals[mesh] += 1
             self._store(mesh, UnitState())
 

@@ -142,6 +142,42 @@ def test_a_bot_with_a_status_that_none_of_ours_sends_is_killed(site: Site, figur
     site.break_program(forging, "")
 
 
+# Taken over: it tells systemd something all the time, of which the service hears. (As quickly as it can would have
+# systemd itself answer nobody any more, not even who wants it killed.)
+_NOISY = """
+import os, socket, time
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+    manager.connect(os.environ["NOTIFY_SOCKET"])
+    manager.send(b"READY=1")
+    for number in range(10**9):
+        manager.send(b"STATUS=%d " % number + b"x" * 580)
+        time.sleep(0.005)
+"""
+
+
+def test_a_bot_that_tells_systemd_something_all_the_time_is_killed(site: Site, figure: Figure) -> None:
+    site.set_options(process_restart_delay="100ms")
+    noisy, other = site.run_fleet(2)
+    pid = site.unit(other, "MainPID")
+    site.break_program(noisy, _NOISY)
+    begun = time.monotonic()
+    site.sh(f"systemctl kill -s KILL {names.mesh_unit(noisy)}")
+    waits = []
+    while site.unit(noisy, "ActiveState") != "failed" and site.mesh(noisy, "State") != "blocked":
+        asked = time.monotonic()
+        site.sh("ravectl status >/dev/null")
+        waits.append(time.monotonic() - asked)
+        assert time.monotonic() - begun < 60, "it is blocked"
+    site.wait_state([noisy], "blocked")
+    figure(
+        f"a bot that floods systemd was killed until it was blocked, {time.monotonic() - begun:.1f} s in all;"
+        f" root waited {max(waits):.1f} s at most for ravectl status"
+    )
+    assert entries(site, f"-u rave-orchestrator RAVE_EVENT=taken-over RAVE_MESH={noisy}")
+    assert site.unit(other, "MainPID") == pid
+    site.break_program(noisy, "")
+
+
 def test_a_bot_drowns_nobody_in_the_journal(site: Site, figure: Figure) -> None:
     flooding, _ = site.run_fleet(2)
     site.sh("for n in $(seq 100); do echo foreign $n; done | systemd-cat -t foreign; journalctl --sync")

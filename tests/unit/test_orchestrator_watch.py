@@ -133,6 +133,28 @@ def test_a_failure_is_told_only_with_its_exit_status(run: Run, bus_address: str)
     run(body())
 
 
+def test_a_process_that_tells_systemd_something_all_the_time_is_suspect(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with watching(bus_address) as here:
+            here.systemd.load(MESH, **RUNNING)
+            here.systemd.load(OTHER, **RUNNING)
+            await here.watch.start()
+            for number in range(150):
+                here.systemd.change(MESH, StatusText=f"{number}")
+            await here.settle()
+            assert here.watch.state(MESH).suspect == "", "as many at once are no fault"
+            for number in range(150):
+                here.systemd.change(MESH, StatusText=f"again {number}")
+            await here.settle()
+            assert here.watch.state(MESH).suspect == "tells systemd more than any of ours"
+            assert here.watch.state(OTHER).suspect == ""
+            here.systemd.change(MESH, MainPID=102, StatusText="")
+            await here.settle()
+            assert here.watch.state(MESH).suspect == "", "another process begins anew"
+
+    run(body())
+
+
 def test_other_units_and_odd_names_do_not_matter(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with watching(bus_address) as here:

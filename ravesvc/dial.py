@@ -77,12 +77,14 @@ async def dial(
     return await _race(addresses, attempt, discard)
 
 
-def require_port(host: str, port: int, ports: Collection[int]) -> None:
+def require_port(host: str, port: int, proxy: Proxy | None, ports: Collection[int]) -> None:
     """Raises `RaveError` (Network) if a bot may not connect to that port: `ports` are those that it may connect to.
 
-    The kernel would refuse it as well (`mesh/confinement.py`), but without a word on what to do.
+    The kernel would refuse it as well (`mesh/confinement.py`), but without a word on what to do. Through the proxy
+    every port can be reached: what the kernel sees is a connection to the proxy.
     """
-    if port not in ports:
+    direct = proxy is None or proxies.bypasses(proxy, host, port)
+    if direct and port not in ports:
         allowed = ", ".join(map(str, sorted(ports)))
         what = f"port {allowed}" if len(ports) == 1 else f"the ports {allowed}"
         message = f"can't connect to {host}:{port}: bots connect to {what} alone"

@@ -61,7 +61,7 @@ class Uploads:
 
     async def send(self, where: Place, picture: Picture) -> None:
         """Send it, once. Raises `RaveError`: Forbidden, TooLarge, Refused, ServerError, and as `Transport.send`."""
-        dial.require_port(where.host, where.port, self._ports)
+        dial.require_port(where.host, where.port, self._proxy, self._ports)
         context = tls.context(self._tls, where.host)
         check = self._check(where)
         transport = Transport(where.host, where.port, context, TIMEOUT, self._proxy, check)

@@ -331,7 +331,7 @@ class Worker:
         if not mesh.server:
             raise RaveError(Code.BAD_DATA, "Rave names no server for the mesh")
         server = address.parse(mesh.server)
-        dial.require_port(server.host, server.port, self._settings.connect_ports)
+        dial.require_port(server.host, server.port, self._settings.proxy, self._settings.connect_ports)
         self._facts.title, self._facts.server = mesh.title, server.host
         self._link.tell(f"Connecting to {server}")
         return Room(

@@ -215,8 +215,11 @@ def test_behind_a_proxy_the_proxy_decides_what_can_be_reached(site: Site) -> Non
     site.api_host = "api.example"
     with proxying() as proxy:
         site.proxy = Proxy(host="127.0.0.1", port=proxy.port)
+        everywhere, site.ports = site.ports, (proxy.port,)
         assert site.send().url == SEEN
         site.proxy = Proxy(host="127.0.0.1", port=proxy.port, bypass=("localhost",))
+        assert site.fails().code is Code.NETWORK
+        site.ports = everywhere
         assert site.fails().code is Code.BAD_DATA
 
 

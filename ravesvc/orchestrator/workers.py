@@ -31,7 +31,7 @@ _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 
 # A child says a handful of things before it is verified; a forger may say anything.
-_MOST_WAITING = 32
+_MOST_WAITING = 8
 _MOST_FORGERS = 256
 
 # The signals of a worker. Anything else that it sends is dropped by its header.

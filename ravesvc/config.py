@@ -7,6 +7,7 @@ nodes know their line. The one importer of yaml.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -98,6 +99,7 @@ class Config:
     tls: Tls
     proxy: Proxy | None = None
     connect_ports: tuple[int, ...]
+    allow_addresses: tuple[str, ...]
     mesh_mode: str
     discovery_interval: float
     limit: int
@@ -298,6 +300,7 @@ def _config(top: _Section, places: Places) -> Config:
         ),
         proxy=top.proxy("proxy", top.texts("no_proxy", ())),
         connect_ports=top.ports("connect_ports", (HTTPS_PORT,)),
+        allow_addresses=top.networks("allow_addresses"),
         mesh_mode=top.choice("mesh_mode", "invited", MESH_MODES),
         discovery_interval=top.duration("discovery_interval", 60.0, least=1),
         limit=top.integer("limit", 20, least=1, most=100),
@@ -491,6 +494,15 @@ class _Section:
             )
             return default
         return tuple(sorted({int(port) for port in chosen}))
+
+    def networks(self, key: str) -> tuple[str, ...]:
+        """A list of IP addresses and networks, or a single one; each once, as `address/prefix`."""
+        try:
+            return tuple(dict.fromkeys(str(ipaddress.ip_network(text, strict=False)) for text in self.texts(key, ())))
+        except ValueError:
+            hint = f"write it as {key}: [10.1.0.0/16]"
+            self._problem(self._nodes[key][1], self._path(key), "must be a list of addresses and networks", hint=hint)
+            return ()
 
     def user_ids(self, key: str) -> tuple[int, ...]:
         """A list of user ids, or a single one; each once, in order."""

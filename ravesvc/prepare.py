@@ -2,6 +2,8 @@
 
 It checks the configuration, leaves the children's settings and session under /run/rave (OpenFile= of
 rave-mesh@.service hands them over), and writes the drop-ins with what systemd carries out for us. Nothing else.
+
+`python3 -m ravesvc.prepare name-servers`, by rave-name-servers.service, does that for the name servers alone.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ravesvc import config, names, places
+from ravesvc import addresses, config, names, places
 from ravesvc.check import check
 from ravesvc.config import Config
 from ravesvc.errors import Code, RaveError
@@ -24,6 +26,9 @@ SYSTEMCTL = "/usr/bin/systemctl"
 DROP_IN = Path("/run/systemd/system/rave-mesh@.service.d/50-rave-yaml.conf")
 STOP_DROP_IN = Path("/run/systemd/system/rave-meshes-stop.service.d/50-rave-yaml.conf")
 SERVICE_DROP_IN = Path("/run/systemd/system/rave-orchestrator.service.d/50-rave-yaml.conf")
+SLICE = "rave-mesh.slice"
+RESOLV_CONF = Path("/etc/resolv.conf")
+_MAX_RESOLV_CONF = 64 << 10  # characters
 
 
 def drop_in(settings: Config) -> str:
@@ -106,6 +111,48 @@ def _prepare(settings: Config) -> None:
     ]
     if any(changed):
         _reload()
+    limit_addresses(settings)
+
+
+def follow_name_servers() -> int:
+    """Let bots reach the name servers that there are now; to be run when resolv.conf has changed."""
+    # What the other files and places are like, which `check` would look at, is none of its business.
+    settings, problems = config.examine(names.CONFIG_FILE)
+    if settings is None or problems:
+        # What rave.yaml allowed before its last edit goes on to hold.
+        _set_slice([f"IPAddressAllow={address}" for address in addresses.name_servers(_resolv_conf())])
+        return 0
+    known = None
+    # Until there is nothing new: what changes while this runs does not start it again.
+    while known != (known := _resolv_conf()):
+        limit_addresses(config.with_environment(settings, os.environ))
+    return 0
+
+
+def limit_addresses(settings: Config) -> None:
+    """Keep bots, those that run as well, from what is near, but for what they need.
+
+    By set-property, because a bot that runs takes nothing over from a drop-in by a daemon-reload. An assignment of
+    nothing takes back what was assigned before.
+    """
+    allowed = [*addresses.name_servers(_resolv_conf()), *addresses.allowed(settings)]
+    deny = [f"IPAddressDeny={network}" for network in ("", *addresses.denied(settings))]
+    _set_slice([*deny, *(f"IPAddressAllow={address}" for address in ("", *allowed))])
+
+
+def _set_slice(assignments: list[str]) -> None:
+    command = [SYSTEMCTL, "set-property", "--runtime", SLICE, *assignments]
+    if subprocess.run(command, check=False).returncode:  # noqa: S603 - addresses that were parsed
+        _say(f"systemd did not take IPAddressDeny= of {SLICE}: bots reach what is near them")
+
+
+def _resolv_conf() -> str:
+    """The text of resolv.conf, empty if there is none: both mean the same to the resolver."""
+    try:
+        with RESOLV_CONF.open(encoding="utf-8", errors="replace") as file:
+            return file.read(_MAX_RESOLV_CONF)
+    except OSError:
+        return ""
 
 
 def _reload() -> None:
@@ -155,4 +202,4 @@ def _write(path: Path, text: str, mode: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(follow_name_servers() if sys.argv[1:] == ["name-servers"] else main())

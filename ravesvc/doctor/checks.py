@@ -137,6 +137,17 @@ def controllers(present: Collection[str] | None) -> Finding:
     return held(name, "MemoryMax= and TasksMax= are carried out")
 
 
+def bpf(*, works: bool | None) -> Finding:
+    """Whether systemd can keep bots from addresses (IPAddressDeny=): None if that could not be tried."""
+    name = "BPF"
+    if works is None:
+        return unknown(name, "only root can try it", "sudo ravectl doctor")
+    if not works:
+        hint = "in a container, have the host allow the system call bpf; until then bots reach what is near them"
+        return not_held(name, "the kernel has none, or does not allow it", hint)
+    return held(name, "IPAddressDeny= is carried out")
+
+
 def landlock(version: int | None) -> Finding:
     """Whether the kernel has what a bot locks itself in with: the version of its Landlock, None without any."""
     name = "Landlock"

@@ -245,6 +245,13 @@ def _other_protocol(_sibling: int) -> str:
     return "it can connect to any port by Multipath TCP"
 
 
+def _near_address(_sibling: int) -> str:
+    with socket.socket(type=socket.SOCK_DGRAM) as made:
+        # Nobody need listen there either.
+        made.sendto(b"", ("127.8.8.8", _DISCARD[1]))
+    return "it can reach what listens on this machine and near it"
+
+
 def _other_family(_sibling: int) -> str:
     socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
     return "it can talk to the kernel by netlink"
@@ -284,6 +291,7 @@ PROBES: dict[str, Probe] = {
     "other ports": _other_port,
     "TCP Fast Open": _fast_open,
     "Multipath TCP": _other_protocol,
+    "near addresses": _near_address,
     "netlink": _other_family,
     "open files": _many_descriptors,
 }

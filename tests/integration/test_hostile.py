@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from ravesvc import names
-from tests.integration.conftest import Figure, Site
+from tests.integration.conftest import Figure, Site, eventually
 from tests.integration.test_admins import says
 from tests.integration.test_own_commands import drop, refresh
 
@@ -44,3 +44,33 @@ def test_a_bot_that_was_taken_over_reaches_no_sibling_and_opens_no_door(
     assert says(site, first, "ann", "?ping") == "Pong!", "and it works"
     assert (site.pids(taken_over), site.control.connections()) == (pids, connections)
     figure("a bot that was taken over reached no sibling and opened no door")
+
+
+@pytest.fixture
+def resolv_conf(site: Site) -> Iterator[Callable[[str], None]]:
+    """Writes that file anew, as a network manager does."""
+    site.sh("cp -a /etc/resolv.conf /run/resolv.conf.before 2>/dev/null || :")
+
+    def write(text: str) -> None:
+        site.sh(f"echo '{text}' > /etc/resolv.conf.new && mv /etc/resolv.conf.new /etc/resolv.conf")
+
+    yield write
+    site.sh("mv /run/resolv.conf.before /etc/resolv.conf 2>/dev/null || rm /etc/resolv.conf")
+
+
+def test_bots_that_run_reach_a_name_server_that_is_new_and_none_that_was(
+    site: Site, taken_over: list[str], resolv_conf: Callable[[str], None]
+) -> None:
+    first, sibling, _ = taken_over
+    pids, connections = site.pids(taken_over), site.control.connections()
+
+    def near() -> bool:
+        return "near addresses" in json.loads(says(site, first, "ann", f"?attack {pids[sibling]}"))
+
+    assert not near()
+    # It is where the attack tries to get to.
+    resolv_conf("nameserver 127.8.8.8")
+    eventually(near, "what is a name server now is reached")
+    resolv_conf("nameserver 127.0.0.53")
+    eventually(lambda: not near(), "what is none any more is not")
+    assert (site.pids(taken_over), site.control.connections()) == (pids, connections)

@@ -28,6 +28,7 @@ DEFAULTS = Config(
     ),
     tls=Tls(),
     connect_ports=(443,),
+    allow_addresses=(),
     mesh_mode="invited",
     discovery_interval=60.0,
     limit=20,
@@ -124,6 +125,7 @@ tls: {ca_file: /ca.pem, insecure_hosts: [h.test, i.test]}
 proxy: "http://bot:p%40ss@proxy.lan:3128"
 no_proxy: [h.test, 10.0.0.0/8]
 connect_ports: [8443, 443, 8443]
+allow_addresses: [10.1.2.0/16, "fd00::5", 10.1.0.0/16]
 mesh_mode: all
 discovery_interval: 1h 30min
 limit: 100
@@ -174,6 +176,7 @@ debug: yes
         tls=Tls(ca_file="/ca.pem", insecure_hosts=("h.test", "i.test")),
         proxy=Proxy(host="proxy.lan", port=3128, user="bot", password="p@ss", bypass=("h.test", "10.0.0.0/8")),
         connect_ports=(443, 8443),
+        allow_addresses=("10.1.0.0/16", "fd00::5/128"),
         mesh_mode="all",
         discovery_interval=5400.0,
         limit=100,
@@ -400,6 +403,11 @@ def test_the_modes_are_those_of_the_api() -> None:
         ("tls:\n  ca_file: ca.pem", "f.yaml:2: tls.ca_file must be an absolute path"),
         ("lang: |\n  en\n", "f.yaml:1: lang must be a text on one line, without control characters"),
         ("servers: {api: 'http://a.test'}", "f.yaml:1: servers.api must be a URL such as https://host/path"),
+        (
+            "allow_addresses: [rave.lan]",
+            "f.yaml:1: allow_addresses must be a list of addresses and networks"
+            " (write it as allow_addresses: [10.1.0.0/16])",
+        ),
         (
             "connect_ports: [443, 65536]",
             "f.yaml:1: connect_ports must be a list of ports (write it as connect_ports: [443])",

@@ -96,6 +96,11 @@ def test_what_the_kernel_lacks() -> None:
     assert checks.landlock(None).state is State.NOT_HELD
 
 
+def test_bpf() -> None:
+    states = [checks.bpf(works=works).state for works in (True, False, None)]
+    assert states == [State.HELD, State.NOT_HELD, State.UNKNOWN]
+
+
 GOOD, BAD, OPEN = held("a", "b"), not_held("a", "b", "c"), unknown("a", "b")
 FATAL = not_held("a", "b", "c", fatal=True)
 

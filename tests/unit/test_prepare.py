@@ -33,6 +33,7 @@ class Machine:
         self.authorities = root / "run/rave/authorities.pem"
         self.drop_in = root / "run/system/rave-mesh@.service.d/50-rave-yaml.conf"
         self.service_drop_in = root / "run/system/rave-orchestrator.service.d/50-rave-yaml.conf"
+        self.resolv_conf = root / "etc/resolv.conf"
         self.credentials = root / "lib/credentials.json"
         self.database = root / "etc/database.json"
         self.systemctl = root / "systemctl"
@@ -62,6 +63,11 @@ class Machine:
     def diary(self) -> list[str]:
         return self._diary.read_text().splitlines() if self._diary.exists() else []
 
+    @property
+    def reloads(self) -> list[str]:
+        """All but what is said of addresses, which is said at each run."""
+        return [line for line in self.diary if not line.startswith("set-property ")]
+
 
 @pytest.fixture(autouse=True)
 def _umask() -> Iterator[None]:
@@ -82,6 +88,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(prepare, "DROP_IN", made.drop_in)
     monkeypatch.setattr(prepare, "SERVICE_DROP_IN", made.service_drop_in)
     monkeypatch.setattr(prepare, "STOP_DROP_IN", tmp_path / "stop.d" / "50-rave-yaml.conf")
+    monkeypatch.setattr(prepare, "RESOLV_CONF", made.resolv_conf)
     # Temporary directories are in /tmp, which the service does not see.
     monkeypatch.setattr(places, "HIDDEN", {Path("/home"): ""})
     monkeypatch.setattr(prepare, "SYSTEMCTL", str(made.systemctl))
@@ -173,7 +180,7 @@ def test_authorities_that_can_not_be_used_are_told_as_ravectl_tells_it(
 def test_systemd_gets_the_drop_in_that_everybody_may_read(machine: Machine) -> None:
     machine.configure("process_restart_delay: 4s\nmax_process_restarts: 2\nshutdown_timeout: 1.5s\nwatchdog: 1min\n")
     assert prepare.main() == 0
-    assert machine.diary == ["daemon-reload"]
+    assert machine.reloads == ["daemon-reload"]
     assert mode(machine.drop_in) == 0o644
     assert mode(machine.drop_in.parent) == 0o755
     text = machine.drop_in.read_text()
@@ -200,12 +207,12 @@ def test_the_sandbox_opens_for_places_outside_of_the_state_directory(machine: Ma
     assert str(machine.config) in header
     quoted = str(tmp_path) + '/disk \\"one\\" 100%% \\\\'
     assert lines == ["[Service]", f'ReadWritePaths="-{quoted}"', f'ReadWritePaths="-{tmp_path}/lib"']
-    assert machine.diary == ["daemon-reload"]
+    assert machine.reloads == ["daemon-reload"]
     # Back again.
     machine.config.write_text("credentials_path: /var/lib/rave/credentials.json\n")
     assert prepare.main() == 0
     assert not machine.service_drop_in.exists()
-    assert machine.diary == ["daemon-reload"] * 2
+    assert machine.reloads == ["daemon-reload"] * 2
 
 
 def test_a_place_that_the_service_can_not_use_keeps_it_from_starting(
@@ -234,7 +241,7 @@ def test_a_second_run_touches_nothing(machine: Machine) -> None:
     before = [file.stat() for file in files]
     assert prepare.main() == 0
     assert [file.stat().st_ino for file in files] == [status.st_ino for status in before]
-    assert machine.diary == ["daemon-reload"]
+    assert machine.reloads == ["daemon-reload"]
 
 
 def test_a_change_is_written_and_reloaded(machine: Machine) -> None:
@@ -242,7 +249,7 @@ def test_a_change_is_written_and_reloaded(machine: Machine) -> None:
     machine.configure("watchdog: 7s\n")
     assert prepare.main() == 0
     assert "WatchdogSec=7000ms" in machine.drop_in.read_text()
-    assert machine.diary == ["daemon-reload"] * 2
+    assert machine.reloads == ["daemon-reload"] * 2
 
 
 def test_a_file_of_ours_that_was_spoilt_is_written_anew(machine: Machine) -> None:
@@ -351,13 +358,28 @@ def test_the_database_is_no_business_of_the_children(machine: Machine) -> None:
         assert "hush-password" not in file.read_text()
 
 
+def test_bots_reach_nothing_near_but_name_servers_and_what_rave_yaml_names(machine: Machine) -> None:
+    machine.configure("allow_addresses: 10.1.0.0/16\n")
+    machine.resolv_conf.write_text("nameserver 127.0.0.53\n")
+    assert prepare.main() == 0
+    set_property = machine.diary[-1]
+    assert set_property.startswith("set-property --runtime rave-mesh.slice IPAddressDeny= IPAddressDeny=127.0.0.0/8 ")
+    assert set_property.endswith(" IPAddressAllow= IPAddressAllow=127.0.0.53 IPAddressAllow=10.1.0.0/16")
+    machine.resolv_conf.write_text("nameserver fe80::1%eth0\n")
+    assert prepare.follow_name_servers() == 0
+    assert machine.diary[-1].endswith(" IPAddressAllow= IPAddressAllow=fe80::1 IPAddressAllow=10.1.0.0/16")
+    machine.config.write_text("nonsense")
+    assert prepare.follow_name_servers() == 0
+    assert machine.diary[-1] == "set-property --runtime rave-mesh.slice IPAddressAllow=fe80::1"
+
+
 def test_a_failed_reload_is_an_error_and_tried_again(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
     machine.let_systemctl_end_with(1)
     assert prepare.main() == 78
     assert f"systemd did not read {machine.drop_in}" in capfd.readouterr().err
     machine.let_systemctl_end_with(0)
     assert prepare.main() == 0
-    assert machine.diary == ["daemon-reload"] * 2
+    assert machine.reloads == ["daemon-reload"] * 2
     assert machine.drop_in.exists()
 
 

@@ -230,8 +230,8 @@ def run_root() -> Root:
             (f"{_UNIT_DIRECTORY}/console-getty.service", "/dev/null"),
         ),
         start=(
-            # Bots confine themselves by these, as on a real machine.
-            "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
+            # Bots confine themselves by the former, and systemd confines them by the last, as on a real machine.
+            "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self bpf",
             "--boot", "--notify-ready=yes", "--setenv=TERM=dumb", "systemd.show_status=yes",
             # That of systemd 262 fails where the kernel has none.
             "systemd.mask=dev-hugepages.mount",

@@ -362,7 +362,7 @@ def test_with_the_real_parent(
     async def root(*_: Any) -> int:
         return 0
 
-    monkeypatch.setattr(program.Authority, "_user", root)
+    monkeypatch.setattr(program.Callers, "user", root)
     fake = FakeManager(tmp_path, monkeypatch)
     site = Site(tmp_path, served, fake)
     site.credentials.unlink()

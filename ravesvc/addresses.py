@@ -39,11 +39,16 @@ def allowed(settings: Config) -> list[str]:
 
 
 def name_servers(resolv_conf: str) -> list[str]:
-    """The addresses of the name servers in the text of resolv.conf, without the interface of a link-local one."""
+    """The addresses of the name servers in the text of resolv.conf."""
     lines = (line.split() for line in resolv_conf.splitlines())
-    named = [words[1].partition("%")[0] for words in lines if words[:1] == ["nameserver"] and len(words) > 1]
+    named = [words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1]
     found = [address for text in named for address in _literal(text)]
     return found or [_DEFAULT_NAME_SERVER]
+
+
+def listed(text: str) -> list[str]:
+    """The addresses and networks in a text that has one a line; a line that is neither counts for nothing."""
+    return [network for line in text.splitlines() for network in _network(line)]
 
 
 def _hosts(settings: Config) -> list[str]:
@@ -52,11 +57,18 @@ def _hosts(settings: Config) -> list[str]:
     return [host for host in (own and settings.servers.api_host, settings.proxy and settings.proxy.host) if host]
 
 
+def _network(text: str) -> list[str]:
+    try:
+        return [str(ipaddress.ip_network(text.strip()))]
+    except ValueError:
+        return []
+
+
 def _literal(host: str) -> list[str]:
-    """The addresses that a text stands for without being looked up; none for a name."""
+    """The addresses that a text stands for without being looked up, less the interface of one; none for a name."""
     if host == "localhost":
         return list(_LOCALHOST)
     try:
-        return [str(ipaddress.ip_address(host))]
+        return [str(ipaddress.ip_address(host.partition("%")[0]))]
     except ValueError:
         return []

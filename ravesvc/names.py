@@ -54,6 +54,8 @@ SETTINGS_FILE = "/run/rave/settings.json"
 SESSION_FILE = "/run/rave/session.json"
 # Certificates, which are no secret: the parent reads it.
 AUTHORITIES_FILE = "/run/rave/authorities.pem"
+# What bots reach near them beside name servers: an address or a network a line, for rave-name-servers.service.
+ALLOWED_ADDRESSES_FILE = "/run/rave/allowed-addresses"
 # What ravectl doctor tells the bot that attacks, and is told by it.
 DOCTOR_ENVIRONMENT_FILE = "/run/rave/doctor.env"
 DOCTOR_RESULT_FILE = "/run/rave/doctor.json"

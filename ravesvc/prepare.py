@@ -3,7 +3,7 @@
 It checks the configuration, leaves the children's settings and session under /run/rave (OpenFile= of
 rave-mesh@.service hands them over), and writes the drop-ins with what systemd carries out for us. Nothing else.
 
-`python3 -m ravesvc.prepare name-servers`, by rave-name-servers.service, does that for the name servers alone.
+`python3 -m ravesvc.prepare name-servers`, by rave-name-servers.service, lets bots reach new name servers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STOP_DROP_IN = Path("/run/systemd/system/rave-meshes-stop.service.d/50-rave-yaml
 SERVICE_DROP_IN = Path("/run/systemd/system/rave-orchestrator.service.d/50-rave-yaml.conf")
 SLICE = "rave-mesh.slice"
 RESOLV_CONF = Path("/etc/resolv.conf")
-_MAX_RESOLV_CONF = 64 << 10  # characters
+_MAX_ADDRESSES_TEXT = 64 << 10  # characters of resolv.conf, and of what rave.yaml allows
 
 
 def drop_in(settings: Config) -> str:
@@ -111,46 +111,55 @@ def _prepare(settings: Config) -> None:
     ]
     if any(changed):
         _reload()
+    # Before resolv.conf is read: rave-name-servers.service may run at this moment, and then finds both.
+    _write(Path(names.ALLOWED_ADDRESSES_FILE), "".join(f"{a}\n" for a in addresses.allowed(settings)), 0o644)
     limit_addresses(settings)
-
-
-def follow_name_servers() -> int:
-    """Let bots reach the name servers that there are now; to be run when resolv.conf has changed."""
-    # What the other files and places are like, which `check` would look at, is none of its business.
-    settings, problems = config.examine(names.CONFIG_FILE)
-    if settings is None or problems:
-        # What rave.yaml allowed before its last edit goes on to hold.
-        _set_slice([f"IPAddressAllow={address}" for address in addresses.name_servers(_resolv_conf())])
-        return 0
-    known = None
-    # Until there is nothing new: what changes while this runs does not start it again.
-    while known != (known := _resolv_conf()):
-        limit_addresses(config.with_environment(settings, os.environ))
-    return 0
 
 
 def limit_addresses(settings: Config) -> None:
     """Keep bots, those that run as well, from what is near, but for what they need.
 
-    By set-property, because a bot that runs takes nothing over from a drop-in by a daemon-reload. An assignment of
-    nothing takes back what was assigned before.
+    By set-property, because a bot that runs takes nothing over from a drop-in by a daemon-reload. Where systemd can't
+    do it bots run all the same, as they do on a kernel without Landlock.
     """
-    allowed = [*addresses.name_servers(_resolv_conf()), *addresses.allowed(settings)]
-    deny = [f"IPAddressDeny={network}" for network in ("", *addresses.denied(settings))]
-    _set_slice([*deny, *(f"IPAddressAllow={address}" for address in ("", *allowed))])
+    denied = [f"IPAddressDeny={network}" for network in ("", *addresses.denied(settings))]
+    # What bots need comes first: nothing is denied them as long as their name servers may be part of it.
+    if not (_allow_addresses() and _set_slice(denied)):
+        _say(f"systemd did not take IPAddressDeny= of {SLICE}: bots may reach what is near them")
 
 
-def _set_slice(assignments: list[str]) -> None:
+def follow_name_servers() -> int:
+    """Let bots reach the name servers that there are now; to be run when resolv.conf has changed.
+
+    What rave.yaml and the environment of rave-orchestrator.service name is as it was at that service's last start.
+    """
+    if _allow_addresses():
+        return 0
+    _say(f"systemd did not take IPAddressAllow= of {SLICE}: bots may not reach the servers of {RESOLV_CONF}")
+    return 1
+
+
+def _allow_addresses() -> bool:
+    known = None
+    # Until there is nothing new: what changes while this runs does not start it again.
+    while known != (known := (_text(RESOLV_CONF), _text(Path(names.ALLOWED_ADDRESSES_FILE)))):
+        allowed = [*addresses.name_servers(known[0]), *addresses.listed(known[1])]
+        if not _set_slice([f"IPAddressAllow={address}" for address in ("", *allowed)]):
+            return False
+    return True
+
+
+def _set_slice(assignments: list[str]) -> bool:
+    """Have systemd take over properties; an assignment of nothing takes back what was assigned before."""
     command = [SYSTEMCTL, "set-property", "--runtime", SLICE, *assignments]
-    if subprocess.run(command, check=False).returncode:  # noqa: S603 - addresses that were parsed
-        _say(f"systemd did not take IPAddressDeny= of {SLICE}: bots reach what is near them")
+    return not subprocess.run(command, check=False).returncode  # noqa: S603 - addresses that were parsed
 
 
-def _resolv_conf() -> str:
-    """The text of resolv.conf, empty if there is none: both mean the same to the resolver."""
+def _text(path: Path) -> str:
+    """The beginning of a file, empty if there is none: for resolv.conf both mean the same to the resolver."""
     try:
-        with RESOLV_CONF.open(encoding="utf-8", errors="replace") as file:
-            return file.read(_MAX_RESOLV_CONF)
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(_MAX_ADDRESSES_TEXT)
     except OSError:
         return ""
 

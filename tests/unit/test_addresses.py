@@ -79,3 +79,11 @@ def test_a_proxy_or_server_with_a_name_may_be_in_a_private_network(text: str) ->
 def test_what_the_operator_lists_is_reached() -> None:
     text = "allow_addresses: [10.1.0.0/16, 'fd00::5']"
     assert [reached(address, text) for address in ("10.1.2.3", "fd00::5", "10.2.0.1")] == [True, True, False]
+
+
+def test_what_was_allowed_is_read_again_from_its_lines() -> None:
+    lines = addresses.allowed(
+        settings("allow_addresses: [10.1.0.0/16, 'fd00::5']\nproxy: http://[fe80::9%eth0]:3128")
+    )
+    assert addresses.listed("\n".join(lines)) == ["fe80::9/128", "10.1.0.0/16", "fd00::5/128"]
+    assert addresses.listed("10.1.0.0/16 0.0.0.0/0\n-\n10.1.2.3/8\nlocalhost\n\n") == []

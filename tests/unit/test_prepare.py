@@ -31,6 +31,7 @@ class Machine:
         self.session = root / "run/rave/session.json"
         self.media = root / "run/rave/media.json"
         self.authorities = root / "run/rave/authorities.pem"
+        self.allowed = root / "run/rave/allowed-addresses"
         self.drop_in = root / "run/system/rave-mesh@.service.d/50-rave-yaml.conf"
         self.service_drop_in = root / "run/system/rave-orchestrator.service.d/50-rave-yaml.conf"
         self.resolv_conf = root / "etc/resolv.conf"
@@ -68,6 +69,15 @@ class Machine:
         """All but what is said of addresses, which is said at each run."""
         return [line for line in self.diary if not line.startswith("set-property ")]
 
+    @property
+    def slice(self) -> dict[str, list[str]]:
+        """What bots reach and what not, as systemd has it by now: an empty value takes back those before."""
+        found: dict[str, list[str]] = {"IPAddressAllow": [], "IPAddressDeny": []}
+        for line in self.diary:
+            for name, value in (word.split("=") for word in line.split() if "=" in word):
+                found[name] = [*found[name], value] if value else []
+        return found
+
 
 @pytest.fixture(autouse=True)
 def _umask() -> Iterator[None]:
@@ -85,6 +95,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(names, "SESSION_FILE", str(made.session))
     monkeypatch.setattr(names, "MEDIA_SETTINGS_FILE", str(made.media))
     monkeypatch.setattr(names, "AUTHORITIES_FILE", str(made.authorities))
+    monkeypatch.setattr(names, "ALLOWED_ADDRESSES_FILE", str(made.allowed))
     monkeypatch.setattr(prepare, "DROP_IN", made.drop_in)
     monkeypatch.setattr(prepare, "SERVICE_DROP_IN", made.service_drop_in)
     monkeypatch.setattr(prepare, "STOP_DROP_IN", tmp_path / "stop.d" / "50-rave-yaml.conf")
@@ -362,15 +373,71 @@ def test_bots_reach_nothing_near_but_name_servers_and_what_rave_yaml_names(machi
     machine.configure("allow_addresses: 10.1.0.0/16\n")
     machine.resolv_conf.write_text("nameserver 127.0.0.53\n")
     assert prepare.main() == 0
-    set_property = machine.diary[-1]
-    assert set_property.startswith("set-property --runtime rave-mesh.slice IPAddressDeny= IPAddressDeny=127.0.0.0/8 ")
-    assert set_property.endswith(" IPAddressAllow= IPAddressAllow=127.0.0.53 IPAddressAllow=10.1.0.0/16")
+    assert all(line.startswith("set-property --runtime rave-mesh.slice IP") for line in machine.diary[1:])
+    assert machine.slice["IPAddressAllow"] == ["127.0.0.53", "10.1.0.0/16"]
+    denied = machine.slice["IPAddressDeny"]
+    assert {"127.0.0.0/8", "10.0.0.0/8"} < set(denied)
     machine.resolv_conf.write_text("nameserver fe80::1%eth0\n")
     assert prepare.follow_name_servers() == 0
-    assert machine.diary[-1].endswith(" IPAddressAllow= IPAddressAllow=fe80::1 IPAddressAllow=10.1.0.0/16")
-    machine.config.write_text("nonsense")
+    assert machine.slice == {"IPAddressAllow": ["fe80::1", "10.1.0.0/16"], "IPAddressDeny": denied}
+
+
+def test_new_name_servers_leave_bots_what_the_last_start_allowed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # rave-name-servers.service has another environment than rave-orchestrator.service, for which the proxy is set.
+    with monkeypatch.context() as service:
+        service.setenv("HTTPS_PROXY", "http://192.168.1.9:3128")
+        assert prepare.main() == 0
+    # In force after the next start.
+    machine.configure("allow_addresses: 10.1.0.0/16\n")
+    machine.resolv_conf.write_text("nameserver 192.168.1.1\n")
     assert prepare.follow_name_servers() == 0
-    assert machine.diary[-1] == "set-property --runtime rave-mesh.slice IPAddressAllow=fe80::1"
+    assert machine.slice["IPAddressAllow"] == ["192.168.1.1", "192.168.1.9/32"]
+
+
+def test_name_servers_are_followed_before_the_first_start(machine: Machine) -> None:
+    machine.resolv_conf.write_text("nameserver 192.168.1.1\n")
+    assert prepare.follow_name_servers() == 0
+    assert machine.slice == {"IPAddressAllow": ["192.168.1.1"], "IPAddressDeny": []}
+
+
+def test_name_servers_that_change_meanwhile_are_reached(machine: Machine) -> None:
+    machine.resolv_conf.write_text("nameserver 192.168.1.1\n")
+    # They change while systemd takes over those before.
+    script = machine.systemctl.read_text()
+    new = f"echo nameserver 192.168.1.2 > {machine.resolv_conf}"
+    machine.systemctl.write_text(script.replace("#!/bin/sh\n", f"#!/bin/sh\n{new}\n"))
+    assert prepare.follow_name_servers() == 0
+    assert machine.slice["IPAddressAllow"] == ["192.168.1.2"]
+
+
+def test_nothing_is_looked_up_for_the_addresses(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    # By root, at each start, and before there may be a name server.
+    def look_up(*_arguments: object) -> None:
+        raise AssertionError("a name is looked up")
+
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    machine.configure("proxy: http://proxy.lan:3128\nservers: {api: 'https://rave.lan'}\n")
+    assert prepare.main() == 0
+    assert prepare.follow_name_servers() == 0
+    assert "10.0.0.0/8" not in machine.slice["IPAddressDeny"]
+
+
+def test_bots_run_where_systemd_can_not_keep_them_from_addresses(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert prepare.main() == 0
+    assert not capfd.readouterr().err
+    machine.let_systemctl_end_with(1)
+    assert prepare.main() == 0
+    said = "systemd did not take IPAddressDeny= of rave-mesh.slice: bots may reach what is near them\n"
+    assert capfd.readouterr().err == said
+    # What is allowed is tried first: without it bots would have no name servers.
+    assert "IPAddressAllow=" in machine.diary[-1]
+    # rave-name-servers.service fails, and is listed by systemctl --failed.
+    assert prepare.follow_name_servers() == 1
+    assert f"bots may not reach the servers of {machine.resolv_conf}" in capfd.readouterr().err
 
 
 def test_a_failed_reload_is_an_error_and_tried_again(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable
 
-from ravesvc.journal import Event, mesh_of
+from ravesvc.journal import Event, about, mesh_of
 from ravesvc.tokenbucket import Rate, TokenBucket
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,8 @@ class LogLimit(logging.Filter):
             return True
         if kind not in self._dropping:
             self._dropping.add(kind)
-            log.warning('Part is not logged, because there is too much: "%s"', record.getMessage()[:_MAX_EXAMPLE])
+            text = 'Too many entries of one kind: those that follow are dropped for now, such as "%s"'
+            log.warning(text, record.getMessage()[:_MAX_EXAMPLE], extra=about(mesh_of(record)))
         return False
 
     def _bucket(self, kind: Hashable, now: float) -> TokenBucket:

@@ -40,7 +40,7 @@ def user_id(text: str) -> int:
 def number(text: str) -> int:
     """A number as it stands in a list."""
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise argparse.ArgumentTypeError("a number is meant, as it is listed")
+        raise argparse.ArgumentTypeError("it must be a number from 'ravectl admin undo'")
     return int(text)
 
 
@@ -60,7 +60,7 @@ def span(text: str) -> int:
     if seconds < 1:
         raise argparse.ArgumentTypeError("that is less than a second")
     if seconds > _MAX_SPAN_S:
-        raise argparse.ArgumentTypeError("that is more than a hundred years; without it there is no limit")
+        raise argparse.ArgumentTypeError("that is more than a hundred years; leave the option out for no limit")
     return int(seconds * 1_000_000)
 
 

@@ -40,10 +40,10 @@ def _run(service: Service, options: argparse.Namespace) -> Exit:
     if options.mesh or options.since:
         if options.numbers:
             hint = "ravectl admin undo NUMBER..., or [--mesh MESH] [--since TIME]"
-            raise RaveError(Code.INVALID_ARGUMENT, "changes are named, or chosen by mesh and time", hint=hint)
+            raise RaveError(Code.INVALID_ARGUMENT, "give either numbers or --mesh and --since", hint=hint)
         numbers = [each.number for each in _chosen(changes, options.mesh, options.since) if not each.undone]
         if not numbers:
-            output.say("No change is like that, or all are undone.")
+            output.say("No change matches that is not undone already.")
         return _undo(service, numbers)
     if options.numbers:
         return _undo(service, options.numbers)

@@ -107,6 +107,19 @@ def test_commands_and_options(shell: str, path: tuple[str, ...]) -> None:
         assert found == set(first.choices or ())
 
 
+def test_the_synopsis_of_the_man_page_has_every_command() -> None:
+    page = (FILES.parent / "man/ravectl.1").read_text()
+    synopsis = page[page.index(".Sh SYNOPSIS") : page.index(".Sh DESCRIPTION")]
+    found = set()
+    for block in synopsis.split("\n.Nm\n")[1:]:
+        # ".Cm admin add | remove"
+        first, *others = block.splitlines()[0].removeprefix(".Cm ").split(" | ")
+        *above, name = first.split()
+        found |= {(*above, each) for each in (name, *others)}
+    commands = {path for path, parser in PARSERS.items() if not parser._subparsers}
+    assert commands - found == set()
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_what_is_begun_is_completed(shell: str) -> None:
     assert completed(shell, "st") == {"start", "status", "stop", "store"}

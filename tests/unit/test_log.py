@@ -119,7 +119,7 @@ def test_what_repeats_too_often_is_left_out(received: Journal, capfd: pytest.Cap
             logging.getLogger("ravesvc.test").warning("too busy")
     lines = capfd.readouterr().err.splitlines()
     assert lines[0] == "<4>too busy"
-    assert lines[-1] == '<4>Part is not logged, because there is too much: "too busy"'
+    assert lines[-1] == '<4>Too many entries of one kind: those that follow are dropped for now, such as "too busy"'
     assert len(lines) == 21
 
 

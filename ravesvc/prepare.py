@@ -28,6 +28,7 @@ STOP_DROP_IN = Path("/run/systemd/system/rave-meshes-stop.service.d/50-rave-yaml
 SERVICE_DROP_IN = Path("/run/systemd/system/rave-orchestrator.service.d/50-rave-yaml.conf")
 SLICE = "rave-mesh.slice"
 RESOLV_CONF = Path("/etc/resolv.conf")
+_DOCTOR = "'sudo ravectl doctor' shows what is missing"
 _MAX_ADDRESSES_TEXT = 64 << 10  # characters of resolv.conf, and of what rave.yaml allows
 
 
@@ -125,7 +126,7 @@ def limit_addresses(settings: Config) -> None:
     denied = [f"IPAddressDeny={network}" for network in ("", *addresses.denied(settings))]
     # What bots need comes first: nothing is denied them as long as their name servers may be part of it.
     if not (_allow_addresses() and _set_slice(denied)):
-        _say(f"systemd did not take IPAddressDeny= of {SLICE}: bots may reach what is near them")
+        _say(f"systemd did not take IPAddressDeny= of {SLICE}: bots may reach what is near them; {_DOCTOR}")
 
 
 def follow_name_servers() -> int:

@@ -431,8 +431,10 @@ def test_bots_run_where_systemd_can_not_keep_them_from_addresses(
     assert not capfd.readouterr().err
     machine.let_systemctl_end_with(1)
     assert prepare.main() == 0
-    said = "systemd did not take IPAddressDeny= of rave-mesh.slice: bots may reach what is near them\n"
-    assert capfd.readouterr().err == said
+    assert capfd.readouterr().err == (
+        "systemd did not take IPAddressDeny= of rave-mesh.slice: bots may reach what is near them; "
+        "'sudo ravectl doctor' shows what is missing\n"
+    )
     # What is allowed is tried first: without it bots would have no name servers.
     assert "IPAddressAllow=" in machine.diary[-1]
     # rave-name-servers.service fails, and is listed by systemctl --failed.

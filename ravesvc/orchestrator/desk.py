@@ -132,12 +132,10 @@ class Desk:
             await self._presence.insist(mesh, user)
             with self._claims.redeeming(code):
                 added = await self._state.claim_admin(ChatUser(user, mesh))
-            log.info(
-                "User %d in mesh %s has claimed to be an admin by a code",
-                actor,
-                mesh,
-                extra=about(mesh, Event.CHANGED),
-            )
+            if added:
+                log.info(
+                    "User %d in mesh %s has become an owner by a code", actor, mesh, extra=about(mesh, Event.CHANGED)
+                )
             return added
 
     async def remove_admin(self, mesh: str, actor: int, user: int) -> bool:

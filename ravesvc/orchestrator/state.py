@@ -222,7 +222,7 @@ class State:
             raise _refusal("changes can't be saved", self.error or e) from e
 
     async def add_admin(self, user: int, added_by: int, *, actor: ChatUser | None = None) -> bool:
-        """Make somebody an admin, or by themselves an owner; False if they are that. For `actor` see the class."""
+        """Make a user an admin, and an owner if `added_by` is that user; False if they are one already."""
         admin = Admin(user_id=user, added_by=added_by, added_at=self._clock())
 
         async def write() -> bool:
@@ -235,13 +235,12 @@ class State:
         """Make a chat user an owner who has a code of the host; False if they are one."""
         # As if an operator had added them.
         admin = Admin(user_id=user.id, added_by=user.id, added_at=self._clock())
-        async with self._using():
-            changed = await self._recorded(
-                lambda: self._store.add_admin(admin), lambda old: old.with_admin(admin), user
-            )
-            told = self._keep(await self._store.read())
-        await self._announce(told)
-        return changed
+        return await self._make(
+            lambda: self._store.add_admin(admin),
+            lambda old: old.with_admin(admin),
+            must_be_admin=None,
+            recorded_for=user,
+        )
 
     async def remove_admin(self, user: int, *, actor: ChatUser | None = None) -> bool:
         """Take the right away; False if they have none. Raises `RaveError` (LastAdmin, AccessDenied) too."""
@@ -415,9 +414,25 @@ class State:
     async def _change_if(
         self, write: Callable[[], Awaitable[bool]], after: Callable[[Contents], Contents], actor: ChatUser | None
     ) -> bool:
-        """A change that may turn out not to be one. Then the copy may be out of date, and is read again."""
-        async with self._using(actor) as old:
-            changed = await (self._recorded(write, after, actor) if actor else write())
+        """A change by an operator, or by a chat user who has to be an admin when its turn comes."""
+        return await self._make(write, after, must_be_admin=actor, recorded_for=actor)
+
+    async def _make(
+        self,
+        write: Callable[[], Awaitable[bool]],
+        after: Callable[[Contents], Contents],
+        *,
+        must_be_admin: ChatUser | None,
+        recorded_for: ChatUser | None,
+    ) -> bool:
+        """A change that may turn out not to be one. Then the copy may be out of date, and is read again.
+
+        Args:
+            must_be_admin: the chat user who asks, and is refused unless an admin; None if no one is refused.
+            recorded_for: the chat user whose change it is, which can be undone; None for an operator's.
+        """
+        async with self._using(must_be_admin) as old:
+            changed = await (self._recorded(write, after, recorded_for) if recorded_for else write())
             told = self._keep(after(old) if changed else await self._store.read())
         await self._announce(told)
         return changed

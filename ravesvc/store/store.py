@@ -49,8 +49,8 @@ class Credentials:
 class Admin:
     """Somebody who is, or was, an admin: removal only clears `active`.
 
-    Who was made one on the host, by ravectl or a code, is an owner, and named as the one who has added themselves. So
-    owners are told apart in every store that there is, of the guide's reference implementation too, without a field.
+    An owner, who was made one on the host by ravectl or a code, has `added_by == user_id`: no new field, so older
+    stores and those of the reference implementation have owners too.
     """
 
     user_id: int

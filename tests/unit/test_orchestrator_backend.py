@@ -567,6 +567,20 @@ def test_a_code_is_an_event_and_can_be_undone(run: Run, bus_address: str, caplog
     assert event.rave_mesh == MESH  # type: ignore[attr-defined]
 
 
+def test_a_code_of_an_owner_changes_nothing_and_is_no_event(
+    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address) as site:
+            await site.state.add_admin(EVE, EVE)
+            assert await site.child.ask("ClaimAdmin", "ts", EVE, site.claims.issue()) is False
+            assert not site.state.chat_changes
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    assert not [each for each in caplog.records if getattr(each, "rave_event", None) is Event.CHANGED]
+
+
 def test_admins_remove_each_other_and_no_owner(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with site_on(bus_address) as site:

@@ -273,10 +273,11 @@ class Bus:
             self._on_reply(header, frame, fds)
 
     def _on_signal(self, header: Header, frame: bytes, fds: list[int]) -> None:
-        if not self._matches.wanted(header, len(frame)):
+        entries = self._matches.wanted(header, len(frame))
+        if entries is None:
             close_fds(fds)
         elif signal := decode(frame, fds):
-            self._matches.dispatch(signal)
+            self._matches.dispatch(signal, entries)
             signal.close_fds()
 
     def _on_reply(self, header: Header, frame: bytes, fds: list[int]) -> None:

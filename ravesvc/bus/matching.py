@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ravesvc.bus.header import Header
 from ravesvc.bus.message import Message
@@ -42,6 +42,14 @@ class Signal:
 Handler = Callable[[Signal], None]
 # Whether a signal with this header, in a frame of so many bytes, is worth to be decoded.
 Accept = Callable[[Header, int], bool]
+
+
+class Entry(NamedTuple):
+    """A rule, and whom it is for."""
+
+    fields: dict[str, str]
+    handler: Handler
+    accept: Accept
 
 
 def accept_all(header: Header, size: int) -> bool:
@@ -101,14 +109,14 @@ class Matches:
 
     def __init__(self, ask: Callable[[str, str], Awaitable[list[Any]]]) -> None:
         self._ask = ask
-        self._rules: list[tuple[dict[str, str], Handler, Accept]] = []
+        self._rules: list[Entry] = []
         self._followed: Counter[str] = Counter()
         self._owners: dict[str, str] = {}
 
     async def add(self, rule: str, handler: Handler, accept: Accept = accept_all) -> Callable[[], Awaitable[None]]:
         """Have `handler` called for the signals that fit `rule` and are accepted; returns what ends that."""
-        entry = (parse(rule), handler, accept)
-        sender = entry[0].get("sender", ":")
+        entry = Entry(parse(rule), handler, accept)
+        sender = entry.fields.get("sender", ":")
         name = "" if sender.startswith(":") or sender == DAEMON else sender
 
         async def remove() -> None:
@@ -126,15 +134,23 @@ class Matches:
             raise
         return remove
 
-    def wanted(self, header: Header, size: int) -> bool:
-        """Whether a signal, in a frame of `size` bytes, may be for any handler, as far as its header tells."""
-        return _tells_owner(header) or any(
-            fits_header(fields, header, self._sender_of(fields, header)) and accept(header, size)
-            for fields, _, accept in self._rules
-        )
+    def wanted(self, header: Header, size: int) -> list[Entry] | None:
+        """The rules that a signal, in a frame of `size` bytes, fits as far as its header tells, and that accept it.
 
-    def dispatch(self, message: Message) -> None:
-        """Hand a signal to all handlers whose rule it fits. Their exceptions are logged and go no further."""
+        None for one that is of no use. `accept` may count what it sees: it is asked here alone, once for a signal.
+        """
+        entries = [
+            entry
+            for entry in self._rules
+            if fits_header(entry.fields, header, self._sender_of(entry.fields, header)) and entry.accept(header, size)
+        ]
+        return entries if entries or _tells_owner(header) else None
+
+    def dispatch(self, message: Message, entries: Sequence[Entry]) -> None:
+        """Hand a signal to those that `wanted` it and whose rule it fits as a whole.
+
+        Their exceptions are logged and go no further.
+        """
         if _tells_owner(message):
             name, _, owner = message.body
             if name in self._followed:
@@ -146,10 +162,10 @@ class Matches:
             member=message.member,
             body=message.body,
         )
-        for fields, handler, _ in self._rules.copy():
-            if fits(fields, message, self._sender_of(fields, message)):
+        for entry in entries:
+            if fits(entry.fields, message, self._sender_of(entry.fields, message)):
                 try:
-                    handler(signal)
+                    entry.handler(signal)
                 except Exception:  # noqa: BLE001 - one handler's bug must not reach the others, or the connection
                     _log.exception("the handler of the signal %s failed", message.member)
 
@@ -196,7 +212,7 @@ class Matches:
             del self._followed[name]
             self._owners.pop(name, None)
 
-    def _drop(self, entry: tuple[dict[str, str], Handler, Accept]) -> None:
+    def _drop(self, entry: Entry) -> None:
         # By identity: the same rule and handler may be there twice.
         self._rules = [each for each in self._rules if each is not entry]
 

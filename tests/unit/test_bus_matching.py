@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ravesvc.bus import Bus, Signal
-from ravesvc.bus.header import Kind
+from ravesvc.bus.header import Header, Kind
 from ravesvc.bus.matching import Matches, fits, name_changes, parse
 from ravesvc.bus.message import Message
 from ravesvc.errors import Code, RaveError
@@ -189,6 +189,29 @@ def test_a_forged_change_of_owner_is_not_believed(run: Run, bus_address: str) ->
     run(body())
 
 
+def test_a_signal_reaches_the_handlers_that_accept_it(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (sender, listener):
+            heard: list[int] = []
+            refused: list[Signal] = []
+            asked: list[str] = []
+
+            def refuse(header: Header, size: int) -> bool:
+                asked.append(header.member)
+                return False
+
+            await listener.match(TICK, lambda s: heard.append(s.body[0]))
+            await listener.match(TICK, refused.append, refuse)
+            tick(sender, 1)
+            tick(sender, 2)
+            await settle(sender, listener)
+            assert heard == [1, 2]
+            assert not refused
+            assert asked == ["Tick", "Tick"]
+
+    run(body())
+
+
 def test_a_failing_handler_harms_nobody(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:
     async def body() -> None:
         async with connected(bus_address, 2) as (sender, listener):
@@ -268,7 +291,8 @@ def test_a_change_of_owner_outruns_the_answer_to_our_question(run: Run) -> None:
                         sender="org.freedesktop.DBus",
                         member="NameOwnerChanged",
                         body=[NAME, ":1.1", ":1.2"],
-                    )
+                    ),
+                    [],
                 )
             return [":1.1"]
 

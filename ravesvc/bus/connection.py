@@ -185,7 +185,8 @@ class Bus:
     def take_turns(self, group: Group) -> None:
         """From now on serve callers in turns, as `turns` says, of the group that `group(sender)` tells in words.
 
-        Connections of None are served at once. What `group` asks of others it asks once for each connection.
+        Connections of None are served at once. It is asked once for each connection; when it raises `RaveError`, what
+        has come of that connection takes turns, and the next call asks again.
         """
         self._turns = Turns(self, group)
 

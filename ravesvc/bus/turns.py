@@ -11,6 +11,7 @@ second. An answer to root stands behind all that was written before. So one answ
 take turns, when the bus has taken the one before.
 
 Callers are told apart by what `group` says of a connection, such as its user. Those of no group are served at once.
+Those of which it can't be told (`group` raises `RaveError`) take turns for now.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
 from types import coroutine
 from typing import Any, Protocol
 
@@ -28,6 +30,7 @@ from ravesvc.bus.faults import Refusal
 from ravesvc.bus.header import Header
 from ravesvc.bus.message import NO_REPLY_EXPECTED
 from ravesvc.bus.transport import close_fds
+from ravesvc.errors import RaveError
 from ravesvc.tokenbucket import Rate, TokenBucket
 
 _log = logging.getLogger(__name__)
@@ -38,7 +41,8 @@ _MAX_WAITING, _MAX_WAITING_BYTES = 128, 256 * 1024
 _MAX_RUNNING = 12
 # Connections whose group is being asked for, what waits of each, what waits of all, and those that are remembered.
 _MAX_ASKED, _MAX_HELD, _MAX_HELD_BYTES, _MAX_REMEMBERED = 256, 128, 4 * 1024 * 1024, 4096
-_MAX_CALLERS = 256
+# So many callers are remembered; from then on those that have nothing to wait for are forgotten.
+_DROP_IDLE_FROM = 256
 # Seconds to wait for a second of work, and how many seconds of work are ahead of that: for one caller, and for all.
 _PACE, _PACE_OF_ALL, _AHEAD_S = 4.0, 2.0, 1.0
 _REFUSALS = Rate(64, 8.0)
@@ -67,26 +71,32 @@ class Server(Protocol):
 
 
 class _Pace:
-    """So much work now, and a share of the time in the long run."""
+    """So much work now, and a share of the time in the long run; `clock` is a monotonic one, in seconds."""
 
-    def __init__(self, per_second: float) -> None:
+    def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
+        self._clock = clock
         self._free_at = 0.0
 
     def charge(self, seconds: float) -> None:
         """So much work has been done."""
-        earliest = time.monotonic() - _AHEAD_S * self._per_second
+        earliest = self._clock() - _AHEAD_S * self._per_second
         self._free_at = max(self._free_at, earliest) + seconds * self._per_second
+
+    @property
+    def delay(self) -> float:
+        """In how many seconds more may be done; not above 0 when it may be now."""
+        return self._free_at - self._clock()
 
     async def wait(self) -> None:
         """Wait until more may be done."""
-        while (delay := self._free_at - time.monotonic()) > 0:  # noqa: ASYNC110 - it is time that is waited for
+        while (delay := self.delay) > 0:  # noqa: ASYNC110 - it is time that is waited for
             await asyncio.sleep(delay)
 
     @property
     def idle(self) -> bool:
         """Whether nothing of it is used."""
-        return self._free_at < time.monotonic() - _AHEAD_S * self._per_second
+        return self.delay < -_AHEAD_S * self._per_second
 
 
 class _Caller:
@@ -180,26 +190,37 @@ class Turns:
 
     def _ask(self, call: Header, frame: bytes, fds: list[int]) -> None:
         """Find out of which group a connection is, once."""
-        if call.sender not in self._asked and len(self._asked) < _MAX_ASKED:
-            self._asked[call.sender] = []
-            self._keep(self._find(call.sender))
-        held = self._asked.get(call.sender, ())
-        room = len(held) < _MAX_HELD and self._held_bytes + len(frame) <= _MAX_HELD_BYTES
-        if isinstance(held, list) and room:
-            held.append((call, frame, fds))
-            self._held_bytes += len(frame)
-        else:
+        is_new = call.sender not in self._asked
+        held = self._asked.get(call.sender, [])
+        full = len(self._asked) >= _MAX_ASKED if is_new else len(held) >= _MAX_HELD
+        if full or self._held_bytes + len(frame) > _MAX_HELD_BYTES:
             close_fds(fds)
             self._server.refuse(call, faults.LIMITS_EXCEEDED, "too many calls of new connections wait already")
+            return
+        held.append((call, frame, fds))
+        self._held_bytes += len(frame)
+        if is_new:
+            self._asked[call.sender] = held
+            self._keep(self._find(call.sender))
 
     async def _find(self, sender: str) -> None:
-        self._groups[sender] = await self._group(sender)
+        """Let the calls of a connection in, of whatever group it is.
+
+        When that can't be told they wait their turn, whoever it is. The next call asks again: root has to wait no
+        longer than the bus is busy.
+        """
+        enter: Callable[[Header, bytes, list[int]], None] = self.enter
+        try:
+            self._groups[sender] = await self._group(sender)
+        except RaveError as e:
+            _log.debug("The caller %s takes its turn, because it is not known: %s", sender, e)
+            enter = partial(self._queue, f"connection {sender}")
         held = self._asked.pop(sender)
         self._held_bytes -= sum(len(frame) for _, frame, _ in held)
         while len(self._groups) > _MAX_REMEMBERED:
             self._groups.popitem(last=False)
         for call, frame, fds in held:
-            self.enter(call, frame, fds)
+            enter(call, frame, fds)
 
     def _serve(self, call: Header, frame: bytes, fds: list[int]) -> None:
         try:
@@ -229,10 +250,14 @@ class Turns:
 
     def _add(self, group: str) -> _Caller:
         """A new caller. Those who have nothing to wait for are forgotten first: of bots come ever new connections."""
-        for each, known in list(self._callers.items()) if len(self._callers) >= _MAX_CALLERS else ():
-            if known.work is None and known.pace.idle:
-                del self._callers[each]
+        if len(self._callers) >= _DROP_IDLE_FROM:
+            self._drop_idle()
         return self._callers.setdefault(group, _Caller())
+
+    def _drop_idle(self) -> None:
+        for group, caller in list(self._callers.items()):
+            if caller.work is None and caller.pace.idle:
+                del self._callers[group]
 
     def _refuse(self, caller: _Caller, call: Header, error_name: str, text: str) -> None:
         if not call.flags & NO_REPLY_EXPECTED and caller.refusals.take(time.monotonic()) == 0:

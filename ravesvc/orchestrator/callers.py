@@ -23,27 +23,31 @@ class Callers:
 
     async def user(self, sender: str) -> int | None:
         """The number of the user whose connection it is; None if it is gone, or the bus does not answer."""
-        if sender not in self._users:
-            try:
-                (user,) = await self._bus.call(*_BUS, "GetConnectionUnixUser", "s", sender)
-            except RaveError:
-                return None
-            self._users[sender] = int(user)
-            while len(self._users) > _MAX_REMEMBERED:
-                self._users.popitem(last=False)
-        return self._users[sender]
+        try:
+            return await self._find(sender)
+        except RaveError:
+            return None
 
     async def group(self, sender: str) -> str | None:
         """Whom a connection shares its turn with: those of its user. A bot has its own, and root need not wait.
 
-        All bots are one user, and one that was taken over must not take the turns of the others.
+        All bots are one user, and one that was taken over must not take the turns of the others. Raises `RaveError`
+        (Bus, Timeout) if the connection is gone, or the bus does not answer.
         """
-        user = await self.user(sender)
+        user = await self._find(sender)
         if user == 0:
             return None
-        if user is None or user == self._bots:
+        if user == self._bots:
             return f"connection {sender}"
         return f"user {user}"
+
+    async def _find(self, sender: str) -> int:
+        if sender not in self._users:
+            (user,) = await self._bus.call(*_BUS, "GetConnectionUnixUser", "s", sender)
+            self._users[sender] = int(user)
+            while len(self._users) > _MAX_REMEMBERED:
+                self._users.popitem(last=False)
+        return self._users[sender]
 
 
 def _number_of(user: str) -> int | None:

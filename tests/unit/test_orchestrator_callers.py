@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ravesvc.errors import RaveError
 from ravesvc.orchestrator import callers as callers_module
 from ravesvc.orchestrator.callers import Callers
 from tests.unit.bus_fakes import connected
@@ -46,7 +47,9 @@ def test_the_bus_knows_the_user(run: Run, bus_address: str, monkeypatch: pytest.
     run(body())
 
 
-def test_one_that_has_gone_has_no_user(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_has_gone_has_no_user_and_no_group(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def nobody(name: str) -> pwd.struct_passwd:
         raise KeyError(name)
 
@@ -56,6 +59,7 @@ def test_one_that_has_gone_has_no_user(run: Run, bus_address: str, monkeypatch: 
         async with connected(bus_address, 1) as (bus,):
             callers = Callers(bus)
             assert await callers.user(":1.4711") is None
-            assert await callers.group(":1.4711") == "connection :1.4711"
+            with pytest.raises(RaveError):
+                await callers.group(":1.4711")
 
     run(body())

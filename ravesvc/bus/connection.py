@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ravesvc.bus import faults
@@ -49,6 +50,27 @@ class _Pending(NamedTuple):
     destination: str
     largest: int
     future: asyncio.Future[Message | None]
+
+
+@dataclass(slots=True)
+class _Incoming:
+    """A call on its way through: the frame, its descriptors until `close`, and what its time is charged to."""
+
+    header: Header
+    frame: bytes
+    fds: list[int]
+    turn: Turn | None
+
+    def decode(self) -> Message:
+        """The call, which owns its descriptors; raises `Refusal` for one that can't be read or is too large."""
+        message = decode(self.frame, self.fds)
+        if message is None:
+            raise Refusal(faults.INVALID_ARGS, "the arguments can't be read, or have more than 64 kB")
+        return message
+
+    def close(self) -> None:
+        """Close the descriptors of a call that was not decoded."""
+        close_fds(self.fds)
 
 
 class Bus:
@@ -311,52 +333,46 @@ class Bus:
         self, call: Header, frame: bytes, fds: list[int], target: Target, turn: Turn | None = None
     ) -> asyncio.Task[None] | None:
         """Serve a call, whose descriptors it owns; returns what goes on with it. See `turns.Server`."""
+        incoming = _Incoming(call, frame, fds, turn)
         if isinstance(target, Standard):
             begun = time.perf_counter()
-            self._serve_standard(call, frame, fds, target)
+            self._serve_standard(incoming, target)
             if turn:
                 turn.charge(time.perf_counter() - begun)
             return None
         if self._served[call.sender] >= _MAX_SERVED:
-            close_fds(fds)
+            incoming.close()
             self.refuse(call, faults.LIMITS_EXCEEDED, f"{call.sender} has too many calls running")
             return None
-        return self._serve(call, frame, fds, *target, turn)
+        return self._serve(incoming, *target)
 
-    def _serve_standard(self, call: Header, frame: bytes, fds: list[int], target: Standard) -> None:
+    def _serve_standard(self, incoming: _Incoming, target: Standard) -> None:
         try:
-            message = _decoded(frame, fds)
+            message = incoming.decode()
             try:
                 self._answer(message, target.returns, target.answer(self._objects, message))
             finally:
                 message.close_fds()
         except Refusal as e:
-            self.refuse(call, e.error_name, str(e))
+            self.refuse(incoming.header, e.error_name, str(e))
         except Exception:  # noqa: BLE001 - a caller must not see our insides
-            self._fail(call)
+            self._fail(incoming.header)
         finally:
-            close_fds(fds)
+            incoming.close()
 
-    def _serve(
-        self,
-        call: Header,
-        frame: bytes,
-        fds: list[int],
-        interface: Interface,
-        method: Method,
-        turn: Turn | None,
-    ) -> asyncio.Task[None]:
-        work = self._run(call, frame, fds, interface, method, turn)
-        task = asyncio.get_running_loop().create_task(_charged(work, turn) if turn else work)
+    def _serve(self, incoming: _Incoming, interface: Interface, method: Method) -> asyncio.Task[None]:
+        work = self._run(incoming, interface, method)
+        task = asyncio.get_running_loop().create_task(_charged(work, incoming.turn) if incoming.turn else work)
+        sender = incoming.header.sender
         self._serving.add(task)
-        self._served[call.sender] += 1
+        self._served[sender] += 1
 
         def done(task: asyncio.Task[None]) -> None:
             self._serving.discard(task)
-            self._served[call.sender] -= 1
-            if not self._served[call.sender]:
-                del self._served[call.sender]
-            close_fds(fds)  # of a call that was not decoded
+            self._served[sender] -= 1
+            if not self._served[sender]:
+                del self._served[sender]
+            incoming.close()
 
         task.add_done_callback(done)
         return task
@@ -365,16 +381,9 @@ class Bus:
         """Wait until the bus has taken what is to be sent."""
         await self._transport.flush()
 
-    async def _run(
-        self,
-        header: Header,
-        frame: bytes,
-        fds: list[int],
-        interface: Interface,
-        method: Method,
-        turn: Turn | None,
-    ) -> None:
+    async def _run(self, incoming: _Incoming, interface: Interface, method: Method) -> None:
         """Serve a call; what it brings along is decoded once its caller is allowed to call."""
+        header = incoming.header
         call = Call(
             sender=header.sender,
             interactive=bool(header.flags & ALLOW_INTERACTIVE_AUTHORIZATION),
@@ -383,9 +392,9 @@ class Bus:
         )
         try:
             await interface.authorize(call, method.action)
-            message = _decoded(frame, fds)
+            message = incoming.decode()
             try:
-                await self._execute(call, message, interface, method, turn)
+                await self._execute(call, message, interface, method, incoming.turn)
             finally:
                 message.close_fds()
         except Refusal as e:
@@ -449,14 +458,6 @@ def _may_answer(sender: str, destination: str) -> bool:
     """
     well_known = destination != DAEMON and not destination.startswith(":")
     return well_known or sender in (DAEMON, destination)
-
-
-def _decoded(frame: bytes, fds: list[int]) -> Message:
-    """The call in a frame; raises `Refusal` for one that can't be read or is too large."""
-    message = decode(frame, fds)
-    if message is None:
-        raise Refusal(faults.INVALID_ARGS, "the arguments can't be read, or have more than 64 kB")
-    return message
 
 
 async def _charged(work: Coroutine[Any, Any, None], turn: Turn) -> None:

@@ -14,7 +14,7 @@ import time
 from ravesvc.words import printable
 
 # Characters. A status is a line for people, which may have to name several things.
-MAX_STATUS = 600
+MAX_STATUS_CHARS = 600
 # Of a number of 64 bits.
 _MAX_DIGITS = 20
 
@@ -32,7 +32,7 @@ def notify(*assignments: str) -> None:
 
 def sendable(status: str) -> bool:
     """Whether `notify` could have sent this status: systemd itself takes 4 KB of anything, and shows them."""
-    return printable(status, MAX_STATUS) == status
+    return printable(status, MAX_STATUS_CHARS) == status
 
 
 async def notify_ready() -> None:
@@ -54,7 +54,7 @@ def _line(assignment: str) -> str:
 
     A message that ends in one is dropped, all of it.
     """
-    return printable(assignment, MAX_STATUS).replace("\\", "\\\\")
+    return printable(assignment, MAX_STATUS_CHARS).replace("\\", "\\\\")
 
 
 def _manager() -> socket.socket | None:

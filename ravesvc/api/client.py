@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 from ravesvc import names
 from ravesvc.api import failures, models, retry, signing, transport
 from ravesvc.api.models import Mesh, MeshMode, User
-from ravesvc.api.transport import FEW_BYTES, MANY_BYTES, MOST_BYTES, Request
+from ravesvc.api.transport import LIST_ANSWER_BYTES, SMALL_ANSWER_BYTES, USERS_ANSWER_BYTES, Request
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 from ravesvc.settings import ClientIdentity, Proxy, Servers, Session, Tls
@@ -98,7 +98,7 @@ class Api:
         if cursor is not None:
             query["cursor"] = cursor
         what = f"reading the list of {source} meshes"
-        return await self.call(what, "GET", f"/meshes/self?{urlencode(query)}", read, most_bytes=MOST_BYTES)
+        return await self.call(what, "GET", f"/meshes/self?{urlencode(query)}", read, max_bytes=USERS_ANSWER_BYTES)
 
     async def mesh(self, mesh_id: str) -> Mesh:
         """One mesh as it is now: where its server is, and who is in it. NotFound when it is gone.
@@ -107,7 +107,9 @@ class Api:
         """
         path = f"/meshes/{names.mesh_id(mesh_id)}"
         what = f"reading mesh {mesh_id}"
-        return await self.call(what, "GET", path, models.mesh, may_repeat=_unless_paused, most_bytes=MOST_BYTES)
+        return await self.call(
+            what, "GET", path, models.mesh, may_repeat=_unless_paused, max_bytes=USERS_ANSWER_BYTES
+        )
 
     async def users(self, ids: Iterable[int]) -> dict[int, User]:
         """The accounts with these ids, by id; those that Rave does not know are missing."""
@@ -119,7 +121,7 @@ class Api:
             block = wanted[start : start + USERS_PER_REQUEST]
             body = {"deviceId": self._session.device_id, "ids": block, "includeOnline": True}
             what = "looking up users"
-            found |= await self.call(what, "POST", "/users/list", models.users, body, most_bytes=MANY_BYTES)
+            found |= await self.call(what, "POST", "/users/list", models.users, body, max_bytes=LIST_ANSWER_BYTES)
         return found
 
     async def leave(self, mesh_id: str) -> None:
@@ -149,11 +151,11 @@ class Api:
         body: dict[str, Any] | None = None,
         *,
         may_repeat: Callable[[str, RaveError], bool] | None = None,
-        most_bytes: int = FEW_BYTES,
+        max_bytes: int = SMALL_ANSWER_BYTES,
     ) -> T:
         """What `read` makes of a successful answer to a request of `path`, which begins with a slash.
 
-        It is tried again as `may_repeat(method, error)` or the class says. An answer of more than `most_bytes` is
+        It is tried again as `may_repeat(method, error)` or the class says. An answer of more than `max_bytes` is
         BadData.
 
         `what` begins the sentence of an error: a path may not, for it may hold the device id.
@@ -161,7 +163,7 @@ class Api:
         content = None if body is None else json.dumps(body).encode()
 
         async def attempt() -> T:
-            found = await self._attempt(what, method, path, content, most_bytes)
+            found = await self._attempt(what, method, path, content, max_bytes)
             # Decoding a long answer takes the most of what a turn of the event loop may take, and so does reading it.
             await asyncio.sleep(0)
             return read(found)
@@ -177,10 +179,10 @@ class Api:
             if e.code is not Code.NOT_FOUND:
                 raise
 
-    async def _attempt(self, what: str, method: str, path: str, content: bytes | None, most_bytes: int) -> Object:
+    async def _attempt(self, what: str, method: str, path: str, content: bytes | None, max_bytes: int) -> Object:
         now = self._clock()
         headers = signing.headers(self._identity, self._session, content, int(now * 1000))
-        answer = await self._transport.send(Request(method, self._base + path, headers, content, most_bytes))
+        answer = await self._transport.send(Request(method, self._base + path, headers, content, max_bytes))
         _log.debug("%s: HTTP %d, %d bytes", what, answer.status, len(answer.body))
         return failures.document(answer, now)
 

@@ -216,7 +216,7 @@ class HttpRoomApi:
         what = _("reading what the room plays")
         # The answer has the users of the room as well.
         base = await self._ask(
-            self._playing, what, "GET", self._path, {}, models.video_base, most_bytes=transport.MOST_BYTES
+            self._playing, what, "GET", self._path, {}, models.video_base, max_bytes=transport.USERS_ANSWER_BYTES
         )
         return base or DEFAULT_API
 
@@ -257,14 +257,14 @@ class HttpRoomApi:
         refusals: Mapping[Code, str],
         read: Callable[[Object], T],
         body: dict[str, Any] | None = None,
-        most_bytes: int = transport.FEW_BYTES,
+        max_bytes: int = transport.SMALL_ANSWER_BYTES,
     ) -> T:
         """What `read` makes of the answer; it counts as one of `calls`, `refusals` say what a refusal means here."""
         self._take_token(calls, what)
         try:
             with self._asking():
                 return await self._api.call(
-                    what, method, path, read, body, may_repeat=_may_repeat, most_bytes=most_bytes
+                    what, method, path, read, body, may_repeat=_may_repeat, max_bytes=max_bytes
                 )
         except RaveError as e:
             raise _in_words(what, e, refusals) from None

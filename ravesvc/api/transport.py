@@ -12,6 +12,7 @@ import contextlib
 import functools
 import http.client
 import io
+import logging
 import select
 import socket
 import ssl
@@ -30,28 +31,30 @@ from ravesvc.settings import Proxy, Tls
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+_log = logging.getLogger(__name__)
+
 # The most that is taken of an answer, before and after decompression. Most answers say little more than yes or no.
-FEW_BYTES = 64 << 10
+SMALL_ANSWER_BYTES = 64 << 10
 # Those that describe a hundred accounts or videos.
-MANY_BYTES = 512 << 10
+LIST_ANSWER_BYTES = 512 << 10
 # Those with the users of meshes: a page of the list has some 100 kB, a mesh with 20 000 people up to three million.
-MOST_BYTES = 4 << 20
+USERS_ANSWER_BYTES = 4 << 20
 # What an answer has beside its body: its headers, what comes before and after it, the sizes of its chunks.
-_MOST_BESIDE = 128 << 10
+_MAX_OVERHEAD_BYTES = 128 << 10
 
 
 class Request(NamedTuple):
     """What is sent: `target` is path and query, `body` the very bytes that were signed.
 
     Or it comes in parts, read in the thread of the request; `headers` then has its Content-Length. An answer whose
-    body has more than `most_bytes` is a failure.
+    body has more than `max_bytes` is a failure.
     """
 
     method: str
     target: str
     headers: dict[str, str]
     body: bytes | Iterable[bytes] | None
-    most_bytes: int = FEW_BYTES
+    max_bytes: int = SMALL_ANSWER_BYTES
 
 
 class Transport:
@@ -216,9 +219,9 @@ class _Incoming(io.BufferedReader):
 class _Response(http.client.HTTPResponse):
     """An answer whose body is bounded by whoever reads it, and all else by `_Wire`."""
 
-    def __init__(self, most_bytes: int, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, max_bytes: int, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = _Incoming(_Wire(self.fp.detach(), most_bytes + _MOST_BESIDE))
+        self.fp = _Incoming(_Wire(self.fp.detach(), max_bytes + _MAX_OVERHEAD_BYTES))
 
 
 class _Requests(http.client.HTTPConnection):
@@ -227,9 +230,9 @@ class _Requests(http.client.HTTPConnection):
     default_port = http.client.HTTPS_PORT
     auto_open = 0
 
-    def expect(self, most_bytes: int) -> None:
+    def expect(self, max_bytes: int) -> None:
         """Take so many bytes of the body of the next answer, and not much more of all else."""
-        self.response_class = functools.partial(_Response, most_bytes)  # type: ignore[assignment]
+        self.response_class = functools.partial(_Response, max_bytes)  # type: ignore[assignment]
 
 
 class _Line:
@@ -291,28 +294,31 @@ class _Line:
         self._sock.close()
 
     def _send_and_read(self, request: Request) -> Answer:
-        self._requests.expect(request.most_bytes)
+        self._requests.expect(request.max_bytes)
         self._requests.request(*request[:2], body=request.body, headers=request.headers)
         try:
-            return _read(self._requests.getresponse(), request.most_bytes)
+            return _read(self._requests.getresponse(), request.max_bytes)
         except (RaveError, OSError, http.client.HTTPException):
             raise
-        except Exception:  # noqa: BLE001 - http.client trusts servers: a negative chunk size is a ValueError to it
-            raise RaveError(Code.BAD_DATA, f"the answer of {self.host} is not proper HTTP", host=self.host) from None
+        except Exception as e:
+            # http.client trusts servers: a negative chunk size is a ValueError to it. The traceback tells whether it
+            # was that, or a mistake of ours.
+            _log.debug("Reading the answer of %s failed", self.host, exc_info=True)
+            raise RaveError(Code.BAD_DATA, f"the answer of {self.host} is not proper HTTP", host=self.host) from e
 
 
-def _read(response: http.client.HTTPResponse, most_bytes: int) -> Answer:
+def _read(response: http.client.HTTPResponse, max_bytes: int) -> Answer:
     """The rest of an answer of which the headers have been read."""
     raw = bytearray()
     # To the empty read at the end: only that one tells a whole body from one that was cut.
-    while len(raw) <= most_bytes and (chunk := response.read(65536)):
+    while len(raw) <= max_bytes and (chunk := response.read(65536)):
         raw += chunk
-    if len(raw) <= most_bytes and response.length:
+    if len(raw) <= max_bytes and response.length:
         raise http.client.IncompleteRead(b"", response.length)
     headers = response.headers
     encoding = headers.get("Content-Encoding", "identity").lower()
     return Answer(
-        response.status, _decode(bytes(raw), encoding, most_bytes), headers.get("Retry-After"), headers.get("Date")
+        response.status, _decode(bytes(raw), encoding, max_bytes), headers.get("Retry-After"), headers.get("Date")
     )
 
 
@@ -355,20 +361,20 @@ def _timed_out(host: str) -> RaveError:
     return RaveError(Code.TIMEOUT, f"{host} did not answer in time", host=host)
 
 
-def _decode(raw: bytes, encoding: str, most_bytes: int) -> bytes:
+def _decode(raw: bytes, encoding: str, max_bytes: int) -> bytes:
     """The body without its compression; raises `RaveError` (BadData) when it is too long, damaged or unknown."""
     if encoding == "gzip":
         decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
         try:
-            body = decompressor.decompress(raw, most_bytes + 1)
+            body = decompressor.decompress(raw, max_bytes + 1)
         except zlib.error:
             raise RaveError(Code.BAD_DATA, "the answer's compression is damaged") from None
-        if not decompressor.eof and len(body) <= most_bytes:
+        if not decompressor.eof and len(body) <= max_bytes:
             raise RaveError(Code.BAD_DATA, "the answer's compression is cut short")
     elif encoding == "identity":
         body = raw
     else:
         raise RaveError(Code.BAD_DATA, "the answer is compressed in a way that was not asked for")
-    if len(body) > most_bytes or len(raw) > most_bytes:
-        raise RaveError(Code.BAD_DATA, f"the answer is longer than {most_bytes >> 10} KiB")
+    if len(body) > max_bytes or len(raw) > max_bytes:
+        raise RaveError(Code.BAD_DATA, f"the answer is longer than {max_bytes >> 10} KiB")
     return body

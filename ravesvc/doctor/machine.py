@@ -116,7 +116,7 @@ async def _ask(settings: Config) -> str | None:
     """The Date header of Rave's server, whatever else it answers; raises `RaveError` when it does not."""
     line, base = transport.to_base(settings.servers.api, "servers.api", settings.tls, settings.proxy, _ASK_S)
     try:
-        return (await line.send(Request("GET", f"{base}/", {}, None, transport.MANY_BYTES))).date
+        return (await line.send(Request("GET", f"{base}/", {}, None, transport.LIST_ANSWER_BYTES))).date
     finally:
         line.close()
 

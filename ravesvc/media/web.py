@@ -37,7 +37,7 @@ class Site:
         is in no error and no log.
         """
         target = f"{self._path}{path}?{urlencode(query)}"
-        answer = await _sent(self._transport, target, "application/json", transport.MANY_BYTES)
+        answer = await _sent(self._transport, target, "application/json", transport.LIST_ANSWER_BYTES)
         _log.debug("%s%s: HTTP %d, %d bytes", self._transport.host, path, answer.status, len(answer.body))
         try:
             return answer.status, fields.parse_message(answer.body, "the answer")
@@ -102,10 +102,10 @@ def _covers(entry: str, host: str, port: int) -> bool:
     return port == int(wanted or 443) and (host == name or host.endswith(f".{name}"))
 
 
-async def _sent(connection: Transport, target: str, accept: str, most_bytes: int) -> Answer:
+async def _sent(connection: Transport, target: str, accept: str, max_bytes: int) -> Answer:
     """An answer; what keeps it from us is told without the names of hosts, which the log has."""
     try:
-        return await connection.send(Request("GET", target, _HEADERS | {"Accept": accept}, None, most_bytes))
+        return await connection.send(Request("GET", target, _HEADERS | {"Accept": accept}, None, max_bytes))
     except RaveError as e:
         if e.code is not Code.CLOSED:
             _log.warning("%s", e)

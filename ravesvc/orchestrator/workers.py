@@ -47,7 +47,7 @@ _SIGNATURES = {
     "CommandErrors": "as",
 }
 # Bytes of a signal: 16 errors of own commands, of 300 characters each; and of one whose sender is not verified yet.
-_MAX_SIGNAL, _MAX_UNVERIFIED = 24 * 1024, 1024
+_MAX_SIGNAL_BYTES, _MAX_UNVERIFIED_BYTES = 24 * 1024, 1024
 # A larger signal counts for several: it takes longer to decode.
 _BYTES_PER_TOKEN = 2048
 
@@ -221,14 +221,14 @@ class Workers:
 
     def _accepts(self, signal: Header, size: int) -> bool:
         """Whether a signal is one of a worker, and its sender may say more. Nothing of its body is decoded before."""
-        if size > _MAX_SIGNAL or _SIGNATURES.get(signal.member) != signal.signature:
+        if size > _MAX_SIGNAL_BYTES or _SIGNATURES.get(signal.member) != signal.signature:
             return False
         mesh = _mesh_of(signal.path)
         if mesh is None or signal.sender in self._forgers:
             return False
         if self._senders.get(mesh) == signal.sender:
             return self._may_say(mesh, size)
-        return size <= _MAX_UNVERIFIED and len(self._waiting.get(signal.sender, ())) < _MOST_WAITING
+        return size <= _MAX_UNVERIFIED_BYTES and len(self._waiting.get(signal.sender, ())) < _MOST_WAITING
 
     def _may_say(self, mesh: str, size: int) -> bool:
         """What a child says that talks too much is lost; it is asked regularly how it is."""

@@ -108,8 +108,11 @@ def test_chunks(authority: Authority, run: Run) -> None:
         (Reply(200, b"body", {"Content-Encoding": "gzip"}), "damaged"),
         (Reply(200, gzip.compress(b"body")[:-3], {"Content-Encoding": "gzip"}), "cut short"),
         (Reply(200, zlib.compress(b"body"), {"Content-Encoding": "br"}), "not asked for"),
-        (Reply(200, b"x" * (transport.FEW_BYTES + 1)), "longer than 64 KiB"),
-        (Reply(200, gzip.compress(b"x" * (transport.FEW_BYTES + 1)), {"Content-Encoding": "gzip"}), "longer than"),
+        (Reply(200, b"x" * (transport.SMALL_ANSWER_BYTES + 1)), "longer than 64 KiB"),
+        (
+            Reply(200, gzip.compress(b"x" * (transport.SMALL_ANSWER_BYTES + 1)), {"Content-Encoding": "gzip"}),
+            "longer than",
+        ),
     ],
 )
 def test_a_body_that_is_of_no_use(authority: Authority, run: Run, reply: Reply, words: str) -> None:
@@ -120,8 +123,8 @@ def test_a_body_that_is_of_no_use(authority: Authority, run: Run, reply: Reply, 
 
 
 def test_the_longest_body(authority: Authority, run: Run) -> None:
-    with serving(authority, Reply(200, b"x" * transport.FEW_BYTES)) as server:
-        assert len(answer(run, server, authority).body) == transport.FEW_BYTES
+    with serving(authority, Reply(200, b"x" * transport.SMALL_ANSWER_BYTES)) as server:
+        assert len(answer(run, server, authority).body) == transport.SMALL_ANSWER_BYTES
 
 
 class _Endless:
@@ -183,12 +186,12 @@ def test_an_answer_without_end_is_given_up(authority: Authority, run: Run, first
 def test_an_answer_may_be_as_long_as_the_request_says(authority: Authority, run: Run) -> None:
     async def main() -> None:
         async with opened(server.port, authority) as made:
-            answer = await made.send(ASK._replace(most_bytes=transport.MOST_BYTES))
-            assert len(answer.body) == transport.MOST_BYTES
+            answer = await made.send(ASK._replace(max_bytes=transport.USERS_ANSWER_BYTES))
+            assert len(answer.body) == transport.USERS_ANSWER_BYTES
             with pytest.raises(RaveError, match="longer than 512 KiB"):
-                await made.send(ASK._replace(most_bytes=transport.MANY_BYTES))
+                await made.send(ASK._replace(max_bytes=transport.LIST_ANSWER_BYTES))
 
-    with serving(authority, Reply(200, b"x" * transport.MOST_BYTES)) as server:
+    with serving(authority, Reply(200, b"x" * transport.USERS_ANSWER_BYTES)) as server:
         run(main())
 
 
@@ -269,7 +272,7 @@ def test_ways_to_say_how_long_a_body_is(authority: Authority, run: Run, raw: byt
 
 def test_what_is_left_of_an_answer_is_not_the_next_one(authority: Authority, run: Run) -> None:
     """One that is too long is not read to its end, so its connection is of no use any more."""
-    too_long = Reply(200, b"x" * (transport.FEW_BYTES + 1_000_000))
+    too_long = Reply(200, b"x" * (transport.SMALL_ANSWER_BYTES + 1_000_000))
 
     async def main() -> None:
         async with opened(server.port, authority) as made:

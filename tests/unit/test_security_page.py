@@ -15,7 +15,7 @@ from ravesvc.journal import Event
 from ravesvc.log_limit import PER_MESH
 from ravesvc.machine import BYTES_PER_BOT
 from ravesvc.names import PolkitAction
-from ravesvc.notify import MAX_STATUS
+from ravesvc.notify import MAX_STATUS_CHARS
 from ravesvc.orchestrator import claims, presence
 from ravesvc.room.frames import MAX_MESSAGE_BYTES
 
@@ -66,7 +66,7 @@ def test_limits_without_an_option_are_those_of_the_program() -> None:
     ):
         assert said in limits[what]
     assert (claims.VALID_S, claims.MAX_WRONG) == (600, 5)
-    assert f"more than {MAX_STATUS} characters" in PAGE
+    assert f"more than {MAX_STATUS_CHARS} characters" in PAGE
 
 
 def test_directives_have_these_values_in_these_units() -> None:

@@ -11,7 +11,7 @@ from typing import cast
 
 from ravesvc.api import login_messages, models, upload
 from ravesvc.api.failures import MOST_PAUSE, document, pause
-from ravesvc.api.transport import MOST_BYTES, Request, Transport
+from ravesvc.api.transport import USERS_ANSWER_BYTES, Request, Transport
 from ravesvc.errors import RaveError
 from ravesvc.fields import Object
 from ravesvc.media import youtube_answers
@@ -64,7 +64,7 @@ async def _sent(answer: bytes) -> Object:
     finally:
         transport.close()
         transport.hang_up()
-    assert len(received.body) <= MOST_BYTES
+    assert len(received.body) <= USERS_ANSWER_BYTES
     try:
         return document(received, now=1.8e9)
     except RaveError as e:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ravesvc.errors import Code, RaveError
+from ravesvc.simulator import hostile
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "first_state": ("after", "before", "never"),
@@ -44,10 +45,11 @@ FAULT_TARGETS = (
 FAULT_MODES = (
     *("refused", "reset", "timeout", "slow", "half-page", "later-page", "empty", "2015"),
     *("huge", "no-json", "no-lists", "wrong-types", "wrong-ids"),
-    *("many-values", "deep", "negative-chunk", "no-end", "trickle"),
+    *("many-values", "deep"),
+    *hostile.ANSWERS,
 )
 # What may be sent to sockets without a break.
-FLOOD_KINDS = ("pings", "requests", "chat", "pieces")
+FLOOD_KINDS = tuple(hostile.FLOODS)
 
 
 @dataclass(slots=True)

@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
 
     sections = {
         "This machine": machine.examine(names.CONFIG_FILE),
-        "The bots' sandbox, as a hostile bot finds it": sandbox.attack(machine.landlock()),
+        "The bots' sandbox, as a hostile bot finds it": sandbox.attack(),
     }
     findings = [finding for section in sections.values() for finding in section]
     verdict = level(findings)

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 from ravesvc.api.refusal import MOST_SKEW
 from ravesvc.doctor.finding import Finding, held, not_held, unknown
 from ravesvc.machine import BYTES_PER_BOT, bots_that_fit
+from ravesvc.mesh.confinement import LANDLOCK_SCOPES, LANDLOCK_TCP
 from ravesvc.words import count
 
 # dbus-daemon(1) has this in the configuration of the system bus, for each user.
@@ -16,8 +17,6 @@ STOCK_BUS_LIMIT = 256
 _MAX_DIGITS = 10
 # Connections of the bots' user that are no bots: one that is starting anew while its old connection ends.
 SPARE_CONNECTIONS = 8
-# The first version of Landlock that keeps signals in the sandbox (Linux 6.12), and the first with TCP rules (6.7).
-LANDLOCK_SCOPES, LANDLOCK_TCP = 6, 4
 # Seconds after which an answer of the resolver is slow: bots ask at each new connection.
 SLOW_RESOLVER_S = 2.0
 

@@ -24,13 +24,12 @@ from ravesvc.doctor import checks
 from ravesvc.doctor.finding import Finding, not_held, unknown
 from ravesvc.errors import RaveError
 from ravesvc.machine import memory_bytes
+from ravesvc.mesh.confinement import landlock_version
 
 # Seconds for a question to Rave, and for a connection to one address.
 _ASK_S, _CONNECT_S = 10.0, 4.0
 # What adjtimex(2) returns while nothing keeps the clock right, and more than its structure is large.
 _TIME_ERROR, _TIMEX_BYTES = 5, 1024
-# landlock_create_ruleset(2): the same number on all architectures, and the flag that asks for the version.
-_LANDLOCK_CREATE_RULESET, _LANDLOCK_VERSION = 444, 1
 # bpf(2): a table of networks, of which each entry has 8 bytes as key and as value.
 _BPF_MAP_CREATE, _BPF_LPM_TRIE, _BPF_NO_PREALLOC = 0, 11, 1
 _FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
@@ -60,7 +59,7 @@ def examine(file: str) -> list[Finding]:
         found.append(checks.bus(checks.bus_limit(_bus_files(Path("/"))), settings.max_processes))
         found.append(checks.memory(memory_bytes(), settings.max_processes))
     found.append(checks.controllers(_controllers()))
-    found.append(checks.landlock(landlock()))
+    found.append(checks.landlock(landlock_version()))
     found.append(checks.bpf(works=_bpf() if os.geteuid() == 0 else None))
     return found
 
@@ -134,13 +133,6 @@ def _synchronized() -> bool | None:
     """Whether something keeps the clock right, as the kernel knows it."""
     state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
     return None if state < 0 else state != _TIME_ERROR
-
-
-def landlock() -> int | None:
-    """The version of the kernel's Landlock."""
-    libc = ctypes.CDLL(None)
-    version = libc.syscall(ctypes.c_long(_LANDLOCK_CREATE_RULESET), None, ctypes.c_size_t(0), _LANDLOCK_VERSION)
-    return version if version > 0 else None
 
 
 def _bpf() -> bool:

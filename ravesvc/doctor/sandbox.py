@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ravesvc import fields, names
-from ravesvc.doctor.checks import LANDLOCK_SCOPES
 from ravesvc.doctor.finding import Finding, held, not_held, unknown
 from ravesvc.errors import RaveError
 from ravesvc.hostile.probes import PROBES
+from ravesvc.mesh.confinement import LANDLOCK_SCOPES, landlock_version
 
 _NAME = "sandbox"
 _LOG_HINT = f"journalctl -u {names.DOCTOR_UNIT} may say why"
@@ -89,7 +89,7 @@ def _cause(surroundings: Surroundings) -> str:
     return "systemd or the kernel is older than Debian 13's, or this is a mistake of ours: please report it"
 
 
-def attack(landlock: int | None) -> list[Finding]:
+def attack() -> list[Finding]:
     """Run the hostile bot once, and judge what it could do; root only. Takes some seconds."""
     if os.geteuid() != 0:
         return [unknown(_NAME, "only root can have a hostile bot try it", "sudo ravectl doctor")]
@@ -103,7 +103,11 @@ def attack(landlock: int | None) -> list[Finding]:
             found, gaps = _answer()
     except OSError as e:
         return [unknown(_NAME, f"{e.filename} can't be used: {e.strerror}", "systemd-tmpfiles --create makes it")]
-    return [_no_start(failed)] if failed else judge(found, Surroundings(_drop_ins(), _container(), landlock, gaps))
+    return (
+        [_no_start(failed)]
+        if failed
+        else judge(found, Surroundings(_drop_ins(), _container(), landlock_version(), gaps))
+    )
 
 
 def _start_sibling() -> int:

@@ -60,17 +60,22 @@ _ALLOW, _ERROR, _EPERM, _ENOSYS = 0x7FFF0000, 0x00050000, 1, 38
 # Numbers of another interface of x86-64 (x32) have this bit.
 _X32 = 0x40000000
 
+# The same everywhere, and the flag with which the first answers with a version.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_ASK_VERSION = 1
 # How many rights on files a version of Landlock knows (linux/landlock.h). All are given up but to read files and
 # directories. What later versions add changes nothing here until it is listed.
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _MOST_FILE_RIGHTS, _READING = 16, 0b1100
-_BIND_TCP, _CONNECT_TCP, _TCP_SINCE = 0b01, 0b10, 4
+_BIND_TCP, _CONNECT_TCP = 0b01, 0b10
 _PORT_RULE = 2
 # Name servers are asked by TCP for what does not fit into a datagram.
 _DNS_PORT = 53
 # To abstract sockets, and signals.
-_SCOPES, _SCOPES_SINCE = 0b11, 6
+_SCOPES = 0b11
+# The first version of Landlock with rules for TCP (Linux 6.7), and the first that keeps signals in (6.12).
+LANDLOCK_TCP, LANDLOCK_SCOPES = 4, 6
+_UNRESTRICTED = "it could connect to every port, and its unit alone keeps it from writing and from sending signals"
 
 
 def confine(machine: str, ports: Iterable[int]) -> list[str]:
@@ -81,6 +86,11 @@ def confine(machine: str, ports: Iterable[int]) -> list[str]:
     """
     filtered = _filter_calls(_function("prctl"), machine)
     return [text for text in (filtered, _restrict(_function("syscall"), ports)) if text]
+
+
+def landlock_version() -> int | None:
+    """The version of the kernel's Landlock, None without any."""
+    return _version(_function("syscall"))
 
 
 def _function(name: str) -> Callable[..., int]:
@@ -153,31 +163,36 @@ def _call(number: int, argument: int, steps: list[bytes]) -> list[bytes]:
 
 def _restrict(syscall: Callable[..., int], ports: Iterable[int]) -> str | None:
     """By Landlock, as far as the kernel's version of it goes."""
-    version = syscall(_CREATE_RULESET, 0, 0, 1)
-    if version < 1:
-        return "The kernel has no Landlock: file permissions alone keep it from writing"
+    version = _version(syscall)
+    if version is None:
+        return f"The kernel has no Landlock: {_UNRESTRICTED}"
     rules = ruleset(version)
     descriptor = syscall(_CREATE_RULESET, rules, len(rules), 0)
     if descriptor < 0:
-        return "The kernel takes no Landlock rules: file permissions alone keep it from writing"
+        return f"The kernel takes no Landlock rules: {_UNRESTRICTED}"
     allowed = [struct.pack("QQ", _CONNECT_TCP, port) for port in {*ports, _DNS_PORT}]
     try:
         # With a rule missing it would reach nobody.
-        if version >= _TCP_SINCE and any(syscall(_ADD_RULE, descriptor, _PORT_RULE, rule, 0) for rule in allowed):
-            return "The kernel takes no Landlock rules for ports: file permissions alone keep it from writing"
+        if version >= LANDLOCK_TCP and any(syscall(_ADD_RULE, descriptor, _PORT_RULE, rule, 0) for rule in allowed):
+            return f"The kernel takes no Landlock rules for ports: {_UNRESTRICTED}"
         if syscall(_RESTRICT_SELF, descriptor, 0):
-            return "The kernel does not apply Landlock rules: file permissions alone keep it from writing"
+            return f"The kernel does not apply Landlock rules: {_UNRESTRICTED}"
     finally:
         os.close(descriptor)
-    if version < _SCOPES_SINCE:
-        left = "signals and abstract sockets" if version >= _TCP_SINCE else "TCP, signals and abstract sockets"
+    if version < LANDLOCK_SCOPES:
+        left = "signals and abstract sockets" if version >= LANDLOCK_TCP else "TCP, signals and abstract sockets"
         return f"Landlock of this kernel, version {version}, leaves {left} to other means"
     return None
+
+
+def _version(syscall: Callable[..., int]) -> int | None:
+    version = syscall(_CREATE_RULESET, 0, 0, _ASK_VERSION)
+    return version if version > 0 else None
 
 
 def ruleset(version: int) -> bytes:
     """What Landlock of that version is to deny (struct landlock_ruleset_attr, which has grown)."""
     files = (1 << _FILE_RIGHTS.get(version, _MOST_FILE_RIGHTS)) - 1 & ~_READING
     return struct.pack("QQQ", files, _BIND_TCP | _CONNECT_TCP, _SCOPES)[
-        : 24 if version >= _SCOPES_SINCE else 16 if version >= _TCP_SINCE else 8
+        : 24 if version >= LANDLOCK_SCOPES else 16 if version >= LANDLOCK_TCP else 8
     ]

@@ -77,7 +77,7 @@ def test_nonsense_of_the_hostile_bot_is_no_answer(text: bytes) -> None:
 
 def test_nobody_but_root_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    (found,) = sandbox.attack(6)
+    (found,) = sandbox.attack()
     assert (found.state, found.hint) == (State.UNKNOWN, "sudo ravectl doctor")
 
 
@@ -105,7 +105,7 @@ def ordered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 def test_an_interrupt_leaves_nothing(ordered: list[str], tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with pytest.raises(KeyboardInterrupt):
-        sandbox.attack(6)
+        sandbox.attack()
     both = f"{names.DOCTOR_UNIT} {names.DOCTOR_SIBLING_UNIT}"
     assert ordered[-2:] == [f"stop {both}", f"reset-failed {both}"]
     assert list(tmp_path.iterdir()) == []
@@ -121,7 +121,7 @@ def test_who_gives_up_the_wait_for_another_one_disturbs_nothing(
     monkeypatch.setattr(fcntl, "flock", interrupt)
     (tmp_path / "DOCTOR_RESULT_FILE").touch()
     with pytest.raises(KeyboardInterrupt):
-        sandbox.attack(6)
+        sandbox.attack()
     assert not any(order.startswith(("stop", "reset-failed")) for order in ordered)
     assert (tmp_path / "DOCTOR_RESULT_FILE").exists()
 

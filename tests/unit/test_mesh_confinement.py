@@ -162,3 +162,28 @@ def test_landlock_is_told_no_more_than_it_knows(version: int, size: int) -> None
     assert files & 0b1100 == 0, "reading stays"
     assert rules[8:16] == (b"" if version < 4 else struct.pack("Q", 0b11)), "TCP: bind, and connect but to some ports"
     assert files.bit_length() == {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)
+
+
+@pytest.mark.parametrize(
+    ("answers", "lacking"),
+    [
+        ([-1], "has no Landlock"),
+        ([6, -1], "takes no Landlock rules"),
+        ([6, 0, -1], "takes no Landlock rules for ports"),
+        ([6, 0, 0, 0, -1], "does not apply Landlock rules"),
+    ],
+)
+def test_what_is_left_without_landlock_is_told_in_full(answers: list[int], lacking: str) -> None:
+    """By what the system calls answer, in turn; the descriptor that the second one makes is a real one."""
+    left = iter(answers)
+
+    def syscall(number: int, *_arguments: object) -> int:
+        answer = next(left)
+        made = number == 444 and answer == 0
+        return os.open(os.devnull, os.O_RDONLY) if made else answer
+
+    assert confinement._restrict(syscall, [443]) == (
+        f"The kernel {lacking}: "
+        "it could connect to every port, and its unit alone keeps it from writing and from sending signals"
+    )
+    assert not list(left)

@@ -99,14 +99,15 @@ class JournalHandler(logging.Handler):
 
     def _entry(self, record: logging.LogRecord) -> bytes:
         event: Event | None = getattr(record, "rave_event", None)
+        mesh = mesh_of(record)
         fields = {
             "MESSAGE": self.format(record)[:_LONGEST],
             "PRIORITY": str(next(number for level, number in PRIORITIES if record.levelno >= level)),
             "SYSLOG_IDENTIFIER": self._identifier,
             "LOGGER": record.name,
-            "RAVE_MESH": mesh_of(record),
+            "RAVE_MESH": mesh,
             "RAVE_EVENT": event or "",
-            "RAVE_UNIT": names.mesh_unit(mesh_of(record)) if event is Event.CHANGED else "",
+            "RAVE_UNIT": names.mesh_unit(mesh) if mesh else "",
             "MESSAGE_ID": MESSAGE_IDS[event] if event else "",
         }
         return b"".join(_field(name, text) for name, text in fields.items() if text)

@@ -523,11 +523,7 @@ class Fleet:
             # words of a process may be quicker than the news of its id, and hold.)
             self.workers.forget(mesh)
             record.worker = WorkerState(last_error=record.worker.last_error)
-        if unit.main_pid and unit.suspect and not record.worker.taken_over:
-            record.worker.taken_over = True
-            text = "The bot of mesh %s %s: it was taken over, and is killed"
-            log.warning(text, mesh, unit.suspect, extra=about(mesh, Event.TAKEN_OVER))
-            self._spawn(self._kill(mesh))
+        self._kill_if_taken_over(mesh, unit)
         if unit.restarting and not old.restarting:
             self._lessons.crashed(mesh, how_ended(unit) or "they end by themselves")
         if unit.started and not old.started:
@@ -555,6 +551,14 @@ class Fleet:
         if self._limit is not None and old.present and not unit.present:
             # There may be room for another one.
             self._soon()
+
+    def _kill_if_taken_over(self, mesh: str, unit: UnitState) -> None:
+        worker = self._record(mesh).worker
+        if unit.main_pid and unit.suspect and not worker.taken_over:
+            worker.taken_over = True
+            text = "The bot of mesh %s %s: it was taken over, and is killed"
+            log.warning(text, mesh, unit.suspect, extra=about(mesh, Event.TAKEN_OVER))
+            self._spawn(self._kill(mesh))
 
     def _unhealthy(self, mesh: str) -> None:
         """A child does not answer: another process may."""

@@ -102,6 +102,7 @@ def test_the_journal_gets_fields(received: Journal) -> None:
         logging.getLogger("ravesvc.test").info("in", extra=about("m1", Event.CONNECTED))
     entry = received.entry()
     assert (entry["RAVE_MESH"], entry["RAVE_EVENT"]) == ("m1", "connected")
+    assert entry["RAVE_UNIT"] == "rave-mesh@m1.service"
     assert entry["MESSAGE_ID"] == journal.MESSAGE_IDS[Event.CONNECTED]
 
 

@@ -19,6 +19,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 Probe = Callable[[int], str | None]
@@ -29,7 +30,7 @@ _NUMBERS = {
     "x86_64": {"keyctl": 250, "process_vm_readv": 310},
     "aarch64": {"keyctl": 219, "process_vm_readv": 270},
 }.get(platform.machine(), {})
-_COMMON_NUMBERS = {"io_uring_setup": 425, "pidfd_getfd": 438}
+_COMMON_NUMBERS = {"io_uring_setup": 425, "close_range": 436, "pidfd_getfd": 438}
 # What the kernel answers where the sandbox holds. Anything else, such as too many open files, proves nothing.
 _REFUSALS = (
     errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EROFS, errno.ENOENT,
@@ -39,6 +40,12 @@ _PTRACE_SEIZE, _PTRACE_DETACH = 0x4206, 17
 _KEYCTL_GET_KEYRING_ID, _USER_KEYRING = 0, -4
 _F_SETSIG, _F_SETOWN_EX = 10, 15
 _FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
+_CLONE_VM, _CLONE_FILES, _CLONE_SIGHAND, _CLONE_THREAD = 0x100, 0x400, 0x800, 0x10000
+_CLOSE_RANGE_UNSHARE = 2
+# More than half of the files that a bot may open.
+_HALF = 40
+# Of a thread whose end can't be awaited.
+_stack = ctypes.create_string_buffer(1 << 16)
 # A port that is in no connect_ports of rave.yaml, and seconds for its answer.
 _DISCARD, _CONNECT_S = ("127.0.0.1", 9), 0.5
 
@@ -50,7 +57,11 @@ def _call(name: str, *arguments: object) -> int:
         raise OSError(errno.EINVAL, f"the number of {name} is not known for {platform.machine()}")
     # As long as registers are: of the seventh, on the stack, the upper half of an int would be left as it was.
     longs = (ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments)
-    result = int(_libc.syscall(number, *longs))
+    return _checked(_libc.syscall(number, *longs))
+
+
+def _checked(result: int) -> int:
+    """The result of a function of libc that it is; raises OSError for -1."""
     if result == -1:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
@@ -130,8 +141,7 @@ def _affinity(sibling: int) -> str:
 
 
 def _ptrace(sibling: int) -> str:
-    if _libc.ptrace(_PTRACE_SEIZE, sibling, None, None) == -1:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    _checked(_libc.ptrace(_PTRACE_SEIZE, sibling, None, None))
     _libc.ptrace(_PTRACE_DETACH, sibling, None, None)
     return f"it can debug process {sibling}"
 
@@ -245,6 +255,12 @@ def _other_protocol(_sibling: int) -> str:
     return "it can connect to any port by Multipath TCP"
 
 
+def _other_type(_sibling: int) -> str:
+    # Of this family it is there without a module, as SCTP is not.
+    socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).close()
+    return "it can make sockets of types of which no port is checked (SCTP)"
+
+
 def _near_address(_sibling: int) -> str:
     with socket.socket(type=socket.SOCK_DGRAM) as made:
         # Nobody need listen there either.
@@ -260,6 +276,44 @@ def _other_family(_sibling: int) -> str:
 def _many_descriptors(_sibling: int) -> str | None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if hard <= 64 else f"it can open {hard} files, each a connection to the bus (LimitNOFILE=)"
+
+
+def _unshare(_sibling: int) -> str:
+    return _own_table(lambda: _checked(_libc.unshare(_CLONE_FILES)))
+
+
+def _close_range(_sibling: int) -> str:
+    highest = 2**32 - 1
+    return _own_table(lambda: _call("close_range", highest, highest, _CLOSE_RANGE_UNSHARE))
+
+
+def _own_table(leave: Callable[[], object]) -> str:
+    """A thread does that, and opens more files beside those of the process than `LimitNOFILE=` lets both have."""
+    here: list[int] = []
+    try:
+        here += (os.dup(2) for _ in range(_HALF))
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(leave).result()
+            there = thread.submit(_open_instead, here).result()
+        for descriptor in here:
+            os.fstat(descriptor)
+    finally:
+        for descriptor in here:
+            os.close(descriptor)
+    return f"it can open files without limit: {len(here) + there} by two threads (LimitNOFILE=)"
+
+
+def _open_instead(copies: list[int]) -> int:
+    for descriptor in copies:
+        os.close(descriptor)
+    return len([os.dup(2) for _ in copies])
+
+
+def _clone(_sibling: int) -> str:
+    stack_end = ctypes.c_void_p(ctypes.addressof(_stack) + len(_stack))
+    # A function that needs nothing that Python or libc set up for a thread of theirs.
+    _checked(_libc.clone(_libc.abs, stack_end, _CLONE_VM | _CLONE_SIGHAND | _CLONE_THREAD, None))
+    return "it can start threads that open files without limit (LimitNOFILE=)"
 
 
 # By the name that `ravectl doctor` prints.
@@ -291,9 +345,13 @@ PROBES: dict[str, Probe] = {
     "other ports": _other_port,
     "TCP Fast Open": _fast_open,
     "Multipath TCP": _other_protocol,
+    "SOCK_SEQPACKET": _other_type,
     "near addresses": _near_address,
     "netlink": _other_family,
     "open files": _many_descriptors,
+    "unshare": _unshare,
+    "close_range": _close_range,
+    "clone": _clone,
 }
 
 

@@ -1,9 +1,10 @@
 """What a bot gives up by itself at its start, beyond what its unit can take from it; there is no way back.
 
 A filter of system calls (seccomp) that looks at arguments, which SystemCallFilter= can't: no process is started and
-no program executed, and the kernel is never told to send signals or limits elsewhere. And Landlock, which needs no
-rights: no signal and no abstract socket reaches beyond this process, no file can be written, and TCP connects to a
-few ports alone. The filter refuses what gets around that: other protocols, and data that opens a connection.
+no program executed, all threads share their open files and the limit of these, and the kernel is never told to send
+signals or limits elsewhere. And Landlock, which needs no rights: no signal and no abstract socket reaches beyond this
+process, no file can be written, and TCP connects to a few ports alone. The filter refuses what gets around that:
+other protocols and types of sockets, and data that opens a connection.
 
 Both are called by `_ctypes` alone, which is ctypes without its types: 50 kB and 1 ms a bot, not 190 kB and 3 ms.
 """
@@ -30,31 +31,38 @@ class Architecture(NamedTuple):
     fcntl: int
     ioctl: int
     socket: int
+    socketpair: int
     sendto: int
     sendmsg: int
     sendmmsg: int
-    starting: tuple[int, ...]  # fork, vfork, execve, execveat: those that there are
+    refused: tuple[int, ...]  # fork, vfork, execve, execveat, unshare, setns: those that there are
 
 
-_GENERIC = Architecture(0xC00000B7, 220, 261, 25, 29, 198, 206, 211, 269, (221, 281))
+_GENERIC = Architecture(0xC00000B7, 220, 261, 25, 29, 198, 199, 206, 211, 269, (221, 281, 97, 268))
 ARCHITECTURES = {
-    "x86_64": Architecture(0xC000003E, 56, 302, 72, 16, 41, 44, 46, 307, (57, 58, 59, 322)),
+    "x86_64": Architecture(0xC000003E, 56, 302, 72, 16, 41, 53, 44, 46, 307, (57, 58, 59, 322, 272, 308)),
     "aarch64": _GENERIC,
     "riscv64": _GENERIC._replace(audit=0xC00000F3),
 }
 # The same everywhere.
-_CLONE3 = 435
-_CLONE_THREAD = 0x10000
+_CLONE3, _CLOSE_RANGE = 435, 436
+# CLONE_THREAD and CLONE_FILES: a thread with a table of open files of its own has a limit (LimitNOFILE=) of its own.
+_THREAD = 0x10000 | 0x400
+_CLOSE_RANGE_UNSHARE = 0b10
 # F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP: with these the kernel sends signals, which no filter sees.
 _OWNER_COMMANDS = (8, 10, 15)
 _OWNER_REQUESTS = (0x8901, 0x8902)
+# SOCK_STREAM and SOCK_DGRAM; flags stand above the type. SOCK_SEQPACKET is SCTP, at which Landlock does not look.
+_TYPE, _TYPES = 0xF, (1, 2)
+# RestrictAddressFamilies= does not look at pairs, of which there are more than AF_UNIX's.
+_AF_UNIX = 1
 # The usual one of the family, TCP, UDP. Landlock looks at TCP, and Multipath TCP (262), say, would reach any port.
 _PROTOCOLS = (0, 6, 17)
 # Opens a connection without connect(2), where Landlock looks.
 _MSG_FASTOPEN = 0x20000000
 
 # Codes of the filter's instructions (linux/bpf_common.h), and where they look (struct seccomp_data).
-_LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _MASK, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCH, _ARGUMENT_0, _ARGUMENT_1, _ARGUMENT_2, _ARGUMENT_3 = 0, 4, 16, 24, 32, 40
 _ALLOW, _ERROR, _EPERM, _ENOSYS = 0x7FFF0000, 0x00050000, 1, 38
 # Numbers of another interface of x86-64 (x32) have this bit.
@@ -119,6 +127,8 @@ def program(architecture: Architecture) -> list[bytes]:
     refuse, allow = [_step(_RETURN, _ERROR | _EPERM)], [_step(_RETURN, _ALLOW)]
     no_such_call = [_step(_RETURN, _ERROR | _ENOSYS)]
     sending = [*_when(_IF_ANY_BIT, _MSG_FASTOPEN, refuse), *allow]
+    thread = [_step(_MASK, _THREAD), *_unless(_IF_EQUAL, _THREAD, refuse), *allow]
+    protocol = [_step(_LOAD, _ARGUMENT_2), *_when_any(_PROTOCOLS, allow), *refuse]
     return [
         _step(_LOAD, _ARCH),
         *_unless(_IF_EQUAL, architecture.audit, refuse),
@@ -126,13 +136,15 @@ def program(architecture: Architecture) -> list[bytes]:
         *_when(_IF_AT_LEAST, _X32, refuse),
         # glibc's threads then take clone, whose flags are not behind a pointer.
         *_when(_IF_EQUAL, _CLONE3, no_such_call),
-        *(step for number in architecture.starting for step in _when(_IF_EQUAL, number, refuse)),
-        *_call(architecture.clone, _ARGUMENT_0, [*_unless(_IF_ANY_BIT, _CLONE_THREAD, refuse), *allow]),
+        *(step for number in architecture.refused for step in _when(_IF_EQUAL, number, refuse)),
+        *_call(architecture.clone, _ARGUMENT_0, thread),
+        *_call(_CLOSE_RANGE, _ARGUMENT_2, [*_when(_IF_ANY_BIT, _CLOSE_RANGE_UNSHARE, refuse), *allow]),
         # getrlimit is prlimit64 of process 0, which is the process itself.
         *_call(architecture.prlimit64, _ARGUMENT_0, [*_unless(_IF_EQUAL, 0, refuse), *allow]),
         *_call(architecture.fcntl, _ARGUMENT_1, [*_when_any(_OWNER_COMMANDS, refuse), *allow]),
         *_call(architecture.ioctl, _ARGUMENT_1, [*_when_any(_OWNER_REQUESTS, refuse), *allow]),
-        *_call(architecture.socket, _ARGUMENT_2, [*_when_any(_PROTOCOLS, allow), *refuse]),
+        *_call(architecture.socket, _ARGUMENT_1, [_step(_MASK, _TYPE), *_when_any(_TYPES, protocol), *refuse]),
+        *_call(architecture.socketpair, _ARGUMENT_0, [*_unless(_IF_EQUAL, _AF_UNIX, refuse), *allow]),
         *_call(architecture.sendto, _ARGUMENT_3, sending),
         *_call(architecture.sendmsg, _ARGUMENT_2, sending),
         *_call(architecture.sendmmsg, _ARGUMENT_3, sending),

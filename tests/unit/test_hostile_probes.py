@@ -15,7 +15,7 @@ from ravesvc.hostile import probes
 EVERYWHERE = {
     "kill", "killpg", "pidfd_send_signal", "F_SETOWN", "F_SETOWN_EX", "F_SETSIG", "FIOSETOWN", "SIOCSPGRP", "prlimit",
     "setpriority", "sched_setaffinity", "abstract socket", "flock", "fork", "exec", "listen", "open files",
-    "other ports", "TCP Fast Open", "near addresses",
+    "other ports", "TCP Fast Open", "SOCK_SEQPACKET", "near addresses", "unshare", "close_range", "clone",
 }  # fmt: skip
 
 

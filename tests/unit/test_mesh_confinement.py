@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from ravesvc.mesh import confinement
 from ravesvc.mesh.confinement import ARCHITECTURES
+from tests.unit.authority import Authority
 
 CONFINED = """
 import json, socket, sys, threading
@@ -37,6 +41,26 @@ def reached(port):
         return False
 ports = [reached(port) for port in sys.argv[4:]]
 json.dump([gaps, probes.attempt_all(int(sys.argv[2])), written, ports], sys.stdout)
+"""
+
+
+WORKING = """
+import asyncio, socket, ssl, sys
+from ravesvc.mesh import confinement
+machine, port, notify, authority = sys.argv[1:]
+confinement.confine(machine, [int(port)])
+async def main():
+    # By a thread of its own.
+    addresses = await asyncio.get_running_loop().getaddrinfo("localhost", port, family=socket.AF_INET)
+    context = ssl.create_default_context(cafile=authority)
+    reader, writer = await asyncio.open_connection(*addresses[0][4], ssl=context, server_hostname="localhost")
+    writer.write(bytes(1 << 24))
+    writer.write(b"x")
+    print(await reader.readline())
+    writer.close()
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as made:
+    made.sendto(b"READY=1", notify)
+asyncio.run(main())
 """
 
 
@@ -69,7 +93,7 @@ def confined(machine: str, path: str) -> Confined:
 
 BY_FILTER = {
     "F_SETOWN", "F_SETOWN_EX", "F_SETSIG", "FIOSETOWN", "SIOCSPGRP", "prlimit", "fork", "exec", "TCP Fast Open",
-    "Multipath TCP",
+    "Multipath TCP", "SOCK_SEQPACKET", "unshare", "close_range", "clone",
 }  # fmt: skip
 BY_LANDLOCK = {"kill", "killpg", "pidfd_send_signal", "/dev/shm", "/run/lock", "listen", "other ports"}
 
@@ -82,6 +106,38 @@ def test_a_confined_process_starts_threads_and_reaches_nobody(tmp_path: object) 
         assert not [name for name in BY_LANDLOCK if found.possible[name]]
         assert not found.written
         assert not found.reached[1]
+
+
+def test_a_confined_process_looks_names_up_speaks_tls_and_notifies(tmp_path: Path, authority: Authority) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        manager.bind(f"{tmp_path}/notify")
+        answer = thread.submit(answer_by_tls, listening, authority)
+        port = str(listening.getsockname()[1])
+        machine = os.uname().machine
+        command = [sys.executable, "-I", "-c", WORKING, machine, port, f"{tmp_path}/notify", str(authority.ca_file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == ("b'done\\n'\n", "")
+        assert answer.result() == (1 << 24) + 1
+        assert manager.recv(99) == b"READY=1"
+
+
+def answer_by_tls(listening: socket.socket, authority: Authority) -> int:
+    """How many bytes have come until an `x`; they are more than a socket takes at once."""
+    connection, _ = listening.accept()
+    count = 0
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority.cert_file, authority.key_file)
+    with context.wrap_socket(connection, server_side=True) as secure:
+        while chunk := secure.recv(1 << 20):
+            count += len(chunk)
+            if chunk.endswith(b"x"):
+                secure.sendall(b"done\n")
+                break
+    return count
 
 
 def test_on_an_architecture_without_a_filter_it_says_what_it_lacks(tmp_path: object) -> None:
@@ -107,21 +163,18 @@ def judged(machine: str, number: int, *arguments: int, audit: int | None = None)
             return int(operand)
         if code == 0x20:
             (held,) = struct.unpack_from("I", call, operand)
+        elif code == 0x54:
+            held &= operand
         else:
             true = {0x15: held == operand, 0x35: held >= operand, 0x45: bool(held & operand)}[code]
             at += if_true if true else if_false
 
 
 @pytest.mark.parametrize(
-    ("machine", "clone", "prlimit", "fcntl", "ioctl", "execve"),
-    [("x86_64", 56, 302, 72, 16, 59), ("aarch64", 220, 261, 25, 29, 221), ("riscv64", 220, 261, 25, 29, 221)],
+    ("machine", "prlimit", "fcntl", "ioctl", "execve"),
+    [("x86_64", 302, 72, 16, 59), ("aarch64", 261, 25, 29, 221), ("riscv64", 261, 25, 29, 221)],
 )
-def test_the_filter_looks_at_arguments(
-    machine: str, clone: int, prlimit: int, fcntl: int, ioctl: int, execve: int
-) -> None:
-    assert judged(machine, clone, 0x3D0F00) == ALLOW, "a thread"
-    assert judged(machine, clone, 17) == EPERM, "a process"
-    assert judged(machine, 435) == ENOSYS, "clone3"
+def test_the_filter_looks_at_arguments(machine: str, prlimit: int, fcntl: int, ioctl: int, execve: int) -> None:
     assert judged(machine, execve) == EPERM
     assert (judged(machine, prlimit, 0, 7), judged(machine, prlimit, 4711, 7)) == (ALLOW, EPERM)
     # The kernel takes these as 32 bits, whatever stands in the upper half.
@@ -131,6 +184,33 @@ def test_the_filter_looks_at_arguments(
     assert [judged(machine, ioctl, 3, request) for request in (0x8901, 0x8902)] == [EPERM] * 2
     assert [judged(machine, ioctl, 3, request) for request in (0x5421, 0x541B)] == [ALLOW] * 2
     assert judged(machine, 0) == ALLOW
+
+
+@pytest.mark.parametrize(
+    ("machine", "clone", "unshare", "setns"),
+    [("x86_64", 56, 272, 308), ("aarch64", 220, 97, 268), ("riscv64", 220, 97, 268)],
+)
+def test_the_filter_lets_threads_start_that_share_their_open_files(
+    machine: str, clone: int, unshare: int, setns: int
+) -> None:
+    assert judged(machine, clone, 0x3D0F00) == ALLOW, "a thread as glibc starts it"
+    assert judged(machine, clone, 0x3D0F00 & ~0x400) == EPERM, "a thread with open files of its own"
+    assert [judged(machine, clone, flags) for flags in (17, 0x400 | 17)] == [EPERM] * 2, "a process"
+    assert judged(machine, 435) == ENOSYS, "clone3"
+    assert [judged(machine, call, 0x400) for call in (unshare, setns)] == [EPERM] * 2
+    close_range = 436
+    assert [judged(machine, close_range, 3, 9, flags) for flags in (0, 4, 2, 6)] == [ALLOW, ALLOW, EPERM, EPERM]
+
+
+@pytest.mark.parametrize(
+    ("machine", "make", "pair"), [("x86_64", 41, 53), ("aarch64", 198, 199), ("riscv64", 198, 199)]
+)
+def test_the_filter_lets_streams_and_datagrams_be_made(machine: str, make: int, pair: int) -> None:
+    flags = 0o2004000  # SOCK_CLOEXEC | SOCK_NONBLOCK
+    for family in (1, 2, 10):
+        assert [judged(machine, make, family, kind | flags) for kind in (1, 2)] == [ALLOW] * 2
+        assert [judged(machine, make, family, kind | flags) for kind in (0, 3, 4, 5, 6, 10)] == [EPERM] * 6
+    assert [judged(machine, pair, family, 1 | flags) for family in (1, 30)] == [ALLOW, EPERM], "AF_UNIX, AF_TIPC"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ class Bus:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 sock = await open_socket(address)
                 bus = cls()
-                bus._transport = Transport(sock, bus._on_frame, bus._on_lost)
+                bus._transport = Transport(sock, bus._on_frame, bus._on_large, bus._on_lost)
                 try:
                     (bus.unique_name,) = await bus._ask_daemon("Hello")
                 except BaseException:
@@ -295,6 +295,17 @@ class Bus:
         else:
             self._on_reply(header, frame, fds)
 
+    def _on_large(self, start: bytes, size: int) -> bool:
+        """Whether a large frame, of which only the header is there, is wanted: as a reply that is waited for."""
+        header = read_header(start)
+        if header is None or header.kind is Kind.SIGNAL:
+            return False
+        if header.kind is Kind.CALL:
+            # It takes its turn without its arguments, to be told that they are too large.
+            self._on_call(header, start, [])
+            return False
+        return self._awaits(header, size) is not None
+
     def _on_signal(self, header: Header, frame: bytes, fds: list[int]) -> None:
         entries = self._matches.wanted(header, len(frame))
         if entries is None:
@@ -304,14 +315,21 @@ class Bus:
             signal.close_fds()
 
     def _on_reply(self, header: Header, frame: bytes, fds: list[int]) -> None:
+        future = self._awaits(header, len(frame))
+        if future is None:
+            close_fds(fds)
+        elif reply := decode(frame, fds):
+            future.set_result(reply)
+
+    def _awaits(self, header: Header, size: int) -> asyncio.Future[Message | None] | None:
+        """What waits for a reply of `size` bytes, if anything does; a call that has one that is too large is over."""
         pending = self._pending.get(header.reply_serial)
         if pending is None or pending.future.done() or not _may_answer(header.sender, pending.destination):
-            close_fds(fds)
-        elif len(frame) > pending.largest:
-            close_fds(fds)
-            pending.future.set_exception(_TooLargeError(len(frame)))
-        elif reply := decode(frame, fds):
-            pending.future.set_result(reply)
+            return None
+        if size > pending.largest:
+            pending.future.set_exception(_TooLargeError(size))
+            return None
+        return pending.future
 
     def _on_call(self, call: Header, frame: bytes, fds: list[int]) -> None:
         if self._turns:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ravesvc.bus.header import Header, Kind
 from ravesvc.bus.library import dbus_next as _lib
 from ravesvc.bus.library import unmarshaller as _unmarshaller
-from ravesvc.bus.transport import close_fds
+from ravesvc.bus.transport import MAX_UNASKED_BYTES, close_fds
 
 _log = logging.getLogger(__name__)
 
@@ -27,9 +27,6 @@ ALLOW_INTERACTIVE_AUTHORIZATION = 0x4
 
 # The system bus takes no message larger than 32 MiB; ours stay well below what may wait in a transport.
 MAX_FRAME = 8 * 1024 * 1024
-# Of what anybody may send us unasked, calls and signals, much less is read: unpacking a MB takes 0.6 s and 30 MB.
-# Of a reply as much as whoever calls is ready for, see `Bus.call`.
-_MAX_UNASKED = 64 * 1024
 
 _INTEGERS = {
     "y": range(2**8),
@@ -70,7 +67,7 @@ def decode(frame: bytes, fds: list[int]) -> Message | None:
     """
     claims = _Claims(fds)
     try:
-        if frame[1] in (Kind.CALL, Kind.SIGNAL) and len(frame) > _MAX_UNASKED:
+        if frame[1] in (Kind.CALL, Kind.SIGNAL) and len(frame) > MAX_UNASKED_BYTES:
             _log.debug("ignored a message of %d bytes", len(frame))
             return None
         return _decode(frame, claims)

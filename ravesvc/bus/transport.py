@@ -2,7 +2,10 @@
 
 The D-Bus library's own connection is not used: it blocks while it connects, ends itself on the first EAGAIN, spins
 when the bus closes during authentication, hands received descriptors on to child processes, and never closes its
-socket. Nothing here knows what is in a frame but its size.
+socket. Nothing here knows what is in a frame but its size, and where its body begins.
+
+Whoever may send to us may send frames of 32 MB. So as soon as the header of a large one is there, its reader is asked
+whether it wants the rest; if not, that is thrown away as it arrives.
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ _MAX_QUEUED = 16 * 1024 * 1024
 # Both are the D-Bus specification's: a frame starts with 16 bytes that tell its size, of at most 128 MiB.
 _HEADER = 16
 _MAX_FRAME = 128 * 1024 * 1024
+# Of what anybody may send us unasked, calls and signals, no more is read: unpacking a MB takes 0.6 s and 30 MB.
+MAX_UNASKED_BYTES = 64 * 1024
+# Of a large frame. Names have 255 bytes at most; a path may be longer, but none of ours is.
+_MAX_HEADER = 16 * 1024
 # The kernel passes at most 253 descriptors with one message (SCM_MAX_FD).
 _ANCILLARY = socket.CMSG_SPACE(253 * array.array("i").itemsize)
 # Read at once, so that many small frames cost one system call; and for how long before the loop gets its turn.
@@ -126,22 +133,27 @@ def close_fds(fds: list[int]) -> None:
 class Transport:
     """Frames in, frames out, over an authenticated socket that it owns.
 
-    `on_frame(frame, fds)` gets each frame and owns its descriptors; `on_lost(reason)` is called once, never from
-    within `send`, unless `close` came first.
+    `on_frame(frame, fds)` gets each frame and owns its descriptors. Of one of more than `MAX_UNASKED_BYTES`
+    `on_large(header, size)` first gets all but the body, and the size of the whole in bytes; if it returns False the
+    frame is thrown away. `on_lost(reason)` is called once, never from within `send`, unless `close` came first.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         on_frame: Callable[[bytes, list[int]], None],
+        on_large: Callable[[bytes, int], bool],
         on_lost: Callable[[str], None],
     ) -> None:
         self._sock = sock
         self._on_frame = on_frame
+        self._on_large = on_large
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()  # the beginning of a frame, and its descriptors
         self._received: list[int] = []
+        self._is_wanted = False  # whether the reader has been asked about that frame, and wants it
+        self._unwanted = 0  # bytes to come of a frame that is thrown away
         self._frames: deque[tuple[bytes, list[int]]] = deque()  # whole ones, not handed on yet
         self._queue: deque[tuple[memoryview, list[int]]] = deque()
         self._queued = 0
@@ -246,7 +258,22 @@ class Transport:
                 self._loop.remove_reader(self._sock)
                 return False
             self._on_frame(*self._frames.popleft())
+        if not self.closed and not self._is_wanted:
+            self._look_ahead()
         return not self.closed
+
+    def _look_ahead(self) -> None:
+        """Throw away what has come of a large frame that by its header is not wanted."""
+        if len(self._buffer) < _HEADER:
+            return
+        header, size = _sizes(self._buffer)
+        if size <= MAX_UNASKED_BYTES or len(self._buffer) < header <= _MAX_HEADER:
+            return
+        self._is_wanted = header <= _MAX_HEADER and self._on_large(bytes(self._buffer[:header]), size)
+        if not self._is_wanted:
+            self._unwanted = size - len(self._buffer)
+            self._buffer.clear()
+            close_fds(self._received)
 
     def _receive(self) -> None:
         """Read what has arrived, which may be many frames, or a part of one.
@@ -260,30 +287,42 @@ class Transport:
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
         if not data:
             raise ConnectionError("it closed the connection")
+        data = self._past_unwanted(data)
+        if not data:
+            close_fds(fds.tolist())  # there should be none: they come with the beginning of a frame
+            return
         self._buffer += data
         try:
             self._split()
         finally:
             (self._received if self._buffer else self._frames[-1][1]).extend(fds)
 
+    def _past_unwanted(self, data: bytes) -> bytes:
+        """What follows the frame that is being thrown away."""
+        unwanted = min(self._unwanted, len(data))
+        self._unwanted -= unwanted
+        return data[unwanted:]
+
     def _split(self) -> None:
         """Move whole frames from the buffer to those that are to be handed on."""
         at, end = 0, len(self._buffer)
         with memoryview(self._buffer) as view:
-            while end - at >= _HEADER and (size := _frame_size(view[at : at + _HEADER])) <= end - at:
+            while end - at >= _HEADER and (size := _sizes(view[at : at + _HEADER])[1]) <= end - at:
                 self._frames.append((bytes(view[at : at + size]), self._received))
                 self._received = []
+                self._is_wanted = False
                 at += size
         del self._buffer[:at]
 
 
-def _frame_size(header: memoryview) -> int:
-    """The size of a whole frame: fixed part, header fields padded to 8 bytes, body."""
-    order = {ord("l"): "<", ord("B"): ">"}.get(header[0])
+def _sizes(start: bytearray | memoryview) -> tuple[int, int]:
+    """The bytes of a frame's header, padded to 8, and of the whole, by its first 16; ValueError for none of D-Bus."""
+    order = {ord("l"): "<", ord("B"): ">"}.get(start[0])
     if order is None:
         raise ValueError("it sends what is not D-Bus")
-    body, _serial, fields = struct.unpack_from(f"{order}III", header, 4)
-    size: int = _HEADER + (fields + 7 & ~7) + body
+    body, _serial, fields = struct.unpack_from(f"{order}III", start, 4)
+    header: int = _HEADER + (fields + 7 & ~7)
+    size: int = header + body
     if size > _MAX_FRAME:
         raise ValueError("it sends more than D-Bus allows")
-    return size
+    return header, size

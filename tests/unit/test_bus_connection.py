@@ -452,6 +452,31 @@ def test_a_reply_larger_than_its_caller_is_ready_for_is_not_read(
     run(body())
 
 
+def test_large_frames_that_nobody_wants_are_thrown_away_before_they_are_whole(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (sender, service):
+            service.export(LAMP, Lamp())
+            say = (service.unique_name, LAMP, Lamp.interface, "Say", "su")
+            heard: list[str] = []
+            await service.match("type='signal',interface='org.example.Clock'", lambda s: heard.append(s.body[0]))
+            sizes: list[int] = []
+            on_frame = service._transport._on_frame
+            service._transport._on_frame = lambda frame, fds: sizes.append(len(frame)) or on_frame(frame, fds)  # type: ignore[func-returns-value]
+            for text in ("x" * 1_000_000, "now"):
+                sender._emit("/clock", "org.example.Clock", "Tick", "s", text)
+            with pytest.raises(RaveError, match="more than 64 kB"):
+                await sender.call(*say, "x" * 1_000_000, 1)
+            # A reply is wanted, for all its size, if its caller says so.
+            with pytest.raises(RaveError, match="which is too much") as e:
+                await sender.call(*say, "x" * 50_000, 20, largest=100_000)
+            assert e.value.code is Code.BAD_DATA
+            assert await sender.call(*say, "x" * 50_000, 20) == ["x" * 1_000_000, 50_000]
+            assert heard == ["now"]
+            assert max(sizes) < 64 * 1024
+
+    run(body())
+
+
 def test_a_large_reply_that_comes_too_late_is_not_read_either(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with connected(bus_address) as (bus,):

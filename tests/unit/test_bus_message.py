@@ -214,6 +214,14 @@ def test_long_messages_that_nobody_asked_for_are_not_even_decoded(
     assert open_fds() == before
 
 
+def test_a_frame_without_all_of_its_body_is_no_message() -> None:
+    frame, _ = encode(Message(kind=Kind.CALL, serial=1, path="/a", member="M", signature="u", body=[1]))
+    assert decode(frame, [])
+    assert decode(frame[:-1], []) is None
+    frame, _ = encode(Message(kind=Kind.CALL, serial=1, path="/a", member="M"))
+    assert decode(frame[:4] + (8).to_bytes(4, "little") + frame[8:], []) is None
+
+
 @pytest.mark.parametrize("kind", list(Kind))
 def test_what_a_frame_answers_is_in_its_header(kind: Kind) -> None:
     message = Message(

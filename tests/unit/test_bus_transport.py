@@ -6,6 +6,8 @@ import os
 import selectors
 import signal
 import socket
+import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,17 @@ def frame(size: int = 64, order: bytes = b"l") -> bytes:
     return order + b"\4\0\1" + body + bytes(8) + bytes(size - 16)
 
 
+# Where the header of such a frame ends.
+FIELDS_END = 32
+
+
+def with_fields(size: int, order: bytes = b"l") -> bytes:
+    """A frame with 13 bytes of header fields, which are padded to 16."""
+    number = "<" if order == b"l" else ">"
+    start = order + b"\4\0\1" + struct.pack(f"{number}III", size - FIELDS_END, 1, 13)
+    return (start + b"f" * 13).ljust(FIELDS_END, b"\0").ljust(size, b"b")
+
+
 class Ends:
     """A transport and the other end of its socket, which writes and reads in small bites."""
 
@@ -35,8 +48,10 @@ class Ends:
         ours.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         self.frames: list[tuple[bytes, list[int]]] = []
+        self.headers: list[tuple[bytes, int]] = []
+        self.unwanted: set[int] = set()  # sizes of frames
         self.lost = asyncio.get_running_loop().create_future()
-        self.transport = Transport(ours, lambda *got: self.frames.append(got), self.lost.set_result)
+        self.transport = Transport(ours, lambda *got: self.frames.append(got), self._is_wanted, self.lost.set_result)
 
     def __enter__(self) -> Ends:
         return self
@@ -44,6 +59,10 @@ class Ends:
     def __exit__(self, *_: object) -> None:
         self.transport.close()
         self.theirs.close()
+
+    def _is_wanted(self, header: bytes, size: int) -> bool:
+        self.headers.append((header, size))
+        return size not in self.unwanted
 
     async def drain(self, size: int) -> bytes:
         self.theirs.setblocking(False)
@@ -245,6 +264,98 @@ def test_descriptors_of_an_unfinished_frame_are_closed(run: Run) -> None:
             os.close(read)
             os.close(write)
         assert open_fds() == before
+
+    run(body())
+
+
+@pytest.mark.parametrize("order", [b"l", b"B"])
+def test_an_unwanted_frame_is_thrown_away_wherever_it_is_cut(
+    run: Run, monkeypatch: pytest.MonkeyPatch, order: bytes
+) -> None:
+    one, unwanted, two = with_fields(40, order), with_fields(90, order), with_fields(50, order)
+    header = unwanted[:FIELDS_END]
+
+    async def body(chunk: int) -> None:
+        monkeypatch.setattr(transport, "_CHUNK", chunk)
+        monkeypatch.setattr(transport, "MAX_UNASKED_BYTES", 80)
+        with Ends() as ends:
+            ends.unwanted = {90}
+            ends.theirs.sendall(one + unwanted + two + unwanted + one)
+            await until(lambda: [got for got, _ in ends.frames][-1:] == [one] and len(ends.frames) > 2)
+            # One that has come as a whole by the time that it is looked at is nothing to be asked about.
+            starts = (len(one), len(one + unwanted + two))
+            cut = [any(start + FIELDS_END <= end < start + 90 for end in range(0, 1000, chunk)) for start in starts]
+            whole = [[] if each else [unwanted] for each in cut]
+            assert [got for got, _ in ends.frames] == [one, *whole[0], two, *whole[1], one]
+            assert [got for got in ends.headers if got[1] == 90] == [(header, 90)] * sum(cut)
+            assert ends.transport._buffer == b""
+
+    for chunk in range(1, 330):
+        run(body(chunk))
+
+
+def test_the_descriptors_of_an_unwanted_frame_are_closed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(chunk: int) -> None:
+        monkeypatch.setattr(transport, "_CHUNK", chunk)
+        monkeypatch.setattr(transport, "MAX_UNASKED_BYTES", 200)
+        with Ends() as ends:
+            ends.unwanted = {1000}
+            before = open_fds()
+            for size in (100, 1000, 100, 1000, 100):
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * (size // 100)))]
+                ends.theirs.sendmsg([frame(size)], rights)
+            await ends.until(3)
+            assert [(len(got), len(fds)) for got, fds in ends.frames] == [(100, 1)] * 3
+            for _, fds in ends.frames:
+                transport.close_fds(fds)
+            assert open_fds() == before
+
+    for chunk in (1, 15, 16, 17, 99, 100, 101, 116, 999):
+        run(body(chunk))
+
+
+def test_of_an_unwanted_frame_nothing_is_kept(run: Run) -> None:
+    size = 30_000_000
+
+    async def body() -> None:
+        with Ends() as ends:
+            ends.unwanted = {size}
+            sent = memoryview(frame(size) + frame(100))
+            ends.theirs.setblocking(False)
+            tracemalloc.start()
+            await asyncio.get_running_loop().sock_sendall(ends.theirs, sent)
+            await ends.until(1)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert len(ends.frames[0][0]) == 100
+            assert peak < 1_000_000
+
+    run(body())
+
+
+def test_a_header_without_end_is_not_waited_for(run: Run) -> None:
+    async def body() -> None:
+        with Ends() as ends:
+            fields = transport.MAX_UNASKED_BYTES
+            start = b"l\4\0\1" + struct.pack("<III", 8, 1, fields)
+            ends.theirs.sendall(start)
+            await until(lambda: ends.transport._unwanted == fields + 8)
+            ends.theirs.sendall(bytes(fields + 8) + frame(50))
+            await ends.until(1)
+            assert not ends.headers
+            assert [got for got, _ in ends.frames] == [frame(50)]
+
+    run(body())
+
+
+def test_closing_from_within_a_header(run: Run) -> None:
+    async def body() -> None:
+        with Ends() as ends:
+            ends.transport._on_large = lambda *_: ends.transport.close() or False  # type: ignore[func-returns-value]
+            ends.theirs.sendall(frame(100_000)[:50])
+            await until(lambda: ends.transport.closed)
+            await asyncio.sleep(0)
+            assert not ends.lost.done()
 
     run(body())
 

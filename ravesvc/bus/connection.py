@@ -27,6 +27,7 @@ from ravesvc.bus.objects import Objects, Standard, Target
 from ravesvc.bus.transport import Transport, close_fds, open_socket, system_address
 from ravesvc.bus.turns import Group, Turn, Turns, metered
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
+from ravesvc.tokenbucket import Rate, TokenBucket
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,11 @@ _FLUSH_TIMEOUT = 2.0
 _MAX_CALLS = 100
 # How many methods of ours one caller may keep running.
 _MAX_SERVED = 64
+# So many callers are told that their call is too large.
+_LARGE_REFUSALS = Rate(64, 8.0)
+_MAX_ERROR_CHARACTERS = 2000
+# Tracebacks in the log of frames that could not be dealt with.
+_FAILURES = Rate(10, 0.1)
 _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER, _IN_QUEUE, _ALREADY_OWNER = 1, 2, 4
 
@@ -89,6 +95,8 @@ class Bus:
         self._serving: set[asyncio.Task[None]] = set()
         self._served = Counter[str]()
         self._turns: Turns | None = None
+        self._large_refusals = TokenBucket(_LARGE_REFUSALS, time.monotonic())
+        self._failures = TokenBucket(_FAILURES, time.monotonic())
 
     @classmethod
     async def connect(cls, address: str | None = None) -> Bus:
@@ -284,7 +292,16 @@ class Bus:
             self.lost.set_result(None)
 
     def _on_frame(self, frame: bytes, fds: list[int]) -> None:
-        """Take a frame and its descriptors. What its header already tells to be of no use is not decoded."""
+        """Take a frame and its descriptors. What goes wrong with it costs that frame, and not the connection."""
+        try:
+            self._take(frame, fds)
+        except Exception:  # noqa: BLE001 - what a peer managed to send must not end our connection
+            close_fds(fds)
+            if self._failures.take(time.monotonic()) == 0:
+                _log.exception("%s", with_incident("A message of the bus was dropped", new_incident()))
+
+    def _take(self, frame: bytes, fds: list[int]) -> None:
+        """Hand a frame to where it belongs. What its header already tells to be of no use is not decoded."""
         header = read_header(frame)
         if header is None:
             close_fds(fds)
@@ -301,8 +318,8 @@ class Bus:
         if header is None or header.kind is Kind.SIGNAL:
             return False
         if header.kind is Kind.CALL:
-            # It takes its turn without its arguments, to be told that they are too large.
-            self._on_call(header, start, [])
+            if self._large_refusals.take(time.monotonic()) == 0:
+                self.refuse(header, faults.LIMITS_EXCEEDED, "the call has more than 64 kB")
             return False
         return self._awaits(header, size) is not None
 
@@ -449,8 +466,8 @@ class Bus:
         self.refuse(call, faults.INTERNAL, with_incident("internal error, see the log", incident))
 
     def refuse(self, call: Header, error_name: str, text: str) -> None:
-        """Answer a call with an error."""
-        self._reply(call, Kind.ERROR, error_name, "s", [text])
+        """Answer a call with an error, of which `text` is the sentence for people."""
+        self._reply(call, Kind.ERROR, error_name, "s", [text[:_MAX_ERROR_CHARACTERS]])
 
     def _reply(self, call: Header, kind: Kind, error_name: str, signature: str, body: list[Any]) -> None:
         if call.flags & NO_REPLY_EXPECTED:

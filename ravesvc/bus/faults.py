@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import ERROR_PREFIX
+from ravesvc.words import printable
 
 _STANDARD = "org.freedesktop.DBus.Error."
 ACCESS_DENIED = f"{_STANDARD}AccessDenied"
 FAILED = f"{_STANDARD}Failed"
 INVALID_ARGS = f"{_STANDARD}InvalidArgs"
 LIMITS_EXCEEDED = f"{_STANDARD}LimitsExceeded"
+NAME_HAS_NO_OWNER = f"{_STANDARD}NameHasNoOwner"
 PROPERTY_READ_ONLY = f"{_STANDARD}PropertyReadOnly"
 UNKNOWN_INTERFACE = f"{_STANDARD}UnknownInterface"
 UNKNOWN_METHOD = f"{_STANDARD}UnknownMethod"
@@ -17,6 +19,8 @@ UNKNOWN_OBJECT = f"{_STANDARD}UnknownObject"
 UNKNOWN_PROPERTY = f"{_STANDARD}UnknownProperty"
 INTERNAL = ERROR_PREFIX + Code.INTERNAL
 CANCELLED = ERROR_PREFIX + Code.CLOSED
+
+_MAX_REFUSAL_CHARACTERS = 200
 
 _CODES = {
     ACCESS_DENIED: Code.ACCESS_DENIED,
@@ -29,10 +33,13 @@ _CODES = {
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer to a caller, not a failure of ours
-    """An answer with one of the standard D-Bus errors."""
+    """An answer with one of the standard D-Bus errors.
+
+    What it says may name what was asked for, such as a path of megabytes: it is cut.
+    """
 
     def __init__(self, error_name: str, text: str) -> None:
-        super().__init__(text)
+        super().__init__(printable(text, _MAX_REFUSAL_CHARACTERS))
         self.error_name = error_name
 
 

@@ -68,8 +68,9 @@ def read_header(frame: bytes) -> Header | None:
     try:
         kind = Kind(frame[1])
         serial, size = number.unpack_from(frame, 8)[0], number.unpack_from(frame, _FIELDS - 4)[0]
-        if frame[3] != _VERSION:
-            raise ValueError(f"version {frame[3]}")  # noqa: TRY301
+        # To a call without a number there is no reply.
+        if frame[3] != _VERSION or not serial:
+            raise ValueError(f"version {frame[3]}, number {serial}")  # noqa: TRY301
         read = _read_again if size <= _MAX_REMEMBERED_BYTES else _read_fields
         fields = read(frame[_FIELDS : _FIELDS + size], number)
         return Header(kind=kind, serial=serial, flags=frame[2], **fields)  # type: ignore[arg-type]

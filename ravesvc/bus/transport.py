@@ -133,9 +133,10 @@ def close_fds(fds: list[int]) -> None:
 class Transport:
     """Frames in, frames out, over an authenticated socket that it owns.
 
-    `on_frame(frame, fds)` gets each frame and owns its descriptors. Of one of more than `MAX_UNASKED_BYTES`
-    `on_large(header, size)` first gets all but the body, and the size of the whole in bytes; if it returns False the
-    frame is thrown away. `on_lost(reason)` is called once, never from within `send`, unless `close` came first.
+    `on_frame(frame, fds)` gets each frame, owns its descriptors and raises nothing. Of one of more than
+    `MAX_UNASKED_BYTES` `on_large(header, size)` first gets all but the body, and the size of the whole in bytes; if
+    it returns False the frame is thrown away. `on_lost(reason)` is called once, never from within `send`, unless
+    `close` came first.
     """
 
     def __init__(
@@ -240,15 +241,20 @@ class Transport:
     def _readable(self) -> None:
         """Hand on what comes in, for a while: a flood of messages must leave the loop time for other things."""
         end = time.monotonic() + _READ_S
+        going_on = self._hand_on()
+        while going_on and self._read():
+            going_on = self._hand_on() and time.monotonic() < end
+
+    def _read(self) -> bool:
+        """Read what has arrived; false when that is nothing, or the end of the connection."""
         try:
-            going_on = self._hand_on()
-            while going_on:
-                self._receive()
-                going_on = self._hand_on() and time.monotonic() < end
+            self._receive()
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except (OSError, ValueError) as e:
             self._lose(getattr(e, "strerror", None) or str(e))
+            return False
+        return True
 
     def _hand_on(self) -> bool:
         """Hand on the frames that are whole; false when more of them would have to wait."""

@@ -5,6 +5,8 @@ import logging
 import os
 import re
 import signal
+import socket
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +24,14 @@ from ravesvc.bus import (
     connection,
     decides_unnamed,
     library,
+    message,
     method,
     policy_decides,
     transport,
 )
 from ravesvc.bus.header import Header, Kind
-from ravesvc.bus.message import Message, encode
+from ravesvc.bus.message import Message, decode, encode
+from ravesvc.bus.transport import Transport
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
 from tests.unit.bus_fakes import Lamp, authenticate, connected, fake_bus, open_fds
@@ -421,9 +425,96 @@ def test_an_oversized_call_is_not_served_and_an_oversized_reply_arrives(run: Run
             say = (service.unique_name, LAMP, Lamp.interface, "Say", "su")
             with pytest.raises(RaveError) as e:
                 await client.call(*say, "x" * 70_000, 1)
-            assert e.value.attributes["error_name"] == "org.freedesktop.DBus.Error.InvalidArgs"
+            assert e.value.attributes["error_name"] == "org.freedesktop.DBus.Error.LimitsExceeded"
             assert await client.call(*say, "x" * 60_000, 20) == ["x" * 1_200_000, 60_000]
             assert len(lamp.calls) == 1
+
+    run(body())
+
+
+async def everybody(sender: str) -> str | None:
+    return "everybody"
+
+
+@pytest.mark.parametrize("group", [None, everybody])
+@pytest.mark.parametrize(
+    ("path", "member", "refused"),
+    [
+        ("/" + "x" * (9 << 20), "Say", False),
+        ("/" + "x" * 1_000_000, "Say", False),
+        ("/" + "x" * 60_000, "Say", True),
+        (LAMP, "x" * 255, True),
+    ],
+    ids=["path of 9 MiB", "path of 1 MB", "path of 60 kB", "longest member"],
+)
+def test_long_names_in_a_call_cost_that_call(
+    run: Run, bus_address: str, path: str, member: str, group: Any, refused: bool
+) -> None:
+    """A refusal names what was asked for: that of a path of 9 MiB could not be sent, and ended the service."""
+
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            service.export(LAMP, Lamp())
+            if group:
+                service.take_turns(group)
+            await client.call(service.unique_name, LAMP, "org.freedesktop.DBus.Peer", "Ping")
+            errors: list[Message] = []
+            client._on_reply = lambda _, frame, fds: errors.append(decode(frame, fds))  # type: ignore[method-assign,assignment,arg-type]
+            call = Message(kind=Kind.CALL, serial=77, path=path, member=member, destination=service.unique_name)
+            client._transport.send(message._encode(call, []), [])
+            await client.flush()
+            if refused:
+                await until(lambda: errors)
+                assert "Unknown" in errors[0].error_name
+                assert len(errors[0].body[0]) <= 200
+            del client._on_reply
+            assert await client.call(service.unique_name, LAMP, Lamp.interface, "Say", "su", "x", 1) == ["x", 1]
+            assert not service.lost.done()
+
+    run(body())
+
+
+def test_a_call_with_many_header_fields_is_dropped_unread(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        bus = Bus()
+        bus._transport = Transport(ours, bus._on_frame, bus._on_large, bus._on_lost)
+        read: list[int] = []
+        monkeypatch.setattr(connection, "read_header", lambda frame: read.append(len(frame)))
+        fields = b"\x64\x01u\0" + bytes(4)
+        frame = struct.pack("<4sIII", b"l\1\0\1", 0, 1, 1_000_000) + fields * 125_000
+        with theirs:
+            await asyncio.to_thread(theirs.sendall, frame + b"l\1\0\1" + bytes(12))
+            await until(lambda: read)
+            assert read == [16]
+            await bus.close()
+
+    run(body())
+
+
+def test_an_exception_over_a_frame_costs_that_frame(
+    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            service.export(LAMP, Lamp())
+            call = {"path": LAMP, "member": "Say", "destination": service.unique_name}
+            for number, error in enumerate((ValueError("that"), OSError("this"), BlockingIOError())):
+
+                def fail(call: Header, error: Exception = error) -> Any:
+                    raise error
+
+                service.route = fail  # type: ignore[method-assign]
+                before = open_fds()
+                client._send(Message(kind=Kind.CALL, serial=1000 + number, **call))
+                await client.flush()
+                await until(lambda: caplog.records)
+                assert re.search(r"was dropped \(error [0-9a-f]{8}\)$", caplog.records[0].getMessage())
+                caplog.clear()
+                del service.route
+                assert open_fds() == before
+                assert await client.call(service.unique_name, LAMP, Lamp.interface, "Say", "su", "x", 1) == ["x", 1]
 
     run(body())
 

@@ -11,7 +11,8 @@ second. An answer to root stands behind all that was written before. So one answ
 take turns, when the bus has taken the one before.
 
 Callers are told apart by what `group` says of a connection, such as its user. Those of no group are served at once.
-Those of which it can't be told (`group` raises `RaveError`) take turns for now.
+Those of which it can't be told (`group` raises `RaveError`) take turns for now. Until it is told, calls wait in
+`newcomers`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ravesvc.bus import faults
 from ravesvc.bus.faults import Refusal
 from ravesvc.bus.header import Header
 from ravesvc.bus.message import NO_REPLY_EXPECTED
+from ravesvc.bus.newcomers import Enter, Newcomers
 from ravesvc.bus.transport import close_fds
 from ravesvc.errors import RaveError
 from ravesvc.tokenbucket import Rate, TokenBucket
@@ -39,8 +41,8 @@ _log = logging.getLogger(__name__)
 _MAX_WAITING, _MAX_WAITING_BYTES = 128, 256 * 1024
 # Methods of one caller that run at once; each may need calls of ours, of which the bus lets us have 128.
 _MAX_RUNNING = 12
-# Connections whose group is being asked for, what waits of each, what waits of all, and those that are remembered.
-_MAX_ASKED, _MAX_HELD, _MAX_HELD_BYTES, _MAX_REMEMBERED = 256, 128, 4 * 1024 * 1024, 4096
+# Connections whose group is remembered.
+_MAX_REMEMBERED = 4096
 # So many callers are remembered; from then on those that have nothing to wait for are forgotten.
 _DROP_IDLE_FROM = 256
 # Seconds to wait for a second of work, and how many seconds of work are ahead of that: for one caller, and for all.
@@ -153,8 +155,7 @@ class Turns:
         self._server = server
         self._group = group
         self._groups: OrderedDict[str, str | None] = OrderedDict()  # by connection
-        self._asked: dict[str, list[tuple[Header, bytes, list[int]]]] = {}
-        self._held_bytes = 0
+        self._newcomers = Newcomers(self._find, server.refuse)
         self._callers: dict[str, _Caller] = {}
         self._serving = asyncio.Lock()
         self._answering = asyncio.Lock()
@@ -164,7 +165,7 @@ class Turns:
     def enter(self, call: Header, frame: bytes, fds: list[int]) -> None:
         """Take a call; owns `fds`."""
         if call.sender not in self._groups:
-            self._ask(call, frame, fds)
+            self._newcomers.enter(call, frame, fds)
         elif (group := self._groups[call.sender]) is None:
             self._serve(call, frame, fds)
         else:
@@ -172,14 +173,13 @@ class Turns:
 
     async def close(self) -> None:
         """Serve nothing more."""
+        await self._newcomers.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        held = [fds for each in self._asked.values() for _, _, fds in each]
-        waiting = [fds for caller in self._callers.values() for _, _, fds, _ in caller.waiting]
-        for fds in held + waiting:
-            close_fds(fds)
-        self._asked.clear()
+        for caller in self._callers.values():
+            for _, _, fds, _ in caller.waiting:
+                close_fds(fds)
         self._callers.clear()
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -188,39 +188,23 @@ class Turns:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _ask(self, call: Header, frame: bytes, fds: list[int]) -> None:
-        """Find out of which group a connection is, once."""
-        is_new = call.sender not in self._asked
-        held = self._asked.get(call.sender, [])
-        full = len(self._asked) >= _MAX_ASKED if is_new else len(held) >= _MAX_HELD
-        if full or self._held_bytes + len(frame) > _MAX_HELD_BYTES:
-            close_fds(fds)
-            self._server.refuse(call, faults.LIMITS_EXCEEDED, "too many calls of new connections wait already")
-            return
-        held.append((call, frame, fds))
-        self._held_bytes += len(frame)
-        if is_new:
-            self._asked[call.sender] = held
-            self._keep(self._find(call.sender))
+    async def _find(self, sender: str) -> Enter | None:
+        """How the calls of a new connection come in, of whatever group it is; not at all when it is gone.
 
-    async def _find(self, sender: str) -> None:
-        """Let the calls of a connection in, of whatever group it is.
-
-        When that can't be told they wait their turn, whoever it is. The next call asks again: root has to wait no
-        longer than the bus is busy.
+        When the group can't be told they wait their turn, whoever it is. The next call asks again: root has to wait
+        no longer than the bus is busy.
         """
-        enter: Callable[[Header, bytes, list[int]], None] = self.enter
         try:
-            self._groups[sender] = await self._group(sender)
+            group = await self._group(sender)
         except RaveError as e:
+            if e.attributes.get("error_name") == faults.NAME_HAS_NO_OWNER:
+                return None
             _log.debug("The caller %s takes its turn, because it is not known: %s", sender, e)
-            enter = partial(self._queue, f"connection {sender}")
-        held = self._asked.pop(sender)
-        self._held_bytes -= sum(len(frame) for _, frame, _ in held)
+            return partial(self._queue, f"connection {sender}")
+        self._groups[sender] = group
         while len(self._groups) > _MAX_REMEMBERED:
             self._groups.popitem(last=False)
-        for call, frame, fds in held:
-            enter(call, frame, fds)
+        return self.enter
 
     def _serve(self, call: Header, frame: bytes, fds: list[int]) -> None:
         try:

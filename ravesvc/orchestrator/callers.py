@@ -31,14 +31,16 @@ class Callers:
     async def group(self, sender: str) -> str | None:
         """Whom a connection shares its turn with: those of its user. A bot has its own, and root need not wait.
 
-        All bots are one user, and one that was taken over must not take the turns of the others. Raises `RaveError`
+        All bots are one user, and one that was taken over must not take the turns of the others: neither theirs, nor
+        one for each connection that it makes. Its process is the one that the bus saw connect. Raises `RaveError`
         (Bus, Timeout) if the connection is gone, or the bus does not answer.
         """
         user = await self._find(sender)
         if user == 0:
             return None
         if user == self._bots:
-            return f"connection {sender}"
+            (process,) = await self._bus.call(*_BUS, "GetConnectionUnixProcessID", "s", sender)
+            return f"process {process}"
         return f"user {user}"
 
     async def _find(self, sender: str) -> int:

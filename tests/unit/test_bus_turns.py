@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ravesvc.bus import Bus, Call, Interface, method, policy_decides, turns
-from ravesvc.bus.faults import UNKNOWN_METHOD, Refusal
+from ravesvc.bus import Bus, Call, Interface, method, newcomers, policy_decides, turns
+from ravesvc.bus.faults import NAME_HAS_NO_OWNER, UNKNOWN_METHOD, Refusal
 from ravesvc.bus.header import Header, Kind
 from ravesvc.bus.message import NO_REPLY_EXPECTED
 from ravesvc.bus.turns import Turn, Turns, metered
@@ -226,11 +226,10 @@ def test_the_group_of_a_connection_is_asked_for_once(run: Run, monkeypatch: pyte
 
         server = FakeServer()
         made = Turns(server, group)
-        for _ in range(turns._MAX_HELD + 1):
-            made.enter(call("root1"), FRAME, [])
-        assert server.refused == [("root1", "LimitsExceeded")]
+        made.enter(call("root1"), FRAME, [])
+        made.enter(call("root1"), FRAME, [])
         answer.set()
-        await until(lambda: len(server.served) == turns._MAX_HELD)
+        await until(lambda: len(server.served) == 2)
         made.enter(call("root1"), FRAME, [])
         assert asked == ["root1"]
         for sender in ("root2", "root1"):
@@ -267,20 +266,22 @@ def test_a_group_that_can_not_be_told_is_asked_for_again(run: Run) -> None:
     run(body())
 
 
-def test_new_connections_wait_within_bounds(run: Run) -> None:
+def test_who_has_gone_is_not_served(run: Run) -> None:
+    """Nor does it get a turn: there is a new connection each time."""
+
     async def body() -> None:
+        before = open_fds()
         server = FakeServer()
 
-        async def never(sender: str) -> str | None:
-            await asyncio.sleep(60)
-            return None
+        async def group(sender: str) -> str | None:
+            raise RaveError(Code.BUS, "it has gone", error_name=NAME_HAS_NO_OWNER)
 
-        made = Turns(server, never)
-        for number in range(turns._MAX_ASKED + 3):
-            made.enter(call(f"c{number}"), FRAME, [])
-        assert len(server.refused) == 3
-        made.enter(call("c1"), bytes(turns._MAX_HELD_BYTES), [])
-        assert len(server.refused) == 4
+        made = Turns(server, group)
+        made.enter(call("a"), FRAME, [os.dup(0)])
+        await until(lambda: not made._newcomers._tasks)
+        assert open_fds() == before
+        assert not server.served + server.refused
+        assert not made._callers
         await made.close()
 
     run(body())
@@ -312,7 +313,7 @@ def test_descriptors_are_closed_wherever_a_call_ends(run: Run) -> None:
         server.written.clear()
         for _ in range(turns._MAX_WAITING + 2):
             made.enter(call("a"), FRAME, [os.dup(0)])
-        for _ in range(turns._MAX_HELD + 2):
+        for _ in range(newcomers._MAX_HELD + 2):
             made.enter(call("new"), FRAME, [os.dup(0)])
         await made.close()
         assert open_fds() == before

@@ -19,7 +19,7 @@ def account(name: str) -> pwd.struct_passwd:
     return pwd.struct_passwd((name, "x", 990, 990, "", "/", "/bin/false"))
 
 
-@pytest.mark.parametrize(("user", "group"), [(0, None), (1000, "user 1000"), (990, "connection {}")])
+@pytest.mark.parametrize(("user", "group"), [(0, None), (1000, "user 1000"), (990, "process {}")])
 def test_whom_a_connection_shares_its_turn_with(
     run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, user: int, group: str | None
 ) -> None:
@@ -29,7 +29,7 @@ def test_whom_a_connection_shares_its_turn_with(
         async with connected(bus_address, 2) as (bus, caller):
             callers = Callers(bus)
             callers._users[caller.unique_name] = user
-            assert await callers.group(caller.unique_name) == (group and group.format(caller.unique_name))
+            assert await callers.group(caller.unique_name) == (group and group.format(os.getpid()))
 
     run(body())
 

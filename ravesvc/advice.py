@@ -16,7 +16,7 @@ class Advice:
 
     Attributes:
         login: how to log the account in.
-        restart: how to have another configuration used.
+        restart: how to have another configuration used; `apply` the same for bots that run, which keep theirs.
         identity_check: what tells more about the keys of `client_identity` that are not set.
         no_config: how to get the configuration `{file}`, in `{directory}`.
         closed_config: what lets the configuration be read; `closed_database` the same for database.json, and
@@ -29,6 +29,7 @@ class Advice:
 
     login: str
     restart: str
+    apply: str
     identity_check: str
     no_config: str
     closed_config: str
@@ -45,6 +46,7 @@ class Advice:
 FOR_SERVICE = Advice(
     login="run ravectl login",
     restart="restart rave-orchestrator",
+    apply="restart rave-orchestrator and run ravectl roll",
     identity_check="ravectl config check, as root, tells more",
     no_config=f"install -m 640 -g rave {names.SHIPPED_CONFIG_FILE} {{file}}",
     closed_config="root and the user rave must be able to read it; others try as root",
@@ -68,6 +70,7 @@ _READABLE = "you must be able to read it: chmod u+r {file}, or chown it if it is
 FOR_ONE_PROCESS = Advice(
     login="log in with ravesvc --login EMAIL",
     restart="start ravesvc again",
+    apply="start ravesvc again",
     identity_check="ravesvc tells more when it starts",
     no_config="mkdir -p {directory}; ravesvc --example-config > {file}",
     closed_config=_READABLE,

@@ -16,6 +16,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ravesvc import proxy as proxies
@@ -77,19 +78,26 @@ async def dial(
     return await _race(addresses, attempt, discard)
 
 
-def require_port(host: str, port: int, proxy: Proxy | None, ports: Collection[int]) -> None:
-    """Raises `RaveError` (Network) if a bot may not connect to that port: `ports` are those that it may connect to.
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The ports that a bot may connect to; `apply` is what gives others to one that runs (`Advice`)."""
 
-    The kernel would refuse it as well (`mesh/confinement.py`), but without a word on what to do. Through the proxy
-    every port can be reached: what the kernel sees is a connection to the proxy.
-    """
-    direct = proxy is None or proxies.bypasses(proxy, host, port)
-    if direct and port not in ports:
-        allowed = ", ".join(map(str, sorted(ports)))
-        what = f"port {allowed}" if len(ports) == 1 else f"the ports {allowed}"
-        message = f"can't connect to {host}:{port}: bots connect to {what} alone"
-        hint = f"add {port} to connect_ports in rave.yaml, and restart the service"
-        raise RaveError(Code.NETWORK, message, hint=hint, port=port)
+    allowed: Collection[int]
+    apply: str
+
+    def require(self, host: str, port: int, proxy: Proxy | None) -> None:
+        """Raises `RaveError` (Network) if a bot may not connect to that port.
+
+        The kernel would refuse it as well (`mesh/confinement.py`), but without a word on what to do. Through the
+        proxy every port can be reached: what the kernel sees is a connection to the proxy.
+        """
+        direct = proxy is None or proxies.bypasses(proxy, host, port)
+        if direct and port not in self.allowed:
+            allowed = ", ".join(map(str, sorted(self.allowed)))
+            what = f"port {allowed}" if len(self.allowed) == 1 else f"the ports {allowed}"
+            message = f"can't connect to {host}:{port}: bots connect to {what} alone"
+            hint = f"add {port} to connect_ports in rave.yaml, then {self.apply}"
+            raise RaveError(Code.NETWORK, message, hint=hint, port=port)
 
 
 async def resolve(host: str, port: int) -> list[_Address]:

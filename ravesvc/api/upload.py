@@ -9,14 +9,15 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ravesvc import dial, fields
+from ravesvc import fields
 from ravesvc import proxy as proxies
 from ravesvc.api import tls
 from ravesvc.api.transport import Request, Transport
+from ravesvc.dial import Ports
 from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 from ravesvc.picture import Picture
@@ -51,9 +52,9 @@ def place(answer: Object) -> Place:
 
 
 class Uploads:
-    """Sends pictures; `api_host` is the host of Rave's API, `ports` are those that a bot may connect to."""
+    """Sends pictures; `api_host` is the host of Rave's API."""
 
-    def __init__(self, settings: Tls, proxy: Proxy | None, api_host: str, ports: Collection[int]) -> None:
+    def __init__(self, settings: Tls, proxy: Proxy | None, api_host: str, ports: Ports) -> None:
         self._tls = settings
         self._proxy = proxy
         self._api_host = api_host
@@ -61,7 +62,7 @@ class Uploads:
 
     async def send(self, where: Place, picture: Picture) -> None:
         """Send it, once. Raises `RaveError`: Forbidden, TooLarge, Refused, ServerError, and as `Transport.send`."""
-        dial.require_port(where.host, where.port, self._proxy, self._ports)
+        self._ports.require(where.host, where.port, self._proxy)
         context = tls.context(self._tls, where.host)
         check = self._check(where)
         transport = Transport(where.host, where.port, context, TIMEOUT, self._proxy, check)

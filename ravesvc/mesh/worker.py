@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from ravesvc import dial
 from ravesvc.api import failures, tls
 from ravesvc.api.client import Api
 from ravesvc.api.models import Mesh
@@ -26,6 +25,7 @@ from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.player import Player
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.settings_keeper import SettingsKeeper
+from ravesvc.dial import Ports
 from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 from ravesvc.mesh.attempts import Attempts
@@ -107,6 +107,7 @@ class Worker:
             progress=self._show_progress,
         )
         self._link = link(self)
+        self._ports = Ports(settings.connect_ports, self._link.advice.apply)
         host = settings.servers.api_host
         self._requests = RequestGuard(self._api, host, functools.partial(self._link.emit, "RateLimited"))
         parent = self._parent = self._link.parent
@@ -122,7 +123,7 @@ class Worker:
             self._api,
             mesh,
             settings.unconfirmed_calls,
-            Uploads(settings.tls, settings.proxy, settings.servers.api_host, settings.connect_ports),
+            Uploads(settings.tls, settings.proxy, settings.servers.api_host, self._ports),
             asking=self._requests.request,
         )
         self._bot = Bot(
@@ -331,7 +332,7 @@ class Worker:
         if not mesh.server:
             raise RaveError(Code.BAD_DATA, "Rave names no server for the mesh")
         server = address.parse(mesh.server)
-        dial.require_port(server.host, server.port, self._settings.proxy, self._settings.connect_ports)
+        self._ports.require(server.host, server.port, self._settings.proxy)
         self._facts.title, self._facts.server = mesh.title, server.host
         self._link.tell(f"Connecting to {server}")
         return Room(

@@ -17,6 +17,7 @@ from ravesvc.api.room_api import MODERATION_RATE, OTHER_RATE, PLAYING_RATE, Http
 from ravesvc.api.upload import Uploads
 from ravesvc.bot import language
 from ravesvc.bot.room_api import RoomApi
+from ravesvc.dial import Ports
 from ravesvc.errors import Code, RaveError
 from ravesvc.settings import DEFAULT_API, ClientIdentity, Servers, Session, Tls, UnconfirmedCalls
 from ravesvc.video import Video
@@ -123,7 +124,7 @@ async def opened(server: Server, authority: Authority, slept: list[float], **mor
     )
     unconfirmed = more.pop("unconfirmed", UnconfirmedCalls())
     try:
-        yield HttpRoomApi(api, MESH, unconfirmed, Uploads(Tls(), None, "", ()), wall=lambda: NOW, **more)
+        yield HttpRoomApi(api, MESH, unconfirmed, Uploads(Tls(), None, "", Ports((), "")), wall=lambda: NOW, **more)
     finally:
         await api.close()
 

@@ -15,6 +15,7 @@ from ravesvc.api import upload
 from ravesvc.api.client import Api
 from ravesvc.api.room_api import HttpRoomApi
 from ravesvc.api.upload import Uploads, is_public, place
+from ravesvc.dial import Ports
 from ravesvc.errors import Code, RaveError
 from ravesvc.picture import Media, Picture
 from ravesvc.settings import ClientIdentity, Proxy, Servers, Session, Tls, UnconfirmedCalls
@@ -65,7 +66,7 @@ class Site:
                 tls=self._tls,
                 proxy=self.proxy,
             )
-            uploads = Uploads(self._tls, self.proxy, self.api_host, self.ports)
+            uploads = Uploads(self._tls, self.proxy, self.api_host, Ports(self.ports, "read it again"))
             with Picture(source) as picture:
                 try:
                     return await HttpRoomApi(api, MESH, UnconfirmedCalls(), uploads).upload(picture)
@@ -110,7 +111,7 @@ def test_no_picture_goes_to_a_port_that_bots_may_not_connect_to(site: Site) -> N
     site.ports = (443, 8443)
     error = site.fails()
     assert error.message.endswith(f"localhost:{site.server.port}: bots connect to the ports 443, 8443 alone")
-    assert f"add {site.server.port} to connect_ports" in error.hint
+    assert error.hint == f"add {site.server.port} to connect_ports in rave.yaml, then read it again"
     assert len(site.server.asked) == 1, "the store was not"
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ravesvc import dial
+from ravesvc.advice import FOR_ONE_PROCESS, FOR_SERVICE, Advice
 from ravesvc.api import tls
 from ravesvc.api.transport import Request, Transport
 from ravesvc.errors import Code, RaveError
@@ -330,3 +331,14 @@ def test_the_families_take_turns_and_thousands_are_not_tried(run: Run, monkeypat
     found = run(dial.resolve(HOST, 443))
     assert [address[1][0] for address in found[:5]] == ["::1", four[0], "::2", four[1], four[2]]
     assert len(found) == dial.MAX_ADDRESSES
+
+
+@pytest.mark.parametrize(
+    ("advice", "apply"),
+    [(FOR_SERVICE, "restart rave-orchestrator and run ravectl roll"), (FOR_ONE_PROCESS, "start ravesvc again")],
+)
+def test_a_port_that_is_closed_to_bots_is_told_with_what_opens_it(advice: Advice, apply: str) -> None:
+    with pytest.raises(RaveError) as caught:
+        dial.Ports((443,), advice.apply).require("room.test", 25, None)
+    assert caught.value.code is Code.NETWORK
+    assert caught.value.hint == f"add 25 to connect_ports in rave.yaml, then {apply}"

@@ -391,7 +391,7 @@ def test_a_mesh_on_a_port_that_bots_may_not_connect_to_is_told_with_the_option(
                 "ConnectionFailed",
                 1,
                 f"can't connect to room.test:25: bots connect to port {port} alone"
-                " (add 25 to connect_ports in rave.yaml, and restart the service)",
+                " (add 25 to connect_ports in rave.yaml, then restart rave-orchestrator and run ravectl roll)",
             )
 
     run(body())

@@ -14,7 +14,7 @@ from email.utils import mktime_tz, parsedate_tz
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ravesvc import dial
+from ravesvc import config, dial, names
 from ravesvc import proxy as proxies
 from ravesvc.api import transport
 from ravesvc.api.transport import Request
@@ -22,6 +22,7 @@ from ravesvc.check import check
 from ravesvc.config import Config
 from ravesvc.doctor import checks
 from ravesvc.doctor.finding import Finding, not_held, unknown
+from ravesvc.doctor.systemctl import service_environment
 from ravesvc.errors import RaveError
 from ravesvc.machine import memory_bytes
 from ravesvc.mesh.confinement import landlock_version
@@ -46,22 +47,33 @@ _BUS_FILES = (
 
 def examine(file: str) -> list[Finding]:
     """All findings about this machine, with the rave.yaml at `file`; takes half a minute when nothing answers."""
+    return [
+        *_configured(file),
+        checks.controllers(_controllers()),
+        checks.landlock(landlock_version()),
+        checks.bpf(works=_bpf() if os.geteuid() == 0 else None),
+    ]
+
+
+def _configured(file: str) -> list[Finding]:
+    """What depends on the configuration."""
     settings, problems = check(file)
-    found: list[Finding] = []
     if settings is None:
         why = str(problems[0]) if len(problems) == 1 else f"{len(problems)} mistakes"
         hint = (
             f"ravectl config check {file} names each; time, network, bus and memory are checked when there are none"
         )
-        found.append(not_held("rave.yaml", why, hint, fatal=True))
-    else:
-        found += asyncio.run(_network(settings))
-        found.append(checks.bus(checks.bus_limit(_bus_files(Path("/"))), settings.max_processes))
-        found.append(checks.memory(memory_bytes(), settings.max_processes))
-    found.append(checks.controllers(_controllers()))
-    found.append(checks.landlock(landlock_version()))
-    found.append(checks.bpf(works=_bpf() if os.geteuid() == 0 else None))
-    return found
+        return [not_held("rave.yaml", why, hint, fatal=True)]
+    try:
+        settings = config.with_environment(settings, service_environment())
+    except RaveError as e:
+        hint = f"{e.hint} (systemctl edit {names.ORCHESTRATOR_UNIT})"
+        return [not_held("proxy", e.message, hint, fatal=True)]
+    return [
+        *asyncio.run(_network(settings)),
+        checks.bus(checks.bus_limit(_bus_files(Path("/"))), settings.max_processes),
+        checks.memory(memory_bytes(), settings.max_processes),
+    ]
 
 
 async def _network(settings: Config) -> list[Finding]:

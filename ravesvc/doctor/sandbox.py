@@ -16,13 +16,13 @@ import contextlib
 import fcntl
 import os
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ravesvc import fields, names
 from ravesvc.doctor.finding import Finding, held, not_held, unknown
+from ravesvc.doctor.systemctl import systemctl
 from ravesvc.errors import RaveError
 from ravesvc.hostile.probes import PROBES
 from ravesvc.mesh.confinement import LANDLOCK_SCOPES, landlock_version
@@ -93,7 +93,7 @@ def attack() -> list[Finding]:
     """Run the hostile bot once, and judge what it could do; root only. Takes some seconds."""
     if os.geteuid() != 0:
         return [unknown(_NAME, "only root can have a hostile bot try it", "sudo ravectl doctor")]
-    state = _systemctl("show", "--value", "--property=LoadState", names.DOCTOR_UNIT)
+    state = systemctl("show", "--value", "--property=LoadState", names.DOCTOR_UNIT)
     if state.stdout.strip() != "loaded":
         return [unknown(_NAME, f"there is no systemd here, or {names.MESH_UNIT_TEMPLATE} is not installed")]
     try:
@@ -112,15 +112,15 @@ def attack() -> list[Finding]:
 
 def _start_sibling() -> int:
     """Start a bot that waits; returns its PID, 0 if it has not started."""
-    started = _systemctl("start", names.DOCTOR_SIBLING_UNIT)
-    shown = _systemctl("show", "--value", "--property=MainPID", names.DOCTOR_SIBLING_UNIT).stdout.strip()
+    started = systemctl("start", names.DOCTOR_SIBLING_UNIT)
+    shown = systemctl("show", "--value", "--property=MainPID", names.DOCTOR_SIBLING_UNIT).stdout.strip()
     return int(shown) if not started.returncode and shown.isdecimal() else 0
 
 
 def _run_hostile(sibling: int) -> str:
     """Have a process attacked, by PID; returns the unit that has failed, or an empty text. Raises OSError."""
     Path(names.DOCTOR_ENVIRONMENT_FILE).write_text(f"SIBLING={sibling}\n", encoding="ascii")
-    return names.DOCTOR_UNIT if _systemctl("start", names.DOCTOR_UNIT).returncode else ""
+    return names.DOCTOR_UNIT if systemctl("start", names.DOCTOR_UNIT).returncode else ""
 
 
 def _no_start(unit: str) -> Finding:
@@ -161,11 +161,11 @@ def _clearing_up() -> Iterator[None]:
 
 def _clear_up() -> None:
     units = (names.DOCTOR_UNIT, names.DOCTOR_SIBLING_UNIT)
-    _systemctl("stop", *units)
+    systemctl("stop", *units)
     for file in (names.DOCTOR_ENVIRONMENT_FILE, names.DOCTOR_RESULT_FILE):
         Path(file).unlink(missing_ok=True)
     # A unit that has failed would alarm those who watch the machine.
-    _systemctl("reset-failed", *units)
+    systemctl("reset-failed", *units)
 
 
 def _answer() -> tuple[Mapping[str, object], Sequence[str]]:
@@ -185,7 +185,7 @@ def read_answer(text: bytes) -> tuple[Mapping[str, object], Sequence[str]]:
 
 
 def _drop_ins() -> list[str]:
-    shown = _systemctl("show", "--value", "--property=DropInPaths", names.DOCTOR_UNIT).stdout.split()
+    shown = systemctl("show", "--value", "--property=DropInPaths", names.DOCTOR_UNIT).stdout.split()
     return [path for path in shown if Path(path).name not in _OWN_DROP_INS]
 
 
@@ -195,18 +195,3 @@ def _container() -> str:
         return Path("/run/systemd/container").read_text(encoding="utf-8").strip()[:_MAX_TEXT]
     except (OSError, UnicodeDecodeError):
         return ""
-
-
-def _systemctl(*words: str) -> subprocess.CompletedProcess[str]:
-    """systemctl(1) run to its end; one that is missing or does not end has failed."""
-    try:
-        return subprocess.run(  # noqa: S603 - words of ours
-            ["systemctl", *words],  # noqa: S607 - the one of root's PATH
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-            errors="replace",
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return subprocess.CompletedProcess(words, 1, "", "")

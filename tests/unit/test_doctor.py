@@ -16,6 +16,7 @@ from ravesvc.ctl.main import main
 from ravesvc.ctl.verdict import Level
 from ravesvc.doctor import checks, machine
 from ravesvc.doctor.finding import Finding, State, held, not_held, unknown
+from ravesvc.doctor.systemctl import variables
 from tests.unit.api_server import Reply, serving
 from tests.unit.authority import Authority
 
@@ -180,6 +181,45 @@ def test_a_port_at_which_nobody_listens(tmp_path: Path, authority: Authority) ->
     assert found["IPv4"].why == "127.0.0.1 can't be reached: Connection refused"
     assert found["IPv4"].fatal
     assert found["Rave"].fatal
+
+
+def test_the_way_to_rave_is_that_of_the_service(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy stands in the unit's environment alone, and nobody listens there."""
+    with socket.socket() as taken, serving(authority) as server:
+        taken.bind(("127.0.0.1", 0))
+        proxy = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        shown = f'PYTHONNOUSERSITE=1 HTTPS_PROXY={proxy} "NO_PROXY=a.test b.test"'
+        monkeypatch.setattr(machine, "service_environment", lambda: variables(shown))
+        found = {each.name: each for each in machine.examine(configured(tmp_path, server.url, authority))}
+        assert not server.asked
+    assert found["IPv4"].why == "127.0.0.1 can't be reached: Connection refused"
+    assert found["Rave"].fatal
+
+
+def test_a_proxy_that_keeps_the_service_from_starting_is_told(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "service_environment", lambda: {"HTTPS_PROXY": "socks5://hush@proxy.lan"})
+    found = machine.examine(configured(tmp_path, "https://rave.test", authority))
+    (fatal,) = [each for each in found if each.fatal]
+    assert fatal.why.startswith("the environment variable HTTPS_PROXY must be an HTTP proxy")
+    assert fatal.hint.endswith("or unset it (systemctl edit rave-orchestrator.service)")
+    assert "hush" not in fatal.why
+
+
+@pytest.mark.parametrize(
+    ("shown", "found"),
+    [
+        ("", {}),
+        ('A=1 B= "C=x y" \'D="\' E=a=b\n', {"A": "1", "B": "", "C": "x y", "D": '"', "E": "a=b"}),
+        ('A=1 "B', {}),
+        ("nonsense", {}),
+    ],
+)
+def test_variables_of_a_unit(shown: str, found: dict[str, str]) -> None:
+    assert variables(shown) == found
 
 
 def test_a_name_that_nobody_knows_is_told_once(

@@ -96,7 +96,7 @@ def ordered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         return subprocess.CompletedProcess(words, 0, "loaded\n" if "--property=LoadState" in words else "7\n", "")
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(sandbox, "_systemctl", systemctl)
+    monkeypatch.setattr(sandbox, "systemctl", systemctl)
     for name in ("DOCTOR_RESULT_FILE", "DOCTOR_ENVIRONMENT_FILE"):
         monkeypatch.setattr(names, name, str(tmp_path / name))
     return orders

@@ -1,0 +1,40 @@
+"""Ask systemd by systemctl(1): it is there where systemd is, and knows by itself how to wait and whom to ask."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+from ravesvc import names
+
+# Seconds, more than the time limits of the units that are started.
+_TIMEOUT_S = 60.0
+
+
+def systemctl(*words: str) -> subprocess.CompletedProcess[str]:
+    """systemctl(1) run to its end; one that is missing or does not end has failed."""
+    try:
+        return subprocess.run(  # noqa: S603 - words of ours
+            ["systemctl", *words],  # noqa: S607 - the one of root's PATH
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+            errors="replace",
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return subprocess.CompletedProcess(words, 1, "", "")
+
+
+def service_environment() -> dict[str, str]:
+    """The variables that the service's unit sets, by name; none without systemd."""
+    return variables(systemctl("show", "--value", "--property=Environment", names.ORCHESTRATOR_UNIT).stdout)
+
+
+def variables(shown: str) -> dict[str, str]:
+    """Those in a line of systemctl(1), in which each is quoted as for a shell."""
+    try:
+        words = shlex.split(shown)
+    except ValueError:
+        return {}
+    return {name: value for name, separator, value in (word.partition("=") for word in words) if separator}

@@ -10,24 +10,73 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Callable
 
 from ravesvc.words import printable
 
 # Characters. A status is a line for people, which may have to name several things.
 MAX_STATUS_CHARS = 600
+# Seconds from one status of a `StatusSender` to the next.
+STATUS_INTERVAL_S = 1.0
 # Of a number of 64 bits.
 _MAX_DIGITS = 20
 
 
-def notify(*assignments: str) -> None:
-    """Send assignments such as `STATUS=...` to the service manager.
+def notify(*assignments: str) -> bool:
+    """Send assignments such as `STATUS=...` to the service manager; returns False when they were dropped.
 
     It does not wait for a manager that is busy, with a reload say: what can't be delivered at once is dropped.
     """
     manager = _manager()
-    if manager:
-        with manager, contextlib.suppress(OSError):
+    if manager is None:
+        return not os.environ.get("NOTIFY_SOCKET")
+    with manager:
+        try:
             manager.send("\n".join(map(_line, assignments)).encode())
+        except OSError:
+            return False
+    return True
+
+
+class StatusSender:
+    """Sends a status that may change at any rate: the first at once, then the latest, no more than one a second.
+
+    In a room where 20 users a second come or go the status changes as often. systemd tells each change to all who
+    watch the unit, and the orchestrator kills a bot that has it tell too many. So a change within a second of the
+    last status waits for the end of that second, and only the latest of those that wait is sent.
+    """
+
+    def __init__(
+        self, send: Callable[[str], bool], call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle]
+    ) -> None:
+        """`send` returns False when a status was dropped; `call_later` is that of the event loop."""
+        self._send = send
+        self._call_later = call_later
+        self._latest = ""
+        self._delivered = ""
+        self._pause: asyncio.TimerHandle | None = None  # nothing is sent before it ends
+        self._closed = False
+
+    def show(self, status: str) -> None:
+        """The status is this one from now on."""
+        self._latest = status
+        if self._pause is None and not self._closed:
+            self._send_latest()
+
+    def close(self) -> None:
+        """Send nothing more, not even what waits."""
+        self._closed = True
+        if self._pause:
+            self._pause.cancel()
+
+    def _send_latest(self) -> None:
+        self._pause = None
+        if self._latest == self._delivered:
+            return
+        # What was dropped is sent again after the pause: no later change might come.
+        if self._send(self._latest):
+            self._delivered = self._latest
+        self._pause = self._call_later(STATUS_INTERVAL_S, self._send_latest)
 
 
 def sendable(status: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ravesvc.bus import Variant
 from ravesvc.mesh.backend import ParentBackend
 from ravesvc.mesh.link import Face
 from ravesvc.mesh.object import Presence, WorkerObject
-from ravesvc.notify import notify, notify_ready
+from ravesvc.notify import StatusSender, notify, notify_ready
 
 
 class BusLink:
@@ -25,6 +26,7 @@ class BusLink:
         self.presence = Presence(face.mesh, self._make_object, face.met)
         self.parent = ParentBackend(lambda: self.presence.bus)
         self.commands = Sources(Path(names.COMMANDS_DIRECTORY))
+        self._sender = StatusSender(lambda status: notify(f"STATUS={status}"), asyncio.get_running_loop().call_later)
 
     async def join(self) -> None:
         """See `Link`."""
@@ -48,10 +50,11 @@ class BusLink:
 
     def tell(self, status: str) -> None:
         """See `Link`."""
-        notify(f"STATUS={status}")
+        self._sender.show(status)
 
     def ending(self) -> None:
         """See `Link`."""
+        self._sender.close()
         notify("STOPPING=1", "STATUS=Ending")
 
     def _make_object(self) -> WorkerObject:

@@ -144,7 +144,7 @@ class Link(Protocol):
         """Say that something has happened: a signal of `WorkerObject`. It is lost while nobody is in touch."""
 
     def tell(self, status: str) -> None:
-        """Say how it is, in a line for people."""
+        """Say how it is, in a line for people; may be called at any rate."""
 
     def ending(self) -> None:
         """Say that it is about to end."""

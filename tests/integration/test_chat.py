@@ -64,7 +64,7 @@ def test_what_a_server_does_not_show_is_counted_and_told(site: Site) -> None:
     eventually(lambda: "2 messages not shown by the server" in explained(site, mesh), "it is explained")
     assert site.manager("UnshownMessages") == 2
     eventually(lambda: "were not shown by a server: 2" in site.sh("ravectl status"), "it is in the status")
-    assert "2 messages had no echo" in site.sh(f"systemctl status {names.mesh_unit(mesh)}")
+    eventually(lambda: "2 messages had no echo" in site.unit(mesh, "StatusText"), "systemd shows it")
 
 
 def test_a_server_that_refuses_the_form_gets_the_other_at_once(site: Site) -> None:

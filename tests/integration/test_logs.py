@@ -178,6 +178,21 @@ def test_a_bot_that_tells_systemd_something_all_the_time_is_killed(site: Site, f
     site.break_program(noisy, "")
 
 
+def test_a_bot_in_a_busy_room_is_not_taken_for_one_that_tells_systemd_too_much(site: Site, figure: Figure) -> None:
+    busy, _ = meshes = site.run_fleet(2)
+    pids, connections = site.pids(meshes), site.control.connections()
+    begun = time.monotonic()
+    for _ in range(200):
+        site.control.join(busy, "bob", "carl")
+        site.control.part(busy, "bob", "carl")
+    figure(f"400 times in {time.monotonic() - begun:.1f} s users came to a room or left it")
+    site.control.join(busy, "bob", "carl", "dora")
+    eventually(lambda: "5 users" in site.unit(busy, "StatusText"), "the last status is sent")
+    assert site.answers(busy)
+    assert (site.pids(meshes), site.control.connections()) == (pids, connections)
+    assert not entries(site, "-u rave-orchestrator RAVE_EVENT=taken-over")
+
+
 def test_a_bot_drowns_nobody_in_the_journal(site: Site, figure: Figure) -> None:
     flooding, _ = site.run_fleet(2)
     site.sh("for n in $(seq 100); do echo foreign $n; done | systemd-cat -t foreign; journalctl --sync")

@@ -12,7 +12,7 @@ from testbed.machine import CommandFailed
 from testbed.root import run_root
 
 from ravesvc import names
-from tests.integration.conftest import CHECKOUT, DISCOVERY_INTERVAL, Figure, Site
+from tests.integration.conftest import CHECKOUT, DISCOVERY_INTERVAL, Figure, Site, eventually
 
 # An idle child may cost this much on the average of 40, in bytes (proportional set size).
 # Python 3.14, which is that of Debian 14, takes a megabyte more by itself.
@@ -27,8 +27,9 @@ def test_three_meshes(site: Site) -> None:
     assert {names.mesh_path(mesh) for mesh in meshes} <= set(tree)
     assert site.manager("Connected") == 3
     assert "3 connected" in site.sh("systemctl status rave-orchestrator")
-    status = site.sh(f"systemctl status {names.mesh_unit(meshes[0])}")
-    assert re.search(r"Status: \"Connected to localhost.*users", status)
+    status = f"systemctl status {names.mesh_unit(meshes[0])}"
+    shown = r"Status: \"Connected to localhost.*users"
+    eventually(lambda: re.search(shown, site.sh(status)) is not None, "its unit shows where it is")
     listing = site.call("ListMeshes")
     assert all(mesh in listing for mesh in meshes)
     assert names.mesh_path(meshes[1]) in site.call("GetMesh", "s", meshes[1])

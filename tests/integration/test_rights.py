@@ -111,7 +111,8 @@ def test_a_title_gives_no_orders_to_systemd(site: Site) -> None:
     site.control.invite(mesh)
     site.sh("systemctl start rave-orchestrator")
     site.wait_state([mesh], "connected")
-    assert "film?WATCHDOG=trigger?STOPPING=1?[41m\\" in site.unit(mesh, "StatusText")
+    shown = "film?WATCHDOG=trigger?STOPPING=1?[41m\\"
+    eventually(lambda: shown in site.unit(mesh, "StatusText"), "it is in the status")
     assert "film?WATCHDOG=trigger" in site.mesh(mesh, "Title")
     site.wait_rounds(1)
     assert (site.unit(mesh, "NRestarts"), site.unit(mesh, "SubState")) == ("0", "running")

@@ -48,8 +48,12 @@ class FakeManager:
     @property
     def status(self) -> str:
         """What `systemctl status` would show."""
-        texts = [said.removeprefix("STATUS=") for said in self.said if said.startswith("STATUS=")]
-        return texts[-1] if texts else ""
+        return self.statuses[-1] if self.statuses else ""
+
+    @property
+    def statuses(self) -> list[str]:
+        """Every status so far."""
+        return [said.removeprefix("STATUS=") for said in self.said if said.startswith("STATUS=")]
 
     async def hears(self, text: str) -> None:
         """Wait until an assignment contains a text."""

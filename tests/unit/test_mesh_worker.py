@@ -8,12 +8,13 @@ import dataclasses
 import logging
 import os
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from ravesvc import names
+from ravesvc import names, notify
 from ravesvc.bus import Bus
 from ravesvc.errors import RaveError
 from ravesvc.mesh import attempts, follower
@@ -22,6 +23,7 @@ from ravesvc.mesh.solitude import Solitude
 from ravesvc.names import ExitStatus
 from ravesvc.room.changes import Change, PlaybackChanged, RoomKnown, UsersJoined, UsersLeft, VideoEnded
 from ravesvc.room.room import Room
+from ravesvc.simulator.client import Control
 from tests.unit.bus_fakes import connected
 from tests.unit.child import EDITION, Child, ask, child_of
 from tests.unit.conftest import BusDaemon, until
@@ -38,6 +40,12 @@ def _quick(monkeypatch: pytest.MonkeyPatch, bus_daemon: BusDaemon) -> None:
     monkeypatch.setattr(attempts, "_FIRST_DELAY", 0.02)
     monkeypatch.setattr(follower, "_SPREAD", 0.02)
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+
+
+@pytest.fixture
+def every_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No status waits for the end of a second, in which another may replace it."""
+    monkeypatch.setattr(notify, "STATUS_INTERVAL_S", 0.0)
 
 
 @pytest.fixture
@@ -97,6 +105,7 @@ def test_the_form_of_chat_that_others_have_learned_saves_the_wait(run: Run, serv
     run(body())
 
 
+@pytest.mark.usefixtures("every_status")
 def test_it_connects_says_so_everywhere_answers_and_stops(
     run: Run, served: Served, mesh: str, manager: FakeManager
 ) -> None:
@@ -138,6 +147,28 @@ def test_it_connects_says_so_everywhere_answers_and_stops(
             assert (close["id"], close["code"], close["by"]) == (number, 1000, "client")
             assert manager.said[-2:] == ["STOPPING=1", "STATUS=Ending"]
             assert await in_thread(child.control.violations) == []
+
+    run(body())
+
+
+def test_a_status_in_a_second_is_enough_for_a_room_where_users_come_and_go_all_the_time(
+    run: Run, served: Served, mesh: str, manager: FakeManager
+) -> None:
+    def churn(control: Control) -> None:
+        for _ in range(50):
+            control.join(mesh, "bob")
+            control.part(mesh, "bob")
+        control.join(mesh, "bob", "carl", "dora")
+
+    async def body() -> None:
+        async with parent_of(served), child_of(served, mesh) as (child, _):
+            await child.connects()
+            await manager.hears("2 users")
+            statuses, begun = len(manager.statuses), time.monotonic()
+            await in_thread(churn, child.control)
+            await manager.hears("5 users")
+            took = time.monotonic() - begun
+            assert len(manager.statuses) - statuses <= took / notify.STATUS_INTERVAL_S + 1
 
     run(body())
 
@@ -274,6 +305,7 @@ def test_a_mesh_that_goes_while_we_are_in_it(run: Run, served: Served, mesh: str
     run(body())
 
 
+@pytest.mark.usefixtures("every_status")
 def test_after_so_many_attempts_it_gives_up(
     run: Run, served: Served, mesh: str, manager: FakeManager, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -295,6 +327,7 @@ def test_after_so_many_attempts_it_gives_up(
     assert served.session.auth_token not in caplog.text
 
 
+@pytest.mark.usefixtures("every_status")
 def test_what_it_waits_for_is_in_its_status_and_why_after_the_first_attempt(
     run: Run, served: Served, mesh: str, manager: FakeManager
 ) -> None:

@@ -5,13 +5,17 @@ import os
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ravesvc import notify
-from ravesvc.notify import feed_watchdog, watchdog_interval
+from ravesvc.notify import StatusSender, feed_watchdog, watchdog_interval
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -181,3 +185,100 @@ def test_a_process_that_is_not_watched_stays_silent(
     run(feed())
     with pytest.raises(BlockingIOError):
         manager.recv(100)
+
+
+class Scene:
+    """A sender with a manager and a clock of our own. `delivered` is when the manager got which status."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.busy = False
+        self.delivered: list[tuple[float, str]] = []
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+        self.sender = StatusSender(self._take, self._call_later)
+
+    def _take(self, status: str) -> bool:
+        if not self.busy:
+            self.delivered.append((self.now, status))
+        return not self.busy
+
+    def _call_later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        timer = (self.now + delay, callback)
+        self._timers.append(timer)
+        handle: Any = SimpleNamespace(cancel=lambda: self._timers.remove(timer))
+        return cast(asyncio.TimerHandle, handle)
+
+    def wait(self, until: float) -> None:
+        while due := [timer for timer in self._timers if timer[0] <= until]:
+            self._timers.remove(due[0])
+            self.now = due[0][0]
+            due[0][1]()
+        self.now = until
+
+    @property
+    def waits(self) -> bool:
+        return bool(self._timers)
+
+
+def test_of_a_thousand_statuses_in_a_second_the_first_and_the_last_are_sent() -> None:
+    scene = Scene()
+    for number in range(1000):
+        scene.wait(number / 1000)
+        scene.sender.show(f"{number} users")
+    scene.wait(10)
+    assert scene.delivered == [(0, "0 users"), (1, "999 users")]
+    assert not scene.waits, "a bot without news has no timer"
+    scene.sender.show("alone")
+    assert scene.delivered[2:] == [(10, "alone")], "after a while the next is sent at once"
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.sampled_from("ab"))))
+def test_statuses_are_a_second_apart_differ_and_the_latest_is_sent_within_a_second(
+    changes: list[tuple[float, str]],
+) -> None:
+    scene = Scene()
+    for pause, status in changes:
+        scene.wait(scene.now + pause)
+        scene.sender.show(status)
+    last = scene.now
+    scene.wait(last + 10)
+    assert all(second[0] - first[0] >= 1 - 1e-9 for first, second in pairwise(scene.delivered))
+    assert all(first[1] != second[1] for first, second in pairwise(scene.delivered))
+    if changes:
+        when, status = scene.delivered[-1]
+        assert status == changes[-1][1]
+        assert when <= last + 1
+
+
+def test_a_status_that_a_busy_manager_did_not_take_is_sent_again() -> None:
+    scene = Scene()
+    scene.busy = True
+    scene.sender.show("Connected")
+    scene.wait(2.5)
+    scene.busy = False
+    scene.wait(10)
+    assert scene.delivered == [(3, "Connected")]
+    assert not scene.waits
+
+
+def test_a_closed_sender_sends_nothing_more() -> None:
+    scene = Scene()
+    scene.sender.show("Connected")
+    scene.sender.show("Connected, 2 users")
+    scene.sender.close()
+    scene.wait(5)
+    scene.sender.show("Connected, 3 users")
+    scene.wait(10)
+    assert [status for _, status in scene.delivered] == ["Connected"]
+
+
+def test_it_is_told_whether_the_manager_took_it(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert notify.notify("STATUS=x")
+    while notify.notify("STATUS=x"):
+        pass
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    assert not notify.notify("STATUS=x")
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    assert notify.notify("STATUS=x"), "there is nobody to send it to"

@@ -94,13 +94,13 @@ def asked_pause(retry_after: str | None, date: str | None, now: float) -> dict[s
 
 
 def pause(error: RaveError) -> float | None:
-    """Seconds of the pause that a server asks for by this failure, at most an hour; None when it asks for none.
+    """Seconds of the pause that a server asks for by this failure, from 1 to 3600; None when it asks for none.
 
     It is 0 when it does not say how long: after too many requests that is for the client to decide.
     """
     asked = error.attributes.get("retry_after")
     if isinstance(asked, int | float):
-        return min(max(0.0, float(asked)), MOST_PAUSE)
+        return min(max(1.0, float(asked)), MOST_PAUSE) if asked > 0 else 0.0
     return 0.0 if error.code is Code.RATE_LIMITED else None
 
 

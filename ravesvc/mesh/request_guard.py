@@ -47,14 +47,20 @@ class RequestGuard:
         try:
             yield
         except RaveError as e:
-            asked = failures.pause(e)
-            if asked:
-                self._quiet_until = self._clock() + asked
-                self._on_pause(self._host, max(1, round(asked)))
+            if asked := failures.pause(e):
+                self._pause(asked)
             raise
         finally:
             self.close()
             self._idle = asyncio.get_running_loop().call_later(_IDLE_S, self._api.drop_idle)
+
+    def _pause(self, seconds: float) -> None:
+        until = self._clock() + seconds
+        # Commands that ran at the same time are all refused. The orchestrator takes 32 signals of a bot at once and
+        # one a second from then on; if it were told of each, it would miss that the bot has lost its connection.
+        if until >= self._quiet_until + 1:
+            self._quiet_until = until
+            self._on_pause(self._host, max(1, round(seconds)))
 
     def close(self) -> None:
         """Wait for no next request."""

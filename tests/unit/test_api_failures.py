@@ -149,6 +149,8 @@ def test_retry_after_takes_anything(text: str, date: str | None) -> None:
     [
         (Code.RATE_LIMITED, {"retry_after": 60.0}, 60.0),
         (Code.RATE_LIMITED, {}, 0.0),
+        (Code.RATE_LIMITED, {"retry_after": 0.0}, 0.0),
+        (Code.RATE_LIMITED, {"retry_after": 0.01}, 1.0),
         (Code.RATE_LIMITED, {"retry_after": 1e9}, 3600.0),
         (Code.SERVER_ERROR, {"retry_after": 60.0}, 60.0),
         (Code.SERVER_ERROR, {}, None),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -99,6 +100,19 @@ def test_a_pause_is_told_once_and_kept(run: Run, authority: Authority) -> None:
     with serving(authority, Reply(429, None, {"Retry-After": "600"}), USERS) as server:
         run(body())
     assert len(server.asked) == 2
+
+
+def test_requests_that_are_refused_at_the_same_time_tell_of_one_pause(run: Run, authority: Authority) -> None:
+    async def body() -> None:
+        async with guarded(server, authority) as guard:
+            for _ in range(3):
+                refused = await asyncio.gather(*(guard.ask() for _ in range(8)), return_exceptions=True)
+                assert [str(error).count("429") for error in refused] == [1] * 8
+                guard.now += 1
+            assert guard.told == [("api.example", 1)] * 3
+
+    with serving(authority, Reply(429, None, {"Retry-After": "1"})) as server:
+        run(body())
 
 
 def test_a_failure_that_asks_for_no_pause_is_none(run: Run, authority: Authority) -> None:

@@ -49,6 +49,8 @@ _MOMENT = 0.05
 # Changes of a unit, two for each message of its process; a start has 15. A process that tells systemd something all
 # the time has us read more than we can, and the bus refuses who calls us then.
 _CHANGES = Rate(200, 10.0)
+# Of these a job has so many, such as a start of what runs. No bot can ask for one.
+_CHANGES_OF_JOB = 4
 _FORGED = "has a status that none of ours sends"
 _NOISY = "tells systemd more than any of ours"
 
@@ -266,8 +268,12 @@ class UnitWatch:
 
     def _job_removed(self, signal: Signal) -> None:
         _, path, unit, result = signal.body
-        if names.mesh_of_unit(unit) is None:
+        mesh = names.mesh_of_unit(unit)
+        if mesh is None:
             return
+        if noise := self._noise.get(mesh):
+            for _ in range(_CHANGES_OF_JOB):
+                noise.give_back(asyncio.get_running_loop().time())
         waiting = self._jobs.get(path)
         if waiting and not waiting.done():
             waiting.set_result(result)

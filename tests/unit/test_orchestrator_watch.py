@@ -155,6 +155,22 @@ def test_a_process_that_tells_systemd_something_all_the_time_is_suspect(run: Run
     run(body())
 
 
+def test_jobs_that_others_ask_for_are_no_fault_of_a_process(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with watching(bus_address) as here:
+            here.systemd.load(MESH, **RUNNING)
+            await here.watch.start()
+            for number in range(100):
+                for job in ([number + 1, f"/job/{number}"], [0, "/"]):
+                    here.systemd.change(MESH, Job=job)
+                    here.systemd.change(MESH, NRestarts=2 * number + bool(job[0]))
+                here.systemd.emit("JobRemoved", number, f"/job/{number}", names.mesh_unit(MESH), "done")
+            await here.settle()
+            assert here.watch.state(MESH).suspect == "", "such as systemctl start in a loop"
+
+    run(body())
+
+
 def test_other_units_and_odd_names_do_not_matter(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with watching(bus_address) as here:

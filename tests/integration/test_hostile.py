@@ -74,3 +74,30 @@ def test_bots_that_run_reach_a_name_server_that_is_new_and_none_that_was(
     resolv_conf("nameserver 127.0.0.53")
     eventually(lambda: not near(), "what is none any more is not")
     assert (site.pids(taken_over), site.control.connections()) == (pids, connections)
+
+
+def test_what_bots_reach_stays_while_the_service_is_stopped_and_is_right_at_its_start(
+    site: Site, resolv_conf: Callable[[str], None]
+) -> None:
+    def addresses(what: str) -> set[str]:
+        return set(site.sh(f"systemctl show --value -p IPAddress{what} rave-mesh.slice").split())
+
+    def follower() -> str:
+        return site.sh("systemctl is-active rave-name-servers.path || :").strip()
+
+    resolv_conf("nameserver 127.0.0.53")
+    site.run_fleet(1)
+    eventually(lambda: "127.0.0.53/32" in addresses("Allow"), "the name server is reached")
+    denied = addresses("Deny")
+    assert "127.0.0.0/8" in denied
+    assert follower() == "active"
+    site.sh("systemctl stop rave-orchestrator.service rave-meshes.target")
+    eventually(lambda: follower() == "inactive", "nothing looks at name servers for no bots")
+    # A bot that was started now, or does not stop yet, is kept from the same.
+    assert addresses("Deny") == denied
+    resolv_conf("nameserver 127.8.8.8")
+    site.sh("systemctl start rave-orchestrator.service")
+    assert addresses("Deny") == denied
+    assert "127.8.8.8/32" in addresses("Allow")
+    assert "127.0.0.53/32" not in addresses("Allow")
+    assert follower() == "active"

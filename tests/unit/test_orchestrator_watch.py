@@ -146,7 +146,8 @@ def test_a_process_that_tells_systemd_something_all_the_time_is_suspect(run: Run
             for number in range(150):
                 here.systemd.change(MESH, StatusText=f"again {number}")
             await here.settle()
-            assert here.watch.state(MESH).suspect == "tells systemd more than any of ours"
+            # On a slow machine the last of them may have found a token again.
+            assert (MESH, "tells systemd more than any of ours") in [(mesh, unit.suspect) for mesh, unit in here.told]
             assert here.watch.state(OTHER).suspect == ""
             here.systemd.change(MESH, MainPID=102, StatusText="")
             await here.settle()

@@ -20,9 +20,9 @@ Object: TypeAlias = Mapping[str, Any]
 # What the bus, a database or a clock can take; JSON itself knows no limit.
 _MOST_INT = 2**63 - 1
 _MOST_NUMBER = 1e300
-# Values in one message of a server. What Rave says of a room with 20 000 people has some 140 000. Decoding holds the
-# whole process up, in a thread as well: that many take 10 to 40 ms, and 100 if no two keys are the same.
-MAX_VALUES = 150_000
+# Values in one message of a server. What Rave says of a room with 10 000 people has some 70 000. Decoding holds the
+# whole process up, in a thread as well: that many take 5 to 20 ms, and up to 50 if no two keys are the same.
+MAX_VALUES = 75_000
 # The fewest that Python allows. Reading an integer takes the square of its digits: megabytes of those with 4300, its
 # own limit, took a quarter of a second.
 sys.set_int_max_str_digits(640)

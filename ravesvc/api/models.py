@@ -24,7 +24,7 @@ _LONGEST = 300
 _MAX_MESHES = 250
 _MAX_ACCOUNTS = 500
 # In all meshes of an answer together.
-_MAX_USERS = 25_000
+_MAX_USERS = 12_500
 
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VIDEO_BASE = re.compile(r"https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(?=/)")

@@ -37,8 +37,8 @@ _log = logging.getLogger(__name__)
 SMALL_ANSWER_BYTES = 64 << 10
 # Those that describe a hundred accounts or videos.
 LIST_ANSWER_BYTES = 512 << 10
-# Those with the users of meshes: a page of the list has some 100 kB, a mesh with 20 000 people up to three million.
-USERS_ANSWER_BYTES = 4 << 20
+# Those with the users of meshes: a page of the list has some 100 kB, a mesh with 10 000 people up to 1.5 million.
+USERS_ANSWER_BYTES = 2 << 20
 # What an answer has beside its body: its headers, what comes before and after it, the sizes of its chunks.
 _MAX_OVERHEAD_BYTES = 128 << 10
 

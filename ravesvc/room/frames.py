@@ -15,7 +15,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.fields import Object
 from ravesvc.words import printable
 
-# Bytes of one message. The state of a room with 20 000 people takes some four million; decoded, a message takes up to
+# Bytes of one message. The state of a room with 10 000 people takes some two million; decoded, a message takes up to
 # ten times as much, and the memory of a bot is limited. To read one that long takes 20 to 40 ms.
 MAX_MESSAGE_BYTES = 6 << 20
 

@@ -20,9 +20,9 @@ def _ended(site: Site, mesh: str) -> int:
 def test_a_room_of_thousands_keeps_its_bot(site: Site) -> None:
     large, _ = meshes = site.run_fleet(2)
     pids, connections = site.pids(meshes), site.control.connections()
-    # A state of some five million bytes, sent to the one that is there.
-    site.control.crowd(large, 20_000, votes=5_000, history=1_500_000)
-    eventually(lambda: "20002 users" in site.unit(large, "StatusText"), "it knows how many are there")
+    # A state of some three million bytes, sent to the one that is there.
+    site.control.crowd(large, 10_000, votes=2_000, history=1_500_000)
+    eventually(lambda: "10002 users" in site.unit(large, "StatusText"), "it knows how many are there")
     assert site.answers(large)
     assert (site.pids(meshes), site.control.connections()) == (pids, connections)
     # And to one that comes.

@@ -89,7 +89,7 @@ def test_success_without_an_object_is_an_empty_one(body: bytes) -> None:
 
 def test_an_answer_of_too_many_values_is_not_decoded() -> None:
     body = b'{"data":[' + b"[]," * 100_000 + b"0]}"
-    with pytest.raises(RaveError, match="the answer has 200002 values, where 150000 are the limit") as caught:
+    with pytest.raises(RaveError, match="the answer has 200002 values, where 75000 are the limit") as caught:
         failures.document(Answer(200, body), NOW)
     assert caught.value.code is Code.BAD_DATA
     with pytest.raises(RaveError, match="the server has a problem"):

@@ -54,7 +54,7 @@ def test_kicks_in_every_form_and_without_users() -> None:
         {"message": 5},
         {"message": "{"},
         {"message": "[]"},
-        {"message": "[" * 100_000},
+        {"message": "[" * 50_000},
     ],
 )
 def test_what_cannot_be_read_is_bad_data(data: dict[str, Any]) -> None:
@@ -245,14 +245,14 @@ def test_votes_that_are_no_list_say_nothing(votes: object) -> None:
 
 
 def test_hostile_sizes_are_cut() -> None:
-    many = [{"url": f"https://a/{n}", "users": list(range(1, 700))} for n in range(130)]
+    many = [{"url": f"https://a/{n}", "users": list(range(1, 400))} for n in range(130)]
     votes = state(votes=many, likeskips=[{"opinion": "LIKE", "user_id": n} for n in range(1, 5000)])
     lists = state(likeskips=[{"likes": list(range(n, n + 3000))} for n in range(1, 30_000, 3000)])
     assert lists.opinions
     assert len(lists.opinions) == 1000
     assert votes.votes
     assert len(votes.votes) == 100
-    assert {(len(vote.users), vote.count) for vote in votes.votes} == {(200, 699)}
+    assert {(len(vote.users), vote.count) for vote in votes.votes} == {(200, 399)}
     assert votes.opinions
     assert len(votes.opinions) == 1000
     assert state(votes=[{"url": "x" * 2001}]).votes == ()

@@ -1,6 +1,9 @@
-"""Run in the machine with a kind of message: send it without end, on 20 connections, as fast as the bus takes it."""
+"""Run in the machine with a kind of flood: send without end, on 20 connections, as fast as the bus takes it."""
 
 import asyncio
+import contextlib
+import os
+import socket
 import struct
 import sys
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 from ravesvc import names
 from ravesvc.bus import Bus
 from ravesvc.bus.header import Kind
+from ravesvc.bus.matching import DAEMON, DAEMON_PATH
 from ravesvc.bus.message import NO_REPLY_EXPECTED, Message, encode
 from ravesvc.errors import RaveError
 from ravesvc.notify import notify
@@ -36,11 +40,11 @@ def messages(kind: str, path: str) -> list[dict[str, Any]]:
     }[kind]
 
 
-def frames(kind: str, path: str) -> bytes:
-    """Some of them, one after another."""
+def frames(kind: str, path: str, count: int = 0) -> bytes:
+    """So many of them, one after another; or as many as 60 kB hold."""
     made = [encode(Message(serial=1, destination=names.BUS_NAME, **each))[0] for each in messages(kind, path)]
     block = b""
-    for number in range(max(len(made), 60_000 // max(map(len, made)))):
+    for number in range(count or max(len(made), 60_000 // max(map(len, made)))):
         frame = bytearray(made[number % len(made)])
         struct.pack_into("<I", frame, 8, 1000 + number)
         block += frame
@@ -53,6 +57,24 @@ async def flood(block: bytes) -> None:
     while True:
         bus._transport.send(block, [])
         await bus._transport.flush()
+        await asyncio.sleep(0)
+
+
+async def reconnect(calls: bytes) -> None:
+    """Connect, send, and leave, for ever; all that is to be said is sent at once, as no library would."""
+    loop = asyncio.get_running_loop()
+    uid = str(os.geteuid()).encode().hex().encode()
+    daemon = {"destination": DAEMON, "path": DAEMON_PATH, "interface": DAEMON}
+    hello, _ = encode(Message(kind=Kind.CALL, serial=1, member="Hello", **daemon))
+    opening = b"\0AUTH EXTERNAL " + uid + b"\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n" + hello + calls
+    while True:
+        with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+            sock.setblocking(False)
+            # Its backlog may be full, or the user has as many connections as one may have.
+            sock.connect("/run/dbus/system_bus_socket")
+            await loop.sock_sendall(sock, opening)
+            # The bus has read what it answers to, and what came with it.
+            await loop.sock_recv(sock, 65536)
         await asyncio.sleep(0)
 
 
@@ -77,6 +99,10 @@ async def main(kind: str, path: str = "") -> None:
     if kind == "objects":
         buses = [await Bus.connect() for _ in range(CONNECTIONS)]
         work = [ask(bus) for bus in buses for _ in range(CALLS_AT_ONCE)]
+    elif kind == "reconnects":
+        # 64 calls of 60 kB are what the service once had room for, of all connections that it did not know yet.
+        calls = frames("small", path, 1), frames("large", path, 64)
+        work = [reconnect(calls[number % 2]) for number in range(CONNECTIONS)]
     else:
         block = frames(kind, path)
         work = [flood(block) for _ in range(CONNECTIONS)]

@@ -60,10 +60,11 @@ class Newcomers:
 
     async def close(self) -> None:
         """Serve nothing more."""
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._tasks:  # calls may come in meanwhile
+            tasks = [*self._tasks]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         for held in (*self._waiting.values(), *self._asked.values()):
             for _, _, fds in held:
                 close_fds(fds)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import bisect
+import contextlib
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from ravesvc import __version__, authorities, config, extras, log, log_limit, names
@@ -132,29 +133,37 @@ async def _run(settings: Config) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
-    bus = await Bus.connect()
-    try:
-        parent = _Parent(settings, bus)
+    async with _connected() as bus, _connected() as callers_bus:
+        parent = _Parent(settings, bus, callers_bus)
         try:
-            await first_of(stopped.wait(), _work(parent, bus, reload))
+            await first_of(stopped.wait(), _work(parent, (bus, callers_bus), reload))
             notify("STOPPING=1", "STATUS=Stopping")
             if stopped.is_set():
                 await parent.release_host()
         finally:
             await parent.close()
-    finally:
-        await bus.close()
     if not stopped.is_set():
         _log.critical("The connection to the message bus is lost; the meshes run on, systemd starts us again")
         return int(names.ExitStatus.CRASHED)
     return int(names.ExitStatus.STOPPED)
 
 
-async def _work(parent: _Parent, bus: Bus, reload: asyncio.Event) -> None:
-    """From the start to the loss of the bus."""
+@contextlib.asynccontextmanager
+async def _connected() -> AsyncIterator[Bus]:
+    """A connection to the bus, closed at the end."""
+    bus = await Bus.connect()
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+async def _work(parent: _Parent, buses: Sequence[Bus], reload: asyncio.Event) -> None:
+    """From the start to the loss of a connection to the bus."""
     await parent.start()
     await notify_ready()
-    await first_of(asyncio.shield(bus.lost), parent.work(), _reload(parent, reload), feed_watchdog())
+    lost = [asyncio.shield(bus.lost) for bus in buses]
+    await first_of(*lost, parent.work(), _reload(parent, reload), feed_watchdog())
 
 
 async def _reload(parent: _Parent, reload: asyncio.Event) -> None:
@@ -170,7 +179,7 @@ async def _reload(parent: _Parent, reload: asyncio.Event) -> None:
 class _Parent:
     """The parts of the parent, wired together. Raises `RaveError` (Config) for a database that can't be one."""
 
-    def __init__(self, settings: Config, bus: Bus) -> None:
+    def __init__(self, settings: Config, bus: Bus, callers_bus: Bus) -> None:
         self._bus = bus
         self._config_file = ConfigFile(settings)
         self._blocks = Blocks(
@@ -224,7 +233,8 @@ class _Parent:
             ends=Ends(Path(names.ENDED_DIRECTORY)),
             starts=self._starts,
         )
-        callers = Callers(bus)
+        # Answers about callers must not stand behind what these callers send.
+        callers = Callers(callers_bus)
         bus.take_turns(callers.group)
         authority = Authority(bus, callers)
         claims = Claims(settings.advice.claim)

@@ -100,8 +100,7 @@ async def main(kind: str, path: str = "") -> None:
         buses = [await Bus.connect() for _ in range(CONNECTIONS)]
         work = [ask(bus) for bus in buses for _ in range(CALLS_AT_ONCE)]
     elif kind == "reconnects":
-        # 64 calls of 60 kB are what the service once had room for, of all connections that it did not know yet.
-        calls = frames("small", path, 1), frames("large", path, 64)
+        calls = frames("small", path, 1), frames("large", path, 1)
         work = [reconnect(calls[number % 2]) for number in range(CONNECTIONS)]
     else:
         block = frames(kind, path)

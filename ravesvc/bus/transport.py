@@ -159,6 +159,7 @@ class Transport:
         self._queue: deque[tuple[memoryview, list[int]]] = deque()
         self._queued = 0
         self._paused = False
+        self._going_on = False
         self._drained: asyncio.Future[None] | None = None
         self.closed = False
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
@@ -223,8 +224,7 @@ class Transport:
             if self._paused:
                 self._paused = False
                 self._loop.add_reader(self._sock, self._readable)
-                # What was read before the pause announces itself to nobody.
-                self._loop.call_soon(self._readable)
+                self._go_on_later()
             self._tell_drained()
 
     def _write_some(self) -> None:
@@ -241,9 +241,19 @@ class Transport:
     def _readable(self) -> None:
         """Hand on what comes in, for a while: a flood of messages must leave the loop time for other things."""
         end = time.monotonic() + _READ_S
-        going_on = self._hand_on()
+        going_on = self._hand_on(end)
         while going_on and self._read():
-            going_on = self._hand_on() and time.monotonic() < end
+            going_on = self._hand_on(end) and time.monotonic() < end
+
+    def _go_on_later(self) -> None:
+        """Go on in the next turn of the loop: what was read already announces itself to nobody."""
+        if not self._going_on:
+            self._going_on = True
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._going_on = False
+        self._readable()
 
     def _read(self) -> bool:
         """Read what has arrived; false when that is nothing, or the end of the connection."""
@@ -256,14 +266,17 @@ class Transport:
             return False
         return True
 
-    def _hand_on(self) -> bool:
-        """Hand on the frames that are whole; false when more of them would have to wait."""
+    def _hand_on(self, end: float) -> bool:
+        """Hand on the frames that are whole, until that time; false when more of them would have to wait."""
         while self._frames and not self.closed:
             if self._queued > _MAX_BEHIND:
                 self._paused = True
                 self._loop.remove_reader(self._sock)
                 return False
             self._on_frame(*self._frames.popleft())
+            if self._frames and time.monotonic() >= end:
+                self._go_on_later()
+                return False
         if not self.closed and not self._is_wanted:
             self._look_ahead()
         return not self.closed

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import asyncio
 
 # As long as so many bytes wait for a client that does not read them, nothing is added.
 _WAITING_BYTES = 1 << 20
@@ -50,6 +52,9 @@ FLOODS: Mapping[str, Stream] = {
 
 async def pour(transport: asyncio.Transport, stream: Stream) -> None:
     """Write a stream; return at its end, or when the connection has ended."""
+    # Imported here because the command line, which knows the names above, needs no event loop.
+    import asyncio
+
     transport.write(stream.first)
     while stream.then and not transport.is_closing():
         if transport.get_write_buffer_size() < _WAITING_BYTES:

@@ -376,6 +376,21 @@ def test_a_flood_leaves_the_loop_time(run: Run, monkeypatch: pytest.MonkeyPatch)
     run(body())
 
 
+def test_what_was_read_at_once_leaves_the_loop_time_as_well(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_READ_S", 0.0)
+
+    async def body() -> None:
+        with Ends() as ends:
+            ends.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+            ends.theirs.sendall(frame(16) * 200)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert 0 < len(ends.frames) < 200
+            await ends.until(200)
+
+    run(body())
+
+
 class Echo(Ends):
     """A transport that answers each frame with a much larger one, as GetManagedObjects is."""
 

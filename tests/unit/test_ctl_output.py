@@ -134,7 +134,7 @@ def test_what_the_service_answers(
 ) -> None:
     finding = Finding(EVIL, State.NOT_HELD, EVIL, EVIL)
     monkeypatch.setattr(machine, "examine", lambda _file: [finding])
-    monkeypatch.setattr(sandbox, "attack", lambda _landlock: [finding])
+    monkeypatch.setattr(sandbox, "attack", lambda: [finding])
     service.manager.error = RaveError(Code.INTERNAL, EVIL, hint=EVIL) if refuses else None
     main([word.format(directory) for word in command])
     printed = [stream.decode() for stream in capfdbinary.readouterr()]

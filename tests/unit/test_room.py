@@ -127,7 +127,7 @@ def test_states_that_lack_parts_or_sense_change_nothing(run: Run, authority: Aut
         await guest.state(users="x", mesh_state={})
         await guest.notify("stateMessage", message="{")
         await guest.notify("stateMessage", message=None)
-        await guest.notify("stateMessage", message="[" * 100_000)
+        await guest.notify("stateMessage", message="[" * 50_000)
         await guest.notify("stateMessage", message='{"users":[' + "9" * 5000 + '],"mesh_state":{}}')
         await guest.send(notification=True, method="stateMessage")
         await guest.notify("stateMessage", message={"users": [1, 4], "mesh_state": {}})
@@ -176,7 +176,7 @@ def test_what_plays_is_told_in_order_and_a_partial_message_forgets_nothing(run: 
 
 def test_frames_without_sense_are_dropped(run: Run, authority: Authority) -> None:
     async def rubbish(guest: Guest) -> None:
-        for text in ("", "{", "[]", "7", "null", "{}", "[" * 100_000, '{"a":' * 100_000, "9" * 6000):
+        for text in ("", "{", "[]", "7", "null", "{}", "[" * 50_000, '{"a":' * 50_000, "9" * 6000):
             await guest.socket.send(text)
         await guest.socket.send(b'{"notification":true,"method":"kicked"}')
         await guest.send(response=True, id=123, ok=True)

@@ -139,7 +139,7 @@ def test_a_room_from_the_first_word_to_the_kick(served: Served, run: Run) -> Non
 @pytest.mark.parametrize(
     ("mode", "code", "words"),
     [
-        ("many-values", Code.BAD_DATA, "the answer has 2000003 values"),
+        ("many-values", Code.BAD_DATA, "the answer has 1000003 values"),
         ("deep", Code.BAD_DATA, "data must be a list"),
         ("negative-chunk", Code.BAD_DATA, "is not proper HTTP"),
         ("no-end", Code.BAD_DATA, "the answer does not end"),

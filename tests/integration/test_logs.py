@@ -190,7 +190,7 @@ def test_a_bot_in_a_busy_room_is_not_taken_for_one_that_tells_systemd_too_much(s
     eventually(lambda: "5 users" in site.unit(busy, "StatusText"), "the last status is sent")
     assert site.answers(busy)
     assert (site.pids(meshes), site.control.connections()) == (pids, connections)
-    assert not entries(site, "-u rave-orchestrator RAVE_EVENT=taken-over")
+    assert not entries(site, f"-u rave-orchestrator RAVE_EVENT=taken-over RAVE_MESH={busy}")
 
 
 def test_a_bot_drowns_nobody_in_the_journal(site: Site, figure: Figure) -> None:

@@ -50,7 +50,7 @@ def test_one_connection_leaves_little_however_large_its_calls(run: Run) -> None:
             door.newcomers.enter(call("many"), FRAME, [])
         for _ in range(2):
             door.newcomers.enter(call("large"), bytes(newcomers._MAX_HELD_BYTES - 1), [])
-        door.newcomers.enter(call("first"), bytes(64 * 1024), [])
+        door.newcomers.enter(call("first"), bytes(newcomers._MAX_HELD_BYTES + 1), [])
         assert door.refused == ["many"] * 3 + ["large", "first"]
         door.newcomers.enter(call("root"), FRAME, [])
         door.told.set()
@@ -85,8 +85,8 @@ def test_refusals_have_a_bound(run: Run) -> None:
     async def body() -> None:
         door = Door()
         for number in range(1000):
-            door.newcomers.enter(call(f"c{number}"), bytes(10_000), [])
-            door.newcomers.enter(call(f"silent{number}", NO_REPLY_EXPECTED), bytes(10_000), [])
+            door.newcomers.enter(call(f"c{number}"), bytes(newcomers._MAX_HELD_BYTES + 1), [])
+            door.newcomers.enter(call(f"silent{number}", NO_REPLY_EXPECTED), bytes(newcomers._MAX_HELD_BYTES + 1), [])
         assert door.refused == [f"c{number}" for number in range(newcomers._REFUSALS.burst)]
         assert not door.asked
 
@@ -100,7 +100,7 @@ def test_descriptors_are_closed_wherever_a_call_ends(run: Run, told: bool) -> No
         door = Door()
         for number in range(newcomers._MAX_ASKED + newcomers._MAX_WAITING + 3):
             door.newcomers.enter(call(f"c{number}"), FRAME, [os.dup(0)])
-        door.newcomers.enter(call("large"), bytes(10_000), [os.dup(0)])
+        door.newcomers.enter(call("large"), bytes(newcomers._MAX_HELD_BYTES + 1), [os.dup(0)])
         if told:
             door.told.set()
             await until(lambda: len(door.entered) == newcomers._MAX_ASKED + newcomers._MAX_WAITING)

@@ -22,8 +22,8 @@ from ravesvc.tokenbucket import Rate, TokenBucket
 
 # Connections that wait, and those of them that are asked for: the bus lets us have 128 calls on their way.
 _MAX_WAITING, _MAX_ASKED = 256, 32
-# What one connection may leave. A bot that finds the service back asks for six things at once, and may have a document
-# of 60 kB to write.
+# What one connection may leave. A bot that finds the service back asks for six things at once, and may have to write
+# a document of 60 kB.
 _MAX_HELD, _MAX_HELD_BYTES = 32, 80 * 1024
 _REFUSALS = Rate(64, 8.0)
 

@@ -237,6 +237,8 @@ def test_relogin(site: Site, meshes: list[str]) -> None:
     assert site.answers(second)
 
 
+@pytest.mark.faults
+@pytest.mark.alone
 def test_a_change_holds_in_forty_meshes_at_once(site: Site, figure: Figure) -> None:
     meshes = site.run_fleet(40)
     for mesh in meshes:

@@ -1,8 +1,8 @@
 """Which addresses bots reach: IPAddressDeny= and IPAddressAllow= of rave-mesh.slice, in which all bots are. Pure.
 
-What listens on loopback or in the local network often trusts whoever can reach it, and a bot that was taken over is
-on this side of the firewall. Rave is in the public internet, so that a bot needs nothing near but its name servers,
-the proxy, and what the operator lists. What is allowed goes before what is denied.
+What listens on loopback or in the local network often trusts every client that reaches it, and a bot that was taken
+over is on this side of the firewall. Rave is in the public internet, so that a bot needs nothing near but its name
+servers, the proxy, and what the operator lists. What is allowed goes before what is denied.
 """
 
 from __future__ import annotations

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 from contextvars import ContextVar
 from enum import StrEnum
-
-from ravesvc import names
 
 SOCKET = "/run/systemd/journal/socket"
 
@@ -76,11 +75,15 @@ def mesh_of(record: logging.LogRecord) -> str:
 
 
 class JournalHandler(logging.Handler):
-    """Sends each record as one entry; what the journal does not take at once goes to `fallback`."""
+    """Sends each record as one entry; what the journal does not take at once goes to `fallback`.
 
-    def __init__(self, identifier: str, fallback: logging.Handler) -> None:
+    `unit_of(mesh)` names the unit of a mesh's bot, empty where it has none of its own.
+    """
+
+    def __init__(self, identifier: str, fallback: logging.Handler, unit_of: Callable[[str], str]) -> None:
         super().__init__()
         self._identifier = identifier
+        self._unit_of = unit_of
         self._fallback = fallback
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
@@ -107,7 +110,7 @@ class JournalHandler(logging.Handler):
             "LOGGER": record.name,
             "RAVE_MESH": mesh,
             "RAVE_EVENT": event or "",
-            "RAVE_UNIT": names.mesh_unit(mesh) if mesh else "",
+            "RAVE_UNIT": self._unit_of(mesh) if mesh else "",
             "MESSAGE_ID": MESSAGE_IDS[event] if event else "",
         }
         return b"".join(_field(name, text) for name, text in fields.items() if text)

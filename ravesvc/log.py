@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 from ravesvc.errors import RaveError
@@ -43,7 +44,14 @@ def _to_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def set_up(level: int, identifier: str, *, mesh: str = "", limit: logging.Filter | None = None) -> None:
+def set_up(
+    level: int,
+    identifier: str,
+    *,
+    mesh: str = "",
+    unit_of: Callable[[str], str] = lambda _mesh: "",
+    limit: logging.Filter | None = None,
+) -> None:
     """Send the log to the journal, or to standard error if that is something else.
 
     A `RaveError` that the program does not catch is logged as well, in words: it needs no traceback.
@@ -51,6 +59,7 @@ def set_up(level: int, identifier: str, *, mesh: str = "", limit: logging.Filter
     `identifier` is SYSLOG_IDENTIFIER= there. `mesh` is the one that all of it is about, if this is the process of a
     bot; else `journal.current_mesh` tells, or the log call. A bot writes lines without fields: its sandbox keeps it
     from the journal's socket, where one that was taken over could send entries of any size that say anything.
+    `unit_of(mesh)` names the unit of a mesh's bot for RAVE_UNIT=; empty where bots have none of their own.
 
     `limit` says which records are too many (`log_limit`).
     """
@@ -58,7 +67,7 @@ def set_up(level: int, identifier: str, *, mesh: str = "", limit: logging.Filter
     if _to_journal():
         handler.setFormatter(_PrefixFormatter("%(message)s"))
         if not mesh:
-            handler = JournalHandler(identifier, handler)
+            handler = JournalHandler(identifier, handler, unit_of)
             handler.setFormatter(logging.Formatter("%(message)s"))
     else:
         handler.setFormatter(_LineFormatter(mesh))

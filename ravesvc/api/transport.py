@@ -217,7 +217,7 @@ class _Incoming(io.BufferedReader):
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer whose body is bounded by whoever reads it, and all else by `_Wire`."""
+    """An answer whose body is bounded by its reader, and all else by `_Wire`."""
 
     def __init__(self, max_bytes: int, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)

@@ -1,7 +1,7 @@
 """What a message says of itself before its body: kind, sender, whom and what it asks for, the types in its body.
 
-Whoever may send to us may send 64 kB, and to unpack that takes up to a tenth of a second. So all that can be decided
-by the header is decided before: it takes some tens of microseconds to read, whatever it holds.
+A sender that the bus admits may send 64 kB, and to unpack that takes up to a tenth of a second. So all that can be
+decided by the header is decided before: it takes some tens of microseconds to read, whatever it holds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Calls of connections of which nobody has told yet whose they are.
+"""Calls of connections whose user is not known yet.
 
 Scenario: a user who may look connects, calls and disconnects, again and again. Each connection is a new one, so its
 call can't be put into the queue of its user before the bus was asked for that, and root's call comes in the same way.

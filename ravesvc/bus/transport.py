@@ -4,8 +4,8 @@ The D-Bus library's own connection is not used: it blocks while it connects, end
 when the bus closes during authentication, hands received descriptors on to child processes, and never closes its
 socket. Nothing here knows what is in a frame but its size, and where its body begins.
 
-Whoever may send to us may send frames of 32 MB. So as soon as the header of a large one is there, its reader is asked
-whether it wants the rest; if not, that is thrown away as it arrives.
+A sender that the bus admits may send frames of 32 MB. So as soon as the header of a large one is there, its reader
+is asked whether it wants the rest; if not, that is thrown away as it arrives.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_QUEUED = 16 * 1024 * 1024
 # Both are the D-Bus specification's: a frame starts with 16 bytes that tell its size, of at most 128 MiB.
 _HEADER = 16
 _MAX_FRAME = 128 * 1024 * 1024
-# Of what anybody may send us unasked, calls and signals, no more is read: unpacking a MB takes 0.6 s and 30 MB.
+# Of what comes unasked, calls and signals, no more is read: unpacking a MB takes 0.6 s and 30 MB.
 MAX_UNASKED_BYTES = 64 * 1024
 # Of a large frame. Names have 255 bytes at most; a path may be longer, but none of ours is.
 _MAX_HEADER = 16 * 1024
@@ -246,7 +246,7 @@ class Transport:
             going_on = self._hand_on(end) and time.monotonic() < end
 
     def _go_on_later(self) -> None:
-        """Go on in the next turn of the loop: what was read already announces itself to nobody."""
+        """Go on in the next turn of the loop: the loop does not see what was read already."""
         if not self._going_on:
             self._going_on = True
             self._loop.call_soon(self._go_on)

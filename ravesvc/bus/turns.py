@@ -1,4 +1,4 @@
-"""Whose call is served next: callers take turns, so that whoever asks without end keeps only themselves waiting.
+"""Whose call is served next: callers take turns, so that one that asks without end keeps only itself waiting.
 
 Scenario: a user who may look opens 20 connections and asks on each for all objects, again and again. Served in the
 order in which the bus delivers, the one question of root came after thousands of theirs, and nothing else was done

@@ -85,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     It is 78 for root as well. A wrong command line ends the process with 2.
     """
     _parser().parse_args(arguments)
-    log.set_up(logging.INFO, "rave-orchestrator", limit=LogLimit(log_limit.by_mesh, log_limit.PER_MESH))
+    limit = LogLimit(log_limit.by_mesh, log_limit.PER_MESH)
+    log.set_up(logging.INFO, "rave-orchestrator", unit_of=names.mesh_unit, limit=limit)
     try:
         settings = _settings()
         if settings.debug:

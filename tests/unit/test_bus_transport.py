@@ -360,23 +360,10 @@ def test_closing_from_within_a_header(run: Run) -> None:
     run(body())
 
 
-def test_a_flood_leaves_the_loop_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_CHUNK", 1024)
-    monkeypatch.setattr(transport, "_READ_S", 0.0)
-
-    async def body() -> None:
-        with Ends() as ends:
-            ends.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
-            ends.theirs.sendall(frame(16) * 200)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            assert 0 < len(ends.frames) < 200
-            await ends.until(200)
-
-    run(body())
-
-
-def test_what_was_read_at_once_leaves_the_loop_time_as_well(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("chunk", [1024, 64 * 1024], ids=["in parts", "at once"])
+def test_a_flood_leaves_the_loop_time(run: Run, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    """Whether the kernel hands it over in parts or at once."""
+    monkeypatch.setattr(transport, "_CHUNK", chunk)
     monkeypatch.setattr(transport, "_READ_S", 0.0)
 
     async def body() -> None:

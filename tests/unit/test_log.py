@@ -7,25 +7,27 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ravesvc import journal, log
 from ravesvc.journal import Event, about
 from ravesvc.log_limit import PER_PLACE, LogLimit, by_place
+from ravesvc.names import mesh_unit
 
 LIBRARIES = ("websockets", "asyncio", "pymongo")
 
 
 @contextlib.contextmanager
-def set_up(level: int, mesh: str = "", limit: logging.Filter | None = None) -> Iterator[None]:
+def set_up(level: int, mesh: str = "", limit: logging.Filter | None = None, **options: Any) -> Iterator[None]:
     """Logging as a program has it; pytest's own handlers come back afterwards."""
     root = logging.getLogger()
     handlers = root.handlers[:]
     levels = {name: logging.getLogger(name).level for name in (None, *LIBRARIES)}
     root.handlers[:] = []
     try:
-        log.set_up(level, "rave-test", mesh=mesh, limit=limit)
+        log.set_up(level, "rave-test", mesh=mesh, limit=limit, **options)
         yield
     finally:
         for handler in root.handlers:
@@ -98,12 +100,18 @@ def test_the_journal_gets_priorities(received: Journal, capfd: pytest.CaptureFix
 
 
 def test_the_journal_gets_fields(received: Journal) -> None:
-    with set_up(logging.INFO):
+    with set_up(logging.INFO, unit_of=mesh_unit):
         logging.getLogger("ravesvc.test").info("in", extra=about("m1", Event.CONNECTED))
     entry = received.entry()
     assert (entry["RAVE_MESH"], entry["RAVE_EVENT"]) == ("m1", "connected")
     assert entry["RAVE_UNIT"] == "rave-mesh@m1.service"
     assert entry["MESSAGE_ID"] == journal.MESSAGE_IDS[Event.CONNECTED]
+
+
+def test_the_journal_gets_no_unit_where_bots_have_none(received: Journal) -> None:
+    with set_up(logging.INFO):
+        logging.getLogger("ravesvc.test").info("in", extra=about("m1", Event.CONNECTED))
+    assert "RAVE_UNIT" not in received.entry()
 
 
 def test_a_bot_sends_the_journal_lines_alone(received: Journal, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,10 +6,11 @@ import logging
 
 from ravesvc.journal import JournalHandler, about
 from ravesvc.log import _PrefixFormatter
+from ravesvc.names import mesh_unit
 
 _MESH = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
 _FIELDS = ("MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "LOGGER", "RAVE_MESH", "RAVE_UNIT")
-_HANDLER = JournalHandler("rave-orchestrator", logging.NullHandler())
+_HANDLER = JournalHandler("rave-orchestrator", logging.NullHandler(), mesh_unit)
 _HANDLER.close()
 _LINES = _PrefixFormatter("%(message)s")
 

@@ -367,7 +367,7 @@ def run_program(file: Path, *arguments: str, user: int = 1000, change: str = "")
 
 def call_main(monkeypatch: pytest.MonkeyPatch, file: Path) -> int:
     monkeypatch.setattr(names, "CONFIG_FILE", str(file))
-    monkeypatch.setattr(program.log, "set_up", lambda level, identifier, limit: None)
+    monkeypatch.setattr(program.log, "set_up", lambda *_, **__: None)
     monkeypatch.setattr(program.os, "geteuid", lambda: 1000)
     return program.main([])
 
@@ -392,7 +392,7 @@ def test_a_command_line_does_nothing_but_talk(
 ) -> None:
     monkeypatch.setattr(program.os, "geteuid", lambda: user)
     # What comes first of all that it does besides.
-    monkeypatch.setattr(program.log, "set_up", lambda level, identifier, limit: pytest.fail("it begins"))
+    monkeypatch.setattr(program.log, "set_up", lambda *_, **__: pytest.fail("it begins"))
     with pytest.raises(SystemExit) as ended:
         program.main(arguments)
     assert ended.value.code == status

@@ -24,7 +24,7 @@ from ravesvc.bus.message import (
     encode,
 )
 from ravesvc.bus.objects import Objects, Standard, Target
-from ravesvc.bus.transport import Transport, close_fds, open_socket, system_address
+from ravesvc.bus.transport import MAX_UNASKED_BYTES, Transport, close_fds, open_socket, system_address
 from ravesvc.bus.turns import Group, Turn, Turns, metered
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.tokenbucket import Rate, TokenBucket
@@ -95,6 +95,7 @@ class Bus:
         self._serving: set[asyncio.Task[None]] = set()
         self._served = Counter[str]()
         self._turns: Turns | None = None
+        self._tell_large: Callable[[str], None] | None = None
         self._large_refusals = TokenBucket(_LARGE_REFUSALS, time.monotonic())
         self._failures = TokenBucket(_FAILURES, time.monotonic())
 
@@ -147,8 +148,9 @@ class Bus:
 
         `args` are plain values that fit `signature`, with a `Variant` for each `v`; descriptors for an `h` remain
         the caller's. In the result variants are unpacked, and descriptors are the caller's to close.
-        `flags` are those of the header, such as `ALLOW_INTERACTIVE_AUTHORIZATION`. A reply of more than `largest`
-        bytes is not read: unpacking a MB of a callee that nobody trusts would hold up everything for 0.6 s.
+        `flags` are those of the header, such as `ALLOW_INTERACTIVE_AUTHORIZATION`. A call of more than 64 kB is not
+        sent, because none of ours reads it. A reply of more than `largest` bytes is not read: unpacking a MB of a
+        callee that nobody trusts would hold up everything for 0.6 s.
         Raises `RaveError`: BadData for such a reply, Timeout after `timeout` seconds, Bus when the connection is
         lost or the call can't be sent; for an error reply the code of our own errors, else AccessDenied, Timeout or
         Bus. Its attribute `error_name` is the D-Bus error name, `said` what the callee says, empty if the bus
@@ -220,6 +222,10 @@ class Bus:
         """
         self._turns = Turns(self, group)
 
+    def watch_large(self, tell: Callable[[str], None]) -> None:
+        """Call `tell(sender)` for each call and signal of more than 64 kB, of which the header alone is read."""
+        self._tell_large = tell
+
     def export(self, path: str, *interfaces: Interface) -> None:
         """Put interfaces at a path, in addition to those that are there, and announce them in one InterfacesAdded.
 
@@ -247,7 +253,7 @@ class Bus:
         """Send a call and wait for its reply; None when the connection is or gets lost. Raises _TooLargeError."""
         if self._transport.closed:
             return None
-        frame, fds = encode(call)
+        frame, fds = _encode_call(call)
         future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
         self._pending[call.serial] = _Pending(call.destination, largest, future)
         self._transport.send(frame, fds)
@@ -315,7 +321,11 @@ class Bus:
     def _on_large(self, start: bytes, size: int) -> bool:
         """Whether a large frame, of which only the header is there, is wanted: as a reply that is waited for."""
         header = read_header(start)
-        if header is None or header.kind is Kind.SIGNAL:
+        if header is None:
+            return False
+        if self._tell_large and header.kind in (Kind.CALL, Kind.SIGNAL):
+            self._tell_large(header.sender)
+        if header.kind is Kind.SIGNAL:
             return False
         if header.kind is Kind.CALL:
             if self._large_refusals.take(time.monotonic()) == 0:
@@ -483,6 +493,15 @@ class Bus:
                 body=body,
             )
         )
+
+
+def _encode_call(call: Message) -> tuple[bytes, list[int]]:
+    """As `encode`; ValueError, too, for a call that is too large for one of ours to read."""
+    frame, fds = encode(call)
+    if len(frame) > MAX_UNASKED_BYTES:
+        close_fds(fds)
+        raise ValueError(f"cannot send {call.member}: {len(frame)} bytes are too many")
+    return frame, fds
 
 
 def _may_answer(sender: str, destination: str) -> bool:

@@ -14,11 +14,15 @@ from ravesvc.bus.matching import name_changes
 from ravesvc.errors import RaveError
 from ravesvc.names import Announcement
 from ravesvc.settings import Edition
+from ravesvc.words import printable
 
 _log = logging.getLogger(__name__)
 
 _FIRST_DELAY = 0.5
 _MOST_DELAY = 15.0
+# Characters of a text in a signal, of which the parent keeps as many. A server may have written the text, and a bot
+# whose signal has more than 64 kB is killed.
+_MAX_SIGNAL_TEXT = 300
 
 
 class WorkerObject(Interface):
@@ -123,9 +127,12 @@ class Presence:
         self._object: WorkerObject | None = None
 
     def emit(self, signal: str, *args: Any) -> None:
-        """Send a signal; without a bus it is lost, and `met` is the cue to say what matters once there is one."""
+        """Send a signal; without a bus it is lost, and `met` is the cue to say what matters once there is one.
+
+        Of a text that is an argument so much is sent as the parent keeps.
+        """
         if self._object:
-            self._object.emit(signal, *args)
+            self._object.emit(signal, *map(_cut, args))
 
     async def join(self) -> None:
         """Get on the bus; raises `RaveError` (Bus)."""
@@ -176,3 +183,7 @@ class Presence:
         _, _, owner = signal.body
         if owner:
             self._met()
+
+
+def _cut(value: object) -> object:
+    return printable(value, _MAX_SIGNAL_TEXT) if isinstance(value, str) else value

@@ -91,7 +91,7 @@ class Fleet:
         ends: Ends,
     ) -> None:
         self.records: dict[str, Record] = {}
-        self.workers = Workers(bus, self._heard)
+        self.workers = Workers(bus, self._heard, self._too_large)
         self.health = Health(
             self.workers, self.records, interval=interval, answered=self._answered, unhealthy=self._unhealthy
         )
@@ -553,11 +553,19 @@ class Fleet:
             self._soon()
 
     def _kill_if_taken_over(self, mesh: str, unit: UnitState) -> None:
+        if unit.main_pid and unit.suspect:
+            self._kill_once(mesh, unit.suspect)
+
+    def _too_large(self, mesh: str) -> None:
+        self._kill_once(mesh, "has sent a message of more than 64 kB on the bus, which none of ours does")
+
+    def _kill_once(self, mesh: str, deed: str) -> None:
+        """Kill a bot that does what only a stranger's code would, once for each process."""
         worker = self._record(mesh).worker
-        if unit.main_pid and unit.suspect and not worker.taken_over:
+        if not worker.taken_over:
             worker.taken_over = True
             text = "The bot of mesh %s %s: it was taken over, and is killed"
-            log.warning(text, mesh, unit.suspect, extra=about(mesh, Event.TAKEN_OVER))
+            log.warning(text, mesh, deed, extra=about(mesh, Event.TAKEN_OVER))
             self._spawn(self._kill(mesh))
 
     def _unhealthy(self, mesh: str) -> None:

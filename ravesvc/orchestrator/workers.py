@@ -33,6 +33,8 @@ _SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freede
 # A child says a handful of things before it is verified; a forger may say anything.
 _MOST_WAITING = 8
 _MOST_FORGERS = 256
+# Of those who have sent a large message so many are asked about at once, and so many remembered who are no bots.
+_MAX_SUSPECTS, _MAX_CLEARED = 16, 256
 
 # The signals of a worker. Anything else that it sends is dropped by its header.
 _SIGNATURES = {
@@ -85,14 +87,23 @@ class _Patience(TokenBucket):
 
 
 class Workers:
-    """Passes on the signals of verified children: `heard(mesh, member, arguments)`."""
+    """Passes on the signals of verified children: `heard(mesh, member, arguments)`.
 
-    def __init__(self, bus: Bus, heard: Callable[[str, str, Sequence[Any]], None]) -> None:
+    `too_large(mesh)` is called when a process of a mesh's unit has sent a message of more than 64 kB: none of ours
+    does, and the bus, which keeps them for us until we have read them, refuses the messages of others meanwhile.
+    """
+
+    def __init__(
+        self, bus: Bus, heard: Callable[[str, str, Sequence[Any]], None], too_large: Callable[[str], None]
+    ) -> None:
         self._bus = bus
         self._heard = heard
+        self._too_large = too_large
         self._senders: dict[str, str] = {}  # mesh -> unique name of its verified child
         self._patience: dict[str, _Patience] = {}  # with that child, by mesh
         self._forgers: OrderedDict[str, None] = OrderedDict()
+        self._suspects: set[str] = set()  # have sent a large message; whether they are bots is being asked
+        self._cleared: OrderedDict[str, None] = OrderedDict()  # have done so, and are none
         self._waiting: dict[str, list[tuple[str, Signal]]] = {}  # mesh and signal, by sender
         self._tasks: set[asyncio.Task[Any]] = set()
         self._telling = asyncio.Semaphore(_TOLD_AT_ONCE)
@@ -103,6 +114,7 @@ class Workers:
         """Begin to listen; raises `RaveError` (Bus, Timeout)."""
         rule = f"type='signal',interface='{names.WORKER_INTERFACE}',path_namespace='{names.MANAGER_PATH}/worker'"
         await self._bus.match(rule, self._signalled, self._accepts)
+        self._bus.watch_large(self._suspect)
 
     async def status(self, mesh: str) -> dict[str, Any]:
         """What a child says of itself (GetStatus). Raises as `call` does, and BadData for an answer that is none."""
@@ -200,6 +212,26 @@ class Workers:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _suspect(self, sender: str) -> None:
+        """A large message has come. There are more where it comes from: not each need be asked about."""
+        if sender not in self._suspects | self._cleared.keys() and len(self._suspects) < _MAX_SUSPECTS:
+            self._suspects.add(sender)
+            self._keep(asyncio.create_task(self._judge(sender)))
+
+    async def _judge(self, sender: str) -> None:
+        """Tell whose bot a suspect is, if it is one."""
+        try:
+            mesh = names.mesh_of_unit(await self._unit_of(sender))
+        except RaveError as e:
+            log.debug("Who has sent a large message, %s, could not be told: %s", sender, e)
+            return
+        finally:
+            self._suspects.discard(sender)
+        if mesh:
+            self._too_large(mesh)
+        else:
+            _remember(self._cleared, sender, _MAX_CLEARED)
 
     async def _find(self, mesh: str) -> str:
         """The verified child that owns the name of the mesh's worker."""
@@ -347,9 +379,7 @@ class Workers:
         return bool(there)
 
     def _distrust(self, sender: str) -> None:
-        self._forgers[sender] = None
-        while len(self._forgers) > _MOST_FORGERS:
-            self._forgers.popitem(last=False)
+        _remember(self._forgers, sender, _MOST_FORGERS)
 
     async def _unit_of(self, sender: str) -> str:
         """The unit of a connection's process, by process file descriptor: a process id could be used again."""
@@ -363,6 +393,12 @@ class Workers:
             finally:
                 os.close(descriptor)
         return str(unit)
+
+
+def _remember(senders: OrderedDict[str, None], sender: str, most: int) -> None:
+    senders[sender] = None
+    while len(senders) > most:
+        senders.popitem(last=False)
 
 
 # A bot may send ten thousand signals in a second, all from its path.

@@ -10,6 +10,7 @@ import pytest
 
 from ravesvc import names
 from tests.integration.conftest import CHECKOUT, Figure, Site
+from tests.integration.test_logs import entries
 from tests.integration.test_rights import NO_ROUND, STRANGER, inside_a_child
 
 pytestmark = [pytest.mark.faults, pytest.mark.alone]
@@ -92,15 +93,31 @@ def test_a_user_who_floods_keeps_nobody_waiting(site: Site, figure: Figure, user
     assert max(waits.values()) < LONGEST, waits
 
 
-@pytest.mark.parametrize("kind", ["signals", "nonsense"])
-def test_a_bot_that_floods_keeps_nobody_waiting(site: Site, figure: Figure, kind: str) -> None:
-    """A bot that was taken over sends its own signals without end, and what is none of them, or too large."""
+def test_a_bot_that_floods_keeps_nobody_waiting(site: Site, figure: Figure) -> None:
+    """A bot that was taken over sends its own signals without end."""
     site.configure(NO_ROUND)
     meshes = site.run_fleet(FLEET)
     pids = site.pids(meshes)
-    with inside_a_child(site, FLOOD, kind, names.worker_path(STRANGER)):
-        waited, _ = _root_waits(site, figure, kind, "a bot")
+    with inside_a_child(site, FLOOD, "signals", names.worker_path(STRANGER)):
+        waited, _ = _root_waits(site, figure, "signals", "a bot")
         assert site.unit(STRANGER, "ActiveState") == "active"
+    _nobody_was_restarted(site, meshes, pids)
+    assert waited < LONGEST
+
+
+def test_a_bot_that_sends_larger_messages_than_any_of_ours_is_killed(site: Site, figure: Figure) -> None:
+    """Of megabytes, and what is none of its signals: the bus keeps them for us, and refuses others meanwhile."""
+    site.configure(NO_ROUND)
+    meshes = site.run_fleet(FLEET)
+    pids = site.pids(meshes)
+    with inside_a_child(site, FLOOD, "nonsense", names.worker_path(STRANGER)):
+        waited, _ = _root_waits(site, figure, "nonsense", "a bot")
+        killed = entries(site, f"-u rave-orchestrator RAVE_EVENT=taken-over RAVE_MESH={STRANGER}")
+        ended = site.unit(STRANGER, "NRestarts"), site.unit(STRANGER, "ActiveState")
+    figure(f"a bot that sent messages of 1 MB was killed {len(killed)} times in that time")
+    assert killed
+    assert "has sent a message of more than 64 kB" in killed[0]["MESSAGE"]
+    assert ended != ("0", "active")
     _nobody_was_restarted(site, meshes, pids)
     assert waited < LONGEST
 

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import ClassVar
 
-from ravesvc.bus import Bus, Call, Interface, method, policy_decides
+import pytest
+
+from ravesvc.bus import Bus, Call, Interface, connection, method, policy_decides
 from ravesvc.names import PolkitAction
 from tests.unit.conftest import until
 
@@ -49,6 +51,11 @@ async def fake_bus(directory: Path, serve: Serve, *, abstract: str = "") -> Asyn
         for task in connections:
             task.cancel()
         await until(lambda: not connections)
+
+
+def send_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have calls sent however large they are, as a stranger's program would."""
+    monkeypatch.setattr(connection, "MAX_UNASKED_BYTES", 10**9)
 
 
 @contextlib.asynccontextmanager

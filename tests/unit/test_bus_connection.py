@@ -34,7 +34,7 @@ from ravesvc.bus.message import Message, decode, encode
 from ravesvc.bus.transport import Transport
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
-from tests.unit.bus_fakes import Lamp, authenticate, connected, fake_bus, open_fds
+from tests.unit.bus_fakes import Lamp, authenticate, connected, fake_bus, open_fds, send_anything
 from tests.unit.conftest import BusDaemon, until
 
 Run = Callable[[Any], Any]
@@ -417,7 +417,11 @@ def test_one_caller_cannot_take_everything(run: Run, bus_address: str) -> None:
     run(body())
 
 
-def test_an_oversized_call_is_not_served_and_an_oversized_reply_arrives(run: Run, bus_address: str) -> None:
+def test_an_oversized_call_is_not_served_and_an_oversized_reply_arrives(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_anything(monkeypatch)
+
     async def body() -> None:
         async with connected(bus_address, 2) as (client, service):
             lamp = Lamp()
@@ -543,7 +547,27 @@ def test_a_reply_larger_than_its_caller_is_ready_for_is_not_read(
     run(body())
 
 
-def test_large_frames_that_nobody_wants_are_thrown_away_before_they_are_whole(run: Run, bus_address: str) -> None:
+def test_a_call_that_none_of_ours_would_read_is_not_sent(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (sender, service):
+            service.export(LAMP, Lamp())
+            large: list[str] = []
+            service.watch_large(large.append)
+            with pytest.raises(RaveError, match=r"cannot send Say: 70\d{3} bytes are too many"):
+                await sender.call(service.unique_name, LAMP, Lamp.interface, "Say", "su", "x" * 70_000, 1)
+            longest = "x" * 65_000
+            said = await sender.call(service.unique_name, LAMP, Lamp.interface, "Say", "su", longest, 1)
+            assert said == [longest, 65_000]
+            assert not large
+
+    run(body())
+
+
+def test_large_frames_that_nobody_wants_are_thrown_away_before_they_are_whole(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_anything(monkeypatch)
+
     async def body() -> None:
         async with connected(bus_address, 2) as (sender, service):
             service.export(LAMP, Lamp())
@@ -553,10 +577,13 @@ def test_large_frames_that_nobody_wants_are_thrown_away_before_they_are_whole(ru
             sizes: list[int] = []
             on_frame = service._transport._on_frame
             service._transport._on_frame = lambda frame, fds: sizes.append(len(frame)) or on_frame(frame, fds)  # type: ignore[func-returns-value]
+            large: list[str] = []
+            service.watch_large(large.append)
             for text in ("x" * 1_000_000, "now"):
                 sender._emit("/clock", "org.example.Clock", "Tick", "s", text)
             with pytest.raises(RaveError, match="more than 64 kB"):
                 await sender.call(*say, "x" * 1_000_000, 1)
+            assert large == [sender.unique_name] * 2
             # A reply is wanted, for all its size, if its caller says so.
             with pytest.raises(RaveError, match="which is too much") as e:
                 await sender.call(*say, "x" * 50_000, 20, largest=100_000)

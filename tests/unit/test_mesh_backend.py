@@ -332,6 +332,37 @@ def parent_saying(signature: str, *values: Any) -> Interface:
     return Saying(policy_decides)
 
 
+LONG = "x" * 70_000
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda parent: parent.search_videos(1, LONG),
+        lambda parent: parent.look_up_video(1, LONG),
+        lambda parent: parent.claim_admin(1, LONG),
+        lambda parent: parent.set_permission(1, LONG, Permission.ADMIN, LONG),
+        lambda parent: parent.write_document("queue", LONG),
+        lambda parent: parent.append_history("played", LONG),
+    ],
+)
+def test_what_would_pass_for_a_bot_that_was_taken_over_is_not_sent(
+    run: Run, bus_address: str, ask: Callable[[ParentBackend], Awaitable[Any]]
+) -> None:
+    """A bot whose call has more than 64 kB is killed, and a user of its room decides how long a text is."""
+
+    async def body() -> None:
+        large: list[str] = []
+        async with parent_on(bus_address, FakeParent()) as bus, connected(bus_address) as (own,):
+            bus.watch_large(large.append)
+            parent = ParentBackend(lambda: own)
+            assert (await failure(ask(parent))).code is Code.INVALID_ARGUMENT
+            assert await parent.admins() == frozenset()
+        assert not large
+
+    run(body())
+
+
 NO_TOKEN = {"device_id": Variant("s", "d"), "ssaid": Variant("s", ""), "user_id": Variant("t", 5)}
 
 

@@ -153,16 +153,18 @@ def test_a_child_is_on_the_bus_under_its_name(run: Run, bus_address: str, monkey
             said = [(signal.path, signal.member, *signal.body) for signal in heard]
             path = names.worker_path(MESH)
             assert said == [(path, "Ready"), (path, "Disconnected", "the connection broke")]
+            child.presence.emit("ConnectionFailed", 5, "x" * 100_000)
             child.presence.emit("Left", "last words")
             await child.presence.leave()
             await child.presence.leave()
             await settle(bus)
+            assert [*heard[-2].body] == [5, "x" * 300], "no more than the parent keeps"
             assert [*heard[-1].body] == ["last words"], "what was said is sent before it goes"
             with pytest.raises(RaveError):
                 await ask(bus, "GetStatus")
             child.presence.emit("Error", "nobody hears it any more")
             await settle(bus)
-            assert len(heard) == 3
+            assert len(heard) == 4
 
     run(body())
 

@@ -190,7 +190,7 @@ class Site:
             retry=0.005,
         )
         self.account = FakeAccount()
-        self.workers = Workers(parent, lambda *_: None)
+        self.workers = Workers(parent, lambda *_: None, lambda _: None)
         self.units = {
             child.unique_name: names.mesh_unit(MESH),
             other.unique_name: names.mesh_unit(OTHER),

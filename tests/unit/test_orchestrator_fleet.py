@@ -1730,6 +1730,22 @@ def test_a_bot_with_a_status_that_none_of_ours_sends_is_killed(
     assert events.count(MESH) == 2
 
 
+def test_a_bot_that_sends_too_large_a_message_is_killed_once(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            for _ in range(2):
+                site.fleet._too_large(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("kill", MESH)]
+
+    run(body())
+    (event,) = [record for record in caplog.records if getattr(record, "rave_event", "") is Event.TAKEN_OVER]
+    assert "has sent a message of more than 64 kB" in event.getMessage()
+
+
 def test_a_bot_that_does_not_stop_is_killed_and_one_that_has_stopped_is_not(
     run: Run, bus_address: str, tmp_path: Path
 ) -> None:

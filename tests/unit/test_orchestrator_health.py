@@ -462,7 +462,7 @@ def test_a_parent_that_reads_slowly_declares_no_child_dead(
 
     async def body() -> None:
         async with connected(bus_address, 3) as (bus, childs, stranger):
-            workers = Workers(bus, lambda *_: None)
+            workers = Workers(bus, lambda *_: None, lambda _: None)
             workers._senders["a"] = childs.unique_name
             child = QuietChild()
             childs.export(names.worker_path("a"), child)

@@ -12,7 +12,7 @@ import pytest
 from ravesvc import names
 from ravesvc.bus import Bus, Call, Interface, Variant, connection, method, policy_decides
 from ravesvc.bus.header import Kind
-from ravesvc.bus.message import decode
+from ravesvc.bus.message import Message, decode
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.object import WorkerObject
 from ravesvc.names import Announcement
@@ -74,7 +74,8 @@ class Listening:
         self.asked: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.workers = Workers(bus, self._hear)
+        self.too_large: list[str] = []
+        self.workers = Workers(bus, self._hear, self.too_large.append)
         monkeypatch.setattr(self.workers, "_unit_of", self._unit_of)
 
     def _hear(self, mesh: str, member: str, body: Sequence[Any]) -> None:
@@ -252,6 +253,67 @@ def test_what_waits_for_verification_is_bounded_however_many_meshes_are_named(
             assert [said[2] for said in here.heard] == [0, 1, 2]
 
     run(body())
+
+
+LARGE = {
+    "signal": {"kind": Kind.SIGNAL, "path": names.worker_path(MESH), "interface": "org.example.None"},
+    "call": {"kind": Kind.CALL, "path": "/", "interface": names.BACKEND_INTERFACE},
+}
+
+
+def send_large(bus: Bus, to: Bus, what: str) -> None:
+    fields: dict[str, Any] = LARGE[what]
+    bus._send(
+        Message(serial=99, destination=to.unique_name, member="Error", signature="s", body=["x" * 70_000], **fields)
+    )
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_a_bot_that_sends_what_none_of_ours_does_is_told(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Over whatever connection: its own one says nothing, and has said nothing."""
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 2) as (here, (bus, second)):
+            here.units = {each.unique_name: names.mesh_unit(MESH) for each in (bus, second)}
+            child_on(bus, MESH).emit("Ready")
+            await until(lambda: here.heard)
+            send_large(second, here.bus, what)
+            await until(lambda: here.too_large)
+            assert here.too_large == [MESH]
+            assert here.heard == [(MESH, "Ready")]
+
+    run(body())
+
+
+def test_who_is_no_bot_is_asked_about_once(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers_module, "_MAX_SUSPECTS", 1)
+    monkeypatch.setattr(workers_module, "_MAX_CLEARED", 1)
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 3) as (here, (root, other, gone)):
+            here.units = {each.unique_name: "session-1.scope" for each in (root, other)}
+            here.gate.clear()
+            for sender in root, root, other:
+                send_large(sender, here.bus, "call")
+                await settle(sender, here.bus)
+            assert here.asked == [root.unique_name], "one at a time"
+            here.gate.set()
+            for sender in root, other, gone:
+                await until(lambda: not here.workers._suspects)
+                send_large(sender, here.bus, "call")
+                await settle(sender, here.bus)
+            assert here.asked == [each.unique_name for each in (root, other, gone)]
+            await until(lambda: not here.workers._suspects)
+            assert list(here.workers._cleared) == [other.unique_name]
+            assert here.too_large == []
+
+    with caplog.at_level(logging.DEBUG):
+        run(body())
+    assert "could not be told: " in caplog.text
 
 
 def test_the_memory_of_forgers_is_bounded(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -525,7 +587,7 @@ def test_the_calls_under_way_stay_below_what_the_bus_allows(
 
     async def body() -> None:
         async with connected(bus_address) as (bus,):
-            workers = Workers(bus, lambda *_: None)
+            workers = Workers(bus, lambda *_: None, lambda _: None)
             under_way, most, gate = 0, 0, asyncio.Event()
 
             async def call(*args: Any, **named: Any) -> list[Any]:
@@ -554,7 +616,7 @@ def test_the_unit_of_a_connection_is_asked_by_process_descriptor(run: Run, bus_a
     async def body() -> None:
         async with systemd_on(bus_address) as systemd, connected(bus_address, 2) as (bus, child):
             heard: list[tuple[Any, ...]] = []
-            workers = Workers(bus, lambda mesh, member, body: heard.append((mesh, member, *body)))
+            workers = Workers(bus, lambda mesh, member, body: heard.append((mesh, member, *body)), lambda _: None)
             await workers.start()
             sleeper = await asyncio.create_subprocess_exec("sleep", "60")
             try:
@@ -584,7 +646,7 @@ def test_a_daemon_that_does_not_tell_processes_verifies_nobody(
     async def body() -> None:
         async with connected(bus_address, 2) as (bus, child):
             heard: list[Any] = []
-            workers = Workers(bus, lambda *said: heard.append(said))
+            workers = Workers(bus, lambda *said: heard.append(said), lambda _: None)
             await workers.start()
 
             async def untold(*args: Any, **named: Any) -> list[Any]:

@@ -32,7 +32,7 @@ class _Answering:
 def check(data: bytes) -> None:
     """What the parent keeps of it can be shown, and is bounded."""
     body = bus_body(data)
-    workers = Workers(cast("Bus", _Answering(body)), lambda *_heard: None)
+    workers = Workers(cast("Bus", _Answering(body)), lambda *_heard: None, lambda _mesh: None)
     workers._senders[_MESH] = ":1.1"
     with contextlib.suppress(RaveError):
         _check_users(*finished(workers.users(_MESH)))

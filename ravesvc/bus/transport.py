@@ -229,9 +229,12 @@ class Transport:
 
     def _write_some(self) -> None:
         frame, fds = self._queue[0]
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        sent = self._sock.sendmsg([frame], rights)
-        close_fds(fds)  # they went with the first byte
+        if fds:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+            sent = self._sock.sendmsg([frame], rights)
+            close_fds(fds)  # they went with the first byte
+        else:
+            sent = self._sock.send(frame)  # bots may not use sendmsg(2)
         self._queued -= sent
         if sent < len(frame):
             self._queue[0] = (frame[sent:], fds)

@@ -18,6 +18,7 @@ import secrets
 import signal
 import socket
 import struct
+from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,6 +49,7 @@ _HALF = 40
 _stack = ctypes.create_string_buffer(1 << 16)
 # A port that is in no connect_ports of rave.yaml, and seconds for its answer.
 _DISCARD, _CONNECT_S = ("127.0.0.1", 9), 0.5
+_PARKED = "it can leave open files with others, and so take all of its user's connections to the bus"
 
 
 def _call(name: str, *arguments: object) -> int:
@@ -316,6 +318,16 @@ def _clone(_sibling: int) -> str:
     return "it can start threads that open files without limit (LimitNOFILE=)"
 
 
+def _send_descriptor(_sibling: int) -> str:
+    rights = array("i", [2])
+    return _on_socket(lambda end: end.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]), _PARKED)
+
+
+def _send_descriptors(_sibling: int) -> str:
+    # No messages at all: what matters is whether the kernel asks.
+    return _on_socket(lambda end: _checked(_libc.sendmmsg(end.fileno(), None, 0, 0)), _PARKED)
+
+
 # By the name that `ravectl doctor` prints.
 PROBES: dict[str, Probe] = {
     "kill": _kill,
@@ -352,6 +364,8 @@ PROBES: dict[str, Probe] = {
     "unshare": _unshare,
     "close_range": _close_range,
     "clone": _clone,
+    "sendmsg": _send_descriptor,
+    "sendmmsg": _send_descriptors,
 }
 
 

@@ -6,6 +6,9 @@ signals or limits elsewhere. And Landlock, which needs no rights: no signal and 
 process, no file can be written, and TCP connects to a few ports alone. The filter refuses what gets around that:
 other protocols and types of sockets, and data that opens a connection.
 
+No descriptor can be sent (sendmsg, sendmmsg): the message bus keeps those of a message that is not complete, so that
+a bot could have all connections of its user with a few open files.
+
 Both are called by `_ctypes` alone, which is ctypes without its types: 50 kB and 1 ms a bot, not 190 kB and 3 ms.
 """
 
@@ -13,11 +16,12 @@ from __future__ import annotations
 
 import _ctypes
 import os
+import socket
 import struct
 import sys
 from array import array
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
 
@@ -33,14 +37,12 @@ class Architecture(NamedTuple):
     socket: int
     socketpair: int
     sendto: int
-    sendmsg: int
-    sendmmsg: int
-    refused: tuple[int, ...]  # fork, vfork, execve, execveat, unshare, setns: those that there are
+    refused: tuple[int, ...]  # fork, vfork, execve, execveat, unshare, setns, sendmsg, sendmmsg: those that there are
 
 
-_GENERIC = Architecture(0xC00000B7, 220, 261, 25, 29, 198, 199, 206, 211, 269, (221, 281, 97, 268))
+_GENERIC = Architecture(0xC00000B7, 220, 261, 25, 29, 198, 199, 206, (221, 281, 97, 268, 211, 269))
 ARCHITECTURES = {
-    "x86_64": Architecture(0xC000003E, 56, 302, 72, 16, 41, 53, 44, 46, 307, (57, 58, 59, 322, 272, 308)),
+    "x86_64": Architecture(0xC000003E, 56, 302, 72, 16, 41, 53, 44, (57, 58, 59, 322, 272, 308, 46, 307)),
     "aarch64": _GENERIC,
     "riscv64": _GENERIC._replace(audit=0xC00000F3),
 }
@@ -119,14 +121,32 @@ def _filter_calls(prctl: Callable[..., int], machine: str) -> str | None:
     # struct sock_fprog: how many instructions, and where.
     if prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, struct.pack("HP", len(instructions), code.buffer_info()[0])):
         return "The kernel takes no filter of system calls: it could start processes"
+    _live_without_sendmsg()
     return None
+
+
+def _live_without_sendmsg() -> None:
+    """Have the standard library and libc, which send by sendmsg(2) and sendmmsg(2) now and then, do without."""
+    # asyncio, from Python 3.12 on, writes so what the other side has been slow to take. Without this such a
+    # connection would end with an error, those of root's own commands too. A subclass would be of those alone that
+    # we make ourselves.
+    socket.socket.sendmsg = _send_first  # type: ignore[assignment,method-assign]
+    # glibc asks for both kinds of addresses at once, and takes the error for one of the name server's. Like this it
+    # asks for one after the other. It reads that with the first name that a thread looks up.
+    os.environ["RES_OPTIONS"] = f"{os.environ.get('RES_OPTIONS', '')} single-request".strip()
+
+
+def _send_first(sock: socket.socket, buffers: Iterable[Any], *more: Any) -> int:
+    """As `socket.sendmsg`, which may send a part of what it is given: the first buffer at most."""
+    if any(more):  # descriptors, flags or an address: the kernel's to refuse
+        return super(socket.socket, sock).sendmsg(buffers, *more)
+    return sock.send(next(filter(len, buffers), b""))
 
 
 def program(architecture: Architecture) -> list[bytes]:
     """The filter, as instructions for the kernel (struct sock_filter)."""
     refuse, allow = [_step(_RETURN, _ERROR | _EPERM)], [_step(_RETURN, _ALLOW)]
     no_such_call = [_step(_RETURN, _ERROR | _ENOSYS)]
-    sending = [*_when(_IF_ANY_BIT, _MSG_FASTOPEN, refuse), *allow]
     thread = [_step(_MASK, _THREAD), *_unless(_IF_EQUAL, _THREAD, refuse), *allow]
     protocol = [_step(_LOAD, _ARGUMENT_2), *_when_any(_PROTOCOLS, allow), *refuse]
     return [
@@ -145,9 +165,7 @@ def program(architecture: Architecture) -> list[bytes]:
         *_call(architecture.ioctl, _ARGUMENT_1, [*_when_any(_OWNER_REQUESTS, refuse), *allow]),
         *_call(architecture.socket, _ARGUMENT_1, [_step(_MASK, _TYPE), *_when_any(_TYPES, protocol), *refuse]),
         *_call(architecture.socketpair, _ARGUMENT_0, [*_unless(_IF_EQUAL, _AF_UNIX, refuse), *allow]),
-        *_call(architecture.sendto, _ARGUMENT_3, sending),
-        *_call(architecture.sendmsg, _ARGUMENT_2, sending),
-        *_call(architecture.sendmmsg, _ARGUMENT_3, sending),
+        *_call(architecture.sendto, _ARGUMENT_3, [*_when(_IF_ANY_BIT, _MSG_FASTOPEN, refuse), *allow]),
         *allow,
     ]
 

@@ -1,8 +1,13 @@
-"""A bot that executes a stranger's code: an own command plays it, in a real bot beside others."""
+"""A bot that executes a stranger's code: an own command plays it, in a real bot beside others.
+
+And what a bot does without, so that such a one can't do it either: sendmsg(2) and sendmmsg(2).
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -23,15 +28,61 @@ async def attack(context):
     await context.reply(json.dumps({name: text for name, text in found.items() if text is not None}))
 """
 
+# Sixteen, as many as the bus takes with one message, go with the first byte of each.
+PARKING = """
+import array, asyncio, socket
+from ravesvc.bus import transport
+from ravesvc.bus.header import Kind
+from ravesvc.bus.matching import DAEMON, DAEMON_PATH
+from ravesvc.bus.message import Message, encode
+from ravesvc.commands import command
+
+HELLO, _ = encode(Message(
+    kind=Kind.CALL, serial=1, member="Hello", destination=DAEMON, path=DAEMON_PATH, interface=DAEMON
+))
+kept = []
+
+@command("park", "Connects to the bus, and leaves the connections there.")
+async def park(context):
+    try:
+        for _ in range(10):
+            carrier = await transport.open_socket(transport.system_address())
+            kept.append(carrier)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(carrier, HELLO)
+            await loop.sock_recv(carrier, 4096)
+            parked = []
+            for _ in range(16):
+                parked.append(await transport.open_socket(transport.system_address()))
+                await loop.sock_sendall(parked[-1], HELLO)
+                await loop.sock_recv(parked[-1], 4096)
+            rights = array.array("i", [each.fileno() for each in parked])
+            carrier.sendmsg([HELLO[:1]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            for each in parked:
+                each.close()
+    except Exception as e:
+        await context.reply(str(e))
+    else:
+        await context.reply("parked")
+
+@command("leave-them", "Ends the connections that hold the others.")
+async def leave_them(context):
+    while kept:
+        kept.pop().close()
+    await context.reply("left")
+"""
+
 
 @pytest.fixture
 def taken_over(site: Site) -> Iterator[list[str]]:
     """Three meshes whose bots do what a stranger says."""
     meshes = site.run_fleet(3)
     drop(site, "attack.py", TAKEN_OVER)
+    drop(site, "park.py", PARKING)
+    drop(site, "work.py", WORKING)
     refresh(site)
     yield meshes
-    site.sh(f"rm -f {names.COMMANDS_DIRECTORY}/attack.py")
+    site.sh(f"rm -f {names.COMMANDS_DIRECTORY}/*.py")
 
 
 def test_a_bot_that_was_taken_over_reaches_no_sibling_and_opens_no_door(
@@ -44,6 +95,126 @@ def test_a_bot_that_was_taken_over_reaches_no_sibling_and_opens_no_door(
     assert says(site, first, "ann", "?ping") == "Pong!", "and it works"
     assert (site.pids(taken_over), site.control.connections()) == (pids, connections)
     figure("a bot that was taken over reached no sibling and opened no door")
+
+
+def test_a_bot_that_was_taken_over_has_no_more_connections_to_the_bus_than_open_files(
+    site: Site, taken_over: list[str], figure: Figure
+) -> None:
+    def connections() -> int:
+        return int(site.sh("grep -c ' /run/dbus/system_bus_socket$' /proc/net/unix"))
+
+    before = connections()
+    outcome = says(site, taken_over[0], "ann", "?park")
+    more = connections() - before
+    says(site, taken_over[0], "ann", "?leave-them")
+    assert (outcome, more <= 64) == ("[Errno 1] Operation not permitted", True)
+    eventually(lambda: connections() <= before, "nothing is left")
+    figure(f"connections to the bus that a bot with 64 open files got by parking them: {more}")
+
+
+@pytest.fixture
+def small_buffers(site: Site) -> Iterator[None]:
+    """The kernel keeps next to nothing of what the other side of a connection has not read yet."""
+    before = site.sh("sysctl net.ipv4.tcp_wmem net.ipv4.tcp_rmem")
+    site.sh("sysctl -qw net.ipv4.tcp_wmem='4096 4096 4096' net.ipv4.tcp_rmem='4096 4096 4096'")
+    yield
+    site.machine.run(["sysctl", "-q", "-p", "/dev/stdin"], input=before)
+
+
+WORKING = """
+import asyncio, gc, socket
+from ravesvc.commands import command
+
+@command("burst", "Says a lot at once, and how many bytes had to wait for that.")
+async def burst(context):
+    room = context.outbox._room
+    said = [asyncio.create_task(room.chat(f"{number} " + 5000 * "x")) for number in range(40)]
+    waiting = 0
+    while not all(task.done() for task in said):
+        await asyncio.sleep(0)
+        transports = [each for each in gc.get_objects() if isinstance(each, asyncio.Transport)]
+        waiting = max([waiting, *(each.get_write_buffer_size() for each in transports)])
+    await asyncio.gather(*said)
+    await context.reply(str(waiting))
+
+@command("lookup", "Looks up a name.")
+async def lookup(context):
+    try:
+        found = await asyncio.to_thread(socket.getaddrinfo, context.args[0], 443, type=socket.SOCK_STREAM)
+    except OSError as e:
+        await context.reply(str(e))
+    else:
+        addresses = sorted({address[4][0] for address in found})
+        await context.reply(f"{addresses[0]} to {addresses[-1]}: {len(addresses)}")
+"""
+
+
+def test_all_of_a_burst_arrives_at_a_room_whose_server_is_slow(
+    site: Site, small_buffers: object, taken_over: list[str], figure: Figure
+) -> None:
+    first = taken_over[0]
+    connections = site.control.connections()
+    waited = int(says(site, first, "ann", "?burst", wait=30.0))
+    said = [event["text"] for event in site.control.events() if event["type"] == "chat" and event["mesh"] == first]
+    numbers = {int(text.split()[0]) for text in said if text.endswith("xxx")}
+    assert numbers == set(range(40))
+    assert waited > 0
+    assert site.control.connections() == connections
+    figure(f"bytes of 200 kB that waited in a bot for a slow server, and arrived: {waited}")
+
+
+# Runs in the machine: answers on one address, by TCP alone for names that have many addresses.
+NAME_SERVER = """
+import socket, socketserver, struct, sys, threading
+
+def answer(query, whole):
+    question = query[12:query.index(0, 12) + 5]
+    kind, = struct.unpack(">H", question[-4:-2])
+    start = {1: bytes([192, 0, 2]), 28: bytes.fromhex("20010db8") + bytes(11)}[kind]
+    count = 60 if b"many" in question else 1
+    cut = count > 1 and not whole
+    data = [] if cut else [start + bytes([number]) for number in range(1, count + 1)]
+    records = [bytes([0xc0, 12]) + struct.pack(">HHIH", kind, 1, 60, len(each)) + each for each in data]
+    head = struct.pack(">5H", 0x8380 if cut else 0x8180, 1, len(records), 0, 0)
+    return query[:2] + head + question + b"".join(records)
+
+class Datagram(socketserver.BaseRequestHandler):
+    def handle(self):
+        query, sock = self.request
+        sock.sendto(answer(query, False), self.client_address)
+
+class Stream(socketserver.StreamRequestHandler):
+    def handle(self):
+        while size := self.rfile.read(2):
+            found = answer(self.rfile.read(int.from_bytes(size)), True)
+            self.wfile.write(len(found).to_bytes(2) + found)
+
+for kind, handler in (socketserver.ThreadingUDPServer, Datagram), (socketserver.ThreadingTCPServer, Stream):
+    kind.address_family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+    threading.Thread(target=kind((sys.argv[1], 53), handler).serve_forever).start()
+print("ready", flush=True)
+"""
+
+
+@pytest.mark.parametrize("address", ["127.0.0.53", "::1"])
+def test_a_bot_looks_names_up_at_a_name_server_of_either_family(
+    site: Site, taken_over: list[str], resolv_conf: Callable[[str], None], address: str
+) -> None:
+    def found(name: str) -> str:
+        return says(site, taken_over[0], "ann", f"?lookup {name}", wait=30.0)
+
+    resolv_conf(f"nameserver {address}")
+    with site.machine.spawn(["python3", "-I", "-c", NAME_SERVER, address]) as server:
+        assert server.stdout
+        assert server.stdout.readline() == "ready\n"
+        try:
+            eventually(
+                lambda: address in site.sh("systemctl show -P IPAddressAllow rave-mesh.slice"), "it is reached"
+            )
+            assert found("one.example") == "192.0.2.1 to 2001:db8::1: 2"
+            assert found("many.example") == "192.0.2.1 to 2001:db8::f: 120", "by TCP"
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
 
 
 @pytest.fixture

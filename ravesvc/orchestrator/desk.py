@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 from ravesvc.bot.command import LEAVE
@@ -24,6 +25,7 @@ from ravesvc.orchestrator.presence import Presence
 from ravesvc.orchestrator.room_memory import RoomMemory
 from ravesvc.orchestrator.state import State
 from ravesvc.settings import Session
+from ravesvc.store.change_record import NotRecordedError
 from ravesvc.store.chat_change import ChatUser
 from ravesvc.words import count
 
@@ -353,6 +355,9 @@ def _in_chat_words(mesh: str) -> Iterator[None]:
         failed = with_incident(f"What was asked for in mesh {mesh} has failed", incident)
         log.warning("%s: %s", failed, e, extra=about(mesh))
         code, words = _WORDS.get(e.code, (Code.INTERNAL, "that has failed"))
+        if isinstance(e, NotRecordedError):
+            # Its directory is for the log.
+            words = f"changes from rooms can't be noted: {Path(str(e.attributes['file'])).name} can't be written"
         refused = e.attributes.get("refused")
         text = f"{refused}: {words}" if refused else words
         raise RaveError(code, text, incident=incident) from e

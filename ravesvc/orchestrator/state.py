@@ -19,7 +19,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.journal import Event, about
 from ravesvc.names import Announcement
 from ravesvc.spelling import fold
-from ravesvc.store.change_record import ChangeRecord
+from ravesvc.store.change_record import ChangeRecord, NotRecordedError
 from ravesvc.store.chat_change import ChatChange, ChatUser, difference
 from ravesvc.store.copy import Copy
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, IgnoredUser, Store
@@ -319,9 +319,14 @@ class State:
         async with self._using():
             change = self._record.find(number)
             undone = await undo(self._store, change, await self._store.read())
-            await asyncio.to_thread(self._record.mark_undone, number)
             told = self._keep(await self._store.read())
         await self._announce(told)
+        try:
+            await asyncio.to_thread(self._record.mark_undone, number)
+        except NotRecordedError as e:
+            raise RaveError(
+                Code.STORE, f"change {number} is undone, but still listed: {e.message}", hint=e.hint
+            ) from e
         return undone
 
     async def save_credentials(self, credentials: Credentials) -> None:
@@ -392,9 +397,9 @@ class State:
             # They may have become an admin while this change waited for its turn.
             self.insist_on_forgettable(user)
             changed = await self._store.forget_user(user)
-            await asyncio.to_thread(self._record.forget_user, user)
             told = self._keep(await self._store.read())
         await self._announce(told)
+        await asyncio.to_thread(self._record.forget_user, user)
         # It may hold more than is told, and an earlier attempt may have ended before it was written.
         await self._write_copy()
         return changed
@@ -455,11 +460,18 @@ class State:
         except RaveError as e:
             # With the other codes it may have been carried out all the same.
             if e.code not in _LOST:
-                await asyncio.to_thread(self._record.remove, noted.number)
+                await self._take_note_back(noted)
             raise
         if not changed:
-            await asyncio.to_thread(self._record.remove, noted.number)
+            await self._take_note_back(noted)
         return changed
+
+    async def _take_note_back(self, noted: ChatChange) -> None:
+        """Drop the note of a change that was not made. If that fails it stays, and to undo it does nothing."""
+        try:
+            await asyncio.to_thread(self._record.remove, noted.number)
+        except NotRecordedError as e:
+            log.warning("Change %d was not made, but is still listed: %s", noted.number, e)
 
     @contextlib.asynccontextmanager
     async def _using(
@@ -479,6 +491,9 @@ class State:
                 raise RaveError(Code.ACCESS_DENIED, "only admins may change that")
             try:
                 yield self.contents
+            except NotRecordedError:
+                # Changes that nobody has to note can be made as before.
+                raise
             except RaveError as e:
                 if e.code not in _LOST:
                     raise

@@ -26,10 +26,14 @@ _MAX_CHANGES = 1000
 _MAX_BYTES = 8 * 1024 * 1024
 
 
+class NotRecordedError(RaveError):
+    """The file of changes can't be written (StoreUnavailable). The store itself is as good as before."""
+
+
 class ChangeRecord:
     """Keeps what is to be undone. Its methods block; what they have changed is safe on disk when they return.
 
-    They raise `RaveError`: StoreUnavailable when the file can't be written, and then the record is as it was.
+    They raise `NotRecordedError` when the file can't be written, and then the record is as it was.
 
     Attributes:
         changes: the latest, in the order of their numbers; may be read from any thread.
@@ -98,7 +102,7 @@ class ChangeRecord:
             write_atomically(self._path, text, 0o600)
         except OSError as e:
             what = f"{self._path} can't be written: {e.strerror}"
-            raise RaveError(Code.STORE, what, hint="free some space", file=str(self._path)) from e
+            raise NotRecordedError(Code.STORE, what, hint="free some space", file=str(self._path)) from e
 
 
 def to_text(following: int, changes: Sequence[ChatChange]) -> str:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.store.change_record import ChangeRecord
+from ravesvc.store.change_record import ChangeRecord, NotRecordedError
 from ravesvc.store.room_document import DocumentSize, Kind, RoomDocument, size
 from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Host, IgnoredUser
 
@@ -232,7 +232,7 @@ class FakeRecord(ChangeRecord):
 
     def __init__(self) -> None:
         super().__init__(Path("nowhere"))
-        self.failure: RaveError | None = None
+        self.failure: NotRecordedError | None = None
         self.hook: Callable[[], None] = lambda: None
 
     def _save(self, text: str) -> None:

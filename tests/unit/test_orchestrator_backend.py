@@ -31,6 +31,7 @@ from ravesvc.orchestrator.state import State
 from ravesvc.orchestrator.workers import Workers
 from ravesvc.settings import Session
 from ravesvc.store.blocklist import Memory
+from ravesvc.store.change_record import NotRecordedError
 from ravesvc.store.store import CommandPermission, Contents
 from ravesvc.video import Video
 from tests.unit.bus_fakes import connected
@@ -802,6 +803,10 @@ def test_changes_of_many_at_once_are_all_kept(run: Run, bus_address: str) -> Non
             "Rave can't be reached (error ",
         ),
         (RaveError(Code.CONFIG, "/etc/x lacks a key"), "that has failed (error "),
+        (
+            NotRecordedError(Code.STORE, "/var/lib/x/changes.json can't be written", file="/var/lib/x/changes.json"),
+            "changes from rooms can't be noted: changes.json can't be written (error ",
+        ),
     ],
 )
 def test_the_chat_hears_no_internals_and_the_log_does(

@@ -18,7 +18,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 from ravesvc.orchestrator.state import State
 from ravesvc.store import change_record
-from ravesvc.store.change_record import ChangeRecord
+from ravesvc.store.change_record import ChangeRecord, NotRecordedError
 from ravesvc.store.chat_change import ChatUser
 from ravesvc.store.copy import Copy
 from ravesvc.store.mongo import MongoStore
@@ -269,19 +269,50 @@ def test_a_change_of_which_nobody_knows_the_end_can_be_undone(run: Run, carried_
     run(body())
 
 
-def test_what_can_not_be_noted_is_not_done(run: Run) -> None:
+FULL = NotRecordedError(Code.STORE, "/x/changes.json can't be written: No space left", file="/x/changes.json")
+
+
+def test_what_can_not_be_noted_is_not_done_and_the_store_is_not_lost(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     async def body() -> None:
         store, record = FakeStore(AT_FIRST), FakeRecord()
         state = state_in_memory(store, record)
         await state.start()
-        record.failure = RaveError(Code.STORE, "changes.json can't be written: No space left on device")
-        error = await refusal(state.add_admin(555, ANN, actor=ACTOR))
-        assert error.code is Code.STORE
-        assert "No space left" in error.message
+        record.failure = FULL
+        assert await refusal(state.add_admin(555, ANN, actor=ACTOR)) is FULL
         assert "add_admin" not in store.calls
+        assert state.error is None
+        assert await state.add_admin(556, 556) is True, "by an operator"
         record.failure = None
-        await state.refresh()
         assert await state.add_admin(555, ANN, actor=ACTOR) is True
+        await state.close()
+
+    run(body())
+    assert caplog.text == ""
+
+
+def test_what_is_done_and_can_not_be_noted_is_known_all_the_same(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        store, record = FakeStore(AT_FIRST), FakeRecord()
+        state = state_in_memory(store, record)
+        await state.start()
+        await state.add_admin(555, ANN, actor=ACTOR)
+        await state.add_admin(556, ANN, actor=ACTOR)
+        await state.remove_admin(556)
+        record.failure = FULL
+        error = await refusal(state.undo(1))
+        assert error.message.startswith("change 1 is undone, but still listed: /x/changes.json can't be written")
+        assert 555 not in state.admins
+        assert await refusal(state.forget_user(556)) is FULL, "it may be asked for again"
+        assert 556 not in state.users
+        assert state.error is None
+        # Noted, and then refused.
+        record.failure, record.hook = None, lambda: setattr(record, "failure", FULL)
+        assert (await refusal(state.remove_admin(OWNER, actor=ACTOR))).code is Code.ACCESS_DENIED
+        assert "Change 3 was not made, but is still listed: /x/changes.json" in caplog.text
+        record.failure, record.hook = None, lambda: None
+        assert await state.undo(3) is False
         await state.close()
 
     run(body())

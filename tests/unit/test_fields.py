@@ -3,6 +3,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -172,6 +175,42 @@ def test_values_come_back_as_they_are() -> None:
     assert fields.opt_int({"n": "0"}, "n") == 0
     assert fields.opt_list({"l": []}, "l") == []
     assert fields.opt_object({"o": {}}, "o") == {}
+
+
+def read_in_a_moment(text: str | bytes) -> fields.Object:
+    begun = time.thread_time()
+    try:
+        return fields.parse_object(text, "it")
+    finally:
+        # On a quiet machine it is half of that at most.
+        assert time.thread_time() - begun < 0.1
+
+
+@pytest.mark.parametrize("integer", ["7" * 4300, "-" + "7" * 640, "7" * 101])
+def test_long_integers_hold_nobody_up(integer: str) -> None:
+    """The time for one is the square of its digits; 6 MB of the longest that Python takes took 0.2 s."""
+    text = f'{{"n":[{",".join([integer] * (6_000_000 // len(integer)))}]}}'
+    for each in text, text.encode():
+        with pytest.raises(RaveError, match=r"^it is not valid JSON$"):
+            read_in_a_moment(each)
+    longest = f'{{"n":[{",".join(["7" * 100] * 60_000)}]}}'
+    assert len(fields.get_list(read_in_a_moment(longest), "n")) == 60_000
+
+
+def test_digits_in_a_string_do_not_matter() -> None:
+    """A user writes them in a room with many others."""
+    digits = "7" * 5000
+    found = fields.parse_object(f'{{"text": "{digits}", "more": [{"1234567890123," * 8000}0]}}', "it")
+    assert (found["text"], found["more"][-2:]) == (digits, [1234567890123, 0])
+
+
+def test_who_imports_us_keeps_their_own_limit_of_digits() -> None:
+    """A bot's author runs tests, and works with large numbers in them."""
+    program = (
+        "import sys; before = sys.get_int_max_str_digits(); import ravesvc.fields, ravesvc.testing;"
+        "from ravesvc import BotManager; assert sys.get_int_max_str_digits() == before"
+    )
+    subprocess.run([sys.executable, "-I", "-c", program], check=True)
 
 
 @pytest.mark.parametrize("text", ['\ufeff{"a": 1}\r\n', b'\xef\xbb\xbf{"a": 1}\r\n'])

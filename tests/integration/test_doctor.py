@@ -10,7 +10,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.hostile.probes import PROBES
-from tests.integration.conftest import Site
+from tests.integration.conftest import Site, eventually
 
 LEAK = "/run/systemd/system/rave-mesh@.service.d/60-leak.conf"
 
@@ -91,6 +91,11 @@ def test_a_sandbox_that_can_not_be_set_up_is_told(site: Site, drop_in: Callable[
     assert found["sandbox"]["fatal"]
     assert "does not start" in found["sandbox"]["why"]
     assert site.sh("systemctl list-units --failed --plain --no-legend 'rave-mesh@*'") == ""
+    # systemd has heard of the failure, and nothing has noted it as that of a bot.
+    noting = names.ended_unit("doctor-sibling")
+    eventually(lambda: site.sh(f"journalctl -q -u {noting}"), "systemd has done what OnFailure= says")
+    eventually(lambda: site.sh(f"systemctl is-active {noting} || :").strip() == "inactive", "it has ended")
+    assert_nothing_left(site, [])
 
 
 def test_who_is_not_root_is_told_so(site: Site) -> None:

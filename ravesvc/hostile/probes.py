@@ -15,6 +15,7 @@ import os
 import platform
 import resource
 import secrets
+import select
 import signal
 import socket
 import struct
@@ -28,8 +29,8 @@ Probe = Callable[[int], str | None]
 _libc = ctypes.CDLL(None, use_errno=True)
 # Those that libc has no function for; the two architectures number these alike from 424 on.
 _NUMBERS = {
-    "x86_64": {"keyctl": 250, "process_vm_readv": 310},
-    "aarch64": {"keyctl": 219, "process_vm_readv": 270},
+    "x86_64": {"keyctl": 250, "process_vm_readv": 310, "io_setup": 206, "io_destroy": 207},
+    "aarch64": {"keyctl": 219, "process_vm_readv": 270, "io_setup": 0, "io_destroy": 1},
 }.get(platform.machine(), {})
 _COMMON_NUMBERS = {"io_uring_setup": 425, "close_range": 436, "pidfd_getfd": 438}
 # What the kernel answers where the sandbox holds. Anything else, such as too many open files, proves nothing.
@@ -49,7 +50,8 @@ _HALF = 40
 _stack = ctypes.create_string_buffer(1 << 16)
 # A port that is in no connect_ports of rave.yaml, and seconds for its answer.
 _DISCARD, _CONNECT_S = ("127.0.0.1", 9), 0.5
-_PARKED = "it can leave open files with others, and so take all of its user's connections to the bus"
+_PARKED = "it can keep open what it closes, and so take all connections to the bus (LimitNOFILE=)"
+_MANY_POLLED = 16
 
 
 def _call(name: str, *arguments: object) -> int:
@@ -328,6 +330,24 @@ def _send_descriptors(_sibling: int) -> str:
     return _on_socket(lambda end: _checked(_libc.sendmmsg(end.fileno(), None, 0, 0)), _PARKED)
 
 
+def _poll(_sibling: int) -> str:
+    # Of none, and what matters is whether the kernel asks.
+    _checked(_libc.poll(struct.pack("ihh", -1, 0, 0) * _MANY_POLLED, _MANY_POLLED, 0))
+    return _PARKED
+
+
+def _select(_sibling: int) -> str:
+    select.select([], [], [], 0)
+    return _PARKED
+
+
+def _asynchronous_io(_sibling: int) -> str:
+    context = ctypes.c_ulong()
+    _call("io_setup", 1, ctypes.byref(context))
+    _call("io_destroy", context.value)
+    return _PARKED
+
+
 # By the name that `ravectl doctor` prints.
 PROBES: dict[str, Probe] = {
     "kill": _kill,
@@ -366,6 +386,9 @@ PROBES: dict[str, Probe] = {
     "clone": _clone,
     "sendmsg": _send_descriptor,
     "sendmmsg": _send_descriptors,
+    "poll": _poll,
+    "select": _select,
+    "io_setup": _asynchronous_io,
 }
 
 

@@ -6,8 +6,9 @@ signals or limits elsewhere. And Landlock, which needs no rights: no signal and 
 process, no file can be written, and TCP connects to a few ports alone. The filter refuses what gets around that:
 other protocols and types of sockets, and data that opens a connection.
 
-No descriptor can be sent (sendmsg, sendmmsg): the message bus keeps those of a message that is not complete, so that
-a bot could have all connections of its user with a few open files.
+With a few open files a bot could have all connections to the message bus of its user, if it closes them while
+something else holds them: the bus those that are sent with a message that is not complete, the kernel those that a
+thread waits for. So no descriptor can be sent (sendmsg, sendmmsg), and a thread waits for a few only (poll, select).
 
 Both are called by `_ctypes` alone, which is ctypes without its types: 50 kB and 1 ms a bot, not 190 kB and 3 ms.
 """
@@ -37,12 +38,16 @@ class Architecture(NamedTuple):
     socket: int
     socketpair: int
     sendto: int
-    refused: tuple[int, ...]  # fork, vfork, execve, execveat, unshare, setns, sendmsg, sendmmsg: those that there are
+    polls: tuple[int, ...]  # poll, ppoll
+    # fork, vfork, execve, execveat, unshare, setns, sendmsg, sendmmsg, select, pselect6: those that there are
+    refused: tuple[int, ...]
 
 
-_GENERIC = Architecture(0xC00000B7, 220, 261, 25, 29, 198, 199, 206, (221, 281, 97, 268, 211, 269))
+_GENERIC = Architecture(0xC00000B7, 220, 261, 25, 29, 198, 199, 206, (73,), (221, 281, 97, 268, 211, 269, 72))
 ARCHITECTURES = {
-    "x86_64": Architecture(0xC000003E, 56, 302, 72, 16, 41, 53, 44, (57, 58, 59, 322, 272, 308, 46, 307)),
+    "x86_64": Architecture(
+        0xC000003E, 56, 302, 72, 16, 41, 53, 44, (7, 271), (57, 58, 59, 322, 272, 308, 46, 307, 23, 270)
+    ),
     "aarch64": _GENERIC,
     "riscv64": _GENERIC._replace(audit=0xC00000F3),
 }
@@ -60,6 +65,9 @@ _TYPE, _TYPES = 0xF, (1, 2)
 _AF_UNIX = 1
 # The usual one of the family, TCP, UDP. Landlock looks at TCP, and Multipath TCP (262), say, would reach any port.
 _PROTOCOLS = (0, 6, 17)
+# Descriptors that a thread may wait for at once, which stay open meanwhile although they are closed. Python waits for
+# one, a library in C for a few. select(2), which does not say how many they are, is refused; epoll(7) holds none.
+MAX_POLLED = 4
 # Opens a connection without connect(2), where Landlock looks.
 _MSG_FASTOPEN = 0x20000000
 
@@ -148,6 +156,7 @@ def program(architecture: Architecture) -> list[bytes]:
     refuse, allow = [_step(_RETURN, _ERROR | _EPERM)], [_step(_RETURN, _ALLOW)]
     no_such_call = [_step(_RETURN, _ERROR | _ENOSYS)]
     thread = [_step(_MASK, _THREAD), *_unless(_IF_EQUAL, _THREAD, refuse), *allow]
+    polled = [*_when(_IF_AT_LEAST, MAX_POLLED + 1, refuse), *allow]
     protocol = [_step(_LOAD, _ARGUMENT_2), *_when_any(_PROTOCOLS, allow), *refuse]
     return [
         _step(_LOAD, _ARCH),
@@ -165,6 +174,7 @@ def program(architecture: Architecture) -> list[bytes]:
         *_call(architecture.ioctl, _ARGUMENT_1, [*_when_any(_OWNER_REQUESTS, refuse), *allow]),
         *_call(architecture.socket, _ARGUMENT_1, [_step(_MASK, _TYPE), *_when_any(_TYPES, protocol), *refuse]),
         *_call(architecture.socketpair, _ARGUMENT_0, [*_unless(_IF_EQUAL, _AF_UNIX, refuse), *allow]),
+        *(step for number in architecture.polls for step in _call(number, _ARGUMENT_1, polled)),
         *_call(architecture.sendto, _ARGUMENT_3, [*_when(_IF_ANY_BIT, _MSG_FASTOPEN, refuse), *allow]),
         *allow,
     ]

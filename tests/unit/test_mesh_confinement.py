@@ -94,6 +94,7 @@ def confined(machine: str, path: str) -> Confined:
 BY_FILTER = {
     "F_SETOWN", "F_SETOWN_EX", "F_SETSIG", "FIOSETOWN", "SIOCSPGRP", "prlimit", "fork", "exec", "TCP Fast Open",
     "Multipath TCP", "SOCK_SEQPACKET", "unshare", "close_range", "clone", "sendmsg", "sendmmsg",
+    "poll", "select",
 }  # fmt: skip
 BY_LANDLOCK = {"kill", "killpg", "pidfd_send_signal", "/dev/shm", "/run/lock", "listen", "other ports"}
 
@@ -248,6 +249,19 @@ def test_the_filter_lets_no_other_protocol_and_no_data_open_a_connection(
 )
 def test_the_filter_lets_no_descriptor_be_sent(machine: str, sendmsg: int, sendmmsg: int) -> None:
     assert [judged(machine, call) for call in (sendmsg, sendmmsg)] == [EPERM] * 2
+
+
+@pytest.mark.parametrize(
+    ("machine", "polls", "selects"),
+    [("x86_64", (7, 271), (23, 270)), ("aarch64", (73,), (72,)), ("riscv64", (73,), (72,))],
+)
+def test_the_filter_lets_a_thread_wait_for_a_few_descriptors(
+    machine: str, polls: tuple[int, ...], selects: tuple[int, ...]
+) -> None:
+    for call in polls:
+        assert [judged(machine, call, 0, number) for number in (0, 1, 4)] == [ALLOW] * 3
+        assert [judged(machine, call, 0, number) for number in (5, 64, 2**31, 2**32 - 1)] == [EPERM] * 4
+    assert {judged(machine, call, 1) for call in selects} == {EPERM}
 
 
 def test_system_calls_of_another_architecture_are_refused() -> None:

@@ -201,6 +201,7 @@ def test_each_service_has_a_filter_and_does_not_get_past_it_by_io_uring(service:
 def test_no_bot_opens_a_door_or_meets_another() -> None:
     assert denied_calls("rave-mesh@.service") >= {
         "bind", "listen", "accept", "accept4", "flock", "@keyring", "ptrace", "pidfd_getfd", "process_vm_readv",
+        "io_setup", "io_submit",
     }  # fmt: skip
     assert set(values("rave-mesh@.service", "InaccessiblePaths")) >= {"-/dev/shm", "-/dev/mqueue", "-/run/lock"}
     # Threads count as well.

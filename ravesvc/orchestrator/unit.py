@@ -41,6 +41,9 @@ class UnitState:
     main_pid: int = 0
     n_restarts: int = 0
     job: str = NO_JOB
+    # Microseconds of the monotonic clock: when its last process ended, and when it last left inactive or failed.
+    exec_main_exit_timestamp_monotonic: int = 0
+    inactive_exit_timestamp_monotonic: int = 0
     # What it tells systemd that no bot of ours does, in words.
     suspect: str = ""
 
@@ -71,6 +74,18 @@ class UnitState:
     def failed(self) -> bool:
         """It has failed for good: systemd won't start it again."""
         return self.active == "failed" and not self.restarting
+
+    @property
+    def given_up(self) -> bool:
+        """Of one that has failed: systemd has restarted it, and was about to do so again.
+
+        A bot that is stopped and has to be killed, or crashes then, has failed as well, and at once. One that systemd
+        gives up leaves that state to wait for its restart (RestartSec=), and is refused the start after that. So a
+        parent that was away can tell, too. That there were restarts says little: they may be long ago.
+        """
+        return self.n_restarts > 0 and (
+            self.inactive_exit_timestamp_monotonic >= self.exec_main_exit_timestamp_monotonic
+        )
 
     @property
     def final_status(self) -> ExitStatus | None:
@@ -116,8 +131,7 @@ def why_failed(unit: UnitState) -> tuple[Reason | None, str]:
     if unit.result == "timeout":
         # A machine that is too busy to start it in time, or a stop that it did not follow.
         return None, "its process took too long to start or to stop, and was killed"
-    if unit.n_restarts == 0:
-        # Else systemd would have started it again (Restart=).
+    if not unit.given_up:
         by_hand = unit.result == "start-limit-hit"
         return (
             None,

@@ -37,6 +37,8 @@ _FIELDS = {
     "MainPID": "main_pid",
     "NRestarts": "n_restarts",
     "Job": "job",
+    "ExecMainExitTimestampMonotonic": "exec_main_exit_timestamp_monotonic",
+    "InactiveExitTimestampMonotonic": "inactive_exit_timestamp_monotonic",
 }
 
 # Seconds within which what is stopped together with the target is heard of.
@@ -226,6 +228,12 @@ class UnitWatch:
         values = dict(listed)
         for name in ("MainPID", "NRestarts", "Result", "ExecMainCode", "ExecMainStatus", "StatusText"):
             values[name] = await self._get(path, _SERVICE, name)
+        if values["ActiveState"] == "failed":
+            for interface, name in (
+                (_SERVICE, "ExecMainExitTimestampMonotonic"),
+                (_UNIT, "InactiveExitTimestampMonotonic"),
+            ):
+                values[name] = await self._get(path, interface, name)
         if self._signals[mesh] == signals:
             self._merge(mesh, values)
 

@@ -183,7 +183,8 @@ def test_a_bot_that_asks_for_more_time_does_not_hold_up_its_stop(
 
 @pytest.mark.parametrize("stop", [STOP, "systemctl restart rave-orchestrator; " + STOP], ids=["stop", "restart"])
 def test_a_bot_that_asks_for_more_time_does_not_hold_up_the_drain(site: Site, figure: Figure, stop: str) -> None:
-    _, other = cling(site, CLINGING)
+    clinging, other = cling(site, CLINGING)
+    assert site.unit(clinging, "NRestarts") == "1"
     begun = time.monotonic()
     site.sh(stop, timeout=30)
     elapsed = time.monotonic() - begun
@@ -191,6 +192,10 @@ def test_a_bot_that_asks_for_more_time_does_not_hold_up_the_drain(site: Site, fi
     assert elapsed < 15
     nothing_runs(site)
     assert site.control.mesh(other)["ended"][-1]["code"] == 1000, "the others did not have to wait for it"
+    site.break_program(clinging, "")
+    site.sh("systemctl start rave-orchestrator")
+    site.control.wait(connected=[clinging, other])
+    assert entries(site) == {}, "it was killed at its stop, which is no crash"
 
 
 def test_a_bot_that_asks_for_more_time_does_not_hold_up_the_end_of_the_machine(

@@ -53,7 +53,13 @@ def process_of(pidfd: int) -> int:
 
 class UnitObject(Interface):
     interface = "org.freedesktop.systemd1.Unit"
-    properties: ClassVar = {"ActiveState": "s", "SubState": "s", "Job": "(uo)", "ActiveEnterTimestamp": "t"}
+    properties: ClassVar = {
+        "ActiveState": "s",
+        "SubState": "s",
+        "Job": "(uo)",
+        "ActiveEnterTimestamp": "t",
+        "InactiveExitTimestampMonotonic": "t",
+    }
 
 
 class JobObject(Interface):
@@ -69,6 +75,7 @@ class ServiceObject(Interface):
         "Result": "s",
         "ExecMainCode": "i",
         "ExecMainStatus": "i",
+        "ExecMainExitTimestampMonotonic": "t",
         "StatusText": "s",
     }
 

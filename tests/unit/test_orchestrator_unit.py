@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -150,6 +151,25 @@ def test_a_unit_that_was_not_restarted_has_not_crashed_again_and_again() -> None
     reason, words = why_failed(failed(KILLED, 9, result="timeout", n_restarts=0))
     assert reason is None
     assert "-1" not in words
+
+
+@pytest.mark.parametrize("unit", [failed(KILLED, 9, result="signal"), failed(EXITED, 1), failed(DUMPED, 6)])
+def test_a_bot_that_once_crashed_and_fails_while_it_is_stopped_has_not_crashed_again(unit: UnitState) -> None:
+    """As systemd 257 has told of both: killed by the parent at the end of its time, and given up in a crash loop."""
+    stopped = dataclasses.replace(
+        unit,
+        n_restarts=1,
+        exec_main_exit_timestamp_monotonic=65788329147,
+        inactive_exit_timestamp_monotonic=65780860637,
+    )
+    assert why_failed(stopped) == (None, "its process failed while it was being stopped")
+    given_up = dataclasses.replace(
+        unit,
+        n_restarts=6,
+        exec_main_exit_timestamp_monotonic=65793526182,
+        inactive_exit_timestamp_monotonic=65793527608,
+    )
+    assert why_failed(given_up)[0] is Reason.CRASHES
 
 
 @pytest.mark.parametrize(

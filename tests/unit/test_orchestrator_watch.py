@@ -60,12 +60,19 @@ def test_it_subscribes_before_it_lists_and_knows_what_is_loaded(run: Run, bus_ad
     async def body() -> None:
         async with watching(bus_address) as here:
             here.systemd.load(MESH, **RUNNING, NRestarts=2)
-            here.systemd.load(OTHER, **ended(80))
+            times = {"ExecMainExitTimestampMonotonic": 7, "InactiveExitTimestampMonotonic": 5}
+            here.systemd.load(OTHER, **ended(80), **times)
             await here.watch.start()
             assert here.systemd.asked == ["Subscribe", "ListUnitsByPatterns"]
             assert here.watch.state(MESH) == UnitState(active="active", sub="running", main_pid=100, n_restarts=2)
             assert here.watch.states[OTHER] == UnitState(
-                active="failed", sub="failed", result="exit-code", exec_main_code=1, exec_main_status=80
+                active="failed",
+                sub="failed",
+                result="exit-code",
+                exec_main_code=1,
+                exec_main_status=80,
+                exec_main_exit_timestamp_monotonic=7,
+                inactive_exit_timestamp_monotonic=5,
             )
             assert here.watch.state(new_mesh()) == UnitState()
             assert {mesh for mesh, _ in here.told} == {MESH, OTHER}

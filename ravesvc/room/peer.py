@@ -19,6 +19,9 @@ _log = logging.getLogger(__name__)
 
 _UNKNOWN_METHOD = 404
 _TOO_LARGE_CODE = 1009  # RFC 6455
+# Characters that are dealt with in one turn of the event loop unless a frame is longer: a millisecond of work.
+# A frame takes as long as so many, whatever it says.
+_TURN_CHARS, _FRAME_CHARS = 16 << 10, 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,10 +160,14 @@ class Peer:
     async def _read(self) -> None:
         watcher = asyncio.create_task(self._watch(), name="room watcher")
         try:
+            taken = 0
             while (text := await self._connection.receive()) is not None:
                 await self._take(text)
                 # What has come in is handed out without a pause: all of a flood in one turn of the event loop.
-                await asyncio.sleep(0)
+                taken += _FRAME_CHARS + len(text)
+                if taken > _TURN_CHARS:
+                    taken = 0
+                    await asyncio.sleep(0)
             if self._closer:
                 await self._closer
         finally:
@@ -185,7 +192,8 @@ class Peer:
         try:
             frame = frames.parse(text)
             # Decoding a large one and reading what it says take the most of what a turn may take.
-            await asyncio.sleep(0)
+            if len(text) > _TURN_CHARS:
+                await asyncio.sleep(0)
             match frame:
                 case Notification(method, data):
                     self._handle(method, data)

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ravesvc.bus import faults
 from ravesvc.bus.faults import Refusal
@@ -25,9 +25,12 @@ from ravesvc.bus.message import (
 )
 from ravesvc.bus.objects import Objects, Standard, Target
 from ravesvc.bus.transport import MAX_UNASKED_BYTES, Transport, close_fds, open_socket, system_address
-from ravesvc.bus.turns import Group, Turn, Turns, metered
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.tokenbucket import Rate, TokenBucket
+
+if TYPE_CHECKING:
+    # For the service: a bot, which has one caller, does without.
+    from ravesvc.bus.turns import Turn, Turns
 
 _log = logging.getLogger(__name__)
 
@@ -214,13 +217,9 @@ class Bus:
         """
         return await self._matches.add(rule, handler, accept)
 
-    def take_turns(self, group: Group) -> None:
-        """From now on serve callers in turns, as `turns` says, of the group that `group(sender)` tells in words.
-
-        Connections of None are served at once. It is asked once for each connection; when it raises `RaveError`, what
-        has come of that connection takes turns, and the next call asks again.
-        """
-        self._turns = Turns(self, group)
+    def take_turns(self, turns: Turns) -> None:
+        """From now on calls come in by `turns`, which has this connection serve them."""
+        self._turns = turns
 
     def watch_large(self, tell: Callable[[str], None]) -> None:
         """Call `tell(sender)` for each call and signal of more than 64 kB, of which the header alone is read."""
@@ -407,7 +406,7 @@ class Bus:
 
     def _serve(self, incoming: _Incoming, interface: Interface, method: Method) -> asyncio.Task[None]:
         work = self._run(incoming, interface, method)
-        task = asyncio.get_running_loop().create_task(_charged(work, incoming.turn) if incoming.turn else work)
+        task = asyncio.get_running_loop().create_task(incoming.turn.run(work) if incoming.turn else work)
         sender = incoming.header.sender
         self._serving.add(task)
         self._served[sender] += 1
@@ -512,7 +511,3 @@ def _may_answer(sender: str, destination: str) -> bool:
     """
     well_known = destination != DAEMON and not destination.startswith(":")
     return well_known or sender in (DAEMON, destination)
-
-
-async def _charged(work: Coroutine[Any, Any, None], turn: Turn) -> None:
-    await metered(work, turn.charge)

@@ -141,6 +141,10 @@ class Turn:
         for pace in self._paces:
             pace.charge(seconds)
 
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what the call asks for, and charge it for each step."""
+        await metered(work, self.charge)
+
     async def answer(self, send: Callable[[], None]) -> None:
         """Send an answer when its turn has come."""
         async with self._answering:
@@ -149,7 +153,12 @@ class Turn:
 
 
 class Turns:
-    """The calls of all connections on their way to a `Server`."""
+    """The calls of all connections on their way to a `Server`; see `Bus.take_turns`.
+
+    `group(sender)` tells in words to which group a connection belongs, and is asked once for each; a connection of
+    None is served at once. When it raises `RaveError`, what has come of that connection takes turns, and the next
+    call asks again.
+    """
 
     def __init__(self, server: Server, group: Group) -> None:
         self._server = server

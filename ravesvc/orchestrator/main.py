@@ -19,6 +19,7 @@ from ravesvc.api.models import Listing
 from ravesvc.api.refusal import IDENTITY_REFUSALS
 from ravesvc.bot.own import EntryPoint
 from ravesvc.bus import Bus
+from ravesvc.bus.turns import Turns
 from ravesvc.check import with_authorities
 from ravesvc.clock import Clock
 from ravesvc.config import Config
@@ -236,7 +237,7 @@ class _Parent:
         )
         # Answers about callers must not stand behind what these callers send.
         callers = Callers(callers_bus)
-        bus.take_turns(callers.group)
+        bus.take_turns(Turns(bus, callers.group))
         authority = Authority(bus, callers)
         claims = Claims(settings.advice.claim)
         rules = ChatRules(

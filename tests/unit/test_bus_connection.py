@@ -32,6 +32,7 @@ from ravesvc.bus import (
 from ravesvc.bus.header import Header, Kind
 from ravesvc.bus.message import Message, decode, encode
 from ravesvc.bus.transport import Transport
+from ravesvc.bus.turns import Turns
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
 from tests.unit.bus_fakes import Lamp, authenticate, connected, fake_bus, open_fds, send_anything
@@ -460,7 +461,7 @@ def test_long_names_in_a_call_cost_that_call(
         async with connected(bus_address, 2) as (client, service):
             service.export(LAMP, Lamp())
             if group:
-                service.take_turns(group)
+                service.take_turns(Turns(service, group))
             await client.call(service.unique_name, LAMP, "org.freedesktop.DBus.Peer", "Ping")
             errors: list[Message] = []
             client._on_reply = lambda _, frame, fds: errors.append(decode(frame, fds))  # type: ignore[method-assign,assignment,arg-type]

@@ -378,7 +378,7 @@ def test_over_a_bus(run: Run, bus_address: str) -> None:
             async def group(sender: str) -> str | None:
                 return names.get(sender)
 
-            service.take_turns(group)
+            service.take_turns(Turns(service, group))
 
             async def ask(bus: Bus, count: int) -> int:
                 (books,) = await bus.call(service.unique_name, "/shelf", Shelf.interface, "ListBooks", "u", count)

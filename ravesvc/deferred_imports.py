@@ -25,7 +25,7 @@ class _Deferred(ModuleType):
 
 @contextlib.contextmanager
 def deferred(*modules: str) -> Iterator[None]:
-    """Within it, `import` of one of the modules, full names of modules in packages, finds a stand-in in its place.
+    """Within it, `import` of one of the modules, by its full name, finds a stand-in in its place.
 
     The library keeps the stand-in, and the module is imported if it ever uses anything of it. Imports after that are
     as usual. A module that was imported before is left alone.
@@ -36,7 +36,8 @@ def deferred(*modules: str) -> Iterator[None]:
         for each in stand_ins:
             # What did `import a.b` looks for `b` in `a`, where the import of a module leaves it.
             package, _, name = each.__name__.rpartition(".")
-            setattr(importlib.import_module(package), name, each)
+            if package:
+                setattr(importlib.import_module(package), name, each)
         yield
     finally:
         for each in stand_ins:

@@ -28,7 +28,7 @@ async def hang(self, call):
     await asyncio.Event().wait()
 import dataclasses
 object.WorkerObject.methods["GetStatus"] = dataclasses.replace(method, function=hang)
-from ravesvc.mesh.__main__ import main
+from ravesvc.mesh.main import main
 sys.exit(main())
 """
 
@@ -47,7 +47,7 @@ _RELOADING = _HUNG.format('notify("WATCHDOG_USEC=31536000000000", "EXTEND_TIMEOU
 _SLOW = """
 import sys, time
 time.sleep(15)
-from ravesvc.mesh.__main__ import main
+from ravesvc.mesh.main import main
 sys.exit(main())
 """
 SEED = 20261123

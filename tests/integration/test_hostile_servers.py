@@ -66,7 +66,7 @@ def peak_mb(site: Site, pid: str) -> float:
 @pytest.mark.parametrize("kind", FLOOD_KINDS)
 def test_a_server_that_floods_a_bot_is_left_with_words(site: Site, figure: Figure, kind: str) -> None:
     flooded, *others = meshes = site.run_fleet(3)
-    site.break_program(flooded, _MEASURED.replace("MODULE", "mesh.__main__"))
+    site.break_program(flooded, _MEASURED.replace("MODULE", "mesh.main"))
     try:
         site.sh(f"systemctl restart {names.mesh_unit(flooded)}")
         site.control.wait(connected=meshes)

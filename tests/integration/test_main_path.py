@@ -63,6 +63,13 @@ def test_forty_meshes(site: Site, figure: Figure) -> None:
     assert average <= MOST_PSS
 
 
+def test_a_child_loads_nothing_that_it_never_uses(site: Site) -> None:
+    loads = "import sys, ravesvc.mesh.__main__; print(*sys.modules)"
+    loaded = site.machine.run(["python3", "-I", "-c", loads]).stdout.split()
+    assert "ravesvc.mesh.worker" in loaded
+    assert not {"ast", "ipaddress", "locale", "tokenize"} & set(loaded)
+
+
 def _pss(site: Site, pid: str) -> int:
     rollup = site.sh(f"cat /proc/{pid}/smaps_rollup")
     match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)

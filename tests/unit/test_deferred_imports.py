@@ -49,6 +49,18 @@ def test_a_deferred_module_is_imported_when_the_library_uses_it(library: Write, 
     assert sys.modules["shelf.heavy"].__spec__ is not None, "the module itself"
 
 
+def test_a_module_in_no_package_is_deferred_as_well(
+    library: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "heavy_alone.py").write_text("WEIGHT = 7\n")
+    library("import heavy_alone\ndef weigh(): return heavy_alone.WEIGHT\n")
+    with deferred("heavy_alone"):
+        light = importlib.import_module("shelf.light")
+    assert "heavy_alone" not in sys.modules
+    assert light.weigh() == 7
+    monkeypatch.delitem(sys.modules, "heavy_alone")
+
+
 def test_what_the_library_uses_at_once_is_imported_at_once(library: Write) -> None:
     library("import shelf.heavy\nWEIGHT = shelf.heavy.WEIGHT\n")
     with deferred("shelf.heavy"):

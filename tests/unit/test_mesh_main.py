@@ -16,7 +16,7 @@ import pytest
 from ravesvc import names
 from ravesvc.bus.matching import name_changes
 from ravesvc.errors import Code, RaveError
-from ravesvc.mesh import __main__ as program
+from ravesvc.mesh import main as program
 from ravesvc.names import Announcement, ExitStatus
 from tests.unit.bus_fakes import connected
 from tests.unit.child import ask, settings_for
@@ -183,6 +183,7 @@ def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
     assert modules & dear == set()
     unused = {
         "concurrent.futures.thread",
+        "ravesvc.bus.turns",
         "importlib.metadata",
         "urllib.request",
         "dbus_next.message_bus",
@@ -314,7 +315,8 @@ def test_in_our_own_process_it_lives_and_ends(
     bus_address: str,
 ) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
-    monkeypatch.setattr(program.gc, "freeze", lambda: None)
+    for change in ("freeze", "enable"):
+        monkeypatch.setattr(program.gc, change, lambda: None)
     settings = settings_for(served, 3).to_json().replace('"debug": false', '"debug": true')
     (files / "settings").write_text(settings)
     with caplog.at_level(program.logging.INFO):  # which is put back at the end
@@ -326,4 +328,3 @@ def test_in_our_own_process_it_lives_and_ends(
 def test_the_unit_starts_this_program() -> None:
     unit = (Path(__file__).parents[2] / "units/rave-mesh@.service").read_text()
     assert "-m ravesvc.mesh %i" in unit
-    assert program.__name__ == "ravesvc.mesh.__main__"

@@ -1,0 +1,70 @@
+"""rave-mesh(8), the process of a bot, which rave-mesh@.service starts.
+
+Settings and session come as files that systemd has opened (`handover`), never as arguments or environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+# asyncio and socket load these with the first host name; by then an upgrade may have replaced them on disk.
+import encodings.idna  # noqa: F401
+import gc
+import logging
+import os
+import signal
+import sys
+
+from ravesvc import __version__, log, log_limit, names
+from ravesvc.errors import RaveError
+from ravesvc.log_limit import LogLimit
+from ravesvc.mesh import confinement, handover
+from ravesvc.mesh.bus_link import BusLink
+from ravesvc.mesh.worker import Worker
+from ravesvc.names import ExitStatus
+from ravesvc.notify import feed_watchdog
+from ravesvc.settings import NOT_HANDED_OVER, Edition, MeshSettings, Session, digest
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """The program. Its exit status is one of `names.ExitStatus`."""
+    mesh = sys.argv[1] if len(sys.argv) == 2 else ""
+    log.set_up(logging.INFO, f"rave-mesh@{mesh}", mesh=mesh, limit=LogLimit(log_limit.by_place, log_limit.PER_PLACE))
+    try:
+        mesh = names.mesh_id(mesh)
+        files = handover.receive(os.environ)
+        text = files.get(names.SETTINGS_NAME)
+        if text is None:
+            _log.critical("No settings were handed over: %s", NOT_HANDED_OVER)
+            return ExitStatus.NO_SETTINGS
+        settings = MeshSettings.from_json(text)
+        # Before anything is read that a stranger may have a part in, and while there is one thread.
+        for gap in confinement.confine(os.uname().machine, settings.connect_ports):
+            _log.info("%s", gap)
+        # There is none when the unit was started before any login; the parent may know more by now.
+        snapshot = files.get(names.SESSION_NAME)
+        session = Session.from_json(snapshot) if snapshot is not None else None
+    except RaveError as e:
+        _log.critical("%s", e)
+        return ExitStatus.CONFIG
+    if settings.debug:
+        logging.getLogger().setLevel(logging.DEBUG)
+    return asyncio.run(_run(mesh, settings, Edition(__version__, digest(text)), session))
+
+
+async def _run(mesh: str, settings: MeshSettings, edition: Edition, session: Session | None) -> ExitStatus:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    # What is imported lives as long as the process: the collector need not look at it, and had no part in it.
+    gc.freeze()
+    gc.enable()
+    watchdog = asyncio.create_task(feed_watchdog())
+    try:
+        status = await Worker(mesh, settings, edition, session, BusLink).run(stopped)
+    finally:
+        watchdog.cancel()
+    _log.info("Ended: %s", status.name.lower().replace("_", " "))
+    return status

@@ -165,7 +165,7 @@ def program(architecture: Architecture) -> list[bytes]:
         *_when(_IF_AT_LEAST, _X32, refuse),
         # glibc's threads then take clone, whose flags are not behind a pointer.
         *_when(_IF_EQUAL, _CLONE3, no_such_call),
-        *(step for number in architecture.refused for step in _when(_IF_EQUAL, number, refuse)),
+        *_when_any(architecture.refused, refuse),
         *_call(architecture.clone, _ARGUMENT_0, thread),
         *_call(_CLOSE_RANGE, _ARGUMENT_2, [*_when(_IF_ANY_BIT, _CLOSE_RANGE_UNSHARE, refuse), *allow]),
         # getrlimit is prlimit64 of process 0, which is the process itself.
@@ -193,7 +193,10 @@ def _unless(test: int, operand: int, steps: list[bytes]) -> list[bytes]:
 
 
 def _when_any(values: tuple[int, ...], steps: list[bytes]) -> list[bytes]:
-    return [step for value in values for step in _when(_IF_EQUAL, value, steps)]
+    """The steps once; each test but the last jumps past those that follow it."""
+    *others, last = values
+    jumps = [_step(_IF_EQUAL, value, len(others) - at, 0) for at, value in enumerate(others)]
+    return [*jumps, *_when(_IF_EQUAL, last, steps)]
 
 
 def _call(number: int, argument: int, steps: list[bytes]) -> list[bytes]:

@@ -154,7 +154,7 @@ def test_a_bot_that_was_taken_over_leaves_most_connections_to_others(
     outcome, more = parked(site, taken_over[0], "poll", str(confinement.MAX_POLLED), "80")
     figure(f"connections to the bus that a bot got by its threads: {more}")
     assert outcome == "can't start new thread"
-    assert more <= 64 + 63 * confinement.MAX_POLLED
+    assert more <= 64 + 64 * confinement.MAX_POLLED
 
 
 @pytest.fixture

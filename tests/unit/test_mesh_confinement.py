@@ -264,6 +264,14 @@ def test_the_filter_lets_a_thread_wait_for_a_few_descriptors(
     assert {judged(machine, call, 1) for call in selects} == {EPERM}
 
 
+@pytest.mark.parametrize("machine", ARCHITECTURES)
+def test_the_filter_refuses_what_it_names_and_nothing_else(machine: str) -> None:
+    architecture = ARCHITECTURES[machine]
+    # Without arguments these are no thread, no stream and no pair that it lets be made.
+    refused = {*architecture.refused, architecture.clone, architecture.socket, architecture.socketpair}
+    assert {number for number in range(500) if judged(machine, number) == EPERM} == refused
+
+
 def test_system_calls_of_another_architecture_are_refused() -> None:
     assert judged("x86_64", 0, audit=0x40000003) == EPERM, "32 bits"
     assert judged("x86_64", 0x40000000) == EPERM, "x32"

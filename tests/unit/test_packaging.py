@@ -13,6 +13,7 @@ import ravesvc
 from ravesvc import config, names, prepare, timespan
 from ravesvc.journal import MESSAGE_IDS, Event
 from ravesvc.media.settings import VideoOptions
+from ravesvc.mesh.confinement import MAX_POLLED
 from ravesvc.settings import ClientIdentity, Servers, Tls, UnconfirmedCalls
 
 ROOT = Path(__file__).parents[2]
@@ -207,6 +208,15 @@ def test_no_bot_opens_a_door_or_meets_another() -> None:
     # Threads count as well.
     assert value("rave-mesh@.service", "LimitNPROC") == value("rave-mesh@.service", "TasksMax")
     assert int(value("rave-mesh@.service", "LimitNOFILE")) <= 64
+
+
+def test_one_bot_takes_a_sixth_of_the_connections_to_the_bus_at_most() -> None:
+    """Those that are open, and those that are closed while its threads wait for them."""
+    threads = int(value("rave-mesh@.service", "TasksMax"))
+    most = int(value("rave-mesh@.service", "LimitNOFILE")) + threads * MAX_POLLED
+    assert most < 2047 / 6
+    assert f"closed already, {most} in all" in POLICY.read_text()
+    assert f"no more than {most} of the 2047 connections" in (ROOT / "packaging/man/rave-mesh.8").read_text()
 
 
 def test_how_a_bot_has_ended_is_noted_where_the_parent_looks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
@@ -231,3 +232,41 @@ def test_an_hour_in_which_a_bot_says_all_it_can_is_bounded(site: Site, figure: F
     assert site.sh("journalctl --quiet --output=cat -t hourly").count("foreign") == 100, "nothing of others is lost"
     site.sh(f"rm {_SCALED}")
     site.break_program(flooding, "")
+
+
+# Taken over: it writes what controls terminals, and would show a forged line above its own.
+_CONTROLLING = r"""
+import sys, time
+from ravesvc.notify import notify
+notify("READY=1")
+for each in ("title \x1b]0;root\x07", "red \x1b[31mtext", "clear \x1b[2J", "back \x08", "line \rforged", "C1 \x9b2J"):
+    print("<4>" + each)
+print("<4>harmless", flush=True)
+time.sleep(3600)
+"""
+_ON_A_TERMINAL = ["python3", "-I", "-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"]
+# What journalctl itself writes: colours, and links to our manual pages (Documentation= of our catalogue).
+_OF_JOURNALCTL = re.compile(r"\x1b\[[0-9;:]*m|\x1b\]8;;[^\x1b\x07]*\x1b\\")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def test_logs_on_a_terminal_have_no_controls_of_a_bot(site: Site) -> None:
+    """journalctl leaves colours and titles out, and of a line with other controls tells the size."""
+    (mesh,) = site.run_fleet(1)
+    site.break_program(mesh, _CONTROLLING)
+    site.sh(f"systemctl kill -s KILL {names.mesh_unit(mesh)}")
+    eventually(lambda: "harmless" in site.sh(f"ravectl logs {mesh}"), "it has said it all")
+
+    def shown(*words: str) -> str:
+        setting = ["env", "TERM=xterm-256color", "SYSTEMD_PAGER="]
+        return site.machine.run([*setting, *_ON_A_TERMINAL, *words]).stdout.replace("\r\n", "\n")
+
+    logs = "journalctl", "--quiet", "-u", names.mesh_unit(mesh)
+    for log in shown("ravectl", "logs", mesh), shown(*logs):
+        assert all(each in log for each in ("harmless", "title ", "red text", "blob data]"))
+        assert "\x1b[31m" not in log
+        assert [line for line in log.splitlines() if _CONTROL.search(_OF_JOURNALCTL.sub("", line))] == []
+    # SECURITY.md says so.
+    for option in "--all", "--output=cat":
+        assert "\x1b]0;root\x07" in shown(*logs, option)
+    site.break_program(mesh, "")

@@ -131,6 +131,15 @@ def test_what_fails_is_told_in_words(
     assert "CRITICAL that does not work (mend it)" in capfd.readouterr().err
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts: a shell has what it runs in the background ignore it, and Python leaves that as it is."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_no_file_and_an_interruption(
     site: SingleSite, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

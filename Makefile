@@ -69,7 +69,7 @@ integration: .venv/ready ## tests on a booted Debian 13 with the packages instal
 
 .PHONY: test-faults
 test-faults: .venv/ready deb ## the long runs in which things are made to break
-	$(BOOTED) -m "faults and not alone" -n 5 --dist worksteal
+	$(BOOTED) -m "faults and not alone" -n 7 --dist worksteal
 	$(BOOTED) -m "faults and alone"
 
 .PHONY: test-forky

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -21,6 +22,8 @@ SECONDS = {"large": 25.0}
 SECONDS_OF_OTHERS = 10.0
 # How long root may wait for an answer, in seconds.
 LONGEST = 0.5
+# A mesh that is none, for a bot that ends as one of those that are blocked.
+KILLED = "44444444-2222-4333-8444-555555555555"
 FLOOD = (CHECKOUT / "tests" / "integration" / "flood.py").read_text()
 
 # Runs in the machine, as root: asks again and again, each time on a connection of its own, as ravectl does. Prints
@@ -51,6 +54,28 @@ asyncio.run(main())
 """
 
 
+@pytest.fixture(scope="module")
+def site(wired: Site) -> Iterator[Site]:
+    """As elsewhere, but for all floods one after another: to start the fleet takes longer than most of them."""
+    wired.reset()
+    wired.configure(NO_ROUND)
+    wired.watcher()
+    yield wired
+    assert wired.control.violations() == []
+
+
+@pytest.fixture(scope="module")
+def meshes(site: Site) -> list[str]:
+    """A fleet."""
+    return site.run_fleet(FLEET)
+
+
+@pytest.fixture
+def pids(site: Site, meshes: list[str]) -> dict[str, str]:
+    """The processes of the fleet when a test begins."""
+    return site.pids(meshes)
+
+
 def _root_waits(site: Site, figure: Figure, kind: str, user: str) -> tuple[float, float]:
     """The longest that root waits during a flood, in seconds: for the service and for the bus itself, noted."""
     seconds = SECONDS.get(kind, SECONDS_OF_OTHERS)
@@ -69,14 +94,13 @@ def _times(taken: list[float]) -> str:
     ("user", "kinds"),
     [("nobody", ["large", "small"]), ("watcher", ["large", "small", "objects"]), ("watcher", ["reconnects"])],
 )
-def test_a_user_who_floods_keeps_nobody_waiting(site: Site, figure: Figure, user: str, kinds: list[str]) -> None:
+def test_a_user_who_floods_keeps_nobody_waiting(
+    site: Site, meshes: list[str], pids: dict[str, str], figure: Figure, user: str, kinds: list[str]
+) -> None:
     """20 connections: messages of 60 kB, small ones that want no answer, the dearest question there is.
 
     Or ever new ones, each with one message, small or large.
     """
-    meshes = site.run_fleet(FLEET)
-    site.watcher()
-    pids = site.pids(meshes)
     waits = {}
     for kind in kinds:
         with site.machine.spawn(["python3", "-I", "-c", FLOOD, kind], user=user) as flood:
@@ -93,11 +117,10 @@ def test_a_user_who_floods_keeps_nobody_waiting(site: Site, figure: Figure, user
     assert max(waits.values()) < LONGEST, waits
 
 
-def test_a_bot_that_floods_keeps_nobody_waiting(site: Site, figure: Figure) -> None:
+def test_a_bot_that_floods_keeps_nobody_waiting(
+    site: Site, meshes: list[str], pids: dict[str, str], figure: Figure
+) -> None:
     """A bot that was taken over sends its own signals without end."""
-    site.configure(NO_ROUND)
-    meshes = site.run_fleet(FLEET)
-    pids = site.pids(meshes)
     with inside_a_child(site, FLOOD, "signals", names.worker_path(STRANGER)):
         waited, _ = _root_waits(site, figure, "signals", "a bot")
         assert site.unit(STRANGER, "ActiveState") == "active"
@@ -105,15 +128,14 @@ def test_a_bot_that_floods_keeps_nobody_waiting(site: Site, figure: Figure) -> N
     assert waited < LONGEST
 
 
-def test_a_bot_that_sends_larger_messages_than_any_of_ours_is_killed(site: Site, figure: Figure) -> None:
+def test_a_bot_that_sends_larger_messages_than_any_of_ours_is_killed(
+    site: Site, meshes: list[str], pids: dict[str, str], figure: Figure
+) -> None:
     """Of megabytes, and what is none of its signals: the bus keeps them for us, and refuses others meanwhile."""
-    site.configure(NO_ROUND)
-    meshes = site.run_fleet(FLEET)
-    pids = site.pids(meshes)
-    with inside_a_child(site, FLOOD, "nonsense", names.worker_path(STRANGER)):
+    with inside_a_child(site, FLOOD, "nonsense", names.worker_path(KILLED), mesh=KILLED):
         waited, _ = _root_waits(site, figure, "nonsense", "a bot")
-        killed = entries(site, f"-u rave-orchestrator RAVE_EVENT=taken-over RAVE_MESH={STRANGER}")
-        ended = site.unit(STRANGER, "NRestarts"), site.unit(STRANGER, "ActiveState")
+        killed = entries(site, f"-u rave-orchestrator RAVE_EVENT=taken-over RAVE_MESH={KILLED}")
+        ended = site.unit(KILLED, "NRestarts"), site.unit(KILLED, "ActiveState")
     figure(f"a bot that sent messages of 1 MB was killed {len(killed)} times in that time")
     assert killed
     assert "has sent a message of more than 64 kB" in killed[0]["MESSAGE"]

@@ -61,8 +61,8 @@ def test_one_child_can_not_speak_for_another(site: Site) -> None:
 
 
 @contextlib.contextmanager
-def inside_a_child(site: Site, script: str, *arguments: str) -> Iterator[None]:
-    """Let a child of another mesh be a script of ours: its user, its unit, its sandbox. Takes `NO_ROUND`."""
+def inside_a_child(site: Site, script: str, *arguments: str, mesh: str = STRANGER) -> Iterator[None]:
+    """Let a child of a mesh that is none be a script of ours: its user, its unit, its sandbox. Takes `NO_ROUND`."""
     file = "/var/tmp/child.py"
     drop_in = "/run/systemd/system/rave-mesh@.service.d/99-test.conf"
     # Its own directory for temporary files is empty.
@@ -70,10 +70,10 @@ def inside_a_child(site: Site, script: str, *arguments: str) -> Iterator[None]:
     site.machine.run(["tee", file], input=script)
     site.machine.run(["tee", drop_in], input=f"[Service]\n{words}")
     try:
-        site.sh(f"systemctl daemon-reload; systemctl start rave-mesh@{STRANGER}")
+        site.sh(f"systemctl daemon-reload; systemctl start rave-mesh@{mesh}")
         yield
     finally:
-        site.sh(f"systemctl kill -s KILL rave-mesh@{STRANGER} || true; systemctl stop rave-mesh@{STRANGER}")
+        site.sh(f"systemctl kill -s KILL rave-mesh@{mesh} || true; systemctl stop rave-mesh@{mesh}")
         site.sh(f"rm {drop_in} {file}; systemctl daemon-reload")
 
 

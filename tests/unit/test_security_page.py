@@ -80,10 +80,14 @@ def test_directives_have_these_values_in_these_units() -> None:
     assert found > 5
 
 
+MESH = "11111111-2222-4333-8444-555555555555"
+
+
 @pytest.mark.parametrize("name", [name for name in NAMED if name.startswith("ravectl ")])
 def test_ravectl_takes_what_is_named(name: str) -> None:
     words = name.replace("ADDRESS", "bot@example.test").split()[1:]
-    missing = {"admin remove": ["5"], "perm unset": ["ping"], "ignore": ["add", "5"]}.get(" ".join(words), [])
+    more = {"admin remove": "5", "perm unset": "ping", "ignore": "add 5", "logs": MESH}
+    missing = more.get(" ".join(words), "").split()
     if words != ["--version"]:
         _parser().parse_args([*words, *missing])
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ravesvc import fields, names
 from ravesvc.doctor.finding import Finding, held, not_held, unknown
-from ravesvc.doctor.systemctl import systemctl
+from ravesvc.doctor.systemctl import start, systemctl
 from ravesvc.errors import RaveError
 from ravesvc.hostile.probes import PROBES
 from ravesvc.mesh.confinement import LANDLOCK_SCOPES, landlock_version
@@ -112,15 +112,39 @@ def attack() -> list[Finding]:
 
 def _start_sibling() -> int:
     """Start a bot that waits; returns its PID, 0 if it has not started."""
-    started = systemctl("start", names.DOCTOR_SIBLING_UNIT)
+    started = _start(names.DOCTOR_SIBLING_UNIT)
     shown = systemctl("show", "--value", "--property=MainPID", names.DOCTOR_SIBLING_UNIT).stdout.strip()
-    return int(shown) if not started.returncode and shown.isdecimal() else 0
+    return int(shown) if started and shown.isdecimal() else 0
 
 
 def _run_hostile(sibling: int) -> str:
     """Have a process attacked, by PID; returns the unit that has failed, or an empty text. Raises OSError."""
     Path(names.DOCTOR_ENVIRONMENT_FILE).write_text(f"SIBLING={sibling}\n", encoding="ascii")
-    return names.DOCTOR_UNIT if systemctl("start", names.DOCTOR_UNIT).returncode else ""
+    return "" if _start(names.DOCTOR_UNIT) else names.DOCTOR_UNIT
+
+
+def _start(unit: str) -> bool:
+    """Start a unit, and wait for what it runs if that ends; false when it fails.
+
+    Scenario: an interrupt comes when systemctl has asked for the start, and systemd has not read that yet. It would
+    read it after the stop in `_clear_up`, and the bot would run when ravectl is gone. So an interrupt does not end
+    systemctl, but the unit, and with that the wait of systemctl.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    process = None
+    try:
+        process = start(unit)
+        # One that has come meanwhile is raised here.
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return process.wait() == 0
+    except KeyboardInterrupt:
+        _ignore_interrupts()
+        systemctl("stop", unit)
+        if process:
+            process.wait()
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _no_start(unit: str) -> Finding:
@@ -151,12 +175,16 @@ def _clearing_up() -> Iterator[None]:
     try:
         yield
     finally:
-        # For systemctl too, which inherits that.
-        for number in _INTERRUPTS:
-            signal.signal(number, signal.SIG_IGN)
+        _ignore_interrupts()
         _clear_up()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _ignore_interrupts() -> None:
+    """Here, and in systemctl, which inherits that."""
+    for number in _INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _clear_up() -> None:

@@ -26,6 +26,20 @@ def systemctl(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(words, 1, "", "")
 
 
+def start(unit: str) -> subprocess.Popen[bytes]:
+    """systemctl(1) that starts a unit, and ends when it has started; no key of the terminal ends it before.
+
+    The unit's time limits bound the wait. Raises OSError where there is no systemctl.
+    """
+    return subprocess.Popen(  # noqa: S603 - words of ours
+        ["systemctl", "start", unit],  # noqa: S607 - the one of root's PATH
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
 def service_environment() -> dict[str, str]:
     """The variables that the service's unit sets, by name; none without systemd."""
     return variables(systemctl("show", "--value", "--property=Environment", names.ORCHESTRATOR_UNIT).stdout)

@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,14 +83,31 @@ def test_nobody_but_root_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def ordered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+def starting() -> Iterator[subprocess.Popen[bytes]]:
+    """A systemctl that interrupts ravectl, and whose wait ends with the unit: when that is stopped."""
+    script = f"read -r begin; kill -TERM {os.getpid()}; read -r stopped"
+    with subprocess.Popen(["/bin/sh", "-c", script], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def ordered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, starting: subprocess.Popen[bytes]) -> list[str]:
     """What systemctl was asked for; to start the hostile bot is interrupted."""
     orders: list[str] = []
+    assert starting.stdin
+
+    def start(unit: str) -> subprocess.Popen[bytes]:
+        orders.append(f"start {unit}")
+        if unit != names.DOCTOR_UNIT:
+            return subprocess.Popen(["/bin/true"])
+        os.write(starting.stdin.fileno(), b"\n")
+        return starting
 
     def systemctl(*words: str) -> subprocess.CompletedProcess[str]:
         orders.append(" ".join(words))
-        if words == ("start", names.DOCTOR_UNIT):
-            os.kill(os.getpid(), signal.SIGTERM)
+        if words == ("stop", names.DOCTOR_UNIT):
+            os.write(starting.stdin.fileno(), b"\n")
         if words[0] == "stop":
             # Nor does one who is impatient leave anything.
             os.kill(os.getpid(), signal.SIGINT)
@@ -97,17 +115,19 @@ def ordered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(sandbox, "systemctl", systemctl)
+    monkeypatch.setattr(sandbox, "start", start)
     for name in ("DOCTOR_RESULT_FILE", "DOCTOR_ENVIRONMENT_FILE"):
         monkeypatch.setattr(names, name, str(tmp_path / name))
     return orders
 
 
-def test_an_interrupt_leaves_nothing(ordered: list[str], tmp_path: Path) -> None:
+def test_an_interrupt_leaves_nothing(ordered: list[str], starting: subprocess.Popen[bytes], tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with pytest.raises(KeyboardInterrupt):
         sandbox.attack()
     both = f"{names.DOCTOR_UNIT} {names.DOCTOR_SIBLING_UNIT}"
-    assert ordered[-2:] == [f"stop {both}", f"reset-failed {both}"]
+    assert ordered[-3:] == [f"stop {names.DOCTOR_UNIT}", f"stop {both}", f"reset-failed {both}"]
+    assert starting.returncode is not None, "systemd has read what systemctl asked for before the last stop"
     assert list(tmp_path.iterdir()) == []
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 

@@ -92,7 +92,7 @@ def _require_public(connected: socket.socket) -> None:
 
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the public internet."""
-    import ipaddress  # 250 kB, for a bot that is given a picture
+    import ipaddress  # 250 kB, which a bot without a picture does without
 
     found = ipaddress.ip_address(address)
     if isinstance(found, ipaddress.IPv6Address):

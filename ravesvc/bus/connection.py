@@ -218,7 +218,7 @@ class Bus:
         return await self._matches.add(rule, handler, accept)
 
     def take_turns(self, turns: Turns) -> None:
-        """From now on calls come in by `turns`, which has this connection serve them."""
+        """From now on hand calls to `turns`, which decides when they are served."""
         self._turns = turns
 
     def watch_large(self, tell: Callable[[str], None]) -> None:

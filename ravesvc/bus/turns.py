@@ -153,11 +153,11 @@ class Turn:
 
 
 class Turns:
-    """The calls of all connections on their way to a `Server`; see `Bus.take_turns`.
+    """The calls of all connections on their way to a `Server`.
 
-    `group(sender)` tells in words to which group a connection belongs, and is asked once for each; a connection of
-    None is served at once. When it raises `RaveError`, what has come of that connection takes turns, and the next
-    call asks again.
+    `group(sender)` tells in words to which group a connection belongs, and is asked once for each; a connection for
+    which it says None is served at once. When it raises `RaveError`, what has come of that connection takes turns,
+    and the next call asks again.
     """
 
     def __init__(self, server: Server, group: Group) -> None:

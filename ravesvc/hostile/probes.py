@@ -51,6 +51,7 @@ _stack = ctypes.create_string_buffer(1 << 16)
 # A port that is in no connect_ports of rave.yaml, and seconds for its answer.
 _DISCARD, _CONNECT_S = ("127.0.0.1", 9), 0.5
 _PARKED = "it can keep open what it closes, and so take all connections to the bus (LimitNOFILE=)"
+# More than MAX_POLLED of mesh/confinement.py.
 _MANY_POLLED = 16
 
 
@@ -326,12 +327,12 @@ def _send_descriptor(_sibling: int) -> str:
 
 
 def _send_descriptors(_sibling: int) -> str:
-    # No messages at all: what matters is whether the kernel asks.
+    # It sends none: that the call is not refused is enough.
     return _on_socket(lambda end: _checked(_libc.sendmmsg(end.fileno(), None, 0, 0)), _PARKED)
 
 
 def _poll(_sibling: int) -> str:
-    # Of none, and what matters is whether the kernel asks.
+    # Entries without a descriptor: that the call is not refused is enough.
     _checked(_libc.poll(struct.pack("ihh", -1, 0, 0) * _MANY_POLLED, _MANY_POLLED, 0))
     return _PARKED
 

@@ -5,7 +5,7 @@ import sys
 
 from ravesvc.deferred_imports import deferred
 
-# Hardly anything that is made now is garbage. To look for it would take 10 ms of each start.
+# Hardly anything that is made now is garbage. To look for it would take 10 ms of each start. `main` enables it again.
 gc.disable()
 
 # The standard library imports these and, for us, never uses them: what takes source code apart, number formats of a

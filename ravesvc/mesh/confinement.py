@@ -6,9 +6,10 @@ signals or limits elsewhere. And Landlock, which needs no rights: no signal and 
 process, no file can be written, and TCP connects to a few ports alone. The filter refuses what gets around that:
 other protocols and types of sockets, and data that opens a connection.
 
-With a few open files a bot could have all connections to the message bus of its user, if it closes them while
-something else holds them: the bus those that are sent with a message that is not complete, the kernel those that a
-thread waits for. So no descriptor can be sent (sendmsg, sendmmsg), and a thread waits for a few only (poll, select).
+With 64 descriptors a bot could take all connections to the message bus of its user: it closes one while something
+else keeps it open. That is the bus, for a descriptor that came with a message that is not complete yet, or the
+kernel, for one that a thread waits for. So no descriptor can be sent (sendmsg, sendmmsg), and a thread waits for a
+few only (poll, select).
 
 Both are called by `_ctypes` alone, which is ctypes without its types: 50 kB and 1 ms a bot, not 190 kB and 3 ms.
 """
@@ -135,12 +136,12 @@ def _filter_calls(prctl: Callable[..., int], machine: str) -> str | None:
 
 def _live_without_sendmsg() -> None:
     """Have the standard library and libc, which send by sendmsg(2) and sendmmsg(2) now and then, do without."""
-    # asyncio, from Python 3.12 on, writes so what the other side has been slow to take. Without this such a
-    # connection would end with an error, those of root's own commands too. A subclass would be of those alone that
-    # we make ourselves.
+    # From Python 3.12 on asyncio sends so what the other side has been slow to read. Without this the connection
+    # would end with an error. The class itself is changed, so that this holds for connections that own commands and
+    # libraries make.
     socket.socket.sendmsg = _send_first  # type: ignore[assignment,method-assign]
-    # glibc asks for both kinds of addresses at once, and takes the error for one of the name server's. Like this it
-    # asks for one after the other. It reads that with the first name that a thread looks up.
+    # glibc asks for both kinds of addresses by one sendmmsg, and takes the error for a failure of the name server.
+    # With this option it asks for one after the other. Each thread reads it with the first name that it looks up.
     os.environ["RES_OPTIONS"] = f"{os.environ.get('RES_OPTIONS', '')} single-request".strip()
 
 

@@ -399,9 +399,9 @@ class State:
             changed = await self._store.forget_user(user)
             told = self._keep(await self._store.read())
         await self._announce(told)
-        await asyncio.to_thread(self._record.forget_user, user)
         # It may hold more than is told, and an earlier attempt may have ended before it was written.
         await self._write_copy()
+        await asyncio.to_thread(self._record.forget_user, user)
         return changed
 
     async def _change(
@@ -492,7 +492,7 @@ class State:
             try:
                 yield self.contents
             except NotRecordedError:
-                # Changes that nobody has to note can be made as before.
+                # Only changes from rooms are noted: those of operators can be made as before.
                 raise
             except RaveError as e:
                 if e.code not in _LOST:

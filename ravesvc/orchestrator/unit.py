@@ -77,11 +77,12 @@ class UnitState:
 
     @property
     def given_up(self) -> bool:
-        """Of one that has failed: systemd has restarted it, and was about to do so again.
+        """Whether systemd has given up a unit that has failed: it restarted it, and was about to do so again.
 
-        A bot that is stopped and has to be killed, or crashes then, has failed as well, and at once. One that systemd
-        gives up leaves that state to wait for its restart (RestartSec=), and is refused the start after that. So a
-        parent that was away can tell, too. That there were restarts says little: they may be long ago.
+        A bot that crashes, or has to be killed, while it is stopped has failed as well, and stays so. One that
+        systemd restarts leaves that state to wait (RestartSec=), and fails again when the start after that is
+        refused: it has left the state after its process ended. The times are systemd's, so a parent that was away can
+        tell, too. The number of restarts alone does not tell, for they may be long ago.
         """
         return self.n_restarts > 0 and (
             self.inactive_exit_timestamp_monotonic >= self.exec_main_exit_timestamp_monotonic

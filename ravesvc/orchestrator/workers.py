@@ -33,7 +33,7 @@ _SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freede
 # A child says a handful of things before it is verified; a forger may say anything.
 _MOST_WAITING = 8
 _MOST_FORGERS = 256
-# Of those who have sent a large message so many are asked about at once, and so many remembered who are no bots.
+# Senders of large messages: so many are asked about at once, and so many that are no bots are remembered.
 _MAX_SUSPECTS, _MAX_CLEARED = 16, 256
 
 # The signals of a worker. Anything else that it sends is dropped by its header.
@@ -214,8 +214,9 @@ class Workers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _suspect(self, sender: str) -> None:
-        """A large message has come. There are more where it comes from: not each need be asked about."""
-        if sender not in self._suspects | self._cleared.keys() and len(self._suspects) < _MAX_SUSPECTS:
+        """Find out whether the sender of a large message is a bot; not now if many are asked about, for more come."""
+        known = sender in self._suspects or sender in self._cleared
+        if not known and len(self._suspects) < _MAX_SUSPECTS:
             self._suspects.add(sender)
             self._keep(asyncio.create_task(self._judge(sender)))
 

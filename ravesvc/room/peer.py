@@ -19,8 +19,8 @@ _log = logging.getLogger(__name__)
 
 _UNKNOWN_METHOD = 404
 _TOO_LARGE_CODE = 1009  # RFC 6455
-# Characters that are dealt with in one turn of the event loop unless a frame is longer: a millisecond of work.
-# A frame takes as long as so many, whatever it says.
+# Characters that are dealt with in one turn of the event loop, a millisecond of work; a longer frame has a turn of
+# its own. Each frame counts as so many more.
 _TURN_CHARS, _FRAME_CHARS = 16 << 10, 512
 
 

@@ -22,7 +22,7 @@ SECONDS = {"large": 25.0}
 SECONDS_OF_OTHERS = 10.0
 # How long root may wait for an answer, in seconds.
 LONGEST = 0.5
-# A mesh that is none, for a bot that ends as one of those that are blocked.
+# No mesh has this id. Its bot is killed here, and may get blocked.
 KILLED = "44444444-2222-4333-8444-555555555555"
 FLOOD = (CHECKOUT / "tests" / "integration" / "flood.py").read_text()
 

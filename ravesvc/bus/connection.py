@@ -248,6 +248,13 @@ class Bus:
     def _ask_daemon(self, member: str, *args: str) -> Awaitable[list[Any]]:
         return self.call(DAEMON, DAEMON_PATH, DAEMON, member, "s" * len(args), *args)
 
+    def unanswered(self, destination: str) -> int:
+        """How many calls `destination` still owes an answer that nobody waits for any more.
+
+        The bus waits on: it lets us have 128 calls without an answer, and refuses any more.
+        """
+        return sum(each.destination == destination and each.future.cancelled() for each in self._pending.values())
+
     async def _exchange(self, call: Message, largest: int) -> Message | None:
         """Send a call and wait for its reply; None when the connection is or gets lost. Raises _TooLargeError."""
         if self._transport.closed:
@@ -260,7 +267,9 @@ class Bus:
         try:
             reply = await future
         finally:
-            self._pending.pop(call.serial, None)
+            # One that is given up stays until its answer comes: see `unanswered`.
+            if not future.cancelled():
+                self._pending.pop(call.serial, None)
             # A reply that arrived just when its caller gave up.
             arrived = reply is None and future.done() and not future.cancelled() and not future.exception()
             if arrived and (unread := future.result()):
@@ -350,7 +359,12 @@ class Bus:
     def _awaits(self, header: Header, size: int) -> asyncio.Future[Message | None] | None:
         """What waits for a reply of `size` bytes, if anything does; a call that has one that is too large is over."""
         pending = self._pending.get(header.reply_serial)
-        if pending is None or pending.future.done() or not _may_answer(header.sender, pending.destination):
+        if pending is None or not _may_answer(header.sender, pending.destination):
+            return None
+        if pending.future.cancelled():
+            # It comes late. The bus, too, has waited for it.
+            del self._pending[header.reply_serial]
+        if pending.future.done():
             return None
         if size > pending.largest:
             pending.future.set_exception(_TooLargeError(size))

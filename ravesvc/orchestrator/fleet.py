@@ -52,6 +52,8 @@ _JOB_TIMEOUT = 120.0
 _MAX_BLOCKED_SHOWN = 200
 # Seconds until what could not be stopped is tried again.
 _RETRY = 10.0
+# A kill may fail, when a bot keeps systemd busy.
+_KILL_AGAIN_S = 15.0
 
 
 class Fleet:
@@ -560,10 +562,10 @@ class Fleet:
         self._kill_once(mesh, "has sent a message of more than 64 kB on the bus, which none of ours does")
 
     def _kill_once(self, mesh: str, deed: str) -> None:
-        """Kill a bot that does what only a stranger's code would, once for each process."""
-        worker = self._record(mesh).worker
-        if not worker.taken_over:
-            worker.taken_over = True
+        """Kill a bot that does what only a stranger's code would; once, unless it is still there after a while."""
+        worker, now = self._record(mesh).worker, time.monotonic()
+        if now - worker.killed_at > _KILL_AGAIN_S:
+            worker.killed_at = now
             text = "The bot of mesh %s %s: it was taken over, and is killed"
             log.warning(text, mesh, deed, extra=about(mesh, Event.TAKEN_OVER))
             self._spawn(self._kill(mesh))

@@ -8,6 +8,10 @@ A parent that is late itself judges no child. Under a flood of messages the answ
 their questions have timed out, and all of them would be restarted for it. So before a child is unhealthy it is asked
 once more, between two calls that the bus itself answers: after the first the child has the question, and after the
 second the parent has read all that was sent to it before.
+
+Scenario: a child that was taken over signals all the time, and answers nothing. What it signals is no answer: the bus
+counts each call without one, lets the parent have 128 of them, and then refuses its calls to all other children. So a
+child that has left many calls unanswered is asked once more, and unhealthy, however much it signals.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from ravesvc.bus import faults
 from ravesvc.errors import RaveError
 from ravesvc.journal import Event, about
 from ravesvc.orchestrator.record import Record, WorkerState
@@ -131,7 +136,7 @@ class Health:
                 status = await self._status(mesh, worker)
             except RaveError as e:
                 log.debug("The child of mesh %s has not answered: %s", mesh, e)
-                if self._too_silent(record, worker):
+                if self._owes_an_answer(record, worker):
                     await self._ask_once_more(record, worker, e)
                 return
             self._take_over(record, worker, status)
@@ -157,8 +162,9 @@ class Health:
                 break
         return status
 
-    def _too_silent(self, record: Record, worker: WorkerState) -> bool:
-        return record.worker is worker and self.silence(record.mesh) > self._silence
+    def _owes_an_answer(self, record: Record, worker: WorkerState) -> bool:
+        silent = self.silence(record.mesh) > self._silence or self._workers.is_mute(record.mesh)
+        return record.worker is worker and silent
 
     async def _ask_once_more(self, record: Record, worker: WorkerState, error: RaveError) -> None:
         """Judge a child by a question that it surely has, and whose answer would surely have been read."""
@@ -173,14 +179,14 @@ class Health:
         else:
             if _succeeded(question):
                 self._take_over(record, worker, question.result())
-            else:
+            elif not _was_refused_by_bus(question):
                 self._missed(record, worker, error)
         finally:
             question.cancel()
             await asyncio.gather(question, return_exceptions=True)
 
     def _missed(self, record: Record, worker: WorkerState, error: RaveError) -> None:
-        if not self._too_silent(record, worker):
+        if not self._owes_an_answer(record, worker):
             # It has spoken, or was replaced, while it was asked once more.
             return
         if worker.healthy:
@@ -193,3 +199,11 @@ class Health:
 
 def _succeeded(question: asyncio.Task[dict[str, Any]]) -> bool:
     return question.done() and not question.cancelled() and question.exception() is None
+
+
+def _was_refused_by_bus(question: asyncio.Task[dict[str, Any]]) -> bool:
+    """Whether the bus has not even delivered the question, because too many are without an answer."""
+    error = question.exception() if question.done() and not question.cancelled() else None
+    return isinstance(error, RaveError) and (
+        error.attributes.get("error_name") == faults.LIMITS_EXCEEDED and not error.attributes.get("said")
+    )

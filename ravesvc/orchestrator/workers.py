@@ -63,6 +63,8 @@ _LARGEST = 64 * 1024
 _CALL_TIMEOUT = 10.0
 # Seconds that a change waits for children that hang.
 _TELL_TIMEOUT = 2.0
+# Calls that a child may leave without an answer. It may hang for a minute, and answers most of them later.
+_MOST_UNANSWERED = 16
 # The bus lets us have 128 calls under way, of which callers and polkit need some.
 _TOLD_AT_ONCE = 48
 _VERIFIED_AT_ONCE = 16
@@ -136,17 +138,11 @@ class Workers:
     async def call(self, mesh: str, member: str, signature: str = "", *args: Any) -> list[Any]:
         """Call a method of the mesh's child; raises `RaveError` (NotRunning, Bus, Timeout or the child's)."""
         sender = self._senders.get(mesh) or await self._find(mesh)
-        path = names.worker_path(mesh)
-        return await self._bus.call(
-            sender,
-            path,
-            names.WORKER_INTERFACE,
-            member,
-            signature,
-            *args,
-            timeout=_CALL_TIMEOUT,
-            largest=_LARGEST,
-        )
+        return await self._ask(_CALL_TIMEOUT, sender, mesh, member, signature, *args)
+
+    def is_mute(self, mesh: str) -> bool:
+        """Whether a child has left so many calls unanswered that it is asked no more."""
+        return self._is_mute(self._senders.get(mesh, ""))
 
     async def catch_up(self) -> None:
         """Wait for an answer of the bus itself; raises `RaveError` (Bus, Timeout).
@@ -312,22 +308,26 @@ class Workers:
 
     async def _follow(self, mesh: str, sender: str, member: str, signature: str = "", *args: Any) -> bool:
         """Whether a child has done soon what it is told; one that hangs finds the call when it goes on."""
-        path = names.worker_path(mesh)
         try:
-            await self._bus.call(
-                sender,
-                path,
-                names.WORKER_INTERFACE,
-                member,
-                signature,
-                *args,
-                timeout=_TELL_TIMEOUT,
-                largest=_LARGEST,
-            )
+            await self._ask(_TELL_TIMEOUT, sender, mesh, member, signature, *args)
         except RaveError as e:
             log.debug("The child of mesh %s has not followed: %s", mesh, e)
             return False
         return True
+
+    async def _ask(
+        self, timeout_s: float, sender: str, mesh: str, member: str, signature: str, *args: Any
+    ) -> list[Any]:
+        """Call a method of a child, unless it has left too many calls unanswered."""
+        if self._is_mute(sender):
+            raise RaveError(Code.TIMEOUT, f"the child of mesh {mesh} has left {_MOST_UNANSWERED} calls unanswered")
+        path = names.worker_path(mesh)
+        return await self._bus.call(
+            sender, path, names.WORKER_INTERFACE, member, signature, *args, timeout=timeout_s, largest=_LARGEST
+        )
+
+    def _is_mute(self, sender: str) -> bool:
+        return self._bus.unanswered(sender) >= _MOST_UNANSWERED
 
     async def _admit(self, sender: str) -> None:
         """Verify a sender, then pass on what it has said so far."""

@@ -104,3 +104,63 @@ def test_a_crowd_of_connections_takes_nothing_over(site: Site, meshes: list[str]
 
     eventually(answers, "it is the bot that is called")
     assert site.pids([first])[first] == pids[first]
+
+
+# The service, which waits for an answer of a bot for half a second instead of ten.
+_HASTY = """
+import sys
+from ravesvc.orchestrator import workers
+from ravesvc.orchestrator.main import main
+workers._CALL_TIMEOUT = 0.5
+sys.exit(main())
+"""
+_OVERRIDE = "/run/systemd/system/rave-orchestrator.service.d/hasty.conf"
+
+_MUTE = """
+import asyncio, dataclasses, gc
+from ravesvc.commands import command
+from ravesvc.mesh.object import WorkerObject
+
+signalling = []
+
+async def hang(self, call):
+    await asyncio.Event().wait()
+
+async def signal(own):
+    while True:
+        own.emit("Ready")
+        await asyncio.sleep(0.1)
+
+@command("mute", "Answers nothing from now on, and signals all the time.")
+async def mute(context):
+    methods = WorkerObject.methods
+    methods["GetStatus"] = dataclasses.replace(methods["GetStatus"], function=hang)
+    (own,) = (each for each in gc.get_objects() if isinstance(each, WorkerObject))
+    signalling.append(asyncio.create_task(signal(own)))
+    await context.reply("mute")
+"""
+
+
+@pytest.fixture
+def hasty(site: Site) -> Iterator[Site]:
+    """The parent gives up a call to a bot soon."""
+    site.machine.run(["install", "-D", "-m", "644", "/dev/stdin", "/opt/hasty.py"], input=_HASTY)
+    override = "[Service]\nExecStart=\nExecStart=/usr/bin/python3 -I /opt/hasty.py\n"
+    site.machine.run(["install", "-D", "-m", "644", "/dev/stdin", _OVERRIDE], input=override)
+    site.sh("systemctl daemon-reload")
+    yield site
+    site.sh(f"systemctl stop rave-orchestrator.service rave-meshes.target; rm {_OVERRIDE}; systemctl daemon-reload")
+
+
+def test_a_bot_that_signals_and_answers_nothing_is_restarted(hasty: Site, meshes: list[str]) -> None:
+    """Else the bus, which counts calls without an answer, would refuse those to all other bots."""
+    first, other = meshes
+    drop(hasty, "mute.py", _MUTE)
+    refresh(hasty)
+    pids = hasty.pids(meshes)
+    assert says(hasty, first, "ann", "?mute") == "mute"
+    eventually(lambda: hasty.pids(meshes)[first] not in ("0", pids[first]), "it is another process", timeout=60)
+    log = hasty.machine.journal("-u", "rave-orchestrator", f"RAVE_MESH={first}", "RAVE_EVENT=unhealthy")
+    assert "has left 16 calls unanswered" in log
+    hasty.wait_state(meshes, "connected")
+    assert hasty.pids([other])[other] == pids[other]

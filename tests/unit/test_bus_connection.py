@@ -149,20 +149,34 @@ def test_call_time_out_leaves_nothing_behind(run: Run, bus_address: str, caplog:
             with pytest.raises(RaveError, match=r"Wait of .* gave no answer in 0.05 s") as e:
                 await client.call(service.unique_name, LAMP, Lamp.interface, "Wait", timeout=0.05)
             assert e.value.code is Code.TIMEOUT
-            assert not client._pending
+            assert client.unanswered(service.unique_name) == 1
             lamp.go.set()
             await client.call(
                 service.unique_name, LAMP, Lamp.interface, "Wait"
             )  # the late reply came before this one
+            assert client.unanswered(service.unique_name) == 0
             calling = asyncio.create_task(client.call(service.unique_name, LAMP, Lamp.interface, "WhoCalls"))
             await asyncio.sleep(0)
             calling.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await calling
-            assert not client._pending
+            await until(lambda: not client._pending)
 
     run(body())
     assert not caplog.records
+
+
+def test_who_is_gone_owes_no_answer(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            service.export(LAMP, Lamp())
+            with pytest.raises(RaveError, match="gave no answer"):
+                await client.call(service.unique_name, LAMP, Lamp.interface, "Wait", timeout=0.05)
+            assert client.unanswered(service.unique_name) == 1
+            service._transport.close()
+            await until(lambda: client.unanswered(service.unique_name) == 0)
+
+    run(body())
 
 
 def test_no_more_calls_at_once_than_the_bus_takes(run: Run, bus_address: str) -> None:

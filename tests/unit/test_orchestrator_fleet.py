@@ -1730,6 +1730,23 @@ def test_a_bot_with_a_status_that_none_of_ours_sends_is_killed(
     assert events.count(MESH) == 2
 
 
+def test_a_bot_that_survives_its_kill_is_killed_again(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may keep systemd so busy that the kill takes too long."""
+    monkeypatch.setattr(fleet_module, "_KILL_AGAIN_S", -1.0)
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            for _ in range(2):
+                site.fleet._too_large(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("kill", MESH), ("kill", MESH)]
+
+    run(body())
+
+
 def test_a_bot_that_sends_too_large_a_message_is_killed_once(
     run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ravesvc import names
-from ravesvc.bus import Call, Interface, Variant, method, policy_decides
+from ravesvc.bus import Call, Interface, Variant, faults, method, policy_decides
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator import health as health_module
 from ravesvc.orchestrator import workers as workers_module
@@ -45,6 +45,7 @@ class Children:
         asked: the meshes that were asked, in order.
         under_way: how many questions are waiting for an answer, `most` how many that ever were.
         bus: whether the bus itself answers.
+        mute: the meshes whose children have left too many calls unanswered.
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,7 @@ class Children:
         self.most = 0
         self.bus = asyncio.Event()
         self.bus.set()
+        self.mute: set[str] = set()
 
     async def status(self, mesh: str) -> dict[str, Any]:
         self.asked.append(mesh)
@@ -72,6 +74,9 @@ class Children:
 
     async def catch_up(self) -> None:
         await self.bus.wait()
+
+    def is_mute(self, mesh: str) -> bool:
+        return mesh in self.mute
 
     def hang(self, *meshes: str) -> None:
         """These don't answer from now on."""
@@ -436,6 +441,34 @@ def test_a_child_that_speaks_before_it_is_judged_is_well(run: Run) -> None:
     run(body())
 
 
+def test_a_child_that_signals_and_answers_nothing_is_unhealthy(run: Run) -> None:
+    async def body() -> None:
+        async with scene_of() as scene:
+            scene.children.answers["a"] = NO_ANSWER
+            scene.worker().heard = 1030.0  # a signal
+            await scene.ask_at(1030)
+            assert scene.unhealthy == []
+            scene.children.mute.add("a")
+            await scene.ask_at(1031)
+            assert scene.unhealthy == ["a"]
+
+    run(body())
+
+
+@pytest.mark.parametrize(("said", "unhealthy"), [("", []), ("I am full", ["a"])])
+def test_a_question_that_the_bus_refuses_judges_no_child(run: Run, said: str, unhealthy: list[str]) -> None:
+    """The bus refuses when the parent has too many calls without an answer, for which no other child is to blame."""
+
+    async def body() -> None:
+        async with scene_of() as scene:
+            refused = RaveError(Code.BUS, "GetStatus was refused", error_name=faults.LIMITS_EXCEEDED, said=said)
+            scene.children.answers["a"] = refused
+            await scene.ask_at(1001 + SILENCE)
+            assert scene.unhealthy == unhealthy
+
+    run(body())
+
+
 class QuietChild(Interface):
     """What answers on the bus unless it hangs."""
 
@@ -444,11 +477,41 @@ class QuietChild(Interface):
     def __init__(self) -> None:
         super().__init__(policy_decides)
         self.answers = asyncio.Event()
+        self.asked = 0
 
     @method(returns={"status": "a{sv}"})
     async def get_status(self, call: Call) -> dict[str, Variant]:
+        self.asked += 1
         await self.answers.wait()
         return {"Connected": Variant("b", True)}
+
+
+def test_a_child_that_answers_nothing_is_asked_so_often_and_no_more(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bus lets the parent have 128 calls without an answer, of all children."""
+    monkeypatch.setattr(workers_module, "_CALL_TIMEOUT", 0.02)
+
+    async def body() -> None:
+        async with connected(bus_address, 2) as (bus, childs):
+            workers = Workers(bus, lambda *_: None, lambda _: None)
+            workers._senders["a"] = childs.unique_name
+            child = QuietChild()
+            childs.export(names.worker_path("a"), child)
+            for _ in range(16):
+                assert not workers.is_mute("a")
+                with pytest.raises(RaveError, match="gave no answer"):
+                    await workers.status("a")
+            assert workers.is_mute("a")
+            with pytest.raises(RaveError, match="has left 16 calls unanswered"):
+                await workers.status("a")
+            assert await asyncio.gather(workers._follow("a", childs.unique_name, "GetStatus")) == [False]
+            assert child.asked == 16
+            child.answers.set()
+            await until(lambda: not workers.is_mute("a"))
+            assert await workers.status("a") == {"Connected": True}
+
+    run(body())
 
 
 @pytest.mark.parametrize("hangs", [False, True])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from ravesvc.errors import RaveError
 from ravesvc.journal import PRIORITIES, JournalHandler, mesh_of
@@ -16,7 +18,22 @@ from ravesvc.words import printable
 _MAX_LINE = 4000
 
 
-class _PrefixFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Shows exceptions even where the modules that show source lines can't be imported any more.
+
+    They are imported with the first traceback. By then an upgrade may have replaced the Python that this runs with.
+    """
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the library's name
+        try:
+            return super().formatException(ei)
+        except ImportError:
+            kind, error, trace = ei
+            frames = [f"{frame.f_code.co_filename}, line {line}" for frame, line in traceback.walk_tb(trace)]
+            return "\n".join([*frames, f"{kind.__name__}: {error}"])
+
+
+class _PrefixFormatter(_Formatter):
     """sd-daemon(3): one priority for each line, because the journal takes each line as a message of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -24,7 +41,7 @@ class _PrefixFormatter(logging.Formatter):
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
 
 
-class _LineFormatter(logging.Formatter):
+class _LineFormatter(_Formatter):
     """For a terminal, which no text controls: the id of the mesh that it is about stands before each line."""
 
     def __init__(self, mesh: str) -> None:
@@ -68,7 +85,7 @@ def set_up(
         handler.setFormatter(_PrefixFormatter("%(message)s"))
         if not mesh:
             handler = JournalHandler(identifier, handler, unit_of)
-            handler.setFormatter(logging.Formatter("%(message)s"))
+            handler.setFormatter(_Formatter("%(message)s"))
     else:
         handler.setFormatter(_LineFormatter(mesh))
     if limit:

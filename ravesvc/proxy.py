@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
@@ -108,8 +109,6 @@ def failure(proxy: Proxy, message: str, *, code: Code = Code.NETWORK, hint: str 
 
 def _names(entry: str, host: str, port: int) -> bool:
     """Whether an entry of `bypass` (`*`, a domain, an address or a network, any with a port) stands for a host."""
-    import ipaddress  # 250 kB, which a bot without a proxy does without
-
     if match := re.fullmatch(r"(\[.*\]|[^:]*):([0-9]{1,5})", entry):
         if int(match[2]) != port:
             return False

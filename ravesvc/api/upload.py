@@ -6,6 +6,7 @@ that of Rave's API, it has to be one of the public internet. It is a secret: it 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 from collections.abc import Callable
@@ -27,7 +28,8 @@ TIMEOUT = 30.0
 _MAX_URL = 4000
 # Where a network translates IPv6 addresses to the IPv4 addresses in their last 32 bits (RFC 6052), and where it does
 # so as it likes (RFC 8215).
-_NAT64, _LOCAL_NAT64 = "64:ff9b::/96", "64:ff9b:1::/48"
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 _HOST = re.compile(r"[a-z0-9][a-z0-9._-]{0,252}|[0-9a-f:.]{2,45}")
 
 
@@ -92,18 +94,19 @@ def _require_public(connected: socket.socket) -> None:
 
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the public internet."""
-    import ipaddress  # 250 kB, which a bot without a picture does without
-
     found = ipaddress.ip_address(address)
     if isinstance(found, ipaddress.IPv6Address):
-        if found.is_site_local or found in ipaddress.IPv6Network(_LOCAL_NAT64):
+        if found.is_site_local or found in _LOCAL_NAT64:
             return False
-        # The IPv4 address that it stands for, if it does.
-        if found in ipaddress.IPv6Network(_NAT64):
-            found = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
-        else:
-            found = found.ipv4_mapped or found.sixtofour or found
+        found = _within(found) or found
     return found.is_global and not found.is_multicast
+
+
+def _within(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 address stands for."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def _url(entry: Object, key: str) -> tuple[str, int, str]:

@@ -8,12 +8,11 @@ from ravesvc.deferred_imports import deferred
 # Hardly anything that is made now is garbage. To look for it would take 10 ms of each start. `main` enables it again.
 gc.disable()
 
-# The standard library imports these and, for us, never uses them: what takes source code apart, number formats of a
-# language, networks. They would cost each bot 1 MB.
-with deferred("ast", "ipaddress", "locale", "tokenize"):
+# The standard library imports these and, for us, never uses them: what takes source code apart, and number formats of
+# a language. They would cost each bot half a MB.
+with deferred("ast", "locale", "tokenize"):
     import inspect  # noqa: F401
     import subprocess  # noqa: F401
-    import urllib.parse  # noqa: F401
 
 from ravesvc.mesh.main import main  # noqa: E402 - after these
 

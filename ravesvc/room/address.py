@@ -6,8 +6,8 @@ the request, no user name or password, and no scheme without TLS.
 
 from __future__ import annotations
 
+import ipaddress
 import re
-import socket
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -59,10 +59,12 @@ def parse(server: str) -> Address:
 
 
 def _is_ipv6(text: str) -> bool:
-    # With a zone (fe80::1%eth0), which names an interface of this machine, it is none: no server may choose that.
+    # A zone (fe80::1%eth0) names an interface of this machine, which no server may choose.
+    if ":" not in text or "%" in text:
+        return False
     try:
-        socket.inet_pton(socket.AF_INET6, text)
-    except (OSError, ValueError):
+        ipaddress.IPv6Address(text)
+    except ValueError:
         return False
     return True
 

@@ -212,3 +212,23 @@ def test_libraries_speak_of_trouble_only(capfd: pytest.CaptureFixture[str]) -> N
     err = capfd.readouterr().err
     assert "a header" not in err
     assert err.count("trouble") == len(LIBRARIES)
+
+
+def test_an_exception_is_shown_after_an_upgrade_of_python(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What shows source lines is imported with the first traceback, and may be gone by then."""
+
+    def vanished(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'tokenize'")
+
+    monkeypatch.setattr(logging.traceback, "print_exception", vanished)  # type: ignore[attr-defined]
+    with set_up(logging.INFO):
+        try:
+            int("nine")
+        except ValueError:
+            logging.getLogger("ravesvc.test").exception("it failed")
+    _, said = capfd.readouterr()
+    assert "it failed" in said
+    assert f"{__file__}, line " in said
+    assert "ValueError: invalid literal" in said

@@ -26,7 +26,7 @@ from ravesvc.bus import faults
 from ravesvc.errors import RaveError
 from ravesvc.journal import Event, about
 from ravesvc.orchestrator.record import Record, WorkerState
-from ravesvc.orchestrator.workers import Workers
+from ravesvc.orchestrator.workers import MOST_UNANSWERED, Workers
 from ravesvc.words import count
 
 log = logging.getLogger(__name__)
@@ -190,9 +190,11 @@ class Health:
             # It has spoken, or was replaced, while it was asked once more.
             return
         if worker.healthy:
-            text = "The child of mesh %s has not answered for %.0f s: %s"
+            mute = self._workers.is_mute(record.mesh)
+            seconds = f"has not answered for {self.silence(record.mesh):.0f} s"
+            what = f"has left {MOST_UNANSWERED} calls unanswered" if mute else seconds
             extra = about(record.mesh, Event.UNHEALTHY)
-            log.warning(text, record.mesh, self.silence(record.mesh), error, extra=extra)
+            log.warning("The child of mesh %s %s: %s", record.mesh, what, error, extra=extra)
         worker.healthy = False
         self._unhealthy(record.mesh)
 

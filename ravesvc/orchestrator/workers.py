@@ -64,7 +64,7 @@ _CALL_TIMEOUT = 10.0
 # Seconds that a change waits for children that hang.
 _TELL_TIMEOUT = 2.0
 # Calls that a child may leave without an answer. It may hang for a minute, and answers most of them later.
-_MOST_UNANSWERED = 16
+MOST_UNANSWERED = 16
 # The bus lets us have 128 calls under way, of which callers and polkit need some.
 _TOLD_AT_ONCE = 48
 _VERIFIED_AT_ONCE = 16
@@ -320,14 +320,14 @@ class Workers:
     ) -> list[Any]:
         """Call a method of a child, unless it has left too many calls unanswered."""
         if self._is_mute(sender):
-            raise RaveError(Code.TIMEOUT, f"the child of mesh {mesh} has left {_MOST_UNANSWERED} calls unanswered")
+            raise RaveError(Code.TIMEOUT, f"the child of mesh {mesh} has left {MOST_UNANSWERED} calls unanswered")
         path = names.worker_path(mesh)
         return await self._bus.call(
             sender, path, names.WORKER_INTERFACE, member, signature, *args, timeout=timeout_s, largest=_LARGEST
         )
 
     def _is_mute(self, sender: str) -> bool:
-        return self._bus.unanswered(sender) >= _MOST_UNANSWERED
+        return self._bus.unanswered(sender) >= MOST_UNANSWERED
 
     async def _admit(self, sender: str) -> None:
         """Verify a sender, then pass on what it has said so far."""

@@ -116,7 +116,7 @@ sys.exit(main())
 """
 _OVERRIDE = "/run/systemd/system/rave-orchestrator.service.d/hasty.conf"
 
-_MUTE = """
+_HUSH = """
 import asyncio, dataclasses, gc
 from ravesvc.commands import command
 from ravesvc.mesh.object import WorkerObject
@@ -131,13 +131,13 @@ async def signal(own):
         own.emit("Ready")
         await asyncio.sleep(0.1)
 
-@command("mute", "Answers nothing from now on, and signals all the time.")
-async def mute(context):
+@command("hush", "Answers nothing from now on, and signals all the time.")
+async def hush(context):
     methods = WorkerObject.methods
     methods["GetStatus"] = dataclasses.replace(methods["GetStatus"], function=hang)
     (own,) = (each for each in gc.get_objects() if isinstance(each, WorkerObject))
     signalling.append(asyncio.create_task(signal(own)))
-    await context.reply("mute")
+    await context.reply("hushed")
 """
 
 
@@ -155,10 +155,10 @@ def hasty(site: Site) -> Iterator[Site]:
 def test_a_bot_that_signals_and_answers_nothing_is_restarted(hasty: Site, meshes: list[str]) -> None:
     """Else the bus, which counts calls without an answer, would refuse those to all other bots."""
     first, other = meshes
-    drop(hasty, "mute.py", _MUTE)
+    drop(hasty, "hush.py", _HUSH)
     refresh(hasty)
     pids = hasty.pids(meshes)
-    assert says(hasty, first, "ann", "?mute") == "mute"
+    assert says(hasty, first, "ann", "?hush") == "hushed"
     eventually(lambda: hasty.pids(meshes)[first] not in ("0", pids[first]), "it is another process", timeout=60)
     log = hasty.machine.journal("-u", "rave-orchestrator", f"RAVE_MESH={first}", "RAVE_EVENT=unhealthy")
     assert "has left 16 calls unanswered" in log

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 # Somebody has ten minutes to find the mail, and then Rave has to be asked.
 _RELOGIN_SECONDS = 900.0
 _FEW_SECONDS = 90
+# Characters typed of a code, which has 9; what is cut is no code to the service either.
+_MAX_CODE = 100
 
 _PERMISSIONS = {str(permission): permission for permission in Permission}
 
@@ -110,7 +112,7 @@ class _AdminCommands:
 
     async def claim(self, context: Context) -> None:
         """Make the asker an admin, if they have the code that the host has shown."""
-        done = await self._backend.claim_admin(actor(context), " ".join(context.args))
+        done = await self._backend.claim_admin(actor(context), " ".join(context.args)[:_MAX_CODE])
         await context.reply(_("You are an admin now, in all rooms") if done else _("You are an admin already"))
 
     async def setperm(self, context: Context) -> None:

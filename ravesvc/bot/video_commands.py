@@ -22,7 +22,7 @@ from ravesvc.bot.player import Player
 from ravesvc.bot.queue import Entry, Showing
 from ravesvc.bot.text import plain
 from ravesvc.errors import Code, RaveError
-from ravesvc.media.links import is_link
+from ravesvc.media.links import MAX_LINK, is_link
 from ravesvc.picture import Media
 from ravesvc.video import Video
 
@@ -312,4 +312,6 @@ def _words(context: Context) -> str:
     words = " ".join(context.args)
     if not words:
         raise usage_error(context)
-    return words[:_MAX_WORDS] if not is_link(words) else words
+    # A link that is cut has more than `MAX_LINK` characters still: the service refuses it for that.
+    link = words[: MAX_LINK + 1]
+    return link if is_link(link) else words[:_MAX_WORDS]

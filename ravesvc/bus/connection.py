@@ -24,7 +24,7 @@ from ravesvc.bus.message import (
     encode,
 )
 from ravesvc.bus.objects import Objects, Standard, Target
-from ravesvc.bus.transport import MAX_UNASKED_BYTES, Transport, close_fds, open_socket, system_address
+from ravesvc.bus.transport import MAX_SENT_BYTES, Transport, close_fds, open_socket, system_address
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.tokenbucket import Rate, TokenBucket
 
@@ -50,7 +50,7 @@ _PRIMARY_OWNER, _IN_QUEUE, _ALREADY_OWNER = 1, 2, 4
 
 
 class _TooLargeError(Exception):
-    """A reply was larger than its caller is ready for."""
+    """A message is larger than whoever gets it is ready for; its text is the number of bytes."""
 
 
 class _Pending(NamedTuple):
@@ -151,9 +151,9 @@ class Bus:
 
         `args` are plain values that fit `signature`, with a `Variant` for each `v`; descriptors for an `h` remain
         the caller's. In the result variants are unpacked, and descriptors are the caller's to close.
-        `flags` are those of the header, such as `ALLOW_INTERACTIVE_AUTHORIZATION`. A call of more than 64 kB is not
-        sent, because none of ours reads it. A reply of more than `largest` bytes is not read: unpacking a MB of a
-        callee that nobody trusts would hold up everything for 0.6 s.
+        `flags` are those of the header, such as `ALLOW_INTERACTIVE_AUTHORIZATION`. A call that has more than 64 KiB,
+        once the bus has added the sender, is not sent, because none of ours reads it. A reply of more than `largest`
+        bytes is not read: unpacking a MB of a callee that nobody trusts would hold up everything for 0.6 s.
         Raises `RaveError`: BadData for such a reply, Timeout after `timeout` seconds, Bus when the connection is
         lost or the call can't be sent; for an error reply the code of our own errors, else AccessDenied, Timeout or
         Bus. Its attribute `error_name` is the D-Bus error name, `said` what the callee says, empty if the bus
@@ -259,7 +259,10 @@ class Bus:
         """Send a call and wait for its reply; None when the connection is or gets lost. Raises _TooLargeError."""
         if self._transport.closed:
             return None
-        frame, fds = _encode_call(call)
+        try:
+            frame, fds = _encode_unasked(call)
+        except _TooLargeError as e:
+            raise ValueError(f"cannot send {call.member}: {e} bytes are too many") from e
         future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
         self._pending[call.serial] = _Pending(call.destination, largest, future)
         self._transport.send(frame, fds)
@@ -277,8 +280,13 @@ class Bus:
         return reply
 
     def _send(self, message: Message) -> None:
-        frame, fds = encode(message)
-        self._transport.send(frame, fds)
+        """Send a reply or a signal. A signal that is too large for any of ours is dropped."""
+        try:
+            frame, fds = _encode_unasked(message) if message.kind is Kind.SIGNAL else encode(message)
+        except _TooLargeError as e:
+            _log.warning("The signal %s of %s is not sent: %s bytes are too many", message.member, message.path, e)
+        else:
+            self._transport.send(frame, fds)
 
     def _emit(self, path: str, interface: str, member: str, signature: str, *body: Any) -> None:
         self._send(
@@ -508,12 +516,15 @@ class Bus:
         )
 
 
-def _encode_call(call: Message) -> tuple[bytes, list[int]]:
-    """As `encode`; ValueError, too, for a call that is too large for one of ours to read."""
-    frame, fds = encode(call)
-    if len(frame) > MAX_UNASKED_BYTES:
+def _encode_unasked(message: Message) -> tuple[bytes, list[int]]:
+    """As `encode`, for a call or signal; raises `_TooLargeError` for one that none of ours reads.
+
+    The service kills a bot that sends one, and measures it with the sender that the bus has added.
+    """
+    frame, fds = encode(message)
+    if len(frame) > MAX_SENT_BYTES:
         close_fds(fds)
-        raise ValueError(f"cannot send {call.member}: {len(frame)} bytes are too many")
+        raise _TooLargeError(len(frame))
     return frame, fds
 
 

@@ -29,6 +29,9 @@ _HEADER = 16
 _MAX_FRAME = 128 * 1024 * 1024
 # Of what comes unasked, calls and signals, no more is read: unpacking a MB takes 0.6 s and 30 MB.
 MAX_UNASKED_BYTES = 64 * 1024
+# The bus adds to what we send the field SENDER: 8 bytes, a name of 255 at most, and what fills it up to 8 again.
+SENDER_BYTES = 512
+MAX_SENT_BYTES = MAX_UNASKED_BYTES - SENDER_BYTES
 # Of a large frame. Names have 255 bytes at most; a path may be longer, but none of ours is.
 _MAX_HEADER = 16 * 1024
 # The kernel passes at most 253 descriptors with one message (SCM_MAX_FD).

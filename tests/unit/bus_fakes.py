@@ -54,8 +54,8 @@ async def fake_bus(directory: Path, serve: Serve, *, abstract: str = "") -> Asyn
 
 
 def send_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have calls sent however large they are, as a stranger's program would."""
-    monkeypatch.setattr(connection, "MAX_UNASKED_BYTES", 10**9)
+    """Have calls and signals sent however large they are, as a stranger's program would."""
+    monkeypatch.setattr(connection, "MAX_SENT_BYTES", 10**9)
 
 
 @contextlib.asynccontextmanager

@@ -208,6 +208,13 @@ def test_what_is_wrong_with_a_code_is_answered_in_words() -> None:
     assert scene.exchange("?claim x", None).startswith("Rave does not tell who you are (error ")
 
 
+def test_of_a_long_code_only_the_beginning_is_asked_about() -> None:
+    """A bot that sends the service more than 64 KiB is held to be taken over, and killed."""
+    scene = AdminScene()
+    scene.exchange(f"?claim {'x' * 65_350}", BOB)
+    assert scene.backend.asked == [("claim", BOB, "x" * 100)]
+
+
 def test_users_are_told_who_they_are() -> None:
     assert AdminScene().exchange("?whoami") == f"Your user id is {ANN}, and you are an admin"
     assert AdminScene().exchange("?whoami", BOB) == f"Your user id is {BOB}, and you are not an admin"

@@ -18,6 +18,7 @@ from ravesvc.bot.queue import Entry
 from ravesvc.bot.queue_scheduler import Notice, NoticeKind
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.errors import Code, RaveError
+from ravesvc.media import links
 from ravesvc.picture import Media, Picture
 from ravesvc.room.changes import RoomKnown, RoomState
 from ravesvc.room.playback import Playback, PlayMode
@@ -411,6 +412,20 @@ def test_hits_survive_a_restart_and_only_those_of_the_last_search_have_numbers()
 
 
 # --- play and queue -----------------------------------------------------------------------------------------------
+
+
+def test_of_a_long_link_no_more_is_looked_up_than_tells_that_it_is_too_long() -> None:
+    """A bot that sends the service more than 64 KiB is held to be taken over, and killed."""
+    party = Party()
+
+    async def body() -> None:
+        await party.talk(f"?play https://youtu.be/{'x' * 65_350}")
+        assert [len(link) for link in party.service.looked_up] == [2001]
+        assert links.is_link(party.service.looked_up[0])
+        with pytest.raises(RaveError, match="no link to a video that the bot knows"):
+            links.video_of(party.service.looked_up[0])
+
+    party.hold(body)
 
 
 def test_the_first_video_plays_at_once_and_the_others_in_turn() -> None:

@@ -222,7 +222,10 @@ class Bus:
         self._turns = turns
 
     def watch_large(self, tell: Callable[[str], None]) -> None:
-        """Call `tell(sender)` for each call and signal of more than 64 kB, of which the header alone is read."""
+        """Call `tell(sender)` for each message of more than 64 KiB that is not wanted.
+
+        Of it the header alone is read. Wanted is a reply for which a call waits, of no more than its `largest` bytes.
+        """
         self._tell_large = tell
 
     def export(self, path: str, *interfaces: Interface) -> None:
@@ -335,19 +338,20 @@ class Bus:
             self._on_reply(header, frame, fds)
 
     def _on_large(self, start: bytes, size: int) -> bool:
-        """Whether a large frame, of which only the header is there, is wanted: as a reply that is waited for."""
+        """Whether a large frame, of which only the header is there, is wanted: as a reply that is waited for.
+
+        Of one that is not wanted, `watch_large` tells.
+        """
         header = read_header(start)
         if header is None:
             return False
-        if self._tell_large and header.kind in (Kind.CALL, Kind.SIGNAL):
+        if header.kind in (Kind.RETURN, Kind.ERROR) and self._awaits(header, size) is not None:
+            return True
+        if self._tell_large:
             self._tell_large(header.sender)
-        if header.kind is Kind.SIGNAL:
-            return False
-        if header.kind is Kind.CALL:
-            if self._large_refusals.take(time.monotonic()) == 0:
-                self.refuse(header, faults.LIMITS_EXCEEDED, "the call has more than 64 kB")
-            return False
-        return self._awaits(header, size) is not None
+        if header.kind is Kind.CALL and self._large_refusals.take(time.monotonic()) == 0:
+            self.refuse(header, faults.LIMITS_EXCEEDED, "the call has more than 64 kB")
+        return False
 
     def _on_signal(self, header: Header, frame: bytes, fds: list[int]) -> None:
         entries = self._matches.wanted(header, len(frame))

@@ -12,8 +12,9 @@ from ravesvc.bot.own import Sources
 from ravesvc.bus import Variant
 from ravesvc.mesh.backend import ParentBackend
 from ravesvc.mesh.link import Face
-from ravesvc.mesh.object import Presence, WorkerObject
+from ravesvc.mesh.object import MAX_TEXT, Presence, WorkerObject
 from ravesvc.notify import StatusSender, notify, notify_ready
+from ravesvc.words import printable
 
 
 class BusLink:
@@ -72,12 +73,12 @@ class BusLink:
         return {
             "Connected": Variant("b", status.connected),
             "ConnectedUSec": Variant("t", int(status.lasted * 1_000_000)),
-            "Title": Variant("s", status.title),
-            "Server": Variant("s", status.server),
+            "Title": Variant("s", printable(status.title, MAX_TEXT)),
+            "Server": Variant("s", printable(status.server, MAX_TEXT)),
             "Users": Variant("u", status.users),
             "Reconnects": Variant("u", status.reconnects),
             "Attempts": Variant("u", status.attempts),
-            "LastError": Variant("s", status.last_error),
+            "LastError": Variant("s", printable(status.last_error, MAX_TEXT)),
             "CommandErrors": Variant("as", list(status.command_errors)),
             "UnshownMessages": Variant("u", min(status.unshown, 2**32 - 1)),
             "ChatForm": Variant("s", status.chat_form),

@@ -20,9 +20,9 @@ _log = logging.getLogger(__name__)
 
 _FIRST_DELAY = 0.5
 _MOST_DELAY = 15.0
-# Characters of a text in a signal, of which the parent keeps as many. A server may have written the text, and a bot
-# whose signal has more than 64 kB is killed.
-_MAX_SIGNAL_TEXT = 300
+# Characters of a text in a signal or in the status, of which the parent keeps as many. A server may have written the
+# text, and a bot that sends more than 64 KiB is killed.
+MAX_TEXT = 300
 
 
 class WorkerObject(Interface):
@@ -186,4 +186,4 @@ class Presence:
 
 
 def _cut(value: object) -> object:
-    return printable(value, _MAX_SIGNAL_TEXT) if isinstance(value, str) else value
+    return printable(value, MAX_TEXT) if isinstance(value, str) else value

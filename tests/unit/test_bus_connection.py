@@ -639,6 +639,29 @@ def test_large_frames_that_nobody_wants_are_thrown_away_before_they_are_whole(
     run(body())
 
 
+def test_large_replies_that_are_not_wanted_are_told(run: Run, bus_address: str) -> None:
+    """The bus keeps them for us as it keeps calls and signals."""
+
+    async def body() -> None:
+        async with connected(bus_address, 2) as (client, service):
+            service.export(LAMP, Lamp())
+            say = (service.unique_name, LAMP, Lamp.interface, "Say", "su", "x" * 1000)
+            large: list[str] = []
+            client.watch_large(large.append)
+            assert await client.call(*say, 500) == ["x" * 500_000, 1000]
+            assert not large, "it was waited for"
+            with pytest.raises(RaveError, match="which is too much"):
+                await client.call(*say, 500, largest=64 * 1024)
+            assert large == [service.unique_name]
+            given_up = asyncio.create_task(client.call(*say, 500))
+            await until(lambda: client._pending)
+            given_up.cancel()
+            await until(lambda: large == [service.unique_name] * 2)
+            assert given_up.cancelled()
+
+    run(body())
+
+
 def test_a_large_reply_that_comes_too_late_is_not_read_either(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with connected(bus_address) as (bus,):

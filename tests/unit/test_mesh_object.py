@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -11,6 +12,8 @@ from ravesvc import log, names
 from ravesvc.bus import Bus, Call, Interface, Signal, Variant, method, policy_decides
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import object as object_module
+from ravesvc.mesh.bus_link import BusLink
+from ravesvc.mesh.link import Status
 from ravesvc.mesh.object import Presence, WorkerObject
 from ravesvc.names import Announcement
 from ravesvc.settings import Edition
@@ -165,6 +168,31 @@ def test_a_child_is_on_the_bus_under_its_name(run: Run, bus_address: str, monkey
             child.presence.emit("Error", "nobody hears it any more")
             await settle(bus)
             assert len(heard) == 4
+
+    run(body())
+
+
+def test_no_text_of_a_status_is_longer_than_the_parent_keeps(run: Run) -> None:
+    """Strangers write them, and a bot whose answer has more than 64 KiB is killed."""
+    long = "x" * 70_000
+    status = Status(
+        connected=False,
+        lasted=0.0,
+        title=long,
+        server=long,
+        users=0,
+        reconnects=0,
+        attempts=1,
+        last_error=long,
+        command_errors=(),
+        unshown=0,
+        chat_form="",
+    )
+
+    async def body() -> None:
+        link = BusLink(SimpleNamespace(mesh=MESH, met=lambda: None, status=lambda: status))  # type: ignore[arg-type]
+        texts = [each.value for each in link._status().values() if each.signature == "s"]
+        assert sorted(map(len, texts)) == [0, 300, 300, 300]
 
     run(body())
 

@@ -18,7 +18,7 @@ from ravesvc.mesh.object import WorkerObject
 from ravesvc.names import Announcement
 from ravesvc.orchestrator import workers as workers_module
 from ravesvc.orchestrator.workers import Workers
-from tests.unit.bus_fakes import connected, open_fds
+from tests.unit.bus_fakes import connected, open_fds, send_anything
 from tests.unit.conftest import until
 from tests.unit.fake_systemd import MESH, OTHER, new_mesh, settle, systemd_on, with_process_fd
 
@@ -279,6 +279,7 @@ def test_a_bot_that_sends_what_none_of_ours_does_is_told(
             here.units = {each.unique_name: names.mesh_unit(MESH) for each in (bus, second)}
             child_on(bus, MESH).emit("Ready")
             await until(lambda: here.heard)
+            send_anything(monkeypatch)
             send_large(second, here.bus, what)
             await until(lambda: here.too_large)
             assert here.too_large == [MESH]

@@ -28,6 +28,10 @@ class _Answering:
         """See `Bus`."""
         return self._body
 
+    def unanswered(self, _destination: str) -> int:
+        """See `Bus`."""
+        return 0
+
 
 def check(data: bytes) -> None:
     """What the parent keeps of it can be shown, and is bounded."""

@@ -116,6 +116,8 @@ class Fleet:
         # Those whose start is decided, and not over; and those that have just failed to be stopped.
         self._starting: set[str] = set()
         self._stuck: set[str] = set()
+        # Those whose process had ended before this one began.
+        self._ended_before: set[str] = set()
         self._turn = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._due = False
@@ -131,6 +133,7 @@ class Fleet:
         self._census.adopt({*running, *self._blocks.alone})
         self._lessons.recall()
         self._acting = True
+        self._ended_before |= {mesh for mesh, unit in self._watch.states.items() if unit.failed}
         for mesh in list(self._watch.states):
             self._learn_if_failed(mesh)
         await self._learn_from_notes()
@@ -477,13 +480,16 @@ class Fleet:
 
     async def _learn(self, mesh: str, unit: UnitState) -> None:
         """Save what a failed unit teaches, then let systemd forget it."""
+        ended_before = mesh in self._ended_before
+        self._ended_before.discard(mesh)
         if unit.final_status is ExitStatus.ALONE:
             await self._learn_alone(mesh)
             return
         lesson = await self._lessons.learn(mesh, unit)
         self._look_up(self._record(mesh))
         if lesson.excuse:
-            if unit.needs_person:
+            # What an operator had to mend may be mended by now if our service has been started since.
+            if unit.needs_person and not ended_before:
                 self._starts.rests.back_off(mesh)
             else:
                 self._starts.rests.add(mesh)
@@ -506,6 +512,7 @@ class Fleet:
         for mesh, status in (await asyncio.to_thread(self._ends.read)).items():
             if mesh not in self._busy:
                 log.info("Mesh %s has ended while the service was away", mesh, extra=about(mesh))
+                self._ended_before.add(mesh)
                 self._act(mesh, partial(self._learn, unit=ended_with(status)))
 
     async def _forget_end(self, mesh: str) -> None:

@@ -1091,6 +1091,36 @@ def test_what_lacks_its_settings_is_not_started_every_round(
     run(body())
 
 
+@pytest.mark.parametrize("noted", [False, True])
+@pytest.mark.parametrize("status", [ExitStatus.CONFIG, ExitStatus.NO_SETTINGS])
+def test_what_lacked_its_settings_is_started_when_the_service_has_begun_anew(
+    run: Run, bus_address: str, tmp_path: Path, status: ExitStatus, noted: bool
+) -> None:
+    """It was told to restart the service for that; the process had ended a moment before."""
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            if noted:
+                note = site.path.with_name("ended") / f"{MESH}.{int(status)}"
+                note.parent.mkdir()
+                note.touch()
+            else:
+                site.systemd.load(MESH, **ended(status))
+            await site.fleet.start()
+            await site.idle()
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs[-1] == ("start", MESH)
+            # From then on it is as ever.
+            site.systemd.change(MESH, **ended(status))
+            await until(lambda: site.systemd.verbs[-1] == ("reset-failed", MESH))
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs[-1] == ("reset-failed", MESH)
+
+    run(body())
+
+
 def test_of_an_unreachable_mesh_nothing_is_decided_before_rave_is_asked(
     run: Run, bus_address: str, tmp_path: Path
 ) -> None:

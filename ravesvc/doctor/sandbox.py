@@ -16,9 +16,10 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from ravesvc import fields, names
 from ravesvc.doctor.finding import Finding, held, not_held, unknown
@@ -130,21 +131,20 @@ def _start(unit: str) -> bool:
     read it after the stop in `_clear_up`, and the bot would run when ravectl is gone. So an interrupt does not end
     systemctl, but the unit, and with that the wait of systemctl.
     """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-    process = None
+    came: list[int] = []
+    # None is raised before it is known what to wait for.
+    _handle_interrupts(lambda number, _frame: came.append(number))
+    process = start(unit)
     try:
-        process = start(unit)
-        # One that has come meanwhile is raised here.
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _handle_interrupts(signal.default_int_handler)
+        if came:
+            raise KeyboardInterrupt  # noqa: TRY301
         return process.wait() == 0
     except KeyboardInterrupt:
-        _ignore_interrupts()
+        _handle_interrupts(signal.SIG_IGN)
         systemctl("stop", unit)
-        if process:
-            process.wait()
+        process.wait()
         raise
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _no_start(unit: str) -> Finding:
@@ -169,22 +169,21 @@ def _alone() -> Iterator[None]:
 def _clearing_up() -> Iterator[None]:
     """Clear up after an interrupt, a second one in the meantime, and the end of the terminal as well."""
     before = {number: signal.getsignal(number) for number in _INTERRUPTS}
-    for number in _INTERRUPTS:
-        if before[number] is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+    _handle_interrupts(signal.default_int_handler)
     try:
         yield
     finally:
-        _ignore_interrupts()
+        _handle_interrupts(signal.SIG_IGN)
         _clear_up()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _ignore_interrupts() -> None:
-    """Here, and in systemctl, which inherits that."""
+def _handle_interrupts(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    """Have interrupts do this from now on, unless they are ignored. What is ignored is so in systemctl as well."""
     for number in _INTERRUPTS:
-        signal.signal(number, signal.SIG_IGN)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _clear_up() -> None:

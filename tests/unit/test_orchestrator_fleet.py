@@ -1114,6 +1114,7 @@ def test_what_lacked_its_settings_is_started_when_the_service_has_begun_anew(
             # From then on it is as ever.
             site.systemd.change(MESH, **ended(status))
             await until(lambda: site.systemd.verbs[-1] == ("reset-failed", MESH))
+            await site.idle()
             site.discover(MESH)
             await site.idle()
             assert site.systemd.verbs[-1] == ("reset-failed", MESH)
@@ -1609,6 +1610,7 @@ def test_what_most_bots_meet_blocks_no_mesh_and_is_tried_again_later(
             await until(lambda: site.saved().memory(OTHER).failures and site.saved().memory(third).failures)
             site.systemd.change(MESH, **ended(ExitStatus.REJECTED))
             await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
+            await site.idle()
             assert site.on_disk() == {}
             (sentence,) = site.starts.outages.sentences()
             assert sentence.startswith("all meshes can't be reached: mesh: 403 (since ")
@@ -1639,6 +1641,7 @@ def test_processes_that_are_all_started_again_are_one_fault(run: Run, bus_addres
                 await site.state(mesh, "restarting")
             site.systemd.change(MESH, **ended(1), NRestarts=6)
             await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
+            await site.idle()
             assert site.on_disk() == {}
             assert "the processes of all meshes fail" in site.fleet.records[MESH].reason
 

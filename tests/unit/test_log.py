@@ -17,6 +17,9 @@ from ravesvc.log_limit import PER_PLACE, LogLimit, by_place
 from ravesvc.names import mesh_unit
 
 LIBRARIES = ("websockets", "asyncio", "pymongo")
+# In the place of what systemd says of standard error, until `set_up` knows it: capfd gives each phase of a test
+# another file, which has the number of the one before only if no other process has taken that.
+STANDARD_ERROR = "standard error"
 
 
 @contextlib.contextmanager
@@ -26,6 +29,9 @@ def set_up(level: int, mesh: str = "", limit: logging.Filter | None = None, **op
     handlers = root.handlers[:]
     levels = {name: logging.getLogger(name).level for name in (None, *LIBRARIES)}
     root.handlers[:] = []
+    if os.environ.get("JOURNAL_STREAM") == STANDARD_ERROR:
+        status = os.fstat(2)
+        os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
     try:
         log.set_up(level, "rave-test", mesh=mesh, limit=limit, **options)
         yield
@@ -62,8 +68,7 @@ class Journal:
 @pytest.fixture
 def _to_journal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Standard error is what the journal says it is."""
-    status = os.fstat(2)
-    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    monkeypatch.setenv("JOURNAL_STREAM", STANDARD_ERROR)
     monkeypatch.setattr(journal, "SOCKET", str(tmp_path / "journal"))
 
 

@@ -24,6 +24,9 @@ ERROR_PREFIX = "org.ravesvc.Rave1.Error."
 # A child's side of the bus.
 WORKER_NAME_PREFIX = "org.ravesvc.Rave1.Worker"
 WORKER_INTERFACE = "org.ravesvc.Rave1.Worker"
+# Of a text that a child tells the service. A server or a user may have written the text, and a bot that sends a
+# message of more than 64 KiB is killed; the service keeps as much, for a bot that was taken over cuts nothing.
+MAX_TOLD_CHARS = 300
 
 # systemd.
 ORCHESTRATOR_UNIT = "rave-orchestrator.service"

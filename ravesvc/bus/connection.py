@@ -50,7 +50,7 @@ _PRIMARY_OWNER, _IN_QUEUE, _ALREADY_OWNER = 1, 2, 4
 
 
 class _TooLargeError(Exception):
-    """A message is larger than whoever gets it is ready for; its text is the number of bytes."""
+    """A message is larger than its receiver takes; the text is the number of bytes."""
 
 
 class _Pending(NamedTuple):
@@ -252,7 +252,7 @@ class Bus:
         return self.call(DAEMON, DAEMON_PATH, DAEMON, member, "s" * len(args), *args)
 
     def unanswered(self, destination: str) -> int:
-        """How many calls `destination` still owes an answer that nobody waits for any more.
+        """How many calls that we have given up `destination` has still not answered.
 
         The bus waits on: it lets us have 128 calls without an answer, and refuses any more.
         """

@@ -24,6 +24,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ravesvc.mesh.confinement import MAX_POLLED
+
 Probe = Callable[[int], str | None]
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -51,8 +53,7 @@ _stack = ctypes.create_string_buffer(1 << 16)
 # A port that is in no connect_ports of rave.yaml, and seconds for its answer.
 _DISCARD, _CONNECT_S = ("127.0.0.1", 9), 0.5
 _PARKED = "it can keep open what it closes, and so take all connections to the bus (LimitNOFILE=)"
-# More than MAX_POLLED of mesh/confinement.py.
-_MANY_POLLED = 16
+_MANY_POLLED = 4 * MAX_POLLED
 
 
 def _call(name: str, *arguments: object) -> int:

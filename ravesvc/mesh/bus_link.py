@@ -12,7 +12,7 @@ from ravesvc.bot.own import Sources
 from ravesvc.bus import Variant
 from ravesvc.mesh.backend import ParentBackend
 from ravesvc.mesh.link import Face
-from ravesvc.mesh.object import MAX_TEXT, Presence, WorkerObject
+from ravesvc.mesh.object import Presence, WorkerObject
 from ravesvc.notify import StatusSender, notify, notify_ready
 from ravesvc.words import printable
 
@@ -73,12 +73,12 @@ class BusLink:
         return {
             "Connected": Variant("b", status.connected),
             "ConnectedUSec": Variant("t", int(status.lasted * 1_000_000)),
-            "Title": Variant("s", printable(status.title, MAX_TEXT)),
-            "Server": Variant("s", printable(status.server, MAX_TEXT)),
+            "Title": Variant("s", printable(status.title, names.MAX_TOLD_CHARS)),
+            "Server": Variant("s", printable(status.server, names.MAX_TOLD_CHARS)),
             "Users": Variant("u", status.users),
             "Reconnects": Variant("u", status.reconnects),
             "Attempts": Variant("u", status.attempts),
-            "LastError": Variant("s", printable(status.last_error, MAX_TEXT)),
+            "LastError": Variant("s", printable(status.last_error, names.MAX_TOLD_CHARS)),
             "CommandErrors": Variant("as", list(status.command_errors)),
             "UnshownMessages": Variant("u", min(status.unshown, 2**32 - 1)),
             "ChatForm": Variant("s", status.chat_form),

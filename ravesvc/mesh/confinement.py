@@ -194,7 +194,7 @@ def _unless(test: int, operand: int, steps: list[bytes]) -> list[bytes]:
 
 
 def _when_any(values: tuple[int, ...], steps: list[bytes]) -> list[bytes]:
-    """The steps once; each test but the last jumps past those that follow it."""
+    """The same steps for each of the values: they stand there once, and earlier tests jump over later ones."""
     *others, last = values
     jumps = [_step(_IF_EQUAL, value, len(others) - at, 0) for at, value in enumerate(others)]
     return [*jumps, *_when(_IF_EQUAL, last, steps)]

@@ -20,9 +20,6 @@ _log = logging.getLogger(__name__)
 
 _FIRST_DELAY = 0.5
 _MOST_DELAY = 15.0
-# Characters of a text in a signal or in the status, of which the parent keeps as many. A server may have written the
-# text, and a bot that sends more than 64 KiB is killed.
-MAX_TEXT = 300
 
 
 class WorkerObject(Interface):
@@ -129,7 +126,7 @@ class Presence:
     def emit(self, signal: str, *args: Any) -> None:
         """Send a signal; without a bus it is lost, and `met` is the cue to say what matters once there is one.
 
-        Of a text that is an argument so much is sent as the parent keeps.
+        A text among the arguments is cut to what the parent keeps of it.
         """
         if self._object:
             self._object.emit(signal, *map(_cut, args))
@@ -186,4 +183,4 @@ class Presence:
 
 
 def _cut(value: object) -> object:
-    return printable(value, MAX_TEXT) if isinstance(value, str) else value
+    return printable(value, names.MAX_TOLD_CHARS) if isinstance(value, str) else value

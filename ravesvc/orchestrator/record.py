@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ravesvc import names
 from ravesvc.api.models import Mesh
 from ravesvc.orchestrator.discovery import Census
 from ravesvc.orchestrator.plan import Decision
@@ -16,8 +17,7 @@ from ravesvc.settings import Edition
 from ravesvc.store.blocklist import Block
 from ravesvc.words import printable
 
-# Characters and sentences of what a child says, and the most that it may count to: it may have been taken over.
-_LONGEST = 300
+# Sentences of what a child says, and the most that it may count to: it may have been taken over.
 _MOST_ERRORS = 16
 _MOST = 2**32 - 1
 
@@ -79,12 +79,12 @@ class WorkerState:
 
     def fail(self, reason: object) -> None:
         """Something went wrong, in its own words."""
-        self.last_error = printable(reason, _LONGEST)
+        self.last_error = printable(reason, names.MAX_TOLD_CHARS)
 
     def fail_commands(self, errors: object) -> None:
         """This is wrong with own commands, in its own words."""
         texts = errors if isinstance(errors, list) else []
-        self.command_errors = tuple(printable(text, _LONGEST) for text in texts[:_MOST_ERRORS])
+        self.command_errors = tuple(printable(text, names.MAX_TOLD_CHARS) for text in texts[:_MOST_ERRORS])
 
     def answer(self, status: Mapping[str, Any], now: float) -> None:
         """Take over what GetStatus says; a child of the version before says less."""

@@ -84,6 +84,10 @@ bench-starts: .venv/ready deb ## what the n-th start of a bot costs, of BOTS=100
 bench-bot: .venv/ready deb ## a bot of this tree beside one of revision REV=main: memory, start and answer
 	$(PYTHON) packaging/bench/compare.py $(or $(REV),main)
 
+.PHONY: stats
+stats: python3 ## how easy the source is to read, in figures; REV=main beside it, LIST=1 for what was counted
+	python3 packaging/stats/stats.py $(if $(LIST),--list) $(REV)
+
 .PHONY: pot
 pot: ## bring the template for translators in line with what bots may say
 	python3 packaging/pot.py > ravesvc/locale/ravesvc.pot.new

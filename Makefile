@@ -88,6 +88,14 @@ bench-bot: .venv/ready deb ## a bot of this tree beside one of revision REV=main
 stats: python3 ## how easy the source is to read, in figures; REV=main beside it, LIST=1 for what was counted
 	python3 packaging/stats/stats.py $(if $(LIST),--list) $(REV)
 
+.PHONY: release
+release: .venv/ready ## version, changelogs, packages, commit and tag of VERSION=0.2.0
+	git diff --quiet HEAD || { echo 'make: commit your changes first' >&2; exit 2; }
+	$(PYTHON) packaging/release.py '$(VERSION)'
+	$(MAKE) deb
+	git commit --quiet --all --message 'release $(VERSION)'
+	git tag --annotate --message 'ravesvc $(VERSION)' 'v$(VERSION)'
+
 .PHONY: pot
 pot: ## bring the template for translators in line with what bots may say
 	python3 packaging/pot.py > ravesvc/locale/ravesvc.pot.new

@@ -17,7 +17,10 @@ from testbed.machine import Machine, obstacle
 from testbed.root import build_root, prune
 
 # What no package contains and no package build reads: changing it calls for no new build.
-_NOT_PACKAGED = (".ci/", "build/", "packaging/bench/", "packaging/demo/", "packaging/testbed/", "tests/")
+_NOT_PACKAGED = (
+    *(".ci/", ".editorconfig", ".github/", ".pre-commit-config.yaml", "CONTRIBUTING.md"),
+    *("build/", "packaging/bench/", "packaging/demo/", "packaging/release.py", "packaging/testbed/", "tests/"),
+)
 
 _BUILD = "dpkg-buildpackage -us -uc -b"
 _LINTIAN = "lintian -EviI --pedantic --fail-on=error,warning"

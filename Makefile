@@ -10,7 +10,7 @@ BOOTED := $(PYTEST) tests/integration --durations=10
 # What a release to come is likely to break: Python, systemd, the bus.
 FORKY_TESTS := $(addprefix tests/integration/test_,main_path.py lifecycle.py own_commands.py rights.py)
 FUZZ := $(PYTHON) -W error -m tests.fuzz
-BUS_TESTS := $(wildcard tests/unit/test_bus*.py)
+BUS_TESTS := $(wildcard tests/unit/bus/test_*.py)
 # By way of the environment, so that it holds in the workers of the unit tests and the processes they start, which
 # would else compile everything anew where PYTHONDONTWRITEBYTECODE is set.
 STRICT := PYTHONASYNCIODEBUG=1 PYTHONWARNINGS=error PYTHONDONTWRITEBYTECODE=

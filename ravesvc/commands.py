@@ -26,13 +26,15 @@ from typing import Any, TypeAlias
 from ravesvc.bot.command import Permission, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.event import Event, EventKind
-from ravesvc.bot.steps import limited
+from ravesvc.bot.step_timeout import limited
+from ravesvc.common.picture import Picture
 from ravesvc.errors import Code, RaveError
 
 __all__ = [
     "Context",
     "Event",
     "Permission",
+    "Picture",
     "command",
     "on_connected",
     "on_kicked",

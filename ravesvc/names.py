@@ -42,8 +42,6 @@ MESH_UNIT_PATTERN = "rave-mesh@*.service"
 # Two bots of no mesh, of which one attacks the other for ravectl doctor.
 DOCTOR_UNIT = "rave-mesh@doctor.service"
 DOCTOR_SIBLING_UNIT = "rave-mesh@doctor-sibling.service"
-# %b of systemd.unit(5), set by rave-orchestrator.service.
-BOOT_ID_VARIABLE = "RAVESVC_BOOT_ID"
 
 # Files. Those under /run/rave belong to root: OpenFile= in rave-mesh@.service hands them over, by these names.
 ENDED_DIRECTORY = "/var/lib/rave/ended"

@@ -27,19 +27,19 @@ from ravesvc.bot import builtin, video_commands
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Registry
-from ravesvc.bot.facts import Facts
-from ravesvc.bot.limits import Limits
-from ravesvc.bot.own import load_file
+from ravesvc.bot.facts import BotInfo
+from ravesvc.bot.limits import CommandLimits
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.player import Player
+from ravesvc.bot.plugins import load_file
+from ravesvc.common.picture import Media, Picture
+from ravesvc.common.token_bucket import Rate
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
-from ravesvc.picture import Media, Picture
 from ravesvc.room.changes import RoomState, VideoChanged, VideoEnded
 from ravesvc.room.chat import ChatMessage, Mention
 from ravesvc.room.playback import PLAYING, Playback
 from ravesvc.room.server_clock import ServerClock
-from ravesvc.tokenbucket import Rate
-from ravesvc.video import Video
 
 _MESH = "11111111-2222-4333-8444-555555555555"
 _BOT = 1
@@ -191,14 +191,14 @@ class FakeRoom:
         self._registry = Registry()
         builtin.register(self._registry)
         self._bot = Bot(
-            facts=Facts(version=__version__, title=title, server="room.example", connected_since=self._time),
+            facts=BotInfo(version=__version__, title=title, server="room.example", connected_since=self._time),
             registry=self._registry,
             permissions=StaticPermissions(frozenset(map(self.user_id, admins))),
             prefixes=prefixes,
             typing_delay=0,
             lookup=self._names,
             rave=self.rave,
-            limits=Limits(user=_MANY, room=_MANY, outgoing=_MANY),
+            limits=CommandLimits(user=_MANY, room=_MANY, outgoing=_MANY),
             clock=lambda: self._time,
         )
         # They ask it for nothing else.

@@ -15,10 +15,10 @@ from urllib.parse import quote, urlencode
 from ravesvc import names
 from ravesvc.api import failures, models, retry, signing, transport
 from ravesvc.api.models import Mesh, MeshMode, User
-from ravesvc.api.transport import LIST_ANSWER_BYTES, SMALL_ANSWER_BYTES, USERS_ANSWER_BYTES, Request
+from ravesvc.api.transport import LIST_ANSWER_BYTES, SMALL_ANSWER_BYTES, USERS_ANSWER_BYTES, HttpRequest
+from ravesvc.common.json_fields import Object
+from ravesvc.config.worker_settings import ClientIdentity, Proxy, Servers, Session, Tls
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.settings import ClientIdentity, Proxy, Servers, Session, Tls
 
 _log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ class Api:
     async def _attempt(self, what: str, method: str, path: str, content: bytes | None, max_bytes: int) -> Object:
         now = self._clock()
         headers = signing.headers(self._identity, self._session, content, int(now * 1000))
-        answer = await self._transport.send(Request(method, self._base + path, headers, content, max_bytes))
+        answer = await self._transport.send(HttpRequest(method, self._base + path, headers, content, max_bytes))
         _log.debug("%s: HTTP %d, %d bytes", what, answer.status, len(answer.body))
         return failures.document(answer, now)
 

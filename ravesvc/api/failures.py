@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import mktime_tz, parsedate_tz
 
-from ravesvc import fields
 from ravesvc.api.refusal import diagnose, names_session
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
 
 # Seconds. A server that asks for more is asked again after that.
 MOST_PAUSE = 3600.0
@@ -33,7 +33,7 @@ _RETRYABLE = frozenset({Code.NETWORK, Code.TIMEOUT, Code.SERVER_ERROR, Code.RATE
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """A whole answer: status, decoded body, and the texts of Retry-After and Date if there were any."""
 
     status: int
@@ -47,7 +47,7 @@ def retryable(error: RaveError) -> bool:
     return error.code in _RETRYABLE
 
 
-def document(answer: Answer, now: float) -> Object:
+def document(answer: HttpResponse, now: float) -> Object:
     """The object in a successful answer, empty if its body holds none; raises the `RaveError` that it reports else.
 
     A 2xx answer may report an error as well. The server's own words are left out: they may quote what we sent. They
@@ -60,7 +60,7 @@ def document(answer: Answer, now: float) -> Object:
     error = _error(found)
     if 200 <= answer.status < 300 and error is None and found.get("success") is not False:
         return found
-    error_code = fields.as_int((error or {}).get("code"))
+    error_code = json_fields.as_int((error or {}).get("code"))
     code, words = _classify(answer.status, error_code)
     attributes: dict[str, str | int | float] = {"status": answer.status}
     detail = f"HTTP {answer.status}"
@@ -144,10 +144,10 @@ def _classify(status: int, error_code: int | None) -> tuple[Code, str]:
     return Code.REFUSED, "Rave refuses"
 
 
-def _parse(answer: Answer) -> Object:
+def _parse(answer: HttpResponse) -> Object:
     """The object in a body; an empty one if there is none, as with 204 or an error page of a proxy."""
     try:
-        return fields.parse_message(answer.body, "the answer")
+        return json_fields.parse_message(answer.body, "the answer")
     except RaveError as e:
         if e.code is Code.TOO_LARGE and answer.status < 300:
             raise RaveError(Code.BAD_DATA, e.message) from None

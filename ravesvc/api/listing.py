@@ -47,7 +47,7 @@ class _End(Enum):
 
 
 @dataclass(slots=True)
-class _Found:
+class _ListedMeshes:
     """What was read so far."""
 
     meshes: dict[str, Mesh] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class ListReader:
         `limit` is the size of a page as long as the list is not longer. Raises the `RaveError` that kept us from
         reading anything; one that came later is in the listing, beside what was read before it.
         """
-        found = _Found()
+        found = _ListedMeshes()
         sources = _SOURCES.get(mode, (mode,))
         for position, source in enumerate(sources):
             if position:
@@ -108,7 +108,7 @@ class ListReader:
             raise found.error
         return found.listing(complete=not found.error and not found.note)
 
-    async def _source(self, source: MeshMode, limit: int, found: _Found, enough: Enough) -> _End:
+    async def _source(self, source: MeshMode, limit: int, found: _ListedMeshes, enough: Enough) -> _End:
         """Read one list, page by page with a pause between them; what is read goes to `found` at once."""
         size, meshes, cursor = await self._first_page(source, limit)
         found.take(meshes)

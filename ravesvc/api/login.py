@@ -22,11 +22,11 @@ from ravesvc import names
 from ravesvc.api import failures, models, retry, signing, transport
 from ravesvc.api import login_messages as messages
 from ravesvc.api.login_messages import Confirmation, Headers
-from ravesvc.api.transport import Request
+from ravesvc.api.transport import HttpRequest
+from ravesvc.common.json_fields import Object
+from ravesvc.config.identity import lacking, missing
+from ravesvc.config.worker_settings import ClientIdentity, Proxy, Servers, Session, Tls
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.identity import lacking, missing
-from ravesvc.settings import ClientIdentity, Proxy, Servers, Session, Tls
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ Progress: TypeAlias = Callable[[Step, float], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Login:
+class LoginResult:
     """What a login brought. `email` is the confirmed address, the tokens have no `r:`."""
 
     email: str = field(repr=False)
@@ -82,7 +82,7 @@ async def log_in(
     now: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     rng: Callable[[], float] = random.random,
-) -> Login:
+) -> LoginResult:
     """Send a mail to `email` and wait until the link in it is followed, which makes this device the account's.
 
     Looks every `poll` seconds, for `patience` seconds after the mail. `clock` is monotonic, `now` since the epoch.
@@ -121,7 +121,7 @@ async def log_in(
         body = messages.device_body(device_id, lang, confirmed.email, user)
         await api.ask("registering the device", "POST", "/auth2/mojo/login", signed, lambda _: None, body)
         user_id = await _open_account(api, signed, messages.account_body(device_id, lang))
-    return Login(
+    return LoginResult(
         email=confirmed.email, parse_id=user.id, parse_token=user.token, auth_token=user.token, user_id=user_id
     )
 
@@ -166,7 +166,7 @@ class _Server:
 
         async def attempt() -> T:
             now = self._now()
-            request = Request(method, self._base + path, headers(content, int(now * 1000)), content)
+            request = HttpRequest(method, self._base + path, headers(content, int(now * 1000)), content)
             answer = await self._transport.send(request)
             _log.debug("%s: HTTP %d, %d bytes", what, answer.status, len(answer.body))
             try:

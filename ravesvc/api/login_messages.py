@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
-from ravesvc import fields
 from ravesvc.api import models, signing
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
+from ravesvc.config.worker_settings import ClientIdentity, normalise_token
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.settings import ClientIdentity, normalise_token
 
 # The headers for a body, or for none, sent at these milliseconds since the epoch.
 Headers: TypeAlias = Callable[[bytes | None, int], dict[str, str]]
@@ -130,7 +130,7 @@ def confirmation(answer: Object, typed: str) -> Confirmation | None:
 
 def parse_user(answer: Object) -> ParseUser:
     """Parse's account; raises `RaveError` (BadData) if the answer holds none, or no token that fits into a header."""
-    session_token = fields.get_str(answer, "sessionToken").strip()
+    session_token = json_fields.get_str(answer, "sessionToken").strip()
     token = normalise_token(session_token)
     if not (_is_word(token) and token.isascii()):
         raise RaveError(Code.BAD_DATA, "sessionToken is not a token", key="sessionToken")
@@ -146,7 +146,7 @@ def account_id(answer: Object) -> int | None:
 
 
 def _word(answer: Object, key: str) -> str:
-    text = fields.get_str(answer, key)
+    text = json_fields.get_str(answer, key)
     if not _is_word(text):
         raise RaveError(Code.BAD_DATA, f"{key} is not a word", key=key)
     return text

@@ -12,10 +12,11 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from ravesvc import fields, names
+from ravesvc import names
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
+from ravesvc.common.text import printable
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.words import printable
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Listing:
 
 def mesh(answer: Object) -> Mesh:
     """The mesh in an answer about one; raises `RaveError` (BadData) if there is none with a valid id."""
-    source = fields.get_object(answer, "data")
+    source = json_fields.get_object(answer, "data")
     _insist_on_few_users([source])
     return _mesh(source, source.get("users"), invited=False)
 
@@ -113,14 +114,14 @@ def page(answer: Object, *, invited: bool) -> tuple[list[Mesh], str | None]:
     An entry without a valid mesh id is left out; a page that is none, or far too long, raises `RaveError` (BadData).
     """
     meshes = []
-    entries = fields.get_list(answer, "data")
+    entries = json_fields.get_list(answer, "data")
     if len(entries) > _MAX_MESHES:
         raise RaveError(Code.BAD_DATA, f"a page of {len(entries)} meshes, where {_MAX_MESHES} are the limit")
     _insist_on_few_users(entries)
     for entry in entries:
         try:
-            source = fields.as_object(entry, "entry")
-            meshes.append(_mesh(fields.get_object(source, "mesh"), source.get("users"), invited=invited))
+            source = json_fields.as_object(entry, "entry")
+            meshes.append(_mesh(json_fields.get_object(source, "mesh"), source.get("users"), invited=invited))
         except RaveError as e:
             _log.debug("an entry of the mesh list is left out: %s", e)
     return meshes, _next_cursor(answer)
@@ -129,7 +130,7 @@ def page(answer: Object, *, invited: bool) -> tuple[list[Mesh], str | None]:
 def users(answer: Object) -> dict[int, User]:
     """The users in an answer, by id; raises `RaveError` (BadData) if there is no list of them."""
     found: dict[int, User] = {}
-    for entry in fields.get_list(answer, "data")[:_MAX_ACCOUNTS]:
+    for entry in json_fields.get_list(answer, "data")[:_MAX_ACCOUNTS]:
         if user_id := _user_id(entry):
             name = _display_name(entry) if isinstance(entry, dict) else ""
             found[user_id] = User(user_id, name or f"User {user_id}")
@@ -138,7 +139,7 @@ def users(answer: Object) -> dict[int, User]:
 
 def account_id(answer: Object) -> int:
     """The id of the account in an answer about one's own; raises `RaveError` (BadData) if there is none."""
-    found = fields.get_int(fields.opt_object(answer, "data") or answer, "id")
+    found = json_fields.get_int(json_fields.opt_object(answer, "data") or answer, "id")
     if found <= 0:
         raise RaveError(Code.BAD_DATA, "id must be positive", key="id")
     return found
@@ -146,19 +147,19 @@ def account_id(answer: Object) -> int:
 
 def profile(answer: Object) -> Profile:
     """The profile in an answer; raises `RaveError` (BadData) if there is none."""
-    data = fields.get_object(answer, "data")
-    found = fields.get_object(data, "profile")
+    data = json_fields.get_object(answer, "data")
+    found = json_fields.get_object(data, "profile")
     return Profile(
         name=_display_name(found),
         handle=_text(found, "handle"),
         country=_text(found, "country"),
-        bio=_text(fields.opt_object(data, "bio") or {}, "bio"),
+        bio=_text(json_fields.opt_object(data, "bio") or {}, "bio"),
     )
 
 
 def video_id(answer: Object) -> str:
     """The id that Rave has given a video; raises `RaveError` (BadData) if there is none that fits into a URL."""
-    found = fields.get_str(fields.get_object(answer, "data"), "id")
+    found = json_fields.get_str(json_fields.get_object(answer, "data"), "id")
     if not _VIDEO_ID.fullmatch(found):
         raise RaveError(Code.BAD_DATA, "Rave has given the video no usable id", key="id")
     return found
@@ -166,18 +167,18 @@ def video_id(answer: Object) -> str:
 
 def video_base(answer: Object) -> str | None:
     """What the URL of the video begins with that a mesh plays; None if it plays none that has an https URL."""
-    url = fields.opt_str(fields.get_object(answer, "data"), "mediaUrl") or ""
+    url = json_fields.opt_str(json_fields.get_object(answer, "data"), "mediaUrl") or ""
     match = _VIDEO_BASE.match(url)
     return match[0] if match else None
 
 
 def _mesh(source: Object, users: object, *, invited: bool) -> Mesh:
-    text = fields.get_str(source, "id")
+    text = json_fields.get_str(source, "id")
     try:
         mesh_id = names.mesh_id(text)
     except RaveError as e:
         raise RaveError(Code.BAD_DATA, e.message) from None
-    originator = fields.as_int(source.get("originator"))
+    originator = json_fields.as_int(source.get("originator"))
     return Mesh(
         mesh_id,
         _text(source, "server") or None,
@@ -198,7 +199,7 @@ def _insist_on_few_users(entries: list[Any] | list[Object]) -> None:
 
 def _user_id(entry: object) -> int:
     """The id of a user, which may stand alone; 0 for whatever has no positive id."""
-    found = fields.as_int(entry.get("id") if isinstance(entry, dict) else entry)
+    found = json_fields.as_int(entry.get("id") if isinstance(entry, dict) else entry)
     return found if found is not None and found > 0 else 0
 
 
@@ -213,8 +214,8 @@ def _text(source: Object, key: str) -> str:
 
 def _next_cursor(answer: Object) -> str | None:
     """The cursor in `paging.next`, an absolute URL of which nothing else is used: its host might be a stranger's."""
-    paging = fields.opt_object(answer, "paging")
-    url = fields.opt_str(paging, "next") if paging is not None else None
+    paging = json_fields.opt_object(answer, "paging")
+    url = json_fields.opt_str(paging, "next") if paging is not None else None
     if not url:
         return None
     try:

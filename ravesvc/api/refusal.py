@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
+from ravesvc.common.text import count
 from ravesvc.errors import Code, RaveError
-from ravesvc.words import count
 
 # Seconds by which our clock may differ from the server's before that counts as a reason.
 MOST_SKEW = 60.0

@@ -9,7 +9,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ravesvc.api import backoff
+from ravesvc.common import backoff
 from ravesvc.errors import RaveError
 
 _log = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ from ravesvc.api import client, failures, models, transport
 from ravesvc.api.client import Api
 from ravesvc.api.models import Opinion, Profile
 from ravesvc.api.upload import Uploads, place
-from ravesvc.bot.language import gettext as _
+from ravesvc.common.json_fields import Object
+from ravesvc.common.picture import Media, Picture
+from ravesvc.common.token_bucket import Rate, TokenBucket
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.video import YOUTUBE, Video
+from ravesvc.config.worker_settings import DEFAULT_API, UnconfirmedCalls
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.picture import Media, Picture
-from ravesvc.settings import DEFAULT_API, UnconfirmedCalls
-from ravesvc.tokenbucket import Rate, TokenBucket
-from ravesvc.video import Video
 
 T = TypeVar("T")
 
@@ -33,7 +33,6 @@ OTHER_RATE = Rate(20, 0.5)
 _MAX_PAUSE_S = 5.0
 _MAX_URL = 2000
 _MAX_INSTANCE_ID = 64
-_YOUTUBE = "youtube"
 
 # What a refusal means, by what was asked for.
 _LEADER_ONLY = _("only the leader can do that")
@@ -103,7 +102,7 @@ class HttpRoomApi:
     async def register(self, video: Video) -> str:
         """See `RoomApi`."""
         what = _("giving Rave the video")
-        if video.provider != _YOUTUBE:
+        if video.provider != YOUTUBE:
             self._require_enabled(what, "other_providers")
         path = f"/videos/{video.provider}"
         video_id = await self._ask(

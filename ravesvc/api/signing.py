@@ -6,8 +6,8 @@ import base64
 import hashlib
 import hmac
 
+from ravesvc.config.worker_settings import ClientIdentity, Session
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import ClientIdentity, Session
 
 
 def request_hash(key: str, token: str, milliseconds: int, length: int) -> str:

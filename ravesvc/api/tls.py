@@ -7,8 +7,8 @@ import logging
 import ssl
 from pathlib import Path
 
+from ravesvc.config.worker_settings import Tls
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import Tls
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def context(tls: Tls, host: str) -> ssl.SSLContext:
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
     elif tls.authorities is not None:
-        # Checked by those who have read them, see `ravesvc.authorities`.
+        # Checked by those who have read them, see `ravesvc.setup.authorities`.
         made.load_verify_locations(cadata=tls.authorities)
     elif tls.ca_file is not None:
         _load_file(made, tls.ca_file)

@@ -1,8 +1,8 @@
 """Blocking HTTPS off the event loop: one connection to one host, one request at a time.
 
-The connection is made on the event loop (`ravesvc.dial`). Each request then runs in a daemon thread of its own. Those
-of an executor are joined when the interpreter ends, so that a server that hangs would hold up a SIGTERM; and an idle
-process keeps no thread. Starting one costs 0.1 ms.
+The connection is made on the event loop (`ravesvc.api.dial`). Each request then runs in a daemon thread of its own.
+Those of an executor are joined when the interpreter ends, so that a server that hangs would hold up a SIGTERM; and an
+idle process keeps no thread. Starting one costs 0.1 ms.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ravesvc import dial
-from ravesvc.api import tls
-from ravesvc.api.failures import Answer
+from ravesvc.api import dial, tls
+from ravesvc.api.failures import HttpResponse
+from ravesvc.config.worker_settings import Proxy, Tls
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import Proxy, Tls
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -43,7 +42,7 @@ USERS_ANSWER_BYTES = 2 << 20
 _MAX_OVERHEAD_BYTES = 128 << 10
 
 
-class Request(NamedTuple):
+class HttpRequest(NamedTuple):
     """What is sent: `target` is path and query, `body` the very bytes that were signed.
 
     Or it comes in parts, read in the thread of the request; `headers` then has its Content-Length. An answer whose
@@ -57,7 +56,7 @@ class Request(NamedTuple):
     max_bytes: int = SMALL_ANSWER_BYTES
 
 
-class Transport:
+class HttpTransport:
     """Requests to `host`; `timeout` bounds each, from its turn to the last byte of its answer, in seconds.
 
     `check` sees each connection before anything is sent over it, and raises `RaveError` for one that is not wanted.
@@ -80,10 +79,10 @@ class Transport:
         self._check = check
         self._turn = asyncio.Lock()
         self._line: _Line | None = None
-        self._waiting: asyncio.Future[Answer] | None = None
+        self._waiting: asyncio.Future[HttpResponse] | None = None
         self._closed = False
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: HttpRequest) -> HttpResponse:
         """The answer to `request`, whatever its status; raises `RaveError` (Network, Timeout, Tls, BadData, Closed).
 
         A failure before there was a connection, of which the server has heard nothing, has the attribute `unsent`.
@@ -117,7 +116,7 @@ class Transport:
         if self._waiting is not None:
             _deliver(self._waiting, self._over())
 
-    async def _begin(self, request: Request, waiting: asyncio.Future[Answer]) -> None:
+    async def _begin(self, request: HttpRequest, waiting: asyncio.Future[HttpResponse]) -> None:
         """Have a connection, and start the thread of the request, which delivers the answer to `waiting`."""
         if self._line is None or not self._line.is_connected:
             self._end_line()
@@ -165,7 +164,7 @@ class Transport:
         return RaveError(Code.CLOSED, f"the connection to {self.host} was closed by us", host=self.host)
 
 
-def to_base(base: str, key: str, settings: Tls, proxy: Proxy | None, timeout: float) -> tuple[Transport, str]:
+def to_base(base: str, key: str, settings: Tls, proxy: Proxy | None, timeout: float) -> tuple[HttpTransport, str]:
     """A connection to the host of a base URL, and the path below which its resources are.
 
     Raises `RaveError`: Config, which names `key`, for what is no https URL; BadFile as `tls.context`.
@@ -178,7 +177,7 @@ def to_base(base: str, key: str, settings: Tls, proxy: Proxy | None, timeout: fl
     if url.scheme != "https" or not host:
         # A token never travels in clear text.
         raise RaveError(Code.CONFIG, f"{base[:80]!r} is not an https URL", key=key)
-    return Transport(host, port, tls.context(settings, host), timeout, proxy), url.path.rstrip("/")
+    return HttpTransport(host, port, tls.context(settings, host), timeout, proxy), url.path.rstrip("/")
 
 
 class _Wire(io.RawIOBase):
@@ -207,7 +206,7 @@ class _Wire(io.RawIOBase):
         super().close()
 
 
-class _Incoming(io.BufferedReader):
+class _IncomingResponse(io.BufferedReader):
     """What a server sends. Never read to its end, which http.client would do for a chunk of -1 bytes."""
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -221,7 +220,7 @@ class _Response(http.client.HTTPResponse):
 
     def __init__(self, max_bytes: int, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = _Incoming(_Wire(self.fp.detach(), max_bytes + _MAX_OVERHEAD_BYTES))
+        self.fp = _IncomingResponse(_Wire(self.fp.detach(), max_bytes + _MAX_OVERHEAD_BYTES))
 
 
 class _Requests(http.client.HTTPConnection):
@@ -258,7 +257,7 @@ class _Line:
         poll.register(self._sock, select.POLLIN)
         return not poll.poll(0)
 
-    def exchange(self, request: Request) -> Answer:
+    def exchange(self, request: HttpRequest) -> HttpResponse:
         """Send `request` and read the whole answer; blocks. Closes the connection when that fails."""
         with self._lock:
             self._busy = True
@@ -293,7 +292,7 @@ class _Line:
         self._requests.close()
         self._sock.close()
 
-    def _send_and_read(self, request: Request) -> Answer:
+    def _send_and_read(self, request: HttpRequest) -> HttpResponse:
         self._requests.expect(request.max_bytes)
         self._requests.request(*request[:2], body=request.body, headers=request.headers)
         try:
@@ -307,7 +306,7 @@ class _Line:
             raise RaveError(Code.BAD_DATA, f"the answer of {self.host} is not proper HTTP", host=self.host) from e
 
 
-def _read(response: http.client.HTTPResponse, max_bytes: int) -> Answer:
+def _read(response: http.client.HTTPResponse, max_bytes: int) -> HttpResponse:
     """The rest of an answer of which the headers have been read."""
     raw = bytearray()
     # To the empty read at the end: only that one tells a whole body from one that was cut.
@@ -317,16 +316,16 @@ def _read(response: http.client.HTTPResponse, max_bytes: int) -> Answer:
         raise http.client.IncompleteRead(b"", response.length)
     headers = response.headers
     encoding = headers.get("Content-Encoding", "identity").lower()
-    return Answer(
+    return HttpResponse(
         response.status, _decode(bytes(raw), encoding, max_bytes), headers.get("Retry-After"), headers.get("Date")
     )
 
 
 def _exchange(
-    line: _Line, request: Request, loop: asyncio.AbstractEventLoop, waiting: asyncio.Future[Answer]
+    line: _Line, request: HttpRequest, loop: asyncio.AbstractEventLoop, waiting: asyncio.Future[HttpResponse]
 ) -> None:
     """The thread of one request."""
-    outcome: Answer | Exception
+    outcome: HttpResponse | Exception
     try:
         outcome = line.exchange(request)
     except (OSError, http.client.HTTPException) as e:
@@ -337,10 +336,10 @@ def _exchange(
         loop.call_soon_threadsafe(_deliver, waiting, outcome)
 
 
-def _deliver(waiting: asyncio.Future[Answer], outcome: Answer | Exception) -> None:
+def _deliver(waiting: asyncio.Future[HttpResponse], outcome: HttpResponse | Exception) -> None:
     if waiting.done():
         return
-    if isinstance(outcome, Answer):
+    if isinstance(outcome, HttpResponse):
         waiting.set_result(outcome)
     else:
         waiting.set_exception(outcome)

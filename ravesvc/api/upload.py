@@ -13,15 +13,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ravesvc import fields
-from ravesvc import proxy as proxies
 from ravesvc.api import tls
-from ravesvc.api.transport import Request, Transport
-from ravesvc.dial import Ports
+from ravesvc.api.dial import Ports
+from ravesvc.api.transport import HttpRequest, HttpTransport
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
+from ravesvc.common.picture import Picture
+from ravesvc.config import proxy as proxies
+from ravesvc.config.worker_settings import Proxy, Tls
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.picture import Picture
-from ravesvc.settings import Proxy, Tls
 
 # Seconds for the whole picture.
 TIMEOUT = 30.0
@@ -44,11 +44,11 @@ class Place(NamedTuple):
 
 def place(answer: Object) -> Place:
     """What Rave's answer to the wish to send one picture says; raises `RaveError` (BadData), which quotes no URL."""
-    entries = fields.get_list(answer, "data")
-    entry = fields.as_object(entries[0] if entries else None, "the place for the picture")
+    entries = json_fields.get_list(answer, "data")
+    entry = json_fields.as_object(entries[0] if entries else None, "the place for the picture")
     # Others see it wherever it is: only what we reach ourselves is a matter of trust.
     _url(entry, "postingUrl")
-    return Place(*_url(entry, "uploadUrl"), fields.get_str(entry, "postingUrl"))
+    return Place(*_url(entry, "uploadUrl"), json_fields.get_str(entry, "postingUrl"))
 
 
 class Uploads:
@@ -61,15 +61,15 @@ class Uploads:
         self._ports = ports
 
     async def send(self, where: Place, picture: Picture) -> None:
-        """Send it, once. Raises `RaveError`: Forbidden, TooLarge, Refused, ServerError, and as `Transport.send`."""
+        """Send it, once. Raises `RaveError`: Forbidden, TooLarge, Refused, ServerError; see `HttpTransport.send`."""
         self._ports.require(where.host, where.port, self._proxy)
         context = tls.context(self._tls, where.host)
         check = self._check(where)
-        transport = Transport(where.host, where.port, context, TIMEOUT, self._proxy, check)
+        transport = HttpTransport(where.host, where.port, context, TIMEOUT, self._proxy, check)
         # None of Rave's own headers: it is another's server, and the URL says all that it has to know.
         headers = {"Content-Type": picture.mime, "Content-Length": str(picture.size)}
         try:
-            answer = await transport.send(Request("PUT", where.target, headers, picture.chunks()))
+            answer = await transport.send(HttpRequest("PUT", where.target, headers, picture.chunks()))
         finally:
             transport.close()
         if not 200 <= answer.status < 300:
@@ -111,7 +111,7 @@ def _within(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 def _url(entry: Object, key: str) -> tuple[str, int, str]:
     """Host, port and target of an https URL."""
-    text = fields.get_str(entry, key)
+    text = json_fields.get_str(entry, key)
     try:
         url = urlsplit(text)
         host, port = url.hostname or "", 443 if url.port is None else url.port

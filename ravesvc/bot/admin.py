@@ -17,11 +17,11 @@ from ravesvc.bot.arguments import (
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import CLAIM, LEAVE, SERVICE, Command, Permission, Registry, refuse_fixed
 from ravesvc.bot.context import Context
-from ravesvc.bot.language import gettext as _
-from ravesvc.bot.language import joined, lines, ngettext
 from ravesvc.bot.text import plain
+from ravesvc.common.spelling import fold
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.translation import joined, lines, ngettext
 from ravesvc.errors import RaveError
-from ravesvc.spelling import fold
 
 log = logging.getLogger(__name__)
 

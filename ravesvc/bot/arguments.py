@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ravesvc.bot.context import Context
-from ravesvc.bot.language import gettext as _
 from ravesvc.bot.parsing import without_prefix
 from ravesvc.bot.text import plain
+from ravesvc.common.spelling import fold, nearest
+from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.state import user_id
-from ravesvc.spelling import fold, nearest
 
 NAME_LENGTH = 32
 # What is compared of words that may have anything in them.

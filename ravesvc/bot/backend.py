@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from ravesvc.bot.command import Permission
-from ravesvc.picture import Picture
-from ravesvc.video import Video
+from ravesvc.common.picture import Picture
+from ravesvc.common.video import Video
 
 # Bytes of JSON in UTF-8 that a document of a room may have.
 MAX_DOCUMENT = 60 * 1024

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 
 from ravesvc.bot.command import SETTINGS, Command, EventHandler, Registry
 from ravesvc.bot.context import Context
+from ravesvc.bot.display_names import DisplayNames, Lookup
 from ravesvc.bot.event import Event, EventKind
-from ravesvc.bot.facts import Facts
+from ravesvc.bot.facts import BotInfo
 from ravesvc.bot.hearing import Hearing, ReplyLoopGuard, SeenMessages
-from ravesvc.bot.language import ENGLISH, joined, load, translate
-from ravesvc.bot.language import gettext as _
-from ravesvc.bot.limits import Cooldowns, Limits, Refusal, Throttle
+from ravesvc.bot.limits import CommandLimits, Cooldowns, RateLimited, Throttle
 from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.parsing import Invocation, parse
-from ravesvc.bot.people import Lookup, People
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.room_settings import RoomSettings
-from ravesvc.bot.tasks import Tasks
+from ravesvc.common.task_group import Tasks
+from ravesvc.common.text import printable
+from ravesvc.common.token_bucket import Rate, TokenBucket
+from ravesvc.common.translation import ENGLISH, joined, load, translate
+from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.room.changes import Change, RoomKnown, UsersJoined, UsersLeft
 from ravesvc.room.chat import ChatMessage
-from ravesvc.tokenbucket import Rate, TokenBucket
-from ravesvc.words import printable
 
 if TYPE_CHECKING:
     from ravesvc.bot.room_api import RoomApi
@@ -58,7 +58,7 @@ class Bot:
     def __init__(
         self,
         *,
-        facts: Facts,
+        facts: BotInfo,
         registry: Registry,
         permissions: Permissions | None,
         first_admin: str = "",
@@ -68,7 +68,7 @@ class Bot:
         lookup: Lookup,
         rave: RoomApi,
         ignored_users: Iterable[int] = (),
-        limits: Limits | None = None,
+        limits: CommandLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         troubled: Callable[[str, str], None] = lambda source, what: None,
@@ -105,12 +105,12 @@ class Bot:
         self._usual_lang = lang
         self._settings = RoomSettings()
         self.ignored_users = frozenset(ignored_users)
-        self._limits = limits or Limits()
+        self._limits = limits or CommandLimits()
         self._clock = clock
         self._throttle = Throttle(self._limits, clock)
         self._cooldowns = Cooldowns(clock)
         self._troubled = troubled
-        self._people = People(lookup, clock=clock)
+        self._people = DisplayNames(lookup, clock=clock)
         self._rave = rave
         self._seen = SeenMessages()
         self._loops = ReplyLoopGuard(clock)
@@ -301,7 +301,7 @@ class Bot:
             return _("There is no admin yet: {what}", what=self._first_admin)
         return _("Ask an admin")
 
-    def _refuse(self, command: Command, message: ChatMessage, refusal: Refusal, text: str) -> None:
+    def _refuse(self, command: Command, message: ChatMessage, refusal: RateLimited, text: str) -> None:
         # No id, as nothing has failed: with a line for each, whoever floods the chat would flood the log as well.
         log.debug("command %s of user %s exceeds the rate", command.name, message.sender)
         if refusal.first:

@@ -6,9 +6,9 @@ from ravesvc.bot import games, meshinfo
 from ravesvc.bot import help as help_command
 from ravesvc.bot.command import Registry
 from ravesvc.bot.context import Context
-from ravesvc.bot.language import gettext as _
-from ravesvc.bot.language import joined, lines, ngettext
 from ravesvc.bot.text import duration, plain
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.translation import joined, lines, ngettext
 
 # A mesh id is a UUID; its start is enough to tell meshes apart in conversation.
 _SHORT_ID = 8

@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
 from ravesvc.bot.event import Event, EventKind
-from ravesvc.bot.language import gettext as _
+from ravesvc.common.spelling import fold
+from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
-from ravesvc.spelling import fold
 
 if TYPE_CHECKING:
     from ravesvc.bot.context import Context

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ravesvc.bot.command import Command, Registry
-from ravesvc.bot.facts import Facts
-from ravesvc.bot.language import translate
+from ravesvc.bot.display_names import DisplayNames
+from ravesvc.bot.facts import BotInfo
 from ravesvc.bot.outbox import Outbox
-from ravesvc.bot.people import People
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.room_settings import RoomSettings
-from ravesvc.picture import Media
+from ravesvc.common.picture import Media
+from ravesvc.common.translation import translate
 from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import ChatMessage, Mention
 
@@ -48,13 +48,13 @@ class Context:
     room: RoomState
     server_now: float
     prefixes: tuple[str, ...]
-    facts: Facts
+    facts: BotInfo
     now: float
     settings: RoomSettings
     registry: Registry = field(repr=False)
     permissions: Permissions = field(repr=False)
     outbox: Outbox = field(repr=False)
-    people: People = field(repr=False)
+    people: DisplayNames = field(repr=False)
     rave: RoomApi = field(repr=False)
 
     @property

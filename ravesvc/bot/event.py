@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.outbox import Outbox
-from ravesvc.bot.people import People
 from ravesvc.room.chat import ChatMessage
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Event:
     mentions_bot: bool = False
     replies_to_bot: bool = False
     outbox: Outbox = field(repr=False)
-    people: People = field(repr=False)
+    people: DisplayNames = field(repr=False)
     rave: RoomApi = field(repr=False)
 
     async def display_name(self) -> str:

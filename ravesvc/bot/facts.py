@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True, kw_only=True)
-class Facts:
+class BotInfo:
     """Kept up to date by whoever runs the bot.
 
     Attributes:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from ravesvc.bot.command import GAMES, Registry
 from ravesvc.bot.context import Context
-from ravesvc.bot.language import ENGLISH, lines
-from ravesvc.bot.language import gettext as _
 from ravesvc.bot.text import plain
+from ravesvc.common.spelling import fold
+from ravesvc.common.translation import ENGLISH, lines
+from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
-from ravesvc.spelling import fold
 
 _QUESTIONS = Path(__file__).parents[1] / "questions"
 _PG = "PG"

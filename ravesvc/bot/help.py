@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from ravesvc.bot.arguments import command_key, unknown_command
 from ravesvc.bot.command import GAMES, GENERAL, MODERATION, MORE, SERVICE, VIDEO, Command, Permission, Registry
 from ravesvc.bot.context import Context
-from ravesvc.bot.language import gettext as _
-from ravesvc.bot.language import joined, lines, ngettext
-from ravesvc.spelling import fold
+from ravesvc.common.spelling import fold
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.translation import joined, lines, ngettext
 
 # In the order of `help`. Groups that authors name come after these, by name.
 _TITLES: Mapping[str, str] = {

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from ravesvc import fields
 from ravesvc.bot.queue import Showing, shows
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
+from ravesvc.common.video import Video
 from ravesvc.errors import RaveError
-from ravesvc.fields import Object
-from ravesvc.video import Video
 
 _MAX_HITS = 30
 _MAX_BYTES = 32 * 1024
@@ -38,10 +38,10 @@ class Hit(NamedTuple):
     @classmethod
     def from_object(cls, source: Object) -> Hit:
         """Read what `to_object` wrote; raises `RaveError` (BadData)."""
-        ids = fields.get_list(source, "message_ids")[:_MAX_IDS]
+        ids = json_fields.get_list(source, "message_ids")[:_MAX_IDS]
         return cls(
-            video=Video.from_object(fields.get_object(source, "video")),
-            number=fields.get_int(source, "number"),
+            video=Video.from_object(json_fields.get_object(source, "video")),
+            number=json_fields.get_int(source, "number"),
             message_ids=frozenset(each for each in ids if isinstance(each, str) and 0 < len(each) <= _MAX_ID),
         )
 
@@ -88,10 +88,10 @@ class Hits(NamedTuple):
     @classmethod
     def from_json(cls, text: str) -> Hits:
         """Read what `to_json` wrote without what is damaged; raises `RaveError` (BadData) for no such document."""
-        source = fields.parse_object(text[: 2 * _MAX_BYTES], "the hits of searches")
+        source = json_fields.parse_object(text[: 2 * _MAX_BYTES], "the hits of searches")
         entries = source.get("hits")
         found: list[Hit] = []
         for entry in entries[-_MAX_HITS:] if isinstance(entries, list) else ():
             with suppress(RaveError):
-                found.append(Hit.from_object(fields.as_object(entry, "a hit")))
+                found.append(Hit.from_object(json_fields.as_object(entry, "a hit")))
         return cls(tuple(found))

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ravesvc.tokenbucket import Rate, TokenBucket
+from ravesvc.common.token_bucket import Rate, TokenBucket
 
 # Users whose bucket is remembered, and cooldowns. Beyond it the one unheard for longest starts afresh.
 _REMEMBERED_USERS = 256
@@ -14,7 +14,7 @@ _REMEMBERED_COOLDOWNS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class CommandLimits:
     """The bounds of one bot in one mesh."""
 
     user: Rate = Rate(8, 1.0)  # commands of one user
@@ -36,15 +36,15 @@ class Bucket(TokenBucket):
         super().__init__(rate, now)
         self.warned = False
 
-    def refusal(self, now: float) -> Refusal | None:
+    def refusal(self, now: float) -> RateLimited | None:
         """Take a token; without one, say how long to wait for it, and whether that is said for the first time."""
         wait = self.take(now)
         first, self.warned = not self.warned, wait > 0
-        return Refusal(wait, first) if wait > 0 else None
+        return RateLimited(wait, first) if wait > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RateLimited:
     """A command too many. `first` tells that nobody was told yet: one warning per burst is enough."""
 
     wait: float
@@ -54,23 +54,23 @@ class Refusal:
 class Throttle:
     """Whether one more command is within the rates of its user and of the room."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(self, limits: CommandLimits, clock: Callable[[], float]) -> None:
         self._limits = limits
         self._clock = clock
         self._room = Bucket(limits.room, clock())
         self._users: OrderedDict[int | None, Bucket] = OrderedDict()
 
-    def refusal(self, user_id: int | None) -> Refusal | None:
+    def refusal(self, user_id: int | None) -> RateLimited | None:
         """Count a command of this user; None lets it pass. Senders without a user id count as one user."""
         now = self._clock()
         return self._taken((self._bucket(user_id, now), self._room), now)
 
-    def refusal_of_admin(self, user_id: int | None) -> Refusal | None:
+    def refusal_of_admin(self, user_id: int | None) -> RateLimited | None:
         """As `refusal`, whatever the room is up to: strangers must not keep an admin from ruling over it."""
         now = self._clock()
         return self._taken((self._bucket(user_id, now),), now)
 
-    def _taken(self, buckets: Iterable[Bucket], now: float) -> Refusal | None:
+    def _taken(self, buckets: Iterable[Bucket], now: float) -> RateLimited | None:
         return next((refusal for bucket in buckets if (refusal := bucket.refusal(now))), None)
 
     def _bucket(self, user_id: int | None, now: float) -> Bucket:
@@ -90,7 +90,7 @@ class Cooldowns:
         self._clock = clock
         self._buckets: OrderedDict[tuple[str, float, int | None], Bucket] = OrderedDict()
 
-    def refusal(self, name: str, seconds: float, user_id: int | None) -> Refusal | None:
+    def refusal(self, name: str, seconds: float, user_id: int | None) -> RateLimited | None:
         """Count a run of a command with this cooldown; None lets it pass. Senders without a user id are one user."""
         if seconds <= 0:
             return None

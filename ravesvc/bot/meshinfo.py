@@ -7,12 +7,12 @@ from typing import TypeAlias
 
 from ravesvc.bot.command import Registry
 from ravesvc.bot.context import Context
-from ravesvc.bot.language import gettext as _
-from ravesvc.bot.language import joined, lines, ngettext
 from ravesvc.bot.text import plain
 from ravesvc.bot.video_words import plays
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.translation import joined, lines, ngettext
+from ravesvc.common.video import Video
 from ravesvc.room.playback import PlayMode
-from ravesvc.video import Video
 
 _SHORT_ID = 8
 _TITLE_LENGTH = 80

@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ravesvc import fields
 from ravesvc.bot.arguments import actor, target_user
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import MODERATION, Permission, Registry
 from ravesvc.bot.context import Context
-from ravesvc.bot.language import gettext as _
-from ravesvc.bot.language import lines
 from ravesvc.bot.text import duration, plain
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.translation import lines
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
 
 log = logging.getLogger(__name__)
 
@@ -102,21 +102,21 @@ class _Moderation:
     async def _logged(self, context: Context, text: str) -> str:
         """A line of the history; empty if the entry can't be read."""
         try:
-            entry = fields.parse_object(text, "an entry of the history")
+            entry = json_fields.parse_object(text, "an entry of the history")
             return await self._line(context, entry)
         except RaveError as error:
             log.warning("An entry of the history can't be read: %s", error)
             return ""
 
     async def _line(self, context: Context, entry: Object) -> str:
-        said = _LOGGED.get(fields.get_str(entry, "action"))
+        said = _LOGGED.get(json_fields.get_str(entry, "action"))
         if said is None:
             return ""
-        age = duration(self._wall() - fields.get_number(entry, "time"))
-        user = await context.people.name_and_id(fields.get_int(entry, "user"))
-        by = await context.people.name_and_id(fields.get_int(entry, "actor"))
+        age = duration(self._wall() - json_fields.get_number(entry, "time"))
+        user = await context.people.name_and_id(json_fields.get_int(entry, "user"))
+        by = await context.people.name_and_id(json_fields.get_int(entry, "actor"))
         line = said(time=age, user=user, actor=by)
-        reason = plain(fields.opt_str(entry, "reason") or "", _MAX_REASON)
+        reason = plain(json_fields.opt_str(entry, "reason") or "", _MAX_REASON)
         return _("{what}: {reason}", what=line, reason=reason) if reason else line
 
 

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ravesvc.bot.language import Catalogue, translate
-from ravesvc.bot.limits import Bucket, Limits
+from ravesvc.bot.limits import Bucket, CommandLimits
 from ravesvc.bot.text import split
+from ravesvc.common.picture import Media
+from ravesvc.common.translation import Catalogue, translate
 from ravesvc.errors import Code, RaveError
-from ravesvc.picture import Media
 from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import Mention
 from ravesvc.room.server_clock import ServerClock
@@ -95,7 +95,7 @@ class Outbox:
         self,
         *,
         typing_delay: float,
-        limits: Limits,
+        limits: CommandLimits,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         saying: Callable[[str], None] = lambda text: None,

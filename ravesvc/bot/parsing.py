@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ravesvc.spelling import fold
+from ravesvc.common.spelling import fold
 
 # Characters that a prefix may have more than usual, invisible ones, and those of a word that may be a command.
 _MAX_EXTRA = 16

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from ravesvc.bot import video_words as words
 from ravesvc.bot.command import VIDEO
-from ravesvc.bot.queue import Entry, Queue, QueueLimits, Showing
+from ravesvc.bot.queue import Queue, QueueEntry, QueueLimits, Showing
 from ravesvc.bot.queue_scheduler import Notice, NoticeKind, Play, QueueScheduler
 from ravesvc.bot.room_view import view_of
 from ravesvc.bot.skipper import Skipper
 from ravesvc.bot.vote_skip import Skip, needed
+from ravesvc.common.video import Video
 from ravesvc.errors import RaveError
 from ravesvc.room.changes import Change
-from ravesvc.video import Video
 
 if TYPE_CHECKING:
     from ravesvc.bot.backend import Backend
@@ -99,7 +99,7 @@ class Player:
         self._look(scheduler)
         return scheduler
 
-    async def add(self, entry: Entry) -> int:
+    async def add(self, entry: QueueEntry) -> int:
         """Put an entry into the queue; returns its place there, or 0 if it is about to play."""
         scheduler = await self.scheduler()
         limits = QueueLimits(self._bot.settings.max_per_user, _MAX_TOTAL)
@@ -135,7 +135,7 @@ class Player:
         self.look_again()
         return cleared
 
-    async def choose(self, entry: Entry) -> Entry | None:
+    async def choose(self, entry: QueueEntry) -> QueueEntry | None:
         """Vote for a video past the queue; returns the choice before, if the vote takes its place."""
         scheduler = await self.scheduler()
         url = await self._rave.register(entry.video)

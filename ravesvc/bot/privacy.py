@@ -7,22 +7,22 @@ from typing import Protocol
 from ravesvc.bot.arguments import actor, written
 from ravesvc.bot.command import Registry
 from ravesvc.bot.context import Context
-from ravesvc.bot.language import gettext as _
-from ravesvc.bot.language import lines, ngettext
-from ravesvc.spelling import fold
+from ravesvc.common.spelling import fold
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.translation import lines, ngettext
 
 _YES = "yes"
 _MAX_WORD = 32
 
 
-class Memory(Protocol):
+class ForgetsUsers(Protocol):
     """Where it is kept; see `Backend`."""
 
     async def forget_user(self, actor: int) -> int:
         """Remove what is kept of a user; returns how many entries there were."""
 
 
-def register(registry: Registry, memory: Memory) -> None:
+def register(registry: Registry, memory: ForgetsUsers) -> None:
     """Register it."""
 
     async def forgetme(context: Context) -> None:

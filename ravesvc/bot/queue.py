@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-from ravesvc import fields
-from ravesvc.bot.language import gettext as _
-from ravesvc.bot.language import ngettext
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
+from ravesvc.common.text import printable
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.translation import ngettext
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.video import Video
-from ravesvc.words import printable
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Showing(NamedTuple):
         return same_url(self.url, other.url)
 
 
-class Entry(NamedTuple):
+class QueueEntry(NamedTuple):
     """One video that a user asked for.
 
     Attributes:
@@ -88,17 +88,17 @@ class Entry(NamedTuple):
         return {"video": self.video.to_object(), "user": self.user, "asked_at": self.asked_at, "round": self.round}
 
     @classmethod
-    def from_object(cls, source: Object) -> Entry:
+    def from_object(cls, source: Object) -> QueueEntry:
         """Read what `to_object` wrote; raises `RaveError` (BadData)."""
         return cls(
-            video=Video.from_object(fields.get_object(source, "video")),
-            user=fields.get_int(source, "user"),
-            asked_at=max(0, fields.opt_int(source, "asked_at") or 0),
-            round=min(max(0, fields.opt_int(source, "round") or 0), _MAX_ROUND),
+            video=Video.from_object(json_fields.get_object(source, "video")),
+            user=json_fields.get_int(source, "user"),
+            asked_at=max(0, json_fields.opt_int(source, "asked_at") or 0),
+            round=min(max(0, json_fields.opt_int(source, "round") or 0), _MAX_ROUND),
         )
 
 
-class Request(NamedTuple):
+class QueueRequest(NamedTuple):
     """An entry whose turn it is, with what is needed to recognise it when it plays.
 
     Attributes:
@@ -106,7 +106,7 @@ class Request(NamedTuple):
         before: the showing that went on, or had ended last, when its turn came; it may be of the same video.
     """
 
-    entry: Entry
+    entry: QueueEntry
     url: str = ""
     before: str = ""
 
@@ -119,10 +119,10 @@ class Request(NamedTuple):
         return {"entry": self.entry.to_object(), "url": self.url, "before": self.before}
 
     @classmethod
-    def from_object(cls, source: Object) -> Request:
+    def from_object(cls, source: Object) -> QueueRequest:
         """Read what `to_object` wrote; raises `RaveError` (BadData)."""
         return cls(
-            entry=Entry.from_object(fields.get_object(source, "entry")),
+            entry=QueueEntry.from_object(json_fields.get_object(source, "entry")),
             url=printable(source.get("url"), _MAX_URL),
             before=printable(source.get("before"), _MAX_ID),
         )
@@ -152,16 +152,16 @@ class Removed(NamedTuple):
     def from_object(cls, source: Object) -> Removed:
         """Read what `to_object` wrote; raises `RaveError` (BadData)."""
         return cls(
-            video=Video.from_object(fields.get_object(source, "video")),
+            video=Video.from_object(json_fields.get_object(source, "video")),
             url=printable(source.get("url"), _MAX_URL),
             before=printable(source.get("before"), _MAX_ID),
         )
 
 
-class Playing(NamedTuple):
+class QueuePlaying(NamedTuple):
     """What the room shows that was asked for by way of the bot, or has shown last."""
 
-    entry: Entry
+    entry: QueueEntry
     showing: Showing
 
     def to_object(self) -> dict[str, object]:
@@ -169,10 +169,10 @@ class Playing(NamedTuple):
         return {"entry": self.entry.to_object(), **self.showing._asdict()}
 
     @classmethod
-    def from_object(cls, source: Object) -> Playing:
+    def from_object(cls, source: Object) -> QueuePlaying:
         """Read what `to_object` wrote; raises `RaveError` (BadData)."""
         return cls(
-            entry=Entry.from_object(fields.get_object(source, "entry")),
+            entry=QueueEntry.from_object(json_fields.get_object(source, "entry")),
             showing=Showing(
                 printable(source.get("url"), _MAX_URL),
                 printable(source.get("video_url"), _MAX_URL),
@@ -195,16 +195,16 @@ class Queue(NamedTuple):
         served: the users who have had their turn in it.
     """
 
-    entries: tuple[Entry, ...] = ()
-    requested: Request | None = None
-    chosen: tuple[Request, ...] = ()
+    entries: tuple[QueueEntry, ...] = ()
+    requested: QueueRequest | None = None
+    chosen: tuple[QueueRequest, ...] = ()
     removed: Removed | None = None
-    playing: Playing | None = None
+    playing: QueuePlaying | None = None
     round: int = 0
     served: frozenset[int] = frozenset()
 
     @property
-    def waiting(self) -> tuple[Entry, ...]:
+    def waiting(self) -> tuple[QueueEntry, ...]:
         """All that has yet to be seen playing, the next one first."""
         return (self.requested.entry, *self.entries) if self.requested else self.entries
 
@@ -216,7 +216,7 @@ class Queue(NamedTuple):
         """The place of a video among those that wait, from 1 on."""
         return next((at for at, entry in enumerate(self.waiting, 1) if entry.video.key == video.key), None)
 
-    def add(self, entry: Entry, limits: QueueLimits) -> Queue:
+    def add(self, entry: QueueEntry, limits: QueueLimits) -> Queue:
         """Add an entry where it is its user's turn; its `round` does not matter.
 
         Raises `RaveError`: InvalidArgument for a video that waits already, and beyond the limits.
@@ -274,7 +274,7 @@ class Queue(NamedTuple):
         )
 
     def request_next(self, before: str = "") -> Queue:
-        """Make it the turn of the first entry, if it is not the turn of one already; `before` as in `Request`."""
+        """Make it the turn of the first entry, unless one has its turn; `before` as in `QueueRequest`."""
         if self.requested or not self.entries:
             return self
         first = self.entries[0]
@@ -283,7 +283,7 @@ class Queue(NamedTuple):
             served = frozenset[int]()
         return self._replace(
             entries=self.entries[1:],
-            requested=Request(entry=first, before=before[:_MAX_ID]),
+            requested=QueueRequest(entry=first, before=before[:_MAX_ID]),
             round=first.round,
             served=served | {first.user},
         )
@@ -294,19 +294,19 @@ class Queue(NamedTuple):
             return self
         return self._replace(requested=self.requested._replace(url=url[:_MAX_URL], before=before[:_MAX_ID]))
 
-    def choose(self, entry: Entry, url: str, before: str) -> Queue:
+    def choose(self, entry: QueueEntry, url: str, before: str) -> Queue:
         """Keep a video that a command is about to vote for."""
-        request = Request(entry=entry, url=url[:_MAX_URL], before=before[:_MAX_ID])
+        request = QueueRequest(entry=entry, url=url[:_MAX_URL], before=before[:_MAX_ID])
         return self._replace(chosen=(*self.chosen, request)[-_MAX_CHOSEN:])
 
-    def voted(self, *chosen: Request) -> Queue:
+    def voted(self, *chosen: QueueRequest) -> Queue:
         """Rave has taken a vote of the bot, for `chosen` or else for the queue: it has no other one any longer."""
         return self._replace(chosen=chosen, removed=None)
 
     def started(self, showing: Showing) -> Queue:
         """The room shows a video: what waits no longer, because it is this one, and whose it is."""
         if self.requested and self.requested.is_shown_by(showing):
-            return self._replace(requested=None, playing=Playing(entry=self.requested.entry, showing=showing))
+            return self._replace(requested=None, playing=QueuePlaying(entry=self.requested.entry, showing=showing))
         if self.shows_own(showing):
             return self
         chosen = next((request for request in reversed(self.chosen) if request.is_shown_by(showing)), None)
@@ -317,7 +317,7 @@ class Queue(NamedTuple):
         return self._replace(
             entries=tuple(other for other in self.entries if other.video.key != entry.video.key),
             chosen=tuple(request for request in self.chosen if request is not chosen),
-            playing=Playing(entry=entry, showing=showing),
+            playing=QueuePlaying(entry=entry, showing=showing),
         )
 
     def to_json(self) -> str:
@@ -340,21 +340,21 @@ class Queue(NamedTuple):
 
         Raises `RaveError`: BadData, when it is no such document at all.
         """
-        source = fields.parse_object(text[: 4 * MAX_DOCUMENT_BYTES], "the queue")
-        requested = next(_readable((source.get("requested"),), Request.from_object), None)
-        entries: dict[tuple[str, str], Entry] = {}
-        for entry in _readable(_list(source, "entries"), Entry.from_object):
+        source = json_fields.parse_object(text[: 4 * MAX_DOCUMENT_BYTES], "the queue")
+        requested = next(_readable((source.get("requested"),), QueueRequest.from_object), None)
+        entries: dict[tuple[str, str], QueueEntry] = {}
+        for entry in _readable(_list(source, "entries"), QueueEntry.from_object):
             if requested is None or entry.video.key != requested.entry.video.key:
                 entries.setdefault(entry.video.key, entry)
         room_for = limits.total - (requested is not None)
-        users = (fields.as_int(user) for user in _list(source, "served")[:_MAX_SERVED])
+        users = (json_fields.as_int(user) for user in _list(source, "served")[:_MAX_SERVED])
         return cls(
             entries=tuple(sorted(list(entries.values())[:room_for], key=lambda entry: entry.round)),
             requested=requested,
-            chosen=tuple(_readable(_list(source, "chosen"), Request.from_object))[-_MAX_CHOSEN:],
+            chosen=tuple(_readable(_list(source, "chosen"), QueueRequest.from_object))[-_MAX_CHOSEN:],
             removed=next(_readable((source.get("removed"),), Removed.from_object), None),
-            playing=next(_readable((source.get("playing"),), Playing.from_object), None),
-            round=min(max(0, fields.as_int(source.get("round")) or 0), _MAX_ROUND),
+            playing=next(_readable((source.get("playing"),), QueuePlaying.from_object), None),
+            round=min(max(0, json_fields.as_int(source.get("round")) or 0), _MAX_ROUND),
             served=frozenset(user for user in users if user is not None),
         )
 

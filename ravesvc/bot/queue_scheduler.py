@@ -21,12 +21,12 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from ravesvc.api import failures
-from ravesvc.bot.language import gettext as _
-from ravesvc.bot.queue import Entry, Queue, QueueLimits, Removed, Request, Showing, same_url, shows
+from ravesvc.bot.queue import Queue, QueueEntry, QueueLimits, QueueRequest, Removed, Showing, same_url, shows
 from ravesvc.bot.room_view import RoomView
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.playback import PlayMode
-from ravesvc.video import Video
 
 # Seconds. Between two videos of Rave's own choice there may be a moment without any.
 _FREE_S = 1.0
@@ -74,14 +74,14 @@ class Notice(NamedTuple):
     """Something that the room should know, once. `why` is a failure in words, or empty."""
 
     kind: NoticeKind
-    entry: Entry
+    entry: QueueEntry
     why: str = ""
 
 
 class Play(NamedTuple):
     """Register the video of the request, if it has no URL yet, and vote for it."""
 
-    request: Request
+    request: QueueRequest
 
 
 class Wait(NamedTuple):
@@ -399,16 +399,16 @@ class QueueScheduler:
         return self._view.showing if self._view and not self._is_past_end(now) else None
 
     @property
-    def voted_for(self) -> Entry | None:
+    def voted_for(self) -> QueueEntry | None:
         """The next entry, if Rave has taken the bot's vote for it, under the circumstances of now."""
         return self.queue.requested.entry if self.queue.requested and self._votes else None
 
-    def own_playing(self) -> Entry | None:
+    def own_playing(self) -> QueueEntry | None:
         """What is shown, if it was asked for by way of the bot."""
         showing = self._view.showing if self._view else None
         return self.queue.playing.entry if showing and self.queue.playing and self.queue.shows_own(showing) else None
 
-    def add(self, entry: Entry, limits: QueueLimits, now: float) -> None:
+    def add(self, entry: QueueEntry, limits: QueueLimits, now: float) -> None:
         """Put an entry into the queue.
 
         Raises what `Queue.add` does, and the same for what plays now.
@@ -456,11 +456,11 @@ class QueueScheduler:
     def _remember_removed(self, video: Video, url: str) -> None:
         self.queue = self.queue._replace(removed=Removed(video, url, self._last_instance()))
 
-    def choose(self, entry: Entry, url: str) -> None:
+    def choose(self, entry: QueueEntry, url: str) -> None:
         """A command is about to vote for a video past the queue."""
         self.queue = self.queue.choose(entry, url, self._last_instance())
 
-    def chosen(self, entry: Entry) -> Entry | None:
+    def chosen(self, entry: QueueEntry) -> QueueEntry | None:
         """Rave has taken that vote; returns the choice before, if the vote takes its place."""
         known = next((request for request in self.queue.chosen if request.entry == entry), None)
         others = [request.entry for request in self.queue.chosen if request.entry.video.key != entry.video.key]
@@ -469,7 +469,7 @@ class QueueScheduler:
         self._votes = 0
         return others[-1] if others else None
 
-    def choice_failed(self, entry: Entry, error: RaveError) -> None:
+    def choice_failed(self, entry: QueueEntry, error: RaveError) -> None:
         """Rave has not taken that vote, or one can't tell."""
         if error.code not in _UNCERTAIN or error.attributes.get("unsent"):
             left = tuple(request for request in self.queue.chosen if request.entry != entry)

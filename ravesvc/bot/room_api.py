@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from ravesvc.api.models import Opinion, Profile
-from ravesvc.picture import Media, Picture
-from ravesvc.video import Video
+from ravesvc.common.picture import Media, Picture
+from ravesvc.common.video import Video
 
 
 class RoomApi(Protocol):

@@ -9,14 +9,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from ravesvc import fields
-from ravesvc.bot import language
 from ravesvc.bot.command import GAMES, MODERATION, VIDEO
-from ravesvc.bot.language import gettext as _
 from ravesvc.bot.text import plain
+from ravesvc.common import json_fields, translation
+from ravesvc.common.json_fields import Object
+from ravesvc.common.spelling import fold
+from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.spelling import fold
 
 Value: TypeAlias = str | int | bool
 
@@ -46,12 +45,12 @@ class RoomSettings(NamedTuple):
     games: bool = True
     moderation: bool = True
 
-    def get(self, option: Option) -> Value:
+    def get(self, option: RoomOption) -> Value:
         """The value of an option."""
         value: Value = getattr(self, option.name)
         return value
 
-    def with_value(self, option: Option, text: str) -> RoomSettings:
+    def with_value(self, option: RoomOption, text: str) -> RoomSettings:
         """The settings with another value, as an admin writes it.
 
         Raises `RaveError` (InvalidArgument) if it is none of the option's.
@@ -77,10 +76,10 @@ class RoomSettings(NamedTuple):
     @classmethod
     def from_json(cls, text: str) -> RoomSettings:
         """Read what `to_json` wrote, or another program; raises `RaveError` (BadData) for what is no object."""
-        return _read(fields.parse_object(text, "the settings of the room"))
+        return _read(json_fields.parse_object(text, "the settings of the room"))
 
 
-class Option(NamedTuple):
+class RoomOption(NamedTuple):
     """One setting.
 
     Attributes:
@@ -111,7 +110,7 @@ def _prefix(text: str) -> str | None:
 
 def _language(text: str) -> str | None:
     code = fold(text[:_MAX_WORD])
-    return code if code in language.languages() else None
+    return code if code in translation.languages() else None
 
 
 def _switch(text: str) -> bool | None:
@@ -120,7 +119,7 @@ def _switch(text: str) -> bool | None:
 
 def _number(least: int, most: int) -> tuple[str, Callable[[str], int | None]]:
     def parse(text: str) -> int | None:
-        value = fields.as_int(fold(text[:_MAX_WORD]))
+        value = json_fields.as_int(fold(text[:_MAX_WORD]))
         return value if value is not None and least <= value <= most else None
 
     return _("a number from {least} to {most}", least=least, most=most), parse
@@ -139,21 +138,21 @@ def _read(source: Object) -> RoomSettings:
 _DEFAULTS = RoomSettings()
 _SWITCH = "on, off"
 OPTIONS = (
-    Option(
+    RoomOption(
         "prefix",
         _("What commands start with"),
         _("up to {n} characters such as ?, no letter or digit at the end", n=_MAX_PREFIX),
         _prefix,
     ),
-    Option("lang", _("The language of answers"), ", ".join(language.languages()), _language),
-    Option("max_per_user", _("Videos of one user that may wait"), *_number(1, 20)),
-    Option(
+    RoomOption("lang", _("The language of answers"), ", ".join(translation.languages()), _language),
+    RoomOption("max_per_user", _("Videos of one user that may wait"), *_number(1, 20)),
+    RoomOption(
         "skip_percent",
         _("More than this percentage of the users present must vote to skip a video"),
         *_number(0, 99),
     ),
-    Option(VIDEO, _("Videos and their queue"), _SWITCH, _switch),
-    Option(GAMES, _("Games"), _SWITCH, _switch),
-    Option(MODERATION, _("Kick, mute and leader"), _SWITCH, _switch),
+    RoomOption(VIDEO, _("Videos and their queue"), _SWITCH, _switch),
+    RoomOption(GAMES, _("Games"), _SWITCH, _switch),
+    RoomOption(MODERATION, _("Kick, mute and leader"), _SWITCH, _switch),
 )
-PARTS: Mapping[str, Option] = {option.name: option for option in OPTIONS if option.parse is _switch}
+PARTS: Mapping[str, RoomOption] = {option.name: option for option in OPTIONS if option.parse is _switch}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from ravesvc.bot.arguments import NAME_LENGTH, usage_error
 from ravesvc.bot.command import SERVICE, SETTINGS, Permission, Registry
 from ravesvc.bot.context import Context
-from ravesvc.bot.language import gettext as _
-from ravesvc.bot.language import lines
-from ravesvc.bot.room_settings import DEFAULT, OPTIONS, Option, RoomSettings, shown
+from ravesvc.bot.room_settings import DEFAULT, OPTIONS, RoomOption, RoomSettings, shown
 from ravesvc.bot.settings_keeper import SettingsKeeper
 from ravesvc.bot.text import plain
+from ravesvc.common.spelling import fold
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.translation import lines
 from ravesvc.errors import Code, RaveError
-from ravesvc.spelling import fold
 
 _OPTIONS = {option.name: option for option in OPTIONS}
 
@@ -49,7 +49,7 @@ async def _settings(context: Context, keeper: SettingsKeeper) -> None:
     await context.reply(lines(_("Changed:"), _line(option, keeper.settings)))
 
 
-def _option(word: str) -> Option:
+def _option(word: str) -> RoomOption:
     name = fold(word[:NAME_LENGTH])
     if name in _OPTIONS:
         return _OPTIONS[name]
@@ -57,6 +57,6 @@ def _option(word: str) -> Option:
     raise RaveError(Code.INVALID_ARGUMENT, _("there is no setting {name}", name=plain(word, NAME_LENGTH)), hint=hint)
 
 
-def _line(option: Option, settings: RoomSettings) -> str:
+def _line(option: RoomOption, settings: RoomSettings) -> str:
     value = shown(settings.get(option)) or DEFAULT
     return _("• **{name}** = {value}: {sentence}", name=option.name, value=value, sentence=option.sentence)

@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from ravesvc.bot.backend import Backend
-from ravesvc.bot.room_settings import Option, RoomSettings
+from ravesvc.bot.room_settings import RoomOption, RoomSettings
 from ravesvc.errors import RaveError
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class SettingsKeeper:
             await self._sleep(retry * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
             retry = min(2 * retry, _MAX_RETRY_S)
 
-    async def change(self, option: Option, text: str) -> None:
+    async def change(self, option: RoomOption, text: str) -> None:
         """Set an option, as an admin writes it; it is safe with the service before it holds.
 
         Raises `RaveError`: InvalidArgument for a value that makes no sense, and what the service says.

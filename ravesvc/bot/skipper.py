@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from ravesvc.bot import video_words as words
-from ravesvc.bot.queue import Entry, Showing
+from ravesvc.bot.queue import QueueEntry, Showing
 from ravesvc.bot.queue_scheduler import VOTE_STARTS, Circumstances, QueueScheduler
 from ravesvc.bot.vote_skip import Skip, SkipVotes
 from ravesvc.errors import RaveError
@@ -125,7 +125,7 @@ class Skipper:
             return words.refusal(error, scheduler.mode)
         return None
 
-    async def _vote(self, scheduler: QueueScheduler, showing: Showing, refusal: RaveError) -> Entry | None:
+    async def _vote(self, scheduler: QueueScheduler, showing: Showing, refusal: RaveError) -> QueueEntry | None:
         """Vote to skip a video, and for the next one; returns that if Rave takes the vote.
 
         Raises `refusal` if Rave takes neither.

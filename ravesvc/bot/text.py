@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ravesvc.bot.language import gettext as _
-from ravesvc.bot.language import joined
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.translation import joined
 
 # The marks of Rave's light markdown: they would format whatever follows a stranger's name.
 _MARKUP = str.maketrans("", "", "*`")

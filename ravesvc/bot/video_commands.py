@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from ravesvc import fields
 from ravesvc.bot import meshinfo
 from ravesvc.bot import video_words as words
 from ravesvc.bot.arguments import NAME_LENGTH, actor, usage_error, written
@@ -16,15 +15,16 @@ from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import VIDEO, Handler, Permission, Registry
 from ravesvc.bot.context import Context
 from ravesvc.bot.hits import Hit, Hits
-from ravesvc.bot.language import gettext as _
-from ravesvc.bot.language import lines, ngettext
 from ravesvc.bot.player import Player
-from ravesvc.bot.queue import Entry, Showing
+from ravesvc.bot.queue import QueueEntry, Showing
 from ravesvc.bot.text import plain
+from ravesvc.common import json_fields
+from ravesvc.common.picture import Media
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.translation import lines, ngettext
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.links import MAX_LINK, is_link
-from ravesvc.picture import Media
-from ravesvc.video import Video
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class _VideoCommands:
     async def remove(self, context: Context) -> None:
         """Take an entry out: users their own, admins any."""
         asker = actor(context)
-        place = fields.as_int(context.args[0][:NAME_LENGTH]) if len(context.args) == 1 else None
+        place = json_fields.as_int(context.args[0][:NAME_LENGTH]) if len(context.args) == 1 else None
         if place is None:
             raise usage_error(context)
         waiting = (await self._player.scheduler()).queue.waiting
@@ -229,7 +229,7 @@ class _VideoCommands:
             self._looked_up = await self._looked_up_in_time(context, link) if is_link(link) else None
         return self._looked_up
 
-    async def _own_playing(self) -> Entry | None:
+    async def _own_playing(self) -> QueueEntry | None:
         try:
             return (await self._player.scheduler()).own_playing()
         except RaveError as error:
@@ -244,8 +244,8 @@ class _VideoCommands:
             log.info("The title of what plays is not known: %s", str(error) or "no answer in time")
             return None
 
-    def _entry(self, asker: int, video: Video) -> Entry:
-        return Entry(video=video, user=asker, asked_at=int(self._wall()))
+    def _entry(self, asker: int, video: Video) -> QueueEntry:
+        return QueueEntry(video=video, user=asker, asked_at=int(self._wall()))
 
     async def _found(self, asker: int, sought: str) -> Video:
         """The video that a link leads to, or the first one that fits the words."""
@@ -259,7 +259,7 @@ class _VideoCommands:
     async def _chosen(self, context: Context) -> Video:
         reply_to = context.message.reply_to
         if context.args:
-            number = fields.as_int(context.args[0][:NAME_LENGTH]) if len(context.args) == 1 else None
+            number = json_fields.as_int(context.args[0][:NAME_LENGTH]) if len(context.args) == 1 else None
             if number is None:
                 raise usage_error(context)
             video = (await self._known_hits()).by_number(number)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ravesvc.bot.language import gettext as _
-from ravesvc.bot.language import lines
-from ravesvc.bot.queue import Entry, Queue
+from ravesvc.bot.queue import Queue, QueueEntry
 from ravesvc.bot.queue_scheduler import FORBIDDING, Notice, NoticeKind
 from ravesvc.bot.text import plain
 from ravesvc.bot.vote_skip import Skip
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.translation import lines
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.playback import PAUSED, Playback, PlayMode
-from ravesvc.video import Video
 
 _TITLE_LENGTH = 60
 # A line with a longer one could be split in the middle.
@@ -100,7 +100,7 @@ def up_next(video: Video) -> str:
     return _("Next: {title}", title=title(video))
 
 
-def voted(video: Video, former: Entry | None) -> str:
+def voted(video: Video, former: QueueEntry | None) -> str:
     """Which video the bot has voted for past the queue, and which one has lost the vote by that."""
     said = _("Voted for: {title}", title=title(video))
     if former is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ravesvc.bot.queue import Entry
+from ravesvc.bot.queue import QueueEntry
 from ravesvc.errors import RaveError
 
 # Whatever the threshold: one user alone does not skip what another has asked for.
@@ -45,7 +45,7 @@ class Skip(NamedTuple):
         over: whether the video was over before the bot did anything: it was skipped already, or at its end.
     """
 
-    entry: Entry | None
+    entry: QueueEntry | None
     refusal: RaveError | None = None
-    next: Entry | None = None
+    next: QueueEntry | None = None
     over: bool = False

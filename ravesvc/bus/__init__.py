@@ -3,7 +3,7 @@
 from ravesvc.bus.connection import Bus
 from ravesvc.bus.interface import Authorizer, Call, Interface, decides_unnamed, method, policy_decides
 from ravesvc.bus.introspection import introspection
-from ravesvc.bus.matching import Signal, name_changes
+from ravesvc.bus.matching import SignalMessage, name_changes
 from ravesvc.bus.message import ALLOW_INTERACTIVE_AUTHORIZATION, Variant
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "Bus",
     "Call",
     "Interface",
-    "Signal",
+    "SignalMessage",
     "Variant",
     "decides_unnamed",
     "introspection",

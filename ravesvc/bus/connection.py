@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ravesvc.bus import faults
-from ravesvc.bus.faults import Refusal
-from ravesvc.bus.header import Header, Kind, read_header
+from ravesvc.bus import errors
+from ravesvc.bus.errors import DBusErrorReply
+from ravesvc.bus.header import Header, MessageKind, read_header
 from ravesvc.bus.interface import Call, Interface, Method
 from ravesvc.bus.matching import DAEMON, DAEMON_PATH, Accept, Handler, Matches, accept_all
 from ravesvc.bus.message import (
@@ -23,10 +23,10 @@ from ravesvc.bus.message import (
     decode,
     encode,
 )
-from ravesvc.bus.objects import Objects, Standard, Target
-from ravesvc.bus.transport import MAX_SENT_BYTES, Transport, close_fds, open_socket, system_address
+from ravesvc.bus.objects import ObjectTree, Standard, Target
+from ravesvc.bus.transport import MAX_SENT_BYTES, FrameTransport, close_fds, open_socket, system_address
+from ravesvc.common.token_bucket import Rate, TokenBucket
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
-from ravesvc.tokenbucket import Rate, TokenBucket
 
 if TYPE_CHECKING:
     # For the service: a bot, which has one caller, does without.
@@ -62,7 +62,7 @@ class _Pending(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Incoming:
+class _IncomingCall:
     """A call on its way through: the frame, its descriptors until `close`, and what its time is charged to."""
 
     header: Header
@@ -71,10 +71,10 @@ class _Incoming:
     turn: Turn | None
 
     def decode(self) -> Message:
-        """The call, which owns its descriptors; raises `Refusal` for one that can't be read or is too large."""
+        """The call, which owns its descriptors; raises `DBusErrorReply` if it can't be read or is too large."""
         message = decode(self.frame, self.fds)
         if message is None:
-            raise Refusal(faults.INVALID_ARGS, "the arguments can't be read, or have more than 64 kB")
+            raise DBusErrorReply(errors.INVALID_ARGS, "the arguments can't be read, or have more than 64 kB")
         return message
 
     def close(self) -> None:
@@ -89,12 +89,12 @@ class Bus:
         self.unique_name = ""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the connection has ended, in whatever way; never has an exception. Wait for it with shield."""
-        self._transport: Transport
+        self._transport: FrameTransport
         self._serial = 0
         self._pending: dict[int, _Pending] = {}
         self._slots = asyncio.Semaphore(_MAX_CALLS)
         self._matches = Matches(self._ask_daemon)
-        self._objects = Objects(self._emit)
+        self._objects = ObjectTree(self._emit)
         self._serving: set[asyncio.Task[None]] = set()
         self._served = Counter[str]()
         self._turns: Turns | None = None
@@ -110,7 +110,7 @@ class Bus:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 sock = await open_socket(address)
                 bus = cls()
-                bus._transport = Transport(sock, bus._on_frame, bus._on_large, bus._on_lost)
+                bus._transport = FrameTransport(sock, bus._on_frame, bus._on_large, bus._on_lost)
                 try:
                     (bus.unique_name,) = await bus._ask_daemon("Hello")
                 except BaseException:
@@ -164,7 +164,7 @@ class Bus:
             async with asyncio.timeout(timeout), self._slots:
                 reply = await self._exchange(
                     Message(
-                        kind=Kind.CALL,
+                        kind=MessageKind.CALL,
                         serial=self._next_serial(),
                         flags=flags,
                         destination=destination,
@@ -184,10 +184,10 @@ class Bus:
             raise RaveError(Code.BAD_DATA, f"{what} gave an answer of {e} bytes, which is too much") from e
         if reply is None:
             raise RaveError(Code.BUS, f"{what} failed: the connection to the bus is lost")
-        if reply.kind is Kind.ERROR:
+        if reply.kind is MessageKind.ERROR:
             reply.close_fds()
             text = str(reply.body[0]) if reply.body else ""
-            raise faults.failure(reply.error_name, text, what, said="" if reply.sender == DAEMON else text)
+            raise errors.failure(reply.error_name, text, what, said="" if reply.sender == DAEMON else text)
         return list(reply.body)
 
     async def request_name(self, name: str) -> None:
@@ -285,7 +285,7 @@ class Bus:
     def _send(self, message: Message) -> None:
         """Send a reply or a signal. A signal that is too large for any of ours is dropped."""
         try:
-            frame, fds = _encode_unasked(message) if message.kind is Kind.SIGNAL else encode(message)
+            frame, fds = _encode_unasked(message) if message.kind is MessageKind.SIGNAL else encode(message)
         except _TooLargeError as e:
             _log.warning("The signal %s of %s is not sent: %s bytes are too many", message.member, message.path, e)
         else:
@@ -294,7 +294,7 @@ class Bus:
     def _emit(self, path: str, interface: str, member: str, signature: str, *body: Any) -> None:
         self._send(
             Message(
-                kind=Kind.SIGNAL,
+                kind=MessageKind.SIGNAL,
                 serial=self._next_serial(),
                 path=path,
                 interface=interface,
@@ -330,9 +330,9 @@ class Bus:
         header = read_header(frame)
         if header is None:
             close_fds(fds)
-        elif header.kind is Kind.CALL:
+        elif header.kind is MessageKind.CALL:
             self._on_call(header, frame, fds)
-        elif header.kind is Kind.SIGNAL:
+        elif header.kind is MessageKind.SIGNAL:
             self._on_signal(header, frame, fds)
         else:
             self._on_reply(header, frame, fds)
@@ -345,12 +345,12 @@ class Bus:
         header = read_header(start)
         if header is None:
             return False
-        if header.kind in (Kind.RETURN, Kind.ERROR) and self._awaits(header, size) is not None:
+        if header.kind in (MessageKind.RETURN, MessageKind.ERROR) and self._awaits(header, size) is not None:
             return True
         if self._tell_large:
             self._tell_large(header.sender)
-        if header.kind is Kind.CALL and self._large_refusals.take(time.monotonic()) == 0:
-            self.refuse(header, faults.LIMITS_EXCEEDED, "the call has more than 64 kB")
+        if header.kind is MessageKind.CALL and self._large_refusals.take(time.monotonic()) == 0:
+            self.refuse(header, errors.LIMITS_EXCEEDED, "the call has more than 64 kB")
         return False
 
     def _on_signal(self, header: Header, frame: bytes, fds: list[int]) -> None:
@@ -389,21 +389,21 @@ class Bus:
             return
         try:
             target = self.route(call)
-        except Refusal as e:
+        except DBusErrorReply as e:
             close_fds(fds)
             self.refuse(call, e.error_name, str(e))
         else:
             self.begin(call, frame, fds, target)
 
     def route(self, call: Header) -> Target:
-        """What a call asks for; raises `Refusal`."""
+        """What a call asks for; raises `DBusErrorReply`."""
         return self._objects.route(call)
 
     def begin(
         self, call: Header, frame: bytes, fds: list[int], target: Target, turn: Turn | None = None
     ) -> asyncio.Task[None] | None:
         """Serve a call, whose descriptors it owns; returns what goes on with it. See `turns.Server`."""
-        incoming = _Incoming(call, frame, fds, turn)
+        incoming = _IncomingCall(call, frame, fds, turn)
         if isinstance(target, Standard):
             begun = time.perf_counter()
             self._serve_standard(incoming, target)
@@ -412,25 +412,25 @@ class Bus:
             return None
         if self._served[call.sender] >= _MAX_SERVED:
             incoming.close()
-            self.refuse(call, faults.LIMITS_EXCEEDED, f"{call.sender} has too many calls running")
+            self.refuse(call, errors.LIMITS_EXCEEDED, f"{call.sender} has too many calls running")
             return None
         return self._serve(incoming, *target)
 
-    def _serve_standard(self, incoming: _Incoming, target: Standard) -> None:
+    def _serve_standard(self, incoming: _IncomingCall, target: Standard) -> None:
         try:
             message = incoming.decode()
             try:
                 self._answer(message, target.returns, target.answer(self._objects, message))
             finally:
                 message.close_fds()
-        except Refusal as e:
+        except DBusErrorReply as e:
             self.refuse(incoming.header, e.error_name, str(e))
         except Exception:  # noqa: BLE001 - a caller must not see our insides
             self._fail(incoming.header)
         finally:
             incoming.close()
 
-    def _serve(self, incoming: _Incoming, interface: Interface, method: Method) -> asyncio.Task[None]:
+    def _serve(self, incoming: _IncomingCall, interface: Interface, method: Method) -> asyncio.Task[None]:
         work = self._run(incoming, interface, method)
         task = asyncio.get_running_loop().create_task(incoming.turn.run(work) if incoming.turn else work)
         sender = incoming.header.sender
@@ -451,7 +451,7 @@ class Bus:
         """Wait until the bus has taken what is to be sent."""
         await self._transport.flush()
 
-    async def _run(self, incoming: _Incoming, interface: Interface, method: Method) -> None:
+    async def _run(self, incoming: _IncomingCall, interface: Interface, method: Method) -> None:
         """Serve a call; what it brings along is decoded once its caller is allowed to call."""
         header = incoming.header
         call = Call(
@@ -467,12 +467,12 @@ class Bus:
                 await self._execute(call, message, interface, method, incoming.turn)
             finally:
                 message.close_fds()
-        except Refusal as e:
+        except DBusErrorReply as e:
             self.refuse(header, e.error_name, str(e))
         except RaveError as e:
-            self.refuse(header, faults.error_name(e), str(e))
+            self.refuse(header, errors.error_name(e), str(e))
         except asyncio.CancelledError:
-            self.refuse(header, faults.CANCELLED, "the call was cancelled")
+            self.refuse(header, errors.CANCELLED, "the call was cancelled")
             raise
         except Exception:  # noqa: BLE001 - a caller must not see our insides
             self._fail(header)
@@ -492,19 +492,19 @@ class Bus:
             close_fds([value for kind, value in zip(method.returns.values(), body, strict=False) if kind == "h"])
 
     def _answer(self, call: Header, returns: dict[str, str], body: list[Any]) -> None:
-        self._reply(call, Kind.RETURN, "", "".join(returns.values()), body)
+        self._reply(call, MessageKind.RETURN, "", "".join(returns.values()), body)
 
     def _fail(self, call: Header) -> None:
         """Log the exception of now; the caller gets no more of it than where to look."""
         incident = new_incident()
         _log.exception("%s", with_incident(f"{call.member} at {call.path} failed", incident))
-        self.refuse(call, faults.INTERNAL, with_incident("internal error, see the log", incident))
+        self.refuse(call, errors.INTERNAL, with_incident("internal error, see the log", incident))
 
     def refuse(self, call: Header, error_name: str, text: str) -> None:
         """Answer a call with an error, of which `text` is the sentence for people."""
-        self._reply(call, Kind.ERROR, error_name, "s", [text[:_MAX_ERROR_CHARACTERS]])
+        self._reply(call, MessageKind.ERROR, error_name, "s", [text[:_MAX_ERROR_CHARACTERS]])
 
-    def _reply(self, call: Header, kind: Kind, error_name: str, signature: str, body: list[Any]) -> None:
+    def _reply(self, call: Header, kind: MessageKind, error_name: str, signature: str, body: list[Any]) -> None:
         if call.flags & NO_REPLY_EXPECTED:
             return
         self._send(

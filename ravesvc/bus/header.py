@@ -36,7 +36,7 @@ _MAX_REMEMBERED_BYTES = 512
 _LITTLE, _BIG = struct.Struct("<I"), struct.Struct(">I")
 
 
-class Kind(IntEnum):
+class MessageKind(IntEnum):
     """The message types."""
 
     CALL = 1
@@ -49,7 +49,7 @@ class Kind(IntEnum):
 class Header:
     """A message without its body; what it does not have is 0 or empty."""
 
-    kind: Kind
+    kind: MessageKind
     serial: int = 0
     flags: int = 0
     reply_serial: int = 0
@@ -66,7 +66,7 @@ def read_header(frame: bytes) -> Header | None:
     """The header of a frame of at least 16 bytes, or None when it can't be read; decodes nothing of the body."""
     number = _LITTLE if frame[0] == ord("l") else _BIG
     try:
-        kind = Kind(frame[1])
+        kind = MessageKind(frame[1])
         serial, size = number.unpack_from(frame, 8)[0], number.unpack_from(frame, _FIELDS - 4)[0]
         # To a call without a number there is no reply.
         if frame[3] != _VERSION or not serial:

@@ -29,7 +29,7 @@ _KEYS = {"type", "sender", "interface", "member", "path", "path_namespace", "arg
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Signal:
+class SignalMessage:
     """A received signal; `sender` is a unique name, or that of the daemon. Descriptors in it are closed after it."""
 
     sender: str
@@ -39,12 +39,12 @@ class Signal:
     body: Sequence[Any]
 
 
-Handler = Callable[[Signal], None]
+Handler = Callable[[SignalMessage], None]
 # Whether a signal with this header, in a frame of so many bytes, is worth to be decoded.
 Accept = Callable[[Header, int], bool]
 
 
-class Entry(NamedTuple):
+class MatchEntry(NamedTuple):
     """A rule, and whom it is for."""
 
     fields: dict[str, str]
@@ -109,13 +109,13 @@ class Matches:
 
     def __init__(self, ask: Callable[[str, str], Awaitable[list[Any]]]) -> None:
         self._ask = ask
-        self._rules: list[Entry] = []
+        self._rules: list[MatchEntry] = []
         self._followed: Counter[str] = Counter()
         self._owners: dict[str, str] = {}
 
     async def add(self, rule: str, handler: Handler, accept: Accept = accept_all) -> Callable[[], Awaitable[None]]:
         """Have `handler` called for the signals that fit `rule` and are accepted; returns what ends that."""
-        entry = Entry(parse(rule), handler, accept)
+        entry = MatchEntry(parse(rule), handler, accept)
         sender = entry.fields.get("sender", ":")
         name = "" if sender.startswith(":") or sender == DAEMON else sender
 
@@ -134,7 +134,7 @@ class Matches:
             raise
         return remove
 
-    def wanted(self, header: Header, size: int) -> list[Entry] | None:
+    def wanted(self, header: Header, size: int) -> list[MatchEntry] | None:
         """The rules that a signal, in a frame of `size` bytes, fits as far as its header tells, and that accept it.
 
         None for one that is of no use. `accept` may count what it sees: it is asked here alone, once for a signal.
@@ -146,7 +146,7 @@ class Matches:
         ]
         return entries if entries or _tells_owner(header) else None
 
-    def dispatch(self, message: Message, entries: Sequence[Entry]) -> None:
+    def dispatch(self, message: Message, entries: Sequence[MatchEntry]) -> None:
         """Hand a signal to those that `wanted` it and whose rule it fits as a whole.
 
         Their exceptions are logged and go no further.
@@ -155,7 +155,7 @@ class Matches:
             name, _, owner = message.body
             if name in self._followed:
                 self._owners[name] = owner
-        signal = Signal(
+        signal = SignalMessage(
             sender=message.sender,
             path=message.path,
             interface=message.interface,
@@ -212,7 +212,7 @@ class Matches:
             del self._followed[name]
             self._owners.pop(name, None)
 
-    def _drop(self, entry: Entry) -> None:
+    def _drop(self, entry: MatchEntry) -> None:
         # By identity: the same rule and handler may be there twice.
         self._rules = [each for each in self._rules if each is not entry]
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ravesvc.bus.header import Header, Kind
-from ravesvc.bus.library import dbus_next as _lib
-from ravesvc.bus.library import unmarshaller as _unmarshaller
+from ravesvc.bus._dbus_next import dbus_next as _lib
+from ravesvc.bus._dbus_next import unmarshaller as _unmarshaller
+from ravesvc.bus.header import Header, MessageKind
 from ravesvc.bus.transport import MAX_UNASKED_BYTES, close_fds
 
 _log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def decode(frame: bytes, fds: list[int]) -> Message | None:
     """
     claims = _Claims(fds)
     try:
-        if frame[1] in (Kind.CALL, Kind.SIGNAL) and len(frame) > MAX_UNASKED_BYTES:
+        if frame[1] in (MessageKind.CALL, MessageKind.SIGNAL) and len(frame) > MAX_UNASKED_BYTES:
             _log.debug("ignored a message of %d bytes", len(frame))
             return None
         return _decode(frame, claims)
@@ -85,7 +85,7 @@ def _decode(frame: bytes, claims: _Claims) -> Message:
     if any(kind in raw.signature for kind in _CONVERTED):
         body = [_plain(kind, value, claims) for kind, value in zip(_types(raw.signature), body, strict=True)]
     return Message(
-        kind=Kind(raw.message_type.value),
+        kind=MessageKind(raw.message_type.value),
         serial=raw.serial,
         flags=int(raw.flags),
         reply_serial=raw.reply_serial or 0,

@@ -14,11 +14,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from ravesvc.bus import faults
+from ravesvc.bus import errors
 from ravesvc.bus.header import Header
 from ravesvc.bus.message import NO_REPLY_EXPECTED
 from ravesvc.bus.transport import close_fds
-from ravesvc.tokenbucket import Rate, TokenBucket
+from ravesvc.common.token_bucket import Rate, TokenBucket
 
 # Connections that wait, and those of them that are asked for: the bus lets us have 128 calls on their way.
 _MAX_WAITING, _MAX_ASKED = 256, 32
@@ -100,4 +100,4 @@ class Newcomers:
         """Refuse a call, and in silence if there are many: an error costs as much as an answer."""
         close_fds(fds)
         if not call.flags & NO_REPLY_EXPECTED and self._refusals.take(time.monotonic()) == 0:
-            self._refuse(call, faults.LIMITS_EXCEEDED, text)
+            self._refuse(call, errors.LIMITS_EXCEEDED, text)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ravesvc.bus import faults
-from ravesvc.bus.faults import Refusal
+from ravesvc.bus import errors
+from ravesvc.bus.errors import DBusErrorReply
 from ravesvc.bus.header import Header
 from ravesvc.bus.interface import PROPERTIES_INTERFACE, Emit, Interface, Method
 from ravesvc.bus.introspection import describe, node
@@ -21,17 +21,17 @@ _PEER = "org.freedesktop.DBus.Peer"
 
 @dataclass(frozen=True, slots=True)
 class Standard:
-    """A method of a standard interface; `answer` returns the body of the reply, or raises `Refusal`."""
+    """A method of a standard interface; `answer` returns the body of the reply, or raises `DBusErrorReply`."""
 
     takes: dict[str, str]
     returns: dict[str, str]
-    answer: Callable[[Objects, Message], list[Any]]
+    answer: Callable[[ObjectTree, Message], list[Any]]
 
 
 Target = tuple[Interface, Method] | Standard
 
 
-class Objects:
+class ObjectTree:
     """The objects of one bus connection: where they are, and what they answer."""
 
     def __init__(self, emit: Emit) -> None:
@@ -66,12 +66,12 @@ class Objects:
             self._announce("InterfacesRemoved", "oas", path, list(gone))
 
     def route(self, call: Header) -> Target:
-        """The method that a call asks for; raises `Refusal` if there is none or its arguments don't fit."""
+        """The method that a call asks for; raises `DBusErrorReply` if there is none or its arguments don't fit."""
         found = self._find(call)
         takes = (found if isinstance(found, Standard) else found[1]).takes
         if call.signature != "".join(takes.values()):
-            raise Refusal(
-                faults.INVALID_ARGS,
+            raise DBusErrorReply(
+                errors.INVALID_ARGS,
                 f"{call.member} takes ({''.join(takes.values())}), not ({call.signature})",
             )
         return found
@@ -80,7 +80,7 @@ class Objects:
         standard = self._standard(call.path)
         exported = self._objects.get(call.path, {})
         if call.interface and call.interface not in exported and call.interface not in standard:
-            raise Refusal(faults.UNKNOWN_INTERFACE, f"{call.path} has no interface {call.interface}")
+            raise DBusErrorReply(errors.UNKNOWN_INTERFACE, f"{call.path} has no interface {call.interface}")
         # A call may leave the interface out; then any that has such a member will do.
         for name, interface in exported.items():
             if call.interface in (name, "") and call.member in interface.methods:
@@ -88,16 +88,16 @@ class Objects:
         for name in standard:
             if call.interface in (name, "") and call.member in _STANDARD[name]:
                 return _STANDARD[name][call.member]
-        raise Refusal(faults.UNKNOWN_METHOD, f"{call.path} has no method {call.member}")
+        raise DBusErrorReply(errors.UNKNOWN_METHOD, f"{call.path} has no method {call.member}")
 
     def _standard(self, path: str) -> list[str]:
-        """The standard interfaces of a path; raises `Refusal` for one that is no node of the tree."""
+        """The standard interfaces of a path; raises `DBusErrorReply` for one that is no node of the tree."""
         if path in self._objects:
             names = [_INTROSPECTABLE, _PEER, PROPERTIES_INTERFACE]
         elif path in ("/", self.manager) or any(self._children(path)):
             names = [_INTROSPECTABLE, _PEER]
         else:
-            raise Refusal(faults.UNKNOWN_OBJECT, f"there is no object {path}")
+            raise DBusErrorReply(errors.UNKNOWN_OBJECT, f"there is no object {path}")
         return [*names, _OBJECT_MANAGER] if path == self.manager else names
 
     def _below(self, path: str) -> Iterator[str]:
@@ -135,7 +135,7 @@ class Objects:
         if name in self._standard(path):
             return []
         if name and name not in self._objects[path]:
-            raise Refusal(faults.UNKNOWN_INTERFACE, f"{path} has no interface {name}")
+            raise DBusErrorReply(errors.UNKNOWN_INTERFACE, f"{path} has no interface {name}")
         return [each for each in self._own(path) if name in (each.interface, "")]
 
     def _get(self, call: Message) -> list[Any]:
@@ -143,7 +143,7 @@ class Objects:
         for each in self._named(call.path, interface):
             if name in each.properties:
                 return [Variant(each.properties[name], each.get(name))]
-        raise Refusal(faults.UNKNOWN_PROPERTY, f"{interface or call.path} has no property {name}")
+        raise DBusErrorReply(errors.UNKNOWN_PROPERTY, f"{interface or call.path} has no property {name}")
 
     def _get_all(self, call: Message) -> list[Any]:
         values: dict[str, Variant] = {}
@@ -153,34 +153,34 @@ class Objects:
 
     def _set(self, call: Message) -> list[Any]:
         self._get(call)
-        raise Refusal(faults.PROPERTY_READ_ONLY, f"{call.body[1]} is read-only")
+        raise DBusErrorReply(errors.PROPERTY_READ_ONLY, f"{call.body[1]} is read-only")
 
 
-def _ping(_objects: Objects, _call: Message) -> list[Any]:
+def _ping(_objects: ObjectTree, _call: Message) -> list[Any]:
     return []
 
 
-def _machine_id(_objects: Objects, _call: Message) -> list[Any]:
+def _machine_id(_objects: ObjectTree, _call: Message) -> list[Any]:
     try:
         return [Path("/etc/machine-id").read_text().strip()]
     except OSError as e:
-        raise Refusal(faults.FAILED, "this machine has no id") from e
+        raise DBusErrorReply(errors.FAILED, "this machine has no id") from e
 
 
 _PROPERTY = {"interface_name": "s", "property_name": "s"}
 _STANDARD: dict[str, dict[str, Standard]] = {
-    _INTROSPECTABLE: {"Introspect": Standard({}, {"xml_data": "s"}, Objects._introspect)},
+    _INTROSPECTABLE: {"Introspect": Standard({}, {"xml_data": "s"}, ObjectTree._introspect)},
     _PEER: {
         "Ping": Standard({}, {}, _ping),
         "GetMachineId": Standard({}, {"machine_uuid": "s"}, _machine_id),
     },
     PROPERTIES_INTERFACE: {
-        "Get": Standard(_PROPERTY, {"value": "v"}, Objects._get),
-        "GetAll": Standard({"interface_name": "s"}, {"properties": "a{sv}"}, Objects._get_all),
-        "Set": Standard({**_PROPERTY, "value": "v"}, {}, Objects._set),
+        "Get": Standard(_PROPERTY, {"value": "v"}, ObjectTree._get),
+        "GetAll": Standard({"interface_name": "s"}, {"properties": "a{sv}"}, ObjectTree._get_all),
+        "Set": Standard({**_PROPERTY, "value": "v"}, {}, ObjectTree._set),
     },
     _OBJECT_MANAGER: {
-        "GetManagedObjects": Standard({}, {"objects": "a{oa{sa{sv}}}"}, Objects._managed_objects),
+        "GetManagedObjects": Standard({}, {"objects": "a{oa{sa{sv}}}"}, ObjectTree._managed_objects),
     },
 }
 _STANDARD_SIGNALS = {

@@ -133,7 +133,7 @@ def close_fds(fds: list[int]) -> None:
         os.close(fds.pop())
 
 
-class Transport:
+class FrameTransport:
     """Frames in, frames out, over an authenticated socket that it owns.
 
     `on_frame(frame, fds)` gets each frame, owns its descriptors and raises nothing. Of one of more than

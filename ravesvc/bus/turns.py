@@ -26,14 +26,14 @@ from functools import partial
 from types import coroutine
 from typing import Any, Protocol
 
-from ravesvc.bus import faults
-from ravesvc.bus.faults import Refusal
+from ravesvc.bus import errors
+from ravesvc.bus.errors import DBusErrorReply
 from ravesvc.bus.header import Header
 from ravesvc.bus.message import NO_REPLY_EXPECTED
 from ravesvc.bus.newcomers import Enter, Newcomers
 from ravesvc.bus.transport import close_fds
+from ravesvc.common.token_bucket import Rate, TokenBucket
 from ravesvc.errors import RaveError
-from ravesvc.tokenbucket import Rate, TokenBucket
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Server(Protocol):
     """What serves calls."""
 
     def route(self, call: Header) -> Any:
-        """What is to be done for a call; raises `Refusal` when there is no such thing."""
+        """What is to be done for a call; raises `DBusErrorReply` when there is no such thing."""
 
     def begin(
         self, call: Header, frame: bytes, fds: list[int], target: Any, turn: Turn | None
@@ -206,7 +206,7 @@ class Turns:
         try:
             group = await self._group(sender)
         except RaveError as e:
-            if e.attributes.get("error_name") == faults.NAME_HAS_NO_OWNER:
+            if e.attributes.get("error_name") == errors.NAME_HAS_NO_OWNER:
                 return None
             _log.debug("The caller %s takes its turn, because it is not known: %s", sender, e)
             return partial(self._queue, f"connection {sender}")
@@ -218,7 +218,7 @@ class Turns:
     def _serve(self, call: Header, frame: bytes, fds: list[int]) -> None:
         try:
             target = self._server.route(call)
-        except Refusal as e:
+        except DBusErrorReply as e:
             close_fds(fds)
             self._server.refuse(call, e.error_name, str(e))
         else:
@@ -228,7 +228,7 @@ class Turns:
         caller = self._callers.get(group) or self._add(group)
         try:
             target = self._server.route(call)
-        except Refusal as e:
+        except DBusErrorReply as e:
             close_fds(fds)
             self._refuse(caller, call, e.error_name, str(e))
             return
@@ -239,7 +239,7 @@ class Turns:
         if not caller.told:
             _log.warning("%s asks for more than there is time for: part of it is refused", group)
             caller.told = True
-        self._refuse(caller, call, faults.LIMITS_EXCEEDED, "too many of your calls wait already")
+        self._refuse(caller, call, errors.LIMITS_EXCEEDED, "too many of your calls wait already")
 
     def _add(self, group: str) -> _Caller:
         """A new caller. Those who have nothing to wait for are forgotten first: of bots come ever new connections."""

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
-from ravesvc import timespan
-from ravesvc.words import printable
+from ravesvc.common import timespan
+from ravesvc.common.text import printable
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

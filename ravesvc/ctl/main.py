@@ -9,9 +9,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ravesvc import __version__, extras
-from ravesvc.ctl import (
-    absence,
+from ravesvc import __version__
+from ravesvc.common import extras
+from ravesvc.ctl import exit_status
+from ravesvc.ctl.arguments import Commands, Parser
+from ravesvc.ctl.client import connected
+from ravesvc.ctl.commands import (
     admin,
     blocklist,
     config,
@@ -22,16 +25,14 @@ from ravesvc.ctl import (
     logs,
     mesh,
     migrate,
-    output,
     overview,
     perm,
-    status,
     store,
     takeover,
 )
-from ravesvc.ctl.arguments import Commands, Parser
-from ravesvc.ctl.service import connected
-from ravesvc.ctl.status import Exit
+from ravesvc.ctl.exit_status import Exit
+from ravesvc.ctl.operations import absence
+from ravesvc.ctl.ui import output
 from ravesvc.errors import RaveError
 
 # Each adds its parsers, with a `run` that takes the service and the options, or, for what needs no service, a
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return options.run(service, options) or Exit.OK
     except RaveError as e:
         absence.complain(e)
-        return status.of(e)
+        return exit_status.of(e)
     except KeyboardInterrupt:
         output.complain("interrupted")
         return Exit.INTERRUPTED

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from xml.etree import ElementTree
 
 from ravesvc.api.refusal import MOST_SKEW
+from ravesvc.common.machine import BYTES_PER_BOT, bots_that_fit
+from ravesvc.common.text import count
 from ravesvc.doctor.finding import Finding, held, not_held, unknown
-from ravesvc.machine import BYTES_PER_BOT, bots_that_fit
 from ravesvc.mesh.confinement import LANDLOCK_SCOPES, LANDLOCK_TCP
-from ravesvc.words import count
 
 # dbus-daemon(1) has this in the configuration of the system bus, for each user.
 STOCK_BUS_LIMIT = 256

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class State(StrEnum):
+class FindingState(StrEnum):
     """Whether what a check is about can be relied on."""
 
     HELD = "held"
@@ -26,7 +26,7 @@ class Finding:
     """
 
     name: str
-    state: State
+    state: FindingState
     why: str
     hint: str = ""
     fatal: bool = False
@@ -34,14 +34,14 @@ class Finding:
 
 def held(name: str, why: str) -> Finding:
     """All is well."""
-    return Finding(name, State.HELD, why)
+    return Finding(name, FindingState.HELD, why)
 
 
 def not_held(name: str, why: str, hint: str, *, fatal: bool = False) -> Finding:
     """Something is to be done."""
-    return Finding(name, State.NOT_HELD, why, hint, fatal)
+    return Finding(name, FindingState.NOT_HELD, why, hint, fatal)
 
 
 def unknown(name: str, why: str, hint: str = "") -> Finding:
     """It could not be found out."""
-    return Finding(name, State.UNKNOWN, why, hint)
+    return Finding(name, FindingState.UNKNOWN, why, hint)

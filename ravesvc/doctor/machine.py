@@ -14,18 +14,19 @@ from email.utils import mktime_tz, parsedate_tz
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ravesvc import config, dial, names
-from ravesvc import proxy as proxies
-from ravesvc.api import transport
-from ravesvc.api.transport import Request
-from ravesvc.check import check
-from ravesvc.config import Config
+from ravesvc import names
+from ravesvc.api import dial, transport
+from ravesvc.api.transport import HttpRequest
+from ravesvc.common.machine import memory_bytes
+from ravesvc.config import options
+from ravesvc.config import proxy as proxies
+from ravesvc.config.options import Config
 from ravesvc.doctor import checks
 from ravesvc.doctor.finding import Finding, not_held, unknown
 from ravesvc.doctor.systemctl import service_environment
 from ravesvc.errors import RaveError
-from ravesvc.machine import memory_bytes
 from ravesvc.mesh.confinement import landlock_version
+from ravesvc.setup.check import check
 
 # Seconds for a question to Rave, and for a connection to one address.
 _ASK_S, _CONNECT_S = 10.0, 4.0
@@ -65,7 +66,7 @@ def _configured(file: str) -> list[Finding]:
         )
         return [not_held("rave.yaml", why, hint, fatal=True)]
     try:
-        settings = config.with_environment(settings, service_environment())
+        settings = options.with_environment(settings, service_environment())
     except RaveError as e:
         hint = f"{e.hint} (systemctl edit {names.ORCHESTRATOR_UNIT})"
         return [not_held("proxy", e.message, hint, fatal=True)]
@@ -127,7 +128,7 @@ async def _ask(settings: Config) -> str | None:
     """The Date header of Rave's server, whatever else it answers; raises `RaveError` when it does not."""
     line, base = transport.to_base(settings.servers.api, "servers.api", settings.tls, settings.proxy, _ASK_S)
     try:
-        return (await line.send(Request("GET", f"{base}/", {}, None, transport.LIST_ANSWER_BYTES))).date
+        return (await line.send(HttpRequest("GET", f"{base}/", {}, None, transport.LIST_ANSWER_BYTES))).date
     finally:
         line.close()
 

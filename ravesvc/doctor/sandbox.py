@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from ravesvc import fields, names
+from ravesvc import names
+from ravesvc.common import json_fields
 from ravesvc.doctor.finding import Finding, held, not_held, unknown
 from ravesvc.doctor.systemctl import start, systemctl
 from ravesvc.errors import RaveError
@@ -206,9 +207,9 @@ def _answer() -> tuple[Mapping[str, object], Sequence[str]]:
 
 def read_answer(text: bytes) -> tuple[Mapping[str, object], Sequence[str]]:
     """What the hostile bot's answer says: what it found, by probe, and gaps. Raises `RaveError` (BadData)."""
-    answer = fields.parse_object(text, "the hostile bot's answer")
-    gaps = [str(gap)[:_MAX_TEXT] for gap in fields.get_list(answer, "gaps")[:_MAX_GAPS]]
-    return fields.get_object(answer, "found"), gaps
+    answer = json_fields.parse_object(text, "the hostile bot's answer")
+    gaps = [str(gap)[:_MAX_TEXT] for gap in json_fields.get_list(answer, "gaps")[:_MAX_GAPS]]
+    return json_fields.get_object(answer, "found"), gaps
 
 
 def _drop_ins() -> list[str]:

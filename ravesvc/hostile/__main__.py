@@ -1,4 +1,4 @@
-"""`python3 -I -m ravesvc.hostile PID`: try all probes against a sibling; prints JSON, as `Answer` has it.
+"""`python3 -I -m ravesvc.hostile PID`: try all probes against a sibling; prints JSON, as `ProbeReport` has it.
 
 It first gives up what a bot gives up at its start, which a stranger's code in a bot can't take back either.
 """
@@ -15,7 +15,7 @@ from ravesvc.mesh import confinement
 _PORTS = (443,)
 
 
-class Answer(TypedDict):
+class ProbeReport(TypedDict):
     """What could not be given up, a sentence for each, and what `attempt_all` has found."""
 
     gaps: list[str]
@@ -24,4 +24,4 @@ class Answer(TypedDict):
 
 if __name__ == "__main__":
     gaps = confinement.confine(os.uname().machine, _PORTS)
-    json.dump(Answer(gaps=gaps, found=probes.attempt_all(int(sys.argv[1]))), sys.stdout)
+    json.dump(ProbeReport(gaps=gaps, found=probes.attempt_all(int(sys.argv[1]))), sys.stdout)

@@ -11,14 +11,16 @@ import socket
 import sys
 from pathlib import Path
 
-from ravesvc import fd_files, log, names
-from ravesvc.bot.language import gettext as _
+from ravesvc import names
+from ravesvc.common import fd_files
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.waiting import first_of
+from ravesvc.config.media_settings import MediaSettings, parse_key
 from ravesvc.errors import Code, RaveError
-from ravesvc.media.helper import IDLE_S, Helper, Source, Unusable
+from ravesvc.media.helper import IDLE_S, Helper, HelperSource, Unusable
 from ravesvc.media.library import Library, open_library
-from ravesvc.media.settings import MediaSettings, parse_key
-from ravesvc.notify import feed_watchdog, notify, notify_ready
-from ravesvc.tasks import first_of
+from ravesvc.systemd import logging as log
+from ravesvc.systemd.notify import feed_watchdog, notify, notify_ready
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ async def _run(listener: socket.socket, given: dict[str, int]) -> None:
             source.close()
 
 
-def _source(given: dict[str, int]) -> Source:
+def _source(given: dict[str, int]) -> HelperSource:
     """A library, or what says to each question that there is none."""
     try:
         settings = _settings(given)

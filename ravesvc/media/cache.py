@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ravesvc import fields
+from ravesvc.common import json_fields
+from ravesvc.common.text import printable
+from ravesvc.common.video import Video
 from ravesvc.errors import RaveError
-from ravesvc.video import Video
-from ravesvc.words import printable
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Cache:
     def used(self, what: str, date: str) -> int:
         """How much of a quota is used on a date."""
         rows = self._run("SELECT count FROM used WHERE what = ? AND date = ?", what, date)
-        return max(0, fields.as_int(rows[0][0]) or 0) if rows else 0
+        return max(0, json_fields.as_int(rows[0][0]) or 0) if rows else 0
 
     def set_used(self, what: str, date: str, count: int) -> None:
         """Note how much of it is used; earlier dates are forgotten."""
@@ -165,9 +165,9 @@ def _memory() -> sqlite3.Connection:
     return database
 
 
-def _decoded(text: object) -> fields.Object:
+def _decoded(text: object) -> json_fields.Object:
     try:
-        return fields.parse_object(text if isinstance(text, str) else "", "a cached answer")
+        return json_fields.parse_object(text if isinstance(text, str) else "", "a cached answer")
     except RaveError:
         return {}
 

@@ -11,11 +11,11 @@ import stat
 from collections.abc import Sequence
 
 from ravesvc import names
-from ravesvc.bot.language import gettext as _
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.media import messages, wire
-from ravesvc.media.messages import Answer, Ask, Request
-from ravesvc.video import Video
+from ravesvc.media.messages import Ask, MediaReply, MediaRequest
 
 _log = logging.getLogger(__name__)
 
@@ -56,10 +56,10 @@ class HelperClient:
             raise _senseless()
         return descriptor
 
-    async def _ask(self, ask: Ask, text: str) -> tuple[Answer, int | None]:
+    async def _ask(self, ask: Ask, text: str) -> tuple[MediaReply, int | None]:
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                line, descriptor = await self._exchange(Request(ask=ask, text=text).to_bytes())
+                line, descriptor = await self._exchange(MediaRequest(ask=ask, text=text).to_bytes())
         except TimeoutError:
             raise RaveError(Code.TIMEOUT, _("the video helper did not answer in time"), hint=_LATER) from None
         try:

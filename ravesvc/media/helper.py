@@ -10,10 +10,10 @@ import socket
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.media import messages, wire
-from ravesvc.media.messages import Answer, Ask, Request
-from ravesvc.video import Video
+from ravesvc.media.messages import Ask, MediaReply, MediaRequest
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _TRANSFER_S = 5.0
 _MAX_CONNECTIONS = 64
 
 
-class Source(Protocol):
+class HelperSource(Protocol):
     """What can be asked: see `Library`."""
 
     async def search(self, words: str) -> Sequence[Video]:
@@ -39,28 +39,28 @@ class Source(Protocol):
 
 
 class Unusable:
-    """A `Source` that answers everything with the reason why there is none."""
+    """A `HelperSource` that answers everything with the reason why there is none."""
 
     def __init__(self, error: RaveError) -> None:
         self._error = error
 
     async def search(self, words: str) -> Sequence[Video]:
-        """See `Source`."""
+        """See `HelperSource`."""
         raise self._error
 
     async def look_up(self, link: str) -> Video:
-        """See `Source`."""
+        """See `HelperSource`."""
         raise self._error
 
     async def picture(self, provider: str, video_id: str) -> bytes:
-        """See `Source`."""
+        """See `HelperSource`."""
         raise self._error
 
 
 class Helper:
     """Serves `source` on `listener`, to processes of `users` (ids) alone. Lives in one event loop."""
 
-    def __init__(self, listener: socket.socket, source: Source, users: Collection[int]) -> None:
+    def __init__(self, listener: socket.socket, source: HelperSource, users: Collection[int]) -> None:
         listener.setblocking(False)  # noqa: FBT003 - the standard library's
         self._listener = listener
         self._source = source
@@ -144,16 +144,16 @@ class Helper:
     async def _answer(self, line: bytes) -> tuple[bytes, bytes | None]:
         """The line that answers another one, and the picture that goes with it."""
         try:
-            request = Request.from_bytes(line)
+            request = MediaRequest.from_bytes(line)
             if request.ask is Ask.PICTURE:
                 provider, _, video_id = request.text.partition("/")
                 picture = await self._source.picture(provider, video_id)
-                return Answer(picture_bytes=len(picture)).to_bytes(), picture
+                return MediaReply(picture_bytes=len(picture)).to_bytes(), picture
             if request.ask is Ask.SEARCH:
                 found = await self._source.search(request.text)
             else:
                 found = [await self._source.look_up(request.text)]
-            return Answer(videos=found).to_bytes(), None
+            return MediaReply(videos=found).to_bytes(), None
         except RaveError as e:
             return messages.error_line(e), None
         except Exception:  # noqa: BLE001 - the caller must not see our insides

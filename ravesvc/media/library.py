@@ -11,18 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from ravesvc.bot.language import gettext as _
+from ravesvc.common.picture import Picture
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.video import YOUTUBE, Video
+from ravesvc.config.media_settings import LINK, MediaSettings
 from ravesvc.errors import Code, RaveError
 from ravesvc.media import links
 from ravesvc.media.cache import DAY_S, MAX_AGE_S, Cache
 from ravesvc.media.link import LinkProvider
-from ravesvc.media.links import YOUTUBE
 from ravesvc.media.provider import Provider
-from ravesvc.media.settings import LINK, MediaSettings
 from ravesvc.media.web import Pictures, Site
 from ravesvc.media.youtube import YouTubeProvider
-from ravesvc.picture import Picture
-from ravesvc.video import Video
 
 _log = logging.getLogger(__name__)
 

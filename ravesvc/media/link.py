@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.media import youtube_answers
 from ravesvc.media.links import page_of
 from ravesvc.media.web import Site
-from ravesvc.video import Video
 
 
 class LinkProvider:

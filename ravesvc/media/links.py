@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qs, urlsplit
 
-from ravesvc.bot.language import gettext as _
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.video import YOUTUBE
 from ravesvc.errors import Code, RaveError
 
-YOUTUBE = "youtube"
 MAX_LINK = 2000
 _ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _HOSTS = frozenset(

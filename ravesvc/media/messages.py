@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ravesvc import fields
-from ravesvc.bot.language import gettext as _
+from ravesvc.common import json_fields
+from ravesvc.common.text import printable
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.links import MAX_LINK
 from ravesvc.media.video_list import videos_in
-from ravesvc.video import Video
-from ravesvc.words import printable
 
 MAX_REQUEST_BYTES = 16 << 10
 MAX_ANSWER_BYTES = 64 << 10
@@ -34,7 +34,7 @@ class Ask(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class MediaRequest:
     """`text` are the words of a search, the link of a look-up, or provider/id of a picture."""
 
     ask: Ask
@@ -45,12 +45,12 @@ class Request:
         return json.dumps({"ask": self.ask, "text": self.text}).encode() + b"\n"
 
     @classmethod
-    def from_bytes(cls, line: bytes) -> Request:
+    def from_bytes(cls, line: bytes) -> MediaRequest:
         """Read a line; raises `RaveError` (BadData, InvalidArgument)."""
-        source = fields.parse_object(line, "the request")
-        text = fields.get_str(source, "text")
+        source = json_fields.parse_object(line, "the request")
+        text = json_fields.get_str(source, "text")
         try:
-            ask = Ask(fields.get_str(source, "ask"))
+            ask = Ask(json_fields.get_str(source, "ask"))
         except ValueError:
             raise RaveError(Code.INVALID_ARGUMENT, "there is no such request") from None
         if len(text) > MAX_LINK:
@@ -59,7 +59,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class MediaReply:
     """Videos, or the size of the picture whose descriptor comes along."""
 
     videos: Sequence[Video] = ()
@@ -77,20 +77,20 @@ def error_line(error: RaveError) -> bytes:
     return json.dumps({"error": content}).encode() + b"\n"
 
 
-def read_answer(line: bytes) -> Answer | RaveError:
+def read_answer(line: bytes) -> MediaReply | RaveError:
     """The answer in a line, or the failure that it reports; raises `RaveError` (BadData) for what is neither."""
-    source = fields.parse_object(line, "the answer")
-    if error := fields.opt_object(source, "error"):
+    source = json_fields.parse_object(line, "the answer")
+    if error := json_fields.opt_object(source, "error"):
         return _reported(error)
-    size = fields.opt_int(source, "picture_bytes")
+    size = json_fields.opt_int(source, "picture_bytes")
     if size is not None and not 0 < size <= MAX_PICTURE_BYTES:
         raise RaveError(Code.BAD_DATA, "that is no size of a picture")
-    return Answer(videos=videos_in(source), picture_bytes=size)
+    return MediaReply(videos=videos_in(source), picture_bytes=size)
 
 
-def _reported(error: fields.Object) -> RaveError:
+def _reported(error: json_fields.Object) -> RaveError:
     try:
-        code = Code(fields.get_str(error, "code"))
+        code = Code(json_fields.get_str(error, "code"))
     except ValueError:
         raise RaveError(Code.BAD_DATA, "the answer has an unknown error") from None
     message = printable(error.get("message"), _MAX_SENTENCE)

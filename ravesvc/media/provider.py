@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ravesvc.video import Video
+from ravesvc.common.video import Video
 
 # Hits of a search.
 MAX_HITS = 3

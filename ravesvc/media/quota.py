@@ -6,7 +6,7 @@ from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ravesvc.bot.language import gettext as _
+from ravesvc.common.translation import gettext as _
 
 
 class Day(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ravesvc import fields
+from ravesvc.common import json_fields
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
-from ravesvc.video import Video
 
 _MAX_VIDEOS = 10
 
@@ -19,12 +19,12 @@ def videos_text(videos: Sequence[Video]) -> str:
 
 def read_videos(text: str) -> list[Video]:
     """Read what `videos_text` wrote; raises `RaveError` (BadData)."""
-    return videos_in(fields.parse_object(text, "the answer"))
+    return videos_in(json_fields.parse_object(text, "the answer"))
 
 
-def videos_in(source: fields.Object) -> list[Video]:
+def videos_in(source: json_fields.Object) -> list[Video]:
     """At most ten videos under the key `videos`; raises `RaveError` (BadData)."""
-    videos = fields.get_list(source, "videos")
+    videos = json_fields.get_list(source, "videos")
     if len(videos) > _MAX_VIDEOS:
         raise RaveError(Code.BAD_DATA, "there are too many videos")
-    return [Video.from_object(fields.as_object(video, "a video")) for video in videos]
+    return [Video.from_object(json_fields.as_object(video, "a video")) for video in videos]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from urllib.parse import urlencode, urlsplit
 
-from ravesvc import __version__, fields
+from ravesvc import __version__
 from ravesvc.api import transport
-from ravesvc.api.failures import Answer
-from ravesvc.api.transport import Request, Transport
-from ravesvc.bot.language import gettext as _
+from ravesvc.api.failures import HttpResponse
+from ravesvc.api.transport import HttpRequest, HttpTransport
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
+from ravesvc.common.translation import gettext as _
+from ravesvc.config.worker_settings import Proxy, Tls
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
 from ravesvc.media.messages import MAX_PICTURE_BYTES
-from ravesvc.settings import Proxy, Tls
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Site:
         answer = await _sent(self._transport, target, "application/json", transport.LIST_ANSWER_BYTES)
         _log.debug("%s%s: HTTP %d, %d bytes", self._transport.host, path, answer.status, len(answer.body))
         try:
-            return answer.status, fields.parse_message(answer.body, "the answer")
+            return answer.status, json_fields.parse_message(answer.body, "the answer")
         except RaveError:
             return answer.status, {}
 
@@ -56,7 +57,7 @@ class Pictures:
         self._hosts = hosts
         self._tls = tls
         self._proxy = proxy
-        self._transports: dict[str, Transport] = {}
+        self._transports: dict[str, HttpTransport] = {}
 
     async def fetch(self, url: str) -> bytes:
         """The bytes behind a URL, which may come from a stranger; raises `RaveError` in words for the chat."""
@@ -75,7 +76,7 @@ class Pictures:
         for each in self._transports.values():
             each.close()
 
-    def _transport(self, url: str) -> Transport:
+    def _transport(self, url: str) -> HttpTransport:
         parts = urlsplit(url)
         base = f"https://{parts.netloc}"
         if base not in self._transports:
@@ -102,10 +103,10 @@ def _covers(entry: str, host: str, port: int) -> bool:
     return port == int(wanted or 443) and (host == name or host.endswith(f".{name}"))
 
 
-async def _sent(connection: Transport, target: str, accept: str, max_bytes: int) -> Answer:
+async def _sent(connection: HttpTransport, target: str, accept: str, max_bytes: int) -> HttpResponse:
     """An answer; what keeps it from us is told without the names of hosts, which the log has."""
     try:
-        return await connection.send(Request("GET", target, _HEADERS | {"Accept": accept}, None, max_bytes))
+        return await connection.send(HttpRequest("GET", target, _HEADERS | {"Accept": accept}, None, max_bytes))
     except RaveError as e:
         if e.code is not Code.CLOSED:
             _log.warning("%s", e)

@@ -6,14 +6,14 @@ import logging
 import time
 from collections.abc import Callable
 
-from ravesvc.bot.language import gettext as _
+from ravesvc.common.json_fields import Object
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
 from ravesvc.media import quota, youtube_answers
 from ravesvc.media.cache import Cache
 from ravesvc.media.provider import MAX_HITS
 from ravesvc.media.web import Site
-from ravesvc.video import Video
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class YouTubeProvider:
             # Titles are enough to choose by.
             _log.info("Hits are shown without their lengths: %s", e)
             return hits
-        found = [known.get(hit.id, youtube_answers.Found(hit, embeddable=True)) for hit in hits]
+        found = [known.get(hit.id, youtube_answers.FoundVideos(hit, embeddable=True)) for hit in hits]
         return [each.video for each in found if each.embeddable]
 
     async def look_up(self, provider: str, video_id: str) -> Video:
@@ -75,7 +75,7 @@ class YouTubeProvider:
         """See `Provider`."""
         self._api.close()
 
-    async def _details(self, ids: list[str]) -> dict[str, youtube_answers.Found]:
+    async def _details(self, ids: list[str]) -> dict[str, youtube_answers.FoundVideos]:
         query = {"part": "snippet,contentDetails,statistics,status", "id": ",".join(ids)}
         return youtube_answers.details(await self._ask(_OTHERS, "/videos", query))
 

@@ -11,12 +11,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ravesvc import fields
-from ravesvc.bot.language import gettext as _
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
+from ravesvc.common.translation import gettext as _
+from ravesvc.common.video import YOUTUBE, Video
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.media.links import YOUTUBE, page_of
-from ravesvc.video import Video
+from ravesvc.media.links import page_of
 
 _MAX_ENTRIES = 50
 _MAX_TEXT = 1000
@@ -31,7 +31,7 @@ _USED_UP = frozenset({"quotaExceeded", "dailyLimitExceeded"})
 _TOO_FAST = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
 
 
-class Found(NamedTuple):
+class FoundVideos(NamedTuple):
     """A video, and whether its owner lets others show it."""
 
     video: Video
@@ -54,18 +54,18 @@ def search_hits(answer: Object) -> list[Video]:
     return list(hits.values())
 
 
-def details(answer: Object) -> dict[str, Found]:
+def details(answer: Object) -> dict[str, FoundVideos]:
     """The videos of videos.list, by id; those that the provider does not know are missing."""
-    found: dict[str, Found] = {}
+    found: dict[str, FoundVideos] = {}
     for entry in _entries(answer):
         content, statistics = _object(entry, "contentDetails"), _object(entry, "statistics")
         more = {
             "seconds": duration(content.get("duration")),
             "mature": _object(content, "contentRating").get("ytRating") == "ytAgeRestricted",
-            "views": fields.as_int(statistics.get("viewCount")) or 0,
+            "views": json_fields.as_int(statistics.get("viewCount")) or 0,
         }
         if video := _video(entry.get("id"), _object(entry, "snippet"), more):
-            found[video.id] = Found(video, _object(entry, "status").get("embeddable") is not False)
+            found[video.id] = FoundVideos(video, _object(entry, "status").get("embeddable") is not False)
     _insist_on_some(found, answer)
     return found
 

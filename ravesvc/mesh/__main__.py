@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from ravesvc.deferred_imports import deferred
+from ravesvc.common.deferred_imports import deferred
 
 # Hardly anything that is made now is garbage. To look for it would take 10 ms of each start. `main` enables it again.
 gc.disable()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 
-from ravesvc import fd_files, names
+from ravesvc import names
+from ravesvc.common import fd_files
 
 # The settings may hold a bundle of certificates.
 _MAX_BYTES = 4 << 20

@@ -15,15 +15,17 @@ import os
 import signal
 import sys
 
-from ravesvc import __version__, log, log_limit, names
+from ravesvc import __version__, names
+from ravesvc.common import log_limit
+from ravesvc.common.log_limit import LogLimit
+from ravesvc.config.worker_settings import NOT_HANDED_OVER, Edition, MeshSettings, Session, digest
 from ravesvc.errors import RaveError
-from ravesvc.log_limit import LogLimit
 from ravesvc.mesh import confinement, handover
-from ravesvc.mesh.bus_link import BusLink
+from ravesvc.mesh.dbus_host import BusLink
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus
-from ravesvc.notify import feed_watchdog
-from ravesvc.settings import NOT_HANDED_OVER, Edition, MeshSettings, Session, digest
+from ravesvc.systemd import logging as log
+from ravesvc.systemd.notify import feed_watchdog
 
 _log = logging.getLogger(__name__)
 

@@ -13,24 +13,26 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ravesvc.api import failures, tls
 from ravesvc.api.client import Api
+from ravesvc.api.dial import Ports
 from ravesvc.api.models import Mesh
 from ravesvc.api.room_api import HttpRoomApi
 from ravesvc.api.upload import Uploads
 from ravesvc.bot import admin, builtin, moderation, privacy, settings_commands, video_commands
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import Registry
-from ravesvc.bot.facts import Facts
-from ravesvc.bot.own import OwnCommands
+from ravesvc.bot.facts import BotInfo
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.player import Player
+from ravesvc.bot.plugins import PluginLoader
 from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.settings_keeper import SettingsKeeper
-from ravesvc.dial import Ports
+from ravesvc.common.log_fields import LogEvent, about
+from ravesvc.common.text import count
+from ravesvc.config.worker_settings import AUTO, HELD, Edition, MeshSettings, Session
 from ravesvc.errors import Code, RaveError
-from ravesvc.journal import Event, about
-from ravesvc.mesh.attempts import Attempts
-from ravesvc.mesh.follower import Follower
-from ravesvc.mesh.link import ConnectAdvice, Face, Link, Status
+from ravesvc.mesh.host import ConnectAdvice, Status, WorkerControl, WorkerHost
+from ravesvc.mesh.parent_sync import ParentSync
+from ravesvc.mesh.reconnect_policy import ReconnectPolicy
 from ravesvc.mesh.request_guard import RequestGuard
 from ravesvc.mesh.solitude import Solitude
 from ravesvc.names import Announcement, ExitStatus
@@ -41,8 +43,6 @@ from ravesvc.room.chat_form import ChatForm, ChatForms
 from ravesvc.room.close import Close, CloseKind
 from ravesvc.room.room import Room
 from ravesvc.room.server_clock import ServerClock
-from ravesvc.settings import AUTO, HELD, Edition, MeshSettings, Session
-from ravesvc.words import count
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Worker:
         settings: MeshSettings,
         edition: Edition,
         session: Session | None,
-        link: Callable[[Face], Link],
+        link: Callable[[WorkerControl], WorkerHost],
     ) -> None:
         """Prepare it.
 
@@ -81,8 +81,8 @@ class Worker:
         self.edition = edition
         self._settings = settings
         self._session = session or _NOBODY
-        self._facts = Facts(version=edition.version)
-        self._attempts = Attempts(settings.max_connection_attempts, settings.connection_failure_window)
+        self._facts = BotInfo(version=edition.version)
+        self._attempts = ReconnectPolicy(settings.max_connection_attempts, settings.connection_failure_window)
         self._own_messages = OwnMessages()
         self._server_clock = ServerClock()
         self._chat_forms: dict[str, ChatForms] = {}  # by the host of a server
@@ -118,7 +118,7 @@ class Worker:
         self._room_settings = SettingsKeeper(parent, self._use_settings)
         settings_commands.register(registry, self._room_settings)
         privacy.register(registry, parent)
-        self._own = OwnCommands(registry, self._link.commands, self._say_command_errors)
+        self._own = PluginLoader(registry, self._link.commands, self._say_command_errors)
         rave = HttpRoomApi(
             self._api,
             mesh,
@@ -142,7 +142,7 @@ class Worker:
         self._player = Player(self._bot, rave, parent)
         self._bot.watch(self._player.on_change)
         video_commands.register(registry, self._player, parent)
-        self._follower = Follower(
+        self._follower = ParentSync(
             parent,
             announce=self._announce,
             permissions=self._use_permissions,
@@ -183,7 +183,7 @@ class Worker:
         return status if self._final is None else self._final
 
     def status(self) -> Status:
-        """See `Face`."""
+        """See `WorkerControl`."""
         since = self._facts.connected_since
         lasted = time.monotonic() - since if since is not None else 0.0
         return Status(
@@ -202,27 +202,27 @@ class Worker:
         )
 
     async def users(self) -> tuple[list[tuple[int, str]], int]:
-        """See `Face`."""
+        """See `WorkerControl`."""
         present = sorted(self._room.users) if self._room else []
         return await self._bot.names(present[:_MAX_LISTED]), len(present)
 
     def reconnect(self) -> None:
-        """See `Face`."""
+        """See `WorkerControl`."""
         self._restart.set()
         if self._room:
             self._closing = asyncio.create_task(self._room.close(_NORMAL_CLOSURE, "Reconnecting"))
 
     async def refresh(self, what: Announcement) -> None:
-        """See `Face`."""
+        """See `WorkerControl`."""
         await self._follower.refresh(what)
 
     def forget_user(self, user: int) -> None:
-        """See `Face`."""
+        """See `WorkerControl`."""
         self._bot.forget_user(user)
         self._player.forget_user(user)
 
     def met(self) -> None:
-        """See `Face`."""
+        """See `WorkerControl`."""
         self._follower.met()
 
     async def _wait(self, event: asyncio.Event, status: ExitStatus) -> ExitStatus:
@@ -397,14 +397,14 @@ class Worker:
         self._look_round()
         self._link.emit("Connected")
         self._say_status()
-        _log.info("Connected to %s", self._facts.server, extra=about(event=Event.CONNECTED))
+        _log.info("Connected to %s", self._facts.server, extra=about(event=LogEvent.CONNECTED))
 
     def _asked_to_pause(self, error: RaveError, seconds: float, host: str) -> None:
         """A server asks for a pause: that is no failure of the mesh, and concerns all who ask that server."""
         seconds = self._attempts.paused(seconds)
         self._last_error = f"{failures.pause_words(host, seconds)}: {error.message}"
         self._link.emit("RateLimited", host, max(1, round(seconds)))
-        _log.warning("No connection: %s", self._last_error, extra=about(event=Event.UNREACHABLE))
+        _log.warning("No connection: %s", self._last_error, extra=about(event=LogEvent.UNREACHABLE))
 
     def _failed(self, error: RaveError, kind: CloseKind | None) -> ExitStatus | None:
         self._last_error = str(error)
@@ -415,7 +415,7 @@ class Worker:
             self._link.emit("Error", self._last_error)
         elif status is not ExitStatus.KICKED:
             self._link.emit("ConnectionFailed", self._attempts.failures, self._last_error)
-        _log.warning("No connection: %s", error, extra=about(event=Event.UNREACHABLE))
+        _log.warning("No connection: %s", error, extra=about(event=LogEvent.UNREACHABLE))
         return status
 
     def _ended(self, close: Close) -> ExitStatus | None:
@@ -427,7 +427,7 @@ class Worker:
         self._last_error = close.reason
         if self._final is None:
             self._link.emit("Disconnected", close.reason)
-        _log.info("Disconnected: %s", close.reason, extra=about(event=Event.DISCONNECTED))
+        _log.info("Disconnected: %s", close.reason, extra=about(event=LogEvent.DISCONNECTED))
         status = self._attempts.ended(close.kind, close.held)
         if close.kind is CloseKind.REJECTED:
             self._link.emit("ConnectionFailed", self._attempts.failures, close.reason)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ravesvc import fields
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
+from ravesvc.common.picture import Media
+from ravesvc.common.text import printable
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.picture import Media
 from ravesvc.room.state import user_id
-from ravesvc.words import printable
 
 # Ids are UUIDs. We keep those of our own messages, so nobody may choose ids without bound.
 _ID_LIMIT = 128
@@ -53,18 +53,18 @@ class ChatMessage:
 
 def parse_chat(data: Object) -> ChatMessage:
     """Read the data of a chatMessage; raises `RaveError` (BadData)."""
-    peer = _paired(fields.get_str(data, "from"))
-    message_id = _paired(fields.opt_str(data, "id") or "")
-    reply_to = fields.opt_str(data, "reply")
+    peer = _paired(json_fields.get_str(data, "from"))
+    message_id = _paired(json_fields.opt_str(data, "id") or "")
+    reply_to = json_fields.opt_str(data, "reply")
     if len(message_id) > _ID_LIMIT or len(peer) > _ID_LIMIT:
         raise RaveError(Code.BAD_DATA, "an id of the chat message is too long")
     return ChatMessage(
         id=message_id,
         sender_peer=peer,
         sender=user_id(peer.partition("_")[0]),
-        text=_paired(fields.opt_str(data, "chat") or ""),
+        text=_paired(json_fields.opt_str(data, "chat") or ""),
         reply_to=None if reply_to is None else _paired(reply_to),
-        mentions=tuple(_mentions(fields.opt_list(data, "user_metas") or ())),
+        mentions=tuple(_mentions(json_fields.opt_list(data, "user_metas") or ())),
         media=tuple(_media(data.get("media"))),
     )
 

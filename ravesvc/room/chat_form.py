@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ravesvc.fields import Object
+from ravesvc.common.json_fields import Object
 
 # An echo is said to take up to 30 s.
 ECHO_WAIT_S = 35.0

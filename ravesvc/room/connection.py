@@ -10,8 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ravesvc import dial
+from ravesvc.api import dial
 from ravesvc.api.failures import asked_pause
+from ravesvc.common.text import printable
+from ravesvc.common.token_bucket import Rate, TokenBucket
+from ravesvc.config.worker_settings import Proxy
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.address import Address
 from ravesvc.room.close import End
@@ -33,9 +36,6 @@ from ravesvc.room.library import (
     WebSocketException,
     parse_uri,
 )
-from ravesvc.settings import Proxy
-from ravesvc.tokenbucket import Rate, TokenBucket
-from ravesvc.words import printable
 
 _PROTOCOL = Subprotocol("protoo")
 # Frames; then the server has to wait. With few large ones the memory of a bot is full.

@@ -10,10 +10,10 @@ import json
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ravesvc import fields
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
+from ravesvc.common.text import printable
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.words import printable
 
 # Bytes of one message. The state of a room with 10 000 people takes some two million; decoded, a message takes up to
 # ten times as much, and the memory of a bot is limited. To read one that long takes 20 to 40 ms.
@@ -23,7 +23,7 @@ _REASON_LIMIT = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PeerRequest:
     """The sender wants an answer that bears the same id."""
 
     id: int
@@ -40,7 +40,7 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ErrorResponse:
     """A request was refused; `code` is like an HTTP status, 0 when the other side gave none."""
 
     id: int
@@ -56,7 +56,7 @@ class Notification:
     data: Object
 
 
-Frame: TypeAlias = Request | Response | Refusal | Notification
+Frame: TypeAlias = PeerRequest | Response | ErrorResponse | Notification
 
 
 def parse(text: str) -> Frame:
@@ -64,12 +64,12 @@ def parse(text: str) -> Frame:
 
     `data` that is missing or no object counts as empty, so that a request with odd data still gets its answer.
     """
-    top = fields.parse_message(text, "the frame")
+    top = json_fields.parse_message(text, "the frame")
     data = top.get("data")
     if not isinstance(data, dict):
         data = {}
     if top.get("request"):
-        return Request(fields.get_int(top, "id"), _method(top), data)
+        return PeerRequest(json_fields.get_int(top, "id"), _method(top), data)
     if top.get("response"):
         return _answer(top, data)
     if top.get("notification"):
@@ -78,19 +78,19 @@ def parse(text: str) -> Frame:
 
 
 def _method(top: Object) -> str:
-    method = fields.get_str(top, "method")
+    method = json_fields.get_str(top, "method")
     if not method:
         raise RaveError(Code.BAD_DATA, "the frame names no method")
     return method
 
 
-def _answer(top: Object, data: Object) -> Response | Refusal:
+def _answer(top: Object, data: Object) -> Response | ErrorResponse:
     """Tell a grant from a refusal: stock protoo servers write refusals without `ok`, but with an errorCode."""
-    answer_id = fields.get_int(top, "id")
+    answer_id = json_fields.get_int(top, "id")
     if top.get("ok") is not False and top.get("errorCode") is None:
         return Response(answer_id, data)
     reason = top.get("errorReason")
-    return Refusal(answer_id, fields.as_int(top.get("errorCode")) or 0, printable(reason, _REASON_LIMIT))
+    return ErrorResponse(answer_id, json_fields.as_int(top.get("errorCode")) or 0, printable(reason, _REASON_LIMIT))
 
 
 def request(request_id: int, method: str, data: Object) -> str:

@@ -6,7 +6,7 @@ connection that it opens; ours come from `dial.py`. Both, and what they import, 
 
 from __future__ import annotations
 
-from ravesvc.deferred_imports import deferred
+from ravesvc.common.deferred_imports import deferred
 
 with deferred("importlib.metadata", "urllib.request"):
     from websockets.asyncio.client import ClientConnection

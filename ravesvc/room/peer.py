@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
 from ravesvc.room import frames
 from ravesvc.room.close import Close, CloseKind, classify, describe
 from ravesvc.room.connection import Connection
-from ravesvc.room.frames import Notification, Refusal, Request, Response
+from ravesvc.room.frames import ErrorResponse, Notification, PeerRequest, Response
 from ravesvc.room.pending import Outcome, Pending
 
 _log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class Peer:
             self._pending.drop(request_id)
         if outcome is None:
             raise RaveError(Code.CLOSED, "the connection to the mesh ended before the answer came")
-        if isinstance(outcome, Refusal):
+        if isinstance(outcome, ErrorResponse):
             why = f"the mesh's server refused with code {outcome.code}: {outcome.reason or 'no reason given'}"
             raise RaveError(Code.REFUSED, why, error_code=outcome.code)
         return True
@@ -197,7 +197,7 @@ class Peer:
             match frame:
                 case Notification(method, data):
                     self._handle(method, data)
-                case Request(request_id, method, data):
+                case PeerRequest(request_id, method, data):
                     await self._answer(request_id, method, data)
                 case answer:
                     if not self._pending.resolve(answer):

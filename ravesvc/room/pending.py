@@ -7,10 +7,10 @@ import secrets
 from collections.abc import Callable
 from typing import TypeAlias
 
-from ravesvc.room.frames import Refusal, Response
+from ravesvc.room.frames import ErrorResponse, Response
 
 # None: the connection ended first.
-Outcome: TypeAlias = Response | Refusal | None
+Outcome: TypeAlias = Response | ErrorResponse | None
 
 
 def _random_id() -> int:
@@ -37,7 +37,7 @@ class Pending:
         """Forget a request; an answer that comes later means nothing."""
         self._waiting.pop(request_id, None)
 
-    def resolve(self, answer: Response | Refusal) -> bool:
+    def resolve(self, answer: Response | ErrorResponse) -> bool:
         """Hand an answer to whoever waits for it; False if nobody does."""
         future = self._waiting.pop(answer.id, None)
         if future is None or future.done():

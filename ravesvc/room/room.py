@@ -9,9 +9,10 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from ravesvc.common.json_fields import Object
+from ravesvc.common.picture import Media
+from ravesvc.config.worker_settings import Proxy, Session
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.picture import Media
 from ravesvc.room import address
 from ravesvc.room.changes import RoomState, UsersJoined, UsersLeft
 from ravesvc.room.chat import ChatMessage, Mention, OwnMessages, chat_data, parse_chat
@@ -23,7 +24,6 @@ from ravesvc.room.peer import Peer, Timings
 from ravesvc.room.server_clock import ServerClock
 from ravesvc.room.state import parse_state
 from ravesvc.room.tracker import RoomTracker
-from ravesvc.settings import Proxy, Session
 
 _log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from ravesvc import fields
 from ravesvc.api.models import Opinion
-from ravesvc.fields import Object
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
 from ravesvc.room.playback import PAUSED, PLAYING, PlaybackReport, PlayMode
 from ravesvc.room.votes import Vote
 
@@ -39,7 +39,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class StateMessage:
     """What a state message says. None says nothing; of a user, 0 says that there is none.
 
     Attributes:
@@ -65,7 +65,7 @@ class State:
     opinions: dict[int, Opinion] | None = None
 
 
-def parse_state(data: Object) -> State:
+def parse_state(data: Object) -> StateMessage:
     """Read the data of a stateMessage: an object under `message`, as JSON text inside the JSON or as it is.
 
     Raises `RaveError`: TooLarge, and BadData when there is no such object. A part of it that can't be read says
@@ -74,13 +74,13 @@ def parse_state(data: Object) -> State:
     message = data.get("message")
     if isinstance(message, str):
         # As text of a text it may be written with escapes, which hide from the frame how many values it has.
-        inner = fields.parse_message(message, "the state")
+        inner = json_fields.parse_message(message, "the state")
     else:
-        inner = fields.as_object(message, "state")
+        inner = json_fields.as_object(message, "state")
     mesh_state = inner.get("mesh_state")
     mesh = mesh_state if isinstance(mesh_state, dict) else None
     users = _users(inner)
-    return State(
+    return StateMessage(
         users=users,
         leader=None if users is None else _leader(inner["users"]),
         kicked=_kicked(inner.get("kicks")),
@@ -98,9 +98,7 @@ def user_id(entry: object) -> int | None:
     if isinstance(entry, dict):
         # Spelt out: of 10 000 entries it takes 2 ms less than a loop.
         entry = entry.get("user_id") or entry.get("id") or entry.get("userId")
-    number = fields.as_int(entry)
-    # More would not fit the 64 bits of a D-Bus integer.
-    return number if number is not None and 0 < number < 2**63 else None
+    return json_fields.as_user_id(entry)
 
 
 def _users(inner: Object) -> frozenset[int] | None:
@@ -216,13 +214,13 @@ def _vote(entry: object) -> Vote | None:
         return None
     voters = entry.get("users")
     entries = voters if isinstance(voters, list) else []
-    count = fields.as_int(entry.get("num_votes"))
+    count = json_fields.as_int(entry.get("num_votes"))
     return Vote(
         url=url,
         users=frozenset(_user_ids(entries[:_MAX_VOTERS])),
         count=len(entries) if count is None else max(0, count),
         oldest=_number(entry.get("oldest_vote_time")),
-        order=fields.as_int(entry.get("order")),
+        order=json_fields.as_int(entry.get("order")),
     )
 
 

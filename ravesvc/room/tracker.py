@@ -23,7 +23,7 @@ from ravesvc.room.changes import (
     VotesChanged,
 )
 from ravesvc.room.playback import Playback
-from ravesvc.room.state import State
+from ravesvc.room.state import StateMessage
 
 # Kicked users that are kept; a server may list them for ever.
 _MAX_KICKED = 1000
@@ -51,7 +51,7 @@ class RoomTracker:
             self._users_known = True
             self.state = replace(self.state, users=frozenset(users))
 
-    def update(self, message: State) -> list[Change]:
+    def update(self, message: StateMessage) -> list[Change]:
         """Take a state message, and return what is different now, in the order in which it is to be told."""
         before, after = self.state, _next(self.state, message)
         self.state = after
@@ -65,7 +65,7 @@ class RoomTracker:
         return [*kicks, *users, *_modes(before, after), *video, *_votes(before, after)]
 
 
-def _next(before: RoomState, message: State) -> RoomState:
+def _next(before: RoomState, message: StateMessage) -> RoomState:
     """The state after a message; where it says nothing, all is as it was."""
     report = message.playback
     playback = before.playback if report is None else report.apply(before.playback)
@@ -91,7 +91,9 @@ def _next(before: RoomState, message: State) -> RoomState:
     )
 
 
-def _opinions(before: RoomState, message: State, playback: Playback | None) -> tuple[frozenset[int], frozenset[int]]:
+def _opinions(
+    before: RoomState, message: StateMessage, playback: Playback | None
+) -> tuple[frozenset[int], frozenset[int]]:
     """Likes and skips. They are about one playing of a video, and go with it."""
     said = message.opinions
     if said is not None:

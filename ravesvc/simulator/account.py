@@ -7,8 +7,8 @@ import secrets
 import uuid
 from dataclasses import asdict, dataclass, field
 
-from ravesvc import fields
-from ravesvc.settings import ClientIdentity, Session
+from ravesvc.common import json_fields
+from ravesvc.config.worker_settings import ClientIdentity, Session
 
 # The only key that the simulated video provider takes. No secret: it opens nothing but a made-up catalogue.
 YOUTUBE_KEY = "simulator-youtube-key"
@@ -17,7 +17,7 @@ _FIRST_BOT_ID = 900_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Account:
+class SimulatedAccount:
     """The account that the bot logs in with, and who its client claims to be."""
 
     identity: ClientIdentity
@@ -26,7 +26,7 @@ class Account:
     parse_id: str
 
     @classmethod
-    def generate(cls) -> Account:
+    def generate(cls) -> SimulatedAccount:
         """A new account with random values in the forms that the real ones have."""
         version, build = "0.0.1", "1"
         identity = ClientIdentity(
@@ -52,15 +52,15 @@ class Account:
         return json.dumps(asdict(self), indent=2)
 
     @classmethod
-    def from_json(cls, text: str) -> Account:
+    def from_json(cls, text: str) -> SimulatedAccount:
         """Read what `to_json` wrote; raises `RaveError` (BadData)."""
-        top = fields.parse_object(text, "account.json")
-        identity = fields.get_object(top, "identity")
+        top = json_fields.parse_object(text, "account.json")
+        identity = json_fields.get_object(top, "identity")
         return cls(
-            identity=ClientIdentity(**{key: fields.get_str(identity, key) for key in ClientIdentity.__slots__}),
-            session=Session.from_object(fields.get_object(top, "session")),
-            email=fields.get_str(top, "email"),
-            parse_id=fields.get_str(top, "parse_id"),
+            identity=ClientIdentity(**{key: json_fields.get_str(identity, key) for key in ClientIdentity.__slots__}),
+            session=Session.from_object(json_fields.get_object(top, "session")),
+            email=json_fields.get_str(top, "email"),
+            parse_id=json_fields.get_str(top, "parse_id"),
         )
 
     def credentials(self) -> str:

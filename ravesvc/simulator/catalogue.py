@@ -10,7 +10,7 @@ WATCH_URL = "https://www.youtube.com/watch?v="
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class CatalogueEntry:
     """One video. `seconds` is None for one that is on the air; `views` is None if the provider does not tell."""
 
     id: str
@@ -52,25 +52,31 @@ class Entry:
 
 
 _ENTRIES = (
-    Entry(id="sim-lantern", title="The Lantern Song", author="Paper Boats", seconds=212, views=1_234_567),
+    CatalogueEntry(id="sim-lantern", title="The Lantern Song", author="Paper Boats", seconds=212, views=1_234_567),
     # Characters that HTML escapes, which the provider does in searches alone.
-    Entry(id="sim-harbour", title="Harbour Lights & Fog", author="Paper Boats", seconds=187),
-    Entry(id="sim-teapots", title='"Teapots" (Official Video)', author="The Saucers", seconds=241),
-    Entry(id="sim-rooster", title="Don't Wake the Rooster <3", author="Small Animals", seconds=154),
-    Entry(id="sim-kittens", title="Kittens and the Vacuum Cleaner", author="Small Animals", seconds=64, views=None),
-    Entry(id="sim-volcano", title="How a Volcano Works", author="Slow Science", seconds=3723),
-    Entry(id="sim-compass", title="A Day with a Compass", author="Slow Science", seconds=93_600),
-    Entry(id="sim-balloon", title="A Red Balloon (short clip)", author="Clips", seconds=8),
-    Entry(id="sim-seaside", title="The Seaside (short clip)", author="Clips", seconds=12),
-    Entry(id="sim-unicode", title="Zoë im Café ☕ 夜", author="Ünïcode", seconds=100),
-    Entry(id="sim-glacier", title="Glacier Live", author="Slow Science", seconds=None),
-    Entry(id="sim-orchard", title="The Orchard at Night", author="Paper Boats", seconds=301, restricted=True),
-    Entry(id="sim-penguin", title="Penguins on Parade", author="Small Animals", seconds=95, embeddable=False),
+    CatalogueEntry(id="sim-harbour", title="Harbour Lights & Fog", author="Paper Boats", seconds=187),
+    CatalogueEntry(id="sim-teapots", title='"Teapots" (Official Video)', author="The Saucers", seconds=241),
+    CatalogueEntry(id="sim-rooster", title="Don't Wake the Rooster <3", author="Small Animals", seconds=154),
+    CatalogueEntry(
+        id="sim-kittens", title="Kittens and the Vacuum Cleaner", author="Small Animals", seconds=64, views=None
+    ),
+    CatalogueEntry(id="sim-volcano", title="How a Volcano Works", author="Slow Science", seconds=3723),
+    CatalogueEntry(id="sim-compass", title="A Day with a Compass", author="Slow Science", seconds=93_600),
+    CatalogueEntry(id="sim-balloon", title="A Red Balloon (short clip)", author="Clips", seconds=8),
+    CatalogueEntry(id="sim-seaside", title="The Seaside (short clip)", author="Clips", seconds=12),
+    CatalogueEntry(id="sim-unicode", title="Zoë im Café ☕ 夜", author="Ünïcode", seconds=100),
+    CatalogueEntry(id="sim-glacier", title="Glacier Live", author="Slow Science", seconds=None),
+    CatalogueEntry(
+        id="sim-orchard", title="The Orchard at Night", author="Paper Boats", seconds=301, restricted=True
+    ),
+    CatalogueEntry(
+        id="sim-penguin", title="Penguins on Parade", author="Small Animals", seconds=95, embeddable=False
+    ),
 )
-CATALOGUE: Mapping[str, Entry] = {entry.id: entry for entry in _ENTRIES}
+CATALOGUE: Mapping[str, CatalogueEntry] = {entry.id: entry for entry in _ENTRIES}
 
 
-def after(video_id: str) -> Entry:
+def after(video_id: str) -> CatalogueEntry:
     """A video to go on with: the next that all may watch and that ends, in the order of the catalogue."""
     fit = [e for e in _ENTRIES if e.seconds is not None and e.embeddable and not e.restricted]
     places = {entry.id: place for place, entry in enumerate(fit)}

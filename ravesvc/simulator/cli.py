@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ravesvc import extras
+from ravesvc.common import extras
 from ravesvc.errors import Code, RaveError
-from ravesvc.simulator import verbs
+from ravesvc.simulator import cli_commands
 from ravesvc.simulator.client import SERVICE_SOCKET, Control
 
 # That of rave-simulator.service.
@@ -38,8 +38,8 @@ def _serve(options: argparse.Namespace) -> int:
     import asyncio
     import logging
 
-    from ravesvc.simulator.home import Home
     from ravesvc.simulator.server import serve
+    from ravesvc.simulator.state_dir import Home
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     host, port = _address(options.listen)
@@ -48,7 +48,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from ravesvc.simulator.home import Home
+    from ravesvc.simulator.state_dir import Home
 
     home = Home(options.state_dir)
     home.become_owner()
@@ -57,7 +57,7 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> int:
-    from ravesvc.simulator.home import Home
+    from ravesvc.simulator.state_dir import Home
 
     home = Home(options.state_dir)
     server = f"localhost:{_address(options.listen)[1]}"
@@ -67,7 +67,7 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def _credentials(options: argparse.Namespace) -> int:
-    from ravesvc.simulator.home import Home
+    from ravesvc.simulator.state_dir import Home
 
     sys.stdout.write(Home(options.state_dir).account().credentials())
     return 0
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state-dir", type=Path, default=state, help="the state directory (%(default)s)")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_setup(commands)
-    verbs.Parsers(commands, lambda options: Control(options.control)).add_all()
+    cli_commands.Parsers(commands, lambda options: Control(options.control)).add_all()
     return parser
 
 
@@ -119,7 +119,7 @@ def _is_of_the_service(directory: Path) -> bool:
         return False
 
 
-def _add_setup(commands: verbs.Commands) -> None:
+def _add_setup(commands: cli_commands.Commands) -> None:
     serve = commands.add_parser("serve", help="run the simulator until SIGTERM")
     serve.add_argument("--listen", default=LISTEN, metavar="ADDRESS:PORT", help="port 0: any (%(default)s)")
     serve.set_defaults(run=_serve)

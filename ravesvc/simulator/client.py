@@ -239,7 +239,7 @@ class Control:
         self._call("POST", "/fail", body)
 
     def option(self, name: str, value: object) -> None:
-        """Set a switch (`switches.Options`)."""
+        """Set a switch (`fault_options.FaultOptions`)."""
         self._call("POST", "/option", {name: str(value)})
 
     def wait(

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from ravesvc import fields
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.simulator.catalogue import CATALOGUE, WATCH_URL, Entry
+from ravesvc.simulator.catalogue import CATALOGUE, WATCH_URL, CatalogueEntry
 
 _DURATION = re.compile(r"PT([0-9]{1,5})H([0-9]{1,5})M([0-9]{1,5})S")
 _PATH = re.compile(r"/videos/([a-z0-9]{1,32})/([0-9a-f-]{36})")
@@ -47,7 +47,7 @@ class Clips:
 
         Raises `RaveError` (BadData) for what clients of Rave never send.
         """
-        provider_id, seconds = fields.get_str(said, "providerId"), _seconds(said)
+        provider_id, seconds = json_fields.get_str(said, "providerId"), _seconds(said)
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", provider_id):
             raise RaveError(Code.BAD_DATA, "providerId is no id of a video")
         _check(said)
@@ -56,7 +56,7 @@ class Clips:
             id=self._ids.setdefault((provider, provider_id), str(uuid.uuid4())),
             provider=provider,
             provider_id=provider_id,
-            title=fields.opt_str(said, "title") or "",
+            title=json_fields.opt_str(said, "title") or "",
             # A client may not know the length, or be wrong; the video ends all the same.
             seconds=known.seconds if known else seconds,
             said=dict(said),
@@ -64,7 +64,7 @@ class Clips:
         self._clips[clip.id] = clip
         return clip
 
-    def stock(self, entry: Entry, server: str) -> Clip:
+    def stock(self, entry: CatalogueEntry, server: str) -> Clip:
         """A video of the catalogue, registered if need be. `server` shows its thumbnail."""
         known = self._ids.get(("youtube", entry.id))
         thumbnail = f"https://{server}/vi/{entry.id}/hqdefault.jpg"
@@ -103,12 +103,12 @@ class Clips:
 def _check(said: Object) -> None:
     """The rest of what all clients send."""
     for key in ("title", "author", "description", "thumbnail"):
-        fields.opt_str(said, key)
-    fields.get_bool(said, "isLive")
-    fields.opt_object(said, "thumbnails")
+        json_fields.opt_str(said, key)
+    json_fields.get_bool(said, "isLive")
+    json_fields.opt_object(said, "thumbnails")
     if "thumbnails" not in said or "thumbnail" not in said:
         raise RaveError(Code.BAD_DATA, "thumbnail and thumbnails are missing")
-    if not fields.get_str(said, "url").startswith("https://"):
+    if not json_fields.get_str(said, "url").startswith("https://"):
         raise RaveError(Code.BAD_DATA, "url is no https URL")
     if type(said.get("viewCount")) is not int or said["viewCount"] < 0:
         raise RaveError(Code.BAD_DATA, "viewCount is no number of views")
@@ -118,7 +118,7 @@ def _check(said: Object) -> None:
 
 def _seconds(said: Object) -> float | None:
     """The length that a client names; None for a video that is on the air, or of no length."""
-    found = _DURATION.fullmatch(fields.get_str(said, "duration"))
+    found = _DURATION.fullmatch(json_fields.get_str(said, "duration"))
     if found is None:
         raise RaveError(Code.BAD_DATA, "duration is not written PT0H0M0S")
     hours, minutes, seconds = map(int, found.groups())

@@ -12,15 +12,15 @@ from typing import Any
 
 from aiohttp import web
 
-from ravesvc import fields
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
+from ravesvc.simulator.fault_options import FLOOD_KINDS, Fault, RejectRule
 from ravesvc.simulator.friendships import Friendships
-from ravesvc.simulator.mesh import Crowd, Mesh, Peer, User
+from ravesvc.simulator.mesh import Crowd, SimulatedMesh, SimulatedPeer, SimulatedUser
 from ravesvc.simulator.party import Party
 from ravesvc.simulator.party_control import PartyControl
 from ravesvc.simulator.peer import SocketPeer
-from ravesvc.simulator.switches import FLOOD_KINDS, Fault, Refusal
 from ravesvc.simulator.world import CLOSED_BY_SERVER, HOST, World
 
 _STATUS_OF = {
@@ -79,8 +79,8 @@ class ControlApi:
     async def _events(self, request: web.Request) -> web.Response:
         """The events after `after`; waits up to `wait` seconds for the first."""
         log = self._world.log
-        after = fields.get_int(request.query, "after")
-        await log.until(lambda: log.seq > after, fields.opt_int(request.query, "wait") or 0)
+        after = json_fields.get_int(request.query, "after")
+        await log.until(lambda: log.seq > after, json_fields.opt_int(request.query, "wait") or 0)
         return web.json_response({"events": log.after(after)})
 
     async def _violations(self, _: web.Request) -> web.Response:
@@ -97,8 +97,8 @@ class ControlApi:
         number = _int(body, "count", 1)
         if not 1 <= number <= _MOST_MESHES:
             raise RaveError(Code.INVALID_ARGUMENT, f"count must be 1 to {_MOST_MESHES}")
-        kinds = {kind: bool(fields.opt_bool(body, kind)) for kind in ("public", "friends", "local")}
-        title = fields.opt_str(body, "title") or ""
+        kinds = {kind: bool(json_fields.opt_bool(body, kind)) for kind in ("public", "friends", "local")}
+        title = json_fields.opt_str(body, "title") or ""
         return {"meshes": [self._world.create(title=title, **kinds).id for _ in range(number)]}
 
     async def remove(self, body: Object) -> dict[str, Any]:
@@ -121,14 +121,14 @@ class ControlApi:
 
     async def join(self, body: Object) -> dict[str, Any]:
         """`users` come into `meshes`, all with one state message."""
-        users = [self._world.user(str(handle)) for handle in fields.get_list(body, "users")]
+        users = [self._world.user(str(handle)) for handle in json_fields.get_list(body, "users")]
         for mesh in self._meshes(body):
             self._world.join(mesh, users)
         return {}
 
     async def part(self, body: Object) -> dict[str, Any]:
         """`users` leave `meshes`, all with one state message."""
-        users = [self._world.user(str(handle)) for handle in fields.get_list(body, "users")]
+        users = [self._world.user(str(handle)) for handle in json_fields.get_list(body, "users")]
         for mesh in self._meshes(body):
             self._world.part(mesh, users)
         return {}
@@ -155,12 +155,12 @@ class ControlApi:
         the users who are mentioned, `reply` is the id of a message that it refers to.
         """
         world = self._world
-        mesh = world.mesh(fields.get_str(body, "mesh"))
-        user = world.user(fields.opt_str(body, "user") or HOST)
-        mentions = [world.user(str(handle)) for handle in fields.opt_list(body, "mentions") or []]
+        mesh = world.mesh(json_fields.get_str(body, "mesh"))
+        user = world.user(json_fields.opt_str(body, "user") or HOST)
+        mentions = [world.user(str(handle)) for handle in json_fields.opt_list(body, "mentions") or []]
         since = world.log.seq
         said = world.say(
-            mesh, user, fields.get_str(body, "text"), reply=fields.opt_str(body, "reply"), mentions=mentions
+            mesh, user, json_fields.get_str(body, "text"), reply=json_fields.opt_str(body, "reply"), mentions=mentions
         )
         wanted = _int(body, "answers", 1)
         await world.log.until(lambda: len(world.answers(said, since)) >= wanted, _seconds(body, "wait", 0.0))
@@ -176,12 +176,12 @@ class ControlApi:
 
     async def ask(self, body: Object) -> dict[str, Any]:
         """Send the bot in `mesh` a request `method` with `data` -> `{"answer": frame}`, waiting `timeout` seconds."""
-        mesh = self._world.mesh(fields.get_str(body, "mesh"))
+        mesh = self._world.mesh(json_fields.get_str(body, "mesh"))
         peer = self._bot(mesh)
         if not isinstance(peer, SocketPeer):
             raise RaveError(Code.NOT_RUNNING, "the bot is not connected")
-        data = fields.opt_object(body, "data") or {}
-        return {"answer": await peer.ask(fields.get_str(body, "method"), data, _seconds(body, "timeout", 5.0))}
+        data = json_fields.opt_object(body, "data") or {}
+        return {"answer": await peer.ask(json_fields.get_str(body, "method"), data, _seconds(body, "timeout", 5.0))}
 
     # Friends.
 
@@ -194,9 +194,9 @@ class ControlApi:
         self._world.befriend(Friendships.end, *self._pair(body))
         return {}
 
-    def _pair(self, body: Object) -> tuple[User, User]:
-        other = fields.opt_str(body, "other")
-        user = self._world.user(fields.get_str(body, "user"))
+    def _pair(self, body: Object) -> tuple[SimulatedUser, SimulatedUser]:
+        other = json_fields.opt_str(body, "other")
+        user = self._world.user(json_fields.get_str(body, "user"))
         return user, self._world.bot if other is None else self._world.user(other)
 
     # Connections.
@@ -225,8 +225,8 @@ class ControlApi:
                 Code.INVALID_ARGUMENT, f"{code} can't stand in a close frame", hint="1000, 1011, 4000, ..."
             )
         for mesh in self._meshes(body):
-            announced = bool(fields.opt_bool(body, "announced"))
-            self._world.close(mesh, code, fields.opt_str(body, "reason") or "", announced=announced)
+            announced = bool(json_fields.opt_bool(body, "announced"))
+            self._world.close(mesh, code, json_fields.opt_str(body, "reason") or "", announced=announced)
         return {}
 
     async def refuse(self, body: Object) -> dict[str, Any]:
@@ -234,13 +234,13 @@ class ControlApi:
 
         `times` is how often, for ever if absent.
         """
-        after_open = None if body.get("after_open") is None else fields.get_number(body, "after_open")
+        after_open = None if body.get("after_open") is None else json_fields.get_number(body, "after_open")
         status = _int(body, "status", 403)
         if not 400 <= status <= 599:
             raise RaveError(Code.INVALID_ARGUMENT, "status must be 400 to 599")
         for mesh in self._meshes(body):
             code = _int(body, "code", CLOSED_BY_SERVER)
-            mesh.refusal = Refusal(status, after_open, code, fields.opt_int(body, "times"))
+            mesh.refusal = RejectRule(status, after_open, code, json_fields.opt_int(body, "times"))
         return {}
 
     async def accept(self, body: Object) -> dict[str, Any]:
@@ -253,14 +253,14 @@ class ControlApi:
 
     async def confirm(self, body: Object) -> dict[str, Any]:
         """Follow the link of the latest mail that waits, to the address `email` if there is one."""
-        email = fields.opt_str(body, "email")
+        email = json_fields.opt_str(body, "email")
         self._world.post.follow(email and email.lower())
         return {}
 
     async def expire(self, body: Object) -> dict[str, Any]:
         """All sessions end: calls and new sockets meet 401. With `close`, open sockets are closed."""
         self._world.expire()
-        if fields.opt_bool(body, "close"):
+        if json_fields.opt_bool(body, "close"):
             for mesh in self._world.meshes.values():
                 self._world.close(mesh, CLOSED_BY_SERVER, "session expired", announced=False)
         return {}
@@ -269,9 +269,9 @@ class ControlApi:
 
     async def fail(self, body: Object) -> dict[str, Any]:
         """Calls of `target` fail in `mode`, `times` (for ever if absent); `retry_after` goes with a status."""
-        retry_after = fields.opt_int(body, "retry_after")
-        fault = Fault(fields.get_str(body, "mode"), fields.opt_int(body, "times"), retry_after)
-        self._world.faults.set(fields.get_str(body, "target"), fault)
+        retry_after = json_fields.opt_int(body, "retry_after")
+        fault = Fault(json_fields.get_str(body, "mode"), json_fields.opt_int(body, "times"), retry_after)
+        self._world.faults.set(json_fields.get_str(body, "target"), fault)
         await self._relisten()
         return {}
 
@@ -303,11 +303,11 @@ class ControlApi:
 
     def _conditions(self, body: Object) -> list[Callable[[], list[str]]]:
         """Functions that return what is still missing."""
-        connected = self._named(fields.opt_list(body, "connected") or [])
-        disconnected = self._named(fields.opt_list(body, "disconnected") or [])
-        former = fields.opt_object(body, "reconnected") or {}
+        connected = self._named(json_fields.opt_list(body, "connected") or [])
+        disconnected = self._named(json_fields.opt_list(body, "disconnected") or [])
+        former = json_fields.opt_object(body, "reconnected") or {}
         listings, polls = _int(body, "listings", 0), _int(body, "polls", 0)
-        mail = bool(fields.opt_bool(body, "mail"))
+        mail = bool(json_fields.opt_bool(body, "mail"))
         return [
             lambda: [f"{mesh.id} connected" for mesh in connected if not self._joined(mesh)],
             lambda: [f"{mesh.id} disconnected" for mesh in disconnected if self._bot(mesh)],
@@ -323,36 +323,36 @@ class ControlApi:
 
     # What the verbs have in common.
 
-    def _meshes(self, body: Object) -> list[Mesh]:
+    def _meshes(self, body: Object) -> list[SimulatedMesh]:
         if body.get("meshes") == "all":
             return list(self._world.meshes.values())
-        return self._named(fields.get_list(body, "meshes"))
+        return self._named(json_fields.get_list(body, "meshes"))
 
-    def _named(self, ids: Sequence[Any]) -> list[Mesh]:
+    def _named(self, ids: Sequence[Any]) -> list[SimulatedMesh]:
         return [self._world.mesh(str(mesh_id)) for mesh_id in ids]
 
     def _user(self, body: Object) -> Any:
-        handle = fields.opt_str(body, "user")
+        handle = json_fields.opt_str(body, "user")
         return self._world.bot if handle is None else self._world.user(handle)
 
-    def _bot(self, mesh: Mesh) -> Peer | None:
+    def _bot(self, mesh: SimulatedMesh) -> SimulatedPeer | None:
         return mesh.peers.get(self._world.bot.peer_id)
 
-    def _joined(self, mesh: Mesh) -> int:
+    def _joined(self, mesh: SimulatedMesh) -> int:
         """The number of the connection with which the bot has fully joined, or 0."""
         peer = self._bot(mesh)
         return peer.number if peer is not None and peer.joined else 0
 
 
 def _one_of(body: Object, key: str, allowed: Sequence[str]) -> str:
-    value = fields.opt_str(body, key) or allowed[0]
+    value = json_fields.opt_str(body, key) or allowed[0]
     if value not in allowed:
         raise RaveError(Code.INVALID_ARGUMENT, f"{key} must be one of: {', '.join(allowed)}")
     return value
 
 
 def _int(body: Object, key: str, default: int) -> int:
-    value = fields.opt_int(body, key)
+    value = json_fields.opt_int(body, key)
     return default if value is None else value
 
 
@@ -364,7 +364,7 @@ def _size(body: Object, key: str) -> int:
 
 
 def _seconds(body: Object, key: str, default: float) -> float:
-    value = default if body.get(key) is None else fields.get_number(body, key)
+    value = default if body.get(key) is None else json_fields.get_number(body, key)
     if not 0 <= value <= _LONGEST_WAIT or math.isnan(value):
         raise RaveError(Code.INVALID_ARGUMENT, f"{key} must be 0 to {_LONGEST_WAIT:g} seconds")
     return value
@@ -372,7 +372,7 @@ def _seconds(body: Object, key: str, default: float) -> float:
 
 def _body_to(verb: Verb) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
-        return web.json_response(await verb(fields.parse_object(await request.read() or b"{}", "the body")))
+        return web.json_response(await verb(json_fields.parse_object(await request.read() or b"{}", "the body")))
 
     return handle
 

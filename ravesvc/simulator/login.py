@@ -9,14 +9,14 @@ from typing import Any
 
 from aiohttp import web
 
-from ravesvc import fields
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.simulator import views
-from ravesvc.simulator.account import Account
-from ravesvc.simulator.checks import Checks, MojoChecks, ParseChecks
-from ravesvc.simulator.gate import Call, Gate
-from ravesvc.simulator.post import Mail
+from ravesvc.simulator import serializers
+from ravesvc.simulator.account import SimulatedAccount
+from ravesvc.simulator.http_endpoint import Gate, RestCall
+from ravesvc.simulator.mailbox import Mail
+from ravesvc.simulator.request_checks import Checks, MojoChecks, ParseChecks
 from ravesvc.simulator.world import World
 
 _LANGUAGES = ("en", "ru", "de", "fr", "es", "it", "pt", "ar", "pl", "nl", "uk")
@@ -25,10 +25,10 @@ _DEVICE = re.compile(r"[0-9a-f]{32}")
 _PREFIX = "r:"
 
 
-class Login:
+class LoginEndpoints:
     """The routes of a login and what they answer."""
 
-    def __init__(self, world: World, gate: Gate, checks: Checks, account: Account) -> None:
+    def __init__(self, world: World, gate: Gate, checks: Checks, account: SimulatedAccount) -> None:
         self._world = world
         self._gate = gate
         self._checks = checks
@@ -50,17 +50,17 @@ class Login:
 
     # The magic-link service.
 
-    def _magic_link(self, call: Call) -> dict[str, Any]:
-        if fields.get_str(call.query, "language") not in _LANGUAGES:
+    def _magic_link(self, call: RestCall) -> dict[str, Any]:
+        if json_fields.get_str(call.query, "language") not in _LANGUAGES:
             raise RaveError(Code.BAD_DATA, f"language must be one of: {', '.join(_LANGUAGES)}")
         _must_be(call.query, "redirect_url", self._identity.mojo_redirect_url)
-        email = fields.get_str(call.body, "email")
+        email = json_fields.get_str(call.body, "email")
         if not _ADDRESS.fullmatch(email):
             raise RaveError(Code.WRONG_ADDRESS, "not an e-mail address")
         return {"state_id": self._world.post.send(email).state_id}
 
-    def _status(self, call: Call) -> dict[str, Any]:
-        mail = self._world.post.poll(fields.get_str(call.query, "state_id"))
+    def _status(self, call: RestCall) -> dict[str, Any]:
+        mail = self._world.post.poll(json_fields.get_str(call.query, "state_id"))
         if not mail.followed:
             return {"authenticated": False}
         return {
@@ -92,10 +92,10 @@ class Login:
 
     # Parse.
 
-    def _parse(self, call: Call) -> dict[str, Any]:
-        proof = fields.get_object(fields.get_object(call.body, "authData"), "mojo")
-        email = self._world.post.proven(fields.get_str(proof, "id_token"))
-        if email is None or fields.get_str(proof, "id") != email:
+    def _parse(self, call: RestCall) -> dict[str, Any]:
+        proof = json_fields.get_object(json_fields.get_object(call.body, "authData"), "mojo")
+        email = self._world.post.proven(json_fields.get_str(proof, "id_token"))
+        if email is None or json_fields.get_str(proof, "id") != email:
             self._world.log.violation("POST /parse/users", "id_token was not given out for this address")
             raise RaveError(Code.FORBIDDEN, "the proof is none")
         user, token = self._world.admit(email)
@@ -111,11 +111,11 @@ class Login:
 
     # Rave's own server.
 
-    def _register(self, call: Call) -> dict[str, Any]:
-        device_id = fields.get_str(call.body, "deviceId")
+    def _register(self, call: RestCall) -> dict[str, Any]:
+        device_id = json_fields.get_str(call.body, "deviceId")
         if not _DEVICE.fullmatch(device_id):
             raise RaveError(Code.BAD_DATA, "deviceId must be 32 hex digits")
-        email = fields.get_str(call.body, "email")
+        email = json_fields.get_str(call.body, "email")
         owner = self._world.owner(email)
         if owner is None or owner.id != call.user.id:
             raise RaveError(Code.BAD_DATA, "email is not that of the session")
@@ -123,27 +123,27 @@ class Login:
         _must_be(call.body, "parseId", self._parse_id(call.user.id))
         _must_be(call.body, "parseToken", f"{_PREFIX}{call.token}")
         for key in ("lang", "name"):
-            fields.get_str(call.body, key)
+            json_fields.get_str(call.body, key)
         known = self._world.register(call.token, device_id)
         return {"data": {"isValid": True, "newUser": not known, "suggestedHandles": [] if known else ["botty2"]}}
 
-    def _account(self, call: Call) -> dict[str, Any]:
+    def _account(self, call: RestCall) -> dict[str, Any]:
         _must_be(call.body, "deviceId", call.user.device_id)
         for key in ("adId", "carrierCountry", "lang", "storeCountry"):
-            if not fields.get_str(call.body, key):
+            if not json_fields.get_str(call.body, key):
                 raise RaveError(Code.BAD_DATA, f"{key} is empty")
-        return {"data": views.account_object(call.user, self._world.options)}
+        return {"data": serializers.account_object(call.user, self._world.options)}
 
-    def _push_token(self, call: Call) -> dict[str, Any]:
+    def _push_token(self, call: RestCall) -> dict[str, Any]:
         _must_be(call.body, "deviceId", call.user.device_id)
         _must_be(call.body, "platform", "android")
-        fields.get_str(call.body, "token")
+        json_fields.get_str(call.body, "token")
         return {"success": True}
 
 
 def _must_be(source: Object, key: str, wanted: str) -> None:
     """Raise `RaveError` (BadData), with neither what is wanted nor what is there in it: either may be a secret."""
-    if fields.get_str(source, key) != wanted:
+    if json_fields.get_str(source, key) != wanted:
         raise RaveError(Code.BAD_DATA, f"{key} is not as it should be")
 
 

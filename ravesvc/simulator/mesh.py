@@ -6,15 +6,15 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from ravesvc.simulator.playback import Playback
-from ravesvc.simulator.switches import Refusal
+from ravesvc.simulator.fault_options import RejectRule
+from ravesvc.simulator.playback import SimulatedPlayback
 
 # How many ended connections are remembered per mesh.
 _ENDED_KEPT = 50
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class SimulatedUser:
     """An account on one of its devices, the last that it has logged in with; empty before its first login."""
 
     id: int
@@ -29,16 +29,16 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Presence:
+class RoomPresence:
     """A user who is in a mesh, with or without a socket. `joined_at` is in epoch seconds."""
 
-    user: User
+    user: SimulatedUser
     joined_at: float
     order: int
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class SocketEnd:
     """How a connection ended. `by` is `client`, `server` or `network`; 1006 is a loss without a close frame."""
 
     code: int
@@ -46,11 +46,11 @@ class End:
     by: str
 
 
-class Peer(Protocol):
+class SimulatedPeer(Protocol):
     """What a mesh needs of a connected socket."""
 
     number: int
-    user: User
+    user: SimulatedUser
     since: float
     joined: bool
     pings: int
@@ -78,7 +78,7 @@ class Crowd:
 
 
 @dataclass(slots=True, kw_only=True)
-class Mesh:
+class SimulatedMesh:
     """One watch-party room. `present` and `peers` are keyed by peer id, `present` in order of joining.
 
     `kicked` are the users that state messages list under `kicks`, until they are invited again.
@@ -94,15 +94,15 @@ class Mesh:
     local: bool
     created_at: float
     originator: int
-    playback: Playback
+    playback: SimulatedPlayback
     invited: set[int] = field(default_factory=set)
     kicked: set[int] = field(default_factory=set)
     muted: set[int] = field(default_factory=set)
     successor: str | None = None
-    present: dict[str, Presence] = field(default_factory=dict)
-    peers: dict[str, Peer] = field(default_factory=dict)
+    present: dict[str, RoomPresence] = field(default_factory=dict)
+    peers: dict[str, SimulatedPeer] = field(default_factory=dict)
     ended: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_ENDED_KEPT))
-    refusal: Refusal | None = None
+    refusal: RejectRule | None = None
     crowd: Crowd = Crowd()
     hidden: int = 0
     missing: bool = False
@@ -113,19 +113,19 @@ class Mesh:
         """The peer id of the leader: whom the last one has chosen, else who has been here longest."""
         return self.successor or next(iter(self.present), None)
 
-    def open_to(self, user: User) -> bool:
+    def open_to(self, user: SimulatedUser) -> bool:
         """Whether a user may see and enter the mesh."""
         return self.public or user.id in self.invited or user.peer_id in self.present
 
-    def enter(self, user: User, now: float) -> bool:
+    def enter(self, user: SimulatedUser, now: float) -> bool:
         """Add a user; False if already there."""
         if user.peer_id in self.present:
             return False
         self.joins += 1
-        self.present[user.peer_id] = Presence(user, now, self.joins)
+        self.present[user.peer_id] = RoomPresence(user, now, self.joins)
         return True
 
-    def leave(self, user: User) -> bool:
+    def leave(self, user: SimulatedUser) -> bool:
         """Take a user out, with all votes and opinions; False if not here."""
         if self.present.pop(user.peer_id, None) is None:
             return False
@@ -139,7 +139,7 @@ class Mesh:
         """How many users are more than half of those present."""
         return (len(self.users()) + self.crowd.users) // 2 + 1
 
-    def users(self) -> list[User]:
+    def users(self) -> list[SimulatedUser]:
         """Who is here, in order of joining."""
         return [presence.user for presence in self.present.values()]
 
@@ -162,7 +162,7 @@ class Mesh:
         }
 
 
-def connection(peer: Peer) -> dict[str, Any]:
+def connection(peer: SimulatedPeer) -> dict[str, Any]:
     """A connection for the control API: `id` is never used again, `since` is in epoch seconds."""
     return {
         "id": peer.number,

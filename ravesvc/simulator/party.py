@@ -9,8 +9,8 @@ from typing import Protocol
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import catalogue
 from ravesvc.simulator.clips import Clip
-from ravesvc.simulator.mesh import Mesh, User
-from ravesvc.simulator.playback import Playing
+from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser
+from ravesvc.simulator.playback import PlayingVideo
 from ravesvc.simulator.world import World
 
 
@@ -47,7 +47,7 @@ class Party:
 
     # The video.
 
-    def vote(self, mesh: Mesh, user: User, clip: Clip, url: str) -> None:
+    def vote(self, mesh: SimulatedMesh, user: SimulatedUser, clip: Clip, url: str) -> None:
         """A user wants to watch a video; `url` is how the vote names it."""
         _be_here(mesh, user)
         if mesh.playback.mode == "LEADER":
@@ -56,14 +56,14 @@ class Party:
         now = self._world.clock()
         self._tell(mesh, started=mesh.playback.vote(user.id, clip, url, now=now, majority=mesh.majority))
 
-    def clear_votes(self, mesh: Mesh, user: User) -> None:
+    def clear_votes(self, mesh: SimulatedMesh, user: SimulatedUser) -> None:
         """No vote counts any longer."""
         self._rule(mesh, user)
         mesh.playback.clear()
         self._world.log.record("votes cleared", mesh=mesh.id, user=user.handle)
         self._tell(mesh)
 
-    def judge(self, mesh: Mesh, user: User, opinion: str | None) -> None:
+    def judge(self, mesh: SimulatedMesh, user: SimulatedUser, opinion: str | None) -> None:
         """A user likes what plays, wants to skip it, or (None) takes that back."""
         _be_here(mesh, user)
         self._playing(mesh)
@@ -78,7 +78,9 @@ class Party:
         else:
             self._tell(mesh)
 
-    def control(self, mesh: Mesh, user: User, *, status: str | None = None, position: float | None = None) -> None:
+    def control(
+        self, mesh: SimulatedMesh, user: SimulatedUser, *, status: str | None = None, position: float | None = None
+    ) -> None:
         """A user plays (PLAY), pauses (PAUS) or moves the video to a position in seconds."""
         self._rule(mesh, user)
         playing, now = self._playing(mesh), self._world.clock()
@@ -87,13 +89,13 @@ class Party:
         self._world.log.record("playback", mesh=mesh.id, user=user.handle, status=status, position=position)
         self._tell(mesh)
 
-    def end_video(self, mesh: Mesh, user: User) -> None:
+    def end_video(self, mesh: SimulatedMesh, user: SimulatedUser) -> None:
         """A user ends the video, if one plays."""
         self._rule(mesh, user)
         if mesh.playback.current is not None:
             self._finish(mesh)
 
-    def show(self, mesh: Mesh, clip: Clip | None) -> None:
+    def show(self, mesh: SimulatedMesh, clip: Clip | None) -> None:
         """A video starts, or what plays ends, by no user's wish."""
         if clip is None:
             self._finish(mesh)
@@ -103,12 +105,12 @@ class Party:
 
     # Users.
 
-    def lead(self, mesh: Mesh, user: User, successor: User) -> None:
+    def lead(self, mesh: SimulatedMesh, user: SimulatedUser, successor: SimulatedUser) -> None:
         """The leader makes another user the leader."""
         _lead(mesh, user)
         self.make_leader(mesh, successor)
 
-    def make_leader(self, mesh: Mesh, user: User) -> None:
+    def make_leader(self, mesh: SimulatedMesh, user: SimulatedUser) -> None:
         """A user becomes the leader, by no other's wish."""
         if user.peer_id not in mesh.present:
             raise RaveError(Code.NOT_FOUND, f"{user.handle} is not in the mesh")
@@ -116,20 +118,20 @@ class Party:
         self._world.log.record("leader", mesh=mesh.id, user=user.handle)
         self._world.broadcast_state(mesh)
 
-    def kick(self, mesh: Mesh, user: User, kicked: list[User]) -> None:
+    def kick(self, mesh: SimulatedMesh, user: SimulatedUser, kicked: list[SimulatedUser]) -> None:
         """The leader throws users out; those who are not here are passed over."""
         _lead(mesh, user)
         for one in kicked:
             if one.peer_id in mesh.present:
                 self._world.kick(mesh, one)
 
-    def mute(self, mesh: Mesh, user: User, muted: User) -> None:
+    def mute(self, mesh: SimulatedMesh, user: SimulatedUser, muted: SimulatedUser) -> None:
         """The leader takes a user's voice."""
         _lead(mesh, user)
         mesh.muted.add(muted.id)
         self._world.log.record("muted", mesh=mesh.id, user=muted.handle)
 
-    def unmute(self, mesh: Mesh, user: User, muted: User) -> None:
+    def unmute(self, mesh: SimulatedMesh, user: SimulatedUser, muted: SimulatedUser) -> None:
         """The leader gives a user's voice back."""
         _lead(mesh, user)
         mesh.muted.discard(muted.id)
@@ -137,24 +139,24 @@ class Party:
 
     # What they have in common.
 
-    def _rule(self, mesh: Mesh, user: User) -> None:
+    def _rule(self, mesh: SimulatedMesh, user: SimulatedUser) -> None:
         _be_here(mesh, user)
         if mesh.playback.mode == "LEADER" or self._world.options.playback_rights == "leader":
             _lead(mesh, user)
 
-    def _playing(self, mesh: Mesh) -> Playing:
+    def _playing(self, mesh: SimulatedMesh) -> PlayingVideo:
         if mesh.playback.current is None:
             raise RaveError(Code.NOT_FOUND, "nothing plays")
         return mesh.playback.current
 
-    def _finish(self, mesh: Mesh) -> None:
+    def _finish(self, mesh: SimulatedMesh) -> None:
         playing = mesh.playback.current
         entry = catalogue.after(playing.clip.provider_id if playing else "")
         own = self._world.clips.stock(entry, self._world.server)
         mesh.playback.finish(self._world.clock(), own, own.url(self._world.server))
         self._tell(mesh, started=True)
 
-    def _tell(self, mesh: Mesh, *, started: bool = False) -> None:
+    def _tell(self, mesh: SimulatedMesh, *, started: bool = False) -> None:
         """Tell all sockets, and see to it that the video ends when it has to."""
         playing = mesh.playback.current
         if started:
@@ -163,7 +165,7 @@ class Party:
         self._wind(mesh)
         self._world.broadcast_state(mesh)
 
-    def _wind(self, mesh: Mesh) -> None:
+    def _wind(self, mesh: SimulatedMesh) -> None:
         """Set the timer of a mesh to the end of what plays there now."""
         former = self._ends.pop(mesh.id, None)
         if former is not None:
@@ -173,7 +175,7 @@ class Party:
             left = max(0.0, playing.ends_at - self._world.clock())
             self._ends[mesh.id] = self._later(left, lambda: self._run_out(mesh))
 
-    def _run_out(self, mesh: Mesh) -> None:
+    def _run_out(self, mesh: SimulatedMesh) -> None:
         """The timer of a video has come: end it, unless the clock says that it is too early."""
         del self._ends[mesh.id]
         playing = mesh.playback.current
@@ -185,12 +187,12 @@ class Party:
             self._wind(mesh)
 
 
-def _be_here(mesh: Mesh, user: User) -> None:
+def _be_here(mesh: SimulatedMesh, user: SimulatedUser) -> None:
     if user.peer_id not in mesh.present:
         raise RaveError(Code.FORBIDDEN, "not in this mesh")
 
 
-def _lead(mesh: Mesh, user: User) -> None:
+def _lead(mesh: SimulatedMesh, user: SimulatedUser) -> None:
     _be_here(mesh, user)
     if mesh.leader != user.peer_id:
         raise RaveError(Code.FORBIDDEN, "only the leader may")

@@ -9,15 +9,15 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from ravesvc import fields
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.simulator import views
-from ravesvc.simulator.checks import Checks
-from ravesvc.simulator.gate import Call, Gate, Handler
+from ravesvc.simulator import serializers
+from ravesvc.simulator.http_endpoint import Gate, Handler, RestCall
 from ravesvc.simulator.lies import Payload
-from ravesvc.simulator.mesh import Mesh, User
+from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser
 from ravesvc.simulator.party import Party
+from ravesvc.simulator.request_checks import Checks
 from ravesvc.simulator.rest import known_users, own_device, visible
 from ravesvc.simulator.world import World
 
@@ -60,7 +60,7 @@ class PartyCalls:
     def _politely(self, handler: Handler) -> Handler:
         """With `forbidden_form` of `success`, what a user may not is answered as if it was all right."""
 
-        def handle(call: Call) -> Payload:
+        def handle(call: RestCall) -> Payload:
             try:
                 return handler(call)
             except RaveError as e:
@@ -72,37 +72,37 @@ class PartyCalls:
 
     # Videos.
 
-    def _register(self, call: Call) -> dict[str, Any]:
+    def _register(self, call: RestCall) -> dict[str, Any]:
         clip = self._world.clips.register(call.path["provider"], call.body)
-        return {"data": views.clip_object(clip, self._world.options)}
+        return {"data": serializers.clip_object(clip, self._world.options)}
 
-    def _video(self, call: Call) -> dict[str, Any]:
+    def _video(self, call: RestCall) -> dict[str, Any]:
         clip = self._world.clips.get(call.path["provider"], call.path["video"])
-        return {"data": views.clip_object(clip, self._world.options)}
+        return {"data": serializers.clip_object(clip, self._world.options)}
 
-    def _vote(self, call: Call) -> dict[str, Any]:
+    def _vote(self, call: RestCall) -> dict[str, Any]:
         mesh, body = visible(self._world, call), call.body
         own_device(self._world, call.user, body)
-        time = fields.get_number(body, "time")
+        time = json_fields.get_number(body, "time")
         self._check_time(time / 1000 if time >= _MILLISECONDS_FROM else time)
-        url = fields.get_str(body, "url")
+        url = json_fields.get_str(body, "url")
         self._party.vote(mesh, call.user, self._world.clips.at(url), url)
         return {"success": True}
 
-    def _clear(self, call: Call) -> dict[str, Any]:
+    def _clear(self, call: RestCall) -> dict[str, Any]:
         self._party.clear_votes(visible(self._world, call), call.user)
         return {"success": True}
 
-    def _like(self, call: Call) -> dict[str, Any]:
+    def _like(self, call: RestCall) -> dict[str, Any]:
         return self._judge(call, call.body, lambda opinion: opinion)
 
-    def _withdraw(self, call: Call) -> dict[str, Any]:
+    def _withdraw(self, call: RestCall) -> dict[str, Any]:
         return self._judge(call, call.query, lambda _: None)
 
-    def _judge(self, call: Call, said: Object, kept: Callable[[str], str | None]) -> dict[str, Any]:
+    def _judge(self, call: RestCall, said: Object, kept: Callable[[str], str | None]) -> dict[str, Any]:
         """An opinion on what plays now; one on what has played before comes too late and is no mistake."""
-        mesh, opinion = visible(self._world, call), fields.get_str(said, "opinion")
-        url, instance = fields.get_str(said, "url"), fields.get_str(said, "videoInstanceId")
+        mesh, opinion = visible(self._world, call), json_fields.get_str(said, "opinion")
+        url, instance = json_fields.get_str(said, "url"), json_fields.get_str(said, "videoInstanceId")
         if opinion not in ("LIKE", "SKIP"):
             raise RaveError(Code.BAD_DATA, "opinion is neither LIKE nor SKIP")
         if not _UUID.fullmatch(instance):
@@ -113,49 +113,49 @@ class PartyCalls:
         self._party.judge(mesh, call.user, kept(opinion))
         return {"success": True}
 
-    def _state(self, call: Call) -> dict[str, Any]:
+    def _state(self, call: RestCall) -> dict[str, Any]:
         mesh, body = visible(self._world, call), call.body
-        status, position = fields.get_str(body, "state"), fields.get_number(body, "position")
+        status, position = json_fields.get_str(body, "state"), json_fields.get_number(body, "position")
         if status not in ("PLAY", "PAUS"):
             raise RaveError(Code.BAD_DATA, "state is neither PLAY nor PAUS")
         if position < 0:
             raise RaveError(Code.BAD_DATA, "position is below 0")
-        self._check_time(fields.get_number(body, "time"))
+        self._check_time(json_fields.get_number(body, "time"))
         self._party.control(mesh, call.user, status=status, position=position)
-        return {"data": views.mesh_object(mesh, self._world.server, self._world.options)}
+        return {"data": serializers.mesh_object(mesh, self._world.server, self._world.options)}
 
     def _check_time(self, seconds: float) -> None:
         if abs(seconds - self._world.clock()) > self._world.options.request_window:
             raise RaveError(Code.BAD_DATA, "time is too far from the server's clock")
 
-    def _end(self, call: Call) -> dict[str, Any]:
+    def _end(self, call: RestCall) -> dict[str, Any]:
         self._party.end_video(visible(self._world, call), call.user)
         return {"success": True}
 
     # Users.
 
-    def _kick(self, call: Call) -> dict[str, Any]:
+    def _kick(self, call: RestCall) -> dict[str, Any]:
         mesh = visible(self._world, call)
         own_device(self._world, call.user, call.body)
         self._party.kick(mesh, call.user, known_users(self._world, call))
         return {"success": True}
 
-    def _transfer(self, call: Call) -> dict[str, Any]:
-        mesh, number = visible(self._world, call), fields.get_int(call.body, "newLeaderId")
+    def _transfer(self, call: RestCall) -> dict[str, Any]:
+        mesh, number = visible(self._world, call), json_fields.get_int(call.body, "newLeaderId")
         self._party.lead(mesh, call.user, self._user(number))
         return {"success": True}
 
-    def _voice(self, change: Callable[[Mesh, User, User], None]) -> Handler:
-        def handle(call: Call) -> dict[str, Any]:
+    def _voice(self, change: Callable[[SimulatedMesh, SimulatedUser, SimulatedUser], None]) -> Handler:
+        def handle(call: RestCall) -> dict[str, Any]:
             mesh = visible(self._world, call)
             if call.body:
                 raise RaveError(Code.BAD_DATA, "the body is not {}")
-            change(mesh, call.user, self._user(fields.get_int(call.path, "user")))
+            change(mesh, call.user, self._user(json_fields.get_int(call.path, "user")))
             return {"success": True}
 
         return handle
 
-    def _user(self, number: int) -> User:
+    def _user(self, number: int) -> SimulatedUser:
         user = self._world.users.get(number)
         if user is None:
             raise RaveError(Code.NOT_FOUND, "no such user")

@@ -16,8 +16,8 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.simulator import hostile, views
-from ravesvc.simulator.mesh import End, Mesh, User
+from ravesvc.simulator import hostile, serializers
+from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser, SocketEnd
 from ravesvc.simulator.world import CLOSED_BY_SERVER, World
 
 # Frames that wait for a slow client; one that is slower still is cut off.
@@ -38,7 +38,9 @@ class Closing:
 class SocketPeer:
     """A connected client. `number` is its connection's, never used again; `since` is in epoch seconds."""
 
-    def __init__(self, world: World, mesh: Mesh, user: User, number: int, ws: web.WebSocketResponse) -> None:
+    def __init__(
+        self, world: World, mesh: SimulatedMesh, user: SimulatedUser, number: int, ws: web.WebSocketResponse
+    ) -> None:
         self.user = user
         self.number = number
         self.since = world.clock()
@@ -49,7 +51,7 @@ class SocketPeer:
         self._ws = ws
         self._transport: asyncio.Transport | None = None
         self._outbox: asyncio.Queue[str | Closing] = asyncio.Queue(_OUTBOX_FRAMES)
-        self._end: End | None = None
+        self._end: SocketEnd | None = None
         self._late: dict[int, asyncio.TimerHandle | None] = {}
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._ask_ids = count(1)
@@ -73,12 +75,12 @@ class SocketPeer:
     def close(self, code: int, reason: str) -> None:
         """Close in order, after what is queued."""
         if self._end is None:
-            self._end = End(code, reason, "server")
+            self._end = SocketEnd(code, reason, "server")
             self._queue(Closing(code, reason))
 
     def abort(self) -> None:
         """Cut the TCP connection without a close frame."""
-        self._end = End(_ABNORMAL, "cut", "server")
+        self._end = SocketEnd(_ABNORMAL, "cut", "server")
         if self._transport is not None:
             self._transport.abort()
 
@@ -116,7 +118,7 @@ class SocketPeer:
         """
         self._world.attach(self._mesh, self)
         self._transport = request.transport
-        end = End(_ABNORMAL, "lost", "network")
+        end = SocketEnd(_ABNORMAL, "lost", "network")
         try:
             await self._ws.prepare(request)
             writer = asyncio.create_task(self._write())
@@ -145,7 +147,7 @@ class SocketPeer:
                 # The reader learns of it as well.
                 return
 
-    async def _read(self) -> End:
+    async def _read(self) -> SocketEnd:
         while True:
             limit = self._world.options.silence_limit
             try:
@@ -157,11 +159,11 @@ class SocketPeer:
             if message.type is WSMsgType.TEXT:
                 self._receive(message.data)
             elif message.type is WSMsgType.CLOSE:
-                return End(message.data or _NO_STATUS, message.extra or "", "client")
+                return SocketEnd(message.data or _NO_STATUS, message.extra or "", "client")
             elif message.type is not WSMsgType.BINARY:
                 # CLOSING follows a close of ours. Whatever else is the loss of the connection; the library's own
                 # code for that is 1000 at times.
-                return End(_ABNORMAL, "lost", "network")
+                return SocketEnd(_ABNORMAL, "lost", "network")
 
     # Frames.
 
@@ -254,7 +256,7 @@ class SocketPeer:
 
     def _typing(self, method: str) -> None:
         self._world.log.record(method, mesh=self._mesh.id, user=self.user.handle)
-        frame = views.notification(method, {"from": self.user.peer_id})
+        frame = serializers.notification(method, {"from": self.user.peer_id})
         for peer in self._mesh.peers.values():
             if peer is not self and peer.joined:
                 peer.send(frame)

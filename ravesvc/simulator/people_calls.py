@@ -6,13 +6,13 @@ from typing import Any
 
 from aiohttp import web
 
-from ravesvc import fields
+from ravesvc.common import json_fields
 from ravesvc.errors import Code, RaveError
-from ravesvc.simulator import views
-from ravesvc.simulator.checks import Checks
+from ravesvc.simulator import serializers
 from ravesvc.simulator.friendships import ACTIONABLE, FRIENDS, NOT_FRIENDS, Change, Friendships
-from ravesvc.simulator.gate import Call, Gate, Handler
-from ravesvc.simulator.mesh import User
+from ravesvc.simulator.http_endpoint import Gate, Handler, RestCall
+from ravesvc.simulator.mesh import SimulatedUser
+from ravesvc.simulator.request_checks import Checks
 from ravesvc.simulator.world import World
 
 _USUAL_LIMIT = 24
@@ -47,7 +47,7 @@ class PeopleCalls:
         ]
         return [self._gate.route(target, verb, path, self._checks, handler) for target, verb, path, handler in calls]
 
-    def _contacts(self, call: Call) -> dict[str, Any]:
+    def _contacts(self, call: RestCall) -> dict[str, Any]:
         """Those who are in a mesh with the caller."""
         met = {
             user.id: user
@@ -58,53 +58,53 @@ class PeopleCalls:
         }
         return {"data": self._shown(call, list(met.values())), "paging": {}}
 
-    def _friends(self, call: Call) -> dict[str, Any]:
+    def _friends(self, call: RestCall) -> dict[str, Any]:
         return {"data": self._shown(call, self._users(self._world.friendships.friends(call.user.id)))}
 
-    def _requests(self, call: Call) -> dict[str, Any]:
+    def _requests(self, call: RestCall) -> dict[str, Any]:
         """The users who wait for the caller's answer."""
         if call.query.get("state") != ACTIONABLE:
             raise RaveError(Code.BAD_DATA, f"state is not {ACTIONABLE}")
         return {"data": self._shown(call, self._users(self._world.friendships.requests(call.user.id)))}
 
-    def _befriend(self, call: Call) -> dict[str, Any]:
-        other, wanted = self._named(fields.get_int(call.body, "id")), fields.opt_str(call.body, "state")
+    def _befriend(self, call: RestCall) -> dict[str, Any]:
+        other, wanted = self._named(json_fields.get_int(call.body, "id")), json_fields.opt_str(call.body, "state")
         if wanted not in _CHANGES:
             raise RaveError(Code.BAD_DATA, f"state is neither {FRIENDS} nor {NOT_FRIENDS}")
         state = self._world.befriend(_CHANGES[wanted], call.user, other)
         return {"data": {"fromUserId": call.user.id, "toUserId": other.id, "state": state}}
 
     def _end(self, change: Change) -> Handler:
-        def handle(call: Call) -> dict[str, Any]:
-            self._world.befriend(change, call.user, self._named(fields.get_int(call.query, "id")))
+        def handle(call: RestCall) -> dict[str, Any]:
+            self._world.befriend(change, call.user, self._named(json_fields.get_int(call.query, "id")))
             return {"success": True}
 
         return handle
 
-    def _users(self, ids: list[int]) -> list[User]:
+    def _users(self, ids: list[int]) -> list[SimulatedUser]:
         return [self._world.users[number] for number in ids]
 
-    def _shown(self, call: Call, users: list[User]) -> list[dict[str, Any]]:
-        limit = fields.opt_int(call.query, "limit")
+    def _shown(self, call: RestCall, users: list[SimulatedUser]) -> list[dict[str, Any]]:
+        limit = json_fields.opt_int(call.query, "limit")
         limit = _USUAL_LIMIT if limit is None else limit
         if not 1 <= limit <= _MAX_LIMIT:
             raise RaveError(Code.BAD_DATA, f"limit is not 1 to {_MAX_LIMIT}")
-        return [views.user_object(user, self._world.options) for user in users[:limit]]
+        return [serializers.user_object(user, self._world.options) for user in users[:limit]]
 
-    def _user(self, call: Call) -> dict[str, Any]:
-        user = self._named(fields.get_int(call.path, "user"))
-        return {"data": views.user_object(user, self._world.options)}
+    def _user(self, call: RestCall) -> dict[str, Any]:
+        user = self._named(json_fields.get_int(call.path, "user"))
+        return {"data": serializers.user_object(user, self._world.options)}
 
-    def _profile(self, call: Call) -> dict[str, Any]:
-        user = self._named(fields.get_int(call.path, "user"))
+    def _profile(self, call: RestCall) -> dict[str, Any]:
+        user = self._named(json_fields.get_int(call.path, "user"))
         if call.query.get("exclude") != "false" or call.query.get("clientVersion") != "1":
             raise RaveError(Code.BAD_DATA, "the query lacks exclude=false or clientVersion=1")
-        shown = views.user_object(user, self._world.options)
+        shown = serializers.user_object(user, self._world.options)
         profile = {key: shown[key] for key in ("avatar", "country", "displayName", "handle", "name")}
         bio = {"bio": f"I am {user.display_name}.", "metadata": {"position": 0, "privacy": "PUBLIC"}}
         return {"data": {"bio": bio, "profile": profile}}
 
-    def _named(self, number: int) -> User:
+    def _named(self, number: int) -> SimulatedUser:
         user = self._world.users.get(number)
         if user is None:
             raise RaveError(Code.NOT_FOUND, "no such user")

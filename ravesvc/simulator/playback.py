@@ -21,11 +21,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ravesvc.simulator.clips import Clip
-from ravesvc.simulator.switches import Options
+from ravesvc.simulator.fault_options import FaultOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Playing:
+class PlayingVideo:
     """A video that plays: it was at `position` (seconds) at `time` (epoch seconds). `url` is the one voted for."""
 
     clip: Clip
@@ -50,10 +50,10 @@ class Playing:
         return self.time + (self.clip.seconds - self.position) / self.speed
 
 
-def opening(title: str, now: float) -> Playing:
+def opening(title: str, now: float) -> PlayingVideo:
     """The video that a mesh is made with. No client has registered it, and it has no end."""
     clip = Clip(id="00000000-0000-4000-8000-000000000001", provider="youtube", provider_id="", title=title)
-    return Playing(
+    return PlayingVideo(
         clip=clip,
         url=clip.url("localhost"),
         instance_id="00000000-0000-4000-8000-000000000002",
@@ -79,14 +79,14 @@ class Ballot:
         return min(self.voters.values())
 
 
-class Playback:
+class SimulatedPlayback:
     """The video of one mesh. `opening` is what it was made with, shown as the switch `playback` says."""
 
-    def __init__(self, options: Options, opening: Playing) -> None:
+    def __init__(self, options: FaultOptions, opening: PlayingVideo) -> None:
         self._options = options
-        self._opening: Playing | None = opening
-        self._current: Playing | None = None
-        self.ended: Playing | None = None  # what played before, while nothing does
+        self._opening: PlayingVideo | None = opening
+        self._current: PlayingVideo | None = None
+        self.ended: PlayingVideo | None = None  # what played before, while nothing does
         self._ballots: dict[str, Ballot] = {}  # by the id of the video
         self.cleared: list[str] = []
         self.opinions: dict[int, str] = {}
@@ -97,7 +97,7 @@ class Playback:
         return self._options.play_mode
 
     @property
-    def current(self) -> Playing | None:
+    def current(self) -> PlayingVideo | None:
         """What plays, or is paused."""
         if self._opening is None:
             return self._current
@@ -144,7 +144,7 @@ class Playback:
     def start(self, clip: Clip, url: str, *, now: float, originator: int | None = None) -> None:
         """A video starts."""
         self._begin(
-            Playing(
+            PlayingVideo(
                 clip=clip,
                 url=url,
                 instance_id=str(uuid.uuid4()),
@@ -170,13 +170,13 @@ class Playback:
         if self.current is not None:
             self._show(replace(self.current, status=status, position=position, time=now))
 
-    def _begin(self, playing: Playing | None) -> None:
+    def _begin(self, playing: PlayingVideo | None) -> None:
         self.ended = self.current if playing is None else None
         self._show(playing)
         self.cleared.clear()
         self.opinions.clear()
 
-    def _show(self, playing: Playing | None) -> None:
+    def _show(self, playing: PlayingVideo | None) -> None:
         self._opening, self._current = None, playing
 
     def users_of_opinion(self, opinion: str) -> list[int]:

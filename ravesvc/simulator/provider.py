@@ -9,14 +9,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
-from ravesvc import fields
+from ravesvc.common import json_fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator.account import YOUTUBE_KEY
-from ravesvc.simulator.catalogue import CATALOGUE, WATCH_URL, Entry
-from ravesvc.simulator.checks import PublicChecks
-from ravesvc.simulator.gate import Call, Gate, Handler
+from ravesvc.simulator.catalogue import CATALOGUE, WATCH_URL, CatalogueEntry
+from ravesvc.simulator.http_endpoint import Gate, Handler, RestCall
 from ravesvc.simulator.lies import Content, Payload
 from ravesvc.simulator.pictures import jpeg
+from ravesvc.simulator.request_checks import PublicChecks
 from ravesvc.simulator.world import World
 
 _QUOTA = "quotaExceeded"
@@ -27,7 +27,7 @@ _DETAILS = ("snippet", "contentDetails", "statistics", "status")
 _LINK = re.compile(r"/(?:shorts/|live/|embed/)?([A-Za-z0-9_-]{11})")
 
 
-class Provider:
+class SimulatedProvider:
     """The routes and what they answer."""
 
     def __init__(self, world: World) -> None:
@@ -46,38 +46,38 @@ class Provider:
 
     # The calls.
 
-    def _search(self, call: Call) -> Payload:
+    def _search(self, call: RestCall) -> Payload:
         self._count("search")
         self._check_key(call)
         _require(call, "part", ("snippet",))
         if call.query.get("type") != "video":
             raise RaveError(Code.BAD_DATA, "type is not video")
-        number = fields.opt_int(call.query, "maxResults")
+        number = json_fields.opt_int(call.query, "maxResults")
         if number is not None and not 0 <= number <= 50:
             raise RaveError(Code.BAD_DATA, "maxResults is not 0 to 50")
         if self._world.provider_calls["search"] > self._world.options.provider_quota:
             raise RaveError(Code.FORBIDDEN, _QUOTA)
-        found = _matches(fields.get_str(call.query, "q"))
+        found = _matches(json_fields.get_str(call.query, "q"))
         if call.query.get("videoEmbeddable") == "true":
             found = [entry for entry in found if entry.embeddable]
         items = [self._hit(entry) for entry in found[: 5 if number is None else number]]
         return {"kind": "youtube#searchListResponse", "pageInfo": {"totalResults": len(found)}, "items": items}
 
-    def _videos(self, call: Call) -> Payload:
+    def _videos(self, call: RestCall) -> Payload:
         self._count("videos")
         self._check_key(call)
-        parts, ids = _require(call, "part", _DETAILS), fields.get_str(call.query, "id").split(",")
+        parts, ids = _require(call, "part", _DETAILS), json_fields.get_str(call.query, "id").split(",")
         if len(ids) > _MAX_IDS:
             raise RaveError(Code.BAD_DATA, f"id holds more than {_MAX_IDS}")
         found = [CATALOGUE[video] for video in ids if video in CATALOGUE]
         items = [{"kind": "youtube#video", "id": e.id} | self._parts(e, parts) for e in found]
         return {"kind": "youtube#videoListResponse", "pageInfo": {"totalResults": len(items)}, "items": items}
 
-    def _oembed(self, call: Call) -> Payload:
+    def _oembed(self, call: RestCall) -> Payload:
         self._count("oembed")
         if call.query.get("format") != "json":
             raise RaveError(Code.BAD_DATA, "format is not json")
-        entry = _linked(fields.get_str(call.query, "url"))
+        entry = _linked(json_fields.get_str(call.query, "url"))
         if not entry.embeddable:
             raise RaveError(Code.FORBIDDEN, "Forbidden")
         width, height = _SIZES["hqdefault"]
@@ -95,7 +95,7 @@ class Provider:
             "html": f'<iframe src="https://www.youtube.com/embed/{entry.id}"></iframe>',
         }
 
-    def _picture(self, call: Call) -> Payload:
+    def _picture(self, call: RestCall) -> Payload:
         self._count("picture")
         size = _SIZES.get(call.path["size"])
         if call.path["video"] not in CATALOGUE or size is None:
@@ -107,18 +107,18 @@ class Provider:
     def _count(self, call: str) -> None:
         self._world.provider_calls[call] += 1
 
-    def _check_key(self, call: Call) -> None:
+    def _check_key(self, call: RestCall) -> None:
         if call.query.get("key") != YOUTUBE_KEY:
             raise RaveError(Code.CONFIG, "API key not valid. Please pass a valid API key.")
 
-    def _hit(self, entry: Entry) -> dict[str, Any]:
+    def _hit(self, entry: CatalogueEntry) -> dict[str, Any]:
         """A video in a search, whose texts alone are escaped as in HTML."""
         snippet = self._snippet(entry)
         snippet |= {key: _escaped(snippet[key]) for key in ("title", "description", "channelTitle")}
         identity = {"kind": "youtube#video", "videoId": entry.id}
         return {"kind": "youtube#searchResult", "id": identity, "snippet": snippet}
 
-    def _parts(self, entry: Entry, wanted: list[str]) -> dict[str, Any]:
+    def _parts(self, entry: CatalogueEntry, wanted: list[str]) -> dict[str, Any]:
         rating = {"ytRating": "ytAgeRestricted"} if entry.restricted else {}
         parts: dict[str, Any] = {
             "snippet": self._snippet(entry),
@@ -128,7 +128,7 @@ class Provider:
         }
         return {name: parts[name] for name in wanted}
 
-    def _snippet(self, entry: Entry) -> dict[str, Any]:
+    def _snippet(self, entry: CatalogueEntry) -> dict[str, Any]:
         return {
             "publishedAt": "2026-01-01T00:00:00Z",
             "channelId": "UCsimulator",
@@ -142,7 +142,7 @@ class Provider:
             },
         }
 
-    def _thumbnail(self, entry: Entry, size: str) -> str:
+    def _thumbnail(self, entry: CatalogueEntry, size: str) -> str:
         return f"https://{self._world.server}/vi/{entry.id}/{size}.jpg"
 
 
@@ -153,16 +153,16 @@ def error(code: int, message: str) -> dict[str, Any]:
     return {"error": {"code": code, "message": message, "errors": [reason]}}
 
 
-def _matches(words: str) -> list[Entry]:
+def _matches(words: str) -> list[CatalogueEntry]:
     """The videos in whose title or author are the most of the words, the best first."""
     wanted = [word.casefold() for word in words.split()]
     scores = {e.id: sum(word in f"{e.title} {e.author}".casefold() for word in wanted) for e in CATALOGUE.values()}
     return sorted((e for e in CATALOGUE.values() if scores[e.id]), key=lambda entry: -scores[entry.id])
 
 
-def _require(call: Call, key: str, known: tuple[str, ...]) -> list[str]:
+def _require(call: RestCall, key: str, known: tuple[str, ...]) -> list[str]:
     """The parts that a call asks for."""
-    parts = fields.get_str(call.query, key).split(",")
+    parts = json_fields.get_str(call.query, key).split(",")
     if not set(parts) <= set(known):
         raise RaveError(Code.BAD_DATA, f"{key} is not of: {', '.join(known)}")
     return parts
@@ -172,7 +172,7 @@ def _escaped(text: str) -> str:
     return html.escape(text).replace("&#x27;", "&#39;")
 
 
-def _linked(url: str) -> Entry:
+def _linked(url: str) -> CatalogueEntry:
     """The video that a link leads to; raises `RaveError` (BadData, NotFound)."""
     parts = urlsplit(url)
     found = _LINK.fullmatch(parts.path)

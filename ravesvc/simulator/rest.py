@@ -8,15 +8,15 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from ravesvc import fields
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.simulator import views
-from ravesvc.simulator.checks import Checks
-from ravesvc.simulator.gate import Call, Gate, Handler
+from ravesvc.simulator import serializers
+from ravesvc.simulator.fault_options import Fault
+from ravesvc.simulator.http_endpoint import Gate, Handler, RestCall
 from ravesvc.simulator.lies import Payload
-from ravesvc.simulator.mesh import Mesh, User
-from ravesvc.simulator.switches import Fault
+from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser
+from ravesvc.simulator.request_checks import Checks
 from ravesvc.simulator.world import World
 
 
@@ -57,10 +57,10 @@ class Rest:
 
     # The calls.
 
-    def _discover(self, call: Call) -> dict[str, Any]:
+    def _discover(self, call: RestCall) -> dict[str, Any]:
         own_device(self._world, call.user, call.query)
         flags = {name: _flag(call.query, name) for name in ("public", "friends", "local", "invited")}
-        limit = min(fields.get_int(call.query, "limit"), int(self._world.options.page_size))
+        limit = min(json_fields.get_int(call.query, "limit"), int(self._world.options.page_size))
         after = _position(call.query.get("cursor"))
         if limit < 1:
             raise RaveError(Code.BAD_DATA, "limit must be 1 or more")
@@ -71,47 +71,50 @@ class Rest:
         paging = {"next": self._next_page(call, page[-1])} if rest else {}
         return {"data": [self._entry(mesh) for mesh in page], "paging": paging}
 
-    def _entry(self, mesh: Mesh) -> dict[str, Any]:
+    def _entry(self, mesh: SimulatedMesh) -> dict[str, Any]:
         options = self._world.options
-        return {"mesh": views.mesh_object(mesh, self._world.server, options), "users": views.users_of(mesh, options)}
+        return {
+            "mesh": serializers.mesh_object(mesh, self._world.server, options),
+            "users": serializers.users_of(mesh, options),
+        }
 
-    def _next_page(self, call: Call, last: Mesh) -> str:
+    def _next_page(self, call: RestCall, last: SimulatedMesh) -> str:
         query = {**call.query, "cursor": f"after-{last.serial:x}"}
         return f"https://{self._world.server}/meshes/self?{urlencode(query)}"
 
-    def _mesh(self, call: Call) -> dict[str, Any]:
+    def _mesh(self, call: RestCall) -> dict[str, Any]:
         mesh = visible(self._world, call)
         options = self._world.options
-        shown = views.mesh_object(mesh, self._world.server, options)
-        return {"data": {**shown, "users": views.users_of(mesh, options)}}
+        shown = serializers.mesh_object(mesh, self._world.server, options)
+        return {"data": {**shown, "users": serializers.users_of(mesh, options)}}
 
-    def _invite(self, call: Call) -> dict[str, Any]:
+    def _invite(self, call: RestCall) -> dict[str, Any]:
         mesh = visible(self._world, call)
         own_device(self._world, call.user, call.body)
         for user in known_users(self._world, call):
             self._world.invite(mesh, user)
         return {"success": True}
 
-    def _uninvite(self, call: Call) -> dict[str, Any]:
+    def _uninvite(self, call: RestCall) -> dict[str, Any]:
         mesh = self._world.mesh(call.path["mesh"])
         if not self._world.uninvite(mesh, call.user):
             raise RaveError(Code.NOT_FOUND, "not invited")
         return {"success": True}
 
-    def _leave(self, call: Call) -> dict[str, Any]:
+    def _leave(self, call: RestCall) -> dict[str, Any]:
         mesh = self._world.mesh(call.path["mesh"])
         own_device(self._world, call.user, {"deviceId": call.path["device"]})
         if not self._world.part(mesh, [call.user]):
             raise RaveError(Code.NOT_FOUND, "not in this mesh")
         return {"success": True}
 
-    def _self(self, call: Call) -> dict[str, Any]:
-        return {"data": views.user_object(call.user, self._world.options)}
+    def _self(self, call: RestCall) -> dict[str, Any]:
+        return {"data": serializers.user_object(call.user, self._world.options)}
 
-    def _users(self, call: Call) -> dict[str, Any]:
+    def _users(self, call: RestCall) -> dict[str, Any]:
         own_device(self._world, call.user, call.body)
-        shown = [views.user_object(user, self._world.options) for user in known_users(self._world, call)]
-        if fields.opt_bool(call.body, "includeOnline"):
+        shown = [serializers.user_object(user, self._world.options) for user in known_users(self._world, call)]
+        if json_fields.opt_bool(call.body, "includeOnline"):
             shown = [{**user, "online": True} for user in shown]
         return {"data": shown}
 
@@ -119,7 +122,7 @@ class Rest:
 # What calls have in common.
 
 
-def visible(world: World, call: Call) -> Mesh:
+def visible(world: World, call: RestCall) -> SimulatedMesh:
     """The mesh of a call, if its user may see it."""
     mesh = world.mesh(call.path["mesh"])
     if not mesh.open_to(call.user):
@@ -127,17 +130,17 @@ def visible(world: World, call: Call) -> Mesh:
     return mesh
 
 
-def known_users(world: World, call: Call) -> list[User]:
+def known_users(world: World, call: RestCall) -> list[SimulatedUser]:
     """The users whose ids the body lists; ids of no user are passed over."""
-    ids = [fields.as_int(value) for value in fields.get_list(call.body, "ids")]
+    ids = [json_fields.as_int(value) for value in json_fields.get_list(call.body, "ids")]
     if None in ids:
         raise RaveError(Code.BAD_DATA, "ids holds something that is not an id")
     return [world.users[number] for number in ids if number in world.users]
 
 
-def own_device(world: World, user: User, source: Object) -> None:
+def own_device(world: World, user: SimulatedUser, source: Object) -> None:
     """Make sure that a call names the device that its token was given to."""
-    if fields.get_str(source, "deviceId") != user.device_id:
+    if json_fields.get_str(source, "deviceId") != user.device_id:
         world.log.violation("deviceId", "the device is not one of the token's user")
         raise RaveError(Code.FORBIDDEN, "not your device")
 
@@ -159,6 +162,6 @@ def _position(cursor: str | None) -> int:
         raise RaveError(Code.BAD_DATA, "cursor is none of ours") from e
 
 
-def _listed(mesh: Mesh, user: User, flags: Mapping[str, bool]) -> bool:
+def _listed(mesh: SimulatedMesh, user: SimulatedUser, flags: Mapping[str, bool]) -> bool:
     kinds = {"public": mesh.public, "friends": mesh.friends, "local": mesh.local, "invited": user.id in mesh.invited}
     return not mesh.missing and any(kinds[name] for name, wanted in flags.items() if wanted)

@@ -12,21 +12,21 @@ from pathlib import Path
 from aiohttp import web
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.notify import notify, notify_reloading
-from ravesvc.simulator.account import Account
-from ravesvc.simulator.checks import CallChecks
+from ravesvc.simulator.account import SimulatedAccount
 from ravesvc.simulator.control import ControlApi
-from ravesvc.simulator.door import Door
-from ravesvc.simulator.gate import Gate
-from ravesvc.simulator.home import Home
-from ravesvc.simulator.login import Login
+from ravesvc.simulator.http_endpoint import Gate
+from ravesvc.simulator.login import LoginEndpoints
 from ravesvc.simulator.party import Party
 from ravesvc.simulator.party_calls import PartyCalls
 from ravesvc.simulator.people_calls import PeopleCalls
-from ravesvc.simulator.provider import Provider
+from ravesvc.simulator.provider import SimulatedProvider
+from ravesvc.simulator.request_checks import CallChecks
 from ravesvc.simulator.rest import Rest
-from ravesvc.simulator.uploads import Uploads
+from ravesvc.simulator.socket_endpoint import Door
+from ravesvc.simulator.state_dir import Home
+from ravesvc.simulator.uploads import UploadEndpoints
 from ravesvc.simulator.world import World
+from ravesvc.systemd.notify import notify, notify_reloading
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ _MAX_BODY_BYTES = 64 << 20
 class Simulator:
     """A simulator that listens on `host:port` (0: any port) and on the control socket at `control`."""
 
-    def __init__(self, home: Home, account: Account, *, host: str, port: int, control: Path) -> None:
+    def __init__(self, home: Home, account: SimulatedAccount, *, host: str, port: int, control: Path) -> None:
         self.world = World(account)
         self._host = host
         self._port = port
@@ -100,7 +100,7 @@ class Simulator:
             self._port = self._runner.addresses[0][1]
             self.world.server = f"localhost:{self._port}"
 
-    def _app(self, account: Account) -> web.Application:
+    def _app(self, account: SimulatedAccount) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
         gate = Gate(self.world)
         checks = CallChecks(account.identity, self.world.sessions)
@@ -108,9 +108,9 @@ class Simulator:
         app.add_routes(Rest(self.world, gate, checks).routes())
         app.add_routes(PartyCalls(self.world, self._party, gate, checks).routes())
         app.add_routes(PeopleCalls(self.world, gate, checks).routes())
-        app.add_routes(Uploads(self.world, gate, checks).routes())
-        app.add_routes(Provider(self.world).routes())
-        app.add_routes(Login(self.world, gate, checks, account).routes())
+        app.add_routes(UploadEndpoints(self.world, gate, checks).routes())
+        app.add_routes(SimulatedProvider(self.world).routes())
+        app.add_routes(LoginEndpoints(self.world, gate, checks, account).routes())
         app.add_routes([web.route("*", "/{path:.*}", self._unknown)])
         return app
 

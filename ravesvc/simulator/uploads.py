@@ -14,13 +14,13 @@ from typing import Any
 
 from aiohttp import web
 
-from ravesvc import fields
+from ravesvc.common import json_fields
+from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
-from ravesvc.fields import Object
-from ravesvc.simulator.checks import Checks, PublicChecks
-from ravesvc.simulator.gate import Call, Gate, Handler
+from ravesvc.simulator.http_endpoint import Gate, Handler, RestCall
 from ravesvc.simulator.lies import Content, Payload
 from ravesvc.simulator.pictures import KINDS
+from ravesvc.simulator.request_checks import Checks, PublicChecks
 from ravesvc.simulator.rest import visible
 from ravesvc.simulator.world import World
 
@@ -40,7 +40,7 @@ class Slot:
     content: bytes | None = None
 
 
-class Uploads:
+class UploadEndpoints:
     """The routes and what they answer."""
 
     def __init__(self, world: World, gate: Gate, checks: Checks) -> None:
@@ -61,16 +61,16 @@ class Uploads:
             self._gate.route(target, verb, path, checks, handler) for target, verb, path, checks, handler in calls
         ]
 
-    def _offer(self, call: Call) -> dict[str, Any]:
+    def _offer(self, call: RestCall) -> dict[str, Any]:
         visible(self._world, call)
-        asked = fields.get_list(call.body, "media")
+        asked = json_fields.get_list(call.body, "media")
         if not 1 <= len(asked) <= _MAX_AT_ONCE:
             raise RaveError(Code.BAD_DATA, f"media holds {len(asked)} entries, not 1 to {_MAX_AT_ONCE}")
-        return {"data": [self._slot(fields.as_object(entry, "an entry of media")) for entry in asked]}
+        return {"data": [self._slot(json_fields.as_object(entry, "an entry of media")) for entry in asked]}
 
     def _slot(self, asked: Object) -> dict[str, Any]:
-        index, mime = fields.get_int(asked, "index"), fields.get_str(asked, "mime")
-        fields.get_bool(asked, "isExplicit")
+        index, mime = json_fields.get_int(asked, "index"), json_fields.get_str(asked, "mime")
+        json_fields.get_bool(asked, "isExplicit")
         if mime not in KINDS:
             raise RaveError(Code.BAD_DATA, f"{mime[:40]!r} is no kind of picture")
         name = f"{uuid.uuid4()}.{mime.partition('/')[2]}"
@@ -88,7 +88,7 @@ class Uploads:
             "postingUrl": f"{base}/pictures/{name}",
         }
 
-    def _take(self, call: Call) -> Payload:
+    def _take(self, call: RestCall) -> Payload:
         slot = self._slots.get(call.path["name"])
         if slot is None or call.query.get("signature") != slot.signature:
             raise RaveError(Code.BAD_DATA, "the URL is none that was handed out")
@@ -104,7 +104,7 @@ class Uploads:
         self._world.log.record("uploaded", name=slot.name, mime=slot.mime, size=len(call.content))
         return {}
 
-    def _show(self, call: Call) -> Payload:
+    def _show(self, call: RestCall) -> Payload:
         slot = self._slots.get(call.path["name"])
         if slot is None or slot.content is None:
             raise RaveError(Code.NOT_FOUND, "no such picture")

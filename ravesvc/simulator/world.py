@@ -11,15 +11,15 @@ from itertools import count
 from typing import Any
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.simulator import views
-from ravesvc.simulator.account import Account
+from ravesvc.simulator import serializers
+from ravesvc.simulator.account import SimulatedAccount
 from ravesvc.simulator.clips import Clips
 from ravesvc.simulator.events import Log
+from ravesvc.simulator.fault_options import FaultOptions, Faults
 from ravesvc.simulator.friendships import Change, Friendships
-from ravesvc.simulator.mesh import Crowd, End, Mesh, Peer, User, connection
-from ravesvc.simulator.playback import Playback, opening
-from ravesvc.simulator.post import Post
-from ravesvc.simulator.switches import Faults, Options
+from ravesvc.simulator.mailbox import Post
+from ravesvc.simulator.mesh import Crowd, SimulatedMesh, SimulatedPeer, SimulatedUser, SocketEnd, connection
+from ravesvc.simulator.playback import SimulatedPlayback, opening
 
 # The close code and reason with which a protoo server ends a peer.
 CLOSED_BY_SERVER = 4000
@@ -35,23 +35,23 @@ class World:
     longer good. The bot's is there from the start.
     """
 
-    def __init__(self, account: Account, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, account: SimulatedAccount, clock: Callable[[], float] = time.time) -> None:
         session = account.session
         self.clock = clock
         self.server = ""
         self.log = Log(clock)
-        self.options = Options()
+        self.options = FaultOptions()
         self.faults = Faults()
-        self.bot = User(session.user_id, "botty", "Botty", session.device_id)
-        self.sessions: dict[str, User] = {session.auth_token: self.bot}
+        self.bot = SimulatedUser(session.user_id, "botty", "Botty", session.device_id)
+        self.sessions: dict[str, SimulatedUser] = {session.auth_token: self.bot}
         self.expired: set[str] = set()
-        self.users: dict[int, User] = {self.bot.id: self.bot}
+        self.users: dict[int, SimulatedUser] = {self.bot.id: self.bot}
         self.friendships = Friendships()
         self._ids = {self.bot.handle: self.bot.id}  # by handle
         self.post = Post(self.options, self.log, clock)
         self.logins = 0
         self._addresses = {account.email.lower(): self.bot.id}
-        self.meshes: dict[str, Mesh] = {}
+        self.meshes: dict[str, SimulatedMesh] = {}
         self.clips = Clips()
         self.provider_calls = dict.fromkeys(("search", "videos", "oembed", "picture"), 0)
         self.listings = {"begun": 0, "completed": 0, "failed": 0}
@@ -59,20 +59,20 @@ class World:
 
     # Users.
 
-    def user(self, handle: str) -> User:
+    def user(self, handle: str) -> SimulatedUser:
         """The user with this handle, made when there is none; `botty` is the bot."""
         number = self._ids.get(handle)
         if number is not None:
             return self.users[number]
         return self._add(handle, handle.title(), uuid.uuid4().hex)
 
-    def _add(self, handle: str, name: str, device_id: str) -> User:
-        user = User(_FIRST_USER_ID + len(self.users) - 1, handle, name, device_id)
+    def _add(self, handle: str, name: str, device_id: str) -> SimulatedUser:
+        user = SimulatedUser(_FIRST_USER_ID + len(self.users) - 1, handle, name, device_id)
         self.users[user.id] = user
         self._ids.setdefault(handle, user.id)
         return user
 
-    def befriend(self, change: Change, user: User, other: User) -> str:
+    def befriend(self, change: Change, user: SimulatedUser, other: SimulatedUser) -> str:
         """A user asks another for friendship, answers or ends it; returns what the user is to the other then."""
         change(self.friendships, user.id, other.id)
         state = self.friendships.state(user.id, other.id)
@@ -81,12 +81,12 @@ class World:
 
     # Sessions.
 
-    def owner(self, email: str) -> User | None:
+    def owner(self, email: str) -> SimulatedUser | None:
         """The user that an address belongs to."""
         number = self._addresses.get(email)
         return None if number is None else self.users[number]
 
-    def admit(self, email: str) -> tuple[User, str]:
+    def admit(self, email: str) -> tuple[SimulatedUser, str]:
         """The user that an address belongs to, made when there is none, and the token of a new session.
 
         The session has no device until `register` gives it one; older ones stay good.
@@ -119,12 +119,14 @@ class World:
 
     # Meshes.
 
-    def create(self, *, title: str = "", public: bool = False, friends: bool = False, local: bool = False) -> Mesh:
+    def create(
+        self, *, title: str = "", public: bool = False, friends: bool = False, local: bool = False
+    ) -> SimulatedMesh:
         """A new mesh with a user in it who made it."""
         host = self.user(HOST)
         serial = next(self._serials)
         title = title or f"Mesh {serial}"
-        mesh = Mesh(
+        mesh = SimulatedMesh(
             id=str(uuid.uuid4()),
             serial=serial,
             title=title,
@@ -133,40 +135,40 @@ class World:
             local=local,
             created_at=self.clock(),
             originator=host.id,
-            playback=Playback(self.options, opening(title, self.clock())),
+            playback=SimulatedPlayback(self.options, opening(title, self.clock())),
         )
         mesh.enter(host, self.clock())
         self.meshes[mesh.id] = mesh
         self.log.record("created", mesh=mesh.id)
         return mesh
 
-    def mesh(self, mesh_id: str) -> Mesh:
+    def mesh(self, mesh_id: str) -> SimulatedMesh:
         """The mesh with this id; raises `RaveError` (NoSuchMesh)."""
         mesh = self.meshes.get(mesh_id)
         if mesh is None:
             raise RaveError(Code.NO_SUCH_MESH, f"no mesh {mesh_id[:40]!r}")
         return mesh
 
-    def remove(self, mesh: Mesh) -> None:
+    def remove(self, mesh: SimulatedMesh) -> None:
         """The mesh is gone: its sockets are told and closed, and nobody finds it any more."""
         del self.meshes[mesh.id]
         self.log.record("removed", mesh=mesh.id)
         self.close(mesh, CLOSED_BY_SERVER, "mesh closed", announced=True)
 
-    def close(self, mesh: Mesh, code: int, reason: str, *, announced: bool) -> None:
+    def close(self, mesh: SimulatedMesh, code: int, reason: str, *, announced: bool) -> None:
         """Close all sockets of a mesh, if `announced` after the notification `disconnected`."""
         for peer in list(mesh.peers.values()):
             if announced:
-                peer.send(views.notification("disconnected", {}))
+                peer.send(serializers.notification("disconnected", {}))
             peer.close(code, reason)
 
-    def invite(self, mesh: Mesh, user: User) -> None:
+    def invite(self, mesh: SimulatedMesh, user: SimulatedUser) -> None:
         """Make the mesh appear in the user's listing."""
         mesh.invited.add(user.id)
         mesh.kicked.discard(user.id)
         self.log.record("invited", mesh=mesh.id, user=user.handle)
 
-    def uninvite(self, mesh: Mesh, user: User) -> bool:
+    def uninvite(self, mesh: SimulatedMesh, user: SimulatedUser) -> bool:
         """Take an invitation back; False if there is none."""
         if user.id not in mesh.invited:
             return False
@@ -188,20 +190,20 @@ class World:
 
     # Who is in a mesh.
 
-    def join(self, mesh: Mesh, users: Iterable[User]) -> None:
+    def join(self, mesh: SimulatedMesh, users: Iterable[SimulatedUser]) -> None:
         """Users come in, without a socket."""
         came = [user for user in users if mesh.enter(user, self.clock())]
         if came:
             self.log.record("joined", mesh=mesh.id, users=[user.handle for user in came])
             self.broadcast_state(mesh)
 
-    def crowd(self, mesh: Mesh, crowd: Crowd) -> None:
+    def crowd(self, mesh: SimulatedMesh, crowd: Crowd) -> None:
         """Let the state of a mesh be as large as this, or as it was before."""
         mesh.crowd = crowd
         self.log.record("crowd", mesh=mesh.id, **asdict(crowd))
         self.broadcast_state(mesh)
 
-    def part(self, mesh: Mesh, users: Iterable[User]) -> bool:
+    def part(self, mesh: SimulatedMesh, users: Iterable[SimulatedUser]) -> bool:
         """Users leave; their sockets, if any, stay open until they close them. False if nobody of them was here."""
         went = [user for user in users if mesh.leave(user)]
         if went:
@@ -209,7 +211,7 @@ class World:
             self.broadcast_state(mesh)
         return bool(went)
 
-    def kick(self, mesh: Mesh, user: User, *, told: str = "both", close: str = "after") -> None:
+    def kick(self, mesh: SimulatedMesh, user: SimulatedUser, *, told: str = "both", close: str = "after") -> None:
         """Throw a user out.
 
         `told` by `notification`, by `state` (the list `kicks`, also to whoever comes back uninvited) or by `both`.
@@ -224,8 +226,8 @@ class World:
         if peer is not None and close == "before":
             peer.close(CLOSED_BY_SERVER, "kicked")
         elif peer is not None and told != "state":
-            peer.send(views.notification("kicked", {}))
-        self.broadcast(mesh, views.state_message(mesh, self.options))
+            peer.send(serializers.notification("kicked", {}))
+        self.broadcast(mesh, serializers.state_message(mesh, self.options))
         if peer is not None:
             peer.joined = False
             if close == "after":
@@ -233,22 +235,22 @@ class World:
 
     # Sockets.
 
-    def attach(self, mesh: Mesh, peer: Peer) -> None:
+    def attach(self, mesh: SimulatedMesh, peer: SimulatedPeer) -> None:
         """A socket opened: that is how a user joins."""
         mesh.peers[peer.user.peer_id] = peer
         self.log.record("opened", mesh=mesh.id, connection=peer.number)
         self.join(mesh, [peer.user])
         if self.options.first_state == "before":
-            peer.send(views.state_message(mesh, self.options))
+            peer.send(serializers.state_message(mesh, self.options))
 
-    def fully_joined(self, mesh: Mesh, peer: Peer) -> None:
+    def fully_joined(self, mesh: SimulatedMesh, peer: SimulatedPeer) -> None:
         """A socket's request fullyJoined was answered: from now on it gets what happens."""
         peer.joined = True
         self.log.record("connected", mesh=mesh.id, connection=peer.number)
         if self.options.first_state == "after":
-            peer.send(views.state_message(mesh, self.options))
+            peer.send(serializers.state_message(mesh, self.options))
 
-    def detach(self, mesh: Mesh, peer: Peer, end: End) -> None:
+    def detach(self, mesh: SimulatedMesh, peer: SimulatedPeer, end: SocketEnd) -> None:
         """A socket is gone, and with it its user."""
         del mesh.peers[peer.user.peer_id]
         ended = {**connection(peer), "ended": self.clock(), "code": end.code, "reason": end.reason, "by": end.by}
@@ -257,22 +259,22 @@ class World:
         self.log.record("closed", mesh=mesh.id, **facts)
         self.part(mesh, [peer.user])
 
-    def broadcast(self, mesh: Mesh, frame: dict[str, Any]) -> None:
+    def broadcast(self, mesh: SimulatedMesh, frame: dict[str, Any]) -> None:
         """Send a frame to every socket that has fully joined."""
         for peer in mesh.peers.values():
             if peer.joined:
                 peer.send(frame)
 
-    def broadcast_state(self, mesh: Mesh) -> None:
+    def broadcast_state(self, mesh: SimulatedMesh) -> None:
         """Send the state to every socket that has fully joined."""
-        self.broadcast(mesh, views.state_message(mesh, self.options))
+        self.broadcast(mesh, serializers.state_message(mesh, self.options))
 
     # Chat.
 
-    def chat(self, mesh: Mesh, sender: User, data: Mapping[str, Any]) -> str:
+    def chat(self, mesh: SimulatedMesh, sender: SimulatedUser, data: Mapping[str, Any]) -> str:
         """Pass a chat message on to everybody, its sender included; returns its id as told to everybody."""
         message_id = data["id"] if self.options.echo_ids == "kept" else str(uuid.uuid4())
-        frame = views.notification("chatMessage", {**data, "id": message_id, "from": sender.peer_id})
+        frame = serializers.notification("chatMessage", {**data, "id": message_id, "from": sender.peer_id})
         for _ in range(int(min(self.options.chat_copies, MAX_COPIES))):
             for peer in mesh.peers.values():
                 if peer.joined:
@@ -282,7 +284,13 @@ class World:
         return str(message_id)
 
     def say(
-        self, mesh: Mesh, user: User, text: str, *, reply: str | None = None, mentions: Iterable[User] = ()
+        self,
+        mesh: SimulatedMesh,
+        user: SimulatedUser,
+        text: str,
+        *,
+        reply: str | None = None,
+        mentions: Iterable[SimulatedUser] = (),
     ) -> str:
         """A simulated user says something, coming in first if need be; returns the message's id."""
         self.join(mesh, [user])
@@ -293,7 +301,7 @@ class World:
             "translations": {},
             "reply": reply,
             "media": [],
-            "user_metas": [{"handle": u.handle, "id": views.user_id(u.id, self.options)} for u in mentions],
+            "user_metas": [{"handle": u.handle, "id": serializers.user_id(u.id, self.options)} for u in mentions],
         }
         return self.chat(mesh, user, data)
 

@@ -8,12 +8,14 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from ravesvc import __version__, log, log_limit
+from ravesvc import __version__
+from ravesvc.common import log_limit
+from ravesvc.common.log_limit import LogLimit
+from ravesvc.core.admin_claims import VALID_S
 from ravesvc.errors import Code, RaveError
-from ravesvc.log_limit import LogLimit
 from ravesvc.names import ExitStatus
-from ravesvc.orchestrator.claims import VALID_S
 from ravesvc.single.manager import BotManager, default_config, example_config, state_directory
+from ravesvc.systemd import logging as log
 
 _log = logging.getLogger(__name__)
 

@@ -11,17 +11,18 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
-from ravesvc import commands, config
-from ravesvc.advice import FOR_ONE_PROCESS
+from ravesvc import commands
 from ravesvc.bot import builtin
 from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Permission, Registry
-from ravesvc.bot.own import Sources
-from ravesvc.check import with_authorities
+from ravesvc.bot.plugins import Sources
 from ravesvc.commands import CommandHandler
-from ravesvc.config import Config, Places
+from ravesvc.config import options as config
+from ravesvc.config.advice import FOR_ONE_PROCESS
+from ravesvc.config.options import Config, Places
+from ravesvc.core.mesh_state import MeshState
 from ravesvc.errors import Code, RaveError
-from ravesvc.orchestrator.record import Record
-from ravesvc.single.house import House
+from ravesvc.setup.check import with_authorities
+from ravesvc.single.app import App
 
 # What is registered by a program comes from there, as the log tells it.
 _SOURCE = "this program"
@@ -38,8 +39,8 @@ class BotManager:
 
         asyncio.run(manager.run())
 
-    The log is the program's to set up: `ravesvc.log.set_up(logging.INFO, "mybot")` makes it readable, and logs a
-    `RaveError` that nothing catches in words.
+    The log is the program's to set up: `ravesvc.systemd.logging.set_up(logging.INFO, "mybot")` makes it readable,
+    and logs a `RaveError` that nothing catches in words.
     """
 
     def __init__(self, settings: Config, commands_directory: Path) -> None:
@@ -51,7 +52,7 @@ class BotManager:
         taken = dict.fromkeys(known, "the bot itself")
         self._registry = Registry(_SOURCE, taken)
         self._sources = Sources(commands_directory, frozenset({os.geteuid()}), (self._registry,))
-        self._house: House | None = None
+        self._house: App | None = None
         self._stopped = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
 
@@ -74,7 +75,7 @@ class BotManager:
         return self._settings
 
     @property
-    def rooms(self) -> Mapping[str, Record]:
+    def rooms(self) -> Mapping[str, MeshState]:
         """What is known of each mesh now, by id: its `state` in a word, the `reason` for it, `worker`, `listed`."""
         return dict(self._house.records) if self._house else {}
 
@@ -143,7 +144,7 @@ class BotManager:
         Raises `RaveError`: LoginNeeded, Config, BadFile, or Busy when this or another process runs already.
         """
         self._insist_on_stopped()
-        house = House(self._settings, self._sources)
+        house = App(self._settings, self._sources)
         try:
             await house.open()
             await house.start()
@@ -183,16 +184,16 @@ class BotManager:
                 await self.stop()
 
     @contextlib.asynccontextmanager
-    async def _opened(self) -> AsyncIterator[House]:
+    async def _opened(self) -> AsyncIterator[App]:
         """The files, for something else than bots."""
-        house = House(self._settings, self._sources)
+        house = App(self._settings, self._sources)
         try:
             await house.open()
             yield house
         finally:
             await house.close()
 
-    async def _work(self, house: House) -> None:
+    async def _work(self, house: App) -> None:
         try:
             await house.work(self._stopped)
         finally:

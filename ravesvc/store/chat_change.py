@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from ravesvc import fields, names
+from ravesvc import names
+from ravesvc.common import json_fields
 from ravesvc.errors import Code, RaveError
-from ravesvc.store import dump
-from ravesvc.store.store import Admin, CommandPermission, Contents, IgnoredUser, StoreEntry
+from ravesvc.store import export
+from ravesvc.store.model import Admin, CommandPermission, Contents, IgnoredUser, StoreEntry
 
 # What tells an entry from all others.
 Key: TypeAlias = tuple[type[StoreEntry], int | str]
@@ -110,30 +111,30 @@ def without_user(changes: Iterable[ChatChange], user: int) -> tuple[ChatChange, 
     )
 
 
-def to_object(change: ChatChange) -> fields.Object:
+def to_object(change: ChatChange) -> json_fields.Object:
     """A change as JSON has it."""
     return {
         "number": change.number,
-        "at": dump.of_date(change.at),
+        "at": export.of_date(change.at),
         "meshId": change.mesh,
         "userId": change.user,
         "isUndone": change.undone,
-        "before": change.before and dump.entry_to_object(change.before),
-        "after": change.after and dump.entry_to_object(change.after),
+        "before": change.before and export.entry_to_object(change.before),
+        "after": change.after and export.entry_to_object(change.after),
     }
 
 
-def from_object(source: fields.Object) -> ChatChange:
+def from_object(source: json_fields.Object) -> ChatChange:
     """Read what `to_object` has made; raises `RaveError` (BadData, InvalidArgument)."""
-    before, after = fields.opt_object(source, "before"), fields.opt_object(source, "after")
+    before, after = json_fields.opt_object(source, "before"), json_fields.opt_object(source, "after")
     change = ChatChange(
-        number=fields.get_int(source, "number"),
-        at=dump.date(source, "at"),
-        mesh=names.mesh_id(fields.get_str(source, "meshId")),
-        user=fields.get_int(source, "userId"),
-        undone=fields.get_bool(source, "isUndone"),
-        before=None if before is None else dump.entry_from_object(before),
-        after=None if after is None else dump.entry_from_object(after),
+        number=json_fields.get_int(source, "number"),
+        at=export.date(source, "at"),
+        mesh=names.mesh_id(json_fields.get_str(source, "meshId")),
+        user=json_fields.get_int(source, "userId"),
+        undone=json_fields.get_bool(source, "isUndone"),
+        before=None if before is None else export.entry_from_object(before),
+        after=None if after is None else export.entry_from_object(after),
     )
     keys = {_key(each) for each in (change.before, change.after) if each}
     if len(keys) != 1 or change.number < 1 or change.user < 0:

@@ -20,7 +20,7 @@ Json: TypeAlias = Any
 # In the place of what goes.
 _GONE = object()
 _HOLDS_USERS = re.compile(r"user|users|actor|served|by|.*_by", re.DOTALL)
-# The id of a user, or of a peer, which goes on with the device; `ravesvc.fields` reads no longer one.
+# The id of a user, or of a peer, which goes on with the device; `ravesvc.common.json_fields` reads no longer one.
 _ID = re.compile(r"([0-9]{1,20})(?:_.*)?", re.DOTALL)
 
 

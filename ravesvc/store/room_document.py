@@ -20,7 +20,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _MAX_DEPTH = 16
 
 
-class Kind(StrEnum):
+class DocumentKind(StrEnum):
     """A document is written as a whole; a history is a list to which entries are added."""
 
     DOCUMENT = "document"
@@ -32,7 +32,7 @@ class DocumentSize:
     """A document without its text: `size` is what that has in bytes of UTF-8."""
 
     mesh: str
-    kind: Kind
+    kind: DocumentKind
     name: str
     size: int
     updated_at: datetime
@@ -43,7 +43,7 @@ class RoomDocument:
     """A document of a room. Mesh, kind and name tell documents apart; `text` is JSON."""
 
     mesh: str
-    kind: Kind
+    kind: DocumentKind
     name: str
     text: str
     updated_at: datetime

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.chat_change import ChatChange
-from ravesvc.store.store import Admin, CommandPermission, Contents, IgnoredUser, Store
+from ravesvc.store.model import Admin, CommandPermission, Contents, IgnoredUser, Store
 
 
 async def undo(store: Store, change: ChatChange, contents: Contents) -> bool:

@@ -10,11 +10,11 @@ from typing import Any
 
 from ravesvc import names
 from ravesvc.bus import Bus
-from ravesvc.bus.header import Kind
+from ravesvc.bus.header import MessageKind
 from ravesvc.bus.matching import DAEMON, DAEMON_PATH
 from ravesvc.bus.message import NO_REPLY_EXPECTED, Message, encode
 from ravesvc.errors import RaveError
-from ravesvc.notify import notify
+from ravesvc.systemd.notify import notify
 
 CONNECTIONS = 20
 # Less than the 128 from which on the bus refuses a connection's calls by itself.
@@ -24,8 +24,8 @@ LIST = {"path": names.MANAGER_PATH, "interface": names.MANAGER_INTERFACE, "membe
 
 def messages(kind: str, path: str) -> list[dict[str, Any]]:
     """What is sent, by turns."""
-    call = {"kind": Kind.CALL, "flags": NO_REPLY_EXPECTED, **LIST}
-    said = {"kind": Kind.SIGNAL, "path": path, "interface": names.WORKER_INTERFACE}
+    call = {"kind": MessageKind.CALL, "flags": NO_REPLY_EXPECTED, **LIST}
+    said = {"kind": MessageKind.SIGNAL, "path": path, "interface": names.WORKER_INTERFACE}
     return {
         "large": [{**call, "signature": "as", "body": [["x"] * 7500]}],
         "small": [call],
@@ -65,7 +65,7 @@ async def reconnect(calls: bytes) -> None:
     loop = asyncio.get_running_loop()
     uid = str(os.geteuid()).encode().hex().encode()
     daemon = {"destination": DAEMON, "path": DAEMON_PATH, "interface": DAEMON}
-    hello, _ = encode(Message(kind=Kind.CALL, serial=1, member="Hello", **daemon))
+    hello, _ = encode(Message(kind=MessageKind.CALL, serial=1, member="Hello", **daemon))
     opening = b"\0AUTH EXTERNAL " + uid + b"\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n" + hello + calls
     while True:
         with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):

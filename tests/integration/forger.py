@@ -6,10 +6,10 @@ import sys
 
 from ravesvc import names
 from ravesvc.bus import Bus
+from ravesvc.config.worker_settings import Edition
 from ravesvc.errors import RaveError
-from ravesvc.mesh.object import WorkerObject
-from ravesvc.notify import notify
-from ravesvc.settings import Edition
+from ravesvc.mesh.dbus_object import WorkerObject
+from ravesvc.systemd.notify import notify
 
 
 async def main(mesh: str) -> None:

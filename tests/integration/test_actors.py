@@ -15,7 +15,7 @@ import asyncio
 from ravesvc import names
 from ravesvc.bus import Bus
 from ravesvc.errors import RaveError
-from ravesvc.notify import notify
+from ravesvc.systemd.notify import notify
 
 async def main():
     bus = await Bus.connect()

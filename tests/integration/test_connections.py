@@ -20,8 +20,8 @@ from ravesvc import names
 from ravesvc.bus import Bus
 from ravesvc.commands import command
 from ravesvc.errors import RaveError
-from ravesvc.mesh.object import WorkerObject
-from ravesvc.settings import Edition
+from ravesvc.mesh.dbus_object import WorkerObject
+from ravesvc.config.worker_settings import Edition
 
 PARENT = names.BUS_NAME, names.BACKEND_PATH, names.BACKEND_INTERFACE
 kept = []
@@ -109,9 +109,9 @@ def test_a_crowd_of_connections_takes_nothing_over(site: Site, meshes: list[str]
 # The service, which waits for an answer of a bot for half a second instead of ten.
 _HASTY = """
 import sys
-from ravesvc.orchestrator import workers
-from ravesvc.orchestrator.main import main
-workers._CALL_TIMEOUT = 0.5
+from ravesvc.orchestrator import worker_client
+from ravesvc.orchestrator.app import main
+worker_client._CALL_TIMEOUT = 0.5
 sys.exit(main())
 """
 _OVERRIDE = "/run/systemd/system/rave-orchestrator.service.d/hasty.conf"
@@ -119,7 +119,7 @@ _OVERRIDE = "/run/systemd/system/rave-orchestrator.service.d/hasty.conf"
 _HUSH = """
 import asyncio, dataclasses, gc
 from ravesvc.commands import command
-from ravesvc.mesh.object import WorkerObject
+from ravesvc.mesh.dbus_object import WorkerObject
 
 signalling = []
 

@@ -22,12 +22,12 @@ SILENCE = HELD = 60
 # Our program, with a GetStatus that never answers.
 _DEAF = """
 import asyncio, sys
-from ravesvc.mesh import object
-method = object.WorkerObject.methods["GetStatus"]
+from ravesvc.mesh import dbus_object
+method = dbus_object.WorkerObject.methods["GetStatus"]
 async def hang(self, call):
     await asyncio.Event().wait()
 import dataclasses
-object.WorkerObject.methods["GetStatus"] = dataclasses.replace(method, function=hang)
+dbus_object.WorkerObject.methods["GetStatus"] = dataclasses.replace(method, function=hang)
 from ravesvc.mesh.main import main
 sys.exit(main())
 """
@@ -35,7 +35,7 @@ sys.exit(main())
 # It has switched its watchdog off, or put it off for a year, and hangs.
 _HUNG = """
 import time
-from ravesvc.notify import notify
+from ravesvc.systemd.notify import notify
 notify("READY=1")
 {}
 time.sleep(3600)

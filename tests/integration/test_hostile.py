@@ -36,13 +36,13 @@ async def attack(context):
 PARKING = """
 import array, asyncio, ctypes, select, socket, struct, threading
 from ravesvc.bus import transport
-from ravesvc.bus.header import Kind
+from ravesvc.bus.header import MessageKind
 from ravesvc.bus.matching import DAEMON, DAEMON_PATH
 from ravesvc.bus.message import Message, encode
 from ravesvc.commands import command
 
 HELLO, _ = encode(Message(
-    kind=Kind.CALL, serial=1, member="Hello", destination=DAEMON, path=DAEMON_PATH, interface=DAEMON
+    kind=MessageKind.CALL, serial=1, member="Hello", destination=DAEMON, path=DAEMON_PATH, interface=DAEMON
 ))
 libc = ctypes.CDLL(None, use_errno=True)
 WAITS = ("7", "271", "23", "270")  # poll, ppoll, select, pselect6

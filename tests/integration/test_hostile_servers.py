@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from ravesvc import names
-from ravesvc.simulator.switches import FLOOD_KINDS
+from ravesvc.simulator.fault_options import FLOOD_KINDS
 from tests.integration.conftest import Figure, Site, eventually
 from tests.integration.test_blocklist import entries
 
@@ -42,7 +42,7 @@ HOSTILE_ANSWERS = ("many-values", "deep", "negative-chunk", "no-end", "trickle",
 @pytest.fixture
 def measured(site: Site) -> Iterator[Site]:
     """The parent runs under a watch on its event loop."""
-    program = _MEASURED.replace("MODULE", "orchestrator.main")
+    program = _MEASURED.replace("MODULE", "orchestrator.app")
     site.machine.run(["install", "-D", "-m", "644", "/dev/stdin", "/opt/measured.py"], input=program)
     override = "[Service]\nExecStart=\nExecStart=/usr/bin/python3 -I /opt/measured.py\n"
     site.machine.run(["install", "-D", "-m", "644", "/dev/stdin", _OVERRIDE], input=override)

@@ -27,7 +27,7 @@ SEED = 20261126
 _MEASURED = """
 import asyncio.events, json, sys, time
 from pathlib import Path
-from ravesvc.orchestrator.main import main
+from ravesvc.orchestrator.app import main
 
 worst = []
 run = asyncio.events.Handle._run

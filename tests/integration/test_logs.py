@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ravesvc import names
-from ravesvc.journal import MESSAGE_IDS, Event
+from ravesvc.common.log_fields import MESSAGE_IDS, LogEvent
 from tests.integration.conftest import Figure, Site, eventually
 
 # Taken over: forges entries, writes 240 MB of lines at every priority, and has the parent refuse 500 requests.
@@ -19,7 +19,7 @@ import asyncio, contextlib, socket, sys
 from ravesvc import names
 from ravesvc.bus import Bus
 from ravesvc.errors import RaveError
-from ravesvc.notify import notify
+from ravesvc.systemd.notify import notify
 notify("READY=1")
 for path in ("/run/systemd/journal/socket", "/run/systemd/journal/dev-log", "/dev/log"):
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
@@ -41,7 +41,7 @@ asyncio.run(main())
 # Six intervals of the limit, which are an hour in ten minutes each, and lines of a tenth of the longest.
 _HOUR = r"""
 import sys, time
-from ravesvc.notify import notify
+from ravesvc.systemd.notify import notify
 notify("READY=1")
 end = time.monotonic() + 12
 while time.monotonic() < end:
@@ -91,7 +91,7 @@ def test_the_journal_finds_meshes_and_events(site: Site) -> None:
     assert blocked["_SYSTEMD_UNIT"] == "rave-orchestrator.service"
     assert blocked["SYSLOG_IDENTIFIER"] == "rave-orchestrator"
     # The parent says so, and no bot can.
-    connected = entries(site, f"RAVE_MESH={kicked} MESSAGE_ID={MESSAGE_IDS[Event.CONNECTED]}")
+    connected = entries(site, f"RAVE_MESH={kicked} MESSAGE_ID={MESSAGE_IDS[LogEvent.CONNECTED]}")
     assert {entry["_SYSTEMD_UNIT"] for entry in connected} == {"rave-orchestrator.service"}
     explained = site.sh(f"journalctl --quiet --catalog RAVE_MESH={kicked} RAVE_EVENT=blocked")
     assert f"Subject: Mesh {kicked} is blocked" in explained
@@ -237,7 +237,7 @@ def test_an_hour_in_which_a_bot_says_all_it_can_is_bounded(site: Site, figure: F
 # Taken over: it writes what controls terminals, and would show a forged line above its own.
 _CONTROLLING = r"""
 import sys, time
-from ravesvc.notify import notify
+from ravesvc.systemd.notify import notify
 notify("READY=1")
 for each in ("title \x1b]0;root\x07", "red \x1b[31mtext", "clear \x1b[2J", "back \x08", "line \rforged", "C1 \x9b2J"):
     print("<4>" + each)

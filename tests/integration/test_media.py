@@ -80,13 +80,13 @@ _IN_A_CHILD = """
 import asyncio, os
 from ravesvc import names
 from ravesvc.bus import Bus
-from ravesvc.mesh.backend import ParentBackend
-from ravesvc.notify import notify
+from ravesvc.mesh.parent_client import ParentClient
+from ravesvc.systemd.notify import notify
 
 async def main():
     bus = await Bus.connect()
     notify("READY=1")
-    parent = ParentBackend(lambda: bus)
+    parent = ParentClient(lambda: bus)
     video = await parent.look_up_video(1, "https://youtu.be/sim-lantern")
     hits = await parent.search_videos(1, "paper boats")
     with await parent.fetch_picture(1, video) as picture:

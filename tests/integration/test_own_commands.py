@@ -229,7 +229,7 @@ def test_an_installed_package_brings_commands(site: Site, meshes: list[str]) -> 
 
 LOOK = """
 import os, time
-from ravesvc.notify import notify
+from ravesvc.systemd.notify import notify
 print("sees", os.listdir("/etc/rave"), os.stat("/etc/rave/commands.d").st_uid, flush=True)
 for path in "/etc/rave/rave.yaml", "/run/rave/settings.json", "/var/lib/rave/state.db":
     try:
@@ -261,8 +261,8 @@ def test_a_bot_sees_nothing_else_of_what_is_the_operators(site: Site) -> None:
 PARTY = """
 import os
 from ravesvc.commands import command, on_message
-from ravesvc.picture import Picture
-from ravesvc.video import Video
+from ravesvc.common.picture import Picture
+from ravesvc.common.video import Video
 
 # The least that says that it is a picture of 9 x 16 pixels.
 PNG = b"\\x89PNG\\r\\n\\x1a\\n\\x00\\x00\\x00\\rIHDR\\x00\\x00\\x00\\x09\\x00\\x00\\x00\\x10\\x08\\x02\\x00\\x00\\x00"

@@ -79,7 +79,7 @@ def inside_a_child(site: Site, script: str, *arguments: str, mesh: str = STRANGE
 
 KILLER = """
 import os, sys
-from ravesvc.notify import notify
+from ravesvc.systemd.notify import notify
 for pid in (int(sys.argv[1]), -1):
     for signal in (0, 9):
         try:
@@ -121,14 +121,16 @@ def test_a_title_gives_no_orders_to_systemd(site: Site) -> None:
 BURDEN = """
 import asyncio, sys
 from ravesvc.bus import Bus
-from ravesvc.bus.header import Kind
+from ravesvc.bus.header import MessageKind
 from ravesvc.bus.message import Message, encode
 async def main():
     bus = await Bus.connect()
     for destination in sys.argv[1:]:
         # Encoded once, which takes a second. Nothing checks that serial numbers differ.
-        large, fds = encode(Message(kind=Kind.SIGNAL, serial=bus._next_serial(), destination=destination, path="/x",
-                                  interface="a.b", member="C", signature="as", body=[["x"] * 500_000]))
+        large, fds = encode(Message(
+            kind=MessageKind.SIGNAL, serial=bus._next_serial(), destination=destination, path="/x", interface="a.b",
+            member="C", signature="as", body=[["x"] * 500_000]
+        ))
         for _ in range(10):
             bus._transport.send(large, fds)
             await bus._transport.flush()
@@ -337,7 +339,7 @@ import asyncio
 from ravesvc import names
 from ravesvc.bus import Bus
 from ravesvc.errors import Code, RaveError
-from ravesvc.notify import notify
+from ravesvc.systemd.notify import notify
 
 async def main():
     bus = await Bus.connect()

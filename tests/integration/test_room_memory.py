@@ -99,7 +99,7 @@ import asyncio, json
 from ravesvc import names
 from ravesvc.bus import Bus
 from ravesvc.errors import Code, RaveError
-from ravesvc.notify import notify
+from ravesvc.systemd.notify import notify
 
 async def main():
     bus = await Bus.connect()

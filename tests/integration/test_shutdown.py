@@ -16,7 +16,7 @@ from tests.integration.test_blocklist import blocklist, entries
 # Ready, alive, and deaf to SIGTERM.
 _STUBBORN = """
 import asyncio, signal
-from ravesvc.notify import feed_watchdog, notify_ready
+from ravesvc.systemd.notify import feed_watchdog, notify_ready
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 async def main():
     await notify_ready()
@@ -27,7 +27,7 @@ asyncio.run(main())
 # Taken over: it is deaf to SIGTERM, wants no watchdog, and asks for ten minutes more again and again.
 CLINGING = """
 import signal, time
-from ravesvc.notify import notify
+from ravesvc.systemd.notify import notify
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 notify("READY=1")
 while True:

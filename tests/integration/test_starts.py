@@ -111,7 +111,7 @@ def test_a_bot_starts_while_the_parent_is_away(site: Site) -> None:
 # A bot's program that tries to change what all bots are handed, and to open it by itself.
 _MEDDLER = """
 import os, sys
-from ravesvc.notify import notify
+from ravesvc.systemd.notify import notify
 
 def refused(what, attempt):
     try:

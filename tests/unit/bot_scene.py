@@ -12,19 +12,19 @@ from typing import Any
 from ravesvc.bot import builtin
 from ravesvc.bot.bot import Bot
 from ravesvc.bot.command import Registry
-from ravesvc.bot.facts import Facts
-from ravesvc.bot.limits import Limits
+from ravesvc.bot.facts import BotInfo
+from ravesvc.bot.limits import CommandLimits
 from ravesvc.bot.permissions import StaticPermissions
-from ravesvc.picture import Media
+from ravesvc.common.picture import Media
+from ravesvc.common.token_bucket import Rate
 from ravesvc.room.changes import RoomState
 from ravesvc.room.chat import ChatMessage, Mention
 from ravesvc.room.server_clock import ServerClock
 from ravesvc.testing import FakeRave
-from ravesvc.tokenbucket import Rate
 
 BOT, ANN, BOB, OTHER_BOT = 1, 2, 3, 4
 DEVICE = "0123456789abcdef0123456789abcdef"
-MANY = Limits(user=Rate(1000, 1.0), room=Rate(1000, 1.0), outgoing=Rate(1000, 1.0))
+MANY = CommandLimits(user=Rate(1000, 1.0), room=Rate(1000, 1.0), outgoing=Rate(1000, 1.0))
 
 
 class Room:
@@ -76,13 +76,13 @@ class Scene:
 
     registry: Registry = field(default_factory=Registry)
     permissions: StaticPermissions | None = field(default_factory=StaticPermissions)
-    limits: Limits = MANY
+    limits: CommandLimits = MANY
     ignored: frozenset[int] = frozenset({OTHER_BOT})
     prefixes: tuple[str, ...] = ("?", "!")
     lang: str = "en"
     names: dict[int, str] = field(default_factory=lambda: {ANN: "Ann", BOB: "Bob"})
-    facts: Facts = field(
-        default_factory=lambda: Facts(version="1.2", title="Films", server="ws.example", connected_since=100.0)
+    facts: BotInfo = field(
+        default_factory=lambda: BotInfo(version="1.2", title="Films", server="ws.example", connected_since=100.0)
     )
     now: float = 1000.0
     looked_up: list[list[int]] = field(default_factory=list)

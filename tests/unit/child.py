@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from ravesvc import names
-from ravesvc.bus import Bus, Signal
-from ravesvc.mesh.bus_link import BusLink
+from ravesvc.bus import Bus, SignalMessage
+from ravesvc.config.worker_settings import Edition, MeshSettings, Servers, Session, Tls
+from ravesvc.mesh.dbus_host import BusLink
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus
-from ravesvc.settings import Edition, MeshSettings, Servers, Session, Tls
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
 from tests.unit.simulator_server import Served, in_thread
@@ -58,7 +58,7 @@ class Child:
         """The signals that it has sent, without what is in them."""
         return [said[0] for said in self.heard]
 
-    def listen(self, signal: Signal) -> None:
+    def listen(self, signal: SignalMessage) -> None:
         self.heard.append((signal.member, *signal.body))
 
     async def says(self, *said: Any) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import hypothesis
 import pytest
 
-from ravesvc.simulator.home import Home
+from ravesvc.simulator.state_dir import Home
 from tests.unit.authority import Authority, make_authority
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def site(
 @pytest.fixture
 def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests, the parent allows its callers everything, as it does to root."""
-    from ravesvc.orchestrator.polkit import Authority
+    from ravesvc.orchestrator.dbus.polkit import Authority
 
     async def allows(*_: Any) -> bool:
         return True

@@ -10,11 +10,11 @@ from typing import Any
 
 from ravesvc import names
 from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
+from ravesvc.common.video import Video
+from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.video_list import videos_text
 from ravesvc.names import Announcement
-from ravesvc.settings import Session
-from ravesvc.video import Video
 from tests.unit.bus_fakes import connected
 
 

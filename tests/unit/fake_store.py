@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.store.change_record import ChangeRecord, NotRecordedError
-from ravesvc.store.room_document import DocumentSize, Kind, RoomDocument, size
-from ravesvc.store.store import Admin, CommandPermission, Contents, Credentials, Host, IgnoredUser
+from ravesvc.store.chat_change_log import ChangeRecord, NotRecordedError
+from ravesvc.store.model import Admin, CommandPermission, Contents, Credentials, Host, IgnoredUser
+from ravesvc.store.room_document import DocumentKind, DocumentSize, RoomDocument, size
 
 WHEN = datetime(2024, 1, 8, 10, tzinfo=UTC)
 DOWN = RaveError(Code.STORE, "the server does not answer", hint="start it")
@@ -59,7 +59,7 @@ class FakeStore:
 
     def __init__(self, contents: Contents | None = None) -> None:
         self.contents = contents or Contents()
-        self.documents: dict[tuple[str, Kind, str], RoomDocument] = {}
+        self.documents: dict[tuple[str, DocumentKind, str], RoomDocument] = {}
         self.failure: Exception | None = None
         self.unanswered: Exception | None = None
         self.gate = asyncio.Event()
@@ -171,7 +171,7 @@ class FakeStore:
             for (mesh, kind, name), each in sorted(self.documents.items())
         ]
 
-    async def read_document(self, mesh: str, kind: Kind, name: str) -> RoomDocument | None:
+    async def read_document(self, mesh: str, kind: DocumentKind, name: str) -> RoomDocument | None:
         await self._call("read_document")
         return self.documents.get((mesh, kind, name))
 

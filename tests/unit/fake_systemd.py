@@ -258,7 +258,7 @@ FakeSystemd.methods["GetUnitByPIDFD"] = dataclasses.replace(
 
 
 class FakeUnits:
-    """`ravesvc.units.Units` without its helper process; a verb fails once for each error in `errors`."""
+    """`unit_control.Units` without its helper process; a verb fails once for each error in `errors`."""
 
     def __init__(self, systemd: FakeSystemd) -> None:
         self.errors: list[Exception] = []

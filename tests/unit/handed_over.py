@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc import fd_files
+from ravesvc.common import fd_files
 
 
 def hand_over(monkeypatch: pytest.MonkeyPatch, given: Sequence[str], files: Sequence[Path]) -> int:

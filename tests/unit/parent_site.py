@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from ravesvc import config, names
+from ravesvc import names
 from ravesvc.bus import Bus
-from ravesvc.orchestrator import main as program
+from ravesvc.config import options as config
+from ravesvc.orchestrator import app as program
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
 from tests.unit.fake_manager import FakeManager

@@ -13,11 +13,11 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from ravesvc.config.worker_settings import Session
 from ravesvc.room.changes import Change
 from ravesvc.room.chat import ChatMessage
 from ravesvc.room.peer import Timings
 from ravesvc.room.room import Room
-from ravesvc.settings import Session
 from tests.unit.authority import Authority
 
 MESH = "11111111-2222-4333-8444-555555555555"

@@ -19,8 +19,8 @@ import urllib3
 from websockets.asyncio.client import ClientConnection, connect
 
 from ravesvc.simulator.client import Control
-from ravesvc.simulator.home import Home
 from ravesvc.simulator.server import Simulator
+from ravesvc.simulator.state_dir import Home
 
 
 class Served:

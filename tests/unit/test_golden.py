@@ -26,31 +26,32 @@ from typing import Any
 
 import pytest
 
-from ravesvc import BotManager, commands, config
+from ravesvc import BotManager, commands
+from ravesvc.blocklist.file import to_json as blocklist_text
+from ravesvc.blocklist.model import BlocklistModel, Reason
 from ravesvc.bot import admin, builtin, moderation, privacy, settings_commands, video_commands
 from ravesvc.bot.command import Registry
 from ravesvc.bot.hits import Hit, Hits
-from ravesvc.bot.queue import Entry as QueueEntry
-from ravesvc.bot.queue import Playing as QueuePlaying
 from ravesvc.bot.queue import Queue, Removed, Showing
-from ravesvc.bot.queue import Request as QueueRequest
-from ravesvc.clock import Clock
+from ravesvc.bot.queue import QueueEntry as QueueEntry
+from ravesvc.bot.queue import QueuePlaying as QueuePlaying
+from ravesvc.bot.queue import QueueRequest as QueueRequest
+from ravesvc.common.log_fields import MESSAGE_IDS
+from ravesvc.common.steady_clock import Clock
+from ravesvc.common.video import Video
+from ravesvc.config import options
+from ravesvc.config.worker_settings import Session
+from ravesvc.core.scope_file import ScopeFile
+from ravesvc.ctl.exit_status import Exit as RavectlExit
+from ravesvc.ctl.exit_status import of as ravectl_status_of
 from ravesvc.ctl.main import _parser as ravectl_parser
-from ravesvc.ctl.status import Exit as RavectlExit
-from ravesvc.ctl.status import of as ravectl_status_of
 from ravesvc.errors import Code, RaveError
-from ravesvc.journal import MESSAGE_IDS
 from ravesvc.names import FINAL_STATUSES, ExitStatus
-from ravesvc.orchestrator.scope import ScopeFile
-from ravesvc.settings import Session
-from ravesvc.store.blockfile import to_json as blocklist_text
-from ravesvc.store.blocklist import Blocklist, Reason
-from ravesvc.store.change_record import to_text as chat_changes_text
 from ravesvc.store.chat_change import ChatChange
-from ravesvc.store.schema import STEPS as SCHEMA_STEPS
-from ravesvc.store.store import Admin, CommandPermission, IgnoredUser
+from ravesvc.store.chat_change_log import to_text as chat_changes_text
+from ravesvc.store.engines.sqlite_schema import STEPS as SCHEMA_STEPS
+from ravesvc.store.model import Admin, CommandPermission, IgnoredUser
 from ravesvc.testing import FakeRoom
-from ravesvc.video import Video
 
 GOLDEN = Path(__file__).with_name("golden")
 SHIPPED_OPTIONS = Path(__file__).parents[2] / "config/rave.yaml"
@@ -144,7 +145,7 @@ def option_bounds() -> Iterator[str]:
             continue
         option = f"{section}: {{{name}: %s}}" if indent else f"{name}: %s"
         # The second is a list, and says more of what may be in one.
-        found = [config.read(option % wrong, "rave.yaml")[1] for wrong in ("{}", "[-1]")]
+        found = [options.read(option % wrong, "rave.yaml")[1] for wrong in ("{}", "[-1]")]
         yield [problem.message for problems in found for problem in problems][-1].removeprefix("rave.yaml:1: ")
 
 
@@ -187,7 +188,7 @@ def blocklist_file() -> str:
     """Of each kind of mesh one: held, blocked anew after trouble, waiting for company, and kicked."""
     clock = Clock(wall=lambda: NOW_MS / 1000, boottime=lambda: 5000.0, boot="the-boot")
     hour_ms = 3_600_000
-    blocklist = Blocklist()
+    blocklist = BlocklistModel()
     blocklist.add(FIRST, Reason.HELD, NOW_MS, None, detail="für später", actor="root")
     blocklist.add(SECOND, Reason.CRASHES, NOW_MS, hour_ms)
     blocklist.remove(SECOND, NOW_MS, "root")
@@ -228,9 +229,9 @@ def state_database() -> Iterator[str]:
         yield from (f"{textwrap.dedent(statement).strip()};" for statement in step)
 
 
-def configured() -> config.Config:
+def configured() -> options.Config:
     """The defaults, but for a proxy."""
-    found, _ = config.read("proxy: http://user:word@proxy.example:3128\nno_proxy: [localhost]", "rave.yaml")
+    found, _ = options.read("proxy: http://user:word@proxy.example:3128\nno_proxy: [localhost]", "rave.yaml")
     assert found
     return found
 

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ravesvc.api.models import Mesh
-from ravesvc.clock import Clock
+from ravesvc.blocklist.file import from_json, to_json
+from ravesvc.blocklist.model import SERVICE, Block, BlocklistModel, Reason, What
+from ravesvc.common.steady_clock import Clock
+from ravesvc.core.exit_policy import why_failed
+from ravesvc.core.inventory import ROUNDS_TO_FORGET, ROUNDS_TO_FORGET_MOST, Inventory
+from ravesvc.core.plan import Action, Decision, plan
 from ravesvc.names import ExitStatus
-from ravesvc.orchestrator.discovery import ROUNDS_TO_FORGET, ROUNDS_TO_FORGET_MOST, Census
-from ravesvc.orchestrator.plan import Action, Decision, plan
-from ravesvc.orchestrator.unit import UnitState, why_failed
-from ravesvc.store.blockfile import from_json, to_json
-from ravesvc.store.blocklist import SERVICE, Block, Blocklist, Reason, What
+from ravesvc.systemd.unit_state import UnitState
 
 MESHES = tuple(f"{number}0000000-2222-4333-8444-555555555555" for number in range(6))
 INVITED = MESHES[::2]
@@ -143,7 +144,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.clock = Clock(wall=lambda: self.wall, boottime=lambda: self.boottime, boot="this")
         self.resting: set[str] = set()
         self.starting = set()
-        self.blocks = Blocklist()
+        self.blocks = BlocklistModel()
         if self.copy:
             self.blocks = from_json(self.copy.text, "it", self.clock)
             assert self.ends() == self.copy.ends, "a restart or a jump of the clock moves the end of a block"
@@ -154,7 +155,7 @@ class Lifecycle(RuleBasedStateMachine):
             self.adopt()
             self.save()
         running = [mesh for mesh, unit in self.units.items() if unit in RUNNING]
-        self.census = Census()
+        self.census = Inventory()
         self.census.adopt(running)
         # What the census has to believe, as far as we can tell.
         self.believed = set(running)
@@ -669,7 +670,7 @@ TestLifecycle.settings = hypothesis.settings(max_examples=200, stateful_step_cou
 
 
 def test_a_mesh_that_is_gone_before_the_first_round_is_not_back_because_of_a_round_without_it() -> None:
-    census = Census()
+    census = Inventory()
     census.adopt(MESHES[:3])
     census.leave(MESHES[0])
     census.observe([Mesh(mesh, None, "", invited=True, users=()) for mesh in MESHES[1:3]])

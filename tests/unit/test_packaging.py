@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 import ravesvc
-from ravesvc import config, names, prepare, timespan
-from ravesvc.journal import MESSAGE_IDS, Event
-from ravesvc.media.settings import VideoOptions
+from ravesvc import names
+from ravesvc.common import steady_clock, timespan
+from ravesvc.common.log_fields import MESSAGE_IDS, LogEvent
+from ravesvc.config import options as config
+from ravesvc.config.media_settings import VideoOptions
+from ravesvc.config.worker_settings import ClientIdentity, Servers, Tls, UnconfirmedCalls
 from ravesvc.mesh.confinement import MAX_POLLED
-from ravesvc.settings import ClientIdentity, Servers, Tls, UnconfirmedCalls
+from ravesvc.setup import prepare
 
 ROOT = Path(__file__).parents[2]
 MESH = "0a1b2c3d-2222-4333-8444-555555555555"
@@ -71,7 +74,7 @@ def test_the_catalog_explains_every_event() -> None:
     text = (ROOT / "packaging/catalog/ravesvc.catalog").read_text()
     entries = re.findall(r"^-- ([0-9a-f]{32})\nSubject: (.+)\nDefined-By: ravesvc\n", text, re.M)
     assert sorted(found for found, _ in entries) == sorted(MESSAGE_IDS.values())
-    assert MESSAGE_IDS.keys() == set(Event)
+    assert MESSAGE_IDS.keys() == set(LogEvent)
 
 
 def test_final_exit_statuses_are_not_restarted() -> None:
@@ -509,7 +512,7 @@ def test_a_reload_is_a_signal_that_the_parent_answers() -> None:
 
 
 def test_the_parent_is_told_which_boot_this_is() -> None:
-    assert f"{names.BOOT_ID_VARIABLE}=%b" in values(names.ORCHESTRATOR_UNIT, "Environment")
+    assert f"{steady_clock.BOOT_ID_VARIABLE}=%b" in values(names.ORCHESTRATOR_UNIT, "Environment")
     # Because it can't see for itself.
     assert value(names.ORCHESTRATOR_UNIT, "ProcSubset") == "pid"
 

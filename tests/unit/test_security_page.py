@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc import fields, names
+from ravesvc import names
 from ravesvc.bot.backend import MAX_DOCUMENT
 from ravesvc.bot.command import ADMIN_COMMANDS, LEAVE
+from ravesvc.common import json_fields
+from ravesvc.common.log_fields import LogEvent
+from ravesvc.common.log_limit import PER_MESH
+from ravesvc.common.machine import BYTES_PER_BOT
+from ravesvc.core import admin_claims, presence_check
 from ravesvc.ctl.main import _parser
-from ravesvc.journal import Event
-from ravesvc.log_limit import PER_MESH
-from ravesvc.machine import BYTES_PER_BOT
 from ravesvc.names import PolkitAction
-from ravesvc.notify import MAX_STATUS_CHARS
-from ravesvc.orchestrator import claims, presence
 from ravesvc.room.frames import MAX_MESSAGE_BYTES
+from ravesvc.systemd.notify import MAX_STATUS_CHARS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "SECURITY.md").read_text()
@@ -53,19 +54,19 @@ def test_units_are_those_of_the_package(name: str) -> None:
 
 def test_limits_without_an_option_are_those_of_the_program() -> None:
     limits = {what: limit for what, limit, _ in rows("Limits")}
-    values = f"{fields.MAX_VALUES:,} values".replace(",", " ")
+    values = f"{json_fields.MAX_VALUES:,} values".replace(",", " ")
     for what, said in (
         ("bots", f"{BYTES_PER_BOT >> 20} MB"),
         ("the service's own lines about a mesh", f"{PER_MESH.burst:g}, then"),
         ("a bot that does not stop", f"after {10 + names.STOP_GRACE_S:g} s if it asks"),
         ("code of `ravectl admin claim`", "ten minutes, five wrong ones"),
-        ("age of what Rave has said of who is in a room", f"{presence.FRESH_S:g} s"),
+        ("age of what Rave has said of who is in a room", f"{presence_check.FRESH_S:g} s"),
         ("what a room remembers", f"a document {MAX_DOCUMENT >> 10} KiB"),
         ("an answer of Rave", values),
         ("a message of a room", f"{MAX_MESSAGE_BYTES >> 20} MiB and {values}"),
     ):
         assert said in limits[what]
-    assert (claims.VALID_S, claims.MAX_WRONG) == (600, 5)
+    assert (admin_claims.VALID_S, admin_claims.MAX_WRONG) == (600, 5)
     assert f"more than {MAX_STATUS_CHARS} characters" in PAGE
 
 
@@ -101,7 +102,7 @@ def test_actions_and_events_are_those_of_the_program() -> None:
     actions = {name for name in NAMED if "Rave1" in name}
     assert actions <= set(PolkitAction)
     assert {f"org.ravesvc.Rave1{name}" for name in NAMED if re.fullmatch(r"\.[a-z]+", name)} <= set(PolkitAction)
-    assert Event.CHANGED in NAMED
+    assert LogEvent.CHANGED in NAMED
 
 
 def test_reports_go_where_the_package_says() -> None:

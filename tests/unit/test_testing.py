@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import ravesvc.testing
+from ravesvc.common.video import Video
 from ravesvc.errors import RaveError
 from ravesvc.room.changes import Change, VideoChanged, VideoEnded
 from ravesvc.testing import FakeRoom
-from ravesvc.video import Video
-from tests.unit.test_picture import PNG
+from tests.unit.common.test_picture import PNG
 
 Run = Callable[[Any], Any]
 ROOT = Path(__file__).parents[2]
@@ -180,8 +180,8 @@ def test_a_video_that_is_put_on_runs_until_another_or_none_is(run: Run, tmp_path
 ASKING = """
 from ravesvc.api.models import Opinion
 from ravesvc.commands import command, on_message
-from ravesvc.picture import Picture
-from ravesvc.video import Video
+from ravesvc.common.picture import Picture
+from ravesvc.common.video import Video
 
 @command("party", "Asks Rave for all that there is.")
 async def party(context):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ravesvc.clock import Clock
+from ravesvc.blocklist.file import LONGEST_WORDS, from_json, to_json
+from ravesvc.common.steady_clock import Clock
 from ravesvc.names import mesh_id
-from ravesvc.store.blockfile import LONGEST_WORDS, from_json, to_json
 
 _CLOCK = Clock(wall=lambda: 1.8e9, boottime=lambda: 5000.0, boot="a-boot")
 

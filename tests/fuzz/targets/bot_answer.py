@@ -7,11 +7,11 @@ import dataclasses
 from typing import cast
 
 from ravesvc.bus import Bus
+from ravesvc.config.worker_settings import Edition
+from ravesvc.core.mesh_state import MeshState, command_errors
+from ravesvc.core.start_policy import StartPolicy
 from ravesvc.errors import RaveError
-from ravesvc.orchestrator.record import Record, command_errors
-from ravesvc.orchestrator.starts import StartPolicy
-from ravesvc.orchestrator.workers import Workers
-from ravesvc.settings import Edition
+from ravesvc.orchestrator.worker_client import Workers
 from tests.fuzz.rules import all_values, bus_body, finished, is_finite
 
 _MESH = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
@@ -41,7 +41,7 @@ def check(data: bytes) -> None:
     with contextlib.suppress(RaveError):
         _check_users(*finished(workers.users(_MESH)))
     if len(body) == 2:
-        words = StartPolicy("api.rave.test", 10).rate_limited(Record(_MESH), *body)
+        words = StartPolicy("api.rave.test", 10).rate_limited(MeshState(_MESH), *body)
         assert len(words) < 300
         assert words.isprintable()
     _check_status(finished(workers.status(_MESH)))
@@ -58,7 +58,7 @@ def _edition(edition: Edition | None) -> tuple[str, ...]:
 
 
 def _check_status(status: dict[str, object]) -> None:
-    record = Record(_MESH)
+    record = MeshState(_MESH)
     record.worker.answer(status, _NOW_S)
     worker = record.worker
     assert 0 <= worker.connected_at <= _NOW_S

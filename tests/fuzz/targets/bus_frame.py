@@ -7,7 +7,7 @@ import dataclasses
 import struct
 
 from ravesvc.bus import Bus, Call, Interface, method, policy_decides
-from ravesvc.bus.header import Kind, read_header
+from ravesvc.bus.header import MessageKind, read_header
 from ravesvc.bus.message import Message, decode, encode
 from ravesvc.bus.transport import MAX_UNASKED_BYTES
 from ravesvc.errors import Code, RaveError
@@ -53,7 +53,7 @@ class _Service(Bus):
     def _send(self, message: Message) -> None:
         # The bus has put in who it was.
         frame, _ = encode(dataclasses.replace(message, destination=":1.7"))
-        assert message.kind is not Kind.ERROR or len(frame) <= _MAX_ERROR_BYTES, len(frame)
+        assert message.kind is not MessageKind.ERROR or len(frame) <= _MAX_ERROR_BYTES, len(frame)
 
 
 def check(data: bytes) -> None:

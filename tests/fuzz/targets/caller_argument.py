@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import contextlib
 
+from ravesvc.core import validation
+from ravesvc.core.admin_claims import Claims
 from ravesvc.errors import RaveError
-from ravesvc.orchestrator import arguments
-from ravesvc.orchestrator.claims import Claims
 from ravesvc.store import room_document
-from ravesvc.store.store import command_key
+from ravesvc.store.model import command_key
 
 
 def check(data: bytes) -> None:
     """What is accepted means the same when it is said again; no code is guessed."""
     text = data.decode(errors="replace").replace("\0", "")
-    described = arguments.description(text, "ping")
+    described = validation.description(text, "ping")
     assert described.isprintable()
-    assert arguments.description(described, "ping") == described
+    assert validation.description(described, "ping") == described
     if room_document.is_name(text):
         assert text.isascii()
     _check_claim(text)
-    name = arguments.command(text)
-    assert arguments.command(name) == name
+    name = validation.command(text)
+    assert validation.command(name) == name
     assert command_key(name) == name
 
 

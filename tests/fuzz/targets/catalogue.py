@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravesvc.bot.language import gettext, ngettext, parse, translate
+from ravesvc.common.translation import gettext, ngettext, parse, translate
 
 _TEXTS = (
     gettext("Hello, {name}!", name="{0.__class__} %s"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ravesvc.authorities import certificates
 from ravesvc.errors import RaveError
+from ravesvc.setup.authorities import certificates
 from tests.fuzz.rules import check_errors
 
 

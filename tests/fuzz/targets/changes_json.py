@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.store.change_record import read_text, to_text
+from ravesvc.store.chat_change_log import read_text, to_text
 
 
 def check(data: bytes) -> None:

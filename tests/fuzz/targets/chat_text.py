@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 
 from ravesvc.bot.parsing import parse
+from ravesvc.common.spelling import fold, nearest
 from ravesvc.errors import Code, RaveError
 from ravesvc.media import links
-from ravesvc.spelling import fold, nearest
 
 _PREFIXES = ("?", "!bot", "--")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ravesvc.store.credentials import parse_credentials, to_object
+from ravesvc.store.credentials_file import parse_credentials, to_object
 from tests.fuzz.rules import all_values
 
 

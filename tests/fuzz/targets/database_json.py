@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravesvc import database
+from ravesvc.config import database
 from tests.fuzz.rules import all_values, check_errors, is_finite
 
 

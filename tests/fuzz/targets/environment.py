@@ -7,9 +7,12 @@ import json
 import os
 from unittest.mock import patch
 
-from ravesvc import clock, fd_files, names, notify, proxy
+from ravesvc import names
 from ravesvc.bus.transport import _socket_names
+from ravesvc.common import fd_files, steady_clock
+from ravesvc.config import proxy
 from ravesvc.errors import Code, RaveError
+from ravesvc.systemd import notify
 from tests.fuzz.rules import check_errors
 
 
@@ -20,7 +23,7 @@ def check(data: bytes) -> None:
         interval = notify.watchdog_interval()
         assert interval is None or 0 < interval < 2**64
         with contextlib.suppress(RaveError):
-            clock.Clock()
+            steady_clock.Clock()
         list(_socket_names(os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", "")))
     for number in fd_files.handed_over(dict(given), (names.SETTINGS_NAME, names.SESSION_NAME)).values():
         assert number >= 3

@@ -11,13 +11,13 @@ from typing import cast
 
 from ravesvc.api import login_messages, models, upload
 from ravesvc.api.failures import MOST_PAUSE, document, pause
-from ravesvc.api.transport import USERS_ANSWER_BYTES, Request, Transport
+from ravesvc.api.transport import USERS_ANSWER_BYTES, HttpRequest, HttpTransport
+from ravesvc.common.json_fields import Object
+from ravesvc.config.worker_settings import user_of_peer
 from ravesvc.errors import RaveError
-from ravesvc.fields import Object
 from ravesvc.media import youtube_answers
-from ravesvc.settings import user_of_peer
 
-_REQUEST = Request("GET", "/meshes/self", {}, None)
+_REQUEST = HttpRequest("GET", "/meshes/self", {}, None)
 _READERS = (
     models.mesh,
     lambda answer: models.page(answer, invited=True),
@@ -38,7 +38,7 @@ _READERS = (
 )
 
 
-class _Answered(Transport):
+class _Answered(HttpTransport):
     """A transport whose server has sent its answer already, and nothing after it."""
 
     def __init__(self, answer: bytes) -> None:

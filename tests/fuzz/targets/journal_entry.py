@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from ravesvc.journal import JournalHandler, about
-from ravesvc.log import _PrefixFormatter
+from ravesvc.common.log_fields import about
 from ravesvc.names import mesh_unit
+from ravesvc.systemd.journal import JournalHandler
+from ravesvc.systemd.logging import _PrefixFormatter
 
 _MESH = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
 _FIELDS = ("MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "LOGGER", "RAVE_MESH", "RAVE_UNIT")

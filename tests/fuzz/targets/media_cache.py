@@ -6,9 +6,9 @@ import contextlib
 import tempfile
 from pathlib import Path
 
+from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.cache import DAY_S, Cache
-from ravesvc.video import Video
 
 _NOW_S = 1_764_414_000.0
 _VIDEO = Video(provider="youtube", id="dQw4w9WgXcQ", url="https://www.youtube.com/watch?v=dQw4w9WgXcQ")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
+from ravesvc.config.media_settings import MediaSettings
 from ravesvc.errors import RaveError
 from ravesvc.media.links import MAX_LINK
-from ravesvc.media.messages import MAX_PICTURE_BYTES, Request, read_answer
-from ravesvc.media.settings import MediaSettings
+from ravesvc.media.messages import MAX_PICTURE_BYTES, MediaRequest, read_answer
 
 
 def check(data: bytes) -> None:
@@ -16,9 +16,9 @@ def check(data: bytes) -> None:
         settings = MediaSettings.from_json(data.decode(errors="surrogateescape"))
         assert MediaSettings.from_json(settings.to_json()) == settings
     with contextlib.suppress(RaveError):
-        request = Request.from_bytes(data)
+        request = MediaRequest.from_bytes(data)
         assert len(request.text) <= MAX_LINK
-        assert Request.from_bytes(request.to_bytes()) == request
+        assert MediaRequest.from_bytes(request.to_bytes()) == request
     answer = read_answer(data)
     if isinstance(answer, RaveError):
         assert len(answer.message) <= 300

@@ -8,7 +8,7 @@ import socket
 import tempfile
 from unittest.mock import patch
 
-from ravesvc.notify import notify
+from ravesvc.systemd.notify import notify
 
 _socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 _directory = tempfile.TemporaryDirectory()

@@ -7,10 +7,10 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-from ravesvc.ctl import oldbot, oldoptions, oldsource
+from ravesvc.blocklist.model import Block
+from ravesvc.ctl.operations import nodejs_files, nodejs_options, nodejs_source
 from ravesvc.errors import RaveError
 from ravesvc.names import mesh_id
-from ravesvc.store.blocklist import Block
 from tests.fuzz.rules import check_errors
 
 _NOW_MS = 1_764_414_000_000
@@ -24,13 +24,13 @@ def check(data: bytes) -> None:
     for name in ("index.js", ".env", "package.json"):
         (directory / name).write_bytes(data)
     with contextlib.suppress(RaveError):
-        oldbot.account(data, directory / oldbot.CREDENTIALS)
+        nodejs_files.account(data, directory / nodejs_files.CREDENTIALS)
     with contextlib.suppress(RaveError):
-        _check_blocks(*oldbot.blocks(data, directory / oldbot.BLOCKLIST, _NOW_MS))
-    environment = oldsource.environment(directory)
-    sources = oldsource.read(directory)
-    _identity, errors = oldsource.identity(sources, environment)
-    options = oldoptions.read(sources, environment)
+        _check_blocks(*nodejs_files.blocks(data, directory / nodejs_files.BLOCKLIST, _NOW_MS))
+    environment = nodejs_source.environment(directory)
+    sources = nodejs_source.read(directory)
+    _identity, errors = nodejs_source.identity(sources, environment)
+    options = nodejs_options.read(sources, environment)
     check_errors([*errors, *options.problems])
 
 

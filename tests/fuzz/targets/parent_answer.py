@@ -7,7 +7,7 @@ from typing import cast
 
 from ravesvc.bus import Bus
 from ravesvc.errors import RaveError
-from ravesvc.mesh.backend import ParentBackend
+from ravesvc.mesh.parent_client import ParentClient
 from tests.fuzz.rules import bus_body, finished
 
 
@@ -25,7 +25,7 @@ class _Answering:
 def check(data: bytes) -> None:
     """Each question gets an answer of its type, or fails in words."""
     bus = cast("Bus", _Answering(bus_body(data)))
-    parent = ParentBackend(lambda: bus)
+    parent = ParentClient(lambda: bus)
     understood = 0
     for question in (
         parent.admins(), parent.permissions(), parent.ignored_users(), parent.connect_advice(), parent.chat_form(),

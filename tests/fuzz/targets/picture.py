@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravesvc.picture import MAX_PIXELS, examine
+from ravesvc.common.picture import MAX_PIXELS, examine
 
 
 def check(data: bytes) -> None:

@@ -7,15 +7,15 @@ from dataclasses import astuple
 
 from ravesvc.errors import RaveError
 from ravesvc.room.chat import parse_chat
-from ravesvc.room.frames import Refusal, parse
-from ravesvc.room.state import State, parse_state
+from ravesvc.room.frames import ErrorResponse, parse
+from ravesvc.room.state import StateMessage, parse_state
 from tests.fuzz.rules import all_values, is_finite
 
 
 def check(data: bytes) -> None:
     """What is read of a frame is within its bounds."""
     frame = parse(data.decode(errors="surrogateescape"))
-    if isinstance(frame, Refusal):
+    if isinstance(frame, ErrorResponse):
         assert len(frame.reason) <= 200
         assert frame.reason.isprintable()
         return
@@ -31,7 +31,7 @@ def check(data: bytes) -> None:
         text.encode()
 
 
-def _check_state(state: State) -> None:
+def _check_state(state: StateMessage) -> None:
     assert all(user > 0 for user in (*(state.users or ()), *(state.kicked or ())))
     assert len(state.votes or ()) <= 100
     assert len(state.opinions or ()) <= 2000

@@ -8,7 +8,7 @@ import json
 
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.server_clock import ServerClock
-from ravesvc.room.state import State, parse_state
+from ravesvc.room.state import StateMessage, parse_state
 from ravesvc.room.tracker import RoomTracker
 from tests.fuzz.rules import all_values, is_finite
 
@@ -34,7 +34,7 @@ def check(data: bytes) -> None:
         raise RaveError(Code.BAD_DATA, "no state")
 
 
-def _messages(data: bytes) -> list[State]:
+def _messages(data: bytes) -> list[StateMessage]:
     """The states in a JSON list that can be read."""
     try:
         entries = json.loads(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravesvc.settings import Session
+from ravesvc.config.worker_settings import Session
 
 
 def check(data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ravesvc.settings import MeshSettings
+from ravesvc.config.worker_settings import MeshSettings
 from tests.fuzz.rules import all_values, is_finite
 
 

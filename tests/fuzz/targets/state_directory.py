@@ -7,10 +7,10 @@ import contextlib
 import tempfile
 from pathlib import Path
 
+from ravesvc.core.scope_file import ScopeFile
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import FINAL_STATUSES, mesh_id
-from ravesvc.orchestrator.ends import Ends
-from ravesvc.orchestrator.scope import ScopeFile
+from ravesvc.orchestrator.exit_notes import ExitNotes
 
 _directory = tempfile.TemporaryDirectory()
 atexit.register(_directory.cleanup)
@@ -34,7 +34,7 @@ def _ended(names: list[str]) -> list[str]:
         # What is no name of a file can't be one.
         with contextlib.suppress(OSError, ValueError):
             (_ENDS / name.replace("/", "_")).touch()
-    ends = Ends(_ENDS)
+    ends = ExitNotes(_ENDS)
     found = ends.read()
     for mesh, status in found.items():
         assert mesh_id(mesh) == mesh

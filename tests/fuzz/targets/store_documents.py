@@ -11,10 +11,10 @@ import bson
 from bson.errors import BSONError
 
 from ravesvc.api import signing
+from ravesvc.config.worker_settings import ClientIdentity
 from ravesvc.errors import Code, RaveError
-from ravesvc.settings import ClientIdentity
-from ravesvc.store import documents
-from ravesvc.store.mongo import _CODEC
+from ravesvc.store.engines import mongo_documents
+from ravesvc.store.engines.mongo import _CODEC
 
 _MAX_ID = 2**63 - 1
 _IDENTITY = ClientIdentity(request_hash_key="ab", client_version="1", user_agent="x")
@@ -24,12 +24,12 @@ def check(data: bytes) -> None:
     """What is read of a document is within bounds, can be written, and is the same when read again."""
     document = _as_the_driver_has_it(data)
     read = 0
-    for collection in (documents.ADMINS, documents.PERMISSIONS, documents.IGNORED):
+    for collection in (mongo_documents.ADMINS, mongo_documents.PERMISSIONS, mongo_documents.IGNORED):
         with contextlib.suppress(RaveError):
             _check_entry(collection, document)
             read += 1
     read += _check_credentials(document) + _check_room_document(document)
-    assert documents.host(document).name.isprintable()
+    assert mongo_documents.host(document).name.isprintable()
     if not read:
         raise RaveError(Code.BAD_DATA, "nothing that the store knows")
 
@@ -47,7 +47,7 @@ def _dates(found: dict[str, Any]) -> Any:
     return bson.DatetimeMS(found["$date"]) if found.keys() == {"$date"} and type(found["$date"]) is int else found
 
 
-def _check_entry(collection: documents.Collection[Any], document: dict[str, Any]) -> None:
+def _check_entry(collection: mongo_documents.Collection[Any], document: dict[str, Any]) -> None:
     entry = collection.read(document)
     written = collection.write(entry)
     for key in ("userId", "addedBy", "updatedBy"):
@@ -57,12 +57,12 @@ def _check_entry(collection: documents.Collection[Any], document: dict[str, Any]
 
 
 def _check_credentials(document: dict[str, Any]) -> bool:
-    found, unusable = documents.usable(document)
+    found, unusable = mongo_documents.usable(document)
     assert (found is None) == bool(unusable or not document)
     assert unusable.isprintable()
     if found is None:
         return False
-    assert documents.usable(documents.of_credentials(found)[0]) == (found, "")
+    assert mongo_documents.usable(mongo_documents.of_credentials(found)[0]) == (found, "")
     if found.session:
         with contextlib.suppress(RaveError):
             headers = signing.headers(_IDENTITY, found.session, b"", 1)
@@ -72,10 +72,10 @@ def _check_credentials(document: dict[str, Any]) -> bool:
 
 def _check_room_document(document: dict[str, Any]) -> bool:
     with contextlib.suppress(RaveError):
-        assert documents.document_size(document).size <= _MAX_ID
+        assert mongo_documents.document_size(document).size <= _MAX_ID
     try:
-        found = documents.room_document(document)
+        found = mongo_documents.room_document(document)
     except RaveError:
         return False
-    assert documents.room_document(documents.of_room_document(found)) == found
+    assert mongo_documents.room_document(mongo_documents.of_room_document(found)) == found
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.store import dump
+from ravesvc.store import export
 
 
 def check(data: bytes) -> None:
@@ -12,8 +12,8 @@ def check(data: bytes) -> None:
         text = data.decode()
     except UnicodeDecodeError:
         raise RaveError(Code.BAD_DATA, "no UTF-8") from None
-    found = dump.from_json(text)
-    written = dump.to_json(found.contents, found.rooms)
+    found = export.from_json(text)
+    written = export.to_json(found.contents, found.rooms)
     written.encode()
-    again = dump.from_json(written)
-    assert dump.to_json(again.contents, again.rooms) == written
+    again = export.from_json(written)
+    assert export.to_json(again.contents, again.rooms) == written

@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 from ravesvc.errors import RaveError
-from ravesvc.store import dump
-from ravesvc.store.sqlite import _read
-from ravesvc.store.statefile import StateFile
+from ravesvc.store import export
+from ravesvc.store.engines.sqlite import _read
+from ravesvc.store.engines.sqlite_file import StateFile
 from tests.fuzz.rules import check_errors
 
 
@@ -33,4 +33,4 @@ def _check(directory: Path, data: bytes) -> None:
             assert data in [each.read_bytes() for each in directory.iterdir()]
             check_errors([e])
             raise
-        dump.to_json(contents).encode()
+        export.to_json(contents).encode()

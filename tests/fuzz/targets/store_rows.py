@@ -7,8 +7,9 @@ import json
 import sqlite3
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.store import dump, schema
-from ravesvc.store.sqlite import _list_documents, _read
+from ravesvc.store import export
+from ravesvc.store.engines import sqlite_schema
+from ravesvc.store.engines.sqlite import _list_documents, _read
 
 _TABLES = ("credentials", "admin_users", "command_permissions", "ignored_users", "room_documents")
 
@@ -18,11 +19,11 @@ def check(data: bytes) -> None:
     with contextlib.closing(sqlite3.connect(":memory:")) as database:
         # As `StateFile` has it.
         database.text_factory = lambda text: text.decode(errors="replace")
-        schema.migrate(database)
+        sqlite_schema.migrate(database)
         if not _fill(database, data):
             raise RaveError(Code.BAD_DATA, "no row that a table takes")
         contents = _read(database)
-        dump.to_json(contents).encode()
+        export.to_json(contents).encode()
         assert len({permission.command for permission in contents.permissions}) == len(contents.permissions)
         for document in _list_documents(database):
             assert document.size >= 0

@@ -6,7 +6,8 @@ import contextlib
 import io
 import json
 
-from ravesvc.ctl import absence, columns, output
+from ravesvc.ctl.operations import absence
+from ravesvc.ctl.ui import columns, output
 from ravesvc.errors import Code, RaveError
 
 _CELLS = 60

@@ -1,0 +1,96 @@
+"""Display names of users: looked up in batches, remembered for a while, fit to be shown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from ravesvc.bot.text import plain
+from ravesvc.common.text import count
+from ravesvc.errors import RaveError
+
+log = logging.getLogger(__name__)
+
+# From user ids to the display names of those that exist; raises RaveError.
+Lookup: TypeAlias = Callable[[Sequence[int]], Awaitable[Mapping[int, str]]]
+
+_REMEMBERED = 512
+_KEEP_SECONDS = 3600.0
+_KEEP_FAILURE_SECONDS = 60.0
+# A greeting that takes longer had better do without the name.
+_LOOKUP_SECONDS = 5.0
+_NAME_LENGTH = 40
+
+
+class _Entry(NamedTuple):
+    name: str | None
+    until: float
+
+
+class DisplayNames:
+    """The display names of users in one mesh."""
+
+    def __init__(self, lookup: Lookup, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lookup = lookup
+        self._clock = clock
+        self._entries: OrderedDict[int, _Entry] = OrderedDict()
+        # Whoever waits for it finds the answer of the look-up before.
+        self._asking = asyncio.Lock()
+
+    async def name(self, user_id: int | None) -> str:
+        """The user's display name, or a stand-in when it can't be had. Never a peer id: that holds a device id."""
+        if user_id is None:
+            return "somebody"
+        await self.learn([user_id])
+        entry = self._entries.get(user_id)
+        return (entry and entry.name) or f"User {user_id}"
+
+    async def name_and_id(self, user_id: int) -> str:
+        """The user's name, and the id, which no other user can have."""
+        name, stand_in = await self.name(user_id), f"User {user_id}"
+        return name if name == stand_in else f"{name} ({user_id})"
+
+    async def learn(self, user_ids: Iterable[int]) -> None:
+        """Look up, in one go, those whom nobody asked about lately. Does not fail."""
+        # Of thousands who come at once, no more than will be remembered.
+        wanted = [user_id for user_id in user_ids if not self._fresh(user_id)][:_REMEMBERED]
+        if not wanted:
+            return
+        async with self._asking:
+            missing = [user_id for user_id in wanted if not self._fresh(user_id)]
+            if missing:
+                self._remember(missing, await self._ask(missing))
+
+    def forget(self, user_id: int) -> None:
+        """Remember no name of a user."""
+        self._entries.pop(user_id, None)
+
+    def _fresh(self, user_id: int) -> bool:
+        entry = self._entries.get(user_id)
+        if entry is None or entry.until <= self._clock():
+            return False
+        self._entries.move_to_end(user_id)
+        return True
+
+    async def _ask(self, user_ids: list[int]) -> Mapping[int, str]:
+        try:
+            async with asyncio.timeout(_LOOKUP_SECONDS):
+                return await self._lookup(user_ids)
+        except (RaveError, TimeoutError) as error:
+            users = count(len(user_ids), "user")
+            log.warning("cannot look up the names of %s: %s", users, str(error) or "no answer in time")
+            return {}
+
+    def _remember(self, asked: list[int], found: Mapping[int, str]) -> None:
+        now = self._clock()
+        for user_id in asked:
+            name = plain(found.get(user_id, ""), _NAME_LENGTH)
+            keep = _KEEP_SECONDS if name else _KEEP_FAILURE_SECONDS
+            self._entries[user_id] = _Entry(name or None, now + keep)
+            self._entries.move_to_end(user_id)
+        while len(self._entries) > _REMEMBERED:
+            self._entries.popitem(last=False)

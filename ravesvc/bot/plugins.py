@@ -1,0 +1,294 @@
+"""The operator's own commands: files of a directory, and modules of installed packages, executed in this process.
+
+Whoever can put something there can make every bot do anything, so that it has to be root, and nobody else. What
+fails to load takes nothing along: the version before it stays, all others work, and its name and line are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import stat
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from ravesvc.bot.command import Registry
+from ravesvc.bot.step_timeout import Limit
+from ravesvc.commands import registering
+from ravesvc.common.text import printable, user_name
+from ravesvc.errors import Code, RaveError
+
+log = logging.getLogger(__name__)
+
+_OWNER = 0
+_LARGEST = 256 * 1024  # bytes of a file
+# Seconds that one file may take. Of a watchdog's patience a half may be over already.
+_SECONDS = 10.0
+_LONGEST = 300  # characters of an error
+_MOST_ERRORS = 16
+
+
+class EntryPoint(NamedTuple):
+    """A module that an installed package offers; `version` is the package's."""
+
+    name: str
+    module: str
+    version: str
+
+
+class Sources(NamedTuple):
+    """Where own commands come from.
+
+    Attributes:
+        directory: has the files; it need not exist.
+        owners: the users, besides root, whose files they may be: whoever runs the bots for nobody else.
+        given: what the program has registered that the bots are a part of.
+    """
+
+    directory: Path
+    owners: frozenset[int] = frozenset()
+    given: tuple[Registry, ...] = ()
+
+
+class _FoundCommands(NamedTuple):
+    """Something to load. Nothing has to be done as long as `edition` is the same; `execute` may raise anything."""
+
+    source: str
+    module: str
+    edition: bytes
+    execute: Callable[[], None]
+
+
+class _Loaded(NamedTuple):
+    edition: bytes
+    registry: Registry
+
+
+class PluginLoader:
+    """Keeps a registry in line with the directory and the entry points."""
+
+    def __init__(self, registry: Registry, sources: Sources, changed: Callable[[list[str]], None]) -> None:
+        """Prepare it.
+
+        Args:
+            registry: has the program's own commands already, and gets those that are given now or read later.
+            sources: of all others.
+            changed: hears all `errors` whenever they have become others.
+        """
+        self._registry = registry
+        self._directory = sources.directory
+        self._owners = {_OWNER} | sources.owners
+        self._given = sources.given
+        self._changed = changed
+        registry.include(self._given)
+        self._program = {command.key: command.source or "the bot itself" for command in registry.commands()}
+        self._in_force: dict[str, _Loaded] = {}
+        self._failed: dict[str, str] = {}  # to load, by source
+        self._troubles: dict[str, str] = {}  # while running, the last one by source
+        self._told: list[str] = []
+
+    @property
+    def errors(self) -> list[str]:
+        """What is wrong now, in sentences that begin with a file or package; the first of too many."""
+        errors = list(self._failed.values()) + [f"{source}: {what}" for source, what in self._troubles.items()]
+        return [printable(error, _LONGEST) for error in errors[:_MOST_ERRORS]]
+
+    @property
+    def unloaded(self) -> list[str]:
+        """The names of files and packages that could not be loaded, without their directory."""
+        return [Path(source).name for source in list(self._failed)[:_MOST_ERRORS]]
+
+    def troubled(self, source: str, what: str) -> None:
+        """Something of a source has failed while it ran. Holds until the next `read`."""
+        self._troubles[source] = what
+        self._tell()
+
+    async def read(self, entry_points: Iterable[EntryPoint]) -> None:
+        """Load what is new, has changed or has failed before, and drop what is gone."""
+        self._failed.clear()
+        self._troubles.clear()
+        found = [*self._files(), *self._modules(entry_points)]
+        kept = {each.source: self._in_force[each.source] for each in found if self._is_kept(each)}
+        taken = dict(self._program)
+        for source, unchanged in kept.items():
+            _take(taken, source, unchanged)
+        in_force: dict[str, _Loaded] = {}
+        for each in found:
+            loaded = kept.get(each.source) or self._load(each, taken) or self._in_force.get(each.source)
+            if loaded:
+                in_force[each.source] = loaded
+                _take(taken, each.source, loaded)
+            # Reading takes its time; the mesh does not wait for all of it.
+            await asyncio.sleep(0)
+        for source in self._in_force.keys() - in_force.keys():
+            log.info("Own commands gone: %s", source)
+        self._in_force = in_force
+        self._registry.include([*self._given, *(loaded.registry for loaded in in_force.values())])
+        self._tell()
+
+    def _is_kept(self, found: _FoundCommands) -> bool:
+        loaded = self._in_force.get(found.source)
+        return loaded is not None and loaded.edition == found.edition
+
+    def _load(self, found: _FoundCommands, taken: dict[str, str]) -> _Loaded | None:
+        registry = Registry(found.source, taken)
+        try:
+            with registering(registry), Limit(_SECONDS):
+                found.execute()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a stranger's code raises is theirs
+            self._fail(found.source, f"{_place(error, found.module) or found.source}: {_reason(error)}")
+            return None
+        names = ", ".join(command.name for command in registry.commands()) or "none"
+        log.info("Own commands read: %s (%s)", found.source, names)
+        return _Loaded(found.edition, registry)
+
+    def _files(self) -> Iterator[_FoundCommands]:
+        try:
+            if not self._directory.exists():
+                return
+            _insist_on_owner(self._directory.stat(), self._owners)
+            found = [path for path in self._directory.iterdir() if path.suffix == ".py"]
+            paths = sorted(path for path in found if not path.name.startswith("."))
+        except (OSError, RaveError) as error:
+            self._fail(str(self._directory), f"{self._directory}: {_unreadable(error)}")
+            paths = [Path(source) for source in self._in_force if Path(source).parent == self._directory]
+        for path in paths:
+            try:
+                yield _file(path, _read(path, self._owners))
+            except (OSError, RaveError) as error:
+                self._fail(str(path), f"{path}: {_unreadable(error)}")
+                if loaded := self._in_force.get(str(path)):
+                    yield _FoundCommands(str(path), "", loaded.edition, _nothing)
+
+    def _modules(self, entry_points: Iterable[EntryPoint]) -> Iterator[_FoundCommands]:
+        # A package may name a module twice.
+        for name, each in {each.module: each for each in entry_points}.items():
+            parts = name.split(".")
+            if parts[0] == "ravesvc" or not all(part.isidentifier() for part in parts):
+                self._fail(name, f"{name}: the entry point {each.name} has to name a module of its package")
+            else:
+                yield _module(each)
+
+    def _fail(self, source: str, error: str) -> None:
+        self._failed[source] = error
+        log.error("Own commands: %s", printable(error, _LONGEST))
+
+    def _tell(self) -> None:
+        errors = self.errors
+        if errors != self._told:
+            self._told = errors
+            self._changed(errors)
+
+
+def load_file(path: Path, taken: Mapping[str, str]) -> Registry:
+    """What one file registers, which may have none of the commands in `taken`. Raises whatever the file raises."""
+    registry = Registry(str(path), taken)
+    with registering(registry):
+        _file(path, path.read_bytes()).execute()
+    return registry
+
+
+def _take(taken: dict[str, str], source: str, loaded: _Loaded) -> None:
+    for command in loaded.registry.commands():
+        taken.setdefault(command.key, source)
+
+
+def _read(path: Path, owners: AbstractSet[int]) -> bytes:
+    # What is no file, such as a pipe, might never answer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise RaveError(Code.BAD_FILE, "it is no regular file")
+        _insist_on_owner(found, owners)
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise RaveError(Code.BAD_FILE, f"it is larger than {_LARGEST // 1024} KiB")
+    return content
+
+
+def _insist_on_owner(found: os.stat_result, owners: AbstractSet[int]) -> None:
+    if found.st_uid not in owners:
+        allowed = [user_name(user) for user in sorted(owners, reverse=True)]
+        text = f"it does not belong to {' or '.join(allowed)}"
+        raise RaveError(Code.BAD_FILE, text, hint=f"chown {allowed[0]}")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        whom = "root" if found.st_uid == _OWNER else "its owner"
+        raise RaveError(Code.BAD_FILE, f"others than {whom} may write it", hint="chmod go-w")
+
+
+def _file(path: Path, content: bytes) -> _FoundCommands:
+    name = f"rave_commands_{path.stem}"
+
+    def execute() -> None:
+        module = ModuleType(name)
+        module.__file__ = str(path)
+        code = compile(content, str(path), "exec", dont_inherit=True)
+        # Where dataclasses and others look for the module of a class.
+        before = sys.modules.get(name)
+        sys.modules[name] = module
+        try:
+            exec(code, module.__dict__)  # noqa: S102 - root's code, as was made sure of
+        except BaseException:
+            del sys.modules[name]
+            if before:
+                sys.modules[name] = before
+            raise
+
+    return _FoundCommands(str(path), name, content, execute)
+
+
+def _module(entry_point: EntryPoint) -> _FoundCommands:
+    name = entry_point.module
+
+    def execute() -> None:
+        # An import does nothing for what is loaded already.
+        for loaded in [each for each in sys.modules if each == name or each.startswith(f"{name}.")]:
+            del sys.modules[loaded]
+        importlib.import_module(name)
+
+    return _FoundCommands(name, name, repr(entry_point).encode(), execute)
+
+
+def _unreadable(error: OSError | RaveError) -> str:
+    """What keeps a file from being looked at, in words."""
+    if isinstance(error, RaveError):
+        return str(error)
+    hint = " (chmod go+rX)" if isinstance(error, PermissionError) else ""
+    return f"it can't be read: {error.strerror}{hint}"
+
+
+def _nothing() -> None:
+    """For what is loaded already."""
+
+
+def _place(error: BaseException, module: str) -> str:
+    """File and line of the module where it went wrong; empty if that is somewhere else."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    # An interruption is where the cause was.
+    for each in error, error.__cause__:
+        frames = traceback.walk_tb(each.__traceback__ if each else None)
+        places = [(frame.f_code.co_filename, line) for frame, line in frames if _belongs(frame.f_globals, module)]
+        if places:
+            return f"{places[-1][0]}, line {places[-1][1]}"
+    return ""
+
+
+def _belongs(namespace: dict[str, object], module: str) -> bool:
+    name = str(namespace.get("__name__", ""))
+    return name == module or name.startswith(f"{module}.")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, RaveError):
+        return str(error)
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,58 @@
+"""Failures and their D-Bus error names, in both directions."""
+
+from __future__ import annotations
+
+from ravesvc.common.text import printable
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import ERROR_PREFIX
+
+_STANDARD = "org.freedesktop.DBus.Error."
+ACCESS_DENIED = f"{_STANDARD}AccessDenied"
+FAILED = f"{_STANDARD}Failed"
+INVALID_ARGS = f"{_STANDARD}InvalidArgs"
+LIMITS_EXCEEDED = f"{_STANDARD}LimitsExceeded"
+NAME_HAS_NO_OWNER = f"{_STANDARD}NameHasNoOwner"
+PROPERTY_READ_ONLY = f"{_STANDARD}PropertyReadOnly"
+UNKNOWN_INTERFACE = f"{_STANDARD}UnknownInterface"
+UNKNOWN_METHOD = f"{_STANDARD}UnknownMethod"
+UNKNOWN_OBJECT = f"{_STANDARD}UnknownObject"
+UNKNOWN_PROPERTY = f"{_STANDARD}UnknownProperty"
+INTERNAL = ERROR_PREFIX + Code.INTERNAL
+CANCELLED = ERROR_PREFIX + Code.CLOSED
+
+_MAX_REFUSAL_CHARACTERS = 200
+
+_CODES = {
+    ACCESS_DENIED: Code.ACCESS_DENIED,
+    f"{_STANDARD}InteractiveAuthorizationRequired": Code.ACCESS_DENIED,
+    f"{_STANDARD}NoReply": Code.TIMEOUT,
+    f"{_STANDARD}Timeout": Code.TIMEOUT,
+    f"{_STANDARD}TimedOut": Code.TIMEOUT,
+    **{ERROR_PREFIX + code: code for code in Code},
+}
+
+
+class DBusErrorReply(Exception):  # noqa: N818 - it is an answer to a caller, not a failure of ours
+    """An answer with one of the standard D-Bus errors.
+
+    What it says may name what was asked for, such as a path of megabytes: it is cut.
+    """
+
+    def __init__(self, error_name: str, text: str) -> None:
+        super().__init__(printable(text, _MAX_REFUSAL_CHARACTERS))
+        self.error_name = error_name
+
+
+def error_name(error: RaveError) -> str:
+    """The D-Bus error name under which a caller gets to know `error`."""
+    return ACCESS_DENIED if error.code is Code.ACCESS_DENIED else ERROR_PREFIX + error.code
+
+
+def failure(name: str, text: str, what: str, said: str) -> RaveError:
+    """The failure of `what` that an error reply tells.
+
+    Its attribute `error_name` keeps the reply's name, `said` the words of whoever was called: empty when the bus
+    answered in its place, whose words are for programmers.
+    """
+    code = _CODES.get(name, Code.BUS)
+    return RaveError(code, f"{what} failed: {text[:500] or name}", error_name=name, said=said[:500])

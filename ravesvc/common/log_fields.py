@@ -1,0 +1,63 @@
+"""Fields of a log record: the mesh that it is about, and the event that operators search for.
+
+    log.info("Mesh %s is connected", mesh, extra=about(mesh, LogEvent.CONNECTED))
+
+becomes an entry that `journalctl -u rave-orchestrator RAVE_MESH=<id>` and `... RAVE_EVENT=connected` find, and
+`journalctl -x` explains. `ravesvc.systemd.journal` writes it.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+from enum import StrEnum
+
+# The mesh that all is about which runs in a context, in a process that has several meshes.
+current_mesh: ContextVar[str] = ContextVar("current_mesh", default="")
+
+
+class LogEvent(StrEnum):
+    """What operators search for (RAVE_EVENT=); packaging/catalog explains each under its MESSAGE_ID=."""
+
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    UNREACHABLE = "unreachable"
+    UNHEALTHY = "unhealthy"
+    ENDED = "ended"
+    STOPPED = "stopped"
+    BLOCKED = "blocked"
+    HELD = "held"
+    UNBLOCKED = "unblocked"
+    NOTHING_STARTS = "nothing-starts"
+    DISCOVERY_FAILED = "discovery-failed"
+    STORE_FAILED = "store-failed"
+    CHANGED = "changed-by-chat"
+    TAKEN_OVER = "taken-over"
+
+
+MESSAGE_IDS = {
+    LogEvent.CONNECTED: "571fdeb99c284bff8138cc1bafc361c3",
+    LogEvent.DISCONNECTED: "9e1f2b01d911436a8bfe3b577a7f398d",
+    LogEvent.UNREACHABLE: "d894b41d50954c5abbe27b9a59481ce6",
+    LogEvent.UNHEALTHY: "20755f380009420f8ddb36621c672afa",
+    LogEvent.ENDED: "bb273802661746f7b79ad99faa9f16e9",
+    LogEvent.STOPPED: "6bcade5f29f440ddafa558adcd2d2ea7",
+    LogEvent.BLOCKED: "79a1b30787a243b6baf752656d00b081",
+    LogEvent.HELD: "6abc054dacdc42ef884c2a1f565b963b",
+    LogEvent.UNBLOCKED: "6c52e2507a854f4590de7f2c48c6c7a5",
+    LogEvent.NOTHING_STARTS: "ff37b2e6a22f47488eab8cfe20380d83",
+    LogEvent.DISCOVERY_FAILED: "3e38513701004830adbdd4b9141e0114",
+    LogEvent.STORE_FAILED: "cfb7c9f3b63a40cfab0151f5842dd097",
+    LogEvent.CHANGED: "c03a435b162d458cb4ba68ea3ca70ff3",
+    LogEvent.TAKEN_OVER: "0d1cc7d09c2f4f4ba2650b7188ac0fac",
+}
+
+
+def about(mesh: str = "", event: LogEvent | None = None) -> dict[str, object]:
+    """The `extra` of a log call: which mesh it is about, and what has happened."""
+    return {"rave_mesh": mesh, "rave_event": event}
+
+
+def mesh_of(record: logging.LogRecord) -> str:
+    """The mesh that a record is about; empty if that is none in particular, or the only one of the process."""
+    return getattr(record, "rave_mesh", "") or current_mesh.get()

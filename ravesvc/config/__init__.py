@@ -1,0 +1,1 @@
+"""The options: those of rave.yaml, of database.json, and what of them a bot is handed."""

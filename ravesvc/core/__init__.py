@@ -1,0 +1,1 @@
+"""What the service decides: which meshes have a bot, and what follows from how one ends."""

@@ -1,0 +1,242 @@
+"""Which failures have one cause that is no mesh's own: a server's, the account's, the machine's. Pure.
+
+What hits most meshes within a short time is no fault of theirs. A failure of one mesh is the first of many, or
+the only one; nothing but the others tell. So each failure is noted with its time, and what each mesh has met last is
+compared whenever one is to be judged:
+
+    mesh a   x . . x . . x           a's third failure is to be judged here: b and c fail as well, d does not:
+    mesh b     x . . x . .           three of four, so the server is to blame.
+    mesh c     x . . . x .
+    mesh d   ---------------         connected all the time
+
+Two meshes are too few for that, see `ExitPolicy`. While an outage lasts its meshes are tried again, later each time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ravesvc.common.text import count
+
+log = logging.getLogger(__name__)
+
+# Seconds after which a connection was not only let in to be shown out.
+SETTLED = 10.0
+# The fewest meshes that prove something against what they share.
+LEAST_MESHES = 3
+# Seconds until the meshes of an outage are tried again: the first delay is doubled each time, up to the last.
+FIRST_DELAY = 10.0
+MOST_DELAY = 600.0
+
+
+class FailureKind(StrEnum):
+    """What has failed."""
+
+    CONNECTION = "connection"  # Rave, or the mesh's server, does not let the bot in.
+    PROCESS = "process"  # The bot's process ends by itself, or can't begin.
+
+
+# Seconds within which failures belong together. A bot that can't connect tries again at least once a minute, a
+# process is started again within five.
+WINDOWS = {FailureKind.CONNECTION: 120.0, FailureKind.PROCESS: 360.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a mesh has met: when (seconds of a monotonic clock), on which server, and why in words."""
+
+    at: float
+    server: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommonCause:
+    """A common cause.
+
+    Attributes:
+        kind: of the failures.
+        server: whose fault it is; empty when it concerns the meshes of all servers alike.
+        meshes: those that have met it.
+        of: how many there are that could have.
+        words: why, as most of them say.
+    """
+
+    kind: FailureKind
+    server: str
+    meshes: frozenset[str]
+    of: int
+    words: str
+
+    @property
+    def total(self) -> bool:
+        """Whether there is no mesh that has not met it."""
+        return len(self.meshes) == self.of
+
+    def describe(self) -> str:
+        """It in words."""
+        hit = "all meshes" if self.total else f"{len(self.meshes)} of {count(self.of, 'mesh')}"
+        if self.kind is FailureKind.PROCESS:
+            return f"the processes of {hit} fail: {self.words}"
+        where = f" of {self.server}" if self.server else ""
+        return f"{hit}{where} can't be reached: {self.words}"
+
+
+def common_cause(
+    mesh: str, kind: FailureKind, failures: Mapping[str, Failure], fine: Mapping[str, str], now: float
+) -> CommonCause | None:
+    """Whether the failure of a mesh has a cause that most others share; None when it may be the mesh's own.
+
+    Args:
+        mesh: the one that is to be judged; it has failed.
+        kind: of its failure.
+        failures: the last one of this kind of each mesh.
+        fine: the meshes that have not failed, with their servers.
+        now: seconds of the same clock as those of the failures.
+    """
+    recent = {each: failure for each, failure in failures.items() if now - failure.at <= WINDOWS[kind]}
+    if mesh not in recent:
+        return None
+    # The wider circle first: what hits all servers alike is no fault of one of them.
+    servers = [""] if kind is FailureKind.PROCESS or not recent[mesh].server else ["", recent[mesh].server]
+    for server in servers:
+        hit = {each: failure for each, failure in recent.items() if server in ("", failure.server)}
+        spared = [each for each, where in fine.items() if server in ("", where) and each not in hit]
+        if len(hit) >= LEAST_MESHES and len(hit) > len(spared):
+            (words, _), *_ = Counter(failure.words for failure in hit.values()).most_common(1)
+            return CommonCause(kind, server, frozenset(hit), len(hit) + len(spared), words)
+    return None
+
+
+@dataclass(slots=True)
+class _Outage:
+    """One that lasts: the last verdict, since when (wall clock), how often it was tried again, and when next.
+
+    `meshes` are all that have met it, `released` those of them that need not wait.
+    """
+
+    verdict: CommonCause
+    since: float
+    tries: int = 0
+    retry_at: float = 0.0
+    meshes: set[str] = field(default_factory=set)
+    released: set[str] = field(default_factory=set)
+
+
+class Outages:
+    """The failures of all meshes, and the outages that are under way. Pure but for its clocks."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._failures: dict[FailureKind, dict[str, Failure]] = {kind: {} for kind in FailureKind}
+        self._connected: dict[str, float] = {}  # since when, by the mesh
+        self._outages: dict[tuple[FailureKind, str], _Outage] = {}
+
+    def failed(self, mesh: str, kind: FailureKind, server: str | None, words: str) -> None:
+        """A mesh has met a failure; `words` may name the mesh, others of the same cause don't."""
+        text = words.replace(f" {mesh}", "")
+        self._connected.pop(mesh, None)
+        self._failures[kind][mesh] = Failure(self._clock(), server or "", text)
+
+    def connected(self, mesh: str) -> None:
+        """A mesh is connected. If that lasts, nothing is in the way of the others any more."""
+        self._connected.setdefault(mesh, self._clock())
+
+    def disconnected(self, mesh: str) -> None:
+        """It is connected no more; a server may let bots in only to show them out."""
+        self._connected.pop(mesh, None)
+
+    def stable(self, mesh: str) -> None:
+        """The process of a mesh has run well for a while, so others may."""
+        self._failures[FailureKind.PROCESS].pop(mesh, None)
+        for (kind, server), outage in list(self._outages.items()):
+            if kind is FailureKind.PROCESS and mesh in outage.meshes:
+                del self._outages[kind, server]
+
+    def release(self, mesh: str) -> None:
+        """An operator wants the mesh to be tried now."""
+        for outage in self._outages.values():
+            outage.released.add(mesh)
+
+    def forget(self, mesh: str) -> None:
+        """There is no such mesh any more."""
+        self._connected.pop(mesh, None)
+        for failures in self._failures.values():
+            failures.pop(mesh, None)
+        for key, outage in list(self._outages.items()):
+            outage.meshes.discard(mesh)
+            if not outage.meshes:
+                del self._outages[key]
+
+    def clear(self) -> None:
+        """Something has changed that concerns all meshes: each is tried anew, and judged by what comes now."""
+        for failures in self._failures.values():
+            failures.clear()
+        self._outages.clear()
+
+    def judge(self, mesh: str, kind: FailureKind, fine: Mapping[str, str]) -> CommonCause | None:
+        """See `common_cause`; what it finds lasts from now on, or goes on."""
+        failures = self._failures[kind]
+        if kind is FailureKind.CONNECTION:
+            failures = {each: failure for each, failure in failures.items() if not self._settled(each)}
+        verdict = common_cause(mesh, kind, failures, fine, self._clock())
+        if verdict:
+            self._go_on(verdict)
+        return verdict
+
+    def held(self, meshes: Iterable[str]) -> dict[str, str]:
+        """Which of these wait for the end of an outage, each with the reason in words."""
+        now, wanted = self._clock(), set(meshes)
+        held: dict[str, str] = {}
+        for outage in self._lasting():
+            if outage.retry_at > now:
+                again = self._time(self._wall() + outage.retry_at - now)
+                why = f"{outage.verdict.describe()}; it is tried again at {again}"
+                held |= dict.fromkeys((outage.meshes & wanted) - outage.released, why)
+        return held
+
+    def sentences(self) -> list[str]:
+        """The outages, a sentence each."""
+        return [
+            f"{outage.verdict.describe()} (since {self._time(outage.since)}, trying again with back-off)"
+            for outage in self._lasting()
+        ]
+
+    def _go_on(self, verdict: CommonCause) -> None:
+        now, key = self._clock(), (verdict.kind, verdict.server)
+        if key not in self._outages:
+            self._outages[key] = _Outage(verdict, self._wall())
+            log.warning("%s: no mesh is blocked for that, all are tried again with back-off", verdict.describe())
+        outage = self._outages[key]
+        outage.verdict = verdict
+        outage.meshes |= verdict.meshes
+        # All that fail until they are tried again have failed once.
+        if now >= outage.retry_at:
+            outage.retry_at = now + min(FIRST_DELAY * 2.0 ** min(outage.tries, 10), MOST_DELAY)
+            outage.tries += 1
+            outage.released.clear()
+
+    def _lasting(self) -> list[_Outage]:
+        """Those that are not over: one is when nothing has failed for a while after its meshes were tried again."""
+        now = self._clock()
+        for key, outage in list(self._outages.items()):
+            kind = outage.verdict.kind
+            failures = self._failures[kind]
+            last = max((failures[mesh].at for mesh in outage.meshes if mesh in failures), default=0.0)
+            settled = kind is FailureKind.CONNECTION and any(map(self._settled, outage.meshes))
+            if settled or now > max(last, outage.retry_at) + WINDOWS[kind]:
+                del self._outages[key]
+        return list(self._outages.values())
+
+    def _settled(self, mesh: str) -> bool:
+        since = self._connected.get(mesh)
+        return since is not None and self._clock() - since >= SETTLED
+
+    def _time(self, wall: float) -> str:
+        return time.strftime("%H:%M", time.localtime(wall))

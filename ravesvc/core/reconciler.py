@@ -1,0 +1,674 @@
+"""The children as a whole: puts plans into action, and learns from what systemd and the children say.
+
+What a child's end teaches is saved before anything else happens, and only then is its unit reset: a parent that dies
+in between finds the failed unit again and learns the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
+from typing import Any, TypeVar
+
+from ravesvc import names
+from ravesvc.api.models import Mesh
+from ravesvc.blocklist.blocklist import Blocklist, insist
+from ravesvc.blocklist.model import SERVICE, BlocklistChange, Reason, What
+from ravesvc.bus import Bus, errors
+from ravesvc.common.log_fields import LogEvent, about
+from ravesvc.config.worker_settings import HELD
+from ravesvc.core.exit_policy import ExitPolicy
+from ravesvc.core.health import Health
+from ravesvc.core.inventory import Inventory
+from ravesvc.core.left_alone import LeftAlone
+from ravesvc.core.manual_override import ManualOverrides
+from ravesvc.core.mesh_state import MeshState, WorkerState, command_errors, counted
+from ravesvc.core.plan import Action, Decision, enough, plan
+from ravesvc.core.start_policy import StartPolicy
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import ExitStatus
+from ravesvc.orchestrator.exit_notes import ExitNotes
+from ravesvc.orchestrator.stop_deadline import StopDeadline
+from ravesvc.orchestrator.worker_client import Workers
+from ravesvc.systemd.unit_control import Units
+from ravesvc.systemd.unit_monitor import UnitMonitor
+from ravesvc.systemd.unit_state import NO_JOB, UnitState, ended_with, how_ended
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+# Starting Python is work for a processor: as many at a time as keep the processors busy, and no more.
+_STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
+_JOB_TIMEOUT = 120.0
+# Of the meshes that are blocked and nothing else, so many have a record: those that were blocked last. Each costs an
+# object on the bus, at every start, and of thousands an operator reads the list at most.
+_MAX_BLOCKED_SHOWN = 200
+# Seconds until what could not be stopped is tried again.
+_RETRY = 10.0
+# A kill may fail, when a bot keeps systemd busy.
+_KILL_AGAIN_S = 15.0
+
+
+class Fleet:
+    """Every mesh that is listed or has a unit, and the latest of those that are blocked only, in `records` by id.
+
+    Their children are `workers`.
+
+    Args:
+        interval: seconds between two questions to a child how it is.
+        stop_limit: seconds after which a bot that is still stopping is killed.
+        changed: hears of every record that may look different now, also of one that has just left `records`.
+        trusted: tells the users of whose meshes there may be more than `per_user`.
+        leave: leaves a mesh on Rave's side, after a kick.
+        answers: tells whether Rave answers at all.
+        own_user: tells who we are; 0 while that is not known.
+        ends: how bots have ended while the service was away.
+        starts: says when a mesh may be started.
+    """
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        units: Units,
+        census: Inventory,
+        blocks: Blocklist,
+        limit: int | None,
+        per_user: int | None = None,
+        trusted: Callable[[], AbstractSet[int]] = frozenset,
+        interval: float,
+        stop_limit: float,
+        changed: Callable[[MeshState], None],
+        leave: Callable[[str], Awaitable[None]],
+        answers: Callable[[], Awaitable[bool]],
+        own_user: Callable[[], int],
+        starts: StartPolicy,
+        ends: ExitNotes,
+    ) -> None:
+        self.records: dict[str, MeshState] = {}
+        self.workers = Workers(bus, self._heard, self._too_large)
+        self.health = Health(
+            self.workers, self.records, interval=interval, answered=self._answered, unhealthy=self._unhealthy
+        )
+        self._units = units
+        self._census = census
+        self._blocks = blocks
+        self._limit = limit
+        self._per_user = per_user
+        self._trusted = trusted
+        self._changed = changed
+        self._leave = leave
+        self._starts = starts
+        self._ends = ends
+        self._lessons = ExitPolicy(self.records, census, blocks, answers, starts.outages)
+        self._company = LeftAlone(census, blocks, own_user)
+        self._watch = UnitMonitor(bus, self._unit_changed)
+        self._overdue = StopDeadline(stop_limit, lambda mesh: self._spawn(self._end_stop(mesh)))
+        self._intent = ManualOverrides(self._watch, blocks)
+        self._busy: set[str] = set()
+        # Those whose start is decided, and not over; and those that have just failed to be stopped.
+        self._starting: set[str] = set()
+        self._stuck: set[str] = set()
+        # Those whose process had ended before this one began.
+        self._ended_before: set[str] = set()
+        self._turn = asyncio.Semaphore(_STARTS_AT_ONCE)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._due = False
+        self._acting = False
+        self._more_blocked = 0  # records of meshes that came to be blocked since the last `refresh`
+
+    async def start(self) -> None:
+        """Listen, then adopt what runs already. Raises `RaveError` (Bus, Timeout)."""
+        await self.workers.start()
+        await self._watch.start()
+        running = [mesh for mesh, unit in self._watch.states.items() if unit.running]
+        await self._intent.adopt(running)
+        self._census.adopt({*running, *self._blocks.alone})
+        self._lessons.recall()
+        self._acting = True
+        self._ended_before |= {mesh for mesh, unit in self._watch.states.items() if unit.failed}
+        for mesh in list(self._watch.states):
+            self._learn_if_failed(mesh)
+        await self._learn_from_notes()
+        # What is blocked by now is not to run on until there is a list.
+        self._soon()
+        await self.health.adopt(mesh for mesh in running if self._watch.state(mesh).started)
+        self.refresh()
+
+    async def close(self) -> None:
+        """Stop acting. The children run on, unless our unit is stopped for good."""
+        self._acting = False
+        self._overdue.close()
+        await self.health.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            if await self._watch.stopping_for_good():
+                # systemd stops the target by itself when nobody needs it any more (StopWhenUnneeded=), but not while
+                # a mesh is being started or restarted; and it does not try again.
+                await self._units.stop(names.TARGET_UNIT)
+        except RaveError as e:
+            log.warning("Meshes may be left running: %s", e)
+        await self.workers.close()
+        await self._watch.close()
+
+    def plan(self) -> tuple[Decision, ...]:
+        """What would be done now."""
+        units = self._watch.states
+        return plan(
+            self._census.meshes,
+            self._blocks.in_force(),
+            units,
+            self._limit,
+            resting=self._starts.rests.meshes,
+            starting=self._starting,
+            missing=self._census.missing,
+            held=self._starts.held(self.records.values()),
+            unread=self._census.unread,
+            whole=self._census.whole,
+            alone=self._company.wanting,
+            per_user=self._per_user,
+            trusted=self._trusted(),
+        )
+
+    def enough(self, found: Collection[Mesh]) -> bool:
+        """Whether no more of the list of meshes need be read than this."""
+        census = self._census
+        needed = self._needed & census.known if census.whole else self._needed
+        out = census.left | self._company.wanting
+        return enough(found, self._blocks.in_force(), needed, out, self._limit, self._per_user, self._trusted())
+
+    @property
+    def _needed(self) -> AbstractSet[str]:
+        """Those of which the next list has to tell."""
+        return {mesh for mesh, unit in self._watch.states.items() if unit.present} | self._blocks.alone
+
+    def in_use(self) -> set[str] | None:
+        """The meshes that are listed, or have a bot; None while lists are not known."""
+        running = {mesh for mesh, unit in self._watch.states.items() if unit.present}
+        return None if self._census.meshes is None else self._census.meshes.keys() | running
+
+    def reconcile(self) -> None:
+        """Begin to bring the meshes in line with a good round of discovery."""
+        self._census.forget_unread(self._needed)
+        self._company.welcome()
+        self._lessons.unlearn()
+        self._starts.rests.round_finished()
+        self.refresh()
+        for mesh, unit in list(self._watch.states.items()):
+            # What could not be saved, or reset, the last time.
+            self._learn_if_failed(mesh)
+            if unit.started and not self._record(mesh).worker.ready:
+                # It did not answer when it was to be adopted.
+                self.health.ask(mesh)
+        self.carry_out()
+
+    def carry_out(self) -> None:
+        """Begin to start and stop what the plan says; what is being started or stopped already is left alone."""
+        self._due = False
+        for decision in self.plan():
+            record = self._record(decision.mesh)
+            if record.decision != decision:
+                record.decision = decision
+                self._publish(decision.mesh)
+            if decision.mesh in self._busy:
+                continue
+            if decision.action is Action.START:
+                self._starting.add(decision.mesh)
+                self._act(decision.mesh, self._start)
+            elif decision.action is Action.STOP and decision.mesh not in self._stuck:
+                extra = about(decision.mesh, LogEvent.STOPPED)
+                log.info("Stopping mesh %s: %s", decision.mesh, decision.reason, extra=extra)
+                self._act(decision.mesh, self._stop)
+
+    def pause(self, mesh: str) -> tuple[float, str]:
+        """For how many more seconds the bot of a mesh is to leave Rave alone, and why; 0 when it need not."""
+        return self._starts.pause(self._record(mesh))
+
+    def refresh(self) -> None:
+        """Bring the records in line with what is listed, blocked and loaded."""
+        alive = (self._census.meshes or {}).keys() | self._watch.states.keys()
+        known = alive | self._latest_blocked(alive)
+        self._more_blocked = 0
+        for mesh in self.records.keys() - known:
+            self._starts.forget(mesh)
+            self._changed(self.records.pop(mesh))
+        for mesh in known:
+            record = self._record(mesh)
+            self._look_up(record)
+            record.block = self._blocks.shown.get(mesh)
+            self._changed(record)
+
+    def block_changed(self, change: BlocklistChange) -> None:
+        """A change of the blocklist is safe: show it, and do what follows from it."""
+        mesh = change.block.mesh
+        known = mesh in self.records
+        more = change.what is What.BLOCKED and not known
+        self._more_blocked += more
+        # Of thousands that an operator puts into the file at once, most would have a record for a moment only.
+        if known or (more and self._blocks.untold < _MAX_BLOCKED_SHOWN):
+            self._record(mesh).block = self._blocks.shown.get(mesh)
+            self._publish(mesh)
+        if self._more_blocked > _MAX_BLOCKED_SHOWN and not self._blocks.untold:
+            self.refresh()
+        if known and (change.what is not What.BLOCKED or change.actor != SERVICE):
+            # What the service blocks by itself ends by itself; what had no record is neither listed nor loaded.
+            self._soon()
+
+    def _latest_blocked(self, alive: AbstractSet[str]) -> set[str]:
+        """The meshes to be shown that are blocked, and nothing else."""
+        blocks = (block for mesh, block in self._blocks.shown.items() if mesh not in alive)
+        return {block.mesh for block in heapq.nlargest(_MAX_BLOCKED_SHOWN, blocks, key=lambda block: block.since)}
+
+    @property
+    def states(self) -> list[str]:
+        """The state of every mesh in a word. Those without a record are on the blocklist, and count as blocked."""
+        unrecorded = len(self._blocks.shown) - sum(record.block is not None for record in self.records.values())
+        return [record.state for record in self.records.values()] + ["blocked"] * max(0, unrecorded)
+
+    def find(self, mesh: str) -> MeshState | None:
+        """What is known of a mesh, whether it has a record or is blocked only; None if nothing is."""
+        block = self._blocks.shown.get(mesh)
+        return self.records.get(mesh) or (MeshState(mesh, block=block) if block else None)
+
+    async def start_mesh(self, mesh: str, actor: str) -> None:
+        """Start a mesh on an operator's word, which lifts any block but a kick and an operator's own.
+
+        Raises `RaveError`: NoSuchMesh when discovery does not list it, Blocked when something else keeps it from
+        running, BadFile when it is done but could not be saved.
+        """
+        block = self._blocks.get(mesh)
+        if block and block.reason in (Reason.KICKED, Reason.OPERATOR):
+            invite = ", then invite the bot again" if block.reason is Reason.KICKED else ""
+            hint = f"ravectl blocklist remove {mesh} unblocks it{invite}"
+            raise RaveError(Code.BLOCKED, f"mesh {mesh} is blocked: {block.describe()}", hint=hint, mesh=mesh)
+        if mesh not in (self._census.meshes or {}):
+            hint = "invite the bot, or wait for the next discovery"
+            raise RaveError(Code.NO_SUCH_MESH, f"discovery does not list mesh {mesh}", hint=hint, mesh=mesh)
+        self._starts.release(mesh)
+        self._blocks.in_company(mesh)
+        saved = self._blocks.remove(mesh, actor)
+        self.carry_out()
+        for decision in self.plan():
+            if decision.mesh == mesh and decision.action is Action.SKIP and mesh not in self._busy:
+                raise RaveError(Code.BLOCKED, f"mesh {mesh} is not started: {decision.reason}", mesh=mesh)
+        await insist(mesh, saved)
+
+    async def stop_mesh(self, mesh: str, actor: str) -> None:
+        """Stop a mesh on an operator's word, and keep it stopped. Raises `RaveError` (NoSuchMesh, BadFile)."""
+        if self.find(mesh) is None:
+            raise RaveError(Code.NO_SUCH_MESH, f"there is no mesh {mesh}", mesh=mesh)
+        saved = self._blocks.add(mesh, Reason.HELD, actor=actor)
+        self.carry_out()
+        await insist(mesh, saved)
+
+    async def restart_mesh(self, mesh: str) -> None:
+        """Give a running mesh another process, and wait for it to be ready.
+
+        Raises `RaveError`: NotRunning, Blocked, Busy, or what keeps systemd from doing it (Unit, Bus, Timeout,
+        AccessDenied).
+        """
+        self._insist_on_running(mesh)
+        if mesh in self._busy:
+            raise RaveError(Code.BUSY, f"mesh {mesh} is being started or stopped", mesh=mesh)
+        task = self._act(mesh, self._restart)
+        # Shielded: whoever asked may go away, but half a restart is none.
+        await asyncio.wait([task])
+        if error := task.result():
+            raise error
+
+    async def is_stopping_for_good(self) -> bool:
+        """Whether systemd stops the service, and not to start it again. Raises `RaveError` (Bus, Timeout)."""
+        return await self._watch.stopping_for_good()
+
+    async def reconnect_mesh(self, mesh: str) -> None:
+        """Let a mesh's child connect anew. Raises `RaveError` (NotRunning, Bus, Timeout)."""
+        await self.workers.call(mesh, "RestartConnection")
+
+    async def forget_user(self, user: int) -> set[str]:
+        """Have all bots forget a user; returns the meshes of those that may not have heard of it."""
+        heard = await self.workers.forget_user(user)
+        return {mesh for mesh, unit in self._watch.states.items() if unit.running} - heard
+
+    async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
+        """Who is in a mesh now, as its child says: ids and names of some, and how many there are.
+
+        Raises `RaveError` as `reconnect_mesh`, and BadData.
+        """
+        try:
+            return await self.workers.users(mesh)
+        except RaveError as e:
+            raise _too_old(e, mesh) from e
+
+    async def set_debug(self, mesh: str, debug: bool) -> None:  # noqa: FBT001 - as on the bus
+        """Let a mesh's child log all there is, or no more than usual. Raises `RaveError` as `reconnect_mesh`."""
+        try:
+            await self.workers.call(mesh, "SetDebug", "b", debug)
+        except RaveError as e:
+            raise _too_old(e, mesh) from e
+        log.info("Mesh %s logs %s", mesh, "all there is" if debug else "no more than usual", extra=about(mesh))
+        self._record(mesh).worker.debug = debug
+        self._publish(mesh)
+
+    def _soon(self) -> None:
+        """Carry the plan out once per turn of the event loop, however much has changed in it."""
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._carry_out_if_due)
+
+    def _carry_out_if_due(self) -> None:
+        due, self._due = self._due, False
+        if due and self._acting:
+            self.carry_out()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _act(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> asyncio.Task[RaveError | None]:
+        """Do something with a mesh in the background, and nothing else with it meanwhile; the result is a failure."""
+        self._busy.add(mesh)
+        return self._spawn(self._guard(mesh, action))
+
+    async def _guard(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> RaveError | None:
+        before = self._watch.state(mesh)
+        failure = None
+        try:
+            await action(mesh)
+        except RaveError as e:
+            failure = e
+            self._record(mesh).worker.fail(str(e))
+            self._starts.rests.add(mesh)
+            # Said in words: a traceback would add nothing.
+            log.error("Mesh %s: %s", mesh, e, extra=about(mesh))  # noqa: TRY400
+        finally:
+            self._busy.discard(mesh)
+            self._starting.discard(mesh)
+            self._publish(mesh)
+        # It may have failed while nobody was to touch it. From one failure we learn once: a save or reset that fails
+        # would fail again and again, so it waits for the next `reconcile`.
+        if self._watch.state(mesh) != before:
+            self._learn_if_failed(mesh)
+        # What was decided meanwhile.
+        self._soon()
+        return failure
+
+    def _try_again(self, mesh: str) -> None:
+        self._stuck.discard(mesh)
+        self._soon()
+
+    def _insist_on_running(self, mesh: str) -> None:
+        if block := self._blocks.get(mesh):
+            raise RaveError(Code.BLOCKED, f"mesh {mesh} is {block.state}: {block.describe()}", mesh=mesh)
+        if not self._watch.state(mesh).running:
+            raise RaveError(Code.NOT_RUNNING, f"mesh {mesh} does not run", mesh=mesh)
+
+    async def _start(self, mesh: str) -> None:
+        await self._starts.turn()
+        async with self._turn:
+            if not self._may_start(mesh):
+                return
+            job = await self._units.start(names.mesh_unit(mesh))
+            await self._finish(job, mesh)
+        if self._watch.state(mesh).active == "inactive" and not self._blocks.get(mesh):
+            hint = f"journalctl -u {names.mesh_unit(mesh)}"
+            raise RaveError(Code.UNIT, f"{names.mesh_unit(mesh)} did not start", hint=hint)
+
+    def _may_start(self, mesh: str) -> bool:
+        """Whether it was not decided otherwise while a mesh waited for its turn.
+
+        An operator may have started it, and it may have failed since, which is to be learnt from first.
+        """
+        unit = self._watch.state(mesh)
+        wanted = self._census.lists(mesh) and not self._blocks.get(mesh)
+        return wanted and not unit.present and not unit.failed and not self._starts.holds(self._record(mesh))
+
+    async def _stop(self, mesh: str) -> None:
+        try:
+            job = await self._units.stop(names.mesh_unit(mesh))
+            await self._watch.job(job, mesh, _JOB_TIMEOUT)
+        except RaveError:
+            # The plan will say the same at once, and would for ever.
+            self._stuck.add(mesh)
+            asyncio.get_running_loop().call_later(_RETRY, self._try_again, mesh)
+            raise
+
+    async def _end_stop(self, mesh: str) -> None:
+        try:
+            # If we are late, it may have stopped.
+            await self.workers.catch_up()
+        except RaveError as e:
+            log.debug("Whether mesh %s has stopped is not known: %s", mesh, e)
+        if self._watch.state(mesh).active == "deactivating":
+            log.warning("The bot of mesh %s does not stop: it is killed", mesh, extra=about(mesh))
+            await self._kill(mesh)
+
+    async def _kill(self, mesh: str) -> None:
+        """Kill a bot, which counts as a crash."""
+        try:
+            await self._units.start(names.kill_unit(mesh))
+        except RaveError as e:
+            log.warning("The bot of mesh %s could not be killed: %s", mesh, e, extra=about(mesh))
+
+    async def _restart(self, mesh: str) -> None:
+        async with self._turn:
+            # It may have been kicked while it waited for its turn.
+            self._insist_on_running(mesh)
+            job = await self._units.restart(names.mesh_unit(mesh))
+            await self._finish(job, mesh)
+
+    async def _finish(self, job: str, mesh: str) -> None:
+        """Wait for the end of a job that was to let a mesh run; somebody may have put a stop in its place."""
+        if await self._watch.job(job, mesh, _JOB_TIMEOUT) == "canceled":
+            await self._intent.stopping(mesh, job)
+
+    def _learn_if_failed(self, mesh: str) -> None:
+        unit = self._watch.state(mesh)
+        # A result of success belongs to a unit that is being reset; that it is no longer failed comes right after.
+        if unit.failed and unit.result != "success" and mesh not in self._busy:
+            self._act(mesh, partial(self._learn, unit=unit))
+
+    async def _learn(self, mesh: str, unit: UnitState) -> None:
+        """Save what a failed unit teaches, then let systemd forget it."""
+        ended_before = mesh in self._ended_before
+        self._ended_before.discard(mesh)
+        if unit.final_status is ExitStatus.ALONE:
+            await self._learn_alone(mesh)
+            return
+        lesson = await self._lessons.learn(mesh, unit)
+        self._look_up(self._record(mesh))
+        if lesson.excuse:
+            # What an operator had to mend may be mended by now if our service has been started since.
+            if unit.needs_person and not ended_before:
+                self._starts.rests.back_off(mesh)
+            else:
+                self._starts.rests.add(mesh)
+            self._record(mesh).worker.fail(lesson.excuse)
+        if not lesson.saved:
+            # The failed unit is the only lasting trace then, so it stays.
+            return
+        await self._forget_end(mesh)
+        if lesson.reason is Reason.KICKED:
+            await self._leave(mesh)
+
+    async def _learn_alone(self, mesh: str) -> None:
+        # Why it does not run is said by the plan.
+        self._record(mesh).worker.fail("")
+        if await self._company.missed(mesh):
+            await self._forget_end(mesh)
+
+    async def _learn_from_notes(self) -> None:
+        """Learn from ends that systemd has forgotten: a failed unit was reset, or the machine has booted."""
+        for mesh, status in (await asyncio.to_thread(self._ends.read)).items():
+            if mesh not in self._busy:
+                log.info("Mesh %s has ended while the service was away", mesh, extra=about(mesh))
+                self._ended_before.add(mesh)
+                self._act(mesh, partial(self._learn, unit=ended_with(status)))
+
+    async def _forget_end(self, mesh: str) -> None:
+        """What the end of a bot has taught is safe: drop its traces, the one that lasts longer first."""
+        await self._watch.wait_for_note(mesh)
+        await asyncio.to_thread(self._ends.forget, mesh)
+        if self._watch.state(mesh).failed:
+            await self._units.reset_failed(names.mesh_unit(mesh))
+
+    def _unit_changed(self, mesh: str, unit: UnitState) -> None:
+        record = self._record(mesh)
+        old, record.unit = record.unit, unit
+        self._overdue.unit_changed(mesh, unit)
+        record.last_exit = how_ended(unit) or record.last_exit
+        if old.main_pid not in (0, unit.main_pid) or not unit.running:
+            # Another process, or none: what the last one said no longer holds. Its last words are kept. (The first
+            # words of a process may be quicker than the news of its id, and hold.)
+            self.workers.forget(mesh)
+            record.worker = WorkerState(last_error=record.worker.last_error)
+        self._kill_if_taken_over(mesh, unit)
+        if unit.restarting and not old.restarting:
+            self._lessons.crashed(mesh, how_ended(unit) or "they end by themselves")
+        if unit.started and not old.started:
+            record.worker.heard = time.monotonic()
+        self._publish(mesh)
+        if mesh in self._busy or not self._acting:
+            return
+        self._learn_if_failed(mesh)
+        # By itself a process ends without a job. One that has said so may get a job all the same, if it goes on.
+        ordered = unit.job != NO_JOB and (old.running or unit.job != old.job)
+        stopped = unit.active == "deactivating" and ordered
+        if stopped or (old.restarting and unit.active == "inactive"):
+            self._spawn(self._intent.stopping(mesh, unit.job))
+        if unit.running and not old.present:
+            # An operator who starts it wants it there.
+            self._blocks.in_company(mesh)
+            if self._intent.starting(mesh):
+                # What blocks it stops it again.
+                self._soon()
+        elif unit.running and self._blocks.get(mesh):
+            # It has ended, and systemd starts it again: not all that ends for a reason says so.
+            self._soon()
+        elif old.present and not unit.present and not unit.failed:
+            self._starts.rests.add(mesh)
+        if self._limit is not None and old.present and not unit.present:
+            # There may be room for another one.
+            self._soon()
+
+    def _kill_if_taken_over(self, mesh: str, unit: UnitState) -> None:
+        if unit.main_pid and unit.suspect:
+            self._kill_once(mesh, unit.suspect)
+
+    def _too_large(self, mesh: str) -> None:
+        self._kill_once(mesh, "has sent a message of more than 64 kB on the bus, which none of ours does")
+
+    def _kill_once(self, mesh: str, deed: str) -> None:
+        """Kill a bot that does what only a stranger's code would; once, unless it is still there after a while."""
+        worker, now = self._record(mesh).worker, time.monotonic()
+        if now - worker.killed_at > _KILL_AGAIN_S:
+            worker.killed_at = now
+            text = "The bot of mesh %s %s: it was taken over, and is killed"
+            log.warning(text, mesh, deed, extra=about(mesh, LogEvent.TAKEN_OVER))
+            self._spawn(self._kill(mesh))
+
+    def _unhealthy(self, mesh: str) -> None:
+        """A child does not answer: another process may."""
+        self._publish(mesh)
+        if mesh not in self._busy:
+            text = "Restarting mesh %s, because its process does not answer"
+            log.warning(text, mesh, extra=about(mesh, LogEvent.UNHEALTHY))
+            self._act(mesh, self._restart)
+
+    def _answered(self, mesh: str) -> None:
+        """A child has told how it is."""
+        worker = self._record(mesh).worker
+        if worker.attempts > self._blocks.memory(mesh).failures:
+            # It has failed while we were away.
+            self._blocks.failed(mesh, worker.attempts, worker.last_error)
+        if worker.attempts and not worker.connected:
+            self._lessons.failed(mesh, worker.last_error)
+        self._praise(mesh)
+        self._publish(mesh)
+
+    def _praise(self, mesh: str) -> None:
+        """If its connection has held for long enough, what went wrong before it is over."""
+        worker = self._record(mesh).worker
+        if worker.connected and time.monotonic() - worker.connected_at >= HELD:
+            self._blocks.held(mesh)
+            self._starts.stable(mesh)
+
+    def _heard(self, mesh: str, member: str, body: Sequence[Any]) -> None:
+        """A verified child speaks."""
+        worker = self._record(mesh).worker
+        worker.heard, worker.healthy = time.monotonic(), True
+        worker.signals += 1
+        match member, list(body):
+            case "Ready", []:
+                worker.ready = True
+                # Which program it is, and how it is: there is more to it than fits into a signal.
+                self.health.ask(mesh)
+            case "Connected", []:
+                if not worker.connected:
+                    log.info("Mesh %s is connected", mesh, extra=about(mesh, LogEvent.CONNECTED))
+                    worker.connect(worker.heard)
+                self._starts.outages.connected(mesh)
+            case "Disconnected", [str(reason)]:
+                self._praise(mesh)
+                self._starts.outages.disconnected(mesh)
+                worker.disconnect(reason)
+                extra = about(mesh, LogEvent.DISCONNECTED)
+                log.info("Mesh %s is disconnected: %s", mesh, worker.last_error, extra=extra)
+            case "ConnectionFailed", [attempts, str(error)]:
+                attempt = counted(attempts)
+                worker.fail(error)
+                text = "Mesh %s could not be reached, attempt %d: %s"
+                extra = about(mesh, LogEvent.UNREACHABLE)
+                log.warning(text, mesh, attempt, worker.last_error, extra=extra)
+                self._blocks.failed(mesh, attempt, worker.last_error)
+                self._lessons.failed(mesh, worker.last_error)
+            case "RateLimited", [host, seconds]:
+                if words := self._starts.rate_limited(self._record(mesh), host, seconds):
+                    log.warning("The bot of mesh %s was asked to wait: %s", mesh, words, extra=about(mesh))
+                    if not worker.connected:
+                        worker.fail(words)
+            case "Error", [str(message)]:
+                worker.fail(message)
+                log.warning("Mesh %s reports: %s", mesh, worker.last_error, extra=about(mesh))
+            case "CommandErrors", [list(errors)]:
+                known = command_errors(self.records.values())
+                worker.fail_commands(errors)
+                # All meshes have the same commands, and each would say it.
+                for error in sorted({*worker.command_errors} - {*known}):
+                    log.warning("Own commands fail, first in mesh %s: %s", mesh, error, extra=about(mesh))
+            case "Left", [str(reason)]:
+                worker.disconnect(reason)
+            case "Kicked", []:
+                # The block will say why, once it is on disk: at once, not only when the process has ended.
+                worker.disconnect("")
+                self._lessons.kicked(mesh)
+                self._look_up(self._record(mesh))
+        self._publish(mesh)
+
+    def _look_up(self, record: MeshState) -> None:
+        """Take over what lists say of a mesh."""
+        record.look_up(self._census)
+
+    def _record(self, mesh: str) -> MeshState:
+        return self.records.setdefault(mesh, MeshState(mesh))
+
+    def _publish(self, mesh: str) -> None:
+        self._changed(self._record(mesh))
+
+
+def _too_old(error: RaveError, mesh: str) -> RaveError:
+    """The failure of a call of a child, in better words if the child does not know the method."""
+    if error.attributes.get("error_name") != errors.UNKNOWN_METHOD:
+        return error
+    text = f"the process of mesh {mesh} runs an older program, which can't do that"
+    return RaveError(Code.BUS, text, hint="ravectl roll replaces it")

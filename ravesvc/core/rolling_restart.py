@@ -1,0 +1,136 @@
+"""Replaces outdated children: one after another, each only when the one before is back in its mesh."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from ravesvc.common.log_fields import about
+from ravesvc.config.worker_settings import Edition
+from ravesvc.core.mesh_state import MeshState
+from ravesvc.core.reconciler import Fleet
+from ravesvc.errors import Code, RaveError
+
+log = logging.getLogger(__name__)
+
+# Seconds that a new process has to get back into its mesh.
+_PATIENCE = 60.0
+# States in which it won't.
+_LOST = frozenset({"blocked", "held", "stopped", "failed"})
+
+
+class RollingRestart:
+    """One roll at a time.
+
+    Args:
+        edition: of a child that is up to date.
+        progress: hears of each mesh before its turn: how many are done, how many there are, which one it is.
+        ended: hears of the end, with what stopped the roll before the last one.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        edition: Edition,
+        *,
+        progress: Callable[[int, int, str], None],
+        ended: Callable[[RaveError | None], None],
+        patience: float = _PATIENCE,
+    ) -> None:
+        self._fleet = fleet
+        self._edition = edition
+        self._progress = progress
+        self._ended = ended
+        self._patience = patience
+        self._task: asyncio.Task[None] | None = None
+        self._current = ""
+        self._decided = asyncio.Event()
+
+    def outdated(self) -> list[str]:
+        """The meshes whose children run another program or other settings; those that are in their mesh first."""
+        found = [record for record in self._fleet.records.values() if self.is_outdated(record)]
+        return [record.mesh for record in sorted(found, key=lambda record: not record.worker.connected)]
+
+    def is_outdated(self, record: MeshState) -> bool:
+        """Whether a mesh's child is one of them."""
+        return record.unit.running and record.worker.edition not in (None, self._edition)
+
+    def start(self) -> int:
+        """Begin to replace them; returns how many there are. Raises `RaveError` (Busy).
+
+        `progress` and `ended` hear of it only in a later turn of the event loop, so that an answer can come before.
+        """
+        if self._task and not self._task.done():
+            raise RaveError(Code.BUSY, "a roll is under way", hint="wait for its end, or cancel it")
+        meshes = self.outdated()
+        self._task = asyncio.create_task(self._run(meshes))
+        self._task.add_done_callback(self._finish)
+        return len(meshes)
+
+    def cancel(self) -> None:
+        """Replace no more; the one whose turn it is goes on by itself."""
+        if self._task:
+            self._task.cancel()
+
+    async def close(self) -> None:
+        """Cancel, and wait for the end."""
+        self.cancel()
+        if self._task:
+            await asyncio.wait([self._task])
+
+    def noticed(self, record: MeshState) -> None:
+        """A record has changed."""
+        if record.mesh == self._current and (record.worker.connected or record.state in _LOST):
+            self._decided.set()
+
+    async def _run(self, meshes: list[str]) -> None:
+        for number, mesh in enumerate(meshes):
+            record = self._fleet.records.get(mesh)
+            if record is None or record.block or not self.is_outdated(record):
+                continue
+            self._progress(number, len(meshes), mesh)
+            log.info("Replacing the process of mesh %s, %d of %d", mesh, number + 1, len(meshes), extra=about(mesh))
+            was_connected = record.worker.connected
+            await self._fleet.restart_mesh(mesh)
+            record = self._fleet.records.get(mesh)
+            if record is None or self.is_outdated(record):
+                why = (record and record.worker.last_error) or "it has the one that it had"
+                text = f"mesh {mesh} has no other process: {why}"
+                raise RaveError(Code.NOT_RUNNING, text, hint=f"ravectl explain {mesh}, then roll again", mesh=mesh)
+            # One that was not in its mesh before has nothing to prove.
+            if was_connected:
+                await self._wait(record)
+        self._progress(len(meshes), len(meshes), "")
+
+    async def _wait(self, record: MeshState) -> None:
+        mesh = self._current = record.mesh
+        self._decided.clear()
+        self.noticed(record)
+        try:
+            await asyncio.wait_for(self._decided.wait(), self._patience)
+        except TimeoutError:
+            pass
+        finally:
+            self._current = ""
+        if not record.worker.connected:
+            why = record.reason or f"it is {record.state}"
+            text = f"mesh {mesh} is not connected again: {why}"
+            raise RaveError(Code.NOT_RUNNING, text, hint=f"ravectl explain {mesh}, then roll again", mesh=mesh)
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        error: RaveError | None = None
+        if task.cancelled():
+            error = RaveError(Code.CANCELLED, "the roll was cancelled")
+        elif isinstance(task.exception(), RaveError):
+            error = task.exception()  # type: ignore[assignment]
+        elif failure := task.exception():
+            log.error("A roll has failed", exc_info=failure)
+            error = RaveError(
+                Code.INTERNAL, "the roll failed by a fault of the service", hint="the journal says more"
+            )
+        if error:
+            log.warning("The roll has stopped: %s", error)
+        else:
+            log.info("The roll is done")
+        self._ended(error)

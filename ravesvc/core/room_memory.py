@@ -1,0 +1,335 @@
+"""What rooms remember: reads and writes it for their bots, within limits, and removes what is not to be kept.
+
+A bot runs the commands of strangers, so what it wants kept is checked, bounded, and written in a spelling of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+from ravesvc.common.text import count
+from ravesvc.common.token_bucket import Rate, TokenBucket
+from ravesvc.common.translation import gettext as _
+from ravesvc.core import room_history
+from ravesvc.core.forgotten_users import Forgotten
+from ravesvc.core.presence_check import PresenceCheck
+from ravesvc.core.room_quota import RoomQuota
+from ravesvc.errors import Code, RaveError
+from ravesvc.store.cached_store import CachedStore, now
+from ravesvc.store.forget import mentions, without_users
+from ravesvc.store.model import Store
+from ravesvc.store.room_document import DocumentKind, DocumentSize, RoomDocument, is_name, parse, size, to_text
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Documents: TypeAlias = list[RoomDocument]
+
+# Of one room. A write waits for the disk, and all rooms wait in one line.
+_WRITES = Rate(40, 1.0)
+_READS = Rate(80, 4.0)
+# Users who want to be forgotten, which is much work.
+_WISHES = Rate(3, 1 / 60)
+
+# Seconds between two looks for what is too old; the first one waits for a list of meshes.
+_EXPIRY_S = 86400.0
+_FIRST_EXPIRY_S = 600.0
+# Rooms that are no longer in use keep what they have for a day at least: lists may be wrong for a while.
+_MIN_ROOM_RETENTION_S = 86400.0
+
+
+class RoomMemory:
+    """The documents and histories of all rooms.
+
+    `mesh` is the one whose bot asks. Every method raises `RaveError`: InvalidArgument and RateLimited in words for
+    the chat, StoreUnavailable as `CachedStore` does. A change that its caller gives up is carried out all the same.
+    """
+
+    def __init__(
+        self,
+        state: CachedStore,
+        retention: float,
+        *,
+        in_use: Callable[[], Collection[str] | None],
+        tell_forget: Callable[[int], Awaitable[Collection[str]]],
+        presence: PresenceCheck,
+        clock: Callable[[], datetime] = now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            state: has the store.
+            retention: seconds for which the entries of histories are kept; 0 keeps none.
+            in_use: the meshes that are listed or have a bot; None while that is not known.
+            tell_forget: has running bots forget a user, and returns the meshes of those that may not have heard.
+            presence: knows who is in a room.
+            clock: the time, in UTC and whole milliseconds.
+            monotonic: seconds.
+        """
+        self._state = state
+        self._retention = retention
+        self._in_use = in_use
+        self._tell_forget = tell_forget
+        self._presence = presence
+        self._clock = clock
+        self._monotonic = monotonic
+        self._rates: dict[tuple[str, Rate], TokenBucket] = {}
+        self._quota: RoomQuota | None = None
+        self._forgetting = asyncio.Lock()
+        self._forgotten = Forgotten(monotonic)
+        self._changes: set[asyncio.Task[Any]] = set()
+
+    async def read_document(self, mesh: str, name: str) -> str | None:
+        """A document as JSON; None if the room has none of that name."""
+        self._take(mesh, _READS)
+        found = await self._read(mesh, DocumentKind.DOCUMENT, name)
+        return None if found is None else found.text
+
+    async def write_document(self, mesh: str, name: str, text: str) -> None:
+        """Put a JSON object or list in the place of a document."""
+        self._take(mesh, _WRITES)
+        value = self._forgotten.left(mesh, _parsed(name, text))
+        await self._change(lambda store: self._put(store, mesh, DocumentKind.DOCUMENT, name, value))
+
+    async def append_history(self, mesh: str, name: str, text: str) -> None:
+        """Add a JSON object to a history, with the time of now as its field `time`; the oldest entries give way."""
+        self._take(mesh, _WRITES)
+        entry = self._forgotten.left(mesh, _parsed(name, text))
+        if not isinstance(entry, dict):
+            raise _refused("an entry of a history must be a JSON object")
+        entry["time"] = int(self._clock().timestamp())
+        if size(to_text(entry)) > room_history.MAX_ENTRY:
+            raise _refused(_("an entry may have at most {n} KiB", n=room_history.MAX_ENTRY // 1024))
+
+        async def append(store: Store) -> None:
+            found = room_history.entries(await store.read_document(mesh, DocumentKind.HISTORY, name))
+            kept = room_history.added(room_history.since(found, self._oldest), entry)
+            await self._put(store, mesh, DocumentKind.HISTORY, name, kept)
+
+        if self._retention:
+            await self._change(append)
+
+    async def read_history(self, mesh: str, name: str, number: int) -> list[str]:
+        """The latest entries of a history, at most so many, each as JSON, the oldest of them first."""
+        self._take(mesh, _READS)
+        found = room_history.entries(await self._read(mesh, DocumentKind.HISTORY, name))
+        kept = room_history.since(found, self._oldest)
+        return [to_text(entry) for entry in kept[-number:]] if number else []
+
+    async def forget_user(self, user: int) -> int:
+        """Remove what the store and running bots keep of a user; returns how many entries there were.
+
+        Raises as `CachedStore.forget_user`, too. What fails half-way may be repeated.
+
+        A bot that has heard of it writes nothing of that user any more, and what it wrote before came here before its
+        answer. So until all have answered the user is taken out of what any bot writes, and from then on out of what
+        those write that did not answer: what they remember may be older.
+        """
+        self._state.insist_on_forgettable(user)
+        return await self._whole(self._forget(user))
+
+    async def forget_at_wish(self, mesh: str, user: int) -> int:
+        """The same as a user in a room asks for it.
+
+        Raises RateLimited, Busy and AccessDenied, too, and what kept us from asking Rave who is in the room.
+        """
+        self._take(mesh, _WISHES)
+        self._state.insist_on_forgettable(user)
+        if self._forgotten.is_unanswering(mesh):
+            text = _("the bot of this room has not confirmed that it has forgotten others")
+            raise RaveError(Code.BUSY, text, hint=_("try again in an hour, or ask an operator"))
+        await self._presence.insist(mesh, user)
+        return await self.forget_user(user)
+
+    async def expire(self) -> None:
+        """Remove entries of histories that are too old, and what rooms remember that are no longer in use."""
+        touched: dict[str, datetime] = {}
+        for each in await self._sizes():
+            touched[each.mesh] = max(each.updated_at, touched.get(each.mesh, each.updated_at))
+        in_use = self._in_use()
+        latest = self._clock() - timedelta(seconds=max(self._retention, _MIN_ROOM_RETENTION_S))
+        gone = {mesh for mesh, at in touched.items() if in_use is not None and mesh not in in_use and at < latest}
+        # They are full by now; and another host may have written meanwhile.
+        self._rates.clear()
+        self._quota = None
+        for mesh in touched:
+            await self._rewrite(mesh, partial(_these, []) if mesh in gone else self._without_old)
+        if gone:
+            log.info("What %s remembered is removed: the account is in them no more", count(len(gone), "room"))
+
+    async def run(self) -> None:
+        """Expire for ever."""
+        pause = _FIRST_EXPIRY_S
+        while True:
+            await asyncio.sleep(pause)
+            pause = _EXPIRY_S
+            try:
+                await self.expire()
+            except RaveError as e:
+                log.warning("What rooms remember for too long could not be removed: %s", e)
+                pause = _FIRST_EXPIRY_S
+            except Exception:
+                # A fault in this must not end the service, which it would at each start anew.
+                log.exception("What rooms remember for too long could not be removed")
+
+    async def export(self) -> Documents:
+        """All documents of all rooms, in the order of mesh, kind and name."""
+        found: Documents = []
+        for mesh in await self._meshes():
+            found += await self._state.read_rooms(partial(_read_room, mesh))
+        return found
+
+    async def replace(self, documents: Iterable[RoomDocument]) -> None:
+        """Put these in the place of all that rooms remember; half of it may be done when this fails."""
+        rooms: dict[str, Documents] = {mesh: [] for mesh in await self._meshes()}
+        for document in documents:
+            rooms.setdefault(document.mesh, []).append(document)
+        for mesh, new in rooms.items():
+            await self._rewrite(mesh, partial(_these, new))
+
+    async def _forget(self, user: int) -> int:
+        removed = 0
+
+        def forget(found: Documents) -> Documents:
+            nonlocal removed
+            left, here = _without_user(found, user)
+            removed += here
+            return left
+
+        async with self._forgetting:
+            unheard: Collection[str] = ()
+            self._forgotten.begin(user)
+            try:
+                unheard = await self._tell_forget(user)
+                for mesh in await self._meshes():
+                    await self._rewrite(mesh, forget)
+                return removed + await self._state.forget_user(user)
+            finally:
+                self._forgotten.end(user, unheard)
+
+    async def _rewrite(self, mesh: str, change: Callable[[Documents], Documents]) -> None:
+        """Put what `change` makes of all that a room remembers in the place of that."""
+
+        async def rewrite(store: Store) -> None:
+            found = await store.read_room(mesh)
+            left = change(found)
+            if left != found:
+                self._quota = None
+                await store.replace_room(mesh, left)
+
+        await self._change(rewrite)
+
+    async def _put(self, store: Store, mesh: str, kind: DocumentKind, name: str, value: Any) -> None:
+        """Write a document if there is room for it."""
+        text = to_text(value)
+        if self._quota is None:
+            self._quota = RoomQuota(await store.list_documents())
+        self._quota.insist(mesh, kind, name, size(text))
+        document = RoomDocument(mesh=mesh, kind=kind, name=name, text=text, updated_at=self._clock())
+        quota, self._quota = self._quota, None
+        await store.write_document(document)
+        # Else it is not known what there is now, and is read again.
+        quota.note(mesh, kind, name, size(text))
+        self._quota = quota
+
+    async def _read(self, mesh: str, kind: DocumentKind, name: str) -> RoomDocument | None:
+        _check_name(name)
+        return await self._state.read_rooms(lambda store: store.read_document(mesh, kind, name))
+
+    async def _meshes(self) -> list[str]:
+        return sorted({each.mesh for each in await self._sizes()})
+
+    async def _sizes(self) -> list[DocumentSize]:
+        return await self._state.read_rooms(lambda store: store.list_documents())
+
+    async def _change(self, work: Callable[[Store], Awaitable[None]]) -> None:
+        await self._whole(self._state.change_rooms(work))
+
+    async def _whole(self, change: Coroutine[Any, Any, T]) -> T:
+        """Carry a change out, also when its caller gives it up: the end of one that is broken off is not known."""
+        task = asyncio.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changed)
+        return await asyncio.shield(task)
+
+    def _changed(self, change: asyncio.Task[Any]) -> None:
+        self._changes.discard(change)
+        if not change.cancelled() and (error := change.exception()):
+            # There may be no caller any more who hears of it.
+            log.debug("A change of what a room remembers has failed: %s", error)
+
+    def _take(self, mesh: str, rate: Rate) -> None:
+        now = self._monotonic()
+        wait = self._rates.setdefault((mesh, rate), TokenBucket(rate, now)).take(now)
+        if wait:
+            text = _("this room has asked for that too often")
+            raise RaveError(Code.RATE_LIMITED, text, hint=_("try again in {seconds} s", seconds=math.ceil(wait)))
+
+    @property
+    def _oldest(self) -> float:
+        """From when on entries of histories are kept, in seconds since the epoch."""
+        return self._clock().timestamp() - self._retention
+
+    def _without_old(self, found: Documents) -> Documents:
+        left = []
+        for document in found:
+            entries = room_history.entries(document) if document.kind is DocumentKind.HISTORY else []
+            kept = room_history.since(entries, self._oldest) if self._retention else []
+            # One that was not touched keeps its date, by which a room is found that is used no more.
+            left.append(document if kept == entries else dataclasses.replace(document, text=to_text(kept)))
+        return left
+
+
+async def _read_room(mesh: str, store: Store) -> Documents:
+    return await store.read_room(mesh)
+
+
+def _these(new: Documents, _former: Documents) -> Documents:
+    return new
+
+
+def _without_user(found: Documents, user: int) -> tuple[Documents, int]:
+    """Documents without a user, and how many entries that took away."""
+    left, removed = [], 0
+    for document in found:
+        if not mentions(document.text, user):
+            left.append(document)
+            continue
+        try:
+            value, here = without_users(parse(document.text), {user})
+        except RaveError:
+            # A bot that was taken over may have written it. What in it is about the user can't be told.
+            removed += 1
+            continue
+        removed += here
+        left.append(dataclasses.replace(document, text=to_text(value)) if here else document)
+    return left, removed
+
+
+def _parsed(name: str, text: str) -> Any:
+    """The JSON of a document that a bot wants kept."""
+    _check_name(name)
+    try:
+        value = parse(text)
+        to_text(value)
+    except RaveError as e:
+        raise _refused(e.message) from e
+    return value
+
+
+def _check_name(name: str) -> None:
+    if not is_name(name):
+        raise _refused("its name must be a word in lower case")
+
+
+def _refused(why: str) -> RaveError:
+    return RaveError(Code.INVALID_ARGUMENT, _("this can't be kept: {why}", why=why))

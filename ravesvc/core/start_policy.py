@@ -1,0 +1,88 @@
+"""What keeps meshes from being started for now though they should run: pauses, outages, rests, and the pace.
+
+The service and the process that runs all bots by itself have the same rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from ravesvc.core.mesh_state import MeshState, counted
+from ravesvc.core.outages import Outages
+from ravesvc.core.rave_pauses import Pace, Pauses
+from ravesvc.core.start_delays import StartDelays
+from ravesvc.errors import RaveError
+from ravesvc.room import address
+
+
+class StartPolicy:
+    """Decides when a mesh may be started.
+
+    Attributes:
+        pauses: those that Rave asks for.
+        outages: what most meshes fail by, for no fault of their own.
+        rests: the meshes whose process has ended without an order to.
+    """
+
+    def __init__(self, api_host: str, per_minute: int) -> None:
+        """`api_host` is asked for every mesh; see `Pace` for `per_minute`."""
+        self._api_host = api_host
+        self._pace = Pace(per_minute)
+        self._turns = asyncio.Lock()
+        self.outages = Outages()
+        self.rests = StartDelays()
+        self.pauses = Pauses(self._pace.slow_down)
+
+    def release(self, mesh: str) -> None:
+        """An operator wants the mesh to be started now."""
+        self.rests.end(mesh)
+        self.outages.release(mesh)
+
+    def stable(self, mesh: str) -> None:
+        """The bot of a mesh has been connected for a while: what went wrong before is over."""
+        self.rests.end(mesh)
+        self.outages.stable(mesh)
+
+    def forget(self, mesh: str) -> None:
+        """There is no such mesh any more."""
+        self.rests.end(mesh)
+        self.outages.forget(mesh)
+
+    def held(self, records: Iterable[MeshState]) -> dict[str, str]:
+        """The meshes that are not to be started now, each with the reason in words."""
+        known = list(records)
+        held = self.outages.held(record.mesh for record in known)
+        if self.pauses.any():
+            held |= {record.mesh: why for record in known if (why := self.pause(record)[1])}
+        return held
+
+    def holds(self, record: MeshState) -> bool:
+        """Whether a mesh is not to be started now."""
+        return record.mesh in self.held([record])
+
+    def pause(self, record: MeshState) -> tuple[float, str]:
+        """For how many more seconds the bot of a mesh is to leave Rave alone, and why; 0 when it need not."""
+        return self.pauses.left(self._hosts(record))
+
+    def rate_limited(self, record: MeshState, host: object, seconds: object) -> str:
+        """The bot of a mesh says that it was asked for a pause; returns that in words, empty if it makes no sense."""
+        if host not in self._hosts(record) or not counted(seconds):
+            return ""
+        assert isinstance(host, str)
+        self.pauses.claim(host, record.mesh, counted(seconds))
+        return self.pauses.words(host) or f"{host} asks for a pause"
+
+    async def turn(self) -> None:
+        """Wait until one more bot may be started."""
+        # One after another, in the order in which they came.
+        async with self._turns:
+            while wait := self._pace.take():  # noqa: ASYNC110 - it is time that is waited for
+                await asyncio.sleep(wait)
+
+    def _hosts(self, record: MeshState) -> list[str]:
+        """Those that the bot of a mesh asks: Rave's API, and the mesh's own server where that is known."""
+        try:
+            return [self._api_host, address.parse(record.server).host] if record.server else [self._api_host]
+        except RaveError:
+            return [self._api_host]

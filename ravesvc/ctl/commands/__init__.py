@@ -1,0 +1,1 @@
+"""The commands of ravectl(1), a module for each noun."""

@@ -1,0 +1,294 @@
+"""ravectl status, list and show: how the meshes are."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ravesvc import names
+from ravesvc.common.text import count, printable
+from ravesvc.ctl import arguments, exit_status
+from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.client import Service, connected, running_bots
+from ravesvc.ctl.exit_status import Exit
+from ravesvc.ctl.operations import absence, memory, mesh_lookup, verdict
+from ravesvc.ctl.operations.mesh_lookup import MeshRow
+from ravesvc.ctl.ui import columns, output
+from ravesvc.errors import Code, RaveError
+
+_LONGEST = 300
+# What keeps all bots from starting may be several things, which are all named.
+_LONGEST_HEAD = 600
+_SHORTEST_ID = 8
+# Columns that give way to others on a narrow terminal: the title and the error.
+_FLEXIBLE = (1, 7)
+_TITLES = ("MESH", "TITLE", "STATE", "UP", "USERS", "MEM", "RST", "LAST ERROR")
+_STATE = _TITLES.index("STATE")
+# SGR parameters of ECMA-48.
+_COLOURS = {
+    "connected": "32",
+    "disconnected": "33",
+    "starting": "33",
+    "restarting": "33",
+    "stopping": "33",
+    "unhealthy": "31",
+    "failed": "31",
+    "blocked": "35",
+    "held": "2",
+    "stopped": "2",
+}
+# Seconds: what changes in between is drawn together, and times go on by themselves.
+_PAUSE, _TICK = 0.5, 5.0
+# Monitoring gives up on a plug-in after ten seconds.
+_CHECK_PATIENCE_S = 8.0
+
+
+def add(commands: Commands) -> None:
+    """Add the commands to a command line."""
+    showing = commands.add_parser("status", help="show all meshes, and how the service is")
+    form = showing.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs")
+    form.add_argument("--watch", action="store_true", help="until Ctrl-C, anew whenever something changes")
+    form.add_argument("--check", action="store_true", help="in one line and an exit status, for monitoring")
+    showing.set_defaults(run_alone=_status)
+
+    commands.add_parser("list", help="list the meshes: id, state and title").set_defaults(run=_list)
+
+    one = commands.add_parser("show", help="show all that is known of a mesh")
+    one.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
+    one.add_argument("--json", action="store_true", help="for programs")
+    one.set_defaults(run=_show)
+
+
+def lines(
+    status: Mapping[str, Any], found: Sequence[MeshRow], used: Mapping[str, int], *, now: float, width: int
+) -> list[list[str]]:
+    """What `ravectl status` shows, each line in pieces: those of a table by column, any other line in one.
+
+    Args:
+        status: what GetStatus says.
+        used: bytes of memory by mesh id, as far as is known.
+        now: seconds since the epoch.
+        width: of the terminal.
+    """
+    found = sorted(found, key=lambda mesh: (not mesh.title, mesh.title.casefold(), mesh.id))
+    length = _shortest([mesh.id for mesh in found])
+    rows = [
+        [
+            mesh.id[:length],
+            mesh.title,
+            mesh.state,
+            age(now - mesh.since / 1_000_000) if mesh.state == "connected" and mesh.since else "-",
+            str(mesh.users),
+            size(used.get(mesh.id)),
+            str(mesh.restarts),
+            mesh.reason,
+        ]
+        for mesh in found
+    ]
+    # Before widths are computed: they are those of what is shown.
+    rows = [[printable(cell, _LONGEST) for cell in row] for row in rows]
+    outdated = sum(mesh.outdated for mesh in found)
+    more = status.get("States", {}).get("blocked", 0) - sum(mesh.state == "blocked" for mesh in found)
+    foot = [[f"and {more} more that are blocked: ravectl blocklist list"]] if more > 0 else []
+    head = [[line] for line in _head(status, outdated, now)]
+    return head + ([[""], *columns.fit(_TITLES, rows, width, _FLEXIBLE), *foot] if rows else foot)
+
+
+def age(seconds: float) -> str:
+    """A time that has passed, in its largest unit."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+def size(number: int | None) -> str:
+    """Bytes, for people."""
+    if number is None:
+        return "-"
+    return f"{number / 2**20:.0f}M" if number < 2**30 else f"{number / 2**30:.1f}G"
+
+
+def _head(status: Mapping[str, Any], outdated: int, now: float) -> list[str]:
+    last = status.get("LastDiscoveryTimestamp", 0)
+    facts = [
+        f"store {status.get('Store', '')}",
+        f"last discovery {age(now - last / 1_000_000)} ago" if last else "no discovery yet",
+        output.counts(status.get("Admins", 0), status.get("Permissions", 0)),
+    ]
+    head = [f"rave-orchestrator {status.get('Version', '')}: {status.get('Status', '')}", ", ".join(facts)]
+    if outdated:
+        head.append(f"outdated processes: {outdated} (ravectl roll)")
+    head += [f"own commands: {error}" for error in status.get("CommandErrors", [])]
+    return [printable(line, _LONGEST_HEAD) for line in head]
+
+
+def _shortest(ids: Sequence[str]) -> int:
+    """How much of each id tells it from the others, and that is not less than looks familiar."""
+    return next(
+        (length for length in range(_SHORTEST_ID, 36) if len({mesh[:length] for mesh in ids}) == len(ids)), 36
+    )
+
+
+def _status(options: argparse.Namespace) -> int:
+    if options.check:
+        found = _judge()
+        output.say(found.line())
+        return found.level
+    try:
+        with connected() as running:
+            _show_status(running, options)
+    except RaveError as e:
+        if options.json or not _is_absence(e):
+            raise
+        _show_absence(e)
+        return exit_status.of(e)
+    return Exit.OK
+
+
+def _is_absence(error: RaveError) -> bool:
+    return "configuration" in error.attributes
+
+
+def _judge() -> verdict.HealthVerdict:
+    """The service as a monitoring plug-in sees it; does not fail."""
+    try:
+        with connected(patience_s=_CHECK_PATIENCE_S) as running:
+            facts = running.run(_facts(running))
+        return verdict.judge(facts[0], facts[1], time.time())
+    except RaveError as e:
+        if _is_absence(e):
+            why = [e.message, *map(str, absence.mistakes(e)[:1])]
+            return verdict.absent(": ".join(why), len(running_bots()))
+        return verdict.hung(str(e)) if e.code is Code.TIMEOUT else verdict.unknown(str(e))
+
+
+def _show_absence(error: RaveError) -> None:
+    """Why the service does not run, and which bots run on."""
+    absence.complain(error)
+    if bots := running_bots():
+        output.say(f"Running on without it: {count(len(bots), 'bot')}")
+        output.table(["MESH", "UNIT", "STATUS"], [[*bot] for bot in bots])
+
+
+def _show_status(service: Service, options: argparse.Namespace) -> None:
+    if options.json:
+        output.dump(_document(service))
+    elif options.watch:
+        if not sys.stdout.isatty():
+            raise RaveError(Code.INVALID_ARGUMENT, "--watch is for a terminal", hint="--json is for programs")
+        service.run(_watch(service))
+    else:
+        _draw(service.run(_facts(service)))
+
+
+_Facts = tuple[dict[str, Any], list[MeshRow], dict[str, int]]
+
+
+async def _facts(service: Service) -> _Facts:
+    (status,) = await service.ask("GetStatus")
+    (found,) = await service.ask("DescribeMeshes")
+    return status, [MeshRow(*each) for each in found], memory.used()
+
+
+def _draw(facts: _Facts) -> None:
+    status, found, used = facts
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
+    coloured = _coloured()
+    for pieces in lines(status, found, used, now=time.time(), width=width):
+        colour = _COLOURS.get(pieces[_STATE].strip()) if len(pieces) > 1 else None
+        output.row(pieces, {_STATE: colour} if coloured and colour else {})
+    sys.stdout.flush()
+
+
+def _coloured() -> bool:
+    """See no-color.org."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+async def _watch(service: Service) -> None:
+    """Draw again and again, until the service is gone or somebody interrupts."""
+    import asyncio
+
+    changed = asyncio.Event()
+    ended: list[RaveError] = []
+
+    def end(error: RaveError) -> None:
+        ended.append(error)
+        changed.set()
+
+    await service.on_change(changed.set)
+    await service.on_end(end)
+    while not ended:
+        changed.clear()
+        facts = await _facts(service)
+        output.clear()
+        _draw(facts)
+        await asyncio.sleep(_PAUSE)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(changed.wait(), _TICK)
+    raise ended[0]
+
+
+def _document(service: Service) -> dict[str, Any]:
+    status, found, used = service.run(_facts(service))
+    return {
+        "service": status,
+        "meshes": [
+            {
+                "Id": mesh.id,
+                "Title": mesh.title,
+                "State": mesh.state,
+                "Reason": mesh.reason,
+                "SinceTimestamp": mesh.since,
+                "Users": mesh.users,
+                "Restarts": mesh.restarts,
+                "Outdated": mesh.outdated,
+                "MemoryCurrent": used.get(mesh.id),
+            }
+            for mesh in found
+        ],
+    }
+
+
+def _list(service: Service, _: argparse.Namespace) -> None:
+    (found,) = service.call("ListMeshes")
+    if not found:
+        output.say("There are no meshes.")
+    for mesh, title, state, _path in found:
+        output.say(f"{mesh}  {state:<12}  {title}".rstrip())
+
+
+def _show(service: Service, options: argparse.Namespace) -> None:
+    mesh = mesh_lookup.find(service, options.mesh)
+    explained, facts = service.call("Explain", "s", mesh)
+    try:
+        properties = service.properties(names.mesh_path(mesh), names.MESH_INTERFACE)
+    except RaveError as e:
+        if not str(e.attributes.get("error_name")).endswith(".UnknownObject"):
+            raise
+        # It is blocked, as thousands of others are, and nothing else: such a one has no object.
+        properties = dict(facts)
+    if options.json:
+        output.dump(properties)
+        return
+    for name, value in properties.items():
+        output.say(f"{name + ':':<16} {_value(name, value)}".rstrip())
+    output.say("")
+    for line in explained:
+        output.say(line)
+
+
+def _value(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name.endswith("Timestamp") and isinstance(value, int):
+        return output.date(value)
+    return str(value)

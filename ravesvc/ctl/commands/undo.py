@@ -1,0 +1,93 @@
+"""ravectl admin undo: takes back what was changed from rooms."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ravesvc.ctl import arguments
+from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.client import Service
+from ravesvc.ctl.exit_status import Exit
+from ravesvc.ctl.ui import output
+from ravesvc.errors import Code, RaveError
+
+
+class ChatChangeRow(NamedTuple):
+    """A change as ListChatChanges tells of it; `at` in microseconds since the epoch."""
+
+    number: int
+    at: int
+    mesh: str
+    user: int
+    words: str
+    undone: bool
+
+
+def add(group: Commands) -> None:
+    """Add the command to its group."""
+    parser = group.add_parser("undo", help="list what was changed from rooms, or undo it")
+    parser.add_argument("numbers", nargs="*", type=arguments.number, metavar="NUMBER", help="as it is listed")
+    parser.add_argument("--mesh", type=arguments.word, metavar="MESH", help=f"all from it: {arguments.MESH}")
+    parser.add_argument("--since", type=arguments.span, metavar="TIME", help="all of the last 10min, 1h, ...")
+    parser.set_defaults(run=_run)
+
+
+def _run(service: Service, options: argparse.Namespace) -> Exit:
+    (found,) = service.call("ListChatChanges")
+    changes = [ChatChangeRow(*each) for each in found]
+    if options.mesh or options.since:
+        if options.numbers:
+            hint = "ravectl admin undo NUMBER..., or [--mesh MESH] [--since TIME]"
+            raise RaveError(Code.INVALID_ARGUMENT, "give either numbers or --mesh and --since", hint=hint)
+        numbers = [each.number for each in _chosen(changes, options.mesh, options.since) if not each.undone]
+        if not numbers:
+            output.say("No change matches that is not undone already.")
+        return _undo(service, numbers)
+    if options.numbers:
+        return _undo(service, options.numbers)
+    _list(changes)
+    return Exit.OK
+
+
+def _list(changes: Sequence[ChatChangeRow]) -> None:
+    if not changes:
+        output.say("Nothing was changed from rooms.")
+        return
+    rows = [
+        [
+            *(str(each.number), output.date(each.at), each.mesh, str(each.user) if each.user else "-"),
+            f"{each.words} (undone)" if each.undone else each.words,
+        ]
+        for each in changes
+    ]
+    output.table(["NUMBER", "WHEN", "MESH", "USER", "CHANGE"], rows)
+
+
+def _chosen(changes: Sequence[ChatChangeRow], mesh: str | None, span: int | None) -> list[ChatChangeRow]:
+    """Those from one mesh, since a time that is not longer ago than `span` microseconds; None for any."""
+    meshes = {each.mesh for each in changes if mesh and each.mesh.startswith(mesh)}
+    if len(meshes) > 1:
+        text = f"changes were made from {len(meshes)} meshes with an id that begins with {mesh}"
+        raise RaveError(Code.INVALID_ARGUMENT, text, hint=", ".join(sorted(meshes)[:5]))
+    earliest = time.time() * 1_000_000 - span if span else 0
+    return [each for each in changes if (not mesh or each.mesh in meshes) and each.at >= earliest]
+
+
+def _undo(service: Service, numbers: Sequence[int]) -> Exit:
+    """From the last to the first: an entry that was changed several times gets what it was before all of them."""
+    status = Exit.OK
+    for number in sorted(set(numbers), reverse=True):
+        try:
+            (undone,) = service.call("UndoChatChange", "t", number)
+        except RaveError as e:
+            if e.code not in (Code.CONFLICT, Code.LAST_ADMIN, Code.INVALID_ARGUMENT):
+                raise
+            # The others may be undone all the same.
+            output.complain(str(e))
+            status = Exit.FAILED
+        else:
+            output.say(f"Change {number} is undone{'' if undone else ' already'}.")
+    return status

@@ -1,0 +1,1 @@
+"""What a command of ravectl(1) does in several steps."""

@@ -1,0 +1,37 @@
+"""One round of discovery as whoever asked for it sees it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ravesvc.ctl.client import Service
+from ravesvc.errors import Code, RaveError
+
+
+class DiscoveryRun:
+    """One round, from the request to its end."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        # The number of the first round that begins after the request; one that is under way may have read too early.
+        self._round: int | None = None
+        self._over: asyncio.Future[tuple[int, str]]
+
+    async def run(self) -> int:
+        """The number of meshes; raises `RaveError` when the round fails, or the service goes away."""
+        self._over = asyncio.get_running_loop().create_future()
+        await self._service.on_signal("DiscoveryFinished", self._finished)
+        await self._service.on_end(self._end)
+        (self._round,) = await self._service.ask("Discover")
+        meshes, error = await self._over
+        if error:
+            raise RaveError(Code.NETWORK, f"Rave could not be asked, so nothing changes: {error}")
+        return meshes
+
+    def _finished(self, number: int, meshes: int, error: str) -> None:
+        if self._round is not None and number >= self._round and not self._over.done():
+            self._over.set_result((meshes, error))
+
+    def _end(self, error: RaveError) -> None:
+        if not self._over.done():
+            self._over.set_exception(error)

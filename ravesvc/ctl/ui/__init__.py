@@ -1,0 +1,1 @@
+"""What ravectl(1) prints, and how."""

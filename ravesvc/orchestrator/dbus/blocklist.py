@@ -1,0 +1,159 @@
+"""The blocklist on the bus, beside the manager. packaging/dbus has the contract as XML."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from ravesvc import names
+from ravesvc.blocklist.blocklist import Blocklist, insist, unsafe
+from ravesvc.blocklist.model import FOR_EVER, Block, BlocklistChange, Reason, What
+from ravesvc.bus import Call, Interface, method
+from ravesvc.common.text import count, printable
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import PolkitAction
+from ravesvc.orchestrator.dbus.polkit import Authority
+
+_LONGEST = 200
+# Microseconds; a hundred years say "for ever" to whoever means that.
+_MOST_USEC = 100 * 365 * 24 * 3600 * 1_000_000
+# Entries in one call: each is announced, and nobody else is served meanwhile.
+_MOST_ENTRIES = 100
+
+
+class BlocklistObject(Interface):
+    """Which meshes are left alone, and why."""
+
+    interface = names.BLOCKLIST_INTERFACE
+    properties: ClassVar = {"Total": "u", "Permanent": "u", "Temporary": "u", "Error": "s"}
+    signals: ClassVar = {
+        "Blocked": {"id": "s", "reason": "s", "until": "t", "detail": "s", "actor": "s"},
+        "Unblocked": {"id": "s", "reason": "s", "actor": "s"},
+    }
+
+    def __init__(self, authority: Authority, blocks: Blocklist) -> None:
+        super().__init__(authority)
+        self._authority = authority
+        self._blocks = blocks
+
+    @method(returns={"entries": "a(ssttssu)"}, action=PolkitAction.READ)
+    async def list_entries(self, call: Call) -> list[tuple[str, str, int, int, str, str, int]]:
+        """Id, reason, since, until, detail, actor and count of every entry, the oldest first."""
+        return [
+            (
+                block.mesh,
+                block.reason.value,
+                self._blocks.wall(block.since),
+                0 if block.until is None else self._blocks.wall(block.until),
+                printable(block.detail, _LONGEST),
+                printable(block.actor, _LONGEST),
+                min(block.count, 2**32 - 1),
+            )
+            for block in sorted(self._blocks.shown.values(), key=lambda block: block.since)
+        ]
+
+    @method(returns={"total": "u", "permanent": "u", "temporary": "u"}, action=PolkitAction.READ)
+    async def get_stats(self, call: Call) -> tuple[int, int, int]:
+        """How many entries there are, without an end and with one."""
+        return self._stats()
+
+    @method(takes={"id": "s"}, returns={"events": "a(tssss)"}, action=PolkitAction.READ)
+    async def get_history(self, call: Call, id: str) -> list[tuple[int, str, str, str, str]]:  # noqa: A002
+        """When a mesh was blocked, released or unblocked, for what reason, by whom, with details; the newest last.
+
+        Errors: InvalidArgument.
+        """
+        return [
+            (
+                self._blocks.wall(event.at),
+                event.what.value,
+                event.reason.value,
+                printable(event.actor, _LONGEST),
+                printable(event.detail, _LONGEST),
+            )
+            for event in self._blocks.memory(names.mesh_id(id)).history
+        ]
+
+    @method(takes={"id": "s", "usec": "t", "detail": "s"}, action=PolkitAction.QUARANTINE)
+    async def block(self, call: Call, id: str, usec: int, detail: str) -> None:  # noqa: A002
+        """Leave a mesh alone, for ever if `usec` is 0. Errors: InvalidArgument, Blocked (it is a kick), BadFile."""
+        mesh = names.mesh_id(id)
+        if usec > _MOST_USEC:
+            raise RaveError(
+                Code.INVALID_ARGUMENT, f"{usec} us are more than a hundred years", hint="0 means for ever"
+            )
+        block = self._blocks.get(mesh)
+        if block and block.reason is Reason.KICKED:
+            raise RaveError(Code.BLOCKED, f"mesh {mesh} is blocked already: {block.describe()}", mesh=mesh)
+        seconds = usec / 1_000_000 if usec else math.inf
+        actor = await self._authority.actor(call)
+        await insist(
+            mesh,
+            self._blocks.add(mesh, Reason.OPERATOR, detail=printable(detail, _LONGEST), actor=actor, seconds=seconds),
+        )
+
+    @method(takes={"id": "s"}, returns={"unblocked": "b"}, action=PolkitAction.QUARANTINE)
+    async def unblock(self, call: Call, id: str) -> bool:  # noqa: A002
+        """Take an entry out, whatever its reason; false if there is none. Errors: InvalidArgument, BadFile."""
+        mesh = names.mesh_id(id)
+        actor = await self._authority.actor(call)
+        blocked = self._blocks.get(mesh) is not None
+        await insist(mesh, self._blocks.remove(mesh, actor))
+        return blocked
+
+    @method(takes={"entries": "a(sstts)"}, returns={"taken": "u", "over": "u"}, action=PolkitAction.QUARANTINE)
+    async def import_entries(self, call: Call, entries: list[tuple[str, str, int, int, str]]) -> tuple[int, int]:
+        """Take the entries of another list with their times; one that says more than an entry of ours replaces it.
+
+        Returns how many were taken, and how many were not because they are over. Errors: InvalidArgument (of any
+        entry; then none is taken), BadFile.
+        """
+        if len(entries) > _MOST_ENTRIES:
+            text = f"{len(entries)} entries are too many at once"
+            raise RaveError(Code.INVALID_ARGUMENT, text, hint=f"pass at most {_MOST_ENTRIES}")
+        actor = await self._authority.actor(call)
+        taken, over, saved = self._blocks.take([self._entry(*entry, actor) for entry in entries])
+        if not await saved:
+            raise unsafe(count(taken, "entry"))
+        return taken, over
+
+    @method(returns={"entries": "u"}, action=PolkitAction.QUARANTINE)
+    async def restore(self, call: Call) -> int:
+        """Go on with what was saved last, in place of a file that can't be used. Errors: InvalidArgument, BadFile."""
+        return await self._blocks.restore()
+
+    def show(self) -> None:
+        """Take over what the blocklist says."""
+        total, permanent, temporary = self._stats()
+        error = self._blocks.error or self._blocks.unsaved
+        self.set(Total=total, Permanent=permanent, Temporary=temporary, Error=str(error or ""))
+
+    def changed(self, change: BlocklistChange) -> None:
+        """Announce a change."""
+        block, detail = change.block, printable(change.block.detail, _LONGEST)
+        actor = printable(change.actor, _LONGEST)
+        if change.what is What.BLOCKED:
+            until = 0 if block.until is None else self._blocks.wall(block.until)
+            self.emit("Blocked", block.mesh, block.reason.value, until, detail, actor)
+        else:
+            self.emit("Unblocked", block.mesh, block.reason.value, actor)
+
+    def _entry(self, mesh: str, reason: str, since: int, until: int, detail: str, actor: str) -> Block:
+        """An entry that somebody has passed to us; raises `RaveError` (InvalidArgument)."""
+        if reason not in set(Reason):
+            known = ", ".join(Reason)
+            raise RaveError(Code.INVALID_ARGUMENT, f"{printable(reason, 40)!r} is no reason", hint=f"known: {known}")
+        for_ever = not until or reason in FOR_EVER
+        return Block(
+            mesh=names.mesh_id(mesh),
+            reason=Reason(reason),
+            since=self._blocks.steady(since),
+            until=None if for_ever else self._blocks.steady(until),
+            detail=printable(detail, _LONGEST),
+            actor=actor,
+        )
+
+    def _stats(self) -> tuple[int, int, int]:
+        total = len(self._blocks.shown)
+        permanent = sum(block.until is None for block in self._blocks.shown.values())
+        return total, permanent, total - permanent

@@ -1,0 +1,67 @@
+"""How bots have ended while the parent was away: the files that rave-ended@.service leaves behind.
+
+A name is all that there is to a file: the mesh, and the exit status of its bot.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ravesvc import names
+from ravesvc.errors import RaveError
+from ravesvc.names import FINAL_STATUSES, ExitStatus
+
+log = logging.getLogger(__name__)
+
+
+class ExitNotes:
+    """The files in a directory, which need not be there. The methods block."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def read(self) -> dict[str, ExitStatus]:
+        """The status of each mesh that has ended for good; of several the one that says most, a kick first of all.
+
+        What says nothing, such as the note of a crash, is removed.
+        """
+        found: dict[str, ExitStatus] = {}
+        for name in self._names():
+            end = _end(name)
+            if end is None:
+                self._remove(name)
+            else:
+                mesh, status = end
+                found[mesh] = min(status, found.get(mesh, status))
+        return found
+
+    def forget(self, mesh: str) -> None:
+        """It is known how a mesh's bot has ended, and safe elsewhere."""
+        for name in self._names():
+            if name.startswith(f"{mesh}."):
+                self._remove(name)
+
+    def _names(self) -> list[str]:
+        try:
+            return [path.name for path in self._directory.iterdir()]
+        except FileNotFoundError:
+            return []
+        except OSError as e:
+            log.warning("%s can't be read: %s", self._directory, e.strerror)
+            return []
+
+    def _remove(self, name: str) -> None:
+        try:
+            (self._directory / name).unlink(missing_ok=True)
+        except OSError as e:
+            log.warning("%s can't be removed: %s", self._directory / name, e.strerror)
+
+
+def _end(name: str) -> tuple[str, ExitStatus] | None:
+    mesh, _, status = name.partition(".")
+    try:
+        end = names.mesh_id(mesh), ExitStatus(int(status))
+    except (RaveError, ValueError):
+        return None
+    return end if end[1] in FINAL_STATUSES else None

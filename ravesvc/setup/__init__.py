@@ -1,0 +1,1 @@
+"""What is done before the service starts, and what `ravectl config check` looks at: files, places, addresses."""

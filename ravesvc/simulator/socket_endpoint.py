@@ -1,0 +1,102 @@
+"""The door of the sockets: who may open one, and the switches that turn clients away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from itertools import count
+
+from aiohttp import web
+
+from ravesvc.simulator.fault_options import RejectRule
+from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser
+from ravesvc.simulator.peer import SocketPeer
+from ravesvc.simulator.request_checks import Mismatch, bearer, socket_mismatches
+from ravesvc.simulator.world import World
+
+# How long a client may take to answer a close frame, in seconds.
+_CLOSE_TIMEOUT = 2.0
+_LARGEST_FRAME = 256 * 1024
+
+
+class Door:
+    """Opens sockets and knows those that are open."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._numbers = count(1)
+        self._open: set[SocketPeer] = set()
+
+    async def enter(self, request: web.Request) -> web.StreamResponse:
+        """The handler of `GET /`: check, upgrade, serve until the end."""
+        if "Upgrade" not in request.headers and not request.query:
+            # Whoever wants to know whether a server is there, and what time it is to it.
+            return web.Response(status=404, text="nothing to see")
+        refused = self._mismatch(request.headers, request.query)
+        if refused is not None:
+            self._world.log.violation(f"socket of {request.query.get('roomId', '')[:40]}", refused.what)
+            return self._turn_away(request, refused.status)
+        user = self._world.sessions[bearer(request.headers)]
+        if bearer(request.headers) in self._world.expired:
+            return self._turn_away(request, 401)
+        mesh = self._world.meshes.get(request.query["roomId"])
+        if mesh is None:
+            return self._turn_away(request, 404)
+        if request.query["peerId"] in mesh.peers:
+            # No mistake of this client: the account runs in a second place, which it can't know.
+            return self._turn_away(request, 403)
+        refusal = _take_refusal(mesh)
+        if refusal is not None and refusal.after_open is None:
+            return self._turn_away(request, refusal.status)
+        if not mesh.open_to(user):
+            return self._turn_away(request, 403)
+        return await self._serve(request, mesh, user, refusal)
+
+    async def close_all(self, code: int) -> None:
+        """Close every socket and wait for its end."""
+        for peer in self._open:
+            peer.close(code, "the simulator stops")
+        await self._world.log.until(lambda: not self._open, _CLOSE_TIMEOUT)
+
+    def _mismatch(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mismatch | None:
+        """The first thing wrong with an opening that is the client's mistake."""
+        mismatches = socket_mismatches(headers, query, self._world.sessions)
+        if mismatches:
+            return mismatches[0]
+        if query["peerId"] != self._world.sessions[bearer(headers)].peer_id:
+            return Mismatch(403, "peerId is not of the token's user and device")
+        return None
+
+    def _turn_away(self, request: web.Request, status: int) -> web.Response:
+        self._world.log.record("refused", mesh=request.query.get("roomId", "")[:40], status=status)
+        return web.Response(status=status, text="refused")
+
+    async def _serve(
+        self, request: web.Request, mesh: SimulatedMesh, user: SimulatedUser, refusal: RejectRule | None
+    ) -> web.StreamResponse:
+        ws = web.WebSocketResponse(
+            protocols=("protoo",), timeout=_CLOSE_TIMEOUT, compress=False, max_msg_size=_LARGEST_FRAME
+        )
+        if not ws.can_prepare(request):
+            return self._turn_away(request, 400)
+        peer = SocketPeer(self._world, mesh, user, next(self._numbers), ws)
+        if refusal is not None and refusal.after_open is not None:
+            asyncio.get_running_loop().call_later(refusal.after_open, peer.close, refusal.code, "rejected")
+        self._open.add(peer)
+        try:
+            await peer.run(request)
+        finally:
+            self._open.remove(peer)
+            # Wakes close_all.
+            self._world.log.record("gone", mesh=mesh.id, connection=peer.number)
+        return ws
+
+
+def _take_refusal(mesh: SimulatedMesh) -> RejectRule | None:
+    """The refusal that the opening happening now meets, counted down."""
+    refusal = mesh.refusal
+    if refusal is not None and refusal.times is not None:
+        refusal.times -= 1
+        if refusal.times <= 0:
+            mesh.refusal = None
+    return refusal

@@ -1,0 +1,189 @@
+"""The link of a worker whose parent is in the same process: questions are method calls, and so is what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ravesvc.bot.backend import Counts
+from ravesvc.bot.command import Permission
+from ravesvc.bot.plugins import EntryPoint, Sources
+from ravesvc.common.picture import Picture
+from ravesvc.common.video import Video
+from ravesvc.config.advice import FOR_ONE_PROCESS
+from ravesvc.config.worker_settings import Session
+from ravesvc.core.bot_requests import BotRequests
+from ravesvc.core.video_requests import Videos
+from ravesvc.mesh.host import ConnectAdvice, WorkerControl
+
+
+class RoomParent:
+    """The parent as the bot of one mesh sees it. Implements `ravesvc.mesh.host.ParentApi`."""
+
+    def __init__(
+        self,
+        mesh: str,
+        desk: BotRequests,
+        videos: Videos[bytes],
+        entry_points: Callable[[], Sequence[EntryPoint]],
+        pause: Callable[[str], tuple[float, str]],
+        chat_form: Callable[[str], str],
+    ) -> None:
+        self._mesh = mesh
+        self._desk = desk
+        self._videos = videos
+        self._entry_points = entry_points
+        self._pause = pause
+        self._chat_form = chat_form
+
+    async def admins(self) -> frozenset[int]:
+        """See `Parent`."""
+        return self._desk.admins()
+
+    async def permissions(self) -> dict[str, Permission]:
+        """See `Parent`."""
+        return {
+            command: Permission.ADMIN if admin else Permission.USER
+            for command, admin in self._desk.permissions().items()
+        }
+
+    async def ignored_users(self) -> frozenset[int]:
+        """See `Parent`."""
+        return self._desk.ignored_users()
+
+    async def connect_advice(self) -> ConnectAdvice:
+        """See `Parent`."""
+        failures, failing_for = self._desk.failures(self._mesh)
+        pause, why = self._pause(self._mesh)
+        return ConnectAdvice(failures=failures, failing_for=failing_for, pause=pause, why=why)
+
+    async def chat_form(self) -> str:
+        """See `Parent`."""
+        return self._chat_form(self._mesh)
+
+    async def entry_points(self) -> list[EntryPoint]:
+        """See `Parent`."""
+        return list(self._entry_points())
+
+    async def session(self) -> Session:
+        """See `Parent`."""
+        return self._desk.session()
+
+    async def add_admin(self, actor: int, user: int) -> bool:
+        """See `Backend`."""
+        return await self._desk.add_admin(self._mesh, actor, user)
+
+    async def claim_admin(self, actor: int, code: str) -> bool:
+        """See `Backend`."""
+        return await self._desk.claim_admin(self._mesh, actor, code)
+
+    async def remove_admin(self, actor: int, user: int) -> bool:
+        """See `Backend`."""
+        return await self._desk.remove_admin(self._mesh, actor, user)
+
+    async def ignore_user(self, actor: int, user: int) -> bool:
+        """See `Backend`."""
+        return await self._desk.ignore_user(self._mesh, actor, user)
+
+    async def unignore_user(self, actor: int, user: int) -> bool:
+        """See `Backend`."""
+        return await self._desk.unignore_user(self._mesh, actor, user)
+
+    async def set_permission(self, actor: int, command: str, permission: Permission, description: str) -> None:
+        """See `Backend`."""
+        await self._desk.set_permission(self._mesh, actor, command, permission is Permission.ADMIN, description)
+
+    async def remove_permission(self, actor: int, command: str) -> bool:
+        """See `Backend`."""
+        return await self._desk.remove_permission(self._mesh, actor, command)
+
+    async def refresh(self, actor: int) -> Counts:
+        """See `Backend`."""
+        return Counts(*await self._desk.refresh(self._mesh, actor))
+
+    async def relogin(self, actor: int) -> int:
+        """See `Backend`."""
+        return await self._desk.relogin(self._mesh, actor)
+
+    async def allow_leave(self, actor: int) -> None:
+        """See `Backend`."""
+        self._desk.allow_leave(self._mesh, actor)
+
+    async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
+        """See `Backend`."""
+        return await self._videos.search(self._mesh, actor, words)
+
+    async def look_up_video(self, actor: int, link: str) -> Video:
+        """See `Backend`."""
+        return await self._videos.look_up(self._mesh, actor, link)
+
+    async def fetch_picture(self, actor: int, video: Video) -> Picture:
+        """See `Backend`."""
+        return Picture(await self._videos.picture(self._mesh, actor, *video.key))
+
+    async def read_document(self, name: str) -> str | None:
+        """See `Backend`."""
+        return await self._desk.read_document(self._mesh, name)
+
+    async def write_document(self, name: str, text: str) -> None:
+        """See `Backend`."""
+        await self._desk.write_document(self._mesh, name, text)
+
+    async def append_history(self, name: str, entry: str) -> None:
+        """See `Backend`."""
+        await self._desk.append_history(self._mesh, name, entry)
+
+    async def read_history(self, name: str, count: int) -> list[str]:
+        """See `Backend`."""
+        return await self._desk.read_history(self._mesh, name, count)
+
+    async def forget_user(self, actor: int) -> int:
+        """See `Backend`."""
+        return await self._desk.forget_user(self._mesh, actor)
+
+    async def login_ended(self) -> None:
+        """See `Backend`."""
+        await self._desk.login_ended(self._mesh)
+
+
+class RoomLink:
+    """Implements `ravesvc.mesh.host.WorkerHost`. `heard(mesh, signal, arguments)` is what the worker says."""
+
+    advice = FOR_ONE_PROCESS
+
+    def __init__(
+        self,
+        face: WorkerControl,
+        parent: RoomParent,
+        commands: Sources,
+        heard: Callable[[str, str, Sequence[Any]], None],
+    ) -> None:
+        self.parent = parent
+        self.commands = commands
+        self._face = face
+        self._heard = heard
+
+    async def join(self) -> None:
+        """See `Link`."""
+        self._face.met()
+
+    async def keep(self) -> None:
+        """See `Link`. The parent does not go away."""
+        await asyncio.Event().wait()
+
+    async def leave(self) -> None:
+        """See `Link`."""
+
+    async def ready(self) -> None:
+        """See `Link`. There is no service manager that waits for it."""
+
+    def emit(self, signal: str, *args: Any) -> None:
+        """See `Link`."""
+        self._heard(self._face.mesh, signal, args)
+
+    def tell(self, status: str) -> None:
+        """See `Link`. The log says the same."""
+
+    def ending(self) -> None:
+        """See `Link`."""

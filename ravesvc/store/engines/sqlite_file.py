@@ -1,0 +1,278 @@
+"""The file of the embedded store: made, checked, opened, and kept aside when it is damaged. Blocks; for one thread.
+
+A file that exists is a whole database: it is made elsewhere, and renamed. So one that is empty is damaged.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sqlite3
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from ravesvc.common.atomic_files import rename_anew, set_aside, write_atomically
+from ravesvc.common.text import printable, user_name
+from ravesvc.config.advice import FOR_SERVICE
+from ravesvc.errors import Code, RaveError
+from ravesvc.store.engines import sqlite_schema
+
+T = TypeVar("T")
+
+# What SQLite puts beside the file: changes that are not in it yet, an index of those, and what undoes half a change.
+_COMPANIONS = ("-wal", "-shm", "-journal")
+_INDEX = "-shm"
+
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_REFUSED = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH)
+_FORBIDDEN = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+# What may be over soon, and how to have it over.
+_PASSING = {
+    sqlite3.SQLITE_BUSY: "end the program that has locked it",
+    sqlite3.SQLITE_LOCKED: "end the program that has locked it",
+    sqlite3.SQLITE_FULL: "free some space",
+    sqlite3.SQLITE_IOERR: "the kernel's log may say what is wrong with the disk; it may be full",
+    sqlite3.SQLITE_NOMEM: "",
+    sqlite3.SQLITE_PROTOCOL: "end the program that has locked it",
+}
+_PASSING_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+# Less than a page; to SQLite that may be a database without tables, whose log it would remove.
+_SMALLEST = 512
+
+_log = logging.getLogger(__name__)
+
+
+class _DamageError(Exception):
+    """The file is no whole database; the text says why."""
+
+
+class StateFile:
+    """The database in one file. It is opened when it is needed, and closed by every failure.
+
+    Errors name the file, the reason and the mend.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        restart: str = FOR_SERVICE.restart,
+        patience: float = 2.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`restart` is for hints; `patience` is how many seconds it waits for a lock that another program has."""
+        self._restart = restart
+        self._path = path
+        self._patience = patience
+        self._clock = clock
+        self._connection: sqlite3.Connection | None = None
+        self._status: os.stat_result | None = None
+
+    def run(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` returns, in a transaction that `begin` starts; if it raises, nothing is changed.
+
+        Raises `RaveError`: StoreUnavailable, BadFile, BadData as `Store` says, and those of `work`.
+        """
+        try:
+            return _transact(self._open(), begin, work)
+        except _DamageError as e:
+            raise self._damaged(str(e)) from e
+        except sqlite3.Error as e:
+            raise self._failed(e) from e
+        except OSError as e:
+            self.close()
+            raise self._unusable(e) from e
+        except UnicodeDecodeError as e:
+            # Not what it holds, but SQLite's words about it: they quote the definition of a table.
+            raise self._damaged("the definition of a table is no text") from e
+        except (UnicodeEncodeError, OverflowError):
+            # Without its cause, which holds the text.
+            raise self._refusal("a text or number is none that it can hold") from None
+
+    def empty_log(self) -> None:
+        """Leave nothing in the log of what was deleted, unless another program reads the file now; does not fail."""
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def close(self) -> None:
+        """Let go of it; does not fail."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is not None:
+            self._insist_on_place(self._connection)
+            return self._connection
+        if not os.path.lexists(self._path):
+            self._make()
+        self._status = self._look()
+        connection = sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?mode=rw", uri=True, timeout=self._patience, isolation_level=None
+        )
+        self._connection = connection
+        # What is no UTF-8 spoils its own text alone.
+        connection.text_factory = lambda text: text.decode(errors="replace")
+        try:
+            self._check(connection)
+        except RaveError:
+            self.close()
+            raise
+        # What is committed is on disk.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # Of what is deleted nothing stays in the file: users may have themselves forgotten.
+        connection.execute("PRAGMA secure_delete = ON")
+        sqlite_schema.migrate(connection)
+        return connection
+
+    def _make(self) -> None:
+        """Begin anew, unless something is there that somebody may want back."""
+        self._clear_place(None)
+        names = sorted(path.name for path in self._path.parent.iterdir() if not path.name.endswith(_COMPANIONS))
+        if kept := [name for name in names if name.startswith(f"{self._path.name}.damaged-")]:
+            raise self._lost(f"{self._path} is missing; what was there is kept as {self._path.with_name(kept[-1])}")
+        write_atomically(self._path, sqlite_schema.empty(), 0o600)
+
+    def _look(self) -> os.stat_result:
+        """Make sure that it is a file that we may use, and nobody else."""
+        status = self._path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise self._bad("it is no plain file", _rights())
+        if not os.access(self._path, os.R_OK | os.W_OK, effective_ids=True):
+            # For its words. Opening a file that is in use already would end the locks that SQLite has on it.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
+        if status.st_size < _SMALLEST:
+            raise _DamageError(f"it has {status.st_size} bytes")
+        for path in (self._path, *self._companions()):
+            with suppress(FileNotFoundError, PermissionError):
+                if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                    path.chmod(0o600)
+        return status
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Make sure that it is whole, and ours."""
+        ours = connection.execute("PRAGMA application_id").fetchone()[0] == sqlite_schema.APPLICATION_ID
+        version, known = sqlite_schema.version(connection), len(sqlite_schema.STEPS)
+        # First of all: to us the tables of a later version may look like damage.
+        if ours and version > known:
+            hint = "install that version again, or restore a backup of this one"
+            raise self._bad(f"a later version of ravesvc has written it (schema {version}, known is {known})", hint)
+        (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if found != "ok":
+            raise _DamageError(_words(found.removeprefix("*** in database main ***")))
+        if not ours:
+            raise self._bad("it is the database of another program", f"move it away, and {self._restart}")
+
+    def _insist_on_place(self, connection: sqlite3.Connection) -> None:
+        """What is written to a file that was removed or replaced is lost."""
+        here = self._path.exists()
+        if here and self._status and os.path.samestat(self._path.lstat(), self._status):
+            return
+        # These belong to the former file: to another one they would be poison.
+        self._clear_place(None)
+        if here:
+            self.close()
+            raise self._bad(
+                "it was replaced while it was in use", "nothing, if that was meant: what is there is used"
+            )
+        # To us it is still there.
+        write_atomically(self._path, connection.serialize(), 0o600)
+        kept = set_aside(self._path, clock=self._clock)
+        self.close()
+        raise self._lost(f"{self._path} was removed while it was in use; what it held is kept as {kept}")
+
+    def _damaged(self, reason: str) -> RaveError:
+        try:
+            kept = set_aside(self._path, clock=self._clock)
+            self._clear_place(kept)
+        except OSError as e:
+            return self._lost(f"{self._path} is damaged: {reason}; it can't be renamed: {e.strerror}")
+        finally:
+            # Not before it has its new name: SQLite would write to the file, and remove its log.
+            self.close()
+        return self._lost(f"{self._path} is damaged: {reason}; it is kept as {kept}")
+
+    def _clear_place(self, kept: Path | None) -> None:
+        """Move the companions away: to stand beside `kept`, or aside on their own."""
+        for path, suffix in zip(self._companions(), _COMPANIONS, strict=True):
+            if not path.exists():
+                continue
+            if suffix == _INDEX or not path.stat().st_size:
+                # SQLite makes it anew.
+                path.unlink()
+                continue
+            if kept is not None:
+                with suppress(FileExistsError):
+                    rename_anew(path, kept.with_name(kept.name + suffix))
+                    continue
+            aside = set_aside(path, clock=self._clock)
+            _log.warning("%s belongs to no database that is here; it is kept as %s", path, aside)
+
+    def _companions(self) -> list[Path]:
+        return [self._path.with_name(self._path.name + suffix) for suffix in _COMPANIONS]
+
+    def _failed(self, e: sqlite3.Error) -> RaveError:
+        kind = getattr(e, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        reason = _words(str(e))
+        if kind in _DAMAGE:
+            return self._damaged(reason)
+        if kind in _REFUSED:
+            return self._refusal(reason)
+        self.close()
+        if kind in _PASSING:
+            return self._passing(reason, _PASSING[kind])
+        return self._bad(reason, _rights() if kind in _FORBIDDEN else f"restore a backup as {self._path}")
+
+    def _unusable(self, e: OSError) -> RaveError:
+        reason = e.strerror or str(e)
+        if e.errno in _PASSING_ERRNOS:
+            return self._passing(reason, "free some space")
+        return self._bad(reason, _rights())
+
+    def _passing(self, reason: str, hint: str) -> RaveError:
+        text = f"{self._path} can't be read or written now: {reason}"
+        return RaveError(Code.STORE, text, hint=hint, file=str(self._path))
+
+    def _bad(self, reason: str, hint: str) -> RaveError:
+        return RaveError(Code.BAD_FILE, f"{self._path} can't be used: {reason}", hint=hint, file=str(self._path))
+
+    def _lost(self, text: str) -> RaveError:
+        hint = (
+            f"restore a backup as {self._path}, or delete {self._path}.damaged-* to begin anew; then {self._restart}"
+        )
+        return RaveError(Code.BAD_FILE, text, hint=hint, file=str(self._path))
+
+    def _refusal(self, reason: str) -> RaveError:
+        return RaveError(Code.BAD_DATA, f"{self._path} does not take this: {reason}", file=str(self._path))
+
+
+def _transact(connection: sqlite3.Connection, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
+    connection.execute(begin)
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise
+    # Changes are rare. So the file is always whole by itself: a copy of it is a backup, and its log can be lost.
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    return result
+
+
+def _words(text: str) -> str:
+    return printable(" ".join(text.split()), 200)
+
+
+def _rights() -> str:
+    """What a file needs that the process can't use."""
+    return f"the user {user_name(os.geteuid())} must own it, and be able to write in its directory"

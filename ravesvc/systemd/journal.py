@@ -1,0 +1,68 @@
+"""Log entries with fields (systemd.journal-fields(7)), in the protocol of systemd.io/JOURNAL_NATIVE_PROTOCOL.
+
+The journal itself notes the unit; without it any process could have written the entry.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+
+from ravesvc.common.log_fields import MESSAGE_IDS, LogEvent, mesh_of
+
+SOCKET = "/run/systemd/journal/socket"
+
+# Syslog priorities.
+PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
+
+# Characters of a text. What is far longer does not fit into a datagram, and nobody reads it.
+_LONGEST = 32768
+
+
+class JournalHandler(logging.Handler):
+    """Sends each record as one entry; what the journal does not take at once goes to `fallback`.
+
+    `unit_of(mesh)` names the unit of a mesh's bot, empty where it has none of its own.
+    """
+
+    def __init__(self, identifier: str, fallback: logging.Handler, unit_of: Callable[[str], str]) -> None:
+        super().__init__()
+        self._identifier = identifier
+        self._unit_of = unit_of
+        self._fallback = fallback
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record."""
+        try:
+            self._socket.sendto(self._entry(record), SOCKET)
+        except OSError:
+            # A journal that hangs must not hang us as well.
+            self._fallback.handle(record)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+        super().close()
+
+    def _entry(self, record: logging.LogRecord) -> bytes:
+        event: LogEvent | None = getattr(record, "rave_event", None)
+        mesh = mesh_of(record)
+        fields = {
+            "MESSAGE": self.format(record)[:_LONGEST],
+            "PRIORITY": str(next(number for level, number in PRIORITIES if record.levelno >= level)),
+            "SYSLOG_IDENTIFIER": self._identifier,
+            "LOGGER": record.name,
+            "RAVE_MESH": mesh,
+            "RAVE_EVENT": event or "",
+            "RAVE_UNIT": self._unit_of(mesh) if mesh else "",
+            "MESSAGE_ID": MESSAGE_IDS[event] if event else "",
+        }
+        return b"".join(_field(name, text) for name, text in fields.items() if text)
+
+
+def _field(name: str, text: str) -> bytes:
+    """A field with its length, as it has to be for a text of several lines and may be for others."""
+    value = text.encode(errors="replace")
+    return name.encode() + b"\n" + len(value).to_bytes(8, "little") + value + b"\n"

@@ -1,0 +1,207 @@
+"""Start, stop, restart and reset units of systemd, through pystemd in a process of its own.
+
+pystemd never releases the GIL: in our process a systemd that takes its time would stop everything, the watchdog's
+feeding included. So its verbs run in one helper process (`python -m ravesvc.systemd.unit_control`), which reads
+requests from stdin, one JSON object a line, writes one answer a line to stdout, and ends at the end of stdin.
+
+    {"id": 1, "verb": "start", "unit": "rave-mesh@....service"}
+    {"id": 1, "job": "/org/freedesktop/systemd1/job/7"}
+    {"id": 2, "error": "DBusNoSuchUnitError", "text": "Unit ... not found."}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import signal
+import sys
+from typing import Any, TextIO
+
+from ravesvc.common import json_fields
+from ravesvc.errors import Code, RaveError
+
+_ERRORS = {
+    "DBusAccessDeniedError": Code.ACCESS_DENIED,
+    "DBusInteractiveAuthorizationRequiredError": Code.ACCESS_DENIED,
+    "DBusNoReplyError": Code.TIMEOUT,
+    "DBusTimedOutError": Code.TIMEOUT,
+    "DBusTimeoutError": Code.TIMEOUT,
+}
+# What a helper needs beyond the time-out of a call: starting, importing pystemd, ending.
+_GRACE = 3.0
+# pystemd leaks about 1 kB with each call that fails; a new helper now and then bounds that.
+_CALLS_PER_HELPER = 5000
+
+
+class Units:
+    """The verbs, all with mode "replace".
+
+    Each raises `RaveError` with the attribute `unit`: Unit when systemd refuses, AccessDenied when polkit does,
+    Timeout when there is no answer in `timeout` seconds. After that the unit may still do what was asked. Calls
+    are carried out one after another; each one's time starts when it is its turn.
+    """
+
+    def __init__(self, *, timeout: float = 10.0) -> None:
+        self._timeout = timeout
+        self._turn = asyncio.Lock()
+        self._helper: asyncio.subprocess.Process | None = None
+        self._calls = 0
+        self._closed = False
+
+    async def start(self, unit: str) -> str:
+        """Start a unit; returns the object path of the job, whose result says whether it worked."""
+        return await self._call("start", unit)
+
+    async def stop(self, unit: str) -> str:
+        """Stop a unit; returns the object path of the job."""
+        return await self._call("stop", unit)
+
+    async def restart(self, unit: str) -> str:
+        """Restart a unit, unless it has ended meanwhile; returns the object path of the job.
+
+        One that has failed stays as it is: it has something to teach.
+        """
+        return await self._call("try-restart", unit)
+
+    async def reset_failed(self, unit: str) -> None:
+        """Forget that a unit failed, and its count of starts."""
+        await self._call("reset-failed", unit)
+
+    async def close(self) -> None:
+        """End the helper, after the call that it carries out; those that wait for their turn fail."""
+        self._closed = True
+        async with self._turn:
+            await self._end_helper(_GRACE)
+
+    async def _call(self, verb: str, unit: str) -> str:
+        async with self._turn:
+            if self._closed:
+                raise RaveError(Code.UNIT, f"cannot {verb} {unit}: this service is ending", unit=unit)
+            try:
+                async with asyncio.timeout(self._timeout + _GRACE):
+                    answer = await self._ask(await self._running_helper(), verb, unit)
+            except TimeoutError as e:
+                await self._end_helper(0)
+                raise RaveError(Code.TIMEOUT, f"no answer to {verb} {unit}: the helper hangs", unit=unit) from e
+            except (OSError, EOFError) as e:
+                await self._end_helper(0)
+                raise RaveError(Code.UNIT, f"no answer to {verb} {unit}: the helper ended", unit=unit) from e
+        if "error" in answer:
+            error, text = json_fields.get_str(answer, "error"), json_fields.get_str(answer, "text")
+            code = _ERRORS.get(error, Code.UNIT)
+            raise RaveError(code, f"cannot {verb} {unit}: {text} ({error})", unit=unit, error_name=error)
+        return json_fields.get_str(answer, "job")
+
+    async def _ask(self, helper: asyncio.subprocess.Process, verb: str, unit: str) -> json_fields.Object:
+        assert helper.stdin
+        assert helper.stdout
+        self._calls += 1
+        helper.stdin.write(json.dumps({"id": self._calls, "verb": verb, "unit": unit}).encode() + b"\n")
+        await helper.stdin.drain()
+        while line := await helper.stdout.readline():
+            answer = json_fields.parse_object(line, "the helper's answer")
+            # A smaller id answers a call whose caller gave up waiting.
+            if json_fields.get_int(answer, "id") == self._calls:
+                return answer
+        raise EOFError
+
+    async def _running_helper(self) -> asyncio.subprocess.Process:
+        if self._helper and (self._helper.returncode is not None or self._calls >= _CALLS_PER_HELPER):
+            await self._end_helper(_GRACE)
+        if self._helper is None:
+            self._calls = 0
+            self._helper = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "ravesvc.systemd.unit_control"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, "SYSTEMD_BUS_TIMEOUT": f"{self._timeout}s"},
+            )
+        return self._helper
+
+    async def _end_helper(self, patience: float) -> None:
+        helper, self._helper = self._helper, None
+        if helper is None:
+            return
+        assert helper.stdin
+        helper.stdin.close()
+        try:
+            async with asyncio.timeout(patience):
+                await helper.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):  # it may just have ended
+                helper.kill()
+            await helper.wait()
+
+
+_METHODS = {
+    "start": b"StartUnit",
+    "stop": b"StopUnit",
+    "try-restart": b"TryRestartUnit",
+    "reset-failed": b"ResetFailedUnit",
+}
+_SYSTEMD = (b"org.freedesktop.systemd1", b"/org/freedesktop/systemd1", b"org.freedesktop.systemd1.Manager")
+
+
+class _Systemd:
+    """The helper's side: calls of systemd on one connection, which is opened anew after a failure of its own."""
+
+    def __init__(self) -> None:
+        # Nobody but the helper pays for pystemd.
+        from pystemd import dbuslib
+        from pystemd.dbusexc import DBusBaseError
+
+        self._lib: Any = dbuslib
+        self._error: type[Exception] = DBusBaseError
+        self._bus: Any = None
+
+    def answer(self, verb: str, unit: str) -> dict[str, str]:
+        """The answer to a request, without its id."""
+        arguments = [unit.encode()] if verb == "reset-failed" else [unit.encode(), b"replace"]
+        try:
+            if self._bus is None:
+                # Polkit never asks anybody on our behalf: sd-bus allows no interactive authorization by itself.
+                bus = self._lib.DBus()
+                bus.open()
+                self._bus = bus
+            signature = b"s" * len(arguments)
+            args = self._lib.apply_signature(signature, arguments)
+            job = self._bus.call_method(*_SYSTEMD, _METHODS[verb], args).body
+        except self._error as e:
+            return self._failure(e)
+        return {"job": job.decode() if job else ""}
+
+    def _failure(self, error: Any) -> dict[str, str]:
+        # pystemd has a class for each common error name, and keeps the name of the others.
+        name, text = _text(error.err_name) or type(error).__name__, _text(error.err_message)
+        if -error.errno in (errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE, errno.ESHUTDOWN) and self._bus:
+            self._bus.close()
+            self._bus = None
+        return {"error": name, "text": text or os.strerror(abs(error.errno))}
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def serve(requests: TextIO, answers: TextIO) -> None:
+    """Answer requests until there are no more."""
+    systemd = _Systemd()
+    for line in requests:
+        request = json.loads(line)
+        answer = systemd.answer(request["verb"], request["unit"])
+        answers.write(json.dumps({"id": request["id"], **answer}) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    # A signal to our whole group or unit is the parent's to act on; we end with our stdin.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        serve(sys.stdin, sys.stdout)
+    except BrokenPipeError:
+        # The parent is gone, and nothing is left to do. Python would complain at the end about what it can't flush.
+        os._exit(0)

@@ -1,0 +1,561 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from ravesvc.api.models import Mesh
+from ravesvc.blocklist.model import SERVICE, Block, MeshMemory, Reason
+from ravesvc.config.worker_settings import NOT_HANDED_OVER
+from ravesvc.core.exit_policy import ExitPolicy, ExitVerdict
+from ravesvc.core.inventory import Inventory
+from ravesvc.core.mesh_state import MeshState, WorkerState
+from ravesvc.core.outages import Outages
+from ravesvc.names import ExitStatus
+from ravesvc.systemd.unit_state import UnitState
+from tests.unit.conftest import until
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+SERVER, ELSEWHERE = "one.example:443", "two.example:443"
+UP = UnitState(active="active", sub="running", main_pid=7)
+
+
+def failed(status: int, code: int = 1, **properties: Any) -> UnitState:
+    values = {"result": "exit-code", "n_restarts": 5, **properties}
+    return UnitState(active="failed", sub="failed", exec_main_code=code, exec_main_status=status, **values)
+
+
+UNREACHABLE = failed(ExitStatus.UNREACHABLE)
+
+
+class FakeBlocks:
+    """The blocklist as lessons see it; `saved` is what each save comes to, once `gate` is open.
+
+    `attempts` of each mesh have failed, `last_error` is why the last one did.
+    """
+
+    def __init__(self) -> None:
+        self.saved = True
+        self.attempts = 3
+        self.last_error = "long ago"
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.added: list[tuple[str, Reason, str]] = []
+        self.blocks: dict[str, Block] = {}
+        self.age = 0.0
+        self.removed: list[str] = []
+        self.failures: list[tuple[str, int, str]] = []
+
+    def add(self, mesh: str, reason: Reason, *, detail: str = "") -> asyncio.Task[bool]:
+        self.added.append((mesh, reason, detail))
+        return asyncio.create_task(self._save())
+
+    async def _save(self) -> bool:
+        await self.gate.wait()
+        return self.saved
+
+    def get(self, mesh: str) -> Block | None:
+        return self.blocks.get(mesh)
+
+    def blocked_for(self, mesh: str) -> float:
+        return self.age
+
+    def remove(self, mesh: str, actor: str) -> None:
+        assert actor == SERVICE
+        self.removed.append(mesh)
+
+    def memory(self, mesh: str) -> MeshMemory:
+        return MeshMemory(failures=self.attempts, last_error=self.last_error)
+
+    def failed(self, mesh: str, failures: int, error: str) -> None:
+        self.failures.append((mesh, failures, error))
+
+
+class Scene:
+    """Mesh a, whose unit has failed, on a server; all listed meshes are in the census."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, MeshState] = {}
+        self.census = Inventory()
+        self.blocks = FakeBlocks()
+        self.rave_answers = True
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = 0
+        self.now = 0.0
+        self.outages = Outages(lambda: self.now)
+        self.slept: list[float] = []
+        self.while_asleep: Callable[[], None] = lambda: None
+        self.lessons = ExitPolicy(
+            self.records,
+            self.census,
+            self.blocks,  # type: ignore[arg-type]
+            self._answers,
+            self.outages,
+            lambda: self.now,
+            self._sleep,
+        )
+        self.add("a")
+        self.records["a"].worker.last_error = "no route to host"
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.while_asleep()
+
+    async def _answers(self) -> bool:
+        self.asked += 1
+        await self.gate.wait()
+        return self.rave_answers
+
+    def add(
+        self, mesh: str, server: str | None = SERVER, *, connected: bool = False, blocked: bool = False
+    ) -> MeshState:
+        """Another mesh, which runs."""
+        listed = Mesh(mesh, server, "", True, ())
+        block = Block(mesh=mesh, reason=Reason.KICKED, since=0, until=None) if blocked else None
+        record = self.records[mesh] = MeshState(mesh, listed=listed, unit=UP, block=block)
+        if connected:
+            record.worker.connect(1000.0)
+        else:
+            record.worker.fail("no route to host")
+        self.census.observe([each.listed for each in self.records.values() if each.listed])
+        return record
+
+    @property
+    def known(self) -> set[str]:
+        return set(self.census.meshes or {})
+
+
+async def learnt(scene: Scene, unit: UnitState = UNREACHABLE) -> ExitVerdict:
+    return await scene.lessons.learn("a", unit)
+
+
+# The reasons.
+
+
+@pytest.mark.parametrize(
+    ("unit", "reason", "detail"),
+    [
+        (failed(ExitStatus.KICKED), Reason.KICKED, ""),
+        (failed(ExitStatus.LEFT), Reason.LEFT, ""),
+        (failed(ExitStatus.GONE), Reason.GONE, ""),
+        (failed(ExitStatus.REJECTED), Reason.REJECTED, "no route to host"),
+        (failed(ExitStatus.TOO_LARGE), Reason.TOO_LARGE, "no route to host"),
+        (UNREACHABLE, Reason.CONNECTION_FAILURES, "no route to host"),
+        (
+            failed(1),
+            Reason.CRASHES,
+            "systemd gave up after 4 restarts (result exit-code, exit status 1 (crashed))",
+        ),
+        (
+            failed(9, 2, result="watchdog"),
+            Reason.CRASHES,
+            "systemd gave up after 4 restarts (result watchdog, signal SIGKILL)",
+        ),
+    ],
+)
+def test_a_mesh_is_blocked_for_what_its_child_has_met(
+    run: Run, caplog: pytest.LogCaptureFixture, unit: UnitState, reason: Reason, detail: str
+) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.add("b", connected=True)
+        assert await learnt(scene, unit) == ExitVerdict(reason, "", saved=True)
+        assert scene.blocks.added == [("a", reason, detail)]
+        assert scene.blocks.failures == []
+        # A mesh in which the bot is no more need not be missed by three rounds.
+        assert scene.known == ({"b"} if reason in (Reason.KICKED, Reason.LEFT, Reason.GONE) else {"a", "b"})
+        assert scene.asked == {Reason.CONNECTION_FAILURES: 1, Reason.REJECTED: 1, Reason.GONE: 2}.get(reason, 0)
+
+    run(body())
+    assert caplog.messages == [], "whoever saves it says so"
+
+
+@pytest.mark.parametrize("status", [ExitStatus.UNREACHABLE, ExitStatus.REJECTED])
+def test_what_an_earlier_parent_has_heard_is_the_detail_when_nobody_else_has(run: Run, status: ExitStatus) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.records["a"].worker.last_error = ""
+        lesson = await learnt(scene, failed(status))
+        assert scene.blocks.added == [("a", lesson.reason, "long ago")]
+
+    run(body())
+
+
+def test_the_size_of_a_message_is_not_told_from_what_was_wrong_before(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.records["a"].worker.last_error = ""
+        await learnt(scene, failed(ExitStatus.TOO_LARGE))
+        assert scene.blocks.added == [("a", Reason.TOO_LARGE, "")]
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("unit", "excuse"),
+    [
+        (failed(ExitStatus.LOGIN_NEEDED), "Rave wants a new login"),
+        (failed(ExitStatus.CONFIG), "its process could not use its settings"),
+        (failed(ExitStatus.NO_SETTINGS), f"its process was not handed its settings: {NOT_HANDED_OVER}"),
+        (failed(1, result="start-limit-hit", n_restarts=0), "it was started by hand too often"),
+    ],
+)
+def test_a_mesh_that_is_not_at_fault_is_not_blocked(
+    run: Run, caplog: pytest.LogCaptureFixture, unit: UnitState, excuse: str
+) -> None:
+    async def body() -> None:
+        scene = Scene()
+        assert await learnt(scene, unit) == ExitVerdict(None, excuse, saved=True)
+        assert scene.blocks.added == []
+        assert scene.blocks.failures == []
+        assert scene.known == {"a"}
+        assert scene.asked == (unit.final_status is ExitStatus.LOGIN_NEEDED)
+
+    run(body())
+    assert caplog.messages == [f"Mesh a has ended: {excuse}"]
+
+
+@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize("status", [ExitStatus.KICKED, ExitStatus.GONE, ExitStatus.UNREACHABLE])
+def test_a_lesson_is_over_when_it_is_known_whether_it_was_saved(run: Run, status: ExitStatus, saved: bool) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.blocks.saved = saved
+        scene.blocks.gate.clear()
+        learning = asyncio.create_task(learnt(scene, failed(status)))
+        await until(lambda: scene.blocks.added)
+        await asyncio.sleep(0)
+        assert not learning.done()
+        scene.blocks.gate.set()
+        lesson = await learning
+        assert lesson.saved is saved
+        assert lesson.reason
+        # It is in force all the same.
+        assert scene.known == ({"a"} if status is ExitStatus.UNREACHABLE else set())
+
+    run(body())
+
+
+# The excuses of a mesh that could not be reached.
+
+
+def test_while_rave_does_not_answer_no_mesh_is_at_fault(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.add("b", connected=True)
+        scene.rave_answers = False
+        assert await learnt(scene) == ExitVerdict(None, "Rave does not answer", saved=True)
+        assert scene.blocks.added == []
+        # It begins anew, or one more failure would block it when Rave is back.
+        assert scene.blocks.failures == [("a", 0, "Rave does not answer")]
+
+        # What is so already is not said again: each time would be a write.
+        scene = Scene()
+        scene.rave_answers = False
+        scene.blocks.attempts = 0
+        assert (await learnt(scene)).excuse == "Rave does not answer"
+        assert scene.blocks.failures == []
+
+    run(body())
+    assert caplog.messages == ["Mesh a has ended: Rave does not answer"] * 2
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+def test_when_the_server_lets_nobody_in_no_mesh_of_it_is_at_fault(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    excuse = f"the server {SERVER} lets no bot in"
+
+    async def body() -> None:
+        scene = Scene()
+        scene.add("b")
+        scene.add("c")
+        scene.add("elsewhere", ELSEWHERE, connected=True)
+        scene.add("nowhere", None, connected=True)
+        assert await learnt(scene) == ExitVerdict(None, excuse, saved=True)
+        assert scene.blocks.added == []
+        assert scene.blocks.failures == [("a", 0, excuse)]
+        assert scene.asked == 1
+
+    run(body())
+    assert caplog.messages == [f"Mesh a has ended: {excuse}"]
+
+
+async def is_blocked(scene: Scene) -> None:
+    """Mesh a has no excuse."""
+    lesson = await learnt(scene)
+    assert lesson == ExitVerdict(Reason.CONNECTION_FAILURES, "", saved=True)
+    assert scene.blocks.added == [("a", Reason.CONNECTION_FAILURES, "no route to host")]
+    assert scene.blocks.failures == []
+
+
+def test_a_server_is_an_excuse_for_an_hour_at_a_time(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.add("b")
+        for minutes in range(0, 61, 20):
+            scene.now = 60.0 * minutes
+            assert (await learnt(scene)).excuse, minutes
+        scene.now = 3601.0
+        assert (await learnt(scene)).reason is Reason.CONNECTION_FAILURES
+        # After the block it is given as much time again, and so is what was in its mesh meanwhile.
+        for seconds in (7300.0, 7300.0 + 3000, 7300.0 + 3000 + 3601, 7300.0 + 3000 + 3601 + 3600):
+            scene.now = seconds
+            assert (await learnt(scene)).excuse, seconds
+
+    run(body())
+
+
+def test_when_its_server_lets_another_in_the_mesh_is_at_fault(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.add("b")
+        scene.add("c", connected=True)
+        await is_blocked(scene)
+
+    run(body())
+
+
+def test_the_only_mesh_of_a_server_is_at_fault(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        # Its own connection, of which nobody knows the end yet, is nobody else's.
+        scene.records["a"].worker.connect(1000.0)
+        scene.records["a"].worker.fail("no route to host")
+        scene.add("elsewhere", ELSEWHERE)
+        await is_blocked(scene)
+
+    run(body())
+
+
+def test_those_that_are_blocked_themselves_prove_nothing(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.add("b", blocked=True)
+        await is_blocked(scene)
+        # Neither for the mesh nor against it: one may still be on its way out.
+        scene = Scene()
+        scene.add("b", blocked=True, connected=True)
+        scene.add("c")
+        assert (await learnt(scene)).excuse == f"the server {SERVER} lets no bot in"
+
+    run(body())
+
+
+def test_a_mesh_that_never_tried_proves_nothing(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        # As one for which max_processes leaves no place.
+        waits = scene.add("b")
+        waits.unit, waits.worker = UnitState(), WorkerState()
+        await is_blocked(scene)
+
+    run(body())
+
+
+@pytest.mark.parametrize("server", [None, ""])
+def test_without_a_server_nothing_can_be_compared(run: Run, server: str | None) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.add("a", server)
+        scene.add("b", server)
+        await is_blocked(scene)
+
+    run(body())
+
+
+def test_a_mesh_that_is_listed_no_more_has_no_server(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        for mesh in "ab":
+            scene.add(mesh).listed = None
+        await is_blocked(scene)
+
+    run(body())
+
+
+def test_what_has_changed_while_rave_was_asked_counts(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.gate.clear()
+        other = scene.add("b")
+        asking = asyncio.create_task(learnt(scene))
+        await until(lambda: scene.asked)
+        other.worker.connect(1000.0)
+        scene.gate.set()
+        assert (await asking).reason is Reason.CONNECTION_FAILURES
+
+    run(body())
+
+
+# What hits most meshes.
+
+
+def fleet(scene: Scene, size: int) -> list[str]:
+    """So many meshes beside a, all connected."""
+    others = [f"m{number}" for number in range(size)]
+    for mesh in others:
+        scene.add(mesh, connected=True)
+    return others
+
+
+def fails(scene: Scene, *meshes: str) -> None:
+    """The bots of these meshes go on trying."""
+    for mesh in meshes:
+        scene.records[mesh].worker.disconnect("403")
+        scene.lessons.failed(mesh, "403")
+
+
+@pytest.mark.parametrize("status", [ExitStatus.UNREACHABLE, ExitStatus.REJECTED, ExitStatus.GONE])
+def test_what_has_hit_the_others_already_blocks_no_mesh(run: Run, status: ExitStatus) -> None:
+    async def body() -> None:
+        scene = Scene()
+        others = fleet(scene, 4)
+        fails(scene, *others[:2])
+        lesson = await learnt(scene, failed(status))
+        assert lesson.reason is None
+        assert "3 of 5 meshes can't be reached: 403" in lesson.excuse
+        assert (scene.blocks.added, scene.slept, scene.known) == ([], [], {"a", *others})
+        assert "3 of 5" in scene.outages.sentences()[0]
+
+    run(body())
+
+
+@pytest.mark.parametrize("status", [ExitStatus.UNREACHABLE, ExitStatus.REJECTED, ExitStatus.GONE])
+def test_the_first_one_waits_for_the_others(run: Run, status: ExitStatus) -> None:
+    async def body() -> None:
+        scene = Scene()
+        others = fleet(scene, 3)
+        scene.while_asleep = lambda: fails(scene, *others)
+        assert "all meshes can't be reached" in (await learnt(scene, failed(status))).excuse
+        assert scene.slept == [3.0]
+
+    run(body())
+
+
+def test_one_alone_is_judged_when_no_others_have_followed(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        fleet(scene, 3)
+        assert (await learnt(scene, failed(ExitStatus.REJECTED))).reason is Reason.REJECTED
+        assert scene.slept == [3.0]
+        assert scene.outages.sentences() == []
+
+    run(body())
+
+
+def test_a_small_fleet_has_no_others_to_wait_for(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        fleet(scene, 1)
+        assert (await learnt(scene, failed(ExitStatus.REJECTED))).reason is Reason.REJECTED
+        assert scene.slept == []
+
+    run(body())
+
+
+@pytest.mark.parametrize("status", [ExitStatus.REJECTED, ExitStatus.GONE])
+def test_while_rave_does_not_answer_a_small_fleet_is_not_at_fault_either(run: Run, status: ExitStatus) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.rave_answers = False
+        assert (await learnt(scene, failed(status))).excuse == "Rave does not answer"
+        assert scene.blocks.added == []
+
+    run(body())
+
+
+def test_meshes_that_rave_lists_no_more_are_gone_however_many_they_are(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        fails(scene, *fleet(scene, 3))
+        scene.census.observe([])
+        assert (await learnt(scene, failed(ExitStatus.GONE))).reason is Reason.GONE
+
+    run(body())
+
+
+@pytest.mark.parametrize(("age", "lifted"), [(59.0, ["m0"]), (60.0, [])])
+def test_blocks_of_the_last_minute_are_taken_back(run: Run, age: float, lifted: list[str]) -> None:
+    async def body() -> None:
+        scene = Scene()
+        others = fleet(scene, 4)
+        fails(scene, *others)
+        scene.blocks.age = age
+        for mesh, reason, actor in (
+            ("m0", Reason.REJECTED, SERVICE),
+            ("m1", Reason.KICKED, SERVICE),
+            ("m2", Reason.CRASHES, SERVICE),
+            ("m3", Reason.REJECTED, "root"),
+        ):
+            scene.blocks.blocks[mesh] = Block(mesh=mesh, reason=reason, since=0, until=None, actor=actor)
+        assert (await learnt(scene, failed(ExitStatus.REJECTED))).excuse
+        assert scene.blocks.removed == lifted
+
+    run(body())
+
+
+def test_crashes_of_most_processes_are_the_machines(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        for mesh in fleet(scene, 3):
+            scene.lessons.crashed(mesh, "exit status 1 (crashed)")
+        lesson = await learnt(scene, failed(1))
+        assert lesson.excuse == "the processes of all meshes fail: exit status 1 (crashed)"
+        assert scene.asked == 0
+        assert (await scene.lessons.crashed_too_often("m0", "6 times in a row")).excuse
+
+    run(body())
+
+
+def test_settings_that_no_process_can_use_are_one_fault(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        for mesh in fleet(scene, 3):
+            await scene.lessons.learn(mesh, failed(ExitStatus.CONFIG))
+        assert scene.outages.sentences()[0].startswith(
+            "the processes of 3 of 4 meshes fail: its process could not use"
+        )
+
+    run(body())
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_bots_that_want_a_login_while_discovery_needs_none_are_an_outage(run: Run, answers: bool) -> None:
+    async def body() -> None:
+        scene = Scene()
+        scene.rave_answers = answers
+        for mesh in fleet(scene, 3):
+            scene.records[mesh].worker.disconnect("401")
+            await scene.lessons.learn(mesh, failed(ExitStatus.LOGIN_NEEDED))
+        assert bool(scene.outages.sentences()) is answers, "else it is the session, which is said in its own words"
+
+    run(body())
+
+
+def test_an_account_that_runs_in_two_places_blocks_no_mesh(run: Run) -> None:
+    async def body() -> None:
+        scene = Scene()
+        lesson = await learnt(scene, failed(ExitStatus.ELSEWHERE))
+        assert lesson == ExitVerdict(None, "the same account is connected to it elsewhere", saved=True)
+        assert scene.blocks.added == []
+
+    run(body())
+
+
+@pytest.mark.parametrize(("spared", "hours"), [(1, 1), (0, 24)])
+def test_no_fault_excuses_for_ever(run: Run, spared: int, hours: int) -> None:
+    async def body() -> None:
+        scene = Scene()
+        others = fleet(scene, 3 + spared)
+        for minutes in range(0, 60 * 48, 10):
+            scene.now = 60.0 * minutes
+            fails(scene, *others[:3])
+            if (await learnt(scene, failed(ExitStatus.REJECTED))).reason:
+                break
+        assert minutes == 60 * hours + 10
+
+    run(body())

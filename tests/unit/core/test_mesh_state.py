@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import pytest
+
+from ravesvc.api.models import Mesh
+from ravesvc.blocklist.model import Block, Reason
+from ravesvc.config.worker_settings import Edition
+from ravesvc.core import mesh_state as record_module
+from ravesvc.core.mesh_state import MeshState, WorkerState, command_errors, counted, usual_chat_form
+from ravesvc.core.plan import Action, Decision
+from ravesvc.systemd.unit_state import UnitState
+
+BLOCK = Block(mesh="m", reason=Reason.HELD, since=0, until=None)
+CONNECTED = WorkerState(ready=True, connected=True)
+HUNG = WorkerState(ready=True, connected=True, healthy=False)
+NOW = 1000.0
+
+
+def record(active: str, sub: str = "", *, block: Block | None = None, worker: WorkerState | None = None) -> MeshState:
+    return MeshState("m", block=block, unit=UnitState(active=active, sub=sub), worker=worker or WorkerState())
+
+
+def status(**values: Any) -> dict[str, Any]:
+    """What a child answers that has been connected for ten seconds."""
+    usual = {
+        "Version": "1.2.3",
+        "SettingsDigest": "0123",
+        "Connected": True,
+        "ConnectedUSec": 10_000_000,
+        "Title": "A film",
+        "Attempts": 0,
+        "LastError": "",
+    }
+    return usual | values
+
+
+@pytest.mark.parametrize(
+    ("found", "state"),
+    [
+        (MeshState("m"), "stopped"),
+        (record("inactive", block=BLOCK), "held"),
+        (record("failed"), "failed"),
+        (record("failed", block=BLOCK), "held"),
+        (record("inactive", block=dataclasses.replace(BLOCK, reason=Reason.KICKED)), "blocked"),
+        (record("activating", "start"), "starting"),
+        (record("activating", "start", block=BLOCK), "starting"),
+        (record("activating", "start", worker=HUNG), "starting"),
+        (record("activating", "auto-restart"), "restarting"),
+        (record("activating", "auto-restart-queued"), "restarting"),
+        (record("failed", "failed-before-auto-restart"), "restarting"),
+        (record("inactive", "dead-before-auto-restart", block=BLOCK), "restarting"),
+        (record("deactivating", "stop-sigterm", worker=CONNECTED), "stopping"),
+        (record("deactivating", "stop-sigterm", worker=HUNG), "stopping"),
+        (record("active", "running"), "disconnected"),
+        (record("active", "running", worker=CONNECTED), "connected"),
+        (record("active", "running", worker=CONNECTED, block=BLOCK), "connected"),
+        (record("active", "running", worker=HUNG), "unhealthy"),
+        (record("active", "running", worker=HUNG, block=BLOCK), "unhealthy"),
+        (record("active", "running", worker=WorkerState(healthy=False)), "unhealthy"),
+        (record("inactive", "dead", worker=CONNECTED), "stopped"),
+        (record("inactive", "dead", worker=HUNG), "stopped"),
+    ],
+)
+def test_one_word_for_a_mesh(found: MeshState, state: str) -> None:
+    assert found.state == state
+
+
+def test_a_connected_mesh_needs_no_reason() -> None:
+    worker = WorkerState(connected=True, last_error="long ago")
+    assert record("active", block=BLOCK, worker=worker).reason == ""
+
+
+def test_the_block_is_the_reason_before_the_last_error() -> None:
+    worker = WorkerState(last_error="no route to host")
+    assert record("active", worker=worker).reason == "no route to host"
+    assert record("active", block=BLOCK, worker=worker).reason == "it was stopped by an operator"
+    assert MeshState("m").reason == ""
+
+
+def test_a_process_that_does_not_answer_is_the_reason_before_what_it_has_said() -> None:
+    worker = dataclasses.replace(HUNG, last_error="no route to host")
+    assert record("active", worker=worker).reason == "its process does not answer"
+    assert record("active", block=BLOCK, worker=worker).reason == "it was stopped by an operator"
+    # One that has ended does not answer either; that is not what keeps its mesh from running.
+    assert record("inactive", worker=worker).reason == "no route to host"
+
+
+@pytest.mark.parametrize("active", ["activating", "active", "deactivating"])
+def test_while_there_is_a_process_the_plan_is_not_the_reason(active: str) -> None:
+    found = record(active)
+    found.decision = Decision("m", Action.KEEP, "discovery lists it, and it runs")
+    assert found.reason == ""
+    found.worker.last_error = "no route to host"
+    assert found.reason == "no route to host"
+
+
+def test_without_a_process_the_plan_is_the_reason_unless_the_last_one_has_told_a_better_one() -> None:
+    found = MeshState("m", decision=Decision("m", Action.SKIP, "max_processes (1) is reached"))
+    assert found.reason == "max_processes (1) is reached"
+    found.worker.last_error = "Rave does not answer"
+    assert found.reason == "Rave does not answer"
+    found.block = BLOCK
+    assert found.reason == "it was stopped by an operator"
+
+
+def test_nothing_is_known_of_a_new_mesh() -> None:
+    assert MeshState("m") == MeshState("m", None, None, UnitState(), WorkerState(), None, "")
+    assert MeshState("m").worker == WorkerState(
+        heard=0.0,
+        ready=False,
+        connected=False,
+        since=0.0,
+        connected_at=0.0,
+        attempts=0,
+        last_error="",
+        healthy=True,
+        edition=None,
+    )
+
+
+def test_records_share_nothing() -> None:
+    MeshState("a").worker.connected = True
+    assert not MeshState("b").worker.connected
+
+
+# What a child says.
+
+
+def test_a_connection_is_dated_and_ends_the_last_error() -> None:
+    worker = WorkerState(last_error="no route to host")
+    before = time.time()
+    worker.connect(NOW)
+    assert (worker.connected, worker.connected_at, worker.last_error) == (True, NOW, "")
+    assert before <= worker.since <= time.time()
+
+
+def test_a_connection_may_be_older_than_the_news_of_it() -> None:
+    worker = WorkerState()
+    before = time.time()
+    worker.connect(NOW, lasted=100.0)
+    assert worker.connected_at == NOW - 100
+    assert before - 100 <= worker.since <= time.time() - 100
+
+
+def test_the_end_of_a_connection_is_dated_and_another_failure_is_not() -> None:
+    worker = WorkerState()
+    worker.connect(NOW, lasted=100.0)
+    before = time.time()
+    worker.disconnect("the connection broke")
+    assert (worker.connected, worker.connected_at, worker.last_error) == (False, 0.0, "the connection broke")
+    since = worker.since
+    assert before <= since <= time.time()
+    worker.disconnect("no route to host")
+    assert (worker.since, worker.last_error) == (since, "no route to host")
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("a\nb\x1b[1m", "a?b?[1m"),
+        ("x" * 1000, "x" * 300),
+        (None, ""),
+        (7, ""),
+    ],
+)
+def test_the_words_of_a_child_that_was_taken_over_do_no_harm(said: object, kept: str) -> None:
+    worker = WorkerState()
+    worker.fail(said)
+    assert worker.last_error == kept
+    worker.fail("")
+    worker.disconnect(said)
+    assert worker.last_error == kept
+    worker.answer(status(Connected=False, LastError=said), NOW)
+    assert worker.last_error == kept
+    worker.answer(status(LastError=said), NOW)
+    assert worker.last_error == kept
+
+
+def test_an_answer_tells_all_that_a_parent_missed() -> None:
+    worker = WorkerState()
+    before = time.time()
+    worker.answer(status(Attempts=2, LastError="?ping failed"), NOW)
+    assert worker == WorkerState(
+        heard=0.0,
+        ready=True,
+        connected=True,
+        since=worker.since,
+        connected_at=NOW - 10,
+        attempts=2,
+        last_error="?ping failed",
+        healthy=True,
+        edition=Edition("1.2.3", "0123"),
+    )
+    assert before - 10 <= worker.since <= time.time() - 10
+
+
+def test_an_answer_while_disconnected_tells_why() -> None:
+    worker = WorkerState()
+    worker.answer(status(Connected=False, ConnectedUSec=0, Attempts=1, LastError="no route to host"), NOW)
+    assert (worker.ready, worker.connected, worker.attempts, worker.last_error) == (
+        True,
+        False,
+        1,
+        "no route to host",
+    )
+    assert worker.since == 0.0, "it was never connected, as far as anybody knows"
+    worker.connect(NOW)
+    before = time.time()
+    worker.answer(status(Connected=False, ConnectedUSec=0), NOW + 1)
+    assert not worker.connected
+    assert worker.since >= before
+
+
+def test_an_answer_does_not_move_a_connection_that_is_known() -> None:
+    worker = WorkerState()
+    worker.connect(NOW)
+    since = worker.since
+    # A message takes its time.
+    worker.answer(status(ConnectedUSec=9_100_000), NOW + 10)
+    assert (worker.connected_at, worker.since) == (NOW, since)
+
+
+@pytest.mark.parametrize("seconds", [8, 12])
+def test_a_child_knows_better_since_when_it_is_connected(seconds: int) -> None:
+    worker = WorkerState()
+    worker.connect(NOW)
+    worker.since = 0.0
+    worker.answer(status(ConnectedUSec=seconds * 1_000_000), NOW + 10)
+    assert worker.connected_at == NOW + 10 - seconds
+    assert time.time() - seconds - 60 < worker.since <= time.time() - seconds
+
+
+def test_a_child_of_the_version_before_says_less() -> None:
+    old = {"Connected": True, "LastError": "", "Version": "0.1.0"}
+    worker = WorkerState()
+    worker.answer(old, NOW)
+    assert (worker.connected, worker.connected_at, worker.attempts) == (True, NOW, 0)
+    assert worker.edition == Edition("0.1.0", "")
+    since = worker.since
+    worker.answer(old, NOW + 100)
+    assert (worker.connected_at, worker.since) == (NOW, since), "it does not begin anew with each answer"
+    worker.answer({}, NOW + 200)
+    assert (worker.connected, worker.edition) == (False, Edition("", ""))
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"Attempts": "2", "ConnectedUSec": "10", "Version": 1, "SettingsDigest": None},
+        {"Attempts": None, "ConnectedUSec": None, "Version": ["1.2.3"], "SettingsDigest": 0},
+    ],
+)
+def test_an_answer_of_other_types_is_taken_for_none(nonsense: dict[str, Any]) -> None:
+    worker = WorkerState()
+    worker.answer(status(**nonsense), NOW)
+    assert (worker.connected, worker.connected_at, worker.attempts) == (True, NOW, 0)
+    assert worker.edition == Edition("", "")
+
+
+@pytest.mark.parametrize("number", [2**64 - 1, 2**32, -1, True, 1.5])
+def test_a_number_that_cannot_be_is_none(number: object) -> None:
+    worker = WorkerState()
+    worker.answer(status(Attempts=number, ConnectedUSec=number), NOW)
+    assert worker.attempts == 0
+    assert 0 <= worker.connected_at <= NOW
+    assert worker.since >= 0
+    assert counted(number) == 0
+
+
+def test_a_machine_whose_clock_was_never_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_module.time, "time", lambda: 5.0)
+    worker = WorkerState()
+    worker.connect(NOW, lasted=100.0)
+    assert worker.since == 0.0
+
+
+@pytest.mark.parametrize("connected", [1, "yes", [True], None])
+def test_only_true_means_connected(connected: object) -> None:
+    worker = WorkerState()
+    worker.answer(status(Connected=connected), NOW)
+    assert not worker.connected
+
+
+@pytest.mark.parametrize(("said", "debug"), [({"Debug": True}, True), ({"Debug": 1}, False), ({}, False)])
+def test_a_child_tells_whether_it_logs_more(said: dict[str, Any], debug: bool) -> None:
+    worker = WorkerState(debug=True)
+    worker.answer(status(**said), NOW)
+    assert worker.debug is debug
+
+
+def test_an_edition_is_cut_and_printable() -> None:
+    worker = WorkerState()
+    worker.answer(status(Version="1" * 100 + "\n", SettingsDigest="\n" * 100), NOW)
+    assert worker.edition == Edition("1" * 40, "?" * 64)
+
+
+def test_what_is_wrong_with_own_commands_is_told_once_however_many_meshes_say_it() -> None:
+    first, second = MeshState("a"), MeshState("b")
+    first.worker.answer(status(CommandErrors=["y.py: it fails", "x.py: it fails"]), NOW)
+    second.worker.fail_commands(["x.py: it fails"])
+    assert command_errors([first, second, MeshState("c")]) == ["x.py: it fails", "y.py: it fails"]
+    first.worker.answer(status(), NOW)
+    second.worker.fail_commands("x.py: it fails")
+    assert command_errors([first, second]) == []
+
+
+def test_own_commands_of_a_child_that_was_taken_over_do_no_harm() -> None:
+    worker = WorkerState()
+    worker.fail_commands(["x\n" * 1000, 7, *map(str, range(100))])
+    assert worker.command_errors[:3] == (("x?" * 1000)[:300], "", "0")
+    assert len(worker.command_errors) == 16
+    records = [MeshState(str(mesh)) for mesh in range(100)]
+    for each in records:
+        each.worker.fail_commands([each.mesh])
+    assert len(command_errors(records)) == 16
+
+
+def test_a_bot_begins_with_the_form_of_chat_that_others_have_learned() -> None:
+    def record(mesh: str, server: str, form: str) -> MeshState:
+        return MeshState(mesh, listed=Mesh(mesh, server, "", True, ()), worker=WorkerState(chat_form=form))
+
+    records = {
+        each.mesh: each
+        for each in (
+            record("a", "one.example", "notification"),
+            *(record(mesh, "two.example", "request") for mesh in ("b", "c")),
+            record("d", "one.example", ""),
+            record("e", "three.example", ""),
+        )
+    }
+    assert usual_chat_form("d", records) == "notification"
+    assert usual_chat_form("e", records) == "request"
+    assert usual_chat_form("unlisted", records) == "request"
+    assert usual_chat_form("a", {"a": record("a", "one.example", "")}) == ""

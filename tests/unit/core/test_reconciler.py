@@ -1,0 +1,2183 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ravesvc import names
+from ravesvc.api.models import Mesh
+from ravesvc.blocklist import file as blockfile
+from ravesvc.blocklist.blocklist import Blocklist
+from ravesvc.blocklist.file import BlockFile
+from ravesvc.blocklist.model import Block, BlocklistChange, BlocklistModel, Reason, What
+from ravesvc.bus import Bus
+from ravesvc.common.log_fields import LogEvent
+from ravesvc.common.steady_clock import Clock
+from ravesvc.config.worker_settings import Edition
+from ravesvc.core import health as health_module
+from ravesvc.core import reconciler as fleet_module
+from ravesvc.core.inventory import Inventory
+from ravesvc.core.mesh_state import MeshState
+from ravesvc.core.plan import ALONE, Action
+from ravesvc.core.rave_pauses import Pauses
+from ravesvc.core.reconciler import Fleet
+from ravesvc.core.start_policy import StartPolicy
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import ExitStatus
+from ravesvc.orchestrator import worker_client as workers_module
+from ravesvc.orchestrator.exit_notes import ExitNotes
+from tests.unit.bus_fakes import connected
+from tests.unit.conftest import until
+from tests.unit.fake_systemd import (
+    DEAD,
+    MESH,
+    OTHER,
+    RUNNING,
+    FakeSystemd,
+    FakeUnits,
+    ended,
+    new_mesh,
+    settle,
+    systemd_on,
+)
+from tests.unit.mesh.test_dbus_object import SIGNALS, FakeWorker
+
+Run = Callable[[Any], Any]
+
+
+def listed(*meshes: str) -> list[Mesh]:
+    # Each on a server of its own.
+    return [Mesh(mesh, f"{mesh[:8]}:1", "A film", True, (1,)) for mesh in meshes]
+
+
+# Ourselves, as a user.
+OWN = 900000001
+
+
+class Site:
+    """A fleet with its surroundings. `shown` is every state and reason that was told of a mesh."""
+
+    def __init__(self, bus: Bus, systemd: FakeSystemd, path: Path, limit: int | None = None) -> None:
+        self.bus = bus
+        self.systemd = systemd
+        self.path = path
+        self.now = 1000.0
+        self.units = FakeUnits(systemd)
+        self.census = Inventory()
+        self.clock = Clock(wall=lambda: self.now, boottime=lambda: self.now, boot="b")
+        self.changes: list[BlocklistChange] = []
+        self.blocks = Blocklist(path, 60.0, self.clock, announce=self._announced, changed=lambda: None, retry=3600)
+        self.shown: list[tuple[str, str, str]] = []
+        self.left: list[str] = []
+        self.rave_answers = True
+        self.watchers: list[Callable[[MeshState], None]] = []
+        self.verified: dict[str, str] = {}
+        self.children: dict[str, FakeWorker] = {}
+        self.starts = StartPolicy("api.test", 0)
+        self.fleet = Fleet(
+            bus=bus,
+            units=self.units,  # type: ignore[arg-type]
+            census=self.census,
+            blocks=self.blocks,
+            limit=limit,
+            interval=30.0,
+            stop_limit=15.0,
+            changed=self._changed,
+            leave=self._leave,
+            answers=self._answers,
+            own_user=lambda: OWN,
+            ends=ExitNotes(path.with_name("ended")),
+            starts=self.starts,
+        )
+        self.fleet.workers._unit_of = self._unit_of  # type: ignore[method-assign]
+
+    async def _unit_of(self, sender: str) -> str:
+        return self.verified[sender]
+
+    def _changed(self, record: MeshState) -> None:
+        if record.mesh in self.fleet.records:
+            self.shown.append((record.mesh, record.state, record.reason))
+        for watcher in self.watchers:
+            watcher(record)
+
+    def _announced(self, change: BlocklistChange) -> None:
+        self.changes.append(change)
+        self.fleet.block_changed(change)
+
+    async def _leave(self, mesh: str) -> None:
+        self.left.append(mesh)
+
+    async def _answers(self) -> bool:
+        await asyncio.sleep(0)
+        return self.rave_answers
+
+    def discover(self, *meshes: str) -> None:
+        self.census.observe(listed(*meshes))
+        self.fleet.reconcile()
+
+    async def begin(self, *meshes: str) -> None:
+        """The fleet starts, and discovery has found these meshes."""
+        await self.fleet.start()
+        self.discover(*meshes)
+        await self.idle()
+
+    async def state(self, mesh: str, state: str) -> None:
+        await until(lambda: mesh in self.fleet.records and self.fleet.records[mesh].state == state)
+
+    async def idle(self) -> None:
+        """Everything has been said, and nothing is being done."""
+        for _ in range(2):
+            await settle(self.systemd.bus, self.bus)
+            await until(lambda: not self.fleet._tasks and not self.fleet.health._asking)
+            await until(lambda: not self.blocks._news and not self.blocks._io.locked())
+            await settle(self.systemd.bus, self.bus)
+        assert not self.fleet._tasks
+
+    def saved(self) -> BlocklistModel:
+        return (
+            blockfile.from_json(self.path.read_text(), "it", self.clock) if self.path.exists() else BlocklistModel()
+        )
+
+    def on_disk(self) -> dict[str, Block]:
+        return {block.mesh: block for block in self.saved()}
+
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+        self.blocks._expire()
+
+    async def child(self, bus: Bus, mesh: str) -> FakeWorker:
+        """The child of a mesh on the bus."""
+        self.verified[bus.unique_name] = names.mesh_unit(mesh)
+        child = self.children[mesh] = FakeWorker()
+        bus.export(names.worker_path(mesh), child)
+        await bus.request_name(names.worker_name(mesh))
+        return child
+
+
+@contextlib.asynccontextmanager
+async def site_on(address: str, directory: Path, limit: int | None = None) -> AsyncIterator[Site]:
+    async with systemd_on(address) as systemd, connected(address) as (bus,):
+        site = Site(bus, systemd, directory / "blocklist.json", limit)
+        await site.blocks.start()
+        try:
+            yield site
+        finally:
+            await site.fleet.close()
+            await site.blocks.close()
+
+
+def no_space(_: BlockFile, blocklist: BlocklistModel) -> None:
+    """In the place of `BlockFile.save`."""
+    raise RaveError(Code.BAD_FILE, "it can't be written: No space left on device")
+
+
+# Starting and stopping.
+
+
+def test_what_is_listed_is_started_and_what_vanishes_is_stopped(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            site.discover(MESH, OTHER)
+            assert {state for _, state, _ in site.shown} == {"stopped"}
+            await site.idle()
+            assert sorted(site.systemd.verbs) == sorted([("start", MESH), ("start", OTHER)])
+            assert {record.state for record in site.fleet.records.values()} == {"disconnected"}
+            assert site.fleet.records[MESH].unit.main_pid == 100
+            for _ in range(3):
+                site.discover(OTHER)
+            await site.idle()
+            assert site.systemd.verbs[2:] == [("stop", MESH)]
+            assert site.fleet.records[MESH].state == "stopped"
+            site.systemd.unload(MESH)
+            await site.idle()
+            site.watchers.append(lambda record: gone.append(record.mesh) if record.mesh == MESH else None)
+            gone: list[str] = []
+            site.fleet.reconcile()
+            assert gone == [MESH]
+            assert MESH not in site.fleet.records
+            assert site.fleet.records.keys() == {OTHER}
+
+    run(body())
+
+
+def test_it_is_known_which_bots_have_not_heard_whom_to_forget(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "_TELL_TIMEOUT", 0.2)
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (one, two):
+            assert site.fleet.in_use() is None
+            await site.begin(MESH, OTHER)
+            first, second = await site.child(one, MESH), await site.child(two, OTHER)
+            assert await site.fleet.forget_user(5) == {MESH, OTHER}, "neither is known yet"
+            for child in (first, second):
+                child.emit("Ready")
+            await site.idle()
+            assert await site.fleet.forget_user(6) == set()
+            second.gate.clear()
+            assert await site.fleet.forget_user(7) == {OTHER}
+            assert (first.forgotten, second.forgotten) == ([6, 7], [6, 7])
+            second.gate.set()
+            for _ in range(3):
+                site.discover(OTHER)
+            assert site.fleet.in_use() == {MESH, OTHER}, "what is about to stop is"
+            await site.idle()
+            site.systemd.unload(MESH)
+            await site.idle()
+            assert site.fleet.in_use() == {OTHER}
+
+    run(body())
+
+
+def test_nothing_is_done_twice_at_the_same_time(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            site.systemd.held = True
+            for _ in range(3):
+                site.discover(MESH)
+            await site.state(MESH, "starting")
+            site.discover(MESH)
+            site.systemd.finish(MESH)
+            await site.idle()
+            await site.fleet.stop_mesh(MESH, "alice")
+            await site.fleet.stop_mesh(MESH, "alice")
+            await site.state(MESH, "stopping")
+            await site.fleet.stop_mesh(MESH, "alice")
+            site.systemd.finish(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
+            assert site.fleet.records[MESH].state == "held"
+
+    run(body())
+
+
+def test_so_many_start_at_once(run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 2 * (os.cpu_count() or 1) == fleet_module._STARTS_AT_ONCE
+    monkeypatch.setattr(fleet_module, "_STARTS_AT_ONCE", 3)
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            site.systemd.held = True
+            meshes = [new_mesh() for _ in range(5)]
+            site.discover(*meshes)
+            await until(lambda: len(site.systemd.verbs) == 3)
+            await settle(site.systemd.bus, site.bus)
+            started = [mesh for _, mesh in site.systemd.verbs]
+            assert started == meshes[:3], "the oldest first"
+            site.systemd.finish(meshes[1])
+            await until(lambda: len(site.systemd.verbs) == 4)
+            await settle(site.systemd.bus, site.bus)
+            assert len(site.systemd.verbs) == 4
+            site.systemd.held = False
+            for mesh in [mesh for mesh, _ in site.systemd._jobs.values()]:
+                site.systemd.finish(mesh)
+            await site.idle()
+            assert len(site.systemd.verbs) == 5
+
+    run(body())
+
+
+def test_no_more_run_than_the_limit(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path, limit=1) as site:
+            await site.begin(MESH, OTHER)
+            assert site.systemd.verbs == [("start", MESH)]
+            assert [decision.action.value for decision in site.fleet.plan()] == ["keep", "skip"]
+
+    run(body())
+
+
+def test_a_verb_that_fails_is_told_and_tried_again_next_time(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            site.units.errors = [RaveError(Code.ACCESS_DENIED, "polkit says no", hint="ask it")]
+            site.discover(MESH)
+            await site.idle()
+            assert site.fleet.records[MESH].worker.last_error == "polkit says no (ask it)"
+            assert site.shown[-1] == (MESH, "stopped", "polkit says no (ask it)")
+            assert f"Mesh {MESH}: polkit says no (ask it)" in caplog.text
+            assert "Traceback" not in caplog.text
+            site.discover(MESH)
+            await site.idle()
+            assert site.fleet.records[MESH].state == "disconnected"
+
+    run(body())
+
+
+def test_a_job_that_does_not_end_is_told(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "_JOB_TIMEOUT", 0.01)
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            site.systemd.held = True
+            site.discover(MESH)
+            await until(lambda: "has not finished" in site.shown[-1][2])
+            assert site.fleet.records[MESH].state == "starting"
+
+    run(body())
+
+
+def test_a_unit_that_is_dead_after_its_start_is_told(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            site.systemd.outcomes[MESH] = DEAD
+            site.discover(MESH)
+            await site.idle()
+            unit = names.mesh_unit(MESH)
+            assert site.shown[-1] == (MESH, "stopped", f"{unit} did not start (journalctl -u {unit})")
+            assert site.systemd.verbs == [("start", MESH)], "not again and again"
+
+    run(body())
+
+
+def test_closing_ends_what_is_under_way_and_leaves_the_children_alone(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            site.systemd.held = True
+            site.discover(MESH)
+            await site.state(MESH, "starting")
+            site.discover(MESH, OTHER)  # of which nothing has begun yet
+            await site.fleet.close()
+            assert site.systemd.verbs == [("start", MESH)]
+            assert not site.fleet._tasks
+
+    run(body())
+
+
+# An operator's word.
+
+
+def test_stop_holds_a_mesh_until_start(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            await site.fleet.stop_mesh(MESH, "alice")
+            assert (site.on_disk()[MESH].reason, site.on_disk()[MESH].actor) == (Reason.HELD, "alice")
+            await site.idle()
+            assert site.shown[-1] == (MESH, "held", "it was stopped by an operator")
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
+            await site.fleet.start_mesh(MESH, "alice")
+            assert site.on_disk() == {}
+            await site.idle()
+            assert site.systemd.verbs[2:] == [("start", MESH)]
+            assert site.fleet.records[MESH].state == "disconnected"
+            await site.fleet.start_mesh(MESH, "alice")  # without effect
+            await site.idle()
+            assert len(site.systemd.verbs) == 3
+
+    run(body())
+
+
+def test_a_mesh_wanted_again_while_it_stops_is_started_after_that(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.held = True
+            await site.fleet.stop_mesh(MESH, "alice")
+            await site.state(MESH, "stopping")
+            await site.fleet.start_mesh(MESH, "alice")
+            site.systemd.held = False
+            site.systemd.finish(MESH)
+            await site.idle()
+            assert [verb for verb, _ in site.systemd.verbs] == ["start", "stop", "start"]
+            assert site.fleet.records[MESH].state == "disconnected"
+
+    run(body())
+
+
+def test_a_mesh_stopped_while_it_starts_is_stopped_after_that(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            site.systemd.held = True
+            site.discover(MESH)
+            await site.state(MESH, "starting")
+            await site.fleet.stop_mesh(MESH, "alice")
+            site.systemd.held = False
+            site.systemd.finish(MESH)
+            await site.idle()
+            assert [verb for verb, _ in site.systemd.verbs] == ["start", "stop"]
+            assert site.fleet.records[MESH].state == "held"
+
+    run(body())
+
+
+def test_start_and_stop_refuse_what_they_cannot_do(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            for verb in (site.fleet.start_mesh, site.fleet.stop_mesh):
+                with pytest.raises(RaveError) as e:
+                    await verb(MESH, "alice")
+                assert e.value.code is Code.NO_SUCH_MESH
+            site.blocks.add(MESH, Reason.KICKED)
+            site.discover(MESH)
+            with pytest.raises(RaveError) as e:
+                await site.fleet.start_mesh(MESH, "alice")
+            assert e.value.code is Code.BLOCKED
+            await site.fleet.stop_mesh(MESH, "alice")
+            assert site.on_disk()[MESH].reason is Reason.KICKED, "a kick stays a kick"
+            await site.idle()
+            assert site.systemd.verbs == []
+
+    run(body())
+
+
+def test_a_start_beyond_the_limit_is_refused_with_the_reason(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path, limit=1) as site:
+            await site.fleet.start()
+            site.discover(MESH, OTHER)
+            await site.fleet.start_mesh(MESH, "alice")  # which is being started
+            await site.idle()
+            with pytest.raises(RaveError, match=r"max_processes \(1\) is reached") as e:
+                await site.fleet.start_mesh(OTHER, "alice")
+            assert e.value.code is Code.BLOCKED
+            await site.fleet.start_mesh(MESH, "alice")  # which runs
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH)]
+
+    run(body())
+
+
+def test_a_word_that_cannot_be_saved_is_in_force_but_told(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            with monkeypatch.context() as broken:
+                broken.setattr(BlockFile, "save", no_space)
+                with pytest.raises(RaveError) as e:
+                    await site.fleet.stop_mesh(MESH, "alice")
+                assert e.value.code is Code.BAD_FILE
+                await site.idle()
+                assert site.fleet.records[MESH].state == "held"
+                assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
+                with pytest.raises(RaveError) as e:
+                    await site.fleet.start_mesh(MESH, "alice")
+                assert e.value.code is Code.BAD_FILE
+                await site.idle()
+                assert site.fleet.records[MESH].state == "disconnected"
+            await site.fleet.stop_mesh(MESH, "alice")
+            assert site.on_disk()[MESH].reason is Reason.HELD
+            await site.idle()
+
+    run(body())
+
+
+def test_reconnect_reaches_the_child(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            with pytest.raises(RaveError) as e:
+                await site.fleet.reconnect_mesh(MESH)
+            assert e.value.code is Code.NOT_RUNNING
+            child = await site.child(bus, MESH)
+            await site.fleet.reconnect_mesh(MESH)
+            assert child.restarts == 1
+
+    run(body())
+
+
+def test_a_child_that_connects_while_it_answers_is_connected(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            child.gate.clear()
+            child.emit("Ready")
+            await until(lambda: child.asked == 1)
+
+            def connect() -> None:
+                child.status = {"Connected": ("b", True)}
+                child.emit("Connected")
+                # The answer and the signal are there when the loop goes on, as on a busy machine.
+                time.sleep(0.1)
+
+            child.gate.set()
+            asyncio.get_running_loop().call_soon(connect)
+            await site.idle()
+            assert site.fleet.records[MESH].state == "connected"
+
+    run(body())
+
+
+def test_a_child_tells_who_is_in_its_mesh(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.child(bus, MESH)
+            assert await site.fleet.users(MESH) == ([(7, "Zoë?")], 300)
+            monkeypatch.delitem(FakeWorker.methods, "ListUsers")
+            with pytest.raises(RaveError, match="runs an older program"):
+                await site.fleet.users(MESH)
+
+    run(body())
+
+
+@pytest.mark.parametrize("answer", [[], ["x", 1], [[[1]], 1], [[["1", "x"]], 1], [[[1, 2]], 1]])
+def test_a_child_that_says_something_else_than_its_users(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: list[Any]
+) -> None:
+    async def call(*_: object) -> list[Any]:
+        return answer
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            monkeypatch.setattr(site.fleet.workers, "call", call)
+            with pytest.raises(RaveError, match="something else") as e:
+                await site.fleet.users(MESH)
+            assert e.value.code is Code.BAD_DATA
+
+    run(body())
+
+
+def test_a_child_of_a_program_that_can_not_log_more(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.child(bus, MESH)
+            monkeypatch.delitem(FakeWorker.methods, "SetDebug")
+            with pytest.raises(RaveError, match="runs an older program") as e:
+                await site.fleet.set_debug(MESH, True)
+            assert e.value.hint == "ravectl roll replaces it"
+            assert MESH not in site.fleet.records, "nothing is noted"
+
+    run(body())
+
+
+def test_a_child_that_logs_more_is_shown_as_such(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            with pytest.raises(RaveError) as e:
+                await site.fleet.set_debug(MESH, True)
+            assert e.value.code is Code.NOT_RUNNING
+            child = await site.child(bus, MESH)
+            for debug in (True, False):
+                await site.fleet.set_debug(MESH, debug)
+                assert child.debug is debug
+                assert site.fleet.records[MESH].worker.debug is debug
+
+    run(body())
+
+
+# Adoption.
+
+
+def test_running_children_are_adopted_and_left_running(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (bus, silent):
+            site.systemd.load(MESH, **RUNNING)
+            site.systemd.load(OTHER, **RUNNING)
+            child = await site.child(bus, MESH)
+            site.verified[silent.unique_name] = names.mesh_unit(OTHER)
+            await silent.request_name(names.worker_name(OTHER))
+            child.status = {"Connected": ("b", True), "LastError": ("s", "")}
+            await site.fleet.start()
+            worker = site.fleet.records[MESH].worker
+            assert worker.ready
+            assert worker.connected
+            assert worker.since > 0
+            assert site.fleet.records[MESH].state == "connected"
+            # One that does not answer keeps nobody else from being adopted.
+            assert site.fleet.records[OTHER].state == "disconnected"
+            child.emit("Disconnected", "the connection broke")
+            await site.state(MESH, "disconnected")
+            assert site.fleet.records[MESH].reason == "the connection broke"
+            await site.idle()
+            assert site.systemd.verbs == []
+
+    run(body())
+
+
+def test_a_child_that_is_slow_to_answer_holds_up_nothing(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(health_module, "_ADOPTION", 1.0)  # so long as the other one may take on a busy machine
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (bus, quick):
+            for mesh, child_bus in ((MESH, bus), (OTHER, quick)):
+                site.systemd.load(mesh, **RUNNING)
+                child = await site.child(child_bus, mesh)
+                child.status = {"Connected": ("b", True), "LastError": ("s", "")}
+            child = site.children[MESH]
+            child.gate.clear()
+            async with asyncio.timeout(30):
+                await site.fleet.start()
+            assert "1 of 2 running meshes answered" in caplog.text
+            assert site.fleet.records[MESH].state == "disconnected"
+            assert site.fleet.records[OTHER].state == "connected"
+            await until(lambda: child.asked)
+            for _ in range(3):
+                site.discover(MESH, OTHER)
+            await settle(site.bus, bus)
+            assert child.asked == 1, "it is being waited for"
+            child.gate.set()
+            await until(lambda: site.shown[-1] == (MESH, "connected", ""))
+            site.discover(MESH, OTHER)
+            await site.idle()
+            assert child.asked == 1
+            assert site.systemd.verbs == []
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+
+
+def test_a_child_that_did_not_answer_is_asked_again(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "_CALL_TIMEOUT", 0.05)
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            site.systemd.load(MESH, **RUNNING)
+            child = await site.child(bus, MESH)
+            child.status = {"Connected": ("b", True), "LastError": ("s", "a small\ntrouble" + "!" * 300)}
+            child.gate.clear()
+            await site.fleet.start()
+            assert not site.fleet.records[MESH].worker.ready
+            assert site.fleet.records[MESH].state == "disconnected"
+            child.gate.set()
+            monkeypatch.setattr(workers_module, "_CALL_TIMEOUT", 10.0)
+            site.discover(MESH)
+            await until(lambda: site.shown[-1] == (MESH, "connected", ""))
+            last_error = site.fleet.records[MESH].worker.last_error
+            assert last_error == ("a small?trouble" + "!" * 300)[:300]
+            assert child.asked == 2
+
+    run(body())
+
+
+def test_before_the_first_good_round_what_runs_goes_on_but_a_hold_holds(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            site.systemd.load(MESH, **RUNNING)
+            site.systemd.load(OTHER, **RUNNING)
+            await site.fleet.start()
+            await site.fleet.stop_mesh(OTHER, "alice")
+            await site.idle()
+            assert site.systemd.verbs == [("stop", OTHER)]
+
+    run(body())
+
+
+# What is learnt.
+
+
+def test_a_kick_is_on_disk_before_anybody_sees_it(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            child.emit("Connected")
+            await site.state(MESH, "connected")
+            seen: list[bool] = []
+            site.watchers.append(lambda record: seen.append(MESH in site.on_disk()) if record.block else None)
+            child.emit("Kicked")
+            await site.state(MESH, "disconnected")
+            await until(lambda: site.changes)
+            # By the signal alone, with the process still there.
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+            assert site.on_disk()[MESH].until is None
+            assert site.shown[-1] == (MESH, "disconnected", "the bot was kicked")
+            assert all(MESH in site.on_disk() or "kicked" not in reason for _, _, reason in site.shown)
+            assert seen
+            assert all(seen)
+            order: list[str] = []
+            site.systemd.reset_failed = lambda mesh: order.append(str(site.on_disk()))  # type: ignore[method-assign]
+            site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+            await until(lambda: site.left)
+            assert len(order) == 1
+            assert site.left == [MESH]
+            await site.idle()
+            assert site.fleet.records[MESH].state == "blocked"
+
+    run(body())
+
+
+def test_a_kick_is_learnt_from_the_exit_status_alone_saved_then_reset_then_left(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            site.systemd.load(MESH, **ended(ExitStatus.KICKED))
+            order: list[tuple[str, bool]] = []
+            real = site.systemd.reset_failed
+
+            def reset(mesh: str) -> None:
+                order.append(("reset", MESH in site.on_disk()))
+                real(mesh)
+
+            site.systemd.reset_failed = reset  # type: ignore[method-assign]
+            site.watchers.append(
+                lambda record: order.append(("shown", MESH in site.on_disk())) if record.block else None
+            )
+            await site.fleet.start()
+            await until(lambda: site.left)
+            await site.idle()
+            assert order[0] == ("shown", True)
+            assert [each for each in order if each[0] == "reset"] == [("reset", True)], "once"
+            assert site.left == [MESH]
+            assert [(change.what, change.block.reason) for change in site.changes] == [(What.BLOCKED, Reason.KICKED)]
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("reset-failed", MESH)], "it stays out"
+
+    run(body())
+
+
+def test_a_kick_that_cannot_be_saved_leaves_the_failed_unit(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    saves = []
+
+    def refuse(file: BlockFile, blocklist: BlocklistModel) -> None:
+        saves.append(blocklist)
+        no_space(file, blocklist)
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            with monkeypatch.context() as broken:
+                broken.setattr(BlockFile, "save", refuse)
+                site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+                await site.state(MESH, "blocked")
+                await site.idle()
+                assert len(saves) == 1, "not again and again"
+                assert ("reset-failed", MESH) not in site.systemd.verbs
+                assert site.left == []
+                site.discover(MESH)
+                await site.idle()
+                assert len(saves) == 2
+                assert [verb for verb, _ in site.systemd.verbs] == ["start"], "it is not joined either"
+            site.discover(MESH)
+            await site.idle()
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+            assert site.systemd.verbs[1:] == [("reset-failed", MESH)]
+            assert site.left == [MESH]
+
+    run(body())
+    assert "No space left on device" in caplog.text
+
+
+def test_a_kick_that_is_told_again_and_again_is_saved_once(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saves: list[BlocklistModel] = []
+    real = BlockFile.save
+
+    def save(file: BlockFile, blocklist: BlocklistModel) -> None:
+        saves.append(blocklist)
+        real(file, blocklist)
+
+    monkeypatch.setattr(BlockFile, "save", save)
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            await site.blocks.add(MESH, Reason.REJECTED)  # a lesser block does not stand in for a kick
+            saves.clear()
+            for _ in range(5):
+                child.emit("Kicked")
+            await settle(bus, site.bus)
+            await site.idle()
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+            assert len(saves) == 1
+
+    run(body())
+
+
+def test_a_reset_that_fails_is_told_and_waits_for_the_next_round(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            site.units.errors = [RaveError(Code.UNIT, "systemd is busy")] * 2
+            site.systemd.load(MESH, **ended(ExitStatus.REJECTED))
+            await site.fleet.start()
+            await site.idle()
+            assert site.fleet.records[MESH].worker.last_error == "systemd is busy"
+            assert len(site.units.errors) == 1
+            assert site.on_disk()[MESH].reason is Reason.REJECTED
+            site.discover(MESH)
+            await site.idle()
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("reset-failed", MESH)]
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        (ended(ExitStatus.UNREACHABLE), Reason.CONNECTION_FAILURES),
+        (ended(ExitStatus.REJECTED), Reason.REJECTED),
+        ({**ended(ExitStatus.CRASHED), "NRestarts": 6}, Reason.CRASHES),
+        ({**ended(9, code=2), "NRestarts": 6}, Reason.CRASHES),
+    ],
+)
+def test_other_ends_block_for_a_while(
+    run: Run, bus_address: str, tmp_path: Path, how: dict[str, Any], reason: Reason
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.change(MESH, **how)
+            await site.state(MESH, "blocked")
+            await site.idle()
+            block = site.on_disk()[MESH]
+            assert (block.reason, block.since, block.until) == (reason, 1_000_000, 1_060_000)
+            assert site.left == []
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
+            site.wait(61)
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs[2:] == [("start", MESH)]
+            assert site.on_disk() == {}
+
+    run(body())
+
+
+def test_a_mesh_that_was_left_is_joined_again_when_the_bot_is_invited_again(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH, OTHER)
+            site.systemd.change(MESH, **ended(ExitStatus.LEFT))
+            await site.state(MESH, "blocked")
+            await site.idle()
+            assert site.on_disk()[MESH].until == 1_060_000
+            record = site.fleet.records[MESH]
+            assert record.listed is None, "an old list is not today's"
+            site.discover(MESH, OTHER)
+            assert record.listed is None, "this list was late"
+            site.discover(OTHER)
+            site.discover(MESH, OTHER)
+            await site.idle()
+            assert site.systemd.verbs[-1] == ("start", MESH)
+            assert site.on_disk() == {}
+
+    run(body())
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2])
+def test_a_kick_that_is_lifted_is_no_invitation(run: Run, bus_address: str, tmp_path: Path, lag: int) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH, OTHER)
+            site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+            await site.state(MESH, "blocked")
+            await site.idle()
+            site.blocks.remove(MESH, "root")
+            before = list(site.systemd.verbs)
+            for _ in range(lag):
+                site.discover(MESH, OTHER)
+            site.discover(OTHER)
+            await site.idle()
+            assert site.systemd.verbs == before
+            with pytest.raises(RaveError, match="does not list"):
+                await site.fleet.start_mesh(MESH, "root")
+            site.discover(MESH, OTHER)
+            await site.idle()
+            assert site.systemd.verbs == [*before, ("start", MESH)]
+
+    run(body())
+
+
+def with_users(mesh: str, *users: int) -> list[Mesh]:
+    return [Mesh(mesh, None, "", True, tuple(users))]
+
+
+def test_a_bot_that_was_alone_comes_back_when_there_is_company(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.change(MESH, **ended(ExitStatus.ALONE))
+            await site.state(MESH, "stopped")
+            await site.idle()
+            verbs = [("start", MESH), ("reset-failed", MESH)]
+            assert site.systemd.verbs == verbs
+            assert site.on_disk() == {}, "it is no block"
+            assert json.loads(site.path.read_text())["meshes"][MESH]["alone"] is True
+            for users in ((), (OWN,)):
+                site.census.observe(with_users(MESH, *users))
+                site.fleet.reconcile()
+                await site.idle()
+                assert site.systemd.verbs == verbs
+            record = site.fleet.records[MESH]
+            assert (record.state, record.reason) == ("stopped", ALONE)
+            site.census.observe(with_users(MESH, OWN, 42))
+            site.fleet.reconcile()
+            await site.idle()
+            assert site.systemd.verbs == [*verbs, ("start", MESH)]
+            assert site.blocks.alone == set()
+
+    run(body())
+
+
+@pytest.mark.parametrize("how", ["ravectl", "systemctl"])
+def test_whoever_starts_a_bot_wants_it_there(run: Run, bus_address: str, tmp_path: Path, how: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.blocks.left_alone(MESH)
+            await site.fleet.start()
+            site.census.observe(with_users(MESH, OWN))
+            site.fleet.reconcile()
+            await site.idle()
+            assert site.systemd.verbs == []
+            if how == "ravectl":
+                await site.fleet.start_mesh(MESH, "root")
+            else:
+                site.systemd.load(MESH)
+                site.systemd.change(MESH, **RUNNING)
+            await until(lambda: site.blocks.alone == set())
+            site.census.observe(with_users(MESH, OWN))
+            site.fleet.reconcile()
+            await site.idle()
+            assert site.fleet.records[MESH].unit.running
+
+    run(body())
+
+
+@pytest.mark.parametrize("state", [{}, RUNNING, ended(ExitStatus.KICKED)])
+def test_a_kick_that_systemd_has_forgotten_is_learnt_from_its_note(
+    run: Run, bus_address: str, tmp_path: Path, state: dict[str, Any]
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.KICKED)}"
+            note.parent.mkdir()
+            note.touch()
+            if state:
+                site.systemd.load(MESH, **state)
+            await site.begin(MESH)
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+            await until(lambda: not note.exists())
+            await site.idle()
+            assert site.left == [MESH]
+            assert ("start", MESH) not in site.systemd.verbs
+            # What an operator lifts afterwards no note brings back.
+            site.blocks.remove(MESH, "root")
+            await site.fleet._learn_from_notes()
+            await site.idle()
+            assert site.blocks.get(MESH) is None
+
+    run(body())
+
+
+def test_a_note_stays_until_what_it_says_is_on_disk(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.KICKED)}"
+            note.parent.mkdir()
+            note.touch()
+
+            def full(*_: object) -> None:
+                raise RaveError(Code.BAD_FILE, "the disk is full")
+
+            monkeypatch.setattr(BlockFile, "save", full)
+            await site.begin()
+            await site.idle()
+            assert note.exists()
+            assert site.systemd.verbs == []
+
+    run(body())
+
+
+def test_another_parent_knows_what_was_left(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            site.blocks.add(MESH, Reason.KICKED)
+            await site.begin(MESH, OTHER)
+            site.blocks.remove(MESH, "root")
+            site.discover(MESH, OTHER)
+            await site.idle()
+            assert site.systemd.verbs == [("start", OTHER)]
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (ended(ExitStatus.LOGIN_NEEDED), "Rave wants a new login"),
+        ({**ended(0), "Result": "start-limit-hit"}, "started by hand too often"),
+        (ended(1), "failed while it was being stopped"),
+        ({**ended(9, code=2), "Result": "timeout", "NRestarts": 6}, "took too long"),
+        (ended(ExitStatus.UNREACHABLE), "Rave does not answer"),
+    ],
+    ids=["login", "start-limit", "stop", "timeout", "rave"],
+)
+def test_what_is_no_fault_of_a_mesh_blocks_nothing(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: dict[str, Any], words: str
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.rave_answers = False
+            site.systemd.change(MESH, **how)
+            await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
+            await site.idle()
+            assert site.blocks.in_force() == {}
+            assert site.shown[-1][:2] == (MESH, "stopped")
+            assert words in site.shown[-1][2]
+            assert words in caplog.text
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH), ("start", MESH)]
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(ExitStatus.CONFIG, "could not use its settings"), (ExitStatus.NO_SETTINGS, "has reset OpenFile=")],
+)
+def test_what_lacks_its_settings_is_not_started_every_round(
+    run: Run, bus_address: str, tmp_path: Path, status: ExitStatus, words: str
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            for _ in range(3):
+                site.systemd.change(MESH, **ended(status))
+                await until(lambda: site.systemd.verbs[-1] == ("reset-failed", MESH))
+                await site.idle()
+                begun = len(site.systemd.verbs)
+                for _ in range(3):
+                    site.discover(MESH)
+                    await site.idle()
+                assert site.systemd.verbs[begun:] == []
+                assert words in site.shown[-1][2]
+                assert site.blocks.in_force() == {}
+                # An operator need not wait.
+                await site.fleet.start_mesh(MESH, "uid 0")
+                await until(lambda: site.systemd.verbs[-1] == ("start", MESH))
+                await site.idle()
+
+    run(body())
+
+
+@pytest.mark.parametrize("noted", [False, True])
+@pytest.mark.parametrize("status", [ExitStatus.CONFIG, ExitStatus.NO_SETTINGS])
+def test_what_lacked_its_settings_is_started_when_the_service_has_begun_anew(
+    run: Run, bus_address: str, tmp_path: Path, status: ExitStatus, noted: bool
+) -> None:
+    """It was told to restart the service for that; the process had ended a moment before."""
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            if noted:
+                note = site.path.with_name("ended") / f"{MESH}.{int(status)}"
+                note.parent.mkdir()
+                note.touch()
+            else:
+                site.systemd.load(MESH, **ended(status))
+            await site.fleet.start()
+            await site.idle()
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs[-1] == ("start", MESH)
+            # From then on it is as ever.
+            site.systemd.change(MESH, **ended(status))
+            await until(lambda: site.systemd.verbs[-1] == ("reset-failed", MESH))
+            await site.idle()
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs[-1] == ("reset-failed", MESH)
+
+    run(body())
+
+
+def test_of_an_unreachable_mesh_nothing_is_decided_before_rave_is_asked(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            site.fleet._lessons._answers = lambda: answer  # type: ignore[assignment]
+            site.systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
+            await site.state(MESH, "failed")
+            site.discover(MESH)
+            await settle(site.systemd.bus, site.bus)
+            assert site.blocks.in_force() == {}
+            assert site.systemd.verbs == [("start", MESH)]
+            answer.set_result(True)
+            await site.state(MESH, "blocked")
+            await site.idle()
+            assert site.on_disk()[MESH].reason is Reason.CONNECTION_FAILURES
+            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
+
+    run(body())
+
+
+def test_a_mesh_that_was_gone_is_joined_as_soon_as_rave_lists_it_again(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH, OTHER)
+            site.systemd.change(MESH, **ended(ExitStatus.GONE))
+            await site.state(MESH, "blocked")
+            await site.idle()
+            block = site.on_disk()[MESH]
+            assert (block.reason, block.since, block.until) == (Reason.GONE, 1_000_000, 1_060_000)
+            assert site.census.meshes
+            assert MESH not in site.census.meshes
+            del site.systemd.verbs[:]
+            # What is done with others says nothing of it.
+            await site.fleet.stop_mesh(OTHER, "alice")
+            await site.fleet.start_mesh(OTHER, "alice")
+            site.discover(OTHER)
+            await site.idle()
+            assert site.fleet.records[MESH].state == "blocked"
+            assert site.on_disk().keys() == {MESH}
+            site.discover(MESH, OTHER)
+            await site.idle()
+            assert site.on_disk() == {}
+            assert ("start", MESH) in site.systemd.verbs
+            assert site.fleet.records[MESH].state == "disconnected"
+
+    run(body())
+
+
+def test_a_start_that_ends_in_a_failure_is_learnt_from(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            site.systemd.outcomes[MESH] = ended(ExitStatus.REJECTED)
+            site.discover(MESH)
+            await site.state(MESH, "blocked")
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
+            assert site.on_disk()[MESH].reason is Reason.REJECTED
+
+    run(body())
+
+
+def test_an_automatic_restart_is_no_failure(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            crash = ended(9, code=2)
+            site.systemd.change(MESH, **{**crash, "SubState": "failed-before-auto-restart"})
+            site.systemd.change(MESH, ActiveState="activating", SubState="auto-restart", NRestarts=1)
+            await until(lambda: site.fleet.records[MESH].unit.n_restarts == 1)
+            assert site.fleet.records[MESH].state == "restarting"
+            site.discover(MESH)
+            site.systemd.change(MESH, **{**RUNNING, "MainPID": 101})
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH)]
+            assert site.blocks.in_force() == {}
+
+    run(body())
+
+
+# What the children say.
+
+
+def test_what_a_child_says_is_shown(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+
+            async def say(signal: str, *args: Any) -> MeshState:
+                before = len(site.shown)
+                child.emit(signal, *args)
+                await until(lambda: len(site.shown) > before)
+                return site.fleet.records[MESH]
+
+            child.status = {"LastError": ("s", "none so far")}
+            assert (await say("Ready")).worker.ready
+            await until(lambda: site.fleet.records[MESH].reason == "none so far")
+            assert (await say("ConnectionFailed", 2, "no route")).reason == "no route"
+            record = await say("Connected")
+            assert (record.state, record.reason, record.worker.last_error) == ("connected", "", "")
+            since = record.worker.since
+            assert since > 1_600_000_000
+            assert (await say("Error", "a small trouble")).state == "connected"
+            assert record.worker.last_error == "a small trouble"
+            assert (await say("CommandErrors", ["greet.py: it\nfails"])).worker.command_errors == (
+                "greet.py: it?fails",
+            )
+            assert f"Own commands fail, first in mesh {MESH}: greet.py: it?fails" in caplog.text
+            assert (await say("CommandErrors", [])).worker.command_errors == ()
+            assert (await say("Disconnected", "the connection broke")).reason == "the connection broke"
+            assert record.worker.since >= since
+            assert (await say("Left", "the mesh is gone")).reason == "the mesh is gone"
+            assert site.blocks.in_force() == {}, "its exit status will tell"
+
+    assert SIGNALS.keys() >= {"Ready", "ConnectionFailed", "Connected", "Error", "Disconnected", "Left", "Kicked"}
+    with caplog.at_level(logging.INFO):
+        run(body())
+
+
+@pytest.mark.parametrize(
+    ("signal", "before"), [("Disconnected", ()), ("ConnectionFailed", (1,)), ("Error", ()), ("Left", ())]
+)
+def test_the_words_of_a_child_are_cut_and_control_nothing(
+    run: Run,
+    bus_address: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    signal: str,
+    before: tuple[int, ...],
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            child.emit(signal, *before, "\033[2J\nREADY=1 " + "x" * 400)
+            await until(lambda: site.fleet.records[MESH].worker.last_error)
+            said = site.fleet.records[MESH].worker.last_error
+            assert said == ("?[2J?READY=1 " + "x" * 400)[:300]
+            assert site.shown[-1] == (MESH, "disconnected", said)
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    assert "\033" not in caplog.text
+    assert "x" * 300 not in caplog.text
+
+
+def test_the_words_of_a_child_end_with_it_but_for_its_last_error(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            child.emit("Connected")
+            child.emit("Error", "a small trouble")
+            await until(lambda: site.fleet.records[MESH].worker.last_error)
+            site.systemd.change(MESH, MainPID=101)
+            await until(lambda: site.fleet.records[MESH].unit.main_pid == 101)
+            assert site.shown[-1] == (MESH, "disconnected", "a small trouble")
+            assert not site.fleet.records[MESH].worker.ready
+
+    run(body())
+
+
+def test_the_first_words_of_a_child_may_come_before_the_news_of_its_process(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.fleet.start()
+            site.systemd.held = True
+            site.discover(MESH)
+            await site.state(MESH, "starting")
+            child = await site.child(bus, MESH)
+            child.status = {"Connected": ("b", True)}
+            child.emit("Ready")
+            child.emit("Connected")
+            await until(lambda: site.fleet.records[MESH].worker.connected)
+            site.systemd.finish(MESH)
+            await site.state(MESH, "connected")
+
+    run(body())
+
+
+def test_a_stranger_says_nothing(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            site.verified[bus.unique_name] = "session-1.scope"
+            child.emit("Kicked")
+            await settle(bus, site.bus)
+            assert site.blocks.in_force() == {}
+            assert site.fleet.records[MESH].state == "disconnected"
+
+    run(body())
+
+
+# What others do with the units.
+
+
+def test_a_unit_stopped_by_hand_is_held_until_somebody_starts_it(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.held = True
+            site.systemd.stop(MESH)
+            await site.state(MESH, "stopping")
+            await until(lambda: MESH in site.on_disk())
+            site.systemd.finish(MESH)
+            await site.state(MESH, "held")
+            block = site.on_disk()[MESH]
+            assert (block.reason, block.until, block.actor) == (Reason.HELD, None, "systemctl")
+            site.systemd.held = False
+            for _ in range(3):
+                site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
+            site.systemd.start(MESH)
+            await site.state(MESH, "disconnected")
+            await site.idle()
+            assert site.on_disk() == {}
+            assert site.systemd.verbs[2:] == [("start", MESH)], "nobody stops it again"
+            assert [(change.what, change.actor) for change in site.changes] == [
+                (What.BLOCKED, "systemctl"),
+                (What.UNBLOCKED, "systemctl"),
+            ]
+
+    run(body())
+
+
+def test_a_bot_that_says_it_stops_and_goes_on_is_held_when_it_is_stopped_by_hand(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.change(MESH, ActiveState="deactivating", SubState="stop-sigterm")
+            await site.state(MESH, "stopping")
+            await site.idle()
+            assert site.on_disk() == {}
+            site.systemd.held = True
+            site.systemd.stop(MESH)
+            await until(lambda: MESH in site.on_disk())
+            site.systemd.finish(MESH)
+            await site.state(MESH, "held")
+
+    run(body())
+
+
+def test_the_place_of_a_mesh_stopped_by_hand_is_free(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path, limit=1) as site:
+            await site.begin(MESH, OTHER)
+            site.systemd.stop(MESH)
+            await until(lambda: ("start", OTHER) in site.systemd.verbs)
+            await site.idle()
+
+    run(body())
+
+
+def test_a_restart_by_hand_is_no_hold(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.held = True
+            site.systemd.restart(MESH)
+            await site.state(MESH, "stopping")
+            await site.idle()
+            site.systemd.held = False
+            site.systemd.finish(MESH)
+            await until(lambda: site.fleet.records[MESH].unit.main_pid == 101)
+            await site.idle()
+            assert site.blocks.in_force() == {}
+
+    run(body())
+
+
+def test_a_restart_by_hand_that_systemd_refuses_is_no_hold(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            refused = {"ActiveState": "failed", "SubState": "failed", "Result": "start-limit-hit", "MainPID": 0}
+            site.systemd.outcomes[MESH] = refused
+            site.systemd.held = True
+            site.systemd.restart(MESH)
+            # In one go: the restart is over before the parent has asked what kind of job it was.
+            site.systemd.finish(MESH, "failed")
+            await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
+            await site.idle()
+            assert site.blocks.in_force() == {}
+            assert "by hand too often" in site.fleet.records[MESH].worker.last_error
+
+    run(body())
+
+
+@pytest.mark.parametrize("after", ["active", "deactivating"])
+def test_a_stop_of_everything_holds_nothing(run: Run, bus_address: str, tmp_path: Path, after: str) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            if after == "active":
+                site.systemd.move_target()
+            else:
+                site.systemd.target.set(ActiveState=after)
+            site.systemd.held = True
+            site.systemd.stop(MESH)
+            await site.state(MESH, "stopping")
+            await site.idle()
+            site.systemd.finish(MESH)
+            await site.state(MESH, "stopped")
+            await site.idle()
+            assert site.blocks.in_force() == {}
+
+    run(body())
+
+
+def test_a_stop_that_was_too_quick_to_be_looked_at_is_one(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.stop(MESH)
+            await until(lambda: MESH in site.on_disk())
+            assert site.on_disk()[MESH].reason is Reason.HELD
+            await site.idle()
+
+    run(body())
+
+
+def test_a_process_that_ends_by_itself_rests_until_the_next_round(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.change(MESH, ActiveState="deactivating", SubState="stop-sigterm")
+            site.systemd.change(MESH, **DEAD, ExecMainCode=1)
+            await site.state(MESH, "stopped")
+            site.fleet.carry_out()
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH)]
+            assert site.blocks.in_force() == {}
+            assert "later round" in site.fleet.records[MESH].reason
+            assert site.fleet.records[MESH].last_exit == "exit status 0 (stopped)"
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs[1:] == [("start", MESH)]
+
+    run(body())
+
+
+def test_a_blocked_mesh_that_somebody_starts_is_stopped_again(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            await site.blocks.add(MESH, Reason.KICKED)
+            site.systemd.start(MESH)
+            await until(lambda: ("stop", MESH) in site.systemd.verbs)
+            await site.idle()
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+
+    run(body())
+
+
+@pytest.mark.parametrize(("verb", "verbs"), [("stop", [("stop", names.TARGET_UNIT)]), ("restart", []), ("", [])])
+def test_a_stop_for_good_stops_everything(
+    run: Run, bus_address: str, tmp_path: Path, verb: str, verbs: list[tuple[str, str]]
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            site.systemd.held = True
+            site.discover(MESH)
+            await site.state(MESH, "starting")
+            if verb:
+                site.systemd.order_parent(verb)
+            await site.fleet.close()
+            assert site.systemd.verbs[1:] == verbs
+            site.systemd.parent.set(Job=[0, "/"])  # for the end of the test, which closes once more
+
+    run(body())
+
+
+def test_what_systemd_does_not_tell_is_said_and_changes_nothing(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+
+            async def silent() -> bool:
+                raise RaveError(Code.TIMEOUT, "no answer")
+
+            site.fleet._watch.draining = silent  # type: ignore[method-assign]
+            site.fleet._watch.stopping_for_good = silent  # type: ignore[method-assign]
+            site.systemd.held = True
+            site.systemd.stop(MESH)
+            await until(lambda: f"Whether an operator has stopped mesh {MESH} could not be found out" in caplog.text)
+            assert site.blocks.in_force() == {}
+
+    run(body())
+    assert "Meshes may be left running: no answer" in caplog.text
+
+
+# Blocklist that end, and limits that are reached.
+
+
+def test_a_block_that_is_over_ends_without_waiting_for_a_round(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.change(MESH, **ended(ExitStatus.REJECTED))
+            await site.state(MESH, "blocked")
+            await site.idle()
+            site.wait(61)
+            await site.idle()
+            assert site.systemd.verbs[-1] == ("start", MESH)
+            assert site.saved().memory(MESH).blocks == 1, "it is counted"
+
+    run(body())
+
+
+def test_a_mesh_takes_the_place_of_another_only_when_that_has_stopped(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path, limit=1) as site:
+            await site.begin(MESH, OTHER)
+            assert site.fleet.records[OTHER].reason == "max_processes (1) is reached"
+            site.systemd.held = True
+            await site.fleet.stop_mesh(MESH, "alice")
+            await site.state(MESH, "stopping")
+            await settle(site.systemd.bus, site.bus)
+            assert ("start", OTHER) not in site.systemd.verbs
+            assert "until another mesh has stopped" in site.fleet.records[OTHER].reason
+            site.systemd.held = False
+            site.systemd.finish(MESH)
+            await site.idle()
+            assert site.systemd.verbs[2:] == [("start", OTHER)]
+
+    run(body())
+
+
+# Attempts, and connections that hold.
+
+
+def test_attempts_are_counted_over_processes_until_a_connection_holds(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            child.emit("ConnectionFailed", 2, "no route")
+            await until(lambda: site.saved().memory(MESH).failures == 2)
+            assert site.saved().memory(MESH).last_error == "no route"
+            child.emit("Connected")
+            await site.state(MESH, "connected")
+            child.emit("Disconnected", "the connection broke")
+            await site.state(MESH, "disconnected")
+            await site.idle()
+            assert site.saved().memory(MESH).failures == 2, "it did not hold"
+            child.emit("Connected")
+            await site.state(MESH, "connected")
+            site.fleet.records[MESH].worker.connected_at -= 60
+            child.emit("Disconnected", "the connection broke")
+            await until(lambda: site.saved().memory(MESH).failures == 0)
+
+    run(body())
+
+
+def test_what_most_bots_meet_blocks_no_mesh_and_is_tried_again_later(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    third = new_mesh()
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as buses:
+            await site.begin(MESH, OTHER, third)
+            for bus, mesh in zip(buses, (OTHER, third), strict=True):
+                (await site.child(bus, mesh)).emit("ConnectionFailed", 1, f"mesh {mesh}: 403")
+            await until(lambda: site.saved().memory(OTHER).failures and site.saved().memory(third).failures)
+            site.systemd.change(MESH, **ended(ExitStatus.REJECTED))
+            await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
+            await site.idle()
+            assert site.on_disk() == {}
+            (sentence,) = site.starts.outages.sentences()
+            assert sentence.startswith("all meshes can't be reached: mesh: 403 (since ")
+            site.discover(MESH, OTHER, third)
+            await site.idle()
+            decision = site.fleet.records[MESH].decision
+            assert decision
+            assert decision.action is Action.SKIP
+            assert "it is tried again at " in decision.reason
+            site.children[third].emit("Connected")
+            await site.state(third, "connected")
+            site.starts.outages._connected[third] -= 10
+            assert site.starts.outages.sentences() == []
+            site.discover(MESH, OTHER, third)
+            await site.state(MESH, "disconnected")
+
+    run(body())
+
+
+def test_processes_that_are_all_started_again_are_one_fault(run: Run, bus_address: str, tmp_path: Path) -> None:
+    meshes = (MESH, OTHER, new_mesh())
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(*meshes)
+            for mesh in meshes[1:]:
+                site.systemd.change(mesh, **{**ended(1), "ActiveState": "activating", "SubState": "auto-restart"})
+                await site.state(mesh, "restarting")
+            site.systemd.change(MESH, **ended(1), NRestarts=6)
+            await until(lambda: ("reset-failed", MESH) in site.systemd.verbs)
+            await site.idle()
+            assert site.on_disk() == {}
+            assert "the processes of all meshes fail" in site.fleet.records[MESH].reason
+
+    run(body())
+
+
+def test_while_rave_asks_for_a_pause_nothing_is_started(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            child.emit("RateLimited", "stranger.test", 600)
+            child.emit("RateLimited", "api.test", 600)
+            await until(lambda: "api.test asks for a pause" in site.fleet.records[MESH].reason)
+            assert site.saved().memory(MESH).failures == 0, "that is no failure"
+            site.census.observe(listed(MESH, OTHER))
+            site.fleet.reconcile()
+            await site.idle()
+            decision = site.fleet.records[OTHER].decision
+            assert decision
+            assert decision.action is Action.SKIP
+            assert "api.test asks for a pause until" in decision.reason
+            assert site.fleet.pause(OTHER)[0] > 290
+            site.starts.pauses = Pauses()
+            site.fleet.reconcile()
+            await site.state(OTHER, "disconnected")
+
+    run(body())
+
+
+def test_what_a_child_tells_when_asked_counts_as_what_it_says(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            site.systemd.load(MESH, **RUNNING)
+            child = await site.child(bus, MESH)
+            child.status = {
+                "Connected": ("b", False),
+                "Attempts": ("u", 2),
+                "LastError": ("s", "no route"),
+                "Version": ("s", "1.2.3"),
+                "SettingsDigest": ("s", "0123"),
+            }
+            await site.fleet.start()
+            await until(lambda: site.saved().memory(MESH).failures == 2)
+            assert site.fleet.records[MESH].worker.edition == Edition("1.2.3", "0123")
+            child.status = {"Connected": ("b", True), "ConnectedUSec": ("t", 61_000_000), "Attempts": ("u", 0)}
+            await site.fleet.health.ask(MESH)
+            await until(lambda: site.saved().memory(MESH).failures == 0)
+            assert site.fleet.records[MESH].state == "connected"
+
+    run(body())
+
+
+def test_an_outage_uses_up_no_attempts(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            child.emit("ConnectionFailed", 3, "no route")
+            await until(lambda: site.saved().memory(MESH).failures == 3)
+            site.rave_answers = False
+            site.systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
+            await site.state(MESH, "stopped")
+            await until(lambda: site.saved().memory(MESH).failures == 0)
+            await site.idle()
+
+    run(body())
+
+
+# Health.
+
+
+def test_a_child_that_does_not_answer_gets_another_process(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.fleet.records[MESH].worker.heard -= 61
+            site.systemd.held = True
+            await site.fleet.health.ask(MESH)
+            assert (MESH, "unhealthy", "its process does not answer") in site.shown
+            await until(lambda: site.systemd.verbs[-1] == ("restart", MESH))
+            site.fleet._unhealthy(MESH)  # which is being done already
+            site.systemd.held = False
+            site.systemd.finish(MESH)
+            await site.idle()
+            assert [verb for verb, _ in site.systemd.verbs] == ["start", "restart"]
+            assert site.fleet.records[MESH].state == "disconnected"
+            assert site.blocks.in_force() == {}
+
+    run(body())
+    assert f"Restarting mesh {MESH}, because its process does not answer" in caplog.text
+
+
+def test_a_bot_with_a_status_that_none_of_ours_sends_is_killed(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            site.systemd.load(OTHER, **RUNNING, StatusText="\033[2J")
+            await site.begin(MESH, OTHER)
+            site.systemd.change(MESH, StatusText="Connected: a film")
+            await site.idle()
+            assert ("kill", MESH) not in site.systemd.verbs
+            for text in ("x" * 601, "it looks well", "\033]0;root\007"):
+                site.systemd.change(MESH, StatusText=text)
+                await site.idle()
+            assert site.systemd.verbs.count(("kill", MESH)) == 1, "once for a process"
+            assert site.systemd.verbs.count(("kill", OTHER)) == 1, "before we were there"
+            site.systemd.change(MESH, MainPID=0, ActiveState="activating", SubState="auto-restart")
+            site.systemd.change(MESH, MainPID=102, StatusText="")
+            site.systemd.change(MESH, StatusText="\u202e")
+            await site.idle()
+            assert site.systemd.verbs.count(("kill", MESH)) == 2
+
+    run(body())
+    events = [
+        record.rave_mesh for record in caplog.records if getattr(record, "rave_event", "") is LogEvent.TAKEN_OVER
+    ]
+    assert events.count(MESH) == 2
+
+
+def test_a_bot_that_survives_its_kill_is_killed_again(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may keep systemd so busy that the kill takes too long."""
+    monkeypatch.setattr(fleet_module, "_KILL_AGAIN_S", -1.0)
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            for _ in range(2):
+                site.fleet._too_large(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("kill", MESH), ("kill", MESH)]
+
+    run(body())
+
+
+def test_a_bot_that_sends_too_large_a_message_is_killed_once(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            for _ in range(2):
+                site.fleet._too_large(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("kill", MESH)]
+
+    run(body())
+    (event,) = [record for record in caplog.records if getattr(record, "rave_event", "") is LogEvent.TAKEN_OVER]
+    assert "has sent a message of more than 64 kB" in event.getMessage()
+
+
+def test_a_bot_that_does_not_stop_is_killed_and_one_that_has_stopped_is_not(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            await site.fleet._end_stop(MESH)
+            site.systemd.held = True
+            site.systemd.stop(MESH)
+            await site.fleet._end_stop(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("stop", MESH), ("kill", MESH)]
+            # Its end is on its way to us.
+            site.systemd.finish(MESH)
+            await site.fleet._end_stop(MESH)
+            assert site.systemd.verbs.count(("kill", MESH)) == 1
+
+    run(body())
+
+
+def test_a_restart_is_for_what_runs(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            with pytest.raises(RaveError) as e:
+                await site.fleet.restart_mesh(MESH)
+            assert e.value.code is Code.NOT_RUNNING
+            site.discover(MESH)
+            await site.idle()
+            site.systemd.held = True
+            restarting = asyncio.create_task(site.fleet.restart_mesh(MESH))
+            await site.state(MESH, "stopping")
+            site.systemd.change(MESH, ActiveState="activating", SubState="start")
+            await site.state(MESH, "starting")
+            with pytest.raises(RaveError) as e:
+                await site.fleet.restart_mesh(MESH)
+            assert e.value.code is Code.BUSY
+            site.systemd.held = False
+            site.systemd.finish(MESH)
+            await restarting
+            assert site.fleet.records[MESH].unit.main_pid == 101
+
+    run(body())
+
+
+# What may change between a decision and its turn.
+
+
+@contextlib.asynccontextmanager
+async def no_turn(site: Site) -> AsyncIterator[None]:
+    """Others are being started, as many as may be at a time."""
+    async with contextlib.AsyncExitStack() as turns:
+        for _ in range(fleet_module._STARTS_AT_ONCE):
+            await turns.enter_async_context(site.fleet._turn)
+        yield
+
+
+async def kick(site: Site, bus: Bus, mesh: str) -> None:
+    """The child says so, and still has its process."""
+    child = await site.child(bus, mesh)
+    child.emit("Kicked")
+    await until(lambda: mesh in site.on_disk())
+
+
+def test_a_mesh_that_is_blocked_while_it_waits_for_its_turn_is_not_started(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            async with no_turn(site):
+                site.discover(MESH, OTHER)
+                await site.fleet.stop_mesh(MESH, "alice")
+                await until(lambda: MESH in site.on_disk())
+            await site.idle()
+            assert site.systemd.verbs == [("start", OTHER)]
+            assert site.fleet.records[MESH].state == "held"
+
+    run(body())
+
+
+def test_what_somebody_else_has_started_and_has_failed_since_is_learnt_from(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.fleet.start()
+            async with no_turn(site):
+                site.discover(MESH)
+                site.systemd.start(MESH)
+                await site.state(MESH, "disconnected")
+                site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+                await site.state(MESH, "failed")
+            await until(lambda: site.left)
+            await site.idle()
+            # Only the one by hand.
+            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+
+    run(body())
+
+
+def test_what_waits_for_its_turn_counts_for_the_limit(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path, limit=1) as site:
+            await site.fleet.start()
+            site.systemd.held = True
+            site.discover(MESH, OTHER)
+            await site.state(MESH, "starting")
+            await site.blocks.add(MESH, Reason.OPERATOR, actor="alice")
+            await settle(site.systemd.bus, site.bus)
+            assert ("start", OTHER) not in site.systemd.verbs
+            assert "until another mesh has stopped" in site.fleet.records[OTHER].reason
+            site.systemd.held = False
+            site.systemd.finish(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("stop", MESH), ("start", OTHER)]
+
+    run(body())
+
+
+def test_a_mesh_that_kicks_the_bot_before_its_restart_is_not_joined_again(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            async with no_turn(site):
+                restarting = asyncio.create_task(site.fleet.restart_mesh(MESH))
+                await kick(site, bus, MESH)
+            with pytest.raises(RaveError, match="the bot was kicked"):
+                await restarting
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("stop", MESH)]
+            with pytest.raises(RaveError) as e:
+                await site.fleet.restart_mesh(MESH)
+            assert e.value.code is Code.BLOCKED
+
+    run(body())
+
+
+def test_what_ends_before_its_restart_is_learnt_from(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            async with no_turn(site):
+                # Nothing was heard of it for a minute, so not of the kick either.
+                site.fleet._unhealthy(MESH)
+                site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+                await site.state(MESH, "failed")
+            await until(lambda: site.left)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH), ("reset-failed", MESH)]
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        {"ActiveState": "activating", "SubState": "auto-restart", "MainPID": 0, "NRestarts": 1},
+        {**RUNNING, "MainPID": 101, "NRestarts": 1},
+    ],
+)
+def test_a_kicked_child_that_dies_before_it_has_ended_is_not_started_again(
+    run: Run, bus_address: str, tmp_path: Path, again: dict[str, Any]
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            await kick(site, bus, MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH)], "it ends by itself"
+            site.systemd.change(MESH, **again)
+            await until(lambda: ("stop", MESH) in site.systemd.verbs)
+            await site.idle()
+            assert site.fleet.records[MESH].state == "blocked"
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+
+    run(body())
+
+
+def test_a_stop_that_fails_is_tried_again_but_not_at_once(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fleet_module, "_RETRY", 0.1)
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.units.errors = [RaveError(Code.ACCESS_DENIED, "polkit says no") for _ in range(1000)]
+            begun = time.monotonic()
+            await site.fleet.stop_mesh(MESH, "alice")
+            await until(lambda: caplog.text.count("polkit says no") == 3)
+            assert time.monotonic() - begun >= 0.2
+            site.units.errors.clear()
+            await until(lambda: ("stop", MESH) in site.systemd.verbs)
+            await site.idle()
+            assert site.fleet.records[MESH].state == "held"
+
+    run(body())
+
+
+# A stop by hand that is not seen as one process that ends.
+
+
+def test_a_stop_by_hand_during_the_wait_for_a_restart_is_a_hold(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            waiting = {"ActiveState": "activating", "SubState": "auto-restart", "MainPID": 0}
+            site.systemd.change(MESH, **waiting)
+            await site.state(MESH, "restarting")
+            # systemd has nothing to stop, so that the unit is dead at once.
+            site.systemd.change(MESH, **DEAD)
+            await until(lambda: MESH in site.on_disk())
+            assert site.on_disk()[MESH].reason is Reason.HELD
+            site.discover(MESH)
+            await site.idle()
+            assert site.systemd.verbs == [("start", MESH)]
+
+    run(body())
+
+
+def test_the_end_of_the_wait_for_a_restart_is_no_hold(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.systemd.change(MESH, ActiveState="activating", SubState="auto-restart", MainPID=0)
+            await site.state(MESH, "restarting")
+            site.systemd.held = True
+            # The job that restarts it stops it first.
+            site.systemd.restart(MESH)
+            site.systemd.change(MESH, **DEAD)
+            await site.state(MESH, "stopped")
+            await site.idle()
+            site.systemd.finish(MESH)
+            await site.state(MESH, "disconnected")
+            await site.idle()
+            assert site.blocks.in_force() == {}
+
+    run(body())
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+def test_a_stop_by_hand_in_the_middle_of_our_own_start_is_a_hold(
+    run: Run, bus_address: str, tmp_path: Path, verb: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(OTHER, *([MESH] if verb == "restart" else []))
+            site.systemd.held = True
+            if verb == "restart":
+                site.fleet._unhealthy(MESH)
+            site.discover(MESH, OTHER)
+            await until(lambda: (verb, MESH) in site.systemd.verbs)
+            (job,) = [job for job, (mesh, _) in site.systemd._jobs.items() if mesh == MESH]
+            site.systemd._jobs[job] = (MESH, DEAD)
+            site.systemd.finish(MESH, "canceled")
+            await until(lambda: MESH in site.on_disk())
+            assert (site.on_disk()[MESH].reason, site.on_disk()[MESH].actor) == (Reason.HELD, "systemctl")
+            site.systemd.held = False
+            site.discover(MESH, OTHER)
+            await site.idle()
+            assert site.fleet.records[MESH].state == "held"
+
+    run(body())
+    assert "did not start" not in caplog.text
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_what_is_held_and_runs_was_started_since_or_not_stopped_yet(
+    run: Run, bus_address: str, tmp_path: Path, later: bool
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.blocks.add(MESH, Reason.HELD, actor="alice")
+            site.systemd.load(MESH, **RUNNING)
+            held = site.blocks.wall(site.blocks.in_force()[MESH].since)
+            site.systemd.units[MESH][0].set(ActiveEnterTimestamp=held + (1 if later else -1))
+            await site.fleet.start()
+            await site.idle()
+            assert site.systemd.verbs == ([] if later else [("stop", MESH)])
+            assert (MESH in site.on_disk()) is not later
+
+    run(body())
+
+
+def test_a_hold_holds_when_systemd_does_not_tell_when_a_unit_was_started(
+    run: Run, bus_address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.blocks.add(MESH, Reason.HELD, actor="alice")
+            site.systemd.load(MESH, **RUNNING)
+
+            async def untold(_: str) -> int:
+                raise RaveError(Code.BUS, "no answer")
+
+            site.fleet._watch.active_since = untold  # type: ignore[method-assign]
+            await site.fleet.start()
+            await site.idle()
+            assert site.systemd.verbs == [("stop", MESH)]
+
+    run(body())
+    assert "could not be found out: no answer" in caplog.text
+
+
+def test_a_child_cannot_count_beyond_what_can_be_counted(run: Run, bus_address: str, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
+            await site.begin(MESH)
+            child = await site.child(bus, MESH)
+            child.emit("ConnectionFailed", 2**32 - 1, "no route")
+            await until(lambda: site.saved().memory(MESH).failures == 2**32 - 1)
+            site.fleet._heard(MESH, "ConnectionFailed", [2**64 - 1, "no route"])
+            await until(lambda: site.saved().memory(MESH).failures == 0)
+
+    run(body())
+
+
+def test_of_meshes_that_are_blocked_only_the_latest_have_a_record(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "_MAX_BLOCKED_SHOWN", 3)
+    old = [new_mesh() for _ in range(5)]
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            for mesh in old:
+                await site.blocks.add(mesh, Reason.OPERATOR, seconds=100_000)
+                site.now += 1
+            site.fleet.refresh()
+            assert set(site.fleet.records) == {MESH, *old[2:]}, "a listed one, and the latest of the others"
+            assert site.fleet.states.count("blocked") == 5
+            # All are known, whether they have a record or not.
+            found = site.fleet.find(old[0])
+            assert found
+            assert (found.state, found.reason) == ("blocked", "it was blocked by an operator")
+            assert site.fleet.find(new_mesh()) is None
+            # One without a record that is released needs none; what is blocked next has one.
+            await site.blocks.remove(old[0], "alice")
+            assert old[0] not in site.fleet.records
+            assert site.fleet.find(old[0]) is None
+            later = [new_mesh() for _ in range(20)]
+            for mesh in later:
+                await site.blocks.add(mesh, Reason.OPERATOR, seconds=100_000)
+                site.now += 1
+                assert mesh in site.fleet.records
+                assert len(site.fleet.records) <= 1 + 2 * 3 + 1
+            assert site.fleet.health.silence(old[1]) == 0.0
+
+    run(body())
+
+
+def test_of_many_meshes_that_are_blocked_at_once_few_are_shown_even_for_a_moment(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "_MAX_BLOCKED_SHOWN", 3)
+    many = [new_mesh() for _ in range(120)]
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            site.shown.clear()
+            saved = []
+            for mesh in many:
+                saved.append(site.blocks.add(mesh, Reason.OPERATOR, seconds=100_000))
+                site.now += 1
+            # One of them is shown already, and so it stays.
+            saved.append(site.blocks.add(MESH, Reason.OPERATOR, seconds=100_000))
+            assert all(await asyncio.gather(*saved))
+            assert len(site.changes) == 121, "each is announced"
+            assert set(site.fleet.records) == {MESH, *many[-3:]}
+            assert {mesh for mesh, _, _ in site.shown} == set(site.fleet.records)
+            assert site.fleet.states.count("blocked") == 120
+            assert site.fleet.find(many[0])
+
+    run(body())

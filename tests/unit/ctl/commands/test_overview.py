@@ -1,0 +1,277 @@
+"""ravectl status, list and show."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ravesvc import names
+from ravesvc.bus import Variant, policy_decides
+from ravesvc.ctl.commands import overview
+from ravesvc.ctl.exit_status import Exit
+from ravesvc.ctl.main import main
+from ravesvc.ctl.operations import memory
+from ravesvc.ctl.operations.mesh_lookup import MeshRow
+from ravesvc.ctl.ui import columns, output
+from ravesvc.errors import Code, RaveError
+from tests.unit.conftest import BusDaemon
+from tests.unit.fake_service import WHEN_US, FakeManagerObject, FakeMeshObject, FakeService, Terminal
+
+NOW = WHEN_US / 1_000_000
+FIRST = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
+SECOND = "9f8e7d6c-5b4a-4f3e-8d2c-1b0a4f3e2d1c"
+THIRD = "0a0b0c0d-5b4a-4f3e-8d2c-1b0a4f3e2d1c"
+
+MESHES = [
+    MeshRow(THIRD, "", "blocked", "the bot was kicked", 0, 0, 0, outdated=False),
+    MeshRow(FIRST, "Friday film night with popcorn", "connected", "", WHEN_US - 7_400_000_000, 12, 0, outdated=True),
+    MeshRow(
+        SECOND,
+        "映画の夜",
+        "disconnected",
+        "can't connect to wss.example.test:443: Connection refused",
+        WHEN_US - 90_000_000,
+        3,
+        17,
+        outdated=False,
+    ),
+]
+STATUS = {
+    "Version": "0.1.0",
+    "Status": "3 meshes, 1 blocked, 1 connected, 1 disconnected",
+    "Store": "embedded",
+    "Admins": 2,
+    "Permissions": 1,
+    "LastDiscoveryTimestamp": WHEN_US - 12_000_000,
+}
+MEMORY = {FIRST: 22_500_000, SECOND: 2 * 2**30}
+
+
+def drawn(width: int, meshes: list[MeshRow] = MESHES, status: dict[str, Any] = STATUS) -> str:
+    found = overview.lines(status, meshes, MEMORY, now=NOW, width=width)
+    return "\n".join(columns.join(line) for line in found)
+
+
+HEAD = """\
+rave-orchestrator 0.1.0: 3 meshes, 1 blocked, 1 connected, 1 disconnected
+store embedded, last discovery 12s ago, 2 admins, 1 command permission
+outdated processes: 1 (ravectl roll)
+
+"""
+
+AT_80 = """\
+MESH      TITLE             STATE         UP  USERS  MEM   RST  LAST ERROR
+1c2d3e4f  Friday film nig…  connected     2h  12     21M   0
+9f8e7d6c  映画の夜          disconnected  -   3      2.0G  17   can't connect t…
+0a0b0c0d                    blocked       -   0      -     0    the bot was kic…"""
+
+AT_160 = """\
+MESH      TITLE                           STATE         UP  USERS  MEM   RST  LAST ERROR
+1c2d3e4f  Friday film night with popcorn  connected     2h  12     21M   0
+9f8e7d6c  映画の夜                        disconnected  -   3      2.0G  17   can't connect to wss.example.test:443: Connection refused
+0a0b0c0d                                  blocked       -   0      -     0    the bot was kicked"""  # noqa: E501
+
+
+@pytest.mark.parametrize(("width", "table"), [(80, AT_80), (160, AT_160)])
+def test_the_table(width: int, table: str) -> None:
+    assert drawn(width) == HEAD + table
+
+
+def test_without_meshes_there_is_no_table() -> None:
+    assert drawn(80, [], {"Version": "0.1.0", "Status": "No mesh is started", "Store": "mongodb"}) == (
+        "rave-orchestrator 0.1.0: No mesh is started\n"
+        "store mongodb, no discovery yet, 0 admins, 0 command permissions"
+    )
+
+
+def test_own_commands_that_fail_are_named() -> None:
+    shown = drawn(80, [], STATUS | {"CommandErrors": ["/etc/rave/commands.d/a.py, line 3: no"]})
+    assert "\nown commands: /etc/rave/commands.d/a.py, line 3: no" in shown
+
+
+def test_ids_are_as_long_as_tells_them_apart() -> None:
+    twin = FIRST[:12] + "f" + FIRST[13:]
+    shown = drawn(160, [MESHES[1], MESHES[1]._replace(id=twin)])
+    assert FIRST[:13] in shown
+    assert twin[:13] in shown
+    assert FIRST[:14] not in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-1, "0s"), (59.9, "59s"), (60, "1m"), (3599, "59m"), (7200, "2h"), (90_000, "1d")]
+)
+def test_ages(seconds: float, text: str) -> None:
+    assert overview.age(seconds) == text
+
+
+# The command.
+
+
+@pytest.fixture
+def service(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.setattr(memory, "used", lambda: {FIRST: 22_500_000})
+    fake = FakeService(bus_daemon.address)
+    fake.manager.meshes = [[mesh.id, mesh.title, mesh.state, "/"] for mesh in MESHES]
+    fake.manager.described = [list(mesh) for mesh in MESHES]
+    kinds = {str: "s", int: "t"}
+    fake.manager.status = {name: Variant(kinds[type(value)], value) for name, value in STATUS.items()}
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture
+def manager(service: FakeService) -> FakeManagerObject:
+    return service.manager
+
+
+@pytest.mark.usefixtures("service")
+def test_status_into_a_file_is_wide_and_has_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "Friday film night with popcorn  connected" in out
+    assert "21M" in out
+    assert "Connection refused\n" in out
+    assert "\033" not in out
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+@pytest.mark.usefixtures("service")
+def test_status_on_a_terminal(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], coloured: bool) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["status"]) == 0
+    shown = terminal.getvalue()
+    assert ("\033[32mconnected   \033[0m" in shown) is coloured
+    assert ("\033[35mblocked     \033[0m" in shown) is coloured
+    plain = shown.replace("\033[0m", "")
+    for colour in ("32", "33", "35"):
+        plain = plain.replace(f"\033[{colour}m", "")
+    assert max(columns.width(line) for line in plain.splitlines()[3:]) <= 80
+
+
+@pytest.mark.usefixtures("service")
+def test_status_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["service"]["Store"] == "embedded"
+    assert [mesh["Id"] for mesh in document["meshes"]] == [THIRD, FIRST, SECOND]
+    assert document["meshes"][1] == {
+        "Id": FIRST,
+        "Title": "Friday film night with popcorn",
+        "State": "connected",
+        "Reason": "",
+        "SinceTimestamp": WHEN_US - 7_400_000_000,
+        "Users": 12,
+        "Restarts": 0,
+        "Outdated": True,
+        "MemoryCurrent": 22_500_000,
+    }
+    assert document["meshes"][2]["MemoryCurrent"] is None
+
+
+@pytest.mark.usefixtures("service")
+def test_to_watch_takes_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--watch"]) == Exit.FAILED
+    assert "--watch is for a terminal" in capsys.readouterr().err
+
+
+def test_what_is_watched_is_drawn_anew_when_something_changes_until_the_service_goes(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(overview, "_PAUSE", 0.01)
+    monkeypatch.setattr(overview, "_TICK", 30.0)
+
+    class Screen(Terminal):
+        """After the first drawing a mesh changes, after the second the service goes."""
+
+        def write(self, text: str) -> int:
+            if text == output._HOME_AND_CLEAR:
+                self.drawings += 1
+                service._loop.call_soon_threadsafe([self.change, service._stop.set][self.drawings - 1])
+            return super().write(text)
+
+        def change(self) -> None:
+            service.manager.described[0][2] = "starting"
+            mesh.set(Title="Another")
+            mesh._announce_changes()
+
+        drawings = 0
+
+    mesh = FakeMeshObject(policy_decides)
+    service._loop.call_soon_threadsafe(service.bus.export, names.mesh_path(FIRST), mesh)
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert main(["status", "--watch"]) == Exit.NOT_RUNNING
+    assert screen.drawings == 2
+    before, after = screen.getvalue().split(output._HOME_AND_CLEAR)[1:]
+    assert "starting" not in before
+    assert "starting" in after
+    assert "has gone away" in capsys.readouterr().err
+
+
+def test_a_list(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out == (
+        f"{THIRD}  blocked\n{FIRST}  connected     Friday film night with popcorn\n{SECOND}  disconnected  映画の夜\n"
+    )
+    manager.meshes = []
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out == "There are no meshes.\n"
+
+
+def test_one_mesh(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
+    mesh = FakeMeshObject(policy_decides)
+    mesh.set(Id=FIRST, Title="Friday", Invited=True, Users=12, SinceTimestamp=WHEN_US)
+    service._loop.call_soon_threadsafe(service.bus.export, names.mesh_path(FIRST), mesh)
+    service.manager.lines = ["It runs."]
+    assert main(["show", FIRST[:4]]) == 0
+    assert capsys.readouterr().out == (
+        f"Id:              {FIRST}\n"
+        "Title:           Friday\n"
+        "Invited:         yes\n"
+        "Users:           12\n"
+        "SinceTimestamp:  2024-01-08 10:00\n"
+        "\n"
+        "It runs.\n"
+    )
+    assert main(["show", "--json", FIRST]) == 0
+    assert json.loads(capsys.readouterr().out)["SinceTimestamp"] == WHEN_US
+
+
+def test_a_mesh_that_is_blocked_and_has_no_object(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
+    service.manager.lines = ["It is on the blocklist."]
+    assert main(["show", FIRST]) == 0
+    # What `explain` has for programs stands in for the properties.
+    assert capsys.readouterr().out == "State:           connected\n\nIt is on the blocklist.\n"
+    assert main(["show", "--json", FIRST]) == 0
+    assert json.loads(capsys.readouterr().out) == {"State": "connected"}
+
+
+def test_blocked_meshes_that_are_not_shown_are_counted() -> None:
+    status = {"Status": "well", "States": {"blocked": 20_001, "connected": 1}}
+    shown = [MeshRow(FIRST, "", "blocked", "kicked", 0, 0, 0, False)]
+    last = "".join(overview.lines(status, shown, {}, now=0.0, width=160)[-1])
+    assert last == "and 20000 more that are blocked: ravectl blocklist list"
+    status = {"Status": "well", "States": {"blocked": 1}}
+    assert "more that are blocked" not in "".join(overview.lines(status, shown, {}, now=0.0, width=160)[-1])
+
+
+def test_a_refusal_is_told(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
+    manager.error = RaveError(Code.ACCESS_DENIED, "no")
+    assert main(["status"]) == Exit.DENIED
+    assert "you may not do that" in capsys.readouterr().err

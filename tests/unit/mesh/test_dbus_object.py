@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+
+from ravesvc import names
+from ravesvc.bus import Bus, Call, Interface, SignalMessage, Variant, method, policy_decides
+from ravesvc.config.worker_settings import Edition
+from ravesvc.errors import Code, RaveError
+from ravesvc.mesh import dbus_object as object_module
+from ravesvc.mesh.dbus_host import BusLink
+from ravesvc.mesh.dbus_object import DBusHost, WorkerObject
+from ravesvc.mesh.host import Status
+from ravesvc.names import Announcement
+from ravesvc.systemd import logging as log
+from tests.unit.bus_fakes import connected
+from tests.unit.conftest import BusDaemon, until
+from tests.unit.fake_systemd import MESH, settle
+
+Run = Callable[[Any], Any]
+STATUS = {"Version": "1.2.3", "SettingsDigest": "0123", "Users": 3}
+SIGNALS = WorkerObject.signals
+
+
+class FakeWorker(Interface):
+    """A child as the parent sees it, and one signal that it does not know. Silent while `gate` is shut."""
+
+    interface = names.WORKER_INTERFACE
+    signals: ClassVar = {**SIGNALS, "Boo": {}}
+
+    def __init__(self) -> None:
+        super().__init__(policy_decides)
+        self.restarts = 0
+        self.debug: bool | None = None
+        self.told: list[Announcement] = []
+        self.forgotten: list[int] = []
+        self.status: dict[str, tuple[str, Any]] = {}
+        self.asked = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.users: list[list[Any]] = [[7, "Zoë\x1b"]]
+
+    @method(returns={"users": "a(ts)", "total": "u"})
+    async def list_users(self, call: Call) -> tuple[list[list[Any]], int]:
+        return self.users, 300
+
+    @method(returns={"status": "a{sv}"})
+    async def get_status(self, call: Call) -> dict[str, Variant]:
+        self.asked += 1
+        await self.gate.wait()
+        return {name: Variant(*value) for name, value in self.status.items()}
+
+    @method()
+    async def restart_connection(self, call: Call) -> None:
+        self.restarts += 1
+
+    @method(takes={"user": "t"})
+    async def forget_user(self, call: Call, user: int) -> None:
+        self.forgotten.append(user)
+        await self.gate.wait()
+
+    @method(takes={"debug": "b"})
+    async def set_debug(self, call: Call, debug: bool) -> None:
+        self.debug = debug
+
+    @method()
+    async def refresh_admins(self, call: Call) -> None:
+        await self._refresh(Announcement.ADMINS)
+
+    @method()
+    async def refresh_permissions(self, call: Call) -> None:
+        await self._refresh(Announcement.PERMISSIONS)
+
+    @method()
+    async def refresh_credentials(self, call: Call) -> None:
+        await self._refresh(Announcement.CREDENTIALS)
+
+    @method()
+    async def refresh_commands(self, call: Call) -> None:
+        await self._refresh(Announcement.COMMANDS)
+
+    async def _refresh(self, what: Announcement) -> None:
+        self.told.append(what)
+        await self.gate.wait()
+
+
+class Child:
+    """A presence, and what it was asked and told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
+        monkeypatch.setattr(object_module, "_FIRST_DELAY", 0.01)
+        self.reconnects = 0
+        self.met = 0
+        self.refreshed: list[Announcement] = []
+        self.forgotten: list[int] = []
+        self.presence = DBusHost(MESH, self._make, self._met)
+
+    def _make(self) -> WorkerObject:
+        edition = Edition("1.2.3", "0123")
+        return WorkerObject(
+            lambda: {"Users": Variant("u", 3)},
+            self._list_users,
+            self._reconnect,
+            self._refresh,
+            self.forgotten.append,
+            edition,
+        )
+
+    async def _refresh(self, what: Announcement) -> None:
+        self.refreshed.append(what)
+        if what is Announcement.CREDENTIALS:
+            raise RaveError(Code.LOGIN_NEEDED, "login needed")
+
+    async def _list_users(self) -> tuple[list[tuple[int, str]], int]:
+        return [(7, "Zoë")], 300
+
+    def _reconnect(self) -> None:
+        self.reconnects += 1
+
+    def _met(self) -> None:
+        self.met += 1
+        self.presence.emit("Ready")
+
+
+async def ask(bus: Bus, member: str, signature: str = "", *args: Any) -> list[Any]:
+    where = names.worker_name(MESH), names.worker_path(MESH), names.WORKER_INTERFACE
+    return await bus.call(*where, member, signature, *args)
+
+
+def test_a_child_is_on_the_bus_under_its_name(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_address)
+        async with connected(bus_address) as (bus,):
+            heard: list[SignalMessage] = []
+            await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", heard.append)
+            child.presence.emit("Error", "nobody hears it yet")
+            await child.presence.join()
+            child.presence.emit("Disconnected", "the connection broke")
+            assert await ask(bus, "GetStatus") == [STATUS]
+            assert await ask(bus, "ListUsers") == [[[7, "Zoë"]], 300]
+            assert await ask(bus, "RestartConnection") == []
+            assert await ask(bus, "ForgetUser", "t", 7) == []
+            assert child.forgotten == [7]
+            assert child.reconnects == 1
+            for what in Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.IGNORED, Announcement.COMMANDS:
+                assert await ask(bus, what) == []
+            with pytest.raises(RaveError, match="login needed") as caught:
+                await ask(bus, Announcement.CREDENTIALS)
+            assert caught.value.code is Code.LOGIN_NEEDED
+            assert sorted(child.refreshed) == sorted(Announcement)
+            said = [(signal.path, signal.member, *signal.body) for signal in heard]
+            path = names.worker_path(MESH)
+            assert said == [(path, "Ready"), (path, "Disconnected", "the connection broke")]
+            child.presence.emit("ConnectionFailed", 5, "x" * 100_000)
+            child.presence.emit("Left", "last words")
+            await child.presence.leave()
+            await child.presence.leave()
+            await settle(bus)
+            assert [*heard[-2].body] == [5, "x" * 300], "no more than the parent keeps"
+            assert [*heard[-1].body] == ["last words"], "what was said is sent before it goes"
+            with pytest.raises(RaveError):
+                await ask(bus, "GetStatus")
+            child.presence.emit("Error", "nobody hears it any more")
+            await settle(bus)
+            assert len(heard) == 4
+
+    run(body())
+
+
+def test_no_text_of_a_status_is_longer_than_the_parent_keeps(run: Run) -> None:
+    """Strangers write them, and a bot whose answer has more than 64 KiB is killed."""
+    long = "x" * 70_000
+    status = Status(
+        connected=False,
+        lasted=0.0,
+        title=long,
+        server=long,
+        users=0,
+        reconnects=0,
+        attempts=1,
+        last_error=long,
+        command_errors=(),
+        unshown=0,
+        chat_form="",
+    )
+
+    async def body() -> None:
+        link = BusLink(SimpleNamespace(mesh=MESH, met=lambda: None, status=lambda: status))  # type: ignore[arg-type]
+        texts = [each.value for each in link._status().values() if each.signature == "s"]
+        assert sorted(map(len, texts)) == [0, 300, 300, 300]
+
+    run(body())
+
+
+def test_a_child_logs_as_much_as_it_is_told_to(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_address)
+        async with connected(bus_address) as (bus,):
+            await child.presence.join()
+            for debug in (True, False):
+                assert await ask(bus, "SetDebug", "b", debug) == []
+                assert log.debugs() is debug
+            assert logging.getLogger().level == logging.INFO
+            await child.presence.leave()
+
+    with caplog.at_level(logging.WARNING):
+        run(body())
+
+
+def test_without_its_name_a_child_is_heard_all_the_same(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_address)
+        async with connected(bus_address) as (bus,):
+            heard: list[SignalMessage] = []
+            await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", heard.append)
+            await bus.request_name(names.worker_name(MESH))
+            await child.presence.join()
+            assert "Another process has this bot's name" in caplog.text
+            # By the policy of the system bus the parent may call none but those who own such a name, or wait for it.
+            queued = "ListQueuedOwners", "s", names.worker_name(MESH)
+            daemon = "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus"
+            assert len((await bus.call(*daemon, *queued))[0]) == 2
+            keeping = asyncio.create_task(child.presence.keep())
+            child.presence.emit("Kicked")
+            await until(lambda: len(heard) == 2)
+            assert [signal.member for signal in heard] == ["Ready", "Kicked"]
+            assert len({signal.sender for signal in heard}) == 1
+            path, interface = names.worker_path(MESH), names.WORKER_INTERFACE
+            assert await bus.call(heard[0].sender, path, interface, "GetStatus") == [STATUS]
+            assert child.met == 1, "it does not come and go"
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            await child.presence.leave()
+
+    run(body())
+
+
+def test_a_child_that_cannot_get_on_the_bus_leaves_no_connection_behind(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_address)
+
+        def fail() -> WorkerObject:
+            raise RaveError(Code.INTERNAL, "no object")
+
+        child.presence._make = fail
+        async with connected(bus_address) as (bus,):
+            gone: list[str] = []
+            # Unique names that lose their owner.
+            rule = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0namespace=':1'"
+            await bus.match(rule, lambda signal: gone.append(signal.body[0]) if not signal.body[2] else None)
+            with pytest.raises(RaveError, match="no object"):
+                await child.presence.join()
+            assert child.met == 0
+            await until(lambda: gone)
+
+    run(body())
+
+
+def test_a_child_comes_back_to_a_new_bus_and_announces_itself_there(
+    run: Run, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_daemon.address)
+        await child.presence.join()
+        keeping = asyncio.create_task(child.presence.keep())
+        for met in (2, 3):
+            bus_daemon.stop()
+            await until(lambda: child.presence.bus is None)
+            child.presence.emit("Error", "lost")  # must not fail
+            bus_daemon.start()
+            await until(lambda met=met: child.met == met)
+            async with connected(bus_daemon.address) as (bus,):
+                assert await ask(bus, "GetStatus") == [STATUS]
+        keeping.cancel()
+        await asyncio.wait([keeping])
+        await child.presence.leave()
+
+    run(body())
+
+
+def test_without_a_bus_it_tries_ever_more_slowly(
+    run: Run, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_daemon.address)
+        bus_daemon.stop()
+        assert object_module._MOST_DELAY == 15
+        monkeypatch.setattr(object_module, "_MOST_DELAY", 0.05)
+        real, delays = asyncio.sleep, []
+
+        async def sleep(delay: float) -> None:
+            delays.append(delay)
+            await real(0)
+
+        monkeypatch.setattr(object_module.random, "random", lambda: 0.5)
+        with monkeypatch.context() as quick:
+            quick.setattr(object_module.asyncio, "sleep", sleep)
+            keeping = asyncio.create_task(child.presence.keep())
+            while len(delays) < 5:
+                await real(0.001)
+        assert delays[:5] == [0.01, 0.02, 0.04, 0.05, 0.05]
+        bus_daemon.start()
+        await until(lambda: child.met)
+        keeping.cancel()
+        await asyncio.wait([keeping])
+        await child.presence.leave()
+
+    run(body())
+
+
+def test_jitter_spreads_the_returns(run: Run, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_daemon.address)
+        delays: list[float] = []
+
+        async def sleep(delay: float) -> None:
+            delays.append(delay)
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(object_module.asyncio, "sleep", sleep)
+        for jitter in (0.0, 0.999):
+            monkeypatch.setattr(object_module.random, "random", lambda jitter=jitter: jitter)
+            with pytest.raises(asyncio.CancelledError):
+                await child.presence.keep()
+        assert delays == pytest.approx([0.005, 0.01499])
+
+    run(body())
+
+
+def test_a_child_meets_every_parent_that_comes(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        child = Child(monkeypatch, bus_address)
+        await child.presence.join()
+        assert child.met == 1, "the bus itself"
+        for met in (2, 3):
+            async with connected(bus_address, 2) as (parent, other):
+                await other.request_name(names.worker_name("somebody else"))
+                await parent.request_name(names.BUS_NAME)
+                await until(lambda met=met: child.met == met)
+            assert child.presence.bus
+            await settle(child.presence.bus)
+            assert child.met == met, "one that goes is not met"
+        await child.presence.leave()
+        assert child.presence.bus is None
+
+    run(body())

@@ -1,0 +1,128 @@
+"""A child and the operator's own commands: they come and go while its connection stays."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ravesvc import names
+from ravesvc.bot import plugins
+from ravesvc.mesh import parent_sync
+from ravesvc.names import Announcement
+from tests.unit.child import Child, ask, child_of
+from tests.unit.conftest import BusDaemon, until
+from tests.unit.fake_parent import FakeParent, parent_on
+from tests.unit.simulator_server import Served, in_thread
+
+Run = Callable[[Any], Any]
+
+GREET = (Path(__file__).parents[3] / "config/greet.py").read_text()
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bus_daemon: BusDaemon) -> Iterator[Path]:
+    """Where own commands are."""
+    monkeypatch.setattr(plugins, "_OWNER", os.getuid())
+    monkeypatch.setattr(parent_sync, "_SPREAD", 0.02)
+    monkeypatch.setattr(names, "COMMANDS_DIRECTORY", str(tmp_path / "commands.d"))
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+    made = tmp_path / "commands.d"
+    made.mkdir(mode=0o755)
+    yield made
+    for name in [name for name in sys.modules if name.startswith("rave_commands_")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def mesh(served: Served) -> str:
+    (made,) = served.control.create(title="A film")
+    served.control.invite(made)
+    return made
+
+
+def write(file: Path, text: str) -> None:
+    file.write_text(text)
+    file.chmod(0o644)
+
+
+async def errors(child: Child, bus: Any) -> list[str]:
+    (status,) = await ask(bus, child.mesh, "GetStatus")
+    return list(status["CommandErrors"])
+
+
+def test_a_refresh_brings_changes_and_removes_while_the_connection_stays(
+    run: Run, served: Served, mesh: str, bus_address: str, directory: Path
+) -> None:
+    greet = directory / "greet.py"
+
+    async def body() -> None:
+        parent = FakeParent(served.session)
+        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
+            number = await child.connects()
+            await until(lambda: child.worker._bot.permissions)
+            write(greet, GREET)
+            await parent.announce(mesh, Announcement.COMMANDS)
+            assert await child.answer("?greet", user="ann") == ["Hello, Ann!"]
+            assert "greet" in (await child.answer("?help", user="ann"))[0]
+
+            write(greet, GREET + "1 / 0\n")
+            await parent.announce(mesh, Announcement.COMMANDS)
+            told = [f"{greet}, line 6: ZeroDivisionError: division by zero"]
+            await child.says("CommandErrors", told)
+            assert await errors(child, bus) == told
+            assert await child.answer("?greet", user="ann") == ["Hello, Ann!"]
+
+            write(greet, GREET.replace("await context.reply", "raise LookupError"))
+            await parent.announce(mesh, Announcement.COMMANDS)
+            await child.says("CommandErrors", [])
+            assert "Something went wrong" in (await child.answer("?greet", user="ann"))[0]
+            told = [f"{greet}: the command greet failed: LookupError"]
+            await child.says("CommandErrors", told)
+            assert await errors(child, bus) == told
+
+            greet.unlink()
+            await parent.announce(mesh, Announcement.COMMANDS)
+            assert await errors(child, bus) == []
+            assert "greet" not in (await child.answer("?help", user="ann"))[0]
+            assert await in_thread(child.control.connections) == {mesh: number}
+
+    run(body())
+
+
+def test_without_a_parent_the_files_are_read_all_the_same(
+    run: Run, served: Served, mesh: str, directory: Path
+) -> None:
+    write(directory / "greet.py", GREET)
+    (directory / "other.py").write_text(GREET)
+    (directory / "other.py").chmod(0o666)
+
+    async def body() -> None:
+        async with child_of(served, mesh) as (child, bus):
+            await child.connects()
+            assert child.worker._bot._registry.get("greet")
+            (told,) = await errors(child, bus)
+            assert told == f"{directory}/other.py: others than root may write it (chmod go-w)"
+
+    run(body())
+
+
+def test_modules_of_packages_are_the_parents_to_know(
+    run: Run, served: Served, mesh: str, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rave_commands_packaged.py").write_text(GREET)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    async def body() -> None:
+        parent = FakeParent(served.session)
+        parent.entry_points = [["greet", "rave_commands_packaged", "1.0"]]
+        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
+            await child.connects()
+            await until(lambda: child.worker._bot.permissions)
+            assert await child.answer("?greet", user="ann") == ["Hello, Ann!"]
+
+    run(body())

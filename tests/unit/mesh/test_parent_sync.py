@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from ravesvc.bot.command import Permission
+from ravesvc.bot.permissions import StaticPermissions
+from ravesvc.bot.plugins import EntryPoint
+from ravesvc.config.worker_settings import Session
+from ravesvc.errors import Code, RaveError
+from ravesvc.mesh import parent_sync as follower_module
+from ravesvc.mesh.parent_client import ParentClient
+from ravesvc.mesh.parent_sync import ParentSync
+from ravesvc.names import Announcement
+from tests.unit.conftest import until
+from tests.unit.room_server import SESSION
+
+Run = Callable[[Any], Any]
+
+ADMINS, PERMISSIONS, IGNORED, CREDENTIALS, COMMANDS = Announcement
+MODULES = [EntryPoint("greet", "greetings", "1.0")]
+AWAY = RaveError(Code.NOT_RUNNING, "nobody answers")
+
+
+class Parent(ParentClient):
+    """Answers from attributes; a question of a kind in `held` waits for `answer`, looked up before."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None)
+        self.facts: dict[Announcement, Any] = {
+            ADMINS: frozenset({1}),
+            PERMISSIONS: {"ping": Permission.ADMIN},
+            IGNORED: frozenset({7}),
+            CREDENTIALS: SESSION,
+            COMMANDS: MODULES,
+        }
+        self.asked: list[Announcement] = []
+        self.held: set[Announcement] = set()
+        self._waiting: list[asyncio.Event] = []
+
+    async def _give(self, what: Announcement) -> Any:
+        self.asked.append(what)
+        fact = self.facts[what]
+        if what in self.held:
+            self._waiting.append(asyncio.Event())
+            await self._waiting[-1].wait()
+        if isinstance(fact, RaveError):
+            raise fact
+        return fact
+
+    def answer(self, position: int = 0) -> None:
+        """Let one of the questions that wait be answered."""
+        self._waiting.pop(position).set()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    async def admins(self) -> frozenset[int]:
+        return frozenset(await self._give(ADMINS))
+
+    async def permissions(self) -> dict[str, Permission]:
+        return dict(await self._give(PERMISSIONS))
+
+    async def ignored_users(self) -> frozenset[int]:
+        return frozenset(await self._give(IGNORED))
+
+    async def session(self) -> Session:
+        session: Session = await self._give(CREDENTIALS)
+        return session
+
+    async def entry_points(self) -> list[EntryPoint]:
+        return list(await self._give(COMMANDS))
+
+
+class Child:
+    """What a follower applies."""
+
+    def __init__(self) -> None:
+        self.parent = Parent()
+        self.announced = 0
+        self.permissions: StaticPermissions | None = None
+        self.ignored: frozenset[int] | None = None
+        self.session: Session | None = None
+        self.commands: list[list[EntryPoint]] = []
+        self.follower = ParentSync(
+            self.parent,
+            announce=self._announce,
+            permissions=self._use_permissions,
+            ignored=self._use_ignored,
+            session=self._use_session,
+            commands=self._use_commands,
+        )
+
+    def _announce(self) -> None:
+        self.announced += 1
+
+    def _use_permissions(self, permissions: StaticPermissions) -> None:
+        self.permissions = permissions
+
+    def _use_ignored(self, users: frozenset[int]) -> None:
+        self.ignored = users
+
+    def _use_session(self, session: Session) -> None:
+        self.session = session
+
+    async def _use_commands(self, modules: list[EntryPoint]) -> None:
+        self.commands.append(modules)
+
+    @contextlib.asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        keeping = asyncio.create_task(self.follower.keep())
+        await self.follower.asked.wait()
+        yield
+        keeping.cancel()
+        await asyncio.wait([keeping])
+        assert keeping.cancelled()
+
+
+@pytest.fixture(autouse=True)
+def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody comes by chance; a new parent is asked at once."""
+    assert (follower_module._SPREAD, follower_module._FIRST_RETRY, follower_module._RETRY) == (2.0, 2.0, 60.0)
+    monkeypatch.setattr(follower_module, "_SPREAD", 0.0)
+
+
+def test_at_the_start_it_announces_itself_and_asks_everything_at_once(run: Run) -> None:
+    async def body() -> None:
+        child = Child()
+        async with child.following():
+            assert child.announced == 1
+            assert sorted(child.parent.asked) == sorted(Announcement)
+            assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
+            assert child.ignored == {7}
+            assert child.session == SESSION
+            assert child.commands == [MODULES]
+
+    run(body())
+
+
+@pytest.mark.parametrize("met", [False, True])
+def test_whoever_was_met_before_the_start_is_not_greeted_twice(run: Run, met: bool) -> None:
+    async def body() -> None:
+        child = Child()
+        if met:
+            child.follower.met()
+        async with child.following():
+            await asyncio.sleep(0.01)
+            assert (child.announced, len(child.parent.asked)) == (1, 5)
+
+    run(body())
+
+
+def test_a_new_parent_hears_of_us_and_is_asked_everything(run: Run) -> None:
+    async def body() -> None:
+        child = Child()
+        async with child.following():
+            child.parent.facts = {
+                ADMINS: frozenset(),
+                PERMISSIONS: {},
+                IGNORED: frozenset(),
+                CREDENTIALS: AWAY,
+                COMMANDS: [],
+            }
+            child.follower.met()
+            child.follower.met()
+            await until(lambda: len(child.parent.asked) == 10)
+            await until(lambda: child.permissions == StaticPermissions())
+            assert child.announced == 2
+            assert child.session == SESSION, "what can't be had stays as it was"
+
+    run(body())
+
+
+def test_one_that_comes_while_another_is_asked_is_asked_too(run: Run) -> None:
+    async def body() -> None:
+        child = Child()
+        async with child.following():
+            child.parent.held = {CREDENTIALS}
+            child.follower.met()
+            await until(lambda: child.parent.waiting)
+            child.follower.met()
+            child.parent.held.clear()
+            child.parent.answer()
+            await until(lambda: child.announced == 3 and len(child.parent.asked) == 15)
+
+    run(body())
+
+
+def test_a_crowd_spreads_its_questions(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower_module, "_SPREAD", 2.0)
+    monkeypatch.setattr(follower_module.random, "random", lambda: 0.75)
+    real, delays = asyncio.sleep, []
+
+    async def sleep(delay: float) -> None:
+        delays.append(delay)
+        await real(0)
+
+    async def body() -> None:
+        child = Child()
+        with monkeypatch.context() as quick:
+            quick.setattr(follower_module.asyncio, "sleep", sleep)
+            async with child.following():
+                child.follower.met()
+                while child.announced < 2:
+                    await real(0)
+        assert delays == [0.0, 1.5]
+
+    run(body())
+
+
+@pytest.mark.parametrize("what", Announcement)
+def test_a_change_is_applied_before_the_parent_gets_its_answer(run: Run, what: Announcement) -> None:
+    async def body() -> None:
+        child = Child()
+        other = dataclasses.replace(SESSION, auth_token="other")
+        async with child.following():
+            child.parent.facts = {
+                ADMINS: {7, 8},
+                PERMISSIONS: {"leave": Permission.USER},
+                IGNORED: {9},
+                CREDENTIALS: other,
+                COMMANDS: [],
+            }
+            child.parent.asked.clear()
+            await child.follower.refresh(what)
+            assert child.parent.asked == [what]
+            assert child.permissions
+            assert child.permissions.admins == ({7, 8} if what is ADMINS else {1})
+            named = {"leave": Permission.USER} if what is PERMISSIONS else {"ping": Permission.ADMIN}
+            assert child.permissions.overrides == named
+            assert child.ignored == ({9} if what is IGNORED else {7})
+            assert child.session == (other if what is CREDENTIALS else SESSION)
+            assert child.commands == ([MODULES, []] if what is COMMANDS else [MODULES])
+
+    run(body())
+
+
+@pytest.mark.parametrize("first", [ADMINS, PERMISSIONS])
+def test_answers_of_two_kinds_do_not_undo_each_other(run: Run, first: Announcement) -> None:
+    async def body() -> None:
+        child = Child()
+        child.parent.held = {first}
+        asking = asyncio.create_task(child.follower.refresh(first))
+        await until(lambda: child.parent.waiting)
+        await child.follower.refresh(PERMISSIONS if first is ADMINS else ADMINS)
+        child.parent.answer()
+        await asking
+        assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
+
+    run(body())
+
+
+def test_an_older_answer_never_replaces_a_newer_one(run: Run) -> None:
+    async def body() -> None:
+        child = Child()
+        await child.follower.refresh(PERMISSIONS)
+        child.parent.held = {ADMINS}
+        refreshes = []
+        for admins in ({1}, {1, 2}, {2}):
+            child.parent.facts[ADMINS] = admins
+            refreshes.append(asyncio.create_task(child.follower.refresh(ADMINS)))
+            await asyncio.sleep(0)
+        while not all(refresh.done() for refresh in refreshes):
+            await until(lambda: child.parent.waiting)
+            # Were several asked at once, the newest would be answered first.
+            child.parent.answer(-1)
+            await asyncio.sleep(0.001)
+        assert child.permissions.admins == {2}
+        await asyncio.gather(*refreshes)
+
+    run(body())
+
+
+def test_a_question_that_is_given_up_leaves_the_way_free(run: Run) -> None:
+    async def body() -> None:
+        child = Child()
+        child.parent.held = {ADMINS}
+        refresh = asyncio.create_task(child.follower.refresh(ADMINS))
+        await until(lambda: child.parent.waiting)
+        refresh.cancel()
+        await asyncio.wait([refresh])
+        child.parent.held.clear()
+        await child.follower.refresh(ADMINS)
+        await child.follower.refresh(PERMISSIONS)
+        assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
+
+    run(body())
+
+
+def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(follower_module, "_RETRY", 0.01)
+
+    async def body() -> None:
+        child = Child()
+        child.parent.facts |= {ADMINS: AWAY, PERMISSIONS: AWAY}
+        async with child.following():
+            assert child.session == SESSION
+            await until(lambda: child.parent.asked.count(ADMINS) >= 3)
+            child.parent.facts[ADMINS] = {5}
+            await until(lambda: ADMINS not in child.follower._missing)
+            assert child.permissions is None, "of the other nobody has said anything"
+            child.parent.facts[PERMISSIONS] = {}
+            await until(lambda: "told everything now" in caplog.text)
+            asked = len(child.parent.asked)
+            await asyncio.sleep(0.05)
+            assert len(child.parent.asked) == asked, "there is nothing left to ask"
+            assert child.parent.asked.count(CREDENTIALS) == 1
+
+            child.parent.facts[ADMINS] = RaveError(Code.STORE, "the database does not answer")
+            with pytest.raises(RaveError, match="the database") as caught:
+                await child.follower.refresh(ADMINS)
+            assert caught.value.code is Code.STORE
+            assert child.permissions == StaticPermissions(frozenset({5}))
+            child.parent.facts[ADMINS] = {6}
+            await until(lambda: child.permissions.admins == {6})
+        assert child.announced == 1
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings[0] == "Not everything could be learned from the orchestrator: nobody answers"
+    assert warnings.count(warnings[0]) == 1, "said once, not every minute"
+    assert SESSION.auth_token not in caplog.text
+
+
+NOBODY_KNOWS = RaveError(Code.STORE, "it is not known who is an admin")
+
+
+@pytest.mark.parametrize(
+    ("admins", "permissions", "told"),
+    [
+        (NOBODY_KNOWS, NOBODY_KNOWS, StaticPermissions(admins_known=False)),
+        ({5}, NOBODY_KNOWS, StaticPermissions(frozenset({5}))),
+        (NOBODY_KNOWS, {}, StaticPermissions(admins_known=False)),
+        (AWAY, NOBODY_KNOWS, None),
+        ({5}, AWAY, None),
+        (AWAY, {}, None),
+        (AWAY, AWAY, None),
+        (RaveError(Code.ACCESS_DENIED, "no"), RaveError(Code.BAD_DATA, "senseless"), None),
+    ],
+)
+def test_permissions_are_told_when_the_parent_has_spoken_of_both(
+    run: Run, admins: object, permissions: object, told: StaticPermissions | None
+) -> None:
+    async def body() -> None:
+        child = Child()
+        child.parent.facts |= {ADMINS: admins, PERMISSIONS: permissions}
+        async with child.following():
+            assert child.permissions == told
+
+    run(body())
+
+
+def test_a_bug_is_not_taken_for_a_failure(run: Run) -> None:
+    async def body() -> None:
+        child = Child()
+        del child.parent.facts[ADMINS]
+        with pytest.raises(KeyError):
+            await child.follower.keep()
+
+    run(body())

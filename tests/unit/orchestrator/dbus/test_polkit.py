@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pwd
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from ravesvc.bus import Bus, Call, Interface, method, policy_decides
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import PolkitAction
+from ravesvc.orchestrator.dbus import polkit as polkit_module
+from ravesvc.orchestrator.dbus.callers import Callers
+from ravesvc.orchestrator.dbus.polkit import Authority
+from tests.unit.bus_fakes import connected
+from tests.unit.conftest import until
+
+Run = Callable[[Any], Any]
+
+
+class FakePolkit(Interface):
+    """polkit's authority; `answer` is what it says to everything, once `gate` is open."""
+
+    interface = "org.freedesktop.PolicyKit1.Authority"
+
+    def __init__(self) -> None:
+        super().__init__(policy_decides)
+        self.answer = True
+        self.asked: list[tuple[Any, ...]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    @method(
+        takes={"subject": "(sa{sv})", "action": "s", "details": "a{ss}", "flags": "u", "cancellation": "s"},
+        returns={"result": "(bba{ss})"},
+    )
+    async def check_authorization(self, call: Call, *args: Any) -> list[Any]:
+        self.asked.append(args)
+        await self.gate.wait()
+        if args[1] == "unknown":
+            raise RaveError(Code.INTERNAL, "Action unknown is not registered")
+        return [self.answer, True, {}]
+
+
+def calling(sender: str, *, interactive: bool = False) -> Call:
+    return Call(sender=sender, interactive=interactive, path="/", member="StopMesh")
+
+
+def let_user_be(bus: Bus, user: int) -> list[float]:
+    """For this connection, all others belong to a user; returns the time-outs of its calls of polkit."""
+    real, timeouts = bus.call, []
+
+    async def call(*args: Any, **named: Any) -> list[Any]:
+        if args[3] == "CheckAuthorization":
+            timeouts.append(named["timeout"])
+        reply = await real(*args, **named)
+        return [user] if args[3] == "GetConnectionUnixUser" else reply
+
+    bus.call = call  # type: ignore[method-assign]
+    return timeouts
+
+
+def become(authority: Authority, user: int) -> None:
+    """For this authority, all others belong to a user from now on; a real connection never changes its own."""
+    let_user_be(authority._bus, user)
+    authority._callers._users.clear()
+
+
+@contextlib.asynccontextmanager
+async def polkit_on(address: str, user: int) -> AsyncIterator[tuple[FakePolkit, Authority, Bus, list[float]]]:
+    async with connected(address, 3) as (service, bus, caller):
+        polkit = FakePolkit()
+        service.export("/org/freedesktop/PolicyKit1/Authority", polkit)
+        await service.request_name("org.freedesktop.PolicyKit1")
+        timeouts = let_user_be(bus, user)
+        yield polkit, Authority(bus, Callers(bus)), caller, timeouts
+
+
+def test_root_needs_nobodys_leave(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with polkit_on(bus_address, 0) as (polkit, authority, caller, _):
+            polkit.answer = False
+            await authority(calling(caller.unique_name), PolkitAction.OPERATE)
+            assert polkit.asked == []
+
+    run(body())
+
+
+@pytest.mark.parametrize("interactive", [False, True])
+def test_polkit_decides_on_others_by_their_bus_name(run: Run, bus_address: str, interactive: bool) -> None:
+    async def body() -> None:
+        async with polkit_on(bus_address, 1000) as (polkit, authority, caller, timeouts):
+            call = calling(caller.unique_name, interactive=interactive)
+            await authority(call, PolkitAction.OPERATE)
+            subject = ["system-bus-name", {"name": caller.unique_name}]
+            assert polkit.asked == [(subject, "org.ravesvc.Rave1.operate", {}, int(interactive), "")]
+            # A person types a password, a program does not.
+            assert timeouts == [120.0 if interactive else 25.0]
+            polkit.answer = False
+            with pytest.raises(RaveError) as e:
+                await authority(call, PolkitAction.READ)
+            assert e.value.code is Code.ACCESS_DENIED
+            assert str(e.value) == "StopMesh needs the right org.ravesvc.Rave1.read (try as root, or with sudo)"
+            assert len(polkit.asked) == 2, "nothing is remembered: a right may end"
+
+    run(body())
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_a_method_that_names_no_right_is_open_to_nobody(run: Run, bus_address: str, user: int) -> None:
+    async def body() -> None:
+        async with polkit_on(bus_address, user) as (polkit, authority, caller, _):
+            with pytest.raises(RaveError) as e:
+                await authority(calling(caller.unique_name), None)
+            assert e.value.code is Code.ACCESS_DENIED
+            assert polkit.asked == []
+
+    run(body())
+
+
+def test_a_caller_that_has_vanished_is_not_taken_for_root(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with polkit_on(bus_address, 0) as (polkit, authority, _, _):
+            polkit.answer = False
+            with pytest.raises(RaveError) as e:
+                await authority(calling(":1.4711"), PolkitAction.READ)
+            assert e.value.code is Code.ACCESS_DENIED
+
+    run(body())
+
+
+def test_without_polkit_only_root_passes(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (bus, caller):
+            authority = Authority(bus, Callers(bus))
+            let_user_be(bus, 1000)
+            with pytest.raises(RaveError) as e:
+                await authority(calling(caller.unique_name), PolkitAction.READ)
+            assert e.value.code is Code.ACCESS_DENIED
+            assert "is polkit installed and running? root may do it all the same" in str(e.value)
+            become(authority, 0)
+            await authority(calling(caller.unique_name), PolkitAction.READ)
+
+    run(body())
+
+
+def test_a_polkit_that_fails_refuses(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with polkit_on(bus_address, 1000) as (_, authority, caller, _):
+            with pytest.raises(RaveError, match="Action unknown is not registered") as e:
+                await authority(calling(caller.unique_name), "unknown")
+            assert e.value.code is Code.ACCESS_DENIED
+
+    run(body())
+
+
+SLOTS = pytest.mark.parametrize(
+    ("interactive", "per_user", "total"), [(True, 4, 16), (False, 12, 48)], ids=["prompts", "checks"]
+)
+
+
+async def fill(polkit: FakePolkit, authority: Authority, call: Call, number: int) -> list[asyncio.Task[None]]:
+    """Have so many more calls wait for polkit."""
+    before = len(polkit.asked)
+    waiting = [asyncio.create_task(authority(call, PolkitAction.OPERATE)) for _ in range(number)]
+    await until(lambda: len(polkit.asked) == before + number)
+    return waiting
+
+
+async def refused(polkit: FakePolkit, authority: Authority, call: Call) -> str:
+    """Why a call is refused, of which polkit hears nothing."""
+    before = len(polkit.asked)
+    with pytest.raises(RaveError) as e:
+        await asyncio.wait_for(authority(call, PolkitAction.OPERATE), 5)
+    assert e.value.code is Code.RATE_LIMITED
+    assert len(polkit.asked) == before
+    return e.value.message
+
+
+@SLOTS
+def test_one_user_leaves_slots_to_the_others(
+    run: Run, bus_address: str, *, interactive: bool, per_user: int, total: int
+) -> None:
+    async def body() -> None:
+        async with polkit_on(bus_address, 1000) as (polkit, authority, caller, _):
+            polkit.gate.clear()
+            call = calling(caller.unique_name, interactive=interactive)
+            waiting = await fill(polkit, authority, call, per_user)
+            assert await refused(polkit, authority, call) == "too many of your calls wait for polkit"
+            become(authority, 1001)
+            waiting += await fill(polkit, authority, call, 1)
+            # Who types no password does not wait for those who do, nor the other way round.
+            become(authority, 1000)
+            other = calling(caller.unique_name, interactive=not interactive)
+            waiting += await fill(polkit, authority, other, 1)
+            polkit.gate.set()
+            await asyncio.gather(*waiting)
+            await authority(call, PolkitAction.OPERATE)
+
+    run(body())
+
+
+@SLOTS
+def test_strangers_together_do_not_keep_root_waiting(
+    run: Run, bus_address: str, *, interactive: bool, per_user: int, total: int
+) -> None:
+    async def body() -> None:
+        async with polkit_on(bus_address, 1000) as (polkit, authority, caller, _):
+            polkit.gate.clear()
+            call = calling(caller.unique_name, interactive=interactive)
+            waiting = []
+            for user in range(1000, 1000 + total // per_user):
+                become(authority, user)
+                waiting += await fill(polkit, authority, call, per_user)
+            become(authority, 2000)
+            assert await refused(polkit, authority, call) == "too many callers wait for polkit"
+            become(authority, 0)
+            await authority(call, PolkitAction.OPERATE)
+            assert not any(task.done() for task in waiting)
+            polkit.gate.set()
+            await asyncio.gather(*waiting)
+            become(authority, 2000)
+            await authority(call, PolkitAction.OPERATE)
+
+    run(body())
+
+
+@pytest.mark.parametrize(("user", "name"), [(0, "root"), (4711, "user 4711")])
+def test_whoever_calls_has_a_name_for_people(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, user: int, name: str
+) -> None:
+    def getpwuid(number: int) -> pwd.struct_passwd:
+        assert threading.current_thread() is not threading.main_thread(), "a directory service may take its time"
+        if number:
+            raise KeyError(number)
+        return pwd.struct_passwd(("root", "x", 0, 0, "", "/root", "/bin/sh"))
+
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+
+    async def body() -> None:
+        async with polkit_on(bus_address, user) as (polkit, authority, caller, _):
+            assert await authority.actor(calling(caller.unique_name)) == name
+            assert polkit.asked == []
+
+    run(body())
+
+
+def test_whoever_has_called_and_vanished_has_no_name(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with polkit_on(bus_address, 0) as (_, authority, _, _):
+            assert await authority.actor(calling(":1.4711")) == "somebody"
+
+    run(body())
+
+
+def test_the_flag_is_polkits() -> None:
+    # CheckAuthorizationFlags of the polkit D-Bus API.
+    assert polkit_module._ALLOW_USER_INTERACTION == 0x1

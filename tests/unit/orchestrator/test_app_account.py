@@ -1,0 +1,609 @@
+"""The whole parent and its account and store: logging in, being refused, outages, and children that follow."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from ravesvc import names
+from ravesvc.bot.plugins import EntryPoint
+from ravesvc.bus import Bus, Call, Interface, method, policy_decides
+from ravesvc.core import command_packages, inventory
+from ravesvc.core.rave_client import RaveClient
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import Announcement, ExitStatus
+from ravesvc.orchestrator import app as program
+from ravesvc.orchestrator.worker_client import Workers
+from ravesvc.store.cached_store import CachedStore
+from ravesvc.store.credentials_file import read_credentials
+from ravesvc.store.model import Contents, Store
+from tests.unit.bus_fakes import connected
+from tests.unit.conftest import until
+from tests.unit.fake_store import DAMAGED, DOWN, FakeStore, admin, permission
+from tests.unit.fake_systemd import MESH, ended
+from tests.unit.parent_site import LOGIN_NEEDED, Site, call, get
+from tests.unit.simulator_server import in_thread
+
+pytestmark = pytest.mark.usefixtures("as_root")
+
+Run = Callable[[Any], Any]
+
+REFUSED = f"{LOGIN_NEEDED}: Rave refuses the session"
+STORE_AWAY = "the store can't be used, changes are refused"
+ANN, BOB = 101, 102
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
+    """The parent's store is this one, and what went wrong is tried again at once."""
+    fake = FakeStore()
+
+    def make(*_: Any) -> Store:
+        return fake
+
+    def state(*args: Any, **more: Any) -> CachedStore:
+        return CachedStore(*args, **more, retry=0.01, patience=0.5)
+
+    monkeypatch.setattr(program, "make_store", make)
+    monkeypatch.setattr(program, "CachedStore", state)
+    return fake
+
+
+class Child(Interface):
+    """A child that asks again when it is told to; `asked` is what it was told to ask, `known` the last answers."""
+
+    interface = names.WORKER_INTERFACE
+
+    signals: ClassVar = {"CommandErrors": {"errors": "as"}}
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(policy_decides)
+        self.bus = bus
+        self.asked: list[str] = []
+        self.known: dict[str, Any] = {}
+        bus.export(names.worker_path(MESH), self)
+
+    async def ask(self, member: str, signature: str = "", *args: Any) -> Any:
+        backend = (names.BUS_NAME, names.BACKEND_PATH, names.BACKEND_INTERFACE)
+        answer = await self.bus.call(*backend, member, signature, *args, timeout=5)
+        self.known[member] = answer[0] if len(answer) == 1 else answer
+        return self.known[member]
+
+    @method()
+    async def refresh_admins(self, call: Call) -> None:
+        self.asked.append(call.member)
+        await self.ask("GetAdmins")
+
+    @method()
+    async def refresh_permissions(self, call: Call) -> None:
+        self.asked.append(call.member)
+        await self.ask("GetPermissions")
+
+    @method()
+    async def refresh_ignored(self, call: Call) -> None:
+        self.asked.append(call.member)
+        await self.ask("GetIgnoredUsers")
+
+    @method()
+    async def refresh_credentials(self, call: Call) -> None:
+        self.asked.append(call.member)
+        await self.ask("GetCredentials")
+
+    @method()
+    async def refresh_commands(self, call: Call) -> None:
+        self.asked.append(call.member)
+        await self.ask("GetEntryPoints")
+
+
+@pytest.fixture(autouse=True)
+def present(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ann and Bob are in every mesh, also in that of a child with an id of which Rave knows nothing."""
+
+    async def users(_access: RaveClient, _mesh: str) -> set[int]:
+        return {ANN, BOB}
+
+    monkeypatch.setattr(RaveClient, "users", users)
+
+
+def new_child(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> Child:
+    """A child that the parent can verify."""
+
+    async def unit_of(_workers: Workers, sender: str) -> str:
+        return names.mesh_unit(MESH) if sender == bus.unique_name else "session-1.scope"
+
+    monkeypatch.setattr(Workers, "_unit_of", unit_of)
+    return Child(bus)
+
+
+async def log_in(site: Site, client: Bus, email: str = "") -> tuple[str, str]:
+    """Log in, follow the link, and return how it ended."""
+    finished: list[list[str]] = []
+    rule = f"type='signal',interface='{names.MANAGER_INTERFACE}',member='LoginFinished'"
+    end = await client.match(rule, lambda signal: finished.append([*signal.body]))
+    await in_thread(site.served.control.option, "confirm", "0")
+    (seconds,) = await call(client, "Login", "s", email)
+    assert 500 < seconds <= 600
+    await until(lambda: finished)
+    await end()
+    error, message = finished[0]
+    return error, message
+
+
+# Logging in.
+
+
+def test_from_nothing_to_meshes_by_a_login(
+    run: Run, site: Site, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (mesh,) = site.served.control.create()
+    site.served.control.invite(mesh)
+    site.credentials.unlink()
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, _):
+            assert site.manager.status.startswith(f"No mesh is started: {LOGIN_NEEDED}")
+            assert await get(client, "LoginNeeded") is True
+            steps: list[str] = []
+            rule = f"type='signal',interface='{names.MANAGER_INTERFACE}',member='LoginProgress'"
+            await client.match(rule, lambda signal: steps.append(signal.body[0]))
+            with pytest.raises(RaveError) as e:
+                await call(client, "Login", "s", "")
+            assert e.value.code is Code.LOGIN_NEEDED
+            assert await log_in(site, client, "bot@example.test") == ("", "")
+            assert list(dict.fromkeys(steps)) == ["sending", "waiting", "signing-in"]
+            await until(lambda: ("start", mesh) in systemd.verbs)
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
+            assert await get(client, "LoginNeeded") is False
+            assert await get(client, "LoginStep") == ""
+            assert site.credentials.stat().st_mode & 0o777 == 0o600
+            kept = read_credentials(site.credentials)
+            assert kept
+            assert kept.email == "bot@example.test"
+            (text,) = await call(client, "ExportStore")
+            assert kept.auth_token in text, "the store has them, too"
+        assert "bot@example.test" not in "".join(site.manager.said) + caplog.text
+        assert kept.auth_token not in caplog.text
+
+    with caplog.at_level(logging.DEBUG):
+        run(body())
+
+
+def test_a_login_that_is_given_up(run: Run, site: Site, bus_address: str) -> None:
+    site.credentials.unlink()
+
+    async def body() -> None:
+        async with site.running(bus_address) as (_, client, _):
+            finished: list[list[str]] = []
+            rule = f"type='signal',interface='{names.MANAGER_INTERFACE}',member='LoginFinished'"
+            await client.match(rule, lambda signal: finished.append([*signal.body]))
+            await call(client, "Login", "s", "bot@example.test")
+            await until(lambda: site.manager.said)
+            assert await get(client, "LoginStep") == "waiting"
+            with pytest.raises(RaveError) as e:
+                await call(client, "Login", "s", "bot@example.test")
+            assert e.value.code is Code.BUSY
+            await call(client, "CancelLogin")
+            await until(lambda: finished)
+            assert finished[0][0] == "Cancelled"
+            assert await get(client, "LoginStep") == ""
+            assert await get(client, "LoginNeeded") is True
+
+    run(body())
+
+
+def test_a_session_that_is_over_at_the_start(run: Run, site: Site, bus_address: str) -> None:
+    (mesh,) = site.served.control.create()
+    site.served.control.invite(mesh)
+    site.served.control.expire()
+    before = site.credentials.read_text()
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, _):
+            await site.manager.hears(f"{REFUSED}; 0 meshes")
+            assert await get(client, "LoginNeeded") is True
+            assert site.served.control.state()["listings"]["begun"] == 0, "it is asked whose it is first"
+            assert json.loads(site.credentials.read_text()) == json.loads(before)
+            assert systemd.verbs == []
+            assert await log_in(site, client) == ("", "")
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
+            assert await get(client, "LoginNeeded") is False
+            old, new = json.loads(before), json.loads(site.credentials.read_text())
+            assert {key for key in old if old[key] != new[key]} == {"authToken", "parseToken"}
+
+    run(body())
+
+
+def test_a_session_that_ends_in_mid_run_and_the_meshes_that_come_back_after_a_login(
+    run: Run, site: Site, bus_address: str
+) -> None:
+    (mesh,) = site.served.control.create()
+    site.served.control.invite(mesh)
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, _):
+            await site.manager.hears("1 mesh, 1 disconnected")
+            await in_thread(site.served.control.expire)
+            systemd.change(mesh, **ended(ExitStatus.LOGIN_NEEDED))
+            await until(lambda: ("reset-failed", mesh) in systemd.verbs)
+            await call(client, "Discover")
+            await site.manager.hears(f"{REFUSED}; 1 mesh, 1 stopped")
+            await call(client, "Discover")
+            assert [verb for verb, _ in systemd.verbs] == ["start", "reset-failed"], "nobody is started to no end"
+            for asked in ("self", "discovery"):
+                await in_thread(site.served.control.fail, asked, "400")
+            await call(client, "Discover")
+            await site.manager.hears(f"{REFUSED}; 1 mesh, 1 stopped, discovery fails, stale since ")
+            assert await get(client, "LoginNeeded") is True
+            for asked in ("self", "discovery"):
+                await in_thread(site.served.control.fail, asked, "ok")
+            assert await log_in(site, client) == ("", "")
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
+            assert [verb for verb, _ in systemd.verbs] == ["start", "reset-failed", "start"]
+
+    run(body())
+
+
+def test_credentials_that_name_somebody_else_start_nothing(run: Run, site: Site, bus_address: str) -> None:
+    site.served.control.invite(site.served.control.create())
+    credentials = json.loads(site.credentials.read_text())
+    ours = credentials["userId"]
+    site.credentials.write_text(json.dumps({**credentials, "userId": ours + 1}))
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, _):
+            told = f"the credentials are for user {ours + 1}, but Rave takes them for those of user {ours}"
+            await site.manager.hears(told)
+            assert site.manager.status.startswith("0 meshes, discovery fails, stale since ")
+            assert await get(client, "LoginNeeded") is False
+            assert systemd.verbs == []
+
+    run(body())
+
+
+def test_another_account_has_meshes_of_its_own(run: Run, site: Site, bus_address: str) -> None:
+    meshes = site.served.control.create(3)
+    site.served.control.invite(meshes)
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, _):
+            await site.manager.hears("3 meshes, 3 disconnected")
+            assert await log_in(site, client, "other@example.test") == ("", "")
+            await until(lambda: sorted(systemd.verbs[3:]) == sorted(("stop", mesh) for mesh in meshes))
+            assert await get(client, "HeldBack") == 0
+
+    run(body())
+
+
+def test_without_an_account_its_meshes_are_stopped_until_it_is_back(run: Run, site: Site, bus_address: str) -> None:
+    meshes = site.served.control.create(3)
+    site.served.control.invite(meshes)
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, _):
+            await site.manager.hears("3 meshes, 3 disconnected")
+            assert await call(client, "Logout") == [True]
+            await until(lambda: sorted(systemd.verbs[3:]) == sorted(("stop", mesh) for mesh in meshes))
+            assert await get(client, "LoginNeeded") is True
+            assert await get(client, "HeldBack") == 0
+            assert await call(client, "Logout") == [False]
+            assert await log_in(site, client, "bot@example.test") == ("", "")
+            await until(lambda: sorted(systemd.verbs[6:]) == sorted(("start", mesh) for mesh in meshes))
+
+    run(body())
+
+
+# The store.
+
+
+def test_while_the_store_is_away_the_credentials_of_the_file_will_do(
+    run: Run, site: Site, store: FakeStore, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (mesh,) = site.served.control.create()
+    site.served.control.invite(mesh)
+    store.failure = DOWN
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, _):
+            await site.manager.hears(f"STATUS=1 mesh, 1 disconnected; {STORE_AWAY}")
+            assert systemd.verbs == [("start", mesh)]
+            assert await get(client, "StoreError") == str(DOWN)
+            (status,) = await call(client, "GetStatus")
+            assert (status["StoreError"], status["States"]) == (str(DOWN), {"disconnected": 1})
+            for member, signature, argument in ("AddAdmin", "t", ANN), ("Login", "s", "bot@example.test"):
+                with pytest.raises(RaveError) as e:
+                    await call(client, member, signature, argument)
+                assert e.value.code is Code.STORE
+            store.failure = None
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
+            assert await get(client, "StoreError") == ""
+            # The file fills the store.
+            await until(lambda: store.contents.credentials)
+            assert await call(client, "AddAdmin", "t", ANN) == [True]
+            assert await get(client, "Admins") == 1
+            store.failure = DOWN
+            with pytest.raises(RaveError):
+                await call(client, "AddAdmin", "t", BOB)
+            await until(lambda: f"1 mesh, 1 disconnected; {STORE_AWAY}" in site.manager.status)
+        assert caplog.text.count("The store can't be used") == 2, "each outage is told once"
+
+    run(body())
+
+
+def test_with_neither_store_nor_file_it_waits_for_the_store(
+    run: Run, site: Site, store: FakeStore, bus_address: str
+) -> None:
+    (mesh,) = site.served.control.create()
+    site.served.control.invite(mesh)
+    stored = read_credentials(site.credentials)
+    store.contents = Contents(credentials=stored)
+    store.failure = DAMAGED
+    site.credentials.unlink()
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, _):
+            assert "No mesh is started: there are no credentials" in site.manager.status
+            assert "the store can't be used, changes are refused: state.db is damaged" in site.manager.status
+            assert await get(client, "LoginNeeded") is False, "they may be in the store"
+            assert systemd.verbs == []
+            store.failure = None
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
+            assert read_credentials(site.credentials) == stored
+
+    run(body())
+
+
+def test_a_database_that_the_driver_does_not_take_is_a_configuration_error(
+    run: Run, site: Site, monkeypatch: pytest.MonkeyPatch, bus_address: str
+) -> None:
+    def make(*_: Any) -> Store:
+        raise RaveError(Code.CONFIG, "database.json: options.nosuch is not an option")
+
+    monkeypatch.setattr(program, "make_store", make)
+
+    async def body() -> None:
+        async with site.running(bus_address) as (_, _, parent):
+            with pytest.raises(RaveError, match="nosuch") as e:
+                await parent
+            assert e.value.code is Code.CONFIG
+
+    run(body())
+
+
+def test_what_the_engine_notices_by_itself_is_told(
+    run: Run, site: Site, monkeypatch: pytest.MonkeyPatch, bus_address: str
+) -> None:
+    fake = FakeStore()
+    changed: list[Callable[[bool], None]] = []
+
+    def make(database: object, path: Path, tell: Callable[[bool], None]) -> Store:
+        assert (database, path) == (None, site.state)
+        changed.append(tell)
+        return fake
+
+    monkeypatch.setattr(program, "make_store", make)
+
+    async def body() -> None:
+        async with site.running(bus_address):
+            await in_thread(site.served.control.wait, listings=1)
+            fake.failure = DOWN
+            changed[0](False)
+            await until(lambda: f"0 meshes; {STORE_AWAY}" in site.manager.status)
+            fake.failure = None
+            changed[0](True)
+            await until(lambda: site.manager.status == "0 meshes")
+
+    run(body())
+
+
+def test_credentials_that_somebody_else_changes_in_the_store_are_followed(
+    run: Run, site: Site, store: FakeStore, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory, "_LEAST_INTERVAL", 0.0)
+    site.served.control.invite(site.served.control.create())
+
+    async def body() -> None:
+        async with site.running(bus_address) as (systemd, client, _):
+            await site.manager.hears("1 mesh, 1 disconnected")
+            stored = store.contents.credentials
+            assert stored
+
+            async def put(**changed: Any) -> None:
+                store.contents = Contents(credentials=dataclasses.replace(stored, **changed))
+                await call(client, "Refresh")
+
+            await put(auth_token="made-up-token")
+            await site.manager.hears(f"{REFUSED}; 1 mesh, 1 disconnected")
+            await put(auth_token="")
+            gone = f"No mesh is started: {LOGIN_NEEDED} (the credentials have no token); 1 mesh, 1 disconnected"
+            await until(lambda: site.manager.status == gone)
+            for _ in range(5):
+                with pytest.raises(RaveError, match="the credentials have no token"):
+                    await call(client, "Discover")
+            assert site.served.control.state()["listings"]["begun"] == 1
+            await put()
+            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
+            assert len(systemd.verbs) == 1
+
+    run(body())
+
+
+# Children.
+
+
+def test_children_follow_every_change_and_the_log_says_how_fast(
+    run: Run,
+    site: Site,
+    store: FakeStore,
+    bus_address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store.contents = Contents(admins=(admin(ANN),), permissions=(permission("leave", requires_admin=False),))
+
+    async def body() -> None:
+        async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
+            await in_thread(site.served.control.wait, listings=1)
+            child = new_child(bus, monkeypatch)
+            assert await child.ask("GetAdmins") == [ANN]
+            assert await child.ask("AddAdmin", "tt", ANN, BOB) is True
+            assert child.known["GetAdmins"] == [ANN, BOB]
+            assert await call(client, "SetPermission", "sb", "ping", True) == []
+            assert child.known["GetPermissions"] == {"leave": False, "ping": True}
+            await child.ask("GetCredentials")
+            before = child.known["GetCredentials"]
+            child.asked.clear()
+            assert await child.ask("Relogin", "t", BOB) > 500
+            await in_thread(site.served.control.confirm)
+            assert await child.ask("LoginEnded") == []
+            after = child.known["GetCredentials"]
+            assert after == before | {"auth_token": after["auth_token"]}
+            assert after != before
+            assert child.asked == ["RefreshCredentials"]
+            with pytest.raises(RaveError) as e:
+                await client.call(names.BUS_NAME, names.BACKEND_PATH, names.BACKEND_INTERFACE, "GetCredentials")
+            assert e.value.code is Code.ACCESS_DENIED
+
+    with caplog.at_level(logging.INFO):
+        run(body())
+    told = re.findall(r"reached (\d+) mesh in (\d+) ms", caplog.text)
+    assert [number for number, _ in told] == ["1", "1", "1"]
+    assert "The new permissions reached 1 mesh in " in caplog.text
+
+
+def test_a_refresh_renews_everything_whether_it_differs_or_not(
+    run: Run, site: Site, store: FakeStore, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.contents = Contents(admins=(admin(ANN),))
+
+    async def body() -> None:
+        async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
+            await in_thread(site.served.control.wait, listings=1)
+            child = new_child(bus, monkeypatch)
+            await child.ask("GetAdmins")
+            assert await child.ask("GetEntryPoints") == []
+            await until(lambda: store.contents.credentials)
+            site.credentials.unlink()
+            found = [EntryPoint("greet", "greetings.commands", "1.0")]
+            monkeypatch.setattr(command_packages, "find", lambda: found)
+            store.contents = dataclasses.replace(store.contents, permissions=(permission("ping"),))
+            assert await call(client, "Refresh") == [1, 1]
+            assert sorted(set(child.asked)) == sorted(Announcement)
+            assert child.known["GetEntryPoints"] == [["greet", "greetings.commands", "1.0"]]
+            assert child.known["GetPermissions"] == {"ping": True}
+            assert site.credentials.exists()
+            child.asked.clear()
+            assert await child.ask("Refresh", "t", ANN) == [1, 1]
+            assert sorted(child.asked) == sorted(Announcement)
+            store.failure = DOWN
+            child.asked.clear()
+            with pytest.raises(RaveError, match="nothing can be read"):
+                await call(client, "Refresh")
+            assert child.asked == ["RefreshCommands"], "commands need no store"
+            store.failure = None
+
+    run(body())
+
+
+@pytest.mark.usefixtures("as_root")
+def test_own_commands_that_fail_are_in_the_status(
+    run: Run, site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
+            # The end of a round drops whatever is neither listed nor has a unit.
+            while not await get(client, "LastDiscoveryTimestamp"):  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+            child = new_child(bus, monkeypatch)
+            child.emit("CommandErrors", ["greet.py, line 3: it fails"])
+            await site.manager.hears("own commands fail: greet.py, line 3: it fails")
+            child.emit("CommandErrors", ["greet.py, line 3: it fails", "hail.py: it fails"])
+            await site.manager.hears("own commands fail: greet.py, line 3: it fails (and 1 more)")
+            assert await get(client, "CommandErrors") == ["greet.py, line 3: it fails", "hail.py: it fails"]
+            child.emit("CommandErrors", [])
+            await until(lambda: "own commands" not in site.manager.status)
+
+    run(body())
+
+
+def test_a_child_that_does_not_follow_is_told_in_the_log(
+    run: Run,
+    site: Site,
+    store: FakeStore,
+    bus_address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store.contents = Contents(admins=(admin(ANN),))
+
+    async def body() -> None:
+        async with connected(bus_address) as (bus,), site.running(bus_address) as (_, client, _):
+            await in_thread(site.served.control.wait, listings=1)
+            child = new_child(bus, monkeypatch)
+            await child.ask("GetAdmins")
+            bus.unexport(names.worker_path(MESH))
+            assert await call(client, "AddAdmin", "t", BOB) == [True]
+            assert "The new admins did not reach 1 mesh yet" in caplog.text
+
+    run(body())
+
+
+# The end.
+
+
+@pytest.mark.parametrize("during", ["a login", "an outage", "a frozen store"])
+def test_it_ends_at_once_whatever_it_is_about(
+    run: Run, site: Site, store: FakeStore, bus_address: str, during: str
+) -> None:
+    if during == "an outage":
+        store.failure = DOWN
+    elif during != "a login":
+        store.gate.clear()
+    if during == "a login":
+        site.credentials.unlink()
+
+    async def body() -> None:
+        async with site.running(bus_address) as (_, client, parent):
+            if during == "a login":
+                await call(client, "Login", "s", "bot@example.test")
+                await in_thread(site.served.control.wait, polls=1)
+            else:
+                await in_thread(site.served.control.wait, listings=1)
+            loop = asyncio.get_running_loop()
+            begun = loop.time()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await parent == ExitStatus.STOPPED
+            assert loop.time() - begun < 2
+            assert not store.is_open
+            assert store.calls[-1] == "close"
+            assert "STOPPING=1" in site.manager.said
+
+    run(body())
+
+
+def test_it_ends_at_once_before_it_has_begun(run: Run, site: Site, store: FakeStore, bus_address: str) -> None:
+    store.gate.clear()
+
+    async def end_early() -> None:
+        await until(lambda: store.held)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def body() -> None:
+        ending = asyncio.create_task(end_early())
+        async with site.running(bus_address) as (_, _, parent):
+            assert await parent == ExitStatus.STOPPED
+            assert "STOPPING=1" in site.manager.said
+            assert "READY=1" not in site.manager.said
+            assert store.calls[-1] == "close"
+        await ending
+
+    run(body())

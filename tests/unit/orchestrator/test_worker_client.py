@@ -1,0 +1,813 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, ClassVar
+
+import pytest
+
+from ravesvc import names
+from ravesvc.bus import Bus, Call, Interface, Variant, connection, method, policy_decides
+from ravesvc.bus.header import MessageKind
+from ravesvc.bus.message import Message, decode
+from ravesvc.errors import Code, RaveError
+from ravesvc.mesh.dbus_object import WorkerObject
+from ravesvc.names import Announcement
+from ravesvc.orchestrator import worker_client as workers_module
+from ravesvc.orchestrator.worker_client import Workers
+from tests.unit.bus_fakes import connected, open_fds, send_anything
+from tests.unit.conftest import until
+from tests.unit.fake_systemd import MESH, OTHER, new_mesh, settle, systemd_on, with_process_fd
+
+Run = Callable[[Any], Any]
+
+
+class FakeChild(Interface):
+    """What a child exports."""
+
+    interface = names.WORKER_INTERFACE
+    signals: ClassVar = {"Ready": {}, "Connected": {}, "ConnectionFailed": {"attempt": "u", "error": "s"}}
+
+    def __init__(self) -> None:
+        super().__init__(policy_decides)
+        self.restarts = 0
+        self.told: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    @method(returns={"status": "a{sv}"})
+    async def get_status(self, call: Call) -> dict[str, Variant]:
+        return {"Connected": Variant("b", True), "Title": Variant("s", "A film")}
+
+    @method()
+    async def restart_connection(self, call: Call) -> None:
+        self.restarts += 1
+        if self.restarts > 1:
+            raise RaveError(Code.CLOSED, "ending")
+
+    @method()
+    async def refresh_admins(self, call: Call) -> None:
+        await self.gate.wait()
+        self.told.append(call.member)
+
+    @method()
+    async def refresh_permissions(self, call: Call) -> None:
+        raise RaveError(Code.NOT_RUNNING, "nobody answers")
+
+
+def child_on(bus: Bus, mesh: str) -> FakeChild:
+    child = FakeChild()
+    bus.export(names.worker_path(mesh), child)
+    return child
+
+
+class Listening:
+    """Workers whose senders belong to the units that the test says; `gate` holds up the answer."""
+
+    def __init__(self, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bus = bus
+        self.heard: list[tuple[Any, ...]] = []
+        self.units: dict[str, str] = {}
+        self.asked: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.too_large: list[str] = []
+        self.workers = Workers(bus, self._hear, self.too_large.append)
+        monkeypatch.setattr(self.workers, "_unit_of", self._unit_of)
+
+    def _hear(self, mesh: str, member: str, body: Sequence[Any]) -> None:
+        self.heard.append((mesh, member, *body))
+
+    async def _unit_of(self, sender: str) -> str:
+        self.asked.append(sender)
+        await self.gate.wait()
+        if sender not in self.units:
+            raise RaveError(Code.BUS, "no such process")
+        return self.units[sender]
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    address: str, monkeypatch: pytest.MonkeyPatch, children: int = 1
+) -> AsyncIterator[tuple[Listening, list[Bus]]]:
+    async with connected(address, 1 + children) as (bus, *others):
+        here = Listening(bus, monkeypatch)
+        await here.workers.start()
+        yield here, others
+        await here.workers.close()
+
+
+def test_signals_are_passed_on_in_their_order_once_the_sender_is_verified(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            here.gate.clear()
+            child = child_on(bus, MESH)
+            child.emit("Ready")
+            child.emit("ConnectionFailed", 1, "no route")
+            child.emit("Connected")
+            await settle(bus, here.bus)
+            assert here.heard == []
+            here.gate.set()
+            said = [(MESH, "Ready"), (MESH, "ConnectionFailed", 1, "no route"), (MESH, "Connected")]
+            await until(lambda: here.heard == said)
+            child.emit("Ready")
+            await settle(bus, here.bus)
+            assert here.heard == [*said, (MESH, "Ready")]
+            assert here.asked == [bus.unique_name], "once for a connection"
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    "unit", ["session-3.scope", "rave-mesh@odd.service", names.mesh_unit(OTHER)], ids=["user", "odd", "other-mesh"]
+)
+def test_a_forger_is_ignored_and_remembered(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, unit: str
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = unit
+            child = child_on(bus, MESH)
+            # Owning the name proves nothing.
+            await bus.request_name(names.worker_name(MESH))
+            child.emit("Connected")
+            await settle(bus, here.bus)
+            await until(lambda: not here.workers._waiting)
+            for _ in range(3):
+                child.emit("Connected")
+            await settle(bus, here.bus)
+            assert here.heard == []
+            assert here.asked == [bus.unique_name], "asked about once, however much it says"
+            assert caplog.text.count(f"What passes for the child of mesh {MESH} came from unit {unit}: ignored") == 1
+
+    run(body())
+
+
+def test_a_verified_child_cannot_speak_for_another_mesh(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 2) as (here, (bus, other)):
+            here.units = {bus.unique_name: names.mesh_unit(MESH), other.unique_name: names.mesh_unit(OTHER)}
+            child_on(bus, MESH).emit("Ready")
+            child_on(other, OTHER).emit("Ready")
+            await until(lambda: len(here.heard) == 2)
+            child_on(other, MESH).emit("Connected")
+            await settle(other, here.bus)
+            await until(lambda: not here.workers._waiting)
+            assert sorted(here.heard) == sorted([(MESH, "Ready"), (OTHER, "Ready")])
+
+    run(body())
+
+
+def test_a_second_connection_of_a_child_takes_nothing_over_while_the_first_is_there(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 3) as (here, (first, second, third)):
+            here.units = dict.fromkeys((each.unique_name for each in (first, second, third)), names.mesh_unit(MESH))
+            child_on(first, MESH).emit("Ready")
+            await until(lambda: here.heard == [(MESH, "Ready")])
+            for _ in range(3):
+                child_on(second, MESH).emit("ConnectionFailed", 1, "not the child")
+                await settle(second, here.bus)
+                await until(lambda: not here.workers._waiting)
+                second.unexport(names.worker_path(MESH))
+            with pytest.raises(RaveError) as caught:
+                await here.workers.mesh_of(second.unique_name)
+            assert caught.value.code is Code.ACCESS_DENIED
+            assert here.heard == [(MESH, "Ready")]
+            assert (await here.workers.status(MESH))["Title"] == "A film"
+            assert caplog.text.count("A second connection") == 1
+            await first.close()
+            child_on(third, MESH).emit("Connected")
+            await until(lambda: here.heard == [(MESH, "Ready"), (MESH, "Connected")])
+            assert await here.workers.mesh_of(third.unique_name) == MESH
+
+    run(body())
+
+
+def test_a_child_that_also_speaks_for_another_mesh_is_heard_only_until_then(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            here.gate.clear()
+            own, stolen = child_on(bus, MESH), child_on(bus, OTHER)
+            own.emit("Ready")
+            stolen.emit("Connected")
+            own.emit("Connected")
+            await settle(bus, here.bus)
+            here.gate.set()
+            await until(lambda: not here.workers._waiting)
+            assert here.heard == [(MESH, "Ready")]
+            own.emit("Connected")
+            await settle(bus, here.bus)
+            assert here.heard == [(MESH, "Ready")]
+
+    run(body())
+
+
+def test_a_sender_that_cannot_be_verified_is_ignored_but_no_forger(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            child = child_on(bus, MESH)
+            child.emit("Ready")
+            await settle(bus, here.bus)
+            await until(lambda: not here.workers._waiting)
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            child.emit("Connected")
+            await until(lambda: here.heard)
+            assert here.heard == [(MESH, "Connected")]
+
+    run(body())
+
+
+def test_what_waits_for_verification_is_bounded_however_many_meshes_are_named(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "_MOST_WAITING", 3)
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            here.gate.clear()
+            child = child_on(bus, MESH)
+            for number in range(5):
+                child.emit("ConnectionFailed", number, "")
+            for _ in range(20):
+                child_on(bus, new_mesh()).emit("Ready")
+            await settle(bus, here.bus)
+            assert len(here.workers._tasks) == 1
+            here.gate.set()
+            await until(lambda: not here.workers._waiting)
+            assert [said[2] for said in here.heard] == [0, 1, 2]
+
+    run(body())
+
+
+LARGE = {
+    "signal": {"kind": MessageKind.SIGNAL, "path": names.worker_path(MESH), "interface": "org.example.None"},
+    "call": {"kind": MessageKind.CALL, "path": "/", "interface": names.BACKEND_INTERFACE},
+}
+
+
+def send_large(bus: Bus, to: Bus, what: str) -> None:
+    fields: dict[str, Any] = LARGE[what]
+    bus._send(
+        Message(serial=99, destination=to.unique_name, member="Error", signature="s", body=["x" * 70_000], **fields)
+    )
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_a_bot_that_sends_what_none_of_ours_does_is_told(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Over whatever connection: its own one says nothing, and has said nothing."""
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 2) as (here, (bus, second)):
+            here.units = {each.unique_name: names.mesh_unit(MESH) for each in (bus, second)}
+            child_on(bus, MESH).emit("Ready")
+            await until(lambda: here.heard)
+            send_anything(monkeypatch)
+            send_large(second, here.bus, what)
+            await until(lambda: here.too_large)
+            assert here.too_large == [MESH]
+            assert here.heard == [(MESH, "Ready")]
+
+    run(body())
+
+
+def test_who_is_no_bot_is_asked_about_once(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers_module, "_MAX_SUSPECTS", 1)
+    monkeypatch.setattr(workers_module, "_MAX_CLEARED", 1)
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 3) as (here, (root, other, gone)):
+            here.units = {each.unique_name: "session-1.scope" for each in (root, other)}
+            here.gate.clear()
+            for sender in root, root, other:
+                send_large(sender, here.bus, "call")
+                await settle(sender, here.bus)
+            assert here.asked == [root.unique_name], "one at a time"
+            here.gate.set()
+            for sender in root, other, gone:
+                await until(lambda: not here.workers._suspects)
+                send_large(sender, here.bus, "call")
+                await settle(sender, here.bus)
+            assert here.asked == [each.unique_name for each in (root, other, gone)]
+            await until(lambda: not here.workers._suspects)
+            assert list(here.workers._cleared) == [other.unique_name]
+            assert here.too_large == []
+
+    with caplog.at_level(logging.DEBUG):
+        run(body())
+    assert "could not be told: " in caplog.text
+
+
+def test_the_memory_of_forgers_is_bounded(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "_MOST_FORGERS", 2)
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 3) as (here, buses):
+            here.units = {bus.unique_name: "x.service" for bus in buses}
+            for bus in buses:
+                child_on(bus, MESH).emit("Ready")
+                await settle(bus, here.bus)
+                await until(lambda: not here.workers._waiting)
+            assert list(here.workers._forgers) == [bus.unique_name for bus in buses[1:]]
+
+    run(body())
+
+
+@pytest.mark.parametrize("path", ["/worker", "/worker/nothing", "/worker/_31/x", "/elsewhere"])
+def test_other_paths_are_nobody(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            child = FakeChild()
+            bus.export(names.MANAGER_PATH + path, child)
+            child.emit("Ready")
+            await settle(bus, here.bus)
+            assert here.asked == []
+
+    run(body())
+
+
+def test_closing_stops_what_is_being_verified(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.gate.clear()
+            child_on(bus, MESH).emit("Ready")
+            await until(lambda: here.asked)
+            await here.workers.close()
+            assert here.heard == []
+            assert here.workers._waiting == {}
+
+    run(body())
+
+
+# Calls.
+
+
+def test_a_child_is_found_by_its_name_verified_and_remembered(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            child = child_on(bus, MESH)
+            await bus.request_name(names.worker_name(MESH))
+            assert await here.workers.status(MESH) == {"Connected": True, "Title": "A film"}
+            await here.workers.call(MESH, "RestartConnection")
+            assert child.restarts == 1
+            with pytest.raises(RaveError, match="ending") as e:
+                await here.workers.call(MESH, "RestartConnection")
+            assert e.value.code is Code.CLOSED, "the child's own error"
+            child.emit("Connected")
+            await settle(bus, here.bus)
+            assert here.heard == [(MESH, "Connected")]
+            assert here.asked == [bus.unique_name]
+            here.workers.forget(MESH)
+            here.workers.forget(OTHER)
+            await here.workers.status(MESH)
+            assert here.asked == [bus.unique_name] * 2
+
+    run(body())
+
+
+def test_a_child_that_has_announced_itself_is_called_without_its_name(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 2) as (here, (bus, thief)):
+            here.units = {bus.unique_name: names.mesh_unit(MESH), thief.unique_name: "session-1.scope"}
+            child = child_on(bus, MESH)
+            child.emit("Ready")
+            await until(lambda: here.heard)
+            stolen = child_on(thief, MESH)
+            await thief.request_name(names.worker_name(MESH))
+            await here.workers.call(MESH, "RestartConnection")
+            assert (child.restarts, stolen.restarts) == (1, 0)
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("owned", "unit", "text"),
+    [
+        (False, "", "the bot of mesh {mesh} does not run, or is not on the bus"),
+        (True, "", "the child of mesh {mesh} could not be verified: no such process"),
+        (True, "session-1.scope", "what passes for the child of mesh {mesh} is not it"),
+        (True, names.mesh_unit(OTHER), "what passes for the child of mesh {mesh} is not it"),
+    ],
+)
+def test_what_is_not_the_child_is_not_called(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, owned: bool, unit: str, text: str
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            child = child_on(bus, MESH)
+            if owned:
+                await bus.request_name(names.worker_name(MESH))
+            if unit:
+                here.units[bus.unique_name] = unit
+            with pytest.raises(RaveError) as e:
+                await here.workers.call(MESH, "RestartConnection")
+            assert e.value.code is Code.NOT_RUNNING
+            assert str(e.value) == text.format(mesh=MESH)
+            assert child.restarts == 0
+
+    run(body())
+
+
+# Callers.
+
+
+def test_a_caller_is_verified_once_and_its_mesh_is_known_from_then_on(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            child = child_on(bus, MESH)
+            assert await here.workers.mesh_of(bus.unique_name) == MESH
+            assert await here.workers.mesh_of(bus.unique_name) == MESH
+            await here.workers.call(MESH, "RestartConnection")
+            assert child.restarts == 1
+            assert here.asked == [bus.unique_name]
+
+    run(body())
+
+
+@pytest.mark.parametrize("unit", ["session-3.scope", "rave-mesh@odd.service", names.ORCHESTRATOR_UNIT])
+def test_a_caller_from_elsewhere_is_refused_and_remembered(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, unit: str
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = unit
+            for _ in range(2):
+                with pytest.raises(RaveError) as e:
+                    await here.workers.mesh_of(bus.unique_name)
+                assert e.value.code is Code.ACCESS_DENIED
+            assert here.asked == [bus.unique_name]
+            (record,) = caplog.records
+            assert record.levelno == logging.WARNING
+            assert unit in record.getMessage()
+            assert await here.workers.tell(Announcement.ADMINS) == (0, 0)
+
+    run(body())
+
+
+def test_a_caller_that_cannot_be_verified_is_refused_this_time(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            with pytest.raises(RaveError) as e:
+                await here.workers.mesh_of(bus.unique_name)
+            assert e.value.code is Code.ACCESS_DENIED
+            assert not caplog.records, "a bot could do that again and again"
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            assert await here.workers.mesh_of(bus.unique_name) == MESH
+
+    run(body())
+
+
+def test_a_child_that_has_spoken_for_another_mesh_is_refused(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            assert await here.workers.mesh_of(bus.unique_name) == MESH
+            child_on(bus, OTHER).emit("Connected")
+            await until(lambda: bus.unique_name in here.workers._forgers)
+            with pytest.raises(RaveError) as e:
+                await here.workers.mesh_of(bus.unique_name)
+            assert e.value.code is Code.ACCESS_DENIED
+
+    run(body())
+
+
+# Telling them all.
+
+
+def test_all_children_are_told_at_once(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 3) as (here, (bus, other, stranger)):
+            here.units = {bus.unique_name: names.mesh_unit(MESH), other.unique_name: names.mesh_unit(OTHER)}
+            children = [child_on(bus, MESH), child_on(other, OTHER)]
+            forged = child_on(stranger, new_mesh())
+            assert await here.workers.tell(Announcement.ADMINS) == (0, 0)
+            children[0].emit("Ready")
+            await until(lambda: here.heard)
+            await here.workers.mesh_of(other.unique_name)
+            for child in children:
+                child.gate.clear()
+            telling = asyncio.create_task(here.workers.tell(Announcement.ADMINS))
+            await settle(here.bus, bus, other)
+            assert not telling.done()
+            for child in children:
+                child.gate.set()
+            assert await telling == (2, 0)
+            assert [child.told for child in children] == [["RefreshAdmins"], ["RefreshAdmins"]]
+            assert forged.told == []
+
+    run(body())
+
+
+def test_who_fails_or_hangs_or_is_gone_does_not_hold_up_the_others(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert workers_module._TELL_TIMEOUT == 2.0
+    monkeypatch.setattr(workers_module, "_TELL_TIMEOUT", 0.05)
+    monkeypatch.setattr(workers_module, "_TOLD_AT_ONCE", 1)
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 3) as (here, (bus, other, gone)):
+            here.units = {
+                bus.unique_name: names.mesh_unit(MESH),
+                other.unique_name: names.mesh_unit(OTHER),
+                gone.unique_name: names.mesh_unit(new_mesh()),
+            }
+            child, late = child_on(bus, MESH), child_on(other, OTHER)
+            for each in (bus, other, gone):
+                await here.workers.mesh_of(each.unique_name)
+            await gone.close()
+            assert await here.workers.tell(Announcement.PERMISSIONS) == (0, 3)
+            assert "nobody answers" in caplog.text
+            child.gate.clear()
+            told, failed = await here.workers.tell(Announcement.ADMINS)
+            assert (child.told, told + failed) == ([], 3)
+            # Whoever was behind the one that hangs is told all the same, if later.
+            child.gate.set()
+            await until(lambda: child.told and late.told)
+            await until(lambda: not here.workers._tasks)
+
+    with caplog.at_level(logging.DEBUG):
+        run(body())
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG and "mesh" in record.message]
+
+
+def test_closing_stops_what_is_being_told(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            child = child_on(bus, MESH)
+            await here.workers.mesh_of(bus.unique_name)
+            child.gate.clear()
+            telling = asyncio.create_task(here.workers.tell(Announcement.ADMINS))
+            await settle(here.bus, bus)
+            await here.workers.close()
+            assert await telling == (0, 1)
+            assert await here.workers.tell(Announcement.ADMINS) == (0, 0)
+            child.gate.set()
+            await settle(bus)
+
+    run(body())
+
+
+def test_the_calls_under_way_stay_below_what_the_bus_allows(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert workers_module._TOLD_AT_ONCE + workers_module._VERIFIED_AT_ONCE < 128 - 40
+    monkeypatch.setattr(workers_module, "_VERIFIED_AT_ONCE", 2)
+
+    async def body() -> None:
+        async with connected(bus_address) as (bus,):
+            workers = Workers(bus, lambda *_: None, lambda _: None)
+            under_way, most, gate = 0, 0, asyncio.Event()
+
+            async def call(*args: Any, **named: Any) -> list[Any]:
+                nonlocal under_way, most
+                under_way += 1
+                most = max(most, under_way)
+                await gate.wait()
+                under_way -= 1
+                return [{}]
+
+            bus.call = call  # type: ignore[method-assign]
+            asking = [asyncio.create_task(workers.mesh_of(f":1.{number}")) for number in range(5)]
+            await until(lambda: under_way == 2)
+            gate.set()
+            assert {type(result) for result in await asyncio.gather(*asking, return_exceptions=True)} == {RaveError}
+            assert most == 2
+            await workers.close()
+
+    run(body())
+
+
+# Whose process a connection is.
+
+
+def test_the_unit_of_a_connection_is_asked_by_process_descriptor(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with systemd_on(bus_address) as systemd, connected(bus_address, 2) as (bus, child):
+            heard: list[tuple[Any, ...]] = []
+            workers = Workers(bus, lambda mesh, member, body: heard.append((mesh, member, *body)), lambda _: None)
+            await workers.start()
+            sleeper = await asyncio.create_subprocess_exec("sleep", "60")
+            try:
+                systemd.unit_of_process = {sleeper.pid: names.mesh_unit(MESH), os.getpid(): "session-1.scope"}
+                with_process_fd(bus, {child.unique_name: sleeper.pid})
+                before = open_fds()
+                child_on(child, MESH).emit("Ready")
+                await until(lambda: heard)
+                assert heard == [(MESH, "Ready")]
+                assert await workers._unit_of(child.unique_name) == names.mesh_unit(MESH)
+                systemd.unit_of_process.clear()
+                with pytest.raises(RaveError):
+                    await workers._unit_of(child.unique_name)
+                await settle(systemd.bus)
+                assert open_fds() == before
+            finally:
+                sleeper.kill()
+                await sleeper.wait()
+            await workers.close()
+
+    run(body())
+
+
+def test_a_daemon_that_does_not_tell_processes_verifies_nobody(
+    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with connected(bus_address, 2) as (bus, child):
+            heard: list[Any] = []
+            workers = Workers(bus, lambda *said: heard.append(said), lambda _: None)
+            await workers.start()
+
+            async def untold(*args: Any, **named: Any) -> list[Any]:
+                reply = await Bus.call(bus, *args, **named)
+                if args[3] == "GetConnectionCredentials":
+                    reply[0].pop("ProcessFD", None)
+                return reply
+
+            bus.call = untold  # type: ignore[method-assign]
+            child_on(child, MESH).emit("Ready")
+            await settle(child, bus)
+            await until(lambda: not workers._waiting)
+            assert heard == []
+            assert "the message bus does not tell the process of a connection" in caplog.text
+            await workers.close()
+
+    with caplog.at_level(logging.DEBUG):
+        run(body())
+
+
+def test_a_status_that_is_none_is_an_error(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Liar(Interface):
+        interface = names.WORKER_INTERFACE
+
+        @method(returns={"status": "s", "more": "u"})
+        async def get_status(self, call: Call) -> tuple[str, int]:
+            return "fine", 1
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            await bus.request_name(names.worker_name(MESH))
+            bus.export(names.worker_path(MESH), Liar(policy_decides))
+            with pytest.raises(RaveError) as e:
+                await here.workers.status(MESH)
+            assert e.value.code is Code.BAD_DATA
+
+    run(body())
+
+
+def test_changes_that_wait_for_their_turn_are_told_once(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "_TOLD_AT_ONCE", 1)
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 2) as (here, (bus, other)):
+            here.units = {bus.unique_name: names.mesh_unit(MESH), other.unique_name: names.mesh_unit(OTHER)}
+            mute, child = child_on(bus, MESH), child_on(other, OTHER)
+            for each in (bus, other):
+                await here.workers.mesh_of(each.unique_name)
+            mute.gate.clear()
+            telling = [asyncio.create_task(here.workers.tell(Announcement.ADMINS)) for _ in range(64)]
+            await settle(here.bus, bus)
+            # One call to the mute is under way, one waits in case that was too early; all wait for the other child.
+            assert len(here.workers._tasks) <= 3
+            mute.gate.set()
+            assert set(await asyncio.gather(*telling)) == {(2, 0)}
+            assert child.told == ["RefreshAdmins"]
+            await until(lambda: not here.workers._tasks)
+            assert here.workers._to_tell == {}
+
+    run(body())
+
+
+def test_a_child_that_says_too_much_is_not_listened_to_for_a_while(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch, 2) as (here, (bus, other)):
+            here.units = {bus.unique_name: names.mesh_unit(MESH), other.unique_name: names.mesh_unit(OTHER)}
+            child, quiet = child_on(bus, MESH), child_on(other, OTHER)
+            for each in (bus, other):
+                await here.workers.mesh_of(each.unique_name)
+            for _ in range(100):
+                child.emit("Ready")
+            quiet.emit("Ready")
+            await settle(bus, other, here.bus)
+            # Which of two connections is read first is up to the bus.
+            assert sorted(here.heard) == sorted([*[(MESH, "Ready")] * 32, (OTHER, "Ready")])
+            # Time passes.
+            here.workers._patience[MESH]._at -= 2
+            for _ in range(10):
+                child.emit("Connected")
+            await settle(bus, here.bus)
+            assert here.heard[33:] == [(MESH, "Connected")] * 2
+            here.workers.forget(MESH)
+            assert here.workers._patience.keys() == {OTHER}
+
+    run(body())
+    assert caplog.text.count(f"The child of mesh {MESH} says too much") == 2
+
+
+def test_the_signals_are_those_of_a_worker() -> None:
+    declared = {member: "".join(arguments.values()) for member, arguments in WorkerObject.signals.items()}
+    assert declared == workers_module._SIGNATURES
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_of_a_signal_that_no_child_would_send_nothing_is_decoded(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, verified: bool
+) -> None:
+    """One of 60 kB took some 80 ms, and nothing bounded how many there were."""
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            if verified:
+                await here.workers.mesh_of(bus.unique_name)
+            decoded = []
+            monkeypatch.setattr(connection, "decode", lambda frame, fds: decoded.append(frame) or decode(frame, fds))
+
+            def say(member: str, signature: str, *body: Any) -> None:
+                bus._emit(names.worker_path(MESH), names.WORKER_INTERFACE, member, signature, *body)
+
+            say("Ready", "as", ["x"] * 7000)
+            say("Error", "as", ["x"] * 7000)
+            say("Error", "s", "x" * 60_000)
+            say("CommandErrors", "as", ["x"] * 7000)
+            say("CommandErrors", "as", ["x"] * 120_000)
+            say("Unheard", "")
+            await settle(bus, here.bus)
+            assert [frame for frame in decoded if frame[1] == MessageKind.SIGNAL] == []
+            say("Error", "s", "true")
+            await until(lambda: here.heard == [(MESH, "Error", "true")])
+
+    run(body())
+
+
+def test_large_signals_count_for_several(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            await here.workers.mesh_of(bus.unique_name)
+            errors = ["x" * 1200] * 16  # of the largest that a bot sends
+            for _ in range(10):
+                bus._emit(names.worker_path(MESH), names.WORKER_INTERFACE, "CommandErrors", "as", errors)
+            await settle(bus, here.bus)
+            assert here.heard == [(MESH, "CommandErrors", errors)] * 3
+
+    run(body())
+
+
+def test_an_answer_that_no_child_would_give_is_not_read(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Talker(Interface):
+        interface = names.WORKER_INTERFACE
+
+        @method(returns={"status": "a{sv}"})
+        async def get_status(self, call: Call) -> dict[str, Variant]:
+            return {"Title": Variant("s", "x" * 64 * 1024)}
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.units[bus.unique_name] = names.mesh_unit(MESH)
+            await bus.request_name(names.worker_name(MESH))
+            bus.export(names.worker_path(MESH), Talker(policy_decides))
+            with pytest.raises(RaveError) as e:
+                await here.workers.status(MESH)
+            assert e.value.code is Code.BAD_DATA
+
+    run(body())

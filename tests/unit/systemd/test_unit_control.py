@@ -1,0 +1,345 @@
+"""The real helper process with the real pystemd, on a private bus where we play systemd."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from ravesvc.bus import Bus, Call, Interface, connection, method, policy_decides
+from ravesvc.errors import Code, RaveError
+from ravesvc.systemd import unit_control as units_module
+from ravesvc.systemd.unit_control import Units, serve
+from tests.unit.bus_fakes import connected
+from tests.unit.conftest import BusDaemon, until
+
+Run = Callable[[Any], Any]
+UNIT = "rave-mesh@11111111-2222-4333-8444-555555555555.service"
+
+
+class Manager(Interface):
+    """As much of systemd as the verbs need."""
+
+    interface = "org.freedesktop.systemd1.Manager"
+
+    def __init__(self) -> None:
+        super().__init__(policy_decides)
+        self.asked: list[tuple[Any, ...]] = []
+        self.interactive: set[bool] = set()
+        self.answer = asyncio.Event()
+        self.answer.set()
+
+    async def job(self, call: Call, *args: str) -> str:
+        self.asked.append((call.member, *args))
+        self.interactive.add(call.interactive)
+        await self.answer.wait()
+        if args[0].startswith("refused:"):
+            _, name, text = args[0].split(":")
+            raise RaveError(Code.UNIT, text, dbus=name)
+        return f"/org/freedesktop/systemd1/job/{len(self.asked)}"
+
+    @method(takes={"name": "s", "mode": "s"}, returns={"job": "o"})
+    async def start_unit(self, call: Call, name: str, mode: str) -> str:
+        return await self.job(call, name, mode)
+
+    @method(takes={"name": "s", "mode": "s"}, returns={"job": "o"})
+    async def stop_unit(self, call: Call, name: str, mode: str) -> str:
+        return await self.job(call, name, mode)
+
+    @method(takes={"name": "s", "mode": "s"}, returns={"job": "o"})
+    async def try_restart_unit(self, call: Call, name: str, mode: str) -> str:
+        return await self.job(call, name, mode)
+
+    @method(takes={"name": "s"})
+    async def reset_failed_unit(self, call: Call, name: str) -> None:
+        await self.job(call, name)
+
+
+@pytest.fixture(autouse=True)
+def _system_bus(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
+    # systemd's error names are not ours; let the fake one choose.
+    error_name = connection.errors.error_name
+    monkeypatch.setattr(
+        connection.errors, "error_name", lambda error: error.attributes.get("dbus") or error_name(error)
+    )
+
+
+@contextlib.asynccontextmanager
+async def systemd(bus_address: str, *, patience: float = 5.0) -> AsyncIterator[tuple[Manager, Units]]:
+    async with connected(bus_address) as (bus,):
+        manager = Manager()
+        await appear(bus, manager)
+        units = Units(timeout=patience)
+        try:
+            yield manager, units
+        finally:
+            await units.close()
+
+
+async def appear(bus: Bus, manager: Manager) -> None:
+    bus.export("/org/freedesktop/systemd1", manager)
+    await bus.request_name("org.freedesktop.systemd1")
+
+
+def test_verbs(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with systemd(bus_address) as (manager, units):
+            assert await units.start(UNIT) == "/org/freedesktop/systemd1/job/1"
+            assert await units.stop(UNIT) == "/org/freedesktop/systemd1/job/2"
+            assert await units.restart(UNIT) == "/org/freedesktop/systemd1/job/3"
+            assert await units.reset_failed(UNIT) is None  # type: ignore[func-returns-value]
+            assert manager.asked == [
+                ("StartUnit", UNIT, "replace"),
+                ("StopUnit", UNIT, "replace"),
+                ("TryRestartUnit", UNIT, "replace"),
+                ("ResetFailedUnit", UNIT),
+            ]
+            assert manager.interactive == {False}
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "kept"),
+    [
+        ("org.freedesktop.systemd1.NoSuchUnit", Code.UNIT, "DBusNoSuchUnitError"),
+        ("org.freedesktop.systemd1.UnitMasked", Code.UNIT, "org.freedesktop.systemd1.UnitMasked"),
+        ("org.freedesktop.DBus.Error.AccessDenied", Code.ACCESS_DENIED, "DBusAccessDeniedError"),
+        (
+            "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
+            Code.ACCESS_DENIED,
+            "DBusInteractiveAuthorizationRequiredError",
+        ),
+    ],
+)
+def test_refusals(run: Run, bus_address: str, name: str, code: Code, kept: str) -> None:
+    async def body() -> None:
+        async with systemd(bus_address) as (_, units):
+            unit = f"refused:{name}:The unit is not to be had."
+            with pytest.raises(RaveError, match="The unit is not to be had") as e:
+                await units.start(unit)
+            assert e.value.code is code
+            assert e.value.attributes == {"unit": unit, "error_name": kept}
+            assert await units.start(UNIT)  # by the same helper
+            assert units._calls == 2
+
+    run(body())
+
+
+def test_many_at_once(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with systemd(bus_address) as (manager, units):
+            names = [f"u{n}.service" for n in range(40)]
+            jobs = await asyncio.gather(*map(units.start, names))
+            assert jobs == [f"/org/freedesktop/systemd1/job/{n}" for n in range(1, 41)]
+            assert [asked[1] for asked in manager.asked] == names
+
+    run(body())
+
+
+def test_a_slow_systemd_stops_nobody_else(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with systemd(bus_address, patience=0.5) as (manager, units):
+            await units.start(UNIT)
+            manager.answer.clear()
+            start = time.monotonic()
+            slow = asyncio.create_task(units.start(UNIT))
+            await until(lambda: len(manager.asked) == 2)
+            assert not slow.done()  # and we are here meanwhile
+            with pytest.raises(RaveError) as e:
+                await slow
+            assert e.value.code is Code.TIMEOUT
+            assert e.value.attributes["unit"] == UNIT
+            assert time.monotonic() - start < 3
+            manager.answer.set()
+            assert await units.start(UNIT)
+            assert units._calls == 3  # the helper has lived on
+
+    run(body())
+
+
+def test_a_caller_that_gives_up(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with systemd(bus_address) as (manager, units):
+            manager.answer.clear()
+            waiting = asyncio.create_task(units.start("first.service"))
+            await until(lambda: manager.asked)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            manager.answer.set()
+            # The next call gets its own answer, not the one that came too late.
+            assert await units.start("second.service") == "/org/freedesktop/systemd1/job/2"
+
+    run(body())
+
+
+def test_a_helper_that_dies_in_a_call(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with systemd(bus_address) as (manager, units):
+            manager.answer.clear()
+            dying = asyncio.create_task(units.stop(UNIT))
+            await until(lambda: manager.asked)
+            assert units._helper
+            os.kill(units._helper.pid, signal.SIGKILL)
+            with pytest.raises(RaveError, match="the helper ended") as e:
+                await dying
+            assert (e.value.code, e.value.attributes) == (Code.UNIT, {"unit": UNIT})
+            manager.answer.set()
+            assert await units.stop(UNIT)
+
+    run(body())
+
+
+def test_a_helper_that_died_between_calls(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with systemd(bus_address) as (_, units):
+            await units.start(UNIT)
+            assert units._helper
+            os.kill(units._helper.pid, signal.SIGKILL)
+            await units._helper.wait()
+            assert await units.start(UNIT)
+
+    run(body())
+
+
+def test_a_helper_that_hangs(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a busy machine a helper takes its time to start.
+    monkeypatch.setattr(units_module, "_GRACE", 30)
+
+    async def body() -> None:
+        async with systemd(bus_address, patience=0.3) as (_, units):
+            await units.start(UNIT)
+            assert units._helper
+            with monkeypatch.context() as hasty:
+                hasty.setattr(units_module, "_GRACE", 0.2)
+                os.kill(units._helper.pid, signal.SIGSTOP)
+                with pytest.raises(RaveError, match="the helper hangs") as e:
+                    await units.start(UNIT)
+                assert e.value.code is Code.TIMEOUT
+            assert await units.start(UNIT)
+            monkeypatch.setattr(units_module, "_GRACE", 0.2)
+            os.kill(units._helper.pid, signal.SIGSTOP)  # and at the end: killed by close
+
+    run(body())
+
+
+def test_the_helper_is_replaced_now_and_then(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units_module, "_CALLS_PER_HELPER", 2)
+
+    async def body() -> None:
+        async with systemd(bus_address) as (_, units):
+            helpers = set()
+            for _ in range(5):
+                await units.start(UNIT)
+                assert units._helper
+                helpers.add(units._helper.pid)
+            assert len(helpers) == 3
+
+    run(body())
+
+
+def test_closing(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with systemd(bus_address) as (manager, units):
+            manager.answer.clear()
+            running = asyncio.create_task(units.start("running.service"))
+            await until(lambda: manager.asked)
+            waiting = asyncio.create_task(units.start("waiting.service"))
+            await asyncio.sleep(0)
+            closing = asyncio.create_task(units.close())
+            await asyncio.sleep(0)
+            manager.answer.set()
+            assert await running
+            with pytest.raises(RaveError, match="this service is ending"):
+                await waiting
+            await closing
+            with pytest.raises(RaveError):
+                await units.start(UNIT)
+            assert len(manager.asked) == 1
+        await Units().close()  # nothing was ever started
+
+    run(body())
+
+
+def test_signals_to_the_whole_service_are_not_for_the_helper(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        async with systemd(bus_address) as (_, units):
+            await units.start(UNIT)
+            assert units._helper
+            pid = units._helper.pid
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
+            assert await units.start(UNIT)
+            assert units._helper.pid == pid
+
+    run(body())
+
+
+def test_the_bus_goes_and_comes_back(run: Run, bus_daemon: BusDaemon) -> None:
+    async def body() -> None:
+        async with systemd(bus_daemon.address) as (_, units):
+            await units.start(UNIT)
+            bus_daemon.stop()
+            for _ in range(2):
+                with pytest.raises(RaveError) as e:
+                    await units.start(UNIT)
+                assert e.value.code is Code.UNIT
+            bus_daemon.socket.unlink()
+            bus_daemon.start()
+            async with connected(bus_daemon.address) as (bus,):
+                await appear(bus, Manager())
+                assert await units.start(UNIT)
+
+    run(body())
+
+
+def test_no_systemd(run: Run, bus_address: str) -> None:
+    async def body() -> None:
+        units = Units()
+        try:
+            with pytest.raises(RaveError, match=r"org\.freedesktop\.systemd1") as e:
+                await units.start(UNIT)
+            assert e.value.code is Code.UNIT
+        finally:
+            await units.close()
+
+    run(body())
+
+
+def test_serve_speaks_lines() -> None:
+    """In this process, where nothing is on the bus that could answer."""
+    answers = io.StringIO()
+    serve(io.StringIO('{"id": 5, "verb": "reset-failed", "unit": "x.service"}\n'), answers)
+    (answer,) = map(json.loads, answers.getvalue().splitlines())
+    assert (answer["id"], answer["error"]) == (5, "DBusServiceUnknownError")
+
+
+def test_a_helper_whose_parent_is_gone_ends_without_a_word() -> None:
+    request = '{"id": 1, "verb": "start", "unit": "rave-mesh@x.service"}\n'
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-P", "-m", "ravesvc.systemd.unit_control"],
+            env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent"},
+            input=request,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+        )
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, "")

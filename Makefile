@@ -90,7 +90,7 @@ stats: python3 ## how easy the source is to read, in figures; REV=main beside it
 
 .PHONY: release
 release: .venv/ready ## version, changelogs, packages, commit and tag of VERSION=0.2.0
-	git diff --quiet HEAD || { echo 'make: commit your changes first' >&2; exit 2; }
+	[ -z "$$(git status --porcelain)" ] || { echo 'make: commit your changes first' >&2; exit 2; }
 	$(PYTHON) packaging/release.py '$(VERSION)'
 	$(MAKE) deb
 	git commit --quiet --all --message 'release $(VERSION)'

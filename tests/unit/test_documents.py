@@ -15,10 +15,11 @@ DOCS = ROOT / "docs"
 DECISIONS = DOCS / "decisions"
 GLOSSARY = DOCS / "glossary.md"
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md") if (ROOT / name).exists()),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted(DOCS.rglob("*.md")),
 ]
-WITH_PATHS = [GLOSSARY, DOCS / "release.md", *sorted(DECISIONS.glob("*.md"))]
+# The README's shell is for the root directory of a machine: it names other files, and tests execute it.
+WITH_PATHS = [page for page in PAGES if page.name != "README.md" or page.parent != ROOT]
 
 PATH = re.compile(r"[\w.@<>*-]+(/[\w.@<>*-]+)*/?")
 DIRECTORIES = {".ci", ".github", "config", "debian", "docs", "packaging", "ravesvc", "tests", "units"}
@@ -128,6 +129,18 @@ def test_decisions_are_numbered_have_one_form_and_stand_in_the_list() -> None:
         assert re.findall(r"^## (.+)", text, re.M) == HEADINGS, file.name
         assert f"[{number:04}]({file.name})" in index
     assert len(files) == index.count("\n| [")
+
+
+def test_the_directories_are_listed_from_top_to_bottom() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    level = {name: number for number, layer in enumerate(layers) for name in re.split(r" *[|:] *", layer)}
+    table = [
+        line.split("|")[1] for line in (ROOT / "CONTRIBUTING.md").read_text().splitlines() if line.startswith("| `")
+    ]
+    listed = [name for cell in table for name in re.findall(r"`ravesvc/(\w+)`", cell)]
+    assert sorted(listed) == sorted(file.parent.name for file in (ROOT / "ravesvc").glob("*/__init__.py"))
+    assert listed == sorted(listed, key=level.__getitem__)
 
 
 def test_hooks_before_a_commit_are_steps_of_make() -> None:

@@ -23,8 +23,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
-from ravesvc.bot.command import Permission, Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context, Registry
+from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.step_timeout import limited
 from ravesvc.common.picture import Picture

@@ -26,8 +26,8 @@ from ravesvc.api.models import Opinion, Profile
 from ravesvc.bot import builtin, video_commands
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.bot import Bot
-from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Registry
-from ravesvc.bot.facts import BotInfo
+from ravesvc.bot.command import BotInfo, Registry
+from ravesvc.bot.command_names import FIXED_COMMANDS, LEAVE
 from ravesvc.bot.limits import CommandLimits
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.player import Player

@@ -15,8 +15,8 @@ from ravesvc.bot.arguments import (
     usage_error,
 )
 from ravesvc.bot.backend import Backend
-from ravesvc.bot.command import CLAIM, LEAVE, SERVICE, Command, Permission, Registry, refuse_fixed
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Command, Context, Registry
+from ravesvc.bot.command_names import CLAIM, LEAVE, SERVICE, Permission, refuse_fixed
 from ravesvc.bot.text import plain
 from ravesvc.common.spelling import fold
 from ravesvc.common.translation import gettext as _

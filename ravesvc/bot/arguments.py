@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context
 from ravesvc.bot.parsing import without_prefix
 from ravesvc.bot.text import plain
 from ravesvc.common.spelling import fold, nearest

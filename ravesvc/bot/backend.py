@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from ravesvc.bot.command import Permission
+from ravesvc.bot.command_names import Permission
 from ravesvc.common.picture import Picture
 from ravesvc.common.video import Video
 

@@ -9,11 +9,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ravesvc.bot.command import SETTINGS, Command, EventHandler, Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import BotInfo, Command, Context, EventHandler, Registry
+from ravesvc.bot.command_names import SETTINGS
 from ravesvc.bot.display_names import DisplayNames, Lookup
 from ravesvc.bot.event import Event, EventKind
-from ravesvc.bot.facts import BotInfo
 from ravesvc.bot.hearing import Hearing, ReplyLoopGuard, SeenMessages
 from ravesvc.bot.limits import CommandLimits, Cooldowns, RateLimited, Throttle
 from ravesvc.bot.outbox import Outbox, RoomLike

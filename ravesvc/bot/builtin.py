@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ravesvc.bot import games, meshinfo
 from ravesvc.bot import help as help_command
-from ravesvc.bot.command import Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context, Registry
 from ravesvc.bot.text import duration, plain
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import joined, lines, ngettext

@@ -1,51 +1,38 @@
-"""Commands and event handlers, and the table where both are registered."""
+"""A command and what its handler is given, and the table where commands and event handlers are registered."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
+from ravesvc.bot.command_names import (
+    ADMIN_COMMANDS,
+    CLAIM,
+    FIXED_COMMANDS,
+    GENERAL,
+    MORE,
+    Permission,
+    command_key,
+)
+from ravesvc.bot.display_names import DisplayNames
 from ravesvc.bot.event import Event, EventKind
+from ravesvc.bot.outbox import Outbox
+from ravesvc.bot.permissions import Permissions
+from ravesvc.bot.room_settings import RoomSettings
+from ravesvc.common.picture import Media
 from ravesvc.common.spelling import fold
-from ravesvc.common.translation import gettext as _
+from ravesvc.common.translation import translate
 from ravesvc.errors import Code, RaveError
+from ravesvc.room.changes import RoomState
+from ravesvc.room.chat import ChatMessage, Mention
 
 if TYPE_CHECKING:
-    from ravesvc.bot.context import Context
+    # A protocol: no process needs it to run, and each would be 16 kB heavier.
+    from ravesvc.bot.room_api import RoomApi
 
 Handler: TypeAlias = "Callable[[Context], Awaitable[None]]"
 EventHandler: TypeAlias = Callable[[Event], Awaitable[None]]
-
-# Commands that rule over admins, permissions and the account: for admins whatever is configured.
-ADMIN_COMMANDS = frozenset({"admin", "ignore", "refresh", "setperm", "removeperm", "listperms", "relogin"})
-
-# For all users whatever is configured: the first admin is none yet.
-CLAIM = "claim"
-
-# Commands whose permission can't be changed.
-FIXED_COMMANDS = ADMIN_COMMANDS | {CLAIM}
-
-# For admins as well, unless somebody opens it.
-LEAVE = "leave"
-
-# The groups of `help`; authors may have others. What names none is in GENERAL, or in MORE if an author wrote it.
-GENERAL, VIDEO, GAMES, MODERATION, SERVICE, MORE = "general", "video", "games", "moderation", "service", "more"
-
-# Admins may give it with the usual prefixes in any room.
-SETTINGS = "settings"
-
-# As it is written, and as it is compared.
-_NAME = re.compile(r"\S{1,32}")
-
-
-class Permission(StrEnum):
-    """Whom a command is for."""
-
-    USER = "user"
-    ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,12 +169,85 @@ class Registry:
         return self._handlers.get(kind, ())
 
 
-def command_key(name: str) -> str | None:
-    """The key of a command of that name; None if it can't be typed, or not be kept by each engine of the store."""
-    if not _NAME.fullmatch(name) or not name.isprintable():
-        return None
-    key = fold(name)
-    return key if _NAME.fullmatch(key) and key.isprintable() else None
+@dataclass(slots=True, kw_only=True)
+class BotInfo:
+    """Kept up to date by whoever runs the bot.
+
+    Attributes:
+        title: the mesh's title, as strangers wrote it.
+        server: host of the mesh's socket server.
+        version: of this program.
+        connected_since: on the bot's (monotonic) clock, or None while not connected.
+        reconnects: how often the connection was made anew.
+    """
+
+    version: str
+    title: str = ""
+    server: str = ""
+    connected_since: float | None = None
+    reconnects: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One invocation of a command.
+
+    Attributes:
+        command: the command, and `args`: the words after it, as written.
+        message: the chat message; its `mentions` tell the user ids behind words like @name.
+        mesh_id: where; `own_user_id`: the user that the bot is; `users`: who was there at that moment.
+        room: what else was known of the room at that moment, and `server_now`: the moment by its server's clock, for
+            `Playback.position_at`.
+        prefixes: what a command may start with; hints use the first.
+        facts: about bot and mesh.
+        now: the time on the clock of `facts`.
+        settings: those of the room.
+        rave: what can be asked of Rave for this room.
+    """
+
+    command: Command
+    args: tuple[str, ...]
+    message: ChatMessage
+    mesh_id: str
+    own_user_id: int
+    users: frozenset[int]
+    room: RoomState
+    server_now: float
+    prefixes: tuple[str, ...]
+    facts: BotInfo
+    now: float
+    settings: RoomSettings
+    registry: Registry = field(repr=False)
+    permissions: Permissions = field(repr=False)
+    outbox: Outbox = field(repr=False)
+    people: DisplayNames = field(repr=False)
+    rave: RoomApi = field(repr=False)
+
+    @property
+    def user_id(self) -> int | None:
+        """Who asks, if known."""
+        return self.message.sender
+
+    async def display_name(self) -> str:
+        """The asker's display name, fit for a chat text."""
+        return await self.people.name(self.user_id)
+
+    def allowed_commands(self) -> list[Command]:
+        """The commands that the asker may run here, by name."""
+        commands = [c for c in self.registry.commands() if not self.settings.is_off(c.group)]
+        return [c for c in commands if self.permissions.allows(c, self.user_id)]
+
+    def translate(self, text: str) -> str:
+        """A text in the language of the room; `reply` and `send` do that by themselves."""
+        return translate(text, self.outbox.catalogue)
+
+    async def reply(self, text: str, *, mentions: Sequence[Mention] = (), media: Sequence[Media] = ()) -> str:
+        """Answer the command's message; returns and raises what `Outbox.send` does."""
+        return await self.outbox.send(text, reply_to=self.message.id or None, mentions=mentions, media=media)
+
+    async def send(self, text: str, *, mentions: Sequence[Mention] = (), media: Sequence[Media] = ()) -> str:
+        """Say something in the mesh that is no answer; returns and raises what `Outbox.send` does."""
+        return await self.outbox.send(text, mentions=mentions, media=media)
 
 
 def _key(name: str) -> str:
@@ -206,14 +266,3 @@ def _insist_on_permission(key: str, permission: Permission) -> None:
         raise RaveError(Code.INVALID_ARGUMENT, f"the command {key} is for admins only", hint="register it as such")
     if key == CLAIM and permission is not Permission.USER:
         raise RaveError(Code.INVALID_ARGUMENT, f"the command {key} is for everybody", hint="register it as such")
-
-
-def refuse_fixed(key: str) -> None:
-    """Raise `RaveError` (InvalidArgument) for a command whose permission can't be changed."""
-    if key == CLAIM:
-        text = _("the command {name} is for everybody, which can't be changed", name=key)
-        raise RaveError(Code.INVALID_ARGUMENT, text)
-    if key in FIXED_COMMANDS:
-        raise RaveError(
-            Code.INVALID_ARGUMENT, _("the command {name} is for admins, which can't be changed", name=key)
-        )

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from ravesvc.bot.command import GAMES, Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context, Registry
+from ravesvc.bot.command_names import GAMES
 from ravesvc.bot.text import plain
 from ravesvc.common.spelling import fold
 from ravesvc.common.translation import ENGLISH, lines

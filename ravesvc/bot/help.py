@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ravesvc.bot.arguments import command_key, unknown_command
-from ravesvc.bot.command import GAMES, GENERAL, MODERATION, MORE, SERVICE, VIDEO, Command, Permission, Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Command, Context, Registry
+from ravesvc.bot.command_names import GAMES, GENERAL, MODERATION, MORE, SERVICE, VIDEO, Permission
 from ravesvc.common.spelling import fold
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import joined, lines, ngettext

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from ravesvc.bot.command import Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context, Registry
 from ravesvc.bot.text import plain
 from ravesvc.bot.video_words import plays
 from ravesvc.common.translation import gettext as _

@@ -10,8 +10,8 @@ from functools import partial
 
 from ravesvc.bot.arguments import actor, target_user
 from ravesvc.bot.backend import Backend
-from ravesvc.bot.command import MODERATION, Permission, Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context, Registry
+from ravesvc.bot.command_names import MODERATION, Permission
 from ravesvc.bot.text import duration, plain
 from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object

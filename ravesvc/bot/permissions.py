@@ -6,7 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ravesvc.bot.command import Command, Permission
+from ravesvc.bot.command_names import Permission
+
+
+class Restricted(Protocol):
+    """What of a command tells who may run it."""
+
+    @property
+    def key(self) -> str:
+        """Its name as names of commands are compared."""
+
+    @property
+    def permission(self) -> Permission:
+        """Whom it is for, unless an admin has configured something else."""
+
+    @property
+    def fixed(self) -> bool:
+        """Whether its permission can't be changed."""
 
 
 class Permissions(Protocol):
@@ -24,10 +40,10 @@ class Permissions(Protocol):
     def without_admin(self) -> bool:
         """Whether the first admin has yet to be made."""
 
-    def allows(self, command: Command, user_id: int | None) -> bool:
+    def allows(self, command: Restricted, user_id: int | None) -> bool:
         """Whether the user may run the command. A sender without a user id is nobody's admin."""
 
-    def needed(self, command: Command) -> Permission:
+    def needed(self, command: Restricted) -> Permission:
         """Whom the command is for, with overrides, which a fixed command has none of."""
 
 
@@ -52,10 +68,10 @@ class StaticPermissions:
         """Whether the first admin has yet to be made."""
         return self.admins_known and not self.admins
 
-    def allows(self, command: Command, user_id: int | None) -> bool:
+    def allows(self, command: Restricted, user_id: int | None) -> bool:
         """Whether the user may run the command."""
         return self.needed(command) is Permission.USER or user_id in self.admins
 
-    def needed(self, command: Command) -> Permission:
+    def needed(self, command: Restricted) -> Permission:
         """Whom the command is for, with overrides."""
         return command.permission if command.fixed else self.overrides.get(command.key, command.permission)

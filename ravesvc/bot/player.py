@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ravesvc.bot import video_words as words
-from ravesvc.bot.command import VIDEO
+from ravesvc.bot.command_names import VIDEO
 from ravesvc.bot.queue import Queue, QueueEntry, QueueLimits, Showing
 from ravesvc.bot.queue_scheduler import Notice, NoticeKind, Play, QueueScheduler
 from ravesvc.bot.room_view import view_of

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ravesvc.bot.arguments import actor, written
-from ravesvc.bot.command import Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context, Registry
 from ravesvc.common.spelling import fold
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import lines, ngettext

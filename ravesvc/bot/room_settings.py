@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from ravesvc.bot.command import GAMES, MODERATION, VIDEO
+from ravesvc.bot.command_names import GAMES, MODERATION, VIDEO
 from ravesvc.bot.text import plain
 from ravesvc.common import json_fields, translation
 from ravesvc.common.json_fields import Object

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ravesvc.bot.arguments import NAME_LENGTH, usage_error
-from ravesvc.bot.command import SERVICE, SETTINGS, Permission, Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context, Registry
+from ravesvc.bot.command_names import SERVICE, SETTINGS, Permission
 from ravesvc.bot.room_settings import DEFAULT, OPTIONS, RoomOption, RoomSettings, shown
 from ravesvc.bot.settings_keeper import SettingsKeeper
 from ravesvc.bot.text import plain

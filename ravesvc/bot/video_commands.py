@@ -12,8 +12,8 @@ from ravesvc.bot import meshinfo
 from ravesvc.bot import video_words as words
 from ravesvc.bot.arguments import NAME_LENGTH, actor, usage_error, written
 from ravesvc.bot.backend import Backend
-from ravesvc.bot.command import VIDEO, Handler, Permission, Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context, Handler, Registry
+from ravesvc.bot.command_names import VIDEO, Permission
 from ravesvc.bot.hits import Hit, Hits
 from ravesvc.bot.player import Player
 from ravesvc.bot.queue import QueueEntry, Showing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravesvc.bot.command import command_key, refuse_fixed
+from ravesvc.bot.command_names import command_key, refuse_fixed
 from ravesvc.common.text import printable
 from ravesvc.errors import Code, RaveError
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ravesvc.bot.backend import Backend
-from ravesvc.bot.command import Permission
+from ravesvc.bot.command_names import Permission
 from ravesvc.bot.plugins import EntryPoint, Sources
 from ravesvc.config.advice import Advice
 from ravesvc.config.worker_settings import Edition, Session

@@ -11,7 +11,7 @@ from typing import Any
 
 from ravesvc import names
 from ravesvc.bot.backend import MAX_DOCUMENT, Counts
-from ravesvc.bot.command import Permission
+from ravesvc.bot.command_names import Permission
 from ravesvc.bot.plugins import EntryPoint
 from ravesvc.bus import Bus, errors
 from ravesvc.common import json_fields

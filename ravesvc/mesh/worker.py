@@ -19,8 +19,7 @@ from ravesvc.api.room_api import HttpRoomApi
 from ravesvc.api.upload import Uploads
 from ravesvc.bot import admin, builtin, moderation, privacy, settings_commands, video_commands
 from ravesvc.bot.bot import Bot
-from ravesvc.bot.command import Registry
-from ravesvc.bot.facts import BotInfo
+from ravesvc.bot.command import BotInfo, Registry
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.player import Player
 from ravesvc.bot.plugins import PluginLoader

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ravesvc.bot.backend import Counts
-from ravesvc.bot.command import Permission
+from ravesvc.bot.command_names import Permission
 from ravesvc.bot.plugins import EntryPoint, Sources
 from ravesvc.common.picture import Picture
 from ravesvc.common.video import Video

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ravesvc import commands
 from ravesvc.bot import builtin
-from ravesvc.bot.command import FIXED_COMMANDS, LEAVE, Permission, Registry
+from ravesvc.bot.command import Registry
+from ravesvc.bot.command_names import FIXED_COMMANDS, LEAVE, Permission
 from ravesvc.bot.plugins import Sources
 from ravesvc.commands import CommandHandler
 from ravesvc.config import options as config

@@ -11,8 +11,7 @@ from typing import Any
 
 from ravesvc.bot import builtin
 from ravesvc.bot.bot import Bot
-from ravesvc.bot.command import Registry
-from ravesvc.bot.facts import BotInfo
+from ravesvc.bot.command import BotInfo, Registry
 from ravesvc.bot.limits import CommandLimits
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.common.picture import Media

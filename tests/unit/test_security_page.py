@@ -9,7 +9,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.bot.backend import MAX_DOCUMENT
-from ravesvc.bot.command import ADMIN_COMMANDS, LEAVE
+from ravesvc.bot.command_names import ADMIN_COMMANDS, LEAVE
 from ravesvc.common import json_fields
 from ravesvc.common.log_fields import LogEvent
 from ravesvc.common.log_limit import PER_MESH

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from ravesvc import __version__, names
 from ravesvc.blocklist.blocklist import Blocklist
-from ravesvc.bot.command import CLAIM
+from ravesvc.bot.command_names import CLAIM
 from ravesvc.bus import Call, Interface, Variant, method
 from ravesvc.common.text import count, printable
 from ravesvc.config.identity import looks

@@ -9,8 +9,8 @@ import pytest
 
 from ravesvc.bot import admin
 from ravesvc.bot.backend import Counts
-from ravesvc.bot.command import ADMIN_COMMANDS, FIXED_COMMANDS, Permission
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context
+from ravesvc.bot.command_names import ADMIN_COMMANDS, FIXED_COMMANDS, Permission
 from ravesvc.bot.limits import CommandLimits
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.errors import Code, RaveError

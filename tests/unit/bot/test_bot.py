@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from ravesvc.bot.command import Permission, Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context, Registry
+from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.limits import CommandLimits
 from ravesvc.bot.permissions import StaticPermissions

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ravesvc.bot.command import Permission, Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context, Registry
+from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.hearing import Hearing, ReplyLoopGuard, SeenMessages
 from ravesvc.bot.permissions import StaticPermissions

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ravesvc.bot.command import Permission, Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context, Registry
+from ravesvc.bot.command_names import Permission
 from ravesvc.bot.permissions import StaticPermissions
 from tests.unit.bot_scene import ANN, BOB, Scene
 

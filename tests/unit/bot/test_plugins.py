@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from ravesvc.bot import builtin, plugins
-from ravesvc.bot.command import Permission, Registry
+from ravesvc.bot.command import Registry
+from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import EventKind
 from ravesvc.bot.plugins import EntryPoint, PluginLoader, Sources, load_file
 

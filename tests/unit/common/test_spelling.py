@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravesvc.bot.command import Permission, Registry
-from ravesvc.bot.context import Context
+from ravesvc.bot.command import Context, Registry
+from ravesvc.bot.command_names import Permission
 from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.common.spelling import fold, nearest

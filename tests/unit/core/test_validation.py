@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ravesvc.bot.command import FIXED_COMMANDS
+from ravesvc.bot.command_names import FIXED_COMMANDS
 from ravesvc.core import validation
 from ravesvc.errors import Code, RaveError
 

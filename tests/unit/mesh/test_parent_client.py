@@ -9,7 +9,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.bot.backend import Backend, Counts
-from ravesvc.bot.command import Permission
+from ravesvc.bot.command_names import Permission
 from ravesvc.bot.plugins import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
 from ravesvc.common.video import Video

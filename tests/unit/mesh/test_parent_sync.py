@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ravesvc.bot.command import Permission
+from ravesvc.bot.command_names import Permission
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.plugins import EntryPoint
 from ravesvc.config.worker_settings import Session

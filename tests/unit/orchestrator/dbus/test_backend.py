@@ -12,7 +12,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.blocklist.model import MeshMemory
-from ravesvc.bot.command import FIXED_COMMANDS
+from ravesvc.bot.command_names import FIXED_COMMANDS
 from ravesvc.bot.plugins import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, method, policy_decides
 from ravesvc.common.log_fields import LogEvent

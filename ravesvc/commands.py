@@ -16,16 +16,15 @@ take longer than their time in all, are ended, and named in the log.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import math
-from collections.abc import Callable, Coroutine, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
-from ravesvc.bot.command import Context, Registry
+from ravesvc.bot.command import Context
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import Event, EventKind
+from ravesvc.bot.registration import current_registry, registering
 from ravesvc.bot.step_timeout import limited
 from ravesvc.common.picture import Picture
 from ravesvc.errors import Code, RaveError
@@ -51,9 +50,6 @@ _DESCRIPTION_LENGTH = 200
 _USAGE_LENGTH = 100
 _GROUP_LENGTH = 32
 _MOST_SECONDS = 86_400
-
-# Outside of a bot, as when somebody imports a file of commands to test it, they are checked and forgotten.
-_into: ContextVar[Registry | None] = ContextVar("ravesvc.commands", default=None)
 
 
 def command(
@@ -102,7 +98,7 @@ def command(
 
     def register(handler: CommandHandler) -> CommandHandler:
         _insist_on_coroutine(handler)
-        _registry().command(
+        current_registry().command(
             name,
             description,
             permission=Permission(permission),
@@ -142,24 +138,10 @@ def on_kicked(handler: EventHandler) -> EventHandler:
     return _on(EventKind.KICKED, handler)
 
 
-@contextlib.contextmanager
-def registering(registry: Registry) -> Iterator[None]:
-    """Have the decorators that run meanwhile register there. For those who load files of commands."""
-    token = _into.set(registry)
-    try:
-        yield
-    finally:
-        _into.reset(token)
-
-
 def _on(kind: EventKind, handler: EventHandler) -> EventHandler:
     _insist_on_coroutine(handler)
-    _registry().on(kind)(limited(handler))
+    current_registry().on(kind)(limited(handler))
     return handler
-
-
-def _registry() -> Registry:
-    return _into.get() or Registry()
 
 
 def _insist_on_coroutine(handler: object) -> None:

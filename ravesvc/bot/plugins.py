@@ -20,8 +20,8 @@ from types import ModuleType
 from typing import NamedTuple
 
 from ravesvc.bot.command import Registry
+from ravesvc.bot.registration import registering
 from ravesvc.bot.step_timeout import Limit
-from ravesvc.commands import registering
 from ravesvc.common.text import printable, user_name
 from ravesvc.errors import Code, RaveError
 

@@ -15,6 +15,8 @@ import os
 import signal
 import sys
 
+# What the operator's commands import, which are read later: an upgrade may have replaced it by then.
+import ravesvc.commands  # noqa: F401
 from ravesvc import __version__, names
 from ravesvc.common import log_limit
 from ravesvc.common.log_limit import LogLimit

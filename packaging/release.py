@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
 
-VERSION_FILE = Path("ravesvc/__init__.py")
+VERSION_FILE = Path("ravesvc/version.py")
 CHANGELOG = Path("CHANGELOG.md")
 DEBIAN_CHANGELOG = Path("debian/changelog")
 

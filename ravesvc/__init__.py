@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-__version__ = "0.1.0"
+from ravesvc.version import __version__ as __version__
 
 
 def __getattr__(name: str) -> Any:
-    """`BotManager`, when somebody asks for it: a child, which imports this package too, can't afford it."""
+    """Import `BotManager` on first use: a bot's process imports this package too, and can't afford all of it."""
     if name == "BotManager":
-        import importlib
+        from ravesvc.single.manager import BotManager
 
-        # By its name alone, because a tool that reads imports would take it for one of every module's.
-        return importlib.import_module("ravesvc.single.manager").BotManager
+        return BotManager
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

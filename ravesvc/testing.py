@@ -21,7 +21,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from ravesvc import __version__
 from ravesvc.api.models import Opinion, Profile
 from ravesvc.bot import builtin, video_commands
 from ravesvc.bot.backend import Backend
@@ -40,6 +39,7 @@ from ravesvc.room.changes import RoomState, VideoChanged, VideoEnded
 from ravesvc.room.chat import ChatMessage, Mention
 from ravesvc.room.playback import PLAYING, Playback
 from ravesvc.room.server_clock import ServerClock
+from ravesvc.version import __version__
 
 _MESH = "11111111-2222-4333-8444-555555555555"
 _BOT = 1

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from ravesvc import __version__, names
+from ravesvc import names
 from ravesvc.common import machine, text_file, timespan
 from ravesvc.common.json_fields import as_user_id
 from ravesvc.common.spelling import nearest
@@ -43,6 +43,7 @@ from ravesvc.config.worker_settings import (
     digest,
 )
 from ravesvc.errors import Code, RaveError
+from ravesvc.version import __version__
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ravesvc import __version__
 from ravesvc.common import extras
 from ravesvc.ctl import exit_status
 from ravesvc.ctl.arguments import Commands, Parser
@@ -34,6 +33,7 @@ from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.operations import absence
 from ravesvc.ctl.ui import output
 from ravesvc.errors import RaveError
+from ravesvc.version import __version__
 
 # Each adds its parsers, with a `run` that takes the service and the options, or, for what needs no service, a
 # `run_alone` that takes the options. Both may return an exit status.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from urllib.parse import urlencode, urlsplit
 
-from ravesvc import __version__
 from ravesvc.api import transport
 from ravesvc.api.failures import HttpResponse
 from ravesvc.api.transport import HttpRequest, HttpTransport
@@ -15,6 +14,7 @@ from ravesvc.common.translation import gettext as _
 from ravesvc.config.worker_settings import Proxy, Tls
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.messages import MAX_PICTURE_BYTES
+from ravesvc.version import __version__
 
 _log = logging.getLogger(__name__)
 

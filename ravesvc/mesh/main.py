@@ -17,7 +17,7 @@ import sys
 
 # What the operator's commands import, which are read later: an upgrade may have replaced it by then.
 import ravesvc.commands  # noqa: F401
-from ravesvc import __version__, names
+from ravesvc import names
 from ravesvc.common import log_limit
 from ravesvc.common.log_limit import LogLimit
 from ravesvc.config.worker_settings import NOT_HANDED_OVER, Edition, MeshSettings, Session, digest
@@ -28,6 +28,7 @@ from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus
 from ravesvc.systemd import logging as log
 from ravesvc.systemd.notify import feed_watchdog
+from ravesvc.version import __version__
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from ravesvc import __version__, names
+from ravesvc import names
 from ravesvc.api.models import Listing
 from ravesvc.api.refusal import IDENTITY_REFUSALS
 from ravesvc.blocklist.blocklist import Blocklist, log_change
@@ -67,6 +67,7 @@ from ravesvc.store.permissions_cache import PermissionsCache
 from ravesvc.systemd import logging as log
 from ravesvc.systemd.notify import feed_watchdog, notify, notify_ready, notify_reloading
 from ravesvc.systemd.unit_control import Units
+from ravesvc.version import __version__
 
 _log = logging.getLogger(__name__)
 

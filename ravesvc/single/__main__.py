@@ -8,7 +8,6 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from ravesvc import __version__
 from ravesvc.common import log_limit
 from ravesvc.common.log_limit import LogLimit
 from ravesvc.core.admin_claims import VALID_S
@@ -16,6 +15,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
 from ravesvc.single.manager import BotManager, default_config, example_config, state_directory
 from ravesvc.systemd import logging as log
+from ravesvc.version import __version__
 
 _log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ for package in *.deb; do
     sed -i 's/^Version: .*/&.1/; s/(= [^)]*/&.1/' tree/DEBIAN/control
     # With another option, and another default.
     sed -i 's/^#limit:.*/#limit: 50/; $a #brightness: 3' tree/usr/share/rave-orchestrator/rave.yaml || true
-    find tree -path '*/ravesvc/__init__.py' -exec sed -i 's/^__version__ = "[^"]*/&.1/' {} +
+    find tree -path '*/ravesvc/version.py' -exec sed -i 's/^__version__ = "[^"]*/&.1/' {} +
     dpkg-deb --build --root-owner-group -Znone tree "/root/upgrade/$package"
     rm -r tree
 done

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc import __version__
+from ravesvc.version import __version__
 
 ROOT = next(directory for directory in Path(__file__).parents if (directory / "pyproject.toml").exists())
-FILES = ("ravesvc/__init__.py", "CHANGELOG.md", "debian/changelog")
+FILES = ("ravesvc/version.py", "CHANGELOG.md", "debian/changelog")
 
 
 @pytest.fixture

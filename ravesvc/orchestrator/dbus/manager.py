@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
-from ravesvc import __version__, names
+from ravesvc import names
 from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.bot.command_names import CLAIM
 from ravesvc.bus import Call, Interface, Variant, method
@@ -36,6 +36,7 @@ from ravesvc.store import export
 from ravesvc.store.cached_store import CachedStore
 from ravesvc.store.model import Contents
 from ravesvc.store.room_document import RoomDocument, size
+from ravesvc.version import __version__
 
 log = logging.getLogger(__name__)
 

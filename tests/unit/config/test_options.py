@@ -11,7 +11,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ravesvc import __version__, names
+from ravesvc import names
 from ravesvc.api.models import MeshMode
 from ravesvc.common import machine
 from ravesvc.config import options as config
@@ -20,6 +20,7 @@ from ravesvc.config.media_settings import MediaSettings, VideoOptions
 from ravesvc.config.options import Config
 from ravesvc.config.worker_settings import ClientIdentity, Edition, Proxy, Servers, Tls, UnconfirmedCalls, digest
 from ravesvc.errors import Code, RaveError
+from ravesvc.version import __version__
 
 MEMORY = 2**32
 SHIPPED = Path(__file__).parents[3] / "config/rave.yaml"

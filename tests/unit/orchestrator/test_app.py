@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from ravesvc import __version__, names
+from ravesvc import names
 from ravesvc.config import options
 from ravesvc.core import rave_client
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator import app as program
+from ravesvc.version import __version__
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_systemd import MESH, RUNNING, ended, systemd_on

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc import __version__, names
+from ravesvc import names
 from ravesvc.config import options
 from ravesvc.config.media_settings import MediaSettings
 from ravesvc.config.worker_settings import Edition, MeshSettings, Session, digest
 from ravesvc.ctl.main import main as ravectl
 from ravesvc.setup import places, prepare
+from ravesvc.version import __version__
 from tests.unit.authority import Authority
 from tests.unit.fake_manager import FakeManager
 

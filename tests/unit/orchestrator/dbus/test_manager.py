@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ravesvc import __version__, names
+from ravesvc import names
 from ravesvc.api.models import Listing, Mesh
 from ravesvc.blocklist.model import Block, MeshMemory, Reason
 from ravesvc.bus import Bus, SignalMessage
@@ -41,6 +41,7 @@ from ravesvc.store.chat_change import ChatUser
 from ravesvc.store.credentials_file import to_object
 from ravesvc.store.model import Admin, CommandPermission, Contents, Credentials, Host
 from ravesvc.systemd.unit_state import UnitState
+from ravesvc.version import __version__
 from tests.unit.bus_fakes import connected, open_fds
 from tests.unit.conftest import until
 from tests.unit.fake_authority import FakeAuthority

@@ -47,9 +47,10 @@ def median_file(source: Source) -> Figure:
 
 
 def short_files(source: Source) -> Figure:
-    """Modules that are hardly worth a file."""
-    short = [f"{m.path}: {_length(m)}" for m in source.modules if _length(m) < SHORT_FILE_LINES]
-    return Figure(f"{len(short)} of {len(source.modules)}", short)
+    """Modules that are hardly worth a file, among those that need not be there for Python's sake."""
+    chosen = [module for module in source.modules if not module.path.endswith("/__init__.py")]
+    short = [f"{module.path}: {_length(module)}" for module in chosen if _length(module) < SHORT_FILE_LINES]
+    return Figure(f"{len(short)} of {len(chosen)}", short)
 
 
 def comments(source: Source) -> Figure:
@@ -127,7 +128,7 @@ def like_lines(source: Source) -> Figure:
 
 ROWS: tuple[tuple[str, Callable[[Source], Figure]], ...] = (
     ("median file", median_file),
-    (f"files under {SHORT_FILE_LINES} lines", short_files),
+    (f"files under {SHORT_FILE_LINES} lines, without __init__.py", short_files),
     ("comment lines", comments),
     ("whoever, somebody, nobody, whatever ... in the source", actors_in_source),
     ("the same in what people read", actors_for_readers),

@@ -86,6 +86,11 @@ def test_runs_are_as_long_as_they_can_be() -> None:
     assert common_runs("ab", "ba", 2) == []
 
 
+def test_short_files_are_counted_without_those_that_python_wants() -> None:
+    figure = stats.short_files(tree(short="a = 1\n" * 49, long="a = 1\n" * 50))
+    assert (figure.value, figure.found) == ("1 of 2", ["ravesvc/short.py: 49"])
+
+
 def test_runners_are_compared_by_their_code() -> None:
     text = '"""Say so."""\nimport os\n# Why.\na = 1\n\nb = 2\nc = 3\n'
     source = tree(single__app=text, core__plan=text.replace("c", "d"), api__client=text)

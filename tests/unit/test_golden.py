@@ -4,9 +4,9 @@
 shows in a diff: `GOLDEN=write pytest tests/unit/test_golden.py` writes the files anew.
 
 What another test compares already is not here: the D-Bus interfaces and the right that each method takes
-(packaging/dbus, test_orchestrator_objects.py), polkit's actions (test_packaging.py), the defaults of options
-(config/rave.yaml, test_packaging.py), credentials.json (test_store_credentials.py), exports and permissions.json
-(test_store_dump.py), the settings of a room (test_bot_settings.py).
+(packaging/dbus, orchestrator/dbus/test_mesh.py), polkit's actions (test_packaging.py), the defaults of options
+(config/rave.yaml, test_packaging.py), credentials.json (store/test_credentials_file.py), exports and permissions.json
+(store/test_export.py), the settings of a room (bot/test_settings_commands.py).
 """
 
 from __future__ import annotations

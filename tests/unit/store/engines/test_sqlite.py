@@ -1,4 +1,4 @@
-"""What is particular to the embedded store; test_store_contract.py has what all engines do."""
+"""What is particular to the embedded store; ../test_contract.py has what all engines do."""
 
 from __future__ import annotations
 

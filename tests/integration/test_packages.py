@@ -149,6 +149,11 @@ def test_first_install(site: Site) -> None:
     apt(site, "install /root/build/*.deb")
     assert site.sh(f"cat {_YAML}") == (CHECKOUT / "config/rave.yaml").read_text()
     assert "\n#state_path: /root/.local/state/ravesvc/state.db\n" in site.sh("ravesvc --example-config")
+    # Documents, and the types for those who check plugins; dpkg compresses the longer ones.
+    pages = [str(page.relative_to(CHECKOUT)) for page in (CHECKOUT / "docs").rglob("*.md")]
+    shipped = site.sh("cd /usr/share/doc/rave-orchestrator; find docs -type f").replace(".gz", "").split()
+    assert sorted(shipped) == sorted(pages)
+    site.sh("test -e /usr/lib/python3/dist-packages/ravesvc/py.typed")
     # An extra of the wheel, which the service needs.
     assert "python3-pystemd" in site.sh("dpkg-query --show --showformat '${Depends}' rave-orchestrator")
     assert site.sh("systemctl is-enabled rave-orchestrator").strip() == "enabled"

@@ -1,0 +1,62 @@
+"""Scenarios are coroutines with a `world`, in virtual time; each runs over all worlds."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.conftest import BusDaemon
+from tests.unit.scenarios.service_world import ServiceWorld
+from tests.unit.scenarios.single_world import SingleWorld
+from tests.unit.scenarios.surroundings import Logged
+from tests.unit.scenarios.virtual_time import run
+from tests.unit.scenarios.world import WORLDS
+
+
+# For all, because what begins in the middle of a test counts as left behind by it.
+@pytest.fixture(scope="session", autouse=True)
+def shared_bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a bus for all scenarios, one after another: each leaves it as it was."""
+    daemon = BusDaemon(tmp_path_factory.mktemp("bus"))
+    yield daemon.address
+    daemon.stop()
+
+
+@pytest.fixture(params=WORLDS)
+def world(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ServiceWorld | SingleWorld:
+    if request.param == "service":
+        return ServiceWorld(tmp_path, monkeypatch, request.getfixturevalue("shared_bus"))
+    return SingleWorld(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def logged() -> Iterator[Logged]:
+    handler = Logged()
+    logging.getLogger().addHandler(handler)
+    yield handler
+    logging.getLogger().removeHandler(handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a scenario, and shut its world down."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+
+    async def body() -> None:
+        world = arguments["world"]
+        try:
+            await pyfuncitem.obj(**arguments)
+        finally:
+            await world.close()
+            await world.shut_down()
+
+    run(body())
+    return True

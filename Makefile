@@ -15,8 +15,8 @@ BUS_TESTS := $(wildcard tests/unit/bus/test_*.py)
 # would else compile everything anew where PYTHONDONTWRITEBYTECODE is set.
 STRICT := PYTHONASYNCIODEBUG=1 PYTHONWARNINGS=error PYTHONDONTWRITEBYTECODE=
 
-# What is not covered is for those who write it to see; to watch every line takes half as much time again.
-COVERAGE := --cov
+# What `make check` leaves to `make test`.
+QUICK := -m "not (mongo or process or slow)"
 
 # For building pystemd, and for the tests' private message bus, certificates and MongoDB server (curl's libraries).
 HOST_PACKAGES := curl dbus gcc libsystemd-dev openssl pkg-config python3 python3-dev python3-venv zsh
@@ -40,19 +40,38 @@ deb: python3 ## build the packages into build/ and check them with lintian
 .PHONY: test
 test: .venv/ready python3 ## everything but the long fault runs
 	# Side by side: to make the roots is waiting for a mirror, for the most part.
-	$(MAKE) --jobs=3 COVERAGE= check roots deb
+	$(MAKE) --jobs=3 lint types unit roots deb
 	$(MAKE) integration
 
 .PHONY: check
-check: .venv/ready ## linters, types and unit tests: some four minutes
+check: .venv/ready ## linters, types, import rules and the quick unit tests: a minute
+	# Side by side: mypy takes one core.
+	$(MAKE) --jobs=2 lint types quick
+
+.PHONY: lint
+lint: .venv/ready ## linters and import rules
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+.PHONY: types
+types: .venv/ready ## types
+	.venv/bin/mypy
+
+.PHONY: quick
+quick: .venv/ready ## the quick unit tests
+	$(STRICT) $(PYTEST) -n 2 --dist worksteal $(QUICK) --durations=10 --durations-min=0.5
+
+.PHONY: unit
+unit: .venv/ready ## all unit tests, those of the bus with the library to come as well, and a second of each fuzzer
 	$(STRICT) $(PYTEST) -n 3 --dist worksteal $(COVERAGE)
 	$(STRICT) RAVESVC_TEST_DBUS=dbus_fast $(PYTEST) -n 2 $(BUS_TESTS)
 	# The same inputs each time: what others find belongs to those who look for it.
 	$(FUZZ) --seconds 1 --seed 1
+
+.PHONY: coverage
+coverage: ## all unit tests, and which lines none of them reaches: takes half as much time again
+	$(MAKE) unit COVERAGE=--cov
 
 .PHONY: fuzz
 fuzz: .venv/ready ## mutated inputs for all that reads what others write, SECONDS=180 for each kind

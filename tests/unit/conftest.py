@@ -20,6 +20,7 @@ import hypothesis
 import pytest
 
 from ravesvc.simulator.state_dir import Home
+from tests.unit import marking
 from tests.unit.authority import Authority, make_authority
 
 if TYPE_CHECKING:
@@ -95,6 +96,13 @@ traceback.StackSummary.extract = note_place
 def pytest_collection() -> None:
     """Until `pytest_collection_finish` nothing becomes garbage that is worth looking for."""
     gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before pytest picks those that the command line asks for."""
+    for item in items:
+        marking.mark(item)
 
 
 def pytest_collection_finish() -> None:
@@ -185,6 +193,12 @@ def _nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not (threads() - threads_before), "threads left behind"
 
 
+@pytest.fixture(autouse=True)
+def _marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What starts a large program is left to `make test`."""
+    marking.refuse_programs(request.node, monkeypatch)
+
+
 class BusDaemon:
     """A private dbus-daemon that allows everything."""
 
@@ -260,6 +274,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeMan
 
 
 @pytest.fixture
+@marking.marks_its_tests("process")
 def site(
     tmp_path: Path, served: Served, manager: FakeManager, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> Site:
@@ -282,6 +297,7 @@ def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
+@marking.marks_its_tests("mongo")
 def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     """A MongoDB server for everybody: give each test a database of its own."""
     from tests.unit.mongod import plain
@@ -292,6 +308,7 @@ def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
 
 
 @pytest.fixture(scope="session")
+@marking.marks_its_tests("mongo")
 def mongod_auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     """The same, but it asks for a password."""
     from tests.unit.mongod import with_auth
@@ -302,6 +319,7 @@ def mongod_auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
 
 
 @pytest.fixture(scope="session")
+@marking.marks_its_tests("mongo")
 def mongod_replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     """The same, as a replica set of one server."""
     from tests.unit.mongod import replica_set

@@ -150,6 +150,7 @@ TERMINALS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", TERMINALS)
 def test_a_tab_at_a_terminal_expands_nothing(shell: str, tmp_path: Path) -> None:
     expanded = tmp_path / "expanded"

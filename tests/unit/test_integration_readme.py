@@ -6,6 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parents[1] / "integration"
 
 
@@ -28,6 +30,7 @@ def functions_of(file: str) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
 
+@pytest.mark.slow
 def test_every_row_names_a_test_that_there_is() -> None:
     rows = named()
     assert len(rows) > 40

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -666,6 +667,7 @@ def for_ever(block: Block | None) -> bool:
 
 
 TestLifecycle = Lifecycle.TestCase
+TestLifecycle.pytestmark = [pytest.mark.slow]
 TestLifecycle.settings = hypothesis.settings(max_examples=200, stateful_step_count=50)
 
 

@@ -37,6 +37,7 @@ def test_escape_as_sd_bus_path_encode_does(text: str, label: str) -> None:
     assert names.unescape(label) == text
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(st.text())
 def test_escape_makes_a_bus_name_element_that_unescape_undoes(text: str) -> None:

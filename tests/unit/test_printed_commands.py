@@ -34,6 +34,7 @@ def executed() -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_chapter_of_the_readme_is_executed() -> None:
     printed = {chapter for chapter in manual.chapters() if manual.commands(chapter)} - {TREE}
     assert len(printed) > 5
@@ -55,6 +56,7 @@ def test_the_python_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.Monk
     asyncio.run(scope["trial"]())  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_ravectl_takes_what_the_troubleshooting_names() -> None:
     table = manual.README.split("\n## Troubleshooting\n")[1].split("\n## ")[0]
     found = {text.replace("<id>", "1c2d").replace("<user id>", "5") for text in re.findall(r"`(ravectl .+?)`", table)}
@@ -117,6 +119,7 @@ def test_the_documentation_names_what_there_is(page: Path) -> None:
         assert any((place / name).is_file() for place in places) or name in ("roll.py",), name
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", manual.pages())
 def test_whatever_a_page_prints_is_an_example(name: str) -> None:
     """tests/integration/test_man_examples.py executes those of all pages."""

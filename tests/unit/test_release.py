@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from ravesvc.version import __version__
+from tests.unit.marking import marks_its_tests
 
 ROOT = next(directory for directory in Path(__file__).parents if (directory / "pyproject.toml").exists())
 FILES = ("ravesvc/version.py", "CHANGELOG.md", "debian/changelog")
 
 
 @pytest.fixture
+@marks_its_tests("process")
 def tree(tmp_path: Path) -> Path:
     for name in FILES:
         (tmp_path / name).parent.mkdir(exist_ok=True)

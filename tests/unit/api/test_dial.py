@@ -90,6 +90,7 @@ async def transport_to(port: int, authority: Authority, patience: float = 15) ->
         made.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "breaking"), WRONG.values(), ids=WRONG)
 def test_http_finds_the_address_that_works(
     run: Run,
@@ -113,6 +114,7 @@ def test_http_finds_the_address_that_works(
     assert server.asked[0].connection == server.asked[1].connection, "the connection that has won is kept"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "breaking"), WRONG.values(), ids=WRONG)
 def test_a_socket_finds_the_address_that_works(
     run: Run,
@@ -141,6 +143,7 @@ def test_a_socket_finds_the_address_that_works(
     run(body())
 
 
+@pytest.mark.slow
 def test_the_others_are_closed_once_one_has_won(
     run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +179,7 @@ def test_one_that_answers_is_the_only_one_that_is_asked(
     assert not taken
 
 
+@pytest.mark.slow
 def test_the_family_that_has_won_is_asked_first_the_next_time(
     run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +245,7 @@ def test_a_request_that_is_cancelled_lets_go_of_all_addresses(
             run(body())
 
 
+@pytest.mark.slow
 def test_the_overall_limit_of_time_stays(run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         async with transport_to(port, authority, patience=0.4) as made:

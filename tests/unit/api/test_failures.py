@@ -140,6 +140,7 @@ def test_a_point_in_time_is_one_of_the_servers_clock(skew: float) -> None:
     assert caught.value.attributes["retry_after"] == 600.0
 
 
+@pytest.mark.slow
 @given(st.text(), st.none() | st.text())
 def test_retry_after_takes_anything(text: str, date: str | None) -> None:
     assert failures.asked_pause(text, date, NOW).get("retry_after", 0) >= 0
@@ -162,6 +163,7 @@ def test_the_pause_that_a_failure_asks_for(code: Code, attributes: dict[str, Any
     assert failures.pause(RaveError(code, "no", **attributes)) == seconds
 
 
+@pytest.mark.slow
 @given(
     st.binary() | st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5), st.integers(100, 999)
 )

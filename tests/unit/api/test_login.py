@@ -799,6 +799,7 @@ def test_any_text_is_an_address_or_none(text: str) -> None:
         assert text.isprintable()
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         st.sampled_from(

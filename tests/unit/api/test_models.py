@@ -156,6 +156,7 @@ def test_an_account_without_an_id(answer: Any) -> None:
     assert caught.value.code is Code.BAD_DATA
 
 
+@pytest.mark.slow
 @given(json_values, json_values)
 def test_any_answer_is_typed_or_bad_data(data: Any, paging: Any) -> None:
     for read in (lambda a: models.page(a, invited=False), models.mesh, models.users, models.account_id):
@@ -177,6 +178,7 @@ answers = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(answers)
 def test_any_answer_about_a_video_or_a_user_is_read_or_refused(answer: dict[str, Any]) -> None:
     for read in (models.video_id, models.video_base, models.profile):

@@ -225,6 +225,7 @@ def test_a_chunk_of_negative_size(authority: Authority, run: Run, size: bytes) -
     assert error.message == "the answer of localhost is not proper HTTP"
 
 
+@pytest.mark.slow
 def test_whatever_bytes_a_server_sends_are_an_answer_or_a_rave_error(authority: Authority, run: Run) -> None:
     chance = random.Random(12)
     whole = (
@@ -587,6 +588,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("hanging", ["server", "resolver"])
 def test_a_process_ends_at_once_while_a_request_hangs(authority: Authority, hanging: str) -> None:
     with serving(authority) as server:

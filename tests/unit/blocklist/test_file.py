@@ -176,6 +176,7 @@ LISTS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(LISTS, st.sampled_from([0, DAY, -DAY]), st.sampled_from([0, DAY, -DAY]))
 def test_a_list_survives_the_file_whatever_the_wall_clock_does(before: BlocklistModel, first: int, then: int) -> None:
     machine = Machine()
@@ -187,6 +188,7 @@ def test_a_list_survives_the_file_whatever_the_wall_clock_does(before: Blocklist
     assert everything(from_json(text, "it", clock)) == everything(before)
 
 
+@pytest.mark.slow
 @given(LISTS)
 def test_what_is_read_is_written_as_it_was(before: BlocklistModel) -> None:
     clock = Machine().clock()
@@ -200,6 +202,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(
     revision=st.integers(-5, 2**63 - 1),
     counts=st.dictionaries(st.sampled_from(["failures", "blocks", "quarantines"]), st.integers(-5, 2**63 - 1)),
@@ -677,6 +680,7 @@ def test_a_file_that_is_too_large_is_not_read_into_memory(
     assert damaged(path) == [REFERENCE + " "]
 
 
+@pytest.mark.slow
 def test_what_ten_thousand_meshes_need_is_not_too_large(clock: Clock) -> None:
     meshes = [f"{number:08x}-2222-4333-8444-555555555555" for number in range(10_000)]
     event = HistoryEvent(at=clock.now(), what=What.BLOCKED, reason=Reason.CONNECTION_FAILURES, detail="x" * 300)

@@ -244,6 +244,7 @@ def test_a_quarantine_that_is_longer_than_the_cap_to_begin_with_stays_as_long() 
     assert [quarantine(3 * LONGEST_QUARANTINE, number) for number in (1, 2, 100)] == [3 * LONGEST_QUARANTINE] * 3
 
 
+@pytest.mark.slow
 @given(st.integers(1, 10 * LONGEST_QUARANTINE), st.integers(1, 10**9))
 def test_quarantines_never_shrink_and_stay_within_bounds(duration: int, number: int) -> None:
     assert duration <= quarantine(duration, number) <= quarantine(duration, number + 1)
@@ -758,6 +759,7 @@ def play(blocks: BlocklistModel, steps: list[tuple[str, str, Reason, int | None]
             saved(blocks)
 
 
+@pytest.mark.slow
 @given(
     before=STEPS,
     since=STEPS,
@@ -798,6 +800,7 @@ def test_after_an_edit_each_entry_is_either_newer_or_what_the_edit_says(
     assert set(still_kept) >= set(kept)
 
 
+@pytest.mark.slow
 @given(before=STEPS, since=STEPS)
 def test_saving_an_older_text_of_ours_blocks_nothing_that_somebody_has_unblocked_since(
     before: list[tuple[str, str, Reason, int | None]], since: list[tuple[str, str, Reason, int | None]]

@@ -54,6 +54,7 @@ def test_what_is_damaged_is_left_out() -> None:
     assert hits.all[0].message_ids == {"b"}
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers() | st.dictionaries(st.text(), st.integers())) | st.text())
 def test_hits_that_are_none_are_left_out(entries: object) -> None:
     assert Hits.from_json(json.dumps({"hits": entries})) == Hits()

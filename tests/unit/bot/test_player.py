@@ -430,6 +430,7 @@ class Wishes:
             self.waiting.pop(name, None)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(mode=MODES, later=MODES, at=st.integers(0, 20), steps=st.lists(STEPS, min_size=20, max_size=40))
 def test_nothing_plays_as_the_bot_s_doing_that_nobody_asked_for(

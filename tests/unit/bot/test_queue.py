@@ -91,6 +91,7 @@ def test_a_turn_that_was_cleared_is_no_turn() -> None:
 asking = st.lists(st.sampled_from([ANN, BOB, CEM, DAN]), max_size=24)
 
 
+@pytest.mark.slow
 @given(asking)
 def test_every_round_has_each_user_once_in_the_order_of_asking(users: list[int]) -> None:
     queue = queue_of(*((user, f"v{number}") for number, user in enumerate(users)), limits=MANY)
@@ -106,6 +107,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(steps)
 def test_whatever_happens_those_who_wait_keep_their_order_and_nobody_starves(steps: list[tuple[str, int]]) -> None:
     queue = Queue()
@@ -304,6 +306,7 @@ def paths(value: object, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [at, *(path for key, inner in inside for path in paths(inner, (*at, key)))]
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_no_damage_makes_a_queue_that_breaks_the_rules(data: st.DataObject) -> None:
     document = json.loads(full_queue().to_json())

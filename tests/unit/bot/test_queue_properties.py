@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -358,4 +359,5 @@ class Room(RuleBasedStateMachine):
 
 
 TestRoom = Room.TestCase
+TestRoom.pytestmark = [pytest.mark.slow]
 TestRoom.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)

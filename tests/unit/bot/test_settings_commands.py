@@ -101,6 +101,7 @@ def test_what_can_not_be_read_is_the_default(text: str) -> None:
     assert RoomSettings.from_json(text) == RoomSettings()
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from([*OPTION, "other"]), st.one_of(st.text(), st.integers(), st.none())))
 def test_no_document_makes_settings_that_admins_could_not(values: dict[str, object]) -> None:
     settings = RoomSettings.from_json(json.dumps(values))

@@ -1184,6 +1184,7 @@ def test_where_videos_are_switched_off_the_queue_rests() -> None:
     party.hold(body)
 
 
+@pytest.mark.slow
 def test_one_timer_waits_for_the_end_of_a_video() -> None:
     party = Party()
     party.service.videos = [video("harbour", 0.01), video("meadow")]

@@ -26,6 +26,7 @@ def test_a_user_has_one_vote_and_takes_it_along() -> None:
     assert not votes.enough(present - {ANN, CEM})
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(2, 12)), st.sets(st.integers(2, 12)), st.integers(0, 100))
 def test_no_minority_skips_by_default_and_all_together_always_can(
     voters: set[int], present: set[int], percent: int

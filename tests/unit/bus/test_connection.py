@@ -180,6 +180,7 @@ def test_who_is_gone_owes_no_answer(run: Run, bus_address: str) -> None:
     run(body())
 
 
+@pytest.mark.slow
 def test_no_more_calls_at_once_than_the_bus_takes(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with connected(bus_address, 4) as (client, *services):
@@ -456,6 +457,7 @@ async def everybody(sender: str) -> str | None:
     return "everybody"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [None, everybody])
 @pytest.mark.parametrize(
     ("path", "member", "refused"),
@@ -703,6 +705,7 @@ class Greedy:
         return await self.answers
 
 
+@pytest.mark.slow
 def test_who_does_not_read_its_answers_keeps_nobody_else_waiting(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with connected(bus_address, 3) as (client, modest, service):
@@ -717,6 +720,7 @@ def test_who_does_not_read_its_answers_keeps_nobody_else_waiting(run: Run, bus_a
     run(body())
 
 
+@pytest.mark.slow
 def test_a_bus_that_is_full_of_unread_answers_is_not_lost(run: Run, bus_daemon: BusDaemon) -> None:
     """The daemon takes no more from us than it may keep, so that everybody has to wait; but only that."""
     limit = '<limit name="max_incoming_bytes">1000000</limit></busconfig>'

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.process
 def test_glib_is_not_imported_even_where_it_is_installed(tmp_path: Path) -> None:
     """Else each child costs 3.5 MB more on Debian."""
     (tmp_path / "gi").mkdir()
@@ -20,6 +23,7 @@ import gi
     assert run.stdout == "imported\n", "once, by those who ask for it afterwards"
 
 
+@pytest.mark.process
 def test_own_commands_can_use_the_library_as_it_is_documented() -> None:
     script = """
 import ravesvc.bus

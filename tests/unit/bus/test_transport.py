@@ -270,6 +270,7 @@ def test_descriptors_of_an_unfinished_frame_are_closed(run: Run) -> None:
     run(body())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [b"l", b"B"])
 def test_an_unwanted_frame_is_thrown_away_wherever_it_is_cut(
     run: Run, monkeypatch: pytest.MonkeyPatch, order: bytes
@@ -316,6 +317,7 @@ def test_the_descriptors_of_an_unwanted_frame_are_closed(run: Run, monkeypatch: 
         run(body(chunk))
 
 
+@pytest.mark.slow
 def test_of_an_unwanted_frame_nothing_is_kept(run: Run) -> None:
     size = 30_000_000
 
@@ -403,6 +405,7 @@ class Echo(Ends):
         return tuple(bool(events and events.events & e) for e in (selectors.EVENT_READ, selectors.EVENT_WRITE))  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 def test_who_asks_much_and_reads_nothing_has_to_wait(run: Run) -> None:
     async def body() -> None:
         with Echo() as ends:
@@ -554,6 +557,7 @@ def test_on_lost_is_not_called_from_within_send(run: Run) -> None:
     run(body())
 
 
+@pytest.mark.slow
 def test_a_frozen_daemon_gets_everything_in_the_end(run: Run, bus_daemon: BusDaemon) -> None:
     async def body() -> None:
         async with connected(bus_daemon.address, 2) as (sender, receiver):

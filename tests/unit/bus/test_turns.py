@@ -366,6 +366,7 @@ class Shelf(Interface):
         return ["a book"] * count
 
 
+@pytest.mark.slow
 def test_over_a_bus(run: Run, bus_address: str) -> None:
     """Twenty connections of one user ask for much, and root is answered in between."""
 

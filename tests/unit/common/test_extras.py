@@ -13,6 +13,8 @@ from ravesvc.common import extras
 from ravesvc.errors import Code, RaveError
 from tests.unit.single.test_elsewhere import LINUX_ALONE
 
+pytestmark = pytest.mark.process
+
 CHECKOUT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 

@@ -49,6 +49,7 @@ def outcome(getter: Getter, value: object) -> Any:
         return e
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(JSON)
 def test_a_getter_gives_its_type_or_bad_data(value: object) -> None:
@@ -62,6 +63,7 @@ def test_a_getter_gives_its_type_or_bad_data(value: object) -> None:
             assert isinstance(got, bool) == (getter is json_fields.get_bool)
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(JSON)
 def test_an_optional_getter_differs_by_none_alone(value: object) -> None:
@@ -71,6 +73,7 @@ def test_an_optional_getter_differs_by_none_alone(value: object) -> None:
         assert str(outcome(optional, value)) == str(wanted)
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(st.text() | st.binary() | JSON.map(json.dumps))
 def test_parse_object_gives_an_object_or_bad_data(text: str | bytes) -> None:
@@ -111,6 +114,7 @@ def test_what_is_not_even_close_to_json_is_named_and_has_no_line(text: str | byt
 SECRETS = st.text(alphabet="äöüß§€", min_size=1)
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(st.lists(SECRETS | st.sampled_from([*'{}[]:,"\\\n\t01', "null", '{"a": "', "\\u12", "\\x"])).map("".join))
 def test_no_text_is_quoted_whatever_is_wrong_with_it(text: str) -> None:
@@ -223,6 +227,7 @@ def test_digits_in_a_string_do_not_matter() -> None:
     assert (found["text"], found["more"][-2:]) == (digits, [1234567890123, 0])
 
 
+@pytest.mark.process
 def test_who_imports_us_keeps_their_own_limit_of_digits() -> None:
     """A bot's author runs tests, and works with large numbers in them."""
     program = (

@@ -32,6 +32,7 @@ def test_a_mesh_to_which_too_much_happens_is_logged_less_and_that_is_said(caplog
     assert len(caplog.messages) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "rate", "most"), [(by_mesh, PER_MESH, 60 + 120), (by_place, PER_PLACE, 20 + 60)])
 def test_in_an_hour_of_a_flood_there_are_few_entries(
     caplog: pytest.LogCaptureFixture, kind: type, rate: object, most: int

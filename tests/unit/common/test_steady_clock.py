@@ -135,6 +135,7 @@ def test_a_time_in_a_file_is_the_same_point_in_time_to_a_later_process(
     assert time_here - reader.now() == time_there - writer.now()
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(WAITS, JUMPS), max_size=8), st.integers(-10 * DAY * 1000, 10 * DAY * 1000))
 def test_nor_does_it_wander_when_many_processes_hand_it_on(lives: list[tuple[float, int]], away: int) -> None:
     machine = Machine()

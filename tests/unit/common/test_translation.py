@@ -126,6 +126,7 @@ def test_what_is_no_catalogue_is_refused(text: str) -> None:
 # --- the catalogues that are shipped ----------------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_the_template_has_every_text_of_the_source() -> None:
     printed = subprocess.run([sys.executable, ROOT / "packaging/pot.py"], capture_output=True, text=True, check=True)
     assert printed.stdout == (LOCALE / "ravesvc.pot").read_text(), "run make pot, and translate what is new"

@@ -149,6 +149,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(JSON, st.sampled_from([None, 0, 2]))
 def test_any_json_is_a_database_or_has_problems(document: object, indent: int | None) -> None:
     text = json.dumps(document, indent=indent)

@@ -604,6 +604,7 @@ def test_bad_yaml_keeps_what_helps() -> None:
 PIECES = st.sampled_from([*"[]{}:,-?&*!|>'\"%@`#~ \n\t0x", "limit", "tls", ": ", "\n  ", "- ", "---\n", "<<", "\\U"])
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(st.text() | st.lists(PIECES, max_size=40).map("".join))
 @example("[" * 1_000)
@@ -635,6 +636,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(OPTIONS) | st.text() | st.integers(), VALUES, max_size=6))
 def test_any_mapping_gives_a_configuration_or_problems(mapping: dict[Any, Any]) -> None:

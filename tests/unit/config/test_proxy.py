@@ -292,6 +292,7 @@ def test_its_name_does_not_exist(run: Run, authority: Authority) -> None:
     assert error.message.startswith("the proxy none.invalid:3128 can't be reached: ")
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_named(run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dial, "PROXY_TIMEOUT_S", 0.3)
     with proxying() as free:

@@ -49,6 +49,7 @@ def settings(**changes: Any) -> MeshSettings:
 SESSION = Session(device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_token="hush-token")
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(
     identity=st.builds(ClientIdentity, request_hash_key=st.text(), user_agent=st.text(), app_build=st.text()),
@@ -81,6 +82,7 @@ def test_settings_survive_the_way_to_a_child(**changes: Any) -> None:
     assert MeshSettings.from_json(before.to_json()) == before
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(st.uuids(), st.integers(1, 2**62), st.text("0123456789abcdef", min_size=1))
 def test_a_session_survives_it_too(device: object, user_id: int, token: str) -> None:

@@ -39,7 +39,7 @@ MESHES = [str(uuid.UUID(int=number, version=4)) for number in range(3)]
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture(params=["embedded", "mongodb"])
+@pytest.fixture(params=["embedded", pytest.param("mongodb", marks=pytest.mark.mongo)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Store, Raw]:
     """An engine, not open yet, and a look at what it really holds."""
     if request.param == "embedded":

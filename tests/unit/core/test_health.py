@@ -514,6 +514,7 @@ def test_a_child_that_answers_nothing_is_asked_so_often_and_no_more(
     run(body())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_parent_that_reads_slowly_declares_no_child_dead(
     run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, hangs: bool

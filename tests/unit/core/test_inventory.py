@@ -385,6 +385,7 @@ def test_before_the_first_round_there_is_nothing_to_confirm() -> None:
 ROUND = st.sets(st.sampled_from("abcdef")).map(sorted).map("".join)
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(st.lists(ROUND, max_size=30))
 def test_no_mesh_is_forgotten_before_three_good_rounds_in_a_row_without_it(rounds: list[str]) -> None:
@@ -783,6 +784,7 @@ def test_rounds_begin_no_closer_than_a_second_however_often_somebody_asks(
     assert beginnings(run, clock, interval, [0.0, 0.75, 5.0]) == [0, 1, 2, 7]
 
 
+@pytest.mark.slow
 def test_the_next_round_comes_without_being_asked_for(run: Run) -> None:
     async def body() -> None:
         async with Scene(1) as scene:

@@ -88,6 +88,7 @@ SERVERS = st.sampled_from([ONE, TWO, ""])
 FAILURES = st.dictionaries(NAMES, st.builds(Failure, st.floats(-500, 0), SERVERS, st.sampled_from(["x", "y"])))
 
 
+@pytest.mark.slow
 @given(NAMES, st.sampled_from(FailureKind), FAILURES, st.dictionaries(NAMES, SERVERS))
 def test_whatever_is_known(mesh: str, kind: FailureKind, failures: dict[str, Failure], fine: dict[str, str]) -> None:
     verdict = common_cause(mesh, kind, failures, fine, 0.0)
@@ -246,6 +247,7 @@ def test_the_name_of_one_mesh_is_no_part_of_the_cause() -> None:
     assert verdict.words == "reading mesh failed: no access (HTTP 403)"
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["fail", "connect", "lose", "forget", "wait"]), NAMES), max_size=80))
 def test_whatever_happens_nothing_is_held_for_longer_than_the_most(events: list[tuple[str, str]]) -> None:

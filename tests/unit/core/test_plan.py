@@ -48,6 +48,7 @@ BLOCKS = st.dictionaries(IDS, REASONS).map(
 )
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(st.none() | LISTED, BLOCKS, UNITS, st.none() | st.integers(0, 9), st.sets(IDS))
 def test_invariants(
@@ -90,6 +91,7 @@ def test_invariants(
         assert starts == 0 or present + starts <= limit
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(LISTED, BLOCKS, UNITS, st.integers(0, 9))
 def test_resting_delays_a_start_and_changes_nothing_else(
@@ -104,6 +106,7 @@ def test_resting_delays_a_start_and_changes_nothing_else(
             assert after == before
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(LISTED, BLOCKS, UNITS)
 def test_without_a_limit_everything_listed_and_not_blocked_runs(

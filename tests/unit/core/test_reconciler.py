@@ -617,6 +617,7 @@ def test_running_children_are_adopted_and_left_running(run: Run, bus_address: st
     run(body())
 
 
+@pytest.mark.slow
 def test_a_child_that_is_slow_to_answer_holds_up_nothing(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -837,6 +838,7 @@ def test_a_reset_that_fails_is_told_and_waits_for_the_next_round(run: Run, bus_a
     run(body())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
@@ -1064,6 +1066,7 @@ def test_what_is_no_fault_of_a_mesh_blocks_nothing(
     run(body())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "words"),
     [(ExitStatus.CONFIG, "could not use its settings"), (ExitStatus.NO_SETTINGS, "has reset OpenFile=")],
@@ -1574,6 +1577,7 @@ def test_a_mesh_takes_the_place_of_another_only_when_that_has_stopped(
 # Attempts, and connections that hold.
 
 
+@pytest.mark.slow
 def test_attempts_are_counted_over_processes_until_a_connection_holds(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1599,6 +1603,7 @@ def test_attempts_are_counted_over_processes_until_a_connection_holds(
     run(body())
 
 
+@pytest.mark.slow
 def test_what_most_bots_meet_blocks_no_mesh_and_is_tried_again_later(
     run: Run, bus_address: str, tmp_path: Path
 ) -> None:
@@ -1674,6 +1679,7 @@ def test_while_rave_asks_for_a_pause_nothing_is_started(run: Run, bus_address: s
     run(body())
 
 
+@pytest.mark.slow
 def test_what_a_child_tells_when_asked_counts_as_what_it_says(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
@@ -1697,6 +1703,7 @@ def test_what_a_child_tells_when_asked_counts_as_what_it_says(run: Run, bus_addr
     run(body())
 
 
+@pytest.mark.slow
 def test_an_outage_uses_up_no_attempts(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
@@ -2109,6 +2116,7 @@ def test_a_hold_holds_when_systemd_does_not_tell_when_a_unit_was_started(
     assert "could not be found out: no answer" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_child_cannot_count_beyond_what_can_be_counted(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):

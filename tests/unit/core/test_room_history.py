@@ -35,6 +35,7 @@ def test_old_entries_are_left_out() -> None:
     assert since([{"time": 1}, {"time": 2}, {"time": 3}], 1.5) == [{"time": 2}, {"time": 3}]
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, MAX_ENTRY - 30), max_size=30))
 def test_a_history_stays_within_its_limits_and_keeps_the_latest(lengths: list[int]) -> None:
     all_of_them: list[dict[str, Any]] = []

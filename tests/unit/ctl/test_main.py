@@ -369,6 +369,7 @@ def test_a_terminal_is_asked(
     assert (("ImportStore", DUMP) in manager.asked) is done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "words"),
     [(None, "No such file"), (b"\xff", "no UTF-8"), (b"x" * (48 * 1024**2 + 1), "at most 48 MiB")],
@@ -385,6 +386,7 @@ def test_a_file_that_can_not_be_imported(
     assert not manager.asked
 
 
+@pytest.mark.slow
 def test_the_service_takes_the_longest_file(manager: FakeManagerObject, tmp_path: Path) -> None:
     text = "x" * export.MOST_BYTES
     (tmp_path / "file").write_text(text)
@@ -616,6 +618,7 @@ def ravectl(bus: BusDaemon, *arguments: str, **options: object) -> subprocess.Po
     )
 
 
+@pytest.mark.process
 def test_a_terminal_that_knows_few_characters(bus: BusDaemon, manager: FakeManagerObject) -> None:
     manager.permissions = [["ping", False, "Zoë", 0]]
     said, error = ravectl(bus, "perm", "list", stdout=subprocess.PIPE).communicate(timeout=20)
@@ -623,6 +626,7 @@ def test_a_terminal_that_knows_few_characters(bus: BusDaemon, manager: FakeManag
     assert not error
 
 
+@pytest.mark.process
 def test_a_reader_that_goes_away(bus: BusDaemon, manager: FakeManagerObject) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -633,6 +637,7 @@ def test_a_reader_that_goes_away(bus: BusDaemon, manager: FakeManagerObject) -> 
     assert not error
 
 
+@pytest.mark.process
 def test_what_it_imports() -> None:
     code = "import ravesvc.ctl.main, sys; print(*sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={})

@@ -26,6 +26,7 @@ def sibling() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+@pytest.mark.process
 def test_unconfined_each_attempt_succeeds_and_harms_nothing(sibling: subprocess.Popen[bytes]) -> None:
     # Not with -m ravesvc.hostile, which gives up at its start what a bot gives up.
     code = f"import json; from ravesvc.hostile import probes; print(json.dumps(probes.attempt_all({sibling.pid})))"

@@ -330,6 +330,7 @@ def test_a_request_that_is_none_gets_an_error(path: Path, request_line: bytes) -
     run_coroutine(body())
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=200) | st.sampled_from([b'{"ask": "search", "text": "x"}\n', b"\n"]), max_size=12))
 def test_no_bytes_end_the_helper(path: Path, requests: list[bytes]) -> None:
@@ -507,6 +508,7 @@ def media_settings(authority: Authority, tmp_path: Path) -> Callable[[str], Path
     return write
 
 
+@pytest.mark.process
 def test_the_program_searches_with_the_key_that_it_is_handed(
     authority: Authority, tmp_path: Path, path: Path, media_settings: Callable[[str], Path]
 ) -> None:
@@ -529,6 +531,7 @@ def test_the_program_searches_with_the_key_that_it_is_handed(
     assert (tmp_path / "videos.db").exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("content", [None, "two words here", ""])
 def test_the_program_without_a_usable_key(
     authority: Authority, tmp_path: Path, path: Path, media_settings: Callable[[str], Path], content: str | None
@@ -550,6 +553,7 @@ def test_the_program_without_a_usable_key(
     assert "two words" not in said
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("files", [{}, {"settings": "{}"}])
 def test_the_program_without_usable_settings_says_so(tmp_path: Path, path: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
@@ -565,6 +569,7 @@ def test_the_program_without_usable_settings_says_so(tmp_path: Path, path: Path,
     assert "No video can be looked up" in said
 
 
+@pytest.mark.process
 def test_the_program_is_a_service() -> None:
     done = subprocess.run([sys.executable, "-m", "ravesvc.media"], capture_output=True, text=True, check=False)
     assert done.returncode == 78

@@ -68,6 +68,7 @@ def test_what_is_no_link_to_a_video_is_refused_in_words(link: str) -> None:
     assert "youtu.be" in e.value.hint
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60) | st.from_regex(r"https?://[a-z.]*youtu[./@:a-z0-9?=&%\[\]-]{0,40}", fullmatch=True))
 def test_no_text_leads_to_anything_but_an_id(text: str) -> None:
     with contextlib.suppress(RaveError):

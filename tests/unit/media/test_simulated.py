@@ -97,6 +97,7 @@ def test_the_simulators_quota_and_its_key(run: Run, simulated: Served) -> None:
 
 
 # What is huge takes the simulator seconds to make; test_library.py has some.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mode", [*(mode for mode in FAULT_MODES if mode not in ("refused", "huge")), "403", "429", "500"]
 )

@@ -106,6 +106,7 @@ def test_a_list_that_is_none_is_bad_data(answer: dict[str, Any]) -> None:
         assert e.value.code is Code.BAD_DATA
 
 
+@pytest.mark.slow
 @given(JSON, JSON)
 def test_no_answer_raises_anything_but_bad_data(first: Any, second: Any) -> None:
     answer = {"items": [{"id": first, "snippet": second, "contentDetails": second, "statistics": first}]}

@@ -19,6 +19,8 @@ from ravesvc.mesh import confinement
 from ravesvc.mesh.confinement import ARCHITECTURES
 from tests.unit.authority import Authority
 
+pytestmark = pytest.mark.process
+
 CONFINED = """
 import json, socket, sys, threading
 from pathlib import Path

@@ -25,6 +25,7 @@ from tests.unit.fake_manager import FakeManager
 from tests.unit.fake_parent import FakeParent, parent_on
 from tests.unit.fake_systemd import new_mesh
 from tests.unit.handed_over import hand_over
+from tests.unit.marking import marks_its_tests
 from tests.unit.simulator_server import Served, in_thread
 
 Run = Callable[[Any], Any]
@@ -61,6 +62,7 @@ exec env LISTEN_PID=$$ LISTEN_FDS=$count LISTEN_FDNAMES=$names "$@"
 
 
 @pytest.fixture
+@marks_its_tests("process")
 def files(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with what is handed over, for the simulator."""
     directory = tmp_path / "handed-over"

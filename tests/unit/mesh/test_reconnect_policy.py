@@ -221,6 +221,7 @@ EVENTS = st.tuples(st.sampled_from(Code), st.none() | st.sampled_from(CloseKind)
 )
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None)
 @given(st.integers(1, 5), st.lists(EVENTS, max_size=200), st.floats(0, 1, exclude_max=True))
 def test_whatever_happens(most: int, events: list[tuple[object, object]], jitter: float) -> None:

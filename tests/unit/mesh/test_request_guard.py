@@ -102,6 +102,7 @@ def test_a_pause_is_told_once_and_kept(run: Run, authority: Authority) -> None:
     assert len(server.asked) == 2
 
 
+@pytest.mark.slow
 def test_requests_that_are_refused_at_the_same_time_tell_of_one_pause(run: Run, authority: Authority) -> None:
     async def body() -> None:
         async with guarded(server, authority) as guard:

@@ -115,6 +115,7 @@ def test_a_video_is_registered_voted_for_and_played(play: Callable[..., None]) -
     play(body)
 
 
+@pytest.mark.slow
 def test_votes_are_seen_and_cleared(play: Callable[..., None]) -> None:
     async def body(bot: Bot) -> None:
         await bot.play()

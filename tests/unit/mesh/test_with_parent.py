@@ -216,6 +216,7 @@ def test_a_parent_that_says_that_nobody_knows_has_spoken(
 # Parents that come and go.
 
 
+@pytest.mark.slow
 def test_a_parent_that_comes_late_hears_of_the_child_and_is_asked(
     run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
 ) -> None:

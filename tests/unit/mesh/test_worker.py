@@ -61,6 +61,7 @@ def parent_of(served: Served) -> contextlib.AbstractAsyncContextManager[Bus]:
     return parent_on(os.environ["DBUS_SYSTEM_BUS_ADDRESS"], FakeParent(served.session))
 
 
+@pytest.mark.slow
 def test_what_the_server_does_not_show_is_counted(run: Run, served: Served, mesh: str, manager: FakeManager) -> None:
     async def body() -> None:
         async with parent_of(served), child_of(served, mesh) as (child, bus):
@@ -152,6 +153,7 @@ def test_it_connects_says_so_everywhere_answers_and_stops(
     run(body())
 
 
+@pytest.mark.slow
 def test_a_status_in_a_second_is_enough_for_a_room_where_users_come_and_go_all_the_time(
     run: Run, served: Served, mesh: str, manager: FakeManager
 ) -> None:
@@ -210,6 +212,7 @@ def test_a_kick_outweighs_a_stop_at_the_same_time(
     run(body())
 
 
+@pytest.mark.slow
 def test_it_leaves_when_the_last_human_has_left_and_stays_invited(run: Run, served: Served, mesh: str) -> None:
     async def body() -> None:
         async with child_of(served, mesh) as (child, _):
@@ -253,6 +256,7 @@ def test_it_stays_when_somebody_returns_and_counts_over_connections(run: Run, se
     run(body())
 
 
+@pytest.mark.slow
 def test_it_stays_in_a_room_that_was_empty_when_it_came(run: Run, served: Served, mesh: str) -> None:
     async def body() -> None:
         served.control.part(mesh, "ann")
@@ -592,6 +596,7 @@ def test_the_bot_asks_for_nothing_during_a_pause_either(run: Run, served: Served
     run(body())
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_of_rave_while_the_parent_knows_of_a_pause(run: Run, served: Served, mesh: str) -> None:
     async def body() -> None:
         parent = FakeParent(served.session)
@@ -622,6 +627,7 @@ def test_a_stop_while_it_is_being_let_in(run: Run, served: Served, mesh: str) ->
     run(body())
 
 
+@pytest.mark.slow
 def test_without_a_bus_the_mesh_is_served_and_the_child_announces_itself_later(
     run: Run, served: Served, mesh: str, bus_daemon: BusDaemon
 ) -> None:

@@ -108,6 +108,7 @@ def _effects(site: Site, records: list[logging.LogRecord]) -> Counter[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("member", BackendObject.methods)
 def test_what_the_bot_of_one_mesh_gets_is_bounded(
     run: Run, bus_address: str, caplog: pytest.LogCaptureFixture, member: str

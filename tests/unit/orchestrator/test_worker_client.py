@@ -746,6 +746,7 @@ def test_the_signals_are_those_of_a_worker() -> None:
     assert declared == workers_module._SIGNATURES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verified", [True, False])
 def test_of_a_signal_that_no_child_would_send_nothing_is_decoded(
     run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, verified: bool

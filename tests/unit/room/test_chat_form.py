@@ -72,6 +72,7 @@ class Server:
                     self._take(sent.id, sent.text, sent.form)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     shows=st.sampled_from(KINDS),
@@ -96,6 +97,7 @@ def test_every_message_is_shown_once(
     assert server.forms.form in shows
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     shows=st.sampled_from(KINDS),

@@ -257,6 +257,7 @@ def test_a_server_that_hangs(run: Run, authority: Authority, tls: bool) -> None:
 
 
 # The one is to end when the connection is open already, on a busy machine too.
+@pytest.mark.slow
 @pytest.mark.parametrize("timings", [Timings(opening=1.0), Timings(answer=0.2)], ids=["opening", "answer"])
 def test_fully_joined_without_an_answer(run: Run, authority: Authority, timings: Timings) -> None:
     ends: list[Any] = []
@@ -322,6 +323,7 @@ def test_closed_instead_of_let_in(run: Run, authority: Authority, code: int) -> 
     run(body())
 
 
+@pytest.mark.slow
 def test_closed_in_the_same_breath_as_the_upgrade(run: Run, authority: Authority) -> None:
     async def body() -> None:
         hung_up = asyncio.Event()

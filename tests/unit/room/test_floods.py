@@ -95,6 +95,7 @@ class _Deaf:
         return lambda _what: None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "frame", [PING, PONG, REQUEST, UNKNOWN, CHAT, STATE], ids=["ping", "pong", "request", "unknown", "chat", "state"]
 )
@@ -129,6 +130,7 @@ def test_so_is_one_whose_message_has_no_end(run: Run, authority: Authority) -> N
     run(body())
 
 
+@pytest.mark.slow
 def test_a_burst_that_ends_is_taken(run: Run, authority: Authority) -> None:
     """What came in while the process was stopped: as much as a busy room says in half a minute."""
     heard = 0

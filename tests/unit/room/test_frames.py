@@ -108,6 +108,7 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(st.dictionaries(st.sampled_from(WORDS), anything))
 def test_nothing_but_bad_data_comes_of_rubbish(top: dict[str, Any]) -> None:

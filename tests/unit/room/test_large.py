@@ -52,6 +52,7 @@ async def wait_for_end(authority: Authority, send: Callable[[Guest], Any], *, ad
         return room.closed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [6_000, 10_000])
 def test_a_room_of_thousands_is_taken(run: Run, authority: Authority, count: int) -> None:
     async def script(guest: Guest) -> None:
@@ -99,6 +100,7 @@ class _Chat:
         raise AssertionError("nobody was kicked")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("admit", [True, False], ids=["in the room", "at the door"])
 def test_a_message_beyond_the_limit_ends_it_for_that_reason(run: Run, authority: Authority, admit: bool) -> None:
     size = MAX_MESSAGE_BYTES + 1
@@ -111,6 +113,7 @@ def test_a_message_beyond_the_limit_ends_it_for_that_reason(run: Run, authority:
     run(body())
 
 
+@pytest.mark.slow
 def test_so_does_one_in_pieces(run: Run, authority: Authority) -> None:
     async def body() -> None:
         pieces = ["x" * (MAX_MESSAGE_BYTES // 2)] * 3
@@ -154,6 +157,7 @@ def test_that_our_own_message_was_too_large_is_something_else(run: Run, authorit
     run(body())
 
 
+@pytest.mark.slow
 def test_the_dearest_message_within_the_limit_is_read_in_a_moment() -> None:
     pairs = ",".join(f'"{"k" * 30}{number}":0.5' for number in range(json_fields.MAX_VALUES - 1))
     taken = []

@@ -3,7 +3,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.process
 def test_own_commands_can_connect_with_the_library() -> None:
     """It asks `urllib.request`, which we keep away from it, for a proxy."""
     script = """

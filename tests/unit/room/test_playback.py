@@ -111,6 +111,7 @@ reports = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(reports))
 def test_each_report_is_told_from_the_one_before_as_it_was_applied(history: list[PlaybackReport]) -> None:
     """Whether it is the same video can be seen afterwards by the two values alone."""

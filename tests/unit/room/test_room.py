@@ -418,6 +418,7 @@ def test_what_waits_fails_when_the_server_closes(run: Run, authority: Authority)
     run(body())
 
 
+@pytest.mark.slow
 def test_a_server_that_takes_nothing(run: Run, authority: Authority) -> None:
     async def body() -> None:
         release = asyncio.Event()
@@ -445,6 +446,7 @@ def test_a_server_that_takes_nothing(run: Run, authority: Authority) -> None:
     run(body())
 
 
+@pytest.mark.slow
 def test_a_goodbye_to_a_server_that_takes_nothing(run: Run, authority: Authority) -> None:
     async def body() -> None:
         release = asyncio.Event()
@@ -471,6 +473,7 @@ def test_a_goodbye_to_a_server_that_takes_nothing(run: Run, authority: Authority
     run(body())
 
 
+@pytest.mark.slow
 def test_a_server_that_reads_no_answers_to_its_pings_is_left(
     run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -742,6 +745,7 @@ def test_silence_ends_the_connection(run: Run, authority: Authority, ping: float
     run(body())
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_without_a_word(run: Run, authority: Authority) -> None:
     async def body() -> None:
         release = asyncio.Event()
@@ -761,6 +765,7 @@ def test_a_server_that_is_gone_without_a_word(run: Run, authority: Authority) ->
     run(body())
 
 
+@pytest.mark.slow
 def test_any_frame_is_a_life_sign(run: Run, authority: Authority) -> None:
     async def body() -> None:
         async def beat(guest: Guest) -> None:

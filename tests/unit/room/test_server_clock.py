@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -128,6 +129,7 @@ def test_the_real_clocks_go_on() -> None:
     assert 2000.0 <= clock.now() < 2060.0
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 2)), min_size=2, max_size=20))
 def test_the_estimate_is_never_ahead_and_as_late_as_the_fastest_message_at_most(
     messages: list[tuple[float, float]],

@@ -325,6 +325,7 @@ def taken(data: dict[str, Any]) -> StateMessage:
         return StateMessage()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.dictionaries(st.sampled_from(KEYS), anything) | anything, max_size=3), st.booleans())
 def test_no_message_breaks_the_state_of_a_room(history: list[Any], as_text: bool) -> None:

@@ -81,6 +81,7 @@ def test_a_state_message_wins_over_a_later_asked_list() -> None:
     assert tracker.state.users == frozenset()
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.frozensets(st.integers(1, 6)), min_size=1, max_size=8))
 def test_joins_and_leaves_add_up(lists: list[frozenset[int]]) -> None:
@@ -374,6 +375,7 @@ messages = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(messages, max_size=8))
 def test_the_changes_rebuild_the_state(history: list[dict[str, Any]]) -> None:
@@ -390,6 +392,7 @@ def test_the_changes_rebuild_the_state(history: list[dict[str, Any]]) -> None:
     assert known == tracker.state.known
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(messages, max_size=5), messages)
 def test_a_part_that_a_message_lacks_is_as_it_was(history: list[dict[str, Any]], last: dict[str, Any]) -> None:

@@ -138,6 +138,7 @@ def test_two_options_with_one_file_are_told(tmp_path: Path) -> None:
     assert f"blocklist_persist_path: {tmp_path}/lib/state_path is that of state_path as well" in error.message
 
 
+@pytest.mark.slow
 @root_only
 def test_what_the_user_may_not_do_is_told_with_what_lets_it(tmp_path: Path, rave: Callable[[Path], None]) -> None:
     closed, inner = tmp_path / "closed", tmp_path / "closed/inner"
@@ -169,6 +170,7 @@ def test_an_authority_that_root_alone_can_read_is_handed_over(tmp_path: Path, ra
         assert remark.startswith(f"{path} is read by root")
 
 
+@pytest.mark.slow
 @root_only
 def test_a_configuration_of_root_alone_is_told(
     tmp_path: Path, rave: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch

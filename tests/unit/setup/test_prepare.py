@@ -143,6 +143,7 @@ def test_the_proxy_of_the_units_environment_reaches_the_children(
     assert "hush" not in said
 
 
+@pytest.mark.slow
 def test_what_the_children_get_is_the_edition_that_the_parent_compares_them_with(machine: Machine) -> None:
     for text in "", "watchdog: 7s\nlang: de\n", 'command_prefix: ["ä"]\n':
         machine.configure(text)

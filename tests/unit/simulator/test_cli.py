@@ -21,6 +21,7 @@ from ravesvc.simulator import cli_commands
 from ravesvc.simulator.cli import main
 from ravesvc.simulator.client import Control
 from ravesvc.simulator.state_dir import Home
+from tests.unit.marking import marks_its_tests
 from tests.unit.simulator_server import Served, ask, until
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -39,6 +40,7 @@ def cli(served: Served, capsys: pytest.CaptureFixture[str]) -> Cli:
     return run_verb
 
 
+@pytest.mark.slow
 def test_a_session_at_the_terminal(cli: Cli) -> None:
     status, meshes = cli("mesh", "create", "--count", "2", "--title", "Film", "--public")
     assert (status, len(meshes)) == (0, 2)
@@ -68,6 +70,7 @@ def test_a_session_at_the_terminal(cli: Cli) -> None:
     assert events[:3] == ["created", "created", "invited"]
 
 
+@pytest.mark.slow
 def test_chat_prints_answers_and_fails_without_one(cli: Cli, served: Served, run: Run) -> None:
     (mesh,) = served.control.create(kinds=["public"])
     assert cli("chat", mesh, "hello") == (0, [])
@@ -98,6 +101,7 @@ def test_chat_prints_answers_and_fails_without_one(cli: Cli, served: Served, run
     assert [e["user"] for e in served.control.events() if e["type"] == "chat"] == ["ann", "ann", "bea", "botty"]
 
 
+@pytest.mark.slow
 def test_a_login_at_the_terminal(cli: Cli, served: Served) -> None:
     assert cli("wait", "--mail", "--timeout", "0") == (1, ["rave-simulator: still waiting for 1: a mail"])
     assert cli("confirm") == (1, ["rave-simulator: no mail waits (rave-simulator wait --mail)"])
@@ -219,6 +223,7 @@ def test_serving_in_this_process(simulator_home: Home, tmp_path: Path) -> None:
 
 
 @pytest.fixture
+@marks_its_tests("process")
 def program(simulator_home: Home, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Control, socket.socket]]:
     """`rave-simulator serve` under a service manager of ours, ready."""
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -274,6 +279,7 @@ def test_the_program_begins_anew_at_a_reload(
     assert "Traceback" not in errors
 
 
+@pytest.mark.process
 def test_the_verbs_load_no_server() -> None:
     code = "import sys, ravesvc.simulator.cli; sys.exit('aiohttp' in sys.modules or 'asyncio' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])

@@ -79,6 +79,7 @@ def made_api(served: Served) -> Api:
     )
 
 
+@pytest.mark.slow
 def test_listing_names_and_leaving(served: Served, run: Run) -> None:
     meshes = served.control.create(5, title="Film")
     (public,) = served.control.create(kinds=["public"])
@@ -136,6 +137,7 @@ def test_a_room_from_the_first_word_to_the_kick(served: Served, run: Run) -> Non
     assert served.control.violations() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "code", "words"),
     [
@@ -171,6 +173,7 @@ async def _no_pause(_seconds: float) -> None:
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FLOOD_KINDS)
 def test_a_room_that_is_flooded(served: Served, run: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(connection, "_FRAMES", Rate(500, 20))

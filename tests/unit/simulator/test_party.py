@@ -428,6 +428,7 @@ def test_what_no_user_can_do_is_an_error_in_words(served: Served, mesh: str, wro
     assert raised.value.code is Code.INVALID_ARGUMENT
 
 
+@pytest.mark.slow
 def test_a_party_at_the_terminal(served: Served, mesh: str, capsys: pytest.CaptureFixture[str]) -> None:
     def cli(*arguments: str) -> list[str]:
         assert main(["--control", str(served.control_socket), *arguments]) == 0

@@ -149,6 +149,7 @@ def test_a_call_that_makes_no_sense_is_a_mistake(served: Served, path: str, quer
     assert len(violations(served)) == 1
 
 
+@pytest.mark.slow
 def test_what_is_rave_s_own_does_not_get_to_the_provider(served: Served) -> None:
     headers = {"Authorization": f"Bearer {served.session.auth_token}"}
     assert get(served, "/oembed", headers, format="json", url="https://youtu.be/sim-lantern")[0] == 400

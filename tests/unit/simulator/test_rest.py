@@ -98,6 +98,7 @@ def test_a_body_that_is_no_json_is_refused(served: Served) -> None:
     assert violations(served) == [f"the body is not valid JSON (line 1: {words})"]
 
 
+@pytest.mark.slow
 def test_the_listing_shows_what_its_flags_ask_for(served: Served) -> None:
     control = served.control
     kinds = {kind: control.create(kinds=[kind])[0] for kind in ("public", "friends", "local")}

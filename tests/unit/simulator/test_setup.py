@@ -76,6 +76,7 @@ def test_without_init_there_is_no_account(tmp_path: Path) -> None:
     assert raised.value.code is Code.BAD_FILE
 
 
+@pytest.mark.process
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming somebody else needs root")
 def test_as_root_init_works_as_the_owner_of_the_directory(tmp_path: Path) -> None:
     state = tmp_path / "state"
@@ -91,6 +92,8 @@ def test_as_root_init_works_as_the_owner_of_the_directory(tmp_path: Path) -> Non
     assert {path.stat().st_uid for path in state.iterdir()} == {65534}
 
 
+@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 @pytest.mark.parametrize(("verb", "failed"), [("init", "can't be set up"), ("config", "account.json can't be read")])
 def test_what_root_has_left_is_named_with_the_mend(

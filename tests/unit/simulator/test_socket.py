@@ -72,6 +72,7 @@ def test_a_wrong_opening_is_refused_and_written_down(
     assert len(words(served)) == 1
 
 
+@pytest.mark.slow
 def test_an_opening_of_a_closed_or_unknown_mesh_is_refused(served: Served, run: Run) -> None:
     (private,) = served.control.create()
 
@@ -356,6 +357,7 @@ def test_typing_reaches_the_others_only(served: Served, run: Run) -> None:
     assert [e["type"] for e in served.control.events() if e["type"].startswith("typing")] == ["typing", "typing_stop"]
 
 
+@pytest.mark.slow
 def test_the_bots_answer_is_awaited(served: Served, run: Run, mesh: str) -> None:
     async def body() -> None:
         async with served.open(mesh) as ws:
@@ -500,6 +502,7 @@ def test_a_frame_that_is_too_large_ends_the_connection(served: Served, run: Run,
     run(body())
 
 
+@pytest.mark.slow
 def test_a_client_that_reads_nothing_is_cut_off(
     served: Served, run: Run, mesh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ def test_what_is_too_large_is_a_switch_and_no_mistake(served: Served, mesh: str)
     assert violations(served) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "media",
     [
@@ -213,6 +214,7 @@ def test_users_and_profiles_are_shown(served: Served, mesh: str) -> None:
     assert len(violations(served)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "method", "path"),
     [

@@ -16,6 +16,7 @@ import pytest
 from ravesvc.errors import Code, RaveError
 from ravesvc.single import __main__ as program
 from ravesvc.single.manager import BotManager
+from tests.unit.marking import marks_its_tests
 from tests.unit.simulator_server import Served
 from tests.unit.single_site import GREET, SingleSite
 from tests.unit.systemd.test_logging import set_up
@@ -24,6 +25,7 @@ CHECKOUT = Path(__file__).parents[3]
 
 
 @pytest.fixture
+@marks_its_tests("slow")
 def site(tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch) -> SingleSite:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -58,6 +60,7 @@ class Program:
 
 
 @pytest.fixture
+@marks_its_tests("process")
 def started() -> Iterator[list[Program]]:
     programs: list[Program] = []
     yield programs
@@ -168,6 +171,7 @@ def test_the_example_is_true_here(site: SingleSite, capsys: pytest.CaptureFixtur
         assert BotManager.from_config().settings == default
 
 
+@pytest.mark.process
 def test_hints_name_no_command_that_only_the_service_has() -> None:
     """`advice` has them, for the service; the other modules named here are used by the service alone."""
     exempt = {"advice", "names", "places", "worker_settings", "state_directory"}
@@ -193,6 +197,7 @@ def texts(path: Path) -> Iterator[str]:
             yield node.value
 
 
+@pytest.mark.process
 def test_whoever_does_not_want_it_does_not_pay_for_it() -> None:
     code = "import sys, ravesvc; before = set(sys.modules); ravesvc.BotManager; print(*before)"
     found = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, capture_output=True, text=True)

@@ -28,6 +28,7 @@ from ravesvc.store.engines.sqlite import SqliteStore
 from ravesvc.store.model import Host
 from tests.unit.conftest import until
 from tests.unit.connect_proxy import proxying
+from tests.unit.marking import marks_its_tests
 from tests.unit.simulator_server import Served, in_thread
 from tests.unit.single_site import GREET, SingleSite
 
@@ -46,6 +47,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+@marks_its_tests("slow")
 def site(tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch) -> SingleSite:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -12,6 +12,7 @@ import pytest
 from ravesvc.core import inventory
 from ravesvc.mesh import reconnect_policy
 from ravesvc.simulator.account import YOUTUBE_KEY
+from tests.unit.marking import marks_its_tests
 from tests.unit.simulator_server import Served, in_thread
 from tests.unit.single_site import SingleSite
 
@@ -60,6 +61,7 @@ class Cinema(SingleSite):
 
 
 @pytest.fixture
+@marks_its_tests("slow")
 def cinema(tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch) -> Cinema:
     monkeypatch.setattr(reconnect_policy, "_FIRST_DELAY", 0.02)
     monkeypatch.setattr(inventory, "_LEAST_INTERVAL", 0.05)

@@ -46,7 +46,7 @@ SPARSE = Credentials(email="other@example.test", device_id="d", ssaid="s")
 FIXTURES = {"mongodb": "mongod", "mongodb-auth": "mongod_auth", "mongodb-replica-set": "mongod_replica_set"}
 
 
-@pytest.fixture(params=["embedded", *FIXTURES])
+@pytest.fixture(params=["embedded", *(pytest.param(name, marks=pytest.mark.mongo) for name in FIXTURES)])
 def make_store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[MakeStore]:

@@ -226,6 +226,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(st.sampled_from(list(REFERENCE)), JSON, max_size=3))
 def test_any_values_give_a_session_or_a_word_about_them(path: Path, changes: dict[str, Any]) -> None:
@@ -316,6 +317,7 @@ words = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
 tokens = st.just("") | words.filter(lambda text: not text.startswith("r:"))
 
 
+@pytest.mark.slow
 @given(
     credentials=st.builds(
         Credentials,

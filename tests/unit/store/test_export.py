@@ -179,6 +179,7 @@ def test_an_empty_store() -> None:
     assert export.from_json(text).contents == Contents()
 
 
+@pytest.mark.slow
 @given(contents=everything)
 def test_everything_comes_back_exactly(contents: Contents) -> None:
     text = export.to_json(contents)
@@ -189,6 +190,7 @@ def test_everything_comes_back_exactly(contents: Contents) -> None:
     text.encode()
 
 
+@pytest.mark.slow
 @given(contents=everything, seed=st.integers())
 def test_order_makes_no_difference(contents: Contents, seed: int) -> None:
     shuffled = Contents(
@@ -439,6 +441,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
     assert error.hint
 
 
+@pytest.mark.slow
 def test_how_long_a_file_may_be(file: Path) -> None:
     with file.open("a") as target:
         target.write(" " * (export.MOST_BYTES - file.stat().st_size))

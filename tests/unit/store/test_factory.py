@@ -20,6 +20,7 @@ print([name for name in ("pymongo", "bson") if name in sys.modules])
 """
 
 
+@pytest.mark.process
 def test_without_a_database_the_store_is_the_embedded_one_and_no_driver_is_loaded(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout == "[]\n"

@@ -85,6 +85,7 @@ def named(value: Any, key: str = "") -> bool:
     return holds and type(value) is not bool and str(value).partition("_")[0].removesuffix(".0") == str(ANN)
 
 
+@pytest.mark.slow
 @given(st.lists(JSON, max_size=5) | st.dictionaries(KEYS, JSON, max_size=5))
 def test_no_key_that_holds_users_names_the_user_afterwards(value: Any) -> None:
     try:
@@ -99,6 +100,7 @@ def test_no_key_that_holds_users_names_the_user_afterwards(value: Any) -> None:
         assert after == value
 
 
+@pytest.mark.slow
 @given(JSON)
 def test_a_document_comes_back_as_it_is_spelled(value: Any) -> None:
     document = {"value": value}

@@ -98,7 +98,7 @@ async def refusal(change: Awaitable[Any]) -> RaveError:
     return e.value
 
 
-@pytest.fixture(params=["embedded", "mongodb"])
+@pytest.fixture(params=["embedded", pytest.param("mongodb", marks=pytest.mark.mongo)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "embedded":
         return SqliteStore(tmp_path / "state.db", patience=30, lock_patience=30)
@@ -196,6 +196,7 @@ def test_changes_of_one_entry_are_undone_from_the_last_to_the_first(run: Run, tm
     run(body())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_after_all_is_undone_it_is_as_it_was(run: Run, tmp_path: Path, seed: int) -> None:
     source = random.Random(seed)

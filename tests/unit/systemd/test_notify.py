@@ -83,6 +83,7 @@ def test_what_can_not_be_delivered_is_dropped(monkeypatch: pytest.MonkeyPatch, t
     notify.notify("READY=1")
 
 
+@pytest.mark.slow
 def test_neither_a_full_queue_nor_a_want_of_descriptors_stops_the_program(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +97,7 @@ def test_neither_a_full_queue_nor_a_want_of_descriptors_stops_the_program(
     notify.notify("STATUS=x")
 
 
+@pytest.mark.slow
 def test_readiness_waits_for_a_manager_that_is_busy(manager: socket.socket, run: Run) -> None:
     async def body() -> None:
         for _ in range(10_000):

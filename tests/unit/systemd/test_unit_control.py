@@ -22,6 +22,7 @@ from ravesvc.systemd import unit_control as units_module
 from ravesvc.systemd.unit_control import Units, serve
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon, until
+from tests.unit.marking import marks_its_tests
 
 Run = Callable[[Any], Any]
 UNIT = "rave-mesh@11111111-2222-4333-8444-555555555555.service"
@@ -66,6 +67,7 @@ class Manager(Interface):
 
 
 @pytest.fixture(autouse=True)
+@marks_its_tests("process")
 def _system_bus(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
     # systemd's error names are not ours; let the fake one choose.

@@ -140,6 +140,7 @@ def test_a_failure_is_told_only_with_its_exit_status(run: Run, bus_address: str)
     run(body())
 
 
+@pytest.mark.slow
 def test_a_process_that_tells_systemd_something_all_the_time_is_suspect(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with watching(bus_address) as here:
@@ -163,6 +164,7 @@ def test_a_process_that_tells_systemd_something_all_the_time_is_suspect(run: Run
     run(body())
 
 
+@pytest.mark.slow
 def test_jobs_that_others_ask_for_are_no_fault_of_a_process(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with watching(bus_address) as here:

@@ -89,6 +89,7 @@ def test_users_of_a_mesh(manager: FakeManagerObject, capsys: pytest.CaptureFixtu
     assert manager.asked == [("ListUsers", FIRST)] * 2
 
 
+@pytest.mark.slow
 def test_the_beginning_of_an_id_will_do(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     for beginning, mesh in (("1c2d3e4f-0", FIRST), ("1c2d3e4f-f", SECOND), ("9", BLOCKED)):
         manager.asked.clear()
@@ -233,6 +234,7 @@ def test_what_is_heard_of_another_roll(manager: FakeManagerObject, capsys: pytes
     assert f"mesh {FIRST} is not connected again" in heard.err
 
 
+@pytest.mark.slow
 def test_a_roll_that_is_over_as_soon_as_it_is_answered(
     manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -357,6 +357,8 @@ def test_the_spinner_counts_down_and_fits(monkeypatch: pytest.MonkeyPatch) -> No
 # The real parent
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_with_the_real_parent(
     run: Run, bus: BusDaemon, tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

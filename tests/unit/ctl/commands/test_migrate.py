@@ -388,6 +388,7 @@ def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_options_and_identity_are_set_in_rave_yaml(
     manager: FakeManagerObject, old: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -133,6 +133,7 @@ ENTRIES = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from([FAILED, KICKED]) | st.text(), ENTRIES | VALUES, max_size=4))
 def test_every_entry_is_read_or_a_problem(entries: dict[str, Any]) -> None:
     blocks, problems = nodejs_files.blocks(text({"blockedMeshes": entries}), PATH, NOW)

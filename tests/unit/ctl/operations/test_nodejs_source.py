@@ -149,6 +149,7 @@ def test_libraries_links_and_what_is_no_text_are_passed_over(tmp_path: Path) -> 
     assert nodejs_source.read(tmp_path / "none") == []
 
 
+@pytest.mark.slow
 def test_a_source_that_goes_on_and_on_is_read_in_time(tmp_path: Path) -> None:
     write_source(tmp_path, "blob.js", "commandPrefix: [ 'a'" + " " * 200_000 + "'" * 100_000)
     assert read(tmp_path)[0] == {}
@@ -274,6 +275,7 @@ def test_many_places_are_counted(tmp_path: Path) -> None:
     assert " and 20 more)" in problem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["const a$", "A" * 3, "debug: A", "discoveryInterval,{", "x=", "const X: a = 5;\n"])
 def test_long_sources_are_read_in_time(tmp_path: Path, text: str) -> None:
     write_source(tmp_path, "blob.ts", "debug: " + text * (400_000 // len(text)))

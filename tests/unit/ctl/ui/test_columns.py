@@ -62,6 +62,7 @@ def test_on_no_terminal_at_all_something_is_left() -> None:
     assert shown(0)[1] == "1   a title…  x   an erro…"
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.text(max_size=60), st.text(max_size=60)), max_size=5), st.integers(20, 120))
 def test_nothing_is_wider_than_the_terminal(rows: list[tuple[str, str]], cells: int) -> None:
     for row in columns.fit(["A", "B"], rows, cells, (0, 1)):

@@ -505,6 +505,7 @@ def test_what_the_driver_does_not_end_ends_all_the_same(
     run(body())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" * 64], ids=["", "http", "noise"]
 )

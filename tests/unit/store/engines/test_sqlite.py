@@ -97,6 +97,7 @@ def names(path: Path) -> list[str]:
     return sorted(each.name for each in path.parent.iterdir())
 
 
+@pytest.mark.process
 def test_a_killed_process_loses_no_acknowledged_change(path: Path, run: Run) -> None:
     acknowledged: set[int] = set()
     last = 0
@@ -119,6 +120,7 @@ def test_a_killed_process_loses_no_acknowledged_change(path: Path, run: Run) -> 
     assert names(path) == ["state.db"]
 
 
+@pytest.mark.process
 def test_a_process_that_is_killed_while_it_begins_leaves_nothing_in_the_way(path: Path, run: Run) -> None:
     with spawn(path) as writer:
         assert writer.stdout

@@ -407,6 +407,7 @@ def test_a_damaged_file_that_cannot_be_renamed_stays(path: Path, monkeypatch: py
     assert path.read_bytes() == b"nonsense" * 100
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_words_or_harmless(tmp_path: Path, data: st.DataObject) -> None:

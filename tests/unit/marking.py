@@ -1,0 +1,56 @@
+"""Which tests `make check` leaves to `make test`: those that are marked `mongo`, `process` or `slow`.
+
+Where a fixture is the reason, all tests that use it are marked in one place:
+
+    @pytest.fixture
+    @marks_its_tests("process")
+    def program(...): ...
+
+Otherwise the mark is on the test, its module, or the parameter with which a fixture starts a server.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# The programs that take so long to start that a test of `make check` may not: each with the mark of its tests.
+MARK_OF_PROGRAM = {os.path.basename(sys.executable): "process", "mongod": "mongo"}  # noqa: PTH119 - no path is touched
+
+
+def marks_its_tests(mark: str) -> Callable[[F], F]:
+    """Have a fixture mark all tests that use it, in whatever way."""
+
+    def note(fixture: F) -> F:
+        fixture.mark_of_its_tests = mark  # type: ignore[attr-defined]
+        return fixture
+
+    return note
+
+
+def mark(item: pytest.Item) -> None:
+    """Give a test the marks of its fixtures."""
+    if isinstance(item, pytest.Function):
+        for definitions in item._fixtureinfo.name2fixturedefs.values():
+            if found := getattr(definitions[-1].func, "mark_of_its_tests", ""):
+                item.add_marker(found)
+
+
+def refuse_programs(item: pytest.Item, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test that starts one of these programs and is not marked so."""
+    execute = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+
+    def check(popen: object, words: Any, *rest: Any) -> None:
+        for word in [words] if isinstance(words, str | bytes | os.PathLike) else words:
+            needed = MARK_OF_PROGRAM.get(os.path.basename(os.fsdecode(word)))  # noqa: PTH119
+            assert not needed or item.get_closest_marker(needed), f"it starts {word}: mark the test {needed!r}"
+        execute(popen, words, *rest)
+
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", check)

@@ -144,7 +144,8 @@ def logged(site: Site, mesh: str) -> dict[str, list[str]]:
 def units(site: Site, mesh: str) -> dict[str, Any]:
     """The units that are installed, and what there is to read of that of a bot."""
     listed = site.sh("systemctl list-unit-files --no-legend --plain 'rave-*'").splitlines()
-    # How many users there are, and the number of the mesh.
+    # A bot tells systemd a little later what has changed: here that ann has come.
+    eventually(lambda: "2 users" in site.unit(mesh, "StatusText"), "systemd knows how many users there are")
     status = re.sub(r"\d+", "N", site.unit(mesh, "StatusText"))
     return {
         "installed": [line.split()[0] for line in listed],

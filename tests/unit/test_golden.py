@@ -32,10 +32,7 @@ from ravesvc.blocklist.model import BlocklistModel, Reason
 from ravesvc.bot import admin, builtin, moderation, privacy, settings_commands, video_commands
 from ravesvc.bot.command import Registry
 from ravesvc.bot.hits import Hit, Hits
-from ravesvc.bot.queue import Queue, Removed, Showing
-from ravesvc.bot.queue import QueueEntry as QueueEntry
-from ravesvc.bot.queue import QueuePlaying as QueuePlaying
-from ravesvc.bot.queue import QueueRequest as QueueRequest
+from ravesvc.bot.queue import Queue, QueueEntry, QueuePlaying, QueueRequest, Removed, Showing
 from ravesvc.common.log_fields import MESSAGE_IDS
 from ravesvc.common.steady_clock import Clock
 from ravesvc.common.video import Video

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.blocklist.model import SERVICE, Reason
 from ravesvc.common.log_fields import LogEvent, about
-from ravesvc.common.text import count
 from ravesvc.config.worker_settings import NOT_HANDED_OVER
 from ravesvc.core.inventory import Inventory
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.outages import LEAST_MESHES, CommonCause, FailureKind, Outages
+from ravesvc.core.run_state import RunEnd, RunPhase
 from ravesvc.names import ExitStatus
-from ravesvc.systemd.unit_state import UnitState, how_ended
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +36,14 @@ _REASONS: dict[ExitStatus | None, Reason] = {
     ExitStatus.UNREACHABLE: Reason.CONNECTION_FAILURES,
     ExitStatus.REJECTED: Reason.REJECTED,
     ExitStatus.TOO_LARGE: Reason.TOO_LARGE,
+}
+
+# Nothing that a mesh could be blocked for.
+_NO_FAULT: dict[ExitStatus | None, str] = {
+    ExitStatus.LOGIN_NEEDED: "Rave wants a new login",
+    ExitStatus.ELSEWHERE: "the same account is connected to it elsewhere",
+    ExitStatus.CONFIG: "its process could not use its settings",
+    ExitStatus.NO_SETTINGS: f"its process was not handed its settings: {NOT_HANDED_OVER}",
 }
 
 # What may be no fault of the mesh, and what has failed then.
@@ -70,7 +77,7 @@ class ExitVerdict:
 
 
 class ExitPolicy:
-    """Learns from failed units.
+    """Learns from processes that have ended.
 
     Args:
         answers: tells whether Rave answers at all.
@@ -98,23 +105,19 @@ class ExitPolicy:
         self._sleep = sleep
         self._excused: dict[str, tuple[float, float]] = {}  # by mesh: since when, and until when in a row
 
-    async def learn(self, mesh: str, unit: UnitState) -> ExitVerdict:
-        """Learn from the failed unit of a mesh, and wait until that is saved."""
-        reason, detail = why_failed(unit)
+    async def learn(self, mesh: str, end: RunEnd) -> ExitVerdict:
+        """Learn from the end of a mesh's process, and wait until that is saved."""
+        reason, detail = why_ended(end)
         if reason is Reason.TOO_LARGE:
             detail = self._records[mesh].worker.last_error
         elif reason in (Reason.CONNECTION_FAILURES, Reason.REJECTED):
             # An earlier parent may have heard it.
             detail = self._records[mesh].worker.last_error or self._blocks.memory(mesh).last_error
-        kind = _KINDS.get(reason) if reason else _kind_without_fault(unit)
-        if unit.final_status is ExitStatus.LOGIN_NEEDED and await self._answers():
+        kind = _KINDS.get(reason) if reason else _kind_without_fault(end)
+        if end.status is ExitStatus.LOGIN_NEEDED and await self._answers():
             # Discovery's session is good, so it is something else that wants another one.
             kind = FailureKind.CONNECTION
         return await self._conclude(mesh, reason, detail, kind)
-
-    async def crashed_too_often(self, mesh: str, detail: str) -> ExitVerdict:
-        """Learn that a mesh's bot has crashed too often in a row, and wait until that is saved."""
-        return await self._conclude(mesh, Reason.CRASHES, detail, FailureKind.PROCESS)
 
     async def _conclude(self, mesh: str, reason: Reason | None, detail: str, kind: FailureKind | None) -> ExitVerdict:
         """Block a mesh for this reason, if there is one, unless it is no fault of the mesh."""
@@ -207,7 +210,7 @@ class ExitPolicy:
             record.mesh: record.server or ""
             for record in self._records.values()
             if not record.block
-            and (record.worker.connected if kind is FailureKind.CONNECTION else record.unit.started)
+            and (record.worker.connected if kind is FailureKind.CONNECTION else record.run.phase is RunPhase.RUNNING)
         }
 
     def _take_back(self, verdict: CommonCause) -> None:
@@ -226,9 +229,7 @@ class ExitPolicy:
             record for record in self._records.values() if record.mesh != mesh and self._server(record.mesh) == server
         ]
         # Of those that are not blocked themselves, and have tried: one that waits for a place proves nothing.
-        trying = [
-            record for record in others if not record.block and (record.unit.running or record.worker.last_error)
-        ]
+        trying = [record for record in others if not record.block and (record.run.runs or record.worker.last_error)]
         if server and trying and not any(record.worker.connected for record in trying) and self._excuses(mesh):
             return f"the server {server} lets no bot in"
         return ""
@@ -252,42 +253,28 @@ class ExitPolicy:
         return self._records[mesh].server
 
 
-def _kind_without_fault(unit: UnitState) -> FailureKind | None:
+def _kind_without_fault(end: RunEnd) -> FailureKind | None:
     """What has failed in a mesh that is not at fault in any case, and may be only one of many."""
-    if unit.final_status is ExitStatus.ELSEWHERE:
+    if end.status is ExitStatus.ELSEWHERE:
         return FailureKind.CONNECTION
-    return FailureKind.PROCESS if unit.misconfigured or unit.result == "timeout" else None
+    return FailureKind.PROCESS if end.misconfigured or end.timed_out else None
 
 
-def why_failed(unit: UnitState) -> tuple[Reason | None, str]:
-    """What a failed unit teaches: the reason to block its mesh, and the detail in words.
+def why_ended(end: RunEnd) -> tuple[Reason | None, str]:
+    """Why the mesh is to be blocked whose process has ended so, and the detail in words.
 
     No reason means that the mesh is not at fault. It is then started again after the next good round of discovery.
     """
-    status = unit.final_status
-    if status in _REASONS:
-        return _REASONS[status], ""
-    if status is ExitStatus.LOGIN_NEEDED:
-        return None, "Rave wants a new login"
-    if status is ExitStatus.ELSEWHERE:
-        return None, "the same account is connected to it elsewhere"
-    if status is ExitStatus.CONFIG:
-        return None, "its process could not use its settings"
-    if status is ExitStatus.NO_SETTINGS:
-        return None, f"its process was not handed its settings: {NOT_HANDED_OVER}"
-    if unit.result == "timeout":
+    if end.status in _REASONS:
+        return _REASONS[end.status], ""
+    if end.status in _NO_FAULT:
+        return None, _NO_FAULT[end.status]
+    if end.timed_out:
         # A machine that is too busy to start it in time, or a stop that it did not follow.
         return None, "its process took too long to start or to stop, and was killed"
-    if not unit.given_up:
-        by_hand = unit.result == "start-limit-hit"
-        return (
-            None,
-            "it was started by hand too often" if by_hand else "its process failed while it was being stopped",
-        )
-    return Reason.CRASHES, _crash(unit)
-
-
-def _crash(unit: UnitState) -> str:
-    how = how_ended(unit) or "its program was not run"
-    # systemd has counted the one that it refused.
-    return f"systemd gave up after {count(unit.n_restarts - 1, 'restart')} (result {unit.result}, {how})"
+    if end.gave_up:
+        return Reason.CRASHES, end.detail
+    return (
+        None,
+        "it was started by hand too often" if end.refused else "its process failed while it was being stopped",
+    )

@@ -10,6 +10,7 @@ from ravesvc.bus import Variant
 from ravesvc.common.text import count, printable
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.plan import Action, Decision
+from ravesvc.core.run_state import RunPhase
 from ravesvc.errors import RaveError
 
 _LONGEST = 300
@@ -82,9 +83,9 @@ def details(facts: ExplainInput) -> dict[str, Variant]:
         "CommandErrors": Variant("as", list(record.worker.command_errors)),
         "UnshownMessages": Variant("u", record.worker.unshown),
         "ChatForm": Variant("s", record.worker.chat_form),
-        "ActiveState": Variant("s", record.unit.active),
-        "SubState": Variant("s", record.unit.sub),
-        "Restarts": Variant("u", record.unit.n_restarts),
+        "ActiveState": Variant("s", record.run.active_state),
+        "SubState": Variant("s", record.run.sub_state),
+        "Restarts": Variant("u", record.run.restarts),
         "LastExit": Variant("s", record.last_exit),
         "SilenceUSec": Variant("t", int(facts.silence * 1_000_000)),
         "Outdated": Variant("b", facts.outdated),
@@ -133,23 +134,23 @@ def _discovery(facts: ExplainInput, date: Callable[[int], str]) -> list[str]:
 
 
 def _unit(record: MeshState) -> str:
-    unit = record.unit
-    restarts = f", restarted {count(unit.n_restarts, 'time')}" if unit.n_restarts else ""
+    run = record.run
+    restarts = f", restarted {count(run.restarts, 'time')}" if run.restarts else ""
     exited = f"; its last process ended with {record.last_exit}" if record.last_exit else ""
-    return f"Its unit is {unit.active} ({unit.sub}){restarts}{exited}."
+    return f"Its unit is {run.active_state} ({run.sub_state}){restarts}{exited}."
 
 
 def _next(facts: ExplainInput, date: Callable[[int], str]) -> str:
     record, decision = facts.record, facts.decision
     if record.state == "connected":
         return ""
-    if record.unit.restarting:
+    if record.run.phase is RunPhase.WAITING:
         return "Next: systemd starts it again in a moment."
     if record.block:
         return f"Next: {_end(record, record.block, date(facts.retry) if facts.retry else '')}."
     if record.state == "unhealthy":
         return "Next: it is restarted."
-    if record.unit.running:
+    if record.run.runs:
         return "Next: its process goes on trying to connect."
     if decision is None:
         return ""

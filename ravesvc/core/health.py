@@ -26,6 +26,7 @@ from ravesvc.bus import errors
 from ravesvc.common.log_fields import LogEvent, about
 from ravesvc.common.text import count
 from ravesvc.core.mesh_state import MeshState, WorkerState
+from ravesvc.core.run_state import RunPhase
 from ravesvc.errors import RaveError
 from ravesvc.orchestrator.worker_client import MOST_UNANSWERED, Workers
 
@@ -96,7 +97,7 @@ class Health:
         """Ask for ever; never two rounds at a time."""
         while True:
             await asyncio.sleep(self._interval)
-            active = [mesh for mesh, record in self._records.items() if record.unit.started]
+            active = [mesh for mesh, record in self._records.items() if record.run.phase is RunPhase.RUNNING]
             await asyncio.gather(*map(self.ask, active), return_exceptions=True)
 
     def ask(self, mesh: str) -> asyncio.Task[None]:
@@ -117,7 +118,7 @@ class Health:
     def silence(self, mesh: str) -> float:
         """For how many seconds a child has said nothing; 0 when it has no process that could."""
         record = self._records.get(mesh)
-        return self._now() - record.worker.heard if record and record.unit.started else 0.0
+        return self._now() - record.worker.heard if record and record.run.phase is RunPhase.RUNNING else 0.0
 
     async def close(self) -> None:
         """Ask no more."""

@@ -15,7 +15,7 @@ from ravesvc.common.text import printable
 from ravesvc.config.worker_settings import Edition
 from ravesvc.core.inventory import Inventory
 from ravesvc.core.plan import Decision
-from ravesvc.systemd.unit_state import UnitState
+from ravesvc.core.run_state import RunPhase, RunState
 
 # Sentences of what a child says, and the most that it may count to: it may have been taken over.
 _MOST_ERRORS = 16
@@ -112,7 +112,7 @@ def _lasted(usec: object, now: float) -> float:
 
 @dataclass(slots=True)
 class MeshState:
-    """One mesh that is listed, blocked or has a unit.
+    """One mesh that is listed, blocked or has a process.
 
     `listed` is what lists say of it, None when they don't list it. `missing` tells whether that is believed though
     the last list lacks it, `unread` whether the last list was not read as far as that. `former` is what the last list
@@ -122,7 +122,7 @@ class MeshState:
     mesh: str
     listed: Mesh | None = None
     block: Block | None = None
-    unit: UnitState = field(default_factory=UnitState)
+    run: RunState = field(default_factory=RunState)
     worker: WorkerState = field(default_factory=WorkerState)
     decision: Decision | None = None
     last_exit: str = ""
@@ -154,19 +154,18 @@ class MeshState:
 
         One of blocked, held, stopped, starting, connected, disconnected, unhealthy, restarting, stopping or failed.
         """
-        if self.unit.started:
-            if not self.worker.healthy:
+        match self.run.phase:
+            case RunPhase.RUNNING if not self.worker.healthy:
                 return "unhealthy"
-            return "connected" if self.worker.connected else "disconnected"
-        if self.unit.restarting:
-            return "restarting"
-        if self.unit.active == "activating":
-            return "starting"
-        if self.unit.active == "deactivating":
-            return "stopping"
-        if self.block:
-            return self.block.state
-        return "failed" if self.unit.failed else "stopped"
+            case RunPhase.RUNNING:
+                return "connected" if self.worker.connected else "disconnected"
+            case RunPhase.WAITING:
+                return "restarting"
+            case RunPhase.STARTING | RunPhase.STOPPING as phase:
+                return phase.value
+            case RunPhase.ENDED if not self.block:
+                return "failed"
+        return self.block.state if self.block else "stopped"
 
     @property
     def users(self) -> int:
@@ -187,7 +186,7 @@ class MeshState:
             return self.block.describe()
         if self.state == "unhealthy":
             return "its process does not answer"
-        if self.worker.last_error or self.unit.present or self.decision is None:
+        if self.worker.last_error or self.run.present or self.decision is None:
             return self.worker.last_error
         return self.decision.reason
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from ravesvc.api.models import Mesh
 from ravesvc.blocklist.model import Block
-from ravesvc.systemd.unit_state import UnitState
+from ravesvc.core.run_state import RunPhase, RunState
 
 ALONE = "the bot left because it was alone; it comes back when there is company"
 
@@ -40,7 +40,7 @@ class Decision:
 def plan(
     listed: Mapping[str, Mesh] | None,
     blocks: Mapping[str, Block],
-    units: Mapping[str, UnitState],
+    runs: Mapping[str, RunState],
     limit: int | None,
     resting: AbstractSet[str] = frozenset(),
     starting: AbstractSet[str] = frozenset(),
@@ -53,17 +53,17 @@ def plan(
     per_user: int | None = None,
     trusted: AbstractSet[int] = frozenset(),
 ) -> tuple[Decision, ...]:
-    """Decide for every mesh that is listed or has a unit.
+    """Decide for every mesh that is listed or has a process.
 
     Args:
         listed: the meshes that discovery knows, oldest first; None before the first good round, when nobody knows
             what should run: then what runs goes on, and nothing else starts, but a block still stops a mesh.
         blocks: the entries of the blocklist that are in force.
-        units: the state of every `rave-mesh@` unit that systemd has loaded.
+        runs: the processes that there are, and those that have ended and are not forgotten yet.
         limit: how many meshes may run at once; None for no limit. Invited meshes come first, then the oldest. A mesh
             that takes the place of another is started when that has stopped.
         resting: the meshes whose process has ended without being told to, until a later good round of discovery.
-        starting: the meshes that are about to be started; their units need not know of it yet.
+        starting: the meshes that are about to be started; `runs` need not show it yet.
         missing: the meshes that are believed though the last list lacks them: they run on, but are not started.
         held: the meshes that are not to be started now, each with the reason in words. They keep their places.
         unread: the meshes that are believed, and that the last list, which was not read to its end, may have or not.
@@ -75,38 +75,38 @@ def plan(
         whole: whether it is known that what is not listed here is not listed.
     """
     known = listed or {}
-    idle = {mesh for mesh in unread if not units.get(mesh, UnitState()).present}
+    idle = {mesh for mesh in unread if not runs.get(mesh, RunState()).present}
     order = sorted(known, key=lambda mesh: (not known[mesh].invited, mesh in idle))
-    order += sorted(units.keys() - known.keys())
+    order += sorted(runs.keys() - known.keys())
     # What is there already: until it is gone, nothing takes its place.
-    present = len({mesh for mesh, unit in units.items() if unit.present} | starting)
+    present = len({mesh for mesh, run in runs.items() if run.present} | starting)
     decisions = []
     wanted = 0
     made: Counter[int] = Counter()
     for mesh in order:
-        unit = units.get(mesh, UnitState())
+        run = runs.get(mesh, RunState())
         if block := blocks.get(mesh):
-            decision = _unwanted(mesh, unit, block.describe())
+            decision = _unwanted(mesh, run, block.describe())
         elif listed is None:
-            decision = _undecided(mesh, unit, "discovery has not answered yet")
+            decision = _undecided(mesh, run, "discovery has not answered yet")
         elif mesh not in known and not whole:
-            decision = _undecided(mesh, unit, "discovery has not read its whole list yet")
+            decision = _undecided(mesh, run, "discovery has not read its whole list yet")
         elif mesh not in known:
-            decision = _unwanted(mesh, unit, "discovery does not list it any more")
-        elif mesh in alone and not unit.present:
+            decision = _unwanted(mesh, run, "discovery does not list it any more")
+        elif mesh in alone and not run.present:
             decision = Decision(mesh, Action.SKIP, ALONE)
-        elif mesh in missing and not unit.present:
+        elif mesh in missing and not run.present:
             decision = Decision(mesh, Action.SKIP, "the last list of discovery lacks it")
         elif limit is not None and wanted >= limit:
-            decision = _unwanted(mesh, unit, f"max_processes ({limit}) is reached")
+            decision = _unwanted(mesh, run, f"max_processes ({limit}) is reached")
         elif per_user is not None and _beyond(known[mesh], made, per_user):
             reason = f"max_meshes_per_user ({per_user}) is reached by user {known[mesh].originator}, who has made it"
-            decision = _unwanted(mesh, unit, reason)
+            decision = _unwanted(mesh, run, reason)
         else:
             wanted += 1
             _count(known[mesh], made, trusted)
             decision = _wanted(
-                mesh, unit, "discovery listed it until lately" if mesh in missing else "discovery lists it"
+                mesh, run, "discovery listed it until lately" if mesh in missing else "discovery lists it"
             )
             if decision.action is Action.START:
                 if mesh in starting:
@@ -165,26 +165,28 @@ def _count(mesh: Mesh, made: Counter[int], trusted: AbstractSet[int]) -> None:
         made[mesh.originator] += 1
 
 
-def _wanted(mesh: str, unit: UnitState, reason: str) -> Decision:
-    if unit.running:
+def _wanted(mesh: str, run: RunState, reason: str) -> Decision:
+    if run.runs:
         return Decision(mesh, Action.KEEP, f"{reason}, and it runs")
-    if unit.active == "inactive":
+    if run.phase is RunPhase.ABSENT:
         return Decision(mesh, Action.START, reason)
-    return _in_between(mesh, unit)
+    return _in_between(mesh, run)
 
 
-def _unwanted(mesh: str, unit: UnitState, reason: str) -> Decision:
-    if unit.running:
+def _unwanted(mesh: str, run: RunState, reason: str) -> Decision:
+    if run.runs:
         return Decision(mesh, Action.STOP, reason)
     return Decision(mesh, Action.SKIP, reason)
 
 
-def _undecided(mesh: str, unit: UnitState, reason: str) -> Decision:
-    if unit.running:
+def _undecided(mesh: str, run: RunState, reason: str) -> Decision:
+    if run.runs:
         return Decision(mesh, Action.KEEP, f"it runs, and {reason}")
     return Decision(mesh, Action.SKIP, reason)
 
 
-def _in_between(mesh: str, unit: UnitState) -> Decision:
-    """A unit that failed must not be started before the parent has learnt why: it may have been kicked."""
-    return Decision(mesh, Action.SKIP, "its last run is being examined" if unit.failed else "it is stopping")
+def _in_between(mesh: str, run: RunState) -> Decision:
+    """What has failed must not be started before the parent has learnt why: it may have been kicked."""
+    return Decision(
+        mesh, Action.SKIP, "its last run is being examined" if run.phase is RunPhase.ENDED else "it is stopping"
+    )

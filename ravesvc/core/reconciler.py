@@ -30,15 +30,17 @@ from ravesvc.core.left_alone import LeftAlone
 from ravesvc.core.manual_override import ManualOverrides
 from ravesvc.core.mesh_state import MeshState, WorkerState, command_errors, counted
 from ravesvc.core.plan import Action, Decision, enough, plan
+from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator.exit_notes import ExitNotes
 from ravesvc.orchestrator.stop_deadline import StopDeadline
+from ravesvc.orchestrator.unit_run import run_state
 from ravesvc.orchestrator.worker_client import Workers
 from ravesvc.systemd.unit_control import Units
 from ravesvc.systemd.unit_monitor import UnitMonitor
-from ravesvc.systemd.unit_state import NO_JOB, UnitState, ended_with, how_ended
+from ravesvc.systemd.unit_state import NO_JOB, UnitState
 
 T = TypeVar("T")
 
@@ -128,18 +130,18 @@ class Fleet:
         """Listen, then adopt what runs already. Raises `RaveError` (Bus, Timeout)."""
         await self.workers.start()
         await self._watch.start()
-        running = [mesh for mesh, unit in self._watch.states.items() if unit.running]
+        running = [mesh for mesh, run in self._runs.items() if run.runs]
         await self._intent.adopt(running)
         self._census.adopt({*running, *self._blocks.alone})
         self._lessons.recall()
         self._acting = True
-        self._ended_before |= {mesh for mesh, unit in self._watch.states.items() if unit.failed}
+        self._ended_before |= {mesh for mesh, run in self._runs.items() if run.end}
         for mesh in list(self._watch.states):
-            self._learn_if_failed(mesh)
+            self._learn_if_ended(mesh)
         await self._learn_from_notes()
         # What is blocked by now is not to run on until there is a list.
         self._soon()
-        await self.health.adopt(mesh for mesh in running if self._watch.state(mesh).started)
+        await self.health.adopt(mesh for mesh in running if self._run(mesh).phase is RunPhase.RUNNING)
         self.refresh()
 
     async def close(self) -> None:
@@ -162,11 +164,10 @@ class Fleet:
 
     def plan(self) -> tuple[Decision, ...]:
         """What would be done now."""
-        units = self._watch.states
         return plan(
             self._census.meshes,
             self._blocks.in_force(),
-            units,
+            self._runs,
             self._limit,
             resting=self._starts.rests.meshes,
             starting=self._starting,
@@ -189,11 +190,11 @@ class Fleet:
     @property
     def _needed(self) -> AbstractSet[str]:
         """Those of which the next list has to tell."""
-        return {mesh for mesh, unit in self._watch.states.items() if unit.present} | self._blocks.alone
+        return {mesh for mesh, run in self._runs.items() if run.present} | self._blocks.alone
 
     def in_use(self) -> set[str] | None:
         """The meshes that are listed, or have a bot; None while lists are not known."""
-        running = {mesh for mesh, unit in self._watch.states.items() if unit.present}
+        running = {mesh for mesh, run in self._runs.items() if run.present}
         return None if self._census.meshes is None else self._census.meshes.keys() | running
 
     def reconcile(self) -> None:
@@ -203,10 +204,10 @@ class Fleet:
         self._lessons.unlearn()
         self._starts.rests.round_finished()
         self.refresh()
-        for mesh, unit in list(self._watch.states.items()):
+        for mesh, run in self._runs.items():
             # What could not be saved, or reset, the last time.
-            self._learn_if_failed(mesh)
-            if unit.started and not self._record(mesh).worker.ready:
+            self._learn_if_ended(mesh)
+            if run.phase is RunPhase.RUNNING and not self._record(mesh).worker.ready:
                 # It did not answer when it was to be adopted.
                 self.health.ask(mesh)
         self.carry_out()
@@ -274,6 +275,15 @@ class Fleet:
         unrecorded = len(self._blocks.shown) - sum(record.block is not None for record in self.records.values())
         return [record.state for record in self.records.values()] + ["blocked"] * max(0, unrecorded)
 
+    @property
+    def _runs(self) -> dict[str, RunState]:
+        """The processes that there are, and those that have ended and are not forgotten yet."""
+        return {mesh: self._record(mesh).run for mesh in self._watch.states}
+
+    def _run(self, mesh: str) -> RunState:
+        record = self.records.get(mesh)
+        return record.run if record else RunState()
+
     def find(self, mesh: str) -> MeshState | None:
         """What is known of a mesh, whether it has a record or is blocked only; None if nothing is."""
         block = self._blocks.shown.get(mesh)
@@ -336,7 +346,7 @@ class Fleet:
     async def forget_user(self, user: int) -> set[str]:
         """Have all bots forget a user; returns the meshes of those that may not have heard of it."""
         heard = await self.workers.forget_user(user)
-        return {mesh for mesh, unit in self._watch.states.items() if unit.running} - heard
+        return {mesh for mesh, run in self._runs.items() if run.runs} - heard
 
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
         """Who is in a mesh now, as its child says: ids and names of some, and how many there are.
@@ -398,7 +408,7 @@ class Fleet:
         # It may have failed while nobody was to touch it. From one failure we learn once: a save or reset that fails
         # would fail again and again, so it waits for the next `reconcile`.
         if self._watch.state(mesh) != before:
-            self._learn_if_failed(mesh)
+            self._learn_if_ended(mesh)
         # What was decided meanwhile.
         self._soon()
         return failure
@@ -410,7 +420,7 @@ class Fleet:
     def _insist_on_running(self, mesh: str) -> None:
         if block := self._blocks.get(mesh):
             raise RaveError(Code.BLOCKED, f"mesh {mesh} is {block.state}: {block.describe()}", mesh=mesh)
-        if not self._watch.state(mesh).running:
+        if not self._run(mesh).runs:
             raise RaveError(Code.NOT_RUNNING, f"mesh {mesh} does not run", mesh=mesh)
 
     async def _start(self, mesh: str) -> None:
@@ -420,7 +430,7 @@ class Fleet:
                 return
             job = await self._units.start(names.mesh_unit(mesh))
             await self._finish(job, mesh)
-        if self._watch.state(mesh).active == "inactive" and not self._blocks.get(mesh):
+        if self._run(mesh).phase is RunPhase.ABSENT and not self._blocks.get(mesh):
             hint = f"journalctl -u {names.mesh_unit(mesh)}"
             raise RaveError(Code.UNIT, f"{names.mesh_unit(mesh)} did not start", hint=hint)
 
@@ -429,9 +439,8 @@ class Fleet:
 
         An operator may have started it, and it may have failed since, which is to be learnt from first.
         """
-        unit = self._watch.state(mesh)
         wanted = self._census.lists(mesh) and not self._blocks.get(mesh)
-        return wanted and not unit.present and not unit.failed and not self._starts.holds(self._record(mesh))
+        return wanted and self._run(mesh).phase is RunPhase.ABSENT and not self._starts.holds(self._record(mesh))
 
     async def _stop(self, mesh: str) -> None:
         try:
@@ -472,24 +481,23 @@ class Fleet:
         if await self._watch.job(job, mesh, _JOB_TIMEOUT) == "canceled":
             await self._intent.stopping(mesh, job)
 
-    def _learn_if_failed(self, mesh: str) -> None:
-        unit = self._watch.state(mesh)
-        # A result of success belongs to a unit that is being reset; that it is no longer failed comes right after.
-        if unit.failed and unit.result != "success" and mesh not in self._busy:
-            self._act(mesh, partial(self._learn, unit=unit))
+    def _learn_if_ended(self, mesh: str) -> None:
+        end = self._run(mesh).end
+        if end and mesh not in self._busy:
+            self._act(mesh, partial(self._learn, end=end))
 
-    async def _learn(self, mesh: str, unit: UnitState) -> None:
-        """Save what a failed unit teaches, then let systemd forget it."""
+    async def _learn(self, mesh: str, end: RunEnd) -> None:
+        """Save what the end of a process teaches, then let systemd forget it."""
         ended_before = mesh in self._ended_before
         self._ended_before.discard(mesh)
-        if unit.final_status is ExitStatus.ALONE:
+        if end.status is ExitStatus.ALONE:
             await self._learn_alone(mesh)
             return
-        lesson = await self._lessons.learn(mesh, unit)
+        lesson = await self._lessons.learn(mesh, end)
         self._look_up(self._record(mesh))
         if lesson.excuse:
             # What an operator had to mend may be mended by now if our service has been started since.
-            if unit.needs_person and not ended_before:
+            if end.needs_person and not ended_before:
                 self._starts.rests.back_off(mesh)
             else:
                 self._starts.rests.add(mesh)
@@ -513,7 +521,7 @@ class Fleet:
             if mesh not in self._busy:
                 log.info("Mesh %s has ended while the service was away", mesh, extra=about(mesh))
                 self._ended_before.add(mesh)
-                self._act(mesh, partial(self._learn, unit=ended_with(status)))
+                self._act(mesh, partial(self._learn, end=RunEnd(status=status)))
 
     async def _forget_end(self, mesh: str) -> None:
         """What the end of a bot has taught is safe: drop its traces, the one that lasts longer first."""
@@ -522,11 +530,11 @@ class Fleet:
         if self._watch.state(mesh).failed:
             await self._units.reset_failed(names.mesh_unit(mesh))
 
-    def _unit_changed(self, mesh: str, unit: UnitState) -> None:
+    def _unit_changed(self, mesh: str, old: UnitState, unit: UnitState) -> None:
         record = self._record(mesh)
-        old, record.unit = record.unit, unit
+        record.run = run_state(unit)
         self._overdue.unit_changed(mesh, unit)
-        record.last_exit = how_ended(unit) or record.last_exit
+        record.last_exit = record.run.last_exit or record.last_exit
         if old.main_pid not in (0, unit.main_pid) or not unit.running:
             # Another process, or none: what the last one said no longer holds. Its last words are kept. (The first
             # words of a process may be quicker than the news of its id, and hold.)
@@ -534,13 +542,13 @@ class Fleet:
             record.worker = WorkerState(last_error=record.worker.last_error)
         self._kill_if_taken_over(mesh, unit)
         if unit.restarting and not old.restarting:
-            self._lessons.crashed(mesh, how_ended(unit) or "they end by themselves")
+            self._lessons.crashed(mesh, record.run.last_exit or "they end by themselves")
         if unit.started and not old.started:
             record.worker.heard = time.monotonic()
         self._publish(mesh)
         if mesh in self._busy or not self._acting:
             return
-        self._learn_if_failed(mesh)
+        self._learn_if_ended(mesh)
         # By itself a process ends without a job. One that has said so may get a job all the same, if it goes on.
         ordered = unit.job != NO_JOB and (old.running or unit.job != old.job)
         stopped = unit.active == "deactivating" and ordered

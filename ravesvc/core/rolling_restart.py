@@ -54,7 +54,7 @@ class RollingRestart:
 
     def is_outdated(self, record: MeshState) -> bool:
         """Whether a mesh's child is one of them."""
-        return record.unit.running and record.worker.edition not in (None, self._edition)
+        return record.run.runs and record.worker.edition not in (None, self._edition)
 
     def start(self) -> int:
         """Begin to replace them; returns how many there are. Raises `RaveError` (Busy).

@@ -28,12 +28,12 @@ from ravesvc.core.inventory import Inventory
 from ravesvc.core.left_alone import LeftAlone
 from ravesvc.core.mesh_state import MeshState, WorkerState, counted, usual_chat_form
 from ravesvc.core.plan import Action, enough, plan
+from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.errors import RaveError
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import Announcement, ExitStatus
 from ravesvc.single.host import RoomLink, RoomParent
-from ravesvc.systemd.unit_state import UnitState
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +42,6 @@ _MOST_DELAY = 300.0
 _TELL_TIMEOUT = 2.0
 # Beyond shutdown_timeout, for saving what the last ones have taught.
 _GRACE = 5.0
-
-# ExecMainCode of a process that has exited by itself, in whose terms records tell how a bot has ended.
-_EXITED = 1
 
 
 @dataclass(slots=True)
@@ -195,12 +192,12 @@ class TaskRunner:
         self._due = False
         if not self._acting:
             return
-        units = {mesh: self._record(mesh).unit for mesh in self._rooms}
+        runs = {mesh: self._record(mesh).run for mesh in self._rooms}
         limit = self._settings.max_processes
         decisions = plan(
             self._census.meshes,
             self._blocks.in_force(),
-            units,
+            runs,
             limit,
             resting=self._starts.rests.meshes,
             missing=self._census.missing,
@@ -218,7 +215,7 @@ class TaskRunner:
                 self._start(mesh)
             elif decision.action is Action.STOP:
                 log.info("Stopping mesh %s: %s", mesh, decision.reason, extra=about(mesh, LogEvent.STOPPED))
-                self._record(mesh).unit = UnitState(active="deactivating")
+                self._record(mesh).run = RunState(phase=RunPhase.STOPPING)
                 self._rooms[mesh].stopped.set()
 
     def _soon(self) -> None:
@@ -229,7 +226,7 @@ class TaskRunner:
 
     def _start(self, mesh: str) -> None:
         room = self._rooms[mesh] = _Room()
-        self._record(mesh).unit = UnitState(active="active")
+        self._record(mesh).run = RunState(phase=RunPhase.RUNNING)
         room.task = asyncio.create_task(self._live(mesh, room))
 
     async def _live(self, mesh: str, room: _Room) -> None:
@@ -249,7 +246,7 @@ class TaskRunner:
             self._starts.rests.add(mesh)
         finally:
             del self._rooms[mesh]
-            record.unit = UnitState()
+            record.run = RunState()
             self._forget_words(record)
             self._soon()
 
@@ -272,14 +269,14 @@ class TaskRunner:
             delay = min(first * 2.0 ** min(crashes - 1, 10), max(first, _MOST_DELAY))
             log.warning("The bot is started again in %.3g s", delay)
             self._lessons.crashed(record.mesh, record.worker.last_error)
-            record.unit = UnitState(active="activating", sub="auto-restart", n_restarts=crashes)
+            record.run = RunState(phase=RunPhase.WAITING, restarts=crashes)
             self._forget_words(record)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await room.stopped.wait()
             if room.stopped.is_set():
                 return ExitStatus.STOPPED
-            record.unit = UnitState(active="active", n_restarts=crashes)
+            record.run = RunState(phase=RunPhase.RUNNING, restarts=crashes)
 
     async def _bot(self, room: _Room, record: MeshState) -> ExitStatus:
         """One bot, from its start to its end; whatever it raises is a crash."""
@@ -305,13 +302,14 @@ class TaskRunner:
             return
         if status is ExitStatus.CRASHED:
             detail = f"{self._settings.max_process_restarts + 1} times in a row; {record.worker.last_error}"
-            lesson = await self._lessons.crashed_too_often(mesh, detail)
+            end = RunEnd(gave_up=True, detail=detail)
         else:
-            record.unit = UnitState(active="failed", exec_main_code=_EXITED, exec_main_status=status)
-            lesson = await self._lessons.learn(mesh, record.unit)
+            end = RunEnd(status=status)
+        record.run = RunState(phase=RunPhase.ENDED, end=end)
+        lesson = await self._lessons.learn(mesh, end)
         if lesson.excuse:
             record.worker.fail(lesson.excuse)
-            if record.unit.needs_person:
+            if end.needs_person:
                 self._starts.rests.back_off(mesh)
             else:
                 self._starts.rests.add(mesh)

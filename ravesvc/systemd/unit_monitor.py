@@ -61,9 +61,9 @@ _JOBS_KEPT = 256
 
 
 class UnitMonitor:
-    """Keeps the state of every `rave-mesh@` unit, and tells each change."""
+    """Keeps the state of every `rave-mesh@` unit; `changed(mesh, before, after)` hears of each change."""
 
-    def __init__(self, bus: Bus, changed: Callable[[str, UnitState], None]) -> None:
+    def __init__(self, bus: Bus, changed: Callable[[str, UnitState, UnitState], None]) -> None:
         self._bus = bus
         self._changed = changed
         self._states: dict[str, UnitState] = {}
@@ -268,7 +268,7 @@ class UnitMonitor:
         if state == UnitState():
             del self._states[mesh]
         if state != old:
-            self._changed(mesh, state)
+            self._changed(mesh, old, state)
 
     def _job_new(self, signal: SignalMessage) -> None:
         if signal.body[2] == names.TARGET_UNIT:

@@ -83,23 +83,6 @@ class UnitState:
             return ExitStatus(self.exec_main_status)
         return None
 
-    @property
-    def misconfigured(self) -> bool:
-        """Its process could not begin; another one would not either, until an operator has changed something."""
-        return self.final_status in (ExitStatus.CONFIG, ExitStatus.NO_SETTINGS)
-
-    @property
-    def needs_person(self) -> bool:
-        """Another process would fare no better until an operator has changed something."""
-        return self.misconfigured or self.final_status is ExitStatus.ELSEWHERE
-
-
-def ended_with(status: ExitStatus) -> UnitState:
-    """A unit that has failed with a final status."""
-    return UnitState(
-        active="failed", sub="failed", result="exit-code", exec_main_code=_CLD_EXITED, exec_main_status=status
-    )
-
 
 def how_ended(unit: UnitState) -> str:
     """How the last process of a unit has ended, in words; empty if none has."""

@@ -15,10 +15,11 @@ from ravesvc.api.models import Mesh
 from ravesvc.blocklist.file import from_json, to_json
 from ravesvc.blocklist.model import SERVICE, Block, BlocklistModel, Reason, What
 from ravesvc.common.steady_clock import Clock
-from ravesvc.core.exit_policy import why_failed
+from ravesvc.core.exit_policy import why_ended
 from ravesvc.core.inventory import ROUNDS_TO_FORGET, ROUNDS_TO_FORGET_MOST, Inventory
 from ravesvc.core.plan import Action, Decision, plan
 from ravesvc.names import ExitStatus
+from ravesvc.orchestrator.unit_run import run_state
 from ravesvc.systemd.unit_state import UnitState
 
 MESHES = tuple(f"{number}0000000-2222-4333-8444-555555555555" for number in range(6))
@@ -263,7 +264,9 @@ class Lifecycle(RuleBasedStateMachine):
 
     def learn(self, mesh: str, death: Death = Death.NEVER) -> None:
         assert self.units[mesh] not in PRESENT, "systemd starts it again"
-        reason, detail = why_failed(self.units[mesh])
+        end = run_state(self.units[mesh]).end
+        assert end
+        reason, detail = why_ended(end)
         if reason is None:
             self.resting.add(mesh)
             del self.units[mesh]
@@ -294,7 +297,7 @@ class Lifecycle(RuleBasedStateMachine):
         decisions = plan(
             self.census.meshes,
             blocks,
-            self.units,
+            {mesh: run_state(unit) for mesh, unit in self.units.items()},
             self.limit,
             self.resting,
             self.starting,

@@ -155,7 +155,7 @@ class ManagerObject(Interface):
                 record.reason,
                 record.since,
                 record.users,
-                record.unit.n_restarts,
+                record.run.restarts,
                 self._roll.is_outdated(record),
             )
             for record in sorted(self._fleet.records.values(), key=lambda record: record.mesh)

@@ -90,8 +90,8 @@ class MeshObject(Interface):
             Healthy=record.worker.healthy,
             Outdated=self._roll.is_outdated(record),
             Debug=record.worker.debug,
-            MainPID=record.unit.main_pid,
-            Restarts=record.unit.n_restarts,
+            MainPID=record.run.process,
+            Restarts=record.run.restarts,
             SinceTimestamp=record.since,
         )
 

@@ -9,27 +9,28 @@ import pytest
 
 from ravesvc.api.models import Mesh
 from ravesvc.blocklist.model import SERVICE, Block, MeshMemory, Reason
+from ravesvc.common.text import printable
 from ravesvc.config.worker_settings import NOT_HANDED_OVER
-from ravesvc.core.exit_policy import ExitPolicy, ExitVerdict
+from ravesvc.core.exit_policy import ExitPolicy, ExitVerdict, why_ended
 from ravesvc.core.inventory import Inventory
 from ravesvc.core.mesh_state import MeshState, WorkerState
 from ravesvc.core.outages import Outages
+from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.names import ExitStatus
-from ravesvc.systemd.unit_state import UnitState
 from tests.unit.conftest import until
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 SERVER, ELSEWHERE = "one.example:443", "two.example:443"
-UP = UnitState(active="active", sub="running", main_pid=7)
+UP = RunState(phase=RunPhase.RUNNING, process=7)
 
 
-def failed(status: int, code: int = 1, **properties: Any) -> UnitState:
-    values = {"result": "exit-code", "n_restarts": 5, **properties}
-    return UnitState(active="failed", sub="failed", exec_main_code=code, exec_main_status=status, **values)
+def ended(status: ExitStatus) -> RunEnd:
+    return RunEnd(status=status)
 
 
-UNREACHABLE = failed(ExitStatus.UNREACHABLE)
+UNREACHABLE = ended(ExitStatus.UNREACHABLE)
+CRASHED = RunEnd(gave_up=True, detail="systemd gave up after 4 restarts (result watchdog, signal SIGKILL)")
 
 
 class FakeBlocks:
@@ -117,7 +118,7 @@ class Scene:
         """Another mesh, which runs."""
         listed = Mesh(mesh, server, "", True, ())
         block = Block(mesh=mesh, reason=Reason.KICKED, since=0, until=None) if blocked else None
-        record = self.records[mesh] = MeshState(mesh, listed=listed, unit=UP, block=block)
+        record = self.records[mesh] = MeshState(mesh, listed=listed, run=UP, block=block)
         if connected:
             record.worker.connect(1000.0)
         else:
@@ -130,41 +131,32 @@ class Scene:
         return set(self.census.meshes or {})
 
 
-async def learnt(scene: Scene, unit: UnitState = UNREACHABLE) -> ExitVerdict:
-    return await scene.lessons.learn("a", unit)
+async def learnt(scene: Scene, end: RunEnd = UNREACHABLE) -> ExitVerdict:
+    return await scene.lessons.learn("a", end)
 
 
 # The reasons.
 
 
 @pytest.mark.parametrize(
-    ("unit", "reason", "detail"),
+    ("end", "reason", "detail"),
     [
-        (failed(ExitStatus.KICKED), Reason.KICKED, ""),
-        (failed(ExitStatus.LEFT), Reason.LEFT, ""),
-        (failed(ExitStatus.GONE), Reason.GONE, ""),
-        (failed(ExitStatus.REJECTED), Reason.REJECTED, "no route to host"),
-        (failed(ExitStatus.TOO_LARGE), Reason.TOO_LARGE, "no route to host"),
+        (ended(ExitStatus.KICKED), Reason.KICKED, ""),
+        (ended(ExitStatus.LEFT), Reason.LEFT, ""),
+        (ended(ExitStatus.GONE), Reason.GONE, ""),
+        (ended(ExitStatus.REJECTED), Reason.REJECTED, "no route to host"),
+        (ended(ExitStatus.TOO_LARGE), Reason.TOO_LARGE, "no route to host"),
         (UNREACHABLE, Reason.CONNECTION_FAILURES, "no route to host"),
-        (
-            failed(1),
-            Reason.CRASHES,
-            "systemd gave up after 4 restarts (result exit-code, exit status 1 (crashed))",
-        ),
-        (
-            failed(9, 2, result="watchdog"),
-            Reason.CRASHES,
-            "systemd gave up after 4 restarts (result watchdog, signal SIGKILL)",
-        ),
+        (CRASHED, Reason.CRASHES, CRASHED.detail),
     ],
 )
 def test_a_mesh_is_blocked_for_what_its_child_has_met(
-    run: Run, caplog: pytest.LogCaptureFixture, unit: UnitState, reason: Reason, detail: str
+    run: Run, caplog: pytest.LogCaptureFixture, end: RunEnd, reason: Reason, detail: str
 ) -> None:
     async def body() -> None:
         scene = Scene()
         scene.add("b", connected=True)
-        assert await learnt(scene, unit) == ExitVerdict(reason, "", saved=True)
+        assert await learnt(scene, end) == ExitVerdict(reason, "", saved=True)
         assert scene.blocks.added == [("a", reason, detail)]
         assert scene.blocks.failures == []
         # A mesh in which the bot is no more need not be missed by three rounds.
@@ -180,7 +172,7 @@ def test_what_an_earlier_parent_has_heard_is_the_detail_when_nobody_else_has(run
     async def body() -> None:
         scene = Scene()
         scene.records["a"].worker.last_error = ""
-        lesson = await learnt(scene, failed(status))
+        lesson = await learnt(scene, ended(status))
         assert scene.blocks.added == [("a", lesson.reason, "long ago")]
 
     run(body())
@@ -190,31 +182,31 @@ def test_the_size_of_a_message_is_not_told_from_what_was_wrong_before(run: Run) 
     async def body() -> None:
         scene = Scene()
         scene.records["a"].worker.last_error = ""
-        await learnt(scene, failed(ExitStatus.TOO_LARGE))
+        await learnt(scene, ended(ExitStatus.TOO_LARGE))
         assert scene.blocks.added == [("a", Reason.TOO_LARGE, "")]
 
     run(body())
 
 
 @pytest.mark.parametrize(
-    ("unit", "excuse"),
+    ("end", "excuse"),
     [
-        (failed(ExitStatus.LOGIN_NEEDED), "Rave wants a new login"),
-        (failed(ExitStatus.CONFIG), "its process could not use its settings"),
-        (failed(ExitStatus.NO_SETTINGS), f"its process was not handed its settings: {NOT_HANDED_OVER}"),
-        (failed(1, result="start-limit-hit", n_restarts=0), "it was started by hand too often"),
+        (ended(ExitStatus.LOGIN_NEEDED), "Rave wants a new login"),
+        (ended(ExitStatus.CONFIG), "its process could not use its settings"),
+        (ended(ExitStatus.NO_SETTINGS), f"its process was not handed its settings: {NOT_HANDED_OVER}"),
+        (RunEnd(refused=True), "it was started by hand too often"),
     ],
 )
 def test_a_mesh_that_is_not_at_fault_is_not_blocked(
-    run: Run, caplog: pytest.LogCaptureFixture, unit: UnitState, excuse: str
+    run: Run, caplog: pytest.LogCaptureFixture, end: RunEnd, excuse: str
 ) -> None:
     async def body() -> None:
         scene = Scene()
-        assert await learnt(scene, unit) == ExitVerdict(None, excuse, saved=True)
+        assert await learnt(scene, end) == ExitVerdict(None, excuse, saved=True)
         assert scene.blocks.added == []
         assert scene.blocks.failures == []
         assert scene.known == {"a"}
-        assert scene.asked == (unit.final_status is ExitStatus.LOGIN_NEEDED)
+        assert scene.asked == (end.status is ExitStatus.LOGIN_NEEDED)
 
     run(body())
     assert caplog.messages == [f"Mesh a has ended: {excuse}"]
@@ -227,7 +219,7 @@ def test_a_lesson_is_over_when_it_is_known_whether_it_was_saved(run: Run, status
         scene = Scene()
         scene.blocks.saved = saved
         scene.blocks.gate.clear()
-        learning = asyncio.create_task(learnt(scene, failed(status)))
+        learning = asyncio.create_task(learnt(scene, ended(status)))
         await until(lambda: scene.blocks.added)
         await asyncio.sleep(0)
         assert not learning.done()
@@ -350,7 +342,7 @@ def test_a_mesh_that_never_tried_proves_nothing(run: Run) -> None:
         scene = Scene()
         # As one for which max_processes leaves no place.
         waits = scene.add("b")
-        waits.unit, waits.worker = UnitState(), WorkerState()
+        waits.run, waits.worker = RunState(), WorkerState()
         await is_blocked(scene)
 
     run(body())
@@ -415,7 +407,7 @@ def test_what_has_hit_the_others_already_blocks_no_mesh(run: Run, status: ExitSt
         scene = Scene()
         others = fleet(scene, 4)
         fails(scene, *others[:2])
-        lesson = await learnt(scene, failed(status))
+        lesson = await learnt(scene, ended(status))
         assert lesson.reason is None
         assert "3 of 5 meshes can't be reached: 403" in lesson.excuse
         assert (scene.blocks.added, scene.slept, scene.known) == ([], [], {"a", *others})
@@ -430,7 +422,7 @@ def test_the_first_one_waits_for_the_others(run: Run, status: ExitStatus) -> Non
         scene = Scene()
         others = fleet(scene, 3)
         scene.while_asleep = lambda: fails(scene, *others)
-        assert "all meshes can't be reached" in (await learnt(scene, failed(status))).excuse
+        assert "all meshes can't be reached" in (await learnt(scene, ended(status))).excuse
         assert scene.slept == [3.0]
 
     run(body())
@@ -440,7 +432,7 @@ def test_one_alone_is_judged_when_no_others_have_followed(run: Run) -> None:
     async def body() -> None:
         scene = Scene()
         fleet(scene, 3)
-        assert (await learnt(scene, failed(ExitStatus.REJECTED))).reason is Reason.REJECTED
+        assert (await learnt(scene, ended(ExitStatus.REJECTED))).reason is Reason.REJECTED
         assert scene.slept == [3.0]
         assert scene.outages.sentences() == []
 
@@ -451,7 +443,7 @@ def test_a_small_fleet_has_no_others_to_wait_for(run: Run) -> None:
     async def body() -> None:
         scene = Scene()
         fleet(scene, 1)
-        assert (await learnt(scene, failed(ExitStatus.REJECTED))).reason is Reason.REJECTED
+        assert (await learnt(scene, ended(ExitStatus.REJECTED))).reason is Reason.REJECTED
         assert scene.slept == []
 
     run(body())
@@ -462,7 +454,7 @@ def test_while_rave_does_not_answer_a_small_fleet_is_not_at_fault_either(run: Ru
     async def body() -> None:
         scene = Scene()
         scene.rave_answers = False
-        assert (await learnt(scene, failed(status))).excuse == "Rave does not answer"
+        assert (await learnt(scene, ended(status))).excuse == "Rave does not answer"
         assert scene.blocks.added == []
 
     run(body())
@@ -473,7 +465,7 @@ def test_meshes_that_rave_lists_no_more_are_gone_however_many_they_are(run: Run)
         scene = Scene()
         fails(scene, *fleet(scene, 3))
         scene.census.observe([])
-        assert (await learnt(scene, failed(ExitStatus.GONE))).reason is Reason.GONE
+        assert (await learnt(scene, ended(ExitStatus.GONE))).reason is Reason.GONE
 
     run(body())
 
@@ -492,7 +484,7 @@ def test_blocks_of_the_last_minute_are_taken_back(run: Run, age: float, lifted: 
             ("m3", Reason.REJECTED, "root"),
         ):
             scene.blocks.blocks[mesh] = Block(mesh=mesh, reason=reason, since=0, until=None, actor=actor)
-        assert (await learnt(scene, failed(ExitStatus.REJECTED))).excuse
+        assert (await learnt(scene, ended(ExitStatus.REJECTED))).excuse
         assert scene.blocks.removed == lifted
 
     run(body())
@@ -503,10 +495,10 @@ def test_crashes_of_most_processes_are_the_machines(run: Run) -> None:
         scene = Scene()
         for mesh in fleet(scene, 3):
             scene.lessons.crashed(mesh, "exit status 1 (crashed)")
-        lesson = await learnt(scene, failed(1))
+        lesson = await learnt(scene, CRASHED)
         assert lesson.excuse == "the processes of all meshes fail: exit status 1 (crashed)"
         assert scene.asked == 0
-        assert (await scene.lessons.crashed_too_often("m0", "6 times in a row")).excuse
+        assert (await scene.lessons.learn("m0", RunEnd(gave_up=True, detail="6 times in a row"))).excuse
 
     run(body())
 
@@ -515,7 +507,7 @@ def test_settings_that_no_process_can_use_are_one_fault(run: Run) -> None:
     async def body() -> None:
         scene = Scene()
         for mesh in fleet(scene, 3):
-            await scene.lessons.learn(mesh, failed(ExitStatus.CONFIG))
+            await scene.lessons.learn(mesh, ended(ExitStatus.CONFIG))
         assert scene.outages.sentences()[0].startswith(
             "the processes of 3 of 4 meshes fail: its process could not use"
         )
@@ -530,7 +522,7 @@ def test_bots_that_want_a_login_while_discovery_needs_none_are_an_outage(run: Ru
         scene.rave_answers = answers
         for mesh in fleet(scene, 3):
             scene.records[mesh].worker.disconnect("401")
-            await scene.lessons.learn(mesh, failed(ExitStatus.LOGIN_NEEDED))
+            await scene.lessons.learn(mesh, ended(ExitStatus.LOGIN_NEEDED))
         assert bool(scene.outages.sentences()) is answers, "else it is the session, which is said in its own words"
 
     run(body())
@@ -539,7 +531,7 @@ def test_bots_that_want_a_login_while_discovery_needs_none_are_an_outage(run: Ru
 def test_an_account_that_runs_in_two_places_blocks_no_mesh(run: Run) -> None:
     async def body() -> None:
         scene = Scene()
-        lesson = await learnt(scene, failed(ExitStatus.ELSEWHERE))
+        lesson = await learnt(scene, ended(ExitStatus.ELSEWHERE))
         assert lesson == ExitVerdict(None, "the same account is connected to it elsewhere", saved=True)
         assert scene.blocks.added == []
 
@@ -554,8 +546,33 @@ def test_no_fault_excuses_for_ever(run: Run, spared: int, hours: int) -> None:
         for minutes in range(0, 60 * 48, 10):
             scene.now = 60.0 * minutes
             fails(scene, *others[:3])
-            if (await learnt(scene, failed(ExitStatus.REJECTED))).reason:
+            if (await learnt(scene, ended(ExitStatus.REJECTED))).reason:
                 break
         assert minutes == 60 * hours + 10
 
     run(body())
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "detail"),
+    [
+        (ended(ExitStatus.KICKED), Reason.KICKED, ""),
+        (ended(ExitStatus.LEFT), Reason.LEFT, ""),
+        (ended(ExitStatus.GONE), Reason.GONE, ""),
+        (ended(ExitStatus.UNREACHABLE), Reason.CONNECTION_FAILURES, ""),
+        (ended(ExitStatus.REJECTED), Reason.REJECTED, ""),
+        (ended(ExitStatus.TOO_LARGE), Reason.TOO_LARGE, ""),
+        (ended(ExitStatus.CONFIG), None, "its process could not use its settings"),
+        (ended(ExitStatus.LOGIN_NEEDED), None, "Rave wants a new login"),
+        (ended(ExitStatus.ELSEWHERE), None, "the same account is connected to it elsewhere"),
+        (ended(ExitStatus.NO_SETTINGS), None, f"its process was not handed its settings: {NOT_HANDED_OVER}"),
+        (CRASHED, Reason.CRASHES, CRASHED.detail),
+        (RunEnd(timed_out=True), None, "its process took too long to start or to stop, and was killed"),
+        (RunEnd(timed_out=True, gave_up=True), None, "its process took too long to start or to stop, and was killed"),
+        (RunEnd(refused=True), None, "it was started by hand too often"),
+        (RunEnd(), None, "its process failed while it was being stopped"),
+    ],
+)
+def test_what_an_end_means(end: RunEnd, reason: Reason | None, detail: str) -> None:
+    assert why_ended(end) == (reason, detail)
+    assert printable(detail, 300) == detail

@@ -9,14 +9,23 @@ from ravesvc.blocklist.model import Block, MeshMemory, Reason
 from ravesvc.core.explain import ExplainInput, details, explain
 from ravesvc.core.mesh_state import MeshState, WorkerState
 from ravesvc.core.plan import Action, Decision
+from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.errors import Code, RaveError
-from ravesvc.systemd.unit_state import UnitState
+from ravesvc.names import ExitStatus
 
 FILM = Mesh("m", "server.example", "A film", True, ())
-UP = UnitState(active="active", sub="running", main_pid=7)
-STARTING = UnitState(active="activating", sub="start", main_pid=7)
-RESTARTING = UnitState(active="activating", sub="auto-restart", exec_main_code=2, exec_main_status=9, n_restarts=2)
-FAILED = UnitState(active="failed", sub="failed", result="exit-code", exec_main_code=1, exec_main_status=80)
+UP = RunState(phase=RunPhase.RUNNING, process=7, active_state="active", sub_state="running")
+STARTING = RunState(phase=RunPhase.STARTING, process=7, active_state="activating", sub_state="start")
+RESTARTING = RunState(
+    phase=RunPhase.WAITING,
+    restarts=2,
+    last_exit="signal SIGKILL",
+    active_state="activating",
+    sub_state="auto-restart",
+)
+FAILED = RunState(
+    phase=RunPhase.ENDED, end=RunEnd(status=ExitStatus.KICKED), active_state="failed", sub_state="failed"
+)
 
 KEEP = Decision("m", Action.KEEP, "discovery lists it, and it runs")
 START = Decision("m", Action.START, "discovery lists it")
@@ -38,7 +47,7 @@ def block(reason: Reason, **values: Any) -> Block:
 
 def facts(
     *,
-    unit: UnitState | None = None,
+    run: RunState | None = None,
     worker: WorkerState | None = None,
     listed: Mesh | None = FILM,
     blocked: Block | None = None,
@@ -51,7 +60,7 @@ def facts(
         "m",
         listed=listed,
         block=blocked,
-        unit=unit or UnitState(),
+        run=run or RunState(),
         worker=worker or WorkerState(),
         decision=decision,
         last_exit=last_exit,
@@ -73,7 +82,7 @@ def connected() -> WorkerState:
 
 
 def test_a_mesh_that_is_connected_needs_few_words() -> None:
-    assert explain(facts(unit=UP, worker=connected(), decision=KEEP, silence=4.4), date) == [
+    assert explain(facts(run=UP, worker=connected(), decision=KEEP, silence=4.4), date) == [
         "Mesh m (A film) is connected.",
         LISTED,
         "Its unit is active (running).",
@@ -83,7 +92,7 @@ def test_a_mesh_that_is_connected_needs_few_words() -> None:
 
 def test_a_mesh_is_named_by_its_title_if_it_has_one() -> None:
     for listed in (None, Mesh("m", None, "", False, ())):
-        said = explain(facts(unit=UP, worker=connected(), decision=KEEP, listed=listed), date)
+        said = explain(facts(run=UP, worker=connected(), decision=KEEP, listed=listed), date)
         assert said[0] == "Mesh m is connected."
     assert said[1] == "Discovery lists it as a mesh that is open to the bot, last read on day 50."
 
@@ -158,7 +167,7 @@ def test_a_mesh_that_is_about_to_be_started() -> None:
 
 
 def test_a_crash_loop_is_systemds() -> None:
-    known = facts(unit=RESTARTING, decision=KEEP, last_exit="signal SIGKILL")
+    known = facts(run=RESTARTING, decision=KEEP, last_exit="signal SIGKILL")
     assert explain(known, date) == [
         "Mesh m (A film) is restarting.",
         LISTED,
@@ -170,7 +179,7 @@ def test_a_crash_loop_is_systemds() -> None:
 def test_attempts_that_have_failed_are_counted() -> None:
     worker = WorkerState(ready=True, last_error="no route to host")
     known = facts(
-        unit=UP,
+        run=UP,
         worker=worker,
         decision=KEEP,
         memory=MeshMemory(failures=2, last_error="no route to host"),
@@ -187,14 +196,14 @@ def test_attempts_that_have_failed_are_counted() -> None:
 
 
 def test_a_process_that_starts_goes_on() -> None:
-    said = explain(facts(unit=STARTING, decision=KEEP), date)
+    said = explain(facts(run=STARTING, decision=KEEP), date)
     assert said[0] == "Mesh m (A film) is starting."
     assert said[-1] == "Next: its process goes on trying to connect."
 
 
 def test_a_failed_unit_is_examined_first() -> None:
     examined = Decision("m", Action.SKIP, "its last run is being examined")
-    assert explain(facts(unit=FAILED, decision=examined, last_exit="exit status 80 (kicked)"), date) == [
+    assert explain(facts(run=FAILED, decision=examined, last_exit="exit status 80 (kicked)"), date) == [
         "Mesh m (A film) is failed: its last run is being examined.",
         LISTED,
         "Its unit is failed (failed); its last process ended with exit status 80 (kicked).",
@@ -203,7 +212,7 @@ def test_a_failed_unit_is_examined_first() -> None:
 
 def test_while_discovery_fails_what_was_known_goes_on() -> None:
     error = RaveError(Code.SERVER_ERROR, "Rave answered 500", hint="wait")
-    said = explain(facts(unit=UP, worker=connected(), decision=KEEP, discovery_error=error), date)
+    said = explain(facts(run=UP, worker=connected(), decision=KEEP, discovery_error=error), date)
     assert said[1:3] == [LISTED, "Discovery fails now, so what was known goes on: Rave answered 500."]
 
 
@@ -241,7 +250,7 @@ def test_an_older_list_is_not_shown_as_todays(missing: bool, unread: bool, liste
 
 
 def test_an_old_process_is_told_with_the_way_to_replace_it() -> None:
-    said = explain(facts(unit=UP, worker=connected(), decision=KEEP, outdated=True), date)
+    said = explain(facts(run=UP, worker=connected(), decision=KEEP, outdated=True), date)
     assert said[-1] == "Its process runs an older program or other settings: ravectl roll replaces it."
 
 
@@ -279,23 +288,23 @@ def test_what_ends_a_block_is_told(blocked: Block, listed: Mesh | None, what: st
 
 def test_a_process_that_does_not_answer_is_restarted() -> None:
     worker = WorkerState(ready=True, healthy=False)
-    said = explain(facts(unit=UP, worker=worker, decision=KEEP, silence=80.0), date)
+    said = explain(facts(run=UP, worker=worker, decision=KEEP, silence=80.0), date)
     assert said[0] == "Mesh m (A film) is unhealthy: its process does not answer."
     assert "Its process has answered 80 s ago." in said
     assert "restarted" in said[-1]
 
 
 def test_a_process_that_has_never_answered_has_not_answered_some_time_ago() -> None:
-    said = explain(facts(unit=UP, worker=WorkerState(), decision=KEEP, silence=20.0), date)
+    said = explain(facts(run=UP, worker=WorkerState(), decision=KEEP, silence=20.0), date)
     assert not [line for line in said if "has answered" in line]
 
 
 def test_own_commands_that_fail_are_named() -> None:
     worker = connected()
     worker.command_errors = ("greet.py, line 3: SyntaxError: invalid syntax",)
-    said = explain(facts(unit=UP, worker=worker, decision=KEEP), date)
+    said = explain(facts(run=UP, worker=worker, decision=KEEP), date)
     assert "Own commands fail in it: greet.py, line 3: SyntaxError: invalid syntax." in said
-    assert values(facts(unit=UP, worker=worker, decision=KEEP))["CommandErrors"] == [*worker.command_errors]
+    assert values(facts(run=UP, worker=worker, decision=KEEP))["CommandErrors"] == [*worker.command_errors]
 
 
 # For programs.
@@ -309,13 +318,13 @@ def values(known: ExplainInput) -> dict[str, Any]:
 def test_messages_that_a_server_does_not_show_are_told(count: int, words: str) -> None:
     worker = connected()
     worker.unshown, worker.chat_form = count, "notification"
-    said = facts(unit=UP, worker=worker, decision=KEEP)
+    said = facts(run=UP, worker=worker, decision=KEEP)
     assert any(line.startswith(f"{words} not shown by the server") for line in explain(said, date))
     assert (values(said)["UnshownMessages"], values(said)["ChatForm"]) == (count, "notification")
 
 
 def test_the_details_of_a_connected_mesh() -> None:
-    assert values(facts(unit=UP, worker=connected(), decision=KEEP, silence=4.4, outdated=True)) == {
+    assert values(facts(run=UP, worker=connected(), decision=KEEP, silence=4.4, outdated=True)) == {
         "State": "connected",
         "Action": "keep",
         "Reason": "discovery lists it, and it runs",
@@ -352,7 +361,7 @@ def test_the_details_of_a_mesh_in_trouble() -> None:
         retry=90,
         memory=MeshMemory(failures=2, last_error="no route\nto host", blocks=4, quarantines=3),
         decision=Decision("m", Action.SKIP, "its process failed too often"),
-        unit=RESTARTING,
+        run=RESTARTING,
         last_exit="signal SIGKILL",
         discovery_error=RaveError(Code.NETWORK, "no route", hint="wait"),
     )

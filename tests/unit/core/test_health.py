@@ -17,23 +17,21 @@ from ravesvc.config.worker_settings import Edition
 from ravesvc.core import health as health_module
 from ravesvc.core.health import SILENCE, Health, Stats
 from ravesvc.core.mesh_state import MeshState, WorkerState
+from ravesvc.core.run_state import RunPhase, RunState
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator import worker_client as workers_module
 from ravesvc.orchestrator.worker_client import Workers
-from ravesvc.systemd.unit_state import UnitState
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
-ACTIVE = UnitState(active="active", sub="running", main_pid=7)
-# One can say so for ever.
-RELOADING = UnitState(active="reloading", sub="reload-notify", main_pid=7)
-STARTING = UnitState(active="activating", sub="start", main_pid=7)
-RESTARTING = UnitState(active="activating", sub="auto-restart")
-STOPPING = UnitState(active="deactivating", sub="stop-sigterm", main_pid=7)
-FAILED = UnitState(active="failed", sub="failed", result="exit-code")
-DEAD = UnitState()
+ACTIVE = RunState(phase=RunPhase.RUNNING, process=7)
+STARTING = RunState(phase=RunPhase.STARTING, process=7)
+RESTARTING = RunState(phase=RunPhase.WAITING)
+STOPPING = RunState(phase=RunPhase.STOPPING, process=7)
+FAILED = RunState(phase=RunPhase.ENDED)
+ABSENT = RunState()
 NO_ANSWER = RaveError(Code.TIMEOUT, "GetStatus failed: it took too long")
 WELL = {"Connected": True, "ConnectedUSec": 5_000_000, "Attempts": 0, "Version": "1", "SettingsDigest": "2"}
 
@@ -107,8 +105,8 @@ class Scene:
             now=lambda: self.now,
         )
 
-    def record(self, mesh: str, unit: UnitState) -> MeshState:
-        return MeshState(mesh, unit=unit, worker=WorkerState(heard=self.now))
+    def record(self, mesh: str, run_state: RunState) -> MeshState:
+        return MeshState(mesh, run=run_state, worker=WorkerState(heard=self.now))
 
     def worker(self, mesh: str = "a") -> WorkerState:
         return self.records[mesh].worker
@@ -302,11 +300,11 @@ def test_an_answer_makes_well_again(run: Run, caplog: pytest.LogCaptureFixture) 
     assert len(caplog.messages) == 2
 
 
-@pytest.mark.parametrize("unit", [STARTING, RESTARTING, STOPPING, DEAD, FAILED])
-def test_only_what_is_active_can_be_unhealthy_so_a_slow_start_is_not(run: Run, unit: UnitState) -> None:
+@pytest.mark.parametrize("run_state", [STARTING, RESTARTING, STOPPING, ABSENT, FAILED])
+def test_only_what_is_active_can_be_unhealthy_so_a_slow_start_is_not(run: Run, run_state: RunState) -> None:
     async def body() -> None:
         async with scene_of() as scene:
-            scene.records["a"].unit = unit
+            scene.records["a"].run = run_state
             scene.children.answers["a"] = NO_ANSWER
             await scene.ask_at(99_999)
             assert scene.worker().healthy
@@ -324,7 +322,7 @@ def test_a_child_that_stops_while_it_is_asked_is_not_unhealthy(run: Run) -> None
             asked = scene.health.ask("a")
             await until(lambda: scene.children.under_way)
             scene.now = 1100
-            scene.records["a"].unit = STOPPING
+            scene.records["a"].run = STOPPING
             scene.children.go_on("a")
             await asked
             assert scene.worker().healthy
@@ -533,7 +531,7 @@ def test_a_parent_that_reads_slowly_declares_no_child_dead(
             if not hangs:
                 child.answers.set()
             unhealthy: list[str] = []
-            records = {"a": MeshState("a", unit=ACTIVE, worker=WorkerState(heard=0.0))}
+            records = {"a": MeshState("a", run=ACTIVE, worker=WorkerState(heard=0.0))}
             health = Health(
                 workers,
                 records,
@@ -655,14 +653,14 @@ def test_children_that_hang_do_not_hold_up_the_adoption_and_are_adopted_when_the
 def test_whoever_is_active_is_asked_in_every_round(run: Run) -> None:
     async def body() -> None:
         async with scene_of("a", 0.001) as scene:
-            for mesh, unit in zip("bcdef", (STARTING, RESTARTING, STOPPING, FAILED, DEAD), strict=True):
-                scene.records[mesh] = scene.record(mesh, unit)
+            for mesh, run_state in zip("bcdef", (STARTING, RESTARTING, STOPPING, FAILED, ABSENT), strict=True):
+                scene.records[mesh] = scene.record(mesh, run_state)
             async with rounds_of(scene):
                 await until(lambda: len(scene.answered) >= 3)
                 assert set(scene.children.asked) == {"a"}
-                scene.records["b"].unit = ACTIVE
+                scene.records["b"].run = ACTIVE
                 await until(lambda: scene.answered.count("b") >= 2)
-                scene.records["a"].unit = STOPPING
+                scene.records["a"].run = STOPPING
                 await until(lambda: len(scene.answered) >= 2 and scene.answered[-2:] == ["b", "b"])
             assert set(scene.children.asked) == {"a", "b"}
 
@@ -707,11 +705,9 @@ def test_a_fault_with_one_child_does_not_end_the_rounds(run: Run) -> None:
     run(body())
 
 
-@pytest.mark.parametrize("unit", [ACTIVE, RELOADING])
-def test_a_silent_child_is_found_by_the_rounds(run: Run, unit: UnitState) -> None:
+def test_a_silent_child_is_found_by_the_rounds(run: Run) -> None:
     async def body() -> None:
         async with scene_of("ab", 0.001) as scene:
-            scene.records["a"].unit = unit
             scene.children.answers["a"] = NO_ANSWER
             async with rounds_of(scene):
                 await until(lambda: scene.children.asked.count("a") >= 2)
@@ -743,7 +739,7 @@ def test_who_is_asked_when_it_ends_is_asked_no_longer(run: Run) -> None:
 
 
 def test_each_mesh_counts_once(run: Run) -> None:
-    units = {
+    run_states = {
         "connected": ACTIVE,
         "disconnected": ACTIVE,
         "unhealthy": ACTIVE,
@@ -751,18 +747,20 @@ def test_each_mesh_counts_once(run: Run) -> None:
         "restarting": RESTARTING,
         "stopping": STOPPING,
         "failed": FAILED,
-        "stopped": DEAD,
-        "blocked": DEAD,
+        "stopped": ABSENT,
+        "blocked": ABSENT,
     }
 
     async def body() -> None:
         async with scene_of("") as scene:
             assert scene.health.stats() == Stats(0, 0, 0, 0, 0, 0)
-            scene.records.update({state: scene.record(state, unit) for state, unit in units.items()})
+            scene.records.update({state: scene.record(state, each) for state, each in run_states.items()})
             scene.worker("connected").connect(scene.now)
             scene.worker("unhealthy").healthy = False
             scene.records["blocked"].block = Block(mesh="blocked", reason=Reason.KICKED, since=0, until=None)
-            assert {mesh: record.state for mesh, record in scene.records.items()} == {state: state for state in units}
+            assert {mesh: record.state for mesh, record in scene.records.items()} == {
+                state: state for state in run_states
+            }
             stats = scene.health.stats()
             # Healthy: connected, disconnected, starting and restarting, all but the first disconnected.
             assert stats == Stats(total=9, healthy=4, unhealthy=1, connected=1, disconnected=3, stopped=4)

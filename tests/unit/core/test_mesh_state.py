@@ -12,7 +12,7 @@ from ravesvc.config.worker_settings import Edition
 from ravesvc.core import mesh_state as record_module
 from ravesvc.core.mesh_state import MeshState, WorkerState, command_errors, counted, usual_chat_form
 from ravesvc.core.plan import Action, Decision
-from ravesvc.systemd.unit_state import UnitState
+from ravesvc.core.run_state import RunPhase, RunState
 
 BLOCK = Block(mesh="m", reason=Reason.HELD, since=0, until=None)
 CONNECTED = WorkerState(ready=True, connected=True)
@@ -20,8 +20,8 @@ HUNG = WorkerState(ready=True, connected=True, healthy=False)
 NOW = 1000.0
 
 
-def record(active: str, sub: str = "", *, block: Block | None = None, worker: WorkerState | None = None) -> MeshState:
-    return MeshState("m", block=block, unit=UnitState(active=active, sub=sub), worker=worker or WorkerState())
+def record(phase: RunPhase, *, block: Block | None = None, worker: WorkerState | None = None) -> MeshState:
+    return MeshState("m", block=block, run=RunState(phase=phase), worker=worker or WorkerState())
 
 
 def status(**values: Any) -> dict[str, Any]:
@@ -42,27 +42,25 @@ def status(**values: Any) -> dict[str, Any]:
     ("found", "state"),
     [
         (MeshState("m"), "stopped"),
-        (record("inactive", block=BLOCK), "held"),
-        (record("failed"), "failed"),
-        (record("failed", block=BLOCK), "held"),
-        (record("inactive", block=dataclasses.replace(BLOCK, reason=Reason.KICKED)), "blocked"),
-        (record("activating", "start"), "starting"),
-        (record("activating", "start", block=BLOCK), "starting"),
-        (record("activating", "start", worker=HUNG), "starting"),
-        (record("activating", "auto-restart"), "restarting"),
-        (record("activating", "auto-restart-queued"), "restarting"),
-        (record("failed", "failed-before-auto-restart"), "restarting"),
-        (record("inactive", "dead-before-auto-restart", block=BLOCK), "restarting"),
-        (record("deactivating", "stop-sigterm", worker=CONNECTED), "stopping"),
-        (record("deactivating", "stop-sigterm", worker=HUNG), "stopping"),
-        (record("active", "running"), "disconnected"),
-        (record("active", "running", worker=CONNECTED), "connected"),
-        (record("active", "running", worker=CONNECTED, block=BLOCK), "connected"),
-        (record("active", "running", worker=HUNG), "unhealthy"),
-        (record("active", "running", worker=HUNG, block=BLOCK), "unhealthy"),
-        (record("active", "running", worker=WorkerState(healthy=False)), "unhealthy"),
-        (record("inactive", "dead", worker=CONNECTED), "stopped"),
-        (record("inactive", "dead", worker=HUNG), "stopped"),
+        (record(RunPhase.ABSENT, block=BLOCK), "held"),
+        (record(RunPhase.ENDED), "failed"),
+        (record(RunPhase.ENDED, block=BLOCK), "held"),
+        (record(RunPhase.ABSENT, block=dataclasses.replace(BLOCK, reason=Reason.KICKED)), "blocked"),
+        (record(RunPhase.STARTING), "starting"),
+        (record(RunPhase.STARTING, block=BLOCK), "starting"),
+        (record(RunPhase.STARTING, worker=HUNG), "starting"),
+        (record(RunPhase.WAITING), "restarting"),
+        (record(RunPhase.WAITING, block=BLOCK), "restarting"),
+        (record(RunPhase.STOPPING, worker=CONNECTED), "stopping"),
+        (record(RunPhase.STOPPING, worker=HUNG), "stopping"),
+        (record(RunPhase.RUNNING), "disconnected"),
+        (record(RunPhase.RUNNING, worker=CONNECTED), "connected"),
+        (record(RunPhase.RUNNING, worker=CONNECTED, block=BLOCK), "connected"),
+        (record(RunPhase.RUNNING, worker=HUNG), "unhealthy"),
+        (record(RunPhase.RUNNING, worker=HUNG, block=BLOCK), "unhealthy"),
+        (record(RunPhase.RUNNING, worker=WorkerState(healthy=False)), "unhealthy"),
+        (record(RunPhase.ABSENT, worker=CONNECTED), "stopped"),
+        (record(RunPhase.ABSENT, worker=HUNG), "stopped"),
     ],
 )
 def test_one_word_for_a_mesh(found: MeshState, state: str) -> None:
@@ -71,27 +69,27 @@ def test_one_word_for_a_mesh(found: MeshState, state: str) -> None:
 
 def test_a_connected_mesh_needs_no_reason() -> None:
     worker = WorkerState(connected=True, last_error="long ago")
-    assert record("active", block=BLOCK, worker=worker).reason == ""
+    assert record(RunPhase.RUNNING, block=BLOCK, worker=worker).reason == ""
 
 
 def test_the_block_is_the_reason_before_the_last_error() -> None:
     worker = WorkerState(last_error="no route to host")
-    assert record("active", worker=worker).reason == "no route to host"
-    assert record("active", block=BLOCK, worker=worker).reason == "it was stopped by an operator"
+    assert record(RunPhase.RUNNING, worker=worker).reason == "no route to host"
+    assert record(RunPhase.RUNNING, block=BLOCK, worker=worker).reason == "it was stopped by an operator"
     assert MeshState("m").reason == ""
 
 
 def test_a_process_that_does_not_answer_is_the_reason_before_what_it_has_said() -> None:
     worker = dataclasses.replace(HUNG, last_error="no route to host")
-    assert record("active", worker=worker).reason == "its process does not answer"
-    assert record("active", block=BLOCK, worker=worker).reason == "it was stopped by an operator"
+    assert record(RunPhase.RUNNING, worker=worker).reason == "its process does not answer"
+    assert record(RunPhase.RUNNING, block=BLOCK, worker=worker).reason == "it was stopped by an operator"
     # One that has ended does not answer either; that is not what keeps its mesh from running.
-    assert record("inactive", worker=worker).reason == "no route to host"
+    assert record(RunPhase.ABSENT, worker=worker).reason == "no route to host"
 
 
-@pytest.mark.parametrize("active", ["activating", "active", "deactivating"])
-def test_while_there_is_a_process_the_plan_is_not_the_reason(active: str) -> None:
-    found = record(active)
+@pytest.mark.parametrize("phase", [RunPhase.STARTING, RunPhase.RUNNING, RunPhase.WAITING, RunPhase.STOPPING])
+def test_while_there_is_a_process_the_plan_is_not_the_reason(phase: RunPhase) -> None:
+    found = record(phase)
     found.decision = Decision("m", Action.KEEP, "discovery lists it, and it runs")
     assert found.reason == ""
     found.worker.last_error = "no route to host"
@@ -108,7 +106,7 @@ def test_without_a_process_the_plan_is_the_reason_unless_the_last_one_has_told_a
 
 
 def test_nothing_is_known_of_a_new_mesh() -> None:
-    assert MeshState("m") == MeshState("m", None, None, UnitState(), WorkerState(), None, "")
+    assert MeshState("m") == MeshState("m", None, None, RunState(), WorkerState(), None, "")
     assert MeshState("m").worker == WorkerState(
         heard=0.0,
         ready=False,

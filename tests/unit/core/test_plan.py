@@ -8,19 +8,17 @@ from hypothesis import strategies as st
 from ravesvc.api.models import Mesh
 from ravesvc.blocklist.model import Block, Reason
 from ravesvc.core.plan import Action, Decision, enough, plan
-from ravesvc.systemd.unit_state import UnitState
+from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 
-ACTIVE = UnitState(active="active", sub="running", main_pid=7)
-FAILED = UnitState(active="failed", result="exit-code")
-STOPPING = UnitState(active="deactivating")
-RESTARTING = UnitState(active="activating", sub="auto-restart")
-LOADED = UnitState()
+ACTIVE = RunState(phase=RunPhase.RUNNING, process=7)
+FAILED = RunState(phase=RunPhase.ENDED, end=RunEnd())
+STOPPING = RunState(phase=RunPhase.STOPPING)
+RESTARTING = RunState(phase=RunPhase.WAITING)
+ABSENT = RunState()
 RESTING = "it has ended; a later round of discovery starts it again"
 
 IDS = st.sampled_from([f"m{number}" for number in range(8)])
-STATES = st.sampled_from(["active", "activating", "reloading", "refreshing", "deactivating", "inactive", "failed"])
-SUBS = st.sampled_from(["", "auto-restart", "failed-before-auto-restart", "dead-before-auto-restart"])
-UNITS = st.dictionaries(IDS, st.builds(UnitState, active=STATES, sub=SUBS))
+RUNS = st.dictionaries(IDS, st.builds(RunState, phase=st.sampled_from(RunPhase)))
 REASONS = st.sampled_from(Reason)
 
 
@@ -50,55 +48,55 @@ BLOCKS = st.dictionaries(IDS, REASONS).map(
 
 @pytest.mark.slow
 @hypothesis.settings(deadline=None)
-@given(st.none() | LISTED, BLOCKS, UNITS, st.none() | st.integers(0, 9), st.sets(IDS))
+@given(st.none() | LISTED, BLOCKS, RUNS, st.none() | st.integers(0, 9), st.sets(IDS))
 def test_invariants(
     listed: dict[str, Mesh] | None,
     blocks: dict[str, Block],
-    units: dict[str, UnitState],
+    runs: dict[str, RunState],
     limit: int | None,
     resting: set[str],
 ) -> None:
-    decisions = plan(listed, blocks, units, limit, resting)
+    decisions = plan(listed, blocks, runs, limit, resting)
     known = listed or {}
     # Everything is decided, and once.
-    assert sorted(decision.mesh for decision in decisions) == sorted(known.keys() | units.keys())
+    assert sorted(decision.mesh for decision in decisions) == sorted(known.keys() | runs.keys())
     for decision in decisions:
-        unit = units.get(decision.mesh, LOADED)
+        run = runs.get(decision.mesh, ABSENT)
         assert decision.reason
         if decision.action is Action.START:
             assert decision.mesh in known
             assert decision.mesh not in blocks
             assert decision.mesh not in resting
-            assert unit.active == "inactive"
-            assert not unit.running
+            assert run.phase is RunPhase.ABSENT
+            assert not run.runs
         elif decision.action in (Action.STOP, Action.KEEP):
-            assert unit.running
+            assert run.runs
         else:
-            assert not unit.running
+            assert not run.runs
         if decision.mesh in blocks:
             assert decision.action in (Action.STOP, Action.SKIP)
             assert decision.reason == blocks[decision.mesh].describe()
         elif listed is None:
             # Nobody knows: nothing starts, and what runs goes on.
-            assert decision.action is (Action.KEEP if unit.running else Action.SKIP)
+            assert decision.action is (Action.KEEP if run.runs else Action.SKIP)
         elif decision.mesh not in known:
-            assert decision.action is (Action.STOP if unit.running else Action.SKIP)
+            assert decision.action is (Action.STOP if run.runs else Action.SKIP)
     if listed is not None and limit is not None:
         assert sum(decision.action in (Action.START, Action.KEEP) for decision in decisions) <= limit
         # Also while the others are still on their way out.
-        present = sum(unit.present for unit in units.values())
+        present = sum(run.present for run in runs.values())
         starts = sum(decision.action is Action.START for decision in decisions)
         assert starts == 0 or present + starts <= limit
 
 
 @pytest.mark.slow
 @hypothesis.settings(deadline=None)
-@given(LISTED, BLOCKS, UNITS, st.integers(0, 9))
+@given(LISTED, BLOCKS, RUNS, st.integers(0, 9))
 def test_resting_delays_a_start_and_changes_nothing_else(
-    listed: dict[str, Mesh], blocks: dict[str, Block], units: dict[str, UnitState], limit: int
+    listed: dict[str, Mesh], blocks: dict[str, Block], runs: dict[str, RunState], limit: int
 ) -> None:
-    awake = plan(listed, blocks, units, limit)
-    all_rest = plan(listed, blocks, units, limit, listed.keys())
+    awake = plan(listed, blocks, runs, limit)
+    all_rest = plan(listed, blocks, runs, limit, listed.keys())
     for before, after in zip(awake, all_rest, strict=True):
         if before.action is Action.START:
             assert after == Decision(before.mesh, Action.SKIP, RESTING)
@@ -108,22 +106,22 @@ def test_resting_delays_a_start_and_changes_nothing_else(
 
 @pytest.mark.slow
 @hypothesis.settings(deadline=None)
-@given(LISTED, BLOCKS, UNITS)
+@given(LISTED, BLOCKS, RUNS)
 def test_without_a_limit_everything_listed_and_not_blocked_runs(
-    listed: dict[str, Mesh], blocks: dict[str, Block], units: dict[str, UnitState]
+    listed: dict[str, Mesh], blocks: dict[str, Block], runs: dict[str, RunState]
 ) -> None:
-    found = actions(plan(listed, blocks, units, None))
+    found = actions(plan(listed, blocks, runs, None))
     for name in listed.keys() - blocks.keys():
-        unit = units.get(name, LOADED)
-        if unit.running:
+        run = runs.get(name, ABSENT)
+        if run.runs:
             assert found[name] == "keep"
         else:
-            assert found[name] == ("start" if unit.active == "inactive" else "skip")
+            assert found[name] == ("start" if run.phase is RunPhase.ABSENT else "skip")
 
 
 def test_invited_meshes_come_first_then_the_oldest() -> None:
     listed = listing("a", "b", "c") | {"d": mesh("d", invited=True), "e": mesh("e", invited=True)}
-    order = [decision.mesh for decision in plan(listed, {}, {"z": LOADED, "y": LOADED}, 3)]
+    order = [decision.mesh for decision in plan(listed, {}, {"z": ABSENT, "y": ABSENT}, 3)]
     assert order == ["d", "e", "a", "b", "c", "y", "z"]
     assert actions(plan(listed, {}, {"c": ACTIVE}, 4)) == {
         "d": "start",
@@ -169,32 +167,32 @@ def test_meshes_of_one_user_do_not_fill_the_beginning_of_a_list() -> None:
     assert enough(flood.values(), {}, set(), set(), 2)
 
 
-@pytest.mark.parametrize("unit", [ACTIVE, STOPPING, RESTARTING])
+@pytest.mark.parametrize("run", [ACTIVE, STOPPING, RESTARTING])
 @pytest.mark.parametrize("why", ["the limit", "a block", "not listed"])
-def test_a_place_is_taken_until_who_had_it_has_stopped(unit: UnitState, why: str) -> None:
+def test_a_place_is_taken_until_who_had_it_has_stopped(run: RunState, why: str) -> None:
     listed = {"new": mesh("new", invited=True)} | ({} if why == "not listed" else listing("old"))
     blocks = {"old": block("old")} if why == "a block" else {}
     waits = Decision("new", Action.SKIP, "max_processes (1) is reached until another mesh has stopped")
-    decisions = plan(listed, blocks, {"old": unit}, 1)
+    decisions = plan(listed, blocks, {"old": run}, 1)
     assert decisions[0] == waits
-    assert actions(decisions)["old"] == ("stop" if unit.running else "skip")
-    assert actions(plan(listed, blocks, {"old": LOADED}, 1))["new"] == "start"
-    assert actions(plan(listed, blocks, {"old": unit}, None))["new"] == "start", "without a limit nobody waits"
+    assert actions(decisions)["old"] == ("stop" if run.runs else "skip")
+    assert actions(plan(listed, blocks, {"old": ABSENT}, 1))["new"] == "start"
+    assert actions(plan(listed, blocks, {"old": run}, None))["new"] == "start", "without a limit nobody waits"
 
 
 def test_no_more_start_than_there_are_places() -> None:
     listed = {name: mesh(name, invited=True) for name in "abc"} | listing("x", "y")
-    units = {"x": ACTIVE, "y": STOPPING}
-    assert actions(plan(listed, {}, units, 3)) == {"a": "start", "b": "skip", "c": "skip", "x": "stop", "y": "skip"}
+    runs = {"x": ACTIVE, "y": STOPPING}
+    assert actions(plan(listed, {}, runs, 3)) == {"a": "start", "b": "skip", "c": "skip", "x": "stop", "y": "skip"}
 
 
 def test_more_may_run_than_the_limit_says_when_it_was_lowered_until_they_have_stopped() -> None:
-    units = {"a": ACTIVE, "b": ACTIVE, "c": ACTIVE}
-    assert actions(plan(listing("a", "b", "c"), {}, units, 1)) == {"a": "keep", "b": "stop", "c": "stop"}
+    runs = {"a": ACTIVE, "b": ACTIVE, "c": ACTIVE}
+    assert actions(plan(listing("a", "b", "c"), {}, runs, 1)) == {"a": "keep", "b": "stop", "c": "stop"}
 
 
 def test_what_has_ended_by_itself_rests_and_keeps_its_place() -> None:
-    decisions = plan(listing("a", "b"), {}, {"a": LOADED}, 1, {"a"})
+    decisions = plan(listing("a", "b"), {}, {"a": ABSENT}, 1, {"a"})
     assert decisions == (
         Decision("a", Action.SKIP, RESTING),
         Decision("b", Action.SKIP, "max_processes (1) is reached"),
@@ -240,8 +238,8 @@ def test_a_crash_loop_is_left_to_systemd_or_stopped() -> None:
 
 
 def test_before_the_first_round_a_block_still_stops() -> None:
-    units = {"a": ACTIVE, "b": ACTIVE, "c": LOADED}
-    assert plan(None, {"a": block("a")}, units, 1) == (
+    runs = {"a": ACTIVE, "b": ACTIVE, "c": ABSENT}
+    assert plan(None, {"a": block("a")}, runs, 1) == (
         Decision("a", Action.STOP, "the bot was kicked"),
         Decision("b", Action.KEEP, "it runs, and discovery has not answered yet"),
         Decision("c", Action.SKIP, "discovery has not answered yet"),
@@ -262,7 +260,7 @@ def test_what_the_last_list_lacks_runs_on_and_is_not_started() -> None:
 
 
 def test_what_was_not_read_yet_may_be_listed() -> None:
-    decisions = plan(listing("a"), {}, {"x": ACTIVE, "y": LOADED}, None, whole=False)
+    decisions = plan(listing("a"), {}, {"x": ACTIVE, "y": ABSENT}, None, whole=False)
     assert actions(decisions) == {"a": "start", "x": "keep", "y": "skip"}
     assert decisions[1].reason == "it runs, and discovery has not read its whole list yet"
 

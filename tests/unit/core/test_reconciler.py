@@ -192,7 +192,7 @@ def test_what_is_listed_is_started_and_what_vanishes_is_stopped(run: Run, bus_ad
             await site.idle()
             assert sorted(site.systemd.verbs) == sorted([("start", MESH), ("start", OTHER)])
             assert {record.state for record in site.fleet.records.values()} == {"disconnected"}
-            assert site.fleet.records[MESH].unit.main_pid == 100
+            assert site.fleet.records[MESH].run.process == 100
             for _ in range(3):
                 site.discover(OTHER)
             await site.idle()
@@ -969,7 +969,7 @@ def test_whoever_starts_a_bot_wants_it_there(run: Run, bus_address: str, tmp_pat
             site.census.observe(with_users(MESH, OWN))
             site.fleet.reconcile()
             await site.idle()
-            assert site.fleet.records[MESH].unit.running
+            assert site.fleet.records[MESH].run.runs
 
     run(body())
 
@@ -1201,7 +1201,7 @@ def test_an_automatic_restart_is_no_failure(run: Run, bus_address: str, tmp_path
             crash = ended(9, code=2)
             site.systemd.change(MESH, **{**crash, "SubState": "failed-before-auto-restart"})
             site.systemd.change(MESH, ActiveState="activating", SubState="auto-restart", NRestarts=1)
-            await until(lambda: site.fleet.records[MESH].unit.n_restarts == 1)
+            await until(lambda: site.fleet.records[MESH].run.restarts == 1)
             assert site.fleet.records[MESH].state == "restarting"
             site.discover(MESH)
             site.systemd.change(MESH, **{**RUNNING, "MainPID": 101})
@@ -1290,7 +1290,7 @@ def test_the_words_of_a_child_end_with_it_but_for_its_last_error(run: Run, bus_a
             child.emit("Error", "a small trouble")
             await until(lambda: site.fleet.records[MESH].worker.last_error)
             site.systemd.change(MESH, MainPID=101)
-            await until(lambda: site.fleet.records[MESH].unit.main_pid == 101)
+            await until(lambda: site.fleet.records[MESH].run.process == 101)
             assert site.shown[-1] == (MESH, "disconnected", "a small trouble")
             assert not site.fleet.records[MESH].worker.ready
 
@@ -1404,7 +1404,7 @@ def test_a_restart_by_hand_is_no_hold(run: Run, bus_address: str, tmp_path: Path
             await site.idle()
             site.systemd.held = False
             site.systemd.finish(MESH)
-            await until(lambda: site.fleet.records[MESH].unit.main_pid == 101)
+            await until(lambda: site.fleet.records[MESH].run.process == 101)
             await site.idle()
             assert site.blocks.in_force() == {}
 
@@ -1847,7 +1847,7 @@ def test_a_restart_is_for_what_runs(run: Run, bus_address: str, tmp_path: Path) 
             site.systemd.held = False
             site.systemd.finish(MESH)
             await restarting
-            assert site.fleet.records[MESH].unit.main_pid == 101
+            assert site.fleet.records[MESH].run.process == 101
 
     run(body())
 

@@ -13,16 +13,16 @@ from ravesvc.config.worker_settings import Edition
 from ravesvc.core import rolling_restart as roll_module
 from ravesvc.core.mesh_state import MeshState, WorkerState
 from ravesvc.core.rolling_restart import RollingRestart
+from ravesvc.core.run_state import RunPhase, RunState
 from ravesvc.errors import Code, RaveError
-from ravesvc.systemd.unit_state import UnitState
 from tests.unit.conftest import until
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 NEW, OLDER, OTHER_SETTINGS = Edition("2", "aa"), Edition("1", "aa"), Edition("2", "bb")
-UP = UnitState(active="active", sub="running", main_pid=7)
-STARTING = UnitState(active="activating", sub="start", main_pid=8)
-DEAD = UnitState()
+UP = RunState(phase=RunPhase.RUNNING, process=7)
+STARTING = RunState(phase=RunPhase.STARTING, process=8)
+ABSENT = RunState()
 
 
 class FakeFleet:
@@ -67,7 +67,7 @@ class Scene:
             self.add(mesh)
 
     def add(self, mesh: str, *, connected: bool = True, edition: Edition | None = OLDER) -> MeshState:
-        record = self.fleet.records[mesh] = MeshState(mesh, unit=UP)
+        record = self.fleet.records[mesh] = MeshState(mesh, run=UP)
         if connected:
             record.worker.connect(1000.0)
         record.worker.edition = edition
@@ -112,7 +112,7 @@ async def a_few_turns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "edition", "outdated"),
+    ("run_state", "edition", "outdated"),
     [
         (UP, OLDER, True),
         (UP, OTHER_SETTINGS, True),
@@ -123,18 +123,18 @@ async def a_few_turns() -> None:
         # It has not told yet.
         (UP, None, False),
         # What is stopped, or about to, is up to date when it starts.
-        (DEAD, OLDER, False),
-        (UnitState(active="deactivating"), OLDER, False),
-        (UnitState(active="failed"), OLDER, False),
+        (ABSENT, OLDER, False),
+        (RunState(phase=RunPhase.STOPPING), OLDER, False),
+        (RunState(phase=RunPhase.ENDED), OLDER, False),
     ],
 )
 def test_who_runs_another_program_or_other_settings_is_outdated(
-    run: Run, unit: UnitState, edition: Edition | None, outdated: bool
+    run: Run, run_state: RunState, edition: Edition | None, outdated: bool
 ) -> None:
     async def body() -> None:
         async with scene_of() as scene:
             record = scene.add("a", edition=edition)
-            record.unit = unit
+            record.run = run_state
             assert scene.roll.is_outdated(record) is outdated
             assert scene.roll.outdated() == (["a"] if outdated else [])
 
@@ -244,7 +244,7 @@ def test_a_mesh_that_needs_it_no_more_when_its_turn_comes_is_skipped(run: Run, w
             elif what == "up to date":
                 scene.fleet.records["b"].worker.edition = NEW
             else:
-                scene.fleet.records["b"].unit = DEAD
+                scene.fleet.records["b"].run = ABSENT
             scene.connects("a")
             await scene.replaces("a", "c")
             scene.connects("c")
@@ -276,22 +276,22 @@ def test_what_becomes_outdated_meanwhile_is_left_for_the_next_roll(run: Run) -> 
 
 
 @pytest.mark.parametrize(
-    ("unit", "block", "words"),
+    ("run_state", "block", "words"),
     [
-        (UnitState(active="failed"), None, "it is failed"),
-        (DEAD, None, "it is stopped"),
-        (DEAD, Block(mesh="a", reason=Reason.KICKED, since=0, until=None), "the bot was kicked"),
+        (RunState(phase=RunPhase.ENDED), None, "it is failed"),
+        (ABSENT, None, "it is stopped"),
+        (ABSENT, Block(mesh="a", reason=Reason.KICKED, since=0, until=None), "the bot was kicked"),
     ],
 )
 def test_it_stops_at_the_first_that_is_lost(
-    run: Run, caplog: pytest.LogCaptureFixture, unit: UnitState, block: Block | None, words: str
+    run: Run, caplog: pytest.LogCaptureFixture, run_state: RunState, block: Block | None, words: str
 ) -> None:
     async def body() -> None:
         async with scene_of("a", "b") as scene:
             scene.roll.start()
             await scene.replaces("a")
             record = scene.fleet.records["a"]
-            record.unit, record.block = unit, block
+            record.run, record.block = run_state, block
             scene.roll.noticed(record)
             error = await scene.ends()
             assert error
@@ -308,19 +308,19 @@ def test_it_stops_at_the_first_that_is_lost(
     ]
 
 
-@pytest.mark.parametrize("unit", [STARTING, UnitState(active="deactivating"), UP])
-def test_on_its_way_back_a_mesh_may_look_like_anything(run: Run, unit: UnitState) -> None:
+@pytest.mark.parametrize("run_state", [STARTING, RunState(phase=RunPhase.STOPPING), UP])
+def test_on_its_way_back_a_mesh_may_look_like_anything(run: Run, run_state: RunState) -> None:
     async def body() -> None:
         async with scene_of("a", "b") as scene:
             scene.roll.start()
             await scene.replaces("a")
             record = scene.fleet.records["a"]
-            record.unit = unit
+            record.run = run_state
             record.worker.fail("no route to host")
             scene.roll.noticed(record)
             await a_few_turns()
             assert scene.ended == []
-            record.unit = UP
+            record.run = UP
             scene.connects("a")
             await scene.replaces("a", "b")
 

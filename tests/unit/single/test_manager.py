@@ -408,7 +408,7 @@ def test_a_bot_that_crashes_leaves_the_others_alone_and_comes_back(
             await site.connected(site.mesh, other)
             number = (await in_thread(site.control.connections))[other]
             await until(lambda: manager.rooms[site.mesh].state == "connected")
-            assert manager.rooms[site.mesh].unit.n_restarts == 2
+            assert manager.rooms[site.mesh].run.restarts == 2
             left[site.mesh] = 1
             await in_thread(site.control.drop, site.mesh)
             await until(lambda: manager.rooms[site.mesh].state == "blocked")

@@ -28,7 +28,7 @@ class Watching:
         self.bus = bus
         self.systemd = systemd
         self.told: list[tuple[str, UnitState]] = []
-        self.watch = UnitMonitor(bus, lambda mesh, state: self.told.append((mesh, state)))
+        self.watch = UnitMonitor(bus, lambda mesh, _, state: self.told.append((mesh, state)))
 
     async def settle(self) -> None:
         await settle(self.systemd.bus, self.bus)
@@ -460,7 +460,7 @@ def test_without_systemd_there_is_nothing_to_watch(run: Run, bus_address: str) -
     async def body() -> None:
         async with connected(bus_address) as (bus,):
             with pytest.raises(RaveError) as e:
-                await UnitMonitor(bus, lambda mesh, state: None).start()
+                await UnitMonitor(bus, lambda mesh, before, after: None).start()
             assert e.value.code is Code.BUS
 
     run(body())

@@ -30,6 +30,7 @@ from ravesvc.core.plan import Action, Decision
 from ravesvc.core.presence_check import PresenceCheck
 from ravesvc.core.rolling_restart import RollingRestart
 from ravesvc.core.room_memory import RoomMemory
+from ravesvc.core.run_state import RunPhase, RunState
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement, PolkitAction
@@ -40,7 +41,6 @@ from ravesvc.store.cached_store import CachedStore
 from ravesvc.store.chat_change import ChatUser
 from ravesvc.store.credentials_file import to_object
 from ravesvc.store.model import Admin, CommandPermission, Contents, Credentials, Host
-from ravesvc.systemd.unit_state import UnitState
 from ravesvc.version import __version__
 from tests.unit.bus_fakes import connected, open_fds
 from tests.unit.conftest import until
@@ -593,7 +593,7 @@ def test_the_properties_and_the_end_of_a_round(run: Run, bus_address: str) -> No
             site.discovery.round = 7
             await site.discovery._one_round()
             worker = WorkerState(connected=True, command_errors=("b.py: it fails", "a.py: it fails"))
-            connected = MeshState(MESH, unit=UnitState(active="active"), worker=worker)
+            connected = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=worker)
             other = MeshState(OTHER, worker=WorkerState(command_errors=("a.py: it fails",)))
             site.fleet.records = {MESH: connected, OTHER: other}
             site.manager.show("2 meshes", login_needed=False)
@@ -623,7 +623,7 @@ def test_the_properties_and_the_end_of_a_round(run: Run, bus_address: str) -> No
 def test_how_many_are_not_well_or_old_are_properties_too(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with site_on(bus_address) as site:
-            hung = MeshState(MESH, unit=UnitState(active="active"), worker=WorkerState(healthy=False))
+            hung = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(healthy=False))
             site.fleet.records = {MESH: hung, OTHER: MeshState(OTHER)}
             site.roll.old = [MESH, OTHER]
             site.manager.show("2 meshes", login_needed=False)
@@ -693,7 +693,7 @@ def test_the_status_is_every_property_and_a_count_of_states(run: Run, bus_addres
         async with site_on(bus_address) as site:
             counts: dict[str, Any] = {"States": {}, "Blocks": {}, "Outages": [], "Pauses": []}
             assert await site.ask("GetStatus") == [{**UNSET, **counts, "BlocklistError": "", "Obstacle": ""}]
-            connected = MeshState(MESH, unit=UnitState(active="active"), worker=WorkerState(connected=True))
+            connected = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(connected=True))
             site.fleet.records = {MESH: connected, OTHER: MeshState(OTHER), "x": MeshState("x")}
             (status,) = await site.ask("GetStatus")
             assert status["States"] == {"connected": 1, "stopped": 2}

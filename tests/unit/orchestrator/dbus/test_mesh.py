@@ -14,6 +14,7 @@ from ravesvc.api.models import Mesh
 from ravesvc.blocklist.model import Block, Reason
 from ravesvc.bus import Bus, Interface, SignalMessage, introspection
 from ravesvc.core.mesh_state import MeshState, WorkerState
+from ravesvc.core.run_state import RunPhase, RunState
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.dbus_object import WorkerObject
 from ravesvc.names import PolkitAction
@@ -21,7 +22,6 @@ from ravesvc.orchestrator.dbus.backend import BackendObject
 from ravesvc.orchestrator.dbus.blocklist import BlocklistObject
 from ravesvc.orchestrator.dbus.manager import ManagerObject
 from ravesvc.orchestrator.dbus.mesh import MeshObject, MeshObjects
-from ravesvc.systemd.unit_state import UnitState
 from tests.unit.bus_fakes import connected
 from tests.unit.fake_authority import FakeAuthority
 from tests.unit.fake_systemd import MESH, OTHER, settle
@@ -192,9 +192,9 @@ def test_a_mesh_is_announced_with_its_values_changes_with_signals_and_is_withdra
 ) -> None:
     async def body() -> None:
         async with site_on(bus_address) as site:
-            unit = UnitState(active="active", main_pid=100, n_restarts=2)
+            run_state = RunState(phase=RunPhase.RUNNING, process=100, restarts=2)
             worker = WorkerState(connected=True, since=1.5)
-            record = MeshState(MESH, listed=FILM, unit=unit, worker=worker)
+            record = MeshState(MESH, listed=FILM, run=run_state, worker=worker)
             site.objects.show(record)
             path = names.mesh_path(MESH)
             expected = {
@@ -279,7 +279,7 @@ def test_the_methods_of_a_mesh(run: Run, bus_address: str) -> None:
 def test_the_health_of_a_mesh_is_that_of_the_moment(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with site_on(bus_address) as site:
-            record = MeshState(MESH, unit=UnitState(active="active"), worker=WorkerState(connected=True))
+            record = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(connected=True))
             site.fleet.records[MESH] = record
             site.objects.show(record)
             assert await site.ask_mesh(MESH, "GetHealth") == ["connected", 1_500_000, True]

@@ -388,10 +388,12 @@ class Fleet:
     def _act(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> asyncio.Task[RaveError | None]:
         """Do something with a mesh in the background, and nothing else with it meanwhile; the result is a failure."""
         self._busy.add(mesh)
-        return self._spawn(self._guard(mesh, action))
+        # Of now: the bot may end before the task has begun, and while the mesh is busy nothing is learnt from that.
+        return self._spawn(self._guard(mesh, action, self._watch.state(mesh)))
 
-    async def _guard(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> RaveError | None:
-        before = self._watch.state(mesh)
+    async def _guard(
+        self, mesh: str, action: Callable[[str], Awaitable[None]], before: UnitState
+    ) -> RaveError | None:
         failure = None
         try:
             await action(mesh)

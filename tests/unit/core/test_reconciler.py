@@ -1948,6 +1948,24 @@ def test_a_mesh_that_kicks_the_bot_before_its_restart_is_not_joined_again(
     run(body())
 
 
+def test_what_fails_between_a_decision_and_its_step_is_learnt_from(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin(MESH)
+            await site.blocks.add(MESH, Reason.KICKED)
+            site.fleet.carry_out()
+            # In the same turn of the event loop, so that the step has not begun.
+            site.fleet._watch._merge(MESH, ended(ExitStatus.KICKED))
+            site.systemd.change(MESH, **ended(ExitStatus.KICKED))
+            await site.idle()
+            assert ("reset-failed", MESH) in site.systemd.verbs
+            assert site.left == [MESH]
+
+    run(body())
+
+
 def test_what_ends_before_its_restart_is_learnt_from(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:

@@ -7,7 +7,7 @@ what is done with meshes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,16 @@ _OPERATOR = "alice"
 _SYSTEMD_NAME = "org.freedesktop.systemd1"
 _MAX_ROUND_TRIPS = 1000
 _CLEAN = {"NRestarts": 0, "ExecMainCode": 0, "ExecMainStatus": 0, "Result": "success"}
+
+
+class _NoEdits:
+    """Stands in the place of the watch on the blocklist's file, which takes one of the few that a machine has."""
+
+    def __init__(self, path: Path, changed: Callable[[], None]) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
 
 
 @dataclass
@@ -159,6 +169,7 @@ class ServiceWorld(ProgramWorld):
         self._edition = Edition("", "")
         use_virtual_time(monkeypatch, reconciler_module)
         monkeypatch.setattr(program_module, "Clock", virtual_clock)
+        monkeypatch.setattr(program_module, "FileWatch", _NoEdits)
 
     @property
     def _fleet(self) -> Fleet:

@@ -41,17 +41,17 @@ A = TypeVar("A", bound=Callable[..., Awaitable[None]])
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
-def decides_unnamed(authorizer: A) -> A:
+def handles_missing_action(authorizer: A) -> A:
     """Mark an authorizer that also decides (with action None) on methods without an action.
 
     With any other authorizer such methods are refused: a forgotten action must not open a door.
     """
-    authorizer._decides_unnamed = True  # type: ignore[attr-defined]
+    authorizer._handles_missing_action = True  # type: ignore[attr-defined]
     return authorizer
 
 
-@decides_unnamed
-async def policy_decides(call: Call, action: str | None) -> None:
+@handles_missing_action
+async def allow_all(call: Call, action: str | None) -> None:
     """The authorizer of an interface whose callers the bus policy has already chosen: allows everything."""
 
 
@@ -143,7 +143,7 @@ class Interface:
 
     async def authorize(self, call: Call, action: str | None) -> None:
         """Called before every method; raises `RaveError` (AccessDenied) unless the call is allowed."""
-        if action is None and not getattr(self._authorizer, "_decides_unnamed", False):
+        if action is None and not getattr(self._authorizer, "_handles_missing_action", False):
             raise RaveError(Code.ACCESS_DENIED, f"{call.member} is open to nobody")
         await self._authorizer(call, action)
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 from ravesvc import names
-from ravesvc.bus import Bus, Call, Interface, SignalMessage, Variant, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, SignalMessage, Variant, allow_all, method
 from ravesvc.bus.matching import name_changes
 from ravesvc.common.text import printable
 from ravesvc.config.worker_settings import Edition
@@ -49,7 +49,7 @@ class WorkerObject(Interface):
         forget_user: Callable[[int], None],
         edition: Edition,
     ) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self.set(Version=edition.version, SettingsDigest=edition.digest)
         self._status = status
         self._users = users

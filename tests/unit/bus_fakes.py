@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from ravesvc.bus import Bus, Call, Interface, connection, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, allow_all, connection, method
 from ravesvc.names import PolkitAction
 from tests.unit.conftest import until
 
@@ -85,7 +85,7 @@ class Lamp(Interface):
     properties: ClassVar = {"Name": "s", "Level": "u", "Tags": "as", "Notes": "a{ss}", "Where": "o", "Lit": "b"}
     signals: ClassVar = {"Switched": {"lit": "b", "by": "s"}}
 
-    def __init__(self, authorizer=policy_decides) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, authorizer=allow_all) -> None:  # type: ignore[no-untyped-def]
         super().__init__(authorizer)
         self.calls: list[Call] = []
         self.go = asyncio.Event()

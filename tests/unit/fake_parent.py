@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from ravesvc import names
-from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, Variant, allow_all, method
 from ravesvc.common.video import Video
 from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
@@ -27,7 +27,7 @@ class FakeParent(Interface):
     interface = names.BACKEND_INTERFACE
 
     def __init__(self, session: Session | None = None) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self.admin_users: set[int] = set()
         self.ignored_users: set[int] = set()
         self.overrides: dict[str, bool] = {}

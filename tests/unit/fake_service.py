@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from ravesvc import names
-from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, Variant, allow_all, method
 from ravesvc.errors import Code, RaveError
 from tests.unit.conftest import until
 
@@ -34,7 +34,7 @@ class FakeManagerObject(Interface):
     }
 
     def __init__(self) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self.asked: list[Any] = []
         self.interactive: set[bool] = set()
         self.error: RaveError | None = None
@@ -286,7 +286,7 @@ class FakeBlocklistObject(Interface):
     interface = names.BLOCKLIST_INTERFACE
 
     def __init__(self, manager: FakeManagerObject) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self._manager = manager
         self.entries: list[list[Any]] = []
         self.events: list[list[Any]] = []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ravesvc import names
-from ravesvc.bus import Bus, Call, Interface, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, allow_all, method
 from tests.unit.bus_fakes import connected
 
 ROOT = "/org/freedesktop/systemd1"
@@ -92,7 +92,7 @@ class FakeSystemd(Interface):
     }
 
     def __init__(self, bus: Bus) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self.bus = bus
         self.units: dict[str, tuple[UnitObject, ServiceObject]] = {}
         self.asked: list[str] = []
@@ -100,9 +100,9 @@ class FakeSystemd(Interface):
         self.held = False
         self.outcomes: dict[str, dict[str, Any]] = {}
         self.unit_of_process: dict[int, str] = {}
-        self.target = UnitObject(policy_decides)
+        self.target = UnitObject(allow_all)
         self.target.set(ActiveState="active")
-        self.parent = UnitObject(policy_decides)
+        self.parent = UnitObject(allow_all)
         self.parent.set(ActiveState="active", Job=[0, "/"])
         for name, unit in ((names.TARGET_UNIT, self.target), (names.ORCHESTRATOR_UNIT, self.parent)):
             bus.export(f"{ROOT}/unit/{names.escape(name)}", unit)
@@ -113,7 +113,7 @@ class FakeSystemd(Interface):
 
     def load(self, mesh: str, **properties: Any) -> None:
         """A unit is loaded."""
-        unit, service = self.units[mesh] = UnitObject(policy_decides), ServiceObject(policy_decides)
+        unit, service = self.units[mesh] = UnitObject(allow_all), ServiceObject(allow_all)
         service.set(Result="success")
         self._set(mesh, {**DEAD, **properties})
         self.bus.export(self.path(mesh), unit, service)
@@ -128,7 +128,7 @@ class FakeSystemd(Interface):
     def order_parent(self, verb: str) -> None:
         """The parent's own unit gets a job."""
         job = f"{ROOT}/job/9"
-        described = JobObject(policy_decides)
+        described = JobObject(allow_all)
         described.set(JobType=verb)
         self.bus.export(job, described)
         self.parent.set(Job=[9, job])
@@ -192,7 +192,7 @@ class FakeSystemd(Interface):
         self._serial += 1
         job = f"{ROOT}/job/{self._serial}"
         self._jobs[job] = (mesh, outcome)
-        described = JobObject(policy_decides)
+        described = JobObject(allow_all)
         described.set(JobType=verb)
         self.bus.export(job, described)
         self.emit("JobNew", self._serial, job, names.mesh_unit(mesh))

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from ravesvc import names
 from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.bot.plugins import EntryPoint
-from ravesvc.bus import Call, Interface, Variant, decides_unnamed, method
+from ravesvc.bus import Call, Interface, Variant, handles_missing_action, method
 from ravesvc.core.account import Account
 from ravesvc.core.admin_claims import Claims
 from ravesvc.core.bot_requests import BotRequests
@@ -55,7 +55,7 @@ class BackendObject(Interface):
             pause: for how many seconds the bot of a mesh is to leave Rave alone, and why.
         """
 
-        @decides_unnamed
+        @handles_missing_action
         async def verified(call: Call, _action: str | None) -> None:
             await workers.mesh_of(call.sender)
 

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import struct
 
-from ravesvc.bus import Bus, Call, Interface, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, allow_all, method
 from ravesvc.bus.header import MessageKind, read_header
 from ravesvc.bus.message import Message, decode, encode
 from ravesvc.bus.transport import MAX_UNASKED_BYTES
@@ -40,7 +40,7 @@ class _Service(Bus):
 
     def __init__(self) -> None:
         super().__init__()
-        self.export("/thing", _Thing(policy_decides))
+        self.export("/thing", _Thing(allow_all))
 
     async def serve(self, frame: bytes) -> None:
         """Do all that a call may ask for; raises what the connection would have to survive."""

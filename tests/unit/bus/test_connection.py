@@ -23,11 +23,11 @@ from ravesvc.bus import (
     Interface,
     Variant,
     _dbus_next,
+    allow_all,
     connection,
-    decides_unnamed,
+    handles_missing_action,
     message,
     method,
-    policy_decides,
     transport,
 )
 from ravesvc.bus.header import Header, MessageKind
@@ -315,7 +315,7 @@ class Faulty(Interface):
     interface = "org.example.Faulty1"
 
     def __init__(self) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self.running = asyncio.Event()
 
     @method()
@@ -405,7 +405,7 @@ def test_closing_from_within_a_method(run: Run, bus_address: str) -> None:
     async def body() -> None:
         nonlocal service
         async with connected(bus_address, 2) as (client, service):
-            service.export("/d", Door(policy_decides))
+            service.export("/d", Door(allow_all))
             with pytest.raises(RaveError, match=r"NoReply|gave no answer|disconnected"):
                 await client.call(service.unique_name, "/d", Door.interface, "Close", timeout=5)
 
@@ -773,7 +773,7 @@ def test_a_method_without_action_is_refused(run: Run, bus_address: str) -> None:
             if action == PolkitAction.OPERATE:
                 raise RaveError(Code.ACCESS_DENIED, "polkit says no")
 
-        @decides_unnamed
+        @handles_missing_action
         async def verified(self, call: Call, action: str | None) -> None:
             asked.append((call.member, action))
 
@@ -955,7 +955,7 @@ class Pipes(Interface):
 def test_descriptors_travel_and_none_leaks(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with connected(bus_address, 2) as (client, service):
-            pipes = Pipes(policy_decides)
+            pipes = Pipes(allow_all)
             service.export("/pipes", pipes)
             asked = (service.unique_name, "/pipes", Pipes.interface)
             before = open_fds()
@@ -992,7 +992,7 @@ def test_descriptors_travel_and_none_leaks(run: Run, bus_address: str) -> None:
 def test_descriptors_of_a_reply_that_comes_as_its_caller_gives_up(run: Run, bus_address: str) -> None:
     async def body() -> None:
         async with connected(bus_address, 2) as (client, service):
-            service.export("/pipes", Pipes(policy_decides))
+            service.export("/pipes", Pipes(allow_all))
             before = open_fds()
             calling = asyncio.create_task(
                 client.call(service.unique_name, "/pipes", Pipes.interface, "Credentials", "s", "x")

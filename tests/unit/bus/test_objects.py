@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from ravesvc.bus import Bus, Call, Interface, SignalMessage, Variant, introspection, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, SignalMessage, Variant, allow_all, introspection, method
 from ravesvc.bus import objects as objects_module
 from ravesvc.errors import Code, RaveError
 from tests.unit.bus.test_matching import settle
@@ -68,7 +68,7 @@ def with_client(run: Run, address: str, test: Callable[[Client], Any]) -> None:
 def test_properties(run: Run, bus_address: str) -> None:
     async def test(client: Client) -> None:
         lamp = Lamp()
-        client.service.export(LAMP, lamp, Fan(policy_decides))
+        client.service.export(LAMP, lamp, Fan(allow_all))
         assert await client.ask(LAMP, PROPERTIES, "GetAll", "s", Lamp.interface) == [UNSET]
         lamp.set(Name="a\0b", Level=5)
         assert await client.ask(LAMP, PROPERTIES, "Get", "ss", Lamp.interface, "Name") == ["a\ufffdb"]
@@ -154,9 +154,9 @@ def test_object_manager(run: Run, bus_address: str) -> None:
     async def test(client: Client) -> None:
         root = "/org/example"
         client.service.object_manager(root)
-        lamp, fan = Lamp(), Fan(policy_decides)
+        lamp, fan = Lamp(), Fan(allow_all)
         lamp.set(Level=3)
-        client.service.export(root, Fan(policy_decides))  # the manager itself is not below the manager
+        client.service.export(root, Fan(allow_all))  # the manager itself is not below the manager
         client.service.export("/org/examples/lamp", Lamp())  # and this is elsewhere
         assert await client.settled() == []
         client.service.export(LAMP, lamp, fan)
@@ -179,8 +179,8 @@ def test_object_manager(run: Run, bus_address: str) -> None:
 def test_object_manager_at_the_root(run: Run, bus_address: str) -> None:
     async def test(client: Client) -> None:
         client.service.object_manager("/")
-        client.service.export("/", Fan(policy_decides))
-        client.service.export("/a", Fan(policy_decides))
+        client.service.export("/", Fan(allow_all))
+        client.service.export("/a", Fan(allow_all))
         assert [each[:3] for each in await client.settled()] == [("/", "InterfacesAdded", "/a")]
         assert [*(await client.ask("/", MANAGER, "GetManagedObjects"))[0]] == ["/a"]
 
@@ -190,7 +190,7 @@ def test_object_manager_at_the_root(run: Run, bus_address: str) -> None:
 def test_two_exports_on_one_path(run: Run, bus_address: str) -> None:
     async def test(client: Client) -> None:
         client.service.object_manager("/org")
-        fan, lamp = Fan(policy_decides), Lamp()
+        fan, lamp = Fan(allow_all), Lamp()
         client.service.export(LAMP, fan)
         client.service.export(LAMP, lamp)
         assert [[*each[3]] for each in await client.settled()] == [[Fan.interface], [Lamp.interface]]
@@ -258,8 +258,8 @@ def test_introspection_is_complete(run: Run, bus_address: str) -> None:
     async def test(client: Client) -> None:
         client.service.object_manager("/org/ex")
         client.service.export(LAMP, Lamp())
-        client.service.export("/org/ex/a/b", Fan(policy_decides))
-        client.service.export("/org/ex/a", Fan(policy_decides))
+        client.service.export("/org/ex/a/b", Fan(allow_all))
+        client.service.export("/org/ex/a", Fan(allow_all))
         nodes: dict[str, tuple[list[str], list[str]]] = {}
         for path in ("/", "/org", "/org/ex", "/org/ex/a", "/org/ex/a/b", LAMP):
             (xml,) = await client.ask(path, "org.freedesktop.DBus.Introspectable", "Introspect")
@@ -362,7 +362,7 @@ def test_refusals_say_which_mesh(run: Run, bus_address: str) -> None:
             raise RaveError(Code.NO_SUCH_MESH, "there is no mesh x", hint="invite it")
 
     async def test(client: Client) -> None:
-        client.service.export("/p", Picky(policy_decides))
+        client.service.export("/p", Picky(allow_all))
         with pytest.raises(RaveError) as e:
             await client.ask("/p", Picky.interface, "Refuse")
         assert e.value.code is Code.NO_SUCH_MESH

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ravesvc.bus import Bus, Call, Interface, method, newcomers, policy_decides, turns
+from ravesvc.bus import Bus, Call, Interface, allow_all, method, newcomers, turns
 from ravesvc.bus.errors import NAME_HAS_NO_OWNER, UNKNOWN_METHOD, DBusErrorReply
 from ravesvc.bus.header import Header, MessageKind
 from ravesvc.bus.message import NO_REPLY_EXPECTED
@@ -372,7 +372,7 @@ def test_over_a_bus(run: Run, bus_address: str) -> None:
 
     async def body() -> None:
         async with connected(bus_address, 5) as (service, root, *greedy):
-            service.export("/shelf", Shelf(policy_decides))
+            service.export("/shelf", Shelf(allow_all))
             service.object_manager("/")
             names = {each.unique_name: "user 7" for each in greedy}
 

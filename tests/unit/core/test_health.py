@@ -12,7 +12,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.blocklist.model import Block, Reason
-from ravesvc.bus import Call, Interface, Variant, errors, method, policy_decides
+from ravesvc.bus import Call, Interface, Variant, allow_all, errors, method
 from ravesvc.config.worker_settings import Edition
 from ravesvc.core import health as health_module
 from ravesvc.core.health import SILENCE, Health, Stats
@@ -473,7 +473,7 @@ class QuietChild(Interface):
     interface = names.WORKER_INTERFACE
 
     def __init__(self) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self.answers = asyncio.Event()
         self.asked = 0
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from ravesvc import names
-from ravesvc.bus import Bus, Call, Interface, SignalMessage, Variant, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, SignalMessage, Variant, allow_all, method
 from ravesvc.config.worker_settings import Edition
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import dbus_object as object_module
@@ -34,7 +34,7 @@ class FakeWorker(Interface):
     signals: ClassVar = {**SIGNALS, "Boo": {}}
 
     def __init__(self) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self.restarts = 0
         self.debug: bool | None = None
         self.told: list[Announcement] = []

@@ -11,7 +11,7 @@ from ravesvc import names
 from ravesvc.bot.backend import Backend, Counts
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.plugins import EntryPoint
-from ravesvc.bus import Bus, Call, Interface, Variant, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, Variant, allow_all, method
 from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import parent_client as backend_module
@@ -255,7 +255,7 @@ class Older(Interface):
 
 def test_the_words_of_the_bus_reach_nobody(run: Run, bus_address: str, bus_daemon: BusDaemon) -> None:
     async def body() -> None:
-        async with asking(bus_address, Older(policy_decides)) as parent:
+        async with asking(bus_address, Older(allow_all)) as parent:
             error = await failure(parent.refresh(1))
             assert (error.code, str(error)) == (Code.NOT_RUNNING, UNANSWERED)
             assert "Refresh" in str(error.attributes["why"])
@@ -329,7 +329,7 @@ def parent_saying(signature: str, *values: Any) -> Interface:
         async def relogin(self, call: Call, actor: int) -> Any:
             return values[0] if len(values) == 1 else values
 
-    return Saying(policy_decides)
+    return Saying(allow_all)
 
 
 LONG = "x" * 70_000

@@ -17,7 +17,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.bot.plugins import EntryPoint
-from ravesvc.bus import Bus, Call, Interface, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, allow_all, method
 from ravesvc.core import command_packages, inventory
 from ravesvc.core.rave_client import RaveClient
 from ravesvc.errors import Code, RaveError
@@ -67,7 +67,7 @@ class Child(Interface):
     signals: ClassVar = {"CommandErrors": {"errors": "as"}}
 
     def __init__(self, bus: Bus) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self.bus = bus
         self.asked: list[str] = []
         self.known: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from ravesvc import names
-from ravesvc.bus import Bus, Call, Interface, Variant, connection, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, Variant, allow_all, connection, method
 from ravesvc.bus.header import MessageKind
 from ravesvc.bus.message import Message, decode
 from ravesvc.errors import Code, RaveError
@@ -32,7 +32,7 @@ class FakeChild(Interface):
     signals: ClassVar = {"Ready": {}, "Connected": {}, "ConnectionFailed": {"attempt": "u", "error": "s"}}
 
     def __init__(self) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self.restarts = 0
         self.told: list[str] = []
         self.gate = asyncio.Event()
@@ -680,7 +680,7 @@ def test_a_status_that_is_none_is_an_error(run: Run, bus_address: str, monkeypat
         async with listening(bus_address, monkeypatch) as (here, (bus,)):
             here.units[bus.unique_name] = names.mesh_unit(MESH)
             await bus.request_name(names.worker_name(MESH))
-            bus.export(names.worker_path(MESH), Liar(policy_decides))
+            bus.export(names.worker_path(MESH), Liar(allow_all))
             with pytest.raises(RaveError) as e:
                 await here.workers.status(MESH)
             assert e.value.code is Code.BAD_DATA
@@ -806,7 +806,7 @@ def test_an_answer_that_no_child_would_give_is_not_read(
         async with listening(bus_address, monkeypatch) as (here, (bus,)):
             here.units[bus.unique_name] = names.mesh_unit(MESH)
             await bus.request_name(names.worker_name(MESH))
-            bus.export(names.worker_path(MESH), Talker(policy_decides))
+            bus.export(names.worker_path(MESH), Talker(allow_all))
             with pytest.raises(RaveError) as e:
                 await here.workers.status(MESH)
             assert e.value.code is Code.BAD_DATA

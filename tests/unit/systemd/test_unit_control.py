@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ravesvc.bus import Bus, Call, Interface, connection, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, allow_all, connection, method
 from ravesvc.errors import Code, RaveError
 from ravesvc.systemd import unit_control as units_module
 from ravesvc.systemd.unit_control import Units, serve
@@ -34,7 +34,7 @@ class Manager(Interface):
     interface = "org.freedesktop.systemd1.Manager"
 
     def __init__(self) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self.asked: list[tuple[Any, ...]] = []
         self.interactive: set[bool] = set()
         self.answer = asyncio.Event()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ravesvc import names
-from ravesvc.bus import Variant, policy_decides
+from ravesvc.bus import Variant, allow_all
 from ravesvc.ctl.commands import overview
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.main import main
@@ -212,7 +212,7 @@ def test_what_is_watched_is_drawn_anew_when_something_changes_until_the_service_
 
         drawings = 0
 
-    mesh = FakeMeshObject(policy_decides)
+    mesh = FakeMeshObject(allow_all)
     service._loop.call_soon_threadsafe(service.bus.export, names.mesh_path(FIRST), mesh)
     screen = Screen()
     monkeypatch.setattr(sys, "stdout", screen)
@@ -235,7 +235,7 @@ def test_a_list(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_one_mesh(service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
-    mesh = FakeMeshObject(policy_decides)
+    mesh = FakeMeshObject(allow_all)
     mesh.set(Id=FIRST, Title="Friday", Invited=True, Users=12, SinceTimestamp=WHEN_US)
     service._loop.call_soon_threadsafe(service.bus.export, names.mesh_path(FIRST), mesh)
     service.manager.lines = ["It runs."]

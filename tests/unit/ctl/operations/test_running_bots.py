@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from ravesvc import names
-from ravesvc.bus import Bus, Call, Interface, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, allow_all, method
 from ravesvc.ctl.operations import running_bots
 from ravesvc.ctl.operations.running_bots import RunningBot
 from tests.unit.bus_fakes import connected
@@ -31,10 +31,10 @@ class Manager(Interface):
     interface = "org.freedesktop.systemd1.Manager"
 
     def __init__(self, bus: Bus) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self.patterns: list[str] = []
         for name, text in ("parent", "Stopping"), ("first", "Connected"), ("second", ""):
-            unit, service = Unit(policy_decides), Service(policy_decides)
+            unit, service = Unit(allow_all), Service(allow_all)
             unit.set(LoadState="loaded", ActiveState="failed")
             service.set(Result="exit-code", StatusText=text)
             bus.export(f"{ROOT}/unit/{name}", unit, service)

@@ -14,7 +14,7 @@ from ravesvc import names
 from ravesvc.blocklist.model import MeshMemory
 from ravesvc.bot.command_names import FIXED_COMMANDS
 from ravesvc.bot.plugins import EntryPoint
-from ravesvc.bus import Bus, Call, Interface, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, allow_all, method
 from ravesvc.common.log_fields import LogEvent
 from ravesvc.common.translation import RemoteText, load, translate
 from ravesvc.common.video import Video
@@ -145,7 +145,7 @@ class Child(Interface):
     interface = names.WORKER_INTERFACE
 
     def __init__(self, bus: Bus, parent: Bus, mesh: str) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self.bus = bus
         self.parent = parent
         self.known: dict[str, Any] = {}

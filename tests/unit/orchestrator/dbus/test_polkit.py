@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ravesvc.bus import Bus, Call, Interface, method, policy_decides
+from ravesvc.bus import Bus, Call, Interface, allow_all, method
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.dbus import polkit as polkit_module
@@ -27,7 +27,7 @@ class FakePolkit(Interface):
     interface = "org.freedesktop.PolicyKit1.Authority"
 
     def __init__(self) -> None:
-        super().__init__(policy_decides)
+        super().__init__(allow_all)
         self.answer = True
         self.asked: list[tuple[Any, ...]] = []
         self.gate = asyncio.Event()

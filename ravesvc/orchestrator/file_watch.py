@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from watchdog.events import (
     FileClosedEvent,
@@ -14,6 +15,9 @@ from watchdog.events import (
     FileSystemEvent,
     FileSystemEventHandler,
 )
+
+if TYPE_CHECKING:
+    from watchdog.observers.inotify import InotifyObserver
 
 log = logging.getLogger(__name__)
 
@@ -25,19 +29,20 @@ class FileWatch:
     """Calls `changed` in the event loop when somebody has written, replaced or removed the file."""
 
     def __init__(self, path: Path, changed: Callable[[], None]) -> None:
-        # Its module can be imported on Linux alone; elsewhere this program still has to say what it lacks.
-        from watchdog.observers.inotify import InotifyObserver
-
         self._path = path
         self._changed = changed
-        # With full events what is moved in from another directory is told as such, and not as a file that somebody
-        # has begun to write.
-        self._observer = InotifyObserver(generate_full_events=True)
+        self._observer: InotifyObserver | None = None
 
     async def start(self) -> None:
         """Begin to watch. Without a watch the service goes on: `systemctl reload` does the same by hand."""
+        # Its module can be imported on Linux alone; elsewhere this program still has to say what it lacks.
+        from watchdog.observers.inotify import InotifyObserver
+
         handler = _Handler(self._path, self._changed, asyncio.get_running_loop())
         try:
+            # With full events what is moved in from another directory is told as such, and not as a file that is
+            # being written. Some versions of watchdog ask the kernel here already, others when it is started.
+            self._observer = InotifyObserver(generate_full_events=True)
             self._observer.schedule(handler, str(self._path.parent), event_filter=_EVENTS)
             await asyncio.to_thread(self._observer.start)
         except OSError as e:
@@ -45,8 +50,10 @@ class FileWatch:
 
     async def close(self) -> None:
         """Watch no more."""
+        if not self._observer:
+            return
+        self._observer.stop()
         if self._observer.is_alive():
-            self._observer.stop()
             await asyncio.to_thread(self._observer.join)
 
 

@@ -12,6 +12,7 @@ from watchdog.observers import Observer
 
 from ravesvc.common.atomic_files import write_atomically
 from ravesvc.orchestrator.file_watch import FileWatch
+from tests.unit.bus_fakes import open_fds
 from tests.unit.conftest import until
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -151,18 +152,31 @@ def test_a_directory_that_is_missing_only_warns(path: Path, run: Run, caplog: py
     run(body())
 
 
+# One version of watchdog asks the kernel when an observer is made, another when it is started.
+@pytest.mark.parametrize("asking", ["__init__", "start"])
 def test_a_machine_that_has_no_watches_left_only_warns(
-    path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, asking: str
 ) -> None:
-    def refuse(_observer: object) -> None:
+    def refuse(_observer: object, **_options: object) -> None:
         raise OSError(errno.EMFILE, "inotify instance limit reached")
 
     async def body() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(Observer, "start", refuse)
+            patch.setattr(Observer, asking, refuse)
             async with Scene(path):
                 pass
         assert caplog.messages == [f"Edits of {path} are noticed at a reload only: inotify instance limit reached"]
+
+    run(body())
+
+
+def test_nothing_stays_open_of_a_watch_that_was_not_begun_or_failed(path: Path, run: Run) -> None:
+    async def body() -> None:
+        before = open_fds()
+        await FileWatch(path, lambda: None).close()
+        async with Scene(path.parent / "no" / path.name):
+            pass
+        assert open_fds() == before
 
     run(body())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ravesvc.names import ExitStatus
+from ravesvc.names import FINAL_STATUSES, ExitStatus
 from tests.unit.scenarios.world import BLOCK_S, MESH, OTHER, Connected, World
 
 
@@ -52,7 +52,8 @@ async def test_a_second_hold_changes_nothing(world: World) -> None:
     assert (world.state(MESH), world.bots(MESH), world.blocked()) == ("held", 1, {MESH: "held"})
 
 
-@pytest.mark.parametrize("status", [ExitStatus.REJECTED, ExitStatus.LOGIN_NEEDED, ExitStatus.GONE, ExitStatus.ALONE])
+# A kick outweighs a hold.
+@pytest.mark.parametrize("status", sorted(FINAL_STATUSES - {ExitStatus.KICKED}))
 async def test_however_a_bot_ends_in_the_middle_of_its_stop_the_hold_stays(world: World, status: ExitStatus) -> None:
     await world.start()
     await world.list(MESH, OTHER)

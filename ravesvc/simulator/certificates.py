@@ -1,7 +1,7 @@
 """A throw-away certificate authority and the server's certificate, made with the openssl program.
 
-The authority's key is thrown away as soon as the server's certificate is signed: whoever trusts ca.pem trusts this
-one certificate for localhost, and nobody can sign another.
+The authority's key is deleted as soon as the server's certificate is signed. So a program that trusts ca.pem trusts
+this one certificate for localhost, and no other can be signed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ravesvc.errors import Code, RaveError
 CA_FILE = "ca.pem"
 CERTIFICATE_FILE = "server.pem"
 KEY_FILE = "server.key"
-# In the order of their coming into place: with ca.pem the set is complete.
+# In the order in which they are renamed into place: once ca.pem is there, the set is complete.
 _FILES = {KEY_FILE: 0o600, CERTIFICATE_FILE: 0o644, CA_FILE: 0o644}
 
-_DAYS = "3650"
+_VALID_DAYS = "3650"
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 # Both key identifiers are demanded by the strict verification that Python 3.13 has on by default.
 _EXTENSIONS = """\
@@ -38,7 +38,7 @@ def complete(directory: Path) -> bool:
 
 def make(directory: Path) -> None:
     """Make authority and certificate in `directory`, replacing old ones; raises `RaveError` (BadFile)."""
-    # Gone first: an interrupted run must not leave an authority next to a certificate that is not its own.
+    # Deleted first: an interrupted run must not leave an authority next to a certificate that it has not signed.
     (directory / CA_FILE).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".new-") as name:
         new = Path(name)
@@ -52,7 +52,7 @@ def _sign(new: Path) -> None:
     (new / "extensions").write_text(_EXTENSIONS)
     _openssl(
         new,
-        *("req", "-x509", *_NEW_KEY, "-keyout", "ca.key", "-out", CA_FILE, "-days", _DAYS),
+        *("req", "-x509", *_NEW_KEY, "-keyout", "ca.key", "-out", CA_FILE, "-days", _VALID_DAYS),
         *("-subj", "/CN=rave-simulator throw-away authority"),
         *("-addext", "basicConstraints=critical,CA:TRUE,pathlen:0"),
         *("-addext", "keyUsage=critical,keyCertSign"),
@@ -61,7 +61,7 @@ def _sign(new: Path) -> None:
     _openssl(
         new,
         *("x509", "-req", "-in", "server.csr", "-CA", CA_FILE, "-CAkey", "ca.key", "-out", CERTIFICATE_FILE),
-        *("-days", _DAYS, "-extfile", "extensions"),
+        *("-days", _VALID_DAYS, "-extfile", "extensions"),
     )
 
 

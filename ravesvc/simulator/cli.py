@@ -39,37 +39,39 @@ def _serve(options: argparse.Namespace) -> int:
     import logging
 
     from ravesvc.simulator.server import serve
-    from ravesvc.simulator.state_dir import Home
+    from ravesvc.simulator.state_dir import StateDir
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     host, port = _address(options.listen)
-    asyncio.run(serve(Home(options.state_dir), host=host, port=port, control=options.control))
+    asyncio.run(serve(StateDir(options.state_dir), host=host, port=port, control=options.control))
     return 0
 
 
 def _init(options: argparse.Namespace) -> int:
-    from ravesvc.simulator.state_dir import Home
+    from ravesvc.simulator.state_dir import StateDir
 
-    home = Home(options.state_dir)
-    home.become_owner()
-    home.init()
+    state_dir = StateDir(options.state_dir)
+    state_dir.become_owner()
+    state_dir.init()
     return 0
 
 
 def _config(options: argparse.Namespace) -> int:
-    from ravesvc.simulator.state_dir import Home
+    from ravesvc.simulator.state_dir import StateDir
 
-    home = Home(options.state_dir)
+    state_dir = StateDir(options.state_dir)
     server = f"localhost:{_address(options.listen)[1]}"
     interval = options.discovery_interval
-    sys.stdout.write(home.account().config(server=server, ca_file=str(home.ca_file), discovery_interval=interval))
+    sys.stdout.write(
+        state_dir.account().config(server=server, ca_file=str(state_dir.ca_file), discovery_interval=interval)
+    )
     return 0
 
 
 def _credentials(options: argparse.Namespace) -> int:
-    from ravesvc.simulator.state_dir import Home
+    from ravesvc.simulator.state_dir import StateDir
 
-    sys.stdout.write(Home(options.state_dir).account().credentials())
+    sys.stdout.write(StateDir(options.state_dir).account().credentials())
     return 0
 
 

@@ -18,8 +18,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 # A verb returns an exit status; none is success.
 Verb = Callable[[Control, argparse.Namespace], int | None]
 
-# How long one poll for events waits, in seconds.
-_FOLLOW_WAIT = 60
+# How long one poll for events waits.
+_EVENTS_POLL_S = 60
 
 
 # Arguments that several verbs have.
@@ -336,7 +336,7 @@ def _wait(control: Control, options: argparse.Namespace) -> None:
 def _events(control: Control, options: argparse.Namespace) -> None:
     seen = 0
     while True:
-        events = control.events(seen, _FOLLOW_WAIT if options.follow else 0)
+        events = control.events(seen, _EVENTS_POLL_S if options.follow else 0)
         _print(json.dumps(event) for event in events)
         if not options.follow:
             return

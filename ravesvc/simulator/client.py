@@ -14,8 +14,8 @@ from ravesvc.errors import Code, RaveError
 ALL = "all"
 # That of rave-simulator.service.
 SERVICE_SOCKET = Path("/run/rave-simulator/control.sock")
-# Beyond the time that a verb waits by itself, in seconds.
-_MARGIN = 10.0
+# The client waits for a reply this much longer than the verb itself waits.
+_REPLY_MARGIN_S = 10.0
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -196,7 +196,7 @@ class Control:
         self._verb("drop", meshes)
 
     def flood(self, meshes: str | Iterable[str], kind: str) -> None:
-        """Send frames without a break (`switches.FLOOD_KINDS`) until the client is gone."""
+        """Send frames without a break (`fault_options.FLOOD_KINDS`) until the client is gone."""
         self._verb("flood", meshes, kind=kind)
 
     def close(
@@ -234,7 +234,7 @@ class Control:
     # Failures, switches, waiting.
 
     def fail(self, target: str, mode: str, *, times: int | None = None, retry_after: int | None = None) -> None:
-        """Make calls fail (`switches.FAULT_TARGETS`, `FAULT_MODES` or an HTTP status), or stop it with `ok`."""
+        """Make calls fail (`fault_options.FAULT_TARGETS`, `FAULT_MODES` or an HTTP status), or stop it with `ok`."""
         body = {"target": target, "mode": mode, "times": times, "retry_after": retry_after}
         self._call("POST", "/fail", body)
 
@@ -277,7 +277,7 @@ class Control:
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, wait: float = 0.0
     ) -> dict[str, Any]:
-        connection = _UnixConnection(self._path, wait + _MARGIN)
+        connection = _UnixConnection(self._path, wait + _REPLY_MARGIN_S)
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
             response = connection.getresponse()

@@ -30,10 +30,10 @@ _STATUS_OF = {
     Code.NOT_RUNNING: 404,
     Code.TIMEOUT: 408,
 }
-# How long the client of a verb that waits may wait at most, in seconds.
-_LONGEST_WAIT = 3600.0
-_LARGEST_CROWD = 100_000_000
-_MOST_MESHES = 2000
+# The longest wait that a client may ask for.
+_MAX_WAIT_S = 3600.0
+_MAX_CROWD_SIZE = 100_000_000
+_MAX_NEW_MESHES = 2000
 
 Verb = Callable[[Object], Awaitable[dict[str, Any]]]
 
@@ -80,7 +80,7 @@ class ControlApi:
         """The events after `after`; waits up to `wait` seconds for the first."""
         log = self._world.log
         after = json_fields.get_int(request.query, "after")
-        await log.until(lambda: log.seq > after, json_fields.opt_int(request.query, "wait") or 0)
+        await log.wait_until(lambda: log.seq > after, json_fields.opt_int(request.query, "wait") or 0)
         return web.json_response({"events": log.after(after)})
 
     async def _violations(self, _: web.Request) -> web.Response:
@@ -95,8 +95,8 @@ class ControlApi:
     async def create(self, body: Object) -> dict[str, Any]:
         """New meshes: `count`, `title`, `public`, `friends`, `local` -> `{"meshes": [id]}`."""
         number = _int(body, "count", 1)
-        if not 1 <= number <= _MOST_MESHES:
-            raise RaveError(Code.INVALID_ARGUMENT, f"count must be 1 to {_MOST_MESHES}")
+        if not 1 <= number <= _MAX_NEW_MESHES:
+            raise RaveError(Code.INVALID_ARGUMENT, f"count must be 1 to {_MAX_NEW_MESHES}")
         kinds = {kind: bool(json_fields.opt_bool(body, kind)) for kind in ("public", "friends", "local")}
         title = json_fields.opt_str(body, "title") or ""
         return {"meshes": [self._world.create(title=title, **kinds).id for _ in range(number)]}
@@ -163,7 +163,7 @@ class ControlApi:
             mesh, user, json_fields.get_str(body, "text"), reply=json_fields.opt_str(body, "reply"), mentions=mentions
         )
         wanted = _int(body, "answers", 1)
-        await world.log.until(lambda: len(world.answers(said, since)) >= wanted, _seconds(body, "wait", 0.0))
+        await world.log.wait_until(lambda: len(world.answers(said, since)) >= wanted, _seconds(body, "wait", 0.0))
         return {"id": said, "answers": [event["text"] for event in world.answers(said, since)]}
 
     async def kick(self, body: Object) -> dict[str, Any]:
@@ -254,7 +254,7 @@ class ControlApi:
     async def confirm(self, body: Object) -> dict[str, Any]:
         """Follow the link of the latest mail that waits, to the address `email` if there is one."""
         email = json_fields.opt_str(body, "email")
-        self._world.post.follow(email and email.lower())
+        self._world.mailbox.follow(email and email.lower())
         return {}
 
     async def expire(self, body: Object) -> dict[str, Any]:
@@ -293,7 +293,7 @@ class ControlApi:
         least so often was asked for the latest mail.
         """
         conditions = self._conditions(body)
-        done = await self._world.log.until(
+        done = await self._world.log.wait_until(
             lambda: not any(left() for left in conditions), _seconds(body, "timeout", 30.0)
         )
         if not done:
@@ -317,8 +317,8 @@ class ControlApi:
                 if self._joined(mesh) in (0, former[mesh.id])
             ],
             lambda: ["listings"] if self._world.listings["completed"] < listings else [],
-            lambda: ["a mail"] if mail and not self._world.post.waiting else [],
-            lambda: ["polls"] if self._world.post.polls < polls else [],
+            lambda: ["a mail"] if mail and not self._world.mailbox.waiting else [],
+            lambda: ["polls"] if self._world.mailbox.polls < polls else [],
         ]
 
     # What the verbs have in common.
@@ -358,15 +358,15 @@ def _int(body: Object, key: str, default: int) -> int:
 
 def _size(body: Object, key: str) -> int:
     size = _int(body, key, 0)
-    if not 0 <= size <= _LARGEST_CROWD:
-        raise RaveError(Code.INVALID_ARGUMENT, f"{key} can't be {size}", hint=f"from 0 to {_LARGEST_CROWD}")
+    if not 0 <= size <= _MAX_CROWD_SIZE:
+        raise RaveError(Code.INVALID_ARGUMENT, f"{key} can't be {size}", hint=f"from 0 to {_MAX_CROWD_SIZE}")
     return size
 
 
 def _seconds(body: Object, key: str, default: float) -> float:
     value = default if body.get(key) is None else json_fields.get_number(body, key)
-    if not 0 <= value <= _LONGEST_WAIT or math.isnan(value):
-        raise RaveError(Code.INVALID_ARGUMENT, f"{key} must be 0 to {_LONGEST_WAIT:g} seconds")
+    if not 0 <= value <= _MAX_WAIT_S or math.isnan(value):
+        raise RaveError(Code.INVALID_ARGUMENT, f"{key} must be 0 to {_MAX_WAIT_S:g} seconds")
     return value
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import asyncio
 
-# As long as so many bytes wait for a client that does not read them, nothing is added.
-_WAITING_BYTES = 1 << 20
+# While so many bytes wait for a client that does not read them, nothing is written.
+_MAX_UNREAD_BYTES = 1 << 20
 _PAUSE_S = 0.01
 
 
@@ -57,6 +57,6 @@ async def pour(transport: asyncio.Transport, stream: Stream) -> None:
 
     transport.write(stream.first)
     while stream.then and not transport.is_closing():
-        if transport.get_write_buffer_size() < _WAITING_BYTES:
+        if transport.get_write_buffer_size() < _MAX_UNREAD_BYTES:
             transport.write(stream.then)
         await asyncio.sleep(stream.pause or _PAUSE_S)

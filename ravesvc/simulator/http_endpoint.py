@@ -20,9 +20,9 @@ from ravesvc.simulator.mesh import SimulatedUser
 from ravesvc.simulator.request_checks import Checks, bearer
 from ravesvc.simulator.world import World
 
-# A call that is left hanging is let go after this, so that a forgotten switch leaves no heap of them.
-_HANGING = 120.0
-_COMPRESS_FROM = 1024
+# A call that hangs is ended after this time, so that a forgotten fault option does not pile calls up.
+_MAX_HANG_S = 120.0
+_MIN_COMPRESSED_BYTES = 1024
 # The HTTP status and the error code of answers that are no mistake of the client.
 _ANSWERS = {
     Code.NO_SUCH_MESH: (404, 404),
@@ -35,7 +35,7 @@ _ANSWERS = {
     Code.CONFIG: (400, 400),
     Code.TOO_LARGE: (413, 413),
 }
-_NOBODY = SimulatedUser(0, "", "", "")
+_NO_SESSION = SimulatedUser(0, "", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def error(code: int, message: str) -> dict[str, Any]:
     return {"error": {"code": code, "message": message}}
 
 
-class Gate:
+class HttpEndpoint:
     """Makes routes of handlers. `error` is the payload with which this server says no."""
 
     def __init__(self, world: World, error: Error = error) -> None:
@@ -111,7 +111,7 @@ class Gate:
         if token in world.expired:
             return 401, self._refusal(401, "the session has expired")
         try:
-            user = world.sessions.get(token, _NOBODY)
+            user = world.sessions.get(token, _NO_SESSION)
             call = RestCall(user, token, request.match_info, request.query, body, request.content_type)
             return 200, handler(call)
         except RaveError as e:
@@ -143,10 +143,10 @@ class Gate:
         if fault.mode in lies.LIES:
             return _answer(request, status, lies.LIES[fault.mode](payload))
         if fault.mode == "slow":
-            await self._world.log.until(lambda: request.transport is None, self._world.options.slow_by)
+            await self._world.log.wait_until(lambda: request.transport is None, self._world.options.slow_by)
             return _answer(request, status, payload)
         if fault.mode == "timeout":
-            await self._world.log.until(lambda: request.transport is None, _HANGING)
+            await self._world.log.wait_until(lambda: request.transport is None, _MAX_HANG_S)
         if fault.mode in hostile.ANSWERS and request.transport is not None:
             await hostile.pour(request.transport, hostile.ANSWERS[fault.mode])
             request.transport.close()
@@ -169,7 +169,7 @@ def _answer(request: web.Request, status: int, payload: Payload) -> web.Response
     """An answer, compressed if it is JSON and the client takes it, as the real server's answers are."""
     said = _encoded(payload)
     response = web.Response(body=said.content, status=status, content_type=said.mime)
-    long = said is not payload and len(said.content) >= _COMPRESS_FROM
+    long = said is not payload and len(said.content) >= _MIN_COMPRESSED_BYTES
     if long and "gzip" in request.headers.get("Accept-Encoding", ""):
         response.enable_compression(web.ContentCoding.gzip)
     return response

@@ -14,7 +14,7 @@ from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import serializers
 from ravesvc.simulator.account import SimulatedAccount
-from ravesvc.simulator.http_endpoint import Gate, RestCall
+from ravesvc.simulator.http_endpoint import HttpEndpoint, RestCall
 from ravesvc.simulator.mailbox import Mail
 from ravesvc.simulator.request_checks import Checks, MojoChecks, ParseChecks
 from ravesvc.simulator.world import World
@@ -28,9 +28,9 @@ _PREFIX = "r:"
 class LoginEndpoints:
     """The routes of a login and what they answer."""
 
-    def __init__(self, world: World, gate: Gate, checks: Checks, account: SimulatedAccount) -> None:
+    def __init__(self, world: World, endpoint: HttpEndpoint, checks: Checks, account: SimulatedAccount) -> None:
         self._world = world
-        self._gate = gate
+        self._endpoint = endpoint
         self._checks = checks
         self._identity = account.identity
         self._parse_ids = {world.bot.id: account.parse_id}
@@ -38,7 +38,7 @@ class LoginEndpoints:
     def routes(self) -> list[web.RouteDef]:
         """The routes of all three servers, in the order of a login."""
         mojo, parse, api = MojoChecks(self._identity), ParseChecks(self._identity), self._checks
-        route = self._gate.route
+        route = self._endpoint.route
         return [
             route("magiclink", "POST", "/mojo/users/magiclink", mojo, self._magic_link),
             route("status", "GET", "/mojo/users/status", mojo, self._status),
@@ -57,10 +57,10 @@ class LoginEndpoints:
         email = json_fields.get_str(call.body, "email")
         if not _ADDRESS.fullmatch(email):
             raise RaveError(Code.WRONG_ADDRESS, "not an e-mail address")
-        return {"state_id": self._world.post.send(email).state_id}
+        return {"state_id": self._world.mailbox.send(email).state_id}
 
     def _status(self, call: RestCall) -> dict[str, Any]:
-        mail = self._world.post.poll(json_fields.get_str(call.query, "state_id"))
+        mail = self._world.mailbox.poll(json_fields.get_str(call.query, "state_id"))
         if not mail.followed:
             return {"authenticated": False}
         return {
@@ -94,7 +94,7 @@ class LoginEndpoints:
 
     def _parse(self, call: RestCall) -> dict[str, Any]:
         proof = json_fields.get_object(json_fields.get_object(call.body, "authData"), "mojo")
-        email = self._world.post.proven(json_fields.get_str(proof, "id_token"))
+        email = self._world.mailbox.proven(json_fields.get_str(proof, "id_token"))
         if email is None or json_fields.get_str(proof, "id") != email:
             self._world.log.violation("POST /parse/users", "id_token was not given out for this address")
             raise RaveError(Code.FORBIDDEN, "the proof is none")

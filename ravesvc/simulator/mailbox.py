@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ravesvc.errors import Code, RaveError
-from ravesvc.simulator.events import Log
+from ravesvc.simulator.events import EventLog
 from ravesvc.simulator.fault_options import FaultOptions
 
 
@@ -25,10 +25,10 @@ class Mail:
     told: bool = False
 
 
-class Post:
+class Mailbox:
     """All mails, by the id under which one asks for them. Addresses are in lower case."""
 
-    def __init__(self, options: FaultOptions, log: Log, clock: Callable[[], float]) -> None:
+    def __init__(self, options: FaultOptions, log: EventLog, clock: Callable[[], float]) -> None:
         self._options = options
         self._log = log
         self._clock = clock

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from ravesvc.simulator.fault_options import RejectRule
 from ravesvc.simulator.playback import SimulatedPlayback
 
-# How many ended connections are remembered per mesh.
-_ENDED_KEPT = 50
+# For each mesh; the oldest is dropped.
+_MAX_ENDED_CONNECTIONS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class SimulatedMesh:
     successor: str | None = None
     present: dict[str, RoomPresence] = field(default_factory=dict)
     peers: dict[str, SimulatedPeer] = field(default_factory=dict)
-    ended: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_ENDED_KEPT))
+    ended: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_MAX_ENDED_CONNECTIONS))
     refusal: RejectRule | None = None
     crowd: Crowd = Crowd()
     hidden: int = 0

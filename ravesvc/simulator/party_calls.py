@@ -13,7 +13,7 @@ from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import serializers
-from ravesvc.simulator.http_endpoint import Gate, Handler, RestCall
+from ravesvc.simulator.http_endpoint import Handler, HttpEndpoint, RestCall
 from ravesvc.simulator.lies import Payload
 from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser
 from ravesvc.simulator.party import Party
@@ -23,20 +23,20 @@ from ravesvc.simulator.world import World
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Votes tell the time in either unit; which of both a number is shows from its size.
-_MILLISECONDS_FROM = 1e11
+_MIN_MILLISECONDS = 1e11
 
 
 class PartyCalls:
     """The routes and what they answer."""
 
-    def __init__(self, world: World, party: Party, gate: Gate, checks: Checks) -> None:
+    def __init__(self, world: World, party: Party, endpoint: HttpEndpoint, checks: Checks) -> None:
         self._world = world
         self._party = party
-        self._gate = gate
+        self._endpoint = endpoint
         self._checks = checks
 
     def routes(self) -> list[web.RouteDef]:
-        """The routes; what is named first can be made to fail (`switches.FAULT_TARGETS`)."""
+        """The routes; what is named first can be made to fail (`fault_options.FAULT_TARGETS`)."""
         mute, unmute = self._voice(self._party.mute), self._voice(self._party.unmute)
         calls: list[tuple[str, str, str, Handler]] = [
             ("register", "POST", "/videos/{provider}", self._register),
@@ -53,7 +53,7 @@ class PartyCalls:
             ("unmute", "POST", "/meshes/{mesh}/unmute/{user}", unmute),
         ]
         return [
-            self._gate.route(target, verb, path, self._checks, self._politely(handler))
+            self._endpoint.route(target, verb, path, self._checks, self._politely(handler))
             for target, verb, path, handler in calls
         ]
 
@@ -84,7 +84,7 @@ class PartyCalls:
         mesh, body = visible(self._world, call), call.body
         own_device(self._world, call.user, body)
         time = json_fields.get_number(body, "time")
-        self._check_time(time / 1000 if time >= _MILLISECONDS_FROM else time)
+        self._check_time(time / 1000 if time >= _MIN_MILLISECONDS else time)
         url = json_fields.get_str(body, "url")
         self._party.vote(mesh, call.user, self._world.clips.at(url), url)
         return {"success": True}

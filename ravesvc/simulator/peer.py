@@ -20,8 +20,8 @@ from ravesvc.simulator import hostile, serializers
 from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser, SocketEnd
 from ravesvc.simulator.world import CLOSED_BY_SERVER, World
 
-# Frames that wait for a slow client; one that is slower still is cut off.
-_OUTBOX_FRAMES = 1000
+# Frames that wait for a slow client. With more, the connection is cut.
+_MAX_OUTBOX_FRAMES = 1000
 
 _ABNORMAL = 1006
 _NO_STATUS = 1005
@@ -50,7 +50,7 @@ class SocketPeer:
         self._mesh = mesh
         self._ws = ws
         self._transport: asyncio.Transport | None = None
-        self._outbox: asyncio.Queue[str | Closing] = asyncio.Queue(_OUTBOX_FRAMES)
+        self._outbox: asyncio.Queue[str | Closing] = asyncio.Queue(_MAX_OUTBOX_FRAMES)
         self._end: SocketEnd | None = None
         self._late: dict[int, asyncio.TimerHandle | None] = {}
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}

@@ -10,13 +10,13 @@ from ravesvc.common import json_fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import serializers
 from ravesvc.simulator.friendships import ACTIONABLE, FRIENDS, NOT_FRIENDS, Change, Friendships
-from ravesvc.simulator.http_endpoint import Gate, Handler, RestCall
+from ravesvc.simulator.http_endpoint import Handler, HttpEndpoint, RestCall
 from ravesvc.simulator.mesh import SimulatedUser
 from ravesvc.simulator.request_checks import Checks
 from ravesvc.simulator.world import World
 
-_USUAL_LIMIT = 24
-_MAX_LIMIT = 100
+_DEFAULT_USERS = 24
+_MAX_USERS = 100
 # What a client wants to do about a friendship, by the state that it sends.
 _CHANGES: dict[str | None, Change] = {
     None: Friendships.request,
@@ -28,13 +28,13 @@ _CHANGES: dict[str | None, Change] = {
 class PeopleCalls:
     """The routes and what they answer."""
 
-    def __init__(self, world: World, gate: Gate, checks: Checks) -> None:
+    def __init__(self, world: World, endpoint: HttpEndpoint, checks: Checks) -> None:
         self._world = world
-        self._gate = gate
+        self._endpoint = endpoint
         self._checks = checks
 
     def routes(self) -> list[web.RouteDef]:
-        """The routes; what is named first can be made to fail (`switches.FAULT_TARGETS`)."""
+        """The routes; what is named first can be made to fail (`fault_options.FAULT_TARGETS`)."""
         calls: list[tuple[str, str, str, Handler]] = [
             ("contacts", "GET", "/contacts", self._contacts),
             ("friendships", "GET", "/friendships", self._friends),
@@ -45,7 +45,9 @@ class PeopleCalls:
             ("user", "GET", "/users/{user}", self._user),
             ("profile", "GET", "/profiles/{user}", self._profile),
         ]
-        return [self._gate.route(target, verb, path, self._checks, handler) for target, verb, path, handler in calls]
+        return [
+            self._endpoint.route(target, verb, path, self._checks, handler) for target, verb, path, handler in calls
+        ]
 
     def _contacts(self, call: RestCall) -> dict[str, Any]:
         """Those who are in a mesh with the caller."""
@@ -86,9 +88,9 @@ class PeopleCalls:
 
     def _shown(self, call: RestCall, users: list[SimulatedUser]) -> list[dict[str, Any]]:
         limit = json_fields.opt_int(call.query, "limit")
-        limit = _USUAL_LIMIT if limit is None else limit
-        if not 1 <= limit <= _MAX_LIMIT:
-            raise RaveError(Code.BAD_DATA, f"limit is not 1 to {_MAX_LIMIT}")
+        limit = _DEFAULT_USERS if limit is None else limit
+        if not 1 <= limit <= _MAX_USERS:
+            raise RaveError(Code.BAD_DATA, f"limit is not 1 to {_MAX_USERS}")
         return [serializers.user_object(user, self._world.options) for user in users[:limit]]
 
     def _user(self, call: RestCall) -> dict[str, Any]:

@@ -16,7 +16,7 @@ KINDS: Mapping[str, Callable[[bytes], bool]] = {
     "video/webm": lambda content: content.startswith(b"\x1a\x45\xdf\xa3"),
 }
 
-_BLOCK = 8
+_BLOCK_PIXELS = 8
 
 
 def jpeg(name: str, width: int, height: int) -> bytes:
@@ -26,7 +26,7 @@ def jpeg(name: str, width: int, height: int) -> bytes:
     their means (0: none, 10: one of six bits), and one for the end of a block (0).
     """
     grey = 32 + hashlib.sha256(name.encode()).digest()[0] % 32
-    blocks = -(-width // _BLOCK) * -(-height // _BLOCK)
+    blocks = -(-width // _BLOCK_PIXELS) * -(-height // _BLOCK_PIXELS)
     bits = f"10{grey:06b}0" + "00" * (blocks - 1)
     bits += "1" * (-len(bits) % 8)
     scan = int(bits, 2).to_bytes(len(bits) // 8).replace(b"\xff", b"\xff\x00")
@@ -35,7 +35,7 @@ def jpeg(name: str, width: int, height: int) -> bytes:
         (
             b"\xff\xd8",
             _segment(0xE0, b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0"),
-            _segment(0xDB, b"\0" + bytes([_BLOCK]) * 64),
+            _segment(0xDB, b"\0" + bytes([_BLOCK_PIXELS]) * 64),
             _segment(0xC0, b"\x08" + size + b"\x01\x01\x11\0"),
             _segment(0xC4, b"\0" + _counts(1, 1) + b"\0\x06"),
             _segment(0xC4, b"\x10" + _counts(1) + b"\0"),

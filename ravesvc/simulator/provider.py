@@ -13,7 +13,7 @@ from ravesvc.common import json_fields
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator.account import YOUTUBE_KEY
 from ravesvc.simulator.catalogue import CATALOGUE, WATCH_URL, CatalogueEntry
-from ravesvc.simulator.http_endpoint import Gate, Handler, RestCall
+from ravesvc.simulator.http_endpoint import Handler, HttpEndpoint, RestCall
 from ravesvc.simulator.lies import Content, Payload
 from ravesvc.simulator.pictures import jpeg
 from ravesvc.simulator.request_checks import PublicChecks
@@ -32,17 +32,17 @@ class SimulatedProvider:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._gate = Gate(world, error)
+        self._endpoint = HttpEndpoint(world, error)
 
     def routes(self) -> list[web.RouteDef]:
-        """The routes; what is named first can be made to fail (`switches.FAULT_TARGETS`)."""
+        """The routes; what is named first can be made to fail (`fault_options.FAULT_TARGETS`)."""
         calls: list[tuple[str, str, Handler]] = [
             ("provider_search", "/youtube/v3/search", self._search),
             ("provider_videos", "/youtube/v3/videos", self._videos),
             ("provider_oembed", "/oembed", self._oembed),
             ("provider_picture", "/vi/{video}/{size}.jpg", self._picture),
         ]
-        return [self._gate.route(target, "GET", path, PublicChecks(), handler) for target, path, handler in calls]
+        return [self._endpoint.route(target, "GET", path, PublicChecks(), handler) for target, path, handler in calls]
 
     # The calls.
 

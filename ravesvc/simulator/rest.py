@@ -13,7 +13,7 @@ from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import serializers
 from ravesvc.simulator.fault_options import Fault
-from ravesvc.simulator.http_endpoint import Gate, Handler, RestCall
+from ravesvc.simulator.http_endpoint import Handler, HttpEndpoint, RestCall
 from ravesvc.simulator.lies import Payload
 from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser
 from ravesvc.simulator.request_checks import Checks
@@ -23,13 +23,13 @@ from ravesvc.simulator.world import World
 class Rest:
     """The routes and what they answer."""
 
-    def __init__(self, world: World, gate: Gate, checks: Checks) -> None:
+    def __init__(self, world: World, endpoint: HttpEndpoint, checks: Checks) -> None:
         self._world = world
-        self._gate = gate
+        self._endpoint = endpoint
         self._checks = checks
 
     def routes(self) -> list[web.RouteDef]:
-        """The routes of the api base; what is named first can be made to fail (`switches.FAULT_TARGETS`)."""
+        """The routes of the api base; what is named first can be made to fail (`fault_options.FAULT_TARGETS`)."""
         calls: list[tuple[str, str, str, Handler]] = [
             ("mesh", "GET", "/meshes/{mesh}", self._mesh),
             ("uninvite", "DELETE", "/meshes/{mesh}/invites", self._uninvite),
@@ -38,12 +38,15 @@ class Rest:
             ("self", "GET", "/users/self", self._self),
             ("users", "POST", "/users/list", self._users),
         ]
-        listing = self._gate.route(
+        listing = self._endpoint.route(
             "discovery", "GET", "/meshes/self", self._checks, self._discover, self._count_listing
         )
         return [
             listing,
-            *(self._gate.route(target, verb, path, self._checks, handler) for target, verb, path, handler in calls),
+            *(
+                self._endpoint.route(target, verb, path, self._checks, handler)
+                for target, verb, path, handler in calls
+            ),
         ]
 
     def _count_listing(self, request: web.Request, fault: Fault | None, status: int, payload: Payload) -> None:

@@ -14,7 +14,7 @@ from ravesvc.simulator.playback import Ballot, PlayingVideo
 
 _CROWDS_VIDEO = "https://localhost/videos/youtube/00000000-0000-4000-8000-000000000001"
 _FIRST_OF_CROWD = 600_000_001
-_CHAT_LENGTH = 1000
+_CHAT_MESSAGE_CHARS = 1000
 
 
 def user_id(number: int, options: FaultOptions) -> int | str:
@@ -135,8 +135,8 @@ def state_message(mesh: SimulatedMesh, options: FaultOptions) -> dict[str, Any]:
         "vote_originator": _originator(mesh, options),
     }
     if mesh.crowd.history:
-        whole, rest = divmod(mesh.crowd.history, _CHAT_LENGTH)
-        state["messages"] = [{"chat": "x" * length} for length in (*[_CHAT_LENGTH] * whole, rest)]
+        whole, rest = divmod(mesh.crowd.history, _CHAT_MESSAGE_CHARS)
+        state["messages"] = [{"chat": "x" * length} for length in (*[_CHAT_MESSAGE_CHARS] * whole, rest)]
     if options.state_parts != "all":
         del state[options.state_parts.removeprefix("no-")]
     message = state if options.state_form == "object" else json.dumps(state)

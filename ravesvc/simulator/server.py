@@ -14,7 +14,7 @@ from aiohttp import web
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator.account import SimulatedAccount
 from ravesvc.simulator.control import ControlApi
-from ravesvc.simulator.http_endpoint import Gate
+from ravesvc.simulator.http_endpoint import HttpEndpoint
 from ravesvc.simulator.login import LoginEndpoints
 from ravesvc.simulator.party import Party
 from ravesvc.simulator.party_calls import PartyCalls
@@ -22,8 +22,8 @@ from ravesvc.simulator.people_calls import PeopleCalls
 from ravesvc.simulator.provider import SimulatedProvider
 from ravesvc.simulator.request_checks import CallChecks
 from ravesvc.simulator.rest import Rest
-from ravesvc.simulator.socket_endpoint import Door
-from ravesvc.simulator.state_dir import Home
+from ravesvc.simulator.socket_endpoint import SocketEndpoint
+from ravesvc.simulator.state_dir import StateDir
 from ravesvc.simulator.uploads import UploadEndpoints
 from ravesvc.simulator.world import World
 from ravesvc.systemd.notify import notify, notify_reloading
@@ -31,27 +31,29 @@ from ravesvc.systemd.notify import notify, notify_reloading
 logger = logging.getLogger(__name__)
 
 _GOING_AWAY = 1001
-# Calls that are left hanging on purpose must not hold up the end.
-_SHUTDOWN_TIMEOUT = 0.2
-_BACKLOG = 1024
-# What is too large for a picture is the switch `upload_limit`'s to say.
+# Calls that a fault option leaves hanging must not delay the shutdown.
+_SHUTDOWN_TIMEOUT_S = 0.2
+_MAX_BACKLOG = 1024
+# Larger than any picture: the fault option `upload_limit` decides which pictures are too large.
 _MAX_BODY_BYTES = 64 << 20
 
 
 class Simulator:
     """A simulator that listens on `host:port` (0: any port) and on the control socket at `control`."""
 
-    def __init__(self, home: Home, account: SimulatedAccount, *, host: str, port: int, control: Path) -> None:
+    def __init__(
+        self, state_dir: StateDir, account: SimulatedAccount, *, host: str, port: int, control: Path
+    ) -> None:
         self.world = World(account)
         self._host = host
         self._port = port
         self._control = control
-        self._door = Door(self.world)
+        self._sockets = SocketEndpoint(self.world)
         self._party = Party(self.world)
         self._runner = _runner(self._app(account))
         self._control_runner = _runner(ControlApi(self.world, self._party, self._relisten).app())
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._tls.load_cert_chain(home.certificate, home.key)
+        self._tls.load_cert_chain(state_dir.certificate, state_dir.key)
         self._site: web.TCPSite | None = None
 
     @property
@@ -71,12 +73,12 @@ class Simulator:
             await self.stop()
             hint = "is another one running?" if e.errno == errno.EADDRINUSE else "see --listen and --control"
             raise RaveError(Code.NETWORK, f"can't listen: {e.strerror or e}", hint=hint) from e
-        # Whoever is in the group of the service may steer it.
+        # Members of the group of the service may control it.
         self._control.chmod(0o660)
 
     async def stop(self) -> None:
         """Close all sockets with 1001 and stop listening."""
-        await self._door.close_all(_GOING_AWAY)
+        await self._sockets.close_all(_GOING_AWAY)
         self._party.close()
         self.world.log.close()
         self._hang_up()
@@ -95,22 +97,24 @@ class Simulator:
             await self._site.stop()
             self._site = None
         elif not self.world.faults.refusing and self._site is None:
-            self._site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls, backlog=_BACKLOG)
+            self._site = web.TCPSite(
+                self._runner, self._host, self._port, ssl_context=self._tls, backlog=_MAX_BACKLOG
+            )
             await self._site.start()
             self._port = self._runner.addresses[0][1]
             self.world.server = f"localhost:{self._port}"
 
     def _app(self, account: SimulatedAccount) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
-        gate = Gate(self.world)
+        endpoint = HttpEndpoint(self.world)
         checks = CallChecks(account.identity, self.world.sessions)
-        app.add_routes([web.get("/", self._door.enter)])
-        app.add_routes(Rest(self.world, gate, checks).routes())
-        app.add_routes(PartyCalls(self.world, self._party, gate, checks).routes())
-        app.add_routes(PeopleCalls(self.world, gate, checks).routes())
-        app.add_routes(UploadEndpoints(self.world, gate, checks).routes())
+        app.add_routes([web.get("/", self._sockets.enter)])
+        app.add_routes(Rest(self.world, endpoint, checks).routes())
+        app.add_routes(PartyCalls(self.world, self._party, endpoint, checks).routes())
+        app.add_routes(PeopleCalls(self.world, endpoint, checks).routes())
+        app.add_routes(UploadEndpoints(self.world, endpoint, checks).routes())
         app.add_routes(SimulatedProvider(self.world).routes())
-        app.add_routes(LoginEndpoints(self.world, gate, checks, account).routes())
+        app.add_routes(LoginEndpoints(self.world, endpoint, checks, account).routes())
         app.add_routes([web.route("*", "/{path:.*}", self._unknown)])
         return app
 
@@ -120,18 +124,18 @@ class Simulator:
 
 
 def _runner(app: web.Application) -> web.AppRunner:
-    return web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+    return web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
 
 
-async def serve(home: Home, *, host: str, port: int, control: Path) -> None:
+async def serve(state_dir: StateDir, *, host: str, port: int, control: Path) -> None:
     """Serve until SIGTERM or SIGINT, and begin anew at SIGUSR1, as a restart would; raises `RaveError`."""
-    home.init()
+    state_dir.init()
     loop, wishes = asyncio.get_running_loop(), asyncio.Queue[int]()
     # Not SIGHUP, which is the end of a terminal.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         loop.add_signal_handler(number, wishes.put_nowait, number)
     while True:
-        simulator = Simulator(home, home.account(), host=host, port=port, control=control)
+        simulator = Simulator(state_dir, state_dir.account(), host=host, port=port, control=control)
         await simulator.start()
         logger.info("a Rave on https://%s, steered through %s", simulator.world.server, control)
         notify("READY=1", f"STATUS=A Rave on https://{simulator.world.server}")

@@ -1,4 +1,4 @@
-"""The door of the sockets: who may open one, and the switches that turn clients away."""
+"""Opening a WebSocket: which client may open one, and the fault options that reject it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ravesvc.simulator.peer import SocketPeer
 from ravesvc.simulator.request_checks import Mismatch, bearer, socket_mismatches
 from ravesvc.simulator.world import World
 
-# How long a client may take to answer a close frame, in seconds.
-_CLOSE_TIMEOUT = 2.0
-_LARGEST_FRAME = 256 * 1024
+# How long a client may take to answer a close frame.
+_CLOSE_TIMEOUT_S = 2.0
+_MAX_FRAME_BYTES = 256 * 1024
 
 
-class Door:
+class SocketEndpoint:
     """Opens sockets and knows those that are open."""
 
     def __init__(self, world: World) -> None:
@@ -30,7 +30,7 @@ class Door:
     async def enter(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /`: check, upgrade, serve until the end."""
         if "Upgrade" not in request.headers and not request.query:
-            # Whoever wants to know whether a server is there, and what time it is to it.
+            # A client that only asks whether the server is up and what its clock says, such as the doctor.
             return web.Response(status=404, text="nothing to see")
         refused = self._mismatch(request.headers, request.query)
         if refused is not None:
@@ -56,7 +56,7 @@ class Door:
         """Close every socket and wait for its end."""
         for peer in self._open:
             peer.close(code, "the simulator stops")
-        await self._world.log.until(lambda: not self._open, _CLOSE_TIMEOUT)
+        await self._world.log.wait_until(lambda: not self._open, _CLOSE_TIMEOUT_S)
 
     def _mismatch(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Mismatch | None:
         """The first thing wrong with an opening that is the client's mistake."""
@@ -75,7 +75,7 @@ class Door:
         self, request: web.Request, mesh: SimulatedMesh, user: SimulatedUser, refusal: RejectRule | None
     ) -> web.StreamResponse:
         ws = web.WebSocketResponse(
-            protocols=("protoo",), timeout=_CLOSE_TIMEOUT, compress=False, max_msg_size=_LARGEST_FRAME
+            protocols=("protoo",), timeout=_CLOSE_TIMEOUT_S, compress=False, max_msg_size=_MAX_FRAME_BYTES
         )
         if not ws.can_prepare(request):
             return self._turn_away(request, 400)

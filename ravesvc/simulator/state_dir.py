@@ -1,4 +1,4 @@
-"""The state directory: certificates that everybody may read, and secrets that only its owner may."""
+"""The state directory: certificates that all users may read, and secrets that only its owner may."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ACCOUNT_FILE = "account.json"
 _ELSEWHERE = "name another with --state-dir"
 
 
-class Home:
+class StateDir:
     """The state directory at `directory`."""
 
     def __init__(self, directory: Path) -> None:
@@ -56,7 +56,7 @@ class Home:
         """As root, become the owner of the directory for good.
 
         The service must be able to read what root makes here, and root must not follow names in a directory where
-        somebody else may put symbolic links.
+        another user may put symbolic links.
         """
         if os.geteuid() != 0 or not self.directory.exists():
             return

@@ -17,16 +17,16 @@ from aiohttp import web
 from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
-from ravesvc.simulator.http_endpoint import Gate, Handler, RestCall
+from ravesvc.simulator.http_endpoint import Handler, HttpEndpoint, RestCall
 from ravesvc.simulator.lies import Content, Payload
 from ravesvc.simulator.pictures import KINDS
 from ravesvc.simulator.request_checks import Checks, PublicChecks
 from ravesvc.simulator.rest import visible
 from ravesvc.simulator.world import World
 
-_SLOTS_KEPT = 200
-_MAX_AT_ONCE = 10
-_LIFE_S = 900.0
+_MAX_SLOTS = 200
+_MAX_PICTURES = 10
+_SLOT_LIFETIME_S = 900.0
 
 
 @dataclass(slots=True)
@@ -43,14 +43,14 @@ class Slot:
 class UploadEndpoints:
     """The routes and what they answer."""
 
-    def __init__(self, world: World, gate: Gate, checks: Checks) -> None:
+    def __init__(self, world: World, endpoint: HttpEndpoint, checks: Checks) -> None:
         self._world = world
-        self._gate = gate
+        self._endpoint = endpoint
         self._checks = checks
         self._slots: OrderedDict[str, Slot] = OrderedDict()
 
     def routes(self) -> list[web.RouteDef]:
-        """The routes; what is named first can be made to fail (`switches.FAULT_TARGETS`)."""
+        """The routes; what is named first can be made to fail (`fault_options.FAULT_TARGETS`)."""
         public = PublicChecks()
         calls: list[tuple[str, str, str, Checks, Handler]] = [
             ("images", "POST", "/meshes/{mesh}/images/upload", self._checks, self._offer),
@@ -58,14 +58,14 @@ class UploadEndpoints:
             ("picture", "GET", "/pictures/{name}", public, self._show),
         ]
         return [
-            self._gate.route(target, verb, path, checks, handler) for target, verb, path, checks, handler in calls
+            self._endpoint.route(target, verb, path, checks, handler) for target, verb, path, checks, handler in calls
         ]
 
     def _offer(self, call: RestCall) -> dict[str, Any]:
         visible(self._world, call)
         asked = json_fields.get_list(call.body, "media")
-        if not 1 <= len(asked) <= _MAX_AT_ONCE:
-            raise RaveError(Code.BAD_DATA, f"media holds {len(asked)} entries, not 1 to {_MAX_AT_ONCE}")
+        if not 1 <= len(asked) <= _MAX_PICTURES:
+            raise RaveError(Code.BAD_DATA, f"media holds {len(asked)} entries, not 1 to {_MAX_PICTURES}")
         return {"data": [self._slot(json_fields.as_object(entry, "an entry of media")) for entry in asked]}
 
     def _slot(self, asked: Object) -> dict[str, Any]:
@@ -74,9 +74,9 @@ class UploadEndpoints:
         if mime not in KINDS:
             raise RaveError(Code.BAD_DATA, f"{mime[:40]!r} is no kind of picture")
         name = f"{uuid.uuid4()}.{mime.partition('/')[2]}"
-        slot = Slot(name, mime, secrets.token_hex(16), self._world.clock() + _LIFE_S)
+        slot = Slot(name, mime, secrets.token_hex(16), self._world.clock() + _SLOT_LIFETIME_S)
         self._slots[name] = slot
-        while len(self._slots) > _SLOTS_KEPT:
+        while len(self._slots) > _MAX_SLOTS:
             self._slots.popitem(last=False)
         base = f"https://{self._world.server}"
         return {

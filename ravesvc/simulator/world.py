@@ -14,16 +14,16 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import serializers
 from ravesvc.simulator.account import SimulatedAccount
 from ravesvc.simulator.clips import Clips
-from ravesvc.simulator.events import Log
+from ravesvc.simulator.events import EventLog
 from ravesvc.simulator.fault_options import FaultOptions, Faults
 from ravesvc.simulator.friendships import Change, Friendships
-from ravesvc.simulator.mailbox import Post
+from ravesvc.simulator.mailbox import Mailbox
 from ravesvc.simulator.mesh import Crowd, SimulatedMesh, SimulatedPeer, SimulatedUser, SocketEnd, connection
 from ravesvc.simulator.playback import SimulatedPlayback, opening
 
 # The close code and reason with which a protoo server ends a peer.
 CLOSED_BY_SERVER = 4000
-MAX_COPIES = 10
+MAX_CHAT_COPIES = 10
 HOST = "ann"
 _FIRST_USER_ID = 100_000_001
 
@@ -39,7 +39,7 @@ class World:
         session = account.session
         self.clock = clock
         self.server = ""
-        self.log = Log(clock)
+        self.log = EventLog(clock)
         self.options = FaultOptions()
         self.faults = Faults()
         self.bot = SimulatedUser(session.user_id, "botty", "Botty", session.device_id)
@@ -48,7 +48,7 @@ class World:
         self.users: dict[int, SimulatedUser] = {self.bot.id: self.bot}
         self.friendships = Friendships()
         self._ids = {self.bot.handle: self.bot.id}  # by handle
-        self.post = Post(self.options, self.log, clock)
+        self.mailbox = Mailbox(self.options, self.log, clock)
         self.logins = 0
         self._addresses = {account.email.lower(): self.bot.id}
         self.meshes: dict[str, SimulatedMesh] = {}
@@ -275,7 +275,7 @@ class World:
         """Pass a chat message on to everybody, its sender included; returns its id as told to everybody."""
         message_id = data["id"] if self.options.echo_ids == "kept" else str(uuid.uuid4())
         frame = serializers.notification("chatMessage", {**data, "id": message_id, "from": sender.peer_id})
-        for _ in range(int(min(self.options.chat_copies, MAX_COPIES))):
+        for _ in range(int(min(self.options.chat_copies, MAX_CHAT_COPIES))):
             for peer in mesh.peers.values():
                 if peer.joined:
                     (peer.echo if peer.user.peer_id == sender.peer_id else peer.send)(frame)
@@ -317,7 +317,7 @@ class World:
             "server": self.server,
             "bot": {"user_id": self.bot.id, "device_id": self.bot.device_id, "peer_id": self.bot.peer_id},
             "listings": self.listings,
-            "mail": self.post.to_json(),
+            "mail": self.mailbox.to_json(),
             "logins": self.logins,
             "friendships": self.friendships.to_json(),
             "provider_calls": self.provider_calls,

@@ -26,7 +26,7 @@ def settings_for(served: Served, attempts_allowed: int) -> MeshSettings:
     return MeshSettings(
         identity=served.account.identity,
         servers=Servers(api=base, parse=f"{base}/parse", mojo=f"{base}/mojo"),
-        tls=Tls(ca_file=str(served.home.ca_file)),
+        tls=Tls(ca_file=str(served.state_dir.ca_file)),
         connect_ports=(int(served.server.partition(":")[2]),),
         lang="en",
         command_prefix=("?",),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import hypothesis
 import pytest
 
-from ravesvc.simulator.state_dir import Home
+from ravesvc.simulator.state_dir import StateDir
 from tests.unit import marking
 from tests.unit.authority import Authority, make_authority
 
@@ -246,19 +246,19 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def simulator_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def simulator_state_dir(tmp_path_factory: pytest.TempPathFactory) -> StateDir:
     """The state directory of a simulator, set up."""
-    home = Home(tmp_path_factory.mktemp("simulator"))
-    home.init()
-    return home
+    state_dir = StateDir(tmp_path_factory.mktemp("simulator"))
+    state_dir.init()
+    return state_dir
 
 
 @pytest.fixture
-def served(simulator_home: Home, tmp_path: Path) -> Iterator[Served]:
+def served(simulator_state_dir: StateDir, tmp_path: Path) -> Iterator[Served]:
     """A fresh simulator, served over TLS on a random port."""
     from tests.unit.simulator_server import Served
 
-    simulator = Served(simulator_home, tmp_path)
+    simulator = Served(simulator_state_dir, tmp_path)
     yield simulator
     simulator.stop()
 

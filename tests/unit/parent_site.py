@@ -37,7 +37,7 @@ class Site:
         self.database = directory / "database.json"
         self.credentials.write_text(served.account.credentials())
         self._text = served.account.config(
-            server=served.server, ca_file=str(served.home.ca_file), discovery_interval="60s"
+            server=served.server, ca_file=str(served.state_dir.ca_file), discovery_interval="60s"
         )
         self.configure()
 

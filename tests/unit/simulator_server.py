@@ -20,19 +20,19 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from ravesvc.simulator.client import Control
 from ravesvc.simulator.server import Simulator
-from ravesvc.simulator.state_dir import Home
+from ravesvc.simulator.state_dir import StateDir
 
 
 class Served:
     """A simulator on a random port. Everything it needs to be called is here."""
 
-    def __init__(self, home: Home, directory: Path) -> None:
-        self.home = home
-        self.account = home.account()
+    def __init__(self, state_dir: StateDir, directory: Path) -> None:
+        self.state_dir = state_dir
+        self.account = state_dir.account()
         self.session = self.account.session
         self.control_socket = directory / "control.sock"
         self.control = Control(self.control_socket)
-        self.tls = ssl.create_default_context(cafile=str(home.ca_file))
+        self.tls = ssl.create_default_context(cafile=str(state_dir.ca_file))
         self.tls.verify_flags |= ssl.VERIFY_X509_STRICT  # the default from Python 3.13 on
         self._started = threading.Event()
         self._stop: asyncio.Event | None = None
@@ -45,7 +45,9 @@ class Served:
 
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self.simulator = Simulator(self.home, self.account, host="127.0.0.1", port=0, control=self.control_socket)
+        self.simulator = Simulator(
+            self.state_dir, self.account, host="127.0.0.1", port=0, control=self.control_socket
+        )
         await self.simulator.start()
         self._started.set()
         await self._stop.wait()

@@ -35,7 +35,7 @@ class SingleSite:
         """Write rave.yaml."""
         options = {"typing_delay": 0, "process_restart_delay": "0.1s", "connection_failure_window": 0, **options}
         text = self.served.account.config(
-            server=self.served.server, ca_file=str(self.served.home.ca_file), discovery_interval="1s"
+            server=self.served.server, ca_file=str(self.served.state_dir.ca_file), discovery_interval="1s"
         )
         kept = [line for line in text.splitlines() if line.partition(":")[0] not in options]
         lines = kept + [f"{key}: {value}" for key, value in options.items()]

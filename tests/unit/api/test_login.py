@@ -725,7 +725,7 @@ def at(served: Served, **changed: Any) -> dict[str, Any]:
         "ssaid": secrets.token_hex(8),
         "servers": Servers(api=base, parse=f"{base}/parse", mojo=f"{base}/mojo"),
         "identity": account.identity,
-        "tls": Tls(ca_file=str(served.home.ca_file)),
+        "tls": Tls(ca_file=str(served.state_dir.ca_file)),
         "lang": "en",
         "progress": lambda _step, _seconds: None,
         "poll": 0.01,

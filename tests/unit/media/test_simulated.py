@@ -30,7 +30,7 @@ def simulated(served: Served) -> Iterator[Served]:
 
 
 def library(served: Served, key: str = YOUTUBE_KEY) -> Library:
-    text = served.account.config(server=served.server, ca_file=str(served.home.ca_file), discovery_interval="1s")
+    text = served.account.config(server=served.server, ca_file=str(served.state_dir.ca_file), discovery_interval="1s")
     settings, problems = options.read(text, "rave.yaml")
     assert settings, problems
     return open_library(settings.media_settings(), key, None)

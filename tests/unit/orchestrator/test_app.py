@@ -426,7 +426,9 @@ def test_a_bad_configuration_is_an_exit_status_and_words(site: Site) -> None:
 
 def test_authorities_that_can_not_be_used_end_it_in_words(site: Site, tmp_path: Path) -> None:
     (tmp_path / "empty.pem").touch()
-    site.file.write_text(site.file.read_text().replace(str(site.served.home.ca_file), str(tmp_path / "empty.pem")))
+    site.file.write_text(
+        site.file.read_text().replace(str(site.served.state_dir.ca_file), str(tmp_path / "empty.pem"))
+    )
     done = run_program(site.file)
     assert done.returncode == ExitStatus.CONFIG
     assert f"tls.ca_file: {tmp_path}/empty.pem is empty" in done.stderr

@@ -20,7 +20,7 @@ from ravesvc.simulator import cli as cli_module
 from ravesvc.simulator import cli_commands
 from ravesvc.simulator.cli import main
 from ravesvc.simulator.client import Control
-from ravesvc.simulator.state_dir import Home
+from ravesvc.simulator.state_dir import StateDir
 from tests.unit.marking import marks_its_tests
 from tests.unit.simulator_server import Served, ask, until
 
@@ -160,7 +160,7 @@ def test_events_are_followed_until_the_reader_goes(cli: Cli, served: Served, mon
 
 
 def test_events_are_followed_through_quiet_times(cli: Cli, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_commands, "_FOLLOW_WAIT", 0)
+    monkeypatch.setattr(cli_commands, "_EVENTS_POLL_S", 0)
     calls = 0
 
     def stop_at_the_third(_: Any) -> None:
@@ -173,15 +173,17 @@ def test_events_are_followed_through_quiet_times(cli: Cli, served: Served, monke
     assert cli("events", "--follow")[0] == 1
 
 
-def test_config_and_credentials_are_printed(simulator_home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    state = ["--state-dir", str(simulator_home.directory)]
+def test_config_and_credentials_are_printed(
+    simulator_state_dir: StateDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = ["--state-dir", str(simulator_state_dir.directory)]
     assert main([*state, "init"]) == 0
     assert main([*state, "config", "--listen", "127.0.0.1:9000", "--discovery-interval", "1s"]) == 0
     config = capsys.readouterr().out
     assert '"https://localhost:9000"' in config
     assert 'discovery_interval: "1s"' in config
     assert main([*state, "credentials"]) == 0
-    assert json.loads(capsys.readouterr().out)["userId"] == simulator_home.account().session.user_id
+    assert json.loads(capsys.readouterr().out)["userId"] == simulator_state_dir.account().session.user_id
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="giving a directory away needs root")
@@ -209,7 +211,7 @@ def test_a_wrong_address_is_told_in_words(address: str, capsys: pytest.CaptureFi
 # The program itself.
 
 
-def test_serving_in_this_process(simulator_home: Home, tmp_path: Path) -> None:
+def test_serving_in_this_process(simulator_state_dir: StateDir, tmp_path: Path) -> None:
     def stop_when_it_answers() -> None:
         while not (tmp_path / "c").exists():
             os.sched_yield()
@@ -217,14 +219,16 @@ def test_serving_in_this_process(simulator_home: Home, tmp_path: Path) -> None:
 
     stopping = threading.Thread(target=stop_when_it_answers)
     stopping.start()
-    where = ["--state-dir", str(simulator_home.directory), "--control", str(tmp_path / "c")]
+    where = ["--state-dir", str(simulator_state_dir.directory), "--control", str(tmp_path / "c")]
     assert main([*where, "serve", "--listen", "127.0.0.1:0"]) == 0
     stopping.join()
 
 
 @pytest.fixture
 @marks_its_tests("process")
-def program(simulator_home: Home, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Control, socket.socket]]:
+def program(
+    simulator_state_dir: StateDir, tmp_path: Path
+) -> Iterator[tuple[subprocess.Popen[str], Control, socket.socket]]:
     """`rave-simulator serve` under a service manager of ours, ready."""
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(tmp_path / "notify"))
@@ -232,7 +236,7 @@ def program(simulator_home: Home, tmp_path: Path) -> Iterator[tuple[subprocess.P
     process = subprocess.Popen(
         [
             *(sys.executable, "-W", "error", "-m", "ravesvc.simulator"),
-            *("--state-dir", simulator_home.directory, "--control", tmp_path / "c"),
+            *("--state-dir", simulator_state_dir.directory, "--control", tmp_path / "c"),
             *("serve", "--listen", "127.0.0.1:0"),
         ],
         env=os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")},

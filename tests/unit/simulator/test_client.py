@@ -74,7 +74,7 @@ def made_api(served: Served) -> Api:
         servers=Servers(api=base, parse=f"{base}/parse", mojo=f"{base}/mojo"),
         identity=served.account.identity,
         session=served.session,
-        tls=Tls(ca_file=str(served.home.ca_file)),
+        tls=Tls(ca_file=str(served.state_dir.ca_file)),
         sleep=lambda _: asyncio.sleep(0),
     )
 
@@ -115,7 +115,7 @@ def test_a_room_from_the_first_word_to_the_kick(served: Served, run: Run) -> Non
 
     async def body() -> None:
         bot = Bot()
-        tls = context(Tls(ca_file=str(served.home.ca_file)), "localhost")
+        tls = context(Tls(ca_file=str(served.state_dir.ca_file)), "localhost")
         room = bot.room = Room(
             mesh_id=mesh, server=served.server, session=served.session, ssl_context=tls, listener=bot
         )
@@ -155,7 +155,7 @@ def test_a_hostile_answer_is_an_error_in_words_and_holds_nothing_up(
     served.control.fail("discovery", mode)
 
     async def body() -> None:
-        tls = Tls(ca_file=str(served.home.ca_file))
+        tls = Tls(ca_file=str(served.state_dir.ca_file))
         servers = Servers(api=f"https://{served.server}", parse="", mojo="")
         api = Api(servers=servers, identity=served.account.identity, session=served.session, tls=tls, sleep=_no_pause)
         try:
@@ -180,7 +180,7 @@ def test_a_room_that_is_flooded(served: Served, run: Run, monkeypatch: pytest.Mo
     (mesh,) = served.control.create(kinds=["public"])
 
     async def body() -> None:
-        tls = context(Tls(ca_file=str(served.home.ca_file)), "localhost")
+        tls = context(Tls(ca_file=str(served.state_dir.ca_file)), "localhost")
         room = Room(mesh_id=mesh, server=served.server, session=served.session, ssl_context=tls, listener=Bot())
         await room.open()
         await in_thread(served.control.flood, mesh, kind)
@@ -211,7 +211,7 @@ def test_what_plays_is_told_in_the_same_way_whatever_the_messages_look_like(
 
     async def body() -> None:
         bot = Bot()
-        tls = context(Tls(ca_file=str(served.home.ca_file)), "localhost")
+        tls = context(Tls(ca_file=str(served.state_dir.ca_file)), "localhost")
         room = Room(mesh_id=mesh, server=served.server, session=served.session, ssl_context=tls, listener=bot)
 
         async def told(expected: type[Change], act: Any = None, *arguments: Any, **named: Any) -> Any:
@@ -263,7 +263,7 @@ def test_leaving_by_itself_closes_with_1000(served: Served, run: Run) -> None:
     (mesh,) = served.control.create(kinds=["public"])
 
     async def body() -> None:
-        tls = context(Tls(ca_file=str(served.home.ca_file)), "localhost")
+        tls = context(Tls(ca_file=str(served.state_dir.ca_file)), "localhost")
         room = Room(mesh_id=mesh, server=served.server, session=served.session, ssl_context=tls, listener=Bot())
         await room.open()
         running = asyncio.create_task(room.run())

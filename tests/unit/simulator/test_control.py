@@ -18,7 +18,7 @@ import pytest
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import client, serializers
 from ravesvc.simulator.client import ALL, Control, _UnixConnection
-from ravesvc.simulator.events import EVENTS_KEPT, VIOLATIONS_KEPT, Log
+from ravesvc.simulator.events import MAX_EVENTS, MAX_VIOLATIONS, EventLog
 from ravesvc.simulator.fault_options import FaultOptions
 from ravesvc.simulator.server import Simulator
 from tests.unit.simulator_server import Served, ask, in_thread
@@ -229,7 +229,9 @@ def test_a_server_that_speaks_no_json_is_no_simulator(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_an_error_in_words(served: Served, run: Run, tmp_path: Path) -> None:
     async def body() -> None:
         port = int(served.server.rpartition(":")[2])
-        second = Simulator(served.home, served.account, host="127.0.0.1", port=port, control=tmp_path / "second.sock")
+        second = Simulator(
+            served.state_dir, served.account, host="127.0.0.1", port=port, control=tmp_path / "second.sock"
+        )
         with pytest.raises(RaveError, match="can't listen") as raised:
             await second.start()
         assert raised.value.code is Code.NETWORK
@@ -242,31 +244,31 @@ def test_a_port_that_is_taken_is_an_error_in_words(served: Served, run: Run, tmp
 
 def test_the_log_is_bounded_and_its_numbers_go_on(run: Run) -> None:
     async def body() -> None:
-        log = Log(lambda: 5.0)
-        for number in range(EVENTS_KEPT + 10):
+        log = EventLog(lambda: 5.0)
+        for number in range(MAX_EVENTS + 10):
             log.record("x", number=number)
         events = log.after(0)
-        assert len(events) == EVENTS_KEPT
-        assert (events[-1]["seq"], events[0]["seq"], events[0]["at"]) == (EVENTS_KEPT + 10, 11, 5.0)
-        assert [e["seq"] for e in log.after(EVENTS_KEPT + 8)] == [EVENTS_KEPT + 9, EVENTS_KEPT + 10]
-        assert log.after(EVENTS_KEPT + 99) == []
-        for number in range(VIOLATIONS_KEPT + 1):
+        assert len(events) == MAX_EVENTS
+        assert (events[-1]["seq"], events[0]["seq"], events[0]["at"]) == (MAX_EVENTS + 10, 11, 5.0)
+        assert [e["seq"] for e in log.after(MAX_EVENTS + 8)] == [MAX_EVENTS + 9, MAX_EVENTS + 10]
+        assert log.after(MAX_EVENTS + 99) == []
+        for number in range(MAX_VIOLATIONS + 1):
             log.violation("here", str(number))
-        assert len(log.violations) == VIOLATIONS_KEPT
+        assert len(log.violations) == MAX_VIOLATIONS
 
     run(body())
 
 
 def test_who_waits_is_woken_by_each_event(run: Run) -> None:
     async def body() -> None:
-        log = Log()
-        waiting = asyncio.create_task(log.until(lambda: log.seq >= 3, 5))
+        log = EventLog()
+        waiting = asyncio.create_task(log.wait_until(lambda: log.seq >= 3, 5))
         for _ in range(3):
             await asyncio.sleep(0)
             assert not waiting.done()
             log.record("x")
         assert await waiting is True
-        assert await log.until(lambda: False, 0.01) is False
+        assert await log.wait_until(lambda: False, 0.01) is False
 
     run(body())
 

@@ -16,9 +16,9 @@ from ravesvc.api.client import Api
 from ravesvc.api.login import LoginResult, log_in
 from ravesvc.config.worker_settings import Servers, Session, Tls
 from ravesvc.errors import Code, RaveError
-from ravesvc.simulator.events import Log
+from ravesvc.simulator.events import EventLog
 from ravesvc.simulator.fault_options import FaultOptions
-from ravesvc.simulator.mailbox import Post
+from ravesvc.simulator.mailbox import Mailbox
 from tests.unit.simulator_server import Served, ask, device_body, in_thread
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -138,25 +138,25 @@ def test_following_takes_the_latest_mail(served: Served) -> None:
 
 
 def test_a_link_that_was_not_followed_proves_nothing() -> None:
-    post = Post(FaultOptions(), Log(), lambda: 0.0)
-    mail = post.send(EMAIL)
-    assert post.proven(mail.id_token) is None
-    post.follow(None)
-    assert post.proven(mail.id_token) == EMAIL
+    mailbox = Mailbox(FaultOptions(), EventLog(), lambda: 0.0)
+    mail = mailbox.send(EMAIL)
+    assert mailbox.proven(mail.id_token) is None
+    mailbox.follow(None)
+    assert mailbox.proven(mail.id_token) == EMAIL
 
 
 def test_the_life_of_a_link_is_counted_from_its_mail() -> None:
     now = [100.0]
-    log = Log()
-    post = Post(FaultOptions(), log, lambda: now[0])
-    mail = post.send("A@b.c")
+    log = EventLog()
+    mailbox = Mailbox(FaultOptions(), log, lambda: now[0])
+    mail = mailbox.send("A@b.c")
     now[0] += 899
-    assert post.poll(mail.state_id).followed is False
-    assert post.waiting
+    assert mailbox.poll(mail.state_id).followed is False
+    assert mailbox.waiting
     now[0] += 1
-    assert not post.waiting
+    assert not mailbox.waiting
     with pytest.raises(RaveError) as raised:
-        post.poll(mail.state_id)
+        mailbox.poll(mail.state_id)
     assert raised.value.code is Code.NOT_CONFIRMED
     assert [event["type"] for event in log.after(0)] == ["mail", "polled", "polled"]
     assert not any(secret in repr(mail) for secret in (mail.state_id, mail.id_token, "a@b.c"))
@@ -484,7 +484,7 @@ def product(served: Served, **changed: Any) -> Coroutine[Any, Any, LoginResult]:
         "ssaid": "a" * 16,
         "servers": Servers(api=base, parse=f"{base}/parse", mojo=f"{base}/mojo"),
         "identity": served.account.identity,
-        "tls": Tls(ca_file=str(served.home.ca_file)),
+        "tls": Tls(ca_file=str(served.state_dir.ca_file)),
         "lang": "en",
         "progress": lambda step, seconds: None,
         "poll": 0.01,
@@ -509,7 +509,7 @@ def test_the_product_logs_in(served: Served, run: Run, option: str) -> None:
             servers=Servers(api=base, parse=f"{base}/parse", mojo=f"{base}/mojo"),
             identity=served.account.identity,
             session=session,
-            tls=Tls(ca_file=str(served.home.ca_file)),
+            tls=Tls(ca_file=str(served.state_dir.ca_file)),
         )
         try:
             assert await api.me() == login.user_id

@@ -17,7 +17,7 @@ from ravesvc.common.text import user_name
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import certificates
 from ravesvc.simulator.account import SimulatedAccount
-from ravesvc.simulator.state_dir import Home
+from ravesvc.simulator.state_dir import StateDir
 
 
 def mode(path: Path) -> int:
@@ -25,28 +25,28 @@ def mode(path: Path) -> int:
 
 
 def test_init_makes_everything_with_its_rights(tmp_path: Path) -> None:
-    home = Home(tmp_path / "state")
-    home.init()
-    rights = {path.name: mode(path) for path in home.directory.iterdir()}
+    state_dir = StateDir(tmp_path / "state")
+    state_dir.init()
+    rights = {path.name: mode(path) for path in state_dir.directory.iterdir()}
     assert rights == {"ca.pem": 0o644, "server.pem": 0o644, "server.key": 0o600, "account.json": 0o600}
 
 
 def test_init_keeps_what_is_there(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    home.init()
+    state_dir = StateDir(tmp_path)
+    state_dir.init()
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    home.init()
+    state_dir.init()
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_init_replaces_an_incomplete_set_as_a_whole(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    home.init()
-    old = home.ca_file.read_bytes()
-    home.certificate.unlink()
-    home.init()
-    assert home.ca_file.read_bytes() != old
-    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(home.certificate, home.key)
+    state_dir = StateDir(tmp_path)
+    state_dir.init()
+    old = state_dir.ca_file.read_bytes()
+    state_dir.certificate.unlink()
+    state_dir.init()
+    assert state_dir.ca_file.read_bytes() != old
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(state_dir.certificate, state_dir.key)
 
 
 def test_a_failed_openssl_leaves_no_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,18 +61,18 @@ def test_a_failed_openssl_leaves_no_authority(tmp_path: Path, monkeypatch: pytes
 def test_without_openssl_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RaveError, match="apt install openssl"):
-        Home(tmp_path).init()
+        StateDir(tmp_path).init()
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RaveError, match="can't be set up: Not a directory"):
-        Home(tmp_path / "file" / "state").init()
+        StateDir(tmp_path / "file" / "state").init()
 
 
 def test_without_init_there_is_no_account(tmp_path: Path) -> None:
     with pytest.raises(RaveError, match="rave-simulator init") as raised:
-        Home(tmp_path).account()
+        StateDir(tmp_path).account()
     assert raised.value.code is Code.BAD_FILE
 
 
@@ -101,7 +101,7 @@ def test_what_root_has_left_is_named_with_the_mend(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path.parent))
     if verb == "config":
-        Home(tmp_path).init()
+        StateDir(tmp_path).init()
     for parent in (tmp_path, *tmp_path.parents[:3]):
         parent.chmod(0o755)
     code = (
@@ -117,7 +117,7 @@ def test_what_root_has_left_is_named_with_the_mend(
 
 def test_becoming_the_owner_of_nothing_changes_nobody(tmp_path: Path) -> None:
     before = os.geteuid()
-    Home(tmp_path / "missing").become_owner()
+    StateDir(tmp_path / "missing").become_owner()
     assert os.geteuid() == before
 
 

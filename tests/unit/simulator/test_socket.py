@@ -506,7 +506,7 @@ def test_a_frame_that_is_too_large_ends_the_connection(served: Served, run: Run,
 def test_a_client_that_reads_nothing_is_cut_off(
     served: Served, run: Run, mesh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer, "_OUTBOX_FRAMES", 10)
+    monkeypatch.setattr(peer, "_MAX_OUTBOX_FRAMES", 10)
 
     async def body() -> None:
         ws = await served.open(mesh, max_queue=1)

@@ -122,7 +122,7 @@ def test_asking_for_what_is_no_picture_is_a_mistake(served: Served, mesh: str, m
 
 
 def test_old_leave_falls_off(served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ravesvc.simulator.uploads._SLOTS_KEPT", 1)
+    monkeypatch.setattr("ravesvc.simulator.uploads._MAX_SLOTS", 1)
     first, _ = offer(served, mesh), offer(served, mesh)
     assert plain(served, "PUT", first["uploadUrl"], JPEG, Content_Type="image/jpeg")[0] == 400
 

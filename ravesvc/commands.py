@@ -46,10 +46,10 @@ __all__ = [
 CommandHandler: TypeAlias = Callable[[Context], Coroutine[Any, Any, None]]
 EventHandler: TypeAlias = Callable[[Event], Coroutine[Any, Any, None]]
 
-_DESCRIPTION_LENGTH = 200
-_USAGE_LENGTH = 100
-_GROUP_LENGTH = 32
-_MOST_SECONDS = 86_400
+_MAX_DESCRIPTION_CHARS = 200
+_MAX_USAGE_CHARS = 100
+_MAX_GROUP_CHARS = 32
+_MAX_SPAN_S = 86_400
 
 
 def command(
@@ -84,13 +84,13 @@ def command(
     _insist(isinstance(name, str), 'write @command("name", "What it does.")')
     described = isinstance(description, str) and description.isprintable() and description.strip()
     _insist(described, f"the command {name} needs a description of what it does, on one line")
-    _insist(len(description) <= _DESCRIPTION_LENGTH, f"the description of {name} is longer than 200 characters")
+    _insist(len(description) <= _MAX_DESCRIPTION_CHARS, f"the description of {name} is longer than 200 characters")
     _insist(permission in set(Permission), f"the permission of {name} is neither USER nor ADMIN of Permission")
     _insist(_is_span(cooldown), f"the cooldown of {name} is no number of seconds, from 0 to a day")
     for what, text, most in (
-        ("group", group, _GROUP_LENGTH),
-        ("usage", usage, _USAGE_LENGTH),
-        ("example", example, _USAGE_LENGTH),
+        ("group", group, _MAX_GROUP_CHARS),
+        ("usage", usage, _MAX_USAGE_CHARS),
+        ("example", example, _MAX_USAGE_CHARS),
     ):
         fits = isinstance(text, str) and text.isprintable() and len(text) <= most
         _insist(fits, f"the {what} of {name} is no text on one line of at most {most} characters")
@@ -150,7 +150,7 @@ def _insist_on_coroutine(handler: object) -> None:
 
 
 def _is_span(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= _MOST_SECONDS
+    return isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= _MAX_SPAN_S
 
 
 def _insist(condition: object, otherwise: str) -> None:

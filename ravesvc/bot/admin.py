@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from ravesvc.bot.arguments import (
-    NAME_LENGTH,
+    MAX_NAME_CHARS,
     actor,
     command_key,
     target_user,
@@ -25,11 +25,11 @@ from ravesvc.errors import RaveError
 
 log = logging.getLogger(__name__)
 
-# Somebody has ten minutes to find the mail, and then Rave has to be asked.
-_RELOGIN_SECONDS = 900.0
-_FEW_SECONDS = 90
+# The user has ten minutes to follow the link in the mail, and then Rave has to be asked.
+_RELOGIN_TIMEOUT_S = 900.0
+_SHOWN_IN_SECONDS_BELOW_S = 90
 # Characters typed of a code, which has 9; what is cut is no code to the service either.
-_MAX_CODE = 100
+_MAX_CODE_CHARS = 100
 
 _PERMISSIONS = {str(permission): permission for permission in Permission}
 
@@ -60,7 +60,7 @@ def register(
     add(LEAVE, _("Makes the bot leave this mesh."))(commands.leave)
     add("listperms", _("Lists which command is for whom."))(commands.listperms)
     add("refresh", _("Reads own commands, admins, permissions and account again."))(commands.refresh)
-    add("relogin", _("Logs the bot in again, by a link in a mail."), seconds=_RELOGIN_SECONDS)(commands.relogin)
+    add("relogin", _("Logs the bot in again, by a link in a mail."), seconds=_RELOGIN_TIMEOUT_S)(commands.relogin)
     add("removeperm", _("Undoes what setperm did to a command."), usage=command, example="ping")(commands.removeperm)
     add(
         "setperm",
@@ -112,13 +112,13 @@ class _AdminCommands:
 
     async def claim(self, context: Context) -> None:
         """Make the asker an admin, if they have the code that the host has shown."""
-        done = await self._backend.claim_admin(actor(context), " ".join(context.args)[:_MAX_CODE])
+        done = await self._backend.claim_admin(actor(context), " ".join(context.args)[:_MAX_CODE_CHARS])
         await context.reply(_("You are an admin now, in all rooms") if done else _("You are an admin already"))
 
     async def setperm(self, context: Context) -> None:
         """Say whom a command is for."""
         asker = actor(context)
-        permission = _PERMISSIONS.get(fold(context.args[1][:NAME_LENGTH])) if len(context.args) == 2 else None
+        permission = _PERMISSIONS.get(fold(context.args[1][:MAX_NAME_CHARS])) if len(context.args) == 2 else None
         if permission is None:
             raise usage_error(context)
         name = command_key(context)
@@ -144,7 +144,7 @@ class _AdminCommands:
         refuse_fixed(name)
         removed = await self._backend.remove_permission(asker, name)
         say = _after_removal if removed else _nothing_set
-        await context.reply(say(command, plain(name, NAME_LENGTH)))
+        await context.reply(say(command, plain(name, MAX_NAME_CHARS)))
 
     async def listperms(self, context: Context) -> None:
         """Tell how many admins there are, and which command is for whom."""
@@ -162,7 +162,7 @@ class _AdminCommands:
             _("• Everybody: {commands}", commands=listed[Permission.USER] or _("none")),
         ]
         if unknown:
-            names = ", ".join(plain(name, NAME_LENGTH) for name in unknown)
+            names = ", ".join(plain(name, MAX_NAME_CHARS) for name in unknown)
             said.append(_("• Set, but no commands here: {names}", names=names))
         await context.reply(lines(*said))
 
@@ -174,14 +174,14 @@ class _AdminCommands:
         said = [_("Refreshed: {admins}, {permissions}", admins=admins, permissions=permissions)]
         if unloaded := self._unloaded():
             # Where they are and what is wrong with them is not for a room.
-            names = ", ".join(plain(name, NAME_LENGTH) for name in unloaded)
+            names = ", ".join(plain(name, MAX_NAME_CHARS) for name in unloaded)
             said.append(_("• Own commands that fail to load, as the log explains: {names}", names=names))
         await context.reply(lines(*said))
 
     async def relogin(self, context: Context) -> None:
         """Log in again; a person has to follow a link meanwhile."""
         seconds = await self._backend.relogin(actor(context))
-        if seconds < _FEW_SECONDS:
+        if seconds < _SHOWN_IN_SECONDS_BELOW_S:
             left = ngettext("{n} second", "{n} seconds", seconds)
         else:
             left = ngettext("{n} minute", "{n} minutes", round(seconds / 60))
@@ -201,7 +201,7 @@ def _change_of_user(context: Context) -> tuple[int, int, bool]:
     """Who asks, which user they mean, and whether `remove` follows; raises InvalidArgument for any other word."""
     asker = actor(context)
     user, words = target_user(context)
-    order = fold(" ".join(words)[:NAME_LENGTH])
+    order = fold(" ".join(words)[:MAX_NAME_CHARS])
     if order not in ("", "remove"):
         raise usage_error(context)
     return asker, user, bool(order)

@@ -12,10 +12,10 @@ from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.state import user_id
 
-NAME_LENGTH = 32
+MAX_NAME_CHARS = 32
 # What is compared of words that may have anything in them.
-_WORD_LENGTH = 128
-_HANDLE_LENGTH = 64
+_MAX_WORD_CHARS = 128
+_MAX_HANDLE_CHARS = 64
 
 
 def actor(context: Context) -> int:
@@ -33,7 +33,7 @@ def target_user(context: Context) -> tuple[int, list[str]]:
     words = list(context.args)
     if not words:
         raise usage_error(context)
-    first = fold(words[0][:NAME_LENGTH])
+    first = fold(words[0][:MAX_NAME_CHARS])
     if not first.startswith("@"):
         user = user_id(first)
         if user is None:
@@ -57,7 +57,7 @@ def target_user(context: Context) -> tuple[int, list[str]]:
 
 def command_key(context: Context) -> str:
     """The key of the command that the first word names, perhaps with a prefix; there must be such a word."""
-    word = context.args[0][:_WORD_LENGTH]
+    word = context.args[0][:_MAX_WORD_CHARS]
     key = fold(word)
     if context.registry.get(key) or key in context.permissions.overrides:
         return key
@@ -69,10 +69,10 @@ def unknown_command(context: Context, name: str, candidates: Iterable[str]) -> R
     """What to say when there is no command of that name, with the nearest of the candidates."""
     near = nearest(name, candidates)
     if near:
-        hint = _("did you mean {name}?", name=plain(near, NAME_LENGTH))
+        hint = _("did you mean {name}?", name=plain(near, MAX_NAME_CHARS))
     else:
         hint = _("see {command}", command=f"{context.prefixes[0]}help")
-    shown = plain(name, NAME_LENGTH)
+    shown = plain(name, MAX_NAME_CHARS)
     text = _("there is no command {name}", name=shown) if shown else _("there is no command of that name")
     return RaveError(Code.INVALID_ARGUMENT, text, hint=hint)
 
@@ -91,4 +91,4 @@ def written(context: Context) -> str:
 
 
 def _folded(words: Iterable[str]) -> list[str]:
-    return [fold(word[:_HANDLE_LENGTH]) for word in words]
+    return [fold(word[:_MAX_HANDLE_CHARS]) for word in words]

@@ -10,7 +10,7 @@ from ravesvc.common.picture import Picture
 from ravesvc.common.video import Video
 
 # Bytes of JSON in UTF-8 that a document of a room may have.
-MAX_DOCUMENT = 60 * 1024
+MAX_DOCUMENT_BYTES = 60 * 1024
 
 
 class Counts(NamedTuple):
@@ -82,7 +82,7 @@ class Backend(Protocol):
         """A document of this room as JSON; None if there is none. A name is a word in lower case."""
 
     async def write_document(self, name: str, text: str) -> None:
-        """Put a JSON object or list in the place of a document of this room; `MAX_DOCUMENT` bytes at most.
+        """Put a JSON object or list in the place of a document of this room; `MAX_DOCUMENT_BYTES` bytes at most.
 
         Users are named under keys that hold users, so that they can be forgotten: see `ravesvc.store.forget`.
 

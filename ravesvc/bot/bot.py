@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Failures that tell the asker something, but nothing to those who run the bot.
-_ASKERS_OWN = frozenset({Code.INVALID_ARGUMENT, Code.ACCESS_DENIED, Code.BUSY, Code.LAST_ADMIN})
+_USER_ERRORS = frozenset({Code.INVALID_ARGUMENT, Code.ACCESS_DENIED, Code.BUSY, Code.LAST_ADMIN})
 # Failures may come from far away. More than this is no sentence.
-_ERROR_LENGTH = 500
-_LOOP = _(
+_MAX_ERROR_CHARS = 500
+_LOOP_NOTICE = _(
     "This looks like two bots that answer each other. I listen again after a minute, or when someone else writes"
 )
 
@@ -248,7 +248,7 @@ class Bot:
         hearing = self._loops.hear(user, message.text, answers_us=answers_us)
         if hearing is Hearing.STOP:
             log.warning("User %s seems to be a bot that answers ours: not heard for a while", user)
-            self._tell(message, _LOOP)
+            self._tell(message, _LOOP_NOTICE)
         return hearing is Hearing.HEAR
 
     def _invocation(self, message: ChatMessage) -> Invocation | None:
@@ -351,7 +351,7 @@ class Bot:
             if error.code is Code.INVALID_ARGUMENT:
                 # Who has mistyped tries again at once; that many in a row are too many is for the throttle to say.
                 self._cooldowns.take_back(command.name, command.cooldown, message.sender)
-            level = logging.INFO if error.code in _ASKERS_OWN else logging.WARNING
+            level = logging.INFO if error.code in _USER_ERRORS else logging.WARNING
             # The service may have logged the cause already: one id finds both.
             incident = str(error.attributes.get("incident", incident))
             details = {key: value for key, value in error.attributes.items() if key != "incident"}
@@ -416,7 +416,7 @@ class Bot:
     def _in_words(self, error: RaveError) -> str:
         """A failure as sentences on one line, the last one without its stop."""
         said = [translate(text, self.outbox.catalogue) for text in (error.message, error.hint) if text]
-        return printable(". ".join(text[:1].upper() + text[1:] for text in said), _ERROR_LENGTH)
+        return printable(". ".join(text[:1].upper() + text[1:] for text in said), _MAX_ERROR_CHARS)
 
     async def _handle_all(self, source: str, handlers: Sequence[EventHandler], events: Sequence[Event]) -> None:
         if len(events) > 1:

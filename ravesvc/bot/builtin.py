@@ -10,8 +10,8 @@ from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import joined, lines, ngettext
 
 # A mesh id is a UUID; its start is enough to tell meshes apart in conversation.
-_SHORT_ID = 8
-_TITLE_LENGTH = 80
+_SHORT_ID_CHARS = 8
+_MAX_TITLE_CHARS = 80
 
 
 def register(registry: Registry) -> None:
@@ -34,11 +34,11 @@ async def hello(context: Context) -> None:
 async def info(context: Context) -> None:
     """Mesh, server, version."""
     facts = context.facts
-    title = plain(facts.title, _TITLE_LENGTH) or _("untitled")
+    title = plain(facts.title, _MAX_TITLE_CHARS) or _("untitled")
     commands = ngettext("{n} command", "{n} commands", len(context.registry.commands()))
     await context.reply(
         lines(
-            _("Mesh: {title} ({id})", title=title, id=context.mesh_id[:_SHORT_ID]),
+            _("Mesh: {title} ({id})", title=title, id=context.mesh_id[:_SHORT_ID_CHARS]),
             _("Server: {server}", server=facts.server or _("unknown")),
             _("Bot: ravesvc {version}, {commands}", version=facts.version, commands=commands),
         )
@@ -59,7 +59,7 @@ async def status(context: Context) -> None:
     await context.reply(
         lines(
             joined(", ", [connection, again]),
-            _("Mesh {id}: {users}", id=context.mesh_id[:_SHORT_ID], users=users),
+            _("Mesh {id}: {users}", id=context.mesh_id[:_SHORT_ID_CHARS], users=users),
         )
     )
 

@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 # From user ids to the display names of those that exist; raises RaveError.
 Lookup: TypeAlias = Callable[[Sequence[int]], Awaitable[Mapping[int, str]]]
 
-_REMEMBERED = 512
-_KEEP_SECONDS = 3600.0
-_KEEP_FAILURE_SECONDS = 60.0
+_MAX_NAMES = 512
+_KEEP_S = 3600.0
+_KEEP_FAILURE_S = 60.0
 # A greeting that takes longer had better do without the name.
-_LOOKUP_SECONDS = 5.0
-_NAME_LENGTH = 40
+_LOOKUP_TIMEOUT_S = 5.0
+_MAX_NAME_CHARS = 40
 
 
 class _Entry(NamedTuple):
@@ -57,7 +57,7 @@ class DisplayNames:
     async def learn(self, user_ids: Iterable[int]) -> None:
         """Look up, in one go, those whom nobody asked about lately. Does not fail."""
         # Of thousands who come at once, no more than will be remembered.
-        wanted = [user_id for user_id in user_ids if not self._fresh(user_id)][:_REMEMBERED]
+        wanted = [user_id for user_id in user_ids if not self._fresh(user_id)][:_MAX_NAMES]
         if not wanted:
             return
         async with self._asking:
@@ -78,7 +78,7 @@ class DisplayNames:
 
     async def _ask(self, user_ids: list[int]) -> Mapping[int, str]:
         try:
-            async with asyncio.timeout(_LOOKUP_SECONDS):
+            async with asyncio.timeout(_LOOKUP_TIMEOUT_S):
                 return await self._lookup(user_ids)
         except (RaveError, TimeoutError) as error:
             users = count(len(user_ids), "user")
@@ -88,9 +88,9 @@ class DisplayNames:
     def _remember(self, asked: list[int], found: Mapping[int, str]) -> None:
         now = self._clock()
         for user_id in asked:
-            name = plain(found.get(user_id, ""), _NAME_LENGTH)
-            keep = _KEEP_SECONDS if name else _KEEP_FAILURE_SECONDS
+            name = plain(found.get(user_id, ""), _MAX_NAME_CHARS)
+            keep = _KEEP_S if name else _KEEP_FAILURE_S
             self._entries[user_id] = _Entry(name or None, now + keep)
             self._entries.move_to_end(user_id)
-        while len(self._entries) > _REMEMBERED:
+        while len(self._entries) > _MAX_NAMES:
             self._entries.popitem(last=False)

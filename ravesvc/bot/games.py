@@ -23,7 +23,7 @@ _QUESTIONS = Path(__file__).parents[1] / "questions"
 _PG = "PG"
 # As they are compared.
 _RATINGS = {"pg": _PG, "pg13": "PG13", "r": "R"}
-_WORD_LENGTH = 32
+_MAX_WORD_CHARS = 32
 
 
 def register(registry: Registry) -> None:
@@ -71,7 +71,7 @@ def read(language: str) -> dict[str, list[str]]:
 
 
 async def _draw(decks: Decks, kind: str, context: Context) -> None:
-    asked = " ".join(context.args)[:_WORD_LENGTH]
+    asked = " ".join(context.args)[:_MAX_WORD_CHARS]
     rating = _RATINGS.get(fold(asked).replace("-", "").replace(" ", "")) if asked else _PG
     heading = f"{kind} {rating or _PG}"
     catalogue = context.outbox.catalogue
@@ -79,7 +79,7 @@ async def _draw(decks: Decks, kind: str, context: Context) -> None:
     question = decks.draw(f"{language} {heading}", read(language)[heading])
     if rating is None:
         warning = _(
-            "There is no rating {word}, so this is PG. There are PG, PG13 and R", word=plain(asked, _WORD_LENGTH)
+            "There is no rating {word}, so this is PG. There are PG, PG13 and R", word=plain(asked, _MAX_WORD_CHARS)
         )
         question = lines(warning, question)
     await context.reply(question)

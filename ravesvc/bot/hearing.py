@@ -8,28 +8,28 @@ from enum import Enum, auto
 
 from ravesvc.room.chat import ChatMessage
 
-_REMEMBERED = 512
+_MAX_SEEN = 512
 
-# Seconds: a machine answers within the first; what comes after the second begins something new.
-_AT_ONCE = 5.0
-_QUIET = 60.0
+# A bot replies within the first. After the second, without a message, the score starts again at 0.
+_PROMPT_REPLY_S = 5.0
+_FORGET_AFTER_S = 60.0
 
-# What a message counts that follows one of ours, and how much is too much: a machine gets 8 answers to answers that
-# it gives at once, 24 to slower ones, 32 to messages that it sends as fast without saying what they answer. A
-# human may write 96 times in a row.
-_TOO_MUCH = 96
-_DIRECT_AT_ONCE, _DIRECT, _AT_ONCE_ONLY, _OTHER = 12, 4, 3, 1
+# The points that a message adds to the score when it follows one of ours, and the score at which the bot stops
+# listening. It is reached by 8 prompt answers to our messages, by 24 slow answers, by 32 prompt messages that do not
+# say what they answer, or by 96 slow messages, as a human writes them.
+_MAX_SCORE = 96
+_PROMPT_ANSWER_POINTS, _ANSWER_POINTS, _PROMPT_POINTS, _OTHER_POINTS = 12, 4, 3, 1
 
 # Of our own messages those are compared that are long enough not to be found in another one by chance.
-_KEPT_TEXTS = 4
-_COMPARED = 500
-_TELLING = 8
+_MAX_TEXTS = 4
+_COMPARED_CHARS = 500
+_MIN_REPEAT_CHARS = 8
 
 
 class SeenMessages:
     """Tells which messages have come before. A server may deliver one twice, such as after a reconnection."""
 
-    def __init__(self, limit: int = _REMEMBERED) -> None:
+    def __init__(self, limit: int = _MAX_SEEN) -> None:
         self._limit = limit
         # A dict keeps the order of insertion.
         self._seen: dict[tuple[str, str], None] = {}
@@ -65,7 +65,7 @@ class ReplyLoopGuard:
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock`: monotonic seconds."""
         self._clock = clock
-        self._texts: deque[str] = deque(maxlen=_KEPT_TEXTS)
+        self._texts: deque[str] = deque(maxlen=_MAX_TEXTS)
         self._said_at = 0.0
         self._spoke = False  # since the last message that was counted
         self._heard_at = 0.0
@@ -74,7 +74,7 @@ class ReplyLoopGuard:
 
     def said(self, text: str) -> None:
         """The bot is about to say this."""
-        self._texts.append(text.strip()[:_COMPARED])
+        self._texts.append(text.strip()[:_COMPARED_CHARS])
         self._said_at = self._clock()
         self._spoke = True
 
@@ -85,25 +85,27 @@ class ReplyLoopGuard:
     def hear(self, user: int | None, text: str, *, answers_us: bool) -> Hearing:
         """Count a message of a user; `answers_us`: it says that it answers one of ours."""
         now = self._clock()
-        direct = answers_us or self._repeats(text.strip()[:_COMPARED])
-        if now - self._heard_at >= _QUIET:
+        direct = answers_us or self._repeats(text.strip()[:_COMPARED_CHARS])
+        if now - self._heard_at >= _FORGET_AFTER_S:
             self._score = 0
         elif user != self._partner and not direct:
             # Not all of it is forgotten: two bots may talk through the words of people in a lively room.
             self._score //= 2
         self._partner = user
         self._heard_at = now
-        if self._score >= _TOO_MUCH:
+        if self._score >= _MAX_SCORE:
             return Hearing.IGNORE
         if self._spoke:
             self._spoke = False
             self._score += self._points(now - self._said_at, direct=direct)
-        return Hearing.STOP if self._score >= _TOO_MUCH else Hearing.HEAR
+        return Hearing.STOP if self._score >= _MAX_SCORE else Hearing.HEAR
 
     def _repeats(self, text: str) -> bool:
-        return any(ours and (ours == text or (len(ours) >= _TELLING and ours in text)) for ours in self._texts)
+        return any(
+            ours and (ours == text or (len(ours) >= _MIN_REPEAT_CHARS and ours in text)) for ours in self._texts
+        )
 
     def _points(self, after: float, *, direct: bool) -> int:
         if direct:
-            return _DIRECT_AT_ONCE if after <= _AT_ONCE else _DIRECT
-        return _AT_ONCE_ONLY if 0 < after <= _AT_ONCE else _OTHER
+            return _PROMPT_ANSWER_POINTS if after <= _PROMPT_REPLY_S else _ANSWER_POINTS
+        return _PROMPT_POINTS if 0 < after <= _PROMPT_REPLY_S else _OTHER_POINTS

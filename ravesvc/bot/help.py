@@ -23,7 +23,7 @@ _TITLES: Mapping[str, str] = {
 # Authors may register any number of commands. A message holds some 30 names, or 10 lines.
 _MAX_NAMES = 60
 _MAX_LINES = 30
-_MAX_GROUP = 64
+_MAX_GROUP_CHARS = 64
 # No line is longer than half a message, so that each message that a long answer is split into begins with a whole
 # line: one that began with a name might be a command of another bot.
 _NAMES_PER_LINE = 12
@@ -50,7 +50,7 @@ async def help_(context: Context) -> None:
         return
     groups = _groups(context.allowed_commands())
     # The title of a group may have several words.
-    words = fold(" ".join(context.args)[:_MAX_GROUP])
+    words = fold(" ".join(context.args)[:_MAX_GROUP_CHARS])
     for group, commands in groups.items():
         if group in (name, words) or words == fold(context.translate(_title(commands))):
             await context.reply(_list(context, commands))

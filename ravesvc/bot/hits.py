@@ -14,9 +14,9 @@ from ravesvc.common.video import Video
 from ravesvc.errors import RaveError
 
 _MAX_HITS = 30
-_MAX_BYTES = 32 * 1024
+_MAX_DOCUMENT_BYTES = 32 * 1024
 _MAX_IDS = 4
-_MAX_ID = 128
+_MAX_ID_CHARS = 128
 
 
 class Hit(NamedTuple):
@@ -42,7 +42,7 @@ class Hit(NamedTuple):
         return cls(
             video=Video.from_object(json_fields.get_object(source, "video")),
             number=json_fields.get_int(source, "number"),
-            message_ids=frozenset(each for each in ids if isinstance(each, str) and 0 < len(each) <= _MAX_ID),
+            message_ids=frozenset(each for each in ids if isinstance(each, str) and 0 < len(each) <= _MAX_ID_CHARS),
         )
 
 
@@ -54,7 +54,7 @@ class Hits(NamedTuple):
     def add(self, found: Sequence[Hit]) -> Hits:
         """With what another search has found; the oldest give way."""
         hits = Hits((*self.all, *found)[-_MAX_HITS:])
-        while hits.all and len(hits.to_json().encode()) > _MAX_BYTES:
+        while hits.all and len(hits.to_json().encode()) > _MAX_DOCUMENT_BYTES:
             hits = Hits(hits.all[1:])
         return hits
 
@@ -88,7 +88,7 @@ class Hits(NamedTuple):
     @classmethod
     def from_json(cls, text: str) -> Hits:
         """Read what `to_json` wrote without what is damaged; raises `RaveError` (BadData) for no such document."""
-        source = json_fields.parse_object(text[: 2 * _MAX_BYTES], "the hits of searches")
+        source = json_fields.parse_object(text[: 2 * _MAX_DOCUMENT_BYTES], "the hits of searches")
         entries = source.get("hits")
         found: list[Hit] = []
         for entry in entries[-_MAX_HITS:] if isinstance(entries, list) else ():

@@ -13,8 +13,8 @@ from ravesvc.common.translation import joined, lines, ngettext
 from ravesvc.common.video import Video
 from ravesvc.room.playback import PlayMode
 
-_SHORT_ID = 8
-_TITLE_LENGTH = 80
+_SHORT_ID_CHARS = 8
+_MAX_TITLE_CHARS = 80
 # A line with more names could be split in the middle, where a stranger's name may be a command.
 _MAX_NAMES = 8
 _MODES = {
@@ -44,9 +44,9 @@ def register(registry: Registry, recognise: Recognise = _nothing_known) -> None:
 async def _meshinfo(context: Context, recognise: Recognise) -> None:
     """What is known of the room; what is not known is left out."""
     room = context.room
-    title = plain(context.facts.title, _TITLE_LENGTH) or _("untitled")
+    title = plain(context.facts.title, _MAX_TITLE_CHARS) or _("untitled")
     said: list[str] = [
-        _("Mesh: {title} ({id})", title=title, id=context.mesh_id[:_SHORT_ID]),
+        _("Mesh: {title} ({id})", title=title, id=context.mesh_id[:_SHORT_ID_CHARS]),
         _("• Server: {server}", server=context.facts.server or _("unknown")),
         await _people(context),
     ]

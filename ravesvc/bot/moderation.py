@@ -22,8 +22,8 @@ from ravesvc.errors import Code, RaveError
 log = logging.getLogger(__name__)
 
 _HISTORY = "moderation"
-_MAX_REASON = 200
-_SHOWN = 5
+_MAX_REASON_CHARS = 200
+_MAX_SHOWN_ENTRIES = 5
 
 # What the history says of an action, by the name of the command. No line begins with a name that a user chose.
 _LOGGED: Mapping[str, Callable[..., str]] = {
@@ -85,7 +85,7 @@ class _Moderation:
 
     async def modlog(self, context: Context) -> None:
         """The latest of the history, the latest first."""
-        entries = await self._backend.read_history(_HISTORY, _SHOWN)
+        entries = await self._backend.read_history(_HISTORY, _MAX_SHOWN_ENTRIES)
         said = [line for entry in reversed(entries) if (line := await self._logged(context, entry))]
         await context.reply(lines(_("What admins did here lately:"), *said) if said else _("Nothing is noted here"))
 
@@ -116,7 +116,7 @@ class _Moderation:
         user = await context.people.name_and_id(json_fields.get_int(entry, "user"))
         by = await context.people.name_and_id(json_fields.get_int(entry, "actor"))
         line = said(time=age, user=user, actor=by)
-        reason = plain(json_fields.opt_str(entry, "reason") or "", _MAX_REASON)
+        reason = plain(json_fields.opt_str(entry, "reason") or "", _MAX_REASON_CHARS)
         return _("{what}: {reason}", what=line, reason=reason) if reason else line
 
 
@@ -126,7 +126,7 @@ def _target(context: Context) -> tuple[int, str]:
     user, words = target_user(context)
     if user not in context.users:
         raise RaveError(Code.INVALID_ARGUMENT, _("that user is not in this room"))
-    return user, plain(" ".join(words), _MAX_REASON)
+    return user, plain(" ".join(words), _MAX_REASON_CHARS)
 
 
 def _insist_on_stranger(context: Context, user: int) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ravesvc.common.spelling import fold
 
 # Characters that a prefix may have more than usual, invisible ones, and those of a word that may be a command.
-_MAX_EXTRA = 16
-_MAX_WORD = 96
+_MAX_EXTRA_CHARS = 16
+_MAX_WORD_CHARS = 96
 
 # What autocorrection makes of two hyphens is a dash, and of one at times as well.
 _DASHES = "\u2012\u2013\u2014\u2015"
@@ -47,7 +47,7 @@ def without_prefix(text: str, prefix: str) -> str | None:
     """What follows the prefix, as written; None if the text starts with something else."""
     if text.startswith(prefix):
         return text[len(prefix) :]
-    head, wanted = text[: len(prefix) + _MAX_EXTRA], fold(prefix)
+    head, wanted = text[: len(prefix) + _MAX_EXTRA_CHARS], fold(prefix)
     for reading in _readings(head):
         # Most texts have none: that is seen at once.
         if wanted and fold(reading).startswith(wanted):
@@ -66,4 +66,4 @@ def _readings(head: str) -> Iterator[str]:
 
 def _name(word: str) -> str:
     # Nothing that long names a command.
-    return fold(word) if len(word) <= _MAX_WORD else word
+    return fold(word) if len(word) <= _MAX_WORD_CHARS else word

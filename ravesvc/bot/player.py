@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DOCUMENT = "queue"
-_MAX_TOTAL = 50
-# Seconds until the service is asked again for the queue, or to keep it: doubled each time, up to the second.
+_MAX_ENTRIES = 50
+# Until the service is asked again to load or save the queue: doubled each time, up to the second.
 _FIRST_RETRY_S, _MAX_RETRY_S = 2.0, 60.0
 
 
@@ -102,7 +102,7 @@ class Player:
     async def add(self, entry: QueueEntry) -> int:
         """Put an entry into the queue; returns its place there, or 0 if it is about to play."""
         scheduler = await self.scheduler()
-        limits = QueueLimits(self._bot.settings.max_per_user, _MAX_TOTAL)
+        limits = QueueLimits(self._bot.settings.max_per_user, _MAX_ENTRIES)
         now = self._clock()
         starts = scheduler.starts_at_once(now)
         scheduler.add(entry, limits, now)
@@ -358,7 +358,7 @@ def _read(text: str | None) -> Queue:
     if text is None:
         return Queue()
     try:
-        return Queue.from_json(text, QueueLimits(_MAX_TOTAL, _MAX_TOTAL))
+        return Queue.from_json(text, QueueLimits(_MAX_ENTRIES, _MAX_ENTRIES))
     except RaveError as error:
         log.warning("The queue of the room is lost: %s", error)
         return Queue()

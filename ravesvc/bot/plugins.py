@@ -27,12 +27,12 @@ from ravesvc.errors import Code, RaveError
 
 log = logging.getLogger(__name__)
 
-_OWNER = 0
-_LARGEST = 256 * 1024  # bytes of a file
-# Seconds that one file may take. Of a watchdog's patience a half may be over already.
-_SECONDS = 10.0
-_LONGEST = 300  # characters of an error
-_MOST_ERRORS = 16
+_ROOT_UID = 0
+_MAX_FILE_BYTES = 256 * 1024
+# For one file. Half of the watchdog's time may have passed before it starts.
+_LOAD_TIMEOUT_S = 10.0
+_MAX_ERROR_CHARS = 300
+_MAX_ERRORS = 16
 
 
 class EntryPoint(NamedTuple):
@@ -84,7 +84,7 @@ class PluginLoader:
         """
         self._registry = registry
         self._directory = sources.directory
-        self._owners = {_OWNER} | sources.owners
+        self._owners = {_ROOT_UID} | sources.owners
         self._given = sources.given
         self._changed = changed
         registry.include(self._given)
@@ -98,12 +98,12 @@ class PluginLoader:
     def errors(self) -> list[str]:
         """What is wrong now, in sentences that begin with a file or package; the first of too many."""
         errors = list(self._failed.values()) + [f"{source}: {what}" for source, what in self._troubles.items()]
-        return [printable(error, _LONGEST) for error in errors[:_MOST_ERRORS]]
+        return [printable(error, _MAX_ERROR_CHARS) for error in errors[:_MAX_ERRORS]]
 
     @property
     def unloaded(self) -> list[str]:
         """The names of files and packages that could not be loaded, without their directory."""
-        return [Path(source).name for source in list(self._failed)[:_MOST_ERRORS]]
+        return [Path(source).name for source in list(self._failed)[:_MAX_ERRORS]]
 
     def troubled(self, source: str, what: str) -> None:
         """Something of a source has failed while it ran. Holds until the next `read`."""
@@ -140,7 +140,7 @@ class PluginLoader:
     def _load(self, found: _FoundCommands, taken: dict[str, str]) -> _Loaded | None:
         registry = Registry(found.source, taken)
         try:
-            with registering(registry), Limit(_SECONDS):
+            with registering(registry), Limit(_LOAD_TIMEOUT_S):
                 found.execute()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a stranger's code raises is theirs
             self._fail(found.source, f"{_place(error, found.module) or found.source}: {_reason(error)}")
@@ -178,7 +178,7 @@ class PluginLoader:
 
     def _fail(self, source: str, error: str) -> None:
         self._failed[source] = error
-        log.error("Own commands: %s", printable(error, _LONGEST))
+        log.error("Own commands: %s", printable(error, _MAX_ERROR_CHARS))
 
     def _tell(self) -> None:
         errors = self.errors
@@ -208,9 +208,9 @@ def _read(path: Path, owners: AbstractSet[int]) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             raise RaveError(Code.BAD_FILE, "it is no regular file")
         _insist_on_owner(found, owners)
-        content = file.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise RaveError(Code.BAD_FILE, f"it is larger than {_LARGEST // 1024} KiB")
+        content = file.read(_MAX_FILE_BYTES + 1)
+    if len(content) > _MAX_FILE_BYTES:
+        raise RaveError(Code.BAD_FILE, f"it is larger than {_MAX_FILE_BYTES // 1024} KiB")
     return content
 
 
@@ -220,7 +220,7 @@ def _insist_on_owner(found: os.stat_result, owners: AbstractSet[int]) -> None:
         text = f"it does not belong to {' or '.join(allowed)}"
         raise RaveError(Code.BAD_FILE, text, hint=f"chown {allowed[0]}")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        whom = "root" if found.st_uid == _OWNER else "its owner"
+        whom = "root" if found.st_uid == _ROOT_UID else "its owner"
         raise RaveError(Code.BAD_FILE, f"others than {whom} may write it", hint="chmod go-w")
 
 

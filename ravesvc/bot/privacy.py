@@ -11,7 +11,7 @@ from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import lines, ngettext
 
 _YES = "yes"
-_MAX_WORD = 32
+_MAX_WORD_CHARS = 32
 
 
 class ForgetsUsers(Protocol):
@@ -26,7 +26,7 @@ def register(registry: Registry, memory: ForgetsUsers) -> None:
 
     async def forgetme(context: Context) -> None:
         user = actor(context)
-        if fold(" ".join(context.args)[:_MAX_WORD]) != _YES:
+        if fold(" ".join(context.args)[:_MAX_WORD_CHARS]) != _YES:
             await context.reply(
                 lines(
                     _("This removes what is kept of you in all rooms: videos in queues, votes, what was noted."),

@@ -27,15 +27,15 @@ from ravesvc.errors import Code, RaveError
 T = TypeVar("T")
 
 # What is added to it later, when videos are requested, chosen and play, is less than 20 KiB.
-MAX_DOCUMENT_BYTES = 36 * 1024
+MAX_QUEUE_BYTES = 36 * 1024
 # Videos that commands have voted for, of which one will play at most.
 _MAX_CHOSEN = 2
-_MAX_ID = 128
-_MAX_URL = 500
+_MAX_ID_CHARS = 128
+_MAX_URL_CHARS = 500
 _MAX_ROUND = 2**31
 _MAX_SERVED = 64
 # A shorter id could be a part of any link.
-_MIN_TELLING_ID = 6
+_MIN_DISTINCT_ID_CHARS = 6
 
 
 class QueueLimits(NamedTuple):
@@ -123,8 +123,8 @@ class QueueRequest(NamedTuple):
         """Read what `to_object` wrote; raises `RaveError` (BadData)."""
         return cls(
             entry=QueueEntry.from_object(json_fields.get_object(source, "entry")),
-            url=printable(source.get("url"), _MAX_URL),
-            before=printable(source.get("before"), _MAX_ID),
+            url=printable(source.get("url"), _MAX_URL_CHARS),
+            before=printable(source.get("before"), _MAX_ID_CHARS),
         )
 
 
@@ -153,8 +153,8 @@ class Removed(NamedTuple):
         """Read what `to_object` wrote; raises `RaveError` (BadData)."""
         return cls(
             video=Video.from_object(json_fields.get_object(source, "video")),
-            url=printable(source.get("url"), _MAX_URL),
-            before=printable(source.get("before"), _MAX_ID),
+            url=printable(source.get("url"), _MAX_URL_CHARS),
+            before=printable(source.get("before"), _MAX_ID_CHARS),
         )
 
 
@@ -174,9 +174,9 @@ class QueuePlaying(NamedTuple):
         return cls(
             entry=QueueEntry.from_object(json_fields.get_object(source, "entry")),
             showing=Showing(
-                printable(source.get("url"), _MAX_URL),
-                printable(source.get("video_url"), _MAX_URL),
-                printable(source.get("instance_id"), _MAX_ID),
+                printable(source.get("url"), _MAX_URL_CHARS),
+                printable(source.get("video_url"), _MAX_URL_CHARS),
+                printable(source.get("instance_id"), _MAX_ID_CHARS),
             ),
         )
 
@@ -241,7 +241,7 @@ class Queue(NamedTuple):
         entry = entry._replace(round=max(self.round + (entry.user in self.served), *rounds, 0))
         at = sum(other.round <= entry.round for other in self.entries)
         added = self._replace(entries=(*self.entries[:at], entry, *self.entries[at:]))
-        if len(added.to_json().encode()) > MAX_DOCUMENT_BYTES:
+        if len(added.to_json().encode()) > MAX_QUEUE_BYTES:
             raise _full()
         return added
 
@@ -283,7 +283,7 @@ class Queue(NamedTuple):
             served = frozenset[int]()
         return self._replace(
             entries=self.entries[1:],
-            requested=QueueRequest(entry=first, before=before[:_MAX_ID]),
+            requested=QueueRequest(entry=first, before=before[:_MAX_ID_CHARS]),
             round=first.round,
             served=served | {first.user},
         )
@@ -292,11 +292,13 @@ class Queue(NamedTuple):
         """Keep Rave's URL of the requested video, unless that has been removed meanwhile."""
         if self.requested is None or self.requested.entry.video.key != video.key:
             return self
-        return self._replace(requested=self.requested._replace(url=url[:_MAX_URL], before=before[:_MAX_ID]))
+        return self._replace(
+            requested=self.requested._replace(url=url[:_MAX_URL_CHARS], before=before[:_MAX_ID_CHARS])
+        )
 
     def choose(self, entry: QueueEntry, url: str, before: str) -> Queue:
         """Keep a video that a command is about to vote for."""
-        request = QueueRequest(entry=entry, url=url[:_MAX_URL], before=before[:_MAX_ID])
+        request = QueueRequest(entry=entry, url=url[:_MAX_URL_CHARS], before=before[:_MAX_ID_CHARS])
         return self._replace(chosen=(*self.chosen, request)[-_MAX_CHOSEN:])
 
     def voted(self, *chosen: QueueRequest) -> Queue:
@@ -340,7 +342,7 @@ class Queue(NamedTuple):
 
         Raises `RaveError`: BadData, when it is no such document at all.
         """
-        source = json_fields.parse_object(text[: 4 * MAX_DOCUMENT_BYTES], "the queue")
+        source = json_fields.parse_object(text[: 4 * MAX_QUEUE_BYTES], "the queue")
         requested = next(_readable((source.get("requested"),), QueueRequest.from_object), None)
         entries: dict[tuple[str, str], QueueEntry] = {}
         for entry in _readable(_list(source, "entries"), QueueEntry.from_object):
@@ -368,7 +370,7 @@ def shows(showing: Showing, video: Video) -> bool:
     """Whether the provider's URL of a showing is that of a video."""
     if showing.video_url == video.url:
         return True
-    if len(video.id) < _MIN_TELLING_ID:
+    if len(video.id) < _MIN_DISTINCT_ID_CHARS:
         return False
     return re.search(rf"(?<![\w-]){re.escape(video.id)}(?![\w-])", showing.video_url) is not None
 

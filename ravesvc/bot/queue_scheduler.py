@@ -28,7 +28,7 @@ from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.playback import PlayMode
 
-# Seconds. Between two videos of Rave's own choice there may be a moment without any.
+# Between two videos of Rave's own choice there may be a moment without any.
 _FREE_S = 1.0
 # What the provider says of the length is rounded, and our idea of the server's clock is not exact.
 _PAST_END_S = 2.0
@@ -41,8 +41,8 @@ _CLEARED_S = 10.0
 _MAX_VOTES = 3
 _MAX_CLEARED = 3
 _FIRST_RETRY_S, _MAX_RETRY_S = 5.0, 300.0
-_RETRIES_UNTIL_TOLD = 3
-_RETRIES_OF_ONE = 10
+_RETRIES_BEFORE_NOTICE = 3
+_MAX_RETRIES = 10
 # More is no replay, but an old message.
 _REWOUND_S = 5.0
 
@@ -353,12 +353,12 @@ class QueueScheduler:
             self._stall(Notice(kind, entry, error.message))
             return
         self._retries += 1
-        if self._retries >= _RETRIES_OF_ONE and error.code in _DOUBTFUL:
+        if self._retries >= _MAX_RETRIES and error.code in _DOUBTFUL:
             self._give_up(video, error)
             return
         delay = min(_FIRST_RETRY_S * 2.0 ** min(self._retries - 1, 10), _MAX_RETRY_S)
         self._retry_at = now + max(delay, failures.pause(error) or 0.0)
-        if self._retries == _RETRIES_UNTIL_TOLD:
+        if self._retries == _RETRIES_BEFORE_NOTICE:
             self._tell(Notice(NoticeKind.UNREACHABLE, entry, error.message))
 
     def _give_up(self, video: Video, error: RaveError) -> None:

@@ -21,8 +21,8 @@ Value: TypeAlias = str | int | bool
 
 # As an admin writes it to take a setting back.
 DEFAULT = "default"
-_MAX_WORD = 32
-_MAX_PREFIX = 8
+_MAX_WORD_CHARS = 32
+_MAX_PREFIX_CHARS = 8
 _ON_OFF = {"on": True, "off": False}
 
 
@@ -55,10 +55,10 @@ class RoomSettings(NamedTuple):
 
         Raises `RaveError` (InvalidArgument) if it is none of the option's.
         """
-        value = _DEFAULTS.get(option) if fold(text[:_MAX_WORD]) == DEFAULT else option.parse(text)
+        value = _DEFAULTS.get(option) if fold(text[:_MAX_WORD_CHARS]) == DEFAULT else option.parse(text)
         if value is None:
             hint = _("it can be: {values}", values=option.values)
-            text = _("the setting {option} can't be {value}", option=option.name, value=plain(text, _MAX_WORD))
+            text = _("the setting {option} can't be {value}", option=option.name, value=plain(text, _MAX_WORD_CHARS))
             raise RaveError(Code.INVALID_ARGUMENT, text, hint=hint)
         changed: dict[str, Any] = {option.name: value}
         return self._replace(**changed)
@@ -104,22 +104,22 @@ def shown(value: Value) -> str:
 
 def _prefix(text: str) -> str | None:
     """One word that is no word of a language: else ordinary sentences would begin with it."""
-    fits = 0 < len(text) <= _MAX_PREFIX and text.isprintable() and not any(c.isspace() for c in text)
+    fits = 0 < len(text) <= _MAX_PREFIX_CHARS and text.isprintable() and not any(c.isspace() for c in text)
     return text if fits and not text[-1].isalnum() and text[0] not in "@*`" else None
 
 
 def _language(text: str) -> str | None:
-    code = fold(text[:_MAX_WORD])
+    code = fold(text[:_MAX_WORD_CHARS])
     return code if code in translation.languages() else None
 
 
 def _switch(text: str) -> bool | None:
-    return _ON_OFF.get(fold(text[:_MAX_WORD]))
+    return _ON_OFF.get(fold(text[:_MAX_WORD_CHARS]))
 
 
 def _number(least: int, most: int) -> tuple[str, Callable[[str], int | None]]:
     def parse(text: str) -> int | None:
-        value = json_fields.as_int(fold(text[:_MAX_WORD]))
+        value = json_fields.as_int(fold(text[:_MAX_WORD_CHARS]))
         return value if value is not None and least <= value <= most else None
 
     return _("a number from {least} to {most}", least=least, most=most), parse
@@ -141,7 +141,7 @@ OPTIONS = (
     RoomOption(
         "prefix",
         _("What commands start with"),
-        _("up to {n} characters such as ?, no letter or digit at the end", n=_MAX_PREFIX),
+        _("up to {n} characters such as ?, no letter or digit at the end", n=_MAX_PREFIX_CHARS),
         _prefix,
     ),
     RoomOption("lang", _("The language of answers"), ", ".join(translation.languages()), _language),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravesvc.bot.arguments import NAME_LENGTH, usage_error
+from ravesvc.bot.arguments import MAX_NAME_CHARS, usage_error
 from ravesvc.bot.command import Context, Registry
 from ravesvc.bot.command_names import SERVICE, SETTINGS, Permission
 from ravesvc.bot.room_settings import DEFAULT, OPTIONS, RoomOption, RoomSettings, shown
@@ -50,11 +50,13 @@ async def _settings(context: Context, keeper: SettingsKeeper) -> None:
 
 
 def _option(word: str) -> RoomOption:
-    name = fold(word[:NAME_LENGTH])
+    name = fold(word[:MAX_NAME_CHARS])
     if name in _OPTIONS:
         return _OPTIONS[name]
     hint = _("there are: {names}", names=", ".join(_OPTIONS))
-    raise RaveError(Code.INVALID_ARGUMENT, _("there is no setting {name}", name=plain(word, NAME_LENGTH)), hint=hint)
+    raise RaveError(
+        Code.INVALID_ARGUMENT, _("there is no setting {name}", name=plain(word, MAX_NAME_CHARS)), hint=hint
+    )
 
 
 def _line(option: RoomOption, settings: RoomSettings) -> str:

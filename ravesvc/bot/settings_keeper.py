@@ -14,7 +14,7 @@ from ravesvc.errors import RaveError
 log = logging.getLogger(__name__)
 
 _DOCUMENT = "settings"
-# Seconds until the service is asked again: doubled each time, up to the second.
+# Until the service is asked again: doubled each time, up to the second.
 _FIRST_RETRY_S, _MAX_RETRY_S = 2.0, 60.0
 
 

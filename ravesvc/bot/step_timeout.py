@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 A = TypeVar("A")
 
-# For all that code of others does without waiting for anything. Less than the shortest watchdog's patience.
-SECONDS = 2.0
-# Until it is interrupted again, if it went on all the same.
-_AGAIN = 0.5
+# For what a plugin does between two waits. The shortest watchdog timeout is longer.
+MAX_STEP_S = 2.0
+# A handler that catches the interruption and goes on is interrupted again after this time.
+_REPEAT_INTERRUPT_S = 0.5
 
 
 class _Interruption(BaseException):
@@ -42,7 +42,7 @@ class Limit:
         if self._applies:
             # Somebody else may use the same timer, such as a test runner.
             self._handler = signal.signal(signal.SIGALRM, _interrupt)
-            self._timer = signal.setitimer(signal.ITIMER_REAL, self._seconds, _AGAIN)
+            self._timer = signal.setitimer(signal.ITIMER_REAL, self._seconds, _REPEAT_INTERRUPT_S)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
@@ -56,7 +56,7 @@ class Limit:
 
 
 def limited(handler: Callable[[A], Coroutine[Any, Any, None]]) -> Callable[[A], Awaitable[None]]:
-    """The same handler; each of its steps, from one wait to the next, has `SECONDS`. See `Limit`."""
+    """The same handler; each of its steps, from one wait to the next, may take `MAX_STEP_S`. See `Limit`."""
 
     @functools.wraps(handler)
     async def run(argument: A) -> None:
@@ -71,7 +71,7 @@ def _stepwise(coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]
     argument: Any = None
     while True:
         try:
-            with Limit(SECONDS):
+            with Limit(MAX_STEP_S):
                 awaited = step(argument)
         except StopIteration:
             return

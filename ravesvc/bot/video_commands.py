@@ -10,7 +10,7 @@ from functools import partial
 
 from ravesvc.bot import meshinfo
 from ravesvc.bot import video_words as words
-from ravesvc.bot.arguments import NAME_LENGTH, actor, usage_error, written
+from ravesvc.bot.arguments import MAX_NAME_CHARS, actor, usage_error, written
 from ravesvc.bot.backend import Backend
 from ravesvc.bot.command import Context, Handler, Registry
 from ravesvc.bot.command_names import VIDEO, Permission
@@ -24,18 +24,18 @@ from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import lines, ngettext
 from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
-from ravesvc.media.links import MAX_LINK, is_link
+from ravesvc.media.links import MAX_LINK_CHARS, is_link
 
 log = logging.getLogger(__name__)
 
 _DOCUMENT = "hits"
-_MAX_WORDS = 200
+_MAX_QUERY_CHARS = 200
 _MAX_SHOWN_HITS = 3
 _MAX_LISTED = 10
 # For a picture from its provider to Rave; the hit matters more.
-_PICTURE_S = 15.0
+_PICTURE_TIMEOUT_S = 15.0
 # The title of what plays is worth no longer wait.
-_RECOGNISE_S = 3.0
+_RECOGNISE_TIMEOUT_S = 3.0
 _SEARCH_COOLDOWN_S = 5.0
 # Each asks Rave; one user must not use up what the bot may ask for.
 _VOTE_COOLDOWN_S = 5.0
@@ -106,7 +106,7 @@ class _VideoCommands:
     async def search(self, context: Context) -> None:
         """Say the first ones that fit, each with its picture, and remember them."""
         asker, sought = actor(context), _words(context)
-        await context.reply(_("Searching for “{words}”", words=plain(sought, _MAX_WORDS)))
+        await context.reply(_("Searching for “{words}”", words=plain(sought, _MAX_QUERY_CHARS)))
         videos = (await self._backend.search_videos(asker, sought))[:_MAX_SHOWN_HITS]
         if not videos:
             await context.reply(_("Nothing was found"))
@@ -160,7 +160,7 @@ class _VideoCommands:
     async def remove(self, context: Context) -> None:
         """Take an entry out: users their own, admins any."""
         asker = actor(context)
-        place = json_fields.as_int(context.args[0][:NAME_LENGTH]) if len(context.args) == 1 else None
+        place = json_fields.as_int(context.args[0][:MAX_NAME_CHARS]) if len(context.args) == 1 else None
         if place is None:
             raise usage_error(context)
         waiting = (await self._player.scheduler()).queue.waiting
@@ -238,7 +238,7 @@ class _VideoCommands:
 
     async def _looked_up_in_time(self, context: Context, link: str) -> Video | None:
         try:
-            async with asyncio.timeout(_RECOGNISE_S):
+            async with asyncio.timeout(_RECOGNISE_TIMEOUT_S):
                 return await self._backend.look_up_video(context.user_id or 0, link)
         except (RaveError, TimeoutError) as error:
             log.info("The title of what plays is not known: %s", str(error) or "no answer in time")
@@ -259,7 +259,7 @@ class _VideoCommands:
     async def _chosen(self, context: Context) -> Video:
         reply_to = context.message.reply_to
         if context.args:
-            number = json_fields.as_int(context.args[0][:NAME_LENGTH]) if len(context.args) == 1 else None
+            number = json_fields.as_int(context.args[0][:MAX_NAME_CHARS]) if len(context.args) == 1 else None
             if number is None:
                 raise usage_error(context)
             video = (await self._known_hits()).by_number(number)
@@ -299,7 +299,7 @@ class _VideoCommands:
     async def _picture(self, context: Context, asker: int, video: Video) -> list[Media]:
         """The picture of a video, for a message; none if that can't be had."""
         try:
-            async with asyncio.timeout(_PICTURE_S):
+            async with asyncio.timeout(_PICTURE_TIMEOUT_S):
                 with await self._backend.fetch_picture(asker, video) as picture:
                     return [await context.rave.upload(picture)]
         except (RaveError, TimeoutError) as error:
@@ -312,6 +312,6 @@ def _words(context: Context) -> str:
     words = " ".join(context.args)
     if not words:
         raise usage_error(context)
-    # A link that is cut has more than `MAX_LINK` characters still: the service refuses it for that.
-    link = words[: MAX_LINK + 1]
-    return link if is_link(link) else words[:_MAX_WORDS]
+    # A link that is cut has more than `MAX_LINK_CHARS` characters still: the service refuses it for that.
+    link = words[: MAX_LINK_CHARS + 1]
+    return link if is_link(link) else words[:_MAX_QUERY_CHARS]

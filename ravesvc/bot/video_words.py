@@ -12,14 +12,14 @@ from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.playback import PAUSED, Playback, PlayMode
 
-_TITLE_LENGTH = 60
+_MAX_TITLE_CHARS = 60
 # A line with a longer one could be split in the middle.
-_LINK_LENGTH = 200
+_MAX_LINK_CHARS = 200
 
 
 def title(video: Video) -> str:
     """What to call a video: its title, or else its link."""
-    return plain(video.title, _TITLE_LENGTH) or plain(video.url, _TITLE_LENGTH)
+    return plain(video.title, _MAX_TITLE_CHARS) or plain(video.url, _MAX_TITLE_CHARS)
 
 
 def clock(seconds: float) -> str:
@@ -43,13 +43,13 @@ def plays(playback: Playback, video: Video | None, server_now: float) -> str:
 def _public_link(playback: Playback) -> str:
     """The provider's link: a browser can't open that of Rave."""
     link = playback.video_url
-    return plain(link, _LINK_LENGTH) if link.startswith("https://") and link != playback.url else ""
+    return plain(link, _MAX_LINK_CHARS) if link.startswith("https://") and link != playback.url else ""
 
 
 def hit(number: int, video: Video) -> str:
     """One of those that a search has found."""
     named = _("{number}. {title}", number=number, title=title(video))
-    author = plain(video.author, _TITLE_LENGTH)
+    author = plain(video.author, _MAX_TITLE_CHARS)
     return _("{title}\nby {author}", title=named, author=author) if author else named
 
 

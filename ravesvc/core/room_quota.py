@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ravesvc.bot.backend import MAX_DOCUMENT
+from ravesvc.bot.backend import MAX_DOCUMENT_BYTES
 from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.room_document import DocumentKind, DocumentSize
@@ -39,11 +39,11 @@ class RoomQuota:
         if size <= former:
             # Removing is always allowed.
             return
-        if size > MAX_DOCUMENT:
+        if size > MAX_DOCUMENT_BYTES:
             text = _(
                 "this is too much to be kept: {size} KiB, and {allowed} KiB are allowed",
                 size=_kib(size),
-                allowed=_kib(MAX_DOCUMENT),
+                allowed=_kib(MAX_DOCUMENT_BYTES),
             )
             raise _full(text)
         if (kind, name) not in room and sum(other is kind for other, _name in room) >= _MAX_DOCUMENTS:

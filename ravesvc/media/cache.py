@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 # The latter of SQLite's own words, which quote the definition of a damaged table.
 _BROKEN = (sqlite3.Error, UnicodeDecodeError)
-_MAX_REASON = 200
+_MAX_REASON_CHARS = 200
 
 DAY_S = 86_400.0
 MAX_AGE_S = 30 * DAY_S
@@ -32,7 +32,7 @@ MAX_AGE_S = 30 * DAY_S
 _MAX_SEARCHES = 5_000
 _MAX_VIDEOS = 20_000
 # Writes between two prunings.
-_PRUNED_EVERY = 200
+_WRITES_PER_PRUNE = 200
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS search (words TEXT PRIMARY KEY, at REAL NOT NULL, ids TEXT NOT NULL) WITHOUT ROWID;
@@ -106,7 +106,7 @@ class Cache:
     def _write(self, statement: str, *values: Any) -> None:
         self._run(statement, *values)
         self._writes += 1
-        if self._writes % _PRUNED_EVERY == 0:
+        if self._writes % _WRITES_PER_PRUNE == 0:
             self._prune()
 
     def _prune(self) -> None:
@@ -120,7 +120,7 @@ class Cache:
         try:
             return self._execute(statement, values)
         except _BROKEN as e:
-            reason = printable(str(e), _MAX_REASON)
+            reason = printable(str(e), _MAX_REASON_CHARS)
             _log.warning("The cache of videos can't be used any more (%s): memory takes its place", reason)
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
@@ -137,7 +137,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         return _connected(path)
     except _BROKEN as e:
-        _log.warning("The cache of videos at %s is begun anew: %s", path, printable(str(e), _MAX_REASON))
+        _log.warning("The cache of videos at %s is begun anew: %s", path, printable(str(e), _MAX_REASON_CHARS))
     with contextlib.suppress(OSError, *_BROKEN):
         for each in path, *(path.with_name(path.name + end) for end in ("-wal", "-shm")):
             each.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 # Seconds without a connection after which it ends.
 IDLE_S = 300.0
 # Seconds that a request may take to arrive, and its answer to be read.
-_TRANSFER_S = 5.0
+_TRANSFER_TIMEOUT_S = 5.0
 # Connections at once; more wait in the listener's backlog.
 _MAX_CONNECTIONS = 64
 
@@ -129,13 +129,13 @@ class Helper:
     async def _serve(self, sock: socket.socket) -> None:
         with sock:
             try:
-                async with asyncio.timeout(_TRANSFER_S):
+                async with asyncio.timeout(_TRANSFER_TIMEOUT_S):
                     line = await _request(sock)
                 if wire.is_closed(sock):
                     # It has waited for its turn for too long: an answer would cost the provider's quota for nothing.
                     return
                 answer, picture = await self._answer(line)
-                async with asyncio.timeout(_TRANSFER_S):
+                async with asyncio.timeout(_TRANSFER_TIMEOUT_S):
                     await _deliver(sock, answer, picture)
             except (OSError, RaveError) as e:
                 # It has gone, or says nothing. (TimeoutError is an OSError.)

@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MAX_WORDS = 200
-# Seconds for all that one request has to ask, the wait for its turn included.
+_MAX_QUERY_CHARS = 200
+# For one request, with all calls to providers and the wait for its turn.
 TIMEOUT_S = 15.0
 _FRESH_SEARCH_S = 7 * DAY_S
 # That nothing was found may be a trouble of the provider's that passes.
@@ -181,6 +181,6 @@ async def _in_time() -> AsyncIterator[None]:
 def _normalised(words: str) -> str:
     """Words as they are searched for and cached; raises `RaveError` (InvalidArgument) for none or too many."""
     wanted = " ".join(words.split()).casefold()
-    if not wanted or len(wanted) > MAX_WORDS or not wanted.isprintable():
-        raise RaveError(Code.INVALID_ARGUMENT, _("a search takes up to {number} characters", number=MAX_WORDS))
+    if not wanted or len(wanted) > _MAX_QUERY_CHARS or not wanted.isprintable():
+        raise RaveError(Code.INVALID_ARGUMENT, _("a search takes up to {number} characters", number=_MAX_QUERY_CHARS))
     return wanted

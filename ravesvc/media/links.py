@@ -9,7 +9,7 @@ from ravesvc.common.translation import gettext as _
 from ravesvc.common.video import YOUTUBE
 from ravesvc.errors import Code, RaveError
 
-MAX_LINK = 2000
+MAX_LINK_CHARS = 2000
 _ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _HOSTS = frozenset(
     {"youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com", "www.youtube-nocookie.com"}
@@ -27,7 +27,7 @@ def is_link(text: str) -> bool:
 
 def video_of(text: str) -> tuple[str, str]:
     """Provider and id of the link in a text; raises `RaveError` (InvalidArgument) in words for the chat."""
-    found = _youtube_id(_link_in(text)) if len(text) <= MAX_LINK else ""
+    found = _youtube_id(_link_in(text)) if len(text) <= MAX_LINK_CHARS else ""
     if not found:
         hint = _("write one such as https://www.youtube.com/watch?v=... or https://youtu.be/...")
         raise RaveError(Code.INVALID_ARGUMENT, _("that is no link to a video that the bot knows"), hint=hint)

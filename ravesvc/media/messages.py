@@ -16,13 +16,13 @@ from ravesvc.common.text import printable
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.video import Video
 from ravesvc.errors import Code, RaveError
-from ravesvc.media.links import MAX_LINK
+from ravesvc.media.links import MAX_LINK_CHARS
 from ravesvc.media.video_list import videos_in
 
 MAX_REQUEST_BYTES = 16 << 10
 MAX_ANSWER_BYTES = 64 << 10
 MAX_PICTURE_BYTES = 2 << 20
-_MAX_SENTENCE = 300
+_MAX_SENTENCE_CHARS = 300
 
 
 class Ask(StrEnum):
@@ -53,7 +53,7 @@ class MediaRequest:
             ask = Ask(json_fields.get_str(source, "ask"))
         except ValueError:
             raise RaveError(Code.INVALID_ARGUMENT, "there is no such request") from None
-        if len(text) > MAX_LINK:
+        if len(text) > MAX_LINK_CHARS:
             raise RaveError(Code.INVALID_ARGUMENT, _("that is too long"))
         return cls(ask=ask, text=text)
 
@@ -73,7 +73,11 @@ class MediaReply:
 
 def error_line(error: RaveError) -> bytes:
     """A failure, as a line for `read_answer`."""
-    content = {"code": error.code, "message": error.message[:_MAX_SENTENCE], "hint": error.hint[:_MAX_SENTENCE]}
+    content = {
+        "code": error.code,
+        "message": error.message[:_MAX_SENTENCE_CHARS],
+        "hint": error.hint[:_MAX_SENTENCE_CHARS],
+    }
     return json.dumps({"error": content}).encode() + b"\n"
 
 
@@ -93,5 +97,5 @@ def _reported(error: json_fields.Object) -> RaveError:
         code = Code(json_fields.get_str(error, "code"))
     except ValueError:
         raise RaveError(Code.BAD_DATA, "the answer has an unknown error") from None
-    message = printable(error.get("message"), _MAX_SENTENCE)
-    return RaveError(code, message or "that has failed", hint=printable(error.get("hint"), _MAX_SENTENCE))
+    message = printable(error.get("message"), _MAX_SENTENCE_CHARS)
+    return RaveError(code, message or "that has failed", hint=printable(error.get("hint"), _MAX_SENTENCE_CHARS))

@@ -13,7 +13,7 @@ from ravesvc.errors import Code, RaveError
 
 # Room for one descriptor; the kernel closes what does not fit.
 _ANCILLARY = socket.CMSG_SPACE(array.array("i").itemsize)
-_CHUNK = 16 << 10
+_CHUNK_BYTES = 16 << 10
 
 
 async def receive(sock: socket.socket, most: int) -> tuple[bytes, int | None]:
@@ -64,7 +64,7 @@ async def _receive_some(sock: socket.socket, received: list[int]) -> bytes:
     """Some bytes, none at the end; descriptors that came with them are added to `received`."""
     while True:
         try:
-            data, ancillary, _, _ = sock.recvmsg(_CHUNK, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = sock.recvmsg(_CHUNK_BYTES, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             await _readable(sock)
             continue

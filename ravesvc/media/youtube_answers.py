@@ -19,11 +19,11 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.media.links import page_of
 
 _MAX_ENTRIES = 50
-_MAX_TEXT = 1000
+_MAX_TEXT_CHARS = 1000
 _DURATION = re.compile(
     r"P(?:(?P<w>\d{1,4})W)?(?:(?P<d>\d{1,4})D)?(?:T(?:(?P<h>\d{1,5})H)?(?:(?P<m>\d{1,6})M)?(?:(?P<s>\d{1,8})S)?)?"
 )
-_SECONDS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
+_SECONDS_PER_UNIT = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 _PICTURES = ("medium", "high", "standard", "default", "maxres")
 
 # Reasons that the provider gives, by what follows from them.
@@ -85,7 +85,7 @@ def duration(text: object) -> float | None:
     match = _DURATION.fullmatch(text) if isinstance(text, str) and text.isascii() else None
     if match is None:
         return None
-    return float(sum(int(match[unit] or 0) * seconds for unit, seconds in _SECONDS.items())) or None
+    return float(sum(int(match[unit] or 0) * seconds for unit, seconds in _SECONDS_PER_UNIT.items())) or None
 
 
 def refusal(status: int, answer: Object) -> RaveError:
@@ -181,14 +181,14 @@ def _picture(pictures: Object) -> str:
     """The URL of the picture that suits a chat best; empty if there is none. `Pictures` checks the host."""
     for size in _PICTURES:
         url = _object(pictures, size).get("url")
-        if isinstance(url, str) and url.startswith("https://") and len(url) <= _MAX_TEXT:
+        if isinstance(url, str) and url.startswith("https://") and len(url) <= _MAX_TEXT_CHARS:
             return url if url.isascii() and url.isprintable() else ""
     return ""
 
 
 def _unescaped(source: Object, key: str) -> str:
     text = source.get(key)
-    return html.unescape(text[:_MAX_TEXT]) if isinstance(text, str) else ""
+    return html.unescape(text[:_MAX_TEXT_CHARS]) if isinstance(text, str) else ""
 
 
 def _object(source: Object, key: str) -> Object:

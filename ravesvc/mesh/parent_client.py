@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ravesvc import names
-from ravesvc.bot.backend import MAX_DOCUMENT, Counts
+from ravesvc.bot.backend import MAX_DOCUMENT_BYTES, Counts
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.plugins import EntryPoint
 from ravesvc.bus import Bus, errors
@@ -257,8 +257,10 @@ def _text(value: object) -> str:
 
 def _short(text: str) -> str:
     """JSON that the bus takes: the parent never hears of a call that is too long."""
-    if len(text.encode(errors="replace")) > MAX_DOCUMENT:
-        raise RaveError(Code.INVALID_ARGUMENT, f"a room can keep no more than {MAX_DOCUMENT // 1024} KiB of that")
+    if len(text.encode(errors="replace")) > MAX_DOCUMENT_BYTES:
+        raise RaveError(
+            Code.INVALID_ARGUMENT, f"a room can keep no more than {MAX_DOCUMENT_BYTES // 1024} KiB of that"
+        )
     return text
 
 

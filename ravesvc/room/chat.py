@@ -14,10 +14,10 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.room.state import user_id
 
 # Ids are UUIDs. We keep those of our own messages, so nobody may choose ids without bound.
-_ID_LIMIT = 128
+_MAX_ID_CHARS = 128
 # Attachments that are read of a message, and the characters of a text in one.
 _MAX_MEDIA = 16
-_MAX_MEDIA_TEXT = 2000
+_MAX_MEDIA_TEXT_CHARS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def parse_chat(data: Object) -> ChatMessage:
     peer = _paired(json_fields.get_str(data, "from"))
     message_id = _paired(json_fields.opt_str(data, "id") or "")
     reply_to = json_fields.opt_str(data, "reply")
-    if len(message_id) > _ID_LIMIT or len(peer) > _ID_LIMIT:
+    if len(message_id) > _MAX_ID_CHARS or len(peer) > _MAX_ID_CHARS:
         raise RaveError(Code.BAD_DATA, "an id of the chat message is too long")
     return ChatMessage(
         id=message_id,
@@ -105,7 +105,9 @@ def _media(entries: object) -> list[Media]:
     found = []
     for entry in entries[:_MAX_MEDIA] if isinstance(entries, list) else ():
         source = entry if isinstance(entry, dict) else {}
-        url, mime, ratio = (printable(source.get(key), _MAX_MEDIA_TEXT) for key in ("url", "mime", "aspectRatio"))
+        url, mime, ratio = (
+            printable(source.get(key), _MAX_MEDIA_TEXT_CHARS) for key in ("url", "mime", "aspectRatio")
+        )
         if url:
             found.append(Media(url, mime, ratio))
     return found

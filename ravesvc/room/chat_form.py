@@ -25,7 +25,7 @@ _FIRST_RETRY_S = 60.0
 _MAX_RETRY_S = 6 * 3600.0
 
 # So many in a row without an echo, and what was learned may hold no longer.
-_MISSES = 3
+_MAX_MISSES = 3
 _MAX_WAITING = 64
 
 # What a server answers to a request that it does not know as one.
@@ -186,7 +186,7 @@ class ChatForms:
             return
         if self.known:
             self._misses += 1
-            if self._misses >= _MISSES:
+            if self._misses >= _MAX_MISSES:
                 self.known, self._misses = False, 0
         elif sent.again:
             self._retry_at = now + self._retry

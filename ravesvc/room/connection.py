@@ -38,10 +38,10 @@ from ravesvc.room.library import (
 )
 
 _PROTOCOL = Subprotocol("protoo")
-# Frames; then the server has to wait. With few large ones the memory of a bot is full.
-_MAX_QUEUE = 2
-# Bytes that wait for the server to read them; beyond that it does not. A message of ours has a few thousand, and
-# whoever sends one waits while there is more than the library's 32 KiB.
+# Beyond this the server has to wait. A few large frames fill the memory of a bot.
+_MAX_QUEUED_FRAMES = 2
+# A server that leaves more than this unread has stopped reading. A message of ours has a few thousand bytes, and
+# `send` waits while more than the library's 32 KiB are unsent.
 _MAX_UNSENT_BYTES = 256 << 10
 _UNREAD = "the server does not read what it is sent"
 # Bytes that are read in one turn of the event loop. TLS hands over all that has come in, up to 256 KiB: 131 000 pings
@@ -49,10 +49,10 @@ _UNREAD = "the server does not read what it is sent"
 _PORTION_BYTES = 1024
 # Frames of a server. A busy room sends some hundred a second, and what came in while this process was stopped or slow
 # is read at once.
-_FRAMES = Rate(10_000, 500)
+_FRAME_RATE = Rate(10_000, 500)
 # Of one message. The bytes of it are limited, but pieces may be empty, and each takes memory all the same.
 _MAX_PIECES = 1000
-_REASON_LIMIT = 100  # characters; a close frame holds 123 bytes
+_MAX_REASON_CHARS = 100  # a close frame holds 123 bytes
 
 _CODE_OF_STATUS = {
     400: Code.BAD_REQUEST,
@@ -83,7 +83,7 @@ class _Socket(ClientConnection, asyncio.BufferedProtocol):
         self.ended_at: float | None = None
         self.fault = ""
         self._portion = memoryview(bytearray(_PORTION_BYTES))
-        self._frames = TokenBucket(_FRAMES, self.last_heard)
+        self._frames = TokenBucket(_FRAME_RATE, self.last_heard)
         self._pieces = 0
         self._hang_up: asyncio.TimerHandle | None = None
 
@@ -123,7 +123,7 @@ class _Socket(ClientConnection, asyncio.BufferedProtocol):
 
     def _count(self, frame: Frame) -> None:
         if self._frames.take(self.last_heard):
-            self.give_up(f"the server sends more than {_FRAMES.per_second:g} frames a second")
+            self.give_up(f"the server sends more than {_FRAME_RATE.per_second:g} frames a second")
         if frame.opcode is Opcode.CONT:
             self._pieces += 1
         elif frame.opcode in (Opcode.TEXT, Opcode.BINARY):
@@ -183,7 +183,7 @@ class Connection:
                 parse_uri(url), subprotocols=[_PROTOCOL], max_size=MAX_MESSAGE_BYTES, logger=_wire_log
             )
             # The room's own clientPing and silence watchdog do what pings would; any frame is a life sign to them.
-            return _Socket(clock, speech, ping_interval=None, close_timeout=patience, max_queue=_MAX_QUEUE)
+            return _Socket(clock, speech, ping_interval=None, close_timeout=patience, max_queue=_MAX_QUEUED_FRAMES)
 
         async def finish(plain: socket.socket) -> _Socket:
             loop = asyncio.get_running_loop()
@@ -254,7 +254,7 @@ class Connection:
         close = protocol.close_rcvd or protocol.close_sent
         return End(
             code=int(protocol.close_code or 1006),
-            reason=printable(close.reason, _REASON_LIMIT) if close else "",
+            reason=printable(close.reason, _MAX_REASON_CHARS) if close else "",
             # Negative when the close frame came along with the upgrade.
             held=max(0.0, (self._socket.ended_at or self._socket.clock()) - self._opened_at),
             by_peer=protocol.close_rcvd is not None,

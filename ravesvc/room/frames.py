@@ -19,7 +19,7 @@ from ravesvc.errors import Code, RaveError
 # ten times as much, and the memory of a bot is limited. To read one that long takes 20 to 40 ms.
 MAX_MESSAGE_BYTES = 6 << 20
 
-_REASON_LIMIT = 200
+_MAX_REASON_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,9 @@ def _answer(top: Object, data: Object) -> Response | ErrorResponse:
     if top.get("ok") is not False and top.get("errorCode") is None:
         return Response(answer_id, data)
     reason = top.get("errorReason")
-    return ErrorResponse(answer_id, json_fields.as_int(top.get("errorCode")) or 0, printable(reason, _REASON_LIMIT))
+    return ErrorResponse(
+        answer_id, json_fields.as_int(top.get("errorCode")) or 0, printable(reason, _MAX_REASON_CHARS)
+    )
 
 
 def request(request_id: int, method: str, data: Object) -> str:

@@ -28,10 +28,10 @@ from ravesvc.room.tracker import RoomTracker
 _log = logging.getLogger(__name__)
 
 _KICKED_CODE = 4003
-# Seconds by which a timer may be late. More of it, and what has come in meanwhile is to be read first.
-_LATE = 2.0
-# Seconds for a goodbye when an opening is cancelled; whoever cancels is in a hurry.
-_GOODBYE = 0.5
+# When a timer fires later than this, the process was stopped: messages that came in meanwhile are read first.
+_TIMER_SLACK_S = 2.0
+# For the closing handshake when `open` is cancelled: the caller waits for it.
+_GOODBYE_TIMEOUT_S = 0.5
 
 
 class Room:
@@ -222,10 +222,10 @@ class Room:
         if self._peer is None or not self.connected:
             return
         due = self._chat_forms.next_due
-        if due is not None and self._clock() > due + _LATE and not self._caught_up:
+        if due is not None and self._clock() > due + _TIMER_SLACK_S and not self._caught_up:
             # The process was stopped, or the machine asleep: an echo may be waiting to be read.
             self._caught_up = True
-            self._resending = asyncio.get_running_loop().call_later(_LATE, self._resend)
+            self._resending = asyncio.get_running_loop().call_later(_TIMER_SLACK_S, self._resend)
             return
         self._caught_up = False
         for sent in self._chat_forms.due():
@@ -295,7 +295,7 @@ class Room:
         self._peer.end(CloseKind.LOCAL, 1000, reason)
         try:
             # The server may have let us in already, and should hear why we are gone.
-            async with asyncio.timeout(_GOODBYE):
+            async with asyncio.timeout(_GOODBYE_TIMEOUT_S):
                 await self._peer.wait()
         except TimeoutError:
             pass

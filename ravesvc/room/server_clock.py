@@ -18,8 +18,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-_KEPT = 8
-# Seconds by which the server's clock may be ahead of ours. A machine whose clock is further behind learns nothing.
+_MAX_ESTIMATES = 8
+# How far the server's clock may be ahead of ours. A machine whose clock is further behind ignores every time it gets.
 _MAX_AHEAD_S = 86_400.0
 # Unlike the monotonic clock it goes on while the machine sleeps. macOS lacks it, and has the other one do so.
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -42,7 +42,7 @@ class ServerClock:
         self._steady = steady
         self._wall = wall
         self._last: float | None = None
-        self._ahead_of_steady: deque[float] = deque(maxlen=_KEPT)
+        self._ahead_of_steady: deque[float] = deque(maxlen=_MAX_ESTIMATES)
         # The server's clock is at least this far ahead of `steady`, by what may be old.
         self._at_least = float("-inf")
 

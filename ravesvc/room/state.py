@@ -26,12 +26,12 @@ _MAX_VOTERS = 200
 _MAX_OPINIONS = 1000
 # Users in a room, and users that were thrown out of it.
 _MAX_USERS = 12_500
-_MAX_SPEED = 16.0
+_MAX_SPEED_FACTOR = 16.0
 # What lasts longer than a week has no end that could be waited for.
 _MAX_DURATION_S = 604_800.0
 # Seconds since the epoch never get there; milliseconds have long been.
 _MAX_TIME_S = 1e11
-_MAX_NUMBER = 1e14
+_MAX_MAGNITUDE = 1e14
 
 # What a whole `mesh_state` has besides the video.
 _SETTINGS = ("privacy_mode", "play_mode", "voip_mode")
@@ -258,7 +258,7 @@ def _word(value: object) -> str:
 
 def _number(value: object) -> float | None:
     # NaN is not within bounds either.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MAX_NUMBER:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MAX_MAGNITUDE:
         return None
     return float(value)
 
@@ -283,4 +283,4 @@ def _time(value: object) -> float | None:
 
 def _speed(value: object) -> float | None:
     speed = _number(value)
-    return speed if speed is not None and 0 < speed <= _MAX_SPEED else None
+    return speed if speed is not None and 0 < speed <= _MAX_SPEED_FACTOR else None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ravesvc import names
-from ravesvc.bot.backend import MAX_DOCUMENT
+from ravesvc.bot.backend import MAX_DOCUMENT_BYTES
 from ravesvc.bot.command_names import ADMIN_COMMANDS, LEAVE
 from ravesvc.common import json_fields
 from ravesvc.common.log_fields import LogEvent
@@ -61,7 +61,7 @@ def test_limits_without_an_option_are_those_of_the_program() -> None:
         ("a bot that does not stop", f"after {10 + names.STOP_GRACE_S:g} s if it asks"),
         ("code of `ravectl admin claim`", "ten minutes, five wrong ones"),
         ("age of what Rave has said of who is in a room", f"{presence_check.FRESH_S:g} s"),
-        ("what a room remembers", f"a document {MAX_DOCUMENT >> 10} KiB"),
+        ("what a room remembers", f"a document {MAX_DOCUMENT_BYTES >> 10} KiB"),
         ("an answer of Rave", values),
         ("a message of a room", f"{MAX_MESSAGE_BYTES >> 20} MiB and {values}"),
     ):

@@ -6,7 +6,7 @@ import contextlib
 
 from ravesvc.config.media_settings import MediaSettings
 from ravesvc.errors import RaveError
-from ravesvc.media.links import MAX_LINK
+from ravesvc.media.links import MAX_LINK_CHARS
 from ravesvc.media.messages import MAX_PICTURE_BYTES, MediaRequest, read_answer
 
 
@@ -17,7 +17,7 @@ def check(data: bytes) -> None:
         assert MediaSettings.from_json(settings.to_json()) == settings
     with contextlib.suppress(RaveError):
         request = MediaRequest.from_bytes(data)
-        assert len(request.text) <= MAX_LINK
+        assert len(request.text) <= MAX_LINK_CHARS
         assert MediaRequest.from_bytes(request.to_bytes()) == request
     answer = read_answer(data)
     if isinstance(answer, RaveError):

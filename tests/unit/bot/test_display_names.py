@@ -84,7 +84,7 @@ def test_a_slow_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, caplog
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(module, "_LOOKUP_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_LOOKUP_TIMEOUT_S", 0.01)
     assert asyncio.run(DisplayNames(never).name(1)) == "User 1"
     assert "no answer in time" in caplog.text
 

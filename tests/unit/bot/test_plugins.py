@@ -68,8 +68,8 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    assert plugins._OWNER == 0
-    monkeypatch.setattr(plugins, "_OWNER", os.getuid())
+    assert plugins._ROOT_UID == 0
+    monkeypatch.setattr(plugins, "_ROOT_UID", os.getuid())
     forget()
     yield Site(tmp_path)
     forget()
@@ -202,8 +202,8 @@ def test_what_has_failed_is_tried_again(site: Site, tmp_path: Path) -> None:
 
 
 def test_a_file_that_does_not_end_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert plugins._SECONDS < 15
-    monkeypatch.setattr(plugins, "_SECONDS", 0.05)
+    assert plugins._LOAD_TIMEOUT_S < 15
+    monkeypatch.setattr(plugins, "_LOAD_TIMEOUT_S", 0.05)
     site.write("greet.py", GREET)
     site.write("slow.py", "import time\nfor _ in range(9):\n    time.sleep(30)\n")
     assert site.read() == ["greet.py"]
@@ -411,7 +411,7 @@ def test_what_the_surrounding_program_has_registered_comes_first_and_stays(site:
 def test_files_of_whoever_runs_the_bots_for_nobody_else_are_taken(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plugins, "_OWNER", os.getuid() + 1)
+    monkeypatch.setattr(plugins, "_ROOT_UID", os.getuid() + 1)
     site.own = PluginLoader(site.registry, Sources(site.directory), site.told.append)
     site.write("hail.py", say("hail", "Hails."))
     assert site.read() == []

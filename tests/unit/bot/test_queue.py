@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravesvc.bot.queue import (
-    MAX_DOCUMENT_BYTES,
+    MAX_QUEUE_BYTES,
     Queue,
     QueueEntry,
     QueueLimits,
@@ -172,7 +172,7 @@ def test_no_queue_is_too_long_to_be_kept() -> None:
     with pytest.raises(RaveError, match="the queue is full"):
         queue.add(entries[-1], MANY)
     assert 10 < len(queue.waiting) < 50
-    assert len(queue.to_json().encode()) <= MAX_DOCUMENT_BYTES
+    assert len(queue.to_json().encode()) <= MAX_QUEUE_BYTES
     assert Queue.from_json(queue.to_json(), MANY) == queue
 
 
@@ -287,7 +287,7 @@ def test_a_document_that_is_too_long_is_cut_at_the_limit_of_the_queue() -> None:
     assert names(Queue.from_json(queue.to_json(), QueueLimits(5, 4))) == ["v0", "v1", "v2", "v3"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "{", '{"entries":', "x" * 9 * MAX_DOCUMENT_BYTES])
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", '{"entries":', "x" * 9 * MAX_QUEUE_BYTES])
 def test_what_is_no_document_is_said_to_be_none(text: str) -> None:
     with pytest.raises(RaveError) as caught:
         Queue.from_json(text, LIMITS)

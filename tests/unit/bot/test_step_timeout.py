@@ -20,9 +20,9 @@ Run = Callable[[Any], Any]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     # Less than the shortest watchdog leaves, who is fed when half of its time is over.
-    assert 2.5 + step_timeout.SECONDS < 5
-    monkeypatch.setattr(step_timeout, "SECONDS", 0.05)
-    monkeypatch.setattr(step_timeout, "_AGAIN", 0.02)
+    assert 2.5 + step_timeout.MAX_STEP_S < 5
+    monkeypatch.setattr(step_timeout, "MAX_STEP_S", 0.05)
+    monkeypatch.setattr(step_timeout, "_REPEAT_INTERRUPT_S", 0.02)
 
 
 def spin() -> None:

@@ -40,7 +40,7 @@ def test_what_is_older_than_a_month_is_deleted(tmp_path: Path) -> None:
 
 def test_the_oldest_go_when_there_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_VIDEOS", 10)
-    monkeypatch.setattr(module, "_PRUNED_EVERY", 5)
+    monkeypatch.setattr(module, "_WRITES_PER_PRUNE", 5)
     wall = Wall()
     cache = Cache(None, wall)
     for number in range(20):

@@ -358,7 +358,7 @@ def test_descriptors_that_come_with_a_request_are_closed(path: Path) -> None:
 
 
 def test_a_request_that_does_not_end_is_given_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(helper_module, "_TRANSFER_S", 0.05)
+    monkeypatch.setattr(helper_module, "_TRANSFER_TIMEOUT_S", 0.05)
 
     async def body() -> None:
         async with helping(path, saying([VIDEO])) as client:

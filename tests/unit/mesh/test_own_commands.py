@@ -27,7 +27,7 @@ GREET = (Path(__file__).parents[3] / "config/greet.py").read_text()
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bus_daemon: BusDaemon) -> Iterator[Path]:
     """Where own commands are."""
-    monkeypatch.setattr(plugins, "_OWNER", os.getuid())
+    monkeypatch.setattr(plugins, "_ROOT_UID", os.getuid())
     monkeypatch.setattr(parent_sync, "_SPREAD", 0.02)
     monkeypatch.setattr(names, "COMMANDS_DIRECTORY", str(tmp_path / "commands.d"))
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)

@@ -103,7 +103,7 @@ def test_a_server_that_floods_is_left_and_holds_nothing_up(
     run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch, frame: bytes
 ) -> None:
     # In debug mode a frame may take longer than between two that are allowed.
-    monkeypatch.setattr(connection, "_FRAMES", Rate(2_000, 20))
+    monkeypatch.setattr(connection, "_FRAME_RATE", Rate(2_000, 20))
 
     async def body() -> None:
         with flooding(authority, frame * (262_144 // len(frame))) as server:

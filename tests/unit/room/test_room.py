@@ -478,7 +478,7 @@ def test_a_server_that_reads_no_answers_to_its_pings_is_left(
     run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each ping of 125 bytes has an answer of 131; unread they would fill the memory."""
-    monkeypatch.setattr(connection, "_FRAMES", Rate(10**9, 1e9))
+    monkeypatch.setattr(connection, "_FRAME_RATE", Rate(10**9, 1e9))
     pings = (b"\x89\x7d" + b"x" * 125) * 1000
     sent = 0
 

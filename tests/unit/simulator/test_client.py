@@ -176,7 +176,7 @@ async def _no_pause(_seconds: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FLOOD_KINDS)
 def test_a_room_that_is_flooded(served: Served, run: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(connection, "_FRAMES", Rate(500, 20))
+    monkeypatch.setattr(connection, "_FRAME_RATE", Rate(500, 20))
     (mesh,) = served.control.create(kinds=["public"])
 
     async def body() -> None:

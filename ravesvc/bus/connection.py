@@ -17,7 +17,7 @@ from ravesvc.bus.interface import Call, Interface, Method
 from ravesvc.bus.matching import DAEMON, DAEMON_PATH, Accept, Handler, Matches, accept_all
 from ravesvc.bus.message import (
     ALLOW_INTERACTIVE_AUTHORIZATION,
-    MAX_FRAME,
+    MAX_FRAME_BYTES,
     NO_REPLY_EXPECTED,
     Message,
     decode,
@@ -34,36 +34,36 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT = 10.0
-_FLUSH_TIMEOUT = 2.0
+_CONNECT_TIMEOUT_S = 10.0
+_FLUSH_TIMEOUT_S = 2.0
 # The stock system bus refuses a call when 128 of one connection wait for their replies.
 _MAX_CALLS = 100
 # How many methods of ours one caller may keep running.
-_MAX_SERVED = 64
-# So many callers are told that their call is too large.
-_LARGE_REFUSALS = Rate(64, 8.0)
-_MAX_ERROR_CHARACTERS = 2000
-# Tracebacks in the log of frames that could not be dealt with.
-_FAILURES = Rate(10, 0.1)
+_MAX_METHODS_PER_CALLER = 64
+# How often a caller is told that its call is too large.
+_LARGE_REFUSAL_RATE = Rate(64, 8.0)
+_MAX_ERROR_CHARS = 2000
+# Tracebacks in the log, of frames on which our code failed.
+_FAILURE_LOG_RATE = Rate(10, 0.1)
 _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER, _IN_QUEUE, _ALREADY_OWNER = 1, 2, 4
 
 
 class _TooLargeError(Exception):
-    """A message is larger than its receiver takes; the text is the number of bytes."""
+    """A message is larger than its receiver accepts; the text is the number of bytes."""
 
 
 class _Pending(NamedTuple):
-    """A call that waits for its reply, which may have so many bytes."""
+    """A call that waits for its reply."""
 
     destination: str
-    largest: int
+    max_reply_bytes: int
     future: asyncio.Future[Message | None]
 
 
 @dataclass(slots=True)
 class _IncomingCall:
-    """A call on its way through: the frame, its descriptors until `close`, and what its time is charged to."""
+    """A call that is being served: its frame, its descriptors until `close`, and the turn to charge its time to."""
 
     header: Header
     frame: bytes
@@ -88,31 +88,31 @@ class Bus:
     def __init__(self) -> None:
         self.unique_name = ""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the connection has ended, in whatever way; never has an exception. Wait for it with shield."""
+        """Done when the connection has ended, for any reason; never has an exception. Wait for it with shield."""
         self._transport: FrameTransport
         self._serial = 0
         self._pending: dict[int, _Pending] = {}
         self._slots = asyncio.Semaphore(_MAX_CALLS)
-        self._matches = Matches(self._ask_daemon)
+        self._matches = Matches(self._call_daemon)
         self._objects = ObjectTree(self._emit)
         self._serving: set[asyncio.Task[None]] = set()
         self._served = Counter[str]()
         self._turns: Turns | None = None
-        self._tell_large: Callable[[str], None] | None = None
-        self._large_refusals = TokenBucket(_LARGE_REFUSALS, time.monotonic())
-        self._failures = TokenBucket(_FAILURES, time.monotonic())
+        self._large_handler: Callable[[str], None] | None = None
+        self._large_refusals = TokenBucket(_LARGE_REFUSAL_RATE, time.monotonic())
+        self._failures = TokenBucket(_FAILURE_LOG_RATE, time.monotonic())
 
     @classmethod
     async def connect(cls, address: str | None = None) -> Bus:
         """Connect to the bus at `address`, or to the system bus, within 10 s; raises `RaveError` (Bus)."""
         address = address or system_address()
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT):
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 sock = await open_socket(address)
                 bus = cls()
                 bus._transport = FrameTransport(sock, bus._on_frame, bus._on_large, bus._on_lost)
                 try:
-                    (bus.unique_name,) = await bus._ask_daemon("Hello")
+                    (bus.unique_name,) = await bus._call_daemon("Hello")
                 except BaseException:
                     bus._end()
                     raise
@@ -129,7 +129,7 @@ class Bus:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
         try:
-            async with asyncio.timeout(_FLUSH_TIMEOUT):
+            async with asyncio.timeout(_FLUSH_TIMEOUT_S):
                 await self._transport.flush()
         except TimeoutError:
             _log.warning("the bus did not take our last messages")
@@ -145,19 +145,19 @@ class Bus:
         *args: Any,
         timeout: float = 25.0,  # noqa: ASYNC109 - the caller knows how long the method may take
         flags: int = 0,
-        largest: int = MAX_FRAME,
+        max_reply_bytes: int = MAX_FRAME_BYTES,
     ) -> list[Any]:
         """Call a method and return the values of its reply.
 
         `args` are plain values that fit `signature`, with a `Variant` for each `v`; descriptors for an `h` remain
         the caller's. In the result variants are unpacked, and descriptors are the caller's to close.
         `flags` are those of the header, such as `ALLOW_INTERACTIVE_AUTHORIZATION`. A call that has more than 64 KiB,
-        once the bus has added the sender, is not sent, because none of ours reads it. A reply of more than `largest`
-        bytes is not read: unpacking a MB of a callee that nobody trusts would hold up everything for 0.6 s.
+        once the bus has added the sender, is not sent, because no program of ours reads it. A reply of more than
+        `max_reply_bytes` is not read: to decode a MB from a callee that is not trusted blocks the loop for 0.6 s.
         Raises `RaveError`: BadData for such a reply, Timeout after `timeout` seconds, Bus when the connection is
         lost or the call can't be sent; for an error reply the code of our own errors, else AccessDenied, Timeout or
-        Bus. Its attribute `error_name` is the D-Bus error name, `said` what the callee says, empty if the bus
-        answers for it.
+        Bus. Its attribute `error_name` is the D-Bus error name, `said` the callee's own text, empty if the bus
+        answers in its place.
         """
         what = f"{member} of {destination}"
         try:
@@ -174,7 +174,7 @@ class Bus:
                         signature=signature,
                         body=args,
                     ),
-                    largest,
+                    max_reply_bytes,
                 )
         except TimeoutError as e:
             raise RaveError(Code.TIMEOUT, f"{what} gave no answer in {timeout:g} s") from e
@@ -191,16 +191,17 @@ class Bus:
         return list(reply.body)
 
     async def request_name(self, name: str) -> None:
-        """Own `name`; raises `RaveError` (Bus, AccessDenied) if somebody else has it or we may not."""
+        """Own `name`; raises `RaveError` (Bus, AccessDenied) if another process owns it or the policy forbids it."""
         arguments = (name, _DO_NOT_QUEUE)
         (result,) = await self.call(DAEMON, DAEMON_PATH, DAEMON, "RequestName", "su", *arguments)
         if result not in (_PRIMARY_OWNER, _ALREADY_OWNER):
             raise RaveError(Code.BUS, f"the bus name {name} belongs to another process")
 
     async def queue_for_name(self, name: str) -> bool:
-        """Own `name` now, or as soon as whoever has it lets go; tells whether it is ours already.
+        """Own `name` now, or as soon as its present owner releases it; returns whether it is ours already.
 
-        To the bus's policy who waits for a name is who has it. Raises `RaveError` (Bus, AccessDenied).
+        The bus's policy treats a connection that waits for a name as if it owned it. Raises `RaveError` (Bus,
+        AccessDenied).
         """
         (result,) = await self.call(DAEMON, DAEMON_PATH, DAEMON, "RequestName", "su", name, 0)
         if result not in (_PRIMARY_OWNER, _IN_QUEUE, _ALREADY_OWNER):
@@ -211,33 +212,34 @@ class Bus:
         """Call `handler` for each signal that fits a match rule; await the result to end that.
 
         The rule needs type='signal' and may have sender, interface, member, path, path_namespace, arg0 and
-        arg0namespace; ValueError for others. With a sender, signals of nobody else reach the handler, also for a
-        well-known name whose owner changes. `accept` may refuse one by its header and the size of its frame, before
-        the rest costs anything. Raises `RaveError` (Bus, Timeout).
+        arg0namespace; ValueError for others. With a sender, the handler gets that sender's signals alone, also for a
+        well-known name whose owner changes. `accept` may refuse a signal by its header and the size of its frame,
+        before it is decoded. Raises `RaveError` (Bus, Timeout).
         """
         return await self._matches.add(rule, handler, accept)
 
     def take_turns(self, turns: Turns) -> None:
-        """From now on hand calls to `turns`, which decides when they are served."""
+        """From now on pass calls to `turns`, which decides when they are served."""
         self._turns = turns
 
-    def watch_large(self, tell: Callable[[str], None]) -> None:
-        """Call `tell(sender)` for each message of more than 64 KiB that is not wanted.
+    def on_large_message(self, handler: Callable[[str], None]) -> None:
+        """Call `handler(sender)` for each message of more than 64 KiB that is not read.
 
-        Of it the header alone is read. Wanted is a reply for which a call waits, of no more than its `largest` bytes.
+        Of such a message the header alone is read. The exception is a reply for which a call waits, if it has no more
+        than the `max_reply_bytes` of that call.
         """
-        self._tell_large = tell
+        self._large_handler = handler
 
     def export(self, path: str, *interfaces: Interface) -> None:
         """Put interfaces at a path, in addition to those that are there, and announce them in one InterfacesAdded.
 
-        ValueError for a path that is none, a second instance of an interface there, or an instance that has a
+        ValueError for an invalid path, a second instance of an interface there, or an instance that has a
         path already.
         """
         self._objects.add(path, interfaces)
 
     def unexport(self, path: str) -> None:
-        """Take away all interfaces of a path, announced in one InterfacesRemoved; KeyError if there are none."""
+        """Remove all interfaces of a path, announced in one InterfacesRemoved; KeyError if there are none."""
         self._objects.remove(path)
 
     def object_manager(self, path: str) -> None:
@@ -248,32 +250,35 @@ class Bus:
         self._serial = self._serial % 0xFFFFFFFF + 1
         return self._serial
 
-    def _ask_daemon(self, member: str, *args: str) -> Awaitable[list[Any]]:
+    def _call_daemon(self, member: str, *args: str) -> Awaitable[list[Any]]:
         return self.call(DAEMON, DAEMON_PATH, DAEMON, member, "s" * len(args), *args)
 
     def unanswered(self, destination: str) -> int:
         """How many calls that we have given up `destination` has still not answered.
 
-        The bus waits on: it lets us have 128 calls without an answer, and refuses any more.
+        The bus still waits for these answers: it allows us 128 calls without an answer, and refuses any more.
         """
         return sum(each.destination == destination and each.future.cancelled() for each in self._pending.values())
 
-    async def _exchange(self, call: Message, largest: int) -> Message | None:
-        """Send a call and wait for its reply; None when the connection is or gets lost. Raises _TooLargeError."""
+    async def _exchange(self, call: Message, max_reply_bytes: int) -> Message | None:
+        """Send a call and wait for its reply; None when the connection is lost, or is lost meanwhile.
+
+        Raises ValueError for a call that can't be sent, _TooLargeError for a reply that is too large.
+        """
         if self._transport.closed:
             return None
         try:
-            frame, fds = _encode_unasked(call)
+            frame, fds = _encode_unsolicited(call)
         except _TooLargeError as e:
             raise ValueError(f"cannot send {call.member}: {e} bytes are too many") from e
         future: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
-        self._pending[call.serial] = _Pending(call.destination, largest, future)
+        self._pending[call.serial] = _Pending(call.destination, max_reply_bytes, future)
         self._transport.send(frame, fds)
         reply = None
         try:
             reply = await future
         finally:
-            # One that is given up stays until its answer comes: see `unanswered`.
+            # A call that its caller has given up stays here until its answer comes: see `unanswered`.
             if not future.cancelled():
                 self._pending.pop(call.serial, None)
             # A reply that arrived just when its caller gave up.
@@ -283,9 +288,9 @@ class Bus:
         return reply
 
     def _send(self, message: Message) -> None:
-        """Send a reply or a signal. A signal that is too large for any of ours is dropped."""
+        """Send a reply or a signal. A signal that is too large for all programs of ours is dropped."""
         try:
-            frame, fds = _encode_unasked(message) if message.kind is MessageKind.SIGNAL else encode(message)
+            frame, fds = _encode_unsolicited(message) if message.kind is MessageKind.SIGNAL else encode(message)
         except _TooLargeError as e:
             _log.warning("The signal %s of %s is not sent: %s bytes are too many", message.member, message.path, e)
         else:
@@ -317,16 +322,16 @@ class Bus:
             self.lost.set_result(None)
 
     def _on_frame(self, frame: bytes, fds: list[int]) -> None:
-        """Take a frame and its descriptors. What goes wrong with it costs that frame, and not the connection."""
+        """Process a frame and its descriptors. If that fails the frame is dropped, and the connection goes on."""
         try:
-            self._take(frame, fds)
+            self._dispatch(frame, fds)
         except Exception:  # noqa: BLE001 - what a peer managed to send must not end our connection
             close_fds(fds)
             if self._failures.take(time.monotonic()) == 0:
                 _log.exception("%s", with_incident("A message of the bus was dropped", new_incident()))
 
-    def _take(self, frame: bytes, fds: list[int]) -> None:
-        """Hand a frame to where it belongs. What its header already tells to be of no use is not decoded."""
+    def _dispatch(self, frame: bytes, fds: list[int]) -> None:
+        """Pass a frame on by its kind. What is of no use according to its header is not decoded."""
         header = read_header(frame)
         if header is None:
             close_fds(fds)
@@ -338,23 +343,23 @@ class Bus:
             self._on_reply(header, frame, fds)
 
     def _on_large(self, start: bytes, size: int) -> bool:
-        """Whether a large frame, of which only the header is there, is wanted: as a reply that is waited for.
+        """Whether to read a large frame, of which only the header has arrived: only if a call waits for that reply.
 
-        Of one that is not wanted, `watch_large` tells.
+        The sender of any other one is reported to the handler of `on_large_message`.
         """
         header = read_header(start)
         if header is None:
             return False
-        if header.kind in (MessageKind.RETURN, MessageKind.ERROR) and self._awaits(header, size) is not None:
+        if header.kind in (MessageKind.RETURN, MessageKind.ERROR) and self._awaited_reply(header, size) is not None:
             return True
-        if self._tell_large:
-            self._tell_large(header.sender)
+        if self._large_handler:
+            self._large_handler(header.sender)
         if header.kind is MessageKind.CALL and self._large_refusals.take(time.monotonic()) == 0:
             self.refuse(header, errors.LIMITS_EXCEEDED, "the call has more than 64 kB")
         return False
 
     def _on_signal(self, header: Header, frame: bytes, fds: list[int]) -> None:
-        entries = self._matches.wanted(header, len(frame))
+        entries = self._matches.candidates(header, len(frame))
         if entries is None:
             close_fds(fds)
         elif signal := decode(frame, fds):
@@ -362,23 +367,23 @@ class Bus:
             signal.close_fds()
 
     def _on_reply(self, header: Header, frame: bytes, fds: list[int]) -> None:
-        future = self._awaits(header, len(frame))
+        future = self._awaited_reply(header, len(frame))
         if future is None:
             close_fds(fds)
         elif reply := decode(frame, fds):
             future.set_result(reply)
 
-    def _awaits(self, header: Header, size: int) -> asyncio.Future[Message | None] | None:
-        """What waits for a reply of `size` bytes, if anything does; a call that has one that is too large is over."""
+    def _awaited_reply(self, header: Header, size: int) -> asyncio.Future[Message | None] | None:
+        """The future that waits for a reply of `size` bytes, if there is one; too large a reply ends the call."""
         pending = self._pending.get(header.reply_serial)
         if pending is None or not _may_answer(header.sender, pending.destination):
             return None
         if pending.future.cancelled():
-            # It comes late. The bus, too, has waited for it.
+            # A late reply to a call that was given up: the bus has stopped counting it, and so do we.
             del self._pending[header.reply_serial]
         if pending.future.done():
             return None
-        if size > pending.largest:
+        if size > pending.max_reply_bytes:
             pending.future.set_exception(_TooLargeError(size))
             return None
         return pending.future
@@ -396,13 +401,13 @@ class Bus:
             self.begin(call, frame, fds, target)
 
     def route(self, call: Header) -> Target:
-        """What a call asks for; raises `DBusErrorReply`."""
+        """The method that a call asks for; raises `DBusErrorReply`."""
         return self._objects.route(call)
 
     def begin(
         self, call: Header, frame: bytes, fds: list[int], target: Target, turn: Turn | None = None
     ) -> asyncio.Task[None] | None:
-        """Serve a call, whose descriptors it owns; returns what goes on with it. See `turns.Server`."""
+        """Serve a call; owns its descriptors. Returns the task that goes on with it, if any. See `turns.Server`."""
         incoming = _IncomingCall(call, frame, fds, turn)
         if isinstance(target, Standard):
             begun = time.perf_counter()
@@ -410,7 +415,7 @@ class Bus:
             if turn:
                 turn.charge(time.perf_counter() - begun)
             return None
-        if self._served[call.sender] >= _MAX_SERVED:
+        if self._served[call.sender] >= _MAX_METHODS_PER_CALLER:
             incoming.close()
             self.refuse(call, errors.LIMITS_EXCEEDED, f"{call.sender} has too many calls running")
             return None
@@ -448,11 +453,11 @@ class Bus:
         return task
 
     async def flush(self) -> None:
-        """Wait until the bus has taken what is to be sent."""
+        """Wait until the bus has read what we have sent."""
         await self._transport.flush()
 
     async def _run(self, incoming: _IncomingCall, interface: Interface, method: Method) -> None:
-        """Serve a call; what it brings along is decoded once its caller is allowed to call."""
+        """Serve a call; its arguments are decoded only after the caller was authorized."""
         header = incoming.header
         call = Call(
             sender=header.sender,
@@ -488,21 +493,21 @@ class Bus:
             else:
                 self._answer(message, method.returns, body)
         finally:
-            # What was sent are duplicates.
+            # Duplicates of them were sent.
             close_fds([value for kind, value in zip(method.returns.values(), body, strict=False) if kind == "h"])
 
     def _answer(self, call: Header, returns: dict[str, str], body: list[Any]) -> None:
         self._reply(call, MessageKind.RETURN, "", "".join(returns.values()), body)
 
     def _fail(self, call: Header) -> None:
-        """Log the exception of now; the caller gets no more of it than where to look."""
+        """Log the exception that is being handled; the caller gets only the id under which it is in the log."""
         incident = new_incident()
         _log.exception("%s", with_incident(f"{call.member} at {call.path} failed", incident))
         self.refuse(call, errors.INTERNAL, with_incident("internal error, see the log", incident))
 
     def refuse(self, call: Header, error_name: str, text: str) -> None:
         """Answer a call with an error, of which `text` is the sentence for people."""
-        self._reply(call, MessageKind.ERROR, error_name, "s", [text[:_MAX_ERROR_CHARACTERS]])
+        self._reply(call, MessageKind.ERROR, error_name, "s", [text[:_MAX_ERROR_CHARS]])
 
     def _reply(self, call: Header, kind: MessageKind, error_name: str, signature: str, body: list[Any]) -> None:
         if call.flags & NO_REPLY_EXPECTED:
@@ -520,10 +525,10 @@ class Bus:
         )
 
 
-def _encode_unasked(message: Message) -> tuple[bytes, list[int]]:
-    """As `encode`, for a call or signal; raises `_TooLargeError` for one that none of ours reads.
+def _encode_unsolicited(message: Message) -> tuple[bytes, list[int]]:
+    """As `encode`, for a call or signal; raises `_TooLargeError` for one that no program of ours reads.
 
-    The service kills a bot that sends one, and measures it with the sender that the bus has added.
+    The service kills a bot that sends one. It measures the frame together with the sender that the bus has added.
     """
     frame, fds = encode(message)
     if len(frame) > MAX_SENT_BYTES:
@@ -535,8 +540,8 @@ def _encode_unasked(message: Message) -> tuple[bytes, list[int]]:
 def _may_answer(sender: str, destination: str) -> bool:
     """Whether a reply of `sender` may be one to a call of `destination`.
 
-    Nobody but the daemon, which answers for itself and for those that are gone, may answer in another's place. Who
-    owns a well-known name only the daemon knows; it lets no reply pass that nobody waits for.
+    Only the daemon may answer in another's place: it answers for itself, and for connections that are gone. Who owns
+    a well-known name the daemon alone knows. A reply for which no call waits does not pass it.
     """
     well_known = destination != DAEMON and not destination.startswith(":")
     return well_known or sender in (DAEMON, destination)

@@ -20,7 +20,7 @@ UNKNOWN_PROPERTY = f"{_STANDARD}UnknownProperty"
 INTERNAL = ERROR_PREFIX + Code.INTERNAL
 CANCELLED = ERROR_PREFIX + Code.CLOSED
 
-_MAX_REFUSAL_CHARACTERS = 200
+_MAX_REFUSAL_CHARS = 200
 
 _CODES = {
     ACCESS_DENIED: Code.ACCESS_DENIED,
@@ -35,24 +35,24 @@ _CODES = {
 class DBusErrorReply(Exception):  # noqa: N818 - it is an answer to a caller, not a failure of ours
     """An answer with one of the standard D-Bus errors.
 
-    What it says may name what was asked for, such as a path of megabytes: it is cut.
+    The text is cut, because it may quote the call, such as a path of megabytes.
     """
 
     def __init__(self, error_name: str, text: str) -> None:
-        super().__init__(printable(text, _MAX_REFUSAL_CHARACTERS))
+        super().__init__(printable(text, _MAX_REFUSAL_CHARS))
         self.error_name = error_name
 
 
 def error_name(error: RaveError) -> str:
-    """The D-Bus error name under which a caller gets to know `error`."""
+    """The D-Bus error name for `error` in an answer to a caller."""
     return ACCESS_DENIED if error.code is Code.ACCESS_DENIED else ERROR_PREFIX + error.code
 
 
 def failure(name: str, text: str, what: str, said: str) -> RaveError:
-    """The failure of `what` that an error reply tells.
+    """The failure of `what`, made of an error reply.
 
-    Its attribute `error_name` keeps the reply's name, `said` the words of whoever was called: empty when the bus
-    answered in its place, whose words are for programmers.
+    Its attribute `error_name` is the reply's name, `said` the text of the program that was called: empty when the bus
+    answered in its place, whose text is for programmers.
     """
     code = _CODES.get(name, Code.BUS)
     return RaveError(code, f"{what} failed: {text[:500] or name}", error_name=name, said=said[:500])

@@ -1,7 +1,7 @@
-"""What a message says of itself before its body: kind, sender, whom and what it asks for, the types in its body.
+"""The header of a message: kind, sender, destination, path, interface, member, and the types in the body.
 
-A sender that the bus admits may send 64 kB, and to unpack that takes up to a tenth of a second. So all that can be
-decided by the header is decided before: it takes some tens of microseconds to read, whatever it holds.
+A sender that the bus admits may send 64 kB, and to decode a body of that size takes up to a tenth of a second. The
+header takes some tens of microseconds to read, in the worst case too. So a message is judged by its header first.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from functools import lru_cache
 _log = logging.getLogger(__name__)
 
 # Where the fields begin, and the version of the protocol.
-_FIELDS = 16
+_FIELDS_OFFSET = 16
 _VERSION = 1
-# Code to name and type, of the fields that mean something to us.
-_KNOWN = {
+# Code to name and type, of the fields that we use.
+_KNOWN_FIELDS = {
     1: ("path", ord("o")),
     2: ("interface", ord("s")),
     3: ("member", ord("s")),
@@ -29,10 +29,10 @@ _KNOWN = {
     8: ("signature", ord("g")),
 }
 _SIGNATURE, _NUMBER = ord("g"), ord("u")
-# Types of values that begin with a number: themselves, or their length.
-_NUMBERED = frozenset(b"osu")
-# Fields of which more is not remembered; the bus takes megabytes.
-_MAX_REMEMBERED_BYTES = 512
+# Types of values that begin with a number of 4 bytes: the value itself, or its length.
+_NUMBER_FIRST = frozenset(b"osu")
+# Longer headers are not cached; the bus accepts headers of megabytes.
+_MAX_CACHED_BYTES = 512
 _LITTLE, _BIG = struct.Struct("<I"), struct.Struct(">I")
 
 
@@ -47,7 +47,7 @@ class MessageKind(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """A message without its body; what it does not have is 0 or empty."""
+    """A message without its body; a field that the message lacks is 0 or empty."""
 
     kind: MessageKind
     serial: int = 0
@@ -67,12 +67,12 @@ def read_header(frame: bytes) -> Header | None:
     number = _LITTLE if frame[0] == ord("l") else _BIG
     try:
         kind = MessageKind(frame[1])
-        serial, size = number.unpack_from(frame, 8)[0], number.unpack_from(frame, _FIELDS - 4)[0]
-        # To a call without a number there is no reply.
+        serial, size = number.unpack_from(frame, 8)[0], number.unpack_from(frame, _FIELDS_OFFSET - 4)[0]
+        # A call without a serial number can't be replied to.
         if frame[3] != _VERSION or not serial:
             raise ValueError(f"version {frame[3]}, number {serial}")  # noqa: TRY301
-        read = _read_again if size <= _MAX_REMEMBERED_BYTES else _read_fields
-        fields = read(frame[_FIELDS : _FIELDS + size], number)
+        read = _read_fields_cached if size <= _MAX_CACHED_BYTES else _read_fields
+        fields = read(frame[_FIELDS_OFFSET : _FIELDS_OFFSET + size], number)
         return Header(kind=kind, serial=serial, flags=frame[2], **fields)  # type: ignore[arg-type]
     except (IndexError, struct.error, ValueError) as e:
         _log.debug("ignored a message with an unreadable header: %s", e)
@@ -80,9 +80,9 @@ def read_header(frame: bytes) -> Header | None:
 
 
 def _read_fields(raw: bytes, number: struct.Struct) -> dict[str, str | int]:
-    """Those of the fields that mean something to us, by name.
+    """The fields that we use, by name.
 
-    ValueError for one that occurs twice: so there are not many, and all see the same.
+    ValueError for a field that occurs twice: so their number is bounded, and every reader sees the same value.
     """
     at, end = 0, len(raw)
     seen: set[int] = set()
@@ -91,7 +91,7 @@ def _read_fields(raw: bytes, number: struct.Struct) -> dict[str, str | int]:
         # Each field is a code, a signature of one basic type, and the value, from a multiple of 8 on.
         at = at + 7 & ~7
         code, kind = raw[at], raw[at + 2]
-        name, expected = _KNOWN.get(code, ("", kind))
+        name, expected = _KNOWN_FIELDS.get(code, ("", kind))
         if code in seen or kind != expected:
             raise ValueError(f"field {code} occurs twice, or has the type {chr(kind)!r}")
         seen.add(code)
@@ -103,15 +103,15 @@ def _read_fields(raw: bytes, number: struct.Struct) -> dict[str, str | int]:
     return fields
 
 
-# Who sends much sends the same: only the serial number, which is no field, and what is in the body differ.
-_read_again = lru_cache(maxsize=256)(_read_fields)
+# Messages of a busy sender have the same fields: only the body differs, and the serial number, which is no field.
+_read_fields_cached = lru_cache(maxsize=256)(_read_fields)
 
 
 def _read_value(raw: bytes, number: struct.Struct, kind: int, at: int) -> tuple[str | int, int]:
     """A value of a basic type at a place, and where it ends."""
     if kind == _SIGNATURE:
         start, size = at + 1, raw[at]
-    elif kind in _NUMBERED:
+    elif kind in _NUMBER_FIRST:
         (size,) = number.unpack_from(raw, at)
         start = at + 4
         if kind == _NUMBER:

@@ -1,4 +1,4 @@
-"""What an object offers on the bus: methods, properties and signals, declared once and held to that."""
+"""Interfaces of objects on the bus: methods, properties and signals, declared once and checked against that."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from ravesvc.bus.message import Variant, check, unset
+from ravesvc.bus.message import Variant, check, default_value
 from ravesvc.errors import Code, RaveError
 
 PROPERTIES_INTERFACE = "org.freedesktop.DBus.Properties"
@@ -44,7 +44,7 @@ F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 def handles_missing_action(authorizer: A) -> A:
     """Mark an authorizer that also decides (with action None) on methods without an action.
 
-    With any other authorizer such methods are refused: a forgotten action must not open a door.
+    With any other authorizer such methods are refused: a method whose action was forgotten must not be open to all.
     """
     authorizer._handles_missing_action = True  # type: ignore[attr-defined]
     return authorizer
@@ -52,7 +52,7 @@ def handles_missing_action(authorizer: A) -> A:
 
 @handles_missing_action
 async def allow_all(call: Call, action: str | None) -> None:
-    """The authorizer of an interface whose callers the bus policy has already chosen: allows everything."""
+    """The authorizer that allows every call: for interfaces whose callers the bus policy restricts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,11 +105,11 @@ class Interface:
         declared = [function._method for function in functions if hasattr(function, "_method")]
         cls.methods = {each.name: each for each in declared}
         for signature in cls.properties.values():
-            check(signature, unset(signature))
+            check(signature, default_value(signature))
 
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
-        self._values = {name: unset(kind) for name, kind in self.properties.items()}
+        self._values = {name: default_value(kind) for name, kind in self.properties.items()}
         self._before: dict[str, Any] = {}
         self._path = ""
         self._emit: Emit | None = None
@@ -122,13 +122,13 @@ class Interface:
         """Set properties by name, all or none: KeyError for an unknown name, ValueError for a wrong type.
 
         Real changes of one turn of the event loop are announced in one PropertiesChanged, values that are the same
-        again by then are not. A list or dict belongs to the property from then on and must not be changed.
+        again by then are not. The caller must not change a list or dict after passing it.
         """
         for name, value in values.items():
             check(self.properties[name], value)
         for name, value in values.items():
             if self._values[name] != value:
-                self._note_change(name)
+                self._record_change(name)
                 self._values[name] = value
 
     def emit(self, signal: str, *args: Any) -> None:
@@ -165,7 +165,7 @@ class Interface:
         """Whether it is exported."""
         return self._emit is not None
 
-    def _note_change(self, name: str) -> None:
+    def _record_change(self, name: str) -> None:
         if self._emit and not self._before:
             asyncio.get_running_loop().call_soon(self._announce_changes)
         self._before.setdefault(name, self._values[name])

@@ -1,7 +1,7 @@
-"""Introspection data: the XML in which an object describes itself.
+"""Introspection data: the XML that describes an object.
 
-Written as text, for a child has no other need of an XML library. Nothing needs escaping: all that goes in are
-names and signatures, of whose characters XML reserves none.
+Written as text, because a child needs an XML library for nothing else. Nothing needs escaping: names and signatures
+have no character that XML reserves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DOCTYPE = (
 
 
 class Arguments(Protocol):
-    """What a method takes and returns: names to signatures."""
+    """The arguments and results of a method: names to signatures."""
 
     @property
     def takes(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Messages as plain data, and their form on the wire, by way of the D-Bus library.
 
-Plain means: variants become their values, arrays of bytes become bytes, an `h` becomes a file descriptor. On the way
-out each value is checked against its type, because the bus disconnects whoever sends a malformed message.
+Plain means: variants become their values, arrays of bytes become bytes, an `h` becomes a file descriptor. Before a
+message is sent, each value is checked against its type: the bus disconnects the sender of a malformed message.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ravesvc.bus._dbus_next import dbus_next as _lib
 from ravesvc.bus._dbus_next import unmarshaller as _unmarshaller
 from ravesvc.bus.header import Header, MessageKind
-from ravesvc.bus.transport import MAX_UNASKED_BYTES, close_fds
+from ravesvc.bus.transport import MAX_UNSOLICITED_BYTES, close_fds
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ NO_REPLY_EXPECTED = 0x1
 ALLOW_INTERACTIVE_AUTHORIZATION = 0x4
 
 # The system bus takes no message larger than 32 MiB; ours stay well below what may wait in a transport.
-MAX_FRAME = 8 * 1024 * 1024
+MAX_FRAME_BYTES = 8 * 1024 * 1024
 
 _INTEGERS = {
     "y": range(2**8),
@@ -50,7 +50,7 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message(Header):
-    """A message. `fds` are the descriptors in `body` of a received one, owned by whoever holds the message."""
+    """A message. `fds` are the descriptors in `body` of a received one; its owner closes them by `close_fds`."""
 
     body: Sequence[Any] = ()
     fds: tuple[int, ...] = ()
@@ -61,13 +61,13 @@ class Message(Header):
 
 
 def decode(frame: bytes, fds: list[int]) -> Message | None:
-    """The message in a frame, or None when there is none that we understand.
+    """The message in a frame, or None if it can't be read, or is a call or signal of more than 64 KiB.
 
-    Takes over `fds`; those that the body does not refer to are closed.
+    Owns `fds`; those that the body does not refer to are closed.
     """
     claims = _Claims(fds)
     try:
-        if frame[1] in (MessageKind.CALL, MessageKind.SIGNAL) and len(frame) > MAX_UNASKED_BYTES:
+        if frame[1] in (MessageKind.CALL, MessageKind.SIGNAL) and len(frame) > MAX_UNSOLICITED_BYTES:
             _log.debug("ignored a message of %d bytes", len(frame))
             return None
         return _decode(frame, claims)
@@ -112,7 +112,7 @@ def encode(message: Message) -> tuple[bytes, list[int]]:
     except Exception as e:
         close_fds(fds)
         raise ValueError(f"cannot send {message.member or 'a reply'}: {e}") from e
-    if len(frame) > MAX_FRAME:
+    if len(frame) > MAX_FRAME_BYTES:
         close_fds(fds)
         raise ValueError(f"cannot send {message.member or 'a reply'}: {len(frame)} bytes are too many")
     return frame, fds
@@ -154,17 +154,17 @@ def check(signature: str, value: object) -> None:
         raise ValueError("a file descriptor is sent only once")
 
 
-def unset(signature: str) -> Any:
-    """What a value of the one complete type `signature` is until somebody sets it: 0, "" or empty."""
+def default_value(signature: str) -> Any:
+    """The value of a property with the one complete type `signature` before it is set: 0, "" or empty."""
     (kind,) = _types(signature)
-    return _unset(kind)
+    return _default_value(kind)
 
 
-def _unset(kind: _Type) -> Any:
+def _default_value(kind: _Type) -> Any:
     if kind.letter == "a":
         return {} if kind.inner[0].letter == "{" else []
     if kind.letter == "(":
-        return [_unset(each) for each in kind.inner]
+        return [_default_value(each) for each in kind.inner]
     return {"b": False, "d": 0.0, "s": "", "g": "", "o": "/"}.get(kind.letter, 0)
 
 
@@ -274,7 +274,7 @@ def _list(value: Any) -> Any:
 
 
 def _integer(letter: str, value: Any) -> int:
-    # A plain int: anything else, such as a member of an IntEnum, a range compares with its elements one by one.
+    # A plain int: `in` compares any other type, such as an IntEnum, with the elements of a range one by one.
     number = int(_typed(int, value))
     if number not in _INTEGERS[letter] or isinstance(value, bool):
         raise TypeError(f"{str(value)[:40]} is out of the range of {letter!r}")
@@ -286,7 +286,7 @@ def _text(letter: str, value: str) -> str:
         raise ValueError(f"{value[:80]!r} is no object path")
     if letter == "g":
         _types(value)
-    # D-Bus has neither NUL nor lone surrogates; people's names and titles come to us through JSON, which has both.
+    # D-Bus forbids NUL and lone surrogates. JSON allows both, and names of users and titles come through JSON.
     if "\0" in value or not _is_utf8(value):
         whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return whole.replace("\0", "\ufffd")

@@ -32,7 +32,7 @@ Target = tuple[Interface, Method] | Standard
 
 
 class ObjectTree:
-    """The objects of one bus connection: where they are, and what they answer."""
+    """The objects of one bus connection by path, and their standard interfaces."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
@@ -58,7 +58,7 @@ class ObjectTree:
             self._announce("InterfacesAdded", "oa{sa{sv}}", path, content)
 
     def remove(self, path: str) -> None:
-        """Take away all interfaces of a path and announce that; KeyError if there are none."""
+        """Remove all interfaces of a path and announce that; KeyError if there are none."""
         gone = self._objects.pop(path)
         for each in gone.values():
             each.detach()
@@ -81,7 +81,7 @@ class ObjectTree:
         exported = self._objects.get(call.path, {})
         if call.interface and call.interface not in exported and call.interface not in standard:
             raise DBusErrorReply(errors.UNKNOWN_INTERFACE, f"{call.path} has no interface {call.interface}")
-        # A call may leave the interface out; then any that has such a member will do.
+        # A call may leave the interface out; then the first one that has such a member is used.
         for name, interface in exported.items():
             if call.interface in (name, "") and call.member in interface.methods:
                 return interface, interface.methods[call.member]
@@ -91,7 +91,7 @@ class ObjectTree:
         raise DBusErrorReply(errors.UNKNOWN_METHOD, f"{call.path} has no method {call.member}")
 
     def _standard(self, path: str) -> list[str]:
-        """The standard interfaces of a path; raises `DBusErrorReply` for one that is no node of the tree."""
+        """The standard interfaces of a path; raises `DBusErrorReply` for a path that is no node of the tree."""
         if path in self._objects:
             names = [_INTROSPECTABLE, _PEER, PROPERTIES_INTERFACE]
         elif path in ("/", self.manager) or any(self._children(path)):

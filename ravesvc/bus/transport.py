@@ -1,11 +1,10 @@
 """Bytes to and from a message bus: the socket, the authentication, frames with their file descriptors.
 
-The D-Bus library's own connection is not used: it blocks while it connects, ends itself on the first EAGAIN, spins
-when the bus closes during authentication, hands received descriptors on to child processes, and never closes its
-socket. Nothing here knows what is in a frame but its size, and where its body begins.
+The D-Bus library's own connection is not used: README.md in this directory says why. Nothing here knows what is in a
+frame but its size, and where its body begins.
 
-A sender that the bus admits may send frames of 32 MB. So as soon as the header of a large one is there, its reader
-is asked whether it wants the rest; if not, that is thrown away as it arrives.
+A sender that the bus admits may send frames of 32 MB. So as soon as the header of a large frame has arrived,
+`on_large` decides whether the rest is read. If not, the rest is discarded as it arrives.
 """
 
 from __future__ import annotations
@@ -23,27 +22,27 @@ from urllib.parse import unquote
 from ravesvc.errors import Code, RaveError
 
 _SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
-_MAX_QUEUED = 16 * 1024 * 1024
-# Both are the D-Bus specification's: a frame starts with 16 bytes that tell its size, of at most 128 MiB.
-_HEADER = 16
-_MAX_FRAME = 128 * 1024 * 1024
-# Of what comes unasked, calls and signals, no more is read: unpacking a MB takes 0.6 s and 30 MB.
-MAX_UNASKED_BYTES = 64 * 1024
-# The bus adds to what we send the field SENDER: 8 bytes, a name of 255 at most, and what fills it up to 8 again.
+_MAX_QUEUED_BYTES = 16 * 1024 * 1024
+# Both by the D-Bus specification: the first 16 bytes of a frame give its size, which is at most 128 MiB.
+_FIXED_HEADER_BYTES = 16
+_MAX_FRAME_BYTES = 128 * 1024 * 1024
+# Larger calls and signals are not read: to decode a MB takes 0.6 s and 30 MB of memory.
+MAX_UNSOLICITED_BYTES = 64 * 1024
+# The bus adds the field SENDER to what we send: 8 bytes, a name of at most 255, and padding to a multiple of 8.
 SENDER_BYTES = 512
-MAX_SENT_BYTES = MAX_UNASKED_BYTES - SENDER_BYTES
-# Of a large frame. Names have 255 bytes at most; a path may be longer, but none of ours is.
-_MAX_HEADER = 16 * 1024
+MAX_SENT_BYTES = MAX_UNSOLICITED_BYTES - SENDER_BYTES
+# The header of a large frame. Names have at most 255 bytes; a path may be longer, but none of ours is.
+_MAX_HEADER_BYTES = 16 * 1024
 # The kernel passes at most 253 descriptors with one message (SCM_MAX_FD).
-_ANCILLARY = socket.CMSG_SPACE(253 * array.array("i").itemsize)
-# Read at once, so that many small frames cost one system call; and for how long before the loop gets its turn.
-_CHUNK = 64 * 1024
-_READ_S = 0.005
-# With this much waiting to be written nothing more is read: who asks much and reads none of it has to wait.
-_MAX_BEHIND = 1024 * 1024
-_BACKLOG_PAUSE = 0.05
-# What the kernel takes of ours before the bus reads it: what is urgent stands behind that.
-_SEND_BUFFER = 8 * 1024
+_ANCILLARY_BYTES = socket.CMSG_SPACE(253 * array.array("i").itemsize)
+# One read, so that many small frames cost one system call; and how long to read before the loop runs other things.
+_CHUNK_BYTES = 64 * 1024
+_READ_SLICE_S = 0.005
+# With this much waiting to be written nothing more is read: a caller that does not read its answers has to wait.
+_MAX_UNWRITTEN_BYTES = 1024 * 1024
+_BACKLOG_RETRY_S = 0.05
+# What the kernel buffers of ours before the bus reads it: an urgent message waits behind that.
+_SEND_BUFFER_BYTES = 8 * 1024
 
 
 def system_address() -> str:
@@ -54,7 +53,7 @@ def system_address() -> str:
 async def open_socket(address: str) -> socket.socket:
     """A socket to the bus at `address` (`unix:` addresses, the first that works of several), authenticated.
 
-    Raises `RaveError` (Bus); bounding the time is up to the caller.
+    Raises `RaveError` (Bus); the caller bounds the time.
     """
     failure = RaveError(Code.BUS, f"{address!r} names no unix socket")
     for name in _socket_names(address):
@@ -97,7 +96,7 @@ async def _connect(name: str) -> socket.socket:
             except BlockingIOError:
                 # The listener's backlog is full; a unix socket can't wait for that in poll(2), as loop.sock_connect
                 # believes.
-                await asyncio.sleep(_BACKLOG_PAUSE)
+                await asyncio.sleep(_BACKLOG_RETRY_S)
             else:
                 return sock
     except BaseException:
@@ -110,14 +109,14 @@ async def _authenticate(sock: socket.socket) -> None:
     uid = str(os.geteuid()).encode().hex().encode()
     for request, wanted in ((b"\0AUTH EXTERNAL " + uid, b"OK"), (b"NEGOTIATE_UNIX_FD", b"AGREE_UNIX_FD")):
         await loop.sock_sendall(sock, request + b"\r\n")
-        answer = await _line(sock)
+        answer = await _read_line(sock)
         if answer.split(b" ")[0] != wanted:
             raise RaveError(Code.BUS, f"the bus refused the authentication with {answer[:80]!r}")
     await loop.sock_sendall(sock, b"BEGIN\r\n")
 
 
-async def _line(sock: socket.socket) -> bytes:
-    """One line of the authentication; the bus says nothing more before we answer."""
+async def _read_line(sock: socket.socket) -> bytes:
+    """One line of the authentication; the bus sends nothing more before we answer."""
     line = b""
     while not line.endswith(b"\r\n"):
         chunk = await asyncio.get_running_loop().sock_recv(sock, 512)
@@ -136,9 +135,9 @@ def close_fds(fds: list[int]) -> None:
 class FrameTransport:
     """Frames in, frames out, over an authenticated socket that it owns.
 
-    `on_frame(frame, fds)` gets each frame, owns its descriptors and raises nothing. Of one of more than
-    `MAX_UNASKED_BYTES` `on_large(header, size)` first gets all but the body, and the size of the whole in bytes; if
-    it returns False the frame is thrown away. `on_lost(reason)` is called once, never from within `send`, unless
+    `on_frame(frame, fds)` gets each frame, owns its descriptors and raises nothing. For a frame of more than
+    `MAX_UNSOLICITED_BYTES`, `on_large(header, size)` first gets all but the body, and the size of the whole in bytes;
+    if it returns False the frame is discarded. `on_lost(reason)` is called once, never from within `send`, unless
     `close` came first.
     """
 
@@ -157,15 +156,15 @@ class FrameTransport:
         self._buffer = bytearray()  # the beginning of a frame, and its descriptors
         self._received: list[int] = []
         self._is_wanted = False  # whether the reader has been asked about that frame, and wants it
-        self._unwanted = 0  # bytes to come of a frame that is thrown away
+        self._unwanted_bytes = 0  # bytes to come of a frame that is thrown away
         self._frames: deque[tuple[bytes, list[int]]] = deque()  # whole ones, not handed on yet
         self._queue: deque[tuple[memoryview, list[int]]] = deque()
         self._queued = 0
         self._paused = False
-        self._going_on = False
+        self._resume_scheduled = False
         self._drained: asyncio.Future[None] | None = None
         self.closed = False
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self._loop.add_reader(sock, self._readable)
 
     def send(self, frame: bytes, fds: list[int]) -> None:
@@ -179,8 +178,8 @@ class FrameTransport:
         idle = not self._queue
         self._queue.append((memoryview(frame), fds))
         self._queued += len(frame)
-        if self._queued > _MAX_QUEUED:
-            self._lose(f"it takes nothing, {self._queued} bytes wait")
+        if self._queued > _MAX_QUEUED_BYTES:
+            self._abort(f"it takes nothing, {self._queued} bytes wait")
         elif idle:
             self._writable()
 
@@ -203,13 +202,13 @@ class FrameTransport:
             close_fds(fds)
         self._frames.clear()
         self._queue.clear()
-        self._tell_drained()
+        self._notify_drained()
 
-    def _lose(self, reason: str) -> None:
+    def _abort(self, reason: str) -> None:
         self.close()
         self._loop.call_soon(self._on_lost, reason)
 
-    def _tell_drained(self) -> None:
+    def _notify_drained(self) -> None:
         if self._drained:
             self._drained.set_result(None)
             self._drained = None
@@ -221,14 +220,14 @@ class FrameTransport:
         except (BlockingIOError, InterruptedError):
             self._loop.add_writer(self._sock, self._writable)
         except OSError as e:
-            self._lose(e.strerror or str(e))
+            self._abort(e.strerror or str(e))
         else:
             self._loop.remove_writer(self._sock)
             if self._paused:
                 self._paused = False
                 self._loop.add_reader(self._sock, self._readable)
-                self._go_on_later()
-            self._tell_drained()
+                self._schedule_resume()
+            self._notify_drained()
 
     def _write_some(self) -> None:
         frame, fds = self._queue[0]
@@ -245,58 +244,58 @@ class FrameTransport:
             self._queue.popleft()
 
     def _readable(self) -> None:
-        """Hand on what comes in, for a while: a flood of messages must leave the loop time for other things."""
-        end = time.monotonic() + _READ_S
-        going_on = self._hand_on(end)
-        while going_on and self._read():
-            going_on = self._hand_on(end) and time.monotonic() < end
+        """Deliver what comes in, for a bounded time: a flood of messages must not stop the rest of the loop."""
+        end = time.monotonic() + _READ_SLICE_S
+        may_read = self._deliver(end)
+        while may_read and self._read():
+            may_read = self._deliver(end) and time.monotonic() < end
 
-    def _go_on_later(self) -> None:
-        """Go on in the next turn of the loop: the loop does not see what was read already."""
-        if not self._going_on:
-            self._going_on = True
-            self._loop.call_soon(self._go_on)
+    def _schedule_resume(self) -> None:
+        """Deliver the rest in the next turn of the loop, which does not see what was already read from the socket."""
+        if not self._resume_scheduled:
+            self._resume_scheduled = True
+            self._loop.call_soon(self._resume)
 
-    def _go_on(self) -> None:
-        self._going_on = False
+    def _resume(self) -> None:
+        self._resume_scheduled = False
         self._readable()
 
     def _read(self) -> bool:
-        """Read what has arrived; false when that is nothing, or the end of the connection."""
+        """Read what has arrived; false if there is nothing, or the connection has ended."""
         try:
             self._receive()
         except (BlockingIOError, InterruptedError):
             return False
         except (OSError, ValueError) as e:
-            self._lose(getattr(e, "strerror", None) or str(e))
+            self._abort(getattr(e, "strerror", None) or str(e))
             return False
         return True
 
-    def _hand_on(self, end: float) -> bool:
-        """Hand on the frames that are whole, until that time; false when more of them would have to wait."""
+    def _deliver(self, end: float) -> bool:
+        """Deliver the complete frames until the monotonic time `end`; false if nothing more may be read now."""
         while self._frames and not self.closed:
-            if self._queued > _MAX_BEHIND:
+            if self._queued > _MAX_UNWRITTEN_BYTES:
                 self._paused = True
                 self._loop.remove_reader(self._sock)
                 return False
             self._on_frame(*self._frames.popleft())
             if self._frames and time.monotonic() >= end:
-                self._go_on_later()
+                self._schedule_resume()
                 return False
         if not self.closed and not self._is_wanted:
-            self._look_ahead()
+            self._check_large_frame()
         return not self.closed
 
-    def _look_ahead(self) -> None:
-        """Throw away what has come of a large frame that by its header is not wanted."""
-        if len(self._buffer) < _HEADER:
+    def _check_large_frame(self) -> None:
+        """Discard what has arrived of a large frame that `on_large` refuses by its header."""
+        if len(self._buffer) < _FIXED_HEADER_BYTES:
             return
         header, size = _sizes(self._buffer)
-        if size <= MAX_UNASKED_BYTES or len(self._buffer) < header <= _MAX_HEADER:
+        if size <= MAX_UNSOLICITED_BYTES or len(self._buffer) < header <= _MAX_HEADER_BYTES:
             return
-        self._is_wanted = header <= _MAX_HEADER and self._on_large(bytes(self._buffer[:header]), size)
+        self._is_wanted = header <= _MAX_HEADER_BYTES and self._on_large(bytes(self._buffer[:header]), size)
         if not self._is_wanted:
-            self._unwanted = size - len(self._buffer)
+            self._unwanted_bytes = size - len(self._buffer)
             self._buffer.clear()
             close_fds(self._received)
 
@@ -306,33 +305,36 @@ class FrameTransport:
         The bus sends each message by itself, and the kernel ends a read with what descriptors came along with: they
         belong to the last frame that has begun.
         """
-        data, ancillary, _, _ = self._sock.recvmsg(_CHUNK, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, _, _ = self._sock.recvmsg(_CHUNK_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
         fds = array.array("i")
         for _, _, content in ancillary:  # only descriptors: no option of the socket asks for other things
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
         if not data:
             raise ConnectionError("it closed the connection")
-        data = self._past_unwanted(data)
+        data = self._skip_unwanted(data)
         if not data:
             close_fds(fds.tolist())  # there should be none: they come with the beginning of a frame
             return
         self._buffer += data
         try:
-            self._split()
+            self._split_frames()
         finally:
             (self._received if self._buffer else self._frames[-1][1]).extend(fds)
 
-    def _past_unwanted(self, data: bytes) -> bytes:
-        """What follows the frame that is being thrown away."""
-        unwanted = min(self._unwanted, len(data))
-        self._unwanted -= unwanted
+    def _skip_unwanted(self, data: bytes) -> bytes:
+        """What follows the frame that is being discarded."""
+        unwanted = min(self._unwanted_bytes, len(data))
+        self._unwanted_bytes -= unwanted
         return data[unwanted:]
 
-    def _split(self) -> None:
-        """Move whole frames from the buffer to those that are to be handed on."""
+    def _split_frames(self) -> None:
+        """Move complete frames from the buffer to the queue of those to be delivered."""
         at, end = 0, len(self._buffer)
         with memoryview(self._buffer) as view:
-            while end - at >= _HEADER and (size := _sizes(view[at : at + _HEADER])[1]) <= end - at:
+            while (
+                end - at >= _FIXED_HEADER_BYTES
+                and (size := _sizes(view[at : at + _FIXED_HEADER_BYTES])[1]) <= end - at
+            ):
                 self._frames.append((bytes(view[at : at + size]), self._received))
                 self._received = []
                 self._is_wanted = False
@@ -341,13 +343,16 @@ class FrameTransport:
 
 
 def _sizes(start: bytearray | memoryview) -> tuple[int, int]:
-    """The bytes of a frame's header, padded to 8, and of the whole, by its first 16; ValueError for none of D-Bus."""
+    """The bytes of a frame's header, padded to 8, and of the whole frame, read from its first 16.
+
+    ValueError if that is not D-Bus.
+    """
     order = {ord("l"): "<", ord("B"): ">"}.get(start[0])
     if order is None:
         raise ValueError("it sends what is not D-Bus")
     body, _serial, fields = struct.unpack_from(f"{order}III", start, 4)
-    header: int = _HEADER + (fields + 7 & ~7)
+    header: int = _FIXED_HEADER_BYTES + (fields + 7 & ~7)
     size: int = header + body
-    if size > _MAX_FRAME:
+    if size > _MAX_FRAME_BYTES:
         raise ValueError("it sends more than D-Bus allows")
     return header, size

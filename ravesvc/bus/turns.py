@@ -1,17 +1,18 @@
-"""Whose call is served next: callers take turns, so that one that asks without end keeps only itself waiting.
+"""Fair queueing of calls: callers take turns, so that a flood of one caller delays that caller alone.
 
-Scenario: a user who may look opens 20 connections and asks on each for all objects, again and again. Served in the
-order in which the bus delivers, the one question of root came after thousands of theirs, and nothing else was done
-meanwhile. So calls are read as fast as they come, and wait in a queue of their caller. One call at a time is served,
-of one caller after another; each may use a quarter of the time, all together a half. What finds no room in the queue
-is refused, some times a second with an error, and else in silence: an error costs as much as an answer.
+Scenario: a user with the right to read opens 20 connections and asks on each for all objects, again and again. Served
+in the order in which the bus delivers, a single call of root came after thousands of theirs, and the service did
+nothing else meanwhile. So calls are read as fast as they come, and wait in a queue of their caller. One call at a
+time is served, of one caller after another; each may use a quarter of the time, all together a half. A call
+for which the queue has no room is refused: a few of them a second with an error, the others without, because an error
+costs as much as an answer.
 
-The bus, too, takes from us what it can: 2 kB of each connection by turns, which under a flood is some 100 kB a
-second. An answer to root stands behind all that was written before. So one answer at a time is written for those who
-take turns, when the bus has taken the one before.
+The bus reads from us at a limited rate, too: 2 kB of each connection by turns, which under a flood is some 100 kB a
+second. An answer to root waits behind all that was written before it. So for callers that take turns one answer at a
+time is written, after the bus has read the one before.
 
-Callers are told apart by what `group` says of a connection, such as its user. Those of no group are served at once.
-Those of which it can't be told (`group` raises `RaveError`) take turns for now. Until it is told, calls wait in
+`group` says to which group of callers a connection belongs, such as its user. A connection of no group is served at
+once. If `group` fails (raises `RaveError`) its calls take turns for now. Until it has returned, calls wait in
 `newcomers`.
 """
 
@@ -37,17 +38,17 @@ from ravesvc.errors import RaveError
 
 _log = logging.getLogger(__name__)
 
-# What waits for one caller. The stock bus lets a connection wait for 128 replies.
-_MAX_WAITING, _MAX_WAITING_BYTES = 128, 256 * 1024
-# Methods of one caller that run at once; each may need calls of ours, of which the bus lets us have 128.
-_MAX_RUNNING = 12
-# Connections whose group is remembered.
-_MAX_REMEMBERED = 4096
-# So many callers are remembered; from then on those that have nothing to wait for are forgotten.
+# The queue of one caller. The stock bus lets a connection wait for 128 replies.
+_MAX_WAITING_CALLS, _MAX_WAITING_BYTES = 128, 256 * 1024
+# Methods of one caller that run at once; each may make calls of its own, of which the bus allows us 128.
+_MAX_RUNNING_CALLS = 12
+# Connections whose group is cached.
+_MAX_CACHED_GROUPS = 4096
+# With this many callers, those that are idle are dropped.
 _DROP_IDLE_FROM = 256
-# Seconds to wait for a second of work, and how many seconds of work are ahead of that: for one caller, and for all.
+# Seconds to wait for each second of work: for one caller, and for all together. So much work may be done before that.
 _PACE, _PACE_OF_ALL, _AHEAD_S = 4.0, 2.0, 1.0
-_REFUSALS = Rate(64, 8.0)
+_REFUSAL_RATE = Rate(64, 8.0)
 
 Group = Callable[[str], Awaitable[str | None]]
 Charge = Callable[[float], None]
@@ -55,25 +56,25 @@ _Waiting = tuple[Header, bytes, list[int], Any]
 
 
 class Server(Protocol):
-    """What serves calls."""
+    """The connection that serves calls."""
 
     def route(self, call: Header) -> Any:
-        """What is to be done for a call; raises `DBusErrorReply` when there is no such thing."""
+        """The method that a call asks for; raises `DBusErrorReply` if there is none."""
 
     def begin(
         self, call: Header, frame: bytes, fds: list[int], target: Any, turn: Turn | None
     ) -> asyncio.Task[None] | None:
-        """Do it, which the turn is told the time of; returns what goes on with it."""
+        """Serve a call and charge its time to `turn`; returns the task that goes on with it, if any."""
 
     async def flush(self) -> None:
-        """Wait until all is written."""
+        """Wait until the bus has read all that was sent."""
 
     def refuse(self, call: Header, error_name: str, text: str) -> None:
         """Answer with an error."""
 
 
 class _Pace:
-    """So much work now, and a share of the time in the long run; `clock` is a monotonic one, in seconds."""
+    """Limits work to a share of the time in the long run; `clock` is monotonic, in seconds."""
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
@@ -81,23 +82,23 @@ class _Pace:
         self._free_at = 0.0
 
     def charge(self, seconds: float) -> None:
-        """So much work has been done."""
+        """Account for work that was done."""
         earliest = self._clock() - _AHEAD_S * self._per_second
         self._free_at = max(self._free_at, earliest) + seconds * self._per_second
 
     @property
     def delay(self) -> float:
-        """In how many seconds more may be done; not above 0 when it may be now."""
+        """Seconds until more work may be done; 0 or less if it may be done now."""
         return self._free_at - self._clock()
 
     async def wait(self) -> None:
-        """Wait until more may be done."""
+        """Wait until more work may be done."""
         while (delay := self.delay) > 0:  # noqa: ASYNC110 - it is time that is waited for
             await asyncio.sleep(delay)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing of it is used."""
+        """Whether no work counts any more."""
         return self.delay < -_AHEAD_S * self._per_second
 
 
@@ -107,29 +108,29 @@ class _Caller:
     def __init__(self) -> None:
         self.waiting: deque[_Waiting] = deque()
         self.waiting_bytes = 0
-        self.running = asyncio.Semaphore(_MAX_RUNNING)
+        self.running = asyncio.Semaphore(_MAX_RUNNING_CALLS)
         self.pace = _Pace(_PACE)
-        self.refusals = TokenBucket(_REFUSALS, time.monotonic())
+        self.refusals = TokenBucket(_REFUSAL_RATE, time.monotonic())
         self.work: asyncio.Task[None] | None = None
-        self.told = False  # in the log that it is refused
+        self.overload_logged = False
 
     def put(self, call: Header, frame: bytes, fds: list[int], target: Any) -> bool:
-        """Let a call wait; false when there is no room."""
-        if len(self.waiting) >= _MAX_WAITING or self.waiting_bytes + len(frame) > _MAX_WAITING_BYTES:
+        """Queue a call; false if there is no room."""
+        if len(self.waiting) >= _MAX_WAITING_CALLS or self.waiting_bytes + len(frame) > _MAX_WAITING_BYTES:
             return False
         self.waiting.append((call, frame, fds, target))
         self.waiting_bytes += len(frame)
         return True
 
-    def take(self) -> _Waiting:
-        """The call that waits for longest."""
+    def pop(self) -> _Waiting:
+        """Remove and return the call that has waited longest."""
         waiting = self.waiting.popleft()
         self.waiting_bytes -= len(waiting[1])
         return waiting
 
 
 class Turn:
-    """What a call that is served is bound to."""
+    """The limits that a call is served under: whom its time is charged to, and when its answer is sent."""
 
     def __init__(self, server: Server, paces: tuple[_Pace, ...], answering: asyncio.Lock) -> None:
         self._server = server
@@ -137,16 +138,16 @@ class Turn:
         self._answering = answering
 
     def charge(self, seconds: float) -> None:
-        """So long the call has kept the loop busy."""
+        """Account for time in which the call has kept the loop busy."""
         for pace in self._paces:
             pace.charge(seconds)
 
     async def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do what the call asks for, and charge it for each step."""
+        """Run the method, and charge the time of each of its steps."""
         await metered(work, self.charge)
 
     async def answer(self, send: Callable[[], None]) -> None:
-        """Send an answer when its turn has come."""
+        """Call `send` once the bus has read the answers before."""
         async with self._answering:
             await self._server.flush()
             send()
@@ -155,9 +156,9 @@ class Turn:
 class Turns:
     """The calls of all connections on their way to a `Server`.
 
-    `group(sender)` tells in words to which group a connection belongs, and is asked once for each; a connection for
-    which it says None is served at once. When it raises `RaveError`, what has come of that connection takes turns,
-    and the next call asks again.
+    `group(sender)` names the group of a connection in words, and is called once for each. A connection for which it
+    returns None is served at once. When it raises `RaveError`, the calls that wait for it take turns, and the next
+    call has it called again.
     """
 
     def __init__(self, server: Server, group: Group) -> None:
@@ -172,7 +173,7 @@ class Turns:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def enter(self, call: Header, frame: bytes, fds: list[int]) -> None:
-        """Take a call; owns `fds`."""
+        """Serve or queue a call; owns `fds`."""
         if call.sender not in self._groups:
             self._newcomers.enter(call, frame, fds)
         elif (group := self._groups[call.sender]) is None:
@@ -181,7 +182,7 @@ class Turns:
             self._queue(group, call, frame, fds)
 
     async def close(self) -> None:
-        """Serve nothing more."""
+        """Drop what waits, and end what runs."""
         await self._newcomers.close()
         for task in self._tasks:
             task.cancel()
@@ -191,16 +192,16 @@ class Turns:
                 close_fds(fds)
         self._callers.clear()
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def _find(self, sender: str) -> Enter | None:
-        """How the calls of a new connection come in, of whatever group it is; not at all when it is gone.
+        """The function to pass the calls of a new connection to; None if the connection is gone.
 
-        When the group can't be told they wait their turn, whoever it is. The next call asks again: root has to wait
+        When `group` fails they take turns, even those of root. The next call has `group` called again, so root waits
         no longer than the bus is busy.
         """
         try:
@@ -211,7 +212,7 @@ class Turns:
             _log.debug("The caller %s takes its turn, because it is not known: %s", sender, e)
             return partial(self._queue, f"connection {sender}")
         self._groups[sender] = group
-        while len(self._groups) > _MAX_REMEMBERED:
+        while len(self._groups) > _MAX_CACHED_GROUPS:
             self._groups.popitem(last=False)
         return self.enter
 
@@ -233,16 +234,16 @@ class Turns:
             self._refuse(caller, call, e.error_name, str(e))
             return
         if caller.put(call, frame, fds, target):
-            caller.work = caller.work or self._keep(self._work(caller))
+            caller.work = caller.work or self._start_task(self._work(caller))
             return
         close_fds(fds)
-        if not caller.told:
+        if not caller.overload_logged:
             _log.warning("%s asks for more than there is time for: part of it is refused", group)
-            caller.told = True
+            caller.overload_logged = True
         self._refuse(caller, call, errors.LIMITS_EXCEEDED, "too many of your calls wait already")
 
     def _add(self, group: str) -> _Caller:
-        """A new caller. Those who have nothing to wait for are forgotten first: of bots come ever new connections."""
+        """Add a caller, after dropping those that are idle: bots come back with ever new connections."""
         if len(self._callers) >= _DROP_IDLE_FROM:
             self._drop_idle()
         return self._callers.setdefault(group, _Caller())
@@ -257,12 +258,12 @@ class Turns:
             self._server.refuse(call, error_name, text)
 
     async def _work(self, caller: _Caller) -> None:
-        """Serve what waits of one caller."""
+        """Serve the queue of one caller."""
         try:
             while caller.waiting:
                 await caller.pace.wait()
                 await caller.running.acquire()
-                # Locks are had in the order of who asks for them: this is what makes callers take turns.
+                # A lock is acquired in the order of its waiters: this makes callers take turns.
                 async with self._serving:
                     await self._all.wait()
                     await self._server.flush()
@@ -270,12 +271,12 @@ class Turns:
                     await asyncio.sleep(0)
         finally:
             caller.work = None
-            caller.told = False
+            caller.overload_logged = False
 
     def _begin(self, caller: _Caller) -> None:
         task = None
         try:
-            task = self._server.begin(*caller.take(), Turn(self._server, (caller.pace, self._all), self._answering))
+            task = self._server.begin(*caller.pop(), Turn(self._server, (caller.pace, self._all), self._answering))
         finally:
             if task is None:
                 caller.running.release()
@@ -285,7 +286,7 @@ class Turns:
 
 @coroutine
 def metered(work: Coroutine[Any, Any, None], charge: Charge) -> Generator[Any, Any, None]:
-    """Run a coroutine, and tell `charge` for how many seconds each of its steps has kept the loop busy."""
+    """Run a coroutine, and call `charge` with the seconds for which each of its steps has kept the loop busy."""
     resume: Callable[[Any], Any] = work.send
     value: BaseException | None = None
     while True:

@@ -116,7 +116,7 @@ class Workers:
         """Begin to listen; raises `RaveError` (Bus, Timeout)."""
         rule = f"type='signal',interface='{names.WORKER_INTERFACE}',path_namespace='{names.MANAGER_PATH}/worker'"
         await self._bus.match(rule, self._signalled, self._accepts)
-        self._bus.watch_large(self._suspect)
+        self._bus.on_large_message(self._suspect)
 
     async def status(self, mesh: str) -> dict[str, Any]:
         """What a child says of itself (GetStatus). Raises as `call` does, and BadData for an answer that is none."""
@@ -323,7 +323,14 @@ class Workers:
             raise RaveError(Code.TIMEOUT, f"the child of mesh {mesh} has left {MOST_UNANSWERED} calls unanswered")
         path = names.worker_path(mesh)
         return await self._bus.call(
-            sender, path, names.WORKER_INTERFACE, member, signature, *args, timeout=timeout_s, largest=_LARGEST
+            sender,
+            path,
+            names.WORKER_INTERFACE,
+            member,
+            signature,
+            *args,
+            timeout=timeout_s,
+            max_reply_bytes=_LARGEST,
         )
 
     def _is_mute(self, sender: str) -> bool:

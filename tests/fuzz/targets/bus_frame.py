@@ -9,7 +9,7 @@ import struct
 from ravesvc.bus import Bus, Call, Interface, allow_all, method
 from ravesvc.bus.header import MessageKind, read_header
 from ravesvc.bus.message import Message, decode, encode
-from ravesvc.bus.transport import MAX_UNASKED_BYTES
+from ravesvc.bus.transport import MAX_UNSOLICITED_BYTES
 from ravesvc.errors import Code, RaveError
 
 # The transport hands over no shorter one, and takes the length from the header.
@@ -44,10 +44,10 @@ class _Service(Bus):
 
     async def serve(self, frame: bytes) -> None:
         """Do all that a call may ask for; raises what the connection would have to survive."""
-        if len(frame) > MAX_UNASKED_BYTES:
+        if len(frame) > MAX_UNSOLICITED_BYTES:
             self._on_large(frame[:_MAX_HEADER], len(frame))
         else:
-            self._take(frame, [])
+            self._dispatch(frame, [])
         await asyncio.gather(*self._serving)
 
     def _send(self, message: Message) -> None:

@@ -75,8 +75,8 @@ def test_only_the_seam_imports_the_library() -> None:
 def test_connect_has_a_time_out(
     run: Run, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert connection._CONNECT_TIMEOUT == 10
-    monkeypatch.setattr(connection, "_CONNECT_TIMEOUT", 0.2)
+    assert connection._CONNECT_TIMEOUT_S == 10
+    monkeypatch.setattr(connection, "_CONNECT_TIMEOUT_S", 0.2)
 
     async def body() -> None:
         before = open_fds()
@@ -550,14 +550,14 @@ def test_a_reply_larger_than_its_caller_is_ready_for_is_not_read(
         async with connected(bus_address, 2) as (client, service):
             service.export(LAMP, Lamp())
             say = (service.unique_name, LAMP, Lamp.interface, "Say", "su")
-            assert await client.call(*say, "x" * 100, 9, largest=1024) == ["x" * 900, 100]
+            assert await client.call(*say, "x" * 100, 9, max_reply_bytes=1024) == ["x" * 900, 100]
             read: list[int] = []
             decode = connection.decode
             monkeypatch.setattr(
                 connection, "decode", lambda frame, fds: read.append(len(frame)) or decode(frame, fds)
             )
             with pytest.raises(RaveError) as e:
-                await client.call(*say, "x" * 1000, 9, largest=1024)
+                await client.call(*say, "x" * 1000, 9, max_reply_bytes=1024)
             assert e.value.code is Code.BAD_DATA
             assert "which is too much" in e.value.message
             assert read
@@ -572,7 +572,7 @@ def test_a_call_that_none_of_ours_would_read_is_not_sent(run: Run, bus_address: 
         async with connected(bus_address, 2) as (sender, service):
             service.export(LAMP, Lamp())
             large: list[str] = []
-            service.watch_large(large.append)
+            service.on_large_message(large.append)
             with pytest.raises(RaveError, match=r"cannot send Say: 70\d{3} bytes are too many"):
                 await sender.call(service.unique_name, LAMP, Lamp.interface, "Say", "su", "x" * 70_000, 1)
             longest = "x" * 64_000
@@ -589,7 +589,7 @@ def test_what_the_bus_adds_to_calls_and_signals_makes_none_too_large(run: Run, b
     async def body() -> None:
         async with connected(bus_address, 2) as (sender, service):
             large: list[str] = []
-            service.watch_large(large.append)
+            service.on_large_message(large.append)
             service.export(LAMP, Lamp())
             ticks: list[int] = []
             await service.match(
@@ -626,7 +626,7 @@ def test_large_frames_that_nobody_wants_are_thrown_away_before_they_are_whole(
             on_frame = service._transport._on_frame
             service._transport._on_frame = lambda frame, fds: sizes.append(len(frame)) or on_frame(frame, fds)  # type: ignore[func-returns-value]
             large: list[str] = []
-            service.watch_large(large.append)
+            service.on_large_message(large.append)
             for text in ("x" * 1_000_000, "now"):
                 sender._emit("/clock", "org.example.Clock", "Tick", "s", text)
             with pytest.raises(RaveError, match="more than 64 kB"):
@@ -634,7 +634,7 @@ def test_large_frames_that_nobody_wants_are_thrown_away_before_they_are_whole(
             assert large == [sender.unique_name] * 2
             # A reply is wanted, for all its size, if its caller says so.
             with pytest.raises(RaveError, match="which is too much") as e:
-                await sender.call(*say, "x" * 50_000, 20, largest=100_000)
+                await sender.call(*say, "x" * 50_000, 20, max_reply_bytes=100_000)
             assert e.value.code is Code.BAD_DATA
             assert await sender.call(*say, "x" * 50_000, 20) == ["x" * 1_000_000, 50_000]
             assert heard == ["now"]
@@ -651,11 +651,11 @@ def test_large_replies_that_are_not_wanted_are_told(run: Run, bus_address: str) 
             service.export(LAMP, Lamp())
             say = (service.unique_name, LAMP, Lamp.interface, "Say", "su", "x" * 1000)
             large: list[str] = []
-            client.watch_large(large.append)
+            client.on_large_message(large.append)
             assert await client.call(*say, 500) == ["x" * 500_000, 1000]
             assert not large, "it was waited for"
             with pytest.raises(RaveError, match="which is too much"):
-                await client.call(*say, 500, largest=64 * 1024)
+                await client.call(*say, 500, max_reply_bytes=64 * 1024)
             assert large == [service.unique_name]
             given_up = asyncio.create_task(client.call(*say, 500))
             await until(lambda: client._pending)
@@ -736,7 +736,7 @@ def test_a_bus_that_is_full_of_unread_answers_is_not_lost(run: Run, bus_daemon: 
             waiting = asyncio.create_task(modest.call(service.unique_name, LAMP, Lamp.interface, "WhoCalls"))
             await asyncio.sleep(0.1)
             assert not waiting.done()
-            assert service._transport._queued < transport._MAX_BEHIND + 2 * REPLY
+            assert service._transport._queued < transport._MAX_UNWRITTEN_BYTES + 2 * REPLY
             assert not service.lost.done()
             assert len(await greedy.read()) == Greedy.count
             assert await waiting == [modest.unique_name]
@@ -903,7 +903,7 @@ def test_a_reply_that_came_before_the_loss_counts(run: Run, bus_daemon: BusDaemo
 
 
 def test_losing_a_frozen_bus(run: Run, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_FLUSH_TIMEOUT", 0.1)
+    monkeypatch.setattr(connection, "_FLUSH_TIMEOUT_S", 0.1)
 
     async def body() -> None:
         async with connected(bus_daemon.address) as (bus,):

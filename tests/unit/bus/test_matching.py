@@ -144,7 +144,7 @@ def test_a_named_sender_cannot_be_impersonated(run: Run, bus_address: str) -> No
             assert heard == [(owner.unique_name, 2), (heir.unique_name, 6)]
             await remove()
             assert not listener._matches._owners
-            assert not listener._matches._followed
+            assert not listener._matches._tracked
 
     run(body())
 
@@ -247,7 +247,7 @@ def test_a_rule_that_the_daemon_refuses_leaves_nothing(run: Run, bus_address: st
                 assert e.value.attributes["error_name"] == "org.freedesktop.DBus.Error.MatchRuleInvalid"
             with pytest.raises(RaveError):
                 await bus.match(f"{TICK},sender='not a name'", print)
-            assert (bus._matches._rules, dict(bus._matches._followed), bus._matches._owners) == ([], {}, {})
+            assert (bus._matches._rules, dict(bus._matches._tracked), bus._matches._owners) == ([], {}, {})
 
     run(body())
 
@@ -281,7 +281,7 @@ def test_a_match_that_fails_half_way_leaves_nothing(run: Run, step: str, problem
         matches = Matches(ask)
         with pytest.raises(type(problem)):
             await matches.add(f"{TICK},sender='{NAME}'", print)
-        assert (matches._rules, dict(matches._followed), matches._owners) == ([], {}, {})
+        assert (matches._rules, dict(matches._tracked), matches._owners) == ([], {}, {})
 
     run(body())
     assert asked.count("RemoveMatch") == (step != "AddMatch 1")  # the daemon has no other rule of ours to lose

@@ -66,17 +66,17 @@ def test_the_latest_is_asked_for_first_and_the_oldest_is_refused(run: Run) -> No
 
     async def body() -> None:
         door = Door()
-        total = newcomers._MAX_ASKED + newcomers._MAX_WAITING + 3
+        total = newcomers._MAX_LOOKUPS + newcomers._MAX_WAITING + 3
         for number in range(total):
             door.newcomers.enter(call(f"c{number}"), FRAME, [])
-        first = newcomers._MAX_ASKED
+        first = newcomers._MAX_LOOKUPS
         assert door.refused == [f"c{number}" for number in range(first, first + 3)]
         door.newcomers.enter(call("root"), FRAME, [])
-        await until(lambda: len(door.asked) == newcomers._MAX_ASKED)
+        await until(lambda: len(door.asked) == newcomers._MAX_LOOKUPS)
         door.told.set()
         await until(lambda: len(door.entered) == total - 3)
         assert "root" not in door.refused
-        assert door.asked[newcomers._MAX_ASKED] == "root"
+        assert door.asked[newcomers._MAX_LOOKUPS] == "root"
 
     run(body())
 
@@ -87,7 +87,7 @@ def test_refusals_have_a_bound(run: Run) -> None:
         for number in range(1000):
             door.newcomers.enter(call(f"c{number}"), bytes(newcomers._MAX_HELD_BYTES + 1), [])
             door.newcomers.enter(call(f"silent{number}", NO_REPLY_EXPECTED), bytes(newcomers._MAX_HELD_BYTES + 1), [])
-        assert door.refused == [f"c{number}" for number in range(newcomers._REFUSALS.burst)]
+        assert door.refused == [f"c{number}" for number in range(newcomers._REFUSAL_RATE.burst)]
         assert not door.asked
 
     run(body())
@@ -98,12 +98,12 @@ def test_descriptors_are_closed_wherever_a_call_ends(run: Run, told: bool) -> No
     async def body() -> None:
         before = open_fds()
         door = Door()
-        for number in range(newcomers._MAX_ASKED + newcomers._MAX_WAITING + 3):
+        for number in range(newcomers._MAX_LOOKUPS + newcomers._MAX_WAITING + 3):
             door.newcomers.enter(call(f"c{number}"), FRAME, [os.dup(0)])
         door.newcomers.enter(call("large"), bytes(newcomers._MAX_HELD_BYTES + 1), [os.dup(0)])
         if told:
             door.told.set()
-            await until(lambda: len(door.entered) == newcomers._MAX_ASKED + newcomers._MAX_WAITING)
+            await until(lambda: len(door.entered) == newcomers._MAX_LOOKUPS + newcomers._MAX_WAITING)
         await door.newcomers.close()
         assert open_fds() == before
 

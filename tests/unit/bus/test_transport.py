@@ -121,7 +121,7 @@ def test_full_backlog_is_waited_for_without_blocking(run: Run, tmp_path: Path) -
         filling = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         filling.connect(str(tmp_path / "bus"))
         connecting = asyncio.create_task(open_socket(f"unix:path={tmp_path / 'bus'}"))
-        await asyncio.sleep(2.5 * transport._BACKLOG_PAUSE)
+        await asyncio.sleep(2.5 * transport._BACKLOG_RETRY_S)
         assert not connecting.done()  # and the loop runs: we are here
         loop = asyncio.get_running_loop()
         first, _ = await loop.sock_accept(listener)
@@ -279,8 +279,8 @@ def test_an_unwanted_frame_is_thrown_away_wherever_it_is_cut(
     header = unwanted[:FIELDS_END]
 
     async def body(chunk: int) -> None:
-        monkeypatch.setattr(transport, "_CHUNK", chunk)
-        monkeypatch.setattr(transport, "MAX_UNASKED_BYTES", 80)
+        monkeypatch.setattr(transport, "_CHUNK_BYTES", chunk)
+        monkeypatch.setattr(transport, "MAX_UNSOLICITED_BYTES", 80)
         with Ends() as ends:
             ends.unwanted = {90}
             ends.theirs.sendall(one + unwanted + two + unwanted + one)
@@ -299,8 +299,8 @@ def test_an_unwanted_frame_is_thrown_away_wherever_it_is_cut(
 
 def test_the_descriptors_of_an_unwanted_frame_are_closed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body(chunk: int) -> None:
-        monkeypatch.setattr(transport, "_CHUNK", chunk)
-        monkeypatch.setattr(transport, "MAX_UNASKED_BYTES", 200)
+        monkeypatch.setattr(transport, "_CHUNK_BYTES", chunk)
+        monkeypatch.setattr(transport, "MAX_UNSOLICITED_BYTES", 200)
         with Ends() as ends:
             ends.unwanted = {1000}
             before = open_fds()
@@ -340,10 +340,10 @@ def test_of_an_unwanted_frame_nothing_is_kept(run: Run) -> None:
 def test_a_header_without_end_is_not_waited_for(run: Run) -> None:
     async def body() -> None:
         with Ends() as ends:
-            fields = transport.MAX_UNASKED_BYTES
+            fields = transport.MAX_UNSOLICITED_BYTES
             start = b"l\4\0\1" + struct.pack("<III", 8, 1, fields)
             ends.theirs.sendall(start)
-            await until(lambda: ends.transport._unwanted == fields + 8)
+            await until(lambda: ends.transport._unwanted_bytes == fields + 8)
             ends.theirs.sendall(bytes(fields + 8) + frame(50))
             await ends.until(1)
             assert not ends.headers
@@ -367,8 +367,8 @@ def test_closing_from_within_a_header(run: Run) -> None:
 @pytest.mark.parametrize("chunk", [1024, 64 * 1024], ids=["in parts", "at once"])
 def test_a_flood_leaves_the_loop_time(run: Run, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """Whether the kernel hands it over in parts or at once."""
-    monkeypatch.setattr(transport, "_CHUNK", chunk)
-    monkeypatch.setattr(transport, "_READ_S", 0.0)
+    monkeypatch.setattr(transport, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(transport, "_READ_SLICE_S", 0.0)
 
     async def body() -> None:
         with Ends() as ends:
@@ -413,7 +413,7 @@ def test_who_asks_much_and_reads_nothing_has_to_wait(run: Run) -> None:
             await ends.until_paused()
             assert ends.watched() == (False, True)
             heard = len(ends.frames)
-            assert heard * Echo.answer < transport._MAX_BEHIND + 2 * Echo.answer
+            assert heard * Echo.answer < transport._MAX_UNWRITTEN_BYTES + 2 * Echo.answer
             await asyncio.sleep(0.05)
             assert len(ends.frames) == heard, "it goes on reading"
             assert not ends.transport.closed
@@ -432,7 +432,7 @@ def test_who_asks_much_and_reads_nothing_has_to_wait(run: Run) -> None:
 
 def test_reading_goes_on_however_the_queue_empties(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """With every byte that waits as a reason to pause, and answers that just fit the socket, or just don't."""
-    monkeypatch.setattr(transport, "_MAX_BEHIND", 0)
+    monkeypatch.setattr(transport, "_MAX_UNWRITTEN_BYTES", 0)
 
     async def body() -> None:
         with Echo() as ends:
@@ -455,7 +455,7 @@ def test_a_pause_in_the_middle_of_a_frame(run: Run) -> None:
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [read]))]
             ends.theirs.sendmsg([frame(100)[:50]], rights)
             await until(lambda: len(ends.transport._buffer) == 50)
-            block = 2 * transport._MAX_BEHIND
+            block = 2 * transport._MAX_UNWRITTEN_BYTES
             ends.transport.send(frame(block), [])
             ends.theirs.sendall(frame(100)[50:] + frame(200))
             await ends.until_paused()

@@ -153,10 +153,10 @@ def test_a_queue_has_a_bound_and_so_have_its_errors(run: Run, caplog: pytest.Log
             made.enter(call("a"), FRAME, [])
             made.enter(call("b", flags=NO_REPLY_EXPECTED), FRAME, [])
         refused = [name for sender, name in server.refused if sender == "a"]
-        assert refused == ["LimitsExceeded"] * turns._REFUSALS.burst
+        assert refused == ["LimitsExceeded"] * turns._REFUSAL_RATE.burst
         assert ("b", "LimitsExceeded") not in server.refused
         server.written.set()
-        await until(lambda: len(server.served) == 2 * turns._MAX_WAITING)
+        await until(lambda: len(server.served) == 2 * turns._MAX_WAITING_CALLS)
         # One word about each.
         assert [record.getMessage()[:10] for record in caplog.records] == ["a asks for", "b asks for"]
         await made.close()
@@ -185,7 +185,7 @@ def test_what_the_header_refuses_is_refused_at_once_and_not_for_ever(run: Run) -
         await known(made, server, "a", "root")
         for _ in range(100):
             made.enter(call("a", "Unknown"), FRAME, [])
-        assert server.refused == [("a", "UnknownMethod")] * turns._REFUSALS.burst
+        assert server.refused == [("a", "UnknownMethod")] * turns._REFUSAL_RATE.burst
         made.enter(call("root", "Unknown"), FRAME, [])
         assert server.refused[-1] == ("root", "UnknownMethod")
         assert server.served == []
@@ -199,12 +199,12 @@ def test_so_many_methods_of_a_caller_run_at_once(run: Run) -> None:
         server = FakeServer()
         made = Turns(server, by_initial)
         await known(made, server, "a", "b")
-        for _ in range(turns._MAX_RUNNING + 5):
+        for _ in range(turns._MAX_RUNNING_CALLS + 5):
             made.enter(call("a", "Hang"), FRAME, [])
-        await until(lambda: len(server.served) == turns._MAX_RUNNING)
+        await until(lambda: len(server.served) == turns._MAX_RUNNING_CALLS)
         made.enter(call("b"), FRAME, [])
         await until(lambda: "b" in server.served)
-        assert server.served.count("a") == turns._MAX_RUNNING
+        assert server.served.count("a") == turns._MAX_RUNNING_CALLS
         await made.close()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
@@ -213,7 +213,7 @@ def test_so_many_methods_of_a_caller_run_at_once(run: Run) -> None:
 
 
 def test_the_group_of_a_connection_is_asked_for_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "_MAX_REMEMBERED", 1)
+    monkeypatch.setattr(turns, "_MAX_CACHED_GROUPS", 1)
     asked = []
 
     async def body() -> None:
@@ -311,7 +311,7 @@ def test_descriptors_are_closed_wherever_a_call_ends(run: Run) -> None:
         made.enter(call("a", "Unknown"), FRAME, [os.dup(0)])
         made.enter(call("root", "Unknown"), FRAME, [os.dup(0)])
         server.written.clear()
-        for _ in range(turns._MAX_WAITING + 2):
+        for _ in range(turns._MAX_WAITING_CALLS + 2):
             made.enter(call("a"), FRAME, [os.dup(0)])
         for _ in range(newcomers._MAX_HELD + 2):
             made.enter(call("new"), FRAME, [os.dup(0)])

@@ -354,7 +354,7 @@ def test_what_would_pass_for_a_bot_that_was_taken_over_is_not_sent(
     async def body() -> None:
         large: list[str] = []
         async with parent_on(bus_address, FakeParent()) as bus, connected(bus_address) as (own,):
-            bus.watch_large(large.append)
+            bus.on_large_message(large.append)
             parent = ParentClient(lambda: own)
             assert (await failure(ask(parent))).code is Code.INVALID_ARGUMENT
             assert await parent.admins() == frozenset()

@@ -11,7 +11,7 @@ WATCH_URL = "https://www.youtube.com/watch?v="
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueEntry:
-    """One video. `seconds` is None for one that is on the air; `views` is None if the provider does not tell."""
+    """One video. `seconds` is None for a live video, `views` if the provider does not show the number."""
 
     id: str
     title: str
@@ -32,8 +32,8 @@ class CatalogueEntry:
         parts = "".join(f"{n}{unit}" for n, unit in ((hours, "H"), (minutes, "M"), (seconds, "S")) if n)
         return f"P{f'{days}D' if days else ''}{f'T{parts}' if parts else ''}"
 
-    def said(self, thumbnail: str) -> dict[str, Any]:
-        """What a client of Rave says of the video when it registers it."""
+    def metadata(self, thumbnail: str) -> dict[str, Any]:
+        """The JSON object with which a client of Rave registers the video."""
         hours, rest = divmod(self.seconds or 0, 3600)
         minutes, seconds = divmod(rest, 60)
         return {
@@ -76,8 +76,8 @@ _ENTRIES = (
 CATALOGUE: Mapping[str, CatalogueEntry] = {entry.id: entry for entry in _ENTRIES}
 
 
-def after(video_id: str) -> CatalogueEntry:
-    """A video to go on with: the next that all may watch and that ends, in the order of the catalogue."""
+def next_entry(video_id: str) -> CatalogueEntry:
+    """The entry that follows a video in the catalogue, among those that have an end and that all users may watch."""
     fit = [e for e in _ENTRIES if e.seconds is not None and e.embeddable and not e.restricted]
     places = {entry.id: place for place, entry in enumerate(fit)}
     return fit[(places.get(video_id, -1) + 1) % len(fit)]

@@ -39,7 +39,7 @@ Verb = Callable[[Object], Awaitable[dict[str, Any]]]
 
 
 class ControlApi:
-    """The verbs. `relisten` is called after failures changed: nothing may listen while calls are `refused`."""
+    """The verbs. `relisten` is called after the faults have changed: nothing may listen while calls are `refused`."""
 
     def __init__(self, world: World, party: Party, relisten: Callable[[], Awaitable[None]]) -> None:
         self._world = world
@@ -60,7 +60,7 @@ class ControlApi:
             *(self.confirm, self.expire),
             *(self.fail, self.option, self.wait),
         )
-        app.add_routes([web.post(f"/{verb.__name__}", _body_to(verb)) for verb in verbs])
+        app.add_routes([web.post(f"/{verb.__name__}", _handler(verb)) for verb in verbs])
         app.add_routes(
             [
                 web.get("/state", self._state),
@@ -71,7 +71,7 @@ class ControlApi:
         )
         return app
 
-    # Looking.
+    # Queries.
 
     async def _state(self, _: web.Request) -> web.Response:
         return web.json_response(self._world.to_json())
@@ -90,7 +90,7 @@ class ControlApi:
         self._world.log.forget_violations()
         return web.json_response({})
 
-    # Meshes and who is in them.
+    # Meshes and the users in them.
 
     async def create(self, body: Object) -> dict[str, Any]:
         """New meshes: `count`, `title`, `public`, `friends`, `local` -> `{"meshes": [id]}`."""
@@ -102,7 +102,7 @@ class ControlApi:
         return {"meshes": [self._world.create(title=title, **kinds).id for _ in range(number)]}
 
     async def remove(self, body: Object) -> dict[str, Any]:
-        """`meshes` are gone: 404, and their sockets closed."""
+        """Delete `meshes`: calls about them get 404, and their sockets are closed."""
         for mesh in self._meshes(body):
             self._world.remove(mesh)
         return {}
@@ -114,13 +114,13 @@ class ControlApi:
         return {}
 
     async def uninvite(self, body: Object) -> dict[str, Any]:
-        """Take the invitations of `user` (the bot) into `meshes` back."""
+        """Remove the invitations of `user` (the bot) into `meshes`."""
         for mesh in self._meshes(body):
             self._world.uninvite(mesh, self._user(body))
         return {}
 
     async def join(self, body: Object) -> dict[str, Any]:
-        """`users` come into `meshes`, all with one state message."""
+        """`users` join `meshes`, all with one state message."""
         users = [self._world.user(str(handle)) for handle in json_fields.get_list(body, "users")]
         for mesh in self._meshes(body):
             self._world.join(mesh, users)
@@ -130,14 +130,14 @@ class ControlApi:
         """`users` leave `meshes`, all with one state message."""
         users = [self._world.user(str(handle)) for handle in json_fields.get_list(body, "users")]
         for mesh in self._meshes(body):
-            self._world.part(mesh, users)
+            self._world.leave(mesh, users)
         return {}
 
     async def crowd(self, body: Object) -> dict[str, Any]:
-        """`users` more users, `votes` and `history` bytes of chat make the state of `meshes` large; 0 ends that."""
+        """Enlarge the state of `meshes` by `users`, `votes` and `history` bytes of chat; 0 ends that."""
         sizes = {key: _size(body, key) for key in ("users", "votes", "history")}
         for mesh in self._meshes(body):
-            self._world.crowd(mesh, Crowd(**sizes))
+            self._world.set_crowd(mesh, Crowd(**sizes))
         return {}
 
     async def hide(self, body: Object) -> dict[str, Any]:
@@ -146,25 +146,27 @@ class ControlApi:
             mesh.hidden = _int(body, "times", 1)
         return {}
 
-    # What happens in a mesh.
+    # Chat, kicks and requests.
 
     async def chat(self, body: Object) -> dict[str, Any]:
-        """`user` says `text` in `mesh` -> `{"id", "answers": [text]}`.
+        """`user` writes `text` in `mesh` -> `{"id", "answers": [text]}`.
 
-        With `wait` seconds, waits for `answers` (1) messages that reply to it; there may come fewer. `mentions` are
-        the users who are mentioned, `reply` is the id of a message that it refers to.
+        Waits up to `wait` seconds for `answers` (1) messages that reply to it; returns those that came. `mentions`
+        are the users who are mentioned, `reply` is the id of a message that it refers to.
         """
         world = self._world
         mesh = world.mesh(json_fields.get_str(body, "mesh"))
         user = world.user(json_fields.opt_str(body, "user") or HOST)
         mentions = [world.user(str(handle)) for handle in json_fields.opt_list(body, "mentions") or []]
         since = world.log.seq
-        said = world.say(
+        message_id = world.send_chat(
             mesh, user, json_fields.get_str(body, "text"), reply=json_fields.opt_str(body, "reply"), mentions=mentions
         )
         wanted = _int(body, "answers", 1)
-        await world.log.wait_until(lambda: len(world.answers(said, since)) >= wanted, _seconds(body, "wait", 0.0))
-        return {"id": said, "answers": [event["text"] for event in world.answers(said, since)]}
+        await world.log.wait_until(
+            lambda: len(world.replies_to(message_id, since)) >= wanted, _seconds(body, "wait", 0.0)
+        )
+        return {"id": message_id, "answers": [event["text"] for event in world.replies_to(message_id, since)]}
 
     async def kick(self, body: Object) -> dict[str, Any]:
         """Kick `user` (the bot) out of `meshes`; see `World.kick` for `told` and `close`."""
@@ -177,7 +179,7 @@ class ControlApi:
     async def ask(self, body: Object) -> dict[str, Any]:
         """Send the bot in `mesh` a request `method` with `data` -> `{"answer": frame}`, waiting `timeout` seconds."""
         mesh = self._world.mesh(json_fields.get_str(body, "mesh"))
-        peer = self._bot(mesh)
+        peer = self._bot_peer(mesh)
         if not isinstance(peer, SocketPeer):
             raise RaveError(Code.NOT_RUNNING, "the bot is not connected")
         data = json_fields.opt_object(body, "data") or {}
@@ -187,14 +189,14 @@ class ControlApi:
 
     async def befriend(self, body: Object) -> dict[str, Any]:
         """`user` asks `other` (the bot) for friendship, or accepts it if `other` has asked -> `{"state"}`."""
-        return {"state": self._world.befriend(Friendships.request, *self._pair(body))}
+        return {"state": self._world.change_friendship(Friendships.request, *self._two_users(body))}
 
     async def unfriend(self, body: Object) -> dict[str, Any]:
         """`user` ends the friendship with `other` (the bot), or declines or withdraws the request for it."""
-        self._world.befriend(Friendships.end, *self._pair(body))
+        self._world.change_friendship(Friendships.end, *self._two_users(body))
         return {}
 
-    def _pair(self, body: Object) -> tuple[SimulatedUser, SimulatedUser]:
+    def _two_users(self, body: Object) -> tuple[SimulatedUser, SimulatedUser]:
         other = json_fields.opt_str(body, "other")
         user = self._world.user(json_fields.get_str(body, "user"))
         return user, self._world.bot if other is None else self._world.user(other)
@@ -202,14 +204,14 @@ class ControlApi:
     # Connections.
 
     async def drop(self, body: Object) -> dict[str, Any]:
-        """Cut the TCP connections of `meshes`."""
+        """Cut the TCP connections of the sockets of `meshes`."""
         for mesh in self._meshes(body):
             for peer in list(mesh.peers.values()):
                 peer.abort()
         return {}
 
     async def flood(self, body: Object) -> dict[str, Any]:
-        """Send the sockets of `meshes` frames of a `kind` without a break, until they are gone."""
+        """Send the sockets of `meshes` frames of a `kind` without a break, until their clients disconnect."""
         kind = _one_of(body, "kind", FLOOD_KINDS)
         for mesh in self._meshes(body):
             for peer in mesh.peers.values():
@@ -230,9 +232,9 @@ class ControlApi:
         return {}
 
     async def refuse(self, body: Object) -> dict[str, Any]:
-        """Turn sockets of `meshes` away: with `status`, or `after_open` seconds after opening with `code`.
+        """Reject new sockets of `meshes`: with `status`, or `after_open` seconds after opening with `code`.
 
-        `times` is how often, for ever if absent.
+        `times` is how often, without an end if absent.
         """
         after_open = None if body.get("after_open") is None else json_fields.get_number(body, "after_open")
         status = _int(body, "status", 403)
@@ -240,35 +242,35 @@ class ControlApi:
             raise RaveError(Code.INVALID_ARGUMENT, "status must be 400 to 599")
         for mesh in self._meshes(body):
             code = _int(body, "code", CLOSED_BY_SERVER)
-            mesh.refusal = RejectRule(status, after_open, code, json_fields.opt_int(body, "times"))
+            mesh.reject_rule = RejectRule(status, after_open, code, json_fields.opt_int(body, "times"))
         return {}
 
     async def accept(self, body: Object) -> dict[str, Any]:
-        """End what `refuse` began."""
+        """End the effect of `refuse`."""
         for mesh in self._meshes(body):
-            mesh.refusal = None
+            mesh.reject_rule = None
         return {}
 
     # The account.
 
     async def confirm(self, body: Object) -> dict[str, Any]:
-        """Follow the link of the latest mail that waits, to the address `email` if there is one."""
+        """Follow the link of the latest open mail, to the address `email` if there is one."""
         email = json_fields.opt_str(body, "email")
         self._world.mailbox.follow(email and email.lower())
         return {}
 
     async def expire(self, body: Object) -> dict[str, Any]:
-        """All sessions end: calls and new sockets meet 401. With `close`, open sockets are closed."""
-        self._world.expire()
+        """End all sessions: calls and new sockets get 401. With `close`, open sockets are closed."""
+        self._world.expire_sessions()
         if json_fields.opt_bool(body, "close"):
             for mesh in self._world.meshes.values():
                 self._world.close(mesh, CLOSED_BY_SERVER, "session expired", announced=False)
         return {}
 
-    # Failures, switches, waiting.
+    # Faults, fault options, waiting.
 
     async def fail(self, body: Object) -> dict[str, Any]:
-        """Calls of `target` fail in `mode`, `times` (for ever if absent); `retry_after` goes with a status."""
+        """Let calls of `target` fail in `mode`, `times` (absent: for ever); `retry_after` goes with a status."""
         retry_after = json_fields.opt_int(body, "retry_after")
         fault = Fault(json_fields.get_str(body, "mode"), json_fields.opt_int(body, "times"), retry_after)
         self._world.faults.set(json_fields.get_str(body, "target"), fault)
@@ -276,7 +278,7 @@ class ControlApi:
         return {}
 
     async def option(self, body: Object) -> dict[str, Any]:
-        """Set switches, each key by its text."""
+        """Set fault options: each key is a name, its value the text to set."""
         for name, value in body.items():
             self._world.options.set(name, str(value))
         if "play_mode" in body:
@@ -285,12 +287,12 @@ class ControlApi:
         return {"options": self._world.options.to_json()}
 
     async def wait(self, body: Object) -> dict[str, Any]:
-        """Wait up to `timeout` seconds until all that is named holds -> the state.
+        """Wait up to `timeout` seconds until all conditions in the body hold -> the state.
 
         `connected`: ids of meshes in which the bot has fully joined. `disconnected`: those where it has no socket.
         `reconnected`: `{mesh: id}` of connections; the bot has fully joined with another one. `listings`: at least
-        so many listings were completed since the start. `mail`: a mail waits for its link to be followed. `polls`: at
-        least so often was asked for the latest mail.
+        so many listings were completed since the start. `mail`: there is a mail whose link can be followed. `polls`:
+        the client has polled the latest mail at least so often.
         """
         conditions = self._conditions(body)
         done = await self._world.log.wait_until(
@@ -302,45 +304,45 @@ class ControlApi:
         return self._world.to_json()
 
     def _conditions(self, body: Object) -> list[Callable[[], list[str]]]:
-        """Functions that return what is still missing."""
-        connected = self._named(json_fields.opt_list(body, "connected") or [])
-        disconnected = self._named(json_fields.opt_list(body, "disconnected") or [])
+        """Functions that return the conditions that do not hold yet."""
+        connected = self._meshes_by_id(json_fields.opt_list(body, "connected") or [])
+        disconnected = self._meshes_by_id(json_fields.opt_list(body, "disconnected") or [])
         former = json_fields.opt_object(body, "reconnected") or {}
         listings, polls = _int(body, "listings", 0), _int(body, "polls", 0)
         mail = bool(json_fields.opt_bool(body, "mail"))
         return [
-            lambda: [f"{mesh.id} connected" for mesh in connected if not self._joined(mesh)],
-            lambda: [f"{mesh.id} disconnected" for mesh in disconnected if self._bot(mesh)],
+            lambda: [f"{mesh.id} connected" for mesh in connected if not self._joined_connection(mesh)],
+            lambda: [f"{mesh.id} disconnected" for mesh in disconnected if self._bot_peer(mesh)],
             lambda: [
                 f"{mesh.id} reconnected"
-                for mesh in self._named(list(former))
-                if self._joined(mesh) in (0, former[mesh.id])
+                for mesh in self._meshes_by_id(list(former))
+                if self._joined_connection(mesh) in (0, former[mesh.id])
             ],
             lambda: ["listings"] if self._world.listings["completed"] < listings else [],
             lambda: ["a mail"] if mail and not self._world.mailbox.waiting else [],
             lambda: ["polls"] if self._world.mailbox.polls < polls else [],
         ]
 
-    # What the verbs have in common.
+    # Helpers.
 
     def _meshes(self, body: Object) -> list[SimulatedMesh]:
         if body.get("meshes") == "all":
             return list(self._world.meshes.values())
-        return self._named(json_fields.get_list(body, "meshes"))
+        return self._meshes_by_id(json_fields.get_list(body, "meshes"))
 
-    def _named(self, ids: Sequence[Any]) -> list[SimulatedMesh]:
+    def _meshes_by_id(self, ids: Sequence[Any]) -> list[SimulatedMesh]:
         return [self._world.mesh(str(mesh_id)) for mesh_id in ids]
 
     def _user(self, body: Object) -> Any:
         handle = json_fields.opt_str(body, "user")
         return self._world.bot if handle is None else self._world.user(handle)
 
-    def _bot(self, mesh: SimulatedMesh) -> SimulatedPeer | None:
+    def _bot_peer(self, mesh: SimulatedMesh) -> SimulatedPeer | None:
         return mesh.peers.get(self._world.bot.peer_id)
 
-    def _joined(self, mesh: SimulatedMesh) -> int:
+    def _joined_connection(self, mesh: SimulatedMesh) -> int:
         """The number of the connection with which the bot has fully joined, or 0."""
-        peer = self._bot(mesh)
+        peer = self._bot_peer(mesh)
         return peer.number if peer is not None and peer.joined else 0
 
 
@@ -370,7 +372,7 @@ def _seconds(body: Object, key: str, default: float) -> float:
     return value
 
 
-def _body_to(verb: Verb) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _handler(verb: Verb) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         return web.json_response(await verb(json_fields.parse_object(await request.read() or b"{}", "the body")))
 

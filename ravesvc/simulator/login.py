@@ -98,7 +98,7 @@ class LoginEndpoints:
         if email is None or json_fields.get_str(proof, "id") != email:
             self._world.log.violation("POST /parse/users", "id_token was not given out for this address")
             raise RaveError(Code.FORBIDDEN, "the proof is none")
-        user, token = self._world.admit(email)
+        user, token = self._world.open_session(email)
         return {
             "objectId": self._parse_id(user.id),
             "sessionToken": f"{_PREFIX}{token}",
@@ -124,7 +124,7 @@ class LoginEndpoints:
         _must_be(call.body, "parseToken", f"{_PREFIX}{call.token}")
         for key in ("lang", "name"):
             json_fields.get_str(call.body, key)
-        known = self._world.register(call.token, device_id)
+        known = self._world.register_device(call.token, device_id)
         return {"data": {"isValid": True, "newUser": not known, "suggestedHandles": [] if known else ["botty2"]}}
 
     def _account(self, call: RestCall) -> dict[str, Any]:

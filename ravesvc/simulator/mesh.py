@@ -15,7 +15,7 @@ _MAX_ENDED_CONNECTIONS = 50
 
 @dataclass(frozen=True, slots=True)
 class SimulatedUser:
-    """An account on one of its devices, the last that it has logged in with; empty before its first login."""
+    """A user. `device_id` is of the latest login, and empty before the first."""
 
     id: int
     handle: str
@@ -47,11 +47,11 @@ class SocketEnd:
 
 
 class SimulatedPeer(Protocol):
-    """What a mesh needs of a connected socket."""
+    """The part of a connected socket that a mesh uses. `connected_at` is in epoch seconds."""
 
     number: int
     user: SimulatedUser
-    since: float
+    connected_at: float
     joined: bool
     pings: int
 
@@ -59,10 +59,10 @@ class SimulatedPeer(Protocol):
         """Queue a frame."""
 
     def echo(self, frame: dict[str, Any]) -> None:
-        """Queue a frame with what the user has said, perhaps later."""
+        """Queue a frame with a chat message of this user, after the fault option `echo_delay`."""
 
     def close(self, code: int, reason: str) -> None:
-        """Close in order, after what is queued."""
+        """Close with a close frame, after the queued frames."""
 
     def abort(self) -> None:
         """Cut the TCP connection."""
@@ -70,7 +70,7 @@ class SimulatedPeer(Protocol):
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Crowd:
-    """What makes the state of a mesh large: so many more users, votes, and bytes of past chat messages."""
+    """Additions that make the state of a mesh large: users, votes, and bytes of past chat messages."""
 
     users: int = 0
     votes: int = 0
@@ -83,7 +83,8 @@ class SimulatedMesh:
 
     `kicked` are the users that state messages list under `kicks`, until they are invited again.
     `successor` is the peer id of the user who was made the leader, until that user leaves. `muted` are user ids.
-    `hidden` is for how many listings more the mesh will be missing, `missing` whether it is in the running one.
+    `hidden` is the number of listings from which the mesh will be missing, `missing` whether it is so from this one.
+    `reject_rule` decides which new sockets are turned away.
     """
 
     id: str
@@ -102,7 +103,7 @@ class SimulatedMesh:
     present: dict[str, RoomPresence] = field(default_factory=dict)
     peers: dict[str, SimulatedPeer] = field(default_factory=dict)
     ended: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_MAX_ENDED_CONNECTIONS))
-    refusal: RejectRule | None = None
+    reject_rule: RejectRule | None = None
     crowd: Crowd = Crowd()
     hidden: int = 0
     missing: bool = False
@@ -110,10 +111,10 @@ class SimulatedMesh:
 
     @property
     def leader(self) -> str | None:
-        """The peer id of the leader: whom the last one has chosen, else who has been here longest."""
+        """The peer id of the leader: the user whom the last leader has chosen, else the one who joined first."""
         return self.successor or next(iter(self.present), None)
 
-    def open_to(self, user: SimulatedUser) -> bool:
+    def is_open_to(self, user: SimulatedUser) -> bool:
         """Whether a user may see and enter the mesh."""
         return self.public or user.id in self.invited or user.peer_id in self.present
 
@@ -126,21 +127,21 @@ class SimulatedMesh:
         return True
 
     def leave(self, user: SimulatedUser) -> bool:
-        """Take a user out, with all votes and opinions; False if not here."""
+        """Remove a user with all votes and opinions; False if the user is not there."""
         if self.present.pop(user.peer_id, None) is None:
             return False
         if self.successor == user.peer_id:
             self.successor = None
-        self.playback.forget(user.id)
+        self.playback.remove_user(user.id)
         return True
 
     @property
     def majority(self) -> int:
-        """How many users are more than half of those present."""
+        """The number of users that is just more than half of those present."""
         return (len(self.users()) + self.crowd.users) // 2 + 1
 
     def users(self) -> list[SimulatedUser]:
-        """Who is here, in order of joining."""
+        """The users who are present, in order of joining."""
         return [presence.user for presence in self.present.values()]
 
     def to_json(self, now: float) -> dict[str, Any]:
@@ -158,7 +159,7 @@ class SimulatedMesh:
             "connections": [connection(peer) for peer in self.peers.values()],
             "ended": list(self.ended),
             "hidden": self.hidden,
-            "refusal": asdict(self.refusal) if self.refusal else None,
+            "refusal": asdict(self.reject_rule) if self.reject_rule else None,
         }
 
 
@@ -167,7 +168,7 @@ def connection(peer: SimulatedPeer) -> dict[str, Any]:
     return {
         "id": peer.number,
         "peer_id": peer.user.peer_id,
-        "since": peer.since,
+        "since": peer.connected_at,
         "joined": peer.joined,
         "pings": peer.pings,
     }

@@ -18,11 +18,11 @@ from ravesvc.simulator.lies import Payload
 from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser
 from ravesvc.simulator.party import Party
 from ravesvc.simulator.request_checks import Checks
-from ravesvc.simulator.rest import known_users, own_device, visible
+from ravesvc.simulator.rest import known_users, require_own_device, visible_mesh
 from ravesvc.simulator.world import World
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# Votes tell the time in either unit; which of both a number is shows from its size.
+# The time of a vote is in seconds or in milliseconds; a number from here on is in milliseconds.
 _MIN_MILLISECONDS = 1e11
 
 
@@ -37,7 +37,7 @@ class PartyCalls:
 
     def routes(self) -> list[web.RouteDef]:
         """The routes; what is named first can be made to fail (`fault_options.FAULT_TARGETS`)."""
-        mute, unmute = self._voice(self._party.mute), self._voice(self._party.unmute)
+        mute, unmute = self._mute_handler(self._party.mute), self._mute_handler(self._party.unmute)
         calls: list[tuple[str, str, str, Handler]] = [
             ("register", "POST", "/videos/{provider}", self._register),
             ("video", "GET", "/videos/{provider}/{video}", self._video),
@@ -53,12 +53,12 @@ class PartyCalls:
             ("unmute", "POST", "/meshes/{mesh}/unmute/{user}", unmute),
         ]
         return [
-            self._endpoint.route(target, verb, path, self._checks, self._politely(handler))
+            self._endpoint.route(target, verb, path, self._checks, self._hide_forbidden(handler))
             for target, verb, path, handler in calls
         ]
 
-    def _politely(self, handler: Handler) -> Handler:
-        """With `forbidden_form` of `success`, what a user may not is answered as if it was all right."""
+    def _hide_forbidden(self, handler: Handler) -> Handler:
+        """With the fault option `forbidden_form` set to `success`, answer 200 in place of 403."""
 
         def handle(call: RestCall) -> Payload:
             try:
@@ -81,28 +81,28 @@ class PartyCalls:
         return {"data": serializers.clip_object(clip, self._world.options)}
 
     def _vote(self, call: RestCall) -> dict[str, Any]:
-        mesh, body = visible(self._world, call), call.body
-        own_device(self._world, call.user, body)
+        mesh, body = visible_mesh(self._world, call), call.body
+        require_own_device(self._world, call.user, body)
         time = json_fields.get_number(body, "time")
         self._check_time(time / 1000 if time >= _MIN_MILLISECONDS else time)
         url = json_fields.get_str(body, "url")
-        self._party.vote(mesh, call.user, self._world.clips.at(url), url)
+        self._party.vote(mesh, call.user, self._world.clips.by_url(url), url)
         return {"success": True}
 
     def _clear(self, call: RestCall) -> dict[str, Any]:
-        self._party.clear_votes(visible(self._world, call), call.user)
+        self._party.clear_votes(visible_mesh(self._world, call), call.user)
         return {"success": True}
 
     def _like(self, call: RestCall) -> dict[str, Any]:
-        return self._judge(call, call.body, lambda opinion: opinion)
+        return self._set_opinion(call, call.body, lambda opinion: opinion)
 
     def _withdraw(self, call: RestCall) -> dict[str, Any]:
-        return self._judge(call, call.query, lambda _: None)
+        return self._set_opinion(call, call.query, lambda _: None)
 
-    def _judge(self, call: RestCall, said: Object, kept: Callable[[str], str | None]) -> dict[str, Any]:
-        """An opinion on what plays now; one on what has played before comes too late and is no mistake."""
-        mesh, opinion = visible(self._world, call), json_fields.get_str(said, "opinion")
-        url, instance = json_fields.get_str(said, "url"), json_fields.get_str(said, "videoInstanceId")
+    def _set_opinion(self, call: RestCall, fields: Object, stored: Callable[[str], str | None]) -> dict[str, Any]:
+        """Set the opinion of a user on the current video. One on an earlier video is late, and no mistake."""
+        mesh, opinion = visible_mesh(self._world, call), json_fields.get_str(fields, "opinion")
+        url, instance = json_fields.get_str(fields, "url"), json_fields.get_str(fields, "videoInstanceId")
         if opinion not in ("LIKE", "SKIP"):
             raise RaveError(Code.BAD_DATA, "opinion is neither LIKE nor SKIP")
         if not _UUID.fullmatch(instance):
@@ -110,18 +110,18 @@ class PartyCalls:
         playing = mesh.playback.current
         if playing is None or playing.instance_id != instance or not _same_video(url, playing.url):
             raise RaveError(Code.NOT_FOUND, "that does not play")
-        self._party.judge(mesh, call.user, kept(opinion))
+        self._party.set_opinion(mesh, call.user, stored(opinion))
         return {"success": True}
 
     def _state(self, call: RestCall) -> dict[str, Any]:
-        mesh, body = visible(self._world, call), call.body
+        mesh, body = visible_mesh(self._world, call), call.body
         status, position = json_fields.get_str(body, "state"), json_fields.get_number(body, "position")
         if status not in ("PLAY", "PAUS"):
             raise RaveError(Code.BAD_DATA, "state is neither PLAY nor PAUS")
         if position < 0:
             raise RaveError(Code.BAD_DATA, "position is below 0")
         self._check_time(json_fields.get_number(body, "time"))
-        self._party.control(mesh, call.user, status=status, position=position)
+        self._party.set_playback(mesh, call.user, status=status, position=position)
         return {"data": serializers.mesh_object(mesh, self._world.server, self._world.options)}
 
     def _check_time(self, seconds: float) -> None:
@@ -129,25 +129,25 @@ class PartyCalls:
             raise RaveError(Code.BAD_DATA, "time is too far from the server's clock")
 
     def _end(self, call: RestCall) -> dict[str, Any]:
-        self._party.end_video(visible(self._world, call), call.user)
+        self._party.end_video(visible_mesh(self._world, call), call.user)
         return {"success": True}
 
     # Users.
 
     def _kick(self, call: RestCall) -> dict[str, Any]:
-        mesh = visible(self._world, call)
-        own_device(self._world, call.user, call.body)
+        mesh = visible_mesh(self._world, call)
+        require_own_device(self._world, call.user, call.body)
         self._party.kick(mesh, call.user, known_users(self._world, call))
         return {"success": True}
 
     def _transfer(self, call: RestCall) -> dict[str, Any]:
-        mesh, number = visible(self._world, call), json_fields.get_int(call.body, "newLeaderId")
-        self._party.lead(mesh, call.user, self._user(number))
+        mesh, number = visible_mesh(self._world, call), json_fields.get_int(call.body, "newLeaderId")
+        self._party.transfer_leadership(mesh, call.user, self._user(number))
         return {"success": True}
 
-    def _voice(self, change: Callable[[SimulatedMesh, SimulatedUser, SimulatedUser], None]) -> Handler:
+    def _mute_handler(self, change: Callable[[SimulatedMesh, SimulatedUser, SimulatedUser], None]) -> Handler:
         def handle(call: RestCall) -> dict[str, Any]:
-            mesh = visible(self._world, call)
+            mesh = visible_mesh(self._world, call)
             if call.body:
                 raise RaveError(Code.BAD_DATA, "the body is not {}")
             change(mesh, call.user, self._user(json_fields.get_int(call.path, "user")))
@@ -163,5 +163,5 @@ class PartyCalls:
 
 
 def _same_video(one: str, other: str) -> bool:
-    """Whether both URLs name the same video, on whatever host."""
+    """Whether both URLs name the same video; their hosts are ignored."""
     return urlsplit(one).path == urlsplit(other).path

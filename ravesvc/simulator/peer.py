@@ -43,7 +43,7 @@ class SocketPeer:
     ) -> None:
         self.user = user
         self.number = number
-        self.since = world.clock()
+        self.connected_at = world.clock()
         self.joined = False
         self.pings = 0
         self._world = world
@@ -199,7 +199,7 @@ class SocketPeer:
         if method in options.refused_methods.split(","):
             self._refuse(number, 403, "switched on")
         elif method == "fullyJoined":
-            self._grant(number, options.joined_delay, lambda: self._world.fully_joined(self._mesh, self))
+            self._grant(number, options.joined_delay, lambda: self._world.mark_joined(self._mesh, self))
         elif method == "clientPing":
             self.pings += 1
             self._grant(number, options.ping_delay)
@@ -275,7 +275,7 @@ class SocketPeer:
         if not _are_media(data.get("media")):
             self._violation("chatMessage with media that lack url, mime or isExplicit")
             return False
-        self._world.chat(self._mesh, self.user, data)
+        self._world.relay_chat(self._mesh, self.user, data)
         return True
 
     def _violation(self, what: str) -> None:

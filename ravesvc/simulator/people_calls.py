@@ -1,4 +1,4 @@
-"""Rave over HTTP: users, their profiles, and whom the caller knows."""
+"""Rave over HTTP: users, their profiles, and the contacts and friends of the caller."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ravesvc.simulator.world import World
 
 _DEFAULT_USERS = 24
 _MAX_USERS = 100
-# What a client wants to do about a friendship, by the state that it sends.
+# The change of a friendship, by the state that a client sends.
 _CHANGES: dict[str | None, Change] = {
     None: Friendships.request,
     FRIENDS: Friendships.accept,
@@ -50,7 +50,7 @@ class PeopleCalls:
         ]
 
     def _contacts(self, call: RestCall) -> dict[str, Any]:
-        """Those who are in a mesh with the caller."""
+        """The users who are in a mesh with the caller."""
         met = {
             user.id: user
             for mesh in self._world.meshes.values()
@@ -58,27 +58,27 @@ class PeopleCalls:
             for user in mesh.users()
             if user.id != call.user.id
         }
-        return {"data": self._shown(call, list(met.values())), "paging": {}}
+        return {"data": self._serialize(call, list(met.values())), "paging": {}}
 
     def _friends(self, call: RestCall) -> dict[str, Any]:
-        return {"data": self._shown(call, self._users(self._world.friendships.friends(call.user.id)))}
+        return {"data": self._serialize(call, self._users(self._world.friendships.friends(call.user.id)))}
 
     def _requests(self, call: RestCall) -> dict[str, Any]:
         """The users who wait for the caller's answer."""
         if call.query.get("state") != ACTIONABLE:
             raise RaveError(Code.BAD_DATA, f"state is not {ACTIONABLE}")
-        return {"data": self._shown(call, self._users(self._world.friendships.requests(call.user.id)))}
+        return {"data": self._serialize(call, self._users(self._world.friendships.requests(call.user.id)))}
 
     def _befriend(self, call: RestCall) -> dict[str, Any]:
-        other, wanted = self._named(json_fields.get_int(call.body, "id")), json_fields.opt_str(call.body, "state")
+        other, wanted = self._find_user(json_fields.get_int(call.body, "id")), json_fields.opt_str(call.body, "state")
         if wanted not in _CHANGES:
             raise RaveError(Code.BAD_DATA, f"state is neither {FRIENDS} nor {NOT_FRIENDS}")
-        state = self._world.befriend(_CHANGES[wanted], call.user, other)
+        state = self._world.change_friendship(_CHANGES[wanted], call.user, other)
         return {"data": {"fromUserId": call.user.id, "toUserId": other.id, "state": state}}
 
     def _end(self, change: Change) -> Handler:
         def handle(call: RestCall) -> dict[str, Any]:
-            self._world.befriend(change, call.user, self._named(json_fields.get_int(call.query, "id")))
+            self._world.change_friendship(change, call.user, self._find_user(json_fields.get_int(call.query, "id")))
             return {"success": True}
 
         return handle
@@ -86,7 +86,7 @@ class PeopleCalls:
     def _users(self, ids: list[int]) -> list[SimulatedUser]:
         return [self._world.users[number] for number in ids]
 
-    def _shown(self, call: RestCall, users: list[SimulatedUser]) -> list[dict[str, Any]]:
+    def _serialize(self, call: RestCall, users: list[SimulatedUser]) -> list[dict[str, Any]]:
         limit = json_fields.opt_int(call.query, "limit")
         limit = _DEFAULT_USERS if limit is None else limit
         if not 1 <= limit <= _MAX_USERS:
@@ -94,11 +94,11 @@ class PeopleCalls:
         return [serializers.user_object(user, self._world.options) for user in users[:limit]]
 
     def _user(self, call: RestCall) -> dict[str, Any]:
-        user = self._named(json_fields.get_int(call.path, "user"))
+        user = self._find_user(json_fields.get_int(call.path, "user"))
         return {"data": serializers.user_object(user, self._world.options)}
 
     def _profile(self, call: RestCall) -> dict[str, Any]:
-        user = self._named(json_fields.get_int(call.path, "user"))
+        user = self._find_user(json_fields.get_int(call.path, "user"))
         if call.query.get("exclude") != "false" or call.query.get("clientVersion") != "1":
             raise RaveError(Code.BAD_DATA, "the query lacks exclude=false or clientVersion=1")
         shown = serializers.user_object(user, self._world.options)
@@ -106,7 +106,7 @@ class PeopleCalls:
         bio = {"bio": f"I am {user.display_name}.", "metadata": {"position": 0, "privacy": "PUBLIC"}}
         return {"data": {"bio": bio, "profile": profile}}
 
-    def _named(self, number: int) -> SimulatedUser:
+    def _find_user(self, number: int) -> SimulatedUser:
         user = self._world.users.get(number)
         if user is None:
             raise RaveError(Code.NOT_FOUND, "no such user")

@@ -1,4 +1,4 @@
-"""Rave over HTTP: the calls of the api base, but for those of a login."""
+"""Rave over HTTP: listings, meshes, invitations and users."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class Rest:
     # The calls.
 
     def _discover(self, call: RestCall) -> dict[str, Any]:
-        own_device(self._world, call.user, call.query)
+        require_own_device(self._world, call.user, call.query)
         flags = {name: _flag(call.query, name) for name in ("public", "friends", "local", "invited")}
         limit = min(json_fields.get_int(call.query, "limit"), int(self._world.options.page_size))
-        after = _position(call.query.get("cursor"))
+        after = _cursor_position(call.query.get("cursor"))
         if limit < 1:
             raise RaveError(Code.BAD_DATA, "limit must be 1 or more")
         if after == 0:
@@ -86,14 +86,14 @@ class Rest:
         return f"https://{self._world.server}/meshes/self?{urlencode(query)}"
 
     def _mesh(self, call: RestCall) -> dict[str, Any]:
-        mesh = visible(self._world, call)
+        mesh = visible_mesh(self._world, call)
         options = self._world.options
         shown = serializers.mesh_object(mesh, self._world.server, options)
         return {"data": {**shown, "users": serializers.users_of(mesh, options)}}
 
     def _invite(self, call: RestCall) -> dict[str, Any]:
-        mesh = visible(self._world, call)
-        own_device(self._world, call.user, call.body)
+        mesh = visible_mesh(self._world, call)
+        require_own_device(self._world, call.user, call.body)
         for user in known_users(self._world, call):
             self._world.invite(mesh, user)
         return {"success": True}
@@ -106,8 +106,8 @@ class Rest:
 
     def _leave(self, call: RestCall) -> dict[str, Any]:
         mesh = self._world.mesh(call.path["mesh"])
-        own_device(self._world, call.user, {"deviceId": call.path["device"]})
-        if not self._world.part(mesh, [call.user]):
+        require_own_device(self._world, call.user, {"deviceId": call.path["device"]})
+        if not self._world.leave(mesh, [call.user]):
             raise RaveError(Code.NOT_FOUND, "not in this mesh")
         return {"success": True}
 
@@ -115,33 +115,33 @@ class Rest:
         return {"data": serializers.user_object(call.user, self._world.options)}
 
     def _users(self, call: RestCall) -> dict[str, Any]:
-        own_device(self._world, call.user, call.body)
+        require_own_device(self._world, call.user, call.body)
         shown = [serializers.user_object(user, self._world.options) for user in known_users(self._world, call)]
         if json_fields.opt_bool(call.body, "includeOnline"):
             shown = [{**user, "online": True} for user in shown]
         return {"data": shown}
 
 
-# What calls have in common.
+# Helpers of several calls.
 
 
-def visible(world: World, call: RestCall) -> SimulatedMesh:
+def visible_mesh(world: World, call: RestCall) -> SimulatedMesh:
     """The mesh of a call, if its user may see it."""
     mesh = world.mesh(call.path["mesh"])
-    if not mesh.open_to(call.user):
+    if not mesh.is_open_to(call.user):
         raise RaveError(Code.FORBIDDEN, "no access to this mesh")
     return mesh
 
 
 def known_users(world: World, call: RestCall) -> list[SimulatedUser]:
-    """The users whose ids the body lists; ids of no user are passed over."""
+    """The users whose ids the body lists; ids of no user are ignored."""
     ids = [json_fields.as_int(value) for value in json_fields.get_list(call.body, "ids")]
     if None in ids:
         raise RaveError(Code.BAD_DATA, "ids holds something that is not an id")
     return [world.users[number] for number in ids if number in world.users]
 
 
-def own_device(world: World, user: SimulatedUser, source: Object) -> None:
+def require_own_device(world: World, user: SimulatedUser, source: Object) -> None:
     """Make sure that a call names the device that its token was given to."""
     if json_fields.get_str(source, "deviceId") != user.device_id:
         world.log.violation("deviceId", "the device is not one of the token's user")
@@ -155,7 +155,7 @@ def _flag(query: Mapping[str, str], name: str) -> bool:
     return value == "true"
 
 
-def _position(cursor: str | None) -> int:
+def _cursor_position(cursor: str | None) -> int:
     """The serial number in a cursor; 0 without one."""
     if cursor is None:
         return 0

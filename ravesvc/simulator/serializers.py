@@ -75,18 +75,18 @@ def _video_fields(playing: PlayingVideo, options: FaultOptions) -> dict[str, Any
         "videoTitle": playing.clip.title,
         "videoProvider": playing.clip.provider.upper(),
     }
-    said = playing.clip.said
+    metadata = playing.clip.metadata
     known = {"videoUrl": "url", "videoAuthor": "author", "videoThumbnail": "thumbnail"}
-    shown |= {name: said[key] for name, key in known.items() if said.get(key)}
+    shown |= {name: metadata[key] for name, key in known.items() if metadata.get(key)}
     if playing.clip.seconds is not None and options.video_duration == "kept":
-        shown["videoDuration"] = said.get("duration")
+        shown["videoDuration"] = metadata.get("duration")
     return shown
 
 
 def clip_object(clip: Clip, options: FaultOptions) -> dict[str, Any]:
     """A registered video in an HTTP answer."""
     unknown = {"duration": None} if options.video_duration == "unknown" else {}
-    return {**clip.said, **unknown, "id": clip.id, "provider": clip.provider.upper()}
+    return {**clip.metadata, **unknown, "id": clip.id, "provider": clip.provider.upper()}
 
 
 def users_of(mesh: SimulatedMesh, options: FaultOptions) -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ def _vote(ballot: Ballot, order: int, options: FaultOptions) -> dict[str, Any]:
         "url": ballot.url,
         "users": [{"user_id": number} for number in ids] if options.voters_form == "objects" else ids,
         "num_votes": len(ids),
-        "oldest_vote_time": ballot.oldest,
+        "oldest_vote_time": ballot.oldest_vote_at,
         "order": order,
     }
 
@@ -197,7 +197,7 @@ def _mesh_state(mesh: SimulatedMesh, options: FaultOptions) -> dict[str, Any]:
         "status": playing.status,
         "server": playing.clip.provider.upper(),
         "url": playing.url,
-        "video_url": playing.clip.said.get("url", playing.url),
+        "video_url": playing.clip.metadata.get("url", playing.url),
         "playback_speed": playing.speed,
     }
     if options.instance_key != "none":

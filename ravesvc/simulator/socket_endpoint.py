@@ -48,7 +48,7 @@ class SocketEndpoint:
         refusal = _take_refusal(mesh)
         if refusal is not None and refusal.after_open is None:
             return self._turn_away(request, refusal.status)
-        if not mesh.open_to(user):
+        if not mesh.is_open_to(user):
             return self._turn_away(request, 403)
         return await self._serve(request, mesh, user, refusal)
 
@@ -94,9 +94,9 @@ class SocketEndpoint:
 
 def _take_refusal(mesh: SimulatedMesh) -> RejectRule | None:
     """The refusal that the opening happening now meets, counted down."""
-    refusal = mesh.refusal
+    refusal = mesh.reject_rule
     if refusal is not None and refusal.times is not None:
         refusal.times -= 1
         if refusal.times <= 0:
-            mesh.refusal = None
+            mesh.reject_rule = None
     return refusal

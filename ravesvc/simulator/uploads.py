@@ -21,7 +21,7 @@ from ravesvc.simulator.http_endpoint import Handler, HttpEndpoint, RestCall
 from ravesvc.simulator.lies import Content, Payload
 from ravesvc.simulator.pictures import KINDS
 from ravesvc.simulator.request_checks import Checks, PublicChecks
-from ravesvc.simulator.rest import visible
+from ravesvc.simulator.rest import visible_mesh
 from ravesvc.simulator.world import World
 
 _MAX_SLOTS = 200
@@ -62,7 +62,7 @@ class UploadEndpoints:
         ]
 
     def _offer(self, call: RestCall) -> dict[str, Any]:
-        visible(self._world, call)
+        visible_mesh(self._world, call)
         asked = json_fields.get_list(call.body, "media")
         if not 1 <= len(asked) <= _MAX_PICTURES:
             raise RaveError(Code.BAD_DATA, f"media holds {len(asked)} entries, not 1 to {_MAX_PICTURES}")

@@ -1,4 +1,4 @@
-"""The simulated Rave: users, meshes, invitations and what happens to them. No I/O, no waiting."""
+"""The simulated Rave: users, sessions, meshes, invitations, and the changes to them. No I/O, no waiting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ravesvc.simulator.fault_options import FaultOptions, Faults
 from ravesvc.simulator.friendships import Change, Friendships
 from ravesvc.simulator.mailbox import Mailbox
 from ravesvc.simulator.mesh import Crowd, SimulatedMesh, SimulatedPeer, SimulatedUser, SocketEnd, connection
-from ravesvc.simulator.playback import SimulatedPlayback, opening
+from ravesvc.simulator.playback import SimulatedPlayback, initial_video
 
 # The close code and reason with which a protoo server ends a peer.
 CLOSED_BY_SERVER = 4000
@@ -29,10 +29,12 @@ _FIRST_USER_ID = 100_000_001
 
 
 class World:
-    """Everything that the simulator knows. `server` is the `host:port` that it tells for its meshes.
+    """The whole state of the simulator.
 
-    `sessions` maps every bearer token to its user on the device that it was given to, `expired` are those that are no
-    longer good. The bot's is there from the start.
+    Attributes:
+        server: the `host:port` in the addresses of its meshes.
+        sessions: every bearer token, with its user on the device of the session. The bot's is there from the start.
+        expired: the tokens that are no longer valid.
     """
 
     def __init__(self, account: SimulatedAccount, clock: Callable[[], float] = time.time) -> None:
@@ -47,10 +49,10 @@ class World:
         self.expired: set[str] = set()
         self.users: dict[int, SimulatedUser] = {self.bot.id: self.bot}
         self.friendships = Friendships()
-        self._ids = {self.bot.handle: self.bot.id}  # by handle
+        self._ids_by_handle = {self.bot.handle: self.bot.id}
         self.mailbox = Mailbox(self.options, self.log, clock)
         self.logins = 0
-        self._addresses = {account.email.lower(): self.bot.id}
+        self._ids_by_email = {account.email.lower(): self.bot.id}
         self.meshes: dict[str, SimulatedMesh] = {}
         self.clips = Clips()
         self.provider_calls = dict.fromkeys(("search", "videos", "oembed", "picture"), 0)
@@ -60,20 +62,20 @@ class World:
     # Users.
 
     def user(self, handle: str) -> SimulatedUser:
-        """The user with this handle, made when there is none; `botty` is the bot."""
-        number = self._ids.get(handle)
+        """The user with this handle, who is created if there is none; `botty` is the bot."""
+        number = self._ids_by_handle.get(handle)
         if number is not None:
             return self.users[number]
-        return self._add(handle, handle.title(), uuid.uuid4().hex)
+        return self._add_user(handle, handle.title(), uuid.uuid4().hex)
 
-    def _add(self, handle: str, name: str, device_id: str) -> SimulatedUser:
+    def _add_user(self, handle: str, name: str, device_id: str) -> SimulatedUser:
         user = SimulatedUser(_FIRST_USER_ID + len(self.users) - 1, handle, name, device_id)
         self.users[user.id] = user
-        self._ids.setdefault(handle, user.id)
+        self._ids_by_handle.setdefault(handle, user.id)
         return user
 
-    def befriend(self, change: Change, user: SimulatedUser, other: SimulatedUser) -> str:
-        """A user asks another for friendship, answers or ends it; returns what the user is to the other then."""
+    def change_friendship(self, change: Change, user: SimulatedUser, other: SimulatedUser) -> str:
+        """A user requests a friendship, answers a request or ends it; returns the state that results for the user."""
         change(self.friendships, user.id, other.id)
         state = self.friendships.state(user.id, other.id)
         self.log.record("friendship", user=user.handle, other=other.handle, state=state)
@@ -82,26 +84,26 @@ class World:
     # Sessions.
 
     def owner(self, email: str) -> SimulatedUser | None:
-        """The user that an address belongs to."""
-        number = self._addresses.get(email)
+        """The user with this e-mail address."""
+        number = self._ids_by_email.get(email)
         return None if number is None else self.users[number]
 
-    def admit(self, email: str) -> tuple[SimulatedUser, str]:
-        """The user that an address belongs to, made when there is none, and the token of a new session.
+    def open_session(self, email: str) -> tuple[SimulatedUser, str]:
+        """The user with this e-mail address, who is created if there is none, and the token of a new session.
 
-        The session has no device until `register` gives it one; older ones stay good.
+        The session has no device until `register_device`; older sessions stay valid.
         """
         user = self.owner(email)
         if user is None:
             serial = len(self.users)
-            user = self._add(f"user{serial}", f"User {serial}", "")
-            self._addresses[email] = user.id
+            user = self._add_user(f"user{serial}", f"User {serial}", "")
+            self._ids_by_email[email] = user.id
         token = secrets.token_hex(16)
         self.sessions[token] = replace(user, device_id="")
         return user, token
 
-    def register(self, token: str, device_id: str) -> bool:
-        """Give a session its device, which becomes its user's as well; False if its user never had one."""
+    def register_device(self, token: str, device_id: str) -> bool:
+        """Set the device of a session and of its user; False if the user had none before."""
         former = self.users[self.sessions[token].id]
         again = self.sessions[token].device_id == device_id
         user = self.sessions[token] = self.users[former.id] = replace(former, device_id=device_id)
@@ -112,8 +114,8 @@ class World:
             self.log.record("login", user=user.handle)
         return bool(former.device_id)
 
-    def expire(self) -> None:
-        """No session is good any longer; sockets that are open stay."""
+    def expire_sessions(self) -> None:
+        """End all sessions; sockets that are open stay."""
         self.expired.update(self.sessions)
         self.log.record("expired")
 
@@ -122,7 +124,7 @@ class World:
     def create(
         self, *, title: str = "", public: bool = False, friends: bool = False, local: bool = False
     ) -> SimulatedMesh:
-        """A new mesh with a user in it who made it."""
+        """A new mesh, with the host in it as its originator."""
         host = self.user(HOST)
         serial = next(self._serials)
         title = title or f"Mesh {serial}"
@@ -135,7 +137,7 @@ class World:
             local=local,
             created_at=self.clock(),
             originator=host.id,
-            playback=SimulatedPlayback(self.options, opening(title, self.clock())),
+            playback=SimulatedPlayback(self.options, initial_video(title, self.clock())),
         )
         mesh.enter(host, self.clock())
         self.meshes[mesh.id] = mesh
@@ -150,7 +152,7 @@ class World:
         return mesh
 
     def remove(self, mesh: SimulatedMesh) -> None:
-        """The mesh is gone: its sockets are told and closed, and nobody finds it any more."""
+        """Delete the mesh: its sockets get a notification and are closed, and calls about it get 404."""
         del self.meshes[mesh.id]
         self.log.record("removed", mesh=mesh.id)
         self.close(mesh, CLOSED_BY_SERVER, "mesh closed", announced=True)
@@ -163,13 +165,13 @@ class World:
             peer.close(code, reason)
 
     def invite(self, mesh: SimulatedMesh, user: SimulatedUser) -> None:
-        """Make the mesh appear in the user's listing."""
+        """Invite a user, so that the mesh appears in the user's listing."""
         mesh.invited.add(user.id)
         mesh.kicked.discard(user.id)
         self.log.record("invited", mesh=mesh.id, user=user.handle)
 
     def uninvite(self, mesh: SimulatedMesh, user: SimulatedUser) -> bool:
-        """Take an invitation back; False if there is none."""
+        """Remove an invitation; False if there is none."""
         if user.id not in mesh.invited:
             return False
         mesh.invited.remove(user.id)
@@ -177,7 +179,7 @@ class World:
         return True
 
     def begin_listing(self) -> None:
-        """Somebody asks for the first page of a listing; hidden meshes are missing in this and its later pages."""
+        """A client asks for the first page of a listing; hidden meshes are missing in this and its later pages."""
         self.listings["begun"] += 1
         for mesh in self.meshes.values():
             mesh.missing = mesh.hidden > 0
@@ -188,23 +190,23 @@ class World:
         self.listings[outcome] += 1
         self.log.record("listing", outcome=outcome)
 
-    # Who is in a mesh.
+    # The users in a mesh.
 
     def join(self, mesh: SimulatedMesh, users: Iterable[SimulatedUser]) -> None:
-        """Users come in, without a socket."""
+        """Add users to a mesh, without a socket."""
         came = [user for user in users if mesh.enter(user, self.clock())]
         if came:
             self.log.record("joined", mesh=mesh.id, users=[user.handle for user in came])
             self.broadcast_state(mesh)
 
-    def crowd(self, mesh: SimulatedMesh, crowd: Crowd) -> None:
-        """Let the state of a mesh be as large as this, or as it was before."""
+    def set_crowd(self, mesh: SimulatedMesh, crowd: Crowd) -> None:
+        """Enlarge the state of a mesh; an empty `Crowd` ends that."""
         mesh.crowd = crowd
         self.log.record("crowd", mesh=mesh.id, **asdict(crowd))
         self.broadcast_state(mesh)
 
-    def part(self, mesh: SimulatedMesh, users: Iterable[SimulatedUser]) -> bool:
-        """Users leave; their sockets, if any, stay open until they close them. False if nobody of them was here."""
+    def leave(self, mesh: SimulatedMesh, users: Iterable[SimulatedUser]) -> bool:
+        """Remove users; their sockets, if any, stay open until they close them. False if none of them was there."""
         went = [user for user in users if mesh.leave(user)]
         if went:
             self.log.record("left", mesh=mesh.id, users=[user.handle for user in went])
@@ -212,10 +214,11 @@ class World:
         return bool(went)
 
     def kick(self, mesh: SimulatedMesh, user: SimulatedUser, *, told: str = "both", close: str = "after") -> None:
-        """Throw a user out.
+        """Kick a user.
 
-        `told` by `notification`, by `state` (the list `kicks`, also to whoever comes back uninvited) or by `both`.
-        The socket is closed `after` that, with nothing told `before` it, or `not` at all.
+        The user learns of it (`told`) by a `notification`, by the `state` (the list `kicks`, which a user who comes
+        back without an invitation sees too), or by `both`. The socket is closed `after` that, `before` it (then no
+        notification is sent), or `not` at all.
         """
         peer = mesh.peers.get(user.peer_id)
         if not mesh.leave(user) and peer is None:
@@ -236,28 +239,28 @@ class World:
     # Sockets.
 
     def attach(self, mesh: SimulatedMesh, peer: SimulatedPeer) -> None:
-        """A socket opened: that is how a user joins."""
+        """Add a socket that has opened, and with it its user."""
         mesh.peers[peer.user.peer_id] = peer
         self.log.record("opened", mesh=mesh.id, connection=peer.number)
         self.join(mesh, [peer.user])
         if self.options.first_state == "before":
             peer.send(serializers.state_message(mesh, self.options))
 
-    def fully_joined(self, mesh: SimulatedMesh, peer: SimulatedPeer) -> None:
-        """A socket's request fullyJoined was answered: from now on it gets what happens."""
+    def mark_joined(self, mesh: SimulatedMesh, peer: SimulatedPeer) -> None:
+        """The request fullyJoined of a socket was answered: from now on the socket receives broadcasts."""
         peer.joined = True
         self.log.record("connected", mesh=mesh.id, connection=peer.number)
         if self.options.first_state == "after":
             peer.send(serializers.state_message(mesh, self.options))
 
     def detach(self, mesh: SimulatedMesh, peer: SimulatedPeer, end: SocketEnd) -> None:
-        """A socket is gone, and with it its user."""
+        """Remove a socket that has ended, and with it its user."""
         del mesh.peers[peer.user.peer_id]
         ended = {**connection(peer), "ended": self.clock(), "code": end.code, "reason": end.reason, "by": end.by}
         mesh.ended.append(ended)
         facts = {"connection": peer.number, "code": end.code, "reason": end.reason, "by": end.by}
         self.log.record("closed", mesh=mesh.id, **facts)
-        self.part(mesh, [peer.user])
+        self.leave(mesh, [peer.user])
 
     def broadcast(self, mesh: SimulatedMesh, frame: dict[str, Any]) -> None:
         """Send a frame to every socket that has fully joined."""
@@ -271,8 +274,8 @@ class World:
 
     # Chat.
 
-    def chat(self, mesh: SimulatedMesh, sender: SimulatedUser, data: Mapping[str, Any]) -> str:
-        """Pass a chat message on to everybody, its sender included; returns its id as told to everybody."""
+    def relay_chat(self, mesh: SimulatedMesh, sender: SimulatedUser, data: Mapping[str, Any]) -> str:
+        """Send a chat message to all joined sockets, the sender's included; returns the id that it has there."""
         message_id = data["id"] if self.options.echo_ids == "kept" else str(uuid.uuid4())
         frame = serializers.notification("chatMessage", {**data, "id": message_id, "from": sender.peer_id})
         for _ in range(int(min(self.options.chat_copies, MAX_CHAT_COPIES))):
@@ -283,7 +286,7 @@ class World:
         self.log.record("chat", mesh=mesh.id, user=sender.handle, **facts)
         return str(message_id)
 
-    def say(
+    def send_chat(
         self,
         mesh: SimulatedMesh,
         user: SimulatedUser,
@@ -292,7 +295,7 @@ class World:
         reply: str | None = None,
         mentions: Iterable[SimulatedUser] = (),
     ) -> str:
-        """A simulated user says something, coming in first if need be; returns the message's id."""
+        """A simulated user, who joins first if necessary, writes a chat message; returns its id."""
         self.join(mesh, [user])
         data: dict[str, Any] = {
             "chat": text,
@@ -303,16 +306,16 @@ class World:
             "media": [],
             "user_metas": [{"handle": u.handle, "id": serializers.user_id(u.id, self.options)} for u in mentions],
         }
-        return self.chat(mesh, user, data)
+        return self.relay_chat(mesh, user, data)
 
-    def answers(self, message_id: str, since: int) -> list[dict[str, Any]]:
+    def replies_to(self, message_id: str, since: int) -> list[dict[str, Any]]:
         """The chat events after `since` that reply to a message."""
         return [e for e in self.log.after(since) if e["type"] == "chat" and e["reply"] == message_id]
 
     # For the control API.
 
     def to_json(self) -> dict[str, Any]:
-        """Everything."""
+        """The whole state."""
         return {
             "server": self.server,
             "bot": {"user_id": self.bot.id, "device_id": self.bot.device_id, "peer_id": self.bot.peer_id},

@@ -54,11 +54,11 @@ class Scene:
         self.now = end
 
     def vote(self, name: str, video: str) -> None:
-        clip = self.world.clips.stock(CATALOGUE[f"sim-{video}"], self.world.server)
+        clip = self.world.clips.from_catalogue(CATALOGUE[f"sim-{video}"], self.world.server)
         self.party.vote(self.mesh, self.world.user(name), clip, clip.url(self.world.server))
 
     def judge(self, name: str, opinion: str | None) -> None:
-        self.party.judge(self.mesh, self.world.user(name), opinion)
+        self.party.set_opinion(self.mesh, self.world.user(name), opinion)
 
     @property
     def plays(self) -> str | None:
@@ -130,7 +130,7 @@ def test_who_leaves_takes_the_vote_along(scene: Scene) -> None:
     scene.vote("ann", "lantern")
     scene.vote("bea", "harbour")
     scene.judge("bea", "SKIP")
-    scene.world.part(scene.mesh, [scene.world.user("bea")])
+    scene.world.leave(scene.mesh, [scene.world.user("bea")])
     assert (scene.votes, scene.shown["skips"]) == ({}, [])
 
 
@@ -159,7 +159,7 @@ def test_in_leader_mode_only_the_leader_decides(scene: Scene) -> None:
     bea = scene.world.user("bea")
     for forbidden in (
         lambda: scene.vote("bea", "lantern"),
-        lambda: scene.party.control(scene.mesh, bea, status="PAUS"),
+        lambda: scene.party.set_playback(scene.mesh, bea, status="PAUS"),
         lambda: scene.party.end_video(scene.mesh, bea),
         lambda: scene.party.clear_votes(scene.mesh, bea),
     ):
@@ -173,7 +173,7 @@ def test_in_leader_mode_only_the_leader_decides(scene: Scene) -> None:
 
 def test_outside_of_leader_mode_rights_are_a_switch(scene: Scene) -> None:
     scene.vote("bea", "lantern")
-    scene.party.control(scene.mesh, scene.world.user("bea"), status="PAUS")
+    scene.party.set_playback(scene.mesh, scene.world.user("bea"), status="PAUS")
     scene.world.options.set("playback_rights", "leader")
     with pytest.raises(RaveError, match="only the leader may"):
         scene.party.end_video(scene.mesh, scene.world.user("bea"))
@@ -187,20 +187,20 @@ def test_a_position_runs_pauses_moves_and_ends(scene: Scene) -> None:
     scene.vote("ann", "balloon")
     scene.run(2)
     assert scene.shown["plays"]["position"] == 2
-    scene.party.control(scene.mesh, ann, status="PAUS")
+    scene.party.set_playback(scene.mesh, ann, status="PAUS")
     scene.run(100)
     assert (scene.plays, scene.shown["plays"]["position"], scene.shown["plays"]["ends_at"]) == ("balloon", 2, None)
-    scene.party.control(scene.mesh, ann, position=5)
+    scene.party.set_playback(scene.mesh, ann, position=5)
     scene.run(100)
     assert scene.shown["plays"]["position"] == 5
-    scene.party.control(scene.mesh, ann, status="PLAY")
+    scene.party.set_playback(scene.mesh, ann, status="PLAY")
     assert scene.shown["plays"]["ends_at"] == scene.now + 3
     scene.run(2.5)
     assert scene.plays == "balloon"
     scene.run(0.5)
     assert scene.plays is None
     scene.vote("ann", "balloon")
-    scene.party.control(scene.mesh, ann, position=9000)
+    scene.party.set_playback(scene.mesh, ann, position=9000)
     scene.run(0)
     assert scene.plays is None
 
@@ -287,7 +287,7 @@ def test_the_opening_video_has_no_end_and_is_as_switched(scene: Scene) -> None:
     assert (scene.shown["plays"]["title"], scene.shown["plays"]["status"]) == ("Film", "PAUS")
     scene.vote("bea", "lantern")
     assert (scene.plays, scene.votes) == ("", {"lantern": ["bea"]})
-    scene.party.control(scene.mesh, scene.world.user("ann"), status="PLAY")
+    scene.party.set_playback(scene.mesh, scene.world.user("ann"), status="PLAY")
     scene.run(100_000)
     assert scene.shown["plays"]["status"] == "PLAY"
     scene.party.end_video(scene.mesh, scene.world.user("ann"))
@@ -307,18 +307,18 @@ def test_strangers_have_no_say(scene: Scene) -> None:
 
 def test_leadership_is_given_and_falls_back_to_the_earliest(scene: Scene) -> None:
     ann, bea, cy = (scene.world.user(name) for name in ("ann", "bea", "cy"))
-    scene.party.lead(scene.mesh, ann, cy)
+    scene.party.transfer_leadership(scene.mesh, ann, cy)
     assert leader(scene.mesh) == "cy"
     with pytest.raises(RaveError, match="only the leader may"):
-        scene.party.lead(scene.mesh, ann, ann)
+        scene.party.transfer_leadership(scene.mesh, ann, ann)
     with pytest.raises(RaveError, match="zoe is not in the mesh"):
-        scene.party.lead(scene.mesh, cy, scene.world.user("zoe"))
-    scene.world.part(scene.mesh, [cy])
+        scene.party.transfer_leadership(scene.mesh, cy, scene.world.user("zoe"))
+    scene.world.leave(scene.mesh, [cy])
     assert leader(scene.mesh) == "ann"
     scene.world.join(scene.mesh, [cy])
-    scene.world.part(scene.mesh, [ann])
+    scene.world.leave(scene.mesh, [ann])
     assert leader(scene.mesh) == "bea"
-    scene.party.lead(scene.mesh, bea, cy)
+    scene.party.transfer_leadership(scene.mesh, bea, cy)
     scene.world.kick(scene.mesh, cy)
     assert leader(scene.mesh) == "bea"
 
@@ -349,8 +349,8 @@ def test_durations_are_written_as_the_provider_does(video: str, duration: str) -
 
 
 def test_the_server_goes_round_in_what_all_may_watch() -> None:
-    seen = [catalogue.after("")]
-    while (entry := catalogue.after(seen[-1].id)) != seen[0]:
+    seen = [catalogue.next_entry("")]
+    while (entry := catalogue.next_entry(seen[-1].id)) != seen[0]:
         seen.append(entry)
     assert {CATALOGUE[f"sim-{name}"] for name in ("glacier", "orchard", "penguin")} == set(CATALOGUE.values()) - set(
         seen

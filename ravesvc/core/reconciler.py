@@ -22,16 +22,16 @@ from ravesvc.blocklist.blocklist import Blocklist, insist
 from ravesvc.blocklist.model import SERVICE, BlocklistChange, Reason, What
 from ravesvc.bus import Bus, errors
 from ravesvc.common.log_fields import LogEvent, about
-from ravesvc.config.worker_settings import HELD
 from ravesvc.core.exit_policy import ExitPolicy
 from ravesvc.core.health import Health
 from ravesvc.core.inventory import Inventory
 from ravesvc.core.left_alone import LeftAlone
 from ravesvc.core.manual_override import ManualOverrides
-from ravesvc.core.mesh_state import MeshState, WorkerState, command_errors, counted
+from ravesvc.core.mesh_state import MeshState, WorkerState
 from ravesvc.core.plan import Action, Decision, enough, plan
 from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.core.start_policy import StartPolicy
+from ravesvc.core.worker_events import Ready, WorkerReports, read_event
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator.exit_notes import ExitNotes
@@ -61,7 +61,7 @@ _KILL_AGAIN_S = 15.0
 class Fleet:
     """Every mesh that is listed or has a unit, and the latest of those that are blocked only, in `records` by id.
 
-    Their children are `workers`.
+    Their children are `workers`; `reports` has what they say of themselves.
 
     Args:
         interval: seconds between two questions to a child how it is.
@@ -110,6 +110,7 @@ class Fleet:
         self._starts = starts
         self._ends = ends
         self._lessons = ExitPolicy(self.records, census, blocks, answers, starts.outages)
+        self.reports = WorkerReports(self.records, census, blocks, starts, self._lessons)
         self._company = LeftAlone(census, blocks, own_user)
         self._watch = UnitMonitor(bus, self._unit_changed)
         self._overdue = StopDeadline(stop_limit, lambda mesh: self._spawn(self._end_stop(mesh)))
@@ -603,66 +604,18 @@ class Fleet:
             self._blocks.failed(mesh, worker.attempts, worker.last_error)
         if worker.attempts and not worker.connected:
             self._lessons.failed(mesh, worker.last_error)
-        self._praise(mesh)
+        self.reports.reset_failures_if_stable(mesh)
         self._publish(mesh)
 
-    def _praise(self, mesh: str) -> None:
-        """If its connection has held for long enough, what went wrong before it is over."""
-        worker = self._record(mesh).worker
-        if worker.connected and time.monotonic() - worker.connected_at >= HELD:
-            self._blocks.held(mesh)
-            self._starts.stable(mesh)
-
-    def _heard(self, mesh: str, member: str, body: Sequence[Any]) -> None:
+    def _heard(self, mesh: str, member: str, arguments: Sequence[Any]) -> None:
         """A verified child speaks."""
-        worker = self._record(mesh).worker
-        worker.heard, worker.healthy = time.monotonic(), True
-        worker.signals += 1
-        match member, list(body):
-            case "Ready", []:
-                worker.ready = True
-                # Which program it is, and how it is: there is more to it than fits into a signal.
-                self.health.ask(mesh)
-            case "Connected", []:
-                if not worker.connected:
-                    log.info("Mesh %s is connected", mesh, extra=about(mesh, LogEvent.CONNECTED))
-                    worker.connect(worker.heard)
-                self._starts.outages.connected(mesh)
-            case "Disconnected", [str(reason)]:
-                self._praise(mesh)
-                self._starts.outages.disconnected(mesh)
-                worker.disconnect(reason)
-                extra = about(mesh, LogEvent.DISCONNECTED)
-                log.info("Mesh %s is disconnected: %s", mesh, worker.last_error, extra=extra)
-            case "ConnectionFailed", [attempts, str(error)]:
-                attempt = counted(attempts)
-                worker.fail(error)
-                text = "Mesh %s could not be reached, attempt %d: %s"
-                extra = about(mesh, LogEvent.UNREACHABLE)
-                log.warning(text, mesh, attempt, worker.last_error, extra=extra)
-                self._blocks.failed(mesh, attempt, worker.last_error)
-                self._lessons.failed(mesh, worker.last_error)
-            case "RateLimited", [host, seconds]:
-                if words := self._starts.rate_limited(self._record(mesh), host, seconds):
-                    log.warning("The bot of mesh %s was asked to wait: %s", mesh, words, extra=about(mesh))
-                    if not worker.connected:
-                        worker.fail(words)
-            case "Error", [str(message)]:
-                worker.fail(message)
-                log.warning("Mesh %s reports: %s", mesh, worker.last_error, extra=about(mesh))
-            case "CommandErrors", [list(errors)]:
-                known = command_errors(self.records.values())
-                worker.fail_commands(errors)
-                # All meshes have the same commands, and each would say it.
-                for error in sorted({*worker.command_errors} - {*known}):
-                    log.warning("Own commands fail, first in mesh %s: %s", mesh, error, extra=about(mesh))
-            case "Left", [str(reason)]:
-                worker.disconnect(reason)
-            case "Kicked", []:
-                # The block will say why, once it is on disk: at once, not only when the process has ended.
-                worker.disconnect("")
-                self._lessons.kicked(mesh)
-                self._look_up(self._record(mesh))
+        event = read_event(member, arguments)
+        if event is None:
+            return
+        self.reports.apply(mesh, event)
+        if isinstance(event, Ready):
+            # Which program it is, and how it is: there is more to it than fits into a signal.
+            self.health.ask(mesh)
         self._publish(mesh)
 
     def _look_up(self, record: MeshState) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from ravesvc.core.mesh_state import MeshState, counted
+from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.outages import Outages
 from ravesvc.core.rave_pauses import Pace, Pauses
 from ravesvc.core.start_delays import StartDelays
@@ -65,12 +65,11 @@ class StartPolicy:
         """For how many more seconds the bot of a mesh is to leave Rave alone, and why; 0 when it need not."""
         return self.pauses.left(self._hosts(record))
 
-    def rate_limited(self, record: MeshState, host: object, seconds: object) -> str:
+    def rate_limited(self, record: MeshState, host: str, seconds: int) -> str:
         """The bot of a mesh says that it was asked for a pause; returns that in words, empty if it makes no sense."""
-        if host not in self._hosts(record) or not counted(seconds):
+        if host not in self._hosts(record) or not seconds:
             return ""
-        assert isinstance(host, str)
-        self.pauses.claim(host, record.mesh, counted(seconds))
+        self.pauses.claim(host, record.mesh, seconds)
         return self.pauses.words(host) or f"{host} asks for a pause"
 
     async def turn(self) -> None:

@@ -58,6 +58,7 @@ from ravesvc.orchestrator.dbus.mesh import MeshObject, MeshObjects
 from ravesvc.orchestrator.dbus.polkit import Authority
 from ravesvc.orchestrator.exit_notes import ExitNotes
 from ravesvc.orchestrator.file_watch import FileWatch
+from ravesvc.orchestrator.worker_log import log_news
 from ravesvc.setup import authorities
 from ravesvc.setup.check import with_authorities
 from ravesvc.store.cached_store import CachedStore
@@ -240,6 +241,7 @@ class _Parent:
             ends=ExitNotes(Path(names.ENDED_DIRECTORY)),
             starts=self._starts,
         )
+        self._fleet.reports.news.connect(log_news)
         # Answers about callers must not stand behind what these callers send.
         callers = Callers(callers_bus)
         bus.take_turns(Turns(bus, callers.group))

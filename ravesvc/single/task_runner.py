@@ -26,10 +26,11 @@ from ravesvc.config.worker_settings import HELD, Session
 from ravesvc.core.exit_policy import ExitPolicy
 from ravesvc.core.inventory import Inventory
 from ravesvc.core.left_alone import LeftAlone
-from ravesvc.core.mesh_state import MeshState, WorkerState, counted, usual_chat_form
+from ravesvc.core.mesh_state import MeshState, WorkerState, usual_chat_form
 from ravesvc.core.plan import Action, enough, plan
 from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.core.start_policy import StartPolicy
+from ravesvc.core.worker_events import WorkerReports, read_event
 from ravesvc.errors import RaveError
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import Announcement, ExitStatus
@@ -93,6 +94,7 @@ class TaskRunner:
         self._starts = starts
         self._admins = admins
         self._lessons = ExitPolicy(self.records, census, blocks, answers, starts.outages)
+        self._reports = WorkerReports(self.records, census, blocks, starts, self._lessons)
         self._company = LeftAlone(census, blocks, self._own_user)
         self._rooms: dict[str, _Room] = {}
         self._telling: set[asyncio.Task[None]] = set()
@@ -110,7 +112,7 @@ class TaskRunner:
         self._lessons.unlearn()
         self._starts.rests.round_finished()
         for mesh in self._rooms:
-            self._praise(mesh)
+            self._reports.reset_failures_if_stable(mesh)
         self._refresh()
         self._carry_out()
 
@@ -316,45 +318,10 @@ class TaskRunner:
         if lesson.reason is Reason.KICKED:
             await self._leave(mesh)
 
-    def _heard(self, mesh: str, signal: str, arguments: Sequence[Any]) -> None:
+    def _heard(self, mesh: str, member: str, arguments: Sequence[Any]) -> None:
         """The bot of a mesh says something; it has logged that itself."""
-        worker = self._record(mesh).worker
-        worker.heard, worker.ready = time.monotonic(), True
-        match signal, list(arguments):
-            case "Connected", []:
-                worker.connect(worker.heard)
-                self._starts.outages.connected(mesh)
-            case "Disconnected", [reason]:
-                self._praise(mesh)
-                self._starts.outages.disconnected(mesh)
-                worker.disconnect(reason)
-            case "ConnectionFailed", [attempts, error]:
-                worker.attempts = counted(attempts)
-                worker.fail(error)
-                self._blocks.failed(mesh, worker.attempts, worker.last_error)
-                self._lessons.failed(mesh, worker.last_error)
-            case "RateLimited", [host, seconds]:
-                words = self._starts.rate_limited(self._record(mesh), host, seconds)
-                if words and not worker.connected:
-                    worker.fail(words)
-            case "Error", [message]:
-                worker.fail(message)
-            case "CommandErrors", [errors]:
-                worker.fail_commands(errors)
-            case "Left", [reason]:
-                worker.disconnect(reason)
-            case "Kicked", []:
-                # On its way to the disk before anything else: this process may end at any moment.
-                worker.disconnect("")
-                self._lessons.kicked(mesh)
-
-    def _praise(self, mesh: str) -> None:
-        """If its connection has held for long enough, what went wrong before it is over."""
-        worker = self._record(mesh).worker
-        if worker.connected and time.monotonic() - worker.connected_at >= HELD:
-            worker.attempts = 0
-            self._blocks.held(mesh)
-            self._starts.stable(mesh)
+        if event := read_event(member, arguments):
+            self._reports.apply(mesh, event)
 
     def _forget_words(self, record: MeshState) -> None:
         """There is no bot that what was said last still holds for, but for its last words."""

@@ -34,6 +34,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator import worker_client as workers_module
 from ravesvc.orchestrator.exit_notes import ExitNotes
+from ravesvc.orchestrator.worker_log import log_news
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
 from tests.unit.fake_systemd import (
@@ -97,6 +98,7 @@ class Site:
             ends=ExitNotes(path.with_name("ended")),
             starts=self.starts,
         )
+        self.fleet.reports.news.connect(log_news)
         self.fleet.workers._unit_of = self._unit_of  # type: ignore[method-assign]
 
     async def _unit_of(self, sender: str) -> str:

@@ -42,9 +42,9 @@ def test_a_rest_is_over_and_the_next_one_a_first(end: Callable[[StartPolicy, str
 
 @pytest.mark.parametrize(
     ("host", "seconds"),
-    [("two.test", 60), ("", 60), (7, 60), ("one.test", 0), ("one.test", "60"), ("one.test", -1), ("one.test", True)],
+    [("two.test", 60), ("", 60), ("one.test", 0)],
 )
-def test_a_claim_that_makes_no_sense_holds_up_nothing(host: object, seconds: object) -> None:
+def test_a_claim_that_makes_no_sense_holds_up_nothing(host: str, seconds: int) -> None:
     starts = StartPolicy("api.test", 0)
     assert starts.rate_limited(record("a", "one.test:443"), host, seconds) == ""
     assert not starts.pauses.any()

@@ -192,7 +192,7 @@ class ServiceWorld(ProgramWorld):
         fleet = program._fleet
         fleet._units = FakeUnits(systemd)  # type: ignore[assignment]
         fleet.workers.status = self._status  # type: ignore[method-assign]
-        fleet.health._now = fleet._lessons._now = VirtualTime.monotonic
+        fleet.health._now = fleet._lessons._now = fleet.reports._now = VirtualTime.monotonic
         program._discovery.census.enter(program._scope.load())
         await program._blocks.start()
         self._begin_session()

@@ -123,7 +123,7 @@ class SingleWorld(ProgramWorld):
         app = App(program_settings, Sources(self._directory / "commands.d"))
         self._prepare(app)
         app._videos = None  # type: ignore[assignment]
-        app._rooms._lessons._now = VirtualTime.monotonic
+        app._rooms._lessons._now = app._rooms._reports._now = VirtualTime.monotonic
         await app._blocks.start()
         app._rooms.start()
         app._ready = True

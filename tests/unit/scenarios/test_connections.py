@@ -12,7 +12,6 @@ from tests.unit.scenarios.world import (
     ConnectionFailed,
     Disconnected,
     World,
-    differs,
 )
 
 # Seconds after which a connection has held.
@@ -45,7 +44,6 @@ async def test_another_service_knows_of_failed_attempts(world: World) -> None:
     assert world.failures(MESH) == 2
 
 
-@differs(service="a failed attempt is counted only when the bot is next asked how it is")
 async def test_a_failed_attempt_is_shown_when_it_is_told(world: World) -> None:
     await world.start()
     await world.list(MESH)
@@ -53,7 +51,6 @@ async def test_a_failed_attempt_is_shown_when_it_is_told(world: World) -> None:
     assert world.attempts(MESH) == 2
 
 
-@differs(single="a connection that is told of a second time counts as a new one")
 async def test_a_connection_that_is_told_of_twice_is_as_old_as_it_is(world: World) -> None:
     await world.start()
     await world.list(MESH)

@@ -212,6 +212,7 @@ def program_in_the_readme() -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("missing", "told"),
     [
@@ -230,6 +231,7 @@ def test_the_program_in_the_readme_says_what_it_lacks(site: SingleSite, missing:
     assert "Traceback" not in log
 
 
+@pytest.mark.process
 def test_the_program_in_the_readme(site: SingleSite, tmp_path: Path) -> None:
     program = program_in_the_readme()
     try:

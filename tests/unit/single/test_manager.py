@@ -17,7 +17,7 @@ import pytest
 import ravesvc
 from ravesvc import BotManager, commands
 from ravesvc.common import machine
-from ravesvc.core import host_record, inventory, outages
+from ravesvc.core import host_record, inventory, outages, worker_events
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import parent_sync, reconnect_policy
 from ravesvc.mesh.worker import Worker
@@ -569,7 +569,7 @@ def test_a_bot_that_does_not_follow_is_not_waited_for(
 def test_a_connection_that_holds_forgives_failures(
     run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_runner, "HELD", 0.5)
+    monkeypatch.setattr(worker_events, "HELD", 0.5)
 
     async def body() -> None:
         await in_thread(site.control.refuse, site.mesh, status=503, times=1)

@@ -1,4 +1,4 @@
-"""For those who write commands of their own.
+"""The interface for authors of commands.
 
 A file in /etc/rave/commands.d/, or a module that an installed package names under the entry point group
 `ravesvc.commands`, registers what it has with these decorators:
@@ -9,9 +9,9 @@ A file in /etc/rave/commands.d/, or a module that an installed package names und
     async def greet(context):
         await context.reply(f"Hello, {await context.display_name()}!")
 
-It is read when a bot starts, and whenever somebody runs `ravectl refresh`. A handler is a coroutine: what takes time
-has to be awaited, because one event loop serves the whole mesh. Handlers that keep it waiting for two seconds, or
-take longer than their time in all, are ended, and named in the log.
+Bots read it when they start and when you run `ravectl refresh`. A handler is a coroutine: await what takes time,
+because one event loop serves the whole mesh. A bot ends a handler that keeps the event loop busy for two seconds, or
+takes longer than its time in all, and names it in the log.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ def command(
     """Register the decorated `async def handler(context)` as a command; `context` is a `Context`.
 
     Args:
-        name: one word of at most 32 characters that is no command yet. Users may write it in capitals, in full
-            width, and in whatever else their keyboards make of it.
+        name: one word of at most 32 characters that is no command yet. Users may also write it in capitals, in full
+            width, and in other forms that keyboards produce.
         description: one sentence for `help`, of at most 200 characters.
-        permission: whom it is for, unless somebody says something else with `setperm`; everybody, or
+        permission: who may run it, unless an admin changes that with `setperm`: all users, or only admins with
             `Permission.ADMIN`.
         cooldown: seconds until the same user may run it again; a run that fails with `Code.INVALID_ARGUMENT`,
             for what the user has written, does not count.
@@ -81,23 +81,23 @@ def command(
     Raises:
         RaveError: InvalidArgument, in words for the author.
     """
-    _insist(isinstance(name, str), 'write @command("name", "What it does.")')
+    _require(isinstance(name, str), 'write @command("name", "What it does.")')
     described = isinstance(description, str) and description.isprintable() and description.strip()
-    _insist(described, f"the command {name} needs a description of what it does, on one line")
-    _insist(len(description) <= _MAX_DESCRIPTION_CHARS, f"the description of {name} is longer than 200 characters")
-    _insist(permission in set(Permission), f"the permission of {name} is neither USER nor ADMIN of Permission")
-    _insist(_is_span(cooldown), f"the cooldown of {name} is no number of seconds, from 0 to a day")
-    for what, text, most in (
+    _require(described, f"the command {name} needs a description of what it does, on one line")
+    _require(len(description) <= _MAX_DESCRIPTION_CHARS, f"the description of {name} is longer than 200 characters")
+    _require(permission in set(Permission), f"the permission of {name} is neither USER nor ADMIN of Permission")
+    _require(_is_span(cooldown), f"the cooldown of {name} is no number of seconds, from 0 to a day")
+    for what, text, max_chars in (
         ("group", group, _MAX_GROUP_CHARS),
         ("usage", usage, _MAX_USAGE_CHARS),
         ("example", example, _MAX_USAGE_CHARS),
     ):
-        fits = isinstance(text, str) and text.isprintable() and len(text) <= most
-        _insist(fits, f"the {what} of {name} is no text on one line of at most {most} characters")
-    _insist(seconds is None or (_is_span(seconds) and seconds > 0), f"the time of {name} is no number of seconds")
+        fits = isinstance(text, str) and text.isprintable() and len(text) <= max_chars
+        _require(fits, f"the {what} of {name} is no text on one line of at most {max_chars} characters")
+    _require(seconds is None or (_is_span(seconds) and seconds > 0), f"the time of {name} is no number of seconds")
 
     def register(handler: CommandHandler) -> CommandHandler:
-        _insist_on_coroutine(handler)
+        _require_coroutine(handler)
         current_registry().command(
             name,
             description,
@@ -139,20 +139,20 @@ def on_kicked(handler: EventHandler) -> EventHandler:
 
 
 def _on(kind: EventKind, handler: EventHandler) -> EventHandler:
-    _insist_on_coroutine(handler)
+    _require_coroutine(handler)
     current_registry().on(kind)(limited(handler))
     return handler
 
 
-def _insist_on_coroutine(handler: object) -> None:
+def _require_coroutine(handler: object) -> None:
     name = getattr(handler, "__name__", "the handler")
-    _insist(inspect.iscoroutinefunction(handler), f"{name} is no coroutine: write async def {name}(...)")
+    _require(inspect.iscoroutinefunction(handler), f"{name} is no coroutine: write async def {name}(...)")
 
 
 def _is_span(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= _MAX_SPAN_S
 
 
-def _insist(condition: object, otherwise: str) -> None:
+def _require(condition: object, otherwise: str) -> None:
     if not condition:
         raise RaveError(Code.INVALID_ARGUMENT, otherwise)

@@ -198,7 +198,7 @@ class FakeRoom:
             typing_delay=0,
             lookup=self._names,
             rave=self.rave,
-            limits=CommandLimits(user=_MANY, room=_MANY, outgoing=_MANY),
+            limits=CommandLimits(user_rate=_MANY, room_rate=_MANY, outgoing_rate=_MANY),
             clock=lambda: self._time,
         )
         # They ask it for nothing else.

@@ -71,7 +71,7 @@ def register(
 
 
 class _AdminCommands:
-    """The handlers. No line that they say begins with a name or a word that somebody chose: it might be a command."""
+    """The handlers. No line of an answer begins with a name or word that a user chose: it might be a command."""
 
     def __init__(
         self, backend: Backend, leave: Callable[[], Awaitable[None]], unloaded: Callable[[], Sequence[str]]
@@ -81,7 +81,7 @@ class _AdminCommands:
         self._unloaded = unloaded
 
     async def admin(self, context: Context) -> None:
-        """Give or take the right of an admin, by mention or by user id."""
+        """Make a user an admin, or no longer, by mention or by user id."""
         asker, user, removing = _change_of_user(context)
         change = self._backend.remove_admin if removing else self._backend.add_admin
         done = await change(asker, user)
@@ -97,7 +97,7 @@ class _AdminCommands:
         await context.reply(said)
 
     async def ignore(self, context: Context) -> None:
-        """Have no bot listen to a user, by mention or by user id, or have them listened to again."""
+        """Make all bots ignore a user, or no longer, by mention or by user id."""
         asker, user, removing = _change_of_user(context)
         change = self._backend.unignore_user if removing else self._backend.ignore_user
         done = await change(asker, user)
@@ -116,7 +116,7 @@ class _AdminCommands:
         await context.reply(_("You are an admin now, in all rooms") if done else _("You are an admin already"))
 
     async def setperm(self, context: Context) -> None:
-        """Say whom a command is for."""
+        """Set who may run a command."""
         asker = actor(context)
         permission = _PERMISSIONS.get(fold(context.args[1][:MAX_NAME_CHARS])) if len(context.args) == 2 else None
         if permission is None:
@@ -147,7 +147,7 @@ class _AdminCommands:
         await context.reply(say(command, plain(name, MAX_NAME_CHARS)))
 
     async def listperms(self, context: Context) -> None:
-        """Tell how many admins there are, and which command is for whom."""
+        """List how many admins there are, and who may run which command."""
         permissions = context.permissions
         commands = context.registry.commands()
         unknown = sorted(name for name in permissions.overrides if context.registry.get(name) is None)
@@ -167,13 +167,13 @@ class _AdminCommands:
         await context.reply(lines(*said))
 
     async def refresh(self, context: Context) -> None:
-        """Have everything read again, everywhere."""
+        """Make the service and all bots read everything again."""
         counts = await self._backend.refresh(actor(context))
         admins = ngettext("{n} admin", "{n} admins", counts.admins)
         permissions = ngettext("{n} command permission", "{n} command permissions", counts.permissions)
         said = [_("Refreshed: {admins}, {permissions}", admins=admins, permissions=permissions)]
         if unloaded := self._unloaded():
-            # Where they are and what is wrong with them is not for a room.
+            # Their paths and errors are for the operator, not for the users of a room.
             names = ", ".join(plain(name, MAX_NAME_CHARS) for name in unloaded)
             said.append(_("• Own commands that fail to load, as the log explains: {names}", names=names))
         await context.reply(lines(*said))
@@ -191,7 +191,7 @@ class _AdminCommands:
 
     async def leave(self, context: Context) -> None:
         """Say goodbye and go."""
-        # Nobody is user 0, who may do what everybody may.
+        # User 0 stands for an unknown sender: it is no admin, and may do what all users may.
         await self._backend.allow_leave(context.user_id or 0)
         await _try_reply(context, _("Goodbye!"))
         await self._leave()

@@ -26,11 +26,11 @@ class Backend(Protocol):
     `actor` is the chat user who asks, whose right it checks itself.
 
     When a change is answered, it is safe on disk and holds in every mesh. Every method raises `RaveError`, in words
-    fit for the chat: AccessDenied, InvalidArgument, LastAdmin, Busy, StoreUnavailable, NotRunning (nobody answers).
+    fit for the chat: AccessDenied, InvalidArgument, LastAdmin, Busy, StoreUnavailable, NotRunning (no answer).
     """
 
     async def add_admin(self, actor: int, user: int) -> bool:
-        """Make somebody an admin in all meshes; False if they are one already."""
+        """Make a user an admin in all meshes; False if they are one already."""
 
     async def claim_admin(self, actor: int, code: str) -> bool:
         """Make the actor an admin by a code from the host; False if they are one already.
@@ -42,19 +42,19 @@ class Backend(Protocol):
         """Take the right away; False if they have none. Raises LastAdmin for the last one."""
 
     async def ignore_user(self, actor: int, user: int) -> bool:
-        """Have no bot listen to a user; False if none does. Raises InvalidArgument for an admin."""
+        """Make all bots ignore a user; False if they do already. Raises InvalidArgument for an admin."""
 
     async def unignore_user(self, actor: int, user: int) -> bool:
-        """Have bots listen to a user again; False if they do."""
+        """Make all bots answer a user again; False if they do."""
 
     async def set_permission(self, actor: int, command: str, permission: Permission, description: str) -> None:
-        """Say whom a command is for, in all meshes."""
+        """Set who may run a command, in all meshes."""
 
     async def remove_permission(self, actor: int, command: str) -> bool:
         """Reset a command to its default permission; False if that is so already."""
 
     async def refresh(self, actor: int) -> Counts:
-        """Read the store again, renew the credentials file, and have all meshes follow."""
+        """Read the store again, renew the credentials file, and send the changes to all bots."""
 
     async def relogin(self, actor: int) -> int:
         """Begin to log in again with the account's address; returns when the mail is on its way.
@@ -63,7 +63,7 @@ class Backend(Protocol):
         """
 
     async def allow_leave(self, actor: int) -> None:
-        """Return if the user may send the bot away: an admin, or everybody if `leave` is open to all."""
+        """Return if the user may make the bot leave: an admin, or any user if `leave` is open to all."""
 
     async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
         """Videos that fit some words, the best first; maybe none.

@@ -42,7 +42,7 @@ class Command:
     Attributes:
         name: as its author writes it; `key` is what tells commands apart.
         description: one sentence for `help`.
-        permission: whom it is for, unless somebody configures something else.
+        permission: who may run it, unless an admin has changed that.
         seconds: how long its handler may take; None for what any command may.
         cooldown: seconds until the same user may run it again; a run that ends with InvalidArgument does not count.
         source: the file or package that it comes from; empty for the program's own.
@@ -69,7 +69,7 @@ class Command:
 
     @property
     def title(self) -> str:
-        """The name, and where it comes from if somebody else wrote it: for the log."""
+        """The name, and for a plugin's command where it comes from: for the log."""
         return f"{self.name} of {self.source}" if self.source else self.name
 
     @property
@@ -95,7 +95,7 @@ class Registry:
         self._handlers: dict[EventKind, tuple[EventHandler, ...]] = {}
 
     def include(self, registries: Sequence[Registry]) -> None:
-        """Have what is registered there as well, in place of what was included before.
+        """Include these registries, in place of those that were included before.
 
         Of two commands of one name the first counts, and what is registered here counts most.
         """
@@ -119,14 +119,14 @@ class Registry:
         of other authors.
 
         Raises:
-            RaveError: InvalidArgument, when nobody could type the name, when it is taken, or when a fixed command is
-                for others than it has to be.
+            RaveError: InvalidArgument, if the name can't be typed or is taken, or if a fixed command has another
+                permission than its own.
         """
         key = _key(name)
         if key in self._taken:
             text = f"there is a command {name} already: it belongs to {self._taken[key]}"
             raise RaveError(Code.INVALID_ARGUMENT, text, hint="take another name")
-        _insist_on_permission(key, permission)
+        _require_permission(key, permission)
 
         def register(handler: Handler) -> Handler:
             self._commands[key] = Command(
@@ -171,7 +171,7 @@ class Registry:
 
 @dataclass(slots=True, kw_only=True)
 class BotInfo:
-    """Kept up to date by whoever runs the bot.
+    """What commands show about the bot. The owner of the bot keeps it up to date.
 
     Attributes:
         title: the mesh's title, as strangers wrote it.
@@ -261,7 +261,7 @@ def _key(name: str) -> str:
     return key
 
 
-def _insist_on_permission(key: str, permission: Permission) -> None:
+def _require_permission(key: str, permission: Permission) -> None:
     if key in ADMIN_COMMANDS and permission is not Permission.ADMIN:
         raise RaveError(Code.INVALID_ARGUMENT, f"the command {key} is for admins only", hint="register it as such")
     if key == CLAIM and permission is not Permission.USER:

@@ -9,16 +9,16 @@ from ravesvc.common.spelling import fold
 from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError
 
-# Commands that rule over admins, permissions and the account: for admins whatever is configured.
+# Commands that change admins, permissions and the account. No setting opens them to other users.
 ADMIN_COMMANDS = frozenset({"admin", "ignore", "refresh", "setperm", "removeperm", "listperms", "relogin"})
 
-# For all users whatever is configured: the first admin is none yet.
+# No setting closes it to users: the user who becomes the first admin is not an admin yet.
 CLAIM = "claim"
 
 # Commands whose permission can't be changed.
 FIXED_COMMANDS = ADMIN_COMMANDS | {CLAIM}
 
-# For admins as well, unless somebody opens it.
+# For admins, unless an admin opens it to all users.
 LEAVE = "leave"
 
 # The groups of `help`; authors may have others. What names none is in GENERAL, or in MORE if an author wrote it.

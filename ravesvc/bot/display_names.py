@@ -21,14 +21,14 @@ Lookup: TypeAlias = Callable[[Sequence[int]], Awaitable[Mapping[int, str]]]
 _MAX_NAMES = 512
 _KEEP_S = 3600.0
 _KEEP_FAILURE_S = 60.0
-# A greeting that takes longer had better do without the name.
+# After this time a greeting is sent without the name.
 _LOOKUP_TIMEOUT_S = 5.0
 _MAX_NAME_CHARS = 40
 
 
 class _Entry(NamedTuple):
     name: str | None
-    until: float
+    expires_at: float
 
 
 class DisplayNames:
@@ -38,14 +38,14 @@ class DisplayNames:
         self._lookup = lookup
         self._clock = clock
         self._entries: OrderedDict[int, _Entry] = OrderedDict()
-        # Whoever waits for it finds the answer of the look-up before.
-        self._asking = asyncio.Lock()
+        # A caller that waits for the lock finds the names that the look-up before it has stored.
+        self._lookup_lock = asyncio.Lock()
 
     async def name(self, user_id: int | None) -> str:
-        """The user's display name, or a stand-in when it can't be had. Never a peer id: that holds a device id."""
+        """The user's display name, or a stand-in if Rave gives none. Never a peer id: that holds a device id."""
         if user_id is None:
             return "somebody"
-        await self.learn([user_id])
+        await self.prefetch([user_id])
         entry = self._entries.get(user_id)
         return (entry and entry.name) or f"User {user_id}"
 
@@ -54,29 +54,29 @@ class DisplayNames:
         name, stand_in = await self.name(user_id), f"User {user_id}"
         return name if name == stand_in else f"{name} ({user_id})"
 
-    async def learn(self, user_ids: Iterable[int]) -> None:
-        """Look up, in one go, those whom nobody asked about lately. Does not fail."""
-        # Of thousands who come at once, no more than will be remembered.
-        wanted = [user_id for user_id in user_ids if not self._fresh(user_id)][:_MAX_NAMES]
+    async def prefetch(self, user_ids: Iterable[int]) -> None:
+        """Look up, in one request, all names that are not stored or have expired. Does not fail."""
+        # If thousands of users join at once, look up no more than fit into the store.
+        wanted = [user_id for user_id in user_ids if not self._is_fresh(user_id)][:_MAX_NAMES]
         if not wanted:
             return
-        async with self._asking:
-            missing = [user_id for user_id in wanted if not self._fresh(user_id)]
+        async with self._lookup_lock:
+            missing = [user_id for user_id in wanted if not self._is_fresh(user_id)]
             if missing:
-                self._remember(missing, await self._ask(missing))
+                self._remember(missing, await self._look_up(missing))
 
     def forget(self, user_id: int) -> None:
-        """Remember no name of a user."""
+        """Delete the stored name of a user."""
         self._entries.pop(user_id, None)
 
-    def _fresh(self, user_id: int) -> bool:
+    def _is_fresh(self, user_id: int) -> bool:
         entry = self._entries.get(user_id)
-        if entry is None or entry.until <= self._clock():
+        if entry is None or entry.expires_at <= self._clock():
             return False
         self._entries.move_to_end(user_id)
         return True
 
-    async def _ask(self, user_ids: list[int]) -> Mapping[int, str]:
+    async def _look_up(self, user_ids: list[int]) -> Mapping[int, str]:
         try:
             async with asyncio.timeout(_LOOKUP_TIMEOUT_S):
                 return await self._lookup(user_ids)
@@ -89,8 +89,8 @@ class DisplayNames:
         now = self._clock()
         for user_id in asked:
             name = plain(found.get(user_id, ""), _MAX_NAME_CHARS)
-            keep = _KEEP_S if name else _KEEP_FAILURE_S
-            self._entries[user_id] = _Entry(name or None, now + keep)
+            lifetime_s = _KEEP_S if name else _KEEP_FAILURE_S
+            self._entries[user_id] = _Entry(name or None, now + lifetime_s)
             self._entries.move_to_end(user_id)
         while len(self._entries) > _MAX_NAMES:
             self._entries.popitem(last=False)

@@ -1,4 +1,4 @@
-"""How much the bot hears, says and does at once: token buckets and the numbers that they are filled with."""
+"""How much the bot reads, sends and does at once: token buckets and the numbers that they are filled with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ravesvc.common.token_bucket import Rate, TokenBucket
 
-# Users whose bucket is remembered, and cooldowns. Beyond it the one unheard for longest starts afresh.
+# Beyond these the user, or cooldown, that was not used for longest starts with a full bucket again.
 _REMEMBERED_USERS = 256
 _REMEMBERED_COOLDOWNS = 256
 
@@ -17,14 +17,14 @@ _REMEMBERED_COOLDOWNS = 256
 class CommandLimits:
     """The bounds of one bot in one mesh."""
 
-    user: Rate = Rate(8, 1.0)  # commands of one user
-    room: Rate = Rate(20, 2.0)  # commands of everybody together
-    outgoing: Rate = Rate(5, 1.0)  # messages sent
-    queued: int = 32  # messages waiting to be sent
-    length: int = 1000  # characters in one message; how many Rave takes is unknown, hence a cautious number
-    running: int = 8  # commands running at the same time; as many event handlers besides
-    reserved: int = 2  # commands of admins, beyond those
-    seconds: float = 60.0  # for one command or one event handler
+    user_rate: Rate = Rate(8, 1.0)  # commands of one user
+    room_rate: Rate = Rate(20, 2.0)  # commands of all users together
+    outgoing_rate: Rate = Rate(5, 1.0)  # messages sent
+    max_queued_messages: int = 32  # waiting to be sent
+    max_message_chars: int = 1000  # how many Rave accepts is unknown, hence a cautious number
+    max_running: int = 8  # commands at the same time; as many event handlers besides
+    reserved_for_admins: int = 2  # commands of admins, beyond those
+    handler_timeout_s: float = 60.0  # for one command or one event handler
 
 
 class Bucket(TokenBucket):
@@ -36,8 +36,8 @@ class Bucket(TokenBucket):
         super().__init__(rate, now)
         self.warned = False
 
-    def refusal(self, now: float) -> RateLimited | None:
-        """Take a token; without one, say how long to wait for it, and whether that is said for the first time."""
+    def count(self, now: float) -> RateLimited | None:
+        """Take a token; without one, return how long to wait for it, and whether this is the first time."""
         wait = self.take(now)
         first, self.warned = not self.warned, wait > 0
         return RateLimited(wait, first) if wait > 0 else None
@@ -45,10 +45,15 @@ class Bucket(TokenBucket):
 
 @dataclass(frozen=True, slots=True)
 class RateLimited:
-    """A command too many. `first` tells that nobody was told yet: one warning per burst is enough."""
+    """A command too many.
 
-    wait: float
-    first: bool
+    Attributes:
+        wait_s: seconds until the command is within its rate again.
+        first_in_burst: whether to warn the user: one warning per burst is enough.
+    """
+
+    wait_s: float
+    first_in_burst: bool
 
 
 class Throttle:
@@ -57,26 +62,26 @@ class Throttle:
     def __init__(self, limits: CommandLimits, clock: Callable[[], float]) -> None:
         self._limits = limits
         self._clock = clock
-        self._room = Bucket(limits.room, clock())
+        self._room = Bucket(limits.room_rate, clock())
         self._users: OrderedDict[int | None, Bucket] = OrderedDict()
 
-    def refusal(self, user_id: int | None) -> RateLimited | None:
+    def count_command(self, user_id: int | None) -> RateLimited | None:
         """Count a command of this user; None lets it pass. Senders without a user id count as one user."""
         now = self._clock()
-        return self._taken((self._bucket(user_id, now), self._room), now)
+        return self._count_in((self._bucket(user_id, now), self._room), now)
 
-    def refusal_of_admin(self, user_id: int | None) -> RateLimited | None:
-        """As `refusal`, whatever the room is up to: strangers must not keep an admin from ruling over it."""
+    def count_admin_command(self, user_id: int | None) -> RateLimited | None:
+        """As `count_command`, without the rate of the room: other users must not lock an admin out."""
         now = self._clock()
-        return self._taken((self._bucket(user_id, now),), now)
+        return self._count_in((self._bucket(user_id, now),), now)
 
-    def _taken(self, buckets: Iterable[Bucket], now: float) -> RateLimited | None:
-        return next((refusal for bucket in buckets if (refusal := bucket.refusal(now))), None)
+    def _count_in(self, buckets: Iterable[Bucket], now: float) -> RateLimited | None:
+        return next((excess for bucket in buckets if (excess := bucket.count(now))), None)
 
     def _bucket(self, user_id: int | None, now: float) -> Bucket:
         bucket = self._users.get(user_id)
         if bucket is None:
-            bucket = self._users[user_id] = Bucket(self._limits.user, now)
+            bucket = self._users[user_id] = Bucket(self._limits.user_rate, now)
             if len(self._users) > _REMEMBERED_USERS:
                 self._users.popitem(last=False)
         self._users.move_to_end(user_id)
@@ -90,7 +95,7 @@ class Cooldowns:
         self._clock = clock
         self._buckets: OrderedDict[tuple[str, float, int | None], Bucket] = OrderedDict()
 
-    def refusal(self, name: str, seconds: float, user_id: int | None) -> RateLimited | None:
+    def count_run(self, name: str, seconds: float, user_id: int | None) -> RateLimited | None:
         """Count a run of a command with this cooldown; None lets it pass. Senders without a user id are one user."""
         if seconds <= 0:
             return None
@@ -100,9 +105,9 @@ class Cooldowns:
         self._buckets.move_to_end(key)
         if len(self._buckets) > _REMEMBERED_COOLDOWNS:
             self._buckets.popitem(last=False)
-        return bucket.refusal(now)
+        return bucket.count(now)
 
-    def take_back(self, name: str, seconds: float, user_id: int | None) -> None:
-        """Count the last such run no longer: the user may run the command again at once."""
+    def undo_count(self, name: str, seconds: float, user_id: int | None) -> None:
+        """Undo the last `count_run`: the user may run the command again at once."""
         if bucket := self._buckets.get((name, seconds, user_id)):
             bucket.give_back(self._clock())

@@ -63,7 +63,7 @@ async def _meshinfo(context: Context, recognise: Recognise) -> None:
 
 async def _people(context: Context) -> str:
     users = sorted(context.users)
-    await context.people.learn(users[:_MAX_NAMES])
+    await context.people.prefetch(users[:_MAX_NAMES])
     names = [await context.people.name(user) for user in users[:_MAX_NAMES]]
     if len(users) > _MAX_NAMES:
         names.append(ngettext("{n} more", "{n} more", len(users) - _MAX_NAMES))

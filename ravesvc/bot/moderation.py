@@ -58,39 +58,39 @@ class _Moderation:
         user, reason = _target(context)
         await context.rave.transfer_leadership(user)
         person = await context.people.name_and_id(user)
-        await self._done(context, user, reason, _("The leader is now: {user}", user=person))
+        await self._log_and_reply(context, user, reason, _("The leader is now: {user}", user=person))
 
     async def kick(self, context: Context) -> None:
         """Throw a user out."""
         user, reason = _target(context)
-        _insist_on_stranger(context, user)
+        _require_other_user(context, user)
         await context.rave.kick(user)
         person = await context.people.name_and_id(user)
-        await self._done(context, user, reason, _("Kicked: {user}", user=person))
+        await self._log_and_reply(context, user, reason, _("Kicked: {user}", user=person))
 
     async def mute(self, context: Context) -> None:
-        """Take a user's voice."""
+        """Mute a user."""
         user, reason = _target(context)
-        _insist_on_stranger(context, user)
+        _require_other_user(context, user)
         await context.rave.mute(user)
         person = await context.people.name_and_id(user)
-        await self._done(context, user, reason, _("Muted: {user}", user=person))
+        await self._log_and_reply(context, user, reason, _("Muted: {user}", user=person))
 
     async def unmute(self, context: Context) -> None:
-        """Give it back."""
+        """Unmute a user."""
         user, reason = _target(context)
         await context.rave.unmute(user)
         person = await context.people.name_and_id(user)
-        await self._done(context, user, reason, _("No longer muted: {user}", user=person))
+        await self._log_and_reply(context, user, reason, _("No longer muted: {user}", user=person))
 
     async def modlog(self, context: Context) -> None:
         """The latest of the history, the latest first."""
         entries = await self._backend.read_history(_HISTORY, _MAX_SHOWN_ENTRIES)
-        said = [line for entry in reversed(entries) if (line := await self._logged(context, entry))]
+        said = [line for entry in reversed(entries) if (line := await self._entry_text(context, entry))]
         await context.reply(lines(_("What admins did here lately:"), *said) if said else _("Nothing is noted here"))
 
-    async def _done(self, context: Context, user: int, reason: str, said: str) -> None:
-        """Note it, and say so. It is done, whether or not it can be noted."""
+    async def _log_and_reply(self, context: Context, user: int, reason: str, said: str) -> None:
+        """Add what was done to the history, and reply. A history that can't be written undoes nothing."""
         entry = {"action": context.command.key, "user": user, "actor": context.user_id, "reason": reason}
         try:
             await self._backend.append_history(_HISTORY, json.dumps(entry))
@@ -99,7 +99,7 @@ class _Moderation:
             said = lines(said, _("That could not be noted: {why}", why=error.message))
         await context.reply(said)
 
-    async def _logged(self, context: Context, text: str) -> str:
+    async def _entry_text(self, context: Context, text: str) -> str:
         """A line of the history; empty if the entry can't be read."""
         try:
             entry = json_fields.parse_object(text, "an entry of the history")
@@ -129,7 +129,7 @@ def _target(context: Context) -> tuple[int, str]:
     return user, plain(" ".join(words), _MAX_REASON_CHARS)
 
 
-def _insist_on_stranger(context: Context, user: int) -> None:
+def _require_other_user(context: Context, user: int) -> None:
     if user == context.own_user_id:
         raise RaveError(Code.INVALID_ARGUMENT, _("that is the bot itself"))
     if user in context.permissions.admins:

@@ -1,4 +1,4 @@
-"""The way out: one message after another, as if somebody typed them, at a bounded rate."""
+"""Sends the bot's messages: one after another, as if a user typed them, at a bounded rate."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class RoomLike(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Letter:
+class _QueuedMessage:
     parts: list[str]
     reply_to: str | None
     mentions: Sequence[Mention]
@@ -83,9 +83,8 @@ class _Letter:
 class Outbox:
     """The queue of outgoing messages of one mesh. It outlives rooms, which come and go with connections.
 
-    What is waiting when the room goes away fails at once, and so does a `send` without a room: an answer that comes
-    after a reconnection answers a question that everybody has forgotten. There is a task only while something is
-    waiting.
+    When the room is detached, all waiting messages fail at once, and so does a `send` without a room: after a
+    reconnection the users have forgotten what they asked. There is a task only while messages wait.
 
     Attributes:
         catalogue: of the language of the room; None for English.
@@ -98,28 +97,28 @@ class Outbox:
         limits: CommandLimits,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        saying: Callable[[str], None] = lambda text: None,
+        on_send: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Prepare it.
 
         Args:
-            typing_delay: seconds, for each message; 0 sends without saying that the bot types.
+            typing_delay: seconds, for each message; 0 sends without on_send that the bot types.
             limits: see there.
             clock: monotonic seconds.
             sleep: waits for that many seconds.
-            saying: gets each text just before it is sent.
+            on_send: called with each text just before it is sent.
         """
         self.catalogue: Catalogue | None = None
         self._typing_delay = typing_delay
         self._limits = limits
         self._clock = clock
         self._sleep = sleep
-        self._saying = saying
-        self._rate = Bucket(limits.outgoing, clock())
+        self._on_send = on_send
+        self._rate = Bucket(limits.outgoing_rate, clock())
         self._room: RoomLike | None = None
-        self._queue: deque[_Letter] = deque()
+        self._queue: deque[_QueuedMessage] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._cancelled_workers: set[asyncio.Task[None]] = set()
 
     def attach(self, room: RoomLike) -> None:
         """Send to this room from now on."""
@@ -131,8 +130,8 @@ class Outbox:
         self._room = None
         if self._worker is not None:
             self._worker.cancel()
-            self._ending.add(self._worker)
-            self._worker.add_done_callback(self._ending.discard)
+            self._cancelled_workers.add(self._worker)
+            self._worker.add_done_callback(self._cancelled_workers.discard)
             self._worker = None
         while self._queue:
             self._queue.popleft().fail(_closed())
@@ -154,18 +153,18 @@ class Outbox:
             RaveError: Closed (no connection, or lost meanwhile), RateLimited (too much is waiting), InvalidArgument
                 (the text is blank), or what the room says, such as Refused.
         """
-        parts = split(translate(text, self.catalogue), self._limits.length) or [""] * bool(media)
+        parts = split(translate(text, self.catalogue), self._limits.max_message_chars) or [""] * bool(media)
         if not parts:
             raise RaveError(Code.INVALID_ARGUMENT, "a chat message needs a text")
         if self._room is None:
             raise _closed()
-        if sum(len(letter.parts) for letter in self._queue) + len(parts) > self._limits.queued:
+        if sum(len(queued.parts) for queued in self._queue) + len(parts) > self._limits.max_queued_messages:
             raise RaveError(Code.RATE_LIMITED, "too many messages are waiting to be sent", hint="try again later")
-        letter = _Letter(parts, reply_to, mentions, media, asyncio.get_running_loop().create_future())
-        self._queue.append(letter)
+        queued = _QueuedMessage(parts, reply_to, mentions, media, asyncio.get_running_loop().create_future())
+        self._queue.append(queued)
         if self._worker is None:
-            self._worker = asyncio.create_task(self._work(self._room), name="outbox")
-        return await letter.sent
+            self._worker = asyncio.create_task(self._send_queued(self._room), name="outbox")
+        return await queued.sent
 
     def ids_of(self, message_id: str) -> frozenset[str]:
         """All ids that a message of the bot's is known by, this one among them."""
@@ -174,47 +173,47 @@ class Outbox:
     async def close(self) -> None:
         """Fail what is waiting and return when the task has ended."""
         self.detach()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await asyncio.gather(*self._cancelled_workers, return_exceptions=True)
 
-    async def _work(self, room: RoomLike) -> None:
+    async def _send_queued(self, room: RoomLike) -> None:
         while self._queue:
-            letter = self._queue.popleft()
+            queued = self._queue.popleft()
             try:
-                message_id = await self._deliver(room, letter)
+                message_id = await self._deliver(room, queued)
             except asyncio.CancelledError:
-                letter.fail(_closed())
+                queued.fail(_closed())
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever went wrong, whoever waits for the message is told
-                letter.fail(error)
+            except Exception as error:  # noqa: BLE001 - the caller of `send` gets every error
+                queued.fail(error)
             else:
-                if not letter.sent.done():
-                    letter.sent.set_result(message_id)
+                if not queued.sent.done():
+                    queued.sent.set_result(message_id)
         self._worker = None
 
-    async def _deliver(self, room: RoomLike, letter: _Letter) -> str:
+    async def _deliver(self, room: RoomLike, queued: _QueuedMessage) -> str:
         first = ""
-        reply_to, media = letter.reply_to, letter.media
-        for part in letter.parts:
+        reply_to, media = queued.reply_to, queued.media
+        for part in queued.parts:
             # Done means here that the sender was cancelled.
-            while not letter.sent.done() and (wait := self._rate.take(self._clock())) > 0:
+            while not queued.sent.done() and (wait := self._rate.take(self._clock())) > 0:
                 await self._sleep(wait)
-            if letter.sent.done():
+            if queued.sent.done():
                 break
-            mentions = [mention for mention in letter.mentions if f"@{mention.handle}" in part]
+            mentions = [mention for mention in queued.mentions if f"@{mention.handle}" in part]
             chat = functools.partial(room.chat, part, reply_to=reply_to, mentions=mentions, media=media)
-            message_id = await self._say(room, part, chat)
+            message_id = await self._send_part(room, part, chat)
             first = first or message_id
             reply_to, media = None, ()
         return first
 
-    async def _say(self, room: RoomLike, text: str, chat: Callable[[], Awaitable[str]]) -> str:
+    async def _send_part(self, room: RoomLike, text: str, chat: Callable[[], Awaitable[str]]) -> str:
         if self._typing_delay <= 0:
-            self._saying(text)
+            self._on_send(text)
             return await chat()
         await room.typing()
         try:
             await self._sleep(self._typing_delay)
-            self._saying(text)
+            self._on_send(text)
             return await chat()
         finally:
             # The message matters, and it was sent or has failed by now.

@@ -41,7 +41,7 @@ class Permissions(Protocol):
         """Whether the first admin has yet to be made."""
 
     def allows(self, command: Restricted, user_id: int | None) -> bool:
-        """Whether the user may run the command. A sender without a user id is nobody's admin."""
+        """Whether the user may run the command. A sender without a user id is no admin."""
 
     def needed(self, command: Restricted) -> Permission:
         """Whom the command is for, with overrides, which a fixed command has none of."""
@@ -49,13 +49,13 @@ class Permissions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StaticPermissions:
-    """Permissions as they were last heard of.
+    """A copy of the permissions as the service last sent them.
 
-    Where nobody knows any, admins are none: commands for admins are refused, all others run.
+    Without any, there are no admins: commands for admins are refused, all others run.
 
     Attributes:
         admins: the user ids of admins, in all meshes.
-        admins_known: False while they are none because the service has not told them.
+        admins_known: False until the service has sent the admins; `admins` is empty until then.
         overrides: by the key of a command, in place of the command's own permission; fixed commands have none.
     """
 

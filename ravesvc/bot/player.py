@@ -51,33 +51,33 @@ class Player:
         self._rave = rave
         self._backend = backend
         self._clock = clock
-        # None until the queue could be read: what is not known must not be overwritten.
+        # None until the queue was loaded: a queue that was not read must not be overwritten.
         self._scheduler: QueueScheduler | None = None
         self._saved = Queue()
-        self._retry = 0.0
-        self._loading = asyncio.Lock()
-        self._saving = asyncio.Lock()
-        self._acting = asyncio.Lock()
-        self._skipper = Skipper(rave, look=self._look, play_next=self._act, clock=clock)
-        # Told by the answer to the command that asked for it.
-        self._told: tuple[str, str] | None = None
-        self._again = False
+        self._retry_s = 0.0
+        self._load_lock = asyncio.Lock()
+        self._save_lock = asyncio.Lock()
+        self._vote_lock = asyncio.Lock()
+        self._skipper = Skipper(rave, observe_room=self._observe_room, play_next=self._play_if_due, clock=clock)
+        # The key of a video whose start the answer to its command has announced: no second message is sent.
+        self._announced_by_reply: tuple[str, str] | None = None
+        self._step_needed = False
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     # What happens.
 
     def on_change(self, change: Change) -> None:
-        """Something in the room is different now."""
+        """Take in a change of the room, and act on it."""
         if self._scheduler:
-            self._look(self._scheduler)
-        self.look_again()
+            self._observe_room(self._scheduler)
+        self.schedule_step()
 
     def forget_user(self, user: int) -> None:
-        """Keep nothing of a user."""
+        """Remove what a user has put into the queue."""
         if self._scheduler:
             self._scheduler.forget_user(user)
-            self.look_again()
+            self.schedule_step()
 
     async def settle(self) -> None:
         """Return when all that was begun is done; what waits for a time is not begun."""
@@ -85,7 +85,7 @@ class Player:
             await asyncio.wait([self._task])
 
     async def close(self) -> None:
-        """Stop. What matters is kept already."""
+        """Stop. The queue was saved with each change."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -96,7 +96,7 @@ class Player:
     async def scheduler(self) -> QueueScheduler:
         """The queue and what the room shows, as they are now."""
         scheduler = await self._load()
-        self._look(scheduler)
+        self._observe_room(scheduler)
         return scheduler
 
     async def add(self, entry: QueueEntry) -> int:
@@ -109,14 +109,14 @@ class Player:
         try:
             await self._save(scheduler)
         except RaveError:
-            # It is not kept, so it would be gone after a restart, although its user was told otherwise.
+            # Not saved, it would be gone after a restart. The user is told of the failure, so it must not play.
             if scheduler.queue.position(entry.video):
                 scheduler.remove(entry.video)
             raise
         place = scheduler.queue.position(entry.video)
         if starts:
-            self._told = entry.video.key
-        self.look_again()
+            self._announced_by_reply = entry.video.key
+        self.schedule_step()
         return 0 if starts or place is None else place
 
     async def remove(self, video: Video) -> None:
@@ -124,7 +124,7 @@ class Player:
         scheduler = await self.scheduler()
         scheduler.remove(video)
         await self._save(scheduler)
-        self.look_again()
+        self.schedule_step()
 
     async def clear(self) -> int:
         """Take everything out of the queue; returns how many entries there were."""
@@ -132,15 +132,15 @@ class Player:
         cleared = len(scheduler.queue.waiting)
         scheduler.clear()
         await self._save(scheduler)
-        self.look_again()
+        self.schedule_step()
         return cleared
 
     async def choose(self, entry: QueueEntry) -> QueueEntry | None:
         """Vote for a video past the queue; returns the choice before, if the vote takes its place."""
         scheduler = await self.scheduler()
         url = await self._rave.register(entry.video)
-        # One vote after another: the bot has only one, and what it was last for is what counts.
-        async with self._acting:
+        # One vote at a time: the bot has a single vote, and the last call decides what it is for.
+        async with self._vote_lock:
             scheduler.choose(entry, url)
             await self._try_save(scheduler)
             try:
@@ -149,23 +149,23 @@ class Player:
                 scheduler.choice_failed(entry, error)
                 raise words.refusal(error, scheduler.mode) from None
             finally:
-                self.look_again()
+                self.schedule_step()
             return scheduler.chosen(entry)
 
     async def like(self) -> None:
         """Like what plays."""
-        showing = self._shown(await self.scheduler())
+        showing = self._require_showing(await self.scheduler())
         await self._rave.like(showing.url, showing.instance_id)
 
     def skip_votes(self, scheduler: QueueScheduler, user: int) -> tuple[int, int]:
         """Count the vote of a user to skip what plays; returns how many there are, and how many it takes."""
         present = self._present()
-        votes = self._skipper.add_vote(self._shown(scheduler), user).of_present(present)
+        votes = self._skipper.add_vote(self._require_showing(scheduler), user).of_present(present)
         return votes, needed(len(present), self._bot.settings.skip_percent)
 
     def is_skipped(self, scheduler: QueueScheduler) -> bool:
         """Whether what is shown was skipped a moment ago."""
-        return self._skipper.was_just_skipped(self._shown(scheduler))
+        return self._skipper.was_just_skipped(self._require_showing(scheduler))
 
     async def skip(self) -> Skip:
         """End what plays, or have the next video of the queue take its place; if Rave refuses that, vote to skip.
@@ -173,13 +173,13 @@ class Player:
         Raises `RaveError` if it refuses all of it.
         """
         scheduler = await self.scheduler()
-        showing = self._shown(scheduler)
+        showing = self._require_showing(scheduler)
         try:
             return await self._skipper.skip(scheduler, showing)
         finally:
-            self.look_again()
+            self.schedule_step()
 
-    def _shown(self, scheduler: QueueScheduler) -> Showing:
+    def _require_showing(self, scheduler: QueueScheduler) -> Showing:
         showing = scheduler.shown(self._clock())
         if showing is None:
             raise words.nothing_plays()
@@ -191,25 +191,25 @@ class Player:
 
     # The work.
 
-    def _look(self, scheduler: QueueScheduler) -> None:
+    def _observe_room(self, scheduler: QueueScheduler) -> None:
         room = self._bot.room
         if room is None or not room.state.known:
-            scheduler.lose_room()
+            scheduler.disconnected()
         else:
             scheduler.observe(view_of(room), self._clock())
 
-    def look_again(self) -> None:
-        """See what is to be done: something else than the room has changed."""
-        self._again = True
+    def schedule_step(self) -> None:
+        """Have the task decide what to do next; call it when something else than the room has changed."""
+        self._step_needed = True
         if self._task is None:
-            self._task = asyncio.create_task(self._work(), name="player")
+            self._task = asyncio.create_task(self._run_steps(), name="player")
 
-    async def _work(self) -> None:
-        """Do what is to be done, until it has to be waited for something."""
+    async def _run_steps(self) -> None:
+        """Run steps until there is nothing left but to wait."""
         try:
             until = math.inf
-            while self._again:
-                self._again = False
+            while self._step_needed:
+                self._step_needed = False
                 until = await self._step()
             self._set_timer(until)
         except Exception:
@@ -218,37 +218,37 @@ class Player:
             self._task = None
 
     async def _step(self) -> float:
-        """Do what is due; returns when to look again."""
+        """Do what is due; returns when to run the next step."""
         try:
             scheduler = await self._load()
         except RaveError as error:
             log.debug("The queue of the room can't be read yet: %s", error)
             return self._clock() + self._next_retry()
-        self._look(scheduler)
+        self._observe_room(scheduler)
         off = self._bot.settings.is_off(VIDEO)
         if not off:
             await self._skip_removed(scheduler)
             await self._skip_if_enough(scheduler)
         kept = await self._try_save(scheduler)
-        until = math.inf if off else await self._act(scheduler)
-        for notice in scheduler.take_notices():
-            await self._tell(notice)
+        until = math.inf if off else await self._play_if_due(scheduler)
+        for notice in scheduler.pop_notices():
+            await self._announce(notice)
         return until if kept else min(until, self._clock() + self._next_retry())
 
-    async def _act(self, scheduler: QueueScheduler) -> float:
-        """Play the next video, if it is its turn; returns when to look again."""
-        async with self._acting:
+    async def _play_if_due(self, scheduler: QueueScheduler) -> float:
+        """Play the next video if it is its turn; returns when to run the next step."""
+        async with self._vote_lock:
             action = scheduler.next_action(self._clock())
             if not isinstance(action, Play):
                 return action.until
-            self._again = True
+            self._step_needed = True
             await self._play(scheduler, action.request.entry.video, action.request.url)
             return math.inf
 
     async def _play(self, scheduler: QueueScheduler, video: Video, url: str) -> None:
-        """Register a video, unless it is already, keep that, and vote for it.
+        """Register a video, unless it is registered already, save its URL, and vote for it.
 
-        The document names the video before the vote: a process that is killed in between knows what it sees.
+        The URL is saved before the vote: if the process is killed in between, the next one recognises the video.
         """
         if not url:
             try:
@@ -270,7 +270,7 @@ class Player:
             scheduler.voted(video, url, self._clock())
 
     async def _skip_if_enough(self, scheduler: QueueScheduler) -> None:
-        """Skip when those who do not want to have left, or when Rave may allow what it has refused, and tell it."""
+        """Skip if the votes suffice now: users without a vote have left, or Rave may allow what it refused before."""
         showing = scheduler.shown(self._clock())
         if showing is None or self._skipper.has_tried(scheduler):
             return
@@ -282,43 +282,43 @@ class Player:
         except RaveError as error:
             log.info("The video can't be skipped: %s", error)
             return
-        # Otherwise the answer to a command has told.
+        # Otherwise the answer to a command has said so.
         if not done.over and not (done.refusal and refused_before):
-            await self._say(words.skip(done))
+            await self._send(words.skip(done))
 
     async def _skip_removed(self, scheduler: QueueScheduler) -> None:
-        """Skip what was removed from the queue and has started by the bot's vote all the same."""
-        unwanted = scheduler.take_unwanted()
+        """Skip a video that was removed from the queue but has started by the bot's earlier vote."""
+        unwanted = scheduler.pop_unwanted()
         if unwanted is None:
             return
         removed, showing = unwanted
         try:
             done = await self._skipper.skip(scheduler, showing)
         except RaveError as error:
-            await self._say(words.removed_has_started(removed.video, error))
+            await self._send(words.removed_has_started(removed.video, error))
         else:
             if not done.over:
-                await self._say(words.removed_has_started(removed.video, done.refusal))
+                await self._send(words.removed_has_started(removed.video, done.refusal))
 
     async def _load(self) -> QueueScheduler:
-        async with self._loading:
+        async with self._load_lock:
             if self._scheduler is None:
                 text = await self._backend.read_document(_DOCUMENT)
                 self._saved = _read(text)
                 self._scheduler = QueueScheduler(self._saved)
-                self._retry = 0.0
+                self._retry_s = 0.0
             return self._scheduler
 
     async def _save(self, scheduler: QueueScheduler) -> None:
-        async with self._saving:
+        async with self._save_lock:
             queue = scheduler.queue
             if queue != self._saved:
                 await self._backend.write_document(_DOCUMENT, queue.to_json())
                 self._saved = queue
-                self._retry = 0.0
+                self._retry_s = 0.0
 
     async def _try_save(self, scheduler: QueueScheduler) -> bool:
-        """Keep the queue, if that is possible now: what plays matters more."""
+        """Save the queue; False if that failed. A failure must not stop what plays."""
         try:
             await self._save(scheduler)
         except RaveError as error:
@@ -327,16 +327,16 @@ class Player:
         return True
 
     def _next_retry(self) -> float:
-        self._retry = min(max(_FIRST_RETRY_S, 2 * self._retry), _MAX_RETRY_S)
-        return self._retry
+        self._retry_s = min(max(_FIRST_RETRY_S, 2 * self._retry_s), _MAX_RETRY_S)
+        return self._retry_s
 
-    async def _tell(self, notice: Notice) -> None:
-        told, self._told = self._told, None
-        if notice.kind is NoticeKind.STARTED and notice.entry.video.key == told:
+    async def _announce(self, notice: Notice) -> None:
+        announced, self._announced_by_reply = self._announced_by_reply, None
+        if notice.kind is NoticeKind.STARTED and notice.entry.video.key == announced:
             return
-        await self._say(words.notice(notice, await self._bot.name(notice.entry.user)))
+        await self._send(words.notice(notice, await self._bot.name(notice.entry.user)))
 
-    async def _say(self, text: str) -> None:
+    async def _send(self, text: str) -> None:
         try:
             await self._bot.outbox.send(text)
         except RaveError as error:
@@ -346,7 +346,7 @@ class Player:
         self._stop_timer()
         if until < math.inf:
             delay = max(0.0, until - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(delay, self.look_again)
+            self._timer = asyncio.get_running_loop().call_later(delay, self.schedule_step)
 
     def _stop_timer(self) -> None:
         if self._timer:

@@ -1,7 +1,7 @@
 """The operator's own commands: files of a directory, and modules of installed packages, executed in this process.
 
-Whoever can put something there can make every bot do anything, so that it has to be root, and nobody else. What
-fails to load takes nothing along: the version before it stays, all others work, and its name and line are told.
+A user who can write there can make every bot do anything, so only root may. A file that fails to load changes nothing
+else: its previous version stays, all other files work, and the error with its file and line is reported.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Sources(NamedTuple):
 
     Attributes:
         directory: has the files; it need not exist.
-        owners: the users, besides root, whose files they may be: whoever runs the bots for nobody else.
-        given: what the program has registered that the bots are a part of.
+        owners: the users, besides root, who may own the files: the user who runs the bots without the service.
+        registries: what the program has registered that the bots are a part of.
     """
 
     directory: Path
     owners: frozenset[int] = frozenset()
-    given: tuple[Registry, ...] = ()
+    registries: tuple[Registry, ...] = ()
 
 
 class _FoundCommands(NamedTuple):
@@ -74,67 +74,69 @@ class _Loaded(NamedTuple):
 class PluginLoader:
     """Keeps a registry in line with the directory and the entry points."""
 
-    def __init__(self, registry: Registry, sources: Sources, changed: Callable[[list[str]], None]) -> None:
+    def __init__(self, registry: Registry, sources: Sources, on_errors: Callable[[list[str]], None]) -> None:
         """Prepare it.
 
         Args:
             registry: has the program's own commands already, and gets those that are given now or read later.
             sources: of all others.
-            changed: hears all `errors` whenever they have become others.
+            on_errors: called with all `errors` whenever they have changed.
         """
         self._registry = registry
         self._directory = sources.directory
         self._owners = {_ROOT_UID} | sources.owners
-        self._given = sources.given
-        self._changed = changed
-        registry.include(self._given)
-        self._program = {command.key: command.source or "the bot itself" for command in registry.commands()}
-        self._in_force: dict[str, _Loaded] = {}
-        self._failed: dict[str, str] = {}  # to load, by source
-        self._troubles: dict[str, str] = {}  # while running, the last one by source
-        self._told: list[str] = []
+        self._registries = sources.registries
+        self._on_errors = on_errors
+        registry.include(self._registries)
+        self._bot_commands = {command.key: command.source or "the bot itself" for command in registry.commands()}
+        self._loaded: dict[str, _Loaded] = {}
+        self._load_errors: dict[str, str] = {}  # to load, by source
+        self._runtime_errors: dict[str, str] = {}  # while running, the last one by source
+        self._announced_errors: list[str] = []
 
     @property
     def errors(self) -> list[str]:
         """What is wrong now, in sentences that begin with a file or package; the first of too many."""
-        errors = list(self._failed.values()) + [f"{source}: {what}" for source, what in self._troubles.items()]
+        errors = list(self._load_errors.values()) + [
+            f"{source}: {what}" for source, what in self._runtime_errors.items()
+        ]
         return [printable(error, _MAX_ERROR_CHARS) for error in errors[:_MAX_ERRORS]]
 
     @property
     def unloaded(self) -> list[str]:
         """The names of files and packages that could not be loaded, without their directory."""
-        return [Path(source).name for source in list(self._failed)[:_MAX_ERRORS]]
+        return [Path(source).name for source in list(self._load_errors)[:_MAX_ERRORS]]
 
-    def troubled(self, source: str, what: str) -> None:
-        """Something of a source has failed while it ran. Holds until the next `read`."""
-        self._troubles[source] = what
-        self._tell()
+    def report_failure(self, source: str, what: str) -> None:
+        """Record that a handler of a source has failed. Kept until the next `read`."""
+        self._runtime_errors[source] = what
+        self._announce_errors()
 
     async def read(self, entry_points: Iterable[EntryPoint]) -> None:
         """Load what is new, has changed or has failed before, and drop what is gone."""
-        self._failed.clear()
-        self._troubles.clear()
+        self._load_errors.clear()
+        self._runtime_errors.clear()
         found = [*self._files(), *self._modules(entry_points)]
-        kept = {each.source: self._in_force[each.source] for each in found if self._is_kept(each)}
-        taken = dict(self._program)
+        kept = {each.source: self._loaded[each.source] for each in found if self._is_unchanged(each)}
+        taken = dict(self._bot_commands)
         for source, unchanged in kept.items():
-            _take(taken, source, unchanged)
+            _add_names(taken, source, unchanged)
         in_force: dict[str, _Loaded] = {}
         for each in found:
-            loaded = kept.get(each.source) or self._load(each, taken) or self._in_force.get(each.source)
+            loaded = kept.get(each.source) or self._load(each, taken) or self._loaded.get(each.source)
             if loaded:
                 in_force[each.source] = loaded
-                _take(taken, each.source, loaded)
-            # Reading takes its time; the mesh does not wait for all of it.
+                _add_names(taken, each.source, loaded)
+            # Loading takes time: let the event loop serve the mesh between two files.
             await asyncio.sleep(0)
-        for source in self._in_force.keys() - in_force.keys():
+        for source in self._loaded.keys() - in_force.keys():
             log.info("Own commands gone: %s", source)
-        self._in_force = in_force
-        self._registry.include([*self._given, *(loaded.registry for loaded in in_force.values())])
-        self._tell()
+        self._loaded = in_force
+        self._registry.include([*self._registries, *(loaded.registry for loaded in in_force.values())])
+        self._announce_errors()
 
-    def _is_kept(self, found: _FoundCommands) -> bool:
-        loaded = self._in_force.get(found.source)
+    def _is_unchanged(self, found: _FoundCommands) -> bool:
+        loaded = self._loaded.get(found.source)
         return loaded is not None and loaded.edition == found.edition
 
     def _load(self, found: _FoundCommands, taken: dict[str, str]) -> _Loaded | None:
@@ -142,8 +144,10 @@ class PluginLoader:
         try:
             with registering(registry), Limit(_LOAD_TIMEOUT_S):
                 found.execute()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a stranger's code raises is theirs
-            self._fail(found.source, f"{_place(error, found.module) or found.source}: {_reason(error)}")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
+            self._record_load_error(
+                found.source, f"{_location(error, found.module) or found.source}: {_reason(error)}"
+            )
             return None
         names = ", ".join(command.name for command in registry.commands()) or "none"
         log.info("Own commands read: %s (%s)", found.source, names)
@@ -153,68 +157,70 @@ class PluginLoader:
         try:
             if not self._directory.exists():
                 return
-            _insist_on_owner(self._directory.stat(), self._owners)
+            _require_owner(self._directory.stat(), self._owners)
             found = [path for path in self._directory.iterdir() if path.suffix == ".py"]
             paths = sorted(path for path in found if not path.name.startswith("."))
         except (OSError, RaveError) as error:
-            self._fail(str(self._directory), f"{self._directory}: {_unreadable(error)}")
-            paths = [Path(source) for source in self._in_force if Path(source).parent == self._directory]
+            self._record_load_error(str(self._directory), f"{self._directory}: {_read_failure(error)}")
+            paths = [Path(source) for source in self._loaded if Path(source).parent == self._directory]
         for path in paths:
             try:
                 yield _file(path, _read(path, self._owners))
             except (OSError, RaveError) as error:
-                self._fail(str(path), f"{path}: {_unreadable(error)}")
-                if loaded := self._in_force.get(str(path)):
-                    yield _FoundCommands(str(path), "", loaded.edition, _nothing)
+                self._record_load_error(str(path), f"{path}: {_read_failure(error)}")
+                if loaded := self._loaded.get(str(path)):
+                    yield _FoundCommands(str(path), "", loaded.edition, _do_nothing)
 
     def _modules(self, entry_points: Iterable[EntryPoint]) -> Iterator[_FoundCommands]:
         # A package may name a module twice.
         for name, each in {each.module: each for each in entry_points}.items():
             parts = name.split(".")
             if parts[0] == "ravesvc" or not all(part.isidentifier() for part in parts):
-                self._fail(name, f"{name}: the entry point {each.name} has to name a module of its package")
+                self._record_load_error(
+                    name, f"{name}: the entry point {each.name} has to name a module of its package"
+                )
             else:
                 yield _module(each)
 
-    def _fail(self, source: str, error: str) -> None:
-        self._failed[source] = error
+    def _record_load_error(self, source: str, error: str) -> None:
+        self._load_errors[source] = error
         log.error("Own commands: %s", printable(error, _MAX_ERROR_CHARS))
 
-    def _tell(self) -> None:
+    def _announce_errors(self) -> None:
         errors = self.errors
-        if errors != self._told:
-            self._told = errors
-            self._changed(errors)
+        if errors != self._announced_errors:
+            self._announced_errors = errors
+            self._on_errors(errors)
 
 
 def load_file(path: Path, taken: Mapping[str, str]) -> Registry:
-    """What one file registers, which may have none of the commands in `taken`. Raises whatever the file raises."""
+    """What one file registers, which may have none of the commands in `taken`. Raises what the file raises."""
     registry = Registry(str(path), taken)
     with registering(registry):
         _file(path, path.read_bytes()).execute()
     return registry
 
 
-def _take(taken: dict[str, str], source: str, loaded: _Loaded) -> None:
+def _add_names(taken: dict[str, str], source: str, loaded: _Loaded) -> None:
     for command in loaded.registry.commands():
         taken.setdefault(command.key, source)
 
 
 def _read(path: Path, owners: AbstractSet[int]) -> bytes:
-    # What is no file, such as a pipe, might never answer.
+    # O_NONBLOCK: to open a pipe would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise RaveError(Code.BAD_FILE, "it is no regular file")
-        _insist_on_owner(found, owners)
+        _require_owner(found, owners)
         content = file.read(_MAX_FILE_BYTES + 1)
     if len(content) > _MAX_FILE_BYTES:
         raise RaveError(Code.BAD_FILE, f"it is larger than {_MAX_FILE_BYTES // 1024} KiB")
     return content
 
 
-def _insist_on_owner(found: os.stat_result, owners: AbstractSet[int]) -> None:
+def _require_owner(found: os.stat_result, owners: AbstractSet[int]) -> None:
     if found.st_uid not in owners:
         allowed = [user_name(user) for user in sorted(owners, reverse=True)]
         text = f"it does not belong to {' or '.join(allowed)}"
@@ -257,7 +263,7 @@ def _module(entry_point: EntryPoint) -> _FoundCommands:
     return _FoundCommands(name, name, repr(entry_point).encode(), execute)
 
 
-def _unreadable(error: OSError | RaveError) -> str:
+def _read_failure(error: OSError | RaveError) -> str:
     """What keeps a file from being looked at, in words."""
     if isinstance(error, RaveError):
         return str(error)
@@ -265,24 +271,26 @@ def _unreadable(error: OSError | RaveError) -> str:
     return f"it can't be read: {error.strerror}{hint}"
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """For what is loaded already."""
 
 
-def _place(error: BaseException, module: str) -> str:
+def _location(error: BaseException, module: str) -> str:
     """File and line of the module where it went wrong; empty if that is somewhere else."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     # An interruption is where the cause was.
     for each in error, error.__cause__:
         frames = traceback.walk_tb(each.__traceback__ if each else None)
-        places = [(frame.f_code.co_filename, line) for frame, line in frames if _belongs(frame.f_globals, module)]
+        places = [
+            (frame.f_code.co_filename, line) for frame, line in frames if _is_of_module(frame.f_globals, module)
+        ]
         if places:
             return f"{places[-1][0]}, line {places[-1][1]}"
     return ""
 
 
-def _belongs(namespace: dict[str, object], module: str) -> bool:
+def _is_of_module(namespace: dict[str, object], module: str) -> bool:
     name = str(namespace.get("__name__", ""))
     return name == module or name.startswith(f"{module}.")
 

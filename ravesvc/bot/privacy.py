@@ -1,4 +1,4 @@
-"""`forgetme`: users have removed what is kept of them."""
+"""The command `forgetme`: users delete what is stored about them."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The queue of a room: which videos come next, who asked for them, in a fair order. Pure and immutable.
 
-Users take turns, whatever the number of videos that each has asked for: an entry belongs to a round, a user has one
-entry in a round, and rounds play one after another. An entry never moves back behind one that was there before it,
-unless that one's user has had more turns. Turns count for as long as videos of the queue play one after another: with
-the first entry of an empty queue, while nothing of it plays, all begin anew.
+Users take turns, however many videos each has asked for: an entry belongs to a round, a user has one entry in a
+round, and rounds play one after another. An entry never moves back behind one that was there before it, unless that
+one's user has had more turns. Turns count for as long as videos of the queue play one after another: with the first
+entry of an empty queue, while nothing of it plays, all begin anew.
 
     asked:  Ann 1, Ann 2, Ann 3, Bob 1, Cem 1       plays:  Ann 1, Bob 1, Cem 1, Ann 2, Ann 3
 """

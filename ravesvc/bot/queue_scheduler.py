@@ -48,11 +48,11 @@ _REWOUND_S = 5.0
 
 FORBIDDING = frozenset({Code.FORBIDDEN, Code.REFUSED, Code.ACCESS_DENIED})
 _ABOUT_THE_VIDEO = frozenset({Code.INVALID_ARGUMENT, Code.BAD_REQUEST, Code.NOT_FOUND, Code.TOO_LARGE})
-# They may be about the video as well.
-_DOUBTFUL = frozenset({Code.SERVER_ERROR, Code.BAD_DATA})
-# What was asked for may have been done.
-_UNCERTAIN = _DOUBTFUL | {Code.NETWORK, Code.TIMEOUT, Code.TLS, Code.UNAUTHORIZED, Code.CLOSED}
-# Modes in which a vote starts its video, whatever plays.
+# A server may answer so because of the video, or for a reason of its own.
+_MAYBE_ABOUT_THE_VIDEO = frozenset({Code.SERVER_ERROR, Code.BAD_DATA})
+# After these Rave may have done what was asked, or not.
+_UNCERTAIN = _MAYBE_ABOUT_THE_VIDEO | {Code.NETWORK, Code.TIMEOUT, Code.TLS, Code.UNAUTHORIZED, Code.CLOSED}
+# Modes in which a vote starts its video at once, even while another video plays.
 VOTE_STARTS = frozenset({PlayMode.QUICKPLAY, PlayMode.LEADER})
 
 
@@ -110,7 +110,7 @@ class QueueScheduler:
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self._notices: list[Notice] = []
-        self._told: set[NoticeKind] = set()
+        self._notified: set[NoticeKind] = set()
         self._view: RoomView | None = None
         self._viewed_at = 0.0
         self._free_since: float | None = None
@@ -135,38 +135,38 @@ class QueueScheduler:
     # What happens in the room.
 
     def observe(self, view: RoomView, now: float) -> None:
-        """The room shows this."""
+        """Take in what the room shows now."""
         before, self._view, self._viewed_at = self._view, view, now
         if self._skipped and not self._still_skipped(view):
             self._skipped = None
         if before is None or _circumstances(before) != _circumstances(view):
-            self._begin_afresh()
+            self._reset_attempts()
         elif before.own_votes - view.own_votes:
-            self._lose_votes(before.own_votes - view.own_votes, now)
+            self._handle_lost_votes(before.own_votes - view.own_votes, now)
         self._drop_lost_votes(before, now)
         if view.showing is None or self._is_over(now):
             self._free_since = now if self._free_since is None else self._free_since
             return
         self._free_since = None
-        self._see(view.showing)
-        self._see_removed(before, view.showing)
+        self._update_playing(view.showing)
+        self._detect_removed_playing(before, view.showing)
 
-    def lose_room(self) -> None:
-        """The connection is gone: what the room shows is not known."""
+    def disconnected(self) -> None:
+        """Forget what the room shows: the connection is gone."""
         self._view = None
         self._vote_shown_at.clear()
 
-    def _see(self, showing: Showing) -> None:
+    def _update_playing(self, showing: Showing) -> None:
         waiting = self.queue.waiting
         self.queue = self.queue.started(showing)
         started = [entry for entry in waiting if self.queue.position(entry.video) is None]
         if started:
-            self._told.clear()
+            self._notified.clear()
             self._cleared = self._retries = 0
-            self._begin_afresh()
+            self._reset_attempts()
             self._notices.append(Notice(NoticeKind.STARTED, started[0]))
 
-    def _see_removed(self, before: RoomView | None, showing: Showing) -> None:
+    def _detect_removed_playing(self, before: RoomView | None, showing: Showing) -> None:
         """What was removed is not to play by the bot's vote."""
         removed = self.queue.removed
         if removed is None or not removed.is_shown_by(showing):
@@ -193,7 +193,7 @@ class QueueScheduler:
                 chosen=chosen, removed=None if removed and removed.url in lost else removed
             )
 
-    def _lose_votes(self, lost: frozenset[str], now: float) -> None:
+    def _handle_lost_votes(self, lost: frozenset[str], now: float) -> None:
         """Votes of the bot are gone, and nothing else has changed. One that it gave itself takes another's place."""
         if self._view and self._view.own_votes:
             return
@@ -210,10 +210,10 @@ class QueueScheduler:
     # What to do.
 
     def next_action(self, now: float) -> Play | Wait:
-        """What to do now. After `Play`, say how that went before asking again."""
+        """What to do now. After `Play`, report the result (`voted`, `register_failed`, ...) before the next call."""
         if self._view is None or not self.queue.waiting or self.stalled:
             return Wait(math.inf)
-        until = max(self._turn(self._view, now), self._start_due, self._retry_at)
+        until = max(self._vote_at(self._view, now), self._start_due, self._retry_at)
         if until > now:
             return Wait(until)
         self.queue = self.queue.request_next(self._last_instance())
@@ -226,18 +226,18 @@ class QueueScheduler:
             self._stall(Notice(NoticeKind.CLEARED_TOO_OFTEN, request.entry))
             return Wait(math.inf)
         if self._cleared and not self._votes:
-            self._tell(Notice(NoticeKind.CLEARED, request.entry))
+            self._notify_once(Notice(NoticeKind.CLEARED, request.entry))
         self._asked_in = _circumstances(self._view)
         self._play_removed = False
         return Play(request)
 
-    def take_notices(self) -> list[Notice]:
-        """What the room should know and was not told yet."""
+    def pop_notices(self) -> list[Notice]:
+        """What the room should know and was not told yet; each notice is returned once."""
         notices, self._notices = self._notices, []
         return notices
 
-    def take_unwanted(self) -> tuple[Removed, Showing] | None:
-        """What plays by the bot's vote although it was removed, once."""
+    def pop_unwanted(self) -> tuple[Removed, Showing] | None:
+        """What plays by the bot's vote although it was removed; returned once."""
         unwanted, self._unwanted = self._unwanted, None
         return unwanted
 
@@ -250,14 +250,14 @@ class QueueScheduler:
         may_start = self._view is not None and (self._view.mode is not PlayMode.LEADER or self._view.leads)
         return may_start and self.is_free(now) and not self.queue.waiting
 
-    def _turn(self, view: RoomView, now: float) -> float:
+    def _vote_at(self, view: RoomView, now: float) -> float:
         """When the queue may vote."""
         if self.queue.removed and view.mode not in VOTE_STARTS:
             return -math.inf
         by_hand = self._votes_by_hand(view)
         if view.showing and not self._is_over(now):
             self._yielding_since = None
-            return self._turn_while_playing(view, by_hand=bool(by_hand))
+            return self._vote_at_while_playing(view, by_hand=bool(by_hand))
         free_since = self._viewed_at if self._free_since is None else self._free_since
         if not by_hand:
             self._yielding_since = None
@@ -266,7 +266,7 @@ class QueueScheduler:
             self._yielding_since = now
         return self._yielding_since + _YIELD_S
 
-    def _turn_while_playing(self, view: RoomView, *, by_hand: bool) -> float:
+    def _vote_at_while_playing(self, view: RoomView, *, by_hand: bool) -> float:
         end = self._end(view)
         if view.mode is PlayMode.AUTOPLAY and not by_hand and not self._votes:
             # Without a known end at once.
@@ -353,13 +353,13 @@ class QueueScheduler:
             self._stall(Notice(kind, entry, error.message))
             return
         self._retries += 1
-        if self._retries >= _MAX_RETRIES and error.code in _DOUBTFUL:
+        if self._retries >= _MAX_RETRIES and error.code in _MAYBE_ABOUT_THE_VIDEO:
             self._give_up(video, error)
             return
         delay = min(_FIRST_RETRY_S * 2.0 ** min(self._retries - 1, 10), _MAX_RETRY_S)
         self._retry_at = now + max(delay, failures.pause(error) or 0.0)
         if self._retries == _RETRIES_BEFORE_NOTICE:
-            self._tell(Notice(NoticeKind.UNREACHABLE, entry, error.message))
+            self._notify_once(Notice(NoticeKind.UNREACHABLE, entry, error.message))
 
     def _give_up(self, video: Video, error: RaveError) -> None:
         assert self.queue.requested, "it was asked about"
@@ -419,7 +419,7 @@ class QueueScheduler:
         queue = self.queue.begin_round() if begins else self.queue
         self.queue = queue.add(entry, limits)
         if self.stalled:
-            self._begin_afresh()
+            self._reset_attempts()
 
     def remove(self, video: Video) -> None:
         """Take a video out of the queue."""
@@ -442,7 +442,7 @@ class QueueScheduler:
             self._give_up_request()
             left = left._replace(removed=self.queue.removed)
         self.queue = left
-        self._begin_afresh()
+        self._reset_attempts()
 
     def _give_up_request(self) -> None:
         """Take no more care of the requested entry, but for the vote that Rave may have for it."""
@@ -451,7 +451,7 @@ class QueueScheduler:
         own_votes = self._view.own_votes if self._view else frozenset()
         if request and (self._votes or any(same_url(request.url, url) for url in own_votes)):
             self._remember_removed(request.entry.video, request.url)
-        self._begin_afresh()
+        self._reset_attempts()
 
     def _remember_removed(self, video: Video, url: str) -> None:
         self.queue = self.queue._replace(removed=Removed(video, url, self._last_instance()))
@@ -476,11 +476,11 @@ class QueueScheduler:
             self.queue = self.queue._replace(chosen=left)
 
     def skip(self) -> None:
-        """Take what is shown for over."""
+        """Treat what is shown as over."""
         if self._view and self._view.showing:
             self._skipped = self._view.showing
             self._skipped_position = self._view.position
-            self._begin_afresh()
+            self._reset_attempts()
 
     def _last_instance(self) -> str:
         showing = self._view.showing if self._view else None
@@ -488,19 +488,19 @@ class QueueScheduler:
             showing = self.queue.playing.showing
         return showing.instance_id if showing else ""
 
-    def _begin_afresh(self) -> None:
-        """What has been tried under other circumstances counts no longer."""
+    def _reset_attempts(self) -> None:
+        """Forget failed attempts: under the new circumstances they may succeed."""
         self._votes, self._start_due, self.stalled = 0, 0.0, None
 
     def _stall(self, notice: Notice) -> None:
         self.stalled = notice
         self._cleared = 0
-        self._tell(notice)
+        self._notify_once(notice)
 
-    def _tell(self, notice: Notice) -> None:
-        """Have it told, unless it was since an entry has started."""
-        if notice.kind not in self._told:
-            self._told.add(notice.kind)
+    def _notify_once(self, notice: Notice) -> None:
+        """Add a notice, unless the room got one of its kind since an entry last started."""
+        if notice.kind not in self._notified:
+            self._notified.add(notice.kind)
             self._notices.append(notice)
 
 

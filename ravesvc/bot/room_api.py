@@ -29,16 +29,16 @@ class RoomApi(Protocol):
         """Vote for a video, by the URL of `register` or of the room's state."""
 
     async def clear_votes(self) -> None:
-        """Take all votes of the room back."""
+        """Clear all votes of the room."""
 
     async def like(self, url: str, instance_id: str) -> None:
         """Like the video that plays; URL and id of the playing are those of the room's state."""
 
     async def vote_skip(self, url: str, instance_id: str) -> None:
-        """Wish it skipped."""
+        """Vote to skip the video that plays."""
 
     async def withdraw(self, opinion: Opinion, url: str, instance_id: str) -> None:
-        """Take one of the two back."""
+        """Withdraw a like or a vote to skip."""
 
     async def set_playback(self, position: float, *, playing: bool) -> None:
         """Play on from a position, in seconds of the video, or pause there."""
@@ -47,13 +47,13 @@ class RoomApi(Protocol):
         """End the video for all."""
 
     async def kick(self, user: int) -> None:
-        """Throw a user out."""
+        """Kick a user."""
 
     async def mute(self, user: int) -> None:
-        """Take a user's voice."""
+        """Mute a user."""
 
     async def unmute(self, user: int) -> None:
-        """Give it back."""
+        """Unmute a user."""
 
     async def transfer_leadership(self, user: int) -> None:
         """Make a user the leader."""

@@ -19,7 +19,7 @@ from ravesvc.errors import Code, RaveError
 
 Value: TypeAlias = str | int | bool
 
-# As an admin writes it to take a setting back.
+# As an admin writes it to reset a setting.
 DEFAULT = "default"
 _MAX_WORD_CHARS = 32
 _MAX_PREFIX_CHARS = 8

@@ -1,4 +1,4 @@
-"""Keeps the settings of a room with the service, and has them applied."""
+"""Loads, changes and saves the settings of a room, which the service stores."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ class SettingsKeeper:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Prepare it; `apply` gets the settings whenever they have become others."""
+        """Prepare it; `apply` is called with the settings whenever they have changed."""
         self.settings = RoomSettings()
         self._backend = backend
         self._apply = apply
         self._sleep = sleep
-        self._read = False
+        self._loaded = False
         # A change is read, written and applied before the next one begins.
         self._lock = asyncio.Lock()
 
-    async def keep(self) -> None:
-        """`load`, and return never, as all that a bot keeps doing."""
+    async def run(self) -> None:
+        """`load`, and never return: the worker ends when one of its tasks returns."""
         await self.load()
         await asyncio.Event().wait()
 
     async def load(self) -> None:
-        """Take up what the service has; returns when it has answered."""
+        """Load the settings from the service and apply them; retries until it has answered."""
         retry = _FIRST_RETRY_S
         while True:
             try:
@@ -66,26 +66,26 @@ class SettingsKeeper:
         Raises `RaveError`: InvalidArgument for a value that makes no sense, and what the service says.
         """
         async with self._lock:
-            # Else the defaults would take the place of what it has.
+            # Without this the defaults would overwrite the stored settings.
             await self._load()
             settings = self.settings.with_value(option, text)
             if settings != self.settings:
                 await self._backend.write_document(_DOCUMENT, settings.to_json())
-                self._use(settings)
+                self._set(settings)
 
     async def _load(self) -> None:
-        if self._read:
+        if self._loaded:
             return
         text = await self._backend.read_document(_DOCUMENT)
-        self._read = True
+        self._loaded = True
         try:
             settings = RoomSettings() if text is None else RoomSettings.from_json(text)
         except RaveError as error:
             log.warning("The settings of the room can't be read: %s", error)
             settings = RoomSettings()
-        self._use(settings)
+        self._set(settings)
 
-    def _use(self, settings: RoomSettings) -> None:
+    def _set(self, settings: RoomSettings) -> None:
         if settings != self.settings:
             self.settings = settings
             self._apply(settings)

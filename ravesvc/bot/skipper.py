@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 # In these Rave has to know the next video before the one that plays is skipped.
 _VOTE_FIRST = VOTE_STARTS | {PlayMode.AUTOPLAY}
-# Seconds in which the room may still show a video that was skipped: to skip it once more could hit the next one.
+# For this long the room may still show a video that was skipped: a second skip could hit the next video.
 _SKIPPED_S = 5.0
 
 
@@ -32,7 +32,7 @@ class Skipper:
         self,
         rave: RoomApi,
         *,
-        look: Callable[[QueueScheduler], None],
+        observe_room: Callable[[QueueScheduler], None],
         play_next: Callable[[QueueScheduler], Awaitable[object]],
         clock: Callable[[], float],
     ) -> None:
@@ -45,16 +45,16 @@ class Skipper:
             clock: monotonic seconds, those of the scheduler.
         """
         self._rave = rave
-        self._look = look
+        self._observe_room = observe_room
         self._play_next = play_next
         self._clock = clock
-        self._skipping = asyncio.Lock()
+        self._skip_lock = asyncio.Lock()
         self._votes = SkipVotes()
         self._voted_on: Showing | None = None
         # The circumstances of the last try, if it was in vain. The votes stay then: Rave may allow it under others.
         self._tried_in: Circumstances | None = None
         # The last one that was skipped, and when.
-        self._last: tuple[Showing, float] | None = None
+        self._last_skip: tuple[Showing, float] | None = None
 
     def add_vote(self, showing: Showing, user: int) -> SkipVotes:
         """Count the vote of a user to skip a showing; returns all that it has."""
@@ -77,19 +77,19 @@ class Skipper:
     async def skip(self, scheduler: QueueScheduler, showing: Showing) -> Skip:
         """Skip what plays, or vote for that; raises `RaveError` if Rave refuses all of it."""
         entry = scheduler.own_playing()
-        async with self._skipping:
+        async with self._skip_lock:
             # Two users may skip the same video at the same time: the next one is not to go with it.
-            self._look(scheduler)
-            if not self._is_on(scheduler, showing) or self.was_just_skipped(showing):
+            self._observe_room(scheduler)
+            if not self._is_shown(scheduler, showing) or self.was_just_skipped(showing):
                 self._forget_votes(showing)
                 return Skip(entry, over=True)
-            # Before Rave is asked: who leads when it answers may be another one than when it decided.
+            # Stored before the request: the leader may change between Rave's decision and its answer.
             self._tried_in = scheduler.circumstances
             refusal = await self._end(scheduler, showing)
             if refusal:
                 log.info("The video can't be ended: %s", refusal)
                 return Skip(entry, refusal, await self._vote(scheduler, showing, refusal))
-            self._last = showing, self._clock()
+            self._last_skip = showing, self._clock()
             self._tried_in = None
             self._forget_votes(showing)
             return Skip(entry)
@@ -98,15 +98,15 @@ class Skipper:
         if self._voted_on and self._voted_on.is_same(showing):
             self._voted_on = None
 
-    def _is_on(self, scheduler: QueueScheduler, showing: Showing) -> bool:
+    def _is_shown(self, scheduler: QueueScheduler, showing: Showing) -> bool:
         shown = scheduler.shown(self._clock())
         return shown is not None and shown.is_same(showing)
 
     def was_just_skipped(self, showing: Showing) -> bool:
         """Whether it has skipped this showing; the room may still show it for a moment."""
-        if self._last is None:
+        if self._last_skip is None:
             return False
-        last, at = self._last
+        last, at = self._last_skip
         return last.is_same(showing) and self._clock() < at + _SKIPPED_S
 
     async def _end(self, scheduler: QueueScheduler, showing: Showing) -> RaveError | None:
@@ -114,9 +114,9 @@ class Skipper:
         if scheduler.queue.waiting and scheduler.mode in _VOTE_FIRST:
             scheduler.skip()
             await self._play_next(scheduler)
-            self._look(scheduler)
+            self._observe_room(scheduler)
             replaced = scheduler.mode in VOTE_STARTS and scheduler.voted_for is not None
-            if replaced or not self._is_on(scheduler, showing):
+            if replaced or not self._is_shown(scheduler, showing):
                 # To end the video as well could end the next one.
                 return None
         try:
@@ -132,9 +132,9 @@ class Skipper:
         """
         if scheduler.queue.waiting and not scheduler.stalled and scheduler.mode not in _VOTE_FIRST:
             scheduler.skip()
-        takes = await self._vote_skip(showing)
+        accepted = await self._vote_skip(showing)
         await self._play_next(scheduler)
-        if not takes and scheduler.voted_for is None:
+        if not accepted and scheduler.voted_for is None:
             raise refusal
         return scheduler.voted_for
 

@@ -40,7 +40,7 @@ class Limit:
 
     def __enter__(self) -> None:
         if self._applies:
-            # Somebody else may use the same timer, such as a test runner.
+            # Another part of the process, such as a test runner, may use the same timer.
             self._handler = signal.signal(signal.SIGALRM, _interrupt)
             self._timer = signal.setitimer(signal.ITIMER_REAL, self._seconds, _REPEAT_INTERRUPT_S)
 
@@ -76,11 +76,11 @@ def _stepwise(coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]
         except StopIteration:
             return
         except SystemExit as error:
-            # It is not for one command to end all others, with a status that may mean something.
+            # One command must not end the process, with an exit status on which the service would act.
             raise RuntimeError("it wanted to end the whole process") from error
         try:
             step, argument = coroutine.send, (yield awaited)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is for the handler
+        except BaseException as error:  # noqa: BLE001 - the handler gets every exception
             step, argument = coroutine.throw, error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.translation import joined
 
-# The marks of Rave's light markdown: they would format whatever follows a stranger's name.
+# The marks of Rave's light markdown: in a user's name they would format the text after it.
 _MARKUP = str.maketrans("", "", "*`")
 
 

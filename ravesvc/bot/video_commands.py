@@ -146,7 +146,7 @@ class _VideoCommands:
         if not waiting:
             await context.reply(_("The queue is empty"))
             return
-        await context.people.learn([entry.user for entry in waiting[:_MAX_LISTED]])
+        await context.people.prefetch([entry.user for entry in waiting[:_MAX_LISTED]])
         said: list[str] = [ngettext("{n} video waits:", "{n} videos wait:", len(waiting))]
         for place, entry in enumerate(waiting[:_MAX_LISTED], 1):
             name = await context.people.name(entry.user)

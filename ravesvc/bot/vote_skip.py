@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ravesvc.bot.queue import QueueEntry
 from ravesvc.errors import RaveError
 
-# Whatever the threshold: one user alone does not skip what another has asked for.
+# With any threshold: one user alone must not skip a video that another user asked for.
 _MIN_VOTES = 2
 HALF = 50
 

@@ -136,7 +136,7 @@ class Worker:
             lookup=self._names,
             rave=rave,
             ignored_users=settings.ignored_users,
-            troubled=self._own.troubled,
+            on_plugin_failure=self._own.report_failure,
         )
         self._player = Player(self._bot, rave, parent)
         self._bot.watch(self._player.on_change)
@@ -166,7 +166,7 @@ class Worker:
             asyncio.create_task(self._wait(stopped, ExitStatus.STOPPED)),
             asyncio.create_task(self._follower.keep()),
             asyncio.create_task(self._link.keep()),
-            asyncio.create_task(self._room_settings.keep()),
+            asyncio.create_task(self._room_settings.run()),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -527,8 +527,8 @@ class Worker:
         self._bot.permissions = permissions
 
     def _use_settings(self, settings: RoomSettings) -> None:
-        self._bot.use_settings(settings)
-        self._player.look_again()
+        self._bot.apply_settings(settings)
+        self._player.schedule_step()
         if self._room:
             self._room.lang = settings.lang or self._settings.lang
 

@@ -23,7 +23,7 @@ from ravesvc.testing import FakeRave
 
 BOT, ANN, BOB, OTHER_BOT = 1, 2, 3, 4
 DEVICE = "0123456789abcdef0123456789abcdef"
-MANY = CommandLimits(user=Rate(1000, 1.0), room=Rate(1000, 1.0), outgoing=Rate(1000, 1.0))
+MANY = CommandLimits(user_rate=Rate(1000, 1.0), room_rate=Rate(1000, 1.0), outgoing_rate=Rate(1000, 1.0))
 
 
 class Room:
@@ -111,7 +111,7 @@ class Scene:
                 ignored_users=self.ignored,
                 limits=self.limits,
                 clock=lambda: self.now,
-                troubled=lambda *trouble: self.troubles.append(trouble),
+                on_plugin_failure=lambda *trouble: self.troubles.append(trouble),
             )
             self.bot.attach(self.room)
             await body()

@@ -520,7 +520,7 @@ def test_refresh_names_own_commands_that_fail() -> None:
     ("seconds", "words"), [(600, "10 minutes"), (599, "10 minutes"), (90, "2 minutes"), (89, "89 seconds")]
 )
 def test_relogin_tells_how_long_there_is_and_how_it_ended(seconds: int, words: str) -> None:
-    scene = AdminScene(limits=CommandLimits(user=MANY.user, room=MANY.room, seconds=0))
+    scene = AdminScene(limits=CommandLimits(user_rate=MANY.user_rate, room_rate=MANY.room_rate, handler_timeout_s=0))
     scene.backend.seconds = seconds
 
     async def body() -> None:

@@ -211,7 +211,7 @@ def test_the_detail_of_a_bug_goes_to_the_log_and_not_to_the_chat(caplog: pytest.
 
 
 def test_a_command_that_takes_too_long_is_ended(caplog: pytest.LogCaptureFixture) -> None:
-    scene = Scene(limits=CommandLimits(seconds=0.01))
+    scene = Scene(limits=CommandLimits(handler_timeout_s=0.01))
 
     @scene.registry.command("slow", "Waits.")
     async def slow(context: Context) -> None:
@@ -226,7 +226,7 @@ def test_a_command_that_takes_too_long_is_ended(caplog: pytest.LogCaptureFixture
 
 
 def test_a_command_may_have_a_time_limit_of_its_own() -> None:
-    scene = Scene(limits=CommandLimits(seconds=0))
+    scene = Scene(limits=CommandLimits(handler_timeout_s=0))
 
     async def works(context: Context) -> None:
         await context.reply("done")
@@ -242,7 +242,7 @@ def test_a_command_may_have_a_time_limit_of_its_own() -> None:
 
 
 def test_commands_run_side_by_side_but_not_without_bound(caplog: pytest.LogCaptureFixture) -> None:
-    scene = Scene(limits=CommandLimits(user=MANY.user, room=MANY.room, running=2))
+    scene = Scene(limits=CommandLimits(user_rate=MANY.user_rate, room_rate=MANY.room_rate, max_running=2))
     go = asyncio.Event()
 
     @scene.registry.command("wait", "Waits.")
@@ -267,7 +267,9 @@ def test_commands_run_side_by_side_but_not_without_bound(caplog: pytest.LogCaptu
 
 def test_an_admin_is_obeyed_although_what_others_ask_for_takes_all_places() -> None:
     scene = Scene(
-        limits=CommandLimits(user=MANY.user, room=MANY.room, running=2, reserved=1),
+        limits=CommandLimits(
+            user_rate=MANY.user_rate, room_rate=MANY.room_rate, max_running=2, reserved_for_admins=1
+        ),
         permissions=StaticPermissions(frozenset({BOB})),
     )
 
@@ -289,7 +291,7 @@ def test_an_admin_is_obeyed_although_what_others_ask_for_takes_all_places() -> N
 
 
 def test_even_telling_that_the_bot_is_busy_has_a_bound(caplog: pytest.LogCaptureFixture) -> None:
-    scene = Scene(limits=CommandLimits(user=MANY.user, room=MANY.room, running=1))
+    scene = Scene(limits=CommandLimits(user_rate=MANY.user_rate, room_rate=MANY.room_rate, max_running=1))
 
     async def body() -> None:
         scene.say("?ping")
@@ -302,7 +304,7 @@ def test_even_telling_that_the_bot_is_busy_has_a_bound(caplog: pytest.LogCapture
 
 
 def test_a_user_in_a_hurry_is_told_once_and_then_met_with_silence() -> None:
-    scene = Scene(limits=CommandLimits(user=Rate(2, 0.1)))
+    scene = Scene(limits=CommandLimits(user_rate=Rate(2, 0.1)))
 
     async def body() -> None:
         answers = [await scene.answer("?ping") for _ in range(3)]
@@ -318,7 +320,7 @@ def test_a_user_in_a_hurry_is_told_once_and_then_met_with_silence() -> None:
 
 
 def test_two_bots_do_not_answer_each_other_for_ever() -> None:
-    scene = Scene(limits=CommandLimits(user=Rate(5, 1.0), outgoing=MANY.outgoing))
+    scene = Scene(limits=CommandLimits(user_rate=Rate(5, 1.0), outgoing_rate=MANY.outgoing_rate))
 
     @scene.registry.command("echo", "Orders itself.")
     async def echo(context: Context) -> None:
@@ -465,7 +467,7 @@ def test_all_events_have_one_shape_and_may_speak() -> None:
 
 
 def test_a_failing_or_slow_event_handler_stops_no_other_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    scene = Scene(limits=CommandLimits(seconds=0.01))
+    scene = Scene(limits=CommandLimits(handler_timeout_s=0.01))
 
     @scene.registry.on(EventKind.USER_JOIN)
     async def fails(event: Event) -> None:
@@ -487,7 +489,7 @@ def test_a_failing_or_slow_event_handler_stops_no_other_and_says_nothing(caplog:
 
 
 def test_a_flood_of_events_has_a_bound_and_harms_no_command(caplog: pytest.LogCaptureFixture) -> None:
-    scene = Scene(limits=CommandLimits(running=2))
+    scene = Scene(limits=CommandLimits(max_running=2))
 
     @scene.registry.on(EventKind.MESSAGE)
     async def hangs(event: Event) -> None:
@@ -574,7 +576,7 @@ def foreign(scene: Scene) -> Registry:
 
 
 def test_failures_of_others_are_named_and_told_and_those_of_ours_are_not(caplog: pytest.LogCaptureFixture) -> None:
-    scene = Scene(limits=dataclasses.replace(MANY, seconds=0.01))
+    scene = Scene(limits=dataclasses.replace(MANY, handler_timeout_s=0.01))
     part = foreign(scene)
 
     async def fails(_: object) -> None:
@@ -619,7 +621,7 @@ def test_failures_of_others_are_named_and_told_and_those_of_ours_are_not(caplog:
 
 
 def test_code_of_others_takes_no_place_away_from_ours(caplog: pytest.LogCaptureFixture) -> None:
-    scene = Scene(limits=CommandLimits(running=2, user=MANY.user, room=MANY.room))
+    scene = Scene(limits=CommandLimits(max_running=2, user_rate=MANY.user_rate, room_rate=MANY.room_rate))
     part = foreign(scene)
 
     async def hangs(_: object) -> None:
@@ -671,7 +673,7 @@ def test_a_cooldown_begins_with_a_run_that_was_allowed() -> None:
 
 
 def test_a_run_that_came_to_nothing_for_what_was_written_begins_no_cooldown() -> None:
-    scene = Scene(limits=replace(MANY, user=Rate(4, 1.0)))
+    scene = Scene(limits=replace(MANY, user_rate=Rate(4, 1.0)))
 
     @scene.registry.command("dice", "Rolls.", cooldown=30.0)
     async def dice(context: Context) -> None:

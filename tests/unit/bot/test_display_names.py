@@ -48,7 +48,7 @@ def test_many_are_asked_for_in_one_go_and_only_the_unknown() -> None:
         directory = Directory({1: "Ann", 2: "Bob", 3: "Cid"})
         people = directory.people()
         await people.name(2)
-        await people.learn([1, 2, 3])
+        await people.prefetch([1, 2, 3])
         assert [await people.name(i) for i in (1, 2, 3)] == ["Ann", "Bob", "Cid"]
         assert directory.asked == [[2], [1, 3]]
 
@@ -104,14 +104,14 @@ def test_memory_is_bounded_and_keeps_those_asked_for_last() -> None:
     async def run() -> None:
         directory = Directory({i: f"N{i}" for i in range(1000)})
         people = directory.people()
-        await people.learn([0, 1])
-        await people.learn(range(2, 512))
+        await people.prefetch([0, 1])
+        await people.prefetch(range(2, 512))
         await people.name(0)
         await people.name(512)
         directory.asked.clear()
-        await people.learn([0])
+        await people.prefetch([0])
         assert directory.asked == []
-        await people.learn([1])
+        await people.prefetch([1])
         assert directory.asked == [[1]]
 
     asyncio.run(run())

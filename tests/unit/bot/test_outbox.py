@@ -13,7 +13,7 @@ from ravesvc.common.token_bucket import Rate
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.chat import Mention
 
-WIDE = CommandLimits(outgoing=Rate(1000, 1.0), length=20, queued=4)
+WIDE = CommandLimits(outgoing_rate=Rate(1000, 1.0), max_message_chars=20, max_queued_messages=4)
 
 
 class Room:
@@ -131,7 +131,7 @@ def test_the_rate_is_kept() -> None:
         await asyncio.gather(*(outbox.send(str(i)) for i in range(4)))
         assert time.slept == [pytest.approx(2.0), pytest.approx(2.0)]
 
-    run(body, limits=CommandLimits(outgoing=Rate(2, 0.5)))
+    run(body, limits=CommandLimits(outgoing_rate=Rate(2, 0.5)))
 
 
 def test_a_blank_text_is_refused() -> None:
@@ -232,7 +232,7 @@ def test_messages_that_nobody_waits_for_any_more_do_not_hold_up_others() -> None
         assert room.calls == [("first", None), ("last", None)]
         assert time.slept == [pytest.approx(2.0)]
 
-    run(body, limits=CommandLimits(outgoing=Rate(1, 0.5)))
+    run(body, limits=CommandLimits(outgoing_rate=Rate(1, 0.5)))
 
 
 def test_the_room_may_go_after_the_sender_gave_up() -> None:

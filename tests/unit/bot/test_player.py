@@ -393,7 +393,7 @@ class Wishes:
                 with pytest.raises(RaveError):
                     await self.player.choose(entry)
                 ballots.fails.clear()
-                self.player.look_again()
+                self.player.schedule_step()
             case "remove":
                 await self.player.remove(video(name))
                 self.waiting.pop(name, None)

@@ -307,9 +307,9 @@ def test_of_two_that_claim_a_name_nobody_loses_more_than_it(site: Site) -> None:
 
 
 def test_troubles_are_told_once_and_forgotten_with_the_next_read(site: Site) -> None:
-    site.own.troubled("greet.py", "the command greet failed: ValueError")
-    site.own.troubled("greet.py", "the command greet failed: ValueError")
-    site.own.troubled("hail.py", "the command hail took too long")
+    site.own.report_failure("greet.py", "the command greet failed: ValueError")
+    site.own.report_failure("greet.py", "the command greet failed: ValueError")
+    site.own.report_failure("hail.py", "the command hail took too long")
     first, second = "greet.py: the command greet failed: ValueError", "hail.py: the command hail took too long"
     assert site.told == [[first], [first, second]]
     site.read()
@@ -318,7 +318,7 @@ def test_troubles_are_told_once_and_forgotten_with_the_next_read(site: Site) -> 
 
 def test_too_many_errors_are_cut(site: Site) -> None:
     for number in range(20):
-        site.own.troubled(f"{number}.py", "x" * 1000)
+        site.own.report_failure(f"{number}.py", "x" * 1000)
     assert len(site.own.errors) == 16
     assert max(map(len, site.own.errors)) == 300
 
@@ -399,7 +399,7 @@ def test_one_file_by_itself(site: Site) -> None:
 def test_what_the_surrounding_program_has_registered_comes_first_and_stays(site: Site) -> None:
     given = Registry("my program")
     given.command("greet", "Greets.")(nothing)
-    site.own = PluginLoader(site.registry, Sources(site.directory, given=(given,)), site.told.append)
+    site.own = PluginLoader(site.registry, Sources(site.directory, registries=(given,)), site.told.append)
     assert site.description("greet") == "Greets."
     site.write("greet.py", GREET)
     site.write("hail.py", say("hail", "Hails."))

@@ -178,7 +178,7 @@ class Room(RuleBasedStateMachine):
         """What waits is as before, but for those that may be gone."""
         given_up = {
             (notice.entry.video.id, notice.entry.asked_at)
-            for notice in self.scheduler.take_notices()
+            for notice in self.scheduler.pop_notices()
             if notice.kind is NoticeKind.GIVEN_UP
         }
         after = tickets(self.scheduler.queue)

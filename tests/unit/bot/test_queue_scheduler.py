@@ -64,7 +64,7 @@ class Scene:
         return action.until - self.now
 
     def told(self) -> list[NoticeKind]:
-        return [notice.kind for notice in self.scheduler.take_notices()]
+        return [notice.kind for notice in self.scheduler.pop_notices()]
 
     def waiting(self) -> list[str]:
         return [each.video.id for each in self.scheduler.queue.waiting]
@@ -149,7 +149,7 @@ def test_nothing_is_done_until_the_room_has_said_what_it_shows() -> None:
     assert scheduler.next_action(5.0) == Wait(math.inf)
     scheduler.observe(EMPTY, 5.0)
     assert isinstance(scheduler.next_action(6.0), Play)
-    scheduler.lose_room()
+    scheduler.disconnected()
     assert scheduler.next_action(9.0) == Wait(math.inf)
     assert not scheduler.is_free(9.0)
 
@@ -341,7 +341,7 @@ def test_what_the_room_does_not_allow_is_told_and_the_queue_waits(
     scene.scheduler.registered(action.request.entry.video, url("first"))
     scene.scheduler.vote_failed(action.request.entry.video, error(code), scene.now)
     assert scene.waits() == math.inf
-    (notice,) = scene.scheduler.take_notices()
+    (notice,) = scene.scheduler.pop_notices()
     assert notice == Notice(kind, notice.entry, "Rave says no")
     scene.see(scene.view._replace(mode=PlayMode.QUICKPLAY))
     assert scene.plays() == "first"

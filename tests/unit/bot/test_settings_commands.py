@@ -212,7 +212,7 @@ class SettingsScene(Scene):
     def __init__(self) -> None:
         super().__init__(permissions=StaticPermissions(admins=frozenset({ANN})))
         self.documents = Documents()
-        self.keeper = SettingsKeeper(self.documents, lambda settings: self.bot.use_settings(settings))
+        self.keeper = SettingsKeeper(self.documents, lambda settings: self.bot.apply_settings(settings))
         settings_commands.register(self.registry, self.keeper)
 
     def talk(self, *lines: tuple[str, int]) -> list[str]:

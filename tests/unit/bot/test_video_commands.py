@@ -509,7 +509,7 @@ def test_how_many_a_user_may_have_waiting_is_a_setting_of_the_room() -> None:
     party = Party()
 
     async def body() -> None:
-        party.bot.use_settings(RoomSettings(max_per_user=1))
+        party.bot.apply_settings(RoomSettings(max_per_user=1))
         await party.talk("?play harbour")
         await party.talk("?play meadow")
         assert "You have 1 video in the queue already" in await party.says("?play glacier")
@@ -591,7 +591,7 @@ def test_the_threshold_is_a_setting_of_the_room() -> None:
     party = Party()
 
     async def body() -> None:
-        party.bot.use_settings(RoomSettings(skip_percent=80))
+        party.bot.apply_settings(RoomSettings(skip_percent=80))
         await party.talk("?play harbour")
         assert await party.says("?skip", BOB) == "1 of 5 votes to skip"
         assert await party.says("?skip", ADMIN) == "Skipped: The harbour film"
@@ -1172,12 +1172,12 @@ def test_where_videos_are_switched_off_the_queue_rests() -> None:
     async def body() -> None:
         await party.talk("?play harbour")
         await party.talk("?play meadow")
-        party.bot.use_settings(RoomSettings(video=False))
+        party.bot.apply_settings(RoomSettings(video=False))
         party.show(None)
         await party.wait(5)
         assert party.playing is None
         assert "switched off" in await party.says("?play glacier")
-        party.bot.use_settings(RoomSettings())
+        party.bot.apply_settings(RoomSettings())
         await party.wait(1)
         assert party.playing == "meadow"
 

@@ -10,7 +10,7 @@ import pytest
 from ravesvc.bot.command import Context, Registry
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import Event, EventKind
-from ravesvc.bot.hearing import Hearing, ReplyLoopGuard, SeenMessages
+from ravesvc.bot.message_filter import LoopVerdict, ReplyLoopGuard, SeenMessages
 from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.room.chat import ChatMessage, parse_chat
 from tests.unit.bot_scene import ANN, BOB, BOT, OTHER_BOT, Scene
@@ -24,16 +24,16 @@ def message(message_id: str, peer: str = "2_a") -> ChatMessage:
 
 def test_a_message_has_come_before_if_its_sender_and_id_have() -> None:
     seen = SeenMessages(limit=2)
-    assert [seen.again(message("1")), seen.again(message("1")), seen.again(message("1", "3_b"))] == [
+    assert [seen.is_repeat(message("1")), seen.is_repeat(message("1")), seen.is_repeat(message("1", "3_b"))] == [
         False,
         True,
         False,
     ]
     # Nothing tells those without an id apart.
-    assert not seen.again(message(""))
-    assert not seen.again(message(""))
-    seen.again(message("2"))
-    assert not seen.again(message("1"))
+    assert not seen.is_repeat(message(""))
+    assert not seen.is_repeat(message(""))
+    seen.is_repeat(message("2"))
+    assert not seen.is_repeat(message("1"))
 
 
 def test_a_message_without_an_id_is_a_message() -> None:
@@ -123,13 +123,13 @@ def test_two_copies_end_by_themselves(
 
 def human(
     guard: ReplyLoopGuard, gaps: Iterator[float], now: list[float], count: int, *, replies: bool
-) -> set[Hearing]:
+) -> set[LoopVerdict]:
     found = set()
     for _ in range(count):
         now[0] += next(gaps)
-        found.add(guard.hear(ANN, "?ping", answers_us=replies))
+        found.add(guard.check(ANN, "?ping", answers_us=replies))
         now[0] += 1.0
-        guard.said("Pong!")
+        guard.record_sent("Pong!")
     return found
 
 
@@ -137,24 +137,24 @@ def human(
 def test_a_human_who_plays_alone_with_the_bot_is_heard(gap: float, count: int, replies: bool) -> None:
     now = [0.0]
     guard = ReplyLoopGuard(lambda: now[0])
-    assert human(guard, iter(lambda: gap, None), now, count, replies=replies) == {Hearing.HEAR}
+    assert human(guard, iter(lambda: gap, None), now, count, replies=replies) == {LoopVerdict.ACCEPT}
 
 
 def test_a_minute_without_it_and_it_is_heard_again() -> None:
     now = [0.0]
     guard = ReplyLoopGuard(lambda: now[0])
     found = []
-    while not found or found[-1] is not Hearing.IGNORE:
-        guard.said("?echo me again")
+    while not found or found[-1] is not LoopVerdict.IGNORE:
+        guard.record_sent("?echo me again")
         now[0] += 1
-        found.append(guard.hear(COPY, "?echo me again", answers_us=True))
-    assert found == [Hearing.HEAR] * 7 + [Hearing.STOP, Hearing.IGNORE]
+        found.append(guard.check(COPY, "?echo me again", answers_us=True))
+    assert found == [LoopVerdict.ACCEPT] * 7 + [LoopVerdict.WARN, LoopVerdict.IGNORE]
     # Trying again and again is no way out.
     for _ in range(5):
         now[0] += 59
-        assert guard.hear(COPY, "?ping", answers_us=False) is Hearing.IGNORE
+        assert guard.check(COPY, "?ping", answers_us=False) is LoopVerdict.IGNORE
     now[0] += 60
-    assert guard.hear(COPY, "?ping", answers_us=False) is Hearing.HEAR
+    assert guard.check(COPY, "?ping", answers_us=False) is LoopVerdict.ACCEPT
 
 
 def test_people_who_talk_meanwhile_keep_no_conversation_of_bots_alive() -> None:
@@ -163,13 +163,13 @@ def test_people_who_talk_meanwhile_keep_no_conversation_of_bots_alive() -> None:
     found = []
     for _ in range(40):
         for _ in range(5):
-            guard.said("?echo me again")
+            guard.record_sent("?echo me again")
             now[0] += 2
-            found.append(guard.hear(COPY, "?echo me again", answers_us=True))
-        assert guard.hear(ANN, "what is that?", answers_us=False) is Hearing.HEAR
-        if found[-1] is Hearing.IGNORE:
+            found.append(guard.check(COPY, "?echo me again", answers_us=True))
+        assert guard.check(ANN, "what is that?", answers_us=False) is LoopVerdict.ACCEPT
+        if found[-1] is LoopVerdict.IGNORE:
             break
-    assert found[-1] is Hearing.IGNORE
+    assert found[-1] is LoopVerdict.IGNORE
     assert len(found) <= 30
 
 
@@ -177,14 +177,14 @@ def test_three_copies_are_no_company() -> None:
     guard = ReplyLoopGuard(lambda: 0.0)
     found = []
     for user in (COPY, OTHER_BOT) * 10:
-        guard.said("?echo me again")
-        found.append(guard.hear(user, "so: ?echo me again", answers_us=False))
-    assert found[8:] == [Hearing.IGNORE] * 12
+        guard.record_sent("?echo me again")
+        found.append(guard.check(user, "so: ?echo me again", answers_us=False))
+    assert found[8:] == [LoopVerdict.IGNORE] * 12
 
 
 def test_those_who_write_while_the_bot_is_silent_are_heard_however_much_they_write() -> None:
     guard = ReplyLoopGuard(lambda: 0.0)
-    assert {guard.hear(ANN, f"line {number}", answers_us=False) for number in range(500)} == {Hearing.HEAR}
+    assert {guard.check(ANN, f"line {number}", answers_us=False) for number in range(500)} == {LoopVerdict.ACCEPT}
 
 
 def test_an_admin_is_heard_also_as_an_ignored_user() -> None:

@@ -1,4 +1,4 @@
-"""What the bot does not listen to: what it has heard already, and another bot that answers its answers. Pure."""
+"""Which messages the bot ignores: those that came before, and those of a bot that answers its answers. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SeenMessages:
         # A dict keeps the order of insertion.
         self._seen: dict[tuple[str, str], None] = {}
 
-    def again(self, message: ChatMessage) -> bool:
+    def is_repeat(self, message: ChatMessage) -> bool:
         """Whether the message has come before; one without an id never has. Ids are their senders' own choice."""
         key = message.sender_peer, message.id
         if key in self._seen:
@@ -46,11 +46,11 @@ class SeenMessages:
         return False
 
 
-class Hearing(Enum):
+class LoopVerdict(Enum):
     """What to do with a message."""
 
-    HEAR = auto()
-    STOP = auto()  # The first of those that are not heard: this can be said once.
+    ACCEPT = auto()
+    WARN = auto()  # The first message to ignore: the bot says once that it no longer listens.
     IGNORE = auto()
 
 
@@ -66,39 +66,39 @@ class ReplyLoopGuard:
         """`clock`: monotonic seconds."""
         self._clock = clock
         self._texts: deque[str] = deque(maxlen=_MAX_TEXTS)
-        self._said_at = 0.0
-        self._spoke = False  # since the last message that was counted
-        self._heard_at = 0.0
-        self._partner: int | None = None  # who wrote last
+        self._sent_at = 0.0
+        self._sent_since_counted = False  # since the last message that was counted
+        self._received_at = 0.0
+        self._last_user: int | None = None
         self._score = 0
 
-    def said(self, text: str) -> None:
-        """The bot is about to say this."""
+    def record_sent(self, text: str) -> None:
+        """Note a text that the bot is about to send."""
         self._texts.append(text.strip()[:_COMPARED_CHARS])
-        self._said_at = self._clock()
-        self._spoke = True
+        self._sent_at = self._clock()
+        self._sent_since_counted = True
 
     def trust(self, user: int | None) -> None:
-        """An admin writes, who is a human and knows what they do."""
-        self._partner, self._score = user, 0
+        """Reset the score: an admin wrote, and admins are humans."""
+        self._last_user, self._score = user, 0
 
-    def hear(self, user: int | None, text: str, *, answers_us: bool) -> Hearing:
+    def check(self, user: int | None, text: str, *, answers_us: bool) -> LoopVerdict:
         """Count a message of a user; `answers_us`: it says that it answers one of ours."""
         now = self._clock()
         direct = answers_us or self._repeats(text.strip()[:_COMPARED_CHARS])
-        if now - self._heard_at >= _FORGET_AFTER_S:
+        if now - self._received_at >= _FORGET_AFTER_S:
             self._score = 0
-        elif user != self._partner and not direct:
+        elif user != self._last_user and not direct:
             # Not all of it is forgotten: two bots may talk through the words of people in a lively room.
             self._score //= 2
-        self._partner = user
-        self._heard_at = now
+        self._last_user = user
+        self._received_at = now
         if self._score >= _MAX_SCORE:
-            return Hearing.IGNORE
-        if self._spoke:
-            self._spoke = False
-            self._score += self._points(now - self._said_at, direct=direct)
-        return Hearing.STOP if self._score >= _MAX_SCORE else Hearing.HEAR
+            return LoopVerdict.IGNORE
+        if self._sent_since_counted:
+            self._sent_since_counted = False
+            self._score += self._points(now - self._sent_at, direct=direct)
+        return LoopVerdict.WARN if self._score >= _MAX_SCORE else LoopVerdict.ACCEPT
 
     def _repeats(self, text: str) -> bool:
         return any(

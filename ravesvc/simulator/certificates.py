@@ -31,12 +31,12 @@ authorityKeyIdentifier = keyid
 """
 
 
-def complete(directory: Path) -> bool:
+def exist(directory: Path) -> bool:
     """Whether all files are there."""
     return all((directory / name).exists() for name in _FILES)
 
 
-def make(directory: Path) -> None:
+def create(directory: Path) -> None:
     """Make authority and certificate in `directory`, replacing old ones; raises `RaveError` (BadFile)."""
     # Deleted first: an interrupted run must not leave an authority next to a certificate that it has not signed.
     (directory / CA_FILE).unlink(missing_ok=True)

@@ -94,7 +94,7 @@ def _address(text: str) -> tuple[str, int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rave-simulator", description="A Rave that runs on this machine.")
-    state, control = _places()
+    state, control = _default_paths()
     parser.add_argument("--control", type=Path, default=control, help="the control socket (%(default)s)")
     parser.add_argument("--state-dir", type=Path, default=state, help="the state directory (%(default)s)")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -103,9 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _places() -> tuple[Path, Path]:
+def _default_paths() -> tuple[Path, Path]:
     """Where state and control socket are: the service's for root and while it runs, else the user's own."""
-    if os.geteuid() == 0 or _is_of_the_service(SERVICE_SOCKET.parent):
+    if os.geteuid() == 0 or _belongs_to_service(SERVICE_SOCKET.parent):
         return STATE_DIRECTORY, SERVICE_SOCKET
     # The XDG base directory specification has relative paths ignored.
     named = os.environ.get("XDG_STATE_HOME", "")
@@ -113,7 +113,7 @@ def _places() -> tuple[Path, Path]:
     return state, state / "control.sock"
 
 
-def _is_of_the_service(directory: Path) -> bool:
+def _belongs_to_service(directory: Path) -> bool:
     """Whether systemd has made it for the user of the service. One that root has left behind belongs to root."""
     try:
         return directory.stat().st_uid != 0

@@ -52,8 +52,8 @@ class Parsers:
         self._commands = commands
         self._control = control
 
-    def _add(self, name: str, verb: Verb, words: str, *arguments: _Argument) -> None:
-        parser = self._commands.add_parser(name, help=words, description=words)
+    def _add(self, name: str, verb: Verb, help_text: str, *arguments: _Argument) -> None:
+        parser = self._commands.add_parser(name, help=help_text, description=help_text)
         for argument, settings in arguments:
             parser.add_argument(argument, **settings)
         parser.set_defaults(run=lambda options: verb(self._control(options), options))
@@ -65,12 +65,12 @@ class Parsers:
         self._add_membership()
         self._add_friends()
         self._add_chat()
-        for name, verb, words, arguments in party_commands.rows():
-            self._add(name, verb, words, *arguments)
+        for name, verb, help_text, arguments in party_commands.rows():
+            self._add(name, verb, help_text, *arguments)
         self._add_connections()
         self._add_account()
-        self._add_switches()
-        self._add_looking()
+        self._add_faults()
+        self._add_queries()
 
     def add_mesh(self) -> None:
         """Add the verbs of `mesh`."""
@@ -100,7 +100,7 @@ class Parsers:
         self._add("part", lambda c, o: c.part(o.mesh, *o.users), "users leave", _MESH, _USERS)
         self._add(
             "crowd",
-            lambda c, o: c.crowd(_chosen(o), o.users, votes=o.votes, history=o.history),
+            lambda c, o: c.crowd(_meshes(o), o.users, votes=o.votes, history=o.history),
             "make the state of the meshes large; with no size, as it was",
             *(*_MESHES, ("--users", {"type": int, "default": 0, "metavar": "N"})),
             ("--votes", {"type": int, "default": 0, "metavar": "N"}),
@@ -108,7 +108,7 @@ class Parsers:
         )
         self._add(
             "hide",
-            lambda c, o: c.hide(_chosen(o), o.times),
+            lambda c, o: c.hide(_meshes(o), o.times),
             "the meshes are missing from the next listings",
             *(*_MESHES, ("--times", {"type": int, "default": 1, "metavar": "N"})),
         )
@@ -153,7 +153,7 @@ class Parsers:
         )
         self._add(
             "kick",
-            lambda c, o: c.kick(_chosen(o), told=o.told, close=o.close),
+            lambda c, o: c.kick(_meshes(o), told=o.told, close=o.close),
             "kick the bot",
             *_MESHES,
             ("--told", {"choices": ("both", "notification", "state"), "default": "both"}),
@@ -171,13 +171,13 @@ class Parsers:
         self._add("drop", _each("drop"), "cut the TCP connections", *_MESHES)
         self._add(
             "flood",
-            lambda c, o: c.flood(_chosen(o), o.kind),
+            lambda c, o: c.flood(_meshes(o), o.kind),
             "send frames without a break until the bot is gone",
             *(*_MESHES, ("--kind", {"choices": FLOOD_KINDS, "default": FLOOD_KINDS[0], "help": "(%(default)s)"})),
         )
         self._add(
             "close",
-            lambda c, o: c.close(_chosen(o), o.code, reason=o.reason, announced=o.announced),
+            lambda c, o: c.close(_meshes(o), o.code, reason=o.reason, announced=o.announced),
             "close the sockets",
             *(*_MESHES, _CODE, ("--reason", {"default": ""})),
             ("--announced", {"action": "store_true", "help": "after the notification `disconnected`"}),
@@ -205,7 +205,7 @@ class Parsers:
             ("--close", {"action": "store_true", "help": "close the sockets as well"}),
         )
 
-    def _add_switches(self) -> None:
+    def _add_faults(self) -> None:
         self._add(
             "fail",
             lambda c, o: c.fail(o.target, o.mode, times=o.times, retry_after=o.retry_after),
@@ -223,7 +223,7 @@ class Parsers:
             *(("name", {"metavar": "NAME"}), ("value", {"metavar": "VALUE"})),
         )
 
-    def _add_looking(self) -> None:
+    def _add_queries(self) -> None:
         self._add(
             "wait",
             _wait,
@@ -247,12 +247,12 @@ def _each(name: str) -> Verb:
     """A verb that needs no more than meshes."""
 
     def verb(control: Control, options: argparse.Namespace) -> None:
-        getattr(control, name)(_chosen(options))
+        getattr(control, name)(_meshes(options))
 
     return verb
 
 
-def _chosen(options: argparse.Namespace) -> str | list[str]:
+def _meshes(options: argparse.Namespace) -> str | list[str]:
     """The meshes named, or all."""
     if bool(options.meshes) == options.all:
         raise RaveError(Code.INVALID_ARGUMENT, "which meshes", hint="give ids, or --all")
@@ -317,7 +317,7 @@ def _ask(control: Control, options: argparse.Namespace) -> None:
 def _refuse(control: Control, options: argparse.Namespace) -> None:
     after_open = None if options.after_open is None else options.after_open / 1000
     control.refuse(
-        _chosen(options), status=options.status, times=options.times, after_open=after_open, code=options.code
+        _meshes(options), status=options.status, times=options.times, after_open=after_open, code=options.code
     )
 
 
@@ -325,7 +325,7 @@ def _wait(control: Control, options: argparse.Namespace) -> None:
     if options.mail:
         control.wait(mail=True, timeout=options.timeout)
         return
-    chosen = _chosen(options)
+    chosen = _meshes(options)
     meshes = list(control.state()["meshes"]) if chosen == ALL else chosen
     if options.gone:
         control.wait(disconnected=meshes, timeout=options.timeout)

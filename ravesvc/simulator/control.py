@@ -183,7 +183,9 @@ class ControlApi:
         if not isinstance(peer, SocketPeer):
             raise RaveError(Code.NOT_RUNNING, "the bot is not connected")
         data = json_fields.opt_object(body, "data") or {}
-        return {"answer": await peer.ask(json_fields.get_str(body, "method"), data, _seconds(body, "timeout", 5.0))}
+        return {
+            "answer": await peer.request(json_fields.get_str(body, "method"), data, _seconds(body, "timeout", 5.0))
+        }
 
     # Friends.
 

@@ -1,4 +1,4 @@
-"""Switches: what the real server is not known to do for certain, and the failures that a client must survive."""
+"""Fault options: variants of answers that the real server may send, and failures that a client must survive."""
 
 from __future__ import annotations
 
@@ -48,95 +48,95 @@ FAULT_MODES = (
     *("many-values", "deep"),
     *hostile.ANSWERS,
 )
-# What may be sent to sockets without a break.
+# The kinds of frames that `flood` sends without a break.
 FLOOD_KINDS = tuple(hostile.FLOODS)
 
 
 @dataclass(slots=True)
 class FaultOptions:
-    """One value per switch, for all meshes. Delays are in seconds; `never` is infinity."""
+    """One value per option, for all meshes. Delays are in seconds; `never` is infinity."""
 
-    # When the first state message comes, seen from the answer to fullyJoined.
+    # Whether the first state message comes before or after the answer to fullyJoined.
     first_state: str = "after"
     # Whether a relayed chat message keeps the id that its sender chose.
     echo_ids: str = "kept"
-    # Chat in which form is shown. A request is one although it is marked as a notification as well; where it is not
-    # shown, it is granted, or by `refusing` refused.
+    # In which form a chat message is relayed. A frame that is marked as request and as notification is a request. A
+    # request that is not relayed is answered with success all the same, or by `refusing` with an error.
     chat_form: str = "both"
-    # How long a sender waits for the echo.
+    # After how long a sender gets the echo.
     echo_delay: float = 0.0
     # How often each chat message is delivered.
     chat_copies: float = 1.0
     # How user ids are written in HTTP answers and state messages.
     user_ids: str = "number"
-    # What a state message lacks.
+    # Which part a state message lacks.
     state_parts: str = "all"
     # Whether the state is JSON inside a string, as usual, or a plain object.
     state_form: str = "text"
     # What the list `kicks` of a state message consists of.
     kicks_form: str = "ids"
-    # The playback status of the video that a mesh is made with; `none`: it is made without.
+    # The playback status of the video that a new mesh has; `none`: it has no video.
     playback: str = "PLAY"
-    # How what plays is chosen; `playback.py` has the rules.
+    # How the next video is chosen; `playback.py` has the rules.
     play_mode: str = "VOTE"
-    # Who may play, pause, seek, end the video and clear votes, where the play mode leaves that to all.
+    # Which users may play, pause, seek, end the video and clear votes, where the play mode lets all.
     playback_rights: str = "all"
-    # How fast videos run that start from now on, as the state says.
+    # The speed of videos that start from now on, which the state message contains.
     playback_speed: float = 1.0
-    # Whether more than half of those present, by the opinion SKIP, end a video.
+    # Whether a video ends once more than half of the users have the opinion SKIP.
     skips: str = "counted"
     # What the lists of votes cleared, of voters, and of opinions consist of.
     cleared_form: str = "urls"
     voters_form: str = "ids"
     likeskips_form: str = "users"
-    # Under which key the state has the id of this playing of the video.
+    # The key of the id of this playing of the video in a state message.
     instance_key: str = "video_instance_id"
-    # What the state says after a video when nothing follows: no video, an empty one, or the last with status VOTE.
+    # The video in the state message after the last one has ended: none, an empty one, or the last with status VOTE.
     ended_form: str = "none"
-    # Whether the state says how long the video is.
+    # Whether a state message has the length of the video.
     state_duration: str = "none"
-    # Whether anything says how long a video is: it ends all the same.
+    # Whether any answer or message has the length of a video. It ends in both cases.
     video_duration: str = "kept"
     # Whether a failure response says `ok: false` or has no such key, as stock protoo servers do.
     refusal_ok: str = "false"
-    # Methods that are refused, separated by commas: fullyJoined, chatMessage, ...
+    # Methods of requests that get an error, separated by commas: fullyJoined, chatMessage, ...
     refused_methods: str = ""
     # How long the answers to these requests take.
     joined_delay: float = 0.0
     ping_delay: float = 0.0
     chat_delay: float = 0.0
-    # After so much silence the server closes a socket.
+    # The server closes a socket from which it has received nothing for so long.
     silence_limit: float = 60.0
     # How far Request-Ts may be from our clock.
     request_window: float = 300.0
-    # Whether a refusal says what it is about: an expired session and a wrong signature look alike without.
+    # Whether an error has its reason. Without, an expired session and a wrong signature look alike.
     reasons: str = "given"
-    # How long calls take whose failure is to be slow.
+    # How long a call takes with the fault `slow`.
     slow_by: float = 5.0
-    # At most so many bytes of a picture are taken.
+    # The largest picture in bytes that an upload accepts.
     upload_limit: float = 10_000_000.0
-    # How many searches of a day the video provider allows.
+    # How many searches the video provider allows.
     provider_quota: float = math.inf
-    # Whether what Rave does not allow a user is answered 403, or 200 without success.
+    # Whether an action that Rave forbids a user is answered 403, or 200 with `success` false.
     forbidden_form: str = "status"
-    # At most so many meshes on a page of the listing, whatever the limit asked for.
+    # At most so many meshes on a page of the listing, even if the client asks for more.
     page_size: float = 100.0
-    # After how many looks the link of a mail counts as followed; `never`: somebody has to follow it (`confirm`).
+    # After how many polls the link of a mail counts as followed; `never`: the verb `confirm` has to follow it.
     confirm: float = math.inf
-    # For how long the link of a mail is good.
+    # For how long the link of a mail is valid.
     link_life: float = 900.0
-    # What the answer that tells of a followed link proves it with; `late` is not in the first such answer.
+    # Whether the answer to a poll after the link was followed has the `id_token`; `late`: all but the first have it.
     id_token: str = "sent"  # noqa: S105 - a word for when it is sent
 
     def set(self, name: str, value: str) -> None:
-        """Set a switch from text; raises `RaveError` (InvalidArgument) in words that list what is possible."""
+        """Set an option from text; raises `RaveError` (InvalidArgument) with a hint that lists possible values."""
         kinds = {field.name: field.type for field in fields(self)}
         if name not in kinds:
             raise RaveError(Code.INVALID_ARGUMENT, f"no option {name[:40]!r}", hint=f"one of: {', '.join(kinds)}")
         setattr(self, name, _number(name, value) if kinds[name] == "float" else _choice(name, value))
 
     def to_json(self) -> dict[str, Any]:
-        """All switches; infinity is written `never`."""
+        """All options; infinity is written `never`."""
         return {name: "never" if value == math.inf else value for name, value in asdict(self).items()}
 
 
@@ -161,7 +161,7 @@ def _number(name: str, value: str) -> float:
 
 @dataclass(slots=True)
 class Fault:
-    """A failure of one kind of call. `times` is how often it still happens, None for ever."""
+    """A failure of one kind of call. `times` is how many calls will still fail, None for all."""
 
     mode: str
     times: int | None = None
@@ -174,18 +174,18 @@ class Fault:
 
     @property
     def refuses(self) -> bool:
-        """Whether nothing comes of the call; other failures only lose its answer."""
+        """Whether the call has no effect; with other failures it has, and only its answer is lost or wrong."""
         return self.status is not None or self.mode == "2015"
 
 
 class Faults:
-    """The failures that are switched on, by target."""
+    """The faults that are set, by target."""
 
     def __init__(self) -> None:
         self._faults: dict[str, Fault] = {}
 
     def set(self, target: str, fault: Fault) -> None:
-        """Switch a failure on, or off with mode `ok`; raises `RaveError` (InvalidArgument)."""
+        """Set a fault, or remove it with mode `ok`; raises `RaveError` (InvalidArgument)."""
         if target not in FAULT_TARGETS:
             hint = f"one of: {', '.join(FAULT_TARGETS)}"
             raise RaveError(Code.INVALID_ARGUMENT, f"{target[:40]!r} can't fail", hint=hint)
@@ -199,8 +199,8 @@ class Faults:
             hint = f"a status from 400 to 599, ok, or one of: {', '.join(FAULT_MODES)}"
             raise RaveError(Code.INVALID_ARGUMENT, f"no failure {fault.mode[:40]!r}", hint=hint)
 
-    def take(self, target: str) -> Fault | None:
-        """The failure that the call happening now meets, counted down."""
+    def next_fault(self, target: str) -> Fault | None:
+        """The fault that applies to the current call, if any; counts it down."""
         fault = self._faults.get(target)
         if fault is not None and fault.times is not None:
             fault.times -= 1
@@ -210,7 +210,7 @@ class Faults:
 
     @property
     def refusing(self) -> bool:
-        """Whether nothing listens at all: one port serves every call, so `refused` for one is refused for all."""
+        """Whether the port must be closed: it serves every call, so `refused` for one target refuses all."""
         return any(fault.mode == "refused" for fault in self._faults.values())
 
     def to_json(self) -> dict[str, Any]:
@@ -220,9 +220,9 @@ class Faults:
 
 @dataclass(slots=True)
 class RejectRule:
-    """How sockets of a mesh are turned away: by HTTP status, or closed `after_open` seconds after opening.
+    """How new sockets of a mesh are rejected: by HTTP status, or closed `after_open` seconds after opening.
 
-    `times` is how often it still happens, None for ever.
+    `times` is how many sockets will still be rejected, None for all.
     """
 
     status: int = 403

@@ -15,11 +15,11 @@ _PAUSE_S = 0.01
 
 
 class Stream(NamedTuple):
-    """The bytes `first`, then `then` again and again with a pause of so many seconds; nothing if `then` is empty."""
+    """The bytes `first`, then those of `repeated` without an end, if there are any, with a pause between."""
 
     first: bytes
-    then: bytes = b""
-    pause: float = 0.0
+    repeated: bytes = b""
+    pause_s: float = 0.0
 
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -31,7 +31,7 @@ ANSWERS: Mapping[str, Stream] = {
 }
 
 
-# Of the requests of a flood; the clients' answers to them are no mistake.
+# All requests of a flood have this id. The clients' answers to them are no mistake.
 FLOOD_REQUEST_ID = 9_999_999
 
 
@@ -50,13 +50,13 @@ FLOODS: Mapping[str, Stream] = {
 }
 
 
-async def pour(transport: asyncio.Transport, stream: Stream) -> None:
+async def write_stream(transport: asyncio.Transport, stream: Stream) -> None:
     """Write a stream; return at its end, or when the connection has ended."""
     # Imported here because the command line, which knows the names above, needs no event loop.
     import asyncio
 
     transport.write(stream.first)
-    while stream.then and not transport.is_closing():
+    while stream.repeated and not transport.is_closing():
         if transport.get_write_buffer_size() < _MAX_UNREAD_BYTES:
-            transport.write(stream.then)
-        await asyncio.sleep(stream.pause or _PAUSE_S)
+            transport.write(stream.repeated)
+        await asyncio.sleep(stream.pause_s or _PAUSE_S)

@@ -53,7 +53,7 @@ class LoginEndpoints:
     def _magic_link(self, call: RestCall) -> dict[str, Any]:
         if json_fields.get_str(call.query, "language") not in _LANGUAGES:
             raise RaveError(Code.BAD_DATA, f"language must be one of: {', '.join(_LANGUAGES)}")
-        _must_be(call.query, "redirect_url", self._identity.mojo_redirect_url)
+        _require_value(call.query, "redirect_url", self._identity.mojo_redirect_url)
         email = json_fields.get_str(call.body, "email")
         if not _ADDRESS.fullmatch(email):
             raise RaveError(Code.WRONG_ADDRESS, "not an e-mail address")
@@ -66,7 +66,7 @@ class LoginEndpoints:
         return {
             "authenticated": True,
             "is_second_factor_login": False,
-            "oauth": self._proof(mail),
+            "oauth": self._oauth_proof(mail),
             "user": {
                 "created_at": _time(mail.sent_at),
                 "updated_at": _time(self._world.clock()),
@@ -77,7 +77,7 @@ class LoginEndpoints:
             },
         }
 
-    def _proof(self, mail: Mail) -> dict[str, Any]:
+    def _oauth_proof(self, mail: Mail) -> dict[str, Any]:
         proof = {
             "access_token": secrets.token_urlsafe(32),
             "refresh_token": secrets.token_urlsafe(32),
@@ -85,7 +85,7 @@ class LoginEndpoints:
             "token_type": "Bearer",
         }
         option = self._world.options.id_token
-        first, mail.told = not mail.told, True
+        first, mail.proof_sent = not mail.proof_sent, True
         if option == "missing" or (option == "late" and first):
             return proof
         return {**proof, "id_token": mail.id_token}
@@ -94,7 +94,7 @@ class LoginEndpoints:
 
     def _parse(self, call: RestCall) -> dict[str, Any]:
         proof = json_fields.get_object(json_fields.get_object(call.body, "authData"), "mojo")
-        email = self._world.mailbox.proven(json_fields.get_str(proof, "id_token"))
+        email = self._world.mailbox.email_of(json_fields.get_str(proof, "id_token"))
         if email is None or json_fields.get_str(proof, "id") != email:
             self._world.log.violation("POST /parse/users", "id_token was not given out for this address")
             raise RaveError(Code.FORBIDDEN, "the proof is none")
@@ -119,30 +119,30 @@ class LoginEndpoints:
         owner = self._world.owner(email)
         if owner is None or owner.id != call.user.id:
             raise RaveError(Code.BAD_DATA, "email is not that of the session")
-        _must_be(call.body, "platId", email)
-        _must_be(call.body, "parseId", self._parse_id(call.user.id))
-        _must_be(call.body, "parseToken", f"{_PREFIX}{call.token}")
+        _require_value(call.body, "platId", email)
+        _require_value(call.body, "parseId", self._parse_id(call.user.id))
+        _require_value(call.body, "parseToken", f"{_PREFIX}{call.token}")
         for key in ("lang", "name"):
             json_fields.get_str(call.body, key)
         known = self._world.register_device(call.token, device_id)
         return {"data": {"isValid": True, "newUser": not known, "suggestedHandles": [] if known else ["botty2"]}}
 
     def _account(self, call: RestCall) -> dict[str, Any]:
-        _must_be(call.body, "deviceId", call.user.device_id)
+        _require_value(call.body, "deviceId", call.user.device_id)
         for key in ("adId", "carrierCountry", "lang", "storeCountry"):
             if not json_fields.get_str(call.body, key):
                 raise RaveError(Code.BAD_DATA, f"{key} is empty")
         return {"data": serializers.account_object(call.user, self._world.options)}
 
     def _push_token(self, call: RestCall) -> dict[str, Any]:
-        _must_be(call.body, "deviceId", call.user.device_id)
-        _must_be(call.body, "platform", "android")
+        _require_value(call.body, "deviceId", call.user.device_id)
+        _require_value(call.body, "platform", "android")
         json_fields.get_str(call.body, "token")
         return {"success": True}
 
 
-def _must_be(source: Object, key: str, wanted: str) -> None:
-    """Raise `RaveError` (BadData), with neither what is wanted nor what is there in it: either may be a secret."""
+def _require_value(source: Object, key: str, wanted: str) -> None:
+    """Raise `RaveError` (BadData) for another value. The text has neither value, because either may be a secret."""
     if json_fields.get_str(source, key) != wanted:
         raise RaveError(Code.BAD_DATA, f"{key} is not as it should be")
 

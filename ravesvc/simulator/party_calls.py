@@ -14,9 +14,9 @@ from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import serializers
 from ravesvc.simulator.http_endpoint import Handler, HttpEndpoint, RestCall
-from ravesvc.simulator.lies import Payload
 from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser
 from ravesvc.simulator.party import Party
+from ravesvc.simulator.payloads import Payload
 from ravesvc.simulator.request_checks import Checks
 from ravesvc.simulator.rest import known_users, require_own_device, visible_mesh
 from ravesvc.simulator.world import World

@@ -1,6 +1,6 @@
 """Rave over WebSocket: one protoo peer.
 
-Frames are read here without the client's code: a mistake there must not excuse itself.
+Frames are read here without the client's code: a mistake there must not hide itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NO_STATUS = 1005
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class CloseFrame:
     """The last entry of an outbox."""
 
     code: int
@@ -36,7 +36,7 @@ class Closing:
 
 
 class SocketPeer:
-    """A connected client. `number` is its connection's, never used again; `since` is in epoch seconds."""
+    """A connected client. `number` is of its connection and never reused; `connected_at` is in epoch seconds."""
 
     def __init__(
         self, world: World, mesh: SimulatedMesh, user: SimulatedUser, number: int, ws: web.WebSocketResponse
@@ -50,14 +50,14 @@ class SocketPeer:
         self._mesh = mesh
         self._ws = ws
         self._transport: asyncio.Transport | None = None
-        self._outbox: asyncio.Queue[str | Closing] = asyncio.Queue(_MAX_OUTBOX_FRAMES)
+        self._outbox: asyncio.Queue[str | CloseFrame] = asyncio.Queue(_MAX_OUTBOX_FRAMES)
         self._end: SocketEnd | None = None
-        self._late: dict[int, asyncio.TimerHandle | None] = {}
-        self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._ask_ids = count(1)
+        self._unanswered: dict[int, asyncio.TimerHandle | None] = {}
+        self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._request_ids = count(1)
         self._floods: list[asyncio.Task[None]] = []
 
-    # What the world does to a peer.
+    # Calls by the world.
 
     def send(self, frame: dict[str, Any]) -> None:
         """Queue a frame; does nothing once the connection is being closed."""
@@ -65,7 +65,7 @@ class SocketPeer:
             self._queue(json.dumps(frame))
 
     def echo(self, frame: dict[str, Any]) -> None:
-        """As `send`, for what the client has said itself."""
+        """As `send`, for a chat message of the client itself: after the fault option `echo_delay`."""
         delay = self._world.options.echo_delay
         if delay == 0:
             self.send(frame)
@@ -73,10 +73,10 @@ class SocketPeer:
             asyncio.get_running_loop().call_later(delay, self.send, frame)
 
     def close(self, code: int, reason: str) -> None:
-        """Close in order, after what is queued."""
+        """Close with a close frame, after the queued frames."""
         if self._end is None:
             self._end = SocketEnd(code, reason, "server")
-            self._queue(Closing(code, reason))
+            self._queue(CloseFrame(code, reason))
 
     def abort(self) -> None:
         """Cut the TCP connection without a close frame."""
@@ -85,21 +85,21 @@ class SocketPeer:
             self._transport.abort()
 
     def flood(self, kind: str) -> None:
-        """Send frames of a kind without a break until the client is gone."""
+        """Send frames of a kind without a break until the client disconnects."""
         if self._transport is not None:
-            self._floods.append(asyncio.create_task(hostile.pour(self._transport, hostile.FLOODS[kind])))
+            self._floods.append(asyncio.create_task(hostile.write_stream(self._transport, hostile.FLOODS[kind])))
 
-    def _queue(self, item: str | Closing) -> None:
+    def _queue(self, item: str | CloseFrame) -> None:
         try:
             self._outbox.put_nowait(item)
         except asyncio.QueueFull:
             self.abort()
 
-    async def ask(self, method: str, data: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """Send the client a request and return its answer as it stands; raises `RaveError` (Timeout)."""
-        number = next(self._ask_ids)
+    async def request(self, method: str, data: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """Send the client a request and return its answer unchanged; raises `RaveError` (Timeout)."""
+        number = next(self._request_ids)
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._asked[number] = answer
+        self._pending[number] = answer
         self.send({"request": True, "id": number, "method": method, "data": data})
         try:
             async with asyncio.timeout(seconds):
@@ -107,14 +107,15 @@ class SocketPeer:
         except TimeoutError as e:
             raise RaveError(Code.TIMEOUT, f"the client did not answer {method[:40]!r}") from e
         finally:
-            del self._asked[number]
+            del self._pending[number]
 
     # The connection.
 
     async def run(self, request: web.Request) -> None:
-        """Upgrade and serve the connection until its end, of which the world is told.
+        """Upgrade and serve the connection until its end, between `World.attach` and `World.detach`.
 
-        The world is told of the beginning at once, so that a second client with the same peer id meets a closed door.
+        Scenario: a second client with the same peer id opens a socket while this one is still upgrading. It must be
+        rejected, so the peer is attached before the upgrade.
         """
         self._world.attach(self._mesh, self)
         self._transport = request.transport
@@ -125,26 +126,26 @@ class SocketPeer:
             end = await self._read()
         finally:
             self._end = self._end or end
-            for handle in filter(None, self._late.values()):
+            for handle in filter(None, self._unanswered.values()):
                 handle.cancel()
             for flood in self._floods:
                 flood.cancel()
             self._world.detach(self._mesh, self, self._end)
         if self._end.by != "server" or self._end.code == _ABNORMAL:
             writer.cancel()
-        # A close that we began ends with the client's answer, for which the writer waits.
+        # If the server has begun to close, the writer waits for the client's close frame.
         await asyncio.gather(writer, return_exceptions=True)
 
     async def _write(self) -> None:
         while True:
             item = await self._outbox.get()
-            if isinstance(item, Closing):
+            if isinstance(item, CloseFrame):
                 await self._ws.close(code=item.code, message=item.reason.encode()[:123])
                 return
             try:
                 await self._ws.send_str(item)
             except ConnectionError:
-                # The reader learns of it as well.
+                # The reader sees the loss as well and ends the connection.
                 return
 
     async def _read(self) -> SocketEnd:
@@ -157,17 +158,17 @@ class SocketPeer:
                 self.close(CLOSED_BY_SERVER, "silent")
                 continue
             if message.type is WSMsgType.TEXT:
-                self._receive(message.data)
+                self._on_text(message.data)
             elif message.type is WSMsgType.CLOSE:
                 return SocketEnd(message.data or _NO_STATUS, message.extra or "", "client")
             elif message.type is not WSMsgType.BINARY:
-                # CLOSING follows a close of ours. Whatever else is the loss of the connection; the library's own
-                # code for that is 1000 at times.
+                # CLOSING follows a close by the server. All other types are the loss of the connection, for which
+                # the library's own code is sometimes 1000.
                 return SocketEnd(_ABNORMAL, "lost", "network")
 
     # Frames.
 
-    def _receive(self, text: str) -> None:
+    def _on_text(self, text: str) -> None:
         try:
             frame = json.loads(text)
         except ValueError:
@@ -180,63 +181,63 @@ class SocketPeer:
             self._violation("data of a frame is no object")
             return
         if frame.get("request"):
-            self._request(frame, data)
+            self._on_request(frame, data)
         elif frame.get("response"):
-            self._response(frame)
+            self._on_response(frame)
         elif frame.get("notification"):
-            self._notification(frame.get("method"), data)
+            self._on_notification(frame.get("method"), data)
         else:
             self._violation("a frame is neither request nor response nor notification")
 
-    def _request(self, frame: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    def _on_request(self, frame: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         number, method = frame.get("id"), frame.get("method")
         if type(number) is not int or not isinstance(method, str):
             self._violation("a request has no numeric id or no method")
             return
-        if number in self._late:
+        if number in self._unanswered:
             self._violation("a request has the id of another one that is still unanswered")
         options = self._world.options
         if method in options.refused_methods.split(","):
-            self._refuse(number, 403, "switched on")
+            self._send_error(number, 403, "switched on")
         elif method == "fullyJoined":
-            self._grant(number, options.joined_delay, lambda: self._world.mark_joined(self._mesh, self))
+            self._send_ok(number, options.joined_delay, lambda: self._world.mark_joined(self._mesh, self))
         elif method == "clientPing":
             self.pings += 1
-            self._grant(number, options.ping_delay)
+            self._send_ok(number, options.ping_delay)
         elif method != "chatMessage":
             self._violation(f"unknown request {method[:40]!r}")
-            self._refuse(number, 404, "unknown method")
+            self._send_error(number, 404, "unknown method")
         elif options.chat_form == "refusing":
-            self._refuse(number, 400, "not a notification")
-        elif options.chat_form == "notification" or self._chat(data):
-            self._grant(number, options.chat_delay)
+            self._send_error(number, 400, "not a notification")
+        elif options.chat_form == "notification" or self._on_chat(data):
+            self._send_ok(number, options.chat_delay)
         else:
-            self._refuse(number, 403, "not allowed")
+            self._send_error(number, 403, "not allowed")
 
-    def _grant(self, number: int, delay: float, then: Callable[[], None] = lambda: None) -> None:
-        """Answer a request after `delay` seconds, or never if that is infinite, and go on with `then`."""
+    def _send_ok(self, number: int, delay: float, after: Callable[[], None] = lambda: None) -> None:
+        """Answer a request after `delay` seconds, or never if that is infinite; then call `after`."""
 
         def answer() -> None:
-            self._late.pop(number, None)
+            self._unanswered.pop(number, None)
             self.send({"response": True, "id": number, "ok": True, "data": {}})
-            then()
+            after()
 
         if delay == 0:
             answer()
         elif delay == math.inf:
-            self._late[number] = None
+            self._unanswered[number] = None
         else:
-            self._late[number] = asyncio.get_running_loop().call_later(delay, answer)
+            self._unanswered[number] = asyncio.get_running_loop().call_later(delay, answer)
 
-    def _refuse(self, number: int, code: int, reason: str) -> None:
+    def _send_error(self, number: int, code: int, reason: str) -> None:
         frame = {"response": True, "id": number, "ok": False, "errorCode": code, "errorReason": reason}
         if self._world.options.refusal_ok == "absent":
             del frame["ok"]
         self.send(frame)
 
-    def _response(self, frame: dict[str, Any]) -> None:
+    def _on_response(self, frame: dict[str, Any]) -> None:
         number = frame.get("id")
-        answer = self._asked.get(number) if isinstance(number, int) else None
+        answer = self._pending.get(number) if isinstance(number, int) else None
         if answer is None and number == hostile.FLOOD_REQUEST_ID and self._floods:
             return
         if answer is None:
@@ -245,26 +246,26 @@ class SocketPeer:
             self._world.log.record("answered", mesh=self._mesh.id, frame=frame)
             answer.set_result(frame)
 
-    def _notification(self, method: object, data: Mapping[str, Any]) -> None:
+    def _on_notification(self, method: object, data: Mapping[str, Any]) -> None:
         if method == "chatMessage":
             if self._world.options.chat_form != "request":
-                self._chat(data)
+                self._on_chat(data)
         elif method in ("typing", "typing_stop"):
-            self._typing(str(method))
+            self._on_typing(str(method))
         else:
             self._violation(f"unknown notification {str(method)[:40]!r}")
 
-    def _typing(self, method: str) -> None:
+    def _on_typing(self, method: str) -> None:
         self._world.log.record(method, mesh=self._mesh.id, user=self.user.handle)
         frame = serializers.notification(method, {"from": self.user.peer_id})
         for peer in self._mesh.peers.values():
             if peer is not self and peer.joined:
                 peer.send(frame)
 
-    def _chat(self, data: Mapping[str, Any]) -> bool:
-        """Pass on what the client says; False if it may not."""
+    def _on_chat(self, data: Mapping[str, Any]) -> bool:
+        """Relay a chat message of the client; False if the client may not send it."""
         if not self.joined:
-            # Not a mistake after a kick: the message may have been under way.
+            # No mistake after a kick: the client may have sent the message before it received the kick.
             if self.user.peer_id in self._mesh.present:
                 self._violation("chatMessage before fullyJoined was answered")
             return False
@@ -272,7 +273,7 @@ class SocketPeer:
         if wrong or not isinstance(data.get("translations"), dict):
             self._violation(f"chatMessage without {', '.join(wrong or ['translations'])}")
             return False
-        if not _are_media(data.get("media")):
+        if not _is_media_list(data.get("media")):
             self._violation("chatMessage with media that lack url, mime or isExplicit")
             return False
         self._world.relay_chat(self._mesh, self.user, data)
@@ -282,8 +283,8 @@ class SocketPeer:
         self._world.log.violation(f"socket of {self._mesh.id}", what)
 
 
-def _are_media(media: object) -> bool:
-    """Whether this may stand in a chat message as its attachments."""
+def _is_media_list(media: object) -> bool:
+    """Whether this is a valid list of attachments of a chat message, or None."""
     if media is None:
         return True
     return isinstance(media, list) and all(

@@ -14,12 +14,12 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.simulator.account import YOUTUBE_KEY
 from ravesvc.simulator.catalogue import CATALOGUE, WATCH_URL, CatalogueEntry
 from ravesvc.simulator.http_endpoint import Handler, HttpEndpoint, RestCall
-from ravesvc.simulator.lies import Content, Payload
+from ravesvc.simulator.payloads import Content, Payload
 from ravesvc.simulator.pictures import jpeg
 from ravesvc.simulator.request_checks import PublicChecks
 from ravesvc.simulator.world import World
 
-_QUOTA = "quotaExceeded"
+_QUOTA_REASON = "quotaExceeded"
 _MAX_IDS = 50
 _SIZES = {"default": (120, 90), "mqdefault": (320, 180), "hqdefault": (480, 360)}
 _THUMBNAILS = {"default": "default", "medium": "mqdefault", "high": "hqdefault"}
@@ -32,7 +32,7 @@ class SimulatedProvider:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._endpoint = HttpEndpoint(world, error)
+        self._endpoint = HttpEndpoint(world, error_payload)
 
     def routes(self) -> list[web.RouteDef]:
         """The routes; what is named first can be made to fail (`fault_options.FAULT_TARGETS`)."""
@@ -47,7 +47,7 @@ class SimulatedProvider:
     # The calls.
 
     def _search(self, call: RestCall) -> Payload:
-        self._count("search")
+        self._count_call("search")
         self._check_key(call)
         _require(call, "part", ("snippet",))
         if call.query.get("type") != "video":
@@ -56,15 +56,15 @@ class SimulatedProvider:
         if number is not None and not 0 <= number <= 50:
             raise RaveError(Code.BAD_DATA, "maxResults is not 0 to 50")
         if self._world.provider_calls["search"] > self._world.options.provider_quota:
-            raise RaveError(Code.FORBIDDEN, _QUOTA)
+            raise RaveError(Code.FORBIDDEN, _QUOTA_REASON)
         found = _matches(json_fields.get_str(call.query, "q"))
         if call.query.get("videoEmbeddable") == "true":
             found = [entry for entry in found if entry.embeddable]
-        items = [self._hit(entry) for entry in found[: 5 if number is None else number]]
+        items = [self._search_item(entry) for entry in found[: 5 if number is None else number]]
         return {"kind": "youtube#searchListResponse", "pageInfo": {"totalResults": len(found)}, "items": items}
 
     def _videos(self, call: RestCall) -> Payload:
-        self._count("videos")
+        self._count_call("videos")
         self._check_key(call)
         parts, ids = _require(call, "part", _DETAILS), json_fields.get_str(call.query, "id").split(",")
         if len(ids) > _MAX_IDS:
@@ -74,10 +74,10 @@ class SimulatedProvider:
         return {"kind": "youtube#videoListResponse", "pageInfo": {"totalResults": len(items)}, "items": items}
 
     def _oembed(self, call: RestCall) -> Payload:
-        self._count("oembed")
+        self._count_call("oembed")
         if call.query.get("format") != "json":
             raise RaveError(Code.BAD_DATA, "format is not json")
-        entry = _linked(json_fields.get_str(call.query, "url"))
+        entry = _find_by_link(json_fields.get_str(call.query, "url"))
         if not entry.embeddable:
             raise RaveError(Code.FORBIDDEN, "Forbidden")
         width, height = _SIZES["hqdefault"]
@@ -96,7 +96,7 @@ class SimulatedProvider:
         }
 
     def _picture(self, call: RestCall) -> Payload:
-        self._count("picture")
+        self._count_call("picture")
         size = _SIZES.get(call.path["size"])
         if call.path["video"] not in CATALOGUE or size is None:
             raise RaveError(Code.NOT_FOUND, "no such picture")
@@ -104,14 +104,14 @@ class SimulatedProvider:
 
     # What the calls have in common.
 
-    def _count(self, call: str) -> None:
+    def _count_call(self, call: str) -> None:
         self._world.provider_calls[call] += 1
 
     def _check_key(self, call: RestCall) -> None:
         if call.query.get("key") != YOUTUBE_KEY:
             raise RaveError(Code.CONFIG, "API key not valid. Please pass a valid API key.")
 
-    def _hit(self, entry: CatalogueEntry) -> dict[str, Any]:
+    def _search_item(self, entry: CatalogueEntry) -> dict[str, Any]:
         """A video in a search, whose texts alone are escaped as in HTML."""
         snippet = self._snippet(entry)
         snippet |= {key: _escaped(snippet[key]) for key in ("title", "description", "channelTitle")}
@@ -146,9 +146,9 @@ class SimulatedProvider:
         return f"https://{self._world.server}/vi/{entry.id}/{size}.jpg"
 
 
-def error(code: int, message: str) -> dict[str, Any]:
+def error_payload(code: int, message: str) -> dict[str, Any]:
     """The payload of an answer that says no, with the reason that programs look at."""
-    usual = {400: "badRequest", 403: _QUOTA, 404: "notFound", 429: "rateLimitExceeded"}
+    usual = {400: "badRequest", 403: _QUOTA_REASON, 404: "notFound", 429: "rateLimitExceeded"}
     reason = {"message": message, "domain": "youtube.quota", "reason": usual.get(code, "backendError")}
     return {"error": {"code": code, "message": message, "errors": [reason]}}
 
@@ -172,7 +172,7 @@ def _escaped(text: str) -> str:
     return html.escape(text).replace("&#x27;", "&#39;")
 
 
-def _linked(url: str) -> CatalogueEntry:
+def _find_by_link(url: str) -> CatalogueEntry:
     """The video that a link leads to; raises `RaveError` (BadData, NotFound)."""
     parts = urlsplit(url)
     found = _LINK.fullmatch(parts.path)

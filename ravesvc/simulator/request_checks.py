@@ -39,8 +39,8 @@ class MojoChecks:
 
     def mismatches(self, headers: Mapping[str, str], body: bytes, *, now: float, window: float) -> list[Mismatch]:
         """All that is wrong; empty when the call may go on."""
-        found = [*_strays(headers), *_not_json(headers, body)]
-        if not _same(headers.get("X-Api-Key"), self.identity.mojo_api_key):
+        found = [*_foreign_headers(headers), *_not_json(headers, body)]
+        if not _matches(headers.get("X-Api-Key"), self.identity.mojo_api_key):
             found.append(Mismatch(401, "X-Api-Key is not that of the identity"))
         # One client sends none at all; what a library puts there by itself gives it away.
         if not re.match(r"okhttp/|$", headers.get("User-Agent", "")):
@@ -56,12 +56,12 @@ class ParseChecks:
 
     def mismatches(self, headers: Mapping[str, str], body: bytes, *, now: float, window: float) -> list[Mismatch]:
         """All that is wrong; empty when the call may go on."""
-        found = [*_strays(headers), *_not_json(headers, body)]
-        if not _same(headers.get("X-Parse-Application-Id"), self.identity.parse_application_id):
+        found = [*_foreign_headers(headers), *_not_json(headers, body)]
+        if not _matches(headers.get("X-Parse-Application-Id"), self.identity.parse_application_id):
             found.append(Mismatch(403, "X-Parse-Application-Id is not that of the identity"))
         # Not every client sends it.
         installation = self.identity.parse_installation_id
-        if not _same(headers.get("X-Parse-Installation-Id", installation), installation):
+        if not _matches(headers.get("X-Parse-Installation-Id", installation), installation):
             found.append(Mismatch(400, "X-Parse-Installation-Id is not that of the identity"))
         patterns = {
             "X-Parse-App-Build-Version": re.escape(self.identity.app_build),
@@ -89,7 +89,7 @@ class PublicChecks:
             "X-Api-Key",
             "Cookie",
         )
-        return [*_strays(headers), *_strays(headers, names)]
+        return [*_foreign_headers(headers), *_foreign_headers(headers, names)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class CallChecks:
         return found
 
 
-def _same(found: str | None, wanted: str) -> bool:
+def _matches(found: str | None, wanted: str) -> bool:
     return found is not None and hmac.compare_digest(found.encode(), wanted.encode())
 
 
@@ -135,7 +135,7 @@ def _not_json(headers: Mapping[str, str], body: bytes) -> list[Mismatch]:
     return []
 
 
-def _strays(
+def _foreign_headers(
     headers: Mapping[str, str], names: Iterable[str] = ("Authorization", "Request-Hash", "Ssaid")
 ) -> list[Mismatch]:
     """What belongs to the api base alone: another server must not get to know it."""

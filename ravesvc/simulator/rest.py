@@ -14,8 +14,8 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import serializers
 from ravesvc.simulator.fault_options import Fault
 from ravesvc.simulator.http_endpoint import Handler, HttpEndpoint, RestCall
-from ravesvc.simulator.lies import Payload
 from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser
+from ravesvc.simulator.payloads import Payload
 from ravesvc.simulator.request_checks import Checks
 from ravesvc.simulator.world import World
 

@@ -1,4 +1,4 @@
-"""What the simulator shows of its world on the wire: the objects of HTTP answers and of state messages."""
+"""The world in the forms of Rave: the objects of HTTP answers and of state messages."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ravesvc.simulator.fault_options import FaultOptions
 from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser
 from ravesvc.simulator.playback import Ballot, PlayingVideo
 
-_CROWDS_VIDEO = "https://localhost/videos/youtube/00000000-0000-4000-8000-000000000001"
-_FIRST_OF_CROWD = 600_000_001
+_CROWD_VIDEO_URL = "https://localhost/videos/youtube/00000000-0000-4000-8000-000000000001"
+_FIRST_CROWD_USER_ID = 600_000_001
 _CHAT_MESSAGE_CHARS = 1000
 
 
@@ -35,7 +35,7 @@ def user_object(user: SimulatedUser, options: FaultOptions) -> dict[str, Any]:
 
 
 def account_object(user: SimulatedUser, options: FaultOptions) -> dict[str, Any]:
-    """The account in the answer of a login: its user, and what nobody here looks at."""
+    """The account in the answer of a login: its user, and fields that no client here reads."""
     flags = ("acceptDataPolicy", "acceptPrivacy", "acceptTos", "acceptWebIndexing")
     return {
         **user_object(user, options),
@@ -66,7 +66,7 @@ def mesh_object(mesh: SimulatedMesh, server: str, options: FaultOptions) -> dict
 
 
 def _video_fields(playing: PlayingVideo, options: FaultOptions) -> dict[str, Any]:
-    """What a mesh in an HTTP answer says of its video."""
+    """The fields of a mesh in an HTTP answer that describe its video."""
     shown: dict[str, Any] = {
         "currentState": playing.status.lower(),
         "position": playing.position,
@@ -90,17 +90,17 @@ def clip_object(clip: Clip, options: FaultOptions) -> dict[str, Any]:
 
 
 def users_of(mesh: SimulatedMesh, options: FaultOptions) -> list[dict[str, Any]]:
-    """The users of a mesh in an HTTP answer."""
-    crowd = (SimulatedUser(number, f"fan{number}", f"Fan {number}", "") for number in _crowd(mesh))
+    """The users of a mesh in an HTTP answer, with those of its crowd."""
+    crowd = (SimulatedUser(number, f"fan{number}", f"Fan {number}", "") for number in _crowd_ids(mesh))
     return [user_object(user, options) for user in (*mesh.users(), *crowd)]
 
 
-def _crowd(mesh: SimulatedMesh) -> range:
-    """The ids of the users who are there as a crowd."""
-    return range(_FIRST_OF_CROWD, _FIRST_OF_CROWD + mesh.crowd.users)
+def _crowd_ids(mesh: SimulatedMesh) -> range:
+    """The ids of the users of the crowd."""
+    return range(_FIRST_CROWD_USER_ID, _FIRST_CROWD_USER_ID + mesh.crowd.users)
 
 
-def _fan(number: int, order: int, mesh: SimulatedMesh, options: FaultOptions) -> dict[str, Any]:
+def _crowd_user(number: int, order: int, mesh: SimulatedMesh, options: FaultOptions) -> dict[str, Any]:
     return {
         "user_id": user_id(number, options),
         "when_joined": mesh.created_at,
@@ -127,7 +127,9 @@ def state_message(mesh: SimulatedMesh, options: FaultOptions) -> dict[str, Any]:
             }
             for peer_id, presence in mesh.present.items()
         ]
-        + [_fan(number, order, mesh, options) for order, number in enumerate(_crowd(mesh), mesh.joins + 1)],
+        + [
+            _crowd_user(number, order, mesh, options) for order, number in enumerate(_crowd_ids(mesh), mesh.joins + 1)
+        ],
         "votes": _votes(mesh, options),
         "likeskips": _likeskips(mesh, options),
         "kicks": [{"user_id": number} for number in ids] if options.kicks_form == "objects" else ids,
@@ -145,7 +147,8 @@ def state_message(mesh: SimulatedMesh, options: FaultOptions) -> dict[str, Any]:
 
 def _votes(mesh: SimulatedMesh, options: FaultOptions) -> list[dict[str, Any]]:
     crowds = (
-        {"url": _CROWDS_VIDEO, "user_id": user_id(_FIRST_OF_CROWD + n, options)} for n in range(mesh.crowd.votes)
+        {"url": _CROWD_VIDEO_URL, "user_id": user_id(_FIRST_CROWD_USER_ID + n, options)}
+        for n in range(mesh.crowd.votes)
     )
     return [*(_vote(ballot, order, options) for order, ballot in enumerate(mesh.playback.ballots)), *crowds]
 

@@ -108,7 +108,7 @@ class Simulator:
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
         endpoint = HttpEndpoint(self.world)
         checks = CallChecks(account.identity, self.world.sessions)
-        app.add_routes([web.get("/", self._sockets.enter)])
+        app.add_routes([web.get("/", self._sockets.handle)])
         app.add_routes(Rest(self.world, endpoint, checks).routes())
         app.add_routes(PartyCalls(self.world, self._party, endpoint, checks).routes())
         app.add_routes(PeopleCalls(self.world, endpoint, checks).routes())

@@ -20,37 +20,37 @@ _MAX_FRAME_BYTES = 256 * 1024
 
 
 class SocketEndpoint:
-    """Opens sockets and knows those that are open."""
+    """Opens sockets and keeps the set of open ones."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._numbers = count(1)
         self._open: set[SocketPeer] = set()
 
-    async def enter(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """The handler of `GET /`: check, upgrade, serve until the end."""
         if "Upgrade" not in request.headers and not request.query:
             # A client that only asks whether the server is up and what its clock says, such as the doctor.
             return web.Response(status=404, text="nothing to see")
-        refused = self._mismatch(request.headers, request.query)
-        if refused is not None:
-            self._world.log.violation(f"socket of {request.query.get('roomId', '')[:40]}", refused.what)
-            return self._turn_away(request, refused.status)
+        mismatch = self._mismatch(request.headers, request.query)
+        if mismatch is not None:
+            self._world.log.violation(f"socket of {request.query.get('roomId', '')[:40]}", mismatch.what)
+            return self._reject(request, mismatch.status)
         user = self._world.sessions[bearer(request.headers)]
         if bearer(request.headers) in self._world.expired:
-            return self._turn_away(request, 401)
+            return self._reject(request, 401)
         mesh = self._world.meshes.get(request.query["roomId"])
         if mesh is None:
-            return self._turn_away(request, 404)
+            return self._reject(request, 404)
         if request.query["peerId"] in mesh.peers:
-            # No mistake of this client: the account runs in a second place, which it can't know.
-            return self._turn_away(request, 403)
-        refusal = _take_refusal(mesh)
-        if refusal is not None and refusal.after_open is None:
-            return self._turn_away(request, refusal.status)
+            # No mistake of this client: it can't know that another client uses the account.
+            return self._reject(request, 403)
+        rule = _next_rejection(mesh)
+        if rule is not None and rule.after_open is None:
+            return self._reject(request, rule.status)
         if not mesh.is_open_to(user):
-            return self._turn_away(request, 403)
-        return await self._serve(request, mesh, user, refusal)
+            return self._reject(request, 403)
+        return await self._serve(request, mesh, user, rule)
 
     async def close_all(self, code: int) -> None:
         """Close every socket and wait for its end."""
@@ -67,21 +67,21 @@ class SocketEndpoint:
             return Mismatch(403, "peerId is not of the token's user and device")
         return None
 
-    def _turn_away(self, request: web.Request, status: int) -> web.Response:
+    def _reject(self, request: web.Request, status: int) -> web.Response:
         self._world.log.record("refused", mesh=request.query.get("roomId", "")[:40], status=status)
         return web.Response(status=status, text="refused")
 
     async def _serve(
-        self, request: web.Request, mesh: SimulatedMesh, user: SimulatedUser, refusal: RejectRule | None
+        self, request: web.Request, mesh: SimulatedMesh, user: SimulatedUser, rule: RejectRule | None
     ) -> web.StreamResponse:
         ws = web.WebSocketResponse(
             protocols=("protoo",), timeout=_CLOSE_TIMEOUT_S, compress=False, max_msg_size=_MAX_FRAME_BYTES
         )
         if not ws.can_prepare(request):
-            return self._turn_away(request, 400)
+            return self._reject(request, 400)
         peer = SocketPeer(self._world, mesh, user, next(self._numbers), ws)
-        if refusal is not None and refusal.after_open is not None:
-            asyncio.get_running_loop().call_later(refusal.after_open, peer.close, refusal.code, "rejected")
+        if rule is not None and rule.after_open is not None:
+            asyncio.get_running_loop().call_later(rule.after_open, peer.close, rule.code, "rejected")
         self._open.add(peer)
         try:
             await peer.run(request)
@@ -92,11 +92,11 @@ class SocketEndpoint:
         return ws
 
 
-def _take_refusal(mesh: SimulatedMesh) -> RejectRule | None:
-    """The refusal that the opening happening now meets, counted down."""
-    refusal = mesh.reject_rule
-    if refusal is not None and refusal.times is not None:
-        refusal.times -= 1
-        if refusal.times <= 0:
+def _next_rejection(mesh: SimulatedMesh) -> RejectRule | None:
+    """The rule that rejects the current opening, if any; counts it down."""
+    rule = mesh.reject_rule
+    if rule is not None and rule.times is not None:
+        rule.times -= 1
+        if rule.times <= 0:
             mesh.reject_rule = None
-    return refusal
+    return rule

@@ -11,7 +11,7 @@ from ravesvc.simulator import certificates
 from ravesvc.simulator.account import SimulatedAccount
 
 ACCOUNT_FILE = "account.json"
-_ELSEWHERE = "name another with --state-dir"
+_OTHER_DIR_HINT = "name another with --state-dir"
 
 
 class StateDir:
@@ -28,12 +28,12 @@ class StateDir:
         """Make what is missing and keep what is there; raises `RaveError` (BadFile)."""
         try:
             self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if not certificates.complete(self.directory):
-                certificates.make(self.directory)
+            if not certificates.exist(self.directory):
+                certificates.create(self.directory)
             if not self._account_file.exists():
                 self._write_account()
         except OSError as e:
-            hint = way_in(self.directory, _ELSEWHERE) if isinstance(e, PermissionError) else ""
+            hint = way_in(self.directory, _OTHER_DIR_HINT) if isinstance(e, PermissionError) else ""
             raise RaveError(Code.BAD_FILE, f"{self.directory} can't be set up: {e.strerror}", hint=hint) from e
 
     def account(self) -> SimulatedAccount:
@@ -42,7 +42,7 @@ class StateDir:
             return SimulatedAccount.from_json(self._account_file.read_text())
         except OSError as e:
             made = "rave-simulator serve makes it, as do rave-simulator init and rave-simulator.service"
-            hint = way_in(self.directory, _ELSEWHERE) if isinstance(e, PermissionError) else made
+            hint = way_in(self.directory, _OTHER_DIR_HINT) if isinstance(e, PermissionError) else made
             raise RaveError(Code.BAD_FILE, f"{self._account_file} can't be read: {e.strerror}", hint=hint) from e
 
     def _write_account(self) -> None:

@@ -18,7 +18,7 @@ from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator.http_endpoint import Handler, HttpEndpoint, RestCall
-from ravesvc.simulator.lies import Content, Payload
+from ravesvc.simulator.payloads import Content, Payload
 from ravesvc.simulator.pictures import KINDS
 from ravesvc.simulator.request_checks import Checks, PublicChecks
 from ravesvc.simulator.rest import visible_mesh
@@ -30,8 +30,8 @@ _SLOT_LIFETIME_S = 900.0
 
 
 @dataclass(slots=True)
-class Slot:
-    """Leave to send one picture of this kind until `expires_at` (epoch seconds)."""
+class UploadSlot:
+    """The permission to upload one picture of this type until `expires_at` (epoch seconds)."""
 
     name: str
     mime: str
@@ -47,34 +47,34 @@ class UploadEndpoints:
         self._world = world
         self._endpoint = endpoint
         self._checks = checks
-        self._slots: OrderedDict[str, Slot] = OrderedDict()
+        self._slots: OrderedDict[str, UploadSlot] = OrderedDict()
 
     def routes(self) -> list[web.RouteDef]:
         """The routes; what is named first can be made to fail (`fault_options.FAULT_TARGETS`)."""
         public = PublicChecks()
         calls: list[tuple[str, str, str, Checks, Handler]] = [
-            ("images", "POST", "/meshes/{mesh}/images/upload", self._checks, self._offer),
-            ("upload", "PUT", "/uploads/{name}", public, self._take),
-            ("picture", "GET", "/pictures/{name}", public, self._show),
+            ("images", "POST", "/meshes/{mesh}/images/upload", self._checks, self._create_slots),
+            ("upload", "PUT", "/uploads/{name}", public, self._upload),
+            ("picture", "GET", "/pictures/{name}", public, self._download),
         ]
         return [
             self._endpoint.route(target, verb, path, checks, handler) for target, verb, path, checks, handler in calls
         ]
 
-    def _offer(self, call: RestCall) -> dict[str, Any]:
+    def _create_slots(self, call: RestCall) -> dict[str, Any]:
         visible_mesh(self._world, call)
-        asked = json_fields.get_list(call.body, "media")
-        if not 1 <= len(asked) <= _MAX_PICTURES:
-            raise RaveError(Code.BAD_DATA, f"media holds {len(asked)} entries, not 1 to {_MAX_PICTURES}")
-        return {"data": [self._slot(json_fields.as_object(entry, "an entry of media")) for entry in asked]}
+        requested = json_fields.get_list(call.body, "media")
+        if not 1 <= len(requested) <= _MAX_PICTURES:
+            raise RaveError(Code.BAD_DATA, f"media holds {len(requested)} entries, not 1 to {_MAX_PICTURES}")
+        return {"data": [self._create_slot(json_fields.as_object(entry, "an entry of media")) for entry in requested]}
 
-    def _slot(self, asked: Object) -> dict[str, Any]:
-        index, mime = json_fields.get_int(asked, "index"), json_fields.get_str(asked, "mime")
-        json_fields.get_bool(asked, "isExplicit")
+    def _create_slot(self, requested: Object) -> dict[str, Any]:
+        index, mime = json_fields.get_int(requested, "index"), json_fields.get_str(requested, "mime")
+        json_fields.get_bool(requested, "isExplicit")
         if mime not in KINDS:
             raise RaveError(Code.BAD_DATA, f"{mime[:40]!r} is no kind of picture")
         name = f"{uuid.uuid4()}.{mime.partition('/')[2]}"
-        slot = Slot(name, mime, secrets.token_hex(16), self._world.clock() + _SLOT_LIFETIME_S)
+        slot = UploadSlot(name, mime, secrets.token_hex(16), self._world.clock() + _SLOT_LIFETIME_S)
         self._slots[name] = slot
         while len(self._slots) > _MAX_SLOTS:
             self._slots.popitem(last=False)
@@ -88,7 +88,7 @@ class UploadEndpoints:
             "postingUrl": f"{base}/pictures/{name}",
         }
 
-    def _take(self, call: RestCall) -> Payload:
+    def _upload(self, call: RestCall) -> Payload:
         slot = self._slots.get(call.path["name"])
         if slot is None or call.query.get("signature") != slot.signature:
             raise RaveError(Code.BAD_DATA, "the URL is none that was handed out")
@@ -104,7 +104,7 @@ class UploadEndpoints:
         self._world.log.record("uploaded", name=slot.name, mime=slot.mime, size=len(call.content))
         return {}
 
-    def _show(self, call: RestCall) -> Payload:
+    def _download(self, call: RestCall) -> Payload:
         slot = self._slots.get(call.path["name"])
         if slot is None or slot.content is None:
             raise RaveError(Code.NOT_FOUND, "no such picture")

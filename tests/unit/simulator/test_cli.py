@@ -199,7 +199,7 @@ def test_what_root_has_left_is_not_taken_for_the_service(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     mine = tmp_path / "rave-simulator"
     theirs = (cli_module.STATE_DIRECTORY, run / "control.sock")
-    assert cli_module._places() == (theirs if owner else (mine, mine / "control.sock"))
+    assert cli_module._default_paths() == (theirs if owner else (mine, mine / "control.sock"))
 
 
 @pytest.mark.parametrize("address", ["8443", "localhost:", "localhost:x", "localhost:99999"])

@@ -140,9 +140,9 @@ def test_following_takes_the_latest_mail(served: Served) -> None:
 def test_a_link_that_was_not_followed_proves_nothing() -> None:
     mailbox = Mailbox(FaultOptions(), EventLog(), lambda: 0.0)
     mail = mailbox.send(EMAIL)
-    assert mailbox.proven(mail.id_token) is None
+    assert mailbox.email_of(mail.id_token) is None
     mailbox.follow(None)
-    assert mailbox.proven(mail.id_token) == EMAIL
+    assert mailbox.email_of(mail.id_token) == EMAIL
 
 
 def test_the_life_of_a_link_is_counted_from_its_mail() -> None:

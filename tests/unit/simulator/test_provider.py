@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 import pytest
 import urllib3
 
-from ravesvc.simulator import lies
+from ravesvc.simulator import payloads
 from ravesvc.simulator.cli import main
-from ravesvc.simulator.lies import LIES, Content
+from ravesvc.simulator.payloads import CORRUPTIONS, Content
 from tests.unit.simulator_server import Served
 
 KEY = "simulator-youtube-key"
@@ -195,7 +195,7 @@ def test_the_key_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 # Lies.
 
 
-def test_lies_reach_those_who_ask(served: Served) -> None:
+def test_corrupt_answers_reach_the_client(served: Served) -> None:
     served.control.fail("provider_search", "wrong-ids", times=1)
     assert search(served, "lantern")[1]["items"][0]["id"]["videoId"] == "nretnal-mis"
     served.control.fail("provider_search", "no-json", times=1)
@@ -204,20 +204,20 @@ def test_lies_reach_those_who_ask(served: Served) -> None:
     assert served.call("GET", "/users/self")[1]["data"]["handle"] == 7
 
 
-def test_lies_are_about_all_of_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lies, "_HUGE_BYTES", 10)
+def test_a_corruption_is_applied_to_all_of_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payloads, "_HUGE_BYTES", 10)
     answer = {"items": [{"id": "abc", "n": 1, "ok": True, "none": None}], "id": {"videoId": "xy"}}
-    assert LIES["huge"](answer) == {**answer, "padding": "x" * 10}
-    assert LIES["no-lists"](answer)["items"] == {"entries": answer["items"]}  # type: ignore[index]
+    assert CORRUPTIONS["huge"](answer) == {**answer, "padding": "x" * 10}
+    assert CORRUPTIONS["no-lists"](answer)["items"] == {"entries": answer["items"]}  # type: ignore[index]
     typed = {"items": [{"id": 7, "n": "seven", "ok": "seven", "none": "seven"}], "id": {"videoId": 7}}
-    assert LIES["wrong-types"](answer) == typed
+    assert CORRUPTIONS["wrong-types"](answer) == typed
     ids = {"items": [{"id": "cba", "n": 1, "ok": True, "none": None}], "id": {"videoId": "yx"}}
-    assert LIES["wrong-ids"](answer) == ids
+    assert CORRUPTIONS["wrong-ids"](answer) == ids
 
 
-def test_lies_about_a_picture() -> None:
+def test_corruptions_of_a_picture() -> None:
     picture = Content("image/jpeg", b"abc")
-    assert LIES["wrong-types"](picture) is picture
-    huge = LIES["huge"](picture)
+    assert CORRUPTIONS["wrong-types"](picture) is picture
+    huge = CORRUPTIONS["huge"](picture)
     assert isinstance(huge, Content)
     assert len(huge.content) > 1 << 24

@@ -53,7 +53,7 @@ def test_a_failed_openssl_leaves_no_authority(tmp_path: Path, monkeypatch: pytes
     (tmp_path / certificates.CA_FILE).write_text("old")
     monkeypatch.setattr(certificates, "_NEW_KEY", ("-no-such-option",))
     with pytest.raises(RaveError, match="openssl req failed") as raised:
-        certificates.make(tmp_path)
+        certificates.create(tmp_path)
     assert raised.value.code is Code.BAD_FILE
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""Answers, and what servers make of them that err or lie. No I/O."""
+"""The payloads of answers, and how a faulty or hostile server corrupts them. No I/O."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Payload: TypeAlias = "dict[str, Any] | Content"
 
 
 def _huge(payload: Payload) -> Payload:
-    """The answer, and far more that is of no use."""
+    """The answer with 64 MiB of padding."""
     if isinstance(payload, Content):
         return Content(payload.mime, payload.content + bytes(_HUGE_BYTES))
     return {**payload, "padding": "x" * _HUGE_BYTES}
 
 
 def _no_json(_: Payload) -> Payload:
-    """What a proxy or a maintenance page sends in place of an answer."""
+    """An HTML page, such as a proxy sends in place of an answer."""
     return Content("text/html", b"<!DOCTYPE html><title>Please wait</title>")
 
 
 def _many_values(_: Payload) -> Payload:
-    """More values than anybody needs, of few bytes each."""
+    """More values than any answer has, of few bytes each."""
     return Content("application/json", b'{"data":[' + b"{}," * 500_000 + b"{}]}")
 
 
@@ -59,18 +59,18 @@ def _no_list(_: str, value: Any) -> Any:
 
 
 def _wrong_type(_: str, value: Any) -> Any:
-    """Texts become numbers, and what else stands alone becomes a text."""
+    """Turn a text into a number, and a number, boolean or null into a text."""
     if isinstance(value, (dict, list)):
         return value
     return 7 if isinstance(value, str) else "seven"
 
 
 def _wrong_id(key: str, value: Any) -> Any:
-    """An id of the same form that nothing has."""
+    """An id of the same form that does not exist."""
     return value[::-1] if key in _IDS and isinstance(value, str) else value
 
 
-LIES: Mapping[str, Callable[[Payload], Payload]] = {
+CORRUPTIONS: Mapping[str, Callable[[Payload], Payload]] = {
     "huge": _huge,
     "many-values": _many_values,
     "deep": _deep,

@@ -83,6 +83,7 @@ async def test_a_crash_after_a_long_life_is_the_first_one(world: World) -> None:
     for _ in range(2 * MAX_RESTARTS):
         await world.tick(BLOCK_S)
         await world.end(MESH, ExitStatus.CRASHED)
+        assert world.state(MESH) == "restarting"
         await restarted(world, MESH)
     assert world.blocked() == {}
     assert world.running() == {MESH, OTHER}

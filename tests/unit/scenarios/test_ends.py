@@ -130,6 +130,9 @@ async def test_what_a_person_has_to_mend_is_tried_less_and_less_often(world: Wor
 async def test_one_that_ends_without_a_word_waits_for_the_next_round(world: World) -> None:
     await other_runs(world)
     await world.end(MESH, ExitStatus.STOPPED)
+    # What is done with another mesh is no reason to start it.
+    await world.hold(OTHER)
+    await world.release(OTHER)
     assert world.bots(MESH) == 1
     await world.tick(ROUND_S)
     assert world.bots(MESH) == 2

@@ -6,8 +6,8 @@ the `revision` of the text, `saved` (a `Stamp`), and `meshes`, what is remembere
 one that was blocked once, as its entry says, only when (`at`) and how often (`blocks`, `quarantines`). A file without
 these loads as well.
 
-Beside it lies a copy of what was last written, `blocklist.json.saved`. Whatever the file says that the copy does not
-is somebody's edit, also one that was made while nobody ran.
+Beside it is a copy of the text that was written last, `blocklist.json.saved`. Where the file differs from the copy,
+an operator has edited it, perhaps while the service was stopped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ravesvc.blocklist.model import (
-    MOST_COUNT,
+    MAX_COUNT,
     SERVICE,
     Block,
     BlocklistModel,
@@ -47,37 +47,39 @@ E = TypeVar("E", bound=StrEnum)
 
 log = logging.getLogger(__name__)
 
-# Of some ten thousand entries with all that is remembered. Nothing that is larger is read, nor written.
-_LARGEST = 16 * 1024 * 1024
-# Milliseconds; some 280 000 years.
-_FARTHEST = 2**53
-# Characters of a detail, an error or a name. Others may have typed them, and they go to the log and the bus.
-LONGEST_WORDS = 300
-_BEGIN = 'mend it and put it back, or, to begin with an empty list on purpose, write {"blockedMeshes": {}} into it'
+# Some ten thousand entries with their histories. A larger file is neither read nor written.
+_MAX_FILE_BYTES = 16 * 1024 * 1024
+# Some 280 000 years.
+_MAX_TIME_MS = 2**53
+# Of a detail, an error or a name. They may come from strangers, and they go to the log and the bus.
+MAX_TEXT_CHARS = 300
+_START_EMPTY_HINT = (
+    'mend it and put it back, or, to begin with an empty list on purpose, write {"blockedMeshes": {}} into it'
+)
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
-# What is known by its value: to call an enumeration takes its time, and there may be thousands of entries.
-_REASONS = {reason.value: reason for reason in Reason}
-# The keys of what is remembered of a mesh that was blocked once: its entry says the rest.
-_SHORT = {"at", "blocks", "quarantines"}
-_WHATS = {what.value: what for what in What}
+# Looking a value up in a dictionary is much faster than calling the enumeration, and there may be thousands.
+_REASONS_BY_NAME = {reason.value: reason for reason in Reason}
+# The keys of the memory of a mesh that was blocked once; the rest is in its entry.
+_SHORT_MEMORY_KEYS = {"at", "blocks", "quarantines"}
+_EVENTS_BY_NAME = {what.value: what for what in What}
 
 
 def to_json(blocklist: BlocklistModel, clock: Clock) -> str:
     """The text of the file."""
     ahead = clock.jump()
 
-    def written(time: int | None) -> int | None:
+    def to_wall_ms(time: int | None) -> int | None:
         return None if time is None else time + ahead
 
     entries: dict[str, dict[str, object]] = {
         block.mesh: {
             "meshId": block.mesh,
             "reason": block.reason.value,
-            "blockedAt": written(block.since),
-            "blockedUntil": written(block.until),
+            "blockedAt": to_wall_ms(block.since),
+            "blockedUntil": to_wall_ms(block.until),
             "detail": block.detail,
             "actor": block.actor,
             "count": block.count,
@@ -87,24 +89,25 @@ def to_json(blocklist: BlocklistModel, clock: Clock) -> str:
     }
     blocks = {block.mesh: block for block in blocklist}
 
-    # Most of a long list was blocked once, which its entry says already; nor has that to be read and checked again.
+    # Most meshes of a long list were blocked once. Their entries say that, so their histories are left out, which
+    # makes reading faster too.
     memories: dict[str, dict[str, object]] = {}
     for mesh, kept in blocklist.remembered.items():
         if _is_short(kept, blocks.get(mesh)):
-            memories[mesh] = {"at": written(kept.at), "blocks": kept.blocks, "quarantines": kept.quarantines}
+            memories[mesh] = {"at": to_wall_ms(kept.at), "blocks": kept.blocks, "quarantines": kept.quarantines}
             continue
         memory = kept.memory() if isinstance(kept, Once) else kept
         memories[mesh] = {
             "failures": memory.failures,
-            "failingSince": written(memory.failing_since),
+            "failingSince": to_wall_ms(memory.failing_since),
             "lastError": memory.last_error,
             "blocks": memory.blocks,
             "quarantines": memory.quarantines,
             "alone": memory.alone,
-            "at": written(memory.at),
+            "at": to_wall_ms(memory.at),
             "history": [
                 {
-                    "at": written(event.at),
+                    "at": to_wall_ms(event.at),
                     "what": event.what.value,
                     "reason": event.reason.value,
                     "actor": event.actor,
@@ -122,7 +125,7 @@ def to_json(blocklist: BlocklistModel, clock: Clock) -> str:
 
 
 def _is_short(kept: MeshMemory | Once, block: Block | None) -> bool:
-    """Whether the entry of a mesh, which may have none, tells its history."""
+    """Whether the history of a mesh follows from its entry."""
     if block is None or (isinstance(kept, Once) and kept.block is block):
         return block is not None
     memory = kept.memory() if isinstance(kept, Once) else kept
@@ -143,7 +146,7 @@ def _lines(entries: dict[str, dict[str, object]]) -> str:
 def from_json(text: str | bytes, what: str, clock: Clock) -> BlocklistModel:
     """Read the text of a file; raises `RaveError` (BadData, InvalidArgument).
 
-    One bad entry spoils the whole: it may be a kick that must not be forgotten.
+    One bad entry makes the whole file unusable: it may be a kick, and a bot must not join where it was kicked.
     """
     with _collector_paused():
         return _from_object(json_fields.parse_object(text, what), clock)
@@ -151,7 +154,7 @@ def from_json(text: str | bytes, what: str, clock: Clock) -> BlocklistModel:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Make many objects that all stay, without a look at them again and again whether they do."""
+    """Pause the garbage collector while many objects are made that all stay alive."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -170,7 +173,7 @@ def _from_object(top: json_fields.Object, clock: Clock) -> BlocklistModel:
         blocks.values(),
         {
             mesh: Once(blocks[mesh], _time(entry, "at", ahead), _count(entry, "blocks"), _count(entry, "quarantines"))
-            if mesh in blocks and isinstance(entry, dict) and entry.keys() == _SHORT
+            if mesh in blocks and isinstance(entry, dict) and entry.keys() == _SHORT_MEMORY_KEYS
             else _memory(mesh_id(mesh), entry, ahead)
             for mesh, entry in memories.items()
         },
@@ -179,19 +182,18 @@ def _from_object(top: json_fields.Object, clock: Clock) -> BlocklistModel:
 
 
 class EditedMeanwhile(Exception):  # noqa: N818 - that is no error
-    """Somebody has written the file while we were about to; it is as they have left it."""
+    """An operator has edited the file during a save; the edit is still there."""
 
 
 def read_entry(mesh: str, value: object, now: int, ahead: int = 0) -> Block:
     """One entry of `blockedMeshes`, with times that are `ahead` milliseconds ahead; raises as `from_json`.
 
-    It has begun by now, and what is left of it is no more than all of it. A machine without a battery boots with a
-    clock that NTP has yet to set. Against that one the times that were written before are in the future, and a block
-    of an hour would last for as long as the clock is behind. It counts from now on then. Where a stamp of this boot,
-    or a clock that is right, tells better, this changes nothing.
+    An entry that begins in the future is moved to begin now, and keeps its length. Scenario: a machine without a
+    battery boots in 1970, and NTP has not set its clock yet. All times in the file are then in the future, and a
+    block of an hour would last for decades. With a stamp of this boot or a right clock no entry is in the future.
     """
     mesh, entry = mesh_id(mesh), json_fields.as_object(value, mesh)
-    since, until = _time(entry, "blockedAt", ahead), _end(entry, ahead)
+    since, until = _time(entry, "blockedAt", ahead), _until(entry, ahead)
     if since > now:
         if until is not None and until > since:
             until = now + until - since
@@ -201,8 +203,8 @@ def read_entry(mesh: str, value: object, now: int, ahead: int = 0) -> Block:
         reason=_reason(entry, mesh),
         since=since,
         until=until,
-        detail=_words(entry, "detail"),
-        actor=_words(entry, "actor") or SERVICE,
+        detail=_text(entry, "detail"),
+        actor=_text(entry, "actor") or SERVICE,
         count=max(1, _count(entry, "count")),
         revision=_count(entry, "revision"),
     )
@@ -212,23 +214,23 @@ class BlockFile:
     """The file and its copy. Its methods block.
 
     Attributes:
-        copied: whether what was saved last is known, from the copy or because it was us.
+        has_copy: whether the list that was saved last is known, from the copy or because this process saved it.
     """
 
     def __init__(self, path: Path, clock: Clock, advice: Advice = FOR_SERVICE) -> None:
         self._advice = advice
         self._path = path
         self._copy = path.with_name(f"{path.name}.saved")
-        self.copied = False
+        self.has_copy = False
         self._clock = clock
-        self._known: bytes | None = None  # what was saved or read last, also by an earlier process
-        self._saved = False
-        self._spoilt = False  # the copy is of no use, and still in its place
+        self._last_content: bytes | None = None  # what was saved or read last, also by an earlier process
+        self._has_saved = False
+        self._copy_unusable = False  # the copy can't be read, and is still in its place
 
     def load_copy(self) -> BlocklistModel:
-        """What was saved last; an empty list if nothing was, or the copy is of no use.
+        """The list that was saved last; an empty one if there is no copy or it can't be used.
 
-        One that is of no use is kept under another name: it may be all that is left of a kick.
+        A copy that can't be used is renamed and kept: it may hold the only trace of a kick.
         """
         try:
             text = _read(self._copy)
@@ -237,78 +239,79 @@ class BlockFile:
             return BlocklistModel()
         except (OSError, RaveError) as e:
             reason = e.message if isinstance(e, RaveError) else e.strerror
-            self._spoilt = True
+            self._copy_unusable = True
             try:
-                what = f"it is kept as {self._put_copy_aside()}"
+                what = f"it is kept as {self._set_copy_aside()}"
             except OSError as renaming:
                 what = f"it can't be renamed: {renaming.strerror}"
             log.warning("%s, the copy of the blocklist, can't be used: %s; %s", self._copy, reason, what)
             return BlocklistModel()
-        self._known, self.copied = text, True
+        self._last_content, self.has_copy = text, True
         return blocklist
 
     def read_edit(self) -> BlocklistModel | None:
-        """What the file says if that was not saved, or read before; None also for a file that is `missing`.
+        """The list in the file if an operator has edited it; None if they have not, or the file is missing.
 
-        Raises `RaveError` (BadFile) for one that can't be used. It is kept under another name then, so that nothing
-        overwrites it, and as long as it is there a file that is missing is BadFile, too; and so it is as long as a
-        copy that can't be used is there, and no other one.
+        Raises `RaveError` (BadFile) for a file that can't be used, and renames it, so that no save overwrites it.
+        While a renamed file is there, a missing file is BadFile as well. The same goes for a renamed copy while there
+        is no good one.
         """
         try:
             text = _read(self._path)
         except FileNotFoundError:
-            kept = [] if self._saved else _damaged(self._path)
-            if not kept and not self.copied:
-                kept = [self._copy] if self._spoilt else _damaged(self._copy)
+            kept = [] if self._has_saved else _damaged_files(self._path)
+            if not kept and not self.has_copy:
+                kept = [self._copy] if self._copy_unusable else _damaged_files(self._copy)
             if kept:
-                raise self._bad(f"{self._path} is missing; what was there is kept as {kept[-1]}") from None
+                raise self._bad_file(f"{self._path} is missing; what was there is kept as {kept[-1]}") from None
             return None
         except OSError as e:
-            raise self._damaged(e.strerror or str(e)) from e
-        if text == self._known:
+            raise self._set_aside(e.strerror or str(e)) from e
+        if text == self._last_content:
             return None
         try:
             edit = from_json(text, "it", self._clock)
         except RaveError as e:
-            raise self._damaged(e.message) from e
-        self._known = text
+            raise self._set_aside(e.message) from e
+        self._last_content = text
         return edit
 
-    def missing(self) -> bool:
+    def is_missing(self) -> bool:
         """Whether there is no file."""
         return not os.path.lexists(self._path)
 
-    def changed(self) -> bool:
-        """Whether the file says something that nobody has read yet, so that saving would overwrite an edit."""
+    def has_unread_edit(self) -> bool:
+        """Whether the file has an edit that was not read yet, which a save would overwrite."""
         try:
-            return _read(self._path) != self._known
+            return _read(self._path) != self._last_content
         except OSError:
-            # What can't be read is an edit, too.
-            return not self.missing()
+            # A file that can't be read counts as an edit.
+            return not self.is_missing()
 
     def save(self, blocklist: BlocklistModel) -> None:
-        """Write both; they are safe on disk when this returns.
+        """Write the copy and the file; both are safe on disk when this returns.
 
-        Of a list that is too large the histories are left out. Raises `RaveError` (BadFile), also when that is not
-        enough, and `EditedMeanwhile`; both are whole then.
+        The histories of a list that is too large are left out. Raises `RaveError` (BadFile), also when the list is
+        still too large, and `EditedMeanwhile`. After an error each of the two has its old or its new text, whole.
         """
         content = self._content(blocklist)
-        if self._spoilt:
+        if self._copy_unusable:
             try:
-                self._put_copy_aside()
+                self._set_copy_aside()
             except OSError as e:
                 raise self._unwritable(self._copy, e) from e
-        # The copy first: it must know all that the file may ever have said.
+        # The copy first. If a crash came between the two and the file were new, the copy old, then at the next start
+        # our own changes would look like an operator's edit.
         self._write(self._copy, content)
-        self.copied = True
-        self._write(self._path, content, self._insist_unchanged)
-        self._known, self._saved = content, True
+        self.has_copy = True
+        self._write(self._path, content, self._check_unchanged)
+        self._last_content, self._has_saved = content, True
 
     def _content(self, blocklist: BlocklistModel) -> bytes:
         content = to_json(blocklist, self._clock).encode()
-        if len(content) > _LARGEST:
+        if len(content) > _MAX_FILE_BYTES:
             content = to_json(blocklist.without_history(), self._clock).encode()
-        if len(content) > _LARGEST:
+        if len(content) > _MAX_FILE_BYTES:
             text = f"{self._path} can't be written: {len(content)} bytes are more than would be read again"
             hint = f"{self._advice.unblock} takes entries out"
             raise RaveError(Code.BAD_FILE, text, hint=hint, file=str(self._path))
@@ -326,35 +329,37 @@ class BlockFile:
             hint = f"the user {user_name(os.geteuid())} must be able to write in its directory"
         return RaveError(Code.BAD_FILE, f"{path} can't be written: {error.strerror}", hint=hint, file=str(path))
 
-    def _put_copy_aside(self) -> Path:
+    def _set_copy_aside(self) -> Path:
         kept = set_aside(self._copy)
-        self._spoilt = False
+        self._copy_unusable = False
         return kept
 
-    def _insist_unchanged(self) -> None:
-        # Writing the copy and syncing both takes a while, and nobody has looked since.
-        if self.changed():
+    def _check_unchanged(self) -> None:
+        # Writing and syncing the copy takes a while, in which an operator may have edited the file.
+        if self.has_unread_edit():
             raise EditedMeanwhile
 
-    def _damaged(self, reason: str) -> RaveError:
+    def _set_aside(self, reason: str) -> RaveError:
         try:
             kept = set_aside(self._path)
         except OSError as e:
-            return self._bad(f"{self._path} can't be used: {reason}; it can't be renamed: {e.strerror}")
-        return self._bad(f"{self._path} can't be used: {reason}; it is kept as {kept}")
+            return self._bad_file(f"{self._path} can't be used: {reason}; it can't be renamed: {e.strerror}")
+        return self._bad_file(f"{self._path} can't be used: {reason}; it is kept as {kept}")
 
-    def _bad(self, text: str) -> RaveError:
+    def _bad_file(self, text: str) -> RaveError:
         restore = f"mend it and put it back, or {self._advice.restore.format(copy=self._copy)}"
-        return RaveError(Code.BAD_FILE, text, hint=restore if self.copied else _BEGIN, file=str(self._path))
+        return RaveError(
+            Code.BAD_FILE, text, hint=restore if self.has_copy else _START_EMPTY_HINT, file=str(self._path)
+        )
 
 
-def _damaged(path: Path) -> list[Path]:
-    """What was set aside in the place of a file, the latest last."""
+def _damaged_files(path: Path) -> list[Path]:
+    """The files to which a file was renamed because it could not be used, the latest last."""
     return sorted(path.parent.glob(f"{path.name}.damaged-*"))
 
 
 def _read(path: Path) -> bytes:
-    return text_file.read(path, _LARGEST)
+    return text_file.read(path, _MAX_FILE_BYTES)
 
 
 def _stamp(top: json_fields.Object) -> Stamp | None:
@@ -366,8 +371,8 @@ def _stamp(top: json_fields.Object) -> Stamp | None:
         boottime=json_fields.get_int(saved, "boottime"),
         boot=json_fields.get_str(saved, "boot"),
     )
-    # One that can't be true would move all times beyond what the bus can carry.
-    return stamp if all(0 <= time <= _FARTHEST for time in (stamp.wall, stamp.boottime)) else None
+    # An impossible stamp would move all times beyond the range of the bus.
+    return stamp if all(0 <= time <= _MAX_TIME_MS for time in (stamp.wall, stamp.boottime)) else None
 
 
 def _memory(mesh: str, value: object, ahead: int) -> MeshMemory:
@@ -376,7 +381,7 @@ def _memory(mesh: str, value: object, ahead: int) -> MeshMemory:
     return MeshMemory(
         failures=_count(entry, "failures"),
         failing_since=None if entry.get("failingSince") is None else _time(entry, "failingSince", ahead),
-        last_error=_words(entry, "lastError"),
+        last_error=_text(entry, "lastError"),
         blocks=_count(entry, "blocks"),
         quarantines=_count(entry, "quarantines"),
         alone=json_fields.opt_bool(entry, "alone") or False,
@@ -384,10 +389,10 @@ def _memory(mesh: str, value: object, ahead: int) -> MeshMemory:
         history=tuple(
             HistoryEvent(
                 at=_time(event, "at", ahead),
-                what=_member(_WHATS, json_fields.get_str(event, "what"), "an event"),
+                what=_member(_EVENTS_BY_NAME, json_fields.get_str(event, "what"), "an event"),
                 reason=_reason(event, "an event"),
-                actor=_words(event, "actor") or SERVICE,
-                detail=_words(event, "detail"),
+                actor=_text(event, "actor") or SERVICE,
+                detail=_text(event, "detail"),
             )
             for event in history
         ),
@@ -396,9 +401,9 @@ def _memory(mesh: str, value: object, ahead: int) -> MeshMemory:
 
 def _reason(entry: json_fields.Object, where: str) -> Reason:
     value = entry.get("reason")
-    if type(value) is str and value in _REASONS:
-        return _REASONS[value]
-    return _member(_REASONS, json_fields.get_str(entry, "reason"), where)
+    if type(value) is str and value in _REASONS_BY_NAME:
+        return _REASONS_BY_NAME[value]
+    return _member(_REASONS_BY_NAME, json_fields.get_str(entry, "reason"), where)
 
 
 def _member(known: dict[str, E], text: str, where: str) -> E:
@@ -409,31 +414,31 @@ def _member(known: dict[str, E], text: str, where: str) -> E:
 
 
 def _time(entry: json_fields.Object, key: str, ahead: int) -> int:
-    """A time of the file on the steady scale, within what can be reckoned with and written again."""
+    """A time of the file, converted to the steady scale and limited to what can be written again."""
     value = entry.get(key)
-    if type(value) is not int or abs(value) > _FARTHEST:
+    if type(value) is not int or abs(value) > _MAX_TIME_MS:
         value = json_fields.get_int(entry, key)
-    return max(-_FARTHEST, min(value - ahead, _FARTHEST))
+    return max(-_MAX_TIME_MS, min(value - ahead, _MAX_TIME_MS))
 
 
-def _end(entry: json_fields.Object, ahead: int) -> int | None:
+def _until(entry: json_fields.Object, ahead: int) -> int | None:
     """The time until which an entry blocks; None for ever."""
     if entry.get("blockedUntil") is None:
         return None
-    # What is too far away to reckon with is never.
-    return None if json_fields.get_int(entry, "blockedUntil") > _FARTHEST else _time(entry, "blockedUntil", ahead)
+    # A time beyond the range means for ever.
+    return None if json_fields.get_int(entry, "blockedUntil") > _MAX_TIME_MS else _time(entry, "blockedUntil", ahead)
 
 
 def _count(entry: json_fields.Object, key: str) -> int:
     value = entry.get(key)
-    if type(value) is int and 0 <= value <= MOST_COUNT:
+    if type(value) is int and 0 <= value <= MAX_COUNT:
         return value
-    return min(max(0, json_fields.opt_int(entry, key) or 0), MOST_COUNT)
+    return min(max(0, json_fields.opt_int(entry, key) or 0), MAX_COUNT)
 
 
-def _words(entry: json_fields.Object, key: str) -> str:
+def _text(entry: json_fields.Object, key: str) -> str:
     """A text on one line that can be written again: JSON may hold half of a surrogate pair, UTF-8 may not."""
     value = entry.get(key)
-    if type(value) is str and len(value) <= LONGEST_WORDS and value.isprintable():
+    if type(value) is str and len(value) <= MAX_TEXT_CHARS and value.isprintable():
         return value
-    return printable(json_fields.opt_str(entry, key), LONGEST_WORDS)
+    return printable(json_fields.opt_str(entry, key), MAX_TEXT_CHARS)

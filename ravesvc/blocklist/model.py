@@ -1,9 +1,9 @@
-"""Which meshes are left alone, why, and until when; and what is remembered of them for the next time. Pure.
+"""Which meshes are blocked, why, and until when; and the failures and the history of each mesh. Pure.
 
-Times are milliseconds on the steady scale of `ravesvc.common.steady_clock`; every question brings its own.
+Times are milliseconds on the steady scale of `ravesvc.common.steady_clock`; callers pass the present one as `now`.
 
-Each entry knows the revision of the list in which it last changed. So a list that somebody has edited by hand can be
-taken over without losing what has happened since they began: see `BlocklistModel.adopt`.
+Each entry has the revision of the list in which it last changed. So an edit of the file can be merged without losing
+what has changed since the editor was opened: see `BlocklistModel.merge_edit`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Reason(StrEnum):
 
 
 # What a reason means to people.
-WORDS = {
+REASON_TEXTS = {
     Reason.CONNECTION_FAILURES: "it could not be reached",
     Reason.KICKED: "the bot was kicked",
     Reason.REJECTED: "the server turned the bot away",
@@ -42,32 +42,32 @@ WORDS = {
     Reason.OPERATOR: "it was blocked by an operator",
 }
 
-# What a later and lesser reason must not replace: a process that fails while an operator stops it stays held.
+# A reason must not replace one of a higher rank: a process that fails while an operator stops it stays held.
 _RANKS = {Reason.HELD: 1, Reason.OPERATOR: 2, Reason.KICKED: 3}
 
-# What went wrong with the mesh, as far as we can tell; such blocks are counted until a connection has held.
-_TROUBLE = frozenset({Reason.CONNECTION_FAILURES, Reason.REJECTED, Reason.CRASHES, Reason.TOO_LARGE})
+# Reasons that are failures. Such blocks are counted until a connection was stable.
+_FAILURE_REASONS = frozenset({Reason.CONNECTION_FAILURES, Reason.REJECTED, Reason.CRASHES, Reason.TOO_LARGE})
 
-# Until somebody lifts them.
-FOR_EVER = frozenset({Reason.KICKED, Reason.HELD})
+# Blocks that only an operator can lift.
+PERMANENT_REASONS = frozenset({Reason.KICKED, Reason.HELD})
 
-# A mesh whose process keeps failing is tried less and less often: down to once in so many milliseconds.
-LONGEST_QUARANTINE = 24 * 3600 * 1000
+# A mesh whose process keeps failing is tried less and less often, but at least once in this time.
+MAX_QUARANTINE_MS = 24 * 3600 * 1000
 
-# Who has blocked or unblocked a mesh, when it was no person.
+# The actor of a change that the service has made by itself.
 SERVICE = "service"
-# Whoever has edited the file.
+# The actor of a change that an operator has made in the file.
 EDITOR = "blocklist.json"
 
-# More than anything here is ever counted to, and what every program reads as it was written.
-MOST_COUNT = 2**32 - 1
-# A revision that somebody has typed may be one more with every save.
-_MOST_REVISION = 2**31
+# No count here ever gets this far, and every JSON parser reads it without loss.
+MAX_COUNT = 2**32 - 1
+# The limit of a revision that an operator has typed: each save adds one to it.
+_MAX_REVISION = 2**31
 
-_MOST_EVENTS = 10
-_MOST_MEMORIES = 1000
-# A hand-edited time is another one when it differs by more than a clock that is corrected a little.
-_SAME = 5000
+_MAX_HISTORY_EVENTS = 10
+_MAX_MEMORIES = 1000
+# Two times that differ by less are the same: NTP corrects the clock by a little between a save and an edit.
+_CLOCK_TOLERANCE_MS = 5000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +75,7 @@ class Block:
     """One entry. `until` None means for ever.
 
     `count` is how often in a row the mesh has been in trouble, `revision` that of the list in which the entry last
-    changed; 0 for one that somebody has typed.
+    changed; 0 for an entry that an operator has typed.
     """
 
     mesh: str
@@ -89,33 +89,33 @@ class Block:
 
     @property
     def state(self) -> str:
-        """The state of a mesh that it keeps from running, in a word."""
+        """The state of a mesh with this block: "held" or "blocked"."""
         return "held" if self.reason is Reason.HELD else "blocked"
 
     def describe(self) -> str:
-        """Why the mesh is left alone, in words."""
-        return f"{WORDS[self.reason]}: {self.detail}" if self.detail else WORDS[self.reason]
+        """Why the mesh is blocked, in words."""
+        return f"{REASON_TEXTS[self.reason]}: {self.detail}" if self.detail else REASON_TEXTS[self.reason]
 
-    def says(self, other: Block) -> bool:
-        """Whether another entry says the same to people."""
+    def is_same_as(self, other: Block) -> bool:
+        """Whether another entry has the same reason, detail and, within the tolerance, end."""
         if None in (self.until, other.until):
             same_end = self.until is other.until
         else:
             assert self.until is not None
             assert other.until is not None
-            same_end = abs(self.until - other.until) <= _SAME
+            same_end = abs(self.until - other.until) <= _CLOCK_TOLERANCE_MS
         return same_end and (self.reason, self.detail) == (other.reason, other.detail)
 
     def is_over(self, now: int) -> bool:
-        """Whether it blocks no more; it does in its last millisecond."""
+        """Whether it has ended; it still blocks in its last millisecond."""
         return self.until is not None and self.until < now
 
-    def outdoes(self, other: Block) -> bool:
-        """Whether it says more than another entry: by its reason, or else because it lasts longer."""
+    def outranks(self, other: Block) -> bool:
+        """Whether its reason ranks higher than that of another entry, or ranks the same and it lasts longer."""
         rank, other_rank = (_RANKS.get(each.reason, 0) for each in (self, other))
         if rank != other_rank or other.until is None:
             return rank > other_rank
-        return self.until is None or self.until > other.until + _SAME
+        return self.until is None or self.until > other.until + _CLOCK_TOLERANCE_MS
 
 
 class What(StrEnum):
@@ -123,12 +123,12 @@ class What(StrEnum):
 
     BLOCKED = "blocked"
     RELEASED = "released"  # Its time was over.
-    UNBLOCKED = "unblocked"  # Somebody has lifted it.
+    UNBLOCKED = "unblocked"  # An operator has lifted it.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HistoryEvent:
-    """Something in the history of a mesh."""
+    """One event in the history of a mesh."""
 
     at: int
     what: What
@@ -139,17 +139,17 @@ class HistoryEvent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeshMemory:
-    """What is remembered of a mesh, blocked or not, until a connection has held.
+    """The failures and the history of a mesh, blocked or not. A stable connection resets the failures.
 
     Attributes:
         failures: attempts to connect that have failed in a row.
-        failing_since: when the first of them did; None when there are none, or an earlier version has counted them.
-        last_error: why the last one did.
-        blocks: how often in a row it was blocked for trouble.
-        quarantines: how often of these for crashes.
+        failing_since: when the first of them failed; None when there are none, or an earlier version counted them.
+        last_error: why the last one failed.
+        blocks: how often in a row the mesh was blocked for a failure.
+        quarantines: how many of these blocks were for crashes.
         alone: whether the bot has left the mesh because it was alone there, and waits for company.
         at: when anything of this last changed.
-        history: the last events; the one part that a connection that held does not end.
+        history: the last events; a stable connection does not clear them.
     """
 
     failures: int = 0
@@ -162,18 +162,19 @@ class MeshMemory:
     history: tuple[HistoryEvent, ...] = ()
 
     @property
-    def troubled(self) -> bool:
-        """Whether there is anything that a connection would end by holding."""
+    def has_failures(self) -> bool:
+        """Whether there is anything that a stable connection would reset."""
         return bool(self.failures or self.last_error or self.blocks or self.quarantines)
 
 
-NOTHING = MeshMemory()
+NO_MEMORY = MeshMemory()
 
 
 class Once(NamedTuple):
-    """What is remembered of a mesh that was blocked this once, `at` that time, and of which no more is known.
+    """The memory of a mesh that was blocked once, `at` that time, and has no other history.
 
-    So it is with most of a long list, of which a start need not make a `MeshMemory` and a history each.
+    Most entries of a long list are like that. Reading the file makes this tuple for them, which is cheaper than a
+    `MeshMemory` with a history.
     """
 
     block: Block
@@ -182,7 +183,7 @@ class Once(NamedTuple):
     quarantines: int
 
     def memory(self) -> MeshMemory:
-        """The same as a memory."""
+        """The same as a `MeshMemory`."""
         block = self.block
         event = HistoryEvent(
             at=self.at, what=What.BLOCKED, reason=block.reason, actor=block.actor, detail=block.detail
@@ -190,13 +191,13 @@ class Once(NamedTuple):
         return MeshMemory(blocks=self.blocks, quarantines=self.quarantines, at=self.at, history=(event,))
 
 
-# What a connection that has held leaves of it.
-_NO_TROUBLE = {"failures": 0, "failing_since": None, "last_error": "", "blocks": 0, "quarantines": 0}
+# The values that a stable connection resets.
+_FAILURES_RESET = {"failures": 0, "failing_since": None, "last_error": "", "blocks": 0, "quarantines": 0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlocklistChange:
-    """An entry that came, or went, by whose doing."""
+    """An entry that was added or removed, and who did it."""
 
     what: What
     block: Block
@@ -219,26 +220,27 @@ class BlocklistModel:
         self.revision = revision
         self._blocks = {block.mesh: block for block in blocks}
         self._memories: dict[str, MeshMemory | Once] = dict(memories or {})
-        self._crowded = _MOST_MEMORIES
-        # The first revision without an entry that somebody has lifted, by mesh id. Editors are not open for ever.
-        self._lifted: dict[str, int] = {}
+        self._prune_above = _MAX_MEMORIES
+        # By mesh id, the first revision without an entry that an operator has lifted. An edit that began from an
+        # earlier revision still has that entry, and must not bring it back. The oldest are dropped.
+        self._unblocked_in_revision: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self._blocks.values())
 
     @property
     def memories(self) -> dict[str, MeshMemory]:
-        """What is remembered, by mesh id."""
+        """The memories of all meshes, by mesh id."""
         return {mesh: self.memory(mesh) for mesh in self._memories}
 
     @property
     def remembered(self) -> Mapping[str, MeshMemory | Once]:
-        """The same as it is kept."""
+        """The memories as they are kept, some of them short."""
         return self._memories
 
     def memory(self, mesh: str) -> MeshMemory:
-        """What is remembered of a mesh."""
-        kept = self._memories.get(mesh, NOTHING)
+        """The memory of a mesh; an empty one if there is none."""
+        kept = self._memories.get(mesh, NO_MEMORY)
         return kept.memory() if isinstance(kept, Once) else kept
 
     def get(self, mesh: str, now: int) -> Block | None:
@@ -251,27 +253,27 @@ class BlocklistModel:
         return {mesh: block for mesh, block in self._blocks.items() if not block.is_over(now)}
 
     def next_end(self) -> int | None:
-        """When the next entry is over."""
+        """When the next entry ends; None if none does."""
         return min((block.until for block in self if block.until is not None), default=None)
 
     def add(
         self, mesh: str, reason: Reason, now: int, duration: int | None, *, detail: str = "", actor: str = SERVICE
     ) -> BlocklistChange | None:
-        """Block a mesh for `duration` milliseconds, None for ever; a kick and a hold are for ever whatever it says.
+        """Block a mesh for `duration` milliseconds, None for ever; a kick and a hold are always for ever.
 
-        A kick stays a kick, and what an operator says gives way to a kick only: `remove` ends them. None when an
-        entry stays as it is. Crashes block for twice as long each time, until a connection has held.
+        A reason replaces one of the same or a lower rank only. Returns None when the entry in force stays. Each block
+        for crashes is twice as long as the one before, until a connection was stable.
         """
         old = self.get(mesh, now)
-        if old and (_says_already(old, reason) or _RANKS.get(old.reason, 0) > _RANKS.get(reason, 0)):
+        if old and (_is_covered(old, reason) or _RANKS.get(old.reason, 0) > _RANKS.get(reason, 0)):
             return None
         memory = self.memory(mesh)
-        blocks = min(memory.blocks + (reason in _TROUBLE), MOST_COUNT)
-        quarantines = min(memory.quarantines + (reason is Reason.CRASHES), MOST_COUNT)
-        if reason in FOR_EVER or duration is None:
+        blocks = min(memory.blocks + (reason in _FAILURE_REASONS), MAX_COUNT)
+        quarantines = min(memory.quarantines + (reason is Reason.CRASHES), MAX_COUNT)
+        if reason in PERMANENT_REASONS or duration is None:
             until = None
         elif reason is Reason.CRASHES:
-            until = now + quarantine(duration, quarantines)
+            until = now + quarantine_ms(duration, quarantines)
         else:
             until = now + duration
         block = Block(
@@ -281,53 +283,53 @@ class BlocklistModel:
             until=until,
             detail=detail,
             actor=actor,
-            count=blocks if reason in _TROUBLE else 1,
+            count=blocks if reason in _FAILURE_REASONS else 1,
             revision=self.revision + 1,
         )
-        # The attempts are used up; what is tried after the block is tried anew.
-        self._remember(mesh, now, failures=0, failing_since=None, blocks=blocks, quarantines=quarantines)
-        return self._put(block, now)
+        # After the block the attempts are counted from the beginning.
+        self._update_memory(mesh, now, failures=0, failing_since=None, blocks=blocks, quarantines=quarantines)
+        return self._insert(block, now)
 
-    def take(self, block: Block, now: int) -> BlocklistChange | None:
-        """Put an entry of another list here as it is; None if it is over, or says no more than one that is here."""
+    def import_entry(self, block: Block, now: int) -> BlocklistChange | None:
+        """Add an entry of another list unchanged; None if it has ended or does not outrank the entry that is here."""
         old = self.get(block.mesh, now)
-        if block.is_over(now) or (old and not block.outdoes(old)):
+        if block.is_over(now) or (old and not block.outranks(old)):
             return None
-        # That one may have been written by a clock that was ahead.
-        return self._put(dataclasses.replace(block, since=min(block.since, now), revision=self.revision + 1), now)
+        # The clock of the other machine may have been ahead.
+        return self._insert(dataclasses.replace(block, since=min(block.since, now), revision=self.revision + 1), now)
 
     def remove(self, mesh: str, now: int, actor: str) -> BlocklistChange | None:
-        """Unblock a mesh on somebody's word, who trusts it anew; None if nothing blocked it."""
+        """Unblock a mesh for an operator, and reset its failures; None if it was not blocked."""
         block = self.get(mesh, now)
         if block is None:
             return None
-        self._remember(mesh, now, **_NO_TROUBLE)
-        self._lifted.pop(mesh, None)
-        self._lifted[mesh] = self.revision + 1
-        if len(self._lifted) > _MOST_MEMORIES:
-            del self._lifted[next(iter(self._lifted))]
-        return self._drop(block, What.UNBLOCKED, actor, now)
+        self._update_memory(mesh, now, **_FAILURES_RESET)
+        self._unblocked_in_revision.pop(mesh, None)
+        self._unblocked_in_revision[mesh] = self.revision + 1
+        if len(self._unblocked_in_revision) > _MAX_MEMORIES:
+            del self._unblocked_in_revision[next(iter(self._unblocked_in_revision))]
+        return self._delete(block, What.UNBLOCKED, actor, now)
 
     def expire(self, now: int) -> list[BlocklistChange]:
         """Remove the entries whose time is over."""
         over = [block for block in self if block.is_over(now)]
-        return [self._drop(block, What.RELEASED, SERVICE, now) for block in over]
+        return [self._delete(block, What.RELEASED, SERVICE, now) for block in over]
 
-    def failed(self, mesh: str, failures: int, error: str, now: int) -> bool:
-        """The last of so many attempts in a row to connect has failed, for this reason; false if that was known."""
+    def record_failure(self, mesh: str, failures: int, error: str, now: int) -> bool:
+        """Remember that so many attempts in a row to connect have failed, and why; False if that was known."""
         memory = self.memory(mesh)
         if (memory.failures, memory.last_error) == (failures, error):
             return False
         first = now if memory.failing_since is None else memory.failing_since
         since = first if failures else None
-        self._remember(mesh, now, failures=failures, failing_since=since, last_error=error)
+        self._update_memory(mesh, now, failures=failures, failing_since=since, last_error=error)
         return True
 
-    def held(self, mesh: str, now: int) -> bool:
-        """A connection has held: whatever went wrong before is over. Tells whether anything had to be forgotten."""
-        if not self.memory(mesh).troubled:
+    def reset_failures(self, mesh: str, now: int) -> bool:
+        """Forget the failures of a mesh after a stable connection; False if there were none."""
+        if not self.memory(mesh).has_failures:
             return False
-        self._remember(mesh, now, **_NO_TROUBLE)
+        self._update_memory(mesh, now, **_FAILURES_RESET)
         return True
 
     @property
@@ -336,102 +338,113 @@ class BlocklistModel:
         return {mesh for mesh, memory in self._memories.items() if isinstance(memory, MeshMemory) and memory.alone}
 
     def set_alone(self, mesh: str, now: int, *, alone: bool) -> bool:
-        """The bot has left a mesh because it was alone there, or is to be there again; false if that was known."""
+        """Set whether the bot has left a mesh because it was alone there; False if that was known."""
         if self.memory(mesh).alone is alone:
             return False
-        self._remember(mesh, now, alone=alone)
+        self._update_memory(mesh, now, alone=alone)
         return True
 
-    def adopt(self, edit: BlocklistModel, now: int) -> tuple[list[BlocklistChange], list[Block], list[Block]]:
-        """Take over a list that somebody has made from the text of `edit.revision`.
+    def merge_edit(self, edit: BlocklistModel, now: int) -> tuple[list[BlocklistChange], list[Block], list[Block]]:
+        """Merge a list that an operator has edited from the text of `edit.revision`.
 
-        What has changed here since that revision they can't have known: it stays. Returns the changes, the entries
-        that stayed against what the edit says, and those that stayed out, because they were lifted (by `remove`, as
-        long as this list has lived) since our own text had them. An edit without a revision knows nothing of ours.
+        Entries that have changed here since that revision win over the edit. Scenario: an operator opens revision 7
+        in an editor; a bot is kicked and revision 8 is saved; the operator writes the file, still without the kick.
+        The kick stays, because its entry is of revision 8. In the same way an entry that was lifted (by `remove`) in
+        revision 8 does not come back with the edit. An edit without a revision counts as older than all entries here.
+
+        Returns the changes, the entries that stayed against the edit, and those that the edit did not bring back.
         """
         changes = self.expire(now)
         kept: list[Block] = []
         refused: list[Block] = []
         if self.revision == 0:
-            # There is nothing of ours: it is all that is known.
-            self.revision, self._memories = min(edit.revision, _MOST_REVISION), dict(edit._memories)
-        # A number that we have never written is none of ours: an old backup has it, of a list that was begun anew.
+            # Nothing was saved yet, so the edit is all that is known.
+            self.revision, self._memories = min(edit.revision, _MAX_REVISION), dict(edit._memories)
+        # A revision that this list never had comes from another one, such as a backup from before a new beginning.
         base = edit.revision if edit.revision <= self.revision else 0
         for mesh in list(self._blocks | edit._blocks):
             ours, theirs = self._blocks.get(mesh), edit.get(mesh, now)
-            if ours and theirs and ours.says(theirs):
+            if ours and theirs and ours.is_same_as(theirs):
                 continue
             if ours and ours.revision > base:
                 kept.append(ours)
-            elif theirs and theirs.revision and not ours and self._lifted.get(mesh, 0) > base:
+            elif theirs and theirs.revision and not ours and self._unblocked_in_revision.get(mesh, 0) > base:
                 refused.append(theirs)
             elif theirs:
-                # One that our own text had keeps its author, unless it was changed; what was typed has none.
+                # An entry that comes back from an older text of ours keeps its actor. One that was typed or changed
+                # has the editor as its actor.
                 actor = theirs.actor if theirs.revision and not ours else EDITOR
-                changes.append(self._put(dataclasses.replace(theirs, actor=actor, revision=self.revision + 1), now))
+                changes.append(
+                    self._insert(dataclasses.replace(theirs, actor=actor, revision=self.revision + 1), now)
+                )
             elif ours:
-                changes.append(self._drop(ours, What.UNBLOCKED, EDITOR, now))
+                changes.append(self._delete(ours, What.UNBLOCKED, EDITOR, now))
         for mesh, memory in edit._memories.items():
             self._memories.setdefault(mesh, memory)
         return changes, kept, refused
 
     def snapshot(self) -> BlocklistModel:
-        """A list that stays as this one is now, as the next revision."""
+        """A copy of this list as it is now, with the next revision."""
         self.revision += 1
         return BlocklistModel(self._blocks.values(), self._memories, self.revision)
 
     def without_history(self) -> BlocklistModel:
-        """The same list with nothing in it but what something is decided by."""
+        """A copy with only those memories that a decision may depend on, and no histories."""
         memories = {mesh: dataclasses.replace(memory, history=()) for mesh, memory in self.memories.items()}
-        troubled = {mesh: memory for mesh, memory in memories.items() if memory.troubled or memory.alone}
+        troubled = {mesh: memory for mesh, memory in memories.items() if memory.has_failures or memory.alone}
         return BlocklistModel(self._blocks.values(), troubled, self.revision)
 
-    def _put(self, block: Block, now: int) -> BlocklistChange:
+    def _insert(self, block: Block, now: int) -> BlocklistChange:
         self._blocks[block.mesh] = block
         if block.mesh in self._memories:
-            self._tell(block, What.BLOCKED, block.actor, now)
+            self._add_event(block, What.BLOCKED, block.actor, now)
         else:
-            self._keep(block.mesh, Once(block, now, blocks=0, quarantines=0))
+            self._set_memory(block.mesh, Once(block, now, blocks=0, quarantines=0))
         return BlocklistChange(what=What.BLOCKED, block=block, actor=block.actor)
 
-    def _drop(self, block: Block, what: What, actor: str, now: int) -> BlocklistChange:
+    def _delete(self, block: Block, what: What, actor: str, now: int) -> BlocklistChange:
         del self._blocks[block.mesh]
-        self._tell(block, what, actor, now)
+        self._add_event(block, what, actor, now)
         return BlocklistChange(what=what, block=block, actor=actor)
 
-    def _tell(self, block: Block, what: What, actor: str, now: int) -> None:
+    def _add_event(self, block: Block, what: What, actor: str, now: int) -> None:
         event = HistoryEvent(at=now, what=what, reason=block.reason, actor=actor, detail=block.detail)
-        self._remember(block.mesh, now, history=(*self.memory(block.mesh).history, event)[-_MOST_EVENTS:])
+        self._update_memory(block.mesh, now, history=(*self.memory(block.mesh).history, event)[-_MAX_HISTORY_EVENTS:])
 
-    def _remember(self, mesh: str, now: int, **changes: object) -> None:
-        self._keep(mesh, dataclasses.replace(self.memory(mesh), at=now, **changes))  # type: ignore[arg-type]
+    def _update_memory(self, mesh: str, now: int, **changes: object) -> None:
+        self._set_memory(mesh, dataclasses.replace(self.memory(mesh), at=now, **changes))  # type: ignore[arg-type]
 
-    def _keep(self, mesh: str, memory: MeshMemory | Once) -> None:
-        # The one that changed last stands last.
+    def _set_memory(self, mesh: str, memory: MeshMemory | Once) -> None:
+        # Order of the last change, so that the oldest can be dropped first.
         self._memories.pop(mesh, None)
         self._memories[mesh] = memory
-        if len(self._memories) > self._crowded:
-            self._forget_oldest()
+        if len(self._memories) > self._prune_above:
+            self._prune_memories()
 
-    def _forget_oldest(self) -> None:
-        """Make room for some more, so that this is seldom needed; what is waited for stays, blocked or empty."""
+    def _prune_memories(self) -> None:
+        """Drop the oldest memories of meshes that are neither blocked nor left alone.
+
+        The next pruning comes only after a quarter more has been added, so that it is rare.
+        """
         alone = self.alone
         idle = [mesh for mesh in self._memories if mesh not in self._blocks and mesh not in alone]
-        for mesh in idle[: max(0, len(idle) - _MOST_MEMORIES)]:
+        for mesh in idle[: max(0, len(idle) - _MAX_MEMORIES)]:
             del self._memories[mesh]
-        self._crowded = len(self._memories) + _MOST_MEMORIES // 4
+        self._prune_above = len(self._memories) + _MAX_MEMORIES // 4
 
 
-def _says_already(old: Block, reason: Reason) -> bool:
-    """Whether an entry in force says all that another one would.
+def _is_covered(old: Block, reason: Reason) -> bool:
+    """Whether an entry in force makes a new block for a reason superfluous.
 
-    A mesh that is blocked does not run, so trouble of the same kind is the same trouble: learnt once more, by a
-    parent that follows one which has saved it and was killed.
+    A blocked mesh does not run, so a failure for the same reason is the same failure. Scenario: the service saves the
+    block and is killed; the next process sees the exit status of the unit again.
     """
-    # An editor may have given an end to what has none.
-    return old.reason is reason and (reason in _TROUBLE or (reason in FOR_EVER and old.until is None))
+    # An operator may have typed an end for a kick or a hold. Then a new one replaces it.
+    return old.reason is reason and (
+        reason in _FAILURE_REASONS or (reason in PERMANENT_REASONS and old.until is None)
+    )
 
 
-def quarantine(duration: int, number: int) -> int:
-    """For how many milliseconds the `number`-th quarantine in a row is, where the first is for `duration`."""
-    return min(duration << min(number - 1, 32), max(duration, LONGEST_QUARANTINE))
+def quarantine_ms(duration: int, number: int) -> int:
+    """How long the `number`-th quarantine in a row is, where the first lasts `duration` milliseconds."""
+    return min(duration << min(number - 1, 32), max(duration, MAX_QUARANTINE_MS))

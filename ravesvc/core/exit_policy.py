@@ -127,7 +127,7 @@ class ExitPolicy:
             if reason and excuse:
                 reason, detail = None, excuse
                 if self._blocks.memory(mesh).failures:
-                    self._blocks.failed(mesh, 0, excuse)
+                    self._blocks.record_failure(mesh, 0, excuse)
         if reason is None:
             log.warning("Mesh %s has ended: %s", mesh, detail, extra=about(mesh, LogEvent.ENDED))
             return ExitVerdict(None, detail, saved=True)

@@ -28,7 +28,7 @@ class LeftAlone:
     def missed(self, mesh: str) -> asyncio.Future[bool]:
         """A bot has left for want of it; the future tells whether that is safe on disk."""
         log.info("Mesh %s is empty, the bot has left until there is company", mesh, extra=about(mesh, LogEvent.ENDED))
-        return self._blocks.left_alone(mesh)
+        return self._blocks.set_left_alone(mesh)
 
     @property
     def wanting(self) -> set[str]:
@@ -44,4 +44,4 @@ class LeftAlone:
         """After a good round of discovery: forget those where there is a human, or that are listed no more."""
         gone = self._blocks.alone - self._census.known if self._census.whole else set()
         for mesh in self._blocks.alone - self.wanting | gone:
-            self._blocks.in_company(mesh)
+            self._blocks.clear_left_alone(mesh)

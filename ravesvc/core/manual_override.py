@@ -36,7 +36,7 @@ class ManualOverrides:
             except RaveError as e:
                 log.warning("Whether an operator has started mesh %s could not be found out: %s", mesh, e)
                 continue
-            if since > self._blocks.wall(block.since):
+            if since > self._blocks.to_wall_us(block.since):
                 self.starting(mesh)
 
     async def stopping(self, mesh: str, job: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ravesvc import names
 from ravesvc.api.models import Mesh
-from ravesvc.blocklist.blocklist import Blocklist, insist
+from ravesvc.blocklist.blocklist import Blocklist, await_saved
 from ravesvc.blocklist.model import SERVICE, BlocklistChange, Reason, What
 from ravesvc.bus import Bus, errors
 from ravesvc.common.log_fields import LogEvent, about
@@ -246,7 +246,7 @@ class Fleet:
         for mesh in known:
             record = self._record(mesh)
             self._look_up(record)
-            record.block = self._blocks.shown.get(mesh)
+            record.block = self._blocks.announced.get(mesh)
             self._changed(record)
 
     def block_changed(self, change: BlocklistChange) -> None:
@@ -256,10 +256,10 @@ class Fleet:
         more = change.what is What.BLOCKED and not known
         self._more_blocked += more
         # Of thousands that an operator puts into the file at once, most would have a record for a moment only.
-        if known or (more and self._blocks.untold < _MAX_BLOCKED_SHOWN):
-            self._record(mesh).block = self._blocks.shown.get(mesh)
+        if known or (more and self._blocks.announcements_left < _MAX_BLOCKED_SHOWN):
+            self._record(mesh).block = self._blocks.announced.get(mesh)
             self._publish(mesh)
-        if self._more_blocked > _MAX_BLOCKED_SHOWN and not self._blocks.untold:
+        if self._more_blocked > _MAX_BLOCKED_SHOWN and not self._blocks.announcements_left:
             self.refresh()
         if known and (change.what is not What.BLOCKED or change.actor != SERVICE):
             # What the service blocks by itself ends by itself; what had no record is neither listed nor loaded.
@@ -267,13 +267,13 @@ class Fleet:
 
     def _latest_blocked(self, alive: AbstractSet[str]) -> set[str]:
         """The meshes to be shown that are blocked, and nothing else."""
-        blocks = (block for mesh, block in self._blocks.shown.items() if mesh not in alive)
+        blocks = (block for mesh, block in self._blocks.announced.items() if mesh not in alive)
         return {block.mesh for block in heapq.nlargest(_MAX_BLOCKED_SHOWN, blocks, key=lambda block: block.since)}
 
     @property
     def states(self) -> list[str]:
         """The state of every mesh in a word. Those without a record are on the blocklist, and count as blocked."""
-        unrecorded = len(self._blocks.shown) - sum(record.block is not None for record in self.records.values())
+        unrecorded = len(self._blocks.announced) - sum(record.block is not None for record in self.records.values())
         return [record.state for record in self.records.values()] + ["blocked"] * max(0, unrecorded)
 
     @property
@@ -287,7 +287,7 @@ class Fleet:
 
     def find(self, mesh: str) -> MeshState | None:
         """What is known of a mesh, whether it has a record or is blocked only; None if nothing is."""
-        block = self._blocks.shown.get(mesh)
+        block = self._blocks.announced.get(mesh)
         return self.records.get(mesh) or (MeshState(mesh, block=block) if block else None)
 
     async def start_mesh(self, mesh: str, actor: str) -> None:
@@ -305,13 +305,13 @@ class Fleet:
             hint = "invite the bot, or wait for the next discovery"
             raise RaveError(Code.NO_SUCH_MESH, f"discovery does not list mesh {mesh}", hint=hint, mesh=mesh)
         self._starts.release(mesh)
-        self._blocks.in_company(mesh)
+        self._blocks.clear_left_alone(mesh)
         saved = self._blocks.remove(mesh, actor)
         self.carry_out()
         for decision in self.plan():
             if decision.mesh == mesh and decision.action is Action.SKIP and mesh not in self._busy:
                 raise RaveError(Code.BLOCKED, f"mesh {mesh} is not started: {decision.reason}", mesh=mesh)
-        await insist(mesh, saved)
+        await await_saved(mesh, saved)
 
     async def stop_mesh(self, mesh: str, actor: str) -> None:
         """Stop a mesh on an operator's word, and keep it stopped. Raises `RaveError` (NoSuchMesh, BadFile)."""
@@ -319,7 +319,7 @@ class Fleet:
             raise RaveError(Code.NO_SUCH_MESH, f"there is no mesh {mesh}", mesh=mesh)
         saved = self._blocks.add(mesh, Reason.HELD, actor=actor)
         self.carry_out()
-        await insist(mesh, saved)
+        await await_saved(mesh, saved)
 
     async def restart_mesh(self, mesh: str) -> None:
         """Give a running mesh another process, and wait for it to be ready.
@@ -559,7 +559,7 @@ class Fleet:
             self._spawn(self._intent.stopping(mesh, unit.job))
         if unit.running and not old.present:
             # An operator who starts it wants it there.
-            self._blocks.in_company(mesh)
+            self._blocks.clear_left_alone(mesh)
             if self._intent.starting(mesh):
                 # What blocks it stops it again.
                 self._soon()
@@ -601,7 +601,7 @@ class Fleet:
         worker = self._record(mesh).worker
         if worker.attempts > self._blocks.memory(mesh).failures:
             # It has failed while we were away.
-            self._blocks.failed(mesh, worker.attempts, worker.last_error)
+            self._blocks.record_failure(mesh, worker.attempts, worker.last_error)
         if worker.attempts and not worker.connected:
             self._lessons.failed(mesh, worker.last_error)
         self.reports.reset_failures_if_stable(mesh)

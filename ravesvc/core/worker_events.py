@@ -165,7 +165,7 @@ class WorkerReports:
                 worker.attempts = attempts
                 worker.fail(error)
                 self.news.emit(WorkerNews(mesh, event, worker.last_error))
-                self._blocklist.failed(mesh, attempts, worker.last_error)
+                self._blocklist.record_failure(mesh, attempts, worker.last_error)
                 self._exit_policy.failed(mesh, worker.last_error)
             case PauseRequested(host, seconds):
                 self._pause_requested(record, event, host, seconds)
@@ -188,7 +188,7 @@ class WorkerReports:
         worker = self._records[mesh].worker
         if worker.connected and self._now() - worker.connected_at >= HELD:
             worker.attempts = 0
-            self._blocklist.held(mesh)
+            self._blocklist.reset_failures(mesh)
             self._starts.stable(mesh)
 
     def _connected(self, record: MeshState) -> None:

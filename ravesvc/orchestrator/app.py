@@ -347,7 +347,7 @@ class _Parent:
 
     async def reread(self) -> None:
         """Take over an edit of the blocklist, and look what rave.yaml says by now."""
-        await self._blocks.reread()
+        await self._blocks.reload()
         await self._config_file.look()
         self._changed()
 
@@ -480,7 +480,7 @@ class _Parent:
             # An editor may do several things at once.
             await asyncio.sleep(_SETTLING)
             self._edits_unread = False
-            await self._blocks.reread()
+            await self._blocks.reload()
 
     def _blocklist_changed(self) -> None:
         """Whether the blocklist can be used, and saved, may have changed."""
@@ -498,7 +498,7 @@ class _Parent:
         self._kicks_changed = True
         self._blocklist.changed(change)
         self._fleet.block_changed(change)
-        if not self._blocks.untold:
+        if not self._blocks.announcements_left:
             # What has thousands of entries takes its time to be counted, and more is to come.
             self._changed()
 
@@ -555,7 +555,7 @@ class _Parent:
     def _kicks(self) -> list[float]:
         """When the bot was kicked lately from meshes that are still blocked for it, in seconds since the epoch."""
         if self._kicks_changed:
-            self._kicked_at = self._blocks.begun(Reason.KICKED, _KICKS_SHOWN)
+            self._kicked_at = self._blocks.block_starts(Reason.KICKED, _KICKS_SHOWN)
             self._kicks_changed = False
         return self._kicked_at[bisect.bisect_right(self._kicked_at, time.time() - _KICKS_SHOWN) :]
 
@@ -574,7 +574,7 @@ class _Parent:
             kicks=self._kicks(),
             outages=self._starts.outages.sentences(),
             pauses=self._starts.pauses.all_words(),
-            blocklist_unsaved=None if self._blocks.error else self._blocks.unsaved,
+            blocklist_unsaved=None if self._blocks.error else self._blocks.save_error,
             store_error=self._state.error,
             unshown=unshown(self._fleet.records.values()),
             command_errors=command_errors(self._fleet.records.values()),

@@ -224,7 +224,7 @@ class App:
 
     async def _meshes(self) -> Listing:
         """A round of discovery; what somebody has done to the blocklist by hand counts from the next one on."""
-        await self._blocks.reread()
+        await self._blocks.reload()
         return await self._access.meshes(self._rooms.enough)
 
     async def _answers(self) -> bool:

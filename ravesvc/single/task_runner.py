@@ -132,7 +132,7 @@ class TaskRunner:
     def block_changed(self, change: BlocklistChange) -> None:
         """A change of the blocklist is safe: do what follows from it."""
         mesh = change.block.mesh
-        self._record(mesh).block = self._blocks.shown.get(mesh)
+        self._record(mesh).block = self._blocks.announced.get(mesh)
         if change.what is not What.BLOCKED or change.actor != SERVICE:
             # What the service blocks by itself ends by itself.
             self._soon()
@@ -180,14 +180,14 @@ class TaskRunner:
     def _refresh(self) -> None:
         """Bring the records in line with what is listed, blocked and has a bot."""
         listed = self._census.meshes or {}
-        known = listed.keys() | self._blocks.shown.keys() | self._rooms.keys()
+        known = listed.keys() | self._blocks.announced.keys() | self._rooms.keys()
         for mesh in self.records.keys() - known:
             self._starts.forget(mesh)
             del self.records[mesh]
         for mesh in known:
             record = self._record(mesh)
             record.look_up(self._census)
-            record.block = self._blocks.shown.get(mesh)
+            record.block = self._blocks.announced.get(mesh)
 
     def _carry_out(self) -> None:
         """Start and stop what the plan says."""

@@ -189,10 +189,10 @@ def blocklist_file() -> str:
     blocklist.add(FIRST, Reason.HELD, NOW_MS, None, detail="für später", actor="root")
     blocklist.add(SECOND, Reason.CRASHES, NOW_MS, hour_ms)
     blocklist.remove(SECOND, NOW_MS, "root")
-    blocklist.failed(SECOND, 2, "no answer", NOW_MS)
+    blocklist.record_failure(SECOND, 2, "no answer", NOW_MS)
     blocklist.add(SECOND, Reason.CONNECTION_FAILURES, NOW_MS, hour_ms)
     blocklist.add(FOURTH, Reason.KICKED, NOW_MS, None)
-    blocklist.failed(THIRD, 1, "no answer", NOW_MS)
+    blocklist.record_failure(THIRD, 1, "no answer", NOW_MS)
     blocklist.set_alone(THIRD, NOW_MS, alone=True)
     return blocklist_text(blocklist.snapshot(), clock)
 

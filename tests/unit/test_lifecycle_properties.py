@@ -228,7 +228,7 @@ class Lifecycle(RuleBasedStateMachine):
         assert self.file is not None
         edit = from_json(self.file, "it", self.clock)
         self.seen = self.file
-        changes, _, _ = self.blocks.adopt(edit, self.now)
+        changes, _, _ = self.blocks.merge_edit(edit, self.now)
         theirs = edit.in_force(self.now)
         for mesh, number in list(self.kicks.items()):
             if number and self.author.get(mesh) == number and not for_ever(theirs.get(mesh)):
@@ -510,9 +510,9 @@ class Lifecycle(RuleBasedStateMachine):
         if mesh is None:
             return
         if failures:
-            self.blocks.failed(mesh, failures, "refused", self.now)
+            self.blocks.record_failure(mesh, failures, "refused", self.now)
         else:
-            self.blocks.held(mesh, self.now)
+            self.blocks.reset_failures(mesh, self.now)
         self.save()
 
     # People.

@@ -6,8 +6,8 @@ import math
 from typing import ClassVar
 
 from ravesvc import names
-from ravesvc.blocklist.blocklist import Blocklist, insist, unsafe
-from ravesvc.blocklist.model import FOR_EVER, Block, BlocklistChange, Reason, What
+from ravesvc.blocklist.blocklist import Blocklist, await_saved, not_saved_error
+from ravesvc.blocklist.model import PERMANENT_REASONS, Block, BlocklistChange, Reason, What
 from ravesvc.bus import Call, Interface, method
 from ravesvc.common.text import count, printable
 from ravesvc.errors import Code, RaveError
@@ -43,13 +43,13 @@ class BlocklistObject(Interface):
             (
                 block.mesh,
                 block.reason.value,
-                self._blocks.wall(block.since),
-                0 if block.until is None else self._blocks.wall(block.until),
+                self._blocks.to_wall_us(block.since),
+                0 if block.until is None else self._blocks.to_wall_us(block.until),
                 printable(block.detail, _LONGEST),
                 printable(block.actor, _LONGEST),
                 min(block.count, 2**32 - 1),
             )
-            for block in sorted(self._blocks.shown.values(), key=lambda block: block.since)
+            for block in sorted(self._blocks.announced.values(), key=lambda block: block.since)
         ]
 
     @method(returns={"total": "u", "permanent": "u", "temporary": "u"}, action=PolkitAction.READ)
@@ -65,7 +65,7 @@ class BlocklistObject(Interface):
         """
         return [
             (
-                self._blocks.wall(event.at),
+                self._blocks.to_wall_us(event.at),
                 event.what.value,
                 event.reason.value,
                 printable(event.actor, _LONGEST),
@@ -87,7 +87,7 @@ class BlocklistObject(Interface):
             raise RaveError(Code.BLOCKED, f"mesh {mesh} is blocked already: {block.describe()}", mesh=mesh)
         seconds = usec / 1_000_000 if usec else math.inf
         actor = await self._authority.actor(call)
-        await insist(
+        await await_saved(
             mesh,
             self._blocks.add(mesh, Reason.OPERATOR, detail=printable(detail, _LONGEST), actor=actor, seconds=seconds),
         )
@@ -98,7 +98,7 @@ class BlocklistObject(Interface):
         mesh = names.mesh_id(id)
         actor = await self._authority.actor(call)
         blocked = self._blocks.get(mesh) is not None
-        await insist(mesh, self._blocks.remove(mesh, actor))
+        await await_saved(mesh, self._blocks.remove(mesh, actor))
         return blocked
 
     @method(takes={"entries": "a(sstts)"}, returns={"taken": "u", "over": "u"}, action=PolkitAction.QUARANTINE)
@@ -112,9 +112,9 @@ class BlocklistObject(Interface):
             text = f"{len(entries)} entries are too many at once"
             raise RaveError(Code.INVALID_ARGUMENT, text, hint=f"pass at most {_MOST_ENTRIES}")
         actor = await self._authority.actor(call)
-        taken, over, saved = self._blocks.take([self._entry(*entry, actor) for entry in entries])
+        taken, over, saved = self._blocks.import_entries([self._entry(*entry, actor) for entry in entries])
         if not await saved:
-            raise unsafe(count(taken, "entry"))
+            raise not_saved_error(count(taken, "entry"))
         return taken, over
 
     @method(returns={"entries": "u"}, action=PolkitAction.QUARANTINE)
@@ -125,7 +125,7 @@ class BlocklistObject(Interface):
     def show(self) -> None:
         """Take over what the blocklist says."""
         total, permanent, temporary = self._stats()
-        error = self._blocks.error or self._blocks.unsaved
+        error = self._blocks.error or self._blocks.save_error
         self.set(Total=total, Permanent=permanent, Temporary=temporary, Error=str(error or ""))
 
     def changed(self, change: BlocklistChange) -> None:
@@ -133,7 +133,7 @@ class BlocklistObject(Interface):
         block, detail = change.block, printable(change.block.detail, _LONGEST)
         actor = printable(change.actor, _LONGEST)
         if change.what is What.BLOCKED:
-            until = 0 if block.until is None else self._blocks.wall(block.until)
+            until = 0 if block.until is None else self._blocks.to_wall_us(block.until)
             self.emit("Blocked", block.mesh, block.reason.value, until, detail, actor)
         else:
             self.emit("Unblocked", block.mesh, block.reason.value, actor)
@@ -143,17 +143,17 @@ class BlocklistObject(Interface):
         if reason not in set(Reason):
             known = ", ".join(Reason)
             raise RaveError(Code.INVALID_ARGUMENT, f"{printable(reason, 40)!r} is no reason", hint=f"known: {known}")
-        for_ever = not until or reason in FOR_EVER
+        for_ever = not until or reason in PERMANENT_REASONS
         return Block(
             mesh=names.mesh_id(mesh),
             reason=Reason(reason),
-            since=self._blocks.steady(since),
-            until=None if for_ever else self._blocks.steady(until),
+            since=self._blocks.from_wall_us(since),
+            until=None if for_ever else self._blocks.from_wall_us(until),
             detail=printable(detail, _LONGEST),
             actor=actor,
         )
 
     def _stats(self) -> tuple[int, int, int]:
-        total = len(self._blocks.shown)
-        permanent = sum(block.until is None for block in self._blocks.shown.values())
+        total = len(self._blocks.announced)
+        permanent = sum(block.until is None for block in self._blocks.announced.values())
         return total, permanent, total - permanent

@@ -125,12 +125,12 @@ class ManagerObject(Interface):
     @method(returns={"status": "a{sv}"}, action=PolkitAction.READ)
     async def get_status(self, call: Call) -> dict[str, Variant]:
         """Every property, and what costs a look at all meshes or matters to monitoring alone: see the contract."""
-        blocks = Counter(block.reason.value for block in self._blocks.shown.values())
+        blocks = Counter(block.reason.value for block in self._blocks.announced.values())
         return {
             **self.values(),
             "States": Variant("a{su}", dict(Counter(self._fleet.states))),
             "Blocks": Variant("a{su}", dict(blocks)),
-            "BlocklistError": Variant("s", str(self._blocks.error or self._blocks.unsaved or "")),
+            "BlocklistError": Variant("s", str(self._blocks.error or self._blocks.save_error or "")),
             "Obstacle": Variant("s", str(self._discovery.obstacle or self._discovery.identity_refused or "")),
             "Outages": Variant("as", self._starts.outages.sentences()[:_MOST_SENTENCES]),
             "Pauses": Variant("as", self._starts.pauses.all_words()[:_MOST_SENTENCES]),
@@ -526,8 +526,8 @@ class ManagerObject(Interface):
             record=record,
             decision=next((each for each in self._fleet.plan() if each.mesh == record.mesh), None),
             memory=self._blocks.memory(record.mesh),
-            retry=self._blocks.wall(block.until) if block and block.until is not None else 0,
-            blocked_since=self._blocks.wall(block.since) if block else 0,
+            retry=self._blocks.to_wall_us(block.until) if block and block.until is not None else 0,
+            blocked_since=self._blocks.to_wall_us(block.since) if block else 0,
             last_discovery=int(self._discovery.last_good * 1_000_000),
             discovery_error=self._discovery.error,
             outdated=self._roll.is_outdated(record),

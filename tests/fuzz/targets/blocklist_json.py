@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ravesvc.blocklist.file import LONGEST_WORDS, from_json, to_json
+from ravesvc.blocklist.file import MAX_TEXT_CHARS, from_json, to_json
 from ravesvc.common.steady_clock import Clock
 from ravesvc.names import mesh_id
 
@@ -14,9 +14,9 @@ def check(data: bytes) -> None:
     blocklist = from_json(data, "blocklist.json", _CLOCK)
     for block in blocklist:
         assert mesh_id(block.mesh) == block.mesh
-        assert len(block.detail) <= LONGEST_WORDS
+        assert len(block.detail) <= MAX_TEXT_CHARS
         assert block.detail.isprintable()
-        assert len(block.actor) <= LONGEST_WORDS
+        assert len(block.actor) <= MAX_TEXT_CHARS
         assert block.until is None or abs(block.until) <= 2**54
     text = to_json(blocklist, _CLOCK)
     text.encode()

@@ -17,7 +17,7 @@ import pytest
 
 from ravesvc.blocklist import blocklist as module
 from ravesvc.blocklist import file as blockfile
-from ravesvc.blocklist.blocklist import Blocklist, describe, insist, log_change
+from ravesvc.blocklist.blocklist import Blocklist, await_saved, describe, log_change
 from ravesvc.blocklist.file import BlockFile, from_json
 from ravesvc.blocklist.model import EDITOR, SERVICE, Block, BlocklistChange, BlocklistModel, Reason, What
 from ravesvc.common.atomic_files import write_atomically
@@ -83,8 +83,8 @@ class Scene:
             machine.clock() if machine else Clock(),
             announce=self._announce,
             changed=self._changed,
-            retry=retry,
-            pace=pace,
+            retry_s=retry,
+            save_delay_s=pace,
         )
 
     def _announce(self, change: BlocklistChange) -> None:
@@ -107,7 +107,7 @@ class Scene:
 
     async def settled(self) -> None:
         """Everything that has changed is saved."""
-        await until(lambda: not (self.blocks._due or self.blocks._dirty or self.blocks._io.locked()))
+        await until(lambda: not (self.blocks._scheduled_save or self.blocks._dirty or self.blocks._io.locked()))
 
 
 def read(path: Path) -> str:
@@ -217,17 +217,17 @@ def test_a_block_is_on_disk_before_anybody_is_told(path: Path, run: Run) -> None
                 since=1_700_000_000_000,
                 until=1_700_000_060_500,
                 detail="exit status 1",
-                revision=scene.blocks._list.revision + 1,
+                revision=scene.blocks._model.revision + 1,
             )
             # In force at once, but told to nobody yet.
             assert scene.blocks.get(MESH) == expected
             assert scene.blocks.in_force() == {MESH: expected}
             assert scene.heard == []
-            assert scene.blocks.shown == {}
+            assert scene.blocks.announced == {}
             assert await saved is True
             assert scene.heard == [BlocklistChange(what=What.BLOCKED, block=expected, actor=SERVICE)]
             assert scene.on_disk == [{MESH}]
-            assert scene.blocks.shown == {MESH: expected}
+            assert scene.blocks.announced == {MESH: expected}
             found = from_json(read(path), "it", machine.clock())
             assert list(found) == [expected]
             assert read(path.with_name("blocklist.json.saved")) == read(path)
@@ -243,7 +243,7 @@ def test_the_future_and_the_announcement_wait_for_the_disk(path: Path, run: Run,
                 await until(lambda: disk.begun)
                 assert not saved.done()
                 assert scene.heard == []
-                assert scene.blocks.shown == {}
+                assert scene.blocks.announced == {}
             assert await saved is True
             assert scene.told == [(MESH, "blocked", SERVICE)]
 
@@ -258,14 +258,14 @@ def test_many_changes_during_one_slow_save_cost_one_more(path: Path, run: Run, d
                 await until(lambda: disk.begun == 1)
                 meshes = [f"{number:08x}-2222-4333-8444-555555555555" for number in range(50)]
                 others = [scene.blocks.add(mesh, Reason.CRASHES) for mesh in meshes]
-                scene.blocks.failed(THIRD, 1, "refused")
+                scene.blocks.record_failure(THIRD, 1, "refused")
                 others.append(scene.blocks.remove(meshes.pop(), "root"))
             assert await first is True
             assert await asyncio.gather(*others) == [True] * 51
             assert disk.begun == 2
             assert set(entries(path)) == {MESH, *meshes}
             assert len(scene.heard) == 1 + 51
-            assert scene.blocks.shown.keys() == {MESH, *meshes}
+            assert scene.blocks.announced.keys() == {MESH, *meshes}
 
     run(body())
 
@@ -287,13 +287,13 @@ def test_the_kicks_of_late_are_told_by_the_wall_clock(path: Path, run: Run) -> N
 
     async def body() -> None:
         async with Scene(path, machine=machine) as scene:
-            assert scene.blocks.begun(Reason.KICKED, HOUR) == [now - 90, now - 60]
-            assert scene.blocks.begun(Reason.KICKED, 3 * HOUR) == [now - 2 * HOUR, now - 90, now - 60]
+            assert scene.blocks.block_starts(Reason.KICKED, HOUR) == [now - 90, now - 60]
+            assert scene.blocks.block_starts(Reason.KICKED, 3 * HOUR) == [now - 2 * HOUR, now - 90, now - 60]
             # Somebody sets the clock, which makes nothing older.
             machine.wall += 5 * HOUR
-            assert scene.blocks.begun(Reason.KICKED, HOUR) == [now - 90 + 5 * HOUR, now - 60 + 5 * HOUR]
+            assert scene.blocks.block_starts(Reason.KICKED, HOUR) == [now - 90 + 5 * HOUR, now - 60 + 5 * HOUR]
             await scene.blocks.remove(MESH, "alice")
-            assert scene.blocks.begun(Reason.KICKED, HOUR) == [now - 90 + 5 * HOUR]
+            assert scene.blocks.block_starts(Reason.KICKED, HOUR) == [now - 90 + 5 * HOUR]
 
     run(body())
 
@@ -311,7 +311,7 @@ def test_what_changes_nothing_is_saved_already(path: Path, run: Run, disk: Disk)
     async def body() -> None:
         async with Scene(path) as scene:
             assert scene.blocks.remove(MESH, "root").result() is True
-            scene.blocks.held(MESH)
+            scene.blocks.reset_failures(MESH)
             assert path.name not in names(path)
             await scene.blocks.add(MESH, Reason.KICKED)
             assert scene.blocks.add(MESH, Reason.CRASHES).result() is True
@@ -327,10 +327,10 @@ def test_what_is_only_remembered_is_saved_once_in_a_while(path: Path, run: Run, 
             loop = asyncio.get_running_loop()
             begun = loop.time()
             for number in range(1, 100):
-                scene.blocks.failed(MESH, number, "too many requests")
-                scene.blocks.failed(OTHER, number, "too many requests")
+                scene.blocks.record_failure(MESH, number, "too many requests")
+                scene.blocks.record_failure(OTHER, number, "too many requests")
                 await asyncio.sleep(0.004)
-            scene.blocks.held(OTHER)
+            scene.blocks.reset_failures(OTHER)
             await scene.settled()
             assert 1 <= disk.begun <= (loop.time() - begun) / 0.2
             assert json.loads(read(path))["meshes"][MESH]["failures"] == 99
@@ -342,7 +342,7 @@ def test_what_is_only_remembered_is_saved_once_in_a_while(path: Path, run: Run, 
 def test_a_block_does_not_wait_and_takes_with_it_what_does(path: Path, run: Run, disk: Disk) -> None:
     async def body() -> None:
         async with Scene(path, pace=HOUR) as scene:
-            scene.blocks.failed(OTHER, 2, "refused")
+            scene.blocks.record_failure(OTHER, 2, "refused")
             # It is on nobody's account that this one waits.
             assert scene.blocks.remove(MESH, "root").result() is True
             assert await scene.blocks.add(MESH, Reason.KICKED) is True
@@ -359,7 +359,7 @@ def test_what_is_remembered_while_that_is_being_saved_is_saved_afterwards(path: 
             async with disk.slow():
                 saved = scene.blocks.add(MESH, Reason.KICKED)
                 await until(lambda: disk.begun)
-                scene.blocks.failed(OTHER, 2, "refused")
+                scene.blocks.record_failure(OTHER, 2, "refused")
             await saved
             await scene.settled()
             assert json.loads(read(path))["meshes"][OTHER]["failures"] == 2
@@ -370,9 +370,9 @@ def test_what_is_remembered_while_that_is_being_saved_is_saved_afterwards(path: 
 def test_a_failure_that_is_known_is_no_news(path: Path, run: Run, disk: Disk) -> None:
     async def body() -> None:
         async with Scene(path) as scene:
-            scene.blocks.failed(MESH, 2, "refused")
+            scene.blocks.record_failure(MESH, 2, "refused")
             await scene.settled()
-            scene.blocks.failed(MESH, 2, "refused")
+            scene.blocks.record_failure(MESH, 2, "refused")
             await scene.settled()
             assert disk.begun == 1
 
@@ -385,14 +385,14 @@ def test_what_is_only_remembered_is_saved_at_the_end_at_the_latest(path: Path, r
         async with Scene(path, pace=HOUR) as scene:
             await scene.blocks.add(MESH, Reason.CRASHES)
             if what == "failed":
-                scene.blocks.failed(MESH, 2, "refused")
+                scene.blocks.record_failure(MESH, 2, "refused")
             else:
-                scene.blocks.held(MESH)
+                scene.blocks.reset_failures(MESH)
         memory = json.loads(read(path))["meshes"][MESH]
         assert (memory["failures"], memory["quarantines"]) == ((2, 1) if what == "failed" else (0, 0))
         # Nobody is left who would save this.
-        scene.blocks.failed(MESH, 3, "refused")
-        assert scene.blocks._due is None
+        scene.blocks.record_failure(MESH, 3, "refused")
+        assert scene.blocks._scheduled_save is None
 
     run(body())
 
@@ -471,7 +471,7 @@ def test_unblocking_is_saved_and_told(path: Path, run: Run) -> None:
             assert scene.blocks.get(MESH) is None
             assert scene.told[2:] == [(MESH, "unblocked", "root")]
             assert scene.on_disk[2:] == [{OTHER}]
-            assert scene.blocks.shown.keys() == {OTHER}
+            assert scene.blocks.announced.keys() == {OTHER}
 
     run(body())
 
@@ -483,7 +483,7 @@ def test_a_thousand_changes_hold_up_nobody_and_are_told_in_order_before_the_answ
 
     async def body() -> None:
         async with Scene(path) as scene:
-            shown, told = scene.blocks.shown, [0]
+            shown, told = scene.blocks.announced, [0]
             # What the file says each time would take longer than the rest.
             monkeypatch.setattr(scene.blocks, "_announce", scene.heard.append)
             saved = [scene.blocks.add(mesh, Reason.OPERATOR) for mesh in meshes]
@@ -501,7 +501,7 @@ def test_a_thousand_changes_hold_up_nobody_and_are_told_in_order_before_the_answ
             assert told[-1] == 1001
             assert await later is True
             assert [mesh for mesh, _, _ in scene.told] == [*meshes, meshes[0], meshes[-1]]
-            assert scene.blocks.shown is shown
+            assert scene.blocks.announced is shown
             assert list(shown) == meshes[1:-1]
             assert entries(path).keys() == shown.keys()
 
@@ -581,16 +581,16 @@ def test_failures_and_their_end_are_saved_without_being_told(path: Path, run: Ru
     async def body() -> None:
         machine = Machine()
         async with Scene(path, machine=machine) as scene:
-            scene.blocks.failed(MESH, 2, "refused")
+            scene.blocks.record_failure(MESH, 2, "refused")
             assert scene.blocks.memory(MESH).failures == 2
             await scene.settled()
         async with Scene(path, machine=machine) as scene:
             assert (scene.blocks.memory(MESH).failures, scene.blocks.memory(MESH).last_error) == (2, "refused")
-            scene.blocks.held(MESH)
+            scene.blocks.reset_failures(MESH)
             await scene.settled()
             assert scene.heard == []
         async with Scene(path, machine=machine) as scene:
-            assert not scene.blocks.memory(MESH).troubled
+            assert not scene.blocks.memory(MESH).has_failures
 
     run(body())
 
@@ -602,7 +602,7 @@ def test_what_a_child_says_can_be_read_again(path: Path, run: Run, said: int, kn
     async def body() -> None:
         machine = Machine()
         async with Scene(path, machine=machine) as scene:
-            scene.blocks.failed(MESH, said, "refused\nby\x1b[1m" + "x" * 1000)
+            scene.blocks.record_failure(MESH, said, "refused\nby\x1b[1m" + "x" * 1000)
             await scene.blocks.add(OTHER, Reason.CRASHES, detail="y\n" * 1000)
         async with Scene(path, machine=machine) as scene:
             assert scene.blocks.error is None
@@ -611,7 +611,7 @@ def test_what_a_child_says_can_be_read_again(path: Path, run: Run, said: int, kn
             assert memory.last_error == "refused?by?[1m" + "x" * 286
             # What nobody has touched is no edit, however long it was.
             edit(path, read(path), {THIRD: {}})
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             await until(lambda: scene.heard)
             assert scene.told == [(THIRD, "blocked", EDITOR)]
 
@@ -629,7 +629,7 @@ def test_a_new_parent_finds_what_the_old_one_saved(path: Path, run: Run, caplog:
         async with Scene(path, machine=machine) as scene:
             assert scene.blocks.error is None
             assert scene.blocks.in_force() == before
-            assert scene.blocks.shown == before
+            assert scene.blocks.announced == before
             assert scene.heard == []
         assert warnings(caplog) == errors(caplog) == []
 
@@ -674,14 +674,14 @@ def test_a_clock_that_jumps_releases_nobody_and_keeps_nobody_longer(path: Path, 
 def test_a_time_is_shown_as_the_wall_clock_has_it(path: Path) -> None:
     machine = Machine()
     blocks = Scene(path, machine=machine).blocks
-    assert blocks.wall(1_700_000_000_000) == 1_700_000_000_000_000
+    assert blocks.to_wall_us(1_700_000_000_000) == 1_700_000_000_000_000
     machine.wall += 24 * HOUR
-    assert blocks.wall(1_700_000_000_000) == 1_700_086_400_000_000
+    assert blocks.to_wall_us(1_700_000_000_000) == 1_700_086_400_000_000
     machine.wall = 0
-    assert blocks.wall(5000) == 0
+    assert blocks.to_wall_us(5000) == 0
     # D-Bus can't tell a time before the epoch, nor one of more than 64 bits.
-    assert blocks.wall(-(2**62)) == 0
-    assert blocks.wall(2**62) == 2**53 * 1000 < 2**64
+    assert blocks.to_wall_us(-(2**62)) == 0
+    assert blocks.to_wall_us(2**62) == 2**53 * 1000 < 2**64
 
 
 # The end of a block.
@@ -696,7 +696,7 @@ def test_a_block_ends_by_itself(path: Path, run: Run) -> None:
             await until(lambda: len(scene.heard) == 4)
             assert scene.told[3] == (MESH, "released", SERVICE)
             assert scene.on_disk[3] == {OTHER, THIRD}
-            assert scene.blocks.shown.keys() == {OTHER, THIRD}
+            assert scene.blocks.announced.keys() == {OTHER, THIRD}
             assert [event.what.value for event in scene.blocks.memory(MESH).history] == ["blocked", "released"]
 
     run(body())
@@ -730,7 +730,7 @@ def test_what_ended_while_nobody_ran_is_released_at_the_start(path: Path, run: R
         machine.sleep(61)
         async with Scene(path, machine=machine) as scene:
             assert scene.blocks.in_force() == {}
-            assert scene.blocks.shown == {}
+            assert scene.blocks.announced == {}
             await until(lambda: scene.heard)
             assert scene.told == [(MESH, "released", SERVICE)]
             assert entries(path) == {}
@@ -741,7 +741,7 @@ def test_what_ended_while_nobody_ran_is_released_at_the_start(path: Path, run: R
 def test_the_end_is_looked_at_again_when_the_machine_may_have_slept(
     path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LONGEST_TIMER", 0.01)
+    monkeypatch.setattr(module, "_MAX_TIMER_S", 0.01)
 
     async def body() -> None:
         machine = Machine()
@@ -768,12 +768,12 @@ def test_a_save_that_fails_is_told_and_the_block_holds(
             changes = scene.changes
             disk.full = True
             assert await scene.blocks.add(MESH, Reason.KICKED) is False
-            assert scene.blocks.unsaved
-            assert scene.blocks.unsaved.code is Code.BAD_FILE
+            assert scene.blocks.save_error
+            assert scene.blocks.save_error.code is Code.BAD_FILE
             assert scene.blocks.error is None
             assert scene.blocks.get(MESH)
             assert scene.told == [(MESH, "blocked", SERVICE)]
-            assert scene.blocks.shown.keys() == {MESH}
+            assert scene.blocks.announced.keys() == {MESH}
             assert scene.changes == changes + 1
             # Said once for all that fail alike.
             assert await scene.blocks.add(OTHER, Reason.KICKED) is False
@@ -783,11 +783,11 @@ def test_a_save_that_fails_is_told_and_the_block_holds(
                 f"{path}.saved can't be written: No space left on device (free some space)"
             ]
             with pytest.raises(RaveError, match=f"done, but the blocklist could not be saved: mesh {MESH}") as e:
-                await insist(MESH, scene.blocks.remove(MESH, "root"))
+                await await_saved(MESH, scene.blocks.remove(MESH, "root"))
             assert e.value.code is Code.BAD_FILE
             assert e.value.attributes == {"mesh": MESH}
             disk.full = False
-            await insist(MESH, scene.blocks.add(MESH, Reason.KICKED))
+            await await_saved(MESH, scene.blocks.add(MESH, Reason.KICKED))
 
     run(body())
 
@@ -802,7 +802,7 @@ def test_the_next_change_saves_what_could_not_be_saved(
             changes = scene.changes
             disk.full = False
             assert await scene.blocks.add(OTHER, Reason.KICKED) is True
-            assert scene.blocks.unsaved is None
+            assert scene.blocks.save_error is None
             assert scene.changes == changes + 1
             assert entries(path).keys() == {MESH, OTHER}
             assert scene.told == [(MESH, "blocked", SERVICE), (OTHER, "blocked", SERVICE)], "each of them once"
@@ -832,7 +832,7 @@ def test_without_another_change_it_is_tried_again_after_a_while(path: Path, run:
             assert await scene.blocks.add(MESH, Reason.KICKED) is False
             await until(lambda: disk.attempts >= 3)
             disk.full = False
-            await until(lambda: scene.blocks.unsaved is None)
+            await until(lambda: scene.blocks.save_error is None)
             assert entries(path).keys() == {MESH}
 
     run(body())
@@ -891,13 +891,13 @@ def test_a_fresh_edit_is_taken_over_saved_and_told(path: Path, run: Run, caplog:
             await scene.blocks.add(OTHER, Reason.HELD)
             edit(path, read(path), {THIRD: {"detail": "noise"}}, without=MESH)
             changes = scene.changes
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             assert scene.changes == changes + 1
             assert scene.blocks.in_force().keys() == {OTHER, THIRD}
             await until(lambda: len(scene.heard) == 4)
             assert sorted(scene.told[2:]) == [(MESH, "unblocked", EDITOR), (THIRD, "blocked", EDITOR)]
             assert scene.on_disk[2:] == [{OTHER, THIRD}] * 2
-            assert scene.blocks.shown.keys() == {OTHER, THIRD}
+            assert scene.blocks.announced.keys() == {OTHER, THIRD}
             # It is ours now, with all that an entry has.
             assert entries(path)[THIRD]["actor"] == EDITOR
             assert "The blocklist was edited by hand: 2 entries changed" in caplog.messages
@@ -912,7 +912,7 @@ def test_an_edit_may_give_a_block_an_end(path: Path, run: Run) -> None:
         async with Scene(path, machine=machine) as scene:
             await scene.blocks.add(MESH, Reason.KICKED)
             edit(path, read(path), {MESH: {"blockedUntil": 1_700_000_000_010}})
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             machine.sleep(0.011)
             await until(lambda: len(scene.heard) == 3)
             assert scene.told[2] == (MESH, "released", SERVICE)
@@ -927,7 +927,7 @@ def test_a_stale_edit_does_not_forget_a_kick(path: Path, run: Run, caplog: pytes
             opened = read(path)
             await scene.blocks.add(MESH, Reason.KICKED)
             edit(path, opened, without=OTHER)
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             await scene.settled()
             assert scene.blocks.in_force().keys() == {MESH}
             # Who opens the file again sees what is in force.
@@ -950,7 +950,7 @@ def test_a_stale_edit_does_not_bring_back_what_was_unblocked(
             opened = read(path)
             await scene.blocks.remove(MESH, "root")
             edit(path, opened, {OTHER: {}})
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             await scene.settled()
             assert scene.blocks.in_force().keys() == entries(path).keys() == {OTHER}
             assert warnings(caplog) == [
@@ -1026,18 +1026,18 @@ def test_a_list_that_is_too_large_is_kept_in_memory_until_something_is_taken_out
         async with Scene(path) as scene:
             await scene.blocks.add(OTHER, Reason.HELD, detail="x" * 300)
             before = read(path)
-            monkeypatch.setattr(blockfile, "_LARGEST", len(before))
+            monkeypatch.setattr(blockfile, "_MAX_FILE_BYTES", len(before))
             for mesh in (MESH, THIRD):
                 saved = scene.blocks.add(mesh, Reason.KICKED, detail="y" * 300)
             assert await saved is False
-            assert scene.blocks.unsaved
-            assert "remove" in scene.blocks.unsaved.hint
+            assert scene.blocks.save_error
+            assert "remove" in scene.blocks.save_error.hint
             assert scene.blocks.error is None
             assert scene.blocks.in_force().keys() == {MESH, OTHER, THIRD}
             assert read(path) == before
             scene.blocks.remove(THIRD, "root")
             assert await scene.blocks.remove(OTHER, "root") is True
-            assert scene.blocks.unsaved is None
+            assert scene.blocks.save_error is None
             assert entries(path).keys() == {MESH}
         async with Scene(path) as scene:
             assert scene.blocks.error is None
@@ -1057,7 +1057,7 @@ def test_an_edit_during_a_save_is_not_lost_either(
             async with disk.slow():
                 saved = scene.blocks.add(MESH, Reason.KICKED)
                 await until(lambda: disk.begun == 2)
-                reread = asyncio.create_task(scene.blocks.reread())
+                reread = asyncio.create_task(scene.blocks.reload())
                 for _ in range(50):
                     await asyncio.sleep(0.001)
                 assert not reread.done(), "it waits for the save"
@@ -1075,7 +1075,7 @@ def test_our_own_writing_is_no_edit(path: Path, run: Run, disk: Disk, caplog: py
         async with Scene(path) as scene:
             await scene.blocks.add(MESH, Reason.KICKED)
             caplog.clear()
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             await scene.settled()
             assert disk.begun == 1
             assert caplog.messages == []
@@ -1090,7 +1090,7 @@ def test_a_broken_edit_is_kept_aside_and_the_list_written_again(
         async with Scene(path) as scene:
             await scene.blocks.add(MESH, Reason.KICKED)
             write(path, "{\n  nonsense")
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             await until(path.exists)
             await scene.settled()
             assert scene.blocks.error is None
@@ -1122,7 +1122,7 @@ def test_a_file_that_was_removed_is_written_again(path: Path, run: Run, caplog: 
         async with Scene(path) as scene:
             await scene.blocks.add(MESH, Reason.KICKED)
             remove(path)
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             await until(path.exists)
             assert scene.blocks.error is None
             assert entries(path).keys() == {MESH}
@@ -1138,7 +1138,7 @@ def test_a_file_that_never_was_is_not_written_for_nothing(
 ) -> None:
     async def body() -> None:
         async with Scene(path) as scene:
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             await scene.settled()
         assert names(path) == []
         assert caplog.messages == []
@@ -1156,7 +1156,7 @@ def test_edits_of_the_time_when_nobody_ran_are_taken_over(
             await scene.blocks.add(MESH, Reason.KICKED)
         edit(path, opened, {THIRD: {}}, without=OTHER)
         async with Scene(path) as scene:
-            assert scene.blocks.in_force().keys() == scene.blocks.shown.keys() == {MESH, THIRD}
+            assert scene.blocks.in_force().keys() == scene.blocks.announced.keys() == {MESH, THIRD}
             await until(lambda: len(scene.heard) == 2)
             assert entries(path).keys() == {MESH, THIRD}
             assert len(set(warnings(caplog))) == 1
@@ -1220,7 +1220,7 @@ def test_an_edit_is_taken_over_once(path: Path, run: Run, caplog: pytest.LogCapt
         async with Scene(path) as scene:
             await scene.blocks.add(MESH, Reason.KICKED)
             write(path, '{"blockedMeshes": {}}')
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             await scene.settled()
             assert len(warnings(caplog)) == 1
             assert len([message for message in caplog.messages if "edited by hand" in message]) == 1
@@ -1236,8 +1236,8 @@ def test_an_edit_that_can_not_be_saved_is_not_tried_again_at_once(
             await scene.blocks.add(MESH, Reason.KICKED)
             disk.full = True
             edit(path, read(path), {OTHER: {}})
-            await scene.blocks.reread()
-            await until(lambda: scene.blocks.unsaved)
+            await scene.blocks.reload()
+            await until(lambda: scene.blocks.save_error)
             attempts = disk.attempts
             # There are ten turns of the event loop in an attempt, at the most.
             for _ in range(100):
@@ -1261,8 +1261,8 @@ def test_a_broken_edit_that_can_neither_be_renamed_nor_replaced_is_not_tried_aga
             disk.full = True
             monkeypatch.setattr(blockfile, "set_aside", refuse)
             write(path, "nonsense")
-            await scene.blocks.reread()
-            await until(lambda: scene.blocks.unsaved)
+            await scene.blocks.reload()
+            await until(lambda: scene.blocks.save_error)
             attempts = disk.attempts
             for _ in range(100):
                 await asyncio.sleep(0.001)
@@ -1280,7 +1280,7 @@ def test_what_is_unblocked_after_an_edit_stays_so_while_that_can_not_be_saved(
             await scene.blocks.add(MESH, Reason.KICKED)
             disk.full = True
             edit(path, read(path), {OTHER: {}})
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             assert scene.blocks.get(OTHER)
             assert await scene.blocks.remove(OTHER, "root") is False
             found = scene.blocks.get(OTHER)
@@ -1306,7 +1306,7 @@ def test_a_list_that_can_not_be_read_at_the_start_is_kept_and_nothing_is_written
             assert await scene.blocks.add(MESH, Reason.KICKED) is False
             assert scene.blocks.get(MESH)
             assert await scene.blocks.remove(MESH, "root") is False
-            scene.blocks.failed(OTHER, 1, "refused")
+            scene.blocks.record_failure(OTHER, 1, "refused")
             await until(lambda: not scene.blocks._wake.is_set())
             # Told all the same.
             assert scene.told == [(MESH, "blocked", SERVICE), (MESH, "unblocked", "root")]
@@ -1325,7 +1325,7 @@ def test_a_restart_does_not_mend_it(path: Path, run: Run) -> None:
             async with Scene(path) as scene:
                 assert scene.blocks.error
                 # What was saved last is known, and better than nothing.
-                assert scene.blocks.in_force().keys() == scene.blocks.shown.keys() == {OTHER}
+                assert scene.blocks.in_force().keys() == scene.blocks.announced.keys() == {OTHER}
         assert path.name not in names(path)
 
     run(body())
@@ -1340,11 +1340,11 @@ def test_a_mended_file_is_taken_over_with_what_happened_meanwhile(
             assert await scene.blocks.add(MESH, Reason.KICKED) is False
             changes = scene.changes
             edit(path, '{"blockedMeshes": {}}', {THIRD: {"reason": "kicked"}})
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             assert scene.blocks.error is None
             assert scene.changes > changes
             await scene.settled()
-            assert scene.blocks.unsaved is None
+            assert scene.blocks.save_error is None
             assert scene.blocks.in_force().keys() == entries(path).keys() == {MESH, THIRD}
             assert "The blocklist can be used again" in caplog.messages
             assert await scene.blocks.add(OTHER, Reason.KICKED) is True
@@ -1359,7 +1359,7 @@ def test_who_takes_the_damaged_file_away_does_not_miss_it(path: Path, run: Run) 
             assert await scene.blocks.add(MESH, Reason.KICKED) is False
             (kept,) = names(path)
             remove(path.with_name(kept))
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             assert scene.blocks.error is None
             await scene.settled()
             assert entries(path).keys() == {MESH}
@@ -1373,7 +1373,7 @@ def test_a_file_that_was_mended_badly_is_kept_aside_as_well(path: Path, run: Run
         async with Scene(path) as scene:
             first = scene.blocks.error
             write(path, "still broken")
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             assert scene.blocks.error
             assert scene.blocks.error is not first
             assert sorted(damaged(path)) == ["broken", "still broken"]
@@ -1394,7 +1394,7 @@ def test_what_could_not_be_used_is_left_until_somebody_restores_what_was_saved(
             changes = scene.changes
             assert await scene.blocks.restore() == 2
             assert scene.blocks.error is None
-            assert scene.blocks.unsaved is None
+            assert scene.blocks.save_error is None
             assert scene.changes > changes
             assert entries(path).keys() == {MESH, OTHER}
             assert "The blocklist goes on as it was saved last" in warnings(caplog)
@@ -1429,7 +1429,7 @@ def test_where_nothing_was_saved_last_there_is_nothing_to_restore(path: Path, ru
             assert await scene.blocks.add(MESH, Reason.KICKED) is False
             # What the hint says.
             write(path, '{"blockedMeshes": {}}')
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             assert scene.blocks.error is None
             await scene.settled()
             assert entries(path).keys() == {MESH}
@@ -1447,7 +1447,7 @@ def test_neither_file_nor_a_copy_that_can_be_used_is_no_empty_list(path: Path, r
                 assert await scene.blocks.add(MESH, Reason.KICKED) is False
         async with Scene(path) as scene:
             edit(path, '{"blockedMeshes": {}}', {THIRD: {"reason": "kicked"}})
-            await scene.blocks.reread()
+            await scene.blocks.reload()
             await scene.settled()
         async with Scene(path) as scene:
             assert scene.blocks.error is None
@@ -1508,7 +1508,7 @@ def test_what_is_not_saved_yet_is_saved_at_the_end(path: Path, run: Run) -> None
         scene = Scene(path)
         await scene.blocks.start()
         saved = scene.blocks.add(MESH, Reason.KICKED)
-        scene.blocks.failed(OTHER, 2, "refused")
+        scene.blocks.record_failure(OTHER, 2, "refused")
         await scene.blocks.close()
         assert saved.result() is True
         assert entries(path).keys() == {MESH}
@@ -1608,7 +1608,7 @@ def test_a_list_that_was_taken_over_while_nobody_ran_is_not_told_entry_by_entry(
 
     async def body() -> None:
         async with Scene(path) as scene:
-            assert set(scene.blocks.shown) == set(meshes), "who looks sees all"
+            assert set(scene.blocks.announced) == set(meshes), "who looks sees all"
             await scene.settled()
             assert len(scene.heard) == told
 

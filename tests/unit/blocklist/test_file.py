@@ -217,11 +217,11 @@ def test_whatever_was_typed_and_came_to_it_can_be_written_and_read_again(
     text = json.loads(entry(detail=words, actor=words, count=count, revision=revision))
     text |= {"revision": revision, "meshes": {MESH: counts | {"lastError": words}}}
     blocks = BlocklistModel()
-    blocks.adopt(from_json(json.dumps(text), "it", clock), clock.now())
+    blocks.merge_edit(from_json(json.dumps(text), "it", clock), clock.now())
     blocks.add(MESH, Reason.OPERATOR, clock.now(), None)
     blocks.remove(MESH, clock.now(), "root")
     for number, (mesh, reason, failures, duration, error) in enumerate(steps):
-        blocks.failed(mesh, failures, error, clock.now())
+        blocks.record_failure(mesh, failures, error, clock.now())
         blocks.add(mesh if number % 2 else MESH, reason, clock.now(), duration, detail=error)
         blocks = blocks.snapshot()
     text = to_json(blocks, clock)
@@ -232,7 +232,7 @@ def test_counting_ends_where_it_could_not_be_read_again(clock: Clock) -> None:
     text = json.loads(memory(blocks=2**63 - 1, quarantines=2**63 - 1, failures=2**63 - 1))
     text["revision"] = 2**63 - 1
     blocks = BlocklistModel()
-    blocks.adopt(from_json(json.dumps(text), "it", clock), clock.now())
+    blocks.merge_edit(from_json(json.dumps(text), "it", clock), clock.now())
     blocks.add(MESH, Reason.CRASHES, clock.now(), 1000)
     blocks = blocks.snapshot()
     assert (blocks.memory(MESH).blocks, blocks.memory(MESH).quarantines) == (2**32 - 1, 2**32 - 1)
@@ -353,7 +353,7 @@ def test_an_end_may_be_typed_that_is_farther_away_than_the_first_one() -> None:
     written["blockedMeshes"][MESH]["blockedUntil"] += DAY * 1000
     (longer,) = from_json(json.dumps(written), "it", clock)
     assert longer.until == 1_700_003_600_000 + DAY * 1000
-    assert not longer.says(same)
+    assert not longer.is_same_as(same)
 
 
 FAR = [2**53 + 1, 2**63 - 1, -(2**53) - 1, 1 - 2**63]
@@ -491,8 +491,8 @@ def test_before_anything_was_saved_there_is_nothing(
 ) -> None:
     assert everything(file.load_copy()) == ([], [], 0)
     assert file.read_edit() is None
-    assert file.missing()
-    assert not file.changed()
+    assert file.is_missing()
+    assert not file.has_unread_edit()
     assert caplog.messages == []
     assert list(path.parent.iterdir()) == []
 
@@ -500,10 +500,10 @@ def test_before_anything_was_saved_there_is_nothing(
 def test_our_own_text_is_no_edit(path: Path, clock: Clock, file: BlockFile) -> None:
     file.save(BlocklistModel([KICKED]))
     assert file.read_edit() is None
-    assert not file.changed()
-    assert not file.missing()
+    assert not file.has_unread_edit()
+    assert not file.is_missing()
     # It may be another one's, who has been here before.
-    assert BlockFile(path, clock).changed()
+    assert BlockFile(path, clock).has_unread_edit()
     found = BlockFile(path, clock).read_edit()
     assert found
     assert list(found) == [KICKED]
@@ -512,36 +512,36 @@ def test_our_own_text_is_no_edit(path: Path, clock: Clock, file: BlockFile) -> N
 def test_what_somebody_has_written_since_is_an_edit(path: Path, clock: Clock, file: BlockFile) -> None:
     file.save(BlocklistModel([KICKED]))
     path.write_text(REFERENCE)
-    assert file.changed()
+    assert file.has_unread_edit()
     found = file.read_edit()
     assert found
     assert list(found) == [FAILED, KICKED]
     # The copy knows nothing of it.
     assert list(BlockFile(path, clock).load_copy()) == [KICKED]
     file.save(found)
-    assert not file.changed()
+    assert not file.has_unread_edit()
 
 
 def test_an_edit_is_told_once(path: Path, clock: Clock, file: BlockFile) -> None:
     file.save(BlocklistModel([KICKED]))
     path.write_text(REFERENCE)
     assert file.read_edit()
-    assert not file.changed()
+    assert not file.has_unread_edit()
     assert file.read_edit() is None
 
 
 def test_a_file_that_was_removed_is_no_edit(path: Path, clock: Clock, file: BlockFile) -> None:
     file.save(BlocklistModel([KICKED]))
     path.unlink()
-    assert file.missing()
-    assert not file.changed()
+    assert file.is_missing()
+    assert not file.has_unread_edit()
     assert file.read_edit() is None
     assert list(file.load_copy()) == [KICKED]
 
 
 def test_a_link_that_leads_nowhere_is_not_missing(path: Path, file: BlockFile) -> None:
     path.symlink_to("nowhere")
-    assert not file.missing()
+    assert not file.is_missing()
 
 
 BAD = [
@@ -617,7 +617,7 @@ def test_the_latest_of_several_damaged_ones_is_named(path: Path, file: BlockFile
 def test_a_directory_in_the_files_place_is_kept_aside_too(path: Path, file: BlockFile) -> None:
     path.mkdir()
     (path / "something").write_text("precious")
-    assert file.changed()
+    assert file.has_unread_edit()
     with pytest.raises(RaveError, match="can't be used: Is a directory; it is kept as "):
         file.read_edit()
     (kept,) = path.parent.iterdir()
@@ -637,7 +637,7 @@ def test_a_file_that_may_not_be_read_is_kept_aside(
     path.write_text("secret")
     # Root may read everything.
     monkeypatch.setattr(blockfile, "_read", fail(errno.EACCES, "Permission denied"))
-    assert file.changed()
+    assert file.has_unread_edit()
     with pytest.raises(RaveError, match="can't be used: Permission denied; it is kept as"):
         file.read_edit()
     assert damaged(path) == ["secret"]
@@ -670,11 +670,11 @@ def test_a_file_that_can_not_even_be_renamed_stays_and_both_reasons_are_told(
 def test_a_file_that_is_too_large_is_not_read_into_memory(
     path: Path, file: BlockFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blockfile, "_LARGEST", len(REFERENCE))
+    monkeypatch.setattr(blockfile, "_MAX_FILE_BYTES", len(REFERENCE))
     path.write_text(REFERENCE)
     assert file.read_edit()
     path.write_text(REFERENCE + " ")
-    assert file.changed()
+    assert file.has_unread_edit()
     with pytest.raises(RaveError, match=r"can't be used: it is larger than .*; it is kept as"):
         file.read_edit()
     assert damaged(path) == [REFERENCE + " "]
@@ -688,7 +688,7 @@ def test_what_ten_thousand_meshes_need_is_not_too_large(clock: Clock) -> None:
         [Block(mesh=mesh, reason=Reason.KICKED, since=clock.now(), until=None, detail="x" * 300) for mesh in meshes],
         {mesh: MeshMemory(last_error="x" * 300, at=clock.now(), history=(event,) * 10) for mesh in meshes[:1000]},
     )
-    assert len(to_json(blocks, clock).encode()) < blockfile._LARGEST
+    assert len(to_json(blocks, clock).encode()) < blockfile._MAX_FILE_BYTES
 
 
 @pytest.mark.parametrize(
@@ -710,9 +710,9 @@ def test_a_copy_that_can_not_be_used_is_kept_aside(
 ) -> None:
     copy_of(path).write_bytes(content)
     with monkeypatch.context() as patch:
-        patch.setattr(blockfile, "_LARGEST", 150)
+        patch.setattr(blockfile, "_MAX_FILE_BYTES", 150)
         assert everything(file.load_copy()) == ([], [], 0)
-    assert not file.copied
+    assert not file.has_copy
     (kept,) = path.parent.iterdir()
     assert kept.name.startswith("blocklist.json.saved.damaged-")
     (message,) = caplog.messages
@@ -764,7 +764,7 @@ def test_a_copy_that_can_not_even_be_renamed_is_not_overwritten_either(
     file.save(BlocklistModel([KICKED]))
     (kept,) = path.parent.glob("blocklist.json.saved.damaged-*")
     assert kept.read_text() == "broken"
-    assert file.copied
+    assert file.has_copy
     assert list(BlockFile(path, file._clock).load_copy()) == [KICKED]
 
 
@@ -800,7 +800,7 @@ def test_a_disk_that_takes_no_more_leaves_both_files_whole(
     assert copy_of(path).read_text() == (new if which == path.name else old)
     # Whichever it is, it is our own.
     assert file.read_edit() is None
-    assert not file.changed()
+    assert not file.has_unread_edit()
     file.save(after)
     assert path.read_text() == copy_of(path).read_text() == new
 
@@ -825,14 +825,14 @@ def test_of_a_list_that_is_too_large_to_be_read_again_the_histories_are_left_out
     path: Path, clock: Clock, file: BlockFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     largest = len(to_json(EVENTFUL, clock).encode())
-    monkeypatch.setattr(blockfile, "_LARGEST", largest)
+    monkeypatch.setattr(blockfile, "_MAX_FILE_BYTES", largest)
     file.save(EVENTFUL)
     assert path.stat().st_size == largest
     path.unlink()
-    monkeypatch.setattr(blockfile, "_LARGEST", largest - 1)
+    monkeypatch.setattr(blockfile, "_MAX_FILE_BYTES", largest - 1)
     file.save(EVENTFUL)
     for _ in range(2):
-        assert not file.changed()
+        assert not file.has_unread_edit()
         found = BlockFile(path, clock).load_copy()
         assert everything(found) == ([KICKED], [(MESH, MeshMemory(failures=2, at=5))], 7)
         file.save(found)
@@ -845,7 +845,7 @@ def test_a_list_that_is_too_large_all_the_same_is_not_written(
 ) -> None:
     file.save(EVENTFUL)
     before = path.read_text()
-    monkeypatch.setattr(blockfile, "_LARGEST", 200)
+    monkeypatch.setattr(blockfile, "_MAX_FILE_BYTES", 200)
     with pytest.raises(RaveError, match=r"can't be written: \d+ bytes are more than would be read again") as e:
         file.save(EVENTFUL)
     assert e.value.code is Code.BAD_FILE
@@ -869,7 +869,7 @@ def test_an_edit_that_comes_while_the_copy_is_written_is_not_overwritten(
         with pytest.raises(EditedMeanwhile):
             file.save(BlocklistModel([FAILED]))
     assert path.read_text() == text
-    assert file.changed()
+    assert file.has_unread_edit()
     assert sorted(found.name for found in path.parent.iterdir()) == ["blocklist.json", "blocklist.json.saved"]
 
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from ravesvc.blocklist import model
 from ravesvc.blocklist.model import (
     EDITOR,
-    FOR_EVER,
-    LONGEST_QUARANTINE,
-    NOTHING,
+    MAX_QUARANTINE_MS,
+    NO_MEMORY,
+    PERMANENT_REASONS,
+    REASON_TEXTS,
     SERVICE,
-    WORDS,
     Block,
     BlocklistChange,
     BlocklistModel,
@@ -19,7 +19,7 @@ from ravesvc.blocklist.model import (
     MeshMemory,
     Reason,
     What,
-    quarantine,
+    quarantine_ms,
 )
 
 MESH = "11111111-2222-4333-8444-555555555555"
@@ -97,7 +97,7 @@ def test_what_is_over_is_released_and_told_once() -> None:
 
 
 def test_every_reason_has_words() -> None:
-    assert WORDS.keys() == set(Reason)
+    assert REASON_TEXTS.keys() == set(Reason)
     assert block(Reason.GONE).describe() == "the mesh is gone"
     assert block(Reason.CRASHES, detail="exit status 1").describe() == "its process failed too often: exit status 1"
 
@@ -133,10 +133,10 @@ def test_a_block_says_all_there_is_to_say(reason: Reason, duration: int | None) 
 @pytest.mark.parametrize("old", Reason)
 @pytest.mark.parametrize("new", Reason)
 def test_a_lesser_reason_gives_way_and_a_greater_one_does_not(old: Reason, new: Reason) -> None:
-    blocks = BlocklistModel([block(old, since=1, until=None if old in FOR_EVER else 100)])
+    blocks = BlocklistModel([block(old, since=1, until=None if old in PERMANENT_REASONS else 100)])
     before = blocks.memory(MESH)
     change = blocks.add(MESH, new, 50, 200)
-    stays = RANKS.get(old, 0) > RANKS.get(new, 0) or (old is new and old in FOR_EVER | TROUBLE)
+    stays = RANKS.get(old, 0) > RANKS.get(new, 0) or (old is new and old in PERMANENT_REASONS | TROUBLE)
     assert (change is None) is stays
     assert found(blocks, now=50).reason is (old if stays else new)
     assert found(blocks, now=50).since == (1 if stays else 50)
@@ -181,7 +181,7 @@ def test_trouble_is_counted_until_a_connection_has_held(reason: Reason) -> None:
         blocks.expire(now + HOUR - 1)
     # A quarantine is longer each time, so some of these are still in force; that makes no difference.
     assert counts == [1, 2, 3, 4]
-    assert blocks.held(MESH, 5 * HOUR) is True
+    assert blocks.reset_failures(MESH, 5 * HOUR) is True
     blocks.add(MESH, reason, 6 * HOUR, 1)
     assert found(blocks, now=6 * HOUR).count == 1
 
@@ -220,8 +220,8 @@ def test_one_meshs_trouble_is_not_anothers() -> None:
     blocks.add(MESH, Reason.CRASHES, 0, 10)
     blocks.add(OTHER, Reason.CRASHES, 0, 10)
     assert found(blocks, OTHER).count == 1
-    assert blocks.held(MESH, 1)
-    assert blocks.memory(OTHER).troubled
+    assert blocks.reset_failures(MESH, 1)
+    assert blocks.memory(OTHER).has_failures
 
 
 def test_a_quarantine_doubles_up_to_a_cap_and_is_normal_again_after_a_healthy_run() -> None:
@@ -235,22 +235,22 @@ def test_a_quarantine_doubles_up_to_a_cap_and_is_normal_again_after_a_healthy_ru
         now = end + 1
         blocks.expire(now)
     assert took == [1, 2, 4, 8, 16, 24, 24]
-    blocks.held(MESH, now)
+    blocks.reset_failures(MESH, now)
     blocks.add(MESH, Reason.CRASHES, now, HOUR)
     assert found(blocks, now=now).until == now + HOUR
 
 
 def test_a_quarantine_that_is_longer_than_the_cap_to_begin_with_stays_as_long() -> None:
-    assert [quarantine(3 * LONGEST_QUARANTINE, number) for number in (1, 2, 100)] == [3 * LONGEST_QUARANTINE] * 3
+    assert [quarantine_ms(3 * MAX_QUARANTINE_MS, number) for number in (1, 2, 100)] == [3 * MAX_QUARANTINE_MS] * 3
 
 
 @pytest.mark.slow
-@given(st.integers(1, 10 * LONGEST_QUARANTINE), st.integers(1, 10**9))
+@given(st.integers(1, 10 * MAX_QUARANTINE_MS), st.integers(1, 10**9))
 def test_quarantines_never_shrink_and_stay_within_bounds(duration: int, number: int) -> None:
-    assert duration <= quarantine(duration, number) <= quarantine(duration, number + 1)
-    assert quarantine(duration, number) <= max(duration, LONGEST_QUARANTINE)
-    assert quarantine(duration, 1) == duration
-    assert quarantine(duration, 2) == min(2 * duration, max(duration, LONGEST_QUARANTINE))
+    assert duration <= quarantine_ms(duration, number) <= quarantine_ms(duration, number + 1)
+    assert quarantine_ms(duration, number) <= max(duration, MAX_QUARANTINE_MS)
+    assert quarantine_ms(duration, 1) == duration
+    assert quarantine_ms(duration, 2) == min(2 * duration, max(duration, MAX_QUARANTINE_MS))
 
 
 # Unblocking.
@@ -258,13 +258,13 @@ def test_quarantines_never_shrink_and_stay_within_bounds(duration: int, number: 
 
 def test_who_unblocks_a_mesh_trusts_it_anew() -> None:
     blocks = BlocklistModel()
-    blocks.failed(MESH, 2, "refused", 0)
+    blocks.record_failure(MESH, 2, "refused", 0)
     blocks.add(MESH, Reason.CRASHES, 0, HOUR, detail="signal SIGSEGV")
     entry = found(blocks)
     assert blocks.remove(MESH, 1, "root") == BlocklistChange(what=What.UNBLOCKED, block=entry, actor="root")
     assert blocks.remove(MESH, 2, "root") is None
     assert list(blocks) == []
-    assert not blocks.memory(MESH).troubled
+    assert not blocks.memory(MESH).has_failures
     assert blocks.memory(MESH).at == 1
     assert [(event.what, event.actor, event.detail) for event in blocks.memory(MESH).history] == [
         (What.BLOCKED, SERVICE, "signal SIGSEGV"),
@@ -287,24 +287,24 @@ def test_the_end_of_a_block_is_not_the_end_of_the_trouble() -> None:
     blocks.add(MESH, Reason.CRASHES, 0, 10)
     blocks.expire(11)
     assert (blocks.memory(MESH).blocks, blocks.memory(MESH).quarantines) == (1, 1)
-    assert blocks.memory(MESH).troubled
+    assert blocks.memory(MESH).has_failures
 
 
 # Memories.
 
 
 def test_nothing_is_remembered_of_a_mesh_that_never_was_in_trouble() -> None:
-    assert BlocklistModel().memory(MESH) is NOTHING
-    assert not NOTHING.troubled
-    assert BlocklistModel().held(MESH, 5) is False
+    assert BlocklistModel().memory(MESH) is NO_MEMORY
+    assert not NO_MEMORY.has_failures
+    assert BlocklistModel().reset_failures(MESH, 5) is False
 
 
 def test_failures_are_remembered_until_a_block_uses_them_up() -> None:
     blocks = BlocklistModel()
-    assert blocks.failed(MESH, 1, "refused", 10) is True
-    assert blocks.failed(MESH, 2, "timed out", 20) is True
+    assert blocks.record_failure(MESH, 1, "refused", 10) is True
+    assert blocks.record_failure(MESH, 2, "timed out", 20) is True
     # A child may say it more than once.
-    assert blocks.failed(MESH, 2, "timed out", 25) is False
+    assert blocks.record_failure(MESH, 2, "timed out", 25) is False
     assert blocks.memory(MESH) == MeshMemory(failures=2, failing_since=10, last_error="timed out", at=20)
     blocks.add(MESH, Reason.CONNECTION_FAILURES, 30, 10)
     assert (blocks.memory(MESH).failures, blocks.memory(MESH).failing_since) == (0, None)
@@ -314,20 +314,20 @@ def test_failures_are_remembered_until_a_block_uses_them_up() -> None:
 def test_the_first_of_the_failures_is_remembered_until_they_are_over() -> None:
     blocks = BlocklistModel()
     for now in (10, 20, 30):
-        blocks.failed(MESH, now // 10, "refused", now)
+        blocks.record_failure(MESH, now // 10, "refused", now)
         assert blocks.memory(MESH).failing_since == 10
-    blocks.failed(MESH, 0, "it was the server's fault", 40)
+    blocks.record_failure(MESH, 0, "it was the server's fault", 40)
     assert blocks.memory(MESH).failing_since is None
-    blocks.failed(MESH, 1, "refused", 50)
+    blocks.record_failure(MESH, 1, "refused", 50)
     assert blocks.memory(MESH).failing_since == 50
-    blocks.held(MESH, 60)
+    blocks.reset_failures(MESH, 60)
     assert blocks.memory(MESH).failing_since is None
 
 
 def test_a_block_that_stays_uses_nothing_up() -> None:
     blocks = BlocklistModel()
     blocks.add(MESH, Reason.KICKED, 0, None)
-    blocks.failed(MESH, 2, "refused", 1)
+    blocks.record_failure(MESH, 2, "refused", 1)
     assert blocks.add(MESH, Reason.CONNECTION_FAILURES, 2, 10) is None
     assert blocks.memory(MESH).failures == 2
 
@@ -339,13 +339,13 @@ def test_a_block_that_stays_uses_nothing_up() -> None:
 def test_a_connection_that_held_ends_all_trouble_but_not_the_history(memory: MeshMemory) -> None:
     event = HistoryEvent(at=1, what=What.RELEASED, reason=Reason.GONE)
     history = MeshMemory(at=1, history=(event,))
-    assert not history.troubled
+    assert not history.has_failures
     blocks = BlocklistModel(memories={MESH: memory, OTHER: history})
-    assert memory.troubled
-    assert blocks.held(MESH, 9) is True
+    assert memory.has_failures
+    assert blocks.reset_failures(MESH, 9) is True
     assert blocks.memory(MESH) == MeshMemory(at=9)
-    assert blocks.held(MESH, 10) is False
-    assert blocks.held(OTHER, 10) is False
+    assert blocks.reset_failures(MESH, 10) is False
+    assert blocks.reset_failures(OTHER, 10) is False
     assert blocks.memories == {OTHER: history, MESH: MeshMemory(at=9)}
 
 
@@ -359,7 +359,7 @@ def test_the_memories_that_are_handed_out_and_in_are_copies() -> None:
 
 def test_a_mesh_that_somebody_has_put_into_the_list_has_a_history_like_any_other() -> None:
     blocks = BlocklistModel()
-    blocks.adopt(BlocklistModel([block(detail="rude"), block(Reason.HELD, mesh=OTHER)]), 5)
+    blocks.merge_edit(BlocklistModel([block(detail="rude"), block(Reason.HELD, mesh=OTHER)]), 5)
     entered = HistoryEvent(at=5, what=What.BLOCKED, reason=Reason.KICKED, actor=EDITOR, detail="rude")
     assert blocks.memory(MESH) == blocks.memories[MESH] == MeshMemory(at=5, history=(entered,))
     kept = blocks.snapshot()
@@ -381,19 +381,19 @@ def test_the_last_events_are_kept() -> None:
     assert [event.at for event in blocks.memory(MESH).history] == list(range(10, 20))
 
 
-MOST = model._MOST_MEMORIES
+MOST = model._MAX_MEMORIES
 
 
 def test_the_oldest_memory_goes_when_there_are_too_many() -> None:
     assert MOST == 1000
     blocks = BlocklistModel()
     for number in range(MOST):
-        blocks.failed(f"m{number}", 1, "", number)
+        blocks.record_failure(f"m{number}", 1, "", number)
     # A mesh of which there is news is no longer the oldest.
-    blocks.failed("m0", 2, "", MOST)
-    blocks.failed("news", 1, "", MOST + 1)
+    blocks.record_failure("m0", 2, "", MOST)
+    blocks.record_failure("news", 1, "", MOST + 1)
     assert len(blocks.memories) == MOST
-    assert blocks.memory("m1") is NOTHING
+    assert blocks.memory("m1") is NO_MEMORY
     assert blocks.memory("m0").failures == 2
     assert blocks.memory("news").failures == 1
 
@@ -402,7 +402,7 @@ def test_a_blocked_mesh_is_remembered_however_old_it_is() -> None:
     blocks = BlocklistModel()
     blocks.add("blocked", Reason.KICKED, 0, None)
     for number in range(2 * MOST):
-        blocks.failed(f"m{number}", 1, "", number)
+        blocks.record_failure(f"m{number}", 1, "", number)
     assert MOST < len(blocks.memories) <= MOST * 5 // 4 + 1
     assert blocks.memory("blocked").history
     blocks.remove("blocked", 2 * MOST, "root")
@@ -420,7 +420,7 @@ def test_however_many_are_blocked_the_failures_of_another_one_are_counted() -> N
     blocks = BlocklistModel()
     for number in range(MOST):
         blocks.add(f"m{number}", Reason.KICKED, 0, None)
-    blocks.failed(MESH, 2, "refused", 1)
+    blocks.record_failure(MESH, 2, "refused", 1)
     assert blocks.memory(MESH).failures == 2
 
 
@@ -443,7 +443,7 @@ def test_an_edit_that_changes_nothing_changes_nothing() -> None:
     blocks.add(OTHER, Reason.CRASHES, 0, 100)
     text = saved(blocks)
     before = list(blocks), blocks.memories
-    assert blocks.adopt(text, 50) == ([], [], [])
+    assert blocks.merge_edit(text, 50) == ([], [], [])
     assert (list(blocks), blocks.memories) == before
     assert blocks.revision == text.revision
 
@@ -453,7 +453,7 @@ def test_a_fresh_edit_takes_entries_out() -> None:
     blocks.add(MESH, Reason.KICKED, 0, None, detail="x")
     blocks.add(OTHER, Reason.HELD, 0, None)
     entry = found(blocks)
-    changes, kept, _ = blocks.adopt(edited(saved(blocks), without=MESH), 5)
+    changes, kept, _ = blocks.merge_edit(edited(saved(blocks), without=MESH), 5)
     assert changes == [BlocklistChange(what=What.UNBLOCKED, block=entry, actor=EDITOR)]
     assert kept == []
     assert [entry.mesh for entry in blocks] == [OTHER]
@@ -466,7 +466,7 @@ def test_a_fresh_edit_puts_entries_in() -> None:
     blocks = BlocklistModel()
     text = saved(blocks)
     typed = block(Reason.OPERATOR, 100, actor="whoever they say", detail="noise")
-    changes, kept, _ = blocks.adopt(edited(text, typed), 5)
+    changes, kept, _ = blocks.merge_edit(edited(text, typed), 5)
     entry = block(Reason.OPERATOR, 100, actor=EDITOR, detail="noise", revision=text.revision + 1)
     assert changes == [BlocklistChange(what=What.BLOCKED, block=entry, actor=EDITOR)]
     assert kept == []
@@ -489,11 +489,11 @@ def test_a_fresh_edit_puts_entries_in() -> None:
 def test_a_fresh_edit_changes_entries(changed: Block) -> None:
     blocks = BlocklistModel()
     blocks.add(MESH, Reason.CRASHES, 0, 10_000)
-    changes, kept, _ = blocks.adopt(edited(saved(blocks), changed), 5)
+    changes, kept, _ = blocks.merge_edit(edited(saved(blocks), changed), 5)
     assert [(change.what, change.actor) for change in changes] == [(What.BLOCKED, EDITOR)]
     assert kept == []
     entry = found(blocks)
-    assert entry.says(changed)
+    assert entry.is_same_as(changed)
     assert (entry.actor, entry.revision) == (EDITOR, blocks.revision + 1)
 
 
@@ -501,17 +501,17 @@ def test_a_fresh_edit_changes_entries(changed: Block) -> None:
 def test_a_clock_that_was_corrected_a_little_is_no_edit(until: int) -> None:
     blocks = BlocklistModel()
     blocks.add(MESH, Reason.CRASHES, 0, 10_000)
-    assert blocks.adopt(edited(saved(blocks), block(Reason.CRASHES, until)), 5) == ([], [], [])
+    assert blocks.merge_edit(edited(saved(blocks), block(Reason.CRASHES, until)), 5) == ([], [], [])
     assert found(blocks).until == 10_000
 
 
 def test_an_end_may_be_taken_from_an_entry_or_given_to_it() -> None:
     blocks = BlocklistModel()
     blocks.add(MESH, Reason.KICKED, 0, None)
-    assert not block(Reason.KICKED, 10).says(found(blocks))
-    blocks.adopt(edited(saved(blocks), block(Reason.KICKED, 10)), 5)
+    assert not block(Reason.KICKED, 10).is_same_as(found(blocks))
+    blocks.merge_edit(edited(saved(blocks), block(Reason.KICKED, 10)), 5)
     assert found(blocks).until == 10
-    blocks.adopt(edited(saved(blocks), block(Reason.KICKED)), 5)
+    blocks.merge_edit(edited(saved(blocks), block(Reason.KICKED)), 5)
     assert found(blocks).until is None
     assert blocks.get(MESH, 11)
 
@@ -524,7 +524,7 @@ def test_a_stale_edit_does_not_forget_a_kick_that_it_can_not_know() -> None:
     kick = found(blocks)
     for _ in range(3):
         saved(blocks)
-    changes, kept, _ = blocks.adopt(stale, 5)
+    changes, kept, _ = blocks.merge_edit(stale, 5)
     assert [(change.what, change.block.mesh) for change in changes] == [(What.UNBLOCKED, OTHER)]
     assert kept == [kick]
     assert list(blocks) == [kick]
@@ -534,7 +534,7 @@ def test_a_kick_of_which_the_text_is_not_yet_written_is_newer_than_any_text() ->
     blocks = BlocklistModel()
     text = saved(blocks)
     blocks.add(MESH, Reason.KICKED, 1, None)
-    assert blocks.adopt(text, 5) == ([], [found(blocks)], [])
+    assert blocks.merge_edit(text, 5) == ([], [found(blocks)], [])
 
 
 def test_a_kick_that_came_again_is_not_the_one_that_was_taken_out() -> None:
@@ -545,7 +545,7 @@ def test_a_kick_that_came_again_is_not_the_one_that_was_taken_out() -> None:
     saved(blocks)
     blocks.add(MESH, Reason.KICKED, 2, None)
     saved(blocks)
-    changes, kept, _ = blocks.adopt(stale, 5)
+    changes, kept, _ = blocks.merge_edit(stale, 5)
     assert changes == []
     assert kept == [found(blocks)]
 
@@ -556,7 +556,7 @@ def test_a_stale_edit_does_not_weaken_a_kick_either() -> None:
     stale = edited(saved(blocks), block(Reason.CRASHES, 50))
     blocks.add(MESH, Reason.KICKED, 1, None)
     kick = found(blocks)
-    assert blocks.adopt(stale, 5) == ([], [kick], [])
+    assert blocks.merge_edit(stale, 5) == ([], [kick], [])
     assert found(blocks) == kick
 
 
@@ -568,7 +568,7 @@ def test_a_stale_edit_does_not_bring_back_what_was_lifted_since() -> None:
     lifted = found(blocks)
     blocks.remove(MESH, 1, "root")
     for _ in range(3):
-        changes, kept, refused = blocks.adopt(edited(stale, block(Reason.HELD, mesh=THIRD)), 5)
+        changes, kept, refused = blocks.merge_edit(edited(stale, block(Reason.HELD, mesh=THIRD)), 5)
         assert [change.block.mesh for change in changes] in ([THIRD], [])
         assert kept == []
         assert refused == [lifted]
@@ -582,7 +582,7 @@ def test_what_is_typed_is_taken_though_it_was_lifted_before() -> None:
     blocks.add(MESH, Reason.KICKED, 0, None)
     stale = saved(blocks)
     blocks.remove(MESH, 1, "root")
-    changes, _, refused = blocks.adopt(edited(stale, block(Reason.OPERATOR), without=MESH), 5)
+    changes, _, refused = blocks.merge_edit(edited(stale, block(Reason.OPERATOR), without=MESH), 5)
     assert [(change.what, change.actor) for change in changes] == [(What.BLOCKED, EDITOR)]
     assert refused == []
 
@@ -594,7 +594,7 @@ def test_a_text_without_a_revision_brings_nothing_back_that_was_lifted() -> None
     lifted = found(blocks)
     blocks.remove(MESH, 1, "root")
     saved(blocks)
-    assert blocks.adopt(BlocklistModel(stale, revision=0), 5) == ([], [], [lifted])
+    assert blocks.merge_edit(BlocklistModel(stale, revision=0), 5) == ([], [], [lifted])
 
 
 def test_who_has_seen_that_an_entry_is_gone_may_bring_it_back_and_its_author_with_it() -> None:
@@ -605,7 +605,7 @@ def test_who_has_seen_that_an_entry_is_gone_may_bring_it_back_and_its_author_wit
     blocks.remove(MESH, 1, "root")
     blocks.remove(OTHER, 1, "root")
     seen = saved(blocks)
-    changes, kept, refused = blocks.adopt(edited(seen, *old), 5)
+    changes, kept, refused = blocks.merge_edit(edited(seen, *old), 5)
     assert {change.block.mesh: change.actor for change in changes} == {MESH: SERVICE, OTHER: "root"}
     assert kept == refused == []
     # They came with this edit, so an older one can't take them away again.
@@ -618,7 +618,7 @@ def test_what_was_lifted_and_came_again_is_kept_and_not_refused() -> None:
     stale = saved(blocks)
     blocks.remove(MESH, 1, "root")
     blocks.add(MESH, Reason.HELD, 2, None)
-    assert blocks.adopt(stale, 5) == ([], [found(blocks)], [])
+    assert blocks.merge_edit(stale, 5) == ([], [found(blocks)], [])
 
 
 def test_the_memory_of_what_was_lifted_is_bounded_and_the_latest_are_in_it() -> None:
@@ -631,8 +631,8 @@ def test_the_memory_of_what_was_lifted_is_bounded_and_the_latest_are_in_it() -> 
         blocks.add("m0", Reason.OPERATOR, 1, None)
         blocks.remove(f"m{number}", 1, "root")
     blocks.remove("m0", 2, "root")
-    assert len(blocks._lifted) == MOST
-    changes, _, refused = blocks.adopt(stale, 5)
+    assert len(blocks._unblocked_in_revision) == MOST
+    changes, _, refused = blocks.merge_edit(stale, 5)
     assert [change.block.mesh for change in changes] == ["m1"]
     assert len(refused) == MOST
 
@@ -643,7 +643,7 @@ def test_an_edit_with_no_revision_knows_nothing_of_ours() -> None:
     saved(blocks)
     kick = found(blocks)
     typed = BlocklistModel([block(Reason.OPERATOR, mesh=OTHER)])
-    changes, kept, _ = blocks.adopt(typed, 5)
+    changes, kept, _ = blocks.merge_edit(typed, 5)
     assert [(change.block.mesh, change.actor) for change in changes] == [(OTHER, EDITOR)]
     assert kept == [kick]
     assert {entry.mesh for entry in blocks} == {MESH, OTHER}
@@ -651,7 +651,9 @@ def test_an_edit_with_no_revision_knows_nothing_of_ours() -> None:
 
 def test_the_first_file_is_taken_over_as_it_is() -> None:
     blocks = BlocklistModel()
-    changes, kept, _ = blocks.adopt(BlocklistModel([block(), block(Reason.CONNECTION_FAILURES, 100, mesh=OTHER)]), 5)
+    changes, kept, _ = blocks.merge_edit(
+        BlocklistModel([block(), block(Reason.CONNECTION_FAILURES, 100, mesh=OTHER)]), 5
+    )
     assert {change.block.mesh: change.block.reason for change in changes} == {
         MESH: Reason.KICKED,
         OTHER: Reason.CONNECTION_FAILURES,
@@ -666,7 +668,7 @@ def test_a_text_of_a_revision_that_was_never_written_takes_nothing_out() -> None
     blocks.add(MESH, Reason.KICKED, 0, None)
     text = saved(blocks)
     backup = BlocklistModel([block(Reason.OPERATOR, mesh=OTHER)], revision=text.revision + 50)
-    changes, kept, _ = blocks.adopt(backup, 5)
+    changes, kept, _ = blocks.merge_edit(backup, 5)
     assert [change.block.mesh for change in changes] == [OTHER]
     assert [entry.mesh for entry in kept] == [MESH]
     assert blocks.revision == text.revision
@@ -675,10 +677,10 @@ def test_a_text_of_a_revision_that_was_never_written_takes_nothing_out() -> None
 def test_where_there_is_nothing_a_text_brings_its_memories_and_its_revision() -> None:
     before = BlocklistModel()
     before.add(MESH, Reason.CRASHES, 0, 100)
-    before.failed(OTHER, 2, "refused", 2)
+    before.record_failure(OTHER, 2, "refused", 2)
     file = saved(before)
     after = BlocklistModel()
-    after.adopt(file, 5)
+    after.merge_edit(file, 5)
     assert after.revision == file.revision
     assert after.memory(OTHER).failures == 2
     assert after.memory(MESH).quarantines == 1
@@ -701,7 +703,7 @@ def test_entries_of_an_edit_that_are_over_count_as_none() -> None:
     blocks = BlocklistModel()
     blocks.add(MESH, Reason.KICKED, 0, None)
     over = [block(Reason.KICKED, 4), block(Reason.OPERATOR, 4, mesh=OTHER)]
-    changes, kept, _ = blocks.adopt(edited(saved(blocks), *over), 5)
+    changes, kept, _ = blocks.merge_edit(edited(saved(blocks), *over), 5)
     assert [(change.what, change.block.mesh, change.actor) for change in changes] == [(What.UNBLOCKED, MESH, EDITOR)]
     assert kept == []
     assert list(blocks) == []
@@ -711,7 +713,7 @@ def test_what_is_over_here_is_released_by_the_service_and_not_by_the_editor() ->
     blocks = BlocklistModel()
     blocks.add(MESH, Reason.CRASHES, 0, 10)
     text = saved(blocks)
-    changes, kept, _ = blocks.adopt(text, 11)
+    changes, kept, _ = blocks.merge_edit(text, 11)
     assert [(change.what, change.actor) for change in changes] == [(What.RELEASED, SERVICE)]
     assert kept == []
     assert list(blocks) == []
@@ -720,20 +722,20 @@ def test_what_is_over_here_is_released_by_the_service_and_not_by_the_editor() ->
 def test_what_is_over_here_may_be_blocked_longer() -> None:
     blocks = BlocklistModel()
     blocks.add(MESH, Reason.CRASHES, 0, 10)
-    changes, _, _ = blocks.adopt(edited(saved(blocks), block(Reason.CRASHES, HOUR)), 11)
+    changes, _, _ = blocks.merge_edit(edited(saved(blocks), block(Reason.CRASHES, HOUR)), 11)
     assert [change.what for change in changes] == [What.RELEASED, What.BLOCKED]
     assert found(blocks, now=11).until == HOUR
 
 
 def test_an_edit_can_not_take_memories_away_but_brings_those_that_are_not_here() -> None:
     blocks = BlocklistModel()
-    blocks.failed(MESH, 2, "refused", 0)
+    blocks.record_failure(MESH, 2, "refused", 0)
     text = saved(blocks)
     edit = BlocklistModel([], {MESH: MeshMemory(failures=0), OTHER: MeshMemory(failures=7)}, text.revision)
-    blocks.adopt(edit, 5)
+    blocks.merge_edit(edit, 5)
     assert blocks.memory(MESH).failures == 2
     assert blocks.memory(OTHER).failures == 7
-    blocks.adopt(BlocklistModel(revision=text.revision), 5)
+    blocks.merge_edit(BlocklistModel(revision=text.revision), 5)
     assert blocks.memory(OTHER).failures == 7
 
 
@@ -778,7 +780,7 @@ def test_after_an_edit_each_entry_is_either_newer_or_what_the_edit_says(
     edit = BlocklistModel(
         [block(reason, until, mesh=mesh) for mesh, (reason, until) in entries.items()], revision=base
     )
-    changes, kept, _ = blocks.adopt(edit, 30)
+    changes, kept, _ = blocks.merge_edit(edit, 30)
     assert blocks.expire(30) == []
     theirs = edit.in_force(30)
     after = blocks.in_force(30)
@@ -786,16 +788,16 @@ def test_after_an_edit_each_entry_is_either_newer_or_what_the_edit_says(
         old, wanted, new = ours.get(mesh), theirs.get(mesh), after.get(mesh)
         if old and old.revision > base:
             assert new == old
-            assert (old in kept) is not (wanted is not None and wanted.says(old))
+            assert (old in kept) is not (wanted is not None and wanted.is_same_as(old))
         elif wanted:
             assert new
-            assert new.says(wanted)
+            assert new.is_same_as(wanted)
         else:
             assert new is None
         told = [change for change in changes if change.block.mesh == mesh and change.what is not What.RELEASED]
         assert bool(told) is (new != old)
     # The same edit once more says nothing new.
-    again, still_kept, _ = blocks.adopt(edit, 30)
+    again, still_kept, _ = blocks.merge_edit(edit, 30)
     assert again == []
     assert set(still_kept) >= set(kept)
 
@@ -813,7 +815,7 @@ def test_saving_an_older_text_of_ours_blocks_nothing_that_somebody_has_unblocked
         if step[0] == "remove" and blocks.get(step[1], 20):
             lifted.add(step[1])
         play(blocks, [step], 20)
-    changes, _, refused = blocks.adopt(text, 30)
+    changes, _, refused = blocks.merge_edit(text, 30)
     assert not {change.block.mesh for change in changes if change.what is What.BLOCKED} & lifted
     assert {entry.mesh for entry in refused} <= lifted
 
@@ -824,7 +826,7 @@ def test_saving_an_older_text_of_ours_blocks_nothing_that_somebody_has_unblocked
 def test_an_entry_of_another_list_is_taken_as_it_is() -> None:
     blocks = BlocklistModel(revision=4)
     theirs = block(Reason.CONNECTION_FAILURES, HOUR, since=-5, detail="no route", actor="root")
-    change = blocks.take(theirs, 10)
+    change = blocks.import_entry(theirs, 10)
     assert change
     assert change.what is What.BLOCKED
     assert (
@@ -835,22 +837,22 @@ def test_an_entry_of_another_list_is_taken_as_it_is() -> None:
     assert blocks.memory(MESH).history == (
         HistoryEvent(at=10, what=What.BLOCKED, reason=Reason.CONNECTION_FAILURES, actor="root", detail="no route"),
     )
-    assert not blocks.memory(MESH).troubled
-    assert blocks.take(theirs, 10) is None, "it is here already"
+    assert not blocks.memory(MESH).has_failures
+    assert blocks.import_entry(theirs, 10) is None, "it is here already"
 
 
 def test_an_entry_that_is_over_is_not_taken() -> None:
     blocks = BlocklistModel()
-    assert blocks.take(block(Reason.CRASHES, 9), 10) is None
+    assert blocks.import_entry(block(Reason.CRASHES, 9), 10) is None
     assert list(blocks) == []
-    assert blocks.take(block(Reason.CRASHES, 10), 10), "in its last millisecond"
+    assert blocks.import_entry(block(Reason.CRASHES, 10), 10), "in its last millisecond"
 
 
 @pytest.mark.parametrize("ours", Reason)
 @pytest.mark.parametrize("theirs", Reason)
 def test_the_weightier_reason_stays(ours: Reason, theirs: Reason) -> None:
     blocks = BlocklistModel([block(ours, HOUR)])
-    taken = blocks.take(block(theirs, HOUR), 0) is not None
+    taken = blocks.import_entry(block(theirs, HOUR), 0) is not None
     assert taken is (RANKS.get(theirs, 0) > RANKS.get(ours, 0))
     assert found(blocks).reason is (theirs if taken else ours)
 
@@ -869,10 +871,10 @@ def test_the_weightier_reason_stays(ours: Reason, theirs: Reason) -> None:
 )
 def test_of_two_with_a_like_reason_the_longer_one_stays(ours: int | None, theirs: int | None, taken: bool) -> None:
     blocks = BlocklistModel([block(Reason.GONE, ours)])
-    assert (blocks.take(block(Reason.CRASHES, theirs), 0) is not None) is taken
+    assert (blocks.import_entry(block(Reason.CRASHES, theirs), 0) is not None) is taken
     assert found(blocks).until == (theirs if taken else ours)
 
 
 def test_an_entry_of_ours_that_is_over_stands_in_nobodys_way() -> None:
     blocks = BlocklistModel([block(Reason.OPERATOR, 5)])
-    assert blocks.take(block(Reason.GONE, 20), 10)
+    assert blocks.import_entry(block(Reason.GONE, 20), 10)

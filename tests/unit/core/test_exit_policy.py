@@ -72,7 +72,7 @@ class FakeBlocks:
     def memory(self, mesh: str) -> MeshMemory:
         return MeshMemory(failures=self.attempts, last_error=self.last_error)
 
-    def failed(self, mesh: str, failures: int, error: str) -> None:
+    def record_failure(self, mesh: str, failures: int, error: str) -> None:
         self.failures.append((mesh, failures, error))
 
 

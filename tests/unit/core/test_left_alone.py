@@ -15,10 +15,10 @@ class FakeBlocks:
     def __init__(self, *alone: str) -> None:
         self.alone = set(alone)
 
-    def left_alone(self, mesh: str) -> asyncio.Future[bool]:
+    def set_left_alone(self, mesh: str) -> asyncio.Future[bool]:
         raise NotImplementedError
 
-    def in_company(self, mesh: str) -> None:
+    def clear_left_alone(self, mesh: str) -> None:
         self.alone.remove(mesh)
 
 

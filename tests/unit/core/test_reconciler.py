@@ -75,7 +75,7 @@ class Site:
         self.census = Inventory()
         self.clock = Clock(wall=lambda: self.now, boottime=lambda: self.now, boot="b")
         self.changes: list[BlocklistChange] = []
-        self.blocks = Blocklist(path, 60.0, self.clock, announce=self._announced, changed=lambda: None, retry=3600)
+        self.blocks = Blocklist(path, 60.0, self.clock, announce=self._announced, changed=lambda: None, retry_s=3600)
         self.shown: list[tuple[str, str, str]] = []
         self.left: list[str] = []
         self.rave_answers = True
@@ -139,7 +139,7 @@ class Site:
         for _ in range(2):
             await settle(self.systemd.bus, self.bus)
             await until(lambda: not self.fleet._tasks and not self.fleet.health._asking)
-            await until(lambda: not self.blocks._news and not self.blocks._io.locked())
+            await until(lambda: not self.blocks._unannounced and not self.blocks._io.locked())
             await settle(self.systemd.bus, self.bus)
         assert not self.fleet._tasks
 
@@ -956,7 +956,7 @@ def test_a_bot_that_was_alone_comes_back_when_there_is_company(run: Run, bus_add
 def test_whoever_starts_a_bot_wants_it_there(run: Run, bus_address: str, tmp_path: Path, how: str) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
-            await site.blocks.left_alone(MESH)
+            await site.blocks.set_left_alone(MESH)
             await site.fleet.start()
             site.census.observe(with_users(MESH, OWN))
             site.fleet.reconcile()
@@ -2106,7 +2106,7 @@ def test_what_is_held_and_runs_was_started_since_or_not_stopped_yet(
         async with site_on(bus_address, tmp_path) as site:
             await site.blocks.add(MESH, Reason.HELD, actor="alice")
             site.systemd.load(MESH, **RUNNING)
-            held = site.blocks.wall(site.blocks.in_force()[MESH].since)
+            held = site.blocks.to_wall_us(site.blocks.in_force()[MESH].since)
             site.systemd.units[MESH][0].set(ActiveEnterTimestamp=held + (1 if later else -1))
             await site.fleet.start()
             await site.idle()

@@ -33,10 +33,10 @@ class FakeBlocklist:
 
     calls: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def failed(self, mesh: str, attempts: int, error: str) -> None:
+    def record_failure(self, mesh: str, attempts: int, error: str) -> None:
         self.calls.append(("failed", mesh, attempts, error))
 
-    def held(self, mesh: str) -> None:
+    def reset_failures(self, mesh: str) -> None:
         self.calls.append(("held", mesh))
 
 

@@ -123,7 +123,7 @@ def test_an_edit_that_comes_while_another_one_is_taken_over_is_not_missed(
     run: Run, site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mesh = "11111111-2222-4333-8444-555555555555"
-    reread, edited = program.Blocklist.reread, program._Parent._edited
+    reread, edited = program.Blocklist.reload, program._Parent._edited
     rounds = events = 0
 
     def count(parent: program._Parent) -> None:
@@ -143,7 +143,7 @@ def test_an_edit_that_comes_while_another_one_is_taken_over_is_not_missed(
             await until(lambda: events > before)
 
     monkeypatch.setattr(program._Parent, "_edited", count)
-    monkeypatch.setattr(program.Blocklist, "reread", slow)
+    monkeypatch.setattr(program.Blocklist, "reload", slow)
 
     async def body() -> None:
         async with site.running(bus_address):

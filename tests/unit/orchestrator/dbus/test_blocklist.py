@@ -52,7 +52,7 @@ class Site:
         self.authority = FakeAuthority()
         self.heard: list[SignalMessage] = []
         self.blocks = Blocklist(
-            path, 3600.0, self.time.clock, announce=self._announce, changed=lambda: self.object.show(), retry=0.005
+            path, 3600.0, self.time.clock, announce=self._announce, changed=lambda: self.object.show(), retry_s=0.005
         )
         self.object = BlocklistObject(self.authority, self.blocks)  # type: ignore[arg-type]
 
@@ -240,7 +240,7 @@ def test_an_operator_blocks_for_a_time_and_its_end_is_announced(run: Run, bus_ad
             assert await site.properties() == {"Total": 1, "Permanent": 0, "Temporary": 1, "Error": ""}
             site.time.seconds = 0.6
             site.blocks._expire()
-            await until(lambda: not site.blocks.shown)
+            await until(lambda: not site.blocks.announced)
             assert await site.said("Blocked", "Unblocked") == [("Unblocked", MESH, "operator", "service")]
             assert await site.properties() == {"Total": 0, "Permanent": 0, "Temporary": 0, "Error": ""}
             ((*_, last),) = await site.ask("GetHistory", "s", MESH)
@@ -360,7 +360,7 @@ def test_what_can_not_be_saved_is_in_force_and_said_to_be_unsafe(run: Run, bus_a
             assert not site.blocks.get(MESH)
             # It is tried again until it works.
             directory.mkdir()
-            await until(lambda: site.blocks.unsaved is None)
+            await until(lambda: site.blocks.save_error is None)
             assert (await site.properties())["Error"] == ""
             await site.ask("Block", "sts", *BLOCK)
             assert site.on_disk().keys() == {MESH}

@@ -115,15 +115,15 @@ class FakeBlocks:
 
     def __init__(self) -> None:
         self.memories: dict[str, MeshMemory] = {}
-        self.shown: dict[str, Block] = {}
+        self.announced: dict[str, Block] = {}
         self.error: RaveError | None = None
-        self.unsaved: RaveError | None = None
+        self.save_error: RaveError | None = None
 
     def memory(self, mesh: str) -> MeshMemory:
         return self.memories.get(mesh, MeshMemory())
 
-    def wall(self, time: int) -> int:
-        return (time - 3_600_000) * 1000
+    def to_wall_us(self, time_ms: int) -> int:
+        return (time_ms - 3_600_000) * 1000
 
 
 class FakeRoll:

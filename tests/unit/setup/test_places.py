@@ -170,6 +170,7 @@ def test_an_authority_that_root_alone_can_read_is_handed_over(tmp_path: Path, ra
         assert remark.startswith(f"{path} is read by root")
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @root_only
 def test_a_configuration_of_root_alone_is_told(

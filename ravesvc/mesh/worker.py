@@ -308,7 +308,7 @@ class Worker:
         finally:
             # A child asks nothing for hours; an idle connection for each would burden both sides.
             self._api.drop_idle()
-        room.baseline(mesh.users)
+        room.set_initial_users(mesh.users)
         self._opened(room)
         if session.peer_id != self._session.peer_id:
             # We became somebody else while being let in.

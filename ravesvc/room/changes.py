@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomState:
-    """All that is known of a room. Whatever was not told yet looks as if there were none.
+    """All that is known of a room. What the server has not sent yet looks as if there were none.
 
     Attributes:
         known: whether the server has said what plays; until then no `playback` means nothing.
@@ -50,7 +50,7 @@ class Difference(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class RoomKnown:
-    """A connection has told what plays. First of all changes of a connection but joins and leaves."""
+    """The server has said what plays. Of the changes of a connection, only joins and leaves may come before."""
 
     state: RoomState
 

@@ -13,7 +13,7 @@ from ravesvc.common.text import printable
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.state import user_id
 
-# Ids are UUIDs. We keep those of our own messages, so nobody may choose ids without bound.
+# Ids are UUIDs. `OwnMessages` stores ids that the server chooses, so their length has a bound.
 _MAX_ID_CHARS = 128
 # Attachments that are read of a message, and the characters of a text in one.
 _MAX_MEDIA = 16
@@ -30,7 +30,7 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """A chat message that somebody sent.
+    """A chat message from the server.
 
     Attributes:
         id: chosen by the sender, or replaced by the server; empty if there is none.
@@ -114,7 +114,7 @@ def _media(entries: object) -> list[Media]:
 
 
 def _mentions(entries: Sequence[object]) -> list[Mention]:
-    """The entries that can be read; one that can't mentions nobody."""
+    """The mentions of all entries that can be read; others are left out."""
     found = []
     for entry in entries:
         user = user_id(entry)

@@ -24,7 +24,7 @@ ECHO_WAIT_S = 35.0
 _FIRST_RETRY_S = 60.0
 _MAX_RETRY_S = 6 * 3600.0
 
-# So many in a row without an echo, and what was learned may hold no longer.
+# After so many messages in a row without an echo, the known form is no longer trusted.
 _MAX_MISSES = 3
 _MAX_WAITING = 64
 
@@ -47,14 +47,14 @@ class ChatForm(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Sent:
-    """A message without an echo so far. `due`: when to wait no longer; `again`: whether it has had both forms."""
+    """A message without an echo so far. `due`: when to wait no longer; `resent`: whether it has had both forms."""
 
     id: str
     text: str
     data: Object
     form: ChatForm
     due: float
-    again: bool = False
+    resent: bool = False
 
 
 class ChatForms:
@@ -131,26 +131,26 @@ class ChatForms:
         if sent is None:
             return None
         speaks_of_form = code in _FORM_CODES or any(word in reason.lower() for word in _FORM_WORDS)
-        if self.known or sent.again or not speaks_of_form:
+        if self.known or sent.resent or not speaks_of_form:
             self._drop(sent)
             return None
         self._excluded = sent.form
         self.form = sent.form = sent.form.other
-        sent.again, sent.due = True, self._clock() + ECHO_WAIT_S
+        sent.resent, sent.due = True, self._clock() + ECHO_WAIT_S
         return sent.form
 
     def due(self) -> list[Sent]:
         """The messages to send again now, in their form; those that are given up are counted."""
         now = self._clock()
-        again = []
+        resent = []
         for sent in [each for each in self._waiting if each.due <= now]:
             if self._may_try(sent, now):
-                sent.form, sent.again, sent.due = sent.form.other, True, now + ECHO_WAIT_S
+                sent.form, sent.resent, sent.due = sent.form.other, True, now + ECHO_WAIT_S
                 self._trial = None if self.known else sent
-                again.append(sent)
+                resent.append(sent)
             elif self._trial is None or self._trial is sent:
                 self._give_up(sent, now)
-        return again
+        return resent
 
     @property
     def next_due(self) -> float | None:
@@ -174,7 +174,7 @@ class ChatForms:
         return next(by_id, None) or next(by_text, None) or next(iter(waiting), None)
 
     def _may_try(self, sent: Sent, now: float) -> bool:
-        if self._fixed or sent.again or sent.form.other is self._excluded:
+        if self._fixed or sent.resent or sent.form.other is self._excluded:
             return False
         if self.known:
             return sent.form is not self.form
@@ -188,7 +188,7 @@ class ChatForms:
             self._misses += 1
             if self._misses >= _MAX_MISSES:
                 self.known, self._misses = False, 0
-        elif sent.again:
+        elif sent.resent:
             self._retry_at = now + self._retry
             self._retry = min(2 * self._retry, _MAX_RETRY_S)
             self._excluded = None

@@ -16,11 +16,11 @@ class CloseKind(StrEnum):
     """What the end of a connection means for coming back."""
 
     REFUSED = "refused"  # The upgrade was answered by an HTTP status other than 101.
-    REJECTED = "rejected"  # Let in, and shown out before the connection held.
-    KICKED = "kicked"  # Never come back by itself.
-    TOO_LARGE = "too large"  # The server sends more than we take, and will again.
-    LOST = "lost"  # Anything that a later attempt may mend.
-    LOCAL = "local"  # We wanted it.
+    REJECTED = "rejected"  # The server accepted the connection, and closed it soon after.
+    KICKED = "kicked"  # The bot must not come back by itself.
+    TOO_LARGE = "too large"  # The server sends more than we accept, and will do so again.
+    LOST = "lost"  # A later attempt may succeed.
+    LOCAL = "local"  # We closed it.
 
 
 @dataclass(frozen=True, slots=True)

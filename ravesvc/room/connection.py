@@ -43,7 +43,7 @@ _MAX_QUEUED_FRAMES = 2
 # A server that leaves more than this unread has stopped reading. A message of ours has a few thousand bytes, and
 # `send` waits while more than the library's 32 KiB are unsent.
 _MAX_UNSENT_BYTES = 256 << 10
-_UNREAD = "the server does not read what it is sent"
+_NOT_READING = "the server does not read what it is sent"
 # Bytes that are read in one turn of the event loop. TLS hands over all that has come in, up to 256 KiB: 131 000 pings
 # of two bytes held the process up for seconds. These are 512, which take some 10 ms.
 _PORTION_BYTES = 1024
@@ -79,13 +79,13 @@ class _Socket(ClientConnection, asyncio.BufferedProtocol):
     def __init__(self, clock: Callable[[], float], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.clock = clock
-        self.last_heard = clock()
+        self.last_received_at = clock()
         self.ended_at: float | None = None
         self.fault = ""
         self._portion = memoryview(bytearray(_PORTION_BYTES))
-        self._frames = TokenBucket(_FRAME_RATE, self.last_heard)
+        self._frames = TokenBucket(_FRAME_RATE, self.last_received_at)
         self._pieces = 0
-        self._hang_up: asyncio.TimerHandle | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
 
     async def upgrade(self, token: str) -> None:
         """Ask for a WebSocket. A redirect is not followed: the token is for the server that Rave's API named."""
@@ -99,7 +99,7 @@ class _Socket(ClientConnection, asyncio.BufferedProtocol):
             raise
 
     def abort(self) -> None:
-        """End at once, without a word."""
+        """End at once, without a close frame."""
         self.transport.abort()
 
     def give_up(self, fault: str) -> None:
@@ -122,7 +122,7 @@ class _Socket(ClientConnection, asyncio.BufferedProtocol):
         super().process_event(event)
 
     def _count(self, frame: Frame) -> None:
-        if self._frames.take(self.last_heard):
+        if self._frames.take(self.last_received_at):
             self.give_up(f"the server sends more than {_FRAME_RATE.per_second:g} frames a second")
         if frame.opcode is Opcode.CONT:
             self._pieces += 1
@@ -132,19 +132,19 @@ class _Socket(ClientConnection, asyncio.BufferedProtocol):
             self.give_up(f"the server sends a message in more than {_MAX_PIECES} pieces")
 
     def data_received(self, data: bytes) -> None:
-        self.last_heard = self.clock()
+        self.last_received_at = self.clock()
         super().data_received(data)
-        # The library answers pings itself, and waits for nobody to read the answers.
+        # The library answers pings itself, and queues the answers even if the server reads none.
         if self.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
-            self.give_up(_UNREAD)
+            self.give_up(_NOT_READING)
         if self.protocol.close_rcvd is not None and self.ended_at is None:
-            self.ended_at = self.last_heard
+            self.ended_at = self.last_received_at
             # It is the server's part to hang up after the handshake; the library would wait for that for ever.
-            self._hang_up = self.loop.call_later(self.close_timeout or 0, self.transport.abort)
+            self._abort_timer = self.loop.call_later(self.close_timeout or 0, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._hang_up:
-            self._hang_up.cancel()
+        if self._abort_timer:
+            self._abort_timer.cancel()
         if self.ended_at is None:
             self.ended_at = self.clock()
         super().connection_lost(exc)
@@ -153,9 +153,9 @@ class _Socket(ClientConnection, asyncio.BufferedProtocol):
 class Connection:
     """An open WebSocket. `receive` belongs to one task; the rest may be called by any."""
 
-    def __init__(self, socket: _Socket, patience: float) -> None:
+    def __init__(self, socket: _Socket, timeout_s: float) -> None:
         self._socket = socket
-        self._patience = patience
+        self._timeout_s = timeout_s
         self._opened_at = socket.clock()
 
     @classmethod
@@ -168,48 +168,50 @@ class Connection:
         ssl_context: ssl.SSLContext,
         proxy: Proxy | None,
         clock: Callable[[], float],
-        patience: float,
+        timeout_s: float,
     ) -> Connection:
         """Connect and upgrade; the caller limits the time.
 
-        `patience` is how many seconds a send or the closing handshake may take later.
+        `timeout_s` is how many seconds a send or the closing handshake may take later.
         Raises `RaveError`: Network, Tls, BadData, or what an HTTP status stands for, with a `status` attribute.
         """
 
         def protocol() -> _Socket:
             # No permessage-deflate: it keeps two windows of zlib for each connection, up to 300 kB. Chat is small,
             # and memory is what a fleet of processes runs out of.
-            speech = ClientProtocol(
+            protocol_state = ClientProtocol(
                 parse_uri(url), subprotocols=[_PROTOCOL], max_size=MAX_MESSAGE_BYTES, logger=_wire_log
             )
             # The room's own clientPing and silence watchdog do what pings would; any frame is a life sign to them.
-            return _Socket(clock, speech, ping_interval=None, close_timeout=patience, max_queue=_MAX_QUEUED_FRAMES)
+            return _Socket(
+                clock, protocol_state, ping_interval=None, close_timeout=timeout_s, max_queue=_MAX_QUEUED_FRAMES
+            )
 
         async def finish(plain: socket.socket) -> _Socket:
             loop = asyncio.get_running_loop()
             try:
-                _, made = await loop.create_connection(
+                _, opened = await loop.create_connection(
                     protocol, sock=plain, ssl=ssl_context, server_hostname=address.host
                 )
             except BaseException:
                 plain.close()
                 raise
-            return made
+            return opened
 
         try:
-            made = await dial.dial(address.host, address.port, proxy, finish, _Socket.abort)
-            await made.upgrade(token)
+            opened = await dial.dial(address.host, address.port, proxy, finish, _Socket.abort)
+            await opened.upgrade(token)
         except (OSError, WebSocketException) as e:
             raise _opening_failure(e, address) from e
-        if made.subprotocol != _PROTOCOL:
-            made.abort()
+        if opened.subprotocol != _PROTOCOL:
+            opened.abort()
             raise RaveError(Code.BAD_DATA, f"{address} does not speak protoo")
-        return cls(made, patience)
+        return cls(opened, timeout_s)
 
     @property
-    def last_heard(self) -> float:
+    def last_received_at(self) -> float:
         """When anything at all came in, by the clock given to `open`."""
-        return self._socket.last_heard
+        return self._socket.last_received_at
 
     async def receive(self) -> str | None:
         """The next text frame, or None once the connection has ended. Binary frames mean nothing."""
@@ -226,31 +228,31 @@ class Connection:
             # The library would wait until the end is complete.
             raise _closed()
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout_s):
                 await self._socket.send(text)
         except ConnectionClosed as e:
             raise _closed() from e
         except TimeoutError as e:
-            self._socket.give_up(_UNREAD)
+            self._socket.give_up(_NOT_READING)
             raise RaveError(Code.TIMEOUT, "the mesh's server takes no more data") from e
 
     async def close(self, code: int, reason: str) -> None:
         """Shake hands on the end, or end without the other side. `receive` still hands out what came before."""
         try:
             # The library limits its wait for the answer, but not that for room in the send buffer.
-            async with asyncio.timeout(2 * self._patience):
+            async with asyncio.timeout(2 * self._timeout_s):
                 await self._socket.close(code, reason)
         except TimeoutError:
             self.abort()
 
     def abort(self) -> None:
-        """End at once, without a word."""
+        """End at once, without a close frame."""
         self._socket.abort()
 
     def end(self) -> End:
         """The facts of the end, once there is one."""
         protocol = self._socket.protocol
-        # A close frame of ours that nobody asked for is the library's, against a broken or too long frame.
+        # If there is only a close frame of ours, the library sent it, after a broken or too long frame.
         close = protocol.close_rcvd or protocol.close_sent
         return End(
             code=int(protocol.close_code or 1006),

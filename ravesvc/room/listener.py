@@ -1,4 +1,4 @@
-"""What a room tells, and to whom."""
+"""The interface through which a room reports what happens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ravesvc.room.chat import ChatMessage
 
 
 class RoomListener(Protocol):
-    """Who is told what happens in a room, in the order in which it happened. The methods must not block."""
+    """A room calls these methods in the order in which things happen. They must not block."""
 
     def on_chat(self, message: ChatMessage) -> None:
         """Another user wrote something."""

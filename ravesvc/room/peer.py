@@ -1,4 +1,4 @@
-"""A protoo peer: requests and answers over one connection, its watchdog, and the one place that learns of its end."""
+"""A protoo peer: requests and answers over one connection, its watchdog, and the one place that detects its end."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ _TURN_CHARS, _FRAME_CHARS = 16 << 10, 512
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timings:
-    """Seconds.
+    """The time limits of a connection, in seconds.
 
     Attributes:
-        opening: from the first packet until we are let in.
-        answer: for the answer to a request.
-        chat_answer: for the answer to a chat message, or its echo; a server that knows it as a notification only
-            sends no answer.
-        ping: between two clientPing.
-        silence: without anything from the server until the connection counts as dead.
-        early: an end by the server before this age of the connection is a rejection.
-        closing: for the closing handshake, and for a send to find room in the buffer.
+        opening_timeout_s: from the first packet until the server lets us in.
+        answer_timeout_s: for the answer to a request.
+        chat_answer_timeout_s: for the answer to a chat message, or its echo; a server that knows chat as a
+            notification only sends no answer.
+        ping_interval_s: between two clientPing.
+        silence_timeout_s: without anything from the server until the connection counts as dead.
+        early_end_s: an end by the server before this age of the connection is a rejection.
+        closing_timeout_s: for the closing handshake, and for a send to find room in the buffer.
     """
 
-    opening: float = 15.0
-    answer: float = 10.0
-    chat_answer: float = 2.0
-    ping: float = 15.0
-    silence: float = 30.0
-    early: float = 5.0
-    closing: float = 3.0
+    opening_timeout_s: float = 15.0
+    answer_timeout_s: float = 10.0
+    chat_answer_timeout_s: float = 2.0
+    ping_interval_s: float = 15.0
+    silence_timeout_s: float = 30.0
+    early_end_s: float = 5.0
+    closing_timeout_s: float = 3.0
 
 
 class Peer:
-    """Our side of an open connection. One task reads, and it alone declares the end.
+    """Our side of an open connection. One task reads, and only that task sets `closed`.
 
     Attributes:
         closed: how the connection ended; None before.
@@ -80,9 +80,9 @@ class Peer:
         self._reader = asyncio.create_task(self._read(), name="room reader")
 
     @property
-    def last_heard(self) -> float:
+    def last_received_at(self) -> float:
         """When the server last sent anything."""
-        return self._connection.last_heard
+        return self._connection.last_received_at
 
     @property
     def ending(self) -> bool:
@@ -96,7 +96,7 @@ class Peer:
         return self.closed
 
     def end(self, kind: CloseKind, code: int, reason: str) -> None:
-        """Begin to end the connection. The first cause counts, but a kick is a kick whenever we learn of it."""
+        """Begin to end the connection. The first cause counts, except that a kick replaces any other."""
         if self.closed:
             return
         if self._ending is None or kind is CloseKind.KICKED:
@@ -105,31 +105,33 @@ class Peer:
             self._closer = asyncio.create_task(self._connection.close(code, reason), name="room closer")
 
     def abort(self) -> None:
-        """End the connection at once, without a word to the server."""
+        """End the connection at once, without a close frame."""
         self._connection.abort()
 
     async def notify(self, method: str, data: Object) -> None:
         """Send a notification; raises `RaveError`: Closed, or Timeout when the server takes no data."""
         await self._connection.send(frames.notification(method, data))
 
-    async def request(self, method: str, data: Object, patience: float) -> None:
+    async def request(self, method: str, data: Object, timeout_s: float) -> None:
         """Send a request and wait for the server to grant it.
 
-        Raises `RaveError`: Refused with an `error_code` attribute, Timeout after `patience` seconds, Closed.
+        Raises `RaveError`: Refused with an `error_code` attribute, Timeout after `timeout_s` seconds, Closed.
         """
         request_id, future = self._pending.add()
-        if not await self._granted(frames.request(request_id, method, data), request_id, future, patience):
-            raise RaveError(Code.TIMEOUT, f"the server did not answer {method} within {patience:g} s")
+        if not await self._await_grant(frames.request(request_id, method, data), request_id, future, timeout_s):
+            raise RaveError(Code.TIMEOUT, f"the server did not answer {method} within {timeout_s:g} s")
 
-    async def announce(self, method: str, data: Object, patience: float, key: str) -> None:
-        """Send a request that is a notification, too, and be content with no answer within `patience` seconds.
+    async def announce(self, method: str, data: Object, timeout_s: float, key: str) -> None:
+        """Send a request that is also a notification; no answer within `timeout_s` seconds is no error.
 
         `acknowledge(key)` stands for the answer. Raises `RaveError`: Refused with an `error_code` attribute, Closed.
         """
         request_id, future = self._pending.add()
         self._announced[key] = request_id
         try:
-            if not await self._granted(frames.announcement(request_id, method, data), request_id, future, patience):
+            if not await self._await_grant(
+                frames.announcement(request_id, method, data), request_id, future, timeout_s
+            ):
                 _log.debug("no answer to %s", method)
         finally:
             del self._announced[key]
@@ -140,11 +142,13 @@ class Peer:
         if request_id is not None:
             self._pending.resolve(Response(request_id, {}))
 
-    async def _granted(self, text: str, request_id: int, future: asyncio.Future[Outcome], patience: float) -> bool:
-        """Send a request; True when it was granted, False when nobody answered in time."""
+    async def _await_grant(
+        self, text: str, request_id: int, future: asyncio.Future[Outcome], timeout_s: float
+    ) -> bool:
+        """Send a request; True if the server granted it, False if no answer came in time."""
         try:
             await self._connection.send(text)
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout_s):
                 outcome = await future
         except TimeoutError:
             return False
@@ -158,15 +162,15 @@ class Peer:
         return True
 
     async def _read(self) -> None:
-        watcher = asyncio.create_task(self._watch(), name="room watcher")
+        watcher = asyncio.create_task(self._ping_until_silent(), name="room watcher")
         try:
-            taken = 0
+            turn_chars = 0
             while (text := await self._connection.receive()) is not None:
-                await self._take(text)
-                # What has come in is handed out without a pause: all of a flood in one turn of the event loop.
-                taken += _FRAME_CHARS + len(text)
-                if taken > _TURN_CHARS:
-                    taken = 0
+                await self._handle_frame(text)
+                # `receive` returns at once while frames are queued: a flood would hold up the event loop.
+                turn_chars += _FRAME_CHARS + len(text)
+                if turn_chars > _TURN_CHARS:
+                    turn_chars = 0
                     await asyncio.sleep(0)
             if self._closer:
                 await self._closer
@@ -174,21 +178,21 @@ class Peer:
             watcher.cancel()
             # In case that we were cancelled.
             self._connection.abort()
-            self.closed = self._verdict()
+            self.closed = self._close_result()
             _log.debug("connection ended (%s): %s", self.closed.kind, self.closed.reason)
             self._pending.end()
             await asyncio.wait([watcher])
 
-    def _verdict(self) -> Close:
+    def _close_result(self) -> Close:
         end = self._connection.end()
         if self._ending:
             kind, reason = self._ending
         else:
-            kind, reason = classify(end, self._timings.early), describe(end)
+            kind, reason = classify(end, self._timings.early_end_s), describe(end)
         return Close(kind, end.code, reason, end.held, opened=True)
 
-    async def _take(self, text: str) -> None:
-        """Deal with one frame; whatever it is, reading goes on."""
+    async def _handle_frame(self, text: str) -> None:
+        """Handle one frame; a bad one does not stop the reading."""
         try:
             frame = frames.parse(text)
             # Decoding a large one and reading what it says take the most of what a turn may take.
@@ -196,16 +200,16 @@ class Peer:
                 await asyncio.sleep(0)
             match frame:
                 case Notification(method, data):
-                    self._handle(method, data)
+                    self._call_handler(method, data)
                 case PeerRequest(request_id, method, data):
                     await self._answer(request_id, method, data)
                 case answer:
                     if not self._pending.resolve(answer):
-                        _log.debug("nobody waits for this answer")
+                        _log.debug("no request waits for this answer")
         except RaveError as e:
             self._drop("frame", e)
 
-    def _handle(self, method: str, data: Object) -> None:
+    def _call_handler(self, method: str, data: Object) -> None:
         handler = self._handlers.get(method)
         if handler is None:
             return
@@ -223,28 +227,28 @@ class Peer:
             self.end(CloseKind.TOO_LARGE, _TOO_LARGE_CODE, error.message)
 
     async def _answer(self, request_id: int, method: str, data: Object) -> None:
-        """Answer a request: one without an answer fails on the server's side, by a time-out at best."""
+        """Answer a request: without an answer the server would wait until its time-out, if it has one."""
         if method in self._handlers:
-            self._handle(method, data)
+            self._call_handler(method, data)
             await self._connection.send(frames.grant(request_id))
         else:
             await self._connection.send(frames.refusal(request_id, _UNKNOWN_METHOD, "unknown method"))
 
-    async def _watch(self) -> None:
-        """Ping now and then, and end the connection when nothing at all comes in."""
+    async def _ping_until_silent(self) -> None:
+        """Ping at intervals, and end the connection when nothing comes in for too long."""
         timings = self._timings
-        ping_due = self._clock() + timings.ping
-        while (left := self.last_heard + timings.silence - self._clock()) > 0:
+        ping_due = self._clock() + timings.ping_interval_s
+        while (left := self.last_received_at + timings.silence_timeout_s - self._clock()) > 0:
             if self._clock() < ping_due:
                 await asyncio.sleep(min(left, ping_due - self._clock()))
             else:
-                ping_due += timings.ping
-                await self._ping(min(left, timings.answer))
-        self.end(CloseKind.LOST, 1000, f"nothing heard from the server for {timings.silence:g} s")
+                ping_due += timings.ping_interval_s
+                await self._ping(min(left, timings.answer_timeout_s))
+        self.end(CloseKind.LOST, 1000, f"nothing heard from the server for {timings.silence_timeout_s:g} s")
 
-    async def _ping(self, patience: float) -> None:
+    async def _ping(self, timeout_s: float) -> None:
         try:
-            await self.request("clientPing", {}, patience)
+            await self.request("clientPing", {}, timeout_s)
         except RaveError as e:
             # Only silence counts: a server may take pings without answering them.
             _log.debug("ping: %s", e)

@@ -23,34 +23,34 @@ class Pending:
 
     def __init__(self, pick_id: Callable[[], int] = _random_id) -> None:
         self._pick_id = pick_id
-        self._waiting: dict[int, asyncio.Future[Outcome]] = {}
+        self._futures: dict[int, asyncio.Future[Outcome]] = {}
 
     def add(self) -> tuple[int, asyncio.Future[Outcome]]:
-        """A free id and the future of its outcome; `drop` the id when nobody waits any more."""
+        """A free id and the future of its outcome; the caller drops the id when it stops waiting."""
         request_id = self._pick_id()
-        while request_id in self._waiting:
+        while request_id in self._futures:
             request_id = self._pick_id()
-        future = self._waiting[request_id] = asyncio.get_running_loop().create_future()
+        future = self._futures[request_id] = asyncio.get_running_loop().create_future()
         return request_id, future
 
     def drop(self, request_id: int) -> None:
-        """Forget a request; an answer that comes later means nothing."""
-        self._waiting.pop(request_id, None)
+        """Remove a request; an answer that comes later is ignored."""
+        self._futures.pop(request_id, None)
 
     def resolve(self, answer: Response | ErrorResponse) -> bool:
-        """Hand an answer to whoever waits for it; False if nobody does."""
-        future = self._waiting.pop(answer.id, None)
+        """Set the outcome of the request that this answers; False if there is no such request."""
+        future = self._futures.pop(answer.id, None)
         if future is None or future.done():
             return False
         future.set_result(answer)
         return True
 
     def end(self) -> None:
-        """Tell all who wait that no answer will come.
+        """Set the outcome None on all requests: no answer will come.
 
-        An outcome rather than an exception: an exception that nobody fetches makes asyncio complain.
+        Not an exception: asyncio logs an exception of a future that no caller has fetched.
         """
-        for future in self._waiting.values():
+        for future in self._futures.values():
             if not future.done():
                 future.set_result(None)
-        self._waiting.clear()
+        self._futures.clear()

@@ -93,7 +93,7 @@ class PlaybackReport:
     def over(self) -> bool:
         """Whether nothing plays.
 
-        A video ends in one of these ways, as far as anyone knows:
+        These are the known ways in which a video ends:
             PLAY video, then a state without a video (status WAIT and no url, or an empty url);
             PLAY video, then the same video with status VOTE: people are to choose the next;
             PLAY video, then another instance id: the next has begun, and no state lies in between.

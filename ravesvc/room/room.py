@@ -1,4 +1,4 @@
-"""A mesh as a child sees it: one connection from its opening to its end."""
+"""One connection of a bot to its mesh, from its opening to its end."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class Room:
         self.server_clock = server_clock or ServerClock()
         self._chat_forms = chat_forms or ChatForms(None, clock)
         self._ask_chat_form = ask_chat_form
-        self._resending: asyncio.TimerHandle | None = None
-        self._resends: set[asyncio.Task[None]] = set()
+        self._resend_timer: asyncio.TimerHandle | None = None
+        self._resend_tasks: set[asyncio.Task[None]] = set()
         self._server = server
         self._session = session
         self._ssl_context = ssl_context
@@ -78,12 +78,12 @@ class Room:
         self._listener = listener
         self._timings = timings or Timings()
         self._clock = clock
-        self._made_at = clock()
+        self._created_at = clock()
         self._tracker = RoomTracker()
         self._peer: Peer | None = None
         self._joined = False
         self._kicked = False
-        self._unopened: Close | None = None
+        self._failed_open: Close | None = None
         self._caught_up = False
 
     @property
@@ -94,7 +94,7 @@ class Room:
     @property
     def closed(self) -> Close | None:
         """How the connection ended, or what the failure of its opening means; None before."""
-        return self._peer.closed if self._peer else self._unopened
+        return self._peer.closed if self._peer else self._failed_open
 
     @property
     def users(self) -> frozenset[int]:
@@ -107,9 +107,9 @@ class Room:
         return self._tracker.state
 
     @property
-    def last_heard(self) -> float:
+    def last_received_at(self) -> float:
         """When the server last sent anything, by the room's clock; until it does, when the room was made."""
-        return self._peer.last_heard if self._peer else self._made_at
+        return self._peer.last_received_at if self._peer else self._created_at
 
     def is_own(self, message_id: str) -> bool:
         """Whether that message is ours, by our id or by the server's."""
@@ -119,12 +119,12 @@ class Room:
         """All ids that a message of ours is known by, this one among them."""
         return self.own_messages.ids_of(message_id)
 
-    def baseline(self, users: Iterable[int]) -> None:
-        """Say who is in the mesh according to Rave's API; without it, the first state message says so.
+    def set_initial_users(self, users: Iterable[int]) -> None:
+        """Set the users according to Rave's API; without this call, the first state message sets them.
 
-        Ignored when a state message has told already, which is newer. Reports no joins.
+        Ignored after a state message with users, which is newer. Reports no joins.
         """
-        self._tracker.baseline(users)
+        self._tracker.set_initial_users(users)
 
     async def open(self) -> None:
         """Connect, and return once the server has granted fullyJoined. To stop it, cancel it.
@@ -138,19 +138,21 @@ class Room:
             Closed: the connection ended before we were let in.
         """
         try:
-            async with asyncio.timeout(self._timings.opening):
+            async with asyncio.timeout(self._timings.opening_timeout_s):
                 await self._join()
         except TimeoutError as e:
-            error = RaveError(Code.TIMEOUT, f"{self._server} did not let us in within {self._timings.opening:g} s")
-            await self._fail(error)
+            error = RaveError(
+                Code.TIMEOUT, f"{self._server} did not let us in within {self._timings.opening_timeout_s:g} s"
+            )
+            await self._close_failed_open(error)
             raise error from e
         except RaveError as e:
-            await self._fail(e)
+            await self._close_failed_open(e)
             if self.closed and self.closed.kind is CloseKind.TOO_LARGE:
                 raise RaveError(Code.TOO_LARGE, self.closed.reason) from e
             raise
         except asyncio.CancelledError:
-            await self._stop_opening()
+            await self._close_cancelled_open()
             raise
         self._chat_forms.disconnected()
         self._joined = True
@@ -159,8 +161,8 @@ class Room:
         """Return when the connection has ended; at once when it failed to open."""
         if self._peer:
             return await self._peer.wait()
-        assert self._unopened, "run() belongs after open()"
-        return self._unopened
+        assert self._failed_open, "run() belongs after open()"
+        return self._failed_open
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """End the connection, if there is one, and return when it has ended."""
@@ -182,14 +184,14 @@ class Room:
         Raises `RaveError`: Closed when not connected, Refused when the server says no, Timeout when it takes nothing.
         """
         if self._ask_chat_form and not self._chat_forms.known:
-            # The parent may know by now.
+            # Another bot may have found out meanwhile; the parent knows.
             await self._ask_chat_form(self._chat_forms)
         peer = self._connected_peer()
         message_id = str(uuid.uuid4())
         self.own_messages.remember(message_id)
         data = chat_data(message_id, text, self.lang, reply_to, mentions, media)
         form = self._chat_forms.send(message_id, text, data)
-        self._plan_resending()
+        self._schedule_resend()
         await self._send_chat(peer, message_id, data, form)
         return message_id
 
@@ -198,7 +200,7 @@ class Room:
             await peer.notify("chatMessage", data)
             return
         try:
-            await peer.announce("chatMessage", data, self._timings.chat_answer, message_id)
+            await peer.announce("chatMessage", data, self._timings.chat_answer_timeout_s, message_id)
         except RaveError as e:
             if e.code is not Code.REFUSED:
                 raise
@@ -208,31 +210,31 @@ class Room:
             _log.info("%s refuses chat as a request, so it gets notifications: %s", self._server, e.message)
             await self._send_chat(peer, message_id, data, other)
 
-    def _plan_resending(self) -> None:
-        if self._resending:
-            self._resending.cancel()
-            self._resending = None
+    def _schedule_resend(self) -> None:
+        if self._resend_timer:
+            self._resend_timer.cancel()
+            self._resend_timer = None
         due = self._chat_forms.next_due
         if due is not None:
-            self._resending = asyncio.get_running_loop().call_later(max(0.0, due - self._clock()), self._resend)
+            self._resend_timer = asyncio.get_running_loop().call_later(max(0.0, due - self._clock()), self._resend)
 
     def _resend(self) -> None:
         """Send again, in the other form, what has had no echo."""
-        self._resending = None
+        self._resend_timer = None
         if self._peer is None or not self.connected:
             return
         due = self._chat_forms.next_due
         if due is not None and self._clock() > due + _TIMER_SLACK_S and not self._caught_up:
             # The process was stopped, or the machine asleep: an echo may be waiting to be read.
             self._caught_up = True
-            self._resending = asyncio.get_running_loop().call_later(_TIMER_SLACK_S, self._resend)
+            self._resend_timer = asyncio.get_running_loop().call_later(_TIMER_SLACK_S, self._resend)
             return
         self._caught_up = False
         for sent in self._chat_forms.due():
             task = asyncio.create_task(self._send_again(self._peer, sent.id, sent.data, sent.form))
-            self._resends.add(task)
-            task.add_done_callback(self._resends.discard)
-        self._plan_resending()
+            self._resend_tasks.add(task)
+            task.add_done_callback(self._resend_tasks.discard)
+        self._schedule_resend()
 
     async def _send_again(self, peer: Peer, message_id: str, data: Object, form: ChatForm) -> None:
         try:
@@ -263,7 +265,7 @@ class Room:
             ssl_context=self._ssl_context,
             proxy=self._proxy,
             clock=self._clock,
-            patience=self._timings.closing,
+            timeout_s=self._timings.closing_timeout_s,
         )
         handlers = {
             "stateMessage": self._on_state,
@@ -272,14 +274,14 @@ class Room:
             "disconnected": self._on_disconnected,
         }
         self._peer = Peer(connection, handlers, self._timings, self._clock)
-        await self._peer.request("fullyJoined", {}, self._timings.answer)
+        await self._peer.request("fullyJoined", {}, self._timings.answer_timeout_s)
 
-    async def _fail(self, error: RaveError) -> None:
-        """Leave nothing open after a failed opening, and say what it means."""
+    async def _close_failed_open(self, error: RaveError) -> None:
+        """Close the connection after a failed opening, and set `closed`."""
         if self._peer is None:
             status = error.attributes.get("status")
             kind = CloseKind.LOST if status is None else CloseKind.REFUSED
-            self._unopened = Close(kind, int(status or 0), error.message, 0.0, opened=False)
+            self._failed_open = Close(kind, int(status or 0), error.message, 0.0, opened=False)
             return
         if error.code is not Code.CLOSED:
             # Code 500 and above is the server's own trouble.
@@ -287,14 +289,14 @@ class Room:
             self._peer.end(CloseKind.REJECTED if rejected else CloseKind.LOST, 1000, error.message)
         await self._peer.wait()
 
-    async def _stop_opening(self) -> None:
+    async def _close_cancelled_open(self) -> None:
         reason = "the opening was stopped"
         if self._peer is None:
-            self._unopened = Close(CloseKind.LOCAL, 0, reason, 0.0, opened=False)
+            self._failed_open = Close(CloseKind.LOCAL, 0, reason, 0.0, opened=False)
             return
         self._peer.end(CloseKind.LOCAL, 1000, reason)
         try:
-            # The server may have let us in already, and should hear why we are gone.
+            # The server may have let us in already: send it a close frame.
             async with asyncio.timeout(_GOODBYE_TIMEOUT_S):
                 await self._peer.wait()
         except TimeoutError:
@@ -318,7 +320,7 @@ class Room:
         self._open_peer().acknowledge(ours or message.id)
         if forms.known and not before and forms.form is ChatForm.NOTIFICATION:
             _log.info("%s shows chat that comes as a notification, and not as a request", self._server)
-        self._plan_resending()
+        self._schedule_resend()
 
     def _on_state(self, data: Object) -> None:
         state = parse_state(data)
@@ -327,7 +329,7 @@ class Room:
         if self._open_peer().ending:
             return
         if state.playback and state.playback.time is not None:
-            self.server_clock.heard(state.playback.time)
+            self.server_clock.observe(state.playback.time)
         changes = self._tracker.update(state)
         if changes:
             # No more than the names: addresses of videos may grant access to them.
@@ -348,7 +350,7 @@ class Room:
             self._listener.on_kicked()
 
     def _on_disconnected(self, _data: Object) -> None:
-        # Nobody knows why servers say so; whether the mesh still exists is for others to ask.
+        # The reason is unknown. The worker asks Rave's API whether the mesh still exists before it reconnects.
         self._open_peer().end(CloseKind.LOST, 1000, "the server said disconnected")
 
     def _open_peer(self) -> Peer:

@@ -1,11 +1,11 @@
-"""The server's clock, as far as its messages give it away; no I/O.
+"""The server's clock, estimated from its messages; no I/O.
 
 The position in a video counts from a moment on the server's clock. Our own may be minutes ahead of it or behind, so
 it is estimated:
 
-    we come in: the state says time 1000. The video was put on then, a second or ten hours ago: we can't tell.
-    someone pauses: the state says time 1500. It was set while we were here, so the clock says 1500 just now.
-    someone joins: the state says time 1500 again, and nothing new about the clock.
+    the bot joins: the state says time 1000. The video was put on then, a second or ten hours ago: we can't tell.
+    a user pauses: the state says time 1500. It was set while we were here, so the clock says 1500 just now.
+    a user joins: the state says time 1500 again, and nothing new about the clock.
 
 A message that was under way for long, or waited while the machine slept, says a time that is past. So of the last
 few, the one counts that has the server's clock furthest ahead. One that is wrong and far in the future would count
@@ -26,10 +26,11 @@ _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class ServerClock:
-    """An estimate of the server's clock. It may outlive the connection: the next one learns from where this one was.
+    """An estimate of the server's clock. It outlives the connection, and the next connection goes on with it.
 
     Attributes:
-        learned: whether the server has told. Until then, that of this machine has to do, unless it is proved wrong.
+        known: whether messages gave the server's time. Until then `now` is this machine's clock, unless a message
+            proves it wrong.
     """
 
     def __init__(
@@ -41,31 +42,31 @@ class ServerClock:
         """`steady` counts seconds and can't be set; `wall` is this machine's clock, in seconds since the epoch."""
         self._steady = steady
         self._wall = wall
-        self._last: float | None = None
+        self._last_set_at: float | None = None
         self._ahead_of_steady: deque[float] = deque(maxlen=_MAX_ESTIMATES)
         # The server's clock is at least this far ahead of `steady`, by what may be old.
         self._at_least = float("-inf")
 
     @property
-    def learned(self) -> bool:
+    def known(self) -> bool:
         """See the attributes."""
         return bool(self._ahead_of_steady)
 
     def now(self) -> float:
         """The server's clock now, in seconds since the epoch, at best guess."""
-        if self.learned:
+        if self.known:
             return self._steady() + max(self._ahead_of_steady)
         return max(self._wall(), self._steady() + self._at_least)
 
     def connected(self) -> None:
         """A connection begins, whose first message may be about long ago."""
-        self._last = None
+        self._last_set_at = None
 
-    def heard(self, set_at: float) -> None:
+    def observe(self, set_at: float) -> None:
         """A state message has come in that was set at this moment of the server's clock."""
         if set_at > self._wall() + _MAX_AHEAD_S:
             return
-        before, self._last = self._last, set_at
+        before, self._last_set_at = self._last_set_at, set_at
         ahead = set_at - self._steady()
         if before is not None and set_at > before:
             self._ahead_of_steady.append(ahead)

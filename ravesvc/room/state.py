@@ -17,7 +17,7 @@ from ravesvc.common.json_fields import Object
 from ravesvc.room.playback import PAUSED, PLAYING, PlaybackReport, PlayMode
 from ravesvc.room.votes import Vote
 
-# What a room keeps of a message, whatever its size.
+# How much a room stores of one message.
 _MAX_URL_CHARS = 2000
 _MAX_WORD_CHARS = 32
 _MAX_ID_CHARS = 128
@@ -104,8 +104,8 @@ def user_id(entry: object) -> int | None:
 def _users(inner: Object) -> frozenset[int] | None:
     """The users of a message that has both `users` and `mesh_state`.
 
-    A list with an entry that can't be read is no list: to leave out the entry would report that somebody left. Nor
-    is one of more than `_MAX_USERS`.
+    None for a list with an entry that can't be read: without the entry it would report that a user left. None as
+    well for a list of more than `_MAX_USERS`.
     """
     entries = inner.get("users")
     if not isinstance(entries, list) or len(entries) > _MAX_USERS or inner.get("mesh_state") is None:

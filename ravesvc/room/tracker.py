@@ -25,19 +25,19 @@ from ravesvc.room.changes import (
 from ravesvc.room.playback import Playback
 from ravesvc.room.state import StateMessage
 
-# Kicked users that are kept; a server may list them for ever.
+# A server may list kicked users for ever.
 _MAX_KICKED = 1000
 
 
 class RoomTracker:
     """Keeps the state of a room from message to message.
 
-    The first word is no change: a bot that comes in has not seen the video begin, the votes come in or users join. It
-    is told as a whole (`RoomKnown`), when a message has said what plays. What was told before, in messages that lack
-    that part, is in it.
+    The first state is no change: a bot that joins has not seen the video begin, the votes come in or users join. It
+    is reported as a whole (`RoomKnown`) when a message has said what plays, and includes what earlier messages,
+    which lack that part, have said.
 
     Attributes:
-        state: as last heard.
+        state: the latest one.
     """
 
     def __init__(self) -> None:
@@ -45,14 +45,14 @@ class RoomTracker:
         # While we don't know who was there, there are no joins and no leaves.
         self._users_known = False
 
-    def baseline(self, users: Iterable[int]) -> None:
-        """Take a list that was asked for elsewhere, unless a state message was faster: that one is newer."""
+    def set_initial_users(self, users: Iterable[int]) -> None:
+        """Set the users by a list from Rave's API, unless a state message came first: its list is newer."""
         if not self._users_known:
             self._users_known = True
             self.state = replace(self.state, users=frozenset(users))
 
     def update(self, message: StateMessage) -> list[Change]:
-        """Take a state message, and return what is different now, in the order in which it is to be told."""
+        """Apply a state message, and return what has changed, in the order in which to report it."""
         before, after = self.state, _next(self.state, message)
         self.state = after
         # The first list of users changes nothing.

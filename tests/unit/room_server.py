@@ -165,6 +165,6 @@ def make_room(
         mesh_id=MESH,
         server=server if isinstance(server, str) else f"localhost:{server.port}",
         listener=listener or Listener(),
-        timings=timings or Timings(chat_answer=NEVER, closing=1.0),
+        timings=timings or Timings(chat_answer_timeout_s=NEVER, closing_timeout_s=1.0),
         **{"session": SESSION, "ssl_context": ssl.create_default_context(cafile=authority.ca_file), **other},
     )

@@ -24,7 +24,7 @@ def check(data: bytes) -> None:
         tracker.update(message)
         playback = tracker.state.playback
         if playback and playback.time is not None:
-            clock.heard(playback.time)
+            clock.observe(playback.time)
         heard += 1
         assert is_finite(clock.now())
         assert tracker.state.leader is None or tracker.state.leader in tracker.state.users

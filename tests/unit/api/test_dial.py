@@ -255,7 +255,7 @@ def test_the_overall_limit_of_time_stays(run: Run, authority: Authority, monkeyp
             assert caught.value.code is Code.TIMEOUT
             assert caught.value.attributes["unsent"]
             assert time.monotonic() - begun < 1
-        room = make_room(authority, f"{HOST}:{port}", timings=Timings(opening=0.4))
+        room = make_room(authority, f"{HOST}:{port}", timings=Timings(opening_timeout_s=0.4))
         with pytest.raises(RaveError) as caught:
             await room.open()
         assert caught.value.code is Code.TIMEOUT

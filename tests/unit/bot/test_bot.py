@@ -557,8 +557,8 @@ def test_a_command_is_given_the_room_as_it_was() -> None:
 
     async def body() -> None:
         clock = scene.room.server_clock = ServerClock(steady=lambda: 5.0, wall=lambda: 0.0)
-        clock.heard(1000.0)
-        clock.heard(1030.0)
+        clock.observe(1000.0)
+        clock.observe(1030.0)
         scene.room.state = RoomState(known=True, playback=Playback(status="PLAY", position=7.0, time=1000.0))
         assert await scene.answer("?where") == "37 s"
 

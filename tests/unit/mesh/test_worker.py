@@ -472,7 +472,7 @@ def test_each_connection_tells_the_bot_what_plays_and_then_what_changes(
             await in_thread(child.control.playback, mesh, "pause", position=9)
             await until(lambda: last(PlaybackChanged))
             learned = child.worker._server_clock
-            assert learned.learned
+            assert learned.known
             await in_thread(child.control.drop, mesh)
             await in_thread(child.control.wait, reconnected={mesh: number}, timeout=5)
             await until(lambda: last(RoomKnown))

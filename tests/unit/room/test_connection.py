@@ -248,7 +248,7 @@ async def hanging_server(authority: Authority, *, tls: bool) -> AsyncIterator[tu
 def test_a_server_that_hangs(run: Run, authority: Authority, tls: bool) -> None:
     async def body() -> None:
         async with hanging_server(authority, tls=tls) as (server, _):
-            room = make_room(authority, server, timings=Timings(opening=0.3))
+            room = make_room(authority, server, timings=Timings(opening_timeout_s=0.3))
             assert (await opening_error(room)).code is Code.TIMEOUT
         assert room.closed
         assert (room.closed.kind, room.closed.opened) == (CloseKind.LOST, False)
@@ -258,7 +258,9 @@ def test_a_server_that_hangs(run: Run, authority: Authority, tls: bool) -> None:
 
 # The one is to end when the connection is open already, on a busy machine too.
 @pytest.mark.slow
-@pytest.mark.parametrize("timings", [Timings(opening=1.0), Timings(answer=0.2)], ids=["opening", "answer"])
+@pytest.mark.parametrize(
+    "timings", [Timings(opening_timeout_s=1.0), Timings(answer_timeout_s=0.2)], ids=["opening", "answer"]
+)
 def test_fully_joined_without_an_answer(run: Run, authority: Authority, timings: Timings) -> None:
     ends: list[Any] = []
 
@@ -449,7 +451,7 @@ def test_a_cancelled_opening_leaves_nothing_and_waits_for_nobody(run: Run, autho
             guest.socket.transport.abort()
 
         async with mesh_server(authority, freeze) as server:
-            room = make_room(authority, server, timings=Timings(closing=NEVER))
+            room = make_room(authority, server, timings=Timings(closing_timeout_s=NEVER))
             opening = asyncio.create_task(room.open())
             await asked.wait()
             opening.cancel()

@@ -94,7 +94,7 @@ def test_a_state_before_fully_joined(run: Run, authority: Authority) -> None:
     async def body() -> None:
         listener = Listener()
         async with opened(authority, late, listener, before=early) as room:
-            room.baseline([7])
+            room.set_initial_users([7])
             assert await listener.next() == ("joined", {2})
 
     run(body())
@@ -110,7 +110,7 @@ def test_the_answer_of_the_api_is_the_baseline_if_it_comes_first(run: Run, autho
 
         async with opened(authority, state, listener) as room:
             assert room.users == frozenset()
-            room.baseline([1, 3])
+            room.set_initial_users([1, 3])
             assert room.users == {1, 3}
             go.set()
             assert [await listener.next(), await listener.next()] == [("joined", {2}), ("left", {3})]
@@ -287,10 +287,10 @@ def test_a_chat_message_goes_out(run: Run, authority: Authority) -> None:
 
 def test_a_server_that_does_not_answer_chat(run: Run, authority: Authority) -> None:
     async def body() -> None:
-        async with opened(authority, swallow, timings=Timings(chat_answer=0.05)) as room:
+        async with opened(authority, swallow, timings=Timings(chat_answer_timeout_s=0.05)) as room:
             assert room.is_own(await room.chat("hi"))
             assert room._peer
-            assert not room._peer._pending._waiting
+            assert not room._peer._pending._futures
 
     run(body())
 
@@ -301,7 +301,7 @@ def test_the_echo_is_an_answer(run: Run, authority: Authority) -> None:
         await guest.notify("chatMessage", **frame["data"], **{"from": SESSION.peer_id})
 
     async def body() -> None:
-        async with opened(authority, echo, timings=Timings(chat_answer=NEVER)) as room:
+        async with opened(authority, echo, timings=Timings(chat_answer_timeout_s=NEVER)) as room:
             async with asyncio.timeout(10):
                 await room.chat("hi")
 
@@ -406,7 +406,7 @@ def test_what_waits_fails_when_the_server_closes(run: Run, authority: Authority)
         await guest.socket.close(4000, "bye")
 
     async def body() -> None:
-        async with opened(authority, close, timings=Timings(chat_answer=NEVER)) as room:
+        async with opened(authority, close, timings=Timings(chat_answer_timeout_s=NEVER)) as room:
             async with asyncio.timeout(10):
                 outcomes = await asyncio.gather(room.chat("a"), room.chat("b"), return_exceptions=True)
             assert [isinstance(e, RaveError) and e.code for e in outcomes] == [Code.CLOSED, Code.CLOSED]
@@ -428,7 +428,7 @@ def test_a_server_that_takes_nothing(run: Run, authority: Authority) -> None:
             await release.wait()
             guest.socket.transport.abort()
 
-        timings = Timings(closing=0.2, chat_answer=0.1)
+        timings = Timings(closing_timeout_s=0.2, chat_answer_timeout_s=0.1)
         async with opened(authority, deaf, timings=timings) as room:
 
             async def flood() -> None:
@@ -456,7 +456,7 @@ def test_a_goodbye_to_a_server_that_takes_nothing(run: Run, authority: Authority
             await release.wait()
             guest.socket.transport.abort()
 
-        timings = Timings(closing=0.5, chat_answer=0.01)
+        timings = Timings(closing_timeout_s=0.5, chat_answer_timeout_s=0.01)
         async with opened(authority, deaf, timings=timings) as room:
 
             async def flood() -> None:
@@ -514,7 +514,9 @@ def test_a_connection_that_breaks_while_we_send(run: Run, authority: Authority) 
             while True:
                 await room.chat("x" * 2**20)
 
-        async with opened(authority, deaf, timings=Timings(closing=NEVER, chat_answer=0.01)) as room:
+        async with opened(
+            authority, deaf, timings=Timings(closing_timeout_s=NEVER, chat_answer_timeout_s=0.01)
+        ) as room:
             flooding = asyncio.create_task(flood(room))
             await asyncio.sleep(0.3)
             release.set()
@@ -552,7 +554,7 @@ def test_the_server_closes(run: Run, authority: Authority, early: float) -> None
         await guest.socket.close(4000, "closed by\nthe server")
 
     async def body() -> None:
-        async with opened(authority, close, timings=Timings(early=early)) as room:
+        async with opened(authority, close, timings=Timings(early_end_s=early)) as room:
             end = await room.run()
         assert end.kind is (CloseKind.REJECTED if early else CloseKind.LOST)
         assert end.code == 4000
@@ -575,13 +577,13 @@ def test_the_age_is_taken_at_the_close_itself(run: Run, authority: Authority) ->
             await release.wait()
             guest.socket.transport.abort()
 
-        timings = Timings(silence=NEVER * 10, closing=0.3)
+        timings = Timings(silence_timeout_s=NEVER * 10, closing_timeout_s=0.3)
         async with opened(authority, close, clock=lambda: now[0], timings=timings) as room:
             now[0] = 103.0
-            heard = room.last_heard
+            heard = room.last_received_at
             await room.typing()
             await closed.wait()
-            while room.last_heard == heard:  # noqa: ASYNC110 - nothing tells us when the frame is in
+            while room.last_received_at == heard:  # noqa: ASYNC110 - nothing tells us when the frame is in
                 await asyncio.sleep(0.01)
             now[0] = 200.0
             end = await room.run()
@@ -719,7 +721,7 @@ def test_pings_go_out_and_unanswered_ones_do_no_harm(run: Run, authority: Author
 
     async def body() -> None:
         listener = Listener()
-        async with opened(authority, count, listener, timings=Timings(ping=0.05, answer=0.05)):
+        async with opened(authority, count, listener, timings=Timings(ping_interval_s=0.05, answer_timeout_s=0.05)):
             assert await listener.next() == ("chat", "enough")
         assert all(ping["method"] == "clientPing" and ping["request"] and ping["data"] == {} for ping in pings)
 
@@ -735,7 +737,7 @@ def test_silence_ends_the_connection(run: Run, authority: Authority, ping: float
         ends.append(guest.socket.close_code)
 
     async def body() -> None:
-        timings = Timings(ping=ping, silence=0.3, answer=NEVER)
+        timings = Timings(ping_interval_s=ping, silence_timeout_s=0.3, answer_timeout_s=NEVER)
         async with opened(authority, ignore, timings=timings) as room:
             end = await room.run()
         assert (end.kind, end.reason) == (CloseKind.LOST, "nothing heard from the server for 0.3 s")
@@ -755,7 +757,7 @@ def test_a_server_that_is_gone_without_a_word(run: Run, authority: Authority) ->
             await release.wait()
             guest.socket.transport.abort()
 
-        timings = Timings(ping=0.1, silence=0.3, closing=0.2)
+        timings = Timings(ping_interval_s=0.1, silence_timeout_s=0.3, closing_timeout_s=0.2)
         async with opened(authority, freeze, timings=timings) as room:
             end = await room.run()
             release.set()
@@ -775,12 +777,12 @@ def test_any_frame_is_a_life_sign(run: Run, authority: Authority) -> None:
                 await asyncio.sleep(0.1)
 
         loop = asyncio.get_running_loop()
-        timings = Timings(ping=NEVER, silence=0.9)
+        timings = Timings(ping_interval_s=NEVER, silence_timeout_s=0.9)
         async with opened(authority, beat, timings=timings) as room:
-            start, heard = loop.time(), room.last_heard
+            start, heard = loop.time(), room.last_received_at
             await room.run()
             assert loop.time() - start > 1.5
-            assert room.last_heard > heard
+            assert room.last_received_at > heard
 
     run(body())
 
@@ -788,7 +790,7 @@ def test_any_frame_is_a_life_sign(run: Run, authority: Authority) -> None:
 def test_before_it_opens(run: Run, authority: Authority) -> None:
     async def body() -> None:
         room = make_room(authority, "localhost:1", clock=lambda: 7.0)
-        assert (room.last_heard, room.connected, room.closed) == (7.0, False, None)
+        assert (room.last_received_at, room.connected, room.closed) == (7.0, False, None)
         assert (room.users, room.own_user_id) == (frozenset(), OWN)
         await room.close()
 

@@ -31,19 +31,19 @@ class Times:
 
 def test_the_first_message_may_be_old_and_teaches_nothing() -> None:
     times = Times()
-    times.clock.heard(times.server - 5 * HOUR)
-    assert not times.clock.learned
+    times.clock.observe(times.server - 5 * HOUR)
+    assert not times.clock.known
     assert times.error == 0
 
 
 def test_a_change_while_we_listen_teaches_whatever_our_own_clock_says() -> None:
     for wrong in (-10 * 60.0, 10 * 60.0):
         times = Times(wrong)
-        times.clock.heard(times.server - 5 * HOUR)
+        times.clock.observe(times.server - 5 * HOUR)
         assert times.error == wrong
         times.pass_(30)
-        times.clock.heard(times.server)
-        assert times.clock.learned
+        times.clock.observe(times.server)
+        assert times.clock.known
         assert times.error == 0
         times.pass_(HOUR)
         assert times.error == 0
@@ -51,7 +51,7 @@ def test_a_change_while_we_listen_teaches_whatever_our_own_clock_says() -> None:
 
 def test_our_own_clock_is_behind_if_the_first_message_is_from_its_future() -> None:
     times = Times(wrong=-10 * 60.0)
-    times.clock.heard(times.server - 60)
+    times.clock.observe(times.server - 60)
     assert times.error == -60
     times.pass_(HOUR)
     assert times.error == -60
@@ -59,43 +59,43 @@ def test_our_own_clock_is_behind_if_the_first_message_is_from_its_future() -> No
 
 def test_a_message_that_says_the_same_again_teaches_nothing() -> None:
     times = Times()
-    times.clock.heard(times.server)
+    times.clock.observe(times.server)
     times.pass_(30)
-    times.clock.heard(times.server - 30)
-    times.clock.heard(times.server - 40)
-    assert not times.clock.learned
+    times.clock.observe(times.server - 30)
+    times.clock.observe(times.server - 40)
+    assert not times.clock.known
 
 
 def test_a_message_that_was_held_up_does_not_set_the_clock_back() -> None:
     times = Times()
-    times.clock.heard(times.server)
+    times.clock.observe(times.server)
     times.pass_(30)
-    times.clock.heard(times.server)
+    times.clock.observe(times.server)
     times.pass_(8 * HOUR)
-    times.clock.heard(times.server - 7 * HOUR)
+    times.clock.observe(times.server - 7 * HOUR)
     assert times.error == 0
 
 
 def test_a_server_whose_clock_was_put_right_is_believed_after_a_while() -> None:
     times = Times()
-    times.clock.heard(times.server + HOUR)
-    times.clock.heard(times.server + HOUR + 1)
+    times.clock.observe(times.server + HOUR)
+    times.clock.observe(times.server + HOUR + 1)
     assert times.error == HOUR + 1
     for _ in range(10):
         times.pass_(60)
-        times.clock.heard(times.server)
+        times.clock.observe(times.server)
     assert times.error == 0
 
 
 def test_a_time_far_in_the_future_teaches_nothing_not_even_the_next_connection() -> None:
     times = Times()
-    times.clock.heard(5e9)
+    times.clock.observe(5e9)
     assert times.error == 0
-    times.clock.heard(times.server)
-    times.clock.heard(5e9)
+    times.clock.observe(times.server)
+    times.clock.observe(5e9)
     times.pass_(30)
-    times.clock.heard(times.server)
-    assert times.clock.learned
+    times.clock.observe(times.server)
+    assert times.clock.known
     assert times.error == 0
     times.clock.connected()
     assert times.error == 0
@@ -103,29 +103,29 @@ def test_a_time_far_in_the_future_teaches_nothing_not_even_the_next_connection()
 
 def test_after_a_reconnection_the_first_message_is_old_again_but_what_was_learned_holds() -> None:
     times = Times(wrong=300.0)
-    times.clock.heard(times.server - HOUR)
+    times.clock.observe(times.server - HOUR)
     times.pass_(10)
-    times.clock.heard(times.server)
+    times.clock.observe(times.server)
     times.pass_(HOUR)
     times.clock.connected()
-    times.clock.heard(times.server - 60)
+    times.clock.observe(times.server - 60)
     assert times.error == 0
 
 
 def test_a_later_connection_learns_nothing_from_what_changed_while_we_were_away() -> None:
     times = Times(wrong=300.0)
-    times.clock.heard(times.server - HOUR)
+    times.clock.observe(times.server - HOUR)
     times.pass_(10)
     times.clock.connected()
-    times.clock.heard(times.server - 5)
-    assert not times.clock.learned
+    times.clock.observe(times.server - 5)
+    assert not times.clock.known
 
 
 def test_the_real_clocks_go_on() -> None:
     clock = ServerClock()
-    clock.heard(1000.0)
+    clock.observe(1000.0)
     assert clock.now() > 1_600_000_000
-    clock.heard(2000.0)
+    clock.observe(2000.0)
     assert 2000.0 <= clock.now() < 2060.0
 
 
@@ -137,6 +137,6 @@ def test_the_estimate_is_never_ahead_and_as_late_as_the_fastest_message_at_most(
     times = Times(wrong=-600.0)
     for gap, delay in messages:
         times.pass_(gap + delay + 0.001)
-        times.clock.heard(times.server - delay)
-    if times.clock.learned:
+        times.clock.observe(times.server - delay)
+    if times.clock.known:
         assert -2.001 <= times.error <= 0.001

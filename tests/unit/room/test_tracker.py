@@ -67,17 +67,17 @@ def test_the_first_list_of_users_is_the_baseline() -> None:
 
 def test_an_asked_list_is_a_baseline_too() -> None:
     tracker = RoomTracker()
-    tracker.baseline([1, 2])
+    tracker.set_initial_users([1, 2])
     assert hear(tracker, users=[2, 3], mesh_state={}) == [UsersJoined(frozenset({3})), UsersLeft(frozenset({1}))]
 
 
 def test_a_state_message_wins_over_a_later_asked_list() -> None:
     tracker = RoomTracker()
     hear(tracker, users=[1], mesh_state={})
-    tracker.baseline([2])
+    tracker.set_initial_users([2])
     assert tracker.state.users == {1}
     hear(tracker, users=[], mesh_state={})
-    tracker.baseline([2])
+    tracker.set_initial_users([2])
     assert tracker.state.users == frozenset()
 
 
@@ -121,7 +121,7 @@ def test_the_first_word_is_told_as_a_whole_together_with_what_came_before_it() -
 
 def test_the_users_who_came_since_the_list_that_was_asked_for_come_after_the_first_word() -> None:
     tracker = RoomTracker()
-    tracker.baseline([1])
+    tracker.set_initial_users([1])
     known, joined = hear(tracker, **playing(), users=[1, 2])
     assert isinstance(known, RoomKnown)
     assert joined == UsersJoined(frozenset({2}))
@@ -381,7 +381,7 @@ messages = st.fixed_dictionaries(
 def test_the_changes_rebuild_the_state(history: list[dict[str, Any]]) -> None:
     tracker, rebuilt, known = RoomTracker(), RoomState(), False
     # The first list of users is no change; a room asks for it elsewhere.
-    tracker.baseline([])
+    tracker.set_initial_users([])
     for inner in history:
         for change in hear(tracker, **inner):
             known |= isinstance(change, RoomKnown)

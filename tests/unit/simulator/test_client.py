@@ -251,7 +251,7 @@ def test_what_plays_is_told_in_the_same_way_whatever_the_messages_look_like(
         await told(OpinionsChanged)
         assert (await told(VideoEnded, control.video, mesh)).playback == other.after
         assert room.state.playback is None
-        assert room.server_clock.learned
+        assert room.server_clock.known
         assert abs(room.server_clock.now() - time.time()) < 5
         await room.close()
 

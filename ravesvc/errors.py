@@ -1,7 +1,7 @@
 """The one error class of the project.
 
-Every failure that a person, a chat user or a D-Bus caller may see is a `RaveError`: a stable code, a sentence in
-words, a hint that says what to do, and attributes that say where. Whatever else escapes is a bug; it is logged
+Every failure that an operator, a chat user or a D-Bus caller may see is a `RaveError`: a stable code, a sentence, a
+hint that says what to do, and attributes that say where. Any other exception that escapes is a bug; it is logged
 where it happened and shown to others as `Code.INTERNAL` without detail.
 """
 
@@ -87,16 +87,16 @@ _INCIDENT = re.compile(r" \(error ([0-9a-f]{8})\)")
 
 
 def new_incident() -> str:
-    """An id by which what a person was told is found in the log."""
+    """An id by which the log entry for an error message is found."""
     return os.urandom(4).hex()
 
 
 def with_incident(text: str, incident: str) -> str:
-    """A sentence with the id of its incident, in the one form that chat, ravectl and log have."""
+    """A sentence with the id of its incident, in the form that chat, ravectl and log share."""
     return f"{text} (error {incident})"
 
 
 def incident_in(text: str) -> tuple[str, str]:
-    """What `with_incident` was made of; the id is empty if there is none."""
+    """The sentence and the id in a text of `with_incident`; the id is empty if there is none."""
     found = _INCIDENT.fullmatch(text[-len(" (error 01234567)") :])
     return (text[: -len(found[0])], found[1]) if found else (text, "")

@@ -24,43 +24,43 @@ ERROR_PREFIX = "org.ravesvc.Rave1.Error."
 # A child's side of the bus.
 WORKER_NAME_PREFIX = "org.ravesvc.Rave1.Worker"
 WORKER_INTERFACE = "org.ravesvc.Rave1.Worker"
-# Of a text that a child tells the service. A server or a user may have written the text, and a bot that sends a
-# message of more than 64 KiB is killed; the service keeps as much, for a bot that was taken over cuts nothing.
-MAX_TOLD_CHARS = 300
+# A text in a child's report to the service. A server or a user may have written it, and a bot that sends a message of
+# more than 64 KiB is killed, so the child cuts it. The service cuts it too: a bot that was taken over does not.
+MAX_REPORT_CHARS = 300
 
 # systemd.
 ORCHESTRATOR_UNIT = "rave-orchestrator.service"
 TARGET_UNIT = "rave-meshes.target"
 WORKER_USER = "rave-mesh"
-# Seconds beyond shutdown_timeout after which a bot is killed that still stops: systemd has its own turn before.
+# A bot that still stops this long after shutdown_timeout is killed. Before that systemd tries by itself.
 STOP_GRACE_S = 5.0
 MEDIA_UNIT = "rave-media.service"
 MEDIA_SOCKET_UNIT = "rave-media.socket"
 _MESH_UNIT = re.compile(r"rave-mesh@(?P<id>[^/]+)\.service")
 MESH_UNIT_TEMPLATE = "rave-mesh@.service"
 MESH_UNIT_PATTERN = "rave-mesh@*.service"
-# Two bots of no mesh, of which one attacks the other for ravectl doctor.
+# Two bots without a mesh, of which one attacks the other for ravectl doctor.
 DOCTOR_UNIT = "rave-mesh@doctor.service"
 DOCTOR_SIBLING_UNIT = "rave-mesh@doctor-sibling.service"
 
 # Files. Those under /run/rave belong to root: OpenFile= in rave-mesh@.service hands them over, by these names.
 ENDED_DIRECTORY = "/var/lib/rave/ended"
 CONFIG_FILE = "/etc/rave/rave.yaml"
-# What the package made CONFIG_FILE of when it was installed: all options with their defaults, as comments.
+# The package copied CONFIG_FILE from it when it was installed: all options with their defaults, as comments.
 SHIPPED_CONFIG_FILE = "/usr/share/rave-orchestrator/rave.yaml"
 DATABASE_FILE = "/etc/rave/database.json"
-# The key of the YouTube Data API, root's alone: rave-media.service is handed it.
+# The key of the YouTube Data API, which only root may read: systemd hands it to rave-media.service.
 YOUTUBE_KEY_FILE = "/etc/rave/youtube.key"
 SETTINGS_FILE = "/run/rave/settings.json"
 SESSION_FILE = "/run/rave/session.json"
 # Certificates, which are no secret: the parent reads it.
 AUTHORITIES_FILE = "/run/rave/authorities.pem"
-# What bots reach near them beside name servers: an address or a network a line, for rave-name-servers.service.
+# Local addresses that bots may reach beside name servers, one or a network a line, for rave-name-servers.service.
 ALLOWED_ADDRESSES_FILE = "/run/rave/allowed-addresses"
-# What ravectl doctor tells the bot that attacks, and is told by it.
+# The order of ravectl doctor to the attacking bot, and that bot's result.
 DOCTOR_ENVIRONMENT_FILE = "/run/rave/doctor.env"
 DOCTOR_RESULT_FILE = "/run/rave/doctor.json"
-# What the helper for videos is told, and where it listens.
+# The settings of the video helper, and where it listens.
 MEDIA_SETTINGS_FILE = "/run/rave/media.json"
 MEDIA_SOCKET = "/run/rave-media/socket"
 MEDIA_SOCKET_NAME = "socket"
@@ -86,7 +86,7 @@ class PolkitAction(StrEnum):
 
 
 class Announcement(StrEnum):
-    """What the parent tells its children: methods of `Worker`, after which a child has asked `Backend` again."""
+    """Announcements of the parent to its children: methods of `Worker`, after which a child asks `Backend` again."""
 
     ADMINS = "RefreshAdmins"
     PERMISSIONS = "RefreshPermissions"
@@ -96,7 +96,7 @@ class Announcement(StrEnum):
 
 
 class ExitStatus(IntEnum):
-    """How a child ends, the durable event from which the parent learns.
+    """How a child ends: the durable event by which the parent decides about its mesh.
 
     All but `STOPPED` and `CRASHED` are final: rave-mesh@.service lists them in RestartPreventExitStatus=.
     The numbers keep clear of the LSB (0-7), sysexits.h (64-78) and systemd (200-243) ranges of systemd.exec(5);

@@ -110,4 +110,4 @@ class Cooldowns:
     def undo_count(self, name: str, seconds: float, user_id: int | None) -> None:
         """Undo the last `count_run`: the user may run the command again at once."""
         if bucket := self._buckets.get((name, seconds, user_id)):
-            bucket.give_back(self._clock())
+            bucket.refund(self._clock())

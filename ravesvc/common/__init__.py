@@ -1,1 +1,1 @@
-"""What any program could use: time, text, files, tasks. Knows nothing of ours but `errors`."""
+"""Parts that any program could use: time, text, files, tasks. Imports nothing of ours but `errors`."""

@@ -1,4 +1,4 @@
-"""Files that are whole at any time, the old content or the new, and bad ones that are kept, never overwritten."""
+"""Writing a file so that it has the old content or the new at any time, and renaming bad files out of the way."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ def write_atomically(
     """Replace a file: temporary file beside it, fsync, rename, fsync of the directory; raises OSError.
 
     The content is safe on disk when this returns. A symbolic link at `path` is replaced, not followed. `check` is
-    called when there is nothing left to do but to rename; what it raises leaves the old file there.
+    called right before the rename; if it raises, the old file stays.
     """
     with _beside(path, content, mode) as temporary:
         check()
         temporary.replace(path)
 
 
-def write_anew(path: Path, content: bytes, mode: int, group: int) -> None:
-    """Make a file of a group (its id) where there is nothing; raises OSError, FileExistsError if there is something.
+def write_new(path: Path, content: bytes, mode: int, group: int) -> None:
+    """Make a new file that belongs to a group (its id); raises OSError, FileExistsError if the path is taken.
 
     It appears with all its content, which is safe on disk when this returns.
     """
     with _beside(path, content, mode) as temporary:
         os.chown(temporary, -1, group)
-        # Unlike a rename it replaces nothing.
+        # Unlike a rename, a link replaces nothing.
         path.hardlink_to(temporary)
         temporary.unlink()
 
 
-def way_in(directory: Path, elsewhere: str) -> str:
+def access_hint(directory: Path, elsewhere: str) -> str:
     """A hint for a directory, or files in it, that this process may not use; `elsewhere` is how to name another one.
 
-    It is often root who has left them behind.
+    Often an earlier run as root has made them.
     """
     mine = user_name(os.geteuid())
     try:
@@ -52,7 +52,7 @@ def way_in(directory: Path, elsewhere: str) -> str:
     if owner not in (mine, "root"):
         return f"it is for the user {owner} and root; {elsewhere}"
     if Path("~").expanduser() not in directory.parents:
-        # It may be one of the system, which is not to be given away.
+        # It may be a directory of the system, whose owner must not be changed.
         return elsewhere
     word = shlex.quote(str(directory))
     whose = "belong to root" if owner == "root" else f"are closed to the user {mine}"
@@ -60,15 +60,15 @@ def way_in(directory: Path, elsewhere: str) -> str:
 
 
 def set_aside(path: Path, why: str = "damaged", *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Path:
-    """Rename what is of no more use here to `<path>.<why>-<UTC time>`, and return that; raises OSError.
+    """Rename a file that can't be used to `<path>.<why>-<UTC time>`, and return that; raises OSError.
 
-    The name is one that nothing has: should it be taken, a number follows.
+    If that name is taken, a number follows.
     """
     name = f"{path.name}.{why}-{clock().astimezone(UTC):%Y%m%dT%H%M%SZ}"
     kept, number = path.with_name(name), 1
     while True:
         try:
-            rename_anew(path, kept)
+            rename_no_replace(path, kept)
         except FileExistsError:
             number += 1
             kept = path.with_name(f"{name}.{number}")
@@ -76,11 +76,11 @@ def set_aside(path: Path, why: str = "damaged", *, clock: Callable[[], datetime]
             return kept
 
 
-def rename_anew(source: Path, target: Path) -> None:
-    """Rename to a name in the same directory that nothing has; raises OSError (FileExistsError)."""
-    # Not is_dir(), which follows a link to where we may not look.
+def rename_no_replace(source: Path, target: Path) -> None:
+    """Rename within a directory, to a name that is not taken; raises OSError (FileExistsError)."""
+    # Not is_dir(), which follows a link, maybe to a place that we may not read.
     directory = stat.S_ISDIR(source.lstat().st_mode)
-    # The name is taken first: rename() would overwrite whatever comes there in between.
+    # The name is created first: rename() alone would overwrite a file that another process makes meanwhile.
     if directory:
         target.mkdir(mode=0o700)
     else:

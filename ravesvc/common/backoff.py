@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 
-def delays(first: float, most: float, rng: Callable[[], float]) -> Iterator[float]:
-    """Seconds to wait, without end: doubling from `first` up to `most`, each drawn from the upper half of its range.
+def delays(first_s: float, max_s: float, rng: Callable[[], float]) -> Iterator[float]:
+    """Seconds to wait, without end: doubling from `first_s` to `max_s`, each drawn from the upper half of its range.
 
     The jitter keeps many clients that failed together from coming back together. `rng` returns numbers in [0, 1).
     """
-    ceiling = first
+    ceiling = first_s
     while True:
-        yield min(ceiling, most) * (1 + rng()) / 2
-        ceiling = min(2 * ceiling, most)
+        yield min(ceiling, max_s) * (1 + rng()) / 2
+        ceiling = min(2 * ceiling, max_s)

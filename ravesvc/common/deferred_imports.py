@@ -11,7 +11,7 @@ from typing import Any
 
 
 class _Deferred(ModuleType):
-    """Stands for a module that is imported as soon as anything of it is used."""
+    """A stand-in for a module, which is imported at its first use."""
 
     def __getattr__(self, name: str) -> Any:
         self.withdraw()

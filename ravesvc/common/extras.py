@@ -1,4 +1,4 @@
-"""What a program needs and pip installs only when it is asked for: told in a sentence, in place of a traceback."""
+"""Optional dependencies: a sentence in place of a traceback for a package that pip installs only on request."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ravesvc.errors import Code, RaveError
 EXTRAS = {"aiohttp": "simulator", "pystemd": "service"}
 
 
-def insist_on(module: str) -> None:
+def require_module(module: str) -> None:
     """Raise `RaveError` (Config) unless a module can be imported; it is not imported."""
     import importlib.util
 
-    # None in sys.modules, or half of a package, is as good as none.
+    # ValueError: the module is None in sys.modules, or only half of its package is there.
     with contextlib.suppress(ImportError, ValueError):
         if importlib.util.find_spec(module):
             return
@@ -23,8 +23,8 @@ def insist_on(module: str) -> None:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Raise `RaveError` (Config) for a module of others that is missing inside of this."""
+def explain_missing() -> Iterator[None]:
+    """Raise `RaveError` (Config) in place of an ImportError for a module that is not ours."""
     try:
         yield
     except ImportError as e:

@@ -1,4 +1,4 @@
-"""Files that somebody else has opened and handed over: what is too long, or too secret, for a message."""
+"""Files that another process has opened and handed over: for content that is too long or too secret for a message."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _FIRST_DESCRIPTOR = 3
 def handed_over(environ: MutableMapping[str, str], known: Collection[str]) -> dict[str, int]:
     """The descriptors that systemd hands over, by name, of the names in `known` (sd_listen_fds(3)).
 
-    Others may be a drop-in's. What describes them is taken out of `environ`: a program that we start must not take
-    them for its own.
+    Others may come from a drop-in. The variables are removed from `environ`: a program that we start must not take
+    the descriptors for its own.
     """
     pid, count, listed = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     given = listed.split(":") if listed else []
@@ -25,21 +25,21 @@ def handed_over(environ: MutableMapping[str, str], known: Collection[str]) -> di
     return {name: number for number, name in enumerate(given, _FIRST_DESCRIPTOR) if name in known}
 
 
-def read(descriptor: int, what: str, most: int) -> str:
-    """The text of a file from its start; where its owner is in it makes no difference.
+def read(descriptor: int, what: str, max_bytes: int) -> str:
+    """The text of a file from its start, independent of the file position.
 
     It blocks as long as the disk does. `what` names it in errors, which quote nothing. Raises `RaveError`:
-    InvalidArgument if it is no regular file, can't be read, or is longer than `most` bytes; BadData if it is not
+    InvalidArgument if it is no regular file, can't be read, or is longer than `max_bytes`; BadData if it is not
     UTF-8.
     """
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            # Another kind may never come to an end.
+            # A pipe, for example, may never end.
             hint = "save it in a file first"
             raise RaveError(Code.INVALID_ARGUMENT, f"{what} is not in a regular file", hint=hint)
-        if status.st_size > most:
-            text = f"{what} is too long: {status.st_size} bytes, where {most} are the most"
+        if status.st_size > max_bytes:
+            text = f"{what} is too long: {status.st_size} bytes, where {max_bytes} are the most"
             raise RaveError(Code.INVALID_ARGUMENT, text)
         content = _first(descriptor, status.st_size)
     except OSError as e:

@@ -1,4 +1,4 @@
-"""Typed access to untrusted JSON: the only way in for what the network, the bus or a file says.
+"""Typed access to untrusted JSON from the network, the bus or a file.
 
 Each getter returns a value of the promised type or raises `RaveError` (BadData) that names the key; nothing deeper in
 the program then meets a KeyError, or a text where a number should be. The `opt_` getters return None for a key that
@@ -13,21 +13,21 @@ from typing import Any, TypeAlias
 
 from ravesvc.errors import Code, RaveError
 
-# A decoded JSON object whose values nobody has looked at yet.
+# A decoded JSON object whose values are not checked yet.
 Object: TypeAlias = Mapping[str, Any]
 
-# What the bus, a database or a clock can take; JSON itself knows no limit.
-_MOST_INT = 2**63 - 1
-_MOST_NUMBER = 1e300
-# Values in one message of a server. What Rave says of a room with 10 000 people has some 70 000. Decoding holds the
+# The bus, a database or a clock takes no more; JSON itself has no limit.
+_MAX_INT = 2**63 - 1
+_MAX_ABS_NUMBER = 1e300
+# Values in one message of a server. The state of a room with 10 000 people has some 70 000. Decoding holds the
 # whole process up, in a thread as well: that many take 5 to 20 ms, and up to 50 if no two keys are the same.
 MAX_VALUES = 75_000
-# Characters of a number in a text of more than 64 Ki; none of ours has more than 25. Reading an integer takes the
+# The longest number in a text of more than 64 Ki characters; ours have at most 25. Reading an integer takes the
 # square of its digits, of which Python allows 4300. One with a point or an exponent takes 5 us from some 41 digits on
 # if it lies half way between two that Python knows, and under 1 us before. 5 MB of either took 0.2 to 0.5 s, 64 kB
 # take 6 ms.
-_MAX_NUMBER, _SHORT_TEXT = 30, 64 * 1024
-_LONG_NUMBER = b"0" * (_MAX_NUMBER + 1)
+_MAX_NUMBER_CHARS, _SHORT_TEXT_CHARS = 30, 64 * 1024
+_LONG_NUMBER = b"0" * (_MAX_NUMBER_CHARS + 1)
 # The point is one as well: digits before and after it are those of one number.
 _EVERY_DIGIT_TO_0 = bytes.maketrans(b"123456789.", b"0000000000")
 
@@ -63,7 +63,7 @@ def _decode(text: str) -> Any:
     be needed; to look for that takes 1 ms for each MB. The digits may stand in a string as well, which is fine.
     What is left at worst are `MAX_VALUES` numbers that are just short enough: 60 to 90 ms.
     """
-    if len(text) > _SHORT_TEXT and _LONG_NUMBER in text.encode(errors="replace").translate(_EVERY_DIGIT_TO_0):
+    if len(text) > _SHORT_TEXT_CHARS and _LONG_NUMBER in text.encode(errors="replace").translate(_EVERY_DIGIT_TO_0):
         return json.loads(text, parse_int=_short_integer, parse_float=_short_float)
     return json.loads(text)
 
@@ -77,7 +77,7 @@ def _short_float(number: str) -> float:
 
 
 def _short(number: str) -> str:
-    if len(number) > _MAX_NUMBER:
+    if len(number) > _MAX_NUMBER_CHARS:
         raise ValueError(f"a number of {len(number)} characters")
     return number
 
@@ -122,10 +122,10 @@ def opt_int(source: Object, key: str) -> int | None:
 def as_int(value: object) -> int | None:
     """`value` as an integer if it is one of 64 bits or spells one in ASCII digits, else None."""
     if type(value) is int:
-        return value if abs(value) <= _MOST_INT else None
+        return value if abs(value) <= _MAX_INT else None
     if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.removeprefix("-").isdigit():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MOST_INT:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MAX_INT:
         return None
     return value
 
@@ -140,7 +140,7 @@ def get_number(source: Object, key: str) -> float:
     """A finite number, whole or not."""
     value = source.get(key)
     # NaN is not within bounds either.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST_NUMBER:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MAX_ABS_NUMBER:
         raise _wrong(key, "a number", value)
     return value
 

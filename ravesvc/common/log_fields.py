@@ -12,12 +12,12 @@ import logging
 from contextvars import ContextVar
 from enum import StrEnum
 
-# The mesh that all is about which runs in a context, in a process that has several meshes.
+# The mesh for which the code of this context runs, in a process that has several meshes.
 current_mesh: ContextVar[str] = ContextVar("current_mesh", default="")
 
 
 class LogEvent(StrEnum):
-    """What operators search for (RAVE_EVENT=); packaging/catalog explains each under its MESSAGE_ID=."""
+    """Events that operators search for (RAVE_EVENT=); packaging/catalog explains each under its MESSAGE_ID=."""
 
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
@@ -59,5 +59,5 @@ def about(mesh: str = "", event: LogEvent | None = None) -> dict[str, object]:
 
 
 def mesh_of(record: logging.LogRecord) -> str:
-    """The mesh that a record is about; empty if that is none in particular, or the only one of the process."""
+    """The mesh that a record is about; empty if it is about none, or about the only one of the process."""
     return getattr(record, "rave_mesh", "") or current_mesh.get()

@@ -1,4 +1,4 @@
-"""A limit for what is logged again and again: much of it a bot decides that was taken over, or a user of the chat."""
+"""A limit for repeated log entries: a bot that was taken over, or a user of the chat, can cause many of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ log = logging.getLogger(__name__)
 
 # Entries of the service about one mesh: a bad hour of a healthy bot, and then one each half minute.
 PER_MESH = Rate(60, 1 / 30)
-# Entries from one line of the program: with their tracebacks about what the journal takes of a bot.
+# Entries from one line of the program: with tracebacks that is about what the journal accepts from a bot.
 PER_PLACE = Rate(20, 1 / 60)
 
-# What a bot can't have repeated: decisions of the service or of an operator, and changes, which have a limit of their
-# own. A bot that was taken over must not hide those behind a flood.
+# Events that a bot can't repeat at will: decisions of the service or of an operator, and changes, which have a limit
+# of their own. They are never dropped, so a bot that was taken over can't hide them behind a flood.
 _DECISIONS = frozenset(
     {
         LogEvent.STOPPED,
@@ -31,19 +31,19 @@ _DECISIONS = frozenset(
     }
 )
 
-# What is counted at the same time; beyond that all is counted anew.
-_MAX_COUNTED = 4096
-# Characters of an entry that is named as an example.
-_MAX_EXAMPLE = 200
+# Kinds of records that are counted at the same time; beyond that all counts start again.
+_MAX_KINDS = 4096
+# An entry that is quoted as an example.
+_MAX_EXAMPLE_CHARS = 200
 
 
 def by_mesh(record: logging.LogRecord) -> Hashable:
-    """Count what is about a mesh together, whatever it says; the rest is not limited."""
+    """Count all records about one mesh together; other records are not limited."""
     return mesh_of(record)
 
 
 def by_place(record: logging.LogRecord) -> Hashable:
-    """Count what one line of the program says of one mesh."""
+    """Count the records that one line of the program makes about one mesh."""
     return mesh_of(record), record.name, record.lineno
 
 
@@ -78,11 +78,11 @@ class LogLimit(logging.Filter):
         if kind not in self._dropping:
             self._dropping.add(kind)
             text = 'Too many entries of one kind: those that follow are dropped for now, such as "%s"'
-            log.warning(text, record.getMessage()[:_MAX_EXAMPLE], extra=about(mesh_of(record)))
+            log.warning(text, record.getMessage()[:_MAX_EXAMPLE_CHARS], extra=about(mesh_of(record)))
         return False
 
     def _bucket(self, kind: Hashable, now: float) -> TokenBucket:
-        if len(self._buckets) > _MAX_COUNTED:
+        if len(self._buckets) > _MAX_KINDS:
             self._buckets.clear()
             self._dropping.clear()
         return self._buckets.setdefault(kind, TokenBucket(self._rate, now))

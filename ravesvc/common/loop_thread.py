@@ -11,25 +11,25 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """It runs until `stop`."""
+    """A thread with an event loop that runs until `stop`."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
-        # A daemon: whatever may block it, it does not keep the process from ending.
+        # A daemon: if it is blocked, the process can still end.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    async def call(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
-        """What `work` returns or raises in there; raises TimeoutError, and cancels it, after so many seconds."""
+    async def call(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        """Run `work` in the thread and return its result; after `timeout_s` cancel it and raise TimeoutError."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(timeout_s):
             return await asyncio.wrap_future(future)
 
-    async def stop(self, seconds: float) -> None:
-        """Cancel what is left in there, and wait until the thread has ended, but no longer than so many seconds."""
+    async def stop(self, timeout_s: float) -> None:
+        """Cancel all that runs in the thread, and wait until it has ended, for at most `timeout_s`."""
         self._loop.call_soon_threadsafe(self._stopped.set)
-        await asyncio.to_thread(self._thread.join, seconds)
+        await asyncio.to_thread(self._thread.join, timeout_s)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

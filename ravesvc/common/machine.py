@@ -1,13 +1,13 @@
-"""What of this machine a default depends on: its memory."""
+"""The memory of this machine, on which a default depends."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-# What a bot takes with its share of the page tables and of systemd, and some for a lively room.
+# The memory of a bot with its share of the page tables and of systemd, and a reserve for a busy room.
 BYTES_PER_BOT = 32 * 2**20
-# Of all the memory; the rest is for the system and the service itself.
+# Share of all memory; the rest is for the system and the service itself.
 _FOR_BOTS = 3 / 4
 # Each bot has a connection to the message bus, and our file there allows 2047 to the bots' user; some are for bots
 # that come while others go.

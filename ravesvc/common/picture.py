@@ -1,4 +1,4 @@
-"""Pictures for the chat: what one is by its own bytes, and whether it is too large. Nothing is decoded.
+"""Pictures for the chat: the type by their content, and a limit for their size. Nothing is decoded.
 
 A name or a header may be wrong, and so may the size that a picture claims: what is read of it is bounded. The
 apps that show it have to decode it anyway.
@@ -86,7 +86,7 @@ class Picture:
             yield chunk
 
     def close(self) -> None:
-        """Let go of the file; to read on is an error."""
+        """Close the file; reading after that is an error."""
         self._source.close()
 
     def __enter__(self) -> Picture:
@@ -109,7 +109,7 @@ class _Bytes:
         return self._data[offset : offset + count]
 
     def close(self) -> None:
-        """Nothing is to be let go."""
+        """Nothing has to be closed."""
 
 
 class _File:

@@ -29,9 +29,9 @@ _BLANKS = dict.fromkeys(b"\t\n\v\f\r\x1c\x1d\x1e\x1f", " ")
 # Characters without a shape of their own that are no format characters: joiners, fillers, variation selectors.
 _SHAPELESS = frozenset({0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10)})
 _SHAPELESS_SUPPLEMENT = range(0xE0100, 0xE01F0)
-# The least likeness of what was written and what was probably meant, see `_likeness`.
-_LIKE = 0.65
-_MOST_COMPARED = 40  # characters
+# A name less like the given word than this is not suggested, see `_likeness`.
+_MIN_LIKENESS = 0.65
+_MAX_COMPARED_CHARS = 40
 
 
 def fold(text: str) -> str:
@@ -55,11 +55,11 @@ def fold(text: str) -> str:
 def nearest(word: str, names: Iterable[str]) -> str | None:
     """The one of the names that `word`, of any length, is most like; None if it is like none of them.
 
-    As good for names as difflib, without whose 130 KB each bot does.
+    As good for names as difflib, which would cost each bot 130 KB.
     """
-    likeness = functools.partial(_likeness, word[:_MOST_COMPARED])
+    likeness = functools.partial(_likeness, word[:_MAX_COMPARED_CHARS])
     name = max(names, key=likeness, default=None)
-    return name if name is not None and likeness(name) >= _LIKE else None
+    return name if name is not None and likeness(name) >= _MIN_LIKENESS else None
 
 
 def _likeness(a: str, b: str) -> float:

@@ -1,10 +1,10 @@
-"""Time that goes on at the pace of seconds, whatever somebody does to the clock of the machine.
+"""Points in time that do not move when the clock of the machine is set.
 
-The wall clock jumps: by hand, by NTP after a boot without a battery. What waits until a point in time must neither
-end at once nor wait for a day longer because of that. So such times are kept on a steady scale: milliseconds since
-the epoch as the wall clock told them when the process began, and from there on as CLOCK_BOOTTIME of clock_gettime(2)
-counts them. In files they stand as the wall clock has them when the file is written, for people, together with a
-`Stamp` that ties both scales together for as long as the machine is not booted again.
+The wall clock jumps: an operator sets it, or NTP does after a boot without a battery. A block that ends at a point in
+time must then neither end at once nor last a day longer. So such times are kept on a steady scale: milliseconds since
+the epoch by the wall clock when the process began, and from there on by CLOCK_BOOTTIME of clock_gettime(2). Files are
+for people and have the times by the wall clock at the moment of writing, together with a `Stamp`: as long as the
+machine is not booted again, it says how far both scales are apart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BOOT_ID_VARIABLE = "RAVESVC_BOOT_ID"
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 # A wall clock that is corrected a little at a time has not jumped.
-_JUMP = 1000
+_MIN_JUMP_MS = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,9 +55,9 @@ class Clock:
         return self._began + _milliseconds(self._boottime())
 
     def jump(self) -> int:
-        """How many milliseconds the wall clock is ahead by now; 0 unless somebody has set it."""
+        """How many milliseconds the wall clock is ahead by now; 0 unless it was set."""
         ahead = _milliseconds(self._wall()) - self.now()
-        return ahead if abs(ahead) > _JUMP else 0
+        return ahead if abs(ahead) > _MIN_JUMP_MS else 0
 
     def stamp(self) -> Stamp:
         """This moment, to be kept beside times that are written as the wall clock has them now: `now() + jump()`."""
@@ -79,7 +79,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _boot_id() -> str:
-    """What names this boot (sd-id128(3)); empty if nobody tells, and then no stamp of an earlier process counts."""
+    """The id of this boot (sd-id128(3)); empty if it is unknown, and then no stamp of an earlier process counts."""
     if told := os.environ.get(BOOT_ID_VARIABLE, ""):
         return told
     try:

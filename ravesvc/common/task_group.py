@@ -26,12 +26,12 @@ class Tasks:
         return True
 
     async def settle(self) -> None:
-        """Return when nothing runs any more."""
+        """Wait until nothing runs any more."""
         while self._running:
             await asyncio.wait(self._running)
 
     async def close(self) -> None:
-        """Cancel what runs and return when it has ended."""
+        """Cancel the running tasks and wait until they have ended."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Text for people: what strangers wrote, made fit for log and bus; numbers of things; names of users."""
+"""Text for people: untrusted text made safe for terminal, log and bus; numbers of things; names of users."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import pwd
 def printable(text: object, limit: int) -> str:
     """At most `limit` characters of a text, on one line, none of which controls a terminal; empty if it is no text.
 
-    systemd takes a line feed or carriage return in a status for the end of it, and what follows for its orders.
+    systemd takes a line feed or carriage return in a status for its end, and the rest for further assignments.
     """
     found = text[:limit] if isinstance(text, str) else ""
-    # Nearly all is; of thousands of entries it is the difference.
+    # Nearly every text is printable: this check makes thousands of entries fast.
     return found if found.isprintable() else "".join(c if c.isprintable() else "?" for c in found)
 
 
 def user_name(user: int) -> str:
-    """What a user of this machine is called, by id; the id itself if it has no name."""
+    """The name of a user of this machine, by id; the id itself if it has no name."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

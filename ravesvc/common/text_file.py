@@ -1,4 +1,4 @@
-"""Files that people edit: read within a bound, and decoded whichever editor has saved them."""
+"""Files that people edit: read within a bound, and decoded with or without a byte order mark."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ravesvc.errors import Code, RaveError
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
-def read(path: str | Path, most: int) -> bytes:
-    """The content of a regular file of at most `most` bytes; raises OSError, whose `strerror` says why in words.
+def read(path: str | Path, max_bytes: int) -> bytes:
+    """The content of a regular file of at most `max_bytes`; raises OSError, whose `strerror` says why in words.
 
     Anything but a file is refused unread: a FIFO that no program writes to would hold the reader up for ever.
     """
@@ -26,12 +26,12 @@ def read(path: str | Path, most: int) -> bytes:
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is no regular file")
         content = b""
-        while chunk := os.read(descriptor, most + 1 - len(content)):
+        while chunk := os.read(descriptor, max_bytes + 1 - len(content)):
             content += chunk
     finally:
         os.close(descriptor)
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"it is larger than {most // 1024} KiB")
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {max_bytes // 1024} KiB")
     return content
 
 

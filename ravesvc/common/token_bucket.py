@@ -1,10 +1,10 @@
-"""A token bucket: so much at once, and so much in the long run. No clock of its own."""
+"""A token bucket: a rate limit with a burst. It has no clock of its own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Sums of floats miss a whole token by a hair; without this a wait of nearly nothing would follow a wait.
+# A sum of floats may miss a whole token by a rounding error; without this a second, tiny wait would follow a wait.
 _EPSILON = 1e-9
 
 
@@ -38,13 +38,13 @@ class TokenBucket:
         self._refill(now)
         return (1.0 - self._tokens) / self._rate.per_second if self._tokens < 1.0 - _EPSILON else 0.0
 
-    def give_back(self, now: float) -> None:
-        """Put a token back: what it was taken for does not count."""
+    def refund(self, now: float) -> None:
+        """Put a token back: the action it was taken for does not count."""
         self._refill(now)
         self._tokens = min(self._tokens + 1.0, float(self._rate.burst))
 
     def change(self, rate: Rate, now: float) -> None:
-        """Refill at another rate from now on; what is there already stays, up to the new burst."""
+        """Refill at another rate from now on; the tokens that are left stay, up to the new burst."""
         self._refill(now)
         self._rate = rate
         self._tokens = min(self._tokens, float(rate.burst))

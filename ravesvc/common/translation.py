@@ -1,8 +1,8 @@
-"""What the bot says in other languages than English: texts that remember what they were made of, and catalogues.
+"""Texts for the chat in other languages than English: texts that keep their template and values, and catalogues.
 
 English is in the source. A text for the chat is made by `gettext` or `ngettext`, and is English wherever it is read,
-such as in the log; on its way out it is said again in the language of its room. Catalogues are `locale/*.po`: they
-are read where a room needs one, and English needs none.
+such as in the log; before it is sent it is translated into the language of its room. Catalogues are `locale/*.po`.
+One is read when a room needs it, and English needs none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 ENGLISH = "en"
 _LOCALE = Path(__file__).parents[1] / "locale"
 
-# `Plural-Forms` of a catalogue, without blanks: how many there are, and which one is for a number.
+# `Plural-Forms` of a catalogue, without blanks: the number of forms, and the index of the form for a number.
 _PLURALS: Mapping[str, tuple[int, Callable[[int], int]]] = {
     "nplurals=1;plural=0;": (1, lambda n: 0),
     "nplurals=2;plural=(n!=1);": (2, lambda n: int(n != 1)),
@@ -28,14 +28,14 @@ _PLURALS: Mapping[str, tuple[int, Callable[[int], int]]] = {
 }
 _LINE = re.compile(r'(?:(msgid|msgid_plural|msgstr|msgstr\[\d\]) )?"((?:[^"\\]|\\.)*)"')
 _VALUE = re.compile(r"\{(\w+)\}")
-# Characters: with less a text of the catalogue is nearly all values, and anything could be made of it.
-_MIN_RECOGNISED = 6
+# A template with less fixed text is nearly all values, and would match any text.
+_MIN_FIXED_CHARS = 6
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", "t": "\t"}
 
 
 class Catalogue(NamedTuple):
-    """The texts of one language: by the English one, its translation; several where the number counts."""
+    """The texts of one language: from the English text to its translations, one for each plural form."""
 
     language: str
     texts: Mapping[str, tuple[str, ...]]
@@ -43,7 +43,7 @@ class Catalogue(NamedTuple):
 
 
 class LazyText(str):
-    """An English text that can be said in another language."""
+    """An English text that can be translated."""
 
     __slots__ = ("_forms", "_number", "_values")
     _forms: tuple[str, ...]
@@ -56,7 +56,7 @@ class LazyText(str):
         self._forms, self._number, self._values = forms, number, values
         return self
 
-    def in_words_of(self, catalogue: Catalogue) -> str:
+    def translated(self, catalogue: Catalogue) -> str:
         """The text in that language; what the catalogue does not have stays English."""
         values = {
             name: translate(value, catalogue) if isinstance(value, str) else value
@@ -71,11 +71,11 @@ class LazyText(str):
 
 
 class RemoteText(str):
-    """An English text that another process has made of texts of the catalogue, such as the failure of a search."""
+    """An English text that another process has made of texts of the catalogue, such as a failed search."""
 
     __slots__ = ()
 
-    def in_words_of(self, catalogue: Catalogue) -> str:
+    def translated(self, catalogue: Catalogue) -> str:
         """The text in that language, as far as it is recognised."""
         message, bracket, hint = self.partition(" (")
         if bracket and self.endswith(")"):
@@ -107,29 +107,29 @@ def lines(*texts: str) -> LazyText:
 
 def translate(text: str, catalogue: Catalogue | None) -> str:
     """A lazy or remote text in the language of the catalogue (None is English); any other as it is."""
-    return text.in_words_of(catalogue) if isinstance(text, (LazyText, RemoteText)) and catalogue else text
+    return text.translated(catalogue) if isinstance(text, (LazyText, RemoteText)) and catalogue else text
 
 
 def languages() -> list[str]:
-    """The languages that there are, by their codes."""
+    """The codes of all languages that have texts."""
     return sorted([ENGLISH, *(path.stem for path in _LOCALE.iterdir() if path.suffix == ".po")])
 
 
 def load(language: str) -> Catalogue | None:
-    """The catalogue of a language such as `de` or `de-AT`; None for English, and for one that there is none of."""
+    """The catalogue of a language such as `de` or `de-AT`; None for English, and if there is no such catalogue."""
     code = language.replace("_", "-").partition("-")[0].lower()
     if code == ENGLISH or code not in languages():
         return None
     try:
         return parse(code, (_LOCALE / f"{code}.po").read_text())
     except (OSError, ValueError, RaveError) as error:
-        # An upgrade may be replacing it. The room gets its answers, if in English.
+        # An upgrade may be replacing the file. The room gets its answers in English then.
         log.warning("The catalogue of the language %s can't be read: %s", code, error)
         return None
 
 
 def parse(language: str, text: str) -> Catalogue:
-    """A catalogue from the text of its .po file, without what is fuzzy; raises `RaveError` (BadFile)."""
+    """A catalogue from the text of its .po file, without fuzzy entries; raises `RaveError` (BadFile)."""
     entries = list(_entries(text))
     header = next((entry.get("msgstr", "") for entry in entries if not entry.get("msgid")), "")
     number, plural = _plural(header)
@@ -146,18 +146,18 @@ def parse(language: str, text: str) -> Catalogue:
 
 
 def _names_only(named: list[str], form: str) -> bool:
-    """Whether a translation stands for nothing but values of the English text, which are there when it is said."""
+    """Whether a translation has placeholders of the English text alone, because only these have values later."""
     rest = _VALUE.sub(lambda match: "" if match[1] in named else match[0], form)
     return "{" not in rest and "}" not in rest
 
 
 def _recognised(text: str, catalogue: Catalogue) -> str:
-    """The translation of the longest English text that this one can be made of; the text itself if there is none."""
+    """The translation of the longest template that a text can come from; the text itself if there is none."""
     if found := catalogue.texts.get(text):
         return found[0]
     for english in sorted(catalogue.texts, key=len, reverse=True):
         fixed = _VALUE.sub("\0", english).split("\0")
-        if len(fixed) == 1 or len("".join(fixed)) < _MIN_RECOGNISED or not all(part in text for part in fixed):
+        if len(fixed) == 1 or len("".join(fixed)) < _MIN_FIXED_CHARS or not all(part in text for part in fixed):
             continue
         if match := re.fullmatch("(.{1,200})".join(map(re.escape, fixed)), text):
             values = zip(_VALUE.findall(english), match.groups(), strict=True)

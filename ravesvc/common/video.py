@@ -1,4 +1,4 @@
-"""A video of a provider, as everything here passes it on: from a search to the queue of a room, and to Rave."""
+"""A video of a provider, in the form that search, queue and Rave pass on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ravesvc.common.text import printable
 from ravesvc.errors import Code, RaveError
 
 YOUTUBE = "youtube"
-MAX_TITLE = 200
-_MAX_URL = 2000
-# A week; what lasts longer has no length that a queue could wait for.
-_MAX_SECONDS = 604_800.0
+MAX_TITLE_CHARS = 200
+_MAX_URL_CHARS = 2000
+# A week; a longer video counts as one of unknown length, because no queue can wait for its end.
+_MAX_LENGTH_S = 604_800.0
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PROVIDER = re.compile(r"[a-z0-9]{1,32}")
 
@@ -28,7 +28,7 @@ class Video:
         provider: in lower case, such as `youtube`; with `id` it tells videos apart.
         id: the provider's.
         url: the page where people watch it.
-        title: on one line, at most `MAX_TITLE` characters; empty if unknown.
+        title: on one line, at most `MAX_TITLE_CHARS` characters; empty if unknown.
         author: likewise.
         seconds: how long it is; None if that is unknown, or if it has no end.
         live: whether it is a stream that is on the air.
@@ -61,7 +61,7 @@ class Video:
     def from_object(cls, source: Object) -> Video:
         """Read what `to_object` wrote, or another program; raises `RaveError` (BadData) for what is no video.
 
-        Texts for people are cut to size; what is unlikely is unknown.
+        Texts for people are cut to size; an implausible length counts as unknown.
         """
         provider, video_id = json_fields.get_str(source, "provider"), json_fields.get_str(source, "id")
         if not _PROVIDER.fullmatch(provider) or not _ID.fullmatch(video_id):
@@ -71,8 +71,8 @@ class Video:
             provider=provider,
             id=video_id,
             url=_https(source, "url"),
-            title=printable(source.get("title"), MAX_TITLE),
-            author=printable(source.get("author"), MAX_TITLE),
+            title=printable(source.get("title"), MAX_TITLE_CHARS),
+            author=printable(source.get("author"), MAX_TITLE_CHARS),
             seconds=_seconds(source),
             live=bool(json_fields.opt_bool(source, "live")),
             mature=bool(json_fields.opt_bool(source, "mature")),
@@ -83,7 +83,7 @@ class Video:
 
 def _https(source: Object, key: str) -> str:
     url = json_fields.get_str(source, key)
-    if not url.startswith("https://") or len(url) > _MAX_URL or not url.isascii() or not url.isprintable():
+    if not url.startswith("https://") or len(url) > _MAX_URL_CHARS or not url.isascii() or not url.isprintable():
         raise RaveError(Code.BAD_DATA, f"{key} must be an https URL", key=key)
     return url
 
@@ -92,4 +92,4 @@ def _seconds(source: Object) -> float | None:
     if source.get("seconds") is None:
         return None
     seconds = float(json_fields.get_number(source, "seconds"))
-    return seconds if 0 < seconds <= _MAX_SECONDS and math.isfinite(seconds) else None
+    return seconds if 0 < seconds <= _MAX_LENGTH_S and math.isfinite(seconds) else None

@@ -79,12 +79,12 @@ class WorkerState:
 
     def fail(self, reason: object) -> None:
         """Something went wrong, in its own words."""
-        self.last_error = printable(reason, names.MAX_TOLD_CHARS)
+        self.last_error = printable(reason, names.MAX_REPORT_CHARS)
 
     def fail_commands(self, errors: object) -> None:
         """This is wrong with own commands, in its own words."""
         texts = errors if isinstance(errors, list) else []
-        self.command_errors = tuple(printable(text, names.MAX_TOLD_CHARS) for text in texts[:_MOST_ERRORS])
+        self.command_errors = tuple(printable(text, names.MAX_REPORT_CHARS) for text in texts[:_MOST_ERRORS])
 
     def answer(self, status: Mapping[str, Any], now: float) -> None:
         """Take over what GetStatus says; a child of the version before says less."""

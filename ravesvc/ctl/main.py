@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _prepare()
     options = _parser().parse_args(arguments)
     try:
-        with extras.told():
+        with extras.explain_missing():
             if "run_alone" in options:
                 return options.run_alone(options) or Exit.OK
             with connected() as service:

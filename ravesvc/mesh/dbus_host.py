@@ -74,14 +74,14 @@ class BusLink:
         return {
             "Connected": Variant("b", status.connected),
             "ConnectedUSec": Variant("t", int(status.lasted * 1_000_000)),
-            "Title": Variant("s", printable(status.title, names.MAX_TOLD_CHARS)),
-            "Server": Variant("s", printable(status.server, names.MAX_TOLD_CHARS)),
+            "Title": Variant("s", printable(status.title, names.MAX_REPORT_CHARS)),
+            "Server": Variant("s", printable(status.server, names.MAX_REPORT_CHARS)),
             "Users": Variant("u", status.users),
             "Reconnects": Variant("u", status.reconnects),
             "Attempts": Variant("u", status.attempts),
-            "LastError": Variant("s", printable(status.last_error, names.MAX_TOLD_CHARS)),
+            "LastError": Variant("s", printable(status.last_error, names.MAX_REPORT_CHARS)),
             "CommandErrors": Variant("as", list(status.command_errors)),
             "UnshownMessages": Variant("u", min(status.unshown, 2**32 - 1)),
             "ChatForm": Variant("s", status.chat_form),
-            "Debug": Variant("b", logging.debugs()),
+            "Debug": Variant("b", logging.debug_enabled()),
         }

@@ -184,4 +184,4 @@ class DBusHost:
 
 
 def _cut(value: object) -> object:
-    return printable(value, names.MAX_TOLD_CHARS) if isinstance(value, str) else value
+    return printable(value, names.MAX_REPORT_CHARS) if isinstance(value, str) else value

@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 def _settings() -> Config:
     """The configuration; raises `RaveError` (Config), also for root, whose files the service could not read."""
     # Needed much later, and by a process of its own.
-    extras.insist_on("pystemd")
+    extras.require_module("pystemd")
     if os.geteuid() == 0:
         hint = "systemctl start rave-orchestrator"
         raise RaveError(Code.CONFIG, "rave-orchestrator is not for root: it is a service", hint=hint)

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status: 0, 1 for a failure in words, 2 for a wrong command line."""
     options = _parser().parse_args(arguments)
     try:
-        with extras.told():
+        with extras.explain_missing():
             return options.run(options) or 0
     except RaveError as e:
         sys.stderr.write(f"rave-simulator: {e}\n")

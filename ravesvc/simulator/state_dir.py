@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ravesvc.common.atomic_files import way_in
+from ravesvc.common.atomic_files import access_hint
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import certificates
 from ravesvc.simulator.account import SimulatedAccount
@@ -33,7 +33,7 @@ class StateDir:
             if not self._account_file.exists():
                 self._write_account()
         except OSError as e:
-            hint = way_in(self.directory, _OTHER_DIR_HINT) if isinstance(e, PermissionError) else ""
+            hint = access_hint(self.directory, _OTHER_DIR_HINT) if isinstance(e, PermissionError) else ""
             raise RaveError(Code.BAD_FILE, f"{self.directory} can't be set up: {e.strerror}", hint=hint) from e
 
     def account(self) -> SimulatedAccount:
@@ -42,7 +42,7 @@ class StateDir:
             return SimulatedAccount.from_json(self._account_file.read_text())
         except OSError as e:
             made = "rave-simulator serve makes it, as do rave-simulator init and rave-simulator.service"
-            hint = way_in(self.directory, _OTHER_DIR_HINT) if isinstance(e, PermissionError) else made
+            hint = access_hint(self.directory, _OTHER_DIR_HINT) if isinstance(e, PermissionError) else made
             raise RaveError(Code.BAD_FILE, f"{self._account_file} can't be read: {e.strerror}", hint=hint) from e
 
     def _write_account(self) -> None:

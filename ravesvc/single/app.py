@@ -12,7 +12,7 @@ from ravesvc.api.models import Listing
 from ravesvc.blocklist.blocklist import Blocklist, log_change
 from ravesvc.blocklist.model import BlocklistChange, Reason, What
 from ravesvc.bot.plugins import EntryPoint, Sources
-from ravesvc.common.atomic_files import way_in
+from ravesvc.common.atomic_files import access_hint
 from ravesvc.common.log_fields import LogEvent, about
 from ravesvc.common.steady_clock import Clock
 from ravesvc.common.text import count
@@ -327,7 +327,8 @@ def _take(settings: Config) -> int:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as e:
         failed = Path(e.filename)
-        hint = way_in(failed.parent if failed == lock else failed, "let rave.yaml name places where you may write")
+        place = failed.parent if failed == lock else failed
+        hint = access_hint(place, "let rave.yaml name places where you may write")
         raise RaveError(Code.BAD_FILE, f"{e.filename} can't be written: {e.strerror}", hint=hint) from e
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
 """Log entries with fields (systemd.journal-fields(7)), in the protocol of systemd.io/JOURNAL_NATIVE_PROTOCOL.
 
-The journal itself notes the unit; without it any process could have written the entry.
+The journal itself adds the unit of the sender: the fields alone do not prove who wrote an entry.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ SOCKET = "/run/systemd/journal/socket"
 # Syslog priorities.
 PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
 
-# Characters of a text. What is far longer does not fit into a datagram, and nobody reads it.
-_LONGEST = 32768
+# A much longer text would not fit into a datagram.
+_MAX_TEXT_CHARS = 32768
 
 
 class JournalHandler(logging.Handler):
-    """Sends each record as one entry; what the journal does not take at once goes to `fallback`.
+    """Sends each record as one entry; a record that the journal does not accept at once goes to `fallback`.
 
     `unit_of(mesh)` names the unit of a mesh's bot, empty where it has none of its own.
     """
@@ -50,7 +50,7 @@ class JournalHandler(logging.Handler):
         event: LogEvent | None = getattr(record, "rave_event", None)
         mesh = mesh_of(record)
         fields = {
-            "MESSAGE": self.format(record)[:_LONGEST],
+            "MESSAGE": self.format(record)[:_MAX_TEXT_CHARS],
             "PRIORITY": str(next(number for level, number in PRIORITIES if record.levelno >= level)),
             "SYSLOG_IDENTIFIER": self._identifier,
             "LOGGER": record.name,
@@ -63,6 +63,6 @@ class JournalHandler(logging.Handler):
 
 
 def _field(name: str, text: str) -> bytes:
-    """A field with its length, as it has to be for a text of several lines and may be for others."""
+    """A field with its length: required for a text of several lines, allowed for others."""
     value = text.encode(errors="replace")
     return name.encode() + b"\n" + len(value).to_bytes(8, "little") + value + b"\n"

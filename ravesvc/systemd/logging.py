@@ -15,8 +15,8 @@ from ravesvc.common.text import printable
 from ravesvc.errors import RaveError
 from ravesvc.systemd.journal import PRIORITIES, JournalHandler
 
-# Characters of a line on a terminal.
-_MAX_LINE = 4000
+# A line on a terminal.
+_MAX_LINE_CHARS = 4000
 
 
 class _Formatter(logging.Formatter):
@@ -43,7 +43,7 @@ class _PrefixFormatter(_Formatter):
 
 
 class _LineFormatter(_Formatter):
-    """For a terminal, which no text controls: the id of the mesh that it is about stands before each line."""
+    """For a terminal, safe from control sequences: the id of the mesh stands before each line about it."""
 
     def __init__(self, mesh: str) -> None:
         super().__init__("%(levelname)s %(message)s")
@@ -53,7 +53,7 @@ class _LineFormatter(_Formatter):
         mesh = mesh_of(record) or self._mesh
         prefix = f"[{mesh}] " if mesh else ""
         lines = super().format(record).splitlines()
-        return "\n".join(f"{prefix}{printable(line, _MAX_LINE)}" for line in lines)
+        return "\n".join(f"{prefix}{printable(line, _MAX_LINE_CHARS)}" for line in lines)
 
 
 def _to_journal() -> bool:
@@ -93,7 +93,7 @@ def set_up(
         handler.addFilter(limit)
     logging.basicConfig(level=level, handlers=[handler])
     sys.excepthook = _log_uncaught
-    # Libraries speak up about trouble only; what they say at other times may hold more than a log should.
+    # Of libraries only warnings and errors: their other entries may contain secrets.
     for library in ("websockets", "asyncio", "pymongo"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
@@ -106,10 +106,10 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
 
 
 def set_debug(debug: bool) -> None:  # noqa: FBT001 - the one thing that is set
-    """Say in the log all that is ever said, or only what operators want to know; until the end of the process."""
+    """Turn debug logging on or off, until the end of the process."""
     logging.getLogger().setLevel(logging.DEBUG if debug else logging.INFO)
 
 
-def debugs() -> bool:
-    """Whether the log has all that is ever said."""
+def debug_enabled() -> bool:
+    """Whether debug logging is on."""
     return logging.getLogger().isEnabledFor(logging.DEBUG)

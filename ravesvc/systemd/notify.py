@@ -14,11 +14,11 @@ from collections.abc import Callable
 
 from ravesvc.common.text import printable
 
-# Characters. A status is a line for people, which may have to name several things.
+# A status is a line for people, which may have to name several things.
 MAX_STATUS_CHARS = 600
-# Seconds from one status of a `StatusSender` to the next.
+# From one status of a `StatusSender` to the next.
 STATUS_INTERVAL_S = 1.0
-# Of a number of 64 bits.
+# Digits of a number of 64 bits.
 _MAX_DIGITS = 20
 
 
@@ -41,9 +41,9 @@ def notify(*assignments: str) -> bool:
 class StatusSender:
     """Sends a status that may change at any rate: the first at once, then the latest, no more than one a second.
 
-    In a room where 20 users a second come or go the status changes as often. systemd tells each change to all who
-    watch the unit, and the orchestrator kills a bot that has it tell too many. So a change within a second of the
-    last status waits for the end of that second, and only the latest of those that wait is sent.
+    In a room where 20 users a second come or go the status changes as often. systemd announces each change to all
+    clients that watch the unit, and the orchestrator kills a bot that causes too many. So a change within a second
+    of the last status waits for the end of that second, and only the latest of those that wait is sent.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class StatusSender:
         self._closed = False
 
     def show(self, status: str) -> None:
-        """The status is this one from now on."""
+        """Set the status, and send it now or after the pause."""
         self._latest = status
         if self._pause is None and not self._closed:
             self._send_latest()
 
     def close(self) -> None:
-        """Send nothing more, not even what waits."""
+        """Send nothing more, not even a status that waits."""
         self._closed = True
         if self._pause:
             self._pause.cancel()
@@ -73,14 +73,14 @@ class StatusSender:
         self._pause = None
         if self._latest == self._delivered:
             return
-        # What was dropped is sent again after the pause: no later change might come.
+        # A status that was dropped is sent again after the pause: there may be no later change.
         if self._send(self._latest):
             self._delivered = self._latest
         self._pause = self._call_later(STATUS_INTERVAL_S, self._send_latest)
 
 
 def sendable(status: str) -> bool:
-    """Whether `notify` could have sent this status: systemd itself takes 4 KB of anything, and shows them."""
+    """Whether `notify` could have sent this status: systemd itself accepts 4 KB of any characters, and shows them."""
     return printable(status, MAX_STATUS_CHARS) == status
 
 
@@ -107,7 +107,7 @@ def _line(assignment: str) -> str:
 
 
 def _manager() -> socket.socket | None:
-    """A socket to the service manager; None when there is none to talk to."""
+    """A socket to the service manager; None if there is none."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return None
@@ -124,7 +124,7 @@ def _manager() -> socket.socket | None:
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between two `WATCHDOG=1`, half of the manager's limit; None when it wants none.
+    """Seconds between two `WATCHDOG=1`, half of the manager's limit; None if the watchdog is off.
 
     WATCHDOG_PID names the process that is watched; another one that inherited the environment must stay silent.
     """
@@ -136,7 +136,7 @@ def watchdog_interval() -> float | None:
 
 
 async def feed_watchdog() -> None:
-    """Tell the manager for ever that the event loop turns, if it wants to know."""
+    """Send `WATCHDOG=1` for ever, as long as the event loop runs; wait for ever if the watchdog is off."""
     interval = watchdog_interval()
     while interval:
         notify("WATCHDOG=1")

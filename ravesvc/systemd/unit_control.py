@@ -30,8 +30,8 @@ _ERRORS = {
     "DBusTimedOutError": Code.TIMEOUT,
     "DBusTimeoutError": Code.TIMEOUT,
 }
-# What a helper needs beyond the time-out of a call: starting, importing pystemd, ending.
-_GRACE = 3.0
+# Time that a helper needs beyond the time-out of a call: starting, importing pystemd, ending.
+_HELPER_GRACE_S = 3.0
 # pystemd leaks about 1 kB with each call that fails; a new helper now and then bounds that.
 _CALLS_PER_HELPER = 5000
 
@@ -40,13 +40,13 @@ class Units:
     """The verbs, all with mode "replace".
 
     Each raises `RaveError` with the attribute `unit`: Unit when systemd refuses, AccessDenied when polkit does,
-    Timeout when there is no answer in `timeout` seconds. After that the unit may still do what was asked. Calls
-    are carried out one after another; each one's time starts when it is its turn.
+    Timeout when there is no answer in `timeout` seconds. After that the unit may still change. Calls are carried
+    out one after another; the time of each one starts when it is sent.
     """
 
     def __init__(self, *, timeout: float = 10.0) -> None:
         self._timeout = timeout
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._helper: asyncio.subprocess.Process | None = None
         self._calls = 0
         self._closed = False
@@ -62,26 +62,26 @@ class Units:
     async def restart(self, unit: str) -> str:
         """Restart a unit, unless it has ended meanwhile; returns the object path of the job.
 
-        One that has failed stays as it is: it has something to teach.
+        try-restart leaves a failed unit alone, so its exit status can still be read.
         """
         return await self._call("try-restart", unit)
 
     async def reset_failed(self, unit: str) -> None:
-        """Forget that a unit failed, and its count of starts."""
+        """Reset a failed unit, and its count of starts."""
         await self._call("reset-failed", unit)
 
     async def close(self) -> None:
-        """End the helper, after the call that it carries out; those that wait for their turn fail."""
+        """End the helper after its present call; calls that wait for it fail."""
         self._closed = True
-        async with self._turn:
-            await self._end_helper(_GRACE)
+        async with self._lock:
+            await self._end_helper(_HELPER_GRACE_S)
 
     async def _call(self, verb: str, unit: str) -> str:
-        async with self._turn:
+        async with self._lock:
             if self._closed:
                 raise RaveError(Code.UNIT, f"cannot {verb} {unit}: this service is ending", unit=unit)
             try:
-                async with asyncio.timeout(self._timeout + _GRACE):
+                async with asyncio.timeout(self._timeout + _HELPER_GRACE_S):
                     answer = await self._ask(await self._running_helper(), verb, unit)
             except TimeoutError as e:
                 await self._end_helper(0)
@@ -103,14 +103,14 @@ class Units:
         await helper.stdin.drain()
         while line := await helper.stdout.readline():
             answer = json_fields.parse_object(line, "the helper's answer")
-            # A smaller id answers a call whose caller gave up waiting.
+            # A smaller id is the answer to a call that has timed out.
             if json_fields.get_int(answer, "id") == self._calls:
                 return answer
         raise EOFError
 
     async def _running_helper(self) -> asyncio.subprocess.Process:
         if self._helper and (self._helper.returncode is not None or self._calls >= _CALLS_PER_HELPER):
-            await self._end_helper(_GRACE)
+            await self._end_helper(_HELPER_GRACE_S)
         if self._helper is None:
             self._calls = 0
             self._helper = await asyncio.create_subprocess_exec(
@@ -121,14 +121,14 @@ class Units:
             )
         return self._helper
 
-    async def _end_helper(self, patience: float) -> None:
+    async def _end_helper(self, timeout_s: float) -> None:
         helper, self._helper = self._helper, None
         if helper is None:
             return
         assert helper.stdin
         helper.stdin.close()
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout_s):
                 await helper.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):  # it may just have ended
@@ -149,7 +149,7 @@ class _Systemd:
     """The helper's side: calls of systemd on one connection, which is opened anew after a failure of its own."""
 
     def __init__(self) -> None:
-        # Nobody but the helper pays for pystemd.
+        # Imported here, so that only the helper loads pystemd.
         from pystemd import dbuslib
         from pystemd.dbusexc import DBusBaseError
 
@@ -162,7 +162,7 @@ class _Systemd:
         arguments = [unit.encode()] if verb == "reset-failed" else [unit.encode(), b"replace"]
         try:
             if self._bus is None:
-                # Polkit never asks anybody on our behalf: sd-bus allows no interactive authorization by itself.
+                # Polkit asks no user for a password for these calls: sd-bus does not set the flag that allows it.
                 bus = self._lib.DBus()
                 bus.open()
                 self._bus = bus
@@ -197,7 +197,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    # A signal to our whole group or unit is the parent's to act on; we end with our stdin.
+    # The parent acts on a signal to our process group or unit; we end with our stdin.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

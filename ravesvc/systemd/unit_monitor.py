@@ -1,4 +1,4 @@
-"""What systemd says of the `rave-mesh@` units, as it happens: nothing is polled (org.freedesktop.systemd1(5))."""
+"""The states of the `rave-mesh@` units, by systemd's signals: nothing is polled (org.freedesktop.systemd1(5))."""
 
 from __future__ import annotations
 
@@ -41,37 +41,37 @@ _FIELDS = {
     "InactiveExitTimestampMonotonic": "inactive_exit_timestamp_monotonic",
 }
 
-# Seconds within which what is stopped together with the target is heard of.
-_DRAIN = 5.0
+# After a job of the target, signals about units that stop together with it come within this time.
+_DRAIN_S = 5.0
 
-# Seconds: the longest time that a note takes, and how often one looks.
-_NOTING = 15.0
-_MOMENT = 0.05
+# The longest time that an exit note takes, and how often we look for it.
+_NOTE_TIMEOUT_S = 15.0
+_NOTE_POLL_S = 0.05
 
-# Changes of a unit, two for each message of its process; a start has 15. A process that tells systemd something all
-# the time has us read more than we can, and the bus refuses who calls us then.
-_CHANGES = Rate(200, 10.0)
-# Of these a job has so many, such as a start of what runs. No bot can ask for one.
-_CHANGES_OF_JOB = 4
-_FORGED = "has a status that none of ours sends"
-_NOISY = "tells systemd more than any of ours"
+# Changes of one unit: two for each message of its process to systemd; a start causes 15. A process that sends systemd
+# messages without end causes more signals than we can read, and then the bus refuses calls to us.
+_CHANGE_RATE = Rate(200, 10.0)
+# Changes that one job causes, such as the start of a unit that runs. No bot can request a job.
+_CHANGES_PER_JOB = 4
+_FORGED_STATUS = "has a status that none of ours sends"
+_TOO_MANY_CHANGES = "tells systemd more than any of ours"
 
-# Results of jobs that ended before anybody asked for them.
-_JOBS_KEPT = 256
+# Results of ended jobs that are kept for a later `job`.
+_MAX_ENDED_JOBS = 256
 
 
 class UnitMonitor:
-    """Keeps the state of every `rave-mesh@` unit; `changed(mesh, before, after)` hears of each change."""
+    """Keeps the state of every `rave-mesh@` unit; `changed(mesh, before, after)` is called for each change."""
 
     def __init__(self, bus: Bus, changed: Callable[[str, UnitState, UnitState], None]) -> None:
         self._bus = bus
-        self._changed = changed
+        self._on_change = changed
         self._states: dict[str, UnitState] = {}
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._ended: OrderedDict[str, str] = OrderedDict()
-        self._signals: Counter[str] = Counter()  # how many have told of a mesh's unit
-        self._noise: dict[str, TokenBucket] = {}  # how many more a unit may cause, by mesh
-        self._target_moved = -_DRAIN
+        self._signals: Counter[str] = Counter()  # how many came about a mesh's unit
+        self._change_buckets: dict[str, TokenBucket] = {}  # changes that a unit may still cause, by mesh
+        self._target_job_at = -_DRAIN_S
         self._reloading_now = False
         self._relist_due = False
         self._relisting: asyncio.Task[None] | None = None
@@ -86,7 +86,7 @@ class UnitMonitor:
         return self._states.get(mesh, UnitState())
 
     async def start(self) -> None:
-        """Subscribe first, then list: what happens in between is not missed. Raises `RaveError` (Bus, Timeout)."""
+        """Subscribe first, then list, so that no change in between is missed. Raises `RaveError` (Bus, Timeout)."""
         # One rule for all units of the machine: a rule for each mesh would exceed the bus's 512 in a large fleet,
         # and other units change seldom.
         rule = f"type='signal',sender='{_SYSTEMD}',interface='{_PROPERTIES}',path_namespace='{_ROOT}/unit'"
@@ -163,20 +163,20 @@ class UnitMonitor:
         return self._ended.get(path, "")
 
     async def wait_for_note(self, mesh: str) -> None:
-        """Wait until rave-ended@.service has noted how a mesh's bot has ended, which has begun before we heard of it.
+        """Wait until rave-ended@.service has noted how a mesh's bot has ended.
 
-        It takes a moment. Raises `RaveError` (Bus, Timeout).
+        systemd starts it before it announces that the bot has ended. Raises `RaveError` (Bus, Timeout).
         """
         unit = names.ended_unit(mesh)
         try:
-            async with asyncio.timeout(_NOTING):
-                # We are told of changes of our bots' units alone, and this one is soon over.
-                while await self._noting(unit):  # noqa: ASYNC110
-                    await asyncio.sleep(_MOMENT)
+            async with asyncio.timeout(_NOTE_TIMEOUT_S):
+                # Only signals about our bots' units are read, and this unit ends soon: so it is polled.
+                while await self._note_pending(unit):  # noqa: ASYNC110
+                    await asyncio.sleep(_NOTE_POLL_S)
         except TimeoutError as e:
-            raise RaveError(Code.TIMEOUT, f"{unit} has not finished after {_NOTING:g} s", mesh=mesh) from e
+            raise RaveError(Code.TIMEOUT, f"{unit} has not finished after {_NOTE_TIMEOUT_S:g} s", mesh=mesh) from e
 
-    async def _noting(self, unit: str) -> bool:
+    async def _note_pending(self, unit: str) -> bool:
         (units,) = await self._bus.call(_SYSTEMD, _ROOT, _MANAGER, "ListUnitsByPatterns", "asas", [], [unit])
         return any(each[3] in ("active", "activating", "deactivating") or each[7] for each in units)
 
@@ -207,8 +207,8 @@ class UnitMonitor:
 
     @property
     def drained_lately(self) -> bool:
-        """Whether they have just been: the target may be up again already (Upholds=), before anybody has asked."""
-        return asyncio.get_running_loop().time() < self._target_moved + _DRAIN
+        """Whether they have just been: the target may be active again (Upholds=) before `draining` is called."""
+        return asyncio.get_running_loop().time() < self._target_job_at + _DRAIN_S
 
     async def _unit_path(self, unit: str) -> str:
         (path,) = await self._bus.call(_SYSTEMD, _ROOT, _MANAGER, "LoadUnit", "s", unit)
@@ -219,10 +219,10 @@ class UnitMonitor:
         return value
 
     async def _read(self, mesh: str, listed: dict[str, Any], signals: int) -> None:
-        """Complete a listed state with what a list does not tell; single properties, because GetAll has hundreds.
+        """Complete a listed state with properties that a list lacks; one by one, because GetAll returns hundreds.
 
-        A signal that has arrived since there were `signals` brings all of them, and newer ones: then what was read
-        is dropped.
+        If a signal has come since `signals` were counted, it had the same properties with newer values: then the
+        values that were read are dropped.
         """
         path = _UNIT_PREFIX + names.escape(names.mesh_unit(mesh))
         values = dict(listed)
@@ -244,22 +244,23 @@ class UnitMonitor:
         if mesh:
             self._signals[mesh] += 1
             values = signal.body[1]
-            self._merge(mesh, values, noisy=self._too_noisy(mesh, values))
+            self._merge(mesh, values, too_many_changes=self._exceeds_change_rate(mesh, values))
 
-    def _too_noisy(self, mesh: str, values: dict[str, Any]) -> bool:
-        """Whether the unit of a mesh changes more often than it could, were its process a bot of ours."""
+    def _exceeds_change_rate(self, mesh: str, values: dict[str, Any]) -> bool:
+        """Whether the unit of a mesh changes more often than a bot of ours can cause."""
         now = asyncio.get_running_loop().time()
-        if mesh not in self._noise or values.get("MainPID", self.state(mesh).main_pid) != self.state(mesh).main_pid:
-            self._noise[mesh] = TokenBucket(_CHANGES, now)
-        return self._noise[mesh].take(now) > 0
+        known_pid = self.state(mesh).main_pid
+        if mesh not in self._change_buckets or values.get("MainPID", known_pid) != known_pid:
+            self._change_buckets[mesh] = TokenBucket(_CHANGE_RATE, now)
+        return self._change_buckets[mesh].take(now) > 0
 
-    def _merge(self, mesh: str, values: dict[str, Any], *, noisy: bool = False) -> None:
+    def _merge(self, mesh: str, values: dict[str, Any], *, too_many_changes: bool = False) -> None:
         fields = {field: values[name] for name, field in _FIELDS.items() if name in values}
         if "job" in fields:
             _, fields["job"] = fields["job"]
-        if noisy or "StatusText" in values:
+        if too_many_changes or "StatusText" in values:
             forged = not sendable(values.get("StatusText", ""))
-            fields["suspect"] = _FORGED if forged else _NOISY if noisy else ""
+            fields["suspect"] = _FORGED_STATUS if forged else _TOO_MANY_CHANGES if too_many_changes else ""
         self._store(mesh, dataclasses.replace(self.state(mesh), **fields))
 
     def _store(self, mesh: str, state: UnitState) -> None:
@@ -268,32 +269,32 @@ class UnitMonitor:
         if state == UnitState():
             del self._states[mesh]
         if state != old:
-            self._changed(mesh, old, state)
+            self._on_change(mesh, old, state)
 
     def _job_new(self, signal: SignalMessage) -> None:
         if signal.body[2] == names.TARGET_UNIT:
-            self._target_moved = asyncio.get_running_loop().time()
+            self._target_job_at = asyncio.get_running_loop().time()
 
     def _job_removed(self, signal: SignalMessage) -> None:
         _, path, unit, result = signal.body
         mesh = names.mesh_of_unit(unit)
         if mesh is None:
             return
-        if noise := self._noise.get(mesh):
-            for _ in range(_CHANGES_OF_JOB):
-                noise.give_back(asyncio.get_running_loop().time())
+        if bucket := self._change_buckets.get(mesh):
+            for _ in range(_CHANGES_PER_JOB):
+                bucket.refund(asyncio.get_running_loop().time())
         waiting = self._jobs.get(path)
         if waiting and not waiting.done():
             waiting.set_result(result)
         self._ended[path] = result
-        while len(self._ended) > _JOBS_KEPT:
+        while len(self._ended) > _MAX_ENDED_JOBS:
             self._ended.popitem(last=False)
 
     def _unit_removed(self, signal: SignalMessage) -> None:
         mesh = names.mesh_of_unit(signal.body[0])
-        # A reload drops all units and loads them again; nothing has happened to them.
+        # A reload removes all units and loads them again: their state has not changed.
         if mesh and not self._reloading_now:
-            self._noise.pop(mesh, None)
+            self._change_buckets.pop(mesh, None)
             self._signals[mesh] += 1
             self._store(mesh, UnitState())
 

@@ -1,4 +1,4 @@
-"""The state of a `rave-mesh@` unit as systemd tells it (org.freedesktop.systemd1(5))."""
+"""The state of a `rave-mesh@` unit in systemd (org.freedesktop.systemd1(5))."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from ravesvc.names import FINAL_STATUSES, ExitStatus
 # ExecMainCode: CLD_EXITED of sigaction(2), or 0 if none ran; any other means that a signal ended the process.
 _CLD_EXITED = 1
 
-# The object path that stands for none.
+# The object path that means: no job.
 NO_JOB = "/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnitState:
-    """The properties that we look at, under systemd's names in snake case; the defaults are those of no unit.
+    """The properties that we use, under systemd's names in snake case; the defaults are those of no unit.
 
-    Of the status there is only whether it is a bot's: `systemctl status` writes whatever it holds to the terminal.
+    The status text is not kept, only whether a bot of ours could have sent it (`suspect`): `systemctl status` writes
+    it to the terminal as it is.
     """
 
     active: str = "inactive"
@@ -32,7 +33,7 @@ class UnitState:
     # Microseconds of the monotonic clock: when its last process ended, and when it last left inactive or failed.
     exec_main_exit_timestamp_monotonic: int = 0
     inactive_exit_timestamp_monotonic: int = 0
-    # What it tells systemd that no bot of ours does, in words.
+    # In words, what its process sends systemd that no bot of ours sends; empty if nothing.
     suspect: str = ""
 
     @property
@@ -45,7 +46,7 @@ class UnitState:
 
     @property
     def started(self) -> bool:
-        """Its process has said that it is ready, and nobody has stopped it; it may say that it reloads, for ever."""
+        """Its process has said that it is ready, and is not being stopped; it may say that it reloads, for ever."""
         return self.active in ("active", "reloading", "refreshing")
 
     @property
@@ -67,10 +68,10 @@ class UnitState:
     def given_up(self) -> bool:
         """Whether systemd has given up a unit that has failed: it restarted it, and was about to do so again.
 
-        A bot that crashes, or has to be killed, while it is stopped has failed as well, and stays so. One that
-        systemd restarts leaves that state to wait (RestartSec=), and fails again when the start after that is
-        refused: it has left the state after its process ended. The times are systemd's, so a parent that was away can
-        tell, too. The number of restarts alone does not tell, for they may be long ago.
+        A bot that crashes, or has to be killed, while it is stopped has failed as well, and its unit stays failed. A
+        unit that systemd restarts leaves that state to wait (RestartSec=), and fails again when the next start is
+        refused: it has left the state after its process ended. The times are systemd's, so they are right after the
+        parent was away. The number of restarts alone is not enough: they may be long ago.
         """
         return self.n_restarts > 0 and (
             self.inactive_exit_timestamp_monotonic >= self.exec_main_exit_timestamp_monotonic

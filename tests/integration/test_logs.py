@@ -68,17 +68,17 @@ def test_one_mesh_logs_more_until_its_next_start(site: Site) -> None:
     # A call of Rave's API at the least.
     site.sh(f"ravectl reconnect {mesh}; ravectl reconnect {other}")
 
-    def debugs(each: str) -> bool:
+    def debug_enabled(each: str) -> bool:
         return any(entry["PRIORITY"] == "7" for entry in entries(site, f"_SYSTEMD_UNIT={names.mesh_unit(each)}"))
 
-    eventually(lambda: debugs(mesh), "it says more")
+    eventually(lambda: debug_enabled(mesh), "it says more")
     site.sh(f"ravectl debug {mesh} off")
     assert site.mesh(mesh, "Debug") is False
     site.sh(f"ravectl debug {mesh} on; systemctl restart rave-orchestrator")
     eventually(lambda: site.mesh(mesh, "Debug") is True, "the next parent knows")
     site.sh(f"ravectl restart {mesh}")
     eventually(lambda: site.mesh(mesh, "Debug") is False, "another process logs as usual")
-    assert not debugs(other)
+    assert not debug_enabled(other)
 
 
 def test_the_journal_finds_meshes_and_events(site: Site) -> None:

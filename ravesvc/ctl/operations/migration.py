@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ravesvc import names
 from ravesvc.common import text_file
-from ravesvc.common.atomic_files import write_anew, write_atomically
+from ravesvc.common.atomic_files import write_atomically, write_new
 from ravesvc.common.text import count, printable
 from ravesvc.config import database, identity
 from ravesvc.ctl import exit_status
@@ -320,7 +320,7 @@ def _take_database(service: Service, path: Path, content: bytes) -> list[RaveErr
         return problems
     target = Path(names.DATABASE_FILE)
     try:
-        write_anew(target, content, 0o640, _group())
+        write_new(target, content, 0o640, _group())
     except FileExistsError:
         known, _ = database.read(target)
         if known is None or (known.uri, known.options) != (found.uri, found.options):

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from ravesvc.common.atomic_files import rename_anew, set_aside, write_atomically
+from ravesvc.common.atomic_files import rename_no_replace, set_aside, write_atomically
 from ravesvc.common.text import printable, user_name
 from ravesvc.config.advice import FOR_SERVICE
 from ravesvc.errors import Code, RaveError
@@ -212,7 +212,7 @@ class StateFile:
                 continue
             if kept is not None:
                 with suppress(FileExistsError):
-                    rename_anew(path, kept.with_name(kept.name + suffix))
+                    rename_no_replace(path, kept.with_name(kept.name + suffix))
                     continue
             aside = set_aside(path, clock=self._clock)
             _log.warning("%s belongs to no database that is here; it is kept as %s", path, aside)

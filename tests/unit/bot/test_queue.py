@@ -19,7 +19,7 @@ from ravesvc.bot.queue import (
     same_url,
     shows,
 )
-from ravesvc.common.video import MAX_TITLE, Video
+from ravesvc.common.video import MAX_TITLE_CHARS, Video
 from ravesvc.errors import Code, RaveError
 
 ANN, BOB, CEM, DAN = range(2, 6)
@@ -163,7 +163,7 @@ def test_who_has_more_waiting_than_now_allowed_is_told_both_numbers() -> None:
 
 
 def test_no_queue_is_too_long_to_be_kept() -> None:
-    long = {"title": "ö" * MAX_TITLE, "author": "ö" * MAX_TITLE, "thumbnail": f"https://x/{'x' * 1900}"}
+    long = {"title": "ö" * MAX_TITLE_CHARS, "author": "ö" * MAX_TITLE_CHARS, "thumbnail": f"https://x/{'x' * 1900}"}
     entries = [QueueEntry(video=video(f"v{number}", **long), user=ANN, asked_at=0) for number in range(50)]
     queue = Queue()
     with suppress(RaveError):

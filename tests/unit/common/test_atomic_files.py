@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ravesvc.common import atomic_files
-from ravesvc.common.atomic_files import rename_anew, set_aside, way_in, write_anew, write_atomically
+from ravesvc.common.atomic_files import access_hint, rename_no_replace, set_aside, write_atomically, write_new
 from ravesvc.common.text import user_name
 
 
@@ -59,7 +59,7 @@ def test_the_new_content_replaces_the_old_in_one_step(path: Path) -> None:
 
 
 def test_a_file_is_made_where_there_is_nothing(path: Path) -> None:
-    write_anew(path, b"new", 0o640, os.getgid())
+    write_new(path, b"new", 0o640, os.getgid())
     assert path.read_text() == "new"
     status = path.stat()
     assert (stat.S_IMODE(status.st_mode), status.st_gid, status.st_nlink) == (0o640, os.getgid(), 1)
@@ -73,7 +73,7 @@ def test_what_is_there_is_not_replaced(path: Path, kind: str) -> None:
     else:
         path.symlink_to("nowhere")
     with pytest.raises(FileExistsError):
-        write_anew(path, b"new", 0o640, os.getgid())
+        write_new(path, b"new", 0o640, os.getgid())
     assert names(path) == ["state.json"]
     assert path.is_symlink() if kind == "link" else path.read_text() == "old"
 
@@ -276,9 +276,9 @@ def test_how_to_use_what_another_user_has_left(
     monkeypatch.setenv("HOME", str(tmp_path.parent))
     mend = f"sudo chown -R {user_name(65534)} {tmp_path} && chmod -R u+rwX {tmp_path}"
     expected = f"files in {tmp_path} {whose}: {mend}, or move" if whose else "it is for the user 4711 and root; move"
-    assert way_in(tmp_path, "move") == expected
-    assert way_in(tmp_path / "missing", "move") == "move"
-    assert way_in(Path("/usr"), "move") == "move", "it is not a user's to be given"
+    assert access_hint(tmp_path, "move") == expected
+    assert access_hint(tmp_path / "missing", "move") == "move"
+    assert access_hint(Path("/usr"), "move") == "move", "it is not a user's to be given"
 
 
 def test_a_name_that_is_taken_is_an_error(path: Path) -> None:
@@ -286,5 +286,5 @@ def test_a_name_that_is_taken_is_an_error(path: Path) -> None:
     other = path.with_name("other")
     other.write_text("two")
     with pytest.raises(FileExistsError):
-        rename_anew(path, other)
+        rename_no_replace(path, other)
     assert (path.read_text(), other.read_text()) == ("one", "two")

@@ -90,9 +90,9 @@ def test_help_needs_nothing_of_it(name: str) -> None:
 
 
 def test_a_mistake_of_ours_is_no_missing_package() -> None:
-    with pytest.raises(ModuleNotFoundError), extras.told():
+    with pytest.raises(ModuleNotFoundError), extras.explain_missing():
         import ravesvc.nonsense  # type: ignore[import-not-found]  # noqa: F401
-    with pytest.raises(RaveError) as raised, extras.told():
+    with pytest.raises(RaveError) as raised, extras.explain_missing():
         raise ImportError("no", name="yaml.nodes")
     assert (raised.value.code, raised.value.hint) == (Code.CONFIG, "pip install 'ravesvc'")
-    extras.insist_on("yaml")
+    extras.require_module("yaml")

@@ -42,7 +42,7 @@ def test_another_rate_counts_from_now_on() -> None:
 
 def test_what_is_given_back_can_be_taken_again_and_fills_no_more_than_the_bucket() -> None:
     bucket = TokenBucket(Rate(2, 1.0), 0.0)
-    bucket.give_back(0.0)
+    bucket.refund(0.0)
     assert [bucket.take(0.0) > 0 for _ in range(3)] == [False, False, True]
-    bucket.give_back(0.0)
+    bucket.refund(0.0)
     assert [bucket.take(0.0) > 0 for _ in range(2)] == [False, True]

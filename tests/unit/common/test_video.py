@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravesvc.common.video import MAX_TITLE, Video
+from ravesvc.common.video import MAX_TITLE_CHARS, Video
 from ravesvc.errors import Code, RaveError
 
 PLAIN = {"provider": "youtube", "id": "abcdefghijk", "url": "https://www.youtube.com/watch?v=abcdefghijk"}
@@ -64,7 +64,7 @@ def test_what_is_unlikely_is_unknown() -> None:
     video = Video.from_object({**PLAIN, "seconds": 1e9, "views": -3, "title": "a\nb" + "x" * 500, "author": 7})
     assert (video.seconds, video.views, video.author) == (None, 0, "")
     assert video.title.startswith("a?b")
-    assert len(video.title) == MAX_TITLE
+    assert len(video.title) == MAX_TITLE_CHARS
     assert Video.from_object({**PLAIN, "seconds": 0}).seconds is None
 
 

@@ -207,7 +207,7 @@ def test_a_child_logs_as_much_as_it_is_told_to(
             await child.presence.join()
             for debug in (True, False):
                 assert await ask(bus, "SetDebug", "b", debug) == []
-                assert log.debugs() is debug
+                assert log.debug_enabled() is debug
             assert logging.getLogger().level == logging.INFO
             await child.presence.leave()
 

@@ -78,11 +78,11 @@ def _system_bus(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.asynccontextmanager
-async def systemd(bus_address: str, *, patience: float = 5.0) -> AsyncIterator[tuple[Manager, Units]]:
+async def systemd(bus_address: str, *, timeout_s: float = 5.0) -> AsyncIterator[tuple[Manager, Units]]:
     async with connected(bus_address) as (bus,):
         manager = Manager()
         await appear(bus, manager)
-        units = Units(timeout=patience)
+        units = Units(timeout=timeout_s)
         try:
             yield manager, units
         finally:
@@ -152,7 +152,7 @@ def test_many_at_once(run: Run, bus_address: str) -> None:
 
 def test_a_slow_systemd_stops_nobody_else(run: Run, bus_address: str) -> None:
     async def body() -> None:
-        async with systemd(bus_address, patience=0.5) as (manager, units):
+        async with systemd(bus_address, timeout_s=0.5) as (manager, units):
             await units.start(UNIT)
             manager.answer.clear()
             start = time.monotonic()
@@ -218,20 +218,20 @@ def test_a_helper_that_died_between_calls(run: Run, bus_address: str) -> None:
 
 def test_a_helper_that_hangs(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # On a busy machine a helper takes its time to start.
-    monkeypatch.setattr(units_module, "_GRACE", 30)
+    monkeypatch.setattr(units_module, "_HELPER_GRACE_S", 30)
 
     async def body() -> None:
-        async with systemd(bus_address, patience=0.3) as (_, units):
+        async with systemd(bus_address, timeout_s=0.3) as (_, units):
             await units.start(UNIT)
             assert units._helper
             with monkeypatch.context() as hasty:
-                hasty.setattr(units_module, "_GRACE", 0.2)
+                hasty.setattr(units_module, "_HELPER_GRACE_S", 0.2)
                 os.kill(units._helper.pid, signal.SIGSTOP)
                 with pytest.raises(RaveError, match="the helper hangs") as e:
                     await units.start(UNIT)
                 assert e.value.code is Code.TIMEOUT
             assert await units.start(UNIT)
-            monkeypatch.setattr(units_module, "_GRACE", 0.2)
+            monkeypatch.setattr(units_module, "_HELPER_GRACE_S", 0.2)
             os.kill(units._helper.pid, signal.SIGSTOP)  # and at the end: killed by close
 
     run(body())

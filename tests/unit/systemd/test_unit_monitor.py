@@ -424,7 +424,7 @@ def test_several_may_wait_for_one_job(run: Run, bus_address: str) -> None:
 def test_the_results_that_nobody_asked_for_are_bounded(
     run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_module, "_JOBS_KEPT", 3)
+    monkeypatch.setattr(watch_module, "_MAX_ENDED_JOBS", 3)
 
     async def body() -> None:
         async with watching(bus_address) as here:
@@ -497,7 +497,7 @@ def test_whether_everything_is_being_stopped(run: Run, bus_address: str) -> None
             here.systemd.move_target()
             assert await here.watch.draining() is False
             assert here.watch.drained_lately is True
-            here.watch._target_moved -= 5
+            here.watch._target_job_at -= 5
             assert here.watch.drained_lately is False
             here.systemd.target.set(Job=[7, f"{ROOT}/job/7"])
             assert await here.watch.draining() is True

@@ -361,7 +361,7 @@ def test_a_place_that_can_not_be_written_to(
     def refuse(*_: object) -> None:
         raise OSError(number, "no such luck")
 
-    monkeypatch.setattr("ravesvc.ctl.operations.migration.write_anew", refuse)
+    monkeypatch.setattr("ravesvc.ctl.operations.migration.write_new", refuse)
     assert main(["migrate", str(old)]) == status
     heard = capsys.readouterr()
     assert heard.err.startswith(f"ravectl: {target} can't be written: no such luck\nhint: ")

@@ -1,4 +1,4 @@
-"""Try commands of one's own, without a service, an account or a network.
+"""Test your own commands, without a service, an account or a network.
 
     import asyncio
     from ravesvc.testing import FakeRoom
@@ -42,16 +42,16 @@ from ravesvc.room.server_clock import ServerClock
 from ravesvc.version import __version__
 
 _MESH = "11111111-2222-4333-8444-555555555555"
-_BOT = 1
+_BOT_USER_ID = 1
 _DEVICE = "0123456789abcdef0123456789abcdef"
-_MANY = Rate(1_000_000, 1.0)
+_NO_LIMIT = Rate(1_000_000, 1.0)
 
 
 class FakeRave:
-    """Takes note of what a bot asks of Rave, as (method, *arguments), and grants it. See `bot.room_api.RoomApi`.
+    """Records the calls of a bot to Rave, as (method, *arguments), and lets them succeed. See `bot.room_api.RoomApi`.
 
     Attributes:
-        asked: all of it, in order.
+        asked: all calls, in order.
     """
 
     def __init__(self) -> None:
@@ -112,17 +112,17 @@ class FakeRave:
         return Media(f"https://rave.example/pictures/{len(self.asked)}", picture.mime, picture.aspect_ratio)
 
     async def profile(self, user: int) -> Profile:
-        """An empty one, with the name that the bot calls a user whom it does not know."""
+        """An empty profile, with the name that the bot uses for a user without a known name."""
         self.asked.append(("profile", user))
         return Profile(name=f"User {user}", handle="", country="", bio="")
 
 
 class FakeService:
-    """What a bot asks of the service behind it about its room: documents, and videos, of which none has a picture.
+    """The service behind a bot, as far as its room needs it: documents, and videos, of which none has a picture.
 
     Attributes:
-        documents: JSON by name; a bot that begins with those of another one is that one after a restart.
-        videos: those that can be found, by words of their titles or by their links.
+        documents: JSON by name. To test a restart, give a new bot the documents of the former one.
+        videos: the videos that a search can find by words of their titles, or a look-up by their links.
     """
 
     def __init__(self) -> None:
@@ -138,12 +138,12 @@ class FakeService:
         self.documents[name] = text
 
     async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
-        """Those whose titles have all of the words."""
+        """The videos whose titles have all of the words."""
         wanted = words.lower().split()
         return [video for video in self.videos if all(word in video.title.lower() for word in wanted)]
 
     async def look_up_video(self, actor: int, link: str) -> Video:
-        """The one with this URL; raises `RaveError` (NotFound) if there is none."""
+        """The video with this URL; raises `RaveError` (NotFound) if there is none."""
         for video in self.videos:
             if video.url == link:
                 return video
@@ -160,50 +160,50 @@ class FakeRoom:
     Without the service it has neither `settings` nor `forgetme`, and no commands for moderation or about admins.
 
     Users exist as soon as they are named, and have ids from 2 on in that order. Each method that makes something
-    happen returns what the bot says to it, when all that it has begun is over.
+    happen returns the messages that the bot sends in answer, once all that it has started is done.
 
     Attributes:
-        own_user_id: the user that the bot is.
-        mesh_id: made up.
-        rave: what was asked of Rave.
-        service: what the bot has kept, and the videos that it finds.
+        own_user_id: the user id of the bot.
+        mesh_id: a made-up mesh id.
+        rave: the calls of the bot to Rave.
+        service: the documents that the bot has saved, and the videos that it finds.
         media: the pictures that the bot has sent.
     """
 
-    own_user_id = _BOT
+    own_user_id = _BOT_USER_ID
     mesh_id = _MESH
 
     def __init__(
         self, *, admins: Sequence[str] = (), prefixes: Sequence[str] = ("?",), title: str = "A film"
     ) -> None:
-        """`admins` are users who may use what is for admins."""
+        """`admins` are users who may use the commands for admins."""
         self.rave = FakeRave()
         self.service = FakeService()
         self.media: list[Media] = []
         self._ids: dict[str, int] = {}
-        self._present: set[int] = {_BOT}
-        self._said: list[str] = []
+        self._present: set[int] = {_BOT_USER_ID}
+        self._sent: list[str] = []
         self._messages = itertools.count(1)
-        self._time = time.monotonic()
-        self.server_clock = ServerClock(steady=lambda: self._time, wall=lambda: self._time)
+        self._now_s = time.monotonic()
+        self.server_clock = ServerClock(steady=lambda: self._now_s, wall=lambda: self._now_s)
         self._playback: Playback | None = None
-        self._own: list[Registry] = []
+        self._plugins: list[Registry] = []
         self._registry = Registry()
         builtin.register(self._registry)
         self._bot = Bot(
-            facts=BotInfo(version=__version__, title=title, server="room.example", connected_since=self._time),
+            facts=BotInfo(version=__version__, title=title, server="room.example", connected_since=self._now_s),
             registry=self._registry,
             permissions=StaticPermissions(frozenset(map(self.user_id, admins))),
             prefixes=prefixes,
             typing_delay=0,
-            lookup=self._names,
+            lookup=self._display_names,
             rave=self.rave,
-            limits=CommandLimits(user_rate=_MANY, room_rate=_MANY, outgoing_rate=_MANY),
-            clock=lambda: self._time,
+            limits=CommandLimits(user_rate=_NO_LIMIT, room_rate=_NO_LIMIT, outgoing_rate=_NO_LIMIT),
+            clock=lambda: self._now_s,
         )
-        # They ask it for nothing else.
+        # Player and video commands use no other method of it.
         backend = cast(Backend, self.service)
-        self._player = Player(self._bot, self.rave, backend, clock=lambda: self._time)
+        self._player = Player(self._bot, self.rave, backend, clock=lambda: self._now_s)
         self._bot.watch(self._player.on_change)
         video_commands.register(self._registry, self._player, backend)
 
@@ -216,29 +216,31 @@ class FakeRoom:
         await self._bot.close()
 
     def load(self, file: str | Path) -> None:
-        """Load a file of commands as a bot does; to whom it belongs does not matter here.
+        """Load a file of commands as a bot does, but without a check of its owner.
 
-        Raises whatever the file raises, and `RaveError` (InvalidArgument) for what no bot would take.
+        Raises any exception of the file, and `RaveError` (InvalidArgument) for commands that a bot would reject.
         """
-        taken = dict.fromkeys((*FIXED_COMMANDS, LEAVE), "the bot itself")
-        taken |= {command.key: command.source or "the bot itself" for command in self._registry.commands()}
-        self._own.append(load_file(Path(file), taken))
-        self._registry.include(self._own)
+        reserved = dict.fromkeys((*FIXED_COMMANDS, LEAVE), "the bot itself")
+        reserved |= {command.key: command.source or "the bot itself" for command in self._registry.commands()}
+        self._plugins.append(load_file(Path(file), reserved))
+        self._registry.include(self._plugins)
 
     def user_id(self, user: str) -> int:
         """The id of a user."""
         return self._ids.setdefault(user, len(self._ids) + 2)
 
     def pass_time(self, seconds: float) -> None:
-        """Let time go by, for cooldowns and videos."""
-        self._time += seconds
+        """Move the clock on by `seconds`, for cooldowns and videos."""
+        self._now_s += seconds
 
     async def say(self, text: str, *, user: str = "Ann", reply_to: str | None = None) -> list[str]:
-        """Somebody writes something; @name mentions the user of that name, and @bot the bot."""
+        """A user writes a message; @name mentions the user of that name, and @bot the bot."""
         sender = self.user_id(user)
         self._present.add(sender)
         named = {word[1:] for word in text.split() if word.startswith("@") and len(word) > 1}
-        mentions = tuple(Mention(_BOT if name == "bot" else self.user_id(name), name) for name in sorted(named))
+        mentions = tuple(
+            Mention(_BOT_USER_ID if name == "bot" else self.user_id(name), name) for name in sorted(named)
+        )
         message = ChatMessage(
             id=f"message{next(self._messages)}",
             sender_peer=f"{sender}_{_DEVICE}",
@@ -247,47 +249,47 @@ class FakeRoom:
             reply_to=reply_to,
             mentions=mentions,
         )
-        return await self._heard(lambda: self._bot.on_chat(message))
+        return await self._replies_after(lambda: self._bot.on_chat(message))
 
     async def join(self, user: str) -> list[str]:
-        """Somebody comes."""
+        """A user joins the room."""
         self._present.add(self.user_id(user))
-        return await self._heard(lambda: self._bot.on_joined(frozenset({self.user_id(user)})))
+        return await self._replies_after(lambda: self._bot.on_joined(frozenset({self.user_id(user)})))
 
     async def leave(self, user: str) -> list[str]:
-        """Somebody goes."""
+        """A user leaves the room."""
         self._present.discard(self.user_id(user))
-        return await self._heard(lambda: self._bot.on_left(frozenset({self.user_id(user)})))
+        return await self._replies_after(lambda: self._bot.on_left(frozenset({self.user_id(user)})))
 
     async def show(self, url: str) -> list[str]:
-        """A video begins to play, by Rave's URL; an empty one ends what plays."""
+        """The video at this URL of Rave's starts; an empty one ends the current video."""
         before = self._playback
         instance = f"playing{next(self._messages)}"
         after = (
-            Playback(url=url, instance_id=instance, status=PLAYING, time=self._time, started=True) if url else None
+            Playback(url=url, instance_id=instance, status=PLAYING, time=self._now_s, started=True) if url else None
         )
         if before is None and after is None:
             return []
         self._playback = after
         change = VideoEnded(before) if before and not after else VideoChanged(before, after)
-        return await self._heard(lambda: self._bot.on_change(change))
+        return await self._replies_after(lambda: self._bot.on_change(change))
 
     async def connect(self) -> list[str]:
-        """The bot enters the room, anew if it is there already."""
-        return await self._heard(lambda: self._bot.attach(self))
+        """The bot joins the room, or joins it again if it is there already."""
+        return await self._replies_after(lambda: self._bot.attach(self))
 
     async def kick(self) -> list[str]:
-        """The bot is thrown out."""
-        return await self._heard(self._bot.on_kicked)
+        """The bot is kicked."""
+        return await self._replies_after(self._bot.on_kicked)
 
     @property
     def users(self) -> frozenset[int]:
-        """Who is in the room: the bot, and whoever has said something or come, and has not gone."""
+        """The ids of the users in the room: the bot, and all who have written or joined and have not left."""
         return frozenset(self._present)
 
     @property
     def state(self) -> RoomState:
-        """What the bot knows of the room: who is there, and what `show` has put on."""
+        """The state of the room that the bot sees: its users, and the video that `show` has started."""
         return RoomState(known=True, users=self.users, playback=self._playback)
 
     # What follows is for the bot: see `ravesvc.bot.outbox.RoomLike`.
@@ -300,32 +302,32 @@ class FakeRoom:
         mentions: Sequence[Mention] = (),
         media: Sequence[Media] = (),
     ) -> str:
-        """Take a message of the bot's."""
-        self._said.append(text)
+        """Record a message of the bot."""
+        self._sent.append(text)
         self.media += media
         return f"own{next(self._messages)}"
 
     async def typing(self) -> None:
-        """Take note that the bot types."""
+        """Ignore that the bot types."""
 
     async def typing_stop(self) -> None:
-        """Take note that it no longer does."""
+        """Ignore that the bot no longer types."""
 
     def is_own(self, message_id: str) -> bool:
-        """Whether it is a message of the bot's."""
+        """Whether this is the id of a message of the bot."""
         return message_id.startswith("own")
 
     def ids_of(self, message_id: str) -> frozenset[str]:
-        """The one that it has."""
+        """All ids of the message: here it has one."""
         return frozenset({message_id})
 
-    async def _heard(self, happen: Callable[[], None]) -> list[str]:
-        happen()
+    async def _replies_after(self, action: Callable[[], None]) -> list[str]:
+        action()
         await self._bot.settle()
         await self._player.settle()
-        said, self._said = self._said, []
-        return said
+        sent, self._sent = self._sent, []
+        return sent
 
-    async def _names(self, users: Sequence[int]) -> Mapping[int, str]:
+    async def _display_names(self, users: Sequence[int]) -> Mapping[int, str]:
         names = {number: name for name, number in self._ids.items()}
         return {number: names[number] for number in users if number in names}

@@ -1,4 +1,4 @@
-"""What a machine has to give to the bots and their sandbox: checked for `ravectl doctor`.
+"""Checks for `ravectl doctor`: whether this machine has all that the bots and their sandbox need.
 
-`checks` judges and does no I/O; `machine` finds out what there is to judge.
+`machine` gathers facts, `checks` evaluates them without I/O, and `sandbox` attacks the sandbox.
 """

@@ -1,4 +1,4 @@
-"""Judge what a machine has. Pure: each function takes what `machine` has seen, and returns a finding."""
+"""Evaluate the facts about a machine. Pure: each function takes facts from `machine` and returns a finding."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ravesvc.mesh.confinement import LANDLOCK_SCOPES, LANDLOCK_TCP
 
 # dbus-daemon(1) has this in the configuration of the system bus, for each user.
 STOCK_BUS_LIMIT = 256
-# Of a limit, which has 32 bits.
+# A limit has 32 bits.
 _MAX_DIGITS = 10
-# Connections of the bots' user that are no bots: one that is starting anew while its old connection ends.
+# The bots' user needs a few connections more than bots: a bot that restarts has two until the old one has ended.
 SPARE_CONNECTIONS = 8
-# Seconds after which an answer of the resolver is slow: bots ask at each new connection.
+# A resolver that takes longer is slow: bots resolve the name at each new connection.
 SLOW_RESOLVER_S = 2.0
 
 
 def clock(skew_s: float | None, *, synchronized: bool | None) -> Finding:
-    """The clock, which the signature of each request holds.
+    """The clock, because the signature of each request contains the time.
 
     Args:
-        skew_s: seconds by which it is ahead of Rave's; None if Rave could not be asked.
-        synchronized: whether the kernel says that something keeps it right; None if it does not say.
+        skew_s: seconds by which it is ahead of Rave's; None if Rave did not answer.
+        synchronized: whether the clock is synchronized, according to the kernel; None if the kernel does not say.
     """
     name, hint = "clock", "timedatectl shows how the clock is kept; install systemd-timesyncd or chrony"
     if skew_s is not None and abs(skew_s) > MOST_SKEW:
@@ -44,7 +44,7 @@ def clock(skew_s: float | None, *, synchronized: bool | None) -> Finding:
 
 
 def resolver(host: str, addresses: int, seconds: float, error: str) -> Finding:
-    """The name of a host: how many addresses it has, how long the answer took, and why there was none."""
+    """Resolving the name of a host: the number of addresses, the duration, and the error, empty for none."""
     name = "DNS"
     hint = f"getent ahosts {host} asks the same question; /etc/resolv.conf names the servers that answer it"
     if error or not addresses:
@@ -90,7 +90,7 @@ def bus_limit(documents: Iterable[str]) -> int:
         try:
             root = ElementTree.fromstring(document)  # noqa: S314 - root's own files, which the bus has read
         except ElementTree.ParseError:
-            # The bus ignores it as well, and says so in its log.
+            # The bus ignores it as well, and logs that.
             continue
         for element in root.iter("limit"):
             text = (element.text or "").strip()
@@ -100,7 +100,7 @@ def bus_limit(documents: Iterable[str]) -> int:
 
 
 def bus(limit: int, max_processes: int | None) -> Finding:
-    """Whether the message bus takes a connection of each bot."""
+    """Whether the message bus allows a connection for each bot."""
     name, bots = "bus", limit - SPARE_CONNECTIONS
     if max_processes is not None and max_processes > bots:
         hint = "raise max_connections_per_user in /etc/dbus-1/system-local.conf, or lower max_processes"
@@ -122,7 +122,7 @@ def memory(total: int, max_processes: int | None) -> Finding:
 
 
 def controllers(present: Collection[str] | None) -> Finding:
-    """Whether the kernel can carry out the limits of the bots' units, by the controllers of their control group."""
+    """Whether the kernel can enforce the limits of the bots' units, by the controllers of their control group."""
     name = "unit limits"
     if present is None:
         return unknown(name, "the control groups can't be read")
@@ -137,7 +137,7 @@ def controllers(present: Collection[str] | None) -> Finding:
 
 
 def bpf(*, works: bool | None) -> Finding:
-    """Whether systemd can keep bots from addresses (IPAddressDeny=): None if that could not be tried."""
+    """Whether systemd can deny bots addresses (IPAddressDeny=); `works` is None if that could not be tried."""
     name = "BPF"
     if works is None:
         return unknown(name, "only root can try it", "sudo ravectl doctor")
@@ -148,7 +148,7 @@ def bpf(*, works: bool | None) -> Finding:
 
 
 def landlock(version: int | None) -> Finding:
-    """Whether the kernel has what a bot locks itself in with: the version of its Landlock, None without any."""
+    """Whether the kernel has the Landlock that a bot's own sandbox needs: its version, None for no Landlock."""
     name = "Landlock"
     hint = "boot with a kernel of 6.12 or later; in a container, have the host allow the system calls landlock_*"
     if version is None:

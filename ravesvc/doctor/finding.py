@@ -1,4 +1,4 @@
-"""What a check has found. Pure."""
+"""The result of a check. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class FindingState(StrEnum):
-    """Whether what a check is about can be relied on."""
+    """Whether the checked property holds."""
 
     HELD = "held"
     NOT_HELD = "not held"
@@ -20,9 +20,9 @@ class Finding:
 
     Attributes:
         name: what was checked, in a few words.
-        why: what was seen, one sentence without a final stop.
-        hint: what to do about it; empty where nothing is to be done.
-        fatal: that no bot can run until this holds.
+        why: what the check saw, one sentence without a final stop.
+        hint: what the operator can do about it; empty if nothing has to be done.
+        fatal: whether no bot can run until this holds.
     """
 
     name: str
@@ -33,15 +33,15 @@ class Finding:
 
 
 def held(name: str, why: str) -> Finding:
-    """All is well."""
+    """A finding that nothing has to be done."""
     return Finding(name, FindingState.HELD, why)
 
 
 def not_held(name: str, why: str, hint: str, *, fatal: bool = False) -> Finding:
-    """Something is to be done."""
+    """A finding that the operator should do something."""
     return Finding(name, FindingState.NOT_HELD, why, hint, fatal)
 
 
 def unknown(name: str, why: str, hint: str = "") -> Finding:
-    """It could not be found out."""
+    """A finding that the check could not be made."""
     return Finding(name, FindingState.UNKNOWN, why, hint)

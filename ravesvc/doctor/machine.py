@@ -1,4 +1,4 @@
-"""Find out what this machine has, for `checks` to judge. Needs no rights but to read rave.yaml."""
+"""Gather facts about this machine for `checks` to evaluate. Needs no rights but to read rave.yaml."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from ravesvc.errors import RaveError
 from ravesvc.mesh.confinement import landlock_version
 from ravesvc.setup.check import check
 
-# Seconds for a question to Rave, and for a connection to one address.
-_ASK_S, _CONNECT_S = 10.0, 4.0
-# What adjtimex(2) returns while nothing keeps the clock right, and more than its structure is large.
+# For a request to Rave, and for a connection to one address.
+_REQUEST_TIMEOUT_S, _CONNECT_TIMEOUT_S = 10.0, 4.0
+# What adjtimex(2) returns while the clock is not synchronized, and a size that its structure does not exceed.
 _TIME_ERROR, _TIMEX_BYTES = 5, 1024
 # bpf(2): a table of networks, of which each entry has 8 bytes as key and as value.
 _BPF_MAP_CREATE, _BPF_LPM_TRIE, _BPF_NO_PREALLOC = 0, 11, 1
 _FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 _CGROUPS = Path("/sys/fs/cgroup")
-# In the order in which the bus reads them; a limit that comes later wins.
-_BUS_FILES = (
+# In the order in which the bus reads them; a later limit overrides an earlier one.
+_BUS_CONFIG_PATTERNS = (
     "usr/share/dbus-1/system.conf",
     "usr/share/dbus-1/system.d/*.conf",
     "etc/dbus-1/system.conf",
@@ -49,14 +49,14 @@ _BUS_FILES = (
 def examine(file: str) -> list[Finding]:
     """All findings about this machine, with the rave.yaml at `file`; takes half a minute when nothing answers."""
     return [
-        *_configured(file),
-        checks.controllers(_controllers()),
+        *_check_configuration(file),
+        checks.controllers(_read_controllers()),
         checks.landlock(landlock_version()),
-        checks.bpf(works=_bpf() if os.geteuid() == 0 else None),
+        checks.bpf(works=_can_create_bpf_map() if os.geteuid() == 0 else None),
     ]
 
 
-def _configured(file: str) -> list[Finding]:
+def _check_configuration(file: str) -> list[Finding]:
     """What depends on the configuration."""
     settings, problems = check(file)
     if settings is None:
@@ -71,13 +71,13 @@ def _configured(file: str) -> list[Finding]:
         hint = f"{e.hint} (systemctl edit {names.ORCHESTRATOR_UNIT})"
         return [not_held("proxy", e.message, hint, fatal=True)]
     return [
-        *asyncio.run(_network(settings)),
-        checks.bus(checks.bus_limit(_bus_files(Path("/"))), settings.max_processes),
+        *asyncio.run(_check_network(settings)),
+        checks.bus(checks.bus_limit(_read_bus_files(Path("/"))), settings.max_processes),
         checks.memory(memory_bytes(), settings.max_processes),
     ]
 
 
-async def _network(settings: Config) -> list[Finding]:
+async def _check_network(settings: Config) -> list[Finding]:
     url = urlsplit(settings.servers.api)
     host, port = url.hostname or "", url.port or 443
     proxy = settings.proxy
@@ -91,18 +91,18 @@ async def _network(settings: Config) -> list[Finding]:
     if not addresses:
         found.append(unknown("Rave", "not tried: there is no address to connect to"))
         return [*found, checks.clock(None, synchronized=_synchronized())]
-    found += checks.families(first[0], await _reach(addresses))
+    found += checks.families(first[0], await _connect_by_family(addresses))
     try:
-        date = await _ask(settings)
+        date = await _fetch_date(settings)
         found.append(checks.rave(host, "", ""))
-        skew = _skew(date, time.time())
+        skew = _clock_skew_s(date, time.time())
     except RaveError as e:
         found.append(checks.rave(host, e.message, e.hint))
         skew = None
     return [*found, checks.clock(skew, synchronized=_synchronized())]
 
 
-async def _reach(addresses: Iterable[tuple[socket.AddressFamily, tuple[object, ...]]]) -> dict[str, str]:
+async def _connect_by_family(addresses: Iterable[tuple[socket.AddressFamily, tuple[object, ...]]]) -> dict[str, str]:
     """Why no address of a family takes a connection, by family; empty if one does."""
     outcome: dict[str, str] = {}
     for family, address in addresses:
@@ -114,27 +114,29 @@ async def _reach(addresses: Iterable[tuple[socket.AddressFamily, tuple[object, .
 
 def _connect(family: socket.AddressFamily, address: tuple[object, ...]) -> str:
     with socket.socket(family, socket.SOCK_STREAM) as made:
-        made.settimeout(_CONNECT_S)
+        made.settimeout(_CONNECT_TIMEOUT_S)
         try:
             made.connect(address)
         except TimeoutError:
-            return f"no answer within {_CONNECT_S:g} s"
+            return f"no answer within {_CONNECT_TIMEOUT_S:g} s"
         except OSError as e:
             return dial.reason(e)
     return ""
 
 
-async def _ask(settings: Config) -> str | None:
-    """The Date header of Rave's server, whatever else it answers; raises `RaveError` when it does not."""
-    line, base = transport.to_base(settings.servers.api, "servers.api", settings.tls, settings.proxy, _ASK_S)
+async def _fetch_date(settings: Config) -> str | None:
+    """The Date header of Rave's server, from an answer of any status; raises `RaveError` if there is no answer."""
+    line, base = transport.to_base(
+        settings.servers.api, "servers.api", settings.tls, settings.proxy, _REQUEST_TIMEOUT_S
+    )
     try:
         return (await line.send(HttpRequest("GET", f"{base}/", {}, None, transport.LIST_ANSWER_BYTES))).date
     finally:
         line.close()
 
 
-def _skew(date: str | None, now: float) -> float | None:
-    """Seconds by which `now` is ahead of a Date header; None without one that can be read."""
+def _clock_skew_s(date: str | None, now: float) -> float | None:
+    """Seconds by which `now` is ahead of a Date header; None if it is missing or can't be parsed."""
     parsed = parsedate_tz(date) if date else None
     try:
         return now - mktime_tz(parsed) if parsed else None
@@ -143,13 +145,13 @@ def _skew(date: str | None, now: float) -> float | None:
 
 
 def _synchronized() -> bool | None:
-    """Whether something keeps the clock right, as the kernel knows it."""
+    """Whether the clock is synchronized, according to the kernel; None if the kernel does not say."""
     state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
     return None if state < 0 else state != _TIME_ERROR
 
 
-def _bpf() -> bool:
-    """Whether the kernel makes what systemd looks addresses up in; root only."""
+def _can_create_bpf_map() -> bool:
+    """Whether the kernel lets root create a map such as systemd uses for IPAddressDeny=; root only."""
     number = {"x86_64": 321}.get(platform.machine(), 280)
     packed = struct.pack("5I", _BPF_LPM_TRIE, 8, 8, 1, _BPF_NO_PREALLOC)
     attributes = ctypes.create_string_buffer(packed, len(packed))
@@ -160,17 +162,17 @@ def _bpf() -> bool:
     return descriptor >= 0
 
 
-def _controllers() -> set[str] | None:
+def _read_controllers() -> set[str] | None:
     try:
         return set((_CGROUPS / "cgroup.controllers").read_text(encoding="ascii").split())
     except OSError:
         return None
 
 
-def _bus_files(root: Path) -> list[str]:
-    """The texts of the bus's configuration files, in the order in which it reads them."""
+def _read_bus_files(root: Path) -> list[str]:
+    """The texts of the configuration files of the bus, in the order in which the bus reads them."""
     found = []
-    for pattern in _BUS_FILES:
+    for pattern in _BUS_CONFIG_PATTERNS:
         for path in sorted(root.glob(pattern)):
             try:
                 found.append(path.read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@
       read doctor.json, stop both, remove both files
 
 Both units are instances of rave-mesh@.service with a drop-in that says what to run: there is no second sandbox that
-could differ from that of the bots, and what an operator or an image for containers has changed in it is tried too.
+could differ from that of the bots, and changes to it by an operator or a container image are tested too.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from ravesvc.mesh.confinement import LANDLOCK_SCOPES, landlock_version
 
 _NAME = "sandbox"
 _LOG_HINT = f"journalctl -u {names.DOCTOR_UNIT} may say why"
-# How `ravesvc.hostile` begins what proves nothing.
+# How `ravesvc.hostile` begins the text of a probe that proves nothing.
 _NOT_TRIED = "it could not be tried"
 # Drop-ins that belong to the package or to rave.yaml.
 _OWN_DROP_INS = ("zz-doctor.conf", "50-rave-yaml.conf")
-# Seconds for systemctl, more than the time limits of the two units; bytes of an answer, of which there are some 2000.
-_TIMEOUT_S, _MAX_ANSWER_BYTES = 60.0, 64 << 10
-_MAX_TEXT, _MAX_GAPS = 200, 8
+# A result has about 2000 bytes.
+_MAX_RESULT_BYTES = 64 << 10
+_MAX_TEXT_CHARS, _MAX_GAPS = 200, 8
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What may weaken the sandbox.
+    """Facts about this machine that may weaken the sandbox.
 
     Attributes:
-        drop_ins: those of others, by path.
-        container: its kind; empty for none.
-        landlock: its version; None for none.
+        drop_ins: paths of drop-ins that are neither of the package nor from rave.yaml.
+        container: the kind of container that this is; empty for none.
+        landlock: the version of the kernel's Landlock; None for none.
         gaps: what the kernel did not let the bot give up, a sentence for each.
     """
 
@@ -58,22 +58,22 @@ class Surroundings:
     gaps: Sequence[str] = ()
 
 
-def judge(answer: Mapping[str, object], surroundings: Surroundings) -> list[Finding]:
-    """A finding for each probe, by what the hostile bot could do: text by probe, None where it was refused."""
-    return [_judge(name, answer, surroundings) for name in PROBES]
+def evaluate(answer: Mapping[str, object], surroundings: Surroundings) -> list[Finding]:
+    """A finding for each probe. `answer` has what the hostile bot could do by probe, None where it was refused."""
+    return [_evaluate_probe(name, answer, surroundings) for name in PROBES]
 
 
-def _judge(name: str, answer: Mapping[str, object], surroundings: Surroundings) -> Finding:
+def _evaluate_probe(name: str, answer: Mapping[str, object], surroundings: Surroundings) -> Finding:
     if name not in answer:
         return unknown(name, "the hostile bot has not told", _LOG_HINT)
-    could = answer[name]
-    if could is None:
+    outcome = answer[name]
+    if outcome is None:
         return held(name, "refused")
-    if not isinstance(could, str):
+    if not isinstance(outcome, str):
         return unknown(name, "the hostile bot tells nonsense", _LOG_HINT)
-    if could.startswith(_NOT_TRIED):
-        return unknown(name, could[:_MAX_TEXT], _LOG_HINT)
-    why = could[:_MAX_TEXT]
+    if outcome.startswith(_NOT_TRIED):
+        return unknown(name, outcome[:_MAX_TEXT_CHARS], _LOG_HINT)
+    why = outcome[:_MAX_TEXT_CHARS]
     if surroundings.gaps:
         why += f" ({'; '.join(surroundings.gaps)})"
     return not_held(name, why, _cause(surroundings))
@@ -92,48 +92,48 @@ def _cause(surroundings: Surroundings) -> str:
 
 
 def attack() -> list[Finding]:
-    """Run the hostile bot once, and judge what it could do; root only. Takes some seconds."""
+    """Run the hostile bot once and evaluate what it could do; root only. Takes some seconds."""
     if os.geteuid() != 0:
         return [unknown(_NAME, "only root can have a hostile bot try it", "sudo ravectl doctor")]
     state = systemctl("show", "--value", "--property=LoadState", names.DOCTOR_UNIT)
     if state.stdout.strip() != "loaded":
         return [unknown(_NAME, f"there is no systemd here, or {names.MESH_UNIT_TEMPLATE} is not installed")]
     try:
-        with _alone():
+        with _exclusive_lock():
             sibling = _start_sibling()
             failed = _run_hostile(sibling) if sibling else names.DOCTOR_SIBLING_UNIT
-            found, gaps = _answer()
+            found, gaps = _read_result()
     except OSError as e:
         return [unknown(_NAME, f"{e.filename} can't be used: {e.strerror}", "systemd-tmpfiles --create makes it")]
     return (
-        [_no_start(failed)]
+        [_not_started(failed)]
         if failed
-        else judge(found, Surroundings(_drop_ins(), _container(), landlock_version(), gaps))
+        else evaluate(found, Surroundings(_drop_ins(), _container(), landlock_version(), gaps))
     )
 
 
 def _start_sibling() -> int:
-    """Start a bot that waits; returns its PID, 0 if it has not started."""
+    """Start a bot that does nothing but wait; returns its PID, 0 if it has not started."""
     started = _start(names.DOCTOR_SIBLING_UNIT)
     shown = systemctl("show", "--value", "--property=MainPID", names.DOCTOR_SIBLING_UNIT).stdout.strip()
     return int(shown) if started and shown.isdecimal() else 0
 
 
 def _run_hostile(sibling: int) -> str:
-    """Have a process attacked, by PID; returns the unit that has failed, or an empty text. Raises OSError."""
+    """Run the hostile bot against a process by PID; returns the failed unit, or an empty text. Raises OSError."""
     Path(names.DOCTOR_ENVIRONMENT_FILE).write_text(f"SIBLING={sibling}\n", encoding="ascii")
     return "" if _start(names.DOCTOR_UNIT) else names.DOCTOR_UNIT
 
 
 def _start(unit: str) -> bool:
-    """Start a unit, and wait for what it runs if that ends; false when it fails.
+    """Start a unit, and wait for its process if that ends; false when it fails.
 
-    Scenario: an interrupt comes when systemctl has asked for the start, and systemd has not read that yet. It would
-    read it after the stop in `_clear_up`, and the bot would run when ravectl is gone. So an interrupt does not end
-    systemctl, but the unit, and with that the wait of systemctl.
+    Scenario: an interrupt comes after systemctl has sent the request to start, and before systemd has read it. If
+    ravectl ended then, systemd would read the request after the stop in `_clean_up`, and the bot would run on. So an
+    interrupt does not end systemctl: it stops the unit, and that ends the wait of systemctl.
     """
     came: list[int] = []
-    # None is raised before it is known what to wait for.
+    # Until `process` is known an interrupt is only recorded, because its handler would not know what to wait for.
     _handle_interrupts(lambda number, _frame: came.append(number))
     process = start(unit)
     try:
@@ -148,67 +148,67 @@ def _start(unit: str) -> bool:
         raise
 
 
-def _no_start(unit: str) -> Finding:
+def _not_started(unit: str) -> Finding:
     why = f"{unit}, which has the sandbox of all bots, does not start or does not end well"
     return not_held(_NAME, why, f"journalctl -u {unit} says why", fatal=True)
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """While no other ravectl does the same; whatever ends it, no file and no unit of ours is left."""
+def _exclusive_lock() -> Iterator[None]:
+    """Hold the lock that only one ravectl may hold; at any end, delete all files and stop all units."""
     directory = os.open(Path(names.DOCTOR_RESULT_FILE).parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        # Whoever gives up this wait has nothing to clear up: all that is there belongs to the other ravectl.
+        # An interrupt during this wait cleans nothing up, because all files and units belong to the other ravectl.
         fcntl.flock(directory, fcntl.LOCK_EX)
-        with _clearing_up():
+        with _cleanup_on_interrupt():
             yield
     finally:
         os.close(directory)
 
 
 @contextlib.contextmanager
-def _clearing_up() -> Iterator[None]:
-    """Clear up after an interrupt, a second one in the meantime, and the end of the terminal as well."""
+def _cleanup_on_interrupt() -> Iterator[None]:
+    """Clean up at the end, also after an interrupt or a hang-up; further interrupts do not break the clean-up off."""
     before = {number: signal.getsignal(number) for number in _INTERRUPTS}
     _handle_interrupts(signal.default_int_handler)
     try:
         yield
     finally:
         _handle_interrupts(signal.SIG_IGN)
-        _clear_up()
+        _clean_up()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _handle_interrupts(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
-    """Have interrupts do this from now on, unless they are ignored. What is ignored is so in systemctl as well."""
+    """Set the handler of interrupts, except of ignored ones, which systemctl inherits as ignored."""
     for number in _INTERRUPTS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
 
 
-def _clear_up() -> None:
+def _clean_up() -> None:
     units = (names.DOCTOR_UNIT, names.DOCTOR_SIBLING_UNIT)
     systemctl("stop", *units)
     for file in (names.DOCTOR_ENVIRONMENT_FILE, names.DOCTOR_RESULT_FILE):
         Path(file).unlink(missing_ok=True)
-    # A unit that has failed would alarm those who watch the machine.
+    # A failed unit would raise an alarm in the monitoring of the machine.
     systemctl("reset-failed", *units)
 
 
-def _answer() -> tuple[Mapping[str, object], Sequence[str]]:
-    """What the hostile bot has written: what it found, and gaps; nothing if that is no answer of its own."""
+def _read_result() -> tuple[Mapping[str, object], Sequence[str]]:
+    """The outcome by probe and the gaps, from the result file; both empty if that is not valid."""
     try:
         with Path(names.DOCTOR_RESULT_FILE).open("rb") as file:
-            return read_answer(file.read(_MAX_ANSWER_BYTES))
+            return parse_result(file.read(_MAX_RESULT_BYTES))
     except (OSError, RaveError):
         return {}, ()
 
 
-def read_answer(text: bytes) -> tuple[Mapping[str, object], Sequence[str]]:
-    """What the hostile bot's answer says: what it found, by probe, and gaps. Raises `RaveError` (BadData)."""
+def parse_result(text: bytes) -> tuple[Mapping[str, object], Sequence[str]]:
+    """The outcome by probe and the gaps, from the result of the hostile bot. Raises `RaveError` (BadData)."""
     answer = json_fields.parse_object(text, "the hostile bot's answer")
-    gaps = [str(gap)[:_MAX_TEXT] for gap in json_fields.get_list(answer, "gaps")[:_MAX_GAPS]]
+    gaps = [str(gap)[:_MAX_TEXT_CHARS] for gap in json_fields.get_list(answer, "gaps")[:_MAX_GAPS]]
     return json_fields.get_object(answer, "found"), gaps
 
 
@@ -220,6 +220,6 @@ def _drop_ins() -> list[str]:
 def _container() -> str:
     """What systemd calls the container that this is; empty for none."""
     try:
-        return Path("/run/systemd/container").read_text(encoding="utf-8").strip()[:_MAX_TEXT]
+        return Path("/run/systemd/container").read_text(encoding="utf-8").strip()[:_MAX_TEXT_CHARS]
     except (OSError, UnicodeDecodeError):
         return ""

@@ -1,4 +1,4 @@
-"""Ask systemd by systemctl(1): it is there where systemd is, and knows by itself how to wait and whom to ask."""
+"""Call systemd by systemctl(1), which is on every machine with systemd and waits for jobs by itself."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import subprocess
 
 from ravesvc import names
 
-# Seconds, more than the time limits of the units that are started.
+# More than the time limits of the units that are started.
 _TIMEOUT_S = 60.0
 
 
 def systemctl(*words: str) -> subprocess.CompletedProcess[str]:
-    """systemctl(1) run to its end; one that is missing or does not end has failed."""
+    """Run systemctl(1) to its end; the result is a failure if it is missing or does not end in time."""
     try:
         return subprocess.run(  # noqa: S603 - words of ours
             ["systemctl", *words],  # noqa: S607 - the one of root's PATH
@@ -27,7 +27,7 @@ def systemctl(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def start(unit: str) -> subprocess.Popen[bytes]:
-    """systemctl(1) that starts a unit, and ends when it has started; no key of the terminal ends it before.
+    """Run systemctl(1) to start a unit; it ends when the unit has started. Keys of the terminal do not reach it.
 
     The unit's time limits bound the wait. Raises OSError where there is no systemctl.
     """
@@ -46,7 +46,7 @@ def service_environment() -> dict[str, str]:
 
 
 def variables(shown: str) -> dict[str, str]:
-    """Those in a line of systemctl(1), in which each is quoted as for a shell."""
+    """Parse the variables in a line of systemctl(1), in which each is quoted as for a shell."""
     try:
         words = shlex.split(shown)
     except ValueError:

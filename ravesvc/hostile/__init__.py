@@ -1,1 +1,1 @@
-"""A bot that was taken over: what it would try, to see what the sandbox of this machine lets through."""
+"""A simulated attacker in a bot: it tries what a bot may not do, to find what the sandbox of this machine allows."""

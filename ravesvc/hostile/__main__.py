@@ -1,6 +1,6 @@
 """`python3 -I -m ravesvc.hostile PID`: try all probes against a sibling; prints JSON, as `ProbeReport` has it.
 
-It first gives up what a bot gives up at its start, which a stranger's code in a bot can't take back either.
+It first gives up the rights that a bot gives up at its start, because an attacker can't get those back either.
 """
 
 import json
@@ -11,12 +11,12 @@ from typing import TypedDict
 from ravesvc.hostile import probes
 from ravesvc.mesh import confinement
 
-# Of what a bot may connect to by rave.yaml, the least.
+# The fewest ports that rave.yaml can allow a bot to connect to.
 _PORTS = (443,)
 
 
 class ProbeReport(TypedDict):
-    """What could not be given up, a sentence for each, and what `attempt_all` has found."""
+    """The rights that could not be given up, a sentence for each (`gaps`), and the result of `attempt_all`."""
 
     gaps: list[str]
     found: dict[str, str | None]

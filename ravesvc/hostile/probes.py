@@ -1,8 +1,8 @@
-"""What a stranger's code tries from within a bot, to reach other bots or to open a door; each attempt is harmless.
+"""What an attacker tries from within a bot, to reach other bots or to let others in; each attempt is harmless.
 
-An attempt changes nothing even where it succeeds: signal 0, a limit set to what it is, a lock that is let go at once.
-It needs the PID of a sibling, a process of the same user that no bot may reach: for a stranger of another user the
-kernel refuses most of this anyway.
+An attempt changes nothing even if it succeeds: signal 0, a limit set to its own value, a lock that is released at
+once. It needs the PID of a sibling, a process of the same user that no bot may reach: most attempts on a process of
+another user are refused by the kernel without a sandbox.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from ravesvc.mesh.confinement import MAX_POLLED
 Probe = Callable[[int], str | None]
 
 _libc = ctypes.CDLL(None, use_errno=True)
-# Those that libc has no function for; the two architectures number these alike from 424 on.
-_NUMBERS = {
+# System calls without a function in libc. From 424 on, both architectures have the same numbers.
+_CALL_NUMBERS = {
     "x86_64": {"keyctl": 250, "process_vm_readv": 310, "io_setup": 206, "io_destroy": 207},
     "aarch64": {"keyctl": 219, "process_vm_readv": 270, "io_setup": 0, "io_destroy": 1},
 }.get(platform.machine(), {})
-_COMMON_NUMBERS = {"io_uring_setup": 425, "close_range": 436, "pidfd_getfd": 438}
-# What the kernel answers where the sandbox holds. Anything else, such as too many open files, proves nothing.
+_COMMON_CALL_NUMBERS = {"io_uring_setup": 425, "close_range": 436, "pidfd_getfd": 438}
+# The errors of the kernel if the sandbox holds. Other errors, such as too many open files, prove nothing.
 _REFUSALS = (
     errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EROFS, errno.ENOENT,
 )  # fmt: skip
@@ -47,27 +47,27 @@ _FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
 _CLONE_VM, _CLONE_FILES, _CLONE_SIGHAND, _CLONE_THREAD = 0x100, 0x400, 0x800, 0x10000
 _CLOSE_RANGE_UNSHARE = 2
 # More than half of the files that a bot may open.
-_HALF = 40
-# Of a thread whose end can't be awaited.
+_HALF_OF_FILES = 40
+# The stack of a thread whose end can't be awaited, so it is never freed.
 _stack = ctypes.create_string_buffer(1 << 16)
-# A port that is in no connect_ports of rave.yaml, and seconds for its answer.
-_DISCARD, _CONNECT_S = ("127.0.0.1", 9), 0.5
-_PARKED = "it can keep open what it closes, and so take all connections to the bus (LimitNOFILE=)"
+# A port that is not in connect_ports of rave.yaml.
+_DISCARD_ADDRESS, _CONNECT_TIMEOUT_S = ("127.0.0.1", 9), 0.5
+_KEEPS_CONNECTIONS = "it can keep open what it closes, and so take all connections to the bus (LimitNOFILE=)"
 _MANY_POLLED = 4 * MAX_POLLED
 
 
 def _call(name: str, *arguments: object) -> int:
     """The result of a system call; raises OSError."""
-    number = (_NUMBERS | _COMMON_NUMBERS).get(name)
+    number = (_CALL_NUMBERS | _COMMON_CALL_NUMBERS).get(name)
     if number is None:
         raise OSError(errno.EINVAL, f"the number of {name} is not known for {platform.machine()}")
-    # As long as registers are: of the seventh, on the stack, the upper half of an int would be left as it was.
+    # As wide as a register: the seventh argument is on the stack, where an int would leave the upper half unset.
     longs = (ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments)
     return _checked(_libc.syscall(number, *longs))
 
 
 def _checked(result: int) -> int:
-    """The result of a function of libc that it is; raises OSError for -1."""
+    """The result of a function of libc; raises OSError for -1."""
     if result == -1:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
@@ -155,7 +155,7 @@ def _ptrace(sibling: int) -> str:
 def _read_memory(sibling: int) -> str:
     space = ctypes.create_string_buffer(8)
     here = (ctypes.c_size_t * 2)(ctypes.addressof(space), 8)
-    # No such address: what matters is whether the kernel says that, or that it is forbidden.
+    # There is no such address. The kernel reports either that, or that the call is forbidden.
     there = (ctypes.c_size_t * 2)(8, 8)
     try:
         _call("process_vm_readv", sibling, here, 1, there, 1, 0)
@@ -180,8 +180,8 @@ def _keyring(_sibling: int) -> str:
 
 
 def _abstract_socket(_sibling: int) -> str:
-    with socket.socket(socket.AF_UNIX) as door:
-        door.bind(f"\0ravesvc-{secrets.token_hex(8)}")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0ravesvc-{secrets.token_hex(8)}")
     return "it can offer a socket that each process of the machine sees"
 
 
@@ -225,7 +225,7 @@ def _fork(_sibling: int) -> str:
 
 
 def _execute(_sibling: int) -> str:
-    # What is not there can't be executed; what matters is whether the kernel says that, or that it is forbidden.
+    # There is no such program. The kernel reports either that, or that the call is forbidden.
     try:
         os.execve("/nonexistent", ["nonexistent"], {})  # noqa: S606
     except FileNotFoundError:
@@ -233,26 +233,26 @@ def _execute(_sibling: int) -> str:
 
 
 def _listen(_sibling: int) -> str:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        door.listen()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
     return "it can listen on a port"
 
 
 def _other_port(_sibling: int) -> str:
-    with socket.socket() as made:
-        made.settimeout(_CONNECT_S)
-        # Nobody need listen there: what matters is whether the kernel asks.
+    with socket.socket() as client:
+        client.settimeout(_CONNECT_TIMEOUT_S)
+        # No program has to listen there: it is enough that the kernel sends the request.
         with contextlib.suppress(ConnectionRefusedError, TimeoutError):
-            made.connect(_DISCARD)
+            client.connect(_DISCARD_ADDRESS)
     return "it can connect to any port"
 
 
 def _fast_open(_sibling: int) -> str:
-    with socket.socket() as made:
-        made.settimeout(_CONNECT_S)
+    with socket.socket() as client:
+        client.settimeout(_CONNECT_TIMEOUT_S)
         with contextlib.suppress(ConnectionRefusedError, TimeoutError, BlockingIOError):
-            made.sendto(b"", socket.MSG_FASTOPEN, _DISCARD)
+            client.sendto(b"", socket.MSG_FASTOPEN, _DISCARD_ADDRESS)
     return "it can connect to any port by sending"
 
 
@@ -262,15 +262,15 @@ def _other_protocol(_sibling: int) -> str:
 
 
 def _other_type(_sibling: int) -> str:
-    # Of this family it is there without a module, as SCTP is not.
+    # This family has the type without a kernel module, which SCTP needs.
     socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).close()
     return "it can make sockets of types of which no port is checked (SCTP)"
 
 
 def _near_address(_sibling: int) -> str:
-    with socket.socket(type=socket.SOCK_DGRAM) as made:
-        # Nobody need listen there either.
-        made.sendto(b"", ("127.8.8.8", _DISCARD[1]))
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        # No program has to listen there either.
+        client.sendto(b"", ("127.8.8.8", _DISCARD_ADDRESS[1]))
     return "it can reach what listens on this machine and near it"
 
 
@@ -285,22 +285,22 @@ def _many_descriptors(_sibling: int) -> str | None:
 
 
 def _unshare(_sibling: int) -> str:
-    return _own_table(lambda: _checked(_libc.unshare(_CLONE_FILES)))
+    return _with_own_file_table(lambda: _checked(_libc.unshare(_CLONE_FILES)))
 
 
 def _close_range(_sibling: int) -> str:
     highest = 2**32 - 1
-    return _own_table(lambda: _call("close_range", highest, highest, _CLOSE_RANGE_UNSHARE))
+    return _with_own_file_table(lambda: _call("close_range", highest, highest, _CLOSE_RANGE_UNSHARE))
 
 
-def _own_table(leave: Callable[[], object]) -> str:
-    """A thread does that, and opens more files beside those of the process than `LimitNOFILE=` lets both have."""
+def _with_own_file_table(leave: Callable[[], object]) -> str:
+    """Let a thread call `leave`, and open more files in process and thread than `LimitNOFILE=` allows for one."""
     here: list[int] = []
     try:
-        here += (os.dup(2) for _ in range(_HALF))
+        here += (os.dup(2) for _ in range(_HALF_OF_FILES))
         with ThreadPoolExecutor(1) as thread:
             thread.submit(leave).result()
-            there = thread.submit(_open_instead, here).result()
+            there = thread.submit(_reopen, here).result()
         for descriptor in here:
             os.fstat(descriptor)
     finally:
@@ -309,7 +309,7 @@ def _own_table(leave: Callable[[], object]) -> str:
     return f"it can open files without limit: {len(here) + there} by two threads (LimitNOFILE=)"
 
 
-def _open_instead(copies: list[int]) -> int:
+def _reopen(copies: list[int]) -> int:
     for descriptor in copies:
         os.close(descriptor)
     return len([os.dup(2) for _ in copies])
@@ -317,37 +317,39 @@ def _open_instead(copies: list[int]) -> int:
 
 def _clone(_sibling: int) -> str:
     stack_end = ctypes.c_void_p(ctypes.addressof(_stack) + len(_stack))
-    # A function that needs nothing that Python or libc set up for a thread of theirs.
+    # The thread runs abs(), which needs none of the set-up that Python or libc do for a thread.
     _checked(_libc.clone(_libc.abs, stack_end, _CLONE_VM | _CLONE_SIGHAND | _CLONE_THREAD, None))
     return "it can start threads that open files without limit (LimitNOFILE=)"
 
 
 def _send_descriptor(_sibling: int) -> str:
     rights = array("i", [2])
-    return _on_socket(lambda end: end.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]), _PARKED)
+    return _on_socket(
+        lambda end: end.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]), _KEEPS_CONNECTIONS
+    )
 
 
 def _send_descriptors(_sibling: int) -> str:
     # It sends none: that the call is not refused is enough.
-    return _on_socket(lambda end: _checked(_libc.sendmmsg(end.fileno(), None, 0, 0)), _PARKED)
+    return _on_socket(lambda end: _checked(_libc.sendmmsg(end.fileno(), None, 0, 0)), _KEEPS_CONNECTIONS)
 
 
 def _poll(_sibling: int) -> str:
     # Entries without a descriptor: that the call is not refused is enough.
     _checked(_libc.poll(struct.pack("ihh", -1, 0, 0) * _MANY_POLLED, _MANY_POLLED, 0))
-    return _PARKED
+    return _KEEPS_CONNECTIONS
 
 
 def _select(_sibling: int) -> str:
     select.select([], [], [], 0)
-    return _PARKED
+    return _KEEPS_CONNECTIONS
 
 
 def _asynchronous_io(_sibling: int) -> str:
     context = ctypes.c_ulong()
     _call("io_setup", 1, ctypes.byref(context))
     _call("io_destroy", context.value)
-    return _PARKED
+    return _KEEPS_CONNECTIONS
 
 
 # By the name that `ravectl doctor` prints.
@@ -395,7 +397,7 @@ PROBES: dict[str, Probe] = {
 
 
 def attempt(name: str, sibling: int) -> str | None:
-    """What the probe `name` of PROBES could do, or why it proves nothing; None if the sandbox holds."""
+    """Run the probe `name` of PROBES: what it could do, or why it proves nothing; None if the sandbox holds."""
     try:
         os.getpgid(sibling)
         return PROBES[name](sibling)
@@ -404,5 +406,5 @@ def attempt(name: str, sibling: int) -> str | None:
 
 
 def attempt_all(sibling: int) -> dict[str, str | None]:
-    """What each of PROBES could do, None where the sandbox holds; `sibling` is a process of the same user, by PID."""
+    """Run all of PROBES; the outcome of each as by `attempt`. `sibling` is the PID of a process of the same user."""
     return {name: attempt(name, sibling) for name in PROBES}

@@ -9,8 +9,8 @@ from ravesvc.hostile.probes import PROBES
 def check(data: bytes) -> None:
     """There is a finding for each probe, and what is no refusal does not count as held."""
     assert checks.bus_limit([data.decode(errors="replace")]) >= 0
-    answer, gaps = sandbox.read_answer(data)
-    findings = sandbox.judge(answer, sandbox.Surroundings(gaps=gaps))
+    answer, gaps = sandbox.parse_result(data)
+    findings = sandbox.evaluate(answer, sandbox.Surroundings(gaps=gaps))
     assert [finding.name for finding in findings] == list(PROBES)
     for finding in findings:
         assert len(finding.why) < 2000

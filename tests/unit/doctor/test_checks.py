@@ -257,4 +257,4 @@ def test_the_files_of_the_bus_in_their_order(tmp_path: Path) -> None:
         file = tmp_path / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(str(number))
-    assert machine._bus_files(tmp_path) == ["1", "0"]
+    assert machine._read_bus_files(tmp_path) == ["1", "0"]

@@ -15,7 +15,7 @@ import pytest
 from ravesvc import names
 from ravesvc.doctor import sandbox
 from ravesvc.doctor.finding import FindingState
-from ravesvc.doctor.sandbox import Surroundings, judge, read_answer
+from ravesvc.doctor.sandbox import Surroundings, evaluate, parse_result
 from ravesvc.errors import RaveError
 from ravesvc.hostile.probes import PROBES
 
@@ -24,11 +24,11 @@ REFUSED: dict[str, object] = dict.fromkeys(PROBES)
 
 
 def hint(surroundings: Surroundings) -> str:
-    return next(each.hint for each in judge(REFUSED | {"kill": "it can kill"}, surroundings) if each.hint)
+    return next(each.hint for each in evaluate(REFUSED | {"kill": "it can kill"}, surroundings) if each.hint)
 
 
 def test_what_is_refused_holds() -> None:
-    found = judge(REFUSED, Surroundings())
+    found = evaluate(REFUSED, Surroundings())
     assert [each.name for each in found] == list(PROBES)
     assert {each.state for each in found} == {FindingState.HELD}
 
@@ -39,7 +39,7 @@ def test_what_is_possible_does_not_hold_and_what_was_not_tried_is_unknown() -> N
         "fork": "it could not be tried: Too many open files",
         "exec": 5,
     }
-    found = {each.name: each for each in judge(answer, Surroundings()) if each.state is not FindingState.HELD}
+    found = {each.name: each for each in evaluate(answer, Surroundings()) if each.state is not FindingState.HELD}
     assert {name: each.state for name, each in found.items()} == {
         "kill": FindingState.NOT_HELD,
         "fork": FindingState.UNKNOWN,
@@ -51,7 +51,7 @@ def test_what_is_possible_does_not_hold_and_what_was_not_tried_is_unknown() -> N
 
 
 def test_a_hostile_bot_that_tells_nothing_proves_nothing() -> None:
-    assert {each.state for each in judge({}, Surroundings())} == {FindingState.UNKNOWN}
+    assert {each.state for each in evaluate({}, Surroundings())} == {FindingState.UNKNOWN}
 
 
 def test_the_likeliest_cause_is_named() -> None:
@@ -64,8 +64,8 @@ def test_the_likeliest_cause_is_named() -> None:
 
 def test_what_the_kernel_lacks_is_the_reason() -> None:
     answer = '{"gaps": ["The kernel has no Landlock"], "found": {"kill": "it can kill", "fork": null}}'
-    told, gaps = read_answer(answer.encode())
-    found = {each.name: each for each in judge(told, Surroundings(gaps=gaps))}
+    told, gaps = parse_result(answer.encode())
+    found = {each.name: each for each in evaluate(told, Surroundings(gaps=gaps))}
     assert found["kill"].why == "it can kill (The kernel has no Landlock)"
     assert found["fork"].why == "refused"
 
@@ -73,7 +73,7 @@ def test_what_the_kernel_lacks_is_the_reason() -> None:
 @pytest.mark.parametrize("text", [b"", b"[]", b'{"found": {}}', b'{"gaps": [], "found": 1}'])
 def test_nonsense_of_the_hostile_bot_is_no_answer(text: bytes) -> None:
     with pytest.raises(RaveError):
-        read_answer(text)
+        parse_result(text)
 
 
 def test_nobody_but_root_attacks(monkeypatch: pytest.MonkeyPatch) -> None:

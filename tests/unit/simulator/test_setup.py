@@ -8,6 +8,8 @@ import ssl
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,18 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.simulator import certificates
 from ravesvc.simulator.account import SimulatedAccount
 from ravesvc.simulator.state_dir import StateDir
+
+
+@pytest.fixture
+def shared_path() -> Iterator[Path]:
+    """A directory that other users may enter.
+
+    `tmp_path` is none: each run of pytest closes the directory above it again, also while another run uses it.
+    """
+    with tempfile.TemporaryDirectory(prefix="ravesvc-test-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
 
 
 def mode(path: Path) -> int:
@@ -78,12 +92,10 @@ def test_without_init_there_is_no_account(tmp_path: Path) -> None:
 
 @pytest.mark.process
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming somebody else needs root")
-def test_as_root_init_works_as_the_owner_of_the_directory(tmp_path: Path) -> None:
-    state = tmp_path / "state"
+def test_as_root_init_works_as_the_owner_of_the_directory(shared_path: Path) -> None:
+    state = shared_path / "state"
     state.mkdir()
     os.chown(state, 65534, 65534)
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(0o755)
     code = (
         "import sys; from pathlib import Path; from ravesvc.simulator.cli import main;"
         f"sys.exit(main(['--state-dir', {str(state)!r}, 'init']))"
@@ -97,22 +109,20 @@ def test_as_root_init_works_as_the_owner_of_the_directory(tmp_path: Path) -> Non
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 @pytest.mark.parametrize(("verb", "failed"), [("init", "can't be set up"), ("config", "account.json can't be read")])
 def test_what_root_has_left_is_named_with_the_mend(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, failed: str
+    shared_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, failed: str
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    monkeypatch.setenv("HOME", str(shared_path.parent))
     if verb == "config":
-        StateDir(tmp_path).init()
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(0o755)
+        StateDir(shared_path).init()
     code = (
         "import os, sys; from ravesvc.simulator import cli, state_dir; os.setgroups([]); os.setuid(65534);"
-        f"sys.exit(cli.main(['--state-dir', {str(tmp_path)!r}, {verb!r}]))"
+        f"sys.exit(cli.main(['--state-dir', {str(shared_path)!r}, {verb!r}]))"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, check=False, cwd=Path(__file__).parents[3], stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
-    assert f"{failed}: Permission denied (files in {tmp_path} belong to root" in done.stderr
-    assert f": sudo chown -R {user_name(65534)} {tmp_path} && chmod " in done.stderr
+    assert f"{failed}: Permission denied (files in {shared_path} belong to root" in done.stderr
+    assert f": sudo chown -R {user_name(65534)} {shared_path} && chmod " in done.stderr
 
 
 def test_becoming_the_owner_of_nothing_changes_nobody(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Seconds, for one attempt.
-TIMEOUT = 15.0
+REQUEST_TIMEOUT_S = 15.0
 # Between two requests of one task, so as to stay clear of limits that are not published.
-SPACING = 0.5
+REQUEST_SPACING_S = 0.5
 USERS_PER_REQUEST = 80
 
 
@@ -61,7 +61,7 @@ class Api:
         self._clock = clock
         self._sleep = sleep
         self._rng = rng
-        self._transport, self._base = transport.to_base(servers.api, "servers.api", tls, proxy, TIMEOUT)
+        self._transport, self._base = transport.to_base(servers.api, "servers.api", tls, proxy, REQUEST_TIMEOUT_S)
 
     @property
     def device_id(self) -> str:
@@ -117,7 +117,7 @@ class Api:
         found: dict[int, User] = {}
         for start in range(0, len(wanted), USERS_PER_REQUEST):
             if start:
-                await self._sleep(SPACING)
+                await self._sleep(REQUEST_SPACING_S)
             block = wanted[start : start + USERS_PER_REQUEST]
             body = {"deviceId": self._session.device_id, "ids": block, "includeOnline": True}
             what = "looking up users"

@@ -35,7 +35,7 @@ MAX_ADDRESSES = 16
 RESOLVE_TIMEOUT_S = 12.0
 # The proxy has to take the connection and to answer within so many seconds.
 PROXY_TIMEOUT_S = 10.0
-_MAX_PROXY_ANSWER = 16 << 10  # bytes
+_MAX_PROXY_REPLY_BYTES = 16 << 10  # bytes
 
 _Address = tuple[socket.AddressFamily, Any]
 
@@ -300,7 +300,7 @@ async def _ask_proxy(made: socket.socket, proxy: Proxy, host: str, port: int) ->
     await loop.sock_sendall(made, request)
     answer = b""
     # TLS begins with us, so that nothing may follow the empty line.
-    while b"\n\r\n" not in answer and b"\n\n" not in answer and len(answer) < _MAX_PROXY_ANSWER:
+    while b"\n\r\n" not in answer and b"\n\n" not in answer and len(answer) < _MAX_PROXY_REPLY_BYTES:
         more = await loop.sock_recv(made, 4096)
         if not more and not answer:
             raise OSError(None, "it closed the connection")

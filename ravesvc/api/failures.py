@@ -13,7 +13,7 @@ from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
 
 # Seconds. A server that asks for more is asked again after that.
-MOST_PAUSE = 3600.0
+MAX_PAUSE_S = 3600.0
 
 # Rave's own error code for "slow down", seen with several statuses.
 _SLOW_DOWN = 2015
@@ -100,7 +100,7 @@ def pause(error: RaveError) -> float | None:
     """
     asked = error.attributes.get("retry_after")
     if isinstance(asked, int | float):
-        return min(max(1.0, float(asked)), MOST_PAUSE) if asked > 0 else 0.0
+        return min(max(1.0, float(asked)), MAX_PAUSE_S) if asked > 0 else 0.0
     return 0.0 if error.code is Code.RATE_LIMITED else None
 
 

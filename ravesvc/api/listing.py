@@ -19,11 +19,11 @@ ReadPage = Callable[[MeshMode, int, str | None], Awaitable[tuple[list[Mesh], str
 Enough = Callable[[Collection[Mesh]], bool]
 
 # Seconds between two requests, so as to stay clear of limits that are not published.
-SPACING = 0.5
+REQUEST_SPACING_S = 0.5
 # Of one source: beyond that its end is not waited for.
-MOST_PAGES = 100
+MAX_PAGES = 100
 # Meshes, in a page of a list that is long.
-LARGE_PAGE = 100
+LARGE_PAGE_MESHES = 100
 
 # What the account is invited to comes first, because it may be enough.
 _SOURCES = {MeshMode.ALL: (MeshMode.INVITED, MeshMode.FRIENDS, MeshMode.PUBLIC)}
@@ -90,7 +90,7 @@ class ListReader:
             if position:
                 if enough(found.meshes.values()):
                     return found.listing(complete=False)
-                await self._sleep(SPACING)
+                await self._sleep(REQUEST_SPACING_S)
             try:
                 end = await self._source(source, limit, found, enough)
             except RaveError as e:
@@ -103,7 +103,7 @@ class ListReader:
             if end is _End.ENOUGH:
                 return found.listing(complete=False)
             if end is _End.TOO_LONG:
-                found.note = f"the list of {source} meshes has more than {MOST_PAGES} pages, of which these were read"
+                found.note = f"the list of {source} meshes has more than {MAX_PAGES} pages, of which these were read"
         if found.error and not found.pages:
             raise found.error
         return found.listing(complete=not found.error and not found.note)
@@ -113,10 +113,16 @@ class ListReader:
         size, meshes, cursor = await self._first_page(source, limit)
         found.take(meshes)
         full = len(meshes) >= size
-        if cursor and full and size < LARGE_PAGE and source not in self._small and not enough(found.meshes.values()):
+        if (
+            cursor
+            and full
+            and size < LARGE_PAGE_MESHES
+            and source not in self._small
+            and not enough(found.meshes.values())
+        ):
             # From the beginning, because a cursor may count pages of one size.
             self._long.add(source)
-            await self._sleep(SPACING)
+            await self._sleep(REQUEST_SPACING_S)
             size, meshes, cursor = await self._first_page(source, limit)
             found.take(meshes)
         cursors: set[str] = set()
@@ -127,9 +133,9 @@ class ListReader:
                 what = f"reading the list of {source} meshes failed: it comes back to a page it had already"
                 raise RaveError(Code.BAD_DATA, what)
             cursors.add(cursor)
-            if len(cursors) >= MOST_PAGES:
+            if len(cursors) >= MAX_PAGES:
                 return _End.TOO_LONG
-            await self._sleep(SPACING)
+            await self._sleep(REQUEST_SPACING_S)
             meshes, cursor = await self.page(source, size, cursor)
             found.take(meshes)
         return _End.LAST_PAGE
@@ -137,7 +143,7 @@ class ListReader:
     async def _first_page(self, source: MeshMode, limit: int) -> tuple[int, list[Mesh], str | None]:
         """The size that was asked for, and the page: a large one if the list was long, and the server has those."""
         if source in self._long:
-            size = max(limit, LARGE_PAGE)
+            size = max(limit, LARGE_PAGE_MESHES)
             try:
                 meshes, cursor = await self.page(source, size, None)
             except RaveError as e:
@@ -145,7 +151,7 @@ class ListReader:
                 if e.code not in _OF_THE_LIST:
                     raise
                 self._small.add(source)
-                await self._sleep(SPACING)
+                await self._sleep(REQUEST_SPACING_S)
             else:
                 if cursor is None and len(meshes) <= limit:
                     self._long.discard(source)

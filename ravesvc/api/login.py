@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Seconds, for one attempt.
-TIMEOUT = 30.0
+REQUEST_TIMEOUT_S = 30.0
 
 # The magic-link service's own error code for an address that it does not take.
 _BAD_ADDRESS = 900
@@ -142,7 +142,7 @@ class _Server:
         name: str,
         identity_key: str,
     ) -> None:
-        self._transport, self._base = transport.to_base(base, f"servers.{key}", tls, proxy, TIMEOUT)
+        self._transport, self._base = transport.to_base(base, f"servers.{key}", tls, proxy, REQUEST_TIMEOUT_S)
         opened.callback(self._transport.close)
         self._now = now
         self._sleep = sleep

@@ -19,9 +19,9 @@ Headers: TypeAlias = Callable[[bytes | None, int], dict[str, str]]
 
 # In which the magic-link service writes its mail.
 _LANGUAGES = frozenset({"en", "ru", "de", "fr", "es", "it", "pt", "ar", "pl", "nl", "uk"})
-_LONGEST_ADDRESS = 254
+_MAX_ADDRESS_CHARS = 254
 # A made-up id, token or such; a JSON Web Token is longest, with some 1500 characters.
-_LONGEST = 10_000
+_MAX_TOKEN_CHARS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ParseUser:
 def is_address(text: str) -> bool:
     """Whether it can be an e-mail address; only a mail that arrives proves one."""
     name, _, host = text.partition("@")
-    return bool(name and host and "@" not in host) and _is_word(text) and len(text) <= _LONGEST_ADDRESS
+    return bool(name and host and "@" not in host) and _is_word(text) and len(text) <= _MAX_ADDRESS_CHARS
 
 
 def mojo_headers(identity: ClientIdentity) -> Headers:
@@ -153,4 +153,4 @@ def _word(answer: Object, key: str) -> str:
 
 
 def _is_word(text: str) -> bool:
-    return 0 < len(text) <= _LONGEST and text.isprintable() and " " not in text
+    return 0 < len(text) <= _MAX_TOKEN_CHARS and text.isprintable() and " " not in text

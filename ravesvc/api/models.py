@@ -20,7 +20,7 @@ from ravesvc.errors import Code, RaveError
 
 _log = logging.getLogger(__name__)
 
-_LONGEST = 300
+_MAX_TEXT_CHARS = 300
 # In one answer; a page that is asked for has at most a hundred meshes, and accounts are asked for by eighty.
 _MAX_MESHES = 250
 _MAX_ACCOUNTS = 500
@@ -209,7 +209,7 @@ def _display_name(source: Object) -> str:
 
 def _text(source: Object, key: str) -> str:
     """A text that logs, terminals and the bus can take; strangers write titles and names."""
-    return printable(source.get(key), _LONGEST)
+    return printable(source.get(key), _MAX_TEXT_CHARS)
 
 
 def _next_cursor(answer: Object) -> str | None:

@@ -12,7 +12,7 @@ from ravesvc.common.text import count
 from ravesvc.errors import Code, RaveError
 
 # Seconds by which our clock may differ from the server's before that counts as a reason.
-MOST_SKEW = 60.0
+MAX_CLOCK_SKEW_S = 60.0
 
 # What no login cures.
 IDENTITY_REFUSALS = (Code.IDENTITY, Code.CLOCK)
@@ -27,7 +27,7 @@ _WORDS = (
 )
 # Of a request that makes no sense: only what names a header is about the identity.
 _HEADERS = re.compile(r"request-hash|request-ts|client-version|user-agent")
-_LONGEST = 500
+_MAX_SEARCHED_CHARS = 500
 
 
 def names_session(words: str) -> bool:
@@ -45,12 +45,12 @@ def diagnose(status: int, words: str, skew: float | None) -> RaveError | None:
     """
     if status not in (400, 401, 403):
         return None
-    if status == 400 and not _HEADERS.search(words[:_LONGEST].lower()):
+    if status == 400 and not _HEADERS.search(words[:_MAX_SEARCHED_CHARS].lower()):
         return None
     about = _about(words)
     if about == "session" or (status == 403 and not about):
         return None
-    if about == "clock" or (about in ("", "request_hash_key") and skew is not None and abs(skew) > MOST_SKEW):
+    if about == "clock" or (about in ("", "request_hash_key") and skew is not None and abs(skew) > MAX_CLOCK_SKEW_S):
         return _clock(status, skew)
     if not about:
         return None
@@ -59,12 +59,12 @@ def diagnose(status: int, words: str, skew: float | None) -> RaveError | None:
 
 
 def _about(words: str) -> str:
-    words = words[:_LONGEST].lower()
+    words = words[:_MAX_SEARCHED_CHARS].lower()
     return next((about for pattern, about in _WORDS if pattern.search(words)), "")
 
 
 def _clock(status: int, skew: float | None) -> RaveError:
-    off = "is wrong" if skew is None or abs(skew) <= MOST_SKEW else f"is {_span(abs(skew))} {_side(skew)}"
+    off = "is wrong" if skew is None or abs(skew) <= MAX_CLOCK_SKEW_S else f"is {_span(abs(skew))} {_side(skew)}"
     message = f"Rave refuses the time of the request: the clock of this machine {off} (HTTP {status})"
     return RaveError(Code.CLOCK, message, hint="set it, timedatectl shows how it is kept")
 

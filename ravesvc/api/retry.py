@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 # After this many attempts, or so many seconds, nothing is tried again.
 ATTEMPTS = 4
-PATIENCE = 60.0
+RETRY_TIMEOUT_S = 60.0
 
 
 async def repeat(
@@ -35,7 +35,7 @@ async def repeat(
     `failed` is told why there is one, and how long it is, in a sentence.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + PATIENCE
+    deadline = loop.time() + RETRY_TIMEOUT_S
     pauses = itertools.islice(backoff.delays(1.0, 8.0, rng), ATTEMPTS - 1)
     while True:
         try:

@@ -31,7 +31,7 @@ PLAYING_RATE = Rate(20, 0.5)
 OTHER_RATE = Rate(20, 0.5)
 # A longer pause than this, in seconds, is told to the user who waits for the answer.
 _MAX_PAUSE_S = 5.0
-_MAX_URL = 2000
+_MAX_URL_CHARS = 2000
 _MAX_INSTANCE_ID = 64
 
 # What a refusal means, by what was asked for.
@@ -324,7 +324,7 @@ def _opinion(opinion: Opinion, url: str, instance_id: str) -> dict[str, str]:
 
 
 def _video_url(url: str) -> str:
-    if not url.startswith("https://") or len(url) > _MAX_URL or not url.isascii() or not url.isprintable():
+    if not url.startswith("https://") or len(url) > _MAX_URL_CHARS or not url.isascii() or not url.isprintable():
         raise RaveError(Code.INVALID_ARGUMENT, _("that is not the URL of a video"))
     return url
 

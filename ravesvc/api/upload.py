@@ -24,8 +24,8 @@ from ravesvc.config.worker_settings import Proxy, Tls
 from ravesvc.errors import Code, RaveError
 
 # Seconds for the whole picture.
-TIMEOUT = 30.0
-_MAX_URL = 4000
+UPLOAD_TIMEOUT_S = 30.0
+_MAX_URL_CHARS = 4000
 # Where a network translates IPv6 addresses to the IPv4 addresses in their last 32 bits (RFC 6052), and where it does
 # so as it likes (RFC 8215).
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -65,7 +65,7 @@ class Uploads:
         self._ports.require(where.host, where.port, self._proxy)
         context = tls.context(self._tls, where.host)
         check = self._check(where)
-        transport = HttpTransport(where.host, where.port, context, TIMEOUT, self._proxy, check)
+        transport = HttpTransport(where.host, where.port, context, UPLOAD_TIMEOUT_S, self._proxy, check)
         # None of Rave's own headers: it is another's server, and the URL says all that it has to know.
         headers = {"Content-Type": picture.mime, "Content-Length": str(picture.size)}
         try:
@@ -117,7 +117,7 @@ def _url(entry: Object, key: str) -> tuple[str, int, str]:
         host, port = url.hostname or "", 443 if url.port is None else url.port
     except ValueError:
         host, port = "", 0
-    bounded = len(text) <= _MAX_URL and text.isascii() and text.isprintable() and " " not in text
+    bounded = len(text) <= _MAX_URL_CHARS and text.isascii() and text.isprintable() and " " not in text
     if not bounded or not text.startswith("https://") or not port or "@" in url.netloc or not _HOST.fullmatch(host):
         raise RaveError(Code.BAD_DATA, f"{key} is no https URL that can be used", key=key)
     return host, port, (url.path or "/") + (f"?{url.query}" if url.query else "")

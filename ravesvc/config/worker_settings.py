@@ -16,7 +16,7 @@ from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
 
 # A connection that lives this long (seconds) was a success: what went wrong before it is over.
-HELD = 60.0
+STABLE_AFTER_S = 60.0
 
 # The value of `chat_form` with which it is learned.
 AUTO = "auto"

@@ -309,7 +309,7 @@ class BotRequests:
             await self._account.login_ended()
 
     def _insist_loaded(self) -> None:
-        if not self._state.last:
+        if not self._state.snapshot:
             why = self._state.error.message if self._state.error else "the store has not been read yet"
             raise RaveError(Code.STORE, f"it is not known who is an admin: {why}")
 

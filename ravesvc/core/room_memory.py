@@ -134,7 +134,7 @@ class RoomMemory:
         answer. So until all have answered the user is taken out of what any bot writes, and from then on out of what
         those write that did not answer: what they remember may be older.
         """
-        self._state.insist_on_forgettable(user)
+        self._state.check_forgettable(user)
         return await self._whole(self._forget(user))
 
     async def forget_at_wish(self, mesh: str, user: int) -> int:
@@ -143,7 +143,7 @@ class RoomMemory:
         Raises RateLimited, Busy and AccessDenied, too, and what kept us from asking Rave who is in the room.
         """
         self._take(mesh, _WISHES)
-        self._state.insist_on_forgettable(user)
+        self._state.check_forgettable(user)
         if self._forgotten.is_unanswering(mesh):
             text = _("the bot of this room has not confirmed that it has forgotten others")
             raise RaveError(Code.BUSY, text, hint=_("try again in an hour, or ask an operator"))

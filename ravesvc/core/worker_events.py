@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.common.signal import Signal
-from ravesvc.config.worker_settings import HELD
+from ravesvc.config.worker_settings import STABLE_AFTER_S
 from ravesvc.core.exit_policy import ExitPolicy
 from ravesvc.core.inventory import Inventory
 from ravesvc.core.mesh_state import MeshState, command_errors, counted
@@ -186,7 +186,7 @@ class WorkerReports:
     def reset_failures_if_stable(self, mesh: str) -> None:
         """If the connection of a bot has held for long enough, what went wrong before it is over."""
         worker = self._records[mesh].worker
-        if worker.connected and self._now() - worker.connected_at >= HELD:
+        if worker.connected and self._now() - worker.connected_at >= STABLE_AFTER_S:
             worker.attempts = 0
             self._blocklist.reset_failures(mesh)
             self._starts.stable(mesh)

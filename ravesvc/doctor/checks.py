@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from xml.etree import ElementTree
 
-from ravesvc.api.refusal import MOST_SKEW
+from ravesvc.api.refusal import MAX_CLOCK_SKEW_S
 from ravesvc.common.machine import BYTES_PER_BOT, bots_that_fit
 from ravesvc.common.text import count
 from ravesvc.doctor.finding import Finding, held, not_held, unknown
@@ -29,7 +29,7 @@ def clock(skew_s: float | None, *, synchronized: bool | None) -> Finding:
         synchronized: whether the clock is synchronized, according to the kernel; None if the kernel does not say.
     """
     name, hint = "clock", "timedatectl shows how the clock is kept; install systemd-timesyncd or chrony"
-    if skew_s is not None and abs(skew_s) > MOST_SKEW:
+    if skew_s is not None and abs(skew_s) > MAX_CLOCK_SKEW_S:
         side = "ahead of" if skew_s > 0 else "behind"
         why = f"{abs(skew_s):.0f} s {side} Rave's; Rave refuses requests with a wrong time"
         return not_held(name, why, hint, fatal=True)

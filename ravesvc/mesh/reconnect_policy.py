@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ravesvc.config.worker_settings import HELD
+from ravesvc.config.worker_settings import STABLE_AFTER_S
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
 from ravesvc.room.close import CloseKind
@@ -84,7 +84,7 @@ class ReconnectPolicy:
 
         One that was lost is not a failure, but one lost early makes the next delay longer.
         """
-        if held >= HELD:
+        if held >= STABLE_AFTER_S:
             self.failures = self._drops = 0
         if kind is CloseKind.KICKED:
             return ExitStatus.KICKED
@@ -93,7 +93,7 @@ class ReconnectPolicy:
             return ExitStatus.TOO_LARGE
         if kind is CloseKind.REJECTED:
             return self._count(ExitStatus.REJECTED)
-        if held < HELD and kind is not CloseKind.LOCAL:
+        if held < STABLE_AFTER_S and kind is not CloseKind.LOCAL:
             self._drops += 1
         return None
 

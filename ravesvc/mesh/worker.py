@@ -27,7 +27,7 @@ from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.settings_keeper import SettingsKeeper
 from ravesvc.common.log_fields import LogEvent, about
 from ravesvc.common.text import count
-from ravesvc.config.worker_settings import AUTO, HELD, Edition, MeshSettings, Session
+from ravesvc.config.worker_settings import AUTO, STABLE_AFTER_S, Edition, MeshSettings, Session
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.host import ConnectAdvice, Status, WorkerControl, WorkerHost
 from ravesvc.mesh.parent_sync import ParentSync
@@ -193,7 +193,7 @@ class Worker:
             users=len(self._room.users) if self._room else 0,
             reconnects=self._facts.reconnects,
             # What went wrong before a connection that holds is over.
-            attempts=self._attempts.failures if lasted < HELD else 0,
+            attempts=self._attempts.failures if lasted < STABLE_AFTER_S else 0,
             last_error=self._last_error,
             command_errors=tuple(self._own.errors),
             unshown=self._unshown,

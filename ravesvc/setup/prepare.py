@@ -31,7 +31,7 @@ SERVICE_DROP_IN = Path("/run/systemd/system/rave-orchestrator.service.d/50-rave-
 SLICE = "rave-mesh.slice"
 RESOLV_CONF = Path("/etc/resolv.conf")
 _DOCTOR = "'sudo ravectl doctor' shows what is missing"
-_MAX_ADDRESSES_TEXT = 64 << 10  # characters of resolv.conf, and of what rave.yaml allows
+_MAX_ADDRESSES_CHARS = 64 << 10  # characters of resolv.conf, and of what rave.yaml allows
 
 
 def drop_in(settings: Config) -> str:
@@ -162,7 +162,7 @@ def _text(path: Path) -> str:
     """The beginning of a file, empty if there is none: for resolv.conf both mean the same to the resolver."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(_MAX_ADDRESSES_TEXT)
+            return file.read(_MAX_ADDRESSES_CHARS)
     except OSError:
         return ""
 

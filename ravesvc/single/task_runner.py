@@ -22,7 +22,7 @@ from ravesvc.blocklist.model import SERVICE, BlocklistChange, Reason, What
 from ravesvc.bot.plugins import Sources
 from ravesvc.common.log_fields import LogEvent, about, current_mesh
 from ravesvc.config.options import Config
-from ravesvc.config.worker_settings import HELD, Session
+from ravesvc.config.worker_settings import STABLE_AFTER_S, Session
 from ravesvc.core.exit_policy import ExitPolicy
 from ravesvc.core.inventory import Inventory
 from ravesvc.core.left_alone import LeftAlone
@@ -262,7 +262,7 @@ class TaskRunner:
                 # A bot that crashes while it is being stopped is gone as well; one that crashes when it has been
                 # kicked must not come back.
                 return ExitStatus.STOPPED if status is ExitStatus.CRASHED else status
-            if time.monotonic() - begun >= HELD:
+            if time.monotonic() - begun >= STABLE_AFTER_S:
                 crashes = 0
             crashes += 1
             if crashes > self._settings.max_process_restarts:

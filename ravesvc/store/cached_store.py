@@ -1,7 +1,8 @@
-"""The parent's hold on the store: a copy that can always be read, changes that are safe before they are told.
+"""The store as the service uses it: a copy that can always be read, and changes that are saved, then announced.
 
-The store may be away. Then the last good copy serves the readers, changes are refused at once, and it is tried again
-in the background. Children learn that something has changed, and ask again; so what is told need not be in order.
+While the store is away, readers get the last good copy, changes are refused at once, and a recovery runs in the
+background. An announcement says only that something has changed, and children ask again. So the order of
+announcements does not matter: a child that asks late gets the newest contents.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Seconds that the start of the service waits for the store.
-_PATIENCE = 5.0
-# A file that is damaged, or a document that makes no sense, waits for a person: so many times longer than an outage.
-_FOR_A_PERSON = 10
-# With these an engine says that it can't be used; any other failure is about one change alone.
-_LOST = (Code.STORE, Code.BAD_FILE)
-# What is kept in a file of its own, for a start without the store.
-_COPIED = frozenset({Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.IGNORED})
-# How a failure begins, before something was done and while it was.
+# The start of the service waits this long for the store, and then goes on without it.
+_START_TIMEOUT_S = 5.0
+# A damaged file or document must be fixed by an operator, so it is tried again this many times less often.
+_OPERATOR_RETRY_FACTOR = 10
+# With these codes an engine says that it can't be used. Any other error concerns a single change.
+_FAILED_CODES = (Code.STORE, Code.BAD_FILE)
+# What the permissions cache holds, for a start without the store.
+_IN_PERMISSIONS_CACHE = frozenset({Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.IGNORED})
+# How the message of a failure begins: before the store was called, and during the call.
 _CHANGING = ("changes can't be saved", "whether the change was saved is not known")
 _READING = ("nothing can be read", "nothing can be read")
 # No command has this name.
@@ -54,46 +55,46 @@ def now() -> datetime:
 class CachedStore:
     """Credentials, admins and command permissions.
 
-    Changes, refreshes and recoveries go one after the other; readers never wait. A change raises `RaveError`:
-    StoreUnavailable while the store can't be used, and what `Store` says of it; with an `actor`, a chat user, also
-    AccessDenied unless that is an admin when its turn comes. What an actor changes can be undone.
+    Changes, refreshes and recoveries run one after another; readers never wait. A change raises `RaveError`:
+    StoreUnavailable while the store can't be used, and the errors of `Store`. With an `actor`, a chat user, it also
+    raises AccessDenied unless the actor is an admin at the moment of the change. A change by an actor can be undone.
 
     Attributes:
         error: why the store can't be used now, or None.
-        contents: the last good copy; None as long as there has been none.
-        last: the same, or else the admins and permissions that an earlier run has left in `copy`.
+        contents: the last good copy; None until the store was read for the first time.
+        snapshot: the same, or else the admins and permissions that an earlier run has left in `copy`.
     """
 
     def __init__(
         self,
         store: Store,
-        tell: Callable[[Announcement], Awaitable[None]],
-        shown: Callable[[], None],
+        notify: Callable[[Announcement], Awaitable[None]],
+        on_change: Callable[[], None],
         *,
         copy: PermissionsCache,
         record: ChangeRecord,
         clock: Callable[[], datetime] = now,
-        retry: float = 3.0,
-        patience: float = _PATIENCE,
+        retry_s: float = 3.0,
+        start_timeout_s: float = _START_TIMEOUT_S,
     ) -> None:
         self.error: RaveError | None = RaveError(Code.STORE, "the store is not open yet")
         self.contents: Contents | None = None
         self._store = store
         self._copy = copy
         self._record = record
-        self._earlier: Contents | None = None
-        self._copying = asyncio.Lock()
-        self._tell = tell
-        self._shown = shown
+        self._from_copy: Contents | None = None
+        self._copy_lock = asyncio.Lock()
+        self._notify = notify
+        self._on_change = on_change
         self._clock = clock
-        self._retry = retry
-        self._patience = patience
+        self._retry_s = retry_s
+        self._start_timeout_s = start_timeout_s
         self._lock = asyncio.Lock()
         self._opened = False
         self._closed = False
-        self._complained: Code | None = None  # of what the log has told, and not yet that it is over
-        self._tried = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._logged_code: Code | None = None  # of the failure that was logged last, until its end is logged
+        self._attempted = asyncio.Event()
+        self._retry_now = asyncio.Event()
         self._recovery: asyncio.Task[None] | None = None
         self._broken: asyncio.Future[None] | None = None
 
@@ -104,52 +105,56 @@ class CachedStore:
 
     @property
     def loaded(self) -> bool:
-        """Whether anything is known of what the store holds."""
+        """Whether the store has been read."""
         return self.contents is not None
 
     @property
-    def last(self) -> Contents | None:
+    def snapshot(self) -> Contents | None:
         """See the class."""
-        return self.contents or self._earlier
+        return self.contents or self._from_copy
 
     @property
     def admins(self) -> frozenset[int]:
         """The user ids of the active admins."""
-        return _admins(self.last) if self.last else frozenset()
+        return _admins(self.snapshot) if self.snapshot else frozenset()
 
     @property
     def owners(self) -> frozenset[int]:
         """The user ids of those among the admins whom no chat user may remove."""
-        return frozenset(admin.user_id for admin in self.last.admins if admin.owner) if self.last else frozenset()
+        return (
+            frozenset(admin.user_id for admin in self.snapshot.admins if admin.owner)
+            if self.snapshot
+            else frozenset()
+        )
 
     @property
     def users(self) -> frozenset[int]:
         """The user ids of all who are or were admins."""
-        return frozenset(admin.user_id for admin in self.last.admins) if self.last else frozenset()
+        return frozenset(admin.user_id for admin in self.snapshot.admins) if self.snapshot else frozenset()
 
     @property
     def overrides(self) -> dict[str, bool]:
-        """Whether a command is for admins only, by command, where that was changed."""
-        return _overrides(self.last) if self.last else {}
+        """The commands whose permission was changed: whether each is for admins only, by its name."""
+        return _overrides(self.snapshot) if self.snapshot else {}
 
     @property
     def ignored(self) -> frozenset[int]:
-        """The user ids of those whom no bot listens to."""
-        return _ignored(self.last) if self.last else frozenset()
+        """The user ids that all bots ignore."""
+        return _ignored(self.snapshot) if self.snapshot else frozenset()
 
     @property
     def credentials(self) -> Credentials | None:
-        """Those in the store, as far as is known."""
+        """The credentials in the store; None if there are none or the store was not read yet."""
         return self.contents.credentials if self.contents else None
 
     @property
     def has_account(self) -> bool:
-        """Whether there are credentials in the store, of whatever kind, as far as is known."""
+        """Whether the store has credentials, usable or not; False until it was read."""
         return bool(self.credentials or self.unusable)
 
     @property
     def unusable(self) -> str:
-        """Why the credentials in the store make no sense; empty if they do, if there are none, or if nobody knows."""
+        """Why the credentials in the store can't be used; empty if they can, or if none are known."""
         return self.contents.unusable if self.contents else ""
 
     @property
@@ -159,29 +164,29 @@ class CachedStore:
 
     def chat_change_ages(self) -> list[tuple[float, str]]:
         """How many seconds ago the latest changes were made from rooms, the longest first, and from which mesh."""
-        # A clock that was set back since makes none of them one that is to come.
+        # If the clock was set back, a change may be in the future. Then it counts as made now.
         now = max([self._clock(), *(each.at for each in self.chat_changes)])
         return [((now - each.at).total_seconds(), each.mesh) for each in self.chat_changes]
 
     async def start(self) -> None:
-        """Open the store and read it; what fails, or takes too long, is noted and goes on in the background."""
-        self._earlier = await asyncio.to_thread(self._copy.read)
+        """Open the store and read it. If that fails or takes too long, `error` says so and a recovery goes on."""
+        self._from_copy = await asyncio.to_thread(self._copy.read)
         await asyncio.to_thread(self._record.load)
         self._broken = asyncio.get_running_loop().create_future()
-        self._hurry.set()
+        self._retry_now.set()
         self._begin_recovery()
         try:
-            await asyncio.wait_for(self._tried.wait(), self._patience)
+            await asyncio.wait_for(self._attempted.wait(), self._start_timeout_s)
         except TimeoutError:
-            self._lose(RaveError(Code.STORE, f"the store has not answered within {self._patience:g} s"))
+            self._mark_failed(RaveError(Code.STORE, f"the store has not answered within {self._start_timeout_s:g} s"))
 
     async def work(self) -> None:
-        """Wait for ever, once it was started; raises what has ended a recovery: nothing is read any more then."""
+        """Wait for ever after `start`. Raises the exception that ended a recovery: the store is not read again."""
         assert self._broken, "it was started"
         await asyncio.shield(self._broken)
 
     async def close(self) -> None:
-        """Let go of the store, after the change that is under way."""
+        """Close the store after the change that is under way."""
         self._closed = True
         if self._recovery:
             self._recovery.cancel()
@@ -191,49 +196,49 @@ class CachedStore:
             await self._store.close()
 
     def reachable(self, answers: bool) -> None:  # noqa: FBT001 - the one thing that the engine tells
-        """What the engine notices by itself: its server is lost, or answers again."""
+        """Note what the engine has noticed: its server is lost, or answers again."""
         if answers:
-            self._hurry.set()
+            self._retry_now.set()
         elif not self.error:
-            self._lose(RaveError(Code.STORE, "the store's server can't be reached"))
+            self._mark_failed(RaveError(Code.STORE, "the store's server can't be reached"))
 
     async def refresh(self) -> Contents:
-        """Read everything again, also what somebody else has changed or mended."""
+        """Read everything again, with changes and fixes that another program has made in the store."""
         async with self._lock:
             if self._closed:
-                raise _refusal("nothing can be read", _CLOSED)
+                raise _unavailable("nothing can be read", _CLOSED)
             try:
-                told = await self._load()
+                announcements = await self._load()
             except RaveError as e:
-                raise _refusal("nothing can be read", e) from e
+                raise _unavailable("nothing can be read", e) from e
             contents = self.contents
-        # A recovery that waits has nothing left to do; the next outage is to find it gone.
-        self._hurry.set()
-        await self._announce(told)
+        # End a recovery that is waiting: it has nothing left to do, and the next outage starts its own.
+        self._retry_now.set()
+        await self._announce(announcements)
         assert contents, "it was read"
         return contents
 
-    async def insist_on_changes(self) -> None:
-        """Change nothing, which raises as a change that can't be saved does."""
+    async def check_writable(self) -> None:
+        """Check that a change could be saved now, by one that changes nothing; raises as a real one."""
         try:
-            async with self._using():
+            async with self._exclusive():
                 await self._store.remove_permission(_NO_COMMAND)
         except RaveError as e:
-            raise _refusal("changes can't be saved", self.error or e) from e
+            raise _unavailable("changes can't be saved", self.error or e) from e
 
     async def add_admin(self, user: int, added_by: int, *, actor: ChatUser | None = None) -> bool:
         """Make a user an admin, and an owner if `added_by` is that user; False if they are one already."""
         admin = Admin(user_id=user, added_by=added_by, added_at=self._clock())
 
         async def write() -> bool:
-            # Who asks is an admin already, and becomes no owner by naming themselves.
+            # The actor is an admin already, and must not become an owner by adding themselves.
             return (actor is None or actor.id != user) and await self._store.add_admin(admin)
 
         return await self._change_if(write, lambda old: old.with_admin(admin), actor)
 
     async def claim_admin(self, user: ChatUser) -> bool:
-        """Make a chat user an owner who has a code of the host; False if they are one."""
-        # As if an operator had added them.
+        """Make a chat user an owner who has sent a claim code; False if they are one."""
+        # The code comes from an operator, so the user need not be an admin yet.
         admin = Admin(user_id=user.id, added_by=user.id, added_at=self._clock())
         return await self._make(
             lambda: self._store.add_admin(admin),
@@ -259,7 +264,7 @@ class CachedStore:
         )
 
     async def ignore_user(self, user: int, added_by: int, *, actor: ChatUser | None = None) -> bool:
-        """Have no bot listen to a user; False if none does. Raises `RaveError` (InvalidArgument) for an admin."""
+        """Have all bots ignore a user; False if they do. Raises `RaveError` (InvalidArgument) for an admin."""
         entry = IgnoredUser(user_id=user, added_by=added_by, added_at=self._clock())
 
         async def write() -> bool:
@@ -288,7 +293,7 @@ class CachedStore:
         *,
         actor: ChatUser | None = None,
     ) -> None:
-        """Say whom a command is for; `by` is a user id, 0 for an operator."""
+        """Set whether a command is for admins only; `by` is a user id, 0 for an operator."""
         permission = CommandPermission(
             command=fold(command),
             requires_admin=requires_admin,
@@ -312,15 +317,15 @@ class CachedStore:
         )
 
     async def undo(self, number: int) -> bool:
-        """Take back a change that was made from a room; False if what it has changed is as before already.
+        """Undo a change that was made from a room; False if the store has the former value already.
 
         Raises `RaveError` (InvalidArgument, Conflict, LastAdmin) too.
         """
-        async with self._using():
+        async with self._exclusive():
             change = self._record.find(number)
             undone = await undo(self._store, change, await self._store.read())
-            told = self._keep(await self._store.read())
-        await self._announce(told)
+            announcements = self._replace_contents(await self._store.read())
+        await self._announce(announcements)
         try:
             await asyncio.to_thread(self._record.mark_undone, number)
         except NotRecordedError as e:
@@ -330,7 +335,7 @@ class CachedStore:
         return undone
 
     async def save_credentials(self, credentials: Credentials) -> None:
-        """Put them in the place of the former ones."""
+        """Replace the credentials."""
         credentials = dataclasses.replace(credentials, updated_at=self._clock())
         await self._change(
             lambda: self._store.save_credentials(credentials),
@@ -338,18 +343,18 @@ class CachedStore:
         )
 
     async def fill_credentials(self, credentials: Credentials) -> bool:
-        """Save them unless the store has some, of whatever kind; tells whether it had none."""
+        """Save credentials unless the store has some, usable or not; True if they were saved."""
         credentials = dataclasses.replace(credentials, updated_at=self._clock())
-        async with self._using() as old:
+        async with self._exclusive() as old:
             if old.credentials or old.unusable:
                 return False
             await self._store.save_credentials(credentials)
-            told = self._keep(old.with_credentials(credentials))
-        await self._announce(told)
+            announcements = self._replace_contents(old.with_credentials(credentials))
+        await self._announce(announcements)
         return True
 
     async def remove_credentials(self, removed: Callable[[], None] = lambda: None) -> bool:
-        """Take the account out; False if there is none. `removed` is called as in `replace`."""
+        """Remove the credentials; False if there are none. `removed` is called as `replaced` is in `replace`."""
 
         async def write() -> bool:
             there = await self._store.remove_credentials()
@@ -359,7 +364,7 @@ class CachedStore:
         return await self._change_if(write, lambda old: old.without_credentials(), None)
 
     async def replace(self, contents: Contents, replaced: Callable[[], None] = lambda: None) -> None:
-        """Put `contents` in the place of everything. `replaced` is called when it is safe, before anybody is told."""
+        """Replace all contents. `replaced` is called once they are saved, before they are announced."""
 
         async def write() -> None:
             await self._store.replace(contents)
@@ -368,38 +373,39 @@ class CachedStore:
         await self._change(write, lambda _old: contents)
 
     async def read_rooms(self, work: Callable[[Store], Awaitable[T]]) -> T:
-        """What `work` reads of what rooms remember, which is no part of the copy."""
-        async with self._using(failing=_READING):
+        """Return what `work` reads of the documents of rooms, which are not part of the copy."""
+        async with self._exclusive(failing=_READING):
             return await work(self._store)
 
     async def change_rooms(self, work: Callable[[Store], Awaitable[T]]) -> T:
-        """What `work` returns, which changes what rooms remember."""
-        async with self._using():
+        """Return what `work` returns, which changes documents of rooms."""
+        async with self._exclusive():
             return await work(self._store)
 
-    def insist_on_forgettable(self, user: int) -> None:
-        """Raise `RaveError` (InvalidArgument) for a user of whom something has to be kept; StoreUnavailable."""
+    def check_forgettable(self, user: int) -> None:
+        """Raise `RaveError` (InvalidArgument) for a user whose data is still needed; StoreUnavailable."""
         if self.error:
-            raise _refusal("changes can't be saved", self.error)
+            raise _unavailable("changes can't be saved", self.error)
         if user in self.admins:
-            raise _needed(user, "an admin", "have that right removed first")
+            raise _not_forgettable(user, "an admin", "have that right removed first")
         if user in self.ignored:
-            raise _needed(user, "ignored by all bots", "have them listen again first")
+            raise _not_forgettable(user, "ignored by all bots", "have them listen again first")
         if self.credentials and self.credentials.user_id == user:
-            raise _needed(user, "the bot itself", "")
+            raise _not_forgettable(user, "the bot itself", "")
 
     async def forget_user(self, user: int) -> int:
         """Take a user out of the entries about others, and delete what is left of a former admin.
 
-        Returns how many entries that has changed. Raises `RaveError` (InvalidArgument) as `insist_on_forgettable`.
+        Returns how many entries that has changed. Raises `RaveError` (InvalidArgument) as `check_forgettable`.
         """
-        async with self._using():
+        async with self._exclusive():
             # They may have become an admin while this change waited for its turn.
-            self.insist_on_forgettable(user)
+            self.check_forgettable(user)
             changed = await self._store.forget_user(user)
-            told = self._keep(await self._store.read())
-        await self._announce(told)
-        # It may hold more than is told, and an earlier attempt may have ended before it was written.
+            announcements = self._replace_contents(await self._store.read())
+        await self._announce(announcements)
+        # Write the copy even if nothing was announced: it also has former admins, and an earlier attempt may have
+        # ended before it was written.
         await self._write_copy()
         await asyncio.to_thread(self._record.forget_user, user)
         return changed
@@ -419,7 +425,7 @@ class CachedStore:
     async def _change_if(
         self, write: Callable[[], Awaitable[bool]], after: Callable[[Contents], Contents], actor: ChatUser | None
     ) -> bool:
-        """A change by an operator, or by a chat user who has to be an admin when its turn comes."""
+        """Make a change for an operator, or for a chat user who has to be an admin at that moment."""
         return await self._make(write, after, must_be_admin=actor, recorded_for=actor)
 
     async def _make(
@@ -430,61 +436,61 @@ class CachedStore:
         must_be_admin: ChatUser | None,
         recorded_for: ChatUser | None,
     ) -> bool:
-        """A change that may turn out not to be one. Then the copy may be out of date, and is read again.
+        """Make a change; False if `write` finds nothing to change. Then the copy may be outdated and is read again.
 
         Args:
             must_be_admin: the chat user who asks, and is refused unless an admin; None if no one is refused.
             recorded_for: the chat user whose change it is, which can be undone; None for an operator's.
         """
-        async with self._using(must_be_admin) as old:
+        async with self._exclusive(must_be_admin) as old:
             changed = await (self._recorded(write, after, recorded_for) if recorded_for else write())
-            told = self._keep(after(old) if changed else await self._store.read())
-        await self._announce(told)
+            announcements = self._replace_contents(after(old) if changed else await self._store.read())
+        await self._announce(announcements)
         return changed
 
     async def _recorded(
         self, write: Callable[[], Awaitable[bool]], after: Callable[[Contents], Contents], user: ChatUser
     ) -> bool:
-        """A chat user's change, under the lock.
+        """Make and record a chat user's change, under the lock.
 
-        It is noted before it is made: after a crash in between the record has a change that was not made, which is
-        as if it were undone. The other way round there could be a change that nobody can undo.
+        The record is written first. After a crash in between it has a change that was not made, and undoing that does
+        nothing. In the other order there could be a change that can't be undone.
         """
         before = await self._store.read()
         changing = difference(before, after(before))
         if changing is None:
             return await write()
-        noted = await asyncio.to_thread(self._record.add, user, self._clock(), *changing)
+        recorded = await asyncio.to_thread(self._record.add, user, self._clock(), *changing)
         try:
             changed = await write()
         except RaveError as e:
-            # With the other codes it may have been carried out all the same.
-            if e.code not in _LOST:
-                await self._take_note_back(noted)
+            # After the other codes the change may have been made, so its record stays.
+            if e.code not in _FAILED_CODES:
+                await self._withdraw_record(recorded)
             raise
         if not changed:
-            await self._take_note_back(noted)
+            await self._withdraw_record(recorded)
         return changed
 
-    async def _take_note_back(self, noted: ChatChange) -> None:
-        """Drop the note of a change that was not made. If that fails it stays, and to undo it does nothing."""
+    async def _withdraw_record(self, recorded: ChatChange) -> None:
+        """Remove the record of a change that was not made. If that fails it stays, and undoing it does nothing."""
         try:
-            await asyncio.to_thread(self._record.remove, noted.number)
+            await asyncio.to_thread(self._record.remove, recorded.number)
         except NotRecordedError as e:
-            log.warning("Change %d was not made, but is still listed: %s", noted.number, e)
+            log.warning("Change %d was not made, but is still listed: %s", recorded.number, e)
 
     @contextlib.asynccontextmanager
-    async def _using(
+    async def _exclusive(
         self, actor: ChatUser | None = None, failing: tuple[str, str] = _CHANGING
     ) -> AsyncIterator[Contents]:
-        """The store for one change, and the copy that was good until then."""
+        """Hold the lock for one change; yields the copy as it was before. Translates and notes a failed store."""
         before, during = failing
         if self.error:
-            # Without waiting for a recovery that may take its time.
-            raise _refusal(before, self.error)
+            # Do not wait for the lock: a recovery may hold it for a long time.
+            raise _unavailable(before, self.error)
         async with self._lock:
             if self.error:
-                raise _refusal(before, self.error)
+                raise _unavailable(before, self.error)
             assert self.contents, "a store that can be used has been read"
             if actor is not None and actor.id not in self.admins:
                 # The right may have gone while this change waited for its turn.
@@ -492,130 +498,134 @@ class CachedStore:
             try:
                 yield self.contents
             except NotRecordedError:
-                # Only changes from rooms are noted: those of operators can be made as before.
+                # The store itself works. Only changes from rooms are recorded, so operators can still make theirs.
                 raise
             except RaveError as e:
-                if e.code not in _LOST:
+                if e.code not in _FAILED_CODES:
                     raise
-                await self._fail(e)
-                raise _refusal(during, e) from e
+                await self._handle_failure(e)
+                raise _unavailable(during, e) from e
             except BaseException:
                 if failing is not _READING:
-                    self._lose(RaveError(Code.STORE, "a change was broken off"))
+                    self._mark_failed(RaveError(Code.STORE, "a change was broken off"))
                 raise
 
     async def _load(self) -> list[Announcement]:
-        """Make the copy anew, under the lock; returns what is to be told. Raises `RaveError`, and has noted it."""
+        """Read the store into the copy, under the lock; returns what has to be announced.
+
+        Raises `RaveError`, after it was noted in `error`.
+        """
         try:
             if not self._opened:
                 await self._store.open()
                 self._opened = True
             contents = await self._store.read()
         except RaveError as e:
-            await self._fail(e)
+            await self._handle_failure(e)
             raise
         self.error = None
-        if self._complained:
+        if self._logged_code:
             log.info("The store works again")
-            self._complained = None
-        return self._keep(contents)
+            self._logged_code = None
+        return self._replace_contents(contents)
 
-    async def _fail(self, error: RaveError) -> None:
+    async def _handle_failure(self, error: RaveError) -> None:
         """Note a loss, under the lock."""
-        self._lose(error)
+        self._mark_failed(error)
         if error.code is Code.BAD_FILE and self._opened:
-            # Who mends a file may put another in its place.
+            # The operator may replace the damaged file, so it must be opened again.
             self._opened = False
             await self._store.close()
 
-    def _lose(self, error: RaveError) -> None:
+    def _mark_failed(self, error: RaveError) -> None:
         if self.error is None:
-            # It was about a former outage.
-            self._hurry.clear()
+            # A wake-up that is still set was for an earlier outage.
+            self._retry_now.clear()
         self.error = error
-        if self._complained is not error.code:
+        if self._logged_code is not error.code:
             extra = about(event=LogEvent.STORE_FAILED)
             log.error("The store can't be used, so nothing can be changed: %s", error, extra=extra)
-            self._complained = error.code
+            self._logged_code = error.code
         if not self._closed and (self._recovery is None or self._recovery.done()):
             self._begin_recovery()
-        self._shown()
+        self._on_change()
 
     def _begin_recovery(self) -> None:
         self._recovery = asyncio.create_task(self._recover())
         self._recovery.add_done_callback(self._recovery_ended)
 
     def _recovery_ended(self, recovery: asyncio.Task[None]) -> None:
-        """Hand on what has ended a recovery.
+        """Pass the exception that ended a recovery to `work`.
 
-        It tells everybody of what it has read, and one of those may fail. No caller waits for it: at the first start
-        with a `tls.ca_file` that could not be read the service said "starting" for ever, with an empty log.
+        A recovery announces what it has read, and a handler of the announcement may raise. No caller awaits the
+        recovery, so the exception would be lost. It happened: at the first start with a `tls.ca_file` that could not
+        be read, the service said "starting" for ever, with an empty log.
         """
         if not recovery.cancelled() and (error := recovery.exception()) and self._broken and not self._broken.done():
             self._broken.set_exception(error)
-            # Seen: at the end of the service there is no one left to wait for it.
+            # Mark it as retrieved: while the service ends, `work` may not be awaited any more.
             self._broken.exception()
 
     async def _recover(self) -> None:
         """Try until the store can be used."""
         while self.error:
-            pause = self._retry if self.error.code is Code.STORE else self._retry * _FOR_A_PERSON
+            pause = self._retry_s if self.error.code is Code.STORE else self._retry_s * _OPERATOR_RETRY_FACTOR
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._hurry.wait()
-            self._hurry.clear()
+                    await self._retry_now.wait()
+            self._retry_now.clear()
             async with self._lock:
                 # A refresh may have come first.
-                told = await self._try() if self.error else []
-            self._tried.set()
-            await self._announce(told)
+                announcements = await self._attempt() if self.error else []
+            self._attempted.set()
+            await self._announce(announcements)
 
-    async def _try(self) -> list[Announcement]:
+    async def _attempt(self) -> list[Announcement]:
         try:
-            told = await self._load()
+            announcements = await self._load()
         except RaveError:
             return []
         except Exception:
             # A bug of one attempt must not end them all.
-            if self._complained is not Code.INTERNAL:
+            if self._logged_code is not Code.INTERNAL:
                 log.exception("The store could not be read")
-            self._lose(RaveError(Code.INTERNAL, "reading the store failed", hint="the log says more"))
+            self._mark_failed(RaveError(Code.INTERNAL, "reading the store failed", hint="the log says more"))
             return []
-        if self.credentials is None and Announcement.CREDENTIALS not in told:
-            # Whoever has some could not save them until now.
-            told.append(Announcement.CREDENTIALS)
-        return told
+        if self.credentials is None and Announcement.CREDENTIALS not in announcements:
+            # A part that has credentials from elsewhere could not save them until now.
+            announcements.append(Announcement.CREDENTIALS)
+        return announcements
 
-    def _keep(self, contents: Contents) -> list[Announcement]:
-        """Take over a new copy; returns what differs from the old one, which is everything if there was none."""
+    def _replace_contents(self, contents: Contents) -> list[Announcement]:
+        """Replace the copy; returns which parts differ from the old one, all of them if there was none."""
         old, self.contents = self.contents, contents
-        self._shown()
+        self._on_change()
         if old is None:
             return list(_parts(contents))
         before, after = _parts(old), _parts(contents)
         return [part for part in before if before[part] != after[part]]
 
-    async def _announce(self, told: Sequence[Announcement]) -> None:
-        await asyncio.gather(*(self._tell(announcement) for announcement in told))
-        if not _COPIED.isdisjoint(told):
+    async def _announce(self, announcements: Sequence[Announcement]) -> None:
+        await asyncio.gather(*(self._notify(announcement) for announcement in announcements))
+        if not _IN_PERMISSIONS_CACHE.isdisjoint(announcements):
             await self._write_copy()
 
     async def _write_copy(self) -> None:
-        async with self._copying:
+        async with self._copy_lock:
             assert self.contents, "something in it has changed"
             await asyncio.to_thread(self._copy.write, self.contents)
 
 
-def _refusal(what: str, why: RaveError) -> RaveError:
+def _unavailable(what: str, why: RaveError) -> RaveError:
     return RaveError(Code.STORE, f"{what}: {why.message}", hint=why.hint, refused=what)
 
 
-def _needed(user: int, why: str, hint: str) -> RaveError:
+def _not_forgettable(user: int, why: str, hint: str) -> RaveError:
     return RaveError(Code.INVALID_ARGUMENT, f"user {user} is {why}, and can't be forgotten", hint=hint)
 
 
 def _parts(contents: Contents) -> dict[Announcement, object]:
-    """What children hold of a copy."""
+    """The parts of the contents that children hold."""
     credentials = contents.credentials
     return {
         Announcement.ADMINS: _admins(contents),

@@ -18,7 +18,7 @@ from ravesvc.store.model import Contents
 log = logging.getLogger(__name__)
 
 # Bytes; far more than the admins of any bot.
-_LARGEST = 16 * 1024 * 1024
+_MAX_FILE_BYTES = 16 * 1024 * 1024
 
 
 class PermissionsCache:
@@ -30,7 +30,7 @@ class PermissionsCache:
     def read(self) -> Contents | None:
         """What it holds; None if there is none that can be used."""
         try:
-            return export.from_json(text_file.decode(text_file.read(self._path, _LARGEST))).contents
+            return export.from_json(text_file.decode(text_file.read(self._path, _MAX_FILE_BYTES))).contents
         except FileNotFoundError:
             return None
         except RaveError as e:

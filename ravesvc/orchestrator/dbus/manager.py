@@ -299,7 +299,7 @@ class ManagerObject(Interface):
 
         Errors: StoreUnavailable, when an admin could not be saved now.
         """
-        await self._state.insist_on_changes()
+        await self._state.check_writable()
         log.info("An operator has got a code with which a chat user can become an admin")
         return f"{self._prefix}{CLAIM} {self._claims.issue()}", VALID_S
 
@@ -536,10 +536,10 @@ class ManagerObject(Interface):
         )
 
     def _contents(self) -> Contents:
-        if self._state.last is None:
+        if self._state.snapshot is None:
             why = self._state.error.message if self._state.error else "it has not been read yet"
             raise RaveError(Code.STORE, f"it is not known what the store holds: {why}")
-        return self._state.last
+        return self._state.snapshot
 
     def _counts(self) -> tuple[int, int]:
         return len(self._state.admins), len(self._state.overrides)

@@ -41,8 +41,8 @@ Entry = TypeVar("Entry")
 Document: TypeAlias = dict[str, Any]
 
 # Seconds that a call takes at most, and how many of them the driver gets, whatever database.json says: people wait.
-_PATIENCE = 3.0
-_DRIVER_PATIENCE = 2.5
+_CALL_TIMEOUT_S = 3.0
+_DRIVER_TIMEOUT_S = 2.5
 
 _FALLBACK_NAME = "rave-bot"
 
@@ -106,8 +106,8 @@ class MongoStore:
             return
         if client is not None:
             with suppress(PyMongoError, TimeoutError):
-                await thread.call(_close(client), _PATIENCE)
-        await thread.stop(_PATIENCE)
+                await thread.call(_close(client), _CALL_TIMEOUT_S)
+        await thread.stop(_CALL_TIMEOUT_S)
 
     async def read(self) -> Contents:
         """See `Store`."""
@@ -320,7 +320,7 @@ class MongoStore:
         if self._thread is None:
             raise RaveError(Code.STORE, "the database is not open")
         try:
-            return await self._thread.call(self._bounded(work), _PATIENCE)
+            return await self._thread.call(self._bounded(work), _CALL_TIMEOUT_S)
         # Without their causes: what the driver says may quote documents.
         except (PyMongoError, TimeoutError) as e:
             raise _failure(e, self._settings.path, self._restart) from None
@@ -333,7 +333,7 @@ class MongoStore:
             self._client = _client(self._settings, event_listeners=[_Listener(self._tell)])
         # Outside the time limit, which the driver's background work would inherit.
         await self._client.aconnect()
-        with pymongo.timeout(_DRIVER_PATIENCE):
+        with pymongo.timeout(_DRIVER_TIMEOUT_S):
             return await work(_database(self._client))
 
     async def _make_indexes(self, database: AsyncDatabase[Document]) -> None:
@@ -563,7 +563,7 @@ def _failure(e: PyMongoError | TimeoutError, path: str, restart: str) -> RaveErr
         reason = re.split(r" \(configured|, Timeout:|, full error", str(e))[0]
         if not reason or reason.startswith("operation"):
             # Its time was over, which the driver says in its own way.
-            reason = f"nothing within {_PATIENCE:g} s"
+            reason = f"nothing within {_CALL_TIMEOUT_S:g} s"
         hint = f"start MongoDB, or mend uri in {path} and {restart}"
         return RaveError(Code.STORE, f"the database does not answer: {printable(reason, 200)}", hint=hint)
     kind = _code_name(e) if isinstance(e, OperationFailure) else type(e).__name__

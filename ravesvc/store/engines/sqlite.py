@@ -29,8 +29,8 @@ from ravesvc.store.room_document import DocumentKind, DocumentSize, RoomDocument
 T = TypeVar("T")
 
 # Seconds that a call takes at most, and how many of them it waits for a lock of another program.
-_PATIENCE = 5.0
-_LOCK_PATIENCE = 2.0
+_CALL_TIMEOUT_S = 5.0
+_LOCK_TIMEOUT_S = 2.0
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -52,20 +52,20 @@ class SqliteStore:
         path: Path,
         *,
         restart: str = FOR_SERVICE.restart,
-        patience: float = _PATIENCE,
-        lock_patience: float = _LOCK_PATIENCE,
+        timeout_s: float = _CALL_TIMEOUT_S,
+        lock_timeout_s: float = _LOCK_TIMEOUT_S,
     ) -> None:
         """`restart` is for hints, see `Advice`."""
         self._path = path
         self._restart = restart
-        self._patience = patience
-        self._lock_patience = lock_patience
+        self._timeout_s = timeout_s
+        self._lock_timeout_s = lock_timeout_s
         self._thread: LoopThread | None = None
 
     async def open(self) -> None:
         """See `Store`. A file that is missing is made; one that is damaged is kept aside, and then none is made."""
         if self._thread is None:
-            self._file = StateFile(self._path, restart=self._restart, patience=self._lock_patience)
+            self._file = StateFile(self._path, restart=self._restart, timeout_s=self._lock_timeout_s)
             self._thread = LoopThread("sqlite")
         await self.read()
 
@@ -86,9 +86,9 @@ class SqliteStore:
             return
         try:
             with suppress(TimeoutError):
-                await thread.call(_aside(self._file.close), self._patience)
+                await thread.call(_aside(self._file.close), self._timeout_s)
         finally:
-            await thread.stop(self._patience)
+            await thread.stop(self._timeout_s)
 
     async def read(self) -> Contents:
         """See `Store`."""
@@ -178,7 +178,7 @@ class SqliteStore:
 
         changed = await self._run(_CHANGE, forget)
         if self._thread is not None:
-            await self._thread.call(_aside(self._file.empty_log), self._patience)
+            await self._thread.call(_aside(self._file.empty_log), self._timeout_s)
         return changed
 
     async def list_documents(self) -> list[DocumentSize]:
@@ -231,9 +231,9 @@ class SqliteStore:
         if self._thread is None:
             raise RaveError(Code.STORE, f"{self._path} is not open", file=str(self._path))
         try:
-            return await self._thread.call(_aside(lambda: self._file.run(begin, work)), self._patience)
+            return await self._thread.call(_aside(lambda: self._file.run(begin, work)), self._timeout_s)
         except TimeoutError:
-            text = f"{self._path} has not answered within {self._patience:g} s"
+            text = f"{self._path} has not answered within {self._timeout_s:g} s"
             hint = "the disk may be slow or broken: the kernel's log may say more"
             raise RaveError(Code.STORE, text, hint=hint, file=str(self._path)) from None
 

@@ -63,13 +63,13 @@ class StateFile:
         path: Path,
         *,
         restart: str = FOR_SERVICE.restart,
-        patience: float = 2.0,
+        timeout_s: float = 2.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`restart` is for hints; `patience` is how many seconds it waits for a lock that another program has."""
+        """`restart` is for hints; `timeout_s` is how many seconds it waits for a lock that another program has."""
         self._restart = restart
         self._path = path
-        self._patience = patience
+        self._timeout_s = timeout_s
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
         self._status: os.stat_result | None = None
@@ -116,7 +116,7 @@ class StateFile:
             self._make()
         self._status = self._look()
         connection = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode=rw", uri=True, timeout=self._patience, isolation_level=None
+            f"{self._path.absolute().as_uri()}?mode=rw", uri=True, timeout=self._timeout_s, isolation_level=None
         )
         self._connection = connection
         # What is no UTF-8 spoils its own text alone.

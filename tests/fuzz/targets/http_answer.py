@@ -10,7 +10,7 @@ import ssl
 from typing import cast
 
 from ravesvc.api import login_messages, models, upload
-from ravesvc.api.failures import MOST_PAUSE, document, pause
+from ravesvc.api.failures import MAX_PAUSE_S, document, pause
 from ravesvc.api.transport import USERS_ANSWER_BYTES, HttpRequest, HttpTransport
 from ravesvc.common.json_fields import Object
 from ravesvc.config.worker_settings import user_of_peer
@@ -73,7 +73,7 @@ async def _sent(answer: bytes) -> Object:
 
 
 def _check_error(error: RaveError) -> None:
-    assert 0 <= (pause(error) or 0) <= MOST_PAUSE
+    assert 0 <= (pause(error) or 0) <= MAX_PAUSE_S
     assert error.message.isprintable()
 
 

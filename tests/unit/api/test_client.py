@@ -166,7 +166,7 @@ def test_users_are_asked_for_in_blocks_of_80(authority: Authority, naps: Naps, a
         assert ask(server, lambda api: api.users(range(1, 162))) == {}
         assert ask(server, lambda api: api.users([])) == {}
     assert [len(json.loads(asked.body)["ids"]) for asked in server.asked] == [80, 80, 1]
-    assert naps.slept == [client.SPACING] * 2
+    assert naps.slept == [client.REQUEST_SPACING_S] * 2
 
 
 def test_a_new_session_is_used_at_once(authority: Authority, naps: Naps, run: Run) -> None:
@@ -238,7 +238,7 @@ def test_all_pages_are_read(authority: Authority, naps: Naps, ask: Callable[...,
     assert all(mesh.invited for mesh in found)
     assert [asked.query.get("cursor") for asked in server.asked] == [None, "a&b=/", "c"]
     assert [asked.query["invited"] for asked in server.asked] == ["true"] * 3
-    assert naps.slept == [listing_module.SPACING] * 2
+    assert naps.slept == [listing_module.REQUEST_SPACING_S] * 2
 
 
 def test_all_means_each_source_whole_and_invitations_first(
@@ -256,7 +256,7 @@ def test_all_means_each_source_whole_and_invitations_first(
     ]
     flags = [next(f for f in ("invited", "friends", "public") if a.query[f] == "true") for a in server.asked]
     assert flags == ["invited", "invited", "friends", "public", "public"]
-    assert naps.slept == [listing_module.SPACING] * 4
+    assert naps.slept == [listing_module.REQUEST_SPACING_S] * 4
 
 
 def test_half_a_page_is_none(authority: Authority, ask: Callable[..., Any]) -> None:

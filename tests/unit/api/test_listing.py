@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ravesvc.api import listing as module
-from ravesvc.api.listing import LARGE_PAGE, SPACING, ListReader, all_of_it
+from ravesvc.api.listing import LARGE_PAGE_MESHES, REQUEST_SPACING_S, ListReader, all_of_it
 from ravesvc.api.models import Listing, Mesh, MeshMode
 from ravesvc.errors import Code, RaveError
 
@@ -66,7 +66,7 @@ def test_a_long_list_is_read_in_large_pages_from_its_beginning(run: Run) -> None
     assert (len(found.meshes), found.complete) == (2100, True)
     assert rave.asked[:3] == [("public", 20, None), ("public", 100, None), ("public", 100, "100")]
     assert len(rave.asked) == 1 + 21
-    assert rave.slept == [SPACING] * 21
+    assert rave.slept == [REQUEST_SPACING_S] * 21
     # From then on at once, until it is short again.
     rave.read(run, PUBLIC)
     assert rave.asked[0] == ("public", 100, None)
@@ -91,7 +91,7 @@ def test_a_server_that_refuses_large_pages_is_asked_once(run: Run) -> None:
     for large in (1, 0):
         found = rave.read(run, INVITED)
         assert (len(found.meshes), found.complete, found.error) == (50, True, None)
-        assert [size for _, size, _ in rave.asked].count(LARGE_PAGE) == large
+        assert [size for _, size, _ in rave.asked].count(LARGE_PAGE_MESHES) == large
 
 
 def test_no_more_is_read_than_is_enough(run: Run) -> None:
@@ -118,7 +118,7 @@ def test_invitations_may_be_enough(run: Run) -> None:
 
 
 def test_a_list_without_end_is_read_for_so_many_pages(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_PAGES", 3)
+    monkeypatch.setattr(module, "MAX_PAGES", 3)
     rave = Rave(most=10, invited=10**6, friends=1)
     found = rave.read(run, ALL)
     assert len(found.meshes) == 31, "and the other lists after it"

@@ -438,7 +438,7 @@ def test_a_long_pause_is_told_at_once(authority: Authority, ask: Ask, slept: lis
 def test_a_server_that_hangs_is_not_waited_for_for_ever(
     authority: Authority, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ravesvc.api.client.TIMEOUT", 0.2)
+    monkeypatch.setattr("ravesvc.api.client.REQUEST_TIMEOUT_S", 0.2)
     with serving(authority, FINE) as server:
         server.hang()
         error = fails(ask, server, VOTE)

@@ -159,7 +159,7 @@ def test_a_store_that_cuts_the_connection(site: Site) -> None:
 
 
 def test_a_store_that_hangs(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "TIMEOUT", 0.3)
+    monkeypatch.setattr(upload, "UPLOAD_TIMEOUT_S", 0.3)
     over = threading.Event()
 
     def hang(asked: Asked) -> Reply:

@@ -87,7 +87,7 @@ class Site:
             lambda: None,
             copy=FakeCopy(),  # type: ignore[arg-type]
             record=FakeRecord(),
-            retry=0.005,
+            retry_s=0.005,
         )
         identity = dict.fromkeys(KEYS, "the-key") | options
         settings, _ = config.read(

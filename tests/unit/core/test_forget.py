@@ -44,7 +44,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Store, Raw]:
     """An engine, not open yet, and a look at what it really holds."""
     if request.param == "embedded":
         path = tmp_path / "state.db"
-        return SqliteStore(path, patience=30, lock_patience=30), lambda: _files(tmp_path) + _tables(path)
+        return SqliteStore(path, timeout_s=30, lock_timeout_s=30), lambda: _files(tmp_path) + _tables(path)
     server = request.getfixturevalue("mongod")
     name = f"test-{uuid.uuid4().hex}"
 
@@ -80,7 +80,7 @@ async def remembering(store: Store, copy: Path) -> AsyncIterator[tuple[CachedSto
         return ()
 
     record = ChangeRecord(copy.with_name("changes.json"))
-    state = CachedStore(store, tell, lambda: None, copy=PermissionsCache(copy), record=record, patience=30)
+    state = CachedStore(store, tell, lambda: None, copy=PermissionsCache(copy), record=record, start_timeout_s=30)
     await state.start()
     try:
         yield (

@@ -43,7 +43,7 @@ class Site:
             lambda: None,
             copy=self.copy,  # type: ignore[arg-type]
             record=FakeRecord(),
-            retry=0.005,
+            retry_s=0.005,
         )
         self.now = START
         self.in_use: set[str] | None = {A, B}

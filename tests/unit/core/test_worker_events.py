@@ -10,7 +10,7 @@ from ravesvc.core.inventory import Inventory
 from ravesvc.core.mesh_state import MeshState, WorkerState
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.core.worker_events import (
-    HELD,
+    STABLE_AFTER_S,
     CommandErrors,
     Connected,
     ConnectionFailed,
@@ -129,7 +129,7 @@ def test_a_connection_is_as_old_as_it_is_however_often_it_is_told_of(scene: Scen
 
 def test_a_connection_that_has_held_ends_the_count_of_failures(scene: Scene) -> None:
     scene.says(ConnectionFailed(2, "no route"), Connected())
-    scene.now += HELD
+    scene.now += STABLE_AFTER_S
     worker = scene.says(Disconnected("broken"))
     assert (worker.connected, worker.attempts, worker.last_error) == (False, 0, "broken")
     assert scene.blocklist.calls == [("failed", "a", 2, "no route"), ("held", "a")]
@@ -137,7 +137,7 @@ def test_a_connection_that_has_held_ends_the_count_of_failures(scene: Scene) -> 
 
 def test_one_that_breaks_before_ends_nothing(scene: Scene) -> None:
     scene.says(ConnectionFailed(2, "no route"), Connected())
-    scene.now += HELD - 1
+    scene.now += STABLE_AFTER_S - 1
     assert scene.says(Disconnected("broken")).attempts == 2
     assert scene.blocklist.calls == [("failed", "a", 2, "no route")]
 

@@ -520,7 +520,7 @@ def test_restart_connection_ends_the_wait_for_the_next_attempt(
             # Nobody knows yet whether this one holds.
             (status,) = await ask(bus, mesh, "GetStatus")
             assert (status["Connected"], status["Attempts"]) == (True, 1)
-            monkeypatch.setattr(worker_module, "HELD", 0.0)
+            monkeypatch.setattr(worker_module, "STABLE_AFTER_S", 0.0)
             (status,) = await ask(bus, mesh, "GetStatus")
             assert status["Attempts"] == 0
 

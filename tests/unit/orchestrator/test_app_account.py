@@ -52,7 +52,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
         return fake
 
     def state(*args: Any, **more: Any) -> CachedStore:
-        return CachedStore(*args, **more, retry=0.01, patience=0.5)
+        return CachedStore(*args, **more, retry_s=0.01, start_timeout_s=0.5)
 
     monkeypatch.setattr(program, "make_store", make)
     monkeypatch.setattr(program, "CachedStore", state)

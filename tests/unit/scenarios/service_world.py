@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ravesvc.bus import Bus
-from ravesvc.config.worker_settings import HELD, Edition
+from ravesvc.config.worker_settings import STABLE_AFTER_S, Edition
 from ravesvc.core import reconciler as reconciler_module
 from ravesvc.core.mesh_state import MeshState, usual_chat_form
 from ravesvc.core.reconciler import Fleet
@@ -138,7 +138,7 @@ class _Systemd(FakeSystemd):
         self.finish(mesh)
 
     def _crash(self, mesh: str, lasted: float) -> None:
-        crashes = self._crashes[mesh] = 1 if lasted >= HELD else self._crashes.get(mesh, 0) + 1
+        crashes = self._crashes[mesh] = 1 if lasted >= STABLE_AFTER_S else self._crashes.get(mesh, 0) + 1
         crash = ended(ExitStatus.CRASHED)
         if crashes > MAX_RESTARTS:
             self.change(mesh, **crash, NRestarts=crashes)

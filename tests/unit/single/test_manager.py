@@ -469,7 +469,7 @@ def test_a_crash_after_a_long_life_is_the_first_one(
     run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.configure(max_process_restarts=1)
-    monkeypatch.setattr(task_runner, "HELD", 0.0)
+    monkeypatch.setattr(task_runner, "STABLE_AFTER_S", 0.0)
     crashes = 0
 
     async def connection(worker: Worker) -> Any:
@@ -569,7 +569,7 @@ def test_a_bot_that_does_not_follow_is_not_waited_for(
 def test_a_connection_that_holds_forgives_failures(
     run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_events, "HELD", 0.5)
+    monkeypatch.setattr(worker_events, "STABLE_AFTER_S", 0.5)
 
     async def body() -> None:
         await in_thread(site.control.refuse, site.mesh, status=503, times=1)

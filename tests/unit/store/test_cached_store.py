@@ -49,8 +49,8 @@ class Site:
             copy=self.copy,  # type: ignore[arg-type]
             record=self.record,
             clock=lambda: WHEN,
-            retry=retry,
-            patience=patience,
+            retry_s=retry,
+            start_timeout_s=patience,
         )
 
     async def _tell(self, announcement: Announcement) -> None:
@@ -249,11 +249,11 @@ def test_whether_changes_can_be_saved_is_tried(run: Run) -> None:
     async def body() -> None:
         async with site() as made:
             before = made.store.contents
-            await made.state.insist_on_changes()
+            await made.state.check_writable()
             assert made.store.contents == before
             assert made.told == []
             made.store.failure = DOWN
-            refused = [await failure(made.state.insist_on_changes()) for _ in range(2)]
+            refused = [await failure(made.state.check_writable()) for _ in range(2)]
             assert [str(each) for each in refused] == 2 * [f"changes can't be saved: {DOWN}"]
             assert made.state.error
 
@@ -922,7 +922,7 @@ def test_a_start_without_the_store_goes_by_the_copy_of_an_earlier_run(run: Run) 
         )
         await made.state.start()
         assert (made.state.loaded, made.state.contents) == (False, None)
-        assert made.state.last == made.copy.kept
+        assert made.state.snapshot == made.copy.kept
         assert (made.state.admins, made.state.users) == ({7}, {7, 8})
         assert made.state.overrides == {"ping": permission("ping").requires_admin}
         assert (await failure(made.state.add_admin(9, 9))).code is Code.STORE

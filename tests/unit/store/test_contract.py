@@ -52,14 +52,14 @@ def make_store(
 ) -> Iterator[MakeStore]:
     """Makes stores, not open yet, that share a fresh place."""
     if request.param == "embedded":
-        yield lambda: SqliteStore(tmp_path / "state.db", patience=PATIENCE, lock_patience=PATIENCE)
+        yield lambda: SqliteStore(tmp_path / "state.db", timeout_s=PATIENCE, lock_timeout_s=PATIENCE)
         return
     from ravesvc.config.database import Database
     from ravesvc.store.engines import mongo
     from ravesvc.store.engines.mongo import MongoStore
 
-    monkeypatch.setattr(mongo, "_PATIENCE", PATIENCE)
-    monkeypatch.setattr(mongo, "_DRIVER_PATIENCE", PATIENCE)
+    monkeypatch.setattr(mongo, "_CALL_TIMEOUT_S", PATIENCE)
+    monkeypatch.setattr(mongo, "_DRIVER_TIMEOUT_S", PATIENCE)
     server = request.getfixturevalue(FIXTURES[request.param])
     name = f"test-{uuid.uuid4().hex}"
     yield lambda: MongoStore(Database(path="database.json", uri=server.uri(name)))

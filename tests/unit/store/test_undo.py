@@ -73,7 +73,7 @@ async def opened(place: Path, store: Store | None = None) -> AsyncIterator[Cache
     record = ChangeRecord(place / "changes.json")
     copy = PermissionsCache(place / "permissions.json")
     state = CachedStore(
-        store or SqliteStore(place / "state.db"), tell, lambda: None, copy=copy, record=record, patience=30
+        store or SqliteStore(place / "state.db"), tell, lambda: None, copy=copy, record=record, start_timeout_s=30
     )
     await state.start()
     try:
@@ -101,7 +101,7 @@ async def refusal(change: Awaitable[Any]) -> RaveError:
 @pytest.fixture(params=["embedded", pytest.param("mongodb", marks=pytest.mark.mongo)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "embedded":
-        return SqliteStore(tmp_path / "state.db", patience=30, lock_patience=30)
+        return SqliteStore(tmp_path / "state.db", timeout_s=30, lock_timeout_s=30)
     server = request.getfixturevalue("mongod")
     return MongoStore(Database(path="database.json", uri=server.uri(f"test-{uuid.uuid4().hex}")))
 
@@ -248,7 +248,7 @@ def state_in_memory(store: FakeStore, record: FakeRecord) -> CachedStore:
 
         def write(self, _: Contents) -> None: ...
 
-    return CachedStore(store, tell, lambda: None, copy=NoCopy(), record=record, retry=0.005)  # type: ignore[arg-type]
+    return CachedStore(store, tell, lambda: None, copy=NoCopy(), record=record, retry_s=0.005)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("carried_out", [True, False])

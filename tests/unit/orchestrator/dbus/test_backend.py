@@ -188,7 +188,7 @@ class Site:
             lambda: None,
             copy=FakeCopy(),  # type: ignore[arg-type]
             record=FakeRecord(),
-            retry=0.005,
+            retry_s=0.005,
         )
         self.account = FakeAccount()
         self.workers = Workers(parent, lambda *_: None, lambda _: None)

@@ -191,7 +191,7 @@ class Site:
             lambda: None,
             copy=FakeCopy(),  # type: ignore[arg-type]
             record=FakeRecord(),
-            retry=0.005,
+            retry_s=0.005,
         )
         self.account.state = self.state
         self.discovery = Discovery(self._read, 60.0, lambda: None)

@@ -120,7 +120,7 @@ ACCOUNT = Credentials(
 def haste() -> Iterator[None]:
     """The driver gives up sooner, so that a failure that is not about time takes little."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mongo, "_DRIVER_PATIENCE", 0.3)
+        patch.setattr(mongo, "_DRIVER_TIMEOUT_S", 0.3)
         yield
 
 
@@ -489,13 +489,13 @@ def test_a_frozen_server_blocks_nobody_for_long(home: Home, run: Run) -> None:
 def test_what_the_driver_does_not_end_ends_all_the_same(
     home: Home, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mongo, "_DRIVER_PATIENCE", 60)
+    monkeypatch.setattr(mongo, "_DRIVER_TIMEOUT_S", 60)
 
     async def body() -> None:
         async with opened(home.store()) as store:
             home.server.freeze()
             with monkeypatch.context() as hasty:
-                hasty.setattr(mongo, "_PATIENCE", 0.3)
+                hasty.setattr(mongo, "_CALL_TIMEOUT_S", 0.3)
                 error = await failure(store.read())
                 assert error.code is Code.STORE
                 assert error.message == "the database does not answer: nothing within 0.3 s"

@@ -257,7 +257,7 @@ def test_the_loop_goes_on_while_the_disk_is_slow(path: Path, run: Run) -> None:
             release, started = threading.Event(), threading.Event()
             stuck = asyncio.create_task(store._run("BEGIN IMMEDIATE", lambda _: started.set() or release.wait(10)))
             await until(started.is_set)
-            store._patience = 0.05
+            store._timeout_s = 0.05
             with pytest.raises(RaveError) as caught:
                 await store.add_admin(admin(1))
             assert caught.value.code is Code.STORE
@@ -269,7 +269,7 @@ def test_the_loop_goes_on_while_the_disk_is_slow(path: Path, run: Run) -> None:
             await asyncio.wait([change])
             release.set()
             assert await stuck
-            store._patience = 10
+            store._timeout_s = 10
             # What was given up before it had begun is not done later.
             assert (await store.read()).admins == ()
             assert await store.add_admin(admin(1))
@@ -283,7 +283,7 @@ def test_a_disk_that_hangs_does_not_hinder_the_end(path: Path, run: Run) -> None
     async def body() -> None:
         store = SqliteStore(path)
         await store.open()
-        store._patience = 0.05
+        store._timeout_s = 0.05
         started = threading.Event()
         with pytest.raises(RaveError, match="has not answered"):
             await store._run("BEGIN", lambda _: started.set() or release.wait(10))
@@ -293,7 +293,7 @@ def test_a_disk_that_hangs_does_not_hinder_the_end(path: Path, run: Run) -> None
         assert stuck
         assert all(thread.daemon for thread in stuck), "they don't keep the process from ending"
         # Another may take its place.
-        store._patience = 10
+        store._timeout_s = 10
         async with opened(store):
             assert await store.add_admin(admin(1))
         release.set()
@@ -320,7 +320,7 @@ def test_a_close_that_is_given_up_ends_the_thread_all_the_same(path: Path, run: 
 
 def test_a_lock_of_another_program_is_waited_for(path: Path, run: Run) -> None:
     async def body() -> None:
-        async with opened(SqliteStore(path, lock_patience=5)) as store:
+        async with opened(SqliteStore(path, lock_timeout_s=5)) as store:
             other = sqlite3.connect(path, isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
             change = asyncio.create_task(store.add_admin(admin(1)))
@@ -334,7 +334,7 @@ def test_a_lock_of_another_program_is_waited_for(path: Path, run: Run) -> None:
 
 def test_reading_needs_no_lock(path: Path, run: Run) -> None:
     async def body() -> None:
-        async with opened(SqliteStore(path, lock_patience=0.01)) as store:
+        async with opened(SqliteStore(path, lock_timeout_s=0.01)) as store:
             await store.add_admin(admin(1))
             other = sqlite3.connect(path, isolation_level=None)
             other.execute("BEGIN IMMEDIATE")

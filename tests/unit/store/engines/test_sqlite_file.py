@@ -624,7 +624,7 @@ def test_it_cannot_be_made(path: Path, monkeypatch: pytest.MonkeyPatch, number: 
 
 
 def test_a_database_that_is_locked_is_told_and_survived(path: Path) -> None:
-    with using(path, patience=0.01) as file:
+    with using(path, timeout_s=0.01) as file:
         add(file, 1)
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

@@ -27,7 +27,7 @@ _MIN_REPEAT_CHARS = 8
 
 
 class SeenMessages:
-    """Tells which messages have come before. A server may deliver one twice, such as after a reconnection."""
+    """Detects messages that have come before. A server may deliver one twice, such as after a reconnection."""
 
     def __init__(self, limit: int = _MAX_SEEN) -> None:
         self._limit = limit

@@ -10,7 +10,7 @@ from ravesvc.bot.command_names import Permission
 
 
 class Restricted(Protocol):
-    """What of a command tells who may run it."""
+    """What decides who may run a command."""
 
     @property
     def key(self) -> str:

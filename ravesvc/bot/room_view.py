@@ -19,7 +19,7 @@ class RoomView(NamedTuple):
         showing: what plays or is paused; None if nothing is.
         position: seconds into it, at that moment.
         speed: by how many seconds it moves in a second; 0 while paused.
-        duration: its length in seconds, if the room tells.
+        duration: its length in seconds, if the server sends it.
         mode: how the room finds its next video.
         leader: who leads, if known.
         leads: whether that is the bot.

@@ -1,7 +1,7 @@
 """What providers have answered, and how much of a day's quota is used: an SQLite file that may be lost.
 
 The provider's terms allow to keep its answers for 30 days. The file outlives the helper, which ends when it is idle.
-Should the file fail, the rest of the process has its memory instead: nothing here is worth an error in a chat.
+If the file fails, the process uses a cache in memory instead: a lost cache must not cause an error in a chat.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ravesvc.errors import RaveError
 
 _log = logging.getLogger(__name__)
 
-# The latter of SQLite's own words, which quote the definition of a damaged table.
+# UnicodeDecodeError: SQLite's error messages quote the definition of a damaged table.
 _BROKEN = (sqlite3.Error, UnicodeDecodeError)
 _MAX_REASON_CHARS = 200
 
@@ -47,14 +47,14 @@ class Cache:
     """`path` is None for one in memory. Blocks as long as the disk does, for single rows."""
 
     def __init__(self, path: Path | None, wall: Callable[[], float] = time.time) -> None:
-        """`wall` tells the time in seconds since the epoch."""
+        """`wall` returns the time in seconds since the epoch."""
         self._wall = wall
         self._writes = 0
         self._database = _memory() if path is None else _opened(path)
         self._prune()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._database.close()
 
     def search(self, words: str, max_age: float) -> list[Video] | None:
@@ -66,10 +66,10 @@ class Cache:
         found = [self._stored(key, MAX_AGE_S) for key in ids if isinstance(key, str)] if isinstance(ids, list) else []
         return [video for video in found if video]
 
-    def keep_search(self, words: str, videos: Iterable[Video]) -> None:
-        """Remember what a search has found."""
+    def save_search(self, words: str, videos: Iterable[Video]) -> None:
+        """Store what a search has found."""
         found = list(videos)
-        self.keep(found)
+        self.save_videos(found)
         ids = json.dumps({"ids": [_key(*video.key) for video in found]})
         self._write("INSERT OR REPLACE INTO search VALUES (?, ?, ?)", words, self._wall(), ids)
 
@@ -77,19 +77,19 @@ class Cache:
         """A video that was looked up or found at most `max_age` seconds ago."""
         return self._stored(_key(provider, video_id), max_age)
 
-    def keep(self, videos: Iterable[Video]) -> None:
-        """Remember videos."""
+    def save_videos(self, videos: Iterable[Video]) -> None:
+        """Store videos."""
         for video in videos:
             content = json.dumps(video.to_object())
             self._write("INSERT OR REPLACE INTO video VALUES (?, ?, ?)", _key(*video.key), self._wall(), content)
 
-    def used(self, what: str, date: str) -> int:
+    def quota_used(self, what: str, date: str) -> int:
         """How much of a quota is used on a date."""
         rows = self._run("SELECT count FROM used WHERE what = ? AND date = ?", what, date)
         return max(0, json_fields.as_int(rows[0][0]) or 0) if rows else 0
 
-    def set_used(self, what: str, date: str, count: int) -> None:
-        """Note how much of it is used; earlier dates are forgotten."""
+    def set_quota_used(self, what: str, date: str, count: int) -> None:
+        """Store how much of a quota is used; replaces what was stored for an earlier date."""
         self._run("INSERT OR REPLACE INTO used VALUES (?, ?, ?)", what, date, count)
 
     def _stored(self, key: str, max_age: float) -> Video | None:
@@ -99,7 +99,7 @@ class Cache:
         return None
 
     def _span(self, max_age: float) -> tuple[float, float]:
-        # What a clock that was ahead has written counts as old.
+        # A row from the future counts as old: the clock was ahead when it was written.
         now = self._wall()
         return now - min(max_age, MAX_AGE_S), now + 60
 
@@ -110,7 +110,7 @@ class Cache:
             self._prune()
 
     def _prune(self) -> None:
-        """Delete what is too old to keep, and the oldest of what is too much."""
+        """Delete rows that are too old, and the oldest rows of a table that has too many."""
         for table, most in ("search", _MAX_SEARCHES), ("video", _MAX_VIDEOS):
             self._run(f"DELETE FROM {table} WHERE at NOT BETWEEN ? AND ?", *self._span(MAX_AGE_S))  # noqa: S608 - ours
             excess = f"SELECT at FROM {table} ORDER BY at DESC LIMIT 1 OFFSET ?"  # noqa: S608 - ours

@@ -1,4 +1,4 @@
-"""The helper as the service asks it: one connection for each request, which systemd starts the helper for."""
+"""The service's client of the helper: one connection for each request; systemd starts the helper for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ravesvc.media.messages import Ask, MediaReply, MediaRequest
 
 _log = logging.getLogger(__name__)
 
-# Seconds: the start of the helper, and what it allows itself for an answer.
+# For the start of the helper and its answer.
 TIMEOUT_S = 25.0
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _LATER = _("try again in a while")
@@ -44,7 +44,7 @@ class HelperClient:
         """See `Library`."""
         answer, _ = await self._ask(Ask.LOOK_UP, link)
         if len(answer.videos) != 1:
-            raise _senseless()
+            raise _bad_answer()
         return answer.videos[0]
 
     async def picture(self, provider: str, video_id: str) -> int:
@@ -53,7 +53,7 @@ class HelperClient:
         if descriptor is None or answer.picture_bytes is None or not _is_sealed(descriptor, answer.picture_bytes):
             if descriptor is not None:
                 os.close(descriptor)
-            raise _senseless()
+            raise _bad_answer()
         return descriptor
 
     async def _ask(self, ask: Ask, text: str) -> tuple[MediaReply, int | None]:
@@ -65,9 +65,9 @@ class HelperClient:
         try:
             answer = messages.read_answer(line)
         except RaveError:
-            answer = _senseless()
+            answer = _bad_answer()
         if descriptor is not None and ask is not Ask.PICTURE:
-            answer = _senseless()
+            answer = _bad_answer()
         if isinstance(answer, RaveError):
             if descriptor is not None:
                 os.close(descriptor)
@@ -87,7 +87,7 @@ class HelperClient:
             except OSError as e:
                 raise _not_running(f"{self._path}: {e.strerror}") from e
             except RaveError as e:
-                raise (_not_running("it has ended") if e.code is Code.CLOSED else _senseless()) from e
+                raise (_not_running("it has ended") if e.code is Code.CLOSED else _bad_answer()) from e
 
 
 def _is_sealed(descriptor: int, size: int) -> bool:
@@ -106,6 +106,6 @@ def _not_running(why: str) -> RaveError:
     return RaveError(Code.NOT_RUNNING, _("the video helper is not running"), hint=hint)
 
 
-def _senseless() -> RaveError:
+def _bad_answer() -> RaveError:
     _log.error("The video helper gave an answer that makes no sense: see journalctl -u rave-media")
     return RaveError(Code.BAD_DATA, _("the video helper gives an answer that makes no sense"), hint=_LATER)

@@ -17,16 +17,16 @@ from ravesvc.media.messages import Ask, MediaReply, MediaRequest
 
 _log = logging.getLogger(__name__)
 
-# Seconds without a connection after which it ends.
-IDLE_S = 300.0
-# Seconds that a request may take to arrive, and its answer to be read.
+# The helper ends after this time without a connection.
+IDLE_TIMEOUT_S = 300.0
+# For a request to arrive, and for the client to read the answer.
 _TRANSFER_TIMEOUT_S = 5.0
 # Connections at once; more wait in the listener's backlog.
 _MAX_CONNECTIONS = 64
 
 
 class HelperSource(Protocol):
-    """What can be asked: see `Library`."""
+    """Where the helper gets its answers: see `Library`."""
 
     async def search(self, words: str) -> Sequence[Video]:
         """Videos that fit some words."""
@@ -65,29 +65,29 @@ class Helper:
         self._listener = listener
         self._source = source
         self._users = users
-        self._serving: set[asyncio.Task[None]] = set()
-        self._idle_for = IDLE_S
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle_s = IDLE_TIMEOUT_S
         self._timer: asyncio.TimerHandle | None = None
-        self._over = asyncio.Event()
+        self._idle = asyncio.Event()
 
-    async def serve(self, idle: float) -> None:
-        """Answer until there was no connection for `idle` seconds.
+    async def serve(self, idle_s: float) -> None:
+        """Answer until there was no connection for `idle_s` seconds.
 
-        What comes after that waits in the listener, for the next process that systemd starts.
+        Later connections wait in the listener for the next process that systemd starts.
         """
         loop = asyncio.get_running_loop()
-        self._idle_for = idle
+        self._idle_s = idle_s
         loop.add_reader(self._listener, self._accept)
-        self._rest()
+        self._start_idle_timer()
         try:
-            await self._over.wait()
+            await self._idle.wait()
         finally:
-            self._over.set()
+            self._idle.set()
             loop.remove_reader(self._listener)
-            self._wake()
-            for task in self._serving:
+            self._stop_idle_timer()
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*self._serving, return_exceptions=True)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _accept(self) -> None:
         try:
@@ -99,29 +99,29 @@ class Helper:
             _log.warning("A connection was closed: it is of the user %d", user)
             sock.close()
             return
-        self._wake()
+        self._stop_idle_timer()
         sock.setblocking(False)  # noqa: FBT003 - the standard library's
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._serve(sock))
-        self._serving.add(task)
-        task.add_done_callback(self._served)
-        if len(self._serving) >= _MAX_CONNECTIONS:
+        self._tasks.add(task)
+        task.add_done_callback(self._on_served)
+        if len(self._tasks) >= _MAX_CONNECTIONS:
             # Until one of them has been served.
             loop.remove_reader(self._listener)
 
-    def _served(self, task: asyncio.Task[None]) -> None:
-        self._serving.discard(task)
-        if self._over.is_set():
+    def _on_served(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._idle.is_set():
             return
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
-        if not self._serving:
-            self._rest()
+        if not self._tasks:
+            self._start_idle_timer()
 
-    def _rest(self) -> None:
-        """There is no connection: end some time from now."""
-        self._timer = asyncio.get_running_loop().call_later(self._idle_for, self._over.set)
+    def _start_idle_timer(self) -> None:
+        """End after the idle time, unless a connection comes before."""
+        self._timer = asyncio.get_running_loop().call_later(self._idle_s, self._idle.set)
 
-    def _wake(self) -> None:
+    def _stop_idle_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -132,13 +132,13 @@ class Helper:
                 async with asyncio.timeout(_TRANSFER_TIMEOUT_S):
                     line = await _request(sock)
                 if wire.is_closed(sock):
-                    # It has waited for its turn for too long: an answer would cost the provider's quota for nothing.
+                    # The client has given up while it waited in the queue: an answer would cost quota for nothing.
                     return
                 answer, picture = await self._answer(line)
                 async with asyncio.timeout(_TRANSFER_TIMEOUT_S):
                     await _deliver(sock, answer, picture)
             except (OSError, RaveError) as e:
-                # It has gone, or says nothing. (TimeoutError is an OSError.)
+                # The client has closed the connection, or sends nothing. (TimeoutError is an OSError.)
                 _log.debug("A request came to nothing: %s", e)
 
     async def _answer(self, line: bytes) -> tuple[bytes, bytes | None]:

@@ -1,4 +1,4 @@
-"""Videos by words, link and picture: from the provider that can tell, or from the cache where that will do."""
+"""Videos by words or link, and their pictures: from a provider, or from the cache if it is fresh enough."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _MAX_QUERY_CHARS = 200
 # For one request, with all calls to providers and the wait for its turn.
 TIMEOUT_S = 15.0
 _FRESH_SEARCH_S = 7 * DAY_S
-# That nothing was found may be a trouble of the provider's that passes.
+# A search without hits may be a fault of the provider's that passes.
 _FRESH_NOTHING_S = 600.0
 _FRESH_VIDEO_S = DAY_S
-# What the provider says about a video is final; of any other failure the next one may know better.
+# With these a provider has answered about the video itself. After other failures the next provider is asked.
 _FINAL = frozenset({Code.NOT_FOUND, Code.FORBIDDEN, Code.INVALID_ARGUMENT})
 
 
@@ -67,10 +67,10 @@ class Library:
                     raise
                 return old
         if found and not any(video.seconds or video.live for video in found):
-            # Their lengths could not be had: that is not to last for days.
-            self._cache.keep(found)
+            # The lengths are missing: with the search not stored, the next one asks the provider again.
+            self._cache.save_videos(found)
         else:
-            self._cache.keep_search(wanted, found)
+            self._cache.save_search(wanted, found)
         return found
 
     async def look_up(self, link: str) -> Video:
@@ -121,7 +121,7 @@ class Library:
         if old and old.seconds and not (video.seconds or video.live):
             # It came by its link alone this time.
             video = replace(video, seconds=old.seconds, mature=old.mature, views=old.views)
-        self._cache.keep([video])
+        self._cache.save_videos([video])
         return video
 
 
@@ -133,7 +133,7 @@ def open_library(
     Raises `RaveError` (Config, BadFile) for settings that can't be used.
     """
     if YOUTUBE in settings.providers and not key:
-        # The path may be in the operator's home directory, so no room is told.
+        # Only the log names the path: it may be in the operator's home directory, which no chat should show.
         _log.info("Videos can't be searched without a key of the YouTube Data API in %s", settings.key_path)
     kept = Cache(cache, wall)
     providers: list[Provider] = []

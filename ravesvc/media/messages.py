@@ -1,7 +1,6 @@
-"""What the service and the helper say to each other: a request and its answer on a connection, a line of JSON each.
+"""The protocol of service and helper: one request and one answer on a connection, a line of JSON each.
 
-The answer to a request for a picture comes with a descriptor. Each side checks what the
-other sends.
+The answer to a request for a picture comes with a descriptor. Each side checks what the other sends.
 """
 
 from __future__ import annotations

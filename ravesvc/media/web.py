@@ -18,7 +18,7 @@ from ravesvc.version import __version__
 
 _log = logging.getLogger(__name__)
 
-# Seconds for one answer, from the turn of its request.
+# For one request, from its turn to the last byte of its answer.
 _TIMEOUT_S = 8.0
 # A picture host may have many names; one connection each would add up.
 _MAX_PICTURE_HOSTS = 4
@@ -34,8 +34,8 @@ class Site:
     async def get(self, path: str, query: dict[str, str]) -> tuple[int, Object]:
         """Status and object of an answer, empty if its body holds none; raises `RaveError` in words for the chat.
 
-        The error has the attribute `unsent` if the provider has heard nothing of it. The query may hold a key, which
-        is in no error and no log.
+        The error has the attribute `unsent` if nothing of the request was sent. The query may hold a key, which is in
+        no error and no log.
         """
         target = f"{self._path}{path}?{urlencode(query)}"
         answer = await _sent(self._transport, target, "application/json", transport.LIST_ANSWER_BYTES)
@@ -104,7 +104,7 @@ def _covers(entry: str, host: str, port: int) -> bool:
 
 
 async def _sent(connection: HttpTransport, target: str, accept: str, max_bytes: int) -> HttpResponse:
-    """An answer; what keeps it from us is told without the names of hosts, which the log has."""
+    """An answer; errors name no host, as they go to the chat: the log names it."""
     try:
         return await connection.send(HttpRequest("GET", target, _HEADERS | {"Accept": accept}, None, max_bytes))
     except RaveError as e:

@@ -16,8 +16,8 @@ _ANCILLARY = socket.CMSG_SPACE(array.array("i").itemsize)
 _CHUNK_BYTES = 16 << 10
 
 
-async def receive(sock: socket.socket, most: int) -> tuple[bytes, int | None]:
-    """A line of at most `most` bytes, and the descriptor that came with it, which is the caller's to close.
+async def receive(sock: socket.socket, max_bytes: int) -> tuple[bytes, int | None]:
+    """A line of at most `max_bytes` bytes, and the descriptor that came with it, which is the caller's to close.
 
     Raises `RaveError`: Closed when the other side is gone before its end, BadData for a longer one. OSError.
     """
@@ -29,7 +29,7 @@ async def receive(sock: socket.socket, most: int) -> tuple[bytes, int | None]:
             if not data:
                 raise RaveError(Code.CLOSED, "the other side has closed the connection")
             line += data
-            if len(line) > most or len(received) > 1:
+            if len(line) > max_bytes or len(received) > 1:
                 raise RaveError(Code.BAD_DATA, "the other side says too much")
         return bytes(line), received.pop() if received else None
     finally:

@@ -34,7 +34,7 @@ class YouTubeProvider:
     def __init__(
         self, api: Site, key: str, cache: Cache, searches_per_day: int, wall: Callable[[], float] = time.time
     ) -> None:
-        """`wall` tells the time in seconds since the epoch."""
+        """`wall` returns the time in seconds since the epoch."""
         self._api = api
         self._key = key
         self._cache = cache
@@ -82,22 +82,22 @@ class YouTubeProvider:
     async def _ask(self, what: str, path: str, query: dict[str, str]) -> Object:
         """The answer to a request that counts as `what`."""
         today = quota.day(self._wall())
-        used = self._cache.used(what, today.date)
+        used = self._cache.quota_used(what, today.date)
         if used >= self._allowed[what]:
             raise self._used_up(what, today)
         # Before the answer: a request that fails on the way may have been counted.
-        self._cache.set_used(what, today.date, used + 1)
+        self._cache.set_quota_used(what, today.date, used + 1)
         try:
             status, answer = await self._api.get(path, {**query, "key": self._key})
         except RaveError as e:
             if e.attributes.get("unsent"):
-                self._cache.set_used(what, today.date, max(0, self._cache.used(what, today.date) - 1))
+                self._cache.set_quota_used(what, today.date, max(0, self._cache.quota_used(what, today.date) - 1))
             raise
         if status == 200:
             return answer
         error = youtube_answers.refusal(status, answer)
         if error.attributes.get("used_up"):
-            self._cache.set_used(what, today.date, self._allowed[what])
+            self._cache.set_quota_used(what, today.date, self._allowed[what])
             _log.warning("YouTube says that the key's quota is used up until %s", quota.ends_words(today.ends))
             raise self._used_up(what, today) from error
         if error.code is Code.CONFIG:

@@ -50,7 +50,7 @@ def search_hits(answer: Object) -> list[Video]:
         }
         if video := _video(identity.get("videoId"), shown):
             hits.setdefault(video.id, video)
-    _insist_on_some(hits, answer)
+    _require_some(hits, answer)
     return list(hits.values())
 
 
@@ -66,7 +66,7 @@ def details(answer: Object) -> dict[str, FoundVideos]:
         }
         if video := _video(entry.get("id"), _object(entry, "snippet"), more):
             found[video.id] = FoundVideos(video, _object(entry, "status").get("embeddable") is not False)
-    _insist_on_some(found, answer)
+    _require_some(found, answer)
     return found
 
 
@@ -76,7 +76,7 @@ def embedded(answer: Object, video_id: str) -> Video:
     snippet = {"title": answer.get("title"), "channelTitle": answer.get("author_name"), "thumbnails": pictures}
     video = _video(video_id, snippet)
     if video is None or not video.title:
-        raise senseless()
+        raise bad_answer()
     return video
 
 
@@ -104,7 +104,7 @@ def refusal(status: int, answer: Object) -> RaveError:
     if status in (400, 401, 403) and not any(reason.startswith("invalid") for reason in reasons):
         hint = _("the operator has to look after it")
         return RaveError(Code.CONFIG, _("YouTube does not accept the operator's key"), hint=hint, status=status)
-    return trouble(status)
+    return server_error(status)
 
 
 def link_refusal(status: int) -> RaveError:
@@ -113,10 +113,10 @@ def link_refusal(status: int) -> RaveError:
         return not_embeddable()
     if status in (400, 404):
         return gone()
-    return trouble(status)
+    return server_error(status)
 
 
-def trouble(status: int) -> RaveError:
+def server_error(status: int) -> RaveError:
     """A status that says nothing about the video."""
     text = _("YouTube has a problem: HTTP {status}", status=status)
     return RaveError(Code.SERVER_ERROR, text, hint=_("try again in a while"), status=status)
@@ -132,7 +132,7 @@ def not_embeddable() -> RaveError:
     return RaveError(Code.FORBIDDEN, _("that video may not be shown outside of YouTube"))
 
 
-def senseless() -> RaveError:
+def bad_answer() -> RaveError:
     """An answer that is none."""
     text = _("the video provider gives an answer that makes no sense")
     return RaveError(Code.BAD_DATA, text, hint=_("try again in a while"))
@@ -149,14 +149,14 @@ def _reasons(answer: Object) -> set[str]:
 def _entries(answer: Object) -> list[Object]:
     items = answer.get("items")
     if not isinstance(items, list):
-        raise senseless()
+        raise bad_answer()
     return [entry for entry in items[:_MAX_ENTRIES] if isinstance(entry, dict)]
 
 
-def _insist_on_some(read: Mapping[str, object], answer: Object) -> None:
-    """Raise BadData if there are entries, and nothing could be read of them: that is not the same as no video."""
+def _require_some(read: Mapping[str, object], answer: Object) -> None:
+    """Raise BadData if there are entries and none could be read: that is not the same as no video."""
     if answer["items"] and not read:
-        raise senseless()
+        raise bad_answer()
 
 
 def _video(video_id: object, snippet: Object, more: Mapping[str, Any] | None = None) -> Video | None:

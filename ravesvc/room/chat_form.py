@@ -77,7 +77,7 @@ class ChatForms:
         """Prepare it.
 
         Args:
-            fixed: always this form; None to learn it, beginning with `first`.
+            fixed: always this form; None to find it out, beginning with `first`.
             clock: monotonic seconds.
             first: see there.
             on_unshown: called when `unshown` has grown.

@@ -35,7 +35,7 @@ class Playback:
         position: seconds into the video at `time`.
         time: when status and position were set, in seconds since the epoch by the server's clock; None if unknown.
         speed: 1.0 is normal.
-        duration: seconds of the whole video, None if unknown; no server is known to tell it.
+        duration: seconds of the whole video, None if unknown; no server is known to send it.
         started: whether it has played or been paused, as far as we have seen.
     """
 

@@ -1,4 +1,4 @@
-"""What one connection has told of its room so far, and what each state message changes in that; no I/O."""
+"""The state of a room as the messages of one connection give it, and what each message changes; no I/O."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_a_bot_gets_videos_and_pictures_over_the_bus(videos: Site) -> None:
 
 
 def test_it_ends_when_it_is_idle_and_comes_back_for_the_next_question(videos: Site) -> None:
-    program = "from ravesvc.media import __main__ as program; program.IDLE_S = 1; program.main()"
+    program = "from ravesvc.media import __main__ as program; program.IDLE_TIMEOUT_S = 1; program.main()"
     drop_in = f"[Service]\nExecStart=\nExecStart=/usr/bin/python3 -I -c '{program}'\n"
     file = f"/run/systemd/system/{HELPER}.d/idle.conf"
     videos.machine.run(["install", "-D", "-m", "644", "/dev/stdin", file], input=drop_in)

@@ -23,8 +23,8 @@ def check(data: bytes) -> None:
             found = cache.search("a film", DAY_S) or []
             assert all(isinstance(video, Video) for video in found)
             known = cache.video(*_VIDEO.key, DAY_S)
-            assert cache.used("youtube", "2026-11-29") >= 0
-            cache.keep_search("another film", [_VIDEO])
+            assert cache.quota_used("youtube", "2026-11-29") >= 0
+            cache.save_search("another film", [_VIDEO])
             # Damage may swallow what is kept: it may be lost.
             assert cache.search("another film", DAY_S) in ([_VIDEO], [], None)
     if not found and not known:

@@ -26,9 +26,9 @@ def video(number: int) -> Video:
 def test_what_is_older_than_a_month_is_deleted(tmp_path: Path) -> None:
     wall = Wall()
     cache = Cache(tmp_path / "c.db", wall)
-    cache.keep_search("a", [video(1)])
+    cache.save_search("a", [video(1)])
     wall.now += 29 * DAY_S
-    cache.keep_search("b", [video(2)])
+    cache.save_search("b", [video(2)])
     cache.close()
     wall.now += 2 * DAY_S
     Cache(tmp_path / "c.db", wall).close()
@@ -45,7 +45,7 @@ def test_the_oldest_go_when_there_is_too_much(monkeypatch: pytest.MonkeyPatch) -
     cache = Cache(None, wall)
     for number in range(20):
         wall.now += 1
-        cache.keep([video(number)])
+        cache.save_videos([video(number)])
     assert cache.video("youtube", video(9).id, DAY_S) is None
     assert cache.video("youtube", video(10).id, DAY_S) == video(10)
     cache.close()
@@ -55,7 +55,7 @@ def test_what_a_clock_that_was_ahead_has_written_is_old(tmp_path: Path) -> None:
     wall = Wall()
     cache = Cache(None, wall)
     wall.now += 400 * DAY_S
-    cache.keep([video(1)])
+    cache.save_videos([video(1)])
     wall.now -= 400 * DAY_S
     assert cache.video("youtube", video(1).id, 1e12) is None
     cache.close()
@@ -64,7 +64,7 @@ def test_what_a_clock_that_was_ahead_has_written_is_old(tmp_path: Path) -> None:
 def test_rows_that_make_no_sense_are_none(tmp_path: Path) -> None:
     wall = Wall()
     cache = Cache(tmp_path / "c.db", wall)
-    cache.keep_search("a", [video(1), video(2)])
+    cache.save_search("a", [video(1), video(2)])
     for row in "x", "{}", '{"provider": "../", "id": "x"}':
         cache._run("UPDATE video SET video = ? WHERE id LIKE '%1'", row)
         assert cache.search("a", DAY_S) == [video(2)]
@@ -76,17 +76,17 @@ def test_rows_that_make_no_sense_are_none(tmp_path: Path) -> None:
 def test_a_disk_that_fails_is_replaced_by_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = Cache(tmp_path / "c.db", Wall())
     cache._database.close()
-    cache.set_used("searches", "2026-11-29", 7)
-    assert cache.used("searches", "2026-11-29") == 7
+    cache.set_quota_used("searches", "2026-11-29", 7)
+    assert cache.quota_used("searches", "2026-11-29") == 7
     assert "memory takes its place" in caplog.text
     cache.close()
 
 
 def test_a_quota_is_of_its_date() -> None:
     cache = Cache(None, Wall())
-    cache.set_used("searches", "2026-11-29", 7)
-    assert cache.used("searches", "2026-11-30") == 0
-    assert cache.used("others", "2026-11-29") == 0
+    cache.set_quota_used("searches", "2026-11-29", 7)
+    assert cache.quota_used("searches", "2026-11-30") == 0
+    assert cache.quota_used("others", "2026-11-29") == 0
     cache.close()
 
 

@@ -163,7 +163,7 @@ def test_it_ends_when_it_is_idle_and_what_comes_later_waits(path: Path) -> None:
             helper = Helper(listener, Answering(slowly), {os.geteuid()})
             serving = asyncio.create_task(helper.serve(0.05))
             asking = asyncio.create_task(HelperClient(str(path)).search("x"))
-            await until(lambda: helper._serving)
+            await until(lambda: helper._tasks)
             # Long past the idle time: a client waits for an answer.
             await asyncio.sleep(0.15)
             assert not serving.done()

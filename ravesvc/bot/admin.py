@@ -87,14 +87,14 @@ class _AdminCommands:
         done = await change(asker, user)
         person = await context.people.name_and_id(user)
         if removing:
-            said = (
+            answer = (
                 _("No longer an admin: {user}", user=person)
                 if done
                 else _("Not an admin anyway: {user}", user=person)
             )
         else:
-            said = _("Now an admin: {user}", user=person) if done else _("Already an admin: {user}", user=person)
-        await context.reply(said)
+            answer = _("Now an admin: {user}", user=person) if done else _("Already an admin: {user}", user=person)
+        await context.reply(answer)
 
     async def ignore(self, context: Context) -> None:
         """Make all bots ignore a user, or no longer, by mention or by user id."""
@@ -103,12 +103,12 @@ class _AdminCommands:
         done = await change(asker, user)
         person = await context.people.name_and_id(user)
         if removing:
-            heard = _("Listening again to: {user}", user=person)
-            said = heard if done else _("Not ignored by this command anyway: {user}", user=person)
+            listening = _("Listening again to: {user}", user=person)
+            answer = listening if done else _("Not ignored by this command anyway: {user}", user=person)
         else:
             ignored = _("Ignored from now on: {user}", user=person)
-            said = ignored if done else _("Ignored already: {user}", user=person)
-        await context.reply(said)
+            answer = ignored if done else _("Ignored already: {user}", user=person)
+        await context.reply(answer)
 
     async def claim(self, context: Context) -> None:
         """Make the asker an admin, if they have the code that the host has shown."""
@@ -155,7 +155,7 @@ class _AdminCommands:
             permission: joined(", ", [_marked(context, c) for c in commands if permissions.needed(c) is permission])
             for permission in Permission
         }
-        said = [
+        answer = [
             _("Permissions:"),
             ngettext("• {n} admin", "• {n} admins", len(permissions.admins)),
             _("• Admins only: {commands}", commands=listed[Permission.ADMIN] or _("none")),
@@ -163,20 +163,20 @@ class _AdminCommands:
         ]
         if unknown:
             names = ", ".join(plain(name, MAX_NAME_CHARS) for name in unknown)
-            said.append(_("• Set, but no commands here: {names}", names=names))
-        await context.reply(lines(*said))
+            answer.append(_("• Set, but no commands here: {names}", names=names))
+        await context.reply(lines(*answer))
 
     async def refresh(self, context: Context) -> None:
         """Make the service and all bots read everything again."""
         counts = await self._backend.refresh(actor(context))
         admins = ngettext("{n} admin", "{n} admins", counts.admins)
         permissions = ngettext("{n} command permission", "{n} command permissions", counts.permissions)
-        said = [_("Refreshed: {admins}, {permissions}", admins=admins, permissions=permissions)]
+        answer = [_("Refreshed: {admins}, {permissions}", admins=admins, permissions=permissions)]
         if unloaded := self._unloaded():
             # Their paths and errors are for the operator, not for the users of a room.
             names = ", ".join(plain(name, MAX_NAME_CHARS) for name in unloaded)
-            said.append(_("• Own commands that fail to load, as the log explains: {names}", names=names))
-        await context.reply(lines(*said))
+            answer.append(_("• Own commands that fail to load, as the log explains: {names}", names=names))
+        await context.reply(lines(*answer))
 
     async def relogin(self, context: Context) -> None:
         """Log in again; a person has to follow a link meanwhile."""

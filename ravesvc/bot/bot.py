@@ -432,8 +432,8 @@ class Bot:
 
     def _error_text(self, error: RaveError) -> str:
         """A failure as sentences on one line, the last one without its stop."""
-        said = [translate(text, self.outbox.catalogue) for text in (error.message, error.hint) if text]
-        return printable(". ".join(text[:1].upper() + text[1:] for text in said), _MAX_ERROR_CHARS)
+        sentences = [translate(text, self.outbox.catalogue) for text in (error.message, error.hint) if text]
+        return printable(". ".join(text[:1].upper() + text[1:] for text in sentences), _MAX_ERROR_CHARS)
 
     async def _handle_all(self, source: str, handlers: Sequence[EventHandler], events: Sequence[Event]) -> None:
         if len(events) > 1:

@@ -45,20 +45,20 @@ async def _meshinfo(context: Context, recognise: Recognise) -> None:
     """What is known of the room; what is not known is left out."""
     room = context.room
     title = plain(context.facts.title, _MAX_TITLE_CHARS) or _("untitled")
-    said: list[str] = [
+    answer: list[str] = [
         _("Mesh: {title} ({id})", title=title, id=context.mesh_id[:_SHORT_ID_CHARS]),
         _("• Server: {server}", server=context.facts.server or _("unknown")),
         await _people(context),
     ]
     if room.leader is not None:
-        said.append(_("• Leader: {name}", name=await context.people.name(room.leader)))
+        answer.append(_("• Leader: {name}", name=await context.people.name(room.leader)))
     if room.play_mode in _MODES:
-        said.append(_("• Play mode: {mode}", mode=_MODES[room.play_mode]))
+        answer.append(_("• Play mode: {mode}", mode=_MODES[room.play_mode]))
     if room.playback:
-        said.append(joined(" ", ["•", plays(room.playback, await recognise(context), context.server_now)]))
+        answer.append(joined(" ", ["•", plays(room.playback, await recognise(context), context.server_now)]))
     elif room.known:
-        said.append(_("• Nothing plays"))
-    await context.reply(lines(*said))
+        answer.append(_("• Nothing plays"))
+    await context.reply(lines(*answer))
 
 
 async def _people(context: Context) -> str:

@@ -86,18 +86,20 @@ class _Moderation:
     async def modlog(self, context: Context) -> None:
         """The latest of the history, the latest first."""
         entries = await self._backend.read_history(_HISTORY, _MAX_SHOWN_ENTRIES)
-        said = [line for entry in reversed(entries) if (line := await self._entry_text(context, entry))]
-        await context.reply(lines(_("What admins did here lately:"), *said) if said else _("Nothing is noted here"))
+        answer = [line for entry in reversed(entries) if (line := await self._entry_text(context, entry))]
+        await context.reply(
+            lines(_("What admins did here lately:"), *answer) if answer else _("Nothing is noted here")
+        )
 
-    async def _log_and_reply(self, context: Context, user: int, reason: str, said: str) -> None:
+    async def _log_and_reply(self, context: Context, user: int, reason: str, answer: str) -> None:
         """Add what was done to the history, and reply. A history that can't be written undoes nothing."""
         entry = {"action": context.command.key, "user": user, "actor": context.user_id, "reason": reason}
         try:
             await self._backend.append_history(_HISTORY, json.dumps(entry))
         except RaveError as error:
             log.warning("What was done to user %s is not noted: %s", user, error)
-            said = lines(said, _("That could not be noted: {why}", why=error.message))
-        await context.reply(said)
+            answer = lines(answer, _("That could not be noted: {why}", why=error.message))
+        await context.reply(answer)
 
     async def _entry_text(self, context: Context, text: str) -> str:
         """A line of the history; empty if the entry can't be read."""
@@ -109,13 +111,13 @@ class _Moderation:
             return ""
 
     async def _line(self, context: Context, entry: Object) -> str:
-        said = _LOGGED.get(json_fields.get_str(entry, "action"))
-        if said is None:
+        describe = _LOGGED.get(json_fields.get_str(entry, "action"))
+        if describe is None:
             return ""
         age = duration(self._wall() - json_fields.get_number(entry, "time"))
         user = await context.people.name_and_id(json_fields.get_int(entry, "user"))
         by = await context.people.name_and_id(json_fields.get_int(entry, "actor"))
-        line = said(time=age, user=user, actor=by)
+        line = describe(time=age, user=user, actor=by)
         reason = plain(json_fields.opt_str(entry, "reason") or "", _MAX_REASON_CHARS)
         return _("{what}: {reason}", what=line, reason=reason) if reason else line
 

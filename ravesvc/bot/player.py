@@ -334,7 +334,7 @@ class Player:
         announced, self._announced_by_reply = self._announced_by_reply, None
         if notice.kind is NoticeKind.STARTED and notice.entry.video.key == announced:
             return
-        await self._send(words.notice(notice, await self._bot.name(notice.entry.user)))
+        await self._send(words.notice_text(notice, await self._bot.name(notice.entry.user)))
 
     async def _send(self, text: str) -> None:
         try:

@@ -182,7 +182,7 @@ class QueuePlaying(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """All that the bot keeps of a room's queue. Methods that change it return another one.
+    """The queue of a room as it is stored. Immutable: methods that change it return a new one.
 
     Attributes:
         entries: those that wait, in the order in which they play.
@@ -289,7 +289,7 @@ class Queue(NamedTuple):
         )
 
     def registered(self, video: Video, url: str, before: str) -> Queue:
-        """Keep Rave's URL of the requested video, unless that has been removed meanwhile."""
+        """Store Rave's URL of the requested video, unless that has been removed meanwhile."""
         if self.requested is None or self.requested.entry.video.key != video.key:
             return self
         return self._replace(
@@ -297,7 +297,7 @@ class Queue(NamedTuple):
         )
 
     def choose(self, entry: QueueEntry, url: str, before: str) -> Queue:
-        """Keep a video that a command is about to vote for."""
+        """Store a video that a command is about to vote for."""
         request = QueueRequest(entry=entry, url=url[:_MAX_URL_CHARS], before=before[:_MAX_ID_CHARS])
         return self._replace(chosen=(*self.chosen, request)[-_MAX_CHOSEN:])
 

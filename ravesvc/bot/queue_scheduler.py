@@ -1,7 +1,7 @@
 """Decides what to do about a room's queue: vote for the next video, wait for something, or say why it can't. Pure.
 
-It goes by what the room shows now, not by what has happened: a message that is lost, late or comes twice changes
-nothing that the next one does not put right. Some orders of events that it is made for:
+It decides by what the room shows now, not by what has happened: after a message that is lost, late or comes twice,
+the next one corrects it. Some orders of events that it is made for:
 
     vote, crash, restart: the document has the entry as requested. If the room shows it, it has started, else it is
         voted for again, which changes nothing if the first vote counts.
@@ -177,7 +177,7 @@ class QueueScheduler:
             self._unwanted = removed, showing
 
     def _drop_lost_votes(self, before: RoomView | None, now: float) -> None:
-        """A video past the queue has nothing to do with the bot any longer when the room doesn't show its vote."""
+        """Forget videos past the queue, and the removed one, for which the room no longer shows the bot's vote."""
         assert self._view, "it was just seen"
         shown = self._view.own_votes | (before.own_votes if before else frozenset())
         removed = self.queue.removed
@@ -194,7 +194,7 @@ class QueueScheduler:
             )
 
     def _handle_lost_votes(self, lost: frozenset[str], now: float) -> None:
-        """Votes of the bot are gone, and nothing else has changed. One that it gave itself takes another's place."""
+        """The room has cleared votes of the bot. A vote that the bot has moved itself to another video is no loss."""
         if self._view and self._view.own_votes:
             return
         requested = self.queue.requested
@@ -345,7 +345,7 @@ class QueueScheduler:
         assert self.queue.requested, "it was asked about"
         entry = self.queue.requested.entry
         if error.code in FORBIDDING and self._view and _circumstances(self._view) != self._asked_in:
-            # What was forbidden then may be allowed now: no change would come to say so.
+            # The room has changed since the request: try again now, as no further change need come.
             return
         if error.code in FORBIDDING:
             by_mode = self._view is not None and self._view.mode is PlayMode.LEADER
@@ -434,7 +434,7 @@ class QueueScheduler:
         self._retries, self._retry_at = 0, 0.0
 
     def forget_user(self, user: int) -> None:
-        """Keep nothing of a user."""
+        """Remove all entries of a user."""
         left = self.queue.without_user(user)
         if left == self.queue:
             return
@@ -445,7 +445,7 @@ class QueueScheduler:
         self._reset_attempts()
 
     def _give_up_request(self) -> None:
-        """Take no more care of the requested entry, but for the vote that Rave may have for it."""
+        """Drop the requested entry; if Rave may have the bot's vote for it, remember it as removed."""
         request = self.queue.requested
         self._play_removed = self._play_removed or request is not None
         own_votes = self._view.own_votes if self._view else frozenset()
@@ -470,7 +470,7 @@ class QueueScheduler:
         return others[-1] if others else None
 
     def choice_failed(self, entry: QueueEntry, error: RaveError) -> None:
-        """Rave has not taken that vote, or one can't tell."""
+        """Rave has not taken that vote, or may not have."""
         if error.code not in _UNCERTAIN or error.attributes.get("unsent"):
             left = tuple(request for request in self.queue.chosen if request.entry != entry)
             self.queue = self.queue._replace(chosen=left)

@@ -42,7 +42,7 @@ def view_of(room: RoomLike) -> RoomView:
     """What a room shows now."""
     state, own = room.state, room.own_user_id
     playback = state.playback
-    others = frozenset(vote.url for vote in state.votes if _others(vote, own))
+    others = frozenset(vote.url for vote in state.votes if _has_other_voters(vote, own))
     votes = frozenset(vote.url for vote in state.votes if own in vote.users)
     view = RoomView(
         mode=state.play_mode,
@@ -63,6 +63,6 @@ def _with_video(view: RoomView, playback: Playback, server_now: float) -> RoomVi
     )
 
 
-def _others(vote: Vote, own: int) -> bool:
+def _has_other_voters(vote: Vote, own: int) -> bool:
     """Whether others than the bot have this vote; of many the server may not say who."""
     return bool(vote.users - {own}) or vote.count > max(1, len(vote.users))

@@ -80,26 +80,26 @@ class _VideoCommands:
         self._player = player
         self._backend = backend
         self._wall = wall
-        # None until they could be read.
+        # None until they were loaded.
         self._hits: Hits | None = None
-        # What was looked up last to tell what plays, and by which link.
-        self._looked_up: Video | None = None
-        self._looked_up_link = ""
-        # The users whose searches and look-ups are under way, each once for every one.
-        self._looking_up: list[int] = []
+        # The last video that was looked up to name what plays, None if that failed, and its link.
+        self._last_video: Video | None = None
+        self._last_link = ""
+        # The user of each search and look-up that is under way.
+        self._lookups: list[int] = []
 
     def bounded(self, handler: Handler) -> Handler:
         """The handler of a command that asks the provider: refuses users for whom `_MAX_LOOKUPS` of them run."""
 
         async def run(context: Context) -> None:
             asker = actor(context)
-            if self._looking_up.count(asker) >= _MAX_LOOKUPS:
+            if self._lookups.count(asker) >= _MAX_LOOKUPS:
                 raise RaveError(Code.BUSY, _("your last searches are still under way"))
-            self._looking_up.append(asker)
+            self._lookups.append(asker)
             try:
                 await handler(context)
             finally:
-                self._looking_up.remove(asker)
+                self._lookups.remove(asker)
 
         return run
 
@@ -114,7 +114,7 @@ class _VideoCommands:
         pictures = await asyncio.gather(*(self._picture(context, asker, video) for video in videos))
         # Known before they are shown: a user may choose one before the last is on its way.
         hits = [Hit(video=video, number=number) for number, video in enumerate(videos, 1)]
-        self._hits = (await self._hits_so_far()).add(hits)
+        self._hits = (await self._hits_or_none()).add(hits)
         for hit, picture in zip(hits, pictures, strict=True):
             message_id = await context.send(words.hit(hit.number, hit.video), media=picture)
             self._hits = self._hits.shown(hit, context.outbox.ids_of(message_id))
@@ -126,14 +126,14 @@ class _VideoCommands:
 
     async def set(self, context: Context) -> None:
         """Vote for a hit: by its number in the last search, or by an answer to its message."""
-        asker, video = actor(context), await self._chosen(context)
+        asker, video = actor(context), await self._chosen_hit(context)
         former = await self._player.choose(self._entry(asker, video))
         await context.reply(words.voted(video, former))
 
     async def play(self, context: Context) -> None:
         """Put a video into the queue, which plays it at once if nothing else does."""
         asker, sought = actor(context), _words(context)
-        place = await self._player.add(self._entry(asker, video := await self._found(asker, sought)))
+        place = await self._player.add(self._entry(asker, video := await self._find(asker, sought)))
         if place:
             await context.reply(_("Queued at place {n}: {title}", n=place, title=words.title(video)))
         else:
@@ -147,15 +147,15 @@ class _VideoCommands:
             await context.reply(_("The queue is empty"))
             return
         await context.people.prefetch([entry.user for entry in waiting[:_MAX_LISTED]])
-        said: list[str] = [ngettext("{n} video waits:", "{n} videos wait:", len(waiting))]
+        answer: list[str] = [ngettext("{n} video waits:", "{n} videos wait:", len(waiting))]
         for place, entry in enumerate(waiting[:_MAX_LISTED], 1):
             name = await context.people.name(entry.user)
-            said.append(_("{n}. {title}, for {name}", n=place, title=words.title(entry.video), name=name))
+            answer.append(_("{n}. {title}, for {name}", n=place, title=words.title(entry.video), name=name))
         if len(waiting) > _MAX_LISTED:
-            said.append(ngettext("and {n} more", "and {n} more", len(waiting) - _MAX_LISTED))
+            answer.append(ngettext("and {n} more", "and {n} more", len(waiting) - _MAX_LISTED))
         if scheduler.stalled:
-            said.append(words.waits(scheduler.stalled))
-        await context.reply(lines(*said))
+            answer.append(words.waiting_text(scheduler.stalled))
+        await context.reply(lines(*answer))
 
     async def remove(self, context: Context) -> None:
         """Take an entry out: users their own, admins any."""
@@ -171,8 +171,8 @@ class _VideoCommands:
         if entry.user != asker and asker not in context.permissions.admins:
             raise RaveError(Code.ACCESS_DENIED, _("only admins may remove what others have asked for"))
         await self._player.remove(entry.video)
-        said = _("Removed: {title}", title=words.title(entry.video))
-        await context.reply(words.removed(said, (await self._player.scheduler()).queue))
+        answer = _("Removed: {title}", title=words.title(entry.video))
+        await context.reply(words.removed(answer, (await self._player.scheduler()).queue))
 
     async def skip(self, context: Context) -> None:
         """Skip what plays: its user and admins at once, others by vote."""
@@ -189,21 +189,21 @@ class _VideoCommands:
     async def clear(self, context: Context) -> None:
         """Empty the queue."""
         cleared = await self._player.clear()
-        said = ngettext("Removed {n} video", "Removed {n} videos", cleared)
-        await context.reply(words.removed(said, (await self._player.scheduler()).queue))
+        answer = ngettext("Removed {n} video", "Removed {n} videos", cleared)
+        await context.reply(words.removed(answer, (await self._player.scheduler()).queue))
 
     async def nowplaying(self, context: Context) -> None:
         """Title, position and length of what plays, and who asked for it."""
         playback = context.room.playback
         if playback is None:
             raise words.nothing_plays()
-        said = words.plays(playback, await self.recognise(context), context.server_now)
+        answer = words.plays(playback, await self.recognise(context), context.server_now)
         own = await self._own_playing()
         if own is None:
-            await context.reply(said)
+            await context.reply(answer)
             return
         name = await context.people.name(own.user)
-        await context.reply(lines(said, _("Asked for by {name}", name=name)))
+        await context.reply(lines(answer, _("Asked for by {name}", name=name)))
 
     async def like(self, context: Context) -> None:
         """Have the bot like what plays, which is one like for all users."""
@@ -214,20 +214,20 @@ class _VideoCommands:
         await context.reply(_("Liked"))
 
     async def recognise(self, context: Context) -> Video | None:
-        """The video that plays: from the queue, from the hits of searches, or from those who know links."""
+        """The video that plays: from the queue, from the hits of searches, or from the providers."""
         playback = context.room.playback
         if playback is None:
             return None
         if own := await self._own_playing():
             return own.video
-        if hit := (await self._hits_so_far()).by_showing(Showing(playback.url, playback.video_url)):
+        if hit := (await self._hits_or_none()).by_showing(Showing(playback.url, playback.video_url)):
             return hit
         link = playback.video_url
-        if link != self._looked_up_link:
-            # Whether or not it is known: asked for once, as a room has so many look-ups and no more.
-            self._looked_up_link, self._looked_up = link, None
-            self._looked_up = await self._looked_up_in_time(context, link) if is_link(link) else None
-        return self._looked_up
+        if link != self._last_link:
+            # Stored before the look-up: one that fails is not repeated, as the look-ups of a room are limited.
+            self._last_link, self._last_video = link, None
+            self._last_video = await self._look_up_in_time(context, link) if is_link(link) else None
+        return self._last_video
 
     async def _own_playing(self) -> QueueEntry | None:
         try:
@@ -236,7 +236,7 @@ class _VideoCommands:
             log.info("Who asked for what plays is not known: %s", error)
             return None
 
-    async def _looked_up_in_time(self, context: Context, link: str) -> Video | None:
+    async def _look_up_in_time(self, context: Context, link: str) -> Video | None:
         try:
             async with asyncio.timeout(_RECOGNISE_TIMEOUT_S):
                 return await self._backend.look_up_video(context.user_id or 0, link)
@@ -247,7 +247,7 @@ class _VideoCommands:
     def _entry(self, asker: int, video: Video) -> QueueEntry:
         return QueueEntry(video=video, user=asker, asked_at=int(self._wall()))
 
-    async def _found(self, asker: int, sought: str) -> Video:
+    async def _find(self, asker: int, sought: str) -> Video:
         """The video that a link leads to, or the first one that fits the words."""
         if is_link(sought):
             return await self._backend.look_up_video(asker, sought)
@@ -256,18 +256,18 @@ class _VideoCommands:
             raise RaveError(Code.INVALID_ARGUMENT, _("nothing was found"), hint=_("try other words, or a link"))
         return videos[0]
 
-    async def _chosen(self, context: Context) -> Video:
+    async def _chosen_hit(self, context: Context) -> Video:
         reply_to = context.message.reply_to
         if context.args:
             number = json_fields.as_int(context.args[0][:MAX_NAME_CHARS]) if len(context.args) == 1 else None
             if number is None:
                 raise usage_error(context)
-            video = (await self._known_hits()).by_number(number)
+            video = (await self._load_hits()).by_number(number)
             missing = _("no search here has found a number {n}", n=number)
         elif not reply_to:
             raise usage_error(context)
         else:
-            video = (await self._known_hits()).by_message(context.outbox.ids_of(reply_to))
+            video = (await self._load_hits()).by_message(context.outbox.ids_of(reply_to))
             missing = _("that is no answer to a video that was found")
         if video is None:
             hint = _(
@@ -278,15 +278,15 @@ class _VideoCommands:
             raise RaveError(Code.INVALID_ARGUMENT, missing, hint=hint)
         return video
 
-    async def _hits_so_far(self) -> Hits:
-        """Those that are known; none while the service can't say."""
+    async def _hits_or_none(self) -> Hits:
+        """The hits of earlier searches; none while they can't be loaded."""
         try:
-            return await self._known_hits()
+            return await self._load_hits()
         except RaveError as error:
             log.warning("The hits of earlier searches can't be read: %s", error)
             return Hits()
 
-    async def _known_hits(self) -> Hits:
+    async def _load_hits(self) -> Hits:
         if self._hits is None:
             text = await self._backend.read_document(_DOCUMENT)
             try:
@@ -297,7 +297,7 @@ class _VideoCommands:
         return self._hits
 
     async def _picture(self, context: Context, asker: int, video: Video) -> list[Media]:
-        """The picture of a video, for a message; none if that can't be had."""
+        """The picture of a video, for a message; none if there is none or it can't be fetched."""
         try:
             async with asyncio.timeout(_PICTURE_TIMEOUT_S):
                 with await self._backend.fetch_picture(asker, video) as picture:

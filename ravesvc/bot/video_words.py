@@ -53,32 +53,32 @@ def hit(number: int, video: Video) -> str:
     return _("{title}\nby {author}", title=named, author=author) if author else named
 
 
-def notice(told: Notice, name: str) -> str:
+def notice_text(notice: Notice, name: str) -> str:
     """What the room should know about its queue; `name` is that of the entry's user."""
-    video = title(told.entry.video)
-    match told.kind:
+    video = title(notice.entry.video)
+    match notice.kind:
         case NoticeKind.STARTED:
             return _("Now playing: {title}, asked for by {name}", title=video, name=name)
         case NoticeKind.GIVEN_UP:
-            return _("Taken out of the queue: {title}. The reason: {why}", title=video, why=told.why)
+            return _("Taken out of the queue: {title}. The reason: {why}", title=video, why=notice.why)
         case NoticeKind.UNREACHABLE:
             return _(
                 "The next video can't be played yet: {title}. The reason: {why}. I go on trying",
                 title=video,
-                why=told.why,
+                why=notice.why,
             )
         case NoticeKind.CHOICE_CLEARED:
             return _("The votes were cleared, also that for {title}", title=video)
         case NoticeKind.CLEARED:
             return _("The votes were cleared, so I vote again for {title}", title=video)
         case _:
-            return waits(told)
+            return waiting_text(notice)
 
 
-def waits(told: Notice) -> str:
+def waiting_text(notice: Notice) -> str:
     """Why the queue waits until something changes in the room."""
-    video = title(told.entry.video)
-    match told.kind:
+    video = title(notice.entry.video)
+    match notice.kind:
         case NoticeKind.CLEARED_TOO_OFTEN:
             return _("The votes for {title} are cleared each time. The queue waits for the next change", title=video)
         case NoticeKind.LEADER_ONLY:
@@ -88,7 +88,7 @@ def waits(told: Notice) -> str:
                 title=video,
             )
         case NoticeKind.FORBIDDEN:
-            return _("I may not play {title}: {why}. The queue waits", title=video, why=told.why)
+            return _("I may not play {title}: {why}. The queue waits", title=video, why=notice.why)
         case _:
             return _(
                 "I have voted for {title}, but it does not start. Vote for it too, or the queue waits", title=video
@@ -102,10 +102,10 @@ def up_next(video: Video) -> str:
 
 def voted(video: Video, former: QueueEntry | None) -> str:
     """Which video the bot has voted for past the queue, and which one has lost the vote by that."""
-    said = _("Voted for: {title}", title=title(video))
+    answer = _("Voted for: {title}", title=title(video))
     if former is None:
-        return said
-    return lines(said, _("I have one vote, so I no longer vote for: {title}", title=title(former.video)))
+        return answer
+    return lines(answer, _("I have one vote, so I no longer vote for: {title}", title=title(former.video)))
 
 
 def skip(done: Skip) -> str:
@@ -115,8 +115,8 @@ def skip(done: Skip) -> str:
         return _("It is over already: {title}", title=video) if video else _("It is over already")
     if done.refusal is None:
         return _("Skipped: {title}", title=video) if video else _("Skipped")
-    said = _only_votes(done.refusal)
-    return lines(said, _("I voted for {title} to be next", title=title(done.next.video))) if done.next else said
+    answer = _only_votes(done.refusal)
+    return lines(answer, _("I voted for {title} to be next", title=title(done.next.video))) if done.next else answer
 
 
 def _only_votes(why: RaveError) -> str:
@@ -135,12 +135,12 @@ def refusal(error: RaveError, mode: PlayMode) -> RaveError:
     )
 
 
-def removed(said: str, queue: Queue) -> str:
+def removed(answer: str, queue: Queue) -> str:
     """What was removed, and which video may play all the same, because the bot's vote for it stands."""
     if queue.removed is None or queue.waiting:
-        return said
+        return answer
     vote = _("Rave still has my vote for {title}. I will skip it if it starts", title=title(queue.removed.video))
-    return lines(said, vote)
+    return lines(answer, vote)
 
 
 def removed_has_started(video: Video, refusal: RaveError | None) -> str:

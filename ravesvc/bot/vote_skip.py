@@ -1,4 +1,4 @@
-"""Who may skip what plays, when enough users want to, and what comes of it. Pure."""
+"""How many votes skip a video, and the result of a skip. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def needed(present: int, percent: int = HALF) -> int:
 
 
 class Skip(NamedTuple):
-    """What has come of a skip.
+    """The result of a skip.
 
     Attributes:
         entry: what was to be skipped; None if it was not asked for by way of the bot.

@@ -116,13 +116,13 @@ def _users(inner: Object) -> frozenset[int] | None:
 
 def _leader(entries: list[object]) -> int | None:
     """The leader; nothing if no entry says of its user whether that is the leader."""
-    said = False
+    leader_known = False
     for entry in entries:
         leads = entry.get("is_leader") if isinstance(entry, dict) else None
         if leads is True:
             return user_id(entry) or 0
-        said = said or leads is False
-    return 0 if said else None
+        leader_known = leader_known or leads is False
+    return 0 if leader_known else None
 
 
 def _kicked(kicks: object) -> tuple[int, ...] | None:

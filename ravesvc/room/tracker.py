@@ -95,10 +95,10 @@ def _opinions(
     before: RoomState, message: StateMessage, playback: Playback | None
 ) -> tuple[frozenset[int], frozenset[int]]:
     """Likes and skips. They are about one playing of a video, and go with it."""
-    said = message.opinions
-    if said is not None:
-        likes = frozenset(user for user, opinion in said.items() if opinion is Opinion.LIKE)
-        return likes, frozenset(said) - likes
+    opinions = message.opinions
+    if opinions is not None:
+        likes = frozenset(user for user, opinion in opinions.items() if opinion is Opinion.LIKE)
+        return likes, frozenset(opinions) - likes
     if before.playback and not (playback and before.playback.same_playing(playback)):
         return frozenset(), frozenset()
     return before.likes, before.skips

@@ -1144,7 +1144,7 @@ ENTRY = QueueEntry(video=video("harbour"), user=ANN, asked_at=1)
 
 @pytest.mark.parametrize("kind", NoticeKind)
 def test_what_the_room_is_told_names_the_video_and_begins_with_no_stranger_s_text(kind: NoticeKind) -> None:
-    said = video_words.notice(Notice(kind, ENTRY, "because"), "Ann")
+    said = video_words.notice_text(Notice(kind, ENTRY, "because"), "Ann")
     assert "The harbour film" in said
     assert not said.startswith("The harbour film")
     assert "\n" not in said
@@ -1152,12 +1152,12 @@ def test_what_the_room_is_told_names_the_video_and_begins_with_no_stranger_s_tex
 
 @pytest.mark.parametrize("kind", NoticeKind)
 def test_no_sentence_of_a_notice_begins_in_lower_case(kind: NoticeKind) -> None:
-    said = video_words.notice(Notice(kind, ENTRY, "giving Rave the video failed"), "Ann")
+    said = video_words.notice_text(Notice(kind, ENTRY, "giving Rave the video failed"), "Ann")
     assert not re.search(r"\. [a-z]", said)
 
 
 def test_each_trouble_has_words_of_its_own() -> None:
-    told = {video_words.notice(Notice(kind, ENTRY, "because"), "Ann") for kind in NoticeKind}
+    told = {video_words.notice_text(Notice(kind, ENTRY, "because"), "Ann") for kind in NoticeKind}
     assert len(told) == len(NoticeKind)
 
 

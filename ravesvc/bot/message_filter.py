@@ -55,7 +55,7 @@ class LoopVerdict(Enum):
 
 
 class ReplyLoopGuard:
-    """Ends conversations between bots: two copies with a command that repeats what it is told would never end.
+    """Ends conversations between bots: two copies with a command that repeats its arguments would never end.
 
     Nothing in a message tells a bot from a human. So what counts is that every message follows one of ours, how fast,
     and whether it answers or repeats ours. It counts half when another user writes something that answers nothing of
@@ -89,7 +89,7 @@ class ReplyLoopGuard:
         if now - self._received_at >= _FORGET_AFTER_S:
             self._score = 0
         elif user != self._last_user and not direct:
-            # Not all of it is forgotten: two bots may talk through the words of people in a lively room.
+            # Halved, not reset: in a busy room users write between the messages of two bots.
             self._score //= 2
         self._last_user = user
         self._received_at = now

@@ -29,7 +29,7 @@ class _Interruption(BaseException):
 
 
 class Limit:
-    """A context manager for code that runs for at most so many seconds of the clock, in the main thread.
+    """A context manager that ends code in the main thread after this many seconds.
 
     Raises TimeoutError in its place. In other threads there is no limit: signals are the main thread's.
     """

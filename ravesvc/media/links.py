@@ -47,7 +47,7 @@ def page_of(video_id: str) -> str:
 def _link_in(text: str) -> str:
     """The first link in a text, which may have words around it; empty if there is none."""
     words = [word.lstrip(_OPENING).rstrip(_CLOSING) for word in text.split()]
-    # Further on, a host without a scheme is the talk of a site.
+    # After the first word, a host without a scheme names the site and is no link.
     if words and words[0].partition("/")[0].lower() in _HOSTS | {_SHORT_HOST}:
         return words[0]
     return next((word for word in words if word.lower().startswith(("https://", "http://"))), "")

@@ -71,7 +71,7 @@ class UsersLeft:
 
 @dataclass(frozen=True, slots=True)
 class UserKicked:
-    """A user other than us was thrown out. That the user has gone comes as `UsersLeft`, now or later."""
+    """Another user than the bot was kicked. `UsersLeft` reports that the user is gone, now or later."""
 
     user: int
 

@@ -92,7 +92,7 @@ class ChatForms:
         self._trial: Sent | None = None
         self._excluded: ChatForm | None = None
         self._retry_at = 0.0
-        self._retry = _FIRST_RETRY_S
+        self._retry_s = _FIRST_RETRY_S
         self._misses = 0
 
     def suggest(self, form: ChatForm) -> None:
@@ -118,7 +118,7 @@ class ChatForms:
         self._waiting.remove(sent)
         if not self.known or sent.form is self.form:
             self.form, self.known = sent.form, True
-            self._misses, self._retry = 0, _FIRST_RETRY_S
+            self._misses, self._retry_s = 0, _FIRST_RETRY_S
             self._trial = None
         return sent.id
 
@@ -189,8 +189,8 @@ class ChatForms:
             if self._misses >= _MAX_MISSES:
                 self.known, self._misses = False, 0
         elif sent.resent:
-            self._retry_at = now + self._retry
-            self._retry = min(2 * self._retry, _MAX_RETRY_S)
+            self._retry_at = now + self._retry_s
+            self._retry_s = min(2 * self._retry_s, _MAX_RETRY_S)
             self._excluded = None
 
     def _drop(self, sent: Sent) -> None:

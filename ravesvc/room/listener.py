@@ -24,4 +24,4 @@ class RoomListener(Protocol):
         """Something else in the room is different now; `Room.state` has it already."""
 
     def on_kicked(self) -> None:
-        """We were thrown out. Called once, at once; the end of the connection follows."""
+        """The bot was kicked. Called once, at once; the end of the connection follows."""

@@ -24,7 +24,7 @@ _MAX_ID_CHARS = 128
 _MAX_VOTES = 100
 _MAX_VOTERS = 200
 _MAX_OPINIONS = 1000
-# Users in a room, and users that were thrown out of it.
+# Users in a room, and users that were kicked.
 _MAX_USERS = 12_500
 _MAX_SPEED_FACTOR = 16.0
 # What lasts longer than a week has no end that could be waited for.

@@ -17,7 +17,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.room.chat import Mention
 from tests.unit.bot_scene import ANN, BOB, MANY, Room, Scene, incident
 
-CARL, NOBODY = 5, 123456789
+CARL, UNKNOWN_USER = 5, 123456789
 BOBS, CARLS = Mention(BOB, "bob"), Mention(CARL, "carl the great")
 
 # One of each, as an admin may say it.
@@ -284,7 +284,7 @@ def test_a_bug_in_the_backend_shows_no_internals(text: str) -> None:
         ("?admin 3", [], ("add", ANN, BOB), "Now an admin: Bob (3)"),
         ("?admin 3 REMOVE", [], ("remove", ANN, BOB), "No longer an admin: Bob (3)"),
         ("?admin 3", [CARLS, BOBS], ("add", ANN, BOB), "Now an admin: Bob (3)"),
-        (f"?admin {NOBODY}", [], ("add", ANN, NOBODY), f"Now an admin: User {NOBODY}"),
+        (f"?admin {UNKNOWN_USER}", [], ("add", ANN, UNKNOWN_USER), f"Now an admin: User {UNKNOWN_USER}"),
         ("?admin 2 remove", [], ("remove", ANN, ANN), "No longer an admin: Ann (2)"),
     ],
 )

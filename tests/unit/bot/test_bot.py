@@ -569,7 +569,7 @@ def test_a_command_is_given_the_room_as_it_was() -> None:
 
 
 def foreign(scene: Scene) -> Registry:
-    """A part of the bot that somebody else wrote."""
+    """A plugin of the bot."""
     registry = Registry("greet.py")
     scene.registry.include([registry])
     return registry

@@ -22,14 +22,14 @@ BOT, ANN, BOB, CEM = range(1, 5)
 USERS = st.sampled_from([ANN, BOB, CEM])
 LIMITS = QueueLimits(per_user=4, total=9)
 # Every other one has a length that is known.
-LENGTH = 60.0
+VIDEO_LENGTH_S = 60.0
 VIDEOS = [
     Video(
         provider="youtube",
         id=f"video-{number}",
         url=f"https://youtube.example/watch?v=video-{number}",
         title=f"video-{number}",
-        seconds=LENGTH if number % 2 else None,
+        seconds=VIDEO_LENGTH_S if number % 2 else None,
     )
     for number in range(4)
 ]
@@ -68,7 +68,7 @@ class Rave:
     def start(self, video: Video | None) -> None:
         self.video = video
         self.instance = f"i{next(self.numbers)}" if video else ""
-        self.began, self.ends = self.now, self.now + LENGTH
+        self.began, self.ends = self.now, self.now + VIDEO_LENGTH_S
         if video:
             self.started.append(video)
             self.votes = {user: other for user, other in self.votes.items() if other is not video}

@@ -1,4 +1,4 @@
-"""In which form chat goes out: every message at most once, and in the end at all, whatever the server wants."""
+"""The form in which chat is sent: each message arrives, at most once, in the form that the server wants."""
 
 from __future__ import annotations
 

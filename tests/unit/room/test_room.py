@@ -313,7 +313,7 @@ def test_the_echo_may_have_another_id_and_is_not_passed_on(run: Run, authority: 
         frame = await guest.receive()
         await guest.notify("chatMessage", **{**frame["data"], "id": "server's", "from": SESSION.peer_id})
         await guest.grant(frame)
-        # Another device of ours is somebody else: only the peer id tells the echo.
+        # A message from another device of the account is no echo: only the peer id tells them apart.
         await guest.say("other device", **{"from": f"{OWN}_other"})
 
     async def body() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ravesvc.room.server_clock import ServerClock
 
-HOUR = 3600.0
+HOUR_S = 3600.0
 
 
 class Times:
@@ -31,7 +31,7 @@ class Times:
 
 def test_the_first_message_may_be_old_and_teaches_nothing() -> None:
     times = Times()
-    times.clock.observe(times.server - 5 * HOUR)
+    times.clock.observe(times.server - 5 * HOUR_S)
     assert not times.clock.known
     assert times.error == 0
 
@@ -39,13 +39,13 @@ def test_the_first_message_may_be_old_and_teaches_nothing() -> None:
 def test_a_change_while_we_listen_teaches_whatever_our_own_clock_says() -> None:
     for wrong in (-10 * 60.0, 10 * 60.0):
         times = Times(wrong)
-        times.clock.observe(times.server - 5 * HOUR)
+        times.clock.observe(times.server - 5 * HOUR_S)
         assert times.error == wrong
         times.pass_(30)
         times.clock.observe(times.server)
         assert times.clock.known
         assert times.error == 0
-        times.pass_(HOUR)
+        times.pass_(HOUR_S)
         assert times.error == 0
 
 
@@ -53,7 +53,7 @@ def test_our_own_clock_is_behind_if_the_first_message_is_from_its_future() -> No
     times = Times(wrong=-10 * 60.0)
     times.clock.observe(times.server - 60)
     assert times.error == -60
-    times.pass_(HOUR)
+    times.pass_(HOUR_S)
     assert times.error == -60
 
 
@@ -71,16 +71,16 @@ def test_a_message_that_was_held_up_does_not_set_the_clock_back() -> None:
     times.clock.observe(times.server)
     times.pass_(30)
     times.clock.observe(times.server)
-    times.pass_(8 * HOUR)
-    times.clock.observe(times.server - 7 * HOUR)
+    times.pass_(8 * HOUR_S)
+    times.clock.observe(times.server - 7 * HOUR_S)
     assert times.error == 0
 
 
 def test_a_server_whose_clock_was_put_right_is_believed_after_a_while() -> None:
     times = Times()
-    times.clock.observe(times.server + HOUR)
-    times.clock.observe(times.server + HOUR + 1)
-    assert times.error == HOUR + 1
+    times.clock.observe(times.server + HOUR_S)
+    times.clock.observe(times.server + HOUR_S + 1)
+    assert times.error == HOUR_S + 1
     for _ in range(10):
         times.pass_(60)
         times.clock.observe(times.server)
@@ -103,10 +103,10 @@ def test_a_time_far_in_the_future_teaches_nothing_not_even_the_next_connection()
 
 def test_after_a_reconnection_the_first_message_is_old_again_but_what_was_learned_holds() -> None:
     times = Times(wrong=300.0)
-    times.clock.observe(times.server - HOUR)
+    times.clock.observe(times.server - HOUR_S)
     times.pass_(10)
     times.clock.observe(times.server)
-    times.pass_(HOUR)
+    times.pass_(HOUR_S)
     times.clock.connected()
     times.clock.observe(times.server - 60)
     assert times.error == 0
@@ -114,7 +114,7 @@ def test_after_a_reconnection_the_first_message_is_old_again_but_what_was_learne
 
 def test_a_later_connection_learns_nothing_from_what_changed_while_we_were_away() -> None:
     times = Times(wrong=300.0)
-    times.clock.observe(times.server - HOUR)
+    times.clock.observe(times.server - HOUR_S)
     times.pass_(10)
     times.clock.connected()
     times.clock.observe(times.server - 5)

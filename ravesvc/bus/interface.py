@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from ravesvc.bus.message import Variant, check, default_value
+from ravesvc.common.coalesced import Coalesced
 from ravesvc.errors import Code, RaveError
 
 PROPERTIES_INTERFACE = "org.freedesktop.DBus.Properties"
@@ -110,6 +110,7 @@ class Interface:
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer
         self._values = {name: default_value(kind) for name, kind in self.properties.items()}
+        self._announcing = Coalesced(self._announce_changes)
         self._before: dict[str, Any] = {}
         self._path = ""
         self._emit: Emit | None = None
@@ -166,8 +167,8 @@ class Interface:
         return self._emit is not None
 
     def _record_change(self, name: str) -> None:
-        if self._emit and not self._before:
-            asyncio.get_running_loop().call_soon(self._announce_changes)
+        if self._emit:
+            self._announcing.schedule()
         self._before.setdefault(name, self._values[name])
 
     def _announce_changes(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ravesvc.blocklist.model import SERVICE, Block, MeshMemory, Reason
-from ravesvc.bus import Variant
 from ravesvc.common.text import count, printable
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.plan import Action, Decision
@@ -60,36 +59,36 @@ def explain(facts: ExplainInput, date: Callable[[int], str]) -> list[str]:
     return [each for each in said if each]
 
 
-def details(facts: ExplainInput) -> dict[str, Variant]:
+def details(facts: ExplainInput) -> dict[str, object]:
     """The same for programs."""
     record, decision, memory = facts.record, facts.decision, facts.memory
     block, listed = record.block, record.listed
     return {
-        "State": Variant("s", record.state),
-        "Action": Variant("s", decision.action.value if decision else ""),
-        "Reason": Variant("s", decision.reason if decision else ""),
-        "Listed": Variant("b", listed is not None and not record.missing),
-        "Invited": Variant("b", bool(listed and listed.invited)),
-        "LastDiscoveryTimestamp": Variant("t", facts.last_discovery),
-        "DiscoveryError": Variant("s", str(facts.discovery_error or "")),
-        "BlockReason": Variant("s", block.reason.value if block else ""),
-        "BlockDetail": Variant("s", printable(block.detail, _LONGEST) if block else ""),
-        "BlockActor": Variant("s", printable(block.actor, _LONGEST) if block else ""),
-        "BlockSinceTimestamp": Variant("t", facts.blocked_since),
-        "Blocks": Variant("u", _count(memory.blocks)),
-        "Quarantines": Variant("u", _count(memory.quarantines)),
-        "Attempts": Variant("u", _count(memory.failures)),
-        "LastError": Variant("s", printable(record.worker.last_error or memory.last_error, _LONGEST)),
-        "CommandErrors": Variant("as", list(record.worker.command_errors)),
-        "UnshownMessages": Variant("u", record.worker.unshown),
-        "ChatForm": Variant("s", record.worker.chat_form),
-        "ActiveState": Variant("s", record.run.active_state),
-        "SubState": Variant("s", record.run.sub_state),
-        "Restarts": Variant("u", record.run.restarts),
-        "LastExit": Variant("s", record.last_exit),
-        "SilenceUSec": Variant("t", int(facts.silence * 1_000_000)),
-        "Outdated": Variant("b", facts.outdated),
-        "NextRetryTimestamp": Variant("t", facts.retry),
+        "State": record.state,
+        "Action": decision.action.value if decision else "",
+        "Reason": decision.reason if decision else "",
+        "Listed": listed is not None and not record.missing,
+        "Invited": bool(listed and listed.invited),
+        "LastDiscoveryTimestamp": facts.last_discovery,
+        "DiscoveryError": str(facts.discovery_error or ""),
+        "BlockReason": block.reason.value if block else "",
+        "BlockDetail": printable(block.detail, _LONGEST) if block else "",
+        "BlockActor": printable(block.actor, _LONGEST) if block else "",
+        "BlockSinceTimestamp": facts.blocked_since,
+        "Blocks": _count(memory.blocks),
+        "Quarantines": _count(memory.quarantines),
+        "Attempts": _count(memory.failures),
+        "LastError": printable(record.worker.last_error or memory.last_error, _LONGEST),
+        "CommandErrors": list(record.worker.command_errors),
+        "UnshownMessages": record.worker.unshown,
+        "ChatForm": record.worker.chat_form,
+        "ActiveState": record.run.active_state,
+        "SubState": record.run.sub_state,
+        "Restarts": record.run.restarts,
+        "LastExit": record.last_exit,
+        "SilenceUSec": int(facts.silence * 1_000_000),
+        "Outdated": facts.outdated,
+        "NextRetryTimestamp": facts.retry,
     }
 
 

@@ -21,6 +21,7 @@ from ravesvc.api.models import Mesh
 from ravesvc.blocklist.blocklist import Blocklist, await_saved
 from ravesvc.blocklist.model import SERVICE, BlocklistChange, Reason, What
 from ravesvc.bus import Bus, errors
+from ravesvc.common.coalesced import Coalesced
 from ravesvc.common.log_fields import LogEvent, about
 from ravesvc.core.exit_policy import ExitPolicy
 from ravesvc.core.health import Health
@@ -123,7 +124,7 @@ class Fleet:
         self._ended_before: set[str] = set()
         self._turn = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._due = False
+        self._apply = Coalesced(self.apply_plan)
         self._acting = False
         self._more_blocked = 0  # records of meshes that came to be blocked since the last `refresh`
 
@@ -141,13 +142,14 @@ class Fleet:
             self._learn_if_ended(mesh)
         await self._learn_from_notes()
         # What is blocked by now is not to run on until there is a list.
-        self._soon()
+        self._schedule_apply()
         await self.health.adopt(mesh for mesh in running if self._run(mesh).phase is RunPhase.RUNNING)
         self.refresh()
 
     async def close(self) -> None:
         """Stop acting. The children run on, unless our unit is stopped for good."""
         self._acting = False
+        self._apply.cancel()
         self._overdue.close()
         await self.health.close()
         for task in self._tasks:
@@ -211,11 +213,11 @@ class Fleet:
             if run.phase is RunPhase.RUNNING and not self._record(mesh).worker.ready:
                 # It did not answer when it was to be adopted.
                 self.health.ask(mesh)
-        self.carry_out()
+        self.apply_plan()
 
-    def carry_out(self) -> None:
+    def apply_plan(self) -> None:
         """Begin to start and stop what the plan says; what is being started or stopped already is left alone."""
-        self._due = False
+        self._apply.cancel()
         for decision in self.plan():
             record = self._record(decision.mesh)
             if record.decision != decision:
@@ -263,7 +265,7 @@ class Fleet:
             self.refresh()
         if known and (change.what is not What.BLOCKED or change.actor != SERVICE):
             # What the service blocks by itself ends by itself; what had no record is neither listed nor loaded.
-            self._soon()
+            self._schedule_apply()
 
     def _latest_blocked(self, alive: AbstractSet[str]) -> set[str]:
         """The meshes to be shown that are blocked, and nothing else."""
@@ -307,7 +309,7 @@ class Fleet:
         self._starts.release(mesh)
         self._blocks.clear_left_alone(mesh)
         saved = self._blocks.remove(mesh, actor)
-        self.carry_out()
+        self.apply_plan()
         for decision in self.plan():
             if decision.mesh == mesh and decision.action is Action.SKIP and mesh not in self._busy:
                 raise RaveError(Code.BLOCKED, f"mesh {mesh} is not started: {decision.reason}", mesh=mesh)
@@ -318,7 +320,7 @@ class Fleet:
         if self.find(mesh) is None:
             raise RaveError(Code.NO_SUCH_MESH, f"there is no mesh {mesh}", mesh=mesh)
         saved = self._blocks.add(mesh, Reason.HELD, actor=actor)
-        self.carry_out()
+        self.apply_plan()
         await await_saved(mesh, saved)
 
     async def restart_mesh(self, mesh: str) -> None:
@@ -369,16 +371,9 @@ class Fleet:
         self._record(mesh).worker.debug = debug
         self._publish(mesh)
 
-    def _soon(self) -> None:
-        """Carry the plan out once per turn of the event loop, however much has changed in it."""
-        if not self._due:
-            self._due = True
-            asyncio.get_running_loop().call_soon(self._carry_out_if_due)
-
-    def _carry_out_if_due(self) -> None:
-        due, self._due = self._due, False
-        if due and self._acting:
-            self.carry_out()
+    def _schedule_apply(self) -> None:
+        if self._acting:
+            self._apply.schedule()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(coroutine)
@@ -413,12 +408,12 @@ class Fleet:
         if self._watch.state(mesh) != before:
             self._learn_if_ended(mesh)
         # What was decided meanwhile.
-        self._soon()
+        self._schedule_apply()
         return failure
 
     def _try_again(self, mesh: str) -> None:
         self._stuck.discard(mesh)
-        self._soon()
+        self._schedule_apply()
 
     def _insist_on_running(self, mesh: str) -> None:
         if block := self._blocks.get(mesh):
@@ -562,15 +557,15 @@ class Fleet:
             self._blocks.clear_left_alone(mesh)
             if self._intent.starting(mesh):
                 # What blocks it stops it again.
-                self._soon()
+                self._schedule_apply()
         elif unit.running and self._blocks.get(mesh):
             # It has ended, and systemd starts it again: not all that ends for a reason says so.
-            self._soon()
+            self._schedule_apply()
         elif old.present and not unit.present and not unit.failed:
             self._starts.rests.add(mesh)
         if self._limit is not None and old.present and not unit.present:
             # There may be room for another one.
-            self._soon()
+            self._schedule_apply()
 
     def _kill_if_taken_over(self, mesh: str, unit: UnitState) -> None:
         if unit.main_pid and unit.suspect:

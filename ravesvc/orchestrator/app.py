@@ -23,6 +23,7 @@ from ravesvc.bot.plugins import EntryPoint
 from ravesvc.bus import Bus
 from ravesvc.bus.turns import Turns
 from ravesvc.common import extras, log_limit
+from ravesvc.common.coalesced import Coalesced
 from ravesvc.common.log_fields import LogEvent, about
 from ravesvc.common.log_limit import LogLimit
 from ravesvc.common.steady_clock import Clock
@@ -297,7 +298,7 @@ class _Parent:
             pause=self._fleet.pause,
             chat_form=lambda mesh: usual_chat_form(mesh, self._fleet.records),
         )
-        self._status_due = False
+        self._status = Coalesced(self._say_status)
         self._kicked_at: list[float] = []
         self._kicks_changed = True
         self._started = False
@@ -541,12 +542,10 @@ class _Parent:
 
     def _changed(self) -> None:
         """Say the status once per turn of the event loop, however many records change in it."""
-        if self._started and not self._status_due:
-            self._status_due = True
-            asyncio.get_running_loop().call_soon(self._say_status)
+        if self._started:
+            self._status.schedule()
 
     def _say_status(self) -> None:
-        self._status_due = False
         status = status_line(self._situation())
         self._blocklist.show()
         self._manager.show(status, login_needed=self._login_needed)

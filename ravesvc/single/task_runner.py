@@ -20,6 +20,7 @@ from ravesvc.api.models import Mesh
 from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.blocklist.model import SERVICE, BlocklistChange, Reason, What
 from ravesvc.bot.plugins import Sources
+from ravesvc.common.coalesced import Coalesced
 from ravesvc.common.log_fields import LogEvent, about, current_mesh
 from ravesvc.config.options import Config
 from ravesvc.config.worker_settings import STABLE_AFTER_S, Session
@@ -98,7 +99,7 @@ class TaskRunner:
         self._company = LeftAlone(census, blocks, self._own_user)
         self._rooms: dict[str, _Room] = {}
         self._telling: set[asyncio.Task[None]] = set()
-        self._due = False
+        self._apply = Coalesced(self._apply_plan)
         self._acting = True
 
     def start(self) -> None:
@@ -114,7 +115,7 @@ class TaskRunner:
         for mesh in self._rooms:
             self._reports.reset_failures_if_stable(mesh)
         self._refresh()
-        self._carry_out()
+        self._apply_plan()
 
     def in_use(self) -> set[str] | None:
         """The meshes that are listed, or have a bot; None while lists are not known."""
@@ -135,7 +136,7 @@ class TaskRunner:
         self._record(mesh).block = self._blocks.announced.get(mesh)
         if change.what is not What.BLOCKED or change.actor != SERVICE:
             # What the service blocks by itself ends by itself.
-            self._soon()
+            self._apply.schedule()
 
     async def tell(self, announcement: Announcement) -> None:
         """Have all bots ask again. One that takes longer than two seconds is not waited for, and follows later."""
@@ -189,9 +190,9 @@ class TaskRunner:
             record.look_up(self._census)
             record.block = self._blocks.announced.get(mesh)
 
-    def _carry_out(self) -> None:
+    def _apply_plan(self) -> None:
         """Start and stop what the plan says."""
-        self._due = False
+        self._apply.cancel()
         if not self._acting:
             return
         runs = {mesh: self._record(mesh).run for mesh in self._rooms}
@@ -220,12 +221,6 @@ class TaskRunner:
                 self._record(mesh).run = RunState(phase=RunPhase.STOPPING)
                 self._rooms[mesh].stopped.set()
 
-    def _soon(self) -> None:
-        """Carry the plan out once per turn of the event loop, however much has changed in it."""
-        if not self._due:
-            self._due = True
-            asyncio.get_running_loop().call_soon(self._carry_out)
-
     def _start(self, mesh: str) -> None:
         room = self._rooms[mesh] = _Room()
         self._record(mesh).run = RunState(phase=RunPhase.RUNNING)
@@ -250,7 +245,7 @@ class TaskRunner:
             del self._rooms[mesh]
             record.run = RunState()
             self._forget_words(record)
-            self._soon()
+            self._apply.schedule()
 
     async def _bots(self, room: _Room, record: MeshState) -> ExitStatus:
         """One bot after another, as long as they crash; returns how the last one has ended."""

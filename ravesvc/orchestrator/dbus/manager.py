@@ -53,6 +53,35 @@ _MAX_MESSAGE = 4 * 1024 * 1024
 # Of outages and of pauses that are told.
 _MOST_SENTENCES = 16
 
+# The types of what `explain.details` tells.
+_DETAILS = {
+    "State": "s",
+    "Action": "s",
+    "Reason": "s",
+    "Listed": "b",
+    "Invited": "b",
+    "LastDiscoveryTimestamp": "t",
+    "DiscoveryError": "s",
+    "BlockReason": "s",
+    "BlockDetail": "s",
+    "BlockActor": "s",
+    "BlockSinceTimestamp": "t",
+    "Blocks": "u",
+    "Quarantines": "u",
+    "Attempts": "u",
+    "LastError": "s",
+    "CommandErrors": "as",
+    "UnshownMessages": "u",
+    "ChatForm": "s",
+    "ActiveState": "s",
+    "SubState": "s",
+    "Restarts": "u",
+    "LastExit": "s",
+    "SilenceUSec": "t",
+    "Outdated": "b",
+    "NextRetryTimestamp": "t",
+}
+
 
 class ManagerObject(Interface):
     """The meshes, the account, and what the store holds."""
@@ -214,7 +243,9 @@ class ManagerObject(Interface):
     async def explain(self, call: Call, id: str) -> tuple[list[str], dict[str, Variant]]:  # noqa: A002
         """Why a mesh runs or does not, in sentences and for programs. Errors: InvalidArgument, NoSuchMesh."""
         facts = self._facts(self._record(id))
-        return [printable(line, _LONGEST) for line in explain(facts, _date)], details(facts)
+        return [printable(line, _LONGEST) for line in explain(facts, _date)], {
+            name: Variant(_DETAILS[name], value) for name, value in details(facts).items()
+        }
 
     @method(
         returns=dict.fromkeys(("total", "healthy", "unhealthy", "connected", "disconnected", "stopped"), "u"),

@@ -246,7 +246,7 @@ def test_an_older_list_is_not_shown_as_todays(missing: bool, unread: bool, liste
     said = explain(shown, date)[1]
     assert said.startswith(words)
     assert ("lacks it" in said, "was not read as far as that" in said) == (missing, unread)
-    assert details(shown)["Listed"].value is listed
+    assert details(shown)["Listed"] is listed
 
 
 def test_an_old_process_is_told_with_the_way_to_replace_it() -> None:
@@ -311,7 +311,7 @@ def test_own_commands_that_fail_are_named() -> None:
 
 
 def values(known: ExplainInput) -> dict[str, Any]:
-    return {name: value.value for name, value in details(known).items()}
+    return details(known)
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "1 message"), (7, "7 messages")])

@@ -1471,7 +1471,7 @@ def test_a_process_that_ends_by_itself_rests_until_the_next_round(run: Run, bus_
             site.systemd.change(MESH, ActiveState="deactivating", SubState="stop-sigterm")
             site.systemd.change(MESH, **DEAD, ExecMainCode=1)
             await site.state(MESH, "stopped")
-            site.fleet.carry_out()
+            site.fleet.apply_plan()
             await site.idle()
             assert site.systemd.verbs == [("start", MESH)]
             assert site.blocks.in_force() == {}
@@ -1957,7 +1957,7 @@ def test_what_fails_between_a_decision_and_its_step_is_learnt_from(
         async with site_on(bus_address, tmp_path) as site:
             await site.begin(MESH)
             await site.blocks.add(MESH, Reason.KICKED)
-            site.fleet.carry_out()
+            site.fleet.apply_plan()
             # In the same turn of the event loop, so that the step has not begun.
             site.fleet._watch._merge(MESH, ended(ExitStatus.KICKED))
             site.systemd.change(MESH, **ended(ExitStatus.KICKED))

@@ -708,8 +708,8 @@ def test_another_account_and_none(run: Run, site: SingleSite, caplog: pytest.Log
             assert house._discovery.census.meshes is None
             assert "what is listed takes the place of the former ones" in caplog.text
             # However often somebody asks for it, the plan is carried out once.
-            house._rooms._soon()
-            house._rooms._soon()
+            house._rooms._apply.schedule()
+            house._rooms._apply.schedule()
             house._login_ended(RaveError(Code.CANCELLED, "the login was cancelled"))
             house._account.session, house._account.obstacle = None, RaveError(Code.STORE, "the store is away")
             house._account_changed()

@@ -1,4 +1,4 @@
-"""What the command lines of several commands have in common."""
+"""Parts that the command lines of several commands share."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 MESH = "its id, or the beginning of it"
 
-# Characters of what is said about a wrong command line, which quotes it.
-_MAX_ERROR = 500
+# The message about a wrong command line, which quotes it.
+_MAX_ERROR_CHARS = 500
 
-# What every engine of the store can keep.
-_MOST_USER = 2**63 - 1
-# What the service takes.
+# Every engine of the store can keep it.
+_MAX_USER_ID = 2**63 - 1
+# The service accepts no more.
 _MAX_SPAN_S = 100 * 365 * 24 * 3600
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line that is refused in words which control no terminal, whatever words a script has put into it."""
+    """A parser whose messages about a wrong command line are safe to print on a terminal, as they quote it."""
 
     def error(self, message: str) -> NoReturn:
         """Print it with the usage, and end the process."""
-        super().error(printable(message, _MAX_ERROR))
+        super().error(printable(message, _MAX_ERROR_CHARS))
 
 
 def user_id(text: str) -> int:
     """The id of a user."""
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= _MOST_USER):
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= _MAX_USER_ID):
         raise argparse.ArgumentTypeError("a user id is a positive whole number, such as 100000001")
     return int(text)
 
@@ -45,7 +45,7 @@ def number(text: str) -> int:
 
 
 def word(text: str) -> str:
-    """Text that stands on one line; a command line may hold anything."""
+    """Text on one line, without control characters."""
     if not text.isprintable():
         raise argparse.ArgumentTypeError("it has characters that can't be printed")
     return text

@@ -1,7 +1,7 @@
-"""The running service as ravectl sees it: calls, signals, and failures in the words of whoever asked.
+"""A client of the running service: calls, signals, and failures in words for operators.
 
-Event loop and bus are imported when somebody connects: without them help, version and whatever needs no service are
-there in a third of the time.
+Event loop and bus are imported when a command connects: help, version and commands that need no service start in a
+third of the time without them.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _DAEMON = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBu
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
 _ERROR = "org.freedesktop.DBus.Error."
-_NOBODY = (f"{_ERROR}ServiceUnknown", f"{_ERROR}NameHasNoOwner")
-# Somebody may have to type a password first (for that the service gives 120 s), and a mail may be slow to be sent.
-_PATIENCE = 300.0
+_NO_SERVICE = (f"{_ERROR}ServiceUnknown", f"{_ERROR}NameHasNoOwner")
+# The user may have to type a password first, for which the service waits 120 s, and a mail may take long to be sent.
+_CALL_TIMEOUT_S = 300.0
 
 
 class Service:
-    """A connection to the service. Outside of its methods nothing is read from it."""
+    """A connection to the service. It is read only while one of its methods runs."""
 
-    def __init__(self, runner: asyncio.Runner, bus: Bus, patience_s: float) -> None:
+    def __init__(self, runner: asyncio.Runner, bus: Bus, call_timeout_s: float) -> None:
         self._runner = runner
         self._bus = bus
-        self._patience_s = patience_s
+        self._patience_s = call_timeout_s
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine that awaits what is below. KeyboardInterrupt is raised when a signal has cancelled it."""
+        """Run a coroutine that uses the methods below; raises KeyboardInterrupt if a signal has cancelled it."""
         import asyncio
 
         try:
@@ -56,10 +56,10 @@ class Service:
     async def ask(
         self, member: str, signature: str = "", *arguments: Any, interface: str = names.MANAGER_INTERFACE
     ) -> list[Any]:
-        """The same in a coroutine.
+        """As `call`, in a coroutine.
 
-        Raises `RaveError`: NotRunning when there is no service, or none any more; AccessDenied; else what the
-        service says. Polkit may ask the user for a password.
+        Raises `RaveError`: NotRunning if the service does not run, or has gone away; AccessDenied; else the error of
+        the service. Polkit may ask the user for a password.
         """
         return await self._ask(names.MANAGER_PATH, interface, member, signature, *arguments)
 
@@ -78,7 +78,7 @@ class Service:
                 flags=ALLOW_INTERACTIVE_AUTHORIZATION,
             )
         except RaveError as e:
-            raise (_lost() if self._bus.lost.done() else _in_words(e)) from e
+            raise (_bus_lost() if self._bus.lost.done() else _for_operator(e)) from e
 
     def properties(self, path: str, interface: str) -> dict[str, Any]:
         """The properties of an object of the service; raises as `ask` does."""
@@ -97,8 +97,8 @@ class Service:
     async def on_signal(self, member: str, handler: Callable[..., None]) -> None:
         """Call `handler` with the arguments of each signal of the manager with this name.
 
-        Signals and the replies to calls keep the order that the bus has brought them in: what came before a reply is
-        told before whoever has called goes on, what came after it afterwards.
+        Signals and replies to calls are handled in the order in which the bus delivers them: the handler of a signal
+        that came before a reply runs before the caller goes on, that of a later signal afterwards.
         """
         name, path, interface = names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE
         rule = f"type='signal',sender='{name}',path='{path}',interface='{interface}',member='{member}'"
@@ -108,9 +108,9 @@ class Service:
         """Call `handler` when the service goes away, or the bus; with a NotRunning that says so."""
         from ravesvc.bus import name_changes
 
-        # It was there when we began.
-        await self._match(name_changes(names.BUS_NAME), lambda _: handler(_gone()))
-        self._bus.lost.add_done_callback(lambda _: handler(_lost()))
+        # The service ran when we connected, so any change means that it has gone.
+        await self._match(name_changes(names.BUS_NAME), lambda _: handler(_service_gone()))
+        self._bus.lost.add_done_callback(lambda _: handler(_bus_lost()))
 
     async def _match(self, rule: str, handler: Callable[[SignalMessage], None]) -> None:
         import asyncio
@@ -118,24 +118,24 @@ class Service:
         loop = asyncio.get_running_loop()
 
         def later(signal: SignalMessage) -> None:
-            # A turn of the event loop, because the reply to a call needs one to reach its caller.
+            # One turn of the event loop later, because the reply to a call takes one to reach its caller.
             loop.call_soon(handler, signal)
 
         try:
             await self._bus.match(rule, later)
         except RaveError as e:
-            raise _lost() from e
+            raise _bus_lost() from e
 
 
 @contextmanager
-def connected(*, patience_s: float | None = None) -> Iterator[Service]:
-    """The service that runs, with the time that a call may take.
+def connected(*, call_timeout_s: float | None = None) -> Iterator[Service]:
+    """A connection to the running service, on which each call has a time limit.
 
-    Raises `RaveError` (NotRunning) when there is none, with what systemd knows of why.
+    Raises `RaveError` (NotRunning) if the service does not run, with the reason by systemd.
     """
     with _on_bus() as (runner, bus):
-        runner.run(_look(bus))
-        yield Service(runner, bus, _PATIENCE if patience_s is None else patience_s)
+        runner.run(_require_service(bus))
+        yield Service(runner, bus, _CALL_TIMEOUT_S if call_timeout_s is None else call_timeout_s)
 
 
 def running_bots() -> list[RunningBot]:
@@ -164,12 +164,12 @@ def _on_bus() -> Iterator[tuple[asyncio.Runner, Bus]]:
             runner.run(bus.close())
 
 
-async def _look(bus: Bus) -> None:
-    """Whether anybody is there is told before anything is asked for."""
+async def _require_service(bus: Bus) -> None:
+    """Raise `RaveError` (NotRunning), with the reason, unless the service runs."""
     try:
         (running,) = await bus.call(*_DAEMON, "NameHasOwner", "s", names.BUS_NAME)
     except RaveError as e:
-        raise _lost() from e
+        raise _bus_lost() from e
     if not running:
         from ravesvc.ctl.operations import absence
         from ravesvc.ctl.operations import running_bots as systemd
@@ -177,9 +177,9 @@ async def _look(bus: Bus) -> None:
         raise absence.explain(await systemd.service_unit(bus))
 
 
-def told(code: str, message: str) -> RaveError:
-    """A failure that the service itself tells; so it runs, whatever it is that does not."""
-    return RaveError(Code(code) if code in set(Code) else Code.INTERNAL, message, told="by the service")
+def service_error(code: str, message: str) -> RaveError:
+    """An error that the service itself has reported, so the service runs, even if the code is NotRunning."""
+    return RaveError(Code(code) if code in set(Code) else Code.INTERNAL, message, from_service=1)
 
 
 def _not_running() -> RaveError:
@@ -187,31 +187,31 @@ def _not_running() -> RaveError:
     return RaveError(Code.NOT_RUNNING, "rave-orchestrator is not running", hint=hint)
 
 
-def _gone() -> RaveError:
+def _service_gone() -> RaveError:
     hint = "journalctl -u rave-orchestrator says why"
     return RaveError(Code.NOT_RUNNING, "rave-orchestrator has gone away meanwhile", hint=hint)
 
 
-def _lost() -> RaveError:
+def _bus_lost() -> RaveError:
     hint = "systemctl status dbus may say why"
     return RaveError(Code.NOT_RUNNING, "the connection to the system bus is lost", hint=hint)
 
 
-def _in_words(error: RaveError) -> RaveError:
-    """A failed call, told to somebody who need not have heard of D-Bus."""
+def _for_operator(error: RaveError) -> RaveError:
+    """A failed call in words for an operator who need not know D-Bus."""
     name, said = (str(error.attributes.get(key, "")) for key in ("error_name", "said"))
-    if name in _NOBODY:
+    if name in _NO_SERVICE:
         return _not_running()
     if name == f"{_ERROR}NoReply":
-        return _gone()
+        return _service_gone()
     if error.code is Code.ACCESS_DENIED:
         hint = "try as root, or with sudo"
         if not said:
-            # It was the bus that refused, before the service saw the call.
+            # The bus refused the call before it reached the service.
             hint += "; members of the groups sudo, adm and rave-monitor may look"
         return RaveError(Code.ACCESS_DENIED, "you may not do that", hint=hint)
     if said and name.startswith(names.ERROR_PREFIX):
-        return told(error.code, said)
+        return service_error(error.code, said)
     if error.code is Code.TIMEOUT:
         hint = "journalctl -u rave-orchestrator may say why"
         return RaveError(Code.TIMEOUT, "rave-orchestrator does not answer", hint=hint)

@@ -1,4 +1,4 @@
-"""How ravectl ends. The manual page lists the same."""
+"""The exit statuses of ravectl. The manual page lists the same."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Exit(IntEnum):
 
 
 def of(error: RaveError) -> Exit:
-    """The status that tells of a failure."""
+    """The exit status for a failure."""
     match error.code:
-        case Code.NOT_RUNNING if "told" not in error.attributes:
+        case Code.NOT_RUNNING if "from_service" not in error.attributes:
             return Exit.NOT_RUNNING
         case Code.ACCESS_DENIED:
             return Exit.DENIED

@@ -66,13 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with connected() as service:
                 return options.run(service, options) or Exit.OK
     except RaveError as e:
-        absence.complain(e)
+        absence.print_error(e)
         return exit_status.of(e)
     except KeyboardInterrupt:
-        output.complain("interrupted")
+        output.print_error("interrupted")
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Nobody reads what we write; the interpreter would try once more at its end.
+        # The reader of our output has gone. At its end the interpreter would try to write the rest, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
 
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare() -> None:
-    # What the connection to the bus logs, is told as a failure anyway.
+    # Log entries of the bus connection are dropped: the command prints the error anyway.
     logging.getLogger("ravesvc").addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

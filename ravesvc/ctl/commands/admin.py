@@ -1,4 +1,4 @@
-"""ravectl admin: who rules the bots from the chat."""
+"""ravectl admin: the users who may control the bots from the chat."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ def add(commands: Commands) -> None:
 def _list(service: Service, _: argparse.Namespace) -> None:
     (admins,) = service.call("ListAdmins")
     if not admins:
-        output.say("There are no admins.")
+        output.print_line("There are no admins.")
         return
     rows = [
         # The service names owners themselves as those who have added them, and 0 where that user was forgotten.
         [str(user), "operator" if added_by == user else str(added_by or "-"), output.date(added_at)]
         for user, added_by, added_at in admins
     ]
-    output.table(["USER", "ADDED BY", "SINCE"], rows)
+    output.print_table(["USER", "ADDED BY", "SINCE"], rows)
 
 
 def _claim(service: Service, _: argparse.Namespace) -> None:
     command, seconds = service.call("IssueClaim")
-    output.say(f"Within {count(seconds // 60, 'minute')}, write this in a room where the bot is:")
-    output.say("")
-    output.say(f"    {command}")
-    output.say("")
-    output.say("The user who writes it first is an admin in all rooms from then on. It works once.")
+    output.print_line(f"Within {count(seconds // 60, 'minute')}, write this in a room where the bot is:")
+    output.print_line("")
+    output.print_line(f"    {command}")
+    output.print_line("")
+    output.print_line("The user who writes it first is an admin in all rooms from then on. It works once.")
 
 
 def _add(service: Service, options: argparse.Namespace) -> None:
     (added,) = service.call("AddAdmin", "t", options.user)
-    output.say(f"User {options.user} is an admin {'now' if added else 'already'}.")
+    output.print_line(f"User {options.user} is an admin {'now' if added else 'already'}.")
 
 
 def _remove(service: Service, options: argparse.Namespace) -> None:
     (removed,) = service.call("RemoveAdmin", "t", options.user)
-    output.say(f"User {options.user} is {'no longer an' if removed else 'no'} admin.")
+    output.print_line(f"User {options.user} is {'no longer an' if removed else 'no'} admin.")

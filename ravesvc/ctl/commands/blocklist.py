@@ -19,7 +19,7 @@ from ravesvc.errors import Code, RaveError
 _INTERFACE = names.BLOCKLIST_INTERFACE
 # As `ravesvc.blocklist.model.Reason` has them, which would take ravectl some time to import; a test compares them.
 REASONS = ("connection_failures", "kicked", "rejected", "crashes", "too_large", "left", "gone", "held", "operator")
-# What has deleted the invitation of the bot.
+# After these the bot has no invitation any more.
 _UNINVITED = frozenset({"kicked", "left"})
 
 
@@ -56,34 +56,34 @@ def add(commands: Commands) -> None:
 def _list(service: Service, _: argparse.Namespace) -> None:
     (entries,) = service.call("ListEntries", interface=_INTERFACE)
     if not entries:
-        output.say("The blocklist is empty.")
+        output.print_line("The blocklist is empty.")
         return
     rows = [
         [mesh, reason, output.date(since), output.date(until) if until else "for ever", actor, str(count), detail]
         for mesh, reason, since, until, detail, actor, count in entries
     ]
-    output.table(["MESH", "REASON", "SINCE", "UNTIL", "BY", "COUNT", "DETAIL"], rows)
+    output.print_table(["MESH", "REASON", "SINCE", "UNTIL", "BY", "COUNT", "DETAIL"], rows)
 
 
 def _stats(service: Service, _: argparse.Namespace) -> None:
     total, permanent, temporary = service.call("GetStats", interface=_INTERFACE)
-    output.say(f"Blocked: {total} ({permanent} permanent, {temporary} temporary)")
+    output.print_line(f"Blocked: {total} ({permanent} permanent, {temporary} temporary)")
 
 
 def _history(service: Service, options: argparse.Namespace) -> None:
     mesh = mesh_lookup.find(service, options.mesh)
     (events,) = service.call("GetHistory", "s", mesh, interface=_INTERFACE)
     if not events:
-        output.say(f"Nothing has happened to mesh {mesh}.")
+        output.print_line(f"Nothing has happened to mesh {mesh}.")
         return
     rows = [[output.date(at), what, reason, actor, detail] for at, what, reason, actor, detail in events]
-    output.table(["WHEN", "WHAT", "REASON", "BY", "DETAIL"], rows)
+    output.print_table(["WHEN", "WHAT", "REASON", "BY", "DETAIL"], rows)
 
 
 def _add(service: Service, options: argparse.Namespace) -> None:
     mesh = mesh_lookup.find(service, options.mesh)
     service.call("Block", "sts", mesh, options.span, options.why, interface=_INTERFACE)
-    output.say(f"Mesh {mesh} is blocked.")
+    output.print_line(f"Mesh {mesh} is blocked.")
 
 
 def _remove(service: Service, options: argparse.Namespace) -> None:
@@ -94,20 +94,20 @@ def _remove(service: Service, options: argparse.Namespace) -> None:
     reasons = {mesh: reason for mesh, reason, *_ in entries}
     chosen = [mesh_lookup.find(service, text) for text in options.meshes] or _chosen(entries, options)
     if not chosen:
-        output.say("No entry is like that.")
+        output.print_line("No entry is like that.")
     for mesh in chosen:
         (unblocked,) = service.call("Unblock", "s", mesh, interface=_INTERFACE)
-        output.say(f"Mesh {mesh} {'is no longer' if unblocked else 'was not'} on the blocklist.")
+        output.print_line(f"Mesh {mesh} {'is no longer' if unblocked else 'was not'} on the blocklist.")
     if not _UNINVITED.isdisjoint(reasons.get(mesh) for mesh in chosen):
-        output.say("After a kick, or when the bot was sent away, it comes back when it is invited again.")
+        output.print_line("After a kick, or when the bot was sent away, it comes back when it is invited again.")
 
 
 def _chosen(entries: Sequence[Sequence[Any]], options: argparse.Namespace) -> list[str]:
-    """The meshes that are blocked for a reason, since a time that is not longer ago than was asked for."""
+    """The meshes that are blocked for the given reason, and not for longer than the given time."""
     earliest = time.time() * 1_000_000 - options.since if options.since else 0
     return [mesh for mesh, reason, since, *_ in entries if reason == options.reason and since >= earliest]
 
 
 def _restore(service: Service, _: argparse.Namespace) -> None:
     (entries,) = service.call("Restore", interface=_INTERFACE)
-    output.say(f"The blocklist goes on as it was saved last, with {count(entries, 'entry')} in force.")
+    output.print_line(f"The blocklist goes on as it was saved last, with {count(entries, 'entry')} in force.")

@@ -1,4 +1,4 @@
-"""ravectl config: what is wrong with the configuration, before the service finds out."""
+"""ravectl config: check the configuration without the service."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
 
 
 def mistakes(file: str) -> list[RaveError]:
-    """What is wrong with a rave.yaml, and with the database.json that it names."""
+    """The mistakes in a rave.yaml, and in the database.json that it names."""
     from ravesvc.setup.check import check
 
     return check(file)[1]
@@ -36,17 +36,17 @@ def _check(options: argparse.Namespace) -> Exit:
     if settings:
         problems = check_files(settings)
     for problem in problems:
-        output.report(str(problem))
+        output.print_problem(str(problem))
     if settings is None or problems:
         return Exit.FAILED
     if lacking := check_identity(settings):
         for problem in lacking:
-            output.report(str(problem))
-        output.report(f"{options.file} has no mistake, but no bot starts until these are set.")
+            output.print_problem(str(problem))
+        output.print_problem(f"{options.file} has no mistake, but no bot starts until these are set.")
         return Exit.FAILED
-    output.say(f"{options.file} is fine.")
+    output.print_line(f"{options.file} is fine.")
     if settings.database:
-        output.say(f"{settings.database.path} is fine.")
+        output.print_line(f"{settings.database.path} is fine.")
     for remark in remarks(settings):
-        output.say(remark)
+        output.print_line(remark)
     return Exit.OK

@@ -1,4 +1,4 @@
-"""ravectl doctor: what only this machine can tell, from its clock to what the bots' sandbox holds."""
+"""ravectl doctor: checks of this machine, from its clock to the bots' sandbox."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
 
 
 def level(findings: Sequence[Finding]) -> Level:
-    """What to exit with: CRITICAL if no bot can run, else the worst that was found, UNKNOWN before OK."""
+    """The exit status: CRITICAL if no bot can run, else the worst finding, UNKNOWN before OK."""
     from ravesvc.doctor.finding import FindingState
 
     states = {finding.state for finding in findings}
@@ -38,7 +38,7 @@ def level(findings: Sequence[Finding]) -> Level:
 
 
 def lines(sections: Mapping[str, Sequence[Finding]]) -> list[str]:
-    """A line for each finding under the title of its section, one below it for what to do, and what it comes to.
+    """A line for each finding under the title of its section, one below it for the hint, and a summary.
 
     A hint that several findings have stands below the first of them.
     """
@@ -77,8 +77,8 @@ def _run(options: argparse.Namespace) -> int:
     findings = [finding for section in sections.values() for finding in section]
     verdict = level(findings)
     if options.json:
-        output.dump({"level": verdict.name, "findings": [dataclasses.asdict(finding) for finding in findings]})
+        output.print_json({"level": verdict.name, "findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
         for line in lines(sections):
-            output.say(line)
+            output.print_line(line)
     return verdict

@@ -29,21 +29,21 @@ def add(commands: Commands) -> None:
 def _plan(service: Service, _: argparse.Namespace) -> None:
     (decisions,) = service.call("Plan")
     if not decisions:
-        output.say("There are no meshes.")
+        output.print_line("There are no meshes.")
         return
-    output.table(["MESH", "ACTION", "REASON"], decisions)
+    output.print_table(["MESH", "ACTION", "REASON"], decisions)
 
 
 def _discover(service: Service, options: argparse.Namespace) -> None:
     if options.confirm_losses:
         (gone,) = service.call("ConfirmLosses")
-        output.say(f"{count(gone, 'mesh')} given up.")
+        output.print_line(f"{count(gone, 'mesh')} given up.")
         return
     # Imported here because no other command needs it.
     from ravesvc.ctl.operations.discovery_run import DiscoveryRun
 
     meshes = service.run(DiscoveryRun(service).run())
-    output.say(f"{count(meshes, 'mesh')} found.")
+    output.print_line(f"{count(meshes, 'mesh')} found.")
 
 
 def _roll(service: Service, _: argparse.Namespace) -> Exit:

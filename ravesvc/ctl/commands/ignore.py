@@ -1,4 +1,4 @@
-"""ravectl ignore: whom no bot listens to."""
+"""ravectl ignore: the users whom every bot ignores."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def add(commands: Commands) -> None:
 def _list(service: Service, _: argparse.Namespace) -> None:
     (users,) = service.call("ListIgnoredUsers")
     if not users:
-        output.say("No user is ignored, unless the option ignored_users in rave.yaml names some.")
+        output.print_line("No user is ignored, unless the option ignored_users in rave.yaml names some.")
         return
     rows = [[str(user), str(by) if by else "operator", output.date(at)] for user, by, at in users]
-    output.table(["USER", "ADDED BY", "SINCE"], rows)
+    output.print_table(["USER", "ADDED BY", "SINCE"], rows)
 
 
 def _add(service: Service, options: argparse.Namespace) -> None:
     (ignored,) = service.call("IgnoreUser", "t", options.user)
-    output.say(f"User {options.user} is ignored {'now' if ignored else 'already'}.")
+    output.print_line(f"User {options.user} is ignored {'now' if ignored else 'already'}.")
 
 
 def _remove(service: Service, options: argparse.Namespace) -> None:
     (removed,) = service.call("UnignoreUser", "t", options.user)
-    output.say(f"User {options.user} is {'no longer' if removed else 'not'} on the list of ignored users.")
+    output.print_line(f"User {options.user} is {'no longer' if removed else 'not'} on the list of ignored users.")

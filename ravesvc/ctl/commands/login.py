@@ -1,4 +1,4 @@
-"""ravectl login and logout: log the bots' account in, and show how far that is; have none any more."""
+"""ravectl login and logout: log the bots' account in and show the progress, or remove the account."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
 
 def _login(service: Service, options: argparse.Namespace) -> Exit:
     (status,) = service.call("GetStatus")
-    _insist_on_identity(status)
+    _require_identity(status)
     email = options.email
     if email is None and sys.stdin.isatty():
         known = " (empty: the one that is known)" if status.get("HasAccount") else ""
@@ -42,8 +42,8 @@ def _login(service: Service, options: argparse.Namespace) -> Exit:
     return service.run(SignIn(service, display()).run(email or ""))
 
 
-def _insist_on_identity(status: Mapping[str, Any]) -> None:
-    """Name all that a login lacks before there is a question to answer; raises `RaveError` (Config)."""
+def _require_identity(status: Mapping[str, Any]) -> None:
+    """Raise `RaveError` (Config) with all settings that a login lacks, before it asks any question."""
     if missing := status.get("IdentityMissing", []):
         text = f"a login needs all of client_identity that is not set yet: {'; '.join(missing)}"
         hint = f"set it in {names.CONFIG_FILE}, and: systemctl restart rave-orchestrator"
@@ -58,9 +58,9 @@ def _logout(service: Service, options: argparse.Namespace) -> Exit:
                 "every bot would be stopped, and a login be needed",
                 hint="with --yes that is done; ravectl store export saves the account before",
             )
-        if not output.agrees("Forget the account, and stop every bot?"):
-            output.say("Nothing is changed.")
+        if not output.confirm("Forget the account, and stop every bot?"):
+            output.print_line("Nothing is changed.")
             return Exit.FAILED
     (removed,) = service.call("Logout")
-    output.say("Logged out." if removed else "There was no account.")
+    output.print_line("Logged out." if removed else "There was no account.")
     return Exit.OK

@@ -37,7 +37,7 @@ def _logs(options: argparse.Namespace) -> None:
 
 
 def matches(mesh: str) -> list[str]:
-    """What journalctl(1) is to look for: what the bot says, what systemd says of it, and what the parent does."""
+    """Matches for journalctl(1): entries of the bot, of systemd about its unit, and of the service about the mesh."""
     unit = names.mesh_unit(mesh)
     return [
         f"_SYSTEMD_UNIT={unit}",

@@ -43,29 +43,29 @@ def _act(service: Service, options: argparse.Namespace) -> None:
     member, _, done = _VERBS[options.verb]
     mesh = mesh_lookup.find(service, options.mesh)
     service.call(member, "s", mesh)
-    output.say(f"Mesh {mesh} {done}.")
+    output.print_line(f"Mesh {mesh} {done}.")
 
 
 def _debug(service: Service, options: argparse.Namespace) -> None:
     mesh = mesh_lookup.find(service, options.mesh)
     debug = options.debug == "on"
     service.call("SetDebug", "sb", mesh, debug)
-    output.say(f"Mesh {mesh} logs {'all there is, until its next start' if debug else 'no more than usual'}.")
+    output.print_line(f"Mesh {mesh} logs {'all there is, until its next start' if debug else 'no more than usual'}.")
 
 
 def _users(service: Service, options: argparse.Namespace) -> None:
     users, total = service.call("ListUsers", "s", mesh_lookup.find(service, options.mesh))
     if not users:
-        output.say("The bot sees no users there.")
+        output.print_line("The bot sees no users there.")
         return
-    output.table(
+    output.print_table(
         ["USER", "NAME", "ADMIN"], [[str(user), name, "admin" if admin else "-"] for user, name, admin in users]
     )
     if total > len(users):
-        output.say(f"and {total - len(users)} more")
+        output.print_line(f"and {total - len(users)} more")
 
 
 def _explain(service: Service, options: argparse.Namespace) -> None:
     lines, _ = service.call("Explain", "s", mesh_lookup.find(service, options.mesh))
     for line in lines:
-        output.say(line)
+        output.print_line(line)

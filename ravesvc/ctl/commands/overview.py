@@ -22,11 +22,11 @@ from ravesvc.ctl.operations.mesh_lookup import MeshRow
 from ravesvc.ctl.ui import columns, output
 from ravesvc.errors import Code, RaveError
 
-_LONGEST = 300
-# What keeps all bots from starting may be several things, which are all named.
-_LONGEST_HEAD = 600
-_SHORTEST_ID = 8
-# Columns that give way to others on a narrow terminal: the title and the error.
+_MAX_CELL_CHARS = 300
+# There may be several reasons why no bot starts, and all are named.
+_MAX_HEAD_CHARS = 600
+_MIN_ID_CHARS = 8
+# Columns that are cut on a narrow terminal: the title and the error.
 _FLEXIBLE = (1, 7)
 _TITLES = ("MESH", "TITLE", "STATE", "UP", "USERS", "MEM", "RST", "LAST ERROR")
 _STATE = _TITLES.index("STATE")
@@ -43,10 +43,10 @@ _COLOURS = {
     "held": "2",
     "stopped": "2",
 }
-# Seconds: what changes in between is drawn together, and times go on by themselves.
-_PAUSE, _TICK = 0.5, 5.0
-# Monitoring gives up on a plug-in after ten seconds.
-_CHECK_PATIENCE_S = 8.0
+# Changes within the pause are drawn together; without any, the interval updates the times.
+_REDRAW_PAUSE_S, _REDRAW_INTERVAL_S = 0.5, 5.0
+# Monitoring systems stop a plug-in after ten seconds.
+_CHECK_CALL_TIMEOUT_S = 8.0
 
 
 def add(commands: Commands) -> None:
@@ -69,7 +69,7 @@ def add(commands: Commands) -> None:
 def lines(
     status: Mapping[str, Any], found: Sequence[MeshRow], used: Mapping[str, int], *, now: float, width: int
 ) -> list[list[str]]:
-    """What `ravectl status` shows, each line in pieces: those of a table by column, any other line in one.
+    """The output of `ravectl status`, each line in pieces: those of a table by column, any other line in one.
 
     Args:
         status: what GetStatus says.
@@ -93,7 +93,7 @@ def lines(
         for mesh in found
     ]
     # Before widths are computed: they are those of what is shown.
-    rows = [[printable(cell, _LONGEST) for cell in row] for row in rows]
+    rows = [[printable(cell, _MAX_CELL_CHARS) for cell in row] for row in rows]
     outdated = sum(mesh.outdated for mesh in found)
     more = status.get("States", {}).get("blocked", 0) - sum(mesh.state == "blocked" for mesh in found)
     foot = [[f"and {more} more that are blocked: ravectl blocklist list"]] if more > 0 else []
@@ -127,20 +127,20 @@ def _head(status: Mapping[str, Any], outdated: int, now: float) -> list[str]:
     if outdated:
         head.append(f"outdated processes: {outdated} (ravectl roll)")
     head += [f"own commands: {error}" for error in status.get("CommandErrors", [])]
-    return [printable(line, _LONGEST_HEAD) for line in head]
+    return [printable(line, _MAX_HEAD_CHARS) for line in head]
 
 
 def _shortest(ids: Sequence[str]) -> int:
-    """How much of each id tells it from the others, and that is not less than looks familiar."""
+    """The number of characters after which all ids differ, at least `_MIN_ID_CHARS`."""
     return next(
-        (length for length in range(_SHORTEST_ID, 36) if len({mesh[:length] for mesh in ids}) == len(ids)), 36
+        (length for length in range(_MIN_ID_CHARS, 36) if len({mesh[:length] for mesh in ids}) == len(ids)), 36
     )
 
 
 def _status(options: argparse.Namespace) -> int:
     if options.check:
         found = _judge()
-        output.say(found.line())
+        output.print_line(found.line())
         return found.level
     try:
         with connected() as running:
@@ -160,7 +160,7 @@ def _is_absence(error: RaveError) -> bool:
 def _judge() -> verdict.HealthVerdict:
     """The service as a monitoring plug-in sees it; does not fail."""
     try:
-        with connected(patience_s=_CHECK_PATIENCE_S) as running:
+        with connected(call_timeout_s=_CHECK_CALL_TIMEOUT_S) as running:
             facts = running.run(_facts(running))
         return verdict.judge(facts[0], facts[1], time.time())
     except RaveError as e:
@@ -172,15 +172,15 @@ def _judge() -> verdict.HealthVerdict:
 
 def _show_absence(error: RaveError) -> None:
     """Why the service does not run, and which bots run on."""
-    absence.complain(error)
+    absence.print_error(error)
     if bots := running_bots():
-        output.say(f"Running on without it: {count(len(bots), 'bot')}")
-        output.table(["MESH", "UNIT", "STATUS"], [[*bot] for bot in bots])
+        output.print_line(f"Running on without it: {count(len(bots), 'bot')}")
+        output.print_table(["MESH", "UNIT", "STATUS"], [[*bot] for bot in bots])
 
 
 def _show_status(service: Service, options: argparse.Namespace) -> None:
     if options.json:
-        output.dump(_document(service))
+        output.print_json(_document(service))
     elif options.watch:
         if not sys.stdout.isatty():
             raise RaveError(Code.INVALID_ARGUMENT, "--watch is for a terminal", hint="--json is for programs")
@@ -204,7 +204,7 @@ def _draw(facts: _Facts) -> None:
     coloured = _coloured()
     for pieces in lines(status, found, used, now=time.time(), width=width):
         colour = _COLOURS.get(pieces[_STATE].strip()) if len(pieces) > 1 else None
-        output.row(pieces, {_STATE: colour} if coloured and colour else {})
+        output.print_row(pieces, {_STATE: colour} if coloured and colour else {})
     sys.stdout.flush()
 
 
@@ -214,7 +214,7 @@ def _coloured() -> bool:
 
 
 async def _watch(service: Service) -> None:
-    """Draw again and again, until the service is gone or somebody interrupts."""
+    """Draw again and again, until the service is gone or the user interrupts."""
     import asyncio
 
     changed = asyncio.Event()
@@ -231,9 +231,9 @@ async def _watch(service: Service) -> None:
         facts = await _facts(service)
         output.clear()
         _draw(facts)
-        await asyncio.sleep(_PAUSE)
+        await asyncio.sleep(_REDRAW_PAUSE_S)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(changed.wait(), _TICK)
+            await asyncio.wait_for(changed.wait(), _REDRAW_INTERVAL_S)
     raise ended[0]
 
 
@@ -261,9 +261,9 @@ def _document(service: Service) -> dict[str, Any]:
 def _list(service: Service, _: argparse.Namespace) -> None:
     (found,) = service.call("ListMeshes")
     if not found:
-        output.say("There are no meshes.")
+        output.print_line("There are no meshes.")
     for mesh, title, state, _path in found:
-        output.say(f"{mesh}  {state:<12}  {title}".rstrip())
+        output.print_line(f"{mesh}  {state:<12}  {title}".rstrip())
 
 
 def _show(service: Service, options: argparse.Namespace) -> None:
@@ -274,16 +274,16 @@ def _show(service: Service, options: argparse.Namespace) -> None:
     except RaveError as e:
         if not str(e.attributes.get("error_name")).endswith(".UnknownObject"):
             raise
-        # It is blocked, as thousands of others are, and nothing else: such a one has no object.
+        # It is only blocked. There may be thousands of these, so they have no object.
         properties = dict(facts)
     if options.json:
-        output.dump(properties)
+        output.print_json(properties)
         return
     for name, value in properties.items():
-        output.say(f"{name + ':':<16} {_value(name, value)}".rstrip())
-    output.say("")
+        output.print_line(f"{name + ':':<16} {_value(name, value)}".rstrip())
+    output.print_line("")
     for line in explained:
-        output.say(line)
+        output.print_line(line)
 
 
 def _value(name: str, value: object) -> str:

@@ -1,4 +1,4 @@
-"""ravectl perm: whom commands are for."""
+"""ravectl perm: which commands are for all users, and which for admins."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def add(commands: Commands) -> None:
 def _list(service: Service, _: argparse.Namespace) -> None:
     (permissions,) = service.call("ListPermissions")
     if not permissions:
-        output.say("Nothing is set: every command has its default permission.")
+        output.print_line("Nothing is set: every command has its default permission.")
         return
     rows = [
         [command, _WHOM[requires_admin], output.date(updated_at), description]
         for command, requires_admin, description, updated_at in permissions
     ]
-    output.table(["COMMAND", "FOR", "SINCE", "DESCRIPTION"], rows)
+    output.print_table(["COMMAND", "FOR", "SINCE", "DESCRIPTION"], rows)
 
 
 def _set(service: Service, options: argparse.Namespace) -> None:
     requires_admin = options.whom == _WHOM[True]
     service.call("SetPermission", "sb", options.command, requires_admin)
-    output.say(f"The command {options.command} is for {'admins only' if requires_admin else 'everybody'} now.")
+    output.print_line(f"The command {options.command} is for {'admins only' if requires_admin else 'everybody'} now.")
 
 
 def _unset(service: Service, options: argparse.Namespace) -> None:
     (removed,) = service.call("RemovePermission", "s", options.command)
     if removed:
-        output.say(f"The command {options.command} has its default permission now.")
+        output.print_line(f"The command {options.command} has its default permission now.")
     else:
-        output.say(f"Nothing was set for the command {options.command}.")
+        output.print_line(f"Nothing was set for the command {options.command}.")

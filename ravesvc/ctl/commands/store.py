@@ -17,8 +17,8 @@ from ravesvc.ctl.ui import output
 from ravesvc.errors import Code, RaveError
 
 _STREAM = "-"
-# What the service takes, in bytes.
-_LONGEST = 48 * 1024 * 1024
+# The service accepts no more.
+_MAX_IMPORT_BYTES = 48 * 1024 * 1024
 
 
 def add(commands: Commands) -> None:
@@ -40,16 +40,16 @@ def add(commands: Commands) -> None:
 
 
 def _refresh(service: Service, _: argparse.Namespace) -> Exit:
-    output.say(f"Read again: {output.counts(*service.call('Refresh'))}.")
+    output.print_line(f"Read again: {output.counts(*service.call('Refresh'))}.")
     (status,) = service.call("GetStatus")
     for error in status["CommandErrors"]:
-        output.complain(f"own commands fail: {error}")
+        output.print_error(f"own commands fail: {error}")
     return Exit.FAILED if status["CommandErrors"] else Exit.OK
 
 
 def _forget(service: Service, options: argparse.Namespace) -> None:
     (removed,) = service.call("ForgetUser", "t", options.user)
-    output.say(f"Removed what was kept of user {options.user}: {count(removed, 'entry')}.")
+    output.print_line(f"Removed what was kept of user {options.user}: {count(removed, 'entry')}.")
 
 
 def _export(service: Service, options: argparse.Namespace) -> None:
@@ -57,12 +57,12 @@ def _export(service: Service, options: argparse.Namespace) -> None:
         _export_to_stdout(service)
         return
     path = Path(options.file)
-    # What is no file, such as a device, would be replaced by one.
+    # A device, for example, would be replaced by a file.
     if path.is_symlink() or (path.exists() and not path.is_file()):
         hint = "name another, or use standard output"
         raise RaveError(Code.BAD_FILE, f"{path} is there already, and is no regular file", hint=hint)
     _write(path, _exported(service))
-    output.say(f"Saved in {path}. It holds the account's tokens: keep it as you would a password.")
+    output.print_line(f"Saved in {path}. It holds the account's tokens: keep it as you would a password.")
 
 
 def _export_to_stdout(service: Service) -> None:
@@ -74,14 +74,14 @@ def _export_to_stdout(service: Service) -> None:
 
 
 def _exported(service: Service) -> bytes:
-    """All that the store holds, as JSON in UTF-8, whatever the locale says."""
+    """All that the store holds, as JSON in UTF-8, independent of the locale."""
     with os.fdopen(os.memfd_create("store"), "rb") as file:
         try:
             service.call("SaveStore", "h", file.fileno())
         except RaveError as e:
             if e.code is not Code.ACCESS_DENIED:
                 raise
-            # The bus lets root alone hand over a file. A message has to do, which may be too short.
+            # Only root may pass a descriptor on the bus. So the text comes in a message, and may be too large for it.
             (text,) = service.call("ExportStore")
             return str(text).encode()
         file.seek(0)
@@ -99,10 +99,10 @@ def _import(service: Service, options: argparse.Namespace) -> Exit:
                 f"the store is not empty ({held}), and all of it would be replaced",
                 hint="with --yes that is done; ravectl store export saves it before",
             )
-        if not output.agrees(f"Replace all that the store holds ({held})?"):
-            output.say("Nothing is changed.")
+        if not output.confirm(f"Replace all that the store holds ({held})?"):
+            output.print_line("Nothing is changed.")
             return Exit.FAILED
-    output.say(f"The store is replaced: {output.counts(*_replace(service, text))}.")
+    output.print_line(f"The store is replaced: {output.counts(*_replace(service, text))}.")
     return Exit.OK
 
 
@@ -119,12 +119,12 @@ def _info(service: Service, _: argparse.Namespace) -> None:
     login = "needed: run ravectl login" if status["LoginNeeded"] else "not needed"
     if status["LoginStep"]:
         login = f"under way ({status['LoginStep']})"
-    output.say(f"Store:                {status['Store']}")
-    output.say(f"Trouble:              {status['StoreError'] or 'none'}")
-    output.say(f"Account:              {'known' if status['HasAccount'] else 'none'}")
-    output.say(f"Admins:               {status['Admins']}")
-    output.say(f"Command permissions:  {status['Permissions']}")
-    output.say(f"Login:                {login}")
+    output.print_line(f"Store:                {status['Store']}")
+    output.print_line(f"Trouble:              {status['StoreError'] or 'none'}")
+    output.print_line(f"Account:              {'known' if status['HasAccount'] else 'none'}")
+    output.print_line(f"Admins:               {status['Admins']}")
+    output.print_line(f"Command permissions:  {status['Permissions']}")
+    output.print_line(f"Login:                {login}")
 
 
 def _held(status: dict[str, Any]) -> str:
@@ -138,14 +138,16 @@ def _held(status: dict[str, Any]) -> str:
 def _read(name: str) -> str:
     try:
         if name == _STREAM:
-            content = sys.stdin.buffer.read(_LONGEST + 1)
+            content = sys.stdin.buffer.read(_MAX_IMPORT_BYTES + 1)
         else:
             with Path(name).open("rb") as file:
-                content = file.read(_LONGEST + 1)
+                content = file.read(_MAX_IMPORT_BYTES + 1)
     except OSError as e:
         raise RaveError(Code.BAD_FILE, f"{name} can't be read: {e.strerror}") from e
-    if len(content) > _LONGEST:
-        raise RaveError(Code.BAD_FILE, f"{name} is too long: the service takes at most {_LONGEST // 1024**2} MiB")
+    if len(content) > _MAX_IMPORT_BYTES:
+        raise RaveError(
+            Code.BAD_FILE, f"{name} is too long: the service takes at most {_MAX_IMPORT_BYTES // 1024**2} MiB"
+        )
     try:
         return content.decode()
     except UnicodeError as e:

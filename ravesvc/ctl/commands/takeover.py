@@ -18,6 +18,6 @@ def add(commands: Commands) -> None:
 def _take_over(service: Service, _: argparse.Namespace) -> None:
     (host,) = service.call("TakeOver")
     if host:
-        output.say(f"The account moves here from host {host}: its bots leave, then those of this host start.")
+        output.print_line(f"The account moves here from host {host}: its bots leave, then those of this host start.")
     else:
-        output.say("No other host has this account.")
+        output.print_line("No other host has this account.")

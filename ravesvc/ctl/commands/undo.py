@@ -1,4 +1,4 @@
-"""ravectl admin undo: takes back what was changed from rooms."""
+"""ravectl admin undo: undoes changes that were made from rooms."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _run(service: Service, options: argparse.Namespace) -> Exit:
             raise RaveError(Code.INVALID_ARGUMENT, "give either numbers or --mesh and --since", hint=hint)
         numbers = [each.number for each in _chosen(changes, options.mesh, options.since) if not each.undone]
         if not numbers:
-            output.say("No change matches that is not undone already.")
+            output.print_line("No change matches that is not undone already.")
         return _undo(service, numbers)
     if options.numbers:
         return _undo(service, options.numbers)
@@ -54,7 +54,7 @@ def _run(service: Service, options: argparse.Namespace) -> Exit:
 
 def _list(changes: Sequence[ChatChangeRow]) -> None:
     if not changes:
-        output.say("Nothing was changed from rooms.")
+        output.print_line("Nothing was changed from rooms.")
         return
     rows = [
         [
@@ -63,11 +63,11 @@ def _list(changes: Sequence[ChatChangeRow]) -> None:
         ]
         for each in changes
     ]
-    output.table(["NUMBER", "WHEN", "MESH", "USER", "CHANGE"], rows)
+    output.print_table(["NUMBER", "WHEN", "MESH", "USER", "CHANGE"], rows)
 
 
 def _chosen(changes: Sequence[ChatChangeRow], mesh: str | None, span: int | None) -> list[ChatChangeRow]:
-    """Those from one mesh, since a time that is not longer ago than `span` microseconds; None for any."""
+    """The changes from one mesh in the last `span` microseconds; None for any mesh or time."""
     meshes = {each.mesh for each in changes if mesh and each.mesh.startswith(mesh)}
     if len(meshes) > 1:
         text = f"changes were made from {len(meshes)} meshes with an id that begins with {mesh}"
@@ -77,7 +77,7 @@ def _chosen(changes: Sequence[ChatChangeRow], mesh: str | None, span: int | None
 
 
 def _undo(service: Service, numbers: Sequence[int]) -> Exit:
-    """From the last to the first: an entry that was changed several times gets what it was before all of them."""
+    """Undo from the last to the first, so that an entry with several changes gets its first value again."""
     status = Exit.OK
     for number in sorted(set(numbers), reverse=True):
         try:
@@ -85,9 +85,9 @@ def _undo(service: Service, numbers: Sequence[int]) -> Exit:
         except RaveError as e:
             if e.code not in (Code.CONFLICT, Code.LAST_ADMIN, Code.INVALID_ARGUMENT):
                 raise
-            # The others may be undone all the same.
-            output.complain(str(e))
+            # Go on with the others.
+            output.print_error(str(e))
             status = Exit.FAILED
         else:
-            output.say(f"Change {number} is undone{'' if undone else ' already'}.")
+            output.print_line(f"Change {number} is undone{'' if undone else ' already'}.")
     return status

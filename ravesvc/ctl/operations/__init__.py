@@ -1,1 +1,1 @@
-"""What a command of ravectl(1) does in several steps."""
+"""Commands of ravectl(1) that take several steps, and their parts."""

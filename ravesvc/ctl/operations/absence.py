@@ -1,7 +1,7 @@
 """Why rave-orchestrator.service does not run, as systemd knows it, and what to do about it.
 
-systemd tells its properties to every user. `explain` is the one place where they become words, and `complain` the one
-that shows them, whichever command has met them.
+Every user may read the unit's properties. `explain` alone turns them into words, and `print_error` prints them, for
+every command.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ravesvc.ctl.ui import output
 from ravesvc.errors import Code, RaveError
 from ravesvc.setup import state_directory
 
-_MAX_STATUS = 300
+_MAX_STATUS_CHARS = 300
 _JOURNAL = f"journalctl -u {names.ORCHESTRATOR_UNIT} -n 30 says more"
 _START = "systemctl start rave-orchestrator"
 _CONFIG_CHECK = "ravectl config check, as root, tells every mistake"
 
-# What systemd could not do before the program ran, by its exit status: systemd.exec(5).
+# Failures of systemd before the program ran, by exit status: systemd.exec(5).
 _SYSTEMD_STATUS = {
     200: ("CHDIR", "its working directory can't be entered"),
     202: ("FDS", "its files can't be handed over"),
@@ -72,15 +72,15 @@ _STATE_DIRECTORY = 238
 _EXITED = 1
 
 
-def complain(error: RaveError) -> None:
-    """Say why a command has failed; if that is a mistake in the configuration which the caller may read, name it."""
-    output.complain(error.message, error.hint)
+def print_error(error: RaveError) -> None:
+    """Print why a command has failed, with the mistakes in the configuration if the caller may read it."""
+    output.print_error(error.message, error.hint)
     for mistake in mistakes(error):
-        output.report(str(mistake))
+        output.print_problem(str(mistake))
 
 
 def mistakes(error: RaveError) -> list[RaveError]:
-    """The mistakes over which the service has ended, for an error of `explain` and a caller who may read them."""
+    """The mistakes for which the service has ended, for an error of `explain`; none if the caller may not read."""
     if not error.attributes.get("configuration") or not os.access(names.CONFIG_FILE, os.R_OK):
         return []
     return config.mistakes(names.CONFIG_FILE)
@@ -105,8 +105,8 @@ def explain(unit: Mapping[str, Any]) -> RaveError:
     if active == "activating" and not sub.startswith("auto-restart"):
         return _starting(unit)
     if unit.get("Result", "success") == "success":
-        # It waits to be started again, and just when its properties are read the wait is over, and its failure
-        # forgotten. For a moment it is inactive then, with a job.
+        # Scenario: the unit waits to be restarted, and the wait ends while its properties are read. systemd has reset
+        # the failure by then, and for a moment the unit is inactive, with a job.
         number, _ = unit.get("Job", (0, "/"))
         if active == "activating" or number:
             return _starting(unit)
@@ -117,16 +117,16 @@ def explain(unit: Mapping[str, Any]) -> RaveError:
 
 
 def _starting(unit: Mapping[str, Any]) -> RaveError:
-    text = printable(unit.get("StatusText", ""), _MAX_STATUS)
+    text = printable(unit.get("StatusText", ""), _MAX_STATUS_CHARS)
     if failures := int(unit.get("NRestarts", 0)):
-        # systemd has forgotten by now what it failed of.
+        # systemd has reset the reason by now.
         what = f"rave-orchestrator is being started again, after {count(failures, 'failed start')}"
         return _error(what + (f": {text}" if text else ""), f"{_CONFIG_CHECK}; {_JOURNAL}", configuration=1)
     return _error("rave-orchestrator is still starting" + (f": {text}" if text else ""), _JOURNAL)
 
 
 def _cause(unit: Mapping[str, Any]) -> tuple[str, str, int]:
-    """What made it fail, what to do, and whether it is the configuration."""
+    """The cause, a hint, and 1 if the cause is the configuration, else 0."""
     result, code, status = _ended(unit)
     if result == "exit-code" and code == _EXITED:
         if status == names.ExitStatus.CONFIG:

@@ -1,4 +1,4 @@
-"""One round of discovery as whoever asked for it sees it."""
+"""One round of discovery, as ravectl requests and follows it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""One login as whoever asked for it sees it."""
+"""One login, as ravectl requests and follows it."""
 
 from __future__ import annotations
 
 import asyncio
 
-from ravesvc.ctl.client import Service, told
+from ravesvc.ctl.client import Service, service_error
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.ui import output
 from ravesvc.ctl.ui.interrupt import interrupting
@@ -13,10 +13,10 @@ from ravesvc.errors import RaveError
 
 # The step that every login begins with.
 _FIRST = "sending"
-_REDRAW = 0.2
-# How long the end of a login that was cancelled may take.
-_LAST_WORD = 5.0
-# What a step is called; whoever waits for the mail has only so much time.
+_REDRAW_S = 0.2
+# The time in which a login that was cancelled has to end.
+_CANCEL_TIMEOUT_S = 5.0
+# The steps in words. Only the wait for the link in the mail has a time limit.
 _WORDS = {_FIRST: "Sending the mail", "waiting": "Follow the link in the mail", "signing-in": "Signing in"}
 _TIMED = "waiting"
 
@@ -27,7 +27,7 @@ class SignIn:
     def __init__(self, service: Service, display: Lines | Spinner) -> None:
         self._service = service
         self._display = display
-        # There is one login at a time: what is heard before ours has begun is about another.
+        # There is one login at a time: signals before ours has begun are about another one.
         self._begun = False
         self._answered = False
         self._over: asyncio.Future[RaveError | None]
@@ -43,7 +43,7 @@ class SignIn:
             except asyncio.CancelledError:
                 task.uncancel()
                 return await self._cancel()
-        output.say("Logged in.")
+        output.print_line("Logged in.")
         return Exit.OK
 
     async def _log_in(self, email: str) -> None:
@@ -68,19 +68,19 @@ class SignIn:
             try:
                 await self._service.ask("CancelLogin")
             except RaveError as e:
-                output.complain(f"the login could not be cancelled: {e.message}", e.hint)
+                output.print_error(f"the login could not be cancelled: {e.message}", e.hint)
                 return Exit.INTERRUPTED
-            # It may have been too late for that.
-            await asyncio.wait([self._over], timeout=_LAST_WORD)
+            # The login may have succeeded before the cancellation.
+            await asyncio.wait([self._over], timeout=_CANCEL_TIMEOUT_S)
             if self._over.done() and self._over.result() is None:
-                output.say("Logged in: it was too late to cancel that.")
+                output.print_line("Logged in: it was too late to cancel that.")
                 return Exit.OK
-        output.complain("the login is cancelled")
+        output.print_error("the login is cancelled")
         return Exit.INTERRUPTED
 
     async def _draw(self) -> None:
         while True:
-            await asyncio.sleep(_REDRAW)
+            await asyncio.sleep(_REDRAW_S)
             self._display.draw()
 
     def _progress(self, step: str, seconds: int) -> None:
@@ -90,7 +90,7 @@ class SignIn:
             self._display.show(_WORDS.get(step, step), seconds if step == _TIMED else None)
 
     def _finished(self, code: str, message: str) -> None:
-        self._end(told(code, message) if code else None)
+        self._end(service_error(code, message) if code else None)
 
     def _end(self, error: RaveError | None) -> None:
         if not self._over.done():

@@ -14,14 +14,14 @@ _ROOT = Path("/sys/fs/cgroup")
 
 
 def used(root: Path = _ROOT) -> dict[str, int]:
-    """Bytes by mesh id; without those for which nobody counts."""
+    """Bytes by mesh id; a mesh whose memory the kernel does not count is left out."""
     found = {}
     for directory in _units(root):
         if mesh := names.mesh_of_unit(directory.name):
             try:
                 found[mesh] = int((directory / "memory.current").read_text())
             except (OSError, ValueError):
-                # It has just ended, or this machine does not count.
+                # The unit has just ended, or memory is not accounted on this machine.
                 continue
     return found
 

@@ -11,7 +11,7 @@ from ravesvc.errors import Code, RaveError
 
 
 class MeshRow(NamedTuple):
-    """A mesh as DescribeMeshes tells of it; `since` in microseconds since the epoch, 0 for never."""
+    """A mesh by DescribeMeshes; `since` in microseconds since the epoch, 0 for never."""
 
     id: str
     title: str
@@ -24,11 +24,11 @@ class MeshRow(NamedTuple):
 
 
 _BEGINNING = re.compile(r"[0-9a-f-]{1,36}")
-_SHOWN = 5
+_MAX_IDS_SHOWN = 5
 
 
 def find(service: Service, text: str) -> str:
-    """The id that is meant; raises `RaveError` (InvalidArgument, NoSuchMesh)."""
+    """The full id of a mesh from its beginning; raises `RaveError` (InvalidArgument, NoSuchMesh)."""
     try:
         return names.mesh_id(text)
     except RaveError:
@@ -40,7 +40,7 @@ def find(service: Service, text: str) -> str:
     if not found:
         hint = "the service knows no such mesh; an id that it has not seen yet has to be given in full"
         raise RaveError(Code.NO_SUCH_MESH, f"no mesh has an id that begins with {text}", hint=hint)
-    shown = ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+    shown = ", ".join(found[:_MAX_IDS_SHOWN]) + (", ..." if len(found) > _MAX_IDS_SHOWN else "")
     raise RaveError(Code.INVALID_ARGUMENT, f"{len(found)} meshes have an id that begins with {text}", hint=shown)
 
 

@@ -1,6 +1,6 @@
-"""Moving in from the Node.js bot: each of its files by itself, so that a bad one does not keep the others out.
+"""Migration from the Node.js bot: each of its files by itself, so that a bad one does not stop the others.
 
-Nothing in its directory is changed. All of it may be done again: what is here already stays.
+Nothing in its directory is changed. A migration can be repeated: entries that exist here stay.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from ravesvc.setup.check import check_database, check_text, missing_identity, sa
 from ravesvc.store.credentials_file import to_object
 
 # Entries in one call: with the longest details they still fit into a message.
-_BATCH = 50
-_LONGEST_DETAIL = 200
+_BATCH_ENTRIES = 50
+_MAX_DETAIL_CHARS = 200
 _ORIGIN = "known from the Node.js bot"
 
 _RESTART_COMMAND = "systemctl restart rave-orchestrator"
 _RESTART = f"The service uses it from its next start on: {_RESTART_COMMAND}"
 _HOLD = f"The options hold from the next start of the service on: {_RESTART_COMMAND}"
 _ROLL = "Bots that run already keep the old ones across it, until: ravectl roll"
-# Where the old bot has what no file of it holds.
+# Where the source of the old bot has these keys, which no file of it holds.
 _WHERE = {
     "request_hash_key": "the key that it gives to createHmac",
     "mojo_api_key": "what it sends as X-Api-Key",
@@ -46,14 +46,14 @@ _WHERE = {
     "parse_application_id": "what it sends as X-Parse-Application-Id",
 }
 # Lines of one kind; there may be thousands.
-_MOST_PROBLEMS = 20
+_MAX_PROBLEMS_SHOWN = 20
 
 
 def migrate(service: Service, given: Path) -> Exit:
-    """Take over what a bot's directory has, and tell what was taken and what was not.
+    """Import the files of a bot's directory, and print what was imported and what was not.
 
-    Raises `RaveError`: NotRunning and AccessDenied when there is no point in going on; InvalidArgument if that is no
-    such directory, BadFile if nothing is there.
+    Raises `RaveError`: NotRunning and AccessDenied, which would stop all the rest too; InvalidArgument if it is not
+    the directory of a bot, BadFile if it has nothing to import.
     """
     directory = _of_a_bot(given)
     sources, environment = nodejs_source.read(directory), nodejs_source.environment(directory)
@@ -62,27 +62,27 @@ def migrate(service: Service, given: Path) -> Exit:
         hint = "name the directory of the Node.js bot, the one with config in it"
         raise RaveError(Code.BAD_FILE, f"there is nothing to take over in {directory / 'config'}", hint=hint)
     # The blocklist first: as soon as there is an account, meshes are joined.
-    known, failed = _take(service, _place(directory, nodejs_files.BLOCKLIST, options), _take_blocklist)
+    known, failed = _import_file(service, _place(directory, nodejs_files.BLOCKLIST, options), _import_blocklist)
     # Then the options. A service without an identity starts no bot before its restart, which finds them here.
-    problems, set_now = _take_options(sources, environment, options)
+    problems, set_now = _import_options(sources, environment, options)
     account = _Place(directory / "config" / nodejs_files.CREDENTIALS)
-    failed |= _take(service, account, _take_account if known else _withhold)[1]
+    failed |= _import_file(service, account, _import_account if known else _skip_account)[1]
     database_place = _place(directory, nodejs_files.DATABASE, options)
-    failed |= _take(service, database_place, _take_database)[1]
+    failed |= _import_file(service, database_place, _import_database)[1]
     if database_place.path and not _is_there(database_place.path) and _names_database(environment):
         text = "the admins and permissions are in a database that .env names, which is not taken over"
         hint = f"put its address into {names.DATABASE_FILE}, as config/database.json would have it"
         problems.append(RaveError(Code.BAD_FILE, text, hint=hint))
-    _complain(problems)
-    _tell_missing_identity()
+    _print_problems(problems)
+    _print_missing_identity()
     if set_now:
-        output.say(_HOLD)
-        output.say(_ROLL)
+        output.print_line(_HOLD)
+        output.print_line(_ROLL)
     return Exit.FAILED if failed or problems else Exit.OK
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is such a file, or may be: what can't be looked into is told when it is read."""
+    """Whether a file exists, or may exist: if it can't be accessed, reading it gives the error."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -110,7 +110,7 @@ def _of_a_bot(given: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the old bot has a file; no `path` if that can't be known. `named` is the option that says so."""
+    """Where the old bot has a file; `path` is None if that is unclear. `named` is the option that sets it."""
 
     path: Path | None
     named: str = ""
@@ -131,17 +131,17 @@ def _place(directory: Path, name: str, options: nodejs_options.NodeOptions) -> _
     return _Place(default) if path == Path(os.path.normpath(default)) else _Place(path, key)
 
 
-def _take(
+def _import_file(
     service: Service, place: _Place, take: Callable[[Service, Path, bytes], list[RaveError]]
 ) -> tuple[bool, bool]:
-    """Take one file over: whether all is known that it says, or that there is none, and whether part of it failed."""
+    """Import one file: whether its content is known (also that there is none), and whether part of it failed."""
     if place.path is None:
         # The options tell why.
         return False, True
     try:
         content = nodejs_files.read(place.path)
         if content is None and not place.named:
-            output.say(f"{place.path.name}: there is none.")
+            output.print_line(f"{place.path.name}: there is none.")
             return True, False
         if content is None:
             problems = [_not_there(place)]
@@ -152,9 +152,9 @@ def _take(
     except RaveError as e:
         if exit_status.of(e) is not Exit.FAILED:
             raise
-        _complain([_with_file(e, place.path)])
+        _print_problems([_with_file(e, place.path)])
         return False, True
-    _complain([_with_file(problem, place.path) for problem in problems])
+    _print_problems([_with_file(problem, place.path) for problem in problems])
     return known, bool(problems)
 
 
@@ -164,17 +164,17 @@ def _not_there(place: _Place) -> RaveError:
 
 
 def _with_file(problem: RaveError, path: Path) -> RaveError:
-    """The same with the name of the file, which the service does not say."""
+    """The problem with the name of the file, which the service does not know."""
     if "file" in problem.attributes:
         return problem
     return RaveError(problem.code, f"{path.name}: {problem.message}", hint=problem.hint, file=str(path))
 
 
-def _complain(problems: list[RaveError]) -> None:
-    for problem in problems[:_MOST_PROBLEMS]:
-        output.complain(problem.message, problem.hint)
-    if len(problems) > _MOST_PROBLEMS:
-        output.complain(f"and {len(problems) - _MOST_PROBLEMS} more")
+def _print_problems(problems: list[RaveError]) -> None:
+    for problem in problems[:_MAX_PROBLEMS_SHOWN]:
+        output.print_error(problem.message, problem.hint)
+    if len(problems) > _MAX_PROBLEMS_SHOWN:
+        output.print_error(f"and {len(problems) - _MAX_PROBLEMS_SHOWN} more")
 
 
 def _names_database(environment: Mapping[str, str]) -> bool:
@@ -184,10 +184,10 @@ def _names_database(environment: Mapping[str, str]) -> bool:
     )
 
 
-def _take_options(
+def _import_options(
     sources: list[nodejs_source.NodeSource], environment: Mapping[str, str], options: nodejs_options.NodeOptions
 ) -> tuple[list[RaveError], bool]:
-    """Set in rave.yaml what the bot's source says plainly: what could not be taken, and whether anything was set."""
+    """Set in rave.yaml what the bot's source says plainly; returns problems, and whether anything was set."""
     keys, more = nodejs_source.identity(sources, environment)
     wanted = options.values | {f"client_identity.{key}": found for key, found in keys.items()}
     problems = options.problems + more
@@ -200,19 +200,19 @@ def _take_options(
     return problems + refused, changed
 
 
-def _tell_missing_identity() -> None:
-    """Name the keys that are still to be supplied, with what they look like and where they are to be found."""
+def _print_missing_identity() -> None:
+    """Print the keys that are still missing, with what they look like and where to find them."""
     running, login = missing_identity(names.CONFIG_FILE)
     if not running and not login:
         return
-    output.say(f"Still to be supplied in {names.CONFIG_FILE}; the old bot has it in its source or its .env:")
+    output.print_line(f"Still to be supplied in {names.CONFIG_FILE}; the old bot has it in its source or its .env:")
     for key in (*running, *login):
         when = "; only the next login needs it" if key in login else ""
-        output.say(f"  client_identity.{key} ({identity.looks(key)}): {_WHERE[key]}{when}")
+        output.print_line(f"  client_identity.{key} ({identity.looks(key)}): {_WHERE[key]}{when}")
 
 
 def _set_options(wanted: Mapping[str, nodejs_source.FoundOption]) -> tuple[list[RaveError], bool]:
-    """Set options that rave.yaml does not have: those that it can't take, and whether it was changed.
+    """Set options that rave.yaml lacks; returns a problem for each invalid value, and whether the file was changed.
 
     Raises `RaveError` (BadFile).
     """
@@ -239,16 +239,16 @@ def _set_options(wanted: Mapping[str, nodejs_source.FoundOption]) -> tuple[list[
             taken.append(key)
     if text != before:
         _write_options(path, text)
-        output.say(f"{path.name}: {', '.join(taken)} taken over.")
+        output.print_line(f"{path.name}: {', '.join(taken)} taken over.")
     if same:
-        output.say(f"{path.name}: {', '.join(same)} left as set there, to the same.")
+        output.print_line(f"{path.name}: {', '.join(same)} left as set there, to the same.")
     for key in other:
-        output.say(f"{path.name}: {key} is set there to another value; left.")
+        output.print_line(f"{path.name}: {key} is set there to another value; left.")
     return problems, text != before
 
 
 def _reason(refused: list[RaveError], key: str) -> str:
-    """What rave.yaml would take in the place of a value, without the line, which is of no file yet."""
+    """What rave.yaml would accept in place of a value, without the line number, which is of no file yet."""
     words = next((each.message for each in refused if each.attributes.get("key") == key), "it makes no sense there")
     return words.partition(f"{key} ")[2] or words
 
@@ -262,7 +262,7 @@ def _write_options(path: Path, text: str) -> None:
         raise RaveError(Code.BAD_FILE, f"{path} can't be written: {e.strerror}", hint=hint, file=str(path)) from e
 
 
-def _take_blocklist(service: Service, path: Path, content: bytes) -> list[RaveError]:
+def _import_blocklist(service: Service, path: Path, content: bytes) -> list[RaveError]:
     blocks, problems = nodejs_files.blocks(content, path, int(time.time() * 1000))
     entries = [
         (
@@ -270,24 +270,24 @@ def _take_blocklist(service: Service, path: Path, content: bytes) -> list[RaveEr
             block.reason.value,
             max(0, block.since) * 1000,
             0 if block.until is None else max(1, block.until * 1000),
-            printable(block.detail, _LONGEST_DETAIL) or _ORIGIN,
+            printable(block.detail, _MAX_DETAIL_CHARS) or _ORIGIN,
         )
         for block in blocks
     ]
     taken = over = 0
-    for start in range(0, len(entries), _BATCH):
+    for start in range(0, len(entries), _BATCH_ENTRIES):
         answer = service.call(
-            "ImportEntries", "a(sstts)", entries[start : start + _BATCH], interface=names.BLOCKLIST_INTERFACE
+            "ImportEntries", "a(sstts)", entries[start : start + _BATCH_ENTRIES], interface=names.BLOCKLIST_INTERFACE
         )
         taken, over = taken + answer[0], over + answer[1]
     there = len(entries) - taken - over
     counted = count(taken, "entry")
     left = f"{there} blocked already, {over} left out because their time is over"
-    output.say(f"{path.name}: {counted} taken over, {left}.")
+    output.print_line(f"{path.name}: {counted} taken over, {left}.")
     return problems
 
 
-def _take_account(service: Service, path: Path, content: bytes) -> list[RaveError]:
+def _import_account(service: Service, path: Path, content: bytes) -> list[RaveError]:
     account = nodejs_files.account(content, path)
     # In a file of our own, which the service reads: tokens stay off the bus.
     with os.fdopen(os.memfd_create("credentials"), "wb") as file:
@@ -296,25 +296,25 @@ def _take_account(service: Service, path: Path, content: bytes) -> list[RaveErro
         (answer,) = service.call("ImportCredentials", "h", file.fileno())
     match answer:
         case "taken" if account.session:
-            output.say(f"{path.name}: the account is taken over.")
+            output.print_line(f"{path.name}: the account is taken over.")
         case "taken":
-            output.say(f"{path.name}: the account is taken over, but a login is needed: run ravectl login.")
+            output.print_line(f"{path.name}: the account is taken over, but a login is needed: run ravectl login.")
         case "same":
-            output.say(f"{path.name}: the account is known already, and stays as it is.")
+            output.print_line(f"{path.name}: the account is known already, and stays as it is.")
         case _:
             text = "not taken over, because there is another account"
-            output.say(f"{path.name}: {text}: to change it, run ravectl logout, and then this again.")
+            output.print_line(f"{path.name}: {text}: to change it, run ravectl logout, and then this again.")
     return []
 
 
-def _withhold(service: Service, path: Path, content: bytes) -> list[RaveError]:
-    """No account: with one the bots would join at once, also those meshes that have kicked them."""
+def _skip_account(service: Service, path: Path, content: bytes) -> list[RaveError]:
+    """Import no account: with one the bots would join at once, even meshes that have kicked them."""
     text = "not taken over as long as it can't be known which meshes to leave alone"
     hint = "mend the blocklist of the old bot, or move it away, and run this again"
     return [RaveError(Code.BAD_FILE, text, hint=hint)]
 
 
-def _take_database(service: Service, path: Path, content: bytes) -> list[RaveError]:
+def _import_database(service: Service, path: Path, content: bytes) -> list[RaveError]:
     found, problems = check_database(content, str(path))
     if found is None:
         return problems
@@ -324,10 +324,10 @@ def _take_database(service: Service, path: Path, content: bytes) -> list[RaveErr
     except FileExistsError:
         known, _ = database.read(target)
         if known is None or (known.uri, known.options) != (found.uri, found.options):
-            output.say(f"{path.name}: not taken over, because {target} says something else.")
-            output.say(f"To use the former: cp {shlex.quote(str(path))} {target}")
+            output.print_line(f"{path.name}: not taken over, because {target} says something else.")
+            output.print_line(f"To use the former: cp {shlex.quote(str(path))} {target}")
             return []
-        output.say(f"{path.name}: {target} says the same already.")
+        output.print_line(f"{path.name}: {target} says the same already.")
     except PermissionError as e:
         text = f"{target} can't be written: {e.strerror}"
         raise RaveError(Code.ACCESS_DENIED, text, hint="try as root, or with sudo") from e
@@ -337,10 +337,10 @@ def _take_database(service: Service, path: Path, content: bytes) -> list[RaveErr
             Code.BAD_FILE, text, hint=f"see to {target.parent}, and run this again", file=str(target)
         ) from e
     else:
-        output.say(f"{path.name}: copied to {target}.")
+        output.print_line(f"{path.name}: copied to {target}.")
     (running,) = service.call("GetStatus")
     if running["Store"] == "embedded":
-        output.say(_RESTART)
+        output.print_line(_RESTART)
     return []
 
 

@@ -1,4 +1,4 @@
-"""The files that the Node.js bot leaves in its config directory, as this program reads them."""
+"""Reading the files in the config directory of the Node.js bot."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ BLOCKLIST = "blocklist.json"
 DATABASE = "database.json"
 NAMES = (CREDENTIALS, BLOCKLIST, DATABASE)
 
-# Bytes; far more than that bot writes.
-_LARGEST = 16 * 1024 * 1024
+# Far more than that bot writes.
+_MAX_FILE_BYTES = 16 * 1024 * 1024
 
 _UNREADABLE = "unreadable entry of the old bot"
-_MEND = "mend it, and run this again: what is taken over already stays"
+_FIX_HINT = "mend it, and run this again: what is taken over already stays"
 
 
 def read(path: Path) -> bytes | None:
     """What a file holds; None if there is none. Raises `RaveError` (BadFile)."""
     try:
-        return text_file.read(path, _LARGEST)
+        return text_file.read(path, _MAX_FILE_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as e:
@@ -45,9 +45,9 @@ def account(content: bytes, path: Path) -> Credentials:
 
 
 def blocks(content: bytes, path: Path, now: int) -> tuple[list[Block], list[RaveError]]:
-    """The entries of a blocklist.json, and what is wrong with each other one.
+    """The entries of a blocklist.json, and a problem for each invalid one.
 
-    Of one that makes no sense the mesh is blocked for ever: it may have been a kick. Times, also `now`, are
+    An invalid entry blocks its mesh for ever: it may have been a kick. Times, also `now`, are
     milliseconds since the epoch. Raises `RaveError` (BadFile) for what is no blocklist.
     """
     try:
@@ -60,7 +60,7 @@ def blocks(content: bytes, path: Path, now: int) -> tuple[list[Block], list[Rave
             found.append(file.read_entry(mesh, entry, now))
         except RaveError as e:
             text = f"{path}: the entry of {mesh[:80]!r} can't be taken over: {e.message}"
-            hint = f"{e.hint or _MEND}; or: ravectl blocklist add MESH"
+            hint = f"{e.hint or _FIX_HINT}; or: ravectl blocklist add MESH"
             if _is_mesh(mesh):
                 found.append(Block(mesh=mesh, reason=Reason.OPERATOR, since=now, until=None, detail=_UNREADABLE))
                 text = f"{path}: the entry of {mesh} can't be read: {e.message}; the mesh is blocked for ever"
@@ -77,5 +77,5 @@ def _is_mesh(text: str) -> bool:
     return True
 
 
-def _bad(path: Path, reason: str, *, hint: str = _MEND) -> RaveError:
+def _bad(path: Path, reason: str, *, hint: str = _FIX_HINT) -> RaveError:
     return RaveError(Code.BAD_FILE, f"{path} can't be used: {reason}", hint=hint, file=str(path))

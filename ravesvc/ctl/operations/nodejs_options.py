@@ -21,11 +21,11 @@ from ravesvc.errors import Code, RaveError
 
 Value = str | int | float | bool | tuple[str, ...]
 
-_DAY = 86400.0
+_DAY_S = 86400.0
 # Uses of options in one source; more are no program's.
-_MOST_USES = 200
-# Characters of an expression; what is longer is nothing that is plain.
-_LONGEST = 300
+_MAX_USES = 200
+# A longer expression is not a plain value.
+_MAX_EXPRESSION_CHARS = 300
 
 _FACTOR = r"\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _NUMBER = rf"-?{_FACTOR}(?:[ \t]*\*[ \t]*{_FACTOR})*"
@@ -103,7 +103,7 @@ def _prefixes(value: Value) -> str:
 
 
 class NodeOption(NamedTuple):
-    """An option under its name here, and what makes of its value there the text that YAML has."""
+    """An option under its name here, and the function that turns its old value into YAML text."""
 
     name: str
     written: Callable[[Value], str]
@@ -207,7 +207,7 @@ def _doubt(name: str, found: FoundOption) -> RaveError | None:
     if name == "blocklist_duration":
         words = "less than a minute in milliseconds there; was it meant as seconds?" if 0 <= seconds < 60 else ""
     else:
-        words = "more than a day in seconds there; was it meant as milliseconds?" if seconds > _DAY else ""
+        words = "more than a day in seconds there; was it meant as milliseconds?" if seconds > _DAY_S else ""
     text = f"{name} is not taken over: {words} ({found.where})"
     return RaveError(Code.BAD_FILE, text, hint=f"set {name} in rave.yaml") if words else None
 
@@ -219,7 +219,7 @@ def _uses(text: str, *, typed: bool) -> Iterator[_Use]:
     loaded = {match["name"] for match in _LOADED.finditer(text)}
     plain = re.compile(rf"(?P<value>{_LITERAL}){_END}")
     keys = rf"(?<![\w$])(?P<key>{'|'.join(_KEYS)})(?P<quote>[\"']?)\s*(?P<sign>\??:|=(?![=>]))\s*"
-    for match in islice(re.finditer(keys, text), _MOST_USES):
+    for match in islice(re.finditer(keys, text), _MAX_USES):
         before = text[max(0, match.start() - 20) : match.start()].rstrip()
         declared = re.compile(rf"(?:{_TYPES})\s*=(?![=>])\s*").match(text, match.end())
         begin = declared.end() if declared and match["sign"] != "=" else match.end()
@@ -242,7 +242,7 @@ def _uses(text: str, *, typed: bool) -> Iterator[_Use]:
 def _shorthands(text: str) -> Iterator[_Use]:
     """Options that a program gives on under the name of a variable which is not of the same file."""
     alone = rf"(?<=[{{,\n])[ \t]*(?P<key>{'|'.join(_KEYS)})[ \t]*(?=[,}}\n])"
-    for match in islice(re.finditer(alone, text), _MOST_USES):
+    for match in islice(re.finditer(alone, text), _MAX_USES):
         key = match["key"]
         if re.search(rf"\b{key}\s*(?::[^=;\n]{{1,60}})?=(?![=>])", text):
             continue
@@ -287,7 +287,7 @@ def _braces(text: str, start: int, stop: int) -> tuple[int | None, int | None]:
 def _expression(text: str, begin: int) -> str:
     """What stands from a place on, up to the comma, semicolon, bracket or line that ends it."""
     depth, end = 0, begin
-    while end < min(len(text), begin + _LONGEST):
+    while end < min(len(text), begin + _MAX_EXPRESSION_CHARS):
         character = text[end]
         if character in "\"'`" and (string := re.compile(STRING).match(text, end)):
             end = string.end()

@@ -17,10 +17,9 @@ from ravesvc.common import text_file
 from ravesvc.errors import Code, RaveError
 
 _SOURCES = (".ts", ".js", ".mts", ".mjs", ".cts", ".cjs", ".tsx", ".jsx", ".json")
-_MOST_FILES = 2000
-# Bytes of one.
-_LARGEST = 512 * 1024
-_MOST_PLACES = 10
+_MAX_FILES = 2000
+_MAX_FILE_BYTES = 512 * 1024
+_MAX_PLACES_SHOWN = 10
 _PASSED_OVER = frozenset({"node_modules", "test", "tests", "coverage"})
 _NO_SOURCES = frozenset(
     {
@@ -81,12 +80,12 @@ class NodeSource:
 
 
 def read(directory: Path) -> list[NodeSource]:
-    """The sources in the bot's directory. Raises nothing: what can't be read is passed over."""
+    """The sources in the bot's directory. Raises nothing: a file that can't be read is skipped."""
     started = _started(directory)
     found = []
     for path in _paths(directory):
         try:
-            text = text_file.read(path, _LARGEST).decode(errors="replace")
+            text = text_file.read(path, _MAX_FILE_BYTES).decode(errors="replace")
         except OSError:
             continue
         name = path.relative_to(directory)
@@ -129,7 +128,7 @@ def identity(
 def environment(directory: Path) -> dict[str, str]:
     """What the file .env says; empty if there is none."""
     try:
-        text = text_file.decode(text_file.read(directory / ".env", _LARGEST))
+        text = text_file.decode(text_file.read(directory / ".env", _MAX_FILE_BYTES))
     except (OSError, RaveError):
         return {}
     lines = re.finditer(r"^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(.*?)[ \t\r]*$", text, re.MULTILINE)
@@ -213,10 +212,10 @@ def settled(
 
 
 def places(found: Iterable[str]) -> str:
-    """Places in sources, as many as one line takes."""
+    """Places in sources, as many as fit on a line."""
     every = sorted(set(found))
-    more = f" and {len(every) - _MOST_PLACES} more" if len(every) > _MOST_PLACES else ""
-    return ", ".join(every[:_MOST_PLACES]) + more
+    more = f" and {len(every) - _MAX_PLACES_SHOWN} more" if len(every) > _MAX_PLACES_SHOWN else ""
+    return ", ".join(every[:_MAX_PLACES_SHOWN]) + more
 
 
 def text_of(literal: str) -> str:
@@ -226,7 +225,7 @@ def text_of(literal: str) -> str:
 
 def _paths(directory: Path) -> Iterator[Path]:
     """The sources, at most so many; links are not followed."""
-    left = _MOST_FILES
+    left = _MAX_FILES
     for where, below, names in os.walk(directory):
         below[:] = sorted(name for name in below if name not in _PASSED_OVER and not name.startswith("."))
         for name in sorted(names):
@@ -242,7 +241,7 @@ def _paths(directory: Path) -> Iterator[Path]:
 def _started(directory: Path) -> str:
     """What package.json says of how the bot is started."""
     try:
-        document = json.loads(text_file.decode(text_file.read(directory / "package.json", _LARGEST)))
+        document = json.loads(text_file.decode(text_file.read(directory / "package.json", _MAX_FILE_BYTES)))
         return f"{document.get('main', '')} {document.get('scripts', {}).get('start', '')}"
     except (OSError, RaveError, ValueError, AttributeError, RecursionError):
         return ""

@@ -1,19 +1,19 @@
-"""One roll as whoever asked for it sees it."""
+"""One rolling restart, as ravectl requests and follows it."""
 
 from __future__ import annotations
 
 import asyncio
 
 from ravesvc.common.text import count
-from ravesvc.ctl.client import Service, told
+from ravesvc.ctl.client import Service, service_error
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.ui import output
 from ravesvc.ctl.ui.interrupt import interrupting
 from ravesvc.ctl.ui.progress import Lines, Spinner
 from ravesvc.errors import RaveError
 
-# How long the end of a roll that was cancelled may take.
-_LAST_WORD = 5.0
+# The time in which a roll that was cancelled has to end.
+_CANCEL_TIMEOUT_S = 5.0
 
 
 class RollRun:
@@ -22,7 +22,7 @@ class RollRun:
     def __init__(self, service: Service, display: Lines | Spinner) -> None:
         self._service = service
         self._display = display
-        # There is one roll at a time: what is heard before the answer is about another.
+        # There is one roll at a time: signals before the answer are about another one.
         self._answered = False
         self._over: asyncio.Future[RaveError | None]
 
@@ -45,15 +45,15 @@ class RollRun:
                     raise
                 task.uncancel()
                 await self._service.ask("CancelRoll")
-                await asyncio.wait([self._over], timeout=_LAST_WORD)
+                await asyncio.wait([self._over], timeout=_CANCEL_TIMEOUT_S)
                 self._display.end()
-                output.complain("the roll is cancelled")
+                output.print_error("the roll is cancelled")
                 return Exit.INTERRUPTED
         self._display.end()
         if error := self._over.result():
             raise error
         replaced = f"{count(total, 'outdated process')} replaced; all are up to date."
-        output.say(replaced if total else "Nothing is outdated.")
+        output.print_line(replaced if total else "Nothing is outdated.")
         return Exit.OK
 
     def _progress(self, done: int, total: int, mesh: str) -> None:
@@ -62,7 +62,7 @@ class RollRun:
 
     def _finished(self, code: str, message: str) -> None:
         if self._answered:
-            self._end(told(code, message) if code else None)
+            self._end(service_error(code, message) if code else None)
 
     def _end(self, error: RaveError | None) -> None:
         if not self._over.done():

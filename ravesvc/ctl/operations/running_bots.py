@@ -1,4 +1,4 @@
-"""What systemd says of the service and its bots, for times when the service itself can't be asked."""
+"""The service and its bots by systemd, for when the service itself does not answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
 _MANAGER = f"{_NAME}.Manager"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
-# Seconds; systemd answers at once, or is busy with something else.
+# systemd answers at once unless it is busy with something else.
 _TIMEOUT_S = 5.0
 
 
@@ -27,7 +27,7 @@ class RunningBot(NamedTuple):
 
 
 async def service_unit(bus: Bus) -> dict[str, Any]:
-    """The properties of the service's unit; none when systemd does not tell."""
+    """The properties of the service's unit; empty if systemd does not answer."""
     try:
         (path,) = await _call(bus, _PATH, _MANAGER, "LoadUnit", "s", names.ORCHESTRATOR_UNIT)
         (unit,) = await _call(bus, path, _PROPERTIES, "GetAll", "s", f"{_NAME}.Unit")
@@ -38,7 +38,7 @@ async def service_unit(bus: Bus) -> dict[str, Any]:
 
 
 async def bots(bus: Bus) -> list[RunningBot]:
-    """The bots that run whatever became of the service, by mesh id; none when systemd does not tell."""
+    """The bots that run, with or without the service, by mesh id; empty if systemd does not answer."""
     try:
         (units,) = await _call(bus, _PATH, _MANAGER, "ListUnitsByPatterns", "asas", [], [names.MESH_UNIT_PATTERN])
         found = [await _bot(bus, unit) for unit in units if unit[3] in ("active", "activating", "deactivating")]

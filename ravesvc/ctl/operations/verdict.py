@@ -1,4 +1,4 @@
-"""Whether all is well with the service, as monitoring plug-ins say it. Pure; ravectl(1) has the table of conditions.
+"""The health of the service as a monitoring plug-in reports it. Pure; ravectl(1) has the table of conditions.
 
 The form is that of the Monitoring Plugins Development Guidelines: a text, `|`, figures, and an exit status.
 """
@@ -13,14 +13,14 @@ from typing import Any
 from ravesvc.common.text import count, printable
 from ravesvc.ctl.operations.mesh_lookup import MeshRow
 
-# Seconds that a bot may be out of its room before it is worth a warning.
+# A bot that is out of its room for longer causes a warning.
 DISCONNECTED_S = 300
 
-_MAX_TEXT = 500
+_MAX_TEXT_CHARS = 500
 # States of meshes that are not to be connected now.
 _IDLE = ("blocked", "held", "stopped", "stopping")
-# Blocks that a person or a room has meant; all others are failures.
-_MEANT = frozenset({"kicked", "left", "gone", "held", "operator"})
+# Blocks that an operator or a room intended; all others are failures.
+_INTENDED = frozenset({"kicked", "left", "gone", "held", "operator"})
 
 
 class Level(IntEnum):
@@ -34,7 +34,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class HealthVerdict:
-    """What to exit with, why in words, and figures by label."""
+    """The exit status, the reason in words, and figures by label."""
 
     level: Level
     text: str
@@ -43,7 +43,7 @@ class HealthVerdict:
     def line(self) -> str:
         """The one line of a plug-in."""
         # A bar would begin the figures.
-        text = printable(self.text.replace("|", "/"), _MAX_TEXT)
+        text = printable(self.text.replace("|", "/"), _MAX_TEXT_CHARS)
         figures = " ".join(f"{label}={number}" for label, number in self.figures.items())
         return f"RAVE {self.level.name} - {text}" + (f" | {figures}" if figures else "")
 
@@ -112,7 +112,7 @@ def _critical(status: Mapping[str, Any], states: Sequence[str]) -> list[str]:
     outages = [str(each) for each in status.get("Outages", [])]
     if outages and "connected" not in states:
         return outages
-    failed = sum(number for reason, number in status.get("Blocks", {}).items() if reason not in _MEANT)
+    failed = sum(number for reason, number in status.get("Blocks", {}).items() if reason not in _INTENDED)
     wanted = _wanted(states) + failed
     if wanted and not {"connected", "starting"} & set(states):
         return [f"none of {count(wanted, 'mesh')} is connected"]
@@ -132,7 +132,7 @@ def _warnings(status: Mapping[str, Any], meshes: Sequence[MeshRow], now: float) 
         "too large for a bot": blocks.get("too_large", 0),
         "outdated": sum(mesh.outdated for mesh in meshes),
     }
-    told = {
+    failures = {
         "discovery fails": status.get("DiscoveryError"),
         "the store can't be used": status.get("StoreError"),
         "the blocklist can't be saved": status.get("BlocklistError"),
@@ -148,7 +148,7 @@ def _warnings(status: Mapping[str, Any], meshes: Sequence[MeshRow], now: float) 
     if held_back := status.get("HeldBack"):
         warnings.append(f"the loss of {count(held_back, 'mesh')} is not believed")
     if not status["Obstacle"]:
-        warnings += [f"{what}: {why}" for what, why in told.items() if why]
+        warnings += [f"{what}: {why}" for what, why in failures.items() if why]
         if not status.get("LastDiscoveryTimestamp") and not status.get("DiscoveryError"):
             warnings.append("no discovery yet")
     return warnings

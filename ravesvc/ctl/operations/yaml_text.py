@@ -1,4 +1,4 @@
-"""Options set in the text of rave.yaml, whose comments and layout are its owner's. Pure."""
+"""Sets options in the text of rave.yaml, and keeps its comments and layout. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 def put(text: str, key: str, value: str) -> str | None:
-    """The text with an option set; None if it has a value already, or stands where only a person can put one.
+    """The text with an option set; None if it has a value already, or its section is written in braces.
 
     `key` is the option's name, with that of its section before a dot. `value` is as YAML has it.
     """
@@ -30,7 +30,7 @@ def put(text: str, key: str, value: str) -> str | None:
 
 
 def _put(lines: list[str], start: int, stop: int, indent: str, new: str, name: str) -> str | None:
-    """Put a line in the place of what shows the default, or at the end of the file or the start of the section."""
+    """Put a line in place of the comment with the default, or at the end of the file or the start of the section."""
     own = re.compile(rf"{indent}{name}\s*:[ \t]*(?P<value>[^\s#].*)?")
     shown = re.compile(rf"[ \t]*#[ \t]*{name}\s*:")
     place = None

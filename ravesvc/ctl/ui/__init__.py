@@ -1,1 +1,1 @@
-"""What ravectl(1) prints, and how."""
+"""The output of ravectl(1) on a terminal."""

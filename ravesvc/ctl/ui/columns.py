@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 _GAP = "  "
 _MORE = "…"
-# What a column that can be cut keeps in any case.
-_LEAST = 8
+# A flexible column is not cut below this.
+_MIN_COLUMN_CELLS = 8
 
 
 def width(text: str) -> int:
@@ -50,12 +50,12 @@ def join(row: Sequence[str]) -> str:
 
 
 def _share(wanted: dict[int, int], room: int) -> dict[int, int]:
-    """What each column gets: the smallest first, because they may want less than their share."""
+    """The width of each column: the narrowest first, because they may need less than their share."""
     given = {}
     for left, (number, cells) in zip(
         range(len(wanted), 0, -1), sorted(wanted.items(), key=lambda each: each[1]), strict=True
     ):
-        given[number] = min(cells, max(_LEAST, room // left))
+        given[number] = min(cells, max(_MIN_COLUMN_CELLS, room // left))
         room -= given[number]
     return given
 

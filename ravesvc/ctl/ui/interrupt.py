@@ -1,4 +1,4 @@
-"""Signals that want an end, for something that can be given up in good order."""
+"""Signals that ask a program to end, for work that can be cancelled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def interrupting(task: asyncio.Task[Any]) -> Iterator[None]:
-    """Have each of the signals that want an end cancel a task."""
+    """Cancel a task when one of these signals arrives."""
     loop = asyncio.get_running_loop()
     for number in _INTERRUPTS:
         loop.add_signal_handler(number, task.cancel)

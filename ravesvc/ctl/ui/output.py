@@ -1,4 +1,4 @@
-"""What ravectl says and asks. Whatever comes from elsewhere is made fit for a terminal.
+"""Output and questions of ravectl. Every text is made safe for a terminal.
 
 No other module of ravectl writes text to a terminal, so that none has to remember the filter. Sequences that control
 the terminal are added here alone, after it.
@@ -14,22 +14,22 @@ from collections.abc import Mapping, Sequence
 from ravesvc.common.text import count, printable
 from ravesvc.ctl.ui import columns
 
-_LONGEST = 2000
+_MAX_LINE_CHARS = 2000
 _HOME_AND_CLEAR = "\033[H\033[2J"
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """One line on standard output."""
-    sys.stdout.write(printable(text, _LONGEST) + "\n")
+    sys.stdout.write(printable(text, _MAX_LINE_CHARS) + "\n")
     sys.stdout.flush()
 
 
-def row(cells: Sequence[str], colours: Mapping[int, str]) -> None:
-    """A line of a table, whose cells are padded, which stays in a buffer: a table is to appear at once.
+def print_row(cells: Sequence[str], colours: Mapping[int, str]) -> None:
+    """Print a line of a table, of padded cells, without a flush: a table appears at once.
 
     `colours` has the SGR parameters (ECMA-48) of cells by number.
     """
-    shown = [printable(cell, _LONGEST) for cell in cells]
+    shown = [printable(cell, _MAX_LINE_CHARS) for cell in cells]
     for number, colour in colours.items():
         shown[number] = f"\033[{colour}m{shown[number]}\033[0m"
     sys.stdout.write(columns.join(shown) + "\n")
@@ -37,43 +37,43 @@ def row(cells: Sequence[str], colours: Mapping[int, str]) -> None:
 
 def redraw(text: str) -> None:
     """A text in place of the line that is being written, which it does not end."""
-    sys.stdout.write("\r" + printable(text, _LONGEST))
+    sys.stdout.write("\r" + printable(text, _MAX_LINE_CHARS))
     sys.stdout.flush()
 
 
 def clear() -> None:
-    """An empty terminal, to be written from its top."""
+    """Clear the terminal, and go on at its top."""
     sys.stdout.write(_HOME_AND_CLEAR)
 
 
-def complain(message: str, hint: str = "") -> None:
-    """A failure on standard error, and what to do about it."""
+def print_error(message: str, hint: str = "") -> None:
+    """Print a failure on standard error, with a hint."""
     lines = [f"ravectl: {message}"] + ([f"hint: {hint}"] if hint else [])
-    sys.stderr.write("".join(printable(line, _LONGEST) + "\n" for line in lines))
+    sys.stderr.write("".join(printable(line, _MAX_LINE_CHARS) + "\n" for line in lines))
 
 
-def dump(document: object) -> None:
-    """A document for programs, in printable ASCII; each of them reads its escapes."""
+def print_json(document: object) -> None:
+    """Print JSON for programs, in printable ASCII."""
     sys.stdout.write(json.dumps(document, indent=2).replace("\x7f", "\\u007f") + "\n")
     sys.stdout.flush()
 
 
-def report(text: str) -> None:
+def print_problem(text: str) -> None:
     """One line on standard error, about something else than what was asked for: a file, an entry."""
-    sys.stderr.write(printable(text, _LONGEST) + "\n")
+    sys.stderr.write(printable(text, _MAX_LINE_CHARS) + "\n")
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as need be, the last as long as it is."""
     # Before widths are computed: they are those of what is shown.
-    shown = [[printable(cell, _LONGEST) for cell in cells] for cells in rows]
+    shown = [[printable(cell, _MAX_LINE_CHARS) for cell in cells] for cells in rows]
     for cells in columns.fit(titles, shown, 0, flexible=()):
-        say(columns.join(cells))
+        print_line(columns.join(cells))
 
 
 def ask(question: str) -> str:
-    """The answer of whoever sits at the terminal; empty if there is none."""
-    sys.stderr.write(printable(question, _LONGEST) + " ")
+    """Ask the user at the terminal; returns the answer, empty if there is none."""
+    sys.stderr.write(printable(question, _MAX_LINE_CHARS) + " ")
     sys.stderr.flush()
     answer = sys.stdin.readline()
     if not answer:
@@ -81,8 +81,8 @@ def ask(question: str) -> str:
     return answer.strip()
 
 
-def agrees(question: str) -> bool:
-    """Whether whoever sits at the terminal says yes."""
+def confirm(question: str) -> bool:
+    """Ask the user at the terminal a question; returns whether the answer is yes."""
     return ask(f"{question} [y/N]").lower() in ("y", "yes")
 
 
@@ -92,5 +92,5 @@ def date(microseconds: int) -> str:
 
 
 def counts(admins: int, permissions: int) -> str:
-    """What a store holds."""
+    """The contents of a store in words."""
     return f"{count(admins, 'admin')}, {count(permissions, 'command permission')}"

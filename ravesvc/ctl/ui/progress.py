@@ -1,4 +1,4 @@
-"""How far something is that takes its time, for a terminal and for a file."""
+"""The progress of long operations, for a terminal and for a file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Lines:
         """A step is under way; so many seconds are left for it, if there is a limit."""
         if step != self._step:
             self._step = step
-            output.say(words(step, left))
+            output.print_line(words(step, left))
 
     def draw(self) -> None:
         """Some time has passed: nothing new."""
@@ -75,7 +75,7 @@ class Spinner:
 
 
 def display() -> Lines | Spinner:
-    """What fits standard output."""
+    """The display that fits standard output."""
     return Spinner() if sys.stdout.isatty() else Lines()
 
 

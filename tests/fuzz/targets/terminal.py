@@ -18,16 +18,16 @@ def check(data: bytes) -> None:
     text = data.decode(errors="surrogateescape")
     shown, document = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
-        output.say(text)
-        output.report(text)
+        output.print_line(text)
+        output.print_problem(text)
         output.redraw(text)
-        output.table((text[:40], "B"), [("a", text)])
-        absence.complain(RaveError(Code.INTERNAL, text, hint=text))
+        output.print_table((text[:40], "B"), [("a", text)])
+        absence.print_error(RaveError(Code.INTERNAL, text, hint=text))
         for row in columns.fit(("A", "B"), [(text, text)], _CELLS, (0, 1)):
-            output.row(row, {})
+            output.print_row(row, {})
     for line in shown.getvalue().removeprefix("\r").replace("\n\r", "\n").split("\n"):
         assert line.replace("\r", "", 1).isprintable()
     with contextlib.redirect_stdout(document):
-        output.dump({"text": text})
+        output.print_json({"text": text})
     assert all(line.isprintable() and line.isascii() for line in document.getvalue().split("\n"))
     assert json.loads(document.getvalue())["text"] == text

@@ -476,7 +476,7 @@ def test_monitoring_sees_a_service(
     assert "RAVE CRITICAL - login needed: log in | meshes=0" in capsys.readouterr().out
     manager.error = RaveError(Code.ACCESS_DENIED, "no")
     assert main(["status", "--check"]) == 3
-    monkeypatch.setattr(overview, "_CHECK_PATIENCE_S", 0.0)
+    monkeypatch.setattr(overview, "_CHECK_CALL_TIMEOUT_S", 0.0)
     assert main(["status", "--check"]) == 2
     assert "CRITICAL - rave-orchestrator does not answer" in capsys.readouterr().out
 
@@ -526,7 +526,7 @@ def test_a_service_that_does_not_answer(
         await asyncio.sleep(0.3)
 
     manager.login_script = hang
-    monkeypatch.setattr("ravesvc.ctl.client._PATIENCE", 0.05)
+    monkeypatch.setattr("ravesvc.ctl.client._CALL_TIMEOUT_S", 0.05)
     assert main(["login", "a@b.example"]) == 1
     assert "rave-orchestrator does not answer" in capsys.readouterr().err
 
@@ -547,7 +547,7 @@ def test_a_service_that_does_not_answer(
 @pytest.mark.parametrize("said", ["", "No such thing as org.example.Thing"])
 def test_the_words_of_the_bus_are_not_for_people(name: str, code: Code, words: str, said: str) -> None:
     text = "Message recipient of org.example.Thing"
-    told = client._in_words(errors.failure(f"org.freedesktop.DBus.Error.{name}", text, "Refresh", said=said))
+    told = client._for_operator(errors.failure(f"org.freedesktop.DBus.Error.{name}", text, "Refresh", said=said))
     assert told.code is code
     assert words in told.message
     assert "org." not in str(told)
@@ -599,7 +599,7 @@ def test_statuses() -> None:
 
 
 def test_hostile_text(capsys: pytest.CaptureFixture[str]) -> None:
-    output.complain("one\ntwo\x1b[2J", "three\r")
+    output.print_error("one\ntwo\x1b[2J", "three\r")
     assert capsys.readouterr().err == "ravectl: one?two?[2J\nhint: three?\n"
 
 

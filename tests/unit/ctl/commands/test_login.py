@@ -98,7 +98,7 @@ def test_a_terminal_is_asked_before_the_account_is_forgotten(
 
 
 def test_spinner(manager: FakeManagerObject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(login_run, "_REDRAW", 0.01)
+    monkeypatch.setattr(login_run, "_REDRAW_S", 0.01)
 
     async def slow(manager: FakeManagerObject) -> None:
         await begin(manager)

@@ -193,8 +193,8 @@ def test_to_watch_takes_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_watched_is_drawn_anew_when_something_changes_until_the_service_goes(
     service: FakeService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(overview, "_PAUSE", 0.01)
-    monkeypatch.setattr(overview, "_TICK", 30.0)
+    monkeypatch.setattr(overview, "_REDRAW_PAUSE_S", 0.01)
+    monkeypatch.setattr(overview, "_REDRAW_INTERVAL_S", 30.0)
 
     class Screen(Terminal):
         """After the first drawing a mesh changes, after the second the service goes."""

@@ -168,7 +168,7 @@ def test_what_can_not_be_read_is_told(tmp_path: Path, kind: str, monkeypatch: py
             path = Path("/dev/zero")
         case _:
             path.write_text("x" * 11)
-            monkeypatch.setattr(nodejs_files, "_LARGEST", 10)
+            monkeypatch.setattr(nodejs_files, "_MAX_FILE_BYTES", 10)
     with pytest.raises(RaveError, match=f"^{path} can't be ") as caught:
         nodejs_files.read(path)
     assert caught.value.code is Code.BAD_FILE

@@ -155,7 +155,7 @@ def test_what_is_typed(capfdbinary: pytest.CaptureFixture[bytes], name: str) -> 
 def test_why_the_service_does_not_run(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     for state in ("activating", "failed"):
         unit = {"ActiveState": state, "SubState": "start", "StatusText": EVIL, "Result": EVIL}
-        absence.complain(absence.explain(unit))
+        absence.print_error(absence.explain(unit))
         printed = capfdbinary.readouterr().err.decode()
         assert "a?[31mb" in printed
         assert is_plain(printed)
@@ -168,7 +168,7 @@ def test_documents_keep_what_they_hold(service: FakeService, capsys: pytest.Capt
 
 def test_questions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     answer(monkeypatch, "yes\n")
-    assert output.agrees(EVIL)
+    assert output.confirm(EVIL)
     assert is_plain(capsys.readouterr().err)
 
 
@@ -178,12 +178,12 @@ def test_a_line_that_is_drawn_again(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_columns_stand_below_each_other_whatever_is_in_them(capsys: pytest.CaptureFixture[str]) -> None:
-    output.table(("A", "B"), [("映画", "1"), ("e\u0301\x1b", "2"), ("abcdef", "3")])
+    output.print_table(("A", "B"), [("映画", "1"), ("e\u0301\x1b", "2"), ("abcdef", "3")])
     assert capsys.readouterr().out.splitlines() == ["A       B", "映画    1", "e\u0301?      2", "abcdef  3"]
 
 
 def test_colours_come_after_the_filter(capsys: pytest.CaptureFixture[str]) -> None:
-    output.row([EVIL, "x"], {1: "31"})
+    output.print_row([EVIL, "x"], {1: "31"})
     sys.stdout.flush()
     assert is_plain(capsys.readouterr().out.replace("\x1b[31mx\x1b[0m", "x"))
 

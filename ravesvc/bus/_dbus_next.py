@@ -1,4 +1,4 @@
-"""The D-Bus library, dbus-next, without what it brings along: the only module that imports it.
+"""The D-Bus library, dbus-next, without the modules that we do not use. No other module imports it.
 
 We use its messages alone. Its connections import XML and, on Debian, GLib's bindings, which would cost each of
 hundreds of processes 4 MB.

@@ -130,7 +130,7 @@ class _Caller:
 
 
 class Turn:
-    """The limits that a call is served under: whom its time is charged to, and when its answer is sent."""
+    """Ties a call to the limits of its caller: where its time is charged, and when its answer is sent."""
 
     def __init__(self, server: Server, paces: tuple[_Pace, ...], answering: asyncio.Lock) -> None:
         self._server = server

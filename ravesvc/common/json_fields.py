@@ -18,7 +18,7 @@ Object: TypeAlias = Mapping[str, Any]
 
 # The bus, a database or a clock takes no more; JSON itself has no limit.
 _MAX_INT = 2**63 - 1
-_MAX_ABS_NUMBER = 1e300
+_NUMBER_BOUND = 1e300
 # Values in one message of a server. The state of a room with 10 000 people has some 70 000. Decoding holds the
 # whole process up, in a thread as well: that many take 5 to 20 ms, and up to 50 if no two keys are the same.
 MAX_VALUES = 75_000
@@ -61,7 +61,7 @@ def _decode(text: str) -> Any:
 
     Hooks for numbers take 0.2 us for each, half as long again for a large room. So there are some only where they may
     be needed; to look for that takes 1 ms for each MB. The digits may stand in a string as well, which is fine.
-    What is left at worst are `MAX_VALUES` numbers that are just short enough: 60 to 90 ms.
+    The worst case that remains are `MAX_VALUES` numbers of just the allowed length: 60 to 90 ms.
     """
     if len(text) > _SHORT_TEXT_CHARS and _LONG_NUMBER in text.encode(errors="replace").translate(_EVERY_DIGIT_TO_0):
         return json.loads(text, parse_int=_short_integer, parse_float=_short_float)
@@ -140,7 +140,7 @@ def get_number(source: Object, key: str) -> float:
     """A finite number, whole or not."""
     value = source.get(key)
     # NaN is not within bounds either.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MAX_ABS_NUMBER:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _NUMBER_BOUND:
         raise _wrong(key, "a number", value)
     return value
 

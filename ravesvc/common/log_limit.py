@@ -48,7 +48,7 @@ def by_place(record: logging.LogRecord) -> Hashable:
 
 
 class LogLimit(logging.Filter):
-    """Drops entries of a kind of which there are too many, and says so; debugging and decisions are never dropped.
+    """Drops entries of a kind when there are too many, and logs that; debugging and decisions are never dropped.
 
     Args:
         kind: with which others a record counts; empty for one that is not limited.

@@ -12,7 +12,7 @@ _FOR_BOTS = 3 / 4
 # Each bot has a connection to the message bus, and our file there allows 2047 to the bots' user; some are for bots
 # that come while others go.
 MAX_BOTS_ON_BUS = 2000
-# A container with limits of its own sees them here, while the kernel tells it the memory of the whole machine.
+# The memory limit of a container; the kernel's own figures there are those of the whole machine.
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -28,7 +28,7 @@ def memory_bytes(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
 
 
 def bots_that_fit(memory: int | None = None) -> int:
-    """How many bots so many bytes of memory allow, at least one; without a number, those of this machine.
+    """The number of bots that fit into `memory` bytes, at least one; by default into the memory of this machine.
 
     At most as many as the message bus has connections for.
     """

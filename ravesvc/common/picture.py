@@ -23,7 +23,7 @@ _CHUNK_BYTES = 64 << 10
 # What comes before the size of a JPEG: a profile may take 255 segments.
 _MAX_SEGMENTS = 1000
 
-# Reads at most so many bytes at an offset; fewer at the end.
+# Called with an offset and a number of bytes; returns fewer at the end.
 ReadAt: TypeAlias = Callable[[int, int], bytes]
 
 
@@ -42,7 +42,7 @@ class Media(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What a picture says of itself: its type, and its size in pixels."""
+    """The type of a picture, and its size in pixels, by its own header."""
 
     mime: str
     width: int
@@ -61,7 +61,7 @@ class Picture:
     def __init__(self, source: bytes | int) -> None:
         """Look at a picture: its bytes, or the descriptor of a file that has them, which is ours from now on.
 
-        Raises `RaveError`: BadData for what is no such picture, TooLarge beyond `MAX_BYTES` or `MAX_PIXELS`.
+        Raises `RaveError`: BadData if it is no picture of these types, TooLarge beyond `MAX_BYTES` or `MAX_PIXELS`.
         """
         self._source = _Bytes(source) if isinstance(source, bytes) else _File(source)
         try:

@@ -30,7 +30,7 @@ _BLANKS = dict.fromkeys(b"\t\n\v\f\r\x1c\x1d\x1e\x1f", " ")
 _SHAPELESS = frozenset({0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10)})
 _SHAPELESS_SUPPLEMENT = range(0xE0100, 0xE01F0)
 # A name less like the given word than this is not suggested, see `_likeness`.
-_MIN_LIKENESS = 0.65
+_LIKENESS_THRESHOLD = 0.65
 _MAX_COMPARED_CHARS = 40
 
 
@@ -59,7 +59,7 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
     """
     likeness = functools.partial(_likeness, word[:_MAX_COMPARED_CHARS])
     name = max(names, key=likeness, default=None)
-    return name if name is not None and likeness(name) >= _MIN_LIKENESS else None
+    return name if name is not None and likeness(name) >= _LIKENESS_THRESHOLD else None
 
 
 def _likeness(a: str, b: str) -> float:

@@ -50,7 +50,7 @@ class Video:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells videos apart."""
+        """Provider and id, which identify a video."""
         return self.provider, self.id
 
     def to_object(self) -> dict[str, object]:
@@ -59,7 +59,7 @@ class Video:
 
     @classmethod
     def from_object(cls, source: Object) -> Video:
-        """Read what `to_object` wrote, or another program; raises `RaveError` (BadData) for what is no video.
+        """Read what `to_object` wrote, or another program; raises `RaveError` (BadData) if that is no video.
 
         Texts for people are cut to size; an implausible length counts as unknown.
         """

@@ -36,7 +36,7 @@ class Service:
     def __init__(self, runner: asyncio.Runner, bus: Bus, call_timeout_s: float) -> None:
         self._runner = runner
         self._bus = bus
-        self._patience_s = call_timeout_s
+        self._call_timeout_s = call_timeout_s
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine that uses the methods below; raises KeyboardInterrupt if a signal has cancelled it."""
@@ -74,7 +74,7 @@ class Service:
                 member,
                 signature,
                 *arguments,
-                timeout=self._patience_s,
+                timeout=self._call_timeout_s,
                 flags=ALLOW_INTERACTIVE_AUTHORIZATION,
             )
         except RaveError as e:

@@ -79,7 +79,7 @@ def set_up(
     from the journal's socket, where one that was taken over could send entries of any size that say anything.
     `unit_of(mesh)` names the unit of a mesh's bot for RAVE_UNIT=; empty where bots have none of their own.
 
-    `limit` says which records are too many (`log_limit`).
+    `limit` drops records of which there are too many (`log_limit`).
     """
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if _to_journal():

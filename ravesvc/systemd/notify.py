@@ -25,7 +25,7 @@ _MAX_DIGITS = 20
 def notify(*assignments: str) -> bool:
     """Send assignments such as `STATUS=...` to the service manager; returns False when they were dropped.
 
-    It does not wait for a manager that is busy, with a reload say: what can't be delivered at once is dropped.
+    It does not wait for a manager that is busy, for example with a reload: then the message is dropped.
     """
     manager = _manager()
     if manager is None:

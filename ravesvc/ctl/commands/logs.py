@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
 
 def _logs(options: argparse.Namespace) -> None:
     # With a whole id it works as well while the service does not run.
-    mesh = _whole(options.mesh)
+    mesh = _full_id(options.mesh)
     if mesh is None:
         with connected() as service:
             mesh = mesh_lookup.find(service, options.mesh)
@@ -50,7 +50,7 @@ def matches(mesh: str) -> list[str]:
     ]
 
 
-def _whole(text: str) -> str | None:
+def _full_id(text: str) -> str | None:
     try:
         return names.mesh_id(text)
     except RaveError:

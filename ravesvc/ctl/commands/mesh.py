@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
     for name, (_, description, _) in _VERBS.items():
         parser = commands.add_parser(name, help=description)
         parser.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
-        parser.set_defaults(run=_act, verb=name)
+        parser.set_defaults(run=_run_verb, verb=name)
 
     debugging = commands.add_parser("debug", help="let a mesh log all there is, until its next start")
     debugging.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
     explaining.set_defaults(run=_explain)
 
 
-def _act(service: Service, options: argparse.Namespace) -> None:
+def _run_verb(service: Service, options: argparse.Namespace) -> None:
     member, _, done = _VERBS[options.verb]
     mesh = mesh_lookup.find(service, options.mesh)
     service.call(member, "s", mesh)

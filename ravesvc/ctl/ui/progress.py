@@ -13,7 +13,7 @@ from ravesvc.ctl.ui import output
 
 
 def words(text: str, left: float | None) -> str:
-    """A step, and the seconds that are left for it if there is a limit."""
+    """A step with the seconds that are left for it, if there is a limit."""
     if left is None:
         return text
     minutes, rest = divmod(max(0, math.ceil(left)), 60)
@@ -27,16 +27,16 @@ class Lines:
         self._step = ""
 
     def show(self, step: str, left: float | None = None) -> None:
-        """A step is under way; so many seconds are left for it, if there is a limit."""
+        """Show a step; `left` are the seconds left for it, None if there is no limit."""
         if step != self._step:
             self._step = step
             output.print_line(words(step, left))
 
     def draw(self) -> None:
-        """Some time has passed: nothing new."""
+        """Called at an interval; does nothing, as lines do not change."""
 
     def end(self) -> None:
-        """Something else follows: all lines stay."""
+        """End the display; all lines stay."""
 
 
 class Spinner:
@@ -50,12 +50,12 @@ class Spinner:
         self._width = 0
 
     def show(self, step: str, left: float | None = None) -> None:
-        """A step is under way; so many seconds are left for it, if there is a limit."""
+        """Show a step; `left` are the seconds left for it, None if there is no limit."""
         self._step, self._deadline = step, None if left is None else self._clock() + left
         self.draw()
 
     def draw(self) -> None:
-        """Some time has passed."""
+        """Called at an interval; draws the next frame."""
         if self._step:
             left = None if self._deadline is None else self._deadline - self._clock()
             line = f"{next(self._frames)} {words(self._step, left)}"
@@ -63,7 +63,7 @@ class Spinner:
             self._draw(line[: _columns() - 1])
 
     def end(self) -> None:
-        """Something else follows: the line goes."""
+        """End the display, and erase the line."""
         self._step = ""
         if self._width:
             self._draw("")

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from ravesvc.common import json_fields
 from ravesvc.config.worker_settings import ClientIdentity, Session
 
-# The only key that the simulated video provider takes. No secret: it opens nothing but a made-up catalogue.
+# The only key that the simulated video provider accepts. It is no secret: it gives access to a made-up catalogue.
 YOUTUBE_KEY = "simulator-youtube-key"
 # Simulated users count up from 100000001; the bot's id is random and above all of them.
 _FIRST_BOT_ID = 900_000_000
@@ -18,7 +18,7 @@ _FIRST_BOT_ID = 900_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulatedAccount:
-    """The account that the bot logs in with, and who its client claims to be."""
+    """The account with which the bot logs in, and its client identity."""
 
     identity: ClientIdentity
     session: Session

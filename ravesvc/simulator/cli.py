@@ -1,4 +1,4 @@
-"""The command `rave-simulator`: serves, sets up, and steers a simulator that is served."""
+"""The command `rave-simulator`: it sets a simulator up, serves it, and controls a running one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-# Setting up and serving. What these need is imported where it is needed: the other verbs must start fast.
+# Setting up and serving. These import inside the functions, because the other verbs must start fast.
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _default_paths() -> tuple[Path, Path]:
-    """Where state and control socket are: the service's for root and while it runs, else the user's own."""
+    """The paths of state directory and control socket: the service's for root or while it runs, else the user's."""
     if os.geteuid() == 0 or _belongs_to_service(SERVICE_SOCKET.parent):
         return STATE_DIRECTORY, SERVICE_SOCKET
     # The XDG base directory specification has relative paths ignored.
@@ -114,7 +114,7 @@ def _default_paths() -> tuple[Path, Path]:
 
 
 def _belongs_to_service(directory: Path) -> bool:
-    """Whether systemd has made it for the user of the service. One that root has left behind belongs to root."""
+    """Whether systemd has made the directory for the user of the service. One that root has made belongs to root."""
     try:
         return directory.stat().st_uid != 0
     except OSError:

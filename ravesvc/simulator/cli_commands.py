@@ -1,4 +1,4 @@
-"""The verbs of `rave-simulator` that steer a running simulator: one function and one parser each."""
+"""The verbs of `rave-simulator` that control a running simulator: one function and one parser each."""
 
 from __future__ import annotations
 

@@ -32,21 +32,24 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Control:
-    """Steers the simulator behind a control socket.
+    """Controls the simulator behind a control socket.
 
-    Every method raises `RaveError`: NoSuchMesh, NotFound, InvalidArgument, Timeout when what was waited for did not
-    come, Network when nobody answers. `meshes` is one id, several, or `ALL`.
+    Every method raises `RaveError`: NoSuchMesh, NotFound, InvalidArgument, Timeout when a wait was in vain, Network
+    when no simulator answers. `meshes` is one id, several, or `ALL`.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    # Looking.
+    # Queries.
 
     def state(self) -> dict[str, Any]:
-        """Everything: `server`, `bot`, `listings`, `mail` (`sent`, `waiting`, `polls`), `logins`, `friendships`,
+        """The whole state.
+
+        It has `server`, `bot`, `listings`, `mail` (`sent`, `waiting`, `polls`), `logins`, `friendships`,
         `provider_calls`, `options`, `faults`, and `meshes` by id, each with `users`, `muted`, `connections` (`id`,
-        `since`, `joined`), `ended` connections (also `code`, `reason`, `by`), and what plays (`Playback.to_json`).
+        `since`, `joined`), `ended` connections (also `code`, `reason`, `by`), and its video
+        (`SimulatedPlayback.to_json`).
         """
         return self._call("GET", "/state")
 
@@ -58,7 +61,7 @@ class Control:
         return dict(found)
 
     def connections(self) -> dict[str, int]:
-        """The id of the bot's connection by mesh, of meshes where it has fully joined."""
+        """The id of the bot's connection by mesh, for the meshes that it has fully joined."""
         state = self.state()
         bot = state["bot"]["peer_id"]
         return {
@@ -69,7 +72,7 @@ class Control:
         }
 
     def events(self, after: int = 0, wait: int = 0) -> list[dict[str, Any]]:
-        """The events after number `after`; waits up to `wait` seconds for the first."""
+        """The events with a number above `after`; waits up to `wait` seconds for the first."""
         return list(self._call("GET", f"/events?after={after}&wait={wait}", wait=wait)["events"])
 
     def violations(self) -> list[dict[str, Any]]:
@@ -77,10 +80,10 @@ class Control:
         return list(self._call("GET", "/violations")["violations"])
 
     def forget_violations(self) -> None:
-        """Start the list of mistakes anew."""
+        """Empty the list of mistakes."""
         self._call("DELETE", "/violations")
 
-    # Meshes and who is in them.
+    # Meshes and the users in them.
 
     def create(self, count: int = 1, *, title: str = "", kinds: Iterable[str] = ()) -> list[str]:
         """Make meshes and return their ids. `kinds`: any of public, friends, local."""
@@ -88,7 +91,7 @@ class Control:
         return list(self._call("POST", "/create", body)["meshes"])
 
     def remove(self, meshes: str | Iterable[str]) -> None:
-        """The meshes are gone: 404, and their sockets closed."""
+        """Delete the meshes: calls about them get 404, and their sockets are closed."""
         self._verb("remove", meshes)
 
     def invite(self, meshes: str | Iterable[str]) -> None:
@@ -96,26 +99,26 @@ class Control:
         self._verb("invite", meshes)
 
     def uninvite(self, meshes: str | Iterable[str]) -> None:
-        """Take the bot's invitations back."""
+        """Remove the bot's invitations."""
         self._verb("uninvite", meshes)
 
     def join(self, meshes: str | Iterable[str], *users: str) -> None:
-        """Users come in, without a socket."""
+        """Add users to the meshes, without a socket."""
         self._verb("join", meshes, users=users)
 
     def part(self, meshes: str | Iterable[str], *users: str) -> None:
-        """Users leave."""
+        """Remove users from the meshes."""
         self._verb("part", meshes, users=users)
 
     def crowd(self, meshes: str | Iterable[str], users: int = 0, *, votes: int = 0, history: int = 0) -> None:
-        """So many more users, votes and bytes of past chat make the state of the meshes large; 0 ends that."""
+        """Enlarge the state of the meshes by users, votes and bytes of past chat; 0 ends that."""
         self._verb("crowd", meshes, users=users, votes=votes, history=history)
 
     def hide(self, meshes: str | Iterable[str], times: int = 1) -> None:
-        """The meshes are missing from the next listings."""
+        """Let the meshes be missing from the next listings."""
         self._verb("hide", meshes, times=times)
 
-    # What happens in a mesh.
+    # Chat, kicks and requests.
 
     def chat(
         self,
@@ -128,9 +131,9 @@ class Control:
         reply: str | None = None,
         mentions: Iterable[str] = (),
     ) -> list[str]:
-        """Somebody says something; returns what answers it in `wait` seconds, or once there are `answers`."""
-        said = {"mesh": mesh, "text": text, "user": user, "reply": reply, "mentions": list(mentions)}
-        return list(self._call("POST", "/chat", {**said, "wait": wait, "answers": answers}, wait=wait)["answers"])
+        """A user writes a message; returns the replies to it once there are `answers`, or after `wait` seconds."""
+        message = {"mesh": mesh, "text": text, "user": user, "reply": reply, "mentions": list(mentions)}
+        return list(self._call("POST", "/chat", {**message, "wait": wait, "answers": answers}, wait=wait)["answers"])
 
     def kick(self, meshes: str | Iterable[str], *, told: str = "both", close: str = "after") -> None:
         """Kick the bot: `told` by notification, by state or by both; the socket is closed after, before, or not."""
@@ -143,46 +146,46 @@ class Control:
         body = {"mesh": mesh, "method": method, "data": data, "timeout": timeout}
         return dict(self._call("POST", "/ask", body, wait=timeout)["answer"])
 
-    # What plays there. In each, `user` (the host) comes in first if need be.
+    # The video. In each, `user` (the host) joins first if necessary.
 
     def vote(self, mesh: str, video: str, *, user: str | None = None) -> None:
         """A user votes for a video: an id of the catalogue, a link to one, or the URL of a registered video."""
         self._call("POST", "/vote", {"mesh": mesh, "video": video, "user": user})
 
     def clear_votes(self, mesh: str, *, user: str | None = None) -> None:
-        """A user takes all votes back."""
+        """A user clears all votes."""
         self._call("POST", "/clear_votes", {"mesh": mesh, "user": user})
 
     def judge(self, mesh: str, opinion: str, *, user: str | None = None) -> None:
-        """A user gives an opinion on what plays, `like` or `skip`, or takes it back (`none`)."""
+        """A user sets an opinion on the current video, `like` or `skip`, or withdraws it (`none`)."""
         self._call("POST", "/judge", {"mesh": mesh, "opinion": opinion, "user": user})
 
     def playback(
         self, mesh: str, action: str | None = None, *, position: float | None = None, user: str | None = None
     ) -> None:
-        """A user lets the video `play` or `pause`, or moves it to a position in seconds."""
+        """A user plays or pauses the video (`play`, `pause`), or moves it to a position in seconds."""
         self._call("POST", "/playback", {"mesh": mesh, "action": action, "position": position, "user": user})
 
     def video(self, mesh: str, video: str | None = None) -> None:
-        """A video starts without a vote, or what plays ends."""
+        """Start a video without a vote, or end the current one."""
         self._call("POST", "/video", {"mesh": mesh, "video": video})
 
     def leader(self, mesh: str, user: str) -> None:
-        """A user becomes the leader."""
+        """Make a user the leader."""
         self._call("POST", "/leader", {"mesh": mesh, "user": user})
 
     def mute(self, mesh: str, user: str) -> None:
-        """The leader takes a user's voice."""
+        """The leader mutes a user."""
         self._call("POST", "/mute", {"mesh": mesh, "user": user})
 
     def unmute(self, mesh: str, user: str) -> None:
-        """The leader gives a user's voice back."""
+        """The leader unmutes a user."""
         self._call("POST", "/unmute", {"mesh": mesh, "user": user})
 
     # Friends.
 
     def befriend(self, user: str, other: str | None = None) -> str:
-        """A user asks another (the bot) for friendship, or accepts if the other has asked; returns what they are."""
+        """A user requests a friendship of another (the bot), or accepts the other's request; returns the state."""
         return str(self._call("POST", "/befriend", {"user": user, "other": other})["state"])
 
     def unfriend(self, user: str, other: str | None = None) -> None:
@@ -196,7 +199,7 @@ class Control:
         self._verb("drop", meshes)
 
     def flood(self, meshes: str | Iterable[str], kind: str) -> None:
-        """Send frames without a break (`fault_options.FLOOD_KINDS`) until the client is gone."""
+        """Send frames without a break (`fault_options.FLOOD_KINDS`) until the client disconnects."""
         self._verb("flood", meshes, kind=kind)
 
     def close(
@@ -214,24 +217,24 @@ class Control:
         after_open: float | None = None,
         code: int = 4000,
     ) -> None:
-        """Turn sockets away with an HTTP status, or `after_open` seconds after opening with a close code."""
+        """Reject new sockets with an HTTP status, or `after_open` seconds after opening with a close code."""
         self._verb("refuse", meshes, status=status, times=times, after_open=after_open, code=code)
 
     def accept(self, meshes: str | Iterable[str]) -> None:
-        """End what `refuse` began."""
+        """End the effect of `refuse`."""
         self._verb("accept", meshes)
 
     # The account.
 
     def confirm(self, email: str | None = None) -> None:
-        """Follow the link of the latest mail that waits, to this address or any."""
+        """Follow the link of the latest open mail, to this address or any."""
         self._call("POST", "/confirm", {"email": email})
 
     def expire(self, *, close: bool = False) -> None:
-        """All sessions end; open sockets stay, unless they are to be closed."""
+        """End all sessions; open sockets stay, except with `close`."""
         self._call("POST", "/expire", {"close": close})
 
-    # Failures, switches, waiting.
+    # Faults, fault options, waiting.
 
     def fail(self, target: str, mode: str, *, times: int | None = None, retry_after: int | None = None) -> None:
         """Make calls fail (`fault_options.FAULT_TARGETS`, `FAULT_MODES` or an HTTP status), or stop it with `ok`."""
@@ -239,7 +242,7 @@ class Control:
         self._call("POST", "/fail", body)
 
     def option(self, name: str, value: object) -> None:
-        """Set a switch (`fault_options.FaultOptions`)."""
+        """Set a fault option (`fault_options.FaultOptions`)."""
         self._call("POST", "/option", {name: str(value)})
 
     def wait(
@@ -253,11 +256,11 @@ class Control:
         polls: int = 0,
         timeout: float = 30.0,
     ) -> dict[str, Any]:
-        """Wait until all of it holds and return the state.
+        """Wait until all conditions hold and return the state.
 
-        `connected`, `disconnected`: the bot has fully joined there, or has no socket there. `reconnected`: it has
-        fully joined with another connection than this. `listings`: so many were completed since the start.
-        `mail`: a mail waits for its link to be followed. `polls`: so often was asked for the latest mail.
+        `connected`, `disconnected`: the bot has fully joined these meshes, or has no socket there. `reconnected`: it
+        has fully joined with another connection than this. `listings`: so many were completed since the start.
+        `mail`: there is a mail whose link can be followed. `polls`: the client has polled the latest mail so often.
         """
         body = {
             "connected": list(connected),

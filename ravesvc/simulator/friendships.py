@@ -1,8 +1,8 @@
-"""Friendships: who has asked whom, and who are friends. A model without I/O; users are named by their ids.
+"""Friendships and the requests for them. A model without I/O; users are given by their ids.
 
-Of the real server the calls are known, not the rules. Here a request waits until the user who was asked accepts or
-declines it, or the one who asked withdraws it. Asking a user who has asked already accepts that request. Friends are
-friends of each other, and either may end that.
+Of the real server the calls are known, not the rules. Here a request stays open until its receiver accepts or
+declines it, or its sender withdraws it. A request in the opposite direction accepts it. A friendship is mutual, and
+either friend may end it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ravesvc.errors import Code, RaveError
 MAX_FRIENDS = 1000
 MAX_REQUESTS = 1000
 
-# What a user is to another. `pendingactionable`: has been asked and may answer, `pending`: has asked and waits.
+# The states of a user towards another. `pendingactionable`: has received a request, `pending`: has sent one.
 FRIENDS, PENDING, ACTIONABLE, NOT_FRIENDS = "friends", "pending", "pendingactionable", "notfriends"
 _MISSING = {
     FRIENDS: "this user is no friend",
@@ -28,24 +28,24 @@ _MISSING = {
 class Friendships:
     """Friends and requests; each change is one that `user` makes.
 
-    Raises `RaveError`: NotFound for what is not there, Forbidden beyond a limit, InvalidArgument for users who ask
-    themselves.
+    Raises `RaveError`: NotFound for a request or friendship that does not exist, Forbidden beyond a limit,
+    InvalidArgument for a request to oneself.
     """
 
     def __init__(self) -> None:
         self._friends: dict[int, list[int]] = {}
-        self._requests: dict[int, list[int]] = {}  # those who asked, by the user whom they asked
+        self._requests: dict[int, list[int]] = {}  # the senders by the receiver
 
     def friends(self, user: int) -> list[int]:
         """The friends of a user, the oldest friendship first."""
         return list(self._friends.get(user, ()))
 
     def requests(self, user: int) -> list[int]:
-        """The users who wait for this one's answer, the oldest request first."""
+        """The senders of the open requests to this user, the oldest request first."""
         return list(self._requests.get(user, ()))
 
     def state(self, user: int, other: int) -> str:
-        """What `user` is to `other`."""
+        """The state of `user` towards `other`."""
         if other in self._friends.get(user, ()):
             return FRIENDS
         if other in self._requests.get(user, ()):
@@ -53,7 +53,7 @@ class Friendships:
         return PENDING if user in self._requests.get(other, ()) else NOT_FRIENDS
 
     def request(self, user: int, other: int) -> None:
-        """Ask for a friendship, or accept the one that `other` has asked for; nothing if that was done before."""
+        """Send a request, or accept that of `other`; does nothing if either was done before."""
         if user == other:
             raise RaveError(Code.INVALID_ARGUMENT, "a user can't be their own friend")
         state = self.state(user, other)
@@ -65,7 +65,7 @@ class Friendships:
             self._requests.setdefault(other, []).append(user)
 
     def accept(self, user: int, other: int) -> None:
-        """Become the friend of `other`, who has asked."""
+        """Accept the request of `other`."""
         self._expect(ACTIONABLE, user, other)
         if any(len(self.friends(one)) >= MAX_FRIENDS for one in (user, other)):
             raise RaveError(Code.FORBIDDEN, f"a user has at most {MAX_FRIENDS} friends")
@@ -74,12 +74,12 @@ class Friendships:
             self._friends.setdefault(one, []).append(friend)
 
     def decline(self, user: int, other: int) -> None:
-        """Say no to `other`, who has asked."""
+        """Decline the request of `other`."""
         self._expect(ACTIONABLE, user, other)
         self._requests[user].remove(other)
 
     def withdraw(self, user: int, other: int) -> None:
-        """No longer ask `other`."""
+        """Withdraw the request to `other`."""
         self._expect(PENDING, user, other)
         self._requests[other].remove(user)
 
@@ -95,7 +95,7 @@ class Friendships:
         changes.get(self.state(user, other), self.unfriend)(user, other)
 
     def to_json(self) -> dict[str, Any]:
-        """For the control API: `friends` and those who asked (`requests`), both by user id."""
+        """For the control API: `friends` and the senders of open requests (`requests`), both by user id."""
         shown = {"friends": self._friends, "requests": self._requests}
         return {key: {str(user): ids for user, ids in lists.items() if ids} for key, lists in shown.items()}
 

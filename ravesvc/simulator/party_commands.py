@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ravesvc.simulator.client import Control
 
-# A verb for `verbs.Parsers.add`: its name, what it does, words about it, and its arguments.
+# A verb for `cli_commands.Parsers`: its name, what it does, words about it, and its arguments.
 Row: TypeAlias = (
     "tuple[str, Callable[[Control, argparse.Namespace], int | None], str, tuple[tuple[str, dict[str, Any]], ...]]"
 )

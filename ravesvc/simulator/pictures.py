@@ -1,11 +1,11 @@
-"""Pictures: which kinds clients may send, told by their first bytes, and small ones for the video provider."""
+"""Pictures: the types that clients may upload, recognized by their first bytes, and thumbnails for the provider."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
 
-# How the bytes of each kind begin that Rave is known to take.
+# The first bytes of each type that Rave is known to accept.
 KINDS: Mapping[str, Callable[[bytes], bool]] = {
     "image/jpeg": lambda content: content.startswith(b"\xff\xd8\xff"),
     "image/png": lambda content: content.startswith(b"\x89PNG\r\n\x1a\n"),

@@ -147,14 +147,14 @@ class SimulatedProvider:
 
 
 def error_payload(code: int, message: str) -> dict[str, Any]:
-    """The payload of an answer that says no, with the reason that programs look at."""
+    """The payload of an error, with the reason that clients read."""
     usual = {400: "badRequest", 403: _QUOTA_REASON, 404: "notFound", 429: "rateLimitExceeded"}
     reason = {"message": message, "domain": "youtube.quota", "reason": usual.get(code, "backendError")}
     return {"error": {"code": code, "message": message, "errors": [reason]}}
 
 
 def _matches(words: str) -> list[CatalogueEntry]:
-    """The videos in whose title or author are the most of the words, the best first."""
+    """The videos with at least one of the words in title or author, those with most words first."""
     wanted = [word.casefold() for word in words.split()]
     scores = {e.id: sum(word in f"{e.title} {e.author}".casefold() for word in wanted) for e in CATALOGUE.values()}
     return sorted((e for e in CATALOGUE.values() if scores[e.id]), key=lambda entry: -scores[entry.id])

@@ -1,6 +1,6 @@
-"""What the servers check of every call before they look at what is asked.
+"""The checks that the servers make on every call before they handle it.
 
-The signature is computed here anew, on purpose without the client's code: a mistake there must not excuse itself.
+The signature is computed here on purpose without the client's code: a mistake there must not hide itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ravesvc.config.worker_settings import ClientIdentity
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Something wrong with a call: the HTTP status that it earns, and words without secrets."""
+    """A mistake in a call: the HTTP status of its answer, and a description without secrets."""
 
     status: int
     what: str
@@ -28,7 +28,7 @@ class Checks(Protocol):
     """The checks of one server."""
 
     def mismatches(self, headers: Mapping[str, str], body: bytes, *, now: float, window: float) -> list[Mismatch]:
-        """All that is wrong with a call; empty when it may go on. `headers` ignores case."""
+        """All mistakes in a call; empty for a correct one. `headers` ignores case; `now` and `window` are seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class MojoChecks:
         found = [*_foreign_headers(headers), *_not_json(headers, body)]
         if not _matches(headers.get("X-Api-Key"), self.identity.mojo_api_key):
             found.append(Mismatch(401, "X-Api-Key is not that of the identity"))
-        # One client sends none at all; what a library puts there by itself gives it away.
+        # One known client sends none at all. A library's default would show that this is no such client.
         if not re.match(r"okhttp/|$", headers.get("User-Agent", "")):
             found.append(Mismatch(400, "User-Agent is not that of okhttp"))
         return found
@@ -77,7 +77,7 @@ class ParseChecks:
 
 
 class PublicChecks:
-    """The checks of a server that has nothing to do with Rave's accounts: one for uploads, or a video provider."""
+    """The checks of a server that must not receive Rave's credentials: one for uploads, or a video provider."""
 
     def mismatches(self, headers: Mapping[str, str], body: bytes, *, now: float, window: float) -> list[Mismatch]:
         """All that is wrong; empty when the call may go on."""
@@ -119,7 +119,7 @@ class CallChecks:
         found = [
             Mismatch(400, f"{name} is not {value!r}") for name, value in wanted.items() if headers.get(name) != value
         ]
-        # Whether the server wants one is unknown; one that is sent must look like one.
+        # Whether the server demands one is unknown; one that is sent must have the right form.
         if not re.fullmatch(r"[0-9a-f]{16}", headers.get("Ssaid", "0" * 16)):
             found.append(Mismatch(400, "Ssaid is not 16 hex digits"))
         return found
@@ -138,7 +138,7 @@ def _not_json(headers: Mapping[str, str], body: bytes) -> list[Mismatch]:
 def _foreign_headers(
     headers: Mapping[str, str], names: Iterable[str] = ("Authorization", "Request-Hash", "Ssaid")
 ) -> list[Mismatch]:
-    """What belongs to the api base alone: another server must not get to know it."""
+    """Headers that belong to the api base alone, and that no other server may receive."""
     return [Mismatch(400, f"{name} is no header of this server") for name in names if name in headers]
 
 
@@ -173,7 +173,7 @@ def _signature(
 def socket_mismatches(
     headers: Mapping[str, str], query: Mapping[str, str], sessions: Container[str]
 ) -> list[Mismatch]:
-    """What is wrong with the opening of a socket, in the order in which the server looks."""
+    """The mistakes in the opening of a socket, in the order in which the server checks."""
     found = []
     if "protoo" not in [name.strip() for name in headers.get("Sec-WebSocket-Protocol", "").split(",")]:
         found.append(Mismatch(403, "the sub-protocol protoo is not offered"))

@@ -86,13 +86,13 @@ class Simulator:
         await self._control_runner.cleanup()
 
     def _hang_up(self) -> None:
-        """Cut what is still connected: closing TLS in order would take longer than the event loop lives."""
+        """Cut the connections that are left: the event loop would end before a TLS shutdown does."""
         for connection in self._runner.server.connections if self._runner.server else ():
             if connection.transport is not None:
                 connection.transport.abort()
 
     async def _relisten(self) -> None:
-        """Listen, or not while calls are to be refused; sockets that are open stay."""
+        """Open the port, or close it while a fault refuses calls; sockets that are open stay."""
         if self.world.faults.refusing and self._site is not None:
             await self._site.stop()
             self._site = None
@@ -128,22 +128,22 @@ def _runner(app: web.Application) -> web.AppRunner:
 
 
 async def serve(state_dir: StateDir, *, host: str, port: int, control: Path) -> None:
-    """Serve until SIGTERM or SIGINT, and begin anew at SIGUSR1, as a restart would; raises `RaveError`."""
+    """Serve until SIGTERM or SIGINT, and start afresh at SIGUSR1, as by a restart; raises `RaveError`."""
     state_dir.init()
-    loop, wishes = asyncio.get_running_loop(), asyncio.Queue[int]()
+    loop, signals = asyncio.get_running_loop(), asyncio.Queue[int]()
     # Not SIGHUP, which is the end of a terminal.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        loop.add_signal_handler(number, wishes.put_nowait, number)
+        loop.add_signal_handler(number, signals.put_nowait, number)
     while True:
         simulator = Simulator(state_dir, state_dir.account(), host=host, port=port, control=control)
         await simulator.start()
         logger.info("a Rave on https://%s, steered through %s", simulator.world.server, control)
         notify("READY=1", f"STATUS=A Rave on https://{simulator.world.server}")
-        if await wishes.get() != signal.SIGUSR1:
+        if await signals.get() != signal.SIGUSR1:
             break
         notify_reloading()
         await simulator.stop()
-        # A client that has its address goes on with it.
+        # The same port as before, because clients have its address.
         port = simulator.port
     notify("STOPPING=1", "STATUS=Closing sockets")
     await simulator.stop()

@@ -25,7 +25,7 @@ from ravesvc.bot.command import Context
 from ravesvc.bot.command_names import Permission
 from ravesvc.bot.event import Event, EventKind
 from ravesvc.bot.registration import current_registry, registering
-from ravesvc.bot.step_timeout import limited
+from ravesvc.bot.step_timeout import with_step_timeout
 from ravesvc.common.picture import Picture
 from ravesvc.errors import Code, RaveError
 
@@ -107,7 +107,7 @@ def command(
             group=group.strip(),
             usage=usage.strip(),
             example=example.strip(),
-        )(limited(handler))
+        )(with_step_timeout(handler))
         return handler
 
     return register
@@ -140,7 +140,7 @@ def on_kicked(handler: EventHandler) -> EventHandler:
 
 def _on(kind: EventKind, handler: EventHandler) -> EventHandler:
     _require_coroutine(handler)
-    current_registry().on(kind)(limited(handler))
+    current_registry().on(kind)(with_step_timeout(handler))
     return handler
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from ravesvc.bot.command import Registry
 from ravesvc.bot.registration import registering
-from ravesvc.bot.step_timeout import Limit
+from ravesvc.bot.step_timeout import AlarmTimeout
 from ravesvc.common.text import printable, user_name
 from ravesvc.errors import Code, RaveError
 
@@ -142,7 +142,7 @@ class PluginLoader:
     def _load(self, found: _FoundCommands, taken: dict[str, str]) -> _Loaded | None:
         registry = Registry(found.source, taken)
         try:
-            with registering(registry), Limit(_LOAD_TIMEOUT_S):
+            with registering(registry), AlarmTimeout(_LOAD_TIMEOUT_S):
                 found.execute()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
             self._record_load_error(

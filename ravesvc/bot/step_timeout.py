@@ -28,7 +28,7 @@ class _Interruption(BaseException):
     """No Exception, because people catch those."""
 
 
-class Limit:
+class AlarmTimeout:
     """A context manager that ends code in the main thread after this many seconds.
 
     Raises TimeoutError in its place. In other threads there is no limit: signals are the main thread's.
@@ -55,8 +55,8 @@ class Limit:
             raise TimeoutError(f"it kept everything else waiting for more than {self._seconds:g} s") from error
 
 
-def limited(handler: Callable[[A], Coroutine[Any, Any, None]]) -> Callable[[A], Awaitable[None]]:
-    """The same handler; each of its steps, from one wait to the next, may take `MAX_STEP_S`. See `Limit`."""
+def with_step_timeout(handler: Callable[[A], Coroutine[Any, Any, None]]) -> Callable[[A], Awaitable[None]]:
+    """The same handler; each of its steps, from one wait to the next, may take `MAX_STEP_S`. See `AlarmTimeout`."""
 
     @functools.wraps(handler)
     async def run(argument: A) -> None:
@@ -71,7 +71,7 @@ def _stepwise(coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]
     argument: Any = None
     while True:
         try:
-            with Limit(MAX_STEP_S):
+            with AlarmTimeout(MAX_STEP_S):
                 awaited = step(argument)
         except StopIteration:
             return

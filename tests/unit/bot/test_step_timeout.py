@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ravesvc.bot import step_timeout
-from ravesvc.bot.step_timeout import Limit, limited
+from ravesvc.bot.step_timeout import AlarmTimeout, with_step_timeout
 
 Run = Callable[[Any], Any]
 
@@ -47,7 +47,7 @@ def test_code_that_does_not_return_is_interrupted_where_it_is(block: Callable[[]
     begun = time.monotonic()
     with (
         pytest.raises(TimeoutError, match=r"it kept everything else waiting for more than 0\.05 s") as caught,
-        Limit(0.05),
+        AlarmTimeout(0.05),
     ):
         block()
     assert time.monotonic() - begun < 5
@@ -62,7 +62,7 @@ def test_the_timer_and_its_signal_are_as_before() -> None:
     before = signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, 50, 60)
     try:
-        with Limit(1):
+        with AlarmTimeout(1):
             assert signal.getitimer(signal.ITIMER_REAL)[0] <= 1
         remaining, interval = signal.getitimer(signal.ITIMER_REAL)
         assert 40 < remaining <= 50
@@ -76,13 +76,13 @@ def test_the_timer_and_its_signal_are_as_before() -> None:
 def test_a_handler_that_is_none_of_pythons_becomes_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     set_to: list[Any] = []
     monkeypatch.setattr(step_timeout.signal, "signal", lambda number, handler: set_to.append(handler))
-    with Limit(1):
+    with AlarmTimeout(1):
         pass
     assert set_to == [step_timeout._interrupt, signal.SIG_DFL]
 
 
 def test_failures_pass_through() -> None:
-    with pytest.raises(ValueError, match="its own"), Limit(1):
+    with pytest.raises(ValueError, match="its own"), AlarmTimeout(1):
         raise ValueError("its own")
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
@@ -91,7 +91,7 @@ def test_in_another_thread_there_is_no_limit() -> None:
     done: list[bool] = []
 
     def work() -> None:
-        with Limit(0.01):
+        with AlarmTimeout(0.01):
             time.sleep(0.05)
         done.append(True)
 
@@ -104,7 +104,7 @@ def test_in_another_thread_there_is_no_limit() -> None:
 def test_each_step_of_a_handler_has_its_time_and_waiting_takes_none(run: Run) -> None:
     said: list[str] = []
 
-    @limited
+    @with_step_timeout
     async def handler(word: str) -> None:
         """What it does."""
         for _ in range(3):
@@ -119,7 +119,7 @@ def test_each_step_of_a_handler_has_its_time_and_waiting_takes_none(run: Run) ->
 def test_a_step_that_blocks_is_ended_and_the_loop_goes_on(run: Run) -> None:
     turned: list[float] = []
 
-    @limited
+    @with_step_timeout
     async def handler(_: str) -> None:
         await asyncio.sleep(0)
         time.sleep(30)  # noqa: ASYNC251
@@ -139,7 +139,7 @@ def test_a_step_that_blocks_is_ended_and_the_loop_goes_on(run: Run) -> None:
 def test_a_handler_can_be_cancelled_and_may_clean_up(run: Run) -> None:
     said: list[str] = []
 
-    @limited
+    @with_step_timeout
     async def handler(_: str) -> None:
         try:
             await asyncio.Event().wait()
@@ -161,7 +161,7 @@ def test_what_a_handler_awaits_may_fail(run: Run) -> None:
         await asyncio.sleep(0)
         raise ValueError("no such thing")
 
-    @limited
+    @with_step_timeout
     async def handler(_: str) -> None:
         with pytest.raises(ValueError, match="no such thing"):
             await fail()
@@ -174,7 +174,7 @@ def test_what_a_handler_awaits_may_fail(run: Run) -> None:
 
 
 def test_a_handler_can_not_end_the_process(run: Run) -> None:
-    @limited
+    @with_step_timeout
     async def handler(status: int) -> None:
         await asyncio.sleep(0)
         raise SystemExit(status)

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Seconds, for one attempt.
+# For one attempt.
 REQUEST_TIMEOUT_S = 15.0
 # Between two requests of one task, so as to stay clear of limits that are not published.
 REQUEST_SPACING_S = 0.5
@@ -73,7 +73,7 @@ class Api:
         self._session = session
 
     def drop_idle(self) -> None:
-        """Close the connection if it is not in use: for whoever asks nothing for hours."""
+        """Close the connection if it is not in use; for callers that send a request only every few hours."""
         self._transport.drop_idle()
 
     async def close(self) -> None:
@@ -127,7 +127,7 @@ class Api:
     async def leave(self, mesh_id: str) -> None:
         """Take this device out of a mesh, and the mesh out of our invitations.
 
-        Both are tried whatever happens to the other; what is gone already counts as done. Raises what kept us from
+        Both are tried, even if the other fails; what is gone already counts as done. Raises what kept us from
         leaving; an invitation that stays behind is logged only.
         """
         path = f"/meshes/{names.mesh_id(mesh_id)}"

@@ -33,9 +33,9 @@ HANDSHAKE_S = 1.0
 MAX_ADDRESSES = 16
 # The resolver's time: two servers that don't answer, and then one that does (resolv.conf(5)).
 RESOLVE_TIMEOUT_S = 12.0
-# The proxy has to take the connection and to answer within so many seconds.
+# The proxy has to accept the connection and to answer within this time.
 PROXY_TIMEOUT_S = 10.0
-_MAX_PROXY_REPLY_BYTES = 16 << 10  # bytes
+_MAX_PROXY_REPLY_BYTES = 16 << 10
 
 _Address = tuple[socket.AddressFamily, Any]
 

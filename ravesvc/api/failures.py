@@ -12,7 +12,7 @@ from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
 
-# Seconds. A server that asks for more is asked again after that.
+# A server that asks for a longer pause is called again after this time.
 MAX_PAUSE_S = 3600.0
 
 # Rave's own error code for "slow down", seen with several statuses.
@@ -43,7 +43,7 @@ class HttpResponse:
 
 
 def retryable(error: RaveError) -> bool:
-    """Whether the same request may succeed later without anybody doing something."""
+    """Whether the same request may succeed later without an action of an operator."""
     return error.code in _RETRYABLE
 
 

@@ -18,11 +18,11 @@ ReadPage = Callable[[MeshMode, int, str | None], Awaitable[tuple[list[Mesh], str
 # Whether what was read so far is all that is wanted.
 Enough = Callable[[Collection[Mesh]], bool]
 
-# Seconds between two requests, so as to stay clear of limits that are not published.
+# Between two requests. Rave has rate limits that are not published.
 REQUEST_SPACING_S = 0.5
-# Of one source: beyond that its end is not waited for.
+# Of one source. A longer list is cut off.
 MAX_PAGES = 100
-# Meshes, in a page of a list that is long.
+# The page size for a long list.
 LARGE_PAGE_MESHES = 100
 
 # What the account is invited to comes first, because it may be enough.

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Seconds, for one attempt.
+# For one attempt.
 REQUEST_TIMEOUT_S = 30.0
 
 # The magic-link service's own error code for an address that it does not take.
@@ -77,7 +77,7 @@ async def log_in(
     lang: str,
     progress: Progress,
     poll: float = 2.0,
-    patience: float = 600.0,
+    link_timeout_s: float = 600.0,
     clock: Callable[[], float] = time.monotonic,
     now: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -85,7 +85,7 @@ async def log_in(
 ) -> LoginResult:
     """Send a mail to `email` and wait until the link in it is followed, which makes this device the account's.
 
-    Looks every `poll` seconds, for `patience` seconds after the mail. `clock` is monotonic, `now` since the epoch.
+    Looks every `poll` seconds, for `link_timeout_s` after the mail. `clock` is monotonic, `now` since the epoch.
     Raises `RaveError`: WrongAddress; NotConfirmed when the link is not followed in time; Forbidden and Refused when a
     server says no; Config for keys of the client identity that are missing; else as `Api` does. The message says at
     which step. What may pass is tried again, but no mail is sent twice. Cancelling ends it at once.
@@ -101,9 +101,9 @@ async def log_in(
         parse = server(servers.parse, "parse", "Rave", "parse_application_id")
         api = server(servers.api, "api", "Rave", "request_hash_key")
 
-        progress(Step.SENDING, patience)
+        progress(Step.SENDING, link_timeout_s)
         state_id = await _send_mail(mojo, mojo_headers, email, messages.mail_path(lang, identity.mojo_redirect_url))
-        deadline = clock() + patience
+        deadline = clock() + link_timeout_s
 
         def left() -> float:
             return max(0.0, deadline - clock())

@@ -20,7 +20,7 @@ Headers: TypeAlias = Callable[[bytes | None, int], dict[str, str]]
 # In which the magic-link service writes its mail.
 _LANGUAGES = frozenset({"en", "ru", "de", "fr", "es", "it", "pt", "ar", "pl", "nl", "uk"})
 _MAX_ADDRESS_CHARS = 254
-# A made-up id, token or such; a JSON Web Token is longest, with some 1500 characters.
+# Of an id or a token. The longest, a JSON Web Token, has some 1500 characters.
 _MAX_TOKEN_CHARS = 10_000
 
 
@@ -34,7 +34,7 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class ParseUser:
-    """Parse's account. `session_token` is spelt as Parse spells it, `token` as everybody else wants it."""
+    """Parse's account. `session_token` is spelt as Parse wants it, `token` as the other servers want it."""
 
     id: str
     session_token: str = field(repr=False)
@@ -100,7 +100,7 @@ def device_body(device_id: str, lang: str, email: str, user: ParseUser) -> dict[
 
 
 def account_body(device_id: str, lang: str) -> dict[str, Any]:
-    """The advertising id is a new one each time: nobody is to recognise us by it."""
+    """The advertising id is a new one each time, so that it does not identify this host."""
     return {
         "adId": secrets.token_hex(16),
         "carrierCountry": "US",

@@ -198,7 +198,7 @@ def _insist_on_few_users(entries: list[Any] | list[Object]) -> None:
 
 
 def _user_id(entry: object) -> int:
-    """The id of a user, which may stand alone; 0 for whatever has no positive id."""
+    """The id of a user, from an object or a bare number; 0 for a value without a positive id."""
     found = json_fields.as_int(entry.get("id") if isinstance(entry, dict) else entry)
     return found if found is not None and found > 0 else 0
 

@@ -11,10 +11,10 @@ import re
 from ravesvc.common.text import count
 from ravesvc.errors import Code, RaveError
 
-# Seconds by which our clock may differ from the server's before that counts as a reason.
+# A larger difference between our clock and the server's counts as the reason of a refusal.
 MAX_CLOCK_SKEW_S = 60.0
 
-# What no login cures.
+# A login does not help against these.
 IDENTITY_REFUSALS = (Code.IDENTITY, Code.CLOCK)
 
 # In this order: "the timestamp has expired" is about the clock, "the token has no valid signature" about the session.

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# After this many attempts, or so many seconds, nothing is tried again.
+# After this many attempts, or after this time, the last error is raised.
 ATTEMPTS = 4
 RETRY_TIMEOUT_S = 60.0
 

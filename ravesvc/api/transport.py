@@ -83,7 +83,7 @@ class HttpTransport:
         self._closed = False
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """The answer to `request`, whatever its status; raises `RaveError` (Network, Timeout, Tls, BadData, Closed).
+        """The answer to `request`, of any status; raises `RaveError` (Network, Timeout, Tls, BadData, Closed).
 
         A failure before there was a connection, of which the server has heard nothing, has the attribute `unsent`.
         Cancelling ends the connection with it: a half-read answer is of no use to the next request.
@@ -330,9 +330,9 @@ def _exchange(
         outcome = line.exchange(request)
     except (OSError, http.client.HTTPException) as e:
         outcome = _failure(line.host, e)
-    except Exception as e:  # noqa: BLE001 - a fault of ours belongs to whoever awaits, who would else wait in vain
+    except Exception as e:  # noqa: BLE001 - the caller that awaits must get it, or would wait for ever
         outcome = e
-    with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits any more
+    with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller is waiting
         loop.call_soon_threadsafe(_deliver, waiting, outcome)
 
 
@@ -343,7 +343,7 @@ def _deliver(waiting: asyncio.Future[HttpResponse], outcome: HttpResponse | Exce
         waiting.set_result(outcome)
     else:
         waiting.set_exception(outcome)
-        waiting.exception()  # seen: whoever waits may be cancelled before it gets there
+        waiting.exception()  # mark it as retrieved: the caller may be cancelled before it is
 
 
 def _failure(host: str, error: Exception) -> RaveError:

@@ -1,4 +1,4 @@
-"""What a child is told at its start: settings and session, as JSON files (OpenFile= of its unit).
+"""What a child gets at its start: settings and session, as JSON files (OpenFile= of its unit).
 
 The parent derives both from rave.yaml and the credentials; a child parses no YAML.
 """
@@ -15,14 +15,14 @@ from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object
 from ravesvc.errors import Code, RaveError
 
-# A connection that lives this long (seconds) was a success: what went wrong before it is over.
+# A connection that lasts this long is stable: the failures before it are forgotten.
 STABLE_AFTER_S = 60.0
 
-# The value of `chat_form` with which it is learned.
+# With this `chat_form` the bot finds out which form the server understands.
 AUTO = "auto"
 CHAT_FORMS = (AUTO, "request", "notification")
 
-# Rave's own; videos have their URLs below it, whatever server is asked.
+# Rave's own server. The URLs of videos begin with it, even when `servers.api` names another.
 DEFAULT_API = "https://api.red.wemesh.ca"
 
 # What the sources on Rave's calls disagree on.
@@ -39,7 +39,7 @@ NOT_HANDED_OVER = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClientIdentity:
-    """Who we claim to be towards Rave's servers. The operator supplies it; none is shipped."""
+    """The client identity that Rave's servers expect. The operator supplies it; none is shipped."""
 
     request_hash_key: str = field(repr=False)
     mojo_api_key: str = field(default="", repr=False)
@@ -98,7 +98,7 @@ class UnconfirmedCalls:
         end_video: end the video for all in the room.
         clear_votes: take all votes back.
         other_providers: register videos of others than YouTube.
-        profiles: read what users say of themselves.
+        profiles: read the profiles of users.
         vote_time: the unit of the time of a vote, one of `VOTE_TIMES`.
         video_host: whose host the URLs of videos have, one of `VIDEO_HOSTS`: that of `DEFAULT_API`, or that of the
             video which the room plays.

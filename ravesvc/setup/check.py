@@ -16,7 +16,7 @@ from ravesvc.store import factory
 
 
 def check(path: str | Path) -> tuple[Config | None, list[RaveError]]:
-    """The configuration, or None and every error (Config) in both files, in their order; nobody is connected to."""
+    """The configuration, or None and every error (Config) in both files, in their order; opens no connection."""
     settings, problems = options.examine(path)
     if settings is None:
         return None, problems
@@ -74,7 +74,7 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError:
-        # Hidden from a user who asks out of curiosity.
+        # The user who asks may not look into its directory.
         return False
 
 

@@ -31,7 +31,7 @@ SERVICE_DROP_IN = Path("/run/systemd/system/rave-orchestrator.service.d/50-rave-
 SLICE = "rave-mesh.slice"
 RESOLV_CONF = Path("/etc/resolv.conf")
 _DOCTOR = "'sudo ravectl doctor' shows what is missing"
-_MAX_ADDRESSES_CHARS = 64 << 10  # characters of resolv.conf, and of what rave.yaml allows
+_MAX_ADDRESSES_CHARS = 64 << 10  # of resolv.conf, and of the addresses that rave.yaml allows
 
 
 def drop_in(settings: Config) -> str:

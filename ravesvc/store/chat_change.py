@@ -1,4 +1,4 @@
-"""What a chat user has changed that holds in all rooms, and what was there before: an operator can undo it. Pure."""
+"""A change by a chat user that applies to all rooms, with the former value, so that an operator can undo it. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.store import export
 from ravesvc.store.model import Admin, CommandPermission, Contents, IgnoredUser, StoreEntry
 
-# What tells an entry from all others.
+# The type and the id of an entry.
 Key: TypeAlias = tuple[type[StoreEntry], int | str]
 
 
 @dataclass(frozen=True, slots=True)
 class ChatUser:
-    """A user who asks for a change, and the mesh whose bot says so."""
+    """A user who asks for a change, and the mesh whose bot has passed it on."""
 
     id: int
     mesh: str
@@ -31,8 +31,8 @@ class ChatChange:
 
     Attributes:
         number: counts the changes, from 1.
-        user: who has made it, a user id; 0 if that user was forgotten.
-        before, after: the entry, None where there was none. Who is no admin any more has none. One of both is there.
+        user: the id of the user who made it; 0 if that user was forgotten.
+        before, after: the entry, None where there was none. A former admin has none. At least one of the two is set.
     """
 
     number: int
@@ -45,7 +45,7 @@ class ChatChange:
 
     @property
     def key(self) -> Key:
-        """Of the entry that it is about."""
+        """The key of the entry that was changed."""
         entry = self.before or self.after
         assert entry, "a change of something"
         return _key(entry)
@@ -86,19 +86,19 @@ class ChatChange:
         raise AssertionError("a change of something")
 
     def concerns(self, user: int) -> bool:
-        """Whether it is about what a user is, and not only made by them."""
+        """Whether the entry is about this user."""
         return self.key in ((Admin, user), (IgnoredUser, user))
 
 
 def difference(before: Contents, after: Contents) -> tuple[StoreEntry | None, StoreEntry | None] | None:
-    """The one entry in which they differ, as it was and as it is; None if they do not."""
+    """The one entry that differs, before and after; None if none does."""
     old, new = _entries(before), _entries(after)
     changed = [key for key in old | new if old.get(key) != new.get(key)]
     return (old.get(changed[0]), new.get(changed[0])) if changed else None
 
 
 def without_user(changes: Iterable[ChatChange], user: int) -> tuple[ChatChange, ...]:
-    """The changes without what names a user; those about them are left out."""
+    """The changes without the id of a user; changes of that user's own entries are left out."""
     return tuple(
         replace(
             each,

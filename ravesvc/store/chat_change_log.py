@@ -1,4 +1,4 @@
-"""The latest changes that were made from rooms, in a file beside the store, whichever store is in use."""
+"""The latest changes that were made from rooms, in a file that is the same for both engines of the store."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ravesvc.store.model import StoreEntry
 _log = logging.getLogger(__name__)
 
 _VERSION = 1
-# Changes that are kept: more than all rooms may make in a day.
+# More than the rate limits allow all rooms together in a day.
 _MAX_CHANGES = 1000
-# Bytes; many times what so many take.
+# Many times the size of a full file.
 _MAX_BYTES = 8 * 1024 * 1024
 
 
@@ -31,7 +31,7 @@ class NotRecordedError(RaveError):
 
 
 class ChangeRecord:
-    """Keeps what is to be undone. Its methods block; what they have changed is safe on disk when they return.
+    """Keeps changes so that they can be undone. Its methods block; a change is safe on disk when they return.
 
     They raise `NotRecordedError` when the file can't be written, and then the record is as it was.
 
@@ -43,11 +43,11 @@ class ChangeRecord:
         self.changes: tuple[ChatChange, ...] = ()
         self._path = path
         self._next = 1
-        # One that its caller has given up may still be writing.
+        # A call runs in a thread. When its caller was cancelled, the thread may still be writing.
         self._writing = threading.Lock()
 
     def load(self) -> None:
-        """Read the file. One that can't be used is kept aside, and the record begins anew; does not fail."""
+        """Read the file. A file that can't be used is renamed, and the record begins empty; does not raise."""
         try:
             self._next, self.changes = read_text(text_file.decode(text_file.read(self._path, _MAX_BYTES)))
         except FileNotFoundError:
@@ -70,23 +70,23 @@ class ChangeRecord:
         )
 
     def add(self, user: ChatUser, at: datetime, before: StoreEntry | None, after: StoreEntry | None) -> ChatChange:
-        """Note a change that is about to be made."""
+        """Record a change that is about to be made."""
         change = ChatChange(number=self._next, at=at, mesh=user.mesh, user=user.id, before=before, after=after)
         self._write(lambda changes: (*changes, change)[-_MAX_CHANGES:])
         return change
 
     def remove(self, number: int) -> None:
-        """Take a change out that was not made after all."""
+        """Remove a change that was not made after all."""
         self._write(lambda changes: tuple(each for each in changes if each.number != number))
 
     def mark_undone(self, number: int) -> None:
-        """Note that a change was undone."""
+        """Mark a change as undone."""
         self._write(
             lambda changes: tuple(replace(each, undone=each.undone or each.number == number) for each in changes)
         )
 
     def forget_user(self, user: int) -> None:
-        """Take out what names a user."""
+        """Remove the id of a user from all changes."""
         if chat_change.without_user(self.changes, user) != self.changes:
             self._write(lambda changes: chat_change.without_user(changes, user))
 

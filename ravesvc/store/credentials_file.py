@@ -60,7 +60,7 @@ def read_handed(descriptor: int) -> Credentials:
 
 
 def is_private(path: Path) -> bool:
-    """Whether a file is closed to everybody but its owner; raises OSError."""
+    """Whether only the owner of a file may read or write it; raises OSError."""
     return not stat.S_IMODE(path.lstat().st_mode) & 0o077
 
 
@@ -68,7 +68,7 @@ def write_credentials(path: Path, credentials: Credentials) -> None:
     """Replace the file; safe on disk when this returns. Raises `RaveError` (BadFile); the old file is whole then."""
     document = to_object(credentials)
     try:
-        # What could not be read again would pass for damage.
+        # Check that it can be read again. Otherwise the next start would take the file for damaged.
         from_object(document)
         write_atomically(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n", 0o600)
     except RaveError as e:

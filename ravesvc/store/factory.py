@@ -29,7 +29,7 @@ def make_store(
 
 
 def refusals(database: Database) -> list[RaveError]:
-    """What the driver does not take of a `database`, as errors (Config); nobody is connected to."""
+    """What the driver does not accept of a `database`, as errors (Config); opens no connection."""
     from ravesvc.store.engines import mongo
 
     return mongo.refusals(database)

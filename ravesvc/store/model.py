@@ -15,7 +15,7 @@ from ravesvc.common.spelling import fold
 from ravesvc.config.worker_settings import Session
 from ravesvc.store.room_document import DocumentKind, DocumentSize, RoomDocument
 
-# Characters; no command has a name as long.
+# No command has a name as long.
 _MAX_NAME = 256
 
 
@@ -47,7 +47,7 @@ class Credentials:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Admin:
-    """Somebody who is, or was, an admin: removal only clears `active`.
+    """A user who is, or was, an admin: removal only clears `active`.
 
     An owner, who was made one on the host by ravectl or a code, has `added_by == user_id`: no new field, so older
     stores and those of the reference implementation have owners too.
@@ -66,7 +66,7 @@ class Admin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommandPermission:
-    """Whom a command is for, in place of what the command itself says. `command` is a `command_key`."""
+    """Whether a command is for admins only, in place of its default. `command` is a `command_key`."""
 
     command: str
     requires_admin: bool
@@ -77,7 +77,7 @@ class CommandPermission:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IgnoredUser:
-    """A user whom no bot listens to. `added_by` is a user id, 0 for an operator."""
+    """A user whom all bots ignore. `added_by` is a user id, 0 for an operator."""
 
     user_id: int
     added_by: int
@@ -129,12 +129,12 @@ class Contents:
         return replace(self, permissions=tuple(each for each in self.permissions if each.command != command))
 
     def with_ignored(self, ignored: IgnoredUser) -> Contents:
-        """The same with a user added whom no bot listens to."""
+        """The same with an ignored user added."""
         others = self.without_ignored(ignored.user_id).ignored
         return replace(self, ignored=tuple(sorted((*others, ignored), key=lambda each: each.user_id)))
 
     def without_ignored(self, user_id: int) -> Contents:
-        """The same with a user whom bots listen to again."""
+        """The same without an ignored user."""
         return replace(self, ignored=tuple(each for each in self.ignored if each.user_id != user_id))
 
 
@@ -182,7 +182,7 @@ class Store(Protocol):
         """Make it ready for use: connect, check, migrate. What failed may be tried again."""
 
     async def close(self) -> None:
-        """Let go of everything; does not fail."""
+        """Close the store; does not raise."""
 
     async def read(self) -> Contents:
         """Everything but what rooms remember."""
@@ -191,15 +191,15 @@ class Store(Protocol):
         """Put `contents` in the place of everything but what rooms remember."""
 
     async def save_credentials(self, credentials: Credentials) -> None:
-        """Put them in the place of those that are there."""
+        """Replace the credentials."""
 
     async def remove_credentials(self) -> bool:
         """Delete them; False if there are none."""
 
     async def add_admin(self, admin: Admin) -> bool:
-        """Make somebody an admin; False, and nothing changed, if they are an active one already.
+        """Make a user an admin; False, and nothing changed, if they are an active one already.
 
-        An owner takes the place of an active one who is none.
+        An owner replaces an active admin who is not an owner.
         """
 
     async def remove_admin(self, user_id: int) -> bool:
@@ -212,7 +212,7 @@ class Store(Protocol):
         """Delete a command's; False if it has none."""
 
     async def ignore_user(self, ignored: IgnoredUser) -> bool:
-        """Have no bot listen to a user; False, and nothing changed, if that is so already."""
+        """Have all bots ignore a user; False, and nothing changed, if they do already."""
 
     async def unignore_user(self, user_id: int) -> bool:
         """Have bots listen to them again; False if they do."""
@@ -236,13 +236,13 @@ class Store(Protocol):
         """All that a room remembers, in the order of kind and name."""
 
     async def replace_room(self, mesh: str, new: Sequence[RoomDocument]) -> None:
-        """Put `new` in the place of all that a room remembers; half of it may be done when this fails in MongoDB."""
+        """Replace all documents of a room by `new`; in MongoDB a failure may leave only some of them replaced."""
 
     async def hold(self, host: Host) -> Host:
-        """Say that a host has the account, unless another has it; returns the one that does.
+        """Register a host as the user of the account unless another is registered; returns the one that is.
 
-        Another has it no more when it was silent for `SILENT_S` by the clock of the store's server. Of two that ask
-        at once one gets it. A store that can't be shared gives it to everyone.
+        A registration ends when its host was silent for `SILENT_S` by the clock of the store's server. Of two hosts
+        that call this at once one is registered. A store that can't be shared registers every host.
         """
 
     async def take_over(self, host: Host) -> None:

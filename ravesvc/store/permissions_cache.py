@@ -1,7 +1,7 @@
 """Admins and permissions as they were last read, in a file: for a parent that starts while the store is away.
 
-Without it nobody would be an admin then, and every command that somebody has kept to admins would be for everybody.
-The credentials are not in it: they have a file of their own.
+Without this file such a start would have no admins, and every command that was restricted to admins would be open to
+all users. The credentials are not in it: they have a file of their own.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ravesvc.store.model import Contents
 
 log = logging.getLogger(__name__)
 
-# Bytes; far more than the admins of any bot.
+# Far more than the admins of any bot need.
 _MAX_FILE_BYTES = 16 * 1024 * 1024
 
 
 class PermissionsCache:
-    """The copy in a file. Its methods block, and don't fail: whatever is wrong with a copy is a warning."""
+    """The copy in a file. Its methods block. They don't raise: a copy that can't be used is logged as a warning."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> Contents | None:
-        """What it holds; None if there is none that can be used."""
+        """The contents of the copy; None if there is no copy or it can't be used."""
         try:
             return export.from_json(text_file.decode(text_file.read(self._path, _MAX_FILE_BYTES))).contents
         except FileNotFoundError:
@@ -41,7 +41,7 @@ class PermissionsCache:
         return None
 
     def write(self, contents: Contents) -> None:
-        """Make it anew."""
+        """Replace the copy."""
         kept = Contents(admins=contents.admins, permissions=contents.permissions, ignored=contents.ignored)
         try:
             write_atomically(self._path, export.to_json(kept), 0o600)

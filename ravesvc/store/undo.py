@@ -1,4 +1,4 @@
-"""How a change that was made from a room is taken back."""
+"""How a change that was made from a room is undone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ravesvc.store.model import Admin, CommandPermission, Contents, IgnoredUser,
 
 
 async def undo(store: Store, change: ChatChange, contents: Contents) -> bool:
-    """Put what was before in its place again; False if it is there. `contents` is what the store holds now.
+    """Restore the former entry; False if the store has it already. `contents` is what the store holds now.
 
     Raises `RaveError` as the store does, and Conflict when the entry was changed once more; nothing is changed then.
     """

@@ -40,7 +40,8 @@ T = TypeVar("T")
 Entry = TypeVar("Entry")
 Document: TypeAlias = dict[str, Any]
 
-# Seconds that a call takes at most, and how many of them the driver gets, whatever database.json says: people wait.
+# The limit of a call, and the driver's share of it. They hold even if database.json sets longer ones, because users
+# in a room wait for the answer.
 _CALL_TIMEOUT_S = 3.0
 _DRIVER_TIMEOUT_S = 2.5
 
@@ -316,7 +317,7 @@ class MongoStore:
         await self._run(release)
 
     async def _run(self, work: Callable[[AsyncDatabase[Document]], Awaitable[T]]) -> T:
-        """Do it in the thread; every failure of the driver becomes a `RaveError`."""
+        """Run `work` in the thread; every error of the driver becomes a `RaveError`."""
         if self._thread is None:
             raise RaveError(Code.STORE, "the database is not open")
         try:
@@ -330,14 +331,14 @@ class MongoStore:
     async def _bounded(self, work: Callable[[AsyncDatabase[Document]], Awaitable[T]]) -> T:
         # In the thread. For mongodb+srv:// the driver of Debian 13 looks up the address right here.
         if self._client is None:
-            self._client = _client(self._settings, event_listeners=[_Listener(self._tell)])
+            self._client = _client(self._settings, event_listeners=[_Listener(self._notify)])
         # Outside the time limit, which the driver's background work would inherit.
         await self._client.aconnect()
         with pymongo.timeout(_DRIVER_TIMEOUT_S):
             return await work(_database(self._client))
 
     async def _make_indexes(self, database: AsyncDatabase[Document]) -> None:
-        # Whoever may not even read gets to know it from this.
+        # A user without the right to read gets an error here.
         await database.credentials.find_one({}, {"_id": True})
         keys = ((ADMINS.name, ADMINS.key), (PERMISSIONS.name, PERMISSIONS.key), (IGNORED.name, IGNORED.key))
         for name, key in keys:
@@ -363,7 +364,7 @@ class MongoStore:
         return removed.deleted_count > 0
 
     async def _keep_unusable(self, database: AsyncDatabase[Document]) -> None:
-        """Keep credentials that make no sense under another id: somebody may want them back."""
+        """Keep credentials that can't be used under another id, so that an operator can recover them."""
         document = await database.credentials.find_one({"_id": mongo_documents.CREDENTIALS_ID})
         _, unusable = mongo_documents.usable(document)
         if document and unusable:
@@ -374,7 +375,7 @@ class MongoStore:
     async def _entries(
         self, database: AsyncDatabase[Document], collection: Collection[Entry]
     ) -> list[tuple[Any, Entry]]:
-        """What a collection holds, each with the `_id` of its document."""
+        """The entries of a collection, each with the `_id` of its document."""
         entries = []
         async for document in database[collection.name].find():
             try:
@@ -399,7 +400,7 @@ class MongoStore:
         for entry in new:
             fields = collection.write(entry)
             key = fields[collection.key]
-            # The `_id` of an entry that is new is its key, unless somebody gave that to the document of another.
+            # The `_id` of a new entry is its key, unless the document of another entry has that `_id`.
             ids.append(known[key] if key in known else str(key) if str(key) not in taken else ObjectId())
             changes.append(UpdateOne({"_id": ids[-1]}, {"$set": fields}, upsert=True))
         if changes:
@@ -418,17 +419,17 @@ class MongoStore:
                 )
 
     def _warn(self, text: str) -> None:
-        """Log a warning, but not again each time that everything is read."""
+        """Log a warning once, and not again with each reading of the store."""
         if text not in self._warned:
             self._warned.add(text)
             _log.warning("database: %s", text)
 
-    def _tell(self, *, reachable: bool) -> None:
-        # In the driver's thread. When the owner's loop is gone there is nobody to tell.
+    def _notify(self, *, reachable: bool) -> None:
+        # In the driver's thread. The loop may be closed already; then there is nothing to notify.
         with suppress(RuntimeError):
-            self._owner.call_soon_threadsafe(self._told, reachable)
+            self._owner.call_soon_threadsafe(self._on_reachable, reachable)
 
-    def _told(self, reachable: bool) -> None:  # noqa: FBT001 - called by the event loop
+    def _on_reachable(self, reachable: bool) -> None:  # noqa: FBT001 - called by the event loop
         if self._thread is None or reachable is self._reachable:
             return
         self._reachable = reachable
@@ -437,10 +438,10 @@ class MongoStore:
 
 
 class _Listener(TopologyListener):
-    """Hears from the driver's monitors whether there is a server to write to."""
+    """Receives from the driver's monitors whether there is a server to write to."""
 
-    def __init__(self, tell: Callable[..., None]) -> None:
-        self._tell = tell
+    def __init__(self, notify: Callable[..., None]) -> None:
+        self._notify = notify
 
     def opened(self, event: object) -> None:
         """Nothing is known yet."""
@@ -449,14 +450,14 @@ class _Listener(TopologyListener):
         """One of the servers is not as it was."""
         reachable = event.new_description.has_writable_server()
         if reachable != event.previous_description.has_writable_server():
-            self._tell(reachable=reachable)
+            self._notify(reachable=reachable)
 
     def closed(self, event: object) -> None:
         """We did that."""
 
 
 def refusals(database: Database) -> list[RaveError]:
-    """What the driver does not take of URI and options, as errors (Config); nobody else is asked.
+    """What the driver does not accept of URI and options, as errors (Config); opens no connection.
 
     What it says about them may quote a password, so its words are not passed on.
     """

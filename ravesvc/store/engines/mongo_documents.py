@@ -274,7 +274,7 @@ def _kind(document: Document) -> DocumentKind:
 
 
 def _user(document: Document, key: str) -> int:
-    # Nobody may be user 0: that is who chat messages without a user id count as.
+    # User 0 stands for chat messages without a user id, so it can't be an admin or an ignored user.
     user = _count(document.get(key))
     if not user:
         raise RaveError(Code.BAD_DATA, f"{key} must be a user id", key=key)

@@ -28,21 +28,21 @@ from ravesvc.store.room_document import DocumentKind, DocumentSize, RoomDocument
 
 T = TypeVar("T")
 
-# Seconds that a call takes at most, and how many of them it waits for a lock of another program.
+# The limit of a call, and the share of it in which it waits for a lock of another program.
 _CALL_TIMEOUT_S = 5.0
 _LOCK_TIMEOUT_S = 2.0
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
-# The lock that a change begins with: nobody else writes between what it reads and what it makes of it.
+# A change takes the lock before it reads, so that no other program writes between its reading and its writing.
 _CHANGE = "BEGIN IMMEDIATE"
 
 
 class SqliteStore:
     """See `Store`. SQLite lives in a thread of its own, in which each call is one transaction.
 
-    Whoever gives a call up does not break it off: it is carried out as a whole, or has not begun.
+    Cancelling a caller does not interrupt its call: a call that has begun is carried out as a whole.
     """
 
     engine = "embedded"
@@ -227,7 +227,7 @@ class SqliteStore:
         await self._run(_CHANGE, replace)
 
     async def _run(self, begin: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do it in the thread, in one transaction."""
+        """Run `work` in the thread, in one transaction."""
         if self._thread is None:
             raise RaveError(Code.STORE, f"{self._path} is not open", file=str(self._path))
         try:
@@ -344,7 +344,7 @@ def _put_permission(database: sqlite3.Connection, permission: CommandPermission)
 
 
 def _drop_permission(database: sqlite3.Connection, command: str) -> bool:
-    """Delete a command's, also under the names in other spellings that earlier versions have written."""
+    """Delete a command's permission, also under other spellings that earlier versions have written."""
     names = database.execute("SELECT command_name FROM command_permissions").fetchall()
     found = [(name,) for (name,) in names if command_key(name) == command]
     database.executemany("DELETE FROM command_permissions WHERE command_name = ?", found)

@@ -102,7 +102,7 @@ class StateFile:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
-        """Let go of it; does not fail."""
+        """Close the database; does not raise."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(sqlite3.Error):
@@ -135,7 +135,7 @@ class StateFile:
         return connection
 
     def _make(self) -> None:
-        """Begin anew, unless something is there that somebody may want back."""
+        """Create the file, unless remains of an earlier one are there that an operator may want to recover."""
         self._clear_place(None)
         names = sorted(path.name for path in self._path.parent.iterdir() if not path.name.endswith(_COMPANIONS))
         if kept := [name for name in names if name.startswith(f"{self._path.name}.damaged-")]:
@@ -143,7 +143,7 @@ class StateFile:
         write_atomically(self._path, sqlite_schema.empty(), 0o600)
 
     def _look(self) -> os.stat_result:
-        """Make sure that it is a file that we may use, and nobody else."""
+        """Check that it is a regular file that only our user may use."""
         status = self._path.lstat()
         if not stat.S_ISREG(status.st_mode):
             raise self._bad("it is no plain file", _rights())
@@ -159,7 +159,7 @@ class StateFile:
         return status
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        """Make sure that it is whole, and ours."""
+        """Check that the database is whole, and one of ours."""
         ours = connection.execute("PRAGMA application_id").fetchone()[0] == sqlite_schema.APPLICATION_ID
         version, known = sqlite_schema.version(connection), len(sqlite_schema.STEPS)
         # First of all: to us the tables of a later version may look like damage.

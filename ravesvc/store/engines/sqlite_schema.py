@@ -1,7 +1,7 @@
 """The tables of the embedded store, and how a database of an older version gets them.
 
 Collections and fields are those of the guide. Dates are milliseconds since the epoch, truth values 0 or 1. The tables
-themselves refuse what makes no sense, whoever writes it.
+themselves refuse impossible values, from other programs too.
 """
 
 from __future__ import annotations

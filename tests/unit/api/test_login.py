@@ -80,7 +80,7 @@ def failing(status: int, code: int = 1, **headers: str) -> Reply:
 
 
 class Clock:
-    """Time that passes while somebody sleeps, and at once."""
+    """Time that passes at once while a caller sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -481,7 +481,7 @@ def test_a_certificate_from_nowhere(fail: Callable[..., Any], clock: Clock) -> N
 
 
 def test_a_link_that_is_not_followed(fail: Callable[..., Any], clock: Clock, told: list[Any]) -> None:
-    error, asked = fail(parts(status=[NOT_YET]), patience=7.0, poll=2.0)
+    error, asked = fail(parts(status=[NOT_YET]), link_timeout_s=7.0, poll=2.0)
     assert error.code is Code.NOT_CONFIRMED
     assert error.message == "the link in the mail was not followed in time"
     assert paths(asked) == [MAIL] + [STATUS] * 5
@@ -490,12 +490,12 @@ def test_a_link_that_is_not_followed(fail: Callable[..., Any], clock: Clock, tol
 
 
 def test_a_link_that_is_followed_at_the_last_moment(succeed: Callable[..., Any]) -> None:
-    login, _ = succeed(parts(status=[NOT_YET] * 4 + [FOLLOWED]), patience=7.0)
+    login, _ = succeed(parts(status=[NOT_YET] * 4 + [FOLLOWED]), link_timeout_s=7.0)
     assert login.user_id == ID
 
 
 def test_without_patience_it_is_looked_once(fail: Callable[..., Any], clock: Clock) -> None:
-    error, asked = fail(parts(status=[NOT_YET]), patience=0)
+    error, asked = fail(parts(status=[NOT_YET]), link_timeout_s=0)
     assert error.code is Code.NOT_CONFIRMED
     assert paths(asked) == [MAIL, STATUS]
     assert clock.slept == []
@@ -535,7 +535,7 @@ def test_a_server_that_is_away_while_waiting(
             server.close()
 
     with playing(authority, parts(status=[NOT_YET])) as server, pytest.raises(RaveError) as caught:
-        run(attempt(server, sleep=sleep, patience=9.0))
+        run(attempt(server, sleep=sleep, link_timeout_s=9.0))
     assert caught.value.code is Code.NETWORK
     assert caught.value.message.startswith("asking whether the link was followed failed: localhost can't be reached")
     assert clock.slept == [2.0, 2.0, 2.0, 2.0, 1.0]

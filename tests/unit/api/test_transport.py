@@ -179,7 +179,7 @@ def test_an_answer_without_end_is_given_up(authority: Authority, run: Run, first
     finally:
         server.close()
     assert (error.code, error.message) == (Code.BAD_DATA, "the answer does not end")
-    # What the sockets hold is read by nobody.
+    # No peer reads what the sockets hold.
     assert server.count < 16 << 20
 
 

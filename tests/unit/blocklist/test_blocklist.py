@@ -165,7 +165,7 @@ class Disk:
         self.begun = 0
         self.attempts = 0
         self.full = False
-        # What somebody does to the file just before it is written, one each time.
+        # Edits of the file just before it is written, one each time.
         self.edits: list[Callable[[], object]] = []
         self.free = threading.Event()
         self.free.set()
@@ -219,7 +219,7 @@ def test_a_block_is_on_disk_before_anybody_is_told(path: Path, run: Run) -> None
                 detail="exit status 1",
                 revision=scene.blocks._model.revision + 1,
             )
-            # In force at once, but told to nobody yet.
+            # In force at once, but not announced yet.
             assert scene.blocks.get(MESH) == expected
             assert scene.blocks.in_force() == {MESH: expected}
             assert scene.heard == []
@@ -289,7 +289,7 @@ def test_the_kicks_of_late_are_told_by_the_wall_clock(path: Path, run: Run) -> N
         async with Scene(path, machine=machine) as scene:
             assert scene.blocks.block_starts(Reason.KICKED, HOUR) == [now - 90, now - 60]
             assert scene.blocks.block_starts(Reason.KICKED, 3 * HOUR) == [now - 2 * HOUR, now - 90, now - 60]
-            # Somebody sets the clock, which makes nothing older.
+            # Setting the clock makes nothing older.
             machine.wall += 5 * HOUR
             assert scene.blocks.block_starts(Reason.KICKED, HOUR) == [now - 90 + 5 * HOUR, now - 60 + 5 * HOUR]
             await scene.blocks.remove(MESH, "alice")
@@ -343,7 +343,7 @@ def test_a_block_does_not_wait_and_takes_with_it_what_does(path: Path, run: Run,
     async def body() -> None:
         async with Scene(path, pace=HOUR) as scene:
             scene.blocks.record_failure(OTHER, 2, "refused")
-            # It is on nobody's account that this one waits.
+            # No other change makes this one wait.
             assert scene.blocks.remove(MESH, "root").result() is True
             assert await scene.blocks.add(MESH, Reason.KICKED) is True
             assert json.loads(read(path))["meshes"][OTHER]["failures"] == 2
@@ -390,7 +390,7 @@ def test_what_is_only_remembered_is_saved_at_the_end_at_the_latest(path: Path, r
                 scene.blocks.reset_failures(MESH)
         memory = json.loads(read(path))["meshes"][MESH]
         assert (memory["failures"], memory["quarantines"]) == ((2, 1) if what == "failed" else (0, 0))
-        # Nobody is left who would save this.
+        # The writer has ended, so this is not saved.
         scene.blocks.record_failure(MESH, 3, "refused")
         assert scene.blocks._scheduled_save is None
 
@@ -523,7 +523,7 @@ def test_who_waits_is_answered_when_announcing_fails_and_so_is_who_asks_later(
         with pytest.raises(LookupError):
             await work
         assert entries(path).keys() == {MESH}
-        # Nobody saves that any more.
+        # The writer has ended, so this is not saved.
         assert scene.blocks.add(MESH, Reason.KICKED).result() is True
         assert scene.blocks.add(OTHER, Reason.KICKED).result() is False
         await scene.blocks.close()
@@ -609,7 +609,7 @@ def test_what_a_child_says_can_be_read_again(path: Path, run: Run, said: int, kn
             memory = scene.blocks.memory(MESH)
             assert (memory.failures, type(memory.failures)) == (known, int)
             assert memory.last_error == "refused?by?[1m" + "x" * 286
-            # What nobody has touched is no edit, however long it was.
+            # An unchanged entry is no edit, however long it was.
             edit(path, read(path), {THIRD: {}})
             await scene.blocks.reload()
             await until(lambda: scene.heard)
@@ -1399,7 +1399,7 @@ def test_what_could_not_be_used_is_left_until_somebody_restores_what_was_saved(
             assert entries(path).keys() == {MESH, OTHER}
             assert "The blocklist goes on as it was saved last" in warnings(caplog)
             assert await scene.blocks.add(THIRD, Reason.KICKED) is True
-        # The damaged one is still there, and hinders nobody.
+        # The damaged one is still there, and does no harm.
         assert damaged(path) == ["broken"]
         async with Scene(path) as scene:
             assert scene.blocks.error is None

@@ -376,7 +376,7 @@ def test_a_time_too_far_away_to_reckon_with_can_be_written_and_read_again(far: i
     for time in (block.since, memory.at, memory.history[0].at):
         assert abs(time - far) < abs(far)
         assert (time < 0) is (far < 0)
-    # Whoever types the largest number means for ever.
+    # The largest number means for ever.
     assert block.until is None if far > 0 else block.until == block.since
 
 
@@ -798,7 +798,7 @@ def test_a_disk_that_takes_no_more_leaves_both_files_whole(
     assert e.value.attributes == {"file": str(path.with_name(which))}
     assert path.read_text() == old
     assert copy_of(path).read_text() == (new if which == path.name else old)
-    # Whichever it is, it is our own.
+    # Either text is our own.
     assert file.read_edit() is None
     assert not file.has_unread_edit()
     file.save(after)

@@ -51,13 +51,13 @@ def found(blocks: BlocklistModel, mesh: str = MESH, now: int = 0) -> Block:
 
 
 def saved(blocks: BlocklistModel) -> BlocklistModel:
-    """What somebody would read who opens the file now."""
+    """What an operator who opens the file now would read."""
     blocks.revision += 1
     return BlocklistModel(list(blocks), blocks.memories, blocks.revision)
 
 
 def edited(text: BlocklistModel, *entries: Block, without: str = "") -> BlocklistModel:
-    """A text after somebody has put entries into it, and taken others out."""
+    """A text after an operator has added entries to it and removed others."""
     kept = {entry.mesh: entry for entry in text if entry.mesh != without} | {entry.mesh: entry for entry in entries}
     return BlocklistModel(kept.values(), text.memories, text.revision)
 

@@ -537,7 +537,7 @@ def test_the_product_fails_to_log_in(served: Served, run: Run, arrange: Callable
 
     async def body() -> None:
         with pytest.raises(RaveError) as raised:
-            await product(served, patience=0.2)
+            await product(served, link_timeout_s=0.2)
         assert raised.value.code is code
 
     run(body())

@@ -152,7 +152,7 @@ def test_what_ends_a_recovery_ends_the_work(run: Run) -> None:
         made = Site()
         made.failure = RaveError(Code.BAD_FILE, "it can't be used")
         await made.state.start()
-        # Nobody waits for the recovery itself.
+        # No caller waits for the recovery itself.
         assert await failure(made.state.work()) is made.failure
         await made.state.close()
         assert await failure(made.state.work()) is made.failure
@@ -200,7 +200,7 @@ def test_an_admin_who_is_one_changes_nothing(run: Run) -> None:
 def test_no_change_to_the_store_may_be_news_to_us(run: Run) -> None:
     async def body() -> None:
         async with site() as made:
-            # Somebody else has added them.
+            # Another program has added them.
             made.store.contents = dataclasses.replace(FULL, admins=(*FULL.admins, admin(3)))
             assert await made.state.add_admin(3, 1) is False
             assert made.state.admins == {1, 2, 3}
@@ -233,7 +233,7 @@ def test_an_owner_is_removed_by_no_chat_user(run: Run) -> None:
             assert await made.state.add_admin(3, 3) is True
             assert await made.state.add_admin(4, 3, actor=ChatUser(3, MESH)) is True
             assert await made.state.add_admin(4, 4, actor=ChatUser(4, MESH)) is False
-            assert made.state.owners == {3}, "nobody makes themselves one"
+            assert made.state.owners == {3}, "an admin can't make themselves an owner"
             for actor in (3, 4):
                 refused = await failure(made.state.remove_admin(3, actor=ChatUser(actor, MESH)))
                 assert refused.code is Code.ACCESS_DENIED

@@ -282,7 +282,7 @@ def test_an_admin_becomes_an_owner_and_nothing_less_again(make_store: MakeStore,
 def test_the_last_admin_stays(make_store: MakeStore, run: Run) -> None:
     async def body() -> None:
         async with opened(make_store()) as store:
-            assert not await store.remove_admin(1), "nobody is there"
+            assert not await store.remove_admin(1), "there is no admin"
             await store.add_admin(admin(1))
             await store.add_admin(admin(2))
             assert await store.remove_admin(2)

@@ -592,7 +592,7 @@ def test_nobody_is_told_after_the_end(home: Home, run: Run) -> None:
         store = home.store(told.append)
         await store.open()
         await store.close()
-        store._tell(reachable=False)
+        store._notify(reachable=False)
         await asyncio.sleep(0)
 
     run(body())
@@ -602,7 +602,7 @@ def test_nobody_is_told_after_the_end(home: Home, run: Run) -> None:
 def test_somebody_who_is_not_told_can_still_use_it(home: Home, run: Run) -> None:
     async def body() -> None:
         async with opened(home.store()) as store:
-            store._told(False)
+            store._on_reachable(False)
             assert await store.read() == Contents()
 
     run(body())

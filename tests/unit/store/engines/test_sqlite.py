@@ -356,10 +356,10 @@ def test_the_file_is_whole_by_itself(run: Run, path: Path, tmp_path: Path) -> No
         store = SqliteStore(path)
         await store.open()
         await store.replace(FULL)
-        # A backup, as somebody makes it who knows nothing of logs.
+        # A backup of the database file alone, without its log.
         backup = tmp_path / "backup.db"
         shutil.copy(path, backup)
-        # And somebody tidies up.
+        # An operator deletes the log.
         path.with_name("state.db-wal").unlink()
         await store.set_permission(permission("late"))
         tidied = tmp_path / "tidied.db"

@@ -345,7 +345,7 @@ def test_damage_that_is_found_later_is_no_other(path: Path, call: Callable[[Stat
     filled(path, 5000)
     with using(path) as file:
         file.run("BEGIN", lambda database: None)
-        # Whatever SQLite has not read yet.
+        # What SQLite has not read yet.
         for page in range(1, path.stat().st_size // 4096):
             overwrite(path, page * 4096, b"\xff" * 4096)
         file.run("BEGIN", lambda database: database.execute("PRAGMA shrink_memory"))
@@ -368,7 +368,7 @@ def test_the_log_of_a_damaged_file_is_kept_with_it(path: Path) -> None:
         assert "is damaged" in failure(file).message
     assert names(path) == [ASIDE, f"{ASIDE}-wal"]
     assert {suffix: path.with_name(f"{ASIDE}{suffix}").read_bytes() for suffix in before} == before
-    # With the file deleted, what is left of it hinders nobody.
+    # With the file deleted, what is left of it does no harm.
     path.with_name(ASIDE).unlink()
     with using(path) as file:
         assert users(file) == []

@@ -55,7 +55,7 @@ class _ListedMeshes:
     error: RaveError | None = None
     note: str = ""
 
-    def take(self, meshes: Iterable[Mesh]) -> None:
+    def add(self, meshes: Iterable[Mesh]) -> None:
         self.pages += 1
         for mesh in meshes:
             self.meshes.setdefault(mesh.id, mesh)
@@ -111,7 +111,7 @@ class ListReader:
     async def _source(self, source: MeshMode, limit: int, found: _ListedMeshes, enough: Enough) -> _End:
         """Read one list, page by page with a pause between them; what is read goes to `found` at once."""
         size, meshes, cursor = await self._first_page(source, limit)
-        found.take(meshes)
+        found.add(meshes)
         full = len(meshes) >= size
         if (
             cursor
@@ -124,7 +124,7 @@ class ListReader:
             self._long.add(source)
             await self._sleep(REQUEST_SPACING_S)
             size, meshes, cursor = await self._first_page(source, limit)
-            found.take(meshes)
+            found.add(meshes)
         cursors: set[str] = set()
         while cursor is not None:
             if enough(found.meshes.values()):
@@ -137,7 +137,7 @@ class ListReader:
                 return _End.TOO_LONG
             await self._sleep(REQUEST_SPACING_S)
             meshes, cursor = await self.page(source, size, cursor)
-            found.take(meshes)
+            found.add(meshes)
         return _End.LAST_PAGE
 
     async def _first_page(self, source: MeshMode, limit: int) -> tuple[int, list[Mesh], str | None]:

@@ -108,8 +108,8 @@ async def log_in(
         def left() -> float:
             return max(0.0, deadline - clock())
 
-        look = functools.partial(_look, mojo, mojo_headers, state_id, email)
-        confirmed = await _wait(look, lambda: progress(Step.WAITING, left()), poll, left, sleep)
+        poll_once = functools.partial(_poll, mojo, mojo_headers, state_id, email)
+        confirmed = await _wait(poll_once, lambda: progress(Step.WAITING, left()), poll, left, sleep)
 
         progress(Step.SIGNING_IN, left())
         what = "exchanging the confirmation for a token"
@@ -211,7 +211,7 @@ async def _send_mail(mojo: _Server, headers: Headers, email: str, path: str) -> 
         raise
 
 
-async def _look(mojo: _Server, headers: Headers, state_id: str, email: str) -> Confirmation | None:
+async def _poll(mojo: _Server, headers: Headers, state_id: str, email: str) -> Confirmation | None:
     """None if the link was not followed yet."""
     read = functools.partial(messages.confirmation, typed=email)
     try:
@@ -224,7 +224,7 @@ async def _look(mojo: _Server, headers: Headers, state_id: str, email: str) -> C
 
 
 async def _wait(
-    look: Callable[[], Awaitable[Confirmation | None]],
+    poll_once: Callable[[], Awaitable[Confirmation | None]],
     tell: Callable[[], None],
     poll: float,
     left: Callable[[], float],
@@ -236,7 +236,7 @@ async def _wait(
         tell()
         asked_for = 0.0
         try:
-            confirmed = await look()
+            confirmed = await poll_once()
         except RaveError as e:
             if not failures.retryable(e):
                 raise

@@ -104,7 +104,7 @@ class Listing:
 def mesh(answer: Object) -> Mesh:
     """The mesh in an answer about one; raises `RaveError` (BadData) if there is none with a valid id."""
     source = json_fields.get_object(answer, "data")
-    _insist_on_few_users([source])
+    _check_user_count([source])
     return _mesh(source, source.get("users"), invited=False)
 
 
@@ -117,7 +117,7 @@ def page(answer: Object, *, invited: bool) -> tuple[list[Mesh], str | None]:
     entries = json_fields.get_list(answer, "data")
     if len(entries) > _MAX_MESHES:
         raise RaveError(Code.BAD_DATA, f"a page of {len(entries)} meshes, where {_MAX_MESHES} are the limit")
-    _insist_on_few_users(entries)
+    _check_user_count(entries)
     for entry in entries:
         try:
             source = json_fields.as_object(entry, "entry")
@@ -189,7 +189,7 @@ def _mesh(source: Object, users: object, *, invited: bool) -> Mesh:
     )
 
 
-def _insist_on_few_users(entries: list[Any] | list[Object]) -> None:
+def _check_user_count(entries: list[Any] | list[Object]) -> None:
     """Raise `RaveError` (BadData) if these meshes have more users than can be read without holding the process up."""
     lists = (entry.get("users") for entry in entries if isinstance(entry, dict))
     count = sum(len(users) for users in lists if isinstance(users, list))

@@ -32,7 +32,7 @@ OTHER_RATE = Rate(20, 0.5)
 # A longer pause than this, in seconds, is told to the user who waits for the answer.
 _MAX_PAUSE_S = 5.0
 _MAX_URL_CHARS = 2000
-_MAX_INSTANCE_ID = 64
+_MAX_INSTANCE_ID_CHARS = 64
 
 # What a refusal means, by what was asked for.
 _LEADER_ONLY = _("only the leader can do that")
@@ -125,11 +125,11 @@ class HttpRoomApi:
 
     async def like(self, url: str, instance_id: str) -> None:
         """See `RoomApi`."""
-        await self._give(_("liking the video"), Opinion.LIKE, url, instance_id)
+        await self._send_opinion(_("liking the video"), Opinion.LIKE, url, instance_id)
 
     async def vote_skip(self, url: str, instance_id: str) -> None:
         """See `RoomApi`."""
-        await self._give(_("voting to skip the video"), Opinion.SKIP, url, instance_id)
+        await self._send_opinion(_("voting to skip the video"), Opinion.SKIP, url, instance_id)
 
     async def withdraw(self, opinion: Opinion, url: str, instance_id: str) -> None:
         """See `RoomApi`."""
@@ -203,7 +203,7 @@ class HttpRoomApi:
         path = f"/profiles/{_user(user)}?exclude=false&clientVersion=1"
         return await self._ask(self._other, what, "GET", path, _ABOUT_PROFILE, models.profile)
 
-    async def _give(self, what: str, opinion: Opinion, url: str, instance_id: str) -> None:
+    async def _send_opinion(self, what: str, opinion: Opinion, url: str, instance_id: str) -> None:
         await self._do(
             self._other, what, "PUT", f"{self._path}/likeskip", _ABOUT_VIDEO, _opinion(opinion, url, instance_id)
         )
@@ -318,7 +318,7 @@ def _duration(seconds: float) -> str:
 
 
 def _opinion(opinion: Opinion, url: str, instance_id: str) -> dict[str, str]:
-    if not instance_id or len(instance_id) > _MAX_INSTANCE_ID or not instance_id.isprintable():
+    if not instance_id or len(instance_id) > _MAX_INSTANCE_ID_CHARS or not instance_id.isprintable():
         raise RaveError(Code.INVALID_ARGUMENT, _("Rave has not said which playing of the video this is"))
     return {"opinion": opinion.value, "url": _video_url(url), "videoInstanceId": instance_id}
 

@@ -25,8 +25,8 @@ from ravesvc.errors import Code, RaveError
 Option: TypeAlias = str | bool | int | float
 
 _KEYS = ("uri", "options")
-# Bytes; one has some hundred.
-_MOST_BYTES = 1024 * 1024
+# A usual file has some hundred bytes.
+_MAX_FILE_BYTES = 1024 * 1024
 _SCHEMES = ("mongodb://", "mongodb+srv://")
 _MEND = "mend it, or move it away to use the embedded store"
 
@@ -61,7 +61,7 @@ def read(path: str | Path, closed: str = FOR_SERVICE.closed_database) -> tuple[D
     `closed` is the hint for a file that can't be read, see `Advice`.
     """
     try:
-        content = text_file.read(path, _MOST_BYTES)
+        content = text_file.read(path, _MAX_FILE_BYTES)
     except FileNotFoundError:
         if Path(path).is_symlink():
             hint = "mend the link, or remove it to use the embedded store"

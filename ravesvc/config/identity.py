@@ -50,14 +50,14 @@ def misshapen(identity: ClientIdentity) -> list[str]:
     return [key for key, shape in _SHAPES.items() if (value := getattr(identity, key)) and not shape.fullmatch(value)]
 
 
-def looks(key: str) -> str:
+def usual_shape(key: str) -> str:
     """What the value of a key looks like."""
     return _LOOKS[key]
 
 
 def described(keys: Iterable[str]) -> str:
     """Keys in one sentence, each with what it looks like."""
-    return ", ".join(f"client_identity.{key} ({looks(key)})" for key in keys)
+    return ", ".join(f"client_identity.{key} ({usual_shape(key)})" for key in keys)
 
 
 def summary(keys: Iterable[str]) -> str:

@@ -51,8 +51,8 @@ ADMINS, OWNERS = "admins", "owners"
 HTTPS_PORT = 443
 MESH_MODES = ("invited", "public", "friends", "all")
 
-# The shipped one has 3 kB.
-_MOST_BYTES = 1024 * 1024
+# The shipped file has 3 kB.
+_MAX_FILE_BYTES = 1024 * 1024
 
 # The sections of the file, by the attributes of `Config` that have what they say.
 _SECTIONS = {
@@ -236,7 +236,7 @@ def examine(path: str | Path, places: Places = _PLACES) -> tuple[Config | None, 
     The configuration has the default in the place of each value that is wrong; None for what is not YAML.
     """
     try:
-        text = text_file.decode(text_file.read(path, _MOST_BYTES))
+        text = text_file.decode(text_file.read(path, _MAX_FILE_BYTES))
     except FileNotFoundError:
         directory, file = shlex.quote(str(Path(path).parent)), shlex.quote(str(path))
         hint = places.advice.no_config.format(directory=directory, file=file)

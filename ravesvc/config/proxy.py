@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 from ravesvc.config.worker_settings import Proxy
 from ravesvc.errors import Code, RaveError
 
-_MAX_TEXT = 1000  # characters; what names a proxy is one line
-_MAX_SCHEME = 10
+_MAX_ADDRESS_CHARS = 1000  # the address of a proxy is one line
+_MAX_SCHEME_CHARS = 10
 _DEFAULT_PORT = 80
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n")
 WANTED = "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
@@ -23,11 +23,11 @@ def parse(text: str, bypass: tuple[str, ...] = ()) -> Proxy:
 
     Raises ValueError with a reason for people; it quotes nothing of `text`, which may hold a password.
     """
-    if len(text) > _MAX_TEXT or not text.isascii() or not text.isprintable() or " " in text:
+    if len(text) > _MAX_ADDRESS_CHARS or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError(f"must be {WANTED}")
     scheme, separator, rest = text.partition("://")
     if separator and scheme.lower() != "http":
-        kind = scheme.lower() if scheme.isalnum() and len(scheme) <= _MAX_SCHEME else "such"
+        kind = scheme.lower() if scheme.isalnum() and len(scheme) <= _MAX_SCHEME_CHARS else "such"
         raise ValueError(f"must be an HTTP proxy that is reached in clear text: {kind} proxies are not supported")
     try:
         url = urlsplit(f"http://{rest if separator else text}")

@@ -16,7 +16,7 @@ from ravesvc.config.advice import FOR_SERVICE
 from ravesvc.errors import Code, RaveError
 
 # All authorities of a Debian system are 220 kB.
-MOST_BYTES = 512 * 1024
+MAX_FILE_BYTES = 512 * 1024
 
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 _BLOCK = re.compile(f"{_BEGIN}[A-Za-z0-9+/=\\s]*{_END}")
@@ -32,7 +32,7 @@ def read(path: str, closed: str = FOR_SERVICE.closed_authorities) -> str:
     `closed` is the hint for a file that can't be read, see `Advice`.
     """
     try:
-        content = text_file.read(path, MOST_BYTES)
+        content = text_file.read(path, MAX_FILE_BYTES)
     except OSError as e:
         hint = ""
         if isinstance(e, PermissionError):

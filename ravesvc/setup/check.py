@@ -50,7 +50,7 @@ def remarks(settings: Config) -> list[str]:
     """What is no mistake, and good to know, in sentences."""
     found = places.handed_over(settings)
     found += [
-        f"client_identity.{key} does not look as it does elsewhere: {identity.looks(key)}."
+        f"client_identity.{key} does not look as it does elsewhere: {identity.usual_shape(key)}."
         for key in identity.misshapen(settings.identity)
     ]
     if keys := identity.missing(settings.identity):
@@ -66,7 +66,7 @@ def _unset(settings: Config, key: str) -> RaveError:
         if "client_identity" in settings.lines
         else settings.file
     )
-    text = f"{where}: client_identity.{key} is not set: {identity.looks(key)}"
+    text = f"{where}: client_identity.{key} is not set: {identity.usual_shape(key)}"
     return RaveError(Code.CONFIG, text, file=settings.file, key=f"client_identity.{key}")
 
 
@@ -105,7 +105,7 @@ def missing_identity(path: str | Path) -> tuple[list[str], list[str]]:
     return running, [key for key in identity.missing(settings.identity) if key not in running]
 
 
-def says_the_same(text: str, key: str, value: str) -> bool:
+def has_value(text: str, key: str, value: str) -> bool:
     """Whether a rave.yaml gives an option, with its section before a dot, this value, as YAML writes it."""
     section, _, name = key.rpartition(".")
     there, _ = options.read(text, "")

@@ -84,7 +84,7 @@ def main() -> int:
         except RaveError as e:
             problems.append(e)
     for problem in problems:
-        _say(str(problem))
+        _print(str(problem))
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         notify(f"STATUS=Not started: {problems[0]}{more}")
@@ -97,14 +97,14 @@ def _prepare(settings: Config) -> None:
         # So that a change of the file which was not taken over is found: it is read at a start alone.
         number = settings.tls.authorities.count("BEGIN CERTIFICATE")
         what = "its certificate" if number == 1 else f"its {number} certificates"
-        _say(f"tls.ca_file: {settings.tls.ca_file} was read, {what} alone will be trusted")
+        _print(f"tls.ca_file: {settings.tls.ca_file} was read, {what} alone will be trusted")
     _write(Path(names.SETTINGS_FILE), settings.mesh_settings().to_json(), 0o600)
     _write(Path(names.MEDIA_SETTINGS_FILE), settings.media_settings().to_json(), 0o600)
     try:
         session = read_session(settings.credentials_path, owner=_owner())
     except RaveError as e:
         # The parent reads the same file, says what is wrong with it, and starts no mesh.
-        _say(str(e))
+        _print(str(e))
         session = None
     _leave(Path(names.SESSION_FILE), session.to_json() if session else None, 0o600)
     changed = [
@@ -128,7 +128,7 @@ def limit_addresses(settings: Config) -> None:
     denied = [f"IPAddressDeny={network}" for network in ("", *addresses.denied(settings))]
     # What bots need comes first: nothing is denied them as long as their name servers may be part of it.
     if not (_allow_addresses() and _set_slice(denied)):
-        _say(f"systemd did not take IPAddressDeny= of {SLICE}: bots may reach what is near them; {_DOCTOR}")
+        _print(f"systemd did not take IPAddressDeny= of {SLICE}: bots may reach what is near them; {_DOCTOR}")
 
 
 def follow_name_servers() -> int:
@@ -138,7 +138,7 @@ def follow_name_servers() -> int:
     """
     if _allow_addresses():
         return 0
-    _say(f"systemd did not take IPAddressAllow= of {SLICE}: bots may not reach the servers of {RESOLV_CONF}")
+    _print(f"systemd did not take IPAddressAllow= of {SLICE}: bots may not reach the servers of {RESOLV_CONF}")
     return 1
 
 
@@ -177,7 +177,7 @@ def _reload() -> None:
         raise RaveError(Code.UNIT, f"systemd did not read {DROP_IN}", hint="systemctl daemon-reload says why")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, file=sys.stderr)  # noqa: T201 - the journal takes it from here
 
 

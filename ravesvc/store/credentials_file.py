@@ -19,7 +19,7 @@ from ravesvc.config.worker_settings import Session, normalise_token, user_of_pee
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.model import Credentials
 
-MOST_BYTES = 64 * 1024
+MAX_FILE_BYTES = 64 * 1024
 
 
 def read_session(path: Path, *, owner: int | None = None) -> Session | None:
@@ -56,7 +56,7 @@ def parse_credentials(content: str | bytes, what: str) -> Credentials:
 
 def read_handed(descriptor: int) -> Credentials:
     """The same for a file that another process has opened. Raises `RaveError` as `fd_files.read`, and BadData."""
-    return parse_credentials(fd_files.read(descriptor, "the file", MOST_BYTES), "the file")
+    return parse_credentials(fd_files.read(descriptor, "the file", MAX_FILE_BYTES), "the file")
 
 
 def is_private(path: Path) -> bool:
@@ -167,8 +167,8 @@ def _read(path: Path, owner: int | None) -> bytes | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or (owner is not None and status.st_uid != owner):
             raise RaveError(Code.BAD_FILE, f"{path} is not trusted", hint=hint, file=str(path))
-        if status.st_size > MOST_BYTES:
-            raise RaveError(Code.BAD_FILE, f"{path} is larger than {MOST_BYTES} bytes", file=str(path))
-        return os.read(descriptor, MOST_BYTES)
+        if status.st_size > MAX_FILE_BYTES:
+            raise RaveError(Code.BAD_FILE, f"{path} is larger than {MAX_FILE_BYTES} bytes", file=str(path))
+        return os.read(descriptor, MAX_FILE_BYTES)
     finally:
         os.close(descriptor)

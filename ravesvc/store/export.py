@@ -26,8 +26,8 @@ from ravesvc.store.room_document import DocumentKind, RoomDocument
 
 Entry = TypeVar("Entry")
 
-# More than all rooms may keep, with what JSON in JSON adds; it keeps a wrong file from filling the memory.
-MOST_BYTES = 48 * 1024 * 1024
+# More than all rooms may keep, JSON in JSON included. A larger file is the wrong one, and could fill the memory.
+MAX_FILE_BYTES = 48 * 1024 * 1024
 
 _VERSION = 1
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
@@ -135,9 +135,9 @@ def read(descriptor: int) -> Dump:
     """Read a dump from the start of an open file of another process; its position there makes no difference.
 
     It blocks as long as the disk does. Raises `RaveError`: InvalidArgument and BadData as `fd_files.read`, with
-    at most `MOST_BYTES`; BadData as `from_json`.
+    at most `MAX_FILE_BYTES`; BadData as `from_json`.
     """
-    return from_json(fd_files.read(descriptor, "the dump", MOST_BYTES))
+    return from_json(fd_files.read(descriptor, "the dump", MAX_FILE_BYTES))
 
 
 def _of_credentials(credentials: Credentials) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ravesvc.config.worker_settings import Session
 from ravesvc.store.room_document import DocumentKind, DocumentSize, RoomDocument
 
 # No command has a name as long.
-_MAX_NAME = 256
+_MAX_COMMAND_CHARS = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +140,7 @@ class Contents:
 
 def command_key(name: str) -> str:
     """The command that a stored name means: stores may hold names in any spelling. Empty if it means none."""
-    return fold(name[:_MAX_NAME]).strip()
+    return fold(name[:_MAX_COMMAND_CHARS]).strip()
 
 
 def by_command(permissions: Iterable[CommandPermission]) -> tuple[CommandPermission, ...]:

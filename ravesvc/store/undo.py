@@ -23,7 +23,7 @@ async def undo(store: Store, change: ChatChange, contents: Contents) -> bool:
         case CommandPermission() as permission:
             await store.set_permission(permission)
         case IgnoredUser() as ignored:
-            _insist_on_no_admin(ignored.user_id, contents)
+            _check_not_admin(ignored.user_id, contents)
             await store.ignore_user(ignored)
         case None:
             await _remove(store, change)
@@ -40,7 +40,7 @@ async def _remove(store: Store, change: ChatChange) -> None:
             await store.unignore_user(user)
 
 
-def _insist_on_no_admin(user: int, contents: Contents) -> None:
+def _check_not_admin(user: int, contents: Contents) -> None:
     if any(admin.active and admin.user_id == user for admin in contents.admins):
         text = f"user {user} is an admin now, whom bots always listen to"
         raise RaveError(Code.CONFLICT, text, hint="take that right away first")

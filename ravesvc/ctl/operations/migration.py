@@ -26,7 +26,7 @@ from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.operations import nodejs_files, nodejs_options, nodejs_source, yaml_text
 from ravesvc.ctl.ui import output
 from ravesvc.errors import Code, RaveError
-from ravesvc.setup.check import check_database, check_text, missing_identity, says_the_same
+from ravesvc.setup.check import check_database, check_text, has_value, missing_identity
 from ravesvc.store.credentials_file import to_object
 
 # Entries in one call: with the longest details they still fit into a message.
@@ -208,7 +208,7 @@ def _print_missing_identity() -> None:
     output.print_line(f"Still to be supplied in {names.CONFIG_FILE}; the old bot has it in its source or its .env:")
     for key in (*running, *login):
         when = "; only the next login needs it" if key in login else ""
-        output.print_line(f"  client_identity.{key} ({identity.looks(key)}): {_WHERE[key]}{when}")
+        output.print_line(f"  client_identity.{key} ({identity.usual_shape(key)}): {_WHERE[key]}{when}")
 
 
 def _set_options(wanted: Mapping[str, nodejs_source.FoundOption]) -> tuple[list[RaveError], bool]:
@@ -230,7 +230,7 @@ def _set_options(wanted: Mapping[str, nodejs_source.FoundOption]) -> tuple[list[
     for key, found in wanted.items():
         new = yaml_text.put(text, key, found.text)
         if new is None:
-            (same if says_the_same(before, key, found.text) else other).append(key)
+            (same if has_value(before, key, found.text) else other).append(key)
         elif len(refused := check_text(new, str(path))) > known:
             words = f"{key} is not taken over: {_reason(refused, key)} ({found.where})"
             problems.append(RaveError(Code.BAD_FILE, words, hint=f"set {key} in rave.yaml"))

@@ -16,7 +16,7 @@ from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.bot.command_names import CLAIM
 from ravesvc.bus import Call, Interface, Variant, method
 from ravesvc.common.text import count, printable
-from ravesvc.config.identity import looks
+from ravesvc.config.identity import usual_shape
 from ravesvc.core import validation
 from ravesvc.core.account import Account
 from ravesvc.core.admin_claims import VALID_S, Claims
@@ -507,7 +507,7 @@ class ManagerObject(Interface):
             StoreError=str(self._state.error or ""),
             HasAccount=self._state.has_account,
             LoginNeeded=login_needed,
-            IdentityMissing=[f"{key}: {looks(key)}" for key in self._account.identity_missing],
+            IdentityMissing=[f"{key}: {usual_shape(key)}" for key in self._account.identity_missing],
             LoginStep=self._account.step,
             Admins=len(self._state.admins),
             Permissions=len(self._state.overrides),

@@ -351,7 +351,7 @@ class MongoStore:
         await database[mongo_documents.ROOM_DOCUMENTS].create_index("meshId")
 
     async def _save(self, database: AsyncDatabase[Document], credentials: Credentials) -> None:
-        await self._keep_unusable(database)
+        await self._set_aside_unusable(database)
         known, unknown = mongo_documents.of_credentials(credentials)
         change: Document = {"$set": known}
         if unknown:
@@ -359,11 +359,11 @@ class MongoStore:
         await database.credentials.update_one({"_id": mongo_documents.CREDENTIALS_ID}, change, upsert=True)
 
     async def _remove_credentials(self, database: AsyncDatabase[Document]) -> bool:
-        await self._keep_unusable(database)
+        await self._set_aside_unusable(database)
         removed = await database.credentials.delete_one({"_id": mongo_documents.CREDENTIALS_ID})
         return removed.deleted_count > 0
 
-    async def _keep_unusable(self, database: AsyncDatabase[Document]) -> None:
+    async def _set_aside_unusable(self, database: AsyncDatabase[Document]) -> None:
         """Keep credentials that can't be used under another id, so that an operator can recover them."""
         document = await database.credentials.find_one({"_id": mongo_documents.CREDENTIALS_ID})
         _, unusable = mongo_documents.usable(document)

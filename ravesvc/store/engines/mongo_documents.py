@@ -34,7 +34,7 @@ SIZES: list[dict[str, Any]] = [
     {"$project": {"meshId": 1, "kind": 1, "name": 1, "updatedAt": 1, "size": {"$strLenBytes": "$text"}}},
 ]
 
-_MAX_HOST_NAME = 64
+_MAX_HOST_NAME_CHARS = 64
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -68,7 +68,7 @@ def usable(document: Document | None) -> tuple[Credentials | None, str]:
 
 def host(document: Document) -> Host:
     """The host that has the account; without a name if it makes no sense."""
-    name = printable(document.get("hostName"), _MAX_HOST_NAME)
+    name = printable(document.get("hostName"), _MAX_HOST_NAME_CHARS)
     return Host(id=str(document.get("hostId", "")), name=name or "without a name")
 
 

@@ -110,11 +110,11 @@ class StateFile:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None:
-            self._insist_on_place(self._connection)
+            self._ensure_in_place(self._connection)
             return self._connection
         if not os.path.lexists(self._path):
             self._make()
-        self._status = self._look()
+        self._status = self._check_file()
         connection = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode=rw", uri=True, timeout=self._timeout_s, isolation_level=None
         )
@@ -142,7 +142,7 @@ class StateFile:
             raise self._lost(f"{self._path} is missing; what was there is kept as {self._path.with_name(kept[-1])}")
         write_atomically(self._path, sqlite_schema.empty(), 0o600)
 
-    def _look(self) -> os.stat_result:
+    def _check_file(self) -> os.stat_result:
         """Check that it is a regular file that only our user may use."""
         status = self._path.lstat()
         if not stat.S_ISREG(status.st_mode):
@@ -172,19 +172,19 @@ class StateFile:
         if not ours:
             raise self._bad("it is the database of another program", f"move it away, and {self._restart}")
 
-    def _insist_on_place(self, connection: sqlite3.Connection) -> None:
-        """What is written to a file that was removed or replaced is lost."""
+    def _ensure_in_place(self, connection: sqlite3.Connection) -> None:
+        """Write the file again if it was removed, and raise if it was replaced: changes in it would be lost."""
         here = self._path.exists()
         if here and self._status and os.path.samestat(self._path.lstat(), self._status):
             return
-        # These belong to the former file: to another one they would be poison.
+        # The companions belong to the former file. With another database they would damage it.
         self._clear_place(None)
         if here:
             self.close()
             raise self._bad(
                 "it was replaced while it was in use", "nothing, if that was meant: what is there is used"
             )
-        # To us it is still there.
+        # The open connection still has the contents of the removed file.
         write_atomically(self._path, connection.serialize(), 0o600)
         kept = set_aside(self._path, clock=self._clock)
         self.close()

@@ -388,7 +388,7 @@ def test_a_file_that_can_not_be_imported(
 
 @pytest.mark.slow
 def test_the_service_takes_the_longest_file(manager: FakeManagerObject, tmp_path: Path) -> None:
-    text = "x" * export.MOST_BYTES
+    text = "x" * export.MAX_FILE_BYTES
     (tmp_path / "file").write_text(text)
     assert main(["store", "import", str(tmp_path / "file")]) == 0
     assert manager.asked[-1] == ("ImportStore", text)

@@ -99,5 +99,5 @@ def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
 
 def test_what_is_too_long_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
-    path.write_bytes(b"\n" * (authorities.MOST_BYTES + 1))
+    path.write_bytes(b"\n" * (authorities.MAX_FILE_BYTES + 1))
     assert "larger than 512 KiB" in refused(path).message

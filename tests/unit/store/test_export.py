@@ -444,7 +444,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
 @pytest.mark.slow
 def test_how_long_a_file_may_be(file: Path) -> None:
     with file.open("a") as target:
-        target.write(" " * (export.MOST_BYTES - file.stat().st_size))
+        target.write(" " * (export.MAX_FILE_BYTES - file.stat().st_size))
     with file.open("rb") as source:
         assert export.read(source.fileno()).contents == CONTENTS
     with file.open("a") as target:

@@ -1035,7 +1035,7 @@ def test_nothing_but_a_file_is_imported_and_none_stays_open(run: Run, bus_addres
             reading, writing = os.pipe()
             directory = os.open(tmp_path, os.O_RDONLY)
             with in_memory("") as long:
-                os.truncate(long, export.MOST_BYTES + 1)
+                os.truncate(long, export.MAX_FILE_BYTES + 1)
                 for file, words in (
                     (reading, "not in a regular file"),
                     (directory, "not in a regular file"),

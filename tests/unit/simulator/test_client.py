@@ -151,7 +151,7 @@ def test_a_room_from_the_first_word_to_the_kick(served: Served, run: Run) -> Non
 def test_a_hostile_answer_is_an_error_in_words_and_holds_nothing_up(
     served: Served, run: Run, monkeypatch: pytest.MonkeyPatch, mode: str, code: Code, words: str
 ) -> None:
-    monkeypatch.setattr(client, "TIMEOUT", 1.0 if mode == "trickle" else 15.0)
+    monkeypatch.setattr(client, "REQUEST_TIMEOUT_S", 1.0 if mode == "trickle" else 15.0)
     served.control.fail("discovery", mode)
 
     async def body() -> None:

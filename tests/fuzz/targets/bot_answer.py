@@ -10,6 +10,7 @@ from ravesvc.bus import Bus
 from ravesvc.config.worker_settings import Edition
 from ravesvc.core.mesh_state import MeshState, command_errors
 from ravesvc.core.start_policy import StartPolicy
+from ravesvc.core.worker_events import PauseRequested, read_event
 from ravesvc.errors import RaveError
 from ravesvc.orchestrator.worker_client import Workers
 from tests.fuzz.rules import all_values, bus_body, finished, is_finite
@@ -40,8 +41,9 @@ def check(data: bytes) -> None:
     workers._senders[_MESH] = ":1.1"
     with contextlib.suppress(RaveError):
         _check_users(*finished(workers.users(_MESH)))
-    if len(body) == 2:
-        words = StartPolicy("api.rave.test", 10).rate_limited(MeshState(_MESH), *body)
+    event = read_event("RateLimited", body)
+    if isinstance(event, PauseRequested):
+        words = StartPolicy("api.rave.test", 10).rate_limited(MeshState(_MESH), event.host, event.seconds)
         assert len(words) < 300
         assert words.isprintable()
     _check_status(finished(workers.status(_MESH)))

@@ -44,7 +44,7 @@ test: .venv/ready python3 ## everything but the long fault runs
 	$(MAKE) integration
 
 .PHONY: check
-check: .venv/ready ## linters, types, import rules and the quick unit tests: a minute
+check: .venv/ready ## linters, types, import rules and the quick unit tests: a minute and a half
 	# Side by side: mypy takes one core.
 	$(MAKE) --jobs=2 lint types quick
 

@@ -55,7 +55,7 @@ lint: .venv/ready ## linters and import rules
 	.venv/bin/lint-imports
 
 .PHONY: types
-types: .venv/ready ## types
+types: .venv/ready ## what types do not fit, by mypy
 	.venv/bin/mypy
 
 .PHONY: quick

@@ -70,7 +70,7 @@ class RunState:
 
     @property
     def runs(self) -> bool:
-        """There is a process, or there will be one, unless somebody stops it."""
+        """There is a process, or there will be one unless it is stopped."""
         return self.phase in (RunPhase.STARTING, RunPhase.RUNNING, RunPhase.WAITING)
 
     @property

@@ -127,7 +127,7 @@ def members(interface: ET.Element) -> dict[str, str]:
 
 
 def polkit(site: Site) -> dict[str, list[str]]:
-    """What anybody, an inactive and an active session may do, by action."""
+    """What any, an inactive and an active session may do, by action (pkaction(1))."""
     told = re.split(r"^(?=org\.ravesvc)", site.sh("pkaction --verbose"), flags=re.M)
     ours = [text for text in told if text.startswith("org.ravesvc")]
     return {text.partition(":")[0]: re.findall(r"implicit \w+: +(\S+)", text) for text in ours}

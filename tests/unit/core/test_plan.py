@@ -177,7 +177,7 @@ def test_a_place_is_taken_until_who_had_it_has_stopped(run: RunState, why: str) 
     assert decisions[0] == waits
     assert actions(decisions)["old"] == ("stop" if run.runs else "skip")
     assert actions(plan(listed, blocks, {"old": ABSENT}, 1))["new"] == "start"
-    assert actions(plan(listed, blocks, {"old": run}, None))["new"] == "start", "without a limit nobody waits"
+    assert actions(plan(listed, blocks, {"old": run}, None))["new"] == "start", "without a limit no mesh waits"
 
 
 def test_no_more_start_than_there_are_places() -> None:

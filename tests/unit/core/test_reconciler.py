@@ -593,6 +593,40 @@ def test_a_child_that_logs_more_is_shown_as_such(run: Run, bus_address: str, tmp
 # Adoption.
 
 
+def test_a_plan_that_was_just_applied_is_not_applied_again(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin()
+            plans: list[str] = []
+            monkeypatch.setattr(site.fleet, "plan", lambda: plans.append("a plan") or ())
+            site.fleet._schedule_apply()
+            site.fleet.apply_plan()
+            await asyncio.sleep(0)
+            assert plans == ["a plan"]
+
+    run(body())
+
+
+def test_at_the_end_no_plan_is_applied_any_more(
+    run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            await site.begin()
+            plans: list[str] = []
+            monkeypatch.setattr(site.fleet, "plan", lambda: plans.append("a plan") or ())
+            site.fleet._schedule_apply()
+            await site.fleet.close()
+            # A block that is saved by then would have it applied.
+            site.fleet._schedule_apply()
+            await asyncio.sleep(0)
+            assert plans == []
+
+    run(body())
+
+
 def test_running_children_are_adopted_and_left_running(run: Run, bus_address: str, tmp_path: Path) -> None:
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (bus, silent):

@@ -53,6 +53,22 @@ class FakeExitPolicy:
         self.calls.append(("kicked", mesh))
 
 
+@dataclass
+class FakeOutages:
+    """Notes what it is told."""
+
+    calls: list[tuple[str, str]] = field(default_factory=list)
+
+    def connected(self, mesh: str) -> None:
+        self.calls.append(("connected", mesh))
+
+    def disconnected(self, mesh: str) -> None:
+        self.calls.append(("disconnected", mesh))
+
+    def stable(self, mesh: str) -> None:
+        self.calls.append(("stable", mesh))
+
+
 class Scene:
     """Two bots that have said nothing yet, on a server of their own."""
 
@@ -61,6 +77,7 @@ class Scene:
         self.inventory = Inventory()
         self.blocklist, self.policy = FakeBlocklist(), FakeExitPolicy()
         self.starts = StartPolicy("api.test", 0)
+        self.starts.outages = self.outages = FakeOutages()  # type: ignore[assignment]
         film = Mesh("a", "one.test:443", "A film", True, ())
         self.records = {"a": MeshState("a", listed=film), "b": MeshState("b")}
         self.reports = WorkerReports(
@@ -179,6 +196,13 @@ def test_a_kick_is_noted_before_the_bot_ends(scene: Scene) -> None:
     worker = scene.says(Connected(), Kicked())
     assert (worker.connected, worker.last_error) == (False, "")
     assert scene.policy.calls == [("kicked", "a")]
+    # No list has the mesh by now.
+    assert scene.records["a"].listed is None
+
+
+def test_outages_know_who_is_connected_however_often_that_is_told(scene: Scene) -> None:
+    scene.says(Connected(), Connected(), Disconnected("broken"))
+    assert scene.outages.calls == [("connected", "a"), ("connected", "a"), ("disconnected", "a")]
 
 
 def test_why_it_leaves_is_its_last_word(scene: Scene) -> None:

@@ -13,6 +13,7 @@ from ravesvc import names
 from ravesvc.bus import Bus, Call, Interface, Variant, allow_all, connection, method
 from ravesvc.bus.header import MessageKind
 from ravesvc.bus.message import Message, decode
+from ravesvc.core.worker_events import read_event
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.dbus_object import WorkerObject
 from ravesvc.names import Announcement
@@ -744,6 +745,12 @@ def test_a_child_that_says_too_much_is_not_listened_to_for_a_while(
 def test_the_signals_are_those_of_a_worker() -> None:
     declared = {member: "".join(arguments.values()) for member, arguments in WorkerObject.signals.items()}
     assert declared == workers_module._SIGNATURES
+
+
+@pytest.mark.parametrize(("member", "signature"), workers_module._SIGNATURES.items())
+def test_each_signal_is_an_event(member: str, signature: str) -> None:
+    values = {"s": ["a text"], "us": [3, "a text"], "su": ["a host", 3], "as": [["a text"]], "": []}
+    assert read_event(member, values[signature]) is not None
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ MESH = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
 OTHER = "9f8e7d6c-5b4a-4f3e-8d2c-1b0a4f3e2d1c"
 THIRD = "5a6b7c8d-1e2f-4a3b-9c4d-5e6f7a8b9c0d"
 
-# Users: ourselves, and somebody else.
+# Users: ourselves, and another one.
 OWN = 900000001
 GUEST = 42
 

@@ -25,15 +25,17 @@ PAGES = (
     "packaging/dbus/*.xml",
     "config/rave.yaml",
 )
-_TIME_UNITS = {"NS", "US", "MS", "S", "SECONDS", "MINUTES", "HOURS", "DAYS"}
+_TIME_UNITS = {"NS", "US", "USEC", "MS", "MILLISECONDS", "S", "SECONDS", "MINUTES", "HOURS", "DAYS"}
 _SIZE_UNITS = {"BITS", "BYTES", "KB", "KIB", "MB", "MIB", "CHARS", "LINES", "PX", "PIXELS"}
 # What has no unit.
-_PURE_NUMBERS = {"PERCENT", "RATIO", "SHARE", "FACTOR", "EPSILON", "PER"}
+_PURE_NUMBERS = {"PERCENT", "RATIO", "SHARE", "FACTOR", "EPSILON", "PER", "THRESHOLD", "BOUND", "MAGNITUDE"}
 UNITS = frozenset(_TIME_UNITS | _SIZE_UNITS | _PURE_NUMBERS)
 # A constant with one of these in its name is a time or a size, whatever its value looks like.
 _MEASURES = frozenset(
     ["TIMEOUT", "DELAY", "INTERVAL", "PAUSE", "GRACE", "PATIENCE", "WAIT", "LENGTH", "SIZE", "LONGEST", "LARGEST"]
 )
+# They say neither what is bounded nor in what unit.
+_VAGUE = frozenset(["LONGEST", "LARGEST", "MOST", "PATIENCE"])
 _CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*")
 
 
@@ -60,11 +62,15 @@ def constants(module: Module) -> Iterator[tuple[str, ast.expr, str]]:
 def lacks_unit(name: str, value: ast.expr) -> bool:
     """Whether a constant is a time or a size, as far as can be told, and its name does not say in what unit.
 
-    A number with a point is taken for a time. A shift by ten bits or more, or a power of two from 1024 on, is taken
-    for a size, unless the name ends with what is counted (`MAX_CONNECTIONS`).
+    A name such as `_LONGEST` never does. A number with a point is taken for a time. A shift by ten bits or more, or a
+    power of two from 1024 on, is taken for a size, unless the name ends with what is counted (`MAX_CONNECTIONS`).
     """
     words = name.strip("_").split("_")
-    if not UNITS.isdisjoint(words) or not _is_number(value):
+    if not _is_number(value):
+        return False
+    if not _VAGUE.isdisjoint(words):
+        return True
+    if not UNITS.isdisjoint(words):
         return False
     nodes = list(ast.walk(value))
     if any(isinstance(node, ast.Constant) and isinstance(node.value, float) for node in nodes):

@@ -55,7 +55,7 @@ ARCHITECTURES = {
 # The same everywhere.
 _CLONE3, _CLOSE_RANGE = 435, 436
 # CLONE_THREAD and CLONE_FILES: a thread with a table of open files of its own has a limit (LimitNOFILE=) of its own.
-_THREAD = 0x10000 | 0x400
+_THREAD_FLAGS = 0x10000 | 0x400
 _CLOSE_RANGE_UNSHARE = 0b10
 # F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP: with these the kernel sends signals, which no filter sees.
 _OWNER_COMMANDS = (8, 10, 15)
@@ -85,7 +85,7 @@ _ASK_VERSION = 1
 # How many rights on files a version of Landlock knows (linux/landlock.h). All are given up but to read files and
 # directories. What later versions add changes nothing here until it is listed.
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
-_MOST_FILE_RIGHTS, _READING = 16, 0b1100
+_MAX_FILE_RIGHTS, _READ_RIGHTS = 16, 0b1100
 _BIND_TCP, _CONNECT_TCP = 0b01, 0b10
 _PORT_RULE = 2
 # Name servers are asked by TCP for what does not fit into a datagram.
@@ -156,7 +156,7 @@ def program(architecture: Architecture) -> list[bytes]:
     """The filter, as instructions for the kernel (struct sock_filter)."""
     refuse, allow = [_step(_RETURN, _ERROR | _EPERM)], [_step(_RETURN, _ALLOW)]
     no_such_call = [_step(_RETURN, _ERROR | _ENOSYS)]
-    thread = [_step(_MASK, _THREAD), *_unless(_IF_EQUAL, _THREAD, refuse), *allow]
+    thread = [_step(_MASK, _THREAD_FLAGS), *_unless(_IF_EQUAL, _THREAD_FLAGS, refuse), *allow]
     polled = [*_when(_IF_AT_LEAST, MAX_POLLED + 1, refuse), *allow]
     protocol = [_step(_LOAD, _ARGUMENT_2), *_when_any(_PROTOCOLS, allow), *refuse]
     return [
@@ -236,7 +236,7 @@ def _version(syscall: Callable[..., int]) -> int | None:
 
 def ruleset(version: int) -> bytes:
     """What Landlock of that version is to deny (struct landlock_ruleset_attr, which has grown)."""
-    files = (1 << _FILE_RIGHTS.get(version, _MOST_FILE_RIGHTS)) - 1 & ~_READING
+    files = (1 << _FILE_RIGHTS.get(version, _MAX_FILE_RIGHTS)) - 1 & ~_READ_RIGHTS
     return struct.pack("QQQ", files, _BIND_TCP | _CONNECT_TCP, _SCOPES)[
         : 24 if version >= LANDLOCK_SCOPES else 16 if version >= LANDLOCK_TCP else 8
     ]

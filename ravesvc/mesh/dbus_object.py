@@ -19,8 +19,8 @@ from ravesvc.systemd import logging as log
 
 _log = logging.getLogger(__name__)
 
-_FIRST_DELAY = 0.5
-_MOST_DELAY = 15.0
+_FIRST_DELAY_S = 0.5
+_MAX_DELAY_S = 15.0
 
 
 class WorkerObject(Interface):
@@ -154,16 +154,16 @@ class DBusHost:
 
     async def keep(self) -> None:
         """Stay on the bus for ever."""
-        delay = _FIRST_DELAY
+        delay = _FIRST_DELAY_S
         while True:
             if self.bus:
                 await asyncio.shield(self.bus.lost)
                 _log.warning("The message bus is gone; the mesh is not affected")
                 await self.leave()
-                delay = _FIRST_DELAY
+                delay = _FIRST_DELAY_S
             # Hundreds of children come back to the bus at the same time.
             await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
-            delay = min(2 * delay, _MOST_DELAY)
+            delay = min(2 * delay, _MAX_DELAY_S)
             try:
                 await self.join()
             except RaveError as e:

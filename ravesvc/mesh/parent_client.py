@@ -24,14 +24,14 @@ from ravesvc.media.video_list import read_videos
 from ravesvc.mesh.host import ConnectAdvice
 
 # Seconds. A change is answered when it is safe on disk and all meshes have followed.
-_READING = 10.0
-_CHANGING = 25.0
+_READ_TIMEOUT_S = 10.0
+_CHANGE_TIMEOUT_S = 25.0
 # A search or a picture: the provider's time, and the helper's to start.
-_ASKING_PROVIDER = 30.0
+_PROVIDER_TIMEOUT_S = 30.0
 # Until the mail is on its way, which Rave may take its time for.
-_MAILING = 60.0
+_MAIL_TIMEOUT_S = 60.0
 # Somebody has ten minutes to follow the link in it.
-_LOGIN = 660.0
+_LOGIN_TIMEOUT_S = 660.0
 
 
 class ParentClient:
@@ -46,28 +46,28 @@ class ParentClient:
 
     async def admins(self) -> frozenset[int]:
         """The user ids of all admins. Raises StoreUnavailable, too, while nobody knows."""
-        match await self._ask("GetAdmins", timeout=_READING):
+        match await self._ask("GetAdmins", timeout=_READ_TIMEOUT_S):
             case [list(users)]:
                 return frozenset(_number(user) for user in users)
         raise _senseless()
 
     async def permissions(self) -> dict[str, Permission]:
         """Whom commands are for, by name, where somebody has changed that. Raises as `admins` does."""
-        match await self._ask("GetPermissions", timeout=_READING):
+        match await self._ask("GetPermissions", timeout=_READ_TIMEOUT_S):
             case [dict(needs)]:
                 return {_text(command): _permission(admin) for command, admin in needs.items()}
         raise _senseless()
 
     async def ignored_users(self) -> frozenset[int]:
         """The user ids of those whom not to listen to. Raises as `admins` does."""
-        match await self._ask("GetIgnoredUsers", timeout=_READING):
+        match await self._ask("GetIgnoredUsers", timeout=_READ_TIMEOUT_S):
             case [list(users)]:
                 return frozenset(_number(user) for user in users)
         raise _senseless()
 
     async def connect_advice(self) -> ConnectAdvice:
         """What there is to know before an attempt to connect to our mesh, as far as the parent has heard."""
-        match await self._ask("GetConnectAdvice", timeout=_READING):
+        match await self._ask("GetConnectAdvice", timeout=_READ_TIMEOUT_S):
             case [failures, failing_usec, pause_usec, why]:
                 return ConnectAdvice(
                     failures=_number(failures),
@@ -79,21 +79,21 @@ class ParentClient:
 
     async def chat_form(self) -> str:
         """The form in which other bots have learned to send chat to servers such as ours; empty if none has."""
-        match await self._ask("GetChatForm", timeout=_READING):
+        match await self._ask("GetChatForm", timeout=_READ_TIMEOUT_S):
             case [form]:
                 return _text(form)
         raise _senseless()
 
     async def entry_points(self) -> list[EntryPoint]:
         """The modules with commands that installed packages offer."""
-        match await self._ask("GetEntryPoints", timeout=_READING):
+        match await self._ask("GetEntryPoints", timeout=_READ_TIMEOUT_S):
             case [list(found)]:
                 return [_entry_point(each) for each in found]
         raise _senseless()
 
     async def session(self) -> Session:
         """The account's session as it is now. Raises LoginNeeded, too, if there is none."""
-        match await self._ask("GetCredentials", timeout=_READING):
+        match await self._ask("GetCredentials", timeout=_READ_TIMEOUT_S):
             case [dict(credentials)]:
                 try:
                     return Session.from_object(credentials)
@@ -138,29 +138,29 @@ class ParentClient:
 
     async def relogin(self, actor: int) -> int:
         """See `Backend`."""
-        match await self._ask("Relogin", "t", actor, timeout=_MAILING):
+        match await self._ask("Relogin", "t", actor, timeout=_MAIL_TIMEOUT_S):
             case [seconds]:
                 return _number(seconds)
         raise _senseless()
 
     async def allow_leave(self, actor: int) -> None:
         """See `Backend`."""
-        await self._ask("AllowLeave", "t", actor, timeout=_READING)
+        await self._ask("AllowLeave", "t", actor, timeout=_READ_TIMEOUT_S)
 
     async def search_videos(self, actor: int, words: str) -> Sequence[Video]:
         """See `Backend`."""
-        return _videos(await self._ask("SearchVideos", "ts", actor, words, timeout=_ASKING_PROVIDER))
+        return _videos(await self._ask("SearchVideos", "ts", actor, words, timeout=_PROVIDER_TIMEOUT_S))
 
     async def look_up_video(self, actor: int, link: str) -> Video:
         """See `Backend`."""
-        match _videos(await self._ask("LookUpVideo", "ts", actor, link, timeout=_ASKING_PROVIDER)):
+        match _videos(await self._ask("LookUpVideo", "ts", actor, link, timeout=_PROVIDER_TIMEOUT_S)):
             case [video]:
                 return video
         raise _senseless()
 
     async def fetch_picture(self, actor: int, video: Video) -> Picture:
         """See `Backend`."""
-        match await self._ask("FetchPicture", "tss", actor, *video.key, timeout=_ASKING_PROVIDER):
+        match await self._ask("FetchPicture", "tss", actor, *video.key, timeout=_PROVIDER_TIMEOUT_S):
             case [int(descriptor)]:
                 # It looks at the picture; what is none it closes.
                 return Picture(descriptor)
@@ -168,7 +168,7 @@ class ParentClient:
 
     async def read_document(self, name: str) -> str | None:
         """See `Backend`."""
-        match await self._ask("ReadDocument", "s", name, timeout=_READING):
+        match await self._ask("ReadDocument", "s", name, timeout=_READ_TIMEOUT_S):
             case [bool(found), str(text)]:
                 return text if found else None
         raise _senseless()
@@ -183,7 +183,7 @@ class ParentClient:
 
     async def read_history(self, name: str, count: int) -> list[str]:
         """See `Backend`."""
-        match await self._ask("ReadHistory", "su", name, count, timeout=_READING):
+        match await self._ask("ReadHistory", "su", name, count, timeout=_READ_TIMEOUT_S):
             case [list(entries)]:
                 return [_text(entry) for entry in entries]
         raise _senseless()
@@ -197,14 +197,14 @@ class ParentClient:
 
     async def login_ended(self) -> None:
         """See `Backend`."""
-        await self._ask("LoginEnded", timeout=_LOGIN)
+        await self._ask("LoginEnded", timeout=_LOGIN_TIMEOUT_S)
 
     async def _ask(
         self,
         member: str,
         signature: str = "",
         *args: Any,
-        timeout: float = _CHANGING,  # noqa: ASYNC109 - as of the call that it is
+        timeout: float = _CHANGE_TIMEOUT_S,  # noqa: ASYNC109 - as of the call that it is
     ) -> list[Any]:
         bus = self._bus()
         if bus is None:

@@ -23,10 +23,10 @@ from ravesvc.names import Announcement
 _log = logging.getLogger(__name__)
 
 # Seconds over which hundreds of children spread their questions to a parent that has just come.
-_SPREAD = 2.0
+_SPREAD_S = 2.0
 # Seconds until what could not be learned is asked for again: doubled each time, up to the second.
-_FIRST_RETRY = 2.0
-_RETRY = 60.0
+_FIRST_RETRY_S = 2.0
+_MAX_RETRY_S = 60.0
 
 
 class ParentSync:
@@ -108,10 +108,10 @@ class ParentSync:
     async def keep(self) -> None:
         """Follow for ever. The first time at once, and also without a bus."""
         self.met()
-        spread, retry = 0.0, _FIRST_RETRY
+        spread, retry = 0.0, _FIRST_RETRY_S
         while True:
             # A child that has learned everything sleeps until it is told something.
-            pause = min(retry, _RETRY) * (0.5 + _jitter()) if self._missing and not self._unmet else None
+            pause = min(retry, _MAX_RETRY_S) * (0.5 + _jitter()) if self._missing and not self._unmet else None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._news.wait()
@@ -121,11 +121,11 @@ class ParentSync:
             if self._unmet:
                 self._unmet = False
                 await asyncio.sleep(spread * _jitter())
-                spread = _SPREAD
+                spread = _SPREAD_S
                 self._announce()
                 self._missing.update(Announcement)
             await self._ask_for_missing()
-            retry = min(2 * retry, _RETRY) if self._missing else _FIRST_RETRY
+            retry = min(2 * retry, _MAX_RETRY_S) if self._missing else _FIRST_RETRY_S
             self.asked.set()
 
     async def _ask_for_missing(self) -> None:

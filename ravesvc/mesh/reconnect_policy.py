@@ -14,16 +14,16 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
 from ravesvc.room.close import CloseKind
 
-_FIRST_DELAY = 1.0
-_MOST_DELAY = 60.0
+_FIRST_DELAY_S = 1.0
+_MAX_DELAY_S = 60.0
 # Seconds of a pause whose length the server does not say: doubled each time, up to the second.
-_FIRST_PAUSE = 30.0
-_MOST_PAUSE = 600.0
+_FIRST_PAUSE_S = 30.0
+_MAX_PAUSE_S = 600.0
 # Over which part of a pause its end is spread, and seconds that that takes at most.
-_SPREAD = 0.2
-_MOST_SPREAD = 60.0
+_SPREAD_SHARE = 0.2
+_MAX_SPREAD_S = 60.0
 
-_FINAL = {
+_IMMEDIATE_STATUS = {
     Code.NOT_FOUND: ExitStatus.GONE,
     Code.UNAUTHORIZED: ExitStatus.LOGIN_NEEDED,
     Code.LOGIN_NEEDED: ExitStatus.LOGIN_NEEDED,
@@ -32,7 +32,7 @@ _FINAL = {
     Code.CLOCK: ExitStatus.LOGIN_NEEDED,
 }
 # The server knows us and says no, which may pass; everything else that fails is a matter of reaching it.
-_LAST = {
+_STATUS_AFTER_LAST_ATTEMPT = {
     Code.FORBIDDEN: ExitStatus.REJECTED,
     Code.REFUSED: ExitStatus.REJECTED,
     Code.BUSY: ExitStatus.ELSEWHERE,
@@ -73,11 +73,11 @@ class ReconnectPolicy:
             return ExitStatus.KICKED
         if kind is CloseKind.TOO_LARGE:
             return ExitStatus.TOO_LARGE
-        if error.code in _FINAL:
-            return _FINAL[error.code]
+        if error.code in _IMMEDIATE_STATUS:
+            return _IMMEDIATE_STATUS[error.code]
         if kind is CloseKind.REJECTED:
             return self._count(ExitStatus.REJECTED)
-        return self._count(_LAST.get(error.code, ExitStatus.UNREACHABLE))
+        return self._count(_STATUS_AFTER_LAST_ATTEMPT.get(error.code, ExitStatus.UNREACHABLE))
 
     def ended(self, kind: CloseKind, held: float) -> ExitStatus | None:
         """Take note of a connection that was open for `held` seconds; returns as `failed` does.
@@ -103,7 +103,7 @@ class ReconnectPolicy:
         That is no failure of the mesh, however often it happens. The next `delay` is the pause.
         """
         if not seconds:
-            seconds = min(_FIRST_PAUSE * 2.0 ** min(self._pauses, 10), _MOST_PAUSE)
+            seconds = min(_FIRST_PAUSE_S * 2.0 ** min(self._pauses, 10), _MAX_PAUSE_S)
             self._pauses += 1
         self._pause = seconds
         return seconds
@@ -120,12 +120,12 @@ class ReconnectPolicy:
         """
         pause, self._pause = self._pause, 0.0
         if pause:
-            return pause + jitter * min(max(1.0, _SPREAD * pause), _MOST_SPREAD)
+            return pause + jitter * min(max(1.0, _SPREAD_SHARE * pause), _MAX_SPREAD_S)
         doublings = self.failures + self._drops
         if not doublings:
             # Everybody else lost the connection at the same moment.
-            return jitter * _FIRST_DELAY
-        return min(_FIRST_DELAY * 2.0 ** min(doublings - 1, 10), _MOST_DELAY) * (1 + jitter) / 2
+            return jitter * _FIRST_DELAY_S
+        return min(_FIRST_DELAY_S * 2.0 ** min(doublings - 1, 10), _MAX_DELAY_S) * (1 + jitter) / 2
 
     def _count(self, last: ExitStatus) -> ExitStatus | None:
         """Count a failure; the last one ends the child with the status `last`."""

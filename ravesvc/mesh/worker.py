@@ -1,4 +1,4 @@
-"""The life of a child: connect, run the bot in the mesh, come back when the connection is lost, end for a reason."""
+"""The life of a worker: connect, run the bot in the mesh, come back when the connection is lost, end for a reason."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ _log = logging.getLogger(__name__)
 
 _NORMAL_CLOSURE = 1000
 # Servers that a mesh has been on, whose form of chat is remembered.
-_MAX_HOSTS = 16
-_EARLY_KEPT = 32
+_MAX_SERVERS = 16
+_MAX_BUFFERED_CHAT = 32
 # Users whose names are told.
-_MAX_LISTED = 200
+_MAX_LISTED_USERS = 200
 # Seconds that the mesh waits for the parent's word.
-_PATIENCE = 5.0
+_PARENT_TIMEOUT_S = 5.0
 # Before an attempt: one that hangs must not keep a mesh without its bot.
-_ADVICE_TIMEOUT = 2.0
+_ADVICE_TIMEOUT_S = 2.0
 # Until somebody says who we are.
-_NOBODY = Session(device_id="", ssaid="", user_id=0, auth_token="")
+_NO_SESSION = Session(device_id="", ssaid="", user_id=0, auth_token="")
 
 
 class Worker:
@@ -79,7 +79,7 @@ class Worker:
         self.mesh = mesh
         self.edition = edition
         self._settings = settings
-        self._session = session or _NOBODY
+        self._session = session or _NO_SESSION
         self._facts = BotInfo(version=edition.version)
         self._attempts = ReconnectPolicy(settings.max_connection_attempts, settings.connection_failure_window)
         self._own_messages = OwnMessages()
@@ -87,9 +87,9 @@ class Worker:
         self._chat_forms: dict[str, ChatForms] = {}  # by the host of a server
         self._unshown_elsewhere = 0  # on servers that are no longer in it
         self._room: Room | None = None
-        self._early: deque[ChatMessage] = deque(maxlen=_EARLY_KEPT)
+        self._buffered_chat: deque[ChatMessage] = deque(maxlen=_MAX_BUFFERED_CHAT)
         # The first of the ways in which a bot is in its mesh no more, which no later event can change.
-        self._final: ExitStatus | None = None
+        self._exit_status: ExitStatus | None = None
         self._left = asyncio.Event()
         self._last_error = ""
         self._restart = asyncio.Event()
@@ -161,7 +161,7 @@ class Worker:
         await self._own.read([])
         await self._link.ready()
         tasks = [
-            asyncio.create_task(self._live()),
+            asyncio.create_task(self._connect_loop()),
             asyncio.create_task(self._wait(self._left, ExitStatus.LEFT)),
             asyncio.create_task(self._wait(stopped, ExitStatus.STOPPED)),
             asyncio.create_task(self._follower.keep()),
@@ -179,7 +179,7 @@ class Worker:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._close()
         # It outweighs a stop at the same time: the exit status is all of it that a parent sees who was away.
-        return status if self._final is None else self._final
+        return status if self._exit_status is None else self._exit_status
 
     def status(self) -> Status:
         """See `WorkerControl`."""
@@ -203,7 +203,7 @@ class Worker:
     async def users(self) -> tuple[list[tuple[int, str]], int]:
         """See `WorkerControl`."""
         present = sorted(self._room.users) if self._room else []
-        return await self._bot.names(present[:_MAX_LISTED]), len(present)
+        return await self._bot.names(present[:_MAX_LISTED_USERS]), len(present)
 
     def reconnect(self) -> None:
         """See `WorkerControl`."""
@@ -242,11 +242,11 @@ class Worker:
         await self._api.close()
         await self._link.leave()
 
-    async def _live(self) -> ExitStatus:
+    async def _connect_loop(self) -> ExitStatus:
         """One connection after another, once the parent has told what it knows or has had its time."""
         self._link.tell("Asking the orchestrator for session and permissions")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_PARENT_TIMEOUT_S):
                 await self._follower.asked.wait()
         advice = await self._connect_advice()
         # Those of earlier processes count. A parent that is away is not asked for them again: ours count then.
@@ -267,7 +267,7 @@ class Worker:
     async def _connect_advice(self) -> ConnectAdvice:
         """What the parent says before an attempt; nothing to heed when it does not answer soon."""
         try:
-            async with asyncio.timeout(_ADVICE_TIMEOUT):
+            async with asyncio.timeout(_ADVICE_TIMEOUT_S):
                 return await self._parent.connect_advice()
         except (TimeoutError, RaveError) as e:
             _log.debug("No advice from the orchestrator: %s", e)
@@ -285,10 +285,10 @@ class Worker:
         """One connection from the attempt to its end; returns the status to end with, if it was the last."""
         room: Room | None = None
         session = self._session
-        if session is _NOBODY:
+        if session is _NO_SESSION:
             why = "there is no session, neither from the start nor since"
             return self._failed(RaveError(Code.LOGIN_NEEDED, why, hint=self._link.advice.login), None)
-        self._early.clear()
+        self._buffered_chat.clear()
         already_there = False
         try:
             mesh = await self._api.mesh(self.mesh)
@@ -319,7 +319,7 @@ class Worker:
     async def _renewed(self, refused: Session) -> bool:
         """Whether the parent has another token than the one refused: a login may have crossed the attempt."""
         with contextlib.suppress(RaveError, TimeoutError):
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_PARENT_TIMEOUT_S):
                 await self._follower.refresh(Announcement.CREDENTIALS)
         if self._session.auth_token == refused.auth_token:
             return False
@@ -358,7 +358,7 @@ class Worker:
             forms = ChatForms(fixed, time.monotonic, first=first, on_unshown=self._say_status)
         # The newest last.
         self._chat_forms[host] = forms
-        while len(self._chat_forms) > _MAX_HOSTS:
+        while len(self._chat_forms) > _MAX_SERVERS:
             gone = self._chat_forms.pop(next(iter(self._chat_forms)))
             self._unshown_elsewhere += gone.unshown
         return forms
@@ -366,7 +366,7 @@ class Worker:
     async def _ask_chat_form(self, forms: ChatForms) -> None:
         """Begin with the form that other bots have learned, which saves us the wait for an echo."""
         try:
-            async with asyncio.timeout(_ADVICE_TIMEOUT):
+            async with asyncio.timeout(_ADVICE_TIMEOUT_S):
                 form = await self._parent.chat_form()
         except (TimeoutError, RaveError) as e:
             _log.debug("No word on how other bots send chat: %s", e)
@@ -391,8 +391,8 @@ class Worker:
         self._last_error = ""
         self._facts.connected_since = time.monotonic()
         self._bot.attach(room)
-        while self._early:
-            self._bot.on_chat(self._early.popleft())
+        while self._buffered_chat:
+            self._bot.on_chat(self._buffered_chat.popleft())
         self._look_round()
         self._link.emit("Connected")
         self._say_status()
@@ -409,7 +409,7 @@ class Worker:
         self._last_error = str(error)
         status = self._attempts.failed(error, kind)
         if status is ExitStatus.GONE:
-            self._finish(ExitStatus.GONE, "Left", "the mesh is gone")
+            self._set_exit_status(ExitStatus.GONE, "Left", "the mesh is gone")
         elif status is ExitStatus.LOGIN_NEEDED:
             self._link.emit("Error", self._last_error)
         elif status is not ExitStatus.KICKED:
@@ -424,7 +424,7 @@ class Worker:
         self._facts.connected_since = None
         self._facts.reconnects += 1
         self._last_error = close.reason
-        if self._final is None:
+        if self._exit_status is None:
             self._link.emit("Disconnected", close.reason)
         _log.info("Disconnected: %s", close.reason, extra=about(event=LogEvent.DISCONNECTED))
         status = self._attempts.ended(close.kind, close.held)
@@ -438,7 +438,7 @@ class Worker:
             self._bot.on_chat(message)
         else:
             # Let in already, but not told so yet.
-            self._early.append(message)
+            self._buffered_chat.append(message)
 
     def on_joined(self, users: frozenset[int]) -> None:
         """See `RoomListener`."""
@@ -458,7 +458,7 @@ class Worker:
 
     def on_kicked(self) -> None:
         """See `RoomListener`. Reported before anything else: the server may cut the connection at any moment."""
-        self._finish(ExitStatus.KICKED, "Kicked")
+        self._set_exit_status(ExitStatus.KICKED, "Kicked")
         self._bot.on_kicked()
 
     async def _leave(self) -> None:
@@ -468,7 +468,7 @@ class Worker:
         finally:
             self._api.drop_idle()
         _log.info("Left the mesh, as an admin has ordered")
-        self._finish(ExitStatus.LEFT, "Left", "an admin said so")
+        self._set_exit_status(ExitStatus.LEFT, "Left", "an admin said so")
         self._left.set()
 
     def _look_round(self) -> None:
@@ -500,13 +500,13 @@ class Worker:
         finally:
             self._api.drop_idle()
         _log.info("Left the mesh, because it was alone there")
-        self._finish(ExitStatus.ALONE, "Left", "it was alone there")
+        self._set_exit_status(ExitStatus.ALONE, "Left", "it was alone there")
         self._left.set()
 
-    def _finish(self, status: ExitStatus, signal: str, *args: str) -> None:
+    def _set_exit_status(self, status: ExitStatus, signal: str, *args: str) -> None:
         """Say that we are in the mesh no more, and why; only the first reason counts."""
-        if self._final is None:
-            self._final = status
+        if self._exit_status is None:
+            self._exit_status = status
             self._link.emit(signal, *args)
 
     def _show_progress(self, text: str) -> None:

@@ -32,7 +32,7 @@ _STATUS_OF = {
 }
 # The longest wait that a client may ask for.
 _MAX_WAIT_S = 3600.0
-_MAX_CROWD_SIZE = 100_000_000
+_MAX_CROWD_USERS = 100_000_000
 _MAX_NEW_MESHES = 2000
 
 Verb = Callable[[Object], Awaitable[dict[str, Any]]]
@@ -362,8 +362,8 @@ def _int(body: Object, key: str, default: int) -> int:
 
 def _size(body: Object, key: str) -> int:
     size = _int(body, key, 0)
-    if not 0 <= size <= _MAX_CROWD_SIZE:
-        raise RaveError(Code.INVALID_ARGUMENT, f"{key} can't be {size}", hint=f"from 0 to {_MAX_CROWD_SIZE}")
+    if not 0 <= size <= _MAX_CROWD_USERS:
+        raise RaveError(Code.INVALID_ARGUMENT, f"{key} can't be {size}", hint=f"from 0 to {_MAX_CROWD_USERS}")
     return size
 
 

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 _GOING_AWAY = 1001
 # Calls that a fault option leaves hanging must not delay the shutdown.
 _SHUTDOWN_TIMEOUT_S = 0.2
-_MAX_BACKLOG = 1024
+_MAX_PENDING_CONNECTIONS = 1024
 # Larger than any picture: the fault option `upload_limit` decides which pictures are too large.
 _MAX_BODY_BYTES = 64 << 20
 
@@ -98,7 +98,7 @@ class Simulator:
             self._site = None
         elif not self.world.faults.refusing and self._site is None:
             self._site = web.TCPSite(
-                self._runner, self._host, self._port, ssl_context=self._tls, backlog=_MAX_BACKLOG
+                self._runner, self._host, self._port, ssl_context=self._tls, backlog=_MAX_PENDING_CONNECTIONS
             )
             await self._site.start()
             self._port = self._runner.addresses[0][1]

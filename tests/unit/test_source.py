@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 from import_graph import circles, graph, imports
-from naming import classes_of_one_name
+from naming import classes_of_one_name, constants, lacks_unit
 from source import Source, of_checkout
 
 ROOT = Path(__file__).parents[2]
+
+# Where constants of a time or a size have yet to get their unit.
+ROOMS_WITHOUT_UNITS = ("ravesvc/core/", "ravesvc/orchestrator/", "ravesvc/single/")
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +28,14 @@ def test_a_class_name_means_one_class(source: Source) -> None:
 def test_modules_import_each_other_in_no_circle(source: Source) -> None:
     # lint-imports sees to packages: it knows the few imports between them that are yet to go.
     assert circles(graph(imports(source.modules))) == []
+
+
+def test_a_constant_of_a_time_or_size_has_its_unit_in_its_name(source: Source) -> None:
+    found = [
+        f"{place} {name}"
+        for module in source.modules
+        if not module.path.startswith(ROOMS_WITHOUT_UNITS)
+        for name, value, place in constants(module)
+        if lacks_unit(name, value)
+    ]
+    assert found == []

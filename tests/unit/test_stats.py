@@ -62,6 +62,7 @@ def test_a_class_counts_when_another_module_has_the_name() -> None:
         ("_AGAIN: Final = 3 * DAY_S", True),
         ("MAX_REPLY = 64 << 10", True),
         ("MAX_REPLY = 4096", True),
+        ("_MOST_ERRORS = 16", True),
         ("TIMEOUT_S = 5.0", False),
         ("MAX_REPLY_BYTES = 64 << 10", False),
         ("_BYTES_PER_TOKEN = 2048", False),

@@ -94,7 +94,7 @@ class Child:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-        monkeypatch.setattr(object_module, "_FIRST_DELAY", 0.01)
+        monkeypatch.setattr(object_module, "_FIRST_DELAY_S", 0.01)
         self.reconnects = 0
         self.met = 0
         self.refreshed: list[Announcement] = []
@@ -296,8 +296,8 @@ def test_without_a_bus_it_tries_ever_more_slowly(
     async def body() -> None:
         child = Child(monkeypatch, bus_daemon.address)
         bus_daemon.stop()
-        assert object_module._MOST_DELAY == 15
-        monkeypatch.setattr(object_module, "_MOST_DELAY", 0.05)
+        assert object_module._MAX_DELAY_S == 15
+        monkeypatch.setattr(object_module, "_MAX_DELAY_S", 0.05)
         real, delays = asyncio.sleep, []
 
         async def sleep(delay: float) -> None:

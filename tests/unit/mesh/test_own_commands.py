@@ -28,7 +28,7 @@ GREET = (Path(__file__).parents[3] / "config/greet.py").read_text()
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bus_daemon: BusDaemon) -> Iterator[Path]:
     """Where own commands are."""
     monkeypatch.setattr(plugins, "_ROOT_UID", os.getuid())
-    monkeypatch.setattr(parent_sync, "_SPREAD", 0.02)
+    monkeypatch.setattr(parent_sync, "_SPREAD_S", 0.02)
     monkeypatch.setattr(names, "COMMANDS_DIRECTORY", str(tmp_path / "commands.d"))
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
     made = tmp_path / "commands.d"

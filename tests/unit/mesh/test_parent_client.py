@@ -228,8 +228,8 @@ def test_without_a_bus_nobody_answers(run: Run, bus_daemon: BusDaemon) -> None:
 def test_a_parent_that_is_silent_or_goes_away_does_not_answer(
     run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert backend_module._LOGIN == 660
-    monkeypatch.setattr(backend_module, "_READING", 0.01)
+    assert backend_module._LOGIN_TIMEOUT_S == 660
+    monkeypatch.setattr(backend_module, "_READ_TIMEOUT_S", 0.01)
 
     async def body() -> None:
         fake = FakeParent()

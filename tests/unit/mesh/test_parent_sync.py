@@ -126,8 +126,12 @@ class Child:
 @pytest.fixture(autouse=True)
 def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody comes by chance; a new parent is asked at once."""
-    assert (follower_module._SPREAD, follower_module._FIRST_RETRY, follower_module._RETRY) == (2.0, 2.0, 60.0)
-    monkeypatch.setattr(follower_module, "_SPREAD", 0.0)
+    assert (follower_module._SPREAD_S, follower_module._FIRST_RETRY_S, follower_module._MAX_RETRY_S) == (
+        2.0,
+        2.0,
+        60.0,
+    )
+    monkeypatch.setattr(follower_module, "_SPREAD_S", 0.0)
 
 
 def test_at_the_start_it_announces_itself_and_asks_everything_at_once(run: Run) -> None:
@@ -194,7 +198,7 @@ def test_one_that_comes_while_another_is_asked_is_asked_too(run: Run) -> None:
 
 
 def test_a_crowd_spreads_its_questions(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower_module, "_SPREAD", 2.0)
+    monkeypatch.setattr(follower_module, "_SPREAD_S", 2.0)
     monkeypatch.setattr(follower_module.random, "random", lambda: 0.75)
     real, delays = asyncio.sleep, []
 
@@ -297,7 +301,7 @@ def test_a_question_that_is_given_up_leaves_the_way_free(run: Run) -> None:
 def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(follower_module, "_RETRY", 0.01)
+    monkeypatch.setattr(follower_module, "_MAX_RETRY_S", 0.01)
 
     async def body() -> None:
         child = Child()

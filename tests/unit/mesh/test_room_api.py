@@ -86,7 +86,7 @@ async def bot_in(served: Served) -> AsyncIterator[Bot]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, bus_daemon: BusDaemon) -> None:
-    monkeypatch.setattr(parent_sync, "_SPREAD", 0.02)
+    monkeypatch.setattr(parent_sync, "_SPREAD_S", 0.02)
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
 
 

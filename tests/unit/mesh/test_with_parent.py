@@ -34,8 +34,8 @@ INTERNALS = ("org.", "ravesvc", "DBus", ":1.", "/org", "Traceback")
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, bus_daemon: BusDaemon) -> None:
-    monkeypatch.setattr(reconnect_policy, "_FIRST_DELAY", 0.02)
-    monkeypatch.setattr(parent_sync, "_SPREAD", 0.02)
+    monkeypatch.setattr(reconnect_policy, "_FIRST_DELAY_S", 0.02)
+    monkeypatch.setattr(parent_sync, "_SPREAD_S", 0.02)
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
 
 
@@ -160,8 +160,8 @@ def test_without_any_session_it_ends_and_says_why(
 def test_a_silent_parent_delays_the_start_and_no_more(
     run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert worker_module._PATIENCE == 5.0
-    monkeypatch.setattr(worker_module, "_PATIENCE", 0.05)
+    assert worker_module._PARENT_TIMEOUT_S == 5.0
+    monkeypatch.setattr(worker_module, "_PARENT_TIMEOUT_S", 0.05)
     gate = asyncio.Event()
     parent.gates = {"GetAdmins": gate, "GetCredentials": gate}
 
@@ -575,7 +575,7 @@ def test_a_server_that_cuts_the_connection_on_leaving_changes_nothing(
     async def body() -> None:
         async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
             await child.says("Connected")
-            real = child.worker._finish
+            real = child.worker._set_exit_status
 
             def cut_off(status: ExitStatus, signal: str, *args: str) -> None:
                 real(status, signal, *args)
@@ -584,7 +584,7 @@ def test_a_server_that_cuts_the_connection_on_leaving_changes_nothing(
                 assert room._peer
                 room._peer.abort()
 
-            child.worker._finish = cut_off  # type: ignore[method-assign]
+            child.worker._set_exit_status = cut_off  # type: ignore[method-assign]
             await child.answer("?leave", user="ann")
             assert await child.ends() is ExitStatus.LEFT
             await settle(bus)

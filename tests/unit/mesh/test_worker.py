@@ -38,8 +38,8 @@ Run = Callable[[Any], Any]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, bus_daemon: BusDaemon) -> None:
-    monkeypatch.setattr(reconnect_policy, "_FIRST_DELAY", 0.02)
-    monkeypatch.setattr(parent_sync, "_SPREAD", 0.02)
+    monkeypatch.setattr(reconnect_policy, "_FIRST_DELAY_S", 0.02)
+    monkeypatch.setattr(parent_sync, "_SPREAD_S", 0.02)
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
 
 
@@ -504,7 +504,7 @@ def test_restart_connection_opens_another(run: Run, served: Served, mesh: str) -
 def test_restart_connection_ends_the_wait_for_the_next_attempt(
     run: Run, served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconnect_policy, "_FIRST_DELAY", 60.0)
+    monkeypatch.setattr(reconnect_policy, "_FIRST_DELAY_S", 60.0)
 
     async def body() -> None:
         served.control.refuse(mesh, status=503)

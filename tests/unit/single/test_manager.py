@@ -39,8 +39,8 @@ ANN = 100_000_001
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconnect_policy, "_FIRST_DELAY", 0.02)
-    monkeypatch.setattr(parent_sync, "_SPREAD", 0.02)
+    monkeypatch.setattr(reconnect_policy, "_FIRST_DELAY_S", 0.02)
+    monkeypatch.setattr(parent_sync, "_SPREAD_S", 0.02)
     monkeypatch.setattr(inventory, "_LEAST_INTERVAL", 0.05)
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)

@@ -17,7 +17,8 @@ from ravesvc.api import failures, models, retry, signing, transport
 from ravesvc.api.models import Mesh, MeshMode, User
 from ravesvc.api.transport import LIST_ANSWER_BYTES, SMALL_ANSWER_BYTES, USERS_ANSWER_BYTES, HttpRequest
 from ravesvc.common.json_fields import Object
-from ravesvc.config.worker_settings import ClientIdentity, Proxy, Servers, Session, Tls
+from ravesvc.config.worker_options import ClientIdentity, Proxy, Servers, Tls
+from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 
 _log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ravesvc.config import proxy as proxies
-from ravesvc.config.worker_settings import Proxy
+from ravesvc.config.worker_options import Proxy
 from ravesvc.errors import Code, RaveError
 
 T = TypeVar("T")

@@ -25,7 +25,8 @@ from ravesvc.api.login_messages import Confirmation, Headers
 from ravesvc.api.transport import HttpRequest
 from ravesvc.common.json_fields import Object
 from ravesvc.config.identity import lacking, missing
-from ravesvc.config.worker_settings import ClientIdentity, Proxy, Servers, Session, Tls
+from ravesvc.config.worker_options import ClientIdentity, Proxy, Servers, Tls
+from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 from ravesvc.api import models, signing
 from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object
-from ravesvc.config.worker_settings import ClientIdentity, normalise_token
+from ravesvc.config.worker_options import ClientIdentity
+from ravesvc.config.worker_settings import normalise_token
 from ravesvc.errors import Code, RaveError
 
 # The headers for a body, or for none, sent at these milliseconds since the epoch.

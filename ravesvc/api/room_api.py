@@ -19,7 +19,7 @@ from ravesvc.common.picture import Media, Picture
 from ravesvc.common.token_bucket import Rate, TokenBucket
 from ravesvc.common.translation import gettext as _
 from ravesvc.common.video import YOUTUBE, Video
-from ravesvc.config.worker_settings import DEFAULT_API, UnconfirmedCalls
+from ravesvc.config.worker_options import DEFAULT_API, UnconfirmedCalls
 from ravesvc.errors import Code, RaveError
 
 T = TypeVar("T")

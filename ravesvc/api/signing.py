@@ -6,7 +6,8 @@ import base64
 import hashlib
 import hmac
 
-from ravesvc.config.worker_settings import ClientIdentity, Session
+from ravesvc.config.worker_options import ClientIdentity
+from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 
 

@@ -7,7 +7,7 @@ import logging
 import ssl
 from pathlib import Path
 
-from ravesvc.config.worker_settings import Tls
+from ravesvc.config.worker_options import Tls
 from ravesvc.errors import Code, RaveError
 
 _log = logging.getLogger(__name__)

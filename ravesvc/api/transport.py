@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from ravesvc.api import dial, tls
 from ravesvc.api.failures import HttpResponse
-from ravesvc.config.worker_settings import Proxy, Tls
+from ravesvc.config.worker_options import Proxy, Tls
 from ravesvc.errors import Code, RaveError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object
 from ravesvc.common.picture import Picture
 from ravesvc.config import proxy as proxies
-from ravesvc.config.worker_settings import Proxy, Tls
+from ravesvc.config.worker_options import Proxy, Tls
 from ravesvc.errors import Code, RaveError
 
 # Seconds for the whole picture.

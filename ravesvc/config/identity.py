@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ravesvc.config.worker_settings import ClientIdentity
+from ravesvc.config.worker_options import ClientIdentity
 from ravesvc.errors import Code, RaveError
 
 # Without these no request is answered.

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from ravesvc import names
 from ravesvc.common import json_fields, text_file
 from ravesvc.common.video import YOUTUBE
-from ravesvc.config.worker_settings import Proxy, Tls, read_proxy, read_tls
+from ravesvc.config.declaration import (
+    CHOICES,
+    HOSTS,
+    SWITCH,
+    TEXT,
+    URL,
+    WHOLE_NUMBER,
+    from_object,
+    handed_over,
+    option,
+    section,
+)
+from ravesvc.config.worker_options import PROXY, Proxy, Tls
 from ravesvc.errors import Code, RaveError
 
 LINK = "link"
@@ -21,58 +33,65 @@ _KEY = re.compile(r"[A-Za-z0-9_.-]{10,200}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VideoOptions:
-    """The section `videos` of rave.yaml.
+class HelperOptions:
+    """The options of the section `videos` that the helper gets."""
 
-    Attributes:
-        providers: which to ask, in order; `youtube` is asked only when there is a key.
-        youtube_key_path: the file with the key; no option, it goes with the place of rave.yaml.
-        youtube_api: base URL of the Data API.
-        youtube_oembed: URL of the oEmbed call, which needs no key.
-        picture_hosts: hosts, with all below them, from which pictures are fetched; with `:PORT` if that is not 443.
-        youtube_searches_per_day: how many the provider allows.
-        searches_per_user, searches_per_room, searches_per_host: how many in an hour the rooms may have.
+    providers: tuple[str, ...] = option(CHOICES, default=PROVIDERS, words=PROVIDERS)
+    """Whom to ask about a video, in this order; YouTube only if there is a key in `/etc/rave/youtube.key`.
+
+    `youtube` is the YouTube Data API v3, which needs a key. `link` needs none: it knows title, author and picture of
+    a link, but not how long the video is, and it can't search.
+
+    To get a key, make a project in the Google Cloud console, enable the YouTube Data API v3 in it, and create an API
+    key. Put the key alone into the file, let only root read it (`chmod 0600`), and run `systemctl restart
+    rave-orchestrator`. When YouTube refuses the key or its quota is used up, links are still looked up.
     """
+    youtube_api: str = option(URL, default="https://www.googleapis.com/youtube/v3")
+    """The base URL of the YouTube Data API, for a gateway of your own or for rave-simulator(8)."""
+    youtube_oembed: str = option(URL, default="https://www.youtube.com/oembed")
+    """The URL of YouTube's oEmbed call, which looks up links without a key."""
+    picture_hosts: tuple[str, ...] = option(HOSTS, default=("ytimg.com",))
+    """The hosts, with all below them, from which pictures are fetched; `HOST:PORT` if the port is not 443."""
+    youtube_searches_per_day: int = option(WHOLE_NUMBER, default=100, least=1)
+    """How many searches YouTube allows the key in a day, which begins at midnight Pacific time.
 
-    providers: tuple[str, ...] = PROVIDERS
-    youtube_key_path: Path = field(default=Path(names.YOUTUBE_KEY_FILE), compare=False)
-    youtube_api: str = "https://www.googleapis.com/youtube/v3"
-    youtube_oembed: str = "https://www.youtube.com/oembed"
-    picture_hosts: tuple[str, ...] = ("ytimg.com",)
-    youtube_searches_per_day: int = 100
-    searches_per_user: int = 10
-    searches_per_room: int = 30
-    searches_per_host: int = 100
+    A search that was made before is answered from a cache in `/var/cache/rave-media`, for at most 30 days.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MediaSettings:
-    """What a `Library` needs, apart from the key. As `VideoOptions`; `key_path` is for people to read."""
+class VideoOptions(HelperOptions):
+    """The section `videos` of rave.yaml.
 
-    providers: tuple[str, ...]
-    youtube_api: str
-    youtube_oembed: str
-    picture_hosts: tuple[str, ...]
-    youtube_searches_per_day: int
-    key_path: str
-    tls: Tls
-    proxy: Proxy | None = None
-    debug: bool = False
+    `youtube_key_path` is the file with the key; no option, it goes with the place of rave.yaml.
+    """
+
+    youtube_key_path: Path = field(default=Path(names.YOUTUBE_KEY_FILE), compare=False)
+    searches_per_user: int = option(WHOLE_NUMBER, default=10, least=1)
+    """How many searches in an hour one user of a room may have.
+
+    Of look-ups of links, and of pictures, six times as many are allowed; so it is with the next two options.
+    """
+    searches_per_room: int = option(WHOLE_NUMBER, default=30, least=1)
+    """How many searches in an hour one room may have."""
+    searches_per_host: int = option(WHOLE_NUMBER, default=100, least=1)
+    """How many searches in an hour all rooms together may have."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MediaSettings(HelperOptions):
+    """What a `Library` needs, apart from the key; `key_path` is for people to read."""
+
+    key_path: str = handed_over(TEXT, default=names.YOUTUBE_KEY_FILE)
+    tls: Tls = section(Tls, "tls")
+    proxy: Proxy | None = handed_over(PROXY, default=None)
+    debug: bool = handed_over(SWITCH, default=False)
 
     @classmethod
     def of(cls, options: VideoOptions, tls: Tls, proxy: Proxy | None, *, debug: bool) -> MediaSettings:
         """Those that rave.yaml asks for."""
-        return cls(
-            providers=options.providers,
-            youtube_api=options.youtube_api,
-            youtube_oembed=options.youtube_oembed,
-            picture_hosts=options.picture_hosts,
-            youtube_searches_per_day=options.youtube_searches_per_day,
-            key_path=str(options.youtube_key_path),
-            tls=tls,
-            proxy=proxy,
-            debug=debug,
-        )
+        told = {each.name: getattr(options, each.name) for each in fields(HelperOptions)}
+        return cls(**told, key_path=str(options.youtube_key_path), tls=tls, proxy=proxy, debug=debug)
 
     def to_json(self) -> str:
         """The text of the helper's settings file."""
@@ -81,18 +100,7 @@ class MediaSettings:
     @classmethod
     def from_json(cls, text: str) -> MediaSettings:
         """Read what `to_json` wrote; raises `RaveError` (BadData)."""
-        top = json_fields.parse_object(text, "the settings file")
-        return cls(
-            providers=_texts(top, "providers"),
-            youtube_api=json_fields.get_str(top, "youtube_api"),
-            youtube_oembed=json_fields.get_str(top, "youtube_oembed"),
-            picture_hosts=_texts(top, "picture_hosts"),
-            youtube_searches_per_day=json_fields.get_int(top, "youtube_searches_per_day"),
-            key_path=json_fields.get_str(top, "key_path"),
-            tls=read_tls(top),
-            proxy=read_proxy(top),
-            debug=json_fields.get_bool(top, "debug"),
-        )
+        return from_object(cls, json_fields.parse_object(text, "the settings file"))
 
 
 def parse_key(text: str) -> str:
@@ -114,7 +122,3 @@ def read_key(path: Path) -> str:
         raise RaveError(Code.BAD_FILE, f"{path} can't be read: {e.strerror}", file=str(path)) from e
     except RaveError as e:
         raise RaveError(Code.BAD_FILE, f"{path}: {e.message}", hint=e.hint, file=str(path)) from None
-
-
-def _texts(source: json_fields.Object, key: str) -> tuple[str, ...]:
-    return tuple(json_fields.get_str({key: entry}, key) for entry in json_fields.get_list(source, key))

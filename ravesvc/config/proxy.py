@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
-from ravesvc.config.worker_settings import Proxy
+from ravesvc.config.worker_options import Proxy
 from ravesvc.errors import Code, RaveError
 
 _MAX_ADDRESS_CHARS = 1000  # the address of a proxy is one line

@@ -18,8 +18,8 @@ from ravesvc import names
 from ravesvc.api import dial, transport
 from ravesvc.api.transport import HttpRequest
 from ravesvc.common.machine import memory_bytes
-from ravesvc.config import options
 from ravesvc.config import proxy as proxies
+from ravesvc.config import rave_yaml
 from ravesvc.config.options import Config
 from ravesvc.doctor import checks
 from ravesvc.doctor.finding import Finding, not_held, unknown
@@ -66,7 +66,7 @@ def _check_configuration(file: str) -> list[Finding]:
         )
         return [not_held("rave.yaml", why, hint, fatal=True)]
     try:
-        settings = options.with_environment(settings, service_environment())
+        settings = rave_yaml.with_environment(settings, service_environment())
     except RaveError as e:
         hint = f"{e.hint} (systemctl edit {names.ORCHESTRATOR_UNIT})"
         return [not_held("proxy", e.message, hint, fatal=True)]

@@ -11,7 +11,7 @@ from ravesvc.api.transport import HttpRequest, HttpTransport
 from ravesvc.common import json_fields
 from ravesvc.common.json_fields import Object
 from ravesvc.common.translation import gettext as _
-from ravesvc.config.worker_settings import Proxy, Tls
+from ravesvc.config.worker_options import Proxy, Tls
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.messages import MAX_PICTURE_BYTES
 from ravesvc.version import __version__

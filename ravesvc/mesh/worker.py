@@ -27,7 +27,8 @@ from ravesvc.bot.room_settings import RoomSettings
 from ravesvc.bot.settings_keeper import SettingsKeeper
 from ravesvc.common.log_fields import LogEvent, about
 from ravesvc.common.text import count
-from ravesvc.config.worker_settings import AUTO, STABLE_AFTER_S, Edition, MeshSettings, Session
+from ravesvc.config.worker_options import AUTO
+from ravesvc.config.worker_settings import STABLE_AFTER_S, Edition, MeshSettings, Session
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.host import ConnectAdvice, Status, WorkerControl, WorkerHost
 from ravesvc.mesh.parent_sync import ParentSync

@@ -29,7 +29,7 @@ from ravesvc.common.log_limit import LogLimit
 from ravesvc.common.steady_clock import Clock
 from ravesvc.common.text import count
 from ravesvc.common.waiting import first_of
-from ravesvc.config import options
+from ravesvc.config import rave_yaml
 from ravesvc.config.options import Config
 from ravesvc.core import command_packages
 from ravesvc.core.account import Account
@@ -127,7 +127,7 @@ def _settings() -> Config:
     if os.geteuid() == 0:
         hint = "systemctl start rave-orchestrator"
         raise RaveError(Code.CONFIG, "rave-orchestrator is not for root: it is a service", hint=hint)
-    settings = options.with_environment(options.load(names.CONFIG_FILE), os.environ)
+    settings = rave_yaml.with_environment(rave_yaml.load(names.CONFIG_FILE), os.environ)
     if settings.tls.ca_file is None:
         return settings
     try:

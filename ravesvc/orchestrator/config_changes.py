@@ -7,6 +7,7 @@ import logging
 import os
 
 from ravesvc.config import options as config
+from ravesvc.config import rave_yaml
 from ravesvc.config.options import Config
 from ravesvc.errors import RaveError
 
@@ -36,10 +37,10 @@ class ConfigFile:
             log.info("%s has not changed since the service read it", self._used.file)
 
     def _compare(self) -> str:
-        found, problems = config.examine(self._used.file)
+        found, problems = rave_yaml.examine(self._used.file)
         if found and not problems:
             try:
-                found = config.with_environment(found, os.environ)
+                found = rave_yaml.with_environment(found, os.environ)
             except RaveError as e:
                 problems = [e]
         if found is None or problems:

@@ -14,7 +14,7 @@ from ravesvc.api import dial
 from ravesvc.api.failures import asked_pause
 from ravesvc.common.text import printable
 from ravesvc.common.token_bucket import Rate, TokenBucket
-from ravesvc.config.worker_settings import Proxy
+from ravesvc.config.worker_options import Proxy
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.address import Address
 from ravesvc.room.close import End

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from ravesvc.common.json_fields import Object
 from ravesvc.common.picture import Media
-from ravesvc.config.worker_settings import Proxy, Session
+from ravesvc.config.worker_options import Proxy
+from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 from ravesvc.room import address
 from ravesvc.room.changes import RoomState, UsersJoined, UsersLeft

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 
 from ravesvc.config.options import Config
-from ravesvc.config.worker_settings import DEFAULT_API
+from ravesvc.config.worker_options import DEFAULT_API
 
 # Loopback, link-local, broadcast and multicast.
 _NEVER = ("127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", "255.255.255.255/32", "224.0.0.0/4", "ff00::/8")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ravesvc.config import database, identity, options
+from ravesvc.config import database, identity, rave_yaml
 from ravesvc.config.database import Database
 from ravesvc.config.options import Config
 from ravesvc.errors import Code, RaveError
@@ -17,7 +17,7 @@ from ravesvc.store import factory
 
 def check(path: str | Path) -> tuple[Config | None, list[RaveError]]:
     """The configuration, or None and every error (Config) in both files, in their order; opens no connection."""
-    settings, problems = options.examine(path)
+    settings, problems = rave_yaml.examine(path)
     if settings is None:
         return None, problems
     if settings.database:
@@ -90,7 +90,7 @@ def with_authorities(settings: Config) -> Config:
 
 def check_text(text: str, path: str) -> list[RaveError]:
     """What is wrong with the text of a rave.yaml that is not in use yet (Config); no other file is looked at."""
-    return options.read(text, path)[1]
+    return rave_yaml.read(text, path)[1]
 
 
 def missing_identity(path: str | Path) -> tuple[list[str], list[str]]:
@@ -98,7 +98,7 @@ def missing_identity(path: str | Path) -> tuple[list[str], list[str]]:
 
     Both are empty for no rave.yaml.
     """
-    settings, _ = options.examine(path)
+    settings, _ = rave_yaml.examine(path)
     if settings is None:
         return [], []
     running = identity.missing_to_run(settings.identity)
@@ -108,8 +108,8 @@ def missing_identity(path: str | Path) -> tuple[list[str], list[str]]:
 def has_value(text: str, key: str, value: str) -> bool:
     """Whether a rave.yaml gives an option, with its section before a dot, this value, as YAML writes it."""
     section, _, name = key.rpartition(".")
-    there, _ = options.read(text, "")
-    wanted, _ = options.read(f"{section}:\n  {name}: {value}\n" if section else f"{name}: {value}\n", "")
+    there, _ = rave_yaml.read(text, "")
+    wanted, _ = rave_yaml.read(f"{section}:\n  {name}: {value}\n" if section else f"{name}: {value}\n", "")
     if there is None or wanted is None:
         return False
     if section:

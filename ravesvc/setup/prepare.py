@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ravesvc import names
 from ravesvc.common.atomic_files import write_atomically
-from ravesvc.config import options
+from ravesvc.config import rave_yaml
 from ravesvc.config.options import Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.setup import addresses, places
@@ -80,7 +80,7 @@ def main() -> int:
     settings, problems = check(names.CONFIG_FILE)
     if settings:
         try:
-            _prepare(options.with_environment(settings, os.environ))
+            _prepare(rave_yaml.with_environment(settings, os.environ))
         except RaveError as e:
             problems.append(e)
     for problem in problems:

@@ -8,7 +8,8 @@ import uuid
 from dataclasses import asdict, dataclass, field
 
 from ravesvc.common import json_fields
-from ravesvc.config.worker_settings import ClientIdentity, Session
+from ravesvc.config.worker_options import ClientIdentity
+from ravesvc.config.worker_settings import Session
 
 # The only key that the simulated video provider accepts. It is no secret: it gives access to a made-up catalogue.
 YOUTUBE_KEY = "simulator-youtube-key"

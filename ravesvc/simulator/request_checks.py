@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ravesvc.config.worker_settings import ClientIdentity
+from ravesvc.config.worker_options import ClientIdentity
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from ravesvc.bot.command import Registry
 from ravesvc.bot.command_names import FIXED_COMMANDS, LEAVE, Permission
 from ravesvc.bot.plugins import Sources
 from ravesvc.commands import CommandHandler
-from ravesvc.config import options as config
+from ravesvc.config import rave_yaml
 from ravesvc.config.advice import FOR_ONE_PROCESS
-from ravesvc.config.options import Config, Places
+from ravesvc.config.options import Config
+from ravesvc.config.rave_yaml import Places
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.errors import Code, RaveError
 from ravesvc.setup.check import with_authorities
@@ -67,7 +68,7 @@ class BotManager:
         Raises `RaveError` (Config), with a line for each mistake.
         """
         file = default_config() if path is None else Path(path).absolute()
-        settings = config.with_environment(config.load(file, _places(file)), os.environ)
+        settings = rave_yaml.with_environment(rave_yaml.load(file, _places(file)), os.environ)
         return cls(with_authorities(settings), file.with_name("commands.d"))
 
     @property
@@ -229,8 +230,8 @@ def example_config() -> str:
     # Its first paragraph is about the file of the service, and so are the places that it shows.
     options = shipped.partition("\n\n")[2]
     there, here = Places(), _places(default_config())
-    options = options.replace(f" {there.state}/", f" {here.state}/").replace(str(there.database), str(here.database))
-    options = options.replace(str(there.youtube_key), str(here.youtube_key))
+    options = options.replace(f"{there.state}/", f"{here.state}/")
+    options = options.replace(f"{there.configuration}/", f"{here.configuration}/")
     return f"# The configuration of ravesvc. After a change: {here.advice.restart}.\n\n{options}"
 
 
@@ -246,8 +247,7 @@ def state_directory() -> Path:
 
 def _places(file: Path) -> Places:
     """What goes with a rave.yaml of a user."""
-    beside = {"database": file.with_name("database.json"), "youtube_key": file.with_name("youtube.key")}
-    return Places(state=state_directory(), **beside, advice=FOR_ONE_PROCESS)
+    return Places(state=state_directory(), configuration=file.parent, advice=FOR_ONE_PROCESS)
 
 
 def _base(variable: str, default: str) -> Path:

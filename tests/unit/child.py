@@ -10,7 +10,8 @@ from typing import Any
 
 from ravesvc import names
 from ravesvc.bus import Bus, SignalMessage
-from ravesvc.config.worker_settings import Edition, MeshSettings, Servers, Session, Tls
+from ravesvc.config.worker_options import Servers, Tls
+from ravesvc.config.worker_settings import Edition, MeshSettings, Session
 from ravesvc.mesh.dbus_host import BusLink
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus

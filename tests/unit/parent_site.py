@@ -13,7 +13,7 @@ from typing import Any
 
 from ravesvc import names
 from ravesvc.bus import Bus
-from ravesvc.config import options as config
+from ravesvc.config import rave_yaml
 from ravesvc.orchestrator import app as program
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
@@ -61,7 +61,7 @@ class Site:
     async def running(self, address: str) -> AsyncIterator[tuple[FakeSystemd, Bus, asyncio.Task[int]]]:
         """A parent that has said READY, its systemd, a client's connection; stopped by SIGTERM at the end."""
         async with systemd_on(address) as systemd, connected(address) as (client,):
-            parent = asyncio.create_task(program._run(config.load(self.file)))
+            parent = asyncio.create_task(program._run(rave_yaml.load(self.file)))
             try:
                 await until(lambda: "READY=1" in self.manager.said or parent.done())
                 yield systemd, client, parent

@@ -36,7 +36,7 @@ from ravesvc.bot.queue import Queue, QueueEntry, QueuePlaying, QueueRequest, Rem
 from ravesvc.common.log_fields import MESSAGE_IDS
 from ravesvc.common.steady_clock import Clock
 from ravesvc.common.video import Video
-from ravesvc.config import options
+from ravesvc.config import options, rave_yaml
 from ravesvc.config.worker_settings import Session
 from ravesvc.core.scope_file import ScopeFile
 from ravesvc.ctl.exit_status import Exit as RavectlExit
@@ -142,7 +142,7 @@ def option_bounds() -> Iterator[str]:
             continue
         option = f"{section}: {{{name}: %s}}" if indent else f"{name}: %s"
         # The second is a list, and says more of what may be in one.
-        found = [options.read(option % wrong, "rave.yaml")[1] for wrong in ("{}", "[-1]")]
+        found = [rave_yaml.read(option % wrong, "rave.yaml")[1] for wrong in ("{}", "[-1]")]
         yield [problem.message for problems in found for problem in problems][-1].removeprefix("rave.yaml:1: ")
 
 
@@ -228,7 +228,7 @@ def state_database() -> Iterator[str]:
 
 def configured() -> options.Config:
     """The defaults, but for a proxy."""
-    found, _ = options.read("proxy: http://user:word@proxy.example:3128\nno_proxy: [localhost]", "rave.yaml")
+    found, _ = rave_yaml.read("proxy: http://user:word@proxy.example:3128\nno_proxy: [localhost]", "rave.yaml")
     assert found
     return found
 

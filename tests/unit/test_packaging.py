@@ -14,8 +14,9 @@ from ravesvc import names
 from ravesvc.common import steady_clock, timespan
 from ravesvc.common.log_fields import MESSAGE_IDS, LogEvent
 from ravesvc.config import options as config
+from ravesvc.config import rave_yaml
 from ravesvc.config.media_settings import VideoOptions
-from ravesvc.config.worker_settings import ClientIdentity, Servers, Tls, UnconfirmedCalls
+from ravesvc.config.worker_options import ClientIdentity, Servers, Tls, UnconfirmedCalls
 from ravesvc.mesh.confinement import MAX_POLLED
 from ravesvc.setup import prepare
 
@@ -233,7 +234,7 @@ def test_how_a_bot_has_ended_is_noted_where_the_parent_looks() -> None:
 
 
 def test_a_bot_that_does_not_stop_is_killed_when_systemd_has_had_its_turn() -> None:
-    settings, _ = config.read("", "rave.yaml")
+    settings, _ = rave_yaml.read("", "rave.yaml")
     assert settings
     default = f"WAIT={settings.shutdown_timeout + names.STOP_GRACE_S:g}s"
     assert value("rave-meshes-stop.service", "Environment") == default
@@ -255,7 +256,7 @@ def test_python_loads_nothing_from_the_state_directory() -> None:
 
 
 def test_defaults_in_the_unit_are_those_of_rave_yaml() -> None:
-    settings, problems = config.read("", "rave.yaml")
+    settings, problems = rave_yaml.read("", "rave.yaml")
     assert settings is not None, problems
     drop_in = dict(line.split("=", 1) for line in prepare.drop_in(settings).splitlines() if re.match(r"\w+=", line))
     assert drop_in
@@ -545,13 +546,13 @@ def test_there_is_one_file_to_begin_with() -> None:
 
 def test_the_shipped_configuration_shows_the_defaults() -> None:
     text = (ROOT / "config/rave.yaml").read_text()
-    default, _ = config.read("", "rave.yaml")
-    assert config.read(text, "rave.yaml") == (default, [])
+    default, _ = rave_yaml.read("", "rave.yaml")
+    assert rave_yaml.read(text, "rave.yaml") == (default, [])
     # With the example paths out of the way, the commented options uncommented are the defaults as well.
     uncommented = re.sub(
         r"^( *)#(\w+:.*)$", r"\1\2", re.sub(r"^.*(ca_file|_hosts).*$", "", text, flags=re.M), flags=re.M
     )
-    assert config.read(uncommented, "rave.yaml") == (default, [])
+    assert rave_yaml.read(uncommented, "rave.yaml") == (default, [])
 
 
 def test_all_versions_are_one() -> None:

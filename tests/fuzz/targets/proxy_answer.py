@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ravesvc.config import proxy
-from ravesvc.config.worker_settings import Proxy
+from ravesvc.config.worker_options import Proxy
 from tests.fuzz.rules import check_errors
 
 _PROXY = Proxy(host="proxy.test", port=3128, user="u", password="secret")

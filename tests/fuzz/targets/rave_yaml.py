@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ravesvc.config import options
+from ravesvc.config import rave_yaml
 from ravesvc.errors import Code, RaveError
 from tests.fuzz.rules import all_values, check_errors, is_finite
 
@@ -18,7 +18,7 @@ def check(data: bytes) -> None:
         text = data.decode()
     except UnicodeDecodeError:
         raise RaveError(Code.CONFIG, "no UTF-8") from None
-    found, errors = options.read(text, "rave.yaml")
+    found, errors = rave_yaml.read(text, "rave.yaml")
     assert (found is None) == bool(errors)
     check_errors(errors)
     assert found is not None

@@ -11,7 +11,7 @@ import bson
 from bson.errors import BSONError
 
 from ravesvc.api import signing
-from ravesvc.config.worker_settings import ClientIdentity
+from ravesvc.config.worker_options import ClientIdentity
 from ravesvc.errors import Code, RaveError
 from ravesvc.store.engines import mongo_documents
 from ravesvc.store.engines.mongo import _CODEC

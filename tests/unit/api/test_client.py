@@ -19,7 +19,8 @@ from ravesvc.api import listing as listing_module
 from ravesvc.api.client import Api
 from ravesvc.api.listing import ListReader, all_of_it
 from ravesvc.api.models import MeshMode, User
-from ravesvc.config.worker_settings import ClientIdentity, Servers, Session, Tls
+from ravesvc.config.worker_options import ClientIdentity, Servers, Tls
+from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 from tests.unit.api_server import Asked, Reply, Server, serving
 from tests.unit.authority import Authority

@@ -18,7 +18,7 @@ import pytest
 from ravesvc.api import dial, tls
 from ravesvc.api.transport import HttpRequest, HttpTransport
 from ravesvc.config.advice import FOR_ONE_PROCESS, FOR_SERVICE, Advice
-from ravesvc.config.worker_settings import Tls
+from ravesvc.config.worker_options import Tls
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.peer import Timings
 from tests.unit.addresses import (

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from ravesvc.api import login_messages, retry, signing
 from ravesvc.api.client import Api
 from ravesvc.api.login import LoginResult, Step, log_in
-from ravesvc.config.worker_settings import ClientIdentity, Servers, Session, Tls
+from ravesvc.config.worker_options import ClientIdentity, Servers, Tls
+from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 from tests.unit.api_server import Asked, Reply, Server, playing
 from tests.unit.authority import Authority

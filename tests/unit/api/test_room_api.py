@@ -19,7 +19,8 @@ from ravesvc.api.upload import Uploads
 from ravesvc.bot.room_api import RoomApi
 from ravesvc.common import translation
 from ravesvc.common.video import Video
-from ravesvc.config.worker_settings import DEFAULT_API, ClientIdentity, Servers, Session, Tls, UnconfirmedCalls
+from ravesvc.config.worker_options import DEFAULT_API, ClientIdentity, Servers, Tls, UnconfirmedCalls
+from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 from tests.unit.api_server import Asked, Reply, Server, serving
 from tests.unit.authority import Authority

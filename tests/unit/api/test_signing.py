@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from ravesvc.api import signing
-from ravesvc.config.worker_settings import ClientIdentity, Session
+from ravesvc.config.worker_options import ClientIdentity
+from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 
 IDENTITY = ClientIdentity(request_hash_key="example-key", user_agent="Rave/1 (1.0)", client_version="8.2.9")

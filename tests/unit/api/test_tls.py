@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ravesvc.api import tls
-from ravesvc.config.worker_settings import Tls
+from ravesvc.config.worker_options import Tls
 from ravesvc.errors import Code, RaveError
 from tests.unit.api_server import serving
 from tests.unit.authority import Authority, make_authority

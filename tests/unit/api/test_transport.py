@@ -20,7 +20,7 @@ import pytest
 from ravesvc.api import tls, transport
 from ravesvc.api.failures import HttpResponse
 from ravesvc.api.transport import HttpRequest, HttpTransport
-from ravesvc.config.worker_settings import Tls
+from ravesvc.config.worker_options import Tls
 from ravesvc.errors import Code, RaveError
 from tests.unit.api_server import Asked, Reply, Server, serving
 from tests.unit.authority import Authority
@@ -564,7 +564,7 @@ def test_a_connection_that_the_server_closed_is_replaced(authority: Authority, r
 PROGRAM = """
     import asyncio, signal, socket, sys, time
     from ravesvc.api import tls, transport
-    from ravesvc.config.worker_settings import Tls
+    from ravesvc.config.worker_options import Tls
 
     async def main(port, ca_file):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)

@@ -17,7 +17,8 @@ from ravesvc.api.dial import Ports
 from ravesvc.api.room_api import HttpRoomApi
 from ravesvc.api.upload import Uploads, is_public, place
 from ravesvc.common.picture import Media, Picture
-from ravesvc.config.worker_settings import ClientIdentity, Proxy, Servers, Session, Tls, UnconfirmedCalls
+from ravesvc.config.worker_options import ClientIdentity, Proxy, Servers, Tls, UnconfirmedCalls
+from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 from tests.unit.api_server import Asked, Reply, Server, serving
 from tests.unit.authority import Authority

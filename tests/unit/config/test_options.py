@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from ravesvc import names
 from ravesvc.api.models import MeshMode
 from ravesvc.common import machine
-from ravesvc.config import options as config
+from ravesvc.config import options, rave_yaml
 from ravesvc.config.database import Database
 from ravesvc.config.media_settings import MediaSettings, VideoOptions
 from ravesvc.config.options import Config
-from ravesvc.config.worker_settings import ClientIdentity, Edition, Proxy, Servers, Tls, UnconfirmedCalls, digest
+from ravesvc.config.worker_options import ClientIdentity, Proxy, Servers, Tls, UnconfirmedCalls
+from ravesvc.config.worker_settings import Edition, digest
 from ravesvc.errors import Code, RaveError
 from ravesvc.version import __version__
 
@@ -72,14 +73,14 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def good(text: str) -> Config:
-    found, problems = config.read(text, "f.yaml")
+    found, problems = rave_yaml.read(text, "f.yaml")
     assert not problems
     assert found
     return found
 
 
 def bad(text: str) -> list[str]:
-    found, problems = config.read(text, "f.yaml")
+    found, problems = rave_yaml.read(text, "f.yaml")
     assert found is None
     return [str(problem) for problem in problems]
 
@@ -95,7 +96,7 @@ def commented_out() -> list[tuple[str, str]]:
 
 
 def test_the_shipped_file_equals_the_defaults() -> None:
-    assert config.load(SHIPPED) == DEFAULTS
+    assert rave_yaml.load(SHIPPED) == DEFAULTS
     assert good("") == DEFAULTS
 
 
@@ -256,7 +257,7 @@ def test_the_helper_for_videos_is_told_its_part() -> None:
     ],
 )
 def test_what_is_wrong_about_videos(text: str) -> None:
-    _, (problem,) = config.read(f"videos: {{{text}}}", "/x.yaml")
+    _, (problem,) = rave_yaml.read(f"videos: {{{text}}}", "/x.yaml")
     assert str(problem).startswith(f"/x.yaml:1: videos.{text.split(':')[0]} ")
 
 
@@ -336,14 +337,14 @@ def test_what_has_changed_is_named_without_its_values() -> None:
         "unconfirmed_calls: {vote_time: milliseconds}\nvideos: {searches_per_user: 1}\n"
     )
     after = dataclasses.replace(after, database=Database(uri="mongodb://user:secret@host", path="/d.json"))
-    assert config.changes(before, before.with_authorities("a certificate")) == []
-    assert config.changes(before, after) == [
+    assert options.changes(before, before.with_authorities("a certificate")) == []
+    assert options.changes(before, after) == [
         "client_identity.request_hash_key",
         "client_identity.app_build",
         "tls.ca_file",
-        "limit",
         "debug",
         "unconfirmed_calls.vote_time",
+        "limit",
         "videos.searches_per_user",
         "database.json",
     ]
@@ -357,12 +358,12 @@ def test_a_child_may_connect_to_what_is_listed_to_the_api_and_to_the_proxy() -> 
 
 def test_without_a_proxy_that_of_the_environment_counts() -> None:
     environment = {"HTTPS_PROXY": "http://other.lan:1", "NO_PROXY": "h.test"}
-    assert config.with_environment(DEFAULTS, {}) == DEFAULTS
-    found = config.with_environment(DEFAULTS, environment)
+    assert rave_yaml.with_environment(DEFAULTS, {}) == DEFAULTS
+    found = rave_yaml.with_environment(DEFAULTS, environment)
     assert found.proxy == Proxy(host="other.lan", port=1, bypass=("h.test",))
     assert found.mesh_settings().proxy == found.proxy
     named = good("proxy: http://proxy.lan:3128")
-    assert config.with_environment(named, environment) == named
+    assert rave_yaml.with_environment(named, environment) == named
 
 
 def test_a_null_is_the_default() -> None:
@@ -370,7 +371,7 @@ def test_a_null_is_the_default() -> None:
 
 
 def test_the_modes_are_those_of_the_api() -> None:
-    assert set(config.MESH_MODES) == set(MeshMode)
+    assert set(options.MESH_MODES) == set(MeshMode)
 
 
 @pytest.mark.parametrize(
@@ -507,7 +508,7 @@ def test_words_for_true_and_false(words: str) -> None:
 
 
 def test_the_attributes_say_where() -> None:
-    _, (problem,) = config.read("\ntls: {x: 1}", "f.yaml")
+    _, (problem,) = rave_yaml.read("\ntls: {x: 1}", "f.yaml")
     assert problem.code is Code.CONFIG
     assert problem.attributes == {"file": "f.yaml", "line": 2, "key": "tls.x"}
 
@@ -573,7 +574,7 @@ SECRET = "hush4711"
     ],
 )
 def test_the_identity_stays_out_of_messages(key: str, value: str) -> None:
-    _, problems = config.read(f"client_identity:\n  {key}: {value}\n", "f.yaml")
+    _, problems = rave_yaml.read(f"client_identity:\n  {key}: {value}\n", "f.yaml")
     assert problems
     for problem in problems:
         assert SECRET not in f"{problem} {problem!r} {problem.attributes}"
@@ -619,7 +620,7 @@ PIECES = st.sampled_from([*"[]{}:,-?&*!|>'\"%@`#~ \n\t0x", "limit", "tls", ": ",
 @example("\ufefflimit: 5")
 @example('lang: "\\ud800"')
 def test_any_text_gives_a_configuration_or_problems(text: str) -> None:
-    found, problems = config.read(text, "f.yaml")
+    found, problems = rave_yaml.read(text, "f.yaml")
     assert (found is None) == bool(problems)
     for problem in problems:
         assert problem.code is Code.CONFIG
@@ -640,7 +641,7 @@ VALUES = st.recursive(
 @hypothesis.settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(OPTIONS) | st.text() | st.integers(), VALUES, max_size=6))
 def test_any_mapping_gives_a_configuration_or_problems(mapping: dict[Any, Any]) -> None:
-    found, problems = config.read(yaml.safe_dump(mapping, allow_unicode=True), "f.yaml")
+    found, problems = rave_yaml.read(yaml.safe_dump(mapping, allow_unicode=True), "f.yaml")
     assert (found is None) == bool(problems)
     for problem in problems:
         assert problem.attributes["key"]
@@ -651,7 +652,7 @@ def test_one_problem_is_raised_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "rave.yaml"
     path.write_text("limit: 0")
     with pytest.raises(RaveError, match=f"^{path}:1: limit must be") as e:
-        config.load(path)
+        rave_yaml.load(path)
     assert e.value.code is Code.CONFIG
     assert e.value.attributes["key"] == "limit"
 
@@ -660,7 +661,7 @@ def test_several_problems_are_raised_as_one_with_a_line_for_each(tmp_path: Path)
     path = tmp_path / "rave.yaml"
     path.write_text("limit: 0\nx: 1\n")
     with pytest.raises(RaveError, match=":1: limit must be") as e:
-        config.load(str(path))
+        rave_yaml.load(str(path))
     assert e.value.code is Code.CONFIG
     assert str(e.value).splitlines()[1].startswith(f"{path}:2: x is not an option")
 
@@ -668,7 +669,7 @@ def test_several_problems_are_raised_as_one_with_a_line_for_each(tmp_path: Path)
 def test_somebody_else_has_other_places_for_what_the_file_does_not_name(tmp_path: Path) -> None:
     path = tmp_path / "rave.yaml"
     path.write_text("state_path: /x/state.db\n")
-    loaded = config.load(path, config.Places(state=tmp_path / "state", database=tmp_path / "database.json"))
+    loaded = rave_yaml.load(path, rave_yaml.Places(state=tmp_path / "state", configuration=tmp_path))
     assert loaded.state_path == Path("/x/state.db")
     assert loaded.blocklist_persist_path == tmp_path / "state/blocklist.json"
     assert loaded.credentials_path == tmp_path / "state/credentials.json"
@@ -679,7 +680,7 @@ def test_what_is_no_yaml_is_raised_too(tmp_path: Path) -> None:
     path = tmp_path / "rave.yaml"
     path.write_text("limit: [")
     with pytest.raises(RaveError, match=f"^{path}:1: this is not YAML"):
-        config.load(path)
+        rave_yaml.load(path)
 
 
 def with_database(tmp_path: Path, database: str | None, more: str = "") -> Path:
@@ -693,9 +694,9 @@ def with_database(tmp_path: Path, database: str | None, more: str = "") -> Path:
 
 
 def test_a_database_is_part_of_the_configuration_if_there_is_one(tmp_path: Path) -> None:
-    assert config.load(with_database(tmp_path, None)).database is None
+    assert rave_yaml.load(with_database(tmp_path, None)).database is None
     uri = "mongodb://user:geheim@localhost/rave-bot"
-    loaded = config.load(with_database(tmp_path, f'{{"uri": "{uri}", "options": {{"maxPoolSize": 3}}}}'))
+    loaded = rave_yaml.load(with_database(tmp_path, f'{{"uri": "{uri}", "options": {{"maxPoolSize": 3}}}}'))
     path = str(tmp_path / "database.json")
     assert loaded.database == Database(path=path, uri=uri, options={"maxPoolSize": 3})
     assert loaded.database_config_path == tmp_path / "database.json"
@@ -705,12 +706,12 @@ def test_a_database_is_part_of_the_configuration_if_there_is_one(tmp_path: Path)
 def test_a_database_that_can_not_be_used_is_an_error_like_the_others(tmp_path: Path) -> None:
     broken = '{"uri": "mongodb://user:geheim'
     with pytest.raises(RaveError) as e:
-        config.load(with_database(tmp_path, broken))
+        rave_yaml.load(with_database(tmp_path, broken))
     assert e.value.code is Code.CONFIG
     assert str(tmp_path / "database.json") in str(e.value)
     path = with_database(tmp_path, broken, "limit: 0\nx: 1\n")
     with pytest.raises(RaveError) as e:
-        config.load(path)
+        rave_yaml.load(path)
     assert e.value.code is Code.CONFIG
     first, second, third = str(e.value).splitlines()
     assert first.startswith(f"{path}:2: limit must be")
@@ -721,16 +722,16 @@ def test_a_database_that_can_not_be_used_is_an_error_like_the_others(tmp_path: P
 
 def test_what_is_looked_at_is_told_with_the_database_as_far_as_that_goes(tmp_path: Path) -> None:
     path = with_database(tmp_path, '{"uri": "mongodb://localhost/x"}', "limit: 0\n")
-    found, problems = config.examine(path)
+    found, problems = rave_yaml.examine(path)
     assert found
     assert (found.limit, found.database and found.database.uri) == (20, "mongodb://localhost/x")
     assert [problem.attributes["line"] for problem in problems] == [2]
     path = with_database(tmp_path, '{"url": "", "uri": ""}')
-    found, problems = config.examine(path)
+    found, problems = rave_yaml.examine(path)
     assert found
     assert found.database is None
     assert [problem.attributes["key"] for problem in problems] == ["url", "uri"]
-    assert config.examine(tmp_path / "nowhere")[0] is None
+    assert rave_yaml.examine(tmp_path / "nowhere")[0] is None
 
 
 def test_the_text_alone_reads_no_other_file(tmp_path: Path) -> None:
@@ -741,18 +742,18 @@ def test_the_text_alone_reads_no_other_file(tmp_path: Path) -> None:
 def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
     path = tmp_path / "rave.yaml"
     with pytest.raises(RaveError, match=r"rave.yaml does not exist \(") as e:
-        config.load(path)
+        rave_yaml.load(path)
     assert e.value.code is Code.CONFIG
     path.write_bytes(b"lang: \xff")
     with pytest.raises(RaveError, match="can't be read: it is not UTF-8 text") as e:
-        config.load(path)
+        rave_yaml.load(path)
     assert e.value.code is Code.CONFIG
     with pytest.raises(RaveError, match="can't be read: Is a directory") as e:
-        config.load(tmp_path)
+        rave_yaml.load(tmp_path)
     assert e.value.code is Code.CONFIG
 
 
 def test_a_key_of_any_length_is_named_by_its_beginning() -> None:
-    loaded, (mistake,) = config.read("x" * 900 + ": 1", "f.yaml")
+    loaded, (mistake,) = rave_yaml.read("x" * 900 + ": 1", "f.yaml")
     assert loaded is None
     assert mistake.message == f"f.yaml:1: {'x' * 40} is not an option"

@@ -12,7 +12,7 @@ import pytest
 from ravesvc.api import client, dial, login, tls
 from ravesvc.api.transport import HttpRequest, HttpTransport
 from ravesvc.config import proxy
-from ravesvc.config.worker_settings import ClientIdentity, Proxy, Servers, Tls
+from ravesvc.config.worker_options import ClientIdentity, Proxy, Servers, Tls
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.close import CloseKind
 from tests.unit.addresses import GOOD, HOST, handling, name_addresses, say_nothing, swallowing

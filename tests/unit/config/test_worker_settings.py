@@ -9,18 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravesvc.config.worker_settings import (
-    ClientIdentity,
-    Edition,
-    MeshSettings,
-    Proxy,
-    Servers,
-    Session,
-    Tls,
-    UnconfirmedCalls,
-    digest,
-    normalise_token,
-)
+from ravesvc.config.worker_options import ClientIdentity, Proxy, Servers, Tls, UnconfirmedCalls
+from ravesvc.config.worker_settings import Edition, MeshSettings, Session, digest, normalise_token
 from ravesvc.errors import Code, RaveError
 
 TEXTS = st.lists(st.text()).map(tuple)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ravesvc.api.login import LoginResult, Progress, Step
-from ravesvc.config import options as config
+from ravesvc.config import rave_yaml
 from ravesvc.core.account import Account, OfferResult
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
@@ -90,7 +90,7 @@ class Site:
             retry_s=0.005,
         )
         identity = dict.fromkeys(KEYS, "the-key") | options
-        settings, _ = config.read(
+        settings, _ = rave_yaml.read(
             f"credentials_path: {self.path}\nclient_identity: {identity}\nlang: fr\n", "rave.yaml"
         )
         assert settings

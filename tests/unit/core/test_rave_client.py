@@ -10,7 +10,7 @@ import pytest
 
 from ravesvc.api.listing import all_of_it
 from ravesvc.api.models import Listing, Mesh, MeshMode
-from ravesvc.config import options
+from ravesvc.config import rave_yaml
 from ravesvc.config.worker_settings import Session
 from ravesvc.core import rave_client as module
 from ravesvc.core.rave_client import RaveClient
@@ -88,7 +88,7 @@ def rave(monkeypatch: pytest.MonkeyPatch) -> Rave:
 def new_access(
     session: Session | None = OURS, clock: Callable[[], float] = time.monotonic, pauses: Pauses | None = None
 ) -> RaveClient:
-    settings, _ = options.read("mesh_mode: friends\nlimit: 7\nlang: fr\n", "rave.yaml")
+    settings, _ = rave_yaml.read("mesh_mode: friends\nlimit: 7\nlang: fr\n", "rave.yaml")
     assert settings
     access = RaveClient(settings, pauses or Pauses(), clock)
     access.use(session)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ravesvc.common.video import Video
 from ravesvc.config.media_settings import MediaSettings
-from ravesvc.config.worker_settings import Tls
+from ravesvc.config.worker_options import Tls
 from ravesvc.errors import Code, RaveError
 from ravesvc.media import client as client_module
 from ravesvc.media import helper as helper_module

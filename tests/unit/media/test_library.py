@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ravesvc.config.media_settings import MediaSettings
-from ravesvc.config.worker_settings import Proxy, Tls
+from ravesvc.config.worker_options import Proxy, Tls
 from ravesvc.errors import Code, RaveError
 from ravesvc.media import library as library_module
 from ravesvc.media import web

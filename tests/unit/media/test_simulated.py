@@ -10,7 +10,7 @@ import pytest
 
 from ravesvc.common.picture import Picture
 from ravesvc.common.video import Video
-from ravesvc.config import options
+from ravesvc.config import rave_yaml
 from ravesvc.errors import Code, RaveError
 from ravesvc.media import library as library_module
 from ravesvc.media.library import Library, open_library
@@ -31,7 +31,7 @@ def simulated(served: Served) -> Iterator[Served]:
 
 def library(served: Served, key: str = YOUTUBE_KEY) -> Library:
     text = served.account.config(server=served.server, ca_file=str(served.state_dir.ca_file), discovery_interval="1s")
-    settings, problems = options.read(text, "rave.yaml")
+    settings, problems = rave_yaml.read(text, "rave.yaml")
     assert settings, problems
     return open_library(settings.media_settings(), key, None)
 

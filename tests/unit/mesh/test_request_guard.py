@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ravesvc.api.client import Api
-from ravesvc.config.worker_settings import ClientIdentity, Servers, Session, Tls
+from ravesvc.config.worker_options import ClientIdentity, Servers, Tls
+from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import request_guard
 from ravesvc.mesh.request_guard import RequestGuard

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ravesvc import names
-from ravesvc.config import options
+from ravesvc.config import rave_yaml
 from ravesvc.core import rave_client
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator import app as program
@@ -327,7 +327,7 @@ def test_an_obstacle_is_told_and_what_runs_goes_on(
     async def body() -> None:
         async with systemd_on(bus_address) as systemd, connected(bus_address) as (client,):
             systemd.load(MESH, **RUNNING)
-            parent = asyncio.create_task(program._run(options.load(site.file)))
+            parent = asyncio.create_task(program._run(rave_yaml.load(site.file)))
             await site.manager.hears("READY=1")
             assert site.manager.status.startswith(told)
             assert site.manager.status.endswith("; 1 mesh, 1 disconnected")

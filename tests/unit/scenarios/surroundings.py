@@ -15,7 +15,7 @@ from ravesvc.blocklist.file import BlockFile
 from ravesvc.blocklist.model import BlocklistModel
 from ravesvc.common.log_fields import mesh_of
 from ravesvc.common.steady_clock import Clock
-from ravesvc.config import options as config_options
+from ravesvc.config import rave_yaml
 from ravesvc.config.options import Config
 from ravesvc.config.worker_settings import Session
 from ravesvc.core import mesh_state as mesh_state_module
@@ -109,7 +109,7 @@ def settings(directory: Path, **options: object) -> Config:
         **options,
     }
     # JSON is YAML.
-    found, problems = config_options.read(json.dumps(options), "rave.yaml")
+    found, problems = rave_yaml.read(json.dumps(options), "rave.yaml")
     assert found, problems
     return found
 

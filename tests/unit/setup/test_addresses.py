@@ -6,13 +6,13 @@ import ipaddress
 
 import pytest
 
-from ravesvc.config import options
+from ravesvc.config import rave_yaml
 from ravesvc.config.options import Config
 from ravesvc.setup import addresses
 
 
 def settings(text: str = "") -> Config:
-    found, problems = options.read(text, "rave.yaml")
+    found, problems = rave_yaml.read(text, "rave.yaml")
     assert found, problems
     return found
 

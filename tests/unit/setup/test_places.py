@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ravesvc import names
-from ravesvc.config import options as config
+from ravesvc.config import rave_yaml
 from ravesvc.config.options import Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.setup import places, state_directory
@@ -50,7 +50,7 @@ def text(tmp_path: Path, **options: object) -> str:
 
 
 def settings(tmp_path: Path, **options: object) -> Config:
-    read, problems = config.read(text(tmp_path, **options), "/x/rave.yaml")
+    read, problems = rave_yaml.read(text(tmp_path, **options), "/x/rave.yaml")
     assert read, problems
     return read
 
@@ -182,7 +182,7 @@ def test_a_configuration_of_root_alone_is_told(
     monkeypatch.setattr(names, "CONFIG_FILE", str(file))
     for path in (file, database):
         path.chmod(0o600)
-    read, problems = config.examine(file)
+    read, problems = rave_yaml.examine(file)
     assert read, problems
     first, second = places.directories(read)
     assert str(first) == (f"{file} can't be read by the user rave (chown root:rave {file} && chmod 0640 {file})")
@@ -195,7 +195,7 @@ def test_a_configuration_of_root_alone_is_told(
     closed.mkdir(mode=0o700)
     monkeypatch.setattr(places, "CONFIGURATION", closed)
     monkeypatch.setattr(names, "CONFIG_FILE", str(file.rename(closed / "rave.yaml")))
-    read, problems = config.examine(names.CONFIG_FILE)
+    read, problems = rave_yaml.examine(names.CONFIG_FILE)
     assert read, problems
     (error,) = places.directories(read)
     assert str(error) == f"the user rave can't enter {closed} (chgrp rave {closed} && chmod 0750 {closed})"
@@ -206,7 +206,7 @@ def test_a_database_in_a_home_directory_would_be_overlooked(tmp_path: Path) -> N
     database.parent.mkdir()
     database.write_text('{"uri": "mongodb://localhost"}')
     file.write_text(text(tmp_path, database_config_path=database))
-    read, _ = config.examine(file)
+    read, _ = rave_yaml.examine(file)
     assert read
     (error,) = places.directories(read)
     assert error.message.startswith(f"{file}:4: database_config_path: {database} is hidden")

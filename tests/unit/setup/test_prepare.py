@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ravesvc import names
-from ravesvc.config import options
+from ravesvc.config import rave_yaml
 from ravesvc.config.media_settings import MediaSettings
 from ravesvc.config.worker_settings import Edition, MeshSettings, Session, digest
 from ravesvc.ctl.main import main as ravectl
@@ -118,13 +118,13 @@ def mode(path: Path) -> int:
 def test_the_children_get_settings_and_session(machine: Machine) -> None:
     machine.configure("lang: de\n")
     assert prepare.main() == 0
-    settings = options.load(machine.config).mesh_settings()
+    settings = rave_yaml.load(machine.config).mesh_settings()
     assert MeshSettings.from_json(machine.settings.read_text()) == settings
     assert (settings.lang, settings.identity.request_hash_key) == ("de", KEY)
     assert Session.from_json(machine.session.read_text()) == Session(
         device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_token=TOKEN
     )
-    assert MediaSettings.from_json(machine.media.read_text()) == options.load(machine.config).media_settings()
+    assert MediaSettings.from_json(machine.media.read_text()) == rave_yaml.load(machine.config).media_settings()
     assert mode(machine.settings) == mode(machine.session) == mode(machine.media) == 0o600
 
 
@@ -150,7 +150,7 @@ def test_what_the_children_get_is_the_edition_that_the_parent_compares_them_with
         assert prepare.main() == 0
         # A child digests the bytes of its credential.
         told = machine.settings.read_bytes().decode()
-        assert options.load(machine.config).edition() == Edition(__version__, digest(told))
+        assert rave_yaml.load(machine.config).edition() == Edition(__version__, digest(told))
 
 
 def test_service_and_children_get_the_authorities_that_root_has_read(
@@ -164,7 +164,7 @@ def test_service_and_children_get_the_authorities_that_root_has_read(
     assert (machine.authorities.read_text(), mode(machine.authorities)) == (pem, 0o644)
     assert MeshSettings.from_json(machine.settings.read_text()).tls.authorities == pem
     # The service, which can't read the file, compares its children with the same settings.
-    service = options.load(machine.config).with_authorities(pem)
+    service = rave_yaml.load(machine.config).with_authorities(pem)
     assert service.edition().digest == digest(machine.settings.read_text())
     machine.configure()
     assert prepare.main() == 0

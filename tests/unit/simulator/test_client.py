@@ -16,7 +16,7 @@ from ravesvc.api.listing import ListReader, all_of_it
 from ravesvc.api.models import MeshMode
 from ravesvc.api.tls import context
 from ravesvc.common.token_bucket import Rate
-from ravesvc.config.worker_settings import Servers, Tls
+from ravesvc.config.worker_options import Servers, Tls
 from ravesvc.errors import Code, RaveError
 from ravesvc.room import connection
 from ravesvc.room.changes import (

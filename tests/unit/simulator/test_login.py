@@ -14,7 +14,8 @@ from websockets.exceptions import InvalidStatus
 
 from ravesvc.api.client import Api
 from ravesvc.api.login import LoginResult, log_in
-from ravesvc.config.worker_settings import Servers, Session, Tls
+from ravesvc.config.worker_options import Servers, Tls
+from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator.events import EventLog
 from ravesvc.simulator.fault_options import FaultOptions

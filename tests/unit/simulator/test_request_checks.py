@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ravesvc.config.worker_settings import ClientIdentity
+from ravesvc.config.worker_options import ClientIdentity
 from ravesvc.simulator.request_checks import (
     CallChecks,
     Checks,

@@ -15,7 +15,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.bus import Variant
-from ravesvc.config import options
+from ravesvc.config import rave_yaml
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.main import main
 from ravesvc.errors import Code, RaveError
@@ -408,7 +408,7 @@ def test_options_and_identity_are_set_in_rave_yaml(
     assert "Still to be supplied" not in heard.out
     for secret in HASH_KEY, "from-the-environment", "an-application", PASSWORD, TOKEN:
         assert secret not in heard.out
-    settings, problems = options.read(configuration.read_text(), "rave.yaml")
+    settings, problems = rave_yaml.read(configuration.read_text(), "rave.yaml")
     assert settings, problems
     assert settings.identity.request_hash_key == HASH_KEY
     assert settings.identity.mojo_api_key == "from-the-environment"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc.config import options
+from ravesvc.config import rave_yaml
 from ravesvc.ctl.operations.yaml_text import put
 
 SHIPPED = (Path(__file__).parents[4] / "config/rave.yaml").read_text()
@@ -20,7 +20,7 @@ def test_the_shipped_file_takes_every_kind_in_its_place() -> None:
         assert new.count("\n") == text.count("\n"), "in the place of what shows the default"
         text = new
         assert put(text, key, '"x"') is None, "what is set stays"
-    read, problems = options.read(text, "rave.yaml")
+    read, problems = rave_yaml.read(text, "rave.yaml")
     assert read, problems
     assert (read.identity.mojo_api_key, read.debug, read.command_prefix) == ("k", True, ("!",))
 

@@ -25,6 +25,7 @@ class Advice:
         restore: how to go on with the blocklist that was saved last, in `{copy}`.
         takeover: how to move the account here from another host.
         claim: where a chat user gets a code to be an admin; `first_admin` the same where there is none yet.
+        mesh_log: where the log of the bot of `{mesh}` is.
     """
 
     login: str
@@ -41,6 +42,7 @@ class Advice:
     takeover: str
     claim: str
     first_admin: str
+    mesh_log: str
 
 
 FOR_SERVICE = Advice(
@@ -61,6 +63,7 @@ FOR_SERVICE = Advice(
     takeover="ravectl takeover moves it here",
     claim="on the host, ravectl admin claim shows one",
     first_admin="ravectl admin claim, on the host, shows how to be the first",
+    mesh_log=f"journalctl -u {names.mesh_unit('{mesh}')}",
 )
 
 _CLAIM = "the program shows a code to claim with when it starts at a terminal, and takes --admin USER_ID"
@@ -82,4 +85,5 @@ FOR_ONE_PROCESS = Advice(
     takeover="end it there; after a crash its record is void in two minutes",
     claim=_CLAIM,
     first_admin=_CLAIM,
+    mesh_log="the log says why",
 )

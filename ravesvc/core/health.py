@@ -22,13 +22,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ravesvc.bus import errors
 from ravesvc.common.log_fields import LogEvent, about
 from ravesvc.common.text import count
 from ravesvc.core.mesh_state import MeshState, WorkerState
 from ravesvc.core.run_state import RunPhase
+from ravesvc.core.runner import MAX_UNANSWERED_CALLS, Runner
 from ravesvc.errors import RaveError
-from ravesvc.orchestrator.worker_client import MOST_UNANSWERED, Workers
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ class Health:
 
     def __init__(
         self,
-        workers: Workers,
+        runner: Runner,
         records: Mapping[str, MeshState],
         *,
         interval: float,
@@ -75,7 +74,7 @@ class Health:
         unhealthy: Callable[[str], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._workers = workers
+        self._runner = runner
         self._records = records
         self._interval = interval
         self._silence = max(SILENCE, 2 * interval)
@@ -142,7 +141,7 @@ class Health:
                 return
             self._take_over(record, worker, status)
 
-    def _take_over(self, record: MeshState, worker: WorkerState, status: dict[str, Any]) -> None:
+    def _take_over(self, record: MeshState, worker: WorkerState, status: Mapping[str, Any]) -> None:
         if record.worker is not worker:
             # It was another process that answered.
             return
@@ -150,7 +149,7 @@ class Health:
         worker.answer(status, worker.heard)
         self._answered(record.mesh)
 
-    async def _status(self, mesh: str, worker: WorkerState) -> dict[str, Any]:
+    async def _status(self, mesh: str, worker: WorkerState) -> Mapping[str, Any]:
         """What a child says of itself, after all that it has signalled.
 
         A child that has just started answers that it is not connected, and a moment later signals that it is. On a
@@ -158,13 +157,13 @@ class Health:
         """
         for _ in range(_QUESTIONS):
             signals = worker.signals
-            status = await self._workers.status(mesh)
+            status = await self._runner.status(mesh)
             if worker.signals == signals:
                 break
         return status
 
     def _owes_an_answer(self, record: MeshState, worker: WorkerState) -> bool:
-        silent = self.silence(record.mesh) > self._silence or self._workers.is_mute(record.mesh)
+        silent = self.silence(record.mesh) > self._silence or self._runner.is_mute(record.mesh)
         return record.worker is worker and silent
 
     async def _ask_once_more(self, record: MeshState, worker: WorkerState, error: RaveError) -> None:
@@ -172,15 +171,15 @@ class Health:
         question = asyncio.create_task(self._status(record.mesh, worker))
         try:
             async with asyncio.timeout(_CONFIRMED_WITHIN):
-                await self._workers.catch_up()
+                await self._runner.catch_up()
                 await asyncio.wait({question}, timeout=_LAST_CHANCE)
-                await self._workers.catch_up()
+                await self._runner.catch_up()
         except (RaveError, TimeoutError) as e:
             log.debug("The child of mesh %s is not judged, because the parent or the bus is late: %s", record.mesh, e)
         else:
             if _succeeded(question):
                 self._take_over(record, worker, question.result())
-            elif not _was_refused_by_bus(question):
+            elif not _was_undelivered(question):
                 self._missed(record, worker, error)
         finally:
             question.cancel()
@@ -191,22 +190,20 @@ class Health:
             # It has spoken, or was replaced, while it was asked once more.
             return
         if worker.healthy:
-            mute = self._workers.is_mute(record.mesh)
+            mute = self._runner.is_mute(record.mesh)
             seconds = f"has not answered for {self.silence(record.mesh):.0f} s"
-            what = f"has left {MOST_UNANSWERED} calls unanswered" if mute else seconds
+            what = f"has left {MAX_UNANSWERED_CALLS} calls unanswered" if mute else seconds
             extra = about(record.mesh, LogEvent.UNHEALTHY)
             log.warning("The child of mesh %s %s: %s", record.mesh, what, error, extra=extra)
         worker.healthy = False
         self._unhealthy(record.mesh)
 
 
-def _succeeded(question: asyncio.Task[dict[str, Any]]) -> bool:
+def _succeeded(question: asyncio.Task[Mapping[str, Any]]) -> bool:
     return question.done() and not question.cancelled() and question.exception() is None
 
 
-def _was_refused_by_bus(question: asyncio.Task[dict[str, Any]]) -> bool:
-    """Whether the bus has not even delivered the question, because too many are without an answer."""
+def _was_undelivered(question: asyncio.Task[Mapping[str, Any]]) -> bool:
+    """Whether the bot has not even got the question."""
     error = question.exception() if question.done() and not question.cancelled() else None
-    return isinstance(error, RaveError) and (
-        error.attributes.get("error_name") == errors.LIMITS_EXCEEDED and not error.attributes.get("said")
-    )
+    return isinstance(error, RaveError) and error.attributes.get("undelivered") is True

@@ -1,4 +1,4 @@
-"""What somebody does with the units behind our back: an operator's will, which we respect."""
+"""What an operator does with the processes of meshes without the service, by systemctl: it is respected."""
 
 from __future__ import annotations
 
@@ -7,59 +7,52 @@ from collections.abc import Iterable
 
 from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.blocklist.model import Reason
+from ravesvc.core.runner import Runner
 from ravesvc.errors import RaveError
-from ravesvc.systemd.unit_monitor import UnitMonitor
-from ravesvc.systemd.unit_state import NO_JOB
 
 log = logging.getLogger(__name__)
 
 _ACTOR = "systemctl"
-# A stop for good, told from a restart or a start; one that is over already can't be asked.
-_STOPS = ("stop", "")
 
 
 class ManualOverrides:
-    """Holds the meshes whose units somebody stops, until somebody starts them."""
+    """Holds a mesh whose process an operator stops by hand, until an operator starts it."""
 
-    def __init__(self, watch: UnitMonitor, blocks: Blocklist) -> None:
-        self._watch = watch
-        self._blocks = blocks
+    def __init__(self, runner: Runner, blocklist: Blocklist) -> None:
+        self._runner = runner
+        self._blocklist = blocklist
 
     async def adopt(self, running: Iterable[str]) -> None:
-        """Before anything is done: what was started since it was held, while nobody listened, is meant to run."""
+        """Lift the holds of meshes that were started by hand while no service ran.
+
+        To be called before anything is started or stopped.
+        """
         for mesh in running:
-            block = self._blocks.get(mesh)
+            block = self._blocklist.get(mesh)
             if block is None or block.reason is not Reason.HELD:
                 continue
             try:
-                since = await self._watch.active_since(mesh)
+                started_at_us = await self._runner.started_at_us(mesh)
             except RaveError as e:
                 log.warning("Whether an operator has started mesh %s could not be found out: %s", mesh, e)
                 continue
-            if since > self._blocks.to_wall_us(block.since):
+            if started_at_us > self._blocklist.to_wall_us(block.since):
                 self.starting(mesh)
 
-    async def stopping(self, mesh: str, job: str) -> None:
-        """A unit stops by a job that is not ours: it was meant, unless all are stopped, or it is to run on."""
+    async def stopping(self, mesh: str, order: str) -> None:
+        """A process stops by an order that the service has not given: hold its mesh, if an operator meant that."""
         try:
-            # With the answer we have heard all that systemd has said before it, of the target too.
-            if await self._watch.draining() or self._watch.drained_lately:
-                return
-            # A restart whose start systemd refused may be over before we look. It has failed; a stop is done.
-            if self._watch.result(job) == "failed":
-                return
-            unit = self._watch.state(mesh)
-            if unit.running or (unit.job != NO_JOB and await self._watch.job_type(unit.job) not in _STOPS):
-                return
+            by_hand = await self._runner.was_stopped_by_hand(mesh, order)
         except RaveError as e:
             log.warning("Whether an operator has stopped mesh %s could not be found out: %s", mesh, e)
             return
-        self._blocks.add(mesh, Reason.HELD, actor=_ACTOR)
+        if by_hand:
+            self._blocklist.add(mesh, Reason.HELD, actor=_ACTOR)
 
     def starting(self, mesh: str) -> bool:
-        """A unit is being started by somebody else, which lifts a hold; tells whether something else blocks it."""
-        block = self._blocks.get(mesh)
+        """An operator starts a process by hand, which lifts a hold; returns whether another block remains."""
+        block = self._blocklist.get(mesh)
         if block and block.reason is Reason.HELD:
-            self._blocks.remove(mesh, _ACTOR)
+            self._blocklist.remove(mesh, _ACTOR)
             return False
         return block is not None

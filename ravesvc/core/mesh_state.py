@@ -46,7 +46,6 @@ class WorkerState:
         debug: whether it says in the log all that it ever says.
         healthy: false when it has not answered for too long.
         edition: of its program and settings; None until it has told.
-        killed_at: when it was killed for what no program of ours does (time.monotonic).
     """
 
     heard: float = 0.0
@@ -63,7 +62,6 @@ class WorkerState:
     debug: bool = False
     healthy: bool = True
     edition: Edition | None = None
-    killed_at: float = float("-inf")
 
     def connect(self, now: float, *, lasted: float = 0.0) -> None:
         """It is in its mesh, for `lasted` seconds already."""

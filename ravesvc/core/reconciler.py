@@ -1,7 +1,7 @@
-"""The children as a whole: puts plans into action, and learns from what systemd and the children say.
+"""Brings the bots that run in line with the plan, and decides from what becomes of them.
 
-What a child's end teaches is saved before anything else happens, and only then is its unit reset: a parent that dies
-in between finds the failed unit again and learns the same.
+The order of two things matters. What follows from the end of a bot is saved first, and only then the runner forgets
+the end: a service that dies in between finds the end again, and decides the same.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ import heapq
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, TypeVar
 
-from ravesvc import names
 from ravesvc.api.models import Mesh
 from ravesvc.blocklist.blocklist import Blocklist, await_saved
 from ravesvc.blocklist.model import SERVICE, BlocklistChange, Reason, What
-from ravesvc.bus import Bus, errors
 from ravesvc.common.coalesced import Coalesced
 from ravesvc.common.log_fields import LogEvent, about
+from ravesvc.config.advice import Advice
 from ravesvc.core.exit_policy import ExitPolicy
 from ravesvc.core.health import Health
 from ravesvc.core.inventory import Inventory
@@ -31,17 +30,11 @@ from ravesvc.core.manual_override import ManualOverrides
 from ravesvc.core.mesh_state import MeshState, WorkerState
 from ravesvc.core.plan import Action, Decision, enough, plan
 from ravesvc.core.run_state import RunEnd, RunPhase, RunState
+from ravesvc.core.runner import RunChange, Runner, WorkerReport
 from ravesvc.core.start_policy import StartPolicy
-from ravesvc.core.worker_events import Ready, WorkerReports, read_event
-from ravesvc.errors import Code, RaveError
+from ravesvc.core.worker_events import Ready, WorkerReports
+from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.names import ExitStatus
-from ravesvc.orchestrator.exit_notes import ExitNotes
-from ravesvc.orchestrator.stop_deadline import StopDeadline
-from ravesvc.orchestrator.unit_run import run_state
-from ravesvc.orchestrator.worker_client import Workers
-from ravesvc.systemd.unit_control import Units
-from ravesvc.systemd.unit_monitor import UnitMonitor
-from ravesvc.systemd.unit_state import NO_JOB, UnitState
 
 T = TypeVar("T")
 
@@ -49,58 +42,51 @@ log = logging.getLogger(__name__)
 
 # Starting Python is work for a processor: as many at a time as keep the processors busy, and no more.
 _STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
-_JOB_TIMEOUT = 120.0
 # Of the meshes that are blocked and nothing else, so many have a record: those that were blocked last. Each costs an
 # object on the bus, at every start, and of thousands an operator reads the list at most.
 _MAX_BLOCKED_SHOWN = 200
-# Seconds until what could not be stopped is tried again.
-_RETRY = 10.0
-# A kill may fail, when a bot keeps systemd busy.
-_KILL_AGAIN_S = 15.0
+# After this time what could not be stopped is stopped again.
+_STOP_AGAIN_S = 10.0
 
 
 class Fleet:
-    """Every mesh that is listed or has a unit, and the latest of those that are blocked only, in `records` by id.
-
-    Their children are `workers`; `reports` has what they say of themselves.
+    """Every mesh that is listed or has a process, and the latest of those that are blocked only, in `records` by id.
 
     Args:
-        interval: seconds between two questions to a child how it is.
-        stop_limit: seconds after which a bot that is still stopping is killed.
-        changed: hears of every record that may look different now, also of one that has just left `records`.
-        trusted: tells the users of whose meshes there may be more than `per_user`.
+        interval: seconds between two questions to a bot how it is.
+        changed: called with each record that may look different now, also with one that has just left `records`.
+        trusted: returns the users of whose meshes there may be more than `per_user`.
         leave: leaves a mesh on Rave's side, after a kick.
-        answers: tells whether Rave answers at all.
-        own_user: tells who we are; 0 while that is not known.
-        ends: how bots have ended while the service was away.
+        answers: returns whether Rave answers at all.
+        own_user: returns the id of the bot's account; 0 while that is not known.
         starts: says when a mesh may be started.
+
+    Attributes:
+        reports: what bots say of themselves.
     """
 
     def __init__(
         self,
         *,
-        bus: Bus,
-        units: Units,
+        runner: Runner,
         census: Inventory,
         blocks: Blocklist,
         limit: int | None,
         per_user: int | None = None,
         trusted: Callable[[], AbstractSet[int]] = frozenset,
         interval: float,
-        stop_limit: float,
         changed: Callable[[MeshState], None],
         leave: Callable[[str], Awaitable[None]],
         answers: Callable[[], Awaitable[bool]],
         own_user: Callable[[], int],
         starts: StartPolicy,
-        ends: ExitNotes,
+        advice: Advice,
     ) -> None:
         self.records: dict[str, MeshState] = {}
-        self.workers = Workers(bus, self._heard, self._too_large)
         self.health = Health(
-            self.workers, self.records, interval=interval, answered=self._answered, unhealthy=self._unhealthy
+            runner, self.records, interval=interval, answered=self._answered, unhealthy=self._unhealthy
         )
-        self._units = units
+        self._runner = runner
         self._census = census
         self._blocks = blocks
         self._limit = limit
@@ -109,14 +95,14 @@ class Fleet:
         self._changed = changed
         self._leave = leave
         self._starts = starts
-        self._ends = ends
+        self._advice = advice
         self._lessons = ExitPolicy(self.records, census, blocks, answers, starts.outages)
         self.reports = WorkerReports(self.records, census, blocks, starts, self._lessons)
         self._company = LeftAlone(census, blocks, own_user)
-        self._watch = UnitMonitor(bus, self._unit_changed)
-        self._overdue = StopDeadline(stop_limit, lambda mesh: self._spawn(self._end_stop(mesh)))
-        self._intent = ManualOverrides(self._watch, blocks)
+        self._overrides = ManualOverrides(runner, blocks)
         self._busy: set[str] = set()
+        # Those that are busy, and whose process has ended meanwhile.
+        self._ended_meanwhile: set[str] = set()
         # Those whose start is decided, and not over; and those that have just failed to be stopped.
         self._starting: set[str] = set()
         self._stuck: set[str] = set()
@@ -125,45 +111,46 @@ class Fleet:
         self._turn = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._apply = Coalesced(self.apply_plan)
-        self._acting = False
+        self._adopted = False  # what runs already is known
+        self._planning = False
         self._more_blocked = 0  # records of meshes that came to be blocked since the last `refresh`
+        runner.changed.connect(self._run_changed)
+        runner.reported.connect(self._reported)
 
     async def start(self) -> None:
         """Listen, then adopt what runs already. Raises `RaveError` (Bus, Timeout)."""
-        await self.workers.start()
-        await self._watch.start()
-        running = [mesh for mesh, run in self._runs.items() if run.runs]
-        await self._intent.adopt(running)
+        await self._runner.start()
+        runs = self._runner.runs
+        running = [mesh for mesh, run in runs.items() if run.runs]
+        await self._overrides.adopt(running)
         self._census.adopt({*running, *self._blocks.alone})
         self._lessons.recall()
-        self._acting = True
-        self._ended_before |= {mesh for mesh, run in self._runs.items() if run.end}
-        for mesh in list(self._watch.states):
+        self._adopted = self._planning = True
+        self._ended_before |= {mesh for mesh, run in runs.items() if run.end}
+        for mesh in list(runs):
             self._learn_if_ended(mesh)
-        await self._learn_from_notes()
+        await self._learn_from_ends_while_away()
         # What is blocked by now is not to run on until there is a list.
         self._schedule_apply()
         await self.health.adopt(mesh for mesh in running if self._run(mesh).phase is RunPhase.RUNNING)
         self.refresh()
 
-    async def close(self) -> None:
-        """Stop acting. The children run on, unless our unit is stopped for good."""
-        self._acting = False
+    def stop_planning(self) -> None:
+        """Start and stop nothing more; what becomes of the bots is learnt on."""
+        self._planning = False
         self._apply.cancel()
-        self._overdue.close()
+
+    async def close(self, *, grace_s: float = 0.0) -> None:
+        """Stop acting; what is under way has `grace_s` seconds to end. Bots run on if the runner lets them."""
+        self.stop_planning()
+        if grace_s and self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_s)
+        self._adopted = False
         await self.health.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        try:
-            if await self._watch.stopping_for_good():
-                # systemd stops the target by itself when nobody needs it any more (StopWhenUnneeded=), but not while
-                # a mesh is being started or restarted; and it does not try again.
-                await self._units.stop(names.TARGET_UNIT)
-        except RaveError as e:
-            log.warning("Meshes may be left running: %s", e)
-        await self.workers.close()
-        await self._watch.close()
+        await self._runner.close()
 
     def plan(self) -> tuple[Decision, ...]:
         """What would be done now."""
@@ -218,6 +205,8 @@ class Fleet:
     def apply_plan(self) -> None:
         """Begin to start and stop what the plan says; what is being started or stopped already is left alone."""
         self._apply.cancel()
+        if not self._planning:
+            return
         for decision in self.plan():
             record = self._record(decision.mesh)
             if record.decision != decision:
@@ -239,7 +228,7 @@ class Fleet:
 
     def refresh(self) -> None:
         """Bring the records in line with what is listed, blocked and loaded."""
-        alive = (self._census.meshes or {}).keys() | self._watch.states.keys()
+        alive = (self._census.meshes or {}).keys() | self._runner.runs.keys()
         known = alive | self._latest_blocked(alive)
         self._more_blocked = 0
         for mesh in self.records.keys() - known:
@@ -281,7 +270,7 @@ class Fleet:
     @property
     def _runs(self) -> dict[str, RunState]:
         """The processes that there are, and those that have ended and are not forgotten yet."""
-        return {mesh: self._record(mesh).run for mesh in self._watch.states}
+        return {mesh: self._record(mesh).run for mesh in self._runner.runs}
 
     def _run(self, mesh: str) -> RunState:
         record = self.records.get(mesh)
@@ -301,7 +290,7 @@ class Fleet:
         block = self._blocks.get(mesh)
         if block and block.reason in (Reason.KICKED, Reason.OPERATOR):
             invite = ", then invite the bot again" if block.reason is Reason.KICKED else ""
-            hint = f"ravectl blocklist remove {mesh} unblocks it{invite}"
+            hint = f"{self._advice.unblock} {mesh} unblocks it{invite}"
             raise RaveError(Code.BLOCKED, f"mesh {mesh} is blocked: {block.describe()}", hint=hint, mesh=mesh)
         if mesh not in (self._census.meshes or {}):
             hint = "invite the bot, or wait for the next discovery"
@@ -338,17 +327,13 @@ class Fleet:
         if error := task.result():
             raise error
 
-    async def is_stopping_for_good(self) -> bool:
-        """Whether systemd stops the service, and not to start it again. Raises `RaveError` (Bus, Timeout)."""
-        return await self._watch.stopping_for_good()
-
     async def reconnect_mesh(self, mesh: str) -> None:
-        """Let a mesh's child connect anew. Raises `RaveError` (NotRunning, Bus, Timeout)."""
-        await self.workers.call(mesh, "RestartConnection")
+        """Have the bot of a mesh connect anew. Raises `RaveError` (NotRunning, Bus, Timeout)."""
+        await self._runner.reconnect(mesh)
 
     async def forget_user(self, user: int) -> set[str]:
         """Have all bots forget a user; returns the meshes of those that may not have heard of it."""
-        heard = await self.workers.forget_user(user)
+        heard = await self._runner.forget_user(user)
         return {mesh for mesh, run in self._runs.items() if run.runs} - heard
 
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
@@ -356,23 +341,17 @@ class Fleet:
 
         Raises `RaveError` as `reconnect_mesh`, and BadData.
         """
-        try:
-            return await self.workers.users(mesh)
-        except RaveError as e:
-            raise _too_old(e, mesh) from e
+        return await self._runner.users(mesh)
 
     async def set_debug(self, mesh: str, debug: bool) -> None:  # noqa: FBT001 - as on the bus
         """Let a mesh's child log all there is, or no more than usual. Raises `RaveError` as `reconnect_mesh`."""
-        try:
-            await self.workers.call(mesh, "SetDebug", "b", debug)
-        except RaveError as e:
-            raise _too_old(e, mesh) from e
+        await self._runner.set_debug(mesh, debug)
         log.info("Mesh %s logs %s", mesh, "all there is" if debug else "no more than usual", extra=about(mesh))
         self._record(mesh).worker.debug = debug
         self._publish(mesh)
 
     def _schedule_apply(self) -> None:
-        if self._acting:
+        if self._planning:
             self._apply.schedule()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -384,28 +363,34 @@ class Fleet:
     def _act(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> asyncio.Task[RaveError | None]:
         """Do something with a mesh in the background, and nothing else with it meanwhile; the result is a failure."""
         self._busy.add(mesh)
-        # Of now: the bot may end before the task has begun, and while the mesh is busy nothing is learnt from that.
-        return self._spawn(self._guard(mesh, action, self._watch.state(mesh)))
+        return self._spawn(self._guard(mesh, action))
 
-    async def _guard(
-        self, mesh: str, action: Callable[[str], Awaitable[None]], before: UnitState
-    ) -> RaveError | None:
+    async def _guard(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> RaveError | None:
         failure = None
         try:
             await action(mesh)
         except RaveError as e:
             failure = e
-            self._record(mesh).worker.fail(str(e))
-            self._starts.rests.add(mesh)
             # Said in words: a traceback would add nothing.
             log.error("Mesh %s: %s", mesh, e, extra=about(mesh))  # noqa: TRY400
+        except Exception:
+            # A bug of ours in a step of one mesh costs no other mesh anything.
+            incident = new_incident()
+            failure = RaveError(
+                Code.INTERNAL, with_incident("internal error", incident), mesh=mesh, incident=incident
+            )
+            log.exception("Mesh %s: %s", mesh, failure, extra=about(mesh))
         finally:
+            if failure:
+                self._record(mesh).worker.fail(str(failure))
+                self._starts.rests.add(mesh)
             self._busy.discard(mesh)
             self._starting.discard(mesh)
             self._publish(mesh)
-        # It may have failed while nobody was to touch it. From one failure we learn once: a save or reset that fails
-        # would fail again and again, so it waits for the next `reconcile`.
-        if self._watch.state(mesh) != before:
+        # From one end we learn once: a save or reset that fails would fail again and again, so it waits for the next
+        # `reconcile`.
+        if mesh in self._ended_meanwhile:
+            self._ended_meanwhile.discard(mesh)
             self._learn_if_ended(mesh)
         # What was decided meanwhile.
         self._schedule_apply()
@@ -426,11 +411,10 @@ class Fleet:
         async with self._turn:
             if not self._may_start(mesh):
                 return
-            job = await self._units.start(names.mesh_unit(mesh))
-            await self._finish(job, mesh)
+            await self._finish(mesh, await self._runner.start_mesh(mesh))
         if self._run(mesh).phase is RunPhase.ABSENT and not self._blocks.get(mesh):
-            hint = f"journalctl -u {names.mesh_unit(mesh)}"
-            raise RaveError(Code.UNIT, f"{names.mesh_unit(mesh)} did not start", hint=hint)
+            hint = self._advice.mesh_log.format(mesh=mesh)
+            raise RaveError(Code.UNIT, f"the process of mesh {mesh} did not start", hint=hint, mesh=mesh)
 
     def _may_start(self, mesh: str) -> bool:
         """Whether it was not decided otherwise while a mesh waited for its turn.
@@ -442,42 +426,23 @@ class Fleet:
 
     async def _stop(self, mesh: str) -> None:
         try:
-            job = await self._units.stop(names.mesh_unit(mesh))
-            await self._watch.job(job, mesh, _JOB_TIMEOUT)
+            await self._runner.stop_mesh(mesh)
         except RaveError:
             # The plan will say the same at once, and would for ever.
             self._stuck.add(mesh)
-            asyncio.get_running_loop().call_later(_RETRY, self._try_again, mesh)
+            asyncio.get_running_loop().call_later(_STOP_AGAIN_S, self._try_again, mesh)
             raise
-
-    async def _end_stop(self, mesh: str) -> None:
-        try:
-            # If we are late, it may have stopped.
-            await self.workers.catch_up()
-        except RaveError as e:
-            log.debug("Whether mesh %s has stopped is not known: %s", mesh, e)
-        if self._watch.state(mesh).active == "deactivating":
-            log.warning("The bot of mesh %s does not stop: it is killed", mesh, extra=about(mesh))
-            await self._kill(mesh)
-
-    async def _kill(self, mesh: str) -> None:
-        """Kill a bot, which counts as a crash."""
-        try:
-            await self._units.start(names.kill_unit(mesh))
-        except RaveError as e:
-            log.warning("The bot of mesh %s could not be killed: %s", mesh, e, extra=about(mesh))
 
     async def _restart(self, mesh: str) -> None:
         async with self._turn:
             # It may have been kicked while it waited for its turn.
             self._insist_on_running(mesh)
-            job = await self._units.restart(names.mesh_unit(mesh))
-            await self._finish(job, mesh)
+            await self._finish(mesh, await self._runner.restart_mesh(mesh))
 
-    async def _finish(self, job: str, mesh: str) -> None:
-        """Wait for the end of a job that was to let a mesh run; somebody may have put a stop in its place."""
-        if await self._watch.job(job, mesh, _JOB_TIMEOUT) == "canceled":
-            await self._intent.stopping(mesh, job)
+    async def _finish(self, mesh: str, other_order: str | None) -> None:
+        """A start is over; an operator may have put a stop in its place."""
+        if other_order is not None:
+            await self._overrides.stopping(mesh, other_order)
 
     def _learn_if_ended(self, mesh: str) -> None:
         end = self._run(mesh).end
@@ -485,7 +450,7 @@ class Fleet:
             self._act(mesh, partial(self._learn, end=end))
 
     async def _learn(self, mesh: str, end: RunEnd) -> None:
-        """Save what the end of a process teaches, then let systemd forget it."""
+        """Save what the end of a process teaches, then have the runner forget it."""
         ended_before = mesh in self._ended_before
         self._ended_before.discard(mesh)
         if end.status is ExitStatus.ALONE:
@@ -503,7 +468,7 @@ class Fleet:
         if not lesson.saved:
             # The failed unit is the only lasting trace then, so it stays.
             return
-        await self._forget_end(mesh)
+        await self._runner.forget_end(mesh)
         if lesson.reason is Reason.KICKED:
             await self._leave(mesh)
 
@@ -511,77 +476,53 @@ class Fleet:
         # Why it does not run is said by the plan.
         self._record(mesh).worker.fail("")
         if await self._company.missed(mesh):
-            await self._forget_end(mesh)
+            await self._runner.forget_end(mesh)
 
-    async def _learn_from_notes(self) -> None:
-        """Learn from ends that systemd has forgotten: a failed unit was reset, or the machine has booted."""
-        for mesh, status in (await asyncio.to_thread(self._ends.read)).items():
+    async def _learn_from_ends_while_away(self) -> None:
+        """Learn from ends of which the runner has no other trace."""
+        for mesh, end in (await self._runner.ends_while_away()).items():
             if mesh not in self._busy:
                 log.info("Mesh %s has ended while the service was away", mesh, extra=about(mesh))
                 self._ended_before.add(mesh)
-                self._act(mesh, partial(self._learn, end=RunEnd(status=status)))
+                self._act(mesh, partial(self._learn, end=end))
 
-    async def _forget_end(self, mesh: str) -> None:
-        """What the end of a bot has taught is safe: drop its traces, the one that lasts longer first."""
-        await self._watch.wait_for_note(mesh)
-        await asyncio.to_thread(self._ends.forget, mesh)
-        if self._watch.state(mesh).failed:
-            await self._units.reset_failed(names.mesh_unit(mesh))
-
-    def _unit_changed(self, mesh: str, old: UnitState, unit: UnitState) -> None:
+    def _run_changed(self, change: RunChange) -> None:
+        mesh, old, run = change.mesh, change.old, change.new
         record = self._record(mesh)
-        record.run = run_state(unit)
-        self._overdue.unit_changed(mesh, unit)
-        record.last_exit = record.run.last_exit or record.last_exit
-        if old.main_pid not in (0, unit.main_pid) or not unit.running:
+        record.run = run
+        record.last_exit = run.last_exit or record.last_exit
+        if old.process not in (0, run.process) or not run.runs:
             # Another process, or none: what the last one said no longer holds. Its last words are kept. (The first
             # words of a process may be quicker than the news of its id, and hold.)
-            self.workers.forget(mesh)
             record.worker = WorkerState(last_error=record.worker.last_error)
-        self._kill_if_taken_over(mesh, unit)
-        if unit.restarting and not old.restarting:
-            self._lessons.crashed(mesh, record.run.last_exit or "they end by themselves")
-        if unit.started and not old.started:
+        if run.phase is RunPhase.WAITING and old.phase is not RunPhase.WAITING:
+            self._lessons.crashed(mesh, run.last_exit or "they end by themselves")
+        if run.phase is RunPhase.RUNNING and old.phase is not RunPhase.RUNNING:
             record.worker.heard = time.monotonic()
         self._publish(mesh)
-        if mesh in self._busy or not self._acting:
+        if not self._adopted:
+            return
+        if mesh in self._busy:
+            if run.end and run.end != old.end:
+                self._ended_meanwhile.add(mesh)
             return
         self._learn_if_ended(mesh)
-        # By itself a process ends without a job. One that has said so may get a job all the same, if it goes on.
-        ordered = unit.job != NO_JOB and (old.running or unit.job != old.job)
-        stopped = unit.active == "deactivating" and ordered
-        if stopped or (old.restarting and unit.active == "inactive"):
-            self._spawn(self._intent.stopping(mesh, unit.job))
-        if unit.running and not old.present:
+        if change.stop_order is not None:
+            self._spawn(self._overrides.stopping(mesh, change.stop_order))
+        if run.runs and not old.present:
             # An operator who starts it wants it there.
             self._blocks.clear_left_alone(mesh)
-            if self._intent.starting(mesh):
+            if self._overrides.starting(mesh):
                 # What blocks it stops it again.
                 self._schedule_apply()
-        elif unit.running and self._blocks.get(mesh):
-            # It has ended, and systemd starts it again: not all that ends for a reason says so.
+        elif run.runs and self._blocks.get(mesh):
+            # It has ended, and is started again: not all that ends for a reason says so.
             self._schedule_apply()
-        elif old.present and not unit.present and not unit.failed:
+        elif old.present and run.phase is RunPhase.ABSENT:
             self._starts.rests.add(mesh)
-        if self._limit is not None and old.present and not unit.present:
+        if self._limit is not None and old.present and not run.present:
             # There may be room for another one.
             self._schedule_apply()
-
-    def _kill_if_taken_over(self, mesh: str, unit: UnitState) -> None:
-        if unit.main_pid and unit.suspect:
-            self._kill_once(mesh, unit.suspect)
-
-    def _too_large(self, mesh: str) -> None:
-        self._kill_once(mesh, "has sent a message of more than 64 kB on the bus, which none of ours does")
-
-    def _kill_once(self, mesh: str, deed: str) -> None:
-        """Kill a bot that does what only a stranger's code would; once, unless it is still there after a while."""
-        worker, now = self._record(mesh).worker, time.monotonic()
-        if now - worker.killed_at > _KILL_AGAIN_S:
-            worker.killed_at = now
-            text = "The bot of mesh %s %s: it was taken over, and is killed"
-            log.warning(text, mesh, deed, extra=about(mesh, LogEvent.TAKEN_OVER))
-            self._spawn(self._kill(mesh))
 
     def _unhealthy(self, mesh: str) -> None:
         """A child does not answer: another process may."""
@@ -602,16 +543,13 @@ class Fleet:
         self.reports.reset_failures_if_stable(mesh)
         self._publish(mesh)
 
-    def _heard(self, mesh: str, member: str, arguments: Sequence[Any]) -> None:
-        """A verified child speaks."""
-        event = read_event(member, arguments)
-        if event is None:
-            return
-        self.reports.apply(mesh, event)
-        if isinstance(event, Ready):
-            # Which program it is, and how it is: there is more to it than fits into a signal.
-            self.health.ask(mesh)
-        self._publish(mesh)
+    def _reported(self, report: WorkerReport) -> None:
+        """A bot has said something."""
+        self.reports.apply(report.mesh, report.event)
+        if isinstance(report.event, Ready):
+            # Which program it is, and how it is: there is more to it than fits into an event.
+            self.health.ask(report.mesh)
+        self._publish(report.mesh)
 
     def _look_up(self, record: MeshState) -> None:
         """Take over what lists say of a mesh."""
@@ -622,11 +560,3 @@ class Fleet:
 
     def _publish(self, mesh: str) -> None:
         self._changed(self._record(mesh))
-
-
-def _too_old(error: RaveError, mesh: str) -> RaveError:
-    """The failure of a call of a child, in better words if the child does not know the method."""
-    if error.attributes.get("error_name") != errors.UNKNOWN_METHOD:
-        return error
-    text = f"the process of mesh {mesh} runs an older program, which can't do that"
-    return RaveError(Code.BUS, text, hint="ravectl roll replaces it")

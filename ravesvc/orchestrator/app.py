@@ -59,6 +59,7 @@ from ravesvc.orchestrator.dbus.mesh import MeshObject, MeshObjects
 from ravesvc.orchestrator.dbus.polkit import Authority
 from ravesvc.orchestrator.exit_notes import ExitNotes
 from ravesvc.orchestrator.file_watch import FileWatch
+from ravesvc.orchestrator.systemd_runner import SystemdRunner
 from ravesvc.orchestrator.worker_log import log_news
 from ravesvc.setup import authorities
 from ravesvc.setup.check import with_authorities
@@ -225,22 +226,26 @@ class _Parent:
         self._scope = ScopeFile(settings.state_path.with_name(_SCOPE))
         self._discovery = Discovery(self._meshes, settings.discovery_interval, self._round_ended)
         self._discovery.hold(RaveError(Code.NOT_RUNNING, "the service is still starting"))
+        self._runner = SystemdRunner(
+            bus,
+            self._units,
+            ExitNotes(Path(names.ENDED_DIRECTORY)),
+            stop_limit_s=settings.shutdown_timeout + names.STOP_GRACE_S,
+        )
         self._fleet = Fleet(
-            bus=bus,
-            units=self._units,
+            runner=self._runner,
             census=self._discovery.census,
             blocks=self._blocks,
             limit=settings.max_processes,
             per_user=settings.max_meshes_per_user,
             trusted=lambda: self._state.admins | {self._user or 0},
             interval=settings.status_poll_interval,
-            stop_limit=settings.shutdown_timeout + names.STOP_GRACE_S,
             changed=self._show,
             leave=self._leave,
             answers=self._answers,
             own_user=lambda: self._user or 0,
-            ends=ExitNotes(Path(names.ENDED_DIRECTORY)),
             starts=self._starts,
+            advice=settings.advice,
         )
         self._fleet.reports.news.connect(log_news)
         # Answers about callers must not stand behind what these callers send.
@@ -284,7 +289,7 @@ class _Parent:
         )
         self._entry_points: list[EntryPoint] = []
         self._backend = BackendObject(
-            self._fleet.workers,
+            self._runner.workers,
             self._blocks,
             self._state,
             self._account,
@@ -402,7 +407,7 @@ class _Parent:
         if announcement is Announcement.CREDENTIALS:
             await self._account.adopt()
         what, begun = announcement.name.lower(), time.monotonic()
-        told, failed = await self._fleet.workers.tell(announcement)
+        told, failed = await self._runner.broadcast(announcement)
         if told or failed:
             took = (time.monotonic() - begun) * 1000
             _log.info("The new %s reached %s in %.0f ms", what, count(told, "mesh"), took)
@@ -432,7 +437,7 @@ class _Parent:
     async def release_host(self) -> None:
         """If systemd stops the service, and does not restart it: let another host have the account at once."""
         try:
-            stopping = not self._state.error and await self._fleet.is_stopping_for_good()
+            stopping = not self._state.error and await self._runner.is_stopping_for_good()
         except RaveError as e:
             _log.debug("Systemd does not tell whether the service is restarted: %s", e)
             return

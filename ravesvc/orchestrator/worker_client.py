@@ -17,11 +17,12 @@ from functools import lru_cache
 from typing import Any
 
 from ravesvc import names
-from ravesvc.bus import Bus, SignalMessage
+from ravesvc.bus import Bus, SignalMessage, errors
 from ravesvc.bus.header import Header
 from ravesvc.common.log_fields import about
 from ravesvc.common.text import printable
 from ravesvc.common.token_bucket import Rate, TokenBucket
+from ravesvc.core.runner import MAX_UNANSWERED_CALLS
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement
 
@@ -63,8 +64,6 @@ _LARGEST = 64 * 1024
 _CALL_TIMEOUT = 10.0
 # Seconds that a change waits for children that hang.
 _TELL_TIMEOUT = 2.0
-# Calls that a child may leave without an answer. It may hang for a minute, and answers most of them later.
-MOST_UNANSWERED = 16
 # The bus lets us have 128 calls under way, of which callers and polkit need some.
 _TOLD_AT_ONCE = 48
 _VERIFIED_AT_ONCE = 16
@@ -320,21 +319,28 @@ class Workers:
     ) -> list[Any]:
         """Call a method of a child, unless it has left too many calls unanswered."""
         if self._is_mute(sender):
-            raise RaveError(Code.TIMEOUT, f"the child of mesh {mesh} has left {MOST_UNANSWERED} calls unanswered")
+            raise RaveError(
+                Code.TIMEOUT, f"the child of mesh {mesh} has left {MAX_UNANSWERED_CALLS} calls unanswered"
+            )
         path = names.worker_path(mesh)
-        return await self._bus.call(
-            sender,
-            path,
-            names.WORKER_INTERFACE,
-            member,
-            signature,
-            *args,
-            timeout=timeout_s,
-            max_reply_bytes=_LARGEST,
-        )
+        try:
+            return await self._bus.call(
+                sender,
+                path,
+                names.WORKER_INTERFACE,
+                member,
+                signature,
+                *args,
+                timeout=timeout_s,
+                max_reply_bytes=_LARGEST,
+            )
+        except RaveError as e:
+            if _was_refused_by_bus(e):
+                raise RaveError(e.code, e.message, hint=e.hint, **e.attributes, undelivered=True) from e
+            raise
 
     def _is_mute(self, sender: str) -> bool:
-        return self._bus.unanswered(sender) >= MOST_UNANSWERED
+        return self._bus.unanswered(sender) >= MAX_UNANSWERED_CALLS
 
     async def _admit(self, sender: str) -> None:
         """Verify a sender, then pass on what it has said so far."""
@@ -413,6 +419,11 @@ def _remember(senders: OrderedDict[str, None], sender: str, most: int) -> None:
 @lru_cache(maxsize=256)
 def _mesh_of(path: str) -> str | None:
     return names.mesh_of_worker_path(path)
+
+
+def _was_refused_by_bus(error: RaveError) -> bool:
+    """Whether the bus has not even delivered a call, because too many are without an answer."""
+    return error.attributes.get("error_name") == errors.LIMITS_EXCEEDED and not error.attributes.get("said")
 
 
 def _succeeded(task: asyncio.Task[bool]) -> bool:

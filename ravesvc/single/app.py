@@ -25,9 +25,12 @@ from ravesvc.core.bot_requests import BotRequests
 from ravesvc.core.chat_limits import ChatRules
 from ravesvc.core.host_record import HostRecord, this_host
 from ravesvc.core.inventory import Discovery
+from ravesvc.core.mesh_state import usual_chat_form
 from ravesvc.core.presence_check import PresenceCheck
 from ravesvc.core.rave_client import RaveClient
+from ravesvc.core.reconciler import Fleet
 from ravesvc.core.room_memory import RoomMemory
+from ravesvc.core.scope_file import ScopeFile
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.core.video_requests import Videos
 from ravesvc.errors import Code, RaveError
@@ -45,8 +48,12 @@ log = logging.getLogger(__name__)
 # Beside the embedded store, whichever store is in use.
 _COPY = "permissions.json"
 _CHANGES = "changes.json"
+_SCOPE = "discovery.json"
 _LOCK = "single.lock"
 _VIDEOS = "videos.db"
+
+# How long the end waits until what the last bots have taught is saved.
+_SAVE_GRACE_S = 5.0
 
 
 class App:
@@ -97,28 +104,39 @@ class App:
         self._memory = RoomMemory(
             self._state,
             settings.history_retention,
-            in_use=lambda: self._rooms.in_use(),
-            tell_forget=self._tell_forget,
+            in_use=lambda: self._fleet.in_use(),
+            tell_forget=lambda user: self._fleet.forget_user(user),
             presence=presence,
         )
         desk = BotRequests(
             self._blocks, self._state, self._account, self._claims, self._memory, presence, rules, self._refresh
         )
-        self._rooms = TaskRunner(
+        self._user: int | None = None
+        self._scope = ScopeFile(settings.state_path.with_name(_SCOPE))
+        self._runner = TaskRunner(
             settings,
-            self._discovery.census,
-            self._blocks,
             parent=lambda mesh: RoomParent(
-                mesh, desk, self._videos, lambda: self._entry_points, self._rooms.pause, self._rooms.chat_form
+                mesh, desk, self._videos, lambda: self._entry_points, self._fleet.pause, self._chat_form
             ),
             session=lambda: self._account.session,
             commands=commands,
+        )
+        self._fleet = Fleet(
+            runner=self._runner,
+            census=self._discovery.census,
+            blocks=self._blocks,
+            limit=settings.max_processes,
+            per_user=settings.max_meshes_per_user,
+            trusted=lambda: self._state.admins | {self._user or 0},
+            interval=settings.status_poll_interval,
+            changed=lambda record: None,
             leave=self._leave,
             answers=self._answers,
+            own_user=lambda: self._user or 0,
             starts=self._starts,
-            admins=lambda: self._state.admins,
+            advice=settings.advice,
         )
-        self.records = self._rooms.records
+        self.records = self._fleet.records
         self._refused = False
         self._empty = False
         self._ready = self._closing = False
@@ -171,7 +189,8 @@ class App:
         self._entry_points = await asyncio.to_thread(command_packages.find)
         self._library = _open_library(self._settings)
         self._videos = Videos(self._library, self._settings.videos)
-        self._rooms.start()
+        self._discovery.census.enter(self._scope.load())
+        await self._fleet.start()
         self._ready = True
         self._account_changed()
 
@@ -180,6 +199,7 @@ class App:
         waits = (
             stopped.wait(),
             self._discovery.run(),
+            self._fleet.health.run(),
             self._blocks.work(),
             self._state.work(),
             self._hosts.run(),
@@ -193,7 +213,9 @@ class App:
                 task.result()
         finally:
             self._closing = True
-            await self._rooms.close()
+            self._fleet.stop_planning()
+            await self._runner.stop_all()
+            await self._fleet.close(grace_s=_SAVE_GRACE_S)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -225,7 +247,8 @@ class App:
     async def _meshes(self) -> Listing:
         """A round of discovery; what somebody has done to the blocklist by hand counts from the next one on."""
         await self._blocks.reload()
-        return await self._access.meshes(self._rooms.enough)
+        await self._scope.keep(self._discovery.census.scope)
+        return await self._access.meshes(self._fleet.enough)
 
     async def _answers(self) -> bool:
         if self._closing or self._account.obstacle or self._discovery.error:
@@ -241,12 +264,11 @@ class App:
         """Something in the store has changed: let everybody know, first of all ourselves."""
         if announcement is Announcement.CREDENTIALS:
             await self._account.adopt()
-        await self._rooms.tell(announcement)
+        await self._runner.broadcast(announcement)
 
-    async def _tell_forget(self, user: int) -> tuple[str, ...]:
-        """Have all bots forget a user; none of them fails to hear of it."""
-        self._rooms.forget_user(user)
-        return ()
+    def _chat_form(self, mesh: str) -> str:
+        """The form in which other bots have learned to send chat to servers such as that of a mesh."""
+        return usual_chat_form(mesh, self._fleet.records)
 
     async def _refresh(self) -> None:
         """Read everything again, and let everybody ask again, whether anything differs or not."""
@@ -273,9 +295,16 @@ class App:
             assert obstacle, "else there is a session"
             log.error("No mesh is joined: %s", obstacle, extra=about(event=LogEvent.NOTHING_STARTS))
             self._discovery.hold(obstacle)
+            if self._user is not None and self._state.loaded and not self._state.has_account:
+                # It was taken out of the store; one that Rave refuses, or that can't be read, stays in its meshes.
+                log.warning("There is no account any more: its meshes are stopped")
+                self._user = None
+                self._discovery.census.forget_for_good()
+                self._fleet.reconcile()
             return
         if self._discovery.census.enter(self._access.scope):
             log.warning("From now on it is %s: what is listed takes the place of the former ones", self._access.scope)
+        self._user = session.user_id
         self._starts.outages.clear()
         self._discovery.session_changed()
         self._discovery.release()
@@ -291,7 +320,7 @@ class App:
         if self._refused and not refused:
             log.error("Rave refuses the session: %s", self._way_in())
         if self._discovery.listed:
-            self._rooms.reconcile()
+            self._fleet.reconcile()
             self._say_empty()
 
     def _say_empty(self) -> None:
@@ -308,7 +337,7 @@ class App:
         if change.what is What.BLOCKED and change.block.reason is Reason.LEFT:
             # As in `_leave`; here the bot has left by itself.
             self._discovery.ask()
-        self._rooms.block_changed(change)
+        self._fleet.block_changed(change)
 
     def _way_in(self) -> str:
         path = self._settings.credentials_path

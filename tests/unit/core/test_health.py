@@ -12,7 +12,7 @@ import pytest
 
 from ravesvc import names
 from ravesvc.blocklist.model import Block, Reason
-from ravesvc.bus import Call, Interface, Variant, allow_all, errors, method
+from ravesvc.bus import Call, Interface, Variant, allow_all, method
 from ravesvc.config.worker_settings import Edition
 from ravesvc.core import health as health_module
 from ravesvc.core.health import SILENCE, Health, Stats
@@ -453,13 +453,15 @@ def test_a_child_that_signals_and_answers_nothing_is_unhealthy(run: Run) -> None
     run(body())
 
 
-@pytest.mark.parametrize(("said", "unhealthy"), [("", []), ("I am full", ["a"])])
-def test_a_question_that_the_bus_refuses_judges_no_child(run: Run, said: str, unhealthy: list[str]) -> None:
+@pytest.mark.parametrize(("where", "unhealthy"), [({"undelivered": True}, []), ({}, ["a"])])
+def test_a_question_that_the_bus_refuses_judges_no_child(
+    run: Run, where: dict[str, bool], unhealthy: list[str]
+) -> None:
     """The bus refuses when the parent has too many calls without an answer, for which no other child is to blame."""
 
     async def body() -> None:
         async with scene_of() as scene:
-            refused = RaveError(Code.BUS, "GetStatus was refused", error_name=errors.LIMITS_EXCEEDED, said=said)
+            refused = RaveError(Code.BUS, "GetStatus was refused", **where)
             scene.children.answers["a"] = refused
             await scene.ask_at(1001 + SILENCE)
             assert scene.unhealthy == unhealthy

@@ -21,6 +21,7 @@ from ravesvc.blocklist.model import Block, BlocklistChange, BlocklistModel, Reas
 from ravesvc.bus import Bus
 from ravesvc.common.log_fields import LogEvent
 from ravesvc.common.steady_clock import Clock
+from ravesvc.config.advice import FOR_SERVICE
 from ravesvc.config.worker_settings import Edition
 from ravesvc.core import health as health_module
 from ravesvc.core import reconciler as fleet_module
@@ -32,8 +33,10 @@ from ravesvc.core.reconciler import Fleet
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
+from ravesvc.orchestrator import systemd_runner as systemd_runner_module
 from ravesvc.orchestrator import worker_client as workers_module
 from ravesvc.orchestrator.exit_notes import ExitNotes
+from ravesvc.orchestrator.systemd_runner import SystemdRunner
 from ravesvc.orchestrator.worker_log import log_news
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
@@ -83,23 +86,27 @@ class Site:
         self.verified: dict[str, str] = {}
         self.children: dict[str, FakeWorker] = {}
         self.starts = StartPolicy("api.test", 0)
+        self.runner = SystemdRunner(
+            bus,
+            self.units,  # type: ignore[arg-type]
+            ExitNotes(path.with_name("ended")),
+            stop_limit_s=15.0,
+        )
         self.fleet = Fleet(
-            bus=bus,
-            units=self.units,  # type: ignore[arg-type]
+            runner=self.runner,
             census=self.census,
             blocks=self.blocks,
             limit=limit,
             interval=30.0,
-            stop_limit=15.0,
             changed=self._changed,
             leave=self._leave,
             answers=self._answers,
             own_user=lambda: OWN,
-            ends=ExitNotes(path.with_name("ended")),
             starts=self.starts,
+            advice=FOR_SERVICE,
         )
         self.fleet.reports.news.connect(log_news)
-        self.fleet.workers._unit_of = self._unit_of  # type: ignore[method-assign]
+        self.runner.workers._unit_of = self._unit_of  # type: ignore[method-assign]
 
     async def _unit_of(self, sender: str) -> str:
         return self.verified[sender]
@@ -325,7 +332,7 @@ def test_a_verb_that_fails_is_told_and_tried_again_next_time(
 def test_a_job_that_does_not_end_is_told(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_module, "_JOB_TIMEOUT", 0.01)
+    monkeypatch.setattr(systemd_runner_module, "_JOB_TIMEOUT_S", 0.01)
 
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
@@ -346,7 +353,8 @@ def test_a_unit_that_is_dead_after_its_start_is_told(run: Run, bus_address: str,
             site.discover(MESH)
             await site.idle()
             unit = names.mesh_unit(MESH)
-            assert site.shown[-1] == (MESH, "stopped", f"{unit} did not start (journalctl -u {unit})")
+            why = f"the process of mesh {MESH} did not start (journalctl -u {unit})"
+            assert site.shown[-1] == (MESH, "stopped", why)
             assert site.systemd.verbs == [("start", MESH)], "not again and again"
 
     run(body())
@@ -552,7 +560,7 @@ def test_a_child_that_says_something_else_than_its_users(
 
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
-            monkeypatch.setattr(site.fleet.workers, "call", call)
+            monkeypatch.setattr(site.runner.workers, "call", call)
             with pytest.raises(RaveError, match="something else") as e:
                 await site.fleet.users(MESH)
             assert e.value.code is Code.BAD_DATA
@@ -1029,7 +1037,7 @@ def test_a_kick_that_systemd_has_forgotten_is_learnt_from_its_note(
             assert ("start", MESH) not in site.systemd.verbs
             # What an operator lifts afterwards no note brings back.
             site.blocks.remove(MESH, "root")
-            await site.fleet._learn_from_notes()
+            await site.fleet._learn_from_ends_while_away()
             await site.idle()
             assert site.blocks.get(MESH) is None
 
@@ -1560,8 +1568,8 @@ def test_what_systemd_does_not_tell_is_said_and_changes_nothing(
             async def silent() -> bool:
                 raise RaveError(Code.TIMEOUT, "no answer")
 
-            site.fleet._watch.draining = silent  # type: ignore[method-assign]
-            site.fleet._watch.stopping_for_good = silent  # type: ignore[method-assign]
+            site.runner._monitor.draining = silent  # type: ignore[method-assign]
+            site.runner._monitor.stopping_for_good = silent  # type: ignore[method-assign]
             site.systemd.held = True
             site.systemd.stop(MESH)
             await until(lambda: f"Whether an operator has stopped mesh {MESH} could not be found out" in caplog.text)
@@ -1814,13 +1822,13 @@ def test_a_bot_that_survives_its_kill_is_killed_again(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may keep systemd so busy that the kill takes too long."""
-    monkeypatch.setattr(fleet_module, "_KILL_AGAIN_S", -1.0)
+    monkeypatch.setattr(systemd_runner_module, "_KILL_AGAIN_S", -1.0)
 
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
             await site.begin(MESH)
             for _ in range(2):
-                site.fleet._too_large(MESH)
+                site.runner._too_large(MESH)
             await site.idle()
             assert site.systemd.verbs == [("start", MESH), ("kill", MESH), ("kill", MESH)]
 
@@ -1834,7 +1842,7 @@ def test_a_bot_that_sends_too_large_a_message_is_killed_once(
         async with site_on(bus_address, tmp_path) as site:
             await site.begin(MESH)
             for _ in range(2):
-                site.fleet._too_large(MESH)
+                site.runner._too_large(MESH)
             await site.idle()
             assert site.systemd.verbs == [("start", MESH), ("kill", MESH)]
 
@@ -1849,15 +1857,15 @@ def test_a_bot_that_does_not_stop_is_killed_and_one_that_has_stopped_is_not(
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
             await site.begin(MESH)
-            await site.fleet._end_stop(MESH)
+            await site.runner._end_stop(MESH)
             site.systemd.held = True
             site.systemd.stop(MESH)
-            await site.fleet._end_stop(MESH)
+            await site.runner._end_stop(MESH)
             await site.idle()
             assert site.systemd.verbs == [("start", MESH), ("stop", MESH), ("kill", MESH)]
             # Its end is on its way to us.
             site.systemd.finish(MESH)
-            await site.fleet._end_stop(MESH)
+            await site.runner._end_stop(MESH)
             assert site.systemd.verbs.count(("kill", MESH)) == 1
 
     run(body())
@@ -1993,7 +2001,7 @@ def test_what_fails_between_a_decision_and_its_step_is_learnt_from(
             await site.blocks.add(MESH, Reason.KICKED)
             site.fleet.apply_plan()
             # In the same turn of the event loop, so that the step has not begun.
-            site.fleet._watch._merge(MESH, ended(ExitStatus.KICKED))
+            site.runner._monitor._merge(MESH, ended(ExitStatus.KICKED))
             site.systemd.change(MESH, **ended(ExitStatus.KICKED))
             await site.idle()
             assert ("reset-failed", MESH) in site.systemd.verbs
@@ -2047,7 +2055,7 @@ def test_a_kicked_child_that_dies_before_it_has_ended_is_not_started_again(
 def test_a_stop_that_fails_is_tried_again_but_not_at_once(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fleet_module, "_RETRY", 0.1)
+    monkeypatch.setattr(fleet_module, "_STOP_AGAIN_S", 0.1)
 
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site:
@@ -2161,7 +2169,7 @@ def test_a_hold_holds_when_systemd_does_not_tell_when_a_unit_was_started(
             async def untold(_: str) -> int:
                 raise RaveError(Code.BUS, "no answer")
 
-            site.fleet._watch.active_since = untold  # type: ignore[method-assign]
+            site.runner._monitor.active_since = untold  # type: ignore[method-assign]
             await site.fleet.start()
             await site.idle()
             assert site.systemd.verbs == [("stop", MESH)]
@@ -2178,7 +2186,7 @@ def test_a_child_cannot_count_beyond_what_can_be_counted(run: Run, bus_address: 
             child = await site.child(bus, MESH)
             child.emit("ConnectionFailed", 2**32 - 1, "no route")
             await until(lambda: site.saved().memory(MESH).failures == 2**32 - 1)
-            site.fleet._heard(MESH, "ConnectionFailed", [2**64 - 1, "no route"])
+            site.runner._heard(MESH, "ConnectionFailed", [2**64 - 1, "no route"])
             await until(lambda: site.saved().memory(MESH).failures == 0)
 
     run(body())

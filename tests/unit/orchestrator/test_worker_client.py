@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from ravesvc import names
-from ravesvc.bus import Bus, Call, Interface, Variant, allow_all, connection, method
+from ravesvc.bus import Bus, Call, Interface, Variant, allow_all, connection, errors, method
 from ravesvc.bus.header import MessageKind
 from ravesvc.bus.message import Message, decode
 from ravesvc.core.worker_events import read_event
@@ -384,6 +384,26 @@ def test_a_child_is_found_by_its_name_verified_and_remembered(
             here.workers.forget(OTHER)
             await here.workers.status(MESH)
             assert here.asked == [bus.unique_name] * 2
+
+    run(body())
+
+
+@pytest.mark.parametrize(("said", "undelivered"), [("", True), ("I am full", None)])
+def test_a_call_that_the_bus_refuses_has_not_reached_the_bot(
+    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, said: str, undelivered: bool | None
+) -> None:
+    """The bus says so in the same way as a bot would, but without a text of the bot."""
+
+    async def refuse(*_: Any, **__: Any) -> list[Any]:
+        raise RaveError(Code.BUS, "it was refused", error_name=errors.LIMITS_EXCEEDED, said=said)
+
+    async def body() -> None:
+        async with listening(bus_address, monkeypatch) as (here, (bus,)):
+            here.workers._senders[MESH] = bus.unique_name
+            monkeypatch.setattr(here.workers._bus, "call", refuse)
+            with pytest.raises(RaveError) as raised:
+                await here.workers.status(MESH)
+            assert raised.value.attributes.get("undelivered") is undelivered
 
     run(body())
 

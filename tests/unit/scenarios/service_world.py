@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,13 @@ from ravesvc.orchestrator import app as program_module
 from tests.unit.bus_fakes import connected
 from tests.unit.fake_systemd import DAEMON, DEAD, ROOT, RUNNING, FakeSystemd, FakeUnits, ended, settle
 from tests.unit.scenarios.program_world import ProgramWorld
-from tests.unit.scenarios.surroundings import signal_of, use_virtual_time, virtual_clock
+from tests.unit.scenarios.surroundings import BotState, signal_of, use_virtual_time, virtual_clock
 from tests.unit.scenarios.virtual_time import VirtualTime, quiet
 from tests.unit.scenarios.world import (
     MAX_RESTARTS,
     RESTART_DELAY_S,
     BotEvent,
-    ChatFormLearned,
     Connected,
-    ConnectionFailed,
-    Disconnected,
-    Kicked,
-    Left,
 )
 
 _OPERATOR = "alice"
@@ -56,35 +51,16 @@ class _NoEdits:
 
 
 @dataclass
-class _Process:
+class _Process(BotState):
     """The process of a bot, as far as it answers when it is asked how it is."""
 
-    edition: Edition
-    begun: float
-    connected_since: float | None = None
-    attempts: int = 0
-    error: str = ""
-    chat_form: str = ""
-
-    def says(self, event: BotEvent) -> None:
-        match event:
-            case Connected():
-                self.connected_since, self.attempts, self.error = VirtualTime.monotonic(), 0, ""
-            case Disconnected(reason) | Left(reason):
-                self.connected_since, self.error = None, reason
-            case Kicked():
-                self.connected_since = None
-            case ConnectionFailed(attempts, error):
-                self.attempts, self.error = attempts, error
-            case ChatFormLearned(form):
-                self.chat_form = form
+    edition: Edition = field(kw_only=True)
+    begun: float = field(default_factory=VirtualTime.monotonic)
 
     def status(self) -> dict[str, Any]:
-        since = self.connected_since
-        lasted = 0.0 if since is None else VirtualTime.monotonic() - since
         return {
-            "Connected": since is not None,
-            "ConnectedUSec": int(lasted * 1_000_000),
+            "Connected": self.connected_since is not None,
+            "ConnectedUSec": int(self.lasted * 1_000_000),
             "Attempts": self.attempts,
             "LastError": self.error,
             "ChatForm": self.chat_form,
@@ -190,8 +166,8 @@ class ServiceWorld(ProgramWorld):
         self._prepare(program)
         self._edition = program_settings.edition()
         fleet = program._fleet
-        fleet._units = FakeUnits(systemd)  # type: ignore[assignment]
-        fleet.workers.status = self._status  # type: ignore[method-assign]
+        program._runner._units = FakeUnits(systemd)  # type: ignore[assignment]
+        program._runner.workers.status = self._status  # type: ignore[method-assign]
         fleet.health._now = fleet._lessons._now = fleet.reports._now = VirtualTime.monotonic
         program._discovery.census.enter(program._scope.load())
         await program._blocks.start()
@@ -247,14 +223,14 @@ class ServiceWorld(ProgramWorld):
     def process_started(self, mesh: str) -> None:
         """A unit is active."""
         self._bots[mesh] += 1
-        self._processes[mesh] = _Process(self._edition, VirtualTime.monotonic())
+        self._processes[mesh] = _Process(edition=self._edition)
         self._started.append(mesh)
 
     def _first_words(self) -> None:
         """What bots say that have started. By then the service knows that they have: that takes longer to happen."""
         started, self._started = self._started, []
         for mesh in started:
-            self._fleet._heard(mesh, "Ready", [])
+            self._program._runner._heard(mesh, "Ready", [])
             if self.new_bots_connect:
                 self._say(mesh, Connected())
 
@@ -265,7 +241,7 @@ class ServiceWorld(ProgramWorld):
     def _say(self, mesh: str, event: BotEvent) -> None:
         self._processes[mesh].says(event)
         if signal := signal_of(event):
-            self._fleet._heard(mesh, *signal)
+            self._program._runner._heard(mesh, *signal)
 
     def _end_bot(self, mesh: str, status: ExitStatus) -> None:
         assert self._systemd

@@ -12,17 +12,18 @@ import pytest
 from ravesvc.blocklist.model import Reason
 from ravesvc.bot.plugins import Sources
 from ravesvc.config.worker_settings import Edition, MeshSettings, Session
-from ravesvc.core.mesh_state import MeshState
+from ravesvc.core import reconciler as reconciler_module
+from ravesvc.core.mesh_state import MeshState, usual_chat_form
+from ravesvc.core.reconciler import Fleet
 from ravesvc.mesh.host import Status, WorkerHost
 from ravesvc.names import Announcement, ExitStatus
 from ravesvc.single import app as program_module
 from ravesvc.single import task_runner as runner_module
 from ravesvc.single.app import App
-from ravesvc.single.task_runner import TaskRunner
 from tests.unit.scenarios.program_world import ProgramWorld
-from tests.unit.scenarios.surroundings import signal_of, use_virtual_time, virtual_clock
+from tests.unit.scenarios.surroundings import BotState, signal_of, use_virtual_time, virtual_clock
 from tests.unit.scenarios.virtual_time import VirtualTime, quiet, until_done
-from tests.unit.scenarios.world import BotEvent, ChatFormLearned, Connected
+from tests.unit.scenarios.world import BotEvent, Connected
 
 _OPERATOR = "alice"
 
@@ -37,7 +38,7 @@ class _Bot:
     def __init__(self, world: SingleWorld, mesh: str, edition: Edition, link: Callable[[Any], WorkerHost]) -> None:
         self.mesh = mesh
         self.edition = edition
-        self.chat_form = ""
+        self.state = BotState()
         self.end: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         self.is_stopping = False
         self._world = world
@@ -60,25 +61,24 @@ class _Bot:
         return status
 
     def says(self, event: BotEvent) -> None:
-        if isinstance(event, ChatFormLearned):
-            self.chat_form = event.form
+        self.state.says(event)
         if signal := signal_of(event):
             name, arguments = signal
             self._link.emit(name, *arguments)
 
     def status(self) -> Status:
         return Status(
-            connected=False,
-            lasted=0.0,
+            connected=self.state.connected_since is not None,
+            lasted=self.state.lasted,
             title="",
             server="",
             users=0,
             reconnects=0,
-            attempts=0,
-            last_error="",
+            attempts=self.state.attempts,
+            last_error=self.state.error,
             command_errors=(),
             unshown=0,
-            chat_form=self.chat_form,
+            chat_form=self.state.chat_form,
         )
 
     async def refresh(self, what: Announcement) -> None:
@@ -94,7 +94,7 @@ class SingleWorld(ProgramWorld):
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(directory, monkeypatch)
         self._running: dict[str, _Bot] = {}
-        use_virtual_time(monkeypatch, runner_module)
+        use_virtual_time(monkeypatch, reconciler_module, runner_module)
         monkeypatch.setattr(program_module, "Clock", virtual_clock)
         monkeypatch.setattr(runner_module, "Worker", self._make_bot)
 
@@ -109,13 +109,13 @@ class SingleWorld(ProgramWorld):
         return _Bot(self, mesh, edition, link)
 
     @property
-    def _runner(self) -> TaskRunner:
-        found: TaskRunner = self._program._rooms
+    def _fleet(self) -> Fleet:
+        found: Fleet = self._program._fleet
         return found
 
     @property
     def _records(self) -> Mapping[str, MeshState]:
-        return self._runner.records
+        return self._fleet.records
 
     # The program.
 
@@ -123,15 +123,22 @@ class SingleWorld(ProgramWorld):
         app = App(program_settings, Sources(self._directory / "commands.d"))
         self._prepare(app)
         app._videos = None  # type: ignore[assignment]
-        app._rooms._lessons._now = app._rooms._reports._now = VirtualTime.monotonic
+        fleet = app._fleet
+        fleet.health._now = fleet._lessons._now = fleet.reports._now = VirtualTime.monotonic
         await app._blocks.start()
-        app._rooms.start()
+        app._discovery.census.enter(app._scope.load())
+        await fleet.start()
+        self._polling = asyncio.create_task(fleet.health.run())
         app._ready = True
         self._begin_session()
 
     async def _end(self) -> None:
         self._program._closing = True
-        await until_done(self._runner.close())
+        self._polling.cancel()
+        await asyncio.gather(self._polling, return_exceptions=True)
+        self._fleet.stop_planning()
+        await until_done(self._program._runner.stop_all())
+        await until_done(self._fleet.close(grace_s=5.0))
         await self._program.close()
 
     async def shut_down(self) -> None:
@@ -185,4 +192,4 @@ class SingleWorld(ProgramWorld):
         raise NotImplementedError
 
     def chat_form(self, mesh: str) -> str:
-        return self._runner.chat_form(mesh)
+        return usual_chat_form(mesh, self._fleet.records)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tests.unit.scenarios.world import (
     RESTART_DELAY_S,
     ROUND_S,
     BotEvent,
+    ChatFormLearned,
     Connected,
     ConnectionFailed,
     Disconnected,
@@ -156,6 +158,34 @@ def fail_steps(starts: StartPolicy, failure: Callable[[], Exception | None]) -> 
         await turn()
 
     starts.turn = fail_or_turn  # type: ignore[method-assign]
+
+
+@dataclass
+class BotState:
+    """How a bot is, by what it has said."""
+
+    connected_since: float | None = None
+    attempts: int = 0
+    error: str = ""
+    chat_form: str = ""
+
+    def says(self, event: BotEvent) -> None:
+        match event:
+            case Connected():
+                self.connected_since, self.attempts, self.error = VirtualTime.monotonic(), 0, ""
+            case Disconnected(reason) | Left(reason):
+                self.connected_since, self.error = None, reason
+            case Kicked():
+                self.connected_since = None
+            case ConnectionFailed(attempts, error):
+                self.attempts, self.error = attempts, error
+            case ChatFormLearned(form):
+                self.chat_form = form
+
+    @property
+    def lasted(self) -> float:
+        """Seconds for which it has been connected."""
+        return 0.0 if self.connected_since is None else VirtualTime.monotonic() - self.connected_since
 
 
 def signal_of(event: BotEvent) -> tuple[str, list[Any]] | None:

@@ -17,7 +17,6 @@ from tests.unit.scenarios.world import (
     THIRD,
     Left,
     World,
-    differs,
 )
 
 # Beyond what Rave tells at a time.
@@ -126,7 +125,6 @@ async def test_what_a_person_has_to_mend_is_tried_less_and_less_often(world: Wor
     assert steps[-1] > 1.5 * steps[0]
 
 
-@differs(single="a bot that ends as if it were told to is started again at once, and could end so for ever")
 async def test_one_that_ends_without_a_word_waits_for_the_next_round(world: World) -> None:
     await other_runs(world)
     await world.end(MESH, ExitStatus.STOPPED)
@@ -165,7 +163,6 @@ async def test_another_service_knows_that_the_bot_was_alone(world: World) -> Non
     assert world.running() == {OTHER, MESH}
 
 
-@differs(single="the first list after a start is believed whatever it lacks, and the memory of empty meshes is lost")
 async def test_another_service_remembers_it_though_its_first_list_lacks_the_mesh(world: World) -> None:
     await other_runs(world)
     await world.list(OTHER, MESH, users=())
@@ -189,7 +186,6 @@ async def test_a_service_for_other_meshes_believes_its_first_list(world: World) 
     assert world.running() == {OTHER, MESH}
 
 
-@differs(single="a list is read no further than what runs, though an empty mesh may have company by now")
 async def test_another_service_reads_a_list_as_far_as_what_waits_for_company(world: World) -> None:
     await world.start(max_processes=1)
     await world.list(MESH, users=())
@@ -200,7 +196,6 @@ async def test_another_service_reads_a_list_as_far_as_what_waits_for_company(wor
     assert MESH in world.meshes()
 
 
-@differs(single="without a session it does not know itself, and takes its own device for company")
 async def test_without_a_session_our_own_devices_are_no_company_either(world: World) -> None:
     await other_runs(world)
     await world.list(OTHER, MESH, users=(OWN,))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ravesvc.errors import Code, RaveError
 from tests.unit.scenarios.surroundings import Logged
-from tests.unit.scenarios.world import MESH, OTHER, ROUND_S, World, differs
+from tests.unit.scenarios.world import MESH, OTHER, ROUND_S, World
 
 
 async def fail_to_start(world: World, failure: Exception) -> None:
@@ -23,29 +23,22 @@ async def test_others_run_on_and_it_is_tried_again_after_the_next_round(world: W
     assert world.running() == {MESH, OTHER}
 
 
-@differs(single="a step that is refused counts as a fault of the program, and its mesh does not say why")
 async def test_a_step_that_is_refused_is_told_in_words(world: World, logged: Logged) -> None:
     await fail_to_start(world, RaveError(Code.ACCESS_DENIED, "polkit says no", hint="ask it"))
     assert (world.state(MESH), world.reason(MESH)) == ("stopped", "polkit says no (ask it)")
     assert [mesh for mesh, words in logged.errors if "polkit says no" in words] == [MESH]
 
 
-@differs(service="a fault of the program in a step is logged by the event loop alone, which knows of no mesh")
 async def test_a_fault_of_the_program_is_logged_with_its_mesh(world: World, logged: Logged) -> None:
     await fail_to_start(world, ZeroDivisionError("a fault of ours"))
     assert [mesh for mesh, _ in logged.errors] == [MESH]
 
 
-@differs(
-    service="a fault of the program is not told of its mesh",
-    single="a fault of the program is not told of its mesh",
-)
 async def test_a_mesh_says_that_the_program_has_a_fault(world: World) -> None:
     await fail_to_start(world, ZeroDivisionError("a fault of ours"))
     assert "internal error" in world.reason(MESH)
 
 
-@differs(service="a mesh whose step has met a fault does not wait for the next round")
 async def test_a_step_with_a_fault_is_not_tried_again_at_once(world: World) -> None:
     await fail_to_start(world, ZeroDivisionError("a fault of ours"))
     world.step_fails = None

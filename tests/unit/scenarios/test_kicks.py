@@ -12,7 +12,6 @@ from tests.unit.scenarios.world import (
     Connected,
     Kicked,
     World,
-    differs,
 )
 
 
@@ -109,7 +108,6 @@ async def test_a_kick_that_could_not_be_saved_keeps_the_bot_out(world: World) ->
     assert world.running() == {OTHER}
 
 
-@differs(single="it leaves the mesh on Rave's side whether the kick is saved or not")
 async def test_a_mesh_is_left_only_when_the_kick_is_saved(world: World) -> None:
     """Else a service that starts anew finds neither the kick nor a list without the mesh."""
     await world.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from ravesvc.names import ExitStatus
-from tests.unit.scenarios.world import API_HOST, MESH, OTHER, ROUND_S, THIRD, PauseRequested, World, differs
+from tests.unit.scenarios.world import API_HOST, MESH, OTHER, ROUND_S, THIRD, PauseRequested, World
 
 # Six in a minute, of which none are saved up: the next ten seconds later.
 PACE = 6
@@ -68,7 +68,6 @@ async def test_what_waits_for_its_turn_keeps_its_place_until_that_has_come(world
     assert world.running() == {MESH, THIRD}
 
 
-@differs(single="a mesh that waits for its turn is shown as if its bot ran")
 async def test_what_waits_for_its_turn_is_not_shown_as_running(world: World) -> None:
     await world.start(starts_per_minute=PACE)
     await world.list(MESH, OTHER)
@@ -76,7 +75,6 @@ async def test_what_waits_for_its_turn_is_not_shown_as_running(world: World) -> 
     assert world.state(OTHER) == "stopped"
 
 
-@differs(single="a bot is started all the same, and then told to stop")
 async def test_what_is_held_while_it_waits_for_its_turn_is_not_started(world: World) -> None:
     await world.start(starts_per_minute=PACE)
     await world.list(MESH, OTHER)
@@ -85,7 +83,6 @@ async def test_what_is_held_while_it_waits_for_its_turn_is_not_started(world: Wo
     assert (world.state(OTHER), world.bots(OTHER)) == ("held", 0)
 
 
-@differs(single="a bot that waits for its turn is started whatever Rave asks for meanwhile")
 async def test_a_pause_that_begins_while_a_mesh_waits_for_its_turn_counts(world: World) -> None:
     await world.start(starts_per_minute=PACE)
     await world.list(MESH, OTHER)
@@ -96,7 +93,6 @@ async def test_a_pause_that_begins_while_a_mesh_waits_for_its_turn_counts(world:
     assert world.running() == {MESH, OTHER}
 
 
-@differs(single="all meshes that are blocked are shown, and thousands may be")
 async def test_of_meshes_that_are_blocked_only_the_latest_are_shown(world: World) -> None:
     blocked = [str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))) for number in range(MAX_BLOCKED_SHOWN + 5)]
     await world.start()

@@ -12,7 +12,6 @@ from tests.unit.scenarios.world import (
     Disconnected,
     Kicked,
     World,
-    differs,
 )
 
 
@@ -125,7 +124,6 @@ async def test_a_session_that_is_lost_stops_no_bot(world: World) -> None:
     assert world.blocked() == {}
 
 
-@differs(single="bots of an account that was taken out go on as if nothing had happened")
 async def test_an_account_that_is_taken_out_has_no_bots_any_more(world: World) -> None:
     await world.start()
     await world.list(MESH, OTHER)

@@ -509,9 +509,9 @@ def test_a_crash_while_it_is_stopped_and_a_fault_of_ours_are_no_ones_fault(
         async with site.running(manager):
             await site.connected()
             assert manager._house
-            monkeypatch.setattr(manager._house._rooms._lessons, "learn", learn)
+            monkeypatch.setattr(manager._house._fleet._lessons, "learn", learn)
             await in_thread(site.control.kick, site.mesh)
-            await until(lambda: "Ended by a fault of this program" in caplog.text)
+            await until(lambda: "internal error" in caplog.text)
             await until(lambda: manager.rooms[site.mesh].state == "blocked")
 
     run(body())
@@ -521,7 +521,7 @@ def test_one_that_takes_too_long_to_say_goodbye_is_cut_off(
     run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.configure(shutdown_timeout="1s")
-    monkeypatch.setattr(task_runner, "_GRACE", -0.9)
+    monkeypatch.setattr(task_runner, "_STOP_GRACE_S", -0.9)
 
     async def body() -> None:
         async with site.running():
@@ -542,7 +542,7 @@ def test_one_that_takes_too_long_to_say_goodbye_is_cut_off(
 def test_a_bot_that_does_not_follow_is_not_waited_for(
     run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(task_runner, "_TELL_TIMEOUT", 0.05)
+    monkeypatch.setattr(task_runner, "_BROADCAST_TIMEOUT_S", 0.05)
     failures: list[BaseException | None] = [None, RaveError(Code.STORE, "away"), ZeroDivisionError()]
 
     async def refresh(worker: Worker, what: Any) -> None:
@@ -558,7 +558,7 @@ def test_a_bot_that_does_not_follow_is_not_waited_for(
             with monkeypatch.context() as patch:
                 patch.setattr(Worker, "refresh", refresh)
                 for _ in range(3):
-                    await manager._house._rooms.tell(task_runner.Announcement.ADMINS)
+                    await manager._house._runner.broadcast(task_runner.Announcement.ADMINS)
 
     with caplog.at_level(logging.DEBUG):
         run(body())
@@ -708,8 +708,8 @@ def test_another_account_and_none(run: Run, site: SingleSite, caplog: pytest.Log
             assert house._discovery.census.meshes is None
             assert "what is listed takes the place of the former ones" in caplog.text
             # However often somebody asks for it, the plan is carried out once.
-            house._rooms._apply.schedule()
-            house._rooms._apply.schedule()
+            house._fleet._apply.schedule()
+            house._fleet._apply.schedule()
             house._login_ended(RaveError(Code.CANCELLED, "the login was cancelled"))
             house._account.session, house._account.obstacle = None, RaveError(Code.STORE, "the store is away")
             house._account_changed()
@@ -810,13 +810,13 @@ def test_a_room_remembers_and_forgets_a_user_who_wants_it(run: Run, site: Single
             (said,) = await site.say("?whoami", user="bob")
             bob = int(said.removeprefix("Your user id is ").partition(",")[0])
             assert manager._house
-            parent = manager._house._rooms._parent(site.mesh)
+            parent = manager._house._runner._parent(site.mesh)
             await parent.write_document("notes", f'[{{"user":{bob}}},{{"user":{ANN}}}]')
             await parent.append_history("noted", f'{{"user":{bob}}}')
         async with site.running() as manager:
             await site.connected()
             assert manager._house
-            parent = manager._house._rooms._parent(site.mesh)
+            parent = manager._house._runner._parent(site.mesh)
             assert len(await parent.read_history("noted", 5)) == 1, "also after a restart"
             assert (await site.say("?forgetme", user="bob"))[0].endswith("write ?forgetme yes")
             assert await site.say("?forgetme yes", user="bob") == ["Removed: 2 entries about you"]
@@ -835,7 +835,7 @@ def test_videos_are_had_without_a_helper(run: Run, site: SingleSite) -> None:
             await site.connected()
             house = manager._house
             assert house
-            parent = house._rooms._parent(site.mesh)
+            parent = house._runner._parent(site.mesh)
             first, *_ = await parent.search_videos(ANN, "a")
             assert first.seconds
             assert await parent.look_up_video(ANN, first.url) == first
@@ -847,6 +847,6 @@ def test_videos_are_had_without_a_helper(run: Run, site: SingleSite) -> None:
             house = manager._house
             assert house
             with pytest.raises(RaveError, match="key of the YouTube Data API"):
-                await house._rooms._parent(site.mesh).search_videos(ANN, "what was not searched for yet")
+                await house._runner._parent(site.mesh).search_videos(ANN, "what was not searched for yet")
 
     run(body())

@@ -107,11 +107,16 @@ bench-bot: .venv/ready deb ## a bot of this tree beside one of revision REV=main
 stats: python3 ## how easy the source is to read, in figures; REV=main beside it, LIST=1 for what was counted
 	python3 packaging/stats/stats.py $(if $(LIST),--list) $(REV)
 
+.PHONY: pictures
+pictures: .venv/ready ## draw the pictures of the README anew, from what the program shows
+	PICTURES=write $(PYTEST) -q tests/unit/test_pictures.py
+
 .PHONY: release
 release: .venv/ready ## version, changelogs, packages, commit and tag of VERSION=0.2.0
 	[ -z "$$(git status --porcelain)" ] || { echo 'make: commit your changes first' >&2; exit 2; }
 	$(PYTHON) packaging/release.py '$(VERSION)'
-	$(MAKE) deb
+	# One of them shows the version.
+	$(MAKE) pictures deb
 	git commit --quiet --all --message 'release $(VERSION)'
 	git tag --annotate --message 'ravesvc $(VERSION)' 'v$(VERSION)'
 

@@ -8,9 +8,9 @@ import dataclasses
 import fnmatch
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from ravesvc import names
 from ravesvc.bus import Bus, Call, Interface, allow_all, method
@@ -289,11 +289,14 @@ class FakeUnits:
             raise self.errors.pop(0)
 
 
+S = TypeVar("S", bound=FakeSystemd)
+
+
 @contextlib.asynccontextmanager
-async def systemd_on(address: str) -> AsyncIterator[FakeSystemd]:
+async def systemd_on(address: str, make: Callable[[Bus], S] = FakeSystemd) -> AsyncIterator[S]:  # type: ignore[assignment]
     """A systemd on a bus."""
     async with connected(address) as (bus,):
-        systemd = FakeSystemd(bus)
+        systemd = make(bus)
         bus.export(ROOT, systemd)
         await bus.request_name("org.freedesktop.systemd1")
         yield systemd

@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,11 @@ class Site:
         self.file.write_text(re.sub(rf"  {key}: .*\n", "", self.file.read_text()))
 
     @contextlib.asynccontextmanager
-    async def running(self, address: str) -> AsyncIterator[tuple[FakeSystemd, Bus, asyncio.Task[int]]]:
+    async def running(
+        self, address: str, systemd_of: Callable[[Bus], FakeSystemd] = FakeSystemd
+    ) -> AsyncIterator[tuple[FakeSystemd, Bus, asyncio.Task[int]]]:
         """A parent that has said READY, its systemd, a client's connection; stopped by SIGTERM at the end."""
-        async with systemd_on(address) as systemd, connected(address) as (client,):
+        async with systemd_on(address, systemd_of) as systemd, connected(address) as (client,):
             parent = asyncio.create_task(program._run(rave_yaml.load(self.file)))
             try:
                 await until(lambda: "READY=1" in self.manager.said or parent.done())

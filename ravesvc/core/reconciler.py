@@ -127,9 +127,11 @@ class Fleet:
         self._lessons.recall()
         self._adopted = self._planning = True
         self._ended_before |= {mesh for mesh, run in runs.items() if run.end}
+        # These first: a bot may have been kicked, started again by hand, and have ended for another reason. The note
+        # of the kick is forgotten together with that end.
+        await self._learn_from_ends_while_away()
         for mesh in list(runs):
             self._learn_if_ended(mesh)
-        await self._learn_from_ends_while_away()
         # What is blocked by now is not to run on until there is a list.
         self._schedule_apply()
         await self.health.adopt(mesh for mesh in running if self._run(mesh).phase is RunPhase.RUNNING)
@@ -228,7 +230,7 @@ class Fleet:
 
     def refresh(self) -> None:
         """Bring the records in line with what is listed, blocked and loaded."""
-        alive = (self._census.meshes or {}).keys() | self._runner.runs.keys()
+        alive = (self._census.meshes or {}).keys() | self._runner.runs.keys() | self._busy
         known = alive | self._latest_blocked(alive)
         self._more_blocked = 0
         for mesh in self.records.keys() - known:
@@ -363,6 +365,8 @@ class Fleet:
     def _act(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> asyncio.Task[RaveError | None]:
         """Do something with a mesh in the background, and nothing else with it meanwhile; the result is a failure."""
         self._busy.add(mesh)
+        # Of one that has ended while the service was away there may be nothing else but a note.
+        self._record(mesh)
         return self._spawn(self._guard(mesh, action))
 
     async def _guard(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> RaveError | None:

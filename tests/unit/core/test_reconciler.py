@@ -1044,6 +1044,40 @@ def test_a_kick_that_systemd_has_forgotten_is_learnt_from_its_note(
     run(body())
 
 
+def test_a_note_of_a_kick_outweighs_how_a_later_bot_has_ended(run: Run, bus_address: str, tmp_path: Path) -> None:
+    """An operator has started the unit once more by hand, and the bot was alone."""
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.KICKED)}"
+            note.parent.mkdir()
+            note.touch()
+            site.systemd.load(MESH, **ended(ExitStatus.ALONE))
+            await site.begin(MESH)
+            await until(lambda: not note.exists())
+            assert site.on_disk()[MESH].reason is Reason.KICKED
+
+    run(body())
+
+
+def test_a_note_decides_about_a_mesh_of_which_nothing_else_is_known(
+    run: Run, bus_address: str, tmp_path: Path
+) -> None:
+    """The machine has booted since, and Rave does not list the mesh any more."""
+
+    async def body() -> None:
+        async with site_on(bus_address, tmp_path) as site:
+            note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.UNREACHABLE)}"
+            note.parent.mkdir()
+            note.touch()
+            await site.begin()
+            await until(lambda: not note.exists())
+            await site.idle()
+            assert site.on_disk()[MESH].reason is Reason.CONNECTION_FAILURES
+
+    run(body())
+
+
 def test_a_note_stays_until_what_it_says_is_on_disk(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,6 @@ import sys
 import time
 import types
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,6 @@ from tests.unit.parent_site import Site, call
 from tests.unit.simulator_server import Served, in_thread
 from tests.unit.single_site import SingleSite
 from tests.unit.systemd_with_bots import SystemdWithBots, call_with_process_fd
-
-Run = Callable[[Any], Any]
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 ANN = 100_000_001
@@ -75,8 +72,8 @@ async def read_list(client: Bus) -> None:
 
 
 @pytest.mark.usefixtures("as_root", "same_ids")
-def test_ravectl_status(
-    run: Run, site: Site, bus_daemon: BusDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_ravectl_status(
+    site: Site, bus_daemon: BusDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     control = site.served.control
     meshes = {
@@ -93,25 +90,6 @@ def test_ravectl_status(
     (tmp_path / "session").write_text(site.served.session.to_json())
     monkeypatch.setattr(Bus, "call", call_with_process_fd)
     terminal = Terminal()
-
-    async def body() -> None:
-        async with site.running(bus_daemon.address, lambda bus: SystemdWithBots(bus, tmp_path)) as (
-            systemd,
-            client,
-            _,
-        ):
-            assert isinstance(systemd, SystemdWithBots)
-            await in_thread(control.wait, connected=[meshes[t] for t in meshes if t != "Late show"], timeout=30)
-            await call(client, "StopMesh", "s", meshes["Trailers"])
-            await in_thread(control.kick, meshes["Karaoke"])
-            await site.manager.hears("1 blocked, 3 connected, 1 disconnected, 1 held")
-            systemd.change(meshes["Cartoons"], NRestarts=1)
-            await call(client, "AddAdmin", "t", ANN)
-            await read_list(client)
-            with monkeypatch.context() as patched:
-                patched.setattr(sys, "stdout", terminal)
-                assert await in_thread(ravectl, ["status"]) == 0
-            await systemd.close()
 
     real = overview._facts
 
@@ -132,7 +110,23 @@ def test_ravectl_status(
     monkeypatch.setenv("COLUMNS", str(COLUMNS))
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    run(body())
+    async with site.running(bus_daemon.address, lambda bus: SystemdWithBots(bus, tmp_path)) as (
+        systemd,
+        client,
+        _,
+    ):
+        assert isinstance(systemd, SystemdWithBots)
+        await in_thread(control.wait, connected=[meshes[t] for t in meshes if t != "Late show"], timeout=30)
+        await call(client, "StopMesh", "s", meshes["Trailers"])
+        await in_thread(control.kick, meshes["Karaoke"])
+        await site.manager.hears("1 blocked, 3 connected, 1 disconnected, 1 held")
+        systemd.change(meshes["Cartoons"], NRestarts=1)
+        await call(client, "AddAdmin", "t", ANN)
+        await read_list(client)
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", terminal)
+            assert await in_thread(ravectl, ["status"]) == 0
+        await systemd.close()
     compare("status.svg", drawing.terminal(f"$ ravectl status\n{terminal.getvalue()}", COLUMNS))
 
 
@@ -154,7 +148,7 @@ async def plays(site: SingleSite) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("same_ids")
-def test_a_chat(run: Run, tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_chat(tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CONFIG", "STATE", "CACHE"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
     served.control.option("playback", "none")
@@ -163,17 +157,14 @@ def test_a_chat(run: Run, tmp_path: Path, served: Served, monkeypatch: pytest.Mo
     served.control.join(site.mesh, "ann", "bea", "cy")
     lines: list[ChatLine] = []
 
-    async def body() -> None:
-        async with site.running() as manager:
-            await manager.add_admin(ANN)
-            await site.connected()
-            for user, text in CHAT:
-                (answer,) = await in_thread(site.control.chat, site.mesh, text, user=user, wait=10)
-                # An incident id is another one each time.
-                answer = re.sub(r"error [0-9a-f]{8}", "error 6bc804ec", answer)
-                lines.extend([ChatLine(user.title(), text, is_bot=False), ChatLine("Botty", answer, is_bot=True)])
-                if answer.startswith("Next:"):
-                    await plays(site)
-
-    run(body())
+    async with site.running() as manager:
+        await manager.add_admin(ANN)
+        await site.connected()
+        for user, text in CHAT:
+            (answer,) = await in_thread(site.control.chat, site.mesh, text, user=user, wait=10)
+            # An incident id is another one each time.
+            answer = re.sub(r"error [0-9a-f]{8}", "error 6bc804ec", answer)
+            lines.extend([ChatLine(user.title(), text, is_bot=False), ChatLine("Botty", answer, is_bot=True)])
+            if answer.startswith("Next:"):
+                await plays(site)
     compare("chat.svg", drawing.chat(lines))

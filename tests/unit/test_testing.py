@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +15,6 @@ from ravesvc.room.changes import Change, VideoChanged, VideoEnded
 from ravesvc.testing import FakeRoom
 from tests.unit.common.test_picture import PNG
 
-Run = Callable[[Any], Any]
 ROOT = Path(__file__).parents[2]
 
 EVERYTHING = """
@@ -54,19 +51,16 @@ async def kicked(event):
 """
 
 
-def test_the_example_of_the_readme_is_the_one_that_is_installed_and_works(run: Run) -> None:
+async def test_the_example_of_the_readme_is_the_one_that_is_installed_and_works() -> None:
     text = (ROOT / "config/greet.py").read_text()
     assert f"```python\n{text}```" in (ROOT / "README.md").read_text()
     assert len(text.splitlines()) == 5
 
-    async def body() -> None:
-        async with FakeRoom() as room:
-            room.load(ROOT / "config/greet.py")
-            assert await room.say("?greet", user="Ann") == ["Hello, Ann!"]
-            (listed,) = await room.say("?help more", user="Ann")
-            assert "• **?greet**: Greets the user who asks." in listed
-
-    run(body())
+    async with FakeRoom() as room:
+        room.load(ROOT / "config/greet.py")
+        assert await room.say("?greet", user="Ann") == ["Hello, Ann!"]
+        (listed,) = await room.say("?help more", user="Ann")
+        assert "• **?greet**: Greets the user who asks." in listed
 
 
 def test_the_example_of_the_module_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,71 +72,59 @@ def test_the_example_of_the_module_works(tmp_path: Path, monkeypatch: pytest.Mon
     exec(code, {})
 
 
-def test_everything_that_may_happen_in_a_room(run: Run, tmp_path: Path) -> None:
+async def test_everything_that_may_happen_in_a_room(tmp_path: Path) -> None:
     (tmp_path / "all.py").write_text(EVERYTHING)
 
-    async def body() -> None:
-        async with FakeRoom(admins=["Eve"]) as room:
-            room.load(tmp_path / "all.py")
-            assert await room.connect() == ["Here I am"]
-            assert await room.join("Ann") == ["Welcome, Ann"]
-            assert await room.say("hello") == []
-            assert await room.say("hello, @bot") == ["Yes?"]
-            assert await room.say("hello, @Bob @") == []
-            assert await room.say("and?", reply_to="own7") == ["Yes?"]
-            assert await room.say("?dice") == ["4"]
-            assert await room.say("?dice") == ["You may use ?dice again in 10 s"]
-            assert await room.say("?dice") == [], "that is said once"
-            assert await room.say("?dice", user="Bob") == ["4"]
-            room.pass_time(10.5)
-            assert await room.say("?dice") == ["4"]
-            (refused,) = await room.say("?tidy")
-            assert refused.startswith("Only admins may use ?tidy")
-            assert await room.say("?tidy", user="Eve") == ["4 here, 1111"]
-            assert "tidy" not in (await room.say("?help"))[0]
-            assert "tidy" in (await room.say("?help", user="Eve"))[0]
-            assert await room.leave("Eve") == ["Bye, Eve"]
-            assert room.users == {room.own_user_id, room.user_id("Ann"), room.user_id("Bob")}
-            assert await room.kick() == ["Ouch"]
-
-    run(body())
+    async with FakeRoom(admins=["Eve"]) as room:
+        room.load(tmp_path / "all.py")
+        assert await room.connect() == ["Here I am"]
+        assert await room.join("Ann") == ["Welcome, Ann"]
+        assert await room.say("hello") == []
+        assert await room.say("hello, @bot") == ["Yes?"]
+        assert await room.say("hello, @Bob @") == []
+        assert await room.say("and?", reply_to="own7") == ["Yes?"]
+        assert await room.say("?dice") == ["4"]
+        assert await room.say("?dice") == ["You may use ?dice again in 10 s"]
+        assert await room.say("?dice") == [], "that is said once"
+        assert await room.say("?dice", user="Bob") == ["4"]
+        room.pass_time(10.5)
+        assert await room.say("?dice") == ["4"]
+        (refused,) = await room.say("?tidy")
+        assert refused.startswith("Only admins may use ?tidy")
+        assert await room.say("?tidy", user="Eve") == ["4 here, 1111"]
+        assert "tidy" not in (await room.say("?help"))[0]
+        assert "tidy" in (await room.say("?help", user="Eve"))[0]
+        assert await room.leave("Eve") == ["Bye, Eve"]
+        assert room.users == {room.own_user_id, room.user_id("Ann"), room.user_id("Bob")}
+        assert await room.kick() == ["Ouch"]
 
 
-def test_typing_is_no_message(run: Run) -> None:
-    async def body() -> None:
-        async with FakeRoom(prefixes=["!"], title="") as room:
-            await room.typing()
-            await room.typing_stop()
-            assert await room.say("!ping") == ["Pong!"]
-            assert await room.say("?ping") == []
-
-    run(body())
+async def test_typing_is_no_message() -> None:
+    async with FakeRoom(prefixes=["!"], title="") as room:
+        await room.typing()
+        await room.typing_stop()
+        assert await room.say("!ping") == ["Pong!"]
+        assert await room.say("?ping") == []
 
 
 @pytest.mark.parametrize("name", ["ping", "leave", "setperm", "greet"])
-def test_a_name_that_is_taken_is_refused(run: Run, tmp_path: Path, name: str) -> None:
+async def test_a_name_that_is_taken_is_refused(tmp_path: Path, name: str) -> None:
     file = tmp_path / "again.py"
     file.write_text((ROOT / "config/greet.py").read_text().replace('"greet"', f'"{name}"'))
 
-    async def body() -> None:
-        async with FakeRoom() as room:
-            room.load(ROOT / "config/greet.py")
-            with pytest.raises(RaveError, match=f"there is a command {name} already"):
-                room.load(file)
-
-    run(body())
+    async with FakeRoom() as room:
+        room.load(ROOT / "config/greet.py")
+        with pytest.raises(RaveError, match=f"there is a command {name} already"):
+            room.load(file)
 
 
-def test_a_file_that_fails_says_so(run: Run, tmp_path: Path) -> None:
+async def test_a_file_that_fails_says_so(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("1 / 0")
 
-    async def body() -> None:
-        async with FakeRoom() as room:
-            with pytest.raises(ZeroDivisionError):
-                room.load(tmp_path / "broken.py")
-            await asyncio.sleep(0)
-
-    run(body())
+    async with FakeRoom() as room:
+        with pytest.raises(ZeroDivisionError):
+            room.load(tmp_path / "broken.py")
+        await asyncio.sleep(0)
 
 
 WHERE = """
@@ -155,26 +137,23 @@ async def where(context):
 """
 
 
-def test_a_video_that_is_put_on_runs_until_another_or_none_is(run: Run, tmp_path: Path) -> None:
+async def test_a_video_that_is_put_on_runs_until_another_or_none_is(tmp_path: Path) -> None:
     (tmp_path / "where.py").write_text(WHERE)
 
-    async def body() -> None:
-        async with FakeRoom() as room:
-            room.load(tmp_path / "where.py")
-            told: list[Change] = []
-            room._bot.watch(told.append)
-            assert await room.show("") == []
-            assert await room.say("?where") == ["nowhere"]
-            await room.show("https://a")
-            room.pass_time(30)
-            assert await room.say("?where") == ["https://a 30 s"]
-            await room.show("https://b")
-            assert await room.say("?where") == ["https://b 0 s"]
-            await room.show("")
-            assert await room.say("?where") == ["nowhere"]
-            assert [type(change) for change in told] == [VideoChanged, VideoChanged, VideoEnded]
-
-    run(body())
+    async with FakeRoom() as room:
+        room.load(tmp_path / "where.py")
+        told: list[Change] = []
+        room._bot.watch(told.append)
+        assert await room.show("") == []
+        assert await room.say("?where") == ["nowhere"]
+        await room.show("https://a")
+        room.pass_time(30)
+        assert await room.say("?where") == ["https://a 30 s"]
+        await room.show("https://b")
+        assert await room.say("?where") == ["https://b 0 s"]
+        await room.show("")
+        assert await room.say("?where") == ["nowhere"]
+        assert [type(change) for change in told] == [VideoChanged, VideoChanged, VideoEnded]
 
 
 ASKING = """
@@ -207,44 +186,38 @@ async def strict(event):
 """
 
 
-def test_what_a_bot_asks_of_rave_is_noted(run: Run, tmp_path: Path) -> None:
+async def test_what_a_bot_asks_of_rave_is_noted(tmp_path: Path) -> None:
     (tmp_path / "asking.py").write_text(f"PNG = {PNG!r}\n{ASKING}")
 
-    async def body() -> None:
-        async with FakeRoom() as room:
-            room.load(tmp_path / "asking.py")
-            assert await room.say("?party") == ["User 7"]
-            assert await room.say("spam!", user="Eve") == []
-            (_, video), *asked = room.rave.asked
-            assert isinstance(video, Video)
-            assert [each[0] for each in asked[:5]] == ["vote", "clear_votes", "like", "vote_skip", "withdraw"]
-            assert asked[0] == ("vote", "https://rave.example/videos/youtube/x1")
-            assert asked[5:10] == [
-                ("set_playback", 5.0, True),
-                ("end_video",),
-                ("mute", 7),
-                ("unmute", 7),
-                ("transfer_leadership", 7),
-            ]
-            assert [each[0] for each in asked[10:]] == ["upload", "profile", "kick"]
-            assert asked[-1] == ("kick", room.user_id("Eve"))
-            (media,) = room.media
-            assert (media.mime, media.aspect_ratio) == ("image/png", "0.56")
-
-    run(body())
+    async with FakeRoom() as room:
+        room.load(tmp_path / "asking.py")
+        assert await room.say("?party") == ["User 7"]
+        assert await room.say("spam!", user="Eve") == []
+        (_, video), *asked = room.rave.asked
+        assert isinstance(video, Video)
+        assert [each[0] for each in asked[:5]] == ["vote", "clear_votes", "like", "vote_skip", "withdraw"]
+        assert asked[0] == ("vote", "https://rave.example/videos/youtube/x1")
+        assert asked[5:10] == [
+            ("set_playback", 5.0, True),
+            ("end_video",),
+            ("mute", 7),
+            ("unmute", 7),
+            ("transfer_leadership", 7),
+        ]
+        assert [each[0] for each in asked[10:]] == ["upload", "profile", "kick"]
+        assert asked[-1] == ("kick", room.user_id("Eve"))
+        (media,) = room.media
+        assert (media.mime, media.aspect_ratio) == ("image/png", "0.56")
 
 
-def test_videos_play_where_a_test_shows_them(run: Run) -> None:
+async def test_videos_play_where_a_test_shows_them() -> None:
     film = Video(provider="link", id="film-1", url="https://films.example/1", title="A short film", seconds=60)
 
-    async def body() -> None:
-        async with FakeRoom() as room:
-            room.service.videos = [film]
-            assert await room.say("?search short film") == ["Searching for “short film”", "1. A short film"]
-            assert await room.say("?set 1") == ["Voted for: A short film"]
-            assert room.rave.asked[-1] == ("vote", "https://rave.example/videos/link/film-1")
-            await room.show("https://rave.example/videos/link/film-1")
-            assert await room.say("?nowplaying") == ["Playing: A short film, at 0:00 of 1:00\nAsked for by Ann"]
-            assert (await room.say("?play https://films.example/2"))[0].startswith("There is no such video")
-
-    run(body())
+    async with FakeRoom() as room:
+        room.service.videos = [film]
+        assert await room.say("?search short film") == ["Searching for “short film”", "1. A short film"]
+        assert await room.say("?set 1") == ["Voted for: A short film"]
+        assert room.rave.asked[-1] == ("vote", "https://rave.example/videos/link/film-1")
+        await room.show("https://rave.example/videos/link/film-1")
+        assert await room.say("?nowplaying") == ["Playing: A short film, at 0:00 of 1:00\nAsked for by Ann"]
+        assert (await room.say("?play https://films.example/2"))[0].startswith("There is no such video")

@@ -170,29 +170,23 @@ def test_users_are_asked_for_in_blocks_of_80(authority: Authority, naps: Naps, a
     assert naps.slept == [client.REQUEST_SPACING_S] * 2
 
 
-def test_a_new_session_is_used_at_once(authority: Authority, naps: Naps, run: Run) -> None:
-    async def main() -> None:
+async def test_a_new_session_is_used_at_once(authority: Authority, naps: Naps) -> None:
+    with serving(authority, Reply(body={"data": {"id": mesh_id(1)}})) as server:
         async with opened(server, authority, naps) as api:
             await one_mesh(api)
             api.set_session(replace(SESSION, auth_token="another", ssaid="5"))
             await one_mesh(api)
-
-    with serving(authority, Reply(body={"data": {"id": mesh_id(1)}})) as server:
-        run(main())
     assert [asked.headers["authorization"] for asked in server.asked] == ["Bearer secrettoken", "Bearer another"]
     assert server.asked[1].headers["ssaid"] == "5"
 
 
-def test_one_connection_serves_until_it_is_dropped(authority: Authority, naps: Naps, run: Run) -> None:
-    async def main() -> None:
+async def test_one_connection_serves_until_it_is_dropped(authority: Authority, naps: Naps) -> None:
+    with serving(authority, Reply(body={"data": {"id": mesh_id(1)}})) as server:
         async with opened(server, authority, naps) as api:
             await one_mesh(api)
             await asyncio.gather(one_mesh(api), one_mesh(api))
             api.drop_idle()
             await one_mesh(api)
-
-    with serving(authority, Reply(body={"data": {"id": mesh_id(1)}})) as server:
-        run(main())
     first, second, third, fourth = (asked.connection for asked in server.asked)
     assert first == second == third != fourth
 

@@ -128,14 +128,14 @@ def test_a_list_without_end_is_read_for_so_many_pages(run: Run, monkeypatch: pyt
     assert (len(exact.meshes), exact.complete) == (30, True)
 
 
-def test_going_round_in_circles_ends(run: Run) -> None:
+async def test_going_round_in_circles_ends() -> None:
     rave = Rave(most=10)
 
     async def page(_source: MeshMode, _size: int, cursor: str | None) -> tuple[list[Mesh], str | None]:
         rave.asked.append(("", 0, cursor))
         return [Mesh(f"{cursor}", None, "", True, ())], {None: "a", "a": "b", "b": "a"}[cursor]
 
-    found = run(ListReader(page, rave.sleep).read(INVITED, 20, all_of_it))
+    found = await ListReader(page, rave.sleep).read(INVITED, 20, all_of_it)
     assert [mesh.id for mesh in found.meshes] == ["None", "a", "b"]
     assert not found.complete
     assert found.error.code is Code.BAD_DATA

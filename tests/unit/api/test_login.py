@@ -527,8 +527,8 @@ def test_what_may_pass_while_waiting_is_not_the_end(
     assert warnings[0].startswith("asking whether the link was followed failed: the server has a problem (HTTP 500")
 
 
-def test_a_server_that_is_away_while_waiting(
-    authority: Authority, run: Run, attempt: Callable[..., Any], clock: Clock
+async def test_a_server_that_is_away_while_waiting(
+    authority: Authority, attempt: Callable[..., Any], clock: Clock
 ) -> None:
     async def sleep(seconds: float) -> None:
         await clock.sleep(seconds)
@@ -536,7 +536,7 @@ def test_a_server_that_is_away_while_waiting(
             server.close()
 
     with playing(authority, parts(status=[NOT_YET])) as server, pytest.raises(RaveError) as caught:
-        run(attempt(server, sleep=sleep, link_timeout_s=9.0))
+        await attempt(server, sleep=sleep, link_timeout_s=9.0)
     assert caught.value.code is Code.NETWORK
     assert caught.value.message.startswith("asking whether the link was followed failed: localhost can't be reached")
     assert clock.slept == [2.0, 2.0, 2.0, 2.0, 1.0]
@@ -660,11 +660,11 @@ def test_a_mail_that_was_refused_for_its_rate_is_asked_for_again(succeed: Callab
     assert clock.slept == [1.0, 2.0]
 
 
-def test_a_refused_connection(authority: Authority, run: Run, attempt: Callable[..., Any]) -> None:
+async def test_a_refused_connection(authority: Authority, attempt: Callable[..., Any]) -> None:
     with playing(authority, {}) as server:
         pass
     with pytest.raises(RaveError) as caught:
-        run(attempt(server))
+        await attempt(server)
     assert caught.value.code is Code.NETWORK
     assert caught.value.message.startswith("sending the mail failed: localhost can't be reached: ")
     assert caught.value.attributes["unsent"], "there is no mail"
@@ -674,8 +674,8 @@ def test_a_refused_connection(authority: Authority, run: Run, attempt: Callable[
 
 
 @pytest.mark.parametrize("path", [MAIL, STATUS, USERS, DEVICE, ACCOUNT, SELF])
-def test_cancelling_in_a_request_ends_everything_at_once(
-    authority: Authority, run: Run, attempt: Callable[..., Any], path: str
+async def test_cancelling_in_a_request_ends_everything_at_once(
+    authority: Authority, attempt: Callable[..., Any], path: str
 ) -> None:
     def answer(asked: Asked) -> Reply:
         if asked.path == path:
@@ -683,7 +683,9 @@ def test_cancelling_in_a_request_ends_everything_at_once(
             go_on.wait(10)
         return play(asked)
 
-    async def main() -> None:
+    reached, go_on = threading.Event(), threading.Event()
+    with playing(authority, parts(account=[Reply(body={})])) as server:
+        play, server.answer = server.answer, answer
         task = asyncio.create_task(attempt(server))
         await until(reached.is_set)
         task.cancel()
@@ -691,25 +693,17 @@ def test_cancelling_in_a_request_ends_everything_at_once(
             await task
         go_on.set()
         await until(lambda: not server.open)
-
-    reached, go_on = threading.Event(), threading.Event()
-    with playing(authority, parts(account=[Reply(body={})])) as server:
-        play, server.answer = server.answer, answer
-        run(main())
     assert paths(server.asked)[-1] == path
 
 
-def test_cancelling_between_two_looks(authority: Authority, run: Run, attempt: Callable[..., Any]) -> None:
-    async def main() -> None:
+async def test_cancelling_between_two_looks(authority: Authority, attempt: Callable[..., Any]) -> None:
+    with playing(authority, parts(status=[NOT_YET])) as server:
         task = asyncio.create_task(attempt(server, sleep=asyncio.sleep, poll=500.0))
         await until(lambda: len(server.asked) == 2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         await until(lambda: not server.open)
-
-    with playing(authority, parts(status=[NOT_YET])) as server:
-        run(main())
     assert paths(server.asked) == [MAIL, STATUS]
 
 
@@ -733,53 +727,48 @@ def at(served: Served, **changed: Any) -> dict[str, Any]:
     } | changed
 
 
-def test_a_login_at_the_simulator(served: Served, run: Run) -> None:
-    async def main() -> None:
-        arguments = at(served)
-        task = asyncio.create_task(log_in(**arguments))
-        await in_thread(served.control.wait, mail=True, polls=3)
-        assert not task.done()
-        await in_thread(served.control.confirm, served.account.email)
-        login = await task
-        assert login.user_id == served.session.user_id
-        assert login.email == served.account.email, "as it was confirmed, not as it was typed"
-        assert login.parse_id == served.account.parse_id
-        session = Session(
-            device_id=arguments["device_id"],
-            ssaid=arguments["ssaid"],
-            user_id=login.user_id,
-            auth_token=login.auth_token,
-        )
-        api = Api(
-            servers=arguments["servers"], identity=served.account.identity, session=session, tls=arguments["tls"]
-        )
-        assert await api.me() == login.user_id
-        await api.close()
-
-    run(main())
+async def test_a_login_at_the_simulator(served: Served) -> None:
+    arguments = at(served)
+    task = asyncio.create_task(log_in(**arguments))
+    await in_thread(served.control.wait, mail=True, polls=3)
+    assert not task.done()
+    await in_thread(served.control.confirm, served.account.email)
+    login = await task
+    assert login.user_id == served.session.user_id
+    assert login.email == served.account.email, "as it was confirmed, not as it was typed"
+    assert login.parse_id == served.account.parse_id
+    session = Session(
+        device_id=arguments["device_id"],
+        ssaid=arguments["ssaid"],
+        user_id=login.user_id,
+        auth_token=login.auth_token,
+    )
+    api = Api(servers=arguments["servers"], identity=served.account.identity, session=session, tls=arguments["tls"])
+    assert await api.me() == login.user_id
+    await api.close()
     assert served.control.violations() == []
 
 
-def test_trouble_at_the_simulator(served: Served, run: Run) -> None:
+async def test_trouble_at_the_simulator(served: Served) -> None:
     served.control.option("confirm", "2")
     served.control.option("id_token", "late")
     for target in ("status", "parse", "auth2", "auth"):
         served.control.fail(target, "reset", times=1)
-    login = run(log_in(**at(served, sleep=lambda _: asyncio.sleep(0.01))))
+    login = await log_in(**at(served, sleep=lambda _: asyncio.sleep(0.01)))
     assert login.user_id == served.session.user_id
     assert served.control.violations() == []
 
 
-def test_a_link_that_is_too_old_at_the_simulator(served: Served, run: Run) -> None:
+async def test_a_link_that_is_too_old_at_the_simulator(served: Served) -> None:
     served.control.option("link_life", "0")
     with pytest.raises(RaveError) as caught:
-        run(log_in(**at(served)))
+        await log_in(**at(served))
     assert caught.value.code is Code.NOT_CONFIRMED
 
 
-def test_an_address_that_the_simulator_does_not_take(served: Served, run: Run) -> None:
+async def test_an_address_that_the_simulator_does_not_take(served: Served) -> None:
     with pytest.raises(RaveError) as caught:
-        run(log_in(**at(served, email="bot@nowhere")))
+        await log_in(**at(served, email="bot@nowhere"))
     assert caught.value.code is Code.WRONG_ADDRESS
 
 

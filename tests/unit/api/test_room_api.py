@@ -449,11 +449,10 @@ def test_a_server_that_hangs_is_not_waited_for_for_ever(
     )
 
 
-def test_a_bot_asks_no_more_than_so_often(authority: Authority, run: Run, slept: list[float]) -> None:
+async def test_a_bot_asks_no_more_than_so_often(authority: Authority, slept: list[float]) -> None:
     now = 0.0
 
-    async def main() -> None:
-        nonlocal now
+    with serving(authority, FINE) as server:
         async with opened(server, authority, slept, clock=lambda: now) as rave:
             for _ in range(MODERATION_RATE.burst):
                 await rave.mute(7)
@@ -468,14 +467,11 @@ def test_a_bot_asks_no_more_than_so_often(authority: Authority, run: Run, slept:
             await rave.kick(7)
             with pytest.raises(RaveError):
                 await rave.kick(7)
-
-    with serving(authority, FINE) as server:
-        run(main())
     assert len(server.asked) == MODERATION_RATE.burst + 1
 
 
-def test_likes_leave_calls_for_the_queue_and_both_leave_some_for_moderation(
-    authority: Authority, run: Run, slept: list[float]
+async def test_likes_leave_calls_for_the_queue_and_both_leave_some_for_moderation(
+    authority: Authority, slept: list[float]
 ) -> None:
     async def use_up(calls: int, call: Callable[[], Awaitable[object]]) -> None:
         for _ in range(calls):
@@ -484,14 +480,11 @@ def test_likes_leave_calls_for_the_queue_and_both_leave_some_for_moderation(
             await call()
         assert caught.value.code is Code.RATE_LIMITED
 
-    async def main() -> None:
+    with serving(authority, FINE) as server:
         async with opened(server, authority, slept, clock=lambda: 0.0) as rave:
             await use_up(OTHER_RATE.burst, lambda: rave.like(URL, INSTANCE))
             await use_up(PLAYING_RATE.burst, lambda: rave.vote(URL))
             await use_up(MODERATION_RATE.burst, lambda: rave.kick(7))
-
-    with serving(authority, FINE) as server:
-        run(main())
 
 
 def test_what_is_around_a_request_may_refuse_it_and_sees_it_fail(authority: Authority, ask: Ask) -> None:
@@ -517,10 +510,10 @@ def test_what_is_around_a_request_may_refuse_it_and_sees_it_fail(authority: Auth
     assert len(server.asked) == 1
 
 
-def test_a_question_that_is_cancelled_leaves_the_next_one_a_connection(
-    authority: Authority, run: Run, slept: list[float]
+async def test_a_question_that_is_cancelled_leaves_the_next_one_a_connection(
+    authority: Authority, slept: list[float]
 ) -> None:
-    async def main() -> None:
+    with serving(authority, FINE) as server:
         async with opened(server, authority, slept) as rave:
             server.hang()
             first = asyncio.create_task(rave.vote(URL))
@@ -529,9 +522,6 @@ def test_a_question_that_is_cancelled_leaves_the_next_one_a_connection(
             await asyncio.wait([first])
             server.release()
             await rave.kick(7)
-
-    with serving(authority, FINE) as server:
-        run(main())
     assert [asked.path.rpartition("/")[2] for asked in server.asked] == ["votes", "kick"]
 
 

@@ -183,16 +183,13 @@ def test_an_answer_without_end_is_given_up(authority: Authority, run: Run, first
     assert server.count < 16 << 20
 
 
-def test_an_answer_may_be_as_long_as_the_request_says(authority: Authority, run: Run) -> None:
-    async def main() -> None:
+async def test_an_answer_may_be_as_long_as_the_request_says(authority: Authority) -> None:
+    with serving(authority, Reply(200, b"x" * transport.USERS_ANSWER_BYTES)) as server:
         async with opened(server.port, authority) as made:
             answer = await made.send(ASK._replace(max_bytes=transport.USERS_ANSWER_BYTES))
             assert len(answer.body) == transport.USERS_ANSWER_BYTES
             with pytest.raises(RaveError, match="longer than 512 KiB"):
                 await made.send(ASK._replace(max_bytes=transport.LIST_ANSWER_BYTES))
-
-    with serving(authority, Reply(200, b"x" * transport.USERS_ANSWER_BYTES)) as server:
-        run(main())
 
 
 # Ways to fail.
@@ -226,7 +223,7 @@ def test_a_chunk_of_negative_size(authority: Authority, run: Run, size: bytes) -
 
 
 @pytest.mark.slow
-def test_whatever_bytes_a_server_sends_are_an_answer_or_a_rave_error(authority: Authority, run: Run) -> None:
+async def test_whatever_bytes_a_server_sends_are_an_answer_or_a_rave_error(authority: Authority) -> None:
     chance = random.Random(12)
     whole = (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nDate: x\r\n\r\n2;a=b\r\nbo\r\n2\r\ndy\r\n0\r\nA: b\r\n\r\n"
@@ -237,15 +234,12 @@ def test_whatever_bytes_a_server_sends_are_an_answer_or_a_rave_error(authority: 
         place = chance.randrange(len(whole))
         return Reply(raw=whole[:place] + chance.choice(odd) + whole[place + chance.randrange(4) :])
 
-    async def main() -> None:
+    with serving(authority) as server:
+        server.answer = mutated
         async with opened(server.port, authority) as made:
             for _ in range(300):
                 with suppress(RaveError):
                     await made.send(ASK)
-
-    with serving(authority) as server:
-        server.answer = mutated
-        run(main())
     # A request that finds its connection cut is not heard.
     assert len(server.asked) > 250
 
@@ -271,18 +265,15 @@ def test_ways_to_say_how_long_a_body_is(authority: Authority, run: Run, raw: byt
         assert answer(run, server, authority).body == body
 
 
-def test_what_is_left_of_an_answer_is_not_the_next_one(authority: Authority, run: Run) -> None:
+async def test_what_is_left_of_an_answer_is_not_the_next_one(authority: Authority) -> None:
     """One that is too long is not read to its end, so its connection is of no use any more."""
     too_long = Reply(200, b"x" * (transport.SMALL_ANSWER_BYTES + 1_000_000))
 
-    async def main() -> None:
+    with serving(authority, too_long, Reply(200, b"next")) as server:
         async with opened(server.port, authority) as made:
             with pytest.raises(RaveError):
                 await made.send(ASK)
             assert (await made.send(ASK)).body == b"next"
-
-    with serving(authority, too_long, Reply(200, b"next")) as server:
-        run(main())
     assert server.asked[0].connection != server.asked[1].connection
 
 
@@ -294,17 +285,14 @@ def test_nobody_listens(authority: Authority, run: Run) -> None:
     assert error.attributes == {"host": "localhost", "unsent": True}
 
 
-def test_nobody_listens_any_more(authority: Authority, run: Run) -> None:
-    async def main() -> None:
+async def test_nobody_listens_any_more(authority: Authority) -> None:
+    with serving(authority) as server:
         async with opened(server.port, authority) as made:
             await made.send(ASK)
             server.close()
             with pytest.raises(RaveError) as caught:
                 await made.send(ASK)
             assert caught.value.attributes == {"host": "localhost", "unsent": True}
-
-    with serving(authority) as server:
-        run(main())
 
 
 def test_a_certificate_from_nowhere(authority: Authority, run: Run) -> None:
@@ -346,13 +334,10 @@ def plain_text(listener: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 400 Bad HttpRequest\r\n\r\n")
 
 
-def test_a_fault_of_ours_reaches_whoever_awaits(authority: Authority, run: Run) -> None:
-    async def main() -> None:
+async def test_a_fault_of_ours_reaches_whoever_awaits(authority: Authority) -> None:
+    with serving(authority) as server, pytest.raises(ValueError, match="control characters"):
         async with opened(server.port, authority) as made:
             await made.send(ASK._replace(method="NO\nLINES"))
-
-    with serving(authority) as server, pytest.raises(ValueError, match="control characters"):
-        run(main())
 
 
 # Time.
@@ -373,7 +358,7 @@ def test_a_handshake_that_does_not_come(authority: Authority, run: Run) -> None:
     assert error.attributes["unsent"]
 
 
-def test_an_answer_that_trickles(authority: Authority, run: Run) -> None:
+async def test_an_answer_that_trickles(authority: Authority) -> None:
     """Each byte comes in time, the answer does not."""
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\n"
 
@@ -401,10 +386,10 @@ def test_an_answer_that_trickles(authority: Authority, run: Run) -> None:
                 time.sleep(0.02)
 
         handler._send = trickle  # type: ignore[attr-defined]
-        assert run(main()) < 2
+        assert await main() < 2
 
 
-def test_the_loop_goes_on_while_a_request_hangs(authority: Authority, run: Run) -> None:
+async def test_the_loop_goes_on_while_a_request_hangs(authority: Authority) -> None:
     async def main() -> float:
         async with opened(server.port, authority, patience=0.5) as made:
             asking = asyncio.ensure_future(made.send(ASK))
@@ -417,15 +402,16 @@ def test_the_loop_goes_on_while_a_request_hangs(authority: Authority, run: Run) 
 
     with serving(authority) as server:
         server.hang()
-        longest = run(main())
+        longest = await main()
     assert longest < 0.25, f"the loop stood still for {longest:.3f} s"
 
 
 # Ends.
 
 
-def test_a_cancelled_request_leaves_nothing_behind(authority: Authority, run: Run) -> None:
-    async def main() -> None:
+async def test_a_cancelled_request_leaves_nothing_behind(authority: Authority) -> None:
+    with serving(authority) as server:
+        server.hang()
         async with opened(server.port, authority) as made:
             asking = asyncio.ensure_future(made.send(ASK))
             await arrival(server)
@@ -435,15 +421,12 @@ def test_a_cancelled_request_leaves_nothing_behind(authority: Authority, run: Ru
             await no_threads()
             server.release()
             assert (await made.send(ASK)).status == 200
-
-    with serving(authority) as server:
-        server.hang()
-        run(main())
     assert server.asked[0].connection != server.asked[1].connection
 
 
-def test_requests_take_turns_and_a_cancelled_one_gives_its_turn_away(authority: Authority, run: Run) -> None:
-    async def main() -> None:
+async def test_requests_take_turns_and_a_cancelled_one_gives_its_turn_away(authority: Authority) -> None:
+    with serving(authority) as server:
+        server.hang()
         async with opened(server.port, authority) as made:
             first = asyncio.ensure_future(made.send(ASK))
             await arrival(server)
@@ -454,15 +437,12 @@ def test_requests_take_turns_and_a_cancelled_one_gives_its_turn_away(authority: 
             server.release()
             assert (await first).status == (await third).status == 200
             assert second.cancelled()
-
-    with serving(authority) as server:
-        server.hang()
-        run(main())
     assert len(server.asked) == 2
 
 
-def test_a_connection_in_use_is_not_dropped(authority: Authority, run: Run) -> None:
-    async def main() -> None:
+async def test_a_connection_in_use_is_not_dropped(authority: Authority) -> None:
+    with serving(authority) as server:
+        server.hang()
         async with opened(server.port, authority) as made:
             asking = asyncio.ensure_future(made.send(ASK))
             await arrival(server)
@@ -470,15 +450,12 @@ def test_a_connection_in_use_is_not_dropped(authority: Authority, run: Run) -> N
             server.release()
             assert (await asking).status == 200
             assert (await made.send(ASK)).status == 200
-
-    with serving(authority) as server:
-        server.hang()
-        run(main())
     assert server.asked[0].connection == server.asked[1].connection
 
 
-def test_closing_ends_what_is_under_way_at_once(authority: Authority, run: Run) -> None:
-    async def main() -> None:
+async def test_closing_ends_what_is_under_way_at_once(authority: Authority) -> None:
+    with serving(authority) as server:
+        server.hang()
         async with opened(server.port, authority) as made:
             requests = [asyncio.ensure_future(made.send(ASK)) for _ in range(2)]
             await arrival(server)
@@ -490,15 +467,12 @@ def test_closing_ends_what_is_under_way_at_once(authority: Authority, run: Run) 
             await no_threads()
             with pytest.raises(RaveError):
                 await made.send(ASK)
-
-    with serving(authority) as server:
-        server.hang()
-        run(main())
     assert len(server.asked) == 1
 
 
-def test_closing_and_cancelling_at_once(authority: Authority, run: Run) -> None:
-    async def main() -> None:
+async def test_closing_and_cancelling_at_once(authority: Authority) -> None:
+    with serving(authority) as server:
+        server.hang()
         async with opened(server.port, authority) as made:
             asking = asyncio.ensure_future(made.send(ASK))
             await arrival(server)
@@ -507,15 +481,11 @@ def test_closing_and_cancelling_at_once(authority: Authority, run: Run) -> None:
             await asyncio.wait([asking])
             await no_threads()
 
-    with serving(authority) as server:
-        server.hang()
-        run(main())
 
-
-def test_ending_in_the_middle_of_a_handshake(authority: Authority, run: Run) -> None:
+async def test_ending_in_the_middle_of_a_handshake(authority: Authority) -> None:
     """The socket can't be reached then, but no request follows."""
 
-    async def main() -> None:
+    with serving(authority) as server, socket.create_server(("127.0.0.1", 0)) as front:
         async with opened(front.getsockname()[1], authority, patience=10) as made:
             asking = asyncio.ensure_future(made.send(ASK))
             connection, _ = await asyncio.get_running_loop().run_in_executor(None, front.accept)
@@ -530,9 +500,6 @@ def test_ending_in_the_middle_of_a_handshake(authority: Authority, run: Run) -> 
                 await no_threads()
                 for each in pumps:
                     each.join()
-
-    with serving(authority) as server, socket.create_server(("127.0.0.1", 0)) as front:
-        run(main())
     assert server.asked == []
 
 
@@ -544,8 +511,8 @@ def pump(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
 
 
-def test_a_connection_that_the_server_closed_is_replaced(authority: Authority, run: Run) -> None:
-    async def main() -> None:
+async def test_a_connection_that_the_server_closed_is_replaced(authority: Authority) -> None:
+    with serving(authority) as server:
         async with opened(server.port, authority) as made:
             await made.send(ASK)
             line = made._line
@@ -555,9 +522,6 @@ def test_a_connection_that_the_server_closed_is_replaced(authority: Authority, r
                 socket.socket.shutdown(each, socket.SHUT_RDWR)
             await until(lambda: not line.is_connected)
             assert (await made.send(ASK)).status == 200
-
-    with serving(authority) as server:
-        run(main())
     assert server.asked[0].connection != server.asked[1].connection
 
 

@@ -138,7 +138,7 @@ class Documents:
             raise RaveError(Code.NOT_RUNNING, "the service does not answer")
 
 
-def test_they_are_taken_up_as_soon_as_the_service_answers(run: Run) -> None:
+async def test_they_are_taken_up_as_soon_as_the_service_answers() -> None:
     documents = Documents('{"lang": "de"}', away=True)
     applied: list[RoomSettings] = []
     waited: list[float] = []
@@ -149,7 +149,7 @@ def test_they_are_taken_up_as_soon_as_the_service_answers(run: Run) -> None:
         documents.away = len(waited) < 8
 
     keeper = SettingsKeeper(documents, applied.append, sleep=sleep)
-    run(keeper.load())
+    await keeper.load()
     assert applied == [changed(lang="de")] == [keeper.settings]
     assert 1 <= waited[0] <= 3
     assert max(waited) <= 90
@@ -165,21 +165,18 @@ def test_a_document_that_can_not_be_read_is_none(run: Run, caplog: pytest.LogCap
     assert documents.text == '{"games": "off"}'
 
 
-def test_a_change_before_the_first_answer_loses_nothing_that_was_set(run: Run) -> None:
+async def test_a_change_before_the_first_answer_loses_nothing_that_was_set() -> None:
     documents = Documents('{"lang": "de"}')
     keeper = SettingsKeeper(documents, lambda settings: None)
-    run(keeper.change(OPTION["games"], "off"))
+    await keeper.change(OPTION["games"], "off")
     assert documents.text == '{"lang": "de", "games": "off"}'
 
 
-def test_changes_at_once_are_all_kept(run: Run) -> None:
+async def test_changes_at_once_are_all_kept() -> None:
     documents = Documents()
     keeper = SettingsKeeper(documents, lambda settings: None)
 
-    async def body() -> None:
-        await asyncio.gather(*(keeper.change(OPTION[name], "off") for name in ("games", "video", "moderation")))
-
-    run(body())
+    await asyncio.gather(*(keeper.change(OPTION[name], "off") for name in ("games", "video", "moderation")))
     assert keeper.settings == changed(games="off", video="off", moderation="off")
     assert documents.text == keeper.settings.to_json()
 
@@ -196,10 +193,10 @@ def test_what_is_not_safe_does_not_hold(run: Run) -> None:
     assert applied == []
 
 
-def test_what_is_so_already_is_not_written(run: Run) -> None:
+async def test_what_is_so_already_is_not_written() -> None:
     documents = Documents()
     keeper = SettingsKeeper(documents, lambda settings: None)
-    run(keeper.change(OPTION["games"], "on"))
+    await keeper.change(OPTION["games"], "on")
     assert documents.written == []
 
 

@@ -14,8 +14,6 @@ import pytest
 from ravesvc.bot import step_timeout
 from ravesvc.bot.step_timeout import AlarmTimeout, with_step_timeout
 
-Run = Callable[[Any], Any]
-
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +99,7 @@ def test_in_another_thread_there_is_no_limit() -> None:
     assert done
 
 
-def test_each_step_of_a_handler_has_its_time_and_waiting_takes_none(run: Run) -> None:
+async def test_each_step_of_a_handler_has_its_time_and_waiting_takes_none() -> None:
     said: list[str] = []
 
     @with_step_timeout
@@ -111,12 +109,12 @@ def test_each_step_of_a_handler_has_its_time_and_waiting_takes_none(run: Run) ->
             await asyncio.sleep(0.04)
         said.append(word)
 
-    run(handler("done"))
+    await handler("done")
     assert said == ["done"]
     assert (handler.__name__, handler.__doc__) == ("handler", "What it does.")
 
 
-def test_a_step_that_blocks_is_ended_and_the_loop_goes_on(run: Run) -> None:
+async def test_a_step_that_blocks_is_ended_and_the_loop_goes_on() -> None:
     turned: list[float] = []
 
     @with_step_timeout
@@ -124,19 +122,16 @@ def test_a_step_that_blocks_is_ended_and_the_loop_goes_on(run: Run) -> None:
         await asyncio.sleep(0)
         time.sleep(30)  # noqa: ASYNC251
 
-    async def body() -> None:
-        asyncio.get_running_loop().call_later(0.01, lambda: turned.append(time.monotonic()))
-        begun = time.monotonic()
-        with pytest.raises(TimeoutError):
-            await handler("")
-        await asyncio.sleep(0.02)
-        assert turned
-        assert turned[0] - begun < 5
-
-    run(body())
+    asyncio.get_running_loop().call_later(0.01, lambda: turned.append(time.monotonic()))
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        await handler("")
+    await asyncio.sleep(0.02)
+    assert turned
+    assert turned[0] - begun < 5
 
 
-def test_a_handler_can_be_cancelled_and_may_clean_up(run: Run) -> None:
+async def test_a_handler_can_be_cancelled_and_may_clean_up() -> None:
     said: list[str] = []
 
     @with_step_timeout
@@ -147,16 +142,13 @@ def test_a_handler_can_be_cancelled_and_may_clean_up(run: Run) -> None:
             await asyncio.sleep(0)
             said.append("cleaned up")
 
-    async def body() -> None:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await handler("")
-        assert said == ["cleaned up"]
-
-    run(body())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await handler("")
+    assert said == ["cleaned up"]
 
 
-def test_what_a_handler_awaits_may_fail(run: Run) -> None:
+async def test_what_a_handler_awaits_may_fail() -> None:
     async def fail() -> None:
         await asyncio.sleep(0)
         raise ValueError("no such thing")
@@ -170,15 +162,15 @@ def test_what_a_handler_awaits_may_fail(run: Run) -> None:
         raise LookupError("its own")
 
     with pytest.raises(LookupError, match="its own"):
-        run(handler(""))
+        await handler("")
 
 
-def test_a_handler_can_not_end_the_process(run: Run) -> None:
+async def test_a_handler_can_not_end_the_process() -> None:
     @with_step_timeout
     async def handler(status: int) -> None:
         await asyncio.sleep(0)
         raise SystemExit(status)
 
     with pytest.raises(RuntimeError, match="it wanted to end the whole process") as raised:
-        run(handler(80))
+        await handler(80)
     assert isinstance(raised.value.__cause__, SystemExit)

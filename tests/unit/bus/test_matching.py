@@ -99,123 +99,106 @@ def test_fits(rule: str, fit: bool) -> None:
     assert fits(fields, number, ":1.1") is (fit and "arg0" not in rule)
 
 
-def test_signals_reach_the_handlers_they_fit(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with connected(bus_address, 3) as (one, two, listener):
-            all_of_them: list[SignalMessage] = []
-            of_two: list[SignalMessage] = []
-            await listener.match(TICK, all_of_them.append)
-            remove = await listener.match(f"{TICK},sender='{two.unique_name}'", of_two.append)
-            tick(one, 1)
-            tick(two, 2)
-            await settle(one, two, listener)
-            assert [(s.sender, *s.body) for s in all_of_them] == [(one.unique_name, 1), (two.unique_name, 2)]
-            assert (of_two[0].path, of_two[0].interface, of_two[0].member) == ("/clock", NAME, "Tick")
-            assert len(of_two) == 1
-            await remove()
-            tick(two, 3)
-            await settle(two, listener)
-            assert len(of_two) == 1
-            assert len(all_of_them) == 3
-
-    run(body())
+async def test_signals_reach_the_handlers_they_fit(bus_address: str) -> None:
+    async with connected(bus_address, 3) as (one, two, listener):
+        all_of_them: list[SignalMessage] = []
+        of_two: list[SignalMessage] = []
+        await listener.match(TICK, all_of_them.append)
+        remove = await listener.match(f"{TICK},sender='{two.unique_name}'", of_two.append)
+        tick(one, 1)
+        tick(two, 2)
+        await settle(one, two, listener)
+        assert [(s.sender, *s.body) for s in all_of_them] == [(one.unique_name, 1), (two.unique_name, 2)]
+        assert (of_two[0].path, of_two[0].interface, of_two[0].member) == ("/clock", NAME, "Tick")
+        assert len(of_two) == 1
+        await remove()
+        tick(two, 3)
+        await settle(two, listener)
+        assert len(of_two) == 1
+        assert len(all_of_them) == 3
 
 
-def test_a_named_sender_cannot_be_impersonated(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with connected(bus_address, 4) as (owner, heir, forger, listener):
-            heard: list[tuple[str, int]] = []
-            rule = f"{TICK},sender='{NAME}'"
-            remove = await listener.match(rule, lambda s: heard.append((s.sender, s.body[0])))
-            tick(owner, 1, listener.unique_name)  # nobody owns the name yet
-            await owner.request_name(NAME)
-            tick(owner, 2)
-            tick(forger, 3)
-            tick(forger, 4, listener.unique_name)  # past the daemon's filter
-            await settle(owner, forger, listener)
-            assert heard == [(owner.unique_name, 2)]
-            await owner.call(
-                "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "ReleaseName", "s", NAME
+async def test_a_named_sender_cannot_be_impersonated(bus_address: str) -> None:
+    async with connected(bus_address, 4) as (owner, heir, forger, listener):
+        heard: list[tuple[str, int]] = []
+        rule = f"{TICK},sender='{NAME}'"
+        remove = await listener.match(rule, lambda s: heard.append((s.sender, s.body[0])))
+        tick(owner, 1, listener.unique_name)  # nobody owns the name yet
+        await owner.request_name(NAME)
+        tick(owner, 2)
+        tick(forger, 3)
+        tick(forger, 4, listener.unique_name)  # past the daemon's filter
+        await settle(owner, forger, listener)
+        assert heard == [(owner.unique_name, 2)]
+        await owner.call(
+            "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "ReleaseName", "s", NAME
+        )
+        await heir.request_name(NAME)
+        tick(owner, 5, listener.unique_name)
+        tick(heir, 6)
+        await settle(owner, heir, listener)
+        assert heard == [(owner.unique_name, 2), (heir.unique_name, 6)]
+        await remove()
+        assert not listener._matches._owners
+        assert not listener._matches._tracked
+
+
+async def test_an_owner_from_before_is_known(bus_address: str) -> None:
+    async with connected(bus_address, 2) as (owner, listener):
+        await owner.request_name(NAME)
+        heard: list[SignalMessage] = []
+        rule = f"{TICK},sender='{NAME}'"
+        first, second = await asyncio.gather(listener.match(rule, heard.append), listener.match(rule, heard.append))
+        tick(owner)
+        await settle(owner, listener)
+        assert len(heard) == 2
+        await first()
+        tick(owner)
+        await settle(owner, listener)
+        assert len(heard) == 3
+        await second()
+
+
+async def test_a_forged_change_of_owner_is_not_believed(bus_address: str) -> None:
+    async with connected(bus_address, 3) as (owner, forger, listener):
+        await owner.request_name(NAME)
+        heard: list[SignalMessage] = []
+        await listener.match(f"{TICK},sender='{NAME}'", heard.append)
+        forger._send(
+            Message(
+                kind=MessageKind.SIGNAL,
+                serial=forger._next_serial(),
+                destination=listener.unique_name,
+                path="/org/freedesktop/DBus",
+                interface="org.freedesktop.DBus",
+                member="NameOwnerChanged",
+                signature="sss",
+                body=[NAME, owner.unique_name, forger.unique_name],
             )
-            await heir.request_name(NAME)
-            tick(owner, 5, listener.unique_name)
-            tick(heir, 6)
-            await settle(owner, heir, listener)
-            assert heard == [(owner.unique_name, 2), (heir.unique_name, 6)]
-            await remove()
-            assert not listener._matches._owners
-            assert not listener._matches._tracked
-
-    run(body())
+        )
+        tick(forger, 1, listener.unique_name)
+        await settle(forger, listener)
+        assert heard == []
 
 
-def test_an_owner_from_before_is_known(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with connected(bus_address, 2) as (owner, listener):
-            await owner.request_name(NAME)
-            heard: list[SignalMessage] = []
-            rule = f"{TICK},sender='{NAME}'"
-            first, second = await asyncio.gather(
-                listener.match(rule, heard.append), listener.match(rule, heard.append)
-            )
-            tick(owner)
-            await settle(owner, listener)
-            assert len(heard) == 2
-            await first()
-            tick(owner)
-            await settle(owner, listener)
-            assert len(heard) == 3
-            await second()
+async def test_a_signal_reaches_the_handlers_that_accept_it(bus_address: str) -> None:
+    async with connected(bus_address, 2) as (sender, listener):
+        heard: list[int] = []
+        refused: list[SignalMessage] = []
+        asked: list[str] = []
 
-    run(body())
+        def refuse(header: Header, size: int) -> bool:
+            asked.append(header.member)
+            return False
 
-
-def test_a_forged_change_of_owner_is_not_believed(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with connected(bus_address, 3) as (owner, forger, listener):
-            await owner.request_name(NAME)
-            heard: list[SignalMessage] = []
-            await listener.match(f"{TICK},sender='{NAME}'", heard.append)
-            forger._send(
-                Message(
-                    kind=MessageKind.SIGNAL,
-                    serial=forger._next_serial(),
-                    destination=listener.unique_name,
-                    path="/org/freedesktop/DBus",
-                    interface="org.freedesktop.DBus",
-                    member="NameOwnerChanged",
-                    signature="sss",
-                    body=[NAME, owner.unique_name, forger.unique_name],
-                )
-            )
-            tick(forger, 1, listener.unique_name)
-            await settle(forger, listener)
-            assert heard == []
-
-    run(body())
-
-
-def test_a_signal_reaches_the_handlers_that_accept_it(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with connected(bus_address, 2) as (sender, listener):
-            heard: list[int] = []
-            refused: list[SignalMessage] = []
-            asked: list[str] = []
-
-            def refuse(header: Header, size: int) -> bool:
-                asked.append(header.member)
-                return False
-
-            await listener.match(TICK, lambda s: heard.append(s.body[0]))
-            await listener.match(TICK, refused.append, refuse)
-            tick(sender, 1)
-            tick(sender, 2)
-            await settle(sender, listener)
-            assert heard == [1, 2]
-            assert not refused
-            assert asked == ["Tick", "Tick"]
-
-    run(body())
+        await listener.match(TICK, lambda s: heard.append(s.body[0]))
+        await listener.match(TICK, refused.append, refuse)
+        tick(sender, 1)
+        tick(sender, 2)
+        await settle(sender, listener)
+        assert heard == [1, 2]
+        assert not refused
+        assert asked == ["Tick", "Tick"]
 
 
 def test_a_failing_handler_harms_nobody(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -238,37 +221,31 @@ def test_a_failing_handler_harms_nobody(run: Run, bus_address: str, caplog: pyte
     assert "handler of the signal Tick failed" in caplog.text
 
 
-def test_a_rule_that_the_daemon_refuses_leaves_nothing(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with connected(bus_address) as (bus,):
-            for rule in (f"{TICK},path='no path'", f"{TICK},sender='{NAME}',path='no path'"):
-                with pytest.raises(RaveError) as e:
-                    await bus.match(rule, print)
-                assert e.value.attributes["error_name"] == "org.freedesktop.DBus.Error.MatchRuleInvalid"
-            with pytest.raises(RaveError):
-                await bus.match(f"{TICK},sender='not a name'", print)
-            assert (bus._matches._rules, dict(bus._matches._tracked), bus._matches._owners) == ([], {}, {})
-
-    run(body())
-
-
-def test_match_on_a_lost_bus(run: Run, bus_daemon: BusDaemon) -> None:
-    async def body() -> None:
-        async with connected(bus_daemon.address) as (bus,):
-            remove = await bus.match(f"{TICK},sender='{NAME}'", print)
-            bus_daemon.process.kill()
-            await bus.lost
-            await remove()
+async def test_a_rule_that_the_daemon_refuses_leaves_nothing(bus_address: str) -> None:
+    async with connected(bus_address) as (bus,):
+        for rule in (f"{TICK},path='no path'", f"{TICK},sender='{NAME}',path='no path'"):
             with pytest.raises(RaveError) as e:
-                await bus.match(TICK, print)
-            assert e.value.code is Code.BUS
+                await bus.match(rule, print)
+            assert e.value.attributes["error_name"] == "org.freedesktop.DBus.Error.MatchRuleInvalid"
+        with pytest.raises(RaveError):
+            await bus.match(f"{TICK},sender='not a name'", print)
+        assert (bus._matches._rules, dict(bus._matches._tracked), bus._matches._owners) == ([], {}, {})
 
-    run(body())
+
+async def test_match_on_a_lost_bus(bus_daemon: BusDaemon) -> None:
+    async with connected(bus_daemon.address) as (bus,):
+        remove = await bus.match(f"{TICK},sender='{NAME}'", print)
+        bus_daemon.process.kill()
+        await bus.lost
+        await remove()
+        with pytest.raises(RaveError) as e:
+            await bus.match(TICK, print)
+        assert e.value.code is Code.BUS
 
 
 @pytest.mark.parametrize("step", ["AddMatch 1", "GetNameOwner 1", "AddMatch 2"])
 @pytest.mark.parametrize("problem", [asyncio.CancelledError(), RaveError(Code.TIMEOUT, "no answer")])
-def test_a_match_that_fails_half_way_leaves_nothing(run: Run, step: str, problem: BaseException) -> None:
+async def test_a_match_that_fails_half_way_leaves_nothing(step: str, problem: BaseException) -> None:
     asked: list[str] = []
 
     async def ask(member: str, argument: str) -> list[Any]:
@@ -277,33 +254,27 @@ def test_a_match_that_fails_half_way_leaves_nothing(run: Run, step: str, problem
             raise problem
         return [":1.1"] if member == "GetNameOwner" else []
 
-    async def body() -> None:
-        matches = Matches(ask)
-        with pytest.raises(type(problem)):
-            await matches.add(f"{TICK},sender='{NAME}'", print)
-        assert (matches._rules, dict(matches._tracked), matches._owners) == ([], {}, {})
-
-    run(body())
+    matches = Matches(ask)
+    with pytest.raises(type(problem)):
+        await matches.add(f"{TICK},sender='{NAME}'", print)
+    assert (matches._rules, dict(matches._tracked), matches._owners) == ([], {}, {})
     assert asked.count("RemoveMatch") == (step != "AddMatch 1")  # the daemon has no other rule of ours to lose
 
 
-def test_a_change_of_owner_outruns_the_answer_to_our_question(run: Run) -> None:
-    async def body() -> None:
-        async def ask(member: str, argument: str) -> list[Any]:
-            if member == "GetNameOwner":
-                matches.dispatch(
-                    Message(
-                        kind=MessageKind.SIGNAL,
-                        sender="org.freedesktop.DBus",
-                        member="NameOwnerChanged",
-                        body=[NAME, ":1.1", ":1.2"],
-                    ),
-                    [],
-                )
-            return [":1.1"]
+async def test_a_change_of_owner_outruns_the_answer_to_our_question() -> None:
+    async def ask(member: str, argument: str) -> list[Any]:
+        if member == "GetNameOwner":
+            matches.dispatch(
+                Message(
+                    kind=MessageKind.SIGNAL,
+                    sender="org.freedesktop.DBus",
+                    member="NameOwnerChanged",
+                    body=[NAME, ":1.1", ":1.2"],
+                ),
+                [],
+            )
+        return [":1.1"]
 
-        matches = Matches(ask)
-        await matches.add(f"{TICK},sender='{NAME}'", print)
-        assert matches._owners == {NAME: ":1.2"}
-
-    run(body())
+    matches = Matches(ask)
+    await matches.add(f"{TICK},sender='{NAME}'", print)
+    assert matches._owners == {NAME: ":1.2"}

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -14,7 +12,6 @@ from ravesvc.bus.newcomers import Enter, Newcomers
 from tests.unit.bus_fakes import open_fds
 from tests.unit.conftest import until
 
-Run = Callable[[Any], Any]
 FRAME = bytes(100)
 
 
@@ -43,68 +40,56 @@ class Door:
         self.entered.append(call.sender)
 
 
-def test_one_connection_leaves_little_however_large_its_calls(run: Run) -> None:
-    async def body() -> None:
-        door = Door()
-        for _ in range(newcomers._MAX_HELD + 3):
-            door.newcomers.enter(call("many"), FRAME, [])
-        for _ in range(2):
-            door.newcomers.enter(call("large"), bytes(newcomers._MAX_HELD_BYTES - 1), [])
-        door.newcomers.enter(call("first"), bytes(newcomers._MAX_HELD_BYTES + 1), [])
-        assert door.refused == ["many"] * 3 + ["large", "first"]
-        door.newcomers.enter(call("root"), FRAME, [])
-        door.told.set()
-        await until(lambda: "root" in door.entered)
-        assert door.entered == ["many"] * newcomers._MAX_HELD + ["large", "root"]
-        assert door.asked == ["many", "large", "root"]
-
-    run(body())
+async def test_one_connection_leaves_little_however_large_its_calls() -> None:
+    door = Door()
+    for _ in range(newcomers._MAX_HELD + 3):
+        door.newcomers.enter(call("many"), FRAME, [])
+    for _ in range(2):
+        door.newcomers.enter(call("large"), bytes(newcomers._MAX_HELD_BYTES - 1), [])
+    door.newcomers.enter(call("first"), bytes(newcomers._MAX_HELD_BYTES + 1), [])
+    assert door.refused == ["many"] * 3 + ["large", "first"]
+    door.newcomers.enter(call("root"), FRAME, [])
+    door.told.set()
+    await until(lambda: "root" in door.entered)
+    assert door.entered == ["many"] * newcomers._MAX_HELD + ["large", "root"]
+    assert door.asked == ["many", "large", "root"]
 
 
-def test_the_latest_is_asked_for_first_and_the_oldest_is_refused(run: Run) -> None:
+async def test_the_latest_is_asked_for_first_and_the_oldest_is_refused() -> None:
     """Root calls while ever new connections fill what there is: it is not turned away for them."""
 
-    async def body() -> None:
-        door = Door()
-        total = newcomers._MAX_LOOKUPS + newcomers._MAX_WAITING + 3
-        for number in range(total):
-            door.newcomers.enter(call(f"c{number}"), FRAME, [])
-        first = newcomers._MAX_LOOKUPS
-        assert door.refused == [f"c{number}" for number in range(first, first + 3)]
-        door.newcomers.enter(call("root"), FRAME, [])
-        await until(lambda: len(door.asked) == newcomers._MAX_LOOKUPS)
-        door.told.set()
-        await until(lambda: len(door.entered) == total - 3)
-        assert "root" not in door.refused
-        assert door.asked[newcomers._MAX_LOOKUPS] == "root"
-
-    run(body())
+    door = Door()
+    total = newcomers._MAX_LOOKUPS + newcomers._MAX_WAITING + 3
+    for number in range(total):
+        door.newcomers.enter(call(f"c{number}"), FRAME, [])
+    first = newcomers._MAX_LOOKUPS
+    assert door.refused == [f"c{number}" for number in range(first, first + 3)]
+    door.newcomers.enter(call("root"), FRAME, [])
+    await until(lambda: len(door.asked) == newcomers._MAX_LOOKUPS)
+    door.told.set()
+    await until(lambda: len(door.entered) == total - 3)
+    assert "root" not in door.refused
+    assert door.asked[newcomers._MAX_LOOKUPS] == "root"
 
 
-def test_refusals_have_a_bound(run: Run) -> None:
-    async def body() -> None:
-        door = Door()
-        for number in range(1000):
-            door.newcomers.enter(call(f"c{number}"), bytes(newcomers._MAX_HELD_BYTES + 1), [])
-            door.newcomers.enter(call(f"silent{number}", NO_REPLY_EXPECTED), bytes(newcomers._MAX_HELD_BYTES + 1), [])
-        assert door.refused == [f"c{number}" for number in range(newcomers._REFUSAL_RATE.burst)]
-        assert not door.asked
-
-    run(body())
+async def test_refusals_have_a_bound() -> None:
+    door = Door()
+    for number in range(1000):
+        door.newcomers.enter(call(f"c{number}"), bytes(newcomers._MAX_HELD_BYTES + 1), [])
+        door.newcomers.enter(call(f"silent{number}", NO_REPLY_EXPECTED), bytes(newcomers._MAX_HELD_BYTES + 1), [])
+    assert door.refused == [f"c{number}" for number in range(newcomers._REFUSAL_RATE.burst)]
+    assert not door.asked
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_descriptors_are_closed_wherever_a_call_ends(run: Run, told: bool) -> None:
-    async def body() -> None:
-        before = open_fds()
-        door = Door()
-        for number in range(newcomers._MAX_LOOKUPS + newcomers._MAX_WAITING + 3):
-            door.newcomers.enter(call(f"c{number}"), FRAME, [os.dup(0)])
-        door.newcomers.enter(call("large"), bytes(newcomers._MAX_HELD_BYTES + 1), [os.dup(0)])
-        if told:
-            door.told.set()
-            await until(lambda: len(door.entered) == newcomers._MAX_LOOKUPS + newcomers._MAX_WAITING)
-        await door.newcomers.close()
-        assert open_fds() == before
-
-    run(body())
+async def test_descriptors_are_closed_wherever_a_call_ends(told: bool) -> None:
+    before = open_fds()
+    door = Door()
+    for number in range(newcomers._MAX_LOOKUPS + newcomers._MAX_WAITING + 3):
+        door.newcomers.enter(call(f"c{number}"), FRAME, [os.dup(0)])
+    door.newcomers.enter(call("large"), bytes(newcomers._MAX_HELD_BYTES + 1), [os.dup(0)])
+    if told:
+        door.told.set()
+        await until(lambda: len(door.entered) == newcomers._MAX_LOOKUPS + newcomers._MAX_WAITING)
+    await door.newcomers.close()
+    assert open_fds() == before

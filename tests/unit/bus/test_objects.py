@@ -335,22 +335,19 @@ def test_declarations_are_inherited_and_checked() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("busctl"), reason="busctl comes with systemd")
-def test_busctl_understands_us(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with connected(bus_address) as (service,):
-            service.export(LAMP, Lamp())
-            for command in (["tree", "--list"], ["introspect", LAMP]):
-                verb, *rest = command
-                process = await asyncio.create_subprocess_exec(
-                    *("busctl", f"--address={bus_address}", verb, service.unique_name, *rest),
-                    stdout=subprocess.PIPE,
-                    env={**os.environ, "LANG": "C"},
-                )
-                output, _ = await process.communicate()
-                assert process.returncode == 0
-                assert (LAMP if verb == "tree" else "emits-change") in output.decode()
-
-    run(body())
+async def test_busctl_understands_us(bus_address: str) -> None:
+    async with connected(bus_address) as (service,):
+        service.export(LAMP, Lamp())
+        for command in (["tree", "--list"], ["introspect", LAMP]):
+            verb, *rest = command
+            process = await asyncio.create_subprocess_exec(
+                *("busctl", f"--address={bus_address}", verb, service.unique_name, *rest),
+                stdout=subprocess.PIPE,
+                env={**os.environ, "LANG": "C"},
+            )
+            output, _ = await process.communicate()
+            assert process.returncode == 0
+            assert (LAMP if verb == "tree" else "emits-change") in output.decode()
 
 
 def test_refusals_say_which_mesh(run: Run, bus_address: str) -> None:

@@ -84,56 +84,47 @@ def test_system_bus_address(monkeypatch: pytest.MonkeyPatch) -> None:
     assert system_address() == "unix:path=/x"
 
 
-def test_address_with_escapes_and_alternatives(run: Run, tmp_path: Path) -> None:
+async def test_address_with_escapes_and_alternatives(tmp_path: Path) -> None:
     odd = tmp_path / "a b%"
     odd.mkdir()
 
-    async def body() -> None:
-        async with fake_bus(odd, authenticate):
-            escaped = str(odd / "fake").replace("%", "%25").replace(" ", "%20")
-            address = f"tcp:host=x;unix:path=/nowhere;unix:guid=1;unix:path={escaped},guid=12"
-            (await open_socket(address)).close()
-
-    run(body())
+    async with fake_bus(odd, authenticate):
+        escaped = str(odd / "fake").replace("%", "%25").replace(" ", "%20")
+        address = f"tcp:host=x;unix:path=/nowhere;unix:guid=1;unix:path={escaped},guid=12"
+        (await open_socket(address)).close()
 
 
-def test_abstract_address(run: Run, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with fake_bus(tmp_path, authenticate, abstract=f"ravesvc-test-{os.getpid()}") as address:
-            (await open_socket(address)).close()
-
-    run(body())
+async def test_abstract_address(tmp_path: Path) -> None:
+    async with fake_bus(tmp_path, authenticate, abstract=f"ravesvc-test-{os.getpid()}") as address:
+        (await open_socket(address)).close()
 
 
 @pytest.mark.parametrize("address", ["", "tcp:host=127.0.0.1,port=1", "unix:path=/nowhere/bus", "nonsense"])
-def test_no_bus_there(run: Run, address: str) -> None:
+async def test_no_bus_there(address: str) -> None:
     with pytest.raises(RaveError) as e:
-        run(open_socket(address))
+        await open_socket(address)
     assert e.value.code is Code.BUS
 
 
-def test_full_backlog_is_waited_for_without_blocking(run: Run, tmp_path: Path) -> None:
-    async def body() -> None:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(tmp_path / "bus"))
-        listener.listen(0)
-        listener.setblocking(False)
-        filling = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        filling.connect(str(tmp_path / "bus"))
-        connecting = asyncio.create_task(open_socket(f"unix:path={tmp_path / 'bus'}"))
-        await asyncio.sleep(2.5 * transport._BACKLOG_RETRY_S)
-        assert not connecting.done()  # and the loop runs: we are here
-        loop = asyncio.get_running_loop()
-        first, _ = await loop.sock_accept(listener)
-        second, _ = await loop.sock_accept(listener)
-        assert (await loop.sock_recv(second, 6)) == b"\0AUTH "
-        second.close()
-        with pytest.raises(RaveError):
-            await connecting
-        for each in (first, filling, listener):
-            each.close()
-
-    run(body())
+async def test_full_backlog_is_waited_for_without_blocking(tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(tmp_path / "bus"))
+    listener.listen(0)
+    listener.setblocking(False)
+    filling = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    filling.connect(str(tmp_path / "bus"))
+    connecting = asyncio.create_task(open_socket(f"unix:path={tmp_path / 'bus'}"))
+    await asyncio.sleep(2.5 * transport._BACKLOG_RETRY_S)
+    assert not connecting.done()  # and the loop runs: we are here
+    loop = asyncio.get_running_loop()
+    first, _ = await loop.sock_accept(listener)
+    second, _ = await loop.sock_accept(listener)
+    assert (await loop.sock_recv(second, 6)) == b"\0AUTH "
+    second.close()
+    with pytest.raises(RaveError):
+        await connecting
+    for each in (first, filling, listener):
+        each.close()
 
 
 def test_peer_that_closes_during_authentication(run: Run, tmp_path: Path) -> None:
@@ -160,114 +151,93 @@ def test_peer_that_closes_during_authentication(run: Run, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("answer", [b"REJECTED EXTERNAL\r\n", b"ERROR\r\n", b"\r\n", b"x" * 9000])
-def test_refused_authentication(run: Run, tmp_path: Path, answer: bytes) -> None:
+async def test_refused_authentication(tmp_path: Path, answer: bytes) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n")
         writer.write(answer)
         await reader.read()
 
-    async def body() -> None:
-        async with fake_bus(tmp_path, refuse) as address:
-            with pytest.raises(RaveError) as e:
-                await open_socket(address)
-            assert e.value.code is Code.BUS
-
-    run(body())
+    async with fake_bus(tmp_path, refuse) as address:
+        with pytest.raises(RaveError) as e:
+            await open_socket(address)
+        assert e.value.code is Code.BUS
 
 
-def test_reset_during_authentication(run: Run, tmp_path: Path) -> None:
+async def test_reset_during_authentication(tmp_path: Path) -> None:
     async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()  # what we sent stays unread: a reset
 
-    async def body() -> None:
-        async with fake_bus(tmp_path, reset) as address:
-            with pytest.raises(RaveError, match="during authentication"):
-                await open_socket(address)
-
-    run(body())
+    async with fake_bus(tmp_path, reset) as address:
+        with pytest.raises(RaveError, match="during authentication"):
+            await open_socket(address)
 
 
-def test_writer_survives_a_full_socket(run: Run) -> None:
-    async def body() -> None:
-        with Ends() as ends:
-            sent = [frame(200 + n % 7) for n in range(5000)]
-            for each in sent:
-                ends.transport.send(each, [])
-            assert not ends.transport.closed
-            flushed = asyncio.create_task(ends.transport.flush())
-            assert await ends.drain(sum(map(len, sent))) == b"".join(sent)
-            await flushed
-            await ends.transport.flush()
-
-    run(body())
+async def test_writer_survives_a_full_socket() -> None:
+    with Ends() as ends:
+        sent = [frame(200 + n % 7) for n in range(5000)]
+        for each in sent:
+            ends.transport.send(each, [])
+        assert not ends.transport.closed
+        flushed = asyncio.create_task(ends.transport.flush())
+        assert await ends.drain(sum(map(len, sent))) == b"".join(sent)
+        await flushed
+        await ends.transport.flush()
 
 
-def test_queue_is_bounded(run: Run) -> None:
-    async def body() -> None:
-        with Ends() as ends:
-            block = frame(1024 * 1024)
-            for _ in range(16):
-                ends.transport.send(block, [])
-            assert not ends.transport.closed
+async def test_queue_is_bounded() -> None:
+    with Ends() as ends:
+        block = frame(1024 * 1024)
+        for _ in range(16):
             ends.transport.send(block, [])
-            assert ends.transport.closed
-            assert "takes nothing" in await ends.lost
-            ends.transport.send(block, [])  # nothing happens
-
-    run(body())
-
-
-def test_descriptors_are_closed_wherever_they_get_stuck(run: Run) -> None:
-    async def body() -> None:
-        before = open_fds()
-        with Ends() as ends:
-            read, write = os.pipe()
-            ends.transport.send(frame(1024 * 1024), [os.dup(read)])
-            ends.transport.send(frame(), [os.dup(read)])  # queued behind it
-            ends.transport.close()
-            ends.transport.send(frame(), [os.dup(read)])  # after the end
-            os.close(read)
-            os.close(write)
-        assert open_fds() == before
-
-    run(body())
+        assert not ends.transport.closed
+        ends.transport.send(block, [])
+        assert ends.transport.closed
+        assert "takes nothing" in await ends.lost
+        ends.transport.send(block, [])  # nothing happens
 
 
-def test_frames_arrive_whole_with_their_own_descriptors(run: Run) -> None:
-    async def body() -> None:
-        with Ends() as ends:
-            read, write = os.pipe()
-            one, two, three = frame(100), frame(5000, b"B"), frame(16)
-            ends.theirs.sendall(one + two[:7])
-            ends.theirs.sendall(two[7:])
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [read, write]))]
-            ends.theirs.sendmsg([three], rights)
-            ends.theirs.sendall(one[:30])
-            ends.theirs.sendall(one[30:])
-            await ends.until(4)
-            assert [got for got, _ in ends.frames] == [one, two, three, one]
-            assert [len(fds) for _, fds in ends.frames] == [0, 0, 2, 0]
-            for fd in [*ends.frames[2][1]]:
-                assert not os.get_inheritable(fd)
-                os.close(fd)
-            os.close(read)
-            os.close(write)
-
-    run(body())
+async def test_descriptors_are_closed_wherever_they_get_stuck() -> None:
+    before = open_fds()
+    with Ends() as ends:
+        read, write = os.pipe()
+        ends.transport.send(frame(1024 * 1024), [os.dup(read)])
+        ends.transport.send(frame(), [os.dup(read)])  # queued behind it
+        ends.transport.close()
+        ends.transport.send(frame(), [os.dup(read)])  # after the end
+        os.close(read)
+        os.close(write)
+    assert open_fds() == before
 
 
-def test_descriptors_of_an_unfinished_frame_are_closed(run: Run) -> None:
-    async def body() -> None:
-        before = open_fds()
-        with Ends() as ends:
-            read, write = os.pipe()
-            ends.theirs.sendmsg([frame()[:20]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [read]))])
-            await until(lambda: ends.transport._received)
-            os.close(read)
-            os.close(write)
-        assert open_fds() == before
+async def test_frames_arrive_whole_with_their_own_descriptors() -> None:
+    with Ends() as ends:
+        read, write = os.pipe()
+        one, two, three = frame(100), frame(5000, b"B"), frame(16)
+        ends.theirs.sendall(one + two[:7])
+        ends.theirs.sendall(two[7:])
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [read, write]))]
+        ends.theirs.sendmsg([three], rights)
+        ends.theirs.sendall(one[:30])
+        ends.theirs.sendall(one[30:])
+        await ends.until(4)
+        assert [got for got, _ in ends.frames] == [one, two, three, one]
+        assert [len(fds) for _, fds in ends.frames] == [0, 0, 2, 0]
+        for fd in [*ends.frames[2][1]]:
+            assert not os.get_inheritable(fd)
+            os.close(fd)
+        os.close(read)
+        os.close(write)
 
-    run(body())
+
+async def test_descriptors_of_an_unfinished_frame_are_closed() -> None:
+    before = open_fds()
+    with Ends() as ends:
+        read, write = os.pipe()
+        ends.theirs.sendmsg([frame()[:20]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [read]))])
+        await until(lambda: ends.transport._received)
+        os.close(read)
+        os.close(write)
+    assert open_fds() == before
 
 
 @pytest.mark.slow
@@ -318,68 +288,56 @@ def test_the_descriptors_of_an_unwanted_frame_are_closed(run: Run, monkeypatch: 
 
 
 @pytest.mark.slow
-def test_of_an_unwanted_frame_nothing_is_kept(run: Run) -> None:
+async def test_of_an_unwanted_frame_nothing_is_kept() -> None:
     size = 30_000_000
 
-    async def body() -> None:
-        with Ends() as ends:
-            ends.unwanted = {size}
-            sent = memoryview(frame(size) + frame(100))
-            ends.theirs.setblocking(False)
-            tracemalloc.start()
-            await asyncio.get_running_loop().sock_sendall(ends.theirs, sent)
-            await ends.until(1)
-            _, peak = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
-            assert len(ends.frames[0][0]) == 100
-            assert peak < 1_000_000
-
-    run(body())
+    with Ends() as ends:
+        ends.unwanted = {size}
+        sent = memoryview(frame(size) + frame(100))
+        ends.theirs.setblocking(False)
+        tracemalloc.start()
+        await asyncio.get_running_loop().sock_sendall(ends.theirs, sent)
+        await ends.until(1)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(ends.frames[0][0]) == 100
+        assert peak < 1_000_000
 
 
-def test_a_header_without_end_is_not_waited_for(run: Run) -> None:
-    async def body() -> None:
-        with Ends() as ends:
-            fields = transport.MAX_UNSOLICITED_BYTES
-            start = b"l\4\0\1" + struct.pack("<III", 8, 1, fields)
-            ends.theirs.sendall(start)
-            await until(lambda: ends.transport._unwanted_bytes == fields + 8)
-            ends.theirs.sendall(bytes(fields + 8) + frame(50))
-            await ends.until(1)
-            assert not ends.headers
-            assert [got for got, _ in ends.frames] == [frame(50)]
-
-    run(body())
+async def test_a_header_without_end_is_not_waited_for() -> None:
+    with Ends() as ends:
+        fields = transport.MAX_UNSOLICITED_BYTES
+        start = b"l\4\0\1" + struct.pack("<III", 8, 1, fields)
+        ends.theirs.sendall(start)
+        await until(lambda: ends.transport._unwanted_bytes == fields + 8)
+        ends.theirs.sendall(bytes(fields + 8) + frame(50))
+        await ends.until(1)
+        assert not ends.headers
+        assert [got for got, _ in ends.frames] == [frame(50)]
 
 
-def test_closing_from_within_a_header(run: Run) -> None:
-    async def body() -> None:
-        with Ends() as ends:
-            ends.transport._on_large = lambda *_: ends.transport.close() or False  # type: ignore[func-returns-value]
-            ends.theirs.sendall(frame(100_000)[:50])
-            await until(lambda: ends.transport.closed)
-            await asyncio.sleep(0)
-            assert not ends.lost.done()
-
-    run(body())
+async def test_closing_from_within_a_header() -> None:
+    with Ends() as ends:
+        ends.transport._on_large = lambda *_: ends.transport.close() or False  # type: ignore[func-returns-value]
+        ends.theirs.sendall(frame(100_000)[:50])
+        await until(lambda: ends.transport.closed)
+        await asyncio.sleep(0)
+        assert not ends.lost.done()
 
 
 @pytest.mark.parametrize("chunk", [1024, 64 * 1024], ids=["in parts", "at once"])
-def test_a_flood_leaves_the_loop_time(run: Run, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+async def test_a_flood_leaves_the_loop_time(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """Whether the kernel hands it over in parts or at once."""
     monkeypatch.setattr(transport, "_CHUNK_BYTES", chunk)
     monkeypatch.setattr(transport, "_READ_SLICE_S", 0.0)
 
-    async def body() -> None:
-        with Ends() as ends:
-            ends.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
-            ends.theirs.sendall(frame(16) * 200)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            assert 0 < len(ends.frames) < 200
-            await ends.until(200)
-
-    run(body())
+    with Ends() as ends:
+        ends.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+        ends.theirs.sendall(frame(16) * 200)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert 0 < len(ends.frames) < 200
+        await ends.until(200)
 
 
 class Echo(Ends):
@@ -406,172 +364,139 @@ class Echo(Ends):
 
 
 @pytest.mark.slow
-def test_who_asks_much_and_reads_nothing_has_to_wait(run: Run) -> None:
-    async def body() -> None:
-        with Echo() as ends:
-            ends.theirs.sendall(frame(16) * 20)  # for 6 MB of answers
-            await ends.until_paused()
-            assert ends.watched() == (False, True)
-            heard = len(ends.frames)
-            assert heard * Echo.answer < transport._MAX_UNWRITTEN_BYTES + 2 * Echo.answer
-            await asyncio.sleep(0.05)
-            assert len(ends.frames) == heard, "it goes on reading"
-            assert not ends.transport.closed
-            await ends.drain(20 * Echo.answer)
-            assert len(ends.frames) == 20
-            await until(lambda: ends.watched() == (True, False))
-            assert not ends.transport._paused
-            # And it can happen again.
-            ends.theirs.setblocking(True)
-            ends.theirs.sendall(frame(16) * 10)
-            await ends.until_paused()
-            await ends.drain(10 * Echo.answer)
-
-    run(body())
+async def test_who_asks_much_and_reads_nothing_has_to_wait() -> None:
+    with Echo() as ends:
+        ends.theirs.sendall(frame(16) * 20)  # for 6 MB of answers
+        await ends.until_paused()
+        assert ends.watched() == (False, True)
+        heard = len(ends.frames)
+        assert heard * Echo.answer < transport._MAX_UNWRITTEN_BYTES + 2 * Echo.answer
+        await asyncio.sleep(0.05)
+        assert len(ends.frames) == heard, "it goes on reading"
+        assert not ends.transport.closed
+        await ends.drain(20 * Echo.answer)
+        assert len(ends.frames) == 20
+        await until(lambda: ends.watched() == (True, False))
+        assert not ends.transport._paused
+        # And it can happen again.
+        ends.theirs.setblocking(True)
+        ends.theirs.sendall(frame(16) * 10)
+        await ends.until_paused()
+        await ends.drain(10 * Echo.answer)
 
 
-def test_reading_goes_on_however_the_queue_empties(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reading_goes_on_however_the_queue_empties(monkeypatch: pytest.MonkeyPatch) -> None:
     """With every byte that waits as a reason to pause, and answers that just fit the socket, or just don't."""
     monkeypatch.setattr(transport, "_MAX_UNWRITTEN_BYTES", 0)
 
-    async def body() -> None:
-        with Echo() as ends:
-            for size in range(16, 12_000, 400):
-                ends.answer = size
-                ends.frames.clear()
-                ends.theirs.setblocking(True)
-                ends.theirs.sendall(frame(16) * 20)
-                await ends.drain(20 * size)
-                assert len(ends.frames) == 20
-                await until(lambda: ends.watched() == (True, False))
-
-    run(body())
+    with Echo() as ends:
+        for size in range(16, 12_000, 400):
+            ends.answer = size
+            ends.frames.clear()
+            ends.theirs.setblocking(True)
+            ends.theirs.sendall(frame(16) * 20)
+            await ends.drain(20 * size)
+            assert len(ends.frames) == 20
+            await until(lambda: ends.watched() == (True, False))
 
 
-def test_a_pause_in_the_middle_of_a_frame(run: Run) -> None:
-    async def body() -> None:
-        with Echo() as ends:
-            read, write = os.pipe()
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [read]))]
-            ends.theirs.sendmsg([frame(100)[:50]], rights)
-            await until(lambda: len(ends.transport._buffer) == 50)
-            block = 2 * transport._MAX_UNWRITTEN_BYTES
-            ends.transport.send(frame(block), [])
-            ends.theirs.sendall(frame(100)[50:] + frame(200))
-            await ends.until_paused()
-            assert not ends.frames
-            await ends.drain(block + 2 * Echo.answer)
-            assert [(len(got), len(fds)) for got, fds in ends.frames] == [(100, 1), (200, 0)]
-            for fd in (read, write, *ends.frames[0][1]):
-                os.close(fd)
-
-    run(body())
+async def test_a_pause_in_the_middle_of_a_frame() -> None:
+    with Echo() as ends:
+        read, write = os.pipe()
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [read]))]
+        ends.theirs.sendmsg([frame(100)[:50]], rights)
+        await until(lambda: len(ends.transport._buffer) == 50)
+        block = 2 * transport._MAX_UNWRITTEN_BYTES
+        ends.transport.send(frame(block), [])
+        ends.theirs.sendall(frame(100)[50:] + frame(200))
+        await ends.until_paused()
+        assert not ends.frames
+        await ends.drain(block + 2 * Echo.answer)
+        assert [(len(got), len(fds)) for got, fds in ends.frames] == [(100, 1), (200, 0)]
+        for fd in (read, write, *ends.frames[0][1]):
+            os.close(fd)
 
 
-def test_closing_while_paused(run: Run) -> None:
-    async def body() -> None:
-        before = open_fds()
-        with Echo() as ends:
-            ends.theirs.sendall(frame(16) * 50)
-            await ends.until_paused()
-            number, heard = ends.transport._sock.fileno(), len(ends.frames)
-            flushing = asyncio.create_task(ends.transport.flush())
-            await asyncio.sleep(0)
-            ends.transport.close()
-            await flushing
-            loop = asyncio.get_running_loop()
-            assert (loop.remove_reader(number), loop.remove_writer(number)) == (False, False)
-            await asyncio.sleep(0)
-            assert len(ends.frames) == heard
-            assert not ends.lost.done()
-        assert open_fds() == before
-
-    run(body())
+async def test_closing_while_paused() -> None:
+    before = open_fds()
+    with Echo() as ends:
+        ends.theirs.sendall(frame(16) * 50)
+        await ends.until_paused()
+        number, heard = ends.transport._sock.fileno(), len(ends.frames)
+        flushing = asyncio.create_task(ends.transport.flush())
+        await asyncio.sleep(0)
+        ends.transport.close()
+        await flushing
+        loop = asyncio.get_running_loop()
+        assert (loop.remove_reader(number), loop.remove_writer(number)) == (False, False)
+        await asyncio.sleep(0)
+        assert len(ends.frames) == heard
+        assert not ends.lost.done()
+    assert open_fds() == before
 
 
-def test_the_end_is_noticed_while_paused(run: Run) -> None:
-    async def body() -> None:
-        with Echo() as ends:
-            ends.theirs.sendall(frame(16) * 50)
-            await ends.until_paused()
-            ends.theirs.close()
-            assert await ends.lost
-            assert ends.transport.closed
-
-    run(body())
+async def test_the_end_is_noticed_while_paused() -> None:
+    with Echo() as ends:
+        ends.theirs.sendall(frame(16) * 50)
+        await ends.until_paused()
+        ends.theirs.close()
+        assert await ends.lost
+        assert ends.transport.closed
 
 
-def test_closing_from_within_a_frame(run: Run) -> None:
-    async def body() -> None:
-        with Ends() as ends:
-            ends.transport._on_frame = lambda *_: ends.transport.close()
-            ends.theirs.sendall(frame() + frame())
-            await until(lambda: ends.transport.closed)
-
-    run(body())
+async def test_closing_from_within_a_frame() -> None:
+    with Ends() as ends:
+        ends.transport._on_frame = lambda *_: ends.transport.close()
+        ends.theirs.sendall(frame() + frame())
+        await until(lambda: ends.transport.closed)
 
 
 @pytest.mark.parametrize(
     "nonsense", [b"HTTP/1.1 400 Bad Request\r\n", b"l\1\0\1" + b"\xff" * 12, b"l\1\0\1" + b"\0\0\0\x08" + bytes(8)]
 )
-def test_nonsense_ends_the_connection(run: Run, nonsense: bytes) -> None:
-    async def body() -> None:
-        with Ends() as ends:
-            ends.theirs.sendall(nonsense)
-            assert "it sends" in await ends.lost
-
-    run(body())
+async def test_nonsense_ends_the_connection(nonsense: bytes) -> None:
+    with Ends() as ends:
+        ends.theirs.sendall(nonsense)
+        assert "it sends" in await ends.lost
 
 
-def test_the_other_end_closes(run: Run) -> None:
-    async def body() -> None:
-        with Ends() as ends:
-            ends.theirs.close()
-            assert await ends.lost == "it closed the connection"
-            ends.transport.close()
-
-    run(body())
+async def test_the_other_end_closes() -> None:
+    with Ends() as ends:
+        ends.theirs.close()
+        assert await ends.lost == "it closed the connection"
+        ends.transport.close()
 
 
-def test_the_other_end_closes_while_we_write(run: Run) -> None:
-    async def body() -> None:
-        with Ends() as ends:
-            ends.transport.send(frame(1024 * 1024), [])
-            ends.theirs.close()
-            ends.transport._readable = lambda: None  # type: ignore[method-assign]
-            await ends.lost
-            await ends.transport.flush()
-
-    run(body())
+async def test_the_other_end_closes_while_we_write() -> None:
+    with Ends() as ends:
+        ends.transport.send(frame(1024 * 1024), [])
+        ends.theirs.close()
+        ends.transport._readable = lambda: None  # type: ignore[method-assign]
+        await ends.lost
+        await ends.transport.flush()
 
 
-def test_on_lost_is_not_called_from_within_send(run: Run) -> None:
-    async def body() -> None:
-        with Ends() as ends:
-            ends.theirs.close()
-            ends.transport.send(frame(), [])
-            assert ends.transport.closed
-            assert not ends.lost.done()
-            await ends.lost
-
-    run(body())
+async def test_on_lost_is_not_called_from_within_send() -> None:
+    with Ends() as ends:
+        ends.theirs.close()
+        ends.transport.send(frame(), [])
+        assert ends.transport.closed
+        assert not ends.lost.done()
+        await ends.lost
 
 
 @pytest.mark.slow
-def test_a_frozen_daemon_gets_everything_in_the_end(run: Run, bus_daemon: BusDaemon) -> None:
-    async def body() -> None:
-        async with connected(bus_daemon.address, 2) as (sender, receiver):
-            got: list[int] = []
-            await receiver.match("type='signal',interface='org.example.Flood'", lambda s: got.append(s.body[0]))
-            bus_daemon.process.send_signal(signal.SIGSTOP)
-            try:
-                for n in range(4000):
-                    sender._emit("/x", "org.example.Flood", "Drop", "us", n, "x" * 1000)
-                assert sender._transport._queue
-            finally:
-                bus_daemon.process.send_signal(signal.SIGCONT)
-            await until(lambda: len(got) >= 4000)
-            assert got == list(range(4000))
-            assert not sender.lost.done()
-
-    run(body())
+async def test_a_frozen_daemon_gets_everything_in_the_end(bus_daemon: BusDaemon) -> None:
+    async with connected(bus_daemon.address, 2) as (sender, receiver):
+        got: list[int] = []
+        await receiver.match("type='signal',interface='org.example.Flood'", lambda s: got.append(s.body[0]))
+        bus_daemon.process.send_signal(signal.SIGSTOP)
+        try:
+            for n in range(4000):
+                sender._emit("/x", "org.example.Flood", "Drop", "us", n, "x" * 1000)
+            assert sender._transport._queue
+        finally:
+            bus_daemon.process.send_signal(signal.SIGCONT)
+        await until(lambda: len(got) >= 4000)
+        assert got == list(range(4000))
+        assert not sender.lost.done()

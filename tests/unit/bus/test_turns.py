@@ -3,8 +3,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -16,8 +14,6 @@ from ravesvc.bus.turns import Turn, Turns, metered
 from ravesvc.errors import Code, RaveError
 from tests.unit.bus_fakes import connected, open_fds
 from tests.unit.conftest import until
-
-Run = Callable[[Any], Any]
 
 FRAME = bytes(100)
 
@@ -73,22 +69,19 @@ async def known(turns: Turns, server: FakeServer, *senders: str) -> None:
     server.served.clear()
 
 
-def test_callers_take_turns(run: Run) -> None:
-    async def body() -> None:
-        server = FakeServer()
-        made = Turns(server, by_initial)
-        await known(made, server, "a1", "a2", "b", "root")
-        for _ in range(10):
-            made.enter(call("a1"), FRAME, [])
-            made.enter(call("a2"), FRAME, [])
-        made.enter(call("b"), FRAME, [])
-        made.enter(call("root"), FRAME, [])
-        assert server.served == ["root"]
-        await until(lambda: len(server.served) == 22)
-        assert server.served.index("b") < 4
-        await made.close()
-
-    run(body())
+async def test_callers_take_turns() -> None:
+    server = FakeServer()
+    made = Turns(server, by_initial)
+    await known(made, server, "a1", "a2", "b", "root")
+    for _ in range(10):
+        made.enter(call("a1"), FRAME, [])
+        made.enter(call("a2"), FRAME, [])
+    made.enter(call("b"), FRAME, [])
+    made.enter(call("root"), FRAME, [])
+    assert server.served == ["root"]
+    await until(lambda: len(server.served) == 22)
+    assert server.served.index("b") < 4
+    await made.close()
 
 
 def test_a_pace_allows_a_second_of_work_and_then_a_share_of_the_time() -> None:
@@ -109,219 +102,186 @@ def test_a_pace_allows_a_second_of_work_and_then_a_share_of_the_time() -> None:
     assert pace.delay == pytest.approx(0.4), "what was not used in that time is not saved up"
 
 
-def test_who_has_to_wait_for_time_keeps_nobody_else_waiting(run: Run) -> None:
-    async def body() -> None:
-        server = FakeServer(seconds=100.0)
-        made = Turns(server, by_initial)
-        made._all = turns._Pace(0.0)
-        await known(made, server, "a", "b", "root")
-        for sender in ("a", "b", "root"):
-            made.enter(call(sender), FRAME, [])
-        made.enter(call("c"), FRAME, [])  # a new one, which has not used anything
-        await until(lambda: "c" in server.served)
-        assert server.served == ["root", "c"]
-        await made.close()
-
-    run(body())
+async def test_who_has_to_wait_for_time_keeps_nobody_else_waiting() -> None:
+    server = FakeServer(seconds=100.0)
+    made = Turns(server, by_initial)
+    made._all = turns._Pace(0.0)
+    await known(made, server, "a", "b", "root")
+    for sender in ("a", "b", "root"):
+        made.enter(call(sender), FRAME, [])
+    made.enter(call("c"), FRAME, [])  # a new one, which has not used anything
+    await until(lambda: "c" in server.served)
+    assert server.served == ["root", "c"]
+    await made.close()
 
 
-def test_nothing_is_served_that_could_not_be_answered(run: Run) -> None:
-    async def body() -> None:
-        server = FakeServer()
-        made = Turns(server, by_initial)
-        await known(made, server, "a", "root")
-        server.written.clear()
-        server.flushing.clear()
+async def test_nothing_is_served_that_could_not_be_answered() -> None:
+    server = FakeServer()
+    made = Turns(server, by_initial)
+    await known(made, server, "a", "root")
+    server.written.clear()
+    server.flushing.clear()
+    made.enter(call("a"), FRAME, [])
+    await server.flushing.wait()
+    made.enter(call("root"), FRAME, [])
+    assert server.served == ["root"]
+    server.written.set()
+    await until(lambda: server.served == ["root", "a"])
+    await made.close()
+
+
+async def test_a_queue_has_a_bound_and_so_have_its_errors(caplog: pytest.LogCaptureFixture) -> None:
+    server = FakeServer()
+    made = Turns(server, by_initial)
+    await known(made, server, "a", "b")
+    server.written.clear()
+    for _ in range(1000):
         made.enter(call("a"), FRAME, [])
-        await server.flushing.wait()
-        made.enter(call("root"), FRAME, [])
-        assert server.served == ["root"]
-        server.written.set()
-        await until(lambda: server.served == ["root", "a"])
-        await made.close()
-
-    run(body())
-
-
-def test_a_queue_has_a_bound_and_so_have_its_errors(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    async def body() -> None:
-        server = FakeServer()
-        made = Turns(server, by_initial)
-        await known(made, server, "a", "b")
-        server.written.clear()
-        for _ in range(1000):
-            made.enter(call("a"), FRAME, [])
-            made.enter(call("b", flags=NO_REPLY_EXPECTED), FRAME, [])
-        refused = [name for sender, name in server.refused if sender == "a"]
-        assert refused == ["LimitsExceeded"] * turns._REFUSAL_RATE.burst
-        assert ("b", "LimitsExceeded") not in server.refused
-        server.written.set()
-        await until(lambda: len(server.served) == 2 * turns._MAX_WAITING_CALLS)
-        # One word about each.
-        assert [record.getMessage()[:10] for record in caplog.records] == ["a asks for", "b asks for"]
-        await made.close()
-
-    run(body())
+        made.enter(call("b", flags=NO_REPLY_EXPECTED), FRAME, [])
+    refused = [name for sender, name in server.refused if sender == "a"]
+    assert refused == ["LimitsExceeded"] * turns._REFUSAL_RATE.burst
+    assert ("b", "LimitsExceeded") not in server.refused
+    server.written.set()
+    await until(lambda: len(server.served) == 2 * turns._MAX_WAITING_CALLS)
+    # One word about each.
+    assert [record.getMessage()[:10] for record in caplog.records] == ["a asks for", "b asks for"]
+    await made.close()
 
 
-def test_large_calls_fill_a_queue_sooner(run: Run) -> None:
-    async def body() -> None:
-        server = FakeServer()
-        made = Turns(server, by_initial)
-        await known(made, server, "a")
-        server.written.clear()
-        for _ in range(8):
-            made.enter(call("a"), bytes(64 * 1024), [])
-        assert len(server.refused) == 4
-        await made.close()
-
-    run(body())
+async def test_large_calls_fill_a_queue_sooner() -> None:
+    server = FakeServer()
+    made = Turns(server, by_initial)
+    await known(made, server, "a")
+    server.written.clear()
+    for _ in range(8):
+        made.enter(call("a"), bytes(64 * 1024), [])
+    assert len(server.refused) == 4
+    await made.close()
 
 
-def test_what_the_header_refuses_is_refused_at_once_and_not_for_ever(run: Run) -> None:
-    async def body() -> None:
-        server = FakeServer()
-        made = Turns(server, by_initial)
-        await known(made, server, "a", "root")
-        for _ in range(100):
-            made.enter(call("a", "Unknown"), FRAME, [])
-        assert server.refused == [("a", "UnknownMethod")] * turns._REFUSAL_RATE.burst
-        made.enter(call("root", "Unknown"), FRAME, [])
-        assert server.refused[-1] == ("root", "UnknownMethod")
-        assert server.served == []
-        await made.close()
-
-    run(body())
+async def test_what_the_header_refuses_is_refused_at_once_and_not_for_ever() -> None:
+    server = FakeServer()
+    made = Turns(server, by_initial)
+    await known(made, server, "a", "root")
+    for _ in range(100):
+        made.enter(call("a", "Unknown"), FRAME, [])
+    assert server.refused == [("a", "UnknownMethod")] * turns._REFUSAL_RATE.burst
+    made.enter(call("root", "Unknown"), FRAME, [])
+    assert server.refused[-1] == ("root", "UnknownMethod")
+    assert server.served == []
+    await made.close()
 
 
-def test_so_many_methods_of_a_caller_run_at_once(run: Run) -> None:
-    async def body() -> None:
-        server = FakeServer()
-        made = Turns(server, by_initial)
-        await known(made, server, "a", "b")
-        for _ in range(turns._MAX_RUNNING_CALLS + 5):
-            made.enter(call("a", "Hang"), FRAME, [])
-        await until(lambda: len(server.served) == turns._MAX_RUNNING_CALLS)
-        made.enter(call("b"), FRAME, [])
-        await until(lambda: "b" in server.served)
-        assert server.served.count("a") == turns._MAX_RUNNING_CALLS
-        await made.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-
-    run(body())
+async def test_so_many_methods_of_a_caller_run_at_once() -> None:
+    server = FakeServer()
+    made = Turns(server, by_initial)
+    await known(made, server, "a", "b")
+    for _ in range(turns._MAX_RUNNING_CALLS + 5):
+        made.enter(call("a", "Hang"), FRAME, [])
+    await until(lambda: len(server.served) == turns._MAX_RUNNING_CALLS)
+    made.enter(call("b"), FRAME, [])
+    await until(lambda: "b" in server.served)
+    assert server.served.count("a") == turns._MAX_RUNNING_CALLS
+    await made.close()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
 
 
-def test_the_group_of_a_connection_is_asked_for_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_group_of_a_connection_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "_MAX_CACHED_GROUPS", 1)
     asked = []
 
-    async def body() -> None:
-        answer = asyncio.Event()
+    answer = asyncio.Event()
 
-        async def group(sender: str) -> str | None:
-            asked.append(sender)
-            await answer.wait()
-            return None
+    async def group(sender: str) -> str | None:
+        asked.append(sender)
+        await answer.wait()
+        return None
 
-        server = FakeServer()
-        made = Turns(server, group)
-        made.enter(call("root1"), FRAME, [])
-        made.enter(call("root1"), FRAME, [])
-        answer.set()
-        await until(lambda: len(server.served) == 2)
-        made.enter(call("root1"), FRAME, [])
-        assert asked == ["root1"]
-        for sender in ("root2", "root1"):
-            made.enter(call(sender), FRAME, [])
-            await until(lambda: server.served[-1] == sender)  # noqa: B023
-        assert asked == ["root1", "root2", "root1"]
-        await made.close()
-
-    run(body())
+    server = FakeServer()
+    made = Turns(server, group)
+    made.enter(call("root1"), FRAME, [])
+    made.enter(call("root1"), FRAME, [])
+    answer.set()
+    await until(lambda: len(server.served) == 2)
+    made.enter(call("root1"), FRAME, [])
+    assert asked == ["root1"]
+    for sender in ("root2", "root1"):
+        made.enter(call(sender), FRAME, [])
+        await until(lambda: server.served[-1] == sender)  # noqa: B023
+    assert asked == ["root1", "root2", "root1"]
+    await made.close()
 
 
-def test_a_group_that_can_not_be_told_is_asked_for_again(run: Run) -> None:
+async def test_a_group_that_can_not_be_told_is_asked_for_again() -> None:
     """Root, while the bus answers too late: it takes turns for now, and not for the life of its connection."""
 
-    async def body() -> None:
-        answers: list[str | RaveError | None] = [RaveError(Code.TIMEOUT, "no answer"), None]
+    answers: list[str | RaveError | None] = [RaveError(Code.TIMEOUT, "no answer"), None]
 
-        async def group(sender: str) -> str | None:
-            answer = answers.pop(0)
-            if isinstance(answer, RaveError):
-                raise answer
-            return answer
+    async def group(sender: str) -> str | None:
+        answer = answers.pop(0)
+        if isinstance(answer, RaveError):
+            raise answer
+        return answer
 
-        server = FakeServer()
-        made = Turns(server, group)
-        made.enter(call("root"), FRAME, [])
-        await until(lambda: server.served == ["root"])
-        server.written.clear()
-        made.enter(call("root"), FRAME, [])
-        await until(lambda: server.served == ["root", "root"])
-        assert not answers
-        await made.close()
-
-    run(body())
+    server = FakeServer()
+    made = Turns(server, group)
+    made.enter(call("root"), FRAME, [])
+    await until(lambda: server.served == ["root"])
+    server.written.clear()
+    made.enter(call("root"), FRAME, [])
+    await until(lambda: server.served == ["root", "root"])
+    assert not answers
+    await made.close()
 
 
-def test_who_has_gone_is_not_served(run: Run) -> None:
+async def test_who_has_gone_is_not_served() -> None:
     """Nor does it get a turn: there is a new connection each time."""
 
-    async def body() -> None:
-        before = open_fds()
-        server = FakeServer()
+    before = open_fds()
+    server = FakeServer()
 
-        async def group(sender: str) -> str | None:
-            raise RaveError(Code.BUS, "it has gone", error_name=NAME_HAS_NO_OWNER)
+    async def group(sender: str) -> str | None:
+        raise RaveError(Code.BUS, "it has gone", error_name=NAME_HAS_NO_OWNER)
 
-        made = Turns(server, group)
-        made.enter(call("a"), FRAME, [os.dup(0)])
-        await until(lambda: not made._newcomers._tasks)
-        assert open_fds() == before
-        assert not server.served + server.refused
-        assert not made._callers
-        await made.close()
-
-    run(body())
+    made = Turns(server, group)
+    made.enter(call("a"), FRAME, [os.dup(0)])
+    await until(lambda: not made._newcomers._tasks)
+    assert open_fds() == before
+    assert not server.served + server.refused
+    assert not made._callers
+    await made.close()
 
 
-def test_callers_who_have_nothing_to_wait_for_are_forgotten(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_callers_who_have_nothing_to_wait_for_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "_DROP_IDLE_FROM", 2)
 
-    async def body() -> None:
-        server = FakeServer()
-        made = Turns(server, by_initial)
-        for sender in "abcdef":
-            await known(made, server, sender)
-            await until(lambda: not any(caller.work for caller in made._callers.values()))
-        assert len(made._callers) <= 2
-        await made.close()
-
-    run(body())
+    server = FakeServer()
+    made = Turns(server, by_initial)
+    for sender in "abcdef":
+        await known(made, server, sender)
+        await until(lambda: not any(caller.work for caller in made._callers.values()))
+    assert len(made._callers) <= 2
+    await made.close()
 
 
-def test_descriptors_are_closed_wherever_a_call_ends(run: Run) -> None:
-    async def body() -> None:
-        before = open_fds()
-        server = FakeServer()
-        made = Turns(server, by_initial)
-        await known(made, server, "a", "root")
-        made.enter(call("a", "Unknown"), FRAME, [os.dup(0)])
-        made.enter(call("root", "Unknown"), FRAME, [os.dup(0)])
-        server.written.clear()
-        for _ in range(turns._MAX_WAITING_CALLS + 2):
-            made.enter(call("a"), FRAME, [os.dup(0)])
-        for _ in range(newcomers._MAX_HELD + 2):
-            made.enter(call("new"), FRAME, [os.dup(0)])
-        await made.close()
-        assert open_fds() == before
-
-    run(body())
+async def test_descriptors_are_closed_wherever_a_call_ends() -> None:
+    before = open_fds()
+    server = FakeServer()
+    made = Turns(server, by_initial)
+    await known(made, server, "a", "root")
+    made.enter(call("a", "Unknown"), FRAME, [os.dup(0)])
+    made.enter(call("root", "Unknown"), FRAME, [os.dup(0)])
+    server.written.clear()
+    for _ in range(turns._MAX_WAITING_CALLS + 2):
+        made.enter(call("a"), FRAME, [os.dup(0)])
+    for _ in range(newcomers._MAX_HELD + 2):
+        made.enter(call("new"), FRAME, [os.dup(0)])
+    await made.close()
+    assert open_fds() == before
 
 
-def test_each_step_is_charged(run: Run) -> None:
+async def test_each_step_is_charged() -> None:
     charged: list[float] = []
 
     async def works() -> None:
@@ -334,23 +294,20 @@ def test_each_step_is_charged(run: Run) -> None:
         await asyncio.sleep(0)
         raise ValueError("that")
 
-    async def body() -> None:
-        await metered(works(), charged.append)
-        assert len(charged) == 3
-        assert charged[0] >= 0.02
-        charged.clear()
+    await metered(works(), charged.append)
+    assert len(charged) == 3
+    assert charged[0] >= 0.02
+    charged.clear()
 
-        async def wrapped() -> None:
-            await metered(asyncio.sleep(60), charged.append)  # type: ignore[arg-type]
+    async def wrapped() -> None:
+        await metered(asyncio.sleep(60), charged.append)  # type: ignore[arg-type]
 
-        task = asyncio.create_task(wrapped())
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert len(charged) == 2
-
-    run(body())
+    task = asyncio.create_task(wrapped())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(charged) == 2
 
 
 class Shelf(Interface):
@@ -367,31 +324,28 @@ class Shelf(Interface):
 
 
 @pytest.mark.slow
-def test_over_a_bus(run: Run, bus_address: str) -> None:
+async def test_over_a_bus(bus_address: str) -> None:
     """Twenty connections of one user ask for much, and root is answered in between."""
 
-    async def body() -> None:
-        async with connected(bus_address, 5) as (service, root, *greedy):
-            service.export("/shelf", Shelf(allow_all))
-            service.object_manager("/")
-            names = {each.unique_name: "user 7" for each in greedy}
+    async with connected(bus_address, 5) as (service, root, *greedy):
+        service.export("/shelf", Shelf(allow_all))
+        service.object_manager("/")
+        names = {each.unique_name: "user 7" for each in greedy}
 
-            async def group(sender: str) -> str | None:
-                return names.get(sender)
+        async def group(sender: str) -> str | None:
+            return names.get(sender)
 
-            service.take_turns(Turns(service, group))
+        service.take_turns(Turns(service, group))
 
-            async def ask(bus: Bus, count: int) -> int:
-                (books,) = await bus.call(service.unique_name, "/shelf", Shelf.interface, "ListBooks", "u", count)
-                return len(books)
+        async def ask(bus: Bus, count: int) -> int:
+            (books,) = await bus.call(service.unique_name, "/shelf", Shelf.interface, "ListBooks", "u", count)
+            return len(books)
 
-            asking = [asyncio.create_task(ask(bus, 3000)) for bus in greedy for _ in range(20)]
-            assert await ask(root, 1) == 1
-            assert not all(task.done() for task in asking)
-            assert await asyncio.gather(*asking) == [3000] * 60
-            managed = (service.unique_name, "/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
-            assert list((await greedy[0].call(*managed))[0]) == ["/shelf"]
-            with pytest.raises(RaveError, match="internal error"):
-                await ask(greedy[0], 0)
-
-    run(body())
+        asking = [asyncio.create_task(ask(bus, 3000)) for bus in greedy for _ in range(20)]
+        assert await ask(root, 1) == 1
+        assert not all(task.done() for task in asking)
+        assert await asyncio.gather(*asking) == [3000] * 60
+        managed = (service.unique_name, "/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
+        assert list((await greedy[0].call(*managed))[0]) == ["/shelf"]
+        with pytest.raises(RaveError, match="internal error"):
+            await ask(greedy[0], 0)

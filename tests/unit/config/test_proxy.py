@@ -201,17 +201,14 @@ def test_requests_and_sockets_go_through_it_and_nothing_goes_direct(run: Run, au
         ]
 
 
-def test_the_proxy_resolves_the_name(run: Run, authority: Authority) -> None:
+async def test_the_proxy_resolves_the_name(authority: Authority) -> None:
     """A host behind a proxy often can't: the only name that it has to know is the proxy's."""
 
-    async def body() -> None:
+    with serving(authority) as server, proxying() as front:
         context = tls.context(Tls(insecure_hosts=("api.invalid",)), "api.invalid")
         made = HttpTransport("api.invalid", server.port, context, 15, through(front.port))
         assert (await made.send(ASK)).status == 200
         made.close()
-
-    with serving(authority) as server, proxying() as front:
-        run(body())
     assert [request.split()[1] for request in front.asked] == [f"api.invalid:{server.port}"]
 
 
@@ -221,21 +218,19 @@ def test_what_needs_no_user_names_none() -> None:
     assert b"CONNECT xn--bcher-kva.test:443 " in proxy.connect_request(Proxy(host="p", port=1), "bücher.test", 443)
 
 
-def test_a_host_that_is_reached_without_it(run: Run, authority: Authority) -> None:
-    async def body() -> None:
+async def test_a_host_that_is_reached_without_it(authority: Authority) -> None:
+    with serving(authority) as server, proxying() as front:
         made = transport_to(server.port, authority, through(front.port, bypass=(HOST,)))
         assert (await made.send(ASK)).status == 200
         made.close()
-
-    with serving(authority) as server, proxying() as front:
-        run(body())
     assert front.asked == []
 
 
-def test_an_address_of_the_proxy_that_swallows_packets(
-    run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch
+async def test_an_address_of_the_proxy_that_swallows_packets(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
+    with serving(authority) as server, proxying() as front, swallowing("127.0.0.2", front.port):
+        name_addresses(monkeypatch, "127.0.0.2", GOOD)
         way = Proxy(host=HOST, port=front.port)
         made = HttpTransport(
             "127.0.0.1", server.port, tls.context(Tls(ca_file=str(authority.ca_file)), GOOD), 15, way
@@ -244,10 +239,6 @@ def test_an_address_of_the_proxy_that_swallows_packets(
         assert (await made.send(ASK)).status == 200
         assert time.monotonic() - begun < 5
         made.close()
-
-    with serving(authority) as server, proxying() as front, swallowing("127.0.0.2", front.port):
-        name_addresses(monkeypatch, "127.0.0.2", GOOD)
-        run(body())
 
 
 # Ways to fail.
@@ -273,32 +264,32 @@ def test_an_address_of_the_proxy_that_swallows_packets(
         (b"", "can't be reached: it closed the connection"),
     ],
 )
-def test_what_it_answers_instead_of_a_connection(run: Run, authority: Authority, answer: bytes, words: str) -> None:
+async def test_what_it_answers_instead_of_a_connection(authority: Authority, answer: bytes, words: str) -> None:
     with proxying(answer) as front:
-        error = run(failure(443, authority, through(front.port)))
+        error = await failure(443, authority, through(front.port))
     assert error.code is Code.NETWORK
     assert error.message.startswith(f"the proxy 127.0.0.1:{front.port} {words}")
 
 
-def test_one_that_does_not_run(run: Run, authority: Authority) -> None:
+async def test_one_that_does_not_run(authority: Authority) -> None:
     with proxying() as front:
         pass
-    error = run(failure(443, authority, through(front.port)))
+    error = await failure(443, authority, through(front.port))
     assert error.message == f"the proxy 127.0.0.1:{front.port} can't be reached: Connection refused"
 
 
-def test_its_name_does_not_exist(run: Run, authority: Authority) -> None:
-    error = run(failure(443, authority, Proxy(host="none.invalid", port=3128)))
+async def test_its_name_does_not_exist(authority: Authority) -> None:
+    error = await failure(443, authority, Proxy(host="none.invalid", port=3128))
     assert error.message.startswith("the proxy none.invalid:3128 can't be reached: ")
 
 
 @pytest.mark.slow
-def test_one_that_hangs_is_named(run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_hangs_is_named(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dial, "PROXY_TIMEOUT_S", 0.3)
     with proxying() as free:
         port = free.port
     with handling("127.0.0.1", port, say_nothing):
-        error = run(failure(443, authority, through(port)))
+        error = await failure(443, authority, through(port))
     assert error.code is Code.TIMEOUT
     assert error.message == f"the proxy 127.0.0.1:{port} did not answer within 0.3 s"
 
@@ -307,8 +298,8 @@ def test_the_time_that_it_has_ends_before_that_of_a_request() -> None:
     assert min(client.REQUEST_TIMEOUT_S, login.REQUEST_TIMEOUT_S) > dial.PROXY_TIMEOUT_S
 
 
-def test_a_login_goes_through_it_too(run: Run, authority: Authority) -> None:
-    async def body() -> None:
+async def test_a_login_goes_through_it_too(authority: Authority) -> None:
+    with serving(authority) as server, proxying() as front:
         base = f"https://{HOST}:{server.port}"
         with pytest.raises(RaveError):
             await login.log_in(
@@ -322,7 +313,4 @@ def test_a_login_goes_through_it_too(run: Run, authority: Authority) -> None:
                 lang="en",
                 progress=lambda _step, _seconds: None,
             )
-
-    with serving(authority) as server, proxying() as front:
-        run(body())
     assert len(server.asked) == len(front.asked) == 1

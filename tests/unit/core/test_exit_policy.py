@@ -168,24 +168,18 @@ def test_a_mesh_is_blocked_for_what_its_child_has_met(
 
 
 @pytest.mark.parametrize("status", [ExitStatus.UNREACHABLE, ExitStatus.REJECTED])
-def test_what_an_earlier_parent_has_heard_is_the_detail_when_nobody_else_has(run: Run, status: ExitStatus) -> None:
-    async def body() -> None:
-        scene = Scene()
-        scene.records["a"].worker.last_error = ""
-        lesson = await learnt(scene, ended(status))
-        assert scene.blocks.added == [("a", lesson.reason, "long ago")]
-
-    run(body())
+async def test_what_an_earlier_parent_has_heard_is_the_detail_when_nobody_else_has(status: ExitStatus) -> None:
+    scene = Scene()
+    scene.records["a"].worker.last_error = ""
+    lesson = await learnt(scene, ended(status))
+    assert scene.blocks.added == [("a", lesson.reason, "long ago")]
 
 
-def test_the_size_of_a_message_is_not_told_from_what_was_wrong_before(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        scene.records["a"].worker.last_error = ""
-        await learnt(scene, ended(ExitStatus.TOO_LARGE))
-        assert scene.blocks.added == [("a", Reason.TOO_LARGE, "")]
-
-    run(body())
+async def test_the_size_of_a_message_is_not_told_from_what_was_wrong_before() -> None:
+    scene = Scene()
+    scene.records["a"].worker.last_error = ""
+    await learnt(scene, ended(ExitStatus.TOO_LARGE))
+    assert scene.blocks.added == [("a", Reason.TOO_LARGE, "")]
 
 
 @pytest.mark.parametrize(
@@ -214,23 +208,20 @@ def test_a_mesh_that_is_not_at_fault_is_not_blocked(
 
 @pytest.mark.parametrize("saved", [True, False])
 @pytest.mark.parametrize("status", [ExitStatus.KICKED, ExitStatus.GONE, ExitStatus.UNREACHABLE])
-def test_a_lesson_is_over_when_it_is_known_whether_it_was_saved(run: Run, status: ExitStatus, saved: bool) -> None:
-    async def body() -> None:
-        scene = Scene()
-        scene.blocks.saved = saved
-        scene.blocks.gate.clear()
-        learning = asyncio.create_task(learnt(scene, ended(status)))
-        await until(lambda: scene.blocks.added)
-        await asyncio.sleep(0)
-        assert not learning.done()
-        scene.blocks.gate.set()
-        lesson = await learning
-        assert lesson.saved is saved
-        assert lesson.reason
-        # It is in force all the same.
-        assert scene.known == ({"a"} if status is ExitStatus.UNREACHABLE else set())
-
-    run(body())
+async def test_a_lesson_is_over_when_it_is_known_whether_it_was_saved(status: ExitStatus, saved: bool) -> None:
+    scene = Scene()
+    scene.blocks.saved = saved
+    scene.blocks.gate.clear()
+    learning = asyncio.create_task(learnt(scene, ended(status)))
+    await until(lambda: scene.blocks.added)
+    await asyncio.sleep(0)
+    assert not learning.done()
+    scene.blocks.gate.set()
+    lesson = await learning
+    assert lesson.saved is saved
+    assert lesson.reason
+    # It is in force all the same.
+    assert scene.known == ({"a"} if status is ExitStatus.UNREACHABLE else set())
 
 
 # The excuses of a mesh that could not be reached.
@@ -284,103 +275,79 @@ async def is_blocked(scene: Scene) -> None:
     assert scene.blocks.failures == []
 
 
-def test_a_server_is_an_excuse_for_an_hour_at_a_time(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        scene.add("b")
-        for minutes in range(0, 61, 20):
-            scene.now = 60.0 * minutes
-            assert (await learnt(scene)).excuse, minutes
-        scene.now = 3601.0
-        assert (await learnt(scene)).reason is Reason.CONNECTION_FAILURES
-        # After the block it is given as much time again, and so is what was in its mesh meanwhile.
-        for seconds in (7300.0, 7300.0 + 3000, 7300.0 + 3000 + 3601, 7300.0 + 3000 + 3601 + 3600):
-            scene.now = seconds
-            assert (await learnt(scene)).excuse, seconds
-
-    run(body())
+async def test_a_server_is_an_excuse_for_an_hour_at_a_time() -> None:
+    scene = Scene()
+    scene.add("b")
+    for minutes in range(0, 61, 20):
+        scene.now = 60.0 * minutes
+        assert (await learnt(scene)).excuse, minutes
+    scene.now = 3601.0
+    assert (await learnt(scene)).reason is Reason.CONNECTION_FAILURES
+    # After the block it is given as much time again, and so is what was in its mesh meanwhile.
+    for seconds in (7300.0, 7300.0 + 3000, 7300.0 + 3000 + 3601, 7300.0 + 3000 + 3601 + 3600):
+        scene.now = seconds
+        assert (await learnt(scene)).excuse, seconds
 
 
-def test_when_its_server_lets_another_in_the_mesh_is_at_fault(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        scene.add("b")
-        scene.add("c", connected=True)
-        await is_blocked(scene)
-
-    run(body())
+async def test_when_its_server_lets_another_in_the_mesh_is_at_fault() -> None:
+    scene = Scene()
+    scene.add("b")
+    scene.add("c", connected=True)
+    await is_blocked(scene)
 
 
-def test_the_only_mesh_of_a_server_is_at_fault(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        # Its own connection, of which nobody knows the end yet, is nobody else's.
-        scene.records["a"].worker.connect(1000.0)
-        scene.records["a"].worker.fail("no route to host")
-        scene.add("elsewhere", ELSEWHERE)
-        await is_blocked(scene)
-
-    run(body())
+async def test_the_only_mesh_of_a_server_is_at_fault() -> None:
+    scene = Scene()
+    # Its own connection, of which nobody knows the end yet, is nobody else's.
+    scene.records["a"].worker.connect(1000.0)
+    scene.records["a"].worker.fail("no route to host")
+    scene.add("elsewhere", ELSEWHERE)
+    await is_blocked(scene)
 
 
-def test_those_that_are_blocked_themselves_prove_nothing(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        scene.add("b", blocked=True)
-        await is_blocked(scene)
-        # Neither for the mesh nor against it: one may still be on its way out.
-        scene = Scene()
-        scene.add("b", blocked=True, connected=True)
-        scene.add("c")
-        assert (await learnt(scene)).excuse == f"the server {SERVER} lets no bot in"
-
-    run(body())
+async def test_those_that_are_blocked_themselves_prove_nothing() -> None:
+    scene = Scene()
+    scene.add("b", blocked=True)
+    await is_blocked(scene)
+    # Neither for the mesh nor against it: one may still be on its way out.
+    scene = Scene()
+    scene.add("b", blocked=True, connected=True)
+    scene.add("c")
+    assert (await learnt(scene)).excuse == f"the server {SERVER} lets no bot in"
 
 
-def test_a_mesh_that_never_tried_proves_nothing(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        # As one for which max_processes leaves no place.
-        waits = scene.add("b")
-        waits.run, waits.worker = RunState(), WorkerState()
-        await is_blocked(scene)
-
-    run(body())
+async def test_a_mesh_that_never_tried_proves_nothing() -> None:
+    scene = Scene()
+    # As one for which max_processes leaves no place.
+    waits = scene.add("b")
+    waits.run, waits.worker = RunState(), WorkerState()
+    await is_blocked(scene)
 
 
 @pytest.mark.parametrize("server", [None, ""])
-def test_without_a_server_nothing_can_be_compared(run: Run, server: str | None) -> None:
-    async def body() -> None:
-        scene = Scene()
-        scene.add("a", server)
-        scene.add("b", server)
-        await is_blocked(scene)
-
-    run(body())
+async def test_without_a_server_nothing_can_be_compared(server: str | None) -> None:
+    scene = Scene()
+    scene.add("a", server)
+    scene.add("b", server)
+    await is_blocked(scene)
 
 
-def test_a_mesh_that_is_listed_no_more_has_no_server(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        for mesh in "ab":
-            scene.add(mesh).listed = None
-        await is_blocked(scene)
-
-    run(body())
+async def test_a_mesh_that_is_listed_no_more_has_no_server() -> None:
+    scene = Scene()
+    for mesh in "ab":
+        scene.add(mesh).listed = None
+    await is_blocked(scene)
 
 
-def test_what_has_changed_while_rave_was_asked_counts(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        scene.gate.clear()
-        other = scene.add("b")
-        asking = asyncio.create_task(learnt(scene))
-        await until(lambda: scene.asked)
-        other.worker.connect(1000.0)
-        scene.gate.set()
-        assert (await asking).reason is Reason.CONNECTION_FAILURES
-
-    run(body())
+async def test_what_has_changed_while_rave_was_asked_counts() -> None:
+    scene = Scene()
+    scene.gate.clear()
+    other = scene.add("b")
+    asking = asyncio.create_task(learnt(scene))
+    await until(lambda: scene.asked)
+    other.worker.connect(1000.0)
+    scene.gate.set()
+    assert (await asking).reason is Reason.CONNECTION_FAILURES
 
 
 # What hits most meshes.
@@ -402,155 +369,117 @@ def fails(scene: Scene, *meshes: str) -> None:
 
 
 @pytest.mark.parametrize("status", [ExitStatus.UNREACHABLE, ExitStatus.REJECTED, ExitStatus.GONE])
-def test_what_has_hit_the_others_already_blocks_no_mesh(run: Run, status: ExitStatus) -> None:
-    async def body() -> None:
-        scene = Scene()
-        others = fleet(scene, 4)
-        fails(scene, *others[:2])
-        lesson = await learnt(scene, ended(status))
-        assert lesson.reason is None
-        assert "3 of 5 meshes can't be reached: 403" in lesson.excuse
-        assert (scene.blocks.added, scene.slept, scene.known) == ([], [], {"a", *others})
-        assert "3 of 5" in scene.outages.sentences()[0]
-
-    run(body())
+async def test_what_has_hit_the_others_already_blocks_no_mesh(status: ExitStatus) -> None:
+    scene = Scene()
+    others = fleet(scene, 4)
+    fails(scene, *others[:2])
+    lesson = await learnt(scene, ended(status))
+    assert lesson.reason is None
+    assert "3 of 5 meshes can't be reached: 403" in lesson.excuse
+    assert (scene.blocks.added, scene.slept, scene.known) == ([], [], {"a", *others})
+    assert "3 of 5" in scene.outages.sentences()[0]
 
 
 @pytest.mark.parametrize("status", [ExitStatus.UNREACHABLE, ExitStatus.REJECTED, ExitStatus.GONE])
-def test_the_first_one_waits_for_the_others(run: Run, status: ExitStatus) -> None:
-    async def body() -> None:
-        scene = Scene()
-        others = fleet(scene, 3)
-        scene.while_asleep = lambda: fails(scene, *others)
-        assert "all meshes can't be reached" in (await learnt(scene, ended(status))).excuse
-        assert scene.slept == [3.0]
-
-    run(body())
+async def test_the_first_one_waits_for_the_others(status: ExitStatus) -> None:
+    scene = Scene()
+    others = fleet(scene, 3)
+    scene.while_asleep = lambda: fails(scene, *others)
+    assert "all meshes can't be reached" in (await learnt(scene, ended(status))).excuse
+    assert scene.slept == [3.0]
 
 
-def test_one_alone_is_judged_when_no_others_have_followed(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        fleet(scene, 3)
-        assert (await learnt(scene, ended(ExitStatus.REJECTED))).reason is Reason.REJECTED
-        assert scene.slept == [3.0]
-        assert scene.outages.sentences() == []
-
-    run(body())
+async def test_one_alone_is_judged_when_no_others_have_followed() -> None:
+    scene = Scene()
+    fleet(scene, 3)
+    assert (await learnt(scene, ended(ExitStatus.REJECTED))).reason is Reason.REJECTED
+    assert scene.slept == [3.0]
+    assert scene.outages.sentences() == []
 
 
-def test_a_small_fleet_has_no_others_to_wait_for(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        fleet(scene, 1)
-        assert (await learnt(scene, ended(ExitStatus.REJECTED))).reason is Reason.REJECTED
-        assert scene.slept == []
-
-    run(body())
+async def test_a_small_fleet_has_no_others_to_wait_for() -> None:
+    scene = Scene()
+    fleet(scene, 1)
+    assert (await learnt(scene, ended(ExitStatus.REJECTED))).reason is Reason.REJECTED
+    assert scene.slept == []
 
 
 @pytest.mark.parametrize("status", [ExitStatus.REJECTED, ExitStatus.GONE])
-def test_while_rave_does_not_answer_a_small_fleet_is_not_at_fault_either(run: Run, status: ExitStatus) -> None:
-    async def body() -> None:
-        scene = Scene()
-        scene.rave_answers = False
-        assert (await learnt(scene, ended(status))).excuse == "Rave does not answer"
-        assert scene.blocks.added == []
-
-    run(body())
+async def test_while_rave_does_not_answer_a_small_fleet_is_not_at_fault_either(status: ExitStatus) -> None:
+    scene = Scene()
+    scene.rave_answers = False
+    assert (await learnt(scene, ended(status))).excuse == "Rave does not answer"
+    assert scene.blocks.added == []
 
 
-def test_meshes_that_rave_lists_no_more_are_gone_however_many_they_are(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        fails(scene, *fleet(scene, 3))
-        scene.census.observe([])
-        assert (await learnt(scene, ended(ExitStatus.GONE))).reason is Reason.GONE
-
-    run(body())
+async def test_meshes_that_rave_lists_no_more_are_gone_however_many_they_are() -> None:
+    scene = Scene()
+    fails(scene, *fleet(scene, 3))
+    scene.census.observe([])
+    assert (await learnt(scene, ended(ExitStatus.GONE))).reason is Reason.GONE
 
 
 @pytest.mark.parametrize(("age", "lifted"), [(59.0, ["m0"]), (60.0, [])])
-def test_blocks_of_the_last_minute_are_taken_back(run: Run, age: float, lifted: list[str]) -> None:
-    async def body() -> None:
-        scene = Scene()
-        others = fleet(scene, 4)
-        fails(scene, *others)
-        scene.blocks.age = age
-        for mesh, reason, actor in (
-            ("m0", Reason.REJECTED, SERVICE),
-            ("m1", Reason.KICKED, SERVICE),
-            ("m2", Reason.CRASHES, SERVICE),
-            ("m3", Reason.REJECTED, "root"),
-        ):
-            scene.blocks.blocks[mesh] = Block(mesh=mesh, reason=reason, since=0, until=None, actor=actor)
-        assert (await learnt(scene, ended(ExitStatus.REJECTED))).excuse
-        assert scene.blocks.removed == lifted
-
-    run(body())
+async def test_blocks_of_the_last_minute_are_taken_back(age: float, lifted: list[str]) -> None:
+    scene = Scene()
+    others = fleet(scene, 4)
+    fails(scene, *others)
+    scene.blocks.age = age
+    for mesh, reason, actor in (
+        ("m0", Reason.REJECTED, SERVICE),
+        ("m1", Reason.KICKED, SERVICE),
+        ("m2", Reason.CRASHES, SERVICE),
+        ("m3", Reason.REJECTED, "root"),
+    ):
+        scene.blocks.blocks[mesh] = Block(mesh=mesh, reason=reason, since=0, until=None, actor=actor)
+    assert (await learnt(scene, ended(ExitStatus.REJECTED))).excuse
+    assert scene.blocks.removed == lifted
 
 
-def test_crashes_of_most_processes_are_the_machines(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        for mesh in fleet(scene, 3):
-            scene.lessons.crashed(mesh, "exit status 1 (crashed)")
-        lesson = await learnt(scene, CRASHED)
-        assert lesson.excuse == "the processes of all meshes fail: exit status 1 (crashed)"
-        assert scene.asked == 0
-        assert (await scene.lessons.learn("m0", RunEnd(gave_up=True, detail="6 times in a row"))).excuse
-
-    run(body())
+async def test_crashes_of_most_processes_are_the_machines() -> None:
+    scene = Scene()
+    for mesh in fleet(scene, 3):
+        scene.lessons.crashed(mesh, "exit status 1 (crashed)")
+    lesson = await learnt(scene, CRASHED)
+    assert lesson.excuse == "the processes of all meshes fail: exit status 1 (crashed)"
+    assert scene.asked == 0
+    assert (await scene.lessons.learn("m0", RunEnd(gave_up=True, detail="6 times in a row"))).excuse
 
 
-def test_settings_that_no_process_can_use_are_one_fault(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        for mesh in fleet(scene, 3):
-            await scene.lessons.learn(mesh, ended(ExitStatus.CONFIG))
-        assert scene.outages.sentences()[0].startswith(
-            "the processes of 3 of 4 meshes fail: its process could not use"
-        )
-
-    run(body())
+async def test_settings_that_no_process_can_use_are_one_fault() -> None:
+    scene = Scene()
+    for mesh in fleet(scene, 3):
+        await scene.lessons.learn(mesh, ended(ExitStatus.CONFIG))
+    assert scene.outages.sentences()[0].startswith("the processes of 3 of 4 meshes fail: its process could not use")
 
 
 @pytest.mark.parametrize("answers", [True, False])
-def test_bots_that_want_a_login_while_discovery_needs_none_are_an_outage(run: Run, answers: bool) -> None:
-    async def body() -> None:
-        scene = Scene()
-        scene.rave_answers = answers
-        for mesh in fleet(scene, 3):
-            scene.records[mesh].worker.disconnect("401")
-            await scene.lessons.learn(mesh, ended(ExitStatus.LOGIN_NEEDED))
-        assert bool(scene.outages.sentences()) is answers, "else it is the session, which is said in its own words"
-
-    run(body())
+async def test_bots_that_want_a_login_while_discovery_needs_none_are_an_outage(answers: bool) -> None:
+    scene = Scene()
+    scene.rave_answers = answers
+    for mesh in fleet(scene, 3):
+        scene.records[mesh].worker.disconnect("401")
+        await scene.lessons.learn(mesh, ended(ExitStatus.LOGIN_NEEDED))
+    assert bool(scene.outages.sentences()) is answers, "else it is the session, which is said in its own words"
 
 
-def test_an_account_that_runs_in_two_places_blocks_no_mesh(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene()
-        lesson = await learnt(scene, ended(ExitStatus.ELSEWHERE))
-        assert lesson == ExitVerdict(None, "the same account is connected to it elsewhere", saved=True)
-        assert scene.blocks.added == []
-
-    run(body())
+async def test_an_account_that_runs_in_two_places_blocks_no_mesh() -> None:
+    scene = Scene()
+    lesson = await learnt(scene, ended(ExitStatus.ELSEWHERE))
+    assert lesson == ExitVerdict(None, "the same account is connected to it elsewhere", saved=True)
+    assert scene.blocks.added == []
 
 
 @pytest.mark.parametrize(("spared", "hours"), [(1, 1), (0, 24)])
-def test_no_fault_excuses_for_ever(run: Run, spared: int, hours: int) -> None:
-    async def body() -> None:
-        scene = Scene()
-        others = fleet(scene, 3 + spared)
-        for minutes in range(0, 60 * 48, 10):
-            scene.now = 60.0 * minutes
-            fails(scene, *others[:3])
-            if (await learnt(scene, ended(ExitStatus.REJECTED))).reason:
-                break
-        assert minutes == 60 * hours + 10
-
-    run(body())
+async def test_no_fault_excuses_for_ever(spared: int, hours: int) -> None:
+    scene = Scene()
+    others = fleet(scene, 3 + spared)
+    for minutes in range(0, 60 * 48, 10):
+        scene.now = 60.0 * minutes
+        fails(scene, *others[:3])
+        if (await learnt(scene, ended(ExitStatus.REJECTED))).reason:
+            break
+    assert minutes == 60 * hours + 10
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 import random
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from ravesvc.store.model import Admin, CommandPermission, Contents, IgnoredUser,
 from ravesvc.store.permissions_cache import PermissionsCache
 from tests.unit.fake_store import credentials
 
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
 # All that a store and the files beside it hold, as they hold it.
 Raw = Callable[[], str]
 
@@ -129,48 +128,45 @@ def some(source: random.Random) -> Contents:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_id_is_nowhere_and_what_is_about_others_is_still_there(
-    run: Run, place: tuple[Store, Raw], tmp_path: Path, seed: int
+async def test_the_id_is_nowhere_and_what_is_about_others_is_still_there(
+    place: tuple[Store, Raw], tmp_path: Path, seed: int
 ) -> None:
     store, raw = place
     source = random.Random(seed)
     other = USERS[1]
 
-    async def body() -> None:
-        async with remembering(store, tmp_path / "permissions.json") as (state, memory):
-            await state.replace(some(source))
-            for mesh in MESHES:
-                for name in ("queue", "settings"):
-                    text = json.dumps({"x": anything(source), "users": [GONE], "stays": {"user": other}})
-                    await memory.write_document(mesh, name, text)
-                for _ in range(5):
-                    await memory.append_history(mesh, "played", json.dumps({"x": anything(source), "by": other}))
-            actor = ChatUser(other, MESHES[0])
-            await state.add_admin(GONE, other, actor=actor)
-            await state.remove_admin(GONE, actor=actor)
-            assert raw().count(str(GONE)) > 10, "else this test proves nothing"
-            assert str(GONE) in (tmp_path / "changes.json").read_text()
-            before = await memory.export()
-            assert await memory.forget_user(GONE) > 6
-            contents, rooms = await state.refresh(), await memory.export()
-            for text in (raw(), export.to_json(contents, rooms), (tmp_path / "permissions.json").read_text()):
-                assert str(GONE) not in text
-            assert state.admins == set(USERS[1:4])
-            assert state.ignored == set(USERS[4:])
-            assert len(contents.permissions) == 3
-            for document, former in zip(rooms, before, strict=True):
-                assert (document.mesh, document.name) == (former.mesh, former.name)
-                if document.name != "played":
-                    assert json.loads(document.text)["stays"] == {"user": other}
-                elif str(GONE) not in former.text:
-                    assert document == former
-            assert await memory.forget_user(GONE) == 0
-
-    run(body())
+    async with remembering(store, tmp_path / "permissions.json") as (state, memory):
+        await state.replace(some(source))
+        for mesh in MESHES:
+            for name in ("queue", "settings"):
+                text = json.dumps({"x": anything(source), "users": [GONE], "stays": {"user": other}})
+                await memory.write_document(mesh, name, text)
+            for _ in range(5):
+                await memory.append_history(mesh, "played", json.dumps({"x": anything(source), "by": other}))
+        actor = ChatUser(other, MESHES[0])
+        await state.add_admin(GONE, other, actor=actor)
+        await state.remove_admin(GONE, actor=actor)
+        assert raw().count(str(GONE)) > 10, "else this test proves nothing"
+        assert str(GONE) in (tmp_path / "changes.json").read_text()
+        before = await memory.export()
+        assert await memory.forget_user(GONE) > 6
+        contents, rooms = await state.refresh(), await memory.export()
+        for text in (raw(), export.to_json(contents, rooms), (tmp_path / "permissions.json").read_text()):
+            assert str(GONE) not in text
+        assert state.admins == set(USERS[1:4])
+        assert state.ignored == set(USERS[4:])
+        assert len(contents.permissions) == 3
+        for document, former in zip(rooms, before, strict=True):
+            assert (document.mesh, document.name) == (former.mesh, former.name)
+            if document.name != "played":
+                assert json.loads(document.text)["stays"] == {"user": other}
+            elif str(GONE) not in former.text:
+                assert document == former
+        assert await memory.forget_user(GONE) == 0
 
 
 @pytest.mark.parametrize("first", [USERS[0], 1, 7])
-def test_the_queue_of_a_room_goes_on_without_them(run: Run, tmp_path: Path, first: int) -> None:
+async def test_the_queue_of_a_room_goes_on_without_them(tmp_path: Path, first: int) -> None:
     """Also when the id is equal to rounds, views and what stands in titles."""
 
     def entry(number: int, user: int) -> QueueEntry:
@@ -185,40 +181,34 @@ def test_the_queue_of_a_room_goes_on_without_them(run: Run, tmp_path: Path, firs
     # Whose turn it was: an entry that waits for it, and a place among those who had it.
     queue = queue.request_next().choose(entry(9, first + 1), "https://rave.example/7", "")
 
-    async def body() -> None:
-        async with remembering(SqliteStore(tmp_path / "state.db"), tmp_path / "permissions.json") as (_, memory):
-            await memory.write_document(MESHES[0], "queue", queue.to_json())
-            assert await memory.forget_user(first) == 4
-            left = await memory.read_document(MESHES[0], "queue")
-            assert left
-            assert Queue.from_json(left, limits) == queue.without_user(first)
-
-    run(body())
+    async with remembering(SqliteStore(tmp_path / "state.db"), tmp_path / "permissions.json") as (_, memory):
+        await memory.write_document(MESHES[0], "queue", queue.to_json())
+        assert await memory.forget_user(first) == 4
+        left = await memory.read_document(MESHES[0], "queue")
+        assert left
+        assert Queue.from_json(left, limits) == queue.without_user(first)
 
 
-def test_what_is_too_old_goes_from_either_store(run: Run, place: tuple[Store, Raw], tmp_path: Path) -> None:
+async def test_what_is_too_old_goes_from_either_store(place: tuple[Store, Raw], tmp_path: Path) -> None:
     store, raw = place
 
-    async def body() -> None:
-        async with remembering(store, tmp_path / "permissions.json") as (state, memory):
-            await memory.append_history(MESHES[0], "played", '{"title":"an old one"}')
-            await memory.write_document(MESHES[1], "queue", '["of a room that was left"]')
-            now = datetime.now(UTC)
+    async with remembering(store, tmp_path / "permissions.json") as (state, memory):
+        await memory.append_history(MESHES[0], "played", '{"title":"an old one"}')
+        await memory.write_document(MESHES[1], "queue", '["of a room that was left"]')
+        now = datetime.now(UTC)
 
-            async def tell_forget(_: int) -> tuple[str, ...]:
-                return ()
+        async def tell_forget(_: int) -> tuple[str, ...]:
+            return ()
 
-            later = RoomMemory(
-                state,
-                3600.0,
-                in_use=lambda: {MESHES[0]},
-                tell_forget=tell_forget,
-                presence=PresenceCheck(nobody),
-                clock=lambda: now + timedelta(days=2),
-            )
-            await later.expire()
-            assert "an old one" not in raw()
-            assert "was left" not in raw()
-            assert [(each.mesh, each.text) for each in await memory.export()] == [(MESHES[0], "[]")]
-
-    run(body())
+        later = RoomMemory(
+            state,
+            3600.0,
+            in_use=lambda: {MESHES[0]},
+            tell_forget=tell_forget,
+            presence=PresenceCheck(nobody),
+            clock=lambda: now + timedelta(days=2),
+        )
+        await later.expire()
+        assert "an old one" not in raw()
+        assert "was left" not in raw()
+        assert [(each.mesh, each.text) for each in await memory.export()] == [(MESHES[0], "[]")]

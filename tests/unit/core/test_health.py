@@ -145,86 +145,71 @@ async def a_few_turns() -> None:
 # One question.
 
 
-def test_an_answer_is_taken_over_and_passed_on(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            scene.children.answers["a"] = {**WELL, "Attempts": 2, "LastError": "once bitten"}
-            await scene.ask_at(1010)
-            worker = scene.worker()
-            assert (worker.heard, worker.ready, worker.healthy, worker.connected) == (1010, True, True, True)
-            assert (worker.connected_at, worker.attempts, worker.last_error) == (1005, 2, "once bitten")
-            assert worker.edition == Edition("1", "2")
-            assert (scene.answered, scene.unhealthy) == (["a"], [])
-
-    run(body())
+async def test_an_answer_is_taken_over_and_passed_on() -> None:
+    async with scene_of() as scene:
+        scene.children.answers["a"] = {**WELL, "Attempts": 2, "LastError": "once bitten"}
+        await scene.ask_at(1010)
+        worker = scene.worker()
+        assert (worker.heard, worker.ready, worker.healthy, worker.connected) == (1010, True, True, True)
+        assert (worker.connected_at, worker.attempts, worker.last_error) == (1005, 2, "once bitten")
+        assert worker.edition == Edition("1", "2")
+        assert (scene.answered, scene.unhealthy) == (["a"], [])
 
 
-def test_an_answer_that_is_older_than_a_signal_is_asked_for_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            told = [{**WELL, "Connected": False}, WELL]
+async def test_an_answer_that_is_older_than_a_signal_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scene_of() as scene:
+        told = [{**WELL, "Connected": False}, WELL]
 
-            async def status(mesh: str) -> dict[str, Any]:
-                if len(told) == 2:
-                    # With the answer comes a signal, which is handled first.
-                    scene.worker(mesh).signals += 1
-                    scene.worker(mesh).connect(1000.0)
-                return told.pop(0)
+        async def status(mesh: str) -> dict[str, Any]:
+            if len(told) == 2:
+                # With the answer comes a signal, which is handled first.
+                scene.worker(mesh).signals += 1
+                scene.worker(mesh).connect(1000.0)
+            return told.pop(0)
 
-            monkeypatch.setattr(scene.children, "status", status)
-            await scene.ask_at(1001.0)
-            assert told == []
-            assert scene.records["a"].state == "connected"
-
-    run(body())
+        monkeypatch.setattr(scene.children, "status", status)
+        await scene.ask_at(1001.0)
+        assert told == []
+        assert scene.records["a"].state == "connected"
 
 
-def test_a_child_that_never_ceases_to_signal_is_asked_a_few_times(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            status = scene.children.status
+async def test_a_child_that_never_ceases_to_signal_is_asked_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scene_of() as scene:
+        status = scene.children.status
 
-            async def signalling(mesh: str) -> dict[str, Any]:
-                scene.worker().signals += 1
-                return await status(mesh)
+        async def signalling(mesh: str) -> dict[str, Any]:
+            scene.worker().signals += 1
+            return await status(mesh)
 
-            monkeypatch.setattr(scene.children, "status", signalling)
-            await scene.ask_at(1001.0)
-            assert scene.children.asked == ["a"] * 3
-            assert scene.answered == ["a"]
-
-    run(body())
+        monkeypatch.setattr(scene.children, "status", signalling)
+        await scene.ask_at(1001.0)
+        assert scene.children.asked == ["a"] * 3
+        assert scene.answered == ["a"]
 
 
-def test_a_child_that_answers_but_is_not_connected_is_well(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            scene.children.answers["a"] = {"Connected": False, "LastError": "no route to host"}
-            for now in (1030, 2000, 9000):
-                await scene.ask_at(now)
-            assert scene.records["a"].state == "disconnected"
-            assert scene.records["a"].reason == "no route to host"
-            assert scene.unhealthy == []
-            assert scene.health.stats() == Stats(1, 1, 0, 0, 1, 0)
-
-    run(body())
+async def test_a_child_that_answers_but_is_not_connected_is_well() -> None:
+    async with scene_of() as scene:
+        scene.children.answers["a"] = {"Connected": False, "LastError": "no route to host"}
+        for now in (1030, 2000, 9000):
+            await scene.ask_at(now)
+        assert scene.records["a"].state == "disconnected"
+        assert scene.records["a"].reason == "no route to host"
+        assert scene.unhealthy == []
+        assert scene.health.stats() == Stats(1, 1, 0, 0, 1, 0)
 
 
-def test_the_silence_is_counted_from_the_answer_not_from_the_question(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            scene.children.hang("a")
-            asked = scene.health.ask("a")
-            await until(lambda: scene.children.under_way)
-            scene.now = 1009
-            scene.children.go_on("a")
-            await asked
-            assert scene.worker().heard == 1009
-            assert scene.worker().connected_at == 1004
-            scene.now = 1010
-            assert scene.health.silence("a") == 1
-
-    run(body())
+async def test_the_silence_is_counted_from_the_answer_not_from_the_question() -> None:
+    async with scene_of() as scene:
+        scene.children.hang("a")
+        asked = scene.health.ask("a")
+        await until(lambda: scene.children.under_way)
+        scene.now = 1009
+        scene.children.go_on("a")
+        await asked
+        assert scene.worker().heard == 1009
+        assert scene.worker().connected_at == 1004
+        scene.now = 1010
+        assert scene.health.silence("a") == 1
 
 
 def test_a_child_that_is_silent_for_too_long_is_unhealthy(run: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -253,28 +238,22 @@ def test_a_child_that_is_silent_for_too_long_is_unhealthy(run: Run, caplog: pyte
 
 
 @pytest.mark.parametrize(("interval", "patience"), [(1.0, 60.0), (30.0, 60.0), (31.0, 62.0), (600.0, 1200.0)])
-def test_a_child_that_is_asked_rarely_may_miss_one_question(run: Run, interval: float, patience: float) -> None:
-    async def body() -> None:
-        async with scene_of(interval=interval) as scene:
-            scene.children.answers["a"] = NO_ANSWER
-            await scene.ask_at(1000 + patience)
-            assert scene.worker().healthy
-            await scene.ask_at(1000.1 + patience)
-            assert not scene.worker().healthy
-
-    run(body())
+async def test_a_child_that_is_asked_rarely_may_miss_one_question(interval: float, patience: float) -> None:
+    async with scene_of(interval=interval) as scene:
+        scene.children.answers["a"] = NO_ANSWER
+        await scene.ask_at(1000 + patience)
+        assert scene.worker().healthy
+        await scene.ask_at(1000.1 + patience)
+        assert not scene.worker().healthy
 
 
-def test_whoever_has_spoken_meanwhile_is_not_silent(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            scene.children.answers["a"] = NO_ANSWER
-            scene.worker().heard = 1100.0  # a signal
-            await scene.ask_at(1150)
-            assert scene.worker().healthy
-            assert scene.health.silence("a") == 50
-
-    run(body())
+async def test_whoever_has_spoken_meanwhile_is_not_silent() -> None:
+    async with scene_of() as scene:
+        scene.children.answers["a"] = NO_ANSWER
+        scene.worker().heard = 1100.0  # a signal
+        await scene.ask_at(1150)
+        assert scene.worker().healthy
+        assert scene.health.silence("a") == 50
 
 
 def test_an_answer_makes_well_again(run: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -301,172 +280,138 @@ def test_an_answer_makes_well_again(run: Run, caplog: pytest.LogCaptureFixture) 
 
 
 @pytest.mark.parametrize("run_state", [STARTING, RESTARTING, STOPPING, ABSENT, FAILED])
-def test_only_what_is_active_can_be_unhealthy_so_a_slow_start_is_not(run: Run, run_state: RunState) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            scene.records["a"].run = run_state
-            scene.children.answers["a"] = NO_ANSWER
-            await scene.ask_at(99_999)
-            assert scene.worker().healthy
-            assert scene.unhealthy == []
-            assert scene.health.silence("a") == 0
-
-    run(body())
+async def test_only_what_is_active_can_be_unhealthy_so_a_slow_start_is_not(run_state: RunState) -> None:
+    async with scene_of() as scene:
+        scene.records["a"].run = run_state
+        scene.children.answers["a"] = NO_ANSWER
+        await scene.ask_at(99_999)
+        assert scene.worker().healthy
+        assert scene.unhealthy == []
+        assert scene.health.silence("a") == 0
 
 
-def test_a_child_that_stops_while_it_is_asked_is_not_unhealthy(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            scene.children.hang("a")
-            scene.children.answers["a"] = NO_ANSWER
-            asked = scene.health.ask("a")
-            await until(lambda: scene.children.under_way)
-            scene.now = 1100
-            scene.records["a"].run = STOPPING
-            scene.children.go_on("a")
-            await asked
-            assert scene.worker().healthy
-            assert scene.unhealthy == []
-
-    run(body())
+async def test_a_child_that_stops_while_it_is_asked_is_not_unhealthy() -> None:
+    async with scene_of() as scene:
+        scene.children.hang("a")
+        scene.children.answers["a"] = NO_ANSWER
+        asked = scene.health.ask("a")
+        await until(lambda: scene.children.under_way)
+        scene.now = 1100
+        scene.records["a"].run = STOPPING
+        scene.children.go_on("a")
+        await asked
+        assert scene.worker().healthy
+        assert scene.unhealthy == []
 
 
 @pytest.mark.parametrize("answer", [{**WELL, "Attempts": 7}, NO_ANSWER], ids=["an answer", "no answer"])
-def test_what_a_process_says_that_was_replaced_meanwhile_is_dropped(
-    run: Run, answer: dict[str, Any] | RaveError
-) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            old = scene.worker()
-            scene.children.hang("a")
-            scene.children.answers["a"] = answer
-            asked = scene.health.ask("a")
-            await until(lambda: scene.children.under_way)
-            scene.now = 1100
-            new = scene.records["a"].worker = WorkerState(heard=1000)
-            scene.children.go_on("a")
-            await asked
-            assert new == WorkerState(heard=1000)
-            assert old == WorkerState(heard=1000)
-            assert scene.answered == scene.unhealthy == []
-
-    run(body())
+async def test_what_a_process_says_that_was_replaced_meanwhile_is_dropped(answer: dict[str, Any] | RaveError) -> None:
+    async with scene_of() as scene:
+        old = scene.worker()
+        scene.children.hang("a")
+        scene.children.answers["a"] = answer
+        asked = scene.health.ask("a")
+        await until(lambda: scene.children.under_way)
+        scene.now = 1100
+        new = scene.records["a"].worker = WorkerState(heard=1000)
+        scene.children.go_on("a")
+        await asked
+        assert new == WorkerState(heard=1000)
+        assert old == WorkerState(heard=1000)
+        assert scene.answered == scene.unhealthy == []
 
 
-def test_who_is_asked_already_is_not_asked_twice(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("ab") as scene:
-            scene.children.hang("a")
-            first = scene.health.ask("a")
-            await until(lambda: scene.children.under_way)
-            assert scene.health.ask("a") is first
-            assert scene.health.ask("b") is not first
-            scene.children.go_on("a")
-            await first
-            await until(lambda: scene.answered == ["b", "a"])
-            assert scene.children.asked == ["a", "b"]
-            await scene.health.ask("a")
-            assert scene.children.asked == ["a", "b", "a"]
-
-    run(body())
+async def test_who_is_asked_already_is_not_asked_twice() -> None:
+    async with scene_of("ab") as scene:
+        scene.children.hang("a")
+        first = scene.health.ask("a")
+        await until(lambda: scene.children.under_way)
+        assert scene.health.ask("a") is first
+        assert scene.health.ask("b") is not first
+        scene.children.go_on("a")
+        await first
+        await until(lambda: scene.answered == ["b", "a"])
+        assert scene.children.asked == ["a", "b"]
+        await scene.health.ask("a")
+        assert scene.children.asked == ["a", "b", "a"]
 
 
-def test_a_mesh_that_is_gone_when_its_turn_comes_is_not_asked(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            asked = scene.health.ask("a")
-            del scene.records["a"]
-            await asked
-            assert scene.children.asked == []
-            assert scene.answered == []
-
-    run(body())
+async def test_a_mesh_that_is_gone_when_its_turn_comes_is_not_asked() -> None:
+    async with scene_of() as scene:
+        asked = scene.health.ask("a")
+        del scene.records["a"]
+        await asked
+        assert scene.children.asked == []
+        assert scene.answered == []
 
 
 # The parent may be late itself.
 
 
-def test_no_child_is_judged_while_the_bus_is_late(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_child_is_judged_while_the_bus_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_module, "_CONFIRMED_WITHIN", 0.05)
 
-    async def body() -> None:
-        async with scene_of() as scene:
-            scene.children.answers["a"] = NO_ANSWER
-            scene.children.bus.clear()
-            await scene.ask_at(1100)
-            assert scene.children.asked == ["a", "a"]
-            assert scene.worker().healthy
-            scene.children.bus.set()
-            await scene.ask_at(1130)
-            assert scene.unhealthy == ["a"]
-
-    run(body())
+    async with scene_of() as scene:
+        scene.children.answers["a"] = NO_ANSWER
+        scene.children.bus.clear()
+        await scene.ask_at(1100)
+        assert scene.children.asked == ["a", "a"]
+        assert scene.worker().healthy
+        scene.children.bus.set()
+        await scene.ask_at(1130)
+        assert scene.unhealthy == ["a"]
 
 
-def test_an_answer_to_the_last_question_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            answers = [NO_ANSWER, WELL]
+async def test_an_answer_to_the_last_question_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scene_of() as scene:
+        answers = [NO_ANSWER, WELL]
 
-            async def status(mesh: str) -> dict[str, Any]:
-                answer = answers.pop(0)
-                if isinstance(answer, Exception):
-                    raise answer
-                return answer
+        async def status(mesh: str) -> dict[str, Any]:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
 
-            monkeypatch.setattr(scene.children, "status", status)
-            await scene.ask_at(1100)
-            assert (scene.answered, scene.unhealthy) == (["a"], [])
-            assert scene.worker().heard == 1100
-
-    run(body())
+        monkeypatch.setattr(scene.children, "status", status)
+        await scene.ask_at(1100)
+        assert (scene.answered, scene.unhealthy) == (["a"], [])
+        assert scene.worker().heard == 1100
 
 
-def test_a_child_that_speaks_before_it_is_judged_is_well(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            scene.children.answers["a"] = NO_ANSWER
-            scene.children.bus.clear()
-            scene.now = 1100
-            asked = scene.health.ask("a")
-            await until(lambda: scene.children.asked == ["a", "a"])
-            scene.worker().heard = 1100.0  # a signal
-            scene.children.bus.set()
-            await asked
-            assert scene.worker().healthy
-            assert scene.unhealthy == []
-
-    run(body())
+async def test_a_child_that_speaks_before_it_is_judged_is_well() -> None:
+    async with scene_of() as scene:
+        scene.children.answers["a"] = NO_ANSWER
+        scene.children.bus.clear()
+        scene.now = 1100
+        asked = scene.health.ask("a")
+        await until(lambda: scene.children.asked == ["a", "a"])
+        scene.worker().heard = 1100.0  # a signal
+        scene.children.bus.set()
+        await asked
+        assert scene.worker().healthy
+        assert scene.unhealthy == []
 
 
-def test_a_child_that_signals_and_answers_nothing_is_unhealthy(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            scene.children.answers["a"] = NO_ANSWER
-            scene.worker().heard = 1030.0  # a signal
-            await scene.ask_at(1030)
-            assert scene.unhealthy == []
-            scene.children.mute.add("a")
-            await scene.ask_at(1031)
-            assert scene.unhealthy == ["a"]
-
-    run(body())
+async def test_a_child_that_signals_and_answers_nothing_is_unhealthy() -> None:
+    async with scene_of() as scene:
+        scene.children.answers["a"] = NO_ANSWER
+        scene.worker().heard = 1030.0  # a signal
+        await scene.ask_at(1030)
+        assert scene.unhealthy == []
+        scene.children.mute.add("a")
+        await scene.ask_at(1031)
+        assert scene.unhealthy == ["a"]
 
 
 @pytest.mark.parametrize(("where", "unhealthy"), [({"undelivered": True}, []), ({}, ["a"])])
-def test_a_question_that_the_bus_refuses_judges_no_child(
-    run: Run, where: dict[str, bool], unhealthy: list[str]
-) -> None:
+async def test_a_question_that_the_bus_refuses_judges_no_child(where: dict[str, bool], unhealthy: list[str]) -> None:
     """The bus refuses when the parent has too many calls without an answer, for which no other child is to blame."""
 
-    async def body() -> None:
-        async with scene_of() as scene:
-            refused = RaveError(Code.BUS, "GetStatus was refused", **where)
-            scene.children.answers["a"] = refused
-            await scene.ask_at(1001 + SILENCE)
-            assert scene.unhealthy == unhealthy
-
-    run(body())
+    async with scene_of() as scene:
+        refused = RaveError(Code.BUS, "GetStatus was refused", **where)
+        scene.children.answers["a"] = refused
+        await scene.ask_at(1001 + SILENCE)
+        assert scene.unhealthy == unhealthy
 
 
 class QuietChild(Interface):
@@ -486,114 +431,102 @@ class QuietChild(Interface):
         return {"Connected": Variant("b", True)}
 
 
-def test_a_child_that_answers_nothing_is_asked_so_often_and_no_more(
-    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_child_that_answers_nothing_is_asked_so_often_and_no_more(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bus lets the parent have 128 calls without an answer, of all children."""
     monkeypatch.setattr(workers_module, "_CALL_TIMEOUT", 0.02)
 
-    async def body() -> None:
-        async with connected(bus_address, 2) as (bus, childs):
-            workers = Workers(bus, lambda *_: None, lambda _: None)
-            workers._senders["a"] = childs.unique_name
-            child = QuietChild()
-            childs.export(names.worker_path("a"), child)
-            for _ in range(16):
-                assert not workers.is_mute("a")
-                with pytest.raises(RaveError, match="gave no answer"):
-                    await workers.status("a")
-            assert workers.is_mute("a")
-            with pytest.raises(RaveError, match="has left 16 calls unanswered"):
+    async with connected(bus_address, 2) as (bus, childs):
+        workers = Workers(bus, lambda *_: None, lambda _: None)
+        workers._senders["a"] = childs.unique_name
+        child = QuietChild()
+        childs.export(names.worker_path("a"), child)
+        for _ in range(16):
+            assert not workers.is_mute("a")
+            with pytest.raises(RaveError, match="gave no answer"):
                 await workers.status("a")
-            assert await asyncio.gather(workers._follow("a", childs.unique_name, "GetStatus")) == [False]
-            assert child.asked == 16
-            child.answers.set()
-            await until(lambda: not workers.is_mute("a"))
-            assert await workers.status("a") == {"Connected": True}
-
-    run(body())
+        assert workers.is_mute("a")
+        with pytest.raises(RaveError, match="has left 16 calls unanswered"):
+            await workers.status("a")
+        assert await asyncio.gather(workers._follow("a", childs.unique_name, "GetStatus")) == [False]
+        assert child.asked == 16
+        child.answers.set()
+        await until(lambda: not workers.is_mute("a"))
+        assert await workers.status("a") == {"Connected": True}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hangs", [False, True])
-def test_a_parent_that_reads_slowly_declares_no_child_dead(
-    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, hangs: bool
+async def test_a_parent_that_reads_slowly_declares_no_child_dead(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
     """It takes 10 ms for each of 400 messages, and the child's answer is behind them."""
     monkeypatch.setattr(workers_module, "_CALL_TIMEOUT", 0.5)
     monkeypatch.setattr(health_module, "_LAST_CHANCE", 0.2)
     monkeypatch.setattr(health_module, "_CONFIRMED_WITHIN", 0.4)
 
-    async def body() -> None:
-        async with connected(bus_address, 3) as (bus, childs, stranger):
-            workers = Workers(bus, lambda *_: None, lambda _: None)
-            workers._senders["a"] = childs.unique_name
-            child = QuietChild()
-            childs.export(names.worker_path("a"), child)
-            if not hangs:
-                child.answers.set()
-            unhealthy: list[str] = []
-            records = {"a": MeshState("a", run=ACTIVE, worker=WorkerState(heard=0.0))}
-            health = Health(
-                workers,
-                records,
-                interval=30,
-                answered=lambda _: None,
-                unhealthy=unhealthy.append,
-                now=lambda: 1000.0,
-            )
-            await bus.match("type='signal',interface='org.example.Flood1'", lambda _: time.sleep(0.01))
-            # Nothing of it is read before all of it is sent: on a busy machine that takes as long as to read it.
-            asyncio.get_running_loop().remove_reader(bus._transport._sock)
-            for _ in range(400):
-                stranger._emit("/", "org.example.Flood1", "Drop", "")
-            await stranger.call("org.freedesktop.DBus", "/", "org.freedesktop.DBus", "GetId")
-            asyncio.get_running_loop().add_reader(bus._transport._sock, bus._transport._readable)
-            await health.ask("a")
-            assert unhealthy == []
-            await workers.catch_up()
-            await health.ask("a")
-            assert unhealthy == ["a"] * hangs
-            await health.close()
-
-    run(body())
+    async with connected(bus_address, 3) as (bus, childs, stranger):
+        workers = Workers(bus, lambda *_: None, lambda _: None)
+        workers._senders["a"] = childs.unique_name
+        child = QuietChild()
+        childs.export(names.worker_path("a"), child)
+        if not hangs:
+            child.answers.set()
+        unhealthy: list[str] = []
+        records = {"a": MeshState("a", run=ACTIVE, worker=WorkerState(heard=0.0))}
+        health = Health(
+            workers,
+            records,
+            interval=30,
+            answered=lambda _: None,
+            unhealthy=unhealthy.append,
+            now=lambda: 1000.0,
+        )
+        await bus.match("type='signal',interface='org.example.Flood1'", lambda _: time.sleep(0.01))
+        # Nothing of it is read before all of it is sent: on a busy machine that takes as long as to read it.
+        asyncio.get_running_loop().remove_reader(bus._transport._sock)
+        for _ in range(400):
+            stranger._emit("/", "org.example.Flood1", "Drop", "")
+        await stranger.call("org.freedesktop.DBus", "/", "org.freedesktop.DBus", "GetId")
+        asyncio.get_running_loop().add_reader(bus._transport._sock, bus._transport._readable)
+        await health.ask("a")
+        assert unhealthy == []
+        await workers.catch_up()
+        await health.ask("a")
+        assert unhealthy == ["a"] * hangs
+        await health.close()
 
 
 # Many at once.
 
 
-def test_a_few_are_asked_at_a_time(run: Run) -> None:
+async def test_a_few_are_asked_at_a_time() -> None:
     meshes = "abcdefghijklmnopqrstuvwxyz"
 
-    async def body() -> None:
-        async with scene_of(meshes) as scene:
-            scene.children.hang(*meshes)
-            tasks = [scene.health.ask(mesh) for mesh in meshes]
-            await until(lambda: scene.children.under_way == 8)
-            await a_few_turns()
-            assert scene.children.asked == list("abcdefgh")
-            # One answers, and another one is asked.
-            scene.children.go_on("c")
-            await until(lambda: scene.children.asked == list("abcdefghi"))
-            await a_few_turns()
-            assert scene.children.under_way == 8
-            scene.children.go_on(*scene.children.gates)
-            await asyncio.gather(*tasks)
-            assert sorted(scene.answered) == list(meshes)
-            assert scene.children.most == 8
-
-    run(body())
+    async with scene_of(meshes) as scene:
+        scene.children.hang(*meshes)
+        tasks = [scene.health.ask(mesh) for mesh in meshes]
+        await until(lambda: scene.children.under_way == 8)
+        await a_few_turns()
+        assert scene.children.asked == list("abcdefgh")
+        # One answers, and another one is asked.
+        scene.children.go_on("c")
+        await until(lambda: scene.children.asked == list("abcdefghi"))
+        await a_few_turns()
+        assert scene.children.under_way == 8
+        scene.children.go_on(*scene.children.gates)
+        await asyncio.gather(*tasks)
+        assert sorted(scene.answered) == list(meshes)
+        assert scene.children.most == 8
 
 
-def test_whoever_does_not_answer_makes_room_for_the_next(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("abcdefghi") as scene:
-            for mesh in "abcdefgh":
-                scene.children.answers[mesh] = NO_ANSWER
-            await asyncio.gather(*map(scene.health.ask, scene.records))
-            assert scene.answered == ["i"]
-
-    run(body())
+async def test_whoever_does_not_answer_makes_room_for_the_next() -> None:
+    async with scene_of("abcdefghi") as scene:
+        for mesh in "abcdefgh":
+            scene.children.answers[mesh] = NO_ANSWER
+        await asyncio.gather(*map(scene.health.ask, scene.records))
+        assert scene.answered == ["i"]
 
 
 # What an earlier parent has left.
@@ -652,95 +585,77 @@ def test_children_that_hang_do_not_hold_up_the_adoption_and_are_adopted_when_the
 # For ever.
 
 
-def test_whoever_is_active_is_asked_in_every_round(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("a", 0.001) as scene:
-            for mesh, run_state in zip("bcdef", (STARTING, RESTARTING, STOPPING, FAILED, ABSENT), strict=True):
-                scene.records[mesh] = scene.record(mesh, run_state)
-            async with rounds_of(scene):
-                await until(lambda: len(scene.answered) >= 3)
-                assert set(scene.children.asked) == {"a"}
-                scene.records["b"].run = ACTIVE
-                await until(lambda: scene.answered.count("b") >= 2)
-                scene.records["a"].run = STOPPING
-                await until(lambda: len(scene.answered) >= 2 and scene.answered[-2:] == ["b", "b"])
-            assert set(scene.children.asked) == {"a", "b"}
-
-    run(body())
+async def test_whoever_is_active_is_asked_in_every_round() -> None:
+    async with scene_of("a", 0.001) as scene:
+        for mesh, run_state in zip("bcdef", (STARTING, RESTARTING, STOPPING, FAILED, ABSENT), strict=True):
+            scene.records[mesh] = scene.record(mesh, run_state)
+        async with rounds_of(scene):
+            await until(lambda: len(scene.answered) >= 3)
+            assert set(scene.children.asked) == {"a"}
+            scene.records["b"].run = ACTIVE
+            await until(lambda: scene.answered.count("b") >= 2)
+            scene.records["a"].run = STOPPING
+            await until(lambda: len(scene.answered) >= 2 and scene.answered[-2:] == ["b", "b"])
+        assert set(scene.children.asked) == {"a", "b"}
 
 
-def test_the_first_round_comes_after_the_interval(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("a", 3600) as scene, rounds_of(scene):
+async def test_the_first_round_comes_after_the_interval() -> None:
+    async with scene_of("a", 3600) as scene, rounds_of(scene):
+        await a_few_turns()
+        assert scene.children.asked == []
+
+
+async def test_rounds_never_overlap_however_long_one_takes() -> None:
+    async with scene_of("ab", 0) as scene:
+        scene.children.hang("a")
+        async with rounds_of(scene):
+            await until(lambda: scene.answered == ["b"])
+            # Many intervals.
             await a_few_turns()
-            assert scene.children.asked == []
-
-    run(body())
-
-
-def test_rounds_never_overlap_however_long_one_takes(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("ab", 0) as scene:
-            scene.children.hang("a")
-            async with rounds_of(scene):
-                await until(lambda: scene.answered == ["b"])
-                # Many intervals.
-                await a_few_turns()
-                assert scene.children.asked == ["a", "b"]
-                scene.children.go_on("a")
-                await until(lambda: len(scene.children.asked) >= 4)
-                assert scene.children.asked[2:4] == ["a", "b"]
-
-    run(body())
+            assert scene.children.asked == ["a", "b"]
+            scene.children.go_on("a")
+            await until(lambda: len(scene.children.asked) >= 4)
+            assert scene.children.asked[2:4] == ["a", "b"]
 
 
-def test_a_fault_with_one_child_does_not_end_the_rounds(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("ab", 0.001) as scene:
-            scene.children.answers["a"] = ValueError("a fault of ours")
-            async with rounds_of(scene) as task:
-                await until(lambda: scene.answered.count("b") >= 3)
-                assert not task.done()
-                scene.children.answers["a"] = dict(WELL)
-                await until(lambda: "a" in scene.answered)
-
-    run(body())
+async def test_a_fault_with_one_child_does_not_end_the_rounds() -> None:
+    async with scene_of("ab", 0.001) as scene:
+        scene.children.answers["a"] = ValueError("a fault of ours")
+        async with rounds_of(scene) as task:
+            await until(lambda: scene.answered.count("b") >= 3)
+            assert not task.done()
+            scene.children.answers["a"] = dict(WELL)
+            await until(lambda: "a" in scene.answered)
 
 
-def test_a_silent_child_is_found_by_the_rounds(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("ab", 0.001) as scene:
-            scene.children.answers["a"] = NO_ANSWER
-            async with rounds_of(scene):
-                await until(lambda: scene.children.asked.count("a") >= 2)
-                assert scene.unhealthy == []
-                scene.now = 1061
-                await until(lambda: scene.unhealthy)
-                assert set(scene.unhealthy) == {"a"}
-                assert scene.worker("b").healthy
-
-    run(body())
+async def test_a_silent_child_is_found_by_the_rounds() -> None:
+    async with scene_of("ab", 0.001) as scene:
+        scene.children.answers["a"] = NO_ANSWER
+        async with rounds_of(scene):
+            await until(lambda: scene.children.asked.count("a") >= 2)
+            assert scene.unhealthy == []
+            scene.now = 1061
+            await until(lambda: scene.unhealthy)
+            assert set(scene.unhealthy) == {"a"}
+            assert scene.worker("b").healthy
 
 
-def test_who_is_asked_when_it_ends_is_asked_no_longer(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("abcdefghij") as scene:
-            scene.children.hang("a", "b")
-            tasks = [scene.health.ask(mesh) for mesh in "ab"]
-            await until(lambda: scene.children.under_way == 2)
-            await scene.health.close()
-            assert scene.children.under_way == 0
-            assert all(task.cancelled() for task in tasks)
-            assert scene.answered == []
-            await scene.health.close()
-
-    run(body())
+async def test_who_is_asked_when_it_ends_is_asked_no_longer() -> None:
+    async with scene_of("abcdefghij") as scene:
+        scene.children.hang("a", "b")
+        tasks = [scene.health.ask(mesh) for mesh in "ab"]
+        await until(lambda: scene.children.under_way == 2)
+        await scene.health.close()
+        assert scene.children.under_way == 0
+        assert all(task.cancelled() for task in tasks)
+        assert scene.answered == []
+        await scene.health.close()
 
 
 # The count.
 
 
-def test_each_mesh_counts_once(run: Run) -> None:
+async def test_each_mesh_counts_once() -> None:
     run_states = {
         "connected": ACTIVE,
         "disconnected": ACTIVE,
@@ -753,20 +668,17 @@ def test_each_mesh_counts_once(run: Run) -> None:
         "blocked": ABSENT,
     }
 
-    async def body() -> None:
-        async with scene_of("") as scene:
-            assert scene.health.stats() == Stats(0, 0, 0, 0, 0, 0)
-            scene.records.update({state: scene.record(state, each) for state, each in run_states.items()})
-            scene.worker("connected").connect(scene.now)
-            scene.worker("unhealthy").healthy = False
-            scene.records["blocked"].block = Block(mesh="blocked", reason=Reason.KICKED, since=0, until=None)
-            assert {mesh: record.state for mesh, record in scene.records.items()} == {
-                state: state for state in run_states
-            }
-            stats = scene.health.stats()
-            # Healthy: connected, disconnected, starting and restarting, all but the first disconnected.
-            assert stats == Stats(total=9, healthy=4, unhealthy=1, connected=1, disconnected=3, stopped=4)
-            assert stats.total == stats.healthy + stats.unhealthy + stats.stopped
-            assert stats.healthy == stats.connected + stats.disconnected
-
-    run(body())
+    async with scene_of("") as scene:
+        assert scene.health.stats() == Stats(0, 0, 0, 0, 0, 0)
+        scene.records.update({state: scene.record(state, each) for state, each in run_states.items()})
+        scene.worker("connected").connect(scene.now)
+        scene.worker("unhealthy").healthy = False
+        scene.records["blocked"].block = Block(mesh="blocked", reason=Reason.KICKED, since=0, until=None)
+        assert {mesh: record.state for mesh, record in scene.records.items()} == {
+            state: state for state in run_states
+        }
+        stats = scene.health.stats()
+        # Healthy: connected, disconnected, starting and restarting, all but the first disconnected.
+        assert stats == Stats(total=9, healthy=4, unhealthy=1, connected=1, disconnected=3, stopped=4)
+        assert stats.total == stats.healthy + stats.unhealthy + stats.stopped
+        assert stats.healthy == stats.connected + stats.disconnected

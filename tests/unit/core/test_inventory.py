@@ -460,17 +460,14 @@ class Scene:
 
 
 @pytest.mark.usefixtures("_quick")
-def test_a_good_round_is_believed_and_dated(run: Run) -> None:
-    async def body() -> None:
-        async with Scene(3600) as scene:
-            assert scene.discovery.last_good == 0
-            before = time.time()
-            await scene.round(meshes("ab"))
-            assert known(scene.discovery.census) == "ab"
-            assert before <= scene.discovery.last_good <= time.time()
-            assert scene.discovery.error is None
-
-    run(body())
+async def test_a_good_round_is_believed_and_dated() -> None:
+    async with Scene(3600) as scene:
+        assert scene.discovery.last_good == 0
+        before = time.time()
+        await scene.round(meshes("ab"))
+        assert known(scene.discovery.census) == "ab"
+        assert before <= scene.discovery.last_good <= time.time()
+        assert scene.discovery.error is None
 
 
 @pytest.mark.usefixtures("_quick")
@@ -524,110 +521,92 @@ def test_a_fault_of_ours_is_a_round_that_fails(run: Run, caplog: pytest.LogCaptu
 
 @pytest.mark.usefixtures("_quick")
 @pytest.mark.parametrize("mended_by", ["a good round", "a new session"])
-def test_a_login_is_needed_until_something_says_otherwise(run: Run, mended_by: str) -> None:
-    async def body() -> None:
-        async with Scene(3600) as scene:
-            await scene.round(RaveError(Code.UNAUTHORIZED, "the session is over"))
-            await scene.round(REFUSED)
-            await scene.round(RaveError(Code.NETWORK, "no route"))
-            assert scene.discovery.login_needed, "other failures say nothing about the session"
-            if mended_by == "a good round":
-                await scene.round([])
-            else:
-                scene.discovery.session_changed()
-                assert not scene.discovery.login_needed
-                await scene.rave.answers.put(REFUSED)
-                await scene.ended.acquire()
-            assert not scene.discovery.login_needed
-
-    run(body())
-
-
-@pytest.mark.usefixtures("_quick")
-def test_what_is_known_is_stale_since_the_last_good_round(run: Run) -> None:
-    async def body() -> None:
-        async with Scene(3600) as scene:
-            assert scene.discovery.stale_since == 0
-            await scene.round(meshes("ab"))
-            assert scene.discovery.stale_since == 0
-            good = scene.discovery.last_good
-            for _ in range(3):
-                await scene.round(REFUSED)
-                assert scene.discovery.stale_since == good
-            await scene.round(meshes("ab"))
-            assert scene.discovery.stale_since == 0
-            assert scene.discovery.last_good > good
-
-    run(body())
-
-
-@pytest.mark.usefixtures("_quick")
-def test_when_no_round_was_ever_good_nothing_is_known_since_the_first_failure(run: Run) -> None:
-    async def body() -> None:
-        async with Scene(3600) as scene:
-            before = time.time()
-            await scene.round(REFUSED)
-            stale = scene.discovery.stale_since
-            assert before <= stale <= time.time()
-            await scene.round(REFUSED)
-            assert scene.discovery.stale_since == stale
+async def test_a_login_is_needed_until_something_says_otherwise(mended_by: str) -> None:
+    async with Scene(3600) as scene:
+        await scene.round(RaveError(Code.UNAUTHORIZED, "the session is over"))
+        await scene.round(REFUSED)
+        await scene.round(RaveError(Code.NETWORK, "no route"))
+        assert scene.discovery.login_needed, "other failures say nothing about the session"
+        if mended_by == "a good round":
             await scene.round([])
-            assert scene.discovery.stale_since == 0
+        else:
+            scene.discovery.session_changed()
+            assert not scene.discovery.login_needed
+            await scene.rave.answers.put(REFUSED)
+            await scene.ended.acquire()
+        assert not scene.discovery.login_needed
 
-    run(body())
+
+@pytest.mark.usefixtures("_quick")
+async def test_what_is_known_is_stale_since_the_last_good_round() -> None:
+    async with Scene(3600) as scene:
+        assert scene.discovery.stale_since == 0
+        await scene.round(meshes("ab"))
+        assert scene.discovery.stale_since == 0
+        good = scene.discovery.last_good
+        for _ in range(3):
+            await scene.round(REFUSED)
+            assert scene.discovery.stale_since == good
+        await scene.round(meshes("ab"))
+        assert scene.discovery.stale_since == 0
+        assert scene.discovery.last_good > good
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_when_no_round_was_ever_good_nothing_is_known_since_the_first_failure() -> None:
+    async with Scene(3600) as scene:
+        before = time.time()
+        await scene.round(REFUSED)
+        stale = scene.discovery.stale_since
+        assert before <= stale <= time.time()
+        await scene.round(REFUSED)
+        assert scene.discovery.stale_since == stale
+        await scene.round([])
+        assert scene.discovery.stale_since == 0
 
 
 @pytest.mark.usefixtures("_quick")
 @pytest.mark.parametrize("left", ["", "a"])
-def test_what_is_known_is_stale_while_the_loss_of_most_is_not_believed(run: Run, left: str) -> None:
-    async def body() -> None:
-        async with Scene(3600) as scene:
-            await scene.round(meshes("abc"))
-            good = scene.discovery.last_good
-            # A failure in between makes nothing fresher.
-            for answer in (meshes(left), meshes(left), REFUSED, meshes(left)):
-                await scene.round(answer)
-                assert scene.discovery.stale_since == good
-            assert scene.discovery.last_good > good
-            await scene.round(meshes("ab"))
-            assert scene.discovery.stale_since == 0
-            good = scene.discovery.last_good
-            await scene.round(REFUSED)
-            await scene.round(meshes(left))
+async def test_what_is_known_is_stale_while_the_loss_of_most_is_not_believed(left: str) -> None:
+    async with Scene(3600) as scene:
+        await scene.round(meshes("abc"))
+        good = scene.discovery.last_good
+        # A failure in between makes nothing fresher.
+        for answer in (meshes(left), meshes(left), REFUSED, meshes(left)):
+            await scene.round(answer)
             assert scene.discovery.stale_since == good
-
-    run(body())
+        assert scene.discovery.last_good > good
+        await scene.round(meshes("ab"))
+        assert scene.discovery.stale_since == 0
+        good = scene.discovery.last_good
+        await scene.round(REFUSED)
+        await scene.round(meshes(left))
+        assert scene.discovery.stale_since == good
 
 
 @pytest.mark.usefixtures("_quick")
-def test_what_an_operator_has_confirmed_is_not_stale(run: Run) -> None:
-    async def body() -> None:
-        async with Scene(3600) as scene:
-            await scene.round(meshes("abc"))
-            await scene.round([])
-            assert scene.discovery.stale_since
-            scene.discovery.census.believe()
-            assert scene.discovery.stale_since == 0
-            good = scene.discovery.last_good
-            await scene.round(REFUSED)
-            assert scene.discovery.stale_since == good
-
-    run(body())
+async def test_what_an_operator_has_confirmed_is_not_stale() -> None:
+    async with Scene(3600) as scene:
+        await scene.round(meshes("abc"))
+        await scene.round([])
+        assert scene.discovery.stale_since
+        scene.discovery.census.believe()
+        assert scene.discovery.stale_since == 0
+        good = scene.discovery.last_good
+        await scene.round(REFUSED)
+        assert scene.discovery.stale_since == good
 
 
 @pytest.mark.usefixtures("_quick")
-def test_a_new_parent_knows_nothing_since_the_first_list_that_it_does_not_believe(run: Run) -> None:
-    async def body() -> None:
-        async with Scene(3600) as scene:
-            scene.discovery.census.adopt("abc")
-            before = time.time()
-            await scene.round([])
-            stale = scene.discovery.stale_since
-            assert before <= stale <= time.time()
-            await scene.round([])
-            assert scene.discovery.stale_since == stale
-
-    run(body())
+async def test_a_new_parent_knows_nothing_since_the_first_list_that_it_does_not_believe() -> None:
+    async with Scene(3600) as scene:
+        scene.discovery.census.adopt("abc")
+        before = time.time()
+        await scene.round([])
+        stale = scene.discovery.stale_since
+        assert before <= stale <= time.time()
+        await scene.round([])
+        assert scene.discovery.stale_since == stale
 
 
 @pytest.mark.usefixtures("_quick")
@@ -658,61 +637,52 @@ def test_a_sudden_loss_is_reported_once(run: Run, caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.usefixtures("_quick")
-def test_asking_during_a_round_brings_another_one(run: Run) -> None:
-    async def body() -> None:
-        async with Scene(3600) as scene:
-            await scene.rave.begun.acquire()
-            assert [scene.discovery.ask() for _ in range(3)] == [2] * 3, "this one may have read too early"
-            await scene.rave.answers.put([])
-            await scene.ended.acquire()
-            assert scene.discovery.round == 1
-            await scene.rave.answers.put(meshes("a"))
-            await scene.ended.acquire()
-            assert known(scene.discovery.census) == "a"
-            assert scene.discovery.round == 2
-            # One for all who asked.
-            for _ in range(10):
-                await asyncio.sleep(0)
-            assert scene.rave.rounds == 2
-
-    run(body())
+async def test_asking_during_a_round_brings_another_one() -> None:
+    async with Scene(3600) as scene:
+        await scene.rave.begun.acquire()
+        assert [scene.discovery.ask() for _ in range(3)] == [2] * 3, "this one may have read too early"
+        await scene.rave.answers.put([])
+        await scene.ended.acquire()
+        assert scene.discovery.round == 1
+        await scene.rave.answers.put(meshes("a"))
+        await scene.ended.acquire()
+        assert known(scene.discovery.census) == "a"
+        assert scene.discovery.round == 2
+        # One for all who asked.
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert scene.rave.rounds == 2
 
 
 @pytest.mark.usefixtures("_quick")
-def test_a_check_is_answered_by_a_round_that_began_after_it(run: Run) -> None:
-    async def body() -> None:
-        async with Scene(3600) as scene:
-            await scene.rave.begun.acquire()
-            check = asyncio.create_task(scene.discovery.check())
-            await scene.rave.answers.put([])
-            await scene.rave.begun.acquire()
-            assert scene.discovery.error is None
-            assert not check.done(), "it may have read before the question"
-            await scene.rave.answers.put(REFUSED)
-            assert await check is False
-            await scene.rave.answers.put([])
-            assert await scene.discovery.check() is True
-            assert scene.rave.rounds == 3
-
-    run(body())
+async def test_a_check_is_answered_by_a_round_that_began_after_it() -> None:
+    async with Scene(3600) as scene:
+        await scene.rave.begun.acquire()
+        check = asyncio.create_task(scene.discovery.check())
+        await scene.rave.answers.put([])
+        await scene.rave.begun.acquire()
+        assert scene.discovery.error is None
+        assert not check.done(), "it may have read before the question"
+        await scene.rave.answers.put(REFUSED)
+        assert await check is False
+        await scene.rave.answers.put([])
+        assert await scene.discovery.check() is True
+        assert scene.rave.rounds == 3
 
 
 @pytest.mark.usefixtures("_quick")
-def test_many_checks_share_a_round_and_who_no_longer_waits_disturbs_nobody(run: Run) -> None:
-    async def body() -> None:
-        async with Scene(3600) as scene:
-            await scene.round([])
-            checks = [asyncio.create_task(scene.discovery.check()) for _ in range(5)]
-            rounds = scene.rave.rounds
-            await until(lambda: scene.rave.rounds > rounds)
-            checks[0].cancel()
-            await asyncio.wait(checks[:1])
-            await scene.rave.answers.put([])
-            assert await asyncio.gather(*checks[1:]) == [True] * 4
-            await until(lambda: scene.discovery._asked.is_set() is False)
-            assert scene.rave.rounds == rounds + 1
-
-    run(body())
+async def test_many_checks_share_a_round_and_who_no_longer_waits_disturbs_nobody() -> None:
+    async with Scene(3600) as scene:
+        await scene.round([])
+        checks = [asyncio.create_task(scene.discovery.check()) for _ in range(5)]
+        rounds = scene.rave.rounds
+        await until(lambda: scene.rave.rounds > rounds)
+        checks[0].cancel()
+        await asyncio.wait(checks[:1])
+        await scene.rave.answers.put([])
+        assert await asyncio.gather(*checks[1:]) == [True] * 4
+        await until(lambda: scene.discovery._asked.is_set() is False)
+        assert scene.rave.rounds == rounds + 1
 
 
 class EnoughError(BaseException):
@@ -785,69 +755,57 @@ def test_rounds_begin_no_closer_than_a_second_however_often_somebody_asks(
 
 
 @pytest.mark.slow
-def test_the_next_round_comes_without_being_asked_for(run: Run) -> None:
-    async def body() -> None:
-        async with Scene(1) as scene:
-            for _ in range(2):
-                await scene.rave.answers.put([])
-                await scene.ended.acquire()
-            assert scene.rave.rounds == 2
-
-    run(body())
+async def test_the_next_round_comes_without_being_asked_for() -> None:
+    async with Scene(1) as scene:
+        for _ in range(2):
+            await scene.rave.answers.put([])
+            await scene.ended.acquire()
+        assert scene.rave.rounds == 2
 
 
 @pytest.mark.usefixtures("_quick")
-def test_no_round_begins_while_something_is_in_the_way(run: Run) -> None:
-    async def body() -> None:
-        async with Scene(3600) as scene:
-            await scene.round(meshes("a"))
-            assert scene.discovery.obstacle is None
-            for obstacle in REFUSED, RaveError(Code.LOGIN_NEEDED, "there is no session"):
-                scene.discovery.hold(obstacle)
-                assert scene.discovery.obstacle is obstacle
-            scene.discovery.ask()
-            check = asyncio.create_task(scene.discovery.check())
-            for _ in range(20):
-                await asyncio.sleep(0)
-            assert scene.rave.rounds == 1
-            # It goes on by itself.
-            scene.discovery.release()
-            assert scene.discovery.obstacle is None
-            await scene.rave.answers.put(meshes("ab"))
-            await scene.ended.acquire()
-            assert await check
-            assert scene.rave.rounds == 2
-            assert known(scene.discovery.census) == "ab"
-
-    run(body())
+async def test_no_round_begins_while_something_is_in_the_way() -> None:
+    async with Scene(3600) as scene:
+        await scene.round(meshes("a"))
+        assert scene.discovery.obstacle is None
+        for obstacle in REFUSED, RaveError(Code.LOGIN_NEEDED, "there is no session"):
+            scene.discovery.hold(obstacle)
+            assert scene.discovery.obstacle is obstacle
+        scene.discovery.ask()
+        check = asyncio.create_task(scene.discovery.check())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert scene.rave.rounds == 1
+        # It goes on by itself.
+        scene.discovery.release()
+        assert scene.discovery.obstacle is None
+        await scene.rave.answers.put(meshes("ab"))
+        await scene.ended.acquire()
+        assert await check
+        assert scene.rave.rounds == 2
+        assert known(scene.discovery.census) == "ab"
 
 
 @pytest.mark.usefixtures("_quick")
-def test_a_round_that_is_under_way_ends_whatever_comes_in_the_way(run: Run) -> None:
-    async def body() -> None:
-        async with Scene(3600) as scene:
-            await scene.rave.begun.acquire()
-            scene.discovery.hold(REFUSED)
-            await scene.rave.answers.put(meshes("a"))
-            await scene.ended.acquire()
-            assert known(scene.discovery.census) == "a"
-            # Nobody has to ask for the next one.
-            scene.discovery.release()
-            await scene.rave.begun.acquire()
-            await scene.rave.answers.put(meshes("ab"))
-            await scene.ended.acquire()
-
-    run(body())
+async def test_a_round_that_is_under_way_ends_whatever_comes_in_the_way() -> None:
+    async with Scene(3600) as scene:
+        await scene.rave.begun.acquire()
+        scene.discovery.hold(REFUSED)
+        await scene.rave.answers.put(meshes("a"))
+        await scene.ended.acquire()
+        assert known(scene.discovery.census) == "a"
+        # Nobody has to ask for the next one.
+        scene.discovery.release()
+        await scene.rave.begun.acquire()
+        await scene.rave.answers.put(meshes("ab"))
+        await scene.ended.acquire()
 
 
 @pytest.mark.usefixtures("_quick")
-def test_it_ends_also_when_somebody_has_just_asked(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene(3600)
-        async with scene:
-            await scene.round(meshes("a"))
-            await asyncio.sleep(0.05)
-            scene.discovery.ask()
-        assert scene._task.cancelled()
-
-    run(body())
+async def test_it_ends_also_when_somebody_has_just_asked() -> None:
+    scene = Scene(3600)
+    async with scene:
+        await scene.round(meshes("a"))
+        await asyncio.sleep(0.05)
+        scene.discovery.ask()
+    assert scene._task.cancelled()

@@ -18,8 +18,6 @@ from ravesvc.core.rave_pauses import Pauses
 from ravesvc.errors import Code, RaveError
 from tests.unit.fake_systemd import MESH
 
-Run = Callable[[Any], Any]
-
 OURS = Session(device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_token="hush-token")
 RENEWED = dataclasses.replace(OURS, auth_token="hush-renewed")
 OTHERS = dataclasses.replace(OURS, user_id=900000002, auth_token="hush-others")
@@ -95,271 +93,222 @@ def new_access(
     return access
 
 
-def test_a_session_is_checked_before_its_first_list_and_no_more(run: Run, rave: Rave) -> None:
-    async def body() -> None:
-        access = new_access()
-        for _ in range(2):
-            assert await access.meshes(all_of_it) == Listing((FILM,))
-        assert [what for what, _ in rave.asked] == ["me", "meshes", "meshes"]
-        rave.asked.clear()
-        access.use(OURS)
-        await access.meshes(all_of_it)
-        assert [what for what, _ in rave.asked] == ["meshes"], "the same one needs no other check"
-        rave.asked.clear()
-        access.use(RENEWED)
-        await access.meshes(all_of_it)
-        assert rave.asked == [("me", "hush-renewed"), ("meshes", "hush-renewed")]
-        await access.close()
-        assert rave.closed == 1
-
-    run(body())
+async def test_a_session_is_checked_before_its_first_list_and_no_more(rave: Rave) -> None:
+    access = new_access()
+    for _ in range(2):
+        assert await access.meshes(all_of_it) == Listing((FILM,))
+    assert [what for what, _ in rave.asked] == ["me", "meshes", "meshes"]
+    rave.asked.clear()
+    access.use(OURS)
+    await access.meshes(all_of_it)
+    assert [what for what, _ in rave.asked] == ["meshes"], "the same one needs no other check"
+    rave.asked.clear()
+    access.use(RENEWED)
+    await access.meshes(all_of_it)
+    assert rave.asked == [("me", "hush-renewed"), ("meshes", "hush-renewed")]
+    await access.close()
+    assert rave.closed == 1
 
 
 @pytest.mark.parametrize("where", ["me", "meshes"])
-def test_a_session_that_was_refused_is_checked_again(run: Run, rave: Rave, where: str) -> None:
-    async def body() -> None:
-        access = new_access()
+async def test_a_session_that_was_refused_is_checked_again(rave: Rave, where: str) -> None:
+    access = new_access()
+    await access.meshes(all_of_it)
+    rave.failures["meshes"] = REFUSED
+    with pytest.raises(RaveError) as e:
         await access.meshes(all_of_it)
-        rave.failures["meshes"] = REFUSED
-        with pytest.raises(RaveError) as e:
-            await access.meshes(all_of_it)
-        assert e.value is REFUSED
-        rave.failures = {where: REFUSED}
-        rave.asked.clear()
-        with pytest.raises(RaveError):
-            await access.meshes(all_of_it)
-        assert [what for what, _ in rave.asked] == (["me"] if where == "me" else ["me", "meshes"])
-        rave.failures.clear()
-        rave.asked.clear()
+    assert e.value is REFUSED
+    rave.failures = {where: REFUSED}
+    rave.asked.clear()
+    with pytest.raises(RaveError):
         await access.meshes(all_of_it)
-        await access.meshes(all_of_it)
-        assert [what for what, _ in rave.asked] == ["me", "meshes", "meshes"]
-
-    run(body())
+    assert [what for what, _ in rave.asked] == (["me"] if where == "me" else ["me", "meshes"])
+    rave.failures.clear()
+    rave.asked.clear()
+    await access.meshes(all_of_it)
+    await access.meshes(all_of_it)
+    assert [what for what, _ in rave.asked] == ["me", "meshes", "meshes"]
 
 
-def test_another_failure_is_no_word_about_the_session(run: Run, rave: Rave) -> None:
-    async def body() -> None:
-        access = new_access()
+async def test_another_failure_is_no_word_about_the_session(rave: Rave) -> None:
+    access = new_access()
+    await access.meshes(all_of_it)
+    rave.failures["meshes"] = RaveError(Code.NETWORK, "no route")
+    with pytest.raises(RaveError, match="no route"):
         await access.meshes(all_of_it)
-        rave.failures["meshes"] = RaveError(Code.NETWORK, "no route")
-        with pytest.raises(RaveError, match="no route"):
-            await access.meshes(all_of_it)
-        rave.failures.clear()
-        rave.asked.clear()
-        await access.meshes(all_of_it)
-        assert [what for what, _ in rave.asked] == ["meshes"]
-
-    run(body())
+    rave.failures.clear()
+    rave.asked.clear()
+    await access.meshes(all_of_it)
+    assert [what for what, _ in rave.asked] == ["meshes"]
 
 
 @pytest.mark.parametrize("code", [Code.SERVER_ERROR, Code.NOT_FOUND, Code.FORBIDDEN, Code.BAD_DATA, Code.TIMEOUT])
-def test_a_check_that_fails_keeps_no_list_from_being_read(
-    run: Run, rave: Rave, caplog: pytest.LogCaptureFixture, code: Code
+async def test_a_check_that_fails_keeps_no_list_from_being_read(
+    rave: Rave, caplog: pytest.LogCaptureFixture, code: Code
 ) -> None:
     now = 0.0
 
-    async def body() -> None:
-        nonlocal now
-        access = new_access(clock=lambda: now)
-        rave.failures["me"] = RaveError(code, "nonsense")
-        for _ in range(2):
-            assert await access.meshes(all_of_it) == Listing((FILM,))
-        assert [what for what, _ in rave.asked] == ["me", "meshes", "meshes"], "it is not asked in each round"
-        assert caplog.text.count("nonsense") == 1
-        access.use(RENEWED)
-        await access.meshes(all_of_it)
-        assert [what for what, _ in rave.asked][3:] == ["me", "meshes"], "another session is another question"
-        rave.failures.clear()
-        now += 600
-        await access.meshes(all_of_it)
-        await access.meshes(all_of_it)
-        assert [what for what, _ in rave.asked][5:] == ["me", "meshes", "meshes"]
-
-    run(body())
+    access = new_access(clock=lambda: now)
+    rave.failures["me"] = RaveError(code, "nonsense")
+    for _ in range(2):
+        assert await access.meshes(all_of_it) == Listing((FILM,))
+    assert [what for what, _ in rave.asked] == ["me", "meshes", "meshes"], "it is not asked in each round"
+    assert caplog.text.count("nonsense") == 1
+    access.use(RENEWED)
+    await access.meshes(all_of_it)
+    assert [what for what, _ in rave.asked][3:] == ["me", "meshes"], "another session is another question"
+    rave.failures.clear()
+    now += 600
+    await access.meshes(all_of_it)
+    await access.meshes(all_of_it)
+    assert [what for what, _ in rave.asked][5:] == ["me", "meshes", "meshes"]
 
 
-def test_a_check_that_hangs_keeps_no_list_waiting_for_long(
-    run: Run, rave: Rave, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_check_that_hangs_keeps_no_list_waiting_for_long(rave: Rave, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHECK_TIMEOUT", 0.05)
 
-    async def body() -> None:
-        rave.hangs = True
-        assert await new_access().meshes(all_of_it) == Listing((FILM,))
-
-    run(body())
+    rave.hangs = True
+    assert await new_access().meshes(all_of_it) == Listing((FILM,))
 
 
-def test_a_list_that_is_refused_after_a_check_that_failed_is_checked_anew(run: Run, rave: Rave) -> None:
-    async def body() -> None:
-        access = new_access()
-        rave.failures = {"me": RaveError(Code.SERVER_ERROR, "no"), "meshes": REFUSED}
-        for _ in range(2):
-            with pytest.raises(RaveError) as e:
-                await access.meshes(all_of_it)
-            assert e.value is REFUSED
-        assert [what for what, _ in rave.asked] == ["me", "meshes"] * 2
-
-    run(body())
+async def test_a_list_that_is_refused_after_a_check_that_failed_is_checked_anew(rave: Rave) -> None:
+    access = new_access()
+    rave.failures = {"me": RaveError(Code.SERVER_ERROR, "no"), "meshes": REFUSED}
+    for _ in range(2):
+        with pytest.raises(RaveError) as e:
+            await access.meshes(all_of_it)
+        assert e.value is REFUSED
+    assert [what for what, _ in rave.asked] == ["me", "meshes"] * 2
 
 
-def test_the_session_of_somebody_else_is_a_failure_in_words(run: Run, rave: Rave) -> None:
-    async def body() -> None:
-        access = new_access()
-        rave.user = 900000002
-        for _ in range(2):
-            with pytest.raises(RaveError) as e:
-                await access.meshes(all_of_it)
-            assert e.value.code is Code.BAD_DATA
-            assert str(e.value) == (
-                "the credentials are for user 900000001, but Rave takes them for those of user 900000002 "
-                "(run ravectl login)"
-            )
-        assert [what for what, _ in rave.asked] == ["me", "me"], "its list counts for nothing"
-
-    run(body())
+async def test_the_session_of_somebody_else_is_a_failure_in_words(rave: Rave) -> None:
+    access = new_access()
+    rave.user = 900000002
+    for _ in range(2):
+        with pytest.raises(RaveError) as e:
+            await access.meshes(all_of_it)
+        assert e.value.code is Code.BAD_DATA
+        assert str(e.value) == (
+            "the credentials are for user 900000001, but Rave takes them for those of user 900000002 "
+            "(run ravectl login)"
+        )
+    assert [what for what, _ in rave.asked] == ["me", "me"], "its list counts for nothing"
 
 
 @pytest.mark.parametrize("session", [RENEWED, OTHERS, None])
-def test_a_refusal_of_a_former_session_says_nothing_about_the_new_one(
-    run: Run, rave: Rave, session: Session | None
+async def test_a_refusal_of_a_former_session_says_nothing_about_the_new_one(
+    rave: Rave, session: Session | None
 ) -> None:
-    async def body() -> None:
-        access = new_access()
+    access = new_access()
 
-        def refuse() -> None:
-            access.use(session)
-            raise REFUSED
+    def refuse() -> None:
+        access.use(session)
+        raise REFUSED
 
-        rave.during = refuse
-        with pytest.raises(RaveError, match="another session") as e:
-            await access.meshes(all_of_it)
-        assert e.value.code is Code.CLOSED
-
-    run(body())
+    rave.during = refuse
+    with pytest.raises(RaveError, match="another session") as e:
+        await access.meshes(all_of_it)
+    assert e.value.code is Code.CLOSED
 
 
 @pytest.mark.parametrize("session", [OTHERS, None])
-def test_a_list_that_was_read_for_another_account_counts_for_nothing(
-    run: Run, rave: Rave, session: Session | None
+async def test_a_list_that_was_read_for_another_account_counts_for_nothing(
+    rave: Rave, session: Session | None
 ) -> None:
-    async def body() -> None:
-        access = new_access()
-        rave.during = lambda: access.use(session)
-        with pytest.raises(RaveError, match="another account"):
-            await access.meshes(all_of_it)
-        access.use(OURS)
-        rave.during = lambda: access.use(RENEWED)
-        assert await access.meshes(all_of_it) == Listing((FILM,)), "another token is no other account"
-
-    run(body())
+    access = new_access()
+    rave.during = lambda: access.use(session)
+    with pytest.raises(RaveError, match="another account"):
+        await access.meshes(all_of_it)
+    access.use(OURS)
+    rave.during = lambda: access.use(RENEWED)
+    assert await access.meshes(all_of_it) == Listing((FILM,)), "another token is no other account"
 
 
-def test_leaving_goes_over_a_connection_of_its_own(run: Run, rave: Rave, caplog: pytest.LogCaptureFixture) -> None:
-    async def body() -> None:
-        access = new_access(None)
-        await access.leave(MESH)
-        await access.close()
-        assert (rave.asked, rave.closed) == ([], 0)
-        access.use(OURS)
-        access.use(RENEWED)
-        await access.leave(MESH)
-        assert (rave.asked, rave.closed) == ([(f"leave {MESH}", "hush-renewed")], 1)
-        rave.failures["leave"] = RaveError(Code.FORBIDDEN, "Rave says no")
-        await access.leave(MESH)
-        assert f"Mesh {MESH} could not be left on Rave's side: Rave says no" in caplog.text
-        assert rave.closed == 2
-
-    run(body())
+async def test_leaving_goes_over_a_connection_of_its_own(rave: Rave, caplog: pytest.LogCaptureFixture) -> None:
+    access = new_access(None)
+    await access.leave(MESH)
+    await access.close()
+    assert (rave.asked, rave.closed) == ([], 0)
+    access.use(OURS)
+    access.use(RENEWED)
+    await access.leave(MESH)
+    assert (rave.asked, rave.closed) == ([(f"leave {MESH}", "hush-renewed")], 1)
+    rave.failures["leave"] = RaveError(Code.FORBIDDEN, "Rave says no")
+    await access.leave(MESH)
+    assert f"Mesh {MESH} could not be left on Rave's side: Rave says no" in caplog.text
+    assert rave.closed == 2
 
 
 HOST = "api.red.wemesh.ca"
 
 
 @pytest.mark.parametrize("where", ["me", "meshes"])
-def test_a_pause_that_rave_asks_for_is_kept(run: Run, rave: Rave, where: str) -> None:
+async def test_a_pause_that_rave_asks_for_is_kept(rave: Rave, where: str) -> None:
     now = 0.0
 
-    async def body() -> None:
-        nonlocal now
-        pauses = Pauses(clock=lambda: now)
-        access = new_access(pauses=pauses)
-        rave.failures[where] = RaveError(Code.RATE_LIMITED, "too many requests", retry_after=600.0)
-        with pytest.raises(RaveError):
+    pauses = Pauses(clock=lambda: now)
+    access = new_access(pauses=pauses)
+    rave.failures[where] = RaveError(Code.RATE_LIMITED, "too many requests", retry_after=600.0)
+    with pytest.raises(RaveError):
+        await access.meshes(all_of_it)
+    rave.failures.clear()
+    asked = len(rave.asked)
+    for _ in range(3):
+        with pytest.raises(RaveError, match=f"{HOST} asks for a pause until") as e:
             await access.meshes(all_of_it)
-        rave.failures.clear()
-        asked = len(rave.asked)
-        for _ in range(3):
-            with pytest.raises(RaveError, match=f"{HOST} asks for a pause until") as e:
-                await access.meshes(all_of_it)
-            assert e.value.code is Code.RATE_LIMITED
-        assert len(rave.asked) == asked
-        now = 600.0
-        assert await access.meshes(all_of_it) == Listing((FILM,))
-
-    run(body())
+        assert e.value.code is Code.RATE_LIMITED
+    assert len(rave.asked) == asked
+    now = 600.0
+    assert await access.meshes(all_of_it) == Listing((FILM,))
 
 
-def test_a_pause_without_a_length_is_one_too_and_an_hour_is_the_longest(run: Run, rave: Rave) -> None:
-    async def body() -> None:
-        for attributes, seconds in (({}, 30), ({"retry_after": 1e9}, 3600)):
-            pauses = Pauses(clock=lambda: 0.0)
-            rave.failures["meshes"] = RaveError(Code.RATE_LIMITED, "slow down", **attributes)
-            with pytest.raises(RaveError):
-                await new_access(pauses=pauses).meshes(all_of_it)
-            assert pauses.asked(HOST) == seconds
-
-    run(body())
+async def test_a_pause_without_a_length_is_one_too_and_an_hour_is_the_longest(rave: Rave) -> None:
+    for attributes, seconds in (({}, 30), ({"retry_after": 1e9}, 3600)):
+        pauses = Pauses(clock=lambda: 0.0)
+        rave.failures["meshes"] = RaveError(Code.RATE_LIMITED, "slow down", **attributes)
+        with pytest.raises(RaveError):
+            await new_access(pauses=pauses).meshes(all_of_it)
+        assert pauses.asked(HOST) == seconds
 
 
-def test_a_bots_word_alone_keeps_no_list_from_being_read(run: Run, rave: Rave) -> None:
-    async def body() -> None:
-        pauses = Pauses()
-        pauses.claim(HOST, MESH, 300)
-        assert await new_access(pauses=pauses).meshes(all_of_it) == Listing((FILM,))
-
-    run(body())
+async def test_a_bots_word_alone_keeps_no_list_from_being_read(rave: Rave) -> None:
+    pauses = Pauses()
+    pauses.claim(HOST, MESH, 300)
+    assert await new_access(pauses=pauses).meshes(all_of_it) == Listing((FILM,))
 
 
-def test_the_users_of_a_mesh_are_asked_for_unless_rave_wants_a_pause(
-    run: Run, rave: Rave, monkeypatch: pytest.MonkeyPatch
+async def test_the_users_of_a_mesh_are_asked_for_unless_rave_wants_a_pause(
+    rave: Rave, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
-        pauses = Pauses()
-        access = new_access(None, pauses=pauses)
-        with pytest.raises(RaveError, match="no session"):
+    pauses = Pauses()
+    access = new_access(None, pauses=pauses)
+    with pytest.raises(RaveError, match="no session"):
+        await access.users(MESH)
+    access.use(OURS)
+    assert await access.users(MESH) == {5, 6}
+    monkeypatch.setattr(module, "_USERS_TIMEOUT", 0.01)
+    rave.hangs = True
+    with pytest.raises(RaveError, match="did not answer in time"):
+        await access.users(MESH)
+    rave.hangs = False
+    rave.failures["mesh"] = RaveError(Code.RATE_LIMITED, "slow down", retry_after=60.0)
+    for _ in range(2):
+        with pytest.raises(RaveError) as caught:
             await access.users(MESH)
-        access.use(OURS)
-        assert await access.users(MESH) == {5, 6}
-        monkeypatch.setattr(module, "_USERS_TIMEOUT", 0.01)
-        rave.hangs = True
-        with pytest.raises(RaveError, match="did not answer in time"):
-            await access.users(MESH)
-        rave.hangs = False
-        rave.failures["mesh"] = RaveError(Code.RATE_LIMITED, "slow down", retry_after=60.0)
-        for _ in range(2):
-            with pytest.raises(RaveError) as caught:
-                await access.users(MESH)
-            assert caught.value.code is Code.RATE_LIMITED
-        assert rave.asked == [(f"mesh {MESH}", "hush-token")] * 2
-        assert rave.closed == 3
-
-    run(body())
+        assert caught.value.code is Code.RATE_LIMITED
+    assert rave.asked == [(f"mesh {MESH}", "hush-token")] * 2
+    assert rave.closed == 3
 
 
-def test_leaving_waits_for_the_end_of_a_pause(run: Run, rave: Rave) -> None:
-    async def body() -> None:
-        pauses = Pauses()
-        access = new_access(pauses=pauses)
-        pauses.ask(HOST, 0.1)
-        leaving = asyncio.create_task(access.leave(MESH))
-        await asyncio.sleep(0.02)
-        assert rave.asked == []
-        await leaving
-        assert rave.asked == [(f"leave {MESH}", "hush-token")]
-        rave.failures["leave"] = RaveError(Code.RATE_LIMITED, "slow down", retry_after=60.0)
-        await access.leave(MESH)
-        assert pauses.asked(HOST) > 50
-
-    run(body())
+async def test_leaving_waits_for_the_end_of_a_pause(rave: Rave) -> None:
+    pauses = Pauses()
+    access = new_access(pauses=pauses)
+    pauses.ask(HOST, 0.1)
+    leaving = asyncio.create_task(access.leave(MESH))
+    await asyncio.sleep(0.02)
+    assert rave.asked == []
+    await leaving
+    assert rave.asked == [(f"leave {MESH}", "hush-token")]
+    rave.failures["leave"] = RaveError(Code.RATE_LIMITED, "slow down", retry_after=60.0)
+    await access.leave(MESH)
+    assert pauses.asked(HOST) > 50

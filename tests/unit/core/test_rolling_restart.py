@@ -128,27 +128,21 @@ async def a_few_turns() -> None:
         (RunState(phase=RunPhase.ENDED), OLDER, False),
     ],
 )
-def test_who_runs_another_program_or_other_settings_is_outdated(
-    run: Run, run_state: RunState, edition: Edition | None, outdated: bool
+async def test_who_runs_another_program_or_other_settings_is_outdated(
+    run_state: RunState, edition: Edition | None, outdated: bool
 ) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            record = scene.add("a", edition=edition)
-            record.run = run_state
-            assert scene.roll.is_outdated(record) is outdated
-            assert scene.roll.outdated() == (["a"] if outdated else [])
-
-    run(body())
+    async with scene_of() as scene:
+        record = scene.add("a", edition=edition)
+        record.run = run_state
+        assert scene.roll.is_outdated(record) is outdated
+        assert scene.roll.outdated() == (["a"] if outdated else [])
 
 
-def test_those_that_are_connected_come_first_and_else_the_order_is_that_of_the_fleet(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            for mesh, connected in ("a", False), ("c", True), ("b", True), ("e", False), ("d", True):
-                scene.add(mesh, connected=connected)
-            assert scene.roll.outdated() == ["c", "b", "d", "a", "e"]
-
-    run(body())
+async def test_those_that_are_connected_come_first_and_else_the_order_is_that_of_the_fleet() -> None:
+    async with scene_of() as scene:
+        for mesh, connected in ("a", False), ("c", True), ("b", True), ("e", False), ("d", True):
+            scene.add(mesh, connected=connected)
+        assert scene.roll.outdated() == ["c", "b", "d", "a", "e"]
 
 
 # The way of a roll.
@@ -189,87 +183,72 @@ def test_each_is_replaced_when_the_one_before_is_connected_again(run: Run, caplo
     ]
 
 
-def test_one_that_is_connected_before_the_restart_returns_is_not_waited_for(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("a", "b") as scene:
-            restart = scene.fleet.restart_mesh
+async def test_one_that_is_connected_before_the_restart_returns_is_not_waited_for() -> None:
+    async with scene_of("a", "b") as scene:
+        restart = scene.fleet.restart_mesh
 
-            async def quick(mesh: str) -> None:
-                await restart(mesh)
-                scene.connects(mesh)
+        async def quick(mesh: str) -> None:
+            await restart(mesh)
+            scene.connects(mesh)
 
-            scene.fleet.restart_mesh = quick  # type: ignore[method-assign]
-            scene.roll.start()
-            assert await scene.ends() is None
-            assert scene.fleet.restarted == ["a", "b"]
-
-    run(body())
+        scene.fleet.restart_mesh = quick  # type: ignore[method-assign]
+        scene.roll.start()
+        assert await scene.ends() is None
+        assert scene.fleet.restarted == ["a", "b"]
 
 
-def test_a_roll_with_nothing_to_do_ends_at_once(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            scene.add("new", edition=NEW)
-            assert scene.roll.start() == 0
-            assert await scene.ends() is None
-            assert scene.progress == [(0, 0, "")]
-            assert scene.fleet.restarted == []
-
-    run(body())
+async def test_a_roll_with_nothing_to_do_ends_at_once() -> None:
+    async with scene_of() as scene:
+        scene.add("new", edition=NEW)
+        assert scene.roll.start() == 0
+        assert await scene.ends() is None
+        assert scene.progress == [(0, 0, "")]
+        assert scene.fleet.restarted == []
 
 
-def test_one_that_was_not_connected_before_is_not_waited_for(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("a") as scene:
-            scene.add("b", connected=False)
-            scene.add("c", connected=False)
-            scene.roll.start()
-            await scene.replaces("a")
-            scene.connects("a")
-            assert await scene.ends() is None
-            assert scene.fleet.restarted == ["a", "b", "c"]
-            assert not scene.fleet.records["b"].worker.connected
-
-    run(body())
+async def test_one_that_was_not_connected_before_is_not_waited_for() -> None:
+    async with scene_of("a") as scene:
+        scene.add("b", connected=False)
+        scene.add("c", connected=False)
+        scene.roll.start()
+        await scene.replaces("a")
+        scene.connects("a")
+        assert await scene.ends() is None
+        assert scene.fleet.restarted == ["a", "b", "c"]
+        assert not scene.fleet.records["b"].worker.connected
 
 
 @pytest.mark.parametrize("what", ["gone", "up to date", "stopped"])
-def test_a_mesh_that_needs_it_no_more_when_its_turn_comes_is_skipped(run: Run, what: str) -> None:
-    async def body() -> None:
-        async with scene_of("a", "b", "c") as scene:
-            assert scene.roll.start() == 3
-            await scene.replaces("a")
-            if what == "gone":
-                del scene.fleet.records["b"]
-            elif what == "up to date":
-                scene.fleet.records["b"].worker.edition = NEW
-            else:
-                scene.fleet.records["b"].run = ABSENT
-            scene.connects("a")
-            await scene.replaces("a", "c")
-            scene.connects("c")
-            assert await scene.ends() is None
-            assert scene.progress == [(0, 3, "a"), (2, 3, "c"), (3, 3, "")]
-
-    run(body())
+async def test_a_mesh_that_needs_it_no_more_when_its_turn_comes_is_skipped(what: str) -> None:
+    async with scene_of("a", "b", "c") as scene:
+        assert scene.roll.start() == 3
+        await scene.replaces("a")
+        if what == "gone":
+            del scene.fleet.records["b"]
+        elif what == "up to date":
+            scene.fleet.records["b"].worker.edition = NEW
+        else:
+            scene.fleet.records["b"].run = ABSENT
+        scene.connects("a")
+        await scene.replaces("a", "c")
+        scene.connects("c")
+        assert await scene.ends() is None
+        assert scene.progress == [(0, 3, "a"), (2, 3, "c"), (3, 3, "")]
 
 
-def test_what_becomes_outdated_meanwhile_is_left_for_the_next_roll(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("a") as scene:
-            scene.roll.start()
-            await scene.replaces("a")
-            scene.add("b")
-            scene.connects("a")
-            assert await scene.ends() is None
-            assert scene.fleet.restarted == ["a"]
-            scene.ended.clear()
-            assert scene.roll.start() == 1
-            await scene.replaces("a", "b")
-            scene.connects("b")
-            assert await scene.ends() is None
-
-    run(body())
+async def test_what_becomes_outdated_meanwhile_is_left_for_the_next_roll() -> None:
+    async with scene_of("a") as scene:
+        scene.roll.start()
+        await scene.replaces("a")
+        scene.add("b")
+        scene.connects("a")
+        assert await scene.ends() is None
+        assert scene.fleet.restarted == ["a"]
+        scene.ended.clear()
+        assert scene.roll.start() == 1
+        await scene.replaces("a", "b")
+        scene.connects("b")
+        assert await scene.ends() is None
 
 
 # What stops it.
@@ -309,97 +288,79 @@ def test_it_stops_at_the_first_that_is_lost(
 
 
 @pytest.mark.parametrize("run_state", [STARTING, RunState(phase=RunPhase.STOPPING), UP])
-def test_on_its_way_back_a_mesh_may_look_like_anything(run: Run, run_state: RunState) -> None:
-    async def body() -> None:
-        async with scene_of("a", "b") as scene:
-            scene.roll.start()
-            await scene.replaces("a")
-            record = scene.fleet.records["a"]
-            record.run = run_state
-            record.worker.fail("no route to host")
-            scene.roll.noticed(record)
-            await a_few_turns()
-            assert scene.ended == []
-            record.run = UP
-            scene.connects("a")
-            await scene.replaces("a", "b")
-
-    run(body())
+async def test_on_its_way_back_a_mesh_may_look_like_anything(run_state: RunState) -> None:
+    async with scene_of("a", "b") as scene:
+        scene.roll.start()
+        await scene.replaces("a")
+        record = scene.fleet.records["a"]
+        record.run = run_state
+        record.worker.fail("no route to host")
+        scene.roll.noticed(record)
+        await a_few_turns()
+        assert scene.ended == []
+        record.run = UP
+        scene.connects("a")
+        await scene.replaces("a", "b")
 
 
-def test_its_patience_has_an_end(run: Run) -> None:
+async def test_its_patience_has_an_end() -> None:
     assert roll_module._PATIENCE == 60
 
-    async def body() -> None:
-        async with scene_of("a", "b", patience=0.02) as scene:
-            scene.roll.start()
-            await scene.replaces("a")
-            scene.fleet.records["a"].worker.fail("no route to host")
-            error = await scene.ends()
-            assert error
-            assert error.code is Code.NOT_RUNNING
-            assert error.message == "mesh a is not connected again: no route to host"
-            assert scene.fleet.restarted == ["a"]
-
-    run(body())
+    async with scene_of("a", "b", patience=0.02) as scene:
+        scene.roll.start()
+        await scene.replaces("a")
+        scene.fleet.records["a"].worker.fail("no route to host")
+        error = await scene.ends()
+        assert error
+        assert error.code is Code.NOT_RUNNING
+        assert error.message == "mesh a is not connected again: no route to host"
+        assert scene.fleet.restarted == ["a"]
 
 
-def test_a_connection_that_nobody_has_told_of_counts_in_the_end(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("a", patience=0.02) as scene:
-            scene.roll.start()
-            await scene.replaces("a")
-            scene.fleet.records["a"].worker.connect(1000.0)
-            assert await scene.ends() is None
-
-    run(body())
+async def test_a_connection_that_nobody_has_told_of_counts_in_the_end() -> None:
+    async with scene_of("a", patience=0.02) as scene:
+        scene.roll.start()
+        await scene.replaces("a")
+        scene.fleet.records["a"].worker.connect(1000.0)
+        assert await scene.ends() is None
 
 
 @pytest.mark.parametrize("code", [Code.NOT_RUNNING, Code.BUSY])
-def test_it_stops_at_a_mesh_that_can_not_be_restarted(run: Run, code: Code) -> None:
-    async def body() -> None:
-        async with scene_of("a", "b") as scene:
-            scene.fleet.failure = RaveError(code, "mesh a is being started or stopped")
-            scene.roll.start()
-            assert await scene.ends() is scene.fleet.failure
-            assert scene.fleet.restarted == ["a"]
-
-    run(body())
+async def test_it_stops_at_a_mesh_that_can_not_be_restarted(code: Code) -> None:
+    async with scene_of("a", "b") as scene:
+        scene.fleet.failure = RaveError(code, "mesh a is being started or stopped")
+        scene.roll.start()
+        assert await scene.ends() is scene.fleet.failure
+        assert scene.fleet.restarted == ["a"]
 
 
-def test_it_stops_at_a_mesh_whose_old_process_is_still_there_after_the_restart(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("a", "b") as scene:
+async def test_it_stops_at_a_mesh_whose_old_process_is_still_there_after_the_restart() -> None:
+    async with scene_of("a", "b") as scene:
 
-            async def in_vain(mesh: str) -> None:
-                """systemd refuses; the mesh goes on with the process that it has."""
-                scene.fleet.records[mesh].worker.fail("the system refuses")
+        async def in_vain(mesh: str) -> None:
+            """systemd refuses; the mesh goes on with the process that it has."""
+            scene.fleet.records[mesh].worker.fail("the system refuses")
 
-            scene.fleet.restart_mesh = in_vain  # type: ignore[method-assign]
-            scene.roll.start()
-            error = await scene.ends()
-            assert error
-            assert error.code is Code.NOT_RUNNING
-            assert scene.progress == [(0, 2, "a")]
-
-    run(body())
+        scene.fleet.restart_mesh = in_vain  # type: ignore[method-assign]
+        scene.roll.start()
+        error = await scene.ends()
+        assert error
+        assert error.code is Code.NOT_RUNNING
+        assert scene.progress == [(0, 2, "a")]
 
 
-def test_a_mesh_that_is_forgotten_while_it_restarts_is_no_fault_of_ours(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("a", "b") as scene:
-            restart = scene.fleet.restart_mesh
+async def test_a_mesh_that_is_forgotten_while_it_restarts_is_no_fault_of_ours() -> None:
+    async with scene_of("a", "b") as scene:
+        restart = scene.fleet.restart_mesh
 
-            async def last(mesh: str) -> None:
-                await restart(mesh)
-                del scene.fleet.records[mesh]
+        async def last(mesh: str) -> None:
+            await restart(mesh)
+            del scene.fleet.records[mesh]
 
-            scene.fleet.restart_mesh = last  # type: ignore[method-assign]
-            scene.roll.start()
-            error = await scene.ends()
-            assert error is None or error.code is Code.NOT_RUNNING
-
-    run(body())
+        scene.fleet.restart_mesh = last  # type: ignore[method-assign]
+        scene.roll.start()
+        error = await scene.ends()
+        assert error is None or error.code is Code.NOT_RUNNING
 
 
 def test_a_fault_of_ours_ends_it_as_internal_and_is_logged(run: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -424,90 +385,75 @@ def test_a_fault_of_ours_ends_it_as_internal_and_is_logged(run: Run, caplog: pyt
     assert isinstance(fault.exc_info[1], ZeroDivisionError)
 
 
-def test_there_is_one_at_a_time(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("a", "b") as scene:
+async def test_there_is_one_at_a_time() -> None:
+    async with scene_of("a", "b") as scene:
+        scene.roll.start()
+        with pytest.raises(RaveError) as e:
             scene.roll.start()
-            with pytest.raises(RaveError) as e:
-                scene.roll.start()
-            assert e.value.code is Code.BUSY
-            await scene.replaces("a")
-            with pytest.raises(RaveError) as e:
-                scene.roll.start()
-            assert str(e.value) == "a roll is under way (wait for its end, or cancel it)"
-            assert scene.ended == []
-            for mesh in "ab":
-                await scene.waits_for(mesh)
-                scene.connects(mesh)
-            assert await scene.ends() is None
-            assert scene.roll.start() == 0
-
-    run(body())
+        assert e.value.code is Code.BUSY
+        await scene.replaces("a")
+        with pytest.raises(RaveError) as e:
+            scene.roll.start()
+        assert str(e.value) == "a roll is under way (wait for its end, or cancel it)"
+        assert scene.ended == []
+        for mesh in "ab":
+            await scene.waits_for(mesh)
+            scene.connects(mesh)
+        assert await scene.ends() is None
+        assert scene.roll.start() == 0
 
 
 # Its end before its time.
 
 
-def test_a_roll_that_is_cancelled_while_a_mesh_comes_back_replaces_no_more(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of("a", "b") as scene:
-            scene.roll.start()
-            await scene.replaces("a")
-            scene.roll.cancel()
-            error = await scene.ends()
-            assert error
-            assert (error.code, error.message) == (Code.CANCELLED, "the roll was cancelled")
-            scene.connects("a")
-            await a_few_turns()
-            assert scene.fleet.restarted == ["a"]
-            # Another one goes on where this one stopped.
-            scene.ended.clear()
-            assert scene.roll.start() == 1
-            await scene.replaces("a", "b")
-
-    run(body())
+async def test_a_roll_that_is_cancelled_while_a_mesh_comes_back_replaces_no_more() -> None:
+    async with scene_of("a", "b") as scene:
+        scene.roll.start()
+        await scene.replaces("a")
+        scene.roll.cancel()
+        error = await scene.ends()
+        assert error
+        assert (error.code, error.message) == (Code.CANCELLED, "the roll was cancelled")
+        scene.connects("a")
+        await a_few_turns()
+        assert scene.fleet.restarted == ["a"]
+        # Another one goes on where this one stopped.
+        scene.ended.clear()
+        assert scene.roll.start() == 1
+        await scene.replaces("a", "b")
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_roll_may_be_cancelled_at_any_time(run: Run, begun: bool) -> None:
-    async def body() -> None:
-        async with scene_of("a", "b") as scene:
-            scene.fleet.gate.clear()
-            scene.roll.start()
-            if begun:
-                await until(lambda: scene.fleet.restarted)
-            scene.roll.cancel()
-            error = await scene.ends()
-            assert error
-            assert error.code is Code.CANCELLED
-            assert scene.fleet.restarted == (["a"] if begun else [])
-
-    run(body())
-
-
-def test_there_need_be_none_to_cancel(run: Run) -> None:
-    async def body() -> None:
-        async with scene_of() as scene:
-            scene.roll.cancel()
-            await scene.roll.close()
-            assert scene.ended == []
-            scene.roll.start()
-            await scene.ends()
-            scene.roll.cancel()
-            await scene.roll.close()
-            assert scene.ended == [None], "it is over already"
-
-    run(body())
-
-
-def test_closing_waits_for_the_end(run: Run) -> None:
-    async def body() -> None:
-        scene = Scene("a", "b")
+async def test_a_roll_may_be_cancelled_at_any_time(begun: bool) -> None:
+    async with scene_of("a", "b") as scene:
+        scene.fleet.gate.clear()
         scene.roll.start()
-        await scene.replaces("a")
-        await scene.roll.close()
-        assert [error.code for error in scene.ended if error] == [Code.CANCELLED]
-        assert scene.roll.start() == 1
-        await scene.roll.close()
+        if begun:
+            await until(lambda: scene.fleet.restarted)
+        scene.roll.cancel()
+        error = await scene.ends()
+        assert error
+        assert error.code is Code.CANCELLED
+        assert scene.fleet.restarted == (["a"] if begun else [])
 
-    run(body())
+
+async def test_there_need_be_none_to_cancel() -> None:
+    async with scene_of() as scene:
+        scene.roll.cancel()
+        await scene.roll.close()
+        assert scene.ended == []
+        scene.roll.start()
+        await scene.ends()
+        scene.roll.cancel()
+        await scene.roll.close()
+        assert scene.ended == [None], "it is over already"
+
+
+async def test_closing_waits_for_the_end() -> None:
+    scene = Scene("a", "b")
+    scene.roll.start()
+    await scene.replaces("a")
+    await scene.roll.close()
+    assert [error.code for error in scene.ended if error] == [Code.CANCELLED]
+    assert scene.roll.start() == 1
+    await scene.roll.close()

@@ -39,6 +39,6 @@ def test_a_file_of_no_use_says_nothing(tmp_path: Path, caplog: pytest.LogCapture
     assert "can't be used" in caplog.text
 
 
-def test_a_disk_that_is_full_does_no_harm(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(ScopeFile(tmp_path / "missing" / "discovery.json").keep("invited meshes"))
+async def test_a_disk_that_is_full_does_no_harm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    await ScopeFile(tmp_path / "missing" / "discovery.json").keep("invited meshes")
     assert "can't be written: No such file" in caplog.text

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from ravesvc.api.models import Mesh
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.start_policy import StartPolicy
-
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 def record(mesh: str, server: str | None) -> MeshState:
@@ -59,19 +56,16 @@ def test_a_claim_about_a_host_that_the_bot_asks_counts(server: str | None) -> No
     assert starts.rate_limited(claimant, "api.test", 60), "words there are, even if it counts no more"
 
 
-def test_turns_come_one_after_another_at_the_pace(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_turns_come_one_after_another_at_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = [0.0, 0.02, 0.0, 0.0]
 
-    async def body() -> None:
-        starts = StartPolicy("api.test", 1)
-        monkeypatch.setattr(starts._pace, "take", lambda: waits.pop(0))
-        order: list[int] = []
+    starts = StartPolicy("api.test", 1)
+    monkeypatch.setattr(starts._pace, "take", lambda: waits.pop(0))
+    order: list[int] = []
 
-        async def start(number: int) -> None:
-            await starts.turn()
-            order.append(number)
+    async def start(number: int) -> None:
+        await starts.turn()
+        order.append(number)
 
-        await asyncio.gather(*map(start, range(3)))
-        assert order == [0, 1, 2]
-
-    run(body())
+    await asyncio.gather(*map(start, range(3)))
+    assert order == [0, 1, 2]

@@ -40,60 +40,51 @@ def ids(videos: Any) -> list[str]:
     return [video.id for video in videos]
 
 
-def test_everything_as_it_should_be(run: Run, simulated: Served) -> None:
-    async def body() -> None:
-        opened = library(simulated)
-        first, *others = await opened.search("harbour lights boats")
-        assert (first.title, first.author, first.seconds) == ("Harbour Lights & Fog", "Paper Boats", 187.0)
-        assert ids(others) == ["sim-lantern", "sim-orchard"]
-        assert others[1].mature
-        (live,) = await opened.search("glacier")
-        assert (live.live, live.seconds) == (True, None)
-        assert await opened.search("penguins") == [], "it may not be shown outside"
-        assert await opened.search("zebra") == []
-        assert (await opened.look_up(LANTERN)).views == 1_234_567
-        with Picture(await opened.picture("youtube", "sim-lantern")) as picture:
-            assert (picture.mime, picture.width) == ("image/jpeg", 320)
-        for link, code in ("sim-penguin", Code.FORBIDDEN), ("sim-nothing", Code.NOT_FOUND):
-            with pytest.raises(RaveError) as e:
-                await opened.look_up(f"https://youtu.be/{link}")
-            assert e.value.code is code
-        opened.close()
-
-    run(body())
+async def test_everything_as_it_should_be(simulated: Served) -> None:
+    opened = library(simulated)
+    first, *others = await opened.search("harbour lights boats")
+    assert (first.title, first.author, first.seconds) == ("Harbour Lights & Fog", "Paper Boats", 187.0)
+    assert ids(others) == ["sim-lantern", "sim-orchard"]
+    assert others[1].mature
+    (live,) = await opened.search("glacier")
+    assert (live.live, live.seconds) == (True, None)
+    assert await opened.search("penguins") == [], "it may not be shown outside"
+    assert await opened.search("zebra") == []
+    assert (await opened.look_up(LANTERN)).views == 1_234_567
+    with Picture(await opened.picture("youtube", "sim-lantern")) as picture:
+        assert (picture.mime, picture.width) == ("image/jpeg", 320)
+    for link, code in ("sim-penguin", Code.FORBIDDEN), ("sim-nothing", Code.NOT_FOUND):
+        with pytest.raises(RaveError) as e:
+            await opened.look_up(f"https://youtu.be/{link}")
+        assert e.value.code is code
+    opened.close()
 
 
-def test_links_alone(run: Run, simulated: Served) -> None:
-    async def body() -> None:
-        opened = library(simulated, key="")
-        video = await opened.look_up(LANTERN)
-        assert (video.title, video.author, video.seconds) == ("The Lantern Song", "Paper Boats", None)
-        for link, code in ("sim-penguin", Code.FORBIDDEN), ("sim-nothing", Code.NOT_FOUND):
-            with pytest.raises(RaveError) as e:
-                await opened.look_up(f"https://youtu.be/{link}")
-            assert e.value.code is code
-        opened.close()
-
-    run(body())
+async def test_links_alone(simulated: Served) -> None:
+    opened = library(simulated, key="")
+    video = await opened.look_up(LANTERN)
+    assert (video.title, video.author, video.seconds) == ("The Lantern Song", "Paper Boats", None)
+    for link, code in ("sim-penguin", Code.FORBIDDEN), ("sim-nothing", Code.NOT_FOUND):
+        with pytest.raises(RaveError) as e:
+            await opened.look_up(f"https://youtu.be/{link}")
+        assert e.value.code is code
+    opened.close()
 
 
-def test_the_simulators_quota_and_its_key(run: Run, simulated: Served) -> None:
+async def test_the_simulators_quota_and_its_key(simulated: Served) -> None:
     simulated.control.option("provider_quota", 1)
 
-    async def body() -> None:
-        opened = library(simulated)
+    opened = library(simulated)
+    await opened.search("boats")
+    with pytest.raises(RaveError, match="searches at YouTube are used up"):
+        await opened.search("glacier")
+    assert (await opened.look_up(LANTERN)).seconds == 212.0
+    opened.close()
+    opened = library(simulated, key="another-key-of-somebody")
+    with pytest.raises(RaveError, match="does not accept the operator's key"):
         await opened.search("boats")
-        with pytest.raises(RaveError, match="searches at YouTube are used up"):
-            await opened.search("glacier")
-        assert (await opened.look_up(LANTERN)).seconds == 212.0
-        opened.close()
-        opened = library(simulated, key="another-key-of-somebody")
-        with pytest.raises(RaveError, match="does not accept the operator's key"):
-            await opened.search("boats")
-        assert (await opened.look_up(LANTERN)).title == "The Lantern Song"
-        opened.close()
-
-    run(body())
+    assert (await opened.look_up(LANTERN)).title == "The Lantern Song"
+    opened.close()
 
 
 # What is huge takes the simulator seconds to make; test_library.py has some.

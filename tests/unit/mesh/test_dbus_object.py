@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -22,7 +21,6 @@ from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_systemd import MESH, settle
 
-Run = Callable[[Any], Any]
 STATUS = {"Version": "1.2.3", "SettingsDigest": "0123", "Users": 3}
 SIGNALS = WorkerObject.signals
 
@@ -133,47 +131,44 @@ async def ask(bus: Bus, member: str, signature: str = "", *args: Any) -> list[An
     return await bus.call(*where, member, signature, *args)
 
 
-def test_a_child_is_on_the_bus_under_its_name(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        child = Child(monkeypatch, bus_address)
-        async with connected(bus_address) as (bus,):
-            heard: list[SignalMessage] = []
-            await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", heard.append)
-            child.presence.emit("Error", "nobody hears it yet")
-            await child.presence.join()
-            child.presence.emit("Disconnected", "the connection broke")
-            assert await ask(bus, "GetStatus") == [STATUS]
-            assert await ask(bus, "ListUsers") == [[[7, "Zoë"]], 300]
-            assert await ask(bus, "RestartConnection") == []
-            assert await ask(bus, "ForgetUser", "t", 7) == []
-            assert child.forgotten == [7]
-            assert child.reconnects == 1
-            for what in Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.IGNORED, Announcement.COMMANDS:
-                assert await ask(bus, what) == []
-            with pytest.raises(RaveError, match="login needed") as caught:
-                await ask(bus, Announcement.CREDENTIALS)
-            assert caught.value.code is Code.LOGIN_NEEDED
-            assert sorted(child.refreshed) == sorted(Announcement)
-            said = [(signal.path, signal.member, *signal.body) for signal in heard]
-            path = names.worker_path(MESH)
-            assert said == [(path, "Ready"), (path, "Disconnected", "the connection broke")]
-            child.presence.emit("ConnectionFailed", 5, "x" * 100_000)
-            child.presence.emit("Left", "last words")
-            await child.presence.leave()
-            await child.presence.leave()
-            await settle(bus)
-            assert [*heard[-2].body] == [5, "x" * 300], "no more than the parent keeps"
-            assert [*heard[-1].body] == ["last words"], "what was said is sent before it goes"
-            with pytest.raises(RaveError):
-                await ask(bus, "GetStatus")
-            child.presence.emit("Error", "nobody hears it any more")
-            await settle(bus)
-            assert len(heard) == 4
-
-    run(body())
+async def test_a_child_is_on_the_bus_under_its_name(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = Child(monkeypatch, bus_address)
+    async with connected(bus_address) as (bus,):
+        heard: list[SignalMessage] = []
+        await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", heard.append)
+        child.presence.emit("Error", "nobody hears it yet")
+        await child.presence.join()
+        child.presence.emit("Disconnected", "the connection broke")
+        assert await ask(bus, "GetStatus") == [STATUS]
+        assert await ask(bus, "ListUsers") == [[[7, "Zoë"]], 300]
+        assert await ask(bus, "RestartConnection") == []
+        assert await ask(bus, "ForgetUser", "t", 7) == []
+        assert child.forgotten == [7]
+        assert child.reconnects == 1
+        for what in Announcement.ADMINS, Announcement.PERMISSIONS, Announcement.IGNORED, Announcement.COMMANDS:
+            assert await ask(bus, what) == []
+        with pytest.raises(RaveError, match="login needed") as caught:
+            await ask(bus, Announcement.CREDENTIALS)
+        assert caught.value.code is Code.LOGIN_NEEDED
+        assert sorted(child.refreshed) == sorted(Announcement)
+        said = [(signal.path, signal.member, *signal.body) for signal in heard]
+        path = names.worker_path(MESH)
+        assert said == [(path, "Ready"), (path, "Disconnected", "the connection broke")]
+        child.presence.emit("ConnectionFailed", 5, "x" * 100_000)
+        child.presence.emit("Left", "last words")
+        await child.presence.leave()
+        await child.presence.leave()
+        await settle(bus)
+        assert [*heard[-2].body] == [5, "x" * 300], "no more than the parent keeps"
+        assert [*heard[-1].body] == ["last words"], "what was said is sent before it goes"
+        with pytest.raises(RaveError):
+            await ask(bus, "GetStatus")
+        child.presence.emit("Error", "nobody hears it any more")
+        await settle(bus)
+        assert len(heard) == 4
 
 
-def test_no_text_of_a_status_is_longer_than_the_parent_keeps(run: Run) -> None:
+async def test_no_text_of_a_status_is_longer_than_the_parent_keeps() -> None:
     """Strangers write them, and a bot whose answer has more than 64 KiB is killed."""
     long = "x" * 70_000
     status = Status(
@@ -190,18 +185,15 @@ def test_no_text_of_a_status_is_longer_than_the_parent_keeps(run: Run) -> None:
         chat_form="",
     )
 
-    async def body() -> None:
-        link = BusLink(SimpleNamespace(mesh=MESH, met=lambda: None, status=lambda: status))  # type: ignore[arg-type]
-        texts = [each.value for each in link._status().values() if each.signature == "s"]
-        assert sorted(map(len, texts)) == [0, 300, 300, 300]
-
-    run(body())
+    link = BusLink(SimpleNamespace(mesh=MESH, met=lambda: None, status=lambda: status))  # type: ignore[arg-type]
+    texts = [each.value for each in link._status().values() if each.signature == "s"]
+    assert sorted(map(len, texts)) == [0, 300, 300, 300]
 
 
-def test_a_child_logs_as_much_as_it_is_told_to(
-    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_child_logs_as_much_as_it_is_told_to(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def body() -> None:
+    with caplog.at_level(logging.WARNING):
         child = Child(monkeypatch, bus_address)
         async with connected(bus_address) as (bus,):
             await child.presence.join()
@@ -211,148 +203,127 @@ def test_a_child_logs_as_much_as_it_is_told_to(
             assert logging.getLogger().level == logging.INFO
             await child.presence.leave()
 
-    with caplog.at_level(logging.WARNING):
-        run(body())
 
-
-def test_without_its_name_a_child_is_heard_all_the_same(
-    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_without_its_name_a_child_is_heard_all_the_same(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def body() -> None:
-        child = Child(monkeypatch, bus_address)
-        async with connected(bus_address) as (bus,):
-            heard: list[SignalMessage] = []
-            await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", heard.append)
-            await bus.request_name(names.worker_name(MESH))
-            await child.presence.join()
-            assert "Another process has this bot's name" in caplog.text
-            # By the policy of the system bus the parent may call none but those who own such a name, or wait for it.
-            queued = "ListQueuedOwners", "s", names.worker_name(MESH)
-            daemon = "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus"
-            assert len((await bus.call(*daemon, *queued))[0]) == 2
-            keeping = asyncio.create_task(child.presence.keep())
-            child.presence.emit("Kicked")
-            await until(lambda: len(heard) == 2)
-            assert [signal.member for signal in heard] == ["Ready", "Kicked"]
-            assert len({signal.sender for signal in heard}) == 1
-            path, interface = names.worker_path(MESH), names.WORKER_INTERFACE
-            assert await bus.call(heard[0].sender, path, interface, "GetStatus") == [STATUS]
-            assert child.met == 1, "it does not come and go"
-            keeping.cancel()
-            await asyncio.wait([keeping])
-            await child.presence.leave()
-
-    run(body())
-
-
-def test_a_child_that_cannot_get_on_the_bus_leaves_no_connection_behind(
-    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def body() -> None:
-        child = Child(monkeypatch, bus_address)
-
-        def fail() -> WorkerObject:
-            raise RaveError(Code.INTERNAL, "no object")
-
-        child.presence._make = fail
-        async with connected(bus_address) as (bus,):
-            gone: list[str] = []
-            # Unique names that lose their owner.
-            rule = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0namespace=':1'"
-            await bus.match(rule, lambda signal: gone.append(signal.body[0]) if not signal.body[2] else None)
-            with pytest.raises(RaveError, match="no object"):
-                await child.presence.join()
-            assert child.met == 0
-            await until(lambda: gone)
-
-    run(body())
-
-
-def test_a_child_comes_back_to_a_new_bus_and_announces_itself_there(
-    run: Run, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def body() -> None:
-        child = Child(monkeypatch, bus_daemon.address)
+    child = Child(monkeypatch, bus_address)
+    async with connected(bus_address) as (bus,):
+        heard: list[SignalMessage] = []
+        await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", heard.append)
+        await bus.request_name(names.worker_name(MESH))
         await child.presence.join()
+        assert "Another process has this bot's name" in caplog.text
+        # By the policy of the system bus the parent may call none but those who own such a name, or wait for it.
+        queued = "ListQueuedOwners", "s", names.worker_name(MESH)
+        daemon = "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus"
+        assert len((await bus.call(*daemon, *queued))[0]) == 2
         keeping = asyncio.create_task(child.presence.keep())
-        for met in (2, 3):
-            bus_daemon.stop()
-            await until(lambda: child.presence.bus is None)
-            child.presence.emit("Error", "lost")  # must not fail
-            bus_daemon.start()
-            await until(lambda met=met: child.met == met)
-            async with connected(bus_daemon.address) as (bus,):
-                assert await ask(bus, "GetStatus") == [STATUS]
+        child.presence.emit("Kicked")
+        await until(lambda: len(heard) == 2)
+        assert [signal.member for signal in heard] == ["Ready", "Kicked"]
+        assert len({signal.sender for signal in heard}) == 1
+        path, interface = names.worker_path(MESH), names.WORKER_INTERFACE
+        assert await bus.call(heard[0].sender, path, interface, "GetStatus") == [STATUS]
+        assert child.met == 1, "it does not come and go"
         keeping.cancel()
         await asyncio.wait([keeping])
         await child.presence.leave()
 
-    run(body())
 
-
-def test_without_a_bus_it_tries_ever_more_slowly(
-    run: Run, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch
+async def test_a_child_that_cannot_get_on_the_bus_leaves_no_connection_behind(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
-        child = Child(monkeypatch, bus_daemon.address)
+    child = Child(monkeypatch, bus_address)
+
+    def fail() -> WorkerObject:
+        raise RaveError(Code.INTERNAL, "no object")
+
+    child.presence._make = fail
+    async with connected(bus_address) as (bus,):
+        gone: list[str] = []
+        # Unique names that lose their owner.
+        rule = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0namespace=':1'"
+        await bus.match(rule, lambda signal: gone.append(signal.body[0]) if not signal.body[2] else None)
+        with pytest.raises(RaveError, match="no object"):
+            await child.presence.join()
+        assert child.met == 0
+        await until(lambda: gone)
+
+
+async def test_a_child_comes_back_to_a_new_bus_and_announces_itself_there(
+    bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = Child(monkeypatch, bus_daemon.address)
+    await child.presence.join()
+    keeping = asyncio.create_task(child.presence.keep())
+    for met in (2, 3):
         bus_daemon.stop()
-        assert object_module._MAX_DELAY_S == 15
-        monkeypatch.setattr(object_module, "_MAX_DELAY_S", 0.05)
-        real, delays = asyncio.sleep, []
-
-        async def sleep(delay: float) -> None:
-            delays.append(delay)
-            await real(0)
-
-        monkeypatch.setattr(object_module.random, "random", lambda: 0.5)
-        with monkeypatch.context() as quick:
-            quick.setattr(object_module.asyncio, "sleep", sleep)
-            keeping = asyncio.create_task(child.presence.keep())
-            while len(delays) < 5:
-                await real(0.001)
-        assert delays[:5] == [0.01, 0.02, 0.04, 0.05, 0.05]
+        await until(lambda: child.presence.bus is None)
+        child.presence.emit("Error", "lost")  # must not fail
         bus_daemon.start()
-        await until(lambda: child.met)
-        keeping.cancel()
-        await asyncio.wait([keeping])
-        await child.presence.leave()
-
-    run(body())
-
-
-def test_jitter_spreads_the_returns(run: Run, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        child = Child(monkeypatch, bus_daemon.address)
-        delays: list[float] = []
-
-        async def sleep(delay: float) -> None:
-            delays.append(delay)
-            raise asyncio.CancelledError
-
-        monkeypatch.setattr(object_module.asyncio, "sleep", sleep)
-        for jitter in (0.0, 0.999):
-            monkeypatch.setattr(object_module.random, "random", lambda jitter=jitter: jitter)
-            with pytest.raises(asyncio.CancelledError):
-                await child.presence.keep()
-        assert delays == pytest.approx([0.005, 0.01499])
-
-    run(body())
+        await until(lambda met=met: child.met == met)
+        async with connected(bus_daemon.address) as (bus,):
+            assert await ask(bus, "GetStatus") == [STATUS]
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    await child.presence.leave()
 
 
-def test_a_child_meets_every_parent_that_comes(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        child = Child(monkeypatch, bus_address)
-        await child.presence.join()
-        assert child.met == 1, "the bus itself"
-        for met in (2, 3):
-            async with connected(bus_address, 2) as (parent, other):
-                await other.request_name(names.worker_name("somebody else"))
-                await parent.request_name(names.BUS_NAME)
-                await until(lambda met=met: child.met == met)
-            assert child.presence.bus
-            await settle(child.presence.bus)
-            assert child.met == met, "one that goes is not met"
-        await child.presence.leave()
-        assert child.presence.bus is None
+async def test_without_a_bus_it_tries_ever_more_slowly(
+    bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = Child(monkeypatch, bus_daemon.address)
+    bus_daemon.stop()
+    assert object_module._MAX_DELAY_S == 15
+    monkeypatch.setattr(object_module, "_MAX_DELAY_S", 0.05)
+    real, delays = asyncio.sleep, []
 
-    run(body())
+    async def sleep(delay: float) -> None:
+        delays.append(delay)
+        await real(0)
+
+    monkeypatch.setattr(object_module.random, "random", lambda: 0.5)
+    with monkeypatch.context() as quick:
+        quick.setattr(object_module.asyncio, "sleep", sleep)
+        keeping = asyncio.create_task(child.presence.keep())
+        while len(delays) < 5:
+            await real(0.001)
+    assert delays[:5] == [0.01, 0.02, 0.04, 0.05, 0.05]
+    bus_daemon.start()
+    await until(lambda: child.met)
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    await child.presence.leave()
+
+
+async def test_jitter_spreads_the_returns(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = Child(monkeypatch, bus_daemon.address)
+    delays: list[float] = []
+
+    async def sleep(delay: float) -> None:
+        delays.append(delay)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(object_module.asyncio, "sleep", sleep)
+    for jitter in (0.0, 0.999):
+        monkeypatch.setattr(object_module.random, "random", lambda jitter=jitter: jitter)
+        with pytest.raises(asyncio.CancelledError):
+            await child.presence.keep()
+    assert delays == pytest.approx([0.005, 0.01499])
+
+
+async def test_a_child_meets_every_parent_that_comes(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = Child(monkeypatch, bus_address)
+    await child.presence.join()
+    assert child.met == 1, "the bus itself"
+    for met in (2, 3):
+        async with connected(bus_address, 2) as (parent, other):
+            await other.request_name(names.worker_name("somebody else"))
+            await parent.request_name(names.BUS_NAME)
+            await until(lambda met=met: child.met == met)
+        assert child.presence.bus
+        await settle(child.presence.bus)
+        assert child.met == met, "one that goes is not met"
+    await child.presence.leave()
+    assert child.presence.bus is None

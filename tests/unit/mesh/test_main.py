@@ -7,9 +7,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,8 +26,6 @@ from tests.unit.fake_systemd import new_mesh
 from tests.unit.handed_over import hand_over
 from tests.unit.marking import marks_its_tests
 from tests.unit.simulator_server import Served, in_thread
-
-Run = Callable[[Any], Any]
 
 ANN = 100_000_001
 
@@ -85,8 +82,7 @@ async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
         await child.communicate()
 
 
-def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
-    run: Run,
+async def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
     served: Served,
     bus_daemon: BusDaemon,
     manager: FakeManager,
@@ -99,64 +95,61 @@ def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
     (mesh,) = served.control.create(title="A film")
     served.control.invite(mesh)
 
-    async def body() -> None:
-        async with started("-c", WATCHER, str(diary), mesh) as child:
-            await in_thread(served.control.wait, connected=[mesh], timeout=10)
-            first = (await in_thread(served.control.connections))[mesh]
+    async with started("-c", WATCHER, str(diary), mesh) as child:
+        await in_thread(served.control.wait, connected=[mesh], timeout=10)
+        first = (await in_thread(served.control.connections))[mesh]
+        for command in (
+            "?ping",
+            "?hello",
+            "?info",
+            "?status",
+            "?help",
+            "?help ping",
+            "?meshinfo",
+            "?truth",
+            "?dare r",
+        ):
+            assert await in_thread(served.control.chat, mesh, command, wait=5), command
+        async with connected(bus_daemon.address) as (bus,):
+            await ask(bus, mesh, "GetStatus")
+            await ask(bus, mesh, "RestartConnection")
+            await in_thread(served.control.wait, reconnected={mesh: first}, timeout=10)
+            second = (await in_thread(served.control.connections))[mesh]
+            await in_thread(served.control.drop, mesh)
+            await in_thread(served.control.wait, reconnected={mesh: second}, timeout=10)
+        parent = FakeParent(served.session)
+        parent.admin_users = {ANN}
+        async with parent_on(bus_daemon.address, parent):
+            for what in Announcement:
+                await parent.announce(mesh, what)
             for command in (
-                "?ping",
-                "?hello",
-                "?info",
-                "?status",
-                "?help",
-                "?help ping",
-                "?meshinfo",
-                "?truth",
-                "?dare r",
+                "?admin 5",
+                "?setperm ping user",
+                "?setperm pong user",
+                "?removeperm ping",
+                "?listperms",
+                "?settings lang de",
+                "?dare",
+                "?modlog",
             ):
-                assert await in_thread(served.control.chat, mesh, command, wait=5), command
-            async with connected(bus_daemon.address) as (bus,):
-                await ask(bus, mesh, "GetStatus")
-                await ask(bus, mesh, "RestartConnection")
-                await in_thread(served.control.wait, reconnected={mesh: first}, timeout=10)
-                second = (await in_thread(served.control.connections))[mesh]
-                await in_thread(served.control.drop, mesh)
-                await in_thread(served.control.wait, reconnected={mesh: second}, timeout=10)
-            parent = FakeParent(served.session)
-            parent.admin_users = {ANN}
-            async with parent_on(bus_daemon.address, parent):
-                for what in Announcement:
-                    await parent.announce(mesh, what)
-                for command in (
-                    "?admin 5",
-                    "?setperm ping user",
-                    "?setperm pong user",
-                    "?removeperm ping",
-                    "?listperms",
-                    "?settings lang de",
-                    "?dare",
-                    "?modlog",
-                ):
-                    assert await in_thread(served.control.chat, mesh, command, user="ann", wait=5), command
-                assert await in_thread(served.control.chat, mesh, "?listperms", user="ann", wait=5)
-                assert len(await in_thread(served.control.chat, mesh, "?relogin", user="ann", wait=5, answers=2)) == 2
-                parent.failures["Refresh"] = RaveError(Code.STORE, "the database does not answer")
-                assert await in_thread(served.control.chat, mesh, "?refresh", user="ann", wait=5)
-            bus_daemon.stop()
-            monkeypatch.delenv("NOTIFY_SOCKET")  # the daemon would use it too
-            bus_daemon.start()
-            async with connected(bus_daemon.address) as (bus,):
-                owned: list[str] = []
-                await bus.match(name_changes(names.worker_name(mesh)), lambda signal: owned.append(signal.body[2]))
-                await until(lambda: owned)
-            assert await in_thread(served.control.chat, mesh, "?ping", wait=5)
-            child.send_signal(signal.SIGTERM)
-            _, errors = await child.communicate()
-            assert child.returncode == ExitStatus.STOPPED, errors.decode()
-            assert (await in_thread(served.control.mesh, mesh))["ended"][-1]["code"] == 1000
-            assert served.session.auth_token not in errors.decode()
-
-    run(body())
+                assert await in_thread(served.control.chat, mesh, command, user="ann", wait=5), command
+            assert await in_thread(served.control.chat, mesh, "?listperms", user="ann", wait=5)
+            assert len(await in_thread(served.control.chat, mesh, "?relogin", user="ann", wait=5, answers=2)) == 2
+            parent.failures["Refresh"] = RaveError(Code.STORE, "the database does not answer")
+            assert await in_thread(served.control.chat, mesh, "?refresh", user="ann", wait=5)
+        bus_daemon.stop()
+        monkeypatch.delenv("NOTIFY_SOCKET")  # the daemon would use it too
+        bus_daemon.start()
+        async with connected(bus_daemon.address) as (bus,):
+            owned: list[str] = []
+            await bus.match(name_changes(names.worker_name(mesh)), lambda signal: owned.append(signal.body[2]))
+            await until(lambda: owned)
+        assert await in_thread(served.control.chat, mesh, "?ping", wait=5)
+        child.send_signal(signal.SIGTERM)
+        _, errors = await child.communicate()
+        assert child.returncode == ExitStatus.STOPPED, errors.decode()
+        assert (await in_thread(served.control.mesh, mesh))["ended"][-1]["code"] == 1000
+        assert served.session.auth_token not in errors.decode()
     assert manager.said[0] == "READY=1"
     lines = diary.read_text().splitlines()
     ready = lines.index("notify")
@@ -200,8 +193,7 @@ def test_nothing_is_imported_after_ready_and_nothing_dear_at_all(
     ]
 
 
-def test_without_a_session_of_the_start_the_parent_is_asked(
-    run: Run,
+async def test_without_a_session_of_the_start_the_parent_is_asked(
     served: Served,
     bus_address: str,
     manager: FakeManager,
@@ -213,23 +205,19 @@ def test_without_a_session_of_the_start_the_parent_is_asked(
     (mesh,) = served.control.create()
     served.control.invite(mesh)
 
-    async def body() -> None:
-        async with parent_on(bus_address, FakeParent(served.session)), started("-m", "ravesvc.mesh", mesh) as child:
-            await in_thread(served.control.wait, connected=[mesh], timeout=10)
-            child.send_signal(signal.SIGTERM)
-            await child.communicate()
-            assert child.returncode == ExitStatus.STOPPED
-        async with started("-m", "ravesvc.mesh", mesh) as child:
-            _, errors = await child.communicate()
-            assert child.returncode == ExitStatus.LOGIN_NEEDED
-            assert "ravectl login" in errors.decode()
-            assert f"[{mesh}] INFO Ended: login needed" in errors.decode()
-
-    run(body())
+    async with parent_on(bus_address, FakeParent(served.session)), started("-m", "ravesvc.mesh", mesh) as child:
+        await in_thread(served.control.wait, connected=[mesh], timeout=10)
+        child.send_signal(signal.SIGTERM)
+        await child.communicate()
+        assert child.returncode == ExitStatus.STOPPED
+    async with started("-m", "ravesvc.mesh", mesh) as child:
+        _, errors = await child.communicate()
+        assert child.returncode == ExitStatus.LOGIN_NEEDED
+        assert "ravectl login" in errors.decode()
+        assert f"[{mesh}] INFO Ended: login needed" in errors.decode()
 
 
-def test_a_kick_is_the_exit_status_of_the_process(
-    run: Run,
+async def test_a_kick_is_the_exit_status_of_the_process(
     served: Served,
     bus_address: str,
     manager: FakeManager,
@@ -240,16 +228,13 @@ def test_a_kick_is_the_exit_status_of_the_process(
     (mesh,) = served.control.create()
     served.control.invite(mesh)
 
-    async def body() -> None:
-        async with started("-m", "ravesvc.mesh", mesh) as child:
-            await in_thread(served.control.wait, connected=[mesh], timeout=10)
-            await manager.hears("STATUS=Connected to localhost")
-            await in_thread(served.control.kick, mesh)
-            _, errors = await child.communicate()
-            assert child.returncode == ExitStatus.KICKED
-            assert f"[{mesh}] INFO Ended: kicked" in errors.decode()
-
-    run(body())
+    async with started("-m", "ravesvc.mesh", mesh) as child:
+        await in_thread(served.control.wait, connected=[mesh], timeout=10)
+        await manager.hears("STATUS=Connected to localhost")
+        await in_thread(served.control.kick, mesh)
+        _, errors = await child.communicate()
+        assert child.returncode == ExitStatus.KICKED
+        assert f"[{mesh}] INFO Ended: kicked" in errors.decode()
 
 
 # What can't work.

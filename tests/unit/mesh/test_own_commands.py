@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ from tests.unit.child import Child, ask, child_of
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.fake_parent import FakeParent, parent_on
 from tests.unit.simulator_server import Served, in_thread
-
-Run = Callable[[Any], Any]
 
 GREET = (Path(__file__).parents[3] / "config/greet.py").read_text()
 
@@ -55,74 +53,63 @@ async def errors(child: Child, bus: Any) -> list[str]:
     return list(status["CommandErrors"])
 
 
-def test_a_refresh_brings_changes_and_removes_while_the_connection_stays(
-    run: Run, served: Served, mesh: str, bus_address: str, directory: Path
+async def test_a_refresh_brings_changes_and_removes_while_the_connection_stays(
+    served: Served, mesh: str, bus_address: str, directory: Path
 ) -> None:
     greet = directory / "greet.py"
 
-    async def body() -> None:
-        parent = FakeParent(served.session)
-        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
-            number = await child.connects()
-            await until(lambda: child.worker._bot.permissions)
-            write(greet, GREET)
-            await parent.announce(mesh, Announcement.COMMANDS)
-            assert await child.answer("?greet", user="ann") == ["Hello, Ann!"]
-            assert "greet" in (await child.answer("?help", user="ann"))[0]
+    parent = FakeParent(served.session)
+    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
+        number = await child.connects()
+        await until(lambda: child.worker._bot.permissions)
+        write(greet, GREET)
+        await parent.announce(mesh, Announcement.COMMANDS)
+        assert await child.answer("?greet", user="ann") == ["Hello, Ann!"]
+        assert "greet" in (await child.answer("?help", user="ann"))[0]
 
-            write(greet, GREET + "1 / 0\n")
-            await parent.announce(mesh, Announcement.COMMANDS)
-            told = [f"{greet}, line 6: ZeroDivisionError: division by zero"]
-            await child.says("CommandErrors", told)
-            assert await errors(child, bus) == told
-            assert await child.answer("?greet", user="ann") == ["Hello, Ann!"]
+        write(greet, GREET + "1 / 0\n")
+        await parent.announce(mesh, Announcement.COMMANDS)
+        told = [f"{greet}, line 6: ZeroDivisionError: division by zero"]
+        await child.says("CommandErrors", told)
+        assert await errors(child, bus) == told
+        assert await child.answer("?greet", user="ann") == ["Hello, Ann!"]
 
-            write(greet, GREET.replace("await context.reply", "raise LookupError"))
-            await parent.announce(mesh, Announcement.COMMANDS)
-            await child.says("CommandErrors", [])
-            assert "Something went wrong" in (await child.answer("?greet", user="ann"))[0]
-            told = [f"{greet}: the command greet failed: LookupError"]
-            await child.says("CommandErrors", told)
-            assert await errors(child, bus) == told
+        write(greet, GREET.replace("await context.reply", "raise LookupError"))
+        await parent.announce(mesh, Announcement.COMMANDS)
+        await child.says("CommandErrors", [])
+        assert "Something went wrong" in (await child.answer("?greet", user="ann"))[0]
+        told = [f"{greet}: the command greet failed: LookupError"]
+        await child.says("CommandErrors", told)
+        assert await errors(child, bus) == told
 
-            greet.unlink()
-            await parent.announce(mesh, Announcement.COMMANDS)
-            assert await errors(child, bus) == []
-            assert "greet" not in (await child.answer("?help", user="ann"))[0]
-            assert await in_thread(child.control.connections) == {mesh: number}
-
-    run(body())
+        greet.unlink()
+        await parent.announce(mesh, Announcement.COMMANDS)
+        assert await errors(child, bus) == []
+        assert "greet" not in (await child.answer("?help", user="ann"))[0]
+        assert await in_thread(child.control.connections) == {mesh: number}
 
 
-def test_without_a_parent_the_files_are_read_all_the_same(
-    run: Run, served: Served, mesh: str, directory: Path
-) -> None:
+async def test_without_a_parent_the_files_are_read_all_the_same(served: Served, mesh: str, directory: Path) -> None:
     write(directory / "greet.py", GREET)
     (directory / "other.py").write_text(GREET)
     (directory / "other.py").chmod(0o666)
 
-    async def body() -> None:
-        async with child_of(served, mesh) as (child, bus):
-            await child.connects()
-            assert child.worker._bot._registry.get("greet")
-            (told,) = await errors(child, bus)
-            assert told == f"{directory}/other.py: others than root may write it (chmod go-w)"
-
-    run(body())
+    async with child_of(served, mesh) as (child, bus):
+        await child.connects()
+        assert child.worker._bot._registry.get("greet")
+        (told,) = await errors(child, bus)
+        assert told == f"{directory}/other.py: others than root may write it (chmod go-w)"
 
 
-def test_modules_of_packages_are_the_parents_to_know(
-    run: Run, served: Served, mesh: str, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_modules_of_packages_are_the_parents_to_know(
+    served: Served, mesh: str, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "rave_commands_packaged.py").write_text(GREET)
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    async def body() -> None:
-        parent = FakeParent(served.session)
-        parent.entry_points = [["greet", "rave_commands_packaged", "1.0"]]
-        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
-            await child.connects()
-            await until(lambda: child.worker._bot.permissions)
-            assert await child.answer("?greet", user="ann") == ["Hello, Ann!"]
-
-    run(body())
+    parent = FakeParent(served.session)
+    parent.entry_points = [["greet", "rave_commands_packaged", "1.0"]]
+    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
+        await child.connects()
+        await until(lambda: child.worker._bot.permissions)
+        assert await child.answer("?greet", user="ann") == ["Hello, Ann!"]

@@ -70,95 +70,83 @@ async def failure(asked: Awaitable[Any]) -> RaveError:
     return caught.value
 
 
-def test_it_is_what_the_admin_commands_want(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        fake = FakeParent()
-        async with asking(bus_address, fake) as parent:
-            backend: Backend = parent
-            assert await backend.add_admin(1, 2) is True
-            assert await backend.add_admin(1, 2) is False
-            assert await backend.add_admin(1, 3) is True
-            assert await backend.remove_admin(1, 2) is True
-            assert await backend.remove_admin(1, 2) is False
-            await backend.set_permission(1, "ping", Permission.ADMIN, "Answers Pong.")
-            await backend.set_permission(1, "leave", Permission.USER, "Goes.")
-            assert await backend.remove_permission(1, "ping") is True
-            assert await backend.remove_permission(1, "ping") is False
-            await backend.set_permission(1, "info", Permission.ADMIN, "Tells.")
-            assert await backend.refresh(1) == Counts(admins=1, permissions=2)
-            assert await backend.relogin(1) == 600
-            await backend.login_ended()
-            await backend.allow_leave(7)
-        assert ("AddAdmin", 1, 3) in fake.asked
-        assert ("SetPermission", 1, "ping", True, "Answers Pong.") in fake.asked
-        assert ("SetPermission", 1, "leave", False, "Goes.") in fake.asked
-        assert fake.asked[-3:] == [("Relogin", 1), ("LoginEnded",), ("AllowLeave", 7)]
-
-    run(body())
+async def test_it_is_what_the_admin_commands_want(bus_address: str) -> None:
+    fake = FakeParent()
+    async with asking(bus_address, fake) as parent:
+        backend: Backend = parent
+        assert await backend.add_admin(1, 2) is True
+        assert await backend.add_admin(1, 2) is False
+        assert await backend.add_admin(1, 3) is True
+        assert await backend.remove_admin(1, 2) is True
+        assert await backend.remove_admin(1, 2) is False
+        await backend.set_permission(1, "ping", Permission.ADMIN, "Answers Pong.")
+        await backend.set_permission(1, "leave", Permission.USER, "Goes.")
+        assert await backend.remove_permission(1, "ping") is True
+        assert await backend.remove_permission(1, "ping") is False
+        await backend.set_permission(1, "info", Permission.ADMIN, "Tells.")
+        assert await backend.refresh(1) == Counts(admins=1, permissions=2)
+        assert await backend.relogin(1) == 600
+        await backend.login_ended()
+        await backend.allow_leave(7)
+    assert ("AddAdmin", 1, 3) in fake.asked
+    assert ("SetPermission", 1, "ping", True, "Answers Pong.") in fake.asked
+    assert ("SetPermission", 1, "leave", False, "Goes.") in fake.asked
+    assert fake.asked[-3:] == [("Relogin", 1), ("LoginEnded",), ("AllowLeave", 7)]
 
 
-def test_what_the_parent_knows_is_read(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        fake = FakeParent(SESSION)
-        async with asking(bus_address, fake) as parent:
-            assert await parent.admins() == frozenset()
-            assert await parent.permissions() == {}
-            fake.admin_users, fake.overrides = {5, 2**63 - 1}, {"ping": True, "leave": False}
-            assert await parent.admins() == {5, 2**63 - 1}
-            assert await parent.permissions() == {"ping": Permission.ADMIN, "leave": Permission.USER}
-            assert await parent.session() == SESSION
-            assert await parent.entry_points() == []
-            fake.entry_points = [["greet", "greetings", "1.0"], ["sing", "songs", ""]]
-            assert await parent.entry_points() == [
-                EntryPoint("greet", "greetings", "1.0"),
-                EntryPoint("sing", "songs", ""),
-            ]
-
-    run(body())
+async def test_what_the_parent_knows_is_read(bus_address: str) -> None:
+    fake = FakeParent(SESSION)
+    async with asking(bus_address, fake) as parent:
+        assert await parent.admins() == frozenset()
+        assert await parent.permissions() == {}
+        fake.admin_users, fake.overrides = {5, 2**63 - 1}, {"ping": True, "leave": False}
+        assert await parent.admins() == {5, 2**63 - 1}
+        assert await parent.permissions() == {"ping": Permission.ADMIN, "leave": Permission.USER}
+        assert await parent.session() == SESSION
+        assert await parent.entry_points() == []
+        fake.entry_points = [["greet", "greetings", "1.0"], ["sing", "songs", ""]]
+        assert await parent.entry_points() == [
+            EntryPoint("greet", "greetings", "1.0"),
+            EntryPoint("sing", "songs", ""),
+        ]
 
 
-def test_videos_and_pictures_are_read(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        fake = FakeParent()
-        fake.videos, fake.picture = [VIDEO, VIDEO], youtube.PNG
-        async with asking(bus_address, fake) as parent:
-            backend: Backend = parent
-            assert await backend.search_videos(1, "never") == [VIDEO, VIDEO]
-            assert await backend.look_up_video(1, VIDEO.url) == VIDEO
-            with await backend.fetch_picture(1, VIDEO) as picture:
-                assert (picture.mime, picture.width, picture.height) == ("image/png", 320, 180)
-                assert b"".join(picture.chunks()) == youtube.PNG
-            fake.picture = b"<html>"
-            assert (await failure(backend.fetch_picture(1, VIDEO))).code is Code.BAD_DATA
-            fake.videos = []
-            assert str(await failure(backend.look_up_video(1, VIDEO.url))) == SENSELESS
-        assert ("FetchPicture", 1, "youtube", youtube.ID) in fake.asked
-
-    run(body())
+async def test_videos_and_pictures_are_read(bus_address: str) -> None:
+    fake = FakeParent()
+    fake.videos, fake.picture = [VIDEO, VIDEO], youtube.PNG
+    async with asking(bus_address, fake) as parent:
+        backend: Backend = parent
+        assert await backend.search_videos(1, "never") == [VIDEO, VIDEO]
+        assert await backend.look_up_video(1, VIDEO.url) == VIDEO
+        with await backend.fetch_picture(1, VIDEO) as picture:
+            assert (picture.mime, picture.width, picture.height) == ("image/png", 320, 180)
+            assert b"".join(picture.chunks()) == youtube.PNG
+        fake.picture = b"<html>"
+        assert (await failure(backend.fetch_picture(1, VIDEO))).code is Code.BAD_DATA
+        fake.videos = []
+        assert str(await failure(backend.look_up_video(1, VIDEO.url))) == SENSELESS
+    assert ("FetchPicture", 1, "youtube", youtube.ID) in fake.asked
 
 
-def test_a_room_remembers(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        fake = FakeParent(SESSION)
-        async with asking(bus_address, fake) as parent:
-            backend: Backend = parent
-            assert await backend.read_document("queue") is None
-            largest = '["' + "ü" * 30718 + '"]'
-            await backend.write_document("queue", largest)
-            assert await backend.read_document("queue") == largest
-            await backend.append_history("played", "{}")
-            assert await backend.read_history("played", 5) == ["{}"]
-            assert await backend.forget_user(7) == 3
-            asked = len(fake.asked)
-            for call in (backend.write_document("queue", largest + " "), backend.append_history("p", largest + " ")):
-                error = await failure(call)
-                assert (error.code, error.message) == (
-                    Code.INVALID_ARGUMENT,
-                    "a room can keep no more than 60 KiB of that",
-                )
-            assert len(fake.asked) == asked, "the bus would have dropped it, without a word"
-
-    run(body())
+async def test_a_room_remembers(bus_address: str) -> None:
+    fake = FakeParent(SESSION)
+    async with asking(bus_address, fake) as parent:
+        backend: Backend = parent
+        assert await backend.read_document("queue") is None
+        largest = '["' + "ü" * 30718 + '"]'
+        await backend.write_document("queue", largest)
+        assert await backend.read_document("queue") == largest
+        await backend.append_history("played", "{}")
+        assert await backend.read_history("played", 5) == ["{}"]
+        assert await backend.forget_user(7) == 3
+        asked = len(fake.asked)
+        for call in (backend.write_document("queue", largest + " "), backend.append_history("p", largest + " ")):
+            error = await failure(call)
+            assert (error.code, error.message) == (
+                Code.INVALID_ARGUMENT,
+                "a room can keep no more than 60 KiB of that",
+            )
+        assert len(fake.asked) == asked, "the bus would have dropped it, without a word"
 
 
 @pytest.mark.parametrize("member", CALLS)
@@ -172,79 +160,64 @@ def test_a_room_remembers(run: Run, bus_address: str) -> None:
     ],
     ids=lambda value: value.code if isinstance(value, RaveError) else "",
 )
-def test_failures_are_in_the_parents_words(
-    run: Run, bus_address: str, member: str, failing: RaveError, words: str
+async def test_failures_are_in_the_parents_words(
+    bus_address: str, member: str, failing: RaveError, words: str
 ) -> None:
-    async def body() -> None:
-        fake = FakeParent(SESSION)
-        fake.failures[member] = failing
-        async with asking(bus_address, fake) as parent:
-            error = await failure(CALLS[member](parent))
-        assert (error.code, str(error)) == (failing.code, words.replace("...", failing.message))
-
-    run(body())
+    fake = FakeParent(SESSION)
+    fake.failures[member] = failing
+    async with asking(bus_address, fake) as parent:
+        error = await failure(CALLS[member](parent))
+    assert (error.code, str(error)) == (failing.code, words.replace("...", failing.message))
 
 
-def test_the_id_of_the_parents_log_line_is_no_part_of_its_words(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        fake = FakeParent(SESSION)
-        fake.failures["Refresh"] = RaveError(Code.STORE, "the store can't be used", hint="error 0123abcd")
-        fake.failures["Relogin"] = RaveError(Code.BUSY, "a login is under way", hint="error 0123abcd it is not")
-        async with asking(bus_address, fake) as parent:
-            error = await failure(parent.refresh(1))
-            assert (error.code, str(error)) == (Code.STORE, "the store can't be used")
-            assert error.attributes == {"incident": "0123abcd"}
-            error = await failure(parent.relogin(1))
-            assert str(error) == "a login is under way (error 0123abcd it is not)"
-            assert error.attributes == {}
-
-    run(body())
+async def test_the_id_of_the_parents_log_line_is_no_part_of_its_words(bus_address: str) -> None:
+    fake = FakeParent(SESSION)
+    fake.failures["Refresh"] = RaveError(Code.STORE, "the store can't be used", hint="error 0123abcd")
+    fake.failures["Relogin"] = RaveError(Code.BUSY, "a login is under way", hint="error 0123abcd it is not")
+    async with asking(bus_address, fake) as parent:
+        error = await failure(parent.refresh(1))
+        assert (error.code, str(error)) == (Code.STORE, "the store can't be used")
+        assert error.attributes == {"incident": "0123abcd"}
+        error = await failure(parent.relogin(1))
+        assert str(error) == "a login is under way (error 0123abcd it is not)"
+        assert error.attributes == {}
 
 
 @pytest.mark.parametrize("member", CALLS)
-def test_without_a_parent_nobody_answers(run: Run, bus_address: str, member: str) -> None:
-    async def body() -> None:
-        async with connected(bus_address) as (bus,):
-            error = await failure(CALLS[member](ParentClient(lambda: bus)))
-            assert (error.code, str(error)) == (Code.NOT_RUNNING, UNANSWERED)
-            assert names.BUS_NAME in str(error.attributes["why"]), "for the log"
-
-    run(body())
-
-
-def test_without_a_bus_nobody_answers(run: Run, bus_daemon: BusDaemon) -> None:
-    async def body() -> None:
-        error = await failure(ParentClient(lambda: None).refresh(1))
+async def test_without_a_parent_nobody_answers(bus_address: str, member: str) -> None:
+    async with connected(bus_address) as (bus,):
+        error = await failure(CALLS[member](ParentClient(lambda: bus)))
         assert (error.code, str(error)) == (Code.NOT_RUNNING, UNANSWERED)
-        async with connected(bus_daemon.address) as (bus,):
-            bus_daemon.stop()
-            error = await failure(ParentClient(lambda: bus).refresh(1))
-            assert (error.code, str(error)) == (Code.NOT_RUNNING, UNANSWERED)
-        bus_daemon.start()
-
-    run(body())
+        assert names.BUS_NAME in str(error.attributes["why"]), "for the log"
 
 
-def test_a_parent_that_is_silent_or_goes_away_does_not_answer(
-    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
+async def test_without_a_bus_nobody_answers(bus_daemon: BusDaemon) -> None:
+    error = await failure(ParentClient(lambda: None).refresh(1))
+    assert (error.code, str(error)) == (Code.NOT_RUNNING, UNANSWERED)
+    async with connected(bus_daemon.address) as (bus,):
+        bus_daemon.stop()
+        error = await failure(ParentClient(lambda: bus).refresh(1))
+        assert (error.code, str(error)) == (Code.NOT_RUNNING, UNANSWERED)
+    bus_daemon.start()
+
+
+async def test_a_parent_that_is_silent_or_goes_away_does_not_answer(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert backend_module._LOGIN_TIMEOUT_S == 660
     monkeypatch.setattr(backend_module, "_READ_TIMEOUT_S", 0.01)
 
-    async def body() -> None:
-        fake = FakeParent()
-        fake.gates = {"GetAdmins": asyncio.Event(), "LoginEnded": asyncio.Event()}
-        async with connected(bus_address) as (bus,):
-            parent = ParentClient(lambda: bus)
-            async with parent_on(bus_address, fake):
-                error = await failure(parent.admins())
-                assert (error.code, str(error)) == (Code.NOT_RUNNING, UNANSWERED)
-                ended = asyncio.create_task(parent.login_ended())
-                await until(lambda: fake.waiting == 2)
-            error = await failure(ended)
+    fake = FakeParent()
+    fake.gates = {"GetAdmins": asyncio.Event(), "LoginEnded": asyncio.Event()}
+    async with connected(bus_address) as (bus,):
+        parent = ParentClient(lambda: bus)
+        async with parent_on(bus_address, fake):
+            error = await failure(parent.admins())
             assert (error.code, str(error)) == (Code.NOT_RUNNING, UNANSWERED)
-
-    run(body())
+            ended = asyncio.create_task(parent.login_ended())
+            await until(lambda: fake.waiting == 2)
+        error = await failure(ended)
+        assert (error.code, str(error)) == (Code.NOT_RUNNING, UNANSWERED)
 
 
 class Older(Interface):
@@ -277,13 +250,10 @@ def test_the_words_of_the_bus_reach_nobody(run: Run, bus_address: str, bus_daemo
 
 
 @pytest.mark.parametrize("user", [-1, 2**64])
-def test_a_value_that_does_not_fit_is_told_apart(run: Run, bus_address: str, user: int) -> None:
-    async def body() -> None:
-        async with asking(bus_address, FakeParent()) as parent:
-            error = await failure(parent.add_admin(1, user))
-            assert (error.code, str(error)) == (Code.INVALID_ARGUMENT, "that is no value to work with")
-
-    run(body())
+async def test_a_value_that_does_not_fit_is_told_apart(bus_address: str, user: int) -> None:
+    async with asking(bus_address, FakeParent()) as parent:
+        error = await failure(parent.add_admin(1, user))
+        assert (error.code, str(error)) == (Code.INVALID_ARGUMENT, "that is no value to work with")
 
 
 def parent_saying(signature: str, *values: Any) -> Interface:
@@ -346,21 +316,18 @@ LONG = "x" * 70_000
         lambda parent: parent.append_history("played", LONG),
     ],
 )
-def test_what_would_pass_for_a_bot_that_was_taken_over_is_not_sent(
-    run: Run, bus_address: str, ask: Callable[[ParentClient], Awaitable[Any]]
+async def test_what_would_pass_for_a_bot_that_was_taken_over_is_not_sent(
+    bus_address: str, ask: Callable[[ParentClient], Awaitable[Any]]
 ) -> None:
     """A bot whose call has more than 64 kB is killed, and a user of its room decides how long a text is."""
 
-    async def body() -> None:
-        large: list[str] = []
-        async with parent_on(bus_address, FakeParent()) as bus, connected(bus_address) as (own,):
-            bus.on_large_message(large.append)
-            parent = ParentClient(lambda: own)
-            assert (await failure(ask(parent))).code is Code.INVALID_ARGUMENT
-            assert await parent.admins() == frozenset()
-        assert not large
-
-    run(body())
+    large: list[str] = []
+    async with parent_on(bus_address, FakeParent()) as bus, connected(bus_address) as (own,):
+        bus.on_large_message(large.append)
+        parent = ParentClient(lambda: own)
+        assert (await failure(ask(parent))).code is Code.INVALID_ARGUMENT
+        assert await parent.admins() == frozenset()
+    assert not large
 
 
 NO_TOKEN = {"device_id": Variant("s", "d"), "ssaid": Variant("s", ""), "user_id": Variant("t", 5)}
@@ -395,24 +362,18 @@ NO_TOKEN = {"device_id": Variant("s", "d"), "ssaid": Variant("s", ""), "user_id"
         ("Relogin", "u u", [600, 1]),
     ],
 )
-def test_an_answer_that_makes_no_sense(
-    run: Run, bus_address: str, member: str, signature: str, values: list[Any]
+async def test_an_answer_that_makes_no_sense(
+    bus_address: str, member: str, signature: str, values: list[Any]
 ) -> None:
-    async def body() -> None:
-        async with connected(bus_address) as (bus,), parent_on(bus_address, parent_saying(signature, *values)):
-            error = await failure(CALLS[member](ParentClient(lambda: bus)))
-            assert (error.code, str(error)) == (Code.BAD_DATA, SENSELESS)
-
-    run(body())
+    async with connected(bus_address) as (bus,), parent_on(bus_address, parent_saying(signature, *values)):
+        error = await failure(CALLS[member](ParentClient(lambda: bus)))
+        assert (error.code, str(error)) == (Code.BAD_DATA, SENSELESS)
 
 
-def test_a_bus_that_comes_back_is_asked(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        buses: list[Bus | None] = [None]
-        parent = ParentClient(lambda: buses[-1])
-        async with parent_on(bus_address, FakeParent(SESSION)), connected(bus_address) as (bus,):
-            assert (await failure(parent.session())).code is Code.NOT_RUNNING
-            buses.append(bus)
-            assert await parent.session() == SESSION
-
-    run(body())
+async def test_a_bus_that_comes_back_is_asked(bus_address: str) -> None:
+    buses: list[Bus | None] = [None]
+    parent = ParentClient(lambda: buses[-1])
+    async with parent_on(bus_address, FakeParent(SESSION)), connected(bus_address) as (bus,):
+        assert (await failure(parent.session())).code is Code.NOT_RUNNING
+        buses.append(bus)
+        assert await parent.session() == SESSION

@@ -134,70 +134,58 @@ def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower_module, "_SPREAD_S", 0.0)
 
 
-def test_at_the_start_it_announces_itself_and_asks_everything_at_once(run: Run) -> None:
-    async def body() -> None:
-        child = Child()
-        async with child.following():
-            assert child.announced == 1
-            assert sorted(child.parent.asked) == sorted(Announcement)
-            assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
-            assert child.ignored == {7}
-            assert child.session == SESSION
-            assert child.commands == [MODULES]
-
-    run(body())
+async def test_at_the_start_it_announces_itself_and_asks_everything_at_once() -> None:
+    child = Child()
+    async with child.following():
+        assert child.announced == 1
+        assert sorted(child.parent.asked) == sorted(Announcement)
+        assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
+        assert child.ignored == {7}
+        assert child.session == SESSION
+        assert child.commands == [MODULES]
 
 
 @pytest.mark.parametrize("met", [False, True])
-def test_whoever_was_met_before_the_start_is_not_greeted_twice(run: Run, met: bool) -> None:
-    async def body() -> None:
-        child = Child()
-        if met:
-            child.follower.met()
-        async with child.following():
-            await asyncio.sleep(0.01)
-            assert (child.announced, len(child.parent.asked)) == (1, 5)
-
-    run(body())
+async def test_whoever_was_met_before_the_start_is_not_greeted_twice(met: bool) -> None:
+    child = Child()
+    if met:
+        child.follower.met()
+    async with child.following():
+        await asyncio.sleep(0.01)
+        assert (child.announced, len(child.parent.asked)) == (1, 5)
 
 
-def test_a_new_parent_hears_of_us_and_is_asked_everything(run: Run) -> None:
-    async def body() -> None:
-        child = Child()
-        async with child.following():
-            child.parent.facts = {
-                ADMINS: frozenset(),
-                PERMISSIONS: {},
-                IGNORED: frozenset(),
-                CREDENTIALS: AWAY,
-                COMMANDS: [],
-            }
-            child.follower.met()
-            child.follower.met()
-            await until(lambda: len(child.parent.asked) == 10)
-            await until(lambda: child.permissions == StaticPermissions())
-            assert child.announced == 2
-            assert child.session == SESSION, "what can't be had stays as it was"
-
-    run(body())
+async def test_a_new_parent_hears_of_us_and_is_asked_everything() -> None:
+    child = Child()
+    async with child.following():
+        child.parent.facts = {
+            ADMINS: frozenset(),
+            PERMISSIONS: {},
+            IGNORED: frozenset(),
+            CREDENTIALS: AWAY,
+            COMMANDS: [],
+        }
+        child.follower.met()
+        child.follower.met()
+        await until(lambda: len(child.parent.asked) == 10)
+        await until(lambda: child.permissions == StaticPermissions())
+        assert child.announced == 2
+        assert child.session == SESSION, "what can't be had stays as it was"
 
 
-def test_one_that_comes_while_another_is_asked_is_asked_too(run: Run) -> None:
-    async def body() -> None:
-        child = Child()
-        async with child.following():
-            child.parent.held = {CREDENTIALS}
-            child.follower.met()
-            await until(lambda: child.parent.waiting)
-            child.follower.met()
-            child.parent.held.clear()
-            child.parent.answer()
-            await until(lambda: child.announced == 3 and len(child.parent.asked) == 15)
-
-    run(body())
+async def test_one_that_comes_while_another_is_asked_is_asked_too() -> None:
+    child = Child()
+    async with child.following():
+        child.parent.held = {CREDENTIALS}
+        child.follower.met()
+        await until(lambda: child.parent.waiting)
+        child.follower.met()
+        child.parent.held.clear()
+        child.parent.answer()
+        await until(lambda: child.announced == 3 and len(child.parent.asked) == 15)
 
 
-def test_a_crowd_spreads_its_questions(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_crowd_spreads_its_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower_module, "_SPREAD_S", 2.0)
     monkeypatch.setattr(follower_module.random, "random", lambda: 0.75)
     real, delays = asyncio.sleep, []
@@ -206,96 +194,81 @@ def test_a_crowd_spreads_its_questions(run: Run, monkeypatch: pytest.MonkeyPatch
         delays.append(delay)
         await real(0)
 
-    async def body() -> None:
-        child = Child()
-        with monkeypatch.context() as quick:
-            quick.setattr(follower_module.asyncio, "sleep", sleep)
-            async with child.following():
-                child.follower.met()
-                while child.announced < 2:
-                    await real(0)
-        assert delays == [0.0, 1.5]
-
-    run(body())
+    child = Child()
+    with monkeypatch.context() as quick:
+        quick.setattr(follower_module.asyncio, "sleep", sleep)
+        async with child.following():
+            child.follower.met()
+            while child.announced < 2:
+                await real(0)
+    assert delays == [0.0, 1.5]
 
 
 @pytest.mark.parametrize("what", Announcement)
-def test_a_change_is_applied_before_the_parent_gets_its_answer(run: Run, what: Announcement) -> None:
-    async def body() -> None:
-        child = Child()
-        other = dataclasses.replace(SESSION, auth_token="other")
-        async with child.following():
-            child.parent.facts = {
-                ADMINS: {7, 8},
-                PERMISSIONS: {"leave": Permission.USER},
-                IGNORED: {9},
-                CREDENTIALS: other,
-                COMMANDS: [],
-            }
-            child.parent.asked.clear()
-            await child.follower.refresh(what)
-            assert child.parent.asked == [what]
-            assert child.permissions
-            assert child.permissions.admins == ({7, 8} if what is ADMINS else {1})
-            named = {"leave": Permission.USER} if what is PERMISSIONS else {"ping": Permission.ADMIN}
-            assert child.permissions.overrides == named
-            assert child.ignored == ({9} if what is IGNORED else {7})
-            assert child.session == (other if what is CREDENTIALS else SESSION)
-            assert child.commands == ([MODULES, []] if what is COMMANDS else [MODULES])
-
-    run(body())
+async def test_a_change_is_applied_before_the_parent_gets_its_answer(what: Announcement) -> None:
+    child = Child()
+    other = dataclasses.replace(SESSION, auth_token="other")
+    async with child.following():
+        child.parent.facts = {
+            ADMINS: {7, 8},
+            PERMISSIONS: {"leave": Permission.USER},
+            IGNORED: {9},
+            CREDENTIALS: other,
+            COMMANDS: [],
+        }
+        child.parent.asked.clear()
+        await child.follower.refresh(what)
+        assert child.parent.asked == [what]
+        assert child.permissions
+        assert child.permissions.admins == ({7, 8} if what is ADMINS else {1})
+        named = {"leave": Permission.USER} if what is PERMISSIONS else {"ping": Permission.ADMIN}
+        assert child.permissions.overrides == named
+        assert child.ignored == ({9} if what is IGNORED else {7})
+        assert child.session == (other if what is CREDENTIALS else SESSION)
+        assert child.commands == ([MODULES, []] if what is COMMANDS else [MODULES])
 
 
 @pytest.mark.parametrize("first", [ADMINS, PERMISSIONS])
-def test_answers_of_two_kinds_do_not_undo_each_other(run: Run, first: Announcement) -> None:
-    async def body() -> None:
-        child = Child()
-        child.parent.held = {first}
-        asking = asyncio.create_task(child.follower.refresh(first))
+async def test_answers_of_two_kinds_do_not_undo_each_other(first: Announcement) -> None:
+    child = Child()
+    child.parent.held = {first}
+    asking = asyncio.create_task(child.follower.refresh(first))
+    await until(lambda: child.parent.waiting)
+    await child.follower.refresh(PERMISSIONS if first is ADMINS else ADMINS)
+    child.parent.answer()
+    await asking
+    assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
+
+
+async def test_an_older_answer_never_replaces_a_newer_one() -> None:
+    child = Child()
+    await child.follower.refresh(PERMISSIONS)
+    child.parent.held = {ADMINS}
+    refreshes = []
+    for admins in ({1}, {1, 2}, {2}):
+        child.parent.facts[ADMINS] = admins
+        refreshes.append(asyncio.create_task(child.follower.refresh(ADMINS)))
+        await asyncio.sleep(0)
+    while not all(refresh.done() for refresh in refreshes):
         await until(lambda: child.parent.waiting)
-        await child.follower.refresh(PERMISSIONS if first is ADMINS else ADMINS)
-        child.parent.answer()
-        await asking
-        assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
-
-    run(body())
-
-
-def test_an_older_answer_never_replaces_a_newer_one(run: Run) -> None:
-    async def body() -> None:
-        child = Child()
-        await child.follower.refresh(PERMISSIONS)
-        child.parent.held = {ADMINS}
-        refreshes = []
-        for admins in ({1}, {1, 2}, {2}):
-            child.parent.facts[ADMINS] = admins
-            refreshes.append(asyncio.create_task(child.follower.refresh(ADMINS)))
-            await asyncio.sleep(0)
-        while not all(refresh.done() for refresh in refreshes):
-            await until(lambda: child.parent.waiting)
-            # Were several asked at once, the newest would be answered first.
-            child.parent.answer(-1)
-            await asyncio.sleep(0.001)
-        assert child.permissions.admins == {2}
-        await asyncio.gather(*refreshes)
-
-    run(body())
+        # Were several asked at once, the newest would be answered first.
+        child.parent.answer(-1)
+        await asyncio.sleep(0.001)
+    assert child.permissions.admins == {2}
+    await asyncio.gather(*refreshes)
 
 
-def test_a_question_that_is_given_up_leaves_the_way_free(run: Run) -> None:
-    async def body() -> None:
-        child = Child()
-        child.parent.held = {ADMINS}
-        refresh = asyncio.create_task(child.follower.refresh(ADMINS))
-        await until(lambda: child.parent.waiting)
-        refresh.cancel()
-        await asyncio.wait([refresh])
-        child.parent.held.clear()
-        await child.follower.refresh(ADMINS)
-        await child.follower.refresh(PERMISSIONS)
-        assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
-
-    run(body())
+async def test_a_question_that_is_given_up_leaves_the_way_free() -> None:
+    child = Child()
+    child.parent.held = {ADMINS}
+    refresh = asyncio.create_task(child.follower.refresh(ADMINS))
+    await until(lambda: child.parent.waiting)
+    refresh.cancel()
+    await asyncio.wait([refresh])
+    child.parent.held.clear()
+    await child.follower.refresh(ADMINS)
+    await child.follower.refresh(PERMISSIONS)
+    assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
 
 
 def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
@@ -352,23 +325,17 @@ NOBODY_KNOWS = RaveError(Code.STORE, "it is not known who is an admin")
         (RaveError(Code.ACCESS_DENIED, "no"), RaveError(Code.BAD_DATA, "senseless"), None),
     ],
 )
-def test_permissions_are_told_when_the_parent_has_spoken_of_both(
-    run: Run, admins: object, permissions: object, told: StaticPermissions | None
+async def test_permissions_are_told_when_the_parent_has_spoken_of_both(
+    admins: object, permissions: object, told: StaticPermissions | None
 ) -> None:
-    async def body() -> None:
-        child = Child()
-        child.parent.facts |= {ADMINS: admins, PERMISSIONS: permissions}
-        async with child.following():
-            assert child.permissions == told
-
-    run(body())
+    child = Child()
+    child.parent.facts |= {ADMINS: admins, PERMISSIONS: permissions}
+    async with child.following():
+        assert child.permissions == told
 
 
-def test_a_bug_is_not_taken_for_a_failure(run: Run) -> None:
-    async def body() -> None:
-        child = Child()
-        del child.parent.facts[ADMINS]
-        with pytest.raises(KeyError):
-            await child.follower.keep()
-
-    run(body())
+async def test_a_bug_is_not_taken_for_a_failure() -> None:
+    child = Child()
+    del child.parent.facts[ADMINS]
+    with pytest.raises(KeyError):
+        await child.follower.keep()

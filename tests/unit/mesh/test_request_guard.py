@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
@@ -16,8 +15,6 @@ from ravesvc.mesh.request_guard import RequestGuard
 from tests.unit.api_server import Reply, Server, serving
 from tests.unit.authority import Authority
 from tests.unit.conftest import until
-
-Run = Callable[[Any], Any]
 
 USERS = Reply(body={"data": []})
 
@@ -56,37 +53,29 @@ async def guarded(server: Server, authority: Authority) -> AsyncIterator[Guarded
         await api.close()
 
 
-def test_requests_one_after_another_share_a_connection(run: Run, authority: Authority) -> None:
-    async def body() -> None:
+async def test_requests_one_after_another_share_a_connection(authority: Authority) -> None:
+    with serving(authority, USERS) as server:
         async with guarded(server, authority) as guard:
             await guard.ask()
             await guard.ask()
             assert len(server.open) == 1
-
-    with serving(authority, USERS) as server:
-        run(body())
     assert len({asked.connection for asked in server.asked}) == 1
 
 
-def test_a_connection_that_is_not_used_ends_soon(
-    run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_connection_that_is_not_used_ends_soon(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_guard, "_IDLE_S", 0.05)
 
-    async def body() -> None:
+    with serving(authority, USERS) as server:
         async with guarded(server, authority) as guard:
             await guard.ask()
             await until(lambda: not server.open)
             await guard.ask()
             await until(lambda: not server.open)
-
-    with serving(authority, USERS) as server:
-        run(body())
     assert len({asked.connection for asked in server.asked}) == 2
 
 
-def test_a_pause_is_told_once_and_kept(run: Run, authority: Authority) -> None:
-    async def body() -> None:
+async def test_a_pause_is_told_once_and_kept(authority: Authority) -> None:
+    with serving(authority, Reply(429, None, {"Retry-After": "600"}), USERS) as server:
         async with guarded(server, authority) as guard:
             with pytest.raises(RaveError, match="429"):
                 await guard.ask()
@@ -97,15 +86,12 @@ def test_a_pause_is_told_once_and_kept(run: Run, authority: Authority) -> None:
             assert guard.told == [("api.example", 600)]
             guard.now += 0.5
             await guard.ask()
-
-    with serving(authority, Reply(429, None, {"Retry-After": "600"}), USERS) as server:
-        run(body())
     assert len(server.asked) == 2
 
 
 @pytest.mark.slow
-def test_requests_that_are_refused_at_the_same_time_tell_of_one_pause(run: Run, authority: Authority) -> None:
-    async def body() -> None:
+async def test_requests_that_are_refused_at_the_same_time_tell_of_one_pause(authority: Authority) -> None:
+    with serving(authority, Reply(429, None, {"Retry-After": "1"})) as server:
         async with guarded(server, authority) as guard:
             for _ in range(3):
                 refused = await asyncio.gather(*(guard.ask() for _ in range(8)), return_exceptions=True)
@@ -113,17 +99,11 @@ def test_requests_that_are_refused_at_the_same_time_tell_of_one_pause(run: Run, 
                 guard.now += 1
             assert guard.told == [("api.example", 1)] * 3
 
-    with serving(authority, Reply(429, None, {"Retry-After": "1"})) as server:
-        run(body())
 
-
-def test_a_failure_that_asks_for_no_pause_is_none(run: Run, authority: Authority) -> None:
-    async def body() -> None:
+async def test_a_failure_that_asks_for_no_pause_is_none(authority: Authority) -> None:
+    with serving(authority, Reply(403), USERS) as server:
         async with guarded(server, authority) as guard:
             with pytest.raises(RaveError, match="403"):
                 await guard.ask()
             assert guard.told == []
             await guard.ask()
-
-    with serving(authority, Reply(403), USERS) as server:
-        run(body())

@@ -72,67 +72,58 @@ def peers(served: Served, mesh: str) -> list[str]:
 # The start.
 
 
-def test_the_parent_is_asked_before_the_mesh_is_entered_and_its_session_counts(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
+async def test_the_parent_is_asked_before_the_mesh_is_entered_and_its_session_counts(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str
 ) -> None:
     parent.overrides = {"ping": True}
     parent.gates["GetPermissions"] = asyncio.Event()
     old = dataclasses.replace(served.session, auth_token="expired-long-ago")
 
-    async def body() -> None:
-        child = Child(served, mesh, 1, old)
-        async with parent_on(bus_address, parent), living(child):
-            await until(lambda: parent.waiting and ("Ready",) in child.heard)
-            assert sorted(parent.asked) == [
-                ("GetAdmins",),
-                ("GetCredentials",),
-                ("GetEntryPoints",),
-                ("GetIgnoredUsers",),
-                ("GetPermissions",),
-                ("ReadDocument", "settings"),
-            ]
-            assert not served.simulator.world.mesh(mesh).peers
-            parent.gates["GetPermissions"].set()
-            await child.connects()
-            await child.says("Connected")
-            assert child.heard == [("Ready",), ("Connected",)]
-            assert (await child.answer("?ping", user="ann")) == ["Pong!"]
-            assert "Only admins" in (await child.answer("?ping", user="bob"))[0]
-
-    run(body())
+    child = Child(served, mesh, 1, old)
+    async with parent_on(bus_address, parent), living(child):
+        await until(lambda: parent.waiting and ("Ready",) in child.heard)
+        assert sorted(parent.asked) == [
+            ("GetAdmins",),
+            ("GetCredentials",),
+            ("GetEntryPoints",),
+            ("GetIgnoredUsers",),
+            ("GetPermissions",),
+            ("ReadDocument", "settings"),
+        ]
+        assert not served.simulator.world.mesh(mesh).peers
+        parent.gates["GetPermissions"].set()
+        await child.connects()
+        await child.says("Connected")
+        assert child.heard == [("Ready",), ("Connected",)]
+        assert (await child.answer("?ping", user="ann")) == ["Pong!"]
+        assert "Only admins" in (await child.answer("?ping", user="bob"))[0]
     assert served.control.violations() == [], "the old token was never used"
 
 
-def test_the_settings_of_a_room_are_taken_up_when_the_parent_tells_them_and_changed_with_it(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
+async def test_the_settings_of_a_room_are_taken_up_when_the_parent_tells_them_and_changed_with_it(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str
 ) -> None:
     parent.documents["settings"] = '{"lang": "de"}'
     parent.gates["ReadDocument"] = asyncio.Event()
 
-    async def body() -> None:
-        child = Child(served, mesh, 1, served.session)
-        async with parent_on(bus_address, parent), living(child):
-            await child.connects()
-            assert await child.answer("?hello", user="ann") == ["Hello, Ann!"], "until then the defaults hold"
-            parent.gates["ReadDocument"].set()
-            await until(lambda: child.worker._room_settings.settings.lang == "de")
-            assert await child.answer("?hello", user="ann") == ["Hallo, Ann!"]
-            (said,) = await child.answer("?settings lang default", user="ann")
-            assert said.startswith("Changed:")
-            assert parent.documents["settings"] == "{}"
-
-    run(body())
+    child = Child(served, mesh, 1, served.session)
+    async with parent_on(bus_address, parent), living(child):
+        await child.connects()
+        assert await child.answer("?hello", user="ann") == ["Hello, Ann!"], "until then the defaults hold"
+        parent.gates["ReadDocument"].set()
+        await until(lambda: child.worker._room_settings.settings.lang == "de")
+        assert await child.answer("?hello", user="ann") == ["Hallo, Ann!"]
+        (said,) = await child.answer("?settings lang default", user="ann")
+        assert said.startswith("Changed:")
+        assert parent.documents["settings"] == "{}"
 
 
-def test_without_a_session_of_the_start_the_parents_will_do(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
+async def test_without_a_session_of_the_start_the_parents_will_do(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str
 ) -> None:
-    async def body() -> None:
-        child = Child(served, mesh, 1, None)
-        async with parent_on(bus_address, parent), living(child):
-            await child.connects()
-
-    run(body())
+    child = Child(served, mesh, 1, None)
+    async with parent_on(bus_address, parent), living(child):
+        await child.connects()
 
 
 @pytest.mark.parametrize("present", [False, True])
@@ -157,34 +148,31 @@ def test_without_any_session_it_ends_and_says_why(
     assert served.control.violations() == [], "nothing was tried without a session"
 
 
-def test_a_silent_parent_delays_the_start_and_no_more(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_silent_parent_delays_the_start_and_no_more(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert worker_module._PARENT_TIMEOUT_S == 5.0
     monkeypatch.setattr(worker_module, "_PARENT_TIMEOUT_S", 0.05)
     gate = asyncio.Event()
     parent.gates = {"GetAdmins": gate, "GetCredentials": gate}
 
-    async def body() -> None:
-        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
-            await child.connects()
-            for command in ("?listperms", "?ping"):
-                assert (await child.answer(command, user="ann"))[0].startswith(NOT_YET)
-            gate.set()
-            await until(lambda: child.worker._bot.permissions)
-            assert child.worker._bot.permissions.admins == {ANN}
-            assert "1 admin" in (await child.answer("?listperms", user="ann"))[0]
-
-    run(body())
+    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
+        await child.connects()
+        for command in ("?listperms", "?ping"):
+            assert (await child.answer(command, user="ann"))[0].startswith(NOT_YET)
+        gate.set()
+        await until(lambda: child.worker._bot.permissions)
+        assert child.worker._bot.permissions.admins == {ANN}
+        assert "1 admin" in (await child.answer("?listperms", user="ann"))[0]
 
 
-def test_while_no_parent_has_spoken_nothing_is_open_to_anybody(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str, caplog: pytest.LogCaptureFixture
+async def test_while_no_parent_has_spoken_nothing_is_open_to_anybody(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Somebody may have kept ?ping to admins."""
     parent.overrides = {"ping": True}
 
-    async def body() -> None:
+    with caplog.at_level(logging.INFO):
         async with child_of(served, mesh) as (child, _):
             await child.connects()
             (refused,) = await child.answer("?ping", user="bob")
@@ -194,78 +182,66 @@ def test_while_no_parent_has_spoken_nothing_is_open_to_anybody(
                 await until(lambda: child.worker._bot.permissions)
             assert "Only admins" in (await child.answer("?ping", user="bob"))[0]
 
-    with caplog.at_level(logging.INFO):
-        run(body())
 
-
-def test_a_parent_that_says_that_nobody_knows_has_spoken(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
+async def test_a_parent_that_says_that_nobody_knows_has_spoken(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str
 ) -> None:
     nobody_knows = RaveError(Code.STORE, "it is not known who is an admin")
     parent.failures = dict.fromkeys(("GetAdmins", "GetPermissions"), nobody_knows)
 
-    async def body() -> None:
-        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
-            await child.says("Connected")
-            assert (await child.answer("?ping", user="bob")) == ["Pong!"]
-            assert "Only admins" in (await child.answer("?listperms", user="ann"))[0]
-
-    run(body())
+    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
+        await child.says("Connected")
+        assert (await child.answer("?ping", user="bob")) == ["Pong!"]
+        assert "Only admins" in (await child.answer("?listperms", user="ann"))[0]
 
 
 # Parents that come and go.
 
 
 @pytest.mark.slow
-def test_a_parent_that_comes_late_hears_of_the_child_and_is_asked(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
+async def test_a_parent_that_comes_late_hears_of_the_child_and_is_asked(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str
 ) -> None:
-    async def body() -> None:
-        async with child_of(served, mesh) as (child, _):
-            await child.says("Connected")
-            number = await child.connects()
-            child.heard.clear()
-            assert (await child.answer("?listperms", user="ann"))[0].startswith(NOT_YET)
-            for admins in ({ANN}, {ANN, 5}):
-                replaced = FakeParent(served.session)
-                replaced.admin_users = admins
-                async with parent_on(bus_address, replaced):
-                    await until(lambda: child.worker._bot.permissions)
-                    await until(lambda admins=admins: child.worker._bot.permissions.admins == admins)
-                    assert child.heard == [("Ready",), ("Connected",)]
-                    child.heard.clear()
-            assert child.worker._bot.permissions.admins == {ANN, 5}, "with the parent gone the last word counts"
-            assert "2 admins" in (await child.answer("?listperms", user="ann"))[0]
-            assert await child.connects() == number
-
-    run(body())
+    async with child_of(served, mesh) as (child, _):
+        await child.says("Connected")
+        number = await child.connects()
+        child.heard.clear()
+        assert (await child.answer("?listperms", user="ann"))[0].startswith(NOT_YET)
+        for admins in ({ANN}, {ANN, 5}):
+            replaced = FakeParent(served.session)
+            replaced.admin_users = admins
+            async with parent_on(bus_address, replaced):
+                await until(lambda: child.worker._bot.permissions)
+                await until(lambda admins=admins: child.worker._bot.permissions.admins == admins)
+                assert child.heard == [("Ready",), ("Connected",)]
+                child.heard.clear()
+        assert child.worker._bot.permissions.admins == {ANN, 5}, "with the parent gone the last word counts"
+        assert "2 admins" in (await child.answer("?listperms", user="ann"))[0]
+        assert await child.connects() == number
 
 
-def test_a_change_is_in_force_when_the_child_has_answered(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
+async def test_a_change_is_in_force_when_the_child_has_answered(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str
 ) -> None:
-    async def body() -> None:
-        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
-            await child.says("Connected")
-            assert (await child.answer("?ping", user="bob")) == ["Pong!"]
-            parent.overrides = {"ping": True}
-            await parent.announce(mesh, Announcement.PERMISSIONS)
-            assert "Only admins" in (await child.answer("?ping", user="bob"))[0]
-            (bob,) = (user.id for user in served.simulator.world.users.values() if user.handle == "bob")
-            parent.admin_users = {bob}
+    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
+        await child.says("Connected")
+        assert (await child.answer("?ping", user="bob")) == ["Pong!"]
+        parent.overrides = {"ping": True}
+        await parent.announce(mesh, Announcement.PERMISSIONS)
+        assert "Only admins" in (await child.answer("?ping", user="bob"))[0]
+        (bob,) = (user.id for user in served.simulator.world.users.values() if user.handle == "bob")
+        parent.admin_users = {bob}
+        await parent.announce(mesh, Announcement.ADMINS)
+        assert (await child.answer("?ping", user="bob")) == ["Pong!"]
+        assert "Only admins" in (await child.answer("?ping", user="ann"))[0]
+        parent.failures["GetAdmins"] = RaveError(Code.STORE, "the database does not answer")
+        with pytest.raises(RaveError) as caught:
             await parent.announce(mesh, Announcement.ADMINS)
-            assert (await child.answer("?ping", user="bob")) == ["Pong!"]
-            assert "Only admins" in (await child.answer("?ping", user="ann"))[0]
-            parent.failures["GetAdmins"] = RaveError(Code.STORE, "the database does not answer")
-            with pytest.raises(RaveError) as caught:
-                await parent.announce(mesh, Announcement.ADMINS)
-            assert (caught.value.code, caught.value.attributes["said"]) == (
-                Code.STORE,
-                "the database does not answer",
-            )
-            assert child.worker._bot.permissions.admins == {bob}
-
-    run(body())
+        assert (caught.value.code, caught.value.attributes["said"]) == (
+            Code.STORE,
+            "the database does not answer",
+        )
+        assert child.worker._bot.permissions.admins == {bob}
 
 
 # Another session.
@@ -303,31 +279,28 @@ def test_another_token_leaves_the_connection_alone(
 
 
 @pytest.mark.parametrize("change", [{"device_id": "f" * 32}, {"user_id": 900_000_002}], ids=str)
-def test_another_identity_makes_another_connection(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str, change: dict[str, Any]
+async def test_another_identity_makes_another_connection(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str, change: dict[str, Any]
 ) -> None:
-    async def body() -> None:
-        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
-            await child.connects()
-            await child.says("Connected")
-            parent.session = another(served, **change)
-            served.simulator.world.invite(
-                served.simulator.world.mesh(mesh), SimulatedUser(parent.session.user_id, "other", "Other", "")
-            )
-            await parent.announce(mesh, Announcement.CREDENTIALS)
-            await until(lambda: peers(served, mesh) == [parent.session and parent.session.peer_id])
-            ended = (await in_thread(child.control.mesh, mesh))["ended"][-1]
-            assert (ended["code"], ended["by"]) == (1000, "client")
-            await until(lambda: len(child.heard) == 4)
-            assert child.words == ["Ready", "Connected", "Disconnected", "Connected"]
-            await settle(bus)
-            assert (await child.answer("?ping", user="bob")) == ["Pong!"]
-
-    run(body())
+    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
+        await child.connects()
+        await child.says("Connected")
+        parent.session = another(served, **change)
+        served.simulator.world.invite(
+            served.simulator.world.mesh(mesh), SimulatedUser(parent.session.user_id, "other", "Other", "")
+        )
+        await parent.announce(mesh, Announcement.CREDENTIALS)
+        await until(lambda: peers(served, mesh) == [parent.session and parent.session.peer_id])
+        ended = (await in_thread(child.control.mesh, mesh))["ended"][-1]
+        assert (ended["code"], ended["by"]) == (1000, "client")
+        await until(lambda: len(child.heard) == 4)
+        assert child.words == ["Ready", "Connected", "Disconnected", "Connected"]
+        await settle(bus)
+        assert (await child.answer("?ping", user="bob")) == ["Pong!"]
 
 
-def test_an_identity_that_changes_while_the_child_is_being_let_in(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str, monkeypatch: pytest.MonkeyPatch
+async def test_an_identity_that_changes_while_the_child_is_being_let_in(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_open = Room.open
     opened = 0
@@ -342,20 +315,17 @@ def test_an_identity_that_changes_while_the_child_is_being_let_in(
 
     monkeypatch.setattr(Room, "open", slow_open)
 
-    async def body() -> None:
-        async with parent_on(bus_address, parent), child_of(served, mesh):
-            await until(lambda: peers(served, mesh) == [f"{served.session.user_id}_{'f' * 32}"])
-            assert opened == 2
-
-    run(body())
+    async with parent_on(bus_address, parent), child_of(served, mesh):
+        await until(lambda: peers(served, mesh) == [f"{served.session.user_id}_{'f' * 32}"])
+        assert opened == 2
 
 
-def test_a_session_that_is_refused_is_asked_for_again(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str, caplog: pytest.LogCaptureFixture
+async def test_a_session_that_is_refused_is_asked_for_again(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A login has crossed the attempt: the child has the token of before, and nobody has told it yet."""
 
-    async def body() -> None:
+    with caplog.at_level(logging.INFO):
         async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
             number = await child.connects()
             await child.says("Connected")
@@ -364,97 +334,85 @@ def test_a_session_that_is_refused_is_asked_for_again(
             await in_thread(child.control.drop, mesh)
             await in_thread(child.control.wait, reconnected={mesh: number}, timeout=5)
             await until(lambda: child.words == ["Ready", "Connected", "Disconnected", "Connected"])
-
-    with caplog.at_level(logging.INFO):
-        run(body())
     assert "there is a new one" in caplog.text
 
 
 @pytest.mark.parametrize("newer", [False, True])
-def test_a_session_that_is_refused_for_good_needs_a_login(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str, newer: bool
+async def test_a_session_that_is_refused_for_good_needs_a_login(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str, newer: bool
 ) -> None:
     served.control.fail("mesh", "401")
     asked = []
 
-    async def body() -> None:
-        async with parent_on(bus_address, parent), child_of(served, mesh, 3) as (child, bus):
-            real = child.worker._api.mesh
+    async with parent_on(bus_address, parent), child_of(served, mesh, 3) as (child, bus):
+        real = child.worker._api.mesh
 
-            async def crossed(mesh: str) -> Any:
-                asked.append(mesh)
-                if newer:
-                    parent.session = another(served)
-                return await real(mesh)
+        async def crossed(mesh: str) -> Any:
+            asked.append(mesh)
+            if newer:
+                parent.session = another(served)
+            return await real(mesh)
 
-            child.worker._api.mesh = crossed  # type: ignore[method-assign]
-            assert await child.ends() is ExitStatus.LOGIN_NEEDED
-            await settle(bus)
-            assert child.words == ["Ready", "Error"]
-
-    run(body())
+        child.worker._api.mesh = crossed  # type: ignore[method-assign]
+        assert await child.ends() is ExitStatus.LOGIN_NEEDED
+        await settle(bus)
+        assert child.words == ["Ready", "Error"]
     assert len(asked) == (2 if newer else 1), "once more with another one, and not for ever"
 
 
 # The admin commands, by way of the parent.
 
 
-def test_admin_commands_reach_the_parent(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
+async def test_admin_commands_reach_the_parent(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str
 ) -> None:
-    async def body() -> None:
-        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
+    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
+        await child.says("Connected")
+
+        def orders() -> list[tuple[Any, ...]]:
+            """What it was asked to do; whether others know the form of chat is asked before each answer."""
+            return [asked for asked in parent.asked if not asked[0].startswith("Get")]
+
+        assert (await child.answer("?admin 5", user="ann"))[0].startswith("Now an admin")
+        assert orders()[-1] == ("AddAdmin", ANN, 5)
+        await child.answer("?setperm ping admin", user="ann")
+        assert orders()[-1][:4] == ("SetPermission", ANN, "ping", True)
+        await child.answer("?refresh", user="ann")
+        assert orders()[-1] == ("Refresh", ANN)
+
+
+async def test_failures_in_the_chat_are_without_internals(
+    served: Served, mesh: str, parent: FakeParent, bus_daemon: BusDaemon
+) -> None:
+    async with connected(bus_daemon.address) as (bus,), child_of(served, mesh) as (child, _):
+        async with parent_on(bus_daemon.address, parent):
             await child.says("Connected")
-
-            def orders() -> list[tuple[Any, ...]]:
-                """What it was asked to do; whether others know the form of chat is asked before each answer."""
-                return [asked for asked in parent.asked if not asked[0].startswith("Get")]
-
-            assert (await child.answer("?admin 5", user="ann"))[0].startswith("Now an admin")
-            assert orders()[-1] == ("AddAdmin", ANN, 5)
-            await child.answer("?setperm ping admin", user="ann")
-            assert orders()[-1][:4] == ("SetPermission", ANN, "ping", True)
-            await child.answer("?refresh", user="ann")
-            assert orders()[-1] == ("Refresh", ANN)
-
-    run(body())
-
-
-def test_failures_in_the_chat_are_without_internals(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_daemon: BusDaemon
-) -> None:
-    async def body() -> None:
-        async with connected(bus_daemon.address) as (bus,), child_of(served, mesh) as (child, _):
-            async with parent_on(bus_daemon.address, parent):
-                await child.says("Connected")
-                await until(lambda: child.worker._bot.permissions.admins == {ANN})
-                parent.failures["Refresh"] = RaveError(Code.STORE, "the database does not answer", hint="wait")
-                said = await child.answer("?refresh", user="ann")
-                parent.failures["Refresh"] = RaveError(Code.INTERNAL, "internal error, see the log (error 01234567)")
-                said += await child.answer("?refresh", user="ann")
-            await settle(bus)
+            await until(lambda: child.worker._bot.permissions.admins == {ANN})
+            parent.failures["Refresh"] = RaveError(Code.STORE, "the database does not answer", hint="wait")
+            said = await child.answer("?refresh", user="ann")
+            parent.failures["Refresh"] = RaveError(Code.INTERNAL, "internal error, see the log (error 01234567)")
             said += await child.answer("?refresh", user="ann")
-            bus_daemon.stop()
-            await until(lambda: child.worker._link.presence.bus is None)
-            said += await child.answer("?refresh", user="ann")
-            bus_daemon.start()
-        unanswered = "The service behind this bot does not answer"
-        starts = ["The database does not answer", "Internal error", unanswered, unanswered]
-        for text, start in zip(said, starts, strict=True):
-            assert text.startswith(start)
-            assert not [each for each in INTERNALS if each in text], text
-        assert said[1] == "Internal error, see the log (error 01234567)", "the cause has the same id"
-
-    run(body())
+        await settle(bus)
+        said += await child.answer("?refresh", user="ann")
+        bus_daemon.stop()
+        await until(lambda: child.worker._link.presence.bus is None)
+        said += await child.answer("?refresh", user="ann")
+        bus_daemon.start()
+    unanswered = "The service behind this bot does not answer"
+    starts = ["The database does not answer", "Internal error", unanswered, unanswered]
+    for text, start in zip(said, starts, strict=True):
+        assert text.startswith(start)
+        assert not [each for each in INTERNALS if each in text], text
+    assert said[1] == "Internal error, see the log (error 01234567)", "the cause has the same id"
 
 
 # Leaving.
 
 
-def test_an_admin_sends_the_bot_away(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str, caplog: pytest.LogCaptureFixture
+async def test_an_admin_sends_the_bot_away(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def body() -> None:
+    with caplog.at_level(logging.INFO):
         async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
             await child.says("Connected")
             await child.connects()
@@ -466,128 +424,103 @@ def test_an_admin_sends_the_bot_away(
             assert child.heard == [("Ready",), ("Connected",), ("Left", "an admin said so")]
             made = served.simulator.world.mesh(mesh)
             assert (made.invited, [user.handle for user in made.users()]) == (set(), ["ann"])
-
-    with caplog.at_level(logging.INFO):
-        run(body())
     assert "as an admin has ordered" in caplog.text
 
 
-def test_the_goodbye_is_out_before_anything_is_left(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
+async def test_the_goodbye_is_out_before_anything_is_left(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str
 ) -> None:
-    async def body() -> None:
-        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
-            await child.says("Connected")
-            real = child.worker._api.leave
+    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
+        await child.says("Connected")
+        real = child.worker._api.leave
 
-            async def leave(mesh: str) -> None:
-                said = [event.get("text") for event in await in_thread(child.control.events)]
-                assert "Goodbye!" in said
-                await real(mesh)
+        async def leave(mesh: str) -> None:
+            said = [event.get("text") for event in await in_thread(child.control.events)]
+            assert "Goodbye!" in said
+            await real(mesh)
 
-            child.worker._api.leave = leave  # type: ignore[method-assign]
-            await child.answer("?leave", user="ann")
-            assert await child.ends() is ExitStatus.LEFT
-
-    run(body())
+        child.worker._api.leave = leave  # type: ignore[method-assign]
+        await child.answer("?leave", user="ann")
+        assert await child.ends() is ExitStatus.LEFT
 
 
-def test_whoever_may_not_leave_stays(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
-) -> None:
-    async def body() -> None:
-        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
-            number = await child.connects()
-            await child.says("Connected")
-            await in_thread(child.control.fail, "leave", "403")
-            goodbye, failed = await child.answer("?leave", user="ann", answers=2)
-            assert goodbye == "Goodbye!"
-            assert failed.startswith("Leaving mesh")
-            await settle(bus)
-            assert child.heard == [("Ready",), ("Connected",)]
-            assert await child.connects() == number
-            assert (await child.answer("?ping", user="bob")) == ["Pong!"]
-            await in_thread(child.control.fail, "leave", "ok")
-            await child.answer("?leave", user="ann")
-            assert await child.ends() is ExitStatus.LEFT
-
-    run(body())
+async def test_whoever_may_not_leave_stays(served: Served, mesh: str, parent: FakeParent, bus_address: str) -> None:
+    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
+        number = await child.connects()
+        await child.says("Connected")
+        await in_thread(child.control.fail, "leave", "403")
+        goodbye, failed = await child.answer("?leave", user="ann", answers=2)
+        assert goodbye == "Goodbye!"
+        assert failed.startswith("Leaving mesh")
+        await settle(bus)
+        assert child.heard == [("Ready",), ("Connected",)]
+        assert await child.connects() == number
+        assert (await child.answer("?ping", user="bob")) == ["Pong!"]
+        await in_thread(child.control.fail, "leave", "ok")
+        await child.answer("?leave", user="ann")
+        assert await child.ends() is ExitStatus.LEFT
 
 
-def test_strangers_send_nobody_away(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
-) -> None:
-    async def body() -> None:
-        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
-            await child.says("Connected")
-            assert "Only admins" in (await child.answer("?leave", user="bob"))[0]
-            assert not child.running.done()
-
-    run(body())
+async def test_strangers_send_nobody_away(served: Served, mesh: str, parent: FakeParent, bus_address: str) -> None:
+    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
+        await child.says("Connected")
+        assert "Only admins" in (await child.answer("?leave", user="bob"))[0]
+        assert not child.running.done()
 
 
-def test_the_parent_has_the_last_word_on_who_sends_the_bot_away(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
+async def test_the_parent_has_the_last_word_on_who_sends_the_bot_away(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str
 ) -> None:
     """A child may be behind: the right may have gone meanwhile."""
     parent.failures["AllowLeave"] = RaveError(Code.ACCESS_DENIED, "only admins may send the bot away")
 
-    async def body() -> None:
-        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
-            await child.says("Connected")
-            (said,) = await child.answer("?leave", user="ann")
-            assert said.startswith("Only admins may send the bot away (error ")
-            assert ("AllowLeave", ANN) in parent.asked
-            assert (await child.answer("?ping", user="bob")) == ["Pong!"]
-            assert not child.running.done()
-
-    run(body())
+    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, _):
+        await child.says("Connected")
+        (said,) = await child.answer("?leave", user="ann")
+        assert said.startswith("Only admins may send the bot away (error ")
+        assert ("AllowLeave", ANN) in parent.asked
+        assert (await child.answer("?ping", user="bob")) == ["Pong!"]
+        assert not child.running.done()
 
 
 @pytest.mark.parametrize("kicked", ["before", "after"])
-def test_only_the_first_end_counts(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str, kicked: str
+async def test_only_the_first_end_counts(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str, kicked: str
 ) -> None:
-    async def body() -> None:
-        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
-            await child.says("Connected")
-            real = child.worker._api.leave
+    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
+        await child.says("Connected")
+        real = child.worker._api.leave
 
-            async def leave(mesh: str) -> None:
-                await real(mesh)
-                if kicked == "before":
-                    child.worker.on_kicked()
+        async def leave(mesh: str) -> None:
+            await real(mesh)
+            if kicked == "before":
+                child.worker.on_kicked()
 
-            child.worker._api.leave = leave  # type: ignore[method-assign]
-            await child.worker._leave()
-            child.worker.on_kicked()
-            child.stopped.set()
-            assert await child.ends() is (ExitStatus.KICKED if kicked == "before" else ExitStatus.LEFT)
-            await settle(bus)
-            assert child.words[2:] == (["Kicked"] if kicked == "before" else ["Left"])
-
-    run(body())
+        child.worker._api.leave = leave  # type: ignore[method-assign]
+        await child.worker._leave()
+        child.worker.on_kicked()
+        child.stopped.set()
+        assert await child.ends() is (ExitStatus.KICKED if kicked == "before" else ExitStatus.LEFT)
+        await settle(bus)
+        assert child.words[2:] == (["Kicked"] if kicked == "before" else ["Left"])
 
 
-def test_a_server_that_cuts_the_connection_on_leaving_changes_nothing(
-    run: Run, served: Served, mesh: str, parent: FakeParent, bus_address: str
+async def test_a_server_that_cuts_the_connection_on_leaving_changes_nothing(
+    served: Served, mesh: str, parent: FakeParent, bus_address: str
 ) -> None:
-    async def body() -> None:
-        async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
-            await child.says("Connected")
-            real = child.worker._set_exit_status
+    async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
+        await child.says("Connected")
+        real = child.worker._set_exit_status
 
-            def cut_off(status: ExitStatus, signal: str, *args: str) -> None:
-                real(status, signal, *args)
-                assert child.worker._room
-                room = child.worker._room
-                assert room._peer
-                room._peer.abort()
+        def cut_off(status: ExitStatus, signal: str, *args: str) -> None:
+            real(status, signal, *args)
+            assert child.worker._room
+            room = child.worker._room
+            assert room._peer
+            room._peer.abort()
 
-            child.worker._set_exit_status = cut_off  # type: ignore[method-assign]
-            await child.answer("?leave", user="ann")
-            assert await child.ends() is ExitStatus.LEFT
-            await settle(bus)
-            assert child.words == ["Ready", "Connected", "Left"]
-
-    run(body())
+        child.worker._set_exit_status = cut_off  # type: ignore[method-assign]
+        await child.answer("?leave", user="ann")
+        assert await child.ends() is ExitStatus.LEFT
+        await settle(bus)
+        assert child.words == ["Ready", "Connected", "Left"]

@@ -62,100 +62,91 @@ def parent_of(served: Served) -> contextlib.AbstractAsyncContextManager[Bus]:
 
 
 @pytest.mark.slow
-def test_what_the_server_does_not_show_is_counted(run: Run, served: Served, mesh: str, manager: FakeManager) -> None:
-    async def body() -> None:
-        async with parent_of(served), child_of(served, mesh) as (child, bus):
-            await child.connects()
-            await child.says("Connected")
-            for option, value in (("refused_methods", "chatMessage"), ("chat_form", "request")):
-                await in_thread(child.control.option, option, value)
-            assert await in_thread(lambda: child.control.chat(mesh, "?ping", wait=0.3)) == []
-            # The answer, and the words for its failure.
-            await manager.hears("2 users; 2 messages had no echo")
-            (status,) = await ask(bus, mesh, "GetStatus")
-            assert status["UnshownMessages"] == 2
-            await in_thread(child.control.option, "refused_methods", "")
-            (answer,) = await child.answer("?ping")
-            assert answer.startswith("Pong")
-
-    run(body())
+async def test_what_the_server_does_not_show_is_counted(served: Served, mesh: str, manager: FakeManager) -> None:
+    async with parent_of(served), child_of(served, mesh) as (child, bus):
+        await child.connects()
+        await child.says("Connected")
+        for option, value in (("refused_methods", "chatMessage"), ("chat_form", "request")):
+            await in_thread(child.control.option, option, value)
+        assert await in_thread(lambda: child.control.chat(mesh, "?ping", wait=0.3)) == []
+        # The answer, and the words for its failure.
+        await manager.hears("2 users; 2 messages had no echo")
+        (status,) = await ask(bus, mesh, "GetStatus")
+        assert status["UnshownMessages"] == 2
+        await in_thread(child.control.option, "refused_methods", "")
+        (answer,) = await child.answer("?ping")
+        assert answer.startswith("Pong")
 
 
-def test_the_form_of_chat_that_others_have_learned_saves_the_wait(run: Run, served: Served, mesh: str) -> None:
+async def test_the_form_of_chat_that_others_have_learned_saves_the_wait(served: Served, mesh: str) -> None:
     parent = FakeParent(served.session)
     parent.chat_form = "notification"
 
-    async def body() -> None:
-        address = os.environ["DBUS_SYSTEM_BUS_ADDRESS"]
-        async with parent_on(address, parent), child_of(served, mesh) as (child, bus):
-            await child.connects()
-            await in_thread(child.control.option, "chat_form", "notification")
-            (answer,) = await child.answer("?ping")
-            assert answer.startswith("Pong")
+    address = os.environ["DBUS_SYSTEM_BUS_ADDRESS"]
+    async with parent_on(address, parent), child_of(served, mesh) as (child, bus):
+        await child.connects()
+        await in_thread(child.control.option, "chat_form", "notification")
+        (answer,) = await child.answer("?ping")
+        assert answer.startswith("Pong")
 
-            async def known() -> bool:
-                (status,) = await ask(bus, mesh, "GetStatus")
-                return bool(status["ChatForm"] == "notification")
+        async def known() -> bool:
+            (status,) = await ask(bus, mesh, "GetStatus")
+            return bool(status["ChatForm"] == "notification")
 
-            while not await known():
-                pass
-            asked = parent.times("GetChatForm")
-            assert asked >= 1
-            await child.answer("?ping")
-            assert parent.times("GetChatForm") == asked, "what is known is not asked for"
-
-    run(body())
+        while not await known():
+            pass
+        asked = parent.times("GetChatForm")
+        assert asked >= 1
+        await child.answer("?ping")
+        assert parent.times("GetChatForm") == asked, "what is known is not asked for"
 
 
 @pytest.mark.usefixtures("every_status")
-def test_it_connects_says_so_everywhere_answers_and_stops(
-    run: Run, served: Served, mesh: str, manager: FakeManager
+async def test_it_connects_says_so_everywhere_answers_and_stops(
+    served: Served, mesh: str, manager: FakeManager
 ) -> None:
-    async def body() -> None:
-        async with parent_of(served), child_of(served, mesh) as (child, bus):
-            number = await child.connects()
-            await child.says("Connected")
-            assert child.heard == [("Ready",), ("Connected",)]
-            assert manager.said[0] == "READY=1"
-            await manager.hears("STATUS=Connected to localhost (A film), 2 users")
-            assert f"STATUS=Connecting to {served.server}" in manager.said
-            (answer,) = await child.answer("?ping")
-            assert answer.startswith("Pong")
-            (status,) = await ask(bus, mesh, "GetStatus")
-            assert 0 < status.pop("ConnectedUSec") < 60_000_000
-            # Known as soon as the echo of the answer is here.
-            assert status.pop("ChatForm") in ("", "request")
-            assert status == {
-                "Connected": True,
-                "Title": "A film",
-                "Server": "localhost",
-                "Users": 2,
-                "Reconnects": 0,
-                "Attempts": 0,
-                "LastError": "",
-                "CommandErrors": [],
-                "UnshownMessages": 0,
-                "Debug": logging.getLogger().isEnabledFor(logging.DEBUG),
-                "Version": EDITION.version,
-                "SettingsDigest": EDITION.digest,
-            }
-            await in_thread(child.control.join, mesh, "bob", "carl")
-            await manager.hears("4 users")
-            await in_thread(child.control.part, mesh, "bob")
-            await manager.hears("3 users")
-            child.stopped.set()
-            assert await child.ends() is ExitStatus.STOPPED
-            close = await child.last_close()
-            assert (close["id"], close["code"], close["by"]) == (number, 1000, "client")
-            assert manager.said[-2:] == ["STOPPING=1", "STATUS=Ending"]
-            assert await in_thread(child.control.violations) == []
-
-    run(body())
+    async with parent_of(served), child_of(served, mesh) as (child, bus):
+        number = await child.connects()
+        await child.says("Connected")
+        assert child.heard == [("Ready",), ("Connected",)]
+        assert manager.said[0] == "READY=1"
+        await manager.hears("STATUS=Connected to localhost (A film), 2 users")
+        assert f"STATUS=Connecting to {served.server}" in manager.said
+        (answer,) = await child.answer("?ping")
+        assert answer.startswith("Pong")
+        (status,) = await ask(bus, mesh, "GetStatus")
+        assert 0 < status.pop("ConnectedUSec") < 60_000_000
+        # Known as soon as the echo of the answer is here.
+        assert status.pop("ChatForm") in ("", "request")
+        assert status == {
+            "Connected": True,
+            "Title": "A film",
+            "Server": "localhost",
+            "Users": 2,
+            "Reconnects": 0,
+            "Attempts": 0,
+            "LastError": "",
+            "CommandErrors": [],
+            "UnshownMessages": 0,
+            "Debug": logging.getLogger().isEnabledFor(logging.DEBUG),
+            "Version": EDITION.version,
+            "SettingsDigest": EDITION.digest,
+        }
+        await in_thread(child.control.join, mesh, "bob", "carl")
+        await manager.hears("4 users")
+        await in_thread(child.control.part, mesh, "bob")
+        await manager.hears("3 users")
+        child.stopped.set()
+        assert await child.ends() is ExitStatus.STOPPED
+        close = await child.last_close()
+        assert (close["id"], close["code"], close["by"]) == (number, 1000, "client")
+        assert manager.said[-2:] == ["STOPPING=1", "STATUS=Ending"]
+        assert await in_thread(child.control.violations) == []
 
 
 @pytest.mark.slow
-def test_a_status_in_a_second_is_enough_for_a_room_where_users_come_and_go_all_the_time(
-    run: Run, served: Served, mesh: str, manager: FakeManager
+async def test_a_status_in_a_second_is_enough_for_a_room_where_users_come_and_go_all_the_time(
+    served: Served, mesh: str, manager: FakeManager
 ) -> None:
     def churn(control: Control) -> None:
         for _ in range(50):
@@ -163,151 +154,124 @@ def test_a_status_in_a_second_is_enough_for_a_room_where_users_come_and_go_all_t
             control.part(mesh, "bob")
         control.join(mesh, "bob", "carl", "dora")
 
-    async def body() -> None:
-        async with parent_of(served), child_of(served, mesh) as (child, _):
-            await child.connects()
-            await manager.hears("2 users")
-            statuses, begun = len(manager.statuses), time.monotonic()
-            await in_thread(churn, child.control)
-            await manager.hears("5 users")
-            took = time.monotonic() - begun
-            assert len(manager.statuses) - statuses <= took / notify.STATUS_INTERVAL_S + 1
-
-    run(body())
+    async with parent_of(served), child_of(served, mesh) as (child, _):
+        await child.connects()
+        await manager.hears("2 users")
+        statuses, begun = len(manager.statuses), time.monotonic()
+        await in_thread(churn, child.control)
+        await manager.hears("5 users")
+        took = time.monotonic() - begun
+        assert len(manager.statuses) - statuses <= took / notify.STATUS_INTERVAL_S + 1
 
 
 @pytest.mark.parametrize("close", ["after", "before", "not"])
-def test_a_kick_is_said_and_is_the_exit_status(run: Run, served: Served, mesh: str, close: str) -> None:
-    async def body() -> None:
-        async with child_of(served, mesh, 3) as (child, bus):
-            await child.connects()
-            await in_thread(child.control.kick, mesh, close=close)
-            assert await child.ends() is ExitStatus.KICKED
-            await settle(bus)
-            members = [member for member, *_ in child.heard]
-            assert members.count("Kicked") == 1
-            if close != "before":
-                # At once and last of all; when the server closes first, the next connection tells.
-                assert members == ["Ready", "Connected", "Kicked"]
-
-    run(body())
+async def test_a_kick_is_said_and_is_the_exit_status(served: Served, mesh: str, close: str) -> None:
+    async with child_of(served, mesh, 3) as (child, bus):
+        await child.connects()
+        await in_thread(child.control.kick, mesh, close=close)
+        assert await child.ends() is ExitStatus.KICKED
+        await settle(bus)
+        members = [member for member, *_ in child.heard]
+        assert members.count("Kicked") == 1
+        if close != "before":
+            # At once and last of all; when the server closes first, the next connection tells.
+            assert members == ["Ready", "Connected", "Kicked"]
 
 
-def test_a_kick_outweighs_a_stop_at_the_same_time(
-    run: Run, served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_kick_outweighs_a_stop_at_the_same_time(
+    served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
-        async with child_of(served, mesh) as (child, _):
-            await child.connects()
-            real = child.worker.on_kicked
+    async with child_of(served, mesh) as (child, _):
+        await child.connects()
+        real = child.worker.on_kicked
 
-            def stop_too() -> None:
-                real()
-                child.stopped.set()
-
-            monkeypatch.setattr(child.worker, "on_kicked", stop_too)
-            await in_thread(child.control.kick, mesh, close="not")
-            assert await child.ends() is ExitStatus.KICKED
-
-    run(body())
-
-
-@pytest.mark.slow
-def test_it_leaves_when_the_last_human_has_left_and_stays_invited(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        async with child_of(served, mesh) as (child, _):
-            child.worker._solitude = Solitude(0.3)
-            await child.connects()
-            await child.says("Connected")
-            await in_thread(child.control.join, mesh, "bob")
-            await in_thread(child.control.part, mesh, "ann")
-            await until(lambda: child.worker.status().users == 2)
-            assert child.worker._solitude.leave_at is None
-            await in_thread(child.control.part, mesh, "bob")
-            assert await child.ends() is ExitStatus.ALONE
-            assert ("Left", "it was alone there") in child.heard
-            assert (await child.last_close())["code"] == 1000
-            state = await in_thread(child.control.mesh, mesh)
-            assert state["invited"], "the invitation stays"
-            assert await in_thread(child.control.violations) == []
-
-    run(body())
-
-
-def test_it_stays_when_somebody_returns_and_counts_over_connections(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        async with child_of(served, mesh) as (child, _):
-            child.worker._solitude = solitude = Solitude(60)
-            await child.connects()
-            await child.says("Connected")
-            await in_thread(child.control.part, mesh, "ann")
-            await until(lambda: solitude.leave_at)
-            before = solitude.leave_at
-            child.worker.reconnect()
-            await until(lambda: child.words.count("Connected") == 2)
-            assert solitude.leave_at == before
-            assert child.worker._lonely
-            await in_thread(child.control.join, mesh, "ann")
-            await until(lambda: solitude.leave_at is None)
-            assert child.worker._lonely is None
+        def stop_too() -> None:
+            real()
             child.stopped.set()
-            assert await child.ends() is ExitStatus.STOPPED
 
-    run(body())
+        monkeypatch.setattr(child.worker, "on_kicked", stop_too)
+        await in_thread(child.control.kick, mesh, close="not")
+        assert await child.ends() is ExitStatus.KICKED
 
 
 @pytest.mark.slow
-def test_it_stays_in_a_room_that_was_empty_when_it_came(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        served.control.part(mesh, "ann")
-        async with child_of(served, mesh) as (child, _):
-            child.worker._solitude = Solitude(0.05)
-            await child.connects()
-            await child.says("Connected")
-            await asyncio.sleep(0.3)
-            assert child.worker._solitude.leave_at is None
-            assert not child.running.done()
-
-    run(body())
-
-
-def test_an_end_outweighs_a_stop_at_the_same_time(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        served.control.remove(mesh)
-        async with child_of(served, mesh) as (child, _):
-            real = child.worker._failed
-
-            def stop_too(*args: Any) -> ExitStatus | None:
-                child.stopped.set()
-                return real(*args)
-
-            child.worker._failed = stop_too  # type: ignore[method-assign]
-            assert await child.ends() is ExitStatus.GONE
-
-    run(body())
+async def test_it_leaves_when_the_last_human_has_left_and_stays_invited(served: Served, mesh: str) -> None:
+    async with child_of(served, mesh) as (child, _):
+        child.worker._solitude = Solitude(0.3)
+        await child.connects()
+        await child.says("Connected")
+        await in_thread(child.control.join, mesh, "bob")
+        await in_thread(child.control.part, mesh, "ann")
+        await until(lambda: child.worker.status().users == 2)
+        assert child.worker._solitude.leave_at is None
+        await in_thread(child.control.part, mesh, "bob")
+        assert await child.ends() is ExitStatus.ALONE
+        assert ("Left", "it was alone there") in child.heard
+        assert (await child.last_close())["code"] == 1000
+        state = await in_thread(child.control.mesh, mesh)
+        assert state["invited"], "the invitation stays"
+        assert await in_thread(child.control.violations) == []
 
 
-def test_a_mesh_that_is_gone_from_the_start(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        served.control.remove(mesh)
-        async with child_of(served, mesh, 3) as (child, bus):
-            assert await child.ends() is ExitStatus.GONE
-            await settle(bus)
-            assert child.heard == [("Ready",), ("Left", "the mesh is gone")]
+async def test_it_stays_when_somebody_returns_and_counts_over_connections(served: Served, mesh: str) -> None:
+    async with child_of(served, mesh) as (child, _):
+        child.worker._solitude = solitude = Solitude(60)
+        await child.connects()
+        await child.says("Connected")
+        await in_thread(child.control.part, mesh, "ann")
+        await until(lambda: solitude.leave_at)
+        before = solitude.leave_at
+        child.worker.reconnect()
+        await until(lambda: child.words.count("Connected") == 2)
+        assert solitude.leave_at == before
+        assert child.worker._lonely
+        await in_thread(child.control.join, mesh, "ann")
+        await until(lambda: solitude.leave_at is None)
+        assert child.worker._lonely is None
+        child.stopped.set()
+        assert await child.ends() is ExitStatus.STOPPED
 
-    run(body())
+
+@pytest.mark.slow
+async def test_it_stays_in_a_room_that_was_empty_when_it_came(served: Served, mesh: str) -> None:
+    served.control.part(mesh, "ann")
+    async with child_of(served, mesh) as (child, _):
+        child.worker._solitude = Solitude(0.05)
+        await child.connects()
+        await child.says("Connected")
+        await asyncio.sleep(0.3)
+        assert child.worker._solitude.leave_at is None
+        assert not child.running.done()
 
 
-def test_a_mesh_that_goes_while_we_are_in_it(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        async with child_of(served, mesh, 3) as (child, bus):
-            await child.connects()
-            await in_thread(child.control.remove, mesh)
-            assert await child.ends() is ExitStatus.GONE
-            await settle(bus)
-            assert [member for member, *_ in child.heard] == ["Ready", "Connected", "Disconnected", "Left"]
+async def test_an_end_outweighs_a_stop_at_the_same_time(served: Served, mesh: str) -> None:
+    served.control.remove(mesh)
+    async with child_of(served, mesh) as (child, _):
+        real = child.worker._failed
 
-    run(body())
+        def stop_too(*args: Any) -> ExitStatus | None:
+            child.stopped.set()
+            return real(*args)
+
+        child.worker._failed = stop_too  # type: ignore[method-assign]
+        assert await child.ends() is ExitStatus.GONE
+
+
+async def test_a_mesh_that_is_gone_from_the_start(served: Served, mesh: str) -> None:
+    served.control.remove(mesh)
+    async with child_of(served, mesh, 3) as (child, bus):
+        assert await child.ends() is ExitStatus.GONE
+        await settle(bus)
+        assert child.heard == [("Ready",), ("Left", "the mesh is gone")]
+
+
+async def test_a_mesh_that_goes_while_we_are_in_it(served: Served, mesh: str) -> None:
+    async with child_of(served, mesh, 3) as (child, bus):
+        await child.connects()
+        await in_thread(child.control.remove, mesh)
+        assert await child.ends() is ExitStatus.GONE
+        await settle(bus)
+        assert [member for member, *_ in child.heard] == ["Ready", "Connected", "Disconnected", "Left"]
 
 
 @pytest.mark.usefixtures("every_status")
@@ -333,128 +297,105 @@ def test_after_so_many_attempts_it_gives_up(
 
 
 @pytest.mark.usefixtures("every_status")
-def test_what_it_waits_for_is_in_its_status_and_why_after_the_first_attempt(
-    run: Run, served: Served, mesh: str, manager: FakeManager
+async def test_what_it_waits_for_is_in_its_status_and_why_after_the_first_attempt(
+    served: Served, mesh: str, manager: FakeManager
 ) -> None:
-    async def body() -> None:
-        served.control.fail("mesh", "503", times=1)
-        async with parent_of(served), child_of(served, mesh) as (child, _):
-            await manager.hears(f"STATUS=Asking localhost: reading mesh {mesh}")
-            why = "the server has a problem (HTTP 503)"
-            failed = f"STATUS=reading mesh {mesh} failed: {why}; next attempt in 1 s"
-            await manager.hears(failed)
-            await child.connects()
-            await manager.hears("STATUS=Connected to localhost")
-            await child.answer("?info")
-            said = [text for text in manager.said if text.startswith("STATUS=")]
-            assert said[0] == "STATUS=Asking the orchestrator for session and permissions"
-            assert [failed in text for text in said[:4]] == [False, False, True, False]
-            assert not any("Asking" in text for text in said[4:]), "names are looked up while it is connected"
-
-    run(body())
+    served.control.fail("mesh", "503", times=1)
+    async with parent_of(served), child_of(served, mesh) as (child, _):
+        await manager.hears(f"STATUS=Asking localhost: reading mesh {mesh}")
+        why = "the server has a problem (HTTP 503)"
+        failed = f"STATUS=reading mesh {mesh} failed: {why}; next attempt in 1 s"
+        await manager.hears(failed)
+        await child.connects()
+        await manager.hears("STATUS=Connected to localhost")
+        await child.answer("?info")
+        said = [text for text in manager.said if text.startswith("STATUS=")]
+        assert said[0] == "STATUS=Asking the orchestrator for session and permissions"
+        assert [failed in text for text in said[:4]] == [False, False, True, False]
+        assert not any("Asking" in text for text in said[4:]), "names are looked up while it is connected"
 
 
 @pytest.mark.parametrize("how", [{"status": 403}, {"after_open": 0.0}], ids=["upgrade", "after-open"])
-def test_a_server_that_does_not_want_us_is_told_apart(
-    run: Run, served: Served, mesh: str, how: dict[str, Any]
+async def test_a_server_that_does_not_want_us_is_told_apart(served: Served, mesh: str, how: dict[str, Any]) -> None:
+    served.control.refuse(mesh, **how)
+    async with child_of(served, mesh, 2) as (child, bus):
+        assert await child.ends() is ExitStatus.REJECTED
+        await settle(bus)
+        failures = [said[1] for said in child.heard if said[0] == "ConnectionFailed"]
+        assert failures == [1, 2]
+
+
+async def test_shown_out_soon_after_the_connection_counts_as_a_rejection(served: Served, mesh: str) -> None:
+    async with child_of(served, mesh, 1) as (child, bus):
+        await child.connects()
+        await child.says("Connected")
+        await in_thread(child.control.close, mesh, 4000)
+        assert await child.ends() is ExitStatus.REJECTED
+        await settle(bus)
+        assert [said[0] for said in child.heard[2:]] == ["Disconnected", "ConnectionFailed"]
+
+
+async def test_a_refused_session_needs_a_login(served: Served, mesh: str) -> None:
+    served.control.fail("mesh", "401")
+    async with child_of(served, mesh, 3) as (child, bus):
+        assert await child.ends() is ExitStatus.LOGIN_NEEDED
+        await settle(bus)
+        assert [member for member, *_ in child.heard] == ["Ready", "Error"]
+
+
+async def test_a_mesh_without_a_server_is_tried_again(
+    served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
-        served.control.refuse(mesh, **how)
-        async with child_of(served, mesh, 2) as (child, bus):
-            assert await child.ends() is ExitStatus.REJECTED
-            await settle(bus)
-            failures = [said[1] for said in child.heard if said[0] == "ConnectionFailed"]
-            assert failures == [1, 2]
+    async with child_of(served, mesh, 1) as (child, bus):
+        real = child.worker._api.mesh
 
-    run(body())
+        async def without_server(mesh: str) -> Any:
+            return dataclasses.replace(await real(mesh), server=None)
 
-
-def test_shown_out_soon_after_the_connection_counts_as_a_rejection(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        async with child_of(served, mesh, 1) as (child, bus):
-            await child.connects()
-            await child.says("Connected")
-            await in_thread(child.control.close, mesh, 4000)
-            assert await child.ends() is ExitStatus.REJECTED
-            await settle(bus)
-            assert [said[0] for said in child.heard[2:]] == ["Disconnected", "ConnectionFailed"]
-
-    run(body())
+        monkeypatch.setattr(child.worker._api, "mesh", without_server)
+        assert await child.ends() is ExitStatus.UNREACHABLE
+        await settle(bus)
+        assert child.heard[-1] == ("ConnectionFailed", 1, "Rave names no server for the mesh")
 
 
-def test_a_refused_session_needs_a_login(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        served.control.fail("mesh", "401")
-        async with child_of(served, mesh, 3) as (child, bus):
-            assert await child.ends() is ExitStatus.LOGIN_NEEDED
-            await settle(bus)
-            assert [member for member, *_ in child.heard] == ["Ready", "Error"]
-
-    run(body())
-
-
-def test_a_mesh_without_a_server_is_tried_again(
-    run: Run, served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_mesh_on_a_port_that_bots_may_not_connect_to_is_told_with_the_option(
+    served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def body() -> None:
-        async with child_of(served, mesh, 1) as (child, bus):
-            real = child.worker._api.mesh
+    async with child_of(served, mesh, 1) as (child, bus):
+        real = child.worker._api.mesh
 
-            async def without_server(mesh: str) -> Any:
-                return dataclasses.replace(await real(mesh), server=None)
+        async def elsewhere(mesh: str) -> Any:
+            return dataclasses.replace(await real(mesh), server="room.test:25")
 
-            monkeypatch.setattr(child.worker._api, "mesh", without_server)
-            assert await child.ends() is ExitStatus.UNREACHABLE
-            await settle(bus)
-            assert child.heard[-1] == ("ConnectionFailed", 1, "Rave names no server for the mesh")
-
-    run(body())
-
-
-def test_a_mesh_on_a_port_that_bots_may_not_connect_to_is_told_with_the_option(
-    run: Run, served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def body() -> None:
-        async with child_of(served, mesh, 1) as (child, bus):
-            real = child.worker._api.mesh
-
-            async def elsewhere(mesh: str) -> Any:
-                return dataclasses.replace(await real(mesh), server="room.test:25")
-
-            monkeypatch.setattr(child.worker._api, "mesh", elsewhere)
-            assert await child.ends() is ExitStatus.UNREACHABLE
-            await settle(bus)
-            port = served.server.partition(":")[2]
-            assert child.heard[-1] == (
-                "ConnectionFailed",
-                1,
-                f"can't connect to room.test:25: bots connect to port {port} alone"
-                " (add 25 to connect_ports in rave.yaml, then restart rave-orchestrator and run ravectl roll)",
-            )
-
-    run(body())
+        monkeypatch.setattr(child.worker._api, "mesh", elsewhere)
+        assert await child.ends() is ExitStatus.UNREACHABLE
+        await settle(bus)
+        port = served.server.partition(":")[2]
+        assert child.heard[-1] == (
+            "ConnectionFailed",
+            1,
+            f"can't connect to room.test:25: bots connect to port {port} alone"
+            " (add 25 to connect_ports in rave.yaml, then restart rave-orchestrator and run ravectl roll)",
+        )
 
 
-def test_a_lost_connection_is_replaced(run: Run, served: Served, mesh: str, manager: FakeManager) -> None:
-    async def body() -> None:
-        async with parent_of(served), child_of(served, mesh) as (child, bus):
-            first = await child.connects()
-            await child.says("Connected")
-            await in_thread(child.control.drop, mesh)
-            await in_thread(child.control.wait, reconnected={mesh: first}, timeout=5)
-            await until(lambda: child.heard.count(("Connected",)) == 2)
-            assert [said[0] for said in child.heard] == ["Ready", "Connected", "Disconnected", "Connected"]
-            assert "the connection broke" in child.heard[2][1]
-            (status,) = await ask(bus, mesh, "GetStatus")
-            assert (status["Connected"], status["Reconnects"], status["LastError"]) == (True, 1, "")
-            assert (await child.answer("?ping"))[0].startswith("Pong")
-
-    run(body())
+async def test_a_lost_connection_is_replaced(served: Served, mesh: str, manager: FakeManager) -> None:
+    async with parent_of(served), child_of(served, mesh) as (child, bus):
+        first = await child.connects()
+        await child.says("Connected")
+        await in_thread(child.control.drop, mesh)
+        await in_thread(child.control.wait, reconnected={mesh: first}, timeout=5)
+        await until(lambda: child.heard.count(("Connected",)) == 2)
+        assert [said[0] for said in child.heard] == ["Ready", "Connected", "Disconnected", "Connected"]
+        assert "the connection broke" in child.heard[2][1]
+        (status,) = await ask(bus, mesh, "GetStatus")
+        assert (status["Connected"], status["Reconnects"], status["LastError"]) == (True, 1, "")
+        assert (await child.answer("?ping"))[0].startswith("Pong")
 
 
 @pytest.mark.parametrize("first_state", ["after", "before"])
-def test_each_connection_tells_the_bot_what_plays_and_then_what_changes(
-    run: Run, served: Served, mesh: str, first_state: str
+async def test_each_connection_tells_the_bot_what_plays_and_then_what_changes(
+    served: Served, mesh: str, first_state: str
 ) -> None:
     served.control.option("first_state", first_state)
     told: list[Change] = []
@@ -464,95 +405,80 @@ def test_each_connection_tells_the_bot_what_plays_and_then_what_changes(
     def last(kind: type[Change]) -> bool:
         return bool(told) and isinstance(told[-1], kind)
 
-    async def body() -> None:
-        async with parent_of(served), child_of(served, mesh) as (child, _):
-            child.worker._bot.watch(lambda change: told.append(change) if not isinstance(change, company) else None)
-            number = await child.connects()
-            await until(lambda: last(RoomKnown))
-            await in_thread(child.control.playback, mesh, "pause", position=9)
-            await until(lambda: last(PlaybackChanged))
-            learned = child.worker._server_clock
-            assert learned.known
-            await in_thread(child.control.drop, mesh)
-            await in_thread(child.control.wait, reconnected={mesh: number}, timeout=5)
-            await until(lambda: last(RoomKnown))
-            assert isinstance(known := told[-1], RoomKnown)
-            assert known.state.playback
-            assert (known.state.playback.status, known.state.playback.position) == ("PAUS", 9)
-            assert child.worker._server_clock is learned
-            await in_thread(child.control.video, mesh)
-            await until(lambda: last(VideoEnded))
-            assert [type(change) for change in told] == [RoomKnown, PlaybackChanged, RoomKnown, VideoEnded]
-
-    run(body())
+    async with parent_of(served), child_of(served, mesh) as (child, _):
+        child.worker._bot.watch(lambda change: told.append(change) if not isinstance(change, company) else None)
+        number = await child.connects()
+        await until(lambda: last(RoomKnown))
+        await in_thread(child.control.playback, mesh, "pause", position=9)
+        await until(lambda: last(PlaybackChanged))
+        learned = child.worker._server_clock
+        assert learned.known
+        await in_thread(child.control.drop, mesh)
+        await in_thread(child.control.wait, reconnected={mesh: number}, timeout=5)
+        await until(lambda: last(RoomKnown))
+        assert isinstance(known := told[-1], RoomKnown)
+        assert known.state.playback
+        assert (known.state.playback.status, known.state.playback.position) == ("PAUS", 9)
+        assert child.worker._server_clock is learned
+        await in_thread(child.control.video, mesh)
+        await until(lambda: last(VideoEnded))
+        assert [type(change) for change in told] == [RoomKnown, PlaybackChanged, RoomKnown, VideoEnded]
 
 
-def test_restart_connection_opens_another(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        async with parent_of(served), child_of(served, mesh) as (child, bus):
-            first = await child.connects()
-            await child.says("Connected")
-            await ask(bus, mesh, "RestartConnection")
-            await in_thread(child.control.wait, reconnected={mesh: first}, timeout=5)
-            ended = (await in_thread(child.control.mesh, mesh))["ended"][-1]
-            assert (ended["code"], ended["reason"], ended["by"]) == (1000, "Reconnecting", "client")
-            assert (await child.answer("?ping"))[0].startswith("Pong")
-
-    run(body())
+async def test_restart_connection_opens_another(served: Served, mesh: str) -> None:
+    async with parent_of(served), child_of(served, mesh) as (child, bus):
+        first = await child.connects()
+        await child.says("Connected")
+        await ask(bus, mesh, "RestartConnection")
+        await in_thread(child.control.wait, reconnected={mesh: first}, timeout=5)
+        ended = (await in_thread(child.control.mesh, mesh))["ended"][-1]
+        assert (ended["code"], ended["reason"], ended["by"]) == (1000, "Reconnecting", "client")
+        assert (await child.answer("?ping"))[0].startswith("Pong")
 
 
-def test_restart_connection_ends_the_wait_for_the_next_attempt(
-    run: Run, served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
+async def test_restart_connection_ends_the_wait_for_the_next_attempt(
+    served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconnect_policy, "_FIRST_DELAY_S", 60.0)
 
-    async def body() -> None:
-        served.control.refuse(mesh, status=503)
-        async with child_of(served, mesh, 3) as (child, bus):
-            await until(lambda: [said[0] for said in child.heard] == ["Ready", "ConnectionFailed"])
-            (status,) = await ask(bus, mesh, "GetStatus")
-            assert (status["Connected"], status["Attempts"], status["Users"]) == (False, 1, 0)
-            assert status["ConnectedUSec"] == 0
-            await in_thread(child.control.accept, mesh)
-            await ask(bus, mesh, "RestartConnection")
-            await child.connects()
-            await child.says("Connected")
-            # Nobody knows yet whether this one holds.
-            (status,) = await ask(bus, mesh, "GetStatus")
-            assert (status["Connected"], status["Attempts"]) == (True, 1)
-            monkeypatch.setattr(worker_module, "STABLE_AFTER_S", 0.0)
-            (status,) = await ask(bus, mesh, "GetStatus")
-            assert status["Attempts"] == 0
-
-    run(body())
+    served.control.refuse(mesh, status=503)
+    async with child_of(served, mesh, 3) as (child, bus):
+        await until(lambda: [said[0] for said in child.heard] == ["Ready", "ConnectionFailed"])
+        (status,) = await ask(bus, mesh, "GetStatus")
+        assert (status["Connected"], status["Attempts"], status["Users"]) == (False, 1, 0)
+        assert status["ConnectedUSec"] == 0
+        await in_thread(child.control.accept, mesh)
+        await ask(bus, mesh, "RestartConnection")
+        await child.connects()
+        await child.says("Connected")
+        # Nobody knows yet whether this one holds.
+        (status,) = await ask(bus, mesh, "GetStatus")
+        assert (status["Connected"], status["Attempts"]) == (True, 1)
+        monkeypatch.setattr(worker_module, "STABLE_AFTER_S", 0.0)
+        (status,) = await ask(bus, mesh, "GetStatus")
+        assert status["Attempts"] == 0
 
 
-def test_attempts_of_earlier_processes_count(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        served.control.refuse(mesh, status=503)
-        parent = FakeParent(served.session)
-        parent.attempts = 2
-        async with parent_on(os.environ["DBUS_SYSTEM_BUS_ADDRESS"], parent), child_of(served, mesh, 3) as (child, _):
-            assert await child.ends() is ExitStatus.UNREACHABLE
-            await until(lambda: len(child.heard) == 2)
-            assert [said[:2] for said in child.heard] == [("Ready",), ("ConnectionFailed", 3)]
-
-    run(body())
+async def test_attempts_of_earlier_processes_count(served: Served, mesh: str) -> None:
+    served.control.refuse(mesh, status=503)
+    parent = FakeParent(served.session)
+    parent.attempts = 2
+    async with parent_on(os.environ["DBUS_SYSTEM_BUS_ADDRESS"], parent), child_of(served, mesh, 3) as (child, _):
+        assert await child.ends() is ExitStatus.UNREACHABLE
+        await until(lambda: len(child.heard) == 2)
+        assert [said[:2] for said in child.heard] == [("Ready",), ("ConnectionFailed", 3)]
 
 
-def test_an_account_that_is_in_the_mesh_already_is_told_so(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        async with child_of(served, mesh) as (child, bus):
-            await child.connects()
-            await settle(bus)
-            async with child_of(served, mesh) as (second, other):
-                assert await second.ends() is ExitStatus.ELSEWHERE
-                await settle(other)
-                (said,) = {said[2] for said in second.heard if said[0] == "ConnectionFailed"}
-                assert "the same account is in the mesh already, it is probably connected elsewhere" in said
-                assert "403" in said
-
-    run(body())
+async def test_an_account_that_is_in_the_mesh_already_is_told_so(served: Served, mesh: str) -> None:
+    async with child_of(served, mesh) as (child, bus):
+        await child.connects()
+        await settle(bus)
+        async with child_of(served, mesh) as (second, other):
+            assert await second.ends() is ExitStatus.ELSEWHERE
+            await settle(other)
+            (said,) = {said[2] for said in second.heard if said[0] == "ConnectionFailed"}
+            assert "the same account is in the mesh already, it is probably connected elsewhere" in said
+            assert "403" in said
 
 
 @pytest.mark.parametrize("where", ["api", "server"])
@@ -578,114 +504,96 @@ def test_a_pause_that_rave_asks_for_is_kept_and_told(
     assert caplog.text.count("No connection") == 1
 
 
-def test_the_bot_asks_for_nothing_during_a_pause_either(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        async with child_of(served, mesh) as (child, bus):
-            await child.connects()
-            served.control.fail("users", "429", retry_after=600)
-            with pytest.raises(RaveError, match="429"):
-                await child.worker._names([2])
-            served.control.fail("users", "ok")
-            with pytest.raises(RaveError, match="asks for a pause until"):
-                await child.worker._names([2])
-            with pytest.raises(RaveError, match="asks for a pause until"):
-                await child.worker._bot._rave.kick(2)
-            await settle(bus)
-            assert child.heard[-1] == ("RateLimited", "localhost", 600)
-
-    run(body())
+async def test_the_bot_asks_for_nothing_during_a_pause_either(served: Served, mesh: str) -> None:
+    async with child_of(served, mesh) as (child, bus):
+        await child.connects()
+        served.control.fail("users", "429", retry_after=600)
+        with pytest.raises(RaveError, match="429"):
+            await child.worker._names([2])
+        served.control.fail("users", "ok")
+        with pytest.raises(RaveError, match="asks for a pause until"):
+            await child.worker._names([2])
+        with pytest.raises(RaveError, match="asks for a pause until"):
+            await child.worker._bot._rave.kick(2)
+        await settle(bus)
+        assert child.heard[-1] == ("RateLimited", "localhost", 600)
 
 
 @pytest.mark.slow
-def test_nothing_is_asked_of_rave_while_the_parent_knows_of_a_pause(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        parent = FakeParent(served.session)
-        parent.pause_usec = 50_000
-        async with (
-            parent_on(os.environ["DBUS_SYSTEM_BUS_ADDRESS"], parent),
-            child_of(served, mesh, 1) as (child, bus),
-        ):
-            await until(lambda: parent.times("GetConnectAdvice") >= 2)
-            assert served.simulator.world.mesh(mesh).peers == {}
-            await until(lambda: len(child.heard) == 2)
-            assert child.heard == [("Ready",), ("Disconnected", "api.test: pause")], "said once"
-            parent.pause_usec = 0
-            await child.connects()
-            await settle(bus)
-
-    run(body())
+async def test_nothing_is_asked_of_rave_while_the_parent_knows_of_a_pause(served: Served, mesh: str) -> None:
+    parent = FakeParent(served.session)
+    parent.pause_usec = 50_000
+    async with (
+        parent_on(os.environ["DBUS_SYSTEM_BUS_ADDRESS"], parent),
+        child_of(served, mesh, 1) as (child, bus),
+    ):
+        await until(lambda: parent.times("GetConnectAdvice") >= 2)
+        assert served.simulator.world.mesh(mesh).peers == {}
+        await until(lambda: len(child.heard) == 2)
+        assert child.heard == [("Ready",), ("Disconnected", "api.test: pause")], "said once"
+        parent.pause_usec = 0
+        await child.connects()
+        await settle(bus)
 
 
-def test_a_stop_while_it_is_being_let_in(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        served.control.option("joined_delay", 30)
-        async with child_of(served, mesh) as (child, _):
-            await until(lambda: served.simulator.world.mesh(mesh).peers)
-            child.stopped.set()
-            assert await child.ends() is ExitStatus.STOPPED
-
-    run(body())
-
-
-@pytest.mark.slow
-def test_without_a_bus_the_mesh_is_served_and_the_child_announces_itself_later(
-    run: Run, served: Served, mesh: str, bus_daemon: BusDaemon
-) -> None:
-    async def body() -> None:
-        bus_daemon.stop()
-        child = Child(served, mesh, 1, served.session)
-        child.running = asyncio.create_task(child.worker.run(child.stopped))
-        number = await child.connects()
-        assert (await child.answer("?ping"))[0].startswith("The service behind this bot does not answer yet")
-        for _ in range(2):
-            bus_daemon.start()
-            child.heard.clear()
-            async with parent_of(served), connected(bus_daemon.address) as (bus,):
-                await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", child.listen)
-                await child.says("Connected")
-                assert child.heard == [("Ready",), ("Connected",)]
-                (status,) = await ask(bus, mesh, "GetStatus")
-                assert status["Connected"] is True
-                await until(lambda: child.worker._bot.permissions)
-            bus_daemon.stop()
-            assert (await child.answer("?ping"))[0].startswith("Pong")
-        assert await in_thread(child.control.connections) == {mesh: number}
+async def test_a_stop_while_it_is_being_let_in(served: Served, mesh: str) -> None:
+    served.control.option("joined_delay", 30)
+    async with child_of(served, mesh) as (child, _):
+        await until(lambda: served.simulator.world.mesh(mesh).peers)
         child.stopped.set()
         assert await child.ends() is ExitStatus.STOPPED
+
+
+@pytest.mark.slow
+async def test_without_a_bus_the_mesh_is_served_and_the_child_announces_itself_later(
+    served: Served, mesh: str, bus_daemon: BusDaemon
+) -> None:
+    bus_daemon.stop()
+    child = Child(served, mesh, 1, served.session)
+    child.running = asyncio.create_task(child.worker.run(child.stopped))
+    number = await child.connects()
+    assert (await child.answer("?ping"))[0].startswith("The service behind this bot does not answer yet")
+    for _ in range(2):
         bus_daemon.start()
+        child.heard.clear()
+        async with parent_of(served), connected(bus_daemon.address) as (bus,):
+            await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", child.listen)
+            await child.says("Connected")
+            assert child.heard == [("Ready",), ("Connected",)]
+            (status,) = await ask(bus, mesh, "GetStatus")
+            assert status["Connected"] is True
+            await until(lambda: child.worker._bot.permissions)
+        bus_daemon.stop()
+        assert (await child.answer("?ping"))[0].startswith("Pong")
+    assert await in_thread(child.control.connections) == {mesh: number}
+    child.stopped.set()
+    assert await child.ends() is ExitStatus.STOPPED
+    bus_daemon.start()
 
-    run(body())
+
+async def test_names_are_looked_up_for_the_bot(served: Served, mesh: str) -> None:
+    async with child_of(served, mesh) as (child, _):
+        await child.connects()
+        (ann,) = (user.id for user in served.simulator.world.users.values() if user.handle == "ann")
+        assert await child.worker._names([ann]) == {ann: "Ann"}
 
 
-def test_names_are_looked_up_for_the_bot(run: Run, served: Served, mesh: str) -> None:
-    async def body() -> None:
-        async with child_of(served, mesh) as (child, _):
-            await child.connects()
-            (ann,) = (user.id for user in served.simulator.world.users.values() if user.handle == "ann")
-            assert await child.worker._names([ann]) == {ann: "Ann"}
-
-    run(body())
-
-
-def test_a_bug_in_the_life_of_a_mesh_is_a_crash_that_closes_what_is_open(
-    run: Run, served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_bug_in_the_life_of_a_mesh_is_a_crash_that_closes_what_is_open(
+    served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(_: Room) -> Any:
         raise ZeroDivisionError
 
     monkeypatch.setattr(Room, "run", broken)
 
-    async def body() -> None:
-        child = Child(served, mesh, 1, served.session)
-        with pytest.raises(ZeroDivisionError):
-            await child.worker.run(child.stopped)
-        assert (await child.last_close())["code"] == 1000
-
-    run(body())
+    child = Child(served, mesh, 1, served.session)
+    with pytest.raises(ZeroDivisionError):
+        await child.worker.run(child.stopped)
+    assert (await child.last_close())["code"] == 1000
 
 
-def test_what_is_said_just_after_the_server_let_us_in_is_heard(
-    run: Run, served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
+async def test_what_is_said_just_after_the_server_let_us_in_is_heard(
+    served: Served, mesh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer to fullyJoined and a command may come in the same packet."""
     real_open = Room.open
@@ -698,9 +606,6 @@ def test_what_is_said_just_after_the_server_let_us_in_is_heard(
 
     monkeypatch.setattr(Room, "open", slow_open)
 
-    async def body() -> None:
-        async with parent_of(served), child_of(served, mesh) as (child, _):
-            await child.says("Connected")
-            await until(lambda: any("Pong" in event.get("text", "") for event in served.control.events()))
-
-    run(body())
+    async with parent_of(served), child_of(served, mesh) as (child, _):
+        await child.says("Connected")
+        await until(lambda: any("Pong" in event.get("text", "") for event in served.control.events()))

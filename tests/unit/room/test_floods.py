@@ -19,8 +19,6 @@ from tests.unit.authority import Authority
 from tests.unit.loop_turns import MAX_TURN_S, turns
 from tests.unit.room_server import Guest, make_room, mesh_server
 
-Run = Callable[[Any], Any]
-
 _MAX_KEPT_BYTES = 12 << 20
 
 
@@ -99,39 +97,33 @@ class _Deaf:
 @pytest.mark.parametrize(
     "frame", [PING, PONG, REQUEST, UNKNOWN, CHAT, STATE], ids=["ping", "pong", "request", "unknown", "chat", "state"]
 )
-def test_a_server_that_floods_is_left_and_holds_nothing_up(
-    run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch, frame: bytes
+async def test_a_server_that_floods_is_left_and_holds_nothing_up(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, frame: bytes
 ) -> None:
     # In debug mode a frame may take longer than between two that are allowed.
     monkeypatch.setattr(connection, "_FRAME_RATE", Rate(2_000, 20))
 
-    async def body() -> None:
-        with flooding(authority, frame * (262_144 // len(frame))) as server:
-            close, longest, memory = await end_under_flood(authority, server)
-        assert close.kind is CloseKind.LOST
-        assert close.reason == "the server sends more than 20 frames a second"
-        assert longest < MAX_TURN_S
-        assert memory < _MAX_KEPT_BYTES
-
-    run(body())
+    with flooding(authority, frame * (262_144 // len(frame))) as server:
+        close, longest, memory = await end_under_flood(authority, server)
+    assert close.kind is CloseKind.LOST
+    assert close.reason == "the server sends more than 20 frames a second"
+    assert longest < MAX_TURN_S
+    assert memory < _MAX_KEPT_BYTES
 
 
-def test_so_is_one_whose_message_has_no_end(run: Run, authority: Authority) -> None:
+async def test_so_is_one_whose_message_has_no_end(authority: Authority) -> None:
     """Its pieces are empty, so that the limit on the bytes of a message is never met."""
 
-    async def body() -> None:
-        with flooding(authority, b"\x00\x00" * 100_000, first=b"\x01\x00") as server:
-            close, longest, memory = await end_under_flood(authority, server)
-        assert close.kind is CloseKind.LOST
-        assert close.reason == "the server sends a message in more than 1000 pieces"
-        assert longest < MAX_TURN_S
-        assert memory < _MAX_KEPT_BYTES
-
-    run(body())
+    with flooding(authority, b"\x00\x00" * 100_000, first=b"\x01\x00") as server:
+        close, longest, memory = await end_under_flood(authority, server)
+    assert close.kind is CloseKind.LOST
+    assert close.reason == "the server sends a message in more than 1000 pieces"
+    assert longest < MAX_TURN_S
+    assert memory < _MAX_KEPT_BYTES
 
 
 @pytest.mark.slow
-def test_a_burst_that_ends_is_taken(run: Run, authority: Authority) -> None:
+async def test_a_burst_that_ends_is_taken(authority: Authority) -> None:
     """What came in while the process was stopped: as much as a busy room says in half a minute."""
     heard = 0
     done = asyncio.Event()
@@ -148,12 +140,9 @@ def test_a_burst_that_ends_is_taken(run: Run, authority: Authority) -> None:
         guest.socket.transport.write(CHAT * 5_000)
         await guest.hold()
 
-    async def body() -> None:
-        async with mesh_server(authority, burst) as server:
-            room = make_room(authority, server, Counting())
-            await room.open()
-            await done.wait()
-            assert room.connected
-            await room.close()
-
-    run(body())
+    async with mesh_server(authority, burst) as server:
+        room = make_room(authority, server, Counting())
+        await room.open()
+        await done.wait()
+        assert room.connected
+        await room.close()

@@ -16,8 +16,6 @@ from ravesvc.room.frames import MAX_MESSAGE_BYTES
 from tests.unit.authority import Authority
 from tests.unit.room_server import Guest, make_room, mesh_server
 
-Run = Callable[[Any], Any]
-
 
 def users(count: int) -> list[dict[str, Any]]:
     """As the wire has them."""
@@ -54,7 +52,7 @@ async def wait_for_end(authority: Authority, send: Callable[[Guest], Any], *, ad
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [6_000, 10_000])
-def test_a_room_of_thousands_is_taken(run: Run, authority: Authority, count: int) -> None:
+async def test_a_room_of_thousands_is_taken(authority: Authority, count: int) -> None:
     async def script(guest: Guest) -> None:
         await guest.admit()
         await guest.state(
@@ -68,16 +66,13 @@ def test_a_room_of_thousands_is_taken(run: Run, authority: Authority, count: int
         await guest.say("and now?")
         await guest.hold()
 
-    async def body() -> None:
-        async with mesh_server(authority, script) as server:
-            room = make_room(authority, server, listener := _Chat())
-            await room.open()
-            await listener.heard.wait()
-            assert len(room.users) == count
-            assert room.connected
-            await room.close()
-
-    run(body())
+    async with mesh_server(authority, script) as server:
+        room = make_room(authority, server, listener := _Chat())
+        await room.open()
+        await listener.heard.wait()
+        assert len(room.users) == count
+        assert room.connected
+        await room.close()
 
 
 class _Chat:
@@ -102,26 +97,20 @@ class _Chat:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("admit", [True, False], ids=["in the room", "at the door"])
-def test_a_message_beyond_the_limit_ends_it_for_that_reason(run: Run, authority: Authority, admit: bool) -> None:
+async def test_a_message_beyond_the_limit_ends_it_for_that_reason(authority: Authority, admit: bool) -> None:
     size = MAX_MESSAGE_BYTES + 1
 
-    async def body() -> None:
-        close = await wait_for_end(authority, lambda guest: guest.socket.send("x" * size), admit=admit)
-        assert close.kind is CloseKind.TOO_LARGE
-        assert close.reason == f"a message of {size} bytes, where {MAX_MESSAGE_BYTES} are the limit"
-
-    run(body())
+    close = await wait_for_end(authority, lambda guest: guest.socket.send("x" * size), admit=admit)
+    assert close.kind is CloseKind.TOO_LARGE
+    assert close.reason == f"a message of {size} bytes, where {MAX_MESSAGE_BYTES} are the limit"
 
 
 @pytest.mark.slow
-def test_so_does_one_in_pieces(run: Run, authority: Authority) -> None:
-    async def body() -> None:
-        pieces = ["x" * (MAX_MESSAGE_BYTES // 2)] * 3
-        close = await wait_for_end(authority, lambda guest: guest.socket.send(pieces))
-        assert close.kind is CloseKind.TOO_LARGE
-        assert f"a message of {3 * (MAX_MESSAGE_BYTES // 2)} bytes" in close.reason
-
-    run(body())
+async def test_so_does_one_in_pieces(authority: Authority) -> None:
+    pieces = ["x" * (MAX_MESSAGE_BYTES // 2)] * 3
+    close = await wait_for_end(authority, lambda guest: guest.socket.send(pieces))
+    assert close.kind is CloseKind.TOO_LARGE
+    assert f"a message of {3 * (MAX_MESSAGE_BYTES // 2)} bytes" in close.reason
 
 
 @pytest.mark.parametrize(
@@ -135,26 +124,20 @@ def test_so_does_one_in_pieces(run: Run, authority: Authority) -> None:
     ],
     ids=["lists", "objects", "text", "escapes"],
 )
-def test_a_message_that_would_fill_the_memory_ends_it_before_it_is_decoded(
-    run: Run, authority: Authority, monkeypatch: pytest.MonkeyPatch, text: str
+async def test_a_message_that_would_fill_the_memory_ends_it_before_it_is_decoded(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     assert len(text) < MAX_MESSAGE_BYTES
 
-    async def body() -> None:
-        close = await wait_for_end(authority, lambda guest: guest.socket.send(text))
-        assert close.kind is CloseKind.TOO_LARGE
-        assert "values, where 75000 are the limit" in close.reason
-
-    run(body())
+    close = await wait_for_end(authority, lambda guest: guest.socket.send(text))
+    assert close.kind is CloseKind.TOO_LARGE
+    assert "values, where 75000 are the limit" in close.reason
 
 
-def test_that_our_own_message_was_too_large_is_something_else(run: Run, authority: Authority) -> None:
-    async def body() -> None:
-        close = await wait_for_end(authority, lambda guest: guest.socket.close(1009, "yours was too big"))
-        assert close.kind is CloseKind.REJECTED
-        assert close.code == 1009
-
-    run(body())
+async def test_that_our_own_message_was_too_large_is_something_else(authority: Authority) -> None:
+    close = await wait_for_end(authority, lambda guest: guest.socket.close(1009, "yours was too big"))
+    assert close.kind is CloseKind.REJECTED
+    assert close.code == 1009
 
 
 @pytest.mark.slow

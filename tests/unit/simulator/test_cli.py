@@ -71,33 +71,28 @@ def test_a_session_at_the_terminal(cli: Cli) -> None:
 
 
 @pytest.mark.slow
-def test_chat_prints_answers_and_fails_without_one(cli: Cli, served: Served, run: Run) -> None:
+async def test_chat_prints_answers_and_fails_without_one(cli: Cli, served: Served) -> None:
     (mesh,) = served.control.create(kinds=["public"])
     assert cli("chat", mesh, "hello") == (0, [])
     assert cli("chat", mesh, "?ping", "--wait", "0.05") == (1, ["rave-simulator: no answer came within 0.05 s"])
 
-    async def body() -> None:
-        async with served.open(mesh) as ws:
-            await ask(ws, "fullyJoined")
-            waiting = asyncio.create_task(
-                asyncio.to_thread(cli, "chat", mesh, "?ping", "--user", "bea", "--wait", "5")
-            )
-            while (said := await until(ws, "chatMessage"))["chat"] != "?ping":
-                pass
-            data = {"chat": "Pong", "id": "i", "detected_lang": "en", "translations": {}, "reply": said["id"]}
-            await ws.send(json.dumps({"notification": True, "method": "chatMessage", "data": data}))
-            assert await waiting == (0, ["Pong"])
-            assert await asyncio.to_thread(cli, "wait", mesh) == (0, [])
-            assert await asyncio.to_thread(cli, "wait", mesh, "--gone", "--timeout", "0") != (0, [])
-            answering = asyncio.create_task(asyncio.to_thread(cli, "ask", mesh, "hi", '{"x": 1}'))
-            frame = {"request": False}
-            while not frame.get("request"):
-                frame = json.loads(await ws.recv())
-            await ws.send(json.dumps({"response": True, "id": frame["id"], "ok": True, "data": {}}))
-            assert json.loads((await answering)[1][0])["ok"] is True
-            assert await asyncio.to_thread(cli, "kick", mesh, "--told", "state", "--close", "not") == (0, [])
-
-    run(body())
+    async with served.open(mesh) as ws:
+        await ask(ws, "fullyJoined")
+        waiting = asyncio.create_task(asyncio.to_thread(cli, "chat", mesh, "?ping", "--user", "bea", "--wait", "5"))
+        while (said := await until(ws, "chatMessage"))["chat"] != "?ping":
+            pass
+        data = {"chat": "Pong", "id": "i", "detected_lang": "en", "translations": {}, "reply": said["id"]}
+        await ws.send(json.dumps({"notification": True, "method": "chatMessage", "data": data}))
+        assert await waiting == (0, ["Pong"])
+        assert await asyncio.to_thread(cli, "wait", mesh) == (0, [])
+        assert await asyncio.to_thread(cli, "wait", mesh, "--gone", "--timeout", "0") != (0, [])
+        answering = asyncio.create_task(asyncio.to_thread(cli, "ask", mesh, "hi", '{"x": 1}'))
+        frame = {"request": False}
+        while not frame.get("request"):
+            frame = json.loads(await ws.recv())
+        await ws.send(json.dumps({"response": True, "id": frame["id"], "ok": True, "data": {}}))
+        assert json.loads((await answering)[1][0])["ok"] is True
+        assert await asyncio.to_thread(cli, "kick", mesh, "--told", "state", "--close", "not") == (0, [])
     assert [e["user"] for e in served.control.events() if e["type"] == "chat"] == ["ann", "ann", "bea", "botty"]
 
 

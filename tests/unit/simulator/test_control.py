@@ -124,22 +124,19 @@ def test_the_control_socket_is_for_its_group(served: Served) -> None:
     assert served.control_socket.stat().st_mode & 0o777 == 0o660
 
 
-def test_waiting_ends_with_the_state(served: Served, run: Run) -> None:
+async def test_waiting_ends_with_the_state(served: Served) -> None:
     (mesh,) = served.control.create(kinds=["public"])
 
-    async def body() -> None:
-        waiting = asyncio.create_task(in_thread(served.control.wait, connected=[mesh], timeout=5))
-        async with served.open(mesh) as ws:
-            assert not waiting.done()
-            await ask(ws, "fullyJoined")
-            first = (await waiting)["meshes"][mesh]["connections"][0]["id"]
-        await in_thread(served.control.wait, disconnected=[mesh], timeout=5)
-        waiting = asyncio.create_task(in_thread(served.control.wait, reconnected={mesh: first}, timeout=5))
-        async with served.open(mesh) as ws:
-            await ask(ws, "fullyJoined")
-            assert (await waiting)["meshes"][mesh]["connections"][0]["id"] != first
-
-    run(body())
+    waiting = asyncio.create_task(in_thread(served.control.wait, connected=[mesh], timeout=5))
+    async with served.open(mesh) as ws:
+        assert not waiting.done()
+        await ask(ws, "fullyJoined")
+        first = (await waiting)["meshes"][mesh]["connections"][0]["id"]
+    await in_thread(served.control.wait, disconnected=[mesh], timeout=5)
+    waiting = asyncio.create_task(in_thread(served.control.wait, reconnected={mesh: first}, timeout=5))
+    async with served.open(mesh) as ws:
+        await ask(ws, "fullyJoined")
+        assert (await waiting)["meshes"][mesh]["connections"][0]["id"] != first
 
 
 def test_waiting_in_vain_says_for_what(served: Served) -> None:
@@ -226,51 +223,42 @@ def test_a_server_that_speaks_no_json_is_no_simulator(tmp_path: Path) -> None:
     assert isinstance(raised.value.__cause__, http.client.HTTPException)
 
 
-def test_a_port_that_is_taken_is_an_error_in_words(served: Served, run: Run, tmp_path: Path) -> None:
-    async def body() -> None:
-        port = int(served.server.rpartition(":")[2])
-        second = Simulator(
-            served.state_dir, served.account, host="127.0.0.1", port=port, control=tmp_path / "second.sock"
-        )
-        with pytest.raises(RaveError, match="can't listen") as raised:
-            await second.start()
-        assert raised.value.code is Code.NETWORK
-
-    run(body())
+async def test_a_port_that_is_taken_is_an_error_in_words(served: Served, tmp_path: Path) -> None:
+    port = int(served.server.rpartition(":")[2])
+    second = Simulator(
+        served.state_dir, served.account, host="127.0.0.1", port=port, control=tmp_path / "second.sock"
+    )
+    with pytest.raises(RaveError, match="can't listen") as raised:
+        await second.start()
+    assert raised.value.code is Code.NETWORK
 
 
 # The log by itself.
 
 
-def test_the_log_is_bounded_and_its_numbers_go_on(run: Run) -> None:
-    async def body() -> None:
-        log = EventLog(lambda: 5.0)
-        for number in range(MAX_EVENTS + 10):
-            log.record("x", number=number)
-        events = log.after(0)
-        assert len(events) == MAX_EVENTS
-        assert (events[-1]["seq"], events[0]["seq"], events[0]["at"]) == (MAX_EVENTS + 10, 11, 5.0)
-        assert [e["seq"] for e in log.after(MAX_EVENTS + 8)] == [MAX_EVENTS + 9, MAX_EVENTS + 10]
-        assert log.after(MAX_EVENTS + 99) == []
-        for number in range(MAX_VIOLATIONS + 1):
-            log.violation("here", str(number))
-        assert len(log.violations) == MAX_VIOLATIONS
-
-    run(body())
+async def test_the_log_is_bounded_and_its_numbers_go_on() -> None:
+    log = EventLog(lambda: 5.0)
+    for number in range(MAX_EVENTS + 10):
+        log.record("x", number=number)
+    events = log.after(0)
+    assert len(events) == MAX_EVENTS
+    assert (events[-1]["seq"], events[0]["seq"], events[0]["at"]) == (MAX_EVENTS + 10, 11, 5.0)
+    assert [e["seq"] for e in log.after(MAX_EVENTS + 8)] == [MAX_EVENTS + 9, MAX_EVENTS + 10]
+    assert log.after(MAX_EVENTS + 99) == []
+    for number in range(MAX_VIOLATIONS + 1):
+        log.violation("here", str(number))
+    assert len(log.violations) == MAX_VIOLATIONS
 
 
-def test_who_waits_is_woken_by_each_event(run: Run) -> None:
-    async def body() -> None:
-        log = EventLog()
-        waiting = asyncio.create_task(log.wait_until(lambda: log.seq >= 3, 5))
-        for _ in range(3):
-            await asyncio.sleep(0)
-            assert not waiting.done()
-            log.record("x")
-        assert await waiting is True
-        assert await log.wait_until(lambda: False, 0.01) is False
-
-    run(body())
+async def test_who_waits_is_woken_by_each_event() -> None:
+    log = EventLog()
+    waiting = asyncio.create_task(log.wait_until(lambda: log.seq >= 3, 5))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        log.record("x")
+    assert await waiting is True
+    assert await log.wait_until(lambda: False, 0.01) is False
 
 
 def test_every_option_is_shown(run: Run) -> None:

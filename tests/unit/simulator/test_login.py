@@ -22,8 +22,6 @@ from ravesvc.simulator.fault_options import FaultOptions
 from ravesvc.simulator.mailbox import Mailbox
 from tests.unit.simulator_server import Served, ask, device_body, in_thread
 
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
-
 EMAIL = "bot@example.test"
 OTHER = "other@example.test"
 DEVICE = "d" * 32
@@ -323,54 +321,48 @@ def test_registering_again_is_the_same_login(served: Served) -> None:
     assert served.control.state()["logins"] == 1
 
 
-def test_each_session_has_its_own_device(served: Served, run: Run) -> None:
+async def test_each_session_has_its_own_device(served: Served) -> None:
     (mesh,) = served.control.create()
     served.control.invite(mesh)
     token, account = served.log_in()
     old, new = served.session.peer_id, f"{account['id']}_{DEVICE}"
     assert served.control.state()["bot"]["peer_id"] == new
 
-    async def body() -> None:
-        for peer_id, bearer, right in (
-            (new, served.session.auth_token, False),
-            (old, token, False),
-            (new, token, True),
-            (old, served.session.auth_token, True),
-        ):
-            opening = served.open(
-                mesh, query={"roomId": mesh, "peerId": peer_id}, headers={"Authorization": f"Bearer {bearer}"}
-            )
-            if right:
-                async with opening as ws:
-                    assert (await ask(ws, "fullyJoined"))["ok"] is True
-            else:
-                with pytest.raises(InvalidStatus, match="403"):
-                    await opening
-
-    run(body())
+    for peer_id, bearer, right in (
+        (new, served.session.auth_token, False),
+        (old, token, False),
+        (new, token, True),
+        (old, served.session.auth_token, True),
+    ):
+        opening = served.open(
+            mesh, query={"roomId": mesh, "peerId": peer_id}, headers={"Authorization": f"Bearer {bearer}"}
+        )
+        if right:
+            async with opening as ws:
+                assert (await ask(ws, "fullyJoined"))["ok"] is True
+        else:
+            with pytest.raises(InvalidStatus, match="403"):
+                await opening
     assert violations(served) == ["peerId is not of the token's user and device"] * 2
 
 
 # The end of a session.
 
 
-def test_sessions_expire_and_sockets_stay(served: Served, run: Run) -> None:
+async def test_sessions_expire_and_sockets_stay(served: Served) -> None:
     (mesh,) = served.control.create(kinds=["public"])
 
-    async def body() -> None:
-        async with served.open(mesh) as ws:
-            await ask(ws, "fullyJoined")
-            await in_thread(served.control.expire)
-            assert (await in_thread(served.call, "GET", "/users/self"))[0] == 401
-            assert (await ask(ws, "clientPing", 2))["ok"] is True
-            (other,) = await in_thread(served.control.create, kinds=["public"])
-            with pytest.raises(InvalidStatus, match="401"):
-                await served.open(other)
-            await in_thread(served.control.expire, close=True)
-            await ws.wait_closed()
-            assert ws.close_code == 4000
-
-    run(body())
+    async with served.open(mesh) as ws:
+        await ask(ws, "fullyJoined")
+        await in_thread(served.control.expire)
+        assert (await in_thread(served.call, "GET", "/users/self"))[0] == 401
+        assert (await ask(ws, "clientPing", 2))["ok"] is True
+        (other,) = await in_thread(served.control.create, kinds=["public"])
+        with pytest.raises(InvalidStatus, match="401"):
+            await served.open(other)
+        await in_thread(served.control.expire, close=True)
+        await ws.wait_closed()
+        assert ws.close_code == 4000
     assert violations(served) == [], "to lose a session is no mistake"
     token, _ = served.log_in(device_id=served.session.device_id)
     assert served.call_as(token, "GET", served.listing())[0] == 200
@@ -423,17 +415,14 @@ def test_a_call_that_is_refused_does_nothing(served: Served) -> None:
 # Looking and waiting.
 
 
-def test_mails_and_looks_are_awaited(served: Served, run: Run) -> None:
-    async def body() -> None:
-        waiting = asyncio.create_task(in_thread(served.control.wait, mail=True, timeout=5))
-        state_id = (await in_thread(served.send_mail))[1]["state_id"]
-        assert (await waiting)["mail"]["waiting"] is True
-        waiting = asyncio.create_task(in_thread(served.control.wait, polls=2, timeout=5))
-        for _ in range(2):
-            await in_thread(served.mail_status, state_id)
-        assert (await waiting)["mail"]["polls"] == 2
-
-    run(body())
+async def test_mails_and_looks_are_awaited(served: Served) -> None:
+    waiting = asyncio.create_task(in_thread(served.control.wait, mail=True, timeout=5))
+    state_id = (await in_thread(served.send_mail))[1]["state_id"]
+    assert (await waiting)["mail"]["waiting"] is True
+    waiting = asyncio.create_task(in_thread(served.control.wait, polls=2, timeout=5))
+    for _ in range(2):
+        await in_thread(served.mail_status, state_id)
+    assert (await waiting)["mail"]["polls"] == 2
     served.control.confirm()
     with pytest.raises(RaveError, match="still waiting for 2: a mail, polls"):
         served.control.wait(mail=True, polls=3, timeout=0)
@@ -454,24 +443,21 @@ def test_no_secret_is_shown(served: Served) -> None:
     assert {"mail", "polled", "followed", "login", "expired"} <= {event["type"] for event in served.control.events()}
 
 
-def test_users_are_mentioned(served: Served, run: Run) -> None:
+async def test_users_are_mentioned(served: Served) -> None:
     (mesh,) = served.control.create(kinds=["public"])
 
-    async def body() -> None:
-        async with served.open(mesh) as ws:
-            await ask(ws, "fullyJoined")
-            await in_thread(served.control.chat, mesh, "?admin @bea", mentions=["bea", "botty", "ann"])
-            frame: dict[str, Any] = {}
-            while frame.get("method") != "chatMessage":
-                frame = json.loads(await ws.recv())
-            mentioned = {meta["handle"]: meta["id"] for meta in frame["data"]["user_metas"]}
-            assert list(mentioned) == ["bea", "botty", "ann"]
-            assert mentioned["botty"] == served.session.user_id
-            await in_thread(served.control.join, mesh, "bea")
-            ids = {user["handle"]: user["user_id"] for user in (await in_thread(served.control.mesh, mesh))["users"]}
-            assert mentioned == {handle: ids[handle] for handle in mentioned}
-
-    run(body())
+    async with served.open(mesh) as ws:
+        await ask(ws, "fullyJoined")
+        await in_thread(served.control.chat, mesh, "?admin @bea", mentions=["bea", "botty", "ann"])
+        frame: dict[str, Any] = {}
+        while frame.get("method") != "chatMessage":
+            frame = json.loads(await ws.recv())
+        mentioned = {meta["handle"]: meta["id"] for meta in frame["data"]["user_metas"]}
+        assert list(mentioned) == ["bea", "botty", "ann"]
+        assert mentioned["botty"] == served.session.user_id
+        await in_thread(served.control.join, mesh, "bea")
+        ids = {user["handle"]: user["user_id"] for user in (await in_thread(served.control.mesh, mesh))["users"]}
+        assert mentioned == {handle: ids[handle] for handle in mentioned}
 
 
 # The product's own client: neither may find a mistake in the other.
@@ -495,29 +481,26 @@ def product(served: Served, **changed: Any) -> Coroutine[Any, Any, LoginResult]:
 
 
 @pytest.mark.parametrize("option", ["sent", "late"])
-def test_the_product_logs_in(served: Served, run: Run, option: str) -> None:
+async def test_the_product_logs_in(served: Served, option: str) -> None:
     served.control.option("confirm", 2)
     served.control.option("id_token", option)
     served.control.option("user_ids", "text")
 
-    async def body() -> None:
-        login = await product(served, email="Bot@Example.Test")
-        assert (login.email, login.user_id) == (EMAIL, served.session.user_id)
-        assert login.parse_id == served.account.parse_id
-        session = Session(device_id=DEVICE, ssaid="a" * 16, user_id=login.user_id, auth_token=login.auth_token)
-        base = f"https://{served.server}"
-        api = Api(
-            servers=Servers(api=base, parse=f"{base}/parse", mojo=f"{base}/mojo"),
-            identity=served.account.identity,
-            session=session,
-            tls=Tls(ca_file=str(served.state_dir.ca_file)),
-        )
-        try:
-            assert await api.me() == login.user_id
-        finally:
-            await api.close()
-
-    run(body())
+    login = await product(served, email="Bot@Example.Test")
+    assert (login.email, login.user_id) == (EMAIL, served.session.user_id)
+    assert login.parse_id == served.account.parse_id
+    session = Session(device_id=DEVICE, ssaid="a" * 16, user_id=login.user_id, auth_token=login.auth_token)
+    base = f"https://{served.server}"
+    api = Api(
+        servers=Servers(api=base, parse=f"{base}/parse", mojo=f"{base}/mojo"),
+        identity=served.account.identity,
+        session=session,
+        tls=Tls(ca_file=str(served.state_dir.ca_file)),
+    )
+    try:
+        assert await api.me() == login.user_id
+    finally:
+        await api.close()
     assert violations(served) == []
 
 
@@ -532,14 +515,11 @@ def test_the_product_logs_in(served: Served, run: Run, option: str) -> None:
         (lambda c: c.fail("auth2", "400"), Code.BAD_REQUEST),
     ],
 )
-def test_the_product_fails_to_log_in(served: Served, run: Run, arrange: Callable[[Any], None], code: Code) -> None:
+async def test_the_product_fails_to_log_in(served: Served, arrange: Callable[[Any], None], code: Code) -> None:
     served.control.option("confirm", 0)
     arrange(served.control)
 
-    async def body() -> None:
-        with pytest.raises(RaveError) as raised:
-            await product(served, link_timeout_s=0.2)
-        assert raised.value.code is code
-
-    run(body())
+    with pytest.raises(RaveError) as raised:
+        await product(served, link_timeout_s=0.2)
+    assert raised.value.code is code
     assert violations(served) == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,8 +13,6 @@ import pytest
 from ravesvc.errors import Code, RaveError
 from ravesvc.simulator.cli import main
 from tests.unit.simulator_server import Served, ask, in_thread, state_of
-
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 # As one of the known clients sends it, down to what only it sends.
 SONG = {
@@ -123,30 +120,27 @@ def test_how_long_a_video_is_can_be_unknown_to_all(served: Served, mesh: str) ->
 # Votes.
 
 
-def test_a_vote_starts_a_video_that_all_are_told_of(served: Served, run: Run, mesh: str) -> None:
+async def test_a_vote_starts_a_video_that_all_are_told_of(served: Served, mesh: str) -> None:
     url = register(served)
 
-    async def body() -> None:
-        async with served.open(mesh) as ws:
-            await ask(ws, "fullyJoined")
-            assert (await state_of(ws))["mesh_state"]["status"] == "WAIT"
-            assert await in_thread(vote, served, mesh, url) == 200
-            state = await state_of(ws)
-            playing = state["mesh_state"]
-            assert (playing["status"], playing["url"], playing["position"]) == ("PLAY", url, 0)
-            assert playing["video_url"] == SONG["url"]
-            assert abs(playing["time"] - time.time()) < 60
-            assert state["vote_originator"] == served.session.user_id
-            assert "duration" not in playing
-            await in_thread(served.control.vote, mesh, "sim-lantern", user="bea")
-            while not (votes := (await state_of(ws))["votes"]):
-                pass
-            (shown,) = votes
-            assert shown["users"] == [await in_thread(user_id, served, mesh, "bea")]
-            assert (shown["num_votes"], shown["order"]) == (1, 0)
-            assert shown["oldest_vote_time"] >= playing["time"]
-
-    run(body())
+    async with served.open(mesh) as ws:
+        await ask(ws, "fullyJoined")
+        assert (await state_of(ws))["mesh_state"]["status"] == "WAIT"
+        assert await in_thread(vote, served, mesh, url) == 200
+        state = await state_of(ws)
+        playing = state["mesh_state"]
+        assert (playing["status"], playing["url"], playing["position"]) == ("PLAY", url, 0)
+        assert playing["video_url"] == SONG["url"]
+        assert abs(playing["time"] - time.time()) < 60
+        assert state["vote_originator"] == served.session.user_id
+        assert "duration" not in playing
+        await in_thread(served.control.vote, mesh, "sim-lantern", user="bea")
+        while not (votes := (await state_of(ws))["votes"]):
+            pass
+        (shown,) = votes
+        assert shown["users"] == [await in_thread(user_id, served, mesh, "bea")]
+        assert (shown["num_votes"], shown["order"]) == (1, 0)
+        assert shown["oldest_vote_time"] >= playing["time"]
     data = served.call("GET", f"/meshes/{mesh}")[1]["data"]
     assert (data["mediaUrl"], data["currentState"], data["videoTitle"]) == (url, "play", "A Song")
     assert (data["videoDuration"], data["videoUrl"]) == ("PT0H3M20S", SONG["url"])
@@ -181,41 +175,35 @@ def test_the_bot_votes_only_where_it_is(served: Served, mesh: str) -> None:
     assert violations(served) == []
 
 
-def test_votes_are_cleared_and_listed_in_either_form(served: Served, run: Run, mesh: str) -> None:
+async def test_votes_are_cleared_and_listed_in_either_form(served: Served, mesh: str) -> None:
     served.control.video(mesh, "sim-lantern")
     served.control.vote(mesh, "sim-harbour", user="bea")
     url = served.control.mesh(mesh)["votes"][0]["url"]
 
-    async def body() -> None:
-        async with served.open(mesh) as ws:
-            await ask(ws, "fullyJoined")
-            await in_thread(served.control.option, "voters_form", "objects")
-            await in_thread(served.control.option, "user_ids", "text")
-            await in_thread(served.control.join, mesh, "cy")
-            await state_of(ws)
-            bea = await in_thread(user_id, served, mesh, "bea")
-            assert (await state_of(ws))["votes"][0]["users"] == [{"user_id": str(bea)}]
-            assert (await in_thread(served.call, "POST", f"/meshes/{mesh}/votes/clear"))[0] == 200
-            state = await state_of(ws)
-            assert (state["votes"], state["cleared_votes"]) == ([], [url])
-            await in_thread(served.control.option, "cleared_form", "objects")
-            await in_thread(served.control.join, mesh, "dan")
-            assert (await state_of(ws))["cleared_votes"] == [{"url": url}]
-
-    run(body())
+    async with served.open(mesh) as ws:
+        await ask(ws, "fullyJoined")
+        await in_thread(served.control.option, "voters_form", "objects")
+        await in_thread(served.control.option, "user_ids", "text")
+        await in_thread(served.control.join, mesh, "cy")
+        await state_of(ws)
+        bea = await in_thread(user_id, served, mesh, "bea")
+        assert (await state_of(ws))["votes"][0]["users"] == [{"user_id": str(bea)}]
+        assert (await in_thread(served.call, "POST", f"/meshes/{mesh}/votes/clear"))[0] == 200
+        state = await state_of(ws)
+        assert (state["votes"], state["cleared_votes"]) == ([], [url])
+        await in_thread(served.control.option, "cleared_form", "objects")
+        await in_thread(served.control.join, mesh, "dan")
+        assert (await state_of(ws))["cleared_votes"] == [{"url": url}]
 
 
-def test_in_leader_mode_the_answer_is_403_and_no_mistake(served: Served, run: Run, mesh: str) -> None:
+async def test_in_leader_mode_the_answer_is_403_and_no_mistake(served: Served, mesh: str) -> None:
     url = register(served)
 
-    async def body() -> None:
-        async with served.open(mesh) as ws:
-            await ask(ws, "fullyJoined")
-            assert (await state_of(ws))["mesh_state"]["play_mode"] == "VOTE"
-            await in_thread(served.control.option, "play_mode", "LEADER")
-            assert (await state_of(ws))["mesh_state"]["play_mode"] == "LEADER"
-
-    run(body())
+    async with served.open(mesh) as ws:
+        await ask(ws, "fullyJoined")
+        assert (await state_of(ws))["mesh_state"]["play_mode"] == "VOTE"
+        await in_thread(served.control.option, "play_mode", "LEADER")
+        assert (await state_of(ws))["mesh_state"]["play_mode"] == "LEADER"
     served.control.join(mesh, "botty")
     assert vote(served, mesh, url) == 403
     state = {"position": 0, "state": "PAUS", "time": time.time()}
@@ -230,42 +218,36 @@ def test_in_leader_mode_the_answer_is_403_and_no_mistake(served: Served, run: Ru
 
 
 @pytest.mark.parametrize("key", ["video_instance_id", "videoInstanceId", "instance", "none"])
-def test_the_id_of_a_playing_has_the_key_that_is_switched_on(served: Served, run: Run, mesh: str, key: str) -> None:
+async def test_the_id_of_a_playing_has_the_key_that_is_switched_on(served: Served, mesh: str, key: str) -> None:
     served.control.video(mesh, "sim-lantern")
     served.control.option("instance_key", key)
     served.control.option("state_duration", "seconds")
     instance = served.control.mesh(mesh)["plays"]["instance"]
 
-    async def body() -> None:
-        async with served.open(mesh) as ws:
-            await ask(ws, "fullyJoined")
-            shown = (await state_of(ws))["mesh_state"]
-            assert [k for k, value in shown.items() if value == instance] == ([] if key == "none" else [key])
-            assert shown["duration"] == 212
-
-    run(body())
+    async with served.open(mesh) as ws:
+        await ask(ws, "fullyJoined")
+        shown = (await state_of(ws))["mesh_state"]
+        assert [k for k, value in shown.items() if value == instance] == ([] if key == "none" else [key])
+        assert shown["duration"] == 212
 
 
-def test_opinions_are_said_withdrawn_and_shown_in_either_form(served: Served, run: Run, mesh: str) -> None:
+async def test_opinions_are_said_withdrawn_and_shown_in_either_form(served: Served, mesh: str) -> None:
     served.control.video(mesh, "sim-lantern")
     plays, path = served.control.mesh(mesh)["plays"], f"/meshes/{mesh}/likeskip"
     about = {"url": plays["url"], "video_instance_id": plays["instance"]}
     said = {"url": plays["url"], "opinion": "LIKE", "videoInstanceId": plays["instance"]}
     me = served.session.user_id
 
-    async def body() -> None:
-        async with served.open(mesh) as ws:
-            await ask(ws, "fullyJoined")
-            assert (await state_of(ws))["likeskips"] == []
-            assert await in_thread(served.call, "PUT", path, said) == (200, {"success": True})
-            assert (await state_of(ws))["likeskips"] == [{"user_id": me, "opinion": "LIKE", **about}]
-            await in_thread(served.control.option, "likeskips_form", "totals")
-            await in_thread(served.call, "PUT", path, said | {"opinion": "SKIP"})
-            assert (await state_of(ws))["likeskips"] == [{**about, "likes": [], "skips": [me]}]
-            assert await in_thread(served.call, "DELETE", f"{path}?{urlencode(said)}") == (200, {"success": True})
-            assert (await state_of(ws))["likeskips"] == []
-
-    run(body())
+    async with served.open(mesh) as ws:
+        await ask(ws, "fullyJoined")
+        assert (await state_of(ws))["likeskips"] == []
+        assert await in_thread(served.call, "PUT", path, said) == (200, {"success": True})
+        assert (await state_of(ws))["likeskips"] == [{"user_id": me, "opinion": "LIKE", **about}]
+        await in_thread(served.control.option, "likeskips_form", "totals")
+        await in_thread(served.call, "PUT", path, said | {"opinion": "SKIP"})
+        assert (await state_of(ws))["likeskips"] == [{**about, "likes": [], "skips": [me]}]
+        assert await in_thread(served.call, "DELETE", f"{path}?{urlencode(said)}") == (200, {"success": True})
+        assert (await state_of(ws))["likeskips"] == []
     assert violations(served) == []
 
 
@@ -297,40 +279,34 @@ def test_the_bot_pauses_moves_and_ends_the_video(served: Served, mesh: str) -> N
     assert len(violations(served)) == 4
 
 
-def test_a_video_ends_by_itself(served: Served, run: Run, mesh: str) -> None:
+async def test_a_video_ends_by_itself(served: Served, mesh: str) -> None:
     served.control.option("playback_speed", 100)
 
-    async def body() -> None:
-        async with served.open(mesh) as ws:
-            await ask(ws, "fullyJoined")
-            await state_of(ws)
-            await in_thread(served.control.video, mesh, "sim-balloon")
-            assert (await state_of(ws))["mesh_state"]["playback_speed"] == 100
-            assert (await state_of(ws))["mesh_state"]["status"] == "WAIT"
-
-    run(body())
+    async with served.open(mesh) as ws:
+        await ask(ws, "fullyJoined")
+        await state_of(ws)
+        await in_thread(served.control.video, mesh, "sim-balloon")
+        assert (await state_of(ws))["mesh_state"]["playback_speed"] == 100
+        assert (await state_of(ws))["mesh_state"]["status"] == "WAIT"
 
 
-def test_the_end_of_a_video_is_told_in_the_form_that_is_switched_on(served: Served, run: Run, mesh: str) -> None:
+async def test_the_end_of_a_video_is_told_in_the_form_that_is_switched_on(served: Served, mesh: str) -> None:
     async def told(form: str) -> dict[str, Any]:
         await in_thread(served.control.option, "ended_form", form)
         async with served.open(mesh) as ws:
             await ask(ws, "fullyJoined")
             return dict((await state_of(ws))["mesh_state"])
 
-    async def body() -> None:
-        assert "url" not in await told("VOTE")
-        await in_thread(served.control.video, mesh, "sim-lantern")
-        playing = await told("VOTE")
-        assert playing["status"] == "PLAY"
-        await in_thread(served.control.video, mesh)
-        assert await told("VOTE") == playing | {"status": "VOTE"}
-        assert "url" not in await told("none")
-        assert ((ended := await told("empty"))["status"], ended["url"]) == ("WAIT", "")
-        await in_thread(served.control.video, mesh, "sim-harbour")
-        assert (await told("VOTE"))["status"] == "PLAY"
-
-    run(body())
+    assert "url" not in await told("VOTE")
+    await in_thread(served.control.video, mesh, "sim-lantern")
+    playing = await told("VOTE")
+    assert playing["status"] == "PLAY"
+    await in_thread(served.control.video, mesh)
+    assert await told("VOTE") == playing | {"status": "VOTE"}
+    assert "url" not in await told("none")
+    assert ((ended := await told("empty"))["status"], ended["url"]) == ("WAIT", "")
+    await in_thread(served.control.video, mesh, "sim-harbour")
+    assert (await told("VOTE"))["status"] == "PLAY"
 
 
 # Moderation.

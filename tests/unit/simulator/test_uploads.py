@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ import urllib3
 from ravesvc.simulator.pictures import KINDS, jpeg
 from tests.unit.simulator_server import Served, ask, in_thread, until
 
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
 JPEG = jpeg("x", 16, 9)
 
 
@@ -158,34 +156,28 @@ def test_the_kinds_are_told_by_the_first_bytes() -> None:
 # Chat with pictures.
 
 
-def test_pictures_in_chat_are_shown_with_their_urls(served: Served, run: Run, mesh: str) -> None:
+async def test_pictures_in_chat_are_shown_with_their_urls(served: Served, mesh: str) -> None:
     url = "https://localhost/pictures/x.jpeg"
     entry = {"url": url, "mime": "image/jpeg", "isExplicit": False, "aspectRatio": "1.78", "thumbnailUrl": ""}
 
-    async def body() -> None:
-        async with served.open(mesh) as ws:
-            await ask(ws, "fullyJoined")
-            said = {"chat": "look", "id": "i", "detected_lang": "en", "translations": {}, "media": [entry]}
-            await ws.send(json.dumps({"notification": True, "method": "chatMessage", "data": said}))
-            assert (await until(ws, "chatMessage"))["media"] == [entry]
-            for wrong in ("x", [7], [{**entry, "isExplicit": 0}], [{**entry, "aspectRatio": 1.78}]):
-                said = {"chat": "look", "id": "i", "detected_lang": "en", "translations": {}, "media": wrong}
-                refused = await ask(ws, "chatMessage", 7, **said)
-                assert refused["ok"] is False
-
-    run(body())
+    async with served.open(mesh) as ws:
+        await ask(ws, "fullyJoined")
+        said = {"chat": "look", "id": "i", "detected_lang": "en", "translations": {}, "media": [entry]}
+        await ws.send(json.dumps({"notification": True, "method": "chatMessage", "data": said}))
+        assert (await until(ws, "chatMessage"))["media"] == [entry]
+        for wrong in ("x", [7], [{**entry, "isExplicit": 0}], [{**entry, "aspectRatio": 1.78}]):
+            said = {"chat": "look", "id": "i", "detected_lang": "en", "translations": {}, "media": wrong}
+            refused = await ask(ws, "chatMessage", 7, **said)
+            assert refused["ok"] is False
     assert [e["media"] for e in served.control.events() if e["type"] == "chat"] == [[url]]
     assert len(violations(served)) == 4
 
 
-def test_a_reply_names_the_message_that_it_answers(served: Served, run: Run, mesh: str) -> None:
-    async def body() -> None:
-        async with served.open(mesh) as ws:
-            await ask(ws, "fullyJoined")
-            await in_thread(served.control.chat, mesh, "?set", user="bea", reply="message")
-            assert (await until(ws, "chatMessage"))["reply"] == "message"
-
-    run(body())
+async def test_a_reply_names_the_message_that_it_answers(served: Served, mesh: str) -> None:
+    async with served.open(mesh) as ws:
+        await ask(ws, "fullyJoined")
+        await in_thread(served.control.chat, mesh, "?set", user="bea", reply="message")
+        assert (await until(ws, "chatMessage"))["reply"] == "message"
 
 
 # Users.

@@ -107,24 +107,21 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 @every_change
-def test_each_change_is_undone_also_by_the_next_process_and_once(
-    run: Run, tmp_path: Path, store: Store, words: str
+async def test_each_change_is_undone_also_by_the_next_process_and_once(
+    tmp_path: Path, store: Store, words: str
 ) -> None:
-    async def body() -> None:
-        async with opened(tmp_path, store) as state:
-            await state.replace(AT_FIRST)
-            await CHANGES[words](state)
-            assert effective(state.contents) != effective(AT_FIRST)
-        async with opened(tmp_path, store) as state:
-            (change,) = state.chat_changes
-            assert (change.number, change.words, change.mesh, change.undone) == (1, words, MESH, False)
-            assert await state.undo(1) is True
-            assert effective(state.contents) == effective(AT_FIRST), "to the moment and author of each entry"
-            assert state.chat_changes[0].undone
-            assert await state.undo(1) is False
-            assert effective(await state.refresh()) == effective(AT_FIRST)
-
-    run(body())
+    async with opened(tmp_path, store) as state:
+        await state.replace(AT_FIRST)
+        await CHANGES[words](state)
+        assert effective(state.contents) != effective(AT_FIRST)
+    async with opened(tmp_path, store) as state:
+        (change,) = state.chat_changes
+        assert (change.number, change.words, change.mesh, change.undone) == (1, words, MESH, False)
+        assert await state.undo(1) is True
+        assert effective(state.contents) == effective(AT_FIRST), "to the moment and author of each entry"
+        assert state.chat_changes[0].undone
+        assert await state.undo(1) is False
+        assert effective(await state.refresh()) == effective(AT_FIRST)
 
 
 @pytest.mark.parametrize(
@@ -141,22 +138,19 @@ def test_each_change_is_undone_also_by_the_next_process_and_once(
         ),
     ],
 )
-def test_what_was_changed_again_on_the_host_stays(
-    run: Run, tmp_path: Path, words: str, again: Callable[[CachedStore], Awaitable[Any]]
+async def test_what_was_changed_again_on_the_host_stays(
+    tmp_path: Path, words: str, again: Callable[[CachedStore], Awaitable[Any]]
 ) -> None:
-    async def body() -> None:
-        async with opened(tmp_path) as state:
-            await state.replace(AT_FIRST)
-            await CHANGES[words](state)
-            await again(state)
-            before = await state.refresh()
-            error = await refusal(state.undo(1))
-            assert error.code is Code.CONFLICT
-            assert error.hint
-            assert await state.refresh() == before
-            assert state.error is None, "the store is not to blame"
-
-    run(body())
+    async with opened(tmp_path) as state:
+        await state.replace(AT_FIRST)
+        await CHANGES[words](state)
+        await again(state)
+        before = await state.refresh()
+        error = await refusal(state.undo(1))
+        assert error.code is Code.CONFLICT
+        assert error.hint
+        assert await state.refresh() == before
+        assert state.error is None, "the store is not to blame"
 
 
 @pytest.mark.parametrize(
@@ -167,76 +161,64 @@ def test_what_was_changed_again_on_the_host_stays(
         ("set the command ping to be for admins only", lambda state: state.remove_permission("ping")),
     ],
 )
-def test_what_an_operator_has_taken_back_is_undone_already(
-    run: Run, tmp_path: Path, words: str, back: Callable[[CachedStore], Awaitable[Any]]
+async def test_what_an_operator_has_taken_back_is_undone_already(
+    tmp_path: Path, words: str, back: Callable[[CachedStore], Awaitable[Any]]
 ) -> None:
-    async def body() -> None:
-        async with opened(tmp_path) as state:
-            await state.replace(AT_FIRST)
-            await CHANGES[words](state)
-            await back(state)
-            assert await state.undo(1) is False
-            await CHANGES[words](state)
-            assert await state.undo(1) is False, "it means what was done then, not what is done now"
-            assert await state.undo(2) is True
-
-    run(body())
+    async with opened(tmp_path) as state:
+        await state.replace(AT_FIRST)
+        await CHANGES[words](state)
+        await back(state)
+        assert await state.undo(1) is False
+        await CHANGES[words](state)
+        assert await state.undo(1) is False, "it means what was done then, not what is done now"
+        assert await state.undo(2) is True
 
 
-def test_changes_of_one_entry_are_undone_from_the_last_to_the_first(run: Run, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with opened(tmp_path) as state:
-            await state.replace(AT_FIRST)
-            for number in range(4):
-                await state.set_permission("leave", number % 2 == 0, str(number), ANN, actor=ACTOR)
-            assert (await refusal(state.undo(2))).code is Code.CONFLICT
-            assert [await state.undo(number) for number in (4, 3, 2, 1)] == [True] * 4
-            assert effective(state.contents) == effective(AT_FIRST)
-
-    run(body())
+async def test_changes_of_one_entry_are_undone_from_the_last_to_the_first(tmp_path: Path) -> None:
+    async with opened(tmp_path) as state:
+        await state.replace(AT_FIRST)
+        for number in range(4):
+            await state.set_permission("leave", number % 2 == 0, str(number), ANN, actor=ACTOR)
+        assert (await refusal(state.undo(2))).code is Code.CONFLICT
+        assert [await state.undo(number) for number in (4, 3, 2, 1)] == [True] * 4
+        assert effective(state.contents) == effective(AT_FIRST)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
-def test_after_all_is_undone_it_is_as_it_was(run: Run, tmp_path: Path, seed: int) -> None:
+async def test_after_all_is_undone_it_is_as_it_was(tmp_path: Path, seed: int) -> None:
     source = random.Random(seed)
     # An ignored user who becomes an admin, and is listened to again after that, is not ignored again.
     changes = [change for words, change in CHANGES.items() if f"user {EVE} an owner" not in words]
 
-    async def body() -> None:
-        async with opened(tmp_path) as state:
-            await state.replace(AT_FIRST)
-            for _ in range(30):
-                with contextlib.suppress(RaveError):
-                    await source.choice(changes)(state)
-            numbers = [each.number for each in state.chat_changes]
-            assert len(numbers) >= 5
-            for number in reversed(numbers):
-                await state.undo(number)
-            assert effective(await state.refresh()) == effective(AT_FIRST)
-
-    run(body())
+    async with opened(tmp_path) as state:
+        await state.replace(AT_FIRST)
+        for _ in range(30):
+            with contextlib.suppress(RaveError):
+                await source.choice(changes)(state)
+        numbers = [each.number for each in state.chat_changes]
+        assert len(numbers) >= 5
+        for number in reversed(numbers):
+            await state.undo(number)
+        assert effective(await state.refresh()) == effective(AT_FIRST)
 
 
-def test_what_is_refused_or_changes_nothing_is_not_noted(run: Run, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with opened(tmp_path) as state:
-            await state.replace(AT_FIRST)
-            for change, code in (
-                (state.remove_admin(OWNER, actor=ACTOR), Code.ACCESS_DENIED),
-                (state.ignore_user(OWNER, ANN, actor=ACTOR), Code.INVALID_ARGUMENT),
-                (state.add_admin(EVE, EVE, actor=ChatUser(EVE, MESH)), Code.ACCESS_DENIED),
-            ):
-                assert (await refusal(change)).code is code
-            assert await state.add_admin(OWNER, ANN, actor=ACTOR) is False
-            assert await state.remove_admin(BOB, actor=ACTOR) is False
-            assert await state.remove_permission("ping", actor=ACTOR) is False
-            assert await state.unignore_user(BOB, actor=ACTOR) is False
-            # What operators do is theirs to undo.
-            assert await state.add_admin(BOB, BOB) is True
-            assert state.chat_changes == ()
-
-    run(body())
+async def test_what_is_refused_or_changes_nothing_is_not_noted(tmp_path: Path) -> None:
+    async with opened(tmp_path) as state:
+        await state.replace(AT_FIRST)
+        for change, code in (
+            (state.remove_admin(OWNER, actor=ACTOR), Code.ACCESS_DENIED),
+            (state.ignore_user(OWNER, ANN, actor=ACTOR), Code.INVALID_ARGUMENT),
+            (state.add_admin(EVE, EVE, actor=ChatUser(EVE, MESH)), Code.ACCESS_DENIED),
+        ):
+            assert (await refusal(change)).code is code
+        assert await state.add_admin(OWNER, ANN, actor=ACTOR) is False
+        assert await state.remove_admin(BOB, actor=ACTOR) is False
+        assert await state.remove_permission("ping", actor=ACTOR) is False
+        assert await state.unignore_user(BOB, actor=ACTOR) is False
+        # What operators do is theirs to undo.
+        assert await state.add_admin(BOB, BOB) is True
+        assert state.chat_changes == ()
 
 
 def state_in_memory(store: FakeStore, record: FakeRecord) -> CachedStore:
@@ -252,24 +234,21 @@ def state_in_memory(store: FakeStore, record: FakeRecord) -> CachedStore:
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
-def test_a_change_of_which_nobody_knows_the_end_can_be_undone(run: Run, carried_out: bool) -> None:
-    async def body() -> None:
-        store, record = FakeStore(AT_FIRST), FakeRecord()
-        state = state_in_memory(store, record)
-        await state.start()
-        if carried_out:
-            store.unanswered = DOWN
-        else:
-            record.hook = lambda: setattr(store, "failure", DOWN)
-        assert (await refusal(state.add_admin(555, ANN, actor=ACTOR))).code is Code.STORE
-        store.failure, record.hook = None, lambda: None
-        await state.refresh()
-        assert (555 in state.admins) is carried_out
-        assert await state.undo(1) is carried_out
-        assert effective(state.contents) == effective(AT_FIRST)
-        await state.close()
-
-    run(body())
+async def test_a_change_of_which_nobody_knows_the_end_can_be_undone(carried_out: bool) -> None:
+    store, record = FakeStore(AT_FIRST), FakeRecord()
+    state = state_in_memory(store, record)
+    await state.start()
+    if carried_out:
+        store.unanswered = DOWN
+    else:
+        record.hook = lambda: setattr(store, "failure", DOWN)
+    assert (await refusal(state.add_admin(555, ANN, actor=ACTOR))).code is Code.STORE
+    store.failure, record.hook = None, lambda: None
+    await state.refresh()
+    assert (555 in state.admins) is carried_out
+    assert await state.undo(1) is carried_out
+    assert effective(state.contents) == effective(AT_FIRST)
+    await state.close()
 
 
 FULL = NotRecordedError(Code.STORE, "/x/changes.json can't be written: No space left", file="/x/changes.json")
@@ -295,52 +274,43 @@ def test_what_can_not_be_noted_is_not_done_and_the_store_is_not_lost(
     assert caplog.text == ""
 
 
-def test_what_is_done_and_can_not_be_noted_is_known_all_the_same(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    async def body() -> None:
-        store, record = FakeStore(AT_FIRST), FakeRecord()
-        state = state_in_memory(store, record)
-        await state.start()
-        await state.add_admin(555, ANN, actor=ACTOR)
-        await state.add_admin(556, ANN, actor=ACTOR)
-        await state.remove_admin(556)
-        record.failure = FULL
+async def test_what_is_done_and_can_not_be_noted_is_known_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    store, record = FakeStore(AT_FIRST), FakeRecord()
+    state = state_in_memory(store, record)
+    await state.start()
+    await state.add_admin(555, ANN, actor=ACTOR)
+    await state.add_admin(556, ANN, actor=ACTOR)
+    await state.remove_admin(556)
+    record.failure = FULL
+    error = await refusal(state.undo(1))
+    assert error.message.startswith("change 1 is undone, but still listed: /x/changes.json can't be written")
+    assert 555 not in state.admins
+    assert await refusal(state.forget_user(556)) is FULL, "it may be asked for again"
+    assert 556 not in state.users
+    assert state.error is None
+    # Noted, and then refused.
+    record.failure, record.hook = None, lambda: setattr(record, "failure", FULL)
+    assert (await refusal(state.remove_admin(OWNER, actor=ACTOR))).code is Code.ACCESS_DENIED
+    assert "Change 3 was not made, but is still listed: /x/changes.json" in caplog.text
+    record.failure, record.hook = None, lambda: None
+    assert await state.undo(3) is False
+    await state.close()
+
+
+async def test_nobody_who_is_an_admin_by_now_is_ignored_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as state:
+        await state.replace(AT_FIRST)
+        await state.unignore_user(EVE, actor=ACTOR)
+        await state.add_admin(EVE, EVE)
         error = await refusal(state.undo(1))
-        assert error.message.startswith("change 1 is undone, but still listed: /x/changes.json can't be written")
-        assert 555 not in state.admins
-        assert await refusal(state.forget_user(556)) is FULL, "it may be asked for again"
-        assert 556 not in state.users
-        assert state.error is None
-        # Noted, and then refused.
-        record.failure, record.hook = None, lambda: setattr(record, "failure", FULL)
-        assert (await refusal(state.remove_admin(OWNER, actor=ACTOR))).code is Code.ACCESS_DENIED
-        assert "Change 3 was not made, but is still listed: /x/changes.json" in caplog.text
-        record.failure, record.hook = None, lambda: None
-        assert await state.undo(3) is False
-        await state.close()
-
-    run(body())
+        assert (error.code, error.hint) == (Code.CONFLICT, "take that right away first")
 
 
-def test_nobody_who_is_an_admin_by_now_is_ignored_again(run: Run, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with opened(tmp_path) as state:
-            await state.replace(AT_FIRST)
-            await state.unignore_user(EVE, actor=ACTOR)
-            await state.add_admin(EVE, EVE)
-            error = await refusal(state.undo(1))
-            assert (error.code, error.hint) == (Code.CONFLICT, "take that right away first")
-
-    run(body())
-
-
-def test_the_last_admin_stays(run: Run, tmp_path: Path) -> None:
-    async def body() -> None:
-        async with opened(tmp_path) as state:
-            await state.claim_admin(ChatUser(EVE, MESH))
-            assert (await refusal(state.undo(1))).code is Code.LAST_ADMIN
-            assert state.admins == {EVE}
-
-    run(body())
+async def test_the_last_admin_stays(tmp_path: Path) -> None:
+    async with opened(tmp_path) as state:
+        await state.claim_admin(ChatUser(EVE, MESH))
+        assert (await refusal(state.undo(1))).code is Code.LAST_ADMIN
+        assert state.admins == {EVE}
 
 
 # The file.

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 
 from ravesvc.systemd import notify
 from ravesvc.systemd.notify import StatusSender, feed_watchdog, watchdog_interval
-
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 @pytest.fixture(autouse=True)
@@ -72,8 +70,8 @@ def test_outside_of_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> 
     notify.notify_reloading()
 
 
-def test_outside_of_systemd_nobody_waits_for_readiness(run: Run) -> None:
-    run(notify.notify_ready())
+async def test_outside_of_systemd_nobody_waits_for_readiness() -> None:
+    await notify.notify_ready()
 
 
 def test_what_can_not_be_delivered_is_dropped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -98,20 +96,17 @@ def test_neither_a_full_queue_nor_a_want_of_descriptors_stops_the_program(
 
 
 @pytest.mark.slow
-def test_readiness_waits_for_a_manager_that_is_busy(manager: socket.socket, run: Run) -> None:
-    async def body() -> None:
-        for _ in range(10_000):
-            notify.notify("STATUS=x")
-        ready = asyncio.create_task(notify.notify_ready())
-        # A turn of the loop, so that it has tried.
-        await asyncio.sleep(0)
-        assert not ready.done()
-        said = b""
-        while said != b"READY=1":
-            said = await asyncio.get_running_loop().sock_recv(manager, 4096)
-        await ready
-
-    run(body())
+async def test_readiness_waits_for_a_manager_that_is_busy(manager: socket.socket) -> None:
+    for _ in range(10_000):
+        notify.notify("STATUS=x")
+    ready = asyncio.create_task(notify.notify_ready())
+    # A turn of the loop, so that it has tried.
+    await asyncio.sleep(0)
+    assert not ready.done()
+    said = b""
+    while said != b"READY=1":
+        said = await asyncio.get_running_loop().sock_recv(manager, 4096)
+    await ready
 
 
 def test_a_reload_is_announced_with_the_time_of_its_begin(manager: socket.socket) -> None:
@@ -153,9 +148,7 @@ def test_the_interval_is_half_of_the_limit(
     assert watchdog_interval() == interval
 
 
-def test_the_watchdog_is_fed_twice_per_limit(
-    manager: socket.socket, monkeypatch: pytest.MonkeyPatch, run: Run
-) -> None:
+async def test_the_watchdog_is_fed_twice_per_limit(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "200000")
 
     async def beats() -> list[float]:
@@ -169,22 +162,19 @@ def test_the_watchdog_is_fed_twice_per_limit(
         await asyncio.gather(feeder, return_exceptions=True)
         return times
 
-    times = run(beats())
+    times = await beats()
     # A loaded machine may be late, but the timer is never early.
     assert 0.29 < times[-1] - times[0] < 5
 
 
-def test_a_process_that_is_not_watched_stays_silent(
-    manager: socket.socket, monkeypatch: pytest.MonkeyPatch, run: Run
+async def test_a_process_that_is_not_watched_stays_silent(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "2")
     monkeypatch.setenv("WATCHDOG_PID", str(os.getppid()))
 
-    async def feed() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(feed_watchdog(), 0.05)
-
-    run(feed())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(feed_watchdog(), 0.05)
     with pytest.raises(BlockingIOError):
         manager.recv(100)
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -24,7 +24,6 @@ from tests.unit.bus_fakes import connected
 from tests.unit.conftest import BusDaemon, until
 from tests.unit.marking import marks_its_tests
 
-Run = Callable[[Any], Any]
 UNIT = "rave-mesh@11111111-2222-4333-8444-555555555555.service"
 
 
@@ -94,22 +93,19 @@ async def appear(bus: Bus, manager: Manager) -> None:
     await bus.request_name("org.freedesktop.systemd1")
 
 
-def test_verbs(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with systemd(bus_address) as (manager, units):
-            assert await units.start(UNIT) == "/org/freedesktop/systemd1/job/1"
-            assert await units.stop(UNIT) == "/org/freedesktop/systemd1/job/2"
-            assert await units.restart(UNIT) == "/org/freedesktop/systemd1/job/3"
-            assert await units.reset_failed(UNIT) is None  # type: ignore[func-returns-value]
-            assert manager.asked == [
-                ("StartUnit", UNIT, "replace"),
-                ("StopUnit", UNIT, "replace"),
-                ("TryRestartUnit", UNIT, "replace"),
-                ("ResetFailedUnit", UNIT),
-            ]
-            assert manager.interactive == {False}
-
-    run(body())
+async def test_verbs(bus_address: str) -> None:
+    async with systemd(bus_address) as (manager, units):
+        assert await units.start(UNIT) == "/org/freedesktop/systemd1/job/1"
+        assert await units.stop(UNIT) == "/org/freedesktop/systemd1/job/2"
+        assert await units.restart(UNIT) == "/org/freedesktop/systemd1/job/3"
+        assert await units.reset_failed(UNIT) is None  # type: ignore[func-returns-value]
+        assert manager.asked == [
+            ("StartUnit", UNIT, "replace"),
+            ("StopUnit", UNIT, "replace"),
+            ("TryRestartUnit", UNIT, "replace"),
+            ("ResetFailedUnit", UNIT),
+        ]
+        assert manager.interactive == {False}
 
 
 @pytest.mark.parametrize(
@@ -125,199 +121,163 @@ def test_verbs(run: Run, bus_address: str) -> None:
         ),
     ],
 )
-def test_refusals(run: Run, bus_address: str, name: str, code: Code, kept: str) -> None:
-    async def body() -> None:
-        async with systemd(bus_address) as (_, units):
-            unit = f"refused:{name}:The unit is not to be had."
-            with pytest.raises(RaveError, match="The unit is not to be had") as e:
-                await units.start(unit)
-            assert e.value.code is code
-            assert e.value.attributes == {"unit": unit, "error_name": kept}
-            assert await units.start(UNIT)  # by the same helper
-            assert units._calls == 2
-
-    run(body())
+async def test_refusals(bus_address: str, name: str, code: Code, kept: str) -> None:
+    async with systemd(bus_address) as (_, units):
+        unit = f"refused:{name}:The unit is not to be had."
+        with pytest.raises(RaveError, match="The unit is not to be had") as e:
+            await units.start(unit)
+        assert e.value.code is code
+        assert e.value.attributes == {"unit": unit, "error_name": kept}
+        assert await units.start(UNIT)  # by the same helper
+        assert units._calls == 2
 
 
-def test_many_at_once(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with systemd(bus_address) as (manager, units):
-            names = [f"u{n}.service" for n in range(40)]
-            jobs = await asyncio.gather(*map(units.start, names))
-            assert jobs == [f"/org/freedesktop/systemd1/job/{n}" for n in range(1, 41)]
-            assert [asked[1] for asked in manager.asked] == names
-
-    run(body())
+async def test_many_at_once(bus_address: str) -> None:
+    async with systemd(bus_address) as (manager, units):
+        names = [f"u{n}.service" for n in range(40)]
+        jobs = await asyncio.gather(*map(units.start, names))
+        assert jobs == [f"/org/freedesktop/systemd1/job/{n}" for n in range(1, 41)]
+        assert [asked[1] for asked in manager.asked] == names
 
 
-def test_a_slow_systemd_stops_nobody_else(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with systemd(bus_address, timeout_s=0.5) as (manager, units):
-            await units.start(UNIT)
-            manager.answer.clear()
-            start = time.monotonic()
-            slow = asyncio.create_task(units.start(UNIT))
-            await until(lambda: len(manager.asked) == 2)
-            assert not slow.done()  # and we are here meanwhile
-            with pytest.raises(RaveError) as e:
-                await slow
-            assert e.value.code is Code.TIMEOUT
-            assert e.value.attributes["unit"] == UNIT
-            assert time.monotonic() - start < 3
-            manager.answer.set()
-            assert await units.start(UNIT)
-            assert units._calls == 3  # the helper has lived on
-
-    run(body())
+async def test_a_slow_systemd_stops_nobody_else(bus_address: str) -> None:
+    async with systemd(bus_address, timeout_s=0.5) as (manager, units):
+        await units.start(UNIT)
+        manager.answer.clear()
+        start = time.monotonic()
+        slow = asyncio.create_task(units.start(UNIT))
+        await until(lambda: len(manager.asked) == 2)
+        assert not slow.done()  # and we are here meanwhile
+        with pytest.raises(RaveError) as e:
+            await slow
+        assert e.value.code is Code.TIMEOUT
+        assert e.value.attributes["unit"] == UNIT
+        assert time.monotonic() - start < 3
+        manager.answer.set()
+        assert await units.start(UNIT)
+        assert units._calls == 3  # the helper has lived on
 
 
-def test_a_caller_that_gives_up(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with systemd(bus_address) as (manager, units):
-            manager.answer.clear()
-            waiting = asyncio.create_task(units.start("first.service"))
-            await until(lambda: manager.asked)
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-            manager.answer.set()
-            # The next call gets its own answer, not the one that came too late.
-            assert await units.start("second.service") == "/org/freedesktop/systemd1/job/2"
-
-    run(body())
+async def test_a_caller_that_gives_up(bus_address: str) -> None:
+    async with systemd(bus_address) as (manager, units):
+        manager.answer.clear()
+        waiting = asyncio.create_task(units.start("first.service"))
+        await until(lambda: manager.asked)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        manager.answer.set()
+        # The next call gets its own answer, not the one that came too late.
+        assert await units.start("second.service") == "/org/freedesktop/systemd1/job/2"
 
 
-def test_a_helper_that_dies_in_a_call(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with systemd(bus_address) as (manager, units):
-            manager.answer.clear()
-            dying = asyncio.create_task(units.stop(UNIT))
-            await until(lambda: manager.asked)
-            assert units._helper
-            os.kill(units._helper.pid, signal.SIGKILL)
-            with pytest.raises(RaveError, match="the helper ended") as e:
-                await dying
-            assert (e.value.code, e.value.attributes) == (Code.UNIT, {"unit": UNIT})
-            manager.answer.set()
-            assert await units.stop(UNIT)
-
-    run(body())
+async def test_a_helper_that_dies_in_a_call(bus_address: str) -> None:
+    async with systemd(bus_address) as (manager, units):
+        manager.answer.clear()
+        dying = asyncio.create_task(units.stop(UNIT))
+        await until(lambda: manager.asked)
+        assert units._helper
+        os.kill(units._helper.pid, signal.SIGKILL)
+        with pytest.raises(RaveError, match="the helper ended") as e:
+            await dying
+        assert (e.value.code, e.value.attributes) == (Code.UNIT, {"unit": UNIT})
+        manager.answer.set()
+        assert await units.stop(UNIT)
 
 
-def test_a_helper_that_died_between_calls(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with systemd(bus_address) as (_, units):
-            await units.start(UNIT)
-            assert units._helper
-            os.kill(units._helper.pid, signal.SIGKILL)
-            await units._helper.wait()
-            assert await units.start(UNIT)
-
-    run(body())
+async def test_a_helper_that_died_between_calls(bus_address: str) -> None:
+    async with systemd(bus_address) as (_, units):
+        await units.start(UNIT)
+        assert units._helper
+        os.kill(units._helper.pid, signal.SIGKILL)
+        await units._helper.wait()
+        assert await units.start(UNIT)
 
 
-def test_a_helper_that_hangs(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_helper_that_hangs(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # On a busy machine a helper takes its time to start.
     monkeypatch.setattr(units_module, "_HELPER_GRACE_S", 30)
 
-    async def body() -> None:
-        async with systemd(bus_address, timeout_s=0.3) as (_, units):
-            await units.start(UNIT)
-            assert units._helper
-            with monkeypatch.context() as hasty:
-                hasty.setattr(units_module, "_HELPER_GRACE_S", 0.2)
-                os.kill(units._helper.pid, signal.SIGSTOP)
-                with pytest.raises(RaveError, match="the helper hangs") as e:
-                    await units.start(UNIT)
-                assert e.value.code is Code.TIMEOUT
-            assert await units.start(UNIT)
-            monkeypatch.setattr(units_module, "_HELPER_GRACE_S", 0.2)
-            os.kill(units._helper.pid, signal.SIGSTOP)  # and at the end: killed by close
-
-    run(body())
+    async with systemd(bus_address, timeout_s=0.3) as (_, units):
+        await units.start(UNIT)
+        assert units._helper
+        with monkeypatch.context() as hasty:
+            hasty.setattr(units_module, "_HELPER_GRACE_S", 0.2)
+            os.kill(units._helper.pid, signal.SIGSTOP)
+            with pytest.raises(RaveError, match="the helper hangs") as e:
+                await units.start(UNIT)
+            assert e.value.code is Code.TIMEOUT
+        assert await units.start(UNIT)
+        monkeypatch.setattr(units_module, "_HELPER_GRACE_S", 0.2)
+        os.kill(units._helper.pid, signal.SIGSTOP)  # and at the end: killed by close
 
 
-def test_the_helper_is_replaced_now_and_then(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_helper_is_replaced_now_and_then(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units_module, "_CALLS_PER_HELPER", 2)
 
-    async def body() -> None:
-        async with systemd(bus_address) as (_, units):
-            helpers = set()
-            for _ in range(5):
-                await units.start(UNIT)
-                assert units._helper
-                helpers.add(units._helper.pid)
-            assert len(helpers) == 3
-
-    run(body())
-
-
-def test_closing(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with systemd(bus_address) as (manager, units):
-            manager.answer.clear()
-            running = asyncio.create_task(units.start("running.service"))
-            await until(lambda: manager.asked)
-            waiting = asyncio.create_task(units.start("waiting.service"))
-            await asyncio.sleep(0)
-            closing = asyncio.create_task(units.close())
-            await asyncio.sleep(0)
-            manager.answer.set()
-            assert await running
-            with pytest.raises(RaveError, match="this service is ending"):
-                await waiting
-            await closing
-            with pytest.raises(RaveError):
-                await units.start(UNIT)
-            assert len(manager.asked) == 1
-        await Units().close()  # nothing was ever started
-
-    run(body())
-
-
-def test_signals_to_the_whole_service_are_not_for_the_helper(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with systemd(bus_address) as (_, units):
+    async with systemd(bus_address) as (_, units):
+        helpers = set()
+        for _ in range(5):
             await units.start(UNIT)
             assert units._helper
-            pid = units._helper.pid
-            os.kill(pid, signal.SIGTERM)
-            os.kill(pid, signal.SIGINT)
-            assert await units.start(UNIT)
-            assert units._helper.pid == pid
-
-    run(body())
+            helpers.add(units._helper.pid)
+        assert len(helpers) == 3
 
 
-def test_the_bus_goes_and_comes_back(run: Run, bus_daemon: BusDaemon) -> None:
-    async def body() -> None:
-        async with systemd(bus_daemon.address) as (_, units):
+async def test_closing(bus_address: str) -> None:
+    async with systemd(bus_address) as (manager, units):
+        manager.answer.clear()
+        running = asyncio.create_task(units.start("running.service"))
+        await until(lambda: manager.asked)
+        waiting = asyncio.create_task(units.start("waiting.service"))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(units.close())
+        await asyncio.sleep(0)
+        manager.answer.set()
+        assert await running
+        with pytest.raises(RaveError, match="this service is ending"):
+            await waiting
+        await closing
+        with pytest.raises(RaveError):
             await units.start(UNIT)
-            bus_daemon.stop()
-            for _ in range(2):
-                with pytest.raises(RaveError) as e:
-                    await units.start(UNIT)
-                assert e.value.code is Code.UNIT
-            bus_daemon.socket.unlink()
-            bus_daemon.start()
-            async with connected(bus_daemon.address) as (bus,):
-                await appear(bus, Manager())
-                assert await units.start(UNIT)
-
-    run(body())
+        assert len(manager.asked) == 1
+    await Units().close()  # nothing was ever started
 
 
-def test_no_systemd(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        units = Units()
-        try:
-            with pytest.raises(RaveError, match=r"org\.freedesktop\.systemd1") as e:
+async def test_signals_to_the_whole_service_are_not_for_the_helper(bus_address: str) -> None:
+    async with systemd(bus_address) as (_, units):
+        await units.start(UNIT)
+        assert units._helper
+        pid = units._helper.pid
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)
+        assert await units.start(UNIT)
+        assert units._helper.pid == pid
+
+
+async def test_the_bus_goes_and_comes_back(bus_daemon: BusDaemon) -> None:
+    async with systemd(bus_daemon.address) as (_, units):
+        await units.start(UNIT)
+        bus_daemon.stop()
+        for _ in range(2):
+            with pytest.raises(RaveError) as e:
                 await units.start(UNIT)
             assert e.value.code is Code.UNIT
-        finally:
-            await units.close()
+        bus_daemon.socket.unlink()
+        bus_daemon.start()
+        async with connected(bus_daemon.address) as (bus,):
+            await appear(bus, Manager())
+            assert await units.start(UNIT)
 
-    run(body())
+
+async def test_no_systemd(bus_address: str) -> None:
+    units = Units()
+    try:
+        with pytest.raises(RaveError, match=r"org\.freedesktop\.systemd1") as e:
+            await units.start(UNIT)
+        assert e.value.code is Code.UNIT
+    finally:
+        await units.close()
 
 
 def test_serve_speaks_lines() -> None:

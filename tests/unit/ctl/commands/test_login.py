@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from tests.unit.fake_service import FakeManagerObject, FakeService, Terminal, an
 from tests.unit.parent_site import Site
 from tests.unit.simulator_server import Served, in_thread
 
-Run = Callable[[Any], Any]
 EMAIL = "bot@example.test"
 
 
@@ -359,8 +358,8 @@ def test_the_spinner_counts_down_and_fits(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_with_the_real_parent(
-    run: Run, bus: BusDaemon, tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch
+async def test_with_the_real_parent(
+    bus: BusDaemon, tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def root(*_: Any) -> int:
         return 0
@@ -381,27 +380,24 @@ def test_with_the_real_parent(
         said, _ = await process.communicate()
         return process.returncode, said.decode()
 
-    async def body() -> None:
-        async with site.running(bus.address):
-            status, said = await ravectl("store", "info")
-            assert (status, "needed: run ravectl login" in said) == (0, True), said
-            await in_thread(served.control.option, "confirm", "1")
-            status, said = await ravectl("login", EMAIL)
-            assert (status, said.splitlines()[-1]) == (0, "Logged in."), said
-            for arguments, words in (
-                (("admin", "add", "101"), "an admin now"),
-                (("admin", "list"), "operator"),
-                (("perm", "set", "ping", "admin"), "admins only"),
-                (("perm", "list"), "ping"),
-                (("refresh",), "1 admin, 1 command permission"),
-                (("store", "export", str(file)), "Saved"),
-                (("store", "import", "--yes", str(file)), "1 admin, 1 command permission"),
-                (("perm", "unset", "ping"), "default permission"),
-            ):
-                status, said = await ravectl(*arguments)
-                assert (status, words in said) == (0, True), said
-            status, said = await ravectl("admin", "remove", "101")
-            assert (status, "last admin" in said) == (1, True), said
-
-    run(body())
+    async with site.running(bus.address):
+        status, said = await ravectl("store", "info")
+        assert (status, "needed: run ravectl login" in said) == (0, True), said
+        await in_thread(served.control.option, "confirm", "1")
+        status, said = await ravectl("login", EMAIL)
+        assert (status, said.splitlines()[-1]) == (0, "Logged in."), said
+        for arguments, words in (
+            (("admin", "add", "101"), "an admin now"),
+            (("admin", "list"), "operator"),
+            (("perm", "set", "ping", "admin"), "admins only"),
+            (("perm", "list"), "ping"),
+            (("refresh",), "1 admin, 1 command permission"),
+            (("store", "export", str(file)), "Saved"),
+            (("store", "import", "--yes", str(file)), "1 admin, 1 command permission"),
+            (("perm", "unset", "ping"), "default permission"),
+        ):
+            status, said = await ravectl(*arguments)
+            assert (status, words in said) == (0, True), said
+        status, said = await ravectl("admin", "remove", "101")
+        assert (status, "last admin" in said) == (1, True), said
     fake.close()

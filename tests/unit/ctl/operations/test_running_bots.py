@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from ravesvc import names
@@ -11,8 +10,6 @@ from ravesvc.ctl.operations import running_bots
 from ravesvc.ctl.operations.running_bots import RunningBot
 from tests.unit.bus_fakes import connected
 from tests.unit.fake_systemd import MESH, OTHER, ROOT
-
-Run = Callable[[Any], Any]
 
 
 class Unit(Interface):
@@ -58,26 +55,23 @@ class Manager(Interface):
         ]
 
 
-def test_the_unit_and_the_bots_that_run(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with connected(bus_address, 2) as (bus, caller):
-            assert await running_bots.service_unit(caller) == {}, "nobody tells"
-            assert await running_bots.bots(caller) == []
-            manager = Manager(bus)
-            bus.export(ROOT, manager)
-            await bus.request_name("org.freedesktop.systemd1")
-            unit = await running_bots.service_unit(caller)
-            expected = {
-                "LoadState": "loaded",
-                "ActiveState": "failed",
-                "Result": "exit-code",
-                "StatusText": "Stopping",
-            }
-            assert unit == expected
-            assert await running_bots.bots(caller) == [
-                RunningBot(MESH, "activating (auto-restart)", ""),
-                RunningBot(OTHER, "active (running)", "Connected"),
-            ]
-            assert manager.patterns == [names.MESH_UNIT_PATTERN]
-
-    run(body())
+async def test_the_unit_and_the_bots_that_run(bus_address: str) -> None:
+    async with connected(bus_address, 2) as (bus, caller):
+        assert await running_bots.service_unit(caller) == {}, "nobody tells"
+        assert await running_bots.bots(caller) == []
+        manager = Manager(bus)
+        bus.export(ROOT, manager)
+        await bus.request_name("org.freedesktop.systemd1")
+        unit = await running_bots.service_unit(caller)
+        expected = {
+            "LoadState": "loaded",
+            "ActiveState": "failed",
+            "Result": "exit-code",
+            "StatusText": "Stopping",
+        }
+        assert unit == expected
+        assert await running_bots.bots(caller) == [
+            RunningBot(MESH, "activating (auto-restart)", ""),
+            RunningBot(OTHER, "active (running)", "Connected"),
+        ]
+        assert manager.patterns == [names.MESH_UNIT_PATTERN]

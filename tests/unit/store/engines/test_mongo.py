@@ -182,16 +182,13 @@ def test_a_database_of_the_reference_implementation_is_used_as_it_is(home: Home,
     ]
 
 
-def test_what_is_written_is_what_the_guide_says(home: Home, run: Run) -> None:
-    async def body() -> None:
-        async with opened(home.store()) as store:
-            await store.save_credentials(ACCOUNT)
-            await store.add_admin(Admin(user_id=12345, added_by=67890, added_at=WHEN))
-            await store.set_permission(
-                replace(permission("search", requires_admin=False), updated_by=12345, description="Search for videos")
-            )
-
-    run(body())
+async def test_what_is_written_is_what_the_guide_says(home: Home) -> None:
+    async with opened(home.store()) as store:
+        await store.save_credentials(ACCOUNT)
+        await store.add_admin(Admin(user_id=12345, added_by=67890, added_at=WHEN))
+        await store.set_permission(
+            replace(permission("search", requires_admin=False), updated_by=12345, description="Search for videos")
+        )
     assert home.documents("credentials") == [CREDENTIALS]
     assert home.documents("admin_users") == [ADMIN]
     assert home.documents("command_permissions") == [PERMISSION]
@@ -201,12 +198,9 @@ def test_what_is_written_is_what_the_guide_says(home: Home, run: Run) -> None:
             assert (index["key"], index["unique"]) == ([(key, 1)], True)
 
 
-def test_without_a_name_in_the_uri_the_database_is_rave_bot(home: Home, run: Run) -> None:
-    async def body() -> None:
-        async with opened(MongoStore(configured(uri=home.server.uri("")))) as store:
-            await store.add_admin(admin(5))
-
-    run(body())
+async def test_without_a_name_in_the_uri_the_database_is_rave_bot(home: Home) -> None:
+    async with opened(MongoStore(configured(uri=home.server.uri("")))) as store:
+        await store.add_admin(admin(5))
     with home.server.client() as client:
         assert [found["_id"] for found in client["rave-bot"].admin_users.find()] == ["5"]
         client.drop_database("rave-bot")
@@ -247,19 +241,16 @@ def test_documents_that_make_no_sense_are_told_once_and_open_nothing(
     ]
 
 
-def test_a_text_that_is_not_utf8_spoils_nothing(home: Home, run: Run) -> None:
+async def test_a_text_that_is_not_utf8_spoils_nothing(home: Home) -> None:
     spoilt = BSON.encode({**PERMISSION, "description": "spoilt"}).replace(b"spoilt", b"sp\xff\xfelt")
     with home.server.client() as client:
         from bson.raw_bson import RawBSONDocument
 
         client[home.name].command_permissions.insert_one(RawBSONDocument(spoilt))
 
-    async def body() -> None:
-        async with opened(home.store()) as store:
-            (found,) = (await store.read()).permissions
-            assert found.description == "sp\ufffd\ufffdlt"
-
-    run(body())
+    async with opened(home.store()) as store:
+        (found,) = (await store.read()).permissions
+        assert found.description == "sp\ufffd\ufffdlt"
 
 
 UNUSABLE = "document bot_credentials of credentials can't be used: email must be a text, but is a int"
@@ -329,49 +320,38 @@ def test_twins_get_no_index_and_count_as_one(home: Home, run: Run, caplog: pytes
     ]
 
 
-def test_the_id_of_somebody_else_is_not_taken(home: Home, run: Run) -> None:
+async def test_the_id_of_somebody_else_is_not_taken(home: Home) -> None:
     home.insert("admin_users", {**ADMIN, "_id": "5"})
 
-    async def body() -> None:
-        async with opened(home.store()) as store:
-            assert await store.add_admin(admin(5))
-            assert [found.user_id for found in (await store.read()).admins] == [5, 12345]
-            await store.replace(Contents(admins=(admin(5), admin(12345))))
-            assert [found.user_id for found in (await store.read()).admins] == [5, 12345]
-
-    run(body())
+    async with opened(home.store()) as store:
+        assert await store.add_admin(admin(5))
+        assert [found.user_id for found in (await store.read()).admins] == [5, 12345]
+        await store.replace(Contents(admins=(admin(5), admin(12345))))
+        assert [found.user_id for found in (await store.read()).admins] == [5, 12345]
 
 
 # Changes.
 
 
 @pytest.mark.parametrize("options", [{}, {"w": 0}, {"w": "majority"}, {"w": 1, "wTimeoutMS": 100}])
-def test_what_is_answered_survives_a_crash_of_the_server(home: Home, run: Run, options: dict[str, Any]) -> None:
-    async def body() -> None:
-        async with opened(home.store(**options)) as store:
-            await store.save_credentials(ACCOUNT)
-            assert await store.add_admin(admin(5))
-        home.server.stop()
-
-    run(body())
+async def test_what_is_answered_survives_a_crash_of_the_server(home: Home, options: dict[str, Any]) -> None:
+    async with opened(home.store(**options)) as store:
+        await store.save_credentials(ACCOUNT)
+        assert await store.add_admin(admin(5))
+    home.server.stop()
     home.server.start()
     assert len(home.documents("credentials")) == len(home.documents("admin_users")) == 1
 
 
-def test_two_programs_leave_one_admin(home: Home, run: Run) -> None:
-    async def body() -> None:
-        async with opened(home.store()) as one, opened(home.store()) as other:
-            for user in range(1, 21, 2):
-                await one.replace(Contents(admins=(admin(user), admin(user + 1))))
-                await asyncio.gather(one.remove_admin(user), other.remove_admin(user + 1), return_exceptions=True)
-                assert any(found.active for found in (await one.read()).admins)
-
-    run(body())
+async def test_two_programs_leave_one_admin(home: Home) -> None:
+    async with opened(home.store()) as one, opened(home.store()) as other:
+        for user in range(1, 21, 2):
+            await one.replace(Contents(admins=(admin(user), admin(user + 1))))
+            await asyncio.gather(one.remove_admin(user), other.remove_admin(user + 1), return_exceptions=True)
+            assert any(found.active for found in (await one.read()).admins)
 
 
-def test_an_admin_whom_another_program_left_alone_stays(
-    home: Home, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_admin_whom_another_program_left_alone_stays(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     activate = mongo._activate
 
     async def interfere(database: Any, ids: list[Any], *, to: bool) -> None:
@@ -379,83 +359,71 @@ def test_an_admin_whom_another_program_left_alone_stays(
         if not to:
             await activate(database, ["6"], to=False)
 
-    async def body() -> None:
-        async with opened(home.store()) as store:
-            await store.replace(Contents(admins=(admin(5), admin(6))))
-            monkeypatch.setattr(mongo, "_activate", interfere)
-            assert (await failure(store.remove_admin(5))).code is Code.LAST_ADMIN
-            assert [(found.user_id, found.active) for found in (await store.read()).admins] == [(5, True), (6, False)]
-
-    run(body())
+    async with opened(home.store()) as store:
+        await store.replace(Contents(admins=(admin(5), admin(6))))
+        monkeypatch.setattr(mongo, "_activate", interfere)
+        assert (await failure(store.remove_admin(5))).code is Code.LAST_ADMIN
+        assert [(found.user_id, found.active) for found in (await store.read()).admins] == [(5, True), (6, False)]
 
 
-def test_a_replacement_that_breaks_loses_nothing_and_may_be_repeated(home: Home, run: Run) -> None:
+async def test_a_replacement_that_breaks_loses_nothing_and_may_be_repeated(home: Home) -> None:
     old = Contents(credentials=ACCOUNT, admins=(admin(5),), permissions=(permission("search"),))
     new = Contents(admins=(admin(6),), permissions=(permission("ping"),))
     # Half of a surrogate pair, which no database takes.
     broken = replace(new, permissions=(permission("ping", description="\ud800"),))
 
-    async def body() -> None:
-        async with opened(home.store()) as store:
-            await store.replace(old)
-            assert (await failure(store.replace(broken))).code is Code.BAD_DATA
-            assert await store.read() == replace(old, admins=(admin(5), admin(6)))
-            await store.replace(new)
-            assert await store.read() == new
-
-    run(body())
+    async with opened(home.store()) as store:
+        await store.replace(old)
+        assert (await failure(store.replace(broken))).code is Code.BAD_DATA
+        assert await store.read() == replace(old, admins=(admin(5), admin(6)))
+        await store.replace(new)
+        assert await store.read() == new
 
 
 # A server that goes away.
 
 
-def test_a_server_that_is_away_at_first_is_told_when_it_comes(home: Home, run: Run) -> None:
+async def test_a_server_that_is_away_at_first_is_told_when_it_comes(home: Home) -> None:
     told: list[bool] = []
-
-    async def body() -> None:
-        store = home.store(told.append, **ALERT)
-        for _ in range(2):
-            with haste():
-                error = await failure(store.open())
-            assert error.code is Code.STORE
-            assert f"the database does not answer: 127.0.0.1:{home.server.port}: [Errno 111]" in error.message
-            assert "start MongoDB" in error.hint
-        assert told == []
-        home.server.start()
-        await until(lambda: told)
-        assert told == [True]
-        await store.open()
-        assert await store.read() == Contents()
-        await store.close()
 
     home.server.stop()
-    run(body())
+    store = home.store(told.append, **ALERT)
+    for _ in range(2):
+        with haste():
+            error = await failure(store.open())
+        assert error.code is Code.STORE
+        assert f"the database does not answer: 127.0.0.1:{home.server.port}: [Errno 111]" in error.message
+        assert "start MongoDB" in error.hint
+    assert told == []
+    home.server.start()
+    await until(lambda: told)
+    assert told == [True]
+    await store.open()
+    assert await store.read() == Contents()
+    await store.close()
 
 
-def test_a_server_that_stops_is_told_and_found_again(home: Home, run: Run) -> None:
+async def test_a_server_that_stops_is_told_and_found_again(home: Home) -> None:
     told: list[bool] = []
 
-    async def body() -> None:
-        async with opened(home.store(told.append)) as store:
-            assert await store.add_admin(admin(5))
-            home.server.stop()
-            started = time.monotonic()
-            await until(lambda: told)
-            assert time.monotonic() - started < BOUND
-            with haste():
-                assert (await failure(store.add_admin(admin(6)))).code is Code.STORE
-            home.server.start()
-            started = time.monotonic()
-            await until(lambda: len(told) == 2)
-            assert time.monotonic() - started < BOUND
-            await store.open()
-            assert [found.user_id for found in (await store.read()).admins] == [5]
-            assert told == [False, True]
-
-    run(body())
+    async with opened(home.store(told.append)) as store:
+        assert await store.add_admin(admin(5))
+        home.server.stop()
+        started = time.monotonic()
+        await until(lambda: told)
+        assert time.monotonic() - started < BOUND
+        with haste():
+            assert (await failure(store.add_admin(admin(6)))).code is Code.STORE
+        home.server.start()
+        started = time.monotonic()
+        await until(lambda: len(told) == 2)
+        assert time.monotonic() - started < BOUND
+        await store.open()
+        assert [found.user_id for found in (await store.read()).admins] == [5]
+        assert told == [False, True]
 
 
-def test_a_frozen_server_blocks_nobody_for_long(home: Home, run: Run) -> None:
+async def test_a_frozen_server_blocks_nobody_for_long(home: Home) -> None:
     told: list[bool] = []
     pauses: list[float] = []
 
@@ -465,51 +433,43 @@ def test_a_frozen_server_blocks_nobody_for_long(home: Home, run: Run) -> None:
             await asyncio.sleep(0.01)
             pauses.append(time.monotonic() - before)
 
-    async def body() -> None:
-        async with opened(home.store(told.append, **ALERT)) as store:
-            await store.read()
-            watcher = asyncio.create_task(watch())
-            home.server.freeze()
-            error = await failure(store.read())
-            assert error.code is Code.STORE
-            assert "the database does not answer" in error.message
-            await until(lambda: told)
-            watcher.cancel()
-            await asyncio.wait([watcher])
-            # Debian 13's driver blocks its loop for 0.5 s at a time.
-            assert max(pauses) < 0.4
-            home.server.thaw()
-            await until(lambda: len(told) == 2)
-            assert await store.read() == Contents()
-            assert told == [False, True]
-
-    run(body())
+    async with opened(home.store(told.append, **ALERT)) as store:
+        await store.read()
+        watcher = asyncio.create_task(watch())
+        home.server.freeze()
+        error = await failure(store.read())
+        assert error.code is Code.STORE
+        assert "the database does not answer" in error.message
+        await until(lambda: told)
+        watcher.cancel()
+        await asyncio.wait([watcher])
+        # Debian 13's driver blocks its loop for 0.5 s at a time.
+        assert max(pauses) < 0.4
+        home.server.thaw()
+        await until(lambda: len(told) == 2)
+        assert await store.read() == Contents()
+        assert told == [False, True]
 
 
-def test_what_the_driver_does_not_end_ends_all_the_same(
-    home: Home, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_the_driver_does_not_end_ends_all_the_same(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mongo, "_DRIVER_TIMEOUT_S", 60)
 
-    async def body() -> None:
-        async with opened(home.store()) as store:
-            home.server.freeze()
-            with monkeypatch.context() as hasty:
-                hasty.setattr(mongo, "_CALL_TIMEOUT_S", 0.3)
-                error = await failure(store.read())
-                assert error.code is Code.STORE
-                assert error.message == "the database does not answer: nothing within 0.3 s"
-            home.server.thaw()
-            assert await store.read() == Contents()
-
-    run(body())
+    async with opened(home.store()) as store:
+        home.server.freeze()
+        with monkeypatch.context() as hasty:
+            hasty.setattr(mongo, "_CALL_TIMEOUT_S", 0.3)
+            error = await failure(store.read())
+            assert error.code is Code.STORE
+            assert error.message == "the database does not answer: nothing within 0.3 s"
+        home.server.thaw()
+        assert await store.read() == Contents()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" * 64], ids=["", "http", "noise"]
 )
-def test_what_is_no_mongodb_is_told(run: Run, answer: bytes) -> None:
+async def test_what_is_no_mongodb_is_told(answer: bytes) -> None:
     connections: list[asyncio.Transport] = []
 
     class Stranger(asyncio.Protocol):
@@ -518,94 +478,76 @@ def test_what_is_no_mongodb_is_told(run: Run, answer: bytes) -> None:
             connections.append(transport)
             transport.write(answer)
 
-    async def body() -> None:
-        server = await asyncio.get_running_loop().create_server(Stranger, "127.0.0.1", 0)
-        host, port = server.sockets[0].getsockname()
-        store = MongoStore(configured(uri=f"mongodb://{host}:{port}/bot"))
-        with haste():
-            error = await failure(store.open())
-        assert error.code is Code.STORE
-        assert "the database does not answer" in error.message
-        assert f"mend uri in {FILE}" in error.hint
-        await store.close()
-        server.close()
-        for connection in connections:
-            connection.abort()
-        await server.wait_closed()
-
-    run(body())
+    server = await asyncio.get_running_loop().create_server(Stranger, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    store = MongoStore(configured(uri=f"mongodb://{host}:{port}/bot"))
+    with haste():
+        error = await failure(store.open())
+    assert error.code is Code.STORE
+    assert "the database does not answer" in error.message
+    assert f"mend uri in {FILE}" in error.hint
+    await store.close()
+    server.close()
+    for connection in connections:
+        connection.abort()
+    await server.wait_closed()
 
 
-def test_a_frozen_server_delays_no_end(home: Home, run: Run) -> None:
-    async def body() -> None:
-        store = home.store()
-        await store.open()
-        home.server.freeze()
-        started = time.monotonic()
-        await store.close()
-        assert time.monotonic() - started < BOUND
-
-    run(body())
+async def test_a_frozen_server_delays_no_end(home: Home) -> None:
+    store = home.store()
+    await store.open()
+    home.server.freeze()
+    started = time.monotonic()
+    await store.close()
+    assert time.monotonic() - started < BOUND
 
 
-def test_a_replica_set_has_to_find_its_primary(mongod_replica_set: Mongod, run: Run) -> None:
+async def test_a_replica_set_has_to_find_its_primary(mongod_replica_set: Mongod) -> None:
     home = Home(mongod_replica_set)
     told: list[bool] = []
 
-    async def body() -> None:
-        async with opened(home.store(told.append, **ALERT)) as store:
-            assert await store.add_admin(admin(5))
-            mongod_replica_set.stop()
-            await until(lambda: told)
-            mongod_replica_set.start()
-            await until(lambda: len(told) == 2)
-            assert await store.add_admin(admin(6))
-            assert told == [False, True]
-
-    run(body())
+    async with opened(home.store(told.append, **ALERT)) as store:
+        assert await store.add_admin(admin(5))
+        mongod_replica_set.stop()
+        await until(lambda: told)
+        mongod_replica_set.start()
+        await until(lambda: len(told) == 2)
+        assert await store.add_admin(admin(6))
+        assert told == [False, True]
 
 
 # Opening and closing.
 
 
-def test_it_may_be_opened_and_closed_again(home: Home, run: Run) -> None:
-    async def body() -> None:
-        before = set(threading.enumerate())
-        store = home.store()
+async def test_it_may_be_opened_and_closed_again(home: Home) -> None:
+    before = set(threading.enumerate())
+    store = home.store()
+    await store.close()
+    for _ in range(2):
+        assert (await failure(store.read())).code is Code.STORE
+        await store.open()
+        await store.open()
+        assert await store.read() == Contents()
         await store.close()
-        for _ in range(2):
-            assert (await failure(store.read())).code is Code.STORE
-            await store.open()
-            await store.open()
-            assert await store.read() == Contents()
-            await store.close()
-            assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "mongodb"]
-        await store.close()
-
-    run(body())
+        assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "mongodb"]
+    await store.close()
 
 
-def test_nobody_is_told_after_the_end(home: Home, run: Run) -> None:
+async def test_nobody_is_told_after_the_end(home: Home) -> None:
     told: list[bool] = []
 
-    async def body() -> None:
-        store = home.store(told.append)
-        await store.open()
-        await store.close()
-        store._notify(reachable=False)
-        await asyncio.sleep(0)
-
-    run(body())
+    store = home.store(told.append)
+    await store.open()
+    await store.close()
+    store._notify(reachable=False)
+    await asyncio.sleep(0)
     assert told == []
 
 
-def test_somebody_who_is_not_told_can_still_use_it(home: Home, run: Run) -> None:
-    async def body() -> None:
-        async with opened(home.store()) as store:
-            store._on_reachable(False)
-            assert await store.read() == Contents()
-
-    run(body())
+async def test_somebody_who_is_not_told_can_still_use_it(home: Home) -> None:
+    async with opened(home.store()) as store:
+        store._on_reachable(False)
+        assert await store.read() == Contents()
 
 
 # Passwords.
@@ -616,46 +558,37 @@ def secrets_in(error: RaveError, caplog: pytest.LogCaptureFixture, secret: str) 
 
 
 @pytest.mark.parametrize("secret", ["wrong-password", "s3cret"])
-def test_a_refused_login_is_told_in_its_own_words(
-    mongod_auth: Mongod, run: Run, caplog: pytest.LogCaptureFixture, secret: str
+async def test_a_refused_login_is_told_in_its_own_words(
+    mongod_auth: Mongod, caplog: pytest.LogCaptureFixture, secret: str
 ) -> None:
     caplog.set_level(logging.INFO)
     database = configured(uri=f"mongodb://{USER}:{secret}@127.0.0.1:{mongod_auth.port}/bot?authSource=admin")
 
-    async def body() -> None:
-        store = MongoStore(database)
-        error = await failure(store.open())
-        assert error.code is Code.STORE
-        assert error.message == "the database refuses the user or the password"
-        assert f"mend uri in {FILE}" in error.hint
-        assert not secrets_in(error, caplog, secret)
-        await store.close()
-
-    run(body())
+    store = MongoStore(database)
+    error = await failure(store.open())
+    assert error.code is Code.STORE
+    assert error.message == "the database refuses the user or the password"
+    assert f"mend uri in {FILE}" in error.hint
+    assert not secrets_in(error, caplog, secret)
+    await store.close()
 
 
-def test_a_user_with_too_few_rights_is_told_so(mongod_auth: Mongod, run: Run) -> None:
-    async def body() -> None:
-        store = MongoStore(configured(uri=f"mongodb://127.0.0.1:{mongod_auth.port}/bot"))
-        error = await failure(store.open())
-        assert error.code is Code.STORE
-        assert error.message == "the database does not let us read and write"
-        assert f"give uri in {FILE} a user with the role readWrite" in error.hint
-        await store.close()
-
-    run(body())
+async def test_a_user_with_too_few_rights_is_told_so(mongod_auth: Mongod) -> None:
+    store = MongoStore(configured(uri=f"mongodb://127.0.0.1:{mongod_auth.port}/bot"))
+    error = await failure(store.open())
+    assert error.code is Code.STORE
+    assert error.message == "the database does not let us read and write"
+    assert f"give uri in {FILE} a user with the role readWrite" in error.hint
+    await store.close()
 
 
-def test_a_right_password_lets_us_in(mongod_auth: Mongod, run: Run) -> None:
-    async def body() -> None:
-        async with opened(MongoStore(configured(uri=mongod_auth.uri("bot")))) as store:
-            assert await store.read() == Contents()
-        # The options may hold user and password, too.
-        options = {"username": USER, "password": PASSWORD, "authSource": "admin"}
-        async with opened(MongoStore(configured(uri=f"mongodb://127.0.0.1:{mongod_auth.port}", options=options))):
-            pass
-
-    run(body())
+async def test_a_right_password_lets_us_in(mongod_auth: Mongod) -> None:
+    async with opened(MongoStore(configured(uri=mongod_auth.uri("bot")))) as store:
+        assert await store.read() == Contents()
+    # The options may hold user and password, too.
+    options = {"username": USER, "password": PASSWORD, "authSource": "admin"}
+    async with opened(MongoStore(configured(uri=f"mongodb://127.0.0.1:{mongod_auth.port}", options=options))):
+        pass
 
 
 SECRET = "hunter2"
@@ -715,23 +648,20 @@ def test_the_operator_has_the_say_over_times(uri: str, options: dict[str, Any], 
     assert (settings.heartbeat_frequency, settings.pool_options.connect_timeout) == wanted  # type: ignore[attr-defined]
 
 
-def test_a_failure_of_another_kind_is_told_without_its_words(home: Home, run: Run) -> None:
+async def test_a_failure_of_another_kind_is_told_without_its_words(home: Home) -> None:
     with home.server.client() as client:
         schema = {"$jsonSchema": {"required": ["never"]}}
         client[home.name].create_collection("admin_users", validator=schema)
         client[home.name].create_collection("base")
         client[home.name].create_collection("command_permissions", viewOn="base", pipeline=[])
 
-    async def body() -> None:
-        async with opened(home.store()) as store:
-            error = await failure(store.add_admin(admin(987654321)))
-            assert error.code is Code.STORE
-            assert error.message == "the database can't be used: error 121"
-            assert "987654321" not in f"{error} {error.__cause__!r}"
-            error = await failure(store.set_permission(permission("search")))
-            assert error.message == "the database can't be used: error 166"
-
-    run(body())
+    async with opened(home.store()) as store:
+        error = await failure(store.add_admin(admin(987654321)))
+        assert error.code is Code.STORE
+        assert error.message == "the database can't be used: error 121"
+        assert "987654321" not in f"{error} {error.__cause__!r}"
+        error = await failure(store.set_permission(permission("search")))
+        assert error.message == "the database can't be used: error 166"
 
 
 @pytest.mark.parametrize(
@@ -763,24 +693,21 @@ def test_who_turns_verification_off_is_warned(
         ({}, True),
     ],
 )
-def test_the_record_of_a_host_is_void_after_two_minutes(
-    run: Run, home: Home, document: dict[str, Any], free: bool
+async def test_the_record_of_a_host_is_void_after_two_minutes(
+    home: Home, document: dict[str, Any], free: bool
 ) -> None:
     if isinstance(document.get("beatAt"), dict):
         document |= {"beatAt": datetime.now(UTC) - timedelta(seconds=document["beatAt"]["seconds"])}
     home.insert("hosts", {"_id": "orchestrator", **document})
     host = Host(id="1", name="one")
 
-    async def body() -> None:
-        async with opened(home.store()) as store:
-            found = await store.hold(host)
-            assert (found == host) is free
-            (kept,) = home.documents("hosts")
-            if free:
-                assert kept["hostName"] == "one"
-                assert abs(datetime.now(UTC) - kept["beatAt"]) < timedelta(seconds=30)
-            else:
-                assert kept == {"_id": "orchestrator", **document} | {"beatAt": kept["beatAt"]}
-                assert found.name in ("two", "without a name")
-
-    run(body())
+    async with opened(home.store()) as store:
+        found = await store.hold(host)
+        assert (found == host) is free
+        (kept,) = home.documents("hosts")
+        if free:
+            assert kept["hostName"] == "one"
+            assert abs(datetime.now(UTC) - kept["beatAt"]) < timedelta(seconds=30)
+        else:
+            assert kept == {"_id": "orchestrator", **document} | {"beatAt": kept["beatAt"]}
+            assert found.name in ("two", "without a name")

@@ -140,22 +140,19 @@ def test_a_process_that_is_killed_while_it_begins_leaves_nothing_in_the_way(path
         assert "damaged" not in str(names(path))
 
 
-def test_a_damaged_file_does_not_open_until_it_is_mended(path: Path, run: Run) -> None:
-    async def body() -> None:
-        store = SqliteStore(path)
-        async with opened(store):
-            await store.add_admin(admin(1))
-        backup = swap(path, b"nonsense" * 100)
-        for words in ("is damaged", "is missing", "is missing"):
-            with pytest.raises(RaveError, match=words) as caught:
-                await store.open()
-            assert caught.value.code is Code.BAD_FILE
-            assert len(sqlite_threads()) == 1
-        swap(path, backup)
-        async with opened(store):
-            assert (await store.read()).admins == (admin(1),)
-
-    run(body())
+async def test_a_damaged_file_does_not_open_until_it_is_mended(path: Path) -> None:
+    store = SqliteStore(path)
+    async with opened(store):
+        await store.add_admin(admin(1))
+    backup = swap(path, b"nonsense" * 100)
+    for words in ("is damaged", "is missing", "is missing"):
+        with pytest.raises(RaveError, match=words) as caught:
+            await store.open()
+        assert caught.value.code is Code.BAD_FILE
+        assert len(sqlite_threads()) == 1
+    swap(path, backup)
+    async with opened(store):
+        assert (await store.read()).admins == (admin(1),)
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777])
@@ -181,12 +178,9 @@ def test_what_was_open_to_others_is_closed_to_them(path: Path, run: Run) -> None
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_the_tables_can_be_read_by_people(path: Path, run: Run) -> None:
-    async def body() -> None:
-        async with opened(SqliteStore(path)) as store:
-            await store.replace(FULL)
-
-    run(body())
+async def test_the_tables_can_be_read_by_people(path: Path) -> None:
+    async with opened(SqliteStore(path)) as store:
+        await store.replace(FULL)
     database = sqlite3.connect(path)
     rows = database.execute(
         "SELECT user_id, is_active, added_at FROM admin_users ORDER BY user_id LIMIT 2"
@@ -203,38 +197,30 @@ def test_the_tables_can_be_read_by_people(path: Path, run: Run) -> None:
     database.close()
 
 
-def test_only_one_of_two_removals_at_once_succeeds(path: Path, run: Run) -> None:
-    async def body() -> None:
-        async with opened(SqliteStore(path)) as one, opened(SqliteStore(path)) as other:
-            for _ in range(20):
-                await one.replace(Contents(admins=(admin(1), admin(2))))
-                results = await asyncio.gather(one.remove_admin(1), other.remove_admin(2), return_exceptions=True)
-                errors = [result for result in results if result is not True]
-                assert [isinstance(e, RaveError) and e.code for e in errors] == [Code.LAST_ADMIN]
-
-    run(body())
+async def test_only_one_of_two_removals_at_once_succeeds(path: Path) -> None:
+    async with opened(SqliteStore(path)) as one, opened(SqliteStore(path)) as other:
+        for _ in range(20):
+            await one.replace(Contents(admins=(admin(1), admin(2))))
+            results = await asyncio.gather(one.remove_admin(1), other.remove_admin(2), return_exceptions=True)
+            errors = [result for result in results if result is not True]
+            assert [isinstance(e, RaveError) and e.code for e in errors] == [Code.LAST_ADMIN]
 
 
-def test_a_change_that_is_given_up_is_whole_or_has_not_begun(path: Path, run: Run) -> None:
-    async def body() -> None:
-        async with opened(SqliteStore(path)) as store:
-            before = Contents()
-            for turn in range(30):
-                wanted = Contents(
-                    admins=(admin(turn + 1), admin(turn + 2)), permissions=(permission(f"command-{turn}"),)
-                )
-                change = asyncio.create_task(store.replace(wanted))
-                for _ in range(turn % 10):
-                    await asyncio.sleep(0)
-                change.cancel()
-                await asyncio.wait([change])
-                found = await store.read()
-                assert found in (before, wanted)
-                before = found
-            await store.replace(FULL)
-            assert await store.read() == FULL
-
-    run(body())
+async def test_a_change_that_is_given_up_is_whole_or_has_not_begun(path: Path) -> None:
+    async with opened(SqliteStore(path)) as store:
+        before = Contents()
+        for turn in range(30):
+            wanted = Contents(admins=(admin(turn + 1), admin(turn + 2)), permissions=(permission(f"command-{turn}"),))
+            change = asyncio.create_task(store.replace(wanted))
+            for _ in range(turn % 10):
+                await asyncio.sleep(0)
+            change.cancel()
+            await asyncio.wait([change])
+            found = await store.read()
+            assert found in (before, wanted)
+            before = found
+        await store.replace(FULL)
+        assert await store.read() == FULL
 
 
 def test_calls_under_way_are_finished_by_closing(path: Path, run: Run) -> None:
@@ -250,148 +236,127 @@ def test_calls_under_way_are_finished_by_closing(path: Path, run: Run) -> None:
     assert len(contents(path, run).admins) == 5
 
 
-def test_the_loop_goes_on_while_the_disk_is_slow(path: Path, run: Run) -> None:
-    async def body() -> None:
-        async with opened(SqliteStore(path)) as store:
-            assert isinstance(store, SqliteStore)
-            release, started = threading.Event(), threading.Event()
-            stuck = asyncio.create_task(store._run("BEGIN IMMEDIATE", lambda _: started.set() or release.wait(10)))
-            await until(started.is_set)
-            store._timeout_s = 0.05
-            with pytest.raises(RaveError) as caught:
-                await store.add_admin(admin(1))
-            assert caught.value.code is Code.STORE
-            assert caught.value.message == f"{path} has not answered within 0.05 s"
-            assert caught.value.hint
-            change = asyncio.create_task(store.add_admin(admin(1)))
-            await asyncio.sleep(0.01)
-            change.cancel()
-            await asyncio.wait([change])
-            release.set()
-            assert await stuck
-            store._timeout_s = 10
-            # What was given up before it had begun is not done later.
-            assert (await store.read()).admins == ()
-            assert await store.add_admin(admin(1))
-
-    run(body())
+async def test_the_loop_goes_on_while_the_disk_is_slow(path: Path) -> None:
+    async with opened(SqliteStore(path)) as store:
+        assert isinstance(store, SqliteStore)
+        release, started = threading.Event(), threading.Event()
+        stuck = asyncio.create_task(store._run("BEGIN IMMEDIATE", lambda _: started.set() or release.wait(10)))
+        await until(started.is_set)
+        store._timeout_s = 0.05
+        with pytest.raises(RaveError) as caught:
+            await store.add_admin(admin(1))
+        assert caught.value.code is Code.STORE
+        assert caught.value.message == f"{path} has not answered within 0.05 s"
+        assert caught.value.hint
+        change = asyncio.create_task(store.add_admin(admin(1)))
+        await asyncio.sleep(0.01)
+        change.cancel()
+        await asyncio.wait([change])
+        release.set()
+        assert await stuck
+        store._timeout_s = 10
+        # What was given up before it had begun is not done later.
+        assert (await store.read()).admins == ()
+        assert await store.add_admin(admin(1))
 
 
-def test_a_disk_that_hangs_does_not_hinder_the_end(path: Path, run: Run) -> None:
+async def test_a_disk_that_hangs_does_not_hinder_the_end(path: Path) -> None:
     release = threading.Event()
 
-    async def body() -> None:
+    store = SqliteStore(path)
+    await store.open()
+    store._timeout_s = 0.05
+    started = threading.Event()
+    with pytest.raises(RaveError, match="has not answered"):
+        await store._run("BEGIN", lambda _: started.set() or release.wait(10))
+    assert started.is_set()
+    await store.close()
+    stuck = sqlite_threads()
+    assert stuck
+    assert all(thread.daemon for thread in stuck), "they don't keep the process from ending"
+    # Another may take its place.
+    store._timeout_s = 10
+    async with opened(store):
+        assert await store.add_admin(admin(1))
+    release.set()
+    for thread in stuck:
+        await asyncio.to_thread(thread.join, 10)
+
+
+async def test_a_close_that_is_given_up_ends_the_thread_all_the_same(path: Path) -> None:
+    for turns in range(1, 5):
         store = SqliteStore(path)
         await store.open()
-        store._timeout_s = 0.05
-        started = threading.Event()
-        with pytest.raises(RaveError, match="has not answered"):
-            await store._run("BEGIN", lambda _: started.set() or release.wait(10))
-        assert started.is_set()
-        await store.close()
-        stuck = sqlite_threads()
-        assert stuck
-        assert all(thread.daemon for thread in stuck), "they don't keep the process from ending"
-        # Another may take its place.
-        store._timeout_s = 10
-        async with opened(store):
-            assert await store.add_admin(admin(1))
-        release.set()
-        for thread in stuck:
-            await asyncio.to_thread(thread.join, 10)
-
-    run(body())
+        closing = asyncio.create_task(store.close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+        await until(lambda: not sqlite_threads())
 
 
-def test_a_close_that_is_given_up_ends_the_thread_all_the_same(path: Path, run: Run) -> None:
-    async def body() -> None:
-        for turns in range(1, 5):
-            store = SqliteStore(path)
-            await store.open()
-            closing = asyncio.create_task(store.close())
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            closing.cancel()
-            await asyncio.wait([closing])
-            await until(lambda: not sqlite_threads())
-
-    run(body())
+async def test_a_lock_of_another_program_is_waited_for(path: Path) -> None:
+    async with opened(SqliteStore(path, lock_timeout_s=5)) as store:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        change = asyncio.create_task(store.add_admin(admin(1)))
+        assert await asyncio.wait([change], timeout=0.05) == (set(), {change})
+        other.execute("COMMIT")
+        assert await change
+        other.close()
 
 
-def test_a_lock_of_another_program_is_waited_for(path: Path, run: Run) -> None:
-    async def body() -> None:
-        async with opened(SqliteStore(path, lock_timeout_s=5)) as store:
-            other = sqlite3.connect(path, isolation_level=None)
-            other.execute("BEGIN IMMEDIATE")
-            change = asyncio.create_task(store.add_admin(admin(1)))
-            assert await asyncio.wait([change], timeout=0.05) == (set(), {change})
-            other.execute("COMMIT")
-            assert await change
-            other.close()
-
-    run(body())
-
-
-def test_reading_needs_no_lock(path: Path, run: Run) -> None:
-    async def body() -> None:
-        async with opened(SqliteStore(path, lock_timeout_s=0.01)) as store:
-            await store.add_admin(admin(1))
-            other = sqlite3.connect(path, isolation_level=None)
-            other.execute("BEGIN IMMEDIATE")
-            other.execute("DELETE FROM admin_users")
-            assert (await store.read()).admins == (admin(1),)
-            with pytest.raises(RaveError, match="database is locked") as caught:
-                await store.add_admin(admin(2))
-            assert caught.value.code is Code.STORE
-            assert caught.value.hint == "end the program that has locked it"
-            other.execute("ROLLBACK")
-            other.close()
-            assert await store.add_admin(admin(2))
-
-    run(body())
+async def test_reading_needs_no_lock(path: Path) -> None:
+    async with opened(SqliteStore(path, lock_timeout_s=0.01)) as store:
+        await store.add_admin(admin(1))
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM admin_users")
+        assert (await store.read()).admins == (admin(1),)
+        with pytest.raises(RaveError, match="database is locked") as caught:
+            await store.add_admin(admin(2))
+        assert caught.value.code is Code.STORE
+        assert caught.value.hint == "end the program that has locked it"
+        other.execute("ROLLBACK")
+        other.close()
+        assert await store.add_admin(admin(2))
 
 
-def test_the_file_is_whole_by_itself(run: Run, path: Path, tmp_path: Path) -> None:
-    async def body() -> None:
-        store = SqliteStore(path)
-        await store.open()
-        await store.replace(FULL)
-        # A backup of the database file alone, without its log.
-        backup = tmp_path / "backup.db"
-        shutil.copy(path, backup)
-        # An operator deletes the log.
-        path.with_name("state.db-wal").unlink()
-        await store.set_permission(permission("late"))
-        tidied = tmp_path / "tidied.db"
-        shutil.copy(path, tidied)
-        await store.close()
-        for copy, more in ((backup, 0), (tidied, 1)):
-            again = SqliteStore(copy)
-            await again.open()
-            contents = await again.read()
-            await again.close()
-            assert contents.credentials == FULL.credentials
-            assert len(contents.permissions) == len(FULL.permissions) + more
-
-    run(body())
+async def test_the_file_is_whole_by_itself(path: Path, tmp_path: Path) -> None:
+    store = SqliteStore(path)
+    await store.open()
+    await store.replace(FULL)
+    # A backup of the database file alone, without its log.
+    backup = tmp_path / "backup.db"
+    shutil.copy(path, backup)
+    # An operator deletes the log.
+    path.with_name("state.db-wal").unlink()
+    await store.set_permission(permission("late"))
+    tidied = tmp_path / "tidied.db"
+    shutil.copy(path, tidied)
+    await store.close()
+    for copy, more in ((backup, 0), (tidied, 1)):
+        again = SqliteStore(copy)
+        await again.open()
+        contents = await again.read()
+        await again.close()
+        assert contents.credentials == FULL.credentials
+        assert len(contents.permissions) == len(FULL.permissions) + more
 
 
-def test_nothing_of_what_was_deleted_stays_in_the_files(run: Run, path: Path) -> None:
+async def test_nothing_of_what_was_deleted_stays_in_the_files(path: Path) -> None:
     secret = "900000077"
 
     def held() -> list[str]:
         return [each.name for each in path.parent.iterdir() if secret.encode() in each.read_bytes()]
 
-    async def body() -> None:
-        async with opened(SqliteStore(path)) as store:
-            texts = [f'["{number}"]' + " " * 5000 for number in range(20)]
-            documents = [document("a", f"document-{number}", text) for number, text in enumerate(texts)]
-            last = document("a", "last", f'["{secret}"]' + " " * 5000)
-            await store.replace_room("a", [*documents, last])
-            await store.write_document(document("a", "last"))
-            # Short as it is, that has not overwritten all of the log; the file it has.
-            assert held() == ["state.db-wal"]
-            await store.forget_user(int(secret))
-            assert held() == []
-
-    run(body())
+    async with opened(SqliteStore(path)) as store:
+        texts = [f'["{number}"]' + " " * 5000 for number in range(20)]
+        documents = [document("a", f"document-{number}", text) for number, text in enumerate(texts)]
+        last = document("a", "last", f'["{secret}"]' + " " * 5000)
+        await store.replace_room("a", [*documents, last])
+        await store.write_document(document("a", "last"))
+        # Short as it is, that has not overwritten all of the log; the file it has.
+        assert held() == ["state.db-wal"]
+        await store.forget_user(int(secret))
+        assert held() == []

@@ -94,6 +94,15 @@ def note_place(
 traceback.StackSummary.extract = note_place
 
 
+def pytest_configure() -> None:
+    """Once for all tests, because it takes as long as a small test does."""
+    # Whatever the machine's environment says: the servers of the tests are on loopback.
+    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+        os.environ.pop(name, None)
+    asyncio.runners._cancel_all_tasks = note_and_cancel  # type: ignore[attr-defined]
+    marking.refuse_programs()
+
+
 def pytest_collection() -> None:
     """Until `pytest_collection_finish` nothing becomes garbage that is worth looking for."""
     gc.disable()
@@ -165,9 +174,10 @@ def run() -> Callable[[Coroutine[Any, Any, Any]], Any]:
 def children() -> set[int]:
     """Our child processes, zombies included."""
     found: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError):  # a thread of a pool may end while we look
-            found.update(map(int, (task / "children").read_text().split()))
+    for task in os.listdir("/proc/self/task"):  # noqa: PTH208 - twice in each test, and pathlib takes its time
+        # A thread of a pool may end while we look.
+        with suppress(FileNotFoundError), open(f"/proc/self/task/{task}/children", "rb") as file:  # noqa: PTH123
+            found.update(map(int, file.read().split()))
     return found
 
 
@@ -175,38 +185,26 @@ def threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if not thread.daemon}
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the machine's environment says: the servers of the tests are on loopback."""
-    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
+_tasks_left: list[str] = []
+_cancel_all_tasks = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]
+
+
+def note_and_cancel(loop: asyncio.AbstractEventLoop) -> None:
+    """A loop that ends cancels what is left in it, silently; here it tells."""
+    _tasks_left.extend(repr(task) for task in asyncio.all_tasks(loop))
+    _cancel_all_tasks(loop)
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail a test that leaves tasks, child processes or threads behind.
-
-    A loop that ends cancels what is left in it, silently; here it tells.
-    """
-    left: list[str] = []
-    cancel_all = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]
-
-    def tell(loop: asyncio.AbstractEventLoop) -> None:
-        left.extend(repr(task) for task in asyncio.all_tasks(loop))
-        cancel_all(loop)
-
-    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", tell)
+def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves tasks, child processes or threads behind."""
+    marking.Running.item = request.node
+    _tasks_left.clear()
     processes_before, threads_before = children(), threads()
     yield
-    assert not left, f"tasks left behind: {left}"
+    assert not _tasks_left, f"tasks left behind: {_tasks_left}"
     assert not (children() - processes_before), "child processes left behind"
     assert not (threads() - threads_before), "threads left behind"
-
-
-@pytest.fixture(autouse=True)
-def _marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What starts a large program is left to `make test`."""
-    marking.refuse_programs(request.node, monkeypatch)
 
 
 class BusDaemon:
@@ -244,9 +242,21 @@ def bus_daemon(tmp_path: Path) -> Iterator[BusDaemon]:
     daemon.stop()
 
 
+@pytest.fixture(scope="session")
+def shared_bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a bus for all tests, one after another: each leaves it as it was."""
+    daemon = BusDaemon(tmp_path_factory.mktemp("bus"))
+    yield daemon.address
+    daemon.stop()
+
+
 @pytest.fixture
-def bus_address(bus_daemon: BusDaemon) -> str:
-    return bus_daemon.address
+def bus_address(request: pytest.FixtureRequest, shared_bus: str) -> str:
+    """The test's own bus if it has one, and else the one for all."""
+    if "bus_daemon" not in request.fixturenames:
+        return shared_bus
+    daemon: BusDaemon = request.getfixturevalue("bus_daemon")
+    return daemon.address
 
 
 @pytest.fixture(scope="session")

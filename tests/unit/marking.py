@@ -43,14 +43,22 @@ def mark(item: pytest.Item) -> None:
                 item.add_marker(found)
 
 
-def refuse_programs(item: pytest.Item, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail a test that starts one of these programs and is not marked so."""
+class Running:
+    """The test that runs."""
+
+    item: pytest.Item | None = None
+
+
+def refuse_programs() -> None:
+    """From now on fail a test that starts one of these programs and is not marked so."""
     execute = subprocess.Popen._execute_child  # type: ignore[attr-defined]
 
     def check(popen: object, words: Any, *rest: Any) -> None:
         for word in [words] if isinstance(words, str | bytes | os.PathLike) else words:
             needed = MARK_OF_PROGRAM.get(os.path.basename(os.fsdecode(word)))  # noqa: PTH119
-            assert not needed or item.get_closest_marker(needed), f"it starts {word}: mark the test {needed!r}"
+            assert not needed or not Running.item or Running.item.get_closest_marker(needed), (
+                f"it starts {word}: mark the test {needed!r}"
+            )
         execute(popen, words, *rest)
 
-    monkeypatch.setattr(subprocess.Popen, "_execute_child", check)
+    subprocess.Popen._execute_child = check  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ from ravesvc.bot import plugins
 from ravesvc.mesh import parent_sync
 from ravesvc.names import Announcement
 from tests.unit.child import Child, ask, child_of
-from tests.unit.conftest import BusDaemon, until
+from tests.unit.conftest import until
 from tests.unit.fake_parent import FakeParent, parent_on
 from tests.unit.simulator_server import Served, in_thread
 
@@ -23,12 +23,12 @@ GREET = (Path(__file__).parents[3] / "config/greet.py").read_text()
 
 
 @pytest.fixture(autouse=True)
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bus_daemon: BusDaemon) -> Iterator[Path]:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bus_address: str) -> Iterator[Path]:
     """Where own commands are."""
     monkeypatch.setattr(plugins, "_ROOT_UID", os.getuid())
     monkeypatch.setattr(parent_sync, "_SPREAD_S", 0.02)
     monkeypatch.setattr(names, "COMMANDS_DIRECTORY", str(tmp_path / "commands.d"))
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
     made = tmp_path / "commands.d"
     made.mkdir(mode=0o755)
     yield made

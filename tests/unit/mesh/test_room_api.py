@@ -20,7 +20,7 @@ from ravesvc.room.changes import RoomState
 from ravesvc.room.playback import Playback
 from tests.unit.child import Child, child_of
 from tests.unit.common.test_picture import PNG
-from tests.unit.conftest import BusDaemon, until
+from tests.unit.conftest import until
 from tests.unit.simulator_server import Served, in_thread
 
 Run = Callable[[Any], Any]
@@ -85,9 +85,9 @@ async def bot_in(served: Served) -> AsyncIterator[Bot]:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch, bus_daemon: BusDaemon) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch, bus_address: str) -> None:
     monkeypatch.setattr(parent_sync, "_SPREAD_S", 0.02)
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
 
 
 @pytest.fixture

@@ -33,10 +33,10 @@ INTERNALS = ("org.", "ravesvc", "DBus", ":1.", "/org", "Traceback")
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch, bus_daemon: BusDaemon) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch, bus_address: str) -> None:
     monkeypatch.setattr(reconnect_policy, "_FIRST_DELAY_S", 0.02)
     monkeypatch.setattr(parent_sync, "_SPREAD_S", 0.02)
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.conftest import BusDaemon
 from tests.unit.scenarios.service_world import ServiceWorld
 from tests.unit.scenarios.single_world import SingleWorld
 from tests.unit.scenarios.surroundings import Logged
@@ -17,21 +16,12 @@ from tests.unit.scenarios.virtual_time import run
 from tests.unit.scenarios.world import WORLDS
 
 
-# For all, because what begins in the middle of a test counts as left behind by it.
-@pytest.fixture(scope="session", autouse=True)
-def shared_bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a bus for all scenarios, one after another: each leaves it as it was."""
-    daemon = BusDaemon(tmp_path_factory.mktemp("bus"))
-    yield daemon.address
-    daemon.stop()
-
-
 @pytest.fixture(params=WORLDS)
 def world(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_bus: str
 ) -> ServiceWorld | SingleWorld:
     if request.param == "service":
-        return ServiceWorld(tmp_path, monkeypatch, request.getfixturevalue("shared_bus"))
+        return ServiceWorld(tmp_path, monkeypatch, shared_bus)
     return SingleWorld(tmp_path, monkeypatch)
 
 

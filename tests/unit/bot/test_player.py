@@ -15,8 +15,8 @@ from ravesvc.bot.queue import QueueEntry
 from ravesvc.errors import Code, RaveError
 from ravesvc.room.playback import PlayMode
 from ravesvc.room.votes import Vote
-from tests.unit.bot.test_video_commands import ADMIN, CEM, DAN, EVA, Party, Theatre, video
 from tests.unit.bot_scene import ANN, BOB, BOT
+from tests.unit.party_scene import ADMIN, CEM, DAN, EVA, Party, Theatre, video
 
 LEADER_ONLY = RaveError(Code.FORBIDDEN, "only the leader may")
 

@@ -120,6 +120,10 @@ release: .venv/ready ## version, changelogs, packages, commit and tag of VERSION
 	git commit --quiet --all --message 'release $(VERSION)'
 	git tag --annotate --message 'ravesvc $(VERSION)' 'v$(VERSION)'
 
+.PHONY: options
+options: python3 ## write config/rave.yaml, and the options in rave.yaml(5), from their declarations
+	python3 packaging/option_texts.py
+
 .PHONY: pot
 pot: ## bring the template for translators in line with what bots may say
 	python3 packaging/pot.py > ravesvc/locale/ravesvc.pot.new

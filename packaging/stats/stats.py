@@ -32,6 +32,8 @@ VERB = re.compile("takeover", re.IGNORECASE)
 # An option of a bot that stands for all, where it is declared, handed on or described; `.name` only reads it.
 OPTION = re.compile(r"(?<![\w.])leave_when_alone(_s)?\b")
 OPTION_FILES = ("config/rave.yaml", "packaging/man/rave.yaml.5")
+# Where a tree has this, it writes what those files say of options, and no author does.
+OPTION_WRITER = "packaging/option_texts.py"
 
 
 class Figure(NamedTuple):
@@ -101,8 +103,9 @@ def package_circles(source: Source) -> Figure:
 
 
 def option_places(source: Source) -> Figure:
-    """Lines in which one option of a bot is spelt, outside of tests."""
-    paths = [module.path for module in source.modules] + [path for path in OPTION_FILES if path in source.files]
+    """Lines in which an author spells one option of a bot, outside of tests."""
+    by_hand = [] if OPTION_WRITER in source.files else [path for path in OPTION_FILES if path in source.files]
+    paths = [module.path for module in source.modules] + by_hand
     return _counted(
         f"{path}:{number}"
         for path in paths

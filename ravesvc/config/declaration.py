@@ -1,7 +1,7 @@
 """How an option is declared: as a field of a dataclass, with its kind, default and bounds on one line.
 
-    leave_when_alone: float = option(TIME_SPAN, default=180.0, chapter=LEAVING, least=0, most=DAY_S)
-    '''For how long a bot stays in a mesh after the last other user has left it.
+    greeting_delay: float = option(TIME_SPAN, default=2.0, chapter=CHAT, most=60)
+    '''How long after a user has come a bot greets.
 
     What rave.yaml(5) says beside that.
     '''

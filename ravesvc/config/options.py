@@ -61,10 +61,11 @@ class Config(WorkerOptions):
     """
 
     # `proxy` has it too, and is what the service compares and uses.
-    no_proxy: tuple[str, ...] = option(TEXTS, default=(), chapter=NETWORK, compare=False, environment="NO_PROXY")
+    no_proxy: tuple[str, ...] = option(TEXTS, default=(), chapter=NETWORK, compare=False)
     """What is reached without the proxy: a list of domains with all names in them, addresses and networks.
 
-    A network is written `10.0.0.0/8`. Each may have a port, as in `example.org:8443`; `*` is everything.
+    A network is written `10.0.0.0/8`. Each may have a port, as in `example.org:8443`; `*` is everything. Where
+    `proxy` is not set, `$NO_PROXY` in the service's environment counts.
     """
     allow_addresses: tuple[str, ...] = option(NETWORKS, default=(), chapter=NETWORK)
     """Addresses and networks near this machine that bots may reach. Needed for a Rave of your own alone.
@@ -107,14 +108,6 @@ class Config(WorkerOptions):
     for a pause, the number is halved; ten minutes later it is back.
     """
 
-    blocklist_duration: float = option(TIME_SPAN, default=3600.0, chapter=LEAVING, least=1)
-    """For how long a mesh that can't be reached stays on the blocklist."""
-    blocklist_persist_path: Path = option(STATE_FILE, default=STATE_DIRECTORY / "blocklist.json", chapter=LEAVING)
-    """The file in which the service keeps the blocklist."""
-
-    credentials_path: Path = option(STATE_FILE, default=STATE_DIRECTORY / "credentials.json", chapter=ACCOUNT)
-    """The file in which the service keeps the credentials of the account."""
-
     state_path: Path = option(STATE_FILE, default=STATE_DIRECTORY / "state.db", chapter=STORE)
     """The file of the store, if it is not MongoDB."""
     database_config_path: Path = option(ABSOLUTE_PATH, default=Path(names.DATABASE_FILE), chapter=STORE)
@@ -125,6 +118,14 @@ class Config(WorkerOptions):
     What else a room remembers goes when the account has been out of it for that long, but not before a day has
     passed.
     """
+
+    blocklist_duration: float = option(TIME_SPAN, default=3600.0, chapter=LEAVING, least=1)
+    """For how long a mesh that can't be reached stays on the blocklist."""
+    blocklist_persist_path: Path = option(STATE_FILE, default=STATE_DIRECTORY / "blocklist.json", chapter=LEAVING)
+    """The file in which the service keeps the blocklist."""
+
+    credentials_path: Path = option(STATE_FILE, default=STATE_DIRECTORY / "credentials.json", chapter=ACCOUNT)
+    """The file in which the service keeps the credentials of the account."""
 
     admins_by_chat: str = option(CHOICE, default=EVERY_ADMIN, chapter=ADMINS, words=(EVERY_ADMIN, OWNERS))
     """Who may make and remove admins from a room with ?admin: all admins, or owners alone.

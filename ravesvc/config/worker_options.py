@@ -111,7 +111,7 @@ class Tls:
     """
     authorities: str | None = handed_over(OPTIONAL_TEXT, default=None, secret=True)
     insecure_hosts: tuple[str, ...] = option(TEXTS, default=())
-    """Hosts whose certificate is not verified at all. Avoid it: who sits between can read and change all."""
+    """Hosts whose certificate is not verified at all. Avoid it: all on the way can read and change what is said."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

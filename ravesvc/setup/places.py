@@ -16,8 +16,9 @@ from pathlib import Path
 
 from ravesvc import names
 from ravesvc.common.video import YOUTUBE
+from ravesvc.config.declaration import STATE_FILE
 from ravesvc.config.media_settings import read_key
-from ravesvc.config.options import Config
+from ravesvc.config.options import TABLE, Config
 from ravesvc.errors import Code, RaveError
 from ravesvc.setup import state_directory
 
@@ -37,11 +38,8 @@ CONFIGURATION = Path(names.CONFIG_FILE).parent
 
 _TEST = "/usr/bin/test"
 _SYSTEMCTL = "/usr/bin/systemctl"
-_KEYS = {
-    "state_path": "state.db",
-    "blocklist_persist_path": "blocklist.json",
-    "credentials_path": "credentials.json",
-}
+# The files that the service writes, with their usual name.
+_KEYS = {entry.name: entry.default.name for entry in TABLE if entry.option.kind is STATE_FILE}
 # These two are never read through a link; the blocklist is.
 _LINKS_REFUSED = ("state_path", "credentials_path")
 

@@ -29,16 +29,10 @@ def settings_for(served: Served, attempts_allowed: int) -> MeshSettings:
         servers=Servers(api=base, parse=f"{base}/parse", mojo=f"{base}/mojo"),
         tls=Tls(ca_file=str(served.state_dir.ca_file)),
         connect_ports=(int(served.server.partition(":")[2]),),
-        lang="en",
         command_prefix=("?",),
-        chat_form="auto",
-        ignored_users=(),
         typing_delay=0.0,
         max_connection_attempts=attempts_allowed,
         connection_failure_window=0.0,
-        leave_when_alone=180.0,
-        watchdog=30.0,
-        debug=False,
     )
 
 

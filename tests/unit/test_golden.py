@@ -49,9 +49,9 @@ from ravesvc.store.chat_change_log import to_text as chat_changes_text
 from ravesvc.store.engines.sqlite_schema import STEPS as SCHEMA_STEPS
 from ravesvc.store.model import Admin, CommandPermission, IgnoredUser
 from ravesvc.testing import FakeRoom
+from tests.unit.config.option_values import document
 
 GOLDEN = Path(__file__).with_name("golden")
-SHIPPED_OPTIONS = Path(__file__).parents[2] / "config/rave.yaml"
 
 FIRST, SECOND, THIRD, FOURTH = (f"{digit * 8}-2222-4333-8444-555555555555" for digit in "1234")
 NOW_MS = 1_700_000_000_000
@@ -135,15 +135,10 @@ def chat_commands() -> Iterator[str]:
 
 def option_bounds() -> Iterator[str]:
     """What each option of rave.yaml may be, as the error about a wrong value says it."""
-    section = ""
-    for indent, comment, name in re.findall(r"^( *)(#?)(\w+):", SHIPPED_OPTIONS.read_text(), re.M):
-        if not indent and not comment:
-            section = name
-            continue
-        option = f"{section}: {{{name}: %s}}" if indent else f"{name}: %s"
+    for entry in options.TABLE:
         # The second is a list, and says more of what may be in one.
-        found = [rave_yaml.read(option % wrong, "rave.yaml")[1] for wrong in ("{}", "[-1]")]
-        yield [problem.message for problems in found for problem in problems][-1].removeprefix("rave.yaml:1: ")
+        found = [rave_yaml.read(document(entry, wrong), "rave.yaml")[1] for wrong in ("{}", "[-1]")]
+        yield re.sub(r"^rave\.yaml:\d+: ", "", [problem.message for problems in found for problem in problems][-1])
 
 
 # What authors of commands and of programs import.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import hypothesis
@@ -9,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravesvc.config.worker_options import ClientIdentity, Proxy, Servers, Tls, UnconfirmedCalls
+from ravesvc.config import declaration as kinds
+from ravesvc.config.declaration import Kind
+from ravesvc.config.table import Entry, build, entries
+from ravesvc.config.worker_options import PROXY, ClientIdentity, Proxy, Servers, Tls
 from ravesvc.config.worker_settings import Edition, MeshSettings, Session, digest, normalise_token
 from ravesvc.errors import Code, RaveError
 
@@ -21,16 +25,8 @@ def settings(**changes: Any) -> MeshSettings:
         "identity": ClientIdentity(request_hash_key="hush-1", mojo_api_key="hush-2", parse_application_id="hush-3"),
         "servers": Servers(api="https://a.test", parse="https://p.test/parse", mojo="https://m.test"),
         "tls": Tls(ca_file="/ca.pem", insecure_hosts=("h.test",)),
-        "connect_ports": (443, 8443),
-        "lang": "en",
         "command_prefix": ("?", "bot "),
-        "chat_form": "auto",
         "ignored_users": (900000002,),
-        "typing_delay": 1.5,
-        "max_connection_attempts": 3,
-        "connection_failure_window": 120.0,
-        "leave_when_alone": 180.0,
-        "watchdog": 30.0,
         "debug": True,
     }
     return MeshSettings(**(values | changes))
@@ -39,36 +35,33 @@ def settings(**changes: Any) -> MeshSettings:
 SESSION = Session(device_id="d" * 32, ssaid="5" * 16, user_id=900000001, auth_token="hush-token")
 
 
+INTEGERS = st.integers(0, 2**63 - 1)
+VALUES: Mapping[Kind[Any], st.SearchStrategy[Any]] = {
+    kinds.SWITCH: st.booleans(),
+    kinds.TEXT: st.text(),
+    kinds.URL: st.text(),
+    kinds.OPTIONAL_PATH: st.none() | st.text(),
+    kinds.TEXTS: TEXTS,
+    kinds.WHOLE_NUMBER: INTEGERS,
+    kinds.TIME_SPAN: st.floats(0, kinds.YEAR_S),
+    kinds.PORTS: st.lists(st.integers(1, 65535)).map(tuple),
+    kinds.USER_IDS: st.lists(INTEGERS).map(tuple),
+    PROXY: st.none()
+    | st.builds(Proxy, host=st.text(), port=st.integers(1, 65535), user=st.text(), password=st.text(), bypass=TEXTS),
+}
+
+
+def values(entry: Entry) -> st.SearchStrategy[Any]:
+    assert entry.option.kind
+    return st.sampled_from(entry.option.words) if entry.option.words else VALUES[entry.option.kind]
+
+
 @pytest.mark.slow
 @hypothesis.settings(deadline=None)
-@given(
-    identity=st.builds(ClientIdentity, request_hash_key=st.text(), user_agent=st.text(), app_build=st.text()),
-    proxy=st.none()
-    | st.builds(Proxy, host=st.text(), port=st.integers(1, 65535), user=st.text(), password=st.text(), bypass=TEXTS),
-    tls=st.builds(Tls, ca_file=st.none() | st.text(), insecure_hosts=TEXTS),
-    connect_ports=st.lists(st.integers(1, 65535)).map(tuple),
-    command_prefix=TEXTS,
-    ignored_users=st.lists(st.integers(1, 2**63 - 1)).map(tuple),
-    chat_form=st.sampled_from(["auto", "request", "notification"]),
-    typing_delay=st.floats(0, 60),
-    max_connection_attempts=st.integers(1, 1_000_000),
-    connection_failure_window=st.floats(0, 86400),
-    leave_when_alone=st.floats(0, 86400),
-    watchdog=st.floats(5, 3600),
-    debug=st.booleans(),
-    unconfirmed_calls=st.builds(
-        UnconfirmedCalls,
-        playback=st.booleans(),
-        end_video=st.booleans(),
-        clear_votes=st.booleans(),
-        other_providers=st.booleans(),
-        profiles=st.booleans(),
-        vote_time=st.sampled_from(["seconds", "milliseconds"]),
-        video_host=st.sampled_from(["rave", "room"]),
-    ),
-)
-def test_settings_survive_the_way_to_a_child(**changes: Any) -> None:
-    before = settings(**changes)
+@given(st.tuples(*map(values, entries(MeshSettings))))
+def test_settings_survive_the_way_to_a_child(chosen: tuple[Any, ...]) -> None:
+    left = iter(chosen)
+    before = build(MeshSettings, lambda _: next(left))
     assert MeshSettings.from_json(before.to_json()) == before
 
 

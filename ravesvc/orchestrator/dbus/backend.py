@@ -6,23 +6,16 @@ A caller counts as a child when its process belongs to the unit of a mesh. packa
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from ravesvc import names
-from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.bot.plugins import EntryPoint
 from ravesvc.bus import Call, Interface, Variant, handles_missing_action, method
-from ravesvc.core.account import Account
-from ravesvc.core.admin_claims import Claims
 from ravesvc.core.bot_requests import BotRequests
-from ravesvc.core.chat_limits import ChatRules
-from ravesvc.core.presence_check import PresenceCheck
-from ravesvc.core.room_memory import RoomMemory
 from ravesvc.core.video_requests import Videos
 from ravesvc.errors import RaveError, with_incident
 from ravesvc.media.video_list import videos_text
 from ravesvc.orchestrator.worker_client import Workers
-from ravesvc.store.cached_store import CachedStore
 
 
 class BackendObject(Interface):
@@ -33,15 +26,8 @@ class BackendObject(Interface):
     def __init__(
         self,
         workers: Workers,
-        blocks: Blocklist,
-        state: CachedStore,
-        account: Account,
-        claims: Claims,
-        memory: RoomMemory,
-        presence: PresenceCheck,
-        rules: ChatRules,
+        requests: BotRequests,
         videos: Videos[int],
-        refresh: Callable[[], Awaitable[None]],
         entry_points: Callable[[], Sequence[EntryPoint]],
         pause: Callable[[str], tuple[float, str]],
         chat_form: Callable[[str], str],
@@ -49,7 +35,6 @@ class BackendObject(Interface):
         """Serve what these know.
 
         Args:
-            refresh: has everything read again, everywhere.
             entry_points: those that are known.
             chat_form: in which form other bots have learned to send chat to servers such as that of a mesh.
             pause: for how many seconds the bot of a mesh is to leave Rave alone, and why.
@@ -62,7 +47,7 @@ class BackendObject(Interface):
         super().__init__(verified)
         self._workers = workers
         self._videos = videos
-        self._desk = BotRequests(blocks, state, account, claims, memory, presence, rules, refresh)
+        self._desk = requests
         self._entry_points = entry_points
         self._pause = pause
         self._chat_form = chat_form

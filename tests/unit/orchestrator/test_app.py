@@ -18,6 +18,7 @@ import pytest
 from ravesvc import names
 from ravesvc.config import rave_yaml
 from ravesvc.core import rave_client
+from ravesvc.core import service as core_service
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator import app as program
 from ravesvc.version import __version__
@@ -211,7 +212,7 @@ def test_a_parent_whose_discovery_breaks_ends_and_says_why(
     async def break_down(_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(program.Discovery, "_one_round", break_down)
+    monkeypatch.setattr(core_service.Discovery, "_one_round", break_down)
 
     async def body() -> None:
         async with site.running(bus_address) as (_, _, parent):
@@ -231,13 +232,13 @@ def test_an_error_that_nobody_expected_is_an_exit_status_and_a_traceback(site: S
 def test_the_name_comes_last(run: Run, site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         async with connected(bus_address) as (thief,):
-            start = program.Fleet.start
+            start = core_service.Fleet.start
 
-            async def robbed(fleet: program.Fleet) -> None:
+            async def robbed(fleet: core_service.Fleet) -> None:
                 await start(fleet)
                 await thief.request_name(names.BUS_NAME)
 
-            monkeypatch.setattr(program.Fleet, "start", robbed)
+            monkeypatch.setattr(core_service.Fleet, "start", robbed)
             async with site.running(bus_address) as (systemd, _, parent):
                 systemd.load(MESH)
                 with pytest.raises(program.RaveError, match="belongs to another process"):

@@ -19,10 +19,10 @@ from ravesvc import names
 from ravesvc.bot.plugins import EntryPoint
 from ravesvc.bus import Bus, Call, Interface, allow_all, method
 from ravesvc.core import command_packages, inventory
+from ravesvc.core import service as core_service
 from ravesvc.core.rave_client import RaveClient
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import Announcement, ExitStatus
-from ravesvc.orchestrator import app as program
 from ravesvc.orchestrator.worker_client import Workers
 from ravesvc.store.cached_store import CachedStore
 from ravesvc.store.credentials_file import read_credentials
@@ -54,8 +54,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     def state(*args: Any, **more: Any) -> CachedStore:
         return CachedStore(*args, **more, retry_s=0.01, start_timeout_s=0.5)
 
-    monkeypatch.setattr(program, "make_store", make)
-    monkeypatch.setattr(program, "CachedStore", state)
+    monkeypatch.setattr(core_service, "make_store", make)
+    monkeypatch.setattr(core_service, "CachedStore", state)
     return fake
 
 
@@ -368,7 +368,7 @@ def test_a_database_that_the_driver_does_not_take_is_a_configuration_error(
     def make(*_: Any) -> Store:
         raise RaveError(Code.CONFIG, "database.json: options.nosuch is not an option")
 
-    monkeypatch.setattr(program, "make_store", make)
+    monkeypatch.setattr(core_service, "make_store", make)
 
     async def body() -> None:
         async with site.running(bus_address) as (_, _, parent):
@@ -385,12 +385,12 @@ def test_what_the_engine_notices_by_itself_is_told(
     fake = FakeStore()
     changed: list[Callable[[bool], None]] = []
 
-    def make(database: object, path: Path, tell: Callable[[bool], None]) -> Store:
+    def make(database: object, path: Path, tell: Callable[[bool], None], _hint: str) -> Store:
         assert (database, path) == (None, site.state)
         changed.append(tell)
         return fake
 
-    monkeypatch.setattr(program, "make_store", make)
+    monkeypatch.setattr(core_service, "make_store", make)
 
     async def body() -> None:
         async with site.running(bus_address):

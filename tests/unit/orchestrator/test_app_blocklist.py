@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from ravesvc import names
+from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.bus import Bus
+from ravesvc.core import service as core_service
 from ravesvc.orchestrator import app as program
 from tests.unit.conftest import until
 from tests.unit.fake_systemd import RUNNING
@@ -123,15 +125,15 @@ def test_an_edit_that_comes_while_another_one_is_taken_over_is_not_missed(
     run: Run, site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mesh = "11111111-2222-4333-8444-555555555555"
-    reread, edited = program.Blocklist.reload, program._Parent._edited
+    reread, edited = Blocklist.reload, program.Orchestrator._edited
     rounds = events = 0
 
-    def count(parent: program._Parent) -> None:
+    def count(parent: program.Orchestrator) -> None:
         nonlocal events
         events += 1
         edited(parent)
 
-    async def slow(blocks: program.Blocklist) -> None:
+    async def slow(blocks: Blocklist) -> None:
         nonlocal rounds
         await reread(blocks)
         rounds += 1
@@ -142,8 +144,8 @@ def test_an_edit_that_comes_while_another_one_is_taken_over_is_not_missed(
             site.blocklist.write_text(json.dumps({"blockedMeshes": {mesh: entry}}))
             await until(lambda: events > before)
 
-    monkeypatch.setattr(program._Parent, "_edited", count)
-    monkeypatch.setattr(program.Blocklist, "reload", slow)
+    monkeypatch.setattr(program.Orchestrator, "_edited", count)
+    monkeypatch.setattr(Blocklist, "reload", slow)
 
     async def body() -> None:
         async with site.running(bus_address):
@@ -235,7 +237,7 @@ def test_a_parent_that_can_no_longer_save_ends(
 
     async def body() -> None:
         async with site.running(bus_address) as (_, client, parent):
-            monkeypatch.setattr(program, "log_change", fail)
+            monkeypatch.setattr(core_service, "log_change", fail)
             await ask(client, "Block", "sts", mesh, 0, "")
             with pytest.raises(LookupError):
                 await parent

@@ -1,7 +1,4 @@
-"""The part of a world that is the same for both programs of today, which are wired alike.
-
-`_program` is the object that has the parts of one; its names are the same in both.
-"""
+"""The part of a world that is the same for both programs: `_service`, the core that both have."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ import pytest
 
 from ravesvc.blocklist.model import Reason
 from ravesvc.core.mesh_state import MeshState
+from ravesvc.core.service import BotService
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import ExitStatus
 from ravesvc.store.model import Contents, Credentials
@@ -29,7 +27,7 @@ from tests.unit.scenarios.surroundings import (
     keep_virtual_time,
     settings,
 )
-from tests.unit.scenarios.virtual_time import pass_time
+from tests.unit.scenarios.virtual_time import VirtualTime, pass_time
 from tests.unit.scenarios.world import DECISION_S, GUEST, OWN
 
 # Seconds from one round of discovery to the next at least.
@@ -54,7 +52,7 @@ class ProgramWorld(ABC):
         self._options: dict[str, object] = {}
         self._rave = Rave()
         self._bots = Counter[str]()
-        self._program: Any = None
+        self._service: Any = None
         self._working: list[asyncio.Task[None]] = []
         fill_disk(monkeypatch, lambda: self.disk_full)
 
@@ -73,15 +71,16 @@ class ProgramWorld(ABC):
     # What each program does in its own way.
 
     @property
-    @abstractmethod
     def _records(self) -> Mapping[str, MeshState]:
-        """What the program knows of each mesh."""
+        """What the service knows of each mesh."""
+        found: Mapping[str, MeshState] = self._service.fleet.records
+        return found
 
     @abstractmethod
     async def _begin(self, program_settings: Any) -> None:
         """Make the program, and have it start all that it starts before it looks for meshes.
 
-        Calls `_prepare` first, and `_begin_session` where the program reads its account.
+        Calls `_prepare` first, and `_start_service` then.
         """
 
     @abstractmethod
@@ -96,13 +95,22 @@ class ProgramWorld(ABC):
     def _end_bot(self, mesh: str, status: ExitStatus) -> None:
         """Let a bot end."""
 
-    def _prepare(self, program: Any) -> None:
-        """Give a program that was just made its surroundings."""
-        self._program = program
-        program._access = self._rave
-        program._state.contents = Contents(credentials=_CREDENTIALS)
-        keep_virtual_time(program._starts)
-        fail_steps(program._starts, lambda: self.step_fails)
+    def _prepare(self, service: BotService) -> None:
+        """Give a service that was just made its surroundings."""
+        self._service = service
+        service.rave = self._rave  # type: ignore[assignment]
+        service.state.contents = Contents(credentials=_CREDENTIALS)
+        fleet = service.fleet
+        fleet.health._now = fleet._lessons._now = fleet.reports._now = VirtualTime.monotonic
+        keep_virtual_time(service.starts)
+        fail_steps(service.starts, lambda: self.step_fails)
+
+    async def _start_service(self) -> None:
+        """Read the disk, log in, and find what runs."""
+        self._service.discovery.census.enter(self._service._scope.load())
+        await self._service.blocklist.start()
+        self._use_session(SESSION, None)
+        await self._service.start()
 
     # What is done to it.
 
@@ -111,7 +119,10 @@ class ProgramWorld(ABC):
         made = settings(self._directory, **self._options)
         self._rave.mode = made.mesh_mode
         await self._begin(made)
-        self._working = [asyncio.create_task(self._program._discovery.run())]
+        self._working = [
+            asyncio.create_task(self._service.discovery.run()),
+            asyncio.create_task(self._service.fleet.health.run()),
+        ]
         await self._settle()
 
     async def restart(self, **options: object) -> None:
@@ -119,13 +130,13 @@ class ProgramWorld(ABC):
         await self.start(**options)
 
     async def close(self) -> None:
-        if self._program is None:
+        if self._service is None:
             return
         for task in self._working:
             task.cancel()
         await asyncio.gather(*self._working, return_exceptions=True)
         await self._end()
-        self._program = None
+        self._service = None
 
     async def list(self, *meshes: str, users: Sequence[int] = (GUEST,)) -> None:
         self._rave.list(meshes, users)
@@ -136,9 +147,9 @@ class ProgramWorld(ABC):
         await self._read_list()
 
     async def _read_list(self) -> None:
-        if self._program is None:
+        if self._service is None:
             return
-        self._program._discovery.ask()
+        self._service.discovery.ask()
         await self.tick(_ROUND_AT_LEAST_S)
 
     async def end(self, mesh: str, status: ExitStatus) -> None:
@@ -150,29 +161,26 @@ class ProgramWorld(ABC):
 
     async def block(self, *meshes: str) -> None:
         for mesh in meshes:
-            self._program._blocks.add(mesh, Reason.OPERATOR, actor=_OPERATOR, seconds=float("inf"))
+            self._service.blocklist.add(mesh, Reason.OPERATOR, actor=_OPERATOR, seconds=float("inf"))
         await self._settle()
 
     async def unblock(self, mesh: str) -> None:
-        await self._program._blocks.remove(mesh, _OPERATOR)
+        await self._service.blocklist.remove(mesh, _OPERATOR)
         await self._settle()
 
     async def lose_session(self) -> None:
-        self._program._state.contents = None
+        self._service.state.contents = None
         self._use_session(None, RaveError(Code.STORE, "the store can't be read"))
         await self._settle()
 
     async def remove_account(self) -> None:
-        self._program._state.contents = Contents()
+        self._service.state.contents = Contents()
         self._use_session(None, RaveError(Code.LOGIN_NEEDED, "there is no account"))
         await self.tick(DECISION_S)
 
-    def _begin_session(self) -> None:
-        self._use_session(SESSION, None)
-
     def _use_session(self, session: Any, obstacle: RaveError | None) -> None:
-        self._program._account.session, self._program._account.obstacle = session, obstacle
-        self._program._account_changed()
+        self._service.account.session, self._service.account.obstacle = session, obstacle
+        self._service._account_changed()
 
     # What is seen of it.
 

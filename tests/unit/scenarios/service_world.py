@@ -7,7 +7,7 @@ what is done with meshes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +18,11 @@ import pytest
 from ravesvc.bus import Bus
 from ravesvc.config.worker_settings import STABLE_AFTER_S, Edition
 from ravesvc.core import reconciler as reconciler_module
-from ravesvc.core.mesh_state import MeshState, usual_chat_form
-from ravesvc.core.reconciler import Fleet
+from ravesvc.core import service as core_service_module
+from ravesvc.core.mesh_state import usual_chat_form
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator import app as program_module
+from ravesvc.orchestrator.app import Orchestrator
 from tests.unit.bus_fakes import connected
 from tests.unit.fake_systemd import DAEMON, DEAD, ROOT, RUNNING, FakeSystemd, FakeUnits, ended, settle
 from tests.unit.scenarios.program_world import ProgramWorld
@@ -144,17 +145,8 @@ class ServiceWorld(ProgramWorld):
         self._processes: dict[str, _Process] = {}
         self._edition = Edition("", "")
         use_virtual_time(monkeypatch, reconciler_module)
-        monkeypatch.setattr(program_module, "Clock", virtual_clock)
+        monkeypatch.setattr(core_service_module, "Clock", virtual_clock)
         monkeypatch.setattr(program_module, "FileWatch", _NoEdits)
-
-    @property
-    def _fleet(self) -> Fleet:
-        found: Fleet = self._program._fleet
-        return found
-
-    @property
-    def _records(self) -> Mapping[str, MeshState]:
-        return self._fleet.records
 
     # The program.
 
@@ -162,18 +154,12 @@ class ServiceWorld(ProgramWorld):
         systemd = self._systemd or await self._boot()
         bus, callers = [await Bus.connect(self._address) for _ in range(2)]
         self._buses, self._sent = [systemd.bus, bus], -1
-        program = program_module._Parent(program_settings, bus, callers)
-        self._prepare(program)
+        program = self._program = Orchestrator(program_settings, bus, callers)
+        self._prepare(program._service)
         self._edition = program_settings.edition()
-        fleet = program._fleet
         program._runner._units = FakeUnits(systemd)  # type: ignore[assignment]
         program._runner.workers.status = self._status  # type: ignore[method-assign]
-        fleet.health._now = fleet._lessons._now = fleet.reports._now = VirtualTime.monotonic
-        program._discovery.census.enter(program._scope.load())
-        await program._blocks.start()
-        self._begin_session()
-        await fleet.start()
-        self._polling = asyncio.create_task(fleet.health.run())
+        await self._start_service()
         self._callers = callers
 
     async def _boot(self) -> _Systemd:
@@ -185,8 +171,6 @@ class ServiceWorld(ProgramWorld):
         return systemd
 
     async def _end(self) -> None:
-        self._polling.cancel()
-        await asyncio.gather(self._polling, return_exceptions=True)
         await self._program.close()
         _, bus = self._buses
         await bus.close()
@@ -262,18 +246,18 @@ class ServiceWorld(ProgramWorld):
     # The operator.
 
     async def hold(self, mesh: str) -> None:
-        await self._fleet.stop_mesh(mesh, _OPERATOR)
+        await self._service.fleet.stop_mesh(mesh, _OPERATOR)
         await self._settle()
 
     async def release(self, mesh: str) -> None:
-        await self._fleet.start_mesh(mesh, _OPERATOR)
+        await self._service.fleet.start_mesh(mesh, _OPERATOR)
         await self._settle()
 
     async def outdate(self) -> None:
         for process in self._processes.values():
             process.edition = Edition("0.0.1", "")
         for mesh in self.running():
-            self._fleet.health.ask(mesh)
+            self._service.fleet.health.ask(mesh)
         await self._settle()
 
     async def roll(self) -> int:
@@ -282,4 +266,4 @@ class ServiceWorld(ProgramWorld):
         return count
 
     def chat_form(self, mesh: str) -> str:
-        return usual_chat_form(mesh, self._fleet.records)
+        return usual_chat_form(mesh, self._service.fleet.records)

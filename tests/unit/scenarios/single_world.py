@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,15 @@ from ravesvc.blocklist.model import Reason
 from ravesvc.bot.plugins import Sources
 from ravesvc.config.worker_settings import Edition, MeshSettings, Session
 from ravesvc.core import reconciler as reconciler_module
-from ravesvc.core.mesh_state import MeshState, usual_chat_form
-from ravesvc.core.reconciler import Fleet
+from ravesvc.core import service as core_service_module
+from ravesvc.core.mesh_state import usual_chat_form
 from ravesvc.mesh.host import Status, WorkerHost
 from ravesvc.names import Announcement, ExitStatus
-from ravesvc.single import app as program_module
 from ravesvc.single import task_runner as runner_module
 from ravesvc.single.app import App
 from tests.unit.scenarios.program_world import ProgramWorld
 from tests.unit.scenarios.surroundings import BotState, signal_of, use_virtual_time, virtual_clock
-from tests.unit.scenarios.virtual_time import VirtualTime, quiet, until_done
+from tests.unit.scenarios.virtual_time import quiet, until_done
 from tests.unit.scenarios.world import BotEvent, Connected
 
 _OPERATOR = "alice"
@@ -95,7 +94,7 @@ class SingleWorld(ProgramWorld):
         super().__init__(directory, monkeypatch)
         self._running: dict[str, _Bot] = {}
         use_virtual_time(monkeypatch, reconciler_module, runner_module)
-        monkeypatch.setattr(program_module, "Clock", virtual_clock)
+        monkeypatch.setattr(core_service_module, "Clock", virtual_clock)
         monkeypatch.setattr(runner_module, "Worker", self._make_bot)
 
     def _make_bot(
@@ -108,38 +107,20 @@ class SingleWorld(ProgramWorld):
     ) -> _Bot:
         return _Bot(self, mesh, edition, link)
 
-    @property
-    def _fleet(self) -> Fleet:
-        found: Fleet = self._program._fleet
-        return found
-
-    @property
-    def _records(self) -> Mapping[str, MeshState]:
-        return self._fleet.records
-
     # The program.
 
     async def _begin(self, program_settings: Any) -> None:
         app = App(program_settings, Sources(self._directory / "commands.d"))
-        self._prepare(app)
+        self._prepare(app._service)
         app._videos = None  # type: ignore[assignment]
-        fleet = app._fleet
-        fleet.health._now = fleet._lessons._now = fleet.reports._now = VirtualTime.monotonic
-        await app._blocks.start()
-        app._discovery.census.enter(app._scope.load())
-        await fleet.start()
-        self._polling = asyncio.create_task(fleet.health.run())
-        app._ready = True
-        self._begin_session()
+        self._app = app
+        await self._start_service()
 
     async def _end(self) -> None:
-        self._program._closing = True
-        self._polling.cancel()
-        await asyncio.gather(self._polling, return_exceptions=True)
-        self._fleet.stop_planning()
-        await until_done(self._program._runner.stop_all())
-        await until_done(self._fleet.close(grace_s=5.0))
-        await self._program.close()
+        self._service.begin_closing()
+        await until_done(self._app._runner.stop_all())
+        await until_done(self._service.fleet.close(grace_s=5.0))
+        await self._app.close()
 
     async def shut_down(self) -> None:
         """There is nothing beside the program."""
@@ -178,11 +159,11 @@ class SingleWorld(ProgramWorld):
     # The operator, who has nothing but the blocklist here.
 
     async def hold(self, mesh: str) -> None:
-        await self._program._blocks.add(mesh, Reason.HELD, actor=_OPERATOR)
+        await self._service.blocklist.add(mesh, Reason.HELD, actor=_OPERATOR)
         await self._settle()
 
     async def release(self, mesh: str) -> None:
-        await self._program._blocks.remove(mesh, _OPERATOR)
+        await self._service.blocklist.remove(mesh, _OPERATOR)
         await self._settle()
 
     async def outdate(self) -> None:
@@ -192,4 +173,4 @@ class SingleWorld(ProgramWorld):
         raise NotImplementedError
 
     def chat_form(self, mesh: str) -> str:
-        return usual_chat_form(mesh, self._fleet.records)
+        return usual_chat_form(mesh, self._service.fleet.records)

@@ -172,8 +172,18 @@ def test_the_example_is_true_here(site: SingleSite, capsys: pytest.CaptureFixtur
 
 @pytest.mark.process
 def test_hints_name_no_command_that_only_the_service_has() -> None:
-    """`advice` has them, for the service; the other modules named here are used by the service alone."""
-    exempt = {"advice", "names", "places", "worker_settings", "state_directory", "manual_override"}
+    """`advice` has them for the service. The other modules named here are for the service alone, or documentation."""
+    exempt = {
+        "advice",
+        "names",
+        "places",
+        "worker_settings",
+        "state_directory",
+        "manual_override",
+        "options",
+        "worker_options",
+        "media_settings",
+    }
     code = (
         "import sys, ravesvc.single.__main__, ravesvc.store.engines.sqlite, ravesvc.store.engines.mongo;"
         "print(*(module.__file__ for name, module in sys.modules.items() if name.startswith('ravesvc')))"

@@ -197,7 +197,7 @@ def test_while_rave_does_not_answer_no_mesh_is_to_blame(
             await site.connected()
             await in_thread(site.control.fail, "discovery", "400")
             await in_thread(site.control.refuse, site.mesh, status=503)
-            await until(lambda: manager._house and manager._house._discovery.error)
+            await until(lambda: manager._house and manager._house._service.discovery.error)
             await in_thread(site.control.drop, site.mesh)
             await until(lambda: manager.rooms[site.mesh].reason == "Rave does not answer")
             assert manager.rooms[site.mesh].state == "stopped"
@@ -343,7 +343,7 @@ def test_what_goes_wrong_behind_a_command_is_told_with_its_id(
         async with site.running() as manager:
             await site.connected()
             assert manager._house
-            state = manager._house._state
+            state = manager._house._service.state
             await manager.add_admin(ANN)
 
             async def fail() -> None:
@@ -509,7 +509,7 @@ def test_a_crash_while_it_is_stopped_and_a_fault_of_ours_are_no_ones_fault(
         async with site.running(manager):
             await site.connected()
             assert manager._house
-            monkeypatch.setattr(manager._house._fleet._lessons, "learn", learn)
+            monkeypatch.setattr(manager._house._service.fleet._lessons, "learn", learn)
             await in_thread(site.control.kick, site.mesh)
             await until(lambda: "internal error" in caplog.text)
             await until(lambda: manager.rooms[site.mesh].state == "blocked")
@@ -576,7 +576,7 @@ def test_a_connection_that_holds_forgives_failures(
         async with site.running() as manager:
             await site.connected()
             assert manager._house
-            memory = manager._house._blocks.memory
+            memory = manager._house._service.blocklist.memory
             assert memory(site.mesh).failures == 1
             await until(lambda: memory(site.mesh).failures == 0)
 
@@ -592,7 +592,7 @@ def test_without_an_account_it_says_what_to_do(run: Run, site: SingleSite) -> No
         assert raised.value.code is Code.LOGIN_NEEDED
         assert str(raised.value) == (
             "there is no account: there are no credentials yet (log in with ravesvc --login EMAIL, "
-            f"or lay a credentials.json there: {site.credentials})"
+            f"or put a credentials.json there: {site.credentials})"
         )
         site.credentials.write_text(site.served.account.credentials())
         async with site.running():
@@ -703,18 +703,22 @@ def test_another_account_and_none(run: Run, site: SingleSite, caplog: pytest.Log
             await site.connected()
             house = manager._house
             assert house
-            house._discovery.census.enter("lists of another account")
-            house._account_changed()
-            assert house._discovery.census.meshes is None
+            house._service.discovery.census.enter("lists of another account")
+            house._service._account_changed()
+            assert house._service.discovery.census.meshes is None
             assert "what is listed takes the place of the former ones" in caplog.text
             # However often somebody asks for it, the plan is carried out once.
-            house._fleet._apply.schedule()
-            house._fleet._apply.schedule()
-            house._login_ended(RaveError(Code.CANCELLED, "the login was cancelled"))
-            house._account.session, house._account.obstacle = None, RaveError(Code.STORE, "the store is away")
-            house._account_changed()
-            assert "No mesh is joined: the store is away" in caplog.text
-            assert house._discovery.obstacle is house._account.obstacle
+            house._service.fleet._apply.schedule()
+            house._service.fleet._apply.schedule()
+            service = house._service
+            service._login_ended(RaveError(Code.CANCELLED, "the login was cancelled"))
+            house._service.account.session, house._service.account.obstacle = (
+                None,
+                RaveError(Code.STORE, "the store is away"),
+            )
+            house._service._account_changed()
+            assert "No mesh is started: the store is away" in caplog.text
+            assert house._service.discovery.obstacle is house._service.account.obstacle
 
     run(body())
 

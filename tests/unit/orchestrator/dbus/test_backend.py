@@ -22,6 +22,7 @@ from ravesvc.config.media_settings import VideoOptions
 from ravesvc.config.worker_settings import Session
 from ravesvc.core import bot_requests
 from ravesvc.core.admin_claims import Claims
+from ravesvc.core.bot_requests import BotRequests
 from ravesvc.core.chat_limits import ChatRules
 from ravesvc.core.presence_check import PresenceCheck
 from ravesvc.core.room_memory import RoomMemory
@@ -212,8 +213,7 @@ class Site:
         self.entry_points: list[EntryPoint] = []
         self.paused: set[str] = set()
         self.source = FakeMedia()
-        backend = BackendObject(
-            self.workers,
+        requests = BotRequests(
             self.blocks,  # type: ignore[arg-type]
             self.state,
             self.account,  # type: ignore[arg-type]
@@ -221,8 +221,12 @@ class Site:
             self.memory,
             presence,
             self.rules,
-            Videos(self.source, VideoOptions(searches_per_user=2)),
             self._refresh,
+        )
+        backend = BackendObject(
+            self.workers,
+            requests,
+            Videos(self.source, VideoOptions(searches_per_user=2)),
             lambda: self.entry_points,
             lambda mesh: (90.0, "api.test asks for a pause") if mesh in self.paused else (0.0, ""),
             chat_form=lambda mesh: "notification",

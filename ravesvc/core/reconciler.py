@@ -32,6 +32,7 @@ from ravesvc.core.plan import Action, Decision, enough, plan
 from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.core.runner import RunChange, Runner, WorkerReport
 from ravesvc.core.start_policy import StartPolicy
+from ravesvc.core.steps import Step, Steps
 from ravesvc.core.worker_events import Ready, WorkerReports
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.names import ExitStatus
@@ -100,12 +101,9 @@ class Fleet:
         self.reports = WorkerReports(self.records, census, blocks, starts, self._lessons)
         self._company = LeftAlone(census, blocks, own_user)
         self._overrides = ManualOverrides(runner, blocks)
-        self._busy: set[str] = set()
+        self._steps = Steps()
         # Those that are busy, and whose process has ended meanwhile.
         self._ended_meanwhile: set[str] = set()
-        # Those whose start is decided, and not over; and those that have just failed to be stopped.
-        self._starting: set[str] = set()
-        self._stuck: set[str] = set()
         # Those whose process had ended before this one began.
         self._ended_before: set[str] = set()
         self._turn = asyncio.Semaphore(_STARTS_AT_ONCE)
@@ -162,7 +160,7 @@ class Fleet:
             self._runs,
             self._limit,
             resting=self._starts.rests.meshes,
-            starting=self._starting,
+            starting=self._steps.starting,
             missing=self._census.missing,
             held=self._starts.held(self.records.values()),
             unread=self._census.unread,
@@ -214,15 +212,14 @@ class Fleet:
             if record.decision != decision:
                 record.decision = decision
                 self._publish(decision.mesh)
-            if decision.mesh in self._busy:
+            if self._steps.is_busy(decision.mesh):
                 continue
             if decision.action is Action.START:
-                self._starting.add(decision.mesh)
-                self._act(decision.mesh, self._start)
-            elif decision.action is Action.STOP and decision.mesh not in self._stuck:
+                self._begin(decision.mesh, Step.START_PENDING, self._start)
+            elif decision.action is Action.STOP and self._steps[decision.mesh] is Step.IDLE:
                 extra = about(decision.mesh, LogEvent.STOPPED)
                 log.info("Stopping mesh %s: %s", decision.mesh, decision.reason, extra=extra)
-                self._act(decision.mesh, self._stop)
+                self._begin(decision.mesh, Step.STOPPING, self._runner.stop_mesh)
 
     def pause(self, mesh: str) -> tuple[float, str]:
         """For how many more seconds the bot of a mesh is to leave Rave alone, and why; 0 when it need not."""
@@ -230,7 +227,7 @@ class Fleet:
 
     def refresh(self) -> None:
         """Bring the records in line with what is listed, blocked and loaded."""
-        alive = (self._census.meshes or {}).keys() | self._runner.runs.keys() | self._busy
+        alive = (self._census.meshes or {}).keys() | self._runner.runs.keys() | self._steps.busy
         known = alive | self._latest_blocked(alive)
         self._more_blocked = 0
         for mesh in self.records.keys() - known:
@@ -302,7 +299,7 @@ class Fleet:
         saved = self._blocks.remove(mesh, actor)
         self.apply_plan()
         for decision in self.plan():
-            if decision.mesh == mesh and decision.action is Action.SKIP and mesh not in self._busy:
+            if decision.mesh == mesh and decision.action is Action.SKIP and not self._steps.is_busy(mesh):
                 raise RaveError(Code.BLOCKED, f"mesh {mesh} is not started: {decision.reason}", mesh=mesh)
         await await_saved(mesh, saved)
 
@@ -321,9 +318,9 @@ class Fleet:
         AccessDenied).
         """
         self._insist_on_running(mesh)
-        if mesh in self._busy:
+        if self._steps.is_busy(mesh):
             raise RaveError(Code.BUSY, f"mesh {mesh} is being started or stopped", mesh=mesh)
-        task = self._act(mesh, self._restart)
+        task = self._begin(mesh, Step.RESTARTING, self._restart)
         # Shielded: whoever asked may go away, but half a restart is none.
         await asyncio.wait([task])
         if error := task.result():
@@ -362,11 +359,11 @@ class Fleet:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _act(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> asyncio.Task[RaveError | None]:
+    def _begin(
+        self, mesh: str, step: Step, action: Callable[[str], Awaitable[None]]
+    ) -> asyncio.Task[RaveError | None]:
         """Do something with a mesh in the background, and nothing else with it meanwhile; the result is a failure."""
-        self._busy.add(mesh)
-        # Of one that has ended while the service was away there may be nothing else but a note.
-        self._record(mesh)
+        self._steps.enter(mesh, step)
         return self._spawn(self._guard(mesh, action))
 
     async def _guard(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> RaveError | None:
@@ -388,9 +385,11 @@ class Fleet:
             if failure:
                 self._record(mesh).worker.fail(str(failure))
                 self._starts.rests.add(mesh)
-            self._busy.discard(mesh)
-            self._starting.discard(mesh)
+            stop_failed = failure and self._steps[mesh] is Step.STOPPING
+            self._steps.enter(mesh, Step.STOP_FAILED if stop_failed else Step.IDLE)
             self._publish(mesh)
+        if stop_failed:
+            asyncio.get_running_loop().call_later(_STOP_AGAIN_S, self._stop_again, mesh)
         # From one end we learn once: a save or reset that fails would fail again and again, so it waits for the next
         # `reconcile`.
         if mesh in self._ended_meanwhile:
@@ -400,8 +399,9 @@ class Fleet:
         self._schedule_apply()
         return failure
 
-    def _try_again(self, mesh: str) -> None:
-        self._stuck.discard(mesh)
+    def _stop_again(self, mesh: str) -> None:
+        if self._steps[mesh] is Step.STOP_FAILED:
+            self._steps.enter(mesh, Step.IDLE)
         self._schedule_apply()
 
     def _insist_on_running(self, mesh: str) -> None:
@@ -415,6 +415,7 @@ class Fleet:
         async with self._turn:
             if not self._may_start(mesh):
                 return
+            self._steps.enter(mesh, Step.STARTING)
             await self._finish(mesh, await self._runner.start_mesh(mesh))
         if self._run(mesh).phase is RunPhase.ABSENT and not self._blocks.get(mesh):
             hint = self._advice.mesh_log.format(mesh=mesh)
@@ -427,15 +428,6 @@ class Fleet:
         """
         wanted = self._census.lists(mesh) and not self._blocks.get(mesh)
         return wanted and self._run(mesh).phase is RunPhase.ABSENT and not self._starts.holds(self._record(mesh))
-
-    async def _stop(self, mesh: str) -> None:
-        try:
-            await self._runner.stop_mesh(mesh)
-        except RaveError:
-            # The plan will say the same at once, and would for ever.
-            self._stuck.add(mesh)
-            asyncio.get_running_loop().call_later(_STOP_AGAIN_S, self._try_again, mesh)
-            raise
 
     async def _restart(self, mesh: str) -> None:
         async with self._turn:
@@ -450,8 +442,8 @@ class Fleet:
 
     def _learn_if_ended(self, mesh: str) -> None:
         end = self._run(mesh).end
-        if end and mesh not in self._busy:
-            self._act(mesh, partial(self._learn, end=end))
+        if end and not self._steps.is_busy(mesh):
+            self._begin(mesh, Step.EXAMINING, partial(self._learn, end=end))
 
     async def _learn(self, mesh: str, end: RunEnd) -> None:
         """Save what the end of a process teaches, then have the runner forget it."""
@@ -485,10 +477,10 @@ class Fleet:
     async def _learn_from_ends_while_away(self) -> None:
         """Learn from ends of which the runner has no other trace."""
         for mesh, end in (await self._runner.ends_while_away()).items():
-            if mesh not in self._busy:
+            if not self._steps.is_busy(mesh):
                 log.info("Mesh %s has ended while the service was away", mesh, extra=about(mesh))
                 self._ended_before.add(mesh)
-                self._act(mesh, partial(self._learn, end=end))
+                self._begin(mesh, Step.EXAMINING, partial(self._learn, end=end))
 
     def _run_changed(self, change: RunChange) -> None:
         mesh, old, run = change.mesh, change.old, change.new
@@ -506,7 +498,7 @@ class Fleet:
         self._publish(mesh)
         if not self._adopted:
             return
-        if mesh in self._busy:
+        if self._steps.is_busy(mesh):
             if run.end and run.end != old.end:
                 self._ended_meanwhile.add(mesh)
             return
@@ -531,10 +523,10 @@ class Fleet:
     def _unhealthy(self, mesh: str) -> None:
         """A child does not answer: another process may."""
         self._publish(mesh)
-        if mesh not in self._busy:
+        if not self._steps.is_busy(mesh):
             text = "Restarting mesh %s, because its process does not answer"
             log.warning(text, mesh, extra=about(mesh, LogEvent.UNHEALTHY))
-            self._act(mesh, self._restart)
+            self._begin(mesh, Step.RESTARTING, self._restart)
 
     def _answered(self, mesh: str) -> None:
         """A child has told how it is."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-_FONT = 'font-family="ui-monospace, \'DejaVu Sans Mono\', Menlo, Consolas, monospace" font-size="14"'
+_FONT = 'font-family="monospace" font-size="14"'
 _CELL_PX, _LINE_PX, _MARGIN_PX = 8.4, 20, 16
 _BACKGROUND, _TEXT, _FAINT = "#1f2430", "#d7dae0", "#8b919d"
 # SGR parameters of ECMA-48, as far as ravectl uses them.

@@ -59,7 +59,7 @@ class SystemdWithBots(FakeSystemd):
             self.finish(mesh)
         return job
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Stop all bots, and start no more: the service would start again what stops without its order."""
         self._closed = True
         for process in self._processes.values():

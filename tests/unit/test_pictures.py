@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 import time
 import types
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,26 @@ async def read_list(client: Bus) -> None:
     await until(lambda: number in finished)
 
 
+def show_steady_figures(monkeypatch: pytest.MonkeyPatch, server: str, meshes: Mapping[str, str]) -> None:
+    """Have ravectl get the same ages, memory and host name each time; `meshes` has ids by title."""
+    real = overview._facts
+
+    async def facts(service: Any) -> Any:
+        status, found, _ = await real(service)
+        now_us = time.time() * 1_000_000
+        status["LastDiscoveryTimestamp"] = int(now_us - LAST_DISCOVERY_S * 1_000_000)
+        found = [
+            mesh._replace(
+                since=int(now_us - AGES_S.get(mesh.title, 0) * 1_000_000),
+                reason=mesh.reason.replace(server, "localhost"),
+            )
+            for mesh in found
+        ]
+        return status, found, {meshes[title]: size for title, size in MEMORY.items()}
+
+    monkeypatch.setattr(overview, "_facts", facts)
+
+
 @pytest.mark.usefixtures("as_root", "same_ids")
 async def test_ravectl_status(
     site: Site, bus_daemon: BusDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -91,31 +113,12 @@ async def test_ravectl_status(
     monkeypatch.setattr(Bus, "call", call_with_process_fd)
     terminal = Terminal()
 
-    real = overview._facts
-
-    async def facts(service: Any) -> Any:
-        status, found, _ = await real(service)
-        now_us = time.time() * 1_000_000
-        status["LastDiscoveryTimestamp"] = int(now_us - LAST_DISCOVERY_S * 1_000_000)
-        found = [
-            mesh._replace(
-                since=int(now_us - AGES_S.get(mesh.title, 0) * 1_000_000),
-                reason=mesh.reason.replace(site.served.server, "localhost"),
-            )
-            for mesh in found
-        ]
-        return status, found, {meshes[title]: size for title, size in MEMORY.items()}
-
-    monkeypatch.setattr(overview, "_facts", facts)
+    show_steady_figures(monkeypatch, site.served.server, meshes)
     monkeypatch.setenv("COLUMNS", str(COLUMNS))
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    async with site.running(bus_daemon.address, lambda bus: SystemdWithBots(bus, tmp_path)) as (
-        systemd,
-        client,
-        _,
-    ):
-        assert isinstance(systemd, SystemdWithBots)
+    running = site.running(bus_daemon.address, lambda bus: SystemdWithBots(bus, tmp_path))
+    async with running as (systemd, client, _), contextlib.aclosing(systemd):
         await in_thread(control.wait, connected=[meshes[t] for t in meshes if t != "Late show"], timeout=30)
         await call(client, "StopMesh", "s", meshes["Trailers"])
         await in_thread(control.kick, meshes["Karaoke"])
@@ -126,7 +129,6 @@ async def test_ravectl_status(
         with monkeypatch.context() as patched:
             patched.setattr(sys, "stdout", terminal)
             assert await in_thread(ravectl, ["status"]) == 0
-        await systemd.close()
     compare("status.svg", drawing.terminal(f"$ ravectl status\n{terminal.getvalue()}", COLUMNS))
 
 

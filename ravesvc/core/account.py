@@ -29,7 +29,7 @@ from ravesvc.store.model import Contents, Credentials
 log = logging.getLogger(__name__)
 
 # Seconds from one mail to the next: each goes to somebody who may not have asked for it.
-MAIL_INTERVAL = 60.0
+MAIL_INTERVAL_S = 60.0
 # Failures of the sending that prove that none was sent, as do those of a request that was never made.
 _NO_MAIL = (Code.WRONG_ADDRESS, Code.RATE_LIMITED, Code.CONFIG, Code.BAD_FILE)
 
@@ -281,7 +281,7 @@ class Account:
         if not address:
             hint = f"{self._settings.advice.login}, and name it"
             raise RaveError(Code.LOGIN_NEEDED, "no address is known", hint=hint)
-        wait = self._mailed + MAIL_INTERVAL - self._clock()
+        wait = self._mailed + MAIL_INTERVAL_S - self._clock()
         if wait > 0:
             sent = "a mail has just been sent" if self._mail_known else "a mail may have just been sent"
             raise RaveError(Code.BUSY, sent, hint=f"try again in {math.ceil(wait)} s")

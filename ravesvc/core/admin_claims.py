@@ -23,7 +23,7 @@ MAX_WRONG = 5
 
 # Without those that look like others: I, L, O, U, 0 and 1.
 _LETTERS = "ABCDEFGHJKMNPQRSTVWXYZ23456789"
-_LENGTH = 8
+_CODE_CHARS = 8
 # Longer texts are no attempts to type one.
 _MAX_TYPED = 64
 
@@ -50,9 +50,9 @@ class Claims:
 
     def issue(self) -> str:
         """A new code, such as ABCD-2345, in place of the one before."""
-        code = "".join(secrets.choice(_LETTERS) for _ in range(_LENGTH))
+        code = "".join(secrets.choice(_LETTERS) for _ in range(_CODE_CHARS))
         self._issued = _Issued(code.encode(), self._clock() + VALID_S)
-        return f"{code[: _LENGTH // 2]}-{code[_LENGTH // 2 :]}"
+        return f"{code[: _CODE_CHARS // 2]}-{code[_CODE_CHARS // 2 :]}"
 
     @contextlib.contextmanager
     def redeeming(self, typed: str) -> Iterator[None]:

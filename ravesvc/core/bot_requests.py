@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Of admins, former ones included, and of command permissions: each change has every bot read all of them.
-_MOST_ENTRIES = 500
+_MAX_ENTRIES = 500
 
 # Failures whose words are made for whoever asked.
 _FIT = frozenset(
@@ -348,7 +348,7 @@ class BotRequests:
 
 def _insist_on_room(entry: T, entries: Collection[T]) -> None:
     """Refuse what is new when there is enough: a bot that was taken over must not fill the store."""
-    if entry not in entries and len(entries) >= _MOST_ENTRIES:
+    if entry not in entries and len(entries) >= _MAX_ENTRIES:
         text = f"there are {len(entries)} of those already, which is as many as the chat may make"
         raise RaveError(Code.INVALID_ARGUMENT, text, hint="remove others first, or have an operator add it")
 

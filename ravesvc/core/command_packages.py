@@ -12,7 +12,7 @@ from ravesvc.common.text import printable
 
 log = logging.getLogger(__name__)
 
-_LONGEST = 200
+_MAX_CHARS = 200
 
 
 def find() -> list[EntryPoint]:
@@ -27,5 +27,5 @@ def find() -> list[EntryPoint]:
         log.exception("The commands of installed packages can't be looked up")
         return []
     return sorted(
-        (EntryPoint(*(printable(text, _LONGEST) for text in each)) for each in found), key=lambda each: each.module
+        (EntryPoint(*(printable(text, _MAX_CHARS) for text in each)) for each in found), key=lambda each: each.module
     )

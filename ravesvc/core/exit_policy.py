@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 
 # Seconds for which nothing but a server is to blame; what can't be reached for longer has to be left alone after all.
 # Where no mesh at all is spared there is less doubt.
-_EXCUSED = 3600.0
-_EXCUSED_TOTAL = 24 * 3600.0
+_EXCUSED_S = 3600.0
+_EXCUSED_TOTAL_S = 24 * 3600.0
 
 # Seconds that the failure of one mesh waits for those of the others, and after which it has been its own.
-_OTHERS_FOLLOW = 3.0
-_TAKEN_BACK = 60.0
+_OTHERS_FOLLOW_S = 3.0
+_TAKEN_BACK_S = 60.0
 
 _REASONS: dict[ExitStatus | None, Reason] = {
     ExitStatus.KICKED: Reason.KICKED,
@@ -194,12 +194,12 @@ class ExitPolicy:
         if sum(not record.block for record in self._records.values()) < LEAST_MESHES:
             # There are no others that could follow.
             return ""
-        await self._sleep(_OTHERS_FOLLOW)
+        await self._sleep(_OTHERS_FOLLOW_S)
         return self._judge(mesh, kind)
 
     def _judge(self, mesh: str, kind: FailureKind) -> str:
         verdict = self._outages.judge(mesh, kind, self._fine(kind))
-        if not verdict or not self._excuses(mesh, _EXCUSED_TOTAL if verdict.total else _EXCUSED):
+        if not verdict or not self._excuses(mesh, _EXCUSED_TOTAL_S if verdict.total else _EXCUSED_S):
             return ""
         self._take_back(verdict)
         return verdict.describe()
@@ -218,7 +218,7 @@ class ExitPolicy:
         for mesh in verdict.meshes:
             block = self._blocks.get(mesh)
             ours = block and block.actor == SERVICE and _KINDS.get(block.reason) is verdict.kind
-            if ours and self._blocks.blocked_for(mesh) < _TAKEN_BACK:
+            if ours and self._blocks.blocked_for(mesh) < _TAKEN_BACK_S:
                 log.info("The block of mesh %s is taken back: %s", mesh, verdict.describe(), extra=about(mesh))
                 self._blocks.remove(mesh, SERVICE)
 
@@ -234,14 +234,14 @@ class ExitPolicy:
             return f"the server {server} lets no bot in"
         return ""
 
-    def _excuses(self, mesh: str, most: float = _EXCUSED) -> bool:
+    def _excuses(self, mesh: str, most: float = _EXCUSED_S) -> bool:
         """Whether a mesh may blame others once more; those that are gone must not excuse each other for ever.
 
         `most` is for how many seconds in a row it may.
         """
         now = self._now()
         since, last = self._excused.get(mesh, (now, now))
-        if now - last > _EXCUSED:
+        if now - last > _EXCUSED_S:
             since = now
         elif now - since > most:
             # Asked again at once it says the same; the block then takes longer than that.

@@ -12,7 +12,7 @@ from ravesvc.core.plan import Action, Decision
 from ravesvc.core.run_state import RunPhase
 from ravesvc.errors import RaveError
 
-_LONGEST = 300
+_MAX_SENTENCE_CHARS = 300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,13 +72,13 @@ def details(facts: ExplainInput) -> dict[str, object]:
         "LastDiscoveryTimestamp": facts.last_discovery,
         "DiscoveryError": str(facts.discovery_error or ""),
         "BlockReason": block.reason.value if block else "",
-        "BlockDetail": printable(block.detail, _LONGEST) if block else "",
-        "BlockActor": printable(block.actor, _LONGEST) if block else "",
+        "BlockDetail": printable(block.detail, _MAX_SENTENCE_CHARS) if block else "",
+        "BlockActor": printable(block.actor, _MAX_SENTENCE_CHARS) if block else "",
         "BlockSinceTimestamp": facts.blocked_since,
         "Blocks": _count(memory.blocks),
         "Quarantines": _count(memory.quarantines),
         "Attempts": _count(memory.failures),
-        "LastError": printable(record.worker.last_error or memory.last_error, _LONGEST),
+        "LastError": printable(record.worker.last_error or memory.last_error, _MAX_SENTENCE_CHARS),
         "CommandErrors": list(record.worker.command_errors),
         "UnshownMessages": record.worker.unshown,
         "ChatForm": record.worker.chat_form,

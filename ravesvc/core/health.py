@@ -32,16 +32,16 @@ from ravesvc.errors import RaveError
 log = logging.getLogger(__name__)
 
 # Seconds without an answer after which a child is unhealthy, unless it is asked less often than twice in that time.
-SILENCE = 60.0
+MAX_SILENCE_S = 60.0
 _AT_ONCE = 8
 # How often a child is asked in a row if it signals something in the meantime; it may never cease to.
-_QUESTIONS = 3
+_MAX_QUESTIONS = 3
 # Seconds that a child has to answer the question that decides, once it has it; and seconds that this may take in all,
 # the two answers of the bus included: when it takes longer, the parent is late. Less than the time-out of a question.
-_LAST_CHANCE = 5.0
-_CONFIRMED_WITHIN = 8.0
+_LAST_CHANCE_S = 5.0
+_CONFIRMED_WITHIN_S = 8.0
 # Seconds that the start of the parent waits for the children that it finds.
-_ADOPTION = 15.0
+_ADOPTION_S = 15.0
 
 
 class Stats(NamedTuple):
@@ -77,7 +77,7 @@ class Health:
         self._runner = runner
         self._records = records
         self._interval = interval
-        self._silence = max(SILENCE, 2 * interval)
+        self._silence = max(MAX_SILENCE_S, 2 * interval)
         self._answered = answered
         self._unhealthy = unhealthy
         self._now = now
@@ -88,7 +88,7 @@ class Health:
         """Ask the children that an earlier parent has started. Those that hang keep nobody from starting."""
         tasks = [self.ask(mesh) for mesh in meshes]
         if tasks:
-            await asyncio.wait(tasks, timeout=_ADOPTION)
+            await asyncio.wait(tasks, timeout=_ADOPTION_S)
             answered = sum(record.worker.ready for record in self._records.values())
             log.info("%d of %s answered", answered, count(len(tasks), "running mesh"))
 
@@ -155,7 +155,7 @@ class Health:
         A child that has just started answers that it is not connected, and a moment later signals that it is. On a
         busy machine both are read at once: then the signal is handled first, and the answer would undo it.
         """
-        for _ in range(_QUESTIONS):
+        for _ in range(_MAX_QUESTIONS):
             signals = worker.signals
             status = await self._runner.status(mesh)
             if worker.signals == signals:
@@ -170,9 +170,9 @@ class Health:
         """Judge a child by a question that it surely has, and whose answer would surely have been read."""
         question = asyncio.create_task(self._status(record.mesh, worker))
         try:
-            async with asyncio.timeout(_CONFIRMED_WITHIN):
+            async with asyncio.timeout(_CONFIRMED_WITHIN_S):
                 await self._runner.catch_up()
-                await asyncio.wait({question}, timeout=_LAST_CHANCE)
+                await asyncio.wait({question}, timeout=_LAST_CHANCE_S)
                 await self._runner.catch_up()
         except (RaveError, TimeoutError) as e:
             log.debug("The child of mesh %s is not judged, because the parent or the bus is late: %s", record.mesh, e)

@@ -24,9 +24,9 @@ from ravesvc.errors import Code, RaveError
 log = logging.getLogger(__name__)
 
 ROUNDS_TO_FORGET = 3
-ROUNDS_TO_FORGET_MOST = 30
+ROUNDS_TO_FORGET_MANY = 30
 # Seconds from the start of a round to that of the next.
-_LEAST_INTERVAL = 1.0
+_MIN_INTERVAL_S = 1.0
 
 
 class Inventory:
@@ -122,7 +122,7 @@ class Inventory:
             self.held_back = len(self._lost)
             self._missed = missed
             self._insisted = self._insisted + 1 if seen and before == self._lost else 0
-            if self._insisted >= ROUNDS_TO_FORGET_MOST:
+            if self._insisted >= ROUNDS_TO_FORGET_MANY:
                 self.believe()
         else:
             self.held_back = self._insisted = 0
@@ -295,7 +295,7 @@ class Discovery:
                 if not check.done():
                     check.set_result(self.error is None)
             # However often somebody asks.
-            await asyncio.sleep(begun + _LEAST_INTERVAL - loop.time())
+            await asyncio.sleep(begun + _MIN_INTERVAL_S - loop.time())
             with contextlib.suppress(TimeoutError):
                 # From start to start, so that slow answers don't stretch the interval; never two at a time.
                 async with asyncio.timeout(max(0.0, begun + self._interval - loop.time())):

@@ -18,13 +18,13 @@ from ravesvc.core.plan import Decision
 from ravesvc.core.run_state import RunPhase, RunState
 
 # Sentences of what a child says, and the most that it may count to: it may have been taken over.
-_MOST_ERRORS = 16
-_MOST = 2**32 - 1
+_MAX_ERRORS = 16
+_MAX_COUNT = 2**32 - 1
 
 
 def counted(value: object) -> int:
     """A number of times, as a child tells it; 0 for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else 0
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ class WorkerState:
     def fail_commands(self, errors: object) -> None:
         """This is wrong with own commands, in its own words."""
         texts = errors if isinstance(errors, list) else []
-        self.command_errors = tuple(printable(text, names.MAX_REPORT_CHARS) for text in texts[:_MOST_ERRORS])
+        self.command_errors = tuple(printable(text, names.MAX_REPORT_CHARS) for text in texts[:_MAX_ERRORS])
 
     def answer(self, status: Mapping[str, Any], now: float) -> None:
         """Take over what GetStatus says; a child of the version before says less."""
@@ -191,7 +191,7 @@ class MeshState:
 
 def unshown(records: Iterable[MeshState]) -> int:
     """How many messages of all bots have had no echo."""
-    return min(sum(record.worker.unshown for record in records), _MOST)
+    return min(sum(record.worker.unshown for record in records), _MAX_COUNT)
 
 
 def usual_chat_form(mesh: str, records: Mapping[str, MeshState]) -> str:
@@ -214,4 +214,4 @@ def _server(record: MeshState | None) -> str:
 
 def command_errors(records: Iterable[MeshState]) -> list[str]:
     """What is wrong with the operator's own commands in any mesh, each thing once."""
-    return sorted({error for record in records for error in record.worker.command_errors})[:_MOST_ERRORS]
+    return sorted({error for record in records for error in record.worker.command_errors})[:_MAX_ERRORS]

@@ -26,12 +26,12 @@ from ravesvc.common.text import count
 log = logging.getLogger(__name__)
 
 # Seconds after which a connection was not only let in to be shown out.
-SETTLED = 10.0
+SETTLED_S = 10.0
 # The fewest meshes that prove something against what they share.
 LEAST_MESHES = 3
 # Seconds until the meshes of an outage are tried again: the first delay is doubled each time, up to the last.
-FIRST_DELAY = 10.0
-MOST_DELAY = 600.0
+FIRST_DELAY_S = 10.0
+MAX_DELAY_S = 600.0
 
 
 class FailureKind(StrEnum):
@@ -218,7 +218,7 @@ class Outages:
         outage.meshes |= verdict.meshes
         # All that fail until they are tried again have failed once.
         if now >= outage.retry_at:
-            outage.retry_at = now + min(FIRST_DELAY * 2.0 ** min(outage.tries, 10), MOST_DELAY)
+            outage.retry_at = now + min(FIRST_DELAY_S * 2.0 ** min(outage.tries, 10), MAX_DELAY_S)
             outage.tries += 1
             outage.released.clear()
 
@@ -236,7 +236,7 @@ class Outages:
 
     def _settled(self, mesh: str) -> bool:
         since = self._connected.get(mesh)
-        return since is not None and self._clock() - since >= SETTLED
+        return since is not None and self._clock() - since >= SETTLED_S
 
     def _time(self, wall: float) -> str:
         return time.strftime("%H:%M", time.localtime(wall))

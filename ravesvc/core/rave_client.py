@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 
 
 # Seconds that the answer to the question whose session it is may take, and until one that failed is asked again.
-_CHECK_TIMEOUT = 5.0
-_CHECK_AGAIN = 600.0
+_CHECK_TIMEOUT_S = 5.0
+_CHECK_AGAIN_S = 600.0
 # Seconds for the question who is in a mesh; a bot waits for the answer.
-_USERS_TIMEOUT = 10.0
+_USERS_TIMEOUT_S = 10.0
 # Of a pause whose length Rave does not say.
-_UNSAID_PAUSE = 30.0
+_DEFAULT_PAUSE_S = 30.0
 
 
 # What Rave says of the account as a whole, also where it is not the list that was asked for.
@@ -137,12 +137,12 @@ class RaveClient:
     async def _check(self, api: Api, session: Session) -> None:
         """Ask Rave whose session it is. Raises Unauthorized, and BadData for the session of another account."""
         try:
-            async with asyncio.timeout(_CHECK_TIMEOUT):
+            async with asyncio.timeout(_CHECK_TIMEOUT_S):
                 user = await api.me()
         except (RaveError, TimeoutError) as e:
             if isinstance(e, RaveError) and (e.code in _REFUSALS or failures.pause(e)):
                 raise
-            self._unchecked = session, self._clock() + _CHECK_AGAIN
+            self._unchecked = session, self._clock() + _CHECK_AGAIN_S
             why = e.message if isinstance(e, RaveError) else f"{self._host} did not answer in time"
             log.warning("Whose session it is could not be checked, discovery goes on without that: %s", why)
             self._first_failure = f", after this: {why}"
@@ -178,7 +178,7 @@ class RaveClient:
         # As in `leave`.
         api = self._new_api(self._session)
         try:
-            async with asyncio.timeout(_USERS_TIMEOUT):
+            async with asyncio.timeout(_USERS_TIMEOUT_S):
                 return frozenset((await api.mesh(mesh)).users)
         except TimeoutError:
             raise RaveError(Code.TIMEOUT, f"{self._host} did not answer in time") from None
@@ -197,7 +197,7 @@ class RaveClient:
         """Keep the pause that Rave asks for, if it does, from the next request on."""
         asked = failures.pause(error)
         if asked is not None:
-            self._pauses.ask(self._host, asked or _UNSAID_PAUSE)
+            self._pauses.ask(self._host, asked or _DEFAULT_PAUSE_S)
 
     def _new_api(self, session: Session, progress: Callable[[str], None] = lambda _text: None) -> Api:
         settings = self._settings

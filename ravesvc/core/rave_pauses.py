@@ -17,11 +17,11 @@ from ravesvc.api.failures import pause_words
 from ravesvc.common.token_bucket import Rate, TokenBucket
 
 # Seconds: how long a claim counts, and until another one of the same bot does.
-MOST_CLAIMED = 300.0
-CLAIM_AGAIN = 3 * MOST_CLAIMED
+MAX_CLAIMED_S = 300.0
+CLAIM_AGAIN = 3 * MAX_CLAIMED_S
 # More hosts than Rave has for a fleet, and bots than a machine runs.
-_MOST_HOSTS = 1000
-_MOST_CLAIMANTS = 10_000
+_MAX_HOSTS = 1000
+_MAX_CLAIMANTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class Pauses:
             return False
         self._counted.pop(mesh, None)
         self._counted[mesh] = now
-        if len(self._counted) > _MOST_CLAIMANTS:
+        if len(self._counted) > _MAX_CLAIMANTS:
             del self._counted[next(iter(self._counted))]
-        self._extend(self._claimed, host, min(seconds, MOST_CLAIMED))
+        self._extend(self._claimed, host, min(seconds, MAX_CLAIMED_S))
         self._heard()
         return True
 
@@ -108,7 +108,7 @@ class Pauses:
         until = max(now + seconds, pauses.get(host, 0.0))
         for over in [each for each, end in pauses.items() if end <= now]:
             del pauses[over]
-        if host in pauses or len(pauses) < _MOST_HOSTS:
+        if host in pauses or len(pauses) < _MAX_HOSTS:
             pauses[host] = until
 
 

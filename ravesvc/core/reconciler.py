@@ -32,7 +32,7 @@ from ravesvc.core.plan import Action, Decision, enough, plan
 from ravesvc.core.run_state import RunEnd, RunPhase, RunState
 from ravesvc.core.runner import RunChange, Runner, WorkerReport
 from ravesvc.core.start_policy import StartPolicy
-from ravesvc.core.steps import Step, Steps
+from ravesvc.core.steps import MeshStep, Steps
 from ravesvc.core.worker_events import Ready, WorkerReports
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.names import ExitStatus
@@ -215,11 +215,11 @@ class Fleet:
             if self._steps.is_busy(decision.mesh):
                 continue
             if decision.action is Action.START:
-                self._begin(decision.mesh, Step.START_PENDING, self._start)
-            elif decision.action is Action.STOP and self._steps[decision.mesh] is Step.IDLE:
+                self._begin(decision.mesh, MeshStep.START_PENDING, self._start)
+            elif decision.action is Action.STOP and self._steps[decision.mesh] is MeshStep.IDLE:
                 extra = about(decision.mesh, LogEvent.STOPPED)
                 log.info("Stopping mesh %s: %s", decision.mesh, decision.reason, extra=extra)
-                self._begin(decision.mesh, Step.STOPPING, self._runner.stop_mesh)
+                self._begin(decision.mesh, MeshStep.STOPPING, self._runner.stop_mesh)
 
     def pause(self, mesh: str) -> tuple[float, str]:
         """For how many more seconds the bot of a mesh is to leave Rave alone, and why; 0 when it need not."""
@@ -320,7 +320,7 @@ class Fleet:
         self._insist_on_running(mesh)
         if self._steps.is_busy(mesh):
             raise RaveError(Code.BUSY, f"mesh {mesh} is being started or stopped", mesh=mesh)
-        task = self._begin(mesh, Step.RESTARTING, self._restart)
+        task = self._begin(mesh, MeshStep.RESTARTING, self._restart)
         # Shielded: whoever asked may go away, but half a restart is none.
         await asyncio.wait([task])
         if error := task.result():
@@ -360,7 +360,7 @@ class Fleet:
         return task
 
     def _begin(
-        self, mesh: str, step: Step, action: Callable[[str], Awaitable[None]]
+        self, mesh: str, step: MeshStep, action: Callable[[str], Awaitable[None]]
     ) -> asyncio.Task[RaveError | None]:
         """Do something with a mesh in the background, and nothing else with it meanwhile; the result is a failure."""
         self._steps.enter(mesh, step)
@@ -385,8 +385,8 @@ class Fleet:
             if failure:
                 self._record(mesh).worker.fail(str(failure))
                 self._starts.rests.add(mesh)
-            stop_failed = failure and self._steps[mesh] is Step.STOPPING
-            self._steps.enter(mesh, Step.STOP_FAILED if stop_failed else Step.IDLE)
+            stop_failed = failure and self._steps[mesh] is MeshStep.STOPPING
+            self._steps.enter(mesh, MeshStep.STOP_FAILED if stop_failed else MeshStep.IDLE)
             self._publish(mesh)
         if stop_failed:
             asyncio.get_running_loop().call_later(_STOP_AGAIN_S, self._stop_again, mesh)
@@ -400,8 +400,8 @@ class Fleet:
         return failure
 
     def _stop_again(self, mesh: str) -> None:
-        if self._steps[mesh] is Step.STOP_FAILED:
-            self._steps.enter(mesh, Step.IDLE)
+        if self._steps[mesh] is MeshStep.STOP_FAILED:
+            self._steps.enter(mesh, MeshStep.IDLE)
         self._schedule_apply()
 
     def _insist_on_running(self, mesh: str) -> None:
@@ -415,7 +415,7 @@ class Fleet:
         async with self._turn:
             if not self._may_start(mesh):
                 return
-            self._steps.enter(mesh, Step.STARTING)
+            self._steps.enter(mesh, MeshStep.STARTING)
             await self._finish(mesh, await self._runner.start_mesh(mesh))
         if self._run(mesh).phase is RunPhase.ABSENT and not self._blocks.get(mesh):
             hint = self._advice.mesh_log.format(mesh=mesh)
@@ -443,7 +443,7 @@ class Fleet:
     def _learn_if_ended(self, mesh: str) -> None:
         end = self._run(mesh).end
         if end and not self._steps.is_busy(mesh):
-            self._begin(mesh, Step.EXAMINING, partial(self._learn, end=end))
+            self._begin(mesh, MeshStep.EXAMINING, partial(self._learn, end=end))
 
     async def _learn(self, mesh: str, end: RunEnd) -> None:
         """Save what the end of a process teaches, then have the runner forget it."""
@@ -480,7 +480,7 @@ class Fleet:
             if not self._steps.is_busy(mesh):
                 log.info("Mesh %s has ended while the service was away", mesh, extra=about(mesh))
                 self._ended_before.add(mesh)
-                self._begin(mesh, Step.EXAMINING, partial(self._learn, end=end))
+                self._begin(mesh, MeshStep.EXAMINING, partial(self._learn, end=end))
 
     def _run_changed(self, change: RunChange) -> None:
         mesh, old, run = change.mesh, change.old, change.new
@@ -526,7 +526,7 @@ class Fleet:
         if not self._steps.is_busy(mesh):
             text = "Restarting mesh %s, because its process does not answer"
             log.warning(text, mesh, extra=about(mesh, LogEvent.UNHEALTHY))
-            self._begin(mesh, Step.RESTARTING, self._restart)
+            self._begin(mesh, MeshStep.RESTARTING, self._restart)
 
     def _answered(self, mesh: str) -> None:
         """A child has told how it is."""

@@ -15,7 +15,7 @@ from ravesvc.errors import Code, RaveError
 log = logging.getLogger(__name__)
 
 # Seconds that a new process has to get back into its mesh.
-_PATIENCE = 60.0
+_RECONNECT_TIMEOUT_S = 60.0
 # States in which it won't.
 _LOST = frozenset({"blocked", "held", "stopped", "failed"})
 
@@ -36,7 +36,7 @@ class RollingRestart:
         *,
         progress: Callable[[int, int, str], None],
         ended: Callable[[RaveError | None], None],
-        patience: float = _PATIENCE,
+        patience: float = _RECONNECT_TIMEOUT_S,
     ) -> None:
         self._fleet = fleet
         self._edition = edition

@@ -12,8 +12,8 @@ Entry: TypeAlias = dict[str, Any]
 
 MAX_ENTRIES = 200
 # Bytes of JSON, of all entries and of one.
-MAX_HISTORY = 32 * 1024
-MAX_ENTRY = 4 * 1024
+MAX_HISTORY_BYTES = 32 * 1024
+MAX_ENTRY_BYTES = 4 * 1024
 
 
 def entries(document: RoomDocument | None) -> list[Entry]:
@@ -35,7 +35,7 @@ def added(found: list[Entry], entry: Entry) -> list[Entry]:
     """With one more at the end, and without as many of the oldest as leaves the history within its limits."""
     kept = [*found, entry][-MAX_ENTRIES:]
     # The brackets of the list, and a comma for each.
-    left = MAX_HISTORY - 2
+    left = MAX_HISTORY_BYTES - 2
     for number, each in enumerate(reversed(kept)):
         left -= size(to_text(each)) + 1
         if left < 0:

@@ -107,8 +107,8 @@ class RoomMemory:
         if not isinstance(entry, dict):
             raise _refused("an entry of a history must be a JSON object")
         entry["time"] = int(self._clock().timestamp())
-        if size(to_text(entry)) > room_history.MAX_ENTRY:
-            raise _refused(_("an entry may have at most {n} KiB", n=room_history.MAX_ENTRY // 1024))
+        if size(to_text(entry)) > room_history.MAX_ENTRY_BYTES:
+            raise _refused(_("an entry may have at most {n} KiB", n=room_history.MAX_ENTRY_BYTES // 1024))
 
         async def append(store: Store) -> None:
             found = room_history.entries(await store.read_document(mesh, DocumentKind.HISTORY, name))

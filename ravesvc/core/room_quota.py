@@ -15,8 +15,8 @@ from ravesvc.store.room_document import DocumentKind, DocumentSize
 _KIB = 1024
 
 # Bytes of JSON.
-_MAX_ROOM = 128 * _KIB
-_MAX_HOST = 32 * _KIB * _KIB
+_MAX_ROOM_BYTES = 128 * _KIB
+_MAX_HOST_BYTES = 32 * _KIB * _KIB
 # What a room may have also when all rooms together have as much as they may.
 _SHARE = 16 * _KIB
 # Of one kind, in a room.
@@ -49,14 +49,14 @@ class RoomQuota:
         if (kind, name) not in room and sum(other is kind for other, _name in room) >= _MAX_DOCUMENTS:
             raise _full(_("this room keeps {n} of those already, which is as many as it may", n=_MAX_DOCUMENTS))
         after = sum(room.values()) - former + size
-        if after > _MAX_ROOM:
+        if after > _MAX_ROOM_BYTES:
             text = _(
                 "this room keeps {size} KiB already, and may not keep more than {allowed} KiB",
                 size=_kib(after - size),
-                allowed=_kib(_MAX_ROOM),
+                allowed=_kib(_MAX_ROOM_BYTES),
             )
             raise _full(text)
-        if after > _SHARE and self._total - former + size > _MAX_HOST:
+        if after > _SHARE and self._total - former + size > _MAX_HOST_BYTES:
             raise _full(_("all rooms together keep as much as they may"))
 
     def note(self, mesh: str, kind: DocumentKind, name: str, size: int) -> None:

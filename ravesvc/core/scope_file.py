@@ -14,7 +14,7 @@ from ravesvc.errors import RaveError
 log = logging.getLogger(__name__)
 
 # Bytes; ours are some hundred.
-_LARGEST = 4096
+_MAX_BYTES = 4096
 
 
 class ScopeFile:
@@ -28,7 +28,7 @@ class ScopeFile:
         """The scope of an earlier process, or empty."""
         try:
             with self._path.open("rb") as file:
-                top = json_fields.parse_object(file.read(_LARGEST), str(self._path))
+                top = json_fields.parse_object(file.read(_MAX_BYTES), str(self._path))
             self._kept = json_fields.get_str(top, "scope")
         except FileNotFoundError:
             pass

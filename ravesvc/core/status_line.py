@@ -17,7 +17,7 @@ _ACCOUNT_REFUSALS = (Code.UNAUTHORIZED, *IDENTITY_REFUSALS)
 _KICKED_AT_ONCE_S = 10.0
 _LEAST_KICKS = 3
 # Of one kind.
-_MOST_SENTENCES = 3
+_MAX_SENTENCES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +133,8 @@ def _kicks(kicks: Sequence[float]) -> str:
 
 def _some(sentences: Sequence[str]) -> str:
     """The first of them, and how many more there are: a line has an end."""
-    more = len(sentences) - _MOST_SENTENCES
-    return "; ".join([*sentences[:_MOST_SENTENCES], *([f"and {more} more like that"] if more > 0 else [])])
+    more = len(sentences) - _MAX_SENTENCES
+    return "; ".join([*sentences[:_MAX_SENTENCES], *([f"and {more} more like that"] if more > 0 else [])])
 
 
 def _commands(errors: Sequence[str]) -> str:

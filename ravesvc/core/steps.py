@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from enum import StrEnum
 
 
-class Step(StrEnum):
+class MeshStep(StrEnum):
     """What is under way with one mesh; the value is for logs and tests."""
 
     IDLE = "idle"
@@ -20,36 +20,36 @@ class Step(StrEnum):
 
 # From each step to those that may follow. While one of the others is under way, nothing else begins: what happens to
 # the process meanwhile is looked at when the step is over.
-TRANSITIONS: dict[Step, AbstractSet[Step]] = {
-    Step.IDLE: {Step.START_PENDING, Step.STOPPING, Step.RESTARTING, Step.EXAMINING},
+TRANSITIONS: dict[MeshStep, AbstractSet[MeshStep]] = {
+    MeshStep.IDLE: {MeshStep.START_PENDING, MeshStep.STOPPING, MeshStep.RESTARTING, MeshStep.EXAMINING},
     # Its turn comes, or it is decided otherwise before.
-    Step.START_PENDING: {Step.STARTING, Step.IDLE},
-    Step.STARTING: {Step.IDLE},
-    Step.STOPPING: {Step.IDLE, Step.STOP_FAILED},
+    MeshStep.START_PENDING: {MeshStep.STARTING, MeshStep.IDLE},
+    MeshStep.STARTING: {MeshStep.IDLE},
+    MeshStep.STOPPING: {MeshStep.IDLE, MeshStep.STOP_FAILED},
     # The plan says at once that it is to be stopped, and would say so for ever. An operator may restart it, or it may
     # end by itself, before it is stopped again.
-    Step.STOP_FAILED: {Step.IDLE, Step.RESTARTING, Step.EXAMINING},
-    Step.RESTARTING: {Step.IDLE},
-    Step.EXAMINING: {Step.IDLE},
+    MeshStep.STOP_FAILED: {MeshStep.IDLE, MeshStep.RESTARTING, MeshStep.EXAMINING},
+    MeshStep.RESTARTING: {MeshStep.IDLE},
+    MeshStep.EXAMINING: {MeshStep.IDLE},
 }
 
-_FREE = frozenset({Step.IDLE, Step.STOP_FAILED})
+_FREE = frozenset({MeshStep.IDLE, MeshStep.STOP_FAILED})
 
 
 class Steps:
     """The step of each mesh."""
 
     def __init__(self) -> None:
-        self._steps: dict[str, Step] = {}  # but for those that are idle
+        self._steps: dict[str, MeshStep] = {}  # but for those that are idle
 
-    def __getitem__(self, mesh: str) -> Step:
-        return self._steps.get(mesh, Step.IDLE)
+    def __getitem__(self, mesh: str) -> MeshStep:
+        return self._steps.get(mesh, MeshStep.IDLE)
 
-    def enter(self, mesh: str, step: Step) -> None:
+    def enter(self, mesh: str, step: MeshStep) -> None:
         """Go on to another step; a step that must not follow is a bug, and raises AssertionError."""
         assert step in TRANSITIONS[self[mesh]], f"mesh {mesh}: {step.name} must not follow {self[mesh].name}"
         self._steps[mesh] = step
-        if step is Step.IDLE:
+        if step is MeshStep.IDLE:
             del self._steps[mesh]
 
     def is_busy(self, mesh: str) -> bool:
@@ -64,4 +64,4 @@ class Steps:
     @property
     def starting(self) -> set[str]:
         """The meshes whose start is decided, and not over."""
-        return {mesh for mesh, step in self._steps.items() if step in (Step.START_PENDING, Step.STARTING)}
+        return {mesh for mesh, step in self._steps.items() if step in (MeshStep.START_PENDING, MeshStep.STARTING)}

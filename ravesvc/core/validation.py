@@ -7,15 +7,15 @@ from ravesvc.common.text import printable
 from ravesvc.errors import Code, RaveError
 
 # What every engine can keep.
-_MOST_USER = 2**63 - 1
-_LONGEST_DESCRIPTION = 200
+_MAX_USER_ID = 2**63 - 1
+_MAX_DESCRIPTION_CHARS = 200
 
 
 def user_id(number: int) -> int:
     """`number` if it can be the id of a user; raises `RaveError` (InvalidArgument)."""
-    if not 1 <= number <= _MOST_USER:
+    if not 1 <= number <= _MAX_USER_ID:
         raise RaveError(
-            Code.INVALID_ARGUMENT, f"{number} is not a user id", hint=f"it is a number from 1 to {_MOST_USER}"
+            Code.INVALID_ARGUMENT, f"{number} is not a user id", hint=f"it is a number from 1 to {_MAX_USER_ID}"
         )
     return number
 
@@ -35,4 +35,4 @@ def command(text: str) -> str:
 
 def description(text: str, command: str) -> str:
     """What the store says of a command; made up if there is nothing to say."""
-    return printable(text, _LONGEST_DESCRIPTION) or f"Command: {command}"
+    return printable(text, _MAX_DESCRIPTION_CHARS) or f"Command: {command}"

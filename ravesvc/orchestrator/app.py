@@ -53,10 +53,10 @@ from ravesvc.version import __version__
 _log = logging.getLogger(__name__)
 
 # Seconds that an editor of the blocklist has to do all that it does.
-_SETTLING = 0.2
+_SETTLING_S = 0.2
 
 # Seconds for which kicks from many meshes at once are shown.
-_KICKS_SHOWN = 24 * 3600.0
+_KICKS_SHOWN_S = 24 * 3600.0
 
 # Beside the embedded store, whichever store is in use.
 _COPY = "permissions.json"
@@ -293,7 +293,7 @@ class Orchestrator:
         # What is done to it while it is read may be past the reading.
         while self._edits_unread:
             # An editor may do several things at once.
-            await asyncio.sleep(_SETTLING)
+            await asyncio.sleep(_SETTLING_S)
             self._edits_unread = False
             await self._service.blocklist.reload()
 
@@ -329,9 +329,9 @@ class Orchestrator:
     def _kicks(self) -> list[float]:
         """When the bot was kicked lately from meshes that are still blocked for it, in seconds since the epoch."""
         if self._kicks_changed:
-            self._kicked_at = self._service.blocklist.block_starts(Reason.KICKED, _KICKS_SHOWN)
+            self._kicked_at = self._service.blocklist.block_starts(Reason.KICKED, _KICKS_SHOWN_S)
             self._kicks_changed = False
-        return self._kicked_at[bisect.bisect_right(self._kicked_at, time.time() - _KICKS_SHOWN) :]
+        return self._kicked_at[bisect.bisect_right(self._kicked_at, time.time() - _KICKS_SHOWN_S) :]
 
     def _situation(self) -> Situation:
         service = self._service

@@ -32,8 +32,8 @@ _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 
 # A child says a handful of things before it is verified; a forger may say anything.
-_MOST_WAITING = 8
-_MOST_FORGERS = 256
+_MAX_WAITING = 8
+_MAX_REJECTED_SENDERS = 256
 # Senders of large messages: so many are asked about at once, and so many that are no bots are remembered.
 _MAX_SUSPECTS, _MAX_CLEARED = 16, 256
 
@@ -59,11 +59,11 @@ _ALLOWED = Rate(32, 1.0)
 # Characters of a user's name, of which a child says less.
 _MAX_NAME = 100
 # Bytes of what a child may answer: the longest title many times over.
-_LARGEST = 64 * 1024
+_MAX_REPLY_BYTES = 64 * 1024
 
-_CALL_TIMEOUT = 10.0
+_CALL_TIMEOUT_S = 10.0
 # Seconds that a change waits for children that hang.
-_TELL_TIMEOUT = 2.0
+_BROADCAST_TIMEOUT_S = 2.0
 # The bus lets us have 128 calls under way, of which callers and polkit need some.
 _TOLD_AT_ONCE = 48
 _VERIFIED_AT_ONCE = 16
@@ -102,7 +102,7 @@ class Workers:
         self._too_large = too_large
         self._senders: dict[str, str] = {}  # mesh -> unique name of its verified child
         self._patience: dict[str, _WorkerBudget] = {}  # with that child, by mesh
-        self._forgers: OrderedDict[str, None] = OrderedDict()
+        self._rejected_senders: OrderedDict[str, None] = OrderedDict()
         self._suspects: set[str] = set()  # have sent a large message; whether they are bots is being asked
         self._cleared: OrderedDict[str, None] = OrderedDict()  # have done so, and are none
         self._waiting: dict[str, list[tuple[str, SignalMessage]]] = {}  # mesh and signal, by sender
@@ -137,7 +137,7 @@ class Workers:
     async def call(self, mesh: str, member: str, signature: str = "", *args: Any) -> list[Any]:
         """Call a method of the mesh's child; raises `RaveError` (NotRunning, Bus, Timeout or the child's)."""
         sender = self._senders.get(mesh) or await self._find(mesh)
-        return await self._ask(_CALL_TIMEOUT, sender, mesh, member, signature, *args)
+        return await self._ask(_CALL_TIMEOUT_S, sender, mesh, member, signature, *args)
 
     def is_mute(self, mesh: str) -> bool:
         """Whether a child has left so many calls unanswered that it is asked no more."""
@@ -156,7 +156,7 @@ class Workers:
 
         Whoever has asked something is told when it changes.
         """
-        if sender not in self._forgers:
+        if sender not in self._rejected_senders:
             for mesh, known in self._senders.items():
                 if known == sender:
                     return mesh
@@ -181,7 +181,7 @@ class Workers:
         """
         tasks = [self._soon_tell(announcement, *child) for child in self._senders.items()]
         if tasks:
-            await asyncio.wait(tasks, timeout=_TELL_TIMEOUT)
+            await asyncio.wait(tasks, timeout=_BROADCAST_TIMEOUT_S)
         told = sum(map(_succeeded, tasks))
         return told, len(tasks) - told
 
@@ -193,7 +193,7 @@ class Workers:
         for task in tasks.values():
             self._keep(task)
         if tasks:
-            await asyncio.wait(tasks.values(), timeout=_TELL_TIMEOUT)
+            await asyncio.wait(tasks.values(), timeout=_BROADCAST_TIMEOUT_S)
         return frozenset(mesh for mesh, task in tasks.items() if _succeeded(task))
 
     def forget(self, mesh: str) -> None:
@@ -252,11 +252,11 @@ class Workers:
         if size > _MAX_SIGNAL_BYTES or _SIGNATURES.get(signal.member) != signal.signature:
             return False
         mesh = _mesh_of(signal.path)
-        if mesh is None or signal.sender in self._forgers:
+        if mesh is None or signal.sender in self._rejected_senders:
             return False
         if self._senders.get(mesh) == signal.sender:
             return self._may_say(mesh, size)
-        return size <= _MAX_UNVERIFIED_BYTES and len(self._waiting.get(signal.sender, ())) < _MOST_WAITING
+        return size <= _MAX_UNVERIFIED_BYTES and len(self._waiting.get(signal.sender, ())) < _MAX_WAITING
 
     def _may_say(self, mesh: str, size: int) -> bool:
         """What a child says that talks too much is lost; it is asked regularly how it is."""
@@ -308,7 +308,7 @@ class Workers:
     async def _follow(self, mesh: str, sender: str, member: str, signature: str = "", *args: Any) -> bool:
         """Whether a child has done soon what it is told; one that hangs finds the call when it goes on."""
         try:
-            await self._ask(_TELL_TIMEOUT, sender, mesh, member, signature, *args)
+            await self._ask(_BROADCAST_TIMEOUT_S, sender, mesh, member, signature, *args)
         except RaveError as e:
             log.debug("The child of mesh %s has not followed: %s", mesh, e)
             return False
@@ -332,7 +332,7 @@ class Workers:
                 signature,
                 *args,
                 timeout=timeout_s,
-                max_reply_bytes=_LARGEST,
+                max_reply_bytes=_MAX_REPLY_BYTES,
             )
         except RaveError as e:
             if _was_refused_by_bus(e):
@@ -393,7 +393,7 @@ class Workers:
         return bool(there)
 
     def _distrust(self, sender: str) -> None:
-        _remember(self._forgers, sender, _MOST_FORGERS)
+        _remember(self._rejected_senders, sender, _MAX_REJECTED_SENDERS)
 
     async def _unit_of(self, sender: str) -> str:
         """The unit of a connection's process, by process file descriptor: a process id could be used again."""

@@ -111,7 +111,7 @@ _HASTY = """
 import sys
 from ravesvc.orchestrator import worker_client
 from ravesvc.orchestrator.app import main
-worker_client._CALL_TIMEOUT = 0.5
+worker_client._CALL_TIMEOUT_S = 0.5
 sys.exit(main())
 """
 _OVERRIDE = "/run/systemd/system/rave-orchestrator.service.d/hasty.conf"

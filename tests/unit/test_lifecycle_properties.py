@@ -16,7 +16,7 @@ from ravesvc.blocklist.file import from_json, to_json
 from ravesvc.blocklist.model import SERVICE, Block, BlocklistModel, Reason, What
 from ravesvc.common.steady_clock import Clock
 from ravesvc.core.exit_policy import why_ended
-from ravesvc.core.inventory import ROUNDS_TO_FORGET, ROUNDS_TO_FORGET_MOST, Inventory
+from ravesvc.core.inventory import ROUNDS_TO_FORGET, ROUNDS_TO_FORGET_MANY, Inventory
 from ravesvc.core.plan import Action, Decision, plan
 from ravesvc.names import ExitStatus
 from ravesvc.orchestrator.unit_run import run_state
@@ -336,7 +336,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.up)
     @rule(
         lists=st.lists(LISTS, min_size=1, max_size=2),
-        times=st.sampled_from([1, 1, 1, 2, 3, 4, ROUNDS_TO_FORGET_MOST + 2]),
+        times=st.sampled_from([1, 1, 1, 2, 3, 4, ROUNDS_TO_FORGET_MANY + 2]),
     )
     def good_rounds(self, lists: list[list[str]], times: int) -> None:
         for number in range(times):
@@ -360,7 +360,7 @@ class Lifecycle(RuleBasedStateMachine):
         gone = before - self.census.meshes.keys()
         assert gone <= lost
         if held_back:
-            insisted = set(listed) - late and self.lost[1] >= ROUNDS_TO_FORGET_MOST
+            insisted = set(listed) - late and self.lost[1] >= ROUNDS_TO_FORGET_MANY
             assert not gone or insisted, "the loss of most is believed"
         else:
             assert all(self.missed[mesh] >= ROUNDS_TO_FORGET for mesh in gone), "a mesh is forgotten too early"

@@ -15,7 +15,7 @@ from ravesvc.blocklist.model import Block, Reason
 from ravesvc.bus import Call, Interface, Variant, allow_all, method
 from ravesvc.config.worker_settings import Edition
 from ravesvc.core import health as health_module
-from ravesvc.core.health import SILENCE, Health, Stats
+from ravesvc.core.health import MAX_SILENCE_S, Health, Stats
 from ravesvc.core.mesh_state import MeshState, WorkerState
 from ravesvc.core.run_state import RunPhase, RunState
 from ravesvc.errors import Code, RaveError
@@ -217,11 +217,11 @@ def test_a_child_that_is_silent_for_too_long_is_unhealthy(run: Run, caplog: pyte
         async with scene_of() as scene:
             scene.children.answers["a"] = NO_ANSWER
             await scene.ask_at(1030)
-            await scene.ask_at(1000 + SILENCE)
+            await scene.ask_at(1000 + MAX_SILENCE_S)
             assert scene.worker().healthy
             assert scene.unhealthy == []
-            assert scene.health.silence("a") == SILENCE
-            await scene.ask_at(1000.1 + SILENCE)
+            assert scene.health.silence("a") == MAX_SILENCE_S
+            await scene.ask_at(1000.1 + MAX_SILENCE_S)
             assert not scene.worker().healthy
             assert scene.unhealthy == ["a"]
             assert scene.records["a"].state == "unhealthy"
@@ -231,7 +231,7 @@ def test_a_child_that_is_silent_for_too_long_is_unhealthy(run: Run, caplog: pyte
             assert scene.answered == []
             assert scene.worker().heard == 1000
 
-    assert SILENCE == 60
+    assert MAX_SILENCE_S == 60
     with caplog.at_level(logging.INFO):
         run(body())
     assert caplog.messages == [f"The child of mesh a has not answered for 60 s: {NO_ANSWER.message}"]
@@ -349,7 +349,7 @@ async def test_a_mesh_that_is_gone_when_its_turn_comes_is_not_asked() -> None:
 
 
 async def test_no_child_is_judged_while_the_bus_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health_module, "_CONFIRMED_WITHIN", 0.05)
+    monkeypatch.setattr(health_module, "_CONFIRMED_WITHIN_S", 0.05)
 
     async with scene_of() as scene:
         scene.children.answers["a"] = NO_ANSWER
@@ -410,7 +410,7 @@ async def test_a_question_that_the_bus_refuses_judges_no_child(where: dict[str, 
     async with scene_of() as scene:
         refused = RaveError(Code.BUS, "GetStatus was refused", **where)
         scene.children.answers["a"] = refused
-        await scene.ask_at(1001 + SILENCE)
+        await scene.ask_at(1001 + MAX_SILENCE_S)
         assert scene.unhealthy == unhealthy
 
 
@@ -435,7 +435,7 @@ async def test_a_child_that_answers_nothing_is_asked_so_often_and_no_more(
     bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bus lets the parent have 128 calls without an answer, of all children."""
-    monkeypatch.setattr(workers_module, "_CALL_TIMEOUT", 0.02)
+    monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 0.02)
 
     async with connected(bus_address, 2) as (bus, childs):
         workers = Workers(bus, lambda *_: None, lambda _: None)
@@ -462,9 +462,9 @@ async def test_a_parent_that_reads_slowly_declares_no_child_dead(
     bus_address: str, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
     """It takes 10 ms for each of 400 messages, and the child's answer is behind them."""
-    monkeypatch.setattr(workers_module, "_CALL_TIMEOUT", 0.5)
-    monkeypatch.setattr(health_module, "_LAST_CHANCE", 0.2)
-    monkeypatch.setattr(health_module, "_CONFIRMED_WITHIN", 0.4)
+    monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(health_module, "_LAST_CHANCE_S", 0.2)
+    monkeypatch.setattr(health_module, "_CONFIRMED_WITHIN_S", 0.4)
 
     async with connected(bus_address, 3) as (bus, childs, stranger):
         workers = Workers(bus, lambda *_: None, lambda _: None)
@@ -558,8 +558,8 @@ def test_nothing_is_said_when_nothing_runs(run: Run, caplog: pytest.LogCaptureFi
 def test_children_that_hang_do_not_hold_up_the_adoption_and_are_adopted_when_they_go_on(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert health_module._ADOPTION == 15
-    monkeypatch.setattr(health_module, "_ADOPTION", 0.05)
+    assert health_module._ADOPTION_S == 15
+    monkeypatch.setattr(health_module, "_ADOPTION_S", 0.05)
 
     async def body() -> None:
         async with scene_of("abc") as scene:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ravesvc.api.models import Listing, Mesh
 from ravesvc.core import inventory
-from ravesvc.core.inventory import ROUNDS_TO_FORGET, ROUNDS_TO_FORGET_MOST, Discovery, Inventory
+from ravesvc.core.inventory import ROUNDS_TO_FORGET, ROUNDS_TO_FORGET_MANY, Discovery, Inventory
 from ravesvc.errors import Code, RaveError
 from tests.unit.conftest import until
 
@@ -228,7 +228,7 @@ def test_what_an_earlier_process_ran_in_another_scope_is_not_adopted() -> None:
 
 
 def test_another_accounts_meshes_are_forgotten_at_once() -> None:
-    found = census("abc", "b", *["c"] * ROUNDS_TO_FORGET_MOST)
+    found = census("abc", "b", *["c"] * ROUNDS_TO_FORGET_MANY)
     assert found.held_back == 2
     found.forget_all()
     assert (found.meshes, found.held_back) == (None, 0)
@@ -300,9 +300,9 @@ def test_what_runs_already_of_another_account_is_forgotten_with_it() -> None:
 
 
 def test_the_loss_of_most_is_believed_when_many_more_rounds_insist_on_it() -> None:
-    assert ROUNDS_TO_FORGET_MOST == 30
+    assert ROUNDS_TO_FORGET_MANY == 30
     found = census("abcd", "d")
-    for _ in range(ROUNDS_TO_FORGET_MOST - 1):
+    for _ in range(ROUNDS_TO_FORGET_MANY - 1):
         found.observe(meshes("d"))
         assert (known(found), found.held_back) == ("abcd", 3)
     found.observe(meshes("d"))
@@ -312,10 +312,10 @@ def test_the_loss_of_most_is_believed_when_many_more_rounds_insist_on_it() -> No
 
 
 def test_rounds_insist_only_by_lacking_the_same() -> None:
-    found = census("abcde", *["e"] * ROUNDS_TO_FORGET_MOST)
+    found = census("abcde", *["e"] * ROUNDS_TO_FORGET_MANY)
     assert known(found) == "abcde"
     found.observe(meshes("d"))
-    for _ in range(ROUNDS_TO_FORGET_MOST):
+    for _ in range(ROUNDS_TO_FORGET_MANY):
         assert known(found) == "abcde"
         found.observe(meshes("e"))
     assert known(found) == "abcde", "they begin anew"
@@ -324,12 +324,12 @@ def test_rounds_insist_only_by_lacking_the_same() -> None:
 
 
 def test_a_round_that_is_believed_ends_the_insisting() -> None:
-    found = census("abcd", *["d"] * ROUNDS_TO_FORGET_MOST, "abcd", *["d"] * ROUNDS_TO_FORGET_MOST)
+    found = census("abcd", *["d"] * ROUNDS_TO_FORGET_MANY, "abcd", *["d"] * ROUNDS_TO_FORGET_MANY)
     assert (known(found), found.held_back) == ("abcd", 3)
 
 
 def test_what_is_new_does_not_disturb_those_who_insist() -> None:
-    found = census("abcd", *["d"] * ROUNDS_TO_FORGET_MOST)
+    found = census("abcd", *["d"] * ROUNDS_TO_FORGET_MANY)
     found.observe(meshes("dx"))
     assert known(found) == "dx"
 
@@ -363,7 +363,7 @@ def test_an_operator_confirms_what_the_last_list_lacks_and_no_more() -> None:
 
 
 def test_what_a_child_has_found_out_meanwhile_is_not_confirmed_again() -> None:
-    found = census("abcde", *["e"] * ROUNDS_TO_FORGET_MOST)
+    found = census("abcde", *["e"] * ROUNDS_TO_FORGET_MANY)
     found.forget("a")
     # Those that are left insist as before.
     found.observe(meshes("e"))
@@ -410,7 +410,7 @@ def test_no_mesh_is_forgotten_before_three_good_rounds_in_a_row_without_it(round
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let rounds follow each other at once."""
-    monkeypatch.setattr(inventory, "_LEAST_INTERVAL", 0.0)
+    monkeypatch.setattr(inventory, "_MIN_INTERVAL_S", 0.0)
 
 
 class Rave:

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravesvc.core.outages import (
-    FIRST_DELAY,
+    FIRST_DELAY_S,
     LEAST_MESHES,
-    MOST_DELAY,
-    SETTLED,
+    MAX_DELAY_S,
+    SETTLED_S,
     WINDOWS,
     Failure,
     FailureKind,
@@ -135,7 +135,7 @@ def test_the_meshes_of_an_outage_are_tried_again_with_growing_delays() -> None:
         scene.clock.now -= 1
         delays.append(scene.delay())
     assert delays == [10, 20, 40, 80, 160, 320, 600, 600]
-    assert (delays[0], delays[-1]) == (FIRST_DELAY, MOST_DELAY)
+    assert (delays[0], delays[-1]) == (FIRST_DELAY_S, MAX_DELAY_S)
 
 
 def test_others_are_not_held() -> None:
@@ -152,7 +152,7 @@ def test_one_that_stays_connected_ends_it() -> None:
     scene = Scene()
     scene.fail("a", "b", "c")
     scene.outages.connected("b")
-    scene.clock.now += SETTLED - 1
+    scene.clock.now += SETTLED_S - 1
     assert scene.outages.sentences()
     scene.clock.now += 1
     assert (scene.outages.held("abc"), scene.outages.sentences()) == ({}, [])
@@ -166,7 +166,7 @@ def test_one_that_is_let_in_only_to_be_shown_out_does_not() -> None:
         scene.outages.connected("b")
         scene.clock.now += 1
         lost()
-        scene.clock.now += SETTLED
+        scene.clock.now += SETTLED_S
         assert scene.outages.sentences()
     assert scene.fail("a"), "it counts among those that fail"
 
@@ -176,7 +176,7 @@ def test_it_ends_by_itself_when_nothing_fails_any_more() -> None:
     for mesh in "abc":
         scene.outages.failed(mesh, FailureKind.PROCESS, ONE, "exit status 1")
     assert scene.outages.judge("a", FailureKind.PROCESS, {})
-    scene.clock.now += FIRST_DELAY + WINDOWS[FailureKind.PROCESS]
+    scene.clock.now += FIRST_DELAY_S + WINDOWS[FailureKind.PROCESS]
     assert scene.outages.sentences()
     scene.clock.now += 1
     assert scene.outages.sentences() == []
@@ -190,7 +190,7 @@ def test_an_operator_need_not_wait() -> None:
     assert scene.outages.held("abc") == {}
     assert scene.outages.sentences()
     scene.outages.connected("b")
-    scene.clock.now += SETTLED
+    scene.clock.now += SETTLED_S
     assert scene.outages.sentences() == [], "they had been right"
 
 
@@ -198,7 +198,7 @@ def test_one_that_was_released_waits_again_after_another_failure() -> None:
     scene = Scene()
     scene.fail("a", "b", "c")
     scene.outages.release("a")
-    scene.clock.now += FIRST_DELAY
+    scene.clock.now += FIRST_DELAY_S
     scene.fail("a", "b", "c")
     assert scene.outages.held("a").keys() == {"a"}
 
@@ -263,6 +263,6 @@ def test_whatever_happens_nothing_is_held_for_longer_than_the_most(events: list[
             scene.outages.forget(mesh)
         else:
             scene.clock.now += 100
-        assert all(outage.retry_at - scene.clock.now <= MOST_DELAY for outage in scene.outages._outages.values())
-    scene.clock.now += MOST_DELAY
+        assert all(outage.retry_at - scene.clock.now <= MAX_DELAY_S for outage in scene.outages._outages.values())
+    scene.clock.now += MAX_DELAY_S
     assert scene.outages.held("abcdefgh") == {}

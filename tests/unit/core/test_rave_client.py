@@ -165,7 +165,7 @@ async def test_a_check_that_fails_keeps_no_list_from_being_read(
 
 
 async def test_a_check_that_hangs_keeps_no_list_waiting_for_long(rave: Rave, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHECK_TIMEOUT", 0.05)
+    monkeypatch.setattr(module, "_CHECK_TIMEOUT_S", 0.05)
 
     rave.hangs = True
     assert await new_access().meshes(all_of_it) == Listing((FILM,))
@@ -286,7 +286,7 @@ async def test_the_users_of_a_mesh_are_asked_for_unless_rave_wants_a_pause(
         await access.users(MESH)
     access.use(OURS)
     assert await access.users(MESH) == {5, 6}
-    monkeypatch.setattr(module, "_USERS_TIMEOUT", 0.01)
+    monkeypatch.setattr(module, "_USERS_TIMEOUT_S", 0.01)
     rave.hangs = True
     with pytest.raises(RaveError, match="did not answer in time"):
         await access.users(MESH)

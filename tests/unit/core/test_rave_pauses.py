@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravesvc.core.rave_pauses import CLAIM_AGAIN, MOST_CLAIMED, Pace, Pauses
+from ravesvc.core.rave_pauses import CLAIM_AGAIN, MAX_CLAIMED_S, Pace, Pauses
 
 API, ELSEWHERE = "api.test", "rooms.test"
 MESH, OTHER = "mesh-1", "mesh-2"
@@ -68,9 +68,9 @@ def test_the_words_name_host_and_end() -> None:
 def test_a_claim_holds_up_starts_for_minutes_and_nothing_else() -> None:
     scene = Scene()
     assert scene.pauses.claim(API, MESH, 3600)
-    assert scene.pauses.left([API])[0] == MOST_CLAIMED
+    assert scene.pauses.left([API])[0] == MAX_CLAIMED_S
     assert scene.pauses.asked(API) == 0.0, "the parent makes sure itself"
-    scene.clock.now += MOST_CLAIMED
+    scene.clock.now += MAX_CLAIMED_S
     assert not scene.pauses.any()
 
 
@@ -81,13 +81,13 @@ def test_a_bot_that_was_taken_over_can_not_hold_up_the_fleet_for_long() -> None:
         scene.pauses.claim(API, MESH, 3600)
         held += scene.pauses.any()
         scene.clock.now += 1
-    assert held <= 3600 * MOST_CLAIMED / CLAIM_AGAIN
+    assert held <= 3600 * MAX_CLAIMED_S / CLAIM_AGAIN
 
 
 def test_another_bots_claim_counts() -> None:
     scene = Scene()
     scene.pauses.claim(API, MESH, 3600)
-    scene.clock.now += MOST_CLAIMED
+    scene.clock.now += MAX_CLAIMED_S
     assert not scene.pauses.claim(API, MESH, 3600)
     assert scene.pauses.claim(API, OTHER, 60)
     assert scene.pauses.left([API])[0] == 60

@@ -222,7 +222,7 @@ def test_what_is_listed_is_started_and_what_vanishes_is_stopped(run: Run, bus_ad
 def test_it_is_known_which_bots_have_not_heard_whom_to_forget(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers_module, "_TELL_TIMEOUT", 0.2)
+    monkeypatch.setattr(workers_module, "_BROADCAST_TIMEOUT_S", 0.2)
 
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (one, two):
@@ -665,7 +665,7 @@ def test_running_children_are_adopted_and_left_running(run: Run, bus_address: st
 def test_a_child_that_is_slow_to_answer_holds_up_nothing(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(health_module, "_ADOPTION", 1.0)  # so long as the other one may take on a busy machine
+    monkeypatch.setattr(health_module, "_ADOPTION_S", 1.0)  # so long as the other one may take on a busy machine
 
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address, 2) as (bus, quick):
@@ -699,7 +699,7 @@ def test_a_child_that_is_slow_to_answer_holds_up_nothing(
 def test_a_child_that_did_not_answer_is_asked_again(
     run: Run, bus_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers_module, "_CALL_TIMEOUT", 0.05)
+    monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 0.05)
 
     async def body() -> None:
         async with site_on(bus_address, tmp_path) as site, connected(bus_address) as (bus,):
@@ -711,7 +711,7 @@ def test_a_child_that_did_not_answer_is_asked_again(
             assert not site.fleet.records[MESH].worker.ready
             assert site.fleet.records[MESH].state == "disconnected"
             child.gate.set()
-            monkeypatch.setattr(workers_module, "_CALL_TIMEOUT", 10.0)
+            monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 10.0)
             site.discover(MESH)
             await until(lambda: site.shown[-1] == (MESH, "connected", ""))
             last_error = site.fleet.records[MESH].worker.last_error

@@ -304,7 +304,7 @@ async def test_on_its_way_back_a_mesh_may_look_like_anything(run_state: RunState
 
 
 async def test_its_patience_has_an_end() -> None:
-    assert roll_module._PATIENCE == 60
+    assert roll_module._RECONNECT_TIMEOUT_S == 60
 
     async with scene_of("a", "b", patience=0.02) as scene:
         scene.roll.start()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravesvc.core.room_history import MAX_ENTRIES, MAX_ENTRY, MAX_HISTORY, added, entries, since
+from ravesvc.core.room_history import MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_HISTORY_BYTES, added, entries, since
 from ravesvc.store.room_document import DocumentKind, RoomDocument, size, to_text
 
 
@@ -36,7 +36,7 @@ def test_old_entries_are_left_out() -> None:
 
 
 @pytest.mark.slow
-@given(st.lists(st.integers(0, MAX_ENTRY - 30), max_size=30))
+@given(st.lists(st.integers(0, MAX_ENTRY_BYTES - 30), max_size=30))
 def test_a_history_stays_within_its_limits_and_keeps_the_latest(lengths: list[int]) -> None:
     all_of_them: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
@@ -44,11 +44,11 @@ def test_a_history_stays_within_its_limits_and_keeps_the_latest(lengths: list[in
         entry = {"time": number, "text": "x" * length}
         all_of_them.append(entry)
         found = added(found, entry)
-        assert size(to_text(found)) <= MAX_HISTORY
+        assert size(to_text(found)) <= MAX_HISTORY_BYTES
         assert found == all_of_them[len(all_of_them) - len(found) :]
         # No more went than had to.
         if len(found) < len(all_of_them):
-            assert size(to_text(all_of_them[-len(found) - 1 :])) > MAX_HISTORY
+            assert size(to_text(all_of_them[-len(found) - 1 :])) > MAX_HISTORY_BYTES
 
 
 def test_a_history_has_so_many_entries() -> None:

@@ -61,7 +61,7 @@ def test_a_room_has_so_many_of_a_kind(kind: DocumentKind) -> None:
 
 
 def test_when_the_host_is_full_small_rooms_may_still_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room_quota, "_MAX_HOST", 100 * KIB)
+    monkeypatch.setattr(room_quota, "_MAX_HOST_BYTES", 100 * KIB)
     quota = RoomQuota([sized("a", "queue", 60 * KIB), sized("b", "queue", 40 * KIB)])
     assert "all rooms together" in refusal(quota, "a", "hits", 1)
     assert "all rooms together" in refusal(quota, "b", "hits", 1)

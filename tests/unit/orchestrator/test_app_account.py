@@ -408,7 +408,7 @@ def test_what_the_engine_notices_by_itself_is_told(
 def test_credentials_that_somebody_else_changes_in_the_store_are_followed(
     run: Run, site: Site, store: FakeStore, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inventory, "_LEAST_INTERVAL", 0.0)
+    monkeypatch.setattr(inventory, "_MIN_INTERVAL_S", 0.0)
     site.served.control.invite(site.served.control.create())
 
     async def body() -> None:

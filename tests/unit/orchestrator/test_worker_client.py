@@ -236,7 +236,7 @@ def test_a_sender_that_cannot_be_verified_is_ignored_but_no_forger(
 def test_what_waits_for_verification_is_bounded_however_many_meshes_are_named(
     run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers_module, "_MOST_WAITING", 3)
+    monkeypatch.setattr(workers_module, "_MAX_WAITING", 3)
 
     async def body() -> None:
         async with listening(bus_address, monkeypatch) as (here, (bus,)):
@@ -319,7 +319,7 @@ def test_who_is_no_bot_is_asked_about_once(
 
 
 def test_the_memory_of_forgers_is_bounded(run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers_module, "_MOST_FORGERS", 2)
+    monkeypatch.setattr(workers_module, "_MAX_REJECTED_SENDERS", 2)
 
     async def body() -> None:
         async with listening(bus_address, monkeypatch, 3) as (here, buses):
@@ -328,7 +328,7 @@ def test_the_memory_of_forgers_is_bounded(run: Run, bus_address: str, monkeypatc
                 child_on(bus, MESH).emit("Ready")
                 await settle(bus, here.bus)
                 await until(lambda: not here.workers._waiting)
-            assert list(here.workers._forgers) == [bus.unique_name for bus in buses[1:]]
+            assert list(here.workers._rejected_senders) == [bus.unique_name for bus in buses[1:]]
 
     run(body())
 
@@ -515,7 +515,7 @@ def test_a_child_that_has_spoken_for_another_mesh_is_refused(
             here.units[bus.unique_name] = names.mesh_unit(MESH)
             assert await here.workers.mesh_of(bus.unique_name) == MESH
             child_on(bus, OTHER).emit("Connected")
-            await until(lambda: bus.unique_name in here.workers._forgers)
+            await until(lambda: bus.unique_name in here.workers._rejected_senders)
             with pytest.raises(RaveError) as e:
                 await here.workers.mesh_of(bus.unique_name)
             assert e.value.code is Code.ACCESS_DENIED
@@ -553,8 +553,8 @@ def test_all_children_are_told_at_once(run: Run, bus_address: str, monkeypatch: 
 def test_who_fails_or_hangs_or_is_gone_does_not_hold_up_the_others(
     run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert workers_module._TELL_TIMEOUT == 2.0
-    monkeypatch.setattr(workers_module, "_TELL_TIMEOUT", 0.05)
+    assert workers_module._BROADCAST_TIMEOUT_S == 2.0
+    monkeypatch.setattr(workers_module, "_BROADCAST_TIMEOUT_S", 0.05)
     monkeypatch.setattr(workers_module, "_TOLD_AT_ONCE", 1)
 
     async def body() -> None:

@@ -41,7 +41,7 @@ ANN = 100_000_001
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconnect_policy, "_FIRST_DELAY_S", 0.02)
     monkeypatch.setattr(parent_sync, "_SPREAD_S", 0.02)
-    monkeypatch.setattr(inventory, "_LEAST_INTERVAL", 0.05)
+    monkeypatch.setattr(inventory, "_MIN_INTERVAL_S", 0.05)
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
 
@@ -213,7 +213,7 @@ def test_a_server_that_turns_all_away_is_no_fault_of_the_meshes(
     run: Run, site: SingleSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.configure(max_connection_attempts=1)
-    monkeypatch.setattr(outages, "FIRST_DELAY", 0.5)
+    monkeypatch.setattr(outages, "FIRST_DELAY_S", 0.5)
 
     async def body() -> None:
         meshes = [site.mesh, *await in_thread(site.control.create, 2)]

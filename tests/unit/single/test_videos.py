@@ -64,7 +64,7 @@ class Cinema(SingleSite):
 @marks_its_tests("slow")
 def cinema(tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch) -> Cinema:
     monkeypatch.setattr(reconnect_policy, "_FIRST_DELAY_S", 0.02)
-    monkeypatch.setattr(inventory, "_LEAST_INTERVAL", 0.05)
+    monkeypatch.setattr(inventory, "_MIN_INTERVAL_S", 0.05)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

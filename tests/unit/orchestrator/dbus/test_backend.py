@@ -830,8 +830,8 @@ def test_the_chat_hears_no_internals_and_the_log_does(
 def test_a_bot_that_was_taken_over_can_not_fill_the_store(
     run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert bot_requests._MOST_ENTRIES == 500
-    monkeypatch.setattr(bot_requests, "_MOST_ENTRIES", 1)
+    assert bot_requests._MAX_ENTRIES == 500
+    monkeypatch.setattr(bot_requests, "_MAX_ENTRIES", 1)
 
     async def body() -> None:
         async with site_on(bus_address) as site:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from dataclasses import dataclass
 
 from ravesvc.common.log_fields import about
+from ravesvc.common.signal import Signal
 from ravesvc.config.worker_settings import Edition
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.reconciler import Fleet
@@ -20,29 +21,33 @@ _RECONNECT_TIMEOUT_S = 60.0
 _LOST = frozenset({"blocked", "held", "stopped", "failed"})
 
 
+@dataclass(frozen=True, slots=True)
+class RollProgress:
+    """So many of so many meshes are done, and `mesh` is next; it is empty at the end."""
+
+    done: int
+    total: int
+    mesh: str
+
+
 class RollingRestart:
     """One roll at a time.
 
     Args:
-        edition: of a child that is up to date.
-        progress: hears of each mesh before its turn: how many are done, how many there are, which one it is.
-        ended: hears of the end, with what stopped the roll before the last one.
+        edition: of a bot that is up to date.
+        reconnect_timeout_s: what a new process has to get back into its mesh.
+
+    Attributes:
+        progress: emitted before the turn of each mesh, and at the end of all.
+        ended: emitted at the end, with what stopped the roll before the last mesh, or None.
     """
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        edition: Edition,
-        *,
-        progress: Callable[[int, int, str], None],
-        ended: Callable[[RaveError | None], None],
-        patience: float = _RECONNECT_TIMEOUT_S,
-    ) -> None:
+    def __init__(self, fleet: Fleet, edition: Edition, *, reconnect_timeout_s: float = _RECONNECT_TIMEOUT_S) -> None:
+        self.progress: Signal[RollProgress] = Signal("progress of a roll")
+        self.ended: Signal[RaveError | None] = Signal("ends of a roll")
         self._fleet = fleet
         self._edition = edition
-        self._progress = progress
-        self._ended = ended
-        self._patience = patience
+        self._reconnect_timeout_s = reconnect_timeout_s
         self._task: asyncio.Task[None] | None = None
         self._current = ""
         self._decided = asyncio.Event()
@@ -89,7 +94,7 @@ class RollingRestart:
             record = self._fleet.records.get(mesh)
             if record is None or record.block or not self.is_outdated(record):
                 continue
-            self._progress(number, len(meshes), mesh)
+            self.progress.emit(RollProgress(number, len(meshes), mesh))
             log.info("Replacing the process of mesh %s, %d of %d", mesh, number + 1, len(meshes), extra=about(mesh))
             was_connected = record.worker.connected
             await self._fleet.restart_mesh(mesh)
@@ -101,14 +106,14 @@ class RollingRestart:
             # One that was not in its mesh before has nothing to prove.
             if was_connected:
                 await self._wait(record)
-        self._progress(len(meshes), len(meshes), "")
+        self.progress.emit(RollProgress(len(meshes), len(meshes), ""))
 
     async def _wait(self, record: MeshState) -> None:
         mesh = self._current = record.mesh
         self._decided.clear()
         self.noticed(record)
         try:
-            await asyncio.wait_for(self._decided.wait(), self._patience)
+            await asyncio.wait_for(self._decided.wait(), self._reconnect_timeout_s)
         except TimeoutError:
             pass
         finally:
@@ -133,4 +138,4 @@ class RollingRestart:
             log.warning("The roll has stopped: %s", error)
         else:
             log.info("The roll is done")
-        self._ended(error)
+        self.ended.emit(error)

@@ -32,6 +32,7 @@ from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.presence_check import PresenceCheck
 from ravesvc.core.rave_client import RaveClient
 from ravesvc.core.reconciler import Fleet
+from ravesvc.core.rolling_restart import RollingRestart
 from ravesvc.core.room_memory import RoomMemory
 from ravesvc.core.runner import Runner
 from ravesvc.core.scope_file import ScopeFile
@@ -145,6 +146,7 @@ class BotService:
             starts=self.starts,
             advice=settings.advice,
         )
+        self.roll = RollingRestart(self.fleet, settings.edition())
         self.claims = Claims(settings.advice.claim)
         presence = PresenceCheck(self.rave.users)
         self.memory = RoomMemory(
@@ -279,6 +281,7 @@ class BotService:
         self.changed.emit(None)
 
     def _mesh_changed(self, record: MeshState) -> None:
+        self.roll.noticed(record)
         self.mesh_changed.emit(record)
         self._changed()
 

@@ -26,7 +26,6 @@ from ravesvc.config import rave_yaml
 from ravesvc.config.options import Config
 from ravesvc.core.host_record import this_host
 from ravesvc.core.mesh_state import MeshState, command_errors, unshown, usual_chat_form
-from ravesvc.core.rolling_restart import RollingRestart
 from ravesvc.core.service import BotService
 from ravesvc.core.status_line import Situation, status_line
 from ravesvc.core.video_requests import Videos
@@ -185,17 +184,14 @@ class Orchestrator:
         callers = Callers(callers_bus)
         bus.take_turns(Turns(bus, callers.group))
         authority = Authority(bus, callers)
-        self._roll = RollingRestart(
-            service.fleet, settings.edition(), progress=self._roll_progress, ended=self._roll_ended
-        )
-        self._objects = MeshObjects(bus, lambda mesh: MeshObject(authority, service.fleet, self._roll, mesh))
+        self._objects = MeshObjects(bus, lambda mesh: MeshObject(authority, service.fleet, service.roll, mesh))
         self._blocklist = BlocklistObject(authority, service.blocklist)
         self._manager = ManagerObject(
             authority,
             fleet=service.fleet,
             discovery=service.discovery,
             blocks=service.blocklist,
-            roll=self._roll,
+            roll=service.roll,
             state=service.state,
             account=service.account,
             claims=service.claims,
@@ -224,6 +220,9 @@ class Orchestrator:
         service.blocklist_changed.connect(lambda _: self._blocklist.show())
         service.login_progress.connect(lambda login: self._manager.login_progress(login.step, login.seconds))
         service.login_ended.connect(self._manager.login_finished)
+        service.roll.progress.connect(lambda roll: self._manager.roll_progress(roll.done, roll.total, roll.mesh))
+        service.roll.ended.connect(self._manager.roll_finished)
+        service.roll.ended.connect(lambda _: self._changed(None))
         service.round_ended.connect(lambda _: self._manager.discovery_finished())
 
     async def start(self) -> None:
@@ -265,7 +264,7 @@ class Orchestrator:
         """Stop working; the bots are systemd's."""
         self._service.begin_closing()
         await self._service.account.close()
-        await self._roll.close()
+        await self._service.roll.close()
         await self._service.fleet.close()
         await self._units.close()
         await self._edits.close()
@@ -301,19 +300,11 @@ class Orchestrator:
         self._kicks_changed = True
         self._blocklist.changed(change)
 
-    def _roll_progress(self, done: int, total: int, mesh: str) -> None:
-        self._manager.roll_progress(done, total, mesh)
-
-    def _roll_ended(self, error: RaveError | None) -> None:
-        self._manager.roll_finished(error)
-        self._changed(None)
-
     def _mesh_changed(self, record: MeshState) -> None:
         if record.mesh in self._service.fleet.records:
             self._objects.show(record)
         else:
             self._objects.hide(record)
-        self._roll.noticed(record)
 
     def _changed(self, _: None) -> None:
         """Show the status once per turn of the event loop, however many meshes change in it."""

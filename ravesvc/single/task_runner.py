@@ -141,7 +141,8 @@ class TaskRunner:
 
     async def status(self, mesh: str) -> Mapping[str, Any]:
         """See `Runner`."""
-        status = self._worker(mesh).status()
+        worker = self._worker(mesh)
+        status = worker.status()
         return {
             "Connected": status.connected,
             "ConnectedUSec": int(status.lasted * 1_000_000),
@@ -150,8 +151,8 @@ class TaskRunner:
             "CommandErrors": list(status.command_errors),
             "UnshownMessages": status.unshown,
             "ChatForm": status.chat_form,
-            "Version": self._edition.version,
-            "SettingsDigest": self._edition.digest,
+            "Version": worker.edition.version,
+            "SettingsDigest": worker.edition.digest,
         }
 
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:

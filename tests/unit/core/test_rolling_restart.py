@@ -59,10 +59,10 @@ class Scene:
         self.roll = RollingRestart(
             self.fleet,  # type: ignore[arg-type]
             NEW,
-            progress=lambda *said: self.progress.append(said),
-            ended=self.ended.append,
-            patience=patience,
+            reconnect_timeout_s=patience,
         )
+        self.roll.progress.connect(lambda at: self.progress.append((at.done, at.total, at.mesh)))
+        self.roll.ended.connect(self.ended.append)
         for mesh in meshes:
             self.add(mesh)
 

@@ -168,6 +168,11 @@ class ProgramWorld(ABC):
         await self._service.blocklist.remove(mesh, _OPERATOR)
         await self._settle()
 
+    async def roll(self) -> int:
+        count: int = self._service.roll.start()
+        await self._settle()
+        return count
+
     async def lose_session(self) -> None:
         self._service.state.contents = None
         self._use_session(None, RaveError(Code.STORE, "the store can't be read"))

@@ -260,10 +260,5 @@ class ServiceWorld(ProgramWorld):
             self._service.fleet.health.ask(mesh)
         await self._settle()
 
-    async def roll(self) -> int:
-        count: int = self._program._roll.start()
-        await self._settle()
-        return count
-
     def chat_form(self, mesh: str) -> str:
         return usual_chat_form(mesh, self._service.fleet.records)

@@ -167,10 +167,10 @@ class SingleWorld(ProgramWorld):
         await self._settle()
 
     async def outdate(self) -> None:
-        raise NotImplementedError
-
-    async def roll(self) -> int:
-        raise NotImplementedError
+        for mesh, bot in self._running.items():
+            bot.edition = Edition("0.0.1", "")
+            self._service.fleet.health.ask(mesh)
+        await self._settle()
 
     def chat_form(self, mesh: str) -> str:
         return usual_chat_form(mesh, self._service.fleet.records)

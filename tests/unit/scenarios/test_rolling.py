@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.unit.scenarios.world import DECISION_S, MESH, OTHER, THIRD, Connected, World, differs
+from tests.unit.scenarios.world import DECISION_S, MESH, OTHER, THIRD, Connected, World
 
-needs_roll = differs(lacks=NotImplementedError, single="bots are tasks of the program, which is replaced as a whole")
 ALL = (MESH, OTHER, THIRD)
 # Seconds that a new bot has to get back into its mesh.
 BACK_WITHIN_S = 60.0
@@ -17,7 +16,6 @@ async def outdated(world: World) -> None:
     await world.outdate()
 
 
-@needs_roll
 async def test_all_are_replaced(world: World) -> None:
     await outdated(world)
     assert await world.roll() == 3
@@ -25,7 +23,6 @@ async def test_all_are_replaced(world: World) -> None:
     assert await world.roll() == 0
 
 
-@needs_roll
 async def test_the_next_waits_until_the_one_before_is_back(world: World) -> None:
     await outdated(world)
     world.new_bots_connect = False
@@ -36,7 +33,6 @@ async def test_the_next_waits_until_the_one_before_is_back(world: World) -> None
     assert sum(world.bots(mesh) for mesh in ALL) == 5
 
 
-@needs_roll
 async def test_one_that_does_not_come_back_ends_it(world: World) -> None:
     await outdated(world)
     world.new_bots_connect = False
@@ -46,7 +42,6 @@ async def test_one_that_does_not_come_back_ends_it(world: World) -> None:
     assert await world.roll() == 2
 
 
-@needs_roll
 async def test_one_that_is_held_in_the_middle_of_its_turn_stays_out(world: World) -> None:
     await outdated(world)
     world.slow = True
@@ -58,7 +53,6 @@ async def test_one_that_is_held_in_the_middle_of_its_turn_stays_out(world: World
     assert first not in world.running()
 
 
-@needs_roll
 async def test_one_that_is_blocked_before_its_turn_is_passed_over(world: World) -> None:
     await outdated(world)
     world.slow = True

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import pytest
-
 from ravesvc.names import ExitStatus
 
 # The same in every process: pytest-xdist compares the names of tests.
@@ -192,18 +190,3 @@ class World(Protocol):
 
 # Over which a scenario runs.
 WORLDS = ("service", "single")
-
-
-def differs(*, lacks: type[Exception] = AssertionError, **why: str) -> pytest.MarkDecorator:
-    """A scenario that some worlds do not follow yet: for each of them why, in words.
-
-    It has to fail there, by `lacks`: who mends it takes the words away.
-    """
-    assert why.keys() <= set(WORLDS)
-    worlds = [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, raises=lacks, reason=why[name]))
-        if name in why
-        else name
-        for name in WORLDS
-    ]
-    return pytest.mark.parametrize("world", worlds, indirect=True)

@@ -485,12 +485,9 @@ def test_the_answer_to_a_roll_comes_before_all_that_is_told_of_it(
 ) -> None:
     async def body() -> None:
         async with site_on(bus_address) as site:
-            roll = RollingRestart(
-                site.fleet,  # type: ignore[arg-type]
-                Edition("1", ""),
-                progress=site.manager.roll_progress,
-                ended=site.manager.roll_finished,
-            )
+            roll = RollingRestart(site.fleet, Edition("1", ""))  # type: ignore[arg-type]
+            roll.progress.connect(lambda at: site.manager.roll_progress(at.done, at.total, at.mesh))
+            roll.ended.connect(site.manager.roll_finished)
             site.manager._roll = roll
             sent: list[str] = []
             send = site.bus._send

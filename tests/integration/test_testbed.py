@@ -21,8 +21,9 @@ from testbed.root import Root, build_root, prune, run_root
 
 CHECKOUT = Path(__file__).parents[2]
 _GROUPS = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines() if " cgroup" in line]
-# The keeper mounts there. Elsewhere others may mount what they like meanwhile.
-_MOUNT_POINTS = ("/run", "/sys/fs/cgroup")
+# Where the keeper mounts, and what it and systemd-nspawn leave under /run. All else is of others, who come and go.
+_MOUNT_POINTS = ("/run", "/run/machine", "/run/machine/root", "/sys/fs/cgroup")
+_FILES = ("/run/machine", "/run/ready", "/run/systemd/nspawn")
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,18 @@ class Traces:
 
     mounts: frozenset[str]
     groups: frozenset[Path]
-    run: frozenset[Path]
+    files: frozenset[Path]
 
     @classmethod
     def here(cls, owner: int) -> "Traces":
-        """Those of this moment, without the control groups of other test beds than `owner`'s."""
+        """Those of the machines that the process `owner` has at this moment."""
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         groups = (Path(top) for root in _GROUPS for top, _, _ in os.walk(root))
         ours = f"ravesvc-testbed-{owner}-"
         return cls(
-            mounts=frozenset(line for line in mounts if line.split()[4].startswith(_MOUNT_POINTS)),
-            groups=frozenset(path for path in groups if "ravesvc-testbed-" not in str(path) or ours in str(path)),
-            run=frozenset(Path("/run").rglob("*")),
+            mounts=frozenset(line for line in mounts if line.split()[4] in _MOUNT_POINTS),
+            groups=frozenset(path for path in groups if ours in str(path)),
+            files=frozenset(path for path in map(Path, _FILES) if path.exists()),
         )
 
 

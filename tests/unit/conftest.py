@@ -91,7 +91,18 @@ def note_place(
     )
 
 
+def note_callback(frame: FrameType | None = None, limit: int | None = None) -> list[tuple[str, int, str, None]]:
+    """In place of asyncio.format_helpers.extract_stack, for callbacks; traceback.format_list takes it too."""
+    places: list[tuple[str, int, str, None]] = []
+    frame = frame or sys._getframe(1)
+    while frame and len(places) < _FRAMES_NOTED:
+        places.insert(0, (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, None))
+        frame = frame.f_back
+    return places
+
+
 traceback.StackSummary.extract = note_place
+asyncio.format_helpers.extract_stack = note_callback  # type: ignore[attr-defined]
 
 
 def pytest_configure() -> None:

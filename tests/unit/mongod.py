@@ -34,7 +34,12 @@ class Mongod:
         self.query: dict[str, str] = {}
         self._pid = 0
         self._options = options
-        self.start()
+        try:
+            self.start()
+        except subprocess.CalledProcessError:
+            # Another copy of the tests may have found the same port free.
+            self.port = _free_port()
+            self.start()
 
     def uri(self, database: str) -> str:
         """What database.json would say, with everything that it takes to get in."""

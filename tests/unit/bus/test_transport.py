@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import tracemalloc
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ async def test_address_with_escapes_and_alternatives(tmp_path: Path) -> None:
 
 
 async def test_abstract_address(tmp_path: Path) -> None:
-    async with fake_bus(tmp_path, authenticate, abstract=f"ravesvc-test-{os.getpid()}") as address:
+    async with fake_bus(tmp_path, authenticate, abstract=f"ravesvc-test-{uuid.uuid4()}") as address:
         (await open_socket(address)).close()
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from ravesvc.blocklist.model import Block, Reason
 from ravesvc.config.worker_settings import Edition
-from ravesvc.core import rolling_restart as roll_module
 from ravesvc.core.mesh_state import MeshState, WorkerState
 from ravesvc.core.rolling_restart import RollingRestart
 from ravesvc.core.run_state import RunPhase, RunState
@@ -304,7 +303,6 @@ async def test_on_its_way_back_a_mesh_may_look_like_anything(run_state: RunState
 
 
 async def test_its_patience_has_an_end() -> None:
-    assert roll_module._RECONNECT_TIMEOUT_S == 60
 
     async with scene_of("a", "b", patience=0.02) as scene:
         scene.roll.start()

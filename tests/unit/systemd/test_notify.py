@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +30,7 @@ def manager(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[socket.socket]:
     """The service manager's end."""
-    abstract = f"ravesvc-test-{os.getpid()}"
+    abstract = f"ravesvc-test-{uuid.uuid4()}"
     address, variable = {
         "path": (str(tmp_path / "notify"),) * 2,
         "abstract": (f"\0{abstract}", f"@{abstract}"),

@@ -32,44 +32,41 @@ Run = Callable[[Any], Any]
 
 
 @pytest.mark.usefixtures("as_root")
-def test_what_rave_lists_is_started_shown_and_stopped(run: Run, site: Site, bus_address: str) -> None:
+async def test_what_rave_lists_is_started_shown_and_stopped(site: Site, bus_address: str) -> None:
     meshes = sorted(site.served.control.create(2, title="A film"))
     site.served.control.invite(meshes)
 
-    async def body() -> None:
-        async with site.running(bus_address) as (systemd, client, parent):
-            await site.manager.hears("2 meshes, 2 disconnected")
-            assert sorted(systemd.verbs) == [("start", mesh) for mesh in meshes]
-            (shown,) = await call(client, "ListMeshes")
-            assert shown == [[mesh, "A film", "disconnected", names.mesh_path(mesh)] for mesh in meshes]
-            assert await get(client, "Status") == site.manager.status
-            finished: list[Any] = []
-            await client.match(
-                f"type='signal',interface='{names.MANAGER_INTERFACE}',member='DiscoveryFinished'",
-                lambda signal: finished.append([*signal.body]),
-            )
-            await in_thread(site.served.control.fail, "discovery", "403", times=1)
-            assert await call(client, "Discover") == [2]
-            await until(lambda: finished)
-            assert finished[0][:2] == [2, 2]
-            assert finished[0][2]
-            await site.manager.hears("2 disconnected, discovery fails, stale since ")
-            assert await get(client, "StaleSinceTimestamp") == await get(client, "LastDiscoveryTimestamp")
-            assert await get(client, "DiscoveryError")
-            assert [verb for verb, _ in systemd.verbs] == ["start", "start"], "a failed round changes nothing"
-            assert await call(client, "Discover") == [3]
-            await until(lambda: len(finished) == 2)
-            assert finished[1] == [3, 2, ""]
-            assert await get(client, "StaleSinceTimestamp") == 0
-            await call(client, "StopMesh", "s", meshes[0])
-            await site.manager.hears("1 disconnected, 1 held")
-            assert systemd.verbs[2:] == [("stop", meshes[0])]
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert await parent == ExitStatus.STOPPED
-            assert "STOPPING=1" in site.manager.said
-            assert len(systemd.verbs) == 3, "the children are systemd's"
-
-    run(body())
+    async with site.running(bus_address) as (systemd, client, parent):
+        await site.manager.hears("2 meshes, 2 disconnected")
+        assert sorted(systemd.verbs) == [("start", mesh) for mesh in meshes]
+        (shown,) = await call(client, "ListMeshes")
+        assert shown == [[mesh, "A film", "disconnected", names.mesh_path(mesh)] for mesh in meshes]
+        assert await get(client, "Status") == site.manager.status
+        finished: list[Any] = []
+        await client.match(
+            f"type='signal',interface='{names.MANAGER_INTERFACE}',member='DiscoveryFinished'",
+            lambda signal: finished.append([*signal.body]),
+        )
+        await in_thread(site.served.control.fail, "discovery", "403", times=1)
+        assert await call(client, "Discover") == [2]
+        await until(lambda: finished)
+        assert finished[0][:2] == [2, 2]
+        assert finished[0][2]
+        await site.manager.hears("2 disconnected, discovery fails, stale since ")
+        assert await get(client, "StaleSinceTimestamp") == await get(client, "LastDiscoveryTimestamp")
+        assert await get(client, "DiscoveryError")
+        assert [verb for verb, _ in systemd.verbs] == ["start", "start"], "a failed round changes nothing"
+        assert await call(client, "Discover") == [3]
+        await until(lambda: len(finished) == 2)
+        assert finished[1] == [3, 2, ""]
+        assert await get(client, "StaleSinceTimestamp") == 0
+        await call(client, "StopMesh", "s", meshes[0])
+        await site.manager.hears("1 disconnected, 1 held")
+        assert systemd.verbs[2:] == [("stop", meshes[0])]
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await parent == ExitStatus.STOPPED
+        assert "STOPPING=1" in site.manager.said
+        assert len(systemd.verbs) == 3, "the children are systemd's"
 
 
 @pytest.mark.parametrize("listening", [True, False], ids=["silent", "refusing"])
@@ -105,26 +102,21 @@ def test_what_the_first_round_waits_for_is_in_the_status(
 
 
 @pytest.mark.usefixtures("as_root")
-def test_a_loss_that_is_not_believed_is_shown_with_the_time_since_when(
-    run: Run, site: Site, bus_address: str
-) -> None:
+async def test_a_loss_that_is_not_believed_is_shown_with_the_time_since_when(site: Site, bus_address: str) -> None:
     site.served.control.invite(site.served.control.create(2))
 
-    async def body() -> None:
-        async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("2 meshes, 2 disconnected")
-            good = await get(client, "LastDiscoveryTimestamp")
-            await in_thread(site.served.control.fail, "discovery", "empty", times=1)
-            await call(client, "Discover")
-            await site.manager.hears("2 disconnected, the loss of 2 is not believed, stale since 20")
-            assert site.manager.status.endswith(" (ravectl discover --confirm-losses)")
-            assert await get(client, "StaleSinceTimestamp") == good
-            assert len(systemd.verbs) == 2
-            await call(client, "Discover")
-            await until(lambda: site.manager.status == "2 meshes, 2 disconnected")
-            assert await get(client, "StaleSinceTimestamp") == 0
-
-    run(body())
+    async with site.running(bus_address) as (systemd, client, _):
+        await site.manager.hears("2 meshes, 2 disconnected")
+        good = await get(client, "LastDiscoveryTimestamp")
+        await in_thread(site.served.control.fail, "discovery", "empty", times=1)
+        await call(client, "Discover")
+        await site.manager.hears("2 disconnected, the loss of 2 is not believed, stale since 20")
+        assert site.manager.status.endswith(" (ravectl discover --confirm-losses)")
+        assert await get(client, "StaleSinceTimestamp") == good
+        assert len(systemd.verbs) == 2
+        await call(client, "Discover")
+        await until(lambda: site.manager.status == "2 meshes, 2 disconnected")
+        assert await get(client, "StaleSinceTimestamp") == 0
 
 
 def test_a_kick_learnt_from_an_exit_status_is_also_a_leave_on_raves_side(
@@ -155,72 +147,63 @@ def test_a_kick_learnt_from_an_exit_status_is_also_a_leave_on_raves_side(
 
 
 @pytest.mark.usefixtures("as_root")
-def test_discovery_does_not_wait_for_a_leave(
-    run: Run, site: Site, bus_address: str, caplog: pytest.LogCaptureFixture
+async def test_discovery_does_not_wait_for_a_leave(
+    site: Site, bus_address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (mesh,) = site.served.control.create()
     site.served.control.invite(mesh)
     site.served.control.fail("leave", "timeout")
 
-    async def body() -> None:
-        async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("1 mesh, 1 disconnected")
-            systemd.change(mesh, **ended(ExitStatus.KICKED))
-            # The first half of it; what follows hangs.
-            await until(lambda: not site.served.simulator.world.mesh(mesh).invited)
-            (other,) = await in_thread(site.served.control.create)
-            await in_thread(site.served.control.invite, other)
-            async with asyncio.timeout(5):
-                await call(client, "Discover")
-                await until(lambda: ("start", other) in systemd.verbs)
-            assert "could not be left" not in caplog.text
-
-    run(body())
+    async with site.running(bus_address) as (systemd, client, _):
+        await site.manager.hears("1 mesh, 1 disconnected")
+        systemd.change(mesh, **ended(ExitStatus.KICKED))
+        # The first half of it; what follows hangs.
+        await until(lambda: not site.served.simulator.world.mesh(mesh).invited)
+        (other,) = await in_thread(site.served.control.create)
+        await in_thread(site.served.control.invite, other)
+        async with asyncio.timeout(5):
+            await call(client, "Discover")
+            await until(lambda: ("start", other) in systemd.verbs)
+        assert "could not be left" not in caplog.text
 
 
 @pytest.mark.usefixtures("as_root")
-def test_what_cannot_be_reached_is_blocked_only_if_rave_answers(run: Run, site: Site, bus_address: str) -> None:
+async def test_what_cannot_be_reached_is_blocked_only_if_rave_answers(site: Site, bus_address: str) -> None:
     (mesh,) = site.served.control.create()
     site.served.control.invite(mesh)
 
-    async def body() -> None:
-        async with site.running(bus_address) as (systemd, client, _):
-            await site.manager.hears("1 mesh, 1 disconnected")
-            await in_thread(site.served.control.fail, "discovery", "403", times=1)
-            systemd.change(mesh, **ended(ExitStatus.UNREACHABLE))
-            await until(lambda: ("reset-failed", mesh) in systemd.verbs)
-            await until(lambda: site.manager.status.startswith("1 mesh, 1 stopped, discovery fails, stale since "))
-            # While it is known not to answer it is not even asked.
-            systemd.load(MESH)
-            systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
-            await until(lambda: ("reset-failed", MESH) in systemd.verbs)
-            assert site.served.control.state()["listings"]["begun"] == 2
-            assert not site.blocklist.exists()
-            systemd.unload(MESH)
-            await call(client, "Discover")
-            await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
-            systemd.change(mesh, **ended(ExitStatus.UNREACHABLE))
-            await until(lambda: site.manager.status == "1 mesh, 1 blocked")
-            await until(lambda: systemd.verbs[-1] == ("reset-failed", mesh))
-
-    run(body())
+    async with site.running(bus_address) as (systemd, client, _):
+        await site.manager.hears("1 mesh, 1 disconnected")
+        await in_thread(site.served.control.fail, "discovery", "403", times=1)
+        systemd.change(mesh, **ended(ExitStatus.UNREACHABLE))
+        await until(lambda: ("reset-failed", mesh) in systemd.verbs)
+        await until(lambda: site.manager.status.startswith("1 mesh, 1 stopped, discovery fails, stale since "))
+        # While it is known not to answer it is not even asked.
+        systemd.load(MESH)
+        systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
+        await until(lambda: ("reset-failed", MESH) in systemd.verbs)
+        assert site.served.control.state()["listings"]["begun"] == 2
+        assert not site.blocklist.exists()
+        systemd.unload(MESH)
+        await call(client, "Discover")
+        await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
+        systemd.change(mesh, **ended(ExitStatus.UNREACHABLE))
+        await until(lambda: site.manager.status == "1 mesh, 1 blocked")
+        await until(lambda: systemd.verbs[-1] == ("reset-failed", mesh))
 
 
-def test_a_parent_whose_discovery_breaks_ends_and_says_why(
-    run: Run, site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_parent_whose_discovery_breaks_ends_and_says_why(
+    site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def break_down(_: Any) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(core_service.Discovery, "_one_round", break_down)
 
-    async def body() -> None:
-        async with site.running(bus_address) as (_, _, parent):
-            with pytest.raises(ZeroDivisionError):
-                await parent
-            assert "READY=1" in site.manager.said
-
-    run(body())
+    async with site.running(bus_address) as (_, _, parent):
+        with pytest.raises(ZeroDivisionError):
+            await parent
+        assert "READY=1" in site.manager.said
 
 
 def test_an_error_that_nobody_expected_is_an_exit_status_and_a_traceback(site: Site) -> None:
@@ -229,53 +212,44 @@ def test_an_error_that_nobody_expected_is_an_exit_status_and_a_traceback(site: S
     assert "ZeroDivisionError" in done.stderr
 
 
-def test_the_name_comes_last(run: Run, site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        async with connected(bus_address) as (thief,):
-            start = core_service.Fleet.start
+async def test_the_name_comes_last(site: Site, bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected(bus_address) as (thief,):
+        start = core_service.Fleet.start
 
-            async def robbed(fleet: core_service.Fleet) -> None:
-                await start(fleet)
-                await thief.request_name(names.BUS_NAME)
+        async def robbed(fleet: core_service.Fleet) -> None:
+            await start(fleet)
+            await thief.request_name(names.BUS_NAME)
 
-            monkeypatch.setattr(core_service.Fleet, "start", robbed)
-            async with site.running(bus_address) as (systemd, _, parent):
-                systemd.load(MESH)
-                with pytest.raises(program.RaveError, match="belongs to another process"):
-                    await parent
-                assert "READY=1" not in site.manager.said
-
-    run(body())
+        monkeypatch.setattr(core_service.Fleet, "start", robbed)
+        async with site.running(bus_address) as (systemd, _, parent):
+            systemd.load(MESH)
+            with pytest.raises(program.RaveError, match="belongs to another process"):
+                await parent
+            assert "READY=1" not in site.manager.said
 
 
-def test_beside_another_parent_nothing_is_touched(run: Run, site: Site, bus_address: str) -> None:
+async def test_beside_another_parent_nothing_is_touched(site: Site, bus_address: str) -> None:
     # One that a parent would write anew.
     site.blocklist.write_text('{"version": 1, "entries": {}}')
     before = {file: file.read_bytes() for file in site.blocklist.parent.iterdir() if file.is_file()}
 
-    async def body() -> None:
-        async with connected(bus_address) as (other,):
-            await other.request_name(names.BUS_NAME)
-            async with site.running(bus_address) as (_, _, parent):
-                with pytest.raises(program.RaveError, match=f"{names.BUS_NAME} belongs to another process"):
-                    await parent
-
-    run(body())
+    async with connected(bus_address) as (other,):
+        await other.request_name(names.BUS_NAME)
+        async with site.running(bus_address) as (_, _, parent):
+            with pytest.raises(program.RaveError, match=f"{names.BUS_NAME} belongs to another process"):
+                await parent
     assert {file: file.read_bytes() for file in site.blocklist.parent.iterdir() if file.is_file()} == before
 
 
-def test_children_that_run_are_left_running_when_the_bus_is_lost(
-    run: Run, site: Site, bus_daemon: BusDaemon, caplog: pytest.LogCaptureFixture
+async def test_children_that_run_are_left_running_when_the_bus_is_lost(
+    site: Site, bus_daemon: BusDaemon, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def body() -> None:
-        async with site.running(bus_daemon.address) as (systemd, _, parent):
-            systemd.load(MESH, **RUNNING)
-            await in_thread(site.served.control.wait, listings=1)
-            bus_daemon.process.kill()
-            assert await parent == ExitStatus.CRASHED
-            assert systemd.verbs == []
-
-    run(body())
+    async with site.running(bus_daemon.address) as (systemd, _, parent):
+        systemd.load(MESH, **RUNNING)
+        await in_thread(site.served.control.wait, listings=1)
+        bus_daemon.process.kill()
+        assert await parent == ExitStatus.CRASHED
+        assert systemd.verbs == []
     assert "The connection to the message bus is lost; the meshes run on" in caplog.text
 
 
@@ -312,8 +286,7 @@ def have_bad_blocklist(site: Site) -> str:
 @pytest.mark.parametrize(
     "prepare", [lack_identity, lack_credentials, have_bad_credentials, lack_token, have_bad_blocklist]
 )
-def test_an_obstacle_is_told_and_what_runs_goes_on(
-    run: Run,
+async def test_an_obstacle_is_told_and_what_runs_goes_on(
     site: Site,
     bus_address: str,
     prepare: Callable[[Site], str],
@@ -325,33 +298,30 @@ def test_an_obstacle_is_told_and_what_runs_goes_on(
     site.served.control.invite(mesh)
     told = prepare(site)
 
-    async def body() -> None:
-        async with systemd_on(bus_address) as systemd, connected(bus_address) as (client,):
-            systemd.load(MESH, **RUNNING)
-            parent = asyncio.create_task(program._run(rave_yaml.load(site.file)))
-            await site.manager.hears("READY=1")
-            assert site.manager.status.startswith(told)
-            assert site.manager.status.endswith("; 1 mesh, 1 disconnected")
-            assert await get(client, "Status") == site.manager.status
-            assert told in caplog.text
-            ((running,),) = await call(client, "ListMeshes")
-            assert running[:3] == [MESH, "", "disconnected"]
-            with pytest.raises(program.RaveError) as refused:
-                await call(client, "Discover")
-            assert str(refused.value.attributes["said"]).startswith(told.removeprefix("No mesh is started: ")[:60])
-            systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
-            await site.manager.hears("; 1 mesh, 1 stopped")
-            assert systemd.verbs == [("reset-failed", MESH)], "without a way to Rave nobody is to blame"
-            systemd.change(MESH, **ended(ExitStatus.KICKED))
-            await site.manager.hears("; 1 mesh, 1 blocked")
-            # What can't be saved is left to the next parent.
-            resets = 1 if prepare is have_bad_blocklist else 2
-            await until(lambda: systemd.verbs == [("reset-failed", MESH)] * resets)
-            assert site.served.control.state()["listings"]["begun"] == 0
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert await parent == ExitStatus.STOPPED
-
-    run(body())
+    async with systemd_on(bus_address) as systemd, connected(bus_address) as (client,):
+        systemd.load(MESH, **RUNNING)
+        parent = asyncio.create_task(program._run(rave_yaml.load(site.file)))
+        await site.manager.hears("READY=1")
+        assert site.manager.status.startswith(told)
+        assert site.manager.status.endswith("; 1 mesh, 1 disconnected")
+        assert await get(client, "Status") == site.manager.status
+        assert told in caplog.text
+        ((running,),) = await call(client, "ListMeshes")
+        assert running[:3] == [MESH, "", "disconnected"]
+        with pytest.raises(program.RaveError) as refused:
+            await call(client, "Discover")
+        assert str(refused.value.attributes["said"]).startswith(told.removeprefix("No mesh is started: ")[:60])
+        systemd.change(MESH, **ended(ExitStatus.UNREACHABLE))
+        await site.manager.hears("; 1 mesh, 1 stopped")
+        assert systemd.verbs == [("reset-failed", MESH)], "without a way to Rave nobody is to blame"
+        systemd.change(MESH, **ended(ExitStatus.KICKED))
+        await site.manager.hears("; 1 mesh, 1 blocked")
+        # What can't be saved is left to the next parent.
+        resets = 1 if prepare is have_bad_blocklist else 2
+        await until(lambda: systemd.verbs == [("reset-failed", MESH)] * resets)
+        assert site.served.control.state()["listings"]["begun"] == 0
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await parent == ExitStatus.STOPPED
 
 
 # The program.

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,6 @@ from ravesvc.errors import RaveError
 from ravesvc.orchestrator.dbus.backend import BackendObject
 from tests.unit.fake_systemd import MESH, OTHER
 from tests.unit.orchestrator.dbus.test_backend import ANN, BOB, EVE, Site, site_on
-
-Run = Callable[[Any], Any]
 
 CALLS = 200
 # Entries of the journal about a mesh in a burst, and the one that says that there is more.
@@ -110,13 +108,13 @@ def _effects(site: Site, records: list[logging.LogRecord]) -> Counter[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("member", BackendObject.methods)
-def test_what_the_bot_of_one_mesh_gets_is_bounded(
-    run: Run, bus_address: str, caplog: pytest.LogCaptureFixture, member: str
+async def test_what_the_bot_of_one_mesh_gets_is_bounded(
+    bus_address: str, caplog: pytest.LogCaptureFixture, member: str
 ) -> None:
     assert member in BOUNDS, "a method that has no bound here may have none at all"
     bound = BOUNDS[member]
 
-    async def body() -> None:
+    with caplog.at_level(logging.INFO):
         async with site_on(bus_address) as site:
             site.claims.issue()
             site.store.calls.clear()
@@ -128,9 +126,6 @@ def test_what_the_bot_of_one_mesh_gets_is_bounded(
             assert len(logged) <= LOGGED
             assert {document[0] for document in site.store.documents} <= {MESH}, "another room's is not touched"
             await _insist_on_others(site)
-
-    with caplog.at_level(logging.INFO):
-        run(body())
 
 
 async def _insist_on_others(site: Site) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,8 +13,6 @@ from ravesvc.simulator.account import YOUTUBE_KEY
 from tests.unit.marking import marks_its_tests
 from tests.unit.simulator_server import Served, in_thread
 from tests.unit.single_site import SingleSite
-
-Run = Callable[[Any], Any]
 
 
 class Cinema(SingleSite):
@@ -74,44 +70,41 @@ def cinema(tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch) -> C
     return cinema
 
 
-def test_search_set_and_a_queue_that_moves_on_and_survives_a_restart(run: Run, cinema: Cinema) -> None:
+async def test_search_set_and_a_queue_that_moves_on_and_survives_a_restart(cinema: Cinema) -> None:
     cinema.file.with_name("youtube.key").write_text(YOUTUBE_KEY)
 
-    async def body() -> None:
-        async with cinema.running():
-            await cinema.connected()
-            said = await in_thread(cinema.control.chat, cinema.mesh, "?search boats", user="ann", wait=10, answers=4)
-            assert said[0] == "Searching for “boats”"
-            await cinema.heard("3. ")
-            assert await cinema.answer("?set 1") == "Voted for: The Lantern Song"
-            await cinema.plays("sim-lantern")
-            assert await cinema.answer("?play https://youtu.be/sim-harbour") == (
-                "Queued at place 1: Harbour Lights & Fog"
-            )
-            assert await cinema.answer("?play https://youtu.be/sim-teapots") == (
-                'Queued at place 2: "Teapots" (Official Video)'
-            )
-            assert await cinema.answer("?play https://youtu.be/sim-kittens", "bea") == (
-                "Queued at place 2: Kittens and the Vacuum Cleaner"
-            )
-            await cinema.near_the_end()
-            await cinema.plays("sim-harbour")
-            await cinema.heard("Now playing: Harbour Lights & Fog, asked for by Ann")
-            hit = (await cinema.hits())[0]
-        async with cinema.running():
-            await cinema.connected()
-            assert (await cinema.answer("?nowplaying")).endswith("Asked for by Ann")
-            await cinema.near_the_end()
-            await cinema.plays("sim-kittens")
-            assert await cinema.answer("?skip", "bea") == "Skipped: Kittens and the Vacuum Cleaner"
-            await cinema.plays("sim-teapots")
-            assert await cinema.answer("?queue") == "The queue is empty"
-            assert await cinema.answer("?set", reply=hit) == "Voted for: The Lantern Song"
-
-    run(body())
+    async with cinema.running():
+        await cinema.connected()
+        said = await in_thread(cinema.control.chat, cinema.mesh, "?search boats", user="ann", wait=10, answers=4)
+        assert said[0] == "Searching for “boats”"
+        await cinema.heard("3. ")
+        assert await cinema.answer("?set 1") == "Voted for: The Lantern Song"
+        await cinema.plays("sim-lantern")
+        assert await cinema.answer("?play https://youtu.be/sim-harbour") == (
+            "Queued at place 1: Harbour Lights & Fog"
+        )
+        assert await cinema.answer("?play https://youtu.be/sim-teapots") == (
+            'Queued at place 2: "Teapots" (Official Video)'
+        )
+        assert await cinema.answer("?play https://youtu.be/sim-kittens", "bea") == (
+            "Queued at place 2: Kittens and the Vacuum Cleaner"
+        )
+        await cinema.near_the_end()
+        await cinema.plays("sim-harbour")
+        await cinema.heard("Now playing: Harbour Lights & Fog, asked for by Ann")
+        hit = (await cinema.hits())[0]
+    async with cinema.running():
+        await cinema.connected()
+        assert (await cinema.answer("?nowplaying")).endswith("Asked for by Ann")
+        await cinema.near_the_end()
+        await cinema.plays("sim-kittens")
+        assert await cinema.answer("?skip", "bea") == "Skipped: Kittens and the Vacuum Cleaner"
+        await cinema.plays("sim-teapots")
+        assert await cinema.answer("?queue") == "The queue is empty"
+        assert await cinema.answer("?set", reply=hit) == "Voted for: The Lantern Song"
 
 
-def test_what_is_removed_after_the_bot_has_voted_for_it_is_skipped_or_told(run: Run, cinema: Cinema) -> None:
+async def test_what_is_removed_after_the_bot_has_voted_for_it_is_skipped_or_told(cinema: Cinema) -> None:
     control = cinema.control
     control.option("play_mode", "AUTOPLAY")
     control.option("video_duration", "unknown")
@@ -130,61 +123,48 @@ def test_what_is_removed_after_the_bot_has_voted_for_it_is_skipped_or_told(run: 
         )
         await in_thread(control.video, cinema.mesh)
 
-    async def body() -> None:
-        async with cinema.running():
-            await cinema.connected()
-            await queue_and_remove("sim-seaside", "The Seaside (short clip)")
-            await cinema.heard("Skipped: The Seaside (short clip). It was removed from the queue")
-            await cinema.plays("sim-unicode")
-            control.option("playback_rights", "leader")
-            await queue_and_remove("sim-lantern", "The Lantern Song")
-            await cinema.heard(
-                "Playing: The Lantern Song. It was removed from the queue, but Rave had my vote for it"
-            )
-
-    run(body())
+    async with cinema.running():
+        await cinema.connected()
+        await queue_and_remove("sim-seaside", "The Seaside (short clip)")
+        await cinema.heard("Skipped: The Seaside (short clip). It was removed from the queue")
+        await cinema.plays("sim-unicode")
+        control.option("playback_rights", "leader")
+        await queue_and_remove("sim-lantern", "The Lantern Song")
+        await cinema.heard("Playing: The Lantern Song. It was removed from the queue, but Rave had my vote for it")
 
 
-def test_what_the_room_does_not_allow_is_said_and_the_queue_goes_on_when_it_does(run: Run, cinema: Cinema) -> None:
+async def test_what_the_room_does_not_allow_is_said_and_the_queue_goes_on_when_it_does(cinema: Cinema) -> None:
     cinema.control.option("play_mode", "LEADER")
     cinema.control.leader(cinema.mesh, "ann")
 
-    async def body() -> None:
-        async with cinema.running():
-            await cinema.connected()
-            assert (await cinema.answer("?search boats")) == "Searching for “boats”"
-            await cinema.heard("key of the YouTube Data API")
-            assert await cinema.answer("?play https://youtu.be/sim-harbour", "bea") == (
-                "Queued at place 1: Harbour Lights & Fog"
-            )
-            await cinema.heard(
-                "Only the leader chooses what plays here (play mode LEADER). Harbour Lights & Fog waits"
-            )
-            assert "waits until I lead" in await cinema.answer("?queue")
-            await in_thread(cinema.control.leader, cinema.mesh, "botty")
-            await cinema.plays("sim-harbour")
-            assert await cinema.answer("?skip", "bea") == "Skipped: Harbour Lights & Fog"
-            await cinema.plays(None)
-
-    run(body())
+    async with cinema.running():
+        await cinema.connected()
+        assert (await cinema.answer("?search boats")) == "Searching for “boats”"
+        await cinema.heard("key of the YouTube Data API")
+        assert await cinema.answer("?play https://youtu.be/sim-harbour", "bea") == (
+            "Queued at place 1: Harbour Lights & Fog"
+        )
+        await cinema.heard("Only the leader chooses what plays here (play mode LEADER). Harbour Lights & Fog waits")
+        assert "waits until I lead" in await cinema.answer("?queue")
+        await in_thread(cinema.control.leader, cinema.mesh, "botty")
+        await cinema.plays("sim-harbour")
+        assert await cinema.answer("?skip", "bea") == "Skipped: Harbour Lights & Fog"
+        await cinema.plays(None)
 
 
-def test_the_queue_gives_way_to_votes_and_is_in_time_where_rave_goes_on_by_itself(run: Run, cinema: Cinema) -> None:
+async def test_the_queue_gives_way_to_votes_and_is_in_time_where_rave_goes_on_by_itself(cinema: Cinema) -> None:
     cinema.control.option("play_mode", "AUTOPLAY")
 
-    async def body() -> None:
-        async with cinema.running():
-            await cinema.connected()
-            await in_thread(cinema.control.video, cinema.mesh, "sim-lantern")
-            assert await cinema.answer("?play https://youtu.be/sim-harbour") == (
-                "Queued at place 1: Harbour Lights & Fog"
-            )
-            for user in ("ann", "bea"):
-                await in_thread(cinema.control.vote, cinema.mesh, "sim-teapots", user=user)
-            await in_thread(cinema.control.video, cinema.mesh)
-            await cinema.plays("sim-teapots")
-            await cinema.near_the_end()
-            await cinema.plays("sim-harbour")
-            assert await cinema.answer("?queue") == "The queue is empty"
-
-    run(body())
+    async with cinema.running():
+        await cinema.connected()
+        await in_thread(cinema.control.video, cinema.mesh, "sim-lantern")
+        assert await cinema.answer("?play https://youtu.be/sim-harbour") == (
+            "Queued at place 1: Harbour Lights & Fog"
+        )
+        for user in ("ann", "bea"):
+            await in_thread(cinema.control.vote, cinema.mesh, "sim-teapots", user=user)
+        await in_thread(cinema.control.video, cinema.mesh)
+        await cinema.plays("sim-teapots")
+        await cinema.near_the_end()
+        await cinema.plays("sim-harbour")
+        assert await cinema.answer("?queue") == "The queue is empty"

@@ -79,82 +79,64 @@ async def polkit_on(address: str, user: int) -> AsyncIterator[tuple[FakePolkit, 
         yield polkit, Authority(bus, Callers(bus)), caller, timeouts
 
 
-def test_root_needs_nobodys_leave(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with polkit_on(bus_address, 0) as (polkit, authority, caller, _):
-            polkit.answer = False
-            await authority(calling(caller.unique_name), PolkitAction.OPERATE)
-            assert polkit.asked == []
-
-    run(body())
+async def test_root_needs_nobodys_leave(bus_address: str) -> None:
+    async with polkit_on(bus_address, 0) as (polkit, authority, caller, _):
+        polkit.answer = False
+        await authority(calling(caller.unique_name), PolkitAction.OPERATE)
+        assert polkit.asked == []
 
 
 @pytest.mark.parametrize("interactive", [False, True])
-def test_polkit_decides_on_others_by_their_bus_name(run: Run, bus_address: str, interactive: bool) -> None:
-    async def body() -> None:
-        async with polkit_on(bus_address, 1000) as (polkit, authority, caller, timeouts):
-            call = calling(caller.unique_name, interactive=interactive)
-            await authority(call, PolkitAction.OPERATE)
-            subject = ["system-bus-name", {"name": caller.unique_name}]
-            assert polkit.asked == [(subject, "org.ravesvc.Rave1.operate", {}, int(interactive), "")]
-            # A person types a password, a program does not.
-            assert timeouts == [120.0 if interactive else 25.0]
-            polkit.answer = False
-            with pytest.raises(RaveError) as e:
-                await authority(call, PolkitAction.READ)
-            assert e.value.code is Code.ACCESS_DENIED
-            assert str(e.value) == "StopMesh needs the right org.ravesvc.Rave1.read (try as root, or with sudo)"
-            assert len(polkit.asked) == 2, "nothing is remembered: a right may end"
-
-    run(body())
+async def test_polkit_decides_on_others_by_their_bus_name(bus_address: str, interactive: bool) -> None:
+    async with polkit_on(bus_address, 1000) as (polkit, authority, caller, timeouts):
+        call = calling(caller.unique_name, interactive=interactive)
+        await authority(call, PolkitAction.OPERATE)
+        subject = ["system-bus-name", {"name": caller.unique_name}]
+        assert polkit.asked == [(subject, "org.ravesvc.Rave1.operate", {}, int(interactive), "")]
+        # A person types a password, a program does not.
+        assert timeouts == [120.0 if interactive else 25.0]
+        polkit.answer = False
+        with pytest.raises(RaveError) as e:
+            await authority(call, PolkitAction.READ)
+        assert e.value.code is Code.ACCESS_DENIED
+        assert str(e.value) == "StopMesh needs the right org.ravesvc.Rave1.read (try as root, or with sudo)"
+        assert len(polkit.asked) == 2, "nothing is remembered: a right may end"
 
 
 @pytest.mark.parametrize("user", [0, 1000])
-def test_a_method_that_names_no_right_is_open_to_nobody(run: Run, bus_address: str, user: int) -> None:
-    async def body() -> None:
-        async with polkit_on(bus_address, user) as (polkit, authority, caller, _):
-            with pytest.raises(RaveError) as e:
-                await authority(calling(caller.unique_name), None)
-            assert e.value.code is Code.ACCESS_DENIED
-            assert polkit.asked == []
-
-    run(body())
+async def test_a_method_that_names_no_right_is_open_to_nobody(bus_address: str, user: int) -> None:
+    async with polkit_on(bus_address, user) as (polkit, authority, caller, _):
+        with pytest.raises(RaveError) as e:
+            await authority(calling(caller.unique_name), None)
+        assert e.value.code is Code.ACCESS_DENIED
+        assert polkit.asked == []
 
 
-def test_a_caller_that_has_vanished_is_not_taken_for_root(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with polkit_on(bus_address, 0) as (polkit, authority, _, _):
-            polkit.answer = False
-            with pytest.raises(RaveError) as e:
-                await authority(calling(":1.4711"), PolkitAction.READ)
-            assert e.value.code is Code.ACCESS_DENIED
-
-    run(body())
+async def test_a_caller_that_has_vanished_is_not_taken_for_root(bus_address: str) -> None:
+    async with polkit_on(bus_address, 0) as (polkit, authority, _, _):
+        polkit.answer = False
+        with pytest.raises(RaveError) as e:
+            await authority(calling(":1.4711"), PolkitAction.READ)
+        assert e.value.code is Code.ACCESS_DENIED
 
 
-def test_without_polkit_only_root_passes(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with connected(bus_address, 2) as (bus, caller):
-            authority = Authority(bus, Callers(bus))
-            let_user_be(bus, 1000)
-            with pytest.raises(RaveError) as e:
-                await authority(calling(caller.unique_name), PolkitAction.READ)
-            assert e.value.code is Code.ACCESS_DENIED
-            assert "is polkit installed and running? root may do it all the same" in str(e.value)
-            become(authority, 0)
+async def test_without_polkit_only_root_passes(bus_address: str) -> None:
+    async with connected(bus_address, 2) as (bus, caller):
+        authority = Authority(bus, Callers(bus))
+        let_user_be(bus, 1000)
+        with pytest.raises(RaveError) as e:
             await authority(calling(caller.unique_name), PolkitAction.READ)
+        assert e.value.code is Code.ACCESS_DENIED
+        assert "is polkit installed and running? root may do it all the same" in str(e.value)
+        become(authority, 0)
+        await authority(calling(caller.unique_name), PolkitAction.READ)
 
-    run(body())
 
-
-def test_a_polkit_that_fails_refuses(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with polkit_on(bus_address, 1000) as (_, authority, caller, _):
-            with pytest.raises(RaveError, match="Action unknown is not registered") as e:
-                await authority(calling(caller.unique_name), "unknown")
-            assert e.value.code is Code.ACCESS_DENIED
-
-    run(body())
+async def test_a_polkit_that_fails_refuses(bus_address: str) -> None:
+    async with polkit_on(bus_address, 1000) as (_, authority, caller, _):
+        with pytest.raises(RaveError, match="Action unknown is not registered") as e:
+            await authority(calling(caller.unique_name), "unknown")
+        assert e.value.code is Code.ACCESS_DENIED
 
 
 SLOTS = pytest.mark.parametrize(
@@ -229,8 +211,8 @@ def test_strangers_together_do_not_keep_root_waiting(
 
 
 @pytest.mark.parametrize(("user", "name"), [(0, "root"), (4711, "user 4711")])
-def test_whoever_calls_has_a_name_for_people(
-    run: Run, bus_address: str, monkeypatch: pytest.MonkeyPatch, user: int, name: str
+async def test_whoever_calls_has_a_name_for_people(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch, user: int, name: str
 ) -> None:
     def getpwuid(number: int) -> pwd.struct_passwd:
         assert threading.current_thread() is not threading.main_thread(), "a directory service may take its time"
@@ -240,20 +222,14 @@ def test_whoever_calls_has_a_name_for_people(
 
     monkeypatch.setattr(pwd, "getpwuid", getpwuid)
 
-    async def body() -> None:
-        async with polkit_on(bus_address, user) as (polkit, authority, caller, _):
-            assert await authority.actor(calling(caller.unique_name)) == name
-            assert polkit.asked == []
-
-    run(body())
+    async with polkit_on(bus_address, user) as (polkit, authority, caller, _):
+        assert await authority.actor(calling(caller.unique_name)) == name
+        assert polkit.asked == []
 
 
-def test_whoever_has_called_and_vanished_has_no_name(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with polkit_on(bus_address, 0) as (_, authority, _, _):
-            assert await authority.actor(calling(":1.4711")) == "somebody"
-
-    run(body())
+async def test_whoever_has_called_and_vanished_has_no_name(bus_address: str) -> None:
+    async with polkit_on(bus_address, 0) as (_, authority, _, _):
+        assert await authority.actor(calling(":1.4711")) == "somebody"
 
 
 def test_the_flag_is_polkits() -> None:

@@ -16,7 +16,6 @@ from ravesvc.ctl.main import main
 from ravesvc.ctl.operations import roll_run
 from ravesvc.errors import Code, RaveError
 from ravesvc.orchestrator.dbus.blocklist import _MOST_USEC
-from tests.unit.conftest import BusDaemon
 from tests.unit.fake_service import WHEN_US, FakeManagerObject, FakeService, Terminal
 
 FIRST = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
@@ -25,11 +24,11 @@ BLOCKED = "9f8e7d6c-5b4a-4f3e-8d2c-1b0a4f3e2d1c"
 
 
 @pytest.fixture
-def service(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+def service(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    fake = FakeService(bus_daemon.address)
+    fake = FakeService(bus_address)
     fake.manager.meshes = [[mesh, "A film", "connected", "/"] for mesh in (FIRST, SECOND)]
     fake.blocklist.entries = [[BLOCKED, "kicked", WHEN_US, 0, "", "service", 1]]
     yield fake

@@ -30,14 +30,15 @@ EMAIL = "bot@example.test"
 
 
 @pytest.fixture
-def bus(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> BusDaemon:
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
-    return bus_daemon
+def bus(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of the bus that ravectl calls."""
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
+    return bus_address
 
 
 @pytest.fixture
-def service(bus: BusDaemon) -> Iterator[FakeService]:
-    service = FakeService(bus.address)
+def service(bus: str) -> Iterator[FakeService]:
+    service = FakeService(bus)
     yield service
     service.stop()
 
@@ -234,14 +235,14 @@ def test_a_service_that_goes_away_before_it_answers(service: FakeService, capsys
 
 @pytest.mark.parametrize("answered", [True, False])
 def test_a_bus_that_goes_away(
-    bus: BusDaemon, manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], answered: bool
+    bus: str, bus_daemon: BusDaemon, manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], answered: bool
 ) -> None:
     async def vanish(manager: FakeManagerObject) -> None:
         await begin(manager)
         if answered:
-            asyncio.get_running_loop().call_later(0.05, bus.process.kill)
+            asyncio.get_running_loop().call_later(0.05, bus_daemon.process.kill)
         else:
-            bus.process.kill()
+            bus_daemon.process.kill()
 
     manager.login_script = vanish
     assert main(["login", EMAIL]) == Exit.NOT_RUNNING
@@ -359,7 +360,7 @@ def test_the_spinner_counts_down_and_fits(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.slow
 @pytest.mark.process
 async def test_with_the_real_parent(
-    bus: BusDaemon, tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch
+    bus: str, tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def root(*_: Any) -> int:
         return 0
@@ -380,7 +381,7 @@ async def test_with_the_real_parent(
         said, _ = await process.communicate()
         return process.returncode, said.decode()
 
-    async with site.running(bus.address):
+    async with site.running(bus):
         status, said = await ravectl("store", "info")
         assert (status, "needed: run ravectl login" in said) == (0, True), said
         await in_thread(served.control.option, "confirm", "1")

@@ -11,7 +11,6 @@ from ravesvc import names
 from ravesvc.ctl.commands import logs
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.main import main
-from tests.unit.conftest import BusDaemon
 from tests.unit.fake_service import FakeService
 from tests.unit.fake_systemd import MESH, OTHER
 
@@ -31,18 +30,18 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Called:
 
 
 @pytest.fixture
-def _service(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
-    fake = FakeService(bus_daemon.address)
+def _service(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
+    fake = FakeService(bus_address)
     fake.manager.meshes = [[mesh, "A film", "connected", "/"] for mesh in (MESH, OTHER)]
     yield
     fake.stop()
 
 
 def test_a_whole_id_needs_no_service(
-    called: Called, bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    called: Called, bus_address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
     assert main(["logs", MESH]) == 0
     assert called == [["journalctl", *logs.matches(MESH)]]
     assert main(["logs", MESH[:8]]) == Exit.NOT_RUNNING

@@ -19,7 +19,6 @@ from ravesvc.config import rave_yaml
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.main import main
 from ravesvc.errors import Code, RaveError
-from tests.unit.conftest import BusDaemon
 from tests.unit.fake_service import WHEN_US, FakeManagerObject, FakeService
 from tests.unit.old_bot import (
     BLOCKED_AT,
@@ -45,9 +44,9 @@ NOTHING = "blocklist.json: there is none.\ncredentials.json: there is none.\ndat
 
 
 @pytest.fixture
-def manager(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManagerObject]:
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
-    fake = FakeService(bus_daemon.address)
+def manager(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManagerObject]:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
+    fake = FakeService(bus_address)
     yield fake.manager
     fake.stop()
 

@@ -19,7 +19,6 @@ from ravesvc.ctl.operations import memory
 from ravesvc.ctl.operations.mesh_lookup import MeshRow
 from ravesvc.ctl.ui import columns, output
 from ravesvc.errors import Code, RaveError
-from tests.unit.conftest import BusDaemon
 from tests.unit.fake_service import WHEN_US, FakeManagerObject, FakeMeshObject, FakeService, Terminal
 
 NOW = WHEN_US / 1_000_000
@@ -113,12 +112,12 @@ def test_ages(seconds: float, text: str) -> None:
 
 
 @pytest.fixture
-def service(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
+def service(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     monkeypatch.setattr(memory, "used", lambda: {FIRST: 22_500_000})
-    fake = FakeService(bus_daemon.address)
+    fake = FakeService(bus_address)
     fake.manager.meshes = [[mesh.id, mesh.title, mesh.state, "/"] for mesh in MESHES]
     fake.manager.described = [list(mesh) for mesh in MESHES]
     kinds = {str: "s", int: "t"}

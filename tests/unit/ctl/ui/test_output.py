@@ -19,7 +19,6 @@ from ravesvc.ctl.ui import output
 from ravesvc.doctor import machine, sandbox
 from ravesvc.doctor.finding import Finding, FindingState
 from ravesvc.errors import Code, RaveError
-from tests.unit.conftest import BusDaemon
 from tests.unit.fake_service import WHEN_US, FakeManagerObject, FakeService, answer
 
 ID = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
@@ -66,9 +65,9 @@ COMMANDS = [
 
 
 @pytest.fixture
-def service(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
-    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_daemon.address)
-    fake = FakeService(bus_daemon.address)
+def service(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeService]:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
+    fake = FakeService(bus_address)
     fill(fake)
     yield fake
     fake.stop()

@@ -450,6 +450,7 @@ async def test_a_child_that_answers_nothing_is_asked_so_often_and_no_more(
             await workers.status("a")
         assert await asyncio.gather(workers._follow("a", childs.unique_name, "GetStatus")) == [False]
         assert child.asked == 16
+        monkeypatch.setattr(workers_module, "_CALL_TIMEOUT_S", 20)
         child.answers.set()
         await until(lambda: not workers.is_mute("a"))
         assert await workers.status("a") == {"Connected": True}

@@ -13,7 +13,7 @@ from pathlib import Path
 DIRECTORY = Path(__file__).parents[1] / "dbus"
 NAME = "org.ravesvc.Rave1"
 # Those for operators; the others are between the service and its bots, and the bus lets nobody else use them.
-INTERFACES = ("Manager", "Mesh", "Blocklist")
+INTERFACES = ("Manager", "Account", "Permissions", "Store", "Blocklist", "Mesh")
 
 _HEAD = rf"""
 .Dd November 26, 2026

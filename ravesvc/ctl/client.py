@@ -94,14 +94,16 @@ class Service:
             rule = f"type='signal',sender='{names.BUS_NAME}',interface='{interface}',{where}"
             await self._match(rule, lambda _: handler())
 
-    async def on_signal(self, member: str, handler: Callable[..., None]) -> None:
-        """Call `handler` with the arguments of each signal of the manager with this name.
+    async def on_signal(
+        self, member: str, handler: Callable[..., None], *, interface: str = names.MANAGER_INTERFACE
+    ) -> None:
+        """Call `handler` with the arguments of each signal of the service's main object with this name.
 
         Signals and replies to calls are handled in the order in which the bus delivers them: the handler of a signal
         that came before a reply runs before the caller goes on, that of a later signal afterwards.
         """
-        name, path, interface = names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE
-        rule = f"type='signal',sender='{name}',path='{path}',interface='{interface}',member='{member}'"
+        sender, path = names.BUS_NAME, names.MANAGER_PATH
+        rule = f"type='signal',sender='{sender}',path='{path}',interface='{interface}',member='{member}'"
         await self._match(rule, lambda signal: handler(*signal.body))
 
     async def on_end(self, handler: Callable[[RaveError], None]) -> None:

@@ -32,12 +32,15 @@ from ravesvc.core.video_requests import Videos
 from ravesvc.errors import Code, RaveError
 from ravesvc.media.client import HelperClient
 from ravesvc.orchestrator.config_changes import ConfigFile
+from ravesvc.orchestrator.dbus.account import AccountObject
 from ravesvc.orchestrator.dbus.backend import BackendObject
 from ravesvc.orchestrator.dbus.blocklist import BlocklistObject
 from ravesvc.orchestrator.dbus.callers import Callers
 from ravesvc.orchestrator.dbus.manager import ManagerObject
 from ravesvc.orchestrator.dbus.mesh import MeshObject, MeshObjects
+from ravesvc.orchestrator.dbus.permissions import PermissionsObject
 from ravesvc.orchestrator.dbus.polkit import Authority
+from ravesvc.orchestrator.dbus.store import StoreObject
 from ravesvc.orchestrator.exit_notes import ExitNotes
 from ravesvc.orchestrator.file_watch import FileWatch
 from ravesvc.orchestrator.systemd_runner import SystemdRunner
@@ -184,8 +187,11 @@ class Orchestrator:
         callers = Callers(callers_bus)
         bus.take_turns(Turns(bus, callers.group))
         authority = Authority(bus, callers)
-        self._objects = MeshObjects(bus, lambda mesh: MeshObject(authority, service.fleet, service.roll, mesh))
+        self._objects = MeshObjects(bus, lambda mesh: MeshObject(authority, service.roll, mesh))
         self._blocklist = BlocklistObject(authority, service.blocklist)
+        self._account = AccountObject(authority, service.account, service.state)
+        self._permissions = PermissionsObject(authority, service.state, service.claims, settings.command_prefix[0])
+        self._store = StoreObject(authority, service.state, service.account, service.memory, service.refresh)
         self._manager = ManagerObject(
             authority,
             fleet=service.fleet,
@@ -193,13 +199,10 @@ class Orchestrator:
             blocks=service.blocklist,
             roll=service.roll,
             state=service.state,
-            account=service.account,
-            claims=service.claims,
-            memory=service.memory,
+            account=self._account,
+            permissions=self._permissions,
             starts=service.starts,
             hosts=service.hosts,
-            prefix=settings.command_prefix[0],
-            refresh=service.refresh,
         )
         self._backend = BackendObject(
             self._runner.workers,
@@ -218,8 +221,8 @@ class Orchestrator:
         service.mesh_changed.connect(self._mesh_changed)
         service.block_changed.connect(self._block_changed)
         service.blocklist_changed.connect(lambda _: self._blocklist.show())
-        service.login_progress.connect(lambda login: self._manager.login_progress(login.step, login.seconds))
-        service.login_ended.connect(self._manager.login_finished)
+        service.login_progress.connect(lambda login: self._account.login_progress(login.step, login.seconds))
+        service.login_ended.connect(self._account.login_finished)
         service.roll.progress.connect(lambda roll: self._manager.roll_progress(roll.done, roll.total, roll.mesh))
         service.roll.ended.connect(self._manager.roll_finished)
         service.roll.ended.connect(lambda _: self._changed(None))
@@ -241,7 +244,8 @@ class Orchestrator:
         _show_start("reading the store")
         await service.open()
         await service.look_for_other_host()
-        self._bus.export(names.MANAGER_PATH, self._manager, self._blocklist)
+        beside = (self._account, self._permissions, self._store, self._blocklist)
+        self._bus.export(names.MANAGER_PATH, self._manager, *beside)
         self._bus.export(names.BACKEND_PATH, self._backend)
         self._bus.object_manager(names.MANAGER_PATH)
         _show_start("asking systemd which bots run")
@@ -314,7 +318,10 @@ class Orchestrator:
     def _show_status(self) -> None:
         status = status_line(self._situation())
         self._blocklist.show()
-        self._manager.show(status, login_needed=self._service.login_needed)
+        self._account.show(login_needed=self._service.login_needed)
+        self._permissions.show()
+        self._store.show()
+        self._manager.show(status)
         notify(f"STATUS={status}")
 
     def _kicks(self) -> list[float]:

@@ -23,9 +23,14 @@ from testbed.build import build  # noqa: E402
 from testbed.machine import Machine, installed_root  # noqa: E402
 
 from ravesvc import names  # noqa: E402
+from ravesvc.bus import Interface  # noqa: E402
+from ravesvc.orchestrator.dbus.account import AccountObject  # noqa: E402
+from ravesvc.orchestrator.dbus.permissions import PermissionsObject  # noqa: E402
+from ravesvc.orchestrator.dbus.store import StoreObject  # noqa: E402
 from ravesvc.simulator.client import Control  # noqa: E402
 
 DISCOVERY_INTERVAL = 2.0
+_BESIDE_THE_MANAGER: tuple[type[Interface], ...] = (AccountObject, PermissionsObject, StoreObject)
 MANAGER = (names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE)
 LOGS = CHECKOUT / "build" / "logs"
 
@@ -128,6 +133,18 @@ class Site:
         """A property of the manager."""
         return self._property(names.MANAGER_PATH, names.MANAGER_INTERFACE, name)
 
+    def account(self, name: str) -> Any:
+        """A property of the account."""
+        return self._property(names.MANAGER_PATH, names.ACCOUNT_INTERFACE, name)
+
+    def permissions(self, name: str) -> Any:
+        """A property of the permissions."""
+        return self._property(names.MANAGER_PATH, names.PERMISSIONS_INTERFACE, name)
+
+    def store(self, name: str) -> Any:
+        """A property of the store."""
+        return self._property(names.MANAGER_PATH, names.STORE_INTERFACE, name)
+
     def mesh(self, mesh: str, name: str) -> Any:
         """A property of a mesh."""
         return self._property(names.mesh_path(mesh), names.MESH_INTERFACE, name)
@@ -137,8 +154,13 @@ class Site:
         return json.loads(self.machine.run(words).stdout)["data"]
 
     def call(self, member: str, *arguments: str, user: str | None = None) -> str:
-        """Call the manager; returns busctl's answer as JSON. Raises CommandFailed."""
-        return self.machine.run(["busctl", "--json=short", "call", *MANAGER, member, *arguments], user=user).stdout
+        """Call the main object; returns busctl's answer as JSON. Raises CommandFailed.
+
+        The interface is the one that has such a method, or the manager's.
+        """
+        found = [each.interface for each in _BESIDE_THE_MANAGER if member in each.methods]
+        where = (names.BUS_NAME, names.MANAGER_PATH, *(found or [names.MANAGER_INTERFACE]))
+        return self.machine.run(["busctl", "--json=short", "call", *where, member, *arguments], user=user).stdout
 
     def call_blocklist(self, member: str, *arguments: str, user: str | None = None) -> str:
         """Call the blocklist; returns busctl's answer as JSON. Raises CommandFailed."""

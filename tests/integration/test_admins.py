@@ -104,7 +104,7 @@ def test_the_first_admin_is_made_by_a_code(site: Site) -> None:
     (void,) = re.findall(r"\?claim \S+", site.sh("ravectl admin claim"))
     site.sh("systemctl restart rave-orchestrator")
     assert "ravectl admin claim" in says(site, first, ADMIN, void), "a restart voids it"
-    assert site.manager("Admins") == 1
+    assert site.permissions("Admins") == 1
     assert "may not do that" in site.sh("ravectl admin claim", user="nobody", check=False)
 
 
@@ -115,8 +115,8 @@ def test_a_stranger_may_run_none_of_them(site: Site, meshes: list[str]) -> None:
         (incident,) = INCIDENT.findall(refused)
         assert incident in site.machine.journal("-u", names.mesh_unit(meshes[0])), refused
     assert "nly admins" not in says(site, meshes[0], STRANGER, "?ping")
-    assert site.manager("Admins") == 1
-    assert site.manager("Permissions") == 0
+    assert site.permissions("Admins") == 1
+    assert site.permissions("Permissions") == 0
     assert len(site.children()) == 2, "nobody has left"
 
 
@@ -141,7 +141,7 @@ def test_the_last_admin_stays(site: Site, meshes: list[str]) -> None:
     says(site, meshes[0], ADMIN, f"?admin {bob}")
     site.sh(f"ravectl admin remove {ann}")
     assert "last admin" in says(site, meshes[0], "bob", f"?admin {bob} remove")
-    assert site.manager("Admins") == 1
+    assert site.permissions("Admins") == 1
     site.sh(f"ravectl admin add {ann}; ravectl admin remove {bob}")
 
 
@@ -164,7 +164,7 @@ def test_permissions_of_commands(site: Site, meshes: list[str]) -> None:
     for fixed in ("admin", "refresh", "setperm", "removeperm", "listperms", "relogin"):
         assert "can't be changed" in says(site, first, ADMIN, f"?setperm {fixed} user")
     assert "nosuchcommand" in says(site, first, ADMIN, "?setperm nosuchcommand admin")
-    assert site.manager("Permissions") == 0
+    assert site.permissions("Permissions") == 0
 
 
 def test_a_child_that_starts_without_a_parent_opens_nothing(site: Site, meshes: list[str]) -> None:

@@ -42,10 +42,10 @@ def empty(site: Site) -> Site:
 def test_from_nothing_to_a_bot_that_answers(empty: Site) -> None:
     site = empty
     assert "login needed: run ravectl login" in status(site)
-    assert site.manager("LoginNeeded") is True
+    assert site.account("LoginNeeded") is True
     assert site.children() == []
     process = login(site, EMAIL)
-    eventually(lambda: site.manager("LoginStep") == "waiting", "the step is shown")
+    eventually(lambda: site.account("LoginStep") == "waiting", "the step is shown")
     site.control.confirm(EMAIL)
     said = end(process)
     assert process.returncode == 0, said
@@ -55,7 +55,7 @@ def test_from_nothing_to_a_bot_that_answers(empty: Site) -> None:
     site.control.wait(connected=meshes)
     assert all(site.answers(mesh) for mesh in meshes)
     assert site.sh("stat -c '%a %U' /var/lib/rave/credentials.json").strip() == "600 rave"
-    assert site.manager("LoginNeeded") is False
+    assert site.account("LoginNeeded") is False
     # A restart needs no login.
     pids = site.pids(meshes)
     site.sh("systemctl restart rave-orchestrator")
@@ -131,7 +131,7 @@ def test_a_wrong_signature_is_told_apart_from_a_session_that_is_over(site: Site)
     words = "Rave refuses the client identity (HTTP 401) (check client_identity.request_hash_key"
     eventually(lambda: words in status(site), "the status says it")
     assert "login needed" not in status(site)
-    assert site.manager("LoginNeeded") is False
+    assert site.account("LoginNeeded") is False
     check = site.machine.run(["ravectl", "status", "--check"], check=False)
     assert (check.returncode, words in check.stdout) == (2, True)
     site.control.forget_violations()
@@ -201,7 +201,7 @@ def test_credentials_expire_in_mid_run(site: Site) -> None:
     stored = site.sh("cat /var/lib/rave/credentials.json")
     site.control.expire()
     eventually(lambda: "login needed: run ravectl login" in status(site), "it says so")
-    assert site.manager("LoginNeeded") is True
+    assert site.account("LoginNeeded") is True
     assert site.control.connections() == connections, "who is in, stays in"
     site.control.drop(first)
     eventually(lambda: names.mesh_unit(first) not in site.children(), "who has to come back, cannot")
@@ -219,7 +219,7 @@ def test_credentials_expire_in_mid_run(site: Site) -> None:
     site.control.drop(others)
     site.control.wait(reconnected={mesh: connections[mesh] for mesh in others})
     assert site.pids(others) == {mesh: pids[mesh] for mesh in others}
-    assert site.manager("LoginNeeded") is False
+    assert site.account("LoginNeeded") is False
 
 
 def test_expired_before_the_start(site: Site) -> None:
@@ -255,7 +255,7 @@ def test_a_logout_stops_all_bots_until_the_next_login(site: Site) -> None:
     (kept,) = site.sh("ls /var/lib/rave/credentials.json*").split()
     assert ".replaced-" in kept
     site.sh("systemctl restart rave-orchestrator")
-    assert site.manager("HasAccount") is False, "it stays like that"
+    assert site.account("HasAccount") is False, "it stays like that"
     assert site.children() == []
     site.control.option("confirm", "0")
     site.sh(f"ravectl login {EMAIL}")
@@ -268,7 +268,7 @@ def test_secrets_are_nowhere_to_be_seen(empty: Site) -> None:
     site.configure_debug()
     site.sh("systemctl restart rave-orchestrator")
     process = login(site, EMAIL)
-    eventually(lambda: site.manager("LoginStep") == "waiting", "the login waits")
+    eventually(lambda: site.account("LoginStep") == "waiting", "the login waits")
     known = {"email": EMAIL, **_identity(site)}
     assert EMAIL in site.sh("cat /proc/[0-9]*/cmdline", check=False), "a person gave it to ravectl"
     _assert_unseen(known, {name: site.sh(_of_all_but_ravectl(name), check=False) for name in ("cmdline", "environ")})
@@ -278,7 +278,7 @@ def test_secrets_are_nowhere_to_be_seen(empty: Site) -> None:
     site.control.wait(connected=meshes)
     site.wait_state(meshes, "connected")
     site.control.expire()
-    eventually(lambda: site.manager("LoginNeeded") is True, "the service meets a 401")
+    eventually(lambda: site.account("LoginNeeded") is True, "the service meets a 401")
     site.control.forget_violations()
     secrets = _secrets(site)
     assert len(secrets) >= 5

@@ -104,7 +104,9 @@ def test_discover_at_once(site: Site) -> None:
 
 def test_the_objects_are_as_the_contract_says(site: Site) -> None:
     (mesh,) = site.run_fleet(1)
-    for path, name in ((names.MANAGER_PATH, names.MANAGER_INTERFACE), (names.mesh_path(mesh), names.MESH_INTERFACE)):
+    nouns = ("Manager", "Account", "Permissions", "Store", "Blocklist")
+    described = [(names.MANAGER_PATH, f"{names.BUS_NAME}.{noun}") for noun in nouns]
+    for path, name in (*described, (names.mesh_path(mesh), names.MESH_INTERFACE)):
         live = site.sh(f"busctl introspect --xml-interface {names.BUS_NAME} {path}")
         contract = site.sh(f"cat /usr/share/dbus-1/interfaces/{name}.xml")
         assert _members(live, name) == _members(contract, name)

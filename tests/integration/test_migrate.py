@@ -71,7 +71,7 @@ def test_a_whole_move(fresh: Site) -> None:
     sums = site.sh(f"sha256sum {OLD}/config/*")
     site.control.invite([free, kicked, failed, over])
     site.sh("systemctl start rave-orchestrator")
-    assert site.manager("LoginNeeded") is True
+    assert site.account("LoginNeeded") is True
     _, start, command, restart, *look = commands("Moving in from the old bot")
     site.sh(start)
     assert site.sh(command) == (
@@ -185,12 +185,12 @@ def test_a_database_moves_too(fresh: Site) -> None:
         assert status == 0
         assert f"database.json: copied to {DATABASE_FILE}.\n" in said
         assert site.sh(f"stat -c '%a %U %G' {DATABASE_FILE}").strip() == "640 root rave"
-        assert site.manager("Store") == "embedded", "not before the restart that is asked for"
+        assert site.store("Engine") == "embedded", "not before the restart that is asked for"
         restart = commands("Moving in from the old bot")[3]
         assert restart in said
         site.sh("ravectl config check")
         site.sh(restart)
-        assert site.manager("Store") == "mongodb"
+        assert site.store("Engine") == "mongodb"
         site.control.wait(connected=[mesh])
         status, said = migrate(site)
         assert (status, "restart" in said) == (0, False)
@@ -224,7 +224,7 @@ def test_damaged_files_and_what_is_good_beside_them(fresh: Site) -> None:
     assert "geheim" not in said
     assert set(entries(site)) == {kicked, torn}
     assert entries(site)[torn][2] == 0, "for ever"
-    assert site.manager("HasAccount") is False
+    assert site.account("HasAccount") is False
     assert site.sh(f"ls {DATABASE_FILE} || true").strip() == ""
     # Mended, the rest is taken.
     leave(site, "credentials.json", account(site))
@@ -255,7 +255,7 @@ def test_it_is_for_root_and_needs_the_service(fresh: Site) -> None:
     site.sh("systemctl start rave-orchestrator")
     done = site.machine.run(["ravectl", "migrate", OLD], user="nobody", check=False)
     assert (done.returncode, "hint: try as root" in done.stderr) == (4, True)
-    assert site.manager("HasAccount") is False
+    assert site.account("HasAccount") is False
 
 
 def test_the_configuration_is_checked_without_the_service(site: Site) -> None:

@@ -274,9 +274,7 @@ def test_health_over_the_bus(site: Site, what: str) -> None:
         assert (total, healthy, unhealthy, connected, disconnected, out) == (3, 2, 0, 1, 1, 1)
     else:
         for mesh, state in ((lost, "disconnected"), (fine, "connected")):
-            where = (names.BUS_NAME, names.mesh_path(mesh), names.MESH_INTERFACE, "GetHealth")
-            words = site.machine.run(["busctl", "--json=short", "call", *where]).stdout
-            found, silence, healthy = json.loads(words)["data"]
+            found, silence, healthy = json.loads(site.call("GetHealth", "s", mesh))["data"]
             assert (found, healthy) == (state, True), "alive but not connected is not unhealthy"
             assert silence < 60_000_000
     site.control.fail("mesh", "ok")

@@ -166,7 +166,7 @@ def _journal(site: Site) -> str:
 
 
 def _reconnect(site: Site, mesh: str, connection: int) -> None:
-    site.machine.run(["busctl", "call", names.BUS_NAME, names.mesh_path(mesh), names.MESH_INTERFACE, "Reconnect"])
+    site.call("ReconnectMesh", "s", mesh)
     site.control.wait(reconnected={mesh: connection})
 
 
@@ -280,7 +280,7 @@ def test_who_may_read_may_not_operate(site: Site) -> None:
     refused: list[tuple[str, list[str]]] = [
         *(("StopMesh", ["s", mesh]), ("StartMesh", ["s", mesh]), ("Discover", []), ("Refresh", [])),
         *(("Login", ["s", "nobody@example.test"]), ("CancelLogin", []), ("Logout", [])),
-        ("ExportStore", []),
+        ("Export", []),
         *(("AddAdmin", ["t", "1"]), ("RemoveAdmin", ["t", "1"])),
         *(("IgnoreUser", ["t", "1"]), ("UnignoreUser", ["t", "1"]), ("ForgetUser", ["t", "1"])),
         *(("SetPermission", ["sb", "ping", "true"]), ("RemovePermission", ["s", "ping"])),
@@ -290,7 +290,7 @@ def test_who_may_read_may_not_operate(site: Site) -> None:
         for user in (watcher, "rave-mesh"):
             with pytest.raises(CommandFailed, match="Access denied"):
                 site.call(member, *arguments, user=user)
-    assert (site.manager("Admins"), site.manager("Permissions")) == (0, 0)
+    assert (site.permissions("Admins"), site.permissions("Permissions")) == (0, 0)
     worker = [names.worker_name(mesh), names.worker_path(mesh), names.WORKER_INTERFACE]
     for user in (watcher, "rave-mesh"):
         with pytest.raises(CommandFailed, match=r"(?i)access denied|rejected"):
@@ -320,7 +320,7 @@ def test_only_children_may_ask_the_backend(site: Site, user: str | None) -> None
     ):
         with pytest.raises(CommandFailed, match=r"(?i)access denied|denied|rejected"):
             site.machine.run([*BACKEND, *call], user=user)
-    assert site.manager("Admins") == 1
+    assert site.permissions("Admins") == 1
     assert site.control.state()["mail"]["sent"] == 0
 
 
@@ -331,7 +331,7 @@ def test_a_child_may_not_act_for_a_stranger(site: Site) -> None:
     site.sh("ravectl admin add 100000001")
     with inside_a_child(site, _ASK_AS_STRANGER):
         eventually(lambda: "all refused" in site.machine.journal("-u", f"rave-mesh@{STRANGER}"), "it was refused")
-    assert site.manager("Admins") == 1
+    assert site.permissions("Admins") == 1
 
 
 _ASK_AS_STRANGER = """

@@ -35,7 +35,7 @@ async def main():
     for number in range(int(sys.argv[1])):
         while True:
             try:
-                await bus.call(names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE,
+                await bus.call(names.BUS_NAME, names.MANAGER_PATH, names.PERMISSIONS_INTERFACE,
                                "SetPermission", "sb", f"command-{number}", number % 2 == 0, timeout=5)
             except RaveError:
                 await asyncio.sleep(0.05)
@@ -117,8 +117,8 @@ def test_mongodb_away_and_back(site: Site, mongo: Mongo, figure: Figure) -> None
     ann = user_id(site, meshes[0], ADMIN)
     site.control.join(meshes[1], STRANGER)
     assert "store" in status(site)
-    assert site.manager("StoreError")
-    assert site.manager("Store") == "mongodb"
+    assert site.store("Error")
+    assert site.store("Engine") == "mongodb"
     assert "StoreError" in site.call("GetStatus")
     refused = site.sh(f"ravectl admin add {ann} || echo status $?", check=False)
     assert "status 1" in refused
@@ -126,7 +126,7 @@ def test_mongodb_away_and_back(site: Site, mongo: Mongo, figure: Figure) -> None
     # It comes: the file fills the store.
     begun = time.monotonic()
     mongo.start()
-    eventually(lambda: not site.manager("StoreError"), "the service has found it", RECOVERY + 5)
+    eventually(lambda: not site.store("Error"), "the service has found it", RECOVERY + 5)
     recovered = [time.monotonic() - begun]
     (credentials,) = mongo.documents()["credentials"]
     assert credentials["_id"] == "bot_credentials"
@@ -134,7 +134,7 @@ def test_mongodb_away_and_back(site: Site, mongo: Mongo, figure: Figure) -> None
     says(site, meshes[0], ADMIN, "?setperm ping admin")
     # It goes in mid-run.
     mongo.stop()
-    eventually(lambda: bool(site.manager("StoreError")), "the service notices by itself")
+    eventually(lambda: bool(site.store("Error")), "the service notices by itself")
     assert "store" in status(site)
     assert "nly admins may" in says(site, meshes[1], STRANGER, "?ping"), "permissions from the last good copy"
     assert "Pong" in says(site, meshes[1], ADMIN, "?ping")
@@ -152,7 +152,7 @@ def test_mongodb_away_and_back(site: Site, mongo: Mongo, figure: Figure) -> None
     assert "Pong" in says(site, meshes[1], ADMIN, "?ping")
     begun = time.monotonic()
     mongo.start()
-    eventually(lambda: not site.manager("StoreError"), "the service has found it again", RECOVERY + 5)
+    eventually(lambda: not site.store("Error"), "the service has found it again", RECOVERY + 5)
     recovered.append(time.monotonic() - begun)
     says(site, meshes[1], ADMIN, "?removeperm ping")
     assert "Pong" in says(site, meshes[0], STRANGER, "?ping")
@@ -166,7 +166,7 @@ def test_mongodb_away_and_back(site: Site, mongo: Mongo, figure: Figure) -> None
     assert "Pong" in says(site, meshes[0], ADMIN, "?ping"), "a server that hangs blocks nothing"
     begun = time.monotonic()
     mongo.thaw()
-    eventually(lambda: not site.manager("StoreError"), "the service goes on with it", RECOVERY + 5)
+    eventually(lambda: not site.store("Error"), "the service goes on with it", RECOVERY + 5)
     recovered.append(time.monotonic() - begun)
     assert max(recovered) < RECOVERY
     seconds = ", ".join(f"{each:.1f}" for each in recovered)
@@ -254,8 +254,8 @@ def test_moving_to_mongodb_and_back_loses_nothing(site: Site) -> None:
     mongo.configure()
     try:
         site.sh("systemctl restart rave-orchestrator")
-        assert site.manager("Store") == "mongodb"
-        assert site.manager("Admins") == 0
+        assert site.store("Engine") == "mongodb"
+        assert site.permissions("Admins") == 0
         site.sh("ravectl store import --yes /root/embedded.json")
         site.sh("ravectl store export /root/mongodb.json")
         assert len(mongo.documents()["admin_users"]) == 2
@@ -286,8 +286,8 @@ def test_after_an_import_without_an_account_there_is_none(site: Site) -> None:
     assert kept.startswith(f"{CREDENTIALS}.replaced-")
     for _ in range(2):
         assert json.loads(site.sh("ravectl store export - | cat")) == dump
-        assert site.manager("HasAccount") is False
-        assert site.manager("LoginNeeded") is True
+        assert site.account("HasAccount") is False
+        assert site.account("LoginNeeded") is True
         site.sh("systemctl restart rave-orchestrator")
     site.sh("ravectl store import --yes /root/whole.json")
     site.wait_state([mesh], "connected")
@@ -308,7 +308,7 @@ def test_a_damaged_database_is_kept(site: Site, content: str) -> None:
     site.sh("systemctl start rave-orchestrator")
     site.control.wait(connected=meshes)
     assert site.answers(meshes[0]), "the meshes run all the same"
-    error = site.manager("StoreError")
+    error = site.store("Error")
     (kept,) = site.sh(f"ls {STATE}.damaged-*").split()
     assert STATE in error
     assert kept in error or "damaged" in error
@@ -318,17 +318,17 @@ def test_a_damaged_database_is_kept(site: Site, content: str) -> None:
     assert "status 1" in refused
     # It does not begin anew by itself.
     site.sh("systemctl restart rave-orchestrator")
-    assert STATE in site.manager("StoreError")
+    assert STATE in site.store("Error")
     # The mend: what the message says.
     site.sh(f"rm {kept}; systemctl restart rave-orchestrator")
-    assert not site.manager("StoreError")
+    assert not site.store("Error")
     site.sh(f"ravectl admin add {ann}")
 
 
 def test_an_unreadable_database(site: Site) -> None:
     site.control.invite(site.control.create(1))
     site.sh(f"install -m 600 -o root /dev/null {STATE}; systemctl start rave-orchestrator")
-    assert STATE in site.manager("StoreError")
+    assert STATE in site.store("Error")
     assert site.sh(f"stat -c %U {STATE}").strip() == "root"
 
 

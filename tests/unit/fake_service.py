@@ -26,8 +26,6 @@ class FakeManagerObject(Interface):
 
     interface = names.MANAGER_INTERFACE
     signals: ClassVar = {
-        "LoginProgress": {"step": "s", "seconds": "u"},
-        "LoginFinished": {"error": "s", "message": "s"},
         "RollProgress": {"done": "u", "total": "u", "id": "s"},
         "RollFinished": {"error": "s", "message": "s"},
         "DiscoveryFinished": {"round": "u", "meshes": "u", "error": "s"},
@@ -35,6 +33,7 @@ class FakeManagerObject(Interface):
 
     def __init__(self) -> None:
         super().__init__(allow_all)
+        self.account = FakeAccountObject(self)
         self.asked: list[Any] = []
         self.interactive: set[bool] = set()
         self.error: RaveError | None = None
@@ -94,110 +93,6 @@ class FakeManagerObject(Interface):
         self._note(call)
         return self.status
 
-    @method(takes={"email": "s"}, returns={"seconds": "u"})
-    async def login(self, call: Call, email: str) -> int:
-        self._note(call, email)
-        await self.login_script(self)
-        return 600
-
-    @method()
-    async def cancel_login(self, call: Call) -> None:
-        self._note(call)
-        await self.cancel_script(self)
-
-    @method(returns={"removed": "b"})
-    async def logout(self, call: Call) -> bool:
-        self._note(call)
-        return self.changed
-
-    @method(returns={"admins": "a(ttt)"})
-    async def list_admins(self, call: Call) -> list[list[int]]:
-        self._note(call)
-        return self.admins
-
-    @method(takes={"user": "t"}, returns={"added": "b"})
-    async def add_admin(self, call: Call, user: int) -> bool:
-        self._note(call, user)
-        return self.changed
-
-    @method(takes={"user": "t"}, returns={"removed": "b"})
-    async def remove_admin(self, call: Call, user: int) -> bool:
-        self._note(call, user)
-        return self.changed
-
-    @method(returns={"changes": "a(ttstsb)"})
-    async def list_chat_changes(self, call: Call) -> list[list[Any]]:
-        self._note(call)
-        return self.chat_changes
-
-    @method(takes={"number": "t"}, returns={"undone": "b"})
-    async def undo_chat_change(self, call: Call, number: int) -> bool:
-        self._note(call, number)
-        if number in self.conflicts:
-            raise RaveError(Code.CONFLICT, f"change {number} can't be undone: it was changed again")
-        return self.changed
-
-    @method(returns={"users": "a(ttt)"})
-    async def list_ignored_users(self, call: Call) -> list[list[int]]:
-        self._note(call)
-        return self.ignored
-
-    @method(takes={"user": "t"}, returns={"ignored": "b"})
-    async def ignore_user(self, call: Call, user: int) -> bool:
-        self._note(call, user)
-        return self.changed
-
-    @method(takes={"user": "t"}, returns={"entries": "u"})
-    async def forget_user(self, call: Call, user: int) -> int:
-        self._note(call, user)
-        return 3
-
-    @method(takes={"user": "t"}, returns={"removed": "b"})
-    async def unignore_user(self, call: Call, user: int) -> bool:
-        self._note(call, user)
-        return self.changed
-
-    @method(returns={"permissions": "a(sbst)"})
-    async def list_permissions(self, call: Call) -> list[list[Any]]:
-        self._note(call)
-        return self.permissions
-
-    @method(takes={"command": "s", "requires_admin": "b"})
-    async def set_permission(self, call: Call, command: str, requires_admin: bool) -> None:
-        self._note(call, command, requires_admin)
-
-    @method(takes={"command": "s"}, returns={"removed": "b"})
-    async def remove_permission(self, call: Call, command: str) -> bool:
-        self._note(call, command)
-        return self.changed
-
-    @method(returns={"admins": "u", "permissions": "u"})
-    async def refresh(self, call: Call) -> tuple[int, int]:
-        self._note(call)
-        return 2, 1
-
-    @method(returns={"text": "s"})
-    async def export_store(self, call: Call) -> str:
-        self._note(call)
-        return DUMP
-
-    @method(takes={"file": "h"})
-    async def save_store(self, call: Call, file: int) -> None:
-        self._note(call)
-        if not self.may_save:
-            raise RaveError(Code.ACCESS_DENIED, "root alone may do that")
-        os.write(file, DUMP.encode())
-
-    @method(takes={"file": "h"}, returns={"admins": "u", "permissions": "u"})
-    async def import_store(self, call: Call, file: int) -> tuple[int, int]:
-        self._note(call, os.pread(file, os.fstat(file).st_size, 0).decode())
-        return 1, 3
-
-    @method(takes={"file": "h"}, returns={"answer": "s"})
-    async def import_credentials(self, call: Call, file: int) -> str:
-        self._note(call, os.pread(file, os.fstat(file).st_size, 0).decode())
-        return self.answer
-
     @method(returns={"meshes": "a(ssso)"})
     async def list_meshes(self, call: Call) -> list[list[str]]:
         return self.meshes
@@ -227,11 +122,6 @@ class FakeManagerObject(Interface):
     async def list_users(self, call: Call, id: str) -> tuple[list[list[Any]], int]:  # noqa: A002
         self._note(call, id)
         return self.users, len(self.users) + self.more
-
-    @method(returns={"command": "s", "seconds": "u"})
-    async def issue_claim(self, call: Call) -> tuple[str, int]:
-        self._note(call)
-        return "!claim ABCD-2345", 600
 
     @method(takes={"id": "s", "debug": "b"})
     async def set_debug(self, call: Call, id: str, debug: bool) -> None:  # noqa: A002
@@ -271,6 +161,149 @@ class FakeManagerObject(Interface):
     async def cancel_roll(self, call: Call) -> None:
         self._note(call)
         self.emit("RollFinished", "Cancelled", "the roll was cancelled")
+
+
+class FakeAccountObject(Interface):
+    """The account beside it."""
+
+    interface = names.ACCOUNT_INTERFACE
+    signals: ClassVar = {
+        "LoginProgress": {"step": "s", "seconds": "u"},
+        "LoginFinished": {"error": "s", "message": "s"},
+    }
+
+    def __init__(self, manager: FakeManagerObject) -> None:
+        super().__init__(allow_all)
+        self._manager = manager
+
+    @method(takes={"email": "s"}, returns={"seconds": "u"})
+    async def login(self, call: Call, email: str) -> int:
+        self._manager._note(call, email)
+        await self._manager.login_script(self._manager)
+        return 600
+
+    @method()
+    async def cancel_login(self, call: Call) -> None:
+        self._manager._note(call)
+        await self._manager.cancel_script(self._manager)
+
+    @method(returns={"removed": "b"})
+    async def logout(self, call: Call) -> bool:
+        self._manager._note(call)
+        return self._manager.changed
+
+    @method(takes={"file": "h"}, returns={"answer": "s"})
+    async def import_credentials(self, call: Call, file: int) -> str:
+        self._manager._note(call, os.pread(file, os.fstat(file).st_size, 0).decode())
+        return self._manager.answer
+
+
+class FakePermissionsObject(Interface):
+    """Admins, commands, ignored users and changes from rooms beside it."""
+
+    interface = names.PERMISSIONS_INTERFACE
+
+    def __init__(self, manager: FakeManagerObject) -> None:
+        super().__init__(allow_all)
+        self._manager = manager
+
+    @method(returns={"admins": "a(ttt)"})
+    async def list_admins(self, call: Call) -> list[list[int]]:
+        self._manager._note(call)
+        return self._manager.admins
+
+    @method(takes={"user": "t"}, returns={"added": "b"})
+    async def add_admin(self, call: Call, user: int) -> bool:
+        self._manager._note(call, user)
+        return self._manager.changed
+
+    @method(takes={"user": "t"}, returns={"removed": "b"})
+    async def remove_admin(self, call: Call, user: int) -> bool:
+        self._manager._note(call, user)
+        return self._manager.changed
+
+    @method(returns={"command": "s", "seconds": "u"})
+    async def issue_claim(self, call: Call) -> tuple[str, int]:
+        self._manager._note(call)
+        return "!claim ABCD-2345", 600
+
+    @method(returns={"permissions": "a(sbst)"})
+    async def list_permissions(self, call: Call) -> list[list[Any]]:
+        self._manager._note(call)
+        return self._manager.permissions
+
+    @method(takes={"command": "s", "requires_admin": "b"})
+    async def set_permission(self, call: Call, command: str, requires_admin: bool) -> None:
+        self._manager._note(call, command, requires_admin)
+
+    @method(takes={"command": "s"}, returns={"removed": "b"})
+    async def remove_permission(self, call: Call, command: str) -> bool:
+        self._manager._note(call, command)
+        return self._manager.changed
+
+    @method(returns={"users": "a(ttt)"})
+    async def list_ignored_users(self, call: Call) -> list[list[int]]:
+        self._manager._note(call)
+        return self._manager.ignored
+
+    @method(takes={"user": "t"}, returns={"ignored": "b"})
+    async def ignore_user(self, call: Call, user: int) -> bool:
+        self._manager._note(call, user)
+        return self._manager.changed
+
+    @method(takes={"user": "t"}, returns={"removed": "b"})
+    async def unignore_user(self, call: Call, user: int) -> bool:
+        self._manager._note(call, user)
+        return self._manager.changed
+
+    @method(returns={"changes": "a(ttstsb)"})
+    async def list_chat_changes(self, call: Call) -> list[list[Any]]:
+        self._manager._note(call)
+        return self._manager.chat_changes
+
+    @method(takes={"number": "t"}, returns={"undone": "b"})
+    async def undo_chat_change(self, call: Call, number: int) -> bool:
+        self._manager._note(call, number)
+        if number in self._manager.conflicts:
+            raise RaveError(Code.CONFLICT, f"change {number} can't be undone: it was changed again")
+        return self._manager.changed
+
+
+class FakeStoreObject(Interface):
+    """The store beside it."""
+
+    interface = names.STORE_INTERFACE
+
+    def __init__(self, manager: FakeManagerObject) -> None:
+        super().__init__(allow_all)
+        self._manager = manager
+
+    @method(returns={"text": "s"})
+    async def export_(self, call: Call) -> str:
+        self._manager._note(call)
+        return DUMP
+
+    @method(takes={"file": "h"})
+    async def save(self, call: Call, file: int) -> None:
+        self._manager._note(call)
+        if not self._manager.may_save:
+            raise RaveError(Code.ACCESS_DENIED, "root alone may do that")
+        os.write(file, DUMP.encode())
+
+    @method(takes={"file": "h"}, returns={"admins": "u", "permissions": "u"})
+    async def import_(self, call: Call, file: int) -> tuple[int, int]:
+        self._manager._note(call, os.pread(file, os.fstat(file).st_size, 0).decode())
+        return 1, 3
+
+    @method(returns={"admins": "u", "permissions": "u"})
+    async def refresh(self, call: Call) -> tuple[int, int]:
+        self._manager._note(call)
+        return 2, 1
+
+    @method(takes={"user": "t"}, returns={"entries": "u"})
+    async def forget_user(self, call: Call, user: int) -> int:
+        self._manager._note(call, user)
+        return 3
 
 
 class FakeMeshObject(Interface):
@@ -345,8 +378,8 @@ async def roll_two(manager: FakeManagerObject) -> None:
 
 async def begin(manager: FakeManagerObject) -> None:
     """The mail is sent."""
-    manager.emit("LoginProgress", "sending", 600)
-    manager.emit("LoginProgress", "waiting", 600)
+    manager.account.emit("LoginProgress", "sending", 600)
+    manager.account.emit("LoginProgress", "waiting", 600)
 
 
 async def succeed(manager: FakeManagerObject) -> None:
@@ -354,15 +387,15 @@ async def succeed(manager: FakeManagerObject) -> None:
     await begin(manager)
 
     async def rest() -> None:
-        manager.emit("LoginProgress", "waiting", 598)
-        manager.emit("LoginProgress", "signing-in", 598)
-        manager.emit("LoginFinished", "", "")
+        manager.account.emit("LoginProgress", "waiting", 598)
+        manager.account.emit("LoginProgress", "signing-in", 598)
+        manager.account.emit("LoginFinished", "", "")
 
     manager.later(rest())
 
 
 async def tell_cancelled(manager: FakeManagerObject) -> None:
-    manager.emit("LoginFinished", "Cancelled", "the login was cancelled")
+    manager.account.emit("LoginFinished", "Cancelled", "the login was cancelled")
 
 
 class FakeService:
@@ -380,7 +413,8 @@ class FakeService:
         self.bus = await Bus.connect(self._address)
         self.manager = FakeManagerObject()
         self.blocklist = FakeBlocklistObject(self.manager)
-        self.bus.export(names.MANAGER_PATH, self.manager, self.blocklist)
+        beside = (self.manager.account, FakePermissionsObject(self.manager), FakeStoreObject(self.manager))
+        self.bus.export(names.MANAGER_PATH, self.manager, *beside, self.blocklist)
         await self.bus.request_name(names.BUS_NAME)
         self._started.set()
         await self._stop.wait()

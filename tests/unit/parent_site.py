@@ -12,15 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from ravesvc import names
-from ravesvc.bus import Bus
+from ravesvc.bus import Bus, Interface
 from ravesvc.config import rave_yaml
 from ravesvc.orchestrator import app as program
+from ravesvc.orchestrator.dbus.account import AccountObject
+from ravesvc.orchestrator.dbus.manager import ManagerObject
+from ravesvc.orchestrator.dbus.permissions import PermissionsObject
+from ravesvc.orchestrator.dbus.store import StoreObject
 from tests.unit.bus_fakes import connected
 from tests.unit.conftest import until
 from tests.unit.fake_manager import FakeManager
 from tests.unit.fake_systemd import FakeSystemd, systemd_on
 from tests.unit.simulator_server import Served
 
+OPERATORS: tuple[type[Interface], ...] = (ManagerObject, AccountObject, PermissionsObject, StoreObject)
 LOGIN_NEEDED = "login needed: run ravectl login"
 
 
@@ -77,13 +82,15 @@ class Site:
 
 
 async def call(client: Bus, member: str, signature: str = "", *args: Any) -> list[Any]:
-    return await client.call(
-        names.BUS_NAME, names.MANAGER_PATH, names.MANAGER_INTERFACE, member, signature, *args, timeout=5
-    )
+    """Call a method of the main object, whichever interface has it."""
+    (interface,) = [each.interface for each in OPERATORS if member in each.methods]
+    return await client.call(names.BUS_NAME, names.MANAGER_PATH, interface, member, signature, *args, timeout=5)
 
 
-async def get(client: Bus, name: str) -> Any:
-    arguments = (names.MANAGER_INTERFACE, name)
-    path = names.MANAGER_PATH
-    (value,) = await client.call(names.BUS_NAME, path, "org.freedesktop.DBus.Properties", "Get", "ss", *arguments)
+async def get(client: Bus, name: str, interface: str | None = None) -> Any:
+    """A property of the main object, whichever interface has it."""
+    if interface is None:
+        (interface,) = [each.interface for each in OPERATORS if name in each.properties]
+    path, properties = names.MANAGER_PATH, "org.freedesktop.DBus.Properties"
+    (value,) = await client.call(names.BUS_NAME, path, properties, "Get", "ss", interface, name)
     return value

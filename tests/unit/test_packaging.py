@@ -19,6 +19,14 @@ from ravesvc.setup import prepare
 ROOT = Path(__file__).parents[2]
 MESH = "0a1b2c3d-2222-4333-8444-555555555555"
 POLICY = ROOT / "packaging/dbus/org.ravesvc.Rave1.conf"
+# Those for operators; a mesh has properties alone.
+INTERFACES_WITH_METHODS = {
+    names.MANAGER_INTERFACE,
+    names.ACCOUNT_INTERFACE,
+    names.PERMISSIONS_INTERFACE,
+    names.STORE_INTERFACE,
+    names.BLOCKLIST_INTERFACE,
+}
 STANDARD_INTERFACES = {
     f"org.freedesktop.DBus.{name}" for name in ("Introspectable", "ObjectManager", "Peer", "Properties")
 }
@@ -280,8 +288,7 @@ def test_the_bus_policy_opens_only_what_checks_its_callers() -> None:
         for user, rule in rules()
         if user in ("(default)", "sudo", "adm", "rave-monitor") and rule.get("send_interface")
     }
-    ours = {names.MANAGER_INTERFACE, names.BLOCKLIST_INTERFACE, names.MESH_INTERFACE}
-    assert opened == ours | STANDARD_INTERFACES
+    assert opened == INTERFACES_WITH_METHODS | STANDARD_INTERFACES
     to_workers = {
         user: rule
         for user, rule in rules()
@@ -370,8 +377,7 @@ def test_three_groups_may_ask_the_orchestrator_and_nobody_else() -> None:
     assert others == [first, first]
     sent = [rule for rule in first if "send_interface" in rule]
     assert all((rule["send_type"], rule["max_fds"]) == ("method_call", "0") for rule in sent)
-    readable = {names.MANAGER_INTERFACE, names.BLOCKLIST_INTERFACE, names.MESH_INTERFACE, *STANDARD_INTERFACES}
-    assert {rule["send_interface"] for rule in sent} == readable
+    assert {rule["send_interface"] for rule in sent} == INTERFACES_WITH_METHODS | STANDARD_INTERFACES
     default = [rule for user, rule in rules() if user == "(default)"]
     assert {rule.tag for rule in default} == {"deny"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ravesvc import names
 from ravesvc.common.text import count
 from ravesvc.ctl import arguments
 from ravesvc.ctl.arguments import Commands
@@ -25,7 +26,7 @@ def add(commands: Commands) -> None:
 
 
 def _list(service: Service, _: argparse.Namespace) -> None:
-    (admins,) = service.call("ListAdmins")
+    (admins,) = service.call("ListAdmins", interface=names.PERMISSIONS_INTERFACE)
     if not admins:
         output.print_line("There are no admins.")
         return
@@ -38,7 +39,7 @@ def _list(service: Service, _: argparse.Namespace) -> None:
 
 
 def _claim(service: Service, _: argparse.Namespace) -> None:
-    command, seconds = service.call("IssueClaim")
+    command, seconds = service.call("IssueClaim", interface=names.PERMISSIONS_INTERFACE)
     output.print_line(f"Within {count(seconds // 60, 'minute')}, write this in a room where the bot is:")
     output.print_line("")
     output.print_line(f"    {command}")
@@ -47,10 +48,10 @@ def _claim(service: Service, _: argparse.Namespace) -> None:
 
 
 def _add(service: Service, options: argparse.Namespace) -> None:
-    (added,) = service.call("AddAdmin", "t", options.user)
+    (added,) = service.call("AddAdmin", "t", options.user, interface=names.PERMISSIONS_INTERFACE)
     output.print_line(f"User {options.user} is an admin {'now' if added else 'already'}.")
 
 
 def _remove(service: Service, options: argparse.Namespace) -> None:
-    (removed,) = service.call("RemoveAdmin", "t", options.user)
+    (removed,) = service.call("RemoveAdmin", "t", options.user, interface=names.PERMISSIONS_INTERFACE)
     output.print_line(f"User {options.user} is {'no longer an' if removed else 'no'} admin.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ravesvc import names
 from ravesvc.ctl import arguments
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.client import Service
@@ -19,7 +20,7 @@ def add(commands: Commands) -> None:
 
 
 def _list(service: Service, _: argparse.Namespace) -> None:
-    (users,) = service.call("ListIgnoredUsers")
+    (users,) = service.call("ListIgnoredUsers", interface=names.PERMISSIONS_INTERFACE)
     if not users:
         output.print_line("No user is ignored, unless the option ignored_users in rave.yaml names some.")
         return
@@ -28,10 +29,10 @@ def _list(service: Service, _: argparse.Namespace) -> None:
 
 
 def _add(service: Service, options: argparse.Namespace) -> None:
-    (ignored,) = service.call("IgnoreUser", "t", options.user)
+    (ignored,) = service.call("IgnoreUser", "t", options.user, interface=names.PERMISSIONS_INTERFACE)
     output.print_line(f"User {options.user} is ignored {'now' if ignored else 'already'}.")
 
 
 def _remove(service: Service, options: argparse.Namespace) -> None:
-    (removed,) = service.call("UnignoreUser", "t", options.user)
+    (removed,) = service.call("UnignoreUser", "t", options.user, interface=names.PERMISSIONS_INTERFACE)
     output.print_line(f"User {options.user} is {'no longer' if removed else 'not'} on the list of ignored users.")

@@ -61,6 +61,6 @@ def _logout(service: Service, options: argparse.Namespace) -> Exit:
         if not output.confirm("Forget the account, and stop every bot?"):
             output.print_line("Nothing is changed.")
             return Exit.FAILED
-    (removed,) = service.call("Logout")
+    (removed,) = service.call("Logout", interface=names.ACCOUNT_INTERFACE)
     output.print_line("Logged out." if removed else "There was no account.")
     return Exit.OK

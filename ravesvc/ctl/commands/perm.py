@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ravesvc import names
 from ravesvc.ctl import arguments
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.client import Service
@@ -28,7 +29,7 @@ def add(commands: Commands) -> None:
 
 
 def _list(service: Service, _: argparse.Namespace) -> None:
-    (permissions,) = service.call("ListPermissions")
+    (permissions,) = service.call("ListPermissions", interface=names.PERMISSIONS_INTERFACE)
     if not permissions:
         output.print_line("Nothing is set: every command has its default permission.")
         return
@@ -41,12 +42,12 @@ def _list(service: Service, _: argparse.Namespace) -> None:
 
 def _set(service: Service, options: argparse.Namespace) -> None:
     requires_admin = options.whom == _WHOM[True]
-    service.call("SetPermission", "sb", options.command, requires_admin)
+    service.call("SetPermission", "sb", options.command, requires_admin, interface=names.PERMISSIONS_INTERFACE)
     output.print_line(f"The command {options.command} is for {'admins only' if requires_admin else 'everybody'} now.")
 
 
 def _unset(service: Service, options: argparse.Namespace) -> None:
-    (removed,) = service.call("RemovePermission", "s", options.command)
+    (removed,) = service.call("RemovePermission", "s", options.command, interface=names.PERMISSIONS_INTERFACE)
     if removed:
         output.print_line(f"The command {options.command} has its default permission now.")
     else:

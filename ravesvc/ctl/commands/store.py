@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ravesvc import names
 from ravesvc.common.text import count
 from ravesvc.ctl import arguments
 from ravesvc.ctl.arguments import Commands
@@ -40,7 +41,7 @@ def add(commands: Commands) -> None:
 
 
 def _refresh(service: Service, _: argparse.Namespace) -> Exit:
-    output.print_line(f"Read again: {output.counts(*service.call('Refresh'))}.")
+    output.print_line(f"Read again: {output.counts(*service.call('Refresh', interface=names.STORE_INTERFACE))}.")
     (status,) = service.call("GetStatus")
     for error in status["CommandErrors"]:
         output.print_error(f"own commands fail: {error}")
@@ -48,7 +49,7 @@ def _refresh(service: Service, _: argparse.Namespace) -> Exit:
 
 
 def _forget(service: Service, options: argparse.Namespace) -> None:
-    (removed,) = service.call("ForgetUser", "t", options.user)
+    (removed,) = service.call("ForgetUser", "t", options.user, interface=names.STORE_INTERFACE)
     output.print_line(f"Removed what was kept of user {options.user}: {count(removed, 'entry')}.")
 
 
@@ -77,12 +78,12 @@ def _exported(service: Service) -> bytes:
     """All that the store holds, as JSON in UTF-8, independent of the locale."""
     with os.fdopen(os.memfd_create("store"), "rb") as file:
         try:
-            service.call("SaveStore", "h", file.fileno())
+            service.call("Save", "h", file.fileno(), interface=names.STORE_INTERFACE)
         except RaveError as e:
             if e.code is not Code.ACCESS_DENIED:
                 raise
             # Only root may pass a descriptor on the bus. So the text comes in a message, and may be too large for it.
-            (text,) = service.call("ExportStore")
+            (text,) = service.call("Export", interface=names.STORE_INTERFACE)
             return str(text).encode()
         file.seek(0)
         return file.read()
@@ -111,7 +112,7 @@ def _replace(service: Service, text: str) -> list[Any]:
     with os.fdopen(os.memfd_create("store"), "wb") as file:
         file.write(text.encode())
         file.flush()
-        return service.call("ImportStore", "h", file.fileno())
+        return service.call("Import", "h", file.fileno(), interface=names.STORE_INTERFACE)
 
 
 def _info(service: Service, _: argparse.Namespace) -> None:

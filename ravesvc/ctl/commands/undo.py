@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ravesvc import names
 from ravesvc.ctl import arguments
 from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.client import Service
@@ -36,7 +37,7 @@ def add(group: Commands) -> None:
 
 
 def _run(service: Service, options: argparse.Namespace) -> Exit:
-    (found,) = service.call("ListChatChanges")
+    (found,) = service.call("ListChatChanges", interface=names.PERMISSIONS_INTERFACE)
     changes = [ChatChangeRow(*each) for each in found]
     if options.mesh or options.since:
         if options.numbers:
@@ -81,7 +82,7 @@ def _undo(service: Service, numbers: Sequence[int]) -> Exit:
     status = Exit.OK
     for number in sorted(set(numbers), reverse=True):
         try:
-            (undone,) = service.call("UndoChatChange", "t", number)
+            (undone,) = service.call("UndoChatChange", "t", number, interface=names.PERMISSIONS_INTERFACE)
         except RaveError as e:
             if e.code not in (Code.CONFLICT, Code.LAST_ADMIN, Code.INVALID_ARGUMENT):
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from ravesvc import names
 from ravesvc.ctl.client import Service, service_error
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.ui import output
@@ -50,10 +51,10 @@ class SignIn:
         drawing = asyncio.create_task(self._draw())
         try:
             # Before the call, or the first steps might be missed.
-            await self._service.on_signal("LoginProgress", self._progress)
-            await self._service.on_signal("LoginFinished", self._finished)
+            await self._service.on_signal("LoginProgress", self._progress, interface=names.ACCOUNT_INTERFACE)
+            await self._service.on_signal("LoginFinished", self._finished, interface=names.ACCOUNT_INTERFACE)
             await self._service.on_end(self._end)
-            await self._service.ask("Login", "s", email)
+            await self._service.ask("Login", "s", email, interface=names.ACCOUNT_INTERFACE)
             self._begun = self._answered = True
             await asyncio.wait([self._over])
         finally:
@@ -66,7 +67,7 @@ class SignIn:
     async def _cancel(self) -> Exit:
         if self._begun:
             try:
-                await self._service.ask("CancelLogin")
+                await self._service.ask("CancelLogin", interface=names.ACCOUNT_INTERFACE)
             except RaveError as e:
                 output.print_error(f"the login could not be cancelled: {e.message}", e.hint)
                 return Exit.INTERRUPTED

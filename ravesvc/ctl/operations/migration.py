@@ -293,7 +293,7 @@ def _import_account(service: Service, path: Path, content: bytes) -> list[RaveEr
     with os.fdopen(os.memfd_create("credentials"), "wb") as file:
         file.write(json.dumps(to_object(account)).encode())
         file.flush()
-        (answer,) = service.call("ImportCredentials", "h", file.fileno())
+        (answer,) = service.call("ImportCredentials", "h", file.fileno(), interface=names.ACCOUNT_INTERFACE)
     match answer:
         case "taken" if account.session:
             output.print_line(f"{path.name}: the account is taken over.")

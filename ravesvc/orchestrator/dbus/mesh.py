@@ -6,17 +6,18 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from ravesvc import names
-from ravesvc.bus import Bus, Call, Interface, method
+from ravesvc.bus import Bus, Interface
 from ravesvc.core.mesh_state import MeshState
-from ravesvc.core.reconciler import Fleet
 from ravesvc.core.rolling_restart import RollingRestart
-from ravesvc.errors import Code, RaveError
-from ravesvc.names import PolkitAction
 from ravesvc.orchestrator.dbus.polkit import Authority
 
 
 class MeshObject(Interface):
-    """One mesh."""
+    """One mesh: its properties, and signals when they change.
+
+    It has no methods. Those of the manager take the id: they also serve a mesh that has no object because it is
+    blocked only, answer NoSuchMesh instead of a bus error when the mesh is gone, and need no escaped path.
+    """
 
     interface = names.MESH_INTERFACE
     properties: ClassVar = {
@@ -36,46 +37,10 @@ class MeshObject(Interface):
         "SinceTimestamp": "t",
     }
 
-    def __init__(self, authority: Authority, fleet: Fleet, roll: RollingRestart, mesh: str) -> None:
+    def __init__(self, authority: Authority, roll: RollingRestart, mesh: str) -> None:
         super().__init__(authority)
-        self._authority = authority
-        self._fleet = fleet
         self._roll = roll
-        self._mesh = mesh
         self.set(Id=mesh, Unit=names.mesh_unit(mesh))
-
-    @method(action=PolkitAction.OPERATE)
-    async def start(self, call: Call) -> None:
-        """As StartMesh of the manager."""
-        await self._fleet.start_mesh(self._mesh, await self._authority.actor(call))
-
-    @method(action=PolkitAction.OPERATE)
-    async def stop(self, call: Call) -> None:
-        """As StopMesh of the manager."""
-        await self._fleet.stop_mesh(self._mesh, await self._authority.actor(call))
-
-    @method(action=PolkitAction.OPERATE)
-    async def restart(self, call: Call) -> None:
-        """As RestartMesh of the manager."""
-        await self._fleet.restart_mesh(self._mesh)
-
-    @method(action=PolkitAction.OPERATE)
-    async def reconnect(self, call: Call) -> None:
-        """Let the running child close its connection and open another."""
-        await self._fleet.reconnect_mesh(self._mesh)
-
-    @method(returns={"state": "s", "silence_usec": "t", "healthy": "b"}, action=PolkitAction.READ)
-    async def get_health(self, call: Call) -> tuple[str, int, bool]:
-        """The state, how long ago its process has last spoken or answered, and whether that is recent enough.
-
-        The silence is 0, and that is well, when it has no process that could answer.
-        """
-        record = self._fleet.records.get(self._mesh)
-        if record is None:
-            # It has gone while polkit was asked.
-            raise RaveError(Code.NO_SUCH_MESH, f"there is no mesh {self._mesh}", mesh=self._mesh)
-        silence = int(self._fleet.health.silence(self._mesh) * 1_000_000)
-        return record.state, silence, record.worker.healthy
 
     def show(self, record: MeshState) -> None:
         """Take over what a record says."""

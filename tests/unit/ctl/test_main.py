@@ -29,7 +29,7 @@ from ravesvc.names import ExitStatus
 from ravesvc.store import export
 from tests.unit.bus_fakes import open_fds
 from tests.unit.conftest import BusDaemon
-from tests.unit.fake_service import DUMP, WHEN_US, FakeManagerObject, FakeService, Terminal, answer
+from tests.unit.fake_service import DUMP, WHEN_US, FakeManagerObject, FakeService, FakeStoreObject, Terminal, answer
 
 ROOT = Path(__file__).parents[3]
 ANN, BOB = 101, 102
@@ -313,7 +313,7 @@ def test_import_into_an_empty_store(
     file.write_text(DUMP)
     assert main(["store", "import", str(file)]) == 0
     assert capsys.readouterr().out == "The store is replaced: 1 admin, 3 command permissions.\n"
-    assert manager.asked == ["GetStatus", ("ImportStore", DUMP)]
+    assert manager.asked == ["GetStatus", ("Import", DUMP)]
 
 
 def test_an_account_that_is_not_in_the_store_is_not_asked_about(manager: FakeManagerObject, tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_import_from_standard_input(manager: FakeManagerObject, monkeypatch: pyt
     manager.set_status(admins=1)
     monkeypatch.setattr(sys, "stdin", Piped(DUMP.encode()))
     assert main(["store", "import", "-", "--yes"]) == 0
-    assert manager.asked[-1] == ("ImportStore", DUMP)
+    assert manager.asked[-1] == ("Import", DUMP)
 
 
 @pytest.mark.parametrize("status", [{"admins": 1}, {"permissions": 1}, {"account": True, "login": True}])
@@ -367,7 +367,7 @@ def test_a_terminal_is_asked(
     heard = capsys.readouterr()
     assert "(2 admins, 1 command permission, the account)? [y/N]" in heard.err
     assert ("Nothing is changed" in heard.out) is not done
-    assert (("ImportStore", DUMP) in manager.asked) is done
+    assert (("Import", DUMP) in manager.asked) is done
 
 
 @pytest.mark.slow
@@ -392,7 +392,7 @@ def test_the_service_takes_the_longest_file(manager: FakeManagerObject, tmp_path
     text = "x" * export.MAX_FILE_BYTES
     (tmp_path / "file").write_text(text)
     assert main(["store", "import", str(tmp_path / "file")]) == 0
-    assert manager.asked[-1] == ("ImportStore", text)
+    assert manager.asked[-1] == ("Import", text)
 
 
 @pytest.mark.parametrize("error", [None, RaveError(Code.BAD_DATA, "the dump has version 2, not 1")])
@@ -515,7 +515,7 @@ def test_the_service_refuses(
 def test_a_service_of_another_version(
     manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(FakeManagerObject.methods, "Refresh")
+    monkeypatch.delitem(FakeStoreObject.methods, "Refresh")
     assert main(["refresh"]) == 1
     error = capsys.readouterr().err
     assert "does not understand this ravectl" in error

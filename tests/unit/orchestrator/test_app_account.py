@@ -128,7 +128,7 @@ def new_child(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> Child:
 async def log_in(site: Site, client: Bus, email: str = "") -> tuple[str, str]:
     """Log in, follow the link, and return how it ended."""
     finished: list[list[str]] = []
-    rule = f"type='signal',interface='{names.MANAGER_INTERFACE}',member='LoginFinished'"
+    rule = f"type='signal',interface='{names.ACCOUNT_INTERFACE}',member='LoginFinished'"
     end = await client.match(rule, lambda signal: finished.append([*signal.body]))
     await in_thread(site.served.control.option, "confirm", "0")
     (seconds,) = await call(client, "Login", "s", email)
@@ -154,7 +154,7 @@ def test_from_nothing_to_meshes_by_a_login(
             assert site.manager.status.startswith(f"No mesh is started: {LOGIN_NEEDED}")
             assert await get(client, "LoginNeeded") is True
             steps: list[str] = []
-            rule = f"type='signal',interface='{names.MANAGER_INTERFACE}',member='LoginProgress'"
+            rule = f"type='signal',interface='{names.ACCOUNT_INTERFACE}',member='LoginProgress'"
             await client.match(rule, lambda signal: steps.append(signal.body[0]))
             with pytest.raises(RaveError) as e:
                 await call(client, "Login", "s", "")
@@ -169,7 +169,7 @@ def test_from_nothing_to_meshes_by_a_login(
             kept = read_credentials(site.credentials)
             assert kept
             assert kept.email == "bot@example.test"
-            (text,) = await call(client, "ExportStore")
+            (text,) = await call(client, "Export")
             assert kept.auth_token in text, "the store has them, too"
         assert "bot@example.test" not in "".join(site.manager.said) + caplog.text
         assert kept.auth_token not in caplog.text
@@ -184,7 +184,7 @@ def test_a_login_that_is_given_up(run: Run, site: Site, bus_address: str) -> Non
     async def body() -> None:
         async with site.running(bus_address) as (_, client, _):
             finished: list[list[str]] = []
-            rule = f"type='signal',interface='{names.MANAGER_INTERFACE}',member='LoginFinished'"
+            rule = f"type='signal',interface='{names.ACCOUNT_INTERFACE}',member='LoginFinished'"
             await client.match(rule, lambda signal: finished.append([*signal.body]))
             await call(client, "Login", "s", "bot@example.test")
             await until(lambda: site.manager.said)
@@ -316,7 +316,7 @@ def test_while_the_store_is_away_the_credentials_of_the_file_will_do(
         async with site.running(bus_address) as (systemd, client, _):
             await site.manager.hears(f"STATUS=1 mesh, 1 disconnected; {STORE_AWAY}")
             assert systemd.verbs == [("start", mesh)]
-            assert await get(client, "StoreError") == str(DOWN)
+            assert await get(client, "Error") == str(DOWN)
             (status,) = await call(client, "GetStatus")
             assert (status["StoreError"], status["States"]) == (str(DOWN), {"disconnected": 1})
             for member, signature, argument in ("AddAdmin", "t", ANN), ("Login", "s", "bot@example.test"):
@@ -325,7 +325,7 @@ def test_while_the_store_is_away_the_credentials_of_the_file_will_do(
                 assert e.value.code is Code.STORE
             store.failure = None
             await until(lambda: site.manager.status == "1 mesh, 1 disconnected")
-            assert await get(client, "StoreError") == ""
+            assert await get(client, "Error") == ""
             # The file fills the store.
             await until(lambda: store.contents.credentials)
             assert await call(client, "AddAdmin", "t", ANN) == [True]

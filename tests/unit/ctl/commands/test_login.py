@@ -105,7 +105,7 @@ def test_spinner(manager: FakeManagerObject, monkeypatch: pytest.MonkeyPatch) ->
 
         async def rest() -> None:
             await asyncio.sleep(0.2)
-            manager.emit("LoginFinished", "", "")
+            manager.account.emit("LoginFinished", "", "")
 
         manager.later(rest())
 
@@ -173,7 +173,7 @@ def test_a_login_that_fails(
 ) -> None:
     async def fail(manager: FakeManagerObject) -> None:
         await begin(manager)
-        manager.emit("LoginFinished", code, message)
+        manager.account.emit("LoginFinished", code, message)
 
     manager.login_script = fail
     assert main(["login", EMAIL]) == 1
@@ -190,8 +190,8 @@ def test_a_login_that_can_not_begin(manager: FakeManagerObject, capsys: pytest.C
 
 def test_what_is_heard_of_another_login(manager: FakeManagerObject, capsys: pytest.CaptureFixture[str]) -> None:
     async def another_first(manager: FakeManagerObject) -> None:
-        manager.emit("LoginProgress", "waiting", 3)
-        manager.emit("LoginFinished", "Network", "of the other")
+        manager.account.emit("LoginProgress", "waiting", 3)
+        manager.account.emit("LoginFinished", "Network", "of the other")
         await succeed(manager)
 
     manager.login_script = another_first
@@ -200,7 +200,7 @@ def test_what_is_heard_of_another_login(manager: FakeManagerObject, capsys: pyte
 
     async def another_in_between(manager: FakeManagerObject) -> None:
         await begin(manager)
-        manager.emit("LoginFinished", "Network", "of the other")
+        manager.account.emit("LoginFinished", "Network", "of the other")
         await succeed(manager)
 
     manager.login_script = another_in_between
@@ -271,7 +271,7 @@ def test_ctrl_c_cancels(
 
 def test_ctrl_c_while_the_mail_is_sent(manager: FakeManagerObject) -> None:
     async def wait(manager: FakeManagerObject) -> None:
-        manager.emit("LoginProgress", "sending", 600)
+        manager.account.emit("LoginProgress", "sending", 600)
         asyncio.get_running_loop().call_later(0.05, interrupt)
         await asyncio.sleep(0.2)
 
@@ -282,7 +282,7 @@ def test_ctrl_c_while_the_mail_is_sent(manager: FakeManagerObject) -> None:
 
 def test_ctrl_c_before_it_begins_leaves_others_alone(manager: FakeManagerObject) -> None:
     async def wait(manager: FakeManagerObject) -> None:
-        manager.emit("LoginProgress", "waiting", 100)
+        manager.account.emit("LoginProgress", "waiting", 100)
         asyncio.get_running_loop().call_later(0.05, interrupt)
         await asyncio.sleep(0.2)
 
@@ -297,7 +297,7 @@ def test_too_late_to_cancel(manager: FakeManagerObject, capsys: pytest.CaptureFi
         asyncio.get_running_loop().call_later(0.05, interrupt)
 
     async def finish(manager: FakeManagerObject) -> None:
-        manager.emit("LoginFinished", "", "")
+        manager.account.emit("LoginFinished", "", "")
 
     manager.login_script, manager.cancel_script = wait, finish
     assert main(["login", EMAIL]) == 0

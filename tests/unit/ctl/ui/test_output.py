@@ -75,9 +75,9 @@ def service(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS
 
 async def log_in_evilly(manager: FakeManagerObject) -> None:
     async def rest() -> None:
-        manager.emit("LoginProgress", "sending", 600)
-        manager.emit("LoginProgress", EVIL, 600)
-        manager.emit("LoginFinished", EVIL, EVIL)
+        manager.account.emit("LoginProgress", "sending", 600)
+        manager.account.emit("LoginProgress", EVIL, 600)
+        manager.account.emit("LoginFinished", EVIL, EVIL)
 
     manager.later(rest())
 

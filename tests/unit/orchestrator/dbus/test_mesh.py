@@ -15,18 +15,28 @@ from ravesvc.blocklist.model import Block, Reason
 from ravesvc.bus import Bus, Interface, SignalMessage, introspection
 from ravesvc.core.mesh_state import MeshState, WorkerState
 from ravesvc.core.run_state import RunPhase, RunState
-from ravesvc.errors import Code, RaveError
+from ravesvc.errors import RaveError
 from ravesvc.mesh.dbus_object import WorkerObject
 from ravesvc.names import PolkitAction
+from ravesvc.orchestrator.dbus.account import AccountObject
 from ravesvc.orchestrator.dbus.backend import BackendObject
 from ravesvc.orchestrator.dbus.blocklist import BlocklistObject
 from ravesvc.orchestrator.dbus.manager import ManagerObject
 from ravesvc.orchestrator.dbus.mesh import MeshObject, MeshObjects
+from ravesvc.orchestrator.dbus.permissions import PermissionsObject
+from ravesvc.orchestrator.dbus.store import StoreObject
 from tests.unit.bus_fakes import connected
 from tests.unit.fake_authority import FakeAuthority
 from tests.unit.fake_systemd import MESH, OTHER, settle
 
 Run = Callable[[Any], Any]
+OPERATORS: tuple[type[Interface], ...] = (
+    ManagerObject,
+    AccountObject,
+    PermissionsObject,
+    StoreObject,
+    BlocklistObject,
+)
 CONTRACT = Path(__file__).parents[4] / "packaging/dbus"
 FILM = Mesh(MESH, "server.example:443", "A film", True, (1, 2))
 
@@ -47,7 +57,7 @@ RIGHTS = {
     **dict.fromkeys(("Block", "Unblock", "ImportEntries", "Restore"), PolkitAction.QUARANTINE),
     **dict.fromkeys(("AddAdmin", "RemoveAdmin", "SetPermission", "RemovePermission"), PolkitAction.ADMINS),
     **dict.fromkeys(("Login", "CancelLogin", "Logout", "ImportCredentials"), PolkitAction.CREDENTIALS),
-    **dict.fromkeys(("ExportStore", "SaveStore", "ImportStore"), PolkitAction.CREDENTIALS),
+    **dict.fromkeys(("Export", "Save", "Import"), PolkitAction.CREDENTIALS),
 }
 
 
@@ -62,15 +72,14 @@ def described(xml: str) -> dict[str, Any]:
     return {"name": interface.get("name"), "members": members}
 
 
-@pytest.mark.parametrize("interface", [ManagerObject, BlocklistObject, MeshObject, BackendObject, WorkerObject])
+@pytest.mark.parametrize("interface", [*OPERATORS, MeshObject, BackendObject, WorkerObject])
 def test_the_code_keeps_the_contract(interface: type[Interface]) -> None:
     file = CONTRACT / f"{interface.interface}.xml"
     assert described(introspection([interface])) == described(file.read_text())
 
 
 def test_there_is_no_other_contract() -> None:
-    interfaces = {names.MANAGER_INTERFACE, names.BLOCKLIST_INTERFACE, names.MESH_INTERFACE}
-    interfaces |= {names.BACKEND_INTERFACE, names.WORKER_INTERFACE}
+    interfaces = {each.interface for each in (*OPERATORS, MeshObject, BackendObject, WorkerObject)}
     assert {file.stem for file in CONTRACT.glob("*.xml")} == interfaces
 
 
@@ -87,7 +96,7 @@ def explained(interface: type[Interface]) -> dict[str, str]:
     return text
 
 
-@pytest.mark.parametrize("interface", [ManagerObject, BlocklistObject, MeshObject])
+@pytest.mark.parametrize("interface", OPERATORS)
 def test_every_method_names_its_right(interface: type[Interface]) -> None:
     rights = {name: method.action for name, method in interface.methods.items()}
     assert rights
@@ -97,46 +106,7 @@ def test_every_method_names_its_right(interface: type[Interface]) -> None:
         assert f"Right: {right}." in text[name]
 
 
-@pytest.mark.parametrize("verb", ["Start", "Stop", "Restart", "Reconnect"])
-def test_a_mesh_object_fails_as_the_manager_does(verb: str) -> None:
-    _, _, manager = explained(ManagerObject)[f"{verb}Mesh"].partition("Errors: InvalidArgument, ")
-    _, _, mesh = explained(MeshObject)[verb].partition("Errors: ")
-    # Which mesh it is can't be told wrongly.
-    assert mesh
-    assert mesh == manager
-
-
 # The objects on a bus.
-
-
-class FakeHealth:
-    """Everybody has been silent for so many seconds."""
-
-    seconds = 1.5
-
-    def silence(self, mesh: str) -> float:
-        return self.seconds
-
-
-class FakeFleet:
-    """The fleet as the objects see it."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, ...]] = []
-        self.records: dict[str, MeshState] = {}
-        self.health = FakeHealth()
-
-    async def start_mesh(self, mesh: str, actor: str) -> None:
-        self.asked.append(("start", mesh, actor))
-
-    async def stop_mesh(self, mesh: str, actor: str) -> None:
-        self.asked.append(("stop", mesh, actor))
-
-    async def restart_mesh(self, mesh: str) -> None:
-        self.asked.append(("restart", mesh))
-
-    async def reconnect_mesh(self, mesh: str) -> None:
-        self.asked.append(("reconnect", mesh))
 
 
 class FakeRoll:
@@ -153,7 +123,6 @@ class Site:
     def __init__(self, bus: Bus, client: Bus) -> None:
         self.bus = bus
         self.client = client
-        self.fleet = FakeFleet()
         self.roll = FakeRoll()
         self.authority = FakeAuthority()
         self.heard: list[SignalMessage] = []
@@ -161,10 +130,7 @@ class Site:
         bus.object_manager(names.MANAGER_PATH)
 
     def _make(self, mesh: str) -> MeshObject:
-        return MeshObject(self.authority, self.fleet, self.roll, mesh)  # type: ignore[arg-type]
-
-    async def ask_mesh(self, mesh: str, member: str) -> list[Any]:
-        return await self._call(names.mesh_path(mesh), names.MESH_INTERFACE, member)
+        return MeshObject(self.authority, self.roll, mesh)  # type: ignore[arg-type]
 
     async def properties(self, path: str, interface: str) -> dict[str, Any]:
         (values,) = await self._call(path, "org.freedesktop.DBus.Properties", "GetAll", "s", interface)
@@ -234,7 +200,7 @@ def test_a_mesh_is_announced_with_its_values_changes_with_signals_and_is_withdra
             removed = (names.MANAGER_PATH, "InterfacesRemoved", path, [names.MESH_INTERFACE])
             assert await site.said() == [removed]
             with pytest.raises(RaveError):
-                await site.ask_mesh(MESH, "Start")
+                await site.properties(path, names.MESH_INTERFACE)
             site.objects.show(record)
             assert [said[1] for said in await site.said()] == ["InterfacesAdded"], "it may come back"
 
@@ -252,52 +218,5 @@ def test_a_mesh_that_is_not_listed_has_no_title(run: Run, bus_address: str) -> N
             assert (values["State"], values["Reason"]) == ("blocked", "the bot was kicked")
             values = await site.properties(names.mesh_path(OTHER), names.MESH_INTERFACE)
             assert (values["Server"], values["State"]) == ("", "stopped")
-
-    run(body())
-
-
-def test_the_methods_of_a_mesh(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.objects.show(MeshState(MESH))
-            for member in ("Start", "Stop", "Restart", "Reconnect"):
-                assert await site.ask_mesh(MESH, member) == []
-            assert site.fleet.asked == [
-                ("start", MESH, "ann"),
-                ("stop", MESH, "ann"),
-                ("restart", MESH),
-                ("reconnect", MESH),
-            ]
-            operate = PolkitAction.OPERATE
-            assert site.authority.rights == [
-                (member, operate) for member in ("Start", "Stop", "Restart", "Reconnect")
-            ]
-
-    run(body())
-
-
-def test_the_health_of_a_mesh_is_that_of_the_moment(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            record = MeshState(MESH, run=RunState(phase=RunPhase.RUNNING), worker=WorkerState(connected=True))
-            site.fleet.records[MESH] = record
-            site.objects.show(record)
-            assert await site.ask_mesh(MESH, "GetHealth") == ["connected", 1_500_000, True]
-            # Whether anybody has announced it or not.
-            record.worker.healthy = False
-            site.fleet.health.seconds = 61.25
-            assert await site.ask_mesh(MESH, "GetHealth") == ["unhealthy", 61_250_000, False]
-            assert site.authority.rights == [("GetHealth", PolkitAction.READ)] * 2
-
-    run(body())
-
-
-def test_the_health_of_a_mesh_that_is_gone_when_its_caller_is_let_in(run: Run, bus_address: str) -> None:
-    async def body() -> None:
-        async with site_on(bus_address) as site:
-            site.objects.show(MeshState(MESH))
-            with pytest.raises(RaveError) as e:
-                await site.ask_mesh(MESH, "GetHealth")
-            assert e.value.code is Code.NO_SUCH_MESH
 
     run(body())

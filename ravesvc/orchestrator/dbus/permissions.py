@@ -1,0 +1,167 @@
+"""Who may do what in the rooms, on the bus beside the manager: admins, commands, ignored users, changes from chat."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
+
+from ravesvc import names
+from ravesvc.bot.command_names import CLAIM
+from ravesvc.bus import Call, Interface, method
+from ravesvc.common.text import printable
+from ravesvc.core import validation
+from ravesvc.core.admin_claims import VALID_S, Claims
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import PolkitAction
+from ravesvc.orchestrator.dbus.polkit import Authority
+from ravesvc.store.cached_store import CachedStore
+from ravesvc.store.model import Contents
+
+log = logging.getLogger(__name__)
+
+# Who has changed a permission, when it was no chat user.
+_OPERATOR = 0
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MAX_TEXT_CHARS = 500
+
+
+class PermissionsObject(Interface):
+    """Who may do what in the rooms."""
+
+    interface = names.PERMISSIONS_INTERFACE
+    properties: ClassVar = {"Admins": "u", "Permissions": "u"}
+
+    def __init__(self, authority: Authority, state: CachedStore, claims: Claims, prefix: str) -> None:
+        """`prefix` begins a command in a room."""
+        super().__init__(authority)
+        self._state = state
+        self._claims = claims
+        self._prefix = prefix
+
+    @method(returns={"admins": "a(ttt)"}, action=PolkitAction.READ)
+    async def list_admins(self, call: Call) -> list[list[int]]:
+        """User id, who has added them and when, by user id. Errors: StoreUnavailable until the store is read."""
+        return [
+            [admin.user_id, admin.added_by, _microseconds(admin.added_at)]
+            for admin in self._contents().admins
+            if admin.active
+        ]
+
+    @method(takes={"user": "t"}, returns={"added": "b"}, action=PolkitAction.ADMINS)
+    async def add_admin(self, call: Call, user: int) -> bool:
+        """Make somebody an admin in all meshes. Errors: InvalidArgument, StoreUnavailable."""
+        # Nobody else has added the first one.
+        added = await self._state.add_admin(validation.user_id(user), added_by=user)
+        if added:
+            log.info("An operator has made user %d an admin", user)
+        return added
+
+    @method(takes={"user": "t"}, returns={"removed": "b"}, action=PolkitAction.ADMINS)
+    async def remove_admin(self, call: Call, user: int) -> bool:
+        """Take the right away. Errors: InvalidArgument, LastAdmin, StoreUnavailable."""
+        removed = await self._state.remove_admin(validation.user_id(user))
+        if removed:
+            log.info("An operator has removed the admin %d", user)
+        return removed
+
+    @method(returns={"command": "s", "seconds": "u"}, action=PolkitAction.ADMINS)
+    async def issue_claim(self, call: Call) -> tuple[str, int]:
+        """The command that makes the user who writes it in a room an admin, and how long it does; it works once.
+
+        Errors: StoreUnavailable, when an admin could not be saved now.
+        """
+        await self._state.check_writable()
+        log.info("An operator has got a code with which a chat user can become an admin")
+        return f"{self._prefix}{CLAIM} {self._claims.issue()}", VALID_S
+
+    @method(returns={"permissions": "a(sbst)"}, action=PolkitAction.READ)
+    async def list_permissions(self, call: Call) -> list[tuple[str, bool, str, int]]:
+        """Command, whether it is for admins only, description, and since when. Errors: StoreUnavailable."""
+        return [
+            (
+                printable(each.command, _MAX_TEXT_CHARS),
+                each.requires_admin,
+                printable(each.description, _MAX_TEXT_CHARS),
+                _microseconds(each.updated_at),
+            )
+            for each in self._contents().permissions
+        ]
+
+    @method(takes={"command": "s", "requires_admin": "b"}, action=PolkitAction.ADMINS)
+    async def set_permission(self, call: Call, command: str, requires_admin: bool) -> None:  # noqa: FBT001
+        """Say whom a command is for, in all meshes. Errors: InvalidArgument, StoreUnavailable."""
+        name = validation.command(command)
+        described = {each.command: each.description for each in self._contents().permissions}
+        description = validation.description(described.get(name, ""), name)
+        await self._state.set_permission(name, requires_admin, description, _OPERATOR)
+        whom = "admins only" if requires_admin else "everybody"
+        log.info("An operator has set the command %s to be for %s", name, whom)
+
+    @method(takes={"command": "s"}, returns={"removed": "b"}, action=PolkitAction.ADMINS)
+    async def remove_permission(self, call: Call, command: str) -> bool:
+        """Reset a command to its default permission. Errors: InvalidArgument, StoreUnavailable."""
+        name = validation.command(command)
+        removed = await self._state.remove_permission(name)
+        if removed:
+            log.info("An operator has undone what was set for the command %s", name)
+        return removed
+
+    @method(returns={"users": "a(ttt)"}, action=PolkitAction.READ)
+    async def list_ignored_users(self, call: Call) -> list[list[int]]:
+        """User id, who has had them ignored, and when. Errors: StoreUnavailable until the store is read."""
+        return [[each.user_id, each.added_by, _microseconds(each.added_at)] for each in self._contents().ignored]
+
+    @method(takes={"user": "t"}, returns={"ignored": "b"}, action=PolkitAction.ADMINS)
+    async def ignore_user(self, call: Call, user: int) -> bool:
+        """Have no bot listen to a user. Errors: InvalidArgument (also for an admin), StoreUnavailable."""
+        ignored = await self._state.ignore_user(validation.user_id(user), _OPERATOR)
+        if ignored:
+            log.info("An operator has had user %d ignored", user)
+        return ignored
+
+    @method(takes={"user": "t"}, returns={"removed": "b"}, action=PolkitAction.ADMINS)
+    async def unignore_user(self, call: Call, user: int) -> bool:
+        """Have bots listen to a user again. Errors: InvalidArgument, StoreUnavailable."""
+        heard = await self._state.unignore_user(validation.user_id(user))
+        if heard:
+            log.info("An operator has user %d no longer ignored", user)
+        return heard
+
+    @method(returns={"changes": "a(ttstsb)"}, action=PolkitAction.READ)
+    async def list_chat_changes(self, call: Call) -> list[tuple[int, int, str, int, str, bool]]:
+        """Number, when, mesh, user id, words, and whether it is undone, of the latest changes from rooms."""
+        return [
+            (
+                each.number,
+                _microseconds(each.at),
+                each.mesh,
+                each.user,
+                printable(each.words, _MAX_TEXT_CHARS),
+                each.undone,
+            )
+            for each in self._state.chat_changes
+        ]
+
+    @method(takes={"number": "t"}, returns={"undone": "b"}, action=PolkitAction.ADMINS)
+    async def undo_chat_change(self, call: Call, number: int) -> bool:
+        """Take a change back. Errors: InvalidArgument, Conflict, LastAdmin, StoreUnavailable."""
+        undone = await self._state.undo(number)
+        if undone:
+            log.info("An operator has undone change %d, which was made from a room", number)
+        return undone
+
+    def show(self) -> None:
+        """Update the properties."""
+        self.set(Admins=len(self._state.admins), Permissions=len(self._state.overrides))
+
+    def _contents(self) -> Contents:
+        if self._state.snapshot is None:
+            why = self._state.error.message if self._state.error else "it has not been read yet"
+            raise RaveError(Code.STORE, f"it is not known what the store holds: {why}")
+        return self._state.snapshot
+
+
+def _microseconds(time: datetime) -> int:
+    return max(0, (time - _EPOCH) // timedelta(microseconds=1))

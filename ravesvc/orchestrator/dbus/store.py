@@ -1,0 +1,120 @@
+"""What the service and its bots remember, on the bus beside the manager: saved, replaced, read again, forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+from ravesvc import names
+from ravesvc.bus import Call, Interface, method
+from ravesvc.core import validation
+from ravesvc.core.account import Account
+from ravesvc.core.room_memory import RoomMemory
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import PolkitAction
+from ravesvc.orchestrator.dbus.polkit import Authority
+from ravesvc.store import export
+from ravesvc.store.cached_store import CachedStore
+from ravesvc.store.model import Contents
+from ravesvc.store.room_document import RoomDocument, size
+
+log = logging.getLogger(__name__)
+
+# Bytes of what rooms remember that Export returns: a message has at most 8 MiB.
+_MAX_ROOMS_BYTES = 4 * 1024 * 1024
+
+
+class StoreObject(Interface):
+    """What the service and its bots remember."""
+
+    interface = names.STORE_INTERFACE
+    properties: ClassVar = {"Engine": "s", "Error": "s"}
+
+    def __init__(
+        self,
+        authority: Authority,
+        state: CachedStore,
+        account: Account,
+        memory: RoomMemory,
+        refresh: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`refresh` has everything read again, everywhere."""
+        super().__init__(authority)
+        self._state = state
+        self._account = account
+        self._memory = memory
+        self._refresh = refresh
+        self.set(Engine=state.engine)
+
+    @method(returns={"text": "s"}, action=PolkitAction.CREDENTIALS)
+    async def export_(self, call: Call) -> str:
+        """All that the store holds now, secrets included, as JSON. Errors: BadData, StoreUnavailable, TooLarge."""
+        contents, rooms = await self._all()
+        # Counted before anything is made of it: all of it at once takes several times its size.
+        if sum(size(each.text) for each in rooms) > _MAX_ROOMS_BYTES:
+            text = f"rooms remember more than {_MAX_ROOMS_BYTES // 1024**2} MiB, which is too much for a message"
+            raise RaveError(Code.TOO_LARGE, text, hint="Save, which root may call, writes it to a file")
+        text = export.to_json(contents, rooms)
+        log.info("An operator has exported the store")
+        return text
+
+    @method(takes={"file": "h"}, action=PolkitAction.CREDENTIALS)
+    async def save(self, call: Call, file: int) -> None:
+        """Write what Export gives to a file, however much it is.
+
+        Errors: BadData, InvalidArgument, StoreUnavailable.
+        """
+        contents, rooms = await self._all()
+        # One of its own: a call that is broken off closes the file, whose number goes to the next one that is opened.
+        await asyncio.to_thread(export.write, os.dup(file), contents, rooms)
+        log.info("An operator has exported the store")
+
+    @method(takes={"file": "h"}, returns={"admins": "u", "permissions": "u"}, action=PolkitAction.CREDENTIALS)
+    async def import_(self, call: Call, file: int) -> tuple[int, int]:
+        """Put what Export gave in the place of everything; without an account in it there is none any more.
+
+        Errors: BadData, InvalidArgument, StoreUnavailable.
+        """
+        # A call that is broken off closes the file while it is being read; nobody gets then what was read.
+        found = await asyncio.to_thread(export.read, file)
+        await self._account.replace(found.contents)
+        if found.rooms is not None:
+            await self._memory.replace(found.rooms)
+        log.info("An operator has replaced all that the store holds")
+        return self._counts()
+
+    @method(returns={"admins": "u", "permissions": "u"}, action=PolkitAction.OPERATE)
+    async def refresh(self, call: Call) -> tuple[int, int]:
+        """Read own commands and the store again, renew the credentials file, and have all meshes follow.
+
+        Errors: StoreUnavailable; commands are read all the same.
+        """
+        await self._refresh()
+        log.info("An operator has had everything read again")
+        return self._counts()
+
+    @method(takes={"user": "t"}, returns={"entries": "u"}, action=PolkitAction.ADMINS)
+    async def forget_user(self, call: Call, user: int) -> int:
+        """Remove what is kept of a user. Errors: InvalidArgument (also for an admin), StoreUnavailable."""
+        removed = await self._memory.forget_user(validation.user_id(user))
+        log.info("An operator has had a user forgotten")
+        return removed
+
+    def show(self) -> None:
+        """Update the properties."""
+        self.set(Error=str(self._state.error or ""))
+
+    async def _all(self) -> tuple[Contents, list[RoomDocument]]:
+        """All that the store holds now. Raises `RaveError`: BadData, StoreUnavailable."""
+        contents = await self._state.refresh()
+        if contents.unusable:
+            # A dump without an account would pass for all there was.
+            text = f"not all of the store can be exported: {contents.unusable}"
+            raise RaveError(Code.BAD_DATA, text, hint="mend it, or log in again")
+        return contents, await self._memory.export()
+
+    def _counts(self) -> tuple[int, int]:
+        return len(self._state.admins), len(self._state.overrides)

@@ -1,0 +1,285 @@
+"""What operators meet on the bus, over fakes of what it stands for: the manager and the objects beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from ravesvc import names
+from ravesvc.api.models import Listing, Mesh
+from ravesvc.blocklist.model import Block, MeshMemory
+from ravesvc.bus import Bus, Interface, SignalMessage
+from ravesvc.core.account import OfferResult
+from ravesvc.core.admin_claims import Claims
+from ravesvc.core.health import Stats
+from ravesvc.core.host_record import HostRecord
+from ravesvc.core.inventory import Discovery
+from ravesvc.core.mesh_state import MeshState
+from ravesvc.core.plan import Decision
+from ravesvc.core.presence_check import PresenceCheck
+from ravesvc.core.room_memory import RoomMemory
+from ravesvc.core.start_policy import StartPolicy
+from ravesvc.errors import Code, RaveError
+from ravesvc.names import Announcement
+from ravesvc.orchestrator.dbus.account import AccountObject
+from ravesvc.orchestrator.dbus.manager import ManagerObject
+from ravesvc.orchestrator.dbus.permissions import PermissionsObject
+from ravesvc.orchestrator.dbus.store import StoreObject
+from ravesvc.store.cached_store import CachedStore
+from ravesvc.store.model import Contents, Credentials, Host
+from tests.unit.bus_fakes import connected
+from tests.unit.fake_authority import FakeAuthority
+from tests.unit.fake_store import FakeCopy, FakeRecord, FakeStore
+from tests.unit.fake_systemd import MESH, OTHER, settle
+
+Run = Callable[[Any], Any]
+
+FILM = Mesh(MESH, "server.example:443", "A film", True, ())
+ANN, BOB = 101, 102
+WHEN = datetime(2024, 1, 8, 10, 0, 0, 123000, tzinfo=UTC)
+WHEN_US = 1_704_708_000_123_000
+
+
+class FakeHealth:
+    """Health as the manager sees it: everybody has been silent for so many seconds."""
+
+    seconds = 1.5
+
+    def stats(self) -> Stats:
+        return Stats(total=21, healthy=15, unhealthy=1, connected=11, disconnected=4, stopped=5)
+
+    def silence(self, mesh: str) -> float:
+        return self.seconds
+
+
+class FakeFleet:
+    """The fleet as the manager sees it; `decisions` is its plan."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, MeshState] = {}
+        self.decisions: tuple[Decision, ...] = ()
+        self.asked: list[tuple[Any, ...]] = []
+        self.health = FakeHealth()
+
+    @property
+    def states(self) -> list[str]:
+        return [record.state for record in self.records.values()]
+
+    def find(self, mesh: str) -> MeshState | None:
+        return self.records.get(mesh)
+
+    def plan(self) -> tuple[Decision, ...]:
+        return self.decisions
+
+    def reconcile(self) -> None:
+        self.asked.append(("reconcile",))
+
+    async def start_mesh(self, mesh: str, actor: str) -> None:
+        self.asked.append(("start", mesh, actor))
+        if mesh == OTHER:
+            raise RaveError(Code.BLOCKED, "the bot was kicked")
+
+    async def stop_mesh(self, mesh: str, actor: str) -> None:
+        self.asked.append(("stop", mesh, actor))
+
+    async def restart_mesh(self, mesh: str) -> None:
+        self.asked.append(("restart", mesh))
+        if mesh == OTHER:
+            raise RaveError(Code.NOT_RUNNING, "it does not run")
+
+    async def reconnect_mesh(self, mesh: str) -> None:
+        self.asked.append(("reconnect", mesh))
+
+    async def set_debug(self, mesh: str, debug: bool) -> None:
+        self.asked.append(("debug", mesh, debug))
+
+    async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
+        return [(ANN, "Ann"), (BOB, "Bob")], 300
+
+
+class FakeBlocks:
+    """The blocklist as the manager sees it: times in milliseconds, an hour ahead of the clock on the wall."""
+
+    def __init__(self) -> None:
+        self.memories: dict[str, MeshMemory] = {}
+        self.announced: dict[str, Block] = {}
+        self.error: RaveError | None = None
+        self.save_error: RaveError | None = None
+
+    def memory(self, mesh: str) -> MeshMemory:
+        return self.memories.get(mesh, MeshMemory())
+
+    def to_wall_us(self, time_ms: int) -> int:
+        return (time_ms - 3_600_000) * 1000
+
+
+class FakeRoll:
+    """The meshes in `old` run an old program."""
+
+    def __init__(self) -> None:
+        self.old: list[str] = []
+        self.asked: list[str] = []
+
+    def outdated(self) -> list[str]:
+        return self.old
+
+    def is_outdated(self, record: MeshState) -> bool:
+        return record.mesh in self.old
+
+    def start(self) -> int:
+        self.asked.append("start")
+        if self.asked.count("start") > 1:
+            raise RaveError(Code.BUSY, "a roll is under way")
+        return len(self.old)
+
+    def cancel(self) -> None:
+        self.asked.append("cancel")
+
+
+class FakeAccount:
+    """The account as the manager sees it."""
+
+    def __init__(self) -> None:
+        self.step = ""
+        self.identity_missing: list[str] = []
+        self.asked: list[str] = []
+        self.state: CachedStore
+
+    async def login(self, email: str) -> int:
+        self.asked.append(email)
+        return 600
+
+    def cancel(self) -> None:
+        self.asked.append("cancel")
+
+    async def replace(self, contents: Contents) -> None:
+        await self.state.replace(contents)
+
+    async def forget(self) -> bool:
+        self.asked.append("forget")
+        return self.asked.count("forget") == 1
+
+    async def offer(self, credentials: Credentials) -> OfferResult:
+        self.offered = credentials
+        return OfferResult.TAKEN
+
+
+class Site:
+    def __init__(self, bus: Bus, client: Bus) -> None:
+        self.bus = bus
+        self.client = client
+        self.fleet = FakeFleet()
+        self.account = FakeAccount()
+        self.store = FakeStore()
+        self.told: list[Announcement] = []
+        self.state = CachedStore(
+            self.store,
+            self._tell,
+            lambda: None,
+            copy=FakeCopy(),  # type: ignore[arg-type]
+            record=FakeRecord(),
+            retry_s=0.005,
+        )
+        self.account.state = self.state
+        self.discovery = Discovery(self._read, 60.0, lambda: None)
+        self.blocks = FakeBlocks()
+        self.roll = FakeRoll()
+        self.authority = FakeAuthority()
+        self.rights = self.authority.rights
+        self.heard: list[SignalMessage] = []
+        self.claims = Claims("")
+        self.forgotten: list[int] = []
+        self.memory = RoomMemory(
+            self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget, presence=PresenceCheck(self._users)
+        )
+        self.starts = StartPolicy("api.test", 0)
+        self.hosts = HostRecord(self.store, Host(id="1", name="here"), lambda: None)
+        authority: Any = self.authority
+        core_account: Any = self.account
+        self.account_object = AccountObject(authority, core_account, self.state)
+        self.permissions = PermissionsObject(authority, self.state, self.claims, "?")
+        self.store_object = StoreObject(authority, self.state, core_account, self.memory, self._refresh)
+        self.manager = ManagerObject(
+            authority,
+            fleet=self.fleet,  # type: ignore[arg-type]
+            discovery=self.discovery,
+            blocks=self.blocks,  # type: ignore[arg-type]
+            roll=self.roll,  # type: ignore[arg-type]
+            state=self.state,
+            account=self.account_object,
+            permissions=self.permissions,
+            starts=self.starts,
+            hosts=self.hosts,
+        )
+        self.objects: list[Interface] = [self.manager, self.account_object, self.permissions, self.store_object]
+        bus.export(names.MANAGER_PATH, *self.objects)
+
+    async def _users(self, mesh: str) -> set[int]:
+        return set()
+
+    async def _tell_forget(self, user: int) -> tuple[str, ...]:
+        self.forgotten.append(user)
+        return ()
+
+    async def _tell(self, announcement: Announcement) -> None:
+        self.told.append(announcement)
+
+    async def _refresh(self) -> None:
+        await self.state.refresh()
+
+    async def _read(self) -> Listing:
+        return Listing((FILM,))
+
+    async def ask(self, member: str, signature: str = "", *args: Any) -> list[Any]:
+        """Call a method of the interface that has it."""
+        (interface,) = [each.interface for each in self.objects if member in each.methods]
+        return await self._call(interface, member, signature, *args)
+
+    async def refused(self, member: str, signature: str = "", *args: Any) -> RaveError:
+        with pytest.raises(RaveError) as e:
+            await self.ask(member, signature, *args)
+        return e.value
+
+    async def properties(self, interface: str = names.MANAGER_INTERFACE) -> dict[str, Any]:
+        (values,) = await self._call("org.freedesktop.DBus.Properties", "GetAll", "s", interface)
+        return dict(values)
+
+    async def _call(self, interface: str, member: str, signature: str, *args: Any) -> list[Any]:
+        path = names.MANAGER_PATH
+        return await self.client.call(self.bus.unique_name, path, interface, member, signature, *args)
+
+    async def said(self) -> list[tuple[Any, ...]]:
+        await settle(self.bus, self.client)
+        heard, self.heard[:] = [(signal.member, *signal.body) for signal in self.heard], []
+        return heard
+
+
+@contextlib.asynccontextmanager
+async def site_on(address: str) -> AsyncIterator[Site]:
+    async with connected(address, 2) as (bus, client):
+        site = Site(bus, client)
+        await client.match(f"type='signal',sender='{bus.unique_name}'", site.heard.append)
+        await site.state.start()
+        await asyncio.sleep(0)  # what is told at the start is told
+        try:
+            yield site
+        finally:
+            site.store.failure = None
+            await site.state.close()
+
+
+@contextlib.contextmanager
+def in_memory(text: str) -> Iterator[int]:
+    """The descriptor of a file with this text, whose owner is at its end."""
+    file = os.memfd_create("dump")
+    try:
+        os.write(file, text.encode())
+        yield file
+    finally:
+        os.close(file)

@@ -1,7 +1,6 @@
 """Every name that crosses a boundary: bus names, object paths, interfaces, units, files, exit statuses.
 
-The unit files, the D-Bus policy and the XML under packaging/ spell the same names; tests compare them with this
-module.
+The unit files and the D-Bus policy under packaging/ spell the same names; tests compare them with this module.
 """
 
 from __future__ import annotations

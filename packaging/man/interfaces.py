@@ -1,6 +1,6 @@
-"""Writes org.ravesvc.Rave1(5) in mdoc(7) from the interfaces in packaging/dbus: what stands there is said once.
+"""Writes org.ravesvc.Rave1(5) in mdoc(7) from the XML that packaging/dbus/introspection.py has written.
 
-python3 packaging/man/interfaces.py > org.ravesvc.Rave1.5
+python3 packaging/man/interfaces.py DIRECTORY > org.ravesvc.Rave1.5
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
-DIRECTORY = Path(__file__).parents[1] / "dbus"
 NAME = "org.ravesvc.Rave1"
 # Those for operators; the others are between the service and its bots, and the bus lets nobody else use them.
 INTERFACES = ("Manager", "Account", "Permissions", "Store", "Blocklist", "Mesh")
@@ -71,17 +70,17 @@ busctl get-property {NAME} /org/ravesvc/Rave1 {NAME}.Manager Status
 """
 
 
-def page() -> str:
-    """The manual page."""
-    return "\n".join([_HEAD.strip(), *(line for name in INTERFACES for line in _interface(name)), _TAIL.strip(), ""])
+def page(directory: Path) -> str:
+    """The manual page of the interfaces whose XML is in a directory."""
+    chapters = (line for name in INTERFACES for line in _interface(directory / f"{NAME}.{name}.xml", name))
+    return "\n".join([_HEAD.strip(), *chapters, _TAIL.strip(), ""])
 
 
-def _interface(name: str) -> Iterator[str]:
+def _interface(file: Path, name: str) -> Iterator[str]:
     parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))  # noqa: S314 - the files are ours
-    root = ET.parse(DIRECTORY / f"{NAME}.{name}.xml", parser).getroot()  # noqa: S314
-    (interface,) = root.iter("interface")
+    introduction, interface = ET.parse(file, parser).getroot()  # noqa: S314
     yield f".Sh {NAME}.{name}"
-    yield from _prose(_introduction(name))
+    yield from _prose(_sentences(introduction.text or ""))
     said: list[str] = []
     section = ""
     for member in interface:
@@ -98,12 +97,6 @@ def _interface(name: str) -> Iterator[str]:
         yield from _prose(said)
         said = []
     yield ".El"
-
-
-def _introduction(name: str) -> list[str]:
-    """The comment before the root, which no tree has."""
-    text = (DIRECTORY / f"{NAME}.{name}.xml").read_text(encoding="utf-8")
-    return _sentences(text.split("<!--", 1)[1].split("-->", 1)[0])
 
 
 def _signature(member: ET.Element) -> str:
@@ -132,4 +125,4 @@ def _prose(sentences: list[str]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    sys.stdout.write(page(Path(sys.argv[1])))

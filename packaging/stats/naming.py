@@ -22,7 +22,6 @@ PAGES = (
     "docs/*.md",
     "packaging/man/*.[0-9]",
     "packaging/man/*.py",
-    "packaging/dbus/*.xml",
     "config/rave.yaml",
 )
 _TIME_UNITS = {"NS", "US", "USEC", "MS", "MILLISECONDS", "S", "SECONDS", "MINUTES", "HOURS", "DAYS"}

@@ -1,4 +1,4 @@
-"""The child's face on the bus; packaging/dbus/org.ravesvc.Rave1.Worker.xml is the contract."""
+"""The worker on the bus."""
 
 from __future__ import annotations
 
@@ -24,7 +24,26 @@ _MAX_DELAY_S = 15.0
 
 
 class WorkerObject(Interface):
-    """One child. The bus's policy lets only the parent and root call it."""
+    """A bot, at /org/ravesvc/Rave1/worker/<escaped id> of org.ravesvc.Rave1.Worker.<escaped id>.
+
+    For the user rave and root alone, by bus policy: operators speak to the manager.
+
+    Properties:
+        Version: The version of its program.
+        SettingsDigest: What tells its settings from others.
+
+    Signals:
+        Ready: The bot has its settings and is about to connect.
+        Connected: The mesh has let the bot in.
+        Disconnected: The connection has ended; the bot will try again unless another signal says why not.
+        Kicked: The bot was kicked; it ends.
+        ConnectionFailed: An attempt has failed, the attempt-th in a row.
+        RateLimited: A host that the bot asks has asked for a pause of so many seconds. No failure of the mesh.
+        Error: Something went wrong that ends nothing.
+        Left: The bot has left the mesh for good, or the mesh is gone; it ends.
+        CommandErrors: What is wrong with own commands now, if that has changed: to load or while they run, a sentence
+            for each file or package.
+    """
 
     interface = names.WORKER_INTERFACE
     properties: ClassVar = {"Version": "s", "SettingsDigest": "s"}
@@ -59,12 +78,18 @@ class WorkerObject(Interface):
 
     @method(returns={"status": "a{sv}"})
     async def get_status(self, call: Call) -> dict[str, Variant]:
-        """Every property, and how the child is."""
+        """Every property, and how the bot is.
+
+        More keys may come. They are Connected (b), ConnectedUSec (t: for how long), Title (s), Server (s), Users (u),
+        Reconnects (u), Attempts (u: failures in a row, those of earlier processes included), LastError (s),
+        CommandErrors (as: what is wrong with own commands), Debug (b), UnshownMessages (u: without an echo), ChatForm
+        (s: request or notification, in which the server is known to show chat, or empty).
+        """
         return {**self.values(), **self._status()}
 
     @method(returns={"users": "a(ts)", "total": "u"})
     async def list_users(self, call: Call) -> tuple[list[tuple[int, str]], int]:
-        """Ids and display names of at most 200 users in the mesh, and how many there are."""
+        """Ids and display names of users who are in the mesh now, at most 200, and how many there are."""
         return await self._users()
 
     @method()
@@ -74,32 +99,45 @@ class WorkerObject(Interface):
 
     @method(takes={"debug": "b"})
     async def set_debug(self, call: Call, debug: bool) -> None:  # noqa: FBT001
-        """Say all there is in the log, or no more than usual."""
+        """Turn debug logging on or off, until the process ends."""
         log.set_debug(debug)
 
     @method()
     async def refresh_admins(self, call: Call) -> None:
-        """Ask the parent for the admins; answered when they are in force."""
+        """Ask Backend for the admins again; answered when they are in force. Errors: those of Backend."""
         await self._refresh(Announcement.ADMINS)
 
     @method()
     async def refresh_permissions(self, call: Call) -> None:
-        """Ask the parent for the command permissions; answered when they are in force."""
+        """Ask Backend for the command permissions again; answered when they are in force.
+
+        Errors: those of Backend.
+        """
         await self._refresh(Announcement.PERMISSIONS)
 
     @method()
     async def refresh_ignored(self, call: Call) -> None:
-        """Ask the parent whom not to listen to; answered when that is in force."""
+        """Ask Backend again whom not to listen to; answered when that is in force. Errors: those of Backend."""
         await self._refresh(Announcement.IGNORED)
 
     @method()
     async def refresh_credentials(self, call: Call) -> None:
-        """Ask the parent for the session; answered when it is in use. Another identity makes another connection."""
+        """Ask Backend for the session again; answered when it is in use.
+
+        The bot connects anew only if it is another identity.
+
+        Errors: those of Backend.
+        """
         await self._refresh(Announcement.CREDENTIALS)
 
     @method()
     async def refresh_commands(self, call: Call) -> None:
-        """Read own commands again; answered, after CommandErrors if that has changed, when they are in force."""
+        """Read own commands again, from /etc/rave/commands.d and GetEntryPoints of Backend.
+
+        Answered when they are in force, after CommandErrors if that has changed.
+
+        Errors: those of Backend.
+        """
         await self._refresh(Announcement.COMMANDS)
 
     @method(takes={"user": "t"})

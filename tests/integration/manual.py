@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +36,11 @@ def programs(text: str = README) -> list[str]:
 def pages() -> dict[str, str]:
     """The sources of all manual pages, by file name."""
     found = {path.name: path.read_text() for path in sorted(_PAGES.glob("*.[1-8]"))}
-    written = [sys.executable, "-I", str(_PAGES / "interfaces.py")]
-    page = subprocess.run(written, capture_output=True, text=True, check=True, timeout=20).stdout
+    with tempfile.TemporaryDirectory() as xml:
+        run = [sys.executable, "-B", str(_PAGES.parent / "dbus/introspection.py"), xml]
+        subprocess.run(run, check=True, timeout=20)
+        written = [sys.executable, "-I", str(_PAGES / "interfaces.py"), xml]
+        page = subprocess.run(written, capture_output=True, text=True, check=True, timeout=20).stdout
     return {**found, "org.ravesvc.Rave1.5": page}
 
 

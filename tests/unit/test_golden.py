@@ -3,8 +3,8 @@
 `golden/` has the texts that were agreed on. A change of one breaks what others have built. It is made on purpose, and
 shows in a diff: `GOLDEN=write pytest tests/unit/test_golden.py` writes the files anew.
 
-What another test compares already is not here: the D-Bus interfaces and the right that each method takes
-(packaging/dbus, orchestrator/dbus/test_mesh.py), polkit's actions (test_packaging.py), the defaults of options
+What another test compares already is not here: the right that each D-Bus method takes (test_dbus_xml.py), the D-Bus
+interfaces (test_promises.py of the integration tests), polkit's actions (test_packaging.py), the defaults of options
 (config/rave.yaml, test_packaging.py), credentials.json (store/test_credentials_file.py), exports and permissions.json
 (store/test_export.py), the settings of a room (bot/test_settings_commands.py).
 """

@@ -20,7 +20,22 @@ log = logging.getLogger(__name__)
 
 
 class AccountObject(Interface):
-    """The account whose meshes the bots are in."""
+    """The account whose meshes the bots are in, at /org/ravesvc/Rave1 of org.ravesvc.Rave1.
+
+    Every property changes with a signal.
+
+    Properties:
+        HasAccount: Whether the store holds credentials, as far as is known. They need not be good for anything.
+        LoginNeeded: No mesh is joined until the next login.
+        IdentityMissing: Keys of client_identity that a login, or all bots, can't do without, and that are not set:
+            each with a colon and what it looks like.
+        LoginStep: Of the login that is under way, as in LoginProgress; empty if there is none.
+
+    Signals:
+        LoginProgress: How far a login is (sending, waiting or signing-in), and how long the link in the mail can be
+            followed.
+        LoginFinished: A login is over: the code of what made it fail and its words, both empty if it has succeeded.
+    """
 
     interface = names.ACCOUNT_INTERFACE
     properties: ClassVar = {"HasAccount": "b", "LoginNeeded": "b", "IdentityMissing": "as", "LoginStep": "s"}
@@ -36,10 +51,12 @@ class AccountObject(Interface):
 
     @method(takes={"email": "s"}, returns={"seconds": "u"}, action=PolkitAction.CREDENTIALS)
     async def login(self, call: Call, email: str) -> int:
-        """Begin to log in; returns when the mail is sent, with the time to follow its link.
+        """Begin to log in, with the account's own address if it is empty.
 
-        An empty `email` means the account's own. LoginProgress and LoginFinished tell the rest. Errors: Busy, Config,
-        LoginNeeded, StoreUnavailable, WrongAddress, and what Rave says.
+        Returns when the mail is sent, with the time to follow the link in it; LoginProgress and LoginFinished tell
+        the rest. There is one login at a time, and at most one mail a minute.
+
+        Errors: Busy, Config, LoginNeeded (no address is known), StoreUnavailable, WrongAddress, and what Rave says.
         """
         return await self._account.login(email)
 
@@ -50,16 +67,26 @@ class AccountObject(Interface):
 
     @method(returns={"removed": "b"}, action=PolkitAction.CREDENTIALS)
     async def logout(self, call: Call) -> bool:
-        """Forget the account, and stop every mesh; false if there was none. Errors: BadFile, StoreUnavailable."""
+        """Forget the account, and stop every mesh; false if there is none.
+
+        The store forgets the account, its credentials file is set aside, and a login that is under way is given up.
+        Rave is not told, so that another program goes on with the session.
+
+        Errors: BadFile (the credentials file can't be set aside), StoreUnavailable.
+        """
         removed = await self._account.forget()
         log.info("An operator has logged the account out")
         return removed
 
     @method(takes={"file": "h"}, returns={"answer": "s"}, action=PolkitAction.CREDENTIALS)
     async def import_credentials(self, call: Call, file: int) -> str:
-        """Take the account of a credentials file if there is none yet: taken, else same or other, which stays.
+        """Take the account of a credentials.json, unless there is one already: it stays.
 
-        Errors: BadData, InvalidArgument, StoreUnavailable.
+        The answer is taken, same (the account is there, whatever its session) or other (another account is there, or
+        something that makes no sense). The argument is a file as that of Import of Store, for the same reasons; at
+        most 64 KiB.
+
+        Errors: BadData, InvalidArgument (not such a file), StoreUnavailable.
         """
         answer = await self._account.offer(await asyncio.to_thread(credentials_file.read_handed, file))
         log.info("An operator has offered an account: %s", answer)

@@ -1,6 +1,6 @@
 """What the children ask of the parent, on the bus: a desk that only they come to.
 
-A caller counts as a child when its process belongs to the unit of a mesh. packaging/dbus has the contract as XML.
+A caller counts as a child when its process belongs to the unit of a mesh.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from ravesvc.orchestrator.worker_client import Workers
 
 
 class BackendObject(Interface):
-    """For verified children only. A change is answered when all children know of it."""
+    """What the bots ask of the service, at /org/ravesvc/Rave1/backend of org.ravesvc.Rave1.
+
+    For processes of rave-mesh@.service alone, which the service verifies by their unit: any other caller gets
+    AccessDenied. An actor is the chat user for whom a bot speaks, 0 if it does not know. An actor who is no admin, or
+    (but for AllowLeave) not in the caller's mesh, gets AccessDenied: the service asks Rave, and an error of that
+    (Network, RateLimited and others) is the error of the change. When a change is answered it is safe on disk, and
+    every bot that answers within two seconds knows of it.
+    """
 
     interface = names.BACKEND_INTERFACE
 
@@ -59,7 +66,10 @@ class BackendObject(Interface):
 
     @method(returns={"permissions": "a{sb}"})
     async def get_permissions(self, call: Call) -> dict[str, bool]:
-        """Whether a command is for admins only, by command, where that was changed. Errors: StoreUnavailable."""
+        """Whether a command is for admins only, by command, where that was changed.
+
+        Errors: StoreUnavailable until the store is read.
+        """
         return self._desk.permissions()
 
     @method(returns={"failures": "u"})
@@ -72,8 +82,9 @@ class BackendObject(Interface):
     async def get_connect_advice(self, call: Call) -> tuple[int, int, int, str]:
         """What a bot has to know before it tries to connect to its mesh.
 
-        `failures` in a row, in its process or in earlier ones, the first of them `failing_usec` ago; and a pause that
-        Rave asks for, with its reason.
+        It is how many attempts in a row have failed, in its process or in earlier ones; how long ago the first of
+        them did; for how long nothing is to be asked of Rave because it wants a pause (0: it does not); and the
+        reason in words.
         """
         mesh = await self._workers.mesh_of(call.sender)
         failures, failing_for = self._desk.failures(mesh)
@@ -82,17 +93,22 @@ class BackendObject(Interface):
 
     @method(returns={"form": "s"})
     async def get_chat_form(self, call: Call) -> str:
-        """The form in which other bots say that servers such as the caller's show chat; empty if none knows."""
+        """The form in which servers such as the caller's show chat: request, notification, or empty."""
         return self._chat_form(await self._workers.mesh_of(call.sender))
 
     @method(returns={"modules": "a(sss)"})
     async def get_entry_points(self, call: Call) -> list[list[str]]:
-        """Name, module and version of what installed packages offer as commands."""
+        """What installed packages offer as commands: name, module and version, by module."""
         return [[*each] for each in self._entry_points()]
 
     @method(returns={"credentials": "a{sv}"})
     async def get_credentials(self, call: Call) -> dict[str, Variant]:
-        """What a child needs of the account. Errors: LoginNeeded, Config, StoreUnavailable."""
+        """device_id (s), ssaid (s), user_id (t), auth_token (s).
+
+        More keys may come.
+
+        Errors: LoginNeeded, Config (nothing to sign requests with), StoreUnavailable (it may hold some).
+        """
         session = self._desk.session()
         return {
             "device_id": Variant("s", session.device_id),
@@ -103,19 +119,24 @@ class BackendObject(Interface):
 
     @method(takes={"actor": "t", "user": "t"}, returns={"added": "b"})
     async def add_admin(self, call: Call, actor: int, user: int) -> bool:
-        """Make somebody an admin. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
+        """Make a user an admin; false if they are one already. Errors: InvalidArgument, StoreUnavailable."""
         async with self._asking(call) as mesh:
             return await self._desk.add_admin(mesh, actor, user)
 
     @method(takes={"actor": "t", "code": "s"}, returns={"added": "b"})
     async def claim_admin(self, call: Call, actor: int, code: str) -> bool:
-        """Make the actor an admin by a code. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
+        """Make the actor, who is no admin yet, one by the code of IssueClaim; false if they are one already.
+
+        The code is used up, and after five wrong ones it is void.
+
+        Errors: AccessDenied (a wrong code, or none was issued), InvalidArgument, StoreUnavailable.
+        """
         async with self._asking(call) as mesh:
             return await self._desk.claim_admin(mesh, actor, code)
 
     @method(takes={"actor": "t", "user": "t"}, returns={"removed": "b"})
     async def remove_admin(self, call: Call, actor: int, user: int) -> bool:
-        """Take the right away. Errors: AccessDenied, InvalidArgument, LastAdmin, StoreUnavailable."""
+        """Take the right away; false if they have none. Errors: InvalidArgument, LastAdmin, StoreUnavailable."""
         async with self._asking(call) as mesh:
             return await self._desk.remove_admin(mesh, actor, user)
 
@@ -126,13 +147,16 @@ class BackendObject(Interface):
 
     @method(takes={"actor": "t", "user": "t"}, returns={"ignored": "b"})
     async def ignore_user(self, call: Call, actor: int, user: int) -> bool:
-        """Have no bot listen to a user. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
+        """Have no bot listen to a user; false if none does.
+
+        Errors: InvalidArgument (also for an admin), StoreUnavailable.
+        """
         async with self._asking(call) as mesh:
             return await self._desk.ignore_user(mesh, actor, user)
 
     @method(takes={"actor": "t", "user": "t"}, returns={"removed": "b"})
     async def unignore_user(self, call: Call, actor: int, user: int) -> bool:
-        """Have bots listen to a user again. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
+        """Have bots listen to a user again; false if they do. Errors: InvalidArgument, StoreUnavailable."""
         async with self._asking(call) as mesh:
             return await self._desk.unignore_user(mesh, actor, user)
 
@@ -145,89 +169,129 @@ class BackendObject(Interface):
         requires_admin: bool,  # noqa: FBT001 - as it comes from the bus
         description: str,
     ) -> None:
-        """Say whom a command is for. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
+        """Say whom a command is for; the description is for people who read the store.
+
+        Errors: InvalidArgument (also for a command whose permission can't be changed), StoreUnavailable.
+        """
         async with self._asking(call) as mesh:
             await self._desk.set_permission(mesh, actor, command, requires_admin, description)
 
     @method(takes={"actor": "t", "command": "s"}, returns={"removed": "b"})
     async def remove_permission(self, call: Call, actor: int, command: str) -> bool:
-        """Reset a command to its default permission. Errors: AccessDenied, InvalidArgument, StoreUnavailable."""
+        """Reset a command to its default permission; false if that is so already.
+
+        Errors: InvalidArgument, StoreUnavailable.
+        """
         async with self._asking(call) as mesh:
             return await self._desk.remove_permission(mesh, actor, command)
 
     @method(takes={"actor": "t"}, returns={"admins": "u", "permissions": "u"})
     async def refresh(self, call: Call, actor: int) -> tuple[int, int]:
-        """Read everything again, everywhere. Errors: AccessDenied, StoreUnavailable."""
+        """As Refresh of Store. Errors: StoreUnavailable."""
         async with self._asking(call) as mesh:
             return await self._desk.refresh(mesh, actor)
 
     @method(takes={"actor": "t"}, returns={"seconds": "u"})
     async def relogin(self, call: Call, actor: int) -> int:
-        """Begin to log in again; returns when the mail is sent, with the time to follow its link.
-
-        Errors: AccessDenied, Busy, LoginNeeded, StoreUnavailable, Refused, Network.
-        """
+        """As Login of Account, with the account's own address."""
         async with self._asking(call) as mesh:
             return await self._desk.relogin(mesh, actor)
 
     @method(takes={"actor": "t"})
     async def allow_leave(self, call: Call, actor: int) -> None:
-        """Return if the user may send the bot away from their mesh. Errors: AccessDenied, StoreUnavailable."""
+        """Return if the actor may have the bot leave its mesh for good.
+
+        That is an admin, or every user if the command leave is open to all.
+
+        Errors: StoreUnavailable until the store is read.
+        """
         async with self._asking(call) as mesh:
             self._desk.allow_leave(mesh, actor)
 
     @method(takes={"actor": "t", "words": "s"}, returns={"videos": "s"})
     async def search_videos(self, call: Call, actor: int, words: str) -> str:
-        """Videos that fit some words, as JSON. Errors: see the XML."""
+        """Videos that fit some words, the best first, as JSON.
+
+        It is an object whose key videos has a list of at most ten objects with provider, id, url, title, author,
+        seconds (null if unknown), live, mature, thumbnail and views. There are limits for the actor, the room and the
+        host.
+
+        Errors: Config (no provider can search), RateLimited (a limit, or the provider's for the day),
+        InvalidArgument, NotRunning (the helper is not there), Network, Timeout, Tls, ServerError, BadData.
+        """
         return videos_text(await self._videos.search(await self._workers.mesh_of(call.sender), actor, words))
 
     @method(takes={"actor": "t", "link": "s"}, returns={"videos": "s"})
     async def look_up_video(self, call: Call, actor: int, link: str) -> str:
-        """The one video that a link leads to, as JSON. Errors: see the XML."""
+        """The video that a link leads to, as a list of one.
+
+        Errors: as SearchVideos; InvalidArgument for a link that leads to no video, NotFound if it is gone, Forbidden
+        if it may not be shown outside of the provider's page.
+        """
         return videos_text([await self._videos.look_up(await self._workers.mesh_of(call.sender), actor, link)])
 
     @method(takes={"actor": "t", "provider": "s", "id": "s"}, returns={"picture": "h"})
     async def fetch_picture(self, call: Call, actor: int, provider: str, video_id: str) -> int:
-        """The picture of a video. Errors: see the XML."""
+        """The picture of a video, in a sealed file in memory of at most 2 MiB. Errors: as LookUpVideo."""
         return await self._videos.picture(await self._workers.mesh_of(call.sender), actor, provider, video_id)
 
     @method(takes={"name": "s"}, returns={"found": "b", "text": "s"})
     async def read_document(self, call: Call, name: str) -> tuple[bool, str]:
-        """A document of the caller's room. Errors: InvalidArgument, RateLimited, StoreUnavailable."""
+        """A document that the caller's room remembers: JSON, and whether there is one of that name.
+
+        A name begins with a letter and has at most 32 letters in lower case, digits, - and _.
+
+        Errors: InvalidArgument, RateLimited (four in a second in the long run), StoreUnavailable.
+        """
         async with self._asking(call) as mesh:
             text = await self._desk.read_document(mesh, name)
             return text is not None, text or ""
 
     @method(takes={"name": "s", "text": "s"})
     async def write_document(self, call: Call, name: str, text: str) -> None:
-        """Put JSON in the place of a document. Errors: InvalidArgument, RateLimited, StoreUnavailable."""
+        """Put a JSON object or list in the place of a document of the caller's room.
+
+        What users who want to be forgotten have in it may be left out.
+
+        Errors: InvalidArgument (also when the room has no place for it), RateLimited (one in a second in the long
+        run, with AppendHistory), StoreUnavailable.
+        """
         async with self._asking(call) as mesh:
             await self._desk.write_document(mesh, name, text)
 
     @method(takes={"name": "s", "entry": "s"})
     async def append_history(self, call: Call, name: str, entry: str) -> None:
-        """Add a JSON object to a history. Errors: InvalidArgument, RateLimited, StoreUnavailable."""
+        """Add a JSON object to a history of the caller's room, whose oldest entries give way.
+
+        Its field time is set to the seconds since the epoch.
+
+        Errors: as WriteDocument.
+        """
         async with self._asking(call) as mesh:
             await self._desk.append_history(mesh, name, entry)
 
     @method(takes={"name": "s", "count": "u"}, returns={"entries": "as"})
     async def read_history(self, call: Call, name: str, count: int) -> list[str]:
-        """The latest entries of a history, oldest first. Errors: InvalidArgument, RateLimited, StoreUnavailable."""
+        """The latest entries of a history, at most count, the oldest of them first. Errors: as ReadDocument."""
         async with self._asking(call) as mesh:
             return await self._desk.read_history(mesh, name, count)
 
     @method(takes={"actor": "t"}, returns={"entries": "u"})
     async def forget_user(self, call: Call, actor: int) -> int:
-        """Remove what is kept of the actor, whom Rave must list in the mesh.
+        """Remove what is kept of the actor, in all rooms, as ForgetUser of Store.
 
-        Errors: InvalidArgument, AccessDenied, Busy, RateLimited, Network, Refused, StoreUnavailable.
+        Errors: InvalidArgument (also for an admin, and for who is ignored), AccessDenied (Rave does not list the
+        actor in the mesh), Busy, RateLimited, Network, Refused, StoreUnavailable.
         """
         async with self._asking(call) as mesh:
             return await self._desk.forget_user(mesh, actor)
 
     @method()
     async def login_ended(self, call: Call) -> None:
-        """Return when the login that is under way, or was the last one, has succeeded; else what made it fail."""
+        """Return when the login that is under way, or was the last one, has succeeded.
+
+        Errors: what made it fail; NotRunning if there was none.
+        """
         async with self._asking(call) as mesh:
             await self._desk.login_ended(mesh)
 

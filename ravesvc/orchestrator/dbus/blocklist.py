@@ -1,4 +1,4 @@
-"""The blocklist on the bus, beside the manager. packaging/dbus has the contract as XML."""
+"""The blocklist on the bus, beside the manager."""
 
 from __future__ import annotations
 
@@ -22,7 +22,23 @@ _MOST_ENTRIES = 100
 
 
 class BlocklistObject(Interface):
-    """Which meshes are left alone, and why."""
+    """Which meshes are blocked or held, at /org/ravesvc/Rave1 of org.ravesvc.Rave1.
+
+    Every property changes with a signal. Timestamps are microseconds of CLOCK_REALTIME, durations microseconds. What
+    a method changes is safe on disk when it returns. A reason is one of connection_failures, kicked, rejected,
+    crashes, too_large, left, gone, held (stopped by an operator) and operator (blocked by one); an actor is service,
+    the name of a user, systemctl, or blocklist.json for a user who has edited that file.
+
+    Properties:
+        Total: How many entries there are.
+        Permanent: How many of them are for ever.
+        Temporary: How many of them are for a time.
+        Error: Why the file can't be used or saved, or empty. While it can't be used no mesh is joined.
+
+    Signals:
+        Blocked: An entry has come, or was replaced; it is on disk.
+        Unblocked: An entry has gone: its time was over (the actor is service), or an operator has taken it out.
+    """
 
     interface = names.BLOCKLIST_INTERFACE
     properties: ClassVar = {"Total": "u", "Permanent": "u", "Temporary": "u", "Error": "s"}
@@ -38,7 +54,10 @@ class BlocklistObject(Interface):
 
     @method(returns={"entries": "a(ssttssu)"}, action=PolkitAction.READ)
     async def list_entries(self, call: Call) -> list[tuple[str, str, int, int, str, str, int]]:
-        """Id, reason, since, until, detail, actor and count of every entry, the oldest first."""
+        """Id, reason, since, until (0 for ever), detail, actor and count of every entry, the oldest first.
+
+        The count is how often in a row the mesh was in trouble.
+        """
         return [
             (
                 block.mesh,
@@ -54,12 +73,14 @@ class BlocklistObject(Interface):
 
     @method(returns={"total": "u", "permanent": "u", "temporary": "u"}, action=PolkitAction.READ)
     async def get_stats(self, call: Call) -> tuple[int, int, int]:
-        """How many entries there are, without an end and with one."""
+        """How many entries there are, for ever and for a time."""
         return self._stats()
 
     @method(takes={"id": "s"}, returns={"events": "a(tssss)"}, action=PolkitAction.READ)
     async def get_history(self, call: Call, id: str) -> list[tuple[int, str, str, str, str]]:  # noqa: A002
-        """When a mesh was blocked, released or unblocked, for what reason, by whom, with details; the newest last.
+        """The last ten events of a mesh, the newest last.
+
+        Each has its time, what it was (blocked, released, unblocked), reason, actor and detail.
 
         Errors: InvalidArgument.
         """
@@ -76,7 +97,10 @@ class BlocklistObject(Interface):
 
     @method(takes={"id": "s", "usec": "t", "detail": "s"}, action=PolkitAction.QUARANTINE)
     async def block(self, call: Call, id: str, usec: int, detail: str) -> None:  # noqa: A002
-        """Leave a mesh alone, for ever if `usec` is 0. Errors: InvalidArgument, Blocked (it is a kick), BadFile."""
+        """Leave a mesh alone for usec, for ever if that is 0; it need not be known.
+
+        Errors: InvalidArgument, Blocked (the bot was kicked), BadFile (in force, but not saved).
+        """
         mesh = names.mesh_id(id)
         if usec > _MOST_USEC:
             raise RaveError(
@@ -94,7 +118,10 @@ class BlocklistObject(Interface):
 
     @method(takes={"id": "s"}, returns={"unblocked": "b"}, action=PolkitAction.QUARANTINE)
     async def unblock(self, call: Call, id: str) -> bool:  # noqa: A002
-        """Take an entry out, whatever its reason; false if there is none. Errors: InvalidArgument, BadFile."""
+        """Take an entry out, whatever its reason, and start the mesh if it is listed; false if there is no entry.
+
+        Errors: InvalidArgument, BadFile (in force, but not saved).
+        """
         mesh = names.mesh_id(id)
         actor = await self._authority.actor(call)
         blocked = self._blocks.get(mesh) is not None
@@ -103,10 +130,14 @@ class BlocklistObject(Interface):
 
     @method(takes={"entries": "a(sstts)"}, returns={"taken": "u", "over": "u"}, action=PolkitAction.QUARANTINE)
     async def import_entries(self, call: Call, entries: list[tuple[str, str, int, int, str]]) -> tuple[int, int]:
-        """Take the entries of another list with their times; one that says more than an entry of ours replaces it.
+        """Take the entries of another list; returns how many were taken, and how many are over.
 
-        Returns how many were taken, and how many were not because they are over. Errors: InvalidArgument (of any
-        entry; then none is taken), BadFile.
+        An entry has the first five columns of ListEntries: id, reason, since, until (0 for ever; a kick and a hold
+        always are), detail. The actor is the caller. Where there is an entry already, the one with the weightier
+        reason stays (kicked, then operator, held, all others), else the one that lasts longer. At most 100 entries,
+        and 64 KiB; all are looked at before one is taken. Those that are neither taken nor over were here already.
+
+        Errors: InvalidArgument, BadFile (in force, but not saved).
         """
         if len(entries) > _MOST_ENTRIES:
             text = f"{len(entries)} entries are too many at once"
@@ -119,7 +150,10 @@ class BlocklistObject(Interface):
 
     @method(returns={"entries": "u"}, action=PolkitAction.QUARANTINE)
     async def restore(self, call: Call) -> int:
-        """Go on with what was saved last, in place of a file that can't be used. Errors: InvalidArgument, BadFile."""
+        """Use the list that was saved last instead of a file that can't be used; returns its number of entries.
+
+        Errors: InvalidArgument (the file can be used), BadFile.
+        """
         return await self._blocks.restore()
 
     def show(self) -> None:

@@ -1,4 +1,4 @@
-"""The service as a whole on the bus, for operators. packaging/dbus has the contract as XML."""
+"""The service as a whole on the bus, for operators."""
 
 from __future__ import annotations
 
@@ -64,7 +64,35 @@ _DETAILS = {
 
 
 class ManagerObject(Interface):
-    """The meshes."""
+    """The service as a whole, at /org/ravesvc/Rave1 of org.ravesvc.Rave1.
+
+    Every property changes with a signal. Timestamps are microseconds of CLOCK_REALTIME, 0 for never.
+
+    Properties:
+        Version: The version of the service.
+        Status: One line for people, as in systemctl status.
+        Meshes: How many meshes there are.
+        Connected: How many of them are connected.
+        Unhealthy: Meshes whose processes do not answer.
+        Outdated: Meshes whose processes run an older program or other settings than a new one would.
+        DiscoveryError: Why the last round of discovery failed; empty if it did not.
+        LastDiscoveryTimestamp: When the list was last read to its end, believed or not.
+        StaleSinceTimestamp: The last good round before rounds began to fail, or to lack so many meshes that it is not
+            believed (HeldBack); 0 when neither is so.
+        HeldBack: Meshes that vanished at once, whose loss is not believed.
+        UnshownMessages: How many messages of all bots had no echo, as far as they can tell: their servers may not
+            have shown them.
+        CommandErrors: What is wrong with own commands in any mesh, to load or while they run: a sentence for each
+            file or package.
+
+    Signals:
+        RollProgress: How many outdated bots have been replaced, how many there are, and whose turn it is (empty after
+            the last).
+        RollFinished: A roll is over: the code of what has stopped it and its words, both empty if it has come to its
+            end.
+        DiscoveryFinished: A round is over: its number, counted from the start of the service, how many meshes are
+            believed to be there, and why the round failed (empty if it did not).
+    """
 
     interface = names.MANAGER_INTERFACE
     properties: ClassVar = {
@@ -116,7 +144,14 @@ class ManagerObject(Interface):
 
     @method(returns={"status": "a{sv}"}, action=PolkitAction.READ)
     async def get_status(self, call: Call) -> dict[str, Variant]:
-        """Every property of Manager, Account and Permissions, and what costs a look at all meshes: see the XML."""
+        """All that the service tells of itself.
+
+        More keys may come. It has every property of Manager, Account and Permissions; Store and StoreError (s), which
+        are Engine and Error of Store; BlocklistError (s), which is Error of Blocklist; States (a{su}), the number of
+        meshes in each state; Blocks (a{su}), the number of entries of the blocklist for each reason; Obstacle (s),
+        why no mesh is started, or empty; Outages (as), what most meshes fail by for no fault of their own, and Pauses
+        (as), which of Rave's hosts ask for a pause, a sentence each.
+        """
         blocks = Counter(block.reason.value for block in self._blocks.announced.values())
         return {
             **self.values(),
@@ -134,7 +169,11 @@ class ManagerObject(Interface):
 
     @method(returns={"meshes": "a(ssso)"}, action=PolkitAction.READ)
     async def list_meshes(self, call: Call) -> list[list[str]]:
-        """Id, title, state and object path of every mesh, by id; of those that are blocked only, the latest."""
+        """Id, title, state and object path of every mesh, by id.
+
+        These are the meshes that are listed or have a unit, and the latest 200 that are blocked only; Blocklist has
+        all of those.
+        """
         return [
             [record.mesh, record.title, record.state, names.mesh_path(record.mesh)]
             for record in sorted(self._fleet.records.values(), key=lambda record: record.mesh)
@@ -142,7 +181,10 @@ class ManagerObject(Interface):
 
     @method(returns={"meshes": "a(sssstuub)"}, action=PolkitAction.READ)
     async def describe_meshes(self, call: Call) -> list[tuple[str, str, str, str, int, int, int, bool]]:
-        """Id, Title, State, Reason, SinceTimestamp, Users, Restarts and Outdated of those of ListMeshes, by id."""
+        """Id, Title, State, Reason, SinceTimestamp, Users, Restarts and Outdated of the meshes of ListMeshes.
+
+        They are as in the objects of the meshes, in one message that is small.
+        """
         return [
             (
                 record.mesh,
@@ -166,7 +208,9 @@ class ManagerObject(Interface):
 
     @method(takes={"id": "s"}, returns={"users": "a(tsb)", "total": "u"}, action=PolkitAction.READ)
     async def list_users(self, call: Call, id: str) -> tuple[list[tuple[int, str, bool]], int]:  # noqa: A002
-        """User id, display name and whether they are an admin, of who is in a mesh now, and how many there are.
+        """User id, display name and whether they are an admin, of users who are in a mesh now, and their number.
+
+        The bot of the mesh names at most 200.
 
         Errors: InvalidArgument, NoSuchMesh, NotRunning, Timeout, BadData.
         """
@@ -177,40 +221,70 @@ class ManagerObject(Interface):
     async def start_mesh(self, call: Call, id: str) -> None:  # noqa: A002
         """Lift what keeps a mesh from running, but for a kick and an operator's block, and start it.
 
+        Returns before the mesh is connected: its State tells.
+
         Errors: InvalidArgument, NoSuchMesh, Blocked, BadFile.
         """
         await self._fleet.start_mesh(names.mesh_id(id), await self._authority.actor(call))
 
     @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
     async def stop_mesh(self, call: Call, id: str) -> None:  # noqa: A002
-        """Stop, and stay stopped until StartMesh. Errors: InvalidArgument, NoSuchMesh, BadFile."""
+        """Stop, and stay stopped until StartMesh.
+
+        Returns before the process is gone: its State tells.
+
+        Errors: InvalidArgument, NoSuchMesh, BadFile.
+        """
         await self._fleet.stop_mesh(names.mesh_id(id), await self._authority.actor(call))
 
     @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
     async def restart_mesh(self, call: Call, id: str) -> None:  # noqa: A002
-        """Give a running mesh another process. Errors: InvalidArgument, NotRunning, Blocked, Busy."""
+        """Give a running mesh another process; returns when that is ready.
+
+        Errors: InvalidArgument, NotRunning, Blocked, Busy.
+        """
         await self._fleet.restart_mesh(names.mesh_id(id))
 
     @method(takes={"id": "s"}, action=PolkitAction.OPERATE)
     async def reconnect_mesh(self, call: Call, id: str) -> None:  # noqa: A002
-        """Let a running mesh's child close its connection and open another. Errors: InvalidArgument, NotRunning."""
+        """Have the bot of a running mesh close its connection and open another.
+
+        Errors: InvalidArgument, NotRunning, Timeout.
+        """
         await self._fleet.reconnect_mesh(names.mesh_id(id))
 
     @method(takes={"id": "s", "debug": "b"}, action=PolkitAction.OPERATE)
     async def set_debug(self, call: Call, id: str, debug: bool) -> None:  # noqa: A002, FBT001
-        """Let a running mesh's child log all there is, or no more than usual. Errors: InvalidArgument, NotRunning."""
+        """Turn debug logging of a running bot on or off.
+
+        Its next process begins as rave.yaml says.
+
+        Errors: Bus (the bot is outdated, and does not know how), InvalidArgument, NotRunning, Timeout.
+        """
         await self._fleet.set_debug(names.mesh_id(id), debug)
 
     @method(returns={"decisions": "a(sss)"}, action=PolkitAction.READ)
     async def plan(self, call: Call) -> list[tuple[str, str, str]]:
-        """Id, what would be done with it now (start, stop, keep or skip), and why, for every mesh."""
+        """Id, what would be done with it now (start, stop, keep or skip), and why, for every mesh.
+
+        Meshes that are neither listed nor have a unit are left out.
+        """
         return [
             (each.mesh, each.action.value, printable(each.reason, _MAX_TEXT_CHARS)) for each in self._fleet.plan()
         ]
 
     @method(takes={"id": "s"}, returns={"lines": "as", "details": "a{sv}"}, action=PolkitAction.READ)
     async def explain(self, call: Call, id: str) -> tuple[list[str], dict[str, Variant]]:  # noqa: A002
-        """Why a mesh runs or does not, in sentences and for programs. Errors: InvalidArgument, NoSuchMesh."""
+        """Why a mesh runs or does not, in sentences, the most important first, and for programs.
+
+        More keys may come. In details are State, Action, Reason, BlockReason, BlockDetail, BlockActor,
+        DiscoveryError, LastError, ActiveState, SubState and LastExit (s), Listed, Invited and Outdated (b), Blocks,
+        Quarantines, Attempts (each in a row) and Restarts (u), LastDiscoveryTimestamp, BlockSinceTimestamp,
+        NextRetryTimestamp and SilenceUSec (t), CommandErrors (as), UnshownMessages (u), and ChatForm (s), the form in
+        which the server is known to show chat (request or notification).
+
+        Errors: InvalidArgument, NoSuchMesh.
+        """
         facts = self._facts(self._record(id))
         return [printable(line, _MAX_TEXT_CHARS) for line in explain(facts, _date)], {
             name: Variant(_DETAILS[name], value) for name, value in details(facts).items()
@@ -218,10 +292,11 @@ class ManagerObject(Interface):
 
     @method(takes={"id": "s"}, returns={"state": "s", "silence_usec": "t", "healthy": "b"}, action=PolkitAction.READ)
     async def get_health(self, call: Call, id: str) -> tuple[str, int, bool]:  # noqa: A002
-        """The state of a mesh, how long ago its process last sent or answered something, and whether it is healthy.
+        """The state of a mesh, microseconds since its process last sent or answered something, and if it is healthy.
 
-        The silence is 0 when it has no process that could answer; it counts as healthy then. Errors: InvalidArgument,
-        NoSuchMesh.
+        The silence is 0 when the mesh has no process that could answer; it counts as healthy then.
+
+        Errors: InvalidArgument, NoSuchMesh.
         """
         record = self._record(id)
         silence = int(self._fleet.health.silence(record.mesh) * 1_000_000)
@@ -232,14 +307,20 @@ class ManagerObject(Interface):
         action=PolkitAction.READ,
     )
     async def get_health_stats(self, call: Call) -> tuple[int, ...]:
-        """How many meshes there are of each kind; healthy ones are connected or disconnected."""
+        """How many meshes there are of each kind.
+
+        Those that are to run are healthy or unhealthy, healthy ones connected or disconnected.
+        """
         return self._fleet.health.stats()
 
     @method(returns={"meshes": "u"}, action=PolkitAction.OPERATE)
     async def roll(self, call: Call) -> int:
-        """Begin to replace outdated children one after another; returns how many there are.
+        """Begin to replace outdated bots one after another; returns how many there are.
 
-        RollProgress and RollFinished tell the rest, after the answer. Errors: Busy.
+        Each is replaced when the one before is connected again. RollProgress and RollFinished tell the rest, after
+        the answer; what came before is of another roll.
+
+        Errors: Busy.
         """
         return self._roll.start()
 
@@ -250,9 +331,11 @@ class ManagerObject(Interface):
 
     @method(returns={"round": "u"}, action=PolkitAction.OPERATE)
     async def discover(self, call: Call) -> int:
-        """Begin a discovery round now; returns its number, with which DiscoveryFinished tells how it went.
+        """Begin a discovery round now, or right after the one that is under way; returns its number.
 
-        Errors: whatever keeps every round from beginning (Config, LoginNeeded, StoreUnavailable, BadFile).
+        DiscoveryFinished has the same number when the round is over.
+
+        Errors: Config, LoginNeeded, StoreUnavailable, BadFile (of the blocklist) as long as no round can begin.
         """
         if self._discovery.obstacle:
             raise self._discovery.obstacle
@@ -260,7 +343,10 @@ class ManagerObject(Interface):
 
     @method(returns={"meshes": "u"}, action=PolkitAction.OPERATE)
     async def confirm_losses(self, call: Call) -> int:
-        """Meshes that the last list lacks are gone, without waiting for more lists; returns how many."""
+        """Believe that the meshes which the last list lacks are gone; returns how many.
+
+        Otherwise more lists have to confirm it.
+        """
         gone = self._discovery.census.believe()
         log.info("An operator confirms the loss of %s", count(gone, "mesh"))
         self._fleet.reconcile()
@@ -268,7 +354,9 @@ class ManagerObject(Interface):
 
     @method(returns={"host": "s"}, action=PolkitAction.OPERATE)
     async def take_over(self, call: Call) -> str:
-        """Have the account's bots run on this host, no longer on another; returns that one, empty if none has them.
+        """Have the account's bots run on this host; returns the host that had them, empty if none has.
+
+        The other host uses the same database. Its bots leave within 35 seconds, then those of this host start.
 
         Errors: StoreUnavailable.
         """

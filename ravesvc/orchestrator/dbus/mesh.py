@@ -1,4 +1,4 @@
-"""The meshes on the bus, one object for each. packaging/dbus has the contract as XML."""
+"""The meshes on the bus, one object for each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,28 @@ from ravesvc.orchestrator.dbus.polkit import Authority
 
 
 class MeshObject(Interface):
-    """One mesh: its properties, and signals when they change.
+    """One mesh, at /org/ravesvc/Rave1/mesh/<escaped id> of org.ravesvc.Rave1.
 
-    It has no methods. Those of the manager take the id: they also serve a mesh that has no object because it is
-    blocked only, answer NoSuchMesh instead of a bus error when the mesh is gone, and need no escaped path.
+    Every property changes with a signal. It has no methods: those of the manager take the id. They also serve a mesh
+    that has no object because it is blocked only, answer NoSuchMesh instead of a bus error when the mesh is gone, and
+    need no escaped path.
+
+    Properties:
+        Id: The id of the mesh.
+        Title: Its title; empty when it is not listed.
+        Server: Host and port of its server; empty when that is not known.
+        Invited: Whether the bot was invited to it.
+        Unit: The systemd unit of its bot.
+        State: blocked (on the blocklist), held (stopped by an operator), stopped, starting, connected, disconnected,
+            unhealthy, restarting, stopping or failed.
+        Reason: Why it is not connected, in words, or empty.
+        Healthy: False when its process does not answer; it is restarted then.
+        Outdated: Whether its process runs an older program or other settings than a new one would.
+        Debug: Whether its process says in the log all that it ever says, as far as is known.
+        Users: Users in the mesh when discovery last read it.
+        MainPID: The process id of its bot; 0 when no process runs.
+        Restarts: Automatic restarts since the unit was started.
+        SinceTimestamp: When it was last connected or disconnected: microseconds of CLOCK_REALTIME, 0 for never.
     """
 
     interface = names.MESH_INTERFACE

@@ -28,7 +28,14 @@ _MAX_TEXT_CHARS = 500
 
 
 class PermissionsObject(Interface):
-    """Who may do what in the rooms."""
+    """Who may do what in the rooms, at /org/ravesvc/Rave1 of org.ravesvc.Rave1.
+
+    Every property changes with a signal. Timestamps are microseconds of CLOCK_REALTIME, 0 for never.
+
+    Properties:
+        Admins: How many admins there are, as far as is known.
+        Permissions: For how many commands the permission was changed, as far as is known.
+    """
 
     interface = names.PERMISSIONS_INTERFACE
     properties: ClassVar = {"Admins": "u", "Permissions": "u"}
@@ -42,7 +49,13 @@ class PermissionsObject(Interface):
 
     @method(returns={"admins": "a(ttt)"}, action=PolkitAction.READ)
     async def list_admins(self, call: Call) -> list[list[int]]:
-        """User id, who has added them and when, by user id. Errors: StoreUnavailable until the store is read."""
+        """User id, who has added them, and when, of every admin, by user id.
+
+        An owner, whom an operator has added and no chat user may remove, has added themselves; the adder is 0 if it
+        is not known.
+
+        Errors: StoreUnavailable until the store is read.
+        """
         return [
             [admin.user_id, admin.added_by, _microseconds(admin.added_at)]
             for admin in self._contents().admins
@@ -51,7 +64,12 @@ class PermissionsObject(Interface):
 
     @method(takes={"user": "t"}, returns={"added": "b"}, action=PolkitAction.ADMINS)
     async def add_admin(self, call: Call, user: int) -> bool:
-        """Make somebody an admin in all meshes. Errors: InvalidArgument, StoreUnavailable."""
+        """Make a user an admin and owner in all meshes; false if they are that already.
+
+        Like every change it is safe on disk, and known in the meshes, when it returns.
+
+        Errors: InvalidArgument, StoreUnavailable.
+        """
         # Nobody else has added the first one.
         added = await self._state.add_admin(validation.user_id(user), added_by=user)
         if added:
@@ -60,7 +78,7 @@ class PermissionsObject(Interface):
 
     @method(takes={"user": "t"}, returns={"removed": "b"}, action=PolkitAction.ADMINS)
     async def remove_admin(self, call: Call, user: int) -> bool:
-        """Take the right away. Errors: InvalidArgument, LastAdmin, StoreUnavailable."""
+        """Take the right away; false if they have none. Errors: InvalidArgument, LastAdmin, StoreUnavailable."""
         removed = await self._state.remove_admin(validation.user_id(user))
         if removed:
             log.info("An operator has removed the admin %d", user)
@@ -68,7 +86,9 @@ class PermissionsObject(Interface):
 
     @method(returns={"command": "s", "seconds": "u"}, action=PolkitAction.ADMINS)
     async def issue_claim(self, call: Call) -> tuple[str, int]:
-        """The command that makes the user who writes it in a room an admin, and how long it does; it works once.
+        """A command that makes the user who writes it in a room first an admin, and for how many seconds.
+
+        It works once; another one, a restart of the service, and five wrong codes in all rooms together void it.
 
         Errors: StoreUnavailable, when an admin could not be saved now.
         """
@@ -78,7 +98,10 @@ class PermissionsObject(Interface):
 
     @method(returns={"permissions": "a(sbst)"}, action=PolkitAction.READ)
     async def list_permissions(self, call: Call) -> list[tuple[str, bool, str, int]]:
-        """Command, whether it is for admins only, description, and since when. Errors: StoreUnavailable."""
+        """Command, whether it is for admins only, description, and since when.
+
+        Errors: StoreUnavailable until the store is read.
+        """
         return [
             (
                 printable(each.command, _MAX_TEXT_CHARS),
@@ -91,7 +114,7 @@ class PermissionsObject(Interface):
 
     @method(takes={"command": "s", "requires_admin": "b"}, action=PolkitAction.ADMINS)
     async def set_permission(self, call: Call, command: str, requires_admin: bool) -> None:  # noqa: FBT001
-        """Say whom a command is for, in all meshes. Errors: InvalidArgument, StoreUnavailable."""
+        """Set whether a command is for admins only, in all meshes. Errors: InvalidArgument, StoreUnavailable."""
         name = validation.command(command)
         described = {each.command: each.description for each in self._contents().permissions}
         description = validation.description(described.get(name, ""), name)
@@ -101,7 +124,10 @@ class PermissionsObject(Interface):
 
     @method(takes={"command": "s"}, returns={"removed": "b"}, action=PolkitAction.ADMINS)
     async def remove_permission(self, call: Call, command: str) -> bool:
-        """Reset a command to its default permission. Errors: InvalidArgument, StoreUnavailable."""
+        """Reset a command to its default permission; false if that is so already.
+
+        Errors: InvalidArgument, StoreUnavailable.
+        """
         name = validation.command(command)
         removed = await self._state.remove_permission(name)
         if removed:
@@ -110,12 +136,20 @@ class PermissionsObject(Interface):
 
     @method(returns={"users": "a(ttt)"}, action=PolkitAction.READ)
     async def list_ignored_users(self, call: Call) -> list[list[int]]:
-        """User id, who has had them ignored, and when. Errors: StoreUnavailable until the store is read."""
+        """User id, who has had them ignored (0 for an operator), and when, of users whom no bot listens to.
+
+        Those that the option ignored_users names are not among them.
+
+        Errors: StoreUnavailable until the store is read.
+        """
         return [[each.user_id, each.added_by, _microseconds(each.added_at)] for each in self._contents().ignored]
 
     @method(takes={"user": "t"}, returns={"ignored": "b"}, action=PolkitAction.ADMINS)
     async def ignore_user(self, call: Call, user: int) -> bool:
-        """Have no bot listen to a user. Errors: InvalidArgument (also for an admin), StoreUnavailable."""
+        """Have no bot listen to a user; false if none does.
+
+        Errors: InvalidArgument (also for an admin), StoreUnavailable.
+        """
         ignored = await self._state.ignore_user(validation.user_id(user), _OPERATOR)
         if ignored:
             log.info("An operator has had user %d ignored", user)
@@ -123,7 +157,7 @@ class PermissionsObject(Interface):
 
     @method(takes={"user": "t"}, returns={"removed": "b"}, action=PolkitAction.ADMINS)
     async def unignore_user(self, call: Call, user: int) -> bool:
-        """Have bots listen to a user again. Errors: InvalidArgument, StoreUnavailable."""
+        """Have bots listen to a user again; false if they do. Errors: InvalidArgument, StoreUnavailable."""
         heard = await self._state.unignore_user(validation.user_id(user))
         if heard:
             log.info("An operator has user %d no longer ignored", user)
@@ -131,7 +165,11 @@ class PermissionsObject(Interface):
 
     @method(returns={"changes": "a(ttstsb)"}, action=PolkitAction.READ)
     async def list_chat_changes(self, call: Call) -> list[tuple[int, int, str, int, str, bool]]:
-        """Number, when, mesh, user id, words, and whether it is undone, of the latest changes from rooms."""
+        """The latest thousand changes that were made from rooms, the oldest first.
+
+        Each has its number, its time, the mesh whose bot has asked, the user for whom (0 for one who was forgotten),
+        what was done, as words that go on after the name of the user, and whether it is undone.
+        """
         return [
             (
                 each.number,
@@ -146,7 +184,12 @@ class PermissionsObject(Interface):
 
     @method(takes={"number": "t"}, returns={"undone": "b"}, action=PolkitAction.ADMINS)
     async def undo_chat_change(self, call: Call, number: int) -> bool:
-        """Take a change back. Errors: InvalidArgument, Conflict, LastAdmin, StoreUnavailable."""
+        """Put what was there before such a change in its place again; false if it is there already.
+
+        What was changed once more since then is left alone.
+
+        Errors: InvalidArgument, Conflict, LastAdmin, StoreUnavailable.
+        """
         undone = await self._state.undo(number)
         if undone:
             log.info("An operator has undone change %d, which was made from a room", number)

@@ -28,7 +28,14 @@ _MAX_ROOMS_BYTES = 4 * 1024 * 1024
 
 
 class StoreObject(Interface):
-    """What the service and its bots remember."""
+    """What the service and its bots remember, at /org/ravesvc/Rave1 of org.ravesvc.Rave1.
+
+    Every property changes with a signal.
+
+    Properties:
+        Engine: embedded or mongodb.
+        Error: Why the store can't be used now, so that changes are refused; empty if it can.
+    """
 
     interface = names.STORE_INTERFACE
     properties: ClassVar = {"Engine": "s", "Error": "s"}
@@ -51,7 +58,11 @@ class StoreObject(Interface):
 
     @method(returns={"text": "s"}, action=PolkitAction.CREDENTIALS)
     async def export_(self, call: Call) -> str:
-        """All that the store holds now, secrets included, as JSON. Errors: BadData, StoreUnavailable, TooLarge."""
+        """All that the store holds, as JSON; that includes the account's tokens.
+
+        Errors: BadData (credentials that make no sense can't be exported), StoreUnavailable, TooLarge (rooms remember
+        more than fits into a message).
+        """
         contents, rooms = await self._all()
         # Counted before anything is made of it: all of it at once takes several times its size.
         if sum(size(each.text) for each in rooms) > _MAX_ROOMS_BYTES:
@@ -63,9 +74,11 @@ class StoreObject(Interface):
 
     @method(takes={"file": "h"}, action=PolkitAction.CREDENTIALS)
     async def save(self, call: Call, file: int) -> None:
-        """Write what Export gives to a file, however much it is.
+        """The same, however much it is, in the place of what a regular file holds, such as a memfd.
 
-        Errors: BadData, InvalidArgument, StoreUnavailable.
+        The bus lets only root pass a file.
+
+        Errors: BadData, InvalidArgument (not such a file, or one that can't be written), StoreUnavailable.
         """
         contents, rooms = await self._all()
         # One of its own: a call that is broken off closes the file, whose number goes to the next one that is opened.
@@ -74,9 +87,14 @@ class StoreObject(Interface):
 
     @method(takes={"file": "h"}, returns={"admins": "u", "permissions": "u"}, action=PolkitAction.CREDENTIALS)
     async def import_(self, call: Call, file: int) -> tuple[int, int]:
-        """Put what Export gave in the place of everything; without an account in it there is none any more.
+        """Put what Export gave, here or elsewhere, in the place of everything.
 
-        Errors: BadData, InvalidArgument, StoreUnavailable.
+        If there is no account in it, the service has none any more, as after Logout; if it says nothing of what rooms
+        remember, as that of version 0.1.0, that stays. The argument is all of a regular file, such as a memfd, from
+        its start; at most 48 MiB. A message could not be that long, and this way the tokens stay off the bus. The bus
+        lets only root pass a file: for others there is no password that helps.
+
+        Errors: BadData, InvalidArgument (not such a file), StoreUnavailable.
         """
         # A call that is broken off closes the file while it is being read; nobody gets then what was read.
         found = await asyncio.to_thread(export.read, file)
@@ -88,7 +106,10 @@ class StoreObject(Interface):
 
     @method(returns={"admins": "u", "permissions": "u"}, action=PolkitAction.OPERATE)
     async def refresh(self, call: Call) -> tuple[int, int]:
-        """Read own commands and the store again, renew the credentials file, and have all meshes follow.
+        """Read own commands and the store again, and renew the credentials file, in all meshes.
+
+        Returns how many admins and permissions there are then. What is wrong with own commands is in CommandErrors,
+        and fails nothing.
 
         Errors: StoreUnavailable; commands are read all the same.
         """
@@ -98,7 +119,13 @@ class StoreObject(Interface):
 
     @method(takes={"user": "t"}, returns={"entries": "u"}, action=PolkitAction.ADMINS)
     async def forget_user(self, call: Call, user: int) -> int:
-        """Remove what is kept of a user. Errors: InvalidArgument (also for an admin), StoreUnavailable."""
+        """Remove what the store and the bots keep of a user; returns how many entries there were.
+
+        These are what rooms remember of them, their entry as a former admin, and their id where they have added or
+        changed other entries.
+
+        Errors: InvalidArgument (also for an admin, and for a user who is ignored), StoreUnavailable.
+        """
         removed = await self._memory.forget_user(validation.user_id(user))
         log.info("An operator has had a user forgotten")
         return removed

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,98 +10,17 @@ import pytest
 from ravesvc import names
 from ravesvc.api.models import Mesh
 from ravesvc.blocklist.model import Block, Reason
-from ravesvc.bus import Bus, Interface, SignalMessage, introspection
+from ravesvc.bus import Bus, SignalMessage
 from ravesvc.core.mesh_state import MeshState, WorkerState
 from ravesvc.core.run_state import RunPhase, RunState
 from ravesvc.errors import RaveError
-from ravesvc.mesh.dbus_object import WorkerObject
-from ravesvc.names import PolkitAction
-from ravesvc.orchestrator.dbus.account import AccountObject
-from ravesvc.orchestrator.dbus.backend import BackendObject
-from ravesvc.orchestrator.dbus.blocklist import BlocklistObject
-from ravesvc.orchestrator.dbus.manager import ManagerObject
 from ravesvc.orchestrator.dbus.mesh import MeshObject, MeshObjects
-from ravesvc.orchestrator.dbus.permissions import PermissionsObject
-from ravesvc.orchestrator.dbus.store import StoreObject
 from tests.unit.bus_fakes import connected
 from tests.unit.fake_authority import FakeAuthority
 from tests.unit.fake_systemd import MESH, OTHER, settle
 
 Run = Callable[[Any], Any]
-OPERATORS: tuple[type[Interface], ...] = (
-    ManagerObject,
-    AccountObject,
-    PermissionsObject,
-    StoreObject,
-    BlocklistObject,
-)
-CONTRACT = Path(__file__).parents[4] / "packaging/dbus"
 FILM = Mesh(MESH, "server.example:443", "A film", True, (1, 2))
-
-
-# The contract.
-
-# Whatever is not named takes the right to operate.
-RIGHTS = {
-    **dict.fromkeys(("GetStatus", "ListMeshes", "GetMesh", "ListAdmins", "ListPermissions"), PolkitAction.READ),
-    "ListUsers": PolkitAction.READ,
-    "IssueClaim": PolkitAction.ADMINS,
-    **dict.fromkeys(("ListIgnoredUsers", "ListChatChanges"), PolkitAction.READ),
-    "UndoChatChange": PolkitAction.ADMINS,
-    **dict.fromkeys(("IgnoreUser", "UnignoreUser", "ForgetUser"), PolkitAction.ADMINS),
-    "TakeOver": PolkitAction.OPERATE,
-    **dict.fromkeys(("DescribeMeshes", "Plan", "Explain", "GetHealthStats", "GetHealth"), PolkitAction.READ),
-    **dict.fromkeys(("ListEntries", "GetStats", "GetHistory"), PolkitAction.READ),
-    **dict.fromkeys(("Block", "Unblock", "ImportEntries", "Restore"), PolkitAction.QUARANTINE),
-    **dict.fromkeys(("AddAdmin", "RemoveAdmin", "SetPermission", "RemovePermission"), PolkitAction.ADMINS),
-    **dict.fromkeys(("Login", "CancelLogin", "Logout", "ImportCredentials"), PolkitAction.CREDENTIALS),
-    **dict.fromkeys(("Export", "Save", "Import"), PolkitAction.CREDENTIALS),
-}
-
-
-def described(xml: str) -> dict[str, Any]:
-    """Everything that a document says of its one interface."""
-    (interface,) = ET.fromstring(xml).findall("interface")
-    members = {}
-    for member in interface:
-        args = [(arg.get("name"), arg.get("type"), arg.get("direction")) for arg in member.findall("arg")]
-        members[member.tag, member.get("name")] = (args, member.get("type"), member.get("access"))
-    assert len(members) == len(interface), "a member stands there twice"
-    return {"name": interface.get("name"), "members": members}
-
-
-@pytest.mark.parametrize("interface", [*OPERATORS, MeshObject, BackendObject, WorkerObject])
-def test_the_code_keeps_the_contract(interface: type[Interface]) -> None:
-    file = CONTRACT / f"{interface.interface}.xml"
-    assert described(introspection([interface])) == described(file.read_text())
-
-
-def test_there_is_no_other_contract() -> None:
-    interfaces = {each.interface for each in (*OPERATORS, MeshObject, BackendObject, WorkerObject)}
-    assert {file.stem for file in CONTRACT.glob("*.xml")} == interfaces
-
-
-def explained(interface: type[Interface]) -> dict[str, str]:
-    """What a document says about each method of its interface, on one line."""
-    comments = ET.parse(
-        CONTRACT / f"{interface.interface}.xml",
-        ET.XMLParser(target=ET.TreeBuilder(insert_comments=True)),
-    ).getroot()
-    text = {}
-    for before, element in zip(comments[-1], list(comments[-1])[1:], strict=False):
-        if element.tag == "method":
-            text[element.get("name") or ""] = " ".join((before.text or "").split())
-    return text
-
-
-@pytest.mark.parametrize("interface", OPERATORS)
-def test_every_method_names_its_right(interface: type[Interface]) -> None:
-    rights = {name: method.action for name, method in interface.methods.items()}
-    assert rights
-    assert rights == {name: RIGHTS.get(name, PolkitAction.OPERATE) for name in rights}
-    text = explained(interface)
-    for name, right in rights.items():
-        assert f"Right: {right}." in text[name]
 
 
 # The objects on a bus.

@@ -8,7 +8,6 @@ where it happened and shown to others as `Code.INTERNAL` without detail.
 from __future__ import annotations
 
 import os
-import re
 from enum import StrEnum
 
 
@@ -67,8 +66,8 @@ class RaveError(Exception):
         code: what kind of failure, for programs.
         message: what failed and why, one sentence without a final stop, for people. Never holds a secret.
         hint: what to do about it, or empty.
-        attributes: where it happened: file, key, line, mesh, status, ... Never holds a secret. `incident` is the id
-            under which the cause is in the log already.
+        incident: the id under which the cause is in the log already, or empty. Passed as `incident=`.
+        attributes: where it happened: file, key, line, mesh, status, ... Never holds a secret.
     """
 
     def __init__(self, code: Code, message: str, *, hint: str = "", **attributes: str | int | float) -> None:
@@ -76,14 +75,12 @@ class RaveError(Exception):
         self.code = code
         self.message = message
         self.hint = hint
+        # It is for every reader, not a detail of where it happened.
+        self.incident = str(attributes.pop("incident", ""))
         self.attributes = attributes
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
-
-
-# What `with_incident` puts after a sentence.
-_INCIDENT = re.compile(r" \(error ([0-9a-f]{8})\)")
 
 
 def new_incident() -> str:
@@ -94,9 +91,3 @@ def new_incident() -> str:
 def with_incident(text: str, incident: str) -> str:
     """A sentence with the id of its incident, in the form that chat, ravectl and log share."""
     return f"{text} (error {incident})"
-
-
-def incident_in(text: str) -> tuple[str, str]:
-    """The sentence and the id in a text of `with_incident`; the id is empty if there is none."""
-    found = _INCIDENT.fullmatch(text[-len(" (error 01234567)") :])
-    return (text[: -len(found[0])], found[1]) if found else (text, "")

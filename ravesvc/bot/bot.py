@@ -19,10 +19,10 @@ from ravesvc.bot.outbox import Outbox, RoomLike
 from ravesvc.bot.parsing import Invocation, parse
 from ravesvc.bot.permissions import Permissions
 from ravesvc.bot.room_settings import RoomSettings
+from ravesvc.common.error_text import Audience, present
 from ravesvc.common.task_group import Tasks
-from ravesvc.common.text import printable
 from ravesvc.common.token_bucket import Rate, TokenBucket
-from ravesvc.common.translation import ENGLISH, joined, load, translate
+from ravesvc.common.translation import ENGLISH, joined, load
 from ravesvc.common.translation import gettext as _
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 from ravesvc.room.changes import Change, RoomKnown, UsersJoined, UsersLeft
@@ -219,9 +219,8 @@ class Bot:
                 # Unlike an exceeded rate this is not the user's doing: the operator may look for what takes so long.
                 incident = new_incident()
                 log.warning("%s", with_incident(f"command {command.title} not run: too many are running", incident))
-                self._start_answer(
-                    message, _with_id(_("Too many commands are running. Try again in a minute"), incident)
-                )
+                busy = _("Too many commands are running. Try again in a minute")
+                self._start_answer(message, self._present(RaveError(Code.BUSY, busy, incident=incident)))
 
     def on_joined(self, users: frozenset[int]) -> None:
         """Report users who joined."""
@@ -307,7 +306,7 @@ class Bot:
             return cooling is None
         incident = new_incident()
         log.info("%s", with_incident(f"command {command.name} refused to user {message.sender}", incident))
-        self._start_answer(message, _with_id(why, incident))
+        self._start_answer(message, self._present(RaveError(Code.ACCESS_DENIED, why, incident=incident)))
         return False
 
     def _how_to_become_admin(self, permissions: Permissions) -> str:
@@ -368,19 +367,20 @@ class Bot:
                 self._cooldowns.undo_count(command.name, command.cooldown, message.sender)
             level = logging.INFO if error.code in _USER_ERRORS else logging.WARNING
             # The service may have logged the cause already: one id finds both.
-            incident = str(error.attributes.get("incident", incident))
-            details = {key: value for key, value in error.attributes.items() if key != "incident"}
-            text = with_incident(f"command {title} failed", incident)
-            log.log(level, "%s: %s%s", text, error, f" {details}" if details else "")
-            await self._answer(message, _with_id(self._error_text(error), incident))
+            error.incident = error.incident or incident
+            text = with_incident(f"command {title} failed", error.incident)
+            log.log(level, "%s: %s%s", text, error, f" {error.attributes}" if error.attributes else "")
+            await self._answer(message, self._present(error))
         except TimeoutError:
             log.warning("%s", with_incident(f"command {title} took too long", incident), exc_info=True)
             self._report_plugin_failure(command.source, f"the command {command.name} took too long")
-            await self._answer(message, _with_id(_("That took too long"), incident))
+            late = RaveError(Code.TIMEOUT, _("That took too long"), incident=incident)
+            await self._answer(message, self._present(late))
         except Exception as error:
             log.exception("%s", with_incident(f"command {title} failed", incident))
             self._report_plugin_failure(command.source, f"the command {command.name} failed: {type(error).__name__}")
-            await self._answer(message, _with_id(_("Something went wrong"), incident))
+            unexpected = RaveError(Code.INTERNAL, _("Something went wrong"), incident=incident)
+            await self._answer(message, self._present(unexpected))
 
     def _report_plugin_failure(self, source: str, what: str) -> None:
         if source:
@@ -430,10 +430,8 @@ class Bot:
             rave=self._rave,
         )
 
-    def _error_text(self, error: RaveError) -> str:
-        """A failure as sentences on one line, the last one without its stop."""
-        sentences = [translate(text, self.outbox.catalogue) for text in (error.message, error.hint) if text]
-        return printable(". ".join(text[:1].upper() + text[1:] for text in sentences), _MAX_ERROR_CHARS)
+    def _present(self, error: RaveError) -> str:
+        return present(error, Audience.CHAT, self.outbox.catalogue)
 
     async def _handle_all(self, source: str, handlers: Sequence[EventHandler], events: Sequence[Event]) -> None:
         if len(events) > 1:
@@ -453,8 +451,3 @@ class Bot:
             if not isinstance(error, RaveError):
                 what = "took too long" if isinstance(error, TimeoutError) else f"failed: {type(error).__name__}"
                 self._report_plugin_failure(source, f"a handler of {event.kind} {what}")
-
-
-def _with_id(text: str, incident: str) -> str:
-    """`with_incident` for the chat."""
-    return _("{text} (error {id})", text=text, id=incident)

@@ -25,6 +25,7 @@ from ravesvc.bus.message import (
 )
 from ravesvc.bus.objects import ObjectTree, Standard, Target
 from ravesvc.bus.transport import MAX_SENT_BYTES, FrameTransport, close_fds, open_socket, system_address
+from ravesvc.common.error_text import Audience, present
 from ravesvc.common.token_bucket import Rate, TokenBucket
 from ravesvc.errors import Code, RaveError, new_incident, with_incident
 
@@ -431,7 +432,7 @@ class Bus:
         except DBusErrorReply as e:
             self.refuse(incoming.header, e.error_name, str(e))
         except Exception:  # noqa: BLE001 - a caller must not see our insides
-            self._fail(incoming.header)
+            self._fail_unexpectedly(incoming.header)
         finally:
             incoming.close()
 
@@ -475,12 +476,12 @@ class Bus:
         except DBusErrorReply as e:
             self.refuse(header, e.error_name, str(e))
         except RaveError as e:
-            self.refuse(header, errors.error_name(e), str(e))
+            self._fail(header, e)
         except asyncio.CancelledError:
             self.refuse(header, errors.CANCELLED, "the call was cancelled")
             raise
         except Exception:  # noqa: BLE001 - a caller must not see our insides
-            self._fail(header)
+            self._fail_unexpectedly(header)
 
     async def _execute(
         self, call: Call, message: Message, interface: Interface, method: Method, turn: Turn | None
@@ -499,11 +500,14 @@ class Bus:
     def _answer(self, call: Header, returns: dict[str, str], body: list[Any]) -> None:
         self._reply(call, MessageKind.RETURN, "", "".join(returns.values()), body)
 
-    def _fail(self, call: Header) -> None:
+    def _fail(self, call: Header, error: RaveError) -> None:
+        self.refuse(call, errors.error_name(error), present(error, Audience.BUS))
+
+    def _fail_unexpectedly(self, call: Header) -> None:
         """Log the exception that is being handled; the caller gets only the id under which it is in the log."""
         incident = new_incident()
         _log.exception("%s", with_incident(f"{call.member} at {call.path} failed", incident))
-        self.refuse(call, errors.INTERNAL, with_incident("internal error, see the log", incident))
+        self._fail(call, RaveError(Code.INTERNAL, "internal error, see the log", incident=incident))
 
     def refuse(self, call: Header, error_name: str, text: str) -> None:
         """Answer a call with an error, of which `text` is the sentence for people."""

@@ -17,8 +17,10 @@ UNKNOWN_INTERFACE = f"{_STANDARD}UnknownInterface"
 UNKNOWN_METHOD = f"{_STANDARD}UnknownMethod"
 UNKNOWN_OBJECT = f"{_STANDARD}UnknownObject"
 UNKNOWN_PROPERTY = f"{_STANDARD}UnknownProperty"
-INTERNAL = ERROR_PREFIX + Code.INTERNAL
 CANCELLED = ERROR_PREFIX + Code.CLOSED
+# Between the name of an error and the id under which its cause is in the log. The id is no part of the sentence: each
+# program shows it in its own form. It is no second string of the body, either: gdbus shows none if there are two.
+_INCIDENT = ".incident_"
 
 _MAX_REFUSAL_CHARS = 200
 
@@ -44,15 +46,19 @@ class DBusErrorReply(Exception):  # noqa: N818 - it is an answer to a caller, no
 
 
 def error_name(error: RaveError) -> str:
-    """The D-Bus error name for `error` in an answer to a caller."""
+    """The D-Bus error name for `error` in an answer to a caller: with the id of its incident, if it has one."""
+    if error.incident:
+        return f"{ERROR_PREFIX}{error.code}{_INCIDENT}{error.incident}"
     return ACCESS_DENIED if error.code is Code.ACCESS_DENIED else ERROR_PREFIX + error.code
 
 
 def failure(name: str, text: str, what: str, said: str) -> RaveError:
     """The failure of `what`, made of an error reply.
 
-    Its attribute `error_name` is the reply's name, `said` the text of the program that was called: empty when the bus
-    answered in its place, whose text is for programmers.
+    Its attribute `error_name` is the reply's name without the id of an incident, `said` the text of the program that
+    was called: empty when the bus answered in its place, whose text is for programmers.
     """
+    name, _, incident = name.partition(_INCIDENT) if name.startswith(ERROR_PREFIX) else (name, "", "")
     code = _CODES.get(name, Code.BUS)
-    return RaveError(code, f"{what} failed: {text[:500] or name}", error_name=name, said=said[:500])
+    message = f"{what} failed: {text[:500] or name}"
+    return RaveError(code, message, incident=incident, error_name=name, said=said[:500])

@@ -63,7 +63,7 @@ class BotRequests:
     """Answers the bots of all meshes.
 
     `mesh` is the one whose bot asks, `actor` the chat user for whom. What fails is a `RaveError` in words for the
-    chat; if there is more to it, the log has that, under the id in the error's attribute `incident`.
+    chat; if there is more to it, the log has that, under the id that is the error's `incident`.
     """
 
     def __init__(

@@ -179,9 +179,10 @@ async def _require_service(bus: Bus) -> None:
         raise absence.explain(await systemd.service_unit(bus))
 
 
-def service_error(code: str, message: str) -> RaveError:
+def service_error(code: str, message: str, incident: str = "") -> RaveError:
     """An error that the service itself has reported, so the service runs, even if the code is NotRunning."""
-    return RaveError(Code(code) if code in set(Code) else Code.INTERNAL, message, from_service=1)
+    known = Code(code) if code in set(Code) else Code.INTERNAL
+    return RaveError(known, message, incident=incident, from_service=1)
 
 
 def _not_running() -> RaveError:
@@ -213,7 +214,7 @@ def _for_operator(error: RaveError) -> RaveError:
             hint += "; members of the groups sudo, adm and rave-monitor may look"
         return RaveError(Code.ACCESS_DENIED, "you may not do that", hint=hint)
     if said and name.startswith(names.ERROR_PREFIX):
-        return service_error(error.code, said)
+        return service_error(error.code, said, error.incident)
     if error.code is Code.TIMEOUT:
         hint = "journalctl -u rave-orchestrator may say why"
         return RaveError(Code.TIMEOUT, "rave-orchestrator does not answer", hint=hint)

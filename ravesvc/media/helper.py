@@ -159,7 +159,7 @@ class Helper:
         except Exception:  # noqa: BLE001 - the caller must not see our insides
             incident = new_incident()
             _log.exception("%s", with_incident("A request has failed", incident))
-            return messages.error_line(RaveError(Code.INTERNAL, with_incident("that has failed", incident))), None
+            return messages.error_line(RaveError(Code.INTERNAL, "that has failed", incident=incident)), None
 
 
 async def _request(sock: socket.socket) -> bytes:

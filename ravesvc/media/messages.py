@@ -6,6 +6,7 @@ The answer to a request for a picture comes with a descriptor. Each side checks 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +23,7 @@ MAX_REQUEST_BYTES = 16 << 10
 MAX_ANSWER_BYTES = 64 << 10
 MAX_PICTURE_BYTES = 2 << 20
 _MAX_SENTENCE_CHARS = 300
+_INCIDENT = re.compile(r"[0-9a-f]{8}")
 
 
 class Ask(StrEnum):
@@ -76,6 +78,7 @@ def error_line(error: RaveError) -> bytes:
         "code": error.code,
         "message": error.message[:_MAX_SENTENCE_CHARS],
         "hint": error.hint[:_MAX_SENTENCE_CHARS],
+        "incident": error.incident,
     }
     return json.dumps({"error": content}).encode() + b"\n"
 
@@ -96,5 +99,9 @@ def _reported(error: json_fields.Object) -> RaveError:
         code = Code(json_fields.get_str(error, "code"))
     except ValueError:
         raise RaveError(Code.BAD_DATA, "the answer has an unknown error") from None
-    message = printable(error.get("message"), _MAX_SENTENCE_CHARS)
-    return RaveError(code, message or "that has failed", hint=printable(error.get("hint"), _MAX_SENTENCE_CHARS))
+    message = printable(error.get("message"), _MAX_SENTENCE_CHARS) or "that has failed"
+    hint, incident = printable(error.get("hint"), _MAX_SENTENCE_CHARS), str(error.get("incident", ""))
+    # It becomes a part of a D-Bus name.
+    if not _INCIDENT.fullmatch(incident):
+        return RaveError(code, message, hint=hint)
+    return RaveError(code, message, hint=hint, incident=incident)

@@ -19,7 +19,7 @@ from ravesvc.common.picture import Picture
 from ravesvc.common.translation import RemoteText
 from ravesvc.common.video import Video
 from ravesvc.config.worker_settings import Session
-from ravesvc.errors import Code, RaveError, incident_in
+from ravesvc.errors import Code, RaveError
 from ravesvc.media.video_list import read_videos
 from ravesvc.mesh.host import ConnectAdvice
 
@@ -226,10 +226,7 @@ def _in_its_words(error: RaveError) -> RaveError | None:
     # Closed: it went away over our question.
     if not (ours and said) or error.code is Code.CLOSED:
         return None
-    words, incident = incident_in(said)
-    if incident:
-        return RaveError(error.code, RemoteText(words), incident=incident)
-    return RaveError(error.code, RemoteText(said))
+    return RaveError(error.code, RemoteText(said), incident=error.incident)
 
 
 def _unanswered(why: str) -> RaveError:

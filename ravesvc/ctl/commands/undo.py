@@ -87,7 +87,7 @@ def _undo(service: Service, numbers: Sequence[int]) -> Exit:
             if e.code not in (Code.CONFLICT, Code.LAST_ADMIN, Code.INVALID_ARGUMENT):
                 raise
             # Go on with the others.
-            output.print_error(str(e))
+            output.print_failure(e)
             status = Exit.FAILED
         else:
             output.print_line(f"Change {number} is undone{'' if undone else ' already'}.")

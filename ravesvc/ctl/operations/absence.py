@@ -74,7 +74,7 @@ _EXITED = 1
 
 def print_error(error: RaveError) -> None:
     """Print why a command has failed, with the mistakes in the configuration if the caller may read it."""
-    output.print_error(error.message, error.hint)
+    output.print_failure(error)
     for mistake in mistakes(error):
         output.print_problem(str(mistake))
 

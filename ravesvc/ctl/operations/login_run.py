@@ -69,7 +69,7 @@ class SignIn:
             try:
                 await self._service.ask("CancelLogin", interface=names.ACCOUNT_INTERFACE)
             except RaveError as e:
-                output.print_error(f"the login could not be cancelled: {e.message}", e.hint)
+                output.print_failure(RaveError(e.code, f"the login could not be cancelled: {e.message}", hint=e.hint))
                 return Exit.INTERRUPTED
             # The login may have succeeded before the cancellation.
             await asyncio.wait([self._over], timeout=_CANCEL_TIMEOUT_S)

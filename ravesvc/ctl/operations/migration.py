@@ -172,7 +172,7 @@ def _with_file(problem: RaveError, path: Path) -> RaveError:
 
 def _print_problems(problems: list[RaveError]) -> None:
     for problem in problems[:_MAX_PROBLEMS_SHOWN]:
-        output.print_error(problem.message, problem.hint)
+        output.print_failure(problem)
     if len(problems) > _MAX_PROBLEMS_SHOWN:
         output.print_error(f"and {len(problems) - _MAX_PROBLEMS_SHOWN} more")
 

@@ -11,8 +11,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from ravesvc.common.error_text import Audience, present
 from ravesvc.common.text import count, printable
 from ravesvc.ctl.ui import columns
+from ravesvc.errors import RaveError
 
 _MAX_LINE_CHARS = 2000
 _HOME_AND_CLEAR = "\033[H\033[2J"
@@ -46,10 +48,14 @@ def clear() -> None:
     sys.stdout.write(_HOME_AND_CLEAR)
 
 
-def print_error(message: str, hint: str = "") -> None:
-    """Print a failure on standard error, with a hint."""
-    lines = [f"ravectl: {message}"] + ([f"hint: {hint}"] if hint else [])
-    sys.stderr.write("".join(printable(line, _MAX_LINE_CHARS) + "\n" for line in lines))
+def print_error(message: str) -> None:
+    """Print what has failed, in one line on standard error."""
+    sys.stderr.write(printable(f"ravectl: {message}", _MAX_LINE_CHARS) + "\n")
+
+
+def print_failure(error: RaveError) -> None:
+    """Print a failure on standard error, and on another line what to do about it."""
+    sys.stderr.write(f"ravectl: {present(error, Audience.OPERATOR)}\n")
 
 
 def print_json(document: object) -> None:

@@ -5,15 +5,13 @@ A caller counts as a child when its process belongs to the unit of a mesh.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from ravesvc import names
 from ravesvc.bot.plugins import EntryPoint
 from ravesvc.bus import Call, Interface, Variant, handles_missing_action, method
 from ravesvc.core.bot_requests import BotRequests
 from ravesvc.core.video_requests import Videos
-from ravesvc.errors import RaveError, with_incident
 from ravesvc.media.video_list import videos_text
 from ravesvc.orchestrator.worker_client import Workers
 
@@ -120,8 +118,8 @@ class BackendObject(Interface):
     @method(takes={"actor": "t", "user": "t"}, returns={"added": "b"})
     async def add_admin(self, call: Call, actor: int, user: int) -> bool:
         """Make a user an admin; false if they are one already. Errors: InvalidArgument, StoreUnavailable."""
-        async with self._asking(call) as mesh:
-            return await self._desk.add_admin(mesh, actor, user)
+        mesh = await self._workers.mesh_of(call.sender)
+        return await self._desk.add_admin(mesh, actor, user)
 
     @method(takes={"actor": "t", "code": "s"}, returns={"added": "b"})
     async def claim_admin(self, call: Call, actor: int, code: str) -> bool:
@@ -131,14 +129,14 @@ class BackendObject(Interface):
 
         Errors: AccessDenied (a wrong code, or none was issued), InvalidArgument, StoreUnavailable.
         """
-        async with self._asking(call) as mesh:
-            return await self._desk.claim_admin(mesh, actor, code)
+        mesh = await self._workers.mesh_of(call.sender)
+        return await self._desk.claim_admin(mesh, actor, code)
 
     @method(takes={"actor": "t", "user": "t"}, returns={"removed": "b"})
     async def remove_admin(self, call: Call, actor: int, user: int) -> bool:
         """Take the right away; false if they have none. Errors: InvalidArgument, LastAdmin, StoreUnavailable."""
-        async with self._asking(call) as mesh:
-            return await self._desk.remove_admin(mesh, actor, user)
+        mesh = await self._workers.mesh_of(call.sender)
+        return await self._desk.remove_admin(mesh, actor, user)
 
     @method(returns={"users": "at"})
     async def get_ignored_users(self, call: Call) -> list[int]:
@@ -151,14 +149,14 @@ class BackendObject(Interface):
 
         Errors: InvalidArgument (also for an admin), StoreUnavailable.
         """
-        async with self._asking(call) as mesh:
-            return await self._desk.ignore_user(mesh, actor, user)
+        mesh = await self._workers.mesh_of(call.sender)
+        return await self._desk.ignore_user(mesh, actor, user)
 
     @method(takes={"actor": "t", "user": "t"}, returns={"removed": "b"})
     async def unignore_user(self, call: Call, actor: int, user: int) -> bool:
         """Have bots listen to a user again; false if they do. Errors: InvalidArgument, StoreUnavailable."""
-        async with self._asking(call) as mesh:
-            return await self._desk.unignore_user(mesh, actor, user)
+        mesh = await self._workers.mesh_of(call.sender)
+        return await self._desk.unignore_user(mesh, actor, user)
 
     @method(takes={"actor": "t", "command": "s", "requires_admin": "b", "description": "s"})
     async def set_permission(
@@ -173,8 +171,8 @@ class BackendObject(Interface):
 
         Errors: InvalidArgument (also for a command whose permission can't be changed), StoreUnavailable.
         """
-        async with self._asking(call) as mesh:
-            await self._desk.set_permission(mesh, actor, command, requires_admin, description)
+        mesh = await self._workers.mesh_of(call.sender)
+        await self._desk.set_permission(mesh, actor, command, requires_admin, description)
 
     @method(takes={"actor": "t", "command": "s"}, returns={"removed": "b"})
     async def remove_permission(self, call: Call, actor: int, command: str) -> bool:
@@ -182,20 +180,20 @@ class BackendObject(Interface):
 
         Errors: InvalidArgument, StoreUnavailable.
         """
-        async with self._asking(call) as mesh:
-            return await self._desk.remove_permission(mesh, actor, command)
+        mesh = await self._workers.mesh_of(call.sender)
+        return await self._desk.remove_permission(mesh, actor, command)
 
     @method(takes={"actor": "t"}, returns={"admins": "u", "permissions": "u"})
     async def refresh(self, call: Call, actor: int) -> tuple[int, int]:
         """As Refresh of Store. Errors: StoreUnavailable."""
-        async with self._asking(call) as mesh:
-            return await self._desk.refresh(mesh, actor)
+        mesh = await self._workers.mesh_of(call.sender)
+        return await self._desk.refresh(mesh, actor)
 
     @method(takes={"actor": "t"}, returns={"seconds": "u"})
     async def relogin(self, call: Call, actor: int) -> int:
         """As Login of Account, with the account's own address."""
-        async with self._asking(call) as mesh:
-            return await self._desk.relogin(mesh, actor)
+        mesh = await self._workers.mesh_of(call.sender)
+        return await self._desk.relogin(mesh, actor)
 
     @method(takes={"actor": "t"})
     async def allow_leave(self, call: Call, actor: int) -> None:
@@ -205,8 +203,8 @@ class BackendObject(Interface):
 
         Errors: StoreUnavailable until the store is read.
         """
-        async with self._asking(call) as mesh:
-            self._desk.allow_leave(mesh, actor)
+        mesh = await self._workers.mesh_of(call.sender)
+        self._desk.allow_leave(mesh, actor)
 
     @method(takes={"actor": "t", "words": "s"}, returns={"videos": "s"})
     async def search_videos(self, call: Call, actor: int, words: str) -> str:
@@ -243,9 +241,9 @@ class BackendObject(Interface):
 
         Errors: InvalidArgument, RateLimited (four in a second in the long run), StoreUnavailable.
         """
-        async with self._asking(call) as mesh:
-            text = await self._desk.read_document(mesh, name)
-            return text is not None, text or ""
+        mesh = await self._workers.mesh_of(call.sender)
+        text = await self._desk.read_document(mesh, name)
+        return text is not None, text or ""
 
     @method(takes={"name": "s", "text": "s"})
     async def write_document(self, call: Call, name: str, text: str) -> None:
@@ -256,8 +254,8 @@ class BackendObject(Interface):
         Errors: InvalidArgument (also when the room has no place for it), RateLimited (one in a second in the long
         run, with AppendHistory), StoreUnavailable.
         """
-        async with self._asking(call) as mesh:
-            await self._desk.write_document(mesh, name, text)
+        mesh = await self._workers.mesh_of(call.sender)
+        await self._desk.write_document(mesh, name, text)
 
     @method(takes={"name": "s", "entry": "s"})
     async def append_history(self, call: Call, name: str, entry: str) -> None:
@@ -267,14 +265,14 @@ class BackendObject(Interface):
 
         Errors: as WriteDocument.
         """
-        async with self._asking(call) as mesh:
-            await self._desk.append_history(mesh, name, entry)
+        mesh = await self._workers.mesh_of(call.sender)
+        await self._desk.append_history(mesh, name, entry)
 
     @method(takes={"name": "s", "count": "u"}, returns={"entries": "as"})
     async def read_history(self, call: Call, name: str, count: int) -> list[str]:
         """The latest entries of a history, at most count, the oldest of them first. Errors: as ReadDocument."""
-        async with self._asking(call) as mesh:
-            return await self._desk.read_history(mesh, name, count)
+        mesh = await self._workers.mesh_of(call.sender)
+        return await self._desk.read_history(mesh, name, count)
 
     @method(takes={"actor": "t"}, returns={"entries": "u"})
     async def forget_user(self, call: Call, actor: int) -> int:
@@ -283,8 +281,8 @@ class BackendObject(Interface):
         Errors: InvalidArgument (also for an admin, and for who is ignored), AccessDenied (Rave does not list the
         actor in the mesh), Busy, RateLimited, Network, Refused, StoreUnavailable.
         """
-        async with self._asking(call) as mesh:
-            return await self._desk.forget_user(mesh, actor)
+        mesh = await self._workers.mesh_of(call.sender)
+        return await self._desk.forget_user(mesh, actor)
 
     @method()
     async def login_ended(self, call: Call) -> None:
@@ -292,17 +290,5 @@ class BackendObject(Interface):
 
         Errors: what made it fail; NotRunning if there was none.
         """
-        async with self._asking(call) as mesh:
-            await self._desk.login_ended(mesh)
-
-    @contextlib.asynccontextmanager
-    async def _asking(self, call: Call) -> AsyncIterator[str]:
-        """The mesh whose child asks. An error on the bus is a sentence alone, so the id goes into that."""
-        try:
-            yield await self._workers.mesh_of(call.sender)
-        except RaveError as e:
-            incident = e.attributes.get("incident")
-            if not incident:
-                raise
-            # The child takes it over for its answer and its own log.
-            raise RaveError(e.code, with_incident(e.message, str(incident))) from e
+        mesh = await self._workers.mesh_of(call.sender)
+        await self._desk.login_ended(mesh)

@@ -310,10 +310,15 @@ class Faulty(Interface):
         await asyncio.Event().wait()
 
 
-async def error_of(client: Bus, service: Bus, member: str) -> tuple[str, str]:
+async def failure_of(client: Bus, service: Bus, member: str) -> RaveError:
     with pytest.raises(RaveError) as e:
         await client.call(service.unique_name, "/f", Faulty.interface, member, timeout=5)
-    return str(e.value.attributes["error_name"]), e.value.message.partition("failed: ")[2]
+    return e.value
+
+
+async def error_of(client: Bus, service: Bus, member: str) -> tuple[str, str]:
+    error = await failure_of(client, service, member)
+    return str(error.attributes["error_name"]), error.message.partition("failed: ")[2]
 
 
 def test_exceptions_become_errors(run: Run, bus_address: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -321,11 +326,12 @@ def test_exceptions_become_errors(run: Run, bus_address: str, caplog: pytest.Log
         async with connected(bus_address, 2) as (client, service):
             service.export("/f", Faulty())
             for member in ("Bug", "WrongType", "WrongCount"):
-                name, text = await error_of(client, service, member)
-                assert name == "org.ravesvc.Rave1.Error.Internal"
-                incident = re.fullmatch(r"internal error, see the log \(error ([0-9a-f]{8})\)", text)
-                assert incident
-                assert incident[1] in caplog.records[-1].getMessage()
+                error = await failure_of(client, service, member)
+                assert error.code is Code.INTERNAL
+                assert error.attributes["error_name"] == "org.ravesvc.Rave1.Error.Internal"
+                assert error.attributes["said"] == "internal error, see the log"
+                assert re.fullmatch(r"[0-9a-f]{8}", error.incident)
+                assert error.incident in caplog.records[-1].getMessage()
                 assert caplog.records[-1].exc_info
             assert len(caplog.records) == 3
             caplog.clear()

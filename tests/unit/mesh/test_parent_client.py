@@ -172,15 +172,15 @@ async def test_failures_are_in_the_parents_words(
 
 async def test_the_id_of_the_parents_log_line_is_no_part_of_its_words(bus_address: str) -> None:
     fake = FakeParent(SESSION)
-    fake.failures["Refresh"] = RaveError(Code.STORE, "the store can't be used", hint="error 0123abcd")
-    fake.failures["Relogin"] = RaveError(Code.BUSY, "a login is under way", hint="error 0123abcd it is not")
+    fake.failures["Refresh"] = RaveError(Code.STORE, "the store can't be used", incident="0123abcd")
+    fake.failures["Relogin"] = RaveError(Code.BUSY, "a login is under way", hint="error 0123abcd")
     async with asking(bus_address, fake) as parent:
         error = await failure(parent.refresh(1))
         assert (error.code, str(error)) == (Code.STORE, "the store can't be used")
-        assert error.attributes == {"incident": "0123abcd"}
+        assert error.incident == "0123abcd"
         error = await failure(parent.relogin(1))
-        assert str(error) == "a login is under way (error 0123abcd it is not)"
-        assert error.attributes == {}
+        assert str(error) == "a login is under way (error 0123abcd)"
+        assert error.incident == ""
 
 
 @pytest.mark.parametrize("member", CALLS)

@@ -389,7 +389,7 @@ async def test_failures_in_the_chat_are_without_internals(
             await until(lambda: child.worker._bot.permissions.admins == {ANN})
             parent.failures["Refresh"] = RaveError(Code.STORE, "the database does not answer", hint="wait")
             said = await child.answer("?refresh", user="ann")
-            parent.failures["Refresh"] = RaveError(Code.INTERNAL, "internal error, see the log (error 01234567)")
+            parent.failures["Refresh"] = RaveError(Code.INTERNAL, "internal error, see the log", incident="01234567")
             said += await child.answer("?refresh", user="ann")
         await settle(bus)
         said += await child.answer("?refresh", user="ann")

@@ -822,7 +822,7 @@ def test_the_chat_hears_no_internals_and_the_log_does(
         assert str(raised.value) == told
         assert caplog.text == ""
     else:
-        incident = raised.value.attributes["incident"]
+        incident = raised.value.incident
         assert f"{raised.value} (error " == told
         assert f"some mesh has failed (error {incident}): {error}" in caplog.text
 

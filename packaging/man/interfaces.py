@@ -50,6 +50,8 @@ and
 An error has a name such as
 .Li {NAME}.Error.NoSuchMesh ,
 of which the last part is given here, and a message for people.
+If the log has more, the name goes on with its id, as in
+.Li {NAME}.Error.Internal.incident_6bc804ec .
 Besides those named with a method, each method may fail with AccessDenied.
 While the service does not run, there is no such name on the bus:
 .Ql systemctl start rave-orchestrator .

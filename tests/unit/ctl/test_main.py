@@ -602,8 +602,10 @@ def test_statuses() -> None:
 
 
 def test_hostile_text(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_error("one\ntwo\x1b[2J", "three\r")
+    output.print_failure(RaveError(Code.BUS, "one\ntwo\x1b[2J", hint="three\r"))
     assert capsys.readouterr().err == "ravectl: one?two?[2J\nhint: three?\n"
+    output.print_error("one\ntwo\x1b[2J")
+    assert capsys.readouterr().err == "ravectl: one?two?[2J\n"
 
 
 # As a program

@@ -1,4 +1,14 @@
-"""What the end of a child teaches: whether its mesh is to be left alone, or can't help it."""
+"""Decides from a bot's exit whether to block its mesh.
+
+A mesh is not blocked for a failure that it shares with most others: then the cause is Rave, the network or this host.
+But the failures of one cause do not come at the same moment. Scenario: Rave's server stops, and bot A gives up first.
+Judged alone, A would be blocked although nothing is wrong with its mesh. So the verdict on A waits a few seconds for
+the failures of the others (`_OTHERS_FOLLOW_S`). If B and C fail later still, the verdict on C finds the common cause,
+and removes the blocks of A and B if they are younger than a minute (`_TAKEN_BACK_S`).
+
+On the other hand, meshes that no longer exist could excuse each other for ever. So a mesh may be excused only for a
+bounded time in a row, see `_excuses`.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +30,13 @@ from ravesvc.names import ExitStatus
 
 log = logging.getLogger(__name__)
 
-# Seconds for which nothing but a server is to blame; what can't be reached for longer has to be left alone after all.
-# Where no mesh at all is spared there is less doubt.
+# Seconds in a row for which a mesh may be excused by a common cause; after that it is blocked all the same. When all
+# meshes fail, a common cause is more certain, and the time is longer.
 _EXCUSED_S = 3600.0
 _EXCUSED_TOTAL_S = 24 * 3600.0
 
-# Seconds that the failure of one mesh waits for those of the others, and after which it has been its own.
+# Seconds for which the verdict on one mesh waits for failures of others, and the age in seconds up to which its block
+# is removed when a common cause shows later.
 _OTHERS_FOLLOW_S = 3.0
 _TAKEN_BACK_S = 60.0
 
@@ -38,7 +49,7 @@ _REASONS: dict[ExitStatus | None, Reason] = {
     ExitStatus.TOO_LARGE: Reason.TOO_LARGE,
 }
 
-# Nothing that a mesh could be blocked for.
+# Exits for which a mesh is not blocked, each with the reason in words.
 _NO_FAULT: dict[ExitStatus | None, str] = {
     ExitStatus.LOGIN_NEEDED: "Rave wants a new login",
     ExitStatus.ELSEWHERE: "the same account is connected to it elsewhere",
@@ -46,29 +57,32 @@ _NO_FAULT: dict[ExitStatus | None, str] = {
     ExitStatus.NO_SETTINGS: f"its process was not handed its settings: {NOT_HANDED_OVER}",
 }
 
-# What may be no fault of the mesh, and what has failed then.
+# Reasons that may have a common cause, and the kind of failure to compare with those of other meshes.
 _KINDS = {
     Reason.CONNECTION_FAILURES: FailureKind.CONNECTION,
     Reason.REJECTED: FailureKind.CONNECTION,
     Reason.GONE: FailureKind.CONNECTION,
     Reason.CRASHES: FailureKind.PROCESS,
 }
-# What is said of them when nothing else is.
+# Descriptions for an exit that has no other.
 _SAID: dict[Reason | None, str] = {
     Reason.GONE: "Rave says that there is no such mesh",
     Reason.REJECTED: "the server turned the bot away",
     Reason.CONNECTION_FAILURES: "it could not be reached",
 }
 
-# The bot is in such a mesh no more, and the service has deleted its invitation, or there is no mesh.
+# After these the bot is no longer in the mesh: the service has deleted the invitation, or the mesh does not exist.
 _OUT = frozenset({Reason.KICKED, Reason.LEFT, Reason.GONE})
 
 
 @dataclass(frozen=True, slots=True)
 class ExitVerdict:
-    """What was learnt. `reason` is why the mesh is blocked, None if it is not; `excuse` why it is not.
+    """What was decided from an exit.
 
-    `saved` tells whether that is safe on disk.
+    Attributes:
+        reason: why the mesh is blocked; None if it is not.
+        excuse: in words, why the mesh is not blocked; empty if it is.
+        saved: whether the block is on disk; true if there is none.
     """
 
     reason: Reason | None
@@ -77,11 +91,11 @@ class ExitVerdict:
 
 
 class ExitPolicy:
-    """Learns from processes that have ended.
+    """Decides from the exits of bots which meshes are blocked, and removes blocks that were a mistake.
 
     Args:
-        answers: tells whether Rave answers at all.
-        outages: notes what is no mesh's own fault.
+        answers: returns whether Rave answers at all.
+        outages: records failures, and finds those that have a common cause.
         now: seconds of a monotonic clock.
         sleep: waits for so many seconds.
     """
@@ -106,21 +120,21 @@ class ExitPolicy:
         self._excused: dict[str, tuple[float, float]] = {}  # by mesh: since when, and until when in a row
 
     async def learn(self, mesh: str, end: RunEnd) -> ExitVerdict:
-        """Learn from the end of a mesh's process, and wait until that is saved."""
+        """Decide from the end of a mesh's process whether to block the mesh, and wait until the block is saved."""
         reason, detail = why_ended(end)
         if reason is Reason.TOO_LARGE:
             detail = self._records[mesh].worker.last_error
         elif reason in (Reason.CONNECTION_FAILURES, Reason.REJECTED):
-            # An earlier parent may have heard it.
+            # If the service was restarted since, only the blocklist file has the error that the bot reported.
             detail = self._records[mesh].worker.last_error or self._blocks.memory(mesh).last_error
         kind = _KINDS.get(reason) if reason else _kind_without_fault(end)
         if end.status is ExitStatus.LOGIN_NEEDED and await self._answers():
-            # Discovery's session is good, so it is something else that wants another one.
+            # Rave accepts the session from discovery, so it is the mesh's server that refuses it.
             kind = FailureKind.CONNECTION
         return await self._conclude(mesh, reason, detail, kind)
 
     async def _conclude(self, mesh: str, reason: Reason | None, detail: str, kind: FailureKind | None) -> ExitVerdict:
-        """Block a mesh for this reason, if there is one, unless it is no fault of the mesh."""
+        """Block a mesh for `reason`, unless that is None or the failure of `kind` has a common cause."""
         if kind:
             self._outages.failed(mesh, kind, self._server(mesh), detail or _SAID.get(reason, ""))
             excuse = await self._excuse(mesh, reason, kind)
@@ -137,28 +151,33 @@ class ExitPolicy:
         return ExitVerdict(reason, "", saved=await saved)
 
     def failed(self, mesh: str, words: str) -> None:
-        """An attempt to connect to a mesh has failed; its bot goes on trying."""
+        """Record that a bot could not connect; it goes on trying."""
         self._outages.failed(mesh, FailureKind.CONNECTION, self._server(mesh), words)
 
     def crashed(self, mesh: str, words: str) -> None:
-        """The process of a mesh has ended by itself, and is started again."""
+        """Record that the process of a mesh has crashed; it is restarted."""
         self._outages.failed(mesh, FailureKind.PROCESS, self._server(mesh), words)
 
     def kicked(self, mesh: str) -> None:
-        """The child says so, as its end will: at once, because whatever it does next may fail."""
+        """Block a mesh as soon as its bot reports a kick.
+
+        The bot's exit will say the same, unless it crashes first; then the kick would be lost, and the bot would be
+        sent back.
+        """
         self._census.leave(mesh)
         self._blocks.add(mesh, Reason.KICKED)
 
     def recall(self) -> None:
-        """What an earlier process has learnt: lists may still have the meshes that it has left."""
+        """Restore from the blocklist which meshes the bot has left, since late lists may still have them."""
         for mesh, block in self._blocks.in_force().items():
             if block.reason in _OUT:
                 self._census.leave(mesh)
 
     def unlearn(self) -> None:
-        """After a good round of discovery: a mesh that was gone, and is listed again, is there again.
+        """Remove blocks that a good round of discovery shows to be over.
 
-        One that was left is joined again when the bot is invited again. (That a mesh is open is no invitation.)
+        A mesh that was gone is unblocked when it is listed again. A mesh from which the bot was sent away is
+        unblocked only when the bot is invited again; that the mesh is open to all is no invitation.
         """
         listed = self._census.meshes or {}
         for mesh, block in self._blocks.in_force().items():
@@ -172,9 +191,9 @@ class ExitPolicy:
                 self._blocks.remove(mesh, SERVICE)
 
     async def _excuse(self, mesh: str, reason: Reason | None, kind: FailureKind) -> str:
-        """Why it is no fault of the mesh that it has failed; empty if it may be."""
+        """In words, why a mesh is not blocked for a failure; empty if it is to be blocked."""
         if reason is Reason.GONE and await self._answers() and not self._census.lists(mesh):
-            # Two answers of Rave say the same, whatever happens to others.
+            # Rave has said so to the bot and to discovery: no need to look at other meshes.
             return ""
         if common := await self._common_cause(mesh, kind):
             return common
@@ -182,17 +201,20 @@ class ExitPolicy:
             return ""
         if not await self._answers():
             return "Rave does not answer"
-        # The others may have followed meanwhile.
+        # Others may have failed while Rave was asked.
         if common := self._judge(mesh, kind):
             return common
         return self._servers_fault(mesh) if reason is Reason.CONNECTION_FAILURES else ""
 
     async def _common_cause(self, mesh: str, kind: FailureKind) -> str:
-        """The cause that a mesh's failure shares with those of most others, in words; empty if there is none."""
+        """The common cause of a mesh's failure, in words; empty if there is none.
+
+        If there is none yet, it waits a while for the failures of other meshes.
+        """
         if common := self._judge(mesh, kind):
             return common
         if sum(not record.block for record in self._records.values()) < LEAST_MESHES:
-            # There are no others that could follow.
+            # Too few other meshes could still fail.
             return ""
         await self._sleep(_OTHERS_FOLLOW_S)
         return self._judge(mesh, kind)
@@ -205,7 +227,7 @@ class ExitPolicy:
         return verdict.describe()
 
     def _fine(self, kind: FailureKind) -> dict[str, str]:
-        """The meshes that show no such failure, with their servers."""
+        """The meshes that have no failure of this kind now, by id with their servers."""
         return {
             record.mesh: record.server or ""
             for record in self._records.values()
@@ -214,37 +236,41 @@ class ExitPolicy:
         }
 
     def _take_back(self, verdict: CommonCause) -> None:
-        """Lift the blocks of those that were judged before the others had failed, too."""
+        """Remove the recent blocks of meshes that failed for the same cause before it could be seen."""
         for mesh in verdict.meshes:
             block = self._blocks.get(mesh)
             ours = block and block.actor == SERVICE and _KINDS.get(block.reason) is verdict.kind
             if ours and self._blocks.blocked_for(mesh) < _TAKEN_BACK_S:
-                log.info("The block of mesh %s is taken back: %s", mesh, verdict.describe(), extra=about(mesh))
+                log.info("Unblocking mesh %s, for a common cause: %s", mesh, verdict.describe(), extra=about(mesh))
                 self._blocks.remove(mesh, SERVICE)
 
     def _servers_fault(self, mesh: str) -> str:
-        """Whether the server of a mesh lets none of the others in either, of which there may be few; empty if not."""
+        """In words, that no bot can connect to the server of a mesh; empty if one can, or if no other has tried.
+
+        Unlike a common cause this needs only one other mesh.
+        """
         server = self._server(mesh)
         others = [
             record for record in self._records.values() if record.mesh != mesh and self._server(record.mesh) == server
         ]
-        # Of those that are not blocked themselves, and have tried: one that waits for a place proves nothing.
+        # Only meshes that have tried count: one that is blocked or waits for a place says nothing of the server.
         trying = [record for record in others if not record.block and (record.run.runs or record.worker.last_error)]
         if server and trying and not any(record.worker.connected for record in trying) and self._excuses(mesh):
             return f"the server {server} lets no bot in"
         return ""
 
     def _excuses(self, mesh: str, most: float = _EXCUSED_S) -> bool:
-        """Whether a mesh may blame others once more; those that are gone must not excuse each other for ever.
+        """Whether a mesh may be excused once more: for at most `most` seconds in a row.
 
-        `most` is for how many seconds in a row it may.
+        Without that bound, meshes that no longer exist would excuse each other for ever.
         """
         now = self._now()
         since, last = self._excused.get(mesh, (now, now))
         if now - last > _EXCUSED_S:
             since = now
         elif now - since > most:
-            # Asked again at once it says the same; the block then takes longer than that.
+            # The entry stays, so that a second question about the same failure gets the same answer. The count begins
+            # anew when the mesh was not excused for longer than `_EXCUSED_S`.
             return False
         self._excused[mesh] = (since, now)
         return True
@@ -254,23 +280,23 @@ class ExitPolicy:
 
 
 def _kind_without_fault(end: RunEnd) -> FailureKind | None:
-    """What has failed in a mesh that is not at fault in any case, and may be only one of many."""
+    """The kind of a failure that blocks no mesh but may be part of an outage; None if it can't be."""
     if end.status is ExitStatus.ELSEWHERE:
         return FailureKind.CONNECTION
     return FailureKind.PROCESS if end.misconfigured or end.timed_out else None
 
 
 def why_ended(end: RunEnd) -> tuple[Reason | None, str]:
-    """Why the mesh is to be blocked whose process has ended so, and the detail in words.
+    """Why to block a mesh whose process has ended like this, and the detail in words.
 
-    No reason means that the mesh is not at fault. It is then started again after the next good round of discovery.
+    The reason is None if the mesh is not at fault; a later good round of discovery starts it again.
     """
     if end.status in _REASONS:
         return _REASONS[end.status], ""
     if end.status in _NO_FAULT:
         return None, _NO_FAULT[end.status]
     if end.timed_out:
-        # A machine that is too busy to start it in time, or a stop that it did not follow.
+        # The machine was too busy to start it in time, or the process did not react to a stop.
         return None, "its process took too long to start or to stop, and was killed"
     if end.gave_up:
         return Reason.CRASHES, end.detail

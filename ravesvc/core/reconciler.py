@@ -1,7 +1,17 @@
-"""Brings the bots that run in line with the plan, and decides from what becomes of them.
+"""Starts and stops bots until what runs agrees with the plan, and decides what follows when a bot ends.
 
-The order of two things matters. What follows from the end of a bot is saved first, and only then the runner forgets
-the end: a service that dies in between finds the end again, and decides the same.
+Three scenarios in which the order matters:
+
+A bot ends, and the service dies at the same moment. What follows from the end, such as a block, is saved first, and
+only then does the runner forget the end. A service that dies in between finds the end again when it is back, and
+decides the same. In the other order it could forget a kick, and would send the bot back into the room.
+
+A bot ends while a step of its mesh is under way, such as a restart. A mesh has one step at a time, so the mesh waits
+in `_ended_meanwhile`, and the end is examined when the step is over. Two steps at once could save a block for the old
+process while the new one is being started.
+
+A bot is kicked, and then crashes before it exits. It reports the kick first, and the block is set at once. The exit
+then looks like a crash, whose block ranks lower and does not replace that of the kick.
 """
 
 from __future__ import annotations
@@ -41,29 +51,32 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# Starting Python is work for a processor: as many at a time as keep the processors busy, and no more.
+# A process that starts needs a processor: start as many at a time as keep the processors busy, and no more.
 _STARTS_AT_ONCE = 2 * (os.cpu_count() or 1)
-# Of the meshes that are blocked and nothing else, so many have a record: those that were blocked last. Each costs an
-# object on the bus, at every start, and of thousands an operator reads the list at most.
+# So many meshes that are blocked, and neither listed nor running, have a record: those that were blocked last. Each
+# record costs an object on the bus at every start. All others can still be read in the blocklist.
 _MAX_BLOCKED_SHOWN = 200
-# After this time what could not be stopped is stopped again.
+# The delay after which a failed stop is tried again.
 _STOP_AGAIN_S = 10.0
 
 
 class Fleet:
-    """Every mesh that is listed or has a process, and the latest of those that are blocked only, in `records` by id.
+    """All meshes of this host, and the loop that starts and stops their bots.
 
     Args:
-        interval: seconds between two questions to a bot how it is.
-        changed: called with each record that may look different now, also with one that has just left `records`.
-        trusted: returns the users of whose meshes there may be more than `per_user`.
-        leave: leaves a mesh on Rave's side, after a kick.
+        limit: how many bots may run at once; None for no limit.
+        per_user: how many meshes made by the same user may have a bot; None for no limit.
+        trusted: returns the ids of the users to whom `per_user` does not apply.
+        interval: seconds between two health checks of a bot.
+        changed: called with each record that may have changed, also with one that has just been removed.
+        leave: deletes the invitation to a mesh at Rave, after a kick.
         answers: returns whether Rave answers at all.
-        own_user: returns the id of the bot's account; 0 while that is not known.
-        starts: says when a mesh may be started.
+        own_user: returns the user id of the bot's account; 0 while that is not known.
+        starts: decides when a mesh may be started.
 
     Attributes:
-        reports: what bots say of themselves.
+        records: by id, each mesh that is listed or has a process, and those of the others that were blocked last.
+        reports: applies what bots report.
     """
 
     def __init__(
@@ -102,21 +115,21 @@ class Fleet:
         self._company = LeftAlone(census, blocks, own_user)
         self._overrides = ManualOverrides(runner, blocks)
         self._steps = Steps()
-        # Those that are busy, and whose process has ended meanwhile.
+        # Meshes whose process has ended while a step was under way.
         self._ended_meanwhile: set[str] = set()
-        # Those whose process had ended before this one began.
+        # Meshes whose process had ended before this service started.
         self._ended_before: set[str] = set()
         self._turn = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._apply = Coalesced(self.apply_plan)
-        self._adopted = False  # what runs already is known
+        self._adopted = False  # whether `start` has found what runs already
         self._planning = False
-        self._more_blocked = 0  # records of meshes that came to be blocked since the last `refresh`
+        self._more_blocked = 0  # meshes without a record that were blocked since the last `refresh`
         runner.changed.connect(self._run_changed)
         runner.reported.connect(self._reported)
 
     async def start(self) -> None:
-        """Listen, then adopt what runs already. Raises `RaveError` (Bus, Timeout)."""
+        """Subscribe to the runner, then adopt what runs already. Raises `RaveError` (Bus, Timeout)."""
         await self._runner.start()
         runs = self._runner.runs
         running = [mesh for mesh, run in runs.items() if run.runs]
@@ -125,23 +138,26 @@ class Fleet:
         self._lessons.recall()
         self._adopted = self._planning = True
         self._ended_before |= {mesh for mesh, run in runs.items() if run.end}
-        # These first: a bot may have been kicked, started again by hand, and have ended for another reason. The note
-        # of the kick is forgotten together with that end.
+        # The notes come first. Say a bot was kicked while the service was away, an operator started it again by hand,
+        # and it has ended for another reason since. To forget that second end also deletes the note of the kick.
         await self._learn_from_ends_while_away()
         for mesh in list(runs):
             self._learn_if_ended(mesh)
-        # What is blocked by now is not to run on until there is a list.
+        # A mesh that is blocked by now must stop at once, and not only when discovery has read a list.
         self._schedule_apply()
         await self.health.adopt(mesh for mesh in running if self._run(mesh).phase is RunPhase.RUNNING)
         self.refresh()
 
     def stop_planning(self) -> None:
-        """Start and stop nothing more; what becomes of the bots is learnt on."""
+        """Start and stop nothing more. Ends of bots are still examined and saved."""
         self._planning = False
         self._apply.cancel()
 
     async def close(self, *, grace_s: float = 0.0) -> None:
-        """Stop acting; what is under way has `grace_s` seconds to end. Bots run on if the runner lets them."""
+        """Stop all work; steps that are under way have `grace_s` seconds to finish.
+
+        Whether the bots run on depends on the runner: units do, tasks of this process do not.
+        """
         self.stop_planning()
         if grace_s and self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_s)
@@ -153,7 +169,7 @@ class Fleet:
         await self._runner.close()
 
     def plan(self) -> tuple[Decision, ...]:
-        """What would be done now."""
+        """Decide what to do with every mesh now, without doing it."""
         return plan(
             self._census.meshes,
             self._blocks.in_force(),
@@ -171,7 +187,7 @@ class Fleet:
         )
 
     def enough(self, found: Collection[Mesh]) -> bool:
-        """Whether no more of the list of meshes need be read than this."""
+        """Whether discovery may stop reading, because `found` has all meshes that the plan needs."""
         census = self._census
         needed = self._needed & census.known if census.whole else self._needed
         out = census.left | self._company.wanting
@@ -179,31 +195,34 @@ class Fleet:
 
     @property
     def _needed(self) -> AbstractSet[str]:
-        """Those of which the next list has to tell."""
+        """The meshes that discovery must look for in the next list: those that run, and those left as empty."""
         return {mesh for mesh, run in self._runs.items() if run.present} | self._blocks.alone
 
     def in_use(self) -> set[str] | None:
-        """The meshes that are listed, or have a bot; None while lists are not known."""
+        """The ids of the meshes that are listed or have a bot; None before the first list was read."""
         running = {mesh for mesh, run in self._runs.items() if run.present}
         return None if self._census.meshes is None else self._census.meshes.keys() | running
 
     def reconcile(self) -> None:
-        """Begin to bring the meshes in line with a good round of discovery."""
+        """Apply a good round of discovery: update what is known of each mesh, then start and stop bots."""
         self._census.forget_unread(self._needed)
         self._company.welcome()
         self._lessons.unlearn()
         self._starts.rests.round_finished()
         self.refresh()
         for mesh, run in self._runs.items():
-            # What could not be saved, or reset, the last time.
+            # An end whose consequence could not be saved, or that the runner could not forget, is examined again.
             self._learn_if_ended(mesh)
             if run.phase is RunPhase.RUNNING and not self._record(mesh).worker.ready:
-                # It did not answer when it was to be adopted.
+                # The bot did not answer when the service adopted it.
                 self.health.ask(mesh)
         self.apply_plan()
 
     def apply_plan(self) -> None:
-        """Begin to start and stop what the plan says; what is being started or stopped already is left alone."""
+        """Begin the starts and stops of the plan, but for meshes that have a step under way.
+
+        When that step is over the plan is applied again.
+        """
         self._apply.cancel()
         if not self._planning:
             return
@@ -222,11 +241,11 @@ class Fleet:
                 self._begin(decision.mesh, MeshStep.STOPPING, self._runner.stop_mesh)
 
     def pause(self, mesh: str) -> tuple[float, str]:
-        """For how many more seconds the bot of a mesh is to leave Rave alone, and why; 0 when it need not."""
+        """For how many more seconds the bot of a mesh must not call Rave, and why in words; 0 when it may."""
         return self._starts.pause(self._record(mesh))
 
     def refresh(self) -> None:
-        """Bring the records in line with what is listed, blocked and loaded."""
+        """Update `records` from the inventory, the blocklist and the runner."""
         alive = (self._census.meshes or {}).keys() | self._runner.runs.keys() | self._steps.busy
         known = alive | self._latest_blocked(alive)
         self._more_blocked = 0
@@ -240,35 +259,37 @@ class Fleet:
             self._changed(record)
 
     def block_changed(self, change: BlocklistChange) -> None:
-        """A change of the blocklist is safe: show it, and do what follows from it."""
+        """Publish a change of the blocklist that has been saved, and apply the plan if it depends on the change."""
         mesh = change.block.mesh
         known = mesh in self.records
         more = change.what is What.BLOCKED and not known
         self._more_blocked += more
-        # Of thousands that an operator puts into the file at once, most would have a record for a moment only.
+        # If an operator adds thousands of meshes to the file at once, only the last of them get a record. Most of the
+        # others would lose theirs a moment later.
         if known or (more and self._blocks.announcements_left < _MAX_BLOCKED_SHOWN):
             self._record(mesh).block = self._blocks.announced.get(mesh)
             self._publish(mesh)
         if self._more_blocked > _MAX_BLOCKED_SHOWN and not self._blocks.announcements_left:
             self.refresh()
         if known and (change.what is not What.BLOCKED or change.actor != SERVICE):
-            # What the service blocks by itself ends by itself; what had no record is neither listed nor loaded.
+            # No need to plan again for other changes: a bot whose mesh the service blocks has already ended, or is
+            # about to; and a mesh without a record is neither listed nor running.
             self._schedule_apply()
 
     def _latest_blocked(self, alive: AbstractSet[str]) -> set[str]:
-        """The meshes to be shown that are blocked, and nothing else."""
+        """The ids of the meshes not in `alive` that were blocked last, `_MAX_BLOCKED_SHOWN` at most."""
         blocks = (block for mesh, block in self._blocks.announced.items() if mesh not in alive)
         return {block.mesh for block in heapq.nlargest(_MAX_BLOCKED_SHOWN, blocks, key=lambda block: block.since)}
 
     @property
     def states(self) -> list[str]:
-        """The state of every mesh in a word. Those without a record are on the blocklist, and count as blocked."""
+        """The `MeshState.state` of every mesh. A mesh without a record is on the blocklist, and counts as blocked."""
         unrecorded = len(self._blocks.announced) - sum(record.block is not None for record in self.records.values())
         return [record.state for record in self.records.values()] + ["blocked"] * max(0, unrecorded)
 
     @property
     def _runs(self) -> dict[str, RunState]:
-        """The processes that there are, and those that have ended and are not forgotten yet."""
+        """By mesh, the processes that exist, and those whose end the runner has not forgotten yet."""
         return {mesh: self._record(mesh).run for mesh in self._runner.runs}
 
     def _run(self, mesh: str) -> RunState:
@@ -276,15 +297,15 @@ class Fleet:
         return record.run if record else RunState()
 
     def find(self, mesh: str) -> MeshState | None:
-        """What is known of a mesh, whether it has a record or is blocked only; None if nothing is."""
+        """The state of a mesh that has a record or a block; None for any other."""
         block = self._blocks.announced.get(mesh)
         return self.records.get(mesh) or (MeshState(mesh, block=block) if block else None)
 
     async def start_mesh(self, mesh: str, actor: str) -> None:
-        """Start a mesh on an operator's word, which lifts any block but a kick and an operator's own.
+        """Start a mesh at an operator's request. That removes its block, unless a kick or an operator has caused it.
 
-        Raises `RaveError`: NoSuchMesh when discovery does not list it, Blocked when something else keeps it from
-        running, BadFile when it is done but could not be saved.
+        Raises `RaveError`: NoSuchMesh if discovery does not list the mesh, Blocked if something else keeps it from
+        running, BadFile if the block was removed but the blocklist could not be saved.
         """
         block = self._blocks.get(mesh)
         if block and block.reason in (Reason.KICKED, Reason.OPERATOR):
@@ -304,7 +325,7 @@ class Fleet:
         await await_saved(mesh, saved)
 
     async def stop_mesh(self, mesh: str, actor: str) -> None:
-        """Stop a mesh on an operator's word, and keep it stopped. Raises `RaveError` (NoSuchMesh, BadFile)."""
+        """Stop a mesh at an operator's request, and hold it. Raises `RaveError` (NoSuchMesh, BadFile)."""
         if self.find(mesh) is None:
             raise RaveError(Code.NO_SUCH_MESH, f"there is no mesh {mesh}", mesh=mesh)
         saved = self._blocks.add(mesh, Reason.HELD, actor=actor)
@@ -312,40 +333,40 @@ class Fleet:
         await await_saved(mesh, saved)
 
     async def restart_mesh(self, mesh: str) -> None:
-        """Give a running mesh another process, and wait for it to be ready.
+        """Replace the process of a running mesh, and wait until the new one is ready.
 
-        Raises `RaveError`: NotRunning, Blocked, Busy, or what keeps systemd from doing it (Unit, Bus, Timeout,
+        Raises `RaveError`: NotRunning, Blocked, Busy, or why the runner could not do it (Unit, Bus, Timeout,
         AccessDenied).
         """
         self._insist_on_running(mesh)
         if self._steps.is_busy(mesh):
             raise RaveError(Code.BUSY, f"mesh {mesh} is being started or stopped", mesh=mesh)
         task = self._begin(mesh, MeshStep.RESTARTING, self._restart)
-        # Shielded: whoever asked may go away, but half a restart is none.
+        # `wait` does not cancel the task: if the caller is cancelled, the restart is completed all the same.
         await asyncio.wait([task])
         if error := task.result():
             raise error
 
     async def reconnect_mesh(self, mesh: str) -> None:
-        """Have the bot of a mesh connect anew. Raises `RaveError` (NotRunning, Bus, Timeout)."""
+        """Have the bot of a mesh open a new connection. Raises `RaveError` (NotRunning, Bus, Timeout)."""
         await self._runner.reconnect(mesh)
 
     async def forget_user(self, user: int) -> set[str]:
-        """Have all bots forget a user; returns the meshes of those that may not have heard of it."""
+        """Have all bots forget a user; returns the meshes of running bots that have not confirmed it."""
         heard = await self._runner.forget_user(user)
         return {mesh for mesh, run in self._runs.items() if run.runs} - heard
 
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
-        """Who is in a mesh now, as its child says: ids and names of some, and how many there are.
+        """The users in a mesh as its bot reports them: ids and names of some, and how many there are.
 
         Raises `RaveError` as `reconnect_mesh`, and BadData.
         """
         return await self._runner.users(mesh)
 
     async def set_debug(self, mesh: str, debug: bool) -> None:  # noqa: FBT001 - as on the bus
-        """Let a mesh's child log all there is, or no more than usual. Raises `RaveError` as `reconnect_mesh`."""
+        """Turn debug logging of a running bot on or off. Raises `RaveError` as `reconnect_mesh`."""
         await self._runner.set_debug(mesh, debug)
-        log.info("Mesh %s logs %s", mesh, "all there is" if debug else "no more than usual", extra=about(mesh))
+        log.info("Debug logging of mesh %s is %s", mesh, "on" if debug else "off", extra=about(mesh))
         self._record(mesh).worker.debug = debug
         self._publish(mesh)
 
@@ -362,7 +383,10 @@ class Fleet:
     def _begin(
         self, mesh: str, step: MeshStep, action: Callable[[str], Awaitable[None]]
     ) -> asyncio.Task[RaveError | None]:
-        """Do something with a mesh in the background, and nothing else with it meanwhile; the result is a failure."""
+        """Run a step of a mesh in the background; no other step of the mesh may begin until it is over.
+
+        The task returns the error that made the step fail, or None.
+        """
         self._steps.enter(mesh, step)
         return self._spawn(self._guard(mesh, action))
 
@@ -372,10 +396,10 @@ class Fleet:
             await action(mesh)
         except RaveError as e:
             failure = e
-            # Said in words: a traceback would add nothing.
+            # The error says in words what failed; a traceback would add nothing.
             log.error("Mesh %s: %s", mesh, e, extra=about(mesh))  # noqa: TRY400
         except Exception:
-            # A bug of ours in a step of one mesh costs no other mesh anything.
+            # A bug of this program that shows in one mesh must not keep the others from being started and stopped.
             incident = new_incident()
             failure = RaveError(
                 Code.INTERNAL, with_incident("internal error", incident), mesh=mesh, incident=incident
@@ -390,12 +414,12 @@ class Fleet:
             self._publish(mesh)
         if stop_failed:
             asyncio.get_running_loop().call_later(_STOP_AGAIN_S, self._stop_again, mesh)
-        # From one end we learn once: a save or reset that fails would fail again and again, so it waits for the next
-        # `reconcile`.
+        # Only an end that came during the step is examined now. If the step itself was the examination of an end and
+        # could not save it, an immediate second try would fail again, without end: the next `reconcile` tries again.
         if mesh in self._ended_meanwhile:
             self._ended_meanwhile.discard(mesh)
             self._learn_if_ended(mesh)
-        # What was decided meanwhile.
+        # The plan may have changed during the step.
         self._schedule_apply()
         return failure
 
@@ -422,21 +446,22 @@ class Fleet:
             raise RaveError(Code.UNIT, f"the process of mesh {mesh} did not start", hint=hint, mesh=mesh)
 
     def _may_start(self, mesh: str) -> bool:
-        """Whether it was not decided otherwise while a mesh waited for its turn.
+        """Whether a mesh is still to be started, now that its turn has come.
 
-        An operator may have started it, and it may have failed since, which is to be learnt from first.
+        While it waited, it may have been blocked, or an operator may have started it by hand. If that process has
+        failed since, its end must be examined before another start.
         """
         wanted = self._census.lists(mesh) and not self._blocks.get(mesh)
         return wanted and self._run(mesh).phase is RunPhase.ABSENT and not self._starts.holds(self._record(mesh))
 
     async def _restart(self, mesh: str) -> None:
         async with self._turn:
-            # It may have been kicked while it waited for its turn.
+            # The bot may have been kicked while the restart waited for its turn.
             self._insist_on_running(mesh)
             await self._finish(mesh, await self._runner.restart_mesh(mesh))
 
     async def _finish(self, mesh: str, other_order: str | None) -> None:
-        """A start is over; an operator may have put a stop in its place."""
+        """Hold the mesh if its start was replaced by an operator's stop, which `other_order` names."""
         if other_order is not None:
             await self._overrides.stopping(mesh, other_order)
 
@@ -446,7 +471,7 @@ class Fleet:
             self._begin(mesh, MeshStep.EXAMINING, partial(self._learn, end=end))
 
     async def _learn(self, mesh: str, end: RunEnd) -> None:
-        """Save what the end of a process teaches, then have the runner forget it."""
+        """Decide what follows from the end of a process, save it, and only then have the runner forget the end."""
         ended_before = mesh in self._ended_before
         self._ended_before.discard(mesh)
         if end.status is ExitStatus.ALONE:
@@ -455,27 +480,28 @@ class Fleet:
         lesson = await self._lessons.learn(mesh, end)
         self._look_up(self._record(mesh))
         if lesson.excuse:
-            # What an operator had to mend may be mended by now if our service has been started since.
+            # If the process ended before this service started, an operator may have fixed the cause since: then the
+            # mesh waits only for the next round of discovery.
             if end.needs_person and not ended_before:
                 self._starts.rests.back_off(mesh)
             else:
                 self._starts.rests.add(mesh)
             self._record(mesh).worker.fail(lesson.excuse)
         if not lesson.saved:
-            # The failed unit is the only lasting trace then, so it stays.
+            # The failed unit is now the only trace that outlives this service, so it is kept.
             return
         await self._runner.forget_end(mesh)
         if lesson.reason is Reason.KICKED:
             await self._leave(mesh)
 
     async def _learn_alone(self, mesh: str) -> None:
-        # Why it does not run is said by the plan.
+        # Clear the error: the plan says why this mesh does not run.
         self._record(mesh).worker.fail("")
         if await self._company.missed(mesh):
             await self._runner.forget_end(mesh)
 
     async def _learn_from_ends_while_away(self) -> None:
-        """Learn from ends of which the runner has no other trace."""
+        """Examine the ends that the runner noted while no service ran, and of which its units show nothing more."""
         for mesh, end in (await self._runner.ends_while_away()).items():
             if not self._steps.is_busy(mesh):
                 log.info("Mesh %s has ended while the service was away", mesh, extra=about(mesh))
@@ -488,8 +514,8 @@ class Fleet:
         record.run = run
         record.last_exit = run.last_exit or record.last_exit
         if old.process not in (0, run.process) or not run.runs:
-            # Another process, or none: what the last one said no longer holds. Its last words are kept. (The first
-            # words of a process may be quicker than the news of its id, and hold.)
+            # The process was replaced or has ended: drop what it reported, but for its last error. When a process is
+            # new (`old.process` is 0) nothing is dropped, as its first report may come before the news of its id.
             record.worker = WorkerState(last_error=record.worker.last_error)
         if run.phase is RunPhase.WAITING and old.phase is not RunPhase.WAITING:
             self._lessons.crashed(mesh, run.last_exit or "they end by themselves")
@@ -506,22 +532,22 @@ class Fleet:
         if change.stop_order is not None:
             self._spawn(self._overrides.stopping(mesh, change.stop_order))
         if run.runs and not old.present:
-            # An operator who starts it wants it there.
+            # An operator has started it, and wants the bot there even if the room is empty.
             self._blocks.clear_left_alone(mesh)
             if self._overrides.starting(mesh):
-                # What blocks it stops it again.
+                # Another block is in force: the plan stops the mesh again.
                 self._schedule_apply()
         elif run.runs and self._blocks.get(mesh):
-            # It has ended, and is started again: not all that ends for a reason says so.
+            # Its process was restarted although it is blocked, as when a bot crashes after a kick: the plan stops it.
             self._schedule_apply()
         elif old.present and run.phase is RunPhase.ABSENT:
             self._starts.rests.add(mesh)
         if self._limit is not None and old.present and not run.present:
-            # There may be room for another one.
+            # Another mesh may take the place.
             self._schedule_apply()
 
     def _unhealthy(self, mesh: str) -> None:
-        """A child does not answer: another process may."""
+        """Replace the process of a mesh that does not answer."""
         self._publish(mesh)
         if not self._steps.is_busy(mesh):
             text = "Restarting mesh %s, because its process does not answer"
@@ -529,10 +555,10 @@ class Fleet:
             self._begin(mesh, MeshStep.RESTARTING, self._restart)
 
     def _answered(self, mesh: str) -> None:
-        """A child has told how it is."""
+        """Apply the answer of a bot to a health check, which `Health` has put into its record."""
         worker = self._record(mesh).worker
         if worker.attempts > self._blocks.memory(mesh).failures:
-            # It has failed while we were away.
+            # Attempts have failed while the service was away.
             self._blocks.record_failure(mesh, worker.attempts, worker.last_error)
         if worker.attempts and not worker.connected:
             self._lessons.failed(mesh, worker.last_error)
@@ -540,15 +566,15 @@ class Fleet:
         self._publish(mesh)
 
     def _reported(self, report: WorkerReport) -> None:
-        """A bot has said something."""
+        """Apply a report of a bot."""
         self.reports.apply(report.mesh, report.event)
         if isinstance(report.event, Ready):
-            # Which program it is, and how it is: there is more to it than fits into an event.
+            # The event does not say which version runs, nor whether it is connected.
             self.health.ask(report.mesh)
         self._publish(report.mesh)
 
     def _look_up(self, record: MeshState) -> None:
-        """Take over what lists say of a mesh."""
+        """Update a record from the inventory."""
         record.look_up(self._census)
 
     def _record(self, mesh: str) -> MeshState:

@@ -1,9 +1,16 @@
-"""Which meshes there are, as Rave lists them, and how far a list is to be believed.
+"""Reads Rave's list of meshes, and decides which meshes there are.
 
-A round that fails changes nothing. What was read of a list before it broke off, or before it was enough, says what is
-there, and nothing of what is not. A mesh is gone only after several lists without it, each of them complete.
-The loss of most meshes at once is held back: it is more likely a fault of the server than the truth. Many more rounds
-have to insist on it; that there are none at all only an operator may confirm.
+A list may be incomplete, late or wrong, and to stop a bot for that would be a mistake. So:
+
+A round that fails changes nothing. A list that was not read to its end shows which meshes are there; it says nothing
+of those that it lacks. A mesh is gone only when several complete lists in a row lack it.
+
+Scenario: Rave's database is restored from a backup, and for a while lists lack most meshes. Such a loss is held back,
+as it is more likely a fault of the server than the truth. It is accepted when many rounds in a row lack the same
+meshes. An empty list is never accepted without an operator, who may confirm any loss.
+
+Scenario: the bot is kicked from a mesh, and the next list was made before that, so it still has the mesh with its old
+invitation. To accept that list would send the bot back to where it is not wanted. See `Inventory.leave`.
 """
 
 from __future__ import annotations
@@ -30,18 +37,18 @@ _MIN_INTERVAL_S = 1.0
 
 
 class Inventory:
-    """The meshes that are believed to be there, oldest first. Pure: it is fed with the lists of good rounds.
+    """The meshes that are taken to exist, oldest first, as far as the lists of good rounds show. No I/O.
 
-    A mesh that we have left is out at once, but lists may lag behind, and would have the bot at the door again
-    without an invitation. So it counts only when a list has it after one that lacked it, which is a new invitation;
-    or when several lists in a row have it, because no list lags for so long: then the old invitation could not be
-    deleted, or the new one was quicker than any list.
+    A mesh that the bot has left is removed at once, and lists that still have it are ignored, because they may be
+    late. It is accepted again when a list has it after one that lacked it: then the invitation is new. It is also
+    accepted when `ROUNDS_TO_FORGET` lists in a row have it, since no list is late for so long: then the old
+    invitation could not be deleted, or the new one came before any list lacked the mesh.
 
     Attributes:
-        meshes: those that are believed; None before the first good round.
-        held_back: how many of them the last list lacked, because it lacked too many to be believed.
-        whole: whether a mesh that is not among them is not listed. Before the first complete list a bot that was
-            started by hand may be in a mesh that was not read yet.
+        meshes: the accepted meshes by id; None before the first good round.
+        held_back: how many accepted meshes the last list lacked, if those were too many to accept the loss; else 0.
+        whole: whether a mesh that is not in `meshes` is certainly not listed. That is false before the first complete
+            list: a bot that was started by hand may be in a mesh that was not read yet.
     """
 
     def __init__(self) -> None:
@@ -50,46 +57,46 @@ class Inventory:
         self.held_back = 0
         self._running: dict[str, Mesh] = {}
         self._lost: set[str] = set()
-        self._missed: dict[str, int] = {}  # rounds in a row that were good, and lacked the mesh
-        self._insisted = 0  # rounds in a row that held the same ones back
-        self._left: dict[str, int] = {}  # those that we have left: how many lists since then have them
-        self._unread: dict[str, int] = {}  # rounds in a row that were not read as far as the mesh
+        self._missed: dict[str, int] = {}  # by mesh, the complete lists in a row that lacked it
+        self._insisted = 0  # lists in a row that lacked the same meshes as those that are held back
+        self._left: dict[str, int] = {}  # by mesh that the bot has left, the lists since then that have it
+        self._unread: dict[str, int] = {}  # by mesh, the rounds in a row that ended before they came to it
         self._scope = ""
         self._adopting = True
 
     @property
     def missing(self) -> AbstractSet[str]:
-        """Those that are believed, though the last list lacks them."""
+        """The ids of accepted meshes that the last complete list lacks."""
         return self._lost
 
     @property
     def unread(self) -> AbstractSet[str]:
-        """Those that are believed, and that the last list may have beyond what was read of it."""
+        """The ids of accepted meshes that were not in the part of the last list that was read."""
         return self._unread.keys()
 
     @property
     def known(self) -> AbstractSet[str]:
-        """Those that are believed, or were adopted."""
+        """The ids of the accepted meshes, or before the first good round of the adopted ones."""
         return (self._running if self.meshes is None else self.meshes).keys()
 
     @property
     def left(self) -> AbstractSet[str]:
-        """Those that we have left, and of which lists may say what was true before."""
+        """The ids of meshes that the bot has left, and that late lists may still have."""
         return self._left.keys()
 
     def lists(self, mesh: str) -> bool:
-        """Whether the last list has the mesh, which is needed to start it."""
+        """Whether the mesh is accepted and the last list did not lack it; only then may it be started."""
         return self.meshes is not None and mesh in self.meshes and mesh not in self._lost
 
     @property
     def scope(self) -> str:
-        """What is known is of this scope, see `enter`; empty as long as nothing is known."""
+        """The scope of `meshes`, see `enter`; empty before the first good round."""
         return "" if self.meshes is None else self._scope
 
     def enter(self, scope: str) -> bool:
-        """What lists are lists of from now on; tells whether that is another scope than until now.
+        """Set the scope of the lists to come: account and kind of list. Returns whether it has changed.
 
-        Then what was known says nothing of it: that such a list has other meshes is no loss.
+        If it has, all meshes are dropped: a list of another scope has other meshes, and that is no loss.
         """
         before, self._scope = self._scope, scope
         if before in ("", scope):
@@ -99,24 +106,25 @@ class Inventory:
         return True
 
     def adopt(self, running: Iterable[str]) -> None:
-        """Before the first round: an earlier process has started these, so it has seen them listed.
+        """Before the first round, take over the meshes whose bots an earlier process of the service has started.
 
-        Without that the first list after a restart would be believed whatever it lacks; as it is when that process
-        was in another scope.
+        That process has seen them listed, so a first list without most of them is held back. Without this, the first
+        list after a restart would be accepted even if it lacked everything. Nothing is taken over after `enter` has
+        found another scope.
         """
         if not self._adopting:
             return
         self._running = {mesh: Mesh(mesh, None, "", invited=True, users=()) for mesh in running}
 
     def observe(self, listed: Sequence[Mesh]) -> None:
-        """Take in a complete list. `held_back` is then the number of meshes whose loss is not believed."""
+        """Apply a complete list. It sets `held_back`."""
         known = self._running if self.meshes is None else self.meshes
         seen = self._news(listed)
         self.whole = True
         self._unread = {}
         before, self._lost = self._lost, known.keys() - seen.keys()
         self.meshes = {mesh: seen.get(mesh, old) for mesh, old in known.items()} | seen
-        # What is listed even now is not missed.
+        # A mesh that is in this list starts to count anew when a later list lacks it.
         missed = {mesh: rounds for mesh, rounds in self._missed.items() if mesh in self._lost}
         if 2 * len(self._lost) > len(known):
             self.held_back = len(self._lost)
@@ -129,11 +137,12 @@ class Inventory:
             self._missed = {mesh: missed.get(mesh, 0) + 1 for mesh in self._lost}
             for mesh in [mesh for mesh, rounds in self._missed.items() if rounds >= ROUNDS_TO_FORGET]:
                 self.forget(mesh)
-            # Whatever comes after a list without it is news.
+            # If this list lacks a mesh that the bot has left, no late list will follow: the next one that has it
+            # means a new invitation.
             self._left = {mesh.id: self._left[mesh.id] for mesh in listed if mesh.id in self._left}
 
     def glimpse(self, listed: Sequence[Mesh]) -> None:
-        """Take in the beginning of a list: of what it has not it says nothing."""
+        """Apply the beginning of a list. A mesh that it lacks may be in the part that was not read, so it stays."""
         known = self._running if self.meshes is None else self.meshes
         seen = self._news(listed)
         self.meshes = {mesh: seen.get(mesh, old) for mesh, old in known.items()} | seen
@@ -143,13 +152,16 @@ class Inventory:
         self.held_back = min(self.held_back, len(self._lost))
 
     def forget_unread(self, keep: AbstractSet[str]) -> None:
-        """Drop what was not read for several rounds: each may bring other meshes, of a list that has no end."""
+        """Drop meshes that several rounds in a row did not come to, but for those in `keep`.
+
+        Otherwise an endless list, of which each round reads other meshes, would fill the memory.
+        """
         for mesh in [mesh for mesh, rounds in self._unread.items() if rounds >= ROUNDS_TO_FORGET]:
             if mesh not in keep:
                 self.forget(mesh)
 
     def believe(self) -> int:
-        """What the last list lacked is gone, because an operator says so; returns how many that are."""
+        """Confirm losses: accept that the meshes which the last list lacks are gone. Returns how many those are."""
         gone = list(self._lost)
         self.held_back = self._insisted = 0
         for mesh in gone:
@@ -157,12 +169,12 @@ class Inventory:
         return len(gone)
 
     def leave(self, mesh: str) -> None:
-        """We have left the mesh, or it is no more, as its child has found out: what was listed is no longer true."""
+        """Remove a mesh that the bot has left, or that is gone, and ignore late lists that still have it."""
         self.forget(mesh)
         self._left[mesh] = 0
 
     def forget(self, mesh: str) -> None:
-        """The mesh is not listed any more."""
+        """Remove a mesh, which the next list may bring back."""
         self._missed.pop(mesh, None)
         self._unread.pop(mesh, None)
         self._lost.discard(mesh)
@@ -171,9 +183,9 @@ class Inventory:
             self.meshes.pop(mesh, None)
 
     def forget_all(self) -> None:
-        """They were another account's, or of another kind."""
+        """Drop all meshes, because they belong to another account or another kind of list."""
         self.meshes = None
-        # What runs is nothing that the next lists are about.
+        # Bots that still run are in none of the meshes of the lists to come, and must stop.
         self.whole = True
         self.held_back = self._insisted = 0
         self._running = {}
@@ -183,12 +195,12 @@ class Inventory:
         self._unread = {}
 
     def forget_for_good(self) -> None:
-        """There is no account, so there are none; `forget_all` leaves open which there are."""
+        """Record that there are no meshes, because there is no account. After `forget_all` they are only unknown."""
         self.forget_all()
         self.meshes = {}
 
     def _news(self, listed: Sequence[Mesh]) -> dict[str, Mesh]:
-        """What a list says, but for what it may be late with."""
+        """The meshes of a list by id, without those that it may have only because it is late."""
         seen = {mesh.id: mesh for mesh in listed}
         for mesh in self._left.keys() & seen.keys():
             self._left[mesh] += 1
@@ -200,18 +212,23 @@ class Inventory:
 
 
 class Discovery:
-    """Reads the list every `interval` seconds, one round at a time, and at once when asked to.
+    """Reads the list every `interval` seconds, and at once when asked to, one round at a time.
+
+    Args:
+        read: reads the list; raises `RaveError`.
+        interval: seconds from the start of a round to the start of the next.
+        ended: called after each round, good or not.
 
     Attributes:
-        census: what is believed.
+        census: the meshes that are taken to exist.
         round: the number of the last round that has begun, from 1; 0 before the first.
-        obstacle: why no round can begin, or None: see `hold` and `release`.
-        last_good: seconds since the epoch of the last good round, whether its list is believed or not; 0 before the
-            first.
-        error: why the last round failed; None when it was good.
-        listed: whether the last round has read any of the list, if perhaps not all of it.
-        note: what is to be said of a list that is too long to be read, or empty.
-        login_needed: Rave has refused the session, and no round was good since. Other failures say nothing about it.
+        obstacle: why no round can begin; None if one can. See `hold` and `release`.
+        last_good: seconds since the epoch of the last good round, even if the losses in it were held back; 0 before
+            the first.
+        error: why the last round failed; None if it was good.
+        listed: whether the last round has read at least the beginning of the list.
+        note: why the list was not read to its end, in words; empty if there is nothing to say.
+        login_needed: whether Rave has refused the session, and no round was good since. Other failures leave it.
     """
 
     def __init__(
@@ -239,43 +256,46 @@ class Discovery:
 
     @property
     def stale_since(self) -> float:
-        """The last good round before the first that failed, or whose list lacks too much to be believed, likewise.
+        """Since when `meshes` may be out of date, in seconds since the epoch; 0 if the last list was accepted.
 
-        It is the time of that first one if none was good before, and 0 when there is no such trouble.
+        That is the time of the last round that was good and accepted, or of the first round if there was none.
         """
         return self._known_until if self.error or self.census.held_back else 0.0
 
     @property
     def identity_refused(self) -> RaveError | None:
-        """Why the last round failed, if Rave refuses the client identity or our clock: no mesh can be joined then."""
+        """Why the last round failed, if Rave refuses the client identity or the time of this host's clock, else None.
+
+        No mesh can be joined then.
+        """
         return self.error if self.error and self.error.code in IDENTITY_REFUSALS else None
 
     def hold(self, obstacle: RaveError) -> None:
-        """Begin no more rounds, for this reason."""
+        """Begin no more rounds until `release`, because of `obstacle`."""
         self.obstacle = obstacle
         self._free.clear()
 
     def release(self) -> None:
-        """Begin a round now, and go on."""
+        """Remove the obstacle, begin a round now, and go on."""
         self.obstacle = None
         self._free.set()
         self.ask()
 
     def ask(self) -> int:
-        """Begin a round now, or right after the one that is under way, which may have read too early.
+        """Begin a round now. If one is under way, another follows it, as that one may have read too early.
 
-        Returns its number.
+        Returns the number of the round that will begin.
         """
         self._asked.set()
         return self.round + 1
 
     def session_changed(self) -> None:
-        """There is another session, or Rave takes the same one again: begin a round, as when asked."""
+        """Begin a round with a new session, or with an old one that Rave accepts again."""
         self.login_needed = False
         self.ask()
 
     async def check(self) -> bool:
-        """Whether Rave answers: begin a round, and tell whether it was good."""
+        """Begin a round, and return whether it was good, which shows that Rave answers."""
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._checks.append(answer)
         self.ask()
@@ -294,7 +314,7 @@ class Discovery:
             for check in checks:
                 if not check.done():
                     check.set_result(self.error is None)
-            # However often somebody asks.
+            # No faster than this, however often a round is asked for.
             await asyncio.sleep(begun + _MIN_INTERVAL_S - loop.time())
             with contextlib.suppress(TimeoutError):
                 # From start to start, so that slow answers don't stretch the interval; never two at a time.
@@ -302,7 +322,7 @@ class Discovery:
                     await self._asked.wait()
 
     async def _one_round(self) -> None:
-        # In case that this one is no better than those before.
+        # `stale_since` needs it if this round fails, too.
         self._known_until = self.stale_since or self.last_good or time.time()
         try:
             self._take(await self._read())
@@ -311,7 +331,7 @@ class Discovery:
             self._fail(e, "so nothing changes")
             self.login_needed |= e.code is Code.UNAUTHORIZED
         except Exception:
-            # The list is a server's: the process would end, be started, and end by it again.
+            # A list that makes this program fail must not end the service: it would fail again at each start.
             self.listed = False
             if self.error is None or self.error.code is not Code.INTERNAL:
                 log.exception("A round of discovery failed unexpectedly")
@@ -325,7 +345,7 @@ class Discovery:
         self.error = error
 
     def _take(self, listing: Listing) -> None:
-        """Learn from what was read."""
+        """Apply the list, or the part of it, that a round has read."""
         self.listed = True
         self.login_needed = False
         if listing.error:

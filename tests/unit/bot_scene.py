@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,27 +97,35 @@ class Scene:
         self.looked_up.append(list(ids))
         return {i: self.names[i] for i in ids if i in self.names}
 
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The bot is in the room meanwhile, and leaves nothing behind."""
+        self.room = Room()
+        self.bot = Bot(
+            facts=self.facts,
+            registry=self.registry,
+            permissions=self.permissions,
+            prefixes=self.prefixes,
+            lang=self.lang,
+            typing_delay=0,
+            lookup=self.lookup,
+            rave=self.rave,
+            ignored_users=self.ignored,
+            limits=self.limits,
+            clock=lambda: self.now,
+            on_plugin_failure=lambda *trouble: self.troubles.append(trouble),
+        )
+        self.bot.attach(self.room)
+        yield
+        await self.bot.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
     def play(self, body: Callable[[], Awaitable[None]]) -> None:
+        """The same in an event loop of its own."""
+
         async def main() -> None:
-            self.room = Room()
-            self.bot = Bot(
-                facts=self.facts,
-                registry=self.registry,
-                permissions=self.permissions,
-                prefixes=self.prefixes,
-                lang=self.lang,
-                typing_delay=0,
-                lookup=self.lookup,
-                rave=self.rave,
-                ignored_users=self.ignored,
-                limits=self.limits,
-                clock=lambda: self.now,
-                on_plugin_failure=lambda *trouble: self.troubles.append(trouble),
-            )
-            self.bot.attach(self.room)
-            await body()
-            await self.bot.close()
-            assert asyncio.all_tasks() == {asyncio.current_task()}
+            async with self.running():
+                await body()
 
         asyncio.run(main())
 

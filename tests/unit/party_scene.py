@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -145,8 +147,10 @@ class Party(Scene):
         self.party = PartyRoom()
         self.party.server_clock = ServerClock(steady=lambda: self.now, wall=lambda: self.now)
 
-    def hold(self, body: Callable[[], Awaitable[None]]) -> None:
-        async def main() -> None:
+    @contextlib.asynccontextmanager
+    async def holding(self) -> AsyncIterator[None]:
+        """The party goes on meanwhile."""
+        async with self.running():
             self.player = Player(self.bot, self.theatre, self.service, clock=lambda: self.now)
             video_commands.register(self.registry, self.player, self.service, wall=lambda: 1_800_000_000)
             self.bot.watch(self.player.on_change)
@@ -157,11 +161,18 @@ class Party(Scene):
             await self.player.settle()
             await self.wait(10)
             try:
-                await body()
+                yield
             finally:
                 await self.player.close()
 
-        self.play(main)
+    def hold(self, body: Callable[[], Awaitable[None]]) -> None:
+        """The same in an event loop of its own."""
+
+        async def main() -> None:
+            async with self.holding():
+                await body()
+
+        asyncio.run(main())
 
     def change(self, **more: Any) -> None:
         """The room is another one now."""

@@ -147,19 +147,17 @@ class AdminScene(Scene):
         ("?ignore 3 remove", False, "unignore", "Not ignored by this command anyway: Bob (3)"),
     ],
 )
-def test_a_user_is_ignored_and_heard_again(text: str, done: bool, asked: str, answer: str) -> None:
+async def test_a_user_is_ignored_and_heard_again(text: str, done: bool, asked: str, answer: str) -> None:
     scene = AdminScene()
     scene.backend.done = done
 
-    async def body() -> None:
+    async with scene.running():
         mentions = () if "3" in text else (BOBS,)
         assert await scene.answer(text, mentions=mentions) == answer
         assert scene.backend.asked == [(asked, ANN, BOB)]
         usage = "Write ?ignore <@user or user id> [remove]. For example ?ignore @Ann (error "
         assert (await scene.answer("?ignore")).startswith(usage)
         assert "Only admins" in await scene.answer("?ignore 3", CARL)
-
-    scene.play(body)
 
 
 def test_they_are_for_admins_and_only_leave_can_be_for_others() -> None:
@@ -519,11 +517,11 @@ def test_refresh_names_own_commands_that_fail() -> None:
 @pytest.mark.parametrize(
     ("seconds", "words"), [(600, "10 minutes"), (599, "10 minutes"), (90, "2 minutes"), (89, "89 seconds")]
 )
-def test_relogin_tells_how_long_there_is_and_how_it_ended(seconds: int, words: str) -> None:
+async def test_relogin_tells_how_long_there_is_and_how_it_ended(seconds: int, words: str) -> None:
     scene = AdminScene(limits=CommandLimits(user_rate=MANY.user_rate, room_rate=MANY.room_rate, handler_timeout_s=0))
     scene.backend.seconds = seconds
 
-    async def body() -> None:
+    async with scene.running():
         scene.backend.logged_in = asyncio.Event()
         message_id = scene.say("?relogin")
         said = f"A mail with a link is on its way: follow it within {words}"
@@ -533,20 +531,16 @@ def test_relogin_tells_how_long_there_is_and_how_it_ended(seconds: int, words: s
         scene.backend.logged_in.set()
         assert await scene.room.heard() == ("Logged in again", message_id)
 
-    scene.play(body)
 
-
-def test_a_login_that_fails_is_answered_in_words(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_login_that_fails_is_answered_in_words(caplog: pytest.LogCaptureFixture) -> None:
     error = RaveError(Code.NOT_CONFIRMED, "nobody followed the link in time", hint="try again")
     scene = AdminScene(backend=FakeBackend(login_error=error))
 
-    async def body() -> None:
+    async with scene.running():
         assert "A mail" in await scene.answer("?relogin")
         answer, _ = await scene.room.heard()
         assert answer.startswith("Nobody followed the link in time. Try again (error ")
         assert incident(answer) in caplog.text
-
-    scene.play(body)
 
 
 class Mute(Room):
@@ -559,11 +553,11 @@ class Mute(Room):
         return await super().chat(text, **more)
 
 
-def test_relogin_and_leave_need_no_voice_to_begin_with(caplog: pytest.LogCaptureFixture) -> None:
+async def test_relogin_and_leave_need_no_voice_to_begin_with(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     scene = AdminScene()
 
-    async def body() -> None:
+    async with scene.running():
         scene.bot.attach(room := Mute())
         scene.say("?relogin")
         assert (await room.heard())[0] == "Logged in again"
@@ -572,21 +566,17 @@ def test_relogin_and_leave_need_no_voice_to_begin_with(caplog: pytest.LogCapture
         await scene.gone()
         assert caplog.text.count("cannot answer a message: Rave refused the message") == 2
 
-    scene.play(body)
 
-
-def test_leave_says_goodbye_and_then_goes() -> None:
+async def test_leave_says_goodbye_and_then_goes() -> None:
     scene = AdminScene()
 
-    async def body() -> None:
+    async with scene.running():
         message_id = scene.say("?leave")
         assert await scene.room.heard() == ("Goodbye!", message_id)
         await scene.gone()
         assert scene.left == [Room.mesh_id]
         assert scene.backend.asked == [("leave", ANN)]
         assert scene.room.silent
-
-    scene.play(body)
 
 
 def test_who_may_leave_can_be_changed() -> None:
@@ -596,14 +586,12 @@ def test_who_may_leave_can_be_changed() -> None:
     assert scene.backend.asked == [("leave", BOB), ("leave", 0)], "the service has the last word"
 
 
-def test_a_failed_leave_is_answered_in_words() -> None:
+async def test_a_failed_leave_is_answered_in_words() -> None:
     scene = AdminScene(leave_error=RaveError(Code.NETWORK, "Rave can't be reached"))
 
-    async def body() -> None:
+    async with scene.running():
         assert await scene.answer("?leave") == "Goodbye!"
         assert (await scene.room.heard())[0].startswith("Rave can't be reached (error ")
-
-    scene.play(body)
 
 
 # --- what strangers wrote ---------------------------------------------------------------------------------------

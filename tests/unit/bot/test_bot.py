@@ -33,18 +33,16 @@ def test_a_bot_without_a_usable_prefix_is_refused(prefixes: tuple[str, ...]) -> 
 # --- commands ---------------------------------------------------------------------------------------------------
 
 
-def test_ping_is_answered_with_any_prefix_and_in_any_case() -> None:
+async def test_ping_is_answered_with_any_prefix_and_in_any_case() -> None:
     scene = Scene()
 
-    async def body() -> None:
+    async with scene.running():
         for text in ("?ping", "!PING", "? ping now", "?ping"):
             assert "Pong" in await scene.answer(text)
         assert "Pong" in await scene.answer("?ping", None)
 
-    scene.play(body)
 
-
-def test_the_bot_itself_and_ignored_users_are_not_heard() -> None:
+async def test_the_bot_itself_and_ignored_users_are_not_heard() -> None:
     scene = Scene()
     seen: list[Event] = []
 
@@ -52,7 +50,7 @@ def test_the_bot_itself_and_ignored_users_are_not_heard() -> None:
     async def note(event: Event) -> None:
         seen.append(event)
 
-    async def body() -> None:
+    async with scene.running():
         for sender in (BOT, OTHER_BOT):
             scene.say("?ping", sender)
             scene.say("hi", sender)
@@ -60,10 +58,8 @@ def test_the_bot_itself_and_ignored_users_are_not_heard() -> None:
         assert seen == []
         assert scene.room.silent
 
-    scene.play(body)
 
-
-def test_a_handler_gets_words_message_and_both_ways_to_speak() -> None:
+async def test_a_handler_gets_words_message_and_both_ways_to_speak() -> None:
     scene = Scene()
     contexts: list[Context] = []
 
@@ -73,7 +69,7 @@ def test_a_handler_gets_words_message_and_both_ways_to_speak() -> None:
         assert await context.reply(" ".join(context.args)) == "own0"
         assert await context.send(await context.display_name()) == "own1"
 
-    async def body() -> None:
+    async with scene.running():
         mention = Mention(BOB, "bob")
         message_id = scene.say("?SAY Hi @bob", mentions=(mention,))
         assert await scene.room.heard() == ("Hi @bob", message_id)
@@ -81,10 +77,8 @@ def test_a_handler_gets_words_message_and_both_ways_to_speak() -> None:
         (context,) = contexts
         assert (context.user_id, context.message.mentions, context.mesh_id) == (ANN, (mention,), Room.mesh_id)
 
-    scene.play(body)
 
-
-def test_permission_is_checked_before_the_handler_and_a_refusal_is_in_words(
+async def test_permission_is_checked_before_the_handler_and_a_refusal_is_in_words(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -94,7 +88,7 @@ def test_permission_is_checked_before_the_handler_and_a_refusal_is_in_words(
     async def leave(context: Context) -> None:
         await context.reply("Bye")
 
-    async def body() -> None:
+    async with scene.running():
         refusal = await scene.answer("?leave")
         assert "Only admins may use ?leave" in refusal
         assert incident(refusal) in caplog.text
@@ -102,14 +96,12 @@ def test_permission_is_checked_before_the_handler_and_a_refusal_is_in_words(
         assert await scene.answer("?leave") == "Bye"
         assert "Only admins" in await scene.answer("?leave", None)
 
-    scene.play(body)
 
-
-def test_before_anybody_has_said_who_may_do_what_nobody_may(caplog: pytest.LogCaptureFixture) -> None:
+async def test_before_anybody_has_said_who_may_do_what_nobody_may(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     scene = Scene(permissions=None)
 
-    async def body() -> None:
+    async with scene.running():
         for sender in (ANN, None):
             refusal = await scene.answer("?ping", sender)
             assert refusal.startswith("The service behind this bot does not answer yet. Try again in a while (error ")
@@ -117,23 +109,19 @@ def test_before_anybody_has_said_who_may_do_what_nobody_may(caplog: pytest.LogCa
         scene.bot.permissions = StaticPermissions()
         assert await scene.answer("?ping") == "Pong!"
 
-    scene.play(body)
 
-
-def test_a_failure_in_words_is_answered_in_words(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_in_words_is_answered_in_words(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene()
 
     @scene.registry.command("set", "Sets.")
     async def set_(context: Context) -> None:
         raise RaveError(Code.NOT_FOUND, "no such film", hint="try another", film="x-17")
 
-    async def body() -> None:
+    async with scene.running():
         answer = await scene.answer("?set")
         assert answer.startswith("No such film. Try another (error ")
         assert "x-17" not in answer
         assert re.search(rf"{incident(answer)}.*x-17", caplog.text)
-
-    scene.play(body)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +135,7 @@ def test_a_failure_in_words_is_answered_in_words(caplog: pytest.LogCaptureFixtur
         (Code.NOT_FOUND, logging.WARNING),
     ],
 )
-def test_an_askers_own_mistake_warns_nobody(code: Code, level: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_askers_own_mistake_warns_nobody(code: Code, level: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     scene = Scene()
 
@@ -155,77 +143,67 @@ def test_an_askers_own_mistake_warns_nobody(code: Code, level: int, caplog: pyte
     async def set_(context: Context) -> None:
         raise RaveError(code, "no")
 
-    async def body() -> None:
+    async with scene.running():
         answer = await scene.answer("?set")
         (record,) = [record for record in caplog.records if incident(answer) in record.getMessage()]
         assert (record.levelno, record.exc_info) == (level, None)
 
-    scene.play(body)
 
-
-def test_a_failure_that_is_logged_elsewhere_keeps_its_id(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_that_is_logged_elsewhere_keeps_its_id(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene()
 
     @scene.registry.command("set", "Sets.")
     async def set_(context: Context) -> None:
         raise RaveError(Code.STORE, "the store can't be used", incident="0123abcd")
 
-    async def body() -> None:
+    async with scene.running():
         assert await scene.answer("?set") == "The store can't be used (error 0123abcd)"
         assert "command set failed (error 0123abcd): " in caplog.text
 
-    scene.play(body)
 
-
-def test_a_failure_from_far_away_is_one_line_without_control_characters() -> None:
+async def test_a_failure_from_far_away_is_one_line_without_control_characters() -> None:
     scene = Scene()
 
     @scene.registry.command("set", "Sets.")
     async def set_(context: Context) -> None:
         raise RaveError(Code.SERVER_ERROR, "no\n?leave\x1b" + "x" * 2000)
 
-    async def body() -> None:
+    async with scene.running():
         answer = await scene.answer("?set")
         assert answer.startswith("No??leave?xxx")
         assert len(answer) < 600
         assert incident(answer)
 
-    scene.play(body)
 
-
-def test_the_detail_of_a_bug_goes_to_the_log_and_not_to_the_chat(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_detail_of_a_bug_goes_to_the_log_and_not_to_the_chat(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene()
 
     @scene.registry.command("bug", "Fails.")
     async def bug(context: Context) -> None:
         raise ValueError("internal detail")
 
-    async def body() -> None:
+    async with scene.running():
         answer = await scene.answer("?bug")
         assert re.fullmatch(r"Something went wrong \(error [0-9a-f]{8}\)", answer)
         assert incident(answer) in caplog.text
         assert "internal detail" in caplog.text
         assert "Pong" in await scene.answer("?ping")
 
-    scene.play(body)
 
-
-def test_a_command_that_takes_too_long_is_ended(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_command_that_takes_too_long_is_ended(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(limits=CommandLimits(handler_timeout_s=0.01))
 
     @scene.registry.command("slow", "Waits.")
     async def slow(context: Context) -> None:
         await asyncio.Event().wait()
 
-    async def body() -> None:
+    async with scene.running():
         answer = await scene.answer("?slow")
         assert "took too long" in answer
         assert incident(answer) in caplog.text
 
-    scene.play(body)
 
-
-def test_a_command_may_have_a_time_limit_of_its_own() -> None:
+async def test_a_command_may_have_a_time_limit_of_its_own() -> None:
     scene = Scene(limits=CommandLimits(handler_timeout_s=0))
 
     async def works(context: Context) -> None:
@@ -234,14 +212,12 @@ def test_a_command_may_have_a_time_limit_of_its_own() -> None:
     scene.registry.command("slow", "Has time.", seconds=60.0)(works)
     scene.registry.command("hasty", "Has none.")(works)
 
-    async def body() -> None:
+    async with scene.running():
         assert await scene.answer("?slow") == "done"
         assert "took too long" in await scene.answer("?hasty")
 
-    scene.play(body)
 
-
-def test_commands_run_side_by_side_but_not_without_bound(caplog: pytest.LogCaptureFixture) -> None:
+async def test_commands_run_side_by_side_but_not_without_bound(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(limits=CommandLimits(user_rate=MANY.user_rate, room_rate=MANY.room_rate, max_running=2))
     go = asyncio.Event()
 
@@ -250,7 +226,7 @@ def test_commands_run_side_by_side_but_not_without_bound(caplog: pytest.LogCaptu
         await go.wait()
         await context.reply("done")
 
-    async def body() -> None:
+    async with scene.running():
         first, second = scene.say("?wait"), scene.say("?wait")
         answer = await scene.answer("?wait")
         assert "Too many commands are running" in answer
@@ -262,10 +238,8 @@ def test_commands_run_side_by_side_but_not_without_bound(caplog: pytest.LogCaptu
             while "Pong" not in await scene.answer("?ping"):
                 pass  # the two have spoken, but may not have ended
 
-    scene.play(body)
 
-
-def test_an_admin_is_obeyed_although_what_others_ask_for_takes_all_places() -> None:
+async def test_an_admin_is_obeyed_although_what_others_ask_for_takes_all_places() -> None:
     scene = Scene(
         limits=CommandLimits(
             user_rate=MANY.user_rate, room_rate=MANY.room_rate, max_running=2, reserved_for_admins=1
@@ -280,33 +254,29 @@ def test_an_admin_is_obeyed_although_what_others_ask_for_takes_all_places() -> N
         running.append(context.user_id)
         await asyncio.Event().wait()
 
-    async def body() -> None:
+    async with scene.running():
         for user in (ANN, ANN, ANN, BOB, BOB):
             scene.say("?wait", user)
         for _ in range(2):
             assert "Too many commands are running" in (await scene.room.heard())[0]
         assert running == [ANN, ANN, BOB]
 
-    scene.play(body)
 
-
-def test_even_telling_that_the_bot_is_busy_has_a_bound(caplog: pytest.LogCaptureFixture) -> None:
+async def test_even_telling_that_the_bot_is_busy_has_a_bound(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(limits=CommandLimits(user_rate=MANY.user_rate, room_rate=MANY.room_rate, max_running=1))
 
-    async def body() -> None:
+    async with scene.running():
         scene.say("?ping")
         scene.say("?ping")
         scene.say("?ping")
         assert "too busy to answer" in caplog.text
         assert {(await scene.room.heard())[1], (await scene.room.heard())[1]} == {"m1", "m2"}
 
-    scene.play(body)
 
-
-def test_a_user_in_a_hurry_is_told_once_and_then_met_with_silence() -> None:
+async def test_a_user_in_a_hurry_is_told_once_and_then_met_with_silence() -> None:
     scene = Scene(limits=CommandLimits(user_rate=Rate(2, 0.1)))
 
-    async def body() -> None:
+    async with scene.running():
         answers = [await scene.answer("?ping") for _ in range(3)]
         assert answers == ["Pong!", "Pong!", "Too many commands. Try again in 10 s"]
         scene.say("?ping")
@@ -316,17 +286,15 @@ def test_a_user_in_a_hurry_is_told_once_and_then_met_with_silence() -> None:
         assert "Pong" in await scene.answer("?ping")
         assert scene.room.silent
 
-    scene.play(body)
 
-
-def test_two_bots_do_not_answer_each_other_for_ever() -> None:
+async def test_two_bots_do_not_answer_each_other_for_ever() -> None:
     scene = Scene(limits=CommandLimits(user_rate=Rate(5, 1.0), outgoing_rate=MANY.outgoing_rate))
 
     @scene.registry.command("echo", "Orders itself.")
     async def echo(context: Context) -> None:
         await context.reply("?echo")
 
-    async def body() -> None:
+    async with scene.running():
         answer = await scene.answer("?echo")
         rounds = 0
         while answer.startswith("?"):
@@ -336,10 +304,8 @@ def test_two_bots_do_not_answer_each_other_for_ever() -> None:
         scene.say(answer)
         assert "Pong" in await scene.answer("?ping", BOB)
 
-    scene.play(body)
 
-
-def test_without_a_room_nothing_happens_and_answers_fail_quietly(caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_a_room_nothing_happens_and_answers_fail_quietly(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     scene = Scene()
     started, go, failed = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -353,7 +319,7 @@ def test_without_a_room_nothing_happens_and_answers_fail_quietly(caplog: pytest.
         finally:
             failed.set()
 
-    async def body() -> None:
+    async with scene.running():
         scene.say("?wait")
         await started.wait()
         scene.bot.detach()
@@ -366,10 +332,8 @@ def test_without_a_room_nothing_happens_and_answers_fail_quietly(caplog: pytest.
         scene.bot.attach(scene.room)
         assert "Pong" in await scene.answer("?ping")
 
-    scene.play(body)
 
-
-def test_close_ends_running_commands() -> None:
+async def test_close_ends_running_commands() -> None:
     scene = Scene()
     started, cancelled = asyncio.Event(), asyncio.Event()
 
@@ -381,13 +345,11 @@ def test_close_ends_running_commands() -> None:
         finally:
             cancelled.set()
 
-    async def body() -> None:
+    async with scene.running():
         scene.say("?wait")
         await started.wait()
         await scene.bot.close()
         assert cancelled.is_set()
-
-    scene.play(body)
 
 
 # --- events -----------------------------------------------------------------------------------------------------
@@ -405,11 +367,11 @@ def listening(scene: Scene, *kinds: EventKind) -> asyncio.Queue[Event]:
 
 
 @pytest.mark.parametrize("text", ["hi", "", "?", "?? what", "!'quoted'", "?unknown"])
-def test_what_is_no_known_command_is_an_ordinary_message(text: str) -> None:
+async def test_what_is_no_known_command_is_an_ordinary_message(text: str) -> None:
     scene = Scene()
     events = listening(scene, EventKind.MESSAGE)
 
-    async def body() -> None:
+    async with scene.running():
         scene.say(text)
         event = await events.get()
         assert event.message is not None
@@ -418,28 +380,24 @@ def test_what_is_no_known_command_is_an_ordinary_message(text: str) -> None:
         assert "Pong" in await scene.answer("?ping")
         assert events.empty()
 
-    scene.play(body)
 
-
-def test_mentions_and_replies_are_recognised_by_id_alone() -> None:
+async def test_mentions_and_replies_are_recognised_by_id_alone() -> None:
     scene = Scene()
     events = listening(scene, EventKind.MESSAGE)
 
-    async def body() -> None:
+    async with scene.running():
         scene.say("@bot hi", mentions=(Mention(BOB, "bob"), Mention(BOT, "bot")))
         scene.say("@bot hi", mentions=(Mention(BOB, "bot"),), reply_to="other")
         scene.say("yes", reply_to="own0")
         seen = [await events.get() for _ in range(3)]
         assert [(e.mentions_bot, e.replies_to_bot) for e in seen] == [(True, False), (False, False), (False, True)]
 
-    scene.play(body)
 
-
-def test_all_events_have_one_shape_and_may_speak() -> None:
+async def test_all_events_have_one_shape_and_may_speak() -> None:
     scene = Scene()
     events = listening(scene, *EventKind)
 
-    async def body() -> None:
+    async with scene.running():
         scene.bot.on_joined(frozenset({BOB, ANN}))
         scene.bot.on_left(frozenset({ANN}))
         message_id = scene.say("hi")
@@ -463,10 +421,10 @@ def test_all_events_have_one_shape_and_may_speak() -> None:
         await seen[0].send("s")
         assert await scene.room.heard() == ("s", None)
 
-    scene.play(body)
 
-
-def test_a_failing_or_slow_event_handler_stops_no_other_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_or_slow_event_handler_stops_no_other_and_says_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     scene = Scene(limits=CommandLimits(handler_timeout_s=0.01))
 
     @scene.registry.on(EventKind.USER_JOIN)
@@ -479,35 +437,31 @@ def test_a_failing_or_slow_event_handler_stops_no_other_and_says_nothing(caplog:
 
     events = listening(scene, EventKind.USER_JOIN)
 
-    async def body() -> None:
+    async with scene.running():
         scene.bot.on_joined(frozenset({ANN}))
         assert (await events.get()).user_id == ANN
         assert caplog.text.count("a handler of on_user_join failed") == 2
         assert scene.room.silent
 
-    scene.play(body)
 
-
-def test_a_flood_of_events_has_a_bound_and_harms_no_command(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_flood_of_events_has_a_bound_and_harms_no_command(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(limits=CommandLimits(max_running=2))
 
     @scene.registry.on(EventKind.MESSAGE)
     async def hangs(event: Event) -> None:
         await asyncio.Event().wait()
 
-    async def body() -> None:
+    async with scene.running():
         for _ in range(30):
             scene.say("hi")
         assert caplog.text.count("on_message is lost") == 1, "not for each message"
         assert "Pong" in await scene.answer("?ping")
 
-    scene.play(body)
-
 
 # --- the room ---------------------------------------------------------------------------------------------------
 
 
-def test_watchers_are_told_all_changes_in_order_and_one_that_fails_harms_no_other(
+async def test_watchers_are_told_all_changes_in_order_and_one_that_fails_harms_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     scene = Scene()
@@ -516,7 +470,7 @@ def test_watchers_are_told_all_changes_in_order_and_one_that_fails_harms_no_othe
     def fails(change: Change) -> None:
         raise ValueError("internal detail")
 
-    async def body() -> None:
+    async with scene.running():
         scene.bot.watch(fails)
         scene.bot.watch(told.append)
         ended = VideoEnded(Playback(url="https://a"))
@@ -529,14 +483,12 @@ def test_watchers_are_told_all_changes_in_order_and_one_that_fails_harms_no_othe
         scene.bot.on_change(ended)
         assert len(told) == 3
 
-    scene.play(body)
 
-
-def test_what_a_room_has_told_before_it_is_the_bots_is_told_when_it_is() -> None:
+async def test_what_a_room_has_told_before_it_is_the_bots_is_told_when_it_is() -> None:
     scene = Scene()
     told: list[Change] = []
 
-    async def body() -> None:
+    async with scene.running():
         scene.bot.watch(told.append)
         scene.bot.attach(scene.room)
         assert told == []
@@ -544,10 +496,8 @@ def test_what_a_room_has_told_before_it_is_the_bots_is_told_when_it_is() -> None
         scene.bot.attach(scene.room)
         assert told == [RoomKnown(scene.room.state)]
 
-    scene.play(body)
 
-
-def test_a_command_is_given_the_room_as_it_was() -> None:
+async def test_a_command_is_given_the_room_as_it_was() -> None:
     scene = Scene()
 
     @scene.registry.command("where", "Where we are.")
@@ -555,14 +505,12 @@ def test_a_command_is_given_the_room_as_it_was() -> None:
         assert context.room.playback
         await context.reply(f"{context.room.playback.position_at(context.server_now):.0f} s")
 
-    async def body() -> None:
+    async with scene.running():
         clock = scene.room.server_clock = ServerClock(steady=lambda: 5.0, wall=lambda: 0.0)
         clock.observe(1000.0)
         clock.observe(1030.0)
         scene.room.state = RoomState(known=True, playback=Playback(status="PLAY", position=7.0, time=1000.0))
         assert await scene.answer("?where") == "37 s"
-
-    scene.play(body)
 
 
 # --- code of others ---------------------------------------------------------------------------------------------
@@ -620,7 +568,7 @@ def test_failures_of_others_are_named_and_told_and_those_of_ours_are_not(caplog:
     scene.play(body)
 
 
-def test_code_of_others_takes_no_place_away_from_ours(caplog: pytest.LogCaptureFixture) -> None:
+async def test_code_of_others_takes_no_place_away_from_ours(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(limits=CommandLimits(max_running=2, user_rate=MANY.user_rate, room_rate=MANY.room_rate))
     part = foreign(scene)
 
@@ -631,7 +579,7 @@ def test_code_of_others_takes_no_place_away_from_ours(caplog: pytest.LogCaptureF
     part.on(EventKind.MESSAGE)(hangs)
     events = listening(scene, EventKind.MESSAGE)
 
-    async def body() -> None:
+    async with scene.running():
         for _ in range(3):
             scene.say("hi")
             assert (await events.get()).user_id == ANN
@@ -643,10 +591,8 @@ def test_code_of_others_takes_no_place_away_from_ours(caplog: pytest.LogCaptureF
         assert "command hang of greet.py not run" in caplog.text
         assert "Pong" in await scene.answer("?ping")
 
-    scene.play(body)
 
-
-def test_a_cooldown_begins_with_a_run_that_was_allowed() -> None:
+async def test_a_cooldown_begins_with_a_run_that_was_allowed() -> None:
     scene = Scene(permissions=StaticPermissions(frozenset({BOB})))
     told: list[int | None] = []
 
@@ -655,7 +601,7 @@ def test_a_cooldown_begins_with_a_run_that_was_allowed() -> None:
         told.append(context.user_id)
         await context.reply("4")
 
-    async def body() -> None:
+    async with scene.running():
         assert "Only admins" in await scene.answer("?dice", ANN)
         assert await scene.answer("?dice", BOB) == "4"
         scene.now += 9.5
@@ -669,10 +615,8 @@ def test_a_cooldown_begins_with_a_run_that_was_allowed() -> None:
         assert await scene.answer("?dice", BOB) == "4"
         assert told == [BOB, ANN, BOB]
 
-    scene.play(body)
 
-
-def test_a_run_that_came_to_nothing_for_what_was_written_begins_no_cooldown() -> None:
+async def test_a_run_that_came_to_nothing_for_what_was_written_begins_no_cooldown() -> None:
     scene = Scene(limits=replace(MANY, user_rate=Rate(4, 1.0)))
 
     @scene.registry.command("dice", "Rolls.", cooldown=30.0)
@@ -681,7 +625,7 @@ def test_a_run_that_came_to_nothing_for_what_was_written_begins_no_cooldown() ->
             raise RaveError(Code(context.args[0]), "no such dice")
         await context.reply("4")
 
-    async def body() -> None:
+    async with scene.running():
         for _ in range(3):
             assert (await scene.answer("?dice InvalidArgument")).startswith("No such dice")
         assert await scene.answer("?dice") == "4"
@@ -689,75 +633,63 @@ def test_a_run_that_came_to_nothing_for_what_was_written_begins_no_cooldown() ->
         assert (await scene.answer("?dice Network", BOB)).startswith("No such dice")
         assert await scene.answer("?dice", BOB) == "You may use ?dice again in 30 s"
 
-    scene.play(body)
-
 
 # --- built-in commands ------------------------------------------------------------------------------------------
 
 
-def test_hello_greets_by_display_name_and_never_tells_a_peer_id() -> None:
+async def test_hello_greets_by_display_name_and_never_tells_a_peer_id() -> None:
     scene = Scene()
 
-    async def body() -> None:
+    async with scene.running():
         assert await scene.answer("?hello") == "Hello, Ann!"
         for sender in (77, None):
             answer = await scene.answer("?hello", sender)
             assert answer.startswith("Hello, ")
             assert DEVICE not in answer
 
-    scene.play(body)
 
-
-def test_help_lists_what_the_asker_may_run_and_no_more() -> None:
+async def test_help_lists_what_the_asker_may_run_and_no_more() -> None:
     scene = Scene(permissions=StaticPermissions(admins=frozenset({BOB})))
 
     @scene.registry.command("leave", "Leaves the mesh.", permission=Permission.ADMIN)
     async def leave(context: Context) -> None: ...
 
-    async def body() -> None:
+    async with scene.running():
         for_ann = await scene.answer("!help")
         assert "ping" in for_ann
         assert "leave" not in for_ann
         assert "Instead of ? you may also write !" in for_ann
         assert "leave" in await scene.answer("?help", BOB)
 
-    scene.play(body)
 
-
-def test_help_is_short_with_one_prefix_and_no_line_of_it_is_a_command() -> None:
+async def test_help_is_short_with_one_prefix_and_no_line_of_it_is_a_command() -> None:
     scene = Scene(prefixes=("*",))
 
-    async def body() -> None:
+    async with scene.running():
         answer = await scene.answer("*help")
         assert "Instead" not in answer
         assert not any(line.startswith("*") for line in answer.splitlines())
 
-    scene.play(body)
 
-
-def test_info_tells_mesh_server_and_version() -> None:
+async def test_info_tells_mesh_server_and_version() -> None:
     scene = Scene()
 
-    async def body() -> None:
+    async with scene.running():
         assert await scene.answer("?info") == (
             "Mesh: Films (11111111)\nServer: ws.example\nBot: ravesvc 1.2, 9 commands"
         )
         scene.facts.title, scene.facts.server = "**\u202e**", ""
         assert (await scene.answer("?info")).startswith("Mesh: untitled (11111111)\nServer: unknown\n")
 
-    scene.play(body)
 
-
-def test_status_tells_connection_and_users() -> None:
+async def test_status_tells_connection_and_users() -> None:
     scene = Scene()
 
-    async def body() -> None:
+    async with scene.running():
         expected = "Connected for 15 min 0 s, 0 reconnections\nMesh 11111111: 3 users"
         assert await scene.answer("?status") == expected
         scene.facts.connected_since, scene.facts.reconnects = None, 1
         assert (await scene.answer("?status")).startswith("Connecting, 1 reconnection\n")
-
-    scene.play(body)
 
 
 @pytest.mark.parametrize(

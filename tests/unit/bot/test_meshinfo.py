@@ -35,15 +35,13 @@ def test_what_is_not_known_is_left_out() -> None:
     assert ask(Scene(), RoomState(known=True, users=Room.users))[3:] == ["• Nothing plays"]
 
 
-def test_the_position_is_that_of_now() -> None:
+async def test_the_position_is_that_of_now() -> None:
     scene = Scene()
 
-    async def body() -> None:
+    async with scene.running():
         time = scene.room.server_clock.now() - 60
         scene.room.state = RoomState(playback=Playback(url="u", status="PLAY", position=60, time=time))
         assert "• Playing: a video, at 2:0" in await scene.answer("?meshinfo")
-
-    scene.play(body)
 
 
 def test_a_full_room_with_nasty_names_and_urls_stays_short() -> None:

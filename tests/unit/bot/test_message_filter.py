@@ -41,7 +41,7 @@ def test_a_message_without_an_id_is_a_message() -> None:
         assert parse_chat(data).id == ""
 
 
-def test_a_message_that_is_delivered_again_runs_and_tells_nothing_again() -> None:
+async def test_a_message_that_is_delivered_again_runs_and_tells_nothing_again() -> None:
     scene = Scene(ignored=frozenset())
     heard: list[Event] = []
 
@@ -49,7 +49,7 @@ def test_a_message_that_is_delivered_again_runs_and_tells_nothing_again() -> Non
     async def on_message(event: Event) -> None:
         heard.append(event)
 
-    async def body() -> None:
+    async with scene.running():
         for text in ("?ping", "hello"):
             again = ChatMessage(f"id {text}", "2_x", ANN, text, None, ())
             scene.bot.on_chat(again)
@@ -61,29 +61,23 @@ def test_a_message_that_is_delivered_again_runs_and_tells_nothing_again() -> Non
         assert scene.room.silent
         assert len(heard) == 1
 
-    scene.play(body)
 
-
-def test_a_message_without_an_id_is_answered_without_a_reference() -> None:
+async def test_a_message_without_an_id_is_answered_without_a_reference() -> None:
     scene = Scene()
 
-    async def body() -> None:
+    async with scene.running():
         for _ in range(2):
             scene.bot.on_chat(ChatMessage("", "2_x", ANN, "?ping", None, ()))
             assert await scene.room.heard() == ("Pong!", None)
 
-    scene.play(body)
 
-
-def test_its_own_account_is_not_answered_on_any_device() -> None:
+async def test_its_own_account_is_not_answered_on_any_device() -> None:
     scene = Scene()
 
-    async def body() -> None:
+    async with scene.running():
         scene.bot.on_chat(ChatMessage("1", f"{BOT}_another", BOT, "?ping", None, ()))
         await scene.bot.settle()
         assert scene.room.silent
-
-    scene.play(body)
 
 
 def echo(registry: Registry, speak: Callable[[Context, str], object]) -> None:
@@ -187,23 +181,19 @@ def test_those_who_write_while_the_bot_is_silent_are_heard_however_much_they_wri
     assert {guard.check(ANN, f"line {number}", answers_us=False) for number in range(500)} == {LoopVerdict.ACCEPT}
 
 
-def test_an_admin_is_heard_also_as_an_ignored_user() -> None:
+async def test_an_admin_is_heard_also_as_an_ignored_user() -> None:
     scene = Scene(permissions=StaticPermissions(frozenset({ANN})), ignored=frozenset({ANN, BOB}))
 
-    async def body() -> None:
+    async with scene.running():
         scene.say("?ping", BOB)
         assert "Pong" in await scene.answer("?ping", ANN)
         scene.bot.ignored_users = frozenset()
         assert "Pong" in await scene.answer("?ping", BOB)
 
-    scene.play(body)
 
-
-def test_an_admin_is_always_heard() -> None:
+async def test_an_admin_is_always_heard() -> None:
     scene = Scene(permissions=StaticPermissions(frozenset({ANN}), {"ping": Permission.ADMIN}))
 
-    async def body() -> None:
+    async with scene.running():
         for _ in range(40):
             assert "Pong" in await scene.answer("?ping", reply_to="own1")
-
-    scene.play(body)

@@ -118,10 +118,12 @@ KEEPS = "Rave still has my vote for The harbour film. I will skip it if it start
     ("command", "sender", "said"),
     [("remove 1", BOB, "Removed: The harbour film"), ("clear", ADMIN, "Removed 1 video")],
 )
-def test_what_was_removed_and_had_the_vote_is_skipped_when_it_starts(command: str, sender: int, said: str) -> None:
+async def test_what_was_removed_and_had_the_vote_is_skipped_when_it_starts(
+    command: str, sender: int, said: str
+) -> None:
     cinema = Cinema(PlayMode.AUTOPLAY)
 
-    async def body() -> None:
+    async with cinema.holding():
         await cinema.begin()
         await cinema.says("?play harbour", BOB)
         assert cinema.ballots.votes == {BOT: "harbour"}
@@ -134,14 +136,12 @@ def test_what_was_removed_and_had_the_vote_is_skipped_when_it_starts(command: st
         await cinema.wait(1)
         assert cinema.playing == "harbour"
 
-    cinema.hold(body)
 
-
-def test_the_next_video_gets_the_vote_of_the_one_that_is_removed_at_once() -> None:
+async def test_the_next_video_gets_the_vote_of_the_one_that_is_removed_at_once() -> None:
     cinema = Cinema(PlayMode.VOTE)
     cinema.ballots.fails["end_video"] = LEADER_ONLY
 
-    async def body() -> None:
+    async with cinema.holding():
         await cinema.begin()
         await cinema.talk("?play harbour", BOB)
         await cinema.talk("?play meadow", CEM)
@@ -153,13 +153,11 @@ def test_the_next_video_gets_the_vote_of_the_one_that_is_removed_at_once() -> No
         await cinema.end()
         assert cinema.playing == "meadow"
 
-    cinema.hold(body)
 
-
-def test_what_was_removed_may_start_when_the_vote_is_for_another_video() -> None:
+async def test_what_was_removed_may_start_when_the_vote_is_for_another_video() -> None:
     cinema = Cinema(PlayMode.AUTOPLAY)
 
-    async def body() -> None:
+    async with cinema.holding():
         await cinema.begin()
         await cinema.talk("?play harbour", BOB)
         await cinema.talk("?remove 1", BOB)
@@ -172,14 +170,12 @@ def test_what_was_removed_may_start_when_the_vote_is_for_another_video() -> None
         assert cinema.playing == "harbour"
         assert cinema.told() == []
 
-    cinema.hold(body)
 
-
-def test_what_was_removed_and_can_not_be_ended_is_told() -> None:
+async def test_what_was_removed_and_can_not_be_ended_is_told() -> None:
     cinema = Cinema(PlayMode.AUTOPLAY)
     cinema.ballots.fails |= {"end_video": LEADER_ONLY, "vote_skip": LEADER_ONLY}
 
-    async def body() -> None:
+    async with cinema.holding():
         await cinema.begin()
         await cinema.talk("?play harbour", BOB)
         await cinema.talk("?remove 1", BOB)
@@ -188,10 +184,8 @@ def test_what_was_removed_and_can_not_be_ended_is_told() -> None:
             "it: only the leader may"
         ]
 
-    cinema.hold(body)
 
-
-def test_what_was_removed_while_its_vote_was_on_the_way_is_skipped_too() -> None:
+async def test_what_was_removed_while_its_vote_was_on_the_way_is_skipped_too() -> None:
     cinema = Cinema(PlayMode.AUTOPLAY)
     asked, answer, vote = asyncio.Event(), asyncio.Event(), cinema.ballots.vote
 
@@ -200,7 +194,7 @@ def test_what_was_removed_while_its_vote_was_on_the_way_is_skipped_too() -> None
         await answer.wait()
         await vote(url)
 
-    async def body() -> None:
+    async with cinema.holding():
         await cinema.begin()
         cinema.ballots.vote = vote_slowly  # type: ignore[method-assign]
         cinema.say("?play harbour", BOB)
@@ -213,13 +207,11 @@ def test_what_was_removed_while_its_vote_was_on_the_way_is_skipped_too() -> None
         await cinema.end()
         assert cinema.playing == "own-choice"
 
-    cinema.hold(body)
 
-
-def test_the_vote_for_a_user_s_video_is_no_longer_theirs_when_they_are_forgotten() -> None:
+async def test_the_vote_for_a_user_s_video_is_no_longer_theirs_when_they_are_forgotten() -> None:
     cinema = Cinema(PlayMode.AUTOPLAY)
 
-    async def body() -> None:
+    async with cinema.holding():
         await cinema.begin()
         await cinema.talk("?play harbour", BOB)
         cinema.player.forget_user(BOB)
@@ -227,8 +219,6 @@ def test_the_vote_for_a_user_s_video_is_no_longer_theirs_when_they_are_forgotten
         assert f'"user":{BOB}' not in cinema.service.documents["queue"]
         await cinema.end()
         assert cinema.playing == "own-choice"
-
-    cinema.hold(body)
 
 
 def test_a_restart_does_not_forget_what_was_removed() -> None:
@@ -251,10 +241,10 @@ def test_a_restart_does_not_forget_what_was_removed() -> None:
     after.hold(start)
 
 
-def test_what_was_removed_and_users_vote_for_is_theirs() -> None:
+async def test_what_was_removed_and_users_vote_for_is_theirs() -> None:
     cinema = Cinema(PlayMode.AUTOPLAY)
 
-    async def body() -> None:
+    async with cinema.holding():
         await cinema.begin()
         await cinema.talk("?play harbour", BOB)
         await cinema.talk("?remove 1", BOB)
@@ -263,15 +253,13 @@ def test_what_was_removed_and_users_vote_for_is_theirs() -> None:
         assert await cinema.end() == []
         assert cinema.playing == "harbour"
 
-    cinema.hold(body)
-
 
 @pytest.mark.parametrize("code", [Code.FORBIDDEN, Code.NOT_FOUND, Code.RATE_LIMITED])
-def test_a_choice_that_is_refused_gives_its_user_nothing(code: Code) -> None:
+async def test_a_choice_that_is_refused_gives_its_user_nothing(code: Code) -> None:
     cinema = Cinema(PlayMode.VOTE)
     cinema.ballots.fails["vote"] = RaveError(code, "no")
 
-    async def body() -> None:
+    async with cinema.holding():
         await cinema.begin()
         await cinema.talk("?search meadow", CEM)
         assert (await cinema.says("?set 1", CEM)).startswith("No (error ")
@@ -281,8 +269,6 @@ def test_a_choice_that_is_refused_gives_its_user_nothing(code: Code) -> None:
         assert cinema.playing == "meadow"
         assert "Asked for by" not in await cinema.says("?nowplaying")
         assert await cinema.says("?skip", CEM) == "1 of 3 votes to skip"
-
-    cinema.hold(body)
 
 
 def test_a_choice_of_which_one_can_not_tell_is_its_user_s_until_the_room_shows_no_vote_for_a_while() -> None:
@@ -302,10 +288,10 @@ def test_a_choice_of_which_one_can_not_tell_is_its_user_s_until_the_room_shows_n
         cinema.hold(body)
 
 
-def test_a_choice_whose_vote_stands_is_its_user_s_however_late_it_is_elected() -> None:
+async def test_a_choice_whose_vote_stands_is_its_user_s_however_late_it_is_elected() -> None:
     cinema = Cinema(PlayMode.VOTE)
 
-    async def body() -> None:
+    async with cinema.holding():
         await cinema.begin()
         await cinema.talk("?search meadow", CEM)
         await cinema.talk("?set 1", CEM)
@@ -313,13 +299,11 @@ def test_a_choice_whose_vote_stands_is_its_user_s_however_late_it_is_elected() -
         await cinema.end()
         assert (await cinema.says("?nowplaying")).endswith("Asked for by Cem")
 
-    cinema.hold(body)
 
-
-def test_a_choice_that_takes_the_vote_of_another_one_says_so() -> None:
+async def test_a_choice_that_takes_the_vote_of_another_one_says_so() -> None:
     cinema = Cinema(PlayMode.VOTE)
 
-    async def body() -> None:
+    async with cinema.holding():
         await cinema.begin()
         await cinema.talk("?search film", CEM)
         assert await cinema.says("?set 1", CEM) == "Voted for: The harbour film"
@@ -331,8 +315,6 @@ def test_a_choice_that_takes_the_vote_of_another_one_says_so() -> None:
             cinema.ballots.cast(user, "harbour")
         await cinema.player.settle()
         assert "Asked for by" not in await cinema.says("?nowplaying")
-
-    cinema.hold(body)
 
 
 USERS = st.sampled_from([ANN, BOB, CEM])

@@ -18,10 +18,10 @@ from tests.unit.party_scene import ADMIN, CEM, DAN, Party, video
 # --- search and set -----------------------------------------------------------------------------------------------
 
 
-def test_a_search_announces_itself_and_shows_numbered_hits_with_pictures() -> None:
+async def test_a_search_announces_itself_and_shows_numbered_hits_with_pictures() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         assert await party.talk("?search film") == [
             "Searching for “film”",
             "1. The harbour film\nby Author of harbour",
@@ -30,18 +30,16 @@ def test_a_search_announces_itself_and_shows_numbered_hits_with_pictures() -> No
         ]
         assert [media.aspect_ratio for media in party.party.media] == ["1.33"] * 3
 
-    party.hold(body)
-
 
 @pytest.mark.parametrize("broken", ["fetch_picture", "upload"])
-def test_a_hit_without_a_picture_is_a_hit(broken: str) -> None:
+async def test_a_hit_without_a_picture_is_a_hit(broken: str) -> None:
     party = Party()
     error = RaveError(Code.NETWORK, "no picture")
 
     async def upload(picture: Picture) -> Media:
         raise error
 
-    async def body() -> None:
+    async with party.holding():
         if broken == "upload":
             party.theatre.upload = upload  # type: ignore[method-assign]
         else:
@@ -50,25 +48,21 @@ def test_a_hit_without_a_picture_is_a_hit(broken: str) -> None:
         assert party.party.media == []
         assert await party.says("?set 1") == "Voted for: The meadow film"
 
-    party.hold(body)
 
-
-def test_without_a_provider_that_can_search_it_says_what_the_operator_has_to_set() -> None:
+async def test_without_a_provider_that_can_search_it_says_what_the_operator_has_to_set() -> None:
     party = Party()
     party.service.fails["search_videos"] = RaveError(
         Code.CONFIG, "no provider can search", hint="the operator has to set a key"
     )
 
-    async def body() -> None:
+    async with party.holding():
         announced, said = await party.talk("?search film")
         assert announced == "Searching for “film”"
         assert said.startswith("No provider can search. The operator has to set a key (error ")
 
-    party.hold(body)
-
 
 @pytest.mark.parametrize("command", ["play", "search"])
-def test_a_slow_provider_takes_a_few_places_of_a_user_and_not_all(
+async def test_a_slow_provider_takes_a_few_places_of_a_user_and_not_all(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     party = Party()
@@ -86,7 +80,7 @@ def test_a_slow_provider_takes_a_few_places_of_a_user_and_not_all(
             if reply_to == message_id:
                 return text.startswith("Your last searches are still under way")
 
-    async def body() -> None:
+    async with party.holding():
         for _ in range(3):
             party.say(f"?{command} film")
             party.now += 5
@@ -98,23 +92,19 @@ def test_a_slow_provider_takes_a_few_places_of_a_user_and_not_all(
         party.now += 5
         assert not (await party.says(f"?{command} film")).startswith("Your last")
 
-    party.hold(body)
 
-
-def test_a_search_that_finds_nothing_says_so() -> None:
+async def test_a_search_that_finds_nothing_says_so() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         assert await party.talk("?search nonsense") == ["Searching for “nonsense”", "Nothing was found"]
         assert "Write ?search <words>" in await party.says("?search", BOB)
 
-    party.hold(body)
 
-
-def test_a_hit_is_set_by_number_or_by_an_answer_to_its_message() -> None:
+async def test_a_hit_is_set_by_number_or_by_an_answer_to_its_message() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?search film")
         second = next(message_id for message_id, text in party.party.sent if text.startswith("2."))
         assert await party.says("?set 3", BOB) == "Voted for: The glacier film"
@@ -122,8 +112,6 @@ def test_a_hit_is_set_by_number_or_by_an_answer_to_its_message() -> None:
         assert await party.says("?set", ANN, reply_to=second) == "Voted for: The meadow film"
         assert party.theatre.calls("vote")[-1].endswith("/meadow")
         assert await party.says("?queue") == "The queue is empty"
-
-    party.hold(body)
 
 
 @pytest.mark.parametrize(
@@ -152,10 +140,10 @@ def test_what_names_no_hit_is_answered_with_a_hint(text: str, more: dict[str, An
     party.hold(body)
 
 
-def test_a_hit_can_be_chosen_while_the_next_one_is_on_its_way() -> None:
+async def test_a_hit_can_be_chosen_while_the_next_one_is_on_its_way() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         send, chosen = party.party.chat, asyncio.Event()
 
         async def chat(text: str, **more: Any) -> str:
@@ -172,20 +160,16 @@ def test_a_hit_can_be_chosen_while_the_next_one_is_on_its_way() -> None:
         await party.talk("?search film")
         assert chosen.is_set()
 
-    party.hold(body)
-
 
 @pytest.mark.parametrize("call", ["write_document", "read_document"])
-def test_hits_that_can_not_be_kept_hold_until_a_restart(call: str) -> None:
+async def test_hits_that_can_not_be_kept_hold_until_a_restart(call: str) -> None:
     party = Party()
     party.service.fails[call] = RaveError(Code.STORE, "the store can't be used")
 
-    async def body() -> None:
+    async with party.holding():
         assert len(await party.talk("?search film")) == 4
         party.service.fails.pop("read_document", None)
         assert await party.says("?set 2") == "Voted for: The meadow film"
-
-    party.hold(body)
 
 
 def test_hits_survive_a_restart_and_only_those_of_the_last_search_have_numbers() -> None:
@@ -213,24 +197,22 @@ def test_hits_survive_a_restart_and_only_those_of_the_last_search_have_numbers()
 # --- play and queue -----------------------------------------------------------------------------------------------
 
 
-def test_of_a_long_link_no_more_is_looked_up_than_tells_that_it_is_too_long() -> None:
+async def test_of_a_long_link_no_more_is_looked_up_than_tells_that_it_is_too_long() -> None:
     """A bot that sends the service more than 64 KiB is held to be taken over, and killed."""
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk(f"?play https://youtu.be/{'x' * 65_350}")
         assert [len(link) for link in party.service.looked_up] == [2001]
         assert links.is_link(party.service.looked_up[0])
         with pytest.raises(RaveError, match="no link to a video that the bot knows"):
             links.video_of(party.service.looked_up[0])
 
-    party.hold(body)
 
-
-def test_the_first_video_plays_at_once_and_the_others_in_turn() -> None:
+async def test_the_first_video_plays_at_once_and_the_others_in_turn() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         assert await party.talk("?play https://youtu.be/harbour") == ["Next: The harbour film"]
         assert party.playing == "harbour"
         assert await party.says("?play volcano") == "Queued at place 1: The volcano film"
@@ -250,13 +232,11 @@ def test_the_first_video_plays_at_once_and_the_others_in_turn() -> None:
         await party.wait(2)
         assert party.playing == "volcano"
 
-    party.hold(body)
 
-
-def test_a_video_whose_length_is_known_gives_way_at_its_end_even_if_rave_does_not_say_so() -> None:
+async def test_a_video_whose_length_is_known_gives_way_at_its_end_even_if_rave_does_not_say_so() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour")
         await party.talk("?play meadow")
         await party.wait(95)
@@ -264,8 +244,6 @@ def test_a_video_whose_length_is_known_gives_way_at_its_end_even_if_rave_does_no
         party.theatre.plays = lambda: False
         await party.wait(10)
         assert party.playing == "meadow"
-
-    party.hold(body)
 
 
 @pytest.mark.parametrize(
@@ -280,46 +258,40 @@ def test_a_video_whose_length_is_known_gives_way_at_its_end_even_if_rave_does_no
         ("?remove 1", "Only admins may remove what others have asked for"),
     ],
 )
-def test_what_can_not_be_done_is_said_in_a_sentence(text: str, answer: str) -> None:
+async def test_what_can_not_be_done_is_said_in_a_sentence(text: str, answer: str) -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour")
         await party.talk("?play meadow")
         assert (await party.says(text, BOB)).startswith(answer)
         assert await party.says("?queue") == "1 video waits:\n1. The meadow film, for Ann"
 
-    party.hold(body)
-
 
 @pytest.mark.parametrize("text", ["<https://youtu.be/harbour>", "https://youtu.be/harbour please", "it: youtu.be/x"])
-def test_a_link_as_people_paste_it_spends_no_search(text: str) -> None:
+async def test_a_link_as_people_paste_it_spends_no_search(text: str) -> None:
     party = Party()
     party.service.fails["search_videos"] = RaveError(Code.RATE_LIMITED, "used up")
 
-    async def body() -> None:
+    async with party.holding():
         said = await party.says(f"?play {text}")
         assert said == "Next: The harbour film" if "harbour" in text else said.startswith("Used up")
 
-    party.hold(body)
 
-
-def test_how_many_a_user_may_have_waiting_is_a_setting_of_the_room() -> None:
+async def test_how_many_a_user_may_have_waiting_is_a_setting_of_the_room() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         party.bot.apply_settings(RoomSettings(max_per_user=1))
         await party.talk("?play harbour")
         await party.talk("?play meadow")
         assert "You have 1 video in the queue already" in await party.says("?play glacier")
 
-    party.hold(body)
 
-
-def test_users_remove_their_own_and_admins_anything() -> None:
+async def test_users_remove_their_own_and_admins_anything() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         for name in ("harbour", "meadow", "glacier", "volcano"):
             await party.talk(f"?play {name}")
         assert await party.says("?remove 2") == "Removed: The glacier film"
@@ -327,8 +299,6 @@ def test_users_remove_their_own_and_admins_anything() -> None:
         assert "Only admins may use ?clear" in await party.says("?clear")
         assert await party.says("?clear", ADMIN) == "Removed 1 video"
         assert await party.says("?queue") == "The queue is empty"
-
-    party.hold(body)
 
 
 def test_a_long_queue_is_listed_in_one_message() -> None:
@@ -348,10 +318,10 @@ def test_a_long_queue_is_listed_in_one_message() -> None:
 # --- what plays ---------------------------------------------------------------------------------------------------
 
 
-def test_nowplaying_tells_title_position_and_user() -> None:
+async def test_nowplaying_tells_title_position_and_user() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         assert (await party.says("?nowplaying")).startswith("Nothing plays")
         await party.talk("?play harbour", BOB)
         party.show("https://rave.example/videos/youtube/harbour", position=65.0, status="PAUS", instance_id="i1")
@@ -359,10 +329,8 @@ def test_nowplaying_tells_title_position_and_user() -> None:
         assert (await party.says("?meshinfo")).endswith("\n• Paused: The harbour film, at 1:05 of 1:40")
         assert party.service.looked_up == []
 
-    party.hold(body)
 
-
-def test_what_others_put_on_has_its_title_if_the_bot_can_know_it() -> None:
+async def test_what_others_put_on_has_its_title_if_the_bot_can_know_it() -> None:
     party = Party()
     link = "https://www.youtube.com/watch?v="
 
@@ -373,7 +341,7 @@ def test_what_others_put_on_has_its_title_if_the_bot_can_know_it() -> None:
             assert await party.says("?nowplaying") == f"Playing: {plays}"
             assert (await party.says("?meshinfo")).endswith(f"\n• Playing: {plays}")
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?search glacier", BOB)
         party.service.fails["look_up_video"] = RaveError(Code.RATE_LIMITED, "enough")
         await tells("The glacier film, at 1:02:03 of 1:40", video_url=f"{link}glacier")
@@ -386,13 +354,11 @@ def test_what_others_put_on_has_its_title_if_the_bot_can_know_it() -> None:
         for url in "", "https://rave.example/videos/youtube/byhand", "x":
             await tells("a video, at 1:02:03", video_url=url)
 
-    party.hold(body)
 
-
-def test_like_is_about_what_plays() -> None:
+async def test_like_is_about_what_plays() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         assert (await party.says("?like")).startswith("Nothing plays")
         await party.talk("?play harbour")
         assert await party.says("?like", BOB) == "Liked"
@@ -403,14 +369,12 @@ def test_like_is_about_what_plays() -> None:
         party.change(likes=frozenset({CEM}))
         assert await party.says("?like", DAN) == "Liked"
 
-    party.hold(body)
-
 
 @pytest.mark.parametrize("command", ["like", "set 1"])
-def test_a_user_who_votes_again_and_again_has_to_wait(command: str) -> None:
+async def test_a_user_who_votes_again_and_again_has_to_wait(command: str) -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour", CEM)
         await party.talk("?search meadow", CEM)
         await party.talk(f"?{command}")
@@ -418,5 +382,3 @@ def test_a_user_who_votes_again_and_again_has_to_wait(command: str) -> None:
         assert not (await party.says(f"?{command}", BOB)).endswith("again in 5 s")
         party.now += 5
         assert not (await party.says(f"?{command}")).endswith("again in 5 s")
-
-    party.hold(body)

@@ -18,11 +18,11 @@ from tests.unit.bot_scene import ANN, BOB, BOT
 from tests.unit.party_scene import ADMIN, CEM, Party, video
 
 
-def test_what_the_room_does_not_allow_is_said_once_and_the_queue_waits() -> None:
+async def test_what_the_room_does_not_allow_is_said_once_and_the_queue_waits() -> None:
     party = Party()
     party.theatre.fails["vote"] = RaveError(Code.FORBIDDEN, "only the leader chooses here")
 
-    async def body() -> None:
+    async with party.holding():
         party.change(play_mode=PlayMode.VOTE, leader=BOB)
         said = await party.talk("?play harbour")
         refusal = "I may not play The harbour film: only the leader chooses here. The queue waits"
@@ -43,14 +43,12 @@ def test_what_the_room_does_not_allow_is_said_once_and_the_queue_waits() -> None
         assert party.playing == "harbour"
         assert await party.says("?queue") == "The queue is empty"
 
-    party.hold(body)
 
-
-def test_votes_that_are_cleared_are_told() -> None:
+async def test_votes_that_are_cleared_are_told() -> None:
     party = Party()
     party.theatre.obeys = False
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour")
         url = "https://rave.example/videos/youtube/harbour"
         party.change(votes=(Vote(url=url, users=frozenset({BOT}), count=1),))
@@ -59,14 +57,12 @@ def test_votes_that_are_cleared_are_told() -> None:
         assert party.told()[-1] == "The votes were cleared, so I vote again for The harbour film"
         assert party.theatre.calls("vote") == [url, url]
 
-    party.hold(body)
 
-
-def test_a_video_that_only_another_one_may_start_is_queued() -> None:
+async def test_a_video_that_only_another_one_may_start_is_queued() -> None:
     party = Party()
     party.theatre.fails["vote"] = RaveError(Code.FORBIDDEN, "Rave does not let the bot do that")
 
-    async def body() -> None:
+    async with party.holding():
         party.change(play_mode=PlayMode.LEADER, leader=BOB)
         queued, waits = await party.talk("?play harbour")
         assert queued == "Queued at place 1: The harbour film"
@@ -78,20 +74,16 @@ def test_a_video_that_only_another_one_may_start_is_queued() -> None:
         assert await party.talk("?play glacier") == ["Next: The glacier film"]
         assert party.playing == "glacier"
 
-    party.hold(body)
 
-
-def test_the_queue_gives_way_to_votes_of_users() -> None:
+async def test_the_queue_gives_way_to_votes_of_users() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         party.change(votes=(Vote(url="https://rave/videos/youtube/theirs", users=frozenset(), count=2),))
         assert await party.says("?play harbour") == "Next: The harbour film"
         assert party.theatre.calls("vote") == []
         await party.wait(30)
         assert party.playing == "harbour"
-
-    party.hold(body)
 
 
 def test_a_queue_survives_the_death_of_the_bot_at_any_moment() -> None:
@@ -126,16 +118,14 @@ def test_a_queue_survives_the_death_of_the_bot_at_any_moment() -> None:
         after.hold(look)
 
 
-def test_what_can_not_be_kept_is_not_queued() -> None:
+async def test_what_can_not_be_kept_is_not_queued() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         party.service.fails["write_document"] = RaveError(Code.STORE, "the store can't be written")
         assert (await party.says("?play harbour")).startswith("The store can't be written")
         assert await party.says("?queue") == "The queue is empty"
         assert party.theatre.asked == []
-
-    party.hold(body)
 
 
 def test_a_service_that_is_away_costs_no_queue() -> None:
@@ -156,24 +146,22 @@ def test_a_service_that_is_away_costs_no_queue() -> None:
     after.hold(come_back)
 
 
-def test_a_document_that_is_damaged_is_lost_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_document_that_is_damaged_is_lost_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     party = Party()
     party.service.documents = {"queue": "[1", "hits": "{"}
 
-    async def body() -> None:
+    async with party.holding():
         assert await party.says("?queue") == "The queue is empty"
         assert (await party.says("?set 1")).startswith("No search here")
         assert "The queue of the room is lost" in caplog.text
         await party.talk("?play harbour")
         assert party.playing == "harbour"
 
-    party.hold(body)
 
-
-def test_a_user_who_is_forgotten_has_asked_for_nothing() -> None:
+async def test_a_user_who_is_forgotten_has_asked_for_nothing() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour", BOB)
         await party.talk("?play meadow", BOB)
         await party.talk("?play glacier")
@@ -182,14 +170,12 @@ def test_a_user_who_is_forgotten_has_asked_for_nothing() -> None:
         assert await party.says("?queue") == "1 video waits:\n1. The glacier film, for Ann"
         assert f'"user":{BOB}' not in party.service.documents["queue"]
 
-    party.hold(body)
 
-
-def test_a_queue_that_waits_for_a_user_who_is_forgotten_goes_on() -> None:
+async def test_a_queue_that_waits_for_a_user_who_is_forgotten_goes_on() -> None:
     party = Party()
     party.theatre.fails["vote"] = RaveError(Code.FORBIDDEN, "only the leader may")
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour", BOB)
         await party.talk("?play meadow", CEM)
         party.theatre.fails.clear()
@@ -197,13 +183,11 @@ def test_a_queue_that_waits_for_a_user_who_is_forgotten_goes_on() -> None:
         await party.player.settle()
         assert party.playing == "meadow"
 
-    party.hold(body)
 
-
-def test_a_bug_stops_the_queue_until_the_room_changes(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_stops_the_queue_until_the_room_changes(caplog: pytest.LogCaptureFixture) -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         party.theatre.plays = lambda: 1 // 0 > 0
         await party.talk("?play harbour")
         assert "the queue does not go on until the room changes" in caplog.text
@@ -211,14 +195,12 @@ def test_a_bug_stops_the_queue_until_the_room_changes(caplog: pytest.LogCaptureF
         await party.wait(1)
         assert party.playing == "harbour"
 
-    party.hold(body)
 
-
-def test_a_document_is_written_as_soon_as_that_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_document_is_written_as_soon_as_that_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(player_module, "_FIRST_RETRY_S", 0.01)
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour")
         await party.talk("?play meadow")
         party.service.fails["write_document"] = RaveError(Code.STORE, "the store can't be written")
@@ -231,10 +213,8 @@ def test_a_document_is_written_as_soon_as_that_is_possible(monkeypatch: pytest.M
             while party.service.documents["queue"] == before:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.01)
 
-    party.hold(body)
 
-
-def test_a_service_that_is_away_at_the_start_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_service_that_is_away_at_the_start_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(player_module, "_FIRST_RETRY_S", 0.01)
     party = Party()
     read, asked = party.service.read_document, asyncio.Event()
@@ -247,12 +227,10 @@ def test_a_service_that_is_away_at_the_start_is_asked_again(monkeypatch: pytest.
 
     party.service.read_document = note  # type: ignore[method-assign]
 
-    async def body() -> None:
+    async with party.holding():
         party.service.fails.clear()
         async with asyncio.timeout(10):
             await asked.wait()
-
-    party.hold(body)
 
 
 ENTRY = QueueEntry(video=video("harbour"), user=ANN, asked_at=1)
@@ -282,10 +260,10 @@ def test_a_position_is_shown_as_players_do(seconds: float, shown: str) -> None:
     assert video_words.clock(seconds) == shown
 
 
-def test_where_videos_are_switched_off_the_queue_rests() -> None:
+async def test_where_videos_are_switched_off_the_queue_rests() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour")
         await party.talk("?play meadow")
         party.bot.apply_settings(RoomSettings(video=False))
@@ -297,15 +275,13 @@ def test_where_videos_are_switched_off_the_queue_rests() -> None:
         await party.wait(1)
         assert party.playing == "meadow"
 
-    party.hold(body)
-
 
 @pytest.mark.slow
-def test_one_timer_waits_for_the_end_of_a_video() -> None:
+async def test_one_timer_waits_for_the_end_of_a_video() -> None:
     party = Party()
     party.service.videos = [video("harbour", 0.01), video("meadow")]
 
-    async def body() -> None:
+    async with party.holding():
         voted = asyncio.Event()
         await party.talk("?play harbour")
         await party.talk("?play meadow")
@@ -314,5 +290,3 @@ def test_one_timer_waits_for_the_end_of_a_video() -> None:
         async with asyncio.timeout(10):
             # The scene's clock says that it is time, and nothing happens in the room: the timer alone is left.
             await voted.wait()
-
-    party.hold(body)

@@ -12,10 +12,10 @@ from tests.unit.bot_scene import ANN, BOB, BOT
 from tests.unit.party_scene import ADMIN, CEM, DAN, EVA, Party
 
 
-def test_a_user_skips_their_own_video_at_once() -> None:
+async def test_a_user_skips_their_own_video_at_once() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour")
         await party.talk("?play meadow", BOB)
         assert await party.talk("?skip") == ["Skipped: The harbour film"]
@@ -23,13 +23,11 @@ def test_a_user_skips_their_own_video_at_once() -> None:
         assert party.playing == "meadow"
         assert ("end_video",) in party.theatre.asked
 
-    party.hold(body)
 
-
-def test_more_than_half_of_those_present_skip_the_video_of_another() -> None:
+async def test_more_than_half_of_those_present_skip_the_video_of_another() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour")
         await party.talk("?play meadow")
         assert await party.says("?skip", BOB) == "1 of 3 votes to skip"
@@ -47,13 +45,11 @@ def test_more_than_half_of_those_present_skip_the_video_of_another() -> None:
         assert party.playing == "meadow"
         assert await party.says("?skip", BOB) == "1 of 2 votes to skip"
 
-    party.hold(body)
 
-
-def test_the_threshold_is_a_setting_of_the_room() -> None:
+async def test_the_threshold_is_a_setting_of_the_room() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         party.bot.apply_settings(RoomSettings(skip_percent=80))
         await party.talk("?play harbour")
         assert await party.says("?skip", BOB) == "1 of 5 votes to skip"
@@ -61,14 +57,12 @@ def test_the_threshold_is_a_setting_of_the_room() -> None:
         assert party.playing is None
         assert (await party.says("?skip", ADMIN)).startswith("Nothing plays")
 
-    party.hold(body)
-
 
 @pytest.mark.parametrize("mode", [PlayMode.QUICKPLAY, PlayMode.LEADER])
-def test_where_a_vote_starts_its_video_that_is_how_to_skip(mode: PlayMode) -> None:
+async def test_where_a_vote_starts_its_video_that_is_how_to_skip(mode: PlayMode) -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         party.change(play_mode=mode)
         await party.talk("?play harbour")
         await party.talk("?play meadow")
@@ -77,13 +71,11 @@ def test_where_a_vote_starts_its_video_that_is_how_to_skip(mode: PlayMode) -> No
         assert party.playing == "meadow"
         assert ("end_video",) not in party.theatre.asked
 
-    party.hold(body)
 
-
-def test_where_rave_goes_on_by_itself_the_next_vote_is_there_before_the_skip() -> None:
+async def test_where_rave_goes_on_by_itself_the_next_vote_is_there_before_the_skip() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour")
         party.change(play_mode=PlayMode.AUTOPLAY)
         await party.talk("?play meadow")
@@ -91,17 +83,15 @@ def test_where_rave_goes_on_by_itself_the_next_vote_is_there_before_the_skip() -
         asked = [call[0] for call in party.theatre.asked]
         assert asked[-3:] == ["register", "vote", "end_video"]
 
-    party.hold(body)
-
 
 ONLY_VOTES = "I can only vote to skip it, because only the leader may"
 
 
-def test_where_the_bot_may_not_end_a_video_it_says_so_and_votes_for_the_next_one() -> None:
+async def test_where_the_bot_may_not_end_a_video_it_says_so_and_votes_for_the_next_one() -> None:
     party = Party()
     party.theatre.fails["end_video"] = RaveError(Code.FORBIDDEN, "only the leader may")
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour")
         await party.talk("?play meadow")
         # It goes on, so each answer is that of a video that plays.
@@ -120,17 +110,15 @@ def test_where_the_bot_may_not_end_a_video_it_says_so_and_votes_for_the_next_one
         assert await party.says("?skip") == "Skipped: The meadow film"
         assert party.playing is None
 
-    party.hold(body)
-
 
 @pytest.mark.parametrize("change", [{"leader": BOT}, {"play_mode": PlayMode.QUICKPLAY}])
-def test_a_skip_that_rave_refuses_keeps_the_votes_and_is_tried_again_when_the_room_changes(
+async def test_a_skip_that_rave_refuses_keeps_the_votes_and_is_tried_again_when_the_room_changes(
     change: dict[str, Any],
 ) -> None:
     party = Party()
     party.theatre.fails["end_video"] = RaveError(Code.FORBIDDEN, "only the leader may")
 
-    async def body() -> None:
+    async with party.holding():
         party.change(leader=DAN)
         await party.talk("?play harbour")
         assert await party.says("?skip", BOB) == "1 of 3 votes to skip"
@@ -154,13 +142,11 @@ def test_a_skip_that_rave_refuses_keeps_the_votes_and_is_tried_again_when_the_ro
         assert party.told() == ["Skipped: The harbour film"]
         assert party.playing is None
 
-    party.hold(body)
 
-
-def test_a_skip_that_was_refused_because_another_one_led_is_tried_again_if_that_one_leaves_meanwhile() -> None:
+async def test_a_skip_that_was_refused_because_another_one_led_is_tried_again_if_that_one_leaves_meanwhile() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         party.change(leader=DAN)
         await party.talk("?play harbour")
         asked, answer, end = asyncio.Event(), asyncio.Event(), party.theatre.end_video
@@ -188,30 +174,26 @@ def test_a_skip_that_was_refused_because_another_one_led_is_tried_again_if_that_
         assert skipped == "Skipped: The harbour film"
         assert party.playing is None
 
-    party.hold(body)
 
-
-def test_a_vote_for_the_next_video_is_enough_where_no_vote_to_skip_is_taken() -> None:
+async def test_a_vote_for_the_next_video_is_enough_where_no_vote_to_skip_is_taken() -> None:
     party = Party()
     error = RaveError(Code.FORBIDDEN, "only the leader may")
     party.theatre.fails |= {"end_video": error, "vote_skip": error}
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour")
         await party.talk("?play meadow")
         assert await party.says("?skip") == f"{ONLY_VOTES}\nI voted for The meadow film to be next"
         assert party.theatre.calls("vote")[-1].endswith("/meadow")
 
-    party.hold(body)
 
-
-def test_where_only_the_leader_chooses_that_is_the_answer() -> None:
+async def test_where_only_the_leader_chooses_that_is_the_answer() -> None:
     party = Party()
     error = RaveError(Code.FORBIDDEN, "Rave does not let the bot do that")
     leader_only = "only the leader chooses what plays here (play mode LEADER)"
     make_leader = "the leader can make the bot the leader in the app"
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour")
         await party.talk("?search glacier", BOB)
         await party.talk("?play meadow")
@@ -231,13 +213,11 @@ def test_where_only_the_leader_chooses_that_is_the_answer() -> None:
         assert (await party.talk("?skip"))[0] == "Skipped: The harbour film"
         assert party.playing == "meadow"
 
-    party.hold(body)
 
-
-def test_a_video_that_is_skipped_twice_before_the_room_has_changed_is_ended_once() -> None:
+async def test_a_video_that_is_skipped_twice_before_the_room_has_changed_is_ended_once() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         await party.talk("?play harbour")
         party.theatre.show = lambda url: None
         assert await party.says("?skip") == "Skipped: The harbour film"
@@ -249,13 +229,11 @@ def test_a_video_that_is_skipped_twice_before_the_room_has_changed_is_ended_once
         await party.says("?skip")
         assert party.theatre.asked.count(("end_video",)) == 2
 
-    party.hold(body)
 
-
-def test_two_who_skip_the_same_video_at_the_same_time_skip_one() -> None:
+async def test_two_who_skip_the_same_video_at_the_same_time_skip_one() -> None:
     party = Party()
 
-    async def body() -> None:
+    async with party.holding():
         for name in ("harbour", "meadow", "glacier"):
             await party.talk(f"?play {name}")
         asked, answer, end = asyncio.Event(), asyncio.Event(), party.theatre.end_video
@@ -281,5 +259,3 @@ def test_two_who_skip_the_same_video_at_the_same_time_skip_one() -> None:
         assert party.theatre.asked.count(("end_video",)) == 1
         said = [text for text in party.told() if "harbour" in text]
         assert said == ["Skipped: The harbour film", "It is over already: The harbour film"]
-
-    party.hold(body)

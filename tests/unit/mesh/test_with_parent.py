@@ -496,7 +496,7 @@ async def test_only_the_first_end_counts(
                 child.worker.on_kicked()
 
         child.worker._api.leave = leave  # type: ignore[method-assign]
-        await child.worker._leave()
+        await child.worker._departure.leave_on_order()
         child.worker.on_kicked()
         child.stopped.set()
         assert await child.ends() is (ExitStatus.KICKED if kicked == "before" else ExitStatus.LEFT)
@@ -509,7 +509,7 @@ async def test_a_server_that_cuts_the_connection_on_leaving_changes_nothing(
 ) -> None:
     async with parent_on(bus_address, parent), child_of(served, mesh) as (child, bus):
         await child.says("Connected")
-        real = child.worker._set_exit_status
+        real = child.worker._departure.set_exit_status
 
         def cut_off(status: ExitStatus, signal: str, *args: str) -> None:
             real(status, signal, *args)
@@ -518,7 +518,7 @@ async def test_a_server_that_cuts_the_connection_on_leaving_changes_nothing(
             assert room._peer
             room._peer.abort()
 
-        child.worker._set_exit_status = cut_off  # type: ignore[method-assign]
+        child.worker._departure.set_exit_status = cut_off  # type: ignore[method-assign]
         await child.answer("?leave", user="ann")
         assert await child.ends() is ExitStatus.LEFT
         await settle(bus)

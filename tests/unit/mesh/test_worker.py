@@ -197,13 +197,13 @@ async def test_a_kick_outweighs_a_stop_at_the_same_time(
 @pytest.mark.slow
 async def test_it_leaves_when_the_last_human_has_left_and_stays_invited(served: Served, mesh: str) -> None:
     async with child_of(served, mesh) as (child, _):
-        child.worker._solitude = Solitude(0.3)
+        child.worker._departure._solitude = Solitude(0.3)
         await child.connects()
         await child.says("Connected")
         await in_thread(child.control.join, mesh, "bob")
         await in_thread(child.control.part, mesh, "ann")
         await until(lambda: child.worker.status().users == 2)
-        assert child.worker._solitude.leave_at is None
+        assert child.worker._departure._solitude.leave_at is None
         await in_thread(child.control.part, mesh, "bob")
         assert await child.ends() is ExitStatus.ALONE
         assert ("Left", "it was alone there") in child.heard
@@ -215,7 +215,7 @@ async def test_it_leaves_when_the_last_human_has_left_and_stays_invited(served: 
 
 async def test_it_stays_when_somebody_returns_and_counts_over_connections(served: Served, mesh: str) -> None:
     async with child_of(served, mesh) as (child, _):
-        child.worker._solitude = solitude = Solitude(60)
+        child.worker._departure._solitude = solitude = Solitude(60)
         await child.connects()
         await child.says("Connected")
         await in_thread(child.control.part, mesh, "ann")
@@ -224,10 +224,10 @@ async def test_it_stays_when_somebody_returns_and_counts_over_connections(served
         child.worker.reconnect()
         await until(lambda: child.words.count("Connected") == 2)
         assert solitude.leave_at == before
-        assert child.worker._lonely
+        assert child.worker._departure._timer
         await in_thread(child.control.join, mesh, "ann")
         await until(lambda: solitude.leave_at is None)
-        assert child.worker._lonely is None
+        assert child.worker._departure._timer is None
         child.stopped.set()
         assert await child.ends() is ExitStatus.STOPPED
 
@@ -236,24 +236,24 @@ async def test_it_stays_when_somebody_returns_and_counts_over_connections(served
 async def test_it_stays_in_a_room_that_was_empty_when_it_came(served: Served, mesh: str) -> None:
     served.control.part(mesh, "ann")
     async with child_of(served, mesh) as (child, _):
-        child.worker._solitude = Solitude(0.05)
+        child.worker._departure._solitude = Solitude(0.05)
         await child.connects()
         await child.says("Connected")
         await asyncio.sleep(0.3)
-        assert child.worker._solitude.leave_at is None
+        assert child.worker._departure._solitude.leave_at is None
         assert not child.running.done()
 
 
 async def test_an_end_outweighs_a_stop_at_the_same_time(served: Served, mesh: str) -> None:
     served.control.remove(mesh)
     async with child_of(served, mesh) as (child, _):
-        real = child.worker._failed
+        real = child.worker._connections._failed
 
         def stop_too(*args: Any) -> ExitStatus | None:
             child.stopped.set()
             return real(*args)
 
-        child.worker._failed = stop_too  # type: ignore[method-assign]
+        child.worker._connections._failed = stop_too  # type: ignore[method-assign]
         assert await child.ends() is ExitStatus.GONE
 
 
@@ -411,7 +411,7 @@ async def test_each_connection_tells_the_bot_what_plays_and_then_what_changes(
         await until(lambda: last(RoomKnown))
         await in_thread(child.control.playback, mesh, "pause", position=9)
         await until(lambda: last(PlaybackChanged))
-        learned = child.worker._server_clock
+        learned = child.worker._connections._server_clock
         assert learned.known
         await in_thread(child.control.drop, mesh)
         await in_thread(child.control.wait, reconnected={mesh: number}, timeout=5)
@@ -419,7 +419,7 @@ async def test_each_connection_tells_the_bot_what_plays_and_then_what_changes(
         assert isinstance(known := told[-1], RoomKnown)
         assert known.state.playback
         assert (known.state.playback.status, known.state.playback.position) == ("PAUS", 9)
-        assert child.worker._server_clock is learned
+        assert child.worker._connections._server_clock is learned
         await in_thread(child.control.video, mesh)
         await until(lambda: last(VideoEnded))
         assert [type(change) for change in told] == [RoomKnown, PlaybackChanged, RoomKnown, VideoEnded]

@@ -20,6 +20,7 @@ from ravesvc.common import machine
 from ravesvc.core import host_record, inventory, outages, worker_events
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh import parent_sync, reconnect_policy
+from ravesvc.mesh.connect_loop import ConnectLoop
 from ravesvc.mesh.worker import Worker
 from ravesvc.simulator.account import YOUTUBE_KEY
 from ravesvc.single import manager as manager_module
@@ -391,15 +392,15 @@ def test_a_bot_that_crashes_leaves_the_others_alone_and_comes_back(
 ) -> None:
     site.configure(max_process_restarts=2)
     left = {site.mesh: 2}
-    real = Worker._connection
+    real = ConnectLoop._connect_once
 
-    async def connection(worker: Worker) -> Any:
-        if left.get(worker.mesh, 0):
-            left[worker.mesh] -= 1
+    async def connect_once(loop: ConnectLoop) -> Any:
+        if left.get(loop.mesh, 0):
+            left[loop.mesh] -= 1
             raise ZeroDivisionError
-        return await real(worker)
+        return await real(loop)
 
-    monkeypatch.setattr(Worker, "_connection", connection)
+    monkeypatch.setattr(ConnectLoop, "_connect_once", connect_once)
 
     async def body() -> None:
         (other,) = await in_thread(site.control.create)
@@ -429,13 +430,13 @@ def test_a_bot_that_is_kicked_and_crashes_does_not_come_back(
 ) -> None:
     lives = 0
 
-    async def connection(worker: Worker) -> Any:
+    async def connect_once(loop: ConnectLoop) -> Any:
         nonlocal lives
         lives += 1
-        worker._link.emit("Kicked")
+        loop._link.emit("Kicked")
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Worker, "_connection", connection)
+    monkeypatch.setattr(ConnectLoop, "_connect_once", connect_once)
 
     async def body() -> None:
         async with site.running() as manager:
@@ -452,10 +453,10 @@ def test_a_bot_is_stopped_while_it_waits_after_a_crash(
 ) -> None:
     site.configure(process_restart_delay="1h")
 
-    async def connection(worker: Worker) -> Any:
+    async def connect_once(loop: ConnectLoop) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Worker, "_connection", connection)
+    monkeypatch.setattr(ConnectLoop, "_connect_once", connect_once)
 
     async def body() -> None:
         async with site.running() as manager:
@@ -472,12 +473,12 @@ def test_a_crash_after_a_long_life_is_the_first_one(
     monkeypatch.setattr(task_runner, "STABLE_AFTER_S", 0.0)
     crashes = 0
 
-    async def connection(worker: Worker) -> Any:
+    async def connect_once(loop: ConnectLoop) -> Any:
         nonlocal crashes
         crashes += 1
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Worker, "_connection", connection)
+    monkeypatch.setattr(ConnectLoop, "_connect_once", connect_once)
 
     async def body() -> None:
         async with site.running():

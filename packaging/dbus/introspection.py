@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from ravesvc.bus import Interface, introspection
-from ravesvc.mesh.dbus_object import WorkerObject
+from ravesvc.mesh.worker_object import WorkerObject
 from ravesvc.orchestrator.dbus.account import AccountObject
 from ravesvc.orchestrator.dbus.backend import BackendObject
 from ravesvc.orchestrator.dbus.blocklist import BlocklistObject

@@ -1,1 +1,1 @@
-"""A child: one mesh, one WebSocket, one bot, in one process."""
+"""A worker: one mesh, one WebSocket, one bot, as a rule in a process of its own."""

@@ -216,7 +216,7 @@ def _restrict(syscall: Callable[..., int], ports: Iterable[int]) -> str | None:
         return f"The kernel takes no Landlock rules: {_UNRESTRICTED}"
     allowed = [struct.pack("QQ", _CONNECT_TCP, port) for port in {*ports, _DNS_PORT}]
     try:
-        # With a rule missing it would reach nobody.
+        # Half of the rules must not be applied: the bot could not reach Rave.
         if version >= LANDLOCK_TCP and any(syscall(_ADD_RULE, descriptor, _PORT_RULE, rule, 0) for rule in allowed):
             return f"The kernel takes no Landlock rules for ports: {_UNRESTRICTED}"
         if syscall(_RESTRICT_SELF, descriptor, 0):

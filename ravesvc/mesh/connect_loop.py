@@ -19,7 +19,7 @@ from ravesvc.config.worker_settings import MeshSettings, Session
 from ravesvc.errors import Code, RaveError
 from ravesvc.mesh.chat_form_memory import ChatFormMemory
 from ravesvc.mesh.departure import Departure
-from ravesvc.mesh.host import ConnectAdvice, WorkerHost
+from ravesvc.mesh.parent_link import ConnectAdvice, ParentLink
 from ravesvc.mesh.reconnect_policy import ReconnectPolicy
 from ravesvc.names import ExitStatus
 from ravesvc.room import address
@@ -73,7 +73,7 @@ class ConnectLoop:
         session: Session | None,
         api: Api,
         ports: Ports,
-        link: WorkerHost,
+        link: ParentLink,
         facts: BotInfo,
         departure: Departure,
         user: RoomUser,
@@ -125,7 +125,7 @@ class ConnectLoop:
         advice = await self._connect_advice()
         # Failures of the processes before this one count as well. The parent tells of them once: from the first
         # attempt on this process counts by itself, and would else count its own twice.
-        self._policy.resume(advice.failures, advice.failing_for)
+        self._policy.restore(advice.failures, advice.failing_for)
         while True:
             self._connect_now.clear()
             if advice.pause:
@@ -133,7 +133,7 @@ class ConnectLoop:
             elif (status := await self._connect_once()) is not None:
                 return status
             delay = self._policy.delay(random.random())  # noqa: S311 - jitter, not a secret
-            self._link.tell(f"Not connected, next attempt in {delay:.0f} s: {self.last_error}")
+            self._link.show_status(f"Not connected, next attempt in {delay:.0f} s: {self.last_error}")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._connect_now.wait()
@@ -240,7 +240,7 @@ class ConnectLoop:
         server = address.parse(mesh.server)
         self._ports.require(server.host, server.port, self._settings.proxy)
         self._facts.title, self._facts.server = mesh.title, server.host
-        self._link.tell(f"Connecting to {server}")
+        self._link.show_status(f"Connecting to {server}")
         return Room(
             mesh_id=self.mesh,
             server=mesh.server,

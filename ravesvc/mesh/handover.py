@@ -1,7 +1,7 @@
-"""What a child's unit hands over: files that systemd has opened for it (OpenFile= of systemd.service(5)).
+"""Reads the files that the unit of a worker hands over to it (OpenFile= of systemd.service(5)).
 
-systemd opens them as root, before the sandbox hides them; the child gets descriptors from 3 on, described by the
-environment as in sd_listen_fds(3). All children share the files: nothing here locks or changes one.
+systemd opens them as root, before the sandbox hides them; the worker gets descriptors from 3 on, described by the
+environment as in sd_listen_fds(3). All workers share the files, so nothing here locks or changes one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def receive(environ: MutableMapping[str, str]) -> dict[str, str]:
     closed, and what describes them is taken out of `environ`. It blocks as long as the disk does. Raises `RaveError`
     (InvalidArgument, BadData) for a file that can't be read; no file's content is in it.
     """
-    # Others may be a drop-in's, for the operator's own commands.
+    # A drop-in may hand over more, for plugins.
     descriptors = fd_files.handed_over(environ, (names.SETTINGS_NAME, names.SESSION_NAME))
     try:
         return {

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 
-# What the operator's commands import, which are read later: an upgrade may have replaced it by then.
+# Plugins, which are loaded later, import this; by then an upgrade may have replaced it on disk.
 import ravesvc.commands  # noqa: F401
 from ravesvc import names
 from ravesvc.common import log_limit
@@ -23,7 +23,7 @@ from ravesvc.common.log_limit import LogLimit
 from ravesvc.config.worker_settings import NOT_HANDED_OVER, Edition, MeshSettings, Session, digest
 from ravesvc.errors import RaveError
 from ravesvc.mesh import confinement, handover
-from ravesvc.mesh.dbus_host import BusLink
+from ravesvc.mesh.bus_link import BusLink
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus
 from ravesvc.systemd import logging as log
@@ -45,10 +45,11 @@ def main() -> int:
             _log.critical("No settings were handed over: %s", NOT_HANDED_OVER)
             return ExitStatus.NO_SETTINGS
         settings = MeshSettings.from_json(text)
-        # Before anything is read that a stranger may have a part in, and while there is one thread.
+        # Before the process reads anything that strangers can influence. The kernel confines the calling thread and
+        # those that it starts, so it must be the only one.
         for gap in confinement.confine(os.uname().machine, settings.connect_ports):
             _log.info("%s", gap)
-        # There is none when the unit was started before any login; the parent may know more by now.
+        # A unit that was started before any login gets none; the worker asks the parent for it.
         snapshot = files.get(names.SESSION_NAME)
         session = Session.from_json(snapshot) if snapshot is not None else None
     except RaveError as e:
@@ -63,7 +64,7 @@ async def _run(mesh: str, settings: MeshSettings, edition: Edition, session: Ses
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    # What is imported lives as long as the process: the collector need not look at it, and had no part in it.
+    # What is imported lives as long as the process, so the collector need not look at it. `__main__` has disabled it.
     gc.freeze()
     gc.enable()
     watchdog = asyncio.create_task(feed_watchdog())

@@ -1,7 +1,8 @@
-"""Follows the parent: keeps what a child knows of admins, permissions, session and own commands as the parent has it.
+"""Keeps the worker's copy of admins, permissions, ignored users, session and plugins as the parent has them.
 
-The parent tells that something has changed, never what; the child asks. So no order of messages can leave it with an
-older state, and whatever it has missed it gets with the next question.
+The parent announces that something has changed, never what; the worker then asks. If the announcements carried the
+data, one that is late or lost would leave the worker with older data. So an answer is as new as the question, and a
+worker that has missed an announcement gets the data with its next question.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.plugins import EntryPoint
 from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
-from ravesvc.mesh.host import ParentApi
+from ravesvc.mesh.parent_link import ParentApi
 from ravesvc.names import Announcement
 
 _log = logging.getLogger(__name__)
 
-# Seconds over which hundreds of children spread their questions to a parent that has just come.
+# Hundreds of workers spread their questions to a new parent over this time.
 _SPREAD_S = 2.0
-# Seconds until what could not be learned is asked for again: doubled each time, up to the second.
+# The delay before the worker asks again for what it could not get: doubled each time, up to the second.
 _FIRST_RETRY_S = 2.0
 _MAX_RETRY_S = 60.0
 
 
 class ParentSync:
-    """Asks the parent at the start, when it tells of a change, and when somebody comes who has not heard of us.
+    """Asks the parent at the start, after each announcement, and when there is a new bus or a new parent.
 
     Attributes:
-        asked: set when everything has been asked for once, whatever came of it.
+        asked: set when each question has been answered once, or has failed.
     """
 
     def __init__(
@@ -49,13 +50,13 @@ class ParentSync:
         """Prepare it.
 
         Args:
-            parent: to ask.
-            announce: says where we are.
-            permissions: gets admins and overrides, each time that they were asked for; the first time when the parent
-                has said something about both, be it that nobody knows.
-            ignored: likewise, the users whom not to listen to.
-            session: likewise, the session.
-            commands: likewise, the modules with commands that are installed; for files, it is the cue to read them.
+            parent: answers the questions.
+            announce: tells a new parent that this worker is there.
+            permissions: called with admins and permissions after each answer about one of them. The first call comes
+                when the parent has answered both questions, or has said that its store is not available.
+            ignored: called with the ignored users after each answer.
+            session: called with the session after each answer.
+            commands: called with the modules of installed packages after each answer; reads the plugin files as well.
         """
         self.asked = asyncio.Event()
         self._parent = parent
@@ -65,8 +66,9 @@ class ParentSync:
         self._use_session = session
         self._use_commands = commands
         self._known = StaticPermissions(admins_known=False)
-        # Without a word about them a command that was kept to admins would be open to everybody.
-        self._unheard = {Announcement.ADMINS, Announcement.PERMISSIONS}
+        # Until the parent has answered both, the bot gets no permissions and so runs no command: with the admins
+        # alone, it would let all users run a command that is set to be for admins.
+        self._never_received = {Announcement.ADMINS, Announcement.PERMISSIONS}
         self._questions: dict[Announcement, Callable[[], Awaitable[None]]] = {
             Announcement.ADMINS: self._ask_admins,
             Announcement.PERMISSIONS: self._ask_permissions,
@@ -74,52 +76,55 @@ class ParentSync:
             Announcement.CREDENTIALS: self._ask_session,
             Announcement.COMMANDS: self._ask_entry_points,
         }
-        # One question of a kind at a time: else an older answer could be applied over a newer one.
+        # One question of a kind at a time. With two, the older answer could come last and replace the newer one.
         self._locks = {what: asyncio.Lock() for what in Announcement}
         self._missing = set(Announcement)
-        self._unmet = False
-        self._news = asyncio.Event()
-        self._told = ""
+        self._must_announce = False
+        self._wake = asyncio.Event()
+        self._logged_text = ""
 
-    def met(self) -> None:
-        """There is a bus or a parent that has not heard of us; what we know may be old, too."""
-        self._unmet = True
-        self._news.set()
+    def on_new_peer(self) -> None:
+        """There is a bus or a parent to which this worker is new: announce it there, and ask for everything."""
+        self._must_announce = True
+        self._wake.set()
 
     async def refresh(self, what: Announcement) -> None:
-        """Ask for one kind and return when the answer is applied.
+        """Ask for one kind of data, and return when the answer is applied.
 
-        Raises `RaveError` when it can't be had: then what was known stays, and is asked for again later.
+        Raises `RaveError` without an answer. The worker goes on with what it had, and `keep` asks again later.
         """
         async with self._locks[what]:
             self._missing.add(what)
             try:
                 await self._questions[what]()
             except RaveError as e:
-                # From now on the time is to be watched.
-                self._news.set()
+                # `keep` may sleep without a time-out, because nothing was missing.
+                self._wake.set()
                 if e.code is Code.STORE:
-                    # It is the parent that says so: nobody knows. What is known, or what commands say, has to do.
-                    self._heard(what)
+                    # The parent itself has no store now. If we waited for it, the bot would run no command at all; so
+                    # it goes by what it knows, or by the commands' own permissions.
+                    self._mark_received(what)
                 raise
-            self._heard(what)
+            self._mark_received(what)
             self._missing.discard(what)
 
     async def keep(self) -> None:
-        """Follow for ever. The first time at once, and also without a bus."""
-        self.met()
+        """Ask and announce, for ever. The first time at once, and also without a bus."""
+        self.on_new_peer()
         spread, retry = 0.0, _FIRST_RETRY_S
         while True:
-            # A child that has learned everything sleeps until it is told something.
-            pause = min(retry, _MAX_RETRY_S) * (0.5 + _jitter()) if self._missing and not self._unmet else None
+            # With nothing missing the worker sleeps until there is a new peer or a question fails.
+            has_to_retry = self._missing and not self._must_announce
+            pause = min(retry, _MAX_RETRY_S) * (0.5 + _jitter()) if has_to_retry else None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._news.wait()
-                self._news.clear()
-                if not self._unmet:
+                    await self._wake.wait()
+                self._wake.clear()
+                if not self._must_announce:
+                    # A question of `refresh` has failed: begin to wait for the time to ask again.
                     continue
-            if self._unmet:
-                self._unmet = False
+            if self._must_announce:
+                self._must_announce = False
                 await asyncio.sleep(spread * _jitter())
                 spread = _SPREAD_S
                 self._announce()
@@ -130,13 +135,13 @@ class ParentSync:
 
     async def _ask_for_missing(self) -> None:
         failures = [e for e in await asyncio.gather(*map(self._try, sorted(self._missing))) if e]
-        # They have one cause, as a rule, and it lasts: say each thing once.
+        # As a rule all questions fail for one reason, and that lasts: log it once.
         text = "; ".join(dict.fromkeys(failures))
-        if text and text != self._told:
-            _log.warning("Not everything could be learned from the orchestrator: %s", text)
-        elif self._told and not text:
-            _log.info("The orchestrator has told everything now")
-        self._told = text
+        if text and text != self._logged_text:
+            _log.warning("The bot could not get everything from the orchestrator: %s", text)
+        elif self._logged_text and not text:
+            _log.info("The bot has got everything from the orchestrator now")
+        self._logged_text = text
 
     async def _try(self, what: Announcement) -> str:
         try:
@@ -163,9 +168,9 @@ class ParentSync:
     async def _ask_entry_points(self) -> None:
         await self._use_commands(await self._parent.entry_points())
 
-    def _heard(self, what: Announcement) -> None:
-        self._unheard.discard(what)
-        if not self._unheard:
+    def _mark_received(self, what: Announcement) -> None:
+        self._never_received.discard(what)
+        if not self._never_received:
             self._use_permissions(self._known)
 
 

@@ -1,4 +1,4 @@
-"""Around what a bot in its room asks of Rave: names of users, and what its commands want."""
+"""Guards the requests that a bot in its room makes to Rave, for names of users and for its commands."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ravesvc.api import failures
 from ravesvc.api.client import Api
 from ravesvc.errors import Code, RaveError
 
-# Seconds for which a connection waits for the next request: a video is registered and then voted for. No longer:
-# mostly a bot asks nothing for hours, and an idle connection of each would burden both sides.
+# A connection waits so long for the next request, because a video is registered and then voted for. No longer,
+# because most bots ask nothing for hours, and an idle connection of each would burden Rave and this machine.
 _IDLE_S = 5.0
 
 
 class RequestGuard:
-    """Keeps the pauses that Rave asks for, and tells `on_pause` of each: the host and the seconds.
+    """Keeps the pauses that Rave asks for.
 
-    They concern all bots of the account; and commands must not go on asking what the look-up of names may not.
+    A pause after one kind of request holds for all kinds, and by `on_pause` for all bots of the account.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class RequestGuard:
         on_pause: Callable[[str, int], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`host` is the one that `api` asks."""
+        """`host` is the one that `api` asks; `on_pause(host, seconds)` is called for each new pause."""
         self._api = api
         self._host = host
         self._on_pause = on_pause
@@ -40,7 +40,7 @@ class RequestGuard:
 
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
-        """Around a request; raises `RaveError` (RateLimited) during a pause."""
+        """A context in which to make a request. Raises `RaveError` (RateLimited) during a pause."""
         if (left := self._quiet_until - self._clock()) > 0:
             text = failures.pause_words(self._host, left)
             raise RaveError(Code.RATE_LIMITED, text, retry_after=math.ceil(left))
@@ -56,14 +56,14 @@ class RequestGuard:
 
     def _pause(self, seconds: float) -> None:
         until = self._clock() + seconds
-        # Commands that ran at the same time are all refused. The orchestrator takes 32 signals of a bot at once and
-        # one a second from then on; if it were told of each, it would miss that the bot has lost its connection.
+        # Rave refuses all requests that are under way. The orchestrator takes 32 signals of a bot at once and one a
+        # second from then on: if we sent one for each refusal, it would drop the signal of a lost connection.
         if until >= self._quiet_until + 1:
             self._quiet_until = until
             self._on_pause(self._host, max(1, round(seconds)))
 
     def close(self) -> None:
-        """Wait for no next request."""
+        """Keep the connection open for no further request."""
         if self._idle:
             self._idle.cancel()
             self._idle = None

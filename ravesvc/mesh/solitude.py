@@ -4,24 +4,24 @@ from __future__ import annotations
 
 
 class Solitude:
-    """Knows when to leave an empty room: `grace` seconds after the last human has, over any number of connections.
+    """Tells when to leave an empty room: `grace` seconds after the last other user has left it.
 
-    A room that no user has been in is not left: the bot may be the first to come. Times are those of any steady
-    clock.
+    The time runs on over any number of connections. The bot does not leave a room in which it has met no user yet: it
+    may be the first to come. Times are those of any steady clock.
 
     Attributes:
         leave_at: when the bot has been alone for long enough; None while it is not alone, or may stay.
     """
 
     def __init__(self, grace: float) -> None:
-        """`grace` 0 means to stay for ever."""
+        """`grace` 0 means to stay, alone or not."""
         self.leave_at: float | None = None
         self._grace = grace
-        self._met = False
+        self._has_met_users = False
 
     def look(self, others: int, now: float) -> None:
-        """There are so many others in the room."""
+        """Take note that so many others are in the room."""
         if others:
-            self._met, self.leave_at = True, None
-        elif self._met and self._grace and self.leave_at is None:
+            self._has_met_users, self.leave_at = True, None
+        elif self._has_met_users and self._grace and self.leave_at is None:
             self.leave_at = now + self._grace

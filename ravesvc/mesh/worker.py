@@ -28,7 +28,7 @@ from ravesvc.config.worker_settings import STABLE_AFTER_S, Edition, MeshSettings
 from ravesvc.errors import RaveError
 from ravesvc.mesh.connect_loop import NO_SESSION, ConnectLoop
 from ravesvc.mesh.departure import Departure
-from ravesvc.mesh.host import Status, WorkerControl, WorkerHost
+from ravesvc.mesh.parent_link import ParentLink, Status, WorkerControl
 from ravesvc.mesh.parent_sync import ParentSync
 from ravesvc.mesh.request_guard import RequestGuard
 from ravesvc.names import Announcement, ExitStatus
@@ -55,7 +55,7 @@ class Worker:
         settings: MeshSettings,
         edition: Edition,
         session: Session | None,
-        link: Callable[[WorkerControl], WorkerHost],
+        link: Callable[[WorkerControl], ParentLink],
     ) -> None:
         """Prepare it.
 
@@ -148,7 +148,7 @@ class Worker:
             _log.warning("Not on the message bus: %s", e)
         # The commands in files can be read before the parent answers. Which packages have commands only it knows.
         await self._plugins.read([])
-        await self._link.ready()
+        await self._link.notify_ready()
         tasks = [
             asyncio.create_task(self._connect()),
             asyncio.create_task(self._wait(self._departure.left, ExitStatus.LEFT)),
@@ -162,7 +162,7 @@ class Worker:
             status = next(task for task in tasks if task.done()).result()
             assert status is not None, "only the first three tasks end"
         finally:
-            self._link.ending()
+            self._link.notify_stopping()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -208,9 +208,9 @@ class Worker:
         self._bot.forget_user(user)
         self._player.forget_user(user)
 
-    def met(self) -> None:
+    def on_new_peer(self) -> None:
         """See `WorkerControl`."""
-        self._sync.met()
+        self._sync.on_new_peer()
 
     async def _wait(self, event: asyncio.Event, status: ExitStatus) -> ExitStatus:
         await event.wait()
@@ -227,7 +227,7 @@ class Worker:
 
     async def _connect(self) -> ExitStatus:
         """Connect as soon as the parent has answered, or has had its time."""
-        self._link.tell("Asking the orchestrator for session and permissions")
+        self._link.show_status("Asking the orchestrator for session and permissions")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PARENT_TIMEOUT_S):
                 await self._sync.asked.wait()
@@ -296,7 +296,7 @@ class Worker:
     def _show_progress(self, text: str) -> None:
         # The steps of an attempt. In the room the API is asked for names, and the status has to stay "Connected to".
         if self._room is None:
-            self._link.tell(text)
+            self._link.show_status(text)
 
     def _announce(self) -> None:
         """Tell a bus or a parent that is new to us that we are here, and whether we are connected."""
@@ -325,7 +325,7 @@ class Worker:
             title = f" ({self._facts.title})" if self._facts.title else ""
             lost = self._connections.chat_forms.unshown
             unshown = f"; {count(lost, 'message')} had no echo" if lost else ""
-            self._link.tell(f"Connected to {self._facts.server}{title}, {users}{unshown}")
+            self._link.show_status(f"Connected to {self._facts.server}{title}, {users}{unshown}")
 
     async def _names(self, users: Sequence[int]) -> Mapping[int, str]:
         with self._requests.request():

@@ -15,11 +15,11 @@ from ravesvc.config.advice import FOR_ONE_PROCESS
 from ravesvc.config.worker_settings import Session
 from ravesvc.core.bot_requests import BotRequests
 from ravesvc.core.video_requests import Videos
-from ravesvc.mesh.host import ConnectAdvice, WorkerControl
+from ravesvc.mesh.parent_link import ConnectAdvice, WorkerControl
 
 
 class RoomParent:
-    """The parent as the bot of one mesh sees it. Implements `ravesvc.mesh.host.ParentApi`."""
+    """The parent as the bot of one mesh sees it. Implements `ravesvc.mesh.parent_link.ParentApi`."""
 
     def __init__(
         self,
@@ -38,36 +38,36 @@ class RoomParent:
         self._chat_form = chat_form
 
     async def admins(self) -> frozenset[int]:
-        """See `Parent`."""
+        """See `ParentApi`."""
         return self._desk.admins()
 
     async def permissions(self) -> dict[str, Permission]:
-        """See `Parent`."""
+        """See `ParentApi`."""
         return {
             command: Permission.ADMIN if admin else Permission.USER
             for command, admin in self._desk.permissions().items()
         }
 
     async def ignored_users(self) -> frozenset[int]:
-        """See `Parent`."""
+        """See `ParentApi`."""
         return self._desk.ignored_users()
 
     async def connect_advice(self) -> ConnectAdvice:
-        """See `Parent`."""
+        """See `ParentApi`."""
         failures, failing_for = self._desk.failures(self._mesh)
         pause, why = self._pause(self._mesh)
         return ConnectAdvice(failures=failures, failing_for=failing_for, pause=pause, why=why)
 
     async def chat_form(self) -> str:
-        """See `Parent`."""
+        """See `ParentApi`."""
         return self._chat_form(self._mesh)
 
     async def entry_points(self) -> list[EntryPoint]:
-        """See `Parent`."""
+        """See `ParentApi`."""
         return list(self._entry_points())
 
     async def session(self) -> Session:
-        """See `Parent`."""
+        """See `ParentApi`."""
         return self._desk.session()
 
     async def add_admin(self, actor: int, user: int) -> bool:
@@ -148,7 +148,7 @@ class RoomParent:
 
 
 class RoomLink:
-    """Implements `ravesvc.mesh.host.WorkerHost`. `heard(mesh, signal, arguments)` is what the worker says."""
+    """Implements `ravesvc.mesh.parent_link.ParentLink`. `heard(mesh, signal, arguments)` is what the worker says."""
 
     advice = FOR_ONE_PROCESS
 
@@ -165,25 +165,25 @@ class RoomLink:
         self._heard = heard
 
     async def join(self) -> None:
-        """See `Link`."""
-        self._face.met()
+        """See `ParentLink`."""
+        self._face.on_new_peer()
 
     async def keep(self) -> None:
-        """See `Link`. The parent does not go away."""
+        """See `ParentLink`. The parent does not go away."""
         await asyncio.Event().wait()
 
     async def leave(self) -> None:
-        """See `Link`."""
+        """See `ParentLink`."""
 
-    async def ready(self) -> None:
-        """See `Link`. There is no service manager that waits for it."""
+    async def notify_ready(self) -> None:
+        """See `ParentLink`. There is no service manager that waits for it."""
 
     def emit(self, signal: str, *args: Any) -> None:
-        """See `Link`."""
+        """See `ParentLink`."""
         self._heard(self._face.mesh, signal, args)
 
-    def tell(self, status: str) -> None:
-        """See `Link`. The log says the same."""
+    def show_status(self, status: str) -> None:
+        """See `ParentLink`. The log says the same."""
 
-    def ending(self) -> None:
-        """See `Link`."""
+    def notify_stopping(self) -> None:
+        """See `ParentLink`."""

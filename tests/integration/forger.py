@@ -8,7 +8,7 @@ from ravesvc import names
 from ravesvc.bus import Bus
 from ravesvc.config.worker_settings import Edition
 from ravesvc.errors import RaveError
-from ravesvc.mesh.dbus_object import WorkerObject
+from ravesvc.mesh.worker_object import WorkerObject
 from ravesvc.systemd.notify import notify
 
 

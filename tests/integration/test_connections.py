@@ -20,7 +20,7 @@ from ravesvc import names
 from ravesvc.bus import Bus
 from ravesvc.commands import command
 from ravesvc.errors import RaveError
-from ravesvc.mesh.dbus_object import WorkerObject
+from ravesvc.mesh.worker_object import WorkerObject
 from ravesvc.config.worker_settings import Edition
 
 PARENT = names.BUS_NAME, names.BACKEND_PATH, names.BACKEND_INTERFACE
@@ -119,7 +119,7 @@ _OVERRIDE = "/run/systemd/system/rave-orchestrator.service.d/hasty.conf"
 _HUSH = """
 import asyncio, dataclasses, gc
 from ravesvc.commands import command
-from ravesvc.mesh.dbus_object import WorkerObject
+from ravesvc.mesh.worker_object import WorkerObject
 
 signalling = []
 

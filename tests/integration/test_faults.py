@@ -22,12 +22,12 @@ SILENCE = HELD = 60
 # Our program, with a GetStatus that never answers.
 _DEAF = """
 import asyncio, sys
-from ravesvc.mesh import dbus_object
-method = dbus_object.WorkerObject.methods["GetStatus"]
+from ravesvc.mesh import worker_object
+method = worker_object.WorkerObject.methods["GetStatus"]
 async def hang(self, call):
     await asyncio.Event().wait()
 import dataclasses
-dbus_object.WorkerObject.methods["GetStatus"] = dataclasses.replace(method, function=hang)
+worker_object.WorkerObject.methods["GetStatus"] = dataclasses.replace(method, function=hang)
 from ravesvc.mesh.main import main
 sys.exit(main())
 """

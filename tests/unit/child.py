@@ -12,7 +12,7 @@ from ravesvc import names
 from ravesvc.bus import Bus, SignalMessage
 from ravesvc.config.worker_options import Servers, Tls
 from ravesvc.config.worker_settings import Edition, MeshSettings, Session
-from ravesvc.mesh.dbus_host import BusLink
+from ravesvc.mesh.bus_link import BusLink
 from ravesvc.mesh.worker import Worker
 from ravesvc.names import ExitStatus
 from tests.unit.bus_fakes import connected

@@ -52,7 +52,7 @@ from tests.unit.fake_systemd import (
     settle,
     systemd_on,
 )
-from tests.unit.mesh.test_dbus_object import SIGNALS, FakeWorker
+from tests.unit.mesh.test_worker_object import SIGNALS, FakeWorker
 
 Run = Callable[[Any], Any]
 

@@ -14,7 +14,7 @@ from ravesvc.bot.permissions import StaticPermissions
 from ravesvc.bot.plugins import EntryPoint
 from ravesvc.config.worker_settings import Session
 from ravesvc.errors import Code, RaveError
-from ravesvc.mesh import parent_sync as follower_module
+from ravesvc.mesh import parent_sync as sync_module
 from ravesvc.mesh.parent_client import ParentClient
 from ravesvc.mesh.parent_sync import ParentSync
 from ravesvc.names import Announcement
@@ -80,7 +80,7 @@ class Parent(ParentClient):
 
 
 class Child:
-    """What a follower applies."""
+    """What a worker applies."""
 
     def __init__(self) -> None:
         self.parent = Parent()
@@ -89,7 +89,7 @@ class Child:
         self.ignored: frozenset[int] | None = None
         self.session: Session | None = None
         self.commands: list[list[EntryPoint]] = []
-        self.follower = ParentSync(
+        self.sync = ParentSync(
             self.parent,
             announce=self._announce,
             permissions=self._use_permissions,
@@ -115,8 +115,8 @@ class Child:
 
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        keeping = asyncio.create_task(self.follower.keep())
-        await self.follower.asked.wait()
+        keeping = asyncio.create_task(self.sync.keep())
+        await self.sync.asked.wait()
         yield
         keeping.cancel()
         await asyncio.wait([keeping])
@@ -126,12 +126,12 @@ class Child:
 @pytest.fixture(autouse=True)
 def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody comes by chance; a new parent is asked at once."""
-    assert (follower_module._SPREAD_S, follower_module._FIRST_RETRY_S, follower_module._MAX_RETRY_S) == (
+    assert (sync_module._SPREAD_S, sync_module._FIRST_RETRY_S, sync_module._MAX_RETRY_S) == (
         2.0,
         2.0,
         60.0,
     )
-    monkeypatch.setattr(follower_module, "_SPREAD_S", 0.0)
+    monkeypatch.setattr(sync_module, "_SPREAD_S", 0.0)
 
 
 async def test_at_the_start_it_announces_itself_and_asks_everything_at_once() -> None:
@@ -149,7 +149,7 @@ async def test_at_the_start_it_announces_itself_and_asks_everything_at_once() ->
 async def test_whoever_was_met_before_the_start_is_not_greeted_twice(met: bool) -> None:
     child = Child()
     if met:
-        child.follower.met()
+        child.sync.on_new_peer()
     async with child.following():
         await asyncio.sleep(0.01)
         assert (child.announced, len(child.parent.asked)) == (1, 5)
@@ -165,8 +165,8 @@ async def test_a_new_parent_hears_of_us_and_is_asked_everything() -> None:
             CREDENTIALS: AWAY,
             COMMANDS: [],
         }
-        child.follower.met()
-        child.follower.met()
+        child.sync.on_new_peer()
+        child.sync.on_new_peer()
         await until(lambda: len(child.parent.asked) == 10)
         await until(lambda: child.permissions == StaticPermissions())
         assert child.announced == 2
@@ -177,17 +177,17 @@ async def test_one_that_comes_while_another_is_asked_is_asked_too() -> None:
     child = Child()
     async with child.following():
         child.parent.held = {CREDENTIALS}
-        child.follower.met()
+        child.sync.on_new_peer()
         await until(lambda: child.parent.waiting)
-        child.follower.met()
+        child.sync.on_new_peer()
         child.parent.held.clear()
         child.parent.answer()
         await until(lambda: child.announced == 3 and len(child.parent.asked) == 15)
 
 
 async def test_a_crowd_spreads_its_questions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower_module, "_SPREAD_S", 2.0)
-    monkeypatch.setattr(follower_module.random, "random", lambda: 0.75)
+    monkeypatch.setattr(sync_module, "_SPREAD_S", 2.0)
+    monkeypatch.setattr(sync_module.random, "random", lambda: 0.75)
     real, delays = asyncio.sleep, []
 
     async def sleep(delay: float) -> None:
@@ -196,9 +196,9 @@ async def test_a_crowd_spreads_its_questions(monkeypatch: pytest.MonkeyPatch) ->
 
     child = Child()
     with monkeypatch.context() as quick:
-        quick.setattr(follower_module.asyncio, "sleep", sleep)
+        quick.setattr(sync_module.asyncio, "sleep", sleep)
         async with child.following():
-            child.follower.met()
+            child.sync.on_new_peer()
             while child.announced < 2:
                 await real(0)
     assert delays == [0.0, 1.5]
@@ -217,7 +217,7 @@ async def test_a_change_is_applied_before_the_parent_gets_its_answer(what: Annou
             COMMANDS: [],
         }
         child.parent.asked.clear()
-        await child.follower.refresh(what)
+        await child.sync.refresh(what)
         assert child.parent.asked == [what]
         assert child.permissions
         assert child.permissions.admins == ({7, 8} if what is ADMINS else {1})
@@ -232,9 +232,9 @@ async def test_a_change_is_applied_before_the_parent_gets_its_answer(what: Annou
 async def test_answers_of_two_kinds_do_not_undo_each_other(first: Announcement) -> None:
     child = Child()
     child.parent.held = {first}
-    asking = asyncio.create_task(child.follower.refresh(first))
+    asking = asyncio.create_task(child.sync.refresh(first))
     await until(lambda: child.parent.waiting)
-    await child.follower.refresh(PERMISSIONS if first is ADMINS else ADMINS)
+    await child.sync.refresh(PERMISSIONS if first is ADMINS else ADMINS)
     child.parent.answer()
     await asking
     assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
@@ -242,12 +242,12 @@ async def test_answers_of_two_kinds_do_not_undo_each_other(first: Announcement) 
 
 async def test_an_older_answer_never_replaces_a_newer_one() -> None:
     child = Child()
-    await child.follower.refresh(PERMISSIONS)
+    await child.sync.refresh(PERMISSIONS)
     child.parent.held = {ADMINS}
     refreshes = []
     for admins in ({1}, {1, 2}, {2}):
         child.parent.facts[ADMINS] = admins
-        refreshes.append(asyncio.create_task(child.follower.refresh(ADMINS)))
+        refreshes.append(asyncio.create_task(child.sync.refresh(ADMINS)))
         await asyncio.sleep(0)
     while not all(refresh.done() for refresh in refreshes):
         await until(lambda: child.parent.waiting)
@@ -261,20 +261,20 @@ async def test_an_older_answer_never_replaces_a_newer_one() -> None:
 async def test_a_question_that_is_given_up_leaves_the_way_free() -> None:
     child = Child()
     child.parent.held = {ADMINS}
-    refresh = asyncio.create_task(child.follower.refresh(ADMINS))
+    refresh = asyncio.create_task(child.sync.refresh(ADMINS))
     await until(lambda: child.parent.waiting)
     refresh.cancel()
     await asyncio.wait([refresh])
     child.parent.held.clear()
-    await child.follower.refresh(ADMINS)
-    await child.follower.refresh(PERMISSIONS)
+    await child.sync.refresh(ADMINS)
+    await child.sync.refresh(PERMISSIONS)
     assert child.permissions == StaticPermissions(frozenset({1}), {"ping": Permission.ADMIN})
 
 
 def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(follower_module, "_MAX_RETRY_S", 0.01)
+    monkeypatch.setattr(sync_module, "_MAX_RETRY_S", 0.01)
 
     async def body() -> None:
         child = Child()
@@ -283,10 +283,10 @@ def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
             assert child.session == SESSION
             await until(lambda: child.parent.asked.count(ADMINS) >= 3)
             child.parent.facts[ADMINS] = {5}
-            await until(lambda: ADMINS not in child.follower._missing)
+            await until(lambda: ADMINS not in child.sync._missing)
             assert child.permissions is None, "of the other nobody has said anything"
             child.parent.facts[PERMISSIONS] = {}
-            await until(lambda: "told everything now" in caplog.text)
+            await until(lambda: "got everything from the orchestrator now" in caplog.text)
             asked = len(child.parent.asked)
             await asyncio.sleep(0.05)
             assert len(child.parent.asked) == asked, "there is nothing left to ask"
@@ -294,7 +294,7 @@ def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
 
             child.parent.facts[ADMINS] = RaveError(Code.STORE, "the database does not answer")
             with pytest.raises(RaveError, match="the database") as caught:
-                await child.follower.refresh(ADMINS)
+                await child.sync.refresh(ADMINS)
             assert caught.value.code is Code.STORE
             assert child.permissions == StaticPermissions(frozenset({5}))
             child.parent.facts[ADMINS] = {6}
@@ -304,7 +304,7 @@ def test_what_could_not_be_had_is_asked_for_again_and_nothing_else(
     with caplog.at_level(logging.INFO):
         run(body())
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warnings[0] == "Not everything could be learned from the orchestrator: nobody answers"
+    assert warnings[0] == "The bot could not get everything from the orchestrator: nobody answers"
     assert warnings.count(warnings[0]) == 1, "said once, not every minute"
     assert SESSION.auth_token not in caplog.text
 
@@ -338,4 +338,4 @@ async def test_a_bug_is_not_taken_for_a_failure() -> None:
     child = Child()
     del child.parent.facts[ADMINS]
     with pytest.raises(KeyError):
-        await child.follower.keep()
+        await child.sync.keep()

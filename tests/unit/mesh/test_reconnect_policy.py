@@ -48,11 +48,11 @@ def test_the_last_failure_in_a_row_ends_it(code: Code) -> None:
 
 def test_failures_of_an_earlier_process_count() -> None:
     attempts = new(3)
-    attempts.resume(2, 10.0)
+    attempts.restore(2, 10.0)
     assert attempts.failed(error(), None) is ExitStatus.UNREACHABLE
     assert attempts.failures == 3
     attempts = new(3)
-    attempts.resume(2, 10.0)
+    attempts.restore(2, 10.0)
     attempts.ended(CloseKind.LOST, 60.0)
     assert attempts.failed(error(), None) is None
 
@@ -101,13 +101,13 @@ def test_the_while_begins_anew_after_a_connection_that_held() -> None:
 def test_the_while_of_an_earlier_process_counts(failing_for: float, last: bool) -> None:
     clock = Clock()
     attempts = ReconnectPolicy(3, 120.0, clock)
-    attempts.resume(2, failing_for)
+    attempts.restore(2, failing_for)
     assert (attempts.failed(error(), None) is ExitStatus.UNREACHABLE) is last
 
 
 def test_without_failures_of_an_earlier_process_there_is_no_while_of_it() -> None:
     attempts = ReconnectPolicy(1, 120.0, Clock())
-    attempts.resume(0, 500.0)
+    attempts.restore(0, 500.0)
     assert attempts.failed(error(), None) is None
 
 

@@ -143,7 +143,7 @@ def test_without_any_session_it_ends_and_says_why(
                 assert "ravectl login" in child.heard[1][1]
 
     run(body())
-    assert "Not everything could be learned" in caplog.text
+    assert "The bot could not get everything" in caplog.text
     assert ("login needed" if present else "does not answer") in caplog.text
     assert served.control.violations() == [], "nothing was tried without a session"
 
@@ -394,7 +394,7 @@ async def test_failures_in_the_chat_are_without_internals(
         await settle(bus)
         said += await child.answer("?refresh", user="ann")
         bus_daemon.stop()
-        await until(lambda: child.worker._link.presence.bus is None)
+        await until(lambda: child.worker._link.membership.bus is None)
         said += await child.answer("?refresh", user="ann")
         bus_daemon.start()
     unanswered = "The service behind this bot does not answer"

@@ -15,7 +15,7 @@ from ravesvc.bus.header import MessageKind
 from ravesvc.bus.message import Message, decode
 from ravesvc.core.worker_events import read_event
 from ravesvc.errors import Code, RaveError
-from ravesvc.mesh.dbus_object import WorkerObject
+from ravesvc.mesh.worker_object import WorkerObject
 from ravesvc.names import Announcement
 from ravesvc.orchestrator import worker_client as workers_module
 from ravesvc.orchestrator.worker_client import Workers

@@ -15,7 +15,7 @@ from ravesvc.config.worker_settings import Edition, MeshSettings, Session
 from ravesvc.core import reconciler as reconciler_module
 from ravesvc.core import service as core_service_module
 from ravesvc.core.mesh_state import usual_chat_form
-from ravesvc.mesh.host import Status, WorkerHost
+from ravesvc.mesh.parent_link import ParentLink, Status
 from ravesvc.names import Announcement, ExitStatus
 from ravesvc.single import task_runner as runner_module
 from ravesvc.single.app import App
@@ -34,7 +34,7 @@ class _CrashError(Exception):
 class _Bot:
     """Stands in the place of a worker."""
 
-    def __init__(self, world: SingleWorld, mesh: str, edition: Edition, link: Callable[[Any], WorkerHost]) -> None:
+    def __init__(self, world: SingleWorld, mesh: str, edition: Edition, link: Callable[[Any], ParentLink]) -> None:
         self.mesh = mesh
         self.edition = edition
         self.state = BotState()
@@ -103,7 +103,7 @@ class SingleWorld(ProgramWorld):
         settings: MeshSettings,
         edition: Edition,
         session: Session | None,
-        link: Callable[[Any], WorkerHost],
+        link: Callable[[Any], ParentLink],
     ) -> _Bot:
         return _Bot(self, mesh, edition, link)
 

@@ -11,10 +11,11 @@ from ravesvc import names
 from ravesvc.bus import Bus, Call, Interface, SignalMessage, Variant, allow_all, method
 from ravesvc.config.worker_settings import Edition
 from ravesvc.errors import Code, RaveError
-from ravesvc.mesh import dbus_object as object_module
-from ravesvc.mesh.dbus_host import BusLink
-from ravesvc.mesh.dbus_object import DBusHost, WorkerObject
-from ravesvc.mesh.host import Status
+from ravesvc.mesh import bus_membership as membership_module
+from ravesvc.mesh.bus_link import BusLink
+from ravesvc.mesh.bus_membership import BusMembership
+from ravesvc.mesh.parent_link import Status
+from ravesvc.mesh.worker_object import WorkerObject
 from ravesvc.names import Announcement
 from ravesvc.systemd import logging as log
 from tests.unit.bus_fakes import connected
@@ -88,16 +89,16 @@ class FakeWorker(Interface):
 
 
 class Child:
-    """A presence, and what it was asked and told."""
+    """A worker on the bus, and what it was asked and told."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-        monkeypatch.setattr(object_module, "_FIRST_DELAY_S", 0.01)
+        monkeypatch.setattr(membership_module, "_FIRST_DELAY_S", 0.01)
         self.reconnects = 0
-        self.met = 0
+        self.new_peers = 0
         self.refreshed: list[Announcement] = []
         self.forgotten: list[int] = []
-        self.presence = DBusHost(MESH, self._make, self._met)
+        self.membership = BusMembership(MESH, self._make, self._on_new_peer)
 
     def _make(self) -> WorkerObject:
         edition = Edition("1.2.3", "0123")
@@ -121,9 +122,9 @@ class Child:
     def _reconnect(self) -> None:
         self.reconnects += 1
 
-    def _met(self) -> None:
-        self.met += 1
-        self.presence.emit("Ready")
+    def _on_new_peer(self) -> None:
+        self.new_peers += 1
+        self.membership.emit("Ready")
 
 
 async def ask(bus: Bus, member: str, signature: str = "", *args: Any) -> list[Any]:
@@ -136,9 +137,9 @@ async def test_a_child_is_on_the_bus_under_its_name(bus_address: str, monkeypatc
     async with connected(bus_address) as (bus,):
         heard: list[SignalMessage] = []
         await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", heard.append)
-        child.presence.emit("Error", "nobody hears it yet")
-        await child.presence.join()
-        child.presence.emit("Disconnected", "the connection broke")
+        child.membership.emit("Error", "nobody hears it yet")
+        await child.membership.join()
+        child.membership.emit("Disconnected", "the connection broke")
         assert await ask(bus, "GetStatus") == [STATUS]
         assert await ask(bus, "ListUsers") == [[[7, "Zoë"]], 300]
         assert await ask(bus, "RestartConnection") == []
@@ -154,16 +155,16 @@ async def test_a_child_is_on_the_bus_under_its_name(bus_address: str, monkeypatc
         said = [(signal.path, signal.member, *signal.body) for signal in heard]
         path = names.worker_path(MESH)
         assert said == [(path, "Ready"), (path, "Disconnected", "the connection broke")]
-        child.presence.emit("ConnectionFailed", 5, "x" * 100_000)
-        child.presence.emit("Left", "last words")
-        await child.presence.leave()
-        await child.presence.leave()
+        child.membership.emit("ConnectionFailed", 5, "x" * 100_000)
+        child.membership.emit("Left", "last words")
+        await child.membership.leave()
+        await child.membership.leave()
         await settle(bus)
         assert [*heard[-2].body] == [5, "x" * 300], "no more than the parent keeps"
         assert [*heard[-1].body] == ["last words"], "what was said is sent before it goes"
         with pytest.raises(RaveError):
             await ask(bus, "GetStatus")
-        child.presence.emit("Error", "nobody hears it any more")
+        child.membership.emit("Error", "nobody hears it any more")
         await settle(bus)
         assert len(heard) == 4
 
@@ -185,7 +186,7 @@ async def test_no_text_of_a_status_is_longer_than_the_parent_keeps() -> None:
         chat_form="",
     )
 
-    link = BusLink(SimpleNamespace(mesh=MESH, met=lambda: None, status=lambda: status))  # type: ignore[arg-type]
+    link = BusLink(SimpleNamespace(mesh=MESH, on_new_peer=lambda: None, status=lambda: status))  # type: ignore[arg-type]
     texts = [each.value for each in link._status().values() if each.signature == "s"]
     assert sorted(map(len, texts)) == [0, 300, 300, 300]
 
@@ -196,12 +197,12 @@ async def test_a_child_logs_as_much_as_it_is_told_to(
     with caplog.at_level(logging.WARNING):
         child = Child(monkeypatch, bus_address)
         async with connected(bus_address) as (bus,):
-            await child.presence.join()
+            await child.membership.join()
             for debug in (True, False):
                 assert await ask(bus, "SetDebug", "b", debug) == []
                 assert log.debug_enabled() is debug
             assert logging.getLogger().level == logging.INFO
-            await child.presence.leave()
+            await child.membership.leave()
 
 
 async def test_without_its_name_a_child_is_heard_all_the_same(
@@ -212,23 +213,23 @@ async def test_without_its_name_a_child_is_heard_all_the_same(
         heard: list[SignalMessage] = []
         await bus.match(f"type='signal',interface='{names.WORKER_INTERFACE}'", heard.append)
         await bus.request_name(names.worker_name(MESH))
-        await child.presence.join()
+        await child.membership.join()
         assert "Another process has this bot's name" in caplog.text
         # By the policy of the system bus the parent may call none but those who own such a name, or wait for it.
         queued = "ListQueuedOwners", "s", names.worker_name(MESH)
         daemon = "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus"
         assert len((await bus.call(*daemon, *queued))[0]) == 2
-        keeping = asyncio.create_task(child.presence.keep())
-        child.presence.emit("Kicked")
+        keeping = asyncio.create_task(child.membership.keep())
+        child.membership.emit("Kicked")
         await until(lambda: len(heard) == 2)
         assert [signal.member for signal in heard] == ["Ready", "Kicked"]
         assert len({signal.sender for signal in heard}) == 1
         path, interface = names.worker_path(MESH), names.WORKER_INTERFACE
         assert await bus.call(heard[0].sender, path, interface, "GetStatus") == [STATUS]
-        assert child.met == 1, "it does not come and go"
+        assert child.new_peers == 1, "it does not come and go"
         keeping.cancel()
         await asyncio.wait([keeping])
-        await child.presence.leave()
+        await child.membership.leave()
 
 
 async def test_a_child_that_cannot_get_on_the_bus_leaves_no_connection_behind(
@@ -239,15 +240,15 @@ async def test_a_child_that_cannot_get_on_the_bus_leaves_no_connection_behind(
     def fail() -> WorkerObject:
         raise RaveError(Code.INTERNAL, "no object")
 
-    child.presence._make = fail
+    child.membership._make_object = fail
     async with connected(bus_address) as (bus,):
         gone: list[str] = []
         # Unique names that lose their owner.
         rule = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0namespace=':1'"
         await bus.match(rule, lambda signal: gone.append(signal.body[0]) if not signal.body[2] else None)
         with pytest.raises(RaveError, match="no object"):
-            await child.presence.join()
-        assert child.met == 0
+            await child.membership.join()
+        assert child.new_peers == 0
         await until(lambda: gone)
 
 
@@ -255,19 +256,19 @@ async def test_a_child_comes_back_to_a_new_bus_and_announces_itself_there(
     bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     child = Child(monkeypatch, bus_daemon.address)
-    await child.presence.join()
-    keeping = asyncio.create_task(child.presence.keep())
+    await child.membership.join()
+    keeping = asyncio.create_task(child.membership.keep())
     for met in (2, 3):
         bus_daemon.stop()
-        await until(lambda: child.presence.bus is None)
-        child.presence.emit("Error", "lost")  # must not fail
+        await until(lambda: child.membership.bus is None)
+        child.membership.emit("Error", "lost")  # must not fail
         bus_daemon.start()
-        await until(lambda met=met: child.met == met)
+        await until(lambda met=met: child.new_peers == met)
         async with connected(bus_daemon.address) as (bus,):
             assert await ask(bus, "GetStatus") == [STATUS]
     keeping.cancel()
     await asyncio.wait([keeping])
-    await child.presence.leave()
+    await child.membership.leave()
 
 
 async def test_without_a_bus_it_tries_ever_more_slowly(
@@ -275,25 +276,25 @@ async def test_without_a_bus_it_tries_ever_more_slowly(
 ) -> None:
     child = Child(monkeypatch, bus_daemon.address)
     bus_daemon.stop()
-    monkeypatch.setattr(object_module, "_MAX_DELAY_S", 0.05)
+    monkeypatch.setattr(membership_module, "_MAX_DELAY_S", 0.05)
     real, delays = asyncio.sleep, []
 
     async def sleep(delay: float) -> None:
         delays.append(delay)
         await real(0)
 
-    monkeypatch.setattr(object_module.random, "random", lambda: 0.5)
+    monkeypatch.setattr(membership_module.random, "random", lambda: 0.5)
     with monkeypatch.context() as quick:
-        quick.setattr(object_module.asyncio, "sleep", sleep)
-        keeping = asyncio.create_task(child.presence.keep())
+        quick.setattr(membership_module.asyncio, "sleep", sleep)
+        keeping = asyncio.create_task(child.membership.keep())
         while len(delays) < 5:
             await real(0.001)
     assert delays[:5] == [0.01, 0.02, 0.04, 0.05, 0.05]
     bus_daemon.start()
-    await until(lambda: child.met)
+    await until(lambda: child.new_peers)
     keeping.cancel()
     await asyncio.wait([keeping])
-    await child.presence.leave()
+    await child.membership.leave()
 
 
 async def test_jitter_spreads_the_returns(bus_daemon: BusDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,25 +305,25 @@ async def test_jitter_spreads_the_returns(bus_daemon: BusDaemon, monkeypatch: py
         delays.append(delay)
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(object_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr(membership_module.asyncio, "sleep", sleep)
     for jitter in (0.0, 0.999):
-        monkeypatch.setattr(object_module.random, "random", lambda jitter=jitter: jitter)
+        monkeypatch.setattr(membership_module.random, "random", lambda jitter=jitter: jitter)
         with pytest.raises(asyncio.CancelledError):
-            await child.presence.keep()
+            await child.membership.keep()
     assert delays == pytest.approx([0.005, 0.01499])
 
 
 async def test_a_child_meets_every_parent_that_comes(bus_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     child = Child(monkeypatch, bus_address)
-    await child.presence.join()
-    assert child.met == 1, "the bus itself"
+    await child.membership.join()
+    assert child.new_peers == 1, "the bus itself"
     for met in (2, 3):
         async with connected(bus_address, 2) as (parent, other):
             await other.request_name(names.worker_name("somebody else"))
             await parent.request_name(names.BUS_NAME)
-            await until(lambda met=met: child.met == met)
-        assert child.presence.bus
-        await settle(child.presence.bus)
-        assert child.met == met, "one that goes is not met"
-    await child.presence.leave()
-    assert child.presence.bus is None
+            await until(lambda met=met: child.new_peers == met)
+        assert child.membership.bus
+        await settle(child.membership.bus)
+        assert child.new_peers == met, "one that goes is none"
+    await child.membership.leave()
+    assert child.membership.bus is None

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ravesvc import names
-from ravesvc.bus import Bus, Call, Interface, SignalMessage, Variant, allow_all, method
-from ravesvc.bus.matching import name_changes
-from ravesvc.common.text import printable
+from ravesvc.bus import Call, Interface, Variant, allow_all, method
 from ravesvc.config.worker_settings import Edition
-from ravesvc.errors import RaveError
 from ravesvc.names import Announcement
 from ravesvc.systemd import logging as log
-
-_log = logging.getLogger(__name__)
-
-_FIRST_DELAY_S = 0.5
-_MAX_DELAY_S = 15.0
 
 
 class WorkerObject(Interface):
@@ -144,82 +133,3 @@ class WorkerObject(Interface):
     async def forget_user(self, call: Call, user: int) -> None:
         """Forget what the bot remembers of a user; nothing of them is written after the answer."""
         self._forget_user(user)
-
-
-class DBusHost:
-    """Keeps the child on the bus: when the bus goes away, it comes back to it, and the mesh notices nothing.
-
-    It calls `met` for each bus and each parent that it meets, none of which has heard of the child.
-
-    Attributes:
-        bus: the connection; None while there is none.
-    """
-
-    def __init__(self, mesh: str, make: Callable[[], WorkerObject], met: Callable[[], None]) -> None:
-        self._mesh = mesh
-        self._make = make
-        self._met = met
-        self.bus: Bus | None = None
-        self._object: WorkerObject | None = None
-
-    def emit(self, signal: str, *args: Any) -> None:
-        """Send a signal; without a bus it is lost, and `met` is the cue to say what matters once there is one.
-
-        A text among the arguments is cut to what the parent keeps of it.
-        """
-        if self._object:
-            self._object.emit(signal, *map(_cut, args))
-
-    async def join(self) -> None:
-        """Get on the bus; raises `RaveError` (Bus)."""
-        bus = await Bus.connect()
-        try:
-            made = self._make()
-            bus.export(names.worker_path(self._mesh), made)
-            await bus.match(name_changes(names.BUS_NAME), self._owner_changed)
-            try:
-                # All children are one user, so another one may have it. What we say counts without it: the parent
-                # goes by the sender's unit. And the bus lets the parent call whoever waits for such a name.
-                if not await bus.queue_for_name(names.worker_name(self._mesh)):
-                    _log.warning("Another process has this bot's name on the message bus")
-            except RaveError as e:
-                _log.warning("%s", e)
-        except BaseException:
-            await bus.close()
-            raise
-        self.bus, self._object = bus, made
-        self._met()
-
-    async def keep(self) -> None:
-        """Stay on the bus for ever."""
-        delay = _FIRST_DELAY_S
-        while True:
-            if self.bus:
-                await asyncio.shield(self.bus.lost)
-                _log.warning("The message bus is gone; the mesh is not affected")
-                await self.leave()
-                delay = _FIRST_DELAY_S
-            # Hundreds of children come back to the bus at the same time.
-            await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
-            delay = min(2 * delay, _MAX_DELAY_S)
-            try:
-                await self.join()
-            except RaveError as e:
-                _log.debug("Not on the message bus: %s", e)
-            else:
-                _log.info("Back on the message bus")
-
-    async def leave(self) -> None:
-        """Get off the bus, after everything said has been sent."""
-        bus, self.bus, self._object = self.bus, None, None
-        if bus:
-            await bus.close()
-
-    def _owner_changed(self, signal: SignalMessage) -> None:
-        _, _, owner = signal.body
-        if owner:
-            self._met()
-
-
-def _cut(value: object) -> object:
-    return printable(value, names.MAX_REPORT_CHARS) if isinstance(value, str) else value

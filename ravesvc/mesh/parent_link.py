@@ -1,6 +1,7 @@
-"""What ties a worker to whoever runs it: whom it asks, whom it tells, and where its own commands are.
+"""The link between a worker and its parent: what the worker asks of it and tells it, and the other way round.
 
-A child of the service has the message bus for that. A process that runs all meshes by itself has none.
+With the service as its parent a worker uses the message bus (`bus_link`). In single-process mode the parent is in the
+same process (`ravesvc.single.host`).
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from ravesvc.names import Announcement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectAdvice:
-    """What the parent knows that an attempt to connect has to heed.
+    """What the parent knows that matters before an attempt to connect.
 
     Attributes:
         failures: attempts in a row that have failed, in this process or in earlier ones.
         failing_for: seconds since the first of them.
-        pause: seconds for which nothing is to be asked of Rave, because it wants a pause; 0 when it does not.
-        why: in words, when there is a pause.
+        pause: seconds for which Rave does not want to be called; 0 when it does not mind.
+        why: the reason of the pause, in words.
     """
 
     failures: int = 0
@@ -34,19 +35,19 @@ class ConnectAdvice:
 
 
 class ParentApi(Backend, Protocol):
-    """Who knows admins, permissions and session. Every method raises `RaveError` when there is no answer."""
+    """The parent, which knows admins, permissions and session. Every method raises `RaveError` without an answer."""
 
     async def admins(self) -> frozenset[int]:
         """The user ids of all admins. Raises StoreUnavailable until the store is read."""
 
     async def permissions(self) -> dict[str, Permission]:
-        """Whom commands are for, by name, where somebody has changed that. Raises as `admins` does."""
+        """The permissions that differ from the commands' own, by command. Raises as `admins` does."""
 
     async def ignored_users(self) -> frozenset[int]:
-        """The user ids of those whom not to listen to. Raises as `admins` does."""
+        """The user ids of those whom the bot does not answer. Raises as `admins` does."""
 
     async def connect_advice(self) -> ConnectAdvice:
-        """What there is to know before an attempt to connect to our mesh."""
+        """What the parent knows that matters before an attempt to connect to our mesh."""
 
     async def chat_form(self) -> str:
         """The form in which other bots have learned to send chat to servers such as ours; empty if none has."""
@@ -64,13 +65,13 @@ class Status:
 
     Attributes:
         connected: whether it is in its mesh, and `lasted` for how many seconds.
-        title: the mesh's, as strangers wrote it.
+        title: the mesh's, which strangers have written.
         server: host of the mesh's socket server.
         users: in the mesh now.
         reconnects: how often the connection was made anew.
-        attempts: to connect that have failed in a row.
-        last_error: in words.
-        command_errors: what is wrong with own commands, in sentences.
+        attempts: how many attempts to connect have failed in a row.
+        last_error: why the last one failed, or the last connection ended, in words.
+        command_errors: what is wrong with plugins, in sentences.
         unshown: how many of its messages have had no echo.
         chat_form: the form in which its server is known to show chat; empty while that is not known.
     """
@@ -89,7 +90,7 @@ class Status:
 
 
 class WorkerControl(Protocol):
-    """A worker as its link sees it."""
+    """A worker as its link to the parent sees it."""
 
     mesh: str
     edition: Edition
@@ -101,50 +102,53 @@ class WorkerControl(Protocol):
         """Ids and display names of the first users in the mesh now, and how many there are."""
 
     def reconnect(self) -> None:
-        """Another connection at once, whether there is one or the next attempt is being waited for."""
+        """Replace the connection, or make the next attempt at once if there is none."""
 
     async def refresh(self, what: Announcement) -> None:
-        """Ask for one kind and return when the answer is applied; raises `RaveError` when it can't be had."""
+        """Ask the parent for one kind of data; returns when it is applied. Raises `RaveError` without an answer."""
 
     def forget_user(self, user: int) -> None:
-        """Forget what it remembers of a user, and write nothing of them any more."""
+        """Forget what the bot remembers of a user. Nothing of them is written after this call."""
 
-    def met(self) -> None:
-        """There is somebody who has not heard of it; what it knows may be old, too."""
+    def on_new_peer(self) -> None:
+        """There is a bus or a parent to which this worker is new. What it got from the one before may be outdated."""
 
 
-class WorkerHost(Protocol):
-    """The tie itself."""
+class ParentLink(Protocol):
+    """The link itself."""
 
     @property
     def parent(self) -> ParentApi:
-        """Whom to ask."""
+        """Answers the worker's questions."""
 
     @property
     def advice(self) -> Advice:
-        """What people have to do about failures, where the bots run."""
+        """What an operator has to do about failures, depending on what runs the bots."""
 
     @property
     def commands(self) -> Sources:
-        """Where own commands come from."""
+        """Where plugins come from."""
 
     async def join(self) -> None:
-        """Get in touch; raises `RaveError` when that has to wait for `keep`."""
+        """Connect to the parent. Raises `RaveError` if that fails; `keep` tries again."""
 
     async def keep(self) -> None:
-        """Stay in touch for ever."""
+        """Stay connected, for ever."""
 
     async def leave(self) -> None:
-        """Be in touch no more, after everything said has been passed on."""
+        """Disconnect, after all signals have been sent."""
 
-    async def ready(self) -> None:
-        """Say that it has started; nothing is imported from now on, own commands excepted."""
+    async def notify_ready(self) -> None:
+        """Tell the service manager that the worker has started. From now on it imports nothing but plugins.
+
+        An upgrade may replace the program's files on disk once all bots have started.
+        """
 
     def emit(self, signal: str, *args: Any) -> None:
-        """Say that something has happened: a signal of `WorkerObject`. It is lost while nobody is in touch."""
+        """Send a signal of `WorkerObject` to the parent. Without a connection it is lost."""
 
-    def tell(self, status: str) -> None:
-        """Say how it is, in a line for people; may be called at any rate."""
+    def show_status(self, status: str) -> None:
+        """Show the operator one line on how the worker is; may be called at any rate."""
 
-    def ending(self) -> None:
-        """Say that it is about to end."""
+    def notify_stopping(self) -> None:
+        """Tell the service manager that the worker is about to end."""

@@ -1,4 +1,4 @@
-"""The link of a child of the service: to the message bus, and to the service manager."""
+"""The link of a worker to the service: over the message bus, and to systemd as the manager of its unit."""
 
 from __future__ import annotations
 
@@ -11,66 +11,67 @@ from ravesvc.bot.plugins import Sources
 from ravesvc.bus import Variant
 from ravesvc.common.text import printable
 from ravesvc.config.advice import FOR_SERVICE
-from ravesvc.mesh.dbus_object import DBusHost, WorkerObject
-from ravesvc.mesh.host import WorkerControl
+from ravesvc.mesh.bus_membership import BusMembership
 from ravesvc.mesh.parent_client import ParentClient
+from ravesvc.mesh.parent_link import WorkerControl
+from ravesvc.mesh.worker_object import WorkerObject
 from ravesvc.systemd import logging
 from ravesvc.systemd.notify import StatusSender, notify, notify_ready
 
 
 class BusLink:
-    """Implements `Link`. The bus may go away: then nobody is asked or told until it is back."""
+    """Implements `ParentLink`. While the bus is away, questions fail and signals are lost."""
 
     advice = FOR_SERVICE
 
-    def __init__(self, face: WorkerControl) -> None:
-        self._face = face
-        self.presence = DBusHost(face.mesh, self._make_object, face.met)
-        self.parent = ParentClient(lambda: self.presence.bus)
+    def __init__(self, worker: WorkerControl) -> None:
+        self._worker = worker
+        self.membership = BusMembership(worker.mesh, self._make_object, worker.on_new_peer)
+        self.parent = ParentClient(lambda: self.membership.bus)
         self.commands = Sources(Path(names.COMMANDS_DIRECTORY))
         self._sender = StatusSender(lambda status: notify(f"STATUS={status}"), asyncio.get_running_loop().call_later)
 
     async def join(self) -> None:
-        """See `Link`."""
-        await self.presence.join()
+        """See `ParentLink`."""
+        await self.membership.join()
 
     async def keep(self) -> None:
-        """See `Link`."""
-        await self.presence.keep()
+        """See `ParentLink`."""
+        await self.membership.keep()
 
     async def leave(self) -> None:
-        """See `Link`."""
-        await self.presence.leave()
+        """See `ParentLink`."""
+        await self.membership.leave()
 
-    async def ready(self) -> None:
-        """See `Link`."""
+    async def notify_ready(self) -> None:
+        """See `ParentLink`."""
         await notify_ready()
 
     def emit(self, signal: str, *args: Any) -> None:
-        """See `Link`."""
-        self.presence.emit(signal, *args)
+        """See `ParentLink`."""
+        self.membership.emit(signal, *args)
 
-    def tell(self, status: str) -> None:
-        """See `Link`."""
+    def show_status(self, status: str) -> None:
+        """See `ParentLink`."""
         self._sender.show(status)
 
-    def ending(self) -> None:
-        """See `Link`."""
+    def notify_stopping(self) -> None:
+        """See `ParentLink`."""
         self._sender.close()
         notify("STOPPING=1", "STATUS=Ending")
 
     def _make_object(self) -> WorkerObject:
         return WorkerObject(
             self._status,
-            self._face.users,
-            self._face.reconnect,
-            self._face.refresh,
-            self._face.forget_user,
-            self._face.edition,
+            self._worker.users,
+            self._worker.reconnect,
+            self._worker.refresh,
+            self._worker.forget_user,
+            self._worker.edition,
         )
 
     def _status(self) -> dict[str, Variant]:
-        status = self._face.status()
+        status = self._worker.status()
         return {
             "Connected": Variant("b", status.connected),
             "ConnectedUSec": Variant("t", int(status.lasted * 1_000_000)),

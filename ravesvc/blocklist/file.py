@@ -54,7 +54,7 @@ _MAX_TIME_MS = 2**53
 # Of a detail, an error or a name. They may come from strangers, and they go to the log and the bus.
 MAX_TEXT_CHARS = 300
 _START_EMPTY_HINT = (
-    'mend it and put it back, or, to begin with an empty list on purpose, write {"blockedMeshes": {}} into it'
+    'fix it and put it back, or, to begin with an empty list on purpose, write {"blockedMeshes": {}} into it'
 )
 
 
@@ -347,7 +347,7 @@ class BlockFile:
         return self._bad_file(f"{self._path} can't be used: {reason}; it is kept as {kept}")
 
     def _bad_file(self, text: str) -> RaveError:
-        restore = f"mend it and put it back, or {self._advice.restore.format(copy=self._copy)}"
+        restore = f"fix it and put it back, or {self._advice.restore.format(copy=self._copy)}"
         return RaveError(
             Code.BAD_FILE, text, hint=restore if self.has_copy else _START_EMPTY_HINT, file=str(self._path)
         )

@@ -130,7 +130,7 @@ class _AdminCommands:
         if permission is Permission.ADMIN:
             await context.reply(_("The command {name} is for admins only now", name=command.name))
         else:
-            await context.reply(_("The command {name} is for everybody now", name=command.name))
+            await context.reply(_("The command {name} is for all users now", name=command.name))
 
     async def removeperm(self, context: Context) -> None:
         """Reset a command to its default permission; or forget about one that is no more."""
@@ -159,7 +159,7 @@ class _AdminCommands:
             _("Permissions:"),
             ngettext("• {n} admin", "• {n} admins", len(permissions.admins)),
             _("• Admins only: {commands}", commands=listed[Permission.ADMIN] or _("none")),
-            _("• Everybody: {commands}", commands=listed[Permission.USER] or _("none")),
+            _("• All users: {commands}", commands=listed[Permission.USER] or _("none")),
         ]
         if unknown:
             names = ", ".join(plain(name, MAX_NAME_CHARS) for name in unknown)
@@ -213,7 +213,7 @@ def _after_removal(command: Command | None, name: str) -> str:
         return _("Forgotten: {name}, which is no command here", name=name)
     if command.permission is Permission.ADMIN:
         return _("The command {name} is for admins only again", name=name)
-    return _("The command {name} is for everybody again", name=name)
+    return _("The command {name} is for all users again", name=name)
 
 
 def _nothing_set(command: Command | None, name: str) -> str:
@@ -222,7 +222,7 @@ def _nothing_set(command: Command | None, name: str) -> str:
         return _("Nothing is set for {name}", name=name)
     if command.permission is Permission.ADMIN:
         return _("Nothing is set for {name}: it is for admins only", name=name)
-    return _("Nothing is set for {name}: it is for everybody", name=name)
+    return _("Nothing is set for {name}: it is for all users", name=name)
 
 
 def _marked(context: Context, command: Command) -> str:

@@ -38,7 +38,7 @@ _USER_ERRORS = frozenset({Code.INVALID_ARGUMENT, Code.ACCESS_DENIED, Code.BUSY, 
 # The words of a failure may come from Rave, which sets them no bound.
 _MAX_ERROR_CHARS = 500
 _LOOP_NOTICE = _(
-    "This looks like two bots that answer each other. I listen again after a minute, or when someone else writes"
+    "This looks like two bots that answer each other. I listen again after a minute, or when another user writes"
 )
 
 

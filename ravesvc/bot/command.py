@@ -265,4 +265,4 @@ def _require_permission(key: str, permission: Permission) -> None:
     if key in ADMIN_COMMANDS and permission is not Permission.ADMIN:
         raise RaveError(Code.INVALID_ARGUMENT, f"the command {key} is for admins only", hint="register it as such")
     if key == CLAIM and permission is not Permission.USER:
-        raise RaveError(Code.INVALID_ARGUMENT, f"the command {key} is for everybody", hint="register it as such")
+        raise RaveError(Code.INVALID_ARGUMENT, f"the command {key} is for all users", hint="register it as such")

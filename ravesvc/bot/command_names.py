@@ -49,7 +49,7 @@ def command_key(name: str) -> str | None:
 def refuse_fixed(key: str) -> None:
     """Raise `RaveError` (InvalidArgument) for a command whose permission can't be changed."""
     if key == CLAIM:
-        text = _("the command {name} is for everybody, which can't be changed", name=key)
+        text = _("the command {name} is for all users, which can't be changed", name=key)
         raise RaveError(Code.INVALID_ARGUMENT, text)
     if key in FIXED_COMMANDS:
         raise RaveError(

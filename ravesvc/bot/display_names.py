@@ -44,7 +44,7 @@ class DisplayNames:
     async def name(self, user_id: int | None) -> str:
         """The user's display name, or a stand-in if Rave gives none. Never a peer id: that holds a device id."""
         if user_id is None:
-            return "somebody"
+            return "a user"
         await self.prefetch([user_id])
         entry = self._entries.get(user_id)
         return (entry and entry.name) or f"User {user_id}"

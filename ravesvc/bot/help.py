@@ -96,7 +96,7 @@ def _explanation(context: Context, command: Command) -> str:
     if command.example:
         found.append(_("• Example: {command}", command=f"{written} {command.example}"))
     admins_only = context.permissions.needed(command) is Permission.ADMIN
-    found.append(_("• For admins only") if admins_only else _("• For everybody"))
+    found.append(_("• For admins only") if admins_only else _("• For all users"))
     if command.cooldown:
         found.append(_("• You may use it every {seconds} s", seconds=round(command.cooldown)))
     return lines(*found)

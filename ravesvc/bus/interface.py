@@ -145,7 +145,7 @@ class Interface:
     async def authorize(self, call: Call, action: str | None) -> None:
         """Called before every method; raises `RaveError` (AccessDenied) unless the call is allowed."""
         if action is None and not getattr(self._authorizer, "_handles_missing_action", False):
-            raise RaveError(Code.ACCESS_DENIED, f"{call.member} is open to nobody")
+            raise RaveError(Code.ACCESS_DENIED, f"{call.member} is open to no caller")
         await self._authorizer(call, action)
 
     def values(self) -> dict[str, Variant]:

@@ -28,7 +28,7 @@ _KEYS = ("uri", "options")
 # A usual file has some hundred bytes.
 _MAX_FILE_BYTES = 1024 * 1024
 _SCHEMES = ("mongodb://", "mongodb+srv://")
-_MEND = "mend it, or move it away to use the embedded store"
+_FIX_HINT = "fix it, or move it away to use the embedded store"
 
 # Enough of JSON to tell where its keys stand.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:]')
@@ -64,7 +64,7 @@ def read(path: str | Path, closed: str = FOR_SERVICE.closed_database) -> tuple[D
         content = text_file.read(path, _MAX_FILE_BYTES)
     except FileNotFoundError:
         if Path(path).is_symlink():
-            hint = "mend the link, or remove it to use the embedded store"
+            hint = "fix the link, or remove it to use the embedded store"
             return None, [RaveError(Code.CONFIG, f"{path} is a link to nowhere", hint=hint, file=str(path))]
         return None, []
     except OSError as e:
@@ -84,9 +84,9 @@ def parse(content: bytes, path: str) -> tuple[Database | None, list[RaveError]]:
     except json.JSONDecodeError as e:
         problem = f"{path}:{e.lineno}: this is not JSON: {e.msg}"
         # Without its cause, which holds the whole text.
-        return None, [RaveError(Code.CONFIG, problem, hint=_MEND, file=path, line=e.lineno)]
+        return None, [RaveError(Code.CONFIG, problem, hint=_FIX_HINT, file=path, line=e.lineno)]
     except (ValueError, RecursionError):
-        return None, [RaveError(Code.CONFIG, f"{path}:1: this is not JSON", hint=_MEND, file=path, line=1)]
+        return None, [RaveError(Code.CONFIG, f"{path}:1: this is not JSON", hint=_FIX_HINT, file=path, line=1)]
     lines = _lines(text)
     if not isinstance(document, dict):
         return None, [_wrong(path, lines, "the file", 'must be an object: {"uri": "mongodb://host/database"}')]

@@ -72,7 +72,7 @@ def _family(host: str, family: str, error: str | None, works: Sequence[str]) -> 
     if not works:
         hint = "a firewall or the route is in the way; where there is a proxy, name it in rave.yaml (proxy)"
         return not_held(family, why, hint, fatal=True)
-    hint = f"mend the route, or switch {family} off; {works[0]} works, but bots try both"
+    hint = f"fix the route, or switch {family} off; {works[0]} works, but bots try both"
     return not_held(family, why, hint)
 
 

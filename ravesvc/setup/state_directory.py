@@ -14,6 +14,6 @@ def problem() -> RaveError | None:
     if not PATH.is_symlink():
         return None
     target = PATH.parent / PATH.readlink()
-    mend = f"rm {PATH}; mkdir {PATH}; mount --bind {target} {PATH}"
-    hint = f"use a bind mount: {mend}; in /etc/fstab: {target} {PATH} none bind 0 0"
+    commands = f"rm {PATH}; mkdir {PATH}; mount --bind {target} {PATH}"
+    hint = f"use a bind mount: {commands}; in /etc/fstab: {target} {PATH} none bind 0 0"
     return RaveError(Code.CONFIG, f"{PATH} is a symbolic link, which systemd refuses", hint=hint, file=str(PATH))

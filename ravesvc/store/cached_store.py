@@ -439,7 +439,7 @@ class CachedStore:
         """Make a change; False if `write` finds nothing to change. Then the copy may be outdated and is read again.
 
         Args:
-            must_be_admin: the chat user who asks, and is refused unless an admin; None if no one is refused.
+            must_be_admin: the chat user who asks, and is refused unless an admin; None to refuse no user.
             recorded_for: the chat user whose change it is, which can be undone; None for an operator's.
         """
         async with self._exclusive(must_be_admin) as old:

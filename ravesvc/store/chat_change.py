@@ -82,7 +82,7 @@ class ChatChange:
             case _, CommandPermission(command=command, requires_admin=True):
                 return f"set the command {command} to be for admins only"
             case _, CommandPermission(command=command):
-                return f"set the command {command} to be for everybody"
+                return f"set the command {command} to be for all users"
         raise AssertionError("a change of something")
 
     def concerns(self, user: int) -> bool:

@@ -26,7 +26,7 @@ def read_session(path: Path, *, owner: int | None = None) -> Session | None:
     """The session that a credentials file gives, or None when there is no such file.
 
     Raises `RaveError`: BadFile for a file that can't be used, LoginNeeded for one without a token. With `owner` (a
-    user id) a file of anybody else is refused, as is anything but a plain file: root reads it out of a directory that
+    user id) a file of another user is refused, as is anything but a plain file: root reads it out of a directory that
     an unprivileged user may write to, and must not be led to another file by a link.
     """
     credentials = _load(path, owner)
@@ -151,7 +151,7 @@ def _load(path: Path, owner: int | None) -> Credentials | None:
 
 
 def _unusable(path: Path, e: RaveError) -> RaveError:
-    hint = "mend it, or move it away and log in again"
+    hint = "fix it, or move it away and log in again"
     return RaveError(Code.BAD_FILE, f"{path} can't be used: {e.message}", hint=hint, file=str(path), **e.attributes)
 
 

@@ -153,5 +153,5 @@ def _saved(name: str, data: bytes, broken: BrokenError) -> str:
     return (
         f"{broken}\n{data[:200]!r}{'...' if len(data) > 200 else ''}\n"
         f"replay: .venv/bin/python -m tests.fuzz {name} --replay {shlex.quote(str(file))}\n"
-        f"once it is mended, move the file to tests/fuzz/corpus/{name}/ under a name that says what it is"
+        f"once it is fixed, move the file to tests/fuzz/corpus/{name}/ under a name that says what it is"
     )

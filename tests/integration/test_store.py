@@ -319,7 +319,7 @@ def test_a_damaged_database_is_kept(site: Site, content: str) -> None:
     # It does not begin anew by itself.
     site.sh("systemctl restart rave-orchestrator")
     assert STATE in site.store("Error")
-    # The mend: what the message says.
+    # The fix: what the message says.
     site.sh(f"rm {kept}; systemctl restart rave-orchestrator")
     assert not site.store("Error")
     site.sh(f"ravectl admin add {ann}")
@@ -347,7 +347,7 @@ def test_a_database_json_that_is_a_link_to_nowhere(site: Site) -> None:
     started = site.machine.run(["systemctl", "start", "rave-orchestrator"], check=False, timeout=30)
     assert started.returncode
     said = site.machine.journal("-u", "rave-orchestrator", "-n", "20")
-    assert f"{DATABASE_FILE} is a link to nowhere (mend the link, or remove it to use the embedded store)" in said
+    assert f"{DATABASE_FILE} is a link to nowhere (fix the link, or remove it to use the embedded store)" in said
     site.sh(f"systemctl stop rave-orchestrator; rm {DATABASE_FILE}")
 
 

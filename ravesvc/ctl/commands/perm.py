@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
         parser.add_argument("command", type=arguments.word, metavar="COMMAND", help="its name, without the prefix")
         parser.set_defaults(run=run)
         if run is _set:
-            parser.add_argument("whom", choices=list(_WHOM.values()), help="admins only, or everybody")
+            parser.add_argument("whom", choices=list(_WHOM.values()), help="admins only, or all users")
 
 
 def _list(service: Service, _: argparse.Namespace) -> None:
@@ -43,7 +43,7 @@ def _list(service: Service, _: argparse.Namespace) -> None:
 def _set(service: Service, options: argparse.Namespace) -> None:
     requires_admin = options.whom == _WHOM[True]
     service.call("SetPermission", "sb", options.command, requires_admin, interface=names.PERMISSIONS_INTERFACE)
-    output.print_line(f"The command {options.command} is for {'admins only' if requires_admin else 'everybody'} now.")
+    output.print_line(f"The command {options.command} is for {'admins only' if requires_admin else 'all users'} now.")
 
 
 def _unset(service: Service, options: argparse.Namespace) -> None:

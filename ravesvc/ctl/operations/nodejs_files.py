@@ -21,7 +21,7 @@ NAMES = (CREDENTIALS, BLOCKLIST, DATABASE)
 _MAX_FILE_BYTES = 16 * 1024 * 1024
 
 _UNREADABLE = "unreadable entry of the old bot"
-_FIX_HINT = "mend it, and run this again: what is taken over already stays"
+_FIX_HINT = "fix it, and run this again: what is taken over already stays"
 
 
 def read(path: Path) -> bytes | None:
@@ -41,7 +41,7 @@ def account(content: bytes, path: Path) -> Credentials:
         return parse_credentials(content, "it")
     except RaveError as e:
         # Not chained: what is below may have the content.
-        raise _bad(path, e.message, hint="mend it, or log in instead: ravectl login") from None
+        raise _bad(path, e.message, hint="fix it, or log in instead: ravectl login") from None
 
 
 def blocks(content: bytes, path: Path, now: int) -> tuple[list[Block], list[RaveError]]:

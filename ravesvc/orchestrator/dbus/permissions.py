@@ -119,7 +119,7 @@ class PermissionsObject(Interface):
         described = {each.command: each.description for each in self._contents().permissions}
         description = validation.description(described.get(name, ""), name)
         await self._state.set_permission(name, requires_admin, description, _OPERATOR)
-        whom = "admins only" if requires_admin else "everybody"
+        whom = "admins only" if requires_admin else "all users"
         log.info("An operator has set the command %s to be for %s", name, whom)
 
     @method(takes={"command": "s"}, returns={"removed": "b"}, action=PolkitAction.ADMINS)

@@ -117,7 +117,7 @@ class MongoStore:
             document = await database.credentials.find_one({"_id": mongo_documents.CREDENTIALS_ID})
             credentials, unusable = mongo_documents.usable(document)
             if unusable:
-                self._warn(f"{unusable}; it counts as none until it is mended or a login takes its place")
+                self._warn(f"{unusable}; it counts as none until it is fixed or a login takes its place")
             return Contents(
                 credentials=credentials,
                 unusable=unusable,
@@ -555,7 +555,7 @@ async def _activate(database: AsyncDatabase[Document], ids: list[Any], *, to: bo
 def _failure(e: PyMongoError | TimeoutError, path: str, restart: str) -> RaveError:
     """In words of ours, but for names of hosts and what the operating system says. `path`: where the URI is."""
     if isinstance(e, OperationFailure) and e.code in _BAD_USER:
-        hint = f"mend uri in {path} and {restart}"
+        hint = f"fix uri in {path} and {restart}"
         return RaveError(Code.STORE, "the database refuses the user or the password", hint=hint)
     if isinstance(e, OperationFailure) and e.code == _UNAUTHORIZED:
         hint = f"give uri in {path} a user with the role readWrite, and {restart}"
@@ -565,7 +565,7 @@ def _failure(e: PyMongoError | TimeoutError, path: str, restart: str) -> RaveErr
         if not reason or reason.startswith("operation"):
             # Its time was over, which the driver says in its own way.
             reason = f"nothing within {_CALL_TIMEOUT_S:g} s"
-        hint = f"start MongoDB, or mend uri in {path} and {restart}"
+        hint = f"start MongoDB, or fix uri in {path} and {restart}"
         return RaveError(Code.STORE, f"the database does not answer: {printable(reason, 200)}", hint=hint)
     kind = _code_name(e) if isinstance(e, OperationFailure) else type(e).__name__
     return RaveError(Code.STORE, f"the database can't be used: {kind}")

@@ -55,7 +55,7 @@ def credentials(document: Document) -> Credentials:
         )
     except RaveError as e:
         text = f"{place('credentials', document)} can't be used: {e.message}"
-        raise RaveError(Code.BAD_DATA, text, hint="mend it, or delete it and log in again", **e.attributes) from e
+        raise RaveError(Code.BAD_DATA, text, hint="fix it, or delete it and log in again", **e.attributes) from e
 
 
 def usable(document: Document | None) -> tuple[Credentials | None, str]:

@@ -55,7 +55,7 @@ class _DamageError(Exception):
 class StateFile:
     """The database in one file. It is opened when it is needed, and closed by every failure.
 
-    Errors name the file, the reason and the mend.
+    Errors name the file, the reason and the fix.
     """
 
     def __init__(

@@ -367,12 +367,12 @@ def test_the_last_admin_stays_in_words(caplog: pytest.LogCaptureFixture) -> None
         (
             "?setperm  !PING  User",
             ("set", ANN, "ping", Permission.USER, "Answers Pong."),
-            "The command ping is for everybody now",
+            "The command ping is for all users now",
         ),
         (
             "?setperm ?leave user",
             ("set", ANN, "leave", Permission.USER, "Makes the bot leave this mesh."),
-            "The command leave is for everybody now",
+            "The command leave is for all users now",
         ),
         (
             "?setperm !A admin",
@@ -423,7 +423,7 @@ def test_mistakes_are_answered_in_words(text: str, said: str) -> None:
 def test_fixed_commands_stay_as_they_are(name: str) -> None:
     scene = AdminScene()
     for text in (f"?setperm {name} user", f"?setperm !{name.upper()} admin", f"?removeperm {name}"):
-        whom = "admins" if name in ADMIN_COMMANDS else "everybody"
+        whom = "admins" if name in ADMIN_COMMANDS else "all users"
         assert scene.exchange(text).startswith(f"The command {name} is for {whom}, which can't be changed (error ")
     assert scene.backend.asked == []
 
@@ -431,9 +431,9 @@ def test_fixed_commands_stay_as_they_are(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "done", "said"),
     [
-        ("?removeperm ping", True, "The command ping is for everybody again"),
+        ("?removeperm ping", True, "The command ping is for all users again"),
         ("?removeperm !Leave", True, "The command leave is for admins only again"),
-        ("?removeperm ping", False, "Nothing is set for ping: it is for everybody"),
+        ("?removeperm ping", False, "Nothing is set for ping: it is for all users"),
         ("?removeperm ?search", True, "Forgotten: search, which is no command here"),
         ("?removeperm search", False, "Nothing is set for search"),
         ("?removeperm ?odd", True, "Forgotten: ?odd, which is no command here"),
@@ -461,7 +461,7 @@ def test_permissions_are_listed_as_they_are_in_force() -> None:
         "Permissions:\n"
         "• 1 admin\n"
         "• Admins only: admin, ignore, leave, listperms, refresh, relogin, removeperm, setperm\n"
-        "• Everybody: claim, dare, hello, help, info, meshinfo, ping, status, truth, whoami"
+        "• All users: claim, dare, hello, help, info, meshinfo, ping, status, truth, whoami"
     )
     scene.permissions = StaticPermissions(
         frozenset({ANN, CARL}),
@@ -479,7 +479,7 @@ def test_permissions_are_listed_as_they_are_in_force() -> None:
         "Permissions:\n"
         "• 2 admins\n"
         "• Admins only: admin, ignore, listperms, ping (set), refresh, relogin, removeperm, setperm\n"
-        "• Everybody: claim, dare, hello, help, info (set), leave (set), meshinfo, status, truth, whoami\n"
+        "• All users: claim, dare, hello, help, info (set), leave (set), meshinfo, status, truth, whoami\n"
         "• Set, but no commands here: a ?leave, zz"
     )
     assert scene.backend.asked == []
@@ -487,7 +487,7 @@ def test_permissions_are_listed_as_they_are_in_force() -> None:
 
 def test_of_the_commands_for_all_only_claim_can_not_be_kept_from_them() -> None:
     scene = AdminScene(permissions=StaticPermissions(frozenset({ANN}), dict.fromkeys(FOR_ALL, Permission.ADMIN)))
-    assert "• Everybody: claim" in scene.exchange("?listperms")
+    assert "• All users: claim" in scene.exchange("?listperms")
 
 
 # --- refresh, relogin and leave ---------------------------------------------------------------------------------

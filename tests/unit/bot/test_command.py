@@ -52,7 +52,7 @@ def test_a_fixed_command_must_be_for_admins() -> None:
 
 
 def test_claiming_is_for_everybody() -> None:
-    with pytest.raises(RaveError, match="for everybody"):
+    with pytest.raises(RaveError, match="for all users"):
         Registry().command(CLAIM, "", permission=Permission.ADMIN)
 
 

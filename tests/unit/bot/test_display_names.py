@@ -95,7 +95,7 @@ def test_names_are_made_plain_and_the_nameless_have_a_stand_in() -> None:
         assert await people.name(1) == "A nn"
         assert await people.name(2) == "User 2"
         assert len(await people.name(3)) == 40
-        assert await people.name(None) == "somebody"
+        assert await people.name(None) == "a user"
 
     asyncio.run(run())
 

@@ -75,7 +75,7 @@ def test_a_command_is_explained() -> None:
         "• **?quiz**: Asks.",
         "• Usage: ?quiz <topic> [number]",
         "• Example: ?quiz films 3",
-        "• For everybody",
+        "• For all users",
         "• You may use it every 5 s",
     ]
     assert ask(with_quiz(), "?help reset", BOB).splitlines() == ["• **?reset**: Begins anew.", "• For admins only"]

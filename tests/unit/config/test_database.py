@@ -183,4 +183,4 @@ def test_a_file_that_cannot_be_read_is_no_missing_one(tmp_path: Path) -> None:
     link.symlink_to("nowhere")
     error = refused(link)
     assert "link to nowhere" in error.message
-    assert error.hint == "mend the link, or remove it to use the embedded store"
+    assert error.hint == "fix the link, or remove it to use the embedded store"

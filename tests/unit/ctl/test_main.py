@@ -130,7 +130,7 @@ def changed(manager: FakeManagerObject) -> None:
         [1, WHEN_US, A_MESH, ANN, "made user 102 an admin", True],
         [2, WHEN_US, A_MESH, 0, "had user 7 ignored", False],
         [3, now, ANOTHER, ANN, "removed the admin 102", False],
-        [4, now, A_MESH, ANN, "set the command\x1b ping to be for everybody", False],
+        [4, now, A_MESH, ANN, "set the command\x1b ping to be for all users", False],
     ]
 
 
@@ -143,7 +143,7 @@ def test_changes_from_rooms_are_listed(manager: FakeManagerObject, capsys: pytes
     assert lines[0].split() == ["NUMBER", "WHEN", "MESH", "USER", "CHANGE"]
     assert lines[1] == f"1       2024-01-08 10:00  {A_MESH}  101   made user 102 an admin (undone)"
     assert lines[2] == f"2       2024-01-08 10:00  {A_MESH}  -     had user 7 ignored"
-    assert lines[4].endswith("set the command? ping to be for everybody")
+    assert lines[4].endswith("set the command? ping to be for all users")
     assert manager.asked == ["ListChatChanges"] * 2
 
 
@@ -209,7 +209,7 @@ def test_permissions(manager: FakeManagerObject, capsys: pytest.CaptureFixture[s
     assert main(["perm", "set", "ping", "admin"]) == 0
     assert "admins only" in capsys.readouterr().out
     assert main(["perm", "set", "leave", "user"]) == 0
-    assert "everybody" in capsys.readouterr().out
+    assert "all users" in capsys.readouterr().out
     assert main(["perm", "unset", "ping"]) == 0
     assert "default permission now" in capsys.readouterr().out
     manager.changed = False

@@ -320,7 +320,7 @@ def test_own_commands_and_what_admins_say_hold_in_all_rooms(run: Run, site: Sing
             assert (await site.say("?setperm greet admin"))[0].startswith("The command greet is for admins only now")
             (refused,) = await site.say("?greet", mesh=other, user="bob")
             assert refused.startswith("Only admins may use ?greet")
-            assert (await site.say("?removeperm greet"))[0].startswith("The command greet is for everybody again")
+            assert (await site.say("?removeperm greet"))[0].startswith("The command greet is for all users again")
             site.own("hail.py", GREET.replace("greet", "hail"))
             site.own("broken.py", "1 +")
             assert await site.say("?refresh") == [
@@ -610,13 +610,13 @@ def test_without_the_keys_or_with_a_damaged_blocklist_it_does_not_start(run: Run
         with pytest.raises(RaveError) as raised:
             await manager.start()
         assert raised.value.code is Code.BAD_FILE
-        assert raised.value.hint.startswith("mend it and put it back, or, to begin with an empty list on purpose")
+        assert raised.value.hint.startswith("fix it and put it back, or, to begin with an empty list on purpose")
         (site.state / "blocklist.json.saved").write_text('{"blockedMeshes": {}}')
         with pytest.raises(RaveError) as raised:
             await manager.start()
         assert (
             raised.value.hint
-            == f"mend it and put it back, or copy {site.state}/blocklist.json.saved there, which was saved last"
+            == f"fix it and put it back, or copy {site.state}/blocklist.json.saved there, which was saved last"
         )
         (site.state / "blocklist.json.saved").rename(site.state / "blocklist.json")
         text = site.file.read_text()

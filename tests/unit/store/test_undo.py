@@ -55,7 +55,7 @@ CHANGES: dict[str, Callable[[CachedStore], Awaitable[Any]]] = {
     "set the command ping to be for admins only": lambda state: state.set_permission(
         "ping", True, "", ANN, actor=ACTOR
     ),
-    "set the command leave to be for everybody": lambda state: state.set_permission(
+    "set the command leave to be for all users": lambda state: state.set_permission(
         "leave", False, "y", ANN, actor=ACTOR
     ),
     "reset the command leave to its default permission": lambda state: state.remove_permission("leave", actor=ACTOR),

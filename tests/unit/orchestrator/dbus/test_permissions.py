@@ -135,7 +135,7 @@ def test_permissions(run: Run, bus_address: str, caplog: pytest.LogCaptureFixtur
         run(body())
     said = [record.getMessage() for record in caplog.records if record.name.endswith("dbus.permissions")]
     assert said == [
-        "An operator has set the command ping to be for everybody",
+        "An operator has set the command ping to be for all users",
         "An operator has set the command dance to be for admins only",
         "An operator has undone what was set for the command ping",
     ]

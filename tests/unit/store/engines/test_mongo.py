@@ -285,7 +285,7 @@ def test_credentials_that_make_no_sense_are_none_and_are_kept_aside(
     assert re.fullmatch(r"bot_credentials\.damaged-[0-9]{8}T[0-9]{6}\.[0-9]{6}Z", aside["_id"])
     assert {**aside, "_id": "bot_credentials"} == bad
     assert [record.getMessage() for record in caplog.records if record.name == mongo.__name__] == [
-        f"database: {UNUSABLE}; it counts as none until it is mended or a login takes its place",
+        f"database: {UNUSABLE}; it counts as none until it is fixed or a login takes its place",
         f"database: {UNUSABLE}; it is kept as document {aside['_id']}",
     ]
 
@@ -485,7 +485,7 @@ async def test_what_is_no_mongodb_is_told(answer: bytes) -> None:
         error = await failure(store.open())
     assert error.code is Code.STORE
     assert "the database does not answer" in error.message
-    assert f"mend uri in {FILE}" in error.hint
+    assert f"fix uri in {FILE}" in error.hint
     await store.close()
     server.close()
     for connection in connections:
@@ -568,7 +568,7 @@ async def test_a_refused_login_is_told_in_its_own_words(
     error = await failure(store.open())
     assert error.code is Code.STORE
     assert error.message == "the database refuses the user or the password"
-    assert f"mend uri in {FILE}" in error.hint
+    assert f"fix uri in {FILE}" in error.hint
     assert not secrets_in(error, caplog, secret)
     await store.close()
 

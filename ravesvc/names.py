@@ -23,11 +23,11 @@ BACKEND_PATH = "/org/ravesvc/Rave1/backend"
 BACKEND_INTERFACE = "org.ravesvc.Rave1.Backend"
 ERROR_PREFIX = "org.ravesvc.Rave1.Error."
 
-# A child's side of the bus.
+# A worker's side of the bus.
 WORKER_NAME_PREFIX = "org.ravesvc.Rave1.Worker"
 WORKER_INTERFACE = "org.ravesvc.Rave1.Worker"
-# A text in a child's report to the service. A server or a user may have written it, and a bot that sends a message of
-# more than 64 KiB is killed, so the child cuts it. The service cuts it too: a bot that was taken over does not.
+# A text in a worker's report to the service. A server or a user may have written it, and a bot that sends a message
+# of more than 64 KiB is killed, so the worker cuts it. The service cuts it too: a bot that was taken over does not.
 MAX_REPORT_CHARS = 300
 
 # systemd.
@@ -88,7 +88,7 @@ class PolkitAction(StrEnum):
 
 
 class Announcement(StrEnum):
-    """Announcements of the parent to its children: methods of `Worker`, after which a child asks `Backend` again."""
+    """Announcements of the parent to its workers: methods of `Worker`, after which a worker asks `Backend` again."""
 
     ADMINS = "RefreshAdmins"
     PERMISSIONS = "RefreshPermissions"
@@ -98,7 +98,7 @@ class Announcement(StrEnum):
 
 
 class ExitStatus(IntEnum):
-    """How a child ends: the durable event by which the parent decides about its mesh.
+    """How a worker ends: the durable event by which the parent decides about its mesh.
 
     All but `STOPPED` and `CRASHED` are final: rave-mesh@.service lists them in RestartPreventExitStatus=.
     The numbers keep clear of the LSB (0-7), sysexits.h (64-78) and systemd (200-243) ranges of systemd.exec(5);
@@ -186,12 +186,12 @@ def mesh_path(mesh: str) -> str:
 
 
 def worker_name(mesh: str) -> str:
-    """The bus name that the child of a mesh owns."""
+    """The bus name that the worker of a mesh owns."""
     return f"{WORKER_NAME_PREFIX}.{escape(mesh)}"
 
 
 def worker_path(mesh: str) -> str:
-    """The child's object for its mesh."""
+    """The worker's object for its mesh."""
     return f"{MANAGER_PATH}/worker/{escape(mesh)}"
 
 

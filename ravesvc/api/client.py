@@ -1,4 +1,4 @@
-"""Rave's HTTP interface as the parent and the children use it."""
+"""Rave's HTTP interface as the parent and the workers use it."""
 
 from __future__ import annotations
 

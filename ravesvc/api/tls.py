@@ -81,7 +81,7 @@ def _load_file(made: ssl.SSLContext, ca_file: str) -> None:
 def _load_system(made: ssl.SSLContext) -> None:
     """The system's authorities, each read when a server's certificate asks for it, where they are laid out for that.
 
-    Reading the whole bundle costs 1.3 MB and 18 ms in every child, to use one certificate of 140.
+    Reading the whole bundle costs 1.3 MB and 18 ms in every worker, to use one certificate of 140.
     """
     directory = ssl.get_default_verify_paths().capath
     # c_rehash(1) names what OpenSSL can look up: eight hex digits, a dot, a number.

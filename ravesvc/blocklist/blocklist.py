@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 # After a save that failed, the next one is tried this much later, or with the next change.
 _SAVE_RETRY_S = 10.0
-# A change that is not urgent is saved this much later, together with others that came until then. A child may fail
+# A change that is not urgent is saved this much later, together with others that came until then. A worker may fail
 # again and again in no time, and each save writes the whole list twice.
 _SAVE_DELAY_S = 1.0
 # Timers stand still while the machine sleeps, so the end of a block is checked at least this often.
@@ -199,7 +199,7 @@ class Blocklist:
 
     def record_failure(self, mesh: str, failures: int, error: str) -> None:
         """Remember that a mesh could not be reached, for the `failures`-th time in a row."""
-        # The number comes from a child over D-Bus, whose integers are larger than those of the file.
+        # The number comes from a worker over D-Bus, whose integers are larger than those of the file.
         failures = min(max(0, int(failures)), MAX_COUNT)
         if self._model.record_failure(mesh, failures, printable(error, MAX_TEXT_CHARS), self._clock.now()):
             self._schedule_save()

@@ -43,7 +43,7 @@ _LOOP_NOTICE = _(
 
 
 class Bot:
-    """One bot in one mesh. It lives as long as the process; rooms are attached as connections come and go.
+    """One bot in one mesh. It lives as long as the worker; each connection to the mesh is attached to it as a `Room`.
 
     The methods called `on_...` are those of a room's listener. Without a room they do nothing.
 

@@ -81,7 +81,7 @@ class _QueuedMessage:
 
 
 class Outbox:
-    """The queue of outgoing messages of one mesh. It outlives rooms, which come and go with connections.
+    """The queue of outgoing messages of one mesh. It outlives a `Room`, which is one connection.
 
     When the room is detached, all waiting messages fail at once, and so does a `send` without a room: after a
     reconnection the users have forgotten what they asked. There is a task only while messages wait.

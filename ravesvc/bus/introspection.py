@@ -1,6 +1,6 @@
 """Introspection data: the XML that describes an object.
 
-Written as text, because a child needs an XML library for nothing else. Nothing needs escaping: names and signatures
+Written as text, because a worker needs an XML library for nothing else. Nothing needs escaping: names and signatures
 have no character that XML reserves.
 """
 

@@ -179,7 +179,7 @@ class Config(WorkerOptions):
         return dataclasses.replace(self, tls=dataclasses.replace(self.tls, authorities=authorities))
 
     def edition(self) -> Edition:
-        """That of a child which is started now."""
+        """That of a worker which is started now."""
         return Edition(__version__, digest(self.mesh_settings().to_json()))
 
     def media_settings(self) -> MediaSettings:
@@ -187,7 +187,7 @@ class Config(WorkerOptions):
         return MediaSettings.of(self.videos, self.tls, self.proxy, debug=self.debug)
 
     def mesh_settings(self) -> MeshSettings:
-        """The part that a child is told. It does not log in, so it gets none of the keys for that."""
+        """The part that a worker is told. It does not log in, so it gets none of the keys for that."""
         told = {each.name: getattr(self, each.name) for each in dataclasses.fields(WorkerOptions)}
         told |= {"identity": table.for_workers(self.identity), "connect_ports": self._all_ports()}
         return MeshSettings(**told)

@@ -1,6 +1,6 @@
-"""What a child gets at its start: settings and session, as JSON files (OpenFile= of its unit).
+"""What a worker gets at its start: settings and session, as JSON files (OpenFile= of its unit).
 
-The parent derives both from rave.yaml and the credentials; a child parses no YAML. What each option means stands
+The parent derives both from rave.yaml and the credentials; a worker parses no YAML. What each option means stands
 where it is declared: `config/worker_options.py`.
 """
 
@@ -19,7 +19,7 @@ from ravesvc.config.worker_options import WorkerOptions
 # A connection that lasts this long is stable: the failures before it are forgotten.
 STABLE_AFTER_S = 60.0
 
-# Why a child may lack its settings, and what helps.
+# Why a worker may lack its settings, and what helps.
 NOT_HANDED_OVER = (
     f"{names.SETTINGS_FILE} is missing ('systemctl restart rave-orchestrator' writes it), a drop-in has reset"
     f" OpenFile= ('systemctl cat {names.MESH_UNIT_TEMPLATE}' shows which), or it was not started as"
@@ -29,7 +29,7 @@ NOT_HANDED_OVER = (
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """Which program a child runs, and with which settings: what an upgrade or an edit of rave.yaml changes.
+    """Which program a worker runs, and with which settings: what an upgrade or an edit of rave.yaml changes.
 
     `digest` is that of the settings file, see `digest`.
     """
@@ -45,10 +45,10 @@ def digest(settings: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeshSettings(WorkerOptions):
-    """What a child needs of rave.yaml.
+    """What a worker needs of rave.yaml.
 
     `connect_ports` are all that TCP may connect to, that of Rave's API and that of the proxy among them.
-    `watchdog` is systemd's to know (WatchdogSec=). It is here because a running child keeps the one of its start.
+    `watchdog` is systemd's to know (WatchdogSec=). It is here because a running worker keeps the one of its start.
     """
 
     def to_json(self) -> str:

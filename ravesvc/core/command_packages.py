@@ -1,4 +1,4 @@
-"""The modules with commands that installed packages offer. Looked up here, because that is dear for a child."""
+"""The modules with commands that installed packages offer. Looked up here, because that is dear for a worker."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class ConnectLoop:
             link: to the parent, which is told how it goes.
             facts: gets title and server of the mesh.
             departure: gets the news that the mesh is gone.
-            user: gets the rooms.
+            user: gets each `Room`.
             ask_for_session: asks the parent for the session, and calls `use_session`; raises `RaveError`.
             on_unshown: called when one more message has had no echo.
         """

@@ -1,6 +1,6 @@
 """The privileged step before the parent starts: ExecStartPre=+ of rave-orchestrator.service, run by root.
 
-It checks the configuration, leaves the children's settings and session under /run/rave (OpenFile= of
+It checks the configuration, leaves the workers' settings and session under /run/rave (OpenFile= of
 rave-mesh@.service hands them over), and writes the drop-ins with what systemd carries out for us. Nothing else.
 
 `python3 -m ravesvc.setup.prepare name-servers`, by rave-name-servers.service, lets bots reach new name servers.

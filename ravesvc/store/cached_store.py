@@ -1,8 +1,8 @@
 """The store as the service uses it: a copy that can always be read, and changes that are saved, then announced.
 
 While the store is away, readers get the last good copy, changes are refused at once, and a recovery runs in the
-background. An announcement says only that something has changed, and children ask again. So the order of
-announcements does not matter: a child that asks late gets the newest contents.
+background. An announcement says only that something has changed, and workers ask again. So the order of
+announcements does not matter: a worker that asks late gets the newest contents.
 """
 
 from __future__ import annotations
@@ -625,7 +625,7 @@ def _not_forgettable(user: int, why: str, hint: str) -> RaveError:
 
 
 def _parts(contents: Contents) -> dict[Announcement, object]:
-    """The parts of the contents that children hold."""
+    """The parts of the contents that workers hold."""
     credentials = contents.credentials
     return {
         Announcement.ADMINS: _admins(contents),

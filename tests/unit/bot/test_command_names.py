@@ -17,7 +17,7 @@ def test_what_nobody_can_type_has_no_key(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "whose"), [*((name, "admins") for name in sorted(ADMIN_COMMANDS)), (CLAIM, "everybody")]
+    ("name", "whose"), [*((name, "admins") for name in sorted(ADMIN_COMMANDS)), (CLAIM, "all users")]
 )
 def test_permissions_of_fixed_commands_cannot_be_changed(name: str, whose: str) -> None:
     with pytest.raises(RaveError, match=f"^the command {name} is for {whose}, which can't be changed") as caught:

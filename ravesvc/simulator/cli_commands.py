@@ -93,11 +93,11 @@ class Parsers:
         )
 
     def _add_membership(self) -> None:
-        self._add("remove", _each("remove"), "the meshes are gone", *_MESHES)
+        self._add("remove", _each("remove"), "delete meshes", *_MESHES)
         self._add("invite", _each("invite"), "invite the bot", *_MESHES)
         self._add("uninvite", _each("uninvite"), "take the bot's invitation back", *_MESHES)
-        self._add("join", lambda c, o: c.join(o.mesh, *o.users), "users come in", _MESH, _USERS)
-        self._add("part", lambda c, o: c.part(o.mesh, *o.users), "users leave", _MESH, _USERS)
+        self._add("join", lambda c, o: c.join(o.mesh, *o.users), "users join a mesh", _MESH, _USERS)
+        self._add("part", lambda c, o: c.part(o.mesh, *o.users), "users leave a mesh", _MESH, _USERS)
         self._add(
             "crowd",
             lambda c, o: c.crowd(_meshes(o), o.users, votes=o.votes, history=o.history),
@@ -131,11 +131,11 @@ class Parsers:
         self._add(
             "chat",
             _chat,
-            "a user says something; with --wait, print the bot's answers (exit status 1: none came)",
+            "a user writes a message; with --wait, print the bot's answers (exit status 1: none came)",
             *(
                 _MESH,
                 ("text", {"metavar": "TEXT"}),
-                ("--user", {"metavar": "NAME", "help": "who says it (the host)"}),
+                ("--user", {"metavar": "NAME", "help": "who writes it (by default ann, who creates the meshes)"}),
             ),
             ("--wait", {"type": float, "default": 0.0, "metavar": "SECONDS"}),
             ("--answers", {"type": int, "default": 1, "metavar": "N", "help": "how many to wait for"}),
@@ -153,10 +153,10 @@ class Parsers:
         )
         self._add(
             "kick",
-            lambda c, o: c.kick(_meshes(o), told=o.told, close=o.close),
+            lambda c, o: c.kick(_meshes(o), notice=o.notice, close=o.close),
             "kick the bot",
             *_MESHES,
-            ("--told", {"choices": ("both", "notification", "state"), "default": "both"}),
+            ("--notice", {"choices": ("both", "notification", "state"), "default": "both", "help": "to the bot"}),
             ("--close", {"choices": ("after", "before", "not"), "default": "after", "help": "close the socket"}),
         )
         self._add(
@@ -185,7 +185,7 @@ class Parsers:
         self._add(
             "refuse",
             _refuse,
-            "turn sockets away with an HTTP status, or close them after opening",
+            "reject sockets with an HTTP status, or close them after opening",
             *(*_MESHES, _TIMES, _CODE, ("--status", {"type": int, "default": 403, "help": "(%(default)s)"})),
             ("--after-open", {"type": int, "metavar": "MS", "help": "close so long after opening"}),
         )

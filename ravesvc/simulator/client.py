@@ -135,9 +135,9 @@ class Control:
         message = {"mesh": mesh, "text": text, "user": user, "reply": reply, "mentions": list(mentions)}
         return list(self._call("POST", "/chat", {**message, "wait": wait, "answers": answers}, wait=wait)["answers"])
 
-    def kick(self, meshes: str | Iterable[str], *, told: str = "both", close: str = "after") -> None:
-        """Kick the bot: `told` by notification, by state or by both; the socket is closed after, before, or not."""
-        self._verb("kick", meshes, told=told, close=close)
+    def kick(self, meshes: str | Iterable[str], *, notice: str = "both", close: str = "after") -> None:
+        """Kick the bot. `notice` is a notification, the state, or both; the socket closes after, before, or not."""
+        self._verb("kick", meshes, notice=notice, close=close)
 
     def ask(
         self, mesh: str, method: str, data: Mapping[str, Any] | None = None, timeout: float = 5.0

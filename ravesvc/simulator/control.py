@@ -21,7 +21,7 @@ from ravesvc.simulator.mesh import Crowd, SimulatedMesh, SimulatedPeer, Simulate
 from ravesvc.simulator.party import Party
 from ravesvc.simulator.party_control import PartyControl
 from ravesvc.simulator.peer import SocketPeer
-from ravesvc.simulator.world import CLOSED_BY_SERVER, HOST, World
+from ravesvc.simulator.world import CLOSED_BY_SERVER, ORIGINATOR, World
 
 _STATUS_OF = {
     Code.FORBIDDEN: 403,
@@ -156,7 +156,7 @@ class ControlApi:
         """
         world = self._world
         mesh = world.mesh(json_fields.get_str(body, "mesh"))
-        user = world.user(json_fields.opt_str(body, "user") or HOST)
+        user = world.user(json_fields.opt_str(body, "user") or ORIGINATOR)
         mentions = [world.user(str(handle)) for handle in json_fields.opt_list(body, "mentions") or []]
         since = world.log.seq
         message_id = world.send_chat(
@@ -169,11 +169,11 @@ class ControlApi:
         return {"id": message_id, "answers": [event["text"] for event in world.replies_to(message_id, since)]}
 
     async def kick(self, body: Object) -> dict[str, Any]:
-        """Kick `user` (the bot) out of `meshes`; see `World.kick` for `told` and `close`."""
-        told = _one_of(body, "told", ("both", "notification", "state"))
+        """Kick `user` (the bot) out of `meshes`; see `World.kick` for `notice` and `close`."""
+        notice = _one_of(body, "notice", ("both", "notification", "state"))
         close = _one_of(body, "close", ("after", "before", "not"))
         for mesh in self._meshes(body):
-            self._world.kick(mesh, self._user(body), told=told, close=close)
+            self._world.kick(mesh, self._user(body), notice=notice, close=close)
         return {}
 
     async def ask(self, body: Object) -> dict[str, Any]:

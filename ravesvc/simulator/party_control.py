@@ -10,7 +10,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.simulator.clips import Clip
 from ravesvc.simulator.mesh import SimulatedMesh, SimulatedUser
 from ravesvc.simulator.party import Party
-from ravesvc.simulator.world import HOST, World
+from ravesvc.simulator.world import ORIGINATOR, World
 
 _STATUS = {"play": "PLAY", "pause": "PAUS"}
 _OPINIONS = {"like": "LIKE", "skip": "SKIP", "none": None}
@@ -93,7 +93,7 @@ class PartyControl:
 
     def _mesh_and_user(self, body: Object) -> tuple[SimulatedMesh, SimulatedUser]:
         mesh = self._world.mesh(json_fields.get_str(body, "mesh"))
-        user = self._world.user(json_fields.opt_str(body, "user") or HOST)
+        user = self._world.user(json_fields.opt_str(body, "user") or ORIGINATOR)
         self._world.join(mesh, [user])
         return mesh, user
 

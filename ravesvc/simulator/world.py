@@ -24,7 +24,8 @@ from ravesvc.simulator.playback import SimulatedPlayback, initial_video
 # The close code and reason with which a protoo server ends a peer.
 CLOSED_BY_SERVER = 4000
 MAX_CHAT_COPIES = 10
-HOST = "ann"
+# The user who creates all meshes.
+ORIGINATOR = "ann"
 _FIRST_USER_ID = 100_000_001
 
 
@@ -124,8 +125,8 @@ class World:
     def create(
         self, *, title: str = "", public: bool = False, friends: bool = False, local: bool = False
     ) -> SimulatedMesh:
-        """A new mesh, with the host in it as its originator."""
-        host = self.user(HOST)
+        """A new mesh, with its originator in it."""
+        originator = self.user(ORIGINATOR)
         serial = next(self._serials)
         title = title or f"Mesh {serial}"
         mesh = SimulatedMesh(
@@ -136,10 +137,10 @@ class World:
             friends=friends,
             local=local,
             created_at=self.clock(),
-            originator=host.id,
+            originator=originator.id,
             playback=SimulatedPlayback(self.options, initial_video(title, self.clock())),
         )
-        mesh.enter(host, self.clock())
+        mesh.enter(originator, self.clock())
         self.meshes[mesh.id] = mesh
         self.log.record("created", mesh=mesh.id)
         return mesh
@@ -213,10 +214,10 @@ class World:
             self.broadcast_state(mesh)
         return bool(went)
 
-    def kick(self, mesh: SimulatedMesh, user: SimulatedUser, *, told: str = "both", close: str = "after") -> None:
+    def kick(self, mesh: SimulatedMesh, user: SimulatedUser, *, notice: str = "both", close: str = "after") -> None:
         """Kick a user.
 
-        The user learns of it (`told`) by a `notification`, by the `state` (the list `kicks`, which a user who comes
+        The user learns of it (`notice`) by a `notification`, by the `state` (the list `kicks`, which a user who comes
         back without an invitation sees too), or by `both`. The socket is closed `after` that, `before` it (then no
         notification is sent), or `not` at all.
         """
@@ -224,11 +225,11 @@ class World:
         if not mesh.leave(user) and peer is None:
             raise RaveError(Code.INVALID_ARGUMENT, f"{user.handle} is not in the mesh")
         self.log.record("kicked", mesh=mesh.id, user=user.handle)
-        if told != "notification":
+        if notice != "notification":
             mesh.kicked.add(user.id)
         if peer is not None and close == "before":
             peer.close(CLOSED_BY_SERVER, "kicked")
-        elif peer is not None and told != "state":
+        elif peer is not None and notice != "state":
             peer.send(serializers.notification("kicked", {}))
         self.broadcast(mesh, serializers.state_message(mesh, self.options))
         if peer is not None:

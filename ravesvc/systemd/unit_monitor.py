@@ -1,4 +1,15 @@
-"""The states of the `rave-mesh@` units, by systemd's signals: nothing is polled (org.freedesktop.systemd1(5))."""
+"""The states of the `rave-mesh@` units, by systemd's signals: nothing is polled (org.freedesktop.systemd1(5)).
+
+A state is put together from signals and from questions, and their order matters:
+
+* A bot ends while its unit is being read. The answer about `ActiveState` is from before the end, that about
+  `ExecMainStatus` from after it. Together they would be a state that the unit never had, so the answers are dropped
+  when a signal about the unit has come meanwhile: it has all the newer values (`_read`).
+* A job is done. That does not say how the unit is now: its process may have ended since, and the signal about that
+  may have come before the end of the job or may still come. So the unit is read after each job (`job`).
+* systemd reloads its files. For each unit it announces that the unit is removed, and then loads it again. If that
+  were believed, each mesh would seem to have no bot, and the service would start one that runs (`_unit_removed`).
+"""
 
 from __future__ import annotations
 

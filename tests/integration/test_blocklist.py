@@ -36,10 +36,10 @@ def edit(site: Site, document: dict[str, Any]) -> None:
     site.sh(f"mv {new} {FILE}")
 
 
-@pytest.mark.parametrize("told", ["notification", "state"])
-def test_a_kick_is_one_however_it_is_told(site: Site, told: str) -> None:
+@pytest.mark.parametrize("notice", ["notification", "state"])
+def test_a_kick_is_one_however_it_is_told(site: Site, notice: str) -> None:
     kicked, other = site.run_fleet(2)
-    site.control.kick(kicked, told=told, close="not")
+    site.control.kick(kicked, notice=notice, close="not")
     site.wait_state([kicked], "blocked")
     assert blocklist(site)["blockedMeshes"][kicked]["reason"] == "kicked"
     eventually(lambda: site.control.mesh(kicked)["invited"] == [], "the invitation is deleted, and the mesh left")

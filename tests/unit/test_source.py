@@ -12,7 +12,7 @@ from source import Source, of_checkout
 ROOT = Path(__file__).parents[2]
 
 # Where constants of a time or a size have yet to get their unit.
-ROOMS_WITHOUT_UNITS = ("ravesvc/core/", "ravesvc/orchestrator/", "ravesvc/single/")
+ROOMS_WITHOUT_UNITS = ("ravesvc/core/", "ravesvc/orchestrator/")
 
 
 @pytest.fixture(scope="module")

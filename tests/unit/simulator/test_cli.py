@@ -92,7 +92,7 @@ async def test_chat_prints_answers_and_fails_without_one(cli: Cli, served: Serve
             frame = json.loads(await ws.recv())
         await ws.send(json.dumps({"response": True, "id": frame["id"], "ok": True, "data": {}}))
         assert json.loads((await answering)[1][0])["ok"] is True
-        assert await asyncio.to_thread(cli, "kick", mesh, "--told", "state", "--close", "not") == (0, [])
+        assert await asyncio.to_thread(cli, "kick", mesh, "--notice", "state", "--close", "not") == (0, [])
     assert [e["user"] for e in served.control.events() if e["type"] == "chat"] == ["ann", "ann", "bea", "botty"]
 
 

@@ -95,7 +95,7 @@ def test_an_unknown_mesh_is_an_error(served: Served, call: Callable[[Control], N
     "call",
     [
         lambda c: c.create(0),
-        lambda c: c.kick(ALL, told="nobody"),
+        lambda c: c.kick(ALL, notice="nobody"),
         lambda c: c.close(ALL, 1006),
         lambda c: c.refuse(ALL, status=200),
         lambda c: c.option("nothing", 1),

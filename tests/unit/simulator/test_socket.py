@@ -434,15 +434,15 @@ async def test_a_client_that_reads_nothing_is_cut_off(
 # Kicks.
 
 
-@pytest.mark.parametrize(("told", "methods"), [("both", 2), ("notification", 2), ("state", 1)])
-async def test_a_kick_is_told_and_the_socket_closed(served: Served, mesh: str, told: str, methods: int) -> None:
+@pytest.mark.parametrize(("notice", "methods"), [("both", 2), ("notification", 2), ("state", 1)])
+async def test_a_kick_is_told_and_the_socket_closed(served: Served, mesh: str, notice: str, methods: int) -> None:
     async with served.open(mesh) as ws:
         await joined(ws)
-        await in_thread(served.control.kick, mesh, told=told)
+        await in_thread(served.control.kick, mesh, notice=notice)
         frames = [await receive(ws) for _ in range(methods)]
         assert [frame["method"] for frame in frames] == ["kicked", "stateMessage"][-methods:]
         kicks = json.loads(frames[-1]["data"]["message"])["kicks"]
-        assert kicks == ([] if told == "notification" else [served.session.user_id])
+        assert kicks == ([] if notice == "notification" else [served.session.user_id])
         assert await closed(ws) == (4000, "kicked")
     assert len(served.control.mesh(mesh)["users"]) == 1
     assert served.control.mesh(mesh)["invited"] == [served.session.user_id]

@@ -261,7 +261,7 @@ class Bot:
         answers_us = message.reply_to is not None and room.is_own(message.reply_to)
         verdict = self._loop_guard.check(user, message.text, answers_us=answers_us)
         if verdict is LoopVerdict.WARN:
-            log.warning("User %s seems to be a bot that answers ours: not heard for a while", user)
+            log.warning("User %s seems to be a bot that answers ours; ours ignores it for a minute", user)
             self._start_answer(message, _LOOP_NOTICE)
         return verdict is LoopVerdict.ACCEPT
 

@@ -97,7 +97,7 @@ class _Moderation:
         try:
             await self._backend.append_history(_HISTORY, json.dumps(entry))
         except RaveError as error:
-            log.warning("What was done to user %s is not noted: %s", user, error)
+            log.warning("The history has no entry of what an admin did to user %s: %s", user, error)
             answer = lines(answer, _("That could not be noted: {why}", why=error.message))
         await context.reply(answer)
 

@@ -143,6 +143,6 @@ class Skipper:
         try:
             await self._rave.vote_skip(showing.url, showing.instance_id)
         except RaveError as error:
-            log.info("Rave takes no vote to skip the video: %s", error)
+            log.info("Rave refuses our vote to skip the video: %s", error)
             return False
         return True

@@ -233,7 +233,7 @@ class _VideoCommands:
         try:
             return (await self._player.scheduler()).own_playing()
         except RaveError as error:
-            log.info("Who asked for what plays is not known: %s", error)
+            log.info("The bot can't tell who has asked for the video that plays: %s", error)
             return None
 
     async def _look_up_in_time(self, context: Context, link: str) -> Video | None:
@@ -241,7 +241,7 @@ class _VideoCommands:
             async with asyncio.timeout(_RECOGNISE_TIMEOUT_S):
                 return await self._backend.look_up_video(context.user_id or 0, link)
         except (RaveError, TimeoutError) as error:
-            log.info("The title of what plays is not known: %s", str(error) or "no answer in time")
+            log.info("The bot can't look up the title of the video that plays: %s", str(error) or "no answer in time")
             return None
 
     def _entry(self, asker: int, video: Video) -> QueueEntry:

@@ -209,7 +209,7 @@ class Turns:
         except RaveError as e:
             if e.attributes.get("error_name") == errors.NAME_HAS_NO_OWNER:
                 return None
-            _log.debug("The caller %s takes its turn, because it is not known: %s", sender, e)
+            _log.debug("The user of %s could not be found out, so its calls wait for their turn: %s", sender, e)
             return partial(self._queue, f"connection {sender}")
         self._groups[sender] = group
         while len(self._groups) > _MAX_CACHED_GROUPS:
@@ -238,7 +238,7 @@ class Turns:
             return
         close_fds(fds)
         if not caller.overload_logged:
-            _log.warning("%s asks for more than there is time for: part of it is refused", group)
+            _log.warning("%s calls more often than it can be served: some of its calls are refused", group)
             caller.overload_logged = True
         self._refuse(caller, call, errors.LIMITS_EXCEEDED, "too many of your calls wait already")
 

@@ -138,8 +138,8 @@ class Helper:
                 async with asyncio.timeout(_TRANSFER_TIMEOUT_S):
                     await _deliver(sock, answer, picture)
             except (OSError, RaveError) as e:
-                # The client has closed the connection, or sends nothing. (TimeoutError is an OSError.)
-                _log.debug("A request came to nothing: %s", e)
+                # The client has closed the connection, or has sent nothing in time. (TimeoutError is an OSError.)
+                _log.debug("The helper could not answer a request: %s", e)
 
     async def _answer(self, line: bytes) -> tuple[bytes, bytes | None]:
         """The line that answers another one, and the picture that goes with it."""

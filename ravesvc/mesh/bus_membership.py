@@ -72,7 +72,7 @@ class BusMembership:
         while True:
             if self.bus:
                 await asyncio.shield(self.bus.lost)
-                _log.warning("The message bus is gone; the mesh is not affected")
+                _log.warning("The bot has lost the message bus; it works on in its mesh")
                 await self.leave()
                 delay = _FIRST_DELAY_S
             # Hundreds of workers come back to the bus at the same time.
@@ -81,9 +81,9 @@ class BusMembership:
             try:
                 await self.join()
             except RaveError as e:
-                _log.debug("Not on the message bus: %s", e)
+                _log.debug("The bot could not join the message bus: %s", e)
             else:
-                _log.info("Back on the message bus")
+                _log.info("The bot is on the message bus again")
 
     async def leave(self) -> None:
         """Leave the bus, after all signals have been sent."""

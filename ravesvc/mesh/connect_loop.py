@@ -155,7 +155,7 @@ class ConnectLoop:
         if session == before:
             return
         self._api.set_session(session)
-        _log.info("There is a new session")
+        _log.info("The bot has got a new session from the orchestrator")
         if session.peer_id != before.peer_id:
             self.reconnect()
 
@@ -170,7 +170,7 @@ class ConnectLoop:
             async with asyncio.timeout(_ADVICE_TIMEOUT_S):
                 return await self._link.parent.connect_advice()
         except (TimeoutError, RaveError) as e:
-            _log.debug("No advice from the orchestrator: %s", e)
+            _log.debug("The orchestrator gave no advice before the attempt to connect: %s", e)
             return ConnectAdvice()
 
     def _put_off(self, advice: ConnectAdvice) -> None:
@@ -179,7 +179,7 @@ class ConnectLoop:
         if self.last_error != advice.why:
             self.last_error = advice.why
             self._link.emit("Disconnected", advice.why)
-            _log.info("The attempt to connect is put off: %s", advice.why)
+            _log.info("The bot waits before it connects: %s", advice.why)
 
     async def _connect_once(self) -> ExitStatus | None:
         """One connection from the attempt to its end; returns the status to end with, if it was the last."""
@@ -230,7 +230,7 @@ class ConnectLoop:
                 await self._ask_for_session()
         if self._session.auth_token == refused.auth_token:
             return False
-        _log.info("The session was refused, but there is a new one")
+        _log.info("Rave has refused the session, but the orchestrator has a new one")
         self._connect_now.set()
         return True
 

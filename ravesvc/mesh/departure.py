@@ -49,7 +49,7 @@ class Departure:
             await self._api.leave(self._mesh)
         finally:
             self._api.drop_idle()
-        _log.info("Left the mesh, as an admin has ordered")
+        _log.info("The bot has left the mesh, as an admin has ordered")
         self.set_exit_status(ExitStatus.LEFT, "Left", "an admin said so")
         self.left.set()
 
@@ -92,6 +92,6 @@ class Departure:
             _log.warning("The bot could not tell Rave that it leaves: %s", e)
         finally:
             self._api.drop_idle()
-        _log.info("Left the mesh, because it was alone there")
+        _log.info("The bot has left the mesh, because it was alone there")
         self.set_exit_status(ExitStatus.ALONE, "Left", "it was alone there")
         self.left.set()

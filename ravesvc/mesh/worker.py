@@ -145,7 +145,7 @@ class Worker:
             await self._link.join()
         except RaveError as e:
             # The bot works without the bus, and `keep` goes on trying.
-            _log.warning("Not on the message bus: %s", e)
+            _log.warning("The bot could not join the message bus: %s", e)
         # The commands in files can be read before the parent answers. Which packages have commands only it knows.
         await self._plugins.read([])
         await self._link.notify_ready()

@@ -128,7 +128,7 @@ def test_what_is_done_is_told_although_it_could_not_be_kept(caplog: pytest.LogCa
     scene.histories.error = RaveError(Code.STORE, "the store is down")
     assert scene.talk("?kick 3") == ["Kicked: Bob (3)\nThat could not be noted: the store is down"]
     assert scene.rave.asked == [("kick", BOB)]
-    assert "not noted" in caplog.text
+    assert "The history has no entry" in caplog.text
 
 
 def test_the_history_shows_the_latest_first() -> None:

@@ -333,7 +333,7 @@ async def test_a_session_that_is_refused_is_asked_for_again(
             await in_thread(child.control.drop, mesh)
             await in_thread(child.control.wait, reconnected={mesh: number}, timeout=5)
             await until(lambda: child.words == ["Ready", "Connected", "Disconnected", "Connected"])
-    assert "there is a new one" in caplog.text
+    assert "has a new one" in caplog.text
 
 
 @pytest.mark.parametrize("newer", [False, True])

@@ -194,7 +194,7 @@ class Bot:
 
     async def settle(self) -> None:
         """Return when all that was begun has ended: commands, event handlers and answers."""
-        # A command may have others begin.
+        # A command may start further tasks, so look a second time.
         for _round in range(2):
             for tasks in (
                 *self._plugin_tasks.values(),

@@ -194,7 +194,7 @@ class Outbox:
         first = ""
         reply_to, media = queued.reply_to, queued.media
         for part in queued.parts:
-            # Done means here that the sender was cancelled.
+            # `sent` is done already when the sender was cancelled: then the rest is not sent.
             while not queued.sent.done() and (wait := self._rate.take(self._clock())) > 0:
                 await self._sleep(wait)
             if queued.sent.done():
@@ -216,7 +216,7 @@ class Outbox:
             self._on_send(text)
             return await chat()
         finally:
-            # The message matters, and it was sent or has failed by now.
+            # The message was sent or has failed by now. An error here must not replace that outcome.
             with contextlib.suppress(RaveError):
                 await room.typing_stop()
 

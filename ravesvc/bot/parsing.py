@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from ravesvc.common.spelling import fold
 
-# Characters that a prefix may have more than usual, invisible ones, and those of a word that may be a command.
+# How many characters, invisible ones, a prefix may have beyond its own, and how many a word that may be a command.
 _MAX_EXTRA_CHARS = 16
 _MAX_WORD_CHARS = 96
 
-# What autocorrection makes of two hyphens is a dash, and of one at times as well.
+# Autocorrection turns two hyphens into one of these, and sometimes a single hyphen too.
 _DASHES = "\u2012\u2013\u2014\u2015"
 _ONE_HYPHEN = str.maketrans(dict.fromkeys(_DASHES, "-"))
 _TWO_HYPHENS = str.maketrans(dict.fromkeys(_DASHES, "--"))
@@ -49,7 +49,7 @@ def without_prefix(text: str, prefix: str) -> str | None:
         return text[len(prefix) :]
     head, wanted = text[: len(prefix) + _MAX_EXTRA_CHARS], fold(prefix)
     for reading in _readings(head):
-        # Most texts have none: that is seen at once.
+        # Most texts do not begin with the prefix, and this one comparison shows it.
         if wanted and fold(reading).startswith(wanted):
             for end in range(1, len(head) + 1):
                 if wanted in map(fold, _readings(head[:end])):
@@ -65,5 +65,5 @@ def _readings(head: str) -> Iterator[str]:
 
 
 def _name(word: str) -> str:
-    # Nothing that long names a command.
+    # No command has a name that long.
     return fold(word) if len(word) <= _MAX_WORD_CHARS else word

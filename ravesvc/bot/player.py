@@ -260,7 +260,7 @@ class Player:
         await self._try_save(scheduler)
         requested = scheduler.queue.requested
         if requested is None or requested.entry.video.key != video.key:
-            # Removed meanwhile, or seen playing.
+            # The video was removed from the queue meanwhile, or is playing already.
             return
         try:
             await self._rave.vote(url)
@@ -282,7 +282,7 @@ class Player:
         except RaveError as error:
             log.info("The video can't be skipped: %s", error)
             return
-        # Otherwise the answer to a command has said so.
+        # If Rave has refused the same before, the answer to a command has told the users.
         if not done.over and not (done.refusal and refused_before):
             await self._send(words.skip(done))
 

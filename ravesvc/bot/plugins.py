@@ -279,7 +279,7 @@ def _location(error: BaseException, module: str) -> str:
     """File and line of the module where it went wrong; empty if that is somewhere else."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
-    # An interruption is where the cause was.
+    # A step that took too long was interrupted; its place is in the traceback of the cause.
     for each in error, error.__cause__:
         frames = traceback.walk_tb(each.__traceback__ if each else None)
         places = [

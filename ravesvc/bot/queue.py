@@ -26,7 +26,7 @@ from ravesvc.errors import Code, RaveError
 
 T = TypeVar("T")
 
-# What is added to it later, when videos are requested, chosen and play, is less than 20 KiB.
+# A queue grows by less than 20 KiB after its last video was added: as videos are requested, chosen and played.
 MAX_QUEUE_BYTES = 36 * 1024
 # Videos that commands have voted for, of which one will play at most.
 _MAX_CHOSEN = 2
@@ -34,7 +34,7 @@ _MAX_ID_CHARS = 128
 _MAX_URL_CHARS = 500
 _MAX_ROUND = 2**31
 _MAX_SERVED = 64
-# A shorter id could be a part of any link.
+# A link that contains a shorter id need not be about that video.
 _MIN_DISTINCT_ID_CHARS = 6
 
 
@@ -232,7 +232,7 @@ class Queue(NamedTuple):
             text = ngettext(
                 "you have {n} video in the queue already", "you have {n} videos in the queue already", own
             )
-            # There may be more than now are allowed.
+            # The limit may have been lowered, so a user can have more than that.
             hint = _("at most {n} may wait, so try again when enough of them have played", n=limits.per_user)
             raise RaveError(Code.INVALID_ARGUMENT, text, hint=hint)
         if len(waiting) >= limits.total:

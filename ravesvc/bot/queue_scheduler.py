@@ -114,7 +114,7 @@ class QueueScheduler:
         self._view: RoomView | None = None
         self._viewed_at = 0.0
         self._free_since: float | None = None
-        # Shown, but to be taken for over, and where it was then.
+        # A video that the room still shows although it was skipped, and its position at that moment.
         self._skipped: Showing | None = None
         self._skipped_position = 0.0
         self._asked_in: Circumstances | None = None  # those of the last `Play`
@@ -269,7 +269,7 @@ class QueueScheduler:
     def _vote_at_while_playing(self, view: RoomView, *, by_hand: bool) -> float:
         end = self._end(view)
         if view.mode is PlayMode.AUTOPLAY and not by_hand and not self._votes:
-            # Without a known end at once.
+            # If the end is not known, vote at once.
             return -math.inf if end == math.inf else end - _BEFORE_END_S
         return end + _PAST_END_S
 
@@ -287,7 +287,7 @@ class QueueScheduler:
             return math.inf
         left = seconds - view.position
         if view.speed > 0:
-            # In the past, if the end is. Otherwise it would be put off by each look.
+            # The result may lie in the past. If it were at least now, each look would put the end off.
             return self._viewed_at + left / view.speed
         return math.inf if left > 0 else -math.inf
 
@@ -464,7 +464,7 @@ class QueueScheduler:
         """Rave has taken that vote; returns the choice before, if the vote takes its place."""
         known = next((request for request in self.queue.chosen if request.entry == entry), None)
         others = [request.entry for request in self.queue.chosen if request.entry.video.key != entry.video.key]
-        # Unless it is seen playing already.
+        # A choice that plays already is no longer among them.
         self.queue = self.queue.voted(*([known] if known else []))
         self._votes = 0
         return others[-1] if others else None

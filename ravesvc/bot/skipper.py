@@ -51,9 +51,9 @@ class Skipper:
         self._skip_lock = asyncio.Lock()
         self._votes = SkipVotes()
         self._voted_on: Showing | None = None
-        # The circumstances of the last try, if it was in vain. The votes stay then: Rave may allow it under others.
+        # The circumstances of the last skip if Rave refused it. The votes are kept: Rave may allow it under others.
         self._tried_in: Circumstances | None = None
-        # The last one that was skipped, and when.
+        # The video that was skipped last, and when.
         self._last_skip: tuple[Showing, float] | None = None
 
     def add_vote(self, showing: Showing, user: int) -> SkipVotes:
@@ -117,7 +117,7 @@ class Skipper:
             self._observe_room(scheduler)
             replaced = scheduler.mode in VOTE_STARTS and scheduler.voted_for is not None
             if replaced or not self._is_shown(scheduler, showing):
-                # To end the video as well could end the next one.
+                # The vote has ended the video. A call to end it now could end the next one.
                 return None
         try:
             await self._rave.end_video()

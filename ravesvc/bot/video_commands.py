@@ -32,9 +32,9 @@ _DOCUMENT = "hits"
 _MAX_QUERY_CHARS = 200
 _MAX_SHOWN_HITS = 3
 _MAX_LISTED = 10
-# For a picture from its provider to Rave; the hit matters more.
+# For a picture on its way from its provider to Rave. After that the hit is shown without it.
 _PICTURE_TIMEOUT_S = 15.0
-# The title of what plays is worth no longer wait.
+# A reply waits no longer than this for the title of the video that plays, and then comes without it.
 _RECOGNISE_TIMEOUT_S = 3.0
 _SEARCH_COOLDOWN_S = 5.0
 # Each asks Rave; one user must not use up what the bot may ask for.

@@ -252,12 +252,12 @@ class Connection:
     def end(self) -> End:
         """The facts of the end, once there is one."""
         protocol = self._socket.protocol
-        # If there is only a close frame of ours, the library sent it, after a broken or too long frame.
+        # If we alone have sent a close frame, it was the library, after a broken or too long frame from the server.
         close = protocol.close_rcvd or protocol.close_sent
         return End(
             code=int(protocol.close_code or 1006),
             reason=printable(close.reason, _MAX_REASON_CHARS) if close else "",
-            # Negative when the close frame came along with the upgrade.
+            # The difference is negative when the close frame has come together with the upgrade.
             held=max(0.0, (self._socket.ended_at or self._socket.clock()) - self._opened_at),
             by_peer=protocol.close_rcvd is not None,
             too_large=_excess(protocol.parser_exc),
@@ -269,7 +269,7 @@ def _excess(error: Exception | None) -> int:
     """The bytes of the message that was too large, as far as they were announced; 0 if none was."""
     if not isinstance(error, PayloadTooBig):
         return 0
-    # Of a message in pieces, what came before counts as well. The library has two names for it, by its version.
+    # For a message in pieces, the earlier pieces count as well. Versions of the library name them differently.
     before = getattr(error, "current_size", None) or getattr(error, "cur_size", None) or 0
     return int(before + (error.size or error.max_size - before + 1))
 

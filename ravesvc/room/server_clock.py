@@ -44,7 +44,7 @@ class ServerClock:
         self._wall = wall
         self._last_set_at: float | None = None
         self._ahead_of_steady: deque[float] = deque(maxlen=_MAX_ESTIMATES)
-        # The server's clock is at least this far ahead of `steady`, by what may be old.
+        # The server's clock is at least this far ahead of `steady`: a report that may be old gives no more than that.
         self._at_least = float("-inf")
 
     @property

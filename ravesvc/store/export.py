@@ -56,7 +56,7 @@ def write(descriptor: int, contents: Contents, rooms: Sequence[RoomDocument]) ->
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                # Another kind may never take it.
+                # Writing to a pipe or a device might never end.
                 raise RaveError(Code.INVALID_ARGUMENT, "a dump goes to a regular file")
             file.seek(0)
             file.truncate()

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 Json: TypeAlias = Any
 
-# In the place of what goes.
+# Stands for a value that is to be removed.
 _GONE = object()
 _HOLDS_USERS = re.compile(r"user|users|actor|served|by|.*_by", re.DOTALL)
 # The id of a user, or of a peer, which goes on with the device; `ravesvc.common.json_fields` reads no longer one.

@@ -249,7 +249,7 @@ class MongoStore:
         """See `Store`."""
 
         async def read(database: AsyncDatabase[Document]) -> list[DocumentSize]:
-            # Without their texts: those of all rooms are more than is to be in memory at once.
+            # The texts are left out: those of all rooms together would take too much memory.
             found = await database[mongo_documents.ROOM_DOCUMENTS].aggregate(mongo_documents.SIZES)
             sizes = [each async for each in self._room_documents(found, mongo_documents.document_size)]
             return sorted(sizes, key=lambda each: (each.mesh, each.kind, each.name))
@@ -322,17 +322,17 @@ class MongoStore:
             raise RaveError(Code.STORE, "the database is not open")
         try:
             return await self._thread.call(self._bounded(work), _CALL_TIMEOUT_S)
-        # Without their causes: what the driver says may quote documents.
+        # `from None`: the texts of the driver may quote documents.
         except (PyMongoError, TimeoutError) as e:
             raise _failure(e, self._settings.path, self._restart) from None
         except (BSONError, UnicodeError):
             raise RaveError(Code.BAD_DATA, "the database holds, or was given, what can't be encoded") from None
 
     async def _bounded(self, work: Callable[[AsyncDatabase[Document]], Awaitable[T]]) -> T:
-        # In the thread. For mongodb+srv:// the driver of Debian 13 looks up the address right here.
+        # The client is made in the thread: for mongodb+srv:// the driver of Debian 13 looks up the address here.
         if self._client is None:
             self._client = _client(self._settings, event_listeners=[_Listener(self._notify)])
-        # Outside the time limit, which the driver's background work would inherit.
+        # Connect outside the time limit: the background tasks that the driver starts here would inherit it.
         await self._client.aconnect()
         with pymongo.timeout(_DRIVER_TIMEOUT_S):
             return await work(_database(self._client))
@@ -488,7 +488,7 @@ def _culprits(database: Database) -> list[str]:
 def _is_taken(database: Database) -> bool:
     try:
         with warnings.catch_warnings():
-            # What the driver ignores with a warning was meant to be obeyed.
+            # The driver only warns of options that it ignores, but an operator has set them on purpose.
             warnings.simplefilter("error", UserWarning)
             # The address of mongodb+srv:// is looked up later.
             _client(replace(database, uri=database.uri.replace("mongodb+srv:", "mongodb:", 1)))
@@ -563,7 +563,7 @@ def _failure(e: PyMongoError | TimeoutError, path: str, restart: str) -> RaveErr
     if isinstance(e, (ConnectionFailure, TimeoutError)) or e.timeout:
         reason = re.split(r" \(configured|, Timeout:|, full error", str(e))[0]
         if not reason or reason.startswith("operation"):
-            # Its time was over, which the driver says in its own way.
+            # The time limit is over; the driver has only a technical text for that.
             reason = f"nothing within {_CALL_TIMEOUT_S:g} s"
         hint = f"start MongoDB, or fix uri in {path} and {restart}"
         return RaveError(Code.STORE, f"the database does not answer: {printable(reason, 200)}", hint=hint)

@@ -22,13 +22,13 @@ Entry = TypeVar("Entry")
 Document: TypeAlias = Mapping[str, Any]
 
 CREDENTIALS_ID = "bot_credentials"
-# What rooms remember, a document for each of theirs.
+# The collection of what rooms remember: one document of MongoDB for each document of a room.
 ROOM_DOCUMENTS = "room_documents"
-# One document: the host that has the account.
+# This collection has one document, about the host that uses the account.
 HOSTS = "hosts"
 HOST_ID = "orchestrator"
 
-# An aggregation that has the server tell the sizes of texts in place of the texts.
+# An aggregation by which the server returns the sizes of texts in place of the texts.
 SIZES: list[dict[str, Any]] = [
     {"$match": {"text": {"$type": "string"}}},
     {"$project": {"meshId": 1, "kind": 1, "name": 1, "updatedAt": 1, "size": {"$strLenBytes": "$text"}}},

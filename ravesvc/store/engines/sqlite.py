@@ -92,7 +92,7 @@ class SqliteStore:
 
     async def read(self) -> Contents:
         """See `Store`."""
-        # All of one moment.
+        # In one transaction, so that all tables are read as they were at one moment.
         return await self._run("BEGIN", _read)
 
     async def replace(self, contents: Contents) -> None:
@@ -239,7 +239,7 @@ class SqliteStore:
 
 
 async def _aside(work: Callable[[], T]) -> T:
-    # If it was given up while it waited for its turn, it ends here.
+    # A call that was cancelled while it waited for its turn ends here, before it does anything.
     await asyncio.sleep(0)
     return work()
 

@@ -24,14 +24,14 @@ from ravesvc.store.engines import sqlite_schema
 
 T = TypeVar("T")
 
-# What SQLite puts beside the file: changes that are not in it yet, an index of those, and what undoes half a change.
+# SQLite keeps these beside the database: changes that are not in it yet, their index, and what undoes half a change.
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _INDEX = "-shm"
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _REFUSED = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH)
 _FORBIDDEN = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
-# What may be over soon, and how to have it over.
+# Errors that may be over soon, each with a hint on how to end its cause.
 _PASSING = {
     sqlite3.SQLITE_BUSY: "end the program that has locked it",
     sqlite3.SQLITE_LOCKED: "end the program that has locked it",
@@ -42,7 +42,7 @@ _PASSING = {
 }
 _PASSING_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
-# Less than a page; to SQLite that may be a database without tables, whose log it would remove.
+# A smaller file has not even a page. SQLite may take it for a database without tables, and remove its log.
 _SMALLEST = 512
 
 _log = logging.getLogger(__name__)
@@ -89,10 +89,10 @@ class StateFile:
             self.close()
             raise self._unusable(e) from e
         except UnicodeDecodeError as e:
-            # Not what it holds, but SQLite's words about it: they quote the definition of a table.
+            # SQLite quotes the definition of a table in its error text, and that is not UTF-8.
             raise self._damaged("the definition of a table is no text") from e
         except (UnicodeEncodeError, OverflowError):
-            # Without its cause, which holds the text.
+            # `from None`: the cause holds the text.
             raise self._refusal("a text or number is none that it can hold") from None
 
     def empty_log(self) -> None:
@@ -148,7 +148,7 @@ class StateFile:
         if not stat.S_ISREG(status.st_mode):
             raise self._bad("it is no plain file", _rights())
         if not os.access(self._path, os.R_OK | os.W_OK, effective_ids=True):
-            # For its words. Opening a file that is in use already would end the locks that SQLite has on it.
+            # Open it to get the system's error. Only then: closing a file ends the locks that SQLite has on it.
             os.close(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
         if status.st_size < _SMALLEST:
             raise _DamageError(f"it has {status.st_size} bytes")
@@ -162,7 +162,7 @@ class StateFile:
         """Check that the database is whole, and one of ours."""
         ours = connection.execute("PRAGMA application_id").fetchone()[0] == sqlite_schema.APPLICATION_ID
         version, known = sqlite_schema.version(connection), len(sqlite_schema.STEPS)
-        # First of all: to us the tables of a later version may look like damage.
+        # Look at the version first: the tables of a later one may look like damage.
         if ours and version > known:
             hint = "install that version again, or restore a backup of this one"
             raise self._bad(f"a later version of ravesvc has written it (schema {version}, known is {known})", hint)
@@ -197,7 +197,7 @@ class StateFile:
         except OSError as e:
             return self._lost(f"{self._path} is damaged: {reason}; it can't be renamed: {e.strerror}")
         finally:
-            # Not before it has its new name: SQLite would write to the file, and remove its log.
+            # Close after the renaming: SQLite would write to the file before, and remove its log.
             self.close()
         return self._lost(f"{self._path} is damaged: {reason}; it is kept as {kept}")
 

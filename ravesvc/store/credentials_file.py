@@ -1,6 +1,6 @@
 """The bot account's credentials file, in the format that the reference implementation writes.
 
-Its keys are those of the documents in the store, too: dumps have the same.
+Its keys are those of the documents in the store, too: exports have the same.
 """
 
 from __future__ import annotations

@@ -35,20 +35,20 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Dump:
-    """What a dump says. `rooms` is None if it says nothing of what rooms remember, as those of version 0.1.0."""
+class Export:
+    """What an export holds. `rooms` is None if it says nothing of what rooms remember, as those of version 0.1.0."""
 
     contents: Contents
     rooms: tuple[RoomDocument, ...] | None = None
 
 
 def to_json(contents: Contents, rooms: Sequence[RoomDocument] | None = None) -> str:
-    """The text of a dump, for `rooms` see `Dump`; the same contents always give the same."""
+    """The text of an export, for `rooms` see `Export`; the same contents always give the same."""
     return "".join(_parts(contents, rooms))
 
 
 def write(descriptor: int, contents: Contents, rooms: Sequence[RoomDocument]) -> None:
-    """Put a dump in the place of what an open file of another process holds, and close the descriptor.
+    """Put an export in the place of what an open file of another process holds, and close the descriptor.
 
     It blocks as long as the disk does. Raises `RaveError` (InvalidArgument) for what is no regular file, or can't be
     written.
@@ -57,12 +57,12 @@ def write(descriptor: int, contents: Contents, rooms: Sequence[RoomDocument]) ->
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 # Writing to a pipe or a device might never end.
-                raise RaveError(Code.INVALID_ARGUMENT, "a dump goes to a regular file")
+                raise RaveError(Code.INVALID_ARGUMENT, "an export goes to a regular file")
             file.seek(0)
             file.truncate()
             file.writelines(_parts(contents, rooms))
     except OSError as e:
-        raise RaveError(Code.INVALID_ARGUMENT, f"the dump can't be written: {e.strerror}") from e
+        raise RaveError(Code.INVALID_ARGUMENT, f"the export can't be written: {e.strerror}") from e
 
 
 def _parts(contents: Contents, rooms: Sequence[RoomDocument] | None) -> Iterator[str]:
@@ -86,14 +86,14 @@ def _document(contents: Contents, rooms: Sequence[RoomDocument] | None) -> dict[
     return document
 
 
-def from_json(text: str) -> Dump:
+def from_json(text: str) -> Export:
     """Read what `to_json` has made; raises `RaveError` (BadData), which says where, and quotes nothing."""
-    top = json_fields.parse_object(text, "the dump")
+    top = json_fields.parse_object(text, "the export")
     version = json_fields.get_int(top, "version")
     if version != _VERSION:
         hint = "import it with the version of ravesvc that has exported it, or a later one"
-        raise RaveError(Code.BAD_DATA, f"the dump has version {version}, not {_VERSION}", hint=hint, key="version")
-    # Nothing is missing from a dump by chance: half of one must not empty the store.
+        raise RaveError(Code.BAD_DATA, f"the export has version {version}, not {_VERSION}", hint=hint, key="version")
+    # Every part has to be there: the import of half a file would remove the other half from the store.
     if "credentials" not in top:
         raise RaveError(Code.BAD_DATA, "credentials must be an object or null, but is missing", key="credentials")
     source = json_fields.opt_object(top, "credentials")
@@ -101,11 +101,11 @@ def from_json(text: str) -> Dump:
         credentials=None if source is None else _credentials(source),
         admins=_entries(top, "admin_users", _admin, lambda admin: admin.user_id),
         permissions=_entries(top, "command_permissions", _permission, lambda permission: permission.command),
-        # Dumps of version 0.1.0 have none.
+        # Exports of version 0.1.0 have none.
         ignored=_entries(top, "ignored_users", _ignored, lambda one: one.user_id) if "ignored_users" in top else (),
     )
     rooms = _entries(top, "room_documents", _room_document, _room_key) if "room_documents" in top else None
-    return Dump(contents=contents, rooms=rooms)
+    return Export(contents=contents, rooms=rooms)
 
 
 def entry_to_object(entry: StoreEntry) -> json_fields.Object:
@@ -131,13 +131,13 @@ def entry_from_object(source: json_fields.Object) -> StoreEntry:
     raise RaveError(Code.BAD_DATA, "collection must be one of an export", key="collection")
 
 
-def read(descriptor: int) -> Dump:
-    """Read a dump from the start of an open file of another process; its position there makes no difference.
+def read(descriptor: int) -> Export:
+    """Read an export from the start of an open file of another process; its position there makes no difference.
 
     It blocks as long as the disk does. Raises `RaveError`: InvalidArgument and BadData as `fd_files.read`, with
     at most `MAX_FILE_BYTES`; BadData as `from_json`.
     """
-    return from_json(fd_files.read(descriptor, "the dump", MAX_FILE_BYTES))
+    return from_json(fd_files.read(descriptor, "the export", MAX_FILE_BYTES))
 
 
 def _of_credentials(credentials: Credentials) -> dict[str, Any]:
@@ -297,8 +297,10 @@ def date(source: json_fields.Object, key: str) -> datetime:
 
 @contextmanager
 def _at(place: str) -> Iterator[None]:
-    """Say where in the dump the trouble is."""
+    """Say where in the export the trouble is."""
     try:
         yield
     except RaveError as e:
-        raise RaveError(e.code, f"{place} of the dump can't be used: {e.message}", hint=e.hint, **e.attributes) from e
+        raise RaveError(
+            e.code, f"{place} of the export can't be used: {e.message}", hint=e.hint, **e.attributes
+        ) from e

@@ -395,7 +395,7 @@ def test_the_service_takes_the_longest_file(manager: FakeManagerObject, tmp_path
     assert manager.asked[-1] == ("Import", text)
 
 
-@pytest.mark.parametrize("error", [None, RaveError(Code.BAD_DATA, "the dump has version 2, not 1")])
+@pytest.mark.parametrize("error", [None, RaveError(Code.BAD_DATA, "the export has version 2, not 1")])
 def test_what_is_imported_stays_nowhere(
     manager: FakeManagerObject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RaveError | None
 ) -> None:

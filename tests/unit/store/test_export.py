@@ -215,14 +215,14 @@ def test_the_prefix_of_a_token_is_taken_off() -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", TEXT[:-3], '"bot@example.test"', "[" * 100_000])
 def test_what_is_no_dump_is_refused(text: str) -> None:
-    assert "the dump" in refused(text).message
+    assert "the export" in refused(text).message
 
 
 @pytest.mark.parametrize("version", [0, 2, None, "x", True])
 def test_another_version_is_refused(version: object) -> None:
     assert "version" in refused(changed(lambda d: d.update(version=version))).message
     error = refused(changed(lambda d: d.update(version=2)))
-    assert error.message == "the dump has version 2, not 1"
+    assert error.message == "the export has version 2, not 1"
     assert error.hint
 
 
@@ -239,7 +239,7 @@ def test_half_a_dump_is_refused(part: str) -> None:
 
 BAD = [
     (("credentials",), [], "credentials must be an object"),
-    (("credentials", "email"), None, "credentials of the dump can't be used: email must be a text"),
+    (("credentials", "email"), None, "credentials of the export can't be used: email must be a text"),
     (("credentials", "email"), "", "email must be a text"),
     (("credentials", "email"), "a\nb", "email must be printable text"),
     (("credentials", "email"), "\ud800", "email must be printable text"),
@@ -251,11 +251,11 @@ BAD = [
     (("credentials", "userId"), -1, "userId must be a user id"),
     (("credentials", "updatedAt"), "yesterday", "updatedAt must be a date"),
     (("admin_users",), {}, "admin_users must be a list"),
-    (("admin_users", 1), 5, "admin_users[1] of the dump can't be used: the entry must be an object"),
-    (("admin_users", 1, "userId"), None, "admin_users[1] of the dump can't be used: userId must be an integer"),
+    (("admin_users", 1), 5, "admin_users[1] of the export can't be used: the entry must be an object"),
+    (("admin_users", 1, "userId"), None, "admin_users[1] of the export can't be used: userId must be an integer"),
     (("admin_users", 1, "userId"), 0, "userId must be a user id"),
     (("admin_users", 1, "userId"), -5, "userId must not be negative"),
-    (("admin_users", 1, "userId"), 1, "admin_users[1] of the dump can't be used: it is there a second time"),
+    (("admin_users", 1, "userId"), 1, "admin_users[1] of the export can't be used: it is there a second time"),
     (("admin_users", 1, "userId"), 2**63, "userId must be an integer"),
     (("admin_users", 0, "addedBy"), -1, "addedBy must not be negative"),
     (("admin_users", 0, "addedBy"), 1.5, "addedBy must be an integer"),
@@ -321,7 +321,7 @@ ROOMS = (
 
 def test_what_rooms_remember_comes_back_exactly() -> None:
     text = export.to_json(CONTENTS, ROOMS)
-    assert export.from_json(text) == export.Dump(contents=CONTENTS, rooms=ROOMS)
+    assert export.from_json(text) == export.Export(contents=CONTENTS, rooms=ROOMS)
     assert export.to_json(CONTENTS, list(reversed(ROOMS))) == text
     assert json.loads(text)["room_documents"][1] == {
         "meshId": MESH,
@@ -352,7 +352,7 @@ def test_a_dump_may_say_nothing_of_rooms_or_that_there_is_nothing() -> None:
 def test_a_document_of_a_room_that_makes_no_sense_is_refused(key: str, value: Any, message: str) -> None:
     document = json.loads(export.to_json(CONTENTS, ROOMS))
     document["room_documents"][2][key] = value
-    assert f"room_documents[2] of the dump can't be used: {message}" in refused(json.dumps(document)).message
+    assert f"room_documents[2] of the export can't be used: {message}" in refused(json.dumps(document)).message
 
 
 def test_a_document_of_a_room_is_there_once() -> None:
@@ -364,7 +364,7 @@ def test_a_dump_takes_the_place_of_what_a_file_holds(tmp_path: Path) -> None:
         file.write(b"x" * 100_000)
         file.flush()
         export.write(os.dup(file.fileno()), CONTENTS, ROOMS)
-        assert export.read(file.fileno()) == export.Dump(contents=CONTENTS, rooms=ROOMS)
+        assert export.read(file.fileno()) == export.Export(contents=CONTENTS, rooms=ROOMS)
 
 
 def test_a_dump_goes_to_no_other_kind_of_file(file: Path) -> None:
@@ -437,7 +437,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
         # A device without end; a pipe that nobody writes to.
         path = "/dev/zero" if kind == "device" else tmp_path / kind
         error = read_refused(path, os.O_RDWR if kind == "pipe" else os.O_RDONLY)
-    assert (error.code, error.message) == (Code.INVALID_ARGUMENT, "the dump is not in a regular file")
+    assert (error.code, error.message) == (Code.INVALID_ARGUMENT, "the export is not in a regular file")
     assert error.hint
 
 
@@ -456,16 +456,16 @@ def test_how_long_a_file_may_be(file: Path) -> None:
 
 def test_a_file_that_can_not_be_read(file: Path) -> None:
     error = read_refused(file, os.O_WRONLY)
-    assert (error.code, error.message) == (Code.INVALID_ARGUMENT, "the dump can't be read: Bad file descriptor")
+    assert (error.code, error.message) == (Code.INVALID_ARGUMENT, "the export can't be read: Bad file descriptor")
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "the dump is not valid"),
-        (TEXT.encode()[:-3], "the dump is not valid"),
-        (TEXT.encode("utf-16"), "the dump is UTF-16, not UTF-8 text"),
-        (TEXT.encode("latin-1"), "the dump is not UTF-8 text"),
+        (b"", "the export is not valid"),
+        (TEXT.encode()[:-3], "the export is not valid"),
+        (TEXT.encode("utf-16"), "the export is UTF-16, not UTF-8 text"),
+        (TEXT.encode("latin-1"), "the export is not UTF-8 text"),
     ],
 )
 def test_a_file_without_a_dump(file: Path, content: bytes, problem: str) -> None:

@@ -170,9 +170,9 @@ def test_the_others_are_served_while_a_file_is_read(
 ) -> None:
     go_on = threading.Event()
 
-    def read(descriptor: int) -> export.Dump:
+    def read(descriptor: int) -> export.Export:
         assert go_on.wait(20)
-        return export.Dump(contents=Contents(permissions=(permission("ping"),)))
+        return export.Export(contents=Contents(permissions=(permission("ping"),)))
 
     monkeypatch.setattr(export, "read", read)
 

@@ -54,6 +54,10 @@ def constants(module: Module) -> Iterator[tuple[str, ast.expr, str]]:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if _CONSTANT.fullmatch(name):
                 yield name, value, f"{module.path}:{node.lineno}"
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
+                for target, value in zip(targets, values, strict=False):
+                    if isinstance(target, ast.Name) and _CONSTANT.fullmatch(target.id):
+                        yield target.id, value, f"{module.path}:{node.lineno}"
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if _CONSTANT.fullmatch(name):
                 yield name, value, f"{module.path}:{node.lineno}"
 

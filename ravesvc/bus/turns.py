@@ -46,8 +46,9 @@ _MAX_RUNNING_CALLS = 12
 _MAX_CACHED_GROUPS = 4096
 # With this many callers, those that are idle are dropped.
 _DROP_IDLE_FROM = 256
-# Seconds to wait for each second of work: for one caller, and for all together. So much work may be done before that.
-_PACE, _PACE_OF_ALL, _AHEAD_S = 4.0, 2.0, 1.0
+# How many seconds a caller has to wait for each second of work done for it, and all callers for each second of work
+# done for any of them. The wait begins only after this much work.
+_WAIT_FACTOR, _WAIT_FACTOR_OF_ALL, _AHEAD_S = 4.0, 2.0, 1.0
 _REFUSAL_RATE = Rate(64, 8.0)
 
 Group = Callable[[str], Awaitable[str | None]]
@@ -109,7 +110,7 @@ class _Caller:
         self.waiting: deque[_Waiting] = deque()
         self.waiting_bytes = 0
         self.running = asyncio.Semaphore(_MAX_RUNNING_CALLS)
-        self.pace = _Pace(_PACE)
+        self.pace = _Pace(_WAIT_FACTOR)
         self.refusals = TokenBucket(_REFUSAL_RATE, time.monotonic())
         self.work: asyncio.Task[None] | None = None
         self.overload_logged = False
@@ -169,7 +170,7 @@ class Turns:
         self._callers: dict[str, _Caller] = {}
         self._serving = asyncio.Lock()
         self._answering = asyncio.Lock()
-        self._all = _Pace(_PACE_OF_ALL)
+        self._all = _Pace(_WAIT_FACTOR_OF_ALL)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def enter(self, call: Header, frame: bytes, fds: list[int]) -> None:

@@ -44,7 +44,8 @@ _PTRACE_SEIZE, _PTRACE_DETACH = 0x4206, 17
 _KEYCTL_GET_KEYRING_ID, _USER_KEYRING = 0, -4
 _F_SETSIG, _F_SETOWN_EX = 10, 15
 _FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
-_CLONE_VM, _CLONE_FILES, _CLONE_SIGHAND, _CLONE_THREAD = 0x100, 0x400, 0x800, 0x10000
+_CLONE_FILES = 0x400
+_CLONE_THREAD_FLAGS = 0x100 | 0x800 | 0x10000  # CLONE_VM, CLONE_SIGHAND, CLONE_THREAD
 _CLOSE_RANGE_UNSHARE = 2
 # More than half of the files that a bot may open.
 _HALF_OF_FILES = 40
@@ -318,7 +319,7 @@ def _reopen(copies: list[int]) -> int:
 def _clone(_sibling: int) -> str:
     stack_end = ctypes.c_void_p(ctypes.addressof(_stack) + len(_stack))
     # The thread runs abs(), which needs none of the set-up that Python or libc do for a thread.
-    _checked(_libc.clone(_libc.abs, stack_end, _CLONE_VM | _CLONE_SIGHAND | _CLONE_THREAD, None))
+    _checked(_libc.clone(_libc.abs, stack_end, _CLONE_THREAD_FLAGS, None))
     return "it can start threads that open files without limit (LimitNOFILE=)"
 
 

@@ -101,7 +101,8 @@ USER_IDS: Kind[tuple[int, ...]] = Kind(_integers)
 OPTIONAL_TEXT: Kind[str | None] = Kind(json_fields.opt_str)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Without what dataclasses make besides __init__: each bot would make it at its start.
+@dataclass(kw_only=True, slots=True, eq=False, repr=False)
 class Option:
     """What a field is besides its name, type and default.
 

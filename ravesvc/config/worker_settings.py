@@ -43,13 +43,14 @@ def digest(settings: str) -> str:
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class MeshSettings(WorkerOptions):
     """What a worker needs of rave.yaml.
 
     `connect_ports` are all that TCP may connect to, that of Rave's API and that of the proxy among them.
     `watchdog` is systemd's to know (WatchdogSec=). It is here because a running worker keeps the one of its start.
     """
+
+    __slots__ = ()
 
     def to_json(self) -> str:
         """The text of the settings file."""

@@ -1,4 +1,4 @@
 """ravectl: the service's command for operators, a client of its bus interface and of nothing else.
 
-Each group of commands is a module with a function that adds its parsers; `main` has the table of them.
+The commands are declared in `commands`, see `command`; `command_line` has the table of them.
 """

@@ -1,33 +1,16 @@
-"""Parts that the command lines of several commands share."""
+"""Arguments that several commands take, and the types of their values."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import NoReturn, TypeAlias
 
 from ravesvc.common import timespan
-from ravesvc.common.text import printable
-
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-MESH = "its id, or the beginning of it"
-
-# The message about a wrong command line, which quotes it.
-_MAX_ERROR_CHARS = 500
+from ravesvc.ctl.command import Argument
 
 # Every engine of the store can keep it.
 _MAX_USER_ID = 2**63 - 1
 # The service accepts no more.
 _MAX_SPAN_S = 100 * 365 * 24 * 3600
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose messages about a wrong command line are safe to print on a terminal, as they quote it."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print it with the usage, and end the process."""
-        super().error(printable(message, _MAX_ERROR_CHARS))
 
 
 def user_id(text: str) -> int:
@@ -64,14 +47,8 @@ def span(text: str) -> int:
     return int(seconds * 1_000_000)
 
 
-def group(commands: Commands, name: str, description: str) -> Commands:
-    """A command that only has commands of its own."""
-    parser = commands.add_parser(name, help=description, description=f"{description[0].upper()}{description[1:]}.")
-    return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-
-def user_command(commands: Commands, name: str, run: Callable[..., None], description: str) -> None:
-    """A command about one user, whose id it takes."""
-    parser = commands.add_parser(name, help=description)
-    parser.add_argument("user", type=user_id, metavar="USER_ID", help="a number")
-    parser.set_defaults(run=run)
+MESH_HELP = "the id of a mesh, or the beginning of it"
+MESH = Argument("mesh", type=word, metavar="MESH", help=MESH_HELP)
+USER = Argument("user", type=user_id, metavar="USER_ID", help="the id of a user, a number")
+JSON = Argument("--json", action="store_true", help="print JSON, for programs")
+YES = Argument("--yes", action="store_true", help="do not ask")

@@ -2,63 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ravesvc.common import extras
 from ravesvc.ctl import exit_status
-from ravesvc.ctl.arguments import Commands, Parser
 from ravesvc.ctl.client import connected
-from ravesvc.ctl.commands import (
-    admin,
-    blocklist,
-    config,
-    doctor,
-    fleet,
-    ignore,
-    login,
-    logs,
-    mesh,
-    migrate,
-    overview,
-    perm,
-    store,
-    takeover,
-)
+from ravesvc.ctl.command_line import parser
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.operations import absence
 from ravesvc.ctl.ui import output
 from ravesvc.errors import RaveError
-from ravesvc.version import __version__
-
-# Each adds its parsers, with a `run` that takes the service and the options, or, for what needs no service, a
-# `run_alone` that takes the options. Both may return an exit status.
-_GROUPS: tuple[Callable[[Commands], None], ...] = (
-    overview.add,
-    mesh.add,
-    logs.add,
-    fleet.add,
-    blocklist.add,
-    login.add,
-    admin.add,
-    perm.add,
-    ignore.add,
-    store.add,
-    takeover.add,
-    config.add,
-    doctor.add,
-    migrate.add,
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status. A wrong command line ends the process with 2."""
     _prepare()
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         with extras.explain_missing():
             if "run_alone" in options:
@@ -75,15 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone. At its end the interpreter would try to write the rest, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = Parser(prog="ravectl", description="Control the Rave bots of this machine.")
-    parser.add_argument("--version", action="version", version=f"ravectl {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in _GROUPS:
-        add(commands)
-    return parser
 
 
 def _prepare() -> None:

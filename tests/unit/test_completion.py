@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc.ctl.main import _parser
+from ravesvc.ctl import command_line
 
 FILES = Path(__file__).parents[2] / "packaging/completion"
 ID = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
@@ -88,7 +88,7 @@ def parsers(
                 yield from parsers(command, (*path, name))
 
 
-PARSERS = dict(parsers(_parser()))
+PARSERS = dict(parsers(command_line.parser()))
 
 
 @pytest.mark.parametrize("path", PARSERS, ids=lambda path: " ".join(path) or "ravectl")

@@ -39,9 +39,9 @@ from ravesvc.common.video import Video
 from ravesvc.config import options, rave_yaml
 from ravesvc.config.worker_settings import Session
 from ravesvc.core.scope_file import ScopeFile
+from ravesvc.ctl.command_line import parser as ravectl_parser
 from ravesvc.ctl.exit_status import Exit as RavectlExit
 from ravesvc.ctl.exit_status import of as ravectl_status_of
-from ravesvc.ctl.main import _parser as ravectl_parser
 from ravesvc.errors import Code, RaveError
 from ravesvc.names import FINAL_STATUSES, ExitStatus
 from ravesvc.store.chat_change import ChatChange

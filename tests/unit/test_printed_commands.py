@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ravesvc.ctl.main import _parser
+from ravesvc.ctl import command_line
 from ravesvc.testing import FakeRoom
 from tests.integration import manual
 
@@ -64,7 +64,7 @@ def test_ravectl_takes_what_the_troubleshooting_names() -> None:
     found = {text.replace("<id>", "1c2d").replace("<user id>", "5") for text in re.findall(r"`(ravectl .+?)`", table)}
     assert len(found) > 15
     for text in found - {"ravectl blocklist add"}:
-        _parser().parse_args(text.replace("<command>", "ping").split()[1:])
+        command_line.parser().parse_args(text.replace("<command>", "ping").split()[1:])
 
 
 def printed_searches() -> dict[str, str]:

@@ -15,7 +15,7 @@ from ravesvc.common.log_fields import LogEvent
 from ravesvc.common.log_limit import PER_MESH
 from ravesvc.common.machine import BYTES_PER_BOT
 from ravesvc.core import admin_claims, presence_check
-from ravesvc.ctl.main import _parser
+from ravesvc.ctl import command_line
 from ravesvc.names import PolkitAction
 from ravesvc.room.frames import MAX_MESSAGE_BYTES
 from ravesvc.systemd.notify import MAX_STATUS_CHARS
@@ -90,7 +90,7 @@ def test_ravectl_takes_what_is_named(name: str) -> None:
     more = {"admin remove": "5", "perm unset": "ping", "ignore": "add 5", "logs": MESH}
     missing = more.get(" ".join(words), "").split()
     if words != ["--version"]:
-        _parser().parse_args([*words, *missing])
+        command_line.parser().parse_args([*words, *missing])
 
 
 def test_commands_of_the_chat_are_those_of_admins() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from ravesvc import names
 from ravesvc.common.text import count
-from ravesvc.ctl import arguments
-from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.arguments import MESH, MESH_HELP, span, word
 from ravesvc.ctl.client import Service
+from ravesvc.ctl.command import Argument, CommandGroup
 from ravesvc.ctl.operations import mesh_lookup
 from ravesvc.ctl.ui import output
 from ravesvc.errors import Code, RaveError
@@ -23,37 +23,31 @@ REASONS = ("connection_failures", "kicked", "rejected", "crashes", "too_large", 
 _UNINVITED = frozenset({"kicked", "left"})
 
 
-def add(commands: Commands) -> None:
-    """Add the group to a command line."""
-    group = arguments.group(commands, "blocklist", "see and change which meshes are blocked or held")
-    group.add_parser("list", help="list the entries, the oldest first").set_defaults(run=_list)
-    group.add_parser("stats", help="count the entries").set_defaults(run=_stats)
+COMMANDS = CommandGroup(
+    "blocklist",
+    """See and change which meshes are blocked or held.
 
-    history = group.add_parser("history", help="list what has happened to a mesh")
-    history.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
-    history.set_defaults(run=_history)
+    The service starts no bot for a mesh on the blocklist. It adds a mesh itself: for ever after a kick; for a time
+    when the mesh can't be reached, turns the bot away, or its process keeps failing; and until the next start when an
+    operator stops it.
+    """,
+)
 
-    adding = group.add_parser("add", help="block a mesh")
-    adding.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
-    adding.add_argument(
-        "--for", dest="span", type=arguments.span, default=0, metavar="TIME", help="such as 1h; else for ever"
-    )
-    adding.add_argument("--why", type=arguments.word, default="", metavar="TEXT", help="for those who read the list")
-    adding.set_defaults(run=_add)
-
-    removing = group.add_parser("remove", help="take entries out, and start their meshes if they are listed")
-    removing.add_argument("meshes", nargs="*", type=arguments.word, metavar="MESH", help=arguments.MESH)
-    removing.add_argument("--reason", choices=REASONS, metavar="REASON", help=f"all with it: {', '.join(REASONS)}")
-    removing.add_argument(
-        "--since", type=arguments.span, default=0, metavar="TIME", help="only those of the last 10min, 1h, ..."
-    )
-    removing.set_defaults(run=_remove)
-
-    restoring = group.add_parser("restore", help="go on with what was saved last, when the file can't be used")
-    restoring.set_defaults(run=_restore)
+_MESHES = Argument("meshes", nargs="*", type=word, metavar="MESH", help=MESH_HELP)
+_FOR = Argument("--for", dest="span", type=span, default=0, metavar="TIME", help="such as 90min or 7d; else for ever")
+_WHY = Argument("--why", type=word, default="", metavar="TEXT", help="a note for those who read the list")
+_REASON = Argument("--reason", choices=REASONS, metavar="REASON", help=f"all with this reason: {', '.join(REASONS)}")
+_SINCE = Argument("--since", type=span, default=0, metavar="TIME", help="only entries of the last 10min, 1h, ...")
 
 
+@COMMANDS.service_command("list")
 def _list(service: Service, _: argparse.Namespace) -> None:
+    """List the entries, the oldest first.
+
+    Each line has the mesh, the reason, since when, until when, who has blocked it, how often in a row, and details.
+
+        ravectl blocklist list
+    """
     (entries,) = service.call("ListEntries", interface=_INTERFACE)
     if not entries:
         output.print_line("The blocklist is empty.")
@@ -65,12 +59,24 @@ def _list(service: Service, _: argparse.Namespace) -> None:
     output.print_table(["MESH", "REASON", "SINCE", "UNTIL", "BY", "COUNT", "DETAIL"], rows)
 
 
+@COMMANDS.service_command("stats")
 def _stats(service: Service, _: argparse.Namespace) -> None:
+    """Count the entries.
+
+    ravectl blocklist stats
+    """
     total, permanent, temporary = service.call("GetStats", interface=_INTERFACE)
     output.print_line(f"Blocked: {total} ({permanent} permanent, {temporary} temporary)")
 
 
+@COMMANDS.service_command("history", MESH)
 def _history(service: Service, options: argparse.Namespace) -> None:
+    """List what has happened to a mesh.
+
+    It lists when the mesh was blocked and unblocked, why and by whom, whether it is blocked now or not.
+
+        ravectl blocklist history 1c2d3e4f
+    """
     mesh = mesh_lookup.find(service, options.mesh)
     (events,) = service.call("GetHistory", "s", mesh, interface=_INTERFACE)
     if not events:
@@ -80,13 +86,31 @@ def _history(service: Service, options: argparse.Namespace) -> None:
     output.print_table(["WHEN", "WHAT", "REASON", "BY", "DETAIL"], rows)
 
 
+@COMMANDS.service_command("add", MESH, _FOR, _WHY)
 def _add(service: Service, options: argparse.Namespace) -> None:
+    """Block a mesh.
+
+    Its bot leaves, and none is started until the block ends. A block without --for lasts until you remove it; the
+    longest TIME is a hundred years.
+
+        ravectl blocklist add --for 7d --why "spam" 1c2d3e4f
+    """
     mesh = mesh_lookup.find(service, options.mesh)
     service.call("Block", "sts", mesh, options.span, options.why, interface=_INTERFACE)
     output.print_line(f"Mesh {mesh} is blocked.")
 
 
+@COMMANDS.service_command("remove", _MESHES, _REASON, _SINCE)
 def _remove(service: Service, options: argparse.Namespace) -> None:
+    """Remove entries, and start their meshes if they are listed.
+
+    Name the meshes, whatever the reason of their entries; or give --reason for all entries with one reason, such as
+    kicked, and --since for those of the last TIME alone. After a kick, and after an admin has sent the bot away, the
+    bot has no invitation any more: it comes back when a user invites it again.
+
+        ravectl blocklist remove 1c2d3e4f
+        ravectl blocklist remove --reason kicked --since 10min
+    """
     if bool(options.meshes) is bool(options.reason) or (options.since and not options.reason):
         hint = "ravectl blocklist remove MESH..., or --reason REASON [--since TIME]"
         raise RaveError(Code.INVALID_ARGUMENT, "either meshes are named, or a reason", hint=hint)
@@ -108,6 +132,13 @@ def _chosen(entries: Sequence[Sequence[Any]], options: argparse.Namespace) -> li
     return [mesh for mesh, reason, since, *_ in entries if reason == options.reason and since >= earliest]
 
 
+@COMMANDS.service_command("restore")
 def _restore(service: Service, _: argparse.Namespace) -> None:
+    """Go on with the entries that were saved last, when the file can't be used.
+
+    The service starts no mesh while it can't use its blocklist, see rave-orchestrator(8).
+
+        ravectl blocklist restore
+    """
     (entries,) = service.call("Restore", interface=_INTERFACE)
     output.print_line(f"The blocklist goes on as it was saved last, with {count(entries, 'entry')} in force.")

@@ -5,20 +5,16 @@ from __future__ import annotations
 import argparse
 
 from ravesvc import names
-from ravesvc.ctl import arguments
-from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.command import Argument, CommandGroup
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.ui import output
 from ravesvc.errors import RaveError
 
+COMMANDS = CommandGroup("config", "Look for mistakes in the configuration.")
 
-def add(commands: Commands) -> None:
-    """Add the group to a command line."""
-    group = arguments.group(commands, "config", "look for mistakes in the configuration")
-    checking = group.add_parser("check", help="tell everything that is wrong with rave.yaml and database.json")
-    what = f"if missing: {names.CONFIG_FILE}"
-    checking.add_argument("file", nargs="?", default=names.CONFIG_FILE, metavar="FILE", help=what)
-    checking.set_defaults(run_alone=_check)
+_FILE = Argument(
+    "file", nargs="?", default=names.CONFIG_FILE, metavar="FILE", help=f"{names.CONFIG_FILE} if you name none"
+)
 
 
 def mistakes(file: str) -> list[RaveError]:
@@ -28,7 +24,22 @@ def mistakes(file: str) -> list[RaveError]:
     return check(file)[1]
 
 
+@COMMANDS.local_command("check", _FILE)
 def _check(options: argparse.Namespace) -> Exit:
+    """Show everything that is wrong with rave.yaml and database.json.
+
+    It checks FILE, the files and directories that FILE names, and whether the users of the service and of the bots
+    can use them in their sandbox. Each mistake is one line on standard error with file, line, key and how to fix it.
+    The service says the same in its log when a mistake keeps it from starting.
+
+    Without a mistake it lists the keys of client_identity that are still missing. The service runs without them, but
+    starts no bot.
+
+    Every user who can read the files may run it, and the service need not run. It connects to no database. Some
+    checks need root and are left out for other users.
+
+        ravectl config check
+    """
     # Imported here because no other command needs it, and it takes its time.
     from ravesvc.setup.check import check, check_files, check_identity, remarks
 

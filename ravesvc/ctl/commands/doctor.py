@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ravesvc import names
-from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.arguments import JSON
+from ravesvc.ctl.command import Commands
 from ravesvc.ctl.operations.verdict import Level
 from ravesvc.ctl.ui import output
 
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
     from ravesvc.doctor.finding import Finding
 
 
-def add(commands: Commands) -> None:
-    """Add the command to a command line."""
-    what = "check what config check can't see: clock, network, memory, the bots' sandbox"
-    parser = commands.add_parser("doctor", help=what)
-    parser.add_argument("--json", action="store_true", help="for programs")
-    parser.set_defaults(run_alone=_run)
+COMMANDS = Commands()
 
 
 def level(findings: Sequence[Finding]) -> Level:
@@ -66,7 +62,25 @@ def summary(findings: Sequence[Finding]) -> str:
     return f"{counts}." + (f" No bot can run until this holds: {', '.join(fatal)}." if fatal else "")
 
 
-def _run(options: argparse.Namespace) -> int:
+@COMMANDS.local_command("doctor", JSON)
+def _doctor(options: argparse.Namespace) -> int:
+    """Check what `ravectl config check` can't see: clock, network, memory, the bots' sandbox.
+
+    It prints one line for each check: `held`, `not held` or `unknown`, why, and what to do. The last line counts them
+    and names what keeps all bots from running. It checks the name of Rave's server and the way to it over IPv4 and
+    IPv6 (or to the proxy, if rave.yaml(5) or the service's unit names one), the server's certificate, the clock, the
+    connections that the message bus allows, the memory for max_processes, and whether the kernel enforces the limits
+    of units and has Landlock and BPF. It sends one request without any secret to Rave's server, and changes nothing.
+
+    Run by root, it also starts a hostile bot in the sandbox, as rave-mesh@doctor.service with all settings and
+    drop-ins of a real one. The hostile bot tries one way out after another, and there is a line for each: whether the
+    sandbox stopped it, and if not, the likely cause. It attacks only rave-mesh@doctor-sibling.service, a process that
+    waits; an attempt that succeeds does no harm.
+
+    The exit status is 2 if no bot can run, 1 if something else is not held, 3 if a check could not be made, else 0.
+
+        sudo ravectl doctor
+    """
     # Imported here because no other command needs it, and it takes its time.
     from ravesvc.doctor import machine, sandbox
 

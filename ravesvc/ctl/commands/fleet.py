@@ -5,28 +5,25 @@ from __future__ import annotations
 import argparse
 
 from ravesvc.common.text import count
-from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.client import Service
+from ravesvc.ctl.command import Argument, Commands
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.ui import output
 from ravesvc.ctl.ui.progress import display
 
+COMMANDS = Commands()
 
-def add(commands: Commands) -> None:
-    """Add the commands to a command line."""
-    commands.add_parser("plan", help="show what would be started and stopped now, and why").set_defaults(run=_plan)
-
-    discovering = commands.add_parser("discover", help="look for meshes now")
-    discovering.add_argument(
-        "--confirm-losses", action="store_true", help="believe at once that what is not listed any more is gone"
-    )
-    discovering.set_defaults(run=_discover)
-
-    rolling = commands.add_parser("roll", help="replace the processes that run an older program or other settings")
-    rolling.set_defaults(run=_roll)
+_CONFIRM_LOSSES = Argument(
+    "--confirm-losses", action="store_true", help="accept at once that meshes which the list lacks are gone"
+)
 
 
+@COMMANDS.service_command("plan")
 def _plan(service: Service, _: argparse.Namespace) -> None:
+    """Show what the service would start and stop now, and why.
+
+    ravectl plan
+    """
     (decisions,) = service.call("Plan")
     if not decisions:
         output.print_line("There are no meshes.")
@@ -34,7 +31,14 @@ def _plan(service: Service, _: argparse.Namespace) -> None:
     output.print_table(["MESH", "ACTION", "REASON"], decisions)
 
 
+@COMMANDS.service_command("discover", _CONFIRM_LOSSES)
 def _discover(service: Service, options: argparse.Namespace) -> None:
+    """Read Rave's list of meshes now, and wait until that is done.
+
+    The service does not accept that most meshes go missing at once. With --confirm-losses it does.
+
+        ravectl discover
+    """
     if options.confirm_losses:
         (gone,) = service.call("ConfirmLosses")
         output.print_line(f"{count(gone, 'mesh')} given up.")
@@ -46,7 +50,16 @@ def _discover(service: Service, options: argparse.Namespace) -> None:
     output.print_line(f"{count(meshes, 'mesh')} found.")
 
 
+@COMMANDS.service_command("roll")
 def _roll(service: Service, _: argparse.Namespace) -> Exit:
+    """Replace outdated processes one after another.
+
+    A process is outdated if it runs an older program, or with other settings than rave.yaml(5) has now. The service
+    replaces the next one when the last is connected again, and ends the roll at the first that does not connect.
+    Ctrl-C ends it after the process that is being replaced.
+
+        ravectl roll
+    """
     # Imported here because no other command needs it.
     from ravesvc.ctl.operations.roll_run import RollRun
 

@@ -5,21 +5,27 @@ from __future__ import annotations
 import argparse
 
 from ravesvc import names
-from ravesvc.ctl import arguments
-from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.arguments import USER
 from ravesvc.ctl.client import Service
+from ravesvc.ctl.command import CommandGroup
 from ravesvc.ctl.ui import output
 
+COMMANDS = CommandGroup(
+    "ignore",
+    """See and change which users the bots ignore.
 
-def add(commands: Commands) -> None:
-    """Add the group to a command line."""
-    group = arguments.group(commands, "ignore", "see and change whom no bot listens to")
-    group.add_parser("list", help="list the ignored users").set_defaults(run=_list)
-    arguments.user_command(group, "add", _add, "have no bot listen to a user")
-    arguments.user_command(group, "remove", _remove, "have bots listen to a user again")
+    A bot does not listen to an ignored user, in any room. Ignore another bot, for example. The option ignored_users
+    in rave.yaml(5) names more users, which these commands neither show nor change.
+    """,
+)
 
 
+@COMMANDS.service_command("list")
 def _list(service: Service, _: argparse.Namespace) -> None:
+    """List the ignored users: user id, who has added them, and when.
+
+    ravectl ignore list
+    """
     (users,) = service.call("ListIgnoredUsers", interface=names.PERMISSIONS_INTERFACE)
     if not users:
         output.print_line("No user is ignored, unless the option ignored_users in rave.yaml names some.")
@@ -28,11 +34,25 @@ def _list(service: Service, _: argparse.Namespace) -> None:
     output.print_table(["USER", "ADDED BY", "SINCE"], rows)
 
 
+@COMMANDS.service_command("add", USER)
 def _add(service: Service, options: argparse.Namespace) -> None:
+    """Have all bots ignore a user.
+
+    An admin can do the same in a room with `?ignore @user`. Admins can't be ignored.
+
+        ravectl ignore add 100000002
+    """
     (ignored,) = service.call("IgnoreUser", "t", options.user, interface=names.PERMISSIONS_INTERFACE)
     output.print_line(f"User {options.user} is ignored {'now' if ignored else 'already'}.")
 
 
+@COMMANDS.service_command("remove", USER)
 def _remove(service: Service, options: argparse.Namespace) -> None:
+    """Have the bots listen to a user again.
+
+    An admin can do the same in a room with `?ignore @user remove`.
+
+        ravectl ignore remove 100000002
+    """
     (removed,) = service.call("UnignoreUser", "t", options.user, interface=names.PERMISSIONS_INTERFACE)
     output.print_line(f"User {options.user} is {'no longer' if removed else 'not'} on the list of ignored users.")

@@ -8,28 +8,39 @@ from collections.abc import Mapping
 from typing import Any
 
 from ravesvc import names
-from ravesvc.ctl import arguments
-from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.arguments import YES, word
 from ravesvc.ctl.client import Service
+from ravesvc.ctl.command import Argument, Commands
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.ui import output
 from ravesvc.ctl.ui.progress import display
 from ravesvc.errors import Code, RaveError
 
+COMMANDS = Commands()
 
-def add(commands: Commands) -> None:
-    """Add the commands to a command line."""
-    parser = commands.add_parser("login", help="log the bots' account in, by a link in a mail")
-    what = "the account's address, which other users can see (else asked for at a terminal, or the one that is known)"
-    parser.add_argument("email", nargs="?", type=arguments.word, metavar="EMAIL", help=what)
-    parser.set_defaults(run=_login)
-
-    leaving = commands.add_parser("logout", help="forget the bots' account, and stop all bots")
-    leaving.add_argument("--yes", action="store_true", help="don't ask")
-    leaving.set_defaults(run=_logout)
+_EMAIL = Argument(
+    "email",
+    nargs="?",
+    type=word,
+    metavar="EMAIL",
+    help="the account's address, which other users can see in ps(1); better leave it out",
+)
 
 
+@COMMANDS.service_command("login", _EMAIL)
 def _login(service: Service, options: argparse.Namespace) -> Exit:
+    """Log the bots' account in, by a link in a mail.
+
+    Rave sends a mail to EMAIL. Follow the link in the mail within ten minutes to finish the login. Without EMAIL,
+    ravectl asks for the address at a terminal. Anywhere else, or if you type nothing, it takes the address of the
+    last login. An address on the command line can be seen by other users of the machine, in ps(1), until the login is
+    over.
+
+    ravectl shows each step until the login is over. Ctrl-C cancels it, as do SIGTERM and SIGHUP. Only one login runs
+    at a time, and Rave sends at most one mail a minute.
+
+        ravectl login
+    """
     (status,) = service.call("GetStatus")
     _require_identity(status)
     email = options.email
@@ -50,7 +61,18 @@ def _require_identity(status: Mapping[str, Any]) -> None:
         raise RaveError(Code.CONFIG, text, hint=hint)
 
 
+@COMMANDS.service_command("logout", YES)
 def _logout(service: Service, options: argparse.Namespace) -> Exit:
+    """Forget the bots' account, and stop all bots.
+
+    The store forgets the account and keeps admins and permissions. The service renames credentials.json, with
+    `.replaced-` and the time at its end; that file still holds the tokens. Rave is not told, so the tokens stay
+    valid. A login that is under way is cancelled.
+
+    ravectl asks first. Without a terminal it needs --yes.
+
+        ravectl logout
+    """
     if not options.yes:
         if not sys.stdin.isatty():
             raise RaveError(

@@ -6,24 +6,36 @@ import argparse
 import os
 
 from ravesvc import names
-from ravesvc.ctl import arguments
-from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.arguments import MESH
 from ravesvc.ctl.client import connected
+from ravesvc.ctl.command import Argument, Commands
 from ravesvc.ctl.operations import mesh_lookup
 from ravesvc.errors import Code, RaveError
 
-
-def add(commands: Commands) -> None:
-    """Add the command to a command line."""
-    parser = commands.add_parser("logs", help="show what the journal has of a mesh")
-    parser.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what is new")
-    parser.add_argument("-n", "--lines", type=_number, metavar="N", help="no more than the last so many lines")
-    parser.set_defaults(run_alone=_logs)
+COMMANDS = Commands()
 
 
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError("a number of lines")
+    return int(text)
+
+
+_FOLLOW = Argument("-f", "--follow", action="store_true", help="go on with new entries")
+_LINES = Argument("-n", "--lines", type=_number, metavar="N", help="show only the last N lines")
+
+
+@COMMANDS.local_command("logs", MESH, _FOLLOW, _LINES)
 def _logs(options: argparse.Namespace) -> None:
-    # With a whole id it works as well while the service does not run.
+    """Show what the journal has of a mesh.
+
+    It shows what the bot has logged, what systemd has logged of its unit, and what the service has done with the
+    mesh. With a full id it works while the service does not run.
+
+        ravectl logs --lines 20 1c2d3e4f
+        ravectl logs --follow 1c2d3e4f
+    """
+    # With a full id it works as well while the service does not run.
     mesh = _full_id(options.mesh)
     if mesh is None:
         with connected() as service:
@@ -55,9 +67,3 @@ def _full_id(text: str) -> str | None:
         return names.mesh_id(text)
     except RaveError:
         return None
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise argparse.ArgumentTypeError("a number of lines")
-    return int(text)

@@ -4,56 +4,86 @@ from __future__ import annotations
 
 import argparse
 
-from ravesvc.ctl import arguments
-from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.arguments import MESH
 from ravesvc.ctl.client import Service
+from ravesvc.ctl.command import Argument, Commands
 from ravesvc.ctl.operations import mesh_lookup
 from ravesvc.ctl.ui import output
 
-_VERBS = {
-    "start": ("StartMesh", "let a mesh run that is held, or blocked for a time", "is being started"),
-    "stop": ("StopMesh", "stop a mesh, and hold it", "is being stopped, and held until it is started"),
-    "restart": ("RestartMesh", "give a mesh another process", "has another process"),
-    "reconnect": ("ReconnectMesh", "let a mesh's process connect anew", "is connecting anew"),
-}
+COMMANDS = Commands()
+
+_ON_OR_OFF = Argument("debug", choices=("on", "off"), help="log everything, or no more than usual")
 
 
-def add(commands: Commands) -> None:
-    """Add the commands to a command line."""
-    for name, (_, description, _) in _VERBS.items():
-        parser = commands.add_parser(name, help=description)
-        parser.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
-        parser.set_defaults(run=_run_verb, verb=name)
+@COMMANDS.service_command("start", MESH)
+def _start(service: Service, options: argparse.Namespace) -> None:
+    """Start a mesh that is held, or blocked for a time.
 
-    debugging = commands.add_parser("debug", help="let a mesh log all there is, until its next start")
-    debugging.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
-    debugging.add_argument("debug", choices=("on", "off"), help="all there is, or no more than usual")
-    debugging.set_defaults(run=_debug)
+    After a kick, or when an operator has blocked the mesh, run `ravectl blocklist remove` instead.
 
-    users = commands.add_parser("users", help="list who is in a mesh now, with their user ids")
-    users.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
-    users.set_defaults(run=_users)
-
-    explaining = commands.add_parser("explain", help="tell why a mesh runs or does not")
-    explaining.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
-    explaining.set_defaults(run=_explain)
+        ravectl start 1c2d3e4f
+    """
+    _call(service, options, "StartMesh", "is being started")
 
 
-def _run_verb(service: Service, options: argparse.Namespace) -> None:
-    member, _, done = _VERBS[options.verb]
+@COMMANDS.service_command("stop", MESH)
+def _stop(service: Service, options: argparse.Namespace) -> None:
+    """Stop a mesh, and hold it.
+
+    The mesh stays stopped until an operator starts it.
+
+        ravectl stop 1c2d3e4f
+    """
+    _call(service, options, "StopMesh", "is being stopped, and held until it is started")
+
+
+@COMMANDS.service_command("restart", MESH)
+def _restart(service: Service, options: argparse.Namespace) -> None:
+    """Replace the process of a running mesh.
+
+    ravectl restart 1c2d3e4f
+    """
+    _call(service, options, "RestartMesh", "has another process")
+
+
+@COMMANDS.service_command("reconnect", MESH)
+def _reconnect(service: Service, options: argparse.Namespace) -> None:
+    """Have the bot of a mesh close its connection and open another.
+
+    ravectl reconnect 1c2d3e4f
+    """
+    _call(service, options, "ReconnectMesh", "is connecting anew")
+
+
+def _call(service: Service, options: argparse.Namespace, member: str, done: str) -> None:
     mesh = mesh_lookup.find(service, options.mesh)
     service.call(member, "s", mesh)
     output.print_line(f"Mesh {mesh} {done}.")
 
 
+@COMMANDS.service_command("debug", MESH, _ON_OR_OFF)
 def _debug(service: Service, options: argparse.Namespace) -> None:
+    """Turn debug logging of a running bot on or off.
+
+    The next process of the mesh starts as rave.yaml(5) says. `ravectl show` tells whether debug logging is on, and
+    rave-mesh(8) how many lines the journal takes.
+
+        ravectl debug 1c2d3e4f on
+    """
     mesh = mesh_lookup.find(service, options.mesh)
     debug = options.debug == "on"
     service.call("SetDebug", "sb", mesh, debug)
     output.print_line(f"Mesh {mesh} logs {'all there is, until its next start' if debug else 'no more than usual'}.")
 
 
+@COMMANDS.service_command("users", MESH)
 def _users(service: Service, options: argparse.Namespace) -> None:
+    """List who is in a mesh now: user id, display name, and who is an admin.
+
+    It shows what the bot of the mesh sees, at most 200 users.
+
+        ravectl users 1c2d3e4f
+    """
     users, total = service.call("ListUsers", "s", mesh_lookup.find(service, options.mesh))
     if not users:
         output.print_line("The bot sees no users there.")
@@ -65,7 +95,15 @@ def _users(service: Service, options: argparse.Namespace) -> None:
         output.print_line(f"and {total - len(users)} more")
 
 
+@COMMANDS.service_command("explain", MESH)
 def _explain(service: Service, options: argparse.Namespace) -> None:
+    """Explain why a mesh runs or does not run.
+
+    It says what discovery, blocklist and systemd know of the mesh, how its last process has ended, and what happens
+    next.
+
+        ravectl explain 1c2d3e4f
+    """
     lines, _ = service.call("Explain", "s", mesh_lookup.find(service, options.mesh))
     for line in lines:
         output.print_line(line)

@@ -13,9 +13,10 @@ from typing import Any
 
 from ravesvc import names
 from ravesvc.common.text import count, printable
-from ravesvc.ctl import arguments, exit_status
-from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl import exit_status
+from ravesvc.ctl.arguments import JSON, MESH
 from ravesvc.ctl.client import Service, connected, running_bots
+from ravesvc.ctl.command import Argument, Commands, OneOf
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.operations import absence, memory, mesh_lookup, verdict
 from ravesvc.ctl.operations.mesh_lookup import MeshRow
@@ -49,21 +50,10 @@ _REDRAW_PAUSE_S, _REDRAW_INTERVAL_S = 0.5, 5.0
 _CHECK_CALL_TIMEOUT_S = 8.0
 
 
-def add(commands: Commands) -> None:
-    """Add the commands to a command line."""
-    showing = commands.add_parser("status", help="show all meshes, and how the service is")
-    form = showing.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="for programs")
-    form.add_argument("--watch", action="store_true", help="until Ctrl-C, anew whenever something changes")
-    form.add_argument("--check", action="store_true", help="in one line and an exit status, for monitoring")
-    showing.set_defaults(run_alone=_status)
+COMMANDS = Commands()
 
-    commands.add_parser("list", help="list the meshes: id, state and title").set_defaults(run=_list)
-
-    one = commands.add_parser("show", help="show all that is known of a mesh")
-    one.add_argument("mesh", type=arguments.word, metavar="MESH", help=arguments.MESH)
-    one.add_argument("--json", action="store_true", help="for programs")
-    one.set_defaults(run=_show)
+_WATCH = Argument("--watch", action="store_true", help="draw it again whenever something changes, until Ctrl-C")
+_CHECK = Argument("--check", action="store_true", help="print one line, for monitoring")
 
 
 def lines(
@@ -137,7 +127,25 @@ def _shortest(ids: Sequence[str]) -> int:
     )
 
 
+@COMMANDS.local_command("status", OneOf(JSON, _WATCH, _CHECK))
 def _status(options: argparse.Namespace) -> int:
+    """Show how the service is, and all meshes.
+
+    The table has the beginning of the mesh's id, its title, its state, how long its bot has been connected, the users
+    when discovery last looked, the memory of its unit, how often its process was restarted by itself, and why it is
+    not connected or what went wrong last. At a terminal the table is as wide as the terminal, and coloured unless
+    NO_COLOR is set.
+
+    A mesh is connected, disconnected, starting, stopping, restarting, unhealthy (its process does not answer),
+    failed, blocked (on the blocklist), held (stopped by an operator) or stopped (it is not to run, or waits for its
+    start). Of the blocked meshes that discovery does not list any more, the latest 200 are shown. `ravectl blocklist
+    list` has all.
+
+    When the service does not run, ravectl says why, and asks systemd which bots run on.
+
+        ravectl status
+        ravectl status --watch
+    """
     if options.check:
         found = _judge()
         output.print_line(found.line())
@@ -258,7 +266,14 @@ def _document(service: Service) -> dict[str, Any]:
     }
 
 
+@COMMANDS.service_command("list")
 def _list(service: Service, _: argparse.Namespace) -> None:
+    """List the meshes: id, state and title.
+
+    These are the meshes that `ravectl status` shows, with their full ids.
+
+        ravectl list
+    """
     (found,) = service.call("ListMeshes")
     if not found:
         output.print_line("There are no meshes.")
@@ -266,7 +281,15 @@ def _list(service: Service, _: argparse.Namespace) -> None:
         output.print_line(f"{mesh}  {state:<12}  {title}".rstrip())
 
 
+@COMMANDS.service_command("show", MESH, JSON)
 def _show(service: Service, options: argparse.Namespace) -> None:
+    """Show all that is known of a mesh.
+
+    It shows the properties of the mesh under their names on the bus, and then what `ravectl explain` says. With
+    --json it shows the properties alone.
+
+        ravectl show 1c2d3e4f
+    """
     mesh = mesh_lookup.find(service, options.mesh)
     explained, facts = service.call("Explain", "s", mesh)
     try:

@@ -5,30 +5,26 @@ from __future__ import annotations
 import argparse
 
 from ravesvc import names
-from ravesvc.ctl import arguments
-from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.arguments import word
 from ravesvc.ctl.client import Service
+from ravesvc.ctl.command import Argument, CommandGroup
 from ravesvc.ctl.ui import output
 
 _WHOM = {True: "admin", False: "user"}
 
 
-def add(commands: Commands) -> None:
-    """Add the group to a command line."""
-    group = arguments.group(commands, "perm", "see and change whom commands are for")
-    group.add_parser("list", help="list the commands for which something is set").set_defaults(run=_list)
-    for name, run, description in (
-        ("set", _set, "say whom a command is for, in all meshes"),
-        ("unset", _unset, "reset a command to its default permission"),
-    ):
-        parser = group.add_parser(name, help=description)
-        parser.add_argument("command", type=arguments.word, metavar="COMMAND", help="its name, without the prefix")
-        parser.set_defaults(run=run)
-        if run is _set:
-            parser.add_argument("whom", choices=list(_WHOM.values()), help="admins only, or all users")
+COMMANDS = CommandGroup("perm", "See and change who may use the commands of the chat.")
+
+_COMMAND = Argument("command", type=word, metavar="COMMAND", help="its name, without the prefix")
+_WHO = Argument("whom", choices=list(_WHOM.values()), help="admin: admins only; user: all users")
 
 
+@COMMANDS.service_command("list")
 def _list(service: Service, _: argparse.Namespace) -> None:
+    """List the commands that do not have their default permission.
+
+    ravectl perm list
+    """
     (permissions,) = service.call("ListPermissions", interface=names.PERMISSIONS_INTERFACE)
     if not permissions:
         output.print_line("Nothing is set: every command has its default permission.")
@@ -40,13 +36,23 @@ def _list(service: Service, _: argparse.Namespace) -> None:
     output.print_table(["COMMAND", "FOR", "SINCE", "DESCRIPTION"], rows)
 
 
+@COMMANDS.service_command("set", _COMMAND, _WHO)
 def _set(service: Service, options: argparse.Namespace) -> None:
+    """Allow a command to admins only, or to all users, in all meshes.
+
+    ravectl perm set ping admin
+    """
     requires_admin = options.whom == _WHOM[True]
     service.call("SetPermission", "sb", options.command, requires_admin, interface=names.PERMISSIONS_INTERFACE)
     output.print_line(f"The command {options.command} is for {'admins only' if requires_admin else 'all users'} now.")
 
 
+@COMMANDS.service_command("unset", _COMMAND)
 def _unset(service: Service, options: argparse.Namespace) -> None:
+    """Reset a command to its default permission.
+
+    ravectl perm unset ping
+    """
     (removed,) = service.call("RemovePermission", "s", options.command, interface=names.PERMISSIONS_INTERFACE)
     if removed:
         output.print_line(f"The command {options.command} has its default permission now.")

@@ -10,9 +10,9 @@ from typing import Any
 
 from ravesvc import names
 from ravesvc.common.text import count
-from ravesvc.ctl import arguments
-from ravesvc.ctl.arguments import Commands
+from ravesvc.ctl.arguments import USER, YES
 from ravesvc.ctl.client import Service
+from ravesvc.ctl.command import Argument, CommandGroup, Commands
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.ui import output
 from ravesvc.errors import Code, RaveError
@@ -22,38 +22,56 @@ _STREAM = "-"
 _MAX_IMPORT_BYTES = 48 * 1024 * 1024
 
 
-def add(commands: Commands) -> None:
-    """Add the commands to a command line."""
-    commands.add_parser("refresh", help="have own commands and the store read again").set_defaults(run=_refresh)
-    arguments.user_command(commands, "forget", _forget, "remove what the service and its bots keep of a user")
+COMMANDS = Commands()
+GROUP = CommandGroup("store", "Save, replace and see what the service remembers.")
 
-    group = arguments.group(commands, "store", "save, replace and see what the service remembers")
-    export = group.add_parser("export", help="save everything as JSON, the account's tokens included")
-    export.add_argument("file", nargs="?", default=_STREAM, metavar="FILE", help="if missing or -: standard output")
-    export.set_defaults(run=_export)
-
-    importing = group.add_parser("import", help="put what was saved in the place of everything")
-    importing.add_argument("file", metavar="FILE", help="-: standard input")
-    importing.add_argument("--yes", action="store_true", help="don't ask")
-    importing.set_defaults(run=_import)
-
-    group.add_parser("info", help="tell which store there is, and what is in it").set_defaults(run=_info)
+_EXPORT_FILE = Argument("file", nargs="?", default=_STREAM, metavar="FILE", help="standard output if missing or -")
+_IMPORT_FILE = Argument("file", metavar="FILE", help="standard input if -")
 
 
+@COMMANDS.service_command("refresh")
 def _refresh(service: Service, _: argparse.Namespace) -> Exit:
-    output.print_line(f"Read again: {output.counts(*service.call('Refresh', interface=names.STORE_INTERFACE))}.")
+    """Read the store and the plugins again, in the service and in all bots.
+
+    All bots load the plugins in /etc/rave/commands.d again, see rave-mesh(8). The service reads its store again, for
+    when another program has changed it, and renews the credentials file. Mistakes in plugins are shown on standard
+    error, and the exit status is then 1; all else is done nevertheless.
+
+        ravectl refresh
+    """
+    output.print_line(f"Read again: {output.counts(*service.call('Refresh'))}.")
     (status,) = service.call("GetStatus")
     for error in status["CommandErrors"]:
         output.print_error(f"own commands fail: {error}")
     return Exit.FAILED if status["CommandErrors"] else Exit.OK
 
 
+@COMMANDS.service_command("forget", USER)
 def _forget(service: Service, options: argparse.Namespace) -> None:
+    """Remove what the service and its bots keep of a user.
+
+    That is, in all rooms: the user's videos in queues, notes about the user, and that the user was an admin once. It
+    can't be undone. A user can do the same in a room with `?forgetme`. Admins and ignored users can't be forgotten.
+
+    Some traces stay: an id that an admin has written into a text, such as the reason of a kick; the log, as long as
+    journald.conf(5) keeps it; and backups of the store.
+
+        ravectl forget 100000002
+    """
     (removed,) = service.call("ForgetUser", "t", options.user, interface=names.STORE_INTERFACE)
     output.print_line(f"Removed what was kept of user {options.user}: {count(removed, 'entry')}.")
 
 
+@GROUP.service_command("export", _EXPORT_FILE)
 def _export(service: Service, options: argparse.Namespace) -> None:
+    """Save everything as JSON, the account's tokens included.
+
+    It saves account, admins, permissions, ignored users, and what rooms remember. Only you can read FILE, and FILE is
+    never half written. Without FILE, or with -, ravectl writes to standard output, unless that is a terminal. Where
+    rooms remember more than 4 MiB, only root can save it.
+
+        ravectl store export store.json
+    """
     if options.file == _STREAM:
         _export_to_stdout(service)
         return
@@ -89,7 +107,19 @@ def _exported(service: Service) -> bytes:
         return file.read()
 
 
+@GROUP.service_command("import", _IMPORT_FILE, YES)
 def _import(service: Service, options: argparse.Namespace) -> Exit:
+    """Replace everything with what was saved.
+
+    FILE may come from another kind of store, and is at most 48 MiB long. Only root may import; no password lets
+    another user do it. If the store is not empty, ravectl asks first. Without a terminal it then needs --yes.
+
+    What rooms remember stays if FILE does not have it, as a FILE that version 0.1.0 has saved. If FILE has no
+    account, the service has none afterwards, as after `ravectl logout`. Running bots still know what they have read
+    before, and write it back with their next change: restart each with `ravectl restart` after an import.
+
+        ravectl store import store.json
+    """
     text = _read(options.file)
     (status,) = service.call("GetStatus")
     held = _held(status)
@@ -115,7 +145,12 @@ def _replace(service: Service, text: str) -> list[Any]:
         return service.call("Import", "h", file.fileno(), interface=names.STORE_INTERFACE)
 
 
+@GROUP.service_command("info")
 def _info(service: Service, _: argparse.Namespace) -> None:
+    """Show which store there is, whether it works, what is in it, and whether a login is needed.
+
+    ravectl store info
+    """
     (status,) = service.call("GetStatus")
     login = "needed: run ravectl login" if status["LoginNeeded"] else "not needed"
     if status["LoginStep"]:

@@ -7,10 +7,10 @@ import io
 import json
 import re
 
-from ravesvc.ctl.main import _parser
+from ravesvc.ctl import command_line
 from ravesvc.errors import Code, RaveError
 
-_PARSER = _parser()
+_PARSER = command_line.parser()
 _STYLE = re.compile("\x1b\\[[0-9;]*m")
 
 

@@ -13,7 +13,8 @@ import pytest
 
 import ravesvc.ctl
 from ravesvc.bus import Variant
-from ravesvc.ctl.main import _parser, main
+from ravesvc.ctl.command_line import parser
+from ravesvc.ctl.main import main
 from ravesvc.ctl.operations import absence
 from ravesvc.ctl.ui import output
 from ravesvc.doctor import machine, sandbox
@@ -55,7 +56,7 @@ def leaves(parser: argparse.ArgumentParser, path: str = "") -> Iterator[str]:
 
 
 COMMANDS = [
-    *([*name.split(), *WORDS.get(name, [])] for name in leaves(_parser()) if name != BECOMES_ANOTHER_PROGRAM),
+    *([*name.split(), *WORDS.get(name, [])] for name in leaves(parser()) if name != BECOMES_ANOTHER_PROGRAM),
     *(["status", option] for option in ("--check", "--json")),
     ["show", ID, "--json"],
     ["admin", "undo", "1"],
@@ -144,7 +145,7 @@ def test_what_the_service_answers(
         json.loads(printed[0])
 
 
-@pytest.mark.parametrize("name", list(leaves(_parser())))
+@pytest.mark.parametrize("name", list(leaves(parser())))
 def test_what_is_typed(capfdbinary: pytest.CaptureFixture[bytes], name: str) -> None:
     with pytest.raises(SystemExit):
         main([*name.split(), f"--{EVIL}"])

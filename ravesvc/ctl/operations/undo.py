@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ravesvc import names
-from ravesvc.ctl import arguments
-from ravesvc.ctl.arguments import Commands
 from ravesvc.ctl.client import Service
 from ravesvc.ctl.exit_status import Exit
 from ravesvc.ctl.ui import output
@@ -27,16 +25,8 @@ class ChatChangeRow(NamedTuple):
     undone: bool
 
 
-def add(group: Commands) -> None:
-    """Add the command to its group."""
-    parser = group.add_parser("undo", help="list what was changed from rooms, or undo it")
-    parser.add_argument("numbers", nargs="*", type=arguments.number, metavar="NUMBER", help="as it is listed")
-    parser.add_argument("--mesh", type=arguments.word, metavar="MESH", help=f"all from it: {arguments.MESH}")
-    parser.add_argument("--since", type=arguments.span, metavar="TIME", help="all of the last 10min, 1h, ...")
-    parser.set_defaults(run=_run)
-
-
-def _run(service: Service, options: argparse.Namespace) -> Exit:
+def undo(service: Service, options: argparse.Namespace) -> Exit:
+    """List the changes, or undo those with `options.numbers`, or those of `options.mesh` and `options.since`."""
     (found,) = service.call("ListChatChanges", interface=names.PERMISSIONS_INTERFACE)
     changes = [ChatChangeRow(*each) for each in found]
     if options.mesh or options.since:

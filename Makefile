@@ -19,7 +19,7 @@ STRICT := PYTHONASYNCIODEBUG=1 PYTHONWARNINGS=error PYTHONDONTWRITEBYTECODE=
 QUICK := -m "not (mongo or process or slow)"
 
 # For building pystemd, and for the tests' private message bus, certificates and MongoDB server (curl's libraries).
-HOST_PACKAGES := curl dbus gcc libsystemd-dev openssl pkg-config python3 python3-dev python3-venv zsh
+HOST_PACKAGES := curl dbus fish gcc libsystemd-dev openssl pkg-config python3 python3-dev python3-venv zsh
 
 .PHONY: help
 help: ## say what there is

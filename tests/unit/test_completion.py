@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import os
 import pty
+import runpy
 import subprocess
+import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from ravesvc.ctl import command_line
 
-FILES = Path(__file__).parents[2] / "packaging/completion"
+WRITER = Path(__file__).parents[2] / "packaging/completion/write.py"
 ID = "1c2d3e4f-0a1b-4c2d-8e3f-4a5b6c7d8e9f"
 LISTED = f"{ID}  connected     A film"
 # What does something when a shell expands it; {} is a file that would then be there.
@@ -38,44 +41,101 @@ HOSTILE = (
     "\x1b[31m",
 )
 
-# Both define `complete WORD...`, which prints what the last word may become.
+# Each prints what the last of some words may become, by the file in $COMPLETION. An argument @ ends the words, a
+# line @ what is printed of them.
 SHELLS = {
-    "bash": f"""
-        ravectl() {{ printf '%s\\n' "$LISTED"; }}
-        compopt() {{ :; }}
-        source {FILES}/bash/ravectl
-        complete() {{
-            COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+    "bash": """
+        ravectl() { printf '%s\\n' "$LISTED"; }
+        compopt() { :; }
+        source "$COMPLETION"
+        given=()
+        for word in "$@"; do
+            [[ $word == @ ]] || { given+=("$word"); continue; }
+            COMP_WORDS=("${given[@]}") COMP_CWORD=$((${#given[@]} - 1)) COMPREPLY=() given=()
             _ravectl
-            echo "${{COMPREPLY[*]}}"
-        }}
+            echo "${COMPREPLY[*]}"
+            echo @
+        done
     """,
-    "zsh": f"""
-        ravectl() {{ print -r -- "$LISTED" }}
-        compadd() {{ shift; print -r -- "$@" }}
-        _files() {{ : }}
-        complete() {{
+    "zsh": """
+        ravectl() { print -r -- "$LISTED" }
+        compadd() { shift; print -r -- "$@" }
+        _files() { : }
+        complete() {
             local -a words=("$@")
             local CURRENT=$# PREFIX=$words[-1]
-            source {FILES}/zsh/_ravectl
-        }}
+            source "$COMPLETION"
+            print @
+        }
+        given=()
+        for each in "$@"; do
+            [[ $each == @ ]] || { given+=("$each"); continue; }
+            complete "${(@)given}"
+            given=()
+        done
+    """,
+    # The shell itself completes; what follows a tab describes the word. The words were typed without quotes.
+    "fish": """
+        function ravectl; printf '%s\\n' $LISTED; end
+        source $COMPLETION
+        set given
+        for word in $argv
+            if test $word != @
+                set --append given $word
+                continue
+            end
+            set escaped (string escape --no-quoted -- $given[1..-2]) $given[-1]
+            complete -C (string join ' ' -- $escaped) | string replace --regex '\\t.*' ''
+            echo @
+            set given
+        end
     """,
 }
+STARTED = {"bash": ["bash", "-c"], "zsh": ["zsh", "-c"], "fish": ["fish", "--no-config", "-c"]}
+FILES = {"bash": "bash/ravectl", "zsh": "zsh/_ravectl", "fish": "fish/ravectl.fish"}
 
 
-def completed(shell: str, *words: str, listed: str = LISTED) -> set[str]:
-    script = SHELLS[shell] + 'complete ravectl "$@"'
-    done = subprocess.run(
-        [shell, "-c", script, shell, *words],
-        env=os.environ | {"LISTED": listed},
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    assert done.stderr == ""
-    # zsh leaves it to its completion to choose by what is typed.
-    return {word for word in done.stdout.split() if word.startswith(words[-1])}
+class Completions:
+    """What shells complete with the files of the packages."""
+
+    def __init__(self, files: Path, directory: Path) -> None:
+        self._files, self._directory = files, directory
+
+    def all(self, shell: str, lines: Sequence[Sequence[str]], listed: str = LISTED) -> list[set[str]]:
+        """What the last word of each line becomes, when `ravectl list` prints `listed`."""
+        words = [word for line in lines for word in ("ravectl", *line, "@")]
+        done = subprocess.run(
+            [*STARTED[shell], SHELLS[shell], *([] if shell == "fish" else [shell]), *words],
+            env=os.environ | {"LISTED": listed, "COMPLETION": str(self._files / FILES[shell])},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            cwd=self._directory,
+        )
+        assert done.stderr == ""
+        *printed, rest = done.stdout.split("@\n")
+        assert rest == ""
+        # zsh leaves it to its completion to choose by what is typed.
+        pairs = zip(lines, printed, strict=True)
+        return [{word for word in text.split() if word.startswith(line[-1])} for line, text in pairs]
+
+    def __call__(self, shell: str, *words: str, listed: str = LISTED) -> set[str]:
+        """The same for one line."""
+        return self.all(shell, [words], listed)[0]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the files as the packages install them."""
+    directory = tmp_path_factory.mktemp("completion")
+    runpy.run_path(str(WRITER))["write"](directory)
+    return directory
+
+
+@pytest.fixture
+def completed(files: Path, tmp_path: Path) -> Completions:
+    return Completions(files, tmp_path)
 
 
 def parsers(
@@ -91,47 +151,43 @@ def parsers(
 PARSERS = dict(parsers(command_line.parser()))
 
 
-@pytest.mark.parametrize("path", PARSERS, ids=lambda path: " ".join(path) or "ravectl")
-@pytest.mark.parametrize("shell", SHELLS)
-def test_commands_and_options(shell: str, path: tuple[str, ...]) -> None:
-    parser = PARSERS[path]
-    options = {text for action in parser._actions for text in action.option_strings if text.startswith("--")}
-    assert completed(shell, *path, "--") == options
+def arguments(parser: argparse.ArgumentParser) -> set[str]:
+    """What the first argument of a command may be."""
     first = next((action for action in parser._actions if not action.option_strings), None)
-    found = completed(shell, *path, "")
-    if first is None or first.dest in ("email", "user", "command", "file", "directory"):
-        assert found == set()
-    elif first.dest in ("mesh", "meshes"):
-        assert found == {ID}
-    else:
-        assert found == set(first.choices or ())
-
-
-def test_the_synopsis_of_the_man_page_has_every_command() -> None:
-    page = (FILES.parent / "man/ravectl.1").read_text()
-    synopsis = page[page.index(".Sh SYNOPSIS") : page.index(".Sh DESCRIPTION")]
-    found = set()
-    for block in synopsis.split("\n.Nm\n")[1:]:
-        # ".Cm admin add | remove"
-        first, *others = block.splitlines()[0].removeprefix(".Cm ").split(" | ")
-        *above, name = first.split()
-        found |= {(*above, each) for each in (name, *others)}
-    commands = {path for path, parser in PARSERS.items() if not parser._subparsers}
-    assert commands - found == set()
+    if first is None or (
+        first.metavar in ("EMAIL", "USER_ID", "COMMAND", "FILE", "DIRECTORY", "NUMBER") and not first.choices
+    ):
+        return set()
+    return {ID} if first.metavar == "MESH" else set(first.choices or ())
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_what_is_begun_is_completed(shell: str) -> None:
+def test_commands_and_options(completed: Completions, shell: str) -> None:
+    found = completed.all(shell, [(*path, typed) for path in PARSERS for typed in ("--", "")])
+    for path, options, words in zip(PARSERS, found[::2], found[1::2], strict=True):
+        parser = PARSERS[path]
+        named = {text for action in parser._actions for text in action.option_strings if text.startswith("--")}
+        assert options == named, path
+        assert words == arguments(parser), path
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_is_begun_is_completed(completed: Completions, shell: str) -> None:
     assert completed(shell, "st") == {"start", "status", "stop", "store"}
-    assert completed(shell, "blocklist", "add", "--for", "1c") <= {ID}
     assert completed(shell, "logs", "--follow", "1c2d") == {ID}
     assert completed(shell, "perm", "set", "ping", "") == {"admin", "user"}
     assert completed(shell, "debug", "1c2d", "") == {"on", "off"}
     assert completed(shell, "nonsense", "") == set()
+    # The value of an option is none of the arguments.
+    assert completed(shell, "blocklist", "add", "--for", "") == set()
+    assert completed(shell, "blocklist", "add", "--for", "7d", "") == {ID}
+    assert completed(shell, "logs", "-n", "5", "") == {ID}
+    assert completed(shell, "admin", "undo", "--mesh", "1c") == {ID}
+    assert completed(shell, "blocklist", "remove", "--reason", "cr") == {"crashes"}
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_nothing_that_the_service_answers_is_expanded(shell: str, tmp_path: Path) -> None:
+def test_nothing_that_the_service_answers_is_expanded(completed: Completions, shell: str, tmp_path: Path) -> None:
     expanded = tmp_path / "expanded"
     hostile = [text.format(expanded) for text in HOSTILE]
     listed = "\n".join([*(f"{text}  {text}  {text}" for text in hostile), f"{ID}  connected  {' '.join(hostile)}"])
@@ -142,17 +198,18 @@ def test_nothing_that_the_service_answers_is_expanded(shell: str, tmp_path: Path
 
 # How each is started at a terminal, and what makes it complete ravectl there.
 TERMINALS = {
-    "bash": (["bash", "--norc", "--noprofile", "-i"], f"source {FILES}/bash/ravectl"),
+    "bash": (["bash", "--norc", "--noprofile", "-i"], "source $FILES/bash/ravectl"),
     "zsh": (
         ["zsh", "-f", "-i"],
-        f"fpath=({FILES}/zsh $fpath); zmodload zsh/complist; autoload -Uz compinit; compinit -u -D",
+        "fpath=($FILES/zsh $fpath); zmodload zsh/complist; autoload -Uz compinit; compinit -u -D",
     ),
+    "fish": (["fish", "--no-config", "-i"], "source $FILES/fish/ravectl.fish"),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shell", TERMINALS)
-def test_a_tab_at_a_terminal_expands_nothing(shell: str, tmp_path: Path) -> None:
+def test_a_tab_at_a_terminal_expands_nothing(files: Path, shell: str, tmp_path: Path) -> None:
     expanded = tmp_path / "expanded"
     hostile = [text.format(expanded) for text in HOSTILE]
     (tmp_path / "list").write_text("".join([*(f"{text}  {text}\n" for text in hostile), f"{ID}  up  {hostile}\n"]))
@@ -160,7 +217,8 @@ def test_a_tab_at_a_terminal_expands_nothing(shell: str, tmp_path: Path) -> None
     command.write_text(f"#!/bin/sh\ncat {tmp_path}/list; touch {tmp_path}/asked\n")
     command.chmod(0o755)
     words, setting_up = TERMINALS[shell]
-    with at_terminal(words, {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TERM": "dumb"}) as keyboard:
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TERM": "dumb", "FILES": str(files)}
+    with at_terminal(words, env) as keyboard:
         os.write(keyboard, f"cd {tmp_path}; {setting_up}; touch ready\n".encode())
         await_file(tmp_path / "ready")
         os.write(keyboard, b"ravectl start \t")
@@ -176,7 +234,16 @@ def test_a_tab_at_a_terminal_expands_nothing(shell: str, tmp_path: Path) -> None
 def at_terminal(words: list[str], env: dict[str, str]) -> Iterator[int]:
     """Run a program at a terminal; yields the descriptor of its keyboard. What it prints is read, and dropped."""
     ours, theirs = pty.openpty()
-    program = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
+    program = subprocess.Popen(
+        words,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=env,
+        start_new_session=True,
+        # fish wants it for its own.
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
     os.close(theirs)
     reader = threading.Thread(target=read_to_the_end, args=(ours,))
     reader.start()
@@ -203,14 +270,15 @@ def await_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_nothing_that_is_typed_is_expanded(shell: str, tmp_path: Path) -> None:
+def test_nothing_that_is_typed_is_expanded(completed: Completions, shell: str, tmp_path: Path) -> None:
     expanded = tmp_path / "expanded"
-    for text in (text.format(expanded) for text in HOSTILE if not text.startswith("-")):
-        assert completed(shell, "perm", "set", text, "") == {"admin", "user"}
-        assert completed(shell, "start", text) == set()
+    typed = [text.format(expanded) for text in HOSTILE if not text.startswith("-")]
+    assert completed.all(shell, [("perm", "set", text, "") for text in typed]) == [{"admin", "user"}] * len(typed)
+    # A shell may complete what is its own, such as the names of users after a tilde.
+    assert all(ID not in found for found in completed.all(shell, [("start", text) for text in typed]))
     assert not expanded.exists()
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_service_without_meshes_offers_none(shell: str) -> None:
+def test_a_service_without_meshes_offers_none(completed: Completions, shell: str) -> None:
     assert completed(shell, "start", "", listed="There are no meshes.") == set()

@@ -1,18 +1,21 @@
-"""What bash and zsh complete of an answer of the service: ids of meshes, and nothing in it is executed."""
+"""What the shells complete of an answer of the service: ids of meshes, and nothing in it is executed."""
 
 from __future__ import annotations
 
 import atexit
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from ravesvc.errors import Code, RaveError
 
-_FILES = Path(__file__).parents[3] / "packaging/completion"
+_WRITER = Path(__file__).parents[3] / "packaging/completion/write.py"
 _directory = tempfile.TemporaryDirectory()
 atexit.register(_directory.cleanup)
+_FILES = Path(_directory.name, "files")
+subprocess.run([sys.executable, "-I", _WRITER, _FILES], check=True)
 _ANSWER = Path(_directory.name, "answer")
 # Where the shells are, with nothing in it: what an expansion makes or names is seen.
 _PLACE = Path(_directory.name, "place")
@@ -37,7 +40,13 @@ _SHELLS = {
         }}
         complete
     """,
+    "fish": f"""
+        function ravectl; cat ../answer; end
+        source {_FILES}/fish/ravectl.fish
+        complete -C "ravectl show " | string replace --regex '\\t.*' ''
+    """,
 }
+_OPTIONS = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}
 
 
 def check(data: bytes) -> None:
@@ -51,7 +60,7 @@ def check(data: bytes) -> None:
 
 
 def _completed(shell: str, data: bytes) -> list[bytes]:
-    words = [shell, *(["-f"] if shell == "zsh" else ["--norc"]), "-c", _SHELLS[shell]]
+    words = [shell, *_OPTIONS[shell], "-c", _SHELLS[shell]]
     done = subprocess.run(words, capture_output=True, check=False, cwd=_PLACE)
     assert not done.stderr, done.stderr
     assert not list(_PLACE.iterdir())

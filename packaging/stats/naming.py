@@ -21,6 +21,7 @@ PAGES = (
     "CONTRIBUTING.md",
     "docs/*.md",
     "packaging/man/*.[0-9]",
+    "packaging/man/*.in",
     "packaging/man/*.py",
     "config/rave.yaml",
 )

@@ -8,11 +8,12 @@
 
         It stays stopped until an operator starts it.
 
+        Example:
             ravectl stop 1c2d3e4f
         '''
 
-The docstring is what `ravectl stop --help` and ravectl(1) say: its first line in the list of commands, indented lines
-as an example. The completion of a shell goes by an argument's metavar: MESH, FILE and DIRECTORY are looked up.
+The docstring is what `ravectl stop --help` and ravectl(1) say, and its first line stands in the list of commands. The
+completion of a shell goes by the metavar of an argument: MESH, FILE and DIRECTORY are looked up.
 """
 
 from __future__ import annotations
@@ -119,12 +120,12 @@ class CommandGroup(Commands):
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Help with paragraphs, of which indented ones keep their lines."""
+    """Help with paragraphs, of which examples keep their lines."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = text.split("\n\n")
         return "\n\n".join(
-            each if each.startswith(" ") else super(_HelpFormatter, self)._fill_text(each, width, indent)
+            each if each.startswith("Example") else super(_HelpFormatter, self)._fill_text(each, width, indent)
             for each in paragraphs
         )
 

@@ -39,9 +39,14 @@ def pages() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as xml:
         run = [sys.executable, "-B", str(_PAGES.parent / "dbus/introspection.py"), xml]
         subprocess.run(run, check=True, timeout=20)
-        written = [sys.executable, "-I", str(_PAGES / "interfaces.py"), xml]
-        page = subprocess.run(written, capture_output=True, text=True, check=True, timeout=20).stdout
-    return {**found, "org.ravesvc.Rave1.5": page}
+        interfaces = _written("interfaces.py", xml)
+    return found | {"org.ravesvc.Rave1.5": interfaces, "ravectl.1": _written("ravectl.py")}
+
+
+def _written(script: str, *arguments: str) -> str:
+    """A page that a script writes when the packages are built."""
+    command = [sys.executable, "-I", str(_PAGES / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
 
 
 def literal(source: str) -> list[str]:

@@ -31,7 +31,8 @@ _SINCE = Argument("--since", type=span, metavar="TIME", help="all changes of the
 def _list(service: Service, _: argparse.Namespace) -> None:
     """List the admins: user id, who has added them, and when.
 
-    ravectl admin list
+    Example:
+        ravectl admin list
     """
     (admins,) = service.call("ListAdmins", interface=names.PERMISSIONS_INTERFACE)
     if not admins:
@@ -54,6 +55,7 @@ def _claim(service: Service, _: argparse.Namespace) -> None:
     the code to yourself: a user who reads it before it is used can use it. While the service can't save changes there
     is no code.
 
+    Example:
         ravectl admin claim
     """
     command, seconds = service.call("IssueClaim", interface=names.PERMISSIONS_INTERFACE)
@@ -71,6 +73,7 @@ def _add(service: Service, options: argparse.Namespace) -> None:
     The user becomes an owner too, even a user who is an admin already. `?whoami` in a room tells users their ids,
     `ravectl users` tells you the ids of all users in a room.
 
+    Example:
         ravectl admin add 100000001
     """
     (added,) = service.call("AddAdmin", "t", options.user, interface=names.PERMISSIONS_INTERFACE)
@@ -83,6 +86,7 @@ def _remove(service: Service, options: argparse.Namespace) -> None:
 
     The service keeps the last admin.
 
+    Example:
         ravectl admin remove 100000001
     """
     (removed,) = service.call("RemoveAdmin", "t", options.user, interface=names.PERMISSIONS_INTERFACE)
@@ -100,6 +104,7 @@ def _undo(service: Service, options: argparse.Namespace) -> Exit:
 
     Keep the room from changing more before you undo: block the mesh, or remove the admin.
 
+    Examples:
         ravectl admin undo
         ravectl admin undo 17 18
         ravectl admin undo --mesh 1c2d3e4f --since 1h

@@ -46,6 +46,7 @@ def _list(service: Service, _: argparse.Namespace) -> None:
 
     Each line has the mesh, the reason, since when, until when, who has blocked it, how often in a row, and details.
 
+    Example:
         ravectl blocklist list
     """
     (entries,) = service.call("ListEntries", interface=_INTERFACE)
@@ -63,7 +64,8 @@ def _list(service: Service, _: argparse.Namespace) -> None:
 def _stats(service: Service, _: argparse.Namespace) -> None:
     """Count the entries.
 
-    ravectl blocklist stats
+    Example:
+        ravectl blocklist stats
     """
     total, permanent, temporary = service.call("GetStats", interface=_INTERFACE)
     output.print_line(f"Blocked: {total} ({permanent} permanent, {temporary} temporary)")
@@ -75,6 +77,7 @@ def _history(service: Service, options: argparse.Namespace) -> None:
 
     It lists when the mesh was blocked and unblocked, why and by whom, whether it is blocked now or not.
 
+    Example:
         ravectl blocklist history 1c2d3e4f
     """
     mesh = mesh_lookup.find(service, options.mesh)
@@ -93,6 +96,7 @@ def _add(service: Service, options: argparse.Namespace) -> None:
     Its bot leaves, and none is started until the block ends. A block without --for lasts until you remove it; the
     longest TIME is a hundred years.
 
+    Example:
         ravectl blocklist add --for 7d --why "spam" 1c2d3e4f
     """
     mesh = mesh_lookup.find(service, options.mesh)
@@ -104,10 +108,11 @@ def _add(service: Service, options: argparse.Namespace) -> None:
 def _remove(service: Service, options: argparse.Namespace) -> None:
     """Remove entries, and start their meshes if they are listed.
 
-    Name the meshes, whatever the reason of their entries; or give --reason for all entries with one reason, such as
-    kicked, and --since for those of the last TIME alone. After a kick, and after an admin has sent the bot away, the
-    bot has no invitation any more: it comes back when a user invites it again.
+    Name the meshes, or give --reason for all entries with one reason, such as kicked, and --since for those of the
+    last TIME alone. After a kick, and after an admin has sent the bot away, the bot has no invitation any more: it
+    comes back when a user invites it again.
 
+    Examples:
         ravectl blocklist remove 1c2d3e4f
         ravectl blocklist remove --reason kicked --since 10min
     """
@@ -138,6 +143,7 @@ def _restore(service: Service, _: argparse.Namespace) -> None:
 
     The service starts no mesh while it can't use its blocklist, see rave-orchestrator(8).
 
+    Example:
         ravectl blocklist restore
     """
     (entries,) = service.call("Restore", interface=_INTERFACE)

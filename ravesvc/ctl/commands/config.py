@@ -38,6 +38,7 @@ def _check(options: argparse.Namespace) -> Exit:
     Every user who can read the files may run it, and the service need not run. It connects to no database. Some
     checks need root and are left out for other users.
 
+    Example:
         ravectl config check
     """
     # Imported here because no other command needs it, and it takes its time.

@@ -79,6 +79,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
     The exit status is 2 if no bot can run, 1 if something else is not held, 3 if a check could not be made, else 0.
 
+    Example:
         sudo ravectl doctor
     """
     # Imported here because no other command needs it, and it takes its time.

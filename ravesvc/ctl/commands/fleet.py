@@ -22,7 +22,8 @@ _CONFIRM_LOSSES = Argument(
 def _plan(service: Service, _: argparse.Namespace) -> None:
     """Show what the service would start and stop now, and why.
 
-    ravectl plan
+    Example:
+        ravectl plan
     """
     (decisions,) = service.call("Plan")
     if not decisions:
@@ -37,6 +38,7 @@ def _discover(service: Service, options: argparse.Namespace) -> None:
 
     The service does not accept that most meshes go missing at once. With --confirm-losses it does.
 
+    Example:
         ravectl discover
     """
     if options.confirm_losses:
@@ -58,6 +60,7 @@ def _roll(service: Service, _: argparse.Namespace) -> Exit:
     replaces the next one when the last is connected again, and ends the roll at the first that does not connect.
     Ctrl-C ends it after the process that is being replaced.
 
+    Example:
         ravectl roll
     """
     # Imported here because no other command needs it.

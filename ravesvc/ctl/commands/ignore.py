@@ -24,7 +24,8 @@ COMMANDS = CommandGroup(
 def _list(service: Service, _: argparse.Namespace) -> None:
     """List the ignored users: user id, who has added them, and when.
 
-    ravectl ignore list
+    Example:
+        ravectl ignore list
     """
     (users,) = service.call("ListIgnoredUsers", interface=names.PERMISSIONS_INTERFACE)
     if not users:
@@ -40,6 +41,7 @@ def _add(service: Service, options: argparse.Namespace) -> None:
 
     An admin can do the same in a room with `?ignore @user`. Admins can't be ignored.
 
+    Example:
         ravectl ignore add 100000002
     """
     (ignored,) = service.call("IgnoreUser", "t", options.user, interface=names.PERMISSIONS_INTERFACE)
@@ -52,6 +54,7 @@ def _remove(service: Service, options: argparse.Namespace) -> None:
 
     An admin can do the same in a room with `?ignore @user remove`.
 
+    Example:
         ravectl ignore remove 100000002
     """
     (removed,) = service.call("UnignoreUser", "t", options.user, interface=names.PERMISSIONS_INTERFACE)

@@ -39,6 +39,7 @@ def _login(service: Service, options: argparse.Namespace) -> Exit:
     ravectl shows each step until the login is over. Ctrl-C cancels it, as do SIGTERM and SIGHUP. Only one login runs
     at a time, and Rave sends at most one mail a minute.
 
+    Example:
         ravectl login
     """
     (status,) = service.call("GetStatus")
@@ -71,6 +72,7 @@ def _logout(service: Service, options: argparse.Namespace) -> Exit:
 
     ravectl asks first. Without a terminal it needs --yes.
 
+    Example:
         ravectl logout
     """
     if not options.yes:

@@ -32,6 +32,7 @@ def _logs(options: argparse.Namespace) -> None:
     It shows what the bot has logged, what systemd has logged of its unit, and what the service has done with the
     mesh. With a full id it works while the service does not run.
 
+    Examples:
         ravectl logs --lines 20 1c2d3e4f
         ravectl logs --follow 1c2d3e4f
     """

@@ -21,6 +21,7 @@ def _start(service: Service, options: argparse.Namespace) -> None:
 
     After a kick, or when an operator has blocked the mesh, run `ravectl blocklist remove` instead.
 
+    Example:
         ravectl start 1c2d3e4f
     """
     _call(service, options, "StartMesh", "is being started")
@@ -32,6 +33,7 @@ def _stop(service: Service, options: argparse.Namespace) -> None:
 
     The mesh stays stopped until an operator starts it.
 
+    Example:
         ravectl stop 1c2d3e4f
     """
     _call(service, options, "StopMesh", "is being stopped, and held until it is started")
@@ -41,7 +43,8 @@ def _stop(service: Service, options: argparse.Namespace) -> None:
 def _restart(service: Service, options: argparse.Namespace) -> None:
     """Replace the process of a running mesh.
 
-    ravectl restart 1c2d3e4f
+    Example:
+        ravectl restart 1c2d3e4f
     """
     _call(service, options, "RestartMesh", "has another process")
 
@@ -50,7 +53,8 @@ def _restart(service: Service, options: argparse.Namespace) -> None:
 def _reconnect(service: Service, options: argparse.Namespace) -> None:
     """Have the bot of a mesh close its connection and open another.
 
-    ravectl reconnect 1c2d3e4f
+    Example:
+        ravectl reconnect 1c2d3e4f
     """
     _call(service, options, "ReconnectMesh", "is connecting anew")
 
@@ -68,6 +72,7 @@ def _debug(service: Service, options: argparse.Namespace) -> None:
     The next process of the mesh starts as rave.yaml(5) says. `ravectl show` tells whether debug logging is on, and
     rave-mesh(8) how many lines the journal takes.
 
+    Example:
         ravectl debug 1c2d3e4f on
     """
     mesh = mesh_lookup.find(service, options.mesh)
@@ -82,6 +87,7 @@ def _users(service: Service, options: argparse.Namespace) -> None:
 
     It shows what the bot of the mesh sees, at most 200 users.
 
+    Example:
         ravectl users 1c2d3e4f
     """
     users, total = service.call("ListUsers", "s", mesh_lookup.find(service, options.mesh))
@@ -102,6 +108,7 @@ def _explain(service: Service, options: argparse.Namespace) -> None:
     It says what discovery, blocklist and systemd know of the mesh, how its last process has ended, and what happens
     next.
 
+    Example:
         ravectl explain 1c2d3e4f
     """
     lines, _ = service.call("Explain", "s", mesh_lookup.find(service, options.mesh))

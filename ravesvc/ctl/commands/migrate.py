@@ -44,6 +44,7 @@ def _migrate(service: Service, options: argparse.Namespace) -> Exit:
 
     Where the source sets blocklistPersistPath or databaseConfigPath, ravectl reads the file of that name instead.
 
+    Example:
         ravectl migrate /opt/rave-bot
     """
     # Imported here because no other command needs it.

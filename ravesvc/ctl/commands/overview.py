@@ -143,6 +143,7 @@ def _status(options: argparse.Namespace) -> int:
 
     When the service does not run, ravectl says why, and asks systemd which bots run on.
 
+    Examples:
         ravectl status
         ravectl status --watch
     """
@@ -272,6 +273,7 @@ def _list(service: Service, _: argparse.Namespace) -> None:
 
     These are the meshes that `ravectl status` shows, with their full ids.
 
+    Example:
         ravectl list
     """
     (found,) = service.call("ListMeshes")
@@ -288,6 +290,7 @@ def _show(service: Service, options: argparse.Namespace) -> None:
     It shows the properties of the mesh under their names on the bus, and then what `ravectl explain` says. With
     --json it shows the properties alone.
 
+    Example:
         ravectl show 1c2d3e4f
     """
     mesh = mesh_lookup.find(service, options.mesh)

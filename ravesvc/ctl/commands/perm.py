@@ -23,7 +23,8 @@ _WHO = Argument("whom", choices=list(_WHOM.values()), help="admin: admins only; 
 def _list(service: Service, _: argparse.Namespace) -> None:
     """List the commands that do not have their default permission.
 
-    ravectl perm list
+    Example:
+        ravectl perm list
     """
     (permissions,) = service.call("ListPermissions", interface=names.PERMISSIONS_INTERFACE)
     if not permissions:
@@ -40,7 +41,8 @@ def _list(service: Service, _: argparse.Namespace) -> None:
 def _set(service: Service, options: argparse.Namespace) -> None:
     """Allow a command to admins only, or to all users, in all meshes.
 
-    ravectl perm set ping admin
+    Example:
+        ravectl perm set ping admin
     """
     requires_admin = options.whom == _WHOM[True]
     service.call("SetPermission", "sb", options.command, requires_admin, interface=names.PERMISSIONS_INTERFACE)
@@ -51,7 +53,8 @@ def _set(service: Service, options: argparse.Namespace) -> None:
 def _unset(service: Service, options: argparse.Namespace) -> None:
     """Reset a command to its default permission.
 
-    ravectl perm unset ping
+    Example:
+        ravectl perm unset ping
     """
     (removed,) = service.call("RemovePermission", "s", options.command, interface=names.PERMISSIONS_INTERFACE)
     if removed:

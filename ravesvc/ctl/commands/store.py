@@ -37,6 +37,7 @@ def _refresh(service: Service, _: argparse.Namespace) -> Exit:
     when another program has changed it, and renews the credentials file. Mistakes in plugins are shown on standard
     error, and the exit status is then 1; all else is done nevertheless.
 
+    Example:
         ravectl refresh
     """
     output.print_line(f"Read again: {output.counts(*service.call('Refresh'))}.")
@@ -56,6 +57,7 @@ def _forget(service: Service, options: argparse.Namespace) -> None:
     Some traces stay: an id that an admin has written into a text, such as the reason of a kick; the log, as long as
     journald.conf(5) keeps it; and backups of the store.
 
+    Example:
         ravectl forget 100000002
     """
     (removed,) = service.call("ForgetUser", "t", options.user, interface=names.STORE_INTERFACE)
@@ -70,6 +72,7 @@ def _export(service: Service, options: argparse.Namespace) -> None:
     never half written. Without FILE, or with -, ravectl writes to standard output, unless that is a terminal. Where
     rooms remember more than 4 MiB, only root can save it.
 
+    Example:
         ravectl store export store.json
     """
     if options.file == _STREAM:
@@ -118,6 +121,7 @@ def _import(service: Service, options: argparse.Namespace) -> Exit:
     account, the service has none afterwards, as after `ravectl logout`. Running bots still know what they have read
     before, and write it back with their next change: restart each with `ravectl restart` after an import.
 
+    Example:
         ravectl store import store.json
     """
     text = _read(options.file)
@@ -149,7 +153,8 @@ def _replace(service: Service, text: str) -> list[Any]:
 def _info(service: Service, _: argparse.Namespace) -> None:
     """Show which store there is, whether it works, what is in it, and whether a login is needed.
 
-    ravectl store info
+    Example:
+        ravectl store info
     """
     (status,) = service.call("GetStatus")
     login = "needed: run ravectl login" if status["LoginNeeded"] else "not needed"

@@ -18,6 +18,7 @@ def _take_over(service: Service, _: argparse.Namespace) -> None:
     Use it when two hosts share a database, see "Two hosts" in rave-orchestrator(8). The bots of the other host leave
     within half a minute, then those of this host start.
 
+    Example:
         ravectl takeover
     """
     (host,) = service.call("TakeOver")

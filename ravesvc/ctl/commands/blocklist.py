@@ -118,12 +118,12 @@ def _remove(service: Service, options: argparse.Namespace) -> None:
     """
     if bool(options.meshes) is bool(options.reason) or (options.since and not options.reason):
         hint = "ravectl blocklist remove MESH..., or --reason REASON [--since TIME]"
-        raise RaveError(Code.INVALID_ARGUMENT, "either meshes are named, or a reason", hint=hint)
+        raise RaveError(Code.INVALID_ARGUMENT, "name either meshes or a reason", hint=hint)
     (entries,) = service.call("ListEntries", interface=_INTERFACE)
     reasons = {mesh: reason for mesh, reason, *_ in entries}
     chosen = [mesh_lookup.find(service, text) for text in options.meshes] or _chosen(entries, options)
     if not chosen:
-        output.print_line("No entry is like that.")
+        output.print_line("No entry matches.")
     for mesh in chosen:
         (unblocked,) = service.call("Unblock", "s", mesh, interface=_INTERFACE)
         output.print_line(f"Mesh {mesh} {'is no longer' if unblocked else 'was not'} on the blocklist.")

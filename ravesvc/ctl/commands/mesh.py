@@ -46,7 +46,7 @@ def _restart(service: Service, options: argparse.Namespace) -> None:
     Example:
         ravectl restart 1c2d3e4f
     """
-    _call(service, options, "RestartMesh", "has another process")
+    _call(service, options, "RestartMesh", "has a new process")
 
 
 @COMMANDS.service_command("reconnect", MESH)
@@ -56,7 +56,7 @@ def _reconnect(service: Service, options: argparse.Namespace) -> None:
     Example:
         ravectl reconnect 1c2d3e4f
     """
-    _call(service, options, "ReconnectMesh", "is connecting anew")
+    _call(service, options, "ReconnectMesh", "is reconnecting")
 
 
 def _call(service: Service, options: argparse.Namespace, member: str, done: str) -> None:
@@ -78,7 +78,7 @@ def _debug(service: Service, options: argparse.Namespace) -> None:
     mesh = mesh_lookup.find(service, options.mesh)
     debug = options.debug == "on"
     service.call("SetDebug", "sb", mesh, debug)
-    output.print_line(f"Mesh {mesh} logs {'all there is, until its next start' if debug else 'no more than usual'}.")
+    output.print_line(f"Mesh {mesh} logs {'everything, until its next start' if debug else 'no more than usual'}.")
 
 
 @COMMANDS.service_command("users", MESH)

@@ -45,8 +45,8 @@ def manager(service: FakeService) -> FakeManagerObject:
     [
         ("start", "StartMesh", "is being started"),
         ("stop", "StopMesh", "held until it is started"),
-        ("restart", "RestartMesh", "has another process"),
-        ("reconnect", "ReconnectMesh", "is connecting anew"),
+        ("restart", "RestartMesh", "has a new process"),
+        ("reconnect", "ReconnectMesh", "is reconnecting"),
     ],
 )
 def test_one_mesh(
@@ -64,7 +64,7 @@ def test_one_mesh(
 
 @pytest.mark.parametrize(
     ("word", "debug", "words"),
-    [("on", True, "logs all there is, until its next start."), ("off", False, "logs no more than usual.")],
+    [("on", True, "logs everything, until its next start."), ("off", False, "logs no more than usual.")],
 )
 def test_a_mesh_logs_more(
     manager: FakeManagerObject, capsys: pytest.CaptureFixture[str], word: str, debug: bool, words: str
@@ -317,7 +317,7 @@ def test_all_entries_of_a_reason_are_taken_out(service: FakeService, capsys: pyt
     assert main(["blocklist", "remove", "--reason", "rejected"]) == 0
     assert capsys.readouterr().out == f"Mesh {SECOND} is no longer on the blocklist.\n"
     assert main(["blocklist", "remove", "--reason", "crashes"]) == 0
-    assert capsys.readouterr().out.endswith("No entry is like that.\n")
+    assert capsys.readouterr().out.endswith("No entry matches.\n")
 
 
 @pytest.mark.parametrize("words", [[], ["--since", "1h"], [FIRST, "--since", "1h"], [FIRST, "--reason", "kicked"]])
@@ -325,7 +325,7 @@ def test_what_is_to_be_taken_out_has_to_be_said_in_one_way(
     service: FakeService, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     assert main(["blocklist", "remove", *words]) == Exit.FAILED
-    assert "either meshes are named, or a reason" in capsys.readouterr().err
+    assert "name either meshes or a reason" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["blocklist", "remove", "--reason", "boredom"])
 

@@ -8,31 +8,69 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 
 from ravesvc import names
-from ravesvc.bus import Bus, Call, Interface, Variant, allow_all, method
+from ravesvc.bus import Bus, Call, Interface, Variant, allow_all
+from ravesvc.bus.message import default_value
 from ravesvc.errors import Code, RaveError
+from ravesvc.orchestrator.dbus.account import AccountObject
+from ravesvc.orchestrator.dbus.blocklist import BlocklistObject
+from ravesvc.orchestrator.dbus.manager import ManagerObject
+from ravesvc.orchestrator.dbus.permissions import PermissionsObject
+from ravesvc.orchestrator.dbus.store import StoreObject
 from tests.unit.conftest import until
 
 WHEN_US = 1_704_708_000_123_000
 DUMP = '{"version": 1, "name": "Zoë"}\n'
 
 
-class FakeManagerObject(Interface):
-    """Answers as it is told to; `asked` is every change that was asked for."""
+# What ravectl asks on its way to a change.
+_LOOKED_UP = ("ListMeshes", "ListEntries", "GetStats", "GetHistory")
 
-    interface = names.MANAGER_INTERFACE
-    signals: ClassVar = {
-        "RollProgress": {"done": "u", "total": "u", "id": "s"},
-        "RollFinished": {"error": "s", "message": "s"},
-        "DiscoveryFinished": {"round": "u", "meshes": "u", "error": "s"},
-    }
+
+class FakeObject(Interface):
+    """The methods and signals that the service declares. Each call is noted, and answered.
+
+    A subclass has a coroutine for a method that needs an answer of its own: with the name of the one that the service
+    has, and the arguments. All others answer with `manager.changed` for a boolean, with zero or nothing for all else.
+    """
+
+    manager: FakeManagerObject
+    _functions: ClassVar[dict[str, str]]
+
+    def __init_subclass__(cls, *, declared: type[Interface]) -> None:
+        super().__init_subclass__()
+        cls.interface, cls.signals = declared.interface, declared.signals
+        cls._functions = {name: each.function.__name__ for name, each in declared.methods.items()}
+        cls.methods = {name: replace(each, function=cls._answer) for name, each in declared.methods.items()}
+
+    async def _answer(self, call: Call, *arguments: Any) -> Any:
+        kinds = self.methods[call.member].takes.values()
+        if call.member not in _LOOKED_UP:
+            self.manager.note(call, *(noted(kind, each) for kind, each in zip(kinds, arguments, strict=True)))
+        own = vars(type(self)).get(self._functions[call.member])
+        if own:
+            return await own(self, *arguments)
+        kinds = self.methods[call.member].returns.values()
+        returned = [self.manager.changed if kind == "b" else default_value(kind) for kind in kinds]
+        return returned[0] if len(returned) == 1 else tuple(returned) or None
+
+
+def noted(kind: str, argument: Any) -> Any:
+    """An argument as it is compared: that of a file is what is in it."""
+    return os.pread(argument, os.fstat(argument).st_size, 0).decode() if kind == "h" else argument
+
+
+class FakeManagerObject(FakeObject, declared=ManagerObject):
+    """Answers as it is told to; `asked` is every change that was asked for."""
 
     def __init__(self) -> None:
         super().__init__(allow_all)
+        self.manager = self
         self.account = FakeAccountObject(self)
         self.asked: list[Any] = []
         self.interactive: set[bool] = set()
@@ -82,227 +120,116 @@ class FakeManagerObject(Interface):
         self.background.add(task)
         task.add_done_callback(self.background.discard)
 
-    def _note(self, call: Call, *what: Any) -> None:
+    def note(self, call: Call, *what: Any) -> None:
         self.interactive.add(call.interactive)
         self.asked.append((call.member, *what) if what else call.member)
         if self.error:
             raise self.error
 
-    @method(returns={"status": "a{sv}"})
-    async def get_status(self, call: Call) -> dict[str, Variant]:
-        self._note(call)
+    async def get_status(self) -> dict[str, Variant]:
         return self.status
 
-    @method(returns={"meshes": "a(ssso)"})
-    async def list_meshes(self, call: Call) -> list[list[str]]:
+    async def list_meshes(self) -> list[list[str]]:
         return self.meshes
 
-    @method(returns={"meshes": "a(sssstuub)"})
-    async def describe_meshes(self, call: Call) -> list[list[Any]]:
-        self._note(call)
+    async def describe_meshes(self) -> list[list[Any]]:
         return self.described
 
-    @method(takes={"id": "s"})
-    async def start_mesh(self, call: Call, id: str) -> None:  # noqa: A002
-        self._note(call, id)
-
-    @method(takes={"id": "s"})
-    async def stop_mesh(self, call: Call, id: str) -> None:  # noqa: A002
-        self._note(call, id)
-
-    @method(takes={"id": "s"})
-    async def restart_mesh(self, call: Call, id: str) -> None:  # noqa: A002
-        self._note(call, id)
-
-    @method(takes={"id": "s"})
-    async def reconnect_mesh(self, call: Call, id: str) -> None:  # noqa: A002
-        self._note(call, id)
-
-    @method(takes={"id": "s"}, returns={"users": "a(tsb)", "total": "u"})
-    async def list_users(self, call: Call, id: str) -> tuple[list[list[Any]], int]:  # noqa: A002
-        self._note(call, id)
+    async def list_users(self, _: str) -> tuple[list[list[Any]], int]:
         return self.users, len(self.users) + self.more
 
-    @method(takes={"id": "s", "debug": "b"})
-    async def set_debug(self, call: Call, id: str, debug: bool) -> None:  # noqa: A002
-        self._note(call, id, debug)
-
-    @method(returns={"decisions": "a(sss)"})
-    async def plan(self, call: Call) -> list[list[str]]:
-        self._note(call)
+    async def plan(self) -> list[list[str]]:
         return self.decisions
 
-    @method(takes={"id": "s"}, returns={"lines": "as", "details": "a{sv}"})
-    async def explain(self, call: Call, id: str) -> tuple[list[str], dict[str, Variant]]:  # noqa: A002
-        self._note(call, id)
+    async def explain(self, _: str) -> tuple[list[str], dict[str, Variant]]:
         return self.lines, {"State": Variant("s", "connected")}
 
-    @method(returns={"round": "u"})
-    async def discover(self, call: Call) -> int:
-        self._note(call)
+    async def discover(self) -> int:
         await self.prompt_script(self)
         self.round += 1
         self.later(self.round_script(self))
         return self.round
 
-    @method(returns={"meshes": "u"})
-    async def confirm_losses(self, call: Call) -> int:
-        self._note(call)
+    async def confirm_losses(self) -> int:
         return 3
 
-    @method(returns={"meshes": "u"})
-    async def roll(self, call: Call) -> int:
-        self._note(call)
+    async def roll(self) -> int:
         await self.prompt_script(self)
         self.later(self.roll_script(self))
         return 2
 
-    @method()
-    async def cancel_roll(self, call: Call) -> None:
-        self._note(call)
+    async def cancel_roll(self) -> None:
         self.emit("RollFinished", "Cancelled", "the roll was cancelled")
 
 
-class FakeAccountObject(Interface):
+class FakeAccountObject(FakeObject, declared=AccountObject):
     """The account beside it."""
 
-    interface = names.ACCOUNT_INTERFACE
-    signals: ClassVar = {
-        "LoginProgress": {"step": "s", "seconds": "u"},
-        "LoginFinished": {"error": "s", "message": "s"},
-    }
-
     def __init__(self, manager: FakeManagerObject) -> None:
         super().__init__(allow_all)
-        self._manager = manager
+        self.manager = manager
 
-    @method(takes={"email": "s"}, returns={"seconds": "u"})
-    async def login(self, call: Call, email: str) -> int:
-        self._manager._note(call, email)
-        await self._manager.login_script(self._manager)
+    async def login(self, _: str) -> int:
+        await self.manager.login_script(self.manager)
         return 600
 
-    @method()
-    async def cancel_login(self, call: Call) -> None:
-        self._manager._note(call)
-        await self._manager.cancel_script(self._manager)
+    async def cancel_login(self) -> None:
+        await self.manager.cancel_script(self.manager)
 
-    @method(returns={"removed": "b"})
-    async def logout(self, call: Call) -> bool:
-        self._manager._note(call)
-        return self._manager.changed
-
-    @method(takes={"file": "h"}, returns={"answer": "s"})
-    async def import_credentials(self, call: Call, file: int) -> str:
-        self._manager._note(call, os.pread(file, os.fstat(file).st_size, 0).decode())
-        return self._manager.answer
+    async def import_credentials(self, _: int) -> str:
+        return self.manager.answer
 
 
-class FakePermissionsObject(Interface):
+class FakePermissionsObject(FakeObject, declared=PermissionsObject):
     """Admins, commands, ignored users and changes from rooms beside it."""
 
-    interface = names.PERMISSIONS_INTERFACE
-
     def __init__(self, manager: FakeManagerObject) -> None:
         super().__init__(allow_all)
-        self._manager = manager
+        self.manager = manager
 
-    @method(returns={"admins": "a(ttt)"})
-    async def list_admins(self, call: Call) -> list[list[int]]:
-        self._manager._note(call)
-        return self._manager.admins
+    async def list_admins(self) -> list[list[int]]:
+        return self.manager.admins
 
-    @method(takes={"user": "t"}, returns={"added": "b"})
-    async def add_admin(self, call: Call, user: int) -> bool:
-        self._manager._note(call, user)
-        return self._manager.changed
+    async def issue_claim(self) -> tuple[str, int]:
+        return "?claim ABCD-2345", 600
 
-    @method(takes={"user": "t"}, returns={"removed": "b"})
-    async def remove_admin(self, call: Call, user: int) -> bool:
-        self._manager._note(call, user)
-        return self._manager.changed
+    async def list_permissions(self) -> list[list[Any]]:
+        return self.manager.permissions
 
-    @method(returns={"command": "s", "seconds": "u"})
-    async def issue_claim(self, call: Call) -> tuple[str, int]:
-        self._manager._note(call)
-        return "!claim ABCD-2345", 600
+    async def list_ignored_users(self) -> list[list[int]]:
+        return self.manager.ignored
 
-    @method(returns={"permissions": "a(sbst)"})
-    async def list_permissions(self, call: Call) -> list[list[Any]]:
-        self._manager._note(call)
-        return self._manager.permissions
+    async def list_chat_changes(self) -> list[list[Any]]:
+        return self.manager.chat_changes
 
-    @method(takes={"command": "s", "requires_admin": "b"})
-    async def set_permission(self, call: Call, command: str, requires_admin: bool) -> None:
-        self._manager._note(call, command, requires_admin)
-
-    @method(takes={"command": "s"}, returns={"removed": "b"})
-    async def remove_permission(self, call: Call, command: str) -> bool:
-        self._manager._note(call, command)
-        return self._manager.changed
-
-    @method(returns={"users": "a(ttt)"})
-    async def list_ignored_users(self, call: Call) -> list[list[int]]:
-        self._manager._note(call)
-        return self._manager.ignored
-
-    @method(takes={"user": "t"}, returns={"ignored": "b"})
-    async def ignore_user(self, call: Call, user: int) -> bool:
-        self._manager._note(call, user)
-        return self._manager.changed
-
-    @method(takes={"user": "t"}, returns={"removed": "b"})
-    async def unignore_user(self, call: Call, user: int) -> bool:
-        self._manager._note(call, user)
-        return self._manager.changed
-
-    @method(returns={"changes": "a(ttstsb)"})
-    async def list_chat_changes(self, call: Call) -> list[list[Any]]:
-        self._manager._note(call)
-        return self._manager.chat_changes
-
-    @method(takes={"number": "t"}, returns={"undone": "b"})
-    async def undo_chat_change(self, call: Call, number: int) -> bool:
-        self._manager._note(call, number)
-        if number in self._manager.conflicts:
+    async def undo_chat_change(self, number: int) -> bool:
+        if number in self.manager.conflicts:
             raise RaveError(Code.CONFLICT, f"change {number} can't be undone: it was changed again")
-        return self._manager.changed
+        return self.manager.changed
 
 
-class FakeStoreObject(Interface):
+class FakeStoreObject(FakeObject, declared=StoreObject):
     """The store beside it."""
 
-    interface = names.STORE_INTERFACE
-
     def __init__(self, manager: FakeManagerObject) -> None:
         super().__init__(allow_all)
-        self._manager = manager
+        self.manager = manager
 
-    @method(returns={"text": "s"})
-    async def export_(self, call: Call) -> str:
-        self._manager._note(call)
+    async def export_(self) -> str:
         return DUMP
 
-    @method(takes={"file": "h"})
-    async def save(self, call: Call, file: int) -> None:
-        self._manager._note(call)
-        if not self._manager.may_save:
+    async def save(self, file: int) -> None:
+        if not self.manager.may_save:
             raise RaveError(Code.ACCESS_DENIED, "root alone may do that")
         os.write(file, DUMP.encode())
 
-    @method(takes={"file": "h"}, returns={"admins": "u", "permissions": "u"})
-    async def import_(self, call: Call, file: int) -> tuple[int, int]:
-        self._manager._note(call, os.pread(file, os.fstat(file).st_size, 0).decode())
+    async def import_(self, _: int) -> tuple[int, int]:
         return 1, 3
 
-    @method(returns={"admins": "u", "permissions": "u"})
-    async def refresh(self, call: Call) -> tuple[int, int]:
-        self._manager._note(call)
+    async def refresh(self) -> tuple[int, int]:
         return 2, 1
 
-    @method(takes={"user": "t"}, returns={"entries": "u"})
-    async def forget_user(self, call: Call, user: int) -> int:
-        self._manager._note(call, user)
+    async def forget_user(self, _: int) -> int:
         return 3
 
 
@@ -313,50 +240,32 @@ class FakeMeshObject(Interface):
     properties: ClassVar = {"Id": "s", "Title": "s", "Invited": "b", "Users": "u", "SinceTimestamp": "t"}
 
 
-class FakeBlocklistObject(Interface):
+class FakeBlocklistObject(FakeObject, declared=BlocklistObject):
     """The blocklist beside it."""
-
-    interface = names.BLOCKLIST_INTERFACE
 
     def __init__(self, manager: FakeManagerObject) -> None:
         super().__init__(allow_all)
-        self._manager = manager
+        self.manager = manager
         self.entries: list[list[Any]] = []
         self.events: list[list[Any]] = []
 
-    @method(returns={"entries": "a(ssttssu)"})
-    async def list_entries(self, call: Call) -> list[list[Any]]:
+    async def list_entries(self) -> list[list[Any]]:
         return self.entries
 
-    @method(returns={"total": "u", "permanent": "u", "temporary": "u"})
-    async def get_stats(self, call: Call) -> tuple[int, int, int]:
+    async def get_stats(self) -> tuple[int, int, int]:
         return 5, 3, 2
 
-    @method(takes={"id": "s"}, returns={"events": "a(tssss)"})
-    async def get_history(self, call: Call, id: str) -> list[list[Any]]:  # noqa: A002
+    async def get_history(self, _: str) -> list[list[Any]]:
         return self.events
 
-    @method(takes={"id": "s", "usec": "t", "detail": "s"})
-    async def block(self, call: Call, id: str, usec: int, detail: str) -> None:  # noqa: A002
-        self._manager._note(call, id, usec, detail)
-
-    @method(takes={"id": "s"}, returns={"unblocked": "b"})
-    async def unblock(self, call: Call, id: str) -> bool:  # noqa: A002
-        self._manager._note(call, id)
-        return self._manager.changed
-
-    @method(takes={"entries": "a(sstts)"}, returns={"taken": "u", "over": "u"})
-    async def import_entries(self, call: Call, entries: list[list[Any]]) -> tuple[int, int]:
-        self._manager._note(call, *map(tuple, entries))
+    async def import_entries(self, entries: list[list[Any]]) -> tuple[int, int]:
         known = {entry[0] for entry in self.entries}
         over = [entry for entry in entries if entry[3] and entry[3] < WHEN_US]
         new = [entry for entry in entries if entry not in over and entry[0] not in known]
         self.entries += [[*entry, "ann", 1] for entry in new]
         return len(new), len(over)
 
-    @method(returns={"entries": "u"})
-    async def restore(self, call: Call) -> int:
-        self._manager._note(call)
+    async def restore(self) -> int:
         return 4
 
 
@@ -366,7 +275,7 @@ async def find(manager: FakeManagerObject) -> None:
 
 
 async def let_in(_: FakeManagerObject) -> None:
-    """Polkit asks nobody."""
+    """Polkit asks for no password."""
 
 
 async def roll_two(manager: FakeManagerObject) -> None:
@@ -429,12 +338,12 @@ class FakeService:
 
 
 class Terminal(io.StringIO):
-    """Somebody sits here."""
+    """A terminal with an operator at it."""
 
     def isatty(self) -> bool:
         return True
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """What somebody types."""
+    """Have the operator type a text."""
     monkeypatch.setattr(sys, "stdin", Terminal(text))

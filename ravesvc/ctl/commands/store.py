@@ -40,7 +40,7 @@ def _refresh(service: Service, _: argparse.Namespace) -> Exit:
     Example:
         ravectl refresh
     """
-    output.print_line(f"Read again: {output.counts(*service.call('Refresh'))}.")
+    output.print_line(f"Read again: {output.counts(*service.call('Refresh', interface=names.STORE_INTERFACE))}.")
     (status,) = service.call("GetStatus")
     for error in status["CommandErrors"]:
         output.print_error(f"own commands fail: {error}")

@@ -115,7 +115,7 @@ def test_a_code_to_claim_with_stands_on_a_line_of_its_own(
 ) -> None:
     assert main(["admin", "claim"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert "    !claim ABCD-2345" in said
+    assert "    ?claim ABCD-2345" in said
     assert "Within 10 minutes" in said[0]
     assert manager.asked == ["IssueClaim"]
 

@@ -92,8 +92,10 @@ def test_everything_is_taken_over_and_nothing_twice(
     entries, (member, account), status = manager.asked
     assert entries == (
         "ImportEntries",
-        (FAILED, "connection_failures", BLOCKED_AT * 1000, UNTIL * 1000, ORIGIN),
-        (KICKED, "kicked", BLOCKED_AT * 1000, 0, ORIGIN),
+        [
+            [FAILED, "connection_failures", BLOCKED_AT * 1000, UNTIL * 1000, ORIGIN],
+            [KICKED, "kicked", BLOCKED_AT * 1000, 0, ORIGIN],
+        ],
     )
     assert member == "ImportCredentials"
     assert json.loads(account) == {**CREDENTIALS, "parseToken": TOKEN, "authToken": TOKEN}
@@ -139,7 +141,7 @@ def test_what_is_over_is_counted(manager: FakeManagerObject, old: Path, capsys: 
     assert main(["migrate", str(old)]) == Exit.OK
     assert "1 entry taken over, 0 blocked already, 4 left out because" in capsys.readouterr().out
     # 0 is long ago, not for ever.
-    assert [row[3] for row in manager.asked[0][1:] if row[0] == FAILED] == [1]
+    assert [row[3] for row in manager.asked[0][1] if row[0] == FAILED] == [1]
 
 
 def test_many_entries_go_in_several_calls(
@@ -151,8 +153,8 @@ def test_many_entries_go_in_several_calls(
     assert main(["migrate", str(old)]) == Exit.OK
     assert "120 entries taken over" in capsys.readouterr().out
     calls = [asked for asked in manager.asked if asked[0] == "ImportEntries"]
-    assert [len(call) - 1 for call in calls] == [50, 50, 20]
-    assert [row[0] for call in calls for row in call[1:]] == meshes
+    assert [len(entries) for _, entries in calls] == [50, 50, 20]
+    assert [entry[0] for _, entries in calls for entry in entries] == meshes
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +24,7 @@ from ravesvc.core.inventory import Discovery
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.plan import Decision
 from ravesvc.core.presence_check import PresenceCheck
+from ravesvc.core.reconciler import Fleet
 from ravesvc.core.room_memory import RoomMemory
 from ravesvc.core.start_policy import StartPolicy
 from ravesvc.errors import Code, RaveError
@@ -59,13 +61,22 @@ class FakeHealth:
 
 
 class FakeFleet:
-    """The fleet as the manager sees it; `decisions` is its plan."""
+    """The fleet as the manager sees it; `decisions` is its plan. What it is asked for is noted, and does nothing."""
 
     def __init__(self) -> None:
         self.records: dict[str, MeshState] = {}
         self.decisions: tuple[Decision, ...] = ()
         self.asked: list[tuple[Any, ...]] = []
         self.health = FakeHealth()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        asynchronous = inspect.iscoroutinefunction(getattr(Fleet, name))
+
+        def note(*arguments: Any) -> Coroutine[Any, Any, None] | None:
+            self.asked.append((name, *arguments))
+            return asyncio.sleep(0) if asynchronous else None
+
+        return note
 
     @property
     def states(self) -> list[str]:
@@ -77,27 +88,15 @@ class FakeFleet:
     def plan(self) -> tuple[Decision, ...]:
         return self.decisions
 
-    def reconcile(self) -> None:
-        self.asked.append(("reconcile",))
-
     async def start_mesh(self, mesh: str, actor: str) -> None:
-        self.asked.append(("start", mesh, actor))
+        self.asked.append(("start_mesh", mesh, actor))
         if mesh == OTHER:
             raise RaveError(Code.BLOCKED, "the bot was kicked")
 
-    async def stop_mesh(self, mesh: str, actor: str) -> None:
-        self.asked.append(("stop", mesh, actor))
-
     async def restart_mesh(self, mesh: str) -> None:
-        self.asked.append(("restart", mesh))
+        self.asked.append(("restart_mesh", mesh))
         if mesh == OTHER:
             raise RaveError(Code.NOT_RUNNING, "it does not run")
-
-    async def reconnect_mesh(self, mesh: str) -> None:
-        self.asked.append(("reconnect", mesh))
-
-    async def set_debug(self, mesh: str, debug: bool) -> None:
-        self.asked.append(("debug", mesh, debug))
 
     async def users(self, mesh: str) -> tuple[list[tuple[int, str]], int]:
         return [(ANN, "Ann"), (BOB, "Bob")], 300

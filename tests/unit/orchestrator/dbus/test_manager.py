@@ -55,11 +55,11 @@ def test_the_meshes(run: Run, bus_address: str) -> None:
             await site.ask("ReconnectMesh", "s", MESH)
             await site.ask("SetDebug", "sb", MESH, True)
             asked = [
-                ("start", MESH, "ann"),
-                ("stop", OTHER, "ann"),
-                ("restart", MESH),
-                ("reconnect", MESH),
-                ("debug", MESH, True),
+                ("start_mesh", MESH, "ann"),
+                ("stop_mesh", OTHER, "ann"),
+                ("restart_mesh", MESH),
+                ("reconnect_mesh", MESH),
+                ("set_debug", MESH, True),
             ]
             assert site.fleet.asked == asked
             assert not site.discovery._asked.is_set()

@@ -48,6 +48,9 @@ _RANKS = {Reason.HELD: 1, Reason.OPERATOR: 2, Reason.KICKED: 3}
 # Reasons that are failures. Such blocks are counted until a connection was stable.
 _FAILURE_REASONS = frozenset({Reason.CONNECTION_FAILURES, Reason.REJECTED, Reason.CRASHES, Reason.TOO_LARGE})
 
+# How a bot may end. The end of one bot may be seen several times.
+_END_REASONS = _FAILURE_REASONS | {Reason.LEFT, Reason.GONE}
+
 # Blocks that only an operator can lift.
 PERMANENT_REASONS = frozenset({Reason.KICKED, Reason.HELD})
 
@@ -436,13 +439,12 @@ class BlocklistModel:
 def _is_covered(old: Block, reason: Reason) -> bool:
     """Whether an entry in force makes a new block for a reason superfluous.
 
-    A blocked mesh does not run, so a failure for the same reason is the same failure. Scenario: the service saves the
-    block and is killed; the next process sees the exit status of the unit again.
+    A blocked mesh does not run, so an end for the same reason is the same end. Scenario: the service saves the block
+    and is killed; the next process sees the exit status of the unit again. Or: the disk is full, and the exit status
+    is looked at again after each round of discovery, until the block is saved.
     """
     # An operator may have typed an end for a kick or a hold. Then a new one replaces it.
-    return old.reason is reason and (
-        reason in _FAILURE_REASONS or (reason in PERMANENT_REASONS and old.until is None)
-    )
+    return old.reason is reason and (reason in _END_REASONS or (reason in PERMANENT_REASONS and old.until is None))
 
 
 def quarantine_ms(duration: int, number: int) -> int:

@@ -135,7 +135,10 @@ class ExitPolicy:
 
     async def _conclude(self, mesh: str, reason: Reason | None, detail: str, kind: FailureKind | None) -> ExitVerdict:
         """Block a mesh for `reason`, unless that is None or the failure of `kind` has a common cause."""
-        if kind:
+        block = self._blocks.get(mesh)
+        if kind and not (block and block.reason is reason):
+            # Else it was judged before, and the block could not be saved, or not be forgotten. To ask Rave again ends
+            # in a round of discovery, after which the end is looked at again, and so on.
             self._outages.failed(mesh, kind, self._server(mesh), detail or _SAID.get(reason, ""))
             excuse = await self._excuse(mesh, reason, kind)
             if reason and excuse:

@@ -136,7 +136,9 @@ def test_a_lesser_reason_gives_way_and_a_greater_one_does_not(old: Reason, new: 
     blocks = BlocklistModel([block(old, since=1, until=None if old in PERMANENT_REASONS else 100)])
     before = blocks.memory(MESH)
     change = blocks.add(MESH, new, 50, 200)
-    stays = RANKS.get(old, 0) > RANKS.get(new, 0) or (old is new and old in PERMANENT_REASONS | TROUBLE)
+    stays = RANKS.get(old, 0) > RANKS.get(new, 0) or (
+        old is new and old in PERMANENT_REASONS | TROUBLE | {Reason.LEFT, Reason.GONE}
+    )
     assert (change is None) is stays
     assert found(blocks, now=50).reason is (old if stays else new)
     assert found(blocks, now=50).since == (1 if stays else 50)

@@ -505,3 +505,16 @@ async def test_no_fault_excuses_for_ever(spared: int, hours: int) -> None:
 def test_what_an_end_means(end: RunEnd, reason: Reason | None, detail: str) -> None:
     assert why_ended(end) == (reason, detail)
     assert printable(detail, 300) == detail
+
+
+def test_an_end_that_has_blocked_its_mesh_already_is_not_judged_again(run: Run) -> None:
+    """The disk is full, and the end is looked at after each round: to ask Rave anew would be another round."""
+
+    async def body() -> None:
+        scene = Scene()
+        scene.blocks.blocks["a"] = Block(mesh="a", reason=Reason.CONNECTION_FAILURES, since=0, until=100)
+        scene.blocks.saved = False
+        assert await learnt(scene) == ExitVerdict(Reason.CONNECTION_FAILURES, "", saved=False)
+        assert (scene.asked, scene.slept) == (0, [])
+
+    run(body())

@@ -77,6 +77,10 @@ coverage: ## all unit tests, and which lines none of them reaches: takes half as
 fuzz: .venv/ready ## mutated inputs for all that reads what others write, SECONDS=180 for each kind
 	$(FUZZ) --seconds $(or $(SECONDS),180)
 
+.PHONY: simulate
+simulate: .venv/ready ## a year of a fleet within minutes: SEED=1 HOURS=1000 makes the same again
+	$(PYTHON) -W error -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(HOURS),--hours $(HOURS))
+
 .PHONY: roots
 roots: python3 ## make the root file systems that machines start from, if they are not cached
 	$(TESTBED) root

@@ -240,7 +240,7 @@ class ExitPolicy:
 
     def _take_back(self, verdict: CommonCause) -> None:
         """Remove the recent blocks of meshes that failed for the same cause before it could be seen."""
-        for mesh in verdict.meshes:
+        for mesh in sorted(verdict.meshes):
             block = self._blocks.get(mesh)
             ours = block and block.actor == SERVICE and _KINDS.get(block.reason) is verdict.kind
             if ours and self._blocks.blocked_for(mesh) < _TAKEN_BACK_S:

@@ -134,7 +134,7 @@ class Fleet:
         runs = self._runner.runs
         running = [mesh for mesh, run in runs.items() if run.runs]
         await self._overrides.adopt(running)
-        self._census.adopt({*running, *self._blocks.alone})
+        self._census.adopt([*running, *sorted(self._blocks.alone)])
         self._lessons.recall()
         self._adopted = self._planning = True
         self._ended_before |= {mesh for mesh, run in runs.items() if run.end}
@@ -249,10 +249,11 @@ class Fleet:
         alive = (self._census.meshes or {}).keys() | self._runner.runs.keys() | self._steps.busy
         known = alive | self._latest_blocked(alive)
         self._more_blocked = 0
-        for mesh in self.records.keys() - known:
+        for mesh in sorted(self.records.keys() - known):
             self._starts.forget(mesh)
             self._changed(self.records.pop(mesh))
-        for mesh in known:
+        # In an order that another process has as well: a simulation is to be repeatable.
+        for mesh in sorted(known):
             record = self._record(mesh)
             self._look_up(record)
             record.block = self._blocks.announced.get(mesh)

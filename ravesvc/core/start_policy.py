@@ -6,7 +6,8 @@ The service and the process that runs all bots by itself have the same rules.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 from ravesvc.core.mesh_state import MeshState
 from ravesvc.core.outages import Outages
@@ -25,14 +26,20 @@ class StartPolicy:
         rests: the meshes whose process has ended without an order to.
     """
 
-    def __init__(self, api_host: str, per_minute: int) -> None:
-        """`api_host` is asked for every mesh; see `Pace` for `per_minute`."""
+    def __init__(
+        self,
+        api_host: str,
+        per_minute: int,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`api_host` is asked for every mesh; see `Pace` for `per_minute`. `wall` tells the time of day."""
         self._api_host = api_host
-        self._pace = Pace(per_minute)
+        self._pace = Pace(per_minute, clock)
         self._turns = asyncio.Lock()
-        self.outages = Outages()
-        self.rests = StartDelays()
-        self.pauses = Pauses(self._pace.slow_down)
+        self.outages = Outages(clock, wall)
+        self.rests = StartDelays(clock)
+        self.pauses = Pauses(self._pace.slow_down, clock, wall)
 
     def release(self, mesh: str) -> None:
         """An operator wants the mesh to be started now."""

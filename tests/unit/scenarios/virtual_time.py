@@ -33,9 +33,9 @@ class _Selector(selectors.DefaultSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Work for threads is done at once, in the same thread, so that nothing depends on how quick they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         self._now = 1000.0
-        super().__init__(_Selector())
+        super().__init__(selector or _Selector())
         # Else debug mode takes a step that lets time pass for one that is slow.
         self.slow_callback_duration = float("inf")
 

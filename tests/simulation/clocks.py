@@ -1,0 +1,73 @@
+"""The clocks of the simulated machine, and an event loop whose time leaps to whatever happens next."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import time
+from types import SimpleNamespace
+from typing import cast
+
+from ravesvc.common.steady_clock import Clock
+from tests.unit.scenarios.virtual_time import WALL_BEGIN_S, VirtualLoop
+
+
+class NothingLeft(Exception):  # noqa: N818 - a state, which must not come
+    """Neither a timer nor a step is left: the simulation would wait for ever."""
+
+
+class _Leap(selectors.DefaultSelector):
+    """Lets the time until the next timer pass at once."""
+
+    loop: LeapingLoop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise NothingLeft
+        if timeout > 0:
+            self.loop.advance(self.loop.time() + timeout)
+        return []
+
+
+class LeapingLoop(VirtualLoop):
+    """A `VirtualLoop` whose time passes by itself, as fast as the processor does what happens in it."""
+
+    def __init__(self) -> None:
+        leap = _Leap()
+        leap.loop = self
+        super().__init__(leap)
+        # Sums of floats: a timer that is due within a microsecond is due.
+        self._clock_resolution = 1e-6
+
+
+class Clocks:
+    """Tell the time of the running loop. An operator, or NTP, may set the wall clock: `offset` seconds in all.
+
+    Attributes:
+        boot: the name of the boot; another one after each.
+    """
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+        self.boot = "boot-1"
+        # Stands in the place of the module `time` where code has it.
+        self.module = SimpleNamespace(
+            monotonic=self.monotonic, time=self.wall, strftime=time.strftime, localtime=time.localtime
+        )
+
+    def monotonic(self) -> float:
+        """Seconds since some moment before the beginning."""
+        return asyncio.get_running_loop().time()
+
+    def wall(self) -> float:
+        """Seconds since the epoch, as the wall clock of the machine says."""
+        return WALL_BEGIN_S + self.monotonic() + self.offset
+
+    def steady(self) -> Clock:
+        """The steady scale of a process that begins now."""
+        return Clock(wall=self.wall, boottime=self.monotonic, boot=self.boot)
+
+
+def leaping_loop() -> LeapingLoop:
+    """The loop that runs."""
+    return cast(LeapingLoop, asyncio.get_running_loop())

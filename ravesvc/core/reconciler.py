@@ -389,6 +389,8 @@ class Fleet:
         The task returns the error that made the step fail, or None.
         """
         self._steps.enter(mesh, step)
+        # Of one that has ended while the service was away there may be nothing else but a note.
+        self._record(mesh)
         return self._spawn(self._guard(mesh, action))
 
     async def _guard(self, mesh: str, action: Callable[[str], Awaitable[None]]) -> RaveError | None:

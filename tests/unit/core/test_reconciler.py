@@ -1070,7 +1070,9 @@ def test_a_note_decides_about_a_mesh_of_which_nothing_else_is_known(
             note = site.path.with_name("ended") / f"{MESH}.{int(ExitStatus.UNREACHABLE)}"
             note.parent.mkdir()
             note.touch()
-            await site.begin()
+            # The start waits for its answer.
+            site.systemd.load(OTHER, **RUNNING)
+            await site.begin(OTHER)
             await until(lambda: not note.exists())
             await site.idle()
             assert site.on_disk()[MESH].reason is Reason.CONNECTION_FAILURES

@@ -11,21 +11,33 @@ from typing import cast
 from ravesvc.common.steady_clock import Clock
 from tests.unit.scenarios.virtual_time import WALL_BEGIN_S, VirtualLoop
 
+# Turns of the loop without any time passing; what takes more goes round in circles.
+_MAX_TURNS_AT_ONCE = 100_000
+
 
 class NothingLeft(Exception):  # noqa: N818 - a state, which must not come
     """Neither a timer nor a step is left: the simulation would wait for ever."""
+
+
+class Circle(Exception):  # noqa: N818 - a state, which must not come
+    """What is done makes something else to do at the same moment, for ever."""
 
 
 class _Leap(selectors.DefaultSelector):
     """Lets the time until the next timer pass at once."""
 
     loop: LeapingLoop
+    _turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise NothingLeft
+        self._turns += 1
         if timeout > 0:
+            self._turns = 0
             self.loop.advance(self.loop.time() + timeout)
+        if self._turns > _MAX_TURNS_AT_ONCE:
+            raise Circle
         return []
 
 

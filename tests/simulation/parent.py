@@ -95,9 +95,8 @@ class Parent:
         )
         for part in (self.fleet.health, self.fleet._lessons, self.fleet.reports):
             part._now = clocks.monotonic
-        self.roll = RollingRestart(
-            self.fleet, edition(), progress=lambda _done, _total, _mesh: None, ended=judge.rolled
-        )
+        self.roll = RollingRestart(self.fleet, edition())
+        self.roll.ended.connect(judge.rolled)
         self.started_at = clocks.monotonic()
         self.started = False
         self._judge = judge

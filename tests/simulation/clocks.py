@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast
 
@@ -36,15 +37,22 @@ class _Leap(selectors.DefaultSelector):
         if timeout > 0:
             self._turns = 0
             self.loop.advance(self.loop.time() + timeout)
-        if self._turns > _MAX_TURNS_AT_ONCE:
+        if self._turns == _MAX_TURNS_AT_ONCE:
+            self.loop.on_circle()
+        elif self._turns > 2 * _MAX_TURNS_AT_ONCE:
             raise Circle
         return []
 
 
 class LeapingLoop(VirtualLoop):
-    """A `VirtualLoop` whose time passes by itself, as fast as the processor does what happens in it."""
+    """A `VirtualLoop` whose time passes by itself, as fast as the processor does what happens in it.
+
+    Attributes:
+        on_circle: called when time does not pass, though much is done.
+    """
 
     def __init__(self) -> None:
+        self.on_circle: Callable[[], object] = lambda: None
         leap = _Leap()
         leap.loop = self
         super().__init__(leap)

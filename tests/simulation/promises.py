@@ -66,6 +66,7 @@ class Promise(StrEnum):
     UNHEALTHY = "a bot that does not answer is replaced"
     SHOWN = "what is shown of a mesh is what is true"
     BOUNDED = "what the service keeps is bounded"
+    NO_CIRCLE = "the service comes to rest"
     NO_FAULT = "no step fails by a fault of the program"
     UNBLOCKED_FILE = "what is in force is what blocklist.json says"
 

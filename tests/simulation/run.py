@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.simulation.clocks import LeapingLoop
+from tests.simulation.clocks import LeapingLoop, leaping_loop
 from tests.simulation.faults import FAULTS, Fault
 from tests.simulation.operators import ACTIONS
 from tests.simulation.parent import virtual_time
@@ -60,9 +60,10 @@ def _fast_directory() -> str | None:
 
 
 async def _simulate(seed: int, hours: float, directory: Path) -> Report:
-    loop = asyncio.get_running_loop()
+    loop = leaping_loop()
     loop.set_task_factory(make_task)
     site = Site(seed, directory)
+    loop.on_circle = lambda: site.broken(Promise.NO_CIRCLE, "", "time does not pass any more")
     loop.set_exception_handler(lambda _loop, context: _blame(site, context))
     with site.disk.in_use(), virtual_time(site.clocks), _logged_faults(site):
         begun = loop.time()

@@ -82,7 +82,7 @@ class Bot:
     async def live(self) -> ExitStatus:
         """From the first word to the exit status."""
         self._say(Ready())
-        self._attempts.resume(*self._advisor.failures(self._mesh))
+        self._attempts.restore(*self._advisor.failures(self._mesh))
         while True:
             if pause := self._advisor.pause(self._mesh):
                 self._attempts.paused(pause)

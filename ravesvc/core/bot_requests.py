@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from ravesvc.blocklist.blocklist import Blocklist
 from ravesvc.bot.command_names import LEAVE
+from ravesvc.bot.plugins import EntryPoint
 from ravesvc.common.log_fields import LogEvent, about
 from ravesvc.common.text import count
 from ravesvc.common.translation import gettext as _
@@ -64,6 +65,9 @@ class BotRequests:
 
     `mesh` is the one whose bot asks, `actor` the chat user for whom. What fails is a `RaveError` in words for the
     chat; if there is more to it, the log has that, under the id that is the error's `incident`.
+
+    Attributes:
+        entry_points: what installed packages offer as commands, when they were last looked for.
     """
 
     def __init__(
@@ -76,8 +80,19 @@ class BotRequests:
         presence: PresenceCheck,
         rules: ChatRules,
         refresh: Callable[[], Awaitable[None]],
+        pause: Callable[[str], tuple[float, str]],
+        chat_form: Callable[[str], str],
     ) -> None:
-        """`refresh` has everything read again, everywhere."""
+        """Answer from these parts of the service.
+
+        Args:
+            refresh: reads everything again, and has all bots do so.
+            pause: returns for how many seconds the bot of a mesh is to ask nothing of Rave, and why.
+            chat_form: returns the form in which other bots have learned to send chat to servers such as that of a
+                mesh; empty if none has.
+        """
+        self.pause = pause
+        self.chat_form = chat_form
         self._blocks = blocks
         self._state = state
         self._account = account
@@ -87,6 +102,7 @@ class BotRequests:
         self._rules = rules
         self._limit = ChangeLimit(rules, state.chat_change_ages)
         self._refresh = refresh
+        self.entry_points: list[EntryPoint] = []
 
     def admins(self) -> frozenset[int]:
         """The user ids of all admins. Raises StoreUnavailable until the store is read."""

@@ -15,7 +15,6 @@ from ravesvc.api.models import Listing
 from ravesvc.api.refusal import IDENTITY_REFUSALS
 from ravesvc.blocklist.blocklist import Blocklist, log_change
 from ravesvc.blocklist.model import BlocklistChange, Reason, What
-from ravesvc.bot.plugins import EntryPoint
 from ravesvc.common.log_fields import LogEvent, about
 from ravesvc.common.signal import Signal
 from ravesvc.common.steady_clock import Clock
@@ -28,7 +27,7 @@ from ravesvc.core.bot_requests import BotRequests
 from ravesvc.core.chat_limits import ChatRules
 from ravesvc.core.host_record import HostRecord
 from ravesvc.core.inventory import Discovery
-from ravesvc.core.mesh_state import MeshState
+from ravesvc.core.mesh_state import MeshState, usual_chat_form
 from ravesvc.core.presence_check import PresenceCheck
 from ravesvc.core.rave_client import RaveClient
 from ravesvc.core.reconciler import Fleet
@@ -78,7 +77,6 @@ class BotService:
         login_progress: a login takes another step.
         login_ended: with what made it fail, or None.
         round_ended: a round of discovery has ended.
-        entry_points: what installed packages offer as commands.
     """
 
     def __init__(
@@ -163,9 +161,17 @@ class BotService:
             hourly_changes=settings.hourly_changes,
         )
         self.requests = BotRequests(
-            self.blocklist, self.state, self.account, self.claims, self.memory, presence, rules, self.refresh
+            self.blocklist,
+            self.state,
+            self.account,
+            self.claims,
+            self.memory,
+            presence,
+            rules,
+            self.refresh,
+            pause=self.fleet.pause,
+            chat_form=lambda mesh: usual_chat_form(mesh, self.fleet.records),
         )
-        self.entry_points: list[EntryPoint] = []
         self._scope = ScopeFile(settings.state_path.with_name(_SCOPE))
         self._user: int | None = None
         self._login_refused: RaveError | None = None  # by what no login cures
@@ -187,7 +193,7 @@ class BotService:
 
     async def start(self) -> None:
         """Find the bots that run; the blocklist is read by now. Raises `RaveError` as the runner does."""
-        self.entry_points = await asyncio.to_thread(command_packages.find)
+        self.requests.entry_points = await asyncio.to_thread(command_packages.find)
         await self.fleet.start()
         self._started = True
         if self.account.session is None:
@@ -253,7 +259,7 @@ class BotService:
     async def refresh(self) -> None:
         """Read everything again, and have all bots do so, whether anything differs or not."""
         # Own commands need no store.
-        self.entry_points = await asyncio.to_thread(command_packages.find)
+        self.requests.entry_points = await asyncio.to_thread(command_packages.find)
         await self.announce(Announcement.COMMANDS)
         await self.state.refresh()
         others = [announcement for announcement in Announcement if announcement is not Announcement.COMMANDS]

@@ -25,7 +25,7 @@ from ravesvc.common.waiting import first_of
 from ravesvc.config import rave_yaml
 from ravesvc.config.options import Config
 from ravesvc.core.host_record import this_host
-from ravesvc.core.mesh_state import MeshState, command_errors, unshown, usual_chat_form
+from ravesvc.core.mesh_state import MeshState, command_errors, unshown
 from ravesvc.core.service import BotService
 from ravesvc.core.status_line import Situation, status_line
 from ravesvc.core.video_requests import Videos
@@ -208,9 +208,6 @@ class Orchestrator:
             self._runner.workers,
             service.requests,
             Videos(HelperClient(), settings.videos),
-            entry_points=lambda: service.entry_points,
-            pause=service.fleet.pause,
-            chat_form=lambda mesh: usual_chat_form(mesh, service.fleet.records),
         )
         self._status = Coalesced(self._show_status)
         self._kicked_at: list[float] = []

@@ -16,7 +16,6 @@ from ravesvc.config.options import Config
 from ravesvc.core import validation
 from ravesvc.core.account import Account
 from ravesvc.core.host_record import this_host
-from ravesvc.core.mesh_state import usual_chat_form
 from ravesvc.core.service import BotService
 from ravesvc.core.video_requests import Videos
 from ravesvc.errors import Code, RaveError
@@ -129,15 +128,7 @@ class App:
 
     def _parent(self, mesh: str) -> RoomParent:
         """The parent that the bot of a mesh asks."""
-        service = self._service
-        return RoomParent(
-            mesh,
-            service.requests,
-            self._videos,
-            lambda: service.entry_points,
-            service.fleet.pause,
-            lambda asking: usual_chat_form(asking, service.fleet.records),
-        )
+        return RoomParent(mesh, self._service.requests, self._videos)
 
     def _raise_if_elsewhere(self) -> None:
         if self._service.hosts.obstacle:

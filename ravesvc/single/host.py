@@ -26,16 +26,10 @@ class RoomParent:
         mesh: str,
         desk: BotRequests,
         videos: Videos[bytes],
-        entry_points: Callable[[], Sequence[EntryPoint]],
-        pause: Callable[[str], tuple[float, str]],
-        chat_form: Callable[[str], str],
     ) -> None:
         self._mesh = mesh
         self._desk = desk
         self._videos = videos
-        self._entry_points = entry_points
-        self._pause = pause
-        self._chat_form = chat_form
 
     async def admins(self) -> frozenset[int]:
         """See `ParentApi`."""
@@ -55,16 +49,16 @@ class RoomParent:
     async def connect_advice(self) -> ConnectAdvice:
         """See `ParentApi`."""
         failures, failing_for = self._desk.failures(self._mesh)
-        pause, why = self._pause(self._mesh)
+        pause, why = self._desk.pause(self._mesh)
         return ConnectAdvice(failures=failures, failing_for=failing_for, pause=pause, why=why)
 
     async def chat_form(self) -> str:
         """See `ParentApi`."""
-        return self._chat_form(self._mesh)
+        return self._desk.chat_form(self._mesh)
 
     async def entry_points(self) -> list[EntryPoint]:
         """See `ParentApi`."""
-        return list(self._entry_points())
+        return list(self._desk.entry_points)
 
     async def session(self) -> Session:
         """See `ParentApi`."""

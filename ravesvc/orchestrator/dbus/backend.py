@@ -5,10 +5,7 @@ A caller counts as a child when its process belongs to the unit of a mesh.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from ravesvc import names
-from ravesvc.bot.plugins import EntryPoint
 from ravesvc.bus import Call, Interface, Variant, handles_missing_action, method
 from ravesvc.core.bot_requests import BotRequests
 from ravesvc.core.video_requests import Videos
@@ -33,17 +30,8 @@ class BackendObject(Interface):
         workers: Workers,
         requests: BotRequests,
         videos: Videos[int],
-        entry_points: Callable[[], Sequence[EntryPoint]],
-        pause: Callable[[str], tuple[float, str]],
-        chat_form: Callable[[str], str],
     ) -> None:
-        """Serve what these know.
-
-        Args:
-            entry_points: those that are known.
-            chat_form: in which form other bots have learned to send chat to servers such as that of a mesh.
-            pause: for how many seconds the bot of a mesh is to leave Rave alone, and why.
-        """
+        """Answer the bots that `workers` has verified."""
 
         @handles_missing_action
         async def verified(call: Call, _action: str | None) -> None:
@@ -53,9 +41,6 @@ class BackendObject(Interface):
         self._workers = workers
         self._videos = videos
         self._desk = requests
-        self._entry_points = entry_points
-        self._pause = pause
-        self._chat_form = chat_form
 
     @method(returns={"users": "at"})
     async def get_admins(self, call: Call) -> list[int]:
@@ -86,18 +71,18 @@ class BackendObject(Interface):
         """
         mesh = await self._workers.mesh_of(call.sender)
         failures, failing_for = self._desk.failures(mesh)
-        pause, why = self._pause(mesh)
+        pause, why = self._desk.pause(mesh)
         return failures, int(failing_for * 1_000_000), int(pause * 1_000_000), why
 
     @method(returns={"form": "s"})
     async def get_chat_form(self, call: Call) -> str:
         """The form in which servers such as the caller's show chat: request, notification, or empty."""
-        return self._chat_form(await self._workers.mesh_of(call.sender))
+        return self._desk.chat_form(await self._workers.mesh_of(call.sender))
 
     @method(returns={"modules": "a(sss)"})
     async def get_entry_points(self, call: Call) -> list[list[str]]:
         """What installed packages offer as commands: name, module and version, by module."""
-        return [[*each] for each in self._entry_points()]
+        return [[*each] for each in self._desk.entry_points]
 
     @method(returns={"credentials": "a{sv}"})
     async def get_credentials(self, call: Call) -> dict[str, Variant]:

@@ -210,7 +210,6 @@ class Site:
         self.memory = RoomMemory(
             self.state, 3600, in_use=lambda: None, tell_forget=self._tell_forget, presence=presence
         )
-        self.entry_points: list[EntryPoint] = []
         self.paused: set[str] = set()
         self.source = FakeMedia()
         requests = BotRequests(
@@ -222,14 +221,14 @@ class Site:
             presence,
             self.rules,
             self._refresh,
+            pause=lambda mesh: (90.0, "api.test asks for a pause") if mesh in self.paused else (0.0, ""),
+            chat_form=lambda mesh: "notification",
         )
+        self.requests = requests
         backend = BackendObject(
             self.workers,
             requests,
             Videos(self.source, VideoOptions(searches_per_user=2)),
-            lambda: self.entry_points,
-            lambda mesh: (90.0, "api.test asks for a pause") if mesh in self.paused else (0.0, ""),
-            chat_form=lambda mesh: "notification",
         )
         parent.export(names.BACKEND_PATH, backend)
         self.child = Child(child, parent, MESH)
@@ -292,7 +291,7 @@ def test_a_child_learns_what_it_needs_and_no_more(run: Run, bus_address: str) ->
             }
             assert Session.from_object(await site.child.ask("GetCredentials")) == SESSION
             assert await site.child.ask("GetEntryPoints") == []
-            site.entry_points.append(EntryPoint("greet", "greetings.commands", "1.0"))
+            site.requests.entry_points.append(EntryPoint("greet", "greetings.commands", "1.0"))
             assert await site.child.ask("GetEntryPoints") == [["greet", "greetings.commands", "1.0"]]
 
     run(body())

@@ -1,7 +1,12 @@
 """The bot's account: where its credentials come from, and how a login gets new ones.
 
-The store wins when it has credentials; else the file fills the store; else a login is needed. The file follows the
-store, so that the service can start without it.
+If the store has credentials, they are used, and written to the file. Otherwise the credentials in the file are used,
+and written to the store. If neither has any, a login is needed.
+
+Scenario: the database is down when the service starts. The file is a copy of what the store held last, so the service
+can begin with that. For this the file must follow every change of the store: after a login that was saved only in the
+store, the next start without the store would use an old session. And when the store gives an account up, the file is
+set aside in the same change; otherwise it would fill the store again.
 """
 
 from __future__ import annotations
@@ -28,14 +33,14 @@ from ravesvc.store.model import Contents, Credentials
 
 log = logging.getLogger(__name__)
 
-# Seconds from one mail to the next: each goes to somebody who may not have asked for it.
+# Seconds from one mail to the next, as each goes to a person who may not have asked for it.
 MAIL_INTERVAL_S = 60.0
-# Failures of the sending that prove that none was sent, as do those of a request that was never made.
+# Errors of a login that prove that no mail was sent. An error with the attribute `unsent` proves it, too.
 _NO_MAIL = (Code.WRONG_ADDRESS, Code.RATE_LIMITED, Code.CONFIG, Code.BAD_FILE)
 
 
 class OfferResult(StrEnum):
-    """What becomes of credentials that somebody offers."""
+    """What has become of credentials that were offered, as by a migration."""
 
     TAKEN = "taken"
     SAME = "same"  # The account is there already, with these credentials or others.
@@ -46,9 +51,9 @@ class Account:
     """The account's session, and the login that is under way.
 
     Attributes:
-        session: what requests need; None when there is none, or nothing to sign them with.
+        session: what requests to Rave need; None if there is none, or if the client identity is incomplete.
         obstacle: why there is no session: Config, LoginNeeded, StoreUnavailable (there may be one in the store).
-        step: of the login that is under way, a `Step`; empty when there is none.
+        step: the value of the `Step` of the login that is under way; empty if there is none.
     """
 
     def __init__(
@@ -62,7 +67,17 @@ class Account:
         ended: Callable[[RaveError | None], None] = lambda _error: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`changed` tells of session and obstacle, `progress` and `ended` of a login."""
+        """Prepare it; `adopt` reads the credentials.
+
+        Args:
+            settings: name the credentials file, the client identity and the servers.
+            state: the store.
+            changed: called when `session` or `obstacle` has changed.
+            log_in: does a login.
+            progress: called with each step of a login, and how many seconds it may take.
+            ended: called with the error of a login that has ended, or None.
+            clock: seconds of a monotonic clock.
+        """
         self.session: Session | None = None
         self.obstacle: RaveError | None = None
         self.step = ""
@@ -74,11 +89,11 @@ class Account:
         self._ended = ended
         self._clock = clock
         self._credentials: Credentials | None = None
-        self._in_file: Credentials | None = None  # when it was last read or written
+        self._in_file: Credentials | None = None  # what the file held when it was last read or written
         self._login: asyncio.Task[None] | None = None
         self._deadline = 0.0
         self._mailed = -math.inf
-        self._mail_known = False  # whether the last one was sent for certain
+        self._mail_known = False  # whether the last mail was sent for certain
         self._saving = False
 
     @property
@@ -93,18 +108,21 @@ class Account:
 
     @property
     def seconds_left(self) -> int:
-        """How long the link of a login's mail can still be followed."""
+        """For how many seconds the link in the mail of a login can still be followed; 0 without a login."""
         return max(0, math.ceil(self._deadline - self._clock())) if self.step else 0
 
     async def adopt(self) -> None:
-        """Take over what store and file hold now; what can't be read or written is noted or logged."""
+        """Read store and file, write what one of them lacks, and set `session` and `obstacle`.
+
+        What can't be read or written is told by `obstacle`, or logged.
+        """
         stored, loaded = self._state.credentials, self._state.loaded
         found, damage = self._read_file()
         if stored:
             self._mirror(stored, found, damage)
         elif found and loaded:
             await self._fill(found)
-            # Saving may have taken its time.
+            # Other credentials may have been stored while the file's were being saved.
             stored = self._state.credentials
         self._credentials = stored or found
         obstacle = self._missing(damage)
@@ -115,29 +133,30 @@ class Account:
             try:
                 self._changed()
             except BaseException:
-                # Or the next look would find nothing new in it, and the session would never be used.
+                # Otherwise the next call would see no change, and the new session would never be used.
                 self.session, self.obstacle = before
                 raise
 
     async def replace(self, contents: Contents) -> None:
-        """Put `contents` in the place of everything in the store; raises as `CachedStore` says of a change."""
+        """Replace everything in the store by `contents`; raises what `CachedStore.replace` raises."""
 
         def replaced() -> None:
             if not contents.credentials:
-                # It would fill the store at once with what has just been taken out of it.
+                # Otherwise the file would fill the store again with the account that was just removed.
                 self._set_file_aside()
 
         await self._state.replace(contents, replaced)
-        # Also when the store had none before: the file may have had some.
+        # Needed also if the store had no account before, as the file may have had one.
         await self.adopt()
 
     async def forget(self) -> bool:
-        """Have no account any more, and give up the login that is under way; False if there was none.
+        """Remove the account from the store, set its file aside, and cancel the login that is under way.
 
-        Raises as `CachedStore` says of a change, and `RaveError` (BadFile) if the file brings the account back.
+        Returns whether there was an account. Raises what `CachedStore.remove_credentials` raises, and `RaveError`
+        (BadFile) if the file could not be set aside and has filled the store again.
         """
         self.cancel()
-        # Somebody may have laid a file there that is to fill the store.
+        # A file may have been put there since the last look, with an account that is to be removed, too.
         await self.adopt()
         removed = await self._state.remove_credentials(self._set_file_aside)
         await self.adopt()
@@ -148,8 +167,8 @@ class Account:
         return removed
 
     async def offer(self, credentials: Credentials) -> OfferResult:
-        """Take credentials if neither store nor file has any yet; raises as `CachedStore` says."""
-        # The file may have come since it was last looked at.
+        """Store credentials unless store or file has some; raises what `CachedStore.fill_credentials` raises."""
+        # A file may have been put there since the last look.
         await self.adopt()
         if await self._state.fill_credentials(credentials):
             return OfferResult.TAKEN
@@ -157,11 +176,11 @@ class Account:
         return OfferResult.SAME if stored and _one_account(stored, credentials) else OfferResult.OTHER
 
     async def login(self, email: str) -> int:
-        """Begin to log in, with the account's own address if `email` is empty; returns when the mail is sent.
+        """Begin a login with the address `email`, or with the account's own if that is empty.
 
-        The number is how many seconds there are to follow its link. Raises `RaveError`: Busy, StoreUnavailable,
-        Config (the identity is incomplete), LoginNeeded (no address is known), Cancelled, and what `log_in` raises
-        before the mail is sent.
+        Returns when the mail is sent, with the number of seconds in which its link must be followed. Raises
+        `RaveError`: Busy, StoreUnavailable, Config (the client identity is incomplete), LoginNeeded (no address is
+        known), Cancelled, and what `log_in` raises before the mail is sent.
         """
         credentials = self._begin(email)
         mail: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -174,7 +193,10 @@ class Account:
         return self.seconds_left
 
     async def login_ended(self) -> None:
-        """Wait until the login that is under way, or was the last one, has succeeded; raises what made it fail."""
+        """Wait until the login that is under way, or else the last one, has succeeded; raises why it failed.
+
+        Raises `RaveError` (NotRunning) if there was none.
+        """
         login = self._login
         if login is None:
             raise RaveError(Code.NOT_RUNNING, "no login is under way")
@@ -183,25 +205,25 @@ class Account:
             raise error
 
     def cancel(self) -> None:
-        """Give the login up that is under way, if there is one; too late once it is being saved."""
+        """Cancel the login that is under way, if there is one. A login that is being saved is completed."""
         if self._login and not self._saving:
             self._login.cancel()
 
     async def close(self) -> None:
-        """Give the login up, and wait for its end."""
+        """Cancel the login, and wait until it has ended."""
         self.cancel()
         if self._login:
             await asyncio.wait([self._login])
 
     def _read_file(self) -> tuple[Credentials | None, RaveError | None]:
-        """What the file holds, or why it can't be used."""
+        """The credentials in the file, if there are any, and why the file can't be used, if so."""
         try:
             return read_credentials(self._settings.credentials_path), None
         except RaveError as e:
             return None, e
 
     def _mirror(self, stored: Credentials, found: Credentials | None, damage: RaveError | None) -> None:
-        """Have the file hold what the store does."""
+        """Write the store's credentials to the file, unless it has them; a warning says what that replaces."""
         path = self._settings.credentials_path
         alike = found is not None and _same(found, stored)
         known, self._in_file = self._in_file, found
@@ -209,13 +231,13 @@ class Account:
             if alike and is_private(path):
                 return
             if alike:
-                # It was laid there by hand. Another file in its place is ours, whoever that one belonged to.
+                # An operator has put it there. It is replaced by a file of this process' own user.
                 log.warning("%s was open to others than its owner: it is written anew", path)
             elif damage:
                 kept = set_aside(path)
                 log.warning("%s; it is kept as %s, and written anew from the store", damage.message, kept)
             elif found and found != known:
-                # As the file of before a login never does: that one has changed the store alone.
+                # The file was edited. If it is as it was, only the store has changed, as by a login: no warning then.
                 log.warning("%s differs from the store, which wins: the file is written anew", path)
             write_credentials(path, stored)
             self._in_file = dataclasses.replace(stored, updated_at=None)
@@ -231,7 +253,7 @@ class Account:
             log.warning("The credentials of %s are not in the store yet: %s", self._settings.credentials_path, e)
             return
         if filled:
-            log.info("The store has got the credentials of %s", self._settings.credentials_path)
+            log.info("The store has loaded the credentials from %s", self._settings.credentials_path)
 
     def _set_file_aside(self) -> None:
         path = self._settings.credentials_path
@@ -243,9 +265,9 @@ class Account:
             log.warning("%s fills the store again, because it can't be set aside: %s", path, e.strerror)
 
     def _missing(self, damage: RaveError | None) -> RaveError | None:
-        """Why there is no session to work with."""
+        """Why there is no usable session; None if there is one."""
         if identity.missing_to_run(self._settings.identity):
-            # All that will have to be supplied, not one key after the other.
+            # Name all missing keys at once, also those that only a login needs.
             hint = self._settings.advice.identity_check
             return RaveError(Code.CONFIG, identity.summary(self.identity_missing), hint=hint)
         if self._credentials and self._credentials.session:
@@ -269,7 +291,7 @@ class Account:
         return RaveError(Code.LOGIN_NEEDED, f"login needed: {self._settings.advice.login}", hint=why)
 
     def _begin(self, email: str) -> Credentials:
-        """What a login begins with: address and device; raises `RaveError` if there can't be a login now."""
+        """The address and device for a new login; raises `RaveError` if none can be begun now."""
         if self._login and not self._login.done():
             raise RaveError(Code.BUSY, "a login is under way", hint="wait for its end, or cancel it")
         if error := self._state.error:
@@ -290,7 +312,7 @@ class Account:
         return Credentials(email=address, device_id=secrets.token_hex(16), ssaid=secrets.token_hex(8))
 
     async def _run(self, credentials: Credentials, mail: asyncio.Future[None]) -> None:
-        """The login, from the mail to the store. `mail` is done as soon as it is sent."""
+        """Do a login, from the mail until it is saved in the store. `mail` is resolved when the mail is sent."""
         settings = self._settings
 
         def progress(step: Step, seconds: float) -> None:
@@ -300,7 +322,7 @@ class Account:
                 mail.set_result(None)
             self._show(step, seconds)
 
-        # From here on, because nobody knows how far one that is cancelled has come.
+        # Set before the request: if the login is cancelled, its mail may have been sent or not.
         self._mailed, self._mail_known = self._clock(), False
         try:
             login = await self._log_in(
@@ -362,7 +384,7 @@ class Account:
 
 
 def _failure(login: asyncio.Task[None]) -> RaveError | None:
-    """Why a login that has ended did so, or None if it has succeeded."""
+    """Why a login that has ended failed; None if it has succeeded."""
     if login.cancelled():
         return RaveError(Code.CANCELLED, "the login was cancelled")
     error = login.exception()

@@ -1,4 +1,4 @@
-"""What the parent knows of one mesh, and the one word for it."""
+"""All that the service knows of one mesh, and the word for its state."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ from ravesvc.core.inventory import Inventory
 from ravesvc.core.plan import Decision
 from ravesvc.core.run_state import RunPhase, RunState
 
-# Sentences of what a child says, and the most that it may count to: it may have been taken over.
+# Bounds for what a worker reports, as it may have been taken over: the number of errors, and the largest count.
 _MAX_ERRORS = 16
 _MAX_COUNT = 2**32 - 1
 
 
 def counted(value: object) -> int:
-    """A number of times, as a child tells it; 0 for anything else."""
+    """A count from a worker's report; 0 for anything that is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else 0
 
 
 @dataclass(slots=True)
 class WorkerState:
-    """What a child has said since it started. `now` is in seconds of the monotonic clock, here and in the methods.
+    """What a worker has reported since its process started.
 
     Attributes:
-        heard: when it last spoke or answered, at first when its unit became active.
-        signals: how many it has sent.
-        ready: whether it has said anything.
+        heard: when it last sent a signal or an answer, or became active; seconds of the monotonic clock, as is `now`
+            in the methods.
+        signals: how many signals it has sent.
+        ready: whether it has reported or answered anything.
         connected: whether it is in its mesh.
-        since: since when it is, or is not, in seconds since the epoch.
-        connected_at: when it got connected; 0 when it is not.
-        attempts: to connect that have failed in a row.
-        last_error: in words.
-        command_errors: what is wrong with the operator's own commands there, in sentences.
+        since: when `connected` last changed, in seconds since the epoch; 0 if it never did.
+        connected_at: when it connected, in seconds of the monotonic clock; 0 while it is not connected.
+        attempts: how many attempts to connect have failed in a row.
+        last_error: its last error in words; empty if there is none.
+        command_errors: what is wrong with the operator's plugins, in sentences.
         unshown: how many of its messages have had no echo.
-        chat_form: the form in which its server shows chat, as far as it has learned that.
-        debug: whether it says in the log all that it ever says.
-        healthy: false when it has not answered for too long.
-        edition: of its program and settings; None until it has told.
+        chat_form: the form in which its server shows chat; empty until it has found that out.
+        debug: whether it logs at the level debug.
+        healthy: false if it has not answered for too long.
+        edition: the version of its program and the digest of its settings; None until it has answered.
     """
 
     heard: float = 0.0
@@ -64,28 +65,28 @@ class WorkerState:
     edition: Edition | None = None
 
     def connect(self, now: float, *, lasted: float = 0.0) -> None:
-        """It is in its mesh, for `lasted` seconds already."""
+        """Record that the worker is in its mesh, since `lasted` seconds ago."""
         self.connected, self.connected_at, self.since = True, now - lasted, max(0.0, time.time() - lasted)
         self.last_error = ""
 
     def disconnect(self, reason: object) -> None:
-        """It is not in its mesh, for a reason in its own words."""
+        """Record that the worker is not in its mesh, with its reason in words."""
         if self.connected:
             self.since = time.time()
         self.connected, self.connected_at = False, 0.0
         self.fail(reason)
 
     def fail(self, reason: object) -> None:
-        """Something went wrong, in its own words."""
+        """Set the last error, cut to a length and without control characters."""
         self.last_error = printable(reason, names.MAX_REPORT_CHARS)
 
     def fail_commands(self, errors: object) -> None:
-        """This is wrong with own commands, in its own words."""
+        """Set the errors of plugins, bounded in number and length."""
         texts = errors if isinstance(errors, list) else []
         self.command_errors = tuple(printable(text, names.MAX_REPORT_CHARS) for text in texts[:_MAX_ERRORS])
 
     def answer(self, status: Mapping[str, Any], now: float) -> None:
-        """Take over what GetStatus says; a child of the version before says less."""
+        """Apply an answer to GetStatus. A worker of an older version leaves fields out."""
         self.ready = True
         self.attempts = counted(status.get("Attempts"))
         self.fail_commands(status.get("CommandErrors"))
@@ -97,14 +98,15 @@ class WorkerState:
             self.disconnect(status.get("LastError"))
             return
         lasted = _lasted(status.get("ConnectedUSec"), now)
-        # It knows better than we, who may have come later; but a message takes its time.
+        # The worker knows since when it is connected; the service may have been started later. Differences up to a
+        # second come from the time that the message took.
         if not self.connected or (lasted and abs(now - lasted - self.connected_at) > 1):
             self.connect(now, lasted=lasted)
         self.fail(status.get("LastError"))
 
 
 def _lasted(usec: object, now: float) -> float:
-    """For how many seconds a connection has lasted; nothing has for longer than the machine."""
+    """For how many seconds a connection has lasted, at most the time since the machine was booted."""
     return min(usec / 1_000_000, now) if isinstance(usec, int) and usec > 0 else 0.0
 
 
@@ -112,9 +114,16 @@ def _lasted(usec: object, now: float) -> float:
 class MeshState:
     """One mesh that is listed, blocked or has a process.
 
-    `listed` is what lists say of it, None when they don't list it. `missing` tells whether that is believed though
-    the last list lacks it, `unread` whether the last list was not read as far as that. `former` is what the last list
-    said that had it, `decision` what the last plan said of it, `last_exit` how its last process has ended, in words.
+    Attributes:
+        listed: its entry in Rave's list; None if the inventory does not have it.
+        block: its entry in the blocklist; None if there is none.
+        run: its process.
+        worker: what its worker has reported.
+        decision: what the last plan decided for it; None before the first plan.
+        last_exit: how its last process has ended, in words.
+        missing: whether the last list lacks it, although it still counts as listed.
+        unread: whether the last list was not read as far as its entry.
+        former: its entry in the last list that had it.
     """
 
     mesh: str
@@ -129,20 +138,20 @@ class MeshState:
     former: Mesh | None = None
 
     def look_up(self, census: Inventory) -> None:
-        """Take over what lists say of it."""
+        """Update the fields that come from the inventory."""
         self.listed = (census.meshes or {}).get(self.mesh)
         self.missing, self.unread = self.mesh in census.missing, self.mesh in census.unread
         self.former = self.listed or self.former
 
     @property
     def title(self) -> str:
-        """That of its video, when it was last listed."""
+        """The title of its video when it was last listed; empty if it never was."""
         mesh = self.listed or self.former
         return mesh.title if mesh else ""
 
     @property
     def server(self) -> str | None:
-        """Where its socket is, when it was last listed."""
+        """The address of its server when it was last listed; None if that is not known."""
         mesh = self.listed or self.former
         return mesh.server if mesh else None
 
@@ -172,7 +181,7 @@ class MeshState:
 
     @property
     def since(self) -> int:
-        """When its child was last connected or disconnected, in microseconds since the epoch; 0 for never."""
+        """When its worker last connected or disconnected, in microseconds since the epoch; 0 for never."""
         return int(self.worker.since * 1_000_000)
 
     @property
@@ -195,9 +204,9 @@ def unshown(records: Iterable[MeshState]) -> int:
 
 
 def usual_chat_form(mesh: str, records: Mapping[str, MeshState]) -> str:
-    """The form that most bots on the server of a mesh, or else most of all bots, have learned; empty if none has.
+    """The form of chat that most bots on the server of a mesh report, or else most of all bots; empty if none does.
 
-    It is what bots say, and no more than a place to begin: one that finds it wrong learns another.
+    A new bot begins with it, and corrects it when its server shows another.
     """
     known = [record for record in records.values() if record.worker.chat_form]
     server = _server(records.get(mesh))
@@ -213,5 +222,5 @@ def _server(record: MeshState | None) -> str:
 
 
 def command_errors(records: Iterable[MeshState]) -> list[str]:
-    """What is wrong with the operator's own commands in any mesh, each thing once."""
+    """The errors of the operator's plugins in all meshes, each once, sorted."""
     return sorted({error for record in records for error in record.worker.command_errors})[:_MAX_ERRORS]

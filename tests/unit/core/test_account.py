@@ -419,7 +419,7 @@ async def test_the_file_fills_a_store_that_comes_late(tmp_path: Path, caplog: py
     await until(lambda: lines(caplog))
     assert plain(made.store.contents.credentials) == OURS
     assert made.changes == 1
-    assert lines(caplog) == [f"The store has got the credentials of {made.path}"]
+    assert lines(caplog) == [f"The store has loaded the credentials from {made.path}"]
     await made.state.close()
 
 

@@ -1,17 +1,17 @@
-"""Whether the children answer: asked one after another, a few at a time.
+"""Health checks: asks each bot at an interval how it is, a few at a time.
 
-Three things are told apart. A child whose event loop hangs is the watchdog's (WatchdogSec=). One that turns but does
-not answer on the bus is unhealthy, and restarted. One that answers, but is not in its mesh, is disconnected: it comes
-back by itself. A child that still starts is none of these.
+A bot whose event loop hangs is killed by systemd's watchdog (WatchdogSec=). A bot whose loop runs, but that does not
+answer on the bus, is unhealthy, and is restarted. A bot that answers, but is not in its mesh, is disconnected: it
+connects again by itself. A bot that is still starting is not asked.
 
-A parent that is late itself judges no child. Under a flood of messages the answers of all children wait unread until
-their questions have timed out, and all of them would be restarted for it. So before a child is unhealthy it is asked
-once more, between two calls that the bus itself answers: after the first the child has the question, and after the
-second the parent has read all that was sent to it before.
+Scenario: the service itself is late. Under a flood of messages the answers of all bots wait unread until the
+questions have timed out, and all bots would be restarted for that. So before a bot is judged unhealthy, it is asked
+once more between two calls that the bus itself answers. After the first of them the bot has the question; after the
+second the service has read all that was sent to it before.
 
-Scenario: a child that was taken over signals all the time, and answers nothing. What it signals is no answer: the bus
-counts each call without one, lets the parent have 128 of them, and then refuses its calls to all other children. So a
-child that has left many calls unanswered is asked once more, and unhealthy, however much it signals.
+Scenario: a bot that was taken over sends signals all the time, and answers nothing. The bus counts each unanswered
+call. When the service has 128 of them the bus refuses its calls to all other bots, too. So signals do not count as
+answers: a bot that has left many calls unanswered is asked once more, and is then unhealthy.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from ravesvc.errors import RaveError
 
 log = logging.getLogger(__name__)
 
-# Seconds without an answer after which a child is unhealthy, unless it is asked less often than twice in that time.
+# Seconds without an answer after which a bot is unhealthy; with long intervals, the length of two of them.
 MAX_SILENCE_S = 60.0
 _AT_ONCE = 8
-# How often a child is asked in a row if it signals something in the meantime; it may never cease to.
+# How often a bot is asked in a row while its signals cross the answers. A bot may send signals without end.
 _MAX_QUESTIONS = 3
-# Seconds that a child has to answer the question that decides, once it has it; and seconds that this may take in all,
-# the two answers of the bus included: when it takes longer, the parent is late. Less than the time-out of a question.
+# Seconds that a bot has to answer the last question, once it has it; and seconds for that with the two calls of the
+# bus around it. If it takes longer, the service itself is late. It must be less than the time-out of a question.
 _LAST_CHANCE_S = 5.0
 _CONFIRMED_WITHIN_S = 8.0
-# Seconds that the start of the parent waits for the children that it finds.
+# Seconds for which the start of the service waits for the answers of bots that run already.
 _ADOPTION_S = 15.0
 
 
@@ -56,12 +56,13 @@ class Stats(NamedTuple):
 
 
 class Health:
-    """Asks the children of `records` how they are.
+    """Asks the bots of all meshes in `records` how they are.
 
     Args:
-        interval: seconds from one round of questions to the next.
-        answered: hears of a mesh whose child has answered.
-        unhealthy: hears of a mesh whose child has become unhealthy.
+        interval: seconds from the end of one round of questions to the start of the next.
+        answered: called with a mesh after its bot's answer was put into the record.
+        unhealthy: called with a mesh whose bot is unhealthy.
+        now: seconds of the monotonic clock.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Health:
         self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def adopt(self, meshes: Iterable[str]) -> None:
-        """Ask the children that an earlier parent has started. Those that hang keep nobody from starting."""
+        """Ask the bots that an earlier process of the service has started; wait a bounded time for the answers."""
         tasks = [self.ask(mesh) for mesh in meshes]
         if tasks:
             await asyncio.wait(tasks, timeout=_ADOPTION_S)
@@ -93,21 +94,21 @@ class Health:
             log.info("%d of %s answered", answered, count(len(tasks), "running mesh"))
 
     async def run(self) -> None:
-        """Ask for ever; never two rounds at a time."""
+        """Ask all running bots, round after round, until cancelled."""
         while True:
             await asyncio.sleep(self._interval)
             active = [mesh for mesh, record in self._records.items() if record.run.phase is RunPhase.RUNNING]
             await asyncio.gather(*map(self.ask, active), return_exceptions=True)
 
     def ask(self, mesh: str) -> asyncio.Task[None]:
-        """Ask a child now, unless that is under way."""
+        """Begin to ask a bot, unless that is under way; the task ends after its answer or time-out."""
         if mesh not in self._asking:
             task = self._asking[mesh] = asyncio.create_task(self._ask(mesh))
             task.add_done_callback(lambda _: self._asking.pop(mesh, None))
         return self._asking[mesh]
 
     def stats(self) -> Stats:
-        """Count the meshes. Whatever has no process, or no longer will have, is stopped."""
+        """Count the meshes by kind. A mesh without a process, or whose process is stopping, counts as stopped."""
         states = [record.state for record in self._records.values()]
         unhealthy, connected = states.count("unhealthy"), states.count("connected")
         stopped = sum(map(states.count, ("blocked", "held", "stopped", "stopping", "failed")))
@@ -115,12 +116,12 @@ class Health:
         return Stats(len(states), healthy, unhealthy, connected, healthy - connected, stopped)
 
     def silence(self, mesh: str) -> float:
-        """For how many seconds a child has said nothing; 0 when it has no process that could."""
+        """For how many seconds nothing was received from a bot; 0 if its process does not run."""
         record = self._records.get(mesh)
         return self._now() - record.worker.heard if record and record.run.phase is RunPhase.RUNNING else 0.0
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Cancel all questions."""
         tasks = list(self._asking.values())
         for task in tasks:
             task.cancel()
@@ -135,7 +136,7 @@ class Health:
             try:
                 status = await self._status(mesh, worker)
             except RaveError as e:
-                log.debug("The child of mesh %s has not answered: %s", mesh, e)
+                log.debug("The bot of mesh %s has not answered: %s", mesh, e)
                 if self._owes_an_answer(record, worker):
                     await self._ask_once_more(record, worker, e)
                 return
@@ -143,17 +144,17 @@ class Health:
 
     def _take_over(self, record: MeshState, worker: WorkerState, status: Mapping[str, Any]) -> None:
         if record.worker is not worker:
-            # It was another process that answered.
+            # The process was replaced after the question; this answer is that of the old one.
             return
         worker.heard, worker.healthy = self._now(), True
         worker.answer(status, worker.heard)
         self._answered(record.mesh)
 
     async def _status(self, mesh: str, worker: WorkerState) -> Mapping[str, Any]:
-        """What a child says of itself, after all that it has signalled.
+        """The answer of a bot, asked again if a signal has crossed it.
 
-        A child that has just started answers that it is not connected, and a moment later signals that it is. On a
-        busy machine both are read at once: then the signal is handled first, and the answer would undo it.
+        Scenario: a bot that has just started answers that it is not connected, and a moment later signals that it is.
+        On a busy machine both are read at once. Then the signal is handled first, and the older answer would undo it.
         """
         for _ in range(_MAX_QUESTIONS):
             signals = worker.signals
@@ -167,7 +168,7 @@ class Health:
         return record.worker is worker and silent
 
     async def _ask_once_more(self, record: MeshState, worker: WorkerState, error: RaveError) -> None:
-        """Judge a child by a question that it surely has, and whose answer would surely have been read."""
+        """Ask a bot so that it certainly gets the question and its answer is certainly read; then judge it."""
         question = asyncio.create_task(self._status(record.mesh, worker))
         try:
             async with asyncio.timeout(_CONFIRMED_WITHIN_S):
@@ -175,7 +176,7 @@ class Health:
                 await asyncio.wait({question}, timeout=_LAST_CHANCE_S)
                 await self._runner.catch_up()
         except (RaveError, TimeoutError) as e:
-            log.debug("The child of mesh %s is not judged, because the parent or the bus is late: %s", record.mesh, e)
+            log.debug("The bot of mesh %s is not judged, because the service or the bus is late: %s", record.mesh, e)
         else:
             if _succeeded(question):
                 self._take_over(record, worker, question.result())
@@ -187,14 +188,14 @@ class Health:
 
     def _missed(self, record: MeshState, worker: WorkerState, error: RaveError) -> None:
         if not self._owes_an_answer(record, worker):
-            # It has spoken, or was replaced, while it was asked once more.
+            # Meanwhile a report of the bot has come, or its process was replaced.
             return
         if worker.healthy:
             mute = self._runner.is_mute(record.mesh)
             seconds = f"has not answered for {self.silence(record.mesh):.0f} s"
             what = f"has left {MAX_UNANSWERED_CALLS} calls unanswered" if mute else seconds
             extra = about(record.mesh, LogEvent.UNHEALTHY)
-            log.warning("The child of mesh %s %s: %s", record.mesh, what, error, extra=extra)
+            log.warning("The bot of mesh %s %s: %s", record.mesh, what, error, extra=extra)
         worker.healthy = False
         self._unhealthy(record.mesh)
 
@@ -204,6 +205,6 @@ def _succeeded(question: asyncio.Task[Mapping[str, Any]]) -> bool:
 
 
 def _was_undelivered(question: asyncio.Task[Mapping[str, Any]]) -> bool:
-    """Whether the bot has not even got the question."""
+    """Whether the question never reached the bot."""
     error = question.exception() if question.done() and not question.cancelled() else None
     return isinstance(error, RaveError) and error.attributes.get("undelivered") is True

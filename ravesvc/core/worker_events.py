@@ -1,4 +1,11 @@
-"""What a bot says of itself, and what follows from it, whether it has come as a D-Bus signal or as a call."""
+"""The events that a bot reports, as a D-Bus signal or as a call, and what follows from each.
+
+Scenario: a bot is kicked, reports that, and crashes before it exits. If the block waited for the exit, the crash
+would hide the kick, and the bot would be sent back into the room. So `Kicked` blocks the mesh at once.
+
+A bot runs commands of strangers and may have been taken over. So its reports are bounded and stripped of control
+characters before they are stored or logged, and it can report only of its own mesh.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +25,24 @@ from ravesvc.core.start_policy import StartPolicy
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """It has started, and can be asked how it is."""
+    """The bot has started, and answers health checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """It is in its mesh."""
+    """The bot is in its mesh."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """It is in its mesh no more, and tries to get back."""
+    """The bot has lost its connection, and tries to connect again."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFailed:
-    """It could not get into its mesh, so many times in a row, and goes on trying."""
+    """The bot could not connect, for the `attempts`-th time in a row, and goes on trying."""
 
     attempts: int
     error: str
@@ -43,7 +50,7 @@ class ConnectionFailed:
 
 @dataclass(frozen=True, slots=True)
 class PauseRequested:
-    """A host has asked it for a pause of so many seconds."""
+    """A host has asked the bot not to call it for so many seconds."""
 
     host: str
     seconds: int
@@ -51,28 +58,28 @@ class PauseRequested:
 
 @dataclass(frozen=True, slots=True)
 class ErrorReported:
-    """Something else has failed."""
+    """Something else has failed, in words."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class CommandErrors:
-    """What is wrong with the operator's own commands in it, in sentences; nothing is if there are none."""
+    """The errors of the operator's plugins in the bot, in sentences; empty if all is well again."""
 
     errors: Sequence[object]
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """It is about to end, and says why."""
+    """The bot is about to exit, for this reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Kicked:
-    """It was thrown out of its mesh, and is about to end."""
+    """The bot was kicked from its mesh, and is about to exit."""
 
 
 WorkerEvent: TypeAlias = (
@@ -89,7 +96,7 @@ WorkerEvent: TypeAlias = (
 
 
 def read_event(member: str, arguments: Sequence[object]) -> WorkerEvent | None:
-    """The event of a signal of org.ravesvc.Rave1.Worker; None for what is none of them."""
+    """The event that a signal of org.ravesvc.Rave1.Worker stands for; None if name or arguments are not valid."""
     match member, list(arguments):
         case "Ready", []:
             return Ready()
@@ -114,7 +121,7 @@ def read_event(member: str, arguments: Sequence[object]) -> WorkerEvent | None:
 
 @dataclass(frozen=True, slots=True)
 class WorkerNews:
-    """An event that has told something new. `words` are its text, checked and bounded; empty where it has none."""
+    """An event that is worth an entry in the log. `words` are its text, checked and bounded; empty if it has none."""
 
     mesh: str
     event: WorkerEvent
@@ -122,10 +129,10 @@ class WorkerNews:
 
 
 class WorkerReports:
-    """Takes over what bots say of themselves.
+    """Applies the reports of bots to the records of their meshes.
 
     Attributes:
-        news: emitted for what is worth an entry in the log.
+        news: emitted for each event that is worth an entry in the log.
     """
 
     def __init__(
@@ -146,7 +153,7 @@ class WorkerReports:
         self._now = now
 
     def apply(self, mesh: str, event: WorkerEvent) -> None:
-        """Take over an event of the bot of a mesh; it may have been taken over by strangers, and say anything."""
+        """Apply an event from the bot of a mesh. The sender is verified, but what it says may be false."""
         record = self._records.setdefault(mesh, MeshState(mesh))
         worker = record.worker
         worker.heard, worker.healthy = self._now(), True
@@ -177,14 +184,14 @@ class WorkerReports:
             case Left(reason):
                 worker.disconnect(reason)
             case Kicked():
-                # Before anything else, because whatever the bot does next may fail. The block will say why, once it
-                # is on disk.
+                # At once, because the bot may crash before it exits. No reason is set here: the mesh shows its block
+                # as soon as that is on disk.
                 worker.disconnect("")
                 self._exit_policy.kicked(mesh)
                 record.look_up(self._inventory)
 
     def reset_failures_if_stable(self, mesh: str) -> None:
-        """If the connection of a bot has held for long enough, what went wrong before it is over."""
+        """Forget earlier failures of a mesh if its connection has lasted for `STABLE_AFTER_S` seconds."""
         worker = self._records[mesh].worker
         if worker.connected and self._now() - worker.connected_at >= STABLE_AFTER_S:
             worker.attempts = 0
@@ -193,7 +200,7 @@ class WorkerReports:
 
     def _connected(self, record: MeshState) -> None:
         worker = record.worker
-        # A bot says it again to a parent that has restarted: the connection is no new one.
+        # A bot repeats this to a service that was restarted. Its connection is not new then.
         if not worker.connected:
             worker.connect(worker.heard)
             self.news.emit(WorkerNews(record.mesh, Connected()))
@@ -206,7 +213,7 @@ class WorkerReports:
                 record.worker.fail(words)
 
     def _command_errors(self, record: MeshState, event: CommandErrors) -> None:
-        # All bots have the same commands, and each would say it.
+        # All bots load the same plugins, so log an error only for the first bot that reports it.
         known = command_errors(self._records.values())
         record.worker.fail_commands(event.errors)
         for error in sorted({*record.worker.command_errors} - {*known}):

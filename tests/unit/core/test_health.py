@@ -233,7 +233,7 @@ def test_a_child_that_is_silent_for_too_long_is_unhealthy(run: Run, caplog: pyte
 
     with caplog.at_level(logging.INFO):
         run(body())
-    assert caplog.messages == [f"The child of mesh a has not answered for 60 s: {NO_ANSWER.message}"]
+    assert caplog.messages == [f"The bot of mesh a has not answered for 60 s: {NO_ANSWER.message}"]
 
 
 @pytest.mark.parametrize(("interval", "patience"), [(1.0, 60.0), (30.0, 60.0), (31.0, 62.0), (600.0, 1200.0)])

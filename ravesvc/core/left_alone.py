@@ -1,7 +1,7 @@
-"""Meshes that the bot has left because it was alone there: it is still invited, and comes back with company.
+"""Meshes that the bot has left because no other user was there. It joins them again when a list shows one.
 
-No entry of the blocklist says so, because an operator need not lift it. It is remembered beside them, on disk, so
-that a restart does not send the bots into empty rooms, which they would not leave again.
+They are no entries of the blocklist, since no operator has to unblock them. But they are saved in its file. Otherwise
+a restart of the service would send the bots back into empty rooms, and they would stay there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ log = logging.getLogger(__name__)
 
 
 class LeftAlone:
-    """Knows in which meshes there is none. `own_user` tells who we are: other devices of ours are no company."""
+    """Keeps account of the meshes that were left as empty.
+
+    Args:
+        own_user: returns the user id of the bot's account, whose other devices are no company; 0 if it is not known.
+    """
 
     def __init__(self, census: Inventory, blocks: Blocklist, own_user: Callable[[], int]) -> None:
         self._census = census
@@ -26,13 +30,13 @@ class LeftAlone:
         self._own_user = own_user
 
     def missed(self, mesh: str) -> asyncio.Future[bool]:
-        """A bot has left for want of it; the future tells whether that is safe on disk."""
+        """Record that a bot has left an empty mesh; the future's result is whether that was saved."""
         log.info("Mesh %s is empty, the bot has left until there is company", mesh, extra=about(mesh, LogEvent.ENDED))
         return self._blocks.set_left_alone(mesh)
 
     @property
     def wanting(self) -> set[str]:
-        """Those that were left, and where lists show no human yet."""
+        """The ids of meshes that were left as empty, and in which lists still show no other user."""
         listed, own = self._census.meshes or {}, self._own_user()
         return {
             mesh
@@ -41,7 +45,7 @@ class LeftAlone:
         }
 
     def welcome(self) -> None:
-        """After a good round of discovery: forget those where there is a human, or that are listed no more."""
+        """After a good round of discovery, forget meshes that have another user now, or are no longer listed."""
         gone = self._blocks.alone - self._census.known if self._census.whole else set()
         for mesh in self._blocks.alone - self.wanting | gone:
             self._blocks.clear_left_alone(mesh)

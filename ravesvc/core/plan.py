@@ -1,6 +1,6 @@
-"""What should run, what should not, and why: a pure function of what is known.
+"""Decides for every mesh whether its bot is to be started, stopped, kept or left out, and why. No I/O.
 
-The same answer drives the fleet and tells an operator what would happen next.
+The reconciler carries the decisions out, and `ravectl plan` shows them, so an operator sees what will happen next.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do with one mesh, and why, in words."""
+    """What to do with one mesh. `reason` says why in words, for the log and for operators."""
 
     mesh: str
     action: Action
@@ -56,29 +56,29 @@ def plan(
     """Decide for every mesh that is listed or has a process.
 
     Args:
-        listed: the meshes that discovery knows, oldest first; None before the first good round, when nobody knows
-            what should run: then what runs goes on, and nothing else starts, but a block still stops a mesh.
+        listed: the meshes of the inventory by id, oldest first; None before the first good round of discovery. Until
+            then bots that run are kept and no other is started, but a block still stops a bot.
         blocks: the entries of the blocklist that are in force.
-        runs: the processes that there are, and those that have ended and are not forgotten yet.
+        runs: the processes that exist, and those whose end is not forgotten yet.
         limit: how many meshes may run at once; None for no limit. Invited meshes come first, then the oldest. A mesh
-            that takes the place of another is started when that has stopped.
-        resting: the meshes whose process has ended without being told to, until a later good round of discovery.
-        starting: the meshes that are about to be started; `runs` need not show it yet.
-        missing: the meshes that are believed though the last list lacks them: they run on, but are not started.
-        held: the meshes that are not to be started now, each with the reason in words. They keep their places.
-        unread: the meshes that are believed, and that the last list, which was not read to its end, may have or not.
-            What was read comes before them.
+            that takes the place of another is started only when the other has stopped.
+        resting: the meshes whose process has ended by itself; they wait for a later good round of discovery.
+        starting: the meshes whose start is decided; `runs` may not show it yet.
+        missing: listed meshes that the last list lacks. Their bots are kept, but not started.
+        held: the meshes that must not be started now, each with the reason in words. They still count for `limit`.
+        unread: listed meshes to which the last round of discovery did not come. Those that have no bot come after
+            the others.
         alone: the meshes that the bot has left because it was alone there, and that are still empty.
-        per_user: how many meshes that one user has made may have a bot; None for no limit. A mesh of which Rave does
-            not say who has made it counts for nobody.
-        trusted: the users of whom there may be any number.
-        whole: whether it is known that what is not listed here is not listed.
+        per_user: how many meshes made by the same user may have a bot; None for no limit. A mesh whose maker Rave
+            does not name counts for no user.
+        trusted: the ids of the users to whom `per_user` does not apply.
+        whole: whether a mesh that is not in `listed` is certainly not in Rave's list.
     """
     known = listed or {}
     idle = {mesh for mesh in unread if not runs.get(mesh, RunState()).present}
     order = sorted(known, key=lambda mesh: (not known[mesh].invited, mesh in idle))
     order += sorted(runs.keys() - known.keys())
-    # What is there already: until it is gone, nothing takes its place.
+    # Processes that exist count for the limit until they are gone, also those that are stopping.
     present = len({mesh for mesh, run in runs.items() if run.present} | starting)
     decisions = []
     wanted = 0
@@ -133,16 +133,16 @@ def enough(
     per_user: int | None = None,
     trusted: AbstractSet[int] = frozenset(),
 ) -> bool:
-    """Whether the beginning of a list is all that a plan needs: it has what runs, and as many as may run.
+    """Whether discovery may stop reading a list: it has found all meshes that run, and as many as may run.
 
     Args:
-        found: that beginning.
+        found: the meshes that were read so far.
         blocks: the entries of the blocklist that are in force.
-        running: the meshes that run, and may go on, or that the bot waits for.
-        out: the meshes that are not to be joined: the bot has left them, and lists may be late, or they are empty.
-        limit: how many meshes may run at once; None for no limit, when nothing less than all is enough.
-        per_user: how many of those that one user has made; else a single user could fill the beginning of a list.
-        trusted: the users of whom there may be any number.
+        running: the meshes that must be found: those that run, and those that the bot has left as empty.
+        out: the meshes that must not be joined: the bot has left them, and lists may be late, or they are empty.
+        limit: how many meshes may run at once; None for no limit, which needs the whole list.
+        per_user: how many meshes made by the same user count. Otherwise one user could fill the beginning of a list.
+        trusted: the ids of the users to whom `per_user` does not apply.
     """
     if limit is None:
         return False
@@ -186,7 +186,7 @@ def _undecided(mesh: str, run: RunState, reason: str) -> Decision:
 
 
 def _in_between(mesh: str, run: RunState) -> Decision:
-    """What has failed must not be started before the parent has learnt why: it may have been kicked."""
+    """Skip a mesh whose end is not examined yet, as its bot may have been kicked, or whose process is stopping."""
     return Decision(
         mesh, Action.SKIP, "its last run is being examined" if run.phase is RunPhase.ENDED else "it is stopping"
     )

@@ -1,6 +1,6 @@
-"""What rooms remember: reads and writes it for their bots, within limits, and removes what is not to be kept.
+"""What rooms remember: documents and histories that bots read and write, within limits, until they expire.
 
-A bot runs the commands of strangers, so what it wants kept is checked, bounded, and written in a spelling of ours.
+A bot runs the commands of strangers, so each text is checked, bounded, and written anew as JSON of one form.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Documents: TypeAlias = list[RoomDocument]
 
-# Of one room. A write waits for the disk, and all rooms wait in one line.
+# The rates of one room. Writes of all rooms wait in one queue for the disk.
 _WRITES = Rate(40, 1.0)
 _READS = Rate(80, 4.0)
-# Users who want to be forgotten, which is much work.
+# The rate of requests to forget a user, each of which reads all rooms.
 _WISHES = Rate(3, 1 / 60)
 
-# Seconds between two looks for what is too old; the first one waits for a list of meshes.
+# Seconds between two removals of old entries, and from the start to the first one, which needs a list of meshes.
 _EXPIRY_S = 86400.0
 _FIRST_EXPIRY_S = 600.0
-# Rooms that are no longer in use keep what they have for a day at least: lists may be wrong for a while.
+# A room that is no longer in use is remembered for at least a day, because lists may be wrong for a while.
 _MIN_ROOM_RETENTION_S = 86400.0
 
 
 class RoomMemory:
     """The documents and histories of all rooms.
 
-    `mesh` is the one whose bot asks. Every method raises `RaveError`: InvalidArgument and RateLimited in words for
-    the chat, StoreUnavailable as `CachedStore` does. A change that its caller gives up is carried out all the same.
+    `mesh` is the mesh whose bot asks. Every method raises `RaveError`: InvalidArgument and RateLimited in words for
+    the chat, StoreUnavailable as `CachedStore` does. If a caller is cancelled, its change is completed all the same.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class RoomMemory:
         """Prepare it.
 
         Args:
-            state: has the store.
+            state: the store.
             retention: seconds for which the entries of histories are kept; 0 keeps none.
-            in_use: the meshes that are listed or have a bot; None while that is not known.
+            in_use: returns the meshes that are listed or have a bot; None while that is not known.
             tell_forget: has running bots forget a user, and returns the meshes of those that may not have heard.
-            presence: knows who is in a room.
-            clock: the time, in UTC and whole milliseconds.
-            monotonic: seconds.
+            presence: checks that a user is in a room.
+            clock: the time in UTC, in whole milliseconds.
+            monotonic: seconds of a monotonic clock.
         """
         self._state = state
         self._retention = retention
@@ -101,7 +101,7 @@ class RoomMemory:
         await self._change(lambda store: self._put(store, mesh, DocumentKind.DOCUMENT, name, value))
 
     async def append_history(self, mesh: str, name: str, text: str) -> None:
-        """Add a JSON object to a history, with the time of now as its field `time`; the oldest entries give way."""
+        """Add a JSON object to a history, with the time in its field `time`. The oldest entries are dropped."""
         self._take(mesh, _WRITES)
         entry = self._forgotten.left(mesh, _parsed(name, text))
         if not isinstance(entry, dict):
@@ -119,7 +119,7 @@ class RoomMemory:
             await self._change(append)
 
     async def read_history(self, mesh: str, name: str, number: int) -> list[str]:
-        """The latest entries of a history, at most so many, each as JSON, the oldest of them first."""
+        """The latest `number` entries of a history at most, each as JSON, the oldest first."""
         self._take(mesh, _READS)
         found = room_history.entries(await self._read(mesh, DocumentKind.HISTORY, name))
         kept = room_history.since(found, self._oldest)
@@ -128,19 +128,20 @@ class RoomMemory:
     async def forget_user(self, user: int) -> int:
         """Remove what the store and running bots keep of a user; returns how many entries there were.
 
-        Raises as `CachedStore.forget_user`, too. What fails half-way may be repeated.
+        Raises what `CachedStore.forget_user` raises, too. If it fails half-way, it may be called again.
 
-        A bot that has heard of it writes nothing of that user any more, and what it wrote before came here before its
-        answer. So until all have answered the user is taken out of what any bot writes, and from then on out of what
-        those write that did not answer: what they remember may be older.
+        Scenario: a bot writes a document with the user in it while the store forgets that user, which would bring the
+        user back. A bot that has confirmed the request writes nothing of the user any more, and what it wrote before
+        came before its answer. So until all bots have answered, the user is removed from each write of any bot; and
+        after that, for a while, from the writes of bots that did not answer.
         """
         self._state.check_forgettable(user)
         return await self._whole(self._forget(user))
 
     async def forget_at_wish(self, mesh: str, user: int) -> int:
-        """The same as a user in a room asks for it.
+        """Forget a user at the request of that user in a room; as `forget_user`.
 
-        Raises RateLimited, Busy and AccessDenied, too, and what kept us from asking Rave who is in the room.
+        Raises RateLimited, Busy and AccessDenied, too, and what `PresenceCheck` raises if Rave can't be asked.
         """
         self._take(mesh, _WISHES)
         self._state.check_forgettable(user)
@@ -151,14 +152,14 @@ class RoomMemory:
         return await self.forget_user(user)
 
     async def expire(self) -> None:
-        """Remove entries of histories that are too old, and what rooms remember that are no longer in use."""
+        """Remove entries of histories that are too old, and everything of rooms that are no longer in use."""
         touched: dict[str, datetime] = {}
         for each in await self._sizes():
             touched[each.mesh] = max(each.updated_at, touched.get(each.mesh, each.updated_at))
         in_use = self._in_use()
         latest = self._clock() - timedelta(seconds=max(self._retention, _MIN_ROOM_RETENTION_S))
         gone = {mesh for mesh, at in touched.items() if in_use is not None and mesh not in in_use and at < latest}
-        # They are full by now; and another host may have written meanwhile.
+        # By now the token buckets are full, and another host may have written to the store.
         self._rates.clear()
         self._quota = None
         for mesh in touched:
@@ -167,7 +168,7 @@ class RoomMemory:
             log.info("What %s remembered is removed: the account is in them no more", count(len(gone), "room"))
 
     async def run(self) -> None:
-        """Expire for ever."""
+        """Call `expire` once a day, until cancelled."""
         pause = _FIRST_EXPIRY_S
         while True:
             await asyncio.sleep(pause)
@@ -178,7 +179,7 @@ class RoomMemory:
                 log.warning("What rooms remember for too long could not be removed: %s", e)
                 pause = _FIRST_EXPIRY_S
             except Exception:
-                # A fault in this must not end the service, which it would at each start anew.
+                # A bug in this must not end the service: it would fail again after each restart.
                 log.exception("What rooms remember for too long could not be removed")
 
     async def export(self) -> Documents:
@@ -189,7 +190,7 @@ class RoomMemory:
         return found
 
     async def replace(self, documents: Iterable[RoomDocument]) -> None:
-        """Put these in the place of all that rooms remember; half of it may be done when this fails."""
+        """Replace everything that rooms remember by `documents`. If it fails, a part may have been replaced."""
         rooms: dict[str, Documents] = {mesh: [] for mesh in await self._meshes()}
         for document in documents:
             rooms.setdefault(document.mesh, []).append(document)
@@ -217,7 +218,7 @@ class RoomMemory:
                 self._forgotten.end(user, unheard)
 
     async def _rewrite(self, mesh: str, change: Callable[[Documents], Documents]) -> None:
-        """Put what `change` makes of all that a room remembers in the place of that."""
+        """Replace everything that a room remembers by what `change` returns for it."""
 
         async def rewrite(store: Store) -> None:
             found = await store.read_room(mesh)
@@ -229,7 +230,7 @@ class RoomMemory:
         await self._change(rewrite)
 
     async def _put(self, store: Store, mesh: str, kind: DocumentKind, name: str, value: Any) -> None:
-        """Write a document if there is room for it."""
+        """Write a document, unless that exceeds a quota."""
         text = to_text(value)
         if self._quota is None:
             self._quota = RoomQuota(await store.list_documents())
@@ -237,7 +238,7 @@ class RoomMemory:
         document = RoomDocument(mesh=mesh, kind=kind, name=name, text=text, updated_at=self._clock())
         quota, self._quota = self._quota, None
         await store.write_document(document)
-        # Else it is not known what there is now, and is read again.
+        # If the write has failed, the sizes in the store are not known, and are read again next time.
         quota.note(mesh, kind, name, size(text))
         self._quota = quota
 
@@ -255,7 +256,7 @@ class RoomMemory:
         await self._whole(self._state.change_rooms(work))
 
     async def _whole(self, change: Coroutine[Any, Any, T]) -> T:
-        """Carry a change out, also when its caller gives it up: the end of one that is broken off is not known."""
+        """Complete a change even if its caller is cancelled; of a half-done one it is not known what was written."""
         task = asyncio.create_task(change)
         self._changes.add(task)
         task.add_done_callback(self._changed)
@@ -264,7 +265,7 @@ class RoomMemory:
     def _changed(self, change: asyncio.Task[Any]) -> None:
         self._changes.discard(change)
         if not change.cancelled() and (error := change.exception()):
-            # There may be no caller any more who hears of it.
+            # If the caller was cancelled, nothing else reports the error.
             log.debug("A change of what a room remembers has failed: %s", error)
 
     def _take(self, mesh: str, rate: Rate) -> None:
@@ -276,7 +277,7 @@ class RoomMemory:
 
     @property
     def _oldest(self) -> float:
-        """From when on entries of histories are kept, in seconds since the epoch."""
+        """The time of the oldest entry of a history that is still kept, in seconds since the epoch."""
         return self._clock().timestamp() - self._retention
 
     def _without_old(self, found: Documents) -> Documents:
@@ -284,7 +285,7 @@ class RoomMemory:
         for document in found:
             entries = room_history.entries(document) if document.kind is DocumentKind.HISTORY else []
             kept = room_history.since(entries, self._oldest) if self._retention else []
-            # One that was not touched keeps its date, by which a room is found that is used no more.
+            # A document that has not changed keeps its date, which shows when its room was last used.
             left.append(document if kept == entries else dataclasses.replace(document, text=to_text(kept)))
         return left
 
@@ -298,7 +299,7 @@ def _these(new: Documents, _former: Documents) -> Documents:
 
 
 def _without_user(found: Documents, user: int) -> tuple[Documents, int]:
-    """Documents without a user, and how many entries that took away."""
+    """The documents without a user, and how many entries were removed."""
     left, removed = [], 0
     for document in found:
         if not mentions(document.text, user):
@@ -307,7 +308,7 @@ def _without_user(found: Documents, user: int) -> tuple[Documents, int]:
         try:
             value, here = without_users(parse(document.text), {user})
         except RaveError:
-            # A bot that was taken over may have written it. What in it is about the user can't be told.
+            # It is no valid JSON, so what it says of the user can't be found: remove all of it.
             removed += 1
             continue
         removed += here
@@ -316,7 +317,7 @@ def _without_user(found: Documents, user: int) -> tuple[Documents, int]:
 
 
 def _parsed(name: str, text: str) -> Any:
-    """The JSON of a document that a bot wants kept."""
+    """The JSON value of a text that a bot wants to store. Raises InvalidArgument."""
     _check_name(name)
     try:
         value = parse(text)

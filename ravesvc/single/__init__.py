@@ -1,5 +1,5 @@
 """All meshes in one process, without systemd and D-Bus: `python3 -m ravesvc.single`, or `ravesvc.BotManager`.
 
-Api, rooms, bots, plan, blocklist and store are those of the service. What it lacks is the service's isolation: an
-exception ends one room at most, but a process that is killed, or hangs, takes all of them along.
+It runs the same code as the service: Rave's interface, bots, plan, blocklist and store. But its bots are not isolated
+from each other. An exception ends the bot of one room at most; if the process is killed or hangs, all bots stop.
 """

@@ -19,7 +19,7 @@ from ravesvc.version import __version__
 
 _log = logging.getLogger(__name__)
 
-# Failures that no second attempt mends.
+# Failures that only an operator can fix; another start would fail again.
 _FOR_A_PERSON = (Code.CONFIG, Code.LOGIN_NEEDED)
 
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _log.critical("%s", e)
         return int(ExitStatus.CONFIG if e.code in _FOR_A_PERSON else ExitStatus.CRASHED)
     except KeyboardInterrupt:
-        # Before there was anything to stop.
+        # Ctrl-C came before the bots were started.
         return int(ExitStatus.CRASHED)
     return int(ExitStatus.STOPPED)
 
@@ -58,7 +58,7 @@ async def _run(manager: BotManager, options: argparse.Namespace) -> None:
 
 
 def _show_claim(manager: BotManager) -> None:
-    """Show how to be the first admin, at a terminal alone: a code must not get into a log."""
+    """Print how to become the first admin; only to a terminal, because the code must not get into a log."""
     code = manager.first_claim() if sys.stdout.isatty() else ""
     if code:
         command = f"{manager.settings.command_prefix[0]}claim {code}"

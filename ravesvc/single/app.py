@@ -1,4 +1,4 @@
-"""The parent's parts without systemd and D-Bus, wired together around the rooms of this process."""
+"""The application of single-process mode: connects the service's core with bots that run as tasks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SCOPE = "discovery.json"
 _LOCK = "single.lock"
 _VIDEOS = "videos.db"
 
-# How long the end waits until what the last bots have taught is saved.
+# How long the end waits until blocks that follow from the exits of the last bots are saved.
 _SAVE_GRACE_S = 5.0
 
 
@@ -47,7 +47,7 @@ class App:
         self._runner = TaskRunner(
             settings, parent=self._parent, session=lambda: self._service.account.session, commands=commands
         )
-        # Beside a service of the same machine it must not run either.
+        # The name differs from that of a service on the same machine, since both must not run with one account.
         service = self._service = BotService(settings, self._runner, this_host("-single"), self._read_edits)
         service.changed.connect(self._changed)
         service.round_ended.connect(self._round_ended)
@@ -61,12 +61,12 @@ class App:
         self._videos: Videos[bytes]
 
     async def open(self) -> None:
-        """Take the files, and read store and account. Raises `RaveError`: Busy, BadFile."""
+        """Lock the state directory, and read store and account. Raises `RaveError`: Busy, BadFile."""
         self._lock = _take(self._settings)
         await self._service.open()
 
     async def log_in(self, email: str) -> None:
-        """Get the account by a link in a mail; raises as `Account` does."""
+        """Log in by a link in a mail; returns when the link was followed. Raises as `Account.login` does."""
         account = self._service.account
         seconds = await account.login(email)
         log.info("A mail is on its way: follow the link in it within %s", count(round(seconds / 60), "minute"))
@@ -74,7 +74,7 @@ class App:
 
     async def add_admin(self, user: int) -> bool:
         """Make a user an admin; False if they are one already. Raises InvalidArgument, StoreUnavailable."""
-        # Nobody else has added the first one.
+        # The first admin has no other who adds them, so they count as added by themselves.
         return await self._service.state.add_admin(validation.user_id(user), added_by=user)
 
     def first_claim(self) -> str:
@@ -83,9 +83,9 @@ class App:
         return self._service.claims.issue() if not state.error and not state.admins else ""
 
     async def start(self) -> None:
-        """Begin to look for meshes. Raises `RaveError` for what only a person can fix: Config, LoginNeeded, BadFile.
+        """Begin discovery. Raises `RaveError`: Config, LoginNeeded, BadFile, which an operator has to fix.
 
-        Raises Busy when another program has the account. A store that can't be reached is none of that: it is tried
+        Raises Busy when another program uses the account. A store that can't be reached raises nothing: it is tried
         again.
         """
         service = self._service
@@ -100,7 +100,12 @@ class App:
         await service.start()
 
     async def work(self, stopped: asyncio.Event) -> None:
-        """Look for meshes and save what is learnt of them until `stopped` is set; then have all bots leave."""
+        """Run all loops until `stopped` is set or another host has taken the account; then have all bots leave.
+
+        The order of the end: first no new bot is started, then all bots leave, then what follows from their exits is
+        saved, and only then is the account released. In another order, a kick at the last moment could be lost, or
+        another host could begin while bots of this one are still in their rooms.
+        """
         waits = (stopped.wait(), self._lost.wait(), *self._service.loops())
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         try:
@@ -119,7 +124,7 @@ class App:
                 await self._service.hosts.release()
 
     async def close(self) -> None:
-        """Save what is not saved yet, and let go of the files."""
+        """Save what is not saved yet, close all files, and release the lock."""
         if self._library:
             self._library.close()
         await self._service.close()
@@ -145,11 +150,11 @@ class App:
             raise RaveError(Code.LOGIN_NEEDED, f"there is no account: {obstacle.hint}", hint=self._way_in())
 
     async def _read_edits(self) -> None:
-        """What was done to the blocklist by hand counts from the next round of discovery on."""
+        """Load an operator's edits of the blocklist, before each round of discovery."""
         await self._service.blocklist.reload()
 
     def _changed(self, _: None) -> None:
-        """Say once what the start waits for; a round that fails is logged as such."""
+        """Log once what the first round of discovery waits for; a round that fails is logged elsewhere."""
         service = self._service
         if service.hosts.obstacle:
             self._lost.set()
@@ -167,7 +172,7 @@ class App:
             self._say_empty()
 
     def _say_empty(self) -> None:
-        """Say once that there is no room to be in: without an invitation all else looks well."""
+        """Log once that there is no mesh to join, which looks like a fault although only an invitation lacks."""
         was_empty, self._empty = self._empty, not self._service.discovery.census.meshes
         if self._empty and not was_empty:
             log.info(
@@ -180,7 +185,7 @@ class App:
 
 
 def _take(settings: Config) -> int:
-    """Make the directories of the state, and keep others like us out of them; returns the lock.
+    """Make the directories of the state, and lock them against other processes; returns the lock's descriptor.
 
     Raises `RaveError`: BadFile, Busy.
     """

@@ -1,4 +1,4 @@
-"""The link of a worker whose parent is in the same process: questions are method calls, and so is what it says."""
+"""The host of a worker whose parent is in the same process: requests and reports are method calls."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from ravesvc.errors import Code, RaveError
 from ravesvc.setup.check import with_authorities
 from ravesvc.single.app import App
 
-# What is registered by a program comes from there, as the log tells it.
+# The source of commands that a program has registered, as the log names it.
 _SOURCE = "this program"
 
 
@@ -41,12 +41,12 @@ class BotManager:
 
         asyncio.run(manager.run())
 
-    The log is the program's to set up: `ravesvc.systemd.logging.set_up(logging.INFO, "mybot")` makes it readable,
-    and logs a `RaveError` that nothing catches in words.
+    The program has to set up logging. `ravesvc.systemd.logging.set_up(logging.INFO, "mybot")` makes the log readable,
+    and logs an uncaught `RaveError` in words instead of a traceback.
     """
 
     def __init__(self, settings: Config, commands_directory: Path) -> None:
-        """Own commands are read from files in `commands_directory` as well, if there is one."""
+        """Plugins are loaded from the files in `commands_directory`, if it exists."""
         self._settings = settings
         registry = Registry()
         builtin.register(registry)
@@ -60,10 +60,10 @@ class BotManager:
 
     @classmethod
     def from_config(cls, path: str | Path | None = None) -> BotManager:
-        """Made as a rave.yaml says; `path` is `default_config()` if None.
+        """Make a manager with the options in a rave.yaml; `path` is `default_config()` if None.
 
-        What the service has beside /etc/rave/rave.yaml (database.json, commands.d) is beside this file here, and what
-        the service keeps in /var/lib/rave is in `state_directory()`, unless the file names other places.
+        database.json and commands.d, which the service has in /etc/rave, are in the directory of this file. What the
+        service keeps in /var/lib/rave is in `state_directory()`, unless the file names other places.
 
         Raises `RaveError` (Config), with a line for each mistake.
         """
@@ -73,12 +73,12 @@ class BotManager:
 
     @property
     def settings(self) -> Config:
-        """What rave.yaml says, or the defaults are."""
+        """The options from rave.yaml, with defaults for those that it leaves out."""
         return self._settings
 
     @property
     def rooms(self) -> Mapping[str, MeshState]:
-        """What is known of each mesh now, by id: its `state` in a word, the `reason` for it, `worker`, `listed`."""
+        """The meshes by id, each with its `state` in a word, the `reason` for it, `worker` and `listed`."""
         return dict(self._house.records) if self._house else {}
 
     def command(
@@ -116,12 +116,12 @@ class BotManager:
 
     @contextlib.contextmanager
     def registering(self) -> Iterator[None]:
-        """Have the decorators of `ravesvc.commands` that run meanwhile register in all rooms: events, too."""
+        """In this context, decorators of `ravesvc.commands` register commands and event handlers for all rooms."""
         with commands.registering(self._registry):
             yield
 
     async def login(self, email: str) -> None:
-        """Log in by a link in a mail, before `start`; returns when somebody has followed it.
+        """Log in by a link in a mail, before `start`; returns when the link was followed.
 
         Raises `RaveError`: Busy, BadFile, WrongAddress, NotConfirmed, StoreUnavailable, or what Rave says.
         """
@@ -130,7 +130,7 @@ class BotManager:
             await house.log_in(email)
 
     async def add_admin(self, user: int) -> bool:
-        """Make somebody an admin in all rooms, by user id; False if they are one already. The bots may run meanwhile.
+        """Make a user an admin in all rooms, by user id; False if they are one already. The bots may run meanwhile.
 
         Raises `RaveError`: InvalidArgument, StoreUnavailable, Busy, BadFile.
         """
@@ -141,7 +141,7 @@ class BotManager:
             return await house.add_admin(user)
 
     async def start(self) -> None:
-        """Begin; returns when everything is in place to look for meshes.
+        """Start; returns when discovery has begun, before any bot is in a room.
 
         Raises `RaveError`: LoginNeeded, Config, BadFile, or Busy when this or another process runs already.
         """
@@ -180,14 +180,14 @@ class BotManager:
             assert self._working
             try:
                 started()
-                # Shielded: whoever cancels this wants the bots to say goodbye all the same.
+                # Shielded, so that the bots leave their rooms in order when this is cancelled.
                 await asyncio.shield(self._working)
             finally:
                 await self.stop()
 
     @contextlib.asynccontextmanager
     async def _opened(self) -> AsyncIterator[App]:
-        """The files, for something else than bots."""
+        """Open the application without starting bots, and close it at the end."""
         house = App(self._settings, self._sources)
         try:
             await house.open()
@@ -209,9 +209,9 @@ class BotManager:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGINT, SIGTERM and the end of the terminal stop; in other threads they are somebody else's."""
+        """In this context, SIGINT, SIGTERM and SIGHUP stop the bots; only in the main thread, which gets signals."""
         numbers = [signal.SIGINT, signal.SIGTERM] if threading.current_thread() is threading.main_thread() else []
-        # nohup(1) has it ignored.
+        # After nohup(1) SIGHUP is ignored, and must stay so.
         if numbers and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             numbers.append(signal.SIGHUP)
         loop = asyncio.get_running_loop()
@@ -236,21 +236,21 @@ def example_config() -> str:
 
 
 def default_config() -> Path:
-    """Where rave.yaml is if nobody says it: in $XDG_CONFIG_HOME/ravesvc, else in ~/.config/ravesvc."""
+    """The default place of rave.yaml: in $XDG_CONFIG_HOME/ravesvc, or else in ~/.config/ravesvc."""
     return _base("XDG_CONFIG_HOME", ".config") / "rave.yaml"
 
 
 def state_directory() -> Path:
-    """Where the state is that rave.yaml names no place for: $XDG_STATE_HOME/ravesvc, else ~/.local/state/ravesvc."""
+    """The default directory of the state: $XDG_STATE_HOME/ravesvc, or else ~/.local/state/ravesvc."""
     return _base("XDG_STATE_HOME", ".local/state")
 
 
 def _places(file: Path) -> Places:
-    """What goes with a rave.yaml of a user."""
+    """The default paths that go with a rave.yaml of single-process mode."""
     return Places(state=state_directory(), configuration=file.parent, advice=FOR_ONE_PROCESS)
 
 
 def _base(variable: str, default: str) -> Path:
-    # The XDG base directory specification has relative paths ignored.
+    # The XDG base directory specification says to ignore relative paths.
     named = os.environ.get(variable, "")
     return (Path(named) if named.startswith("/") else Path.home() / default) / "ravesvc"

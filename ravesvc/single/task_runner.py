@@ -1,7 +1,8 @@
 """Runs each bot as a task of this process. Implements `Runner`.
 
-An exception that escapes from a bot is its crash: it is logged, and the bot is started again after a growing delay.
-After `max_process_restarts` in a row it has ended for good.
+A bot has crashed if an exception ends it. The exception is logged, and the bot is started again after a delay that
+grows with each crash. After `max_process_restarts` restarts in a row it is not started again, and the reconciler
+decides what follows.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ log = logging.getLogger(__name__)
 
 # The longest delay after a crash.
 _MAX_DELAY_S = 300.0
-# How long a change waits for bots to follow.
+# How long a broadcast waits for bots.
 _BROADCAST_TIMEOUT_S = 2.0
-# What a bot has beyond `shutdown_timeout` before it is cut off.
+# How long after `shutdown_timeout` a bot that has not stopped is cancelled.
 _STOP_GRACE_S = 5.0
 
 
 @dataclass(slots=True)
 class _Bot:
-    """The bot of a mesh: the task that runs it, and the worker itself unless a crash is being waited out."""
+    """The bot of a mesh: the task that runs it, and its worker; None while it waits for a restart."""
 
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     worker: Worker | None = None
@@ -49,12 +50,12 @@ class _Bot:
 
 
 class TaskRunner:
-    """See `Runner`. Nothing but the service gives orders here.
+    """See `Runner`. No operator can start or stop a task past the service, so there are no manual overrides.
 
     Args:
-        parent: makes the parent that the bot of a mesh asks.
-        session: that of the account now.
-        commands: where own commands come from.
+        parent: makes the parent for the bot of a mesh.
+        session: returns the session of the account; None if there is none.
+        commands: where plugins are loaded from.
     """
 
     def __init__(
@@ -84,10 +85,10 @@ class TaskRunner:
         return self._runs
 
     async def start(self) -> None:
-        """See `Runner`. No task outlives its process."""
+        """See `Runner`. There are no tasks to find, since none outlives its process."""
 
     async def stop_all(self) -> None:
-        """Have all bots leave their meshes at the same time; those that take too long are cut off."""
+        """Have all bots leave their meshes at the same time; those that take too long are cancelled."""
         await asyncio.gather(*map(self.stop_mesh, list(self._bots)))
 
     async def close(self) -> None:
@@ -128,11 +129,11 @@ class TaskRunner:
             self._enter(mesh, RunState())
 
     async def ends_while_away(self) -> Mapping[str, RunEnd]:
-        """See `Runner`. There are none."""
+        """See `Runner`. No bot runs while the service does not."""
         return {}
 
     async def started_at_us(self, mesh: str) -> int:
-        """See `Runner`. Nothing runs that was started while no service ran."""
+        """See `Runner`. It raises NotRunning, since no bot was started while no service ran."""
         raise _not_running(mesh)
 
     async def was_stopped_by_hand(self, mesh: str, order: str) -> bool:
@@ -181,32 +182,32 @@ class TaskRunner:
         workers = [bot.worker for bot in self._bots.values() if bot.worker]
         for worker in workers:
             worker.forget_user(user)
-        # A bot that waits for a restart has no memory.
+        # A bot that waits for a restart remembers no users, so it counts as having forgotten this one.
         return frozenset(self._bots)
 
     def is_mute(self, mesh: str) -> bool:
-        """See `Runner`. None is."""
+        """See `Runner`. Method calls are always answered."""
         return False
 
     async def catch_up(self) -> None:
-        """See `Runner`. What is said in one process is heard at once."""
+        """See `Runner`. In one process reports arrive at once."""
 
     async def _live(self, mesh: str, bot: _Bot) -> None:
-        """The bot of a mesh, from its start until it is stopped or ends by itself."""
+        """Run the bot of a mesh until it is stopped or ends by itself, and publish how it has ended."""
         current_mesh.set(mesh)
         ended = RunState()
         try:
             ended = await self._until_end(mesh, bot)
             log.info("Ended: %s", ended.last_exit)
         except Exception:
-            # A bug of ours in one mesh costs no other mesh anything.
+            # A bug of this program in one mesh must not stop the others.
             log.exception("Ended by an internal error")
         finally:
             del self._bots[mesh]
             self._enter(mesh, ended)
 
     async def _until_end(self, mesh: str, bot: _Bot) -> RunState:
-        """One worker after another, for as long as they crash; returns how the last one has ended."""
+        """Run a worker, and another one after each crash; returns how the last one has ended."""
         crashes = 0
         while True:
             begun = time.monotonic()
@@ -214,7 +215,7 @@ class TaskRunner:
             if status is not ExitStatus.CRASHED:
                 return _ended(status)
             if bot.stopped.is_set():
-                # A bot that crashes while it is being stopped is gone as well.
+                # A bot that crashes while it is being stopped has stopped.
                 return _ended(ExitStatus.STOPPED)
             if time.monotonic() - begun >= STABLE_AFTER_S:
                 crashes = 0
@@ -235,7 +236,7 @@ class TaskRunner:
             self._enter(mesh, RunState(phase=RunPhase.RUNNING, process=process, restarts=crashes))
 
     async def _run_once(self, mesh: str, bot: _Bot) -> tuple[ExitStatus, str]:
-        """One worker, from its start to its end; returns how it has ended, and in words what it has crashed with."""
+        """Run one worker; returns its exit status, and if it has crashed, the exception in words."""
         try:
             link = partial(RoomLink, parent=self._parent(mesh), commands=self._commands, heard=self._heard)
             bot.worker = Worker(mesh, self._mesh_settings, self._edition, self._session(), link)
@@ -249,7 +250,7 @@ class TaskRunner:
             bot.worker = None
 
     def _enter(self, mesh: str, run: RunState) -> None:
-        """The bot of a mesh is in another state."""
+        """Set the state of a mesh's bot, and emit the change."""
         old = self._runs.get(mesh, RunState())
         self._runs[mesh] = run
         if run.phase is RunPhase.ABSENT:
@@ -257,7 +258,7 @@ class TaskRunner:
         self.changed.emit(RunChange(mesh, old, run))
 
     def _heard(self, mesh: str, member: str, arguments: Sequence[Any]) -> None:
-        """A bot says something; it has logged that itself."""
+        """Pass on a report of a bot. It is not logged, as the bot has done so itself."""
         if event := read_event(member, arguments):
             self.reported.emit(WorkerReport(mesh, event))
 
@@ -268,7 +269,7 @@ class TaskRunner:
         return bot.worker
 
     def _follow(self, coroutine: Coroutine[Any, Any, bool]) -> asyncio.Task[bool]:
-        """Have a bot do something for as long as that takes."""
+        """Run a coroutine of a bot to its end, also when the caller no longer waits for it."""
         task = asyncio.create_task(coroutine)
         self._following.add(task)
         task.add_done_callback(self._following.discard)
@@ -287,7 +288,7 @@ def _not_running(mesh: str) -> RaveError:
 
 
 async def _refreshed(worker: Worker, announcement: Announcement) -> bool:
-    """Have a bot read something again; returns whether it has."""
+    """Have a bot follow an announcement; returns whether it has."""
     current_mesh.set(worker.mesh)
     try:
         await worker.refresh(announcement)
@@ -296,6 +297,6 @@ async def _refreshed(worker: Worker, announcement: Announcement) -> bool:
         log.debug("It has not followed: %s", e)
         return False
     except Exception:
-        log.exception("It could not follow")
+        log.exception("It could not read the change")
         return False
     return True

@@ -564,7 +564,7 @@ def test_a_bot_that_does_not_follow_is_not_waited_for(
     with caplog.at_level(logging.DEBUG):
         run(body())
     assert "It has not followed: away" in caplog.text
-    assert "It could not follow" in caplog.text
+    assert "It could not read the change" in caplog.text
 
 
 def test_a_connection_that_holds_forgives_failures(
